@@ -1,0 +1,394 @@
+"""Writing an activation cache, chunk by chunk, so that it can be killed and resumed anywhere.
+
+The protocol on disk is `CACHE.md`, which is normative. A `CacheWriter` must be the only one in its
+folder: hold `sparc.common.lock.exclusive` around it.
+"""
+
+import dataclasses
+import importlib.metadata
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+
+from sparc.common import tables
+from sparc.common.cache import (
+    ACTIVATIONS,
+    CLASSES_FILE,
+    INFO_FILE,
+    MASKS_FILE,
+    REJECT_PARTS,
+    REJECTS_FILE,
+    ROWS_FILE,
+    ActivationCache,
+    CacheInfo,
+)
+from sparc.common.config import to_mapping
+from sparc.common.errors import CacheError
+from sparc.common.lock import exclusive
+from sparc.common.storage import Folder
+from sparc.common.streams import StreamInfo, StreamOrigin
+
+ROWS_PER_CHUNK = 4096
+LARGEST_FLOAT16 = 65_504.0
+
+_PACKAGES = ("sparc", "numpy", "open_clip_torch", "timm", "torch", "transformers", "zarr")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The rows of a dataset, before anything is encoded.
+
+    Attributes:
+        dataset: The folder or URL that the pictures come from.
+        dataset_format: Which reader read it.
+        split: Its split; empty where it has none.
+        rows: A table of schema `tables.ROWS`.
+        classes: A table of schema `tables.CLASSES`.
+        masks: A table of schema `tables.MASKS`, if masks were asked for.
+    """
+
+    dataset: str
+    dataset_format: str
+    split: str
+    rows: pa.Table
+    classes: pa.Table
+    masks: pa.Table | None = None
+
+
+class CacheWriter:
+    """Begins a cache, or goes on with one that was made from the same dataset.
+
+    Args:
+        location: The cache's folder or URL.
+        manifest: The dataset's rows.
+        rows_per_chunk: Rows a chunk; must be the same when going on.
+
+    Raises:
+        CacheError: The folder holds something else, or a cache of another dataset or setting.
+    """
+
+    def __init__(
+        self, location: Any, manifest: Manifest, *, rows_per_chunk: int = ROWS_PER_CHUNK
+    ) -> None:
+        self.folder = location if isinstance(location, Folder) else Folder(location)
+        self._rows = manifest.rows
+        wanted = CacheInfo(
+            dataset=manifest.dataset,
+            dataset_format=manifest.dataset_format,
+            split=manifest.split,
+            rows=len(manifest.rows),
+            rows_per_chunk=rows_per_chunk,
+            manifest_digest=tables.manifest_digest(manifest.rows),
+            streams=(),
+            versions=_versions(),
+        )
+        self.folder.remove_partial_files()
+        if self.folder.exists(INFO_FILE):
+            self.info = CacheInfo.read(self.folder)
+            _refuse_other_dataset(self.folder, self.info, wanted)
+        else:
+            _refuse_other_content(self.folder)
+            if wanted.rows == 0:
+                raise CacheError(f"{manifest.dataset} has no rows to encode")
+            tables.write_table(self.folder, ROWS_FILE, manifest.rows)
+            tables.write_table(self.folder, CLASSES_FILE, manifest.classes)
+            if manifest.masks is not None:
+                tables.write_table(self.folder, MASKS_FILE, manifest.masks)
+            self.info = wanted
+            self._write_info()
+        store = self.folder.zarr_store(ACTIVATIONS, read_only=False)
+        self._group = zarr.open_group(store, mode="a")
+        self._arrays: dict[str, tuple[Any, Any]] = {}
+
+    def open_stream(self, stream: StreamInfo) -> list[int]:
+        """Add a stream, or go on with it.
+
+        Args:
+            stream: What the stream is and what makes it.
+
+        Returns:
+            The chunks that are still to be written, in order.
+
+        Raises:
+            CacheError: The cache holds a stream of that name that was made in another way.
+        """
+        if stream.name in self.info.streams:
+            found = ActivationCache(self.folder).streams[stream.name]
+            _refuse_other_stream(self.folder, found, stream)
+        else:
+            self._create(stream)
+            self.info = dataclasses.replace(self.info, streams=(*self.info.streams, stream.name))
+            self._write_info()
+        group: Any = self._group[stream.name]
+        config = {"write_empty_chunks": True}
+        self._arrays[stream.name] = (
+            group["features"].with_config(config),
+            group["valid"].with_config(config),
+        )
+        return ActivationCache(self.folder).missing_chunks(stream.name)
+
+    def write(
+        self,
+        stream: str,
+        chunk: int,
+        features: npt.NDArray[Any],
+        reasons: Mapping[int, str] | None = None,
+    ) -> None:
+        """Write a chunk of a stream: from then on it is done.
+
+        Args:
+            stream: A stream that `open_stream` opened.
+            chunk: Which chunk.
+            features: (rows of the chunk, dim), any float type; rows with a reason are ignored.
+            reasons: Why a row has no feature, by row of the cache. All other rows are valid.
+
+        Raises:
+            CacheError: A value does not fit float16, or a valid feature is zero or not finite.
+        """
+        rows = self.info.chunk_rows(chunk)
+        array, valid_array = self._arrays[stream]
+        if features.shape != (len(rows), array.shape[1]):
+            raise CacheError(
+                f"stream {stream}, chunk {chunk}: features of shape {features.shape} where "
+                f"({len(rows)}, {array.shape[1]}) belongs"
+            )
+        reasons = dict(reasons or {})
+        valid = np.ones(len(rows), dtype=np.bool_)
+        valid[[row - rows.start for row in reasons]] = False
+        stored = np.where(valid[:, None], features, 0)
+        _check_values(stream, rows, stored, valid, array.dtype)
+        # Rejects first, flags last: a chunk with flags is done, and nothing of it is missing.
+        self._write_rejects(stream, chunk, reasons)
+        array[rows.start : rows.stop] = stored.astype(array.dtype)
+        valid_array[rows.start : rows.stop] = valid
+
+    def finish(self) -> None:
+        """Gather the rejects of all chunks into one table; call it when every chunk is written."""
+        parts = list(self.folder.files(REJECT_PARTS))
+        if parts or not self.folder.exists(REJECTS_FILE):
+            tables.write_table(self.folder, REJECTS_FILE, ActivationCache(self.folder).rejects())
+        self.folder.remove(REJECT_PARTS)
+
+    # ------------------------------------------------------------------ how it lies in Zarr
+
+    def _create(self, stream: StreamInfo) -> None:
+        rows, per_chunk = self.info.rows, self.info.rows_per_chunk
+        # What an interrupted attempt left is not listed in cache.json, so nothing of it counts.
+        group = self._group.create_group(stream.name, overwrite=True, attributes=to_mapping(stream))
+        group.create_array(
+            "features",
+            shape=(rows, stream.dim),
+            chunks=(per_chunk, stream.dim),
+            dtype=stream.dtype,
+            filters=_filters(stream.keep_bits),
+            compressors=(*_compressors(stream), Crc32cCodec()),
+            fill_value=0,
+            dimension_names=("row", f"{stream.name}_dim"),
+        )
+        group.create_array(
+            "valid",
+            shape=(rows,),
+            chunks=(per_chunk,),
+            dtype="bool",
+            compressors=(Crc32cCodec(),),
+            fill_value=False,
+            dimension_names=("row",),
+        )
+
+    def _write_rejects(self, stream: str, chunk: int, reasons: Mapping[int, str]) -> None:
+        name = f"{REJECT_PARTS}/{stream}-{chunk:08d}.parquet"
+        if not reasons:
+            return
+        rows = sorted(reasons)
+        part = pa.table(
+            {
+                "row": rows,
+                "stream": [stream] * len(rows),
+                "sample_id": self._rows["sample_id"].take(rows),
+                "reason": [reasons[row] for row in rows],
+            },
+            schema=tables.REJECTS,
+        )
+        buffer = io.BytesIO()
+        pq.write_table(part, buffer)
+        self.folder.write(name, buffer.getvalue())
+
+    def _write_info(self) -> None:
+        self.folder.write(INFO_FILE, self.info.to_json())
+
+
+def write_arrays(
+    location: Any,
+    features: Mapping[str, npt.NDArray[Any]],
+    *,
+    modality: Mapping[str, Literal["image", "text"]] | None = None,
+    sample_ids: Sequence[str] | None = None,
+    captions: Sequence[str | None] | None = None,
+    label_ids: Sequence[Sequence[int]] | None = None,
+    classes: pa.Table | None = None,
+    dtype: Literal["float16", "float32"] = "float32",
+    rows_per_chunk: int = ROWS_PER_CHUNK,
+) -> ActivationCache:
+    """Make a cache from features that you already have.
+
+    Args:
+        location: The cache's folder or URL.
+        features: By stream name, (rows, dim) each, with the same number of rows. A row that is
+            zero or not finite is not valid in that stream.
+        modality: `image` or `text` by stream; image where it says nothing.
+        sample_ids: What the rows' pictures are called; by default the row numbers.
+        captions: The rows' captions.
+        label_ids: The rows' classes, as `class_id` of `classes`.
+        classes: A table of schema `tables.CLASSES`.
+        dtype: Type to store.
+        rows_per_chunk: Rows a chunk.
+
+    Returns:
+        The cache, opened for reading.
+    """
+    rows = len(next(iter(features.values())))
+    ids = list(sample_ids) if sample_ids is not None else [str(row) for row in range(rows)]
+    table = pa.table(
+        {
+            "row": range(rows),
+            "sample_id": ids,
+            "image": pa.nulls(rows, pa.string()),
+            "caption": list(captions) if captions is not None else pa.nulls(rows, pa.string()),
+            "label_ids": [list(x) for x in label_ids] if label_ids is not None else [[]] * rows,
+        },
+        schema=tables.ROWS,
+    )
+    manifest = Manifest(
+        dataset="arrays",
+        dataset_format="arrays",
+        split="",
+        rows=table,
+        classes=classes if classes is not None else tables.empty(tables.CLASSES),
+    )
+    folder = Folder(location)
+    with exclusive(folder):
+        writer = CacheWriter(folder, manifest, rows_per_chunk=rows_per_chunk)
+        for name, values in features.items():
+            info = StreamInfo(
+                name=name,
+                modality=(modality or {}).get(name, "image"),
+                dim=values.shape[1],
+                dtype=dtype,
+                origin=StreamOrigin(spec="array"),
+            )
+            for chunk in writer.open_stream(info):
+                span = writer.info.chunk_rows(chunk)
+                part = values[span.start : span.stop]
+                writer.write(name, chunk, part, bad_features(part, span.start))
+        writer.finish()
+    return ActivationCache(folder)
+
+
+def bad_features(features: npt.NDArray[Any], first_row: int) -> dict[int, str]:
+    """Why features cannot be used, by row: those that are zero or hold NaN or infinity.
+
+    Args:
+        features: (rows, dim).
+        first_row: The row of the cache that `features[0]` belongs to.
+    """
+    finite = np.isfinite(features).all(axis=1)
+    zero = ~features.any(axis=1)
+    reasons = {int(i) + first_row: "the feature is not finite" for i in np.flatnonzero(~finite)}
+    reasons |= {int(i) + first_row: "the feature is zero" for i in np.flatnonzero(zero)}
+    return reasons
+
+
+def _compressors(stream: StreamInfo) -> tuple[Any, ...]:
+    if stream.compression == "lz4":
+        itemsize = np.dtype(stream.dtype).itemsize
+        return (BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=itemsize),)
+    return (ZstdCodec(level=3),) if stream.compression == "zstd" else ()
+
+
+def _filters(keep_bits: int | None) -> tuple[Any, ...]:
+    if keep_bits is None:
+        return ()
+    from zarr.codecs.numcodecs import BitRound
+
+    return (BitRound(keepbits=keep_bits),)
+
+
+def _check_values(
+    stream: str,
+    rows: range,
+    features: npt.NDArray[Any],
+    valid: npt.NDArray[np.bool_],
+    dtype: np.dtype[Any],
+) -> None:
+    finite = np.isfinite(features).all(axis=1)
+    if not finite.all():
+        row = rows.start + int(np.flatnonzero(~finite)[0])
+        raise CacheError(f"stream {stream}, row {row}: the feature is not finite")
+    if (
+        dtype == np.float16
+        and (largest := float(np.abs(features).max(initial=0))) > LARGEST_FLOAT16
+    ):
+        raise CacheError(
+            f"stream {stream}: the value {largest:g} does not fit float16 (at most "
+            f"{LARGEST_FLOAT16:,.0f}); extract this stream with --dtype float32"
+        )
+    stored = features.astype(dtype)
+    zero = valid & ~stored.any(axis=1)
+    if zero.any():
+        row = rows.start + int(np.flatnonzero(zero)[0])
+        raise CacheError(f"stream {stream}, row {row}: the feature is zero")
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _refuse_other_content(folder: Folder) -> None:
+    """Without cache.json only what an interrupted start of a cache leaves may be there."""
+    ours = (ROWS_FILE, CLASSES_FILE, MASKS_FILE, ".lock")
+    for name in folder.files():
+        if name not in ours:
+            raise CacheError(
+                f"{folder} is not empty and not a cache (it holds {name}): choose another"
+            )
+
+
+def _refuse_other_dataset(folder: Folder, found: CacheInfo, wanted: CacheInfo) -> None:
+    for what, a, b in (
+        ("rows", found.rows, wanted.rows),
+        ("rows a chunk", found.rows_per_chunk, wanted.rows_per_chunk),
+        ("manifest digest", found.manifest_digest, wanted.manifest_digest),
+    ):
+        if a != b:
+            raise CacheError(
+                f"{folder} was made from another dataset or other settings ({what}: {a} there, "
+                f"{b} now); choose another folder, or repeat the settings of {found.dataset!r}"
+            )
+
+
+def _refuse_other_stream(folder: Folder, found: StreamInfo, wanted: StreamInfo) -> None:
+    a, b = _flat(found), _flat(wanted)
+    for key in b:
+        if a.get(key) != b[key]:
+            raise CacheError(
+                f"{folder}: stream {wanted.name} was made in another way ({key}: {a.get(key)!r} "
+                f"there, {b[key]!r} now); give the new stream another name or folder"
+            )
+
+
+def _flat(stream: StreamInfo) -> dict[str, Any]:
+    values = to_mapping(stream)
+    return {**values, **values.pop("origin")}

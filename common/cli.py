@@ -1,0 +1,185 @@
+"""The plumbing of the command lines: options from configuration classes, errors in one line.
+
+Every command of SPARC is declared with `command(app, ConfigClass, "table")` on a function whose
+parameters are the positional arguments and a last one called `config`. The decorator adds an
+option for each field of the class, `--config FILE.toml` and `--debug`, and turns a `SparcError`
+into one line on standard error and exit status 2.
+"""
+
+import dataclasses
+import functools
+import inspect
+import signal
+import sys
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
+
+import click
+import typer
+
+from sparc.common.config import load_config
+from sparc.common.errors import SparcError
+from sparc.common.text import printable
+
+Function = Callable[..., None]
+
+
+def new_app(help: str) -> typer.Typer:
+    """A typer application in the style of all SPARC commands."""
+    app = typer.Typer(
+        help=help,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+    @app.callback()
+    def group() -> None:
+        # A callback keeps `sparc-extract run …` a subcommand even while an app has only one.
+        pass
+
+    return app
+
+
+def command(
+    app: typer.Typer, config_class: type | None = None, table: str = "", *, name: str | None = None
+) -> Callable[[Function], Function]:
+    """Register a function as a command of `app`.
+
+    Args:
+        app: From `new_app`.
+        config_class: The command's configuration dataclass; None for a command without settings.
+        table: The table of the `--config` file that holds its settings.
+        name: The command's name where it is not the function's.
+    """
+
+    def register(function: Function) -> Function:
+        positional = list(inspect.signature(function, eval_str=True).parameters.values())
+        if config_class is not None:
+            positional = [p for p in positional if p.name != "config"]
+
+        @functools.wraps(function)
+        def run(**arguments: Any) -> None:
+            debug = arguments.pop("debug")
+            with one_line_errors(debug=debug):
+                if config_class is not None:
+                    path = arguments.pop("config")
+                    names = [f.name for f in dataclasses.fields(config_class)]
+                    typed = {n: arguments.pop(n) for n in names}
+                    typed = {n: v for n, v in typed.items() if v not in (None, [], ())}
+                    arguments["config"] = load_config(config_class, table, path, typed)
+                function(**arguments)
+
+        parameters = [*positional, *_options(config_class, table), _DEBUG]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        # Typer follows __wrapped__ to the original annotations; ours must win.
+        del run.__wrapped__
+        app.command(name)(run)
+        return function
+
+    return register
+
+
+class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.suppress
+    """Context manager: a `SparcError` becomes one line and exit status 2.
+
+    An interruption (Ctrl-C or SIGTERM) becomes one line that says how to go on, status 130. With
+    `debug` every exception keeps its traceback.
+    """
+
+    def __init__(self, *, debug: bool) -> None:
+        self.debug = debug
+
+    def __enter__(self) -> None:
+        signal.signal(signal.SIGTERM, _interrupt)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        if self.debug or error is None:
+            return
+        if isinstance(error, SparcError):
+            _leave(f"error: {printable(str(error))}", status=2)
+        if isinstance(error, KeyboardInterrupt):
+            _leave("interrupted; run the same command again to go on where it stopped", status=130)
+        if isinstance(error, OSError) and error.errno is not None:
+            where = f" ({error.filename})" if error.filename else ""
+            _leave(f"error: {error.strerror}{where}", status=2)
+
+
+def _interrupt(_signal_number: int, _frame: types.FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _leave(line: str, *, status: int) -> NoReturn:
+    sys.stderr.write(f"{line}\n")
+    raise SystemExit(status)
+
+
+def _options(config_class: type | None, table: str) -> list[inspect.Parameter]:
+    if config_class is None:
+        return []
+    hints = typing.get_type_hints(config_class)
+    file_option = _keyword(
+        "config",
+        Path | None,
+        typer.Option(
+            "--config", metavar="FILE.toml", help=f"Settings from this file's [{table}] table."
+        ),
+    )
+    return [
+        file_option,
+        *(_option(f, hints[f.name]) for f in dataclasses.fields(config_class)),
+    ]
+
+
+def _option(field: "dataclasses.Field[Any]", hint: Any) -> inspect.Parameter:
+    """The command line option of one configuration field: absent means 'as configured'."""
+    flag = field.metadata["flag"] or "--" + field.name.replace("_", "-")
+    inner = _without_none(hint)
+    if inner is bool:
+        flag = f"{flag}/--no-{flag.removeprefix('--')}"
+    extra: dict[str, Any] = {}
+    if get_origin(inner) is Literal:
+        extra["click_type"] = click.Choice([str(a) for a in get_args(inner)])
+        inner = str
+    annotation = list[get_args(inner)[0]] if get_origin(inner) is tuple else inner  # type: ignore[misc]
+    shown = field.default
+    default = False if shown in (None, (), "") else _shown(shown)
+    info = typer.Option(flag, help=field.metadata["help"], show_default=default, **extra)
+    return _keyword(field.name, annotation | None, info)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _without_none(hint: Any) -> Any:
+    if get_origin(hint) in (Union, types.UnionType):
+        (inner,) = [a for a in get_args(hint) if a is not type(None)]
+        return inner
+    return hint
+
+
+def _keyword(name: str, annotation: Any, info: Any, default: Any = None) -> inspect.Parameter:
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[annotation, info],
+    )
+
+
+_DEBUG = _keyword(
+    "debug", bool, typer.Option("--debug", help="Show the traceback of an error."), default=False
+)

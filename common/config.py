@@ -1,0 +1,143 @@
+"""Configuration: one frozen dataclass a command, which is its TOML table and its options alike.
+
+A command's configuration class declares every setting once, with `option(default, help)`.
+`load_config` builds it from a TOML table overridden by what was typed; `sparc.common.cli` turns
+the same fields into command line options. Cross-field rules live in the class's `__post_init__`
+and raise `ConfigError`. This module must not know any particular configuration class.
+"""
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from sparc.common.errors import ConfigError
+
+T = TypeVar("T")
+
+TABLES = ("extract", "train", "analyze", "pipeline")
+"""The tables that one `--config FILE.toml` may hold: one for each command line program."""
+
+
+def option(default: Any, help: str, *, flag: str | None = None) -> Any:
+    """Declare a setting of a configuration dataclass.
+
+    Args:
+        default: The value where neither TOML nor the command line says otherwise. Immutable.
+        help: One line for `--help`.
+        flag: The option's name on the command line where it is not the field's own name
+            (`--stream` for a repeatable field called `streams`).
+    """
+    return dataclasses.field(default=default, metadata={"help": help, "flag": flag})
+
+
+def load_config(
+    config_class: type[T], table: str, path: Path | None, overrides: Mapping[str, Any]
+) -> T:
+    """Build a configuration from a TOML file's table, overridden by options.
+
+    Args:
+        config_class: A frozen dataclass whose fields were declared with `option`.
+        table: Which of `TABLES` to read from the file.
+        path: The TOML file; None reads nothing.
+        overrides: Settings by field name; they win over the file.
+
+    Raises:
+        ConfigError: The file cannot be read, a key is unknown, a value has the wrong type, or the
+            class refuses the combination.
+    """
+    values = dict(_read_table(path, table)) if path is not None else {}
+    source = f"{path} [{table}]" if path is not None else "configuration"
+    return from_mapping(config_class, {**values, **overrides}, source=source)
+
+
+def from_mapping(config_class: type[T], values: Mapping[str, Any], *, source: str) -> T:
+    """Build a configuration from plain values, checking names and types.
+
+    Args:
+        config_class: A dataclass.
+        values: Settings by field name; TOML and JSON types (lists stand for tuples).
+        source: Where the values come from, for the error message.
+
+    Raises:
+        ConfigError: An unknown name or a value of the wrong type.
+    """
+    fields = {f.name: f for f in dataclasses.fields(config_class)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(config_class)
+    arguments: dict[str, Any] = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            advice = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(fields)}"
+            raise ConfigError(f"{source}: unknown setting {key!r}{advice}")
+        arguments[name] = _convert(value, hints[name], f"{source}: {name}")
+    return config_class(**arguments)
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """The settings of a configuration as plain JSON values, in the order of declaration."""
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+
+
+def _read_table(path: Path, table: str) -> Mapping[str, Any]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    for key, value in document.items():
+        if key not in TABLES or not isinstance(value, dict):
+            raise ConfigError(
+                f"{path}: unknown entry {key!r} at the top level; settings lie in the tables "
+                + ", ".join(f"[{name}]" for name in TABLES)
+            )
+    return typing.cast("Mapping[str, Any]", document.get(table, {}))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Path):
+        return str(value)
+    return to_mapping(value) if dataclasses.is_dataclass(value) else value
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """Convert a TOML or JSON value to the annotated type, refusing what does not fit."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        (inner,) = [a for a in arguments if a is not type(None)]
+        return _convert(value, inner, where)
+    if origin is Literal:
+        if value not in arguments:
+            raise ConfigError(
+                f"{where} must be one of {', '.join(map(str, arguments))}, not {value!r}"
+            )
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{where} must be a list, not {value!r}")
+        return tuple(_convert(item, arguments[0], f"{where}[{i}]") for i, item in enumerate(value))
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, hint):
+            return value
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} must be a table, not {value!r}")
+        return from_mapping(hint, value, source=where)
+    if hint is Path and isinstance(value, str | Path):
+        return Path(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
+        raise ConfigError(f"{where} must be of type {hint.__name__}, not {value!r}")
+    return value

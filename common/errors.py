@@ -1,0 +1,45 @@
+"""The exceptions of SPARC: one base class, a few kinds that a caller may want to tell apart.
+
+A message is one line that says what is wrong, where (file, row, stream) and what to do about it.
+The command line prints that line and ends with status 2; see `sparc.common.cli`.
+"""
+
+
+class SparcError(Exception):
+    """Base class of every error that a user can act on."""
+
+
+class ConfigError(SparcError):
+    """A setting that is unknown, malformed or impossible together with another one."""
+
+
+class DatasetError(SparcError):
+    """A dataset folder that is not there or does not hold what its format promises."""
+
+
+class EncoderError(SparcError):
+    """An encoder that cannot be built, or weights that do not fit it."""
+
+
+class CacheError(SparcError):
+    """An activation cache that is not there, of another version, or made from something else."""
+
+
+class IncompleteCacheError(CacheError):
+    """A cache whose extraction has not finished."""
+
+
+class DamagedCacheError(CacheError):
+    """A cache whose bytes are not those that were written."""
+
+
+class LockedError(SparcError):
+    """A folder that another process is writing to."""
+
+
+class RunError(SparcError):
+    """A run folder that is not there, damaged, or trained with other settings."""
+
+
+class ReportError(SparcError):
+    """A report folder that is not there, incomplete, or made from something else."""

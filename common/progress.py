@@ -1,0 +1,47 @@
+"""Progress on the terminal: one bar for every stage, quiet lines without a terminal."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 10.0
+"""How often a bar is written where standard error is a file or a pipe."""
+
+
+@contextmanager
+def progress(
+    total: int, description: str, *, unit: str = "rows", initial: int = 0
+) -> Iterator[Any]:
+    """A progress bar with rate and time left, on standard error.
+
+    Args:
+        total: How many units the whole job has.
+        description: What is being done, a word or two.
+        unit: What is counted.
+        initial: Units that an earlier, interrupted command had already done.
+
+    Yields:
+        The `tqdm` bar: call `.update(n)`, and `.set_postfix_str(text)` for figures beside it.
+    """
+    on_terminal = sys.stderr.isatty()
+    with tqdm(
+        total=total,
+        initial=initial,
+        desc=description,
+        unit=f" {unit}",
+        unit_scale=total >= 100_000,
+        dynamic_ncols=on_terminal,
+        ncols=None if on_terminal else 100,
+        ascii=None if on_terminal else True,
+        mininterval=0.2 if on_terminal else SECONDS_BETWEEN_LINES,
+        file=sys.stderr,
+    ) as bar:
+        yield bar
+
+
+def say(line: str) -> None:
+    """Write a line for the person at the terminal, without tearing a progress bar apart."""
+    tqdm.write(line, file=sys.stderr)

@@ -1,0 +1,123 @@
+"""A folder, on this machine or behind an fsspec URL, whose files are written whole or not at all.
+
+This is the one place that knows about local paths, URLs and how to make a write atomic. It must
+not know what the files mean.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from sparc.common.errors import SparcError
+
+PARTIAL = ".partial"
+"""The ending of a file that is being written. Zarr's local store uses the same one."""
+
+
+class Folder:
+    """A folder given as a path or as an fsspec URL (`s3://bucket/cache`).
+
+    Args:
+        location: A path or URL. The folder need not exist.
+
+    Raises:
+        SparcError: The URL's protocol is unknown or its package is not installed.
+    """
+
+    def __init__(self, location: str | os.PathLike[str]) -> None:
+        try:
+            filesystem, root = fsspec.core.url_to_fs(os.fspath(location))
+        except (ImportError, ValueError) as error:
+            raise SparcError(f"cannot open {location}: {error}") from error
+        self._filesystem = filesystem
+        self._root = root.rstrip("/") or "/"
+        self.location = os.fspath(location)
+        self.local = Path(root) if isinstance(filesystem, LocalFileSystem) else None
+        """The folder's path on this machine; None behind a URL."""
+
+    def __str__(self) -> str:
+        return self.location
+
+    def path(self, name: str = "") -> str:
+        """The path of a file in this folder, as the file system spells it."""
+        return f"{self._root}/{name}" if name else self._root
+
+    def exists(self, name: str = "") -> bool:
+        """Whether a file or folder of that name is there."""
+        return bool(self._filesystem.exists(self.path(name)))
+
+    def create(self) -> None:
+        """Make the folder and its parents."""
+        self._filesystem.makedirs(self._root, exist_ok=True)
+
+    def read(self, name: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+        """
+        return bytes(self._filesystem.cat_file(self.path(name)))
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading."""
+        return self._filesystem.open(self.path(name), "rb")  # type: ignore[no-any-return]
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file so that it has either its old content or the new one, never a part.
+
+        On a local disk: written aside, synced, renamed. Object stores put whole objects anyway.
+        """
+        if self.local is None:
+            self._filesystem.pipe_file(self.path(name), content)
+            return
+        target = self.local / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
+        try:
+            with aside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(target)
+        finally:
+            aside.unlink(missing_ok=True)
+        _sync_folder(target.parent)
+
+    def remove(self, name: str) -> None:
+        """Remove a file or a folder; nothing happens where there is none."""
+        if self.exists(name):
+            self._filesystem.rm(self.path(name), recursive=True)
+
+    def files(self, below: str = "") -> Iterator[str]:
+        """Names of all files below a subfolder, relative to this folder, sorted."""
+        root = self.path(below)
+        if self._filesystem.exists(root):
+            for path in sorted(self._filesystem.find(root)):
+                yield path.removeprefix(self._root).lstrip("/")
+
+    def remove_partial_files(self) -> None:
+        """Remove what an interrupted process left half-written."""
+        for name in list(self.files()):
+            if name.endswith(PARTIAL):
+                self.remove(name)
+
+    def zarr_store(self, name: str, *, read_only: bool) -> Any:
+        """A Zarr store over a subfolder."""
+        from zarr.storage import FsspecStore, LocalStore
+
+        if self.local is not None:
+            return LocalStore(self.local / name, read_only=read_only)
+        return FsspecStore.from_url(f"{self.location.rstrip('/')}/{name}", read_only=read_only)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

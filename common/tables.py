@@ -1,0 +1,116 @@
+"""The tables beside the activations: rows, classes and rejects, as Parquet with fixed schemas."""
+
+import hashlib
+import io
+import json
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sparc.common.errors import DamagedCacheError
+from sparc.common.storage import Folder
+
+ROWS = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("image", pa.string()),
+        pa.field("caption", pa.string()),
+        pa.field("label_ids", pa.list_(pa.int32()), nullable=False),
+    ]
+)
+"""One (image, caption) pair a row. `sample_id` names the picture: the captions of one picture are
+consecutive rows with the same `sample_id`, `image` and `label_ids`."""
+
+CLASSES = pa.schema(
+    [
+        pa.field("class_id", pa.int32(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("parent_id", pa.int32()),
+        pa.field("depth", pa.int32(), nullable=False),
+    ]
+)
+"""`class_id` counts from 0 in table order; `key` is the dataset's own identifier. A class without
+a parent has depth 1; a class that stands twice in the dataset's tree keeps its deeper place."""
+
+REJECTS = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("stream", pa.string(), nullable=False),
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+"""Why a row is not valid in a stream; one line for each."""
+
+MASKS = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("class_id", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("counts", pa.list_(pa.int32()), nullable=False),
+    ]
+)
+"""Where an object is in a picture: run lengths of zeros and ones in turn, column by column,
+beginning with zeros (the uncompressed run-length encoding of COCO)."""
+
+
+def empty(schema: pa.Schema) -> pa.Table:
+    """A table of that schema without rows."""
+    return schema.empty_table()
+
+
+def write_table(folder: Folder, name: str, table: pa.Table) -> None:
+    """Write a Parquet file whole; the same table always gives the same bytes."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=1 << 17)
+    folder.write(name, buffer.getvalue())
+
+
+def read_table(
+    folder: Folder, name: str, schema: pa.Schema, columns: list[str] | None = None
+) -> pa.Table:
+    """Read a Parquet file and hold it to its schema.
+
+    Raises:
+        DamagedCacheError: The file is missing, is not Parquet, or has other columns.
+    """
+    try:
+        with folder.open(name) as file:
+            table = pq.read_table(file, columns=columns)
+    except FileNotFoundError as error:
+        raise DamagedCacheError(f"{folder}/{name} is missing") from error
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedCacheError(f"{folder}/{name} is not readable as Parquet: {error}") from error
+    wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
+    try:
+        return table.select(wanted.names).cast(wanted)
+    except (KeyError, ValueError, pa.ArrowException) as error:
+        raise DamagedCacheError(f"{folder}/{name} has other columns than it should") from error
+
+
+def manifest_digest(rows: pa.Table) -> str:
+    """What identifies a dataset: SHA-256 over (sample_id, image, caption, label_ids) in row order.
+
+    Each row enters as one line of JSON: a list of the four values, UTF-8, no spaces, ending in a
+    newline.
+
+    Args:
+        rows: A table of schema `ROWS`.
+
+    Returns:
+        The digest in lower-case hexadecimal.
+    """
+    digest = hashlib.sha256()
+    columns = ["sample_id", "image", "caption", "label_ids"]
+    for batch in rows.select(columns).to_batches(max_chunksize=65_536):
+        values = zip(*(batch.column(c).to_pylist() for c in columns), strict=True)
+        digest.update("".join(map(_line, values)).encode())
+    return digest.hexdigest()
+
+
+def _line(values: tuple[Any, ...]) -> str:
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":")) + "\n"

@@ -1,0 +1,29 @@
+"""Text that comes from datasets, made safe to show: it is data, never markup or control codes."""
+
+
+def printable(text: str) -> str:
+    """Escape what is not printable, so that the text stays on one line and moves no cursor."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def shorten(text: str, width: int) -> str:
+    """Printable text of at most `width` characters, an ellipsis where it was cut."""
+    shown = printable(text)
+    return shown if len(shown) <= width else shown[: width - 1] + "…"
+
+
+def amount(number: int, noun: str) -> str:
+    """A count with its noun in the right number: `1 row`, `5,733 rows`."""
+    if number == 1:
+        return f"1 {noun}"
+    plural = noun + "es" if noun.endswith(("s", "x", "ch")) else noun + "s"
+    return f"{number:,} {plural}"
+
+
+def size(bytes: float) -> str:
+    """A number of bytes in the unit that a person would choose."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if bytes < 1000:
+            return f"{bytes:.0f} {unit}" if unit == "bytes" else f"{bytes:.1f} {unit}"
+        bytes /= 1000
+    return f"{bytes:.1f} TB"

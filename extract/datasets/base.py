@@ -1,0 +1,69 @@
+"""What every dataset reader offers, and the options that all of them share."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal, Protocol
+
+from sparc.common.cache_writer import Manifest
+from sparc.common.errors import ConfigError
+
+Format = Literal["auto", "folder", "coco", "open-images", "webdataset"]
+Captions = Literal["each", "join", "first"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatasetOptions:
+    """How to turn a dataset folder into rows.
+
+    Attributes:
+        format: Which reader; `auto` looks at the folder.
+        split: The dataset's split; empty means the only one there is.
+        limit: Keep the first so many pictures; 0 keeps all.
+        captions: A picture's captions give a row each, are joined into one, or only the first.
+        holdout: Fraction of the pictures set apart, where the dataset has no split of its own;
+            `split` then is `train` (the rest) or `test` (those set apart).
+        holdout_by: Column whose equal values stay on one side (`folder` metadata); empty: picture.
+        labels: CSV of ImageID,LabelName,Confidence that replaces the dataset's own labels.
+        classes: CSV of LabelName,DisplayName.
+        hierarchy: Nested JSON of LabelName and Subcategory.
+        masks: Read object masks too, where the dataset has them.
+    """
+
+    format: Format = "auto"
+    split: str = ""
+    limit: int = 0
+    captions: Captions = "each"
+    holdout: float = 0.0
+    holdout_by: str = ""
+    labels: Path | None = None
+    classes: Path | None = None
+    hierarchy: Path | None = None
+    masks: bool = False
+
+    def __post_init__(self) -> None:
+        if self.limit < 0:
+            raise ConfigError("limit must not be negative")
+        if not 0 <= self.holdout < 1:
+            raise ConfigError("holdout must be a fraction from 0 to below 1")
+        if self.holdout and self.split not in ("train", "test"):
+            raise ConfigError("holdout needs split train or test, to say which part is wanted")
+        if self.holdout_by and not self.holdout:
+            raise ConfigError("holdout_by needs holdout")
+        if (self.classes or self.hierarchy) and not self.labels:
+            raise ConfigError("classes and hierarchy describe labels: give labels too")
+
+
+class Dataset(Protocol):
+    """A dataset whose rows are known and whose pictures can be read."""
+
+    def manifest(self) -> Manifest:
+        """The rows, classes and masks, in the order in which they are encoded."""
+        ...
+
+    def read_picture(self, image: str) -> bytes:
+        """The encoded bytes of a picture, by the `image` value of its rows. Thread-safe.
+
+        Raises:
+            DatasetError: It is not there or its path leaves the dataset's folder.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Frozen encoders of timm, open_clip and transformers, behind one interface."""

@@ -1,0 +1,69 @@
+"""The interface that every encoder has, whatever library it comes from."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sparc.common.streams import StreamOrigin
+
+
+class EncodedTexts(NamedTuple):
+    """Features of a batch of captions.
+
+    Attributes:
+        features: (captions, dim) float32.
+        cut: How many of the captions were longer than the encoder's context.
+    """
+
+    features: Tensor
+    cut: int
+
+
+class ImageEncoder(Protocol):
+    """A frozen model of pictures.
+
+    Attributes:
+        dim: Width of a feature.
+        origin: What the stream's attributes record; `precision` and `batch_size` are the job's.
+    """
+
+    dim: int
+    origin: StreamOrigin
+
+    def prepare(self, picture: Image.Image) -> Tensor:
+        """The model's own preprocessing of an RGB picture: (3, height, width) float32.
+
+        Called from several threads at once.
+        """
+        ...
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Features of a batch of prepared pictures: (pictures, dim) float32, on the device."""
+        ...
+
+
+class TextEncoder(Protocol):
+    """A frozen model of captions.
+
+    Attributes:
+        dim: Width of a feature.
+        origin: What the stream's attributes record; `precision` and `batch_size` are the job's.
+    """
+
+    dim: int
+    origin: StreamOrigin
+
+    def encode(self, captions: Sequence[str]) -> EncodedTexts:
+        """Features of a batch of captions."""
+        ...
+
+
+Encoder = ImageEncoder | TextEncoder
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """The arithmetic of all encoders: bfloat16 autocast on CUDA, plain float32 elsewhere."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")

@@ -1,0 +1,1 @@
+"""The embedded demo: scenes of emoji drawings, encoders from the package index, three commands."""

@@ -1,0 +1,115 @@
+"""The settings of a model and of its training, each in one frozen dataclass."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from sparc.common.config import option
+from sparc.common.errors import ConfigError
+from sparc.common.streams import check_name
+
+Selection = Literal["global", "local"]
+Recipe = Literal["default", "published"]
+Residency = Literal["auto", "device", "host", "stream"]
+Kernels = Literal["auto", "torch", "triton"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamShape:
+    """A stream that a model reads: its name and the width of its features."""
+
+    name: str
+    dim: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything needed to build the model.
+
+    Attributes:
+        streams: The streams, in their fixed order: sums over streams follow it.
+        latents: L, the size of the dictionary.
+        k: Latents selected for a row.
+        selection: `global`: the streams of a row select together, from the sum of their logits;
+            `local`: each stream selects alone.
+        normalize: `unit` scales every feature to unit L2 norm first; `none` takes it as it is.
+    """
+
+    streams: tuple[StreamShape, ...]
+    latents: int = 8192
+    k: int = 64
+    selection: Selection = "global"
+    normalize: Literal["unit", "none"] = "unit"
+
+    def __post_init__(self) -> None:
+        names = [stream.name for stream in self.streams]
+        if not names or len(set(names)) < len(names):
+            raise ConfigError("a model needs at least one stream, each name once")
+        for stream in self.streams:
+            check_name(stream.name)
+            if stream.dim < 1:
+                raise ConfigError(f"stream {stream.name}: dim must be at least 1")
+        if not 1 <= self.k <= self.latents:
+            raise ConfigError(f"k must be from 1 to the number of latents, {self.latents}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the streams, in order."""
+        return tuple(stream.name for stream in self.streams)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The settings of `sparc-train run`."""
+
+    streams: tuple[str, ...] = option(
+        (), "A stream to learn from; repeat for more. All of them by default.", flag="--stream"
+    )
+    latents: int = option(8192, "Size of the dictionary.")
+    k: int = option(64, "Latents selected for a row.")
+    selection: Selection = option("global", "Streams select together (global) or alone (local).")
+    recipe: Recipe = option(
+        "default", "Our recipe, or the published one with its quirks (see the README)."
+    )
+    cross_weight: float = option(1.0, "Weight of cross-reconstruction; 0 turns it off.")
+    aux_weight: float = option(1 / 32, "Weight of the loss that revives dead latents.")
+    auxk: int = option(64, "Dead latents that a row tries to revive; 0 turns AuxK off.")
+    dead_after: int = option(256_000, "Rows without a value after which a latent is dead.")
+    batch_size: int = option(256, "Rows a step, over all processes together.")
+    epochs: int = option(50, "Passes over the cache.")
+    steps: int = option(0, "Stop after so many steps instead of whole epochs; 0 does not.")
+    lr: float = option(1e-4, "Learning rate of Adam.")
+    warmup_steps: int = option(0, "Steps over which the learning rate rises from zero.")
+    schedule: Literal["constant", "cosine"] = option(
+        "constant", "Course of the learning rate after the warm-up; cosine ends at zero."
+    )
+    clip: float = option(0.0, "Largest norm of the whole gradient; 0 does not clip.")
+    seed: int = option(42, "Seed of the weights and of the order of rows.")
+    precision: Literal["float32", "tf32", "bfloat16"] = option(
+        "float32", "Arithmetic of the matrix products; the last two need a GPU."
+    )
+    device: str = option("auto", "Where to train: auto, cpu, cuda, cuda:1, …")
+    kernels: Kernels = option("auto", "Implementation of the sparse mathematics.")
+    residency: Residency = option("auto", "Where the rows live while training.")
+    block_chunks: int = option(16, "Chunks that are shuffled together.")
+    validation: Path | None = option(None, "A second cache to measure on; it changes nothing.")
+    log_every: int = option(50, "Steps between two lines of metrics.jsonl.")
+    checkpoint_every: int = option(1000, "Steps between two checkpoints.")
+    tensorboard: bool = option(False, "Log to tensorboard too (extra: tensorboard).")
+    wandb: str = option("", "Log to this Weights & Biases project too (extra: wandb).")
+
+    def __post_init__(self) -> None:
+        for name in ("latents", "k", "batch_size", "epochs", "log_every", "checkpoint_every"):
+            self._at_least(name, 1)
+        for name in ("auxk", "dead_after", "steps", "warmup_steps", "clip", "cross_weight"):
+            self._at_least(name, 0)
+        self._at_least("block_chunks", 1)
+        self._at_least("aux_weight", 0)
+        if self.k > self.latents:
+            raise ConfigError(f"k ({self.k}) cannot exceed latents ({self.latents})")
+        if self.lr <= 0:
+            raise ConfigError("lr must be positive")
+
+    def _at_least(self, name: str, smallest: int) -> None:
+        if getattr(self, name) < smallest:
+            raise ConfigError(f"{name} must be at least {smallest}, not {getattr(self, name)}")
