@@ -8,6 +8,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from sparc.common.errors import (
     DamagedCacheError,
     IncompleteCacheError,
 )
+from sparc.common.plain_chunks import PlainChunks
 from sparc.common.storage import Folder
 from sparc.common.streams import StreamInfo
 
@@ -176,8 +178,16 @@ class ActivationCache:
 
     # ------------------------------------------------------------------ activations
 
-    def features(self, stream: str, chunk: int) -> npt.NDArray[Any]:
+    def features(
+        self, stream: str, chunk: int, *, out: npt.NDArray[Any] | None = None
+    ) -> npt.NDArray[Any]:
         """The features of a chunk, as stored.
+
+        Args:
+            stream: Which stream.
+            chunk: Which chunk.
+            out: Where to put them, if not in a new array: C-contiguous, of the returned shape and
+                dtype.
 
         Returns:
             (rows of the chunk, dim), float16 or float32. Rows that are not valid hold zeros.
@@ -186,7 +196,7 @@ class ActivationCache:
             IncompleteCacheError: The chunk has not been written.
             DamagedCacheError: Its bytes are not those that were written.
         """
-        values: npt.NDArray[Any] = self._read(stream, "features", chunk)
+        values: npt.NDArray[Any] = self._read(stream, "features", chunk, out)
         return values
 
     def valid(self, stream: str, chunk: int) -> npt.NDArray[np.bool_]:
@@ -247,6 +257,38 @@ class ActivationCache:
 
     # ------------------------------------------------------------------ how it lies in Zarr
 
+    def layout_faults(self, stream: str) -> list[str]:
+        """What `CACHE.md` demands of a stream's two arrays and is not so; normally nothing.
+
+        Raises:
+            DamagedCacheError: The stream cannot be opened at all.
+        """
+        info = self.streams[stream]
+        per_chunk = self.info.rows_per_chunk
+        rows = (self.info.rows,)
+        expected: dict[str, tuple[tuple[int, ...], tuple[int, ...], str, tuple[str, ...]]] = {
+            "features": (
+                (*rows, info.dim),
+                (per_chunk, info.dim),
+                info.dtype,
+                ("row", f"{stream}_dim"),
+            ),
+            "valid": (rows, (per_chunk,), "bool", ("row",)),
+        }
+        faults = [] if info.name == stream else [f"its attributes call it {info.name!r}"]
+        for name, wanted in expected.items():
+            array = self._array(stream, name)
+            names = tuple(array.metadata.dimension_names or ())
+            found = (array.shape, array.chunks, str(array.dtype), names)
+            for what, a, b in zip(
+                ("shape", "chunks", "dtype", "dimension names"), found, wanted, strict=True
+            ):
+                if a != b:
+                    faults.append(f"array {name} has {what} {a}, not {b}")
+            if type(array.metadata.codecs[-1]).__name__ != "Crc32cCodec":
+                faults.append(f"array {name} has no CRC32C as its last codec")
+        return faults
+
     @cached_property
     def _group(self) -> zarr.Group:
         try:
@@ -279,23 +321,40 @@ class ActivationCache:
     def _arrays(self) -> dict[str, Any]:
         return {}
 
-    def _read(self, stream: str, name: str, chunk: int) -> Any:
+    def _read(self, stream: str, name: str, chunk: int, out: npt.NDArray[Any] | None = None) -> Any:
         rows = self.info.chunk_rows(chunk)
         array = self._array(stream, name)
         try:
+            if PlainChunks.fits(self.folder, array):
+                plain = PlainChunks(self._local_folder / stream / name, array)
+                return plain.read(chunk, len(rows), out)
             values = np.asarray(array[rows.start : rows.stop])
+        except FileNotFoundError as error:
+            raise self._not_written(stream, name, chunk) from error
         except Exception as error:
             raise DamagedCacheError(
                 f"{self.folder}: chunk {chunk} of {stream}/{name} (rows {rows.start} to "
                 f"{rows.stop - 1}) is damaged: {error}"
             ) from error
         # Zarr reads a chunk that is not there as the fill value. Every written feature or flag
-        # that could look like one is rare, so the file system is asked only then.
-        if not values.any() and chunk not in self._chunks_present(stream, name):
-            raise IncompleteCacheError(
-                f"{self.folder}: chunk {chunk} of {stream}/{name} has not been written"
-            )
-        return values
+        # that could look like one is rare, so the file system is asked only then. (Bytes, since
+        # NumPy is slow at asking float16 values.)
+        if not values.view(np.uint8).any() and chunk not in self._chunks_present(stream, name):
+            raise self._not_written(stream, name, chunk)
+        if out is None:
+            return values
+        out[...] = values
+        return out
+
+    def _not_written(self, stream: str, name: str, chunk: int) -> IncompleteCacheError:
+        return IncompleteCacheError(
+            f"{self.folder}: chunk {chunk} of {stream}/{name} has not been written"
+        )
+
+    @property
+    def _local_folder(self) -> Path:
+        assert self.folder.local is not None
+        return self.folder.local / ACTIVATIONS
 
     def _chunks_present(self, stream: str, name: str) -> set[int]:
         prefix = f"{ACTIVATIONS}/{stream}/{name}/c/"

@@ -7,7 +7,7 @@ folder: hold `sparc.common.lock.exclusive` around it.
 import dataclasses
 import importlib.metadata
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
+from numcodecs import BitRound
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from sparc.common import tables
@@ -31,8 +32,8 @@ from sparc.common.cache import (
 )
 from sparc.common.config import to_mapping
 from sparc.common.errors import CacheError
-from sparc.common.lock import exclusive
-from sparc.common.storage import Folder
+from sparc.common.lock import LOCK_FILE, exclusive
+from sparc.common.storage import PARTIAL, Folder
 from sparc.common.streams import StreamInfo, StreamOrigin
 
 ROWS_PER_CHUNK = 4096
@@ -89,23 +90,29 @@ class CacheWriter:
             streams=(),
             versions=_versions(),
         )
-        self.folder.remove_partial_files()
-        if self.folder.exists(INFO_FILE):
-            self.info = CacheInfo.read(self.folder)
-            _refuse_other_dataset(self.folder, self.info, wanted)
-        else:
+        if wanted.rows == 0:
+            raise CacheError(f"{manifest.dataset} has no rows to encode")
+        found = CacheInfo.read(self.folder) if self.folder.exists(INFO_FILE) else None
+        if found is None:
             _refuse_other_content(self.folder)
-            if wanted.rows == 0:
-                raise CacheError(f"{manifest.dataset} has no rows to encode")
+        self.folder.remove_partial_files()
+        # A cache without streams holds nothing: it is begun anew rather than defended.
+        if found is not None and found.streams:
+            _refuse_other_dataset(self.folder, found, wanted)
+            _refuse_other_classes(self.folder, manifest.classes)
+            self.info = found
+        else:
             tables.write_table(self.folder, ROWS_FILE, manifest.rows)
             tables.write_table(self.folder, CLASSES_FILE, manifest.classes)
-            if manifest.masks is not None:
-                tables.write_table(self.folder, MASKS_FILE, manifest.masks)
+            self.folder.remove(MASKS_FILE)
             self.info = wanted
             self._write_info()
+        if manifest.masks is not None and not self.folder.exists(MASKS_FILE):
+            tables.write_table(self.folder, MASKS_FILE, manifest.masks)
         store = self.folder.zarr_store(ACTIVATIONS, read_only=False)
         self._group = zarr.open_group(store, mode="a")
         self._arrays: dict[str, tuple[Any, Any]] = {}
+        self._keep_bits: dict[str, int | None] = {}
 
     def open_stream(self, stream: StreamInfo) -> list[int]:
         """Add a stream, or go on with it.
@@ -120,19 +127,28 @@ class CacheWriter:
             CacheError: The cache holds a stream of that name that was made in another way.
         """
         if stream.name in self.info.streams:
-            found = ActivationCache(self.folder).streams[stream.name]
-            _refuse_other_stream(self.folder, found, stream)
-        else:
+            cache = ActivationCache(self.folder)
+            found = cache.streams[stream.name]
+            if len(cache.missing_chunks(stream.name)) < self.info.chunks:
+                _refuse_other_stream(self.folder, found, stream)
+            elif found != stream:
+                # Nothing of it was written: it is made anew, under the settings of today.
+                self._list_streams(name for name in self.info.streams if name != stream.name)
+        if stream.name not in self.info.streams:
             self._create(stream)
-            self.info = dataclasses.replace(self.info, streams=(*self.info.streams, stream.name))
-            self._write_info()
+            self._list_streams((*self.info.streams, stream.name))
         group: Any = self._group[stream.name]
         config = {"write_empty_chunks": True}
+        self._keep_bits[stream.name] = stream.keep_bits
         self._arrays[stream.name] = (
             group["features"].with_config(config),
             group["valid"].with_config(config),
         )
-        return ActivationCache(self.folder).missing_chunks(stream.name)
+        missing = ActivationCache(self.folder).missing_chunks(stream.name)
+        for chunk in missing:
+            # An interrupted attempt may have rejected rows that will turn out well this time.
+            self.folder.remove(_reject_part(stream.name, chunk))
+        return missing
 
     def write(
         self,
@@ -166,7 +182,8 @@ class CacheWriter:
         _check_values(stream, rows, stored, valid, array.dtype)
         # Rejects first, flags last: a chunk with flags is done, and nothing of it is missing.
         self._write_rejects(stream, chunk, reasons)
-        array[rows.start : rows.stop] = stored.astype(array.dtype)
+        narrow = stored.astype(array.dtype)
+        array[rows.start : rows.stop] = _rounded(narrow, self._keep_bits[stream])
         valid_array[rows.start : rows.stop] = valid
 
     def finish(self) -> None:
@@ -187,7 +204,6 @@ class CacheWriter:
             shape=(rows, stream.dim),
             chunks=(per_chunk, stream.dim),
             dtype=stream.dtype,
-            filters=_filters(stream.keep_bits),
             compressors=(*_compressors(stream), Crc32cCodec()),
             fill_value=0,
             dimension_names=("row", f"{stream.name}_dim"),
@@ -203,7 +219,6 @@ class CacheWriter:
         )
 
     def _write_rejects(self, stream: str, chunk: int, reasons: Mapping[int, str]) -> None:
-        name = f"{REJECT_PARTS}/{stream}-{chunk:08d}.parquet"
         if not reasons:
             return
         rows = sorted(reasons)
@@ -218,7 +233,11 @@ class CacheWriter:
         )
         buffer = io.BytesIO()
         pq.write_table(part, buffer)
-        self.folder.write(name, buffer.getvalue())
+        self.folder.write(_reject_part(stream, chunk), buffer.getvalue())
+
+    def _list_streams(self, names: Iterable[str]) -> None:
+        self.info = dataclasses.replace(self.info, streams=tuple(names))
+        self._write_info()
 
     def _write_info(self) -> None:
         self.folder.write(INFO_FILE, self.info.to_json())
@@ -252,8 +271,19 @@ def write_arrays(
 
     Returns:
         The cache, opened for reading.
+
+    Raises:
+        CacheError: The arguments do not agree in the number of rows, or the folder holds something
+            else.
     """
-    rows = len(next(iter(features.values())))
+    rows = _common_rows(features)
+    for what, given in (
+        ("sample_ids", sample_ids),
+        ("captions", captions),
+        ("label_ids", label_ids),
+    ):
+        if given is not None and len(given) != rows:
+            raise CacheError(f"{what}: {len(given)} for {rows} rows")
     ids = list(sample_ids) if sample_ids is not None else [str(row) for row in range(rows)]
     table = pa.table(
         {
@@ -286,23 +316,51 @@ def write_arrays(
             for chunk in writer.open_stream(info):
                 span = writer.info.chunk_rows(chunk)
                 part = values[span.start : span.stop]
-                writer.write(name, chunk, part, bad_features(part, span.start))
+                reasons = bad_features(part, span.start, dtype=dtype)
+                writer.write(name, chunk, part, reasons)
         writer.finish()
     return ActivationCache(folder)
 
 
-def bad_features(features: npt.NDArray[Any], first_row: int) -> dict[int, str]:
-    """Why features cannot be used, by row: those that are zero or hold NaN or infinity.
+def _common_rows(features: Mapping[str, npt.NDArray[Any]]) -> int:
+    if not features:
+        raise CacheError("there are no features to write")
+    first, *_ = features
+    for name, values in features.items():
+        if values.ndim != 2:
+            raise CacheError(f"stream {name}: features of shape {values.shape}, not (rows, dim)")
+        if len(values) != len(features[first]):
+            raise CacheError(
+                f"stream {name} has {len(values)} rows, stream {first} {len(features[first])}"
+            )
+    return len(features[first])
+
+
+def bad_features(
+    features: npt.NDArray[Any], first_row: int, *, dtype: Literal["float16", "float32"]
+) -> dict[int, str]:
+    """Why features cannot be used, by row: those that hold NaN or infinity, or are zero as stored.
 
     Args:
         features: (rows, dim).
         first_row: The row of the cache that `features[0]` belongs to.
+        dtype: Type to store, in which the smallest values become zero.
     """
     finite = np.isfinite(features).all(axis=1)
-    zero = ~features.any(axis=1)
+    zero = ~_stored(features, np.dtype(dtype)).any(axis=1)
     reasons = {int(i) + first_row: "the feature is not finite" for i in np.flatnonzero(~finite)}
     reasons |= {int(i) + first_row: "the feature is zero" for i in np.flatnonzero(zero)}
     return reasons
+
+
+def _stored(features: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """The features in the stored type; what does not fit becomes infinite without a warning."""
+    with np.errstate(over="ignore"):
+        return features.astype(dtype, copy=False)
+
+
+def _reject_part(stream: str, chunk: int) -> str:
+    return f"{REJECT_PARTS}/{stream}-{chunk:08d}.parquet"
 
 
 def _compressors(stream: StreamInfo) -> tuple[Any, ...]:
@@ -312,12 +370,15 @@ def _compressors(stream: StreamInfo) -> tuple[Any, ...]:
     return (ZstdCodec(level=3),) if stream.compression == "zstd" else ()
 
 
-def _filters(keep_bits: int | None) -> tuple[Any, ...]:
-    if keep_bits is None:
-        return ()
-    from zarr.codecs.numcodecs import BitRound
+def _rounded(values: npt.NDArray[Any], keep_bits: int | None) -> npt.NDArray[Any]:
+    """The values with so many mantissa bits, the rest zero: what the BitRound filter does.
 
-    return (BitRound(keepbits=keep_bits),)
+    Rounded here and not by a filter of Zarr's, since decoding then needs nothing that is not in
+    the Zarr specification.
+    """
+    if keep_bits is None:
+        return values
+    return np.asarray(BitRound(keepbits=keep_bits).encode(values)).view(values.dtype)
 
 
 def _check_values(
@@ -337,10 +398,10 @@ def _check_values(
     ):
         raise CacheError(
             f"stream {stream}: the value {largest:g} does not fit float16 (at most "
-            f"{LARGEST_FLOAT16:,.0f}); extract this stream with --dtype float32"
+            f"{LARGEST_FLOAT16:,.0f}); extract this stream with --dtype float32, under another "
+            "name or into another folder"
         )
-    stored = features.astype(dtype)
-    zero = valid & ~stored.any(axis=1)
+    zero = valid & ~_stored(features, dtype).any(axis=1)
     if zero.any():
         row = rows.start + int(np.flatnonzero(zero)[0])
         raise CacheError(f"stream {stream}, row {row}: the feature is zero")
@@ -358,12 +419,22 @@ def _versions() -> dict[str, str]:
 
 def _refuse_other_content(folder: Folder) -> None:
     """Without cache.json only what an interrupted start of a cache leaves may be there."""
-    ours = (ROWS_FILE, CLASSES_FILE, MASKS_FILE, ".lock")
+    tables_of_ours = (ROWS_FILE, CLASSES_FILE, MASKS_FILE, INFO_FILE)
     for name in folder.files():
-        if name not in ours:
+        began = name.endswith(PARTIAL) and name.startswith(tables_of_ours)
+        if name not in (*tables_of_ours, LOCK_FILE) and not began:
             raise CacheError(
                 f"{folder} is not empty and not a cache (it holds {name}): choose another"
             )
+
+
+def _refuse_other_classes(folder: Folder, wanted: pa.Table) -> None:
+    found = tables.read_table(folder, CLASSES_FILE, tables.CLASSES)
+    if not found.equals(wanted.select(tables.CLASSES.names).cast(tables.CLASSES)):
+        raise CacheError(
+            f"{folder} was made with other classes; choose another folder, or repeat the settings "
+            "of labels, classes and hierarchy"
+        )
 
 
 def _refuse_other_dataset(folder: Folder, found: CacheInfo, wanted: CacheInfo) -> None:
@@ -391,4 +462,5 @@ def _refuse_other_stream(folder: Folder, found: StreamInfo, wanted: StreamInfo) 
 
 def _flat(stream: StreamInfo) -> dict[str, Any]:
     values = to_mapping(stream)
-    return {**values, **values.pop("origin")}
+    origin = values.pop("origin")
+    return {**values, **origin}

@@ -15,9 +15,8 @@ import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
 
-import click
 import typer
 
 from sparc.common.config import load_config
@@ -147,14 +146,11 @@ def _option(field: "dataclasses.Field[Any]", hint: Any) -> inspect.Parameter:
     inner = _without_none(hint)
     if inner is bool:
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
-    extra: dict[str, Any] = {}
-    if get_origin(inner) is Literal:
-        extra["click_type"] = click.Choice([str(a) for a in get_args(inner)])
-        inner = str
     annotation = list[get_args(inner)[0]] if get_origin(inner) is tuple else inner  # type: ignore[misc]
-    shown = field.default
-    default = False if shown in (None, (), "") else _shown(shown)
-    info = typer.Option(flag, help=field.metadata["help"], show_default=default, **extra)
+    # An absent option must be told apart from one that repeats the default, so typer's default is
+    # None, and the real one is part of the help.
+    default = "" if field.default in (None, (), "") else f" [default: {_shown(field.default)}]"
+    info = typer.Option(flag, help=field.metadata["help"] + default, show_default=False)
     return _keyword(field.name, annotation | None, info)
 
 

@@ -13,7 +13,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 @contextmanager
 def progress(
-    total: int, description: str, *, unit: str = "rows", initial: int = 0
+    total: int, description: str, *, unit: str = "rows", initial: int = 0, quiet: bool = False
 ) -> Iterator[Any]:
     """A progress bar with rate and time left, on standard error.
 
@@ -22,6 +22,7 @@ def progress(
         description: What is being done, a word or two.
         unit: What is counted.
         initial: Units that an earlier, interrupted command had already done.
+        quiet: Show nothing, as in all but the first of several processes.
 
     Yields:
         The `tqdm` bar: call `.update(n)`, and `.set_postfix_str(text)` for figures beside it.
@@ -38,6 +39,7 @@ def progress(
         ascii=None if on_terminal else True,
         mininterval=0.2 if on_terminal else SECONDS_BETWEEN_LINES,
         file=sys.stderr,
+        disable=quiet,
     ) as bar:
         yield bar
 

@@ -6,7 +6,6 @@ not know what the files mean.
 
 import os
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -93,18 +92,34 @@ class Folder:
         if self.exists(name):
             self._filesystem.rm(self.path(name), recursive=True)
 
-    def files(self, below: str = "") -> Iterator[str]:
+    def files(self, below: str = "") -> list[str]:
         """Names of all files below a subfolder, relative to this folder, sorted."""
+        if self.local is not None:
+            # Several times faster than fsspec, which asks for the details of every file.
+            found = os.walk(self.local / below)
+            paths = (os.path.join(root, name) for root, _, names in found for name in names)
+            return sorted(Path(os.path.relpath(path, self.local)).as_posix() for path in paths)
         root = self.path(below)
-        if self._filesystem.exists(root):
-            for path in sorted(self._filesystem.find(root)):
-                yield path.removeprefix(self._root).lstrip("/")
+        # Zarr writes through a connection of its own, which this one's listings know nothing of.
+        self._filesystem.invalidate_cache()
+        if not self._filesystem.exists(root):
+            return []
+        found_remotely = sorted(self._filesystem.find(root))
+        return [path.removeprefix(self._root).lstrip("/") for path in found_remotely]
+
+    def size(self) -> int:
+        """Bytes of all files together."""
+        if self.local is not None:
+            return sum((self.local / name).stat().st_size for name in self.files())
+        self._filesystem.invalidate_cache()
+        return int(self._filesystem.du(self._root, total=True))
 
     def remove_partial_files(self) -> None:
-        """Remove what an interrupted process left half-written."""
-        for name in list(self.files()):
-            if name.endswith(PARTIAL):
-                self.remove(name)
+        """Remove what an interrupted process left half-written; object stores leave nothing."""
+        if self.local is not None:
+            for name in self.files():
+                if name.endswith(PARTIAL):
+                    self.remove(name)
 
     def zarr_store(self, name: str, *, read_only: bool) -> Any:
         """A Zarr store over a subfolder."""

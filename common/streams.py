@@ -63,7 +63,10 @@ class StreamSpec:
         if library == "open_clip":
             return cls._parse_open_clip(text, rest)
         rest, _, query = rest.partition("?")
-        options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+        try:
+            options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
+        except ValueError:
+            raise _malformed(text, "an option must be key=value") from None
         unknown = set(options) - set(_OPTIONS[library])  # type: ignore[index]
         if unknown:
             raise _malformed(text, f"unknown option {sorted(unknown)[0]!r}")
@@ -151,7 +154,7 @@ class StreamInfo:
         dim: Width of a feature.
         dtype: Stored type.
         compression: Lossless compression of a chunk.
-        keep_bits: Mantissa bits kept by the BitRound filter (float32 only); None keeps all.
+        keep_bits: Mantissa bits kept, the others being zero (float32 only); None keeps all.
         origin: What made the features.
     """
 

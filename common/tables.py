@@ -2,8 +2,7 @@
 
 import hashlib
 import io
-import json
-from typing import Any
+from json.encoder import encode_basestring as _quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -108,9 +107,12 @@ def manifest_digest(rows: pa.Table) -> str:
     columns = ["sample_id", "image", "caption", "label_ids"]
     for batch in rows.select(columns).to_batches(max_chunksize=65_536):
         values = zip(*(batch.column(c).to_pylist() for c in columns), strict=True)
-        digest.update("".join(map(_line, values)).encode())
+        digest.update("".join(_line(row) for row in values).encode())
     return digest.hexdigest()
 
 
-def _line(values: tuple[Any, ...]) -> str:
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":")) + "\n"
+def _line(values: tuple[str, str | None, str | None, list[int]]) -> str:
+    """A row as JSON: what `json.dumps` makes of it, several times faster."""
+    *texts, labels = values
+    quoted = ("null" if text is None else _quote(text) for text in texts)
+    return f"[{','.join(quoted)},[{','.join(map(str, labels))}]]\n"

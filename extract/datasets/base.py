@@ -2,10 +2,12 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from sparc.common.cache_writer import Manifest
 from sparc.common.errors import ConfigError
+
+if TYPE_CHECKING:  # it brings Zarr along, and the options are needed for `--help`
+    from sparc.common.cache_writer import Manifest
 
 Format = Literal["auto", "folder", "coco", "open-images", "webdataset"]
 Captions = Literal["each", "join", "first"]
@@ -56,7 +58,7 @@ class DatasetOptions:
 class Dataset(Protocol):
     """A dataset whose rows are known and whose pictures can be read."""
 
-    def manifest(self) -> Manifest:
+    def manifest(self) -> "Manifest":
         """The rows, classes and masks, in the order in which they are encoded."""
         ...
 

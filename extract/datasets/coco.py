@@ -1,0 +1,259 @@
+"""The layout of COCO (`--format coco`).
+
+    DATASET/
+      annotations/captions_<split>.json     images and captions  (also directly in DATASET)
+      annotations/instances_<split>.json    objects with categories, optional
+      <split>/…  or  images/<split>/…  or  images/…  or  …       the pictures, by `file_name`
+
+A picture's id is its image id. Its labels are the categories of its objects; a category's parent is
+the category whose name is its `supercategory` or, where there is none, a class of that name. So a
+supercategory may itself be a category with a supercategory, to any depth.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sparc.common.cache_writer import Manifest
+from sparc.common.errors import DatasetError
+from sparc.common.progress import say
+from sparc.common.text import amount, shorten
+from sparc.extract.datasets.base import DatasetOptions
+from sparc.extract.datasets.hierarchy import Edge, Hierarchy, build_hierarchy
+from sparc.extract.datasets.masks import read_segmentation
+from sparc.extract.datasets.metadata import read_json
+from sparc.extract.datasets.safe_folder import SafeFolder
+from sparc.extract.datasets.selection import build_manifest, check_some_present
+from sparc.extract.datasets.source import ObjectMask, Picture, Source
+from sparc.extract.datasets.splits import choose_split
+
+_ANNOTATIONS = re.compile(r"(?:annotations/)?(captions|instances)_([^/]+)\.json")
+
+
+def annotation_files(files: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The annotation files of a dataset: by split, then by kind (`captions`, `instances`)."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in files:
+        if match := _ANNOTATIONS.fullmatch(name):
+            found[match[2]].setdefault(match[1], name)
+    return dict(found)
+
+
+class CocoDataset:
+    """A dataset in the layout of COCO; see the module."""
+
+    def __init__(self, folder: SafeFolder, options: DatasetOptions) -> None:
+        self._folder = folder
+        self._options = options
+
+    def manifest(self) -> Manifest:
+        """The rows, in the order of the annotation file's images."""
+        folder = self._folder
+        splits = annotation_files(folder.files)
+        if not splits:
+            raise DatasetError(
+                f"{folder} has neither annotations/captions_<split>.json nor "
+                "annotations/instances_<split>.json, so it is not in the layout of COCO"
+            )
+        split = choose_split(self._options, splits, str(folder))
+        return build_manifest(str(folder), self._read(split, splits[split]), self._options)
+
+    def read_picture(self, image: str) -> bytes:
+        """The encoded bytes of a picture."""
+        return self._folder.read(image)
+
+    def _read(self, split: str, names: Mapping[str, str]) -> Source:
+        documents = [
+            _Document(self._folder, names[kind])
+            for kind in ("captions", "instances")
+            if kind in names
+        ]
+        images: dict[str, dict[str, Any]] = {}
+        for document in documents:
+            for image_id, image in document.images():
+                images.setdefault(image_id, image)
+        captions = self._captions(documents[0], images) if "captions" in names else {}
+        instances = documents[-1] if "instances" in names else None
+        categories = _Categories(instances) if instances else None
+        objects = _objects(instances, categories, images) if instances and categories else {}
+        where = names.get("captions", names.get("instances", ""))
+        paths = self._find_pictures(split, images, where)
+        return Source(
+            dataset_format="coco",
+            split=split,
+            pictures=[
+                Picture(
+                    image_id,
+                    paths[image_id],
+                    captions=captions.get(image_id, ()),
+                    labels=tuple(dict.fromkeys(o.label for o in objects.get(image_id, ()))),
+                )
+                for image_id in images
+            ],
+            names=categories.names if categories else {},
+            hierarchy=categories.hierarchy if categories else Hierarchy(),
+            masks=(lambda wanted: _masks(objects, images, wanted, str(instances)))
+            if instances
+            else None,
+        )
+
+    def _captions(
+        self, document: "_Document", images: Mapping[str, Any]
+    ) -> Mapping[str, Sequence[str]]:
+        captions: dict[str, list[str]] = defaultdict(list)
+        strangers = 0
+        for where, annotation in document.entries("annotations"):
+            image_id = _identifier(annotation, "image_id", where)
+            caption = annotation.get("caption")
+            if not isinstance(caption, str):
+                raise DatasetError(f"{where} has no caption")
+            if image_id in images:
+                captions[image_id].append(caption)
+            else:
+                strangers += 1
+        if strangers:
+            lost = amount(strangers, "caption")
+            say(f"{document}: {lost} of images that it does not list left out")
+        return captions
+
+    def _find_pictures(
+        self, split: str, images: Mapping[str, Mapping[str, Any]], where: str
+    ) -> dict[str, str]:
+        files = set(self._folder.files)
+        places = (f"{split}/", f"images/{split}/", "images/", "")
+        used = next((p for p in places if p and any(f.startswith(p) for f in files)), "")
+        paths: dict[str, str] = {}
+        missing: list[str] = []
+        for image_id, image in images.items():
+            name = image["file_name"]
+            found = next((p + name for p in places if p + name in files), None)
+            if found is None:
+                # An absolute name stays what it is: reading it is refused.
+                found = name if name.startswith("/") else used + name
+                missing.append(found)
+            paths[image_id] = found
+        check_some_present(missing, len(images), str(self._folder), where)
+        return paths
+
+
+class _Document:
+    """One annotation file."""
+
+    def __init__(self, folder: SafeFolder, name: str) -> None:
+        self._where = f"{folder}/{name}"
+        self._document = read_json(folder.path(name), self._where)
+        if not isinstance(self._document, dict):
+            raise DatasetError(f"{self} is not a JSON object")
+
+    def __str__(self) -> str:
+        return self._where
+
+    def entries(self, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The objects of a list, each with its place for messages."""
+        values = self._document.get(key)
+        if not isinstance(values, list):
+            raise DatasetError(f"{self} has no list {key!r}")
+        for position, value in enumerate(values):
+            where = f"{self}, {key}[{position}]"
+            if not isinstance(value, dict):
+                raise DatasetError(f"{where} is not an object")
+            yield where, value
+
+    def images(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The images by id."""
+        seen: set[str] = set()
+        for where, image in self.entries("images"):
+            image_id = _identifier(image, "id", where)
+            name = image.get("file_name")
+            if not isinstance(name, str) or not name:
+                raise DatasetError(f"{where} has no file_name")
+            if image_id in seen:
+                raise DatasetError(f"{where}: id {shorten(image_id, 80)} stands there twice")
+            seen.add(image_id)
+            yield image_id, image
+
+
+class _Categories:
+    """The categories of a document and the tree that their supercategories make.
+
+    Attributes:
+        names: By key; the key of a category is its id.
+        hierarchy: Categories, and supercategories that are no category themselves.
+    """
+
+    def __init__(self, document: _Document) -> None:
+        self.names: dict[str, str] = {}
+        by_name: dict[str, str] = {}
+        above: dict[str, str] = {}
+        for where, category in document.entries("categories"):
+            key = _identifier(category, "id", where)
+            name, parent = category.get("name"), category.get("supercategory") or ""
+            if not isinstance(name, str) or not isinstance(parent, str):
+                raise DatasetError(f"{where} has no name, or a supercategory that is no text")
+            if key in self.names:
+                raise DatasetError(f"{where}: id {shorten(key, 80)} stands there twice")
+            self.names[key] = name
+            by_name.setdefault(name, key)
+            above[key] = parent
+        edges: list[Edge] = []
+        for key, parent_name in list(above.items()):
+            parent = by_name.get(parent_name)
+            # COCO's person has the supercategory person, which then is a class of its own.
+            if parent_name and (parent is None or parent == key):
+                parent = f"supercategory/{parent_name}"
+                self.names[parent] = parent_name
+                edges.append(Edge(None, parent))
+            edges.append(Edge(parent if parent_name else None, key))
+        self.hierarchy = build_hierarchy(edges, str(document))
+
+
+class _Object(NamedTuple):
+    """An object in a picture: the key of its category, and where it is."""
+
+    label: str
+    segmentation: Any
+
+
+def _objects(
+    document: _Document, categories: _Categories, images: Mapping[str, Any]
+) -> dict[str, list[_Object]]:
+    objects: dict[str, list[_Object]] = defaultdict(list)
+    for where, annotation in document.entries("annotations"):
+        image_id = _identifier(annotation, "image_id", where)
+        label = _identifier(annotation, "category_id", where)
+        if label not in categories.names:
+            raise DatasetError(f"{where}: there is no category {shorten(label, 80)}")
+        if image_id in images:
+            objects[image_id].append(_Object(label, annotation.get("segmentation")))
+    return objects
+
+
+def _identifier(entry: Mapping[str, Any], key: str, where: str) -> str:
+    value = entry.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        raise DatasetError(f"{where} has no {key}")
+    return str(value)
+
+
+def _masks(
+    objects: Mapping[str, Sequence[_Object]],
+    images: Mapping[str, Mapping[str, Any]],
+    wanted: frozenset[str],
+    where: str,
+) -> Iterator[ObjectMask]:
+    unreadable = 0
+    for image_id, image in images.items():
+        if image_id not in wanted:
+            continue
+        for label, segmentation in objects.get(image_id, ()):
+            if not segmentation:
+                continue  # an object with a box alone
+            try:
+                mask = read_segmentation(segmentation, image.get("height"), image.get("width"))
+            except (ValueError, TypeError, OverflowError):
+                unreadable += 1
+                continue
+            yield ObjectMask(image_id, label, *mask)
+    if unreadable:
+        say(f"{where}: {amount(unreadable, 'object')} with an unreadable segmentation left out")

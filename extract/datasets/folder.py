@@ -1,0 +1,205 @@
+"""A plain folder of pictures, with captions beside them (`--format folder`).
+
+    DATASET/
+      train/                 subfolders named like splits are splits, if all pictures lie in such
+        metadata.csv         file_name,text — or metadata.jsonl, metadata.parquet
+        0001.png
+        more/0002.jpg        subfolders are read too
+        more/0002.txt        captions of 0002.jpg, one a line
+
+This is the Hugging Face imagefolder convention, and more. A metadata file may lie in any folder;
+its `file_name` is relative to that folder. Captions are in its column `text` or else `caption`:
+text, or a list of texts where the file can hold one; several lines with one file_name are several
+captions. An optional column `labels` holds a class or a list of classes; in CSV, classes are
+separated by `;`. Where metadata give no caption, a text file of the picture's name does, one
+caption a line. Every picture is a row; its id is its path without suffix (with it, where two would
+be the same). The names of other subfolders are not taken for labels.
+"""
+
+import posixpath
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sparc.common.cache_writer import Manifest
+from sparc.common.errors import DatasetError
+from sparc.common.progress import say
+from sparc.common.text import amount, shorten
+from sparc.extract.datasets.base import DatasetOptions
+from sparc.extract.datasets.metadata import (
+    Record,
+    decode,
+    read_csv,
+    read_json_lines,
+    read_parquet,
+)
+from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
+from sparc.extract.datasets.selection import build_manifest, check_some_present
+from sparc.extract.datasets.source import Picture, Source
+from sparc.extract.datasets.splits import SYNONYMS, choose_split
+
+LABEL_SEPARATOR = ";"
+"""Between the classes of one picture, in the column `labels` of a CSV."""
+
+_READERS = {
+    "metadata.csv": read_csv,
+    "metadata.jsonl": read_json_lines,
+    "metadata.parquet": read_parquet,
+}
+
+
+class FolderDataset:
+    """A folder of pictures with captions in text or metadata files; see the module."""
+
+    def __init__(self, folder: SafeFolder, options: DatasetOptions) -> None:
+        self._folder = folder
+        self._options = options
+
+    def manifest(self) -> Manifest:
+        """The rows, sorted by path; pictures that only metadata name come last."""
+        folder, options = self._folder, self._options
+        split = choose_split(options, split_folders(folder.pictures), str(folder))
+        pictures = [name for name in folder.pictures if not split or name.startswith(f"{split}/")]
+        found = _Metadata(folder, split, options.holdout_by)
+        present = set(pictures)
+        missing = [image for image in found.captions if image not in present]
+        check_some_present(missing, len(found.captions), str(folder), "the metadata")
+        captions_of = _Sidecars(folder)
+        images = pictures + missing
+        source = Source(
+            dataset_format="folder",
+            split=split,
+            pictures=[
+                Picture(
+                    sample_id,
+                    image,
+                    captions=found.captions.get(image) or captions_of.picture(image),
+                    labels=found.labels.get(image, ()),
+                    group=found.groups.get(image, ""),
+                )
+                for sample_id, image in zip(_ids(images), images, strict=True)
+            ],
+        )
+        captions_of.say_replaced()
+        return build_manifest(str(folder), source, options)
+
+    def read_picture(self, image: str) -> bytes:
+        """The encoded bytes of a picture."""
+        return self._folder.read(image)
+
+
+def split_folders(pictures: Sequence[str]) -> list[str]:
+    """The subfolders that are splits: all that hold pictures, if all are named like splits."""
+    tops = sorted({name.split("/", 1)[0] if "/" in name else "" for name in pictures})
+    return tops if all(top.lower() in SYNONYMS for top in tops) else []
+
+
+class _Metadata:
+    """What the metadata files of a split say, by picture.
+
+    Attributes:
+        captions: In the order of the files; an entry for every picture that is named.
+        labels: Classes, where there are some.
+        groups: Value of the column that holds pictures out together, where there is one.
+    """
+
+    def __init__(self, folder: SafeFolder, split: str, group_column: str) -> None:
+        self.captions: dict[str, list[str]] = {}
+        self.labels: dict[str, list[str]] = {}
+        self.groups: dict[str, str] = {}
+        columns: set[str] = set()
+        for name in _metadata_files(folder, split):
+            below, _, base = name.rpartition("/")
+            where = f"{folder}/{name}"
+            is_csv = base == "metadata.csv"
+            prefix = f"{split}/" if split and not below else ""
+            for record in _READERS[base](folder.path(name), where):
+                image = posixpath.normpath(posixpath.join(below, _file_name(record)))
+                if not image.startswith(prefix):
+                    continue
+                columns.update(record.values)
+                column = "text" if "text" in record.values else "caption"
+                self.captions.setdefault(image, []).extend(_texts(record, column))
+                labels = _texts(record, "labels")
+                if is_csv:
+                    labels = [part for text in labels for part in text.split(LABEL_SEPARATOR)]
+                if labels:
+                    stripped = (label.strip() for label in labels)
+                    self.labels.setdefault(image, []).extend(filter(None, stripped))
+                group = record.values.get(group_column)
+                if group is not None and group != "":
+                    self.groups.setdefault(image, str(group))
+        if group_column and group_column not in columns:
+            known = shorten(", ".join(sorted(columns)), 120) or "none"
+            raise DatasetError(
+                f"{folder}: no metadata has the column {group_column!r} of --holdout-by; "
+                f"columns: {known}"
+            )
+
+
+class _Sidecars:
+    """The text files that hold the captions of pictures of the same name."""
+
+    def __init__(self, folder: SafeFolder) -> None:
+        self._folder = folder
+        self._names = {name[:-4] for name in folder.files if name.endswith(".txt")}
+        self._replaced = 0
+
+    def picture(self, image: str) -> list[str]:
+        """The captions of a picture, one a line."""
+        stem, _ = split_suffix(image)
+        if stem not in self._names:
+            return []
+        text, was_replaced = decode(self._folder.read(f"{stem}.txt"))
+        self._replaced += was_replaced
+        return text.removeprefix("\ufeff").splitlines()
+
+    def say_replaced(self) -> None:
+        if self._replaced:
+            files = amount(self._replaced, "text file")
+            say(f"{self._folder}: bytes that are not UTF-8 replaced in {files}")
+
+
+def _metadata_files(folder: SafeFolder, split: str) -> Iterator[str]:
+    holders: set[str] = set()
+    for name in folder.files:
+        below, _, base = name.rpartition("/")
+        if base not in _READERS:
+            continue
+        if split and below and not f"{below}/".startswith(f"{split}/"):
+            continue
+        if below in holders:
+            raise DatasetError(
+                f"{folder}/{below}".rstrip("/") + " has metadata in several files: keep one"
+            )
+        holders.add(below)
+        yield name
+
+
+def _file_name(record: Record) -> str:
+    name = record.values.get("file_name")
+    if not isinstance(name, str) or not name.strip():
+        raise DatasetError(f"{record.where} has no file_name")
+    return name.strip()
+
+
+def _texts(record: Record, column: str) -> list[str]:
+    value: Any = record.values.get(column)
+    if value is None:
+        return []
+    texts = value if isinstance(value, list) else [value]
+    if column == "labels":
+        texts = [str(text) if type(text) is int else text for text in texts]
+    if not all(isinstance(text, str) for text in texts):
+        raise DatasetError(
+            f"{record.where}: {column} must be text or a list of texts, "
+            f"not {shorten(repr(value), 60)}"
+        )
+    return texts
+
+
+def _ids(images: Sequence[str]) -> Sequence[str]:
+    stems = [split_suffix(image)[0] for image in images]
+    often = Counter(stems)
+    ids = [stem if often[stem] == 1 else image for stem, image in zip(stems, images, strict=True)]
+    return ids if len(set(ids)) == len(ids) else images

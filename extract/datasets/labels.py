@@ -1,0 +1,142 @@
+"""Labels and class names from files as Open Images has them, put to any reader's pictures.
+
+Labels come by id, never by position. An id may be a picture's `sample_id`, its path, its file name
+or its file name without suffix; one of these is taken for a whole file: the one under which the
+most pictures have labels, the earlier at a tie. File names that several pictures share are not
+used.
+"""
+
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from sparc.common.errors import DatasetError
+from sparc.common.progress import say
+from sparc.common.text import amount, shorten
+from sparc.extract.datasets.metadata import read_csv_lines
+from sparc.extract.datasets.safe_folder import split_suffix
+from sparc.extract.datasets.source import Picture
+
+
+class Label(NamedTuple):
+    """A class that a picture has."""
+
+    image_id: str
+    key: str
+
+
+def read_labels(path: Path, name: str) -> Iterator[Label]:
+    """The confirmed labels of a CSV of ImageID,LabelName,Confidence.
+
+    Other columns are ignored, and so are lines whose Confidence is not 1 (Open Images writes 0
+    where a person said that the class is absent). Without that column every line counts.
+
+    Raises:
+        DatasetError: It cannot be read, or a line is malformed.
+    """
+    lines = read_csv_lines(path, name)
+    _, header = next(lines, (0, []))
+    header = [column.strip() for column in header]
+    if "ImageID" not in header or "LabelName" not in header:
+        raise DatasetError(
+            f"{name} needs the columns ImageID and LabelName (and Confidence), "
+            f"not {shorten(', '.join(header), 120) or 'none'}"
+        )
+    image_column, key_column = header.index("ImageID"), header.index("LabelName")
+    confidence_column = header.index("Confidence") if "Confidence" in header else None
+    for number, cells in lines:
+        try:
+            confidence = "1" if confidence_column is None else cells[confidence_column]
+            confirmed = confidence == "1" or float(confidence) == 1
+            image_id, key = cells[image_column], cells[key_column]
+        except (IndexError, ValueError) as error:
+            raise DatasetError(
+                f"{name}, line {number}: a label needs ImageID, LabelName and a number for "
+                f"Confidence, not {shorten(','.join(cells), 80)}"
+            ) from error
+        if confirmed and key:
+            yield Label(image_id, sys.intern(key))
+
+
+def read_class_names(path: Path, name: str) -> dict[str, str]:
+    """What to call classes, by key: a CSV of LabelName,DisplayName, with or without that header.
+
+    Raises:
+        DatasetError: It cannot be read, or a line has no two columns.
+    """
+    names: dict[str, str] = {}
+    for number, cells in read_csv_lines(path, name):
+        if len(cells) < 2 or not cells[0]:
+            raise DatasetError(f"{name}, line {number} needs two columns: LabelName,DisplayName")
+        key, display = cells[0], cells[1].strip()
+        is_header = not names and key.strip().lower() in ("labelname", "id")
+        if not is_header:
+            names[key] = display
+    return names
+
+
+def with_labels_of(pictures: Collection[Picture], path: Path) -> list[Picture]:
+    """The pictures with the labels of a file in place of their own.
+
+    Args:
+        pictures: All pictures of the dataset, before any is set apart.
+        path: A CSV as `read_labels` takes it.
+
+    Raises:
+        DatasetError: It cannot be read, or names none of the pictures.
+    """
+    by_kind = {kind: _unambiguous(pictures, of) for kind, of in _NAMES.items()}
+    named = {name for names in by_kind.values() for name in names}
+    keys: dict[str, list[str]] = defaultdict(list)
+    strangers: set[str] = set()
+    for image_id, key in read_labels(path, str(path)):
+        if image_id in named:
+            keys[image_id].append(key)
+        else:
+            strangers.add(image_id)
+    kind = max(by_kind, key=lambda kind: sum(name in keys for name in by_kind[kind]))
+    matched = sum(name in keys for name in by_kind[kind])
+    if not matched:
+        example = next(iter(sorted(strangers)), None)
+        advice = f"it names {shorten(example, 80)!r}" if example is not None else "it has no label"
+        ours = next(iter(pictures)).sample_id
+        raise DatasetError(
+            f"{path} labels none of the pictures: {advice}, a picture here is {shorten(ours, 80)!r}"
+        )
+    ids = len(keys) + len(strangers)
+    say(
+        f"{path}: {amount(matched, 'picture')} of {len(pictures):,} labelled, by {kind}; "
+        f"{ids - matched:,} of {amount(ids, 'labelled id')} name no picture of this split"
+    )
+    name_of = _NAMES[kind]
+    known = by_kind[kind]
+    return [
+        picture._replace(labels=_labels_of(name_of(picture), known, keys)) for picture in pictures
+    ]
+
+
+def _labels_of(name: str, known: Collection[str], keys: Mapping[str, list[str]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(keys.get(name, ()))) if name in known else ()
+
+
+def _file_name(picture: Picture) -> str:
+    return picture.image.rpartition("/")[2]
+
+
+_NAMES: dict[str, Callable[[Picture], str]] = {
+    "sample id": lambda picture: picture.sample_id,
+    "path": lambda picture: picture.image,
+    "file name": _file_name,
+    "file name without suffix": lambda picture: split_suffix(_file_name(picture))[0],
+}
+
+
+def _unambiguous(pictures: Collection[Picture], name_of: Callable[[Picture], str]) -> set[str]:
+    once: set[str] = set()
+    again: set[str] = set()
+    for picture in pictures:
+        name = name_of(picture)
+        (again if name in once else once).add(name)
+    return once - again

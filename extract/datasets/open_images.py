@@ -1,0 +1,172 @@
+"""Open Images with Localized Narratives (`--format open-images`), under the names they come with.
+
+    DATASET/
+      train/<ImageID>.jpg                            also images/train/, train_0/, train_1/, …
+      open_images_train_v6_captions.jsonl            image_id, caption; or the full
+                                                     …localized_narratives-….jsonl
+      oidv7-train-annotations-human-imagelabels.csv  optional: ImageID,LabelName,Confidence
+      oidv7-class-descriptions.csv                   optional: LabelName,DisplayName
+      bbox_labels_600_hierarchy.json                 optional: LabelName, Subcategory
+
+The files beside the pictures may lie in any subfolder. With narratives, the rows are the pictures
+that they describe; without, all pictures. Labels are the human-verified ones of Confidence 1.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from sparc.common.cache_writer import Manifest
+from sparc.common.errors import DatasetError
+from sparc.common.progress import say
+from sparc.common.text import amount
+from sparc.extract.datasets.base import DatasetOptions
+from sparc.extract.datasets.hierarchy import Hierarchy, read_hierarchy
+from sparc.extract.datasets.labels import read_class_names, read_labels
+from sparc.extract.datasets.metadata import read_json_lines
+from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
+from sparc.extract.datasets.selection import build_manifest, check_some_present
+from sparc.extract.datasets.source import Picture, Source
+from sparc.extract.datasets.splits import SYNONYMS, choose_split
+
+SPLITS = ("train", "validation", "test")
+
+_SPLIT = re.compile(r"(?:^|[-_])(train|validation|val|test)(?=[-_.])")
+_NARRATIVES = re.compile(r"(?:open_images_.*captions|.*localized_narratives).*\.jsonl")
+_LABELS = re.compile(r".*human-imagelabels.*\.csv")
+_CLASSES = re.compile(r".*class-descriptions.*\.csv")
+_HIERARCHY = re.compile(r".*hierarchy.*\.json")
+
+
+def annotation_files(files: Iterable[str]) -> list[str]:
+    """The files by which this layout is known: narratives and human-verified labels."""
+    return [*_named(files, _NARRATIVES), *_named(files, _LABELS)]
+
+
+class OpenImagesDataset:
+    """Open Images with Localized Narratives; see the module."""
+
+    def __init__(self, folder: SafeFolder, options: DatasetOptions) -> None:
+        self._folder = folder
+        self._options = options
+
+    def manifest(self) -> Manifest:
+        """The rows, in the order of the narratives; without narratives sorted by path."""
+        folder = self._folder
+        splits = self._splits()
+        if not splits:
+            raise DatasetError(
+                f"{folder} has no pictures, narratives or labels of a split "
+                f"({', '.join(SPLITS)}), so it is not in the layout of Open Images"
+            )
+        split = choose_split(self._options, splits, str(folder))
+        return build_manifest(str(folder), self._read(split), self._options)
+
+    def read_picture(self, image: str) -> bytes:
+        """The encoded bytes of a picture."""
+        return self._folder.read(image)
+
+    def _splits(self) -> list[str]:
+        narrated = {_split_of(name) for name in _named(self._folder.files, _NARRATIVES)}
+        if narrated & set(SPLITS):
+            return [split for split in SPLITS if split in narrated]
+        labelled = {_split_of(name) for name in _named(self._folder.files, _LABELS)}
+        return [s for s in SPLITS if s in labelled or _pictures_of(self._folder.pictures, s)]
+
+    def _read(self, split: str) -> Source:
+        folder = self._folder
+        on_disk = _pictures_of(folder.pictures, split) or _by_id(folder.pictures)
+        narratives = _one_version(
+            [n for n in _named(folder.files, _NARRATIVES) if _split_of(n) == split]
+        )
+        captions = self._captions(narratives)
+        if captions:
+            self._compare(captions, on_disk, split)
+        ids = list(captions or on_disk)
+        labels = {} if self._options.labels else self._labels(split, set(ids))
+        return Source(
+            dataset_format="open-images",
+            split=split,
+            pictures=[
+                Picture(
+                    image_id,
+                    on_disk.get(image_id, f"{split}/{image_id}.jpg"),
+                    captions=captions.get(image_id, ()),
+                    labels=tuple(dict.fromkeys(labels.get(image_id, ()))),
+                )
+                for image_id in ids
+            ],
+            names=self._class_names(),
+            hierarchy=self._hierarchy(),
+        )
+
+    def _captions(self, names: Sequence[str]) -> dict[str, list[str]]:
+        captions: dict[str, list[str]] = defaultdict(list)
+        for name in names:
+            for where, values in read_json_lines(self._folder.path(name), f"{self._folder}/{name}"):
+                image_id, caption = values.get("image_id"), values.get("caption")
+                if not isinstance(image_id, str) or not image_id or not isinstance(caption, str):
+                    raise DatasetError(f"{where} needs the texts image_id and caption")
+                captions[image_id].append(caption)
+        return dict(captions)
+
+    def _compare(
+        self, captions: Mapping[str, object], on_disk: Mapping[str, str], split: str
+    ) -> None:
+        missing = [f"{split}/{image_id}.jpg" for image_id in captions if image_id not in on_disk]
+        check_some_present(missing, len(captions), str(self._folder), f"the {split} narratives")
+        extra = sum(image_id not in captions for image_id in on_disk)
+        if extra:
+            say(f"{self._folder}: {amount(extra, 'picture')} of {split} without narrative left out")
+
+    def _labels(self, split: str, wanted: set[str]) -> Mapping[str, Sequence[str]]:
+        names = [n for n in _named(self._folder.files, _LABELS) if _split_of(n) == split]
+        labels: dict[str, list[str]] = defaultdict(list)
+        for name in _one_version(names)[-1:]:
+            for image_id, key in read_labels(self._folder.path(name), f"{self._folder}/{name}"):
+                if image_id in wanted:
+                    labels[image_id].append(key)
+        return labels
+
+    def _class_names(self) -> dict[str, str]:
+        merged: dict[str, str] = {}
+        for name in _named(self._folder.files, _CLASSES):
+            merged.update(read_class_names(self._folder.path(name), f"{self._folder}/{name}"))
+        return merged
+
+    def _hierarchy(self) -> Hierarchy:
+        names = _named(self._folder.files, _HIERARCHY)
+        if not names:
+            return Hierarchy()
+        name = next((n for n in names if "bbox_labels_600" in n), names[0])
+        return read_hierarchy(self._folder.path(name), f"{self._folder}/{name}")
+
+
+def _named(files: Iterable[str], pattern: re.Pattern[str]) -> list[str]:
+    return [name for name in files if pattern.fullmatch(name.rpartition("/")[2])]
+
+
+def _split_of(name: str) -> str:
+    """The split that an annotation file is of, by its name or else by its folder's."""
+    folder, _, base = name.rpartition("/")
+    if match := _SPLIT.search(base):
+        return SYNONYMS[match[1]]
+    return next((SYNONYMS[p] for p in reversed(folder.split("/")) if p in SYNONYMS), "")
+
+
+def _one_version(names: Sequence[str]) -> Sequence[str]:
+    """Of files that repeat each other, the leaner narratives, or the labels of all classes."""
+    captions = [name for name in names if "captions" in name.rpartition("/")[2]]
+    complete = [name for name in names if "boxable" not in name]
+    return captions or complete or names
+
+
+def _pictures_of(pictures: Iterable[str], split: str) -> dict[str, str]:
+    """Pictures by id: those in a folder called like the split, or like a part of it (`train_0`)."""
+    names = "|".join(name for name, meaning in SYNONYMS.items() if meaning == split)
+    folder = re.compile(rf"(?:.*/)?(?:{names})(?:_[0-9a-f]+)?/.*")
+    return _by_id(name for name in pictures if folder.fullmatch(name))
+
+
+def _by_id(pictures: Iterable[str]) -> dict[str, str]:
+    return {split_suffix(name.rpartition("/")[2])[0]: name for name in pictures}

@@ -1,0 +1,156 @@
+"""The files of a dataset folder, and nothing outside it.
+
+Datasets come from strangers: a name in their metadata may climb out with `..`, be absolute, pass
+through a link or name a device. Every file of a dataset is opened through `SafeFolder`, which
+refuses those. This module must not know any dataset format.
+"""
+
+import os
+import stat
+from functools import cached_property
+from pathlib import Path
+
+from sparc.common.errors import DatasetError
+from sparc.common.progress import say
+from sparc.common.text import amount, shorten
+
+_COMMON = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+PICTURE_SUFFIXES = frozenset({*_COMMON, ".jpe", ".jfif", ".ppm", ".pgm", ".avif", ".jp2"})
+"""What makes a file a picture, in lower case."""
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """A path without its suffix, and the suffix in lower case (`a/b`, `.jpg`)."""
+    stem, suffix = os.path.splitext(name)
+    return stem, suffix.lower()
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name ends like a picture's."""
+    return split_suffix(name)[1] in PICTURE_SUFFIXES
+
+
+class SafeFolder:
+    """A folder whose files are listed once and read without ever leaving it.
+
+    Links are followed only where they lead to another place in the folder. Names that begin with
+    a dot, and `__MACOSX`, are not part of the dataset.
+
+    Args:
+        location: A folder on this machine; it may itself be a link.
+
+    Raises:
+        DatasetError: There is no such folder, or it cannot be read.
+    """
+
+    def __init__(self, location: str | os.PathLike[str]) -> None:
+        self.location = os.fspath(location)
+        if "://" in self.location:
+            raise DatasetError(
+                f"{self.location} is a URL: datasets are read from folders, copy it to this machine"
+            )
+        self._root = Path(os.path.realpath(self.location))
+        if not self._root.exists():
+            raise DatasetError(f"there is no dataset folder {self.location}")
+        if not self._root.is_dir():
+            raise DatasetError(
+                f"{self.location} is not a folder: give the folder that holds the dataset"
+            )
+
+    def __str__(self) -> str:
+        return self.location
+
+    @cached_property
+    def files(self) -> list[str]:
+        """Every file, as a path relative to the folder with `/` between its parts, sorted."""
+        found: list[str] = []
+        outside = badly_named = 0
+        waiting = [""]
+        while waiting:
+            below = waiting.pop()
+            for entry in self._entries(below):
+                if entry.name.startswith(".") or entry.name == "__MACOSX":
+                    continue
+                relative = f"{below}{entry.name}"
+                if not _is_utf8(entry.name):
+                    badly_named += 1
+                elif entry.is_symlink() and not self._holds(Path(os.path.realpath(entry.path))):
+                    outside += 1
+                elif entry.is_dir(follow_symlinks=False):
+                    waiting.append(f"{relative}/")
+                elif _is_file(entry):
+                    found.append(relative)
+        if outside:
+            say(f"{self}: {amount(outside, 'link')} out of the folder left out")
+        if badly_named:
+            say(f"{self}: {amount(badly_named, 'name')} not in UTF-8 left out: rename them")
+        found.sort()
+        return found
+
+    @cached_property
+    def pictures(self) -> list[str]:
+        """The files that are pictures by their name, sorted."""
+        return [name for name in self.files if is_picture(name)]
+
+    def path(self, name: str) -> Path:
+        """Where a file of the dataset lies, after every link has been followed.
+
+        Args:
+            name: A path relative to the folder, from a listing or from anybody's metadata.
+
+        Raises:
+            DatasetError: It leaves the folder, is not there, or is not a regular file.
+        """
+        shown = shorten(name, 200)
+        try:
+            real = Path(os.path.realpath(self._root / name))
+            if name.startswith("/") or ".." in name.split("/") or not self._holds(real):
+                raise DatasetError(f"{self}: {shown} leaves the dataset's folder")
+            mode = real.stat().st_mode
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise DatasetError(f"{self}: cannot open {shown}: {reason}") from error
+        if not stat.S_ISREG(mode):
+            raise DatasetError(f"{self}: {shown} is not a regular file")
+        return real
+
+    def read(self, name: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+            DatasetError: As for `path`, or it cannot be read.
+        """
+        path = self.path(name)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise DatasetError(
+                f"{self}: cannot read {shorten(name, 200)}: {error.strerror}"
+            ) from error
+
+    def _holds(self, real: Path) -> bool:
+        return real.is_relative_to(self._root)
+
+    def _entries(self, below: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(self._root / below) as entries:
+                return list(entries)
+        except OSError as error:
+            raise DatasetError(
+                f"{self}: cannot list {below or 'the folder'}: {error.strerror}"
+            ) from error
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

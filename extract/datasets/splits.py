@@ -1,0 +1,64 @@
+"""Which of a dataset's splits is meant."""
+
+from collections.abc import Collection
+
+from sparc.common.errors import DatasetError
+from sparc.extract.datasets.base import DatasetOptions
+
+SYNONYMS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+}
+"""The customary names of splits, and which of them mean the same."""
+
+
+def choose_split(options: DatasetOptions, splits: Collection[str], location: str) -> str:
+    """The dataset's own split that the options ask for.
+
+    A name may be given exactly, by a customary synonym, or by its beginning (`val` for `val2017`).
+
+    Args:
+        options: With holdout, `split` names the part that is drawn, not a split of the dataset.
+        splits: The splits that the dataset has; none if it is not divided.
+        location: The dataset, for messages.
+
+    Raises:
+        DatasetError: It has no such split, several fit, or holdout would divide a divided dataset.
+    """
+    asked = "" if options.holdout else options.split
+    known = ", ".join(sorted(splits))
+    if not splits:
+        if asked:
+            raise DatasetError(
+                f"{location} has no splits: leave --split out, or divide it with --holdout"
+            )
+        return ""
+    if not asked:
+        if len(splits) == 1:
+            return next(iter(splits))
+        if options.holdout:
+            raise DatasetError(f"{location} has its own splits ({known}): leave --holdout out")
+        raise DatasetError(f"{location} has several splits: choose one with --split: {known}")
+    fits = (
+        [split for split in splits if split == asked],
+        [split for split in splits if _meaning(split) == _meaning(asked)],
+        [split for split in splits if split.lower().startswith(asked.lower())],
+    )
+    found: list[str] = next((fit for fit in fits if fit), [])
+    if len(found) != 1:
+        problem = "several splits that fit" if found else "no split"
+        raise DatasetError(f"{location} has {problem} {asked!r}; its splits: {known}")
+    return found[0]
+
+
+def _meaning(split: str) -> str:
+    plain = split.lower().rstrip("0123456789")
+    return SYNONYMS.get(plain, split.lower())

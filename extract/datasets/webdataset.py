@@ -1,0 +1,236 @@
+"""Tar shards as img2dataset and WebDataset write them (`--format webdataset`).
+
+    DATASET/
+      00000.tar        000000000.jpg, 000000000.txt, 000000000.json, 000000001.jpg, …
+      00000.parquet    beside the shards; not needed
+      00001.tar
+
+The shards may lie in subfolders, which then are the splits. Members of a shard that share their
+name up to the first dot are one sample: a picture, its caption in `.txt` or else under `caption`
+in `.json` (a text or a list of texts). A sample's id is its key; where shards repeat keys, it is
+`shard/key`. An image is named `shard/member` and read at its place in the shard.
+"""
+
+import os
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sparc.common.cache_writer import Manifest
+from sparc.common.errors import DatasetError
+from sparc.common.progress import progress, say
+from sparc.common.text import amount, shorten
+from sparc.extract.datasets.base import DatasetOptions
+from sparc.extract.datasets.metadata import decode, parse_json
+from sparc.extract.datasets.safe_folder import SafeFolder, is_picture
+from sparc.extract.datasets.selection import build_manifest
+from sparc.extract.datasets.source import Picture, Source
+from sparc.extract.datasets.splits import choose_split
+
+LARGEST_TEXT = 1 << 24
+"""Bytes of a `.txt` or `.json` member; a longer one is refused."""
+
+
+class Extent(NamedTuple):
+    """Where a member's bytes lie in its shard."""
+
+    offset: int
+    size: int
+
+
+class WebDataset:
+    """A folder of tar shards; see the module."""
+
+    def __init__(self, folder: SafeFolder, options: DatasetOptions) -> None:
+        self._folder = folder
+        self._options = options
+        self._pictures: dict[str, dict[str, Extent]] = {}
+
+    def manifest(self) -> Manifest:
+        """The rows: shards sorted by name, samples in the order of their shard."""
+        folder = self._folder
+        shards = shard_files(folder.files)
+        if not shards:
+            raise DatasetError(f"{folder} has no .tar shards")
+        splits = sorted({shard.rpartition("/")[0] for shard in shards} - {""})
+        split = choose_split(self._options, splits, str(folder))
+        wanted = [shard for shard in shards if shard.rpartition("/")[0] == split]
+        samples: list[_Sample] = []
+        bad_texts = 0
+        with progress(len(wanted), "shards", unit="shards") as bar:
+            for shard in wanted:
+                extents = index_shard(folder, shard)
+                self._remember(shard, extents)
+                found = _Shard(folder, shard, extents)
+                samples.extend(found.samples())
+                bad_texts += found.bad_texts
+                bar.update()
+        if bad_texts:
+            say(f"{folder}: bytes that are not UTF-8 replaced in {amount(bad_texts, 'text')}")
+        repeated = len({sample.key for sample in samples}) < len(samples)
+        source = Source(
+            dataset_format="webdataset",
+            split=split,
+            pictures=[
+                Picture(
+                    f"{sample.shard[:-4]}/{sample.key}" if repeated else sample.key,
+                    f"{sample.shard}/{sample.member}",
+                    captions=sample.captions,
+                )
+                for sample in samples
+            ],
+        )
+        return build_manifest(str(folder), source, self._options)
+
+    def read_picture(self, image: str) -> bytes:
+        """The encoded bytes of a picture, by `shard/member`."""
+        shard, separator, member = image.partition(".tar/")
+        if not separator:
+            raise DatasetError(f"{self._folder}: {shorten(image, 200)} is not shard.tar/member")
+        shard += ".tar"
+        if shard not in self._pictures:
+            self._remember(shard, index_shard(self._folder, shard))
+        extent = self._pictures[shard].get(member)
+        if extent is None:
+            raise DatasetError(f"{self._folder}: {shorten(image, 200)} is not there")
+        if member.startswith("/") or ".." in member.split("/"):
+            raise DatasetError(f"{self._folder}: {shorten(image, 200)} leaves its shard")
+        return _read(self._folder, shard, [extent])[0]
+
+    def _remember(self, shard: str, extents: Mapping[str, Extent]) -> None:
+        """Keep where a shard's pictures lie. Threads that do so at once keep the same."""
+        self._pictures[shard] = {
+            member: extent for member, extent in extents.items() if is_picture(member)
+        }
+
+
+def shard_files(files: Sequence[str]) -> list[str]:
+    """The shards among a dataset's files: in the folder, or else in its subfolders."""
+    shards = [name for name in files if name.endswith(".tar")]
+    return [name for name in shards if "/" not in name] or shards
+
+
+def index_shard(folder: SafeFolder, shard: str) -> dict[str, Extent]:
+    """Where the regular files of a shard lie. Links, devices and sparse files are no members.
+
+    Raises:
+        DatasetError: It is not a tar file, or was cut off.
+    """
+    path = folder.path(shard)
+    extents: dict[str, Extent] = {}
+    try:
+        size = path.stat().st_size
+        with tarfile.open(path, "r:", encoding="utf-8", errors="replace") as archive:
+            for member in archive:
+                if not member.isreg() or member.issparse():
+                    continue
+                extent = Extent(member.offset_data, member.size)
+                if extent.offset + extent.size > size:
+                    raise tarfile.ReadError("it was cut off")
+                extents.setdefault(member.name.removeprefix("./"), extent)
+            _check_end(path, archive.offset)
+    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
+        raise DatasetError(f"{folder}: {shard} is not readable as tar: {error}") from error
+    return extents
+
+
+class _Sample(NamedTuple):
+    shard: str
+    key: str
+    member: str
+    captions: Sequence[str]
+
+
+class _Shard:
+    """The samples of one shard."""
+
+    def __init__(self, folder: SafeFolder, shard: str, extents: dict[str, Extent]) -> None:
+        self._folder = folder
+        self._name = shard
+        self._extents = extents
+        self.bad_texts = 0
+
+    def samples(self) -> list[_Sample]:
+        """The samples that have a picture; of several pictures the first."""
+        pictures: dict[str, str] = {}
+        texts: dict[str, str] = {}
+        metadata: dict[str, str] = {}
+        for member in self._extents:
+            key, suffix = split_key(member)
+            if suffix == ".txt":
+                texts[key] = member
+            elif suffix == ".json":
+                metadata[key] = member
+            elif is_picture(member):
+                pictures.setdefault(key, member)
+        captions = self._captions({key: texts[key] for key in pictures if key in texts})
+        bare = [key for key in pictures if key in metadata and not captions.get(key)]
+        captions.update(self._captions({key: metadata[key] for key in bare}))
+        return [
+            _Sample(self._name, key, member, captions.get(key, ()))
+            for key, member in pictures.items()
+        ]
+
+    def _captions(self, members: Mapping[str, str]) -> dict[str, Sequence[str]]:
+        """Captions by key, from the text or JSON member of each."""
+        extents = [self._text_extent(member) for member in members.values()]
+        contents = _read(self._folder, self._name, extents)
+        return {
+            key: self._parse(member, content)
+            for (key, member), content in zip(members.items(), contents, strict=True)
+        }
+
+    def _text_extent(self, member: str) -> Extent:
+        extent = self._extents[member]
+        if extent.size > LARGEST_TEXT:
+            raise DatasetError(
+                f"{self._folder}/{self._name}: {shorten(member, 120)} is too long for a text"
+            )
+        return extent
+
+    def _parse(self, member: str, content: bytes) -> Sequence[str]:
+        text, was_replaced = decode(content)
+        self.bad_texts += was_replaced
+        if not member.lower().endswith(".json"):
+            return [text] if text.strip() else []
+        where = f"{self._folder}/{self._name}/{shorten(member, 120)}"
+        document = parse_json(text, where)
+        caption = document.get("caption") if isinstance(document, dict) else None
+        if caption is None:
+            return []
+        captions: list[Any] = caption if isinstance(caption, list) else [caption]
+        if not all(isinstance(text, str) for text in captions):
+            raise DatasetError(f"{where}: caption must be text or a list of texts")
+        return captions
+
+
+def split_key(member: str) -> tuple[str, str]:
+    """The key of a member, which is its name up to the first dot, and its last suffix."""
+    folder, slash, base = member.rpartition("/")
+    key, _, rest = base.partition(".")
+    suffix = rest.rpartition(".")[2].lower()
+    return f"{folder}{slash}{key}", f".{suffix}"
+
+
+def _check_end(path: Path, offset: int) -> None:
+    """Refuse a shard in which headers cease before its end, which `tarfile` takes for the end."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        if any(file.read(tarfile.BLOCKSIZE)):
+            raise tarfile.ReadError(f"it is damaged at byte {offset:,}")
+
+
+def _read(folder: SafeFolder, shard: str, extents: Sequence[Extent]) -> list[bytes]:
+    path = folder.path(shard)
+    contents = []
+    try:
+        with path.open("rb") as file:
+            for offset, size in extents:
+                content = os.pread(file.fileno(), size, offset)
+                if len(content) != size:
+                    raise DatasetError(f"{folder}: {shard} was cut off")
+                contents.append(content)
+    except OSError as error:
+        raise DatasetError(f"{folder}: cannot read {shard}: {error.strerror}") from error
+    return contents

@@ -1,0 +1,117 @@
+"""Loading models that may come from a model hub: quick to give up, and errors in one line.
+
+This module must not know how any library builds its models.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import urllib.error
+from collections.abc import Iterator
+
+import huggingface_hub
+from huggingface_hub import constants
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+
+from sparc.common.errors import EncoderError, SparcError
+from sparc.common.streams import StreamSpec
+from sparc.common.text import shorten
+
+PROBE_SECONDS = 5.0
+
+
+@contextlib.contextmanager
+def loading(spec: StreamSpec, *, from_hub: bool) -> Iterator[None]:
+    """Turn whatever a library raises inside into one `EncoderError` about `spec`.
+
+    Where the hub cannot be reached its client works from its local cache, as if `HF_HUB_OFFLINE`
+    were set, instead of retrying each file for half a minute.
+
+    Args:
+        spec: The stream that is being built.
+        from_hub: The model may have to come from a hub.
+    """
+    try:
+        with _quiet_root_logger(), _offline_unless_reachable() if from_hub else _as_it_is():
+            yield
+    except SparcError:
+        raise
+    except Exception as error:
+        reason = _hub_reason(error)
+        if reason is None:
+            raise EncoderError(f"cannot build {spec}: {shorten(str(error), 400)}") from error
+        raise EncoderError(f"cannot load {spec}: {reason}; {_advice(spec)}") from error
+
+
+def hub_is_reachable() -> bool:
+    """Whether the hub answers at all, within `PROBE_SECONDS`."""
+    try:
+        huggingface_hub.utils.get_session().head(constants.ENDPOINT, timeout=PROBE_SECONDS)
+    except Exception:  # which types depends on the client's HTTP library
+        return False
+    return True
+
+
+def _advice(spec: StreamSpec) -> str:
+    if spec.library == "transformers":
+        return "pass a folder with the model's files instead, as in transformers:FOLDER"
+    if spec.library == "open_clip" and ":" in spec.model:
+        return f"pass a folder instead, as in open_clip:local-dir:FOLDER#{spec.tower}"
+    model = "MODEL" if ":" in spec.model else spec.model
+    local = dataclasses.replace(spec, model=model, weights="weights.safetensors")
+    return f"pass a weights file instead, as in {local}"
+
+
+def _hub_reason(error: BaseException) -> str | None:
+    """Why the hub did not give the model; None if the hub is not to blame."""
+    chain = list(_chain(error))
+    if any(isinstance(e, RepositoryNotFoundError) for e in chain):
+        return "the hub has no such model, or it is private or gated"
+    if any(isinstance(e, LocalEntryNotFoundError) for e in chain):
+        return "the model hub cannot be reached and the model is not in its local cache"
+    if any(isinstance(e, EntryNotFoundError) for e in chain):
+        return "the hub's model lacks a file that is needed"
+    for e in chain:
+        if isinstance(e, HfHubHTTPError):
+            return f"the model hub refused: {shorten(str(e), 200)}"
+        if isinstance(e, ConnectionError | TimeoutError | urllib.error.URLError):
+            return "the model hub cannot be reached"
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+@contextlib.contextmanager
+def _offline_unless_reachable() -> Iterator[None]:
+    before = constants.HF_HUB_OFFLINE
+    if not before and not hub_is_reachable():
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+@contextlib.contextmanager
+def _as_it_is() -> Iterator[None]:
+    yield
+
+
+@contextlib.contextmanager
+def _quiet_root_logger() -> Iterator[None]:
+    """Keep open_clip from configuring the root logger, and from reporting errors twice."""
+    root, handler = logging.getLogger(), logging.NullHandler()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)

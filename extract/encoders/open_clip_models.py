@@ -1,0 +1,222 @@
+"""Image and text encoders of open_clip. Only this module knows open_clip.
+
+Both towers of a model are loaded once and shared by the streams that use them. Features are what
+`encode_image` and `encode_text` give: projected into the common space, not normalized.
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import open_clip
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sparc.common.errors import EncoderError
+from sparc.common.streams import StreamOrigin, StreamSpec
+from sparc.extract.encoders.base import EncodedTexts, autocast
+from sparc.extract.encoders.hub import loading
+from sparc.extract.encoders.weights import SUFFIXES, tensor_shapes, weights_digest
+
+
+class OpenClipModel(NamedTuple):
+    """Both towers of an open_clip model.
+
+    Attributes:
+        model: Frozen, on the CPU.
+        transform: open_clip's evaluation transform, from a PIL picture to normalized pixels.
+        digest: SHA-256 of the weights of both towers.
+    """
+
+    model: Any
+    transform: Any
+    digest: str
+
+
+class OpenClipImageEncoder:
+    """The image tower of an open_clip model as an `ImageEncoder`.
+
+    Args:
+        spec: What to build.
+        loaded: The model, from `load_open_clip`.
+        device: Where it runs.
+
+    Attributes:
+        dim: Width of a feature.
+        origin: What the stream's attributes record.
+        model: The open_clip model, both towers, frozen, on the device.
+        transform: Its evaluation transform.
+        device: Where the model runs.
+    """
+
+    def __init__(self, spec: StreamSpec, loaded: OpenClipModel, device: torch.device) -> None:
+        self.model = loaded.model.to(device)
+        self.transform = loaded.transform
+        self.device = device
+        config = open_clip.get_model_preprocess_cfg(self.model)
+        size = _pair(config["size"])
+        with loading(spec, from_hub=False):
+            self.dim = int(self.encode(torch.zeros(1, 3, *size)).shape[1])
+        self.origin = StreamOrigin(
+            spec=str(spec),
+            pooling="encode_image: the tower's own pooling and projection, not normalized",
+            input_size=size,
+            weights_sha256=loaded.digest,
+            preprocessing=_preprocessing_in_words(config),
+        )
+
+    def prepare(self, picture: Image.Image) -> Tensor:
+        """Resize, crop and normalize an RGB picture: (3, height, width) float32."""
+        pixels: Tensor = self.transform(picture)
+        return pixels
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Features of prepared pictures: (pictures, dim) float32, on the device."""
+        with torch.inference_mode(), autocast(self.device):
+            features: Tensor = self.model.encode_image(pixels.to(self.device, non_blocking=True))
+        return features.float()
+
+
+class OpenClipTextEncoder:
+    """The text tower of an open_clip model as a `TextEncoder`.
+
+    Args:
+        spec: What to build.
+        loaded: The model, from `load_open_clip`.
+        device: Where it runs.
+
+    Attributes:
+        dim: Width of a feature.
+        origin: What the stream's attributes record.
+        model: The open_clip model, both towers, frozen, on the device.
+        tokenizer: Its tokenizer, from captions to (captions, context length) token ids.
+        device: Where the model runs.
+
+    Raises:
+        EncoderError: The tokenizer cannot be had.
+    """
+
+    def __init__(self, spec: StreamSpec, loaded: OpenClipModel, device: torch.device) -> None:
+        self.model = loaded.model.to(device)
+        self.device = device
+        with loading(spec, from_hub=_tokenizer_is_on_hub(spec.model)):
+            self.tokenizer = open_clip.get_tokenizer(spec.model)
+            self._context = int(self.model.context_length)
+            self._empty = self.tokenizer([""], context_length=self._context)[0]
+            self.dim = int(self.encode([""]).features.shape[1])
+        self.origin = StreamOrigin(
+            spec=str(spec),
+            pooling="encode_text: the tower's own pooling and projection, not normalized",
+            input_size=(self._context,),
+            weights_sha256=loaded.digest,
+            preprocessing=f"{type(self.tokenizer).__name__} of open_clip",
+        )
+
+    def encode(self, captions: Sequence[str]) -> EncodedTexts:
+        """Features of captions, cut to the tower's context."""
+        tokens = self.tokenizer(list(captions), context_length=self._context)
+        with torch.inference_mode(), autocast(self.device):
+            features: Tensor = self.model.encode_text(tokens.to(self.device))
+        return EncodedTexts(features.float(), self._count_cut(captions, tokens))
+
+    def _count_cut(self, captions: Sequence[str], tokens: Tensor) -> int:
+        # open_clip's tokenizers do not tell, so this asks only what holds for all of them. A row
+        # that is full does not end as that of the empty caption does. (Two tokens: some tokenizers
+        # pad with the end token, others end every row in a class token.)
+        full = (tokens[:, -2:] != self._empty[-2:]).any(dim=1)
+        suspects = [caption for caption, is_full in zip(captions, full, strict=True) if is_full]
+        if not suspects:
+            return 0
+        # A row that was cut has its end token where a longer context holds a word.
+        longer = self.tokenizer(suspects, context_length=self._context + 1)
+        class_token = getattr(self.tokenizer, "tokenizer_mode", "") == "clips"
+        width = self._context - 1 if class_token else self._context
+        return int((longer[:, :width] != tokens[full, :width]).any(dim=1).sum())
+
+
+def load_open_clip(spec: StreamSpec) -> OpenClipModel:
+    """Build both towers of a spec's model with their weights.
+
+    Args:
+        spec: The stream's spec; its `tower` does not matter here.
+
+    Raises:
+        EncoderError: There is no such model, its weights cannot be had, or do not fit it.
+    """
+    tagged = _is_tag(spec)
+    local = spec.model.startswith("local-dir:")
+    file = None if tagged or spec.weights is None else Path(spec.weights)
+    if file is not None:
+        tensor_shapes(file)
+    with loading(spec, from_hub=not local and (file is None or _needs_hub(spec.model))):
+        try:
+            model, transform = open_clip.create_model_from_pretrained(
+                spec.model, spec.weights, force_quick_gelu=tagged and _was_quick_gelu(spec)
+            )
+        except (RuntimeError, KeyError, AttributeError) as error:
+            if file is None:
+                raise
+            detail = " ".join(str(error).split())[:120]
+            raise EncoderError(
+                f"{file} does not hold the weights of open_clip's {spec.model}: name the "
+                f"architecture that the file was saved from ({detail}…)"
+            ) from error
+    model = model.eval().requires_grad_(False)
+    return OpenClipModel(model, transform, weights_digest(model))
+
+
+def _is_tag(spec: StreamSpec) -> bool:
+    """Whether the weights are a tag that open_clip knows, after checking that the model exists."""
+    if ":" in spec.model:
+        return False
+    models = open_clip.list_models()
+    if spec.model not in models:
+        near = difflib.get_close_matches(spec.model, models, n=1)
+        advice = f"; did you mean {near[0]}?" if near else ""
+        raise EncoderError(f"open_clip has no architecture {spec.model!r}{advice}")
+    assert spec.weights is not None
+    if open_clip.is_pretrained_cfg(spec.model, spec.weights):
+        return True
+    if Path(spec.weights).suffix in SUFFIXES or Path(spec.weights).exists():
+        return False
+    tags = ", ".join(open_clip.list_pretrained_tags_by_model(spec.model)) or "none"
+    raise EncoderError(
+        f"{spec.weights!r} is neither a weights file nor a tag of {spec.model}; its tags: {tags}"
+    )
+
+
+def _was_quick_gelu(spec: StreamSpec) -> bool:
+    """Whether the tag's weights were trained with QuickGELU, as OpenAI's were."""
+    config = open_clip.get_pretrained_cfg(spec.model, spec.weights)
+    return bool(config.get("quick_gelu", False))
+
+
+def _text_config(model: str) -> dict[str, Any]:
+    config = None if ":" in model else open_clip.get_model_config(model)
+    text: dict[str, Any] = (config or {}).get("text_cfg", {})
+    return text
+
+
+def _needs_hub(model: str) -> bool:
+    """Whether building the architecture alone asks the hub for something."""
+    return model.startswith("hf-hub:") or "hf_model_name" in _text_config(model)
+
+
+def _tokenizer_is_on_hub(model: str) -> bool:
+    return _needs_hub(model) or "hf_tokenizer_name" in _text_config(model)
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def _preprocessing_in_words(config: dict[str, Any]) -> str:
+    def values(name: str) -> str:
+        return ", ".join(f"{value:g}" for value in config[name])
+
+    return (
+        f"open_clip evaluation transform: resize {config['resize_mode']}, "
+        f"{config['interpolation']}, mean ({values('mean')}), std ({values('std')})"
+    )

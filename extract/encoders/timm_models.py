@@ -1,0 +1,299 @@
+"""Image encoders of timm. Only this module knows timm.
+
+A timm model is built with timm's own code, weights and preprocessing; see `TimmImageEncoder` for
+what `size`, `pool` and `block` of a spec mean.
+"""
+
+import difflib
+import inspect
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+import timm.data
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from sparc.common.errors import EncoderError
+from sparc.common.streams import StreamOrigin, StreamSpec
+from sparc.extract.encoders.base import autocast
+from sparc.extract.encoders.hub import loading
+from sparc.extract.encoders.weights import tensor_shapes, weights_digest
+
+_POSITIONS = ("pos_embed", "relative_position", "rel_pos")
+_HEADS = ("head", "fc", "classifier", "head.fc")
+
+
+class TimmModel(NamedTuple):
+    """A loaded timm model, which several streams may share.
+
+    Attributes:
+        model: Frozen, without its classifier, on the CPU.
+        digest: SHA-256 of its weights. Position embeddings are left out: timm resamples them to
+            the input size, and the last bits of that differ between machines.
+    """
+
+    model: Any
+    digest: str
+
+
+class TimmImageEncoder:
+    """A timm model as an `ImageEncoder`.
+
+    What becomes the feature of a picture:
+
+    - `pool=default`: what the model itself gives to its classifier
+      (`forward_head(…, pre_logits=True)`).
+    - `pool=cls`: the class token behind the final norm, as with timm's `global_pool="token"`.
+    - `pool=mean`: the mean of the patch tokens, without class and register tokens, behind the
+      final norm, as with `global_pool="avg"`; of a convolutional network, the mean of its last
+      feature map.
+    - `block=i`: tokens after block i, counted from 0, as `forward_intermediates` gives them:
+      before the final norm. `pool=default` then takes the class token where the model itself
+      pools by it, else the mean. Networks that timm counts in stages count stages.
+
+    Args:
+        spec: What to build.
+        loaded: The model, from `load_timm`.
+        device: Where it runs.
+
+    Attributes:
+        dim: Width of a feature.
+        origin: What the stream's attributes record.
+        model: The timm model, frozen, on the device.
+        transform: timm's evaluation transform, from a PIL picture to normalized pixels.
+        device: Where the model runs.
+
+    Raises:
+        EncoderError: The model has no class token, no such block, or cannot take that size.
+    """
+
+    def __init__(self, spec: StreamSpec, loaded: TimmModel, device: torch.device) -> None:
+        self.model = loaded.model.to(device)
+        self.device = device
+        self._spec = spec
+        self._pool = self._resolve_pool()
+        _check_size(spec, self.model)
+        config = _data_config(self.model, spec.size)
+        self.transform = timm.data.create_transform(**config, is_training=False)
+        with loading(spec, from_hub=False):
+            self.dim = int(self.encode(torch.zeros(1, *config["input_size"])).shape[1])
+        self.origin = StreamOrigin(
+            spec=str(spec),
+            pooling=self._pooling_in_words(),
+            input_size=tuple(config["input_size"][1:]),
+            weights_sha256=loaded.digest,
+            preprocessing=_preprocessing_in_words(config),
+        )
+
+    def prepare(self, picture: Image.Image) -> Tensor:
+        """Resize, crop and normalize an RGB picture: (3, height, width) float32."""
+        pixels: Tensor = self.transform(picture)
+        return pixels
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Features of prepared pictures: (pictures, dim) float32, on the device."""
+        with torch.inference_mode(), autocast(self.device):
+            features = self._features(pixels.to(self.device, non_blocking=True))
+        if features.ndim != 2:
+            raise EncoderError(
+                f"{self._spec}: the model does not pool its features: add pool=mean or pool=cls"
+            )
+        return features.float()
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        if self._spec.block is not None:
+            return self._block_features(pixels, self._spec.block)
+        features: Tensor = self.model.forward_features(pixels)
+        if self._pool == "default":
+            pooled: Tensor = self.model.forward_head(features, pre_logits=True)
+            return pooled
+        if features.ndim == 4:
+            channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+            return features.mean((1, 2) if channels_last else (2, 3))
+        if self._pool == "cls":
+            token = features[:, 0]
+        else:
+            token = features[:, getattr(self.model, "num_prefix_tokens", 0) :].mean(1)
+        # Where timm norms after pooling instead of before, that is the final norm.
+        normed: Tensor = getattr(self.model, "fc_norm", nn.Identity())(token)
+        return normed
+
+    def _block_features(self, pixels: Tensor, block: int) -> Tensor:
+        has_prefix = _gives_prefix_tokens(self.model)
+        options = {"return_prefix_tokens": True} if has_prefix else {}
+        (found,) = self.model.forward_intermediates(
+            pixels, indices=[block], stop_early=True, intermediates_only=True, **options
+        )
+        # (rows, channels, height, width); with the class and register tokens beside it, if any.
+        patches, prefix = found if has_prefix else (found, found)
+        features: Tensor = prefix[:, 0] if self._pool == "cls" else patches.mean((2, 3))
+        return features
+
+    def _resolve_pool(self) -> str:
+        has_class_token = getattr(self.model, "cls_token", None) is not None
+        if self._spec.pool == "cls" and not has_class_token:
+            raise EncoderError(
+                f"{self._spec}: {self._spec.model} has no class token: use pool=mean or "
+                "pool=default"
+            )
+        if self._spec.block is None:
+            return self._spec.pool
+        if not hasattr(self.model, "forward_intermediates"):
+            raise EncoderError(f"{self._spec}: timm gives no features inside this model")
+        blocks = getattr(self.model, "blocks", None)
+        if has_class_token and blocks is not None and self._spec.block >= len(blocks):
+            raise EncoderError(f"{self._spec}: the model's blocks are 0 to {len(blocks) - 1}")
+        reaches_class_token = has_class_token and _gives_prefix_tokens(self.model)
+        if self._spec.pool == "cls" and not reaches_class_token:
+            raise EncoderError(
+                f"{self._spec}: the model's blocks have no class token: use pool=mean"
+            )
+        if self._spec.pool == "default":
+            own = getattr(self.model, "global_pool", "")
+            return "cls" if reaches_class_token and own == "token" else "mean"
+        return self._spec.pool
+
+    def _pooling_in_words(self) -> str:
+        words = {
+            "default": "the model's own output before its classifier",
+            "cls": "class token",
+            "mean": "mean of the patch tokens or of the feature map",
+        }[self._pool]
+        if self._spec.block is not None:
+            return f"{words}, after block {self._spec.block}, before the final norm"
+        return words
+
+
+def load_timm(spec: StreamSpec) -> TimmModel:
+    """Build the model of a spec with its weights.
+
+    Args:
+        spec: The stream's spec; its `pool` and `block` do not matter here.
+
+    Raises:
+        EncoderError: There is no such model, its weights cannot be had, or do not fit it.
+    """
+    path = None if spec.weights is None else Path(spec.weights)
+    shapes = None if path is None else tensor_shapes(path)
+    from_hub = path is None or spec.model.startswith("hf-hub:")
+    with loading(spec, from_hub=from_hub):
+        config = _pretrained_config(spec.model)
+        # A model of fixed input size is built at the size asked for, so that its position
+        # embeddings are resampled once, as the weights are loaded.
+        fixed = spec.size is not None and config.get("fixed_input_size", False)
+        options = {"img_size": spec.size} if fixed else {}
+        if shapes is None:
+            if not any(config.get(key) for key in ("url", "hf_hub_id", "file")):
+                raise EncoderError(
+                    f"timm has no weights for {spec.model}: add @FILE with your own to the spec"
+                )
+            model = timm.create_model(spec.model, pretrained=True, num_classes=0, **options)
+        else:
+            model = _create_from_file(spec, config, shapes, options)
+    model = model.eval().requires_grad_(False)
+    return TimmModel(model, weights_digest(model, without=_is_position))
+
+
+def _create_from_file(
+    spec: StreamSpec,
+    config: dict[str, Any],
+    shapes: dict[str, tuple[int, ...]],
+    options: dict[str, Any],
+) -> Any:
+    # With as many classes as the file has, timm loads strictly: a missing tensor would otherwise
+    # keep its random start without a word.
+    classes = _classes_in_file(config, shapes)
+    source = {"file": str(spec.weights), "source": "", "num_classes": classes, "label_offset": 0}
+    try:
+        model = timm.create_model(
+            spec.model,
+            pretrained=True,
+            pretrained_cfg_overlay=source,
+            num_classes=classes,
+            **options,
+        )
+    except (RuntimeError, KeyError, AttributeError, AssertionError, ValueError) as error:
+        at_size = "" if spec.size is None else f" at size={spec.size}, if it allows that size"
+        raise EncoderError(
+            f"{spec.weights} does not hold the weights of timm's {spec.model}{at_size}: name the "
+            f"model that the file was saved from ({_first_misfit(error)})"
+        ) from error
+    model.reset_classifier(0)
+    return model
+
+
+def _classes_in_file(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> int:
+    own = config.get("classifier") or ()
+    names = ((own,) if isinstance(own, str) else tuple(own)) + _HEADS
+    found = timm.models.clean_state_dict(shapes)  # without the prefixes of training programs
+    return next((found[f"{n}.weight"][0] for n in names if f"{n}.weight" in found), 0)
+
+
+def _pretrained_config(model: str) -> dict[str, Any]:
+    """What timm knows of a model's weights: where they are and which input they expect."""
+    source, _, identifier = model.rpartition(":")
+    if source == "hf-hub":
+        config: dict[str, Any] = timm.models.load_model_config_from_hf(identifier)[0]
+        return config
+    if source:
+        raise EncoderError(
+            f"cannot read {model!r} as a timm model: use timm:MODEL, timm:MODEL@FILE or "
+            "timm:hf-hub:ORGANIZATION/NAME"
+        )
+    if not timm.is_model(model):
+        near = difflib.get_close_matches(model.partition(".")[0], timm.list_models(), n=1)
+        advice = f"; did you mean {near[0]}?" if near else ""
+        if "/" in model:
+            advice = f"; a model of the hub is timm:hf-hub:{model}"
+        raise EncoderError(f"timm {timm.__version__} has no model {model!r}{advice}")
+    registered: dict[str, Any] = timm.models.get_pretrained_cfg(model).to_dict()
+    return registered
+
+
+def _data_config(model: Any, size: int | None) -> dict[str, Any]:
+    """Preprocessing; at the model's own test size, with the crop that belongs to that."""
+    own = model.pretrained_cfg.get("test_input_size")
+    config: dict[str, Any] = timm.data.resolve_model_data_config(
+        model,
+        args={} if size is None else {"img_size": size},
+        use_test_size=size is not None and own is not None and own[-1] == size,
+    )
+    return config
+
+
+def _gives_prefix_tokens(model: Any) -> bool:
+    """Whether timm gives the class and register tokens after a block of this model."""
+    parameters = inspect.signature(model.forward_intermediates).parameters
+    return getattr(model, "num_prefix_tokens", 0) > 0 and "return_prefix_tokens" in parameters
+
+
+def _check_size(spec: StreamSpec, model: Any) -> None:
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    if spec.size is None or patch is None:
+        return
+    side = patch if isinstance(patch, int) else max(patch)
+    if spec.size % side:  # timm would leave out the rest of the picture
+        raise EncoderError(f"{spec}: size must be a multiple of {side}, the size of a patch")
+
+
+def _preprocessing_in_words(config: dict[str, Any]) -> str:
+    def values(name: str) -> str:
+        return ", ".join(f"{value:g}" for value in config[name])
+
+    return (
+        f"timm evaluation transform: crop_pct {config['crop_pct']:g}, {config['crop_mode']} crop, "
+        f"{config['interpolation']}, mean ({values('mean')}), std ({values('std')})"
+    )
+
+
+def _is_position(name: str) -> bool:
+    return any(part in name for part in _POSITIONS)
+
+
+def _first_misfit(error: Exception) -> str:
+    """What PyTorch says first about weights that do not fit."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    detail = lines[1] if len(lines) > 1 else (lines[0] if lines else type(error).__name__)
+    return detail if len(detail) <= 120 else detail[:119] + "…"

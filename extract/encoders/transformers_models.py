@@ -1,0 +1,190 @@
+"""Text encoders of Hugging Face transformers. Only this module knows transformers.
+
+Needs the extra `transformers`. No code that comes with a model is ever run.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sparc.common.errors import EncoderError
+from sparc.common.streams import StreamOrigin, StreamSpec
+from sparc.common.text import amount
+from sparc.extract.encoders.base import EncodedTexts, autocast
+from sparc.extract.encoders.hub import loading
+from sparc.extract.encoders.weights import weights_digest
+
+_NO_LIMIT = 1_000_000
+"""Tokenizers that know no limit of length say 10**30; no text model reads this much."""
+
+
+class TransformersModel(NamedTuple):
+    """A loaded text model.
+
+    Attributes:
+        model: Frozen, on the CPU.
+        tokenizer: Pads on the right.
+        digest: SHA-256 of the model's weights.
+    """
+
+    model: Any
+    tokenizer: Any
+    digest: str
+
+
+class TransformersTextEncoder:
+    """A transformers model as a `TextEncoder`.
+
+    What becomes the feature of a caption: `pool=mean`, the mean of the last hidden state over all
+    tokens but the padding; `pool=cls`, the first token; `pool=default`, the model's own
+    `pooler_output`.
+
+    Args:
+        spec: What to build.
+        loaded: The model, from `load_transformers`.
+        device: Where it runs.
+
+    Attributes:
+        dim: Width of a feature.
+        origin: What the stream's attributes record.
+        model: The model, frozen, on the device; of an encoder and decoder, the encoder.
+        tokenizer: Its tokenizer.
+        device: Where the model runs.
+
+    Raises:
+        EncoderError: The model cannot be fed with text alone, or has no pooled output.
+    """
+
+    def __init__(self, spec: StreamSpec, loaded: TransformersModel, device: torch.device) -> None:
+        self.model = loaded.model.to(device)
+        self.tokenizer = loaded.tokenizer
+        self.device = device
+        self._spec = spec
+        self._context = _context_length(self.model.config, self.tokenizer)
+        with loading(spec, from_hub=False):
+            self.dim = int(self.encode(["text"]).features.shape[1])
+        self.origin = StreamOrigin(
+            spec=str(spec),
+            pooling={
+                "mean": "mean of the last hidden state over all tokens but padding",
+                "cls": "first token of the last hidden state",
+                "default": "the model's own pooler_output",
+            }[spec.pool],
+            input_size=() if self._context is None else (self._context,),
+            weights_sha256=loaded.digest,
+            preprocessing=f"{type(self.tokenizer).__name__} of transformers",
+        )
+
+    def encode(self, captions: Sequence[str]) -> EncodedTexts:
+        """Features of captions, cut to the model's context."""
+        tokens = self.tokenizer(
+            list(captions),
+            padding=True,
+            truncation=self._context is not None,
+            max_length=self._context,
+            return_tensors="pt",
+        ).to(self.device)
+        with torch.inference_mode(), autocast(self.device):
+            features = self._pool(self.model(**tokens), tokens["attention_mask"])
+        return EncodedTexts(features.float(), self._count_cut(captions, tokens["attention_mask"]))
+
+    def _pool(self, output: Any, mask: Tensor) -> Tensor:
+        hidden: Tensor = output.last_hidden_state
+        if self._spec.pool == "cls":
+            return hidden[:, 0]
+        if self._spec.pool == "mean":
+            weights = mask[:, :, None].to(torch.float32)
+            return (hidden.float() * weights).sum(1) / weights.sum(1)
+        pooled: Tensor | None = getattr(output, "pooler_output", None)
+        if pooled is None:
+            raise EncoderError(
+                f"{self._spec}: the model has no pooled output: use pool=mean or pool=cls"
+            )
+        return pooled
+
+    def _count_cut(self, captions: Sequence[str], mask: Tensor) -> int:
+        if self._context is None:
+            return 0
+        full = (mask.sum(1) >= self._context).tolist()
+        # Only a caption that fills the context may have been cut.
+        suspects = [caption for caption, is_full in zip(captions, full, strict=True) if is_full]
+        if not suspects:
+            return 0
+        lengths = (len(ids) for ids in self.tokenizer(suspects, verbose=False)["input_ids"])
+        return sum(length > self._context for length in lengths)
+
+
+def load_transformers(spec: StreamSpec) -> TransformersModel:
+    """Load the model and the tokenizer of a spec.
+
+    Args:
+        spec: The stream's spec.
+
+    Raises:
+        EncoderError: transformers is not installed, the model cannot be had, or its weights are
+            not all there.
+    """
+    try:
+        from transformers import AutoModel, AutoTokenizer
+    except ImportError as error:
+        raise EncoderError(
+            f"{spec} needs transformers: pip install 'sparc[transformers]'"
+        ) from error
+    is_folder = Path(spec.model).is_dir()
+    if not is_folder and spec.model.startswith(("/", ".", "~")):
+        raise EncoderError(f"{spec}: there is no folder {spec.model}")
+    with loading(spec, from_hub=not is_folder), _quiet():
+        tokenizer = AutoTokenizer.from_pretrained(spec.model, trust_remote_code=False)
+        model, report = AutoModel.from_pretrained(
+            spec.model,
+            trust_remote_code=False,
+            weights_only=True,
+            output_loading_info=True,
+        )
+    missing = sorted(report["missing_keys"])
+    if spec.pool != "default":  # what only makes the pooled output does not matter then
+        missing = [name for name in missing if "pooler" not in name]
+    if missing:
+        raise EncoderError(
+            f"{spec}: the weights lack {amount(len(missing), 'tensor')} of the model, the first is "
+            f"{missing[0]}"
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    model = model.float().eval().requires_grad_(False)
+    return TransformersModel(model, tokenizer, weights_digest(model))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar over a second's work, no table of tensors: what is missing is an error."""
+    from transformers.utils import logging
+
+    level, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if had_bar:
+            logging.enable_progress_bar()
+
+
+def _context_length(config: Any, tokenizer: Any) -> int | None:
+    """Most tokens of a caption, special ones included; None if nothing limits them."""
+    limits = [tokenizer.model_max_length]
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions:
+        # RoBERTa and its kin number positions from the padding token's id on.
+        reserved = config.pad_token_id + 1 if "roberta" in config.model_type else 0
+        limits.append(positions - reserved)
+    known = [int(limit) for limit in limits if limit < _NO_LIMIT]
+    return min(known) if known else None

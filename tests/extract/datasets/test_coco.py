@@ -1,0 +1,239 @@
+import json
+
+import numpy as np
+import pytest
+
+from sparc.common import rle, tables
+from sparc.common.errors import DatasetError
+from sparc.extract.datasets import DatasetOptions, open_dataset
+
+
+def document(**more):
+    return {
+        "images": [
+            {"id": 30, "file_name": "c.jpg", "height": 6, "width": 8},
+            {"id": 10, "file_name": "a.jpg", "height": 6, "width": 8},
+            {"id": 20, "file_name": "b.jpg", "height": 6, "width": 8},
+        ],
+        **more,
+    }
+
+
+CAPTIONS = [
+    {"id": 1, "image_id": 10, "caption": "first of a"},
+    {"id": 2, "image_id": 30, "caption": "of c"},
+    {"id": 3, "image_id": 10, "caption": "second of a"},
+    {"id": 4, "image_id": 99, "caption": "of nothing"},
+]
+CATEGORIES = [
+    {"id": 1, "name": "person", "supercategory": "person"},
+    {"id": 18, "name": "dog", "supercategory": "animal"},
+    {"id": 90, "name": "poodle", "supercategory": "dog"},
+    {"id": 91, "name": "thing"},
+]
+SQUARE = [2.0, 1.0, 5.0, 1.0, 5.0, 4.0, 2.0, 4.0]
+OBJECTS = [
+    {"id": 1, "image_id": 10, "category_id": 90, "segmentation": [SQUARE], "iscrowd": 0},
+    {"id": 2, "image_id": 10, "category_id": 90, "segmentation": [SQUARE], "iscrowd": 0},
+    {
+        "id": 3,
+        "image_id": 20,
+        "category_id": 1,
+        "segmentation": {"size": [6, 8], "counts": [6, 6, 36]},
+        "iscrowd": 1,
+    },
+    {
+        "id": 4,
+        "image_id": 20,
+        "category_id": 91,
+        "segmentation": {"size": [6, 8], "counts": "66T1"},
+        "iscrowd": 1,
+    },
+]
+
+
+@pytest.fixture
+def coco(tmp_path, paint):
+    """A dataset in COCO's layout; pictures under the folder that is given."""
+
+    def build(pictures="val2017", split="val2017", objects=OBJECTS):
+        paint(tmp_path / pictures, "a.jpg", "b.jpg", "c.jpg")
+        folder = tmp_path / "annotations"
+        folder.mkdir(exist_ok=True)
+        captions = document(annotations=CAPTIONS)
+        (folder / f"captions_{split}.json").write_text(json.dumps(captions))
+        instances = document(annotations=objects, categories=CATEGORIES)
+        (folder / f"instances_{split}.json").write_text(json.dumps(instances))
+
+    return build
+
+
+@pytest.mark.parametrize("pictures", ["val2017", "images/val2017", "images", "."])
+def test_captions_by_image(tmp_path, coco, manifest, captions, capsys, pictures):
+    coco(pictures)
+    found = manifest()
+    prefix = "" if pictures == "." else f"{pictures}/"
+    assert captions(found) == [
+        (f"{prefix}c.jpg", "of c"),
+        (f"{prefix}a.jpg", "first of a"),
+        (f"{prefix}a.jpg", "second of a"),
+        (f"{prefix}b.jpg", None),
+    ]
+    assert found.rows["sample_id"].to_pylist() == ["30", "10", "10", "20"]
+    assert (found.dataset_format, found.split) == ("coco", "val2017")
+    assert "1 caption of images that it does not list" in capsys.readouterr().err
+    opened = open_dataset(tmp_path, DatasetOptions())
+    assert opened.read_picture(f"{prefix}a.jpg") == (tmp_path / pictures / "a.jpg").read_bytes()
+
+
+def test_categories_are_labels_and_supercategories_the_hierarchy(coco, manifest, labels):
+    coco()
+    found = manifest()
+    assert labels(found) == {"30": [], "10": ["poodle"], "20": ["person", "thing"]}
+    lines = {
+        (line["key"], line["name"]): (line["parent_id"], line["depth"])
+        for line in found.classes.to_pylist()
+    }
+    keys = found.classes["key"].to_pylist()
+    assert lines == {
+        ("supercategory/person", "person"): (None, 1),
+        ("1", "person"): (keys.index("supercategory/person"), 2),
+        ("supercategory/animal", "animal"): (None, 1),
+        ("18", "dog"): (keys.index("supercategory/animal"), 2),
+        ("90", "poodle"): (keys.index("18"), 3),
+        ("91", "thing"): (None, 1),
+    }
+
+
+def test_masks_one_line_an_object(coco, manifest):
+    broken = [
+        {"image_id": 10, "category_id": 1, "segmentation": segmentation}
+        for segmentation in ([[1, 2, 3]], [["x"] * 6], [[float("nan")] * 6], "text", {"size": [6]})
+    ]
+    boxed = [{"image_id": 10, "category_id": 1, "segmentation": []}]
+    coco(objects=OBJECTS + broken + boxed)
+    found = manifest(masks=True)
+    assert found.masks.schema == tables.MASKS
+    keys = found.classes["key"].to_pylist()
+    lines = [
+        (m["sample_id"], keys[m["class_id"]], rle.decode(m["counts"], m["height"], m["width"]))
+        for m in found.masks.to_pylist()
+    ]
+    assert [line[:2] for line in lines] == [("10", "90"), ("10", "90"), ("20", "1"), ("20", "91")]
+    square = np.zeros((6, 8), bool)
+    square[1:4, 2:5] = True
+    column = np.zeros((6, 8), bool)
+    column[:, 1] = True
+    for (_, _, mask), expected in zip(lines, [square, square, column, column], strict=True):
+        np.testing.assert_array_equal(mask, expected)
+    only = manifest(masks=True, limit=2)
+    assert only.masks["sample_id"].to_pylist() == ["10", "10"]
+    assert manifest().masks is None
+
+
+def test_unreadable_masks_are_counted(coco, manifest, capsys):
+    bad = {"image_id": 10, "category_id": 1, "segmentation": {"size": [6, 8], "counts": [3, 4]}}
+    coco(objects=[*OBJECTS, bad])
+    assert manifest(masks=True).masks.num_rows == 4
+    assert "1 object with an unreadable segmentation" in capsys.readouterr().err
+
+
+def test_captions_alone_or_instances_alone(tmp_path, coco, manifest):
+    coco()
+    (tmp_path / "annotations/captions_val2017.json").unlink()
+    found = manifest()
+    assert found.rows["caption"].to_pylist() == [None] * 3
+    assert found.classes.num_rows
+    coco()
+    (tmp_path / "annotations/instances_val2017.json").unlink()
+    found = manifest(masks=True)
+    assert found.classes.num_rows == 0
+    assert found.masks is None
+
+
+def test_splits_by_prefix_and_holdout_of_the_only_one(tmp_path, coco, manifest):
+    coco()
+    parts = [
+        manifest(split=split, holdout=0.5).rows["sample_id"].to_pylist()
+        for split in ("train", "test")
+    ]
+    assert not set(parts[0]) & set(parts[1])
+    assert set(parts[0]) | set(parts[1]) == {"10", "20", "30"}
+    coco("train2017", "train2017")
+    assert manifest(split="val").split == "val2017"
+    assert manifest(split="train").rows["image"][0].as_py() == "train2017/c.jpg"
+    with pytest.raises(DatasetError, match="--split: train2017, val2017"):
+        manifest()
+
+
+def test_pictures_that_are_missing(tmp_path, coco, manifest, capsys):
+    coco()
+    (tmp_path / "val2017/b.jpg").unlink()
+    assert manifest().rows["image"].to_pylist()[-1] == "val2017/b.jpg"
+    assert "1 of the 3 pictures" in capsys.readouterr().err
+    for name in ("a.jpg", "c.jpg"):
+        (tmp_path / "val2017" / name).rename(tmp_path / f"other_{name}")
+    with pytest.raises(DatasetError, match=r"none of the 3 pictures .* for example c\.jpg"):
+        manifest()
+
+
+@pytest.mark.parametrize("name", ["../secret.jpg", "/etc/passwd", "x/../../secret.jpg"])
+def test_file_names_that_leave_are_refused_when_read(tmp_path, paint, name):
+    paint(tmp_path / "data", "a.jpg")
+    paint(tmp_path, "secret.jpg")
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": name}]
+    captions = {"images": images, "annotations": []}
+    (tmp_path / "data/captions_val.json").write_text(json.dumps(captions))
+    opened = open_dataset(tmp_path / "data", DatasetOptions())
+    images = opened.manifest().rows["image"].to_pylist()
+    assert opened.read_picture(images[0])
+    with pytest.raises(DatasetError, match="leaves the dataset's folder"):
+        opened.read_picture(images[1])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ('{"images": [\n}', "line 2 is not JSON"),
+        ("[]", "is not a JSON object"),
+        ("{}", "has no list 'images'"),
+        ('{"images": [5]}', r"images\[0\] is not an object"),
+        ('{"images": [{"file_name": "a"}]}', r"images\[0\] has no id"),
+        ('{"images": [{"id": true, "file_name": "a"}]}', r"images\[0\] has no id"),
+        ('{"images": [{"id": 1}]}', r"images\[0\] has no file_name"),
+        ('{"images": [{"id": 1, "file_name": "a"}, {"id": "1", "file_name": "b"}]}', "twice"),
+        ('{"images": [], "annotations": [{"caption": "x"}]}', r"annotations\[0\] has no image_id"),
+        ('{"images": [], "annotations": [{"image_id": 1}]}', r"annotations\[0\] has no caption"),
+        ('{"images": [], "annotations": []}', "has no pictures"),
+    ],
+)
+def test_broken_documents_are_named(tmp_path, paint, manifest, content, message):
+    paint(tmp_path, "a.jpg")
+    (tmp_path / "captions_val.json").write_text(content)
+    with pytest.raises(DatasetError, match=message) as caught:
+        manifest()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        ([{"id": 1}], "has no name"),
+        ([{"id": 1, "name": "a"}, {"id": 1, "name": "b"}], "stands there twice"),
+        ([{"id": 2, "name": "a"}], "there is no category 90"),
+        (
+            [
+                {"id": 90, "name": "a", "supercategory": "b"},
+                {"id": 91, "name": "b", "supercategory": "a"},
+            ],
+            "stands below itself",
+        ),
+    ],
+)
+def test_broken_categories_are_named(tmp_path, coco, manifest, categories, message):
+    coco()
+    path = tmp_path / "annotations/instances_val2017.json"
+    path.write_text(json.dumps(document(annotations=OBJECTS, categories=categories)))
+    with pytest.raises(DatasetError, match=rf"instances_val2017\.json.*{message}"):
+        manifest()

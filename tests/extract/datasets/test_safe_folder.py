@@ -1,0 +1,106 @@
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from sparc.common.errors import DatasetError
+from sparc.extract.datasets import DatasetOptions, open_dataset
+from sparc.extract.datasets.safe_folder import SafeFolder
+
+
+@pytest.fixture
+def dataset(tmp_path, paint) -> Path:
+    paint(tmp_path, "data/a.png", "outside/secret.png")
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../outside/secret.png",
+        "sub/../../outside/secret.png",
+        "/etc/hostname",
+        "link.png",
+        "linked/secret.png",
+        "link_to_device.png",
+        "nul\0.png",
+        "..",
+    ],
+)
+def test_nothing_outside_is_read(dataset, name):
+    (dataset / "sub").mkdir()
+    (dataset / "link.png").symlink_to(dataset.parent / "outside/secret.png")
+    (dataset / "linked").symlink_to(dataset.parent / "outside")
+    (dataset / "link_to_device.png").symlink_to("/dev/zero")
+    with pytest.raises(DatasetError, match=r"leaves the dataset's folder|cannot open") as caught:
+        SafeFolder(dataset).read(name)
+    assert caught.value.args[0].isprintable()
+
+
+def test_metadata_may_name_what_leaves_but_it_cannot_be_read(dataset):
+    text = "file_name,text\na.png,A\n../outside/secret.png,up\n/etc/passwd,absolute\n"
+    (dataset / "metadata.csv").write_text(text)
+    opened = open_dataset(dataset, DatasetOptions())
+    images = opened.manifest().rows["image"].to_pylist()
+    assert images == ["a.png", "../outside/secret.png", "/etc/passwd"]
+    assert opened.read_picture("a.png").startswith(b"\x89PNG")
+    for image in images[1:]:
+        with pytest.raises(DatasetError, match="leaves the dataset's folder"):
+            opened.read_picture(image)
+
+
+def test_metadata_that_is_a_link_outside_is_not_read(dataset):
+    outside = dataset.parent / "captions.csv"
+    outside.write_text("file_name,text\na.png,A\n")
+    (dataset / "metadata.csv").symlink_to(outside)
+    rows = open_dataset(dataset, DatasetOptions()).manifest().rows
+    assert rows["caption"].to_pylist() == [None]
+
+
+def test_special_files_are_neither_listed_nor_read(dataset, monkeypatch):
+    os.mkfifo(dataset / "pipe.png")
+    (dataset / "loop.png").symlink_to("loop.png")
+    monkeypatch.chdir(dataset)  # the path of a socket must be short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket.png")
+        folder = SafeFolder(dataset)
+        assert folder.pictures == ["a.png"]
+        for name in ("pipe.png", "socket.png", ""):
+            with pytest.raises(DatasetError, match="is not a regular file"):
+                folder.read(name)
+        with pytest.raises(DatasetError, match=r"cannot open loop\.png"):
+            folder.read("loop.png")
+
+
+def test_links_are_followed_within_the_folder_alone(dataset, capsys):
+    (dataset / "again.png").symlink_to("a.png")
+    (dataset / "round").symlink_to(".")
+    (dataset / "out.png").symlink_to(dataset.parent / "outside/secret.png")
+    (dataset / "outside").symlink_to(dataset.parent / "outside")
+    folder = SafeFolder(dataset)
+    assert folder.pictures == ["a.png", "again.png"]
+    assert "2 links out of the folder left out" in capsys.readouterr().err
+    assert folder.read("again.png") == folder.read("a.png")
+
+
+def test_the_folder_itself_may_be_a_link(dataset):
+    link = dataset.parent / "link"
+    link.symlink_to(dataset)
+    assert SafeFolder(link).read("a.png")
+
+
+def test_names_that_are_not_utf8_are_left_out_and_said(dataset, capsys):
+    (dataset / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
+    assert SafeFolder(dataset).pictures == ["a.png"]
+    assert "1 name not in UTF-8" in capsys.readouterr().err
+
+
+def test_a_folder_must_be_there(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match="there is no dataset folder"):
+        open_dataset(tmp_path / "none", DatasetOptions())
+    with pytest.raises(DatasetError, match="is not a folder"):
+        open_dataset(tmp_path / "file", DatasetOptions())
+    with pytest.raises(DatasetError, match="is a URL"):
+        open_dataset("s3://bucket/pictures", DatasetOptions())
