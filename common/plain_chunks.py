@@ -90,7 +90,8 @@ def _read_checked(path: Path, values: npt.NDArray[np.uint8]) -> None:
             piece = values[start : start + _PIECE_BYTES]
             done = 0
             while done < len(piece):
-                count = os.preadv(descriptor, [piece[done:]], start + done)
+                target: Any = piece[done:]
+                count = os.preadv(descriptor, [target], start + done)
                 if count == 0:
                     raise ValueError("the file became shorter while it was read")
                 done += count

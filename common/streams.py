@@ -129,7 +129,8 @@ class StreamOrigin:
         pooling: How tokens became one vector, in words.
         input_size: Height and width of the encoder's input in pixels, or its context length in
             tokens; empty where it does not apply.
-        weights_sha256: Digest of the model's tensors (names, dtypes, shapes and bytes).
+        weights_sha256: Digest of the model's tensors (names, dtypes, shapes and bytes), without
+            position embeddings that were resampled to another input size.
         preprocessing: What was done to a picture or caption before the encoder, in words.
         precision: Arithmetic of the encoder: `float32`, or `bfloat16 autocast`.
         batch_size: Pictures or captions a forward pass; its composition moves the last bits.

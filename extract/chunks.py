@@ -1,0 +1,138 @@
+"""What a chunk of rows asks of the encoders: its distinct pictures and its captions.
+
+Knows the rows table alone: no picture is opened here and no model is known.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sparc.common.errors import DatasetError
+from sparc.common.streams import Modality, StreamSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A picture of a chunk and the rows of the cache that show it.
+
+    Attributes:
+        image: Its name in the dataset; None where the rows have no picture.
+        rows: Consecutive rows of one chunk.
+    """
+
+    image: str | None
+    rows: range
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """A chunk that some streams still lack, and what they need for it.
+
+    Attributes:
+        index: Which chunk of the cache.
+        rows: Its rows.
+        streams: The streams that lack it.
+        carried: How many of its first rows show the picture that ends the chunk before: they take
+            over the feature stored there.
+        pictures: The pictures that begin in this chunk, in row order.
+        captions: Its rows that have a caption, in row order, with the caption.
+    """
+
+    index: int
+    rows: range
+    streams: tuple[str, ...]
+    carried: int
+    pictures: tuple[Picture, ...]
+    captions: tuple[tuple[int, str], ...]
+
+
+class ChunkTable:
+    """The rows of a dataset, cut into chunks.
+
+    Args:
+        rows: A table of schema `sparc.common.tables.ROWS`.
+    """
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._rows = rows
+        self._first = _first_rows(rows)
+
+    @property
+    def pictures(self) -> int:
+        """Number of distinct pictures."""
+        return len(self._first)
+
+    def chunk(self, index: int, rows: range, streams: Sequence[str]) -> Chunk:
+        """What those streams need for a chunk of those rows."""
+        low, high = np.searchsorted(self._first, (rows.start, rows.stop))
+        starts = [int(row) for row in self._first[low:high]]
+        part = self._rows.slice(rows.start, len(rows))
+        images = part.column("image").to_pylist()
+        captions = part.column("caption").to_pylist()
+        ends = [*starts[1:], rows.stop] if starts else []
+        return Chunk(
+            index=index,
+            rows=rows,
+            streams=tuple(streams),
+            carried=(starts[0] if starts else rows.stop) - rows.start,
+            pictures=tuple(
+                Picture(images[start - rows.start], range(start, end))
+                for start, end in zip(starts, ends, strict=True)
+            ),
+            captions=tuple(
+                (row, text)
+                for row, text in zip(rows, captions, strict=True)
+                if text and text.strip()
+            ),
+        )
+
+
+def lacking(missing: Mapping[str, Sequence[int]]) -> dict[int, list[str]]:
+    """Which streams lack a chunk, by chunk in order.
+
+    Args:
+        missing: The chunks that each stream lacks.
+    """
+    streams: dict[int, list[str]] = {}
+    for name, chunks in missing.items():
+        for chunk in chunks:
+            streams.setdefault(chunk, []).append(name)
+    return dict(sorted(streams.items()))
+
+
+def require_inputs(rows: pa.Table, specs: Mapping[str, StreamSpec]) -> None:
+    """Refuse streams for which a dataset has nothing at all.
+
+    Args:
+        rows: A table of schema `sparc.common.tables.ROWS`.
+        specs: The streams, by name.
+
+    Raises:
+        DatasetError: No row has a picture, or a caption, where a stream needs some.
+    """
+    needed: dict[Modality, tuple[str, str]] = {
+        "image": ("image", "picture"),
+        "text": ("caption", "caption"),
+    }
+    for name, spec in specs.items():
+        column, what = needed[spec.modality]
+        if rows.column(column).null_count == len(rows):
+            raise DatasetError(f"stream {name} needs a {what}, but no row of the dataset has one")
+
+
+def _first_rows(rows: pa.Table) -> npt.NDArray[np.int64]:
+    """The rows at which another picture begins, in order; row 0 is one of them."""
+    begins = np.ones(len(rows), dtype=np.bool_)
+    if len(rows) > 1:
+        changes = np.zeros(len(rows) - 1, dtype=np.bool_)
+        for name in ("sample_id", "image"):
+            column = pc.fill_null(rows.column(name).combine_chunks(), "")
+            changes |= pc.not_equal(column.slice(1), column.slice(0, len(rows) - 1)).to_numpy(
+                zero_copy_only=False
+            )
+        begins[1:] = changes
+    return np.flatnonzero(begins)

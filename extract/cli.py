@@ -1,0 +1,75 @@
+"""The command line of stage 1: `sparc-extract`."""
+
+from typing import Annotated
+
+import typer
+
+from sparc.common.cli import command, new_app
+from sparc.extract.config import ExtractConfig
+
+app = new_app("Pictures and captions through frozen encoders into an activation cache.")
+
+CacheArgument = Annotated[str, typer.Argument(metavar="CACHE", help="The cache: a folder or URL.")]
+
+
+@command(app, ExtractConfig, "extract")
+def run(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's folder.")],
+    cache: CacheArgument,
+    config: ExtractConfig,
+) -> None:
+    """Encode a dataset; run again, the same command goes on where it stopped."""
+    from sparc.extract.datasets import open_dataset
+
+    opened = open_dataset(dataset, config.dataset_options())
+    if config.dry_run:
+        from sparc.extract import plan
+        from sparc.extract.loader import available_cores
+
+        manifest = opened.manifest()
+        workers = config.workers or available_cores()
+        for line in plan.describe(opened, manifest, config, workers=workers):
+            typer.echo(line)
+        return
+    from sparc.common.progress import say
+    from sparc.extract import job
+
+    say(str(job.run(opened, cache, config)))
+
+
+@command(app)
+def inspect(cache: CacheArgument) -> None:
+    """Say what is in a cache, what made it and how complete it is."""
+    from sparc.common.cache import ActivationCache
+    from sparc.extract import inspection
+
+    for line in inspection.describe(ActivationCache(cache)):
+        typer.echo(line)
+
+
+@command(app)
+def verify(cache: CacheArgument) -> None:
+    """Read every byte of a cache and list all damage; exit status 2 if there is any."""
+    from sparc.common.cache import ActivationCache
+    from sparc.common.cache_verify import verify as find_damage
+    from sparc.common.errors import DamagedCacheError
+    from sparc.common.progress import progress
+    from sparc.common.text import amount, printable
+
+    opened = ActivationCache(cache)
+    total = opened.info.rows * len(opened.stream_names)
+    found = 0
+    with progress(total, "verifying") as bar:
+        for damage in find_damage(opened, checked=bar.update):
+            found += 1
+            typer.echo(printable(str(damage)))
+    if found:
+        raise DamagedCacheError(
+            f"{opened.folder}: {amount(found, 'fault')} found; remove the damaged chunks' files "
+            "and run the same extraction again to make them anew"
+        )
+    typer.echo(f"{opened.folder}: {amount(opened.info.rows, 'row')} in every stream, no damage")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,124 @@
+"""The settings of `sparc-extract run`, as options and as a TOML table.
+
+Light on purpose: the command line reads this module for `--help`, so it imports no heavy package.
+"""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from sparc.common.config import option
+from sparc.common.errors import ConfigError
+from sparc.common.streams import StreamSpec, check_name
+
+if TYPE_CHECKING:
+    from sparc.extract.datasets.base import DatasetOptions
+
+ALL_DEVICES = "all"
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExtractConfig:
+    """The settings of `sparc-extract run`."""
+
+    streams: tuple[str, ...] = option(
+        (), "An encoder to run, as name=spec; repeat for more.", flag="--stream"
+    )
+    preset: str = option(
+        "", "The published models' streams instead: dinov2-clip-b or dinov2-clip-l."
+    )
+    format: Literal["auto", "folder", "coco", "open-images", "webdataset"] = option(
+        "auto", "How the dataset lies on disk; auto looks."
+    )
+    split: str = option("", "The dataset's split, where it has several.")
+    limit: int = option(0, "Keep the first so many pictures; 0 keeps all.")
+    captions: Literal["each", "join", "first"] = option(
+        "each", "A row a caption, all joined into one, or the first alone."
+    )
+    holdout: float = option(0.0, "Fraction of pictures set apart: --split train or test.")
+    holdout_by: str = option("", "Metadata column whose equal values stay on one side.")
+    labels: Path | None = option(None, "CSV of ImageID,LabelName,Confidence: other labels.")
+    classes: Path | None = option(None, "CSV of LabelName,DisplayName.")
+    hierarchy: Path | None = option(None, "Nested JSON of LabelName and Subcategory.")
+    masks: bool = option(False, "Keep object masks too, where the dataset has them.")
+    batch_size: int = option(64, "Pictures or captions a forward pass.")
+    rows_per_chunk: int = option(4096, "Rows a chunk: the unit of writing and reading.")
+    dtype: Literal["float16", "float32"] = option("float16", "Type of the stored features.")
+    compression: Literal["none", "lz4", "zstd"] = option(
+        "none", "Lossless compression; features hardly compress."
+    )
+    keep_bits: int | None = option(
+        None, "Mantissa bits to keep of float32 (BitRound); helps compression."
+    )
+    device: str = option("auto", "Where to encode: auto, cpu, cuda, cuda:1, …")
+    devices: str = option("", "Several devices, a replica each: all, or cuda:0,cuda:1,…")
+    workers: int = option(0, "Threads that read and decode pictures; 0: one a core.")
+    dry_run: bool = option(False, "Say what would be done, load no model, write nothing.")
+
+    def __post_init__(self) -> None:
+        if bool(self.streams) == bool(self.preset):
+            raise ConfigError(
+                "say which encoders to run: --stream name=spec (repeatable) or --preset"
+                if not self.streams
+                else "give --stream or --preset, not both"
+            )
+        # A malformed or repeated stream, or an unknown preset, is refused before anything is read.
+        _ = self.specs
+        for name, smallest in (("limit", 0), ("batch_size", 1), ("rows_per_chunk", 1)):
+            if getattr(self, name) < smallest:
+                raise ConfigError(f"{name} must be at least {smallest}")
+        if self.workers < 0:
+            raise ConfigError("workers must not be negative")
+        if self.keep_bits is not None and self.dtype != "float32":
+            raise ConfigError("keep_bits needs dtype float32")
+        if self.keep_bits is not None and not 1 <= self.keep_bits <= 23:
+            raise ConfigError("keep_bits must be from 1 to 23, the mantissa of float32")
+        if self.devices and self.device != "auto":
+            raise ConfigError("give device or devices, not both")
+        for device in self._named_devices():
+            if not _DEVICE.fullmatch(device):
+                raise ConfigError(f"unknown device {device!r}: use auto, cpu, cuda or cuda:<index>")
+
+    @property
+    def specs(self) -> dict[str, StreamSpec]:
+        """The streams to extract, by name, in the order given.
+
+        Raises:
+            ConfigError: There is no such preset.
+        """
+        if self.streams:
+            return _parse_streams(self.streams)
+        from sparc.extract.encoders.presets import preset
+
+        return dict(preset(self.preset))
+
+    def dataset_options(self) -> "DatasetOptions":
+        """The settings that concern the dataset.
+
+        Raises:
+            ConfigError: They do not go together.
+        """
+        from sparc.extract.datasets.base import DatasetOptions
+
+        names = [f.name for f in dataclasses.fields(DatasetOptions)]
+        return DatasetOptions(**{name: getattr(self, name) for name in names})
+
+    def _named_devices(self) -> tuple[str, ...]:
+        if self.devices == ALL_DEVICES:
+            return ()
+        return tuple(self.devices.split(",")) if self.devices else (self.device,)
+
+
+def _parse_streams(texts: tuple[str, ...]) -> dict[str, StreamSpec]:
+    specs: dict[str, StreamSpec] = {}
+    for text in texts:
+        name, equals, spec = text.partition("=")
+        if not equals:
+            raise ConfigError(f"cannot read stream {text!r}: it must be name=spec")
+        if check_name(name) in specs:
+            raise ConfigError(f"two streams are called {name!r}")
+        specs[name] = StreamSpec.parse(spec)
+    return specs

@@ -1,0 +1,112 @@
+"""Pictures read, decoded and prepared in threads, ahead of the encoders that wait for them.
+
+A picture that cannot be used gives a reason instead of pixels; nothing here raises for it.
+"""
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sparc.common.errors import DatasetError
+from sparc.common.text import shorten
+from sparc.extract.datasets.base import Dataset
+from sparc.extract.encoders.base import ImageEncoder
+from sparc.extract.pictures import PictureError, decode
+
+NO_PICTURE = "no picture"
+
+
+class Loaded(NamedTuple):
+    """A picture, ready for every encoder that needs it.
+
+    Attributes:
+        pixels: By stream, (3, height, width) float32; empty where there is a reason.
+        reason: Why the picture cannot be used; None where it can.
+    """
+
+    pixels: Mapping[str, Tensor]
+    reason: str | None = None
+
+
+class PictureLoader:
+    """A pool of threads that turns names of pictures into pixels.
+
+    Args:
+        dataset: Where the pictures come from.
+        workers: Number of threads.
+    """
+
+    def __init__(self, dataset: Dataset, workers: int) -> None:
+        self._dataset = dataset
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
+        _start_all(self._pool, workers)
+
+    def __enter__(self) -> "PictureLoader":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def submit(
+        self, images: Sequence[str | None], encoders: Mapping[str, ImageEncoder]
+    ) -> list[Future[Loaded]]:
+        """Begin to load pictures, each once for all of the encoders."""
+        return [self._pool.submit(self._load, image, encoders) for image in images]
+
+    def _load(self, image: str | None, encoders: Mapping[str, ImageEncoder]) -> Loaded:
+        if image is None:
+            return Loaded({}, NO_PICTURE)
+        try:
+            picture = decode(self._dataset.read_picture(image))
+        except PictureError as error:
+            return Loaded({}, str(error))
+        except DatasetError as error:
+            return Loaded({}, _reason(error))
+        try:
+            return Loaded({name: encoder.prepare(picture) for name, encoder in encoders.items()})
+        except (ValueError, ArithmeticError, RuntimeError) as error:
+            return Loaded({}, f"cannot be prepared: {shorten(str(error), 100)}")
+
+
+def _reason(error: DatasetError) -> str:
+    """The reason without the file's name, which the rejects hold anyway: reasons get counted."""
+    if isinstance(error.__cause__, FileNotFoundError):
+        return "no such file"
+    if isinstance(error.__cause__, OSError):
+        return f"cannot read the file: {error.__cause__.strerror}"
+    return str(error)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start_all(pool: ThreadPoolExecutor, workers: int) -> None:
+    """Start every thread of the pool and keep PyTorch from starting more inside each.
+
+    PyTorch would give each thread a team of its own, as large as the machine, and the teams would
+    fight the encoder for the cores. `torch.set_num_threads` holds for the calling thread, and for
+    threads that have not used PyTorch yet: so it is called in all of them first, then restored.
+    """
+    threads = torch.get_num_threads()
+    met = threading.Barrier(workers)
+
+    def limit() -> None:
+        torch.set_num_threads(1)
+        met.wait()
+
+    for future in [pool.submit(limit) for _ in range(workers)]:
+        future.result()
+    torch.set_num_threads(threads)

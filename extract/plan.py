@@ -1,0 +1,161 @@
+"""`--dry-run`: what an extraction would do and how much it would write, before any model loads.
+
+Widths of features are looked up in the libraries' own descriptions of their models, without
+weights and without a network; what cannot be known that way is said to be unknown.
+"""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sparc.common.cache_writer import Manifest
+from sparc.common.errors import SparcError
+from sparc.common.streams import StreamSpec
+from sparc.common.text import amount, shorten, size
+from sparc.extract.chunks import ChunkTable, require_inputs
+from sparc.extract.config import ExtractConfig
+from sparc.extract.datasets.base import Dataset
+from sparc.extract.pictures import PictureError, decode
+
+FIRST_CAPTIONS = 5
+SAMPLED_PICTURES = 32
+WIDTH = 70
+
+
+def describe(
+    dataset: Dataset, manifest: Manifest, config: ExtractConfig, *, workers: int
+) -> Iterator[str]:
+    """The plan for a person to read, line by line; every line is safe to print.
+
+    Args:
+        dataset: The dataset; a few of its pictures are read, to time that.
+        manifest: Its rows.
+        config: What would be extracted.
+        workers: Threads that would read and decode pictures.
+    """
+    rows = manifest.rows
+    require_inputs(rows, config.specs)
+    table = ChunkTable(rows)
+    labelled = pc.sum(pc.greater(pc.list_value_length(rows.column("label_ids")), 0)).as_py() or 0
+    split = f", split {manifest.split}" if manifest.split else ""
+    yield f"dataset   {shorten(manifest.dataset, 200)} ({manifest.dataset_format}{split})"
+    yield f"rows      {len(rows):,}"
+    yield f"pictures  {table.pictures:,}"
+    yield f"classes   {len(manifest.classes):,}, {amount(labelled, 'row')} labelled"
+    if manifest.masks is not None:
+        yield f"masks     {len(manifest.masks):,}"
+    yield from _captions(rows)
+    total: int | None = 0
+    for name, spec in config.specs.items():
+        dim = feature_dim(spec)
+        if dim is None:
+            total = None
+            width = "dim known once the model is there"
+        else:
+            stored = len(rows) * (dim * np.dtype(config.dtype).itemsize + 1)
+            total = None if total is None else total + stored
+            width = f"dim {dim}, {size(stored)}"
+        yield f"stream    {name} = {spec} ({spec.modality}, {width})"
+    kept = "" if config.compression == "none" else f" before {config.compression}"
+    yield f"bytes     {'not known yet' if total is None else size(total) + kept}, {config.dtype}"
+    if any(spec.modality == "image" for spec in config.specs.values()):
+        yield f"time      {_reading_time(dataset, rows, table.pictures, workers)}"
+    else:
+        yield "time      not known before the models have run"
+
+
+def feature_dim(spec: StreamSpec) -> int | None:
+    """Width of an encoder's features, from its library's description; None where that is unknown.
+
+    Raises:
+        SparcError: The library has no such model.
+    """
+    try:
+        if spec.library == "timm":
+            return _timm_dim(spec)
+        if spec.library == "open_clip":
+            return _open_clip_dim(spec.model)
+        return _transformers_dim(spec.model)
+    except ImportError:
+        return None
+
+
+def _timm_dim(spec: StreamSpec) -> int | None:
+    import timm
+    import torch
+
+    model = spec.model
+    if model.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
+        return None
+    if not timm.is_model(model):
+        raise SparcError(f"timm has no model {model!r}; `timm.list_models()` lists them")
+    with torch.device("meta"):
+        built = timm.create_model(model, pretrained=False, num_classes=0)
+    if spec.pool == "default" and spec.block is None:
+        return int(getattr(built, "head_hidden_size", None) or built.num_features)
+    return int(built.num_features)
+
+
+def _open_clip_dim(model: str) -> int | None:
+    import open_clip
+
+    if model.startswith(("hf-hub:", "local-dir:")):
+        return None
+    found = open_clip.get_model_config(model)
+    if found is None:
+        raise SparcError(
+            f"open_clip has no architecture {model!r}; `open_clip.list_models()` lists them"
+        )
+    return int(found["embed_dim"])
+
+
+def _transformers_dim(model: str) -> int | None:
+    if not Path(model).is_dir():
+        return None
+    from transformers import AutoConfig
+
+    return int(AutoConfig.from_pretrained(model, local_files_only=True).hidden_size)
+
+
+def _captions(rows: pa.Table) -> Iterator[str]:
+    captions = rows.column("caption")
+    present = captions.filter(pc.is_valid(captions))
+    yield f"captions  {len(present):,}"
+    for caption in present.slice(0, FIRST_CAPTIONS).to_pylist():
+        yield f"          {shorten(caption, WIDTH)}"
+
+
+def _reading_time(dataset: Dataset, rows: pa.Table, pictures: int, workers: int) -> str:
+    images = rows.column("image")
+    images = images.filter(pc.is_valid(images)).slice(0, SAMPLED_PICTURES * 8).to_pylist()
+    sample = list(dict.fromkeys(images))[:SAMPLED_PICTURES]
+    if not sample:
+        return "no pictures to read"
+    started = time.perf_counter()
+    with ThreadPoolExecutor(workers) as pool:
+        good = sum(pool.map(lambda image: _readable(dataset, image), sample))
+    seconds = (time.perf_counter() - started) / len(sample) * pictures
+    return (
+        f"encoding: not known before the models have run; reading and decoding alone about "
+        f"{_duration(seconds)}, judged by {amount(len(sample), 'picture')}"
+        + (f", of which {len(sample) - good} cannot be used" if good < len(sample) else "")
+    )
+
+
+def _readable(dataset: Dataset, image: str) -> bool:
+    try:
+        decode(dataset.read_picture(image))
+    except (PictureError, SparcError):
+        return False
+    return True
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 6000 else f"{seconds / 3600:.1f} hours"

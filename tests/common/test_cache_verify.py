@@ -1,0 +1,97 @@
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zarr
+
+from sparc.common.cache import ActivationCache
+from sparc.common.cache_verify import verify
+
+
+def faults(cache: ActivationCache) -> list[str]:
+    return [str(damage) for damage in verify(ActivationCache(cache.folder))]
+
+
+def change_table(cache: ActivationCache, name: str, column: str, values: list) -> None:
+    path = cache.folder.local / name
+    table = pq.read_table(path)
+    index = table.column_names.index(column)
+    changed = pa.array(values, table.schema.field(column).type)
+    pq.write_table(table.set_column(index, table.schema.field(column), changed), path)
+
+
+def writable(cache: ActivationCache, name: str) -> zarr.Array:
+    return zarr.open_array(cache.folder.local / "activations.zarr" / name, mode="r+")
+
+
+def test_a_sound_cache_has_no_damage(cache) -> None:
+    checked = []
+    assert list(verify(cache, checked=checked.append)) == []
+    assert sum(checked) == 2 * 23
+
+
+def test_every_damaged_chunk_is_listed_with_its_rows(cache) -> None:
+    root = cache.folder.local / "activations.zarr"
+    (root / "image/features/c/0/0").write_bytes(b"short")
+    path = root / "text/valid/c/1"
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+    (root / "text/features/c/2/0").unlink()
+    found = faults(cache)
+    assert len(found) == 3
+    assert found[0].startswith("image/features, chunk 0, rows 0 to 9: ")
+    assert found[1].startswith("text/valid, chunk 1, rows 10 to 19: ")
+    assert found[2] == "text/features, chunk 2, rows 20 to 22: it has not been written"
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value", "message"),
+    [
+        ("rows", "caption", ["other"] + ["x"] * 22, "its digest is not the manifest_digest"),
+        ("rows", "row", [0, 1, 3, 2, *range(4, 23)], "rows 2 to 3: column row does not count"),
+        ("rows", "label_ids", [[0]] * 22 + [[3]], "rows 22 to 22: label_ids hold classes"),
+        ("rows", "sample_id", ["0", "1", "0", *map(str, range(3, 23))], "do not all follow"),
+        ("classes", "class_id", [0, 2, 1], "column class_id does not count from 0"),
+        ("classes", "parent_id", [None, 7, 0], "class 1 has the parent 7"),
+        ("classes", "depth", [1, 1, 2], "class 1 is at depth 1, parent 0"),
+        ("classes", "parent_id", [None, 2, 0], "class 1 is not deeper than its parent 2"),
+        ("rejects", "row", [4, 99], "it names rows that the cache has not"),
+        ("rejects", "stream", ["image", "sound"], "the stream 'sound'"),
+        ("rejects", "sample_id", ["4", "5"], "its sample_id is not the one"),
+        ("rejects", "row", [4, 21], "rows 21 to 21: the row is valid and rejected"),
+        ("rejects", "row", [4, 21], "rows 22 to 22: the row is not valid, without a reason"),
+    ],
+)
+def test_tables_that_break_a_promise_are_listed(cache, table, column, value, message) -> None:
+    change_table(cache, f"{table}.parquet", column, value)
+    assert any(message in fault for fault in faults(cache)), faults(cache)
+
+
+@pytest.mark.parametrize("name", ["rows", "classes", "rejects"])
+def test_missing_tables_are_listed(cache, name) -> None:
+    (cache.folder.local / f"{name}.parquet").unlink()
+    assert any(f"{name}.parquet" in fault and "missing" in fault for fault in faults(cache))
+
+
+@pytest.mark.parametrize(
+    ("row", "value", "message"),
+    [
+        (3, 0.0, "rows 3 to 3: a valid feature is zero"),
+        (3, float("inf"), "rows 3 to 3: a valid feature is not finite"),
+        (4, 1.0, "rows 4 to 4: the feature of a row that is not valid is not zero"),
+    ],
+)
+def test_values_that_break_a_promise_are_listed(cache, row, value, message) -> None:
+    writable(cache, "image/features").with_config({"write_empty_chunks": True})[row] = value
+    assert faults(cache) == [f"image/features, {message}"]
+
+
+def test_another_layout_is_listed(cache) -> None:
+    path = cache.folder.local / "activations.zarr/image/zarr.json"
+    document = json.loads(path.read_text())
+    document["attributes"]["dim"] = 7
+    path.write_text(json.dumps(document))
+    assert "image: array features has shape (23, 6), not (23, 7)" in faults(cache)
+    path.write_text("{")
+    (found,) = [fault for fault in faults(cache) if fault.startswith("image: ")]
+    assert "stream image" in found

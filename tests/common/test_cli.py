@@ -1,0 +1,113 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import dataclasses, os, signal, time
+from typing import Annotated, Literal
+import typer
+from sparc.common.cli import command, new_app
+from sparc.common.config import option
+from sparc.common.errors import SparcError
+from sparc.common.progress import progress, say
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    count: int = option(3, "How many.")
+    kind: Literal["red", "green"] = option("red", "Which kind.")
+    fast: bool = option(True, "Fast or not.")
+    names: tuple[str, ...] = option((), "Names.", flag="--name")
+
+app = new_app("A program.")
+
+@command(app, Settings, "extract")
+def show(what: Annotated[str, typer.Argument()], config: Settings) -> None:
+    print(what, config.count, config.kind, config.fast, config.names)
+
+@command(app)
+def fail(how: Annotated[str, typer.Argument()]) -> None:
+    if how == "sparc":
+        raise SparcError("row 3 of \\x1b[31m is wrong")
+    if how == "system":
+        open("/no/such/file")
+    if how == "term":
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    raise RuntimeError("a bug")
+
+@command(app)
+def bar() -> None:
+    with progress(10, "counting", initial=4) as rows:
+        rows.update(6)
+        say("a line")
+
+app()
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path):
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(path), *arguments], capture_output=True, text=True, timeout=60
+        )
+
+    return run
+
+
+def test_options_are_the_fields_and_win_over_the_file(program, tmp_path) -> None:
+    toml = tmp_path / "x.toml"
+    toml.write_text('[extract]\ncount = 7\nfast = false\nnames = ["a"]\n')
+    assert program("show", "x").stdout == "x 3 red True ()\n"
+    assert program("show", "x", "--config", str(toml)).stdout == "x 7 red False ('a',)\n"
+    typed = program(
+        "show", "x", "--config", str(toml), "--count", "3", "--fast", "--name", "b", "--name", "c"
+    )
+    assert typed.stdout == "x 3 red True ('b', 'c')\n"
+
+
+def test_help_shows_defaults(program) -> None:
+    text = " ".join(program("show", "--help").stdout.split())
+    assert "How many. [default: 3]" in text
+    assert "--no-fast" in text
+
+
+def test_a_wrong_choice_is_refused(program) -> None:
+    result = program("show", "x", "--kind", "blue")
+    assert result.returncode == 2
+    assert "green" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "line"),
+    [
+        ("sparc", 2, "error: row 3 of \\x1b[31m is wrong"),
+        ("system", 2, "error: No such file or directory (/no/such/file)"),
+        ("term", 130, "interrupted; run the same command again to go on where it stopped"),
+    ],
+)
+def test_errors_are_one_line(program, how, status, line) -> None:
+    result = program("fail", how)
+    assert (result.returncode, result.stderr.strip()) == (status, line)
+    debug = program("fail", how, "--debug")
+    assert debug.returncode != 0
+    if how != "term":
+        assert "Traceback" in debug.stderr
+
+
+def test_a_bug_keeps_its_traceback(program) -> None:
+    result = program("fail", "bug")
+    assert result.returncode == 1
+    assert "RuntimeError: a bug" in result.stderr
+
+
+def test_progress_goes_to_standard_error(program) -> None:
+    result = program("bar")
+    assert result.stdout == ""
+    assert "10/10" in result.stderr
+    assert "a line" in result.stderr

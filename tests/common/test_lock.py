@@ -1,0 +1,56 @@
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+
+import pytest
+
+from sparc.common.errors import LockedError
+from sparc.common.lock import LOCK_FILE, exclusive
+from sparc.common.storage import Folder
+
+HOLDER = """
+import sys, time
+from sparc.common.lock import exclusive
+from sparc.common.storage import Folder
+with exclusive(Folder(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_process_is_told_who_holds_it_and_a_dead_holder_is_no_obstacle(tmp_path) -> None:
+    folder = Folder(tmp_path / "new" / "cache")
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    told = f"{folder} is being written by process {process.pid} on {socket.gethostname()}"
+    with pytest.raises(LockedError, match=re.escape(told)), exclusive(folder):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (folder.local / LOCK_FILE).exists()
+    with exclusive(folder):
+        assert str(os.getpid()) in (folder.local / LOCK_FILE).read_text()
+    assert folder.files() == []
+
+
+def test_the_lock_is_freed_by_an_error(tmp_path) -> None:
+    with pytest.raises(ZeroDivisionError), exclusive(Folder(tmp_path)):
+        1 / 0  # noqa: B018
+    with exclusive(Folder(tmp_path)):
+        pass
+
+
+def test_behind_a_url_the_message_says_what_to_remove() -> None:
+    folder = Folder(f"memory://{uuid.uuid4().hex}/cache")
+    with exclusive(folder):
+        told = r"is dead, remove memory://.*/cache/\.lock"
+        with pytest.raises(LockedError, match=told), exclusive(folder):
+            pass
+        assert folder.exists(LOCK_FILE)
+    assert not folder.exists(LOCK_FILE)

@@ -1,0 +1,87 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparc.common.config import from_mapping, to_mapping
+from sparc.common.errors import ConfigError
+from sparc.common.streams import StreamInfo, StreamOrigin, StreamSpec, check_name
+
+name = st.text(st.sampled_from("abcXYZ019_-./"), min_size=1, max_size=20).filter(
+    lambda text: text.strip("/") == text
+)
+pool = st.sampled_from(["cls", "mean", "default"])
+size = st.none() | st.integers(1, 2000)
+block = st.none() | st.integers(0, 99)
+timm = st.builds(StreamSpec, st.just("timm"), name, st.none() | name, st.none(), size, pool, block)
+transformers = st.builds(StreamSpec, st.just("transformers"), name, pool=pool)
+architecture = name.map(lambda text: text.replace("/", ""))
+open_clip = st.builds(
+    StreamSpec,
+    st.just("open_clip"),
+    architecture.filter(bool),
+    name,
+    st.sampled_from(["image", "text"]),
+)
+
+
+@given(timm | transformers | open_clip)
+def test_a_spec_survives_its_text(spec: StreamSpec) -> None:
+    assert StreamSpec.parse(str(spec)) == spec
+
+
+def test_specs_of_the_readme() -> None:
+    spec = StreamSpec.parse("timm:vit_small_patch14_dinov2@/w/a b.safetensors?size=224&pool=cls")
+    assert (spec.model, spec.weights) == ("vit_small_patch14_dinov2", "/w/a b.safetensors")
+    assert (spec.size, spec.pool, spec.modality) == (224, "cls", "image")
+    clip = StreamSpec.parse("open_clip:ViT-B-16//weights/open.pt#text")
+    assert (clip.model, clip.weights, clip.modality) == ("ViT-B-16", "/weights/open.pt", "text")
+    hub = StreamSpec.parse("open_clip:hf-hub:org/model#image")
+    assert (hub.model, hub.weights, hub.modality) == ("hf-hub:org/model", None, "image")
+    text = StreamSpec.parse("transformers:org/model")
+    assert (text.pool, text.modality, str(text)) == ("mean", "text", "transformers:org/model")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("vit_base", "must begin with one of"),
+        ("keras:vit", "must begin with one of"),
+        ("timm:", "a name is missing"),
+        ("timm:vit@", "a name is missing"),
+        ("timm:vit?sise=3", "unknown option 'sise'"),
+        ("timm:vit?size=0", "size must be a whole number of at least 1"),
+        ("timm:vit?size=2.5", "size must be a whole number"),
+        ("timm:vit?block=-1", "block must be a whole number of at least 0"),
+        ("timm:vit?pool=max", "pool must be"),
+        ("timm:vit?size", "cannot read stream spec"),
+        ("open_clip:ViT-B-16/tag", "must end in #image or #text"),
+        ("open_clip:ViT-B-16#image", "pretrained tag or a weights file"),
+        ("open_clip:ViT-B-16/tag#audio", "must end in #image or #text"),
+        ("transformers:x?size=3", "unknown option 'size'"),
+    ],
+)
+def test_malformed_specs_are_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        StreamSpec.parse(text)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", ["", "Dino", "1st", "a-b", "a/b", "a.b", "clip image", "é"])
+def test_names_that_are_no_identifiers_are_refused(bad: str) -> None:
+    with pytest.raises(ConfigError, match="lower-case letters"):
+        check_name(bad)
+
+
+def test_stream_info_survives_json() -> None:
+    origin = StreamOrigin(spec="timm:x", input_size=(224, 224), batch_size=4)
+    info = StreamInfo(
+        name="a", modality="image", dim=3, dtype="float32", keep_bits=7, origin=origin
+    )
+    assert from_mapping(StreamInfo, to_mapping(info), source="test") == info
+    with pytest.raises(ConfigError, match="keep_bits needs dtype float32"):
+        dataclasses.replace(info, dtype="float16")
+    with pytest.raises(ConfigError, match="at least one value"):
+        dataclasses.replace(info, dim=0)

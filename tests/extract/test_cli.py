@@ -1,0 +1,156 @@
+"""The commands as processes, with a real dataset folder and real encoders of random weights."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from PIL import Image
+
+
+def sparc_extract(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sparc.extract.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "100"},
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eleven pictures with a caption each and one file that is no picture."""
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for number in range(11):
+        noise = random.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{number:02d}.jpg")
+        (folder / f"{number:02d}.txt").write_text(f"picture number {number} \x1b[31m\n")
+    (folder / "05.jpg").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "test_vit.safetensors"
+    save_file(timm.create_model("test_vit").state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def cache(
+    dataset: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    location = tmp_path_factory.mktemp("cache") / "cache"
+    toml = location.parent / "sparc.toml"
+    toml.write_text(
+        f'[extract]\nstreams = ["vit=timm:test_vit@{weights}"]\nrows_per_chunk = 4\n'
+        "batch_size = 2\nworkers = 1\n\n[train]\nlatents = 64\n"
+    )
+    return location, sparc_extract("run", dataset, location, "--config", toml, "--device", "cpu")
+
+
+def test_run_extracts_a_folder_of_pictures(cache) -> None:
+    location, result = cache
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ""
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("11 rows encoded, ")
+    assert "vit (dim 64, 1 without a feature)" in last
+    group = zarr.open_group(location / "activations.zarr", mode="r")
+    assert group["vit/features"].shape == (11, 64)
+    assert group["vit/valid"][:].tolist() == [i != 5 for i in range(11)]
+    assert not (location / ".lock").exists()
+    assert not list(location.rglob("*.partial"))
+
+
+def test_inspect_says_what_is_there(cache, weights) -> None:
+    result = sparc_extract("inspect", cache[0])
+    assert result.returncode == 0, result.stderr
+    for text in (
+        "11 of 11 pictures, 3 chunks of 4",
+        "stream vit: image, dim 64, float16",
+        f"timm:test_vit@{weights}",
+        "3 of 3, complete",
+        "10 with a feature, 1 without",
+        "not a picture in a known format",
+        'row 0: 00.jpg: "picture number 0 \\x1b[31m"',
+    ):
+        assert text in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+def test_verify_finds_nothing_then_every_damage(cache, tmp_path) -> None:
+    good = sparc_extract("verify", cache[0])
+    assert good.returncode == 0, good.stderr
+    assert good.stdout.strip().endswith("11 rows in every stream, no damage")
+    damaged = tmp_path / "damaged"
+    shutil.copytree(cache[0], damaged)
+    chunk = damaged / "activations.zarr/vit/features/c/1/0"
+    content = bytearray(chunk.read_bytes())
+    content[17] ^= 1
+    chunk.write_bytes(content)
+    (damaged / "activations.zarr/vit/valid/c/2").unlink()
+    result = sparc_extract("verify", damaged)
+    assert result.returncode == 2
+    lines = result.stdout.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("vit/features, chunk 1, rows 4 to 7: ")
+    assert lines[1] == "vit/valid, chunk 2, rows 8 to 10: it has not been written"
+    assert result.stderr.splitlines()[-1].startswith(f"error: {damaged}: 2 faults found")
+
+
+def test_dry_run_writes_nothing_and_names_the_size(dataset, weights, tmp_path) -> None:
+    result = sparc_extract(
+        "run", dataset, tmp_path / "cache", "--dry-run",
+        "--stream", f"vit=timm:test_vit@{weights}", "--stream", "words=transformers:nobody/knows",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    for text in (
+        "rows      11",
+        "pictures  11",
+        "picture number 0 \\x1b[31m",
+        f"vit = timm:test_vit@{weights} (image, dim 64, 1.4 kB)",
+        "words = transformers:nobody/knows (text, dim known once the model is there)",
+        "bytes     not known yet",
+        "reading and decoding alone about 0 seconds, judged by 11 pictures, of which 1 cannot",
+    ):
+        assert text in result.stdout
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["NOWHERE", "cache", "--stream", "a=timm:test_vit"], "NOWHERE"),
+        (["DATASET", "cache"], "--stream name=spec (repeatable) or --preset"),
+        (["DATASET", "cache", "--stream", "timm:test_vit"], "it must be name=spec"),
+        (["DATASET", "cache", "--stream", "a=timm:test_vit", "--keep-bits", "7"], "dtype float32"),
+        (["DATASET", "cache", "--preset", "dinov2-clip-x"], "did you mean dinov2-clip"),
+        (["DATASET", "cache", "--stream", "a=timm:test_vit", "--holdout", "0.5"], "split"),
+    ],
+)
+def test_mistakes_are_named_in_one_line(dataset, tmp_path, arguments, message) -> None:
+    named = {"DATASET": dataset, "NOWHERE": tmp_path / "NOWHERE", "cache": tmp_path / "cache"}
+    result = sparc_extract("run", *(named.get(argument, argument) for argument in arguments))
+    assert result.returncode == 2
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert not (tmp_path / "cache").exists()
+
+
+def test_inspect_of_something_else_is_refused(tmp_path) -> None:
+    result = sparc_extract("inspect", tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.strip() == f"error: {tmp_path} is not an activation cache: no cache.json"
