@@ -1,0 +1,477 @@
+"""From a run and a cache to a report: what is measured, in which order, and how it is resumed.
+
+Codes are written chunk by chunk; then each step adds its pieces to the tables, and a step whose
+pieces are there is done. Each metric lives in a module of its own.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import permutations
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from sparc.analyze import agreement, latents, overlap, reconstruction, retrieval, selection
+from sparc.analyze.codes import CodeLayout, CodeRows, CodeSet, CodeStore, Control, concatenate
+from sparc.analyze.config import AnalyzeConfig
+from sparc.analyze.encode import encode_missing, encode_permuted
+from sparc.analyze.labels import Labels, read_labels
+from sparc.analyze.parts import REORDERED, Parts
+from sparc.analyze.permutation import Permutation
+from sparc.analyze.reduction import Executor, executor
+from sparc.analyze.report import (
+    Report,
+    ReportInfo,
+    ReportWriter,
+    deciding_settings,
+    software_versions,
+)
+from sparc.analyze.subject import Subject, choose_streams, open_subject
+from sparc.analyze.summary import figures
+from sparc.common.cache import ActivationCache
+from sparc.common.errors import CacheError, ConfigError
+from sparc.common.lock import exclusive
+from sparc.common.progress import progress, say
+from sparc.common.storage import Folder
+from sparc.train.model import Sparc
+
+Location = str | os.PathLike[str]
+
+
+def analyze(
+    run: Location, cache: Location, report: Location, config: AnalyzeConfig | None = None
+) -> Report:
+    """Measure a trained model on a cache, and write a report.
+
+    Run again after an interruption, it goes on where it stopped.
+
+    Args:
+        run: A finished run's folder, a saved model's folder, or a hub repository.
+        cache: An activation cache, usually not the one that was trained on.
+        report: The report's folder or URL.
+        config: The settings.
+
+    Returns:
+        The finished report.
+
+    Raises:
+        SparcError: Run and cache do not go together, the report is on something else, another
+            process writes to it, or a file is damaged.
+    """
+    config = config or AnalyzeConfig()
+    folder = Folder(report)
+    with exclusive(folder), executor(config.scheduler, config.workers) as reducer:
+        job = _prepare(open_subject(os.fspath(run)), ActivationCache(cache), folder, config)
+        if not job.writer.finished:
+            job.encode()
+            job.measure(reducer)
+    return Report(report)
+
+
+class Step(NamedTuple):
+    """Something that is measured at one go.
+
+    Attributes:
+        name: Unique among the steps.
+        tables: The tables that it adds to.
+        measure: Gives its piece of each of those tables.
+    """
+
+    name: str
+    tables: tuple[str, ...]
+    measure: Callable[[Executor], Mapping[str, pa.Table]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """Everything that the steps need.
+
+    Attributes:
+        subject: The model.
+        cache: The cache.
+        writer: The report.
+        store: Its codes.
+        permutation: The order of rows of the permuted controls.
+        labels: The rows' labels; None where there are none.
+        code_sets: The sets of codes that are measured, in the order of the tables.
+        config: The settings.
+    """
+
+    subject: Subject
+    cache: ActivationCache
+    writer: ReportWriter
+    store: CodeStore
+    permutation: Permutation
+    labels: Labels | None
+    code_sets: tuple[CodeSet, ...]
+    config: AnalyzeConfig
+
+    # ------------------------------------------------------------------ codes
+
+    def encode(self) -> None:
+        """Write the codes that are missing."""
+        device = pick_device(self.config.device)
+        batch_size = self.config.batch_size
+        model = self.subject.model.to(device)
+        encode_missing(self.store, self.cache, model, control="none", batch_size=batch_size)
+        if self.config.permuted:
+            encode_permuted(self.store, self.cache, model, self.permutation, batch_size=batch_size)
+        if CodeSet("joint", "untrained") in self.code_sets:
+            untrained = self._model_of(CodeSet("joint", "untrained")).to(device)
+            encode_missing(
+                self.store, self.cache, untrained, control="untrained", batch_size=batch_size
+            )
+
+    # ------------------------------------------------------------------ tables
+
+    def measure(self, reducer: Executor) -> None:
+        """Make the pieces that are missing, the tables of them, and the summary."""
+        if reducer.elsewhere:
+            # A worker of a cluster need not have the device that encoded.
+            for model in (self.subject.model, self.subject.untrained):
+                if model is not None:
+                    model.to("cpu")
+        steps = self._steps()
+        missing = [s for s in steps if not self.writer.has_pieces(s.name, s.tables)]
+        with progress(len(steps), "tables", unit="steps", initial=len(steps) - len(missing)) as bar:
+            for step in missing:
+                bar.set_postfix_str(step.name)
+                found = step.measure(reducer)
+                for table in step.tables:
+                    self.writer.write_piece(step.name, table, found[table])
+                bar.update(1)
+        self.writer.join({step.name: step.tables for step in steps})
+        self.writer.finish(figures(self.writer.folder))
+
+    def _steps(self) -> list[Step]:
+        steps = []
+        for code_set in self.code_sets:
+            name = f"{code_set.control}-{code_set.mode}"
+            tables = ["alive", "streams", "overlap_means"]
+            if code_set.control == "none":
+                tables += ["latents", "overlap"]
+            if self.labels is not None:
+                tables.append("agreement")
+            count = partial(self._count, code_set)
+            rebuild = partial(self._reconstruct, code_set)
+            find = partial(self._retrieve, code_set)
+            steps += [
+                Step(f"counts-{name}", tuple(tables), count),
+                Step(f"reconstruction-{name}", ("reconstruction",), rebuild),
+                Step(f"retrieval-{name}", ("retrieval",), find),
+            ]
+        steps.append(Step("retrieval-raw", ("retrieval",), self._retrieve_raw))
+        for mode, control in self.code_sets:
+            if mode == "joint" and not control.startswith("permuted"):
+                share = partial(self._selection, control)
+                steps.append(Step(f"selection-{control}", ("selection",), share))
+        return steps
+
+    def _parts(self, code_set: CodeSet) -> Parts:
+        return Parts(self.store, self.cache, self.permutation, code_set)
+
+    def _count(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
+        parts = self._parts(code_set)
+        top = self.config.top_rows
+        counts, pairs, classes = reducer.reduce(
+            _count_part, partial(_merge_counts, top), (parts, self.labels, top), len(parts)
+        )
+        found = {
+            "alive": latents.alive_table(counts, code_set),
+            "streams": latents.streams_table(counts, code_set),
+            "latents": latents.table(counts, code_set),
+            "overlap": overlap.table(pairs, counts, code_set),
+        }
+        found["overlap_means"] = overlap.means(found["overlap"], code_set)
+        if self.labels is not None:
+            assert classes is not None
+            found["agreement"] = agreement.table(classes, self.labels, code_set)
+        return found
+
+    def _reconstruct(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
+        parts = self._parts(code_set)
+        shared = parts, self._model_of(code_set)
+        sums = reducer.reduce(_reconstruct_part, reconstruction.merge, shared, len(parts))
+        return {"reconstruction": reconstruction.table(sums, code_set)}
+
+    def _selection(self, control: Control, reducer: Executor) -> dict[str, pa.Table]:
+        shared = (
+            self._parts(CodeSet("joint", control)),
+            self._parts(CodeSet("independent", control)),
+        )
+        counts = reducer.reduce(_selection_part, selection.merge, shared, len(shared[0]))
+        return {"selection": selection.table(counts, control)}
+
+    def _retrieve(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
+        parts = self._parts(code_set)
+        sample = self._sample()
+        codes: CodeRows = reducer.reduce(_codes_at, concatenate, (parts, sample.rows), len(parts))
+        codes = codes.take(np.argsort(codes.rows))
+        matrices = {s: codes.matrix(s, parts.latents) for s in codes.streams}
+        pairs = list(permutations(codes.streams, 2))
+        tables = [
+            retrieval.table(
+                "codes",
+                code_set.mode,
+                code_set.control,
+                pairs,
+                sample,
+                self._modalities,
+                lambda source, _: matrices[source],
+                lambda target: matrices[target],
+            )
+        ]
+        # Rebuilding needs the features of the same places, which the permuted controls move.
+        if not parts.permuted and pairs:
+            features = self._features_at(parts, sample.rows, reducer)
+            model = self._model_of(code_set)
+            tables.append(
+                retrieval.table(
+                    "cross_reconstruction",
+                    code_set.mode,
+                    code_set.control,
+                    pairs,
+                    sample,
+                    self._modalities,
+                    lambda source, target: decode(model, codes, source, target),
+                    lambda target: features[target],
+                )
+            )
+        return {"retrieval": pa.concat_tables(tables)}
+
+    def _retrieve_raw(self, reducer: Executor) -> dict[str, pa.Table]:
+        dims = {name: self.cache.streams[name].dim for name in self.writer.info.streams}
+        pairs = [(a, b) for a, b in permutations(dims, 2) if dims[a] == dims[b]]
+        if not pairs:
+            return {"retrieval": retrieval.SCHEMA.empty_table()}
+        sample = self._sample()
+        parts = self._parts(CodeSet("joint"))
+        features = self._features_at(parts, sample.rows, reducer)
+        found = retrieval.table(
+            "raw",
+            None,
+            "none",
+            pairs,
+            sample,
+            self._modalities,
+            lambda source, _: features[source],
+            lambda target: features[target],
+        )
+        return {"retrieval": found}
+
+    @property
+    def _modalities(self) -> dict[str, Any]:
+        return {name: self.cache.streams[name].modality for name in self.writer.info.streams}
+
+    def _model_of(self, code_set: CodeSet) -> Sparc:
+        if code_set.control != "untrained":
+            return self.subject.model
+        assert self.subject.untrained is not None
+        return self.subject.untrained
+
+    def _sample(self) -> retrieval.Sample:
+        sample_ids = self.cache.rows(["sample_id"])["sample_id"]
+        return retrieval.choose_sample(
+            sample_ids, self.store.valid, self.config.rows, self.config.seed
+        )
+
+    def _features_at(
+        self, parts: Parts, rows: npt.NDArray[np.int64], reducer: Executor
+    ) -> Mapping[str, npt.NDArray[Any]]:
+        return reducer.reduce(_take_features, _join_features, (parts, rows), len(parts))
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of that name; `auto` takes a GPU where there is one.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"there is no device {name!r} here: {error}") from error
+    return device
+
+
+@torch.inference_mode()
+def decode(model: Sparc, codes: CodeRows, source: str, target: str) -> npt.NDArray[np.float32]:
+    """A source's codes rebuilt as the target's normalized features, (n, dim)."""
+    device = next(model.parameters()).device
+    rebuilt = model.decode(reconstruction.to_codes(codes, source, device), target)
+    result: npt.NDArray[np.float32] = rebuilt.float().cpu().numpy()
+    return result
+
+
+# ---------------------------------------------------------------------- what is done for each part
+
+
+def _count_part(
+    shared: tuple[Parts, Labels | None, int], part: int
+) -> tuple[latents.LatentCounts, overlap.PairCounts, agreement.ClassCounts | None]:
+    parts, labels, top = shared
+    codes = parts.codes(part)
+    return (
+        latents.measure(codes, parts.latents, top=top),
+        overlap.measure(codes, parts.latents),
+        agreement.measure(codes, labels, parts.latents, top=top) if labels is not None else None,
+    )
+
+
+def _merge_counts(top: int, found: Sequence[Any]) -> tuple[Any, Any, Any]:
+    counts, pairs, classes = zip(*found, strict=True)
+    return (
+        latents.merge(counts, top=top),
+        overlap.merge(pairs),
+        agreement.merge(classes, top=top) if classes[0] is not None else None,
+    )
+
+
+def _reconstruct_part(shared: tuple[Parts, Sparc], part: int) -> reconstruction.ErrorSums:
+    parts, model = shared
+    return reconstruction.measure(model, parts.features(part), parts.codes(part))
+
+
+def _selection_part(shared: tuple[Parts, Parts], part: int) -> selection.SharedChoices:
+    joint, independent = shared
+    return selection.measure(joint.codes(part), independent.codes(part), joint.latents)
+
+
+def _codes_at(shared: tuple[Parts, npt.NDArray[np.int64]], part: int) -> CodeRows:
+    parts, rows = shared
+    codes = parts.codes(part)
+    return codes.take(np.flatnonzero(np.isin(codes.rows, rows)))
+
+
+def _take_features(
+    shared: tuple[Parts, npt.NDArray[np.int64]], part: int
+) -> dict[str, npt.NDArray[Any]]:
+    parts, rows = shared
+    positions = np.flatnonzero(np.isin(parts.rows(part), rows))
+    return {stream: values[positions] for stream, values in parts.features(part).items()}
+
+
+def _join_features(
+    found: Sequence[Mapping[str, npt.NDArray[Any]]],
+) -> dict[str, npt.NDArray[Any]]:
+    return {stream: np.concatenate([part[stream] for part in found]) for stream in found[0]}
+
+
+# ---------------------------------------------------------------------- what a report is about
+
+
+def _prepare(
+    subject: Subject, cache: ActivationCache, folder: Folder, config: AnalyzeConfig
+) -> Job:
+    streams = choose_streams(subject, cache, config.streams)
+    labels = read_labels(cache)
+    valid = cache.valid_rows(streams)
+    if not valid.any():
+        raise CacheError(f"{cache.folder} has no row that is valid in {', '.join(streams)}")
+    info = cache.info
+    layout = CodeLayout(
+        streams=streams,
+        latents=subject.model.config.latents,
+        k=subject.model.config.k,
+        rows=info.rows,
+        rows_per_chunk=info.rows_per_chunk,
+    )
+    starts = range(0, info.rows, info.rows_per_chunk)
+    permutation = Permutation(
+        counts=tuple(np.add.reduceat(valid.astype(np.int64), starts).tolist()),
+        block_rows=config.permute_rows,
+        rows_per_chunk=info.rows_per_chunk,
+        seed=config.seed,
+    )
+    writer = ReportWriter(
+        folder,
+        ReportInfo(
+            run=_absolute(subject.location),
+            model_sha256=subject.digest,
+            cache=_absolute(cache.folder.location),
+            manifest_digest=info.manifest_digest,
+            streams=streams,
+            stream_digests={s: cache.streams[s].origin.weights_sha256 for s in streams},
+            latents=layout.latents,
+            k=layout.k,
+            selection=subject.model.config.selection,
+            rows=int(valid.sum()),
+            settings=deciding_settings(config),
+            notes=tuple(_notes(subject, streams, labels, permutation, config)),
+            versions=software_versions(),
+        ),
+    )
+    for note in writer.info.notes:
+        say(f"note: {note}")
+    code_sets = _code_sets(subject, config)
+    store = CodeStore(folder)
+    if not writer.finished:
+        store.create(layout, valid, [s for s in code_sets if s not in REORDERED])
+    return Job(
+        subject=subject,
+        cache=cache,
+        writer=writer,
+        store=store,
+        permutation=permutation,
+        labels=labels,
+        code_sets=code_sets,
+        config=config,
+    )
+
+
+def _absolute(location: str) -> str:
+    """A location that still holds elsewhere; a URL or a hub repository is one already."""
+    local = Folder(location).local
+    return str(local.absolute()) if local is not None and local.exists() else location
+
+
+def _code_sets(subject: Subject, config: AnalyzeConfig) -> tuple[CodeSet, ...]:
+    sets = [CodeSet("joint"), CodeSet("independent")]
+    if config.permuted:
+        sets += [
+            CodeSet("joint", "permuted_before"),
+            CodeSet("joint", "permuted_after"),
+            CodeSet("independent", "permuted"),
+        ]
+    if config.untrained and subject.untrained is not None:
+        sets += [CodeSet("joint", "untrained"), CodeSet("independent", "untrained")]
+    return tuple(sets)
+
+
+def _notes(
+    subject: Subject,
+    streams: Sequence[str],
+    labels: Labels | None,
+    permutation: Permutation,
+    config: AnalyzeConfig,
+) -> list[str]:
+    notes = []
+    absent = [name for name in subject.model.config.names if name not in streams]
+    if absent:
+        notes.append(
+            f"the model's stream {', '.join(absent)} is left out: it selects with the others in "
+            "joint mode where it is there, so joint figures are those of the streams left"
+        )
+    if len(streams) == 1:
+        notes.append("there is one stream: agreement, overlap and retrieval compare nothing")
+    if labels is None:
+        notes.append("the cache has no labels: there is no agreement")
+    if config.untrained and subject.untrained is None:
+        notes.append(
+            f"{subject.location} is a saved model without its run: the untrained control is left "
+            "out, and whether the cache comes from the same encoders could not be checked"
+        )
+    if config.permuted and not permutation.exact:
+        notes.append(
+            f"rows are permuted in {len(permutation.blocks)} random blocks of up to "
+            f"{config.permute_rows:,} rows, not all at once (--permute-rows)"
+        )
+    return notes

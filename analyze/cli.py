@@ -1,0 +1,42 @@
+"""The command line `sparc-analyze`."""
+
+from typing import Annotated
+
+import typer
+
+from sparc.analyze.config import AnalyzeConfig
+from sparc.common.cli import command, new_app
+
+app = new_app("Measure what a trained dictionary says, and what its streams agree on.")
+
+_RUN = typer.Argument(help="A run's folder, a saved model's folder, or a hub repository.")
+_CACHE = typer.Argument(help="The activation cache to measure on.")
+_REPORT = typer.Argument(help="The report's folder; run again to go on after an interruption.")
+_REPORTS = typer.Argument(help="Finished reports.")
+
+
+@command(app, AnalyzeConfig, "analyze")
+def run(
+    run: Annotated[str, _RUN],
+    cache: Annotated[str, _CACHE],
+    report: Annotated[str, _REPORT],
+    config: AnalyzeConfig,
+) -> None:
+    """Write codes, tables and a summary of a run on a cache."""
+    from sparc.analyze.analysis import analyze
+    from sparc.analyze.summary import summarize
+
+    typer.echo(summarize([analyze(run, cache, report, config)]))
+
+
+@command(app)
+def compare(reports: Annotated[list[str], _REPORTS]) -> None:
+    """Show the summaries of several reports side by side."""
+    from sparc.analyze.report import Report
+    from sparc.analyze.summary import summarize
+
+    typer.echo(summarize([Report(location) for location in reports]))
+
+
+if __name__ == "__main__":
+    app()

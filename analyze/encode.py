@@ -1,0 +1,193 @@
+"""Computing the codes that a report needs and does not have yet, chunk by chunk.
+
+The products of features and encoders are nearly all of the work: the next features are read and
+the last codes written meanwhile. This module must not know what is measured on codes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sparc.analyze.codes import CodeRows, CodeSet, CodeStore, concatenate
+from sparc.analyze.parts import chunk_features, permuted_features
+from sparc.analyze.permutation import Permutation
+from sparc.common.cache import ActivationCache
+from sparc.common.progress import progress
+from sparc.train.model import Codes, Sparc
+
+T = TypeVar("T")
+
+Features = Mapping[str, npt.NDArray[Any]]
+
+
+def encode_both(
+    model: Sparc, features: Features, rows: npt.NDArray[np.int64], *, batch_size: int
+) -> tuple[CodeRows, CodeRows]:
+    """Joint and independent codes of some rows, from the same products.
+
+    Args:
+        model: The model, on the device to use.
+        features: By stream, (n, dim) raw features.
+        rows: Which rows of the cache they are, (n,).
+        batch_size: Rows a product: it holds (batch_size, L) logits for each stream.
+
+    Returns:
+        The joint codes and the independent ones.
+    """
+    joint, independent = _encode(model.encode_both, model, features, rows, batch_size)
+    return joint, independent
+
+
+def encode_jointly(
+    model: Sparc, features: Features, rows: npt.NDArray[np.int64], *, batch_size: int
+) -> CodeRows:
+    """The joint codes alone; arguments as for `encode_both`."""
+    (codes,) = _encode(
+        lambda batch: (model.encode(batch, "joint"),), model, features, rows, batch_size
+    )
+    return codes
+
+
+def encode_missing(
+    store: CodeStore,
+    cache: ActivationCache,
+    model: Sparc,
+    *,
+    control: Literal["none", "untrained"],
+    batch_size: int,
+) -> None:
+    """Write both modes' codes of the chunks that lack them.
+
+    Args:
+        store: The report's codes.
+        cache: The cache.
+        model: The trained model, or for `untrained` the one of step 0.
+        control: `none` or `untrained`.
+        batch_size: As for `encode_both`.
+    """
+    sets = (CodeSet("joint", control), CodeSet("independent", control))
+    missing = sorted({chunk for code_set in sets for chunk in store.missing(code_set)})
+    if not missing:
+        return
+
+    def read(chunk: int) -> tuple[int, Features]:
+        return chunk, chunk_features(cache, store, chunk)
+
+    name = "codes" if control == "none" else f"codes ({control})"
+    with _writing(store, missing, name) as write:
+        for chunk, features in _ahead(read, missing):
+            rows = store.valid_rows(chunk)
+            both = encode_both(model, features, rows, batch_size=batch_size)
+            write(chunk, dict(zip(sets, both, strict=True)))
+
+
+def encode_permuted(
+    store: CodeStore,
+    cache: ActivationCache,
+    model: Sparc,
+    permutation: Permutation,
+    *,
+    batch_size: int,
+) -> None:
+    """Write what the streams of unrelated rows select together, where it is missing.
+
+    Args:
+        store: The report's codes.
+        cache: The cache.
+        model: The trained model.
+        permutation: Which rows stand together.
+        batch_size: As for `encode_both`.
+    """
+    code_set = CodeSet("joint", "permuted_before")
+    missing = store.missing(code_set)
+    if not missing:
+        return
+    with _writing(store, missing, "codes (permuted)") as write:
+        for block, chunks in enumerate(permutation.blocks):
+            if not set(chunks) & set(missing):
+                continue
+            features = permuted_features(cache, store, permutation, block)
+            first = 0
+            for chunk in chunks:
+                rows = store.valid_rows(chunk)
+                if chunk in missing:
+                    part = {name: x[first : first + len(rows)] for name, x in features.items()}
+                    codes = encode_jointly(model, part, rows, batch_size=batch_size)
+                    write(chunk, {code_set: codes})
+                first += len(rows)
+
+
+def _encode(
+    encode: Callable[[Mapping[str, torch.Tensor]], tuple[Mapping[str, Codes], ...]],
+    model: Sparc,
+    features: Features,
+    rows: npt.NDArray[np.int64],
+    batch_size: int,
+) -> list[CodeRows]:
+    device = next(model.parameters()).device
+    streams = [name for name in model.config.names if name in features]
+    batches: list[list[CodeRows]] = []
+    for start in range(0, len(rows), batch_size):
+        span = slice(start, start + batch_size)
+        with torch.inference_mode():
+            batch = {s: torch.from_numpy(features[s][span]).to(device).float() for s in streams}
+            found = encode(batch)
+        batches.append([_ascending(codes, rows[span], model.config.latents) for codes in found])
+    return [concatenate(parts) for parts in zip(*batches, strict=True)]
+
+
+def _ascending(codes: Mapping[str, Codes], rows: npt.NDArray[np.int64], latents: int) -> CodeRows:
+    """Codes with the latents of every row in ascending order, as arrays."""
+    dtype = np.min_scalar_type(latents - 1)
+    # Streams that selected together share one tensor of indices, and then one array.
+    known: dict[int, tuple[torch.Tensor, npt.NDArray[Any]]] = {}
+    indices, values = {}, {}
+    for stream, found in codes.items():
+        if id(found.indices) not in known:
+            ascending, order = found.indices.sort(dim=1)
+            known[id(found.indices)] = order, ascending.cpu().numpy().astype(dtype)
+        order, indices[stream] = known[id(found.indices)]
+        values[stream] = found.values.gather(1, order).float().cpu().numpy()
+    return CodeRows(rows, indices, values)
+
+
+def _ahead(function: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:
+    """The results for some items in order, each computed while the one before is used."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: Future[T] | None = None
+        for item in items:
+            ready, waiting = waiting, pool.submit(function, item)
+            if ready is not None:
+                yield ready.result()
+        if waiting is not None:
+            yield waiting.result()
+
+
+@contextmanager
+def _writing(
+    store: CodeStore, missing: list[int], name: str
+) -> Iterator[Callable[[int, Mapping[CodeSet, CodeRows]], None]]:
+    """A function that writes chunks in the background, one at a time, and reports progress."""
+    total = sum(store.counts)
+    left = sum(store.counts[chunk] for chunk in missing)
+    with progress(total, name, initial=total - left) as bar, ThreadPoolExecutor(1) as pool:
+        waiting: list[Future[None]] = []
+
+        def write_all(chunk: int, sets: Mapping[CodeSet, CodeRows]) -> None:
+            for code_set, codes in sets.items():
+                store.write(code_set, chunk, codes)
+
+        def write(chunk: int, sets: Mapping[CodeSet, CodeRows]) -> None:
+            if waiting:
+                waiting.pop().result()
+            waiting.append(pool.submit(write_all, chunk, sets))
+            bar.update(store.counts[chunk])
+
+        yield write
+        if waiting:
+            waiting.pop().result()

@@ -1,0 +1,177 @@
+"""How often and how strongly each latent is active in each stream, and where most.
+
+See `REPORT.md` for the tables.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sparc.analyze import top_rows
+from sparc.analyze.codes import CodeRows, CodeSet
+from sparc.analyze.top_rows import TopRows
+
+SCHEMA = pa.schema(
+    [
+        pa.field("mode", pa.string(), nullable=False),
+        pa.field("stream", pa.string(), nullable=False),
+        pa.field("latent", pa.int32(), nullable=False),
+        pa.field("rows_active", pa.int64(), nullable=False),
+        pa.field("frequency", pa.float64(), nullable=False),
+        pa.field("mean_value", pa.float64()),
+        pa.field("largest_value", pa.float32()),
+        pa.field("alive_streams", pa.int32(), nullable=False),
+        pa.field("top_rows", pa.list_(pa.int64()), nullable=False),
+        pa.field("top_values", pa.list_(pa.float32()), nullable=False),
+    ]
+)
+
+
+STREAMS_SCHEMA = pa.schema(
+    [
+        pa.field("mode", pa.string(), nullable=False),
+        pa.field("control", pa.string(), nullable=False),
+        pa.field("stream", pa.string(), nullable=False),
+        pa.field("dead_latents", pa.int64(), nullable=False),
+        pa.field("active_per_row", pa.float64(), nullable=False),
+    ]
+)
+
+ALIVE_SCHEMA = pa.schema(
+    [
+        pa.field("mode", pa.string(), nullable=False),
+        pa.field("control", pa.string(), nullable=False),
+        pa.field("alive_streams", pa.int32(), nullable=False),
+        pa.field("latents", pa.int64(), nullable=False),
+    ]
+)
+
+
+class LatentCounts(NamedTuple):
+    """Sums over rows, by stream and latent.
+
+    Attributes:
+        streams: The streams, in order.
+        rows: Number of rows.
+        active: Rows with a value above zero, (streams, latents) int64.
+        value_sum: Sum of values, (streams, latents) float64.
+        square_sum: Sum of squared values, (streams, latents) float64.
+        largest: Largest value, (streams, latents) float32.
+        top: The strongest rows, by stream.
+    """
+
+    streams: tuple[str, ...]
+    rows: int
+    active: npt.NDArray[np.int64]
+    value_sum: npt.NDArray[np.float64]
+    square_sum: npt.NDArray[np.float64]
+    largest: npt.NDArray[np.float32]
+    top: tuple[TopRows, ...]
+
+
+def measure(codes: CodeRows, latents: int, *, top: int) -> LatentCounts:
+    """Count over some rows.
+
+    Args:
+        codes: The rows.
+        latents: L.
+        top: Rows in a list of strongest rows.
+    """
+    matrices = [codes.matrix(stream, latents) for stream in codes.streams]
+    values = [m.data.astype(np.float64) for m in matrices]
+    largest = np.zeros((len(matrices), latents), np.float32)
+    for line, matrix in zip(largest, matrices, strict=True):
+        np.maximum.at(line, matrix.indices, matrix.data)
+    return LatentCounts(
+        streams=codes.streams,
+        rows=len(codes.rows),
+        active=np.stack([np.bincount(m.indices, minlength=latents) for m in matrices]),
+        value_sum=_sums(matrices, values, latents),
+        square_sum=_sums(matrices, [v**2 for v in values], latents),
+        largest=largest,
+        top=tuple(top_rows.measure(codes, stream, top) for stream in codes.streams),
+    )
+
+
+def merge(parts: Sequence[LatentCounts], *, top: int) -> LatentCounts:
+    """The counts over the rows of all parts."""
+    return LatentCounts(
+        streams=parts[0].streams,
+        rows=sum(part.rows for part in parts),
+        active=sum(part.active for part in parts),  # type: ignore[arg-type]
+        value_sum=sum(part.value_sum for part in parts),  # type: ignore[arg-type]
+        square_sum=sum(part.square_sum for part in parts),  # type: ignore[arg-type]
+        largest=np.maximum.reduce([part.largest for part in parts]),
+        top=tuple(
+            top_rows.merge(lists, top) for lists in zip(*(p.top for p in parts), strict=True)
+        ),
+    )
+
+
+def alive_table(counts: LatentCounts, code_set: CodeSet) -> pa.Table:
+    """How many latents are alive in none, one, … all of the streams, of `ALIVE_SCHEMA`."""
+    streams = len(counts.streams)
+    found = np.bincount((counts.active > 0).sum(axis=0), minlength=streams + 1)
+    rows = [
+        {
+            "mode": code_set.mode,
+            "control": code_set.control,
+            "alive_streams": number,
+            "latents": int(latents),
+        }
+        for number, latents in enumerate(found)
+    ]
+    return pa.Table.from_pylist(rows, schema=ALIVE_SCHEMA)
+
+
+def streams_table(counts: LatentCounts, code_set: CodeSet) -> pa.Table:
+    """Dead latents and true L0 of each stream, of `STREAMS_SCHEMA`."""
+    rows = [
+        {
+            "mode": code_set.mode,
+            "control": code_set.control,
+            "stream": stream,
+            "dead_latents": int((active == 0).sum()),
+            "active_per_row": int(active.sum()) / counts.rows,
+        }
+        for stream, active in zip(counts.streams, counts.active, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=STREAMS_SCHEMA)
+
+
+def table(counts: LatentCounts, code_set: CodeSet) -> pa.Table:
+    """A row for each stream and latent, of schema `SCHEMA`."""
+    latents = counts.active.shape[1]
+    alive_streams = (counts.active > 0).sum(axis=0)
+    pieces = []
+    for position, stream in enumerate(counts.streams):
+        active, top = counts.active[position], counts.top[position]
+        dead = active == 0
+        mean = counts.value_sum[position] / np.maximum(active, 1)
+        ends = np.concatenate([[0], np.cumsum(np.bincount(top.latents, minlength=latents))])
+        pieces.append(
+            pa.table(
+                {
+                    "mode": [code_set.mode] * latents,
+                    "stream": [stream] * latents,
+                    "latent": np.arange(latents, dtype=np.int32),
+                    "rows_active": active,
+                    "frequency": active / counts.rows,
+                    "mean_value": pa.array(mean, mask=dead),
+                    "largest_value": pa.array(counts.largest[position], mask=dead),
+                    "alive_streams": alive_streams.astype(np.int32),
+                    "top_rows": pa.ListArray.from_arrays(ends.astype(np.int32), top.rows),
+                    "top_values": pa.ListArray.from_arrays(ends.astype(np.int32), top.values),
+                },
+                schema=SCHEMA,
+            )
+        )
+    return pa.concat_tables(pieces)
+
+
+def _sums(matrices: list[Any], weights: list[npt.NDArray[np.float64]], latents: int) -> Any:
+    pairs = zip(matrices, weights, strict=True)
+    return np.stack([np.bincount(m.indices, weights=w, minlength=latents) for m, w in pairs])

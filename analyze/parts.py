@@ -1,0 +1,130 @@
+"""The parts that every set of codes is read in: chunks, or the blocks of a permutation.
+
+A part holds its rows' codes and, for what needs them, the features at the same places. This module
+must not know what is measured.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sparc.analyze.codes import CodeRows, CodeSet, CodeStore, concatenate
+from sparc.analyze.permutation import Permutation
+from sparc.common.cache import ActivationCache
+
+REORDERED = {
+    CodeSet("joint", "permuted_after"): CodeSet("joint"),
+    CodeSet("independent", "permuted"): CodeSet("independent"),
+}
+"""The controls that are not stored: a stored set in another order."""
+
+
+class Parts:
+    """A set of codes, part by part.
+
+    Args:
+        store: The report's codes.
+        cache: The cache that they were computed from.
+        permutation: The order of rows of the permuted controls.
+        code_set: Which set.
+    """
+
+    def __init__(
+        self,
+        store: CodeStore,
+        cache: ActivationCache,
+        permutation: Permutation,
+        code_set: CodeSet,
+    ) -> None:
+        self._store = store
+        self._cache_location = cache.folder.location
+        self._cache: ActivationCache | None = cache
+        self._permutation = permutation
+        self.code_set = code_set
+        self.permuted = code_set.control.startswith("permuted")
+        self._chunks: Sequence[Sequence[int]] = (
+            permutation.blocks
+            if self.permuted
+            else [[chunk] for chunk, count in enumerate(permutation.counts) if count]
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An open cache does not travel to other processes: they open it themselves.
+        return {**self.__dict__, "_cache": None}
+
+    @property
+    def cache(self) -> ActivationCache:
+        """The cache, opened in this process."""
+        if self._cache is None:
+            self._cache = ActivationCache(self._cache_location)
+        return self._cache
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """The streams, in their fixed order."""
+        return self._store.layout.streams
+
+    @property
+    def latents(self) -> int:
+        """L."""
+        return self._store.layout.latents
+
+    @property
+    def k(self) -> int:
+        """Latents selected for a row."""
+        return self._store.layout.k
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    def rows(self, part: int) -> npt.NDArray[np.int64]:
+        """The rows of the cache whose places belong to a part."""
+        return np.concatenate([self._store.valid_rows(chunk) for chunk in self._chunks[part]])
+
+    def codes(self, part: int) -> CodeRows:
+        """The codes at the places of a part."""
+        chunks = self._chunks[part]
+        original = REORDERED.get(self.code_set)
+        if original is None:
+            return concatenate([self._store.read(self.code_set, chunk) for chunk in chunks])
+        indices, values = {}, {}
+        for position, stream in enumerate(self.streams):
+
+            def read(chunk: int, stream: str = stream) -> list[npt.NDArray[Any]]:
+                codes = self._store.read(original, chunk, streams=(stream,))
+                return [codes.indices[stream], codes.values[stream]]
+
+            indices[stream], values[stream] = self._permutation.gather(part, position, read)
+        return CodeRows(self.rows(part), indices, values)
+
+    def features(self, part: int) -> Mapping[str, npt.NDArray[Any]]:
+        """The features at the places of a part, by stream: those that belong to its codes."""
+        if self.permuted:
+            return permuted_features(self.cache, self._store, self._permutation, part)
+        (chunk,) = self._chunks[part]
+        return chunk_features(self.cache, self._store, chunk)
+
+
+def chunk_features(
+    cache: ActivationCache, store: CodeStore, chunk: int
+) -> dict[str, npt.NDArray[Any]]:
+    """The features of a chunk's analysed rows, by stream, as stored."""
+    inside = store.valid_rows(chunk) - store.layout.chunk_rows(chunk).start
+    return {stream: cache.features(stream, chunk)[inside] for stream in store.layout.streams}
+
+
+def permuted_features(
+    cache: ActivationCache, store: CodeStore, permutation: Permutation, block: int
+) -> dict[str, npt.NDArray[Any]]:
+    """The features in the places of a permutation's block, by stream, as stored."""
+    features = {}
+    for position, stream in enumerate(store.layout.streams):
+
+        def read(chunk: int, stream: str = stream) -> list[npt.NDArray[Any]]:
+            inside = store.valid_rows(chunk) - store.layout.chunk_rows(chunk).start
+            return [cache.features(stream, chunk)[inside]]
+
+        (features[stream],) = permutation.gather(block, position, read)
+    return features

@@ -1,0 +1,94 @@
+"""Reductions over parts: a Dask graph with the same numbers wherever and however it runs.
+
+Each part is measured on its own, and the results are merged along a tree whose shape depends on
+the number of parts alone: sums of floating point numbers are always taken in the same order.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import dask
+
+from sparc.common.errors import SparcError
+
+T = TypeVar("T")
+
+_FAN_IN = 8
+
+
+class Executor:
+    """Runs the reductions: in this process, or on a `dask.distributed` cluster.
+
+    Args:
+        scheduler: `threads`, `sync`, or a cluster's address.
+        workers: Threads in this process; None means one for each processor.
+        client: The cluster's client, if there is one.
+    """
+
+    def __init__(self, scheduler: str, workers: int | None, client: Any = None) -> None:
+        self._options: dict[str, Any] = (
+            {} if client is not None else {"scheduler": scheduler, "num_workers": workers}
+        )
+        self._client = client
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether other processes reduce."""
+        return self._client is not None
+
+    def reduce(
+        self,
+        measure: Callable[[Any, int], T],
+        merge: Callable[[Sequence[T]], T],
+        shared: Any,
+        parts: int,
+    ) -> T:
+        """Measure every part and merge the results.
+
+        Args:
+            measure: From what all parts share and the number of a part to its result.
+            merge: Puts consecutive results together; must be associative.
+            shared: Sent once to each worker.
+            parts: How many parts; at least one.
+        """
+        if self._client is None:
+            common = dask.delayed(shared, traverse=False)
+        else:
+            # In a list, since a tuple would be scattered piece by piece; without a hash, since a
+            # name that an earlier reduction has given up may not be taken up again.
+            (common,) = self._client.scatter([shared], broadcast=True, hash=False)
+        level = [dask.delayed(measure)(common, part) for part in range(parts)]
+        while len(level) > 1:
+            starts = range(0, len(level), _FAN_IN)
+            level = [dask.delayed(merge)(level[start : start + _FAN_IN]) for start in starts]
+        (result,) = dask.compute(level[0], **self._options)
+        return result  # type: ignore[no-any-return]
+
+
+@contextmanager
+def executor(scheduler: str, workers: int = 0) -> Iterator[Executor]:
+    """Open what runs the reductions.
+
+    Args:
+        scheduler: `threads`, `sync`, or the address of a cluster, such as `tcp://host:8786`.
+        workers: Threads in this process; 0 means one for each processor.
+
+    Raises:
+        SparcError: The cluster does not answer, or `distributed` is not installed.
+    """
+    if "://" not in scheduler:
+        yield Executor(scheduler, workers or None)
+        return
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise SparcError(
+            f"--scheduler {scheduler} needs Dask's distributed: pip install 'sparc[distributed]'"
+        ) from error
+    try:
+        client = Client(scheduler, timeout="30s", set_as_default=True)
+    except (OSError, ValueError) as error:
+        raise SparcError(f"no Dask scheduler answers at {scheduler}: {error}") from error
+    with client:
+        yield Executor(scheduler, None, client)

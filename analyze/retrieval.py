@@ -1,0 +1,200 @@
+"""Whether a row of one stream finds its own picture or caption in another.
+
+See `REPORT.md` for the table. What stands for a picture is one row of it, what stands for a caption
+is its row; scores are cosines.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from scipy import sparse
+
+from sparc.common.streams import Modality
+
+SCHEMA = pa.schema(
+    [
+        pa.field("space", pa.string(), nullable=False),
+        pa.field("mode", pa.string()),
+        pa.field("control", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("target", pa.string(), nullable=False),
+        pa.field("queries", pa.int64(), nullable=False),
+        pa.field("candidates", pa.int64(), nullable=False),
+        pa.field("r_at_1", pa.float64(), nullable=False),
+        pa.field("r_at_5", pa.float64(), nullable=False),
+        pa.field("r_at_10", pa.float64(), nullable=False),
+        pa.field("median_rank", pa.float64(), nullable=False),
+        pa.field("mean_reciprocal_rank", pa.float64(), nullable=False),
+    ]
+)
+
+Space = Literal["codes", "cross_reconstruction", "raw"]
+
+TIE = 1e-6
+"""Scores closer than this count as equal: equal vectors may differ by float32 rounding."""
+
+_BATCH = 512  # Queries whose scores are held at a time.
+
+Vectors = Any  # A dense float32 array or a sparse matrix of SciPy, which has no types.
+
+
+class Sample(NamedTuple):
+    """The rows that retrieval is measured on: whole pictures.
+
+    Attributes:
+        rows: Rows of the cache, ascending, (n,).
+        pictures: The picture of each row, numbered in order of first appearance, (n,).
+    """
+
+    rows: npt.NDArray[np.int64]
+    pictures: npt.NDArray[np.int64]
+
+    def stand_ins(self, modality: Modality) -> npt.NDArray[np.int64]:
+        """Positions of the rows that stand for a picture or a caption.
+
+        Of a text stream every row is a caption; of an image stream the first row of each picture
+        stands for it.
+        """
+        if modality == "text":
+            return np.arange(len(self.rows))
+        return np.unique(self.pictures, return_index=True)[1]
+
+
+def choose_sample(
+    sample_ids: pa.ChunkedArray, valid: npt.NDArray[np.bool_], size: int, seed: int
+) -> Sample:
+    """Whole pictures at random, until their analysed rows are `size` at most.
+
+    Args:
+        sample_ids: The picture of every row of the cache.
+        valid: Which rows are analysed.
+        size: How many rows are wanted; at least one picture is taken.
+        seed: Seed of the choice.
+    """
+    rows = np.flatnonzero(valid)
+    names = sample_ids.combine_chunks().take(pa.array(rows)).dictionary_encode()
+    pictures = np.asarray(names.indices, dtype=np.int64)
+    counts = np.bincount(pictures)
+    order = np.random.default_rng([seed, len(counts)]).permutation(len(counts))
+    taken = max(1, int(np.searchsorted(np.cumsum(counts[order]), size, side="right")))
+    chosen = np.zeros(len(counts), dtype=np.bool_)
+    chosen[order[:taken]] = True
+    kept = chosen[pictures]
+    numbered = np.unique(pictures[kept], return_inverse=True)[1]
+    return Sample(rows[kept], numbered.astype(np.int64))
+
+
+def ranks(
+    queries: Vectors,
+    candidates: Vectors,
+    query_pictures: npt.NDArray[np.int64],
+    candidate_pictures: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]:
+    """The rank of the best right candidate of every query.
+
+    1 + the number of wrong candidates that score at least as high as the best right one. A
+    candidate is right if it belongs to the query's picture.
+
+    Args:
+        queries: (n, dim) dense or sparse; a zero vector scores 0 with everything.
+        candidates: (m, dim), likewise.
+        query_pictures: The picture of each query, (n,).
+        candidate_pictures: The picture of each candidate, (m,); every query has a right one.
+
+    Returns:
+        (n,) int64, from 1.
+    """
+    queries, candidates = _unit(queries), _unit(candidates)
+    transposed = candidates.T.tocsr() if sparse.issparse(candidates) else candidates.T
+    by_picture = np.argsort(candidate_pictures, kind="stable")
+    pictures = candidate_pictures[by_picture]
+    first = np.searchsorted(pictures, query_pictures, side="left")
+    rights = np.searchsorted(pictures, query_pictures, side="right") - first
+    result = np.empty(queries.shape[0], dtype=np.int64)
+    for start in range(0, len(result), _BATCH):
+        batch = slice(start, start + _BATCH)
+        scores = queries[batch] @ transposed
+        if sparse.issparse(scores):
+            scores = scores.toarray()
+        # The right candidates of each query of the batch, one after the other.
+        begins = np.cumsum(rights[batch]) - rights[batch]
+        query = np.repeat(np.arange(len(begins)), rights[batch])
+        place = np.arange(len(query)) - begins[query] + first[batch][query]
+        right = scores[query, by_picture[place]]
+        as_high = np.maximum.reduceat(right, begins) - np.float32(TIE)
+        right_too = np.add.reduceat(right >= as_high[query], begins, dtype=np.int64)
+        result[batch] = 1 + np.count_nonzero(scores >= as_high[:, None], axis=1) - right_too
+    return result
+
+
+def _row(
+    space: Space,
+    mode: str | None,
+    control: str,
+    source: str,
+    target: str,
+    found: npt.NDArray[np.int64],
+    candidates: int,
+) -> dict[str, Any]:
+    """The table's row for some ranks."""
+    return {
+        "space": space,
+        "mode": mode,
+        "control": control,
+        "source": source,
+        "target": target,
+        "queries": len(found),
+        "candidates": candidates,
+        **{f"r_at_{n}": float((found <= n).mean()) for n in (1, 5, 10)},
+        "median_rank": float(np.median(found)),
+        "mean_reciprocal_rank": float((1 / found).mean()),
+    }
+
+
+def table(
+    space: Space,
+    mode: str | None,
+    control: str,
+    pairs: Sequence[tuple[str, str]],
+    sample: Sample,
+    modalities: Mapping[str, Modality],
+    queries: Callable[[str, str], Vectors],
+    candidates: Callable[[str], Vectors],
+) -> pa.Table:
+    """Retrieval in one space between some pairs of streams, of schema `SCHEMA`.
+
+    Args:
+        space: What is compared.
+        mode: How the codes were selected; None for raw features.
+        control: Which control they are.
+        pairs: (source, target): where the query comes from and where it looks.
+        sample: The rows.
+        modalities: By stream, what its encoder read.
+        queries: From source and target to the vectors of the sample's rows, (n, dim).
+        candidates: From the target to the vectors of the sample's rows.
+    """
+    rows = []
+    for source, target in pairs:
+        asking = sample.stand_ins(modalities[source])
+        offered = sample.stand_ins(modalities[target])
+        found = ranks(
+            queries(source, target)[asking],
+            candidates(target)[offered],
+            sample.pictures[asking],
+            sample.pictures[offered],
+        )
+        rows.append(_row(space, mode, control, source, target, found, len(offered)))
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    """Vectors of length one, float32; zero stays zero."""
+    if sparse.issparse(vectors):
+        norms = np.sqrt(vectors.multiply(vectors).sum(axis=1)).A1
+        return sparse.diags(1 / np.where(norms > 0, norms, 1)).dot(vectors).astype(np.float32)
+    values = np.asarray(vectors, dtype=np.float32)
+    norms = np.linalg.norm(values, axis=1, keepdims=True)
+    return values / np.where(norms > 0, norms, 1)

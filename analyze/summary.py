@@ -1,0 +1,281 @@
+"""The figures that a person reads first, of one report or of several side by side.
+
+Agreement of streams that select together is given by construction, so it never stands alone: the
+figures of streams that select alone come first, and each has its controls below it.
+"""
+
+import dataclasses
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from sparc.analyze.report import Report
+from sparc.common.storage import Folder
+from sparc.common.text import amount, printable, shorten
+
+LABEL_WIDTH = 52
+COLUMN_WIDTH = 15
+PAGE_WIDTH = 96
+
+Figures = dict[str, float | None]
+Rows = list[dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of the summary: what it says and the name of its figure, if it has one."""
+
+    text: str
+    figure: str = ""
+    style: str = ".3f"
+
+
+def figures(folder: Folder) -> Figures:
+    """The headline figures of a report, by name. `REPORT.md` lists the names.
+
+    Args:
+        folder: A report's folder, whose tables have been written.
+    """
+    result: Figures = {}
+    for name, collect in _COLLECT.items():
+        if folder.exists(f"{name}.parquet"):
+            with folder.open(f"{name}.parquet") as file:
+                result.update(collect(pq.read_table(file).to_pylist()))
+    return result
+
+
+def summarize(reports: Sequence[Report]) -> str:
+    """The summary of some reports as plain text, a column for each."""
+    summaries = [report.summary for report in reports]
+    lines = [*_heading(reports), "", *_wrapped(_HOW_TO_READ)]
+    if len(reports) > 1:
+        lines += ["", _row("", [_column_name(report) for report in reports])]
+    for section in _sections(reports):
+        shown = [line for line in section.lines if any(line.figure in s for s in summaries)]
+        if shown:
+            lines += ["", section.title, *_wrapped(section.reading, indent="  ")]
+            lines += [_row(line.text, [_cell(s, line) for s in summaries]) for line in shown]
+    for report in reports:
+        for note in report.info.notes:
+            lines += ["", *_wrapped(f"Note on {report.folder}: {printable(note)}.")]
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------------- what the figures are
+
+
+def _agreement(rows: Rows) -> Figures:
+    return {
+        f"agreement{'' if row['averaged_over'] == 'all' else '_alive'}/{row['mode']}/"
+        f"{row['control']}/depth {row['depth']}": row["value"]
+        for row in rows
+        if row["first"] is None and row["restriction"] == "all_rows"
+    }
+
+
+def _alive(rows: Rows) -> Figures:
+    streams = max(row["alive_streams"] for row in rows)
+    result: Figures = {}
+    for row in rows:
+        number = row["alive_streams"]
+        where = "nowhere" if number == 0 else "everywhere" if number == streams else "somewhere"
+        name = f"alive_{where}/{row['mode']}/{row['control']}"
+        result[name] = (result.get(name) or 0) + row["latents"]
+    return result
+
+
+def _reconstruction(rows: Rows) -> Figures:
+    return _means(
+        (f"{measure}_{_kind(row)}/{row['mode']}/{row['control']}", row[measure])
+        for row in rows
+        for measure in ("nmse", "explained_variance")
+    )
+
+
+def _retrieval(rows: Rows) -> Figures:
+    return _means(
+        (f"{row['space']}_{measure}/{row['mode'] or 'raw'}/{row['control']}", row[measure])
+        for row in rows
+        for measure in ("r_at_1", "r_at_10", "median_rank")
+    )
+
+
+def _selection(rows: Rows) -> Figures:
+    return {f"selection/{row['control']}/{row['stream']}": row["share"] for row in rows}
+
+
+def _streams(rows: Rows) -> Figures:
+    return {
+        f"active_per_row/{row['mode']}/{row['control']}/{row['stream']}": row["active_per_row"]
+        for row in rows
+    }
+
+
+_COLLECT: Mapping[str, Callable[[Rows], Figures]] = {
+    "agreement": _agreement,
+    "reconstruction": _reconstruction,
+    "retrieval": _retrieval,
+    "alive": _alive,
+    "selection": _selection,
+    "streams": _streams,
+}
+
+
+def _kind(row: Mapping[str, Any]) -> str:
+    return "self" if row["source"] == row["target"] else "cross"
+
+
+def _means(named: Iterator[tuple[str, float | None]]) -> Figures:
+    groups: dict[str, list[float]] = {}
+    for name, value in named:
+        group = groups.setdefault(name, [])
+        if value is not None:
+            group.append(value)
+    return {name: sum(g) / len(g) if g else None for name, g in groups.items()}
+
+
+# ---------------------------------------------------------------------- how they are shown
+
+
+@dataclasses.dataclass(frozen=True)
+class _Section:
+    title: str
+    reading: str
+    lines: list[Line]
+
+
+def _sections(reports: Sequence[Report]) -> list[_Section]:
+    names = [name for report in reports for name in report.summary]
+    depths = sorted({int(n.rsplit(" ", 1)[1]) for n in names if n.startswith("agreement/")})
+    streams = list(dict.fromkeys(s for report in reports for s in report.info.streams))
+    return [
+        _Section(
+            "AGREEMENT: do the classes of a latent's rows match between the streams?",
+            "0: not at all, 1: fully. Mean over all latents, dead ones as 0.",
+            _agreement_lines(depths),
+        ),
+        _Section(
+            "CROSS-RECONSTRUCTION: does the code of one stream rebuild the features of another?",
+            "NMSE: 0 is perfect, 1 is what a zero vector gives. Explained variance: 1 is perfect, "
+            "0 is what the mean gives. Mean over pairs of streams.",
+            [
+                *_with_controls("nmse_cross", "NMSE, "),
+                Line(f"explained variance, {_ALONE}", "explained_variance_cross/independent/none"),
+                Line(f"explained variance, {_TOGETHER}", "explained_variance_cross/joint/none"),
+                Line(f"NMSE of a stream's own features, {_ALONE}", "nmse_self/independent/none"),
+                Line(f"NMSE of a stream's own features, {_TOGETHER}", "nmse_self/joint/none"),
+            ],
+        ),
+        _Section(
+            "RETRIEVAL: does a row of one stream find its own picture or caption in another?",
+            "R@n: share of the queries that rank it among the first n. Mean over pairs of streams.",
+            [
+                Line(f"R@1 on codes, {_ALONE}", "codes_r_at_1/independent/none"),
+                Line("  untrained model", "codes_r_at_1/independent/untrained"),
+                Line("  unrelated rows (chance)", "codes_r_at_1/independent/permuted"),
+                Line(f"R@10 on codes, {_ALONE}", "codes_r_at_10/independent/none"),
+                Line(
+                    f"median rank on codes, {_ALONE}", "codes_median_rank/independent/none", ",.1f"
+                ),
+                Line(
+                    "R@1 of cross-reconstructions among features",
+                    "cross_reconstruction_r_at_1/independent/none",
+                ),
+                Line("  untrained model", "cross_reconstruction_r_at_1/independent/untrained"),
+                Line("R@1 on raw features, where widths match", "raw_r_at_1/raw/none"),
+                Line(f"R@1 on codes, {_TOGETHER}: a leak", "codes_r_at_1/joint/none"),
+                Line(
+                    "  unrelated rows that selected together", "codes_r_at_1/joint/permuted_before"
+                ),
+            ],
+        ),
+        _Section(
+            "LATENTS: how many are alive, that is, active on any row?",
+            "Share of the selection: of the latents that the streams select together, how many a "
+            "stream would have selected alone; a stream with a large share decides for the others.",
+            [
+                *(
+                    Line(f"alive in {where}, {text}", f"alive_{name}/{mode}/none", ",.0f")
+                    for mode, text in (("independent", _ALONE), ("joint", _TOGETHER))
+                    for where, name in (
+                        ("all streams", "everywhere"),
+                        ("some", "somewhere"),
+                        ("none", "nowhere"),
+                    )
+                ),
+                *(
+                    Line(f"share of the selection: {stream}", f"selection/none/{stream}")
+                    for stream in streams
+                ),
+            ],
+        ),
+    ]
+
+
+_HOW_TO_READ = (
+    "each alone: every stream of a row selects its own latents. together: they all select the same "
+    "latents, so that they agree by construction and leak to each other what they select. Indented "
+    "lines are controls: only what exceeds them was learnt."
+)
+
+_ALONE = "each alone"
+_TOGETHER = "together"
+
+
+def _agreement_lines(depths: Sequence[int]) -> list[Line]:
+    if not depths:
+        return []
+    finest = f"depth {depths[-1]}"
+    lines = _with_controls("agreement", f"classes at {finest}, ", f"/{finest}")
+    others = [
+        Line(f"classes at depth {depth}, {_ALONE}", f"agreement/independent/none/depth {depth}")
+        for depth in reversed(depths[:-1])
+        if depth > 0
+    ]
+    return [*lines[:3], *others, *lines[3:]]
+
+
+def _with_controls(name: str, text: str, end: str = "") -> list[Line]:
+    """A figure of streams that select alone and of those that select together, with controls."""
+    return [
+        Line(f"{text}{_ALONE}", f"{name}/independent/none{end}"),
+        Line("  untrained model", f"{name}/independent/untrained{end}"),
+        Line("  unrelated rows (chance)", f"{name}/independent/permuted{end}"),
+        Line(f"{text}{_TOGETHER}", f"{name}/joint/none{end}"),
+        Line("  untrained model", f"{name}/joint/untrained{end}"),
+        Line("  unrelated rows that selected together", f"{name}/joint/permuted_before{end}"),
+        Line("  unrelated rows (chance)", f"{name}/joint/permuted_after{end}"),
+    ]
+
+
+def _heading(reports: Sequence[Report]) -> Iterator[str]:
+    for report in reports:
+        info = report.info
+        yield printable(str(report.folder))
+        yield f"  run     {printable(info.run)}"
+        yield f"  cache   {printable(info.cache)}"
+        sizes = f"{amount(info.rows, 'row')}, {amount(info.latents, 'latent')}, k {info.k}"
+        yield from _wrapped(
+            f"{sizes}, trained with {info.selection} selection; streams {', '.join(info.streams)}",
+            indent="  ",
+        )
+
+
+def _column_name(report: Report) -> str:
+    return shorten(str(report.folder).rstrip("/").rsplit("/", 1)[-1], COLUMN_WIDTH - 2)
+
+
+def _row(text: str, cells: Sequence[str]) -> str:
+    shown = "".join(f"{cell:>{COLUMN_WIDTH}}" for cell in cells)
+    return f"  {text:<{LABEL_WIDTH}}{shown}".rstrip()
+
+
+def _cell(summary: Mapping[str, float | None], line: Line) -> str:
+    value = summary.get(line.figure)
+    return "-" if value is None else format(value, line.style)
+
+
+def _wrapped(text: str, *, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, PAGE_WIDTH, initial_indent=indent, subsequent_indent=indent)

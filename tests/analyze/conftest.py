@@ -1,0 +1,172 @@
+"""Codes, labels, caches and models for the tests of the analysis."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import settings
+
+from sparc.analyze.codes import CodeRows
+from sparc.analyze.labels import Labels, labels_of
+from sparc.common.cache import ActivationCache
+from sparc.common.cache_writer import write_arrays
+from sparc.common.tables import CLASSES
+from sparc.train import ModelConfig, Sparc, StreamShape, create_model
+
+# A busy machine must not fail a test.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
+
+# Class 11 is shallow (depth 1, no children); classes 6 to 9 lie at depth 3.
+PARENTS: list[int | None] = [None, None, 0, 0, 1, 1, 2, 2, 3, 4, 4, None]
+
+
+def make_codes(
+    seed: int, *, rows: int, latents: int, k: int, streams: Sequence[str], joint: bool = False
+) -> CodeRows:
+    """Codes with ties, zeros among the selected and latents that nobody selects."""
+    generator = np.random.default_rng(seed)
+    usable = generator.permutation(latents)[: max(k, latents * 3 // 4)]
+
+    def select() -> Any:
+        chosen = [generator.permutation(usable)[:k] for _ in range(rows)]
+        return np.sort(np.array(chosen).reshape(rows, k), axis=1).astype(np.uint16)
+
+    shared = select()
+    indices = {stream: shared if joint else select() for stream in streams}
+    values = {
+        stream: generator.choice([0, 0.25, 0.5, 1, 3], size=(rows, k)).astype(np.float32)
+        for stream in streams
+    }
+    return CodeRows(np.arange(rows), indices, values)
+
+
+def make_classes(parents: Sequence[int | None]) -> pa.Table:
+    """A table of classes with the right depths."""
+
+    def depth(class_id: int) -> int:
+        parent = parents[class_id]
+        return 1 if parent is None else 1 + depth(parent)
+
+    count = len(parents)
+    columns = {
+        "class_id": range(count),
+        "key": [f"/m/{c}" for c in range(count)],
+        "name": [f"class {c}" for c in range(count)],
+        "parent_id": list(parents),
+        "depth": [depth(c) for c in range(count)],
+    }
+    return pa.table(columns, schema=CLASSES)
+
+
+@pytest.fixture(scope="session")
+def random_codes() -> Callable[..., CodeRows]:
+    return make_codes
+
+
+@pytest.fixture(scope="session")
+def dense() -> Callable[[CodeRows, str, int], Any]:
+    """Codes as a dense array, (rows, latents) float64, entry by entry."""
+
+    def to_dense(codes: CodeRows, stream: str, latents: int) -> Any:
+        result = np.zeros((len(codes.rows), latents))
+        for row in range(len(codes.rows)):
+            for index, value in zip(
+                codes.indices[stream][row], codes.values[stream][row], strict=True
+            ):
+                result[row, index] = value
+        return result
+
+    return to_dense
+
+
+@pytest.fixture(scope="session")
+def split() -> Callable[[CodeRows, Sequence[int]], list[CodeRows]]:
+    """Codes cut into consecutive parts at some rows."""
+
+    def cut(codes: CodeRows, at: Sequence[int]) -> list[CodeRows]:
+        ends = [0, *sorted({a for a in at if 0 < a < len(codes.rows)}), len(codes.rows)]
+        return [codes.take(np.arange(a, b)) for a, b in pairwise(ends)]
+
+    return cut
+
+
+@pytest.fixture(scope="session")
+def make_labels() -> Callable[..., Labels]:
+    def make(label_ids: Sequence[Sequence[int]], parents: Sequence[int | None]) -> Labels:
+        column = pa.chunked_array([pa.array(label_ids, pa.list_(pa.int32()))])
+        labels = labels_of(column, make_classes(parents), where="test")
+        assert labels is not None
+        return labels
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def parents() -> list[int | None]:
+    return list(PARENTS)
+
+
+@pytest.fixture(scope="session")
+def classes() -> Callable[..., pa.Table]:
+    return make_classes
+
+
+DIMS = {"dino": 24, "clip_image": 16, "clip_text": 16}
+
+
+@pytest.fixture(scope="session")
+def make_cache() -> Callable[..., ActivationCache]:
+    """A cache of pictures with two captions each; row 5 is not valid."""
+
+    def make(
+        folder: Path,
+        *,
+        rows: int = 150,
+        rows_per_chunk: int = 32,
+        labels: bool = True,
+        streams: Sequence[str] = tuple(DIMS),
+        dtype: Any = "float16",
+    ) -> ActivationCache:
+        generator = np.random.default_rng(3)
+        hidden = generator.normal(size=(rows // 2 + 1, 8))
+        features = {}
+        for name, dim in DIMS.items():
+            of_picture = hidden @ generator.normal(size=(8, dim))
+            of_picture += 0.3 * generator.normal(size=of_picture.shape)
+            values = np.repeat(of_picture, 2, axis=0)[:rows].astype(np.float32)
+            if name == "clip_text":
+                values = values + 0.2 * generator.normal(size=values.shape).astype(np.float32)
+            features[name] = values
+        features["dino"][5] = 0
+        some = [generator.integers(0, len(PARENTS), r % 3).tolist() for r in range(rows)]
+        return write_arrays(
+            folder,
+            {name: features[name] for name in streams},
+            modality={"clip_text": "text"},
+            sample_ids=[f"picture {row // 2}" for row in range(rows)],
+            captions=[f"caption {row}" for row in range(rows)],
+            label_ids=some if labels else None,
+            classes=make_classes(PARENTS) if labels else None,
+            rows_per_chunk=rows_per_chunk,
+            dtype=dtype,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def model() -> Sparc:
+    shapes = tuple(StreamShape(name, dim) for name, dim in DIMS.items())
+    return create_model(ModelConfig(streams=shapes, latents=40, k=6), seed=5)
+
+
+@pytest.fixture(scope="session")
+def saved_model(model: Sparc, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    model.save(folder)
+    return folder

@@ -1,0 +1,136 @@
+"""The commands, as a user runs them."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet as pq
+import pytest
+
+from sparc.common.storage import Folder
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def command(stage, *arguments):
+    return [sys.executable, "-m", f"sparc.{stage}.cli", *map(str, arguments)]
+
+
+def call(stage, *arguments):
+    return subprocess.run(
+        command(stage, *arguments), capture_output=True, text=True, env=ENVIRONMENT, timeout=200
+    )
+
+
+@pytest.fixture(scope="module")
+def cache(make_cache, tmp_path_factory):
+    return make_cache(tmp_path_factory.mktemp("cache"), rows=400, rows_per_chunk=8).folder.local
+
+
+@pytest.fixture(scope="module")
+def trained(cache, tmp_path_factory):
+    """A run that `sparc-train` made."""
+    folder = tmp_path_factory.mktemp("run") / "run"
+    result = call(
+        "train", "run", cache, folder, "--latents", 40, "--k", 6, "--auxk", 4, "--steps", 20,
+        "--batch-size", 32, "--lr", 0.01, "--device", "cpu",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(cache, trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report") / "report"
+    result = call("analyze", "run", trained, cache, folder, "--rows", 100, "--device", "cpu")
+    assert result.returncode == 0, result.stderr
+    return folder, result
+
+
+def content(folder):
+    root = Folder(folder)
+    return {name: root.read(name) for name in root.files()}
+
+
+def test_a_run_gives_a_report_and_prints_its_summary(report, trained):
+    folder, result = report
+    assert "AGREEMENT" in result.stdout
+    assert "untrained model" in result.stdout
+    assert str(trained) in result.stdout
+    assert "codes (untrained)" in result.stderr
+    controls = set(pq.read_table(folder / "agreement.parquet")["control"].to_pylist())
+    assert controls == {"none", "permuted", "permuted_before", "permuted_after", "untrained"}
+    assert json.loads((folder / "summary.json").read_text())["nmse_cross/joint/none"] > 0
+
+
+def test_the_untrained_control_is_the_model_of_step_0(report):
+    """Its reconstructions are far worse: training did something, and the control is without it."""
+    summary = json.loads((report[0] / "summary.json").read_text())
+    for mode in ("joint", "independent"):
+        assert summary[f"nmse_self/{mode}/untrained"] > summary[f"nmse_self/{mode}/none"]
+
+
+def test_a_killed_command_goes_on_where_it_stopped(report, trained, cache, tmp_path):
+    folder = tmp_path / "report"
+    arguments = command("analyze", "run", trained, cache, folder, "--rows", 100, "--device", "cpu")
+    # Killed as soon as some codes are there, then as soon as some pieces of tables are.
+    for sign in ("codes.zarr/trained/independent/dino/values/c/3/0", "pieces/*"):
+        process = subprocess.Popen(
+            arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
+        )
+        deadline = time.monotonic() + 120
+        while not any(folder.glob(sign)) and time.monotonic() < deadline:
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (folder / "summary.json").exists()
+    result = subprocess.run(arguments, capture_output=True, text=True, env=ENVIRONMENT, timeout=200)
+    assert result.returncode == 0, result.stderr
+    assert content(folder) == content(report[0])
+
+
+def test_reports_are_compared(report):
+    result = call("analyze", "compare", report[0], report[0])
+    assert result.returncode == 0, result.stderr
+    (line,) = [x for x in result.stdout.splitlines() if "depth 3, each alone" in x]
+    first, second = line.split()[-2:]
+    assert first == second
+
+
+def test_errors_are_one_line(report, cache, tmp_path):
+    for arguments in (
+        ["run", tmp_path, cache, tmp_path / "report"],
+        ["run", report[0], cache, tmp_path / "report"],
+        ["compare", tmp_path],
+        ["run", tmp_path, cache, tmp_path / "report", "--rows", 0],
+    ):
+        result = call("analyze", *arguments)
+        assert result.returncode == 2
+        assert result.stderr.startswith("error: ")
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_summary_needs_no_pytorch():
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, sparc.analyze.summary; print(*sys.modules)"],
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    assert not {"torch", "zarr", "dask"} & set(loaded)
+
+
+def test_help_is_quick():
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = call("analyze", "run", "--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime - before.ru_utime < 1
+    assert "--permute-rows" in result.stdout
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, sparc.analyze.cli; print(*sys.modules)"],
+        capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    assert not {"torch", "zarr", "pyarrow", "dask", "scipy", "numpy"} & set(loaded)

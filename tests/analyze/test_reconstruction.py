@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+
+from sparc.analyze import reconstruction
+from sparc.analyze.codes import CodeSet
+from sparc.analyze.encode import encode_both, encode_jointly
+
+
+@pytest.fixture(scope="module")
+def features(model):
+    generator = np.random.default_rng(1)
+    return {
+        stream.name: generator.normal(1, 1, size=(50, stream.dim)).astype(np.float32)
+        for stream in model.config.streams
+    }
+
+
+@pytest.fixture(scope="module")
+def biased(model):
+    """The model with pre-biases that are not zero."""
+    with torch.no_grad():
+        for bias in model.pre_bias.values():
+            bias.copy_(torch.linspace(-0.1, 0.1, len(bias)))
+    return model
+
+
+def dense_logits(model, stream, x):
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    part = {n: p[stream].detach().numpy().astype(np.float64) for n, p in _parameters(model)}
+    return x, (x - part["pre_bias"]) @ part["encoder"].T + part["latent_bias"]
+
+
+def _parameters(model):
+    return [
+        (name, getattr(model, name)) for name in ("encoder", "decoder", "pre_bias", "latent_bias")
+    ]
+
+
+def test_codes_are_those_of_dense_arrays(biased, features, dense):
+    rows = np.arange(50) + 7
+    joint, alone = encode_both(biased, features, rows, batch_size=16)
+    assert (joint.rows == rows).all()
+    assert list(joint.streams) == list(biased.config.names)
+    logits = {s: dense_logits(biased, s, x)[1] for s, x in features.items()}
+    total = sum(logits.values())
+    for stream, each in logits.items():
+        for codes, decides in ((joint, total), (alone, each)):
+            expected = np.zeros_like(each)
+            for row in range(50):
+                chosen = np.argsort(-decides[row])[: biased.config.k]
+                expected[row, chosen] = np.maximum(each[row, chosen], 0)
+            np.testing.assert_allclose(
+                dense(codes, stream, biased.config.latents), expected, atol=1e-6
+            )
+            assert (np.diff(codes.indices[stream].astype(int), axis=1) > 0).all()
+    again = encode_jointly(biased, features, rows, batch_size=16)
+    assert all((again.values[s] == joint.values[s]).all() for s in joint.streams)
+
+
+@pytest.mark.parametrize("mode", ["joint", "independent"])
+def test_every_number_is_that_of_dense_arrays(biased, features, dense, mode):
+    both = encode_both(biased, features, np.arange(50), batch_size=64)
+    codes = both[("joint", "independent").index(mode)]
+    parts = [
+        reconstruction.measure(
+            biased, {s: x[a:b] for s, x in features.items()}, codes.take(np.arange(a, b))
+        )
+        for a, b in ((0, 13), (13, 50))
+    ]
+    table = reconstruction.table(reconstruction.merge(parts), CodeSet(mode)).to_pylist()
+    assert len(table) == 9
+    for line in table:
+        wanted, _ = dense_logits(biased, line["target"], features[line["target"]])
+        decoder = biased.decoder[line["target"]].detach().numpy().astype(np.float64)
+        bias = biased.pre_bias[line["target"]].detach().numpy()
+        rebuilt = dense(codes, line["source"], biased.config.latents) @ decoder + bias
+        errors = ((rebuilt - wanted) ** 2).sum(axis=1)
+        assert line["nmse"] == pytest.approx((errors / (wanted**2).sum(axis=1)).mean(), rel=1e-5)
+        variance = ((wanted - wanted.mean(axis=0)) ** 2).sum()
+        expected = 1 - errors.sum() / variance
+        assert line["explained_variance"] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_the_mean_explains_nothing():
+    generator = np.random.default_rng(0)
+    x = generator.normal(3, 1, size=(40, 5))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    error = ((x - x.mean(axis=0)) ** 2).sum()
+    sums = reconstruction.ErrorSums(
+        ("a",), 40, np.array([[40.0]]), np.array([[error]]), (x.sum(axis=0),), np.array([40.0])
+    )
+    (line,) = reconstruction.table(sums, CodeSet("joint")).to_pylist()
+    assert line["explained_variance"] == pytest.approx(0, abs=1e-9)
+    assert line["nmse"] == 1
+
+
+def test_a_constant_feature_has_no_explained_variance():
+    x = np.full((40, 4), 0.5)
+    sums = reconstruction.ErrorSums(
+        ("a",), 40, np.array([[1.0]]), np.array([[1.0]]), (x.sum(axis=0),), np.array([40.0])
+    )
+    (line,) = reconstruction.table(sums, CodeSet("joint")).to_pylist()
+    assert line["explained_variance"] is None

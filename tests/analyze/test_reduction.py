@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from sparc.analyze.reduction import executor
+from sparc.common.errors import SparcError
+
+
+def measure(shared, part):
+    """A number whose sum depends on the order in which it is taken."""
+    return np.array([shared * 10.0 ** ((part * 7) % 23), 1.0 / (part + 1)])
+
+
+def merge(found):
+    return sum(found)
+
+
+def reduce(scheduler, workers, parts=37):
+    with executor(scheduler, workers) as reducer:
+        return reducer.reduce(measure, merge, 0.1, parts)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 8, 9, 64, 65])
+def test_the_sum_is_that_of_all_parts(parts):
+    expected = sum(measure(0.1, part) for part in range(parts))
+    np.testing.assert_allclose(reduce("sync", 0, parts), expected)
+
+
+def test_numbers_do_not_depend_on_who_reduces():
+    alone = reduce("sync", 0)
+    for workers in (1, 2, 5):
+        assert (reduce("threads", workers) == alone).all()
+
+
+def test_a_cluster_gives_the_same_bits():
+    distributed = pytest.importorskip("distributed")
+    cluster = distributed.LocalCluster(
+        n_workers=1,
+        threads_per_worker=2,
+        processes=False,
+        dashboard_address=None,
+        host="127.0.0.1",
+        protocol="tcp",
+    )
+    with cluster:
+        assert (reduce(cluster.scheduler_address, 0) == reduce("sync", 0)).all()
+
+
+def test_a_cluster_that_does_not_answer_is_named(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+
+    def refuse(*args, **options):
+        raise OSError("timed out")
+
+    monkeypatch.setattr(distributed, "Client", refuse)
+    with pytest.raises(SparcError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1"):
+        reduce("tcp://127.0.0.1:1", 0)

@@ -1,0 +1,119 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+
+from sparc.analyze import retrieval
+
+
+def brute_force(queries, candidates, query_pictures, candidate_pictures):
+    """Ranks by plain loops in float64."""
+    found = []
+    for query, picture in zip(queries, query_pictures, strict=True):
+        scores = []
+        for candidate in candidates:
+            norms = np.linalg.norm(query) * np.linalg.norm(candidate)
+            scores.append(float(query @ candidate) / norms if norms else 0.0)
+        right = [s for s, p in zip(scores, candidate_pictures, strict=True) if p == picture]
+        wrong = [s for s, p in zip(scores, candidate_pictures, strict=True) if p != picture]
+        found.append(1 + sum(s >= max(right) - 1e-6 for s in wrong))
+    return found
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    pictures=st.integers(1, 8),
+    copies=st.integers(0, 8),
+    as_sparse=st.booleans(),
+)
+def test_ranks_are_those_of_plain_loops(seed, pictures, copies, as_sparse):
+    """Several captions a picture, zero vectors and duplicates among the candidates."""
+    generator = np.random.default_rng(seed)
+    # Small whole numbers tie often and their cosines are never nearly equal by accident.
+    queries = generator.choice([0, 1, 2], size=(pictures, 4)).astype(np.float64)
+    candidates = generator.choice([0, 1, 2], size=(pictures + copies, 4)).astype(np.float64)
+    of = np.concatenate([np.arange(pictures), generator.integers(0, pictures, copies)])
+    shuffle = generator.permutation(len(of))
+    candidates, of = candidates[shuffle], of[shuffle]
+    asked = generator.permutation(pictures)
+    wrap = sparse.csr_matrix if as_sparse else np.asarray
+    found = retrieval.ranks(
+        wrap(queries.astype(np.float32)), wrap(candidates.astype(np.float32)), asked, of
+    )
+    assert found.tolist() == brute_force(queries, candidates, asked, of)
+
+
+def test_more_queries_than_a_batch(monkeypatch):
+    monkeypatch.setattr(retrieval, "_BATCH", 16)
+    vectors = np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32)
+    pictures = np.arange(50)
+    noisy = vectors + np.random.default_rng(1).normal(size=vectors.shape)
+    found = retrieval.ranks(noisy, vectors, pictures, pictures)
+    assert found.tolist() == brute_force(noisy, vectors, pictures, pictures)
+
+
+def test_duplicated_pictures_tie_and_the_tie_counts_against_us():
+    vectors = np.ones((10, 3), np.float32) * np.float32(0.1)
+    pictures = np.arange(10)
+    assert retrieval.ranks(vectors, vectors, pictures, pictures).tolist() == [10] * 10
+
+
+def test_all_zero_features_rank_last():
+    zero = np.zeros((4, 3), np.float32)
+    pictures = np.arange(4)
+    assert retrieval.ranks(zero, zero, pictures, pictures).tolist() == [4] * 4
+    assert retrieval.ranks(sparse.csr_matrix(zero), zero, pictures, pictures).tolist() == [4] * 4
+
+
+def sample_of(ids, valid=None, size=10**6, seed=0):
+    column = pa.chunked_array([pa.array(ids, pa.string())])
+    valid = np.ones(len(ids), bool) if valid is None else np.array(valid, bool)
+    return retrieval.choose_sample(column, valid, size, seed)
+
+
+def test_a_sample_holds_whole_pictures_and_is_seeded():
+    ids = [f"p{i // 3}" for i in range(300)]
+    sample = sample_of(ids, size=50)
+    assert len(sample.rows) == 48
+    assert set(np.bincount(sample.pictures)) == {3}
+    assert (np.diff(sample.rows) > 0).all()
+    assert sample_of(ids, size=50).rows.tolist() == sample.rows.tolist()
+    assert sample_of(ids, size=50, seed=1).rows.tolist() != sample.rows.tolist()
+    assert len(sample_of(ids).rows) == 300
+    assert len(sample_of(ids, size=1).rows) == 3
+
+
+def test_rows_that_are_not_analysed_are_not_sampled():
+    sample = sample_of(["a", "a", "b", "c"], valid=[1, 0, 0, 1])
+    assert sample.rows.tolist() == [0, 3]
+    assert sample.pictures.tolist() == [0, 1]
+
+
+def test_candidates_are_distinct_pictures_and_all_captions():
+    sample = sample_of(["a", "a", "b", "c", "c", "c"])
+    assert sample.stand_ins("image").tolist() == [0, 2, 3]
+    assert sample.stand_ins("text").tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_figures_of_a_hand_made_case():
+    """Two pictures with two captions each; the second caption of each is the other's best."""
+    sample = sample_of(["a", "a", "b", "b"])
+    images = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], np.float32)
+    texts = np.array([[1, 0.1], [0, 1], [0.1, 1], [1, 0]], np.float32)
+    vectors = {"image": images, "text": texts}
+    found = retrieval.table(
+        "codes", "independent", "none", [("image", "text"), ("text", "image")], sample,
+        {"image": "image", "text": "text"}, lambda s, _: vectors[s], lambda t: vectors[t],
+    ).to_pylist()  # fmt: skip
+    image_to_text, text_to_image = found
+    # Picture a: caption 3 (of b) scores 1, its own best 0.995: rank 2. The same for b.
+    assert (image_to_text["queries"], image_to_text["candidates"]) == (2, 4)
+    assert (image_to_text["r_at_1"], image_to_text["r_at_5"]) == (0, 1)
+    assert image_to_text["median_rank"] == 2
+    # Captions 0 and 2 find their picture, 1 and 3 the other one.
+    assert (text_to_image["queries"], text_to_image["candidates"]) == (4, 2)
+    assert text_to_image["r_at_1"] == 0.5
+    assert text_to_image["median_rank"] == 1.5
+    assert text_to_image["mean_reciprocal_rank"] == pytest.approx((1 + 0.5 + 1 + 0.5) / 4)

@@ -1,0 +1,75 @@
+import json
+
+import pytest
+
+from sparc.analyze.report import Report, ReportInfo
+from sparc.analyze.summary import PAGE_WIDTH, summarize
+from sparc.common.storage import Folder
+
+FIGURES = {
+    "agreement/independent/none/depth 3": 0.090,
+    "agreement/independent/none/depth 1": 0.309,
+    "agreement/independent/untrained/depth 3": 0.031,
+    "agreement/independent/permuted/depth 3": 0.012,
+    "agreement/joint/none/depth 3": 0.766,
+    "agreement/joint/untrained/depth 3": 0.790,
+    "agreement/joint/permuted_before/depth 3": 0.701,
+    "agreement/joint/permuted_after/depth 3": 0.013,
+    "nmse_cross/independent/none": 0.736,
+    "codes_r_at_1/independent/none": 0.261,
+    "codes_r_at_1/joint/none": 0.990,
+    "alive_nowhere/independent/none": 1_224,
+    "selection/none/dino": 0.5,
+}
+
+
+@pytest.fixture
+def make_report(tmp_path):
+    def make(name, figures, notes=()):
+        folder = Folder(tmp_path / name)
+        info = ReportInfo(
+            run="/runs/sparc", model_sha256="", cache="/caches/\x1b[31mtest", manifest_digest="",
+            streams=("dino", "clip_text"), stream_digests={}, latents=1024, k=32,
+            selection="global", rows=1204, settings={}, notes=tuple(notes), versions={},
+        )  # fmt: skip
+        folder.write("report.json", info.to_json())
+        folder.write("summary.json", json.dumps(figures).encode())
+        return Report(folder.local)
+
+    return make
+
+
+def test_figures_stand_beside_their_controls(make_report):
+    text = summarize([make_report("r", FIGURES)])
+    order = ["0.090", "0.031", "0.012", "0.309", "0.766", "0.790", "0.701", "0.013"]
+    places = [text.index(value) for value in order]
+    assert places == sorted(places)
+    assert "by construction" in text[: places[0]].replace("\n ", "")
+    assert text.index("0.261") < text.index("0.990")
+    assert "1,224" in text
+
+
+def test_reports_stand_side_by_side(make_report):
+    baseline = {name: value / 2 for name, value in FIGURES.items()}
+    del baseline["agreement/joint/untrained/depth 3"]
+    text = summarize([make_report("sparc", FIGURES), make_report("baseline", baseline)])
+    lines = text.splitlines()
+    (names,) = [line for line in lines if line.split() == ["sparc", "baseline"]]
+    (alone,) = [line for line in lines if "depth 3, each alone" in line]
+    assert alone.split()[-2:] == ["0.090", "0.045"]
+    assert len(names) == len(alone)
+    (untrained,) = [line for line in lines if "0.790" in line]
+    assert untrained.split()[-2:] == ["0.790", "-"]
+
+
+def test_the_page_is_narrow_and_plain(make_report):
+    text = summarize([make_report("r", FIGURES, notes=["the cache has no labels " * 8])])
+    assert max(map(len, text.splitlines())) <= PAGE_WIDTH
+    assert "\x1b" not in text
+    assert "the cache has no labels" in text
+
+
+def test_a_section_without_figures_is_left_out(make_report):
+    text = summarize([make_report("r", {"nmse_cross/independent/none": 0.5})])
+    assert "AGREEMENT" not in text
+    assert "CROSS-RECONSTRUCTION" in text

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparc.analyze import top_rows
+from sparc.analyze.codes import CodeRows
+
+
+def brute_force(codes, stream, length):
+    """By latent: its rows by descending value, ties by row."""
+    lists = {}
+    for row, indices, values in zip(
+        codes.rows, codes.indices[stream], codes.values[stream], strict=True
+    ):
+        for index, value in zip(indices, values, strict=True):
+            if value > 0:
+                lists.setdefault(int(index), []).append((-float(value), int(row)))
+    return {latent: sorted(entries)[:length] for latent, entries in lists.items()}
+
+
+def as_lists(top):
+    lists = {}
+    for latent, row, value in zip(top.latents, top.rows, top.values, strict=True):
+        lists.setdefault(int(latent), []).append((-float(value), int(row)))
+    return lists
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    rows=st.integers(1, 40),
+    length=st.integers(1, 6),
+    at=st.lists(st.integers(1, 39), max_size=5),
+)
+def test_lists_are_those_of_sorting_everything(random_codes, split, seed, rows, length, at):
+    codes = random_codes(seed, rows=rows, latents=12, k=4, streams=["a"])
+    parts = [top_rows.measure(part, "a", length) for part in split(codes, at)]
+    assert as_lists(top_rows.merge(parts, length)) == brute_force(codes, "a", length)
+
+
+@pytest.mark.parametrize("latents", [2**16, 2**31])
+def test_numbers_that_do_not_fit_one_key_are_sorted_too(latents):
+    rows = 70_000
+    generator = np.random.default_rng(0)
+    indices = generator.choice([3, latents - 1], size=(rows, 1)).astype(np.uint32)
+    values = generator.choice([0, 1, 2, 5], size=(rows, 1)).astype(np.float32)
+    codes = CodeRows(np.arange(rows) + 10, {"a": indices}, {"a": values})
+    assert as_lists(top_rows.measure(codes, "a", 4)) == brute_force(codes, "a", 4)
+
+
+def test_no_active_latent_gives_no_lists():
+    codes = CodeRows(
+        np.arange(3), {"a": np.zeros((3, 1), np.uint8)}, {"a": np.zeros((3, 1), np.float32)}
+    )
+    found = top_rows.merge([top_rows.measure(codes, "a", 2)] * 2, 2)
+    assert [len(part) for part in found] == [0, 0, 0]
