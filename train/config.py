@@ -1,7 +1,6 @@
 """The settings of a model and of its training, each in one frozen dataclass."""
 
 import dataclasses
-from pathlib import Path
 from typing import Literal
 
 from sparc.common.config import option
@@ -84,15 +83,16 @@ class TrainConfig:
         "constant", "Course of the learning rate after the warm-up; cosine ends at zero."
     )
     clip: float = option(0.0, "Largest norm of the whole gradient; 0 does not clip.")
-    seed: int = option(42, "Seed of the weights and of the order of rows.")
+    seed: int = option(42, "Seed of the weights.")
+    order_seed: int = option(42, "Seed of the order of rows.")
     precision: Literal["float32", "tf32", "bfloat16"] = option(
         "float32", "Arithmetic of the matrix products; the last two need a GPU."
     )
     device: str = option("auto", "Where to train: auto, cpu, cuda, cuda:1, …")
     kernels: Kernels = option("auto", "Implementation of the sparse mathematics.")
     residency: Residency = option("auto", "Where the rows live while training.")
-    block_chunks: int = option(16, "Chunks that are shuffled together.")
-    validation: Path | None = option(None, "A second cache to measure on; it changes nothing.")
+    block_chunks: int = option(8, "Chunks that are shuffled together.")
+    validation: str = option("", "A second cache to measure on; it changes nothing.")
     log_every: int = option(50, "Steps between two lines of metrics.jsonl.")
     checkpoint_every: int = option(1000, "Steps between two checkpoints.")
     tensorboard: bool = option(False, "Log to tensorboard too (extra: tensorboard).")
@@ -101,10 +101,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("latents", "k", "batch_size", "epochs", "log_every", "checkpoint_every"):
             self._at_least(name, 1)
+        self._at_least("block_chunks", 1)
         for name in ("auxk", "dead_after", "steps", "warmup_steps", "clip", "cross_weight"):
             self._at_least(name, 0)
-        self._at_least("block_chunks", 1)
-        self._at_least("aux_weight", 0)
+        for name in ("aux_weight", "seed", "order_seed"):
+            self._at_least(name, 0)
         if self.k > self.latents:
             raise ConfigError(f"k ({self.k}) cannot exceed latents ({self.latents})")
         if self.lr <= 0:

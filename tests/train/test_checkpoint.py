@@ -1,0 +1,88 @@
+import json
+
+import pytest
+import torch
+
+from sparc.common.errors import RunError
+from sparc.train import load
+from sparc.train.checkpoint import (
+    Checkpoint,
+    good_steps,
+    load_checkpoint,
+    save_checkpoint,
+    saved_steps,
+)
+from sparc.train.config import ModelConfig, StreamShape
+from sparc.train.initialize import initial_model
+from sparc.train.model import Sparc
+from sparc.train.reader import Position
+
+CONFIG = ModelConfig(streams=(StreamShape("a", 4),), latents=6, k=2)
+
+
+def checkpoint(step):
+    return Checkpoint(
+        step=step,
+        position=Position(1, 2),
+        learner={"first.encoder.a": torch.full((6, 4), float(step))},
+        window={"rows": torch.tensor(7.0, dtype=torch.float64)},
+    )
+
+
+@pytest.fixture
+def run(tmp_path):
+    for step in (10, 20, 30):
+        model = initial_model(CONFIG, recipe="default", seed=step, means=None)
+        save_checkpoint(tmp_path, model, checkpoint(step))
+    return tmp_path
+
+
+def test_the_newest_are_kept_and_come_back(run):
+    assert saved_steps(run) == good_steps(run) == [20, 30]
+    model = Sparc(CONFIG)
+    found = load_checkpoint(run, 30, model)
+    assert (found.step, found.position) == (30, Position(1, 2))
+    assert torch.equal(found.learner["first.encoder.a"], torch.full((6, 4), 30.0))
+    assert found.window["rows"] == 7
+    expected = initial_model(CONFIG, recipe="default", seed=30, means=None)
+    assert torch.equal(model.encoder["a"], expected.encoder["a"])
+
+
+def test_a_checkpoint_is_itself_a_model(run):
+    expected = initial_model(CONFIG, recipe="default", seed=20, means=None)
+    loaded = load(run / "checkpoints/step-000000020")
+    assert torch.equal(loaded.encoder["a"], expected.encoder["a"])
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "learner.safetensors", "window.safetensors", "state.json"]
+)
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_a_damaged_checkpoint_is_not_used(run, capsys, name, damage):
+    path = run / "checkpoints/step-000000030" / name
+    content = bytearray(path.read_bytes())
+    if damage == "remove":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        content[0 if name == "state.json" else -1] ^= 0xFF
+        path.write_bytes(content)
+    assert good_steps(run) == [20]
+    assert "step-000000030 is damaged" in capsys.readouterr().err
+
+
+def test_what_an_interrupted_save_leaves_is_no_checkpoint(run):
+    left = run / "checkpoints/step-000000040.partial"
+    left.mkdir()
+    (left / "state.json").write_text("{")
+    assert saved_steps(run) == [20, 30]
+    save_checkpoint(run, Sparc(CONFIG), checkpoint(40))
+    assert good_steps(run) == [30, 40]
+    assert not left.exists()
+
+
+def test_loading_says_what_is_damaged(run):
+    (run / "checkpoints/step-000000030/state.json").write_text(json.dumps({"step": 30}))
+    with pytest.raises(RunError, match="step-000000030 is damaged"):
+        load_checkpoint(run, 30, Sparc(CONFIG))

@@ -1,0 +1,132 @@
+"""`sparc-train` as processes: killed, terminated, resumed, inspected."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sparc.train.checkpoint import saved_steps
+
+SETTINGS = """
+[train]
+latents = 96
+k = 4
+auxk = 8
+dead_after = 150
+batch_size = 64
+steps = 240
+lr = 3e-3
+log_every = 10
+checkpoint_every = 6
+block_chunks = 4
+"""
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    path = tmp_path_factory.mktemp("settings") / "train.toml"
+    path.write_text(SETTINGS)
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, small_cache, settings):
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    finish(start(small_cache, run, settings))
+    return run
+
+
+def start(cache, run, settings):
+    command = [sys.executable, "-m", "sparc.train.cli", "run", cache, run, "--config", settings]
+    return subprocess.Popen(
+        list(map(str, command)),
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def finish(process):
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    return said
+
+
+def result(run):
+    return (run / "model.safetensors").read_bytes(), (run / "metrics.jsonl").read_bytes()
+
+
+def wait_for_step(process, run, step):
+    deadline = time.monotonic() + 60
+    while process.poll() is None and max(saved_steps(run), default=0) < step:
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_killed_at_random_moments_and_resumed(tmp_path, small_cache, settings, undisturbed):
+    """SIGKILL, three times, at moments that fall into steps, logging and saving alike."""
+    run, moments = tmp_path / "run", random.Random(os.urandom(8))
+    reached = 0
+    for _ in range(3):
+        process = start(small_cache, run, settings)
+        wait_for_step(process, run, reached + moments.randrange(6, 60))
+        time.sleep(moments.uniform(0, 0.05))
+        process.kill()
+        process.communicate()
+        reached = max(saved_steps(run), default=0)
+    finish(start(small_cache, run, settings))
+    assert result(run) == result(undisturbed)
+
+
+def test_terminated_it_saves_and_says_how_to_go_on(tmp_path, small_cache, settings, undisturbed):
+    run = tmp_path / "run"
+    process = start(small_cache, run, settings)
+    wait_for_step(process, run, 70)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; run the same command again" in said
+    assert not (run / "model.safetensors").exists()
+    stopped = max(saved_steps(run))
+    said = finish(start(small_cache, run, settings))
+    assert f"going on after step {stopped}" in said
+    assert result(run) == result(undisturbed)
+
+
+def test_inspect_a_finished_run(sparc_train, undisturbed, small_cache):
+    shown = sparc_train("inspect", undisturbed).stdout
+    assert "96 latents, k 4, global selection" in shown
+    assert f"from {small_cache}" in shown
+    assert "finished: 240 steps" in shown
+    (header,) = [line for line in shown.splitlines() if line.startswith("stream")]
+    assert header.split()[:5] == ["stream", "EV", "L0", "dead", "alone"]
+    (dino,) = [line for line in shown.splitlines() if line.startswith("dino")]
+    assert 0.5 < float(dino.split()[1]) < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere", "run"], "nowhere is not an activation cache"),
+        (["resume", "."], ". is not a run folder"),
+        (["run", "nowhere", "run", "--k", "9000"], "k (9000) cannot exceed latents (8192)"),
+    ],
+)
+def test_mistakes_are_one_line(sparc_train, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    said = sparc_train(*arguments, status=2).stderr
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_help_is_quick():
+    began = time.process_time()
+    children = os.times().children_user
+    subprocess.run(
+        [sys.executable, "-m", "sparc.train.cli", "run", "--help"], check=True, capture_output=True
+    )
+    assert time.process_time() - began + os.times().children_user - children < 1.0

@@ -1,0 +1,58 @@
+"""Two processes with gloo on a CPU make the run of one process with the same batches."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from sparc.train.log import read_lines
+from sparc.train.run_folder import RunRecord, load_model
+
+OPTIONS = [
+    *("--latents", 96, "--k", 4, "--auxk", 8, "--dead-after", 150, "--batch-size", 64),
+    *("--steps", 40, "--lr", 3e-3, "--log-every", 5, "--checkpoint-every", 10),
+    *("--block-chunks", 4),
+]
+
+
+def torchrun(*arguments, processes=2):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(processes), "-m", "sparc.train.cli"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command += list(map(str, arguments))
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory, small_cache):
+    run = tmp_path_factory.mktemp("two") / "run"
+    done = torchrun("run", small_cache, run, *OPTIONS, "--validation", small_cache)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def assert_same_run(a, b):
+    lines = zip(read_lines(a), read_lines(b), strict=True)
+    for one, other in lines:
+        assert (one["step"], one["split"], one["rows"]) == (
+            other["step"],
+            other["split"],
+            other["rows"],
+        )
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        for key in ("explained_variance", "l0"):
+            assert one[key] == pytest.approx(other[key], abs=2e-3)
+        for target, row in one["nmse"].items():
+            assert row == pytest.approx(other["nmse"][target], rel=1e-3)
+    models = [load_model(run).state_dict() for run in (a, b)]
+    for name, value in models[0].items():
+        torch.testing.assert_close(value, models[1][name], rtol=1e-2, atol=1e-3)
+
+
+def test_two_processes_are_one(tmp_path, sparc_train, small_cache, two):
+    one = tmp_path / "one"
+    sparc_train("run", small_cache, one, *OPTIONS, "--validation", small_cache)
+    assert RunRecord.read(two).processes == 2
+    assert_same_run(one, two)

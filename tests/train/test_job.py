@@ -1,0 +1,339 @@
+"""Runs from beginning to end, interrupted anywhere, in this process."""
+
+import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparc.common.cache import ActivationCache
+from sparc.common.cache_writer import write_arrays
+from sparc.common.errors import CacheError, ConfigError, LockedError, RunError, SparcError
+from sparc.common.lock import exclusive
+from sparc.common.storage import Folder
+from sparc.train import job, load
+from sparc.train.checkpoint import saved_steps
+from sparc.train.learner import Learner
+from sparc.train.log import read_lines
+from sparc.train.reader import BatchReader
+from sparc.train.run_folder import RunRecord, load_model, load_untrained
+from sparc.train.statistics import data_means
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def result(run):
+    """What must be the same, byte for byte."""
+    return (run / "model.safetensors").read_bytes(), (run / "metrics.jsonl").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def reference_run(tmp_path_factory, small_cache, small_settings):
+    """The undisturbed run that interrupted ones are compared with."""
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    job.run(str(small_cache), run, small_settings(validation=str(small_cache)))
+    return run
+
+
+@pytest.fixture
+def run_and_interrupt(monkeypatch, small_cache):
+    """Begin or go on with a run; the process is gone after so many batches, without a word."""
+
+    def begin(run, settings, batches):
+        real, count = BatchReader.next_batch, iter(range(batches))
+
+        def next_batch(reader):
+            if next(count, None) is None:
+                raise KeyboardInterrupt
+            return real(reader)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(BatchReader, "next_batch", next_batch)
+            with pytest.raises(KeyboardInterrupt):
+                job.run(str(small_cache), run, settings)
+
+    return begin
+
+
+def test_what_a_run_leaves(reference_run, small_cache, small_settings):
+    record = RunRecord.read(reference_run)
+    assert (record.steps, record.steps_per_epoch) == (70, 14)
+    assert record.train == small_settings(validation=str(small_cache))
+    assert record.model.names == ("dino", "clip_image", "clip_text")
+    assert record.data.manifest_digest == ActivationCache(small_cache).info.manifest_digest
+    assert record.data.usable_rows == 913
+    assert record.kernels == "torch"
+    assert {"python", "torch", "sparc"} <= record.versions.keys()
+    steps = [(line["split"], line["step"]) for line in read_lines(reference_run)]
+    expected = [("train", step) for step in range(10, 71, 10)]
+    expected += [("validation", step) for step in range(14, 71, 14)]
+    assert sorted(steps) == sorted(expected)
+    assert [line["step"] for line in read_lines(reference_run, "timings.jsonl")] == list(
+        range(10, 71, 10)
+    )
+    assert torch.equal(
+        load(reference_run).encoder["dino"], load_model(reference_run).encoder["dino"]
+    )
+
+
+def test_metrics_tell_what_happened(reference_run):
+    lines = [x for x in read_lines(reference_run) if x["split"] == "train"]
+    assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
+    assert all(x["rows"] == 640 for x in lines)
+    assert all(0 < value <= 4 for x in lines for value in x["l0"].values())
+    assert all(0 <= value <= 1 for x in lines for value in x["chosen_alone"].values())
+    # A line is the first of its epoch where the one before lies in another: mixing once an epoch.
+    assert [x["step"] for x in lines if "mixing" in x] == [10, 20, 30, 50, 60]
+    assert max(x["dead"]["dino"] for x in lines) > 0
+    assert max(x["aux"]["dino"] for x in lines) > 0
+    validation = [x for x in read_lines(reference_run) if x["split"] == "validation"]
+    assert all(x["rows"] == 913 for x in validation)
+
+
+@pytest.mark.parametrize("batches", [0, 3, 8, 9, 10, 13, 14, 15, 29, 69])
+def test_a_resumed_run_is_the_undisturbed_one(
+    tmp_path, run_and_interrupt, reference_run, small_cache, small_settings, batches
+):
+    run = tmp_path / "run"
+    settings = small_settings(validation=str(small_cache))
+    run_and_interrupt(run, settings, batches)
+    job.resume(run)
+    assert result(run) == result(reference_run)
+
+
+def test_interrupted_again_and_again(
+    tmp_path, run_and_interrupt, reference_run, small_cache, small_settings
+):
+    run = tmp_path / "run"
+    for batches in (11, 9, 17, 8, 12):
+        run_and_interrupt(run, small_settings(validation=str(small_cache)), batches)
+    job.resume(run)
+    assert result(run) == result(reference_run)
+
+
+def test_a_damaged_last_checkpoint_costs_only_time(
+    tmp_path, run_and_interrupt, capsys, reference_run, small_cache, small_settings
+):
+    run = tmp_path / "run"
+    run_and_interrupt(run, small_settings(validation=str(small_cache)), 35)
+    newest = run / "checkpoints/step-000000032/learner.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    job.resume(run)
+    assert "step-000000032 is damaged" in capsys.readouterr().err
+    assert result(run) == result(reference_run)
+
+
+@pytest.mark.parametrize("changes", [{"selection": "local"}, {"recipe": "published"}])
+def test_other_kinds_of_runs_resume_bit_for_bit(
+    tmp_path, run_and_interrupt, small_cache, small_settings, changes
+):
+    settings = small_settings(**changes, epochs=3, cross_weight=0.5, clip=1.0, schedule="cosine")
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    job.run(str(small_cache), whole, settings)
+    run_and_interrupt(run, settings, 19)
+    job.resume(run)
+    assert result(run) == result(whole)
+
+
+def test_residency_has_no_influence(tmp_path, reference_run, small_cache, small_settings):
+    run = tmp_path / "run"
+    settings = small_settings(validation=str(small_cache), residency="stream")
+    job.run(str(small_cache), run, settings)
+    assert result(run) == result(reference_run)
+
+
+def test_validation_has_no_influence(tmp_path, reference_run, small_cache, small_settings):
+    job.run(str(small_cache), tmp_path / "run", small_settings())
+    weights, metrics = result(tmp_path / "run")
+    assert weights == result(reference_run)[0]
+    trained = [line for line in read_lines(reference_run) if line["split"] == "train"]
+    assert [json.loads(line) for line in metrics.decode().splitlines()] == trained
+
+
+def test_the_untrained_model_is_that_of_step_0(
+    tmp_path, monkeypatch, small_cache, small_settings, reference_run
+):
+    seen = []
+    real = Learner.step
+
+    def step(learner, batch, lr):
+        if not seen:
+            seen.append({k: v.clone() for k, v in learner.model.state_dict().items()})
+        return real(learner, batch, lr)
+
+    monkeypatch.setattr(Learner, "step", step)
+    job.run(str(small_cache), tmp_path / "run", small_settings(steps=3))
+    for run in (tmp_path / "run", reference_run):
+        untrained = load_untrained(run)
+        for name, value in untrained.state_dict().items():
+            assert torch.equal(value, seen[0][name])
+    means = data_means(ActivationCache(small_cache), untrained.config, seed=42)
+    assert torch.equal(untrained.pre_bias["dino"], means["dino"])
+
+
+def test_a_finished_run_says_so(reference_run, small_cache, small_settings, capsys):
+    before = result(reference_run)
+    job.run(str(small_cache), reference_run, small_settings(validation=str(small_cache)))
+    job.resume(reference_run)
+    assert capsys.readouterr().err.count("is finished: 70 steps") == 2
+    assert result(reference_run) == before
+
+
+def test_other_settings_are_refused_by_name(
+    tmp_path, run_and_interrupt, reference_run, small_cache, small_settings
+):
+    settings = small_settings(validation=str(small_cache), k=5)
+    with pytest.raises(RunError, match=r"was begun with k = 4, not 5"):
+        job.run(str(small_cache), reference_run, settings)
+    run_and_interrupt(tmp_path / "run", small_settings(), 12)
+    with pytest.raises(RunError, match=r"was begun with lr = 0.003, not 0.1"):
+        job.run(str(small_cache), tmp_path / "run", small_settings(lr=0.1))
+    with pytest.raises(RunError, match=r"has not finished .*step-000000008"):
+        load_model(tmp_path / "run")
+
+
+def test_another_cache_is_refused(tmp_path, run_and_interrupt, small_cache, small_settings):
+    run_and_interrupt(tmp_path / "run", small_settings(), 12)
+    cache = ActivationCache(small_cache)
+    features = {n: torch.rand(500, cache.streams[n].dim).numpy() for n in cache.stream_names}
+    write_arrays(tmp_path / "other", features)
+    with pytest.raises(CacheError, match="holds other rows"):
+        job.run(str(tmp_path / "other"), tmp_path / "run", small_settings())
+
+
+def test_a_moved_cache_is_the_same_cache(
+    tmp_path, run_and_interrupt, small_cache, small_settings, reference_run
+):
+    run_and_interrupt(tmp_path / "run", small_settings(), 12)
+    shutil.copytree(small_cache, tmp_path / "moved")
+    job.run(str(tmp_path / "moved"), tmp_path / "run", small_settings())
+    assert result(tmp_path / "run")[0] == result(reference_run)[0]
+
+
+def test_folders_with_other_content_are_left_alone(tmp_path, small_cache, small_settings):
+    (tmp_path / "thesis.tex").write_text("chapter 1")
+    with pytest.raises(RunError, match=r"is not empty and not a run \(it holds thesis.tex\)"):
+        job.run(str(small_cache), tmp_path, small_settings())
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_run_behind_a_url_is_refused(small_cache, small_settings):
+    with pytest.raises(RunError, match="must be on a local disk"):
+        job.run(str(small_cache), Path("s3://bucket/run"), small_settings())
+
+
+@pytest.mark.parametrize("device", ["abacus", "meta", "cuda:99"])
+def test_devices_that_are_not_there(tmp_path, small_cache, small_settings, device):
+    with pytest.raises(ConfigError, match=f"device '{device}' is not"):
+        job.run(str(small_cache), tmp_path / "run", small_settings(device=device))
+
+
+def test_one_process_at_a_time(tmp_path, small_cache, small_settings):
+    with exclusive(Folder(tmp_path / "run")), pytest.raises(LockedError):
+        job.run(str(small_cache), tmp_path / "run", small_settings())
+
+
+def test_divergence_is_told_and_the_last_good_state_kept(
+    tmp_path, monkeypatch, small_cache, small_settings
+):
+    real, count = Learner.step, iter(range(1, 1000))
+
+    def step(learner, batch, lr):
+        return real(learner, batch, float("inf") if next(count) == 26 else lr)
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", step)
+        with pytest.raises(
+            RunError, match=r"not finite at step 27 .*step 24 is kept.*--lr below 0.003"
+        ):
+            job.run(str(small_cache), run, small_settings())
+    assert not (run / "model.safetensors").exists()
+    assert [line["step"] for line in read_lines(run)] == [10, 20]
+    job.resume(run)
+    job.run(str(small_cache), tmp_path / "whole", small_settings())
+    assert result(run) == result(tmp_path / "whole")
+
+
+def test_weights_that_are_not_finite_are_never_saved(
+    tmp_path, monkeypatch, small_cache, small_settings
+):
+    """The last step before a checkpoint ruins the weights: no loss has seen them yet."""
+    real, count = Learner.step, iter(range(1, 1000))
+
+    def step(learner, batch, lr):
+        return real(learner, batch, float("inf") if next(count) == 24 else lr)
+
+    monkeypatch.setattr(Learner, "step", step)
+    with pytest.raises(RunError, match=r"not finite with the last step .*step 16 is kept"):
+        job.run(str(small_cache), tmp_path / "run", small_settings())
+
+
+def test_fewer_rows_than_a_batch(tmp_path, capsys, small_settings):
+    features = {"a": torch.rand(40, 8).numpy(), "b": torch.rand(40, 6).numpy()}
+    write_arrays(tmp_path / "cache", features)
+    job.run(str(tmp_path / "cache"), tmp_path / "run", small_settings(steps=12))
+    assert "40 usable rows, fewer than a batch of 64" in capsys.readouterr().err
+    assert [line["rows"] for line in read_lines(tmp_path / "run")] == [400, 80]
+
+
+@pytest.mark.parametrize("streams", [("dino",), ("clip_text", "dino")])
+def test_any_number_of_streams(tmp_path, small_cache, small_settings, streams):
+    job.run(str(small_cache), tmp_path / "run", small_settings(streams=streams, steps=20))
+    (*_, line) = read_lines(tmp_path / "run")
+    # In the cache's order, whatever the order of the options.
+    assert list(line["nmse"]) == [s for s in ("dino", "clip_text") if s in streams]
+
+
+def test_no_cross_loss_leaves_pairs_out(tmp_path, small_cache, small_settings):
+    settings = small_settings(cross_weight=0.0, steps=20, validation=str(small_cache))
+    job.run(str(small_cache), tmp_path / "run", settings)
+    trained, validated = read_lines(tmp_path / "run")[-2:]
+    assert trained["nmse"]["dino"]["clip_text"] is None
+    assert validated["nmse"]["dino"]["clip_text"] > 0
+
+
+def test_a_validation_cache_of_other_encoders_is_refused(tmp_path, small_cache, small_settings):
+    features = {n: torch.rand(50, 5).numpy() for n in ("dino", "clip_image", "clip_text")}
+    write_arrays(tmp_path / "other", features)
+    settings = small_settings(validation=str(tmp_path / "other"))
+    with pytest.raises(CacheError, match=r"stream dino was made by another encoder \(dim: 5"):
+        job.run(str(small_cache), tmp_path / "run", settings)
+
+
+def test_settings_that_cannot_be_met_leave_nothing_behind(tmp_path, small_cache, small_settings):
+    with pytest.raises(ConfigError, match="precision bfloat16 needs a GPU"):
+        job.run(str(small_cache), tmp_path / "run", small_settings(precision="bfloat16"))
+    job.run(str(small_cache), tmp_path / "run", small_settings(steps=2))
+
+
+def test_settings_without_influence_may_change(
+    tmp_path, run_and_interrupt, reference_run, small_cache, small_settings
+):
+    settings = small_settings(validation=str(small_cache))
+    run_and_interrupt(tmp_path / "run", settings, 20)
+    changed = dataclasses.replace(settings, residency="stream", checkpoint_every=100)
+    job.run(str(small_cache), tmp_path / "run", changed)
+    assert result(tmp_path / "run") == result(reference_run)
+    assert saved_steps(tmp_path / "run") == [8, 16]
+
+
+@pytest.mark.parametrize(
+    ("changes", "module"), [({"tensorboard": True}, "tensorboard"), ({"wandb": "p"}, "wandb")]
+)
+def test_missing_services_say_what_to_install(
+    tmp_path, monkeypatch, small_cache, small_settings, changes, module
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(SparcError, match=rf"pip install 'sparc\[{module}\]'"):
+        job.run(str(small_cache), tmp_path / "run", small_settings(**changes))

@@ -1,0 +1,175 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped.
+
+A checkpoint is a folder `checkpoints/step-000001000` in the run's:
+
+    config.json, model.safetensors   the model, which `sparc.train.load` reads
+    learner.safetensors              the optimizer's moments, the latents' idle rows
+    window.safetensors               sums over the steps since the last line of metrics.jsonl
+    state.json                       step, position of the reader, SHA-256 of the files above
+
+It is written aside, synced and renamed, so it is there whole or not at all. This module must not
+know how a step is made.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from sparc.common.errors import RunError
+from sparc.common.progress import say
+from sparc.common.storage import PARTIAL, Folder
+from sparc.train.model import CONFIG_FILE, WEIGHTS_FILE, Sparc, load_weights
+from sparc.train.reader import Position
+
+CHECKPOINTS = "checkpoints"
+KEEP = 2
+"""How many checkpoints are kept: the newest, and one to fall back on."""
+
+_STATE = "state.json"
+_LEARNER = "learner.safetensors"
+_WINDOW = "window.safetensors"
+_FORMAT = {"format": "sparc-checkpoint", "version": 1}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """The state of a run between two steps, besides the model's weights.
+
+    Attributes:
+        step: Steps made so far.
+        position: Which batch comes next.
+        learner: `Learner.state()`.
+        window: Sums of the metrics since the last line that was logged.
+    """
+
+    step: int
+    position: Position
+    learner: Mapping[str, Tensor]
+    window: Mapping[str, Tensor]
+
+
+def save_checkpoint(run: Path, model: Sparc, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, and remove those before the last `KEEP`.
+
+    Args:
+        run: The run's folder.
+        model: Weights to save.
+        checkpoint: The rest.
+    """
+    target = _folder(run, checkpoint.step)
+    aside = target.with_name(target.name + PARTIAL)
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    model.save(aside)
+    _write_tensors(aside / _LEARNER, checkpoint.learner)
+    _write_tensors(aside / _WINDOW, checkpoint.window)
+    names = (CONFIG_FILE, WEIGHTS_FILE, _LEARNER, _WINDOW)
+    document = {
+        **_FORMAT,
+        "step": checkpoint.step,
+        "epoch": checkpoint.position.epoch,
+        "step_of_epoch": checkpoint.position.step,
+        "sha256": {name: _digest(aside / name) for name in names},
+    }
+    Folder(aside).write(_STATE, (json.dumps(document, indent=2) + "\n").encode())
+    shutil.rmtree(target, ignore_errors=True)
+    aside.rename(target)
+    _sync(target.parent)
+    for step in saved_steps(run)[:-KEEP]:
+        shutil.rmtree(_folder(run, step))
+
+
+def saved_steps(run: Path) -> list[int]:
+    """The steps of which there is a checkpoint, damaged or not, in order."""
+    names = (path.name for path in (run / CHECKPOINTS).glob("step-*"))
+    return sorted(int(name[5:]) for name in names if name[5:].isdecimal())
+
+
+def good_steps(run: Path) -> list[int]:
+    """The steps of which there is an undamaged checkpoint, in order; says which are damaged."""
+    good = []
+    for step in saved_steps(run):
+        problem = _problem(_folder(run, step))
+        if problem is None:
+            good.append(step)
+        else:
+            say(f"checkpoint {_folder(run, step)} is damaged ({problem}): it is not used")
+    return good
+
+
+def load_checkpoint(run: Path, step: int, model: Sparc) -> Checkpoint:
+    """Read a checkpoint that `good_steps` named.
+
+    Args:
+        run: The run's folder.
+        step: Which checkpoint.
+        model: Where its weights go.
+
+    Raises:
+        RunError: It is damaged.
+    """
+    folder = _folder(run, step)
+    load_weights(model, Folder(folder), WEIGHTS_FILE)
+    try:
+        document = json.loads((folder / _STATE).read_text())
+        return Checkpoint(
+            step=document["step"],
+            position=Position(document["epoch"], document["step_of_epoch"]),
+            learner=safetensors.torch.load_file(folder / _LEARNER),
+            window=safetensors.torch.load_file(folder / _WINDOW),
+        )
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise RunError(f"checkpoint {folder} is damaged: {error}") from error
+
+
+def discard_checkpoints_after(run: Path, step: int) -> None:
+    """Remove checkpoints that a run which goes on from `step` will make again."""
+    for found in saved_steps(run):
+        if found > step:
+            shutil.rmtree(_folder(run, found))
+
+
+def _folder(run: Path, step: int) -> Path:
+    return run / CHECKPOINTS / f"step-{step:09d}"
+
+
+def _problem(folder: Path) -> str | None:
+    """What is wrong with a checkpoint; None if nothing is."""
+    try:
+        document = json.loads((folder / _STATE).read_text())
+        if {key: document[key] for key in _FORMAT} != _FORMAT:
+            return f"{_STATE} is of another version"
+        for name, digest in document["sha256"].items():
+            if _digest(folder / name) != digest:
+                return f"{name} is not what was written"
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        return f"{_STATE}: {error}"
+    return None
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    there = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    safetensors.torch.save_file(there, path)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

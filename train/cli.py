@@ -1,0 +1,54 @@
+"""`sparc-train`: from an activation cache to a run folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparc.common.cli import command, new_app
+from sparc.train.config import TrainConfig
+
+app = new_app("Train one dictionary of sparse latents shared by the streams of a cache.")
+
+Cache = Annotated[str, typer.Argument(metavar="CACHE", help="An activation cache: folder or URL.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", file_okay=False)]
+Grid = Annotated[
+    Path | None,
+    typer.Option(
+        "--sweep",
+        metavar="FILE.toml",
+        help="Train a model for every combination of the values listed in this file, such as "
+        "k = [32, 64], on one pass over the data; each has its folder below RUN.",
+    ),
+]
+
+
+@command(app, TrainConfig, "train")
+def run(cache: Cache, run: Run, config: TrainConfig, sweep: Grid = None) -> None:
+    """Train a model, or go on with one that was interrupted."""
+    from sparc.train import job
+
+    if sweep is None:
+        job.run(cache, run, config)
+    else:
+        job.run_sweep(cache, run, config, sweep)
+
+
+@command(app)
+def resume(run: Run) -> None:
+    """Go on with a run or a sweep that was interrupted."""
+    from sparc.train import job
+
+    job.resume(run)
+
+
+@command(app)
+def inspect(run: Run) -> None:
+    """Say what a run is, what it was made from, how far it is, and its last figures."""
+    from sparc.train.inspection import describe_folder
+
+    typer.echo(describe_folder(run))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,122 @@
+"""Several processes that train one model, each with its part of every batch.
+
+Started by `torchrun --nproc-per-node 2 -m sparc.train.cli run CACHE RUN`. All processes hold the
+same weights and make the same step: they exchange what their rows contribute to the gradients
+(`gather`). The first process alone writes.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from sparc.common.errors import ConfigError
+
+
+class Processes(NamedTuple):
+    """This process among those that train together.
+
+    Attributes:
+        rank: Which one it is; the first, 0, writes.
+        world: How many there are.
+        device: Where this process trains.
+    """
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes the run folder and speaks to the terminal."""
+        return self.rank == 0
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The rows of all processes, in the order of the batch, in every process.
+
+        Args:
+            rows: (rows, …), of the same shape in every process.
+        """
+        if self.world == 1:
+            return rows
+        shape = (self.world * rows.shape[0], *rows.shape[1:])
+        result = torch.empty(shape, dtype=rows.dtype, device=rows.device)
+        torch.distributed.all_gather_into_tensor(result, rows.contiguous())
+        return result
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over processes of a tensor of one shape, in every process."""
+        if self.world == 1:
+            return values
+        # Gathered and then added in the order of ranks: the same bits everywhere, every time.
+        return self.gather(values.unsqueeze(0)).sum(0)
+
+    def from_first(self, value: int) -> int:
+        """What the first process says; every process waits for it."""
+        return int(self.gather(torch.tensor([value], device=self.device))[0])
+
+    def wait(self) -> None:
+        """Wait until every process has come here."""
+        if self.world > 1:
+            torch.distributed.barrier()
+
+
+def is_first_process() -> bool:
+    """Whether this is the first, or the only, process that `torchrun` started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[Processes]:
+    """Join the processes that `torchrun` started; alone where it did not.
+
+    Args:
+        device: Where this process trains, from `choose_device`.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield Processes(device=device)
+        return
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(torch.distributed.get_rank(), world, device)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device of this process; sets it as CUDA's current one.
+
+    Args:
+        wanted: `auto` takes the GPU of this process's local rank if there is one; else a torch
+            device.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"device {wanted!r} is not known: use auto, cpu, cuda or cuda:1"
+        ) from error
+    if device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise ConfigError(f"device {wanted!r} is not supported: use auto, cpu, cuda or cuda:1")
+    if ":" not in wanted:
+        device = torch.device("cuda", local_rank)
+    if not torch.cuda.is_available() or device.index >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device {wanted!r} is not there: this machine has "
+            f"{torch.cuda.device_count()} CUDA devices"
+        )
+    torch.cuda.set_device(device)
+    return device

@@ -1,0 +1,197 @@
+"""Gradients of the parameters as sums over rows, worked out some rows of a weight at a time.
+
+Must not know what is done with them: that is `sparc.train.learner`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sparc.train.kernels.interface import (
+    Bags,
+    Kernels,
+    fill_bags,
+    invert,
+    latent_sums,
+)
+from sparc.train.model import Sparc
+from sparc.train.objective import Revival, RowTerms, codes_for
+
+Gather = Callable[[Tensor], Tensor]
+"""Joins a tensor of all processes along its first dimension, the rows, in the order of ranks.
+
+Gradients are sums over rows of products of row terms. So instead of adding up dense gradients,
+every process receives everyone's row terms (a few MB where a gradient has hundreds) and works out
+the gradient of the whole batch, the same bits in each. What is not about rows is equal in all
+processes to begin with.
+"""
+
+
+def gather_terms(terms: RowTerms, gather: Gather) -> RowTerms:
+    """The row terms of all processes.
+
+    Args:
+        terms: This process's; `indices` and `values` are those of all processes already, which
+            had to know them to tell which latents are dead.
+        gather: Joins rows.
+    """
+
+    def gather_revival(revival: Revival | None) -> Revival | None:
+        if revival is None:
+            return None
+        return Revival(
+            *(each if each is revival.dead else gather(each.contiguous()) for each in revival)
+        )
+
+    return terms._replace(
+        centred=tuple(map(gather, terms.centred)),
+        value_gradients=gather(terms.value_gradients),
+        residuals=tuple(map(gather, terms.residuals)),
+        alignments=tuple(map(gather, terms.alignments)),
+        revivals=tuple(map(gather_revival, terms.revivals)),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseGradient:
+    """The gradient of a (latents, dim) weight, never whole unless it is asked for whole.
+
+    Attributes:
+        bags: The terms of every latent.
+        vectors: What they multiply, (R, V, dim).
+        kernels: The implementation.
+        revived: Latents that AuxK adds something to, ascending; None where there is none.
+        revival: What it adds, (revived, dim).
+    """
+
+    bags: Bags
+    vectors: Tensor
+    kernels: Kernels
+    revived: Tensor | None = None
+    revival: Tensor | None = None
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """The gradient of weight rows `first` to `last`, (last - first, dim), a new tensor."""
+        gradient = self.kernels.weight_gradient(self.bags, self.vectors, first, last)
+        if self.revived is None or self.revival is None:
+            return gradient
+        revived, revival = self.revived, self.revival
+        if (first, last) != (0, len(self.bags.offsets) - 1):
+            bounds = torch.tensor([first, last], device=revived.device)
+            begin, end = torch.searchsorted(revived, bounds).tolist()
+            revived, revival = revived[begin:end] - first, revival[begin:end]
+        return gradient.index_add_(0, revived, revival)
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamGradients:
+    """The gradients of one stream's parameters.
+
+    Attributes:
+        encoder: Of the encoder.
+        decoder: Of the decoder.
+        parallel: By latent, the product of its decoder row and that row's gradient, (latents,).
+        pre_bias: Of the pre-bias, (dim,).
+        latent_bias: Of the latent bias, (latents,).
+    """
+
+    encoder: SparseGradient
+    decoder: SparseGradient
+    parallel: Tensor
+    pre_bias: Tensor
+    latent_bias: Tensor
+
+
+def stream_gradients(
+    model: Sparc, terms: RowTerms, kernels: Kernels
+) -> Iterator[tuple[str, StreamGradients]]:
+    """Gradients of the mean of the rows' losses, stream by stream.
+
+    A stream's parameters may be changed as soon as its gradients have been taken: those of the
+    streams that follow do not depend on them.
+
+    Args:
+        model: The model.
+        terms: The row terms of all rows.
+        kernels: The implementation.
+
+    Yields:
+        A stream's name and its gradients.
+    """
+    rows, streams, k = terms.values.shape
+    latents = model.config.latents
+    cross = terms.residuals[0].shape[1] == streams
+    values, value_gradients = terms.values / rows, terms.value_gradients / rows
+
+    # Streams that share their latents share one inverse index, and decoders that decode the same
+    # codes share their bags.
+    by_set = [invert(each, latents) for each in terms.indices.unbind(1)]
+    encoder_inverses = by_set * streams if len(by_set) == 1 else by_set
+    if cross:
+        indices, codes = codes_for(terms.indices, values, 0, cross=True)
+        joint = by_set[0] if len(by_set) == 1 else invert(indices, latents)
+        decoder_inverses, decoder_bags = [joint] * streams, [fill_bags(joint, codes)] * streams
+    else:
+        decoder_inverses = encoder_inverses
+        decoder_bags = [
+            fill_bags(inverse, values[:, position : position + 1])
+            for position, inverse in enumerate(encoder_inverses)
+        ]
+
+    for position, name in enumerate(model.config.names):
+        inverse, own = encoder_inverses[position], value_gradients[:, position]
+        centred, residual = terms.centred[position], terms.residuals[position]
+        index_rows = len(decoder_inverses[position].order) // k
+        alignment = terms.alignments[position].reshape(index_rows, -1, k).sum(1) / rows
+        latent_bias = latent_sums(inverse, own)
+        parallel = latent_sums(decoder_inverses[position], alignment)
+        pre_bias = residual.sum((0, 1)) / rows
+        revived = None
+        revival = terms.revivals[position]
+        if revival is not None:
+            pre_bias += revival.residuals.sum(0) / rows
+        if revival is not None and len(revival.dead):
+            revived = _revived_gradients(revival, centred, rows, kernels)
+            latent_bias.index_add_(0, revival.dead, revived.latent_bias)
+            parallel.index_add_(0, revival.dead, revived.parallel)
+        pre_bias -= latent_bias @ model.encoder[name]
+        encoder = SparseGradient(
+            fill_bags(inverse, own.unsqueeze(1)), centred.unsqueeze(1), kernels
+        )
+        decoder = SparseGradient(
+            decoder_bags[position], residual.reshape(index_rows, -1, residual.shape[2]), kernels
+        )
+        if revived is not None:
+            encoder = dataclasses.replace(encoder, revived=revived.dead, revival=revived.encoder)
+            decoder = dataclasses.replace(decoder, revived=revived.dead, revival=revived.decoder)
+        yield name, StreamGradients(encoder, decoder, parallel, pre_bias, latent_bias)
+
+
+class _RevivedGradients(NamedTuple):
+    """What AuxK adds to a stream's gradients, for its dead latents only."""
+
+    dead: Tensor
+    encoder: Tensor
+    decoder: Tensor
+    parallel: Tensor
+    latent_bias: Tensor
+
+
+def _revived_gradients(
+    revival: Revival, centred: Tensor, rows: int, kernels: Kernels
+) -> _RevivedGradients:
+    dead = len(revival.dead)
+    inverse = invert(revival.indices, dead)
+    values, value_gradients = revival.values / rows, revival.value_gradients / rows
+    value_bags = fill_bags(inverse, values.unsqueeze(1))
+    gradient_bags = fill_bags(inverse, value_gradients.unsqueeze(1))
+    return _RevivedGradients(
+        revival.dead,
+        kernels.weight_gradient(gradient_bags, centred.unsqueeze(1), 0, dead),
+        kernels.weight_gradient(value_bags, revival.residuals.unsqueeze(1), 0, dead),
+        latent_sums(inverse, values * revival.value_gradients),
+        latent_sums(inverse, value_gradients),
+    )

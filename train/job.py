@@ -1,0 +1,365 @@
+"""Beginning, resuming and finishing runs: everything around the training loop.
+
+Several runs may be trained on one pass over the data; they agree in all settings that concern the
+data, and each is bit for bit what it would be alone.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from sparc.common.cache import ActivationCache
+from sparc.common.errors import RunError
+from sparc.common.lock import LOCK_FILE, exclusive
+from sparc.common.progress import say
+from sparc.common.storage import PARTIAL, Folder
+from sparc.common.text import amount, size
+from sparc.train.checkpoint import discard_checkpoints_after, good_steps, load_checkpoint
+from sparc.train.config import ModelConfig, StreamShape, TrainConfig
+from sparc.train.distributed import Processes, choose_device, is_first_process, processes
+from sparc.train.kernels import choose as choose_kernels
+from sparc.train.learner import Learner, LearnerSettings
+from sparc.train.log import RunLog
+from sparc.train.loop import Trainee, train
+from sparc.train.metrics import sums_from_tensors
+from sparc.train.model import CONFIG_FILE
+from sparc.train.reader import BatchReader, Position
+from sparc.train.run_folder import (
+    INITIAL_FILE,
+    DataRecord,
+    RunRecord,
+    absolute_location,
+    is_finished,
+    load_initial,
+    require_same,
+    save_initial,
+    software_versions,
+    untrained_model,
+)
+from sparc.train.statistics import data_means
+from sparc.train.sweep import INDEX_FILE, SWEEP_FILE, Sweep, read_failures
+from sparc.train.validation import check as check_validation
+
+
+class Assignment(NamedTuple):
+    """A run that is to be made.
+
+    Attributes:
+        run: Its folder.
+        settings: How to train it.
+    """
+
+    run: Path
+    settings: TrainConfig
+
+
+def run(cache_location: str, folder: Path, settings: TrainConfig) -> None:
+    """Train a model, or go on with one that was begun with the same settings.
+
+    Args:
+        cache_location: Folder or URL of the activation cache.
+        folder: The run's folder.
+        settings: How to train.
+
+    Raises:
+        SparcError: The cache, the folder or the settings do not allow it.
+    """
+    _require_local(folder)
+    settings = _anywhere(settings)
+    if not _finished_already(folder, settings):
+        train_together(cache_location, [Assignment(folder, settings)])
+
+
+def run_sweep(cache_location: str, folder: Path, settings: TrainConfig, grid: Path) -> None:
+    """Train a model for every point of a grid, on one pass over the data, or go on with that.
+
+    Args:
+        cache_location: Folder or URL of the activation cache.
+        folder: Where the run folders lie.
+        settings: What the runs have in common.
+        grid: A TOML file; see `sparc.train.sweep`.
+
+    Raises:
+        SparcError: The cache, the folder or the settings do not allow it, or a run diverged.
+    """
+    _require_local(folder)
+    location = absolute_location(cache_location)
+    _train_sweep(folder, Sweep.plan(grid, location, _anywhere(settings)))
+
+
+def resume(folder: Path) -> None:
+    """Go on with a run or a sweep, with the cache and the settings that it was begun with.
+
+    Args:
+        folder: The run's or the sweep's folder.
+
+    Raises:
+        SparcError: There is no such run, or its cache is gone or has changed.
+    """
+    if (folder / SWEEP_FILE).exists():
+        _train_sweep(folder, Sweep.read(folder))
+        return
+    record = RunRecord.read(folder)
+    run(record.data.cache, folder, record.train)
+
+
+def _train_sweep(folder: Path, sweep: Sweep) -> None:
+    with ExitStack() as stack:
+        if is_first_process():
+            stack.enter_context(exclusive(Folder(folder)))
+            _require_empty_or(SWEEP_FILE, folder, "sweep")
+            sweep.begin(folder)
+        failures = read_failures(folder)
+        open_runs = [
+            Assignment(folder / name, settings)
+            for name, settings in sweep.settings.items()
+            if name not in failures and not _finished_already(folder / name, settings)
+        ]
+
+        def write_index(trainees: Sequence[Trainee]) -> None:
+            failures.update({t.run.name: t.failure for t in trainees if t.failure is not None})
+            sweep.write_index(folder, failures)
+
+        if open_runs:
+            train_together(sweep.cache, open_runs, on_save=write_index)
+        if failures:
+            names = ", ".join(failures)
+            raise RunError(
+                f"{folder}: {len(failures)} of {amount(len(sweep.settings), 'run')} diverged "
+                f"({names}); {folder / INDEX_FILE} says where"
+            )
+
+
+def train_together(
+    cache_location: str,
+    assignments: Sequence[Assignment],
+    *,
+    on_save: Callable[[Sequence[Trainee]], None] | None = None,
+) -> Sequence[Trainee]:
+    """Make runs on one pass over the data.
+
+    Args:
+        cache_location: Folder or URL of the activation cache.
+        assignments: The runs, none of them finished, equal in all settings that concern the data.
+        on_save: Called in the first process whenever states have been saved.
+
+    Returns:
+        The trainees; one of several may have failed.
+    """
+    settings = assignments[0].settings
+    device = choose_device(settings.device)
+    with ExitStack() as stack:
+        group = stack.enter_context(processes(device))
+        if group.is_first:
+            for each in assignments:
+                stack.enter_context(exclusive(Folder(each.run)))
+                _require_empty_or(CONFIG_FILE, each.run, "run")
+        group.wait()
+        cache = ActivationCache(cache_location)
+        streams = cache.choose(settings.streams)
+        found = [
+            RunRecord.read(each.run) if (each.run / CONFIG_FILE).exists() else None
+            for each in assignments
+        ]
+        for each, record in zip(assignments, found, strict=True):
+            if record is not None:
+                require_same(each.run, record.train, each.settings)
+                record.data.check(cache)
+        validation = None
+        if settings.validation:
+            validation = ActivationCache(settings.validation)
+            check_validation(validation, [cache.streams[name] for name in streams])
+        reader = stack.enter_context(
+            BatchReader(
+                cache,
+                streams,
+                batch_size=settings.batch_size,
+                block_chunks=settings.block_chunks,
+                seed=settings.order_seed,
+                residency=settings.residency,
+                device=device,
+                rank=group.rank,
+                world=group.world,
+            )
+        )
+        records = [
+            _new_record(each.settings, cache, reader, device, group)
+            if record is None
+            else dataclasses.replace(record, train=each.settings)
+            for each, record in zip(assignments, found, strict=True)
+        ]
+        first_step = _common_step(assignments, group)
+        trainees = [
+            stack.enter_context(_Opened(each.run, record, first_step, cache, device, group))
+            for each, record in zip(assignments, records, strict=True)
+        ]
+        per_epoch = reader.order.steps_per_epoch
+        reader.seek(Position(first_step // per_epoch, first_step % per_epoch))
+        if group.is_first:
+            _say_what_begins(reader, trainees, first_step, group)
+            _call(on_save, trainees)
+        train(
+            reader,
+            trainees,
+            first_step=first_step,
+            validation=validation,
+            processes=group,
+            on_save=lambda: _call(on_save, trainees),
+        )
+    return trainees
+
+
+class _Opened:
+    """Context manager: a trainee as it is after so many steps, with its log open.
+
+    The run's folder is begun if it is new.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        record: RunRecord,
+        step: int,
+        cache: ActivationCache,
+        device: torch.device,
+        group: Processes,
+    ) -> None:
+        self._group = group
+        means = None
+        if (run / CONFIG_FILE).exists():
+            means = load_initial(run)
+        elif record.train.recipe == "default":
+            means = data_means(cache, record.model, seed=record.train.order_seed)
+        model = untrained_model(record, means)
+        checkpoint = load_checkpoint(run, step, model) if step else None
+        # It refuses settings that cannot be met here: before anything is written.
+        learner = Learner(
+            model.to(device),
+            LearnerSettings.of(record.train),
+            gather=group.gather if group.world > 1 else None,
+        )
+        group.wait()
+        if group.is_first and not (run / CONFIG_FILE).exists():
+            save_initial(run, means)
+            record.write(run)
+        window = None
+        if checkpoint is not None:
+            learner.load_state(checkpoint.learner)
+            window = sums_from_tensors(checkpoint.window, device)
+        group.wait()
+        log = None
+        if group.is_first:
+            discard_checkpoints_after(run, step)
+            log = RunLog(run, record, step=step)
+        self._trainee = Trainee(run, record, learner, log, window)
+
+    def __enter__(self) -> Trainee:
+        return self._trainee
+
+    def __exit__(self, *_: object) -> None:
+        if self._trainee.log is not None:
+            self._trainee.log.close()
+
+
+def _new_record(
+    settings: TrainConfig,
+    cache: ActivationCache,
+    reader: BatchReader,
+    device: torch.device,
+    group: Processes,
+) -> RunRecord:
+    per_epoch = reader.order.steps_per_epoch
+    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    return RunRecord(
+        model=ModelConfig(
+            streams=tuple(StreamShape(n, cache.streams[n].dim) for n in reader.streams),
+            latents=settings.latents,
+            k=settings.k,
+            selection=settings.selection,
+        ),
+        train=settings,
+        data=DataRecord.of(cache, reader.streams, reader.order.rows),
+        steps=settings.steps or settings.epochs * per_epoch,
+        steps_per_epoch=per_epoch,
+        device=f"{device.type}{name}",
+        kernels=choose_kernels(settings.kernels, device).name,
+        processes=group.world,
+        versions=software_versions(),
+    )
+
+
+def _require_local(folder: Path) -> None:
+    """Refuse a URL, which as a path would become a folder with a strange name."""
+    if re.match(r"[a-z][a-z0-9+]+:/", str(folder)):
+        raise RunError(f"{folder}: a run folder must be on a local disk; the cache may be a URL")
+
+
+def _anywhere(settings: TrainConfig) -> TrainConfig:
+    """The settings with paths that hold in every working directory."""
+    if not settings.validation:
+        return settings
+    return dataclasses.replace(settings, validation=absolute_location(settings.validation))
+
+
+def _finished_already(folder: Path, settings: TrainConfig) -> bool:
+    """Say so if a run has been made before, with these settings.
+
+    Raises:
+        RunError: It was made with others.
+    """
+    if not (folder / CONFIG_FILE).exists() or not is_finished(folder):
+        return False
+    record = RunRecord.read(folder)
+    require_same(folder, record.train, settings)
+    say(f"{folder} is finished: {amount(record.steps, 'step')}")
+    return True
+
+
+def _require_empty_or(record: str, folder: Path, kind: str) -> None:
+    """A folder without a record may only hold what an interrupted start leaves."""
+    if (folder / record).exists():
+        return
+    for path in folder.iterdir():
+        if path.name not in (LOCK_FILE, INITIAL_FILE) and not path.name.endswith(PARTIAL):
+            raise RunError(f"{folder} is not empty and not a {kind} (it holds {path.name})")
+
+
+def _common_step(assignments: Sequence[Assignment], group: Processes) -> int:
+    """The newest step that every run can go on from, found by the first process; 0: none."""
+    step = 0
+    if group.is_first:
+        common = set.intersection(*(set(good_steps(each.run)) for each in assignments))
+        step = max(common, default=0)
+    return group.from_first(step)
+
+
+def _say_what_begins(
+    reader: BatchReader, trainees: Sequence[Trainee], first_step: int, group: Processes
+) -> None:
+    record = trainees[0].record
+    order = reader.order
+    if order.rows < order.batch_size:
+        say(
+            f"the cache has {amount(order.rows, 'usable row')}, fewer than a batch of "
+            f"{order.batch_size:,}: every step learns from all of them"
+        )
+    memory = f"streamed through 2 blocks of {size(reader.block_bytes)}"
+    where = {"device": "on the device", "host": "in memory", "stream": memory}
+    begun = f", going on after step {first_step:,}" if first_step else ""
+    together = f", {group.world} processes" if group.world > 1 else ""
+    say(
+        f"{', '.join(record.model.names)}: {amount(order.rows, 'row')} {where[reader.residency]}, "
+        f"{amount(record.steps, 'step')} of {amount(order.batch_rows, 'row')} "
+        f"({order.steps_per_epoch:,} an epoch), {record.device}, "
+        f"{trainees[0].learner.kernels.name} kernels{together}{begun}"
+    )
+
+
+def _call(on_save: Callable[[Sequence[Trainee]], None] | None, trainees: Sequence[Trainee]) -> None:
+    if on_save is not None:
+        on_save(trainees)

@@ -1,0 +1,98 @@
+"""The sparse mathematics in plain PyTorch: the implementation for CPUs, and for anything else.
+
+Everything is an `embedding_bag`, which gathers, scales and adds rows in one pass; a tensor of shape
+(R, V, k, dim) never exists (gathering into one first takes 18 times as long). Only where a weight
+has few rows (a small model, or the dead latents that AuxK tries) is a dense product faster.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparc.train.kernels.interface import Bags
+
+_BLOCK_BYTES = 3 << 20
+"""Gradient that is summed at once, to be applied while it is still in a cache."""
+_DENSE_FACTOR = 16
+"""A dense product multiplies this many times faster than rows are gathered, at least."""
+
+
+class TorchKernels:
+    """Implements `sparc.train.kernels.interface.Kernels`."""
+
+    name = "torch"
+
+    def decode(self, indices: Tensor, values: Tensor, weight: Tensor) -> Tensor:
+        """See `Kernels.decode`."""
+        rows, vectors, k = values.shape
+        if _is_small(weight, k):
+            codes = values.new_zeros(rows, vectors, len(weight))
+            codes.scatter_add_(2, indices.unsqueeze(1).expand(rows, vectors, k), values)
+            return codes @ weight
+        sums = F.embedding_bag(
+            _for_each_vector(indices, vectors),
+            weight,
+            per_sample_weights=values.reshape(-1, k),
+            mode="sum",
+        )
+        return sums.view(rows, vectors, -1)
+
+    def value_gradients(self, indices: Tensor, vectors: Tensor, weight: Tensor) -> Tensor:
+        """See `Kernels.value_gradients`."""
+        rows, count, dim = vectors.shape
+        k = indices.shape[1]
+        if _is_small(weight, k):
+            return (vectors @ weight.T).gather(2, indices.unsqueeze(1).expand(rows, count, k))
+        bags = torch.arange(rows * count, device=indices.device)
+        # The derivative of `decode` with respect to its values, as autograd itself computes it.
+        products: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+            vectors.reshape(-1, dim),
+            weight,
+            _for_each_vector(indices, count).reshape(-1).contiguous(),  # reshape may keep stride 0
+            bags * k,
+            bags.repeat_interleave(k),
+            0,  # mode: sum
+        )
+        return products.view(rows, count, k)
+
+    def weight_gradient(self, bags: Bags, vectors: Tensor, first: int, last: int) -> Tensor:
+        """See `Kernels.weight_gradient`."""
+        rows, values, offsets = bags
+        latents, table = len(offsets) - 1, vectors.reshape(-1, vectors.shape[2])
+        # A row of vectors has k terms for each of them.
+        if latents * len(table) <= _DENSE_FACTOR * len(rows):
+            latent_of = torch.arange(latents, device=rows.device)
+            latent_of = latent_of.repeat_interleave(offsets.diff(), output_size=len(rows))
+            codes = values.new_zeros(latents * len(table))
+            codes.index_add_(0, latent_of * len(table) + rows, values)
+            return codes.view(latents, -1)[first:last] @ table
+        if (first, last) != (0, len(offsets) - 1):
+            begin, end = int(offsets[first]), int(offsets[last])
+            offsets = offsets[first : last + 1] - begin
+            rows, values = rows[begin:end], values[begin:end]
+        return F.embedding_bag(
+            rows,
+            table,
+            offsets,
+            per_sample_weights=values,
+            mode="sum",
+            include_last_offset=True,
+        )
+
+    def block_rows(self, weight: Tensor) -> int:
+        """See `Kernels.block_rows`."""
+        if weight.device.type != "cpu":
+            return len(weight)  # where a block begins in the bags is known to the device only
+        return max(64, _BLOCK_BYTES // (weight.shape[1] * weight.element_size()))
+
+
+def _is_small(weight: Tensor, k: int) -> bool:
+    return len(weight) <= _DENSE_FACTOR * k
+
+
+def _for_each_vector(indices: Tensor, vectors: int) -> Tensor:
+    """Index rows repeated for every vector they carry: bags in the order (row, vector)."""
+    if vectors == 1:
+        return indices
+    rows, k = indices.shape
+    return indices.unsqueeze(1).expand(rows, vectors, k).reshape(rows * vectors, k)

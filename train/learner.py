@@ -1,0 +1,462 @@
+"""One training step: from a batch of raw features to changed weights and the figures of the step.
+
+The mathematics is `sparc.train.objective` (forward and derivatives), `sparc.train.gradients` (sums
+over rows) and `sparc.train.optimizer`; this module puts them in order. It must not know where
+batches come from, when to log or how processes find each other.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from sparc.common.errors import ConfigError, RunError
+from sparc.train import kernels as kernel_choice
+from sparc.train.config import Kernels, Recipe, TrainConfig
+from sparc.train.deadness import DeadLatents
+from sparc.train.gradients import Gather, StreamGradients, gather_terms, stream_gradients
+from sparc.train.initialize import generator
+from sparc.train.model import Sparc
+from sparc.train.objective import (
+    Precision,
+    Reconstructed,
+    Revival,
+    Selected,
+    differentiate,
+    pair_weights,
+    reconstruct,
+    revive,
+    select,
+)
+from sparc.train.optimizer import Adam
+
+REINITIALIZE_EVERY = 100
+"""Steps between two looks for dead latents to re-initialize, in the published recipe."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LearnerSettings:
+    """What a training step depends on, besides the batch and the learning rate.
+
+    Attributes:
+        recipe: `default`, or `published` with its quirks.
+        cross_weight: Weight of cross-reconstruction; 0 skips it.
+        aux_weight: Weight of AuxK.
+        auxk: Dead latents that a row tries to revive; 0 turns AuxK off.
+        dead_after: Rows without a value after which a latent is dead (default recipe).
+        dead_after_steps: The same in steps (published recipe).
+        clip: Largest norm of the whole gradient; 0 does not clip.
+        seed: Seed of re-initialized weights (published recipe).
+        precision: Arithmetic of the product that selects; all but float32 need a GPU.
+        kernels: Which implementation of the sparse mathematics.
+    """
+
+    recipe: Recipe = "default"
+    cross_weight: float = 1.0
+    aux_weight: float = 1 / 32
+    auxk: int = 64
+    dead_after: int = 256_000
+    dead_after_steps: int = 1000
+    clip: float = 0.0
+    seed: int = 42
+    precision: Precision = "float32"
+    kernels: Kernels = "auto"
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Self:
+        """The settings of a run that belong to a step."""
+        names = {field.name for field in dataclasses.fields(cls)} - {"dead_after_steps"}
+        return cls(**{name: getattr(config, name) for name in names})
+
+
+class Losses(NamedTuple):
+    """The terms of the loss, means over the batch.
+
+    Attributes:
+        total: The loss, a scalar.
+        nmse: Of the reconstruction of each target from each source, (targets, sources); the
+            diagonal is self-reconstruction. NaN for pairs that were not decoded.
+        aux: By stream, (streams,); 0 where no latent is dead.
+    """
+
+    total: Tensor
+    nmse: Tensor
+    aux: Tensor
+
+
+class StepSums(NamedTuple):
+    """Figures of a batch as sums over its rows: add them over steps and processes, then divide.
+
+    Tensors of float64 on the learner's device; nothing waits for it. A loss that is not finite
+    stays so in every sum.
+
+    Attributes:
+        rows: Rows of the batch.
+        loss: The loss.
+        nmse: |r - x|^2 / |x|^2, (targets, sources). NaN for pairs that a step without cross loss
+            does not decode; `Learner.measure` decodes all.
+        squared_error: |r - x|^2, (targets, sources), NaN as above.
+        feature_sum: By stream, the normalized features, (dim,).
+        feature_square_sum: Their squared norms, (streams,).
+        aux: AuxK, (streams,).
+        active: Values above zero, (streams,): divided by rows, the true L0.
+        chosen: Latents that were compared for `chosen_alone`.
+        chosen_alone: How many of those each stream would have chosen by itself, (streams,).
+    """
+
+    rows: Tensor
+    loss: Tensor
+    nmse: Tensor
+    squared_error: Tensor
+    feature_sum: tuple[Tensor, ...]
+    feature_square_sum: Tensor
+    aux: Tensor
+    active: Tensor
+    chosen: Tensor
+    chosen_alone: Tensor
+
+    def __add__(self, other: object) -> "StepSums":
+        """The sums over the rows of both."""
+        if not isinstance(other, StepSums):
+            return NotImplemented
+        features = zip(self.feature_sum, other.feature_sum, strict=True)
+        joined = {
+            name: getattr(self, name) + getattr(other, name)
+            for name in self._fields
+            if name != "feature_sum"
+        }
+        return StepSums(feature_sum=tuple(a + b for a, b in features), **joined)
+
+
+class Learner:
+    """Changes a model's weights, a batch at a time.
+
+    Args:
+        model: The model, on its device.
+        settings: The recipe.
+        gather: With several processes, joins rows of all of them (see `gradients.Gather`): each
+            gives its part of the batch and all make the same step, that of the whole batch. The
+            parts must be of equal size if the hook demands it. The weights must be equal at first.
+
+    Attributes:
+        kernels: The implementation of the sparse mathematics that was chosen.
+
+    Raises:
+        ConfigError: Settings that this device cannot fulfil.
+    """
+
+    def __init__(
+        self, model: Sparc, settings: LearnerSettings, *, gather: Gather | None = None
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self._gather: Gather = gather or _this_process_alone
+        self._device = next(model.parameters()).device
+        if settings.precision != "float32" and self._device.type != "cuda":
+            raise ConfigError(f"precision {settings.precision} needs a GPU; use float32")
+        self.kernels = kernel_choice.choose(settings.kernels, self._device)
+        config = model.config
+        published = settings.recipe == "published"
+        self._dead_latents = DeadLatents(
+            config.names,
+            config.latents,
+            recipe=settings.recipe,
+            threshold=settings.dead_after_steps if published else settings.dead_after,
+            device=self._device,
+        )
+        self._adam = Adam(dict(model.named_parameters()))
+        dtype = model.latent_bias[config.names[0]].dtype
+        self._weights = pair_weights(len(config.names), settings.cross_weight)
+        self._weights = self._weights.to(self._device, dtype)
+        self._steps = 0
+
+    @torch.no_grad()
+    def step(self, batch: Mapping[str, Tensor], lr: float) -> StepSums:
+        """Learn from a batch.
+
+        Args:
+            batch: By stream, raw features, (rows, dim), on the device; no row zero or not finite.
+            lr: Learning rate.
+
+        Returns:
+            The figures of this process's rows, at the weights before the step.
+        """
+        selected = self._select(batch)
+        indices, values = self._gather(selected.indices), self._gather(selected.values)
+        self._dead_latents.record(indices, values)
+        reconstructed = self._reconstruct(selected, all_pairs=False)
+        revivals = self._revive(selected, reconstructed)
+        alone = max(1, len(selected.values) // 32)
+        sums = self._sums(selected, reconstructed, revivals, compare_rows=alone)
+        terms = differentiate(
+            self.model, selected, reconstructed, revivals, self._weights, kernels=self.kernels
+        )
+        terms = gather_terms(terms._replace(indices=indices, values=values), self._gather)
+        self._steps += 1
+        self._adam.begin_step()
+        divisors = self._normalize_decoders() if self.settings.recipe == "published" else {}
+        scale = None
+        if self.settings.clip > 0:
+            scale = self._clip_scale(stream_gradients(self.model, terms, self.kernels), divisors)
+        for stream, gradients in stream_gradients(self.model, terms, self.kernels):
+            self._update(stream, gradients, divisors.get(stream), scale, lr)
+        if self.settings.recipe == "published":
+            self._reinitialize()
+        return sums
+
+    @torch.no_grad()
+    def measure(self, batch: Mapping[str, Tensor]) -> StepSums:
+        """The figures of a batch, all pairs of streams decoded; changes nothing.
+
+        Args:
+            batch: As for `step`.
+        """
+        selected = self._select(batch)
+        reconstructed = self._reconstruct(selected, all_pairs=True)
+        revivals = self._revive(selected, reconstructed)
+        rows = len(selected.values)
+        return self._sums(selected, reconstructed, revivals, compare_rows=rows)
+
+    def losses(self, batch: Mapping[str, Tensor]) -> Losses:
+        """The terms of the loss of a batch, all pairs decoded; changes nothing.
+
+        Args:
+            batch: As for `step`.
+        """
+        sums = self.measure(batch)
+        return Losses(sums.loss / sums.rows, sums.nmse / sums.rows, sums.aux / sums.rows)
+
+    @torch.no_grad()
+    def gradients(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The gradient of the loss, dense, by name of parameter; changes nothing.
+
+        This is the plain gradient: nothing is projected or clipped.
+
+        Args:
+            batch: As for `step`.
+        """
+        selected = self._select(batch)
+        reconstructed = self._reconstruct(selected, all_pairs=False)
+        revivals = self._revive(selected, reconstructed)
+        terms = differentiate(
+            self.model, selected, reconstructed, revivals, self._weights, kernels=self.kernels
+        )
+        indices, values = self._gather(terms.indices), self._gather(terms.values)
+        terms = gather_terms(terms._replace(indices=indices, values=values), self._gather)
+        dense = {}
+        latents = self.model.config.latents
+        for stream, each in stream_gradients(self.model, terms, self.kernels):
+            dense[f"encoder.{stream}"] = each.encoder.rows(0, latents)
+            dense[f"decoder.{stream}"] = each.decoder.rows(0, latents)
+            dense[f"pre_bias.{stream}"] = each.pre_bias
+            dense[f"latent_bias.{stream}"] = each.latent_bias
+        return dense
+
+    def dead_counts(self) -> dict[str, int]:
+        """How many latents are dead now, by stream; waits for the device."""
+        return {name: len(self._dead_latents.dead(name)) for name in self.model.config.names}
+
+    def state(self) -> dict[str, Tensor]:
+        """What a learner must remember besides the weights to go on bit for bit, by name."""
+        state = {"steps": torch.tensor(self._steps)}
+        for name in self._adam.first:
+            state[f"first.{name}"] = self._adam.first[name]
+            state[f"second.{name}"] = self._adam.second[name]
+        for name, counter in self._dead_latents.since_active.items():
+            state[f"since_active.{name}"] = counter
+        return state
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `state` returned.
+
+        Args:
+            state: Tensors by name, on any device.
+
+        Raises:
+            RunError: It is the state of another model.
+        """
+        own = self.state()
+        for name in sorted(own.keys() | state.keys()):
+            if name not in state or name not in own or own[name].shape != state[name].shape:
+                raise RunError(f"the optimizer's state does not fit this model: {name}")
+        self._steps = int(state["steps"])
+        self._adam.steps.fill_(self._steps)
+        for name, tensor in own.items():
+            if name.startswith("since_active."):
+                self._dead_latents.restore(name.removeprefix("since_active."), state[name])
+            elif name != "steps":
+                tensor.copy_(state[name])
+
+    def _select(self, batch: Mapping[str, Tensor]) -> Selected:
+        return select(self.model, batch, precision=self.settings.precision, kernels=self.kernels)
+
+    def _reconstruct(self, selected: Selected, *, all_pairs: bool) -> Reconstructed:
+        cross = all_pairs or self.settings.cross_weight > 0
+        return reconstruct(self.model, selected, cross=cross, kernels=self.kernels)
+
+    def _revive(
+        self, selected: Selected, reconstructed: Reconstructed
+    ) -> tuple[Revival | None, ...]:
+        streams = self.model.config.names
+        published = self.settings.recipe == "published"
+        if not self.settings.auxk or not self.settings.aux_weight:
+            return (None,) * len(streams)
+        if self._dead_latents.none_can_be_dead() and not published:
+            return (None,) * len(streams)
+        revivals: list[Revival | None] = []
+        for position, stream in enumerate(streams):
+            dead = self._dead_latents.dead(stream)
+            if not len(dead) and not published:
+                revivals.append(None)
+                continue
+            revivals.append(
+                revive(
+                    self.model,
+                    selected,
+                    reconstructed,
+                    position,
+                    dead,
+                    auxk=self.settings.auxk,
+                    weight=self.settings.aux_weight / len(streams),
+                    kernels=self.kernels,
+                )
+            )
+        return tuple(revivals)
+
+    def _sums(
+        self,
+        selected: Selected,
+        reconstructed: Reconstructed,
+        revivals: tuple[Revival | None, ...],
+        *,
+        compare_rows: int,
+    ) -> StepSums:
+        """The figures of a batch.
+
+        Args:
+            selected: The batch.
+            reconstructed: Its reconstructions, errors not yet overwritten.
+            revivals: AuxK by stream.
+            compare_rows: Rows on which to find out what each stream would have chosen alone.
+        """
+        rows, streams, k = selected.values.shape
+        names = self.model.config.names
+        squared = reconstructed.square_errors.double()
+        norms = torch.stack(selected.square_norms, dim=1).double()
+        nmse = (squared / norms.unsqueeze(2)).sum(0)
+        zero = nmse.new_zeros(())
+        aux = torch.stack(
+            [zero if each is None else each.losses.double().sum() for each in revivals]
+        )
+        weights = self._weights.double()
+        # A pair that was not decoded is NaN and has weight zero.
+        weighted = torch.where(weights > 0, weights * nmse, 0)
+        loss = weighted.sum() + self.settings.aux_weight / streams * aux.sum()
+        if selected.indices.shape[1] > 1 or streams == 1:
+            chosen_alone = nmse.new_full((streams,), compare_rows * k)
+        else:
+            shared = selected.indices[:compare_rows, 0]
+            alone = []
+            for name, product in zip(names, selected.products, strict=True):
+                logits = product[:compare_rows] + self.model.latent_bias[name]
+                least = logits.topk(k, dim=1).values[:, -1:]
+                alone.append((logits.gather(1, shared) >= least).sum())
+            chosen_alone = torch.stack(alone).double()
+        return StepSums(
+            rows=nmse.new_tensor(rows),
+            loss=loss,
+            nmse=nmse,
+            squared_error=squared.sum(0),
+            feature_sum=tuple(x.sum(0).double() for x in selected.features),
+            feature_square_sum=norms.sum(0),
+            aux=aux,
+            active=(selected.values > 0).sum((0, 2)).double(),
+            chosen=nmse.new_tensor(compare_rows * k),
+            chosen_alone=chosen_alone,
+        )
+
+    def _update(
+        self,
+        stream: str,
+        gradients: StreamGradients,
+        divisor: Tensor | None,
+        scale: Tensor | None,
+        lr: float,
+    ) -> None:
+        """Move one stream's parameters, its weights block by block."""
+        restore_norm = self.settings.recipe == "default"
+        for name, first, last, gradient in self._blocks(stream, gradients, divisor):
+            if scale is not None:
+                gradient.mul_(scale)
+            moved = self._adam.update(name, slice(first, last), gradient, lr)
+            if restore_norm and name.startswith("decoder."):
+                moved.div_(torch.linalg.vector_norm(moved, dim=1, keepdim=True))
+
+    def _blocks(
+        self, stream: str, gradients: StreamGradients, divisor: Tensor | None
+    ) -> Iterator[tuple[str, int, int, Tensor]]:
+        """The gradients that the optimizer sees, some rows of a parameter at a time.
+
+        Args:
+            stream: The stream.
+            gradients: Its gradients.
+            divisor: By what the decoder's rows were divided since their gradient was taken, (L,).
+
+        Yields:
+            Parameter, first row, row past the last, gradient. A gradient may be overwritten.
+        """
+        latents = self.model.config.latents
+        encoder, decoder = self.model.encoder[stream], self.model.decoder[stream]
+        parallel = gradients.parallel if divisor is None else gradients.parallel / divisor
+        size = self.kernels.block_rows(encoder)
+        for first in range(0, latents, size):
+            last = min(first + size, latents)
+            yield f"encoder.{stream}", first, last, gradients.encoder.rows(first, last)
+            gradient = gradients.decoder.rows(first, last)
+            # The part along a unit row would only change its norm.
+            gradient.addcmul_(decoder[first:last], parallel[first:last, None], value=-1)
+            yield f"decoder.{stream}", first, last, gradient
+        yield f"pre_bias.{stream}", 0, encoder.shape[1], gradients.pre_bias
+        yield f"latent_bias.{stream}", 0, latents, gradients.latent_bias
+
+    def _clip_scale(
+        self,
+        streams: Iterator[tuple[str, StreamGradients]],
+        divisors: Mapping[str, Tensor],
+    ) -> Tensor:
+        """By what to multiply the whole gradient so that its norm is at most `clip`."""
+        squares = [
+            gradient.double().square().sum()
+            for stream, gradients in streams
+            for _, _, _, gradient in self._blocks(stream, gradients, divisors.get(stream))
+        ]
+        norm = torch.stack(squares).sum().sqrt()
+        return (self.settings.clip / norm).clamp(max=1).to(self._weights.dtype)
+
+    def _normalize_decoders(self) -> dict[str, Tensor]:
+        """Scale decoder rows to unit norm (published), and say what they were divided by."""
+        divisors = {}
+        for stream in self.model.config.names:
+            decoder = self.model.decoder[stream]
+            divisors[stream] = decoder.norm(dim=1) + 1e-8
+            decoder.div_(divisors[stream].unsqueeze(1))
+        return divisors
+
+    def _reinitialize(self) -> None:
+        """Draw the encoders of dead latents anew, every so many steps (published)."""
+        if (self._steps - 1) % REINITIALIZE_EVERY or self._dead_latents.none_can_be_dead():
+            return
+        for stream in self.model.config.names:
+            dead = self._dead_latents.dead(stream)
+            encoder = self.model.encoder[stream]
+            draws = generator(self.settings.seed, "reinitialize", self._steps, stream)
+            fresh = torch.randn(len(dead), encoder.shape[1], generator=draws, dtype=encoder.dtype)
+            encoder[dead] = 0.01 * fresh.to(self._device)
+            self.model.latent_bias[stream][dead] = 0
+            self._dead_latents.forget(stream, dead)
+
+
+def _this_process_alone(rows: Tensor) -> Tensor:
+    return rows

@@ -1,0 +1,325 @@
+"""The training loop: batches to learners, figures to logs, states to checkpoints.
+
+It trains one model or several on the same batches. It must not know how a run begins or is
+resumed: that is `sparc.train.job`.
+"""
+
+import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch import Tensor
+
+from sparc.common.cache import ActivationCache
+from sparc.common.errors import RunError
+from sparc.common.progress import progress, say
+from sparc.train.checkpoint import Checkpoint, save_checkpoint, saved_steps
+from sparc.train.distributed import Processes
+from sparc.train.learner import Learner, StepSums
+from sparc.train.log import Line, RunLog
+from sparc.train.metrics import describe, sums_from_tensors, sums_to_tensors
+from sparc.train.reader import BatchReader, Position
+from sparc.train.run_folder import RunRecord, save_finished
+from sparc.train.schedule import learning_rate
+from sparc.train.validation import measure
+
+NEVER = 2**62
+
+
+@dataclasses.dataclass
+class Trainee:
+    """A model in training.
+
+    Attributes:
+        run: Its run folder.
+        record: What the run is.
+        learner: Changes the weights.
+        log: Where figures go; None in all processes but the first.
+        window: Sums since the last line of metrics.
+        failure: Why it is trained no further; None while all is well.
+    """
+
+    run: Path
+    record: RunRecord
+    learner: Learner
+    log: RunLog | None
+    window: StepSums | None = None
+    failure: str | None = None
+
+    def __post_init__(self) -> None:
+        device = next(self.learner.model.parameters()).device
+        self._first_bad = torch.full((), NEVER, dtype=torch.int64, device=device)
+
+    def learn(self, batch: Mapping[str, Tensor], step: int) -> None:
+        """Make a step, counted from 0, without waiting for the device."""
+        sums = self.learner.step(batch, self.learning_rate(step))
+        bad = torch.where(sums.loss.isfinite(), NEVER, step)
+        self._first_bad = torch.minimum(self._first_bad, bad)
+        self.window = sums if self.window is None else self.window + sums
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        train = self.record.train
+        return learning_rate(
+            step,
+            steps=self.record.steps,
+            peak=train.lr,
+            warmup_steps=train.warmup_steps,
+            schedule=train.schedule,
+        )
+
+    def check(self, processes: Processes, *, weights: bool) -> None:
+        """Set `failure` if a loss was not finite; waits for the device.
+
+        Args:
+            processes: All of them come to the same answer.
+            weights: Whether to look at the weights too, as before they are saved.
+        """
+        first_bad = int(processes.gather(self._first_bad.unsqueeze(0)).min())
+        parameters = self.learner.model.parameters()
+        if first_bad == NEVER and (not weights or all(p.isfinite().all() for p in parameters)):
+            return
+        where = f"at step {first_bad + 1:,}" if first_bad != NEVER else "with the last step"
+        good = saved_steps(self.run)
+        kept = f"the state of step {good[-1]:,} is kept" if good else "no state had been saved"
+        self.failure = (
+            f"{self.run}: training diverged, the loss was not finite {where} ({kept}); begin "
+            f"another run with an --lr below {self.record.train.lr:g}, a longer --warmup-steps or "
+            "--clip 1"
+        )
+
+    def log_window(self, step: int, processes: Processes, *, mixing: float | None) -> Line:
+        """Write the figures since the last line, and begin anew."""
+        assert self.window is not None
+        sums, self.window = _over_processes(self.window, processes), None
+        extra = {"lr": self.learning_rate(step - 1)}
+        if mixing is not None:
+            extra["mixing"] = mixing
+        return self.log_sums("train", step, sums, extra)
+
+    def log_sums(
+        self, split: str, step: int, sums: StepSums, extra: Mapping[str, float] | None = None
+    ) -> Line:
+        """Write the figures that follow from sums."""
+        line = {
+            "step": step,
+            "epoch": step / self.record.steps_per_epoch,
+            "split": split,
+            **describe(sums, self.record.model.names, self.learner.dead_counts()),
+            **(extra or {}),
+        }
+        if self.log is not None:
+            self.log.metrics(line)
+        return line
+
+    def save(self, step: int, position: Position) -> None:
+        """Write a checkpoint of the state after so many steps."""
+        if self.log is None:
+            return
+        self.log.sync()
+        checkpoint = Checkpoint(
+            step=step,
+            position=position,
+            learner=self.learner.state(),
+            window=sums_to_tensors(self.window),
+        )
+        save_checkpoint(self.run, self.learner.model, checkpoint)
+
+    def finish(self) -> None:
+        """Write the weights of the last step."""
+        if self.log is not None:
+            self.log.sync()
+            save_finished(self.run, self.learner.model)
+
+
+def train(
+    reader: BatchReader,
+    trainees: Sequence[Trainee],
+    *,
+    first_step: int,
+    validation: ActivationCache | None,
+    processes: Processes,
+    on_save: Callable[[], None],
+) -> None:
+    """Train to the last step.
+
+    Args:
+        reader: Stands at the batch of `first_step`.
+        trainees: Models that agree in everything but the model and its learning.
+        first_step: Steps made so far.
+        validation: A cache to measure on after every epoch and at the end.
+        processes: The processes that train together.
+        on_save: Called in the first process after states have been saved.
+
+    Raises:
+        RunError: Training diverged; with several trainees, all of them did.
+        KeyboardInterrupt: A signal asked to stop; the state was saved first.
+    """
+    record = trainees[0].record
+    settings, steps = record.train, record.steps
+    rows = reader.order.batch_rows
+    clock = _Clock(reader, first_step * rows)
+    with (
+        _stop_signal(processes) as stop,
+        progress(
+            steps * rows, "Training", initial=first_step * rows, quiet=not processes.is_first
+        ) as bar,
+    ):
+        for step in range(first_step, steps):
+            batch = reader.next_batch()
+            active = [each for each in trainees if each.failure is None]
+            for trainee in active:
+                trainee.learn(batch, step)
+            done = step + 1
+            log = done % settings.log_every == 0 or done == steps
+            save = done % settings.checkpoint_every == 0 or done == steps or stop.is_set()
+            if log or save:
+                active = _without_failed(active, processes, weights=save)
+            if log:
+                mixing = _mixing(reader, done, settings.log_every)
+                lines = [each.log_window(done, processes, mixing=mixing) for each in active]
+                time_line = clock.line(done, done * rows)
+                for trainee in active:
+                    if trainee.log is not None:
+                        trainee.log.timings(time_line)
+                bar.set_postfix_str(_postfix(lines, record, time_line["waiting"]), refresh=False)
+            if validation is not None and (reader.position.step == 0 or done == steps):
+                _validate(validation, active, done, rows, processes)
+            bar.update(rows)
+            if save:
+                for trainee in active:
+                    trainee.finish() if done == steps else trainee.save(done, reader.position)
+                if processes.is_first:
+                    on_save()
+                if stop.is_set() and done < steps:
+                    raise KeyboardInterrupt
+
+
+def _validate(
+    cache: ActivationCache,
+    trainees: Sequence[Trainee],
+    step: int,
+    batch_size: int,
+    processes: Processes,
+) -> None:
+    """Measure on the validation cache; the first process alone, which the others then wait for."""
+    if not processes.is_first:
+        return
+    names, learners = trainees[0].record.model.names, [each.learner for each in trainees]
+    found = measure(cache, names, learners, batch_size=batch_size, device=processes.device)
+    for trainee, sums in zip(trainees, found, strict=True):
+        trainee.log_sums("validation", step, sums)
+
+
+def _without_failed(
+    trainees: Sequence[Trainee], processes: Processes, *, weights: bool
+) -> list[Trainee]:
+    """Those that go on; says which do not.
+
+    Raises:
+        RunError: None does.
+    """
+    going_on = []
+    for trainee in trainees:
+        trainee.check(processes, weights=weights)
+        if trainee.failure is None:
+            going_on.append(trainee)
+        elif len(trainees) > 1 and processes.is_first:
+            say(trainee.failure)
+    if not going_on:
+        raise RunError(trainees[0].failure)
+    return going_on
+
+
+def _over_processes(sums: StepSums, processes: Processes) -> StepSums:
+    """The sums over the rows of all processes, in one exchange."""
+    if processes.world == 1:
+        return sums
+    named = sums_to_tensors(sums)
+    flat = torch.cat([tensor.reshape(-1) for tensor in named.values()])
+    parts = processes.sum(flat).split([tensor.numel() for tensor in named.values()])  # type: ignore[no-untyped-call]
+    joined = {name: part.view(named[name].shape) for name, part in zip(named, parts, strict=True)}
+    result = sums_from_tensors(joined, flat.device)
+    assert result is not None
+    return result
+
+
+def _mixing(reader: BatchReader, done: int, log_every: int) -> float | None:
+    """How well this epoch is mixed, for the first line of metrics in it; else None."""
+    per_epoch = reader.order.steps_per_epoch
+    epoch = (done - 1) // per_epoch
+    line_before = (done - 1) // log_every * log_every
+    if line_before and (line_before - 1) // per_epoch == epoch:
+        return None
+    return reader.order.mixing(epoch)
+
+
+def _postfix(lines: Sequence[Line], record: RunRecord, waiting: float) -> str:
+    """What stands beside the progress bar."""
+    losses = [line["loss"] for line in lines]
+    if len(lines) > 1:
+        return f"{len(lines)} runs, loss {min(losses):.3f} to {max(losses):.3f}"
+    (line,) = lines
+    explained = " ".join(
+        f"{name} {value:.3f}" if value is not None else f"{name} -"
+        for name, value in line["explained_variance"].items()
+    )
+    dead = sum(line["dead"].values()) / (len(line["dead"]) * record.model.latents)
+    return f"loss {losses[0]:.4f}, EV {explained}, dead {dead:.1%}, waiting {waiting:.0%}"
+
+
+class _Clock:
+    """Wall-clock figures between two lines of timings.jsonl.
+
+    Args:
+        reader: Knows how long the trainer waited for it.
+        rows: Rows learnt so far.
+    """
+
+    def __init__(self, reader: BatchReader, rows: int) -> None:
+        self._reader = reader
+        self._last = (time.perf_counter(), reader.waited, rows)
+
+    def line(self, step: int, rows: int) -> dict[str, float]:
+        """The figures since the last call: seconds, rows a second, share of time spent waiting."""
+        began, waited, before = self._last
+        self._last = (time.perf_counter(), self._reader.waited, rows)
+        seconds = max(self._last[0] - began, 1e-9)
+        return {
+            "step": step,
+            "seconds": round(seconds, 6),
+            "rows_per_second": round((rows - before) / seconds, 3),
+            "waiting": round((self._last[1] - waited) / seconds, 6),
+        }
+
+
+@contextmanager
+def _stop_signal(processes: Processes) -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets, so that a step is never torn apart.
+
+    A second signal interrupts at once. Several processes cannot agree on a step to stop at, so
+    with more than one a signal interrupts as usual and the last checkpoint counts.
+    """
+    stop = threading.Event()
+    if processes.world > 1 or threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(each, ask) for each in signals]
+    try:
+        yield stop
+    finally:
+        for each, handler in zip(signals, before, strict=True):
+            signal.signal(each, handler)

@@ -1,0 +1,80 @@
+"""Measuring models on a second cache, with the code that measures training batches.
+
+Changes nothing: no counter of dead latents, no random state, no position of the reader.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from sparc.common.cache import ActivationCache
+from sparc.common.errors import CacheError
+from sparc.common.streams import StreamInfo
+from sparc.train.learner import Learner, StepSums
+
+
+def check(cache: ActivationCache, streams: Sequence[StreamInfo]) -> None:
+    """Refuse a cache that the models of a run cannot be measured on.
+
+    Args:
+        cache: The validation cache.
+        streams: The streams that the run learns from.
+
+    Raises:
+        CacheError: It lacks a stream, or another encoder made it, or no row is valid in all.
+        IncompleteCacheError: Its extraction has not finished.
+    """
+    names = [stream.name for stream in streams]
+    cache.require_complete(names)
+    for wanted in streams:
+        found = cache.streams[wanted.name]
+        same = ("spec", "weights_sha256", "pooling", "input_size", "preprocessing")
+        for what, there, here in (
+            ("dim", found.dim, wanted.dim),
+            *((key, getattr(found.origin, key), getattr(wanted.origin, key)) for key in same),
+        ):
+            if there != here:
+                raise CacheError(
+                    f"validation cache {cache.folder}: stream {wanted.name} was made by another "
+                    f"encoder ({what}: {there!r}, not {here!r}); extract it as the training cache"
+                )
+    if not cache.valid_rows(names).any():
+        raise CacheError(
+            f"validation cache {cache.folder}: no row is valid in all of {', '.join(names)}"
+        )
+
+
+def measure(
+    cache: ActivationCache,
+    streams: Sequence[str],
+    learners: Sequence[Learner],
+    *,
+    batch_size: int,
+    device: torch.device,
+) -> list[StepSums]:
+    """Measure models on every row that is valid in all streams, in the order of the cache.
+
+    Args:
+        cache: A cache that `check` has let pass.
+        streams: The streams of the models.
+        learners: The models; all are measured in one pass.
+        batch_size: Largest batch.
+        device: Where the models lie.
+
+    Returns:
+        For each learner, the sums over all rows.
+    """
+    sums: list[StepSums | None] = [None] * len(learners)
+    for chunk in range(cache.info.chunks):
+        valid = np.logical_and.reduce([cache.valid(name, chunk) for name in streams])
+        features = {
+            name: torch.from_numpy(cache.features(name, chunk)[valid]).to(device).float()
+            for name in streams
+        }
+        for start in range(0, int(valid.sum()), batch_size):
+            batch = {name: rows[start : start + batch_size] for name, rows in features.items()}
+            for position, learner in enumerate(learners):
+                found, before = learner.measure(batch), sums[position]
+                sums[position] = found if before is None else before + found
+    return [each for each in sums if each is not None]
