@@ -1,0 +1,46 @@
+"""The command line of whole runs: `sparc-pipeline`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sparc.common.cli import command, new_app
+from sparc.pipelines.config import CocoConfig, DemoConfig, OpenImagesConfig
+
+app = new_app("Whole runs: from a dataset to a report, through the three commands.")
+
+Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's folder.")]
+Folder = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="Where caches, runs and reports go.")
+]
+
+
+@command(app, DemoConfig, "pipeline")
+def demo(config: DemoConfig, folder: Folder = Path("demo")) -> None:
+    """SPARC and a baseline on scenes made of emoji drawings, in minutes, without a model hub."""
+    from sparc.pipelines.demo.pipeline import run_demo
+
+    typer.echo(run_demo(folder, config))
+
+
+@command(app, CocoConfig, "pipeline")
+def coco(dataset: Dataset, folder: Folder, config: CocoConfig) -> None:
+    """The published experiment on COCO."""
+    from sparc.pipelines.published import published_stages
+    from sparc.pipelines.stages import run_stages
+
+    run_stages(folder, published_stages(dataset, folder, config, "coco"))
+
+
+@command(app, OpenImagesConfig, "pipeline")
+def open_images(dataset: Dataset, folder: Folder, config: OpenImagesConfig) -> None:
+    """The published experiment on Open Images with Localized Narratives."""
+    from sparc.pipelines.published import published_stages
+    from sparc.pipelines.stages import run_stages
+
+    run_stages(folder, published_stages(dataset, folder, config, "open-images"))
+
+
+if __name__ == "__main__":
+    app()

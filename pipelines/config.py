@@ -1,0 +1,87 @@
+"""The settings of the pipelines, as options and as the TOML table [pipeline].
+
+A pipeline has few settings of its own. Everything else that the three commands can be told goes
+through `settings`, a file that each of them gets as its `--config`.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from sparc.common.config import option
+from sparc.common.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PublishedConfig:
+    """What the pipelines of the published experiments (arXiv 2507.06265) have in common.
+
+    A setting of None is left to the commands' own defaults, which are those of the paper.
+    """
+
+    streams: tuple[str, ...] = option(
+        (), "An encoder as name=spec instead of the published ones; repeat.", flag="--stream"
+    )
+    limit: int | None = option(None, "Only the first so many pictures of each split.")
+    latents: int | None = option(None, "Size of the dictionary; 8192 as published.")
+    k: int | None = option(None, "Latents selected for a row; 64 as published.")
+    batch_size: int | None = option(None, "Rows a training step; 256 as published.")
+    epochs: int | None = option(None, "Passes over the training rows; 50 as published.")
+    steps: int | None = option(None, "Stop training after so many steps.")
+    seed: int | None = option(None, "Seed of the weights.")
+    device: str | None = option(None, "Where to compute: cpu, cuda, cuda:1, …")
+    settings: Path | None = option(
+        None, "TOML file whose tables [extract], [train] and [analyze] the commands get."
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CocoConfig(PublishedConfig):
+    """The settings of `sparc-pipeline coco`."""
+
+    preset: str = option("dinov2-clip-b", "The published models' streams.")
+    train_split: str = option("train", "The split to learn from.")
+    test_split: str = option("val", "The split to measure on.")
+    captions: Literal["each", "join", "first"] = option(
+        "join", "A row a caption, all joined into one, or the first alone."
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OpenImagesConfig(PublishedConfig):
+    """The settings of `sparc-pipeline open-images`."""
+
+    preset: str = option("dinov2-clip-l", "The published models' streams.")
+    train_split: str = option("train", "The split to learn from.")
+    test_split: str = option("test", "The split to measure on.")
+    captions: Literal["each", "join", "first"] = option(
+        "each", "A row a caption, all joined into one, or the first alone."
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """The settings of `sparc-pipeline demo`."""
+
+    encoders: Literal["wheels", "hub"] = option(
+        "wheels",
+        "Pretrained models out of installed packages, or DINOv2 and CLIP from the model hub.",
+    )
+    streams: tuple[str, ...] = option(
+        (), "An encoder of your own as name=spec instead; repeat.", flag="--stream"
+    )
+    train_scenes: int = option(1200, "Scenes to learn from.")
+    test_scenes: int = option(300, "Scenes to measure on.")
+    latents: int = option(512, "Size of the dictionary.")
+    k: int = option(16, "Latents selected for a row.")
+    steps: int = option(500, "Training steps of each of the two models.")
+    seed: int = option(42, "Seed of scenes and weights.")
+
+    def __post_init__(self) -> None:
+        for name in ("train_scenes", "test_scenes", "latents", "k", "steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.k > self.latents:
+            raise ConfigError(f"k ({self.k}) cannot exceed latents ({self.latents})")
+        if self.seed < 0:
+            raise ConfigError(f"seed must not be negative, not {self.seed}")

@@ -1,0 +1,125 @@
+"""The demo: scenes, encoders, the three commands for two models, and one table.
+
+SPARC (Global TopK with cross-reconstruction) is held against the baseline that the paper holds it
+against: a dictionary per model side by side, that is, local TopK without cross-reconstruction. Both
+learn from the same rows and are measured on the same held-out scenes.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sparc.common.progress import say
+from sparc.pipelines.config import DemoConfig
+from sparc.pipelines.demo.dataset import (
+    CLASSES_FILE,
+    HIERARCHY_FILE,
+    LABELS_FILE,
+    SceneSettings,
+    write_scenes,
+)
+from sparc.pipelines.stages import Stage, run_stages
+
+MODELS: Mapping[str, tuple[str, ...]] = {
+    "sparc": ("--selection=global", "--cross-weight=1"),
+    "baseline": ("--selection=local", "--cross-weight=0"),
+}
+"""The two models, and the settings in which they differ."""
+
+HUB_PRESET = "dinov2-clip-b"
+
+_ROWS_PER_CHUNK = 512
+_LEARNING_RATE = 3e-3
+"""30 times the published rate: the demo takes hundreds of steps, not hundreds of thousands."""
+
+
+def run_demo(folder: Path, config: DemoConfig) -> str:
+    """Run what has not been run yet, and compare the two models.
+
+    Args:
+        folder: Where everything goes.
+        config: The settings.
+
+    Returns:
+        The comparison, for a person to read.
+
+    Raises:
+        SparcError: Something is missing, or a stage failed.
+    """
+    scenes = folder / "scenes"
+    settings = SceneSettings(train=config.train_scenes, test=config.test_scenes, seed=config.seed)
+    say(f"scenes: {settings.train:,} to learn from, {settings.test:,} held out, in {scenes}")
+    write_scenes(scenes, settings)
+    run_stages(folder, demo_stages(folder, config, _encoder_options(folder, config)))
+
+    from sparc.pipelines.demo.table import comparison
+
+    return comparison(folder, {name: folder / "reports" / name for name in MODELS})
+
+
+def demo_stages(folder: Path, config: DemoConfig, encoders: tuple[str, ...]) -> list[Stage]:
+    """The commands of the demo.
+
+    Args:
+        folder: Where everything goes; the scenes are there already.
+        config: The settings.
+        encoders: Options of `sparc-extract run` that say which encoders to run.
+    """
+    scenes = folder / "scenes"
+    caches = {split: folder / "caches" / split for split in ("train", "test")}
+    runs = {name: folder / "runs" / name for name in MODELS}
+    reports = {name: folder / "reports" / name for name in MODELS}
+    labels = (
+        f"--labels={scenes / LABELS_FILE}",
+        f"--classes={scenes / CLASSES_FILE}",
+        f"--hierarchy={scenes / HIERARCHY_FILE}",
+    )
+    stages = [
+        Stage(
+            f"encoding the {split} scenes",
+            "extract",
+            (
+                *("run", str(scenes), str(cache), "--format=coco", f"--split={split}"),
+                *labels,
+                "--masks",
+                *encoders,
+                f"--rows-per-chunk={_ROWS_PER_CHUNK}",
+            ),
+            cache,
+        )
+        for split, cache in caches.items()
+    ]
+    stages += [
+        Stage(
+            f"training the model {name}",
+            "train",
+            (
+                *("run", str(caches["train"]), str(runs[name]), *differences),
+                *(f"--latents={config.latents}", f"--k={config.k}", f"--steps={config.steps}"),
+                *(f"--lr={_LEARNING_RATE}", "--schedule=cosine", f"--seed={config.seed}"),
+            ),
+            runs[name],
+        )
+        for name, differences in MODELS.items()
+    ]
+    stages += [
+        Stage(
+            f"measuring the model {name} on the test scenes",
+            "analyze",
+            ("run", str(runs[name]), str(caches["test"]), str(report)),
+            report,
+            shows_result=False,
+        )
+        for name, report in reports.items()
+    ]
+    return stages
+
+
+def _encoder_options(folder: Path, config: DemoConfig) -> tuple[str, ...]:
+    if config.streams:
+        return tuple(f"--stream={stream}" for stream in config.streams)
+    if config.encoders == "hub":
+        return (f"--preset={HUB_PRESET}",)
+    from sparc.pipelines.demo.encoders import prepare_encoders
+
+    specs = prepare_encoders(folder / "encoders")
+    return tuple(f"--stream={name}={spec}" for name, spec in specs.items())

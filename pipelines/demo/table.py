@@ -1,0 +1,121 @@
+"""The demo's one table: SPARC beside the baseline, with the controls of every figure."""
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from sparc.analyze.report import Report
+
+_WIDTH = 92
+_TEXT_WIDTH = 62
+_CELL_WIDTH = 12
+
+_READING = """\
+What was learnt stands in the upper part: there each model of the three (a "stream") chooses its
+latents without seeing the others. SPARC should rebuild one stream from the code of another with a
+lower error, find a picture's caption more often, and use a latent for the same classes in every
+stream; what exceeds the untrained model and unrelated rows was learnt from the scenes.
+The lower part is given, not learnt: streams that select together get the same latents, so their
+agreement is high even for an untrained model."""
+
+
+class _Line(NamedTuple):
+    """A line of the table: a heading, or a figure of the summaries."""
+
+    text: str
+    figure: str = ""
+    style: str = ".3f"
+
+
+def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
+    """The table, how to read it, and where to go from there.
+
+    Args:
+        folder: The demo's folder.
+        locations: The finished reports by the names of their models.
+
+    Raises:
+        ReportError: A report is not there.
+    """
+    reports = {name: Report(location) for name, location in locations.items()}
+    some = next(iter(reports.values()))
+    depths = sorted(
+        int(name.rsplit(" ", 1)[1])
+        for name in some.summary
+        if name.startswith("agreement/independent/none/depth ")
+    )
+    rows = [
+        "",
+        f"{some.info.rows:,} rows of held-out scenes, {some.info.latents:,} latents, "
+        f"{some.info.k} for a row; streams {', '.join(some.info.streams)}",
+        "",
+        " " * _TEXT_WIDTH + "".join(f"{name:>{_CELL_WIDTH}}" for name in reports),
+    ]
+    for line in _lines(depths):
+        cells = [_cell(report, line) for report in reports.values()]
+        if line.figure or not rows[-1]:
+            rows.append(f"{line.text:<{_TEXT_WIDTH}}{''.join(cells)}".rstrip())
+        else:
+            rows += ["", line.text]
+    places = " ".join(map(str, locations.values()))
+    return "\n".join(
+        [
+            *rows,
+            "",
+            *textwrap.wrap(_READING.replace("\n", " "), _WIDTH),
+            "",
+            "Where to go from here:",
+            f"  the reports                       {folder / 'reports'} (Parquet tables)",
+            f"  every figure, side by side        sparc-analyze compare {places}",
+            f"  what the encoders have written    sparc-extract inspect {folder / 'caches/train'}",
+            f"  how the training went             sparc-train inspect {folder / 'runs/sparc'}",
+            f"  the pictures                      {folder / 'scenes/images'}",
+        ]
+    )
+
+
+def _lines(depths: list[int]) -> list[_Line]:
+    finest = f"depth {depths[-1]}" if depths else ""
+    alone = "agreement/independent"
+    together = "agreement/joint"
+    return [
+        _Line("EACH STREAM SELECTS ALONE: this is learnt"),
+        *(
+            _Line(
+                f"  agreement on {_DEPTHS.get(d, f'classes at depth {d}')}",
+                f"{alone}/none/depth {d}",
+            )
+            for d in depths
+            if d > 0
+        ),
+        _Line("    untrained", f"{alone}/untrained/{finest}"),
+        _Line("    unrelated rows", f"{alone}/permuted/{finest}"),
+        _Line("  cross-reconstruction, NMSE (lower is better)", "nmse_cross/independent/none"),
+        _Line("    untrained", "nmse_cross/independent/untrained"),
+        _Line("  explained variance of it", "explained_variance_cross/independent/none"),
+        _Line("  retrieval, R@1", "codes_r_at_1/independent/none"),
+        _Line("    untrained", "codes_r_at_1/independent/untrained"),
+        _Line("    unrelated rows", "codes_r_at_1/independent/permuted"),
+        _Line("  retrieval, R@10", "codes_r_at_10/independent/none"),
+        _Line("THE STREAMS SELECT TOGETHER: this is given by construction"),
+        _Line("  agreement on emoji", f"{together}/none/{finest}"),
+        _Line("    untrained", f"{together}/untrained/{finest}"),
+        _Line("    unrelated rows that selected together", f"{together}/permuted_before/{finest}"),
+        _Line("    unrelated rows", f"{together}/permuted_after/{finest}"),
+        _Line("  cross-reconstruction, NMSE", "nmse_cross/joint/none"),
+        _Line("  retrieval, R@1: a leak", "codes_r_at_1/joint/none"),
+        _Line("LATENTS"),
+        _Line("  alive in all streams, each alone", "alive_everywhere/independent/none", ",.0f"),
+        _Line("  dead in all streams, each alone", "alive_nowhere/independent/none", ",.0f"),
+    ]
+
+
+_DEPTHS = {1: "groups (animals, food, …)", 2: "subgroups (birds, fruit, …)", 3: "emoji (owl, …)"}
+
+
+def _cell(report: Report, line: _Line) -> str:
+    if not line.figure:
+        return ""
+    value = report.summary.get(line.figure)
+    return f"{'-' if value is None else format(value, line.style):>{_CELL_WIDTH}}"

@@ -1,0 +1,110 @@
+"""Running the three commands one after another, each as a process of its own.
+
+A stage is a command that a person could type, and it is printed as such. What a pipeline has
+finished is written down beside its products, so that running it again passes over it; a stage that
+was interrupted is run again, and the command itself goes on where it stopped. This module must not
+know what the commands do.
+"""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from sparc.common.errors import SparcError
+from sparc.common.lock import exclusive
+from sparc.common.progress import say
+from sparc.common.storage import Folder
+
+RECORD_FILE = "pipeline.json"
+
+Program = Literal["extract", "train", "analyze"]
+
+
+class Stage(NamedTuple):
+    """A command to run.
+
+    Attributes:
+        title: What it does, in a few words.
+        program: Which of the programs: `extract` stands for `sparc-extract`.
+        arguments: Its arguments.
+        product: The folder that it makes.
+        shows_result: Whether what it writes to standard output is for the reader of this pipeline.
+    """
+
+    title: str
+    program: Program
+    arguments: tuple[str, ...]
+    product: Path
+    shows_result: bool = True
+
+    @property
+    def command(self) -> str:
+        """The command as it is typed in a shell."""
+        return shlex.join([f"sparc-{self.program}", *self.arguments])
+
+
+def run_stages(location: Path, stages: Sequence[Stage]) -> None:
+    """Run the stages that are not finished yet, in order.
+
+    A stage is passed over if the same command has finished before, its product is still there and
+    no stage before it had to run.
+
+    Args:
+        location: The pipeline's folder; it is made if need be.
+        stages: The whole pipeline.
+
+    Raises:
+        SparcError: A stage failed, or another process runs a pipeline here.
+    """
+    folder = Folder(location)
+    with exclusive(folder):
+        finished = _finished(folder)
+        for number, stage in enumerate(stages, 1):
+            heading = f"[{number}/{len(stages)}] {stage.title}"
+            if finished[:1] == [stage.command] and stage.product.exists():
+                finished.pop(0)
+                say(f"{heading}: done before")
+                continue
+            finished.clear()
+            say(f"{heading}\n    $ {stage.command}")
+            _run(stage, heading)
+            done = [s.command for s in stages[:number]]
+            folder.write(RECORD_FILE, (json.dumps({"finished": done}, indent=2) + "\n").encode())
+
+
+def _finished(folder: Folder) -> list[str]:
+    """The commands that have finished here, in order."""
+    if not folder.exists(RECORD_FILE):
+        return []
+    try:
+        return [str(command) for command in json.loads(folder.read(RECORD_FILE))["finished"]]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _run(stage: Stage, heading: str) -> None:
+    """Run a stage to its end.
+
+    The process has a session of its own: an interruption reaches it once, from here, and it is
+    given the time to leave its folder in order.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"sparc.{stage.program}.cli", *stage.arguments],
+        stdout=None if stage.shows_result else subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        raise
+    if status:
+        raise SparcError(
+            f"stage {heading} failed with status {status}, see above; what is finished is kept: "
+            "run the same command again to go on from there"
+        )

@@ -1,0 +1,96 @@
+import signal
+import subprocess
+import time
+
+import pyarrow.parquet as pq
+import pytest
+
+SMALL = (
+    *("--train-scenes=24", "--test-scenes=12", "--latents=48", "--k=4"),
+    *("--steps=12", "--seed=5"),
+)
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory, tiny_streams, pipeline_command):
+    """A demo that was terminated while its first model was training."""
+    folder = tmp_path_factory.mktemp("demo")
+    process = subprocess.Popen(
+        [*pipeline_command, "demo", str(folder), *SMALL, *tiny_streams],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("    $ sparc-train"):
+            break
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    rest = process.stderr.read()
+    return folder, process.wait(timeout=60), rest
+
+
+@pytest.fixture(scope="module")
+def finished(interrupted, tiny_streams, run_pipeline):
+    folder = interrupted[0]
+    return folder, run_pipeline("demo", folder, *SMALL, *tiny_streams)
+
+
+def test_an_interruption_ends_the_command_that_was_running(interrupted):
+    folder, status, rest = interrupted
+    assert status == 130
+    assert "Traceback" not in rest
+    assert rest.splitlines()[-1].startswith("interrupted; run the same command again")
+    assert not list(folder.rglob(".lock"))
+
+
+def test_it_goes_on_to_the_table(finished, read_summary):
+    folder, result = finished
+    assert result.returncode == 0, result.stderr
+    assert "[1/6] encoding the train scenes: done before" in result.stderr
+    assert "[6/6] measuring the model baseline" in result.stderr
+    for name in ("sparc", "baseline"):
+        summary = read_summary(folder / "reports" / name)
+        for figure in (
+            "nmse_cross/independent/none",
+            "agreement/independent/none/depth 3",
+            "codes_r_at_1/independent/none",
+        ):
+            assert f"{summary[figure]:.3f}" in result.stdout
+
+
+def test_every_line_of_the_table_has_its_figures(finished):
+    _, result = finished
+    table, _, _ = result.stdout.partition("What was learnt")
+    lines = [line for line in table.splitlines() if line.startswith("  ")]
+    assert len(lines) > 15
+    assert "agreement on emoji" in table
+    for line in lines[1:]:
+        cells = line[62:].split()
+        assert len(cells) == 2
+        assert all(float(cell.replace(",", "")) >= -10 for cell in cells)
+
+
+def test_both_models_learn_from_the_same_rows_and_differ_as_they_should(finished):
+    folder, _ = finished
+    info = {
+        name: pq.read_schema(folder / "reports" / name / "agreement.parquet").metadata[b"sparc"]
+        for name in ("sparc", "baseline")
+    }
+    assert b'"selection": "global"' in info["sparc"]
+    assert b'"selection": "local"' in info["baseline"]
+
+
+def test_run_again_it_prints_the_same_table_at_once(finished, tiny_streams, run_pipeline):
+    folder, first = finished
+    again = run_pipeline("demo", folder, *SMALL, *tiny_streams)
+    assert again.stdout == first.stdout
+    assert again.stderr.count("done before") == 6
+
+
+def test_other_settings_in_the_same_folder_are_refused(finished, tiny_streams, run_pipeline):
+    folder, _ = finished
+    result = run_pipeline("demo", folder, *SMALL, "--steps=13", *tiny_streams)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert "another folder" in result.stderr
