@@ -456,9 +456,10 @@ def _notes(
     notes = []
     absent = [name for name in subject.model.config.names if name not in streams]
     if absent:
+        are = "is" if len(absent) == 1 else "are"
         notes.append(
-            f"the model's stream {', '.join(absent)} is left out: it selects with the others in "
-            "joint mode where it is there, so joint figures are those of the streams left"
+            f"of the model's streams, {', '.join(absent)} {are} left out: streams select together "
+            "with those that are there, so joint figures are those of the streams left"
         )
     if len(streams) == 1:
         notes.append("there is one stream: agreement, overlap and retrieval compare nothing")

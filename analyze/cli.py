@@ -9,10 +9,14 @@ from sparc.common.cli import command, new_app
 
 app = new_app("Measure what a trained dictionary says, and what its streams agree on.")
 
-_RUN = typer.Argument(help="A run's folder, a saved model's folder, or a hub repository.")
-_CACHE = typer.Argument(help="The activation cache to measure on.")
-_REPORT = typer.Argument(help="The report's folder; run again to go on after an interruption.")
-_REPORTS = typer.Argument(help="Finished reports.")
+_RUN = typer.Argument(
+    metavar="RUN", help="A run's folder, a saved model's folder, or a hub repository."
+)
+_CACHE = typer.Argument(metavar="CACHE", help="The activation cache to measure on.")
+_REPORT = typer.Argument(
+    metavar="REPORT", help="The report's folder; run again to go on after an interruption."
+)
+_REPORTS = typer.Argument(metavar="REPORT", help="Finished reports.")
 
 
 @command(app, AnalyzeConfig, "analyze")

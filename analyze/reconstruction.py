@@ -140,6 +140,6 @@ def _measure_batch(
 
 
 def _squares(rows: torch.Tensor) -> npt.NDArray[np.float64]:
-    """Squared norms of rows, (n,)."""
-    result: npt.NDArray[np.float64] = rows.square().sum(dim=1, dtype=torch.float64).cpu().numpy()
+    """Squared norms of rows, (n,), squared in float64: variances are differences of them."""
+    result: npt.NDArray[np.float64] = rows.double().square().sum(dim=1).cpu().numpy()
     return result

@@ -4,6 +4,7 @@ Ties go to the row that comes first, so that the lists do not depend on how rows
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,11 +53,15 @@ def measure(codes: CodeRows, stream: str, length: int) -> TopRows:
 
 
 def merge(parts: Sequence[TopRows], length: int) -> TopRows:
-    """The lists over the rows of all parts; those of an earlier part win ties."""
+    """The lists over the rows of all parts, which may interleave."""
     latents = np.concatenate([part.latents for part in parts])
     rows = np.concatenate([part.rows for part in parts])
     values = np.concatenate([part.values for part in parts])
-    # Each part is sorted already: a stable sort merges the runs and keeps their order in ties.
+    spans = [(part.rows.min(), part.rows.max()) for part in parts if len(part.rows)]
+    if any(last > first for (_, last), (first, _) in pairwise(spans)):
+        by_row = np.argsort(rows, kind="stable")
+        latents, rows, values = latents[by_row], rows[by_row], values[by_row]
+    # Where rows tie they ascend by now: a stable sort merges the parts and keeps that order.
     order = np.argsort(_key(latents.astype(np.uint64), values), kind="stable")
     return _cut(latents[order], rows[order], values[order], length)
 

@@ -1,13 +1,15 @@
 """The settings of a model and of its training, each in one frozen dataclass."""
 
 import dataclasses
-from typing import Literal
+import math
+from typing import Literal, get_args
 
 from sparc.common.config import option
 from sparc.common.errors import ConfigError
 from sparc.common.streams import check_name
 
 Selection = Literal["global", "local"]
+Normalize = Literal["unit", "none"]
 Recipe = Literal["default", "published"]
 Residency = Literal["auto", "device", "host", "stream"]
 Kernels = Literal["auto", "torch", "triton"]
@@ -38,7 +40,7 @@ class ModelConfig:
     latents: int = 8192
     k: int = 64
     selection: Selection = "global"
-    normalize: Literal["unit", "none"] = "unit"
+    normalize: Normalize = "unit"
 
     def __post_init__(self) -> None:
         names = [stream.name for stream in self.streams]
@@ -50,6 +52,10 @@ class ModelConfig:
                 raise ConfigError(f"stream {stream.name}: dim must be at least 1")
         if not 1 <= self.k <= self.latents:
             raise ConfigError(f"k must be from 1 to the number of latents, {self.latents}")
+        for name, known in (("selection", Selection), ("normalize", Normalize)):
+            if getattr(self, name) not in get_args(known):
+                words = ", ".join(get_args(known))
+                raise ConfigError(f"{name} must be one of {words}, not {getattr(self, name)!r}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,9 +114,9 @@ class TrainConfig:
             self._at_least(name, 0)
         if self.k > self.latents:
             raise ConfigError(f"k ({self.k}) cannot exceed latents ({self.latents})")
-        if self.lr <= 0:
-            raise ConfigError("lr must be positive")
+        if not 0 < self.lr < math.inf:
+            raise ConfigError(f"lr must be a positive number, not {self.lr}")
 
     def _at_least(self, name: str, smallest: int) -> None:
-        if getattr(self, name) < smallest:
+        if not smallest <= getattr(self, name) < math.inf:
             raise ConfigError(f"{name} must be at least {smallest}, not {getattr(self, name)}")

@@ -31,6 +31,10 @@ from sparc.train.validation import measure
 
 NEVER = 2**62
 
+LARGEST_LOSS = 1e6
+"""Zeros have a loss near 1 and Adam's steps a length of their own: training that has left for here
+stays finite and does not come back."""
+
 
 @dataclasses.dataclass
 class Trainee:
@@ -59,7 +63,7 @@ class Trainee:
     def learn(self, batch: Mapping[str, Tensor], step: int) -> None:
         """Make a step, counted from 0, without waiting for the device."""
         sums = self.learner.step(batch, self.learning_rate(step))
-        bad = torch.where(sums.loss.isfinite(), NEVER, step)
+        bad = torch.where(sums.loss <= LARGEST_LOSS * sums.rows, NEVER, step)
         self._first_bad = torch.minimum(self._first_bad, bad)
         self.window = sums if self.window is None else self.window + sums
 
@@ -75,7 +79,7 @@ class Trainee:
         )
 
     def check(self, processes: Processes, *, weights: bool) -> None:
-        """Set `failure` if a loss was not finite; waits for the device.
+        """Set `failure` if a loss was not finite or beyond all bounds; waits for the device.
 
         Args:
             processes: All of them come to the same answer.
@@ -85,13 +89,16 @@ class Trainee:
         parameters = self.learner.model.parameters()
         if first_bad == NEVER and (not weights or all(p.isfinite().all() for p in parameters)):
             return
-        where = f"at step {first_bad + 1:,}" if first_bad != NEVER else "with the last step"
+        problem = (
+            f"the loss exceeded {LARGEST_LOSS:,.0f} or was not finite at step {first_bad + 1:,}"
+            if first_bad != NEVER
+            else "the weights were not finite after the last step"
+        )
         good = saved_steps(self.run)
         kept = f"the state of step {good[-1]:,} is kept" if good else "no state had been saved"
         self.failure = (
-            f"{self.run}: training diverged, the loss was not finite {where} ({kept}); begin "
-            f"another run with an --lr below {self.record.train.lr:g}, a longer --warmup-steps or "
-            "--clip 1"
+            f"{self.run}: training diverged, {problem} ({kept}); begin another run with an --lr "
+            f"below {self.record.train.lr:g}, a longer --warmup-steps or --clip 1"
         )
 
     def log_window(self, step: int, processes: Processes, *, mixing: float | None) -> Line:

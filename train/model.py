@@ -8,7 +8,7 @@ Encodes raw features to codes and decodes codes to unit-scale features, for any 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import safetensors
 import safetensors.torch
@@ -76,10 +76,14 @@ class Sparc(nn.Module):
             features: (rows, dim).
 
         Raises:
-            SparcError: No such stream, a wrong width, or a row that is zero or not finite.
+            SparcError: No such stream, no tensor, a wrong width, or a row that is zero or not
+                finite.
         """
         self._check_stream(stream)
         weight = self.encoder[stream]
+        if not isinstance(features, Tensor):
+            kind = type(features).__name__  # type: ignore[unreachable]  # but not in a notebook
+            raise SparcError(f"stream {stream}: features must be a tensor, not a {kind}")
         if features.ndim != 2 or features.shape[1] != weight.shape[1]:
             shape = tuple(features.shape)
             raise SparcError(
@@ -119,10 +123,14 @@ class Sparc(nn.Module):
             Codes by stream. Ties are broken by `torch.topk`, the same way for the same row.
 
         Raises:
-            SparcError: An unknown stream, a wrong shape, or a row that is zero or not finite.
+            SparcError: An unknown stream or mode, a wrong shape, or a row that is zero or not
+                finite.
         """
-        logits = self._all_logits(features, joint=(mode or self.own_mode) == "joint")
-        if (mode or self.own_mode) == "joint":
+        mode = mode or self.own_mode
+        if mode not in get_args(Mode):
+            raise SparcError(f"mode must be {' or '.join(get_args(Mode))}, not {mode!r}")
+        logits = self._all_logits(features, joint=mode == "joint")
+        if mode == "joint":
             return select_jointly(logits, self.config.k)
         return select_independently(logits, self.config.k)
 
@@ -284,25 +292,32 @@ def create_model(config: ModelConfig, *, seed: int = 42) -> Sparc:
 
 
 def load(location: str | Path) -> Sparc:
-    """Load a trained model, on the CPU and in evaluation mode.
+    """Load a trained model, on the CPU and ready for use.
+
+    It is in evaluation mode and its weights are frozen, so that codes are plain numbers and need no
+    `torch.no_grad()`; `model.requires_grad_()` thaws them.
 
     Args:
         location: The folder of a run or of a saved model (a path or fsspec URL), or the id
             `owner/name` of a repository on the Hugging Face Hub.
 
     Raises:
-        RunError: Nothing is there, or what is there is no SPARC model or is damaged.
+        RunError: Nothing is there, or what is there is no SPARC model, is damaged, or is a run that
+            has not finished.
     """
     from sparc.train.hub import download, is_repository_id
+    from sparc.train.run_folder import is_run, require_finished
 
     folder = Folder(location)
     if not folder.exists(CONFIG_FILE):
         if folder.exists() or not is_repository_id(str(location)):
             raise RunError(f"{location} holds no SPARC model: {CONFIG_FILE} is not there")
         folder = Folder(download(str(location)))
+    if folder.local is not None and is_run(folder.local):
+        require_finished(folder.local)
     model = Sparc(read_model_config(folder))
     load_weights(model, folder, WEIGHTS_FILE)
-    return model.eval()
+    return model.eval().requires_grad_(False)
 
 
 def read_model_config(folder: Folder) -> ModelConfig:

@@ -184,6 +184,14 @@ def require_same(run: Path, found: TrainConfig, wanted: TrainConfig) -> None:
             )
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, rather than of a saved model."""
+    try:
+        return bool(json.loads((folder / CONFIG_FILE).read_bytes())["format"] == FORMAT)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def is_finished(run: Path) -> bool:
     """Whether the run has made its last step."""
     return (run / WEIGHTS_FILE).exists()
@@ -199,27 +207,36 @@ def save_initial(run: Path, means: Mapping[str, Tensor] | None) -> None:
     Folder(run).write(INITIAL_FILE, safetensors.torch.save(dict(means or {})))
 
 
+def require_finished(run: Path) -> None:
+    """Refuse a run that has not made its last step.
+
+    Raises:
+        RunError: Says how far it is and how to go on; or there is no such run, or it is damaged.
+    """
+    record = RunRecord.read(run)
+    if is_finished(run):
+        return
+    steps = saved_steps(run)
+    reached = steps[-1] if steps else 0
+    advice = (
+        f"; its last checkpoint is itself a model: {run}/{CHECKPOINTS}/step-{reached:09d}"
+        if steps
+        else ""
+    )
+    raise RunError(
+        f"{run} has not finished (at least {reached:,} of {record.steps:,} steps): finish "
+        f"it with `sparc-train resume {run}`{advice}"
+    )
+
+
 def load_model(run: Path | str) -> Sparc:
     """The trained model of a run, on the CPU and in evaluation mode.
 
     Raises:
         RunError: There is no such run, it is damaged, or it has not finished.
     """
-    folder = Path(run)
-    record = RunRecord.read(folder)
-    if not is_finished(folder):
-        steps = saved_steps(folder)
-        reached = steps[-1] if steps else 0
-        advice = (
-            f"; its last checkpoint is itself a model: {folder}/{CHECKPOINTS}/step-{reached:09d}"
-            if steps
-            else ""
-        )
-        raise RunError(
-            f"{folder} has not finished (at least {reached:,} of {record.steps:,} steps): finish "
-            f"it with `sparc-train resume {folder}`{advice}"
-        )
-    return load(folder)
+    require_finished(Path(run))
+    return load(run)
 
 
 def load_untrained(run: Path | str) -> Sparc:

@@ -95,6 +95,16 @@ def test_the_mean_explains_nothing():
     assert line["nmse"] == 1
 
 
+def test_rows_that_are_all_equal_have_no_explained_variance(biased, features):
+    same = {s: np.repeat(x[:1], 3, axis=0) for s, x in features.items()}
+    for count in (1, 3):
+        part = {s: x[:count] for s, x in same.items()}
+        codes, _ = encode_both(biased, part, np.arange(count), batch_size=64)
+        sums = reconstruction.measure(biased, part, codes)
+        table = reconstruction.table(sums, CodeSet("joint"))
+        assert table["explained_variance"].null_count == len(table)
+
+
 def test_a_constant_feature_has_no_explained_variance():
     x = np.full((40, 4), 0.5)
     sums = reconstruction.ErrorSums(

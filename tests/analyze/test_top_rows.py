@@ -38,6 +38,14 @@ def test_lists_are_those_of_sorting_everything(random_codes, split, seed, rows, 
     assert as_lists(top_rows.merge(parts, length)) == brute_force(codes, "a", length)
 
 
+def test_ties_go_to_the_smaller_row_whichever_part_it_is_in():
+    """The blocks of a permutation interleave."""
+    codes = CodeRows(np.arange(8), {"a": np.zeros((8, 1), np.uint8)}, {"a": np.ones((8, 1), "f4")})
+    parts = [codes.take(np.array(rows)) for rows in ([4, 5, 6], [0, 1, 7], [2, 3])]
+    merged = top_rows.merge([top_rows.measure(part, "a", 4) for part in parts], 4)
+    assert as_lists(merged) == brute_force(codes, "a", 4)
+
+
 @pytest.mark.parametrize("latents", [2**16, 2**31])
 def test_numbers_that_do_not_fit_one_key_are_sorted_too(latents):
     rows = 70_000

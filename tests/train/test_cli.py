@@ -114,6 +114,8 @@ def test_inspect_a_finished_run(sparc_train, undisturbed, small_cache):
         (["run", "nowhere", "run"], "nowhere is not an activation cache"),
         (["resume", "."], ". is not a run folder"),
         (["run", "nowhere", "run", "--k", "9000"], "k (9000) cannot exceed latents (8192)"),
+        (["run", "nowhere", "run", "--lr", "nan"], "lr must be a positive number, not nan"),
+        (["run", "nowhere", "run", "--clip", "nan"], "clip must be at least 0, not nan"),
     ],
 )
 def test_mistakes_are_one_line(sparc_train, tmp_path, monkeypatch, arguments, message):

@@ -197,8 +197,9 @@ def test_other_settings_are_refused_by_name(
     run_and_interrupt(tmp_path / "run", small_settings(), 12)
     with pytest.raises(RunError, match=r"was begun with lr = 0.003, not 0.1"):
         job.run(str(small_cache), tmp_path / "run", small_settings(lr=0.1))
-    with pytest.raises(RunError, match=r"has not finished .*step-000000008"):
-        load_model(tmp_path / "run")
+    for read in (load_model, load):
+        with pytest.raises(RunError, match=r"has not finished .*sparc-train resume .*-000000008"):
+            read(tmp_path / "run")
 
 
 def test_another_cache_is_refused(tmp_path, run_and_interrupt, small_cache, small_settings):
@@ -264,6 +265,15 @@ def test_divergence_is_told_and_the_last_good_state_kept(
     assert result(run) == result(tmp_path / "whole")
 
 
+def test_a_loss_beyond_all_bounds_has_diverged_too(tmp_path, small_cache, small_settings):
+    """With steps this large it stays finite: Adam's steps have a length of their own."""
+    with pytest.raises(
+        RunError, match=r"the loss exceeded 1,000,000 .*at step 2 .*--lr below 1000"
+    ):
+        job.run(str(small_cache), tmp_path / "run", small_settings(lr=1e3))
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
 def test_weights_that_are_not_finite_are_never_saved(
     tmp_path, monkeypatch, small_cache, small_settings
 ):
@@ -274,7 +284,9 @@ def test_weights_that_are_not_finite_are_never_saved(
         return real(learner, batch, float("inf") if next(count) == 24 else lr)
 
     monkeypatch.setattr(Learner, "step", step)
-    with pytest.raises(RunError, match=r"not finite with the last step .*step 16 is kept"):
+    with pytest.raises(
+        RunError, match=r"weights were not finite after the last step .*step 16 is kept"
+    ):
         job.run(str(small_cache), tmp_path / "run", small_settings())
 
 

@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 import torch
 
-from sparc.common.errors import RunError, SparcError
+from sparc.common.errors import ConfigError, RunError, SparcError
 from sparc.train import Codes, ModelConfig, Sparc, StreamShape, create_model, load
 
 STREAMS = (StreamShape("a", 7), StreamShape("b", 5), StreamShape("c", 6))
@@ -135,6 +135,7 @@ def test_row_without_a_code_is_named(model, features, bad):
         ({"d": torch.ones(9, 3)}, "no stream 'd'; it has a, b, c"),
         ({"a": torch.ones(9, 3)}, r"stream a: features must be \(rows, 7\), not \(9, 3\)"),
         ({"a": torch.ones(4, 7)}, "the same rows; given: a 4, b 9, c 9"),
+        ({"a": np.ones((9, 7))}, "stream a: features must be a tensor, not a ndarray"),
     ],
 )
 def test_refused_features(model, features, change, message):
@@ -147,6 +148,33 @@ def test_no_features_at_all(model, features):
         model.encode({})
     with pytest.raises(SparcError, match="stream c"):
         model.reconstruct({"a": features["a"]}, "c", "a")
+
+
+def test_an_unknown_mode_is_refused(model, features):
+    with pytest.raises(SparcError, match="must be joint or independent, not 'global'"):
+        model.encode(features, mode="global")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"selection": "joint"}, "selection must be one of global, local, not 'joint'"),
+        ({"normalize": "l2"}, "normalize must be one of unit, none, not 'l2'"),
+    ],
+)
+def test_unknown_words_in_a_configuration_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(streams=STREAMS, latents=40, k=6, **change)
+
+
+def test_codes_of_a_loaded_model_are_plain_numbers(model, features, tmp_path):
+    model.save(tmp_path)
+    loaded = load(tmp_path)
+    assert loaded.encode(features)["a"].values.numpy().shape == (9, 6)
+    # A graph of one's own still reaches the features.
+    x = {name: each.requires_grad_() for name, each in features.items()}
+    loaded.reconstruct(x, "a", "b").square().sum().backward()
+    assert x["a"].grad.abs().sum() > 0
 
 
 def test_saved_model_loads_equal(model, features, tmp_path):
