@@ -301,7 +301,11 @@ class ActivationCache:
         try:
             attributes = dict(self._group[name].attrs)
             return from_mapping(StreamInfo, attributes, source=f"stream {name}")
-        except (KeyError, ValueError, TypeError, ConfigError) as error:
+        except KeyError as error:
+            raise DamagedCacheError(
+                f"{self.folder}: stream {name} is listed in {INFO_FILE}, but has no Zarr group"
+            ) from error
+        except (ValueError, TypeError, ConfigError) as error:
             raise DamagedCacheError(
                 f"{self.folder}: the attributes of stream {name} are damaged: {error}"
             ) from error

@@ -35,6 +35,7 @@ from sparc.common.errors import CacheError
 from sparc.common.lock import LOCK_FILE, exclusive
 from sparc.common.storage import PARTIAL, Folder
 from sparc.common.streams import StreamInfo, StreamOrigin
+from sparc.common.text import shorten
 
 ROWS_PER_CHUNK = 4096
 LARGEST_FLOAT16 = 65_504.0
@@ -98,7 +99,10 @@ class CacheWriter:
         self.folder.remove_partial_files()
         # A cache without streams holds nothing: it is begun anew rather than defended.
         if found is not None and found.streams:
-            _refuse_other_dataset(self.folder, found, wanted)
+            _refuse_other_dataset(self.folder, found, wanted, manifest.rows)
+            for name, table in ((ROWS_FILE, manifest.rows), (CLASSES_FILE, manifest.classes)):
+                if not self.folder.exists(name):  # a person removed it because it was damaged
+                    tables.write_table(self.folder, name, table)
             _refuse_other_classes(self.folder, manifest.classes)
             self.info = found
         else:
@@ -437,17 +441,38 @@ def _refuse_other_classes(folder: Folder, wanted: pa.Table) -> None:
         )
 
 
-def _refuse_other_dataset(folder: Folder, found: CacheInfo, wanted: CacheInfo) -> None:
-    for what, a, b in (
-        ("rows", found.rows, wanted.rows),
-        ("rows a chunk", found.rows_per_chunk, wanted.rows_per_chunk),
-        ("manifest digest", found.manifest_digest, wanted.manifest_digest),
-    ):
-        if a != b:
-            raise CacheError(
-                f"{folder} was made from another dataset or other settings ({what}: {a} there, "
-                f"{b} now); choose another folder, or repeat the settings of {found.dataset!r}"
+def _refuse_other_dataset(
+    folder: Folder, found: CacheInfo, wanted: CacheInfo, rows: pa.Table
+) -> None:
+    difference = next(
+        (
+            f"{what}: {a} there, {b} now"
+            for what, a, b in (
+                ("rows", found.rows, wanted.rows),
+                ("rows a chunk", found.rows_per_chunk, wanted.rows_per_chunk),
             )
+            if a != b
+        ),
+        None,
+    )
+    if difference is None and found.manifest_digest != wanted.manifest_digest:
+        difference = _first_difference(tables.read_table(folder, ROWS_FILE, tables.ROWS), rows)
+    if difference is not None:
+        raise CacheError(
+            f"{folder} was made from another dataset or with other settings ({difference}): repeat "
+            f"what made it, from {shorten(found.dataset, 200)}, or choose another folder"
+        )
+
+
+def _first_difference(found: pa.Table, wanted: pa.Table) -> str:
+    for name in ("sample_id", "image", "caption", "label_ids"):
+        columns = found.column(name).to_pylist(), wanted.column(name).to_pylist()
+        for row, (a, b) in enumerate(zip(*columns, strict=True)):
+            if a != b:
+                return (
+                    f"row {row}, {name}: {shorten(repr(a), 60)} there, {shorten(repr(b), 60)} now"
+                )
+    return f"the manifest_digest of {INFO_FILE} is not that of {ROWS_FILE}"
 
 
 def _refuse_other_stream(folder: Folder, found: StreamInfo, wanted: StreamInfo) -> None:

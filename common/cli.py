@@ -7,6 +7,7 @@ into one line on standard error and exit status 2.
 """
 
 import dataclasses
+import errno
 import functools
 import inspect
 import signal
@@ -111,7 +112,12 @@ class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.sup
             _leave("interrupted; run the same command again to go on where it stopped", status=130)
         if isinstance(error, OSError) and error.errno is not None:
             where = f" ({error.filename})" if error.filename else ""
-            _leave(f"error: {error.strerror}{where}", status=2)
+            advice = (
+                "; make room and run the same command again to go on where it stopped"
+                if error.errno in (errno.ENOSPC, errno.EDQUOT)
+                else ""
+            )
+            _leave(f"error: {printable(f'{error.strerror}{where}')}{advice}", status=2)
 
 
 def _interrupt(_signal_number: int, _frame: types.FrameType | None) -> NoReturn:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sparc.common.errors import LockedError
-from sparc.common.storage import Folder
+from sparc.common.storage import Folder, cannot_write
 
 LOCK_FILE = ".lock"
 
@@ -24,6 +24,7 @@ def exclusive(folder: Folder) -> Iterator[None]:
 
     Raises:
         LockedError: Another process holds it; the message says which.
+        SparcError: Nothing can be written there.
     """
     folder.create()
     holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
@@ -38,7 +39,10 @@ def exclusive(folder: Folder) -> Iterator[None]:
 @contextmanager
 def _local(path: Path, folder: Folder, holder: bytes) -> Iterator[None]:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

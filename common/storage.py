@@ -51,8 +51,15 @@ class Folder:
         return bool(self._filesystem.exists(self.path(name)))
 
     def create(self) -> None:
-        """Make the folder and its parents."""
-        self._filesystem.makedirs(self._root, exist_ok=True)
+        """Make the folder and its parents.
+
+        Raises:
+            SparcError: A file is in the way, or nothing can be written there.
+        """
+        try:
+            self._filesystem.makedirs(self._root, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self, error) from error
 
     def read(self, name: str) -> bytes:
         """The content of a file.
@@ -128,6 +135,12 @@ class Folder:
         if self.local is not None:
             return LocalStore(self.local / name, read_only=read_only)
         return FsspecStore.from_url(f"{self.location.rstrip('/')}/{name}", read_only=read_only)
+
+
+def cannot_write(folder: Folder, error: OSError) -> SparcError:
+    """What to tell a person whose folder cannot be begun."""
+    reason = error.strerror or str(error)
+    return SparcError(f"cannot write to {folder}: {reason}; choose another folder")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -24,11 +24,8 @@ def run(
     opened = open_dataset(dataset, config.dataset_options())
     if config.dry_run:
         from sparc.extract import plan
-        from sparc.extract.loader import available_cores
 
-        manifest = opened.manifest()
-        workers = config.workers or available_cores()
-        for line in plan.describe(opened, manifest, config, workers=workers):
+        for line in plan.describe(opened, opened.manifest(), config):
             typer.echo(line)
         return
     from sparc.common.progress import say
@@ -65,8 +62,8 @@ def verify(cache: CacheArgument) -> None:
             typer.echo(printable(str(damage)))
     if found:
         raise DamagedCacheError(
-            f"{opened.folder}: {amount(found, 'fault')} found; remove the damaged chunks' files "
-            "and run the same extraction again to make them anew"
+            f"{opened.folder}: {amount(found, 'fault')} found; remove the damaged files, if any, "
+            "and run the same extraction again: it makes what is missing"
         )
     typer.echo(f"{opened.folder}: {amount(opened.info.rows, 'row')} in every stream, no damage")
 

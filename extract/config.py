@@ -4,6 +4,7 @@ Light on purpose: the command line reads this module for `--help`, so it imports
 """
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -94,6 +95,14 @@ class ExtractConfig:
         from sparc.extract.encoders.presets import preset
 
         return dict(preset(self.preset))
+
+    @property
+    def threads(self) -> int:
+        """Threads that read and decode pictures: `workers`, or one for each core we may use."""
+        if self.workers:
+            return self.workers
+        affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+        return len(affinity(0)) if affinity else os.cpu_count() or 1
 
     def dataset_options(self) -> "DatasetOptions":
         """The settings that concern the dataset.

@@ -96,7 +96,7 @@ def describe(cache: ActivationCache) -> Iterator[str]:
         f", split {shorten(info.split, WIDTH)}" if info.split else ""
     )
     yield f"  rows      {info.rows:,} of {amount(pictures, 'picture')}, " + (
-        f"{info.chunks:,} chunks of {info.rows_per_chunk:,}"
+        f"{amount(info.chunks, 'chunk')} of up to {info.rows_per_chunk:,}"
     )
     if len(classes):
         deepest = pc.max(classes.column("depth")).as_py()

@@ -32,7 +32,7 @@ from sparc.extract.config import ALL_DEVICES, ExtractConfig
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders import build_encoders
 from sparc.extract.encoders.base import Encoder, ImageEncoder, TextEncoder
-from sparc.extract.loader import PictureLoader, available_cores
+from sparc.extract.loader import PictureLoader
 from sparc.extract.replica import ChunkFeatures, ChunkQueue, Replica
 
 BuildEncoders = Callable[[Mapping[str, StreamSpec], torch.device], Mapping[str, Encoder]]
@@ -114,7 +114,7 @@ def run(
                 table.chunk(index, writer.info.chunk_rows(index), streams)
                 for index, streams in work.items()
             )
-            with PictureLoader(dataset, config.workers or available_cores()) as loader:
+            with PictureLoader(dataset, config.threads) as loader:
                 in_order = _encode(
                     replicas,
                     ChunkQueue(chunks, ahead=2 * len(replicas) + 1),

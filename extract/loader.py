@@ -3,7 +3,6 @@
 A picture that cannot be used gives a reason instead of pixels; nothing here raises for it.
 """
 
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -86,11 +85,6 @@ def _reason(error: DatasetError) -> str:
     if isinstance(error.__cause__, OSError):
         return f"cannot read the file: {error.__cause__.strerror}"
     return str(error)
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _start_all(pool: ThreadPoolExecutor, workers: int) -> None:

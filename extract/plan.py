@@ -4,6 +4,7 @@ Widths of features are looked up in the libraries' own descriptions of their mod
 weights and without a network; what cannot be known that way is said to be unknown.
 """
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,17 +27,19 @@ FIRST_CAPTIONS = 5
 SAMPLED_PICTURES = 32
 WIDTH = 70
 
+_WIDTHS = ("hidden_size", "d_model", "dim", "n_embd")
+"""What transformers' configurations call the width of a text model (BERT, T5, DistilBERT, GPT)."""
 
-def describe(
-    dataset: Dataset, manifest: Manifest, config: ExtractConfig, *, workers: int
-) -> Iterator[str]:
+
+def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Iterator[str]:
     """The plan for a person to read, line by line; every line is safe to print.
+
+    What the dataset holds comes first and at once: what follows imports the encoders' libraries.
 
     Args:
         dataset: The dataset; a few of its pictures are read, to time that.
         manifest: Its rows.
         config: What would be extracted.
-        workers: Threads that would read and decode pictures.
     """
     rows = manifest.rows
     require_inputs(rows, config.specs)
@@ -64,7 +67,7 @@ def describe(
     kept = "" if config.compression == "none" else f" before {config.compression}"
     yield f"bytes     {'not known yet' if total is None else size(total) + kept}, {config.dtype}"
     if any(spec.modality == "image" for spec in config.specs.values()):
-        yield f"time      {_reading_time(dataset, rows, table.pictures, workers)}"
+        yield f"time      {_reading_time(dataset, rows, table.pictures, config.threads)}"
     else:
         yield "time      not known before the models have run"
 
@@ -115,11 +118,16 @@ def _open_clip_dim(model: str) -> int | None:
 
 
 def _transformers_dim(model: str) -> int | None:
-    if not Path(model).is_dir():
+    """As the model's own folder says it; transformers itself would take seconds to import."""
+    file = Path(model) / "config.json"
+    if not file.is_file():
         return None
-    from transformers import AutoConfig
-
-    return int(AutoConfig.from_pretrained(model, local_files_only=True).hidden_size)
+    try:
+        config = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise SparcError(f"{file} is not JSON: {error}") from error
+    found = [config[name] for name in _WIDTHS if isinstance(config, dict) and name in config]
+    return int(found[0]) if found and isinstance(found[0], int) else None
 
 
 def _captions(rows: pa.Table) -> Iterator[str]:
@@ -130,14 +138,14 @@ def _captions(rows: pa.Table) -> Iterator[str]:
         yield f"          {shorten(caption, WIDTH)}"
 
 
-def _reading_time(dataset: Dataset, rows: pa.Table, pictures: int, workers: int) -> str:
+def _reading_time(dataset: Dataset, rows: pa.Table, pictures: int, threads: int) -> str:
     images = rows.column("image")
     images = images.filter(pc.is_valid(images)).slice(0, SAMPLED_PICTURES * 8).to_pylist()
     sample = list(dict.fromkeys(images))[:SAMPLED_PICTURES]
     if not sample:
         return "no pictures to read"
     started = time.perf_counter()
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         good = sum(pool.map(lambda image: _readable(dataset, image), sample))
     seconds = (time.perf_counter() - started) / len(sample) * pictures
     return (

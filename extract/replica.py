@@ -162,11 +162,12 @@ class Replica:
             work.encode_pictures(batch)
             bytes_ahead -= batch.size
             if batch.last:
-                work.encode_captions(self._batch_size)
-                yield work.finish()
-                work = None
+                work.encode_captions(self._batch_size, queue)
             if queue.stopped:
                 return
+            if batch.last:
+                yield work.finish()
+                work = None
 
     def _batches(
         self, queue: ChunkQueue, loader: PictureLoader, ahead: deque[_Batch]
@@ -234,13 +235,15 @@ class _ChunkWork:
         self._fetch()
         self._waiting = started
 
-    def encode_captions(self, batch_size: int) -> None:
-        """Encode the chunk's captions for every text stream."""
+    def encode_captions(self, batch_size: int, queue: ChunkQueue) -> None:
+        """Encode the chunk's captions for every text stream, or until the queue is stopped."""
         captions = self._result.chunk.captions
         without = set(self._result.chunk.rows).difference(row for row, _ in captions)
         for name, encoder in self._texts.items():
             self._result.reasons[name].update(dict.fromkeys(sorted(without), NO_CAPTION))
             for first in range(0, len(captions), batch_size):
+                if queue.stopped:
+                    return
                 batch = captions[first : first + batch_size]
                 with torch.inference_mode(), _memory_advice(name, self._device):
                     features, cut = encoder.encode([text for _, text in batch])

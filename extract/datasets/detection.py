@@ -4,6 +4,7 @@ from sparc.common.errors import DatasetError
 from sparc.common.text import shorten
 from sparc.extract.datasets import coco, open_images, webdataset
 from sparc.extract.datasets.base import Format
+from sparc.extract.datasets.folder import metadata_files
 from sparc.extract.datasets.safe_folder import SafeFolder
 
 
@@ -29,10 +30,11 @@ def detect_format(folder: SafeFolder) -> Format:
         )
     if evidence:
         return next(iter(evidence))
-    if folder.pictures:
+    # Metadata alone are a plain folder too: its reader says that their pictures are missing.
+    if folder.pictures or metadata_files(folder.files):
         return "folder"
     raise DatasetError(
-        f"cannot tell the format of {folder}: it has no pictures, no captions_<split>.json or "
-        "instances_<split>.json (coco), no narratives or human-imagelabels (open-images), "
-        "no .tar shards (webdataset)"
+        f"cannot tell the format of {folder}: it has no pictures and no metadata (folder), "
+        "no captions_<split>.json or instances_<split>.json (coco), "
+        "no narratives or human-imagelabels (open-images), no .tar shards (webdataset)"
     )

@@ -81,6 +81,9 @@ class FolderDataset:
             ],
         )
         captions_of.say_replaced()
+        if found.captions and not any(picture.captions for picture in source.pictures):
+            columns = shorten(", ".join(sorted(found.columns)), 120)
+            say(f"{folder}: its metadata have no column text or caption; columns: {columns}")
         return build_manifest(str(folder), source, options)
 
     def read_picture(self, image: str) -> bytes:
@@ -94,6 +97,11 @@ def split_folders(pictures: Sequence[str]) -> list[str]:
     return tops if all(top.lower() in SYNONYMS for top in tops) else []
 
 
+def metadata_files(files: Sequence[str]) -> list[str]:
+    """The files by which this layout is known where there is no picture."""
+    return [name for name in files if name.rpartition("/")[2] in _READERS]
+
+
 class _Metadata:
     """What the metadata files of a split say, by picture.
 
@@ -101,14 +109,15 @@ class _Metadata:
         captions: In the order of the files; an entry for every picture that is named.
         labels: Classes, where there are some.
         groups: Value of the column that holds pictures out together, where there is one.
+        columns: All columns that the files have.
     """
 
     def __init__(self, folder: SafeFolder, split: str, group_column: str) -> None:
         self.captions: dict[str, list[str]] = {}
         self.labels: dict[str, list[str]] = {}
         self.groups: dict[str, str] = {}
-        columns: set[str] = set()
-        for name in _metadata_files(folder, split):
+        self.columns: set[str] = set()
+        for name in _metadata_of(folder, split):
             below, _, base = name.rpartition("/")
             where = f"{folder}/{name}"
             is_csv = base == "metadata.csv"
@@ -117,7 +126,7 @@ class _Metadata:
                 image = posixpath.normpath(posixpath.join(below, _file_name(record)))
                 if not image.startswith(prefix):
                     continue
-                columns.update(record.values)
+                self.columns.update(record.values)
                 column = "text" if "text" in record.values else "caption"
                 self.captions.setdefault(image, []).extend(_texts(record, column))
                 labels = _texts(record, "labels")
@@ -129,8 +138,8 @@ class _Metadata:
                 group = record.values.get(group_column)
                 if group is not None and group != "":
                     self.groups.setdefault(image, str(group))
-        if group_column and group_column not in columns:
-            known = shorten(", ".join(sorted(columns)), 120) or "none"
+        if group_column and group_column not in self.columns:
+            known = shorten(", ".join(sorted(self.columns)), 120) or "none"
             raise DatasetError(
                 f"{folder}: no metadata has the column {group_column!r} of --holdout-by; "
                 f"columns: {known}"
@@ -160,12 +169,10 @@ class _Sidecars:
             say(f"{self._folder}: bytes that are not UTF-8 replaced in {files}")
 
 
-def _metadata_files(folder: SafeFolder, split: str) -> Iterator[str]:
+def _metadata_of(folder: SafeFolder, split: str) -> Iterator[str]:
     holders: set[str] = set()
-    for name in folder.files:
-        below, _, base = name.rpartition("/")
-        if base not in _READERS:
-            continue
+    for name in metadata_files(folder.files):
+        below = name.rpartition("/")[0]
         if split and below and not f"{below}/".startswith(f"{split}/"):
             continue
         if below in holders:
@@ -177,7 +184,10 @@ def _metadata_files(folder: SafeFolder, split: str) -> Iterator[str]:
 
 
 def _file_name(record: Record) -> str:
-    name = record.values.get("file_name")
+    if "file_name" not in record.values:
+        columns = shorten(", ".join(map(str, record.values)), 120)
+        raise DatasetError(f"{record.where} has no column file_name; its columns: {columns}")
+    name = record.values["file_name"]
     if not isinstance(name, str) or not name.strip():
         raise DatasetError(f"{record.where} has no file_name")
     return name.strip()

@@ -144,12 +144,12 @@ def check_some_present(missing: Sequence[str], pictures: int, location: str, whe
     example = shorten(missing[0], 200)
     if len(missing) == pictures:
         raise DatasetError(
-            f"{location}: none of the {pictures:,} pictures that {where} names is there, "
-            f"for example {example}"
+            f"{location}: none of the pictures named in {where} is there ({pictures:,} in all, for "
+            f"example {example})"
         )
     say(
-        f"{location}: {len(missing):,} of the {pictures:,} pictures that {where} names are not "
-        f"there, for example {example}; their rows will be rejected"
+        f"{location}: {len(missing):,} of {pictures:,} pictures named in {where} are not there, "
+        f"for example {example}; their rows will be rejected"
     )
 
 

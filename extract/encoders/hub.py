@@ -44,7 +44,8 @@ def loading(spec: StreamSpec, *, from_hub: bool) -> Iterator[None]:
     except Exception as error:
         reason = _hub_reason(error)
         if reason is None:
-            raise EncoderError(f"cannot build {spec}: {shorten(str(error), 400)}") from error
+            detail = shorten(" ".join(str(error).split()), 400)
+            raise EncoderError(f"cannot build {spec}: {detail}") from error
         raise EncoderError(f"cannot load {spec}: {reason}; {_advice(spec)}") from error
 
 

@@ -155,7 +155,7 @@ def load_open_clip(spec: StreamSpec) -> OpenClipModel:
             model, transform = open_clip.create_model_from_pretrained(
                 spec.model, spec.weights, force_quick_gelu=tagged and _was_quick_gelu(spec)
             )
-        except (RuntimeError, KeyError, AttributeError) as error:
+        except (RuntimeError, KeyError, AttributeError, AssertionError, ValueError) as error:
             if file is None:
                 raise
             detail = " ".join(str(error).split())[:120]

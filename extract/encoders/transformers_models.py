@@ -137,6 +137,8 @@ def load_transformers(spec: StreamSpec) -> TransformersModel:
     is_folder = Path(spec.model).is_dir()
     if not is_folder and spec.model.startswith(("/", ".", "~")):
         raise EncoderError(f"{spec}: there is no folder {spec.model}")
+    if is_folder and not (Path(spec.model) / "config.json").is_file():
+        raise EncoderError(f"{spec}: the folder holds no model of transformers: no config.json")
     with loading(spec, from_hub=not is_folder), _quiet():
         tokenizer = AutoTokenizer.from_pretrained(spec.model, trust_remote_code=False)
         model, report = AutoModel.from_pretrained(

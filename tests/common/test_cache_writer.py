@@ -38,6 +38,11 @@ def manifest(rows: int, **changes) -> Manifest:
     return dataclasses.replace(plain, **changes)
 
 
+def renamed(rows: pa.Table) -> pa.Table:
+    captions = pa.array([None, None, "new", None], pa.string())
+    return rows.set_column(3, tables.ROWS.field("caption"), captions)
+
+
 def one_class(name: str) -> pa.Table:
     columns = {"class_id": [0], "key": ["k"], "name": [name], "parent_id": [None], "depth": [1]}
     return pa.table(columns, schema=tables.CLASSES)
@@ -136,6 +141,10 @@ def test_settings_may_change_while_a_stream_has_no_chunk(tmp_path) -> None:
     [
         (manifest(5), "rows: 4 there, 5 now"),
         (manifest(4, classes=one_class("cat")), "made with other classes"),
+        (
+            dataclasses.replace(manifest(4), rows=renamed(manifest(4).rows)),
+            r"row 2, caption: None there, 'new' now",
+        ),
     ],
 )
 def test_another_dataset_is_refused(tmp_path, other, message) -> None:
@@ -251,3 +260,13 @@ def test_arrays_must_agree_in_rows(tmp_path) -> None:
     with pytest.raises(CacheError, match="captions: 2 for 4 rows"):
         write_arrays(tmp_path / "cache", {"a": VALUES[:4]}, captions=["x", "y"])
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("name", ["rows.parquet", "classes.parquet"])
+def test_a_table_that_was_removed_is_written_anew(tmp_path, name) -> None:
+    writer = CacheWriter(tmp_path / "cache", manifest(4), rows_per_chunk=4)
+    writer.open_stream(INFO)
+    before = files(tmp_path / "cache")
+    (tmp_path / "cache" / name).unlink()
+    CacheWriter(tmp_path / "cache", manifest(4), rows_per_chunk=4)
+    assert files(tmp_path / "cache") == before

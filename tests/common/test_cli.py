@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
-import dataclasses, os, signal, time
+import dataclasses, errno, os, signal, time
 from typing import Annotated, Literal
 import typer
 from sparc.common.cli import command, new_app
@@ -32,6 +32,8 @@ def fail(how: Annotated[str, typer.Argument()]) -> None:
         raise SparcError("row 3 of \\x1b[31m is wrong")
     if how == "system":
         open("/no/such/file")
+    if how == "full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if how == "term":
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
@@ -88,6 +90,12 @@ def test_a_wrong_choice_is_refused(program) -> None:
     [
         ("sparc", 2, "error: row 3 of \\x1b[31m is wrong"),
         ("system", 2, "error: No such file or directory (/no/such/file)"),
+        (
+            "full",
+            2,
+            "error: No space left on device; make room and run the same command again to go on "
+            "where it stopped",
+        ),
         ("term", 130, "interrupted; run the same command again to go on where it stopped"),
     ],
 )

@@ -1,3 +1,4 @@
+import errno
 import os
 import re
 import signal
@@ -8,7 +9,7 @@ import uuid
 
 import pytest
 
-from sparc.common.errors import LockedError
+from sparc.common.errors import LockedError, SparcError
 from sparc.common.lock import LOCK_FILE, exclusive
 from sparc.common.storage import Folder
 
@@ -54,3 +55,13 @@ def test_behind_a_url_the_message_says_what_to_remove() -> None:
             pass
         assert folder.exists(LOCK_FILE)
     assert not folder.exists(LOCK_FILE)
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(tmp_path, monkeypatch) -> None:
+    def refuse(*_arguments: object) -> int:  # whoever runs the tests may be allowed everything
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "open", refuse)
+    told = f"cannot write to {tmp_path}: Read-only file system; choose another"
+    with pytest.raises(SparcError, match=re.escape(told)), exclusive(Folder(tmp_path)):
+        pass

@@ -107,3 +107,10 @@ def test_a_failed_write_leaves_the_old_content(tmp_path, monkeypatch) -> None:
         folder.write("file", b"new")
     assert folder.read("file") == b"old"
     assert folder.files() == ["file"]
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    for location in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(SparcError, match=rf"cannot write to {location}: .*; choose another"):
+            Folder(location).create()

@@ -78,7 +78,7 @@ def test_inspect_says_what_is_there(cache, weights) -> None:
     result = sparc_extract("inspect", cache[0])
     assert result.returncode == 0, result.stderr
     for text in (
-        "11 of 11 pictures, 3 chunks of 4",
+        "11 of 11 pictures, 3 chunks of up to 4",
         "stream vit: image, dim 64, float16",
         f"timm:test_vit@{weights}",
         "3 of 3, complete",

@@ -165,7 +165,7 @@ def test_another_dataset_or_encoder_is_refused(
     tmp_path, fake_dataset, fake_encoders, config
 ) -> None:
     job.run(fake_dataset(CAPTIONS), tmp_path / "cache", config, build=fake_encoders())
-    with pytest.raises(CacheError, match="manifest digest"):
+    with pytest.raises(CacheError, match=r"row \d+, caption: '.*' there, 'other' now"):
         job.run(
             fake_dataset([*CAPTIONS[:-1], ["other"]]),
             tmp_path / "cache",

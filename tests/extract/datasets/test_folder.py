@@ -140,11 +140,11 @@ def test_pictures_that_are_not_there_stay_rows(tmp_path, paint, manifest, captio
     paint(tmp_path, "a.png")
     (tmp_path / "metadata.csv").write_text("file_name,text\nlost.png,L\na.png,A\n")
     assert captions(manifest()) == [("a.png", "A"), ("lost.png", "L")]
-    assert "1 of the 2 pictures that the metadata names are not there" in capsys.readouterr().err
+    assert "1 of 2 pictures named in the metadata are not there" in capsys.readouterr().err
     with pytest.raises(DatasetError, match=r"cannot open lost.png"):
         open_dataset(tmp_path, DatasetOptions()).read_picture("lost.png")
     (tmp_path / "metadata.csv").write_text("file_name,text\nimg/lost.png,L\n")
-    with pytest.raises(DatasetError, match=r"none of the 1 pictures .* example img/lost.png"):
+    with pytest.raises(DatasetError, match=r"named in .* is there .* example img/lost.png"):
         manifest()
 
 
@@ -153,7 +153,7 @@ def test_pictures_that_are_not_there_stay_rows(tmp_path, paint, manifest, captio
     [
         ("file_name,text\na.png,A,more\n", "line 2 has 3 columns, the header has 2"),
         ("file_name,text\na.png,A\n,B\n", "line 3 has no file_name"),
-        ("name,text\na.png,A\n", "line 2 has no file_name"),
+        ("name,text\na.png,A\n", "line 2 has no column file_name; its columns: name, text"),
         ('file_name,text\na.png,"A\n', "line 2 is not CSV"),
     ],
 )
@@ -216,3 +216,19 @@ def test_half_surrogates_become_replacement_characters(tmp_path, paint, manifest
     line = r'{"file_name": "a.png", "text": "\ud83d\ude00 \ud800!"}'
     (tmp_path / "metadata.jsonl").write_text(line)
     assert captions(manifest()) == [("a.png", "😀 �!")]
+
+
+def test_metadata_whose_pictures_are_all_missing_are_refused_as_such(tmp_path, manifest):
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,A\n")
+    with pytest.raises(DatasetError, match=r"pictures named in the metadata is there .* a\.png"):
+        manifest()
+
+
+def test_metadata_without_a_column_of_captions_is_said(tmp_path, paint, manifest, capsys):
+    paint(tmp_path, "a.png")
+    (tmp_path / "metadata.csv").write_text("file_name,description\na.png,A\n")
+    manifest()
+    assert "no column text or caption; columns: description, file_name" in capsys.readouterr().err
+    (tmp_path / "a.txt").write_text("a caption beside it")
+    manifest()
+    assert capsys.readouterr().err == ""

@@ -56,7 +56,7 @@ def test_rows_follow_the_narratives(dataset, manifest, captions, labels, capsys)
         {"name": "Dog, big", "depth": 1},
     ]
     said = capsys.readouterr().err
-    assert "1 of the 3 pictures that the train narratives names are not there" in said
+    assert "1 of 3 pictures named in the train narratives are not there" in said
     assert "1 picture of train without narrative" in said
 
 
@@ -90,7 +90,9 @@ def test_without_narratives_all_pictures_are_rows(tmp_path, paint, write, manife
 
 def test_narratives_of_absent_pictures_are_refused(tmp_path, write, manifest):
     write("open_images_test_captions.jsonl", narratives(("a", "A")))
-    with pytest.raises(DatasetError, match=r"none of the 1 pictures .* for example test/a\.jpg"):
+    with pytest.raises(
+        DatasetError, match=r"none of the pictures named in .* \(1 in all, for example test/a\.jpg"
+    ):
         manifest()
 
 

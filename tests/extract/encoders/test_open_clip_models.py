@@ -5,6 +5,7 @@ import json
 import open_clip
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from sparc.common.errors import EncoderError
 from sparc.common.streams import StreamSpec
@@ -131,6 +132,15 @@ def test_weights_of_another_model_are_refused(build, files):
     with pytest.raises(EncoderError, match="does not hold the weights of open_clip's") as caught:
         build(f"open_clip:{TINY}/{files[TIMM_TOWER]}#image")
     assert str(caught.value).isprintable()
+
+
+def test_weights_of_the_same_model_in_another_width_are_refused(build, files, tmp_path):
+    # open_clip asserts that the widths of position embeddings agree.
+    other = load_file(files[TINY])
+    other["positional_embedding"] = torch.zeros(20, 48)
+    save_file(other, tmp_path / "other.safetensors")
+    with pytest.raises(EncoderError, match="does not hold the weights of open_clip's"):
+        build(f"open_clip:{TINY}/{tmp_path / 'other.safetensors'}#image")
 
 
 @pytest.mark.parametrize(

@@ -156,3 +156,8 @@ def test_a_model_that_cannot_be_had_is_refused_in_one_line(name, message, build)
     with pytest.raises(EncoderError, match=message) as caught:
         build(f"transformers:{name}")
     assert str(caught.value).isprintable()
+
+
+def test_a_folder_without_a_model_is_refused_by_the_file_that_it_lacks(build, tmp_path):
+    with pytest.raises(EncoderError, match=r"holds no model of transformers: no config\.json"):
+        build(f"transformers:{tmp_path}")
