@@ -263,13 +263,13 @@ def write_arrays(
 
     Args:
         location: The cache's folder or URL.
-        features: By stream name, (rows, dim) each, with the same number of rows. A row that is
-            zero or not finite is not valid in that stream.
+        features: By stream name, (rows, dim) each, with the same number of rows: arrays, or what
+            NumPy makes arrays of. A row that is zero or not finite is not valid in that stream.
         modality: `image` or `text` by stream; image where it says nothing.
         sample_ids: What the rows' pictures are called; by default the row numbers.
         captions: The rows' captions.
         label_ids: The rows' classes, as `class_id` of `classes`.
-        classes: A table of schema `tables.CLASSES`.
+        classes: A table of schema `tables.CLASSES`: class_id (from 0), key, name, parent_id, depth.
         dtype: Type to store.
         rows_per_chunk: Rows a chunk.
 
@@ -280,6 +280,7 @@ def write_arrays(
         CacheError: The arguments do not agree in the number of rows, or the folder holds something
             else.
     """
+    features = {name: np.asarray(values) for name, values in features.items()}
     rows = _common_rows(features)
     for what, given in (
         ("sample_ids", sample_ids),
@@ -317,13 +318,35 @@ def write_arrays(
                 dtype=dtype,
                 origin=StreamOrigin(spec="array"),
             )
-            for chunk in writer.open_stream(info):
+            missing = set(writer.open_stream(info))
+            for chunk in range(writer.info.chunks):
                 span = writer.info.chunk_rows(chunk)
                 part = values[span.start : span.stop]
                 reasons = bad_features(part, span.start, dtype=dtype)
-                writer.write(name, chunk, part, reasons)
+                if chunk in missing:
+                    writer.write(name, chunk, part, reasons)
+                else:
+                    _require_equal(ActivationCache(folder), name, chunk, part, reasons)
         writer.finish()
     return ActivationCache(folder)
+
+
+def _require_equal(
+    cache: ActivationCache,
+    stream: str,
+    chunk: int,
+    features: npt.NDArray[Any],
+    reasons: Mapping[int, str],
+) -> None:
+    """Refuse to take a chunk for written that holds other features."""
+    stored = cache.features(stream, chunk)
+    wanted = features.astype(stored.dtype)
+    wanted[[row - cache.info.chunk_rows(chunk).start for row in reasons]] = 0
+    if not np.array_equal(stored, wanted):
+        raise CacheError(
+            f"{cache.folder} holds other features of stream {stream} (chunk {chunk} differs): "
+            "choose another folder"
+        )
 
 
 def _common_rows(features: Mapping[str, npt.NDArray[Any]]) -> int:

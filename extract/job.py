@@ -23,7 +23,7 @@ from sparc.common.cache import ActivationCache
 from sparc.common.cache_writer import CacheWriter, bad_features
 from sparc.common.errors import CacheError, ConfigError
 from sparc.common.lock import exclusive
-from sparc.common.progress import progress
+from sparc.common.progress import progress, say
 from sparc.common.storage import Folder
 from sparc.common.streams import StreamInfo, StreamSpec
 from sparc.common.text import amount, shorten, size
@@ -99,6 +99,7 @@ def run(
     folder = location if isinstance(location, Folder) else Folder(location)
     with exclusive(folder):
         writer = CacheWriter(folder, manifest, rows_per_chunk=config.rows_per_chunk)
+        say(f"loading {amount(len(config.specs), 'encoder')} on {', '.join(map(str, devices))}")
         replicas = _replicas(devices, config, build)
         missing = {
             name: writer.open_stream(_stream_info(name, replicas[0], config))

@@ -270,3 +270,14 @@ def test_a_table_that_was_removed_is_written_anew(tmp_path, name) -> None:
     (tmp_path / "cache" / name).unlink()
     CacheWriter(tmp_path / "cache", manifest(4), rows_per_chunk=4)
     assert files(tmp_path / "cache") == before
+
+
+def test_arrays_may_be_written_again_but_not_others_in_their_place(tmp_path) -> None:
+    torch = pytest.importorskip("torch")
+    values = VALUES[:4].copy()
+    values[1] = np.nan
+    for given in (values, values.tolist(), torch.from_numpy(values)):
+        write_arrays(tmp_path / "cache", {"a": given}, dtype="float16", rows_per_chunk=3)
+    values[3] *= 2
+    with pytest.raises(CacheError, match="other features of stream a .chunk 1 differs"):
+        write_arrays(tmp_path / "cache", {"a": values}, dtype="float16", rows_per_chunk=3)
