@@ -20,6 +20,7 @@ from sparc.common.config import from_mapping, to_mapping
 from sparc.common.errors import ConfigError, RunError, SparcError
 from sparc.common.storage import Folder
 from sparc.train.config import ModelConfig
+from sparc.train.selection import largest
 
 Mode = Literal["joint", "independent"]
 
@@ -116,7 +117,7 @@ class Sparc(nn.Module):
                 `independent`: each selects as if it were alone. By default as in training.
 
         Returns:
-            Codes by stream. Ties are broken by `torch.topk`, the same way for the same row.
+            Codes by stream. Ties are broken the same way for the same row.
 
         Raises:
             SparcError: An unknown stream, a wrong shape, or a row that is zero or not finite.
@@ -241,7 +242,7 @@ def select_jointly(logits: Mapping[str, Tensor], k: int) -> dict[str, Codes]:
         k: Latents a row.
     """
     total = sum_in_order(list(logits.values()))
-    indices = total.topk(k, dim=1, sorted=False).indices
+    indices = largest(total, k)
     return {
         stream: Codes(indices, each.gather(1, indices).relu()) for stream, each in logits.items()
     }
@@ -256,8 +257,8 @@ def select_independently(logits: Mapping[str, Tensor], k: int) -> dict[str, Code
     """
     codes = {}
     for stream, each in logits.items():
-        values, indices = each.topk(k, dim=1, sorted=False)
-        codes[stream] = Codes(indices, values.relu())
+        indices = largest(each, k)
+        codes[stream] = Codes(indices, each.gather(1, indices).relu())
     return codes
 
 

@@ -5,7 +5,7 @@ out per row and before any mean over rows, so that rows of several processes can
 know the optimizer: `sparc.train.learner` sums the row terms into gradients.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
@@ -14,8 +14,14 @@ from torch import Tensor
 
 from sparc.train.kernels.interface import Kernels
 from sparc.train.model import Sparc, scale, sum_in_order
+from sparc.train.selection import largest
+from sparc.train.workers import Workers
 
 Precision = Literal["float32", "tf32", "bfloat16"]
+
+ALONE = Workers()
+_LATENTS_AT_ONCE = 1024
+"""Latents that a worker multiplies a batch with at once."""
 
 
 class Selected(NamedTuple):
@@ -39,6 +45,17 @@ class Selected(NamedTuple):
     indices: Tensor
     values: Tensor
 
+    def rows(self, rows: slice) -> "Selected":
+        """Some of the rows."""
+        return Selected(
+            _rows_of(self.features, rows),
+            _rows_of(self.square_norms, rows),
+            _rows_of(self.centred, rows),
+            _rows_of(self.products, rows),
+            self.indices[rows],
+            self.values[rows],
+        )
+
 
 class Reconstructed(NamedTuple):
     """What decoding the codes gave.
@@ -51,6 +68,20 @@ class Reconstructed(NamedTuple):
 
     square_errors: Tensor
     errors: tuple[Tensor, ...]
+
+
+class Dead(NamedTuple):
+    """The dead latents of a stream.
+
+    Attributes:
+        latents: Which, ascending, (dead,) int64.
+        directions: Their decoder rows, (dead, dim).
+        biases: Their latent biases, (dead,).
+    """
+
+    latents: Tensor
+    directions: Tensor
+    biases: Tensor
 
 
 class Revival(NamedTuple):
@@ -99,7 +130,12 @@ class RowTerms(NamedTuple):
 
 
 def select(
-    model: Sparc, batch: Mapping[str, Tensor], *, precision: Precision, kernels: Kernels
+    model: Sparc,
+    batch: Mapping[str, Tensor],
+    *,
+    precision: Precision,
+    kernels: Kernels,
+    workers: Workers = ALONE,
 ) -> Selected:
     """Normalize a batch and select its latents.
 
@@ -109,25 +145,43 @@ def select(
         precision: Arithmetic of the product with the encoders; the values of selected latents are
             worked out again at full precision.
         kernels: For those values.
+        workers: Share the work.
     """
     names, k = model.config.names, model.config.k
     features = tuple(scale(batch[name], model.config) for name in names)
     centred = tuple(x - model.pre_bias[name] for name, x in zip(names, features, strict=True))
+    products = _products(model, centred, precision, workers)
+    pieces = row_slices(len(features[0]), kernels.batch_rows(features[0]))
+
+    def choose(rows: slice) -> tuple[Tensor, Tensor]:
+        part_centred, part_products = _rows_of(centred, rows), _rows_of(products, rows)
+        return _choose(model, part_centred, part_products, precision, kernels)
+
+    indices, values = join_streams(workers.map(choose, pieces))
+    square_norms = tuple(x.square().sum(1) for x in features)
+    return Selected(features, square_norms, centred, products, indices, values)
+
+
+def _choose(
+    model: Sparc,
+    centred: tuple[Tensor, ...],
+    products: tuple[Tensor, ...],
+    precision: Precision,
+    kernels: Kernels,
+) -> tuple[Tensor, Tensor]:
+    """`Selected.indices` and `Selected.values` of some rows."""
+    names, k = model.config.names, model.config.k
     biases = [model.latent_bias[name] for name in names]
-    products = [
-        _product(y, model.encoder[name], precision) for name, y in zip(names, centred, strict=True)
-    ]
     if model.config.selection == "global":
-        total = sum_in_order(products)
+        total = sum_in_order(list(products))
         bias = sum_in_order(biases)
         total = total + bias if len(names) == 1 else total.add_(bias)
-        shared = total.topk(k, dim=1, sorted=False).indices
+        shared = largest(total, k)
         chosen = [shared] * len(names)
         indices = shared.unsqueeze(1)
     else:
         chosen = [
-            (product + bias).topk(k, dim=1, sorted=False).indices
-            for product, bias in zip(products, biases, strict=True)
+            largest(product + bias, k) for product, bias in zip(products, biases, strict=True)
         ]
         indices = torch.stack(chosen, dim=1)
     if precision == "float32":
@@ -138,9 +192,7 @@ def select(
             for name, y, index in zip(names, centred, chosen, strict=True)
         ]
     picked = [each + bias[index] for each, bias, index in zip(picked, biases, chosen, strict=True)]
-    values = torch.stack(picked, dim=1).relu_()
-    square_norms = tuple(x.square().sum(1) for x in features)
-    return Selected(features, square_norms, centred, tuple(products), indices, values)
+    return indices, torch.stack(picked, dim=1).relu_()
 
 
 def reconstruct(
@@ -163,7 +215,7 @@ def reconstruct(
         decoded = decoded.view(rows, -1, decoded.shape[2])
         error = decoded.sub_((selected.features[target] - model.pre_bias[name]).unsqueeze(1))
         sources = slice(None) if cross else slice(target, target + 1)
-        square_errors[:, target, sources] = error.square().sum(2)
+        square_errors[:, target, sources] = torch.linalg.vector_norm(error, dim=2).square_()
         errors.append(error)
     return Reconstructed(square_errors, tuple(errors))
 
@@ -173,7 +225,7 @@ def revive(
     selected: Selected,
     reconstructed: Reconstructed,
     position: int,
-    dead: Tensor,
+    dead: Dead,
     *,
     auxk: int,
     weight: float,
@@ -198,18 +250,19 @@ def revive(
     # The target, a constant, is x - r + b_pre; b_pre stands on both sides of the difference.
     target_norms = (model.pre_bias[name] - error).square().sum(1, keepdim=True)
     per_norm = torch.where(target_norms > 0, 1 / target_norms, 0)  # nothing is left over: no loss
-    logits = selected.products[position].index_select(1, dead) + model.latent_bias[name][dead]
-    values, indices = logits.topk(min(auxk, len(dead)), dim=1, sorted=False)
+    latents, directions, biases = dead
+    products = selected.products[position]
+    logits = products.gather(1, latents.expand(len(products), -1)).add_(biases)
+    values, indices = logits.topk(min(auxk, len(latents)), dim=1, sorted=False)
     values = values.relu_()
-    if not len(dead):
+    if not len(latents):
         losses = error.square().sum(1) * per_norm.squeeze(1)
-        return Revival(losses, dead, indices, values, values, error * (per_norm * (2 * weight)))
-    directions = model.decoder[name].index_select(0, dead)
+        return Revival(losses, latents, indices, values, values, error * (per_norm * (2 * weight)))
     difference = kernels.decode(indices, values.unsqueeze(1), directions).squeeze(1).add_(error)
     losses = difference.square().sum(1) * per_norm.squeeze(1)
     residuals = difference.mul_(per_norm * (2 * weight))
-    products = kernels.value_gradients(indices, residuals.unsqueeze(1), directions).squeeze(1)
-    return Revival(losses, dead, indices, values, products * (values > 0), residuals)
+    gradients = kernels.value_gradients(indices, residuals.unsqueeze(1), directions).squeeze(1)
+    return Revival(losses, latents, indices, values, gradients * (values > 0), residuals)
 
 
 def differentiate(
@@ -286,6 +339,76 @@ def pair_weights(streams: int, cross_weight: float) -> Tensor:
     if streams > 1:
         weights.fill_(cross_weight / (streams * (streams - 1)))
     return weights.fill_diagonal_(1 / streams)
+
+
+def row_slices(rows: int, size: int) -> list[slice]:
+    """Rows `size` at a time; never nothing at all."""
+    return [slice(first, min(first + size, rows)) for first in range(0, max(rows, 1), size)]
+
+
+def join_terms(selected: Selected, parts: Sequence[RowTerms]) -> RowTerms:
+    """The row terms of all rows of a batch, from those of its parts in order."""
+    return RowTerms(
+        selected.centred,
+        selected.indices,
+        selected.values,
+        join_rows([part.value_gradients for part in parts]),
+        join_streams([part.residuals for part in parts]),
+        join_streams([part.alignments for part in parts]),
+        join_revivals([part.revivals for part in parts]),
+    )
+
+
+def join_revivals(parts: Sequence[tuple[Revival | None, ...]]) -> tuple[Revival | None, ...]:
+    """AuxK of all rows of a batch by stream, from that of its parts in order."""
+    joined: list[Revival | None] = []
+    for position, first in enumerate(parts[0]):
+        found = [part[position] for part in parts]
+        revivals = [each for each in found if each is not None]
+        if first is None:
+            joined.append(None)
+            continue
+        losses, _, indices, values, gradients, residuals = map(
+            join_rows, zip(*revivals, strict=True)
+        )
+        joined.append(Revival(losses, first.dead, indices, values, gradients, residuals))
+    return tuple(joined)
+
+
+def join_streams(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Several tensors with the rows of a batch, from those of its parts in order."""
+    return tuple(map(join_rows, zip(*parts, strict=True)))
+
+
+def join_rows(parts: Sequence[Tensor]) -> Tensor:
+    """A tensor with the rows of a batch, from those of its parts in order."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _rows_of(tensors: tuple[Tensor, ...], rows: slice) -> tuple[Tensor, ...]:
+    return tuple(each[rows] for each in tensors)
+
+
+def _products(
+    model: Sparc, centred: tuple[Tensor, ...], precision: Precision, workers: Workers
+) -> tuple[Tensor, ...]:
+    names = model.config.names
+    if centred[0].device.type != "cpu":
+        return tuple(
+            _product(y, model.encoder[name], precision)
+            for name, y in zip(names, centred, strict=True)
+        )
+    products = tuple(y.new_empty(len(y), model.config.latents) for y in centred)
+
+    def multiply(piece: tuple[int, slice]) -> None:
+        stream, latents = piece
+        weight = model.encoder[names[stream]].detach()
+        torch.mm(centred[stream], weight[latents].T, out=products[stream][:, latents])
+
+    parts = row_slices(model.config.latents, _LATENTS_AT_ONCE)
+    widest_first = sorted(range(len(names)), key=lambda stream: -centred[stream].shape[1])
+    workers.map(multiply, [(stream, part) for stream in widest_first for part in parts])
+    return products
 
 
 def _product(centred: Tensor, encoder: Tensor, precision: Precision) -> Tensor:

@@ -13,6 +13,8 @@ from sparc.train.kernels.interface import Bags
 
 _BLOCK_BYTES = 3 << 20
 """Gradient that is summed at once, to be applied while it is still in a cache."""
+_BATCH_ROWS = 32
+"""Rows whose logits and decoder rows stay in a cache while they are worked on."""
 _DENSE_FACTOR = 16
 """A dense product multiplies this many times faster than rows are gathered, at least."""
 
@@ -25,13 +27,13 @@ class TorchKernels:
     def decode(self, indices: Tensor, values: Tensor, weight: Tensor) -> Tensor:
         """See `Kernels.decode`."""
         rows, vectors, k = values.shape
-        if _is_small(weight, k):
+        if self.is_dense(len(weight), k):
             codes = values.new_zeros(rows, vectors, len(weight))
             codes.scatter_add_(2, indices.unsqueeze(1).expand(rows, vectors, k), values)
             return codes @ weight
         sums = F.embedding_bag(
             _for_each_vector(indices, vectors),
-            weight,
+            weight.detach(),  # else more is computed, as if for a backward pass
             per_sample_weights=values.reshape(-1, k),
             mode="sum",
         )
@@ -41,7 +43,7 @@ class TorchKernels:
         """See `Kernels.value_gradients`."""
         rows, count, dim = vectors.shape
         k = indices.shape[1]
-        if _is_small(weight, k):
+        if self.is_dense(len(weight), k):
             return (vectors @ weight.T).gather(2, indices.unsqueeze(1).expand(rows, count, k))
         bags = torch.arange(rows * count, device=indices.device)
         # The derivative of `decode` with respect to its values, as autograd itself computes it.
@@ -85,9 +87,13 @@ class TorchKernels:
             return len(weight)  # where a block begins in the bags is known to the device only
         return max(64, _BLOCK_BYTES // (weight.shape[1] * weight.element_size()))
 
+    def is_dense(self, latents: int, k: int) -> bool:
+        """See `Kernels.is_dense`."""
+        return latents <= _DENSE_FACTOR * k
 
-def _is_small(weight: Tensor, k: int) -> bool:
-    return len(weight) <= _DENSE_FACTOR * k
+    def batch_rows(self, batch: Tensor) -> int:
+        """See `Kernels.batch_rows`."""
+        return _BATCH_ROWS if batch.device.type == "cpu" else len(batch)
 
 
 def _for_each_vector(indices: Tensor, vectors: int) -> Tensor:
