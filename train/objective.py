@@ -147,7 +147,7 @@ def select(
         kernels: For those values.
         workers: Share the work.
     """
-    names, k = model.config.names, model.config.k
+    names = model.config.names
     features = tuple(scale(batch[name], model.config) for name in names)
     centred = tuple(x - model.pre_bias[name] for name, x in zip(names, features, strict=True))
     products = _products(model, centred, precision, workers)

@@ -191,7 +191,7 @@ class TritonKernels:
         """See `Kernels.block_rows`."""
         return len(weight)
 
-    def is_dense(self, latents: int, k: int) -> bool:
+    def is_dense(self, latents: int, k: int) -> bool:  # noqa: ARG002
         """See `Kernels.is_dense`."""
         return False
 
