@@ -6,8 +6,8 @@ batches come from, when to log or how processes find each other.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import NamedTuple, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,18 +26,22 @@ from sparc.train.objective import (
     Revival,
     RowTerms,
     Selected,
+    TargetTerms,
     differentiate,
     join_revivals,
     join_rows,
-    join_terms,
+    join_targets,
     pair_weights,
     reconstruct,
     revive,
     row_slices,
+    row_terms,
     select,
 )
 from sparc.train.optimizer import Adam
 from sparc.train.workers import Workers
+
+Result = TypeVar("Result")
 
 REINITIALIZE_EVERY = 100
 """Steps between two looks for dead latents to re-initialize, in the published recipe."""
@@ -238,16 +242,18 @@ class Learner:
             selected = self._select(batch)
             dead = self._dead()
 
-            def figures(rows: slice) -> tuple[Tensor, tuple[Revival | None, ...]]:
+            def figures(target: int, rows: slice) -> tuple[Tensor, Revival | None]:
                 part = selected.rows(rows)
-                reconstructed = self._reconstruct(part, all_pairs=True)
-                return reconstructed.square_errors, self._revive(part, reconstructed, dead)
+                reconstructed = self._reconstruct(part, target, all_pairs=True)
+                return reconstructed.square_errors, self._revive(part, target, reconstructed, dead)
 
-            parts = self._workers.map(figures, self._pieces(selected))
-            square_errors = join_rows([errors for errors, _ in parts])
-            revivals = join_revivals([revivals for _, revivals in parts])
+            found = self._for_each_target(selected, figures)
+            square_errors = [join_rows([errors for errors, _ in parts]) for parts in found]
+            revivals = [join_revivals([revival for _, revival in parts]) for parts in found]
             rows = len(selected.values)
-            return self._sums(selected, square_errors, revivals, compare_rows=rows)
+            return self._sums(
+                selected, torch.stack(square_errors, dim=1), revivals, compare_rows=rows
+            )
 
     def losses(self, batch: Mapping[str, Tensor]) -> Losses:
         """The terms of the loss of a batch, all pairs decoded; changes nothing.
@@ -325,30 +331,44 @@ class Learner:
             workers=self._workers,
         )
 
-    def _pieces(self, selected: Selected) -> list[slice]:
-        """The rows of a batch as the workers share them."""
-        return row_slices(len(selected.values), self.kernels.batch_rows(selected.values))
+    def _for_each_target(
+        self, selected: Selected, function: Callable[[int, slice], Result]
+    ) -> list[list[Result]]:
+        """By target, the results of a function of target and rows for all parts of a batch.
+
+        All parts of a target come before the next: its decoder is what wants to stay in a cache.
+        """
+        parts = row_slices(len(selected.values), self.kernels.batch_rows(selected.values))
+        targets = range(len(self.model.config.names))
+        pieces = [(target, rows) for target in targets for rows in parts]
+        results = self._workers.map(lambda piece: function(*piece), pieces)
+        return [results[len(parts) * target :][: len(parts)] for target in targets]
 
     def _row_terms(self, selected: Selected) -> tuple[Tensor, RowTerms]:
-        """The squared errors of a batch, as in `Reconstructed`, and its row terms."""
+        """The squared errors of a batch, (rows, targets, sources), and its row terms."""
         dead = self._dead()
 
-        def work_out(rows: slice) -> tuple[Tensor, RowTerms]:
+        def work_out(target: int, rows: slice) -> TargetTerms:
             part = selected.rows(rows)
-            reconstructed = self._reconstruct(part, all_pairs=False)
-            revivals = self._revive(part, reconstructed, dead)
-            terms = differentiate(
-                self.model, part, reconstructed, revivals, self._weights, kernels=self.kernels
+            reconstructed = self._reconstruct(part, target, all_pairs=False)
+            revival = self._revive(part, target, reconstructed, dead)
+            return differentiate(
+                self.model,
+                part,
+                target,
+                reconstructed,
+                revival,
+                self._weights,
+                kernels=self.kernels,
             )
-            return reconstructed.square_errors, terms
 
-        parts = self._workers.map(work_out, self._pieces(selected))
-        square_errors = join_rows([errors for errors, _ in parts])
-        return square_errors, join_terms(selected, [terms for _, terms in parts])
+        targets = list(map(join_targets, self._for_each_target(selected, work_out)))
+        square_errors = torch.stack([each.square_errors for each in targets], dim=1)
+        return square_errors, row_terms(selected, targets)
 
-    def _reconstruct(self, selected: Selected, *, all_pairs: bool) -> Reconstructed:
+    def _reconstruct(self, selected: Selected, target: int, *, all_pairs: bool) -> Reconstructed:
         cross = all_pairs or self.settings.cross_weight > 0
-        return reconstruct(self.model, selected, cross=cross, kernels=self.kernels)
+        return reconstruct(self.model, selected, target, cross=cross, kernels=self.kernels)
 
     def _dead(self) -> tuple[Dead | None, ...]:
         """By stream, the latents that AuxK tries to revive; None where there is no AuxK."""
@@ -369,29 +389,31 @@ class Learner:
         return tuple(found)
 
     def _revive(
-        self, selected: Selected, reconstructed: Reconstructed, dead: tuple[Dead | None, ...]
-    ) -> tuple[Revival | None, ...]:
-        return tuple(
-            None
-            if each is None
-            else revive(
-                self.model,
-                selected,
-                reconstructed,
-                position,
-                each,
-                auxk=self.settings.auxk,
-                weight=self.settings.aux_weight / len(dead),
-                kernels=self.kernels,
-            )
-            for position, each in enumerate(dead)
+        self,
+        selected: Selected,
+        target: int,
+        reconstructed: Reconstructed,
+        dead: tuple[Dead | None, ...],
+    ) -> Revival | None:
+        of_target = dead[target]
+        if of_target is None:
+            return None
+        return revive(
+            self.model,
+            selected,
+            reconstructed,
+            target,
+            of_target,
+            auxk=self.settings.auxk,
+            weight=self.settings.aux_weight / len(dead),
+            kernels=self.kernels,
         )
 
     def _sums(
         self,
         selected: Selected,
         square_errors: Tensor,
-        revivals: tuple[Revival | None, ...],
+        revivals: Sequence[Revival | None],
         *,
         compare_rows: int,
     ) -> StepSums:
@@ -399,7 +421,7 @@ class Learner:
 
         Args:
             selected: The batch.
-            square_errors: As in `Reconstructed`.
+            square_errors: |r - x|^2, (rows, targets, sources).
             revivals: AuxK by stream.
             compare_rows: Rows on which to find out what each stream would have chosen alone.
         """

@@ -58,16 +58,16 @@ class Selected(NamedTuple):
 
 
 class Reconstructed(NamedTuple):
-    """What decoding the codes gave.
+    """What decoding the codes to one target gave.
 
     Attributes:
-        square_errors: (rows, targets, sources): |r - x|^2; NaN for pairs that were not decoded.
-        errors: By target, r - x, (rows, sources, dim). Where cross-reconstruction is off the only
-            source is the target itself.
+        square_errors: |r - x|^2 by source, (rows, streams); NaN for pairs that were not decoded.
+        errors: r - x, (rows, sources, dim). Where cross-reconstruction is off the only source is
+            the target itself.
     """
 
     square_errors: Tensor
-    errors: tuple[Tensor, ...]
+    errors: Tensor
 
 
 class Dead(NamedTuple):
@@ -102,6 +102,22 @@ class Revival(NamedTuple):
     values: Tensor
     value_gradients: Tensor
     residuals: Tensor
+
+
+class TargetTerms(NamedTuple):
+    """What the reconstructions of one target say about the rows. The fields of `RowTerms` follow.
+
+    Attributes:
+        square_errors: As in `Reconstructed`.
+        residuals: Derivative of the loss by the reconstructions, (rows, sources, dim).
+        products: Derivative by the values because of this target, (rows, sources, k).
+        revival: AuxK in this stream; None where no latent takes part.
+    """
+
+    square_errors: Tensor
+    residuals: Tensor
+    products: Tensor
+    revival: Revival | None
 
 
 class RowTerms(NamedTuple):
@@ -196,28 +212,29 @@ def _choose(
 
 
 def reconstruct(
-    model: Sparc, selected: Selected, *, cross: bool, kernels: Kernels
+    model: Sparc, selected: Selected, target: int, *, cross: bool, kernels: Kernels
 ) -> Reconstructed:
-    """Decode the codes of every source through every target's decoder.
+    """Decode the codes of the sources through a target's decoder.
 
     Args:
         model: The model.
         selected: The batch.
-        cross: Whether to decode the pairs of different streams.
+        target: Position of the target stream.
+        cross: Whether to decode all sources, or the target's own code alone.
         kernels: The implementation.
     """
     rows, streams, _ = selected.values.shape
-    square_errors = selected.values.new_full((rows, streams, streams), torch.nan)
-    errors = []
-    for target, name in enumerate(model.config.names):
-        indices, values = codes_for(selected.indices, selected.values, target, cross=cross)
-        decoded = kernels.decode(indices, values, model.decoder[name])
-        decoded = decoded.view(rows, -1, decoded.shape[2])
-        error = decoded.sub_((selected.features[target] - model.pre_bias[name]).unsqueeze(1))
-        sources = slice(None) if cross else slice(target, target + 1)
-        square_errors[:, target, sources] = torch.linalg.vector_norm(error, dim=2).square_()
-        errors.append(error)
-    return Reconstructed(square_errors, tuple(errors))
+    name = model.config.names[target]
+    indices, values = codes_for(selected.indices, selected.values, target, cross=cross)
+    decoded = kernels.decode(indices, values, model.decoder[name])
+    decoded = decoded.view(rows, -1, decoded.shape[2])
+    errors = decoded.sub_((selected.features[target] - model.pre_bias[name]).unsqueeze(1))
+    square_errors = torch.linalg.vector_norm(errors, dim=2).square_()
+    if errors.shape[1] < streams:
+        all_pairs = square_errors.new_full((rows, streams), torch.nan)
+        all_pairs[:, target] = square_errors[:, 0]
+        square_errors = all_pairs
+    return Reconstructed(square_errors, errors)
 
 
 def revive(
@@ -236,7 +253,7 @@ def revive(
     Args:
         model: The model.
         selected: The batch.
-        reconstructed: Its reconstructions.
+        reconstructed: Its reconstructions in this stream.
         position: Position of the stream.
         dead: The stream's dead latents. With none of them the auxiliary code is empty, and the
             loss is the constant of the published recipe, which moves the pre-bias alone.
@@ -245,8 +262,8 @@ def revive(
         kernels: The implementation.
     """
     name = model.config.names[position]
-    own = position if reconstructed.errors[position].shape[1] > 1 else 0
-    error = reconstructed.errors[position][:, own]
+    own = position if reconstructed.errors.shape[1] > 1 else 0
+    error = reconstructed.errors[:, own]
     # The target, a constant, is x - r + b_pre; b_pre stands on both sides of the difference.
     target_norms = (model.pre_bias[name] - error).square().sum(1, keepdim=True)
     per_norm = torch.where(target_norms > 0, 1 / target_norms, 0)  # nothing is left over: no loss
@@ -268,48 +285,61 @@ def revive(
 def differentiate(
     model: Sparc,
     selected: Selected,
+    target: int,
     reconstructed: Reconstructed,
-    revivals: tuple[Revival | None, ...],
+    revival: Revival | None,
     weights: Tensor,
     *,
     kernels: Kernels,
-) -> RowTerms:
-    """Derivatives of the rows' losses by what the rows carry.
+) -> TargetTerms:
+    """Derivatives of the rows' losses because of one target.
 
     Args:
         model: The model.
         selected: The batch.
+        target: Position of the target stream.
         reconstructed: Its reconstructions; their errors are overwritten by the residuals.
-        revivals: AuxK by stream.
+        revival: AuxK in the target stream.
         weights: From `pair_weights`, (targets, sources), on the batch's device.
         kernels: The implementation.
     """
+    rows, streams, k = selected.values.shape
+    errors = reconstructed.errors
+    cross = errors.shape[1] == streams
+    sources = slice(None) if cross else slice(target, target + 1)
+    per_norm = 2 * weights[target, sources] / selected.square_norms[target].unsqueeze(1)
+    residuals = errors.mul_(per_norm.unsqueeze(2))
+    indices, decoded = codes_for(selected.indices, selected.values, target, cross=cross)
+    vectors = residuals.view(*decoded.shape[:2], -1)
+    decoder = model.decoder[model.config.names[target]]
+    products = kernels.value_gradients(indices, vectors, decoder)
+    return TargetTerms(reconstructed.square_errors, residuals, products.view(rows, -1, k), revival)
+
+
+def row_terms(selected: Selected, targets: Sequence[TargetTerms]) -> RowTerms:
+    """What rows contribute to the gradients.
+
+    Args:
+        selected: The batch.
+        targets: From `differentiate`, for every target.
+    """
     values = selected.values
-    rows, streams, k = values.shape
     value_gradients = torch.zeros_like(values)
-    residuals, alignments = [], []
-    for target, name in enumerate(model.config.names):
-        error = reconstructed.errors[target]
-        cross = error.shape[1] == streams
+    alignments = []
+    for target, (_, _, products, _) in enumerate(targets):
+        cross = products.shape[1] == values.shape[1]
         sources = slice(None) if cross else slice(target, target + 1)
-        per_norm = 2 * weights[target, sources] / selected.square_norms[target].unsqueeze(1)
-        residual = error.mul_(per_norm.unsqueeze(2))
-        indices, decoded = codes_for(selected.indices, values, target, cross=cross)
-        vectors = residual.view(*decoded.shape[:2], -1)
-        products = kernels.value_gradients(indices, vectors, model.decoder[name])
-        products = products.view(rows, -1, k)
         value_gradients[:, sources] += products
-        residuals.append(residual)
-        alignments.append(products.mul_(values[:, sources]))
+        alignments.append(products * values[:, sources])
     value_gradients.mul_(values > 0)
     return RowTerms(
         selected.centred,
         selected.indices,
         values,
         value_gradients,
-        tuple(residuals),
+        tuple(each.residuals for each in targets),
         tuple(alignments),
-        revivals,
+        tuple(each.revival for each in targets),
     )
 
 
@@ -346,33 +376,23 @@ def row_slices(rows: int, size: int) -> list[slice]:
     return [slice(first, min(first + size, rows)) for first in range(0, max(rows, 1), size)]
 
 
-def join_terms(selected: Selected, parts: Sequence[RowTerms]) -> RowTerms:
-    """The row terms of all rows of a batch, from those of its parts in order."""
-    return RowTerms(
-        selected.centred,
-        selected.indices,
-        selected.values,
-        join_rows([part.value_gradients for part in parts]),
-        join_streams([part.residuals for part in parts]),
-        join_streams([part.alignments for part in parts]),
-        join_revivals([part.revivals for part in parts]),
+def join_targets(parts: Sequence[TargetTerms]) -> TargetTerms:
+    """The terms of a target from those of parts of the batch, in order."""
+    return TargetTerms(
+        join_rows([part.square_errors for part in parts]),
+        join_rows([part.residuals for part in parts]),
+        join_rows([part.products for part in parts]),
+        join_revivals([part.revival for part in parts]),
     )
 
 
-def join_revivals(parts: Sequence[tuple[Revival | None, ...]]) -> tuple[Revival | None, ...]:
-    """AuxK of all rows of a batch by stream, from that of its parts in order."""
-    joined: list[Revival | None] = []
-    for position, first in enumerate(parts[0]):
-        found = [part[position] for part in parts]
-        revivals = [each for each in found if each is not None]
-        if first is None:
-            joined.append(None)
-            continue
-        losses, _, indices, values, gradients, residuals = map(
-            join_rows, zip(*revivals, strict=True)
-        )
-        joined.append(Revival(losses, first.dead, indices, values, gradients, residuals))
-    return tuple(joined)
+def join_revivals(parts: Sequence[Revival | None]) -> Revival | None:
+    """AuxK in one stream from that of parts of the batch, in order."""
+    revivals = [part for part in parts if part is not None]
+    if not revivals:
+        return None
+    losses, _, indices, values, gradients, residuals = map(join_rows, zip(*revivals, strict=True))
+    return Revival(losses, revivals[0].dead, indices, values, gradients, residuals)
 
 
 def join_streams(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

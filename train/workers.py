@@ -72,7 +72,9 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     ready = threading.Barrier(threads + 1)
 
     def begin() -> None:
-        # Both are settings of the thread.
+        # Both are settings of the thread. A thread that was not asked for the first takes over
+        # what was last set in any thread as soon as it computes.
+        torch.get_num_threads()
         torch.set_num_threads(1)
         torch.set_grad_enabled(False)
         ready.wait()
@@ -82,6 +84,5 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     for _ in range(threads):
         pool.submit(int)
     ready.wait()
-    # Threads that begin later take over what was last set in any thread.
-    torch.set_num_threads(before)
+    torch.set_num_threads(before)  # for threads that begin later
     return pool
