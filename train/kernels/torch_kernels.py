@@ -15,6 +15,8 @@ _BLOCK_BYTES = 3 << 20
 """Gradient that is summed at once, to be applied while it is still in a cache."""
 _BATCH_ROWS = 32
 """Rows whose logits and decoder rows stay in a cache while they are worked on."""
+_DENSE_DECODE_FACTOR = 4
+"""Where a weight has at most so many times k rows, a dense product decodes as fast as a sparse."""
 _DENSE_FACTOR = 16
 """A dense product multiplies this many times faster than rows are gathered, at least."""
 
@@ -27,7 +29,7 @@ class TorchKernels:
     def decode(self, indices: Tensor, values: Tensor, weight: Tensor) -> Tensor:
         """See `Kernels.decode`."""
         rows, vectors, k = values.shape
-        if self.is_dense(len(weight), k):
+        if _is_small(weight, k):
             codes = values.new_zeros(rows, vectors, len(weight))
             codes.scatter_add_(2, indices.unsqueeze(1).expand(rows, vectors, k), values)
             return codes @ weight
@@ -43,7 +45,7 @@ class TorchKernels:
         """See `Kernels.value_gradients`."""
         rows, count, dim = vectors.shape
         k = indices.shape[1]
-        if self.is_dense(len(weight), k):
+        if _is_small(weight, k):
             return (vectors @ weight.T).gather(2, indices.unsqueeze(1).expand(rows, count, k))
         bags = torch.arange(rows * count, device=indices.device)
         # The derivative of `decode` with respect to its values, as autograd itself computes it.
@@ -94,6 +96,10 @@ class TorchKernels:
     def batch_rows(self, batch: Tensor) -> int:
         """See `Kernels.batch_rows`."""
         return _BATCH_ROWS if batch.device.type == "cpu" else len(batch)
+
+
+def _is_small(weight: Tensor, k: int) -> bool:
+    return len(weight) <= _DENSE_DECODE_FACTOR * k
 
 
 def _for_each_vector(indices: Tensor, vectors: int) -> Tensor:
