@@ -4,7 +4,7 @@ Must not know what is done with them: that is `sparc.train.learner`.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ from sparc.train.kernels.interface import (
 )
 from sparc.train.model import Sparc
 from sparc.train.objective import Revival, RowTerms, codes_for
+from sparc.train.workers import Workers
 
 Gather = Callable[[Tensor], Tensor]
 """Joins a tensor of all processes along its first dimension, the rows, in the order of ranks.
@@ -106,20 +107,15 @@ class StreamGradients:
 
 
 def stream_gradients(
-    model: Sparc, terms: RowTerms, kernels: Kernels
-) -> Iterator[tuple[str, StreamGradients]]:
-    """Gradients of the mean of the rows' losses, stream by stream.
-
-    A stream's parameters may be changed as soon as its gradients have been taken: those of the
-    streams that follow do not depend on them.
+    model: Sparc, terms: RowTerms, kernels: Kernels, workers: Workers
+) -> dict[str, StreamGradients]:
+    """Gradients of the mean of the rows' losses, by stream.
 
     Args:
         model: The model.
         terms: The row terms of all rows.
         kernels: The implementation.
-
-    Yields:
-        A stream's name and its gradients.
+        workers: Share the work.
     """
     rows, streams, k = terms.values.shape
     latents = model.config.latents
@@ -141,7 +137,7 @@ def stream_gradients(
             for position, inverse in enumerate(encoder_inverses)
         ]
 
-    for position, name in enumerate(model.config.names):
+    def of_stream(position: int) -> StreamGradients:
         inverse, own = encoder_inverses[position], value_gradients[:, position]
         centred, residual = terms.centred[position], terms.residuals[position]
         index_rows = len(decoder_inverses[position].order) // k
@@ -157,7 +153,7 @@ def stream_gradients(
             revived = _revived_gradients(revival, centred, rows, kernels)
             latent_bias.index_add_(0, revival.dead, revived.latent_bias)
             parallel.index_add_(0, revival.dead, revived.parallel)
-        pre_bias -= latent_bias @ model.encoder[name]
+        pre_bias -= latent_bias @ model.encoder[model.config.names[position]]
         encoder = SparseGradient(
             fill_bags(inverse, own.unsqueeze(1)), centred.unsqueeze(1), kernels
         )
@@ -167,7 +163,9 @@ def stream_gradients(
         if revived is not None:
             encoder = dataclasses.replace(encoder, revived=revived.dead, revival=revived.encoder)
             decoder = dataclasses.replace(decoder, revived=revived.dead, revival=revived.decoder)
-        yield name, StreamGradients(encoder, decoder, parallel, pre_bias, latent_bias)
+        return StreamGradients(encoder, decoder, parallel, pre_bias, latent_bias)
+
+    return dict(zip(model.config.names, workers.map(of_stream, range(streams)), strict=True))
 
 
 class _RevivedGradients(NamedTuple):
@@ -184,14 +182,26 @@ def _revived_gradients(
     revival: Revival, centred: Tensor, rows: int, kernels: Kernels
 ) -> _RevivedGradients:
     dead = len(revival.dead)
-    inverse = invert(revival.indices, dead)
     values, value_gradients = revival.values / rows, revival.value_gradients / rows
+    alignments = values * revival.value_gradients
+    if kernels.is_dense(dead, revival.indices.shape[1]):
+        codes = torch.zeros(3, len(values), dead, dtype=values.dtype, device=values.device)
+        sparse = torch.stack((value_gradients, values, alignments))
+        codes.scatter_(2, revival.indices.expand(sparse.shape), sparse)
+        return _RevivedGradients(
+            revival.dead,
+            codes[0].T @ centred,
+            codes[1].T @ revival.residuals,
+            codes[2].sum(0),
+            codes[0].sum(0),
+        )
+    inverse = invert(revival.indices, dead)
     value_bags = fill_bags(inverse, values.unsqueeze(1))
     gradient_bags = fill_bags(inverse, value_gradients.unsqueeze(1))
     return _RevivedGradients(
         revival.dead,
         kernels.weight_gradient(gradient_bags, centred.unsqueeze(1), 0, dead),
         kernels.weight_gradient(value_bags, revival.residuals.unsqueeze(1), 0, dead),
-        latent_sums(inverse, values * revival.value_gradients),
+        latent_sums(inverse, alignments),
         latent_sums(inverse, value_gradients),
     )

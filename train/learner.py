@@ -6,8 +6,8 @@ batches come from, when to log or how processes find each other.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,17 +20,28 @@ from sparc.train.gradients import Gather, StreamGradients, gather_terms, stream_
 from sparc.train.initialize import generator
 from sparc.train.model import Sparc
 from sparc.train.objective import (
+    Dead,
     Precision,
     Reconstructed,
     Revival,
+    RowTerms,
     Selected,
+    TargetTerms,
     differentiate,
+    join_revivals,
+    join_rows,
+    join_targets,
     pair_weights,
     reconstruct,
     revive,
+    row_slices,
+    row_terms,
     select,
 )
 from sparc.train.optimizer import Adam
+from sparc.train.workers import Workers
+
+Result = TypeVar("Result")
 
 REINITIALIZE_EVERY = 100
 """Steps between two looks for dead latents to re-initialize, in the published recipe."""
@@ -130,6 +141,22 @@ class StepSums(NamedTuple):
         return StepSums(feature_sum=tuple(a + b for a, b in features), **joined)
 
 
+class _Block(NamedTuple):
+    """Some rows of a parameter.
+
+    Attributes:
+        stream: Whose.
+        parameter: `encoder`, `decoder`, `pre_bias` or `latent_bias`.
+        first: First row.
+        last: One past the last row.
+    """
+
+    stream: str
+    parameter: str
+    first: int
+    last: int
+
+
 class Learner:
     """Changes a model's weights, a batch at a time.
 
@@ -157,6 +184,7 @@ class Learner:
         if settings.precision != "float32" and self._device.type != "cuda":
             raise ConfigError(f"precision {settings.precision} needs a GPU; use float32")
         self.kernels = kernel_choice.choose(settings.kernels, self._device)
+        self._workers = Workers.of(self._device)
         config = model.config
         published = settings.recipe == "published"
         self._dead_latents = DeadLatents(
@@ -183,25 +211,22 @@ class Learner:
         Returns:
             The figures of this process's rows, at the weights before the step.
         """
+        with self._workers.one_thread_each():
+            return self._step(batch, lr)
+
+    def _step(self, batch: Mapping[str, Tensor], lr: float) -> StepSums:
         selected = self._select(batch)
         indices, values = self._gather(selected.indices), self._gather(selected.values)
         self._dead_latents.record(indices, values)
-        reconstructed = self._reconstruct(selected, all_pairs=False)
-        revivals = self._revive(selected, reconstructed)
+        square_errors, terms = self._row_terms(selected)
         alone = max(1, len(selected.values) // 32)
-        sums = self._sums(selected, reconstructed, revivals, compare_rows=alone)
-        terms = differentiate(
-            self.model, selected, reconstructed, revivals, self._weights, kernels=self.kernels
-        )
+        sums = self._sums(selected, square_errors, terms.revivals, compare_rows=alone)
         terms = gather_terms(terms._replace(indices=indices, values=values), self._gather)
         self._steps += 1
         self._adam.begin_step()
         divisors = self._normalize_decoders() if self.settings.recipe == "published" else {}
-        scale = None
-        if self.settings.clip > 0:
-            scale = self._clip_scale(stream_gradients(self.model, terms, self.kernels), divisors)
-        for stream, gradients in stream_gradients(self.model, terms, self.kernels):
-            self._update(stream, gradients, divisors.get(stream), scale, lr)
+        gradients = stream_gradients(self.model, terms, self.kernels, self._workers)
+        self._update(gradients, divisors, lr)
         if self.settings.recipe == "published":
             self._reinitialize()
         return sums
@@ -213,11 +238,22 @@ class Learner:
         Args:
             batch: As for `step`.
         """
-        selected = self._select(batch)
-        reconstructed = self._reconstruct(selected, all_pairs=True)
-        revivals = self._revive(selected, reconstructed)
-        rows = len(selected.values)
-        return self._sums(selected, reconstructed, revivals, compare_rows=rows)
+        with self._workers.one_thread_each():
+            selected = self._select(batch)
+            dead = self._dead()
+
+            def figures(target: int, rows: slice) -> tuple[Tensor, Revival | None]:
+                part = selected.rows(rows)
+                reconstructed = self._reconstruct(part, target, all_pairs=True)
+                return reconstructed.square_errors, self._revive(part, target, reconstructed, dead)
+
+            found = self._for_each_target(selected, figures)
+            square_errors = [join_rows([errors for errors, _ in parts]) for parts in found]
+            revivals = [join_revivals([revival for _, revival in parts]) for parts in found]
+            rows = len(selected.values)
+            return self._sums(
+                selected, torch.stack(square_errors, dim=1), revivals, compare_rows=rows
+            )
 
     def losses(self, batch: Mapping[str, Tensor]) -> Losses:
         """The terms of the loss of a batch, all pairs decoded; changes nothing.
@@ -238,16 +274,13 @@ class Learner:
             batch: As for `step`.
         """
         selected = self._select(batch)
-        reconstructed = self._reconstruct(selected, all_pairs=False)
-        revivals = self._revive(selected, reconstructed)
-        terms = differentiate(
-            self.model, selected, reconstructed, revivals, self._weights, kernels=self.kernels
-        )
+        _, terms = self._row_terms(selected)
         indices, values = self._gather(terms.indices), self._gather(terms.values)
         terms = gather_terms(terms._replace(indices=indices, values=values), self._gather)
         dense = {}
         latents = self.model.config.latents
-        for stream, each in stream_gradients(self.model, terms, self.kernels):
+        gradients = stream_gradients(self.model, terms, self.kernels, self._workers)
+        for stream, each in gradients.items():
             dense[f"encoder.{stream}"] = each.encoder.rows(0, latents)
             dense[f"decoder.{stream}"] = each.decoder.rows(0, latents)
             dense[f"pre_bias.{stream}"] = each.pre_bias
@@ -290,46 +323,97 @@ class Learner:
                 tensor.copy_(state[name])
 
     def _select(self, batch: Mapping[str, Tensor]) -> Selected:
-        return select(self.model, batch, precision=self.settings.precision, kernels=self.kernels)
+        return select(
+            self.model,
+            batch,
+            precision=self.settings.precision,
+            kernels=self.kernels,
+            workers=self._workers,
+        )
 
-    def _reconstruct(self, selected: Selected, *, all_pairs: bool) -> Reconstructed:
+    def _for_each_target(
+        self, selected: Selected, function: Callable[[int, slice], Result]
+    ) -> list[list[Result]]:
+        """By target, the results of a function of target and rows for all parts of a batch.
+
+        All parts of a target come before the next: its decoder is what wants to stay in a cache.
+        """
+        parts = row_slices(len(selected.values), self.kernels.batch_rows(selected.values))
+        targets = range(len(self.model.config.names))
+        pieces = [(target, rows) for target in targets for rows in parts]
+        results = self._workers.map(lambda piece: function(*piece), pieces)
+        return [results[len(parts) * target :][: len(parts)] for target in targets]
+
+    def _row_terms(self, selected: Selected) -> tuple[Tensor, RowTerms]:
+        """The squared errors of a batch, (rows, targets, sources), and its row terms."""
+        dead = self._dead()
+
+        def work_out(target: int, rows: slice) -> TargetTerms:
+            part = selected.rows(rows)
+            reconstructed = self._reconstruct(part, target, all_pairs=False)
+            revival = self._revive(part, target, reconstructed, dead)
+            return differentiate(
+                self.model,
+                part,
+                target,
+                reconstructed,
+                revival,
+                self._weights,
+                kernels=self.kernels,
+            )
+
+        targets = list(map(join_targets, self._for_each_target(selected, work_out)))
+        square_errors = torch.stack([each.square_errors for each in targets], dim=1)
+        return square_errors, row_terms(selected, targets)
+
+    def _reconstruct(self, selected: Selected, target: int, *, all_pairs: bool) -> Reconstructed:
         cross = all_pairs or self.settings.cross_weight > 0
-        return reconstruct(self.model, selected, cross=cross, kernels=self.kernels)
+        return reconstruct(self.model, selected, target, cross=cross, kernels=self.kernels)
 
-    def _revive(
-        self, selected: Selected, reconstructed: Reconstructed
-    ) -> tuple[Revival | None, ...]:
+    def _dead(self) -> tuple[Dead | None, ...]:
+        """By stream, the latents that AuxK tries to revive; None where there is no AuxK."""
         streams = self.model.config.names
         published = self.settings.recipe == "published"
         if not self.settings.auxk or not self.settings.aux_weight:
             return (None,) * len(streams)
         if self._dead_latents.none_can_be_dead() and not published:
             return (None,) * len(streams)
-        revivals: list[Revival | None] = []
-        for position, stream in enumerate(streams):
-            dead = self._dead_latents.dead(stream)
-            if not len(dead) and not published:
-                revivals.append(None)
+        found: list[Dead | None] = []
+        for stream in streams:
+            latents = self._dead_latents.dead(stream)
+            if not len(latents) and not published:
+                found.append(None)
                 continue
-            revivals.append(
-                revive(
-                    self.model,
-                    selected,
-                    reconstructed,
-                    position,
-                    dead,
-                    auxk=self.settings.auxk,
-                    weight=self.settings.aux_weight / len(streams),
-                    kernels=self.kernels,
-                )
-            )
-        return tuple(revivals)
+            directions = self.model.decoder[stream].index_select(0, latents)
+            found.append(Dead(latents, directions, self.model.latent_bias[stream][latents]))
+        return tuple(found)
+
+    def _revive(
+        self,
+        selected: Selected,
+        target: int,
+        reconstructed: Reconstructed,
+        dead: tuple[Dead | None, ...],
+    ) -> Revival | None:
+        of_target = dead[target]
+        if of_target is None:
+            return None
+        return revive(
+            self.model,
+            selected,
+            reconstructed,
+            target,
+            of_target,
+            auxk=self.settings.auxk,
+            weight=self.settings.aux_weight / len(dead),
+            kernels=self.kernels,
+        )
 
     def _sums(
         self,
         selected: Selected,
-        reconstructed: Reconstructed,
-        revivals: tuple[Revival | None, ...],
+        square_errors: Tensor,
+        revivals: Sequence[Revival | None],
         *,
         compare_rows: int,
     ) -> StepSums:
@@ -337,13 +421,13 @@ class Learner:
 
         Args:
             selected: The batch.
-            reconstructed: Its reconstructions, errors not yet overwritten.
+            square_errors: |r - x|^2, (rows, targets, sources).
             revivals: AuxK by stream.
             compare_rows: Rows on which to find out what each stream would have chosen alone.
         """
         rows, streams, k = selected.values.shape
         names = self.model.config.names
-        squared = reconstructed.square_errors.double()
+        squared = square_errors.double()
         norms = torch.stack(selected.square_norms, dim=1).double()
         nmse = (squared / norms.unsqueeze(2)).sum(0)
         zero = nmse.new_zeros(())
@@ -379,61 +463,76 @@ class Learner:
 
     def _update(
         self,
-        stream: str,
-        gradients: StreamGradients,
-        divisor: Tensor | None,
-        scale: Tensor | None,
+        gradients: Mapping[str, StreamGradients],
+        divisors: Mapping[str, Tensor],
         lr: float,
     ) -> None:
-        """Move one stream's parameters, its weights block by block."""
-        restore_norm = self.settings.recipe == "default"
-        for name, first, last, gradient in self._blocks(stream, gradients, divisor):
-            if scale is not None:
-                gradient.mul_(scale)
-            moved = self._adam.update(name, slice(first, last), gradient, lr)
-            if restore_norm and name.startswith("decoder."):
-                moved.div_(torch.linalg.vector_norm(moved, dim=1, keepdim=True))
-
-    def _blocks(
-        self, stream: str, gradients: StreamGradients, divisor: Tensor | None
-    ) -> Iterator[tuple[str, int, int, Tensor]]:
-        """The gradients that the optimizer sees, some rows of a parameter at a time.
+        """Move all parameters, block by block.
 
         Args:
-            stream: The stream.
-            gradients: Its gradients.
-            divisor: By what the decoder's rows were divided since their gradient was taken, (L,).
-
-        Yields:
-            Parameter, first row, row past the last, gradient. A gradient may be overwritten.
+            gradients: By stream.
+            divisors: By stream, by what the decoder's rows were divided since their gradient was
+                taken, (L,); a stream may be missing.
+            lr: Learning rate.
         """
-        latents = self.model.config.latents
-        encoder, decoder = self.model.encoder[stream], self.model.decoder[stream]
-        parallel = gradients.parallel if divisor is None else gradients.parallel / divisor
-        size = self.kernels.block_rows(encoder)
-        for first in range(0, latents, size):
-            last = min(first + size, latents)
-            yield f"encoder.{stream}", first, last, gradients.encoder.rows(first, last)
-            gradient = gradients.decoder.rows(first, last)
-            # The part along a unit row would only change its norm.
-            gradient.addcmul_(decoder[first:last], parallel[first:last, None], value=-1)
-            yield f"decoder.{stream}", first, last, gradient
-        yield f"pre_bias.{stream}", 0, encoder.shape[1], gradients.pre_bias
-        yield f"latent_bias.{stream}", 0, latents, gradients.latent_bias
+        blocks = [block for stream in gradients for block in self._blocks(stream)]
+        restore_norm = self.settings.recipe == "default"
 
-    def _clip_scale(
-        self,
-        streams: Iterator[tuple[str, StreamGradients]],
-        divisors: Mapping[str, Tensor],
-    ) -> Tensor:
-        """By what to multiply the whole gradient so that its norm is at most `clip`."""
-        squares = [
-            gradient.double().square().sum()
-            for stream, gradients in streams
-            for _, _, _, gradient in self._blocks(stream, gradients, divisors.get(stream))
+        def gradient_of(block: _Block) -> Tensor:
+            return self._gradient(block, gradients[block.stream], divisors.get(block.stream))
+
+        def square(block: _Block) -> Tensor:
+            return gradient_of(block).double().square().sum()
+
+        scale = None
+        if self.settings.clip > 0:
+            norm = torch.stack(self._workers.map(square, blocks)).sum().sqrt()
+            scale = (self.settings.clip / norm).clamp(max=1).to(self._weights.dtype)
+
+        def move(block: _Block) -> None:
+            gradient = gradient_of(block)
+            if scale is not None:
+                gradient.mul_(scale)
+            name = f"{block.parameter}.{block.stream}"
+            moved = self._adam.update(name, slice(block.first, block.last), gradient, lr)
+            if restore_norm and block.parameter == "decoder":
+                moved.div_(torch.linalg.vector_norm(moved, dim=1, keepdim=True))
+
+        self._workers.map(move, blocks)
+
+    def _blocks(self, stream: str) -> list[_Block]:
+        """A stream's parameters, a part at a time that stays in a cache while it is moved."""
+        encoder = self.model.encoder[stream]
+        latents, dim = encoder.shape
+        blocks = [
+            _Block(stream, parameter, rows.start, rows.stop)
+            for rows in row_slices(latents, self.kernels.block_rows(encoder))
+            for parameter in ("encoder", "decoder")
         ]
-        norm = torch.stack(squares).sum().sqrt()
-        return (self.settings.clip / norm).clamp(max=1).to(self._weights.dtype)
+        return [
+            *blocks,
+            _Block(stream, "pre_bias", 0, dim),
+            _Block(stream, "latent_bias", 0, latents),
+        ]
+
+    def _gradient(
+        self, block: _Block, gradients: StreamGradients, divisor: Tensor | None
+    ) -> Tensor:
+        """The gradient that the optimizer sees of a block; it may be overwritten."""
+        _, parameter, first, last = block
+        if parameter == "pre_bias":
+            return gradients.pre_bias
+        if parameter == "latent_bias":
+            return gradients.latent_bias
+        if parameter == "encoder":
+            return gradients.encoder.rows(first, last)
+        parallel = gradients.parallel[first:last]
+        if divisor is not None:
+            parallel = parallel / divisor[first:last]
+        # The part along a unit row would only change its norm.
+        direction = self.model.decoder[block.stream][first:last]
+        gradient = gradients.decoder.rows(first, last)
+        return gradient.addcmul_(direction, parallel.unsqueeze(1), value=-1)
 
     def _normalize_decoders(self) -> dict[str, Tensor]:
         """Scale decoder rows to unit norm (published), and say what they were divided by."""

@@ -20,6 +20,7 @@ from sparc.common.config import from_mapping, to_mapping
 from sparc.common.errors import ConfigError, RunError, SparcError
 from sparc.common.storage import Folder
 from sparc.train.config import ModelConfig
+from sparc.train.selection import largest
 
 Mode = Literal["joint", "independent"]
 
@@ -120,7 +121,7 @@ class Sparc(nn.Module):
                 `independent`: each selects as if it were alone. By default as in training.
 
         Returns:
-            Codes by stream. Ties are broken by `torch.topk`, the same way for the same row.
+            Codes by stream. Ties are broken the same way for the same row.
 
         Raises:
             SparcError: An unknown stream or mode, a wrong shape, or a row that is zero or not
@@ -249,7 +250,7 @@ def select_jointly(logits: Mapping[str, Tensor], k: int) -> dict[str, Codes]:
         k: Latents a row.
     """
     total = sum_in_order(list(logits.values()))
-    indices = total.topk(k, dim=1, sorted=False).indices
+    indices = largest(total, k)
     return {
         stream: Codes(indices, each.gather(1, indices).relu()) for stream, each in logits.items()
     }
@@ -264,8 +265,8 @@ def select_independently(logits: Mapping[str, Tensor], k: int) -> dict[str, Code
     """
     codes = {}
     for stream, each in logits.items():
-        values, indices = each.topk(k, dim=1, sorted=False)
-        codes[stream] = Codes(indices, values.relu())
+        indices = largest(each, k)
+        codes[stream] = Codes(indices, each.gather(1, indices).relu())
     return codes
 
 

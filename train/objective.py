@@ -5,7 +5,7 @@ out per row and before any mean over rows, so that rows of several processes can
 know the optimizer: `sparc.train.learner` sums the row terms into gradients.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
@@ -14,8 +14,14 @@ from torch import Tensor
 
 from sparc.train.kernels.interface import Kernels
 from sparc.train.model import Sparc, scale, sum_in_order
+from sparc.train.selection import largest
+from sparc.train.workers import Workers
 
 Precision = Literal["float32", "tf32", "bfloat16"]
+
+ALONE = Workers()
+_LATENTS_AT_ONCE = 1024
+"""Latents that a worker multiplies a batch with at once."""
 
 
 class Selected(NamedTuple):
@@ -39,18 +45,43 @@ class Selected(NamedTuple):
     indices: Tensor
     values: Tensor
 
+    def rows(self, rows: slice) -> "Selected":
+        """Some of the rows."""
+        return Selected(
+            _rows_of(self.features, rows),
+            _rows_of(self.square_norms, rows),
+            _rows_of(self.centred, rows),
+            _rows_of(self.products, rows),
+            self.indices[rows],
+            self.values[rows],
+        )
+
 
 class Reconstructed(NamedTuple):
-    """What decoding the codes gave.
+    """What decoding the codes to one target gave.
 
     Attributes:
-        square_errors: (rows, targets, sources): |r - x|^2; NaN for pairs that were not decoded.
-        errors: By target, r - x, (rows, sources, dim). Where cross-reconstruction is off the only
-            source is the target itself.
+        square_errors: |r - x|^2 by source, (rows, streams); NaN for pairs that were not decoded.
+        errors: r - x, (rows, sources, dim). Where cross-reconstruction is off the only source is
+            the target itself.
     """
 
     square_errors: Tensor
-    errors: tuple[Tensor, ...]
+    errors: Tensor
+
+
+class Dead(NamedTuple):
+    """The dead latents of a stream.
+
+    Attributes:
+        latents: Which, ascending, (dead,) int64.
+        directions: Their decoder rows, (dead, dim).
+        biases: Their latent biases, (dead,).
+    """
+
+    latents: Tensor
+    directions: Tensor
+    biases: Tensor
 
 
 class Revival(NamedTuple):
@@ -71,6 +102,22 @@ class Revival(NamedTuple):
     values: Tensor
     value_gradients: Tensor
     residuals: Tensor
+
+
+class TargetTerms(NamedTuple):
+    """What the reconstructions of one target say about the rows. The fields of `RowTerms` follow.
+
+    Attributes:
+        square_errors: As in `Reconstructed`.
+        residuals: Derivative of the loss by the reconstructions, (rows, sources, dim).
+        products: Derivative by the values because of this target, (rows, sources, k).
+        revival: AuxK in this stream; None where no latent takes part.
+    """
+
+    square_errors: Tensor
+    residuals: Tensor
+    products: Tensor
+    revival: Revival | None
 
 
 class RowTerms(NamedTuple):
@@ -99,7 +146,12 @@ class RowTerms(NamedTuple):
 
 
 def select(
-    model: Sparc, batch: Mapping[str, Tensor], *, precision: Precision, kernels: Kernels
+    model: Sparc,
+    batch: Mapping[str, Tensor],
+    *,
+    precision: Precision,
+    kernels: Kernels,
+    workers: Workers = ALONE,
 ) -> Selected:
     """Normalize a batch and select its latents.
 
@@ -109,25 +161,43 @@ def select(
         precision: Arithmetic of the product with the encoders; the values of selected latents are
             worked out again at full precision.
         kernels: For those values.
+        workers: Share the work.
     """
-    names, k = model.config.names, model.config.k
+    names = model.config.names
     features = tuple(scale(batch[name], model.config) for name in names)
     centred = tuple(x - model.pre_bias[name] for name, x in zip(names, features, strict=True))
+    products = _products(model, centred, precision, workers)
+    pieces = row_slices(len(features[0]), kernels.batch_rows(features[0]))
+
+    def choose(rows: slice) -> tuple[Tensor, Tensor]:
+        part_centred, part_products = _rows_of(centred, rows), _rows_of(products, rows)
+        return _choose(model, part_centred, part_products, precision, kernels)
+
+    indices, values = join_streams(workers.map(choose, pieces))
+    square_norms = tuple(x.square().sum(1) for x in features)
+    return Selected(features, square_norms, centred, products, indices, values)
+
+
+def _choose(
+    model: Sparc,
+    centred: tuple[Tensor, ...],
+    products: tuple[Tensor, ...],
+    precision: Precision,
+    kernels: Kernels,
+) -> tuple[Tensor, Tensor]:
+    """`Selected.indices` and `Selected.values` of some rows."""
+    names, k = model.config.names, model.config.k
     biases = [model.latent_bias[name] for name in names]
-    products = [
-        _product(y, model.encoder[name], precision) for name, y in zip(names, centred, strict=True)
-    ]
     if model.config.selection == "global":
-        total = sum_in_order(products)
+        total = sum_in_order(list(products))
         bias = sum_in_order(biases)
         total = total + bias if len(names) == 1 else total.add_(bias)
-        shared = total.topk(k, dim=1, sorted=False).indices
+        shared = largest(total, k)
         chosen = [shared] * len(names)
         indices = shared.unsqueeze(1)
     else:
         chosen = [
-            (product + bias).topk(k, dim=1, sorted=False).indices
-            for product, bias in zip(products, biases, strict=True)
+            largest(product + bias, k) for product, bias in zip(products, biases, strict=True)
         ]
         indices = torch.stack(chosen, dim=1)
     if precision == "float32":
@@ -138,34 +208,33 @@ def select(
             for name, y, index in zip(names, centred, chosen, strict=True)
         ]
     picked = [each + bias[index] for each, bias, index in zip(picked, biases, chosen, strict=True)]
-    values = torch.stack(picked, dim=1).relu_()
-    square_norms = tuple(x.square().sum(1) for x in features)
-    return Selected(features, square_norms, centred, tuple(products), indices, values)
+    return indices, torch.stack(picked, dim=1).relu_()
 
 
 def reconstruct(
-    model: Sparc, selected: Selected, *, cross: bool, kernels: Kernels
+    model: Sparc, selected: Selected, target: int, *, cross: bool, kernels: Kernels
 ) -> Reconstructed:
-    """Decode the codes of every source through every target's decoder.
+    """Decode the codes of the sources through a target's decoder.
 
     Args:
         model: The model.
         selected: The batch.
-        cross: Whether to decode the pairs of different streams.
+        target: Position of the target stream.
+        cross: Whether to decode all sources, or the target's own code alone.
         kernels: The implementation.
     """
     rows, streams, _ = selected.values.shape
-    square_errors = selected.values.new_full((rows, streams, streams), torch.nan)
-    errors = []
-    for target, name in enumerate(model.config.names):
-        indices, values = codes_for(selected.indices, selected.values, target, cross=cross)
-        decoded = kernels.decode(indices, values, model.decoder[name])
-        decoded = decoded.view(rows, -1, decoded.shape[2])
-        error = decoded.sub_((selected.features[target] - model.pre_bias[name]).unsqueeze(1))
-        sources = slice(None) if cross else slice(target, target + 1)
-        square_errors[:, target, sources] = error.square().sum(2)
-        errors.append(error)
-    return Reconstructed(square_errors, tuple(errors))
+    name = model.config.names[target]
+    indices, values = codes_for(selected.indices, selected.values, target, cross=cross)
+    decoded = kernels.decode(indices, values, model.decoder[name])
+    decoded = decoded.view(rows, -1, decoded.shape[2])
+    errors = decoded.sub_((selected.features[target] - model.pre_bias[name]).unsqueeze(1))
+    square_errors = torch.linalg.vector_norm(errors, dim=2).square_()
+    if errors.shape[1] < streams:
+        all_pairs = square_errors.new_full((rows, streams), torch.nan)
+        all_pairs[:, target] = square_errors[:, 0]
+        square_errors = all_pairs
+    return Reconstructed(square_errors, errors)
 
 
 def revive(
@@ -173,7 +242,7 @@ def revive(
     selected: Selected,
     reconstructed: Reconstructed,
     position: int,
-    dead: Tensor,
+    dead: Dead,
     *,
     auxk: int,
     weight: float,
@@ -184,7 +253,7 @@ def revive(
     Args:
         model: The model.
         selected: The batch.
-        reconstructed: Its reconstructions.
+        reconstructed: Its reconstructions in this stream.
         position: Position of the stream.
         dead: The stream's dead latents. With none of them the auxiliary code is empty, and the
             loss is the constant of the published recipe, which moves the pre-bias alone.
@@ -193,70 +262,84 @@ def revive(
         kernels: The implementation.
     """
     name = model.config.names[position]
-    own = position if reconstructed.errors[position].shape[1] > 1 else 0
-    error = reconstructed.errors[position][:, own]
+    own = position if reconstructed.errors.shape[1] > 1 else 0
+    error = reconstructed.errors[:, own]
     # The target, a constant, is x - r + b_pre; b_pre stands on both sides of the difference.
     target_norms = (model.pre_bias[name] - error).square().sum(1, keepdim=True)
     per_norm = torch.where(target_norms > 0, 1 / target_norms, 0)  # nothing is left over: no loss
-    logits = selected.products[position].index_select(1, dead) + model.latent_bias[name][dead]
-    values, indices = logits.topk(min(auxk, len(dead)), dim=1, sorted=False)
+    latents, directions, biases = dead
+    products = selected.products[position]
+    logits = products.gather(1, latents.expand(len(products), -1)).add_(biases)
+    values, indices = logits.topk(min(auxk, len(latents)), dim=1, sorted=False)
     values = values.relu_()
-    if not len(dead):
+    if not len(latents):
         losses = error.square().sum(1) * per_norm.squeeze(1)
-        return Revival(losses, dead, indices, values, values, error * (per_norm * (2 * weight)))
-    directions = model.decoder[name].index_select(0, dead)
+        return Revival(losses, latents, indices, values, values, error * (per_norm * (2 * weight)))
     difference = kernels.decode(indices, values.unsqueeze(1), directions).squeeze(1).add_(error)
     losses = difference.square().sum(1) * per_norm.squeeze(1)
     residuals = difference.mul_(per_norm * (2 * weight))
-    products = kernels.value_gradients(indices, residuals.unsqueeze(1), directions).squeeze(1)
-    return Revival(losses, dead, indices, values, products * (values > 0), residuals)
+    gradients = kernels.value_gradients(indices, residuals.unsqueeze(1), directions).squeeze(1)
+    return Revival(losses, latents, indices, values, gradients * (values > 0), residuals)
 
 
 def differentiate(
     model: Sparc,
     selected: Selected,
+    target: int,
     reconstructed: Reconstructed,
-    revivals: tuple[Revival | None, ...],
+    revival: Revival | None,
     weights: Tensor,
     *,
     kernels: Kernels,
-) -> RowTerms:
-    """Derivatives of the rows' losses by what the rows carry.
+) -> TargetTerms:
+    """Derivatives of the rows' losses because of one target.
 
     Args:
         model: The model.
         selected: The batch.
+        target: Position of the target stream.
         reconstructed: Its reconstructions; their errors are overwritten by the residuals.
-        revivals: AuxK by stream.
+        revival: AuxK in the target stream.
         weights: From `pair_weights`, (targets, sources), on the batch's device.
         kernels: The implementation.
     """
+    rows, streams, k = selected.values.shape
+    errors = reconstructed.errors
+    cross = errors.shape[1] == streams
+    sources = slice(None) if cross else slice(target, target + 1)
+    per_norm = 2 * weights[target, sources] / selected.square_norms[target].unsqueeze(1)
+    residuals = errors.mul_(per_norm.unsqueeze(2))
+    indices, decoded = codes_for(selected.indices, selected.values, target, cross=cross)
+    vectors = residuals.view(*decoded.shape[:2], -1)
+    decoder = model.decoder[model.config.names[target]]
+    products = kernels.value_gradients(indices, vectors, decoder)
+    return TargetTerms(reconstructed.square_errors, residuals, products.view(rows, -1, k), revival)
+
+
+def row_terms(selected: Selected, targets: Sequence[TargetTerms]) -> RowTerms:
+    """What rows contribute to the gradients.
+
+    Args:
+        selected: The batch.
+        targets: From `differentiate`, for every target.
+    """
     values = selected.values
-    rows, streams, k = values.shape
     value_gradients = torch.zeros_like(values)
-    residuals, alignments = [], []
-    for target, name in enumerate(model.config.names):
-        error = reconstructed.errors[target]
-        cross = error.shape[1] == streams
+    alignments = []
+    for target, (_, _, products, _) in enumerate(targets):
+        cross = products.shape[1] == values.shape[1]
         sources = slice(None) if cross else slice(target, target + 1)
-        per_norm = 2 * weights[target, sources] / selected.square_norms[target].unsqueeze(1)
-        residual = error.mul_(per_norm.unsqueeze(2))
-        indices, decoded = codes_for(selected.indices, values, target, cross=cross)
-        vectors = residual.view(*decoded.shape[:2], -1)
-        products = kernels.value_gradients(indices, vectors, model.decoder[name])
-        products = products.view(rows, -1, k)
         value_gradients[:, sources] += products
-        residuals.append(residual)
-        alignments.append(products.mul_(values[:, sources]))
+        alignments.append(products * values[:, sources])
     value_gradients.mul_(values > 0)
     return RowTerms(
         selected.centred,
         selected.indices,
         values,
         value_gradients,
-        tuple(residuals),
+        tuple(each.residuals for each in targets),
         tuple(alignments),
-        revivals,
+        tuple(each.revival for each in targets),
     )
 
 
@@ -286,6 +369,66 @@ def pair_weights(streams: int, cross_weight: float) -> Tensor:
     if streams > 1:
         weights.fill_(cross_weight / (streams * (streams - 1)))
     return weights.fill_diagonal_(1 / streams)
+
+
+def row_slices(rows: int, size: int) -> list[slice]:
+    """Rows `size` at a time; never nothing at all."""
+    return [slice(first, min(first + size, rows)) for first in range(0, max(rows, 1), size)]
+
+
+def join_targets(parts: Sequence[TargetTerms]) -> TargetTerms:
+    """The terms of a target from those of parts of the batch, in order."""
+    return TargetTerms(
+        join_rows([part.square_errors for part in parts]),
+        join_rows([part.residuals for part in parts]),
+        join_rows([part.products for part in parts]),
+        join_revivals([part.revival for part in parts]),
+    )
+
+
+def join_revivals(parts: Sequence[Revival | None]) -> Revival | None:
+    """AuxK in one stream from that of parts of the batch, in order."""
+    revivals = [part for part in parts if part is not None]
+    if not revivals:
+        return None
+    losses, _, indices, values, gradients, residuals = map(join_rows, zip(*revivals, strict=True))
+    return Revival(losses, revivals[0].dead, indices, values, gradients, residuals)
+
+
+def join_streams(parts: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Several tensors with the rows of a batch, from those of its parts in order."""
+    return tuple(map(join_rows, zip(*parts, strict=True)))
+
+
+def join_rows(parts: Sequence[Tensor]) -> Tensor:
+    """A tensor with the rows of a batch, from those of its parts in order."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _rows_of(tensors: tuple[Tensor, ...], rows: slice) -> tuple[Tensor, ...]:
+    return tuple(each[rows] for each in tensors)
+
+
+def _products(
+    model: Sparc, centred: tuple[Tensor, ...], precision: Precision, workers: Workers
+) -> tuple[Tensor, ...]:
+    names = model.config.names
+    if centred[0].device.type != "cpu":
+        return tuple(
+            _product(y, model.encoder[name], precision)
+            for name, y in zip(names, centred, strict=True)
+        )
+    products = tuple(y.new_empty(len(y), model.config.latents) for y in centred)
+
+    def multiply(piece: tuple[int, slice]) -> None:
+        stream, latents = piece
+        weight = model.encoder[names[stream]].detach()
+        torch.mm(centred[stream], weight[latents].T, out=products[stream][:, latents])
+
+    parts = row_slices(model.config.latents, _LATENTS_AT_ONCE)
+    widest_first = sorted(range(len(names)), key=lambda stream: -centred[stream].shape[1])
+    workers.map(multiply, [(stream, part) for stream in widest_first for part in parts])
+    return products
 
 
 def _product(centred: Tensor, encoder: Tensor, precision: Precision) -> Tensor:

@@ -93,6 +93,14 @@ class Kernels(Protocol):
         """How many rows of this weight `weight_gradient` is best asked for at once."""
         ...
 
+    def is_dense(self, latents: int, k: int) -> bool:
+        """Whether codes of k values are so dense that plain matrix products beat these kernels."""
+        ...
+
+    def batch_rows(self, batch: Tensor) -> int:
+        """How many rows of this batch are best decoded and differentiated at once."""
+        ...
+
 
 def invert(indices: Tensor, latents: int) -> InverseIndex:
     """Sort index rows by latent.

@@ -13,6 +13,10 @@ from sparc.train.kernels.interface import Bags
 
 _BLOCK_BYTES = 3 << 20
 """Gradient that is summed at once, to be applied while it is still in a cache."""
+_BATCH_ROWS = 32
+"""Rows whose logits and decoder rows stay in a cache while they are worked on."""
+_DENSE_DECODE_FACTOR = 4
+"""Where a weight has at most so many times k rows, a dense product decodes as fast as a sparse."""
 _DENSE_FACTOR = 16
 """A dense product multiplies this many times faster than rows are gathered, at least."""
 
@@ -31,7 +35,7 @@ class TorchKernels:
             return codes @ weight
         sums = F.embedding_bag(
             _for_each_vector(indices, vectors),
-            weight,
+            weight.detach(),  # else more is computed, as if for a backward pass
             per_sample_weights=values.reshape(-1, k),
             mode="sum",
         )
@@ -85,9 +89,17 @@ class TorchKernels:
             return len(weight)  # where a block begins in the bags is known to the device only
         return max(64, _BLOCK_BYTES // (weight.shape[1] * weight.element_size()))
 
+    def is_dense(self, latents: int, k: int) -> bool:
+        """See `Kernels.is_dense`."""
+        return latents <= _DENSE_FACTOR * k
+
+    def batch_rows(self, batch: Tensor) -> int:
+        """See `Kernels.batch_rows`."""
+        return _BATCH_ROWS if batch.device.type == "cpu" else len(batch)
+
 
 def _is_small(weight: Tensor, k: int) -> bool:
-    return len(weight) <= _DENSE_FACTOR * k
+    return len(weight) <= _DENSE_DECODE_FACTOR * k
 
 
 def _for_each_vector(indices: Tensor, vectors: int) -> Tensor:

@@ -191,6 +191,14 @@ class TritonKernels:
         """See `Kernels.block_rows`."""
         return len(weight)
 
+    def is_dense(self, latents: int, k: int) -> bool:  # noqa: ARG002
+        """See `Kernels.is_dense`."""
+        return False
+
+    def batch_rows(self, batch: Tensor) -> int:
+        """See `Kernels.batch_rows`."""
+        return len(batch)
+
 
 def _sum_type(tensor: Tensor) -> tl.dtype:
     return tl.float64 if tensor.dtype == torch.float64 else tl.float32
