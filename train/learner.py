@@ -217,8 +217,15 @@ class Learner:
     def _step(self, batch: Mapping[str, Tensor], lr: float) -> StepSums:
         selected = self._select(batch)
         indices, values = self._gather(selected.indices), self._gather(selected.values)
-        self._dead_latents.record(indices, values)
-        square_errors, terms = self._row_terms(selected)
+        settings, selection = self.settings, self.model.config.selection
+        if settings.recipe == "published" and selection == "local":
+            # As published: local selection revives what was dead before this batch counts.
+            dead = self._dead()
+            self._dead_latents.record(indices, values)
+        else:
+            self._dead_latents.record(indices, values)
+            dead = self._dead()
+        square_errors, terms = self._row_terms(selected, dead)
         alone = max(1, len(selected.values) // 32)
         sums = self._sums(selected, square_errors, terms.revivals, compare_rows=alone)
         terms = gather_terms(terms._replace(indices=indices, values=values), self._gather)
@@ -274,7 +281,7 @@ class Learner:
             batch: As for `step`.
         """
         selected = self._select(batch)
-        _, terms = self._row_terms(selected)
+        _, terms = self._row_terms(selected, self._dead())
         indices, values = self._gather(terms.indices), self._gather(terms.values)
         terms = gather_terms(terms._replace(indices=indices, values=values), self._gather)
         dense = {}
@@ -344,9 +351,10 @@ class Learner:
         results = self._workers.map(lambda piece: function(*piece), pieces)
         return [results[len(parts) * target :][: len(parts)] for target in targets]
 
-    def _row_terms(self, selected: Selected) -> tuple[Tensor, RowTerms]:
+    def _row_terms(
+        self, selected: Selected, dead: tuple[Dead | None, ...]
+    ) -> tuple[Tensor, RowTerms]:
         """The squared errors of a batch, (rows, targets, sources), and its row terms."""
-        dead = self._dead()
 
         def work_out(target: int, rows: slice) -> TargetTerms:
             part = selected.rows(rows)

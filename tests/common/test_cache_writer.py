@@ -276,8 +276,8 @@ def test_arrays_may_be_written_again_but_not_others_in_their_place(tmp_path) -> 
     torch = pytest.importorskip("torch")
     values = VALUES[:4].copy()
     values[1] = np.nan
-    for given in (values, values.tolist(), torch.from_numpy(values)):
-        write_arrays(tmp_path / "cache", {"a": given}, dtype="float16", rows_per_chunk=3)
+    for same in (values, values.tolist(), torch.from_numpy(values)):
+        write_arrays(tmp_path / "cache", {"a": same}, dtype="float16", rows_per_chunk=3)
     values[3] *= 2
-    with pytest.raises(CacheError, match="other features of stream a .chunk 1 differs"):
+    with pytest.raises(CacheError, match=r"other features of stream a .chunk 1 differs"):
         write_arrays(tmp_path / "cache", {"a": values}, dtype="float16", rows_per_chunk=3)

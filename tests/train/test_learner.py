@@ -176,13 +176,15 @@ def test_published_recipe(build_model, draw_batch, reference, selection, thresho
     reinitialized = 0
     for step in range(20):
         batch = draw_batch(model, 6, seed=step)
+        dead_before = {name: counter > threshold for name, counter in counters.items()}
         with torch.no_grad():
             for name, code in dense.codes(dict(twin.named_parameters()), batch).items():
                 counters[name] *= ~(code > 1e-3).any(0)
                 counters[name] += 1
         dead = {name: counter > threshold for name, counter in counters.items()}
-        loss = dense.losses(batch, dead)[0]
-        for name, gradient in dense.gradients(batch, dead).items():
+        revived = dead_before if selection == "local" else dead
+        loss = dense.losses(batch, revived)[0]
+        for name, gradient in dense.gradients(batch, revived).items():
             twin.get_parameter(name).grad = gradient
         with torch.no_grad():
             for decoder in twin.decoder.values():
