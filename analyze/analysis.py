@@ -7,7 +7,7 @@ pieces are there is done. Each metric lives in a module of its own.
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import permutations
 from typing import Any, NamedTuple
 
@@ -16,13 +16,22 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from sparc.analyze import agreement, latents, overlap, reconstruction, retrieval, selection
+from sparc.analyze import (
+    agreement,
+    latents,
+    naming,
+    overlap,
+    reconstruction,
+    retrieval,
+    selection,
+)
 from sparc.analyze.codes import CodeLayout, CodeRows, CodeSet, CodeStore, Control, concatenate
 from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.encode import encode_missing, encode_permuted
 from sparc.analyze.labels import Labels, read_labels
 from sparc.analyze.parts import REORDERED, Parts
 from sparc.analyze.permutation import Permutation
+from sparc.analyze.pictures import Pictures, read_pictures
 from sparc.analyze.reduction import Executor, executor
 from sparc.analyze.report import (
     Report,
@@ -33,6 +42,7 @@ from sparc.analyze.report import (
 )
 from sparc.analyze.subject import Subject, choose_streams, open_subject
 from sparc.analyze.summary import figures
+from sparc.analyze.words import Words, read_words
 from sparc.common.cache import ActivationCache
 from sparc.common.errors import CacheError, ConfigError
 from sparc.common.lock import exclusive
@@ -98,6 +108,7 @@ class Job:
         store: Its codes.
         permutation: The order of rows of the permuted controls.
         labels: The rows' labels; None where there are none.
+        captioned: Whether any row has a caption.
         code_sets: The sets of codes that are measured, in the order of the tables.
         config: The settings.
     """
@@ -108,6 +119,7 @@ class Job:
     store: CodeStore
     permutation: Permutation
     labels: Labels | None
+    captioned: bool
     code_sets: tuple[CodeSet, ...]
     config: AnalyzeConfig
 
@@ -155,6 +167,8 @@ class Job:
             tables = ["alive", "streams", "overlap_means"]
             if code_set.control == "none":
                 tables += ["latents", "overlap"]
+                if self.captioned:
+                    tables.append("naming")
             if self.labels is not None:
                 tables.append("agreement")
             count = partial(self._count, code_set)
@@ -191,7 +205,22 @@ class Job:
         if self.labels is not None:
             assert classes is not None
             found["agreement"] = agreement.table(classes, self.labels, code_set)
+        if self.captioned and code_set.control == "none":
+            found["naming"] = self._name(counts, code_set)
         return found
+
+    def _name(self, counts: latents.LatentCounts, code_set: CodeSet) -> pa.Table:
+        if self._words is None:
+            return naming.SCHEMA.empty_table()
+        return naming.table(
+            counts.streams,
+            counts.top,
+            counts.active.shape[1],
+            self._words,
+            self._pictures,
+            code_set,
+            names=self.config.names,
+        )
 
     def _reconstruct(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
         parts = self._parts(code_set)
@@ -263,6 +292,14 @@ class Job:
             lambda target: features[target],
         )
         return {"retrieval": found}
+
+    @cached_property
+    def _pictures(self) -> Pictures:
+        return read_pictures(self.cache.rows(["sample_id"])["sample_id"], self.store.valid)
+
+    @cached_property
+    def _words(self) -> Words | None:
+        return read_words(self.cache.rows(["caption"])["caption"], self._pictures)
 
     @property
     def _modalities(self) -> dict[str, Any]:
@@ -373,6 +410,7 @@ def _prepare(
 ) -> Job:
     streams = choose_streams(subject, cache, config.streams)
     labels = read_labels(cache)
+    captioned = cache.rows(["caption"])["caption"].null_count < cache.info.rows
     valid = cache.valid_rows(streams)
     if not valid.any():
         raise CacheError(f"{cache.folder} has no row that is valid in {', '.join(streams)}")
@@ -405,7 +443,7 @@ def _prepare(
             selection=subject.model.config.selection,
             rows=int(valid.sum()),
             settings=deciding_settings(config),
-            notes=tuple(_notes(subject, streams, labels, permutation, config)),
+            notes=tuple(_notes(subject, streams, labels, captioned, permutation, config)),
             versions=software_versions(),
         ),
     )
@@ -422,6 +460,7 @@ def _prepare(
         store=store,
         permutation=permutation,
         labels=labels,
+        captioned=captioned,
         code_sets=code_sets,
         config=config,
     )
@@ -450,6 +489,7 @@ def _notes(
     subject: Subject,
     streams: Sequence[str],
     labels: Labels | None,
+    captioned: bool,
     permutation: Permutation,
     config: AnalyzeConfig,
 ) -> list[str]:
@@ -464,6 +504,8 @@ def _notes(
         notes.append("there is one stream: agreement, overlap and retrieval compare nothing")
     if labels is None:
         notes.append("the cache has no labels: there is no agreement")
+    if not captioned:
+        notes.append("the cache has no captions: there is no naming")
     if config.untrained and subject.untrained is None:
         notes.append(
             f"{subject.location} is a saved model without its run: the untrained control is left "

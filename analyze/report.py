@@ -35,6 +35,7 @@ TABLES = (
     "agreement",
     "alive",
     "latents",
+    "naming",
     "overlap",
     "overlap_means",
     "reconstruction",

@@ -10,6 +10,7 @@ import zarr
 
 from sparc.analyze import AnalyzeConfig, Report, analyze
 from sparc.analyze.permutation import Permutation
+from sparc.common.cache_writer import write_arrays
 from sparc.common.errors import LockedError, ReportError
 from sparc.common.lock import exclusive
 from sparc.common.storage import Folder
@@ -116,7 +117,7 @@ def test_tables_are_read_by_plain_pyarrow(report, cache):
         assert "sparc" in about["versions"]
         assert report.table(name).equals(table)
     assert set(report.tables) == {
-        "agreement", "alive", "latents", "overlap", "overlap_means", "reconstruction",
+        "agreement", "alive", "latents", "naming", "overlap", "overlap_means", "reconstruction",
         "retrieval", "selection", "streams",
     }  # fmt: skip
 
@@ -337,3 +338,14 @@ def test_one_stream(make_cache, saved_model, tmp_path):
     (line, *_) = report.table("reconstruction").to_pylist()
     assert (line["source"], line["target"]) == ("dino", "dino")
     assert any("one stream" in note for note in report.info.notes)
+
+
+def test_without_captions_there_are_no_names_and_the_report_says_so(saved_model, tmp_path):
+    generator = np.random.default_rng(0)
+    dims = {"dino": 24, "clip_image": 16, "clip_text": 16}
+    features = {name: generator.normal(size=(30, dim)) for name, dim in dims.items()}
+    write_arrays(tmp_path / "cache", features, rows_per_chunk=16)
+    report = analyze(saved_model, tmp_path / "cache", tmp_path / "report", SETTINGS)
+    assert "naming" not in report.tables
+    with pytest.raises(ReportError, match=r"no table 'naming'.*the cache has no captions"):
+        report.table("naming")
