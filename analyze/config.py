@@ -1,9 +1,14 @@
-"""The settings of `sparc-analyze run`."""
+"""The settings of the commands of `sparc-analyze`."""
 
 import dataclasses
+from pathlib import Path
+from typing import Literal
 
 from sparc.common.config import option
 from sparc.common.errors import ConfigError
+
+_SCHEDULER = "Who reduces: threads, sync, or a Dask cluster such as tcp://host:8786."
+_WORKERS = "Threads of --scheduler threads; 0 takes one for each processor."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,10 +31,8 @@ class AnalyzeConfig:
     seed: int = option(42, "Seed of the permutations and of the rows for retrieval.")
     batch_size: int = option(1024, "Rows encoded at a time.")
     device: str = option("auto", "Where the model runs: auto, cpu, cuda, cuda:1, …")
-    scheduler: str = option(
-        "threads", "Who reduces: threads, sync, or a Dask cluster such as tcp://host:8786."
-    )
-    workers: int = option(0, "Threads of --scheduler threads; 0 takes one for each processor.")
+    scheduler: str = option("threads", _SCHEDULER)
+    workers: int = option(0, _WORKERS)
 
     def __post_init__(self) -> None:
         for name in ("top_rows", "names", "rows", "permute_rows", "batch_size"):
@@ -38,13 +41,55 @@ class AnalyzeConfig:
         for name in ("seed", "workers"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be negative, not {getattr(self, name)}")
-        if self.scheduler not in ("threads", "sync") and "://" not in self.scheduler:
-            raise ConfigError(
-                f"scheduler must be threads, sync or a cluster's address such as "
-                f"tcp://host:8786, not {self.scheduler!r}"
-            )
+        _check_scheduler(self.scheduler)
 
 
 ELSEWHERE = ("batch_size", "device", "scheduler", "workers")
 """Settings that say where and how the work is done, not what is measured: a report that was
 interrupted may go on with others."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BiasConfig:
+    """Which attribute latents are tested against, and how."""
+
+    attribute: str = option(
+        "",
+        "class:<name or key>, words:<word>,<word>,… (or words:@<file>) found in captions, or "
+        "table:<CSV or Parquet with sample_id>#<column>[=<value>].",
+    )
+    against: str = option(
+        "", "A second attribute: pictures that have exactly one of the two are compared."
+    )
+    mode: Literal["independent", "joint"] = option(
+        "independent",
+        "Codes of streams that select alone, or together: then all go with what one goes with.",
+    )
+    q: float = option(0.05, "Share of the findings that may be false.")
+    examples: int = option(5, "Example rows of a finding.")
+    pair_latents: int = option(512, "Latents, the most frequent ones, whose pairs are tested.")
+    pairs: int = option(50, "Pairs reported of a stream.")
+    lines: int = option(10, "Findings shown of a stream.")
+    seed: int = option(42, "Seed of the control, in which the attribute is dealt out anew.")
+    out: Path | None = option(None, "Folder for associations.parquet and pairs.parquet.")
+    cache: str = option("", "Where the report's cache is, if it has moved.")
+    scheduler: str = option("threads", _SCHEDULER)
+    workers: int = option(0, _WORKERS)
+
+    def __post_init__(self) -> None:
+        if not self.attribute:
+            raise ConfigError("say what to look for with --attribute, such as words:woman,women")
+        if not 0 < self.q < 1:
+            raise ConfigError(f"q must be a share between 0 and 1, not {self.q}")
+        for name in ("examples", "pair_latents", "pairs", "lines", "seed", "workers"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be negative, not {getattr(self, name)}")
+        _check_scheduler(self.scheduler)
+
+
+def _check_scheduler(scheduler: str) -> None:
+    if scheduler not in ("threads", "sync") and "://" not in scheduler:
+        raise ConfigError(
+            f"scheduler must be threads, sync or a cluster's address such as "
+            f"tcp://host:8786, not {scheduler!r}"
+        )

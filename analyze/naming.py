@@ -74,6 +74,22 @@ def table(
     return pa.concat_tables(pieces)
 
 
+def names_of(naming: pa.Table, mode: str, *, words: int = 3) -> dict[tuple[str, int], list[str]]:
+    """The first words that name each latent, by stream and latent; those without are left out.
+
+    Args:
+        naming: A table of `SCHEMA`.
+        mode: Names of which mode.
+        words: Words of a name at most.
+    """
+    found: dict[tuple[str, int], list[str]] = {}
+    columns = (naming[name].to_pylist() for name in ("mode", "stream", "latent", "rank", "word"))
+    for of, stream, latent, rank, word in zip(*columns, strict=True):
+        if of == mode and rank <= words:
+            found.setdefault((stream, latent), []).append(word)
+    return found
+
+
 def log_odds(
     inside: Any, outside: Any, all_inside: Any, all_outside: Any, prior: Any, all_prior: float
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
