@@ -87,6 +87,38 @@ class BiasConfig:
         _check_scheduler(self.scheduler)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """What is looked for, and where."""
+
+    text: str = option("", "Look for what a text says.")
+    picture: Path | None = option(None, "Look for what is like this picture's file.")
+    row: int | None = option(None, "Look for what is like this row of the cache.")
+    into: str = option("", "The stream in whose space pictures are found.", flag="--in")
+    source: str = option(
+        "", "The stream that reads the query; the only one that can, by default.", flag="--from"
+    )
+    results: int = option(12, "Pictures to find.")
+    out: Path | None = option(None, "Write the table to this Parquet file.")
+    sheet: Path | None = option(None, "Draw the pictures to this PNG file.")
+    spec: str = option("", "Encoder of the query's stream, where its recorded spec has moved.")
+    run: str = option("", "Where the report's run is, if it has moved.")
+    cache: str = option("", "Where the report's cache is, if it has moved.")
+    dataset: str = option("", "Where the cache's dataset is, if it has moved; for --sheet.")
+
+    def __post_init__(self) -> None:
+        if sum([bool(self.text), self.picture is not None, self.row is not None]) != 1:
+            raise ConfigError("give one of --text, --picture and --row to look for")
+        if self.results < 1:
+            raise ConfigError(f"results must be at least 1, not {self.results}")
+
+    @property
+    def picture_file(self) -> Path:
+        """The picture's file, of a search by picture."""
+        assert self.picture is not None
+        return self.picture
+
+
 def _check_scheduler(scheduler: str) -> None:
     if scheduler not in ("threads", "sync") and "://" not in scheduler:
         raise ConfigError(

@@ -7,8 +7,10 @@ true.
 import os
 
 from sparc.analyze.report import Report
+from sparc.analyze.subject import digest
 from sparc.common.cache import ActivationCache
-from sparc.common.errors import CacheError
+from sparc.common.errors import CacheError, RunError
+from sparc.train.model import Sparc, load
 
 Location = str | os.PathLike[str]
 
@@ -38,3 +40,28 @@ def open_cache(report: Report, location: Location = "") -> ActivationCache:
             "say with --cache where that is"
         )
     return cache
+
+
+def open_model(report: Report, location: Location = "") -> Sparc:
+    """The trained model that a report was made with, on the CPU.
+
+    Args:
+        report: The report.
+        location: Where its run or saved model is now; empty: where it was.
+
+    Raises:
+        RunError: It is not there, or it is another model.
+    """
+    where = os.fspath(location) or report.info.run
+    try:
+        model = load(where)
+    except RunError as error:
+        if location:
+            raise
+        raise RunError(f"{error}: say with --run where the run of {report.folder} is") from error
+    if digest(model) != report.info.model_sha256:
+        raise RunError(
+            f"{where} is another model than the one that {report.folder} was made with: say with "
+            "--run where that is"
+        )
+    return model

@@ -130,6 +130,20 @@ def test_bias_finds_what_goes_with_an_attribute(report, cache, tmp_path):
     assert result.stdout.splitlines()[1:] == lines
 
 
+def test_search_gives_a_table_and_a_sheet(report, tmp_path):
+    arguments = ["search", report[0], "--row", 0, "--from", "clip_text", "--in", "dino"]
+    result = call(
+        "analyze", *arguments, "--results", 3, "--out", tmp_path / "found.parquet",
+        "--sheet", tmp_path / "sheet.png",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    # A heading and three pictures; this cache has no dataset.
+    assert len(result.stdout.splitlines()) == 4
+    assert "3 pictures could not be read and left an empty frame" in result.stderr
+    assert pq.read_table(tmp_path / "found.parquet")["rank"].to_pylist() == [1, 2, 3]
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_errors_are_one_line(report, cache, tmp_path):
     for arguments in (
         ["run", tmp_path, cache, tmp_path / "report"],
@@ -137,6 +151,8 @@ def test_errors_are_one_line(report, cache, tmp_path):
         ["compare", tmp_path],
         ["run", tmp_path, cache, tmp_path / "report", "--rows", 0],
         ["bias", report[0]],
+        ["search", report[0], "--in", "dino"],
+        ["search", report[0], "--in", "dino", "--text", "an apple"],
         ["bias", report[0], "--attribute", "class:none"],
         ["bias", report[0], "--attribute", "words:caption"],
         ["bias", report[0], "--attribute", "class:/m/3", "--cache", tmp_path],
