@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from sparc.analyze.config import AnalyzeConfig, BiasConfig, SearchConfig
+from sparc.analyze.config import AnalyzeConfig, BiasConfig, NameConfig, SearchConfig
 from sparc.common.cli import command, new_app
 
 app = new_app("Measure what a trained dictionary says, and what its streams agree on.")
@@ -76,6 +76,21 @@ def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
                 "dataset has moved, say with --dataset where it is",
                 err=True,
             )
+
+
+@command(app, NameConfig, "name")
+def name(report: Annotated[str, _FINISHED], config: NameConfig) -> None:
+    """Name latents by the words of a list, sent through the text stream."""
+    import pyarrow.parquet as pq
+
+    from sparc.analyze.report import Report
+    from sparc.analyze.word_list import name, show
+
+    found = name(Report(report), config)
+    typer.echo(show(found))
+    if config.out is not None:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(found, config.out)
 
 
 if __name__ == "__main__":

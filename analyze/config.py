@@ -119,6 +119,28 @@ class SearchConfig:
         return self.picture
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NameConfig:
+    """The words that latents are named by."""
+
+    words: Path | None = option(None, "A text file with a word or phrase a line.")
+    template: str = option("{}", "The text that is encoded; {} stands for the word.")
+    source: str = option("", "The text stream that reads them.", flag="--from")
+    names: int = option(10, "Words that a latent is named by, at most.")
+    out: Path | None = option(None, "Write the table to this Parquet file.")
+    spec: str = option("", "Encoder of the text stream, where its recorded spec has moved.")
+    run: str = option("", "Where the report's run is, if it has moved.")
+    cache: str = option("", "Where the report's cache is, if it has moved.")
+
+    def __post_init__(self) -> None:
+        if self.words is None:
+            raise ConfigError("give a file of words with --words")
+        if "{}" not in self.template:
+            raise ConfigError(f"the template must hold {{}} for the word, not {self.template!r}")
+        if self.names < 1:
+            raise ConfigError(f"names must be at least 1, not {self.names}")
+
+
 def _check_scheduler(scheduler: str) -> None:
     if scheduler not in ("threads", "sync") and "://" not in scheduler:
         raise ConfigError(

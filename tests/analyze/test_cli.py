@@ -152,6 +152,7 @@ def test_errors_are_one_line(report, cache, tmp_path):
         ["run", tmp_path, cache, tmp_path / "report", "--rows", 0],
         ["bias", report[0]],
         ["search", report[0], "--in", "dino"],
+        ["name", report[0]],
         ["search", report[0], "--in", "dino", "--text", "an apple"],
         ["bias", report[0], "--attribute", "class:none"],
         ["bias", report[0], "--attribute", "words:caption"],
