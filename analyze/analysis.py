@@ -18,9 +18,11 @@ import torch
 
 from sparc.analyze import (
     agreement,
+    classification,
     latents,
     naming,
     overlap,
+    probe,
     reconstruction,
     retrieval,
     selection,
@@ -179,7 +181,12 @@ class Job:
                 Step(f"reconstruction-{name}", ("reconstruction",), rebuild),
                 Step(f"retrieval-{name}", ("retrieval",), find),
             ]
+            if self.labels is not None:
+                tell = partial(self._classify, code_set)
+                steps.append(Step(f"classes-{name}", ("probe", "classification"), tell))
         steps.append(Step("retrieval-raw", ("retrieval",), self._retrieve_raw))
+        if self.labels is not None:
+            steps.append(Step("classes-raw", ("classification",), self._classify_raw))
         for mode, control in self.code_sets:
             if mode == "joint" and not control.startswith("permuted"):
                 share = partial(self._selection, control)
@@ -239,8 +246,7 @@ class Job:
     def _retrieve(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
         parts = self._parts(code_set)
         sample = self._sample()
-        codes: CodeRows = reducer.reduce(_codes_at, concatenate, (parts, sample.rows), len(parts))
-        codes = codes.take(np.argsort(codes.rows))
+        codes = self._codes_of(parts, sample.rows, reducer)
         matrices = {s: codes.matrix(s, parts.latents) for s in codes.streams}
         pairs = list(permutations(codes.streams, 2))
         tables = [
@@ -292,6 +298,80 @@ class Job:
             lambda target: features[target],
         )
         return {"retrieval": found}
+
+    def _classify(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
+        assert self.labels is not None
+        parts = self._parts(code_set)
+        rows = self._labelled_sample(self.config.probe_rows)
+        codes = self._codes_of(parts, rows, reducer)
+        probes = [
+            probe.table(
+                codes.matrix(stream, parts.latents),
+                self.labels.matrix[rows],
+                self.labels.class_ids,
+                code_set,
+                stream,
+                self.config.seed,
+            )
+            for stream in codes.streams
+        ]
+        rows, pictures = self._classified
+        codes = self._codes_of(parts, rows, reducer)
+        row = partial(classification.row, mode=code_set.mode, control=code_set.control)
+        lines = [
+            row(
+                "codes",
+                source=stream,
+                target=stream,
+                inputs=codes.matrix(stream, parts.latents),
+                pictures=pictures,
+            )
+            for stream in codes.streams
+        ]
+        # Of unrelated rows a reconstruction says no more than its code.
+        if not parts.permuted:
+            model = self._model_of(code_set)
+            lines += [
+                row(
+                    "reconstruction",
+                    source=source,
+                    target=target,
+                    inputs=decode(model, codes, source, target),
+                    pictures=pictures,
+                )
+                for source in codes.streams
+                for target in codes.streams
+            ]
+        return {"probe": pa.concat_tables(probes), "classification": pa.concat_tables(lines)}
+
+    def _classify_raw(self, reducer: Executor) -> dict[str, pa.Table]:
+        rows, pictures = self._classified
+        features = self._features_at(self._parts(CodeSet("joint")), rows, reducer)
+        lines = [
+            classification.row("raw", None, "none", stream, stream, features[stream], pictures)
+            for stream in self.writer.info.streams
+        ]
+        return {"classification": pa.concat_tables(lines)}
+
+    @cached_property
+    def _classified(self) -> tuple[npt.NDArray[np.int64], classification.Pictures]:
+        """The rows that classification is measured on, one a picture, and their labels."""
+        assert self.labels is not None
+        rows = self._labelled_sample(self.config.rows)
+        return rows, classification.choose_pictures(self.labels.matrix[rows], self.config.seed)
+
+    def _labelled_sample(self, size: int) -> npt.NDArray[np.int64]:
+        """The first analysed rows of some labelled pictures drawn at random, ascending."""
+        assert self.labels is not None
+        of_row = self._pictures.of_row
+        usable = np.flatnonzero(self.store.valid & self.labels.labelled)
+        first = usable[np.unique(of_row[usable], return_index=True)[1]]
+        generator = np.random.default_rng([self.config.seed, len(first)])
+        return np.sort(generator.permutation(first)[:size])
+
+    def _codes_of(self, parts: Parts, rows: npt.NDArray[np.int64], reducer: Executor) -> CodeRows:
+        codes: CodeRows = reducer.reduce(_codes_at, concatenate, (parts, rows), len(parts))
+        return codes.take(np.argsort(codes.rows))
 
     @cached_property
     def _pictures(self) -> Pictures:
@@ -503,7 +583,7 @@ def _notes(
     if len(streams) == 1:
         notes.append("there is one stream: agreement, overlap and retrieval compare nothing")
     if labels is None:
-        notes.append("the cache has no labels: there is no agreement")
+        notes.append("the cache has no labels: there is no agreement, probe or classification")
     if not captioned:
         notes.append("the cache has no captions: there is no naming")
     if config.untrained and subject.untrained is None:

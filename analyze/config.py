@@ -24,7 +24,10 @@ class AnalyzeConfig:
     untrained: bool = option(True, "Measure the control of the run's model before training.")
     top_rows: int = option(100, "Rows in the list of a latent's strongest rows.")
     names: int = option(10, "Words that a latent is named by, at most.")
-    rows: int = option(5000, "Rows that retrieval is measured on, drawn as whole pictures.")
+    rows: int = option(
+        5000, "Rows that retrieval, and pictures that classification is measured on, at random."
+    )
+    probe_rows: int = option(20_000, "Pictures that single latents are probed on, at random.")
     permute_rows: int = option(
         131_072, "Rows permuted at a time; a cache with more is permuted in random blocks."
     )
@@ -35,7 +38,7 @@ class AnalyzeConfig:
     workers: int = option(0, _WORKERS)
 
     def __post_init__(self) -> None:
-        for name in ("top_rows", "names", "rows", "permute_rows", "batch_size"):
+        for name in ("top_rows", "names", "rows", "probe_rows", "permute_rows", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("seed", "workers"):

@@ -117,8 +117,8 @@ def test_tables_are_read_by_plain_pyarrow(report, cache):
         assert "sparc" in about["versions"]
         assert report.table(name).equals(table)
     assert set(report.tables) == {
-        "agreement", "alive", "latents", "naming", "overlap", "overlap_means", "reconstruction",
-        "retrieval", "selection", "streams",
+        "agreement", "alive", "classification", "latents", "naming", "overlap", "overlap_means",
+        "probe", "reconstruction", "retrieval", "selection", "streams",
     }  # fmt: skip
 
 
@@ -133,6 +133,12 @@ def test_every_cross_model_table_has_both_modes_and_their_controls(report):
     found = {
         (x["mode"], x["control"])
         for x in report.table("retrieval").to_pylist()
+        if x["space"] == "codes"
+    }
+    assert found == expected
+    found = {
+        (x["mode"], x["control"])
+        for x in report.table("classification").to_pylist()
         if x["space"] == "codes"
     }
     assert found == expected
@@ -194,6 +200,19 @@ def test_retrieval_is_on_distinct_pictures_and_all_captions(report):
         ("clip_image", "clip_text"),
         ("clip_text", "clip_image"),
     }
+
+
+def test_classes_are_told_from_one_row_of_each_labelled_picture(report, cache):
+    lines = report.table("classification").to_pylist()
+    spaces = [x["space"] for x in lines]
+    assert {s: spaces.count(s) for s in spaces} == {"raw": 3, "codes": 15, "reconstruction": 18}
+    labels = pq.read_table(cache.folder.local / "rows.parquet")["label_ids"].to_pylist()
+    labelled = {row // 2 for row, ids in enumerate(labels) if ids and row != 5}
+    assert {x["pictures"] for x in lines} == {min(60, len(labelled))}
+    for line in report.table("probe").to_pylist():
+        first = [r for r in range(150) if labels[r] and r != 5]
+        seen = {r // 2: r for r in reversed(first)}.values()
+        assert line["pictures"] == sum(line["class_id"] in labels[r] for r in seen)
 
 
 def test_unrelated_rows_are_not_found(report):
