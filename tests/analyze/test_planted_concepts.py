@@ -147,7 +147,7 @@ def test_agreement_is_that_of_what_was_planted(report, shown):
 
 
 def test_unrelated_rows_agree_less(report):
-    """Not by much: classes that are equally frequent look alike in every latent's unrelated rows."""
+    """Not by much: equally frequent classes look alike on any latent's unrelated rows."""
     summary = report.summary
     for kind in ("agreement", "agreement_alive"):
         chance = summary[f"{kind}/independent/permuted/depth 1"]
