@@ -7,7 +7,7 @@ pieces are there is done. Each metric lives in a module of its own.
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import permutations
 from typing import Any, NamedTuple
 
@@ -16,13 +16,24 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from sparc.analyze import agreement, latents, overlap, reconstruction, retrieval, selection
+from sparc.analyze import (
+    agreement,
+    classification,
+    latents,
+    naming,
+    overlap,
+    probe,
+    reconstruction,
+    retrieval,
+    selection,
+)
 from sparc.analyze.codes import CodeLayout, CodeRows, CodeSet, CodeStore, Control, concatenate
 from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.encode import encode_missing, encode_permuted
 from sparc.analyze.labels import Labels, read_labels
 from sparc.analyze.parts import REORDERED, Parts
 from sparc.analyze.permutation import Permutation
+from sparc.analyze.pictures import Pictures, read_pictures
 from sparc.analyze.reduction import Executor, executor
 from sparc.analyze.report import (
     Report,
@@ -33,6 +44,7 @@ from sparc.analyze.report import (
 )
 from sparc.analyze.subject import Subject, choose_streams, open_subject
 from sparc.analyze.summary import figures
+from sparc.analyze.words import Words, read_words
 from sparc.common.cache import ActivationCache
 from sparc.common.errors import CacheError, ConfigError
 from sparc.common.lock import exclusive
@@ -98,6 +110,7 @@ class Job:
         store: Its codes.
         permutation: The order of rows of the permuted controls.
         labels: The rows' labels; None where there are none.
+        captioned: Whether any row has a caption.
         code_sets: The sets of codes that are measured, in the order of the tables.
         config: The settings.
     """
@@ -108,6 +121,7 @@ class Job:
     store: CodeStore
     permutation: Permutation
     labels: Labels | None
+    captioned: bool
     code_sets: tuple[CodeSet, ...]
     config: AnalyzeConfig
 
@@ -155,6 +169,8 @@ class Job:
             tables = ["alive", "streams", "overlap_means"]
             if code_set.control == "none":
                 tables += ["latents", "overlap"]
+                if self.captioned:
+                    tables.append("naming")
             if self.labels is not None:
                 tables.append("agreement")
             count = partial(self._count, code_set)
@@ -165,7 +181,12 @@ class Job:
                 Step(f"reconstruction-{name}", ("reconstruction",), rebuild),
                 Step(f"retrieval-{name}", ("retrieval",), find),
             ]
+            if self.labels is not None:
+                tell = partial(self._classify, code_set)
+                steps.append(Step(f"classes-{name}", ("probe", "classification"), tell))
         steps.append(Step("retrieval-raw", ("retrieval",), self._retrieve_raw))
+        if self.labels is not None:
+            steps.append(Step("classes-raw", ("classification",), self._classify_raw))
         for mode, control in self.code_sets:
             if mode == "joint" and not control.startswith("permuted"):
                 share = partial(self._selection, control)
@@ -191,7 +212,22 @@ class Job:
         if self.labels is not None:
             assert classes is not None
             found["agreement"] = agreement.table(classes, self.labels, code_set)
+        if self.captioned and code_set.control == "none":
+            found["naming"] = self._name(counts, code_set)
         return found
+
+    def _name(self, counts: latents.LatentCounts, code_set: CodeSet) -> pa.Table:
+        if self._words is None:
+            return naming.SCHEMA.empty_table()
+        return naming.table(
+            counts.streams,
+            counts.top,
+            counts.active.shape[1],
+            self._words,
+            self._pictures,
+            code_set,
+            names=self.config.names,
+        )
 
     def _reconstruct(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
         parts = self._parts(code_set)
@@ -210,8 +246,7 @@ class Job:
     def _retrieve(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
         parts = self._parts(code_set)
         sample = self._sample()
-        codes: CodeRows = reducer.reduce(_codes_at, concatenate, (parts, sample.rows), len(parts))
-        codes = codes.take(np.argsort(codes.rows))
+        codes = self._codes_of(parts, sample.rows, reducer)
         matrices = {s: codes.matrix(s, parts.latents) for s in codes.streams}
         pairs = list(permutations(codes.streams, 2))
         tables = [
@@ -263,6 +298,88 @@ class Job:
             lambda target: features[target],
         )
         return {"retrieval": found}
+
+    def _classify(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
+        assert self.labels is not None
+        parts = self._parts(code_set)
+        rows = self._labelled_sample(self.config.probe_rows)
+        codes = self._codes_of(parts, rows, reducer)
+        probes = [
+            probe.table(
+                codes.matrix(stream, parts.latents),
+                self.labels.matrix[rows],
+                self.labels.class_ids,
+                code_set,
+                stream,
+                self.config.seed,
+            )
+            for stream in codes.streams
+        ]
+        rows, pictures = self._classified
+        codes = self._codes_of(parts, rows, reducer)
+        row = partial(classification.row, mode=code_set.mode, control=code_set.control)
+        lines = [
+            row(
+                "codes",
+                source=stream,
+                target=stream,
+                inputs=codes.matrix(stream, parts.latents),
+                pictures=pictures,
+            )
+            for stream in codes.streams
+        ]
+        # Of unrelated rows a reconstruction says no more than its code.
+        if not parts.permuted:
+            model = self._model_of(code_set)
+            lines += [
+                row(
+                    "reconstruction",
+                    source=source,
+                    target=target,
+                    inputs=decode(model, codes, source, target),
+                    pictures=pictures,
+                )
+                for source in codes.streams
+                for target in codes.streams
+            ]
+        return {"probe": pa.concat_tables(probes), "classification": pa.concat_tables(lines)}
+
+    def _classify_raw(self, reducer: Executor) -> dict[str, pa.Table]:
+        rows, pictures = self._classified
+        features = self._features_at(self._parts(CodeSet("joint")), rows, reducer)
+        lines = [
+            classification.row("raw", None, "none", stream, stream, features[stream], pictures)
+            for stream in self.writer.info.streams
+        ]
+        return {"classification": pa.concat_tables(lines)}
+
+    @cached_property
+    def _classified(self) -> tuple[npt.NDArray[np.int64], classification.Pictures]:
+        """The rows that classification is measured on, one a picture, and their labels."""
+        assert self.labels is not None
+        rows = self._labelled_sample(self.config.rows)
+        return rows, classification.choose_pictures(self.labels.matrix[rows], self.config.seed)
+
+    def _labelled_sample(self, size: int) -> npt.NDArray[np.int64]:
+        """The first analysed rows of some labelled pictures drawn at random, ascending."""
+        assert self.labels is not None
+        of_row = self._pictures.of_row
+        usable = np.flatnonzero(self.store.valid & self.labels.labelled)
+        first = usable[np.unique(of_row[usable], return_index=True)[1]]
+        generator = np.random.default_rng([self.config.seed, len(first)])
+        return np.sort(generator.permutation(first)[:size])
+
+    def _codes_of(self, parts: Parts, rows: npt.NDArray[np.int64], reducer: Executor) -> CodeRows:
+        codes: CodeRows = reducer.reduce(_codes_at, concatenate, (parts, rows), len(parts))
+        return codes.take(np.argsort(codes.rows))
+
+    @cached_property
+    def _pictures(self) -> Pictures:
+        return read_pictures(self.cache.rows(["sample_id"])["sample_id"], self.store.valid)
+
+    @cached_property
+    def _words(self) -> Words | None:
+        return read_words(self.cache.rows(["caption"])["caption"], self._pictures)
 
     @property
     def _modalities(self) -> dict[str, Any]:
@@ -373,6 +490,7 @@ def _prepare(
 ) -> Job:
     streams = choose_streams(subject, cache, config.streams)
     labels = read_labels(cache)
+    captioned = cache.rows(["caption"])["caption"].null_count < cache.info.rows
     valid = cache.valid_rows(streams)
     if not valid.any():
         raise CacheError(f"{cache.folder} has no row that is valid in {', '.join(streams)}")
@@ -405,7 +523,7 @@ def _prepare(
             selection=subject.model.config.selection,
             rows=int(valid.sum()),
             settings=deciding_settings(config),
-            notes=tuple(_notes(subject, streams, labels, permutation, config)),
+            notes=tuple(_notes(subject, streams, labels, captioned, permutation, config)),
             versions=software_versions(),
         ),
     )
@@ -422,6 +540,7 @@ def _prepare(
         store=store,
         permutation=permutation,
         labels=labels,
+        captioned=captioned,
         code_sets=code_sets,
         config=config,
     )
@@ -450,6 +569,7 @@ def _notes(
     subject: Subject,
     streams: Sequence[str],
     labels: Labels | None,
+    captioned: bool,
     permutation: Permutation,
     config: AnalyzeConfig,
 ) -> list[str]:
@@ -464,7 +584,9 @@ def _notes(
     if len(streams) == 1:
         notes.append("there is one stream: agreement, overlap and retrieval compare nothing")
     if labels is None:
-        notes.append("the cache has no labels: there is no agreement")
+        notes.append("the cache has no labels: there is no agreement, probe or classification")
+    if not captioned:
+        notes.append("the cache has no captions: there is no naming")
     if config.untrained and subject.untrained is None:
         notes.append(
             f"{subject.location} is a saved model without its run: the untrained control is left "

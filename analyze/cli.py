@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from sparc.analyze.config import AnalyzeConfig
+from sparc.analyze.config import AnalyzeConfig, BiasConfig, NameConfig, SearchConfig
 from sparc.common.cli import command, new_app
 
 app = new_app("Measure what a trained dictionary says, and what its streams agree on.")
@@ -16,6 +16,7 @@ _CACHE = typer.Argument(metavar="CACHE", help="The activation cache to measure o
 _REPORT = typer.Argument(
     metavar="REPORT", help="The report's folder; run again to go on after an interruption."
 )
+_FINISHED = typer.Argument(metavar="REPORT", help="A finished report.")
 _REPORTS = typer.Argument(metavar="REPORT", help="Finished reports.")
 
 
@@ -40,6 +41,60 @@ def compare(reports: Annotated[list[str], _REPORTS]) -> None:
     from sparc.analyze.summary import summarize
 
     typer.echo(summarize([Report(location) for location in reports]))
+
+
+@command(app, BiasConfig, "bias")
+def bias(report: Annotated[str, _FINISHED], config: BiasConfig) -> None:
+    """Find the latents, and pairs of them, that go with an attribute of pictures."""
+    from sparc.analyze.bias_report import bias, show
+    from sparc.analyze.report import Report
+
+    typer.echo(show(bias(Report(report), config), config))
+
+
+@command(app, SearchConfig, "search")
+def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
+    """Find pictures by a text, a picture or a row, in the space of any stream."""
+    import pyarrow.parquet as pq
+
+    from sparc.analyze.report import Report
+    from sparc.analyze.search import search, show
+    from sparc.analyze.sources import open_cache
+    from sparc.common.text import amount
+
+    opened = Report(report)
+    found = search(opened, config)
+    typer.echo(show(found))
+    if config.out is not None:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(found, config.out)
+    if config.sheet is not None:
+        from sparc.analyze.contact_sheet import contact_sheet
+
+        title = config.text or str(config.picture or f"row {config.row}")
+        cache = open_cache(opened, config.cache)
+        missing = contact_sheet(found, cache, config.sheet, title=title, dataset=config.dataset)
+        if missing:
+            typer.echo(
+                f"{amount(missing, 'picture')} could not be read and left an empty frame; if the "
+                "dataset has moved, say with --dataset where it is",
+                err=True,
+            )
+
+
+@command(app, NameConfig, "name")
+def name(report: Annotated[str, _FINISHED], config: NameConfig) -> None:
+    """Name latents by the words of a list, sent through the text stream."""
+    import pyarrow.parquet as pq
+
+    from sparc.analyze.report import Report
+    from sparc.analyze.word_list import name, show
+
+    found = name(Report(report), config)
+    typer.echo(show(found))
+    if config.out is not None:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(found, config.out)
 
 
 if __name__ == "__main__":

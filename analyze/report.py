@@ -34,9 +34,12 @@ METADATA_KEY = b"sparc"
 TABLES = (
     "agreement",
     "alive",
+    "classification",
     "latents",
+    "naming",
     "overlap",
     "overlap_means",
+    "probe",
     "reconstruction",
     "retrieval",
     "selection",

@@ -23,11 +23,12 @@ SCHEMA = pa.schema(
         pa.field("target", pa.string(), nullable=False),
         pa.field("queries", pa.int64(), nullable=False),
         pa.field("candidates", pa.int64(), nullable=False),
-        pa.field("r_at_1", pa.float64(), nullable=False),
-        pa.field("r_at_5", pa.float64(), nullable=False),
-        pa.field("r_at_10", pa.float64(), nullable=False),
+        *(
+            pa.field(f"{name}{end}", pa.float64(), nullable=False)
+            for name in ("r_at_1", "r_at_5", "r_at_10", "mean_reciprocal_rank")
+            for end in ("", "_low", "_high")
+        ),
         pa.field("median_rank", pa.float64(), nullable=False),
-        pa.field("mean_reciprocal_rank", pa.float64(), nullable=False),
     ]
 )
 
@@ -38,6 +39,8 @@ TIE = 1e-6
 
 _BATCH = 512  # Queries whose scores are held at a time.
 
+_DRAWS = 1000  # Samples of pictures that an interval is taken from.
+
 Vectors = Any  # A dense float32 array or a sparse matrix of SciPy, which has no types.
 
 
@@ -47,10 +50,12 @@ class Sample(NamedTuple):
     Attributes:
         rows: Rows of the cache, ascending, (n,).
         pictures: The picture of each row, numbered in order of first appearance, (n,).
+        seed: Seed of the choice, and of the intervals of what is measured on it.
     """
 
     rows: npt.NDArray[np.int64]
     pictures: npt.NDArray[np.int64]
+    seed: int
 
     def stand_ins(self, modality: Modality) -> npt.NDArray[np.int64]:
         """Positions of the rows that stand for a picture or a caption.
@@ -84,7 +89,7 @@ def choose_sample(
     chosen[order[:taken]] = True
     kept = chosen[pictures]
     numbered = np.unique(pictures[kept], return_inverse=True)[1]
-    return Sample(rows[kept], numbered.astype(np.int64))
+    return Sample(rows[kept], numbered.astype(np.int64), seed)
 
 
 def ranks(
@@ -138,8 +143,10 @@ def _row(
     target: str,
     found: npt.NDArray[np.int64],
     candidates: int,
+    pictures: npt.NDArray[np.int64],
+    seed: int,
 ) -> dict[str, Any]:
-    """The table's row for some ranks."""
+    """The table's row for some ranks of queries that belong to some pictures."""
     return {
         "space": space,
         "mode": mode,
@@ -148,10 +155,36 @@ def _row(
         "target": target,
         "queries": len(found),
         "candidates": candidates,
-        **{f"r_at_{n}": float((found <= n).mean()) for n in (1, 5, 10)},
+        **_with_intervals(found, pictures, seed),
         "median_rank": float(np.median(found)),
-        "mean_reciprocal_rank": float((1 / found).mean()),
     }
+
+
+def _with_intervals(
+    found: npt.NDArray[np.int64], pictures: npt.NDArray[np.int64], seed: int
+) -> dict[str, float]:
+    """Means over queries and their 95% intervals by a bootstrap over pictures.
+
+    Pictures are drawn rather than queries: the captions of one picture succeed and fail together.
+    """
+    columns: dict[str, npt.NDArray[Any]] = {f"r_at_{n}": found <= n for n in (1, 5, 10)}
+    columns["mean_reciprocal_rank"] = 1 / found
+    of_picture = np.unique(pictures, return_inverse=True)[1]
+    queries = np.bincount(of_picture)
+    sums = np.stack([np.bincount(of_picture, weights=values) for values in columns.values()])
+    generator = np.random.default_rng([seed, len(queries)])
+    drawn = np.empty((_DRAWS, len(columns)))
+    for draw in drawn:
+        times = np.bincount(
+            generator.integers(len(queries), size=len(queries)), minlength=len(queries)
+        )
+        draw[:] = sums @ times / (queries @ times)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    result = {}
+    for column, (name, values) in enumerate(columns.items()):
+        result[name] = float(values.mean())
+        result[f"{name}_low"], result[f"{name}_high"] = float(low[column]), float(high[column])
+    return result
 
 
 def table(
@@ -186,7 +219,10 @@ def table(
             sample.pictures[asking],
             sample.pictures[offered],
         )
-        rows.append(_row(space, mode, control, source, target, found, len(offered)))
+        asked = sample.pictures[asking]
+        rows.append(
+            _row(space, mode, control, source, target, found, len(offered), asked, sample.seed)
+        )
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 

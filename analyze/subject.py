@@ -57,7 +57,7 @@ def open_subject(location: str | Path) -> Subject:
         location=str(location),
         model=model,
         untrained=untrained,
-        digest=_digest(model),
+        digest=digest(model),
         trained_on=trained_on,
     )
 
@@ -126,9 +126,10 @@ def _is_run(location: str | Path) -> bool:
     return folder.exists(CONFIG_FILE) and b'"format"' in folder.read(CONFIG_FILE)
 
 
-def _digest(model: Sparc) -> str:
-    digest = hashlib.sha256()
+def digest(model: Sparc) -> str:
+    """SHA-256 of a model's weights."""
+    found = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
-        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
-    return digest.hexdigest()
+        found.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        found.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
+    return found.hexdigest()

@@ -113,11 +113,27 @@ def _streams(rows: Rows) -> Figures:
     }
 
 
+def _probe(rows: Rows) -> Figures:
+    return _means(
+        (f"probe_log_loss/{row['mode']}/{row['control']}", row["log_loss"]) for row in rows
+    )
+
+
+def _classification(rows: Rows) -> Figures:
+    def name(row: Mapping[str, Any]) -> str:
+        kind = f"_{_kind(row)}" if row["space"] == "reconstruction" else ""
+        return f"{row['space']}{kind}_map/{row['mode'] or 'raw'}/{row['control']}"
+
+    return _means((name(row), row["mean_average_precision"]) for row in rows)
+
+
 _COLLECT: Mapping[str, Callable[[Rows], Figures]] = {
     "agreement": _agreement,
     "reconstruction": _reconstruction,
     "retrieval": _retrieval,
     "alive": _alive,
+    "probe": _probe,
+    "classification": _classification,
     "selection": _selection,
     "streams": _streams,
 }
@@ -189,6 +205,25 @@ def _sections(reports: Sequence[Report]) -> list[_Section]:
                 Line(
                     "  unrelated rows that selected together", "codes_r_at_1/joint/permuted_before"
                 ),
+            ],
+        ),
+        _Section(
+            "CLASSES: do codes tell them?",
+            "mAP: mean average precision of a linear probe, over classes and streams. Log loss of "
+            "the best single latent of a class, in nats: 0 is perfect, 0.693 is chance.",
+            [
+                Line("mAP on raw features", "raw_map/raw/none"),
+                Line(f"mAP on codes, {_ALONE}", "codes_map/independent/none"),
+                Line("  untrained model", "codes_map/independent/untrained"),
+                Line("  unrelated rows (chance)", "codes_map/independent/permuted"),
+                Line("mAP on reconstructions", "reconstruction_self_map/independent/none"),
+                Line("mAP on cross-reconstructions", "reconstruction_cross_map/independent/none"),
+                Line("  untrained model", "reconstruction_cross_map/independent/untrained"),
+                Line(f"mAP on codes, {_TOGETHER}", "codes_map/joint/none"),
+                Line(f"log loss of single latents, {_ALONE}", "probe_log_loss/independent/none"),
+                Line("  untrained model", "probe_log_loss/independent/untrained"),
+                Line("  unrelated rows (chance)", "probe_log_loss/independent/permuted"),
+                Line(f"log loss of single latents, {_TOGETHER}", "probe_log_loss/joint/none"),
             ],
         ),
         _Section(

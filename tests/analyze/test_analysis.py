@@ -10,6 +10,7 @@ import zarr
 
 from sparc.analyze import AnalyzeConfig, Report, analyze
 from sparc.analyze.permutation import Permutation
+from sparc.common.cache_writer import write_arrays
 from sparc.common.errors import LockedError, ReportError
 from sparc.common.lock import exclusive
 from sparc.common.storage import Folder
@@ -116,8 +117,8 @@ def test_tables_are_read_by_plain_pyarrow(report, cache):
         assert "sparc" in about["versions"]
         assert report.table(name).equals(table)
     assert set(report.tables) == {
-        "agreement", "alive", "latents", "overlap", "overlap_means", "reconstruction",
-        "retrieval", "selection", "streams",
+        "agreement", "alive", "classification", "latents", "naming", "overlap", "overlap_means",
+        "probe", "reconstruction", "retrieval", "selection", "streams",
     }  # fmt: skip
 
 
@@ -132,6 +133,12 @@ def test_every_cross_model_table_has_both_modes_and_their_controls(report):
     found = {
         (x["mode"], x["control"])
         for x in report.table("retrieval").to_pylist()
+        if x["space"] == "codes"
+    }
+    assert found == expected
+    found = {
+        (x["mode"], x["control"])
+        for x in report.table("classification").to_pylist()
         if x["space"] == "codes"
     }
     assert found == expected
@@ -193,6 +200,19 @@ def test_retrieval_is_on_distinct_pictures_and_all_captions(report):
         ("clip_image", "clip_text"),
         ("clip_text", "clip_image"),
     }
+
+
+def test_classes_are_told_from_one_row_of_each_labelled_picture(report, cache):
+    lines = report.table("classification").to_pylist()
+    spaces = [x["space"] for x in lines]
+    assert {s: spaces.count(s) for s in spaces} == {"raw": 3, "codes": 15, "reconstruction": 18}
+    labels = pq.read_table(cache.folder.local / "rows.parquet")["label_ids"].to_pylist()
+    labelled = {row // 2 for row, ids in enumerate(labels) if ids and row != 5}
+    assert {x["pictures"] for x in lines} == {min(60, len(labelled))}
+    for line in report.table("probe").to_pylist():
+        first = [r for r in range(150) if labels[r] and r != 5]
+        seen = {r // 2: r for r in reversed(first)}.values()
+        assert line["pictures"] == sum(line["class_id"] in labels[r] for r in seen)
 
 
 def test_unrelated_rows_are_not_found(report):
@@ -337,3 +357,14 @@ def test_one_stream(make_cache, saved_model, tmp_path):
     (line, *_) = report.table("reconstruction").to_pylist()
     assert (line["source"], line["target"]) == ("dino", "dino")
     assert any("one stream" in note for note in report.info.notes)
+
+
+def test_without_captions_there_are_no_names_and_the_report_says_so(saved_model, tmp_path):
+    generator = np.random.default_rng(0)
+    dims = {"dino": 24, "clip_image": 16, "clip_text": 16}
+    features = {name: generator.normal(size=(30, dim)) for name, dim in dims.items()}
+    write_arrays(tmp_path / "cache", features, rows_per_chunk=16)
+    report = analyze(saved_model, tmp_path / "cache", tmp_path / "report", SETTINGS)
+    assert "naming" not in report.tables
+    with pytest.raises(ReportError, match=r"no table 'naming'.*the cache has no captions"):
+        report.table("naming")

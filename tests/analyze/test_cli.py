@@ -102,12 +102,61 @@ def test_reports_are_compared(report):
     assert first == second
 
 
+def test_bias_finds_what_goes_with_an_attribute(report, cache, tmp_path):
+    result = call("analyze", "bias", report[0], "--attribute", "class:/m/3", "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    first, *lines = result.stdout.splitlines()
+    assert first.startswith("class:/m/3: ")
+    assert "streams select each alone" in first
+    assert [x.split(":")[0] for x in lines if "dealt out anew" in x][:3] == [
+        "dino", "clip_image", "clip_text",
+    ]  # fmt: skip
+    table = pq.read_table(tmp_path / "associations.parquet")
+    assert set(table["mode"].to_pylist()) == {"independent"}
+    assert len(table) == 2 * 3 * 40
+    assert table.schema.metadata[b"attribute"] == b"class:/m/3"
+    assert pq.read_table(tmp_path / "pairs.parquet").schema.metadata[b"pictures_with"]
+    together = call(
+        "analyze", "bias", report[0], "--attribute", "words:caption 7", "--against",
+        "words:caption 8,caption 12", "--mode", "joint",
+    )  # fmt: skip
+    assert together.returncode == 0, together.stderr
+    assert "1 of 3 pictures have it; streams select TOGETHER" in together.stdout
+    moved = tmp_path / "moved"
+    moved.symlink_to(cache)
+    result = call(
+        "analyze", "bias", report[0], "--attribute", "class:/m/3", "--cache", moved, "--workers", 2
+    )
+    assert result.stdout.splitlines()[1:] == lines
+
+
+def test_search_gives_a_table_and_a_sheet(report, tmp_path):
+    arguments = ["search", report[0], "--row", 0, "--from", "clip_text", "--in", "dino"]
+    result = call(
+        "analyze", *arguments, "--results", 3, "--out", tmp_path / "found.parquet",
+        "--sheet", tmp_path / "sheet.png",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    # A heading and three pictures; this cache has no dataset.
+    assert len(result.stdout.splitlines()) == 4
+    assert "3 pictures could not be read and left an empty frame" in result.stderr
+    assert pq.read_table(tmp_path / "found.parquet")["rank"].to_pylist() == [1, 2, 3]
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_errors_are_one_line(report, cache, tmp_path):
     for arguments in (
         ["run", tmp_path, cache, tmp_path / "report"],
         ["run", report[0], cache, tmp_path / "report"],
         ["compare", tmp_path],
         ["run", tmp_path, cache, tmp_path / "report", "--rows", 0],
+        ["bias", report[0]],
+        ["search", report[0], "--in", "dino"],
+        ["name", report[0]],
+        ["search", report[0], "--in", "dino", "--text", "an apple"],
+        ["bias", report[0], "--attribute", "class:none"],
+        ["bias", report[0], "--attribute", "words:caption"],
+        ["bias", report[0], "--attribute", "class:/m/3", "--cache", tmp_path],
     ):
         result = call("analyze", *arguments)
         assert result.returncode == 2

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -18,11 +20,12 @@ def features(model):
 
 @pytest.fixture(scope="module")
 def biased(model):
-    """The model with pre-biases that are not zero."""
+    """A copy of the model with pre-biases that are not zero."""
+    result = copy.deepcopy(model)
     with torch.no_grad():
-        for bias in model.pre_bias.values():
+        for bias in result.pre_bias.values():
             bias.copy_(torch.linspace(-0.1, 0.1, len(bias)))
-    return model
+    return result
 
 
 def dense_logits(model, stream, x):

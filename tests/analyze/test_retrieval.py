@@ -117,3 +117,32 @@ def test_figures_of_a_hand_made_case():
     assert text_to_image["r_at_1"] == 0.5
     assert text_to_image["median_rank"] == 1.5
     assert text_to_image["mean_reciprocal_rank"] == pytest.approx((1 + 0.5 + 1 + 0.5) / 4)
+
+
+def line_of(found, pictures):
+    """The table's line for ranks that came about somehow."""
+    return retrieval._with_intervals(np.array(found), np.array(pictures), 3)
+
+
+def test_intervals_are_those_of_independent_pictures():
+    """A share of one half among 2,000 pictures: 1.96 standard errors to either side."""
+    found = line_of([1, 20] * 1000, range(2000))
+    error = np.sqrt(0.25 / 2000)
+    assert found["r_at_1"] == 0.5
+    assert found["r_at_1_low"] == pytest.approx(0.5 - 1.96 * error, abs=0.2 * error)
+    assert found["r_at_1_high"] == pytest.approx(0.5 + 1.96 * error, abs=0.2 * error)
+    reciprocal = np.array([1, 1 / 20] * 1000)
+    width = found["mean_reciprocal_rank_high"] - found["mean_reciprocal_rank_low"]
+    assert width == pytest.approx(2 * 1.96 * reciprocal.std() / np.sqrt(2000), rel=0.1)
+
+
+def test_captions_of_one_picture_do_not_narrow_an_interval():
+    once = line_of([1, 20] * 100, range(200))
+    copies = line_of(np.repeat([1, 20] * 100, 5), np.repeat(np.arange(200), 5))
+    for name, value in once.items():
+        assert copies[name] == pytest.approx(value, abs=1e-12), name
+
+
+def test_what_never_varies_has_no_width():
+    found = line_of([1] * 50, range(50))
+    assert {found[f"r_at_1{end}"] for end in ("", "_low", "_high")} == {1}

@@ -1,0 +1,164 @@
+"""The command `sparc-analyze bias`: from a finished report and an attribute to tables and text."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sparc.analyze.attribute import Attribute, check_both_sides, contrast, read_attribute
+from sparc.analyze.bias import BiasTables, find_bias
+from sparc.analyze.codes import CodeSet
+from sparc.analyze.config import BiasConfig
+from sparc.analyze.naming import names_of
+from sparc.analyze.parts import Parts
+from sparc.analyze.permutation import Permutation
+from sparc.analyze.pictures import read_pictures
+from sparc.analyze.reduction import executor
+from sparc.analyze.report import Report
+from sparc.analyze.sources import open_cache
+from sparc.common.text import amount, shorten
+
+_NAME_WIDTH = 30
+
+
+class Bias(NamedTuple):
+    """What goes with an attribute, and on which pictures that was found."""
+
+    attribute: Attribute
+    tables: BiasTables
+
+
+def bias(report: Report, config: BiasConfig) -> Bias:
+    """Find what goes with an attribute in a report's codes.
+
+    Args:
+        report: A finished report.
+        config: The attribute and the settings.
+
+    Raises:
+        SparcError: The cache is not there, the attribute names what is not there, or all pictures
+            have it or none.
+    """
+    cache = open_cache(report, config.cache)
+    store = report.codes
+    pictures = read_pictures(cache.rows(["sample_id"])["sample_id"], store.valid)
+    attribute = read_attribute(config.attribute, cache, pictures)
+    if config.against:
+        attribute = contrast(attribute, read_attribute(config.against, cache, pictures))
+    check_both_sides(attribute)
+    layout = store.layout
+    # Nothing is permuted: only the shape of the parts comes from it.
+    order = Permutation(
+        counts=store.counts, block_rows=1, rows_per_chunk=layout.rows_per_chunk, seed=0
+    )
+    parts = Parts(store, cache, order, CodeSet(config.mode))
+    named = "naming" in report.tables
+    names = names_of(report.table("naming"), config.mode) if named else {}
+    with executor(config.scheduler, config.workers) as reducer:
+        tables = find_bias(
+            parts,
+            pictures,
+            attribute,
+            names,
+            reducer,
+            rate=config.q,
+            examples=config.examples,
+            pair_latents=config.pair_latents,
+            most_pairs=config.pairs,
+            seed=config.seed,
+        )
+    found = Bias(attribute, tables)
+    if config.out is not None:
+        config.out.mkdir(parents=True, exist_ok=True)
+        for name, table in tables._asdict().items():
+            pq.write_table(_described(table, found), config.out / f"{name}.parquet")
+    return found
+
+
+def show(found: Bias, config: BiasConfig) -> str:
+    """What was found as plain text."""
+    return "\n".join(_lines(found, config))
+
+
+def _lines(found: Bias, config: BiasConfig) -> Iterator[str]:
+    attribute = found.attribute
+    held, known = int(attribute.held.sum()), int(attribute.known.sum())
+    yield (
+        f"{shorten(attribute.name, 200)}: {held:,} of {amount(known, 'picture')} have it; "
+        f"streams select {'each alone' if config.mode == 'independent' else 'TOGETHER'}"
+    )
+    if config.mode == "joint":
+        yield "  together: what one stream goes with, the others go with by construction"
+    rows = found.tables.associations.filter(found.tables.associations["associated"]).to_pylist()
+    for stream in dict.fromkeys(found.tables.associations["stream"].to_pylist()):
+        own = [x for x in rows if x["stream"] == stream and x["control"] == "none"]
+        chance = sum(x["stream"] == stream and x["control"] == "shuffled" for x in rows)
+        with_it = [x for x in own if x["log_odds"] > 0]
+        yield ""
+        yield (
+            f"{stream}: {amount(len(with_it), 'latent')} with it, {len(own) - len(with_it):,} "
+            f"with its absence ({chance:,} when the attribute is dealt out anew)"
+        )
+        if own:
+            yield _association_line(None)
+        own.sort(key=lambda x: (x["p"], -abs(x["log_odds"]), x["latent"]))
+        yield from map(_association_line, own[: config.lines])
+    pairs = found.tables.pairs.to_pylist()
+    chance = sum(x["control"] == "shuffled" for x in pairs)
+    pairs = [x for x in pairs if x["control"] == "none"]
+    yield ""
+    yield (
+        f"PAIRS that meet more often under it: {len(pairs):,} ({chance:,} when the attribute is "
+        "dealt out anew)"
+    )
+    for stream in dict.fromkeys(x["stream"] for x in pairs):
+        yield from map(_pair_line, [x for x in pairs if x["stream"] == stream][: config.lines])
+
+
+def _association_line(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return (
+            f"  {'latent':>7}  {'name':<{_NAME_WIDTH}} {'with':>7} {'without':>7}  "
+            f"{'odds ratio (95%)':<22} {'q':>8}  {'shared':<8} rows"
+        )
+    ratio, low, high = (float(np.exp(row[n])) for n in _ODDS)
+    interval = f"{ratio:.2f} ({low:.2f} to {high:.2f})"
+    return (
+        f"  {row['latent']:>7}  {_name(row['names']):<{_NAME_WIDTH}} "
+        f"{row['frequency_with']:>7.1%} {row['frequency_without']:>7.1%}  {interval:<22} "
+        f"{row['q']:>8.1g}  {row['sharing']:<8} {_numbers(row['example_rows'])}"
+    )
+
+
+_ODDS = ("log_odds", "log_odds_low", "log_odds_high")
+
+
+def _pair_line(row: dict[str, Any]) -> str:
+    names = " + ".join(
+        f"{row[f'{which}_latent']} {_name(row[f'{which}_names'])}".strip()
+        for which in ("first", "second")
+    )
+    return (
+        f"  {row['stream']}: {shorten(names, 60):<60} {row['frequency_with']:>7.2%} "
+        f"{row['frequency_without']:>7.2%}  in {', '.join(row['streams'])}; "
+        f"rows {_numbers(row['example_rows'])}"
+    )
+
+
+def _name(words: Sequence[str]) -> str:
+    return shorten(", ".join(words), _NAME_WIDTH)
+
+
+def _numbers(rows: Sequence[int]) -> str:
+    return ", ".join(map(str, rows))
+
+
+def _described(table: pa.Table, found: Bias) -> pa.Table:
+    about = {
+        "attribute": found.attribute.name,
+        "pictures": str(int(found.attribute.known.sum())),
+        "pictures_with": str(int(found.attribute.held.sum())),
+    }
+    return table.replace_schema_metadata(about)

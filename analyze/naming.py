@@ -1,0 +1,160 @@
+"""The words that name a latent: those of its strongest pictures that the others lack.
+
+The score is the log-odds ratio with an informative Dirichlet prior (Monroe, Colaresi and Quinn,
+"Fightin' Words", Political Analysis 16, 2008, equations 15-22). See `REPORT.md` for the table.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from scipy import sparse
+
+from sparc.analyze.codes import CodeSet
+from sparc.analyze.pictures import Pictures, incidence
+from sparc.analyze.statistics import adjust, upper_tail
+from sparc.analyze.top_rows import TopRows
+from sparc.analyze.words import Words
+
+SCHEMA = pa.schema(
+    [
+        pa.field("mode", pa.string(), nullable=False),
+        pa.field("stream", pa.string(), nullable=False),
+        pa.field("latent", pa.int32(), nullable=False),
+        pa.field("rank", pa.int32(), nullable=False),
+        pa.field("word", pa.string(), nullable=False),
+        pa.field("pictures_both", pa.int64(), nullable=False),
+        pa.field("pictures_latent", pa.int64(), nullable=False),
+        pa.field("pictures_word", pa.int64(), nullable=False),
+        pa.field("log_odds", pa.float64(), nullable=False),
+        pa.field("z", pa.float64(), nullable=False),
+        pa.field("q", pa.float64(), nullable=False),
+    ]
+)
+
+PRIOR_WORDS = 500.0
+"""Weight of the prior: as if so many words in their usual proportions had been seen before."""
+
+LEAST_PICTURES = 3
+"""A word names a latent only if it is found in so many of its pictures."""
+
+LEAST_Z = 3.0
+LARGEST_Q = 0.01
+
+
+def table(
+    streams: Sequence[str],
+    top: Sequence[TopRows],
+    latents: int,
+    words: Words,
+    pictures: Pictures,
+    code_set: CodeSet,
+    *,
+    names: int,
+) -> pa.Table:
+    """The names of every latent in every stream, of schema `SCHEMA`.
+
+    Args:
+        streams: The streams.
+        top: By stream, the strongest rows of each latent.
+        latents: L.
+        words: The words of the captions.
+        pictures: The pictures of the rows.
+        code_set: Which codes these are.
+        names: Words a latent gets at most.
+    """
+    pieces = [SCHEMA.empty_table()]
+    if len(words.vocabulary) < 2:  # there is nothing that a word could be told from
+        return pieces[0]
+    for stream, lists in zip(streams, top, strict=True):
+        strongest = incidence(lists.latents, pictures.of_row[lists.rows], (latents, len(pictures)))
+        pieces.append(_names(strongest, words, pictures, code_set, stream, names))
+    return pa.concat_tables(pieces)
+
+
+def names_of(naming: pa.Table, mode: str, *, words: int = 3) -> dict[tuple[str, int], list[str]]:
+    """The first words that name each latent, by stream and latent; those without are left out.
+
+    Args:
+        naming: A table of `SCHEMA`.
+        mode: Names of which mode.
+        words: Words of a name at most.
+    """
+    found: dict[tuple[str, int], list[str]] = {}
+    columns = (naming[name].to_pylist() for name in ("mode", "stream", "latent", "rank", "word"))
+    for of, stream, latent, rank, word in zip(*columns, strict=True):
+        if of == mode and rank <= words:
+            found.setdefault((stream, latent), []).append(word)
+    return found
+
+
+def log_odds(
+    inside: Any, outside: Any, all_inside: Any, all_outside: Any, prior: Any, all_prior: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Log-odds ratio of a word's use inside against outside, and its z-score.
+
+    Args:
+        inside: Uses of the word inside. Arguments broadcast against each other.
+        outside: Uses of the word outside.
+        all_inside: Uses of all words inside.
+        all_outside: Uses of all words outside.
+        prior: The word's pseudo-counts.
+        all_prior: Those of all words.
+    """
+    a, b = inside + prior, outside + prior
+    difference = np.log(a / (all_inside + all_prior - a)) - np.log(
+        b / (all_outside + all_prior - b)
+    )
+    return difference, difference / np.sqrt(1 / a + 1 / b)
+
+
+def _names(
+    strongest: sparse.csr_matrix,
+    words: Words,
+    pictures: Pictures,
+    code_set: CodeSet,
+    stream: str,
+    names: int,
+) -> pa.Table:
+    total = int(pictures.analysed.sum())
+    used = np.asarray(words.matrix.sum(axis=0), dtype=np.int64).ravel()
+    # In 64 bits: the sparse product keeps its type.
+    counts = (strongest.astype(np.int64) @ words.matrix).tocoo()
+    uses = np.bincount(counts.row, weights=counts.data, minlength=strongest.shape[0])
+    listed = np.diff(strongest.indptr).astype(np.int64)
+    latent, word, both = counts.row, counts.col, counts.data
+    score, z = log_odds(
+        both,
+        used[word] - both,
+        uses[latent],
+        used.sum() - uses[latent],
+        PRIOR_WORDS * used[word] / used.sum(),
+        PRIOR_WORDS,
+    )
+    kept = (both >= LEAST_PICTURES) & (z >= LEAST_Z)
+    latent, word, both, score, z = (x[kept] for x in (latent, word, both, score, z))
+    # Every word was a candidate for every latent that has pictures.
+    tests = len(used) * int(np.count_nonzero(listed))
+    q = adjust(upper_tail(both, total, used[word], listed[latent]), tests)
+    kept = q <= LARGEST_Q
+    latent, word, both, score, z, q = (x[kept] for x in (latent, word, both, score, z, q))
+    order = np.lexsort((word, -z, latent))
+    rank = np.arange(len(order)) - np.searchsorted(latent[order], latent[order], side="left")
+    order, rank = order[rank < names], rank[rank < names]
+    vocabulary = np.array(words.vocabulary, dtype=object)
+    columns = {
+        "mode": [code_set.mode] * len(order),
+        "stream": [stream] * len(order),
+        "latent": latent[order].astype(np.int32),
+        "rank": (rank + 1).astype(np.int32),
+        "word": pa.array(vocabulary[word[order]], pa.string()),
+        "pictures_both": both[order],
+        "pictures_latent": listed[latent[order]],
+        "pictures_word": used[word[order]],
+        "log_odds": score[order],
+        "z": z[order],
+        "q": q[order],
+    }
+    return pa.table(columns, schema=SCHEMA)

@@ -1,0 +1,67 @@
+"""What a finished report was made from, found again and checked: its cache and its model.
+
+Both may have moved since; then the user says where they are, and their digests tell whether it is
+true.
+"""
+
+import os
+
+from sparc.analyze.report import Report
+from sparc.analyze.subject import digest
+from sparc.common.cache import ActivationCache
+from sparc.common.errors import CacheError, RunError
+from sparc.train.model import Sparc, load
+
+Location = str | os.PathLike[str]
+
+
+def open_cache(report: Report, location: Location = "") -> ActivationCache:
+    """The cache that a report was made from.
+
+    Args:
+        report: The report.
+        location: Where the cache lies now; empty: where it lay.
+
+    Raises:
+        CacheError: It is not there, or it holds other rows than those of the report.
+    """
+    where = location or report.info.cache
+    try:
+        cache = ActivationCache(where)
+    except CacheError as error:
+        if location:
+            raise
+        raise CacheError(f"{error}: say with --cache where the cache of {report.folder} is") from (
+            error
+        )
+    if cache.info.manifest_digest != report.info.manifest_digest:
+        raise CacheError(
+            f"{cache.folder} holds other rows than the cache that {report.folder} was made from: "
+            "say with --cache where that is"
+        )
+    return cache
+
+
+def open_model(report: Report, location: Location = "") -> Sparc:
+    """The trained model that a report was made with, on the CPU.
+
+    Args:
+        report: The report.
+        location: Where its run or saved model is now; empty: where it was.
+
+    Raises:
+        RunError: It is not there, or it is another model.
+    """
+    where = os.fspath(location) or report.info.run
+    try:
+        model = load(where)
+    except RunError as error:
+        if location:
+            raise
+        raise RunError(f"{error}: say with --run where the run of {report.folder} is") from error
+    if digest(model) != report.info.model_sha256:
+        raise RunError(
+            f"{where} is another model than the one that {report.folder} was made with: say with "
+            "--run where that is"
+        )
+    return model

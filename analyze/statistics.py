@@ -1,0 +1,138 @@
+"""Tests that hold at any sample size, and what many of them at once demand.
+
+This module must not know what is counted.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import gammaln
+
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+_NEGLIGIBLE = 1e-17
+
+
+def upper_tail(found: Any, total: Any, good: Any, drawn: Any) -> Floats:
+    """The chance of finding so many, or more, by accident: P(X >= found), X hypergeometric.
+
+    Args:
+        found: Good things among those drawn. Arguments broadcast against each other.
+        total: All things.
+        good: Good things among them.
+        drawn: Things drawn, without putting back.
+
+    Returns:
+        Probabilities, exact but for rounding (a relative error near 1e-10).
+    """
+    found, total, good, drawn = np.broadcast_arrays(
+        *(np.asarray(x, dtype=np.int64) for x in (found, total, good, drawn))
+    )
+    mean = good * (drawn / np.maximum(total, 1))
+    above = found > mean
+    # Terms fall from the mean outwards, so each tail is summed on its falling side.
+    beyond = _falling_tail(
+        np.where(above, found, drawn - found + 1),
+        total,
+        np.where(above, good, total - good),
+        drawn,
+    )
+    return np.where(above, beyond, np.clip(1 - beyond, 0, 1))
+
+
+def fisher(both: Any, total: Any, first: Any, second: Any) -> Floats:
+    """Two-sided exact test of a 2 x 2 table: twice the smaller tail, at most 1.
+
+    Doubling never gives less than the smaller tail of a directed test, unlike the sum over tables
+    that are as unlikely, and it is the same whichever of the two is called the first.
+
+    Args:
+        both: Things with both properties. Arguments broadcast against each other.
+        total: All things.
+        first: Things with the first property.
+        second: Things with the second.
+    """
+    both, total, first, second = (np.asarray(x, np.int64) for x in (both, total, first, second))
+    more = upper_tail(both, total, first, second)
+    fewer = upper_tail(first - both, total, first, total - second)
+    return np.asarray(np.minimum(1, 2 * np.minimum(more, fewer)))
+
+
+def adjust(p: Floats, tests: int | None = None) -> Floats:
+    """Benjamini and Hochberg's adjusted p-values (J. R. Stat. Soc. B 57, 1995).
+
+    Taking all those of at most q as real makes a share of at most q of them false, on average.
+
+    Args:
+        p: P-values, (n,).
+        tests: How many tests there were, if the others were not even worth a p-value; n by default.
+
+    Returns:
+        (n,), in the order of `p`.
+    """
+    order = np.argsort(p, kind="stable")
+    ranked = p[order] * (tests or len(p)) / np.arange(1, len(p) + 1)
+    adjusted = np.minimum(1, np.minimum.accumulate(ranked[::-1])[::-1])
+    result = np.empty_like(adjusted)
+    result[order] = adjusted
+    return result
+
+
+class OddsRatio(NamedTuple):
+    """Natural logarithms of odds ratios with 95% intervals; all of the same shape."""
+
+    log_odds: Floats
+    low: Floats
+    high: Floats
+
+    @property
+    def error(self) -> Floats:
+        """Standard errors."""
+        return (self.high - self.low) / (2 * NORMAL_95)
+
+
+NORMAL_95 = 1.959963984540054
+"""Half the width of a 95% interval in standard deviations."""
+
+
+def odds_ratio(both: Any, total: Any, first: Any, second: Any) -> OddsRatio:
+    """How much the odds of one property are multiplied by the other; arguments as for `fisher`.
+
+    Half a thing is added to each of the four cells (Haldane and Anscombe), so that an empty one
+    leaves the ratio finite; the interval is Woolf's.
+    """
+    both, total, first, second = (np.asarray(x, np.float64) for x in (both, total, first, second))
+    cells = [both, first - both, second - both, total - first - second + both]
+    a, b, c, d = (cell + 0.5 for cell in cells)
+    log_odds = np.log(a) + np.log(d) - np.log(b) - np.log(c)
+    margin = NORMAL_95 * np.sqrt(1 / a + 1 / b + 1 / c + 1 / d)
+    return OddsRatio(log_odds, log_odds - margin, log_odds + margin)
+
+
+def _falling_tail(found: Counts, total: Counts, good: Counts, drawn: Counts) -> Floats:
+    """`upper_tail` where `found` exceeds the mean."""
+    shape = np.shape(found)
+    found, total, good, drawn = (np.array(x).ravel() for x in (found, total, good, drawn))
+    possible = (found <= np.minimum(good, drawn)) & (found >= 0)
+    at = np.flatnonzero(possible)
+    k, n, g, d = (x[at].astype(np.float64) for x in (found, total, good, drawn))
+    first = _log_choose(g, k) + _log_choose(n - g, d - k) - _log_choose(n, d)
+    sums, term = np.ones(len(at)), np.ones(len(at))
+    running = np.arange(len(at))
+    while len(running):
+        term = term * (g - k) * (d - k) / ((k + 1) * (n - g - d + k + 1))
+        sums[running] += term
+        k = k + 1
+        going = term > _NEGLIGIBLE * sums[running]
+        running = running[going]
+        term, k, n, g, d = (x[going] for x in (term, k, n, g, d))
+    result = np.zeros(len(found))
+    result[at] = np.minimum(1, np.exp(first) * sums)
+    return result.reshape(shape)
+
+
+def _log_choose(n: Floats, k: Floats) -> Floats:
+    result: Floats = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    return result

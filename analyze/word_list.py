@@ -1,0 +1,122 @@
+"""Names from a list of words: each word goes through the text stream, and names what it activates.
+
+Unlike the words of captions these need no captions of the analysed rows, and they may be words
+that no caption holds. See `REPORT.md` for the table.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from scipy import sparse
+
+from sparc.analyze.attribute import read_lines
+from sparc.analyze.config import NameConfig
+from sparc.analyze.query import Query, QueryEncoder
+from sparc.analyze.report import Report
+from sparc.analyze.sources import open_cache, open_model
+from sparc.common.errors import ConfigError
+from sparc.common.text import amount, shorten
+
+SCHEMA = pa.schema(
+    [
+        pa.field("stream", pa.string(), nullable=False),
+        pa.field("latent", pa.int32(), nullable=False),
+        pa.field("rank", pa.int32(), nullable=False),
+        pa.field("word", pa.string(), nullable=False),
+        pa.field("value", pa.float32(), nullable=False),
+        pa.field("z", pa.float64(), nullable=False),
+        pa.field("words_active", pa.int64(), nullable=False),
+        pa.field("words", pa.int64(), nullable=False),
+    ]
+)
+
+_BATCH = 256  # Words encoded at a time.
+
+
+def name(report: Report, config: NameConfig) -> pa.Table:
+    """Send a word list through a report's text stream.
+
+    Args:
+        report: A finished report.
+        config: The list and the settings.
+
+    Returns:
+        A table of `SCHEMA`.
+
+    Raises:
+        SparcError: The list, the cache or the model is not there, or the encoder cannot be rebuilt.
+    """
+    assert config.words is not None
+    words = list(dict.fromkeys(read_lines(config.words)))
+    if not words:
+        raise ConfigError(f"{config.words} holds no word")
+    cache = open_cache(report, config.cache)
+    texts = [s for s in report.info.streams if cache.streams[s].modality == "text"]
+    stream = config.source or (texts[0] if len(texts) == 1 else "")
+    if stream not in texts:
+        known = f"it has {', '.join(texts)}" if texts else "it has none"
+        raise ConfigError(f"say with --from which text stream of {report.folder} to use: {known}")
+    encoder = QueryEncoder(cache, open_model(report, config.run), stream, spec=config.spec)
+    batches = [
+        encoder.texts([config.template.replace("{}", w) for w in words[first : first + _BATCH]])
+        for first in range(0, len(words), _BATCH)
+    ]
+    return table(stream, words, batches, report.info.latents, names=config.names)
+
+
+def table(
+    stream: str, words: Sequence[str], codes: Sequence[Query], latents: int, *, names: int
+) -> pa.Table:
+    """The words that activate each latent most, of schema `SCHEMA`.
+
+    Args:
+        stream: The text stream.
+        words: The words.
+        codes: Their codes, batch after batch.
+        latents: L.
+        names: Words a latent gets at most.
+    """
+    indices = np.concatenate([batch.indices for batch in codes])
+    values = np.concatenate([batch.values for batch in codes])
+    word = np.repeat(np.arange(len(words)), indices.shape[1])
+    active = values.ravel() > 0
+    shape = (latents, len(words))
+    found = sparse.csr_matrix(
+        (values.ravel()[active].astype(np.float64), (indices.ravel()[active], word[active])), shape
+    )
+    latent = np.repeat(np.arange(latents), np.diff(found.indptr))
+    # A latent's values over the whole list, zero where a word does not activate it.
+    mean = np.asarray(found.sum(axis=1)).ravel() / len(words)
+    square = np.asarray(found.multiply(found).sum(axis=1)).ravel() / len(words)
+    spread = np.sqrt(np.maximum(square - mean**2, 0))[latent]
+    off = found.data - mean[latent]
+    z = np.divide(off, spread, out=np.zeros_like(off), where=spread > 1e-9 * found.data)
+    order = np.lexsort((found.indices, -found.data, latent))
+    rank = np.arange(len(order)) - found.indptr[latent]
+    order, rank = order[rank < names], rank[rank < names]
+    listed = np.array(words, dtype=object)
+    columns = {
+        "stream": [stream] * len(order),
+        "latent": latent[order].astype(np.int32),
+        "rank": (rank + 1).astype(np.int32),
+        "word": pa.array(listed[found.indices[order]], pa.string()),
+        "value": found.data[order].astype(np.float32),
+        "z": z[order],
+        "words_active": np.diff(found.indptr)[latent[order]].astype(np.int64),
+        "words": np.full(len(order), len(words)),
+    }
+    return pa.table(columns, schema=SCHEMA)
+
+
+def show(found: pa.Table, *, lines: int = 20) -> str:
+    """The most specific names as plain text."""
+    rows = [row for row in found.to_pylist() if row["rank"] == 1]
+    rows.sort(key=lambda row: (-row["z"], row["latent"]))
+    shown = [
+        f"  {row['latent']:>7}  {shorten(row['word'], 30):<30} z {row['z']:>6.1f}, active on "
+        f"{amount(row['words_active'], 'word')} of {row['words']:,}"
+        for row in rows[:lines]
+    ]
+    more = [f"  and {amount(len(rows) - lines, 'more latent')}"] if len(rows) > lines else []
+    return "\n".join([f"{amount(len(rows), 'latent')} named", *shown, *more])

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparc.analyze.codes import CodeLayout, CodeSet, CodeStore
+from sparc.analyze.inverted_index import open_index
+from sparc.common.errors import ReportError
+from sparc.common.storage import Folder
+
+L, K = 12, 4
+INDEPENDENT = CodeSet("independent")
+
+
+def make_store(folder, random_codes, seed, rows, valid):
+    layout = CodeLayout(streams=("a", "b"), latents=L, k=K, rows=rows, rows_per_chunk=7)
+    store = CodeStore(Folder(folder))
+    store.create(layout, valid, [INDEPENDENT])
+    codes = random_codes(seed, rows=rows, latents=L, k=K, streams=["a", "b"])
+    for chunk in store.missing(INDEPENDENT):
+        store.write(INDEPENDENT, chunk, codes.take(store.valid_rows(chunk)))
+    return store, codes
+
+
+@given(seed=st.integers(0, 10_000), rows=st.integers(1, 40))
+def test_scores_are_cosines_of_dense_codes(tmp_path_factory, random_codes, dense, seed, rows):
+    folder = tmp_path_factory.mktemp("report")
+    generator = np.random.default_rng(seed)
+    valid = generator.random(rows) < 0.8
+    valid[0] = True
+    store, codes = make_store(folder, random_codes, seed, rows, valid)
+    index = open_index(Folder(folder), store, "b")
+    matrix = dense(codes, "b", L) * valid[:, None]
+    indices = generator.permutation(L)[:K]
+    values = generator.choice([0, 0.5, 2], K).astype(np.float32)
+    query = np.zeros(L)
+    query[indices] = values
+    lengths = np.linalg.norm(matrix, axis=1) * np.linalg.norm(query)
+    expected = np.divide(matrix @ query, lengths, out=np.zeros(rows), where=lengths > 0)
+    found = index.scores(indices, values)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    for latent in range(L):
+        for row in range(rows):
+            assert index.value(latent, row) == matrix[row, latent]
+    again = open_index(Folder(folder), store, "b")
+    assert np.array_equal(again.scores(indices, values), found)
+
+
+def test_an_index_is_built_once_and_mapped(tmp_path, random_codes, monkeypatch):
+    store, _ = make_store(tmp_path, random_codes, 1, 30, np.ones(30, bool))
+    open_index(Folder(tmp_path), store, "a")
+    monkeypatch.setattr(CodeStore, "read", pytest.fail)
+    index = open_index(Folder(tmp_path), store, "a")
+    assert isinstance(index.rows, np.memmap)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_an_interrupted_build_leaves_nothing(tmp_path, random_codes):
+    store, _ = make_store(tmp_path, random_codes, 1, 30, np.ones(30, bool))
+    lost = tmp_path / "codes.zarr/trained/independent/a/values/c/2/0"
+    content = lost.read_bytes()
+    lost.unlink()
+    with pytest.raises(ReportError, match=r"chunk 2 .* is missing"):
+        open_index(Folder(tmp_path), store, "a")
+    assert not [f for f in (tmp_path / "index").rglob("*") if f.is_file()]
+    lost.write_bytes(content)
+    assert open_index(Folder(tmp_path), store, "a").norms.any()
+
+
+def test_errors(tmp_path, random_codes):
+    store, _ = make_store(tmp_path, random_codes, 1, 30, np.ones(30, bool))
+    with pytest.raises(ReportError, match="has no stream 'c'; it has a, b"):
+        open_index(Folder(tmp_path), store, "c")
+    with pytest.raises(ReportError, match="not on this machine"):
+        open_index(Folder("memory://report"), store, "a")
+    open_index(Folder(tmp_path), store, "a")
+    (tmp_path / "index/independent/a/ends.npy").write_bytes(b"short")
+    with pytest.raises(ReportError, match=r"is damaged .*: remove it to build it anew"):
+        open_index(Folder(tmp_path), store, "a")
+
+
+def test_no_active_latent_at_all(tmp_path):
+    layout = CodeLayout(streams=("a",), latents=L, k=K, rows=3, rows_per_chunk=7)
+    store = CodeStore(Folder(tmp_path))
+    store.create(layout, np.zeros(3, bool), [INDEPENDENT])
+    index = open_index(Folder(tmp_path), store, "a")
+    assert not index.scores(np.array([1]), np.array([1], np.float32)).any()

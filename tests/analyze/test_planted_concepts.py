@@ -1,0 +1,285 @@
+"""A data set whose concepts, names and bias are known: what was planted is found, and nothing else.
+
+Pictures show concepts; each stream sees some of them, as directions of its own; the model's latents
+are those directions. What the report must say follows from which picture shows which concept.
+"""
+
+from itertools import combinations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pytest
+import torch
+
+from sparc.analyze import AnalyzeConfig, analyze
+from sparc.analyze.bias_report import bias, show
+from sparc.analyze.config import BiasConfig
+from sparc.common.cache_writer import write_arrays
+from sparc.common.tables import CLASSES
+from sparc.train import ModelConfig, Sparc, StreamShape
+
+STREAMS = ("dino", "clip", "text")
+CONCEPTS = (
+    "apple", "boat", "cat", "dog", "egg", "fish", "gate",  # seen by all
+    "apron",  # seen by all, and more often where the attribute is
+    "knife", "board",  # seen by all; under the attribute they meet
+    "beard",  # seen by dino alone, and more often where the attribute is
+    "stripe",  # seen by dino alone
+    "poem",  # seen by text alone
+    "left", "right",  # latent 13 is `left` in dino and clip, but `right` in text; 14 the reverse
+)  # fmt: skip
+SEEN = {
+    "dino": {*range(12), 13, 14},
+    "clip": {*range(10), 13, 14},
+    "text": {*range(10), 12, 13, 14},
+}
+PICTURES, LATENTS, K, DIM = 2000, 24, 12, 32
+
+
+def concept_of(stream, latent):
+    """Which concept a latent stands for in a stream; None for those that stand for nothing."""
+    if stream == "text" and latent in (13, 14):
+        latent = {13: 14, 14: 13}[latent]
+    return latent if latent in SEEN[stream] else None
+
+
+@pytest.fixture(scope="module")
+def shown():
+    """Which picture shows which concept (pictures, concepts), and which has the attribute."""
+    generator = np.random.default_rng(11)
+    attribute = generator.random(PICTURES) < 0.4
+    chance = np.full((PICTURES, len(CONCEPTS)), 0.15)
+    for concept in ("apron", "beard"):
+        chance[:, CONCEPTS.index(concept)] = np.where(attribute, 0.4, 0.1)
+    result = generator.random(chance.shape) < chance
+    knife, board = CONCEPTS.index("knife"), CONCEPTS.index("board")
+    # Each is as frequent as ever, but with the attribute they mostly come together.
+    together = generator.random(PICTURES) < 0.8
+    result[:, board] = np.where(attribute & together, result[:, knife], result[:, board])
+    return result, attribute
+
+
+@pytest.fixture(scope="module")
+def report(shown, tmp_path_factory):
+    concepts, _ = shown
+    generator = np.random.default_rng(12)
+    model = Sparc(
+        ModelConfig(
+            streams=tuple(StreamShape(stream, DIM) for stream in STREAMS), latents=LATENTS, k=K
+        )
+    )
+    features = {}
+    for stream in STREAMS:
+        directions = np.linalg.qr(generator.normal(size=(DIM, DIM)))[0]
+        visible = concepts * np.isin(np.arange(len(CONCEPTS)), list(SEEN[stream]))
+        # Something that every picture shows keeps those without a concept from being zero.
+        values = visible @ directions[: len(CONCEPTS)] + directions[-1]
+        features[stream] = np.repeat(values, 2, axis=0).astype(np.float32)
+        encoder = directions[np.arange(LATENTS) % len(CONCEPTS) + 16]  # nothing is seen there
+        for latent in range(LATENTS):
+            if concept_of(stream, latent) is not None:
+                encoder[latent] = directions[concept_of(stream, latent)]
+        with torch.no_grad():
+            model.encoder[stream].copy_(torch.from_numpy(encoder))
+            model.decoder[stream].copy_(torch.from_numpy(encoder))
+            model.latent_bias[stream].fill_(-0.1)
+    captions, labels = [], []
+    for each in concepts:
+        words = [CONCEPTS[c] for c in np.flatnonzero(each)]
+        captions += [f"a photo of {' and '.join(words)}", "some other words"]
+        labels += [np.flatnonzero(each[:10]).tolist()] * 2
+    columns = {
+        "class_id": range(10),
+        "key": [f"/{c}" for c in CONCEPTS[:10]],
+        "name": CONCEPTS[:10],
+        "parent_id": [None] * 10,
+        "depth": [1] * 10,
+    }
+    root = tmp_path_factory.mktemp("planted")
+    write_arrays(
+        root / "cache",
+        features,
+        modality={"text": "text"},
+        sample_ids=[f"p{row // 2}" for row in range(2 * PICTURES)],
+        captions=captions,
+        label_ids=labels,
+        classes=pa.table(columns, schema=CLASSES),
+        rows_per_chunk=333,  # pictures lie across chunks
+    )
+    model.save(root / "model")
+    settings = AnalyzeConfig(rows=400, probe_rows=1000, scheduler="threads", device="cpu")
+    return analyze(root / "model", root / "cache", root / "report", settings)
+
+
+def planted_agreement(concepts, first, second):
+    """J of every latent from what pictures show, without any code: None where one is dead."""
+    values = []
+    for latent in range(LATENTS):
+        pair = [concept_of(s, latent) for s in (first, second)]
+        if None in pair:
+            values.append(None)
+            continue
+        a, b = (concepts[concepts[:, concept]][:, :10].sum(axis=0) for concept in pair)
+        values.append(np.minimum(a, b).sum() / np.maximum(a, b).sum())
+    return values
+
+
+def test_agreement_is_that_of_what_was_planted(report, shown):
+    concepts, _ = shown
+    lines = {
+        (x["first"], x["second"], x["averaged_over"]): x["value"]
+        for x in report.table("agreement").to_pylist()
+        if (x["mode"], x["control"], x["depth"]) == ("independent", "none", 1)
+        and x["restriction"] == "all_rows"
+    }
+    by_latent = [[] for _ in range(LATENTS)]
+    for pair in combinations(STREAMS, 2):
+        values = planted_agreement(concepts, *pair)
+        known = [v for v in values if v is not None]
+        assert lines[*pair, "alive"] == pytest.approx(np.mean(known))
+        for latent, value in enumerate(values):
+            by_latent[latent] += [] if value is None else [value]
+        # Shared concepts agree fully.
+        assert values[:10] == [1] * 10
+    means = [np.mean(values) if values else 0 for values in by_latent]
+    assert lines[None, None, "all"] == pytest.approx(np.mean(means))
+
+
+def test_unrelated_rows_agree_less(report):
+    """Not by much: equally frequent classes look alike on any latent's unrelated rows."""
+    summary = report.summary
+    for kind in ("agreement", "agreement_alive"):
+        chance = summary[f"{kind}/independent/permuted/depth 1"]
+        assert chance < summary[f"{kind}/independent/none/depth 1"] - 0.02
+
+
+def test_alive_latents_are_those_that_were_planted(report):
+    (found,) = {
+        tuple(
+            x["latents"]
+            for x in report.table("alive").to_pylist()
+            if (x["mode"], x["control"]) == (mode, "none")
+        )
+        for mode in ("joint", "independent")
+    }
+    # Nine stand for nothing, three for what one stream sees, twelve are everywhere.
+    assert found == (9, 3, 0, 12)
+
+
+@pytest.mark.parametrize("mode", ["joint", "independent"])
+def test_names_are_those_that_were_planted_and_nothing_else_has_one(report, mode):
+    found = {}
+    for line in report.table("naming").to_pylist():
+        if line["mode"] == mode:
+            found.setdefault((line["stream"], line["latent"]), []).append(line["word"])
+    expected = {
+        (stream, latent): [CONCEPTS[concept_of(stream, latent)]]
+        for stream in STREAMS
+        for latent in range(LATENTS)
+        if concept_of(stream, latent) is not None
+    }
+    assert {key: words[:1] for key, words in found.items()} == expected
+    # Knife and board, and what goes with the attribute, come together: they may share their names.
+    linked = {"knife", "board", "apron", "beard"}
+    for words in found.values():
+        assert len(words) == 1 or set(words) <= linked
+
+
+@pytest.fixture(scope="module")
+def table_file(shown, tmp_path_factory):
+    _, attribute = shown
+    generator = np.random.default_rng(13)
+    order = generator.permutation(PICTURES)
+    table = pa.table(
+        {
+            "sample_id": [f"p{i}" for i in order],
+            "planted": attribute[order],
+            "unrelated": generator.random(PICTURES) < 0.4,
+        }
+    )
+    file = tmp_path_factory.mktemp("table") / "attributes.csv"
+    pa.csv.write_csv(table, file)
+    return file
+
+
+def associations(found, control="none"):
+    return {
+        (x["stream"], CONCEPTS[concept_of(x["stream"], x["latent"])]): x
+        for x in found.tables.associations.to_pylist()
+        if x["associated"] and x["control"] == control
+    }
+
+
+def test_the_planted_bias_is_found_and_no_other(report, table_file, shown):
+    concepts, attribute = shown
+    config = BiasConfig(attribute=f"table:{table_file}#planted", q=0.01)
+    found = bias(report, config)
+    lines = associations(found)
+    assert {key: line["sharing"] for key, line in lines.items()} == {
+        ("dino", "apron"): "all",
+        ("clip", "apron"): "all",
+        ("text", "apron"): "all",
+        ("dino", "beard"): "own",
+    }
+    for (_, concept), line in lines.items():
+        column = concepts[:, CONCEPTS.index(concept)]
+        assert line["names"][0] == concept
+        assert line["frequency_with"] == column[attribute].mean()
+        assert line["frequency_without"] == column[~attribute].mean()
+        assert line["log_odds_low"] < np.log((0.4 / 0.6) / (0.1 / 0.9)) < line["log_odds_high"]
+        for row in line["example_rows"]:
+            assert column[row // 2]
+            assert attribute[row // 2]
+    assert associations(found, "shuffled") == {}
+    pairs = {
+        (x["stream"], x["first_names"][0], x["second_names"][0]): x
+        for x in found.tables.pairs.to_pylist()
+    }
+    assert set(pairs) == {(stream, "knife", "board") for stream in STREAMS}
+    for line in pairs.values():
+        assert line["streams"] == list(STREAMS)
+        met = concepts[:, 8] & concepts[:, 9]
+        assert line["frequency_with"] == met[attribute].mean()
+        assert all(met[row // 2] and attribute[row // 2] for row in line["example_rows"])
+    text = show(found, config)
+    assert "apron" in text
+    assert "knife" in text
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_the_same_bias_whatever_the_workers(report, table_file, workers):
+    alone, several = (
+        bias(
+            report,
+            BiasConfig(attribute=f"table:{table_file}#planted", scheduler=how, workers=workers),
+        ).tables
+        for how in ("sync", "threads")
+    )
+    assert alone.associations.equals(several.associations)
+    assert alone.pairs.equals(several.pairs)
+
+
+def test_where_no_bias_was_planted_none_is_found(report, table_file):
+    found = bias(report, BiasConfig(attribute=f"table:{table_file}#unrelated", q=0.01))
+    assert associations(found) == {}
+    assert len(found.tables.pairs) == 0
+
+
+def test_a_class_goes_with_its_own_latent(report):
+    found = associations(bias(report, BiasConfig(attribute="class:cat", q=0.01)))
+    assert {key for key in found if found[key]["log_odds"] > 3} == {(s, "cat") for s in STREAMS}
+
+
+def test_words_go_with_their_own_latent(report):
+    found = associations(bias(report, BiasConfig(attribute="words:Fish,cod", q=0.01)))
+    assert {key for key in found if found[key]["log_odds"] > 3} == {(s, "fish") for s in STREAMS}
+
+
+def test_the_best_latent_of_a_class_is_the_planted_one(report):
+    for line in report.table("probe").to_pylist():
+        if (line["mode"], line["control"]) == ("independent", "none"):
+            assert line["latent"] == line["class_id"]
+            assert line["accuracy"] == 1
+        if line["control"] == "permuted":
+            assert line["log_loss"] > 0.6

@@ -1,0 +1,134 @@
+"""A search from a dataset folder on: real encoders, recorded by the extraction and built again."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import timm
+import torch
+import transformers
+from PIL import Image
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from sparc.train import ModelConfig, StreamShape, create_model
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "green", "blue", "apple", "boat", "cat", "dog"]
+CAPTIONS = [f"{colour} {thing}" for colour in WORDS[4:7] for thing in WORDS[7:]]
+
+
+def call(stage, *arguments):
+    command = [sys.executable, "-m", f"sparc.{stage}.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=200)
+
+
+def save_text_model(folder):
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(WORDS), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=48, max_position_embeddings=16,
+    )  # fmt: skip
+    transformers.BertModel(config).save_pretrained(folder)
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
+        sep_token="[SEP]", model_max_length=10,
+    ).save_pretrained(folder)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """A dataset, its cache, a model and a report."""
+    root = tmp_path_factory.mktemp("search")
+    (root / "pictures").mkdir()
+    generator = np.random.default_rng(0)
+    for number, caption in enumerate(CAPTIONS):
+        pixels = generator.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        picture = Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST)
+        picture.save(root / f"pictures/{number:02}.png")
+        (root / f"pictures/{number:02}.txt").write_text(caption)
+    save_text_model(root / "bert")
+    torch.manual_seed(0)
+    vit = timm.create_model("test_vit", pretrained=False)
+    save_file(vit.state_dict(), root / "vit.safetensors")
+    result = call(
+        "extract", "run", root / "pictures", root / "cache", "--device", "cpu",
+        "--stream", f"vit=timm:test_vit@{root}/vit.safetensors",
+        "--stream", f"words=transformers:{root}/bert", "--dtype", "float32",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    shapes = (StreamShape("vit", vit.num_features), StreamShape("words", 32))
+    create_model(ModelConfig(streams=shapes, latents=64, k=8), seed=1).save(root / "model")
+    result = call("analyze", "run", root / "model", root / "cache", root / "report")
+    assert result.returncode == 0, result.stderr
+    return root
+
+
+def test_a_text_finds_itself_and_gives_a_sheet_of_real_pictures(root, tmp_path):
+    result = call(
+        "analyze", "search", root / "report", "--text", "green cat", "--in", "words", "--results",
+        2, "--out", tmp_path / "found.parquet", "--sheet", tmp_path / "sheet.png",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    best = pq.read_table(tmp_path / "found.parquet").to_pylist()[0]
+    assert best["caption"] == "green cat"
+    assert best["score"] == pytest.approx(1, abs=1e-5)
+    assert "could not be read" not in result.stderr
+    with Image.open(tmp_path / "sheet.png") as sheet, Image.open(root / "pictures/06.png") as own:
+        # The first tile is the picture itself; it is not enlarged.
+        shown = {color for _, color in sheet.convert("RGB").getcolors(1 << 24)}
+        assert {color for _, color in own.getcolors(1 << 24)} <= shown
+
+
+def test_a_picture_finds_itself_and_a_text_finds_pictures(root, tmp_path):
+    arguments = ["--in", "vit", "--out", tmp_path / "found.parquet"]
+    result = call(
+        "analyze", "search", root / "report", "--picture", root / "pictures/03.png", *arguments
+    )
+    assert result.returncode == 0, result.stderr
+    best = pq.read_table(tmp_path / "found.parquet").to_pylist()[0]
+    assert (best["image"], best["score"]) == ("03.png", pytest.approx(1, abs=1e-4))
+    result = call("analyze", "search", root / "report", "--text", "red apple", *arguments)
+    assert result.returncode == 0, result.stderr
+
+
+def test_an_encoder_that_moved_is_found_again_and_another_one_refused(root, tmp_path):
+    arguments = ["search", root / "report", "--text", "red dog", "--in", "words"]
+    (root / "bert").rename(root / "moved")
+    try:
+        result = call("analyze", *arguments)
+        assert result.returncode == 2
+        assert "say with --spec where they are" in result.stderr
+        result = call("analyze", *arguments, "--spec", f"transformers:{root}/moved")
+        assert result.returncode == 0, result.stderr
+        assert "red dog" in result.stdout.splitlines()[1]
+        save_text_model(tmp_path / "other")
+        other = transformers.BertModel.from_pretrained(tmp_path / "other")
+        other.embeddings.word_embeddings.weight.data += 1
+        other.save_pretrained(tmp_path / "other")
+        result = call("analyze", *arguments, "--spec", f"transformers:{tmp_path}/other")
+        assert result.returncode == 2
+        assert "is not the encoder that made stream words" in result.stderr
+    finally:
+        (root / "moved").rename(root / "bert")
+
+
+def test_a_word_list_goes_through_the_encoder(root, tmp_path):
+    (tmp_path / "list.txt").write_text("\n".join(WORDS[4:]))
+    result = call(
+        "analyze", "name", root / "report", "--words", tmp_path / "list.txt", "--out",
+        tmp_path / "names.parquet",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    table = pq.read_table(tmp_path / "names.parquet")
+    assert set(table["word"].to_pylist()) == set(WORDS[4:])
+    assert "latents named" in result.stdout

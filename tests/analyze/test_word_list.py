@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparc.analyze import AnalyzeConfig, analyze, query
+from sparc.analyze.config import NameConfig
+from sparc.analyze.query import Query
+from sparc.analyze.word_list import name, show, table
+from sparc.common.errors import ConfigError
+from sparc.common.streams import StreamOrigin
+from sparc.extract.encoders.base import EncodedTexts
+
+L, K = 9, 3
+
+
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 30), names=st.integers(1, 4))
+def test_every_number_is_that_of_plain_loops(seed, count, names):
+    generator = np.random.default_rng(seed)
+    words = [f"word {i}" for i in range(count)]
+    indices = np.array([np.sort(generator.permutation(L)[:K]) for _ in words])
+    values = generator.choice([0, 0.5, 1, 2], (count, K)).astype(np.float32)
+    batches = [Query(indices[a : a + 7], values[a : a + 7]) for a in range(0, count, 7)]
+    found = table("text", words, batches, L, names=names).to_pylist()
+    dense = np.zeros((count, L))
+    np.put_along_axis(dense, indices, values, 1)
+    expected = []
+    for latent in range(L):
+        column = dense[:, latent]
+        order = sorted((-v, w) for w, v in enumerate(column) if v > 0)[:names]
+        for rank, (value, word) in enumerate(order, 1):
+            z = (-value - column.mean()) / column.std() if column.std() else 0
+            expected.append((latent, rank, words[word], -value, z, int((column > 0).sum())))
+    assert len(found) == len(expected)
+    for line, (latent, rank, word, value, z, support) in zip(found, expected, strict=True):
+        assert (line["latent"], line["rank"], line["word"]) == (latent, rank, word)
+        assert (line["value"], line["words_active"], line["words"]) == (value, support, count)
+        assert line["z"] == pytest.approx(z, abs=1e-6)
+
+
+class FakeEncoder:
+    """A text's feature is written in the text."""
+
+    dim = 16
+    origin = StreamOrigin(spec="transformers:some")
+
+    def encode(self, texts):
+        rows = [np.eye(16)[int(text.split()[-1])] for text in texts]
+        return EncodedTexts(torch.tensor(np.array(rows)).float(), 0)
+
+
+def test_words_go_through_the_text_stream(make_cache, saved_model, model, tmp_path, monkeypatch):
+    cache = make_cache(tmp_path / "cache", rows=40, dtype="float32")
+    settings = AnalyzeConfig(permuted=False, scheduler="sync", device="cpu")
+    report = analyze(saved_model, cache.folder.local, tmp_path / "report", settings)
+    monkeypatch.setitem(
+        query.QueryEncoder.__init__.__kwdefaults__,
+        "build",
+        lambda specs, _: dict.fromkeys(specs, FakeEncoder()),
+    )
+    (tmp_path / "words.txt").write_text("3\n5\n\n3\n7\n")
+    config = NameConfig(
+        words=tmp_path / "words.txt", template="a picture of {}", spec="transformers:some", names=9
+    )
+    found = name(report, config)
+    codes = model.encode({"clip_text": torch.eye(16)[[3, 5, 7]]}, "independent")["clip_text"]
+    active = {
+        (int(i), word)
+        for word, row, values in zip("357", codes.indices, codes.values, strict=True)
+        for i, v in zip(row, values, strict=True)
+        if v > 0
+    }
+    assert {(x["latent"], x["word"]) for x in found.to_pylist()} == active
+    assert set(found["words"].to_pylist()) == {3}
+    assert show(found).startswith(f"{len({latent for latent, _ in active})} latents named")
+    with pytest.raises(ConfigError, match=r"which text stream of .*: it has clip_text"):
+        name(report, NameConfig(words=tmp_path / "words.txt", source="dino"))
+    (tmp_path / "words.txt").write_text("\n")
+    with pytest.raises(ConfigError, match="holds no word"):
+        name(report, NameConfig(words=tmp_path / "words.txt"))
+
+
+def test_a_template_without_a_place_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"must hold \{\}"):
+        NameConfig(words=tmp_path, template="a picture")
