@@ -19,8 +19,8 @@ from sparc.common.errors import ConfigError
 
 T = TypeVar("T")
 
-TABLES = ("extract", "train", "analyze", "pipeline")
-"""The tables that one `--config FILE.toml` may hold: one for each command line program."""
+TABLES = ("extract", "train", "analyze", "localize", "pipeline")
+"""The tables that one `--config FILE.toml` may hold."""
 
 
 def option(default: Any, help: str, *, flag: str | None = None) -> Any:

@@ -91,7 +91,7 @@ def test_only_the_kernels_know_triton() -> None:
     [
         ("extract", ["run", "inspect", "verify"]),
         ("train", ["run", "resume", "inspect"]),
-        ("analyze", ["run", "compare"]),
+        ("analyze", ["run", "compare", "localize"]),
         ("pipelines", ["demo", "coco", "open-images"]),
     ],
 )
