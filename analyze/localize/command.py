@@ -71,12 +71,16 @@ def localize_pictures(run: str, pictures: Sequence[str], config: LocalizeConfig)
     config.output.mkdir(parents=True, exist_ok=True)
     names = _distinct([_file_name(Path(picture).stem) for picture in pictures])
     panels: list[Panel] = []
+    failures: list[str] = []
     with progress(len(pictures), "localizing", unit="pictures") as bar:
         for picture, name in zip(pictures, names, strict=True):
-            panels += _localize(localizer, _open(Path(picture)), name, queries, config)
+            opened = _open(Path(picture))
+            panels += _localize(localizer, opened, name, queries, config, failures)
             bar.update(1)
     if not panels:
-        raise LocalizeError("nothing could be shown: see the reasons above")
+        raise LocalizeError(failures[0])
+    for failure in failures:
+        say(failure)
     paths = [panel.path for panel in panels]
     if len(panels) > 1:
         sheet = config.output / CONTACT_SHEET
@@ -155,6 +159,7 @@ def _localize(
     name: str,
     queries: Sequence[Query],
     config: LocalizeConfig,
+    failures: list[str],
 ) -> Iterator[Panel]:
     seen = localizer.see(picture)
     labels = _distinct([_file_name(_label(query)) for query in queries])
@@ -165,7 +170,7 @@ def _localize(
             try:
                 objective = localizer.objective(stream, query, seen)
             except LocalizeError as error:
-                say(f"{name}: {printable(str(error))}")
+                failures.append(f"{name}: {printable(str(error))}")
                 continue
             (grid,) = localizer.maps(stream, seen, [objective])
             placement = localizer.placement(stream, picture.size)

@@ -4,6 +4,7 @@ Colours are those of cividis (Nuñez, Anderton, Renslow 2018), from dark blue to
 the same with every kind of colour vision. This module must not know what made a map.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -175,5 +176,6 @@ def _fit(text: str, width: int) -> str:
     return shown
 
 
+@functools.cache
 def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     return ImageFont.load_default(size=_TEXT)
