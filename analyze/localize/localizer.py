@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from sparc.analyze.localize import placement
 from sparc.analyze.localize.config import LocalizeConfig, MethodName
@@ -33,6 +34,8 @@ from sparc.train.model import Sparc
 Query = int | TextFeature
 """What is looked for: a latent, or a text that a text stream has read."""
 
+_SAME_FEATURE = 0.99
+"""Least cosine of a feature with itself, computed in another precision."""
 _PLACEMENTS = 256
 """Sizes of pictures that are remembered for each stream."""
 
@@ -239,10 +242,10 @@ def open_tower(encoder: ImageEncoder) -> Tower:
             raise LocalizeError(
                 f"{shorten(encoder.origin.spec, 80)} has a single place for the whole picture"
             )
-        # What is explained must be the feature that the dictionary reads, not one like it.
-        if not torch.allclose(
-            tower.pool(places).float(), encoder.encode(pixels), rtol=1e-2, atol=1e-3
-        ):
+        # What is explained must be the feature that the dictionary reads, not another; on a GPU
+        # the encoder itself computes in bfloat16.
+        likeness = F.cosine_similarity(tower.pool(places).float(), encoder.encode(pixels))
+        if float(likeness) < _SAME_FEATURE:
             raise LocalizeError(
                 f"{shorten(encoder.origin.spec, 80)} pools its places in a way that is not known"
             )

@@ -65,7 +65,7 @@ def choose(tower: Tower, pixels: Tensor) -> MethodName:
     """The method that does best: `attention` where a class token gathers what the feature holds.
 
     Else `gradcam`: a feature that is the mean of its places is explained by them exactly. Measured
-    on scenes of several objects (README).
+    on scenes of several objects (REPORT.md).
     """
     if not tower.blocks:
         return "gradcam"
@@ -119,7 +119,7 @@ def attention(
     With A a layer's attention weights and G the objective's gradient with respect to them, the
     relevance of tokens to tokens grows from R = 1, layer by layer, by R <- R + (sum_heads A * G) R.
     Unlike published, the negative part of A * G is kept: what one head adds another takes away,
-    and maps of the positive part alone point less well (README). The map is the part of the
+    and maps of the positive part alone point less well (REPORT.md). The map is the part of the
     patches in what the feature is read from, tokens weighted by the length of their gradient.
 
     Raises:

@@ -99,7 +99,7 @@ def score_cache(localizer: Localizer, cache: ActivationCache, config: LocalizeCo
             seen = localizer.see(_read(dataset, picture))
             for class_id in picture.masks:
                 if class_id not in texts:
-                    texts[class_id] = localizer.read(config.template.format(names[class_id]))
+                    texts[class_id] = localizer.read(config.template.replace("{}", names[class_id]))
             for stream in localizer.towers:
                 methods[stream] = localizer.method(stream, seen.pixels[stream])
                 results += _score_picture(localizer, stream, seen, picture, texts, config)

@@ -9,7 +9,7 @@ from open_clip.transform import PreprocessCfg, image_transform
 from PIL import Image
 
 from sparc.analyze.localize.config import LocalizeConfig
-from sparc.analyze.localize.localizer import Localizer
+from sparc.analyze.localize.localizer import Localizer, open_tower
 from sparc.analyze.localize.tower import LocalizeError
 from sparc.common.streams import StreamSpec
 from sparc.extract.encoders.open_clip_models import (
@@ -77,3 +77,10 @@ def test_a_model_without_a_text_stream_cannot_look_for_a_text(encoders, make_mod
     seen = localizer.see(Image.new("RGB", (64, 64)))
     assert localizer.words("a red square", 3, seen) == []
     assert localizer.maps("image", seen, [localizer.objective("image", 3, seen)]).shape == (1, 4, 4)
+
+
+def test_a_pooling_that_is_not_known_is_refused(encoders, monkeypatch):
+    encoder = encoders["other"]
+    monkeypatch.setattr(encoder, "encode", lambda pixels: -torch.ones(1, encoder.dim))
+    with pytest.raises(LocalizeError, match="not known"):
+        open_tower(encoder)

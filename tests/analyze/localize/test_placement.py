@@ -50,9 +50,9 @@ def all_of_it(w, h):
     ],
     ids=["crop", "pad", "squash", "clip crop", "clip pad", "clip squash"],
 )
-@pytest.mark.parametrize("size", [(96, 96), (160, 120), (50, 90), (400, 50), (20, 4000)])
+@pytest.mark.parametrize("size", [(96, 96), (160, 120), (50, 90), (400, 50), (20, 1000)])
 def test_every_preprocessing_is_measured_to_a_fraction_of_a_pixel(transform, expected, size):
-    if expected is longest and size == (20, 4000):
+    if expected is longest and size == (20, 1000):
         pytest.skip("the shorter side would be less than a pixel: refused by the preprocessing")
     found = measure(transform, size)
     assert (found.horizontal.size, found.vertical.size) == size
