@@ -5,7 +5,10 @@ from typing import Annotated
 import typer
 
 from sparc.analyze.config import AnalyzeConfig, BiasConfig, NameConfig, SearchConfig
+from sparc.analyze.localize.config import LocalizeConfig
 from sparc.common.cli import command, new_app
+from sparc.common.errors import ConfigError
+from sparc.common.text import printable
 
 app = new_app("Measure what a trained dictionary says, and what its streams agree on.")
 
@@ -18,6 +21,9 @@ _REPORT = typer.Argument(
 )
 _FINISHED = typer.Argument(metavar="REPORT", help="A finished report.")
 _REPORTS = typer.Argument(metavar="REPORT", help="Finished reports.")
+_PICTURES = typer.Argument(
+    metavar="PICTURE", help="Files of pictures; none with --cache.", show_default=False
+)
 
 
 @command(app, AnalyzeConfig, "analyze")
@@ -95,6 +101,24 @@ def name(report: Annotated[str, _FINISHED], config: NameConfig) -> None:
     if config.out is not None:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(found, config.out)
+
+
+@command(app, LocalizeConfig, "localize")
+def localize(
+    run: Annotated[str, _RUN],
+    config: LocalizeConfig,
+    pictures: Annotated[list[str] | None, _PICTURES] = None,
+) -> None:
+    """Show where in pictures a text or a latent is; or score such maps on a cache with masks."""
+    from sparc.analyze.localize import command as localization
+
+    if config.cache:
+        if pictures:
+            raise ConfigError("give pictures to look at, or a cache to score, not both")
+        typer.echo(localization.describe_scores(localization.score_localization(run, config)))
+        return
+    for path in localization.localize_pictures(run, pictures or [], config):
+        typer.echo(printable(str(path)))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import importlib.metadata
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from sparc.analyze.config import ELSEWHERE, AnalyzeConfig
 from sparc.common.config import to_mapping
 from sparc.common.errors import ReportError
+from sparc.common.lock import exclusive
 from sparc.common.storage import Folder
 
 if TYPE_CHECKING:  # it brings PyTorch along, and a summary needs the tables alone
@@ -37,6 +38,7 @@ TABLES = (
     "classification",
     "latents",
     "naming",
+    "localization",
     "overlap",
     "overlap_means",
     "probe",
@@ -234,11 +236,38 @@ class ReportWriter:
         self.folder.remove(PIECES)
 
     def _write(self, name: str, table: str, content: pa.Table) -> None:
-        about = {"format": FORMAT, "version": VERSION, "table": table, **to_mapping(self.info)}
-        metadata = {METADATA_KEY: json.dumps(about, ensure_ascii=False).encode()}
-        buffer = io.BytesIO()
-        pq.write_table(content.replace_schema_metadata(metadata), buffer, compression="zstd")
-        self.folder.write(name, buffer.getvalue())
+        _write(self.folder, self.info, name, table, content)
+
+
+def add_table(
+    report: Report,
+    name: str,
+    table: pa.Table,
+    figures: Callable[[Folder], Mapping[str, float | None]],
+) -> None:
+    """Add a table to a finished report, or replace the one of that name, and its figures.
+
+    Args:
+        report: The report.
+        name: One of `TABLES`.
+        table: Its content.
+        figures: Makes the summary of a report's folder.
+
+    Raises:
+        LockedError: Another process is writing to the report.
+    """
+    with exclusive(report.folder):
+        _write(report.folder, report.info, f"{name}.parquet", name, table)
+        content = json.dumps(figures(report.folder), indent=2, ensure_ascii=False) + "\n"
+        report.folder.write(SUMMARY_FILE, content.encode())
+
+
+def _write(folder: Folder, info: ReportInfo, name: str, table: str, content: pa.Table) -> None:
+    about = {"format": FORMAT, "version": VERSION, "table": table, **to_mapping(info)}
+    metadata = {METADATA_KEY: json.dumps(about, ensure_ascii=False).encode()}
+    buffer = io.BytesIO()
+    pq.write_table(content.replace_schema_metadata(metadata), buffer, compression="zstd")
+    folder.write(name, buffer.getvalue())
 
 
 def _piece(table: str, step: str) -> str:

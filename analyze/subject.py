@@ -17,7 +17,7 @@ from sparc.common.streams import StreamInfo
 from sparc.train.model import CONFIG_FILE, Sparc, load
 from sparc.train.run_folder import RunRecord, load_model, load_untrained
 
-_DECISIVE = ("weights_sha256", "pooling", "input_size", "preprocessing")
+DECISIVE = ("weights_sha256", "pooling", "input_size", "preprocessing")
 """What of a stream's origin decides whether features are comparable. Precision and batch size move
 the last bits only; the spec may name a file that lies elsewhere."""
 
@@ -110,7 +110,7 @@ def _refuse_other_encoder(
     cache: ActivationCache, subject: Subject, found: StreamInfo, wanted: StreamInfo
 ) -> None:
     there, here = wanted.origin, found.origin
-    decisive = _DECISIVE if there.weights_sha256 and here.weights_sha256 else ("spec", *_DECISIVE)
+    decisive = DECISIVE if there.weights_sha256 and here.weights_sha256 else ("spec", *DECISIVE)
     for key in decisive:
         if getattr(there, key) != getattr(here, key):
             raise CacheError(

@@ -127,6 +127,15 @@ def _classification(rows: Rows) -> Figures:
     return _means((name(row), row["mean_average_precision"]) for row in rows)
 
 
+def _localization(rows: Rows) -> Figures:
+    return {
+        f"localization_{measure}/{row['map']}/{row['pictures']}/{row['stream']}": row[measure]
+        for row in rows
+        if row["class_id"] is None
+        for measure in ("pointing", "iou_best", "iou_otsu", "average_precision")
+    }
+
+
 _COLLECT: Mapping[str, Callable[[Rows], Figures]] = {
     "agreement": _agreement,
     "reconstruction": _reconstruction,
@@ -136,6 +145,7 @@ _COLLECT: Mapping[str, Callable[[Rows], Figures]] = {
     "classification": _classification,
     "selection": _selection,
     "streams": _streams,
+    "localization": _localization,
 }
 
 
@@ -246,6 +256,22 @@ def _sections(reports: Sequence[Report]) -> list[_Section]:
                 ),
             ],
         ),
+        _Section(
+            "LOCALIZATION: does the map of a class's name point at its objects?",
+            "Share of the objects whose map is strongest inside them, in pictures of several "
+            "classes.",
+            [line for stream in streams for line in _localization_lines(stream)],
+        ),
+    ]
+
+
+def _localization_lines(stream: str) -> list[Line]:
+    end = f"several/{stream}"
+    return [
+        Line(f"{stream}: map of the name", f"localization_pointing/text/{end}"),
+        Line("  similarity of raw features", f"localization_pointing/raw_similarity/{end}"),
+        Line("  a latent active in the picture", f"localization_pointing/random_latent/{end}"),
+        Line("  the picture's centre", f"localization_pointing/centre/{end}"),
     ]
 
 

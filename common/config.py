@@ -19,7 +19,7 @@ from sparc.common.errors import ConfigError
 
 T = TypeVar("T")
 
-TABLES = ("extract", "train", "analyze", "bias", "search", "name", "pipeline")
+TABLES = ("extract", "train", "analyze", "bias", "search", "name", "localize", "pipeline")
 """The tables that one `--config FILE.toml` may hold: one for each command with settings."""
 
 

@@ -92,7 +92,7 @@ def test_only_the_kernels_know_triton() -> None:
     [
         ("extract", ["run", "inspect", "verify"]),
         ("train", ["run", "resume", "inspect"]),
-        ("analyze", ["run", "compare", "bias", "search", "name"]),
+        ("analyze", ["run", "compare", "bias", "search", "name", "localize"]),
         ("pipelines", ["demo", "coco", "open-images"]),
     ],
 )

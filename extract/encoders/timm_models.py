@@ -7,7 +7,7 @@ what `size`, `pool` and `block` of a spec mean.
 import difflib
 import inspect
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import timm
 import timm.data
@@ -61,6 +61,8 @@ class TimmImageEncoder:
     Attributes:
         dim: Width of a feature.
         origin: What the stream's attributes record.
+        spec: What it was built from.
+        pool: `default`, `cls` or `mean`: what `pool` of the spec comes to in this model.
         model: The timm model, frozen, on the device.
         transform: timm's evaluation transform, from a PIL picture to normalized pixels.
         device: Where the model runs.
@@ -72,8 +74,8 @@ class TimmImageEncoder:
     def __init__(self, spec: StreamSpec, loaded: TimmModel, device: torch.device) -> None:
         self.model = loaded.model.to(device)
         self.device = device
-        self._spec = spec
-        self._pool = self._resolve_pool()
+        self.spec = spec
+        self.pool: Literal["default", "cls", "mean"] = self._resolve_pool()
         _check_size(spec, self.model)
         config = _data_config(self.model, spec.size)
         self.transform = timm.data.create_transform(**config, is_training=False)
@@ -98,21 +100,21 @@ class TimmImageEncoder:
             features = self._features(pixels.to(self.device, non_blocking=True))
         if features.ndim != 2:
             raise EncoderError(
-                f"{self._spec}: the model does not pool its features: add pool=mean or pool=cls"
+                f"{self.spec}: the model does not pool its features: add pool=mean or pool=cls"
             )
         return features.float()
 
     def _features(self, pixels: Tensor) -> Tensor:
-        if self._spec.block is not None:
-            return self._block_features(pixels, self._spec.block)
+        if self.spec.block is not None:
+            return self._block_features(pixels, self.spec.block)
         features: Tensor = self.model.forward_features(pixels)
-        if self._pool == "default":
+        if self.pool == "default":
             pooled: Tensor = self.model.forward_head(features, pre_logits=True)
             return pooled
         if features.ndim == 4:
             channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
             return features.mean((1, 2) if channels_last else (2, 3))
-        if self._pool == "cls":
+        if self.pool == "cls":
             token = features[:, 0]
         else:
             token = features[:, getattr(self.model, "num_prefix_tokens", 0) :].mean(1)
@@ -121,48 +123,47 @@ class TimmImageEncoder:
         return normed
 
     def _block_features(self, pixels: Tensor, block: int) -> Tensor:
-        has_prefix = _gives_prefix_tokens(self.model)
+        has_prefix = gives_prefix_tokens(self.model)
         options = {"return_prefix_tokens": True} if has_prefix else {}
         (found,) = self.model.forward_intermediates(
             pixels, indices=[block], stop_early=True, intermediates_only=True, **options
         )
         # (rows, channels, height, width); with the class and register tokens beside it, if any.
         patches, prefix = found if has_prefix else (found, found)
-        features: Tensor = prefix[:, 0] if self._pool == "cls" else patches.mean((2, 3))
+        features: Tensor = prefix[:, 0] if self.pool == "cls" else patches.mean((2, 3))
         return features
 
-    def _resolve_pool(self) -> str:
+    def _resolve_pool(self) -> Literal["default", "cls", "mean"]:
         has_class_token = getattr(self.model, "cls_token", None) is not None
-        if self._spec.pool == "cls" and not has_class_token:
+        if self.spec.pool == "cls" and not has_class_token:
             raise EncoderError(
-                f"{self._spec}: {self._spec.model} has no class token: use pool=mean or "
-                "pool=default"
+                f"{self.spec}: {self.spec.model} has no class token: use pool=mean or pool=default"
             )
-        if self._spec.block is None:
-            return self._spec.pool
+        if self.spec.block is None:
+            return self.spec.pool
         if not hasattr(self.model, "forward_intermediates"):
-            raise EncoderError(f"{self._spec}: timm gives no features inside this model")
+            raise EncoderError(f"{self.spec}: timm gives no features inside this model")
         blocks = getattr(self.model, "blocks", None)
-        if has_class_token and blocks is not None and self._spec.block >= len(blocks):
-            raise EncoderError(f"{self._spec}: the model's blocks are 0 to {len(blocks) - 1}")
-        reaches_class_token = has_class_token and _gives_prefix_tokens(self.model)
-        if self._spec.pool == "cls" and not reaches_class_token:
+        if has_class_token and blocks is not None and self.spec.block >= len(blocks):
+            raise EncoderError(f"{self.spec}: the model's blocks are 0 to {len(blocks) - 1}")
+        reaches_class_token = has_class_token and gives_prefix_tokens(self.model)
+        if self.spec.pool == "cls" and not reaches_class_token:
             raise EncoderError(
-                f"{self._spec}: the model's blocks have no class token: use pool=mean"
+                f"{self.spec}: the model's blocks have no class token: use pool=mean"
             )
-        if self._spec.pool == "default":
+        if self.spec.pool == "default":
             own = getattr(self.model, "global_pool", "")
             return "cls" if reaches_class_token and own == "token" else "mean"
-        return self._spec.pool
+        return self.spec.pool
 
     def _pooling_in_words(self) -> str:
         words = {
             "default": "the model's own output before its classifier",
             "cls": "class token",
             "mean": "mean of the patch tokens or of the feature map",
-        }[self._pool]
-        if self._spec.block is not None:
-            return f"{words}, after block {self._spec.block}, before the final norm"
+        }[self.pool]
+        if self.spec.block is not None:
+            return f"{words}, after block {self.spec.block}, before the final norm"
         return words
 
 
@@ -263,7 +264,7 @@ def _data_config(model: Any, size: int | None) -> dict[str, Any]:
     return config
 
 
-def _gives_prefix_tokens(model: Any) -> bool:
+def gives_prefix_tokens(model: Any) -> bool:
     """Whether timm gives the class and register tokens after a block of this model."""
     parameters = inspect.signature(model.forward_intermediates).parameters
     return getattr(model, "num_prefix_tokens", 0) > 0 and "return_prefix_tokens" in parameters

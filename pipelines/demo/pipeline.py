@@ -17,6 +17,7 @@ from sparc.pipelines.demo.dataset import (
     SceneSettings,
     write_scenes,
 )
+from sparc.pipelines.demo.showcase import choose_showcase
 from sparc.pipelines.stages import Stage, run_stages
 
 MODELS: Mapping[str, tuple[str, ...]] = {
@@ -27,7 +28,11 @@ MODELS: Mapping[str, tuple[str, ...]] = {
 
 HUB_PRESET = "dinov2-clip-b"
 
+MAPS_FOLDER = "localized"
+"""Where the maps of a few scenes lie, in the demo's folder."""
+
 _ROWS_PER_CHUNK = 512
+_LOCALIZED_SCENES = 40
 _LEARNING_RATE = 3e-3
 """30 times the published rate: the demo takes hundreds of steps, not hundreds of thousands."""
 
@@ -111,6 +116,33 @@ def demo_stages(folder: Path, config: DemoConfig, encoders: tuple[str, ...]) -> 
         )
         for name, report in reports.items()
     ]
+    stages += [
+        Stage(
+            f"looking for names in test scenes with the model {name}",
+            "analyze",
+            (
+                *("localize", str(runs[name]), f"--cache={caches['test']}", f"--report={report}"),
+                f"--max-pictures={_LOCALIZED_SCENES}",
+            ),
+            report,
+            shows_result=False,
+        )
+        for name, report in reports.items()
+    ]
+    showcase = choose_showcase(scenes)
+    stages.append(
+        Stage(
+            "drawing where the names of a scene's objects point",
+            "analyze",
+            (
+                *("localize", str(runs["sparc"]), *map(str, showcase.pictures)),
+                *(f"--text={text}" for text in showcase.texts),
+                f"--output={folder / MAPS_FOLDER}",
+            ),
+            folder / MAPS_FOLDER,
+            shows_result=False,
+        )
+    )
     return stages
 
 

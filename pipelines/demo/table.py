@@ -52,7 +52,7 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
         "",
         " " * _TEXT_WIDTH + "".join(f"{name:>{_CELL_WIDTH}}" for name in reports),
     ]
-    for line in _lines(depths):
+    for line in _lines(depths, some):
         cells = [_cell(report, line) for report in reports.values()]
         if line.figure or not rows[-1]:
             rows.append(f"{line.text:<{_TEXT_WIDTH}}{''.join(cells)}".rstrip())
@@ -71,11 +71,12 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
             f"  what the encoders have written    sparc-extract inspect {folder / 'caches/train'}",
             f"  how the training went             sparc-train inspect {folder / 'runs/sparc'}",
             f"  the pictures                      {folder / 'scenes/images'}",
+            f"  maps of names over some of them   {folder / 'localized/contact-sheet.png'}",
         ]
     )
 
 
-def _lines(depths: list[int]) -> list[_Line]:
+def _lines(depths: list[int], report: Report) -> list[_Line]:
     finest = f"depth {depths[-1]}" if depths else ""
     alone = "agreement/independent"
     together = "agreement/joint"
@@ -105,9 +106,33 @@ def _lines(depths: list[int]) -> list[_Line]:
         _Line("    unrelated rows", f"{together}/permuted_after/{finest}"),
         _Line("  cross-reconstruction, NMSE", "nmse_cross/joint/none"),
         _Line("  retrieval, R@1: a leak", "codes_r_at_1/joint/none"),
+        *_localization_lines(report),
         _Line("LATENTS"),
         _Line("  alive in all streams, each alone", "alive_everywhere/independent/none", ",.0f"),
         _Line("  dead in all streams, each alone", "alive_nowhere/independent/none", ",.0f"),
+    ]
+
+
+_POINTING = "localization_pointing"
+
+
+def _localization_lines(report: Report) -> list[_Line]:
+    # Image streams have maps; text streams weigh words, which are not scored.
+    streams = [s for s in report.info.streams if f"{_POINTING}/text/several/{s}" in report.summary]
+    return [
+        _Line("THE MAP OF AN OBJECT'S NAME points at it, in scenes of several objects"),
+        *(
+            line
+            for stream in streams
+            for line in (
+                _Line(f"  in {stream}", f"{_POINTING}/text/several/{stream}"),
+                _Line(
+                    "    a latent active in the scene",
+                    f"{_POINTING}/random_latent/several/{stream}",
+                ),
+                _Line("    the centre of the scene", f"{_POINTING}/centre/several/{stream}"),
+            )
+        ),
     ]
 
 

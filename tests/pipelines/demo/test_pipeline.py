@@ -47,14 +47,15 @@ def test_an_interruption_ends_the_command_that_was_running(interrupted):
 def test_it_goes_on_to_the_table(finished, read_summary):
     folder, result = finished
     assert result.returncode == 0, result.stderr
-    assert "[1/6] encoding the train scenes: done before" in result.stderr
-    assert "[6/6] measuring the model baseline" in result.stderr
+    assert "[1/9] encoding the train scenes: done before" in result.stderr
+    assert "[6/9] measuring the model baseline" in result.stderr
     for name in ("sparc", "baseline"):
         summary = read_summary(folder / "reports" / name)
         for figure in (
             "nmse_cross/independent/none",
             "agreement/independent/none/depth 3",
             "codes_r_at_1/independent/none",
+            "localization_pointing/text/several/vit",
         ):
             assert f"{summary[figure]:.3f}" in result.stdout
 
@@ -71,6 +72,14 @@ def test_every_line_of_the_table_has_its_figures(finished):
         assert all(float(cell.replace(",", "")) >= -10 for cell in cells)
 
 
+def test_maps_of_three_names_are_drawn(finished):
+    folder, result = finished
+    drawn = sorted(path.name for path in (folder / "localized").iterdir())
+    assert "contact-sheet.png" in drawn
+    assert len(drawn) == 3 * 3 + 1
+    assert str(folder / "localized/contact-sheet.png") in result.stdout
+
+
 def test_both_models_learn_from_the_same_rows_and_differ_as_they_should(finished):
     folder, _ = finished
     info = {
@@ -85,7 +94,7 @@ def test_run_again_it_prints_the_same_table_at_once(finished, tiny_streams, run_
     folder, first = finished
     again = run_pipeline("demo", folder, *SMALL, *tiny_streams)
     assert again.stdout == first.stdout
-    assert again.stderr.count("done before") == 6
+    assert again.stderr.count("done before") == 9
 
 
 def test_other_settings_in_the_same_folder_are_refused(finished, tiny_streams, run_pipeline):

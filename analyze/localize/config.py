@@ -1,0 +1,67 @@
+"""The settings of `sparc-analyze localize`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from sparc.common.config import option
+from sparc.common.errors import ConfigError
+
+MethodName = Literal["auto", "attention", "gradcam", "direct"]
+TargetName = Literal["latents", "similarity"]
+ModeName = Literal["independent", "joint"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LocalizeConfig:
+    """What is looked for, how, and where the results go."""
+
+    text: tuple[str, ...] = option((), "A text to look for; repeat for more.")
+    latent: tuple[int, ...] = option((), "A latent to look for; repeat for more.")
+    caption: str = option(
+        "", "A caption whose words are weighed; each text's own words by default."
+    )
+    target: TargetName = option(
+        "latents",
+        "What of a text is explained: its latents, weighted by its code, or the similarity of the "
+        "picture's code with the text's code.",
+    )
+    mode: ModeName = option(
+        "independent", "How a text's latents are selected: alone, or jointly with the picture."
+    )
+    method: MethodName = option(
+        "auto",
+        "attention (gradient-weighted), gradcam (last feature map) or direct (no gradients); auto "
+        "takes attention where a class token reads the picture, else gradcam.",
+    )
+    layers: int = option(3, "How many of the last layers the method attention looks at.")
+    streams: tuple[str, ...] = option(
+        (), "A stream to show; repeat for more. All by default.", flag="--stream"
+    )
+    specs: tuple[str, ...] = option(
+        (),
+        "NAME=SPEC of a stream whose encoder lies elsewhere than when the run was trained; repeat "
+        "for more.",
+        flag="--spec",
+    )
+    text_stream: str = option("", "The text stream that reads --text; the first by default.")
+    output: Path = option(Path("localized"), "The folder of the pictures that are written.")
+    arrays: bool = option(False, "Also write every map as a .npy array.")
+    cache: str = option("", "Score maps against the masks of this cache instead.")
+    report: str = option("", "With --cache: the report on it, to which the scores are added.")
+    dataset: str = option("", "With --cache: where its pictures lie, if they have moved.")
+    template: str = option("a {}", "With --cache: the text for a class, {} being its name.")
+    max_pictures: int = option(200, "With --cache: how many pictures are scored, drawn at random.")
+    seed: int = option(42, "Seed of the pictures drawn and of the random latents.")
+    device: str = option("auto", "Where the encoders run: auto, cpu, cuda, cuda:1, …")
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "max_pictures"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if "{}" not in self.template:
+            raise ConfigError(f"template must hold {{}} for the class's name: {self.template!r}")
+        if self.report and not self.cache:
+            raise ConfigError("report needs cache: scores are measured against a cache's masks")
+        if self.cache and (self.text or self.latent):
+            raise ConfigError("cache scores the texts of its classes: leave out text and latent")

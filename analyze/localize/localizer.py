@@ -1,0 +1,252 @@
+"""A model and its encoders, ready to be asked where something is.
+
+Puts together what the other modules of this package do: encoders taken apart, objectives, methods,
+and the way back to the original picture.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparc.analyze.localize import placement
+from sparc.analyze.localize.config import LocalizeConfig, MethodName
+from sparc.analyze.localize.methods import choose, localize
+from sparc.analyze.localize.placement import Placement
+from sparc.analyze.localize.targets import (
+    Objective,
+    TextFeature,
+    latents_objective,
+    raw_objective,
+    text_objective,
+)
+from sparc.analyze.localize.tower import LocalizeError, Tower
+from sparc.analyze.localize.words import WordWeight, word_weights
+from sparc.common.text import shorten
+from sparc.extract.encoders.base import Encoder, ImageEncoder, TextEncoder
+from sparc.train.model import Sparc
+
+Query = int | TextFeature
+"""What is looked for: a latent, or a text that a text stream has read."""
+
+_SAME_FEATURE = 0.99
+"""Least cosine of a feature with itself, computed in another precision."""
+_PLACEMENTS = 256
+"""Sizes of pictures that are remembered for each stream."""
+
+
+class Seen(NamedTuple):
+    """A picture as the encoders see it.
+
+    Attributes:
+        size: Width and height.
+        pixels: By image stream, (1, 3, height, width), on the device.
+        features: By image stream, (1, dim).
+    """
+
+    size: tuple[int, int]
+    pixels: Mapping[str, Tensor]
+    features: Mapping[str, Tensor]
+
+
+class Localizer:
+    """Answers where queries are.
+
+    Args:
+        model: The dictionary.
+        encoders: Of the streams that are shown, and of the text stream that reads texts, if any.
+        config: How to look.
+        device: Where the model runs.
+
+    Attributes:
+        model: The dictionary, on the device.
+        towers: By image stream, its encoder taken apart.
+        text_stream: The stream that reads texts; None where there is none.
+        left_out: By image stream that cannot be shown, the reason.
+
+    Raises:
+        LocalizeError: No image stream can be shown, or there is no such text stream.
+    """
+
+    def __init__(
+        self,
+        model: Sparc,
+        encoders: Mapping[str, Encoder],
+        config: LocalizeConfig,
+        device: torch.device,
+    ) -> None:
+        self.model = model.to(device).requires_grad_(False)
+        self._config = config
+        self._device = device
+        self._images: dict[str, ImageEncoder] = {}
+        self._texts: dict[str, TextEncoder] = {}
+        self.towers: dict[str, Tower] = {}
+        self.left_out: dict[str, str] = {}
+        self._placements: dict[tuple[str, tuple[int, int]], Placement] = {}
+        self._methods: dict[str, MethodName] = {}
+        for name, encoder in encoders.items():
+            if not hasattr(encoder, "prepare"):
+                self._texts[name] = encoder
+                continue
+            try:
+                self.towers[name] = open_tower(cast(ImageEncoder, encoder))
+            except LocalizeError as error:
+                self.left_out[name] = str(error)
+            else:
+                self._images[name] = cast(ImageEncoder, encoder)
+        if not self.towers:
+            reasons = "; ".join(f"{name}: {why}" for name, why in self.left_out.items())
+            raise LocalizeError(
+                f"no stream can show places in a picture ({reasons or 'none reads pictures'})"
+            )
+        wanted = config.text_stream
+        if wanted and wanted not in self._texts:
+            known = ", ".join(self._texts) or "none"
+            raise LocalizeError(f"there is no text stream {wanted!r}; text streams: {known}")
+        self.text_stream = wanted or next(iter(self._texts), None)
+
+    def read(self, text: str) -> TextFeature:
+        """A text, as a query.
+
+        Raises:
+            LocalizeError: The model has no text stream.
+        """
+        if self.text_stream is None:
+            raise LocalizeError(
+                "the model has no text stream, so it cannot look for a text: give a --latent"
+            )
+        feature = self._texts[self.text_stream].encode([text]).features
+        return TextFeature(text, self.text_stream, feature.clone())
+
+    def see(self, picture: Image.Image) -> Seen:
+        """Show an RGB picture to every image stream."""
+        pixels, features = {}, {}
+        for name, encoder in self._images.items():
+            try:
+                prepared = encoder.prepare(picture)
+            except ValueError as error:  # PIL's, where a side would become less than a pixel
+                width, height = picture.size
+                raise LocalizeError(
+                    f"stream {name} cannot prepare a picture of {width} x {height} pixels: {error}"
+                ) from error
+            pixels[name] = prepared[None].to(self._device)
+            features[name] = encoder.encode(pixels[name]).clone()
+        return Seen(picture.size, pixels, features)
+
+    def objective(self, stream: str, query: Query, seen: Seen) -> Objective:
+        """What is explained of a query in a stream, image or text.
+
+        Raises:
+            LocalizeError: A text activates nothing, or there is no such latent.
+        """
+        if isinstance(query, TextFeature):
+            return text_objective(
+                self.model,
+                stream,
+                query,
+                seen.features,
+                target=self._config.target,
+                mode=self._config.mode,
+            )
+        latents = self.model.config.latents
+        if not 0 <= query < latents:
+            raise LocalizeError(f"there is no latent {query}: the model has 0 to {latents - 1}")
+        index = torch.tensor([query], device=self._device)
+        return latents_objective(self.model, stream, index, torch.ones(1, device=self._device))
+
+    def raw_objective(self, stream: str, text: TextFeature) -> Objective | None:
+        """The similarity of the encoders' own features, where both towers are of one model."""
+        ours = getattr(self._images[stream], "model", None)
+        theirs = getattr(self._texts[text.stream], "model", None)
+        if ours is None or ours is not theirs:
+            return None
+        return raw_objective(text.feature[0])
+
+    def maps(
+        self, stream: str, seen: Seen, objectives: Sequence[Objective]
+    ) -> npt.NDArray[np.float32]:
+        """Maps over the grid of an image stream's encoder: (objectives, rows, columns).
+
+        Raises:
+            LocalizeError: The encoder does not allow the method.
+        """
+        pixels, tower = seen.pixels[stream], self.towers[stream]
+        try:
+            found = localize(
+                tower,
+                pixels,
+                objectives,
+                method=self.method(stream, pixels),
+                layers=self._config.layers,
+            )
+        except LocalizeError as error:
+            raise LocalizeError(f"stream {stream}: {error}") from error
+        return found.cpu().numpy()
+
+    def method(self, stream: str, pixels: Tensor) -> MethodName:
+        """The method that is used in a stream."""
+        if self._config.method != "auto":
+            return self._config.method
+        if stream not in self._methods:
+            self._methods[stream] = choose(self.towers[stream], pixels)
+        return self._methods[stream]
+
+    def placement(self, stream: str, size: tuple[int, int]) -> Placement:
+        """How a stream's encoder sees pictures of some width and height."""
+        key = (stream, size)
+        if key not in self._placements:
+            if len(self._placements) >= _PLACEMENTS:
+                self._placements.clear()
+            self._placements[key] = placement.measure(self._images[stream].prepare, size)
+        return self._placements[key]
+
+    def words(self, caption: str, query: Query, seen: Seen) -> list[WordWeight]:
+        """The weights of a caption's words; none where the model has no text stream."""
+        if self.text_stream is None:
+            return []
+        objective = self.objective(self.text_stream, query, seen)
+        return word_weights(self._texts[self.text_stream], caption, objective)
+
+
+def open_tower(encoder: ImageEncoder) -> Tower:
+    """An image encoder, taken apart where it pools.
+
+    Raises:
+        LocalizeError: It gives no features of places.
+    """
+    # timm and open_clip take seconds to import, and a stream needs one of them.
+    library = encoder.origin.spec.partition(":")[0]
+    if library == "timm":
+        from sparc.analyze.localize.timm_tower import TimmTower
+        from sparc.extract.encoders.timm_models import TimmImageEncoder
+
+        assert isinstance(encoder, TimmImageEncoder)
+        tower: Tower = TimmTower(encoder.model, pool=encoder.pool, block=encoder.spec.block)
+    else:
+        from sparc.analyze.localize.open_clip_tower import open_clip_tower
+
+        tower = open_clip_tower(cast(Any, encoder).model)
+    size = encoder.origin.input_size
+    count = 3 * size[0] * size[1]
+    shades = torch.linspace(-1, 1, count, device=cast(Any, encoder).device)
+    pixels = shades.reshape(1, 3, *size)
+    with torch.no_grad():
+        places = tower.places(pixels)
+        height, width = places.patches.shape[1:3]
+        if height * width < 2:
+            raise LocalizeError(
+                f"{shorten(encoder.origin.spec, 80)} has a single place for the whole picture"
+            )
+        # What is explained must be the feature that the dictionary reads, not another; on a GPU
+        # the encoder itself computes in bfloat16.
+        likeness = F.cosine_similarity(tower.pool(places).float(), encoder.encode(pixels))
+        if float(likeness) < _SAME_FEATURE:
+            raise LocalizeError(
+                f"{shorten(encoder.origin.spec, 80)} pools its places in a way that is not known"
+            )
+    return tower

@@ -1,0 +1,89 @@
+"""How well a map points at a mask. This module must not know what made either."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Map = npt.NDArray[np.floating]
+Mask = npt.NDArray[np.bool_]
+
+_BINS = 256
+"""Of the histogram that Otsu's threshold is found in."""
+
+
+class Scores(NamedTuple):
+    """The scores of one map against one mask.
+
+    Attributes:
+        pointing: 1 where the map's largest value lies in the mask, else 0.
+        iou_best: Intersection over union at the threshold at which it is largest.
+        iou_otsu: At Otsu's threshold, which does not know the mask.
+        average_precision: Of the pixels, ranked by the map.
+    """
+
+    pointing: float
+    iou_best: float
+    iou_otsu: float
+    average_precision: float
+
+
+def score(values: Map, mask: Mask) -> Scores:
+    """Score a map against a mask.
+
+    Args:
+        values: (height, width); NaN where the encoder sees nothing, which counts as the smallest.
+        mask: (height, width) bool, neither empty nor full.
+
+    Returns:
+        The scores. A map that is the same everywhere points at nothing.
+    """
+    filled = _filled(values)
+    low, high = filled.min(), filled.max()
+    flat, wanted = filled.ravel(), mask.ravel()
+    order = np.argsort(-flat, kind="stable")
+    ranked = flat[order]
+    hits = np.cumsum(wanted[order], dtype=np.float64)
+    # Equal values stand or fall together: only the last of them is a threshold.
+    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+    taken, right = last + 1.0, hits[last]
+    total = hits[-1]
+    precision = right / taken
+    recall_gained = np.diff(right, prepend=0.0) / total
+    if low == high:
+        return Scores(0.0, 0.0, 0.0, float(precision @ recall_gained))
+    return Scores(
+        pointing=float(wanted[order[0]]),
+        iou_best=float((right / (taken + total - right)).max()),
+        iou_otsu=_iou(filled > otsu_threshold(filled), mask),
+        average_precision=float(precision @ recall_gained),
+    )
+
+
+def otsu_threshold(values: Map) -> float:
+    """The threshold that separates values into two classes of the largest variance between them.
+
+    Otsu 1979; on a histogram of 256 bins.
+    """
+    counts, edges = np.histogram(values, _BINS)
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)[:-1].astype(np.float64)
+    above = counts.sum() - below
+    sums = np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        distance = sums[:-1] / below - (sums[-1] - sums[:-1]) / above
+        between = np.nan_to_num(below * above * distance**2)
+    return float(edges[1 + int(between.argmax())])
+
+
+def _filled(values: Map) -> Map:
+    unseen = np.isnan(values)
+    if not unseen.any():
+        return values
+    lowest = values[~unseen].min() if not unseen.all() else 0.0
+    return np.where(unseen, lowest, values)
+
+
+def _iou(found: Mask, wanted: Mask) -> float:
+    either = np.count_nonzero(found | wanted)
+    return np.count_nonzero(found & wanted) / either if either else 0.0

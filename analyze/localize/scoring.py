@@ -1,0 +1,294 @@
+"""Do maps of a class's name point at its masks? Scores over the pictures of a cache.
+
+Every map stands beside baselines on the same pictures and masks: what a map that knows nothing of
+the text reaches.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from PIL import Image
+
+from sparc.analyze.localize.config import LocalizeConfig
+from sparc.analyze.localize.localizer import Localizer, Seen
+from sparc.analyze.localize.measures import Mask, Scores, score
+from sparc.analyze.localize.targets import Objective, TextFeature, latents_objective
+from sparc.analyze.localize.tower import LocalizeError
+from sparc.common import rle
+from sparc.common.cache import ActivationCache
+from sparc.common.progress import progress
+from sparc.common.storage import Folder
+from sparc.common.text import shorten
+from sparc.extract.pictures import PictureError, decode
+
+LARGEST_SIDE = 512
+"""Maps and masks of larger pictures are compared at this size."""
+
+SCHEMA = pa.schema(
+    [
+        pa.field("stream", pa.string(), nullable=False),
+        pa.field("map", pa.string(), nullable=False),
+        pa.field("method", pa.string(), nullable=False),
+        pa.field("target", pa.string(), nullable=False),
+        pa.field("mode", pa.string(), nullable=False),
+        pa.field("pictures", pa.string(), nullable=False),
+        pa.field("class_id", pa.int32()),
+        pa.field("class", pa.string()),
+        pa.field("objects", pa.int64(), nullable=False),
+        pa.field("unanswered", pa.int64(), nullable=False),
+        *(pa.field(name, pa.float64(), nullable=False) for name in Scores._fields),
+    ]
+)
+"""The table `localization`; `REPORT.md` says what its columns mean."""
+
+
+class ScoredPicture(NamedTuple):
+    """A picture with masks.
+
+    Attributes:
+        sample_id: Its id.
+        image: Where it is, relative to the dataset.
+        masks: By class, the union of its objects.
+    """
+
+    sample_id: str
+    image: str
+    masks: Mapping[int, Mask]
+
+
+class _Result(NamedTuple):
+    stream: str
+    map: str
+    class_id: int
+    several: bool
+    answered: bool
+    scores: Scores
+
+
+def score_cache(localizer: Localizer, cache: ActivationCache, config: LocalizeConfig) -> pa.Table:
+    """Score the maps of class names against the masks of a cache.
+
+    Args:
+        localizer: The model and its encoders.
+        cache: A cache with masks.
+        config: How many pictures, which template, which seed.
+
+    Returns:
+        A table of schema `SCHEMA`.
+
+    Raises:
+        LocalizeError: The cache has no masks, or its pictures cannot be found.
+    """
+    pictures = _drawn(cache, config)
+    names = dict(
+        zip(*(cache.classes().column(c).to_pylist() for c in ("class_id", "name")), strict=True)
+    )
+    dataset = Folder(config.dataset or cache.info.dataset)
+    texts: dict[int, TextFeature] = {}
+    results: list[_Result] = []
+    methods: dict[str, str] = {}
+    with progress(len(pictures), "localizing", unit="pictures") as bar:
+        for picture in pictures:
+            seen = localizer.see(_read(dataset, picture))
+            for class_id in picture.masks:
+                if class_id not in texts:
+                    texts[class_id] = localizer.read(config.template.replace("{}", names[class_id]))
+            for stream in localizer.towers:
+                methods[stream] = localizer.method(stream, seen.pixels[stream])
+                results += _score_picture(localizer, stream, seen, picture, texts, config)
+            bar.update(1)
+    return _table(results, names, methods, config)
+
+
+def _score_picture(
+    localizer: Localizer,
+    stream: str,
+    seen: Seen,
+    picture: ScoredPicture,
+    texts: Mapping[int, TextFeature],
+    config: LocalizeConfig,
+) -> Iterator[_Result]:
+    """Every class of a picture in one stream, each map beside its baselines."""
+    several = len(picture.masks) > 1
+    size = _compared_size(*seen.size)
+    placement = localizer.placement(stream, seen.size)
+    questions: list[tuple[str, int]] = []
+    objectives: list[Objective] = []
+    for class_id, mask in picture.masks.items():
+        wanted = _resized(mask, size, picture)
+        yield _Result(stream, "centre", class_id, several, True, score(_centre(size), wanted))
+        asked = {
+            "text": _text_objective(localizer, stream, texts[class_id], seen),
+            "random_latent": _random_latent(localizer, stream, seen, picture, class_id, config),
+            "raw_similarity": localizer.raw_objective(stream, texts[class_id]),
+        }
+        for name, objective in asked.items():
+            if objective is not None:
+                questions.append((name, class_id))
+                objectives.append(objective)
+            elif name == "text":  # without an answer it points at nothing
+                nothing = np.zeros(wanted.shape, np.float32)
+                yield _Result(stream, name, class_id, several, False, score(nothing, wanted))
+    if not objectives:
+        return
+    grids = localizer.maps(stream, seen, objectives)
+    for (name, class_id), grid in zip(questions, grids, strict=True):
+        values = placement.on_picture(grid, size)
+        wanted = _resized(picture.masks[class_id], size, picture)
+        yield _Result(stream, name, class_id, several, True, score(values, wanted))
+
+
+def _text_objective(
+    localizer: Localizer, stream: str, text: TextFeature, seen: Seen
+) -> Objective | None:
+    try:
+        return localizer.objective(stream, text, seen)
+    except LocalizeError:  # it activates nothing here
+        return None
+
+
+def _random_latent(
+    localizer: Localizer,
+    stream: str,
+    seen: Seen,
+    picture: ScoredPicture,
+    class_id: int,
+    config: LocalizeConfig,
+) -> Objective | None:
+    """One of the latents that are active in this very picture, whatever it stands for."""
+    code = localizer.model.encode({stream: seen.features[stream]}, "independent")[stream]
+    active = code.indices[0][code.values[0] > 0]
+    if not len(active):
+        return None
+    # The same draw however many pictures are scored, and in whatever order.
+    key = f"{config.seed} {picture.sample_id} {class_id} {stream}".encode()
+    seed = int.from_bytes(hashlib.sha256(key).digest()[:8], "big")
+    chosen = int(np.random.default_rng(seed).integers(len(active)))
+    one = active.sort().values[chosen : chosen + 1]
+    return latents_objective(localizer.model, stream, one, torch.ones(1, device=one.device))
+
+
+def _centre(size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    width, height = size
+    rows = (np.arange(height) + 0.5) / height - 0.5
+    columns = (np.arange(width) + 0.5) / width - 0.5
+    return -(rows[:, None] ** 2 + columns[None] ** 2).astype(np.float32)
+
+
+def _drawn(cache: ActivationCache, config: LocalizeConfig) -> list[ScoredPicture]:
+    masks = cache.masks()
+    if masks is None or not len(masks):
+        raise LocalizeError(
+            f"{cache.folder} has no masks to score against: extract the dataset with --masks"
+        )
+    if cache.info.dataset_format == "webdataset":
+        raise LocalizeError(
+            f"{cache.folder} was made from a webdataset, whose pictures lie in archives: scoring "
+            "needs pictures in a folder"
+        )
+    rows = cache.rows(["sample_id", "image"]).to_pylist()
+    images = {row["sample_id"]: row["image"] for row in rows if row["image"] is not None}
+    by_picture: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in masks.to_pylist():
+        if row["sample_id"] in images:
+            by_picture[row["sample_id"]].append(row)
+    ids = sorted(by_picture)
+    if len(ids) > config.max_pictures:
+        chosen = np.random.default_rng(config.seed).choice(
+            len(ids), config.max_pictures, replace=False
+        )
+        ids = [ids[i] for i in np.sort(chosen)]
+    pictures = (ScoredPicture(i, images[i], _by_class(by_picture[i], cache)) for i in ids)
+    return [picture for picture in pictures if picture.masks]
+
+
+def _by_class(rows: Sequence[Mapping[str, Any]], cache: ActivationCache) -> dict[int, Mask]:
+    """The union of each class's masks; a mask of nothing or of everything tells nothing."""
+    found: dict[int, Mask] = {}
+    for row in rows:
+        try:
+            mask = rle.decode(row["counts"], row["height"], row["width"])
+        except ValueError as error:
+            raise LocalizeError(
+                f"{cache.folder}: a mask of sample {shorten(row['sample_id'], 60)} is damaged: "
+                f"{error}"
+            ) from error
+        class_id = row["class_id"]
+        found[class_id] = found[class_id] | mask if class_id in found else mask
+    return {c: mask for c, mask in found.items() if mask.any() and not mask.all()}
+
+
+def _read(dataset: Folder, picture: ScoredPicture) -> Image.Image:
+    where = f"{dataset}/{shorten(picture.image, 100)}"
+    parts = PurePosixPath(picture.image)
+    if parts.is_absolute() or ".." in parts.parts:
+        raise LocalizeError(f"{where} lies outside the dataset's folder")
+    try:
+        return decode(dataset.read(picture.image))
+    except FileNotFoundError as error:
+        raise LocalizeError(
+            f"{where} is not there: if the dataset has moved, say where it is with --dataset"
+        ) from error
+    except PictureError as error:
+        raise LocalizeError(f"{where}: {error}") from error
+
+
+def _compared_size(width: int, height: int) -> tuple[int, int]:
+    scale = min(1.0, LARGEST_SIDE / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _resized(mask: Mask, size: tuple[int, int], picture: ScoredPicture) -> Mask:
+    """A mask at the size that is compared, by its pixel at the centre of each place."""
+    width, height = size
+    if abs(mask.shape[0] * width - mask.shape[1] * height) > max(mask.shape):
+        raise LocalizeError(
+            f"sample {shorten(picture.sample_id, 60)}: its mask of {mask.shape[1]} x "
+            f"{mask.shape[0]} pixels has another shape than its picture"
+        )
+    rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(np.int64)
+    columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(np.int64)
+    return mask[np.ix_(rows, columns)]
+
+
+def _table(
+    results: Sequence[_Result],
+    names: Mapping[int, str],
+    methods: Mapping[str, str],
+    config: LocalizeConfig,
+) -> pa.Table:
+    groups: dict[tuple[str, str, str, int | None], list[_Result]] = defaultdict(list)
+    for result in results:
+        for pictures in ("all", "several") if result.several else ("all",):
+            for class_id in (None, result.class_id):
+                groups[result.stream, result.map, pictures, class_id].append(result)
+    rows = [
+        {
+            "stream": stream,
+            "map": name,
+            "method": "" if name == "centre" else methods[stream],
+            "target": config.target if name == "text" else "",
+            "mode": config.mode if name == "text" else "",
+            "pictures": pictures,
+            "class_id": class_id,
+            "class": None if class_id is None else names[class_id],
+            "objects": len(group),
+            "unanswered": sum(not result.answered for result in group),
+            **dict(
+                zip(
+                    Scores._fields,
+                    np.mean([result.scores for result in group], axis=0).tolist(),
+                    strict=True,
+                )
+            ),
+        }
+        for (stream, name, pictures, class_id), group in groups.items()
+    ]
+    return pa.Table.from_pylist(rows, SCHEMA)

@@ -1,0 +1,277 @@
+"""The command on a run of small random encoders: pictures, scores, and what it refuses.
+
+The scenes hold a red and a green square; captions name them.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import transformers
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from sparc.analyze.analysis import analyze
+from sparc.analyze.config import AnalyzeConfig
+from sparc.analyze.localize.command import localize_pictures, score_localization
+from sparc.analyze.localize.config import LocalizeConfig
+from sparc.analyze.localize.tower import LocalizeError
+from sparc.analyze.report import Report
+from sparc.analyze.summary import summarize
+from sparc.common.errors import ConfigError, ReportError, SparcError
+from sparc.extract import job as extraction
+from sparc.extract.config import ExtractConfig
+from sparc.extract.datasets import open_dataset
+from sparc.extract.pictures import PictureError
+from sparc.train import job as training
+from sparc.train.config import TrainConfig
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "green", "square", "and"]
+SCENES = 24
+CAPTIONS = ["a red and a green square", "a red square", "a green square and a square"]
+
+
+def call(*arguments):
+    command = [sys.executable, "-m", "sparc.analyze.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=200)
+
+
+@pytest.fixture(scope="module")
+def text_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bert")
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16, max_position_embeddings=16, initializer_range=1.0,
+    )  # fmt: skip
+    transformers.BertModel(config).save_pretrained(folder)
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
+        sep_token="[SEP]", model_max_length=16,
+    ).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """A COCO dataset of pictures of 160 x 120 pixels with two squares each."""
+    folder = tmp_path_factory.mktemp("scenes")
+    (folder / "val").mkdir()
+    (folder / "annotations").mkdir()
+    generator = np.random.default_rng(0)
+    images, captions, instances = [], [], []
+    for number in range(SCENES):
+        pixels = np.full((120, 160, 3), generator.integers(100, 140), np.uint8)
+        sides = generator.permutation([8, 88])
+        for category, (left, colour) in enumerate(
+            zip(sides, ((230, 20, 20), (20, 230, 20)), strict=True), 1
+        ):
+            x, y = int(left + generator.integers(0, 24)), int(generator.integers(0, 80))
+            pixels[y : y + 40, x : x + 40] = colour
+            corners = [x, y, x + 40, y, x + 40, y + 40, x, y + 40]
+            instances.append(
+                {
+                    "id": len(instances), "image_id": number, "category_id": category,
+                    "segmentation": [corners], "iscrowd": 0, "area": 1600,
+                    "bbox": [x, y, 40, 40],
+                }
+            )  # fmt: skip
+        name = f"{number}.png"
+        Image.fromarray(pixels).save(folder / "val" / name)
+        images.append({"id": number, "file_name": name, "width": 160, "height": 120})
+        captions.append({"id": number, "image_id": number, "caption": CAPTIONS[number % 3]})
+    categories = [{"id": 1, "name": "red square"}, {"id": 2, "name": "green square"}]
+    for kind, annotations in (("captions", captions), ("instances", instances)):
+        document = {"images": images, "annotations": annotations, "categories": categories}
+        path = folder / "annotations" / f"{kind}_val.json"
+        path.write_text(json.dumps(document))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def streams(weights_file, text_folder):
+    return {
+        "vit": f"timm:test_vit@{weights_file('test_vit')}?size=160",
+        "cnn": f"timm:test_resnet@{weights_file('test_resnet')}?size=160",
+        "text": f"transformers:{text_folder}",
+    }
+
+
+@pytest.fixture(scope="module")
+def cache(scenes, streams, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache") / "cache"
+    config = ExtractConfig(
+        format="coco",
+        split="val",
+        masks=True,
+        streams=tuple(f"{name}={spec}" for name, spec in streams.items()),
+        rows_per_chunk=16,
+        device="cpu",
+    )
+    extraction.run(open_dataset(str(scenes), config.dataset_options()), folder, config)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(cache, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "run"
+    training.run(
+        str(cache),
+        folder,
+        TrainConfig(latents=32, k=6, auxk=4, steps=10, batch_size=8, lr=0.01, device="cpu"),
+    )
+    return folder
+
+
+def test_pictures_are_written_for_every_text_and_latent(run, scenes, tmp_path):
+    picture = scenes / "val" / "0.png"
+    result = call(
+        "localize", run, picture, "--text", "a red square", "--latent", 3, "--output", tmp_path,
+        "--arrays", "--caption", "a red and a green square",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    written = [tmp_path / name for name in ("0.a-red-square.png", "0.latent-3.png")]
+    assert result.stdout.split() == [str(p) for p in [*written, tmp_path / "contact-sheet.png"]]
+    for stream in ("vit", "cnn"):
+        values = np.load(tmp_path / f"0.a-red-square.{stream}.npy")
+        assert values.shape == (120, 160)
+        assert values.dtype == np.float32
+        # The encoders see the middle square: what is cut off is known to be unseen.
+        assert np.isnan(values[:, [0, -1]]).all()
+        assert np.isfinite(values[:, 30:130]).sum() > 9000
+    with Image.open(written[0]) as shown:
+        assert shown.width > 3 * 160
+
+
+@pytest.fixture
+def report(run, cache, tmp_path):
+    folder = tmp_path / "report"
+    settings = AnalyzeConfig(permuted=False, untrained=False, device="cpu", scheduler="sync")
+    analyze(str(run), str(cache), str(folder), settings)
+    return folder
+
+
+def test_scores_go_into_the_report(run, cache, report):
+    result = call(
+        "localize", run, "--cache", cache, "--report", report, "--max-pictures", 6,
+        "--template", "a {}",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "vit, text" in result.stdout
+    table = pq.read_table(report / "localization.parquet")
+    assert json.loads(table.schema.metadata[b"sparc"])["table"] == "localization"
+    rows = table.to_pylist()
+    assert {row["map"] for row in rows} == {"text", "centre", "random_latent"}
+    assert {row["class"] for row in rows} == {None, "red square", "green square"}
+    (mean,) = [
+        row
+        for row in rows
+        if (row["stream"], row["map"], row["pictures"], row["class"])
+        == ("cnn", "centre", "several", None)
+    ]
+    assert mean["objects"] == 12
+    assert 0 < mean["average_precision"] < 0.5
+    summary = json.loads((report / "summary.json").read_text())
+    assert summary["localization_pointing/centre/several/cnn"] == mean["pointing"]
+    assert "codes_r_at_1/independent/none" in summary
+    assert "LOCALIZATION" in summarize([Report(report)])
+
+
+def test_another_models_report_is_left_alone(run, cache, report):
+    info = json.loads((report / "report.json").read_text())
+    (report / "report.json").write_text(json.dumps({**info, "model_sha256": "0"}))
+    with pytest.raises(ReportError, match="something else"):
+        score_localization(str(run), LocalizeConfig(cache=str(cache), report=str(report)))
+    assert not (report / "localization.parquet").exists()
+
+
+def test_a_moved_dataset_is_named(run, cache, tmp_path):
+    config = LocalizeConfig(cache=str(cache), dataset=str(tmp_path))
+    with pytest.raises(LocalizeError, match="--dataset"):
+        score_localization(str(run), config)
+
+
+def test_moved_weights_are_named_and_can_be_given(run, scenes, streams, tmp_path):
+    document = json.loads((run / "config.json").read_text())
+    for stream in document["data"]["streams"]:
+        origin = stream["origin"]
+        origin["spec"] = origin["spec"].replace("test_vit.safetensors", "moved.safetensors")
+    moved = tmp_path / "run"
+    moved.mkdir()
+    for file in run.iterdir():
+        if file.is_file():
+            (moved / file.name).write_bytes(file.read_bytes())
+    (moved / "config.json").write_text(json.dumps(document))
+    pictures = [str(scenes / "val" / "0.png")]
+    config = LocalizeConfig(latent=(1,), output=tmp_path / "out")
+    with pytest.raises(LocalizeError, match=r"no weights file .*moved.*--spec"):
+        localize_pictures(str(moved), pictures, config)
+    given = LocalizeConfig(latent=(1,), output=tmp_path / "out", specs=(f"vit={streams['vit']}",))
+    assert len(localize_pictures(str(moved), pictures, given)) == 1
+    other = LocalizeConfig(latent=(1,), specs=(f"vit={streams['vit']}&pool=cls&block=0",))
+    with pytest.raises(LocalizeError, match="another encoder"):
+        localize_pictures(str(moved), pictures, other)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "--text TEXT or --latent NUMBER"),
+        ({"latent": (32,)}, "the model has 0 to 31"),
+        ({"latent": (1,), "streams": ("clip",)}, "no stream 'clip'"),
+        ({"latent": (1,), "streams": ("text",)}, "none reads pictures"),
+        ({"latent": (1,), "text_stream": "vit"}, "no text stream 'vit'"),
+        ({"latent": (1,), "method": "attention", "streams": ("cnn",)}, "no attention"),
+    ],
+)
+def test_what_cannot_be_is_said(run, scenes, tmp_path, settings, message):
+    config = LocalizeConfig(output=tmp_path, **settings)
+    with pytest.raises(SparcError) as caught:
+        localize_pictures(str(run), [str(scenes / "val" / "0.png")], config)
+    assert message in str(caught.value)
+
+
+def test_settings_that_do_not_go_together_are_refused():
+    for settings in (
+        {"report": "r"},
+        {"cache": "c", "text": ("a",)},
+        {"template": "a"},
+        {"layers": 0},
+    ):
+        with pytest.raises(ConfigError):
+            LocalizeConfig(**settings)
+
+
+@pytest.mark.parametrize(("size", "answer"), [((1, 4000), "200 times"), ((20, 4000), None)])
+def test_a_sliver_of_a_picture_has_an_answer(run, tmp_path, size, answer):
+    path = tmp_path / "sliver.png"
+    Image.new("RGB", size, "red").save(path)
+    config = LocalizeConfig(latent=(1,), output=tmp_path, arrays=True, streams=("cnn",))
+    if answer:
+        with pytest.raises(PictureError, match=answer):
+            localize_pictures(str(run), [str(path)], config)
+        return
+    localize_pictures(str(run), [str(path)], config)
+    values = np.load(tmp_path / "sliver.latent-1.cnn.npy")
+    assert values.shape == (4000, 20)
+    seen = np.flatnonzero(np.isfinite(values).any(axis=1))
+    assert 1985 < seen[0] < seen[-1] < 2015  # the middle square, as its preprocessing crops
+
+
+def test_files_that_are_no_pictures_are_named(run, tmp_path):
+    config = LocalizeConfig(latent=(1,), output=tmp_path)
+    (tmp_path / "text.png").write_text("no picture")
+    for name, message in (("text.png", "not a picture"), ("none.png", "no picture"), (".", "fold")):
+        with pytest.raises(PictureError, match=message):
+            localize_pictures(str(run), [str(tmp_path / name)], config)

@@ -1,0 +1,86 @@
+"""A CLIP with both towers as two streams: what needs them together."""
+
+import dataclasses
+
+import open_clip
+import pytest
+import torch
+from open_clip.transform import PreprocessCfg, image_transform
+from PIL import Image
+
+from sparc.analyze.localize.config import LocalizeConfig
+from sparc.analyze.localize.localizer import Localizer, open_tower
+from sparc.analyze.localize.tower import LocalizeError
+from sparc.common.streams import StreamSpec
+from sparc.extract.encoders.open_clip_models import (
+    OpenClipImageEncoder,
+    OpenClipModel,
+    OpenClipTextEncoder,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def encoders(timm_encoder):
+    torch.manual_seed(0)
+    vision = {"width": 32, "layers": 2, "head_width": 16, "image_size": 64, "patch_size": 16}
+    text = {"width": 32, "heads": 2, "layers": 1}
+    clip = open_clip.CLIP(24, vision, text).eval().requires_grad_(False)
+    clip.visual.preprocess_cfg = dataclasses.asdict(PreprocessCfg(size=64))
+    loaded = OpenClipModel(clip, image_transform(64, is_train=False), "digest")
+
+    def spec(tower):
+        return StreamSpec.parse(f"open_clip:ViT-B-32/weights.pt#{tower}")
+
+    return {
+        "image": OpenClipImageEncoder(spec("image"), loaded, CPU),
+        "other": timm_encoder("test_resnet", "?size=160"),
+        "text": OpenClipTextEncoder(spec("text"), loaded, CPU),
+    }
+
+
+@pytest.fixture(scope="module")
+def localizer(encoders, make_model):
+    dims = {name: encoder.dim for name, encoder in encoders.items()}
+    return Localizer(make_model(**dims), encoders, LocalizeConfig(), CPU)
+
+
+def test_raw_similarity_is_there_where_both_towers_are_of_one_model(localizer):
+    text = localizer.read("a red square")
+    seen = localizer.see(Image.new("RGB", (100, 64), "red"))
+    found = localizer.raw_objective("image", text)(seen.features["image"])
+    torch.testing.assert_close(found, torch.cosine_similarity(seen.features["image"], text.feature))
+    assert localizer.raw_objective("other", text) is None
+
+
+def test_a_text_is_found_in_every_image_stream(localizer):
+    seen = localizer.see(Image.effect_noise((100, 64), 90).convert("RGB"))
+    text = localizer.read("a red square")
+    for stream, grid in (("image", (4, 4)), ("other", (5, 5))):
+        objective = localizer.objective(stream, text, seen)
+        (values,) = localizer.maps(stream, seen, [objective])
+        assert values.shape == grid
+        assert values.std() > 0
+        placed = localizer.placement(stream, seen.size)
+        assert placed.on_picture(values).shape == (64, 100)
+    words = localizer.words("a red square", text, seen)
+    assert [word for word, _ in words] == ["a", "red", "square"]
+    assert any(weight != 0 for _, weight in words)
+
+
+def test_a_model_without_a_text_stream_cannot_look_for_a_text(encoders, make_model):
+    model = make_model(image=24)
+    localizer = Localizer(model, {"image": encoders["image"]}, LocalizeConfig(), CPU)
+    with pytest.raises(LocalizeError, match="no text stream"):
+        localizer.read("a red square")
+    seen = localizer.see(Image.new("RGB", (64, 64)))
+    assert localizer.words("a red square", 3, seen) == []
+    assert localizer.maps("image", seen, [localizer.objective("image", 3, seen)]).shape == (1, 4, 4)
+
+
+def test_a_pooling_that_is_not_known_is_refused(encoders, monkeypatch):
+    encoder = encoders["other"]
+    monkeypatch.setattr(encoder, "encode", lambda _: -torch.ones(1, encoder.dim))
+    with pytest.raises(LocalizeError, match="not known"):
+        open_tower(encoder)

@@ -1,0 +1,54 @@
+"""Scores against plain arithmetic, and against scikit-learn."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from sparc.analyze.localize.measures import otsu_threshold, score
+
+
+def test_a_perfect_map_scores_one():
+    mask = np.zeros((6, 5), bool)
+    mask[1:3, 2:4] = True
+    assert score(np.where(mask, 2.0, -1.0), mask) == (1, 1, 1, 1)
+
+
+def test_a_map_that_is_the_same_everywhere_points_at_nothing():
+    mask = np.zeros((4, 4), bool)
+    mask[0, :2] = True
+    found = score(np.full((4, 4), 0.3), mask)
+    assert found[:3] == (0, 0, 0)
+    assert found.average_precision == pytest.approx(2 / 16)
+    assert score(np.full((4, 4), np.nan), mask).pointing == 0
+
+
+def test_what_is_not_seen_counts_as_the_smallest_value():
+    mask = np.array([[True, False, False]])
+    unseen = np.array([[np.nan, 5.0, 1.0]])
+    assert score(unseen, mask) == score(np.array([[1.0, 5.0, 1.0]]), mask)
+    assert score(unseen, mask).pointing == 0
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 10_000), st.integers(2, 6))
+def test_scores_agree_with_their_definitions(seed, levels):
+    generator = np.random.default_rng(seed)
+    values = generator.integers(0, levels, (7, 6)).astype(float)
+    values[0, 0] += 0.5
+    mask = generator.random((7, 6)) < 0.3
+    mask[3, 3], mask[4, 4] = True, False
+    found = score(values, mask)
+    expected = average_precision_score(mask.ravel(), values.ravel())
+    assert found.average_precision == pytest.approx(expected)
+    ious = [(mask & (values >= t)).sum() / (mask | (values >= t)).sum() for t in np.unique(values)]
+    assert found.iou_best == pytest.approx(max(ious))
+    assert found.iou_best >= found.iou_otsu
+    assert found.pointing in (0, 1)
+
+
+def test_otsu_separates_two_heaps():
+    generator = np.random.default_rng(0)
+    values = np.concatenate([generator.normal(0, 0.1, 900), generator.normal(3, 0.1, 100)])
+    assert (values > otsu_threshold(values)).sum() == 100

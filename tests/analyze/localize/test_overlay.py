@@ -1,0 +1,51 @@
+import numpy as np
+from PIL import Image
+
+from sparc.analyze.localize import overlay
+from sparc.analyze.localize.words import WordWeight
+
+
+def brightness(picture, box):
+    return np.asarray(picture.crop(box), float).mean()
+
+
+def test_a_map_is_brightest_where_it_is_largest():
+    picture = Image.new("RGB", (60, 40), (128, 128, 128))
+    values = np.zeros((40, 60), np.float32)
+    values[:10, 40:] = 5
+    values[:, :10] = np.nan
+    shown = overlay.blend(picture, values)
+    assert shown.size == (60, 40)
+    yellow, blue = shown.getpixel((55, 4)), shown.getpixel((30, 30))
+    assert yellow[0] > blue[0] + 60
+    assert yellow[1] > blue[1] + 60
+    assert blue[2] > blue[0]
+    hatch = np.asarray(shown)[:, :10]
+    assert len(np.unique(hatch.reshape(-1, 3), axis=0)) == 2
+
+
+def test_shares_run_from_the_median_to_the_largest_value():
+    values = np.array([[0.0, 1.0, 2.0, 3.0, np.nan]])
+    np.testing.assert_allclose(overlay.shares(values), [[0, 0, 1 / 3, 1, np.nan]])
+    assert not overlay.shares(np.full((2, 2), 7.0)).any()
+    assert np.isnan(overlay.shares(np.full((2, 2), np.nan))).all()
+
+
+def test_an_overlay_holds_panels_title_and_words():
+    picture = Image.new("RGB", (1000, 500), "white")
+    maps = {name: np.random.default_rng(0).random((144, 288)) for name in ("dino", "clip")}
+    words = [WordWeight("word" * 5, 0.1 * n) for n in range(40)]
+    plain = overlay.overlay(picture, maps, title="a\x1b[31m cat" * 40)
+    with_words = overlay.overlay(picture, maps, title="a cat", words=words)
+    assert plain.width == with_words.width >= 3 * 288
+    assert with_words.height > plain.height + 3 * 18  # they do not fit on one line
+    sliver = overlay.overlay(
+        Image.new("RGB", (20, 4000)), {"dino": np.zeros((288, 1))}, title="thin"
+    )
+    assert sliver.height > 288
+
+
+def test_a_contact_sheet_holds_all_of_them():
+    panels = [Image.new("RGB", (100, 50 + n), (n, 0, 0)) for n in range(7)]
+    assert overlay.contact_sheet(panels[:2]).size == (100, 101)
+    assert overlay.contact_sheet(panels).size == (200, 51 + 53 + 55 + 56)

@@ -1,0 +1,73 @@
+"""Objectives against the model's own codes."""
+
+import pytest
+import torch
+
+from sparc.analyze.localize.targets import (
+    TextFeature,
+    latents_objective,
+    raw_objective,
+    text_objective,
+)
+from sparc.analyze.localize.tower import LocalizeError
+
+
+@pytest.fixture
+def model(make_model):
+    return make_model(dino=12, text=10)
+
+
+def test_latents_are_their_logits_weighted(model):
+    features = torch.randn(5, 12)
+    logits = model.logits("dino", model.normalize("dino", features))
+    latents, weights = torch.tensor([3, 40]), torch.tensor([0.5, 2.0])
+    found = latents_objective(model, "dino", latents, weights)(features)
+    torch.testing.assert_close(found, logits[:, latents] @ weights, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["independent", "joint"])
+def test_similarity_is_the_cosine_of_the_codes(model, mode):
+    torch.manual_seed(1)
+    picture, feature = torch.randn(1, 12), torch.randn(1, 10)
+    codes = model.encode({"dino": picture, "text": feature}, mode)
+
+    def dense(stream):
+        return torch.zeros(64).scatter(0, codes[stream].indices[0], codes[stream].values[0])
+
+    expected = torch.cosine_similarity(dense("dino"), dense("text"), dim=0)
+    text = TextFeature("a cat", "text", feature)
+    options = {"target": "similarity", "mode": mode}
+    if expected == 0:
+        with pytest.raises(LocalizeError, match="shares no active latent"):
+            text_objective(model, "dino", text, {"dino": picture}, **options)
+        return
+    objective = text_objective(model, "dino", text, {"dino": picture}, **options)
+    torch.testing.assert_close(objective(picture)[0], expected)
+
+
+def test_joint_and_independent_choose_other_latents(model):
+    torch.manual_seed(2)
+    picture, text = torch.randn(1, 12), TextFeature("a cat", "text", torch.randn(1, 10))
+    found = [
+        text_objective(model, "dino", text, {"dino": picture}, target="latents", mode=mode)(picture)
+        for mode in ("independent", "joint")
+    ]
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize("target", ["latents", "similarity"])
+def test_a_text_that_activates_nothing_is_refused(model, target):
+    model.requires_grad_(False)
+    model.latent_bias["text"] -= 100
+    text = TextFeature("a cat\n", "text", torch.randn(1, 10))
+    with pytest.raises(LocalizeError, match=r"'a cat\\n' activates no latent of stream text"):
+        text_objective(
+            model, "dino", text, {"dino": torch.randn(1, 12)}, target=target, mode="independent"
+        )
+
+
+def test_the_raw_similarity_is_a_cosine():
+    text, features = torch.randn(6), torch.randn(4, 6)
+    expected = torch.cosine_similarity(features, text[None], dim=1)
+    torch.testing.assert_close(raw_objective(text)(features), expected)
+    assert raw_objective(text)(torch.zeros(1, 6)) == 0  # a place without a feature
