@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from sparc.train.kernels.interface import (
-    Bags,
     Kernels,
+    WeightGradient,
     fill_bags,
     invert,
     latent_sums,
@@ -57,37 +57,6 @@ def gather_terms(terms: RowTerms, gather: Gather) -> RowTerms:
 
 
 @dataclasses.dataclass(frozen=True)
-class SparseGradient:
-    """The gradient of a (latents, dim) weight, never whole unless it is asked for whole.
-
-    Attributes:
-        bags: The terms of every latent.
-        vectors: What they multiply, (R, V, dim).
-        kernels: The implementation.
-        revived: Latents that AuxK adds something to, ascending; None where there is none.
-        revival: What it adds, (revived, dim).
-    """
-
-    bags: Bags
-    vectors: Tensor
-    kernels: Kernels
-    revived: Tensor | None = None
-    revival: Tensor | None = None
-
-    def rows(self, first: int, last: int) -> Tensor:
-        """The gradient of weight rows `first` to `last`, (last - first, dim), a new tensor."""
-        gradient = self.kernels.weight_gradient(self.bags, self.vectors, first, last)
-        if self.revived is None or self.revival is None:
-            return gradient
-        revived, revival = self.revived, self.revival
-        if (first, last) != (0, len(self.bags.offsets) - 1):
-            bounds = torch.tensor([first, last], device=revived.device)
-            begin, end = torch.searchsorted(revived, bounds).tolist()
-            revived, revival = revived[begin:end] - first, revival[begin:end]
-        return gradient.index_add_(0, revived, revival)
-
-
-@dataclasses.dataclass(frozen=True)
 class StreamGradients:
     """The gradients of one stream's parameters.
 
@@ -99,8 +68,8 @@ class StreamGradients:
         latent_bias: Of the latent bias, (latents,).
     """
 
-    encoder: SparseGradient
-    decoder: SparseGradient
+    encoder: WeightGradient
+    decoder: WeightGradient
     parallel: Tensor
     pre_bias: Tensor
     latent_bias: Tensor
@@ -154,15 +123,13 @@ def stream_gradients(
             latent_bias.index_add_(0, revival.dead, revived.latent_bias)
             parallel.index_add_(0, revival.dead, revived.parallel)
         pre_bias -= latent_bias @ model.encoder[model.config.names[position]]
-        encoder = SparseGradient(
-            fill_bags(inverse, own.unsqueeze(1)), centred.unsqueeze(1), kernels
-        )
-        decoder = SparseGradient(
-            decoder_bags[position], residual.reshape(index_rows, -1, residual.shape[2]), kernels
+        encoder = WeightGradient(fill_bags(inverse, own.unsqueeze(1)), centred.unsqueeze(1))
+        decoder = WeightGradient(
+            decoder_bags[position], residual.reshape(index_rows, -1, residual.shape[2])
         )
         if revived is not None:
-            encoder = dataclasses.replace(encoder, revived=revived.dead, revival=revived.encoder)
-            decoder = dataclasses.replace(decoder, revived=revived.dead, revival=revived.decoder)
+            encoder = encoder._replace(revived=revived.dead, revival=revived.encoder)
+            decoder = decoder._replace(revived=revived.dead, revival=revived.decoder)
         return StreamGradients(encoder, decoder, parallel, pre_bias, latent_bias)
 
     return dict(zip(model.config.names, workers.map(of_stream, range(streams)), strict=True))

@@ -18,27 +18,27 @@ from sparc.train.config import Kernels, Recipe, TrainConfig
 from sparc.train.deadness import DeadLatents
 from sparc.train.gradients import Gather, StreamGradients, gather_terms, stream_gradients
 from sparc.train.initialize import generator
+from sparc.train.kernels.interface import WeightGradient, gradient_rows
 from sparc.train.model import Sparc
 from sparc.train.objective import (
     Dead,
     Precision,
-    Reconstructed,
     Revival,
     RowTerms,
     Selected,
     TargetTerms,
-    differentiate,
+    compare,
     join_revivals,
     join_rows,
     join_targets,
     pair_weights,
-    reconstruct,
     revive,
     row_slices,
     row_terms,
     select,
+    square_errors,
 )
-from sparc.train.optimizer import Adam
+from sparc.train.optimizer import Adam, AdamStep, move
 from sparc.train.workers import Workers
 
 Result = TypeVar("Result")
@@ -142,19 +142,15 @@ class StepSums(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """Some rows of a parameter.
+    """Some rows of a weight, few enough to stay in a cache while they are moved.
 
     Attributes:
-        stream: Whose.
-        parameter: `encoder`, `decoder`, `pre_bias` or `latent_bias`.
-        first: First row.
-        last: One past the last row.
+        name: Of the weight.
+        rows: Which of its rows.
     """
 
-    stream: str
-    parameter: str
-    first: int
-    last: int
+    name: str
+    rows: slice
 
 
 class Learner:
@@ -198,7 +194,6 @@ class Learner:
         dtype = model.latent_bias[config.names[0]].dtype
         self._weights = pair_weights(len(config.names), settings.cross_weight)
         self._weights = self._weights.to(self._device, dtype)
-        self._steps = 0
 
     @torch.no_grad()
     def step(self, batch: Mapping[str, Tensor], lr: float) -> StepSums:
@@ -225,15 +220,13 @@ class Learner:
         else:
             self._dead_latents.record(indices, values)
             dead = self._dead()
-        square_errors, terms = self._row_terms(selected, dead)
+        errors, terms = self._row_terms(selected, dead)
         alone = max(1, len(selected.values) // 32)
-        sums = self._sums(selected, square_errors, terms.revivals, compare_rows=alone)
+        sums = self._sums(selected, errors, terms.revivals, compare_rows=alone)
         terms = gather_terms(terms._replace(indices=indices, values=values), self._gather)
-        self._steps += 1
-        self._adam.begin_step()
         divisors = self._normalize_decoders() if self.settings.recipe == "published" else {}
         gradients = stream_gradients(self.model, terms, self.kernels, self._workers)
-        self._update(gradients, divisors, lr)
+        self._update(gradients, divisors, self._adam.begin_step(lr))
         if self.settings.recipe == "published":
             self._reinitialize()
         return sums
@@ -250,17 +243,17 @@ class Learner:
             dead = self._dead()
 
             def figures(target: int, rows: slice) -> tuple[Tensor, Revival | None]:
-                part = selected.rows(rows)
-                reconstructed = self._reconstruct(part, target, all_pairs=True)
-                return reconstructed.square_errors, self._revive(part, target, reconstructed, dead)
+                part, of_target = selected.rows(rows), dead[target]
+                if of_target is None:
+                    return square_errors(self.model, part, target, kernels=self.kernels), None
+                terms = self._compare(part, target, cross=True)
+                return terms.square_errors, self._revive(part, target, terms, of_target)
 
             found = self._for_each_target(selected, figures)
-            square_errors = [join_rows([errors for errors, _ in parts]) for parts in found]
+            errors = [join_rows([errors for errors, _ in parts]) for parts in found]
             revivals = [join_revivals([revival for _, revival in parts]) for parts in found]
             rows = len(selected.values)
-            return self._sums(
-                selected, torch.stack(square_errors, dim=1), revivals, compare_rows=rows
-            )
+            return self._sums(selected, torch.stack(errors, dim=1), revivals, compare_rows=rows)
 
     def losses(self, batch: Mapping[str, Tensor]) -> Losses:
         """The terms of the loss of a batch, all pairs decoded; changes nothing.
@@ -288,8 +281,11 @@ class Learner:
         latents = self.model.config.latents
         gradients = stream_gradients(self.model, terms, self.kernels, self._workers)
         for stream, each in gradients.items():
-            dense[f"encoder.{stream}"] = each.encoder.rows(0, latents)
-            dense[f"decoder.{stream}"] = each.decoder.rows(0, latents)
+            for kind, gradient in (("encoder", each.encoder), ("decoder", each.decoder)):
+                weight = self.model.get_parameter(f"{kind}.{stream}")
+                dense[f"{kind}.{stream}"] = gradient_rows(
+                    self.kernels, weight, gradient, 0, latents
+                )
             dense[f"pre_bias.{stream}"] = each.pre_bias
             dense[f"latent_bias.{stream}"] = each.latent_bias
         return dense
@@ -300,10 +296,10 @@ class Learner:
 
     def state(self) -> dict[str, Tensor]:
         """What a learner must remember besides the weights to go on bit for bit, by name."""
-        state = {"steps": torch.tensor(self._steps)}
-        for name in self._adam.first:
-            state[f"first.{name}"] = self._adam.first[name]
-            state[f"second.{name}"] = self._adam.second[name]
+        state = {"steps": torch.tensor(self._adam.number)}
+        for name, moments in self._adam.moments.items():
+            state[f"first.{name}"] = moments.first
+            state[f"second.{name}"] = moments.second
         for name, counter in self._dead_latents.since_active.items():
             state[f"since_active.{name}"] = counter
         return state
@@ -321,8 +317,7 @@ class Learner:
         for name in sorted(own.keys() | state.keys()):
             if name not in state or name not in own or own[name].shape != state[name].shape:
                 raise RunError(f"the optimizer's state does not fit this model: {name}")
-        self._steps = int(state["steps"])
-        self._adam.steps.fill_(self._steps)
+        self._adam.restore(int(state["steps"]))
         for name, tensor in own.items():
             if name.startswith("since_active."):
                 self._dead_latents.restore(name.removeprefix("since_active."), state[name])
@@ -355,28 +350,25 @@ class Learner:
         self, selected: Selected, dead: tuple[Dead | None, ...]
     ) -> tuple[Tensor, RowTerms]:
         """The squared errors of a batch, (rows, targets, sources), and its row terms."""
+        cross = self.settings.cross_weight > 0
 
-        def work_out(target: int, rows: slice) -> TargetTerms:
-            part = selected.rows(rows)
-            reconstructed = self._reconstruct(part, target, all_pairs=False)
-            revival = self._revive(part, target, reconstructed, dead)
-            return differentiate(
-                self.model,
-                part,
-                target,
-                reconstructed,
-                revival,
-                self._weights,
-                kernels=self.kernels,
-            )
+        def work_out(target: int, rows: slice) -> tuple[TargetTerms, Revival | None]:
+            part, of_target = selected.rows(rows), dead[target]
+            terms = self._compare(part, target, cross=cross)
+            if of_target is None:
+                return terms, None
+            return terms, self._revive(part, target, terms, of_target)
 
-        targets = list(map(join_targets, self._for_each_target(selected, work_out)))
-        square_errors = torch.stack([each.square_errors for each in targets], dim=1)
-        return square_errors, row_terms(selected, targets)
+        found = self._for_each_target(selected, work_out)
+        targets = [join_targets([terms for terms, _ in parts]) for parts in found]
+        revivals = [join_revivals([revival for _, revival in parts]) for parts in found]
+        errors = torch.stack([each.square_errors for each in targets], dim=1)
+        return errors, row_terms(selected, targets, revivals)
 
-    def _reconstruct(self, selected: Selected, target: int, *, all_pairs: bool) -> Reconstructed:
-        cross = all_pairs or self.settings.cross_weight > 0
-        return reconstruct(self.model, selected, target, cross=cross, kernels=self.kernels)
+    def _compare(self, selected: Selected, target: int, *, cross: bool) -> TargetTerms:
+        return compare(
+            self.model, selected, target, self._weights, cross=cross, kernels=self.kernels
+        )
 
     def _dead(self) -> tuple[Dead | None, ...]:
         """By stream, the latents that AuxK tries to revive; None where there is no AuxK."""
@@ -396,31 +388,22 @@ class Learner:
             found.append(Dead(latents, directions, self.model.latent_bias[stream][latents]))
         return tuple(found)
 
-    def _revive(
-        self,
-        selected: Selected,
-        target: int,
-        reconstructed: Reconstructed,
-        dead: tuple[Dead | None, ...],
-    ) -> Revival | None:
-        of_target = dead[target]
-        if of_target is None:
-            return None
+    def _revive(self, selected: Selected, target: int, terms: TargetTerms, dead: Dead) -> Revival:
         return revive(
             self.model,
             selected,
-            reconstructed,
+            terms.own_errors(target),
             target,
-            of_target,
+            dead,
             auxk=self.settings.auxk,
-            weight=self.settings.aux_weight / len(dead),
+            weight=self.settings.aux_weight / len(self.model.config.names),
             kernels=self.kernels,
         )
 
     def _sums(
         self,
         selected: Selected,
-        square_errors: Tensor,
+        errors: Tensor,
         revivals: Sequence[Revival | None],
         *,
         compare_rows: int,
@@ -429,13 +412,13 @@ class Learner:
 
         Args:
             selected: The batch.
-            square_errors: |r - x|^2, (rows, targets, sources).
+            errors: |r - x|^2, (rows, targets, sources).
             revivals: AuxK by stream.
             compare_rows: Rows on which to find out what each stream would have chosen alone.
         """
         rows, streams, k = selected.values.shape
         names = self.model.config.names
-        squared = square_errors.double()
+        squared = errors.double()
         norms = torch.stack(selected.square_norms, dim=1).double()
         nmse = (squared / norms.unsqueeze(2)).sum(0)
         zero = nmse.new_zeros(())
@@ -473,74 +456,73 @@ class Learner:
         self,
         gradients: Mapping[str, StreamGradients],
         divisors: Mapping[str, Tensor],
-        lr: float,
+        step: AdamStep,
     ) -> None:
-        """Move all parameters, block by block.
+        """Move all parameters; the large ones block by block.
 
         Args:
             gradients: By stream.
             divisors: By stream, by what the decoder's rows were divided since their gradient was
                 taken, (L,); a stream may be missing.
-            lr: Learning rate.
+            step: Adam's step.
         """
-        blocks = [block for stream in gradients for block in self._blocks(stream)]
-        restore_norm = self.settings.recipe == "default"
-
-        def gradient_of(block: _Block) -> Tensor:
-            return self._gradient(block, gradients[block.stream], divisors.get(block.stream))
-
-        def square(block: _Block) -> Tensor:
-            return gradient_of(block).double().square().sum()
-
+        weights: dict[str, WeightGradient] = {}
+        vectors: dict[str, Tensor] = {}
+        for stream, each in gradients.items():
+            along = each.parallel
+            if stream in divisors:
+                along = along / divisors[stream]
+            weights[f"encoder.{stream}"] = each.encoder
+            # The part along a unit row would only change its norm.
+            weights[f"decoder.{stream}"] = each.decoder._replace(along=along)
+            vectors[f"pre_bias.{stream}"] = each.pre_bias
+            vectors[f"latent_bias.{stream}"] = each.latent_bias
+        parameters = dict(self.model.named_parameters())
+        blocks = [
+            _Block(name, rows)
+            for name in weights
+            for rows in row_slices(len(parameters[name]), self.kernels.block_rows(parameters[name]))
+        ]
         scale = None
         if self.settings.clip > 0:
-            norm = torch.stack(self._workers.map(square, blocks)).sum().sqrt()
-            scale = (self.settings.clip / norm).clamp(max=1).to(self._weights.dtype)
+            scale = self._clip(parameters, weights, vectors, blocks)
 
-        def move(block: _Block) -> None:
-            gradient = gradient_of(block)
+        def move_block(block: _Block) -> None:
+            self.kernels.update(
+                parameters[block.name],
+                self._adam.moments[block.name],
+                weights[block.name],
+                block.rows,
+                step,
+                scale=scale,
+                unit_rows=self.settings.recipe == "default" and block.name.startswith("decoder."),
+            )
+
+        self._workers.map(move_block, blocks)
+        for name, gradient in vectors.items():
             if scale is not None:
                 gradient.mul_(scale)
-            name = f"{block.parameter}.{block.stream}"
-            moved = self._adam.update(name, slice(block.first, block.last), gradient, lr)
-            if restore_norm and block.parameter == "decoder":
-                moved.div_(torch.linalg.vector_norm(moved, dim=1, keepdim=True))
+            move(parameters[name], gradient, self._adam.moments[name], step)
 
-        self._workers.map(move, blocks)
-
-    def _blocks(self, stream: str) -> list[_Block]:
-        """A stream's parameters, a part at a time that stays in a cache while it is moved."""
-        encoder = self.model.encoder[stream]
-        latents, dim = encoder.shape
-        blocks = [
-            _Block(stream, parameter, rows.start, rows.stop)
-            for rows in row_slices(latents, self.kernels.block_rows(encoder))
-            for parameter in ("encoder", "decoder")
-        ]
-        return [
-            *blocks,
-            _Block(stream, "pre_bias", 0, dim),
-            _Block(stream, "latent_bias", 0, latents),
-        ]
-
-    def _gradient(
-        self, block: _Block, gradients: StreamGradients, divisor: Tensor | None
+    def _clip(
+        self,
+        parameters: Mapping[str, Tensor],
+        weights: Mapping[str, WeightGradient],
+        vectors: Mapping[str, Tensor],
+        blocks: Sequence[_Block],
     ) -> Tensor:
-        """The gradient that the optimizer sees of a block; it may be overwritten."""
-        _, parameter, first, last = block
-        if parameter == "pre_bias":
-            return gradients.pre_bias
-        if parameter == "latent_bias":
-            return gradients.latent_bias
-        if parameter == "encoder":
-            return gradients.encoder.rows(first, last)
-        parallel = gradients.parallel[first:last]
-        if divisor is not None:
-            parallel = parallel / divisor[first:last]
-        # The part along a unit row would only change its norm.
-        direction = self.model.decoder[block.stream][first:last]
-        gradient = gradients.decoder.rows(first, last)
-        return gradient.addcmul_(direction, parallel.unsqueeze(1), value=-1)
+        """What the whole gradient is multiplied by so that it is not too long, a scalar."""
+
+        def square(block: _Block) -> Tensor:
+            weight, gradient = parameters[block.name], weights[block.name]
+            first, last = block.rows.start, block.rows.stop
+            rows = gradient_rows(self.kernels, weight, gradient, first, last)
+            return rows.double().square().sum()
+
+        squares = self._workers.map(square, blocks)
+        squares += [gradient.double().square().sum() for gradient in vectors.values()]
+        norm = torch.stack(squares).sum().sqrt()
+        return (self.settings.clip / norm).clamp(max=1).to(self._weights.dtype)
 
     def _normalize_decoders(self) -> dict[str, Tensor]:
         """Scale decoder rows to unit norm (published), and say what they were divided by."""
@@ -553,12 +535,12 @@ class Learner:
 
     def _reinitialize(self) -> None:
         """Draw the encoders of dead latents anew, every so many steps (published)."""
-        if (self._steps - 1) % REINITIALIZE_EVERY or self._dead_latents.none_can_be_dead():
+        if (self._adam.number - 1) % REINITIALIZE_EVERY or self._dead_latents.none_can_be_dead():
             return
         for stream in self.model.config.names:
             dead = self._dead_latents.dead(stream)
             encoder = self.model.encoder[stream]
-            draws = generator(self.settings.seed, "reinitialize", self._steps, stream)
+            draws = generator(self.settings.seed, "reinitialize", self._adam.number, stream)
             fresh = torch.randn(len(dead), encoder.shape[1], generator=draws, dtype=encoder.dtype)
             encoder[dead] = 0.01 * fresh.to(self._device)
             self.model.latent_bias[stream][dead] = 0

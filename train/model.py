@@ -20,7 +20,7 @@ from sparc.common.config import from_mapping, to_mapping
 from sparc.common.errors import ConfigError, RunError, SparcError
 from sparc.common.storage import Folder
 from sparc.train.config import ModelConfig
-from sparc.train.selection import largest
+from sparc.train.selection import largest, sum_in_order
 
 Mode = Literal["joint", "independent"]
 
@@ -268,16 +268,6 @@ def select_independently(logits: Mapping[str, Tensor], k: int) -> dict[str, Code
         indices = largest(each, k)
         codes[stream] = Codes(indices, each.gather(1, indices).relu())
     return codes
-
-
-def sum_in_order(tensors: list[Tensor]) -> Tensor:
-    """The sum of tensors of one shape, added first to last."""
-    if len(tensors) == 1:
-        return tensors[0]
-    total = tensors[0] + tensors[1]
-    for tensor in tensors[2:]:
-        total += tensor
-    return total
 
 
 def create_model(config: ModelConfig, *, seed: int = 42) -> Sparc:

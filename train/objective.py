@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from sparc.train.kernels.interface import Kernels
-from sparc.train.model import Sparc, scale, sum_in_order
-from sparc.train.selection import largest
+from sparc.train.model import Sparc, scale
 from sparc.train.workers import Workers
 
 Precision = Literal["float32", "tf32", "bfloat16"]
@@ -57,19 +56,6 @@ class Selected(NamedTuple):
         )
 
 
-class Reconstructed(NamedTuple):
-    """What decoding the codes to one target gave.
-
-    Attributes:
-        square_errors: |r - x|^2 by source, (rows, streams); NaN for pairs that were not decoded.
-        errors: r - x, (rows, sources, dim). Where cross-reconstruction is off the only source is
-            the target itself.
-    """
-
-    square_errors: Tensor
-    errors: Tensor
-
-
 class Dead(NamedTuple):
     """The dead latents of a stream.
 
@@ -105,19 +91,30 @@ class Revival(NamedTuple):
 
 
 class TargetTerms(NamedTuple):
-    """What the reconstructions of one target say about the rows. The fields of `RowTerms` follow.
+    """What the reconstructions of one target say about the rows.
+
+    `sources` are all streams, or only the target itself where cross-reconstruction is off.
 
     Attributes:
-        square_errors: As in `Reconstructed`.
+        square_errors: |r - x|^2 by source, (rows, streams); NaN for pairs that were not decoded.
+        scales: What r - x is multiplied by to give the residuals, (rows, sources).
         residuals: Derivative of the loss by the reconstructions, (rows, sources, dim).
         products: Derivative by the values because of this target, (rows, sources, k).
-        revival: AuxK in this stream; None where no latent takes part.
     """
 
     square_errors: Tensor
+    scales: Tensor
     residuals: Tensor
     products: Tensor
-    revival: Revival | None
+
+    def own_errors(self, target: int) -> Tensor:
+        """The errors r - x of the target's own code, (rows, dim).
+
+        Args:
+            target: Position of the target stream.
+        """
+        own = target if self.scales.shape[1] > 1 else 0
+        return self.residuals[:, own] / self.scales[:, own, None]
 
 
 class RowTerms(NamedTuple):
@@ -189,58 +186,91 @@ def _choose(
     names, k = model.config.names, model.config.k
     biases = [model.latent_bias[name] for name in names]
     if model.config.selection == "global":
-        total = sum_in_order(list(products))
-        bias = sum_in_order(biases)
-        total = total + bias if len(names) == 1 else total.add_(bias)
-        shared = largest(total, k)
-        chosen = [shared] * len(names)
+        shared, values = kernels.select(products, biases, k)
         indices = shared.unsqueeze(1)
     else:
-        chosen = [
-            largest(product + bias, k) for product, bias in zip(products, biases, strict=True)
+        alone = [
+            kernels.select([product], [bias], k)
+            for product, bias in zip(products, biases, strict=True)
         ]
-        indices = torch.stack(chosen, dim=1)
+        indices = torch.stack([chosen for chosen, _ in alone], dim=1)
+        values = torch.cat([picked for _, picked in alone], dim=1)
     if precision == "float32":
-        picked = [product.gather(1, index) for product, index in zip(products, chosen, strict=True)]
-    else:
-        picked = [
-            kernels.value_gradients(index, y.unsqueeze(1), model.encoder[name]).squeeze(1)
-            for name, y, index in zip(names, centred, chosen, strict=True)
-        ]
-    picked = [each + bias[index] for each, bias, index in zip(picked, biases, chosen, strict=True)]
-    return indices, torch.stack(picked, dim=1).relu_()
+        return indices, values
+    exact = []
+    for position, name in enumerate(names):
+        chosen = indices[:, 0 if indices.shape[1] == 1 else position]
+        inputs = centred[position].unsqueeze(1)
+        logits = kernels.value_gradients(chosen, inputs, model.encoder[name]).squeeze(1)
+        exact.append(logits + biases[position][chosen])
+    return indices, torch.stack(exact, dim=1).relu_()
 
 
-def reconstruct(
-    model: Sparc, selected: Selected, target: int, *, cross: bool, kernels: Kernels
-) -> Reconstructed:
-    """Decode the codes of the sources through a target's decoder.
+def compare(
+    model: Sparc,
+    selected: Selected,
+    target: int,
+    weights: Tensor,
+    *,
+    cross: bool,
+    kernels: Kernels,
+) -> TargetTerms:
+    """Reconstruct a target and differentiate its part of the rows' losses.
 
     Args:
         model: The model.
         selected: The batch.
         target: Position of the target stream.
+        weights: From `pair_weights`, (targets, sources), on the batch's device.
         cross: Whether to decode all sources, or the target's own code alone.
         kernels: The implementation.
     """
-    rows, streams, _ = selected.values.shape
-    name = model.config.names[target]
+    rows, streams, k = selected.values.shape
     indices, values = codes_for(selected.indices, selected.values, target, cross=cross)
-    decoded = kernels.decode(indices, values, model.decoder[name])
-    decoded = decoded.view(rows, -1, decoded.shape[2])
-    errors = decoded.sub_((selected.features[target] - model.pre_bias[name]).unsqueeze(1))
-    square_errors = torch.linalg.vector_norm(errors, dim=2).square_()
-    if errors.shape[1] < streams:
+    sources = slice(None) if cross else slice(target, target + 1)
+    scales = 2 * weights[target, sources] / selected.square_norms[target].unsqueeze(1)
+    compared = kernels.compare(
+        indices,
+        values,
+        model.decoder[model.config.names[target]],
+        _wanted(model, selected, target),
+        scales.view(values.shape[:2]),
+    )
+    square_errors = compared.square_errors.view(rows, -1)
+    if not cross:
         all_pairs = square_errors.new_full((rows, streams), torch.nan)
         all_pairs[:, target] = square_errors[:, 0]
         square_errors = all_pairs
-    return Reconstructed(square_errors, errors)
+    residuals = compared.residuals.view(rows, len(scales[0]), -1)
+    return TargetTerms(square_errors, scales, residuals, compared.products.view(rows, -1, k))
+
+
+def square_errors(model: Sparc, selected: Selected, target: int, *, kernels: Kernels) -> Tensor:
+    """|r - x|^2 of a target from every source, (rows, streams), where nothing else is wanted.
+
+    Args:
+        model: The model.
+        selected: The batch.
+        target: Position of the target stream.
+        kernels: The implementation.
+    """
+    indices, values = codes_for(selected.indices, selected.values, target, cross=True)
+    decoder = model.decoder[model.config.names[target]]
+    found: Tensor = kernels.square_errors(
+        indices, values, decoder, _wanted(model, selected, target)
+    )
+    return found.view(len(selected.values), -1)
+
+
+def _wanted(model: Sparc, selected: Selected, target: int) -> Tensor:
+    """What decoding should give: the pre-bias stands on both sides of r - x."""
+    return selected.features[target] - model.pre_bias[model.config.names[target]]
 
 
 def revive(
     model: Sparc,
     selected: Selected,
-    reconstructed: Reconstructed,
+    error: Tensor,
     position: int,
     dead: Dead,
     *,
@@ -253,7 +283,7 @@ def revive(
     Args:
         model: The model.
         selected: The batch.
-        reconstructed: Its reconstructions in this stream.
+        error: r - x of this stream's own code, (rows, dim).
         position: Position of the stream.
         dead: The stream's dead latents. With none of them the auxiliary code is empty, and the
             loss is the constant of the published recipe, which moves the pre-bias alone.
@@ -262,8 +292,6 @@ def revive(
         kernels: The implementation.
     """
     name = model.config.names[position]
-    own = position if reconstructed.errors.shape[1] > 1 else 0
-    error = reconstructed.errors[:, own]
     # The target, a constant, is x - r + b_pre; b_pre stands on both sides of the difference.
     target_norms = (model.pre_bias[name] - error).square().sum(1, keepdim=True)
     per_norm = torch.where(target_norms > 0, 1 / target_norms, 0)  # nothing is left over: no loss
@@ -282,51 +310,20 @@ def revive(
     return Revival(losses, latents, indices, values, gradients * (values > 0), residuals)
 
 
-def differentiate(
-    model: Sparc,
-    selected: Selected,
-    target: int,
-    reconstructed: Reconstructed,
-    revival: Revival | None,
-    weights: Tensor,
-    *,
-    kernels: Kernels,
-) -> TargetTerms:
-    """Derivatives of the rows' losses because of one target.
-
-    Args:
-        model: The model.
-        selected: The batch.
-        target: Position of the target stream.
-        reconstructed: Its reconstructions; their errors are overwritten by the residuals.
-        revival: AuxK in the target stream.
-        weights: From `pair_weights`, (targets, sources), on the batch's device.
-        kernels: The implementation.
-    """
-    rows, streams, k = selected.values.shape
-    errors = reconstructed.errors
-    cross = errors.shape[1] == streams
-    sources = slice(None) if cross else slice(target, target + 1)
-    per_norm = 2 * weights[target, sources] / selected.square_norms[target].unsqueeze(1)
-    residuals = errors.mul_(per_norm.unsqueeze(2))
-    indices, decoded = codes_for(selected.indices, selected.values, target, cross=cross)
-    vectors = residuals.view(*decoded.shape[:2], -1)
-    decoder = model.decoder[model.config.names[target]]
-    products = kernels.value_gradients(indices, vectors, decoder)
-    return TargetTerms(reconstructed.square_errors, residuals, products.view(rows, -1, k), revival)
-
-
-def row_terms(selected: Selected, targets: Sequence[TargetTerms]) -> RowTerms:
+def row_terms(
+    selected: Selected, targets: Sequence[TargetTerms], revivals: Sequence[Revival | None]
+) -> RowTerms:
     """What rows contribute to the gradients.
 
     Args:
         selected: The batch.
-        targets: From `differentiate`, for every target.
+        targets: From `compare`, for every target.
+        revivals: AuxK, for every stream.
     """
     values = selected.values
     value_gradients = torch.zeros_like(values)
     alignments = []
-    for target, (_, _, products, _) in enumerate(targets):
+    for target, (_, _, _, products) in enumerate(targets):
         cross = products.shape[1] == values.shape[1]
         sources = slice(None) if cross else slice(target, target + 1)
         value_gradients[:, sources] += products
@@ -339,7 +336,7 @@ def row_terms(selected: Selected, targets: Sequence[TargetTerms]) -> RowTerms:
         value_gradients,
         tuple(each.residuals for each in targets),
         tuple(alignments),
-        tuple(each.revival for each in targets),
+        tuple(revivals),
     )
 
 
@@ -378,12 +375,7 @@ def row_slices(rows: int, size: int) -> list[slice]:
 
 def join_targets(parts: Sequence[TargetTerms]) -> TargetTerms:
     """The terms of a target from those of parts of the batch, in order."""
-    return TargetTerms(
-        join_rows([part.square_errors for part in parts]),
-        join_rows([part.residuals for part in parts]),
-        join_rows([part.products for part in parts]),
-        join_revivals([part.revival for part in parts]),
-    )
+    return TargetTerms(*map(join_rows, zip(*parts, strict=True)))
 
 
 def join_revivals(parts: Sequence[Revival | None]) -> Revival | None:

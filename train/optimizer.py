@@ -1,9 +1,10 @@
-"""Adam on parts of a parameter, so that a large gradient never has to exist as a whole.
+"""Adam, a parameter or some of its rows at a time: a large gradient never has to exist as a whole.
 
 Must not know what the parameters mean.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,56 +12,89 @@ from torch import Tensor
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
-class Adam:
-    """Adam (Kingma & Ba 2015, algorithm 1) with the gradient of some rows at a time.
-
-    Args:
-        parameters: By name; updated in place.
+class AdamStep(NamedTuple):
+    """What a step of Adam is about, besides the tensors that it moves.
 
     Attributes:
-        first: By name, the running mean of gradients.
-        second: By name, the running mean of their squares.
-        steps: Steps taken, a float32 scalar.
+        number: How many steps there are with this one.
+        steps: The same as a float32 scalar on the device.
+        lr: Learning rate.
+    """
+
+    number: int
+    steps: Tensor
+    lr: float
+
+
+class Moments(NamedTuple):
+    """Adam's running means for a parameter, of its shape.
+
+    Attributes:
+        first: Of gradients.
+        second: Of their squares.
+    """
+
+    first: Tensor
+    second: Tensor
+
+
+class Adam:
+    """The state of Adam (Kingma & Ba 2015, algorithm 1) for all parameters of a model.
+
+    Args:
+        parameters: By name.
+
+    Attributes:
+        moments: By name of parameter.
+        number: Steps taken.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
-        self._parameters = {name: value.detach() for name, value in parameters.items()}
-        self.first = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
-        self.second = {name: torch.zeros_like(value) for name, value in self._parameters.items()}
-        device = next(iter(self._parameters.values())).device
-        self.steps = torch.zeros((), device=device)
+        self.moments = {
+            name: Moments(torch.zeros_like(each), torch.zeros_like(each))
+            for name, each in parameters.items()
+        }
+        device = next(iter(parameters.values())).device
+        self.number = 0
+        self._steps = torch.zeros((), device=device)
 
-    def begin_step(self) -> None:
-        """Count a step; then `update` every row of every parameter once."""
-        self.steps.add_(1)
-
-    def update(self, name: str, rows: slice, gradient: Tensor, lr: float) -> Tensor:
-        """Move some rows of a parameter.
+    def begin_step(self, lr: float) -> AdamStep:
+        """Count a step; then move every row of every parameter once.
 
         Args:
-            name: The parameter.
-            rows: Which of its rows.
-            gradient: Their gradient.
             lr: Learning rate.
-
-        Returns:
-            A view of the rows that moved.
         """
-        parameter = self._parameters[name][rows]
-        # The kernel of torch.optim.Adam(fused=True): one pass over all four tensors.
-        torch._fused_adam_(
-            [parameter],
-            [gradient],
-            [self.first[name][rows]],
-            [self.second[name][rows]],
-            [],
-            [self.steps],
-            lr=lr,
-            beta1=BETA1,
-            beta2=BETA2,
-            weight_decay=0.0,
-            eps=EPSILON,
-            amsgrad=False,
-            maximize=False,
-        )
-        return parameter
+        self.restore(self.number + 1)
+        return AdamStep(self.number, self._steps, lr)
+
+    def restore(self, number: int) -> None:
+        """Go on after so many steps."""
+        self.number = number
+        self._steps.fill_(number)
+
+
+def move(parameter: Tensor, gradient: Tensor, moments: Moments, step: AdamStep) -> None:
+    """Move a parameter, in place, in one pass over it, its gradient and its moments.
+
+    Args:
+        parameter: What to move.
+        gradient: Of its shape.
+        moments: Of its shape.
+        step: The step.
+    """
+    # The kernel of torch.optim.Adam(fused=True).
+    torch._fused_adam_(
+        [parameter.detach()],
+        [gradient],
+        [moments.first],
+        [moments.second],
+        [],
+        [step.steps],
+        lr=step.lr,
+        beta1=BETA1,
+        beta2=BETA2,
+        weight_decay=0.0,
+        eps=EPSILON,
+        amsgrad=False,
+        maximize=False,
+    )

@@ -3,6 +3,8 @@
 Must not know what the numbers are.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 _GROUP = 8
@@ -32,3 +34,13 @@ def largest(logits: Tensor, k: int) -> Tensor:
     candidates = grouped.gather(2, chosen.unsqueeze(1).expand(rows, _GROUP, k)).view(rows, -1)
     best = candidates.topk(k, dim=1, sorted=False).indices
     return chosen.gather(1, best % k) + best // k * groups
+
+
+def sum_in_order(tensors: Sequence[Tensor]) -> Tensor:
+    """The sum of tensors of one shape, added first to last."""
+    if len(tensors) == 1:
+        return tensors[0]
+    total = tensors[0] + tensors[1]
+    for tensor in tensors[2:]:
+        total += tensor
+    return total

@@ -7,11 +7,14 @@ row. The arithmetic is deterministic: the same input gives the same bits in ever
 implementation on the same machine.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from sparc.train.optimizer import AdamStep, Moments
 
 
 class InverseIndex(NamedTuple):
@@ -44,10 +47,80 @@ class Bags(NamedTuple):
     offsets: Tensor
 
 
+class WeightGradient(NamedTuple):
+    """The gradient of a (latents, dim) weight, never whole unless it is asked for whole.
+
+    gradient[latent] = sum over its bag + what AuxK adds - along[latent] * weight[latent]
+
+    Attributes:
+        bags: The terms of every latent.
+        vectors: What they multiply, (R, V, dim).
+        revived: Latents that AuxK adds something to, ascending; None where there is none.
+        revival: What it adds, (revived, dim).
+        along: How much of its own direction every row gives up, (latents,); None for nothing.
+    """
+
+    bags: Bags
+    vectors: Tensor
+    revived: Tensor | None = None
+    revival: Tensor | None = None
+    along: Tensor | None = None
+
+
+class Compared(NamedTuple):
+    """Codes that were decoded and compared with what they should have become.
+
+    Attributes:
+        square_errors: |decoded - wanted|^2, (R, V).
+        residuals: decoded - wanted, scaled, (R, V, dim).
+        products: Dot products of residuals with the weight rows of their index row, (R, V, k).
+    """
+
+    square_errors: Tensor
+    residuals: Tensor
+    products: Tensor
+
+
 class Kernels(Protocol):
     """The operations; every implementation is held to the same plain reference by the tests."""
 
     name: str
+
+    def select(
+        self, products: Sequence[Tensor], biases: Sequence[Tensor], k: int
+    ) -> tuple[Tensor, Tensor]:
+        """Global TopK: the latents with the largest sums of logits.
+
+        Args:
+            products: By stream, logits but for the bias, (rows, latents).
+            biases: By stream, (latents,).
+            k: Latents of a row.
+
+        Returns:
+            Indices, (rows, k) int64, ties broken the same way every time, and ReLU of the logits
+            there, (rows, streams, k).
+        """
+        ...
+
+    def compare(
+        self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor, scales: Tensor
+    ) -> Compared:
+        """Decode, subtract what is wanted, and differentiate by the values.
+
+        Args:
+            indices: (R, k) int64.
+            values: (R, V, k).
+            weight: (latents, dim).
+            wanted: (rows, dim); R is a multiple of rows, the index rows of a row side by side.
+            scales: What the residuals of a square error are multiplied by, (R, V).
+        """
+        ...
+
+    def square_errors(
+        self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor
+    ) -> Tensor:
+        """`Compared.square_errors` where nothing else is asked for; arguments as for `compare`."""
+        ...
 
     def decode(self, indices: Tensor, values: Tensor, weight: Tensor) -> Tensor:
         """Sums of weight rows.
@@ -89,8 +162,32 @@ class Kernels(Protocol):
         """
         ...
 
+    def update(
+        self,
+        weight: Tensor,
+        moments: Moments,
+        gradient: WeightGradient,
+        rows: slice,
+        step: AdamStep,
+        *,
+        scale: Tensor | None,
+        unit_rows: bool,
+    ) -> None:
+        """Move some rows of a weight by Adam, in place.
+
+        Args:
+            weight: (latents, dim).
+            moments: Adam's, updated in place.
+            gradient: Of the whole weight.
+            rows: Which rows, with a start and a stop.
+            step: Adam's step.
+            scale: What the gradient is multiplied by, a scalar; None for 1.
+            unit_rows: Whether the rows are scaled to unit norm afterwards.
+        """
+        ...
+
     def block_rows(self, weight: Tensor) -> int:
-        """How many rows of this weight `weight_gradient` is best asked for at once."""
+        """How many rows of this weight `update` is best asked for at once."""
         ...
 
     def is_dense(self, latents: int, k: int) -> bool:
@@ -147,3 +244,28 @@ def latent_sums(inverse: InverseIndex, values: Tensor) -> Tensor:
         positions, in_order, inverse.offsets, mode="sum", include_last_offset=True
     )
     return sums.squeeze(1)
+
+
+def gradient_rows(
+    kernels: Kernels, weight: Tensor, gradient: WeightGradient, first: int, last: int
+) -> Tensor:
+    """The gradient of weight rows `first` to `last`, (last - first, dim), a new tensor.
+
+    Args:
+        kernels: The implementation.
+        weight: (latents, dim).
+        gradient: Of the whole weight.
+        first: First latent.
+        last: One past the last latent.
+    """
+    rows = kernels.weight_gradient(gradient.bags, gradient.vectors, first, last)
+    revived, revival, along = gradient.revived, gradient.revival, gradient.along
+    if revived is not None and revival is not None:
+        if (first, last) != (0, len(weight)):
+            bounds = torch.tensor([first, last], device=revived.device)
+            begin, end = torch.searchsorted(revived, bounds).tolist()
+            revived, revival = revived[begin:end] - first, revival[begin:end]
+        rows.index_add_(0, revived, revival)
+    if along is not None:
+        rows.addcmul_(weight[first:last], along[first:last].unsqueeze(1), value=-1)
+    return rows

@@ -5,15 +5,19 @@ Everything is an `embedding_bag`, which gathers, scales and adds rows in one pas
 has few rows (a small model, or the dead latents that AuxK tries) is a dense product faster.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparc.train.kernels.interface import Bags
+from sparc.train.kernels.interface import Bags, Compared, WeightGradient, gradient_rows
+from sparc.train.optimizer import AdamStep, Moments, move
+from sparc.train.selection import largest, sum_in_order
 
 _BLOCK_BYTES = 3 << 20
 """Gradient that is summed at once, to be applied while it is still in a cache."""
-_BATCH_ROWS = 32
+_BATCH_ROWS = 64
 """Rows whose logits and decoder rows stay in a cache while they are worked on."""
 _DENSE_DECODE_FACTOR = 4
 """Where a weight has at most so many times k rows, a dense product decodes as fast as a sparse."""
@@ -25,6 +29,42 @@ class TorchKernels:
     """Implements `sparc.train.kernels.interface.Kernels`."""
 
     name = "torch"
+
+    def select(
+        self, products: Sequence[Tensor], biases: Sequence[Tensor], k: int
+    ) -> tuple[Tensor, Tensor]:
+        """See `Kernels.select`."""
+        total, bias = sum_in_order(products), sum_in_order(biases)
+        total = total + bias if len(products) == 1 else total.add_(bias)
+        indices = largest(total, k)
+        values = [
+            product.gather(1, indices) + bias[indices]
+            for product, bias in zip(products, biases, strict=True)
+        ]
+        return indices, torch.stack(values, dim=1).relu_()
+
+    def compare(
+        self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor, scales: Tensor
+    ) -> Compared:
+        """See `Kernels.compare`."""
+        errors = self._errors(indices, values, weight, wanted)
+        square_errors = torch.linalg.vector_norm(errors, dim=2).square_()
+        residuals = errors.mul_(scales.unsqueeze(2))
+        return Compared(square_errors, residuals, self.value_gradients(indices, residuals, weight))
+
+    def square_errors(
+        self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor
+    ) -> Tensor:
+        """See `Kernels.square_errors`."""
+        errors = self._errors(indices, values, weight, wanted)
+        norms: Tensor = torch.linalg.vector_norm(errors, dim=2)
+        return norms.square_()
+
+    def _errors(self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
+        decoded = self.decode(indices, values, weight)
+        rows, dim = wanted.shape
+        decoded.view(rows, -1, dim).sub_(wanted.unsqueeze(1))
+        return decoded
 
     def decode(self, indices: Tensor, values: Tensor, weight: Tensor) -> Tensor:
         """See `Kernels.decode`."""
@@ -82,6 +122,26 @@ class TorchKernels:
             mode="sum",
             include_last_offset=True,
         )
+
+    def update(
+        self,
+        weight: Tensor,
+        moments: Moments,
+        gradient: WeightGradient,
+        rows: slice,
+        step: AdamStep,
+        *,
+        scale: Tensor | None,
+        unit_rows: bool,
+    ) -> None:
+        """See `Kernels.update`."""
+        dense = gradient_rows(self, weight, gradient, rows.start, rows.stop)
+        if scale is not None:
+            dense.mul_(scale)
+        moved = weight.detach()[rows]
+        move(moved, dense, Moments(moments.first[rows], moments.second[rows]), step)
+        if unit_rows:
+            moved.div_(torch.linalg.vector_norm(moved, dim=1, keepdim=True))
 
     def block_rows(self, weight: Tensor) -> int:
         """See `Kernels.block_rows`."""
