@@ -12,7 +12,7 @@ Selection = Literal["global", "local"]
 Normalize = Literal["unit", "none"]
 Recipe = Literal["default", "published"]
 Residency = Literal["auto", "device", "host", "stream"]
-Kernels = Literal["auto", "torch", "triton"]
+Kernels = Literal["auto", "torch", "numba", "triton"]
 
 
 @dataclasses.dataclass(frozen=True)

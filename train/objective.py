@@ -256,15 +256,14 @@ def square_errors(model: Sparc, selected: Selected, target: int, *, kernels: Ker
     """
     indices, values = codes_for(selected.indices, selected.values, target, cross=True)
     decoder = model.decoder[model.config.names[target]]
-    found: Tensor = kernels.square_errors(
-        indices, values, decoder, _wanted(model, selected, target)
-    )
+    found = kernels.square_errors(indices, values, decoder, _wanted(model, selected, target))
     return found.view(len(selected.values), -1)
 
 
 def _wanted(model: Sparc, selected: Selected, target: int) -> Tensor:
     """What decoding should give: the pre-bias stands on both sides of r - x."""
-    return selected.features[target] - model.pre_bias[model.config.names[target]]
+    wanted: Tensor = selected.features[target] - model.pre_bias[model.config.names[target]]
+    return wanted
 
 
 def revive(

@@ -22,7 +22,11 @@ from sparc.train.learner import Learner, LearnerSettings
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU and not INTERPRETED else "cpu")
-NAMES = ["torch", "triton"] if INTERPRETED or GPU else ["torch"]
+NAMES = ["torch"]
+if INTERPRETED or GPU:
+    NAMES.append("triton")
+if not GPU:
+    NAMES.append("numba")
 EXAMPLES = 3 if INTERPRETED else 40
 
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 2e-2}
@@ -98,7 +102,7 @@ def test_operations(kernels, rows, vectors, k, latents, dim, dtype):
 
 
 def test_bfloat16_is_summed_in_float32(kernels):
-    if kernels.name == "torch" and DEVICE.type == "cpu":
+    if kernels.name != "triton" and DEVICE.type == "cpu":
         pytest.skip("training in bfloat16 needs a GPU")
     check(kernels, *draw(2, 3, 9, 150, 33, torch.bfloat16), block=150)
 
@@ -138,13 +142,13 @@ def test_same_bits_every_time(kernels):
         assert torch.equal(run(), run())
 
 
-@pytest.mark.skipif("triton" not in NAMES, reason="needs Triton")
+@pytest.mark.parametrize("other", NAMES[1:])
 @pytest.mark.parametrize("selection", ["global", "local"])
-def test_training_with_triton_is_training_with_torch(selection):
+def test_training_is_that_with_torch(selection, other):
     streams = (StreamShape("a", 9), StreamShape("b", 5))
     config = ModelConfig(streams=streams, latents=12, k=2, selection=selection)
     models = {}
-    for name in ("torch", "triton"):
+    for name in ("torch", other):
         model = initial_model(config, recipe="default", seed=0, means=None).double().to(DEVICE)
         learner = Learner(model, LearnerSettings(kernels=name, dead_after=3, auxk=2))
         assert learner.kernels.name == name
@@ -156,7 +160,7 @@ def test_training_with_triton_is_training_with_torch(selection):
             }
             learner.step(batch, 1e-2)
         models[name] = model.state_dict()
-    torch.testing.assert_close(models["torch"], models["triton"], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(models["torch"], models[other], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
@@ -173,15 +177,18 @@ def test_triton_in_the_interpreter():
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter runs anywhere")
 def test_choice():
     cpu = torch.device("cpu")
-    assert choose("auto", cpu).name == choose("torch", cpu).name == "torch"
+    assert choose("auto", cpu).name == choose("numba", cpu).name == "numba"
+    assert choose("torch", cpu).name == "torch"
     with pytest.raises(ConfigError, match="needs a GPU"):
         choose("triton", cpu)
+    with pytest.raises(ConfigError, match="needs a CPU"):
+        choose("numba", torch.device("cuda"))
 
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter runs anywhere")
-def test_without_triton_auto_takes_torch(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sparc.train.kernels.triton_kernels", None)
-    gpu = torch.device("cuda")
-    assert choose("auto", gpu).name == "torch"
+@pytest.mark.parametrize(("name", "device"), [("triton", "cuda"), ("numba", "cpu")])
+def test_what_is_not_installed(name, device, monkeypatch):
+    monkeypatch.setitem(sys.modules, f"sparc.train.kernels.{name}_kernels", None)
+    assert choose("auto", torch.device(device)).name == "torch"
     with pytest.raises(ConfigError, match="use kernels auto"):
-        choose("triton", gpu)
+        choose(name, torch.device(device))

@@ -19,21 +19,36 @@ def choose(kernels: KernelsName, device: torch.device) -> Kernels:
     """The implementation for a device; its `name` says which it is.
 
     Args:
-        kernels: `auto` takes Triton on a GPU that has it, PyTorch anywhere else; `triton` works on
-            a CPU too if TRITON_INTERPRET=1 was set before Triton was first imported.
+        kernels: `auto` takes Triton on a GPU and Numba on a CPU where they are installed, PyTorch
+            anywhere else; `triton` works on a CPU too if TRITON_INTERPRET=1 was set before Triton
+            was first imported.
         device: Where the model lies.
 
     Raises:
-        ConfigError: Triton was asked for where it cannot run.
+        ConfigError: An implementation was asked for where it cannot run.
     """
-    if kernels == "torch" or (kernels == "auto" and device.type != "cuda"):
-        return TorchKernels()
-    if device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
-        raise ConfigError(f"kernels triton needs a GPU, not device {device}; use kernels auto")
-    try:
-        from sparc.train.kernels.triton_kernels import TritonKernels
-    except ImportError as error:
-        if kernels == "auto":
+    if kernels == "auto":
+        try:
+            return _build({"cuda": "triton", "cpu": "numba"}.get(device.type, "torch"))
+        except ImportError:
             return TorchKernels()
-        raise ConfigError(f"kernels triton: {error}; use kernels auto") from error
-    return TritonKernels()
+    if kernels == "triton" and device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+        raise ConfigError(f"kernels triton needs a GPU, not device {device}; use kernels auto")
+    if kernels == "numba" and device.type != "cpu":
+        raise ConfigError(f"kernels numba needs a CPU, not device {device}; use kernels auto")
+    try:
+        return _build(kernels)
+    except ImportError as error:
+        raise ConfigError(f"kernels {kernels}: {error}; use kernels auto") from error
+
+
+def _build(kernels: str) -> Kernels:
+    if kernels == "triton":
+        from sparc.train.kernels.triton_kernels import TritonKernels
+
+        return TritonKernels()
+    if kernels == "numba":
+        from sparc.train.kernels.numba_kernels import NumbaKernels
+
+        return NumbaKernels()
+    return TorchKernels()
