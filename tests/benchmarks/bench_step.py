@@ -1,6 +1,8 @@
 """The training step against its floor and against the dense way; run it by hand.
 
-    python tests/benchmarks/bench_step.py [--repeats 7] [--threads 2] [--check]
+    python tests/benchmarks/bench_step.py [--kernels torch] [--repeats 7] [--threads 2] [--check]
+    python tests/benchmarks/bench_step.py --scaling      # in L, k, S and B, one at a time
+    python tests/benchmarks/bench_step.py --profile      # where the time of a step goes
 
 Floor: one `torch.mm` of the batch with all encoders side by side, the product that selection needs.
 Dense: the published way, from its formulas: every code a dense (rows, latents) tensor, AuxK decoded
@@ -15,6 +17,8 @@ shows them under ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2.
 
 import argparse
 import copy
+import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -22,14 +26,52 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 
-from sparc.train.config import ModelConfig, StreamShape
+from sparc.train.config import Kernels, ModelConfig, StreamShape
 from sparc.train.learner import Learner, LearnerSettings
 from sparc.train.model import Sparc, create_model
 
-DIMS = {"dino": 768, "clip_image": 512, "clip_text": 512}
-LATENTS, K, AUXK, ROWS, DEAD_SHARE = 8192, 64, 64, 256, 0.05
+WIDTHS = (768, 512, 512, 1024)
+"""Of the first streams: DINO, CLIP's image tower, CLIP's text tower, and one more."""
+DEAD_SHARE = 0.05
 MOST_OF_FLOOR, LEAST_OF_DENSE, MOST_FOR_AUXK = 2.0, 6.5, 0.15
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """The sizes of a step; the defaults are those of the targets.
+
+    Attributes:
+        latents: L.
+        k: Latents of a row.
+        streams: S.
+        rows: Of a batch, B.
+    """
+
+    latents: int = 8192
+    k: int = 64
+    streams: int = 3
+    rows: int = 256
+
+    def model(self) -> Sparc:
+        shapes = [StreamShape(f"stream{i}", WIDTHS[i]) for i in range(self.streams)]
+        return create_model(ModelConfig(streams=tuple(shapes), latents=self.latents, k=self.k))
+
+    def batch(self) -> dict[str, Tensor]:
+        draws = torch.Generator().manual_seed(0)
+        return {
+            f"stream{i}": torch.randn(self.rows, WIDTHS[i], generator=draws)
+            for i in range(self.streams)
+        }
+
+
+SCALING = [
+    *(Sizes(latents=latents) for latents in (4096, 8192, 16384, 32768, 65536)),
+    *(Sizes(k=k) for k in (16, 32, 128, 256)),
+    *(Sizes(streams=streams) for streams in (1, 2, 4)),
+    *(Sizes(rows=rows) for rows in (64, 128, 512, 1024)),
+]
 
 
 class DenseStep:
@@ -38,13 +80,13 @@ class DenseStep:
     def __init__(self, model: Sparc) -> None:
         self.model = copy.deepcopy(model)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
-        self.dead = torch.zeros(LATENTS)
+        self.dead = torch.zeros(model.config.latents)
 
     def __call__(self, batch: dict[str, Tensor]) -> None:
-        model, names = self.model, self.model.config.names
+        model, names, k = self.model, self.model.config.names, self.model.config.k
         x = {name: F.normalize(batch[name], dim=1) for name in names}
         logits = {name: model.logits(name, x[name]) for name in names}
-        chosen = torch.stack(list(logits.values())).sum(0).topk(K).indices
+        chosen = torch.stack(list(logits.values())).sum(0).topk(k).indices
         mask = torch.zeros_like(logits[names[0]]).scatter(1, chosen, 1.0)
         codes = {name: torch.relu(logits[name]) * mask for name in names}
 
@@ -57,14 +99,15 @@ class DenseStep:
         rebuilt = {name: decode(codes[name], name) for name in names}
 
         def aux(name: str) -> Tensor:
-            top = (logits[name] * self.dead).topk(AUXK, dim=1)
+            top = (logits[name] * self.dead).topk(k, dim=1)
             code = torch.zeros_like(logits[name]).scatter(1, top.indices, torch.relu(top.values))
             left_over = x[name] - rebuilt[name].detach() + model.pre_bias[name].detach()
             return nmse(decode(code, name), left_over)
 
         own = sum(nmse(rebuilt[name], x[name]) + aux(name) / 32 for name in names)
         cross = sum(nmse(decode(codes[s], t), x[t]) for s in names for t in names if s != t)
-        (own / len(names) + cross / (len(names) * (len(names) - 1))).backward()
+        pairs = max(1, len(names) * (len(names) - 1))
+        (own / len(names) + cross / pairs).backward()
         with torch.no_grad():
             for name in names:
                 decoder = model.decoder[name]
@@ -77,9 +120,10 @@ class DenseStep:
 def kill(learner: Learner, share: float) -> None:
     """Make some latents dead for good: their biases keep them from ever being selected."""
     state = learner.state()
+    latents = learner.model.config.latents
     for position, name in enumerate(learner.model.config.names):
-        dead = torch.randperm(LATENTS, generator=torch.Generator().manual_seed(position))
-        dead = dead[: int(share * LATENTS)]
+        dead = torch.randperm(latents, generator=torch.Generator().manual_seed(position))
+        dead = dead[: int(share * latents)]
         learner.model.latent_bias[name].data[dead] = -10
         state[f"since_active.{name}"][dead] = 10**9
     learner.load_state(state)
@@ -100,32 +144,29 @@ def measure(subjects: dict[str, Callable[[], object]], repeats: int) -> dict[str
     return least
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--check", action="store_true")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+def floor_of(model: Sparc, batch: dict[str, Tensor]) -> Callable[[], Tensor]:
+    """The product that selection needs."""
+    encoders = [model.encoder[name].detach() for name in batch]
+    side_by_side, rows = torch.cat(encoders, dim=1), torch.cat(list(batch.values()), dim=1)
+    return lambda: torch.mm(rows, side_by_side.T)
 
-    streams = tuple(StreamShape(name, dim) for name, dim in DIMS.items())
-    model = create_model(ModelConfig(streams=streams, latents=LATENTS, k=K))
-    draws = torch.Generator().manual_seed(0)
-    batch = {name: torch.randn(ROWS, dim, generator=draws) for name, dim in DIMS.items()}
-    side_by_side = torch.cat([model.encoder[name].detach() for name in DIMS], dim=1)
-    rows = torch.cat(list(batch.values()), dim=1)
-    plain = Learner(copy.deepcopy(model), LearnerSettings())
-    reviving = Learner(copy.deepcopy(model), LearnerSettings())
+
+def check(kernels: Kernels, repeats: int) -> bool:
+    """Measure what the targets are about, and say which are met."""
+    sizes = Sizes()
+    model, batch = sizes.model(), sizes.batch()
+    plain = Learner(copy.deepcopy(model), LearnerSettings(kernels=kernels))
+    reviving = Learner(copy.deepcopy(model), LearnerSettings(kernels=kernels))
     kill(reviving, DEAD_SHARE)
     dense = DenseStep(model)
     least = measure(
         {
-            "floor": lambda: torch.mm(rows, side_by_side.T),
+            "floor": floor_of(model, batch),
             "step": lambda: plain.step(batch, 1e-4),
             "step with 5% dead": lambda: reviving.step(batch, 1e-4),
             "dense": lambda: dense(batch),
         },
-        arguments.repeats,
+        repeats,
     )
     for name, seconds in least.items():
         print(f"{name:20s} {seconds * 1e3:8.1f} ms")
@@ -137,11 +178,63 @@ def main() -> None:
     print(f"step / floor         {of_floor:8.2f}  at most {MOST_OF_FLOOR}: {verdicts[0]}")
     print(f"dense / step         {of_dense:8.2f}  at least {LEAST_OF_DENSE}: {verdicts[1]}")
     print(f"AuxK, 5% dead        {for_auxk:8.1%}  at most {MOST_FOR_AUXK:.0%}: {verdicts[2]}")
+    return all(met)
+
+
+def scale(kernels: Kernels, repeats: int) -> None:
+    """Measure steps of several sizes."""
+    print(f"{'L':>6} {'k':>4} {'S':>2} {'B':>5} {'floor ms':>9} {'step ms':>9} {'ratio':>6}")
+    for sizes in SCALING:
+        model, batch = sizes.model(), sizes.batch()
+        learner = Learner(model, LearnerSettings(kernels=kernels))
+        step = functools.partial(learner.step, batch, 1e-4)
+        least = measure({"floor": floor_of(model, batch), "step": step}, repeats)
+        floor_ms, step_ms = least["floor"] * 1e3, least["step"] * 1e3
+        print(
+            f"{sizes.latents:6d} {sizes.k:4d} {sizes.streams:2d} {sizes.rows:5d}"
+            f" {floor_ms:9.1f} {step_ms:9.1f} {step_ms / floor_ms:6.2f}",
+            flush=True,
+        )
+
+
+def profile_step(kernels: Kernels, repeats: int) -> None:
+    """Print the operations of a step by what they take of one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    sizes = Sizes()
+    batch = sizes.batch()
+    learner = Learner(sizes.model(), LearnerSettings(kernels=kernels))
+    learner.step(batch, 1e-4)
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        for _ in range(repeats):
+            learner.step(batch, 1e-4)
+    print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=16))
+    torch.set_num_threads(threads)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kernels", default="auto", choices=["auto", "torch", "numba"])
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--scaling", action="store_true")
+    parser.add_argument("--profile", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    met = True
+    if arguments.scaling:
+        scale(arguments.kernels, arguments.repeats)
+    elif arguments.profile:
+        profile_step(arguments.kernels, arguments.repeats)
+    else:
+        met = check(arguments.kernels, arguments.repeats)
+    chosen = Learner(Sizes(latents=64, k=1).model(), LearnerSettings(kernels=arguments.kernels))
     print(
-        f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}, "
-        f"{torch.backends.cpu.get_cpu_capability()}"
+        f"{chosen.kernels.name} kernels, {torch.get_num_threads()} threads, "
+        f"PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"
     )
-    if arguments.check and not all(met):
+    if arguments.check and not met:
         sys.exit(1)
 
 
