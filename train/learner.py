@@ -39,6 +39,7 @@ from sparc.train.objective import (
     square_errors,
 )
 from sparc.train.optimizer import Adam, AdamStep, move
+from sparc.train.selection import largest
 from sparc.train.workers import Workers
 
 Result = TypeVar("Result")
@@ -436,7 +437,7 @@ class Learner:
             alone = []
             for name, product in zip(names, selected.products, strict=True):
                 logits = product[:compare_rows] + self.model.latent_bias[name]
-                least = logits.topk(k, dim=1).values[:, -1:]
+                least = logits.gather(1, largest(logits, k)).amin(1, keepdim=True)
                 alone.append((logits.gather(1, shared) >= least).sum())
             chosen_alone = torch.stack(alone).double()
         return StepSums(
