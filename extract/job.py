@@ -21,14 +21,15 @@ import torch
 
 from sparc.common.cache import ActivationCache
 from sparc.common.cache_writer import CacheWriter, bad_features
-from sparc.common.errors import CacheError, ConfigError
+from sparc.common.devices import choose_devices
+from sparc.common.errors import CacheError
 from sparc.common.lock import exclusive
 from sparc.common.progress import progress, say
 from sparc.common.storage import Folder
 from sparc.common.streams import StreamInfo, StreamSpec
 from sparc.common.text import amount, shorten, size
 from sparc.extract.chunks import ChunkTable, lacking, require_inputs
-from sparc.extract.config import ALL_DEVICES, ExtractConfig
+from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders import build_encoders
 from sparc.extract.encoders.base import Encoder, ImageEncoder, TextEncoder
@@ -93,7 +94,7 @@ def run(
         EncoderError: An encoder cannot be built, or its batch does not fit the device.
         LockedError: Another process writes to the cache.
     """
-    devices = choose_devices(config)
+    devices = choose_devices(config.devices or config.device)
     manifest = dataset.manifest()
     require_inputs(manifest.rows, config.specs)
     folder = location if isinstance(location, Folder) else Folder(location)
@@ -131,30 +132,6 @@ def run(
     cache = ActivationCache(folder)
     rejected = _rejected(cache, tuple(config.specs))
     return Summary(cache, encoded_rows, seconds, rejected, cut)
-
-
-def choose_devices(config: ExtractConfig) -> list[torch.device]:
-    """The devices that the settings mean.
-
-    Raises:
-        ConfigError: A device is not there.
-    """
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if config.devices == ALL_DEVICES:
-        if there == 0:
-            raise ConfigError("devices all: no GPU is available here")
-        names = [f"cuda:{index}" for index in range(there)]
-    elif config.devices:
-        names = config.devices.split(",")
-    elif config.device == "auto":
-        names = ["cuda:0" if there else "cpu"]
-    else:
-        names = [config.device]
-    devices = [torch.device(name) for name in names]
-    for device in devices:
-        if device.type == "cuda" and (device.index or 0) >= there:
-            raise ConfigError(f"device {device}: this machine offers {amount(there, 'GPU')}")
-    return devices
 
 
 def _replicas(
