@@ -65,7 +65,14 @@ def empty(schema: pa.Schema) -> pa.Table:
 def write_table(folder: Folder, name: str, table: pa.Table) -> None:
     """Write a Parquet file whole; the same table always gives the same bytes."""
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", row_group_size=1 << 17)
+    # In one piece: how a table was put together in memory must not show in the file.
+    pq.write_table(
+        table.combine_chunks(),
+        buffer,
+        compression="zstd",
+        row_group_size=1 << 17,
+        write_page_checksum=True,
+    )
     folder.write(name, buffer.getvalue())
 
 
@@ -79,7 +86,7 @@ def read_table(
     """
     try:
         with folder.open(name) as file:
-            table = pq.read_table(file, columns=columns)
+            table = pq.read_table(file, columns=columns, page_checksum_verification=True)
     except FileNotFoundError as error:
         raise DamagedCacheError(f"{folder}/{name} is missing") from error
     except (pa.ArrowException, OSError) as error:

@@ -53,6 +53,9 @@ class ExtractConfig:
     device: str = option("auto", "Where to encode: auto, cpu, cuda, cuda:1, …")
     devices: str = option("", "Several devices, a replica each: all, or cuda:0,cuda:1,…")
     workers: int = option(0, "Threads that read and decode pictures; 0: one a core.")
+    repair: bool = option(
+        False, "Check every byte of a cache that is there; make anew what is damaged, nothing else."
+    )
     dry_run: bool = option(False, "Say what would be done, load no model, write nothing.")
 
     def __post_init__(self) -> None:
