@@ -37,6 +37,7 @@ from sparc.common.errors import (
 from sparc.common.plain_chunks import PlainChunks
 from sparc.common.storage import Folder
 from sparc.common.streams import StreamInfo, check_name
+from sparc.common.text import reason
 
 FORMAT = "sparc-activation-cache"
 VERSION = 1
@@ -133,9 +134,8 @@ class CacheInfo:
         try:
             return cls.from_document(json.loads(content), str(folder))
         except (ValueError, RecursionError) as error:
-            raise DamagedCacheError(
-                f"{folder}/{INFO_FILE} is not readable: {error}; {repair_advice(str(folder))}"
-            ) from error
+            what = f"{folder}/{INFO_FILE} is not readable: {reason(error)}"
+            raise DamagedCacheError(f"{what}; {repair_advice(str(folder))}") from error
 
     @classmethod
     def read_copy(cls, folder: Folder) -> "CacheInfo | None":
@@ -437,7 +437,7 @@ class ActivationCache:
         except Exception as error:
             raise self._damaged(
                 f"chunk {chunk} of {stream}/{name} (rows {rows.start} to {rows.stop - 1}) is "
-                f"damaged: {error}"
+                f"damaged: {reason(error)}"
             ) from error
         # Zarr reads a chunk that is not there as the fill value. Every written feature or flag
         # that could look like one is rare, so the file system is asked only then. (Bytes, since

@@ -17,6 +17,7 @@ from zarr.storage import MemoryStore
 
 from sparc.common.config import to_mapping
 from sparc.common.streams import StreamInfo
+from sparc.common.text import reason
 
 DOCUMENT = "zarr.json"
 """What Zarr calls the metadata of a group or an array."""
@@ -94,12 +95,21 @@ def array_faults(found: bytes, wanted: bytes) -> list[str]:
     try:
         document = ArrayV3Metadata.from_dict(json.loads(found)).to_dict()
     except Exception as error:  # Zarr raises almost anything at damaged metadata
-        return [f"has metadata that are not readable: {error}"]
+        return [f"has metadata that are not readable: {reason(error)}"]
     return [
         f"has {key.replace('_', ' ')} {_shown(document.get(key))}, not {_shown(value)}"
         for key, value in should.items()
         if key != "attributes" and document.get(key) != value
     ]
+
+
+def group_differs(found: bytes, wanted: bytes) -> bool:
+    """Whether the metadata of a group say something else than they should."""
+    try:
+        document = json.loads(found)
+        return any(document.get(key) != value for key, value in json.loads(wanted).items())
+    except (ValueError, AttributeError, RecursionError):
+        return True
 
 
 def attributes_of(document: bytes) -> dict[str, Any] | None:

@@ -26,10 +26,10 @@ from sparc.common.cache import (
     ActivationCache,
     CacheInfo,
 )
-from sparc.common.cache_layout import ARRAYS, DOCUMENT, attributes_of
+from sparc.common.cache_layout import ARRAYS, DOCUMENT, attributes_of, group_differs, root_document
 from sparc.common.errors import CacheError, DamagedCacheError, IncompleteCacheError
 from sparc.common.feature_checks import find_faults
-from sparc.common.text import amount
+from sparc.common.text import amount, reason
 
 THREADS = 4
 """Chunks checked at once: enough for a disk that answers slowly."""
@@ -139,10 +139,11 @@ def _plain(cache: ActivationCache, error: DamagedCacheError) -> str:
 
 def _check_copy(cache: ActivationCache) -> Iterator[Damage]:
     try:
-        attributes = attributes_of(cache.folder.read(ROOT_DOCUMENT))
+        found = cache.folder.read(ROOT_DOCUMENT)
     except FileNotFoundError:
-        attributes = None
-    if attributes is None:
+        found = b""
+    attributes = attributes_of(found)
+    if attributes is None or group_differs(found, root_document(attributes)):
         yield Damage(ROOT_DOCUMENT, "it is missing or not readable")
     elif attributes and CacheInfo.read_copy(cache.folder) != cache.info:
         yield Damage(INFO_FILE, f"it is not what {ROOT_DOCUMENT} repeats")
@@ -291,6 +292,10 @@ def _check_metadata(
     except DamagedCacheError as error:
         yield Damage(stream, _plain(cache, error))
         return False
+    group = cache.folder.read(f"{ACTIVATIONS}/{stream}/{DOCUMENT}")
+    if group_differs(group, document[DOCUMENT]):
+        yield Damage(stream, f"its {DOCUMENT} is not that of a group")
+        return False
     whole = True
     for name in ARRAYS:
         for fault in cache.layout_faults(stream, name):
@@ -358,7 +363,7 @@ def _try(
     except IncompleteCacheError:
         return None, "it has not been written"
     except CacheError as error:
-        return None, str(error.__cause__ or error)
+        return None, reason(error.__cause__ or error)
 
 
 def _tell(what: str, rows: range, wrong: npt.NDArray[np.bool_]) -> list[str]:

@@ -42,6 +42,7 @@ from sparc.common.cache_layout import (
     STREAM_DOCUMENTS,
     array_faults,
     attributes_of,
+    group_differs,
     root_document,
     stream_documents,
 )
@@ -571,9 +572,9 @@ def _counts(document: bytes | None) -> dict[int, int]:
 
 def _differs(name: str, found: bytes, wanted: bytes) -> bool:
     """Whether a document says something else than it should."""
-    if name != DOCUMENT and array_faults(found, wanted):
-        return True
-    return attributes_of(found) != attributes_of(wanted)
+    if name == DOCUMENT:
+        return group_differs(found, wanted)
+    return bool(array_faults(found, wanted)) or attributes_of(found) != attributes_of(wanted)
 
 
 def _rounded(values: npt.NDArray[Any], keep_bits: int | None) -> npt.NDArray[Any]:

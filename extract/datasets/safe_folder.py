@@ -12,11 +12,17 @@ from pathlib import Path
 
 from sparc.common.errors import DatasetError
 from sparc.common.progress import say
-from sparc.common.text import amount, shorten
+from sparc.common.text import amount, shorten, size
 
 _COMMON = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 PICTURE_SUFFIXES = frozenset({*_COMMON, ".jpe", ".jfif", ".ppm", ".pgm", ".avif", ".jp2"})
 """What makes a file a picture, in lower case."""
+
+LARGEST_PICTURE = 1 << 30
+"""Bytes of a picture's file; a longer one is refused, not read."""
+
+LARGEST_TEXT = 1 << 24
+"""Bytes of a text beside a picture; a longer one is refused."""
 
 
 def split_suffix(name: str) -> tuple[str, str]:
@@ -114,15 +120,24 @@ class SafeFolder:
             raise DatasetError(f"{self}: {shown} is not a regular file")
         return real
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, *, largest: int = LARGEST_PICTURE) -> bytes:
         """The content of a file.
 
+        Args:
+            name: As for `path`.
+            largest: Most bytes; a longer file is refused.
+
         Raises:
-            DatasetError: As for `path`, or it cannot be read.
+            DatasetError: As for `path`, or it is too long or cannot be read.
         """
         path = self.path(name)
         try:
-            return path.read_bytes()
+            with path.open("rb") as file:
+                if (there := os.fstat(file.fileno()).st_size) > largest:
+                    raise DatasetError(
+                        f"{self}: {shorten(name, 200)} has {size(there)}, more than {size(largest)}"
+                    )
+                return file.read()
         except OSError as error:
             raise DatasetError(
                 f"{self}: cannot read {shorten(name, 200)}: {error.strerror}"
