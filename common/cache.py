@@ -315,6 +315,16 @@ class ActivationCache:
 
     def rejects(self) -> pa.Table:
         """Why rows are not valid, of schema `tables.REJECTS`, by row and then by stream."""
+        if (
+            not self.folder.exists(REJECTS_FILE)
+            and not self.reject_parts()
+            and not any(self.missing_chunks(stream) for stream in self.stream_names)
+        ):
+            raise self._damaged(f"{REJECTS_FILE} is missing")
+        return self.rejects_so_far()
+
+    def rejects_so_far(self) -> pa.Table:
+        """The same while extraction runs, when the table may not have been written yet."""
         names = [REJECTS_FILE] if self.folder.exists(REJECTS_FILE) else []
         names += self.reject_parts()
         if not names:
@@ -434,6 +444,10 @@ class ActivationCache:
             values = np.asarray(array[rows.start : rows.stop])
         except FileNotFoundError as error:
             raise self._not_written(stream, name, chunk) from error
+        except PermissionError as error:
+            raise CacheError(
+                f"{self.folder}: cannot read chunk {chunk} of {stream}/{name}: {error.strerror}"
+            ) from error
         except Exception as error:
             raise self._damaged(
                 f"chunk {chunk} of {stream}/{name} (rows {rows.start} to {rows.stop - 1}) is "

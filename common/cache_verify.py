@@ -27,7 +27,7 @@ from sparc.common.cache import (
     CacheInfo,
 )
 from sparc.common.cache_layout import ARRAYS, DOCUMENT, attributes_of, group_differs, root_document
-from sparc.common.errors import CacheError, DamagedCacheError, IncompleteCacheError
+from sparc.common.errors import DamagedCacheError, IncompleteCacheError
 from sparc.common.feature_checks import find_faults
 from sparc.common.text import amount, reason
 
@@ -123,7 +123,7 @@ def _read_rejects(cache: ActivationCache) -> "Iterator[Damage] | Any":
     for name in names:
         table = yield from _read(cache, name, tables.REJECTS)
         whole = whole and table is not None
-    return cache.rejects() if whole else None
+    return cache.rejects_so_far() if whole else None
 
 
 def _in_table(name: str, what: str, rows: range | None = None) -> Damage:
@@ -362,7 +362,7 @@ def _try(
         return read(stream, chunk), ""
     except IncompleteCacheError:
         return None, "it has not been written"
-    except CacheError as error:
+    except DamagedCacheError as error:
         return None, reason(error.__cause__ or error)
 
 

@@ -254,7 +254,7 @@ class CacheWriter:
         for chunk in sorted(set(range(self.info.chunks)).difference(cache.missing_chunks(stream))):
             rows = self.info.chunk_rows(chunk)
             valid[rows.start : rows.stop] = cache.valid(stream, chunk)
-        rejects = cache.rejects()
+        rejects = cache.rejects_so_far()
         of_stream = rejects.filter(pc.equal(rejects.column("stream"), stream))
         explained = of_stream.column("row").to_numpy()
         valid[explained[(explained >= 0) & (explained < len(valid))]] = True
@@ -280,7 +280,9 @@ class CacheWriter:
         """Gather the rejects of all chunks into one table; call it when every chunk is written."""
         parts = list(self.folder.files(REJECT_PARTS))
         if parts or not self.folder.exists(REJECTS_FILE):
-            tables.write_table(self.folder, REJECTS_FILE, ActivationCache(self.folder).rejects())
+            tables.write_table(
+                self.folder, REJECTS_FILE, ActivationCache(self.folder).rejects_so_far()
+            )
         self.folder.remove(REJECT_PARTS)
 
     # ------------------------------------------------------------------ how it lies in Zarr

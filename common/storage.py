@@ -165,6 +165,9 @@ def write_durably(target: Path, content: Any) -> None:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(target)
+    except OSError as error:
+        # A full disk says so without saying where.
+        raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         aside.unlink(missing_ok=True)
     _sync_folder(target.parent)

@@ -7,7 +7,7 @@ from json.encoder import encode_basestring as _quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sparc.common.errors import DamagedCacheError
+from sparc.common.errors import CacheError, DamagedCacheError
 from sparc.common.storage import Folder
 from sparc.common.text import reason
 
@@ -90,6 +90,8 @@ def read_table(
             table = pq.read_table(file, columns=columns, page_checksum_verification=True)
     except FileNotFoundError as error:
         raise DamagedCacheError(f"{folder}/{name} is missing") from error
+    except PermissionError as error:
+        raise CacheError(f"cannot read {folder}/{name}: {error.strerror}") from error
     except (pa.ArrowException, OSError) as error:
         raise DamagedCacheError(
             f"{folder}/{name} is not readable as Parquet: {reason(error)}"

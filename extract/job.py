@@ -266,7 +266,7 @@ def _carry(
     if cache.valid(stream, before)[-1]:
         values[:carried] = cache.features(stream, before)[-1]
         return
-    rejects = cache.rejects()
+    rejects = cache.rejects_so_far()
     same = pc.and_(
         pc.equal(rejects.column("row"), rows.start - 1), pc.equal(rejects.column("stream"), stream)
     )

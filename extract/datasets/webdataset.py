@@ -257,5 +257,5 @@ def _read(folder: SafeFolder, shard: str, extents: Sequence[Extent]) -> list[byt
                     raise DatasetError(f"{folder}: {shard} was cut off")
                 contents.append(content)
     except OSError as error:
-        raise DatasetError(f"{folder}: cannot read {shard}: {error.strerror}") from error
+        raise folder.failure(f"cannot read {shard}", error) from error
     return contents
