@@ -109,7 +109,7 @@ def test_a_file_without_permission_is_not_taken_for_damaged(
             cache.rows()
         with pytest.raises(CacheError, match=r"cannot read chunk 1 of a/features: Permission"):
             cache.features("a", 1)
-        with pytest.raises(SparcError, match="cannot write to .*: Permission denied"):
+        with pytest.raises(SparcError, match=r"cannot write to .*: Permission denied"):
             job.run(fake_dataset(CAPTIONS), location, config, build=fake_encoders())
     finally:
         os.seteuid(0)
@@ -191,7 +191,7 @@ def test_no_memory_stops_the_job_and_rejects_no_picture(
             if isinstance(failure, RuntimeError):
                 pytest.skip("Pillow raises MemoryError")
             patch.setattr(loader, "decode", fail)
-        with pytest.raises(EncoderError, match="memory.*smaller --batch-size"):
+        with pytest.raises(EncoderError, match=r"memory.*smaller --batch-size"):
             job.run(fake_dataset(CAPTIONS), tmp_path / "cache", config, build=build)
     job.run(fake_dataset(CAPTIONS), tmp_path / "cache", config, build=fake_encoders())
     assert contents(tmp_path / "cache") == contents(tmp_path / "whole")
