@@ -20,11 +20,13 @@ from sparc.common import tables
 from sparc.common.cache_layout import (
     ARRAYS,
     CHECKSUM_BYTES,
-    CUT,
     DOCUMENT,
+    Checksums,
     array_faults,
     attributes_of,
     chunk_bytes,
+    recorded_checksums,
+    recorded_cut,
     stream_documents,
 )
 from sparc.common.config import from_mapping
@@ -194,6 +196,7 @@ class ActivationCache:
         self.info = CacheInfo.read(self.folder)
         self._infos: dict[str, StreamInfo] = {}
         self._arrays: dict[str, Any] = {}
+        self._checksums: dict[str, Checksums] = {}
 
     @property
     def stream_names(self) -> tuple[str, ...]:
@@ -372,8 +375,7 @@ class ActivationCache:
 
     def cut(self, stream: str) -> int:
         """How many captions were cut at the context of a text stream's encoder."""
-        counts = self._array(stream, "valid").attrs.get(CUT)
-        return sum(n for n in counts.values() if type(n) is int) if isinstance(counts, dict) else 0
+        return sum(recorded_cut(self._array(stream, "valid").attrs).values())
 
     @cached_property
     def _group(self) -> zarr.Group:
@@ -437,11 +439,14 @@ class ActivationCache:
     def _read(self, stream: str, name: str, chunk: int, out: npt.NDArray[Any] | None = None) -> Any:
         rows = self.info.chunk_rows(chunk)
         array = self._array(stream, name)
+        is_plain = PlainChunks.fits(self.folder, array)
         try:
-            if PlainChunks.fits(self.folder, array):
+            if is_plain:
                 plain = PlainChunks(self._local_folder / stream / name, array)
-                return plain.read(chunk, len(rows), out)
-            values = np.asarray(array[rows.start : rows.stop])
+                values = plain.read(chunk, len(rows), out)
+            else:
+                values = np.asarray(array[rows.start : rows.stop])
+            self._require_own(stream, name, chunk)
         except FileNotFoundError as error:
             raise self._not_written(stream, name, chunk) from error
         except PermissionError as error:
@@ -453,6 +458,8 @@ class ActivationCache:
                 f"chunk {chunk} of {stream}/{name} (rows {rows.start} to {rows.stop - 1}) is "
                 f"damaged: {reason(error)}"
             ) from error
+        if is_plain:
+            return values
         # Zarr reads a chunk that is not there as the fill value. Every written feature or flag
         # that could look like one is rare, so the file system is asked only then. (Bytes, since
         # NumPy is slow at asking float16 values.)
@@ -462,6 +469,26 @@ class ActivationCache:
             return values
         out[...] = values
         return out
+
+    def _require_own(self, stream: str, name: str, chunk: int) -> None:
+        """Refuse a sound chunk that belongs elsewhere; behind a URL that would cost a request."""
+        if self.folder.local is None:
+            return
+        if stream not in self._checksums:
+            attributes = self._array(stream, "valid").attrs
+            self._checksums[stream] = recorded_checksums(attributes, self.info.chunks)
+        recorded = self._checksums[stream][name][chunk]
+        if recorded is not None and recorded != self.checksum(stream, name, chunk):
+            raise ValueError("it is not the chunk that was written there")
+
+    def checksum(self, stream: str, name: str, chunk: int) -> int:
+        """What a chunk of an array ends in: the CRC32C of all before.
+
+        Raises:
+            FileNotFoundError: The chunk has not been written.
+        """
+        file = self.chunk_files(stream, chunk)[ARRAYS.index(name)]
+        return int.from_bytes(self.folder.read_end(file, CHECKSUM_BYTES), "little")
 
     def _not_written(self, stream: str, name: str, chunk: int) -> IncompleteCacheError:
         return IncompleteCacheError(

@@ -31,6 +31,12 @@ CUT = "captions_cut"
 """The attribute of a text stream's `valid` that counts captions cut at the encoder's context, by
 chunk."""
 
+CHECKSUMS = "crc32c"
+"""The attribute of a stream's `valid` that says what checksums the chunks of both arrays end in."""
+
+Checksums = dict[str, list[int | None]]
+"""By array, the checksum of every chunk; None where it is not recorded."""
+
 CHECKSUM_BYTES = 4
 """What CRC32C adds to a chunk."""
 
@@ -48,6 +54,7 @@ def stream_documents(
     rows: int,
     rows_per_chunk: int,
     cut: Mapping[int, int] | None = None,
+    checksums: Checksums | None = None,
 ) -> dict[str, bytes]:
     """The metadata of a stream's group and arrays, by file below the stream's folder.
 
@@ -59,9 +66,15 @@ def stream_documents(
         rows: Rows of the cache.
         rows_per_chunk: Rows in every chunk but the last.
         cut: How many captions were cut at the encoder's context, by chunk.
+        checksums: What the chunks end in.
     """
     store: dict[str, Buffer] = {}
     made_by = to_mapping(stream)
+    records: dict[str, Any] = {}
+    if cut:
+        records[CUT] = {str(chunk): cut[chunk] for chunk in sorted(cut)}
+    if checksums and any(c is not None for listed in checksums.values() for c in listed):
+        records[CHECKSUMS] = checksums
     group = zarr.create_group(MemoryStore(store), attributes=made_by)
     group.create_array(
         "features",
@@ -81,7 +94,7 @@ def stream_documents(
         compressors=(Crc32cCodec(),),
         fill_value=False,
         dimension_names=("row",),
-        attributes={CUT: {str(c): cut[c] for c in sorted(cut)}} if cut else {},
+        attributes=records,
     )
     return {name: store[name].to_bytes() for name in sorted(store)}
 
@@ -119,6 +132,26 @@ def attributes_of(document: bytes) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return attributes if isinstance(attributes, dict) else None
+
+
+def recorded_cut(attributes: Mapping[str, Any]) -> dict[int, int]:
+    """How many captions were cut, by chunk, as far as the attributes of `valid` say it."""
+    counts = attributes.get(CUT)
+    if not isinstance(counts, dict):
+        return {}
+    return {int(k): n for k, n in counts.items() if k.isdecimal() and type(n) is int and n >= 0}
+
+
+def recorded_checksums(attributes: Mapping[str, Any], chunks: int) -> Checksums:
+    """What the chunks should end in, as far as the attributes of `valid` say it."""
+    found = attributes.get(CHECKSUMS)
+    listed = {name: found.get(name) if isinstance(found, dict) else None for name in ARRAYS}
+    return {
+        name: [c if type(c) is int else None for c in values]
+        if isinstance(values, list) and len(values) == chunks
+        else [None] * chunks
+        for name, values in listed.items()
+    }
 
 
 def chunk_bytes(stream: StreamInfo, name: str, *, rows_per_chunk: int) -> int | None:

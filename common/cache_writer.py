@@ -37,12 +37,14 @@ from sparc.common.cache_agreement import (
     stream_difference,
 )
 from sparc.common.cache_layout import (
-    CUT,
     DOCUMENT,
     STREAM_DOCUMENTS,
+    Checksums,
     array_faults,
     attributes_of,
     group_differs,
+    recorded_checksums,
+    recorded_cut,
     root_document,
     stream_documents,
 )
@@ -144,6 +146,7 @@ class CacheWriter:
         self._arrays: dict[str, tuple[Any, Any]] = {}
         self._streams: dict[str, StreamInfo] = {}
         self._cut: dict[str, dict[int, int]] = {}
+        self._checksums: dict[str, Checksums] = {}
 
     def open_stream(self, stream: StreamInfo) -> list[int]:
         """Add a stream, or go on with it.
@@ -161,6 +164,7 @@ class CacheWriter:
         name = stream.name
         below = f"{ACTIVATIONS}/{name}"
         self._cut[name] = {}
+        self._checksums[name] = recorded_checksums({}, self.info.chunks)
         if name in self.info.streams and self._has_chunks(name):
             self._streams[name] = self._restored(stream)
         else:
@@ -230,8 +234,7 @@ class CacheWriter:
         counts = {**self._cut[stream], **cut}
         if counts != self._cut[stream]:
             self._cut[stream] = counts
-            file = f"valid/{DOCUMENT}"
-            self.folder.write(f"{ACTIVATIONS}/{stream}/{file}", self._documents(stream)[file])
+            self._write_records(stream)
 
     def uncounted(self, stream: str) -> list[int]:
         """The written chunks of which nothing says how many captions were cut, in order."""
@@ -277,7 +280,9 @@ class CacheWriter:
         self._forget(stream, chunks)
 
     def finish(self) -> None:
-        """Gather the rejects of all chunks into one table; call it when every chunk is written."""
+        """Gather what is known of single chunks; call it when every chunk is written."""
+        for stream in self._streams:
+            self._record_checksums(stream)
         parts = list(self.folder.files(REJECT_PARTS))
         if parts or not self.folder.exists(REJECTS_FILE):
             tables.write_table(
@@ -293,7 +298,13 @@ class CacheWriter:
             rows=self.info.rows,
             rows_per_chunk=self.info.rows_per_chunk,
             cut=self._cut[stream],
+            checksums=self._checksums[stream],
         )
+
+    def _write_records(self, stream: str) -> None:
+        """Write what is recorded of the chunks of a stream, in the attributes of `valid`."""
+        file = f"valid/{DOCUMENT}"
+        self.folder.write(f"{ACTIVATIONS}/{stream}/{file}", self._documents(stream)[file])
 
     def _has_chunks(self, stream: str) -> bool:
         """Whether something of a stream was written: both objects of a chunk, damaged or not."""
@@ -320,11 +331,25 @@ class CacheWriter:
                 "give the new stream another name or folder"
             )
         self._streams[wanted.name] = made_by
-        self._cut[wanted.name] = _counts(found.get(f"valid/{DOCUMENT}"))
+        records = attributes_of(found.get(f"valid/{DOCUMENT}", b"")) or {}
+        self._cut[wanted.name] = recorded_cut(records)
+        self._checksums[wanted.name] = recorded_checksums(records, self.info.chunks)
         for name, document in self._documents(wanted.name).items():
             if name not in found or _differs(name, found[name], document):
                 self.folder.write(files[name], document)
         return made_by
+
+    def _record_checksums(self, stream: str) -> None:
+        """Record what the chunks end in, so that they cannot be exchanged unnoticed."""
+        cache = ActivationCache(self.folder)
+        unknown = False
+        for name, checksums in self._checksums[stream].items():
+            for chunk, checksum in enumerate(checksums):
+                if checksum is None:
+                    checksums[chunk] = cache.checksum(stream, name, chunk)
+                    unknown = True
+        if unknown:
+            self._write_records(stream)
 
     def _remove_damaged_tables(self, *, has_masks: bool) -> None:
         cache = ActivationCache(self.folder)
@@ -351,9 +376,15 @@ class CacheWriter:
             self.folder.remove(name)
 
     def _forget(self, stream: str, chunks: Collection[int]) -> None:
-        """Forget why rows of chunks were rejected: they may turn out well this time."""
+        """Forget what is known of chunks: they may turn out otherwise this time."""
+        recorded = False
         for chunk in chunks:
             self.folder.remove(_reject_part(stream, chunk))
+            for checksums in self._checksums[stream].values():
+                recorded = recorded or checksums[chunk] is not None
+                checksums[chunk] = None
+        if recorded:
+            self._write_records(stream)
         if not chunks or not self.folder.exists(REJECTS_FILE):
             return
         rejects = tables.read_table(self.folder, REJECTS_FILE, tables.REJECTS)
@@ -562,14 +593,6 @@ def _stream_info(document: bytes | None) -> StreamInfo | None:
         return from_mapping(StreamInfo, attributes_of(document or b"") or {}, source=DOCUMENT)
     except (TypeError, ConfigError):
         return None
-
-
-def _counts(document: bytes | None) -> dict[int, int]:
-    """How many captions were cut, by chunk, as far as it can be read."""
-    counts = (attributes_of(document or b"") or {}).get(CUT)
-    if not isinstance(counts, dict):
-        return {}
-    return {int(k): n for k, n in counts.items() if k.isdecimal() and type(n) is int and n >= 0}
 
 
 def _differs(name: str, found: bytes, wanted: bytes) -> bool:

@@ -70,6 +70,16 @@ class Folder:
         """
         return bytes(self._filesystem.cat_file(self.path(name)))
 
+    def read_end(self, name: str, count: int) -> bytes:
+        """The last bytes of a file, or all of a shorter one.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+        """
+        with self.open(name) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - count))
+            return file.read()
+
     def open(self, name: str) -> IO[bytes]:
         """Open a file for reading."""
         return self._filesystem.open(self.path(name), "rb")  # type: ignore[no-any-return]

@@ -1,4 +1,5 @@
 import json
+import random
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +9,7 @@ import zarr
 
 from sparc.common.cache import ActivationCache
 from sparc.common.cache_verify import check_tables, verify
+from sparc.common.cache_writer import write_arrays
 from sparc.common.errors import DamagedCacheError
 
 
@@ -24,6 +26,10 @@ def change_table(cache: ActivationCache, name: str, column: str, values: list) -
 
 
 def writable(cache: ActivationCache, name: str) -> zarr.Array:
+    """An array as another writer may write it, which records no checksums."""
+    path = cache.folder.local / "activations.zarr" / name.split("/")[0] / "valid/zarr.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "attributes": {}}))
     return zarr.open_array(cache.folder.local / "activations.zarr" / name, mode="r+")
 
 
@@ -151,3 +157,36 @@ def test_a_flipped_bit_in_any_table_is_found(cache) -> None:
                 # A header may say what nobody reads, but nothing else may come out.
                 assert pq.read_table(path).equals(table)
         path.write_bytes(good)
+
+
+@pytest.mark.parametrize("name", ["features", "valid"])
+def test_sound_chunks_that_were_exchanged_are_found(cache, name) -> None:
+    one, other = (
+        cache.folder.local / f"activations.zarr/image/{name}/c/{chunk}" for chunk in (0, 1)
+    )
+    if name == "features":
+        one, other = one / "0", other / "0"
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    what = f"{name}: it is not the chunk that was written there"
+    assert faults(cache) == [
+        f"image, chunk 0, rows 0 to 9: {what}",
+        f"image, chunk 1, rows 10 to 19: {what}",
+    ]
+    with pytest.raises(DamagedCacheError, match="not the chunk that was written there"):
+        getattr(ActivationCache(cache.folder), name)("image", 0)
+
+
+def test_damage_in_ten_of_many_chunks_is_found_and_none_invented(tmp_path) -> None:
+    values = np.random.default_rng(0).standard_normal((400, 5)).astype(np.float32)
+    cache = write_arrays(tmp_path / "many", {"a": values}, rows_per_chunk=10)
+    damaged = random.Random(0).sample(range(40), 10)
+    for number, chunk in enumerate(damaged):
+        name = f"features/c/{chunk}/0" if number % 2 else f"valid/c/{chunk}"
+        path = cache.folder.local / "activations.zarr/a" / name
+        content = bytearray(path.read_bytes())
+        content[len(content) * number // 10] ^= 1 << (number % 8)
+        path.write_bytes(content)
+    found = [damage.rows.start // 10 for damage in verify(ActivationCache(cache.folder))]
+    assert found == sorted(damaged)

@@ -20,7 +20,7 @@ from sparc.common.errors import SparcError
 from sparc.extract import inspection, job
 from sparc.extract.config import ExtractConfig
 
-ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "40"))
+ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "20"))
 
 CAPTIONS = [
     [None] if i % 7 == 3 else [f"caption {j} of {i}" + "x" * (i % 13) for j in range(1 + i % 3)]
@@ -114,9 +114,7 @@ def harm(folder: Path, dice: random.Random) -> str:
     elif kind == "overwrite":
         content[place : place + 16] = dice.randbytes(16)
     elif kind == "swap":
-        # A chunk's checksum does not say where the chunk belongs: two of them are not exchanged.
-        others = [p for p in files if "c" not in p.parts or "c" not in path.parts]
-        other = dice.choice(others)
+        other = dice.choice(files)
         aside = other.read_bytes()
         other.write_bytes(content)
         path.write_bytes(aside)

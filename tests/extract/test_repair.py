@@ -107,9 +107,9 @@ def test_just_what_is_damaged_is_made_anew(extraction, tmp_path, damage) -> None
     summary = extraction.run(location, repair=True)
     after = fingerprints(location)
     assert contents(location) == contents(extraction.whole)
-    # A chunk is its features and its flags; its rejects are gathered again.
+    # A chunk is its features and its flags; what is recorded of it is gathered again.
     made = {*damaged, f"{ZARR}/a/valid/c/1", f"{ZARR}/b/features/c/2/0", f"{ZARR}/t/valid/c/0"}
-    made.add("rejects.parquet")
+    made |= {"rejects.parquet", *(f"{ZARR}/{stream}/valid/zarr.json" for stream in "abt")}
     touched = {name for name in after if before.get(name) != after[name]}
     assert touched <= made
     assert summary.encoded_rows == 30
