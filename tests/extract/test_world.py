@@ -167,11 +167,18 @@ def test_too_many_open_files_reject_no_picture(tmp_path, pictures, fake_encoders
     assert not isinstance(error, UnavailableError)
 
 
+NO_MEMORY = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to …")
+
+
 @pytest.mark.parametrize(
-    "failure",
-    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to …")],
+    ("where", "failure"),
+    [
+        ("decode", MemoryError()),
+        ("prepare", MemoryError()),
+        ("prepare", NO_MEMORY),
+        ("encode", NO_MEMORY),
+    ],
 )
-@pytest.mark.parametrize("where", ["decode", "prepare", "encode"])
 def test_no_memory_stops_the_job_and_rejects_no_picture(
     tmp_path, fake_dataset, fake_encoders, config, monkeypatch, failure, where
 ) -> None:
@@ -188,8 +195,6 @@ def test_no_memory_stops_the_job_and_rejects_no_picture(
 
     with monkeypatch.context() as patch:
         if where == "decode":
-            if isinstance(failure, RuntimeError):
-                pytest.skip("Pillow raises MemoryError")
             patch.setattr(loader, "decode", fail)
         with pytest.raises(EncoderError, match=r"memory.*smaller --batch-size"):
             job.run(fake_dataset(CAPTIONS), tmp_path / "cache", config, build=build)
