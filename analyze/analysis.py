@@ -46,7 +46,8 @@ from sparc.analyze.subject import Subject, choose_streams, open_subject
 from sparc.analyze.summary import figures
 from sparc.analyze.words import Words, read_words
 from sparc.common.cache import ActivationCache
-from sparc.common.errors import CacheError, ConfigError
+from sparc.common.devices import choose_device
+from sparc.common.errors import CacheError
 from sparc.common.lock import exclusive
 from sparc.common.progress import progress, say
 from sparc.common.storage import Folder
@@ -129,7 +130,7 @@ class Job:
 
     def encode(self) -> None:
         """Write the codes that are missing."""
-        device = pick_device(self.config.device)
+        device = choose_device(self.config.device)
         batch_size = self.config.batch_size
         model = self.subject.model.to(device)
         encode_missing(self.store, self.cache, model, control="none", batch_size=batch_size)
@@ -401,22 +402,6 @@ class Job:
         self, parts: Parts, rows: npt.NDArray[np.int64], reducer: Executor
     ) -> Mapping[str, npt.NDArray[Any]]:
         return reducer.reduce(_take_features, _join_features, (parts, rows), len(parts))
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; `auto` takes a GPU where there is one.
-
-    Raises:
-        ConfigError: There is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"there is no device {name!r} here: {error}") from error
-    return device
 
 
 @torch.inference_mode()

@@ -17,6 +17,18 @@ import pyarrow as pa
 import zarr
 
 from sparc.common import tables
+from sparc.common.cache_layout import (
+    ARRAYS,
+    CHECKSUM_BYTES,
+    DOCUMENT,
+    Checksums,
+    array_faults,
+    attributes_of,
+    chunk_bytes,
+    recorded_checksums,
+    recorded_cut,
+    stream_documents,
+)
 from sparc.common.config import from_mapping
 from sparc.common.errors import (
     CacheError,
@@ -26,10 +38,14 @@ from sparc.common.errors import (
 )
 from sparc.common.plain_chunks import PlainChunks
 from sparc.common.storage import Folder
-from sparc.common.streams import StreamInfo
+from sparc.common.streams import StreamInfo, check_name
+from sparc.common.text import reason
 
 FORMAT = "sparc-activation-cache"
 VERSION = 1
+
+ARRAYS_DATASET = "arrays"
+"""What stands for the dataset in a cache of features that were not extracted."""
 
 INFO_FILE = "cache.json"
 ACTIVATIONS = "activations.zarr"
@@ -38,6 +54,17 @@ CLASSES_FILE = "classes.parquet"
 REJECTS_FILE = "rejects.parquet"
 MASKS_FILE = "masks.parquet"
 REJECT_PARTS = "rejects"
+ROOT_DOCUMENT = f"{ACTIVATIONS}/{DOCUMENT}"
+
+
+def repair_advice(location: str, dataset: str = "DATASET") -> str:
+    """What to do about damage: the end of an error message."""
+    if dataset == ARRAYS_DATASET:
+        return "write the same arrays there again: write_arrays re-makes what is damaged"
+    return (
+        f"re-make what is damaged, and nothing else, by running the same `sparc-extract run "
+        f"{dataset} {location}` again with --repair"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,8 +109,11 @@ class CacheInfo:
 
     def to_json(self) -> bytes:
         """The content of `cache.json`."""
-        document = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
-        return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+        return (json.dumps(self.to_document(), indent=2, ensure_ascii=False) + "\n").encode()
+
+    def to_document(self) -> dict[str, Any]:
+        """The same as plain JSON values; the attributes of the Zarr group hold them too."""
+        return {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
 
     @classmethod
     def read(cls, folder: Folder) -> "CacheInfo":
@@ -91,26 +121,62 @@ class CacheInfo:
 
         Raises:
             CacheError: There is none, or it is of another version.
+            DamagedCacheError: It is not what was written.
         """
         try:
-            document = json.loads(folder.read(INFO_FILE))
-            found = document.pop("format"), document.pop("version")
+            content = folder.read(INFO_FILE)
         except FileNotFoundError as error:
+            if cls.read_copy(folder) is not None:
+                raise DamagedCacheError(
+                    f"{folder} has lost its {INFO_FILE}; {repair_advice(str(folder))}"
+                ) from error
             raise CacheError(f"{folder} is not an activation cache: no {INFO_FILE}") from error
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise DamagedCacheError(f"{folder}/{INFO_FILE} is not readable: {error}") from error
+        except OSError as error:
+            raise CacheError(f"cannot read {folder}/{INFO_FILE}: {error.strerror}") from error
+        try:
+            return cls.from_document(json.loads(content), str(folder))
+        except (ValueError, RecursionError) as error:
+            what = f"{folder}/{INFO_FILE} is not readable: {reason(error)}"
+            raise DamagedCacheError(f"{what}; {repair_advice(str(folder))}") from error
+
+    @classmethod
+    def read_copy(cls, folder: Folder) -> "CacheInfo | None":
+        """What the attributes of the Zarr group say; None where they say nothing."""
+        try:
+            attributes = attributes_of(folder.read(ROOT_DOCUMENT))
+            return cls.from_document(attributes, str(folder)) if attributes else None
+        except (OSError, CacheError):
+            return None
+
+    @classmethod
+    def from_document(cls, document: Any, where: str) -> "CacheInfo":
+        """The opposite of `to_document`.
+
+        Raises:
+            CacheError: It is of another version.
+            DamagedCacheError: It has other keys or types.
+        """
+        if not isinstance(document, dict) or not {"format", "version"} <= document.keys():
+            raise DamagedCacheError(
+                f"{where}/{INFO_FILE} is damaged: it names no format; {repair_advice(where)}"
+            )
+        found = document["format"], document["version"]
         if found != (FORMAT, VERSION):
             raise CacheError(
-                f"{folder} is in format {found[0]!r} version {found[1]!r}; this SPARC reads "
+                f"{where} is in format {found[0]!r} version {found[1]!r}; this SPARC reads "
                 f"version {VERSION}: use the version of SPARC that wrote it"
             )
+        values = {key: value for key, value in document.items() if key not in ("format", "version")}
         try:
-            document["streams"] = tuple(document["streams"])
-            info = cls(**document)
+            info = from_mapping(cls, values, source=INFO_FILE)
             if info.rows < 1 or info.rows_per_chunk < 1:
-                raise ValueError("rows and rows_per_chunk must be positive")
-        except (KeyError, TypeError, ValueError) as error:
-            raise DamagedCacheError(f"{folder}/{INFO_FILE} is damaged: {error}") from error
+                raise ConfigError("rows and rows_per_chunk must be positive")
+            if len(set(map(check_name, info.streams))) < len(info.streams):
+                raise ConfigError("a stream is named twice")
+        except (ConfigError, TypeError) as error:
+            raise DamagedCacheError(
+                f"{where}/{INFO_FILE} is damaged: {error}; {repair_advice(where)}"
+            ) from error
         return info
 
 
@@ -128,6 +194,9 @@ class ActivationCache:
     def __init__(self, location: Any) -> None:
         self.folder = location if isinstance(location, Folder) else Folder(location)
         self.info = CacheInfo.read(self.folder)
+        self._infos: dict[str, StreamInfo] = {}
+        self._arrays: dict[str, Any] = {}
+        self._checksums: dict[str, Checksums] = {}
 
     @property
     def stream_names(self) -> tuple[str, ...]:
@@ -137,7 +206,19 @@ class ActivationCache:
     @cached_property
     def streams(self) -> Mapping[str, StreamInfo]:
         """What each stream is, by name, in the cache's order."""
-        return {name: self._stream_info(name) for name in self.info.streams}
+        return {name: self.stream(name) for name in self.info.streams}
+
+    def stream(self, name: str) -> StreamInfo:
+        """What a stream is and what made it.
+
+        Raises:
+            CacheError: The cache has no stream of that name.
+            DamagedCacheError: Its attributes cannot be read.
+        """
+        if name not in self._infos:
+            self.choose([name])
+            self._infos[name] = self._stream_info(name)
+        return self._infos[name]
 
     def choose(self, names: Sequence[str] = ()) -> tuple[str, ...]:
         """Those streams, in the cache's order; all of them where no name is given.
@@ -155,10 +236,13 @@ class ActivationCache:
     # ------------------------------------------------------------------ completeness
 
     def missing_chunks(self, stream: str) -> list[int]:
-        """Chunks of a stream that have not been written, in order."""
-        features = self._chunks_present(stream, "features")
-        valid = self._chunks_present(stream, "valid")
-        return [c for c in range(self.info.chunks) if c not in features or c not in valid]
+        """Chunks of a stream that have not been written, or not as a whole, in order.
+
+        Only sizes are looked at: an object that was cut off, or is longer than it can be, counts
+        as missing.
+        """
+        whole = [self._whole_chunks(stream, name) for name in ARRAYS]
+        return [c for c in range(self.info.chunks) if not all(c in chunks for chunks in whole)]
 
     def require_complete(self, streams: Sequence[str] = ()) -> None:
         """Refuse a cache whose extraction has not finished.
@@ -172,8 +256,7 @@ class ActivationCache:
                 shown = ", ".join(map(str, missing[:8])) + (", …" if len(missing) > 8 else "")
                 raise IncompleteCacheError(
                     f"{self.folder} is incomplete: stream {stream} lacks {len(missing)} of "
-                    f"{self.info.chunks} chunks ({shown}); finish it by running the same "
-                    f"`sparc-extract run {self.info.dataset} {self.folder}` again"
+                    f"{self.info.chunks} chunks ({shown}); {self._finish_advice}"
                 )
 
     # ------------------------------------------------------------------ activations
@@ -224,70 +307,75 @@ class ActivationCache:
 
     def rows(self, columns: list[str] | None = None) -> pa.Table:
         """The rows table, of schema `tables.ROWS` or some of its columns."""
-        table = tables.read_table(self.folder, ROWS_FILE, tables.ROWS, columns)
+        table = self._table(ROWS_FILE, tables.ROWS, columns)
         if len(table) != self.info.rows:
-            raise DamagedCacheError(
-                f"{self.folder}/{ROWS_FILE} has {len(table)} rows, the cache {self.info.rows}"
-            )
+            raise self._damaged(f"{ROWS_FILE} has {len(table)} rows, the cache {self.info.rows}")
         return table
 
     def classes(self) -> pa.Table:
         """The classes table, of schema `tables.CLASSES`; empty where the dataset has no labels."""
-        return tables.read_table(self.folder, CLASSES_FILE, tables.CLASSES)
+        return self._table(CLASSES_FILE, tables.CLASSES)
 
     def rejects(self) -> pa.Table:
         """Why rows are not valid, of schema `tables.REJECTS`, by row and then by stream."""
-        parts = [
-            tables.read_table(self.folder, name, tables.REJECTS)
-            for name in (REJECTS_FILE, *self.folder.files(REJECT_PARTS))
-            if self.folder.exists(name)
-        ]
-        if not parts:
+        if (
+            not self.folder.exists(REJECTS_FILE)
+            and not self.reject_parts()
+            and not any(self.missing_chunks(stream) for stream in self.stream_names)
+        ):
+            raise self._damaged(f"{REJECTS_FILE} is missing")
+        return self.rejects_so_far()
+
+    def rejects_so_far(self) -> pa.Table:
+        """The same while extraction runs, when the table may not have been written yet."""
+        names = [REJECTS_FILE] if self.folder.exists(REJECTS_FILE) else []
+        names += self.reject_parts()
+        if not names:
             return tables.empty(tables.REJECTS)
-        table = pa.concat_tables(parts)
+        table = pa.concat_tables([self._table(name, tables.REJECTS) for name in names])
         # A part that was merged but not yet removed stands in both.
         unique = table.group_by(table.column_names).aggregate([]).select(tables.REJECTS.names)
         return unique.cast(tables.REJECTS).sort_by([("row", "ascending"), ("stream", "ascending")])
+
+    def reject_parts(self) -> list[str]:
+        """The rejects of single chunks that have not been gathered yet, by file."""
+        return [n for n in self.folder.files(REJECT_PARTS) if n.endswith(".parquet")]
 
     def masks(self) -> pa.Table | None:
         """Object masks, of schema `tables.MASKS`; None where none were extracted."""
         if not self.folder.exists(MASKS_FILE):
             return None
-        return tables.read_table(self.folder, MASKS_FILE, tables.MASKS)
+        return self._table(MASKS_FILE, tables.MASKS)
 
     # ------------------------------------------------------------------ how it lies in Zarr
 
-    def layout_faults(self, stream: str) -> list[str]:
-        """What `CACHE.md` demands of a stream's two arrays and is not so; normally nothing.
+    def stream_documents(self, stream: str) -> dict[str, bytes]:
+        """The metadata that a stream's group and arrays should have, by file below its folder."""
+        info = self.stream(stream)
+        return stream_documents(info, rows=self.info.rows, rows_per_chunk=self.info.rows_per_chunk)
+
+    def layout_faults(self, stream: str, name: str) -> list[str]:
+        """What `CACHE.md` demands of an array's metadata and is not so; normally nothing.
 
         Raises:
-            DamagedCacheError: The stream cannot be opened at all.
+            DamagedCacheError: What made the stream cannot be read.
         """
-        info = self.streams[stream]
-        per_chunk = self.info.rows_per_chunk
-        rows = (self.info.rows,)
-        expected: dict[str, tuple[tuple[int, ...], tuple[int, ...], str, tuple[str, ...]]] = {
-            "features": (
-                (*rows, info.dim),
-                (per_chunk, info.dim),
-                info.dtype,
-                ("row", f"{stream}_dim"),
-            ),
-            "valid": (rows, (per_chunk,), "bool", ("row",)),
-        }
-        faults = [] if info.name == stream else [f"its attributes call it {info.name!r}"]
-        for name, wanted in expected.items():
-            array = self._array(stream, name)
-            names = tuple(array.metadata.dimension_names or ())
-            found = (array.shape, array.chunks, str(array.dtype), names)
-            for what, a, b in zip(
-                ("shape", "chunks", "dtype", "dimension names"), found, wanted, strict=True
-            ):
-                if a != b:
-                    faults.append(f"array {name} has {what} {a}, not {b}")
-            if type(array.metadata.codecs[-1]).__name__ != "Crc32cCodec":
-                faults.append(f"array {name} has no CRC32C as its last codec")
-        return faults
+        document = f"{name}/{DOCUMENT}"
+        wanted = self.stream_documents(stream)[document]
+        try:
+            found = self.folder.read(f"{ACTIVATIONS}/{stream}/{document}")
+        except FileNotFoundError:
+            return ["has lost its metadata"]
+        return array_faults(found, wanted)
+
+    def chunk_files(self, stream: str, chunk: int) -> tuple[str, str]:
+        """The two objects of a chunk, features and flags."""
+        folder = f"{ACTIVATIONS}/{stream}"
+        return f"{folder}/features/c/{chunk}/0", f"{folder}/valid/c/{chunk}"
+
+    def cut(self, stream: str) -> int:
+        """How many captions were cut at the context of a text stream's encoder."""
+        return sum(recorded_cut(self._array(stream, "valid").attrs).values())
 
     @cached_property
     def _group(self) -> zarr.Group:
@@ -295,64 +383,117 @@ class ActivationCache:
             store = self.folder.zarr_store(ACTIVATIONS, read_only=True)
             return zarr.open_group(store, mode="r")
         except (OSError, ValueError, KeyError) as error:
-            raise DamagedCacheError(f"{self.folder}/{ACTIVATIONS} cannot be opened") from error
+            raise self._damaged(f"{ACTIVATIONS} cannot be opened") from error
 
     def _stream_info(self, name: str) -> StreamInfo:
+        where = f"{ACTIVATIONS}/{name}/{DOCUMENT}"
         try:
-            attributes = dict(self._group[name].attrs)
-            return from_mapping(StreamInfo, attributes, source=f"stream {name}")
-        except KeyError as error:
-            raise DamagedCacheError(
-                f"{self.folder}: stream {name} is listed in {INFO_FILE}, but has no Zarr group"
+            attributes = attributes_of(self.folder.read(where))
+        except FileNotFoundError as error:
+            raise self._damaged(
+                f"stream {name} is listed in {INFO_FILE}, but {where} is missing"
             ) from error
-        except (ValueError, TypeError, ConfigError) as error:
-            raise DamagedCacheError(
-                f"{self.folder}: the attributes of stream {name} are damaged: {error}"
+        try:
+            found = from_mapping(StreamInfo, attributes or {}, source=where)
+            if found.name != name:
+                raise ConfigError(f"the name is {found.name!r}")
+        except (TypeError, ConfigError) as error:
+            raise self._damaged(
+                f"the attributes of stream {name}, in {where}, are damaged: {error}"
             ) from error
+        return found
 
     def _array(self, stream: str, name: str) -> Any:
-        if stream not in self.info.streams:
-            self.choose([stream])
         key = f"{stream}/{name}"
         if key not in self._arrays:
+            faults = self.layout_faults(stream, name)
+            if faults:
+                raise self._damaged(f"array {key} {faults[0]}")
             try:
                 self._arrays[key] = self._group[key]
             except (KeyError, ValueError) as error:
-                raise DamagedCacheError(f"{self.folder}: array {key} cannot be opened") from error
+                raise self._damaged(f"array {key} cannot be opened") from error
         return self._arrays[key]
 
-    @cached_property
-    def _arrays(self) -> dict[str, Any]:
-        return {}
+    def _table(self, name: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+        try:
+            return tables.read_table(self.folder, name, schema, columns)
+        except DamagedCacheError as error:
+            raise DamagedCacheError(f"{error}; {self.repair_advice}") from error
+
+    @property
+    def repair_advice(self) -> str:
+        """What to do about damage, with the command to run."""
+        return repair_advice(str(self.folder), self.info.dataset)
+
+    @property
+    def _finish_advice(self) -> str:
+        if self.info.dataset == ARRAYS_DATASET:
+            return "finish it by writing the same arrays there again"
+        command = f"sparc-extract run {self.info.dataset} {self.folder}"
+        return f"finish it by running the same `{command}` again"
+
+    def _damaged(self, what: str) -> DamagedCacheError:
+        return DamagedCacheError(f"{self.folder}: {what}; {self.repair_advice}")
 
     def _read(self, stream: str, name: str, chunk: int, out: npt.NDArray[Any] | None = None) -> Any:
         rows = self.info.chunk_rows(chunk)
         array = self._array(stream, name)
+        is_plain = PlainChunks.fits(self.folder, array)
         try:
-            if PlainChunks.fits(self.folder, array):
+            if is_plain:
                 plain = PlainChunks(self._local_folder / stream / name, array)
-                return plain.read(chunk, len(rows), out)
-            values = np.asarray(array[rows.start : rows.stop])
+                values = plain.read(chunk, len(rows), out)
+            else:
+                values = np.asarray(array[rows.start : rows.stop])
+            self._require_own(stream, name, chunk)
         except FileNotFoundError as error:
             raise self._not_written(stream, name, chunk) from error
-        except Exception as error:
-            raise DamagedCacheError(
-                f"{self.folder}: chunk {chunk} of {stream}/{name} (rows {rows.start} to "
-                f"{rows.stop - 1}) is damaged: {error}"
+        except PermissionError as error:
+            raise CacheError(
+                f"{self.folder}: cannot read chunk {chunk} of {stream}/{name}: {error.strerror}"
             ) from error
+        except Exception as error:
+            raise self._damaged(
+                f"chunk {chunk} of {stream}/{name} (rows {rows.start} to {rows.stop - 1}) is "
+                f"damaged: {reason(error)}"
+            ) from error
+        if is_plain:
+            return values
         # Zarr reads a chunk that is not there as the fill value. Every written feature or flag
         # that could look like one is rare, so the file system is asked only then. (Bytes, since
         # NumPy is slow at asking float16 values.)
-        if not values.view(np.uint8).any() and chunk not in self._chunks_present(stream, name):
+        if not values.view(np.uint8).any() and chunk not in self._chunk_sizes(stream, name):
             raise self._not_written(stream, name, chunk)
         if out is None:
             return values
         out[...] = values
         return out
 
+    def _require_own(self, stream: str, name: str, chunk: int) -> None:
+        """Refuse a sound chunk that belongs elsewhere; behind a URL that would cost a request."""
+        if self.folder.local is None:
+            return
+        if stream not in self._checksums:
+            attributes = self._array(stream, "valid").attrs
+            self._checksums[stream] = recorded_checksums(attributes, self.info.chunks)
+        recorded = self._checksums[stream][name][chunk]
+        if recorded is not None and recorded != self.checksum(stream, name, chunk):
+            raise ValueError("it is not the chunk that was written there")
+
+    def checksum(self, stream: str, name: str, chunk: int) -> int:
+        """What a chunk of an array ends in: the CRC32C of all before.
+
+        Raises:
+            FileNotFoundError: The chunk has not been written.
+        """
+        file = self.chunk_files(stream, chunk)[ARRAYS.index(name)]
+        return int.from_bytes(self.folder.read_end(file, CHECKSUM_BYTES), "little")
+
     def _not_written(self, stream: str, name: str, chunk: int) -> IncompleteCacheError:
         return IncompleteCacheError(
-            f"{self.folder}: chunk {chunk} of {stream}/{name} has not been written"
+            f"{self.folder}: chunk {chunk} of {stream}/{name} has not been written; "
+            f"{self._finish_advice}"
         )
 
     @property
@@ -360,8 +501,21 @@ class ActivationCache:
         assert self.folder.local is not None
         return self.folder.local / ACTIVATIONS
 
-    def _chunks_present(self, stream: str, name: str) -> set[int]:
+    def _whole_chunks(self, stream: str, name: str) -> set[int]:
+        wanted = chunk_bytes(self.stream(stream), name, rows_per_chunk=self.info.rows_per_chunk)
+        return {
+            chunk
+            for chunk, bytes_there in self._chunk_sizes(stream, name).items()
+            if (bytes_there == wanted if wanted is not None else bytes_there > CHECKSUM_BYTES)
+        }
+
+    def _chunk_sizes(self, stream: str, name: str) -> dict[int, int]:
         prefix = f"{ACTIVATIONS}/{stream}/{name}/c/"
-        keys = (f.removeprefix(prefix) for f in self.folder.files(prefix.rstrip("/")))
-        first = (key.split("/")[0] for key in keys if not key.endswith(".partial"))
-        return {int(index) for index in first if index.isdecimal()}
+        suffix = "/0" if name == "features" else ""
+        found = self.folder.sizes(prefix.rstrip("/"))
+        keys = {key.removeprefix(prefix): count for key, count in found.items()}
+        return {
+            int(key.removesuffix(suffix)): count
+            for key, count in keys.items()
+            if key.endswith(suffix) and key.removesuffix(suffix).isdecimal()
+        }

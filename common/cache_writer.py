@@ -6,36 +6,57 @@ folder: hold `sparc.common.lock.exclusive` around it.
 
 import dataclasses
 import importlib.metadata
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 import zarr
 from numcodecs import BitRound
-from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from sparc.common import tables
 from sparc.common.cache import (
     ACTIVATIONS,
+    ARRAYS_DATASET,
     CLASSES_FILE,
     INFO_FILE,
     MASKS_FILE,
     REJECT_PARTS,
     REJECTS_FILE,
+    ROOT_DOCUMENT,
     ROWS_FILE,
     ActivationCache,
     CacheInfo,
 )
-from sparc.common.config import to_mapping
-from sparc.common.errors import CacheError
-from sparc.common.lock import LOCK_FILE, exclusive
-from sparc.common.storage import PARTIAL, Folder
+from sparc.common.cache_agreement import (
+    refuse_other_classes,
+    refuse_other_content,
+    refuse_other_dataset,
+    stream_difference,
+)
+from sparc.common.cache_layout import (
+    DOCUMENT,
+    STREAM_DOCUMENTS,
+    Checksums,
+    array_faults,
+    attributes_of,
+    group_differs,
+    recorded_checksums,
+    recorded_cut,
+    root_document,
+    stream_documents,
+)
+from sparc.common.cache_verify import Damage, check_stream, check_tables
+from sparc.common.config import from_mapping
+from sparc.common.errors import CacheError, ConfigError
+from sparc.common.feature_checks import find_faults
+from sparc.common.lock import exclusive
+from sparc.common.progress import progress, say
+from sparc.common.storage import Folder
 from sparc.common.streams import StreamInfo, StreamOrigin
-from sparc.common.text import shorten
+from sparc.common.text import printable
 
 ROWS_PER_CHUNK = 4096
 LARGEST_FLOAT16 = 65_504.0
@@ -71,16 +92,24 @@ class CacheWriter:
         location: The cache's folder or URL.
         manifest: The dataset's rows.
         rows_per_chunk: Rows a chunk; must be the same when going on.
+        repair: Check every byte of what is there, and make anew what is damaged. Otherwise only
+            what is missing is made.
 
     Raises:
         CacheError: The folder holds something else, or a cache of another dataset or setting.
     """
 
     def __init__(
-        self, location: Any, manifest: Manifest, *, rows_per_chunk: int = ROWS_PER_CHUNK
+        self,
+        location: Any,
+        manifest: Manifest,
+        *,
+        rows_per_chunk: int = ROWS_PER_CHUNK,
+        repair: bool = False,
     ) -> None:
         self.folder = location if isinstance(location, Folder) else Folder(location)
         self._rows = manifest.rows
+        self._repair = repair
         wanted = CacheInfo(
             dataset=manifest.dataset,
             dataset_format=manifest.dataset_format,
@@ -93,30 +122,31 @@ class CacheWriter:
         )
         if wanted.rows == 0:
             raise CacheError(f"{manifest.dataset} has no rows to encode")
-        found = CacheInfo.read(self.folder) if self.folder.exists(INFO_FILE) else None
+        found = self._find_info(wanted)
         if found is None:
-            _refuse_other_content(self.folder)
+            refuse_other_content(self.folder)
         self.folder.remove_partial_files()
         # A cache without streams holds nothing: it is begun anew rather than defended.
         if found is not None and found.streams:
-            _refuse_other_dataset(self.folder, found, wanted, manifest.rows)
+            refuse_other_dataset(self.folder, found, wanted, manifest.rows)
+            self._put_info(found)
+            if repair:
+                self._remove_damaged_tables(has_masks=manifest.masks is not None)
             for name, table in ((ROWS_FILE, manifest.rows), (CLASSES_FILE, manifest.classes)):
-                if not self.folder.exists(name):  # a person removed it because it was damaged
+                if not self.folder.exists(name):  # lost, or removed because it was damaged
                     tables.write_table(self.folder, name, table)
-            _refuse_other_classes(self.folder, manifest.classes)
-            self.info = found
+            refuse_other_classes(self.folder, manifest.classes)
         else:
             tables.write_table(self.folder, ROWS_FILE, manifest.rows)
             tables.write_table(self.folder, CLASSES_FILE, manifest.classes)
             self.folder.remove(MASKS_FILE)
-            self.info = wanted
-            self._write_info()
+            self._put_info(wanted)
         if manifest.masks is not None and not self.folder.exists(MASKS_FILE):
             tables.write_table(self.folder, MASKS_FILE, manifest.masks)
-        store = self.folder.zarr_store(ACTIVATIONS, read_only=False)
-        self._group = zarr.open_group(store, mode="a")
         self._arrays: dict[str, tuple[Any, Any]] = {}
-        self._keep_bits: dict[str, int | None] = {}
+        self._streams: dict[str, StreamInfo] = {}
+        self._cut: dict[str, dict[int, int]] = {}
+        self._checksums: dict[str, Checksums] = {}
 
     def open_stream(self, stream: StreamInfo) -> list[int]:
         """Add a stream, or go on with it.
@@ -128,30 +158,34 @@ class CacheWriter:
             The chunks that are still to be written, in order.
 
         Raises:
-            CacheError: The cache holds a stream of that name that was made in another way.
+            CacheError: The cache holds a stream of that name that was made in another way, or
+                nothing says any more how its chunks were made.
         """
-        if stream.name in self.info.streams:
-            cache = ActivationCache(self.folder)
-            found = cache.streams[stream.name]
-            if len(cache.missing_chunks(stream.name)) < self.info.chunks:
-                _refuse_other_stream(self.folder, found, stream)
-            elif found != stream:
-                # Nothing of it was written: it is made anew, under the settings of today.
-                self._list_streams(name for name in self.info.streams if name != stream.name)
-        if stream.name not in self.info.streams:
-            self._create(stream)
-            self._list_streams((*self.info.streams, stream.name))
-        group: Any = self._group[stream.name]
+        name = stream.name
+        below = f"{ACTIVATIONS}/{name}"
+        self._cut[name] = {}
+        self._checksums[name] = recorded_checksums({}, self.info.chunks)
+        if name in self.info.streams and self._has_chunks(name):
+            self._streams[name] = self._restored(stream)
+        else:
+            # Nothing of it counts: it is made anew, under the settings of today.
+            self.folder.remove(below)
+            self._streams[name] = stream
+            for file, document in self._documents(name).items():
+                self.folder.write(f"{below}/{file}", document)
+        if name not in self.info.streams:
+            names = (*self.info.streams, name)
+            self._put_info(dataclasses.replace(self.info, streams=names))
+        group: Any = zarr.open_group(self.folder.zarr_store(ACTIVATIONS, read_only=False))[name]
         config = {"write_empty_chunks": True}
-        self._keep_bits[stream.name] = stream.keep_bits
-        self._arrays[stream.name] = (
+        self._arrays[name] = (
             group["features"].with_config(config),
             group["valid"].with_config(config),
         )
-        missing = ActivationCache(self.folder).missing_chunks(stream.name)
-        for chunk in missing:
-            # An interrupted attempt may have rejected rows that will turn out well this time.
-            self.folder.remove(_reject_part(stream.name, chunk))
+        if self._repair:
+            self._remove_damaged_chunks(name)
+        missing = ActivationCache(self.folder).missing_chunks(name)
+        self._forget(name, missing)
         return missing
 
     def write(
@@ -160,6 +194,8 @@ class CacheWriter:
         chunk: int,
         features: npt.NDArray[Any],
         reasons: Mapping[int, str] | None = None,
+        *,
+        cut: int | None = None,
     ) -> None:
         """Write a chunk of a stream: from then on it is done.
 
@@ -168,6 +204,7 @@ class CacheWriter:
             chunk: Which chunk.
             features: (rows of the chunk, dim), any float type; rows with a reason are ignored.
             reasons: Why a row has no feature, by row of the cache. All other rows are valid.
+            cut: How many of its captions were cut at the encoder's context; None does not say.
 
         Raises:
             CacheError: A value does not fit float16, or a valid feature is zero or not finite.
@@ -186,41 +223,176 @@ class CacheWriter:
         _check_values(stream, rows, stored, valid, array.dtype)
         # Rejects first, flags last: a chunk with flags is done, and nothing of it is missing.
         self._write_rejects(stream, chunk, reasons)
+        if cut is not None:
+            self.count_cut(stream, {chunk: cut})
         narrow = stored.astype(array.dtype)
-        array[rows.start : rows.stop] = _rounded(narrow, self._keep_bits[stream])
+        array[rows.start : rows.stop] = _rounded(narrow, self._streams[stream].keep_bits)
         valid_array[rows.start : rows.stop] = valid
 
+    def count_cut(self, stream: str, cut: Mapping[int, int]) -> None:
+        """Record how many captions were cut at the encoder's context, by chunk."""
+        counts = {**self._cut[stream], **cut}
+        if counts != self._cut[stream]:
+            self._cut[stream] = counts
+            self._write_records(stream)
+
+    def uncounted(self, stream: str) -> list[int]:
+        """The written chunks of which nothing says how many captions were cut, in order."""
+        missing = set(ActivationCache(self.folder).missing_chunks(stream))
+        known = missing.union(self._cut[stream])
+        return [chunk for chunk in range(self.info.chunks) if chunk not in known]
+
+    def unexplained(self, stream: str, *, thorough: bool) -> list[int]:
+        """The rows of written chunks that are not valid, and nothing says why, in order.
+
+        Args:
+            stream: A stream that `open_stream` opened.
+            thorough: Look even where the table of rejects is there, which holds them all unless
+                parts that were not gathered yet are lost.
+        """
+        if self.folder.exists(REJECTS_FILE) and not thorough:
+            return []
+        cache = ActivationCache(self.folder)
+        valid = np.ones(self.info.rows, dtype=np.bool_)
+        for chunk in sorted(set(range(self.info.chunks)).difference(cache.missing_chunks(stream))):
+            rows = self.info.chunk_rows(chunk)
+            valid[rows.start : rows.stop] = cache.valid(stream, chunk)
+        rejects = cache.rejects_so_far()
+        of_stream = rejects.filter(pc.equal(rejects.column("stream"), stream))
+        explained = of_stream.column("row").to_numpy()
+        valid[explained[(explained >= 0) & (explained < len(valid))]] = True
+        return [int(row) for row in np.flatnonzero(~valid)]
+
+    def explain(self, stream: str, reasons: Mapping[int, str]) -> None:
+        """Say why rows are not valid, in the place of reasons that were lost."""
+        by_chunk: dict[int, dict[int, str]] = {}
+        for row, reason in reasons.items():
+            by_chunk.setdefault(row // self.info.rows_per_chunk, {})[row] = reason
+        for chunk, here in by_chunk.items():
+            self._write_rejects(stream, chunk, here)
+
+    def discard(self, stream: str, chunks: Collection[int]) -> None:
+        """Remove written chunks, to be written again."""
+        cache = ActivationCache(self.folder)
+        for chunk in chunks:
+            for file in reversed(cache.chunk_files(stream, chunk)):
+                self.folder.remove(file)
+        self._forget(stream, chunks)
+
     def finish(self) -> None:
-        """Gather the rejects of all chunks into one table; call it when every chunk is written."""
+        """Gather what is known of single chunks; call it when every chunk is written."""
+        for stream in self._streams:
+            self._record_checksums(stream)
         parts = list(self.folder.files(REJECT_PARTS))
         if parts or not self.folder.exists(REJECTS_FILE):
-            tables.write_table(self.folder, REJECTS_FILE, ActivationCache(self.folder).rejects())
+            tables.write_table(
+                self.folder, REJECTS_FILE, ActivationCache(self.folder).rejects_so_far()
+            )
         self.folder.remove(REJECT_PARTS)
 
     # ------------------------------------------------------------------ how it lies in Zarr
 
-    def _create(self, stream: StreamInfo) -> None:
-        rows, per_chunk = self.info.rows, self.info.rows_per_chunk
-        # What an interrupted attempt left is not listed in cache.json, so nothing of it counts.
-        group = self._group.create_group(stream.name, overwrite=True, attributes=to_mapping(stream))
-        group.create_array(
-            "features",
-            shape=(rows, stream.dim),
-            chunks=(per_chunk, stream.dim),
-            dtype=stream.dtype,
-            compressors=(*_compressors(stream), Crc32cCodec()),
-            fill_value=0,
-            dimension_names=("row", f"{stream.name}_dim"),
+    def _documents(self, stream: str) -> dict[str, bytes]:
+        return stream_documents(
+            self._streams[stream],
+            rows=self.info.rows,
+            rows_per_chunk=self.info.rows_per_chunk,
+            cut=self._cut[stream],
+            checksums=self._checksums[stream],
         )
-        group.create_array(
-            "valid",
-            shape=(rows,),
-            chunks=(per_chunk,),
-            dtype="bool",
-            compressors=(Crc32cCodec(),),
-            fill_value=False,
-            dimension_names=("row",),
-        )
+
+    def _write_records(self, stream: str) -> None:
+        """Write what is recorded of the chunks of a stream, in the attributes of `valid`."""
+        file = f"valid/{DOCUMENT}"
+        self.folder.write(f"{ACTIVATIONS}/{stream}/{file}", self._documents(stream)[file])
+
+    def _has_chunks(self, stream: str) -> bool:
+        """Whether something of a stream was written: both objects of a chunk, damaged or not."""
+        files = set(self.folder.files(f"{ACTIVATIONS}/{stream}"))
+        chunk_files = ActivationCache(self.folder).chunk_files
+        return any(files.issuperset(chunk_files(stream, c)) for c in range(self.info.chunks))
+
+    def _restored(self, wanted: StreamInfo) -> StreamInfo:
+        """What made the chunks of a stream; metadata that are lost or damaged are written anew."""
+        below = f"{ACTIVATIONS}/{wanted.name}"
+        files = {name: f"{below}/{name}" for name in STREAM_DOCUMENTS}
+        found = {n: self.folder.read(f) for n, f in files.items() if self.folder.exists(f)}
+        accounts = [_stream_info(found.get(name)) for name in STREAM_DOCUMENTS[:2]]
+        told = [account for account in accounts if account is not None]
+        if not told:
+            raise CacheError(
+                f"{self.folder}: nothing says any more what made the chunks of stream "
+                f"{wanted.name}; remove {below} to have all of them made anew"
+            )
+        made_by = next((info for info in told if not stream_difference(info, wanted)), told[0])
+        if difference := stream_difference(made_by, wanted):
+            raise CacheError(
+                f"{self.folder}: stream {wanted.name} was made in another way ({difference}); "
+                "give the new stream another name or folder"
+            )
+        self._streams[wanted.name] = made_by
+        records = attributes_of(found.get(f"valid/{DOCUMENT}", b"")) or {}
+        self._cut[wanted.name] = recorded_cut(records)
+        self._checksums[wanted.name] = recorded_checksums(records, self.info.chunks)
+        for name, document in self._documents(wanted.name).items():
+            if name not in found or _differs(name, found[name], document):
+                self.folder.write(files[name], document)
+        return made_by
+
+    def _record_checksums(self, stream: str) -> None:
+        """Record what the chunks end in, so that they cannot be exchanged unnoticed."""
+        cache = ActivationCache(self.folder)
+        unknown = False
+        for name, checksums in self._checksums[stream].items():
+            for chunk, checksum in enumerate(checksums):
+                if checksum is None:
+                    checksums[chunk] = cache.checksum(stream, name, chunk)
+                    unknown = True
+        if unknown:
+            self._write_records(stream)
+
+    def _remove_damaged_tables(self, *, has_masks: bool) -> None:
+        cache = ActivationCache(self.folder)
+        for damage in check_tables(cache):
+            if MASKS_FILE in damage.files and not has_masks:
+                raise CacheError(
+                    f"{self.folder}: {damage}; repeat the command with --masks, or remove the file"
+                )
+            self._remove(damage)
+
+    def _remove_damaged_chunks(self, stream: str) -> None:
+        cache = ActivationCache(self.folder)
+        # Where they are lost, every row without a feature would be told to be without a reason.
+        rejects = cache.rejects() if self.folder.exists(REJECTS_FILE) else None
+        with progress(cache.info.rows, f"verifying {stream}") as bar:
+            for damage in check_stream(cache, stream, rejects, checked=bar.update):
+                self._remove(damage)
+
+    def _remove(self, damage: Damage) -> None:
+        """Remove what is damaged; what is missing is made afterwards."""
+        say(printable(str(damage)))
+        # Flags before features: a chunk without flags is not done.
+        for name in reversed(damage.files):
+            self.folder.remove(name)
+
+    def _forget(self, stream: str, chunks: Collection[int]) -> None:
+        """Forget what is known of chunks: they may turn out otherwise this time."""
+        recorded = False
+        for chunk in chunks:
+            self.folder.remove(_reject_part(stream, chunk))
+            for checksums in self._checksums[stream].values():
+                recorded = recorded or checksums[chunk] is not None
+                checksums[chunk] = None
+        if recorded:
+            self._write_records(stream)
+        if not chunks or not self.folder.exists(REJECTS_FILE):
+            return
+        rejects = tables.read_table(self.folder, REJECTS_FILE, tables.REJECTS)
+        places = rejects.column("row").to_numpy() // self.info.rows_per_chunk
+        of_stream = pc.equal(rejects.column("stream"), stream).to_numpy()
+        kept = rejects.filter(pa.array(~(of_stream & np.isin(places, list(chunks)))))
+        if len(kept) < len(rejects):
+            tables.write_table(self.folder, REJECTS_FILE, kept)
 
     def _write_rejects(self, stream: str, chunk: int, reasons: Mapping[int, str]) -> None:
         if not reasons:
@@ -235,16 +407,38 @@ class CacheWriter:
             },
             schema=tables.REJECTS,
         )
-        buffer = io.BytesIO()
-        pq.write_table(part, buffer)
-        self.folder.write(_reject_part(stream, chunk), buffer.getvalue())
+        tables.write_table(self.folder, _reject_part(stream, chunk), part)
 
-    def _list_streams(self, names: Iterable[str]) -> None:
-        self.info = dataclasses.replace(self.info, streams=tuple(names))
-        self._write_info()
+    def _find_info(self, wanted: CacheInfo) -> CacheInfo | None:
+        """What `cache.json` says, or its copy where it is lost or agrees less with the dataset."""
+        copy = CacheInfo.read_copy(self.folder)
+        if not self.folder.exists(INFO_FILE):
+            return copy if copy is not None and copy.streams else None
+        told = [] if copy is None else [copy]
+        try:
+            told.insert(0, CacheInfo.read(self.folder))
+        except CacheError as error:
+            if not self._repair:
+                raise
+            if not told:
+                raise CacheError(
+                    f"{self.folder}: neither {INFO_FILE} nor {ROOT_DOCUMENT}, which repeats it, "
+                    "can be read: extract into another folder"
+                ) from error
+            say(printable(str(error).partition(";")[0]))
+        fields = [f.name for f in dataclasses.fields(CacheInfo) if f.name != "streams"]
+        return max(told, key=lambda i: sum(getattr(i, n) == getattr(wanted, n) for n in fields))
 
-    def _write_info(self) -> None:
-        self.folder.write(INFO_FILE, self.info.to_json())
+    def _put_info(self, info: CacheInfo) -> None:
+        """Write `cache.json` and its copy, where they are not there already."""
+        self.info = info
+        # The copy first: what cache.json does not name yet does not count.
+        for name, content in (
+            (ROOT_DOCUMENT, root_document(info.to_document())),
+            (INFO_FILE, info.to_json()),
+        ):
+            if not self.folder.exists(name) or self.folder.read(name) != content:
+                self.folder.write(name, content)
 
 
 def write_arrays(
@@ -260,6 +454,9 @@ def write_arrays(
     rows_per_chunk: int = ROWS_PER_CHUNK,
 ) -> ActivationCache:
     """Make a cache from features that you already have.
+
+    Where the cache is there already, its chunks must be those of the features; what is missing or
+    damaged is made anew.
 
     Args:
         location: The cache's folder or URL.
@@ -301,15 +498,15 @@ def write_arrays(
         schema=tables.ROWS,
     )
     manifest = Manifest(
-        dataset="arrays",
-        dataset_format="arrays",
+        dataset=ARRAYS_DATASET,
+        dataset_format=ARRAYS_DATASET,
         split="",
         rows=table,
         classes=classes if classes is not None else tables.empty(tables.CLASSES),
     )
     folder = Folder(location)
     with exclusive(folder):
-        writer = CacheWriter(folder, manifest, rows_per_chunk=rows_per_chunk)
+        writer = CacheWriter(folder, manifest, rows_per_chunk=rows_per_chunk, repair=True)
         for name, values in features.items():
             info = StreamInfo(
                 name=name,
@@ -373,9 +570,9 @@ def bad_features(
         first_row: The row of the cache that `features[0]` belongs to.
         dtype: Type to store, in which the smallest values become zero.
     """
-    finite = np.isfinite(features).all(axis=1)
-    zero = ~_stored(features, np.dtype(dtype)).any(axis=1)
-    reasons = {int(i) + first_row: "the feature is not finite" for i in np.flatnonzero(~finite)}
+    not_finite = find_faults(features).not_finite
+    zero = find_faults(_stored(features, np.dtype(dtype))).zero
+    reasons = {int(i) + first_row: "the feature is not finite" for i in np.flatnonzero(not_finite)}
     reasons |= {int(i) + first_row: "the feature is zero" for i in np.flatnonzero(zero)}
     return reasons
 
@@ -390,11 +587,19 @@ def _reject_part(stream: str, chunk: int) -> str:
     return f"{REJECT_PARTS}/{stream}-{chunk:08d}.parquet"
 
 
-def _compressors(stream: StreamInfo) -> tuple[Any, ...]:
-    if stream.compression == "lz4":
-        itemsize = np.dtype(stream.dtype).itemsize
-        return (BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=itemsize),)
-    return (ZstdCodec(level=3),) if stream.compression == "zstd" else ()
+def _stream_info(document: bytes | None) -> StreamInfo | None:
+    """What a document says made a stream; None where it says nothing."""
+    try:
+        return from_mapping(StreamInfo, attributes_of(document or b"") or {}, source=DOCUMENT)
+    except (TypeError, ConfigError):
+        return None
+
+
+def _differs(name: str, found: bytes, wanted: bytes) -> bool:
+    """Whether a document says something else than it should."""
+    if name == DOCUMENT:
+        return group_differs(found, wanted)
+    return bool(array_faults(found, wanted)) or attributes_of(found) != attributes_of(wanted)
 
 
 def _rounded(values: npt.NDArray[Any], keep_bits: int | None) -> npt.NDArray[Any]:
@@ -415,9 +620,9 @@ def _check_values(
     valid: npt.NDArray[np.bool_],
     dtype: np.dtype[Any],
 ) -> None:
-    finite = np.isfinite(features).all(axis=1)
-    if not finite.all():
-        row = rows.start + int(np.flatnonzero(~finite)[0])
+    faults = find_faults(features)
+    if faults.not_finite.any():
+        row = rows.start + int(np.flatnonzero(faults.not_finite)[0])
         raise CacheError(f"stream {stream}, row {row}: the feature is not finite")
     if (
         dtype == np.float16
@@ -428,7 +633,7 @@ def _check_values(
             f"{LARGEST_FLOAT16:,.0f}); extract this stream with --dtype float32, under another "
             "name or into another folder"
         )
-    zero = valid & ~_stored(features, dtype).any(axis=1)
+    zero = valid & find_faults(_stored(features, dtype)).zero
     if zero.any():
         row = rows.start + int(np.flatnonzero(zero)[0])
         raise CacheError(f"stream {stream}, row {row}: the feature is zero")
@@ -442,76 +647,3 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _refuse_other_content(folder: Folder) -> None:
-    """Without cache.json only what an interrupted start of a cache leaves may be there."""
-    tables_of_ours = (ROWS_FILE, CLASSES_FILE, MASKS_FILE, INFO_FILE)
-    for name in folder.files():
-        began = name.endswith(PARTIAL) and name.startswith(tables_of_ours)
-        if name not in (*tables_of_ours, LOCK_FILE) and not began:
-            raise CacheError(
-                f"{folder} is not empty and not a cache (it holds {name}): choose another"
-            )
-
-
-def _refuse_other_classes(folder: Folder, wanted: pa.Table) -> None:
-    found = tables.read_table(folder, CLASSES_FILE, tables.CLASSES)
-    if not found.equals(wanted.select(tables.CLASSES.names).cast(tables.CLASSES)):
-        raise CacheError(
-            f"{folder} was made with other classes; choose another folder, or repeat the settings "
-            "of labels, classes and hierarchy"
-        )
-
-
-def _refuse_other_dataset(
-    folder: Folder, found: CacheInfo, wanted: CacheInfo, rows: pa.Table
-) -> None:
-    difference = next(
-        (
-            f"{what}: {a} there, {b} now"
-            for what, a, b in (
-                ("rows", found.rows, wanted.rows),
-                ("rows a chunk", found.rows_per_chunk, wanted.rows_per_chunk),
-            )
-            if a != b
-        ),
-        None,
-    )
-    if difference is None and found.manifest_digest != wanted.manifest_digest:
-        difference = _first_difference(tables.read_table(folder, ROWS_FILE, tables.ROWS), rows)
-    if difference is not None:
-        raise CacheError(
-            f"{folder} was made from another dataset or with other settings ({difference}): repeat "
-            f"what made it, from {shorten(found.dataset, 200)}, or choose another folder"
-        )
-
-
-def _first_difference(found: pa.Table, wanted: pa.Table) -> str:
-    for name in ("sample_id", "image", "caption", "label_ids"):
-        columns = found.column(name).to_pylist(), wanted.column(name).to_pylist()
-        for row, (a, b) in enumerate(zip(*columns, strict=True)):
-            if a != b:
-                return (
-                    f"row {row}, {name}: {shorten(repr(a), 60)} there, {shorten(repr(b), 60)} now"
-                )
-    return f"the manifest_digest of {INFO_FILE} is not that of {ROWS_FILE}"
-
-
-def _refuse_other_stream(folder: Folder, found: StreamInfo, wanted: StreamInfo) -> None:
-    a, b = _flat(found), _flat(wanted)
-    if a["weights_sha256"] and b["weights_sha256"]:
-        # The digest tells the weights; the spec may name a file that has been moved.
-        del b["spec"]
-    for key in b:
-        if a.get(key) != b[key]:
-            raise CacheError(
-                f"{folder}: stream {wanted.name} was made in another way ({key}: {a.get(key)!r} "
-                f"there, {b[key]!r} now); give the new stream another name or folder"
-            )
-
-
-def _flat(stream: StreamInfo) -> dict[str, Any]:
-    values = to_mapping(stream)
-    origin = values.pop("origin")
-    return {**values, **origin}

@@ -17,6 +17,10 @@ class DatasetError(SparcError):
     """A dataset folder that is not there or does not hold what its format promises."""
 
 
+class UnavailableError(DatasetError):
+    """A dataset that cannot be read any more, for no fault of any one of its files."""
+
+
 class EncoderError(SparcError):
     """An encoder that cannot be built, or weights that do not fit it."""
 

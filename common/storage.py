@@ -6,6 +6,7 @@ not know what the files mean.
 
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -69,6 +70,16 @@ class Folder:
         """
         return bytes(self._filesystem.cat_file(self.path(name)))
 
+    def read_end(self, name: str, count: int) -> bytes:
+        """The last bytes of a file, or all of a shorter one.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+        """
+        with self.open(name) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - count))
+            return file.read()
+
     def open(self, name: str) -> IO[bytes]:
         """Open a file for reading."""
         return self._filesystem.open(self.path(name), "rb")  # type: ignore[no-any-return]
@@ -81,18 +92,7 @@ class Folder:
         if self.local is None:
             self._filesystem.pipe_file(self.path(name), content)
             return
-        target = self.local / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
-        try:
-            with aside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(target)
-        finally:
-            aside.unlink(missing_ok=True)
-        _sync_folder(target.parent)
+        write_durably(self.local / name, content)
 
     def remove(self, name: str) -> None:
         """Remove a file or a folder; nothing happens where there is none."""
@@ -114,12 +114,27 @@ class Folder:
         found_remotely = sorted(self._filesystem.find(root))
         return [path.removeprefix(self._root).lstrip("/") for path in found_remotely]
 
+    def sizes(self, below: str = "") -> dict[str, int]:
+        """Bytes of all files below a subfolder, by name relative to this folder."""
+        if self.local is not None:
+            found_here = {}
+            for name in self.files(below):
+                with suppress(FileNotFoundError):  # a partial file that was just renamed
+                    found_here[name] = (self.local / name).stat().st_size
+            return found_here
+        root = self.path(below)
+        self._filesystem.invalidate_cache()
+        if not self._filesystem.exists(root):
+            return {}
+        found = self._filesystem.find(root, detail=True)
+        return {
+            path.removeprefix(self._root).lstrip("/"): int(details["size"])
+            for path, details in found.items()
+        }
+
     def size(self) -> int:
         """Bytes of all files together."""
-        if self.local is not None:
-            return sum((self.local / name).stat().st_size for name in self.files())
-        self._filesystem.invalidate_cache()
-        return int(self._filesystem.du(self._root, total=True))
+        return sum(self.sizes().values())
 
     def remove_partial_files(self) -> None:
         """Remove what an interrupted process left half-written; object stores leave nothing."""
@@ -130,10 +145,12 @@ class Folder:
 
     def zarr_store(self, name: str, *, read_only: bool) -> Any:
         """A Zarr store over a subfolder."""
-        from zarr.storage import FsspecStore, LocalStore
+        from zarr.storage import FsspecStore
 
         if self.local is not None:
-            return LocalStore(self.local / name, read_only=read_only)
+            from sparc.common.durable_store import DurableStore
+
+            return DurableStore(self.local / name, read_only=read_only)
         return FsspecStore.from_url(f"{self.location.rstrip('/')}/{name}", read_only=read_only)
 
 
@@ -141,6 +158,37 @@ def cannot_write(folder: Folder, error: OSError) -> SparcError:
     """What to tell a person whose folder cannot be begun."""
     reason = error.strerror or str(error)
     return SparcError(f"cannot write to {folder}: {reason}; choose another folder")
+
+
+def write_durably(target: Path, content: Any) -> None:
+    """Write a file aside, sync it and rename it, so that it is whole whatever crashes.
+
+    Args:
+        target: The file; folders that are missing are made.
+        content: Bytes, or anything that lends its memory as such.
+    """
+    _make_folder(target.parent)
+    aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(target)
+    except OSError as error:
+        # A full disk says so without saying where.
+        raise OSError(error.errno, error.strerror, str(target)) from error
+    finally:
+        aside.unlink(missing_ok=True)
+    _sync_folder(target.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and its parents; their names are on the disk before anything is in them."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
 
 
 def _sync_folder(folder: Path) -> None:

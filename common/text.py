@@ -12,6 +12,11 @@ def shorten(text: str, width: int) -> str:
     return shown if len(shown) <= width else shown[: width - 1] + "…"
 
 
+def reason(error: BaseException) -> str:
+    """What another library says is wrong, on one line and not too long."""
+    return shorten(" ".join(str(error).split()), 200) or type(error).__name__
+
+
 def amount(number: int, noun: str) -> str:
     """A count with its noun in the right number: `1 row`, `5,733 rows`."""
     if number == 1:

@@ -66,6 +66,10 @@ class ChunkTable:
         """Number of distinct pictures."""
         return len(self._first)
 
+    def inputs(self, row: int) -> tuple[str | None, str | None]:
+        """The picture and the caption of a row, where it has them."""
+        return self._rows.column("image")[row].as_py(), self._rows.column("caption")[row].as_py()
+
     def chunk(self, index: int, rows: range, streams: Sequence[str]) -> Chunk:
         """What those streams need for a chunk of those rows."""
         low, high = np.searchsorted(self._first, (rows.start, rows.stop))

@@ -62,8 +62,7 @@ def verify(cache: CacheArgument) -> None:
             typer.echo(printable(str(damage)))
     if found:
         raise DamagedCacheError(
-            f"{opened.folder}: {amount(found, 'fault')} found; remove the damaged files, if any, "
-            "and run the same extraction again: it makes what is missing"
+            f"{opened.folder}: {amount(found, 'fault')} found; {opened.repair_advice}"
         )
     typer.echo(f"{opened.folder}: {amount(opened.info.rows, 'row')} in every stream, no damage")
 

@@ -5,20 +5,16 @@ Light on purpose: the command line reads this module for `--help`, so it imports
 
 import dataclasses
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sparc.common.config import option
+from sparc.common.devices import ALL_DEVICES, check_device
 from sparc.common.errors import ConfigError
 from sparc.common.streams import StreamSpec, check_name
 
 if TYPE_CHECKING:
     from sparc.extract.datasets.base import DatasetOptions
-
-ALL_DEVICES = "all"
-
-_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +53,9 @@ class ExtractConfig:
     device: str = option("auto", "Where to encode: auto, cpu, cuda, cuda:1, …")
     devices: str = option("", "Several devices, a replica each: all, or cuda:0,cuda:1,…")
     workers: int = option(0, "Threads that read and decode pictures; 0: one a core.")
+    repair: bool = option(
+        False, "Check every byte of a cache that is there; make anew what is damaged, nothing else."
+    )
     dry_run: bool = option(False, "Say what would be done, load no model, write nothing.")
 
     def __post_init__(self) -> None:
@@ -80,8 +79,7 @@ class ExtractConfig:
         if self.devices and self.device != "auto":
             raise ConfigError("give device or devices, not both")
         for device in self._named_devices():
-            if not _DEVICE.fullmatch(device):
-                raise ConfigError(f"unknown device {device!r}: use auto, cpu, cuda or cuda:<index>")
+            check_device(device)
 
     @property
     def specs(self) -> dict[str, StreamSpec]:

@@ -4,17 +4,18 @@ Features are read a chunk at a time; memory does not grow with the cache.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
 
 from sparc.common.cache import ActivationCache
-from sparc.common.errors import IncompleteCacheError
+from sparc.common.errors import DamagedCacheError, IncompleteCacheError
 from sparc.common.progress import progress
 from sparc.common.streams import StreamInfo
-from sparc.common.text import amount, shorten, size
+from sparc.common.text import amount, printable, shorten, size
 
 FIRST_ROWS = 5
 WIDTH = 60
@@ -26,6 +27,7 @@ class StreamFigures(NamedTuple):
     Attributes:
         info: What the stream is and what made it.
         chunks: Chunks written.
+        damaged: Chunks that are there and cannot be read.
         valid: Rows with a feature, of those in written chunks.
         norm_mean: Mean L2 norm of the valid features; NaN without any.
         norm_deviation: Standard deviation of the norms.
@@ -37,6 +39,7 @@ class StreamFigures(NamedTuple):
 
     info: StreamInfo
     chunks: int
+    damaged: int
     valid: int
     norm_mean: float
     norm_deviation: float
@@ -47,21 +50,24 @@ class StreamFigures(NamedTuple):
 
 
 def measure(cache: ActivationCache, stream: str) -> StreamFigures:
-    """Read a stream once and sum it up.
+    """Read a stream once and sum it up; chunks that are damaged are passed over and counted.
 
     Raises:
-        DamagedCacheError: A chunk is not what was written.
+        DamagedCacheError: What made the stream, or why rows have no feature, cannot be read.
     """
-    info = cache.streams[stream]
+    info = cache.stream(stream)
     norms = np.zeros(2)  # the sum of the norms and of their squares
     extremes = [np.inf, -np.inf]
     total = np.zeros(info.dim)
-    chunks = valid_rows = 0
+    chunks = damaged = valid_rows = 0
     for chunk in range(cache.info.chunks):
         try:
             valid = cache.valid(stream, chunk)
             features = cache.features(stream, chunk)[valid].astype(np.float32)
         except IncompleteCacheError:
+            continue
+        except DamagedCacheError:
+            damaged += 1
             continue
         chunks += 1
         if len(features):
@@ -76,6 +82,7 @@ def measure(cache: ActivationCache, stream: str) -> StreamFigures:
     return StreamFigures(
         info=info,
         chunks=chunks,
+        damaged=damaged,
         valid=valid_rows,
         norm_mean=float(mean),
         norm_deviation=float(np.sqrt(max(square - mean**2, 0.0))),
@@ -87,17 +94,51 @@ def measure(cache: ActivationCache, stream: str) -> StreamFigures:
 
 
 def describe(cache: ActivationCache) -> Iterator[str]:
-    """A cache for a person to read, line by line; every line is safe to print."""
+    """A cache for a person to read, line by line; every line is safe to print.
+
+    Raises:
+        DamagedCacheError: After all the lines, if something could not be read.
+    """
     info = cache.info
-    pictures = pc.count_distinct(cache.rows(["sample_id"]).column("sample_id")).as_py()
-    classes, masks = cache.classes(), cache.masks()
     yield f"activation cache {shorten(str(cache.folder), 200)}"
-    yield f"  dataset   {shorten(info.dataset, 200)} ({info.dataset_format})" + (
+    yield f"  dataset   {shorten(info.dataset, 200)} ({shorten(info.dataset_format, WIDTH)})" + (
         f", split {shorten(info.split, WIDTH)}" if info.split else ""
     )
+    sections: list[Callable[[], Iterator[str]]] = [
+        partial(_describe_rows, cache),
+        partial(_describe_classes, cache),
+        partial(_describe_files, cache),
+        *(partial(_describe_stream, cache, stream) for stream in cache.stream_names),
+        partial(_first_rows, cache),
+    ]
+    damaged = False
+    with progress(len(sections), "reading", unit="parts") as bar:
+        for section in sections:
+            try:
+                lines = list(section())
+            except DamagedCacheError as error:
+                lines = [f"DAMAGED   {printable(str(error).partition(';')[0])}"]
+                damaged = True
+            damaged = damaged or any(line.endswith("DAMAGED") for line in lines)
+            yield from lines
+            bar.update(1)
+    if damaged:
+        raise DamagedCacheError(
+            f"{cache.folder} is damaged: `sparc-extract verify {cache.folder}` lists where; "
+            f"{cache.repair_advice}"
+        )
+
+
+def _describe_rows(cache: ActivationCache) -> Iterator[str]:
+    info = cache.info
+    pictures = pc.count_distinct(cache.rows(["sample_id"]).column("sample_id")).as_py()
     yield f"  rows      {info.rows:,} of {amount(pictures, 'picture')}, " + (
         f"{amount(info.chunks, 'chunk')} of up to {info.rows_per_chunk:,}"
     )
+
+
+def _describe_classes(cache: ActivationCache) -> Iterator[str]:
+    classes, masks = cache.classes(), cache.masks()
     if len(classes):
         deepest = pc.max(classes.column("depth")).as_py()
         yield f"  classes   {len(classes):,}, {amount(deepest, 'level')} deep"
@@ -105,26 +146,22 @@ def describe(cache: ActivationCache) -> Iterator[str]:
         yield "  classes   none"
     if masks is not None:
         yield f"  masks     {len(masks):,}"
-    yield f"  manifest  sha256 {info.manifest_digest}"
-    yield f"  made by   {', '.join(f'{name} {version}' for name, version in info.versions.items())}"
+
+
+def _describe_files(cache: ActivationCache) -> Iterator[str]:
+    versions = (f"{name} {version}" for name, version in cache.info.versions.items())
+    yield f"  manifest  sha256 {shorten(cache.info.manifest_digest, 64)}"
+    yield f"  made by   {shorten(', '.join(versions), 300)}"
     yield f"  size      {size(cache.folder.size())}"
-    with progress(len(cache.stream_names), "reading", unit="streams") as bar:
-        figures = []
-        for stream in cache.stream_names:
-            figures.append(measure(cache, stream))
-            bar.update(1)
-    for measured in figures:
-        yield ""
-        yield from _describe_stream(cache, measured)
-    yield ""
-    yield from _first_rows(cache)
 
 
-def _describe_stream(cache: ActivationCache, figures: StreamFigures) -> Iterator[str]:
+def _describe_stream(cache: ActivationCache, stream: str) -> Iterator[str]:
+    figures = measure(cache, stream)
     info, origin = figures.info, figures.info.origin
     stored = info.dtype + ("" if info.compression == "none" else f", {info.compression}")
     stored += "" if info.keep_bits is None else f", {info.keep_bits} mantissa bits"
     state = "complete" if figures.chunks == cache.info.chunks else "NOT COMPLETE"
+    yield ""
     yield f"stream {info.name}: {info.modality}, dim {info.dim}, {stored}"
     yield f"  encoder   {shorten(origin.spec, 200)}"
     for label, text in (
@@ -136,7 +173,10 @@ def _describe_stream(cache: ActivationCache, figures: StreamFigures) -> Iterator
     ):
         if text:
             yield f"  {label:<9} {shorten(text, 200)}"
-    yield f"  chunks    {figures.chunks:,} of {cache.info.chunks:,}, {state}"
+    damage = f", {figures.damaged:,} DAMAGED" if figures.damaged else ""
+    yield f"  chunks    {figures.chunks:,} of {cache.info.chunks:,}, {state}{damage}"
+    if (cut := cache.cut(stream)) > 0:
+        yield f"  captions  {cut:,} cut at the encoder's context"
     if figures.valid:
         yield (
             f"  norms     {figures.norm_mean:.4g} ± {figures.norm_deviation:.3g}, from "
@@ -151,6 +191,7 @@ def _describe_stream(cache: ActivationCache, figures: StreamFigures) -> Iterator
 
 
 def _first_rows(cache: ActivationCache) -> Iterator[str]:
+    yield ""
     names = cache.classes().column("name").to_pylist()
     for row in cache.rows().slice(0, FIRST_ROWS).to_pylist():
         known = [names[i] if 0 <= i < len(names) else f"class {i}" for i in row["label_ids"]]

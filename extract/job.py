@@ -21,19 +21,21 @@ import torch
 
 from sparc.common.cache import ActivationCache
 from sparc.common.cache_writer import CacheWriter, bad_features
-from sparc.common.errors import CacheError, ConfigError
+from sparc.common.devices import choose_devices
+from sparc.common.errors import CacheError
 from sparc.common.lock import exclusive
 from sparc.common.progress import progress, say
 from sparc.common.storage import Folder
 from sparc.common.streams import StreamInfo, StreamSpec
 from sparc.common.text import amount, shorten, size
 from sparc.extract.chunks import ChunkTable, lacking, require_inputs
-from sparc.extract.config import ALL_DEVICES, ExtractConfig
+from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders import build_encoders
 from sparc.extract.encoders.base import Encoder, ImageEncoder, TextEncoder
 from sparc.extract.loader import PictureLoader
 from sparc.extract.replica import ChunkFeatures, ChunkQueue, Replica
+from sparc.extract.restorer import Restorer
 
 BuildEncoders = Callable[[Mapping[str, StreamSpec], torch.device], Mapping[str, Encoder]]
 
@@ -46,7 +48,7 @@ class Summary(NamedTuple):
         encoded_rows: Rows that this run wrote for at least one stream.
         seconds: How long encoding took, without building the encoders.
         rejected: By stream, how many rows of the cache have no feature.
-        cut: By text stream, captions of this run that were longer than the encoder's context.
+        cut: By text stream, captions that were longer than the encoder's context.
     """
 
     cache: ActivationCache
@@ -93,12 +95,14 @@ def run(
         EncoderError: An encoder cannot be built, or its batch does not fit the device.
         LockedError: Another process writes to the cache.
     """
-    devices = choose_devices(config)
+    devices = choose_devices(config.devices or config.device)
     manifest = dataset.manifest()
     require_inputs(manifest.rows, config.specs)
     folder = location if isinstance(location, Folder) else Folder(location)
     with exclusive(folder):
-        writer = CacheWriter(folder, manifest, rows_per_chunk=config.rows_per_chunk)
+        writer = CacheWriter(
+            folder, manifest, rows_per_chunk=config.rows_per_chunk, repair=config.repair
+        )
         say(f"loading {amount(len(config.specs), 'encoder')} on {', '.join(map(str, devices))}")
         replicas = _replicas(devices, config, build)
         missing = {
@@ -106,16 +110,18 @@ def run(
             for name in config.specs
         }
         started = time.monotonic()
-        work = lacking(missing)
-        encoded_rows = sum(len(writer.info.chunk_rows(chunk)) for chunk in work)
-        cut: dict[str, int] = {}
-        if work:
-            table = ChunkTable(manifest.rows)
-            chunks = (
-                table.chunk(index, writer.info.chunk_rows(index), streams)
-                for index, streams in work.items()
-            )
-            with PictureLoader(dataset, config.threads) as loader:
+        table = ChunkTable(manifest.rows)
+        with PictureLoader(dataset, config.threads) as loader:
+            restorer = Restorer(writer, table, replicas[0], loader)
+            for name in config.specs:
+                missing[name] += restorer.restore_reasons(name, thorough=config.repair)
+            work = lacking(missing)
+            encoded_rows = sum(len(writer.info.chunk_rows(chunk)) for chunk in work)
+            if work:
+                chunks = (
+                    table.chunk(index, writer.info.chunk_rows(index), streams)
+                    for index, streams in work.items()
+                )
                 in_order = _encode(
                     replicas,
                     ChunkQueue(chunks, ahead=2 * len(replicas) + 1),
@@ -125,36 +131,15 @@ def run(
                     order=list(work),
                 )
                 with closing(in_order):
-                    cut = _write(writer, in_order)
+                    _write(writer, in_order)
+        for name in replicas[0].texts:
+            restorer.restore_cut(name)
         writer.finish()
         seconds = time.monotonic() - started
     cache = ActivationCache(folder)
     rejected = _rejected(cache, tuple(config.specs))
+    cut = {name: cache.cut(name) for name in replicas[0].texts}
     return Summary(cache, encoded_rows, seconds, rejected, cut)
-
-
-def choose_devices(config: ExtractConfig) -> list[torch.device]:
-    """The devices that the settings mean.
-
-    Raises:
-        ConfigError: A device is not there.
-    """
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if config.devices == ALL_DEVICES:
-        if there == 0:
-            raise ConfigError("devices all: no GPU is available here")
-        names = [f"cuda:{index}" for index in range(there)]
-    elif config.devices:
-        names = config.devices.split(",")
-    elif config.device == "auto":
-        names = ["cuda:0" if there else "cpu"]
-    else:
-        names = [config.device]
-    devices = [torch.device(name) for name in names]
-    for device in devices:
-        if device.type == "cuda" and (device.index or 0) >= there:
-            raise ConfigError(f"device {device}: this machine offers {amount(there, 'GPU')}")
-    return devices
 
 
 def _replicas(
@@ -253,11 +238,10 @@ def _threads(
             thread.join()
 
 
-def _write(writer: CacheWriter, chunks: Iterator[ChunkFeatures]) -> dict[str, int]:
-    """Write chunks in order; returns how many captions were cut, by stream."""
+def _write(writer: CacheWriter, chunks: Iterator[ChunkFeatures]) -> None:
+    """Write chunks in order."""
     cache = ActivationCache(writer.folder)
-    cut: dict[str, int] = {}
-    for chunk, features, reasons, cut_here in chunks:
+    for chunk, features, reasons, cut in chunks:
         for name in chunk.streams:
             values, why = features[name], reasons[name]
             if chunk.carried and cache.streams[name].modality == "image":
@@ -266,10 +250,7 @@ def _write(writer: CacheWriter, chunks: Iterator[ChunkFeatures]) -> dict[str, in
                 values, chunk.rows.start, dtype=cache.streams[name].dtype
             ).items():
                 why.setdefault(row, reason)
-            writer.write(name, chunk.index, values, why)
-        for name, count in cut_here.items():
-            cut[name] = cut.get(name, 0) + count
-    return cut
+            writer.write(name, chunk.index, values, why, cut=cut.get(name))
 
 
 def _carry(
@@ -285,7 +266,7 @@ def _carry(
     if cache.valid(stream, before)[-1]:
         values[:carried] = cache.features(stream, before)[-1]
         return
-    rejects = cache.rejects()
+    rejects = cache.rejects_so_far()
     same = pc.and_(
         pc.equal(rejects.column("row"), rows.start - 1), pc.equal(rejects.column("stream"), stream)
     )

@@ -1,6 +1,7 @@
 """Pictures read, decoded and prepared in threads, ahead of the encoders that wait for them.
 
-A picture that cannot be used gives a reason instead of pixels; nothing here raises for it.
+A picture that cannot be used gives a reason instead of pixels; nothing here raises for it. What is
+no picture's fault (a disk that is gone, no memory left) is raised: it must reject no picture.
 """
 
 import threading
@@ -12,10 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sparc.common.errors import DatasetError
+from sparc.common.errors import DatasetError, EncoderError, UnavailableError
 from sparc.common.text import shorten
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders.base import ImageEncoder
+from sparc.extract.memory import is_out_of_memory
 from sparc.extract.pictures import PictureError, decode
 
 NO_PICTURE = "no picture"
@@ -70,12 +72,25 @@ class PictureLoader:
             picture = decode(self._dataset.read_picture(image))
         except PictureError as error:
             return Loaded({}, str(error))
+        except UnavailableError:
+            raise  # no picture is to blame: the rest would all be rejected
         except DatasetError as error:
             return Loaded({}, _reason(error))
+        except MemoryError as error:
+            raise _no_memory(image) from error
         try:
             return Loaded({name: encoder.prepare(picture) for name, encoder in encoders.items()})
-        except (ValueError, ArithmeticError, RuntimeError) as error:
+        except (ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise _no_memory(image) from error
             return Loaded({}, f"cannot be prepared: {shorten(str(error), 100)}")
+
+
+def _no_memory(image: str) -> EncoderError:
+    return EncoderError(
+        f"not enough memory to decode {shorten(image, 200)}: choose fewer --workers, or a smaller "
+        "--batch-size"
+    )
 
 
 def _reason(error: DatasetError) -> str:

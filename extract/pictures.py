@@ -61,6 +61,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
     Raises:
         PictureError: The picture is broken, truncated, too large or in no known format.
+        MemoryError: This machine has not enough, which says nothing about the picture.
     """
     if not data:
         raise PictureError("the file is empty")
@@ -72,7 +73,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
             turn = _TURNS.get(_orientation(picture))
             upright = picture if turn is None else picture.transpose(turn)
             return _rgb(upright)
-    except PictureError:
+    except (PictureError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise PictureError(f"not a picture in a known format ({', '.join(FORMATS)})") from error

@@ -22,6 +22,7 @@ from sparc.common.errors import EncoderError
 from sparc.extract.chunks import Chunk, Picture
 from sparc.extract.encoders.base import Encoder, ImageEncoder, TextEncoder
 from sparc.extract.loader import Loaded, PictureLoader
+from sparc.extract.memory import is_out_of_memory
 
 BYTES_AHEAD = 256 * 2**20
 """Prepared pixels that may wait for a device; one more batch is always under way."""
@@ -290,7 +291,9 @@ def _memory_advice(stream: str, device: torch.device) -> Iterator[None]:
     """An allocation that fails becomes an error that says what to do."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise EncoderError(
             f"stream {stream}: a batch does not fit the memory of {device}; "
             "choose a smaller --batch-size"

@@ -14,8 +14,6 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from sparc.common.errors import ConfigError
-
 
 class Processes(NamedTuple):
     """This process among those that train together.
@@ -65,6 +63,11 @@ class Processes(NamedTuple):
             torch.distributed.barrier()
 
 
+def local_rank() -> int:
+    """Which one this process is on its machine, and so which GPU is its own."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def is_first_process() -> bool:
     """Whether this is the first, or the only, process that `torchrun` started."""
     return os.environ.get("RANK", "0") == "0"
@@ -75,8 +78,10 @@ def processes(device: torch.device) -> Iterator[Processes]:
     """Join the processes that `torchrun` started; alone where it did not.
 
     Args:
-        device: Where this process trains, from `choose_device`.
+        device: Where this process trains; it becomes CUDA's current one.
     """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Processes(device=device)
@@ -86,37 +91,3 @@ def processes(device: torch.device) -> Iterator[Processes]:
         yield Processes(torch.distributed.get_rank(), world, device)
     finally:
         torch.distributed.destroy_process_group()
-
-
-def choose_device(wanted: str) -> torch.device:
-    """The device of this process; sets it as CUDA's current one.
-
-    Args:
-        wanted: `auto` takes the GPU of this process's local rank if there is one; else a torch
-            device.
-
-    Raises:
-        ConfigError: There is no such device.
-    """
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise ConfigError(
-            f"device {wanted!r} is not known: use auto, cpu, cuda or cuda:1"
-        ) from error
-    if device.type == "cpu":
-        return device
-    if device.type != "cuda":
-        raise ConfigError(f"device {wanted!r} is not supported: use auto, cpu, cuda or cuda:1")
-    if ":" not in wanted:
-        device = torch.device("cuda", local_rank)
-    if not torch.cuda.is_available() or device.index >= torch.cuda.device_count():
-        raise ConfigError(
-            f"device {wanted!r} is not there: this machine has "
-            f"{torch.cuda.device_count()} CUDA devices"
-        )
-    torch.cuda.set_device(device)
-    return device

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 
 from sparc.common.cache import ActivationCache
+from sparc.common.devices import choose_device
 from sparc.common.errors import RunError
 from sparc.common.lock import LOCK_FILE, exclusive
 from sparc.common.progress import say
@@ -21,7 +22,7 @@ from sparc.common.storage import PARTIAL, Folder
 from sparc.common.text import amount, size
 from sparc.train.checkpoint import discard_checkpoints_after, good_steps, load_checkpoint
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
-from sparc.train.distributed import Processes, choose_device, is_first_process, processes
+from sparc.train.distributed import Processes, is_first_process, local_rank, processes
 from sparc.train.kernels import choose as choose_kernels
 from sparc.train.learner import Learner, LearnerSettings
 from sparc.train.log import RunLog
@@ -152,7 +153,7 @@ def train_together(
         The trainees; one of several may have failed.
     """
     settings = assignments[0].settings
-    device = choose_device(settings.device)
+    device = choose_device(settings.device, index=local_rank())
     with ExitStack() as stack:
         group = stack.enter_context(processes(device))
         if group.is_first:

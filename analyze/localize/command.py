@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from sparc.analyze.analysis import pick_device
 from sparc.analyze.localize import overlay
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.localize.localizer import Localizer, Query
@@ -23,6 +22,7 @@ from sparc.analyze.report import Report, add_table
 from sparc.analyze.subject import Subject, choose_streams, open_subject
 from sparc.analyze.summary import figures
 from sparc.common.cache import ActivationCache
+from sparc.common.devices import choose_device
 from sparc.common.errors import ConfigError, ReportError
 from sparc.common.progress import progress, say
 from sparc.common.storage import Folder
@@ -123,7 +123,7 @@ def open_localizer(subject: Subject, config: LocalizeConfig) -> Localizer:
         for name, spec in specs.items()
         if spec.modality == "text" or not config.streams or name in config.streams
     }
-    device = pick_device(config.device)
+    device = choose_device(config.device)
     localizer = Localizer(subject.model, build(subject, needed, device), config, device)
     for stream, reason in localizer.left_out.items():
         say(f"stream {stream} is left out: {printable(reason)}")

@@ -33,7 +33,7 @@ from sparc.extract.datasets.metadata import (
     read_json_lines,
     read_parquet,
 )
-from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
+from sparc.extract.datasets.safe_folder import LARGEST_TEXT, SafeFolder, split_suffix
 from sparc.extract.datasets.selection import build_manifest, check_some_present
 from sparc.extract.datasets.source import Picture, Source
 from sparc.extract.datasets.splits import SYNONYMS, choose_split
@@ -159,7 +159,7 @@ class _Sidecars:
         stem, _ = split_suffix(image)
         if stem not in self._names:
             return []
-        text, was_replaced = decode(self._folder.read(f"{stem}.txt"))
+        text, was_replaced = decode(self._folder.read(f"{stem}.txt", largest=LARGEST_TEXT))
         self._replaced += was_replaced
         return text.removeprefix("\ufeff").splitlines()
 

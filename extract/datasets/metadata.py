@@ -17,7 +17,13 @@ import pyarrow.parquet as pq
 
 from sparc.common.errors import DatasetError
 from sparc.common.progress import say
-from sparc.common.text import amount, shorten
+from sparc.common.text import amount, shorten, size
+
+LARGEST_LINE = 1 << 26
+"""Bytes of a line of a table; a longer one is refused."""
+
+MOST_COLUMNS = 10_000
+"""Columns of a table; one with more is refused."""
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -44,7 +50,7 @@ def read_text(path: Path, name: str) -> str:
     Raises:
         DatasetError: It cannot be read.
     """
-    return "".join(_lines(path, name))
+    return "".join(_lines(path, name, longest=None))
 
 
 def read_json(path: Path, name: str) -> Any:
@@ -81,7 +87,7 @@ def read_json_lines(path: Path, name: str) -> Iterator[Record]:
     Raises:
         DatasetError: It cannot be read, or a line is not a JSON object.
     """
-    for number, line in enumerate(_lines(path, name), start=1):
+    for number, line in enumerate(_lines(path, name, longest=LARGEST_LINE), start=1):
         if not line.strip():
             continue
         where = f"{name}, line {number}"
@@ -97,7 +103,7 @@ def read_csv_lines(path: Path, name: str) -> Iterator[tuple[int, list[str]]]:
     Raises:
         DatasetError: It cannot be read, or its quoting is broken.
     """
-    reader = csv.reader(_lines(path, name), strict=True)
+    reader = csv.reader(_lines(path, name, longest=LARGEST_LINE), strict=True)
     try:
         for cells in reader:
             if cells:
@@ -115,6 +121,7 @@ def read_csv(path: Path, name: str) -> Iterator[Record]:
     lines = read_csv_lines(path, name)
     _, header = next(lines, (0, []))
     header = [column.strip() for column in header]
+    _check_width(len(header), name)
     for number, cells in lines:
         where = f"{name}, line {number}"
         if len(cells) != len(header):
@@ -133,6 +140,7 @@ def read_parquet(path: Path, name: str) -> Iterator[Record]:
     row = 0
     try:
         with pq.ParquetFile(path) as file:
+            _check_width(file.metadata.num_columns, name)
             for batch in file.iter_batches(batch_size=16_384):
                 for values in batch.to_pylist():
                     yield Record(f"{name}, row {row}", values)
@@ -150,11 +158,13 @@ def decode(data: bytes) -> tuple[str, bool]:
         return data.decode(errors="replace"), True
 
 
-def _lines(path: Path, name: str) -> Iterator[str]:
+def _lines(path: Path, name: str, *, longest: int | None) -> Iterator[str]:
     replaced = 0
     try:
         with path.open("rb") as file:
-            for number, data in enumerate(file):
+            for number, data in enumerate(iter(lambda: file.readline(longest or -1), b"")):
+                if longest and len(data) >= longest:
+                    raise DatasetError(f"{name}, line {number + 1} is longer than {size(longest)}")
                 text, was_replaced = decode(data)
                 replaced += was_replaced
                 yield text.removeprefix("\ufeff") if number == 0 else text
@@ -162,6 +172,11 @@ def _lines(path: Path, name: str) -> Iterator[str]:
         raise DatasetError(f"cannot read {name}: {error.strerror}") from error
     if replaced:
         say(f"{name}: bytes that are not UTF-8 replaced in {amount(replaced, 'line')}")
+
+
+def _check_width(columns: int, name: str) -> None:
+    if columns > MOST_COLUMNS:
+        raise DatasetError(f"{name} has {columns:,} columns, more than {MOST_COLUMNS:,}")
 
 
 def _well_formed(value: Any) -> Any:

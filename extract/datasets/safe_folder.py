@@ -5,18 +5,31 @@ through a link or name a device. Every file of a dataset is opened through `Safe
 refuses those. This module must not know any dataset format.
 """
 
+import errno
 import os
 import stat
 from functools import cached_property
 from pathlib import Path
 
-from sparc.common.errors import DatasetError
+from sparc.common.errors import DatasetError, UnavailableError
 from sparc.common.progress import say
-from sparc.common.text import amount, shorten
+from sparc.common.text import amount, shorten, size
 
 _COMMON = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 PICTURE_SUFFIXES = frozenset({*_COMMON, ".jpe", ".jfif", ".ppm", ".pgm", ".avif", ".jp2"})
 """What makes a file a picture, in lower case."""
+
+_NOT_THE_FILES_FAULT = frozenset(
+    getattr(errno, name)
+    for name in ("EMFILE", "ENFILE", "ENOMEM", "ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN")
+    if hasattr(errno, name)
+)
+
+LARGEST_PICTURE = 1 << 30
+"""Bytes of a picture's file; a longer one is refused, not read."""
+
+LARGEST_TEXT = 1 << 24
+"""Bytes of a text beside a picture; a longer one is refused."""
 
 
 def split_suffix(name: str) -> tuple[str, str]:
@@ -56,6 +69,7 @@ class SafeFolder:
             raise DatasetError(
                 f"{self.location} is not a folder: give the folder that holds the dataset"
             )
+        self._identity = _identity(self._root)
 
     def __str__(self) -> str:
         return self.location
@@ -107,26 +121,58 @@ class SafeFolder:
             if name.startswith("/") or ".." in name.split("/") or not self._holds(real):
                 raise DatasetError(f"{self}: {shown} leaves the dataset's folder")
             mode = real.stat().st_mode
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise DatasetError(f"{self}: cannot open {shown}: {reason}") from error
+        except OSError as error:
+            raise self.failure(f"cannot open {shown}", error) from error
+        except ValueError as error:
+            raise DatasetError(f"{self}: cannot open {shown}: {error}") from error
         if not stat.S_ISREG(mode):
             raise DatasetError(f"{self}: {shown} is not a regular file")
         return real
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, *, largest: int = LARGEST_PICTURE) -> bytes:
         """The content of a file.
 
+        Args:
+            name: As for `path`.
+            largest: Most bytes; a longer file is refused.
+
         Raises:
-            DatasetError: As for `path`, or it cannot be read.
+            DatasetError: As for `path`, or it is too long or cannot be read.
         """
         path = self.path(name)
         try:
-            return path.read_bytes()
+            with path.open("rb") as file:
+                if (there := os.fstat(file.fileno()).st_size) > largest:
+                    raise DatasetError(
+                        f"{self}: {shorten(name, 200)} has {size(there)}, more than {size(largest)}"
+                    )
+                return file.read()
         except OSError as error:
-            raise DatasetError(
-                f"{self}: cannot read {shorten(name, 200)}: {error.strerror}"
-            ) from error
+            raise self.failure(f"cannot read {shorten(name, 200)}", error) from error
+
+    def failure(self, what: str, error: OSError) -> DatasetError:
+        """What to raise where a file cannot be read: whether that is the file's own fault.
+
+        Args:
+            what: What could not be done with which file.
+            error: What the operating system said.
+
+        Returns:
+            An `UnavailableError` where the whole folder is gone or this process can open no file.
+        """
+        if error.errno in _NOT_THE_FILES_FAULT or not self._is_there():
+            return UnavailableError(
+                f"{self} cannot be read any more ({what}: {error.strerror}); run the same command "
+                "again once it can, to go on where it stopped"
+            )
+        return DatasetError(f"{self}: {what}: {error.strerror}")
+
+    def _is_there(self) -> bool:
+        """Whether the folder is still the one that was opened: an unmounted disk leaves another."""
+        try:
+            return _identity(self._root) == self._identity
+        except OSError:
+            return False
 
     def _holds(self, real: Path) -> bool:
         return real.is_relative_to(self._root)
@@ -139,6 +185,11 @@ class SafeFolder:
             raise DatasetError(
                 f"{self}: cannot list {below or 'the folder'}: {error.strerror}"
             ) from error
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

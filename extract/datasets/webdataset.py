@@ -20,16 +20,16 @@ from typing import Any, NamedTuple
 from sparc.common.cache_writer import Manifest
 from sparc.common.errors import DatasetError
 from sparc.common.progress import progress, say
-from sparc.common.text import amount, shorten
+from sparc.common.text import amount, shorten, size
 from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.metadata import decode, parse_json
-from sparc.extract.datasets.safe_folder import SafeFolder, is_picture
+from sparc.extract.datasets.safe_folder import LARGEST_PICTURE, LARGEST_TEXT, SafeFolder, is_picture
 from sparc.extract.datasets.selection import build_manifest
 from sparc.extract.datasets.source import Picture, Source
 from sparc.extract.datasets.splits import choose_split
 
-LARGEST_TEXT = 1 << 24
-"""Bytes of a `.txt` or `.json` member; a longer one is refused."""
+LARGEST_HEADER = 1 << 20
+"""Bytes of a long name or of extended attributes; a shard with longer ones is refused."""
 
 
 class Extent(NamedTuple):
@@ -96,6 +96,11 @@ class WebDataset:
             raise DatasetError(f"{self._folder}: {shorten(image, 200)} is not there")
         if member.startswith("/") or ".." in member.split("/"):
             raise DatasetError(f"{self._folder}: {shorten(image, 200)} leaves its shard")
+        if extent.size > LARGEST_PICTURE:
+            raise DatasetError(
+                f"{self._folder}: {shorten(image, 200)} has {size(extent.size)}, "
+                f"more than {size(LARGEST_PICTURE)}"
+            )
         return _read(self._folder, shard, [extent])[0]
 
     def _remember(self, shard: str, extents: Mapping[str, Extent]) -> None:
@@ -120,19 +125,39 @@ def index_shard(folder: SafeFolder, shard: str) -> dict[str, Extent]:
     path = folder.path(shard)
     extents: dict[str, Extent] = {}
     try:
-        size = path.stat().st_size
-        with tarfile.open(path, "r:", encoding="utf-8", errors="replace") as archive:
+        shard_bytes = path.stat().st_size
+        with tarfile.open(
+            path, "r:", tarinfo=_Member, encoding="utf-8", errors="replace"
+        ) as archive:
             for member in archive:
                 if not member.isreg() or member.issparse():
                     continue
                 extent = Extent(member.offset_data, member.size)
-                if extent.offset + extent.size > size:
+                if extent.offset + extent.size > shard_bytes:
                     raise tarfile.ReadError("it was cut off")
                 extents.setdefault(member.name.removeprefix("./"), extent)
             _check_end(path, archive.offset)
     except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
         raise DatasetError(f"{folder}: {shard} is not readable as tar: {error}") from error
     return extents
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose extended header is looked at before memory is spent on it."""
+
+    def _proc_member(self, archive: tarfile.TarFile) -> Any:
+        if self.type in _EXTENDED and self.size > LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header has {size(self.size)}")
+        return super()._proc_member(archive)  # type: ignore[misc]
+
+
+_EXTENDED = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 
 
 class _Sample(NamedTuple):
@@ -232,5 +257,5 @@ def _read(folder: SafeFolder, shard: str, extents: Sequence[Extent]) -> list[byt
                     raise DatasetError(f"{folder}: {shard} was cut off")
                 contents.append(content)
     except OSError as error:
-        raise DatasetError(f"{folder}: cannot read {shard}: {error.strerror}") from error
+        raise folder.failure(f"cannot read {shard}", error) from error
     return contents

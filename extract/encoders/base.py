@@ -60,6 +60,10 @@ class TextEncoder(Protocol):
         """Features of a batch of captions."""
         ...
 
+    def count_cut(self, captions: Sequence[str]) -> int:
+        """How many of the captions are longer than the context, without encoding them."""
+        ...
+
 
 Encoder = ImageEncoder | TextEncoder
 

@@ -116,10 +116,18 @@ class OpenClipTextEncoder:
 
     def encode(self, captions: Sequence[str]) -> EncodedTexts:
         """Features of captions, cut to the tower's context."""
-        tokens = self.tokenizer(list(captions), context_length=self._context)
+        tokens = self._tokens(captions)
         with torch.inference_mode(), autocast(self.device):
             features: Tensor = self.model.encode_text(tokens.to(self.device))
         return EncodedTexts(features.float(), self._count_cut(captions, tokens))
+
+    def count_cut(self, captions: Sequence[str]) -> int:
+        """How many of the captions are longer than the context, without encoding them."""
+        return self._count_cut(captions, self._tokens(captions))
+
+    def _tokens(self, captions: Sequence[str]) -> Tensor:
+        tokens: Tensor = self.tokenizer(list(captions), context_length=self._context)
+        return tokens
 
     def _count_cut(self, captions: Sequence[str], tokens: Tensor) -> int:
         # open_clip's tokenizers do not tell, so this asks only what holds for all of them. A row

@@ -81,16 +81,23 @@ class TransformersTextEncoder:
 
     def encode(self, captions: Sequence[str]) -> EncodedTexts:
         """Features of captions, cut to the model's context."""
-        tokens = self.tokenizer(
+        tokens = self._tokens(captions).to(self.device)
+        with torch.inference_mode(), autocast(self.device):
+            features = self._pool(self.model(**tokens), tokens["attention_mask"])
+        return EncodedTexts(features.float(), self._count_cut(captions, tokens["attention_mask"]))
+
+    def count_cut(self, captions: Sequence[str]) -> int:
+        """How many of the captions are longer than the context, without encoding them."""
+        return self._count_cut(captions, self._tokens(captions)["attention_mask"])
+
+    def _tokens(self, captions: Sequence[str]) -> Any:
+        return self.tokenizer(
             list(captions),
             padding=True,
             truncation=self._context is not None,
             max_length=self._context,
             return_tensors="pt",
-        ).to(self.device)
-        with torch.inference_mode(), autocast(self.device):
-            features = self._pool(self.model(**tokens), tokens["attention_mask"])
-        return EncodedTexts(features.float(), self._count_cut(captions, tokens["attention_mask"]))
+        )
 
     def _pool(self, output: Any, mask: Tensor) -> Tensor:
         hidden: Tensor = output.last_hidden_state

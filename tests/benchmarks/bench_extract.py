@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from sparc.common.devices import choose_devices
 from sparc.extract import job
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets import open_dataset
@@ -77,7 +78,7 @@ def main() -> None:
             device=options.device,
         )
         dataset = open_dataset(root / "pictures", config.dataset_options())
-        built = build_encoders(config.specs, job.choose_devices(config)[0])
+        built = build_encoders(config.specs, choose_devices(config.device)[0])
         encoder = built["vit"]
         assert hasattr(encoder, "prepare")
         files = sorted((root / "pictures").iterdir())[: options.batch_size]

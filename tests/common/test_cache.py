@@ -114,10 +114,10 @@ def test_other_versions_and_damaged_metadata_are_refused(cache) -> None:
             ActivationCache(cache.folder.local)
     for content in ("{", "[]", '"text"', "{}"):
         path.write_text(content)
-        with pytest.raises(DamagedCacheError, match="not readable"):
+        with pytest.raises(DamagedCacheError, match=r"(not readable|damaged).*again with --repair"):
             ActivationCache(cache.folder.local)
     path.unlink()
-    with pytest.raises(CacheError, match=r"not an activation cache: no cache\.json"):
+    with pytest.raises(CacheError, match=r"has lost its cache\.json; .* again with --repair"):
         ActivationCache(cache.folder.local)
 
 

@@ -113,7 +113,9 @@ def test_a_start_killed_anywhere_is_begun_anew(tmp_path) -> None:
 
 def test_a_stream_killed_while_it_was_made_is_made_anew(tmp_path) -> None:
     writer = CacheWriter(tmp_path / "cache", manifest(4), rows_per_chunk=4)
-    writer._create(INFO)  # and not yet named in cache.json
+    writer.open_stream(INFO)
+    info = (tmp_path / "cache/cache.json").read_text()
+    (tmp_path / "cache/cache.json").write_text(info.replace('"a"', ""))  # and not yet named there
     other = dataclasses.replace(INFO, dim=2)
     CacheWriter(tmp_path / "cache", manifest(4), rows_per_chunk=4).open_stream(other)
     assert ActivationCache(tmp_path / "cache").streams["a"] == other

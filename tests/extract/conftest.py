@@ -119,9 +119,10 @@ class FakeTextEncoder:
         for row, caption in enumerate(captions):
             for place, letter in enumerate(caption[:20]):
                 features[row, (ord(letter) + place) % self.dim] += 1
-        return EncodedTexts(
-            features + len(captions) / 64, sum(len(caption) > 20 for caption in captions)
-        )
+        return EncodedTexts(features + len(captions) / 64, self.count_cut(captions))
+
+    def count_cut(self, captions: Sequence[str]) -> int:
+        return sum(len(caption) > 20 for caption in captions)
 
 
 STREAMS = ("a=timm:a", "b=timm:b", "t=transformers:t")

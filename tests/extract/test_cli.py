@@ -90,7 +90,7 @@ def test_inspect_says_what_is_there(cache, weights) -> None:
     assert "\x1b" not in result.stdout
 
 
-def test_verify_finds_nothing_then_every_damage(cache, tmp_path) -> None:
+def test_damage_is_found_and_repaired(cache, dataset, tmp_path) -> None:
     good = sparc_extract("verify", cache[0])
     assert good.returncode == 0, good.stderr
     assert good.stdout.strip().endswith("11 rows in every stream, no damage")
@@ -105,9 +105,25 @@ def test_verify_finds_nothing_then_every_damage(cache, tmp_path) -> None:
     assert result.returncode == 2
     lines = result.stdout.splitlines()
     assert len(lines) == 2
-    assert lines[0].startswith("vit/features, chunk 1, rows 4 to 7: ")
-    assert lines[1] == "vit/valid, chunk 2, rows 8 to 10: it has not been written"
-    assert result.stderr.splitlines()[-1].startswith(f"error: {damaged}: 2 faults found")
+    assert lines[0].startswith("vit, chunk 1, rows 4 to 7: features: its values do not fit")
+    assert lines[1] == "vit, chunk 2, rows 8 to 10: valid: it has not been written"
+    assert result.stderr.splitlines()[-1] == (
+        f"error: {damaged}: 2 faults found; re-make what is damaged, and nothing else, by running "
+        f"the same `sparc-extract run {dataset} {damaged}` again with --repair"
+    )
+    inspected = sparc_extract("inspect", damaged)
+    assert "1 of 3, NOT COMPLETE, 1 DAMAGED" in inspected.stdout
+    assert inspected.returncode == 2
+    assert inspected.stderr.splitlines()[-1].endswith("again with --repair")
+    toml = cache[0].parent / "sparc.toml"
+    arguments = ["run", dataset, damaged, "--config", toml, "--device", "cpu"]
+    again = sparc_extract(*arguments, "--repair")
+    assert again.returncode == 0, again.stderr
+    assert "7 rows encoded" in again.stderr
+    assert sparc_extract("verify", damaged).returncode == 0
+    for path in cache[0].rglob("*"):
+        if path.is_file():
+            assert path.read_bytes() == (damaged / path.relative_to(cache[0])).read_bytes()
 
 
 def test_dry_run_writes_nothing_and_names_the_size(dataset, weights, tmp_path) -> None:

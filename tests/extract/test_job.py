@@ -285,9 +285,13 @@ def test_a_cache_behind_a_url(fake_dataset, fake_encoders, config, tmp_path) -> 
         assert local.folder.read(name) == summary.cache.folder.read(name), name
 
 
-def test_devices_that_are_not_there_are_refused(config) -> None:
-    with pytest.raises(ConfigError, match="cuda:97"):
-        job.choose_devices(dataclasses.replace(config, devices="cpu,cuda:97"))
+def test_devices_that_are_not_there_are_refused(
+    tmp_path, fake_dataset, fake_encoders, config
+) -> None:
+    wanted = dataclasses.replace(config, devices="cpu,cuda:97")
+    with pytest.raises(ConfigError, match="cuda:97 is not there"):
+        job.run(fake_dataset(CAPTIONS), tmp_path / "cache", wanted, build=fake_encoders())
+    assert not (tmp_path / "cache").exists()
 
 
 DRIVER = """

@@ -1,7 +1,17 @@
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sparc.common.errors import DatasetError
-from sparc.extract.datasets.metadata import decode, parse_json, read_csv, read_json_lines, read_text
+from sparc.extract.datasets import metadata
+from sparc.extract.datasets.metadata import (
+    decode,
+    parse_json,
+    read_csv,
+    read_json_lines,
+    read_parquet,
+    read_text,
+)
 
 
 def test_lines_are_counted_as_an_editor_does(tmp_path):
@@ -35,3 +45,26 @@ def test_half_surrogates_are_replaced_wherever_they_stand():
 def test_decode_tells_whether_bytes_were_replaced():
     assert decode("é".encode()) == ("é", False)
     assert decode(b"\xe9") == ("\ufffd", True)
+
+
+def test_lines_and_tables_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(metadata, "LARGEST_LINE", 100)
+    path = tmp_path / "x"
+    path.write_text("a,b\n1," + "2" * 200 + "\n")
+    with pytest.raises(DatasetError, match="x, line 2 is longer than"):
+        list(read_csv(path, "x"))
+    path.write_text('{"a": 1}\n{"a": "' + "2" * 200)
+    with pytest.raises(DatasetError, match="x, line 2 is longer than"):
+        list(read_json_lines(path, "x"))
+    assert len(read_text(path, "x")) > 200  # a document may be one long line
+
+
+def test_tables_of_a_million_columns_are_refused(tmp_path):
+    path = tmp_path / "x"
+    path.write_text(",".join(map(str, range(1_000_000))) + "\n")
+    with pytest.raises(DatasetError, match="x has 1,000,000 columns, more than 10,000"):
+        list(read_csv(path, "x"))
+    wide = pa.table({str(number): [1] for number in range(10_001)})
+    pq.write_table(wide, path)
+    with pytest.raises(DatasetError, match="x has 10,001 columns, more than 10,000"):
+        list(read_parquet(path, "x"))

@@ -104,3 +104,10 @@ def test_a_folder_must_be_there(tmp_path):
         open_dataset(tmp_path / "file", DatasetOptions())
     with pytest.raises(DatasetError, match="is a URL"):
         open_dataset("s3://bucket/pictures", DatasetOptions())
+
+
+def test_a_file_that_claims_to_be_huge_is_not_read(tmp_path):
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(1 << 42)  # takes no room on the disk
+    with pytest.raises(DatasetError, match=r"huge.png has 4.4 TB, more than 1.1 GB"):
+        SafeFolder(tmp_path).read("huge.png")

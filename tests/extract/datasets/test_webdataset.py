@@ -151,3 +151,32 @@ def test_shards_without_pictures(shard, manifest):
     shard("0.tar", {"a.txt": "x"})
     with pytest.raises(DatasetError, match="has no pictures"):
         manifest()
+
+
+def test_a_header_that_claims_to_be_huge_is_not_read(tmp_path, shard, manifest):
+    """A sparse shard with a pax header of a terabyte: whoever reads it is out of memory."""
+    good = shard("0.tar", {"a.png": b"x"}).read_bytes()
+    header = tarfile.TarInfo("pax")
+    for kind in (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME):
+        header.type, header.size = kind, 1 << 40
+        path = tmp_path / "0.tar"
+        path.write_bytes(header.tobuf(tarfile.GNU_FORMAT) + good)
+        with path.open("r+b") as file:
+            file.truncate((1 << 40) + len(good) + 512)
+        with pytest.raises(DatasetError, match=r"0.tar is not readable .* a header has 1.1 TB"):
+            manifest()
+
+
+def test_a_picture_that_claims_to_be_huge_is_not_read(tmp_path, shard, manifest):
+    path = shard("0.tar", {"a.png": b"x"})
+    header = tarfile.TarInfo("b.png")
+    header.size = 1 << 40
+    with path.open("r+b") as file:
+        file.seek(1024)
+        file.write(header.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(1536 + (1 << 40) + 1024)
+    found = open_dataset(tmp_path, DatasetOptions())
+    assert found.manifest().rows["image"].to_pylist() == ["0.tar/a.png", "0.tar/b.png"]
+    assert found.read_picture("0.tar/a.png") == b"x"
+    with pytest.raises(DatasetError, match=r"b.png has 1.1 TB, more than 1.1 GB"):
+        found.read_picture("0.tar/b.png")

@@ -1,0 +1,42 @@
+"""Which features hold what no feature may hold: NaN, infinity, or nothing but zeros.
+
+The bits are looked at rather than the values: NumPy has no fast comparison of float16.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+_BLOCK_BYTES = 1 << 18
+"""Looked at together: what fits a processor's cache is several times faster."""
+
+
+class Faults(NamedTuple):
+    """What is wrong with features, row by row.
+
+    Attributes:
+        not_finite: (rows,) whether the feature holds NaN or infinity.
+        zero: (rows,) whether all of it is zero, of either sign.
+    """
+
+    not_finite: npt.NDArray[np.bool_]
+    zero: npt.NDArray[np.bool_]
+
+
+def find_faults(features: npt.NDArray[Any]) -> Faults:
+    """Look through features.
+
+    Args:
+        features: (rows, dim), float16, float32 or float64.
+    """
+    kind = np.finfo(features.dtype)
+    bits = features.view(f"u{kind.bits // 8}")
+    without_sign = bits.dtype.type(np.iinfo(bits.dtype).max >> 1)
+    infinity = np.array(np.inf, features.dtype).view(bits.dtype)
+    largest = np.empty(len(bits), bits.dtype)
+    block = max(1, _BLOCK_BYTES // max(1, bits.itemsize * bits.shape[1]))
+    for start in range(0, len(bits), block):
+        part = bits[start : start + block] & without_sign
+        part.max(axis=1, out=largest[start : start + block], initial=0)
+    return Faults(largest >= infinity, largest == 0)

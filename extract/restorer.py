@@ -1,0 +1,86 @@
+"""What a cache says about its rows, found again in the dataset where it was lost.
+
+Why a row has no feature, and how many captions were cut, are known once a chunk is encoded and
+stand beside it. Where they are lost, looking at the dataset tells most of them again, and only the
+chunks of which it does not are encoded anew.
+"""
+
+from collections.abc import Sequence
+
+from sparc.common.cache_writer import CacheWriter
+from sparc.common.progress import say
+from sparc.common.text import amount
+from sparc.extract.chunks import ChunkTable
+from sparc.extract.loader import PictureLoader
+from sparc.extract.replica import NO_CAPTION, Replica
+
+PICTURES_AT_ONCE = 64
+"""Loaded together, to see what is wrong with each."""
+
+
+class Restorer:
+    """Finds again what is lost of a cache that is there.
+
+    Args:
+        writer: The cache, with its streams opened.
+        table: The dataset's rows.
+        replica: The encoders.
+        loader: What loads pictures.
+    """
+
+    def __init__(
+        self, writer: CacheWriter, table: ChunkTable, replica: Replica, loader: PictureLoader
+    ) -> None:
+        self._writer = writer
+        self._table = table
+        self._replica = replica
+        self._loader = loader
+
+    def restore_reasons(self, stream: str, *, thorough: bool) -> list[int]:
+        """Find again why rows have no feature, where nothing says it.
+
+        Args:
+            stream: Which stream.
+            thorough: Look even if the table of rejects is there.
+
+        Returns:
+            The chunks of which it could not be found: they are removed, to be encoded anew.
+        """
+        rows = self._writer.unexplained(stream, thorough=thorough)
+        reasons = self._reasons(stream, rows)
+        per_chunk = self._writer.info.rows_per_chunk
+        lost = sorted({row // per_chunk for row in rows if row not in reasons})
+        self._writer.discard(stream, lost)
+        self._writer.explain(
+            stream, {row: why for row, why in reasons.items() if row // per_chunk not in lost}
+        )
+        if rows:
+            say(
+                f"stream {stream}: nothing said why {amount(len(rows), 'row')} had no feature; "
+                f"found again from the dataset, {amount(len(lost), 'chunk')} to be encoded anew"
+            )
+        return lost
+
+    def restore_cut(self, stream: str) -> None:
+        """Count again how many captions of a text stream were cut, where nothing says it."""
+        for chunk in self._writer.uncounted(stream):
+            rows = self._writer.info.chunk_rows(chunk)
+            captions = [text for _, text in self._table.chunk(chunk, rows, [stream]).captions]
+            cut = self._replica.texts[stream].count_cut(captions) if captions else 0
+            self._writer.count_cut(stream, {chunk: cut})
+
+    def _reasons(self, stream: str, rows: Sequence[int]) -> dict[int, str]:
+        """Why rows can have no feature; nothing about those that nothing in the dataset hinders."""
+        inputs = [self._table.inputs(row) for row in rows]
+        if stream in self._replica.texts:
+            pairs = zip(rows, inputs, strict=True)
+            return {row: NO_CAPTION for row, (_, text) in pairs if not (text and text.strip())}
+        encoders = {stream: self._replica.images[stream]}
+        reasons: dict[int, str] = {}
+        for first in range(0, len(rows), PICTURES_AT_ONCE):
+            part = slice(first, first + PICTURES_AT_ONCE)
+            loads = self._loader.submit([image for image, _ in inputs[part]], encoders)
+            for row, load in zip(rows[part], loads, strict=True):
+                if (reason := load.result().reason) is not None:
+                    reasons[row] = reason
+        return reasons
