@@ -200,6 +200,8 @@ class ReportWriter:
             _refuse_other_content(folder)
             folder.write(INFO_FILE, info.to_json())
         self.info = ReportInfo.read(folder)
+        if self.finished:
+            folder.remove(PIECES)  # it may have been interrupted just before
 
     @property
     def finished(self) -> bool:

@@ -4,7 +4,9 @@ This is the one place that knows about local paths, URLs and how to make a write
 not know what the files mean.
 """
 
+import glob
 import os
+import shutil
 import uuid
 from pathlib import Path
 from typing import IO, Any
@@ -83,6 +85,8 @@ class Folder:
             return
         target = self.local / name
         target.parent.mkdir(parents=True, exist_ok=True)
+        for left in target.parent.glob(f"{glob.escape(target.name)}.*{PARTIAL}"):
+            left.unlink(missing_ok=True)  # by a writer that was killed
         aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
         try:
             with aside.open("wb") as file:
@@ -122,11 +126,20 @@ class Folder:
         return int(self._filesystem.du(self._root, total=True))
 
     def remove_partial_files(self) -> None:
-        """Remove what an interrupted process left half-written; object stores leave nothing."""
-        if self.local is not None:
-            for name in self.files():
+        """Remove what an interrupted process left half-written, files and folders.
+
+        Object stores leave nothing.
+        """
+        if self.local is None:
+            return
+        for root, folders, names in os.walk(self.local):
+            for name in folders:
                 if name.endswith(PARTIAL):
-                    self.remove(name)
+                    shutil.rmtree(os.path.join(root, name))
+            for name in names:
+                if name.endswith(PARTIAL):
+                    os.unlink(os.path.join(root, name))
+            folders[:] = [name for name in folders if not name.endswith(PARTIAL)]
 
     def zarr_store(self, name: str, *, read_only: bool) -> Any:
         """A Zarr store over a subfolder."""

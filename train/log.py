@@ -3,6 +3,7 @@
 Must not know how figures are made.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,8 @@ from typing import Any, Protocol
 from sparc.common.config import to_mapping
 from sparc.common.errors import RunError, SparcError
 from sparc.common.storage import Folder
+from sparc.train.checkpoint import Logged
+from sparc.train.config import TrainConfig
 from sparc.train.run_folder import METRICS_FILE, TIMINGS_FILE, RunRecord
 
 Line = Mapping[str, Any]
@@ -23,49 +26,66 @@ class RunLog:
     Args:
         run: The run's folder.
         record: The run's record.
-        step: Steps made so far: later lines, of a process that was interrupted, are cut off.
+        step: Steps made so far.
+        logged: What the files held then, by name: later lines, of a process that was interrupted,
+            are cut off.
 
     Raises:
+        RunError: A file does not begin with what it held then.
         SparcError: A service is asked for whose package is not installed.
     """
 
-    def __init__(self, run: Path, record: RunRecord, *, step: int) -> None:
+    def __init__(
+        self, run: Path, record: RunRecord, *, step: int, logged: Mapping[str, Logged]
+    ) -> None:
+        self._files = {
+            name: _LogFile(run / name, logged.get(name)) for name in (METRICS_FILE, TIMINGS_FILE)
+        }
         self._services: list[_Service] = []
         if record.train.tensorboard:
             self._services.append(_Tensorboard(run, step))
         if record.train.wandb:
             self._services.append(_WeightsAndBiases(run, record))
-        for name in (METRICS_FILE, TIMINGS_FILE):
-            _cut_after(run, name, step)
-        self._metrics = (run / METRICS_FILE).open("a", encoding="utf-8")
-        self._timings = (run / TIMINGS_FILE).open("a", encoding="utf-8")
 
     def metrics(self, line: Line) -> None:
         """Write a line of metrics.jsonl."""
-        self._metrics.write(json.dumps(line) + "\n")
-        self._metrics.flush()
+        self._files[METRICS_FILE].append(line)
         figures = {k: v for k, v in flatten(line) if not k.endswith(("step", "split"))}
         for service in self._services:
             service.write(line["step"], line["split"], figures)
 
     def timings(self, line: Line) -> None:
         """Write a line of timings.jsonl."""
-        self._timings.write(json.dumps(line) + "\n")
-        self._timings.flush()
+        self._files[TIMINGS_FILE].append(line)
         for service in self._services:
             service.write(line["step"], "time", dict(flatten(line)))
 
-    def sync(self) -> None:
-        """Make sure that the lines are on the disk, as a checkpoint takes for granted."""
-        os.fsync(self._metrics.fileno())
-        os.fsync(self._timings.fileno())
+    def sync(self) -> dict[str, Logged]:
+        """Make sure that the lines are on the disk, as a checkpoint takes for granted.
+
+        Returns:
+            What the files hold, by name.
+        """
+        return {name: file.sync() for name, file in self._files.items()}
 
     def close(self) -> None:
         """Close files and services."""
-        self._metrics.close()
-        self._timings.close()
+        for file in self._files.values():
+            file.close()
         for service in self._services:
             service.close()
+
+
+def require_services(settings: TrainConfig) -> None:
+    """Refuse services whose package is not installed, before anything is written.
+
+    Raises:
+        SparcError: Says what to install.
+    """
+    if settings.tensorboard:
+        _summary_writer()
+    if settings.wandb:
+        _wandb()
 
 
 def read_lines(run: Path, name: str = METRICS_FILE) -> list[dict[str, Any]]:
@@ -93,11 +113,44 @@ def flatten(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{key}", value
 
 
-def _cut_after(run: Path, name: str, step: int) -> None:
-    if (run / name).exists():
-        kept = [line for line in read_lines(run, name) if line["step"] <= step]
-        content = "".join(json.dumps(line) + "\n" for line in kept)
-        Folder(run).write(name, content.encode())
+class _LogFile:
+    """A file of lines that is only ever added to.
+
+    Args:
+        path: Where it is.
+        logged: What of it is to be kept; None begins anew.
+    """
+
+    def __init__(self, path: Path, logged: Logged | None) -> None:
+        kept = b""
+        if logged is not None and path.exists():
+            kept = path.read_bytes()[: logged.size]
+            if len(kept) < logged.size or hashlib.sha256(kept).hexdigest() != logged.sha256:
+                raise RunError(
+                    f"{path} does not hold the lines that were written: remove it to go on "
+                    "without the figures so far"
+                )
+        Folder(path.parent).write(path.name, kept)
+        self._size, self._digest = len(kept), hashlib.sha256(kept)
+        # Unbuffered: a line that could not be written is not tried again when the file is closed.
+        self._file = path.open("ab", buffering=0)
+
+    def append(self, line: Line) -> None:
+        """Write a line."""
+        left = (json.dumps(line) + "\n").encode()
+        self._size += len(left)
+        self._digest.update(left)
+        while left:
+            left = left[self._file.write(left) :]
+
+    def sync(self) -> Logged:
+        """Make sure that the lines are on the disk; returns what the file holds."""
+        os.fsync(self._file.fileno())
+        return Logged(self._size, self._digest.hexdigest())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 class _Service(Protocol):
@@ -108,11 +161,7 @@ class _Service(Protocol):
 
 class _Tensorboard:
     def __init__(self, run: Path, step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise _missing("tensorboard") from error
-        self._writer: Any = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+        self._writer: Any = _summary_writer()(str(run / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, group: str, figures: Mapping[str, float]) -> None:
         for name, value in figures.items():
@@ -124,11 +173,7 @@ class _Tensorboard:
 
 class _WeightsAndBiases:
     def __init__(self, run: Path, record: RunRecord) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise _missing("wandb") from error
-        self._run: Any = wandb.init(
+        self._run: Any = _wandb().init(
             project=record.train.wandb, name=run.name, dir=str(run), config=to_mapping(record)
         )
 
@@ -138,6 +183,22 @@ class _WeightsAndBiases:
 
     def close(self) -> None:
         self._run.finish()
+
+
+def _summary_writer() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise _missing("tensorboard") from error
+    return SummaryWriter
+
+
+def _wandb() -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise _missing("wandb") from error
+    return wandb
 
 
 def _missing(package: str) -> SparcError:
