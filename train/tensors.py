@@ -71,5 +71,5 @@ def digest(tensors: Mapping[str, Tensor], *, about: Any = None) -> str:
     for name, tensor in sorted(tensors.items()):
         found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        found.update(memoryview(values.numpy()))
+        found.update(values.numpy().data)
     return found.hexdigest()
