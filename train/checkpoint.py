@@ -5,8 +5,8 @@ A checkpoint is a folder `checkpoints/step-000001000` in the run's:
     config.json, model.safetensors   the model, which `sparc.train.load` reads
     learner.safetensors              the optimizer's moments, the latents' idle rows
     window.safetensors               sums over the steps since the last line of metrics.jsonl
-    state.json                       step, position of the reader, how long the run's logs were,
-                                     SHA-256 of the files above and of itself
+    state.json                       step, position of the reader, SHA-256 of the files above, of
+                                     metrics.jsonl so far and of itself
 
 It is written aside, synced and renamed, so it is there whole or not at all. This module must not
 know how a step is made.
@@ -41,7 +41,7 @@ _FORMAT = {"format": "sparc-checkpoint", "version": 1}
 
 
 class Logged(NamedTuple):
-    """What a log held when a checkpoint was written; later lines are cut off on resuming.
+    """What metrics.jsonl held when a checkpoint was written; later lines are cut off on resuming.
 
     Attributes:
         size: In bytes.
@@ -61,14 +61,14 @@ class Checkpoint:
         position: Which batch comes next.
         learner: `Learner.state()`.
         window: Sums of the metrics since the last line that was logged.
-        logged: By the name of a log, what it held.
+        logged: What metrics.jsonl held.
     """
 
     step: int
     position: Position
     learner: Mapping[str, Tensor]
     window: Mapping[str, Tensor]
-    logged: Mapping[str, Logged]
+    logged: Logged
 
 
 def save_checkpoint(run: Path, model: Sparc, checkpoint: Checkpoint) -> None:
@@ -92,7 +92,7 @@ def save_checkpoint(run: Path, model: Sparc, checkpoint: Checkpoint) -> None:
         "step": checkpoint.step,
         "epoch": checkpoint.position.epoch,
         "step_of_epoch": checkpoint.position.step,
-        "logged": {name: logged._asdict() for name, logged in checkpoint.logged.items()},
+        "logged": checkpoint.logged._asdict(),
         "files": {name: _digest(aside / name) for name in names},
     }
     Folder(aside).write(_STATE, seal(document))
@@ -140,7 +140,7 @@ def load_checkpoint(run: Path, step: int, model: Sparc) -> Checkpoint:
             position=Position(document["epoch"], document["step_of_epoch"]),
             learner=read_tensors(Folder(folder), _LEARNER),
             window=read_tensors(Folder(folder), _WINDOW),
-            logged={name: Logged(**logged) for name, logged in document["logged"].items()},
+            logged=Logged(**document["logged"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"checkpoint {folder} is damaged: {error}") from error

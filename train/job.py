@@ -261,7 +261,7 @@ class _Opened:
         log = None
         if group.is_first:
             discard_checkpoints_after(run, step)
-            log = RunLog(run, record, step=step, logged=checkpoint.logged if checkpoint else {})
+            log = RunLog(run, record, step=step, logged=checkpoint.logged if checkpoint else None)
         self._trainee = Trainee(run, record, learner, log, window)
 
     def __enter__(self) -> Trainee:

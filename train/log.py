@@ -27,20 +27,17 @@ class RunLog:
         run: The run's folder.
         record: The run's record.
         step: Steps made so far.
-        logged: What the files held then, by name: later lines, of a process that was interrupted,
-            are cut off.
+        logged: What metrics.jsonl held then; None at the beginning. Later lines, of a process
+            that was interrupted, are cut off.
 
     Raises:
-        RunError: A file does not begin with what it held then.
+        RunError: metrics.jsonl does not begin with what it held then.
         SparcError: A service is asked for whose package is not installed.
     """
 
-    def __init__(
-        self, run: Path, record: RunRecord, *, step: int, logged: Mapping[str, Logged]
-    ) -> None:
-        self._files = {
-            name: _LogFile(run / name, logged.get(name)) for name in (METRICS_FILE, TIMINGS_FILE)
-        }
+    def __init__(self, run: Path, record: RunRecord, *, step: int, logged: Logged | None) -> None:
+        self._metrics = _LogFile(run / METRICS_FILE, _held(run / METRICS_FILE, logged))
+        self._timings = _LogFile(run / TIMINGS_FILE, _until(run / TIMINGS_FILE, step))
         self._services: list[_Service] = []
         if record.train.tensorboard:
             self._services.append(_Tensorboard(run, step))
@@ -49,29 +46,26 @@ class RunLog:
 
     def metrics(self, line: Line) -> None:
         """Write a line of metrics.jsonl."""
-        self._files[METRICS_FILE].append(line)
+        self._metrics.append(line)
         figures = {k: v for k, v in flatten(line) if not k.endswith(("step", "split"))}
         for service in self._services:
             service.write(line["step"], line["split"], figures)
 
     def timings(self, line: Line) -> None:
         """Write a line of timings.jsonl."""
-        self._files[TIMINGS_FILE].append(line)
+        self._timings.append(line)
         for service in self._services:
             service.write(line["step"], "time", dict(flatten(line)))
 
-    def sync(self) -> dict[str, Logged]:
-        """Make sure that the lines are on the disk, as a checkpoint takes for granted.
-
-        Returns:
-            What the files hold, by name.
-        """
-        return {name: file.sync() for name, file in self._files.items()}
+    def sync(self) -> Logged:
+        """Make sure that the lines are on the disk; returns what metrics.jsonl holds."""
+        self._timings.sync()
+        return self._metrics.sync()
 
     def close(self) -> None:
         """Close files and services."""
-        for file in self._files.values():
-            file.close()
+        self._metrics.close()
+        self._timings.close()
         for service in self._services:
             service.close()
 
@@ -118,18 +112,10 @@ class _LogFile:
 
     Args:
         path: Where it is.
-        logged: What of it is to be kept; None begins anew.
+        kept: The lines that it begins with.
     """
 
-    def __init__(self, path: Path, logged: Logged | None) -> None:
-        kept = b""
-        if logged is not None and path.exists():
-            kept = path.read_bytes()[: logged.size]
-            if len(kept) < logged.size or hashlib.sha256(kept).hexdigest() != logged.sha256:
-                raise RunError(
-                    f"{path} does not hold the lines that were written: remove it to go on "
-                    "without the figures so far"
-                )
+    def __init__(self, path: Path, kept: bytes) -> None:
         Folder(path.parent).write(path.name, kept)
         self._size, self._digest = len(kept), hashlib.sha256(kept)
         # Unbuffered: a line that could not be written is not tried again when the file is closed.
@@ -151,6 +137,35 @@ class _LogFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _held(path: Path, logged: Logged | None) -> bytes:
+    """What metrics.jsonl held at a checkpoint; nothing where a person has removed it.
+
+    Raises:
+        RunError: It has been damaged since.
+    """
+    if logged is None or not path.exists():
+        return b""
+    kept = path.read_bytes()[: logged.size]
+    if len(kept) < logged.size or hashlib.sha256(kept).hexdigest() != logged.sha256:
+        raise RunError(
+            f"{path} does not hold the lines that were written: remove it to go on without the "
+            "figures so far"
+        )
+    return kept
+
+
+def _until(path: Path, step: int) -> bytes:
+    """The whole lines of timings.jsonl up to a step; what cannot be read is left out."""
+    kept = b""
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+        try:
+            if json.loads(line)["step"] <= step and line.endswith(b"\n"):
+                kept += line
+        except (ValueError, KeyError, TypeError):
+            continue
+    return kept
 
 
 class _Service(Protocol):

@@ -21,6 +21,9 @@ SMALL = ("--latents=24", "--k=4", "--auxk=4", "--batch-size=8", "--lr=0.01", "--
 TRAIN = ("--steps=12", "--checkpoint-every=5", "--log-every=3")
 
 
+KINDS = ("EIO", "ENOSPC", "EROFS")
+
+
 class Case(NamedTuple):
     """A command that writes.
 
@@ -28,13 +31,13 @@ class Case(NamedTuple):
         command: What is typed; {given} is the folder of what is there, {folder} the watched one.
         copied: What of {given} it adds to, and therefore gets a copy of.
         kills: At how many of its operations it is killed.
-        fails: At how many it fails, for each kind of failure.
+        failures: The kinds of failures of which it meets one.
     """
 
     command: tuple[str, ...]
     copied: tuple[str, ...] = ()
-    kills: int = 3
-    fails: int = 1
+    kills: int = 1
+    failures: tuple[str, ...] = ("ENOSPC",)
 
 
 def extract(split: str, cache: str) -> tuple[str, ...]:
@@ -47,21 +50,23 @@ def extract(split: str, cache: str) -> tuple[str, ...]:
 
 
 CASES: Mapping[str, Case] = {
-    "extract": Case(extract("test", "{folder}/cache"), kills=6, fails=2),
+    "extract": Case(extract("test", "{folder}/cache"), kills=3, failures=KINDS),
     "train": Case(
-        ("train", "run", "{given}/cache", "{folder}/run", *SMALL, *TRAIN), kills=8, fails=2
+        ("train", "run", "{given}/cache", "{folder}/run", *SMALL, *TRAIN), kills=4, failures=KINDS
     ),
     "sweep": Case(
         (
             *("train", "run", "{given}/cache", "{folder}/sweep", *SMALL, *TRAIN),
             "--sweep={given}/grid.toml",
         ),
-        kills=6,
+        kills=2,
     ),
     "analyze": Case(
-        ("analyze", "run", "{given}/run", "{given}/cache", "{folder}/report", "--device=cpu"),
-        kills=8,
-        fails=2,
+        (
+            *("analyze", "run", "{given}/run", "{given}/cache", "{folder}/report", "--device=cpu"),
+            "--no-untrained",
+        ),
+        kills=2,
     ),
     "search": Case(
         (
@@ -69,7 +74,7 @@ CASES: Mapping[str, Case] = {
             *("--out={folder}/found/rows.parquet", "--sheet={folder}/found/sheet.png"),
         ),
         copied=("report",),
-        kills=4,
+        kills=2,
     ),
     "bias": Case(
         (
@@ -158,7 +163,7 @@ def undisturbed(given, tmp_path_factory, commands, tiny_streams, contents) -> Ca
 
 def spread(operations: int, number: int) -> list[int]:
     """Some operations, the first and the last among them where there is more than one."""
-    number = FAULTS or number
+    number = max(number, FAULTS)
     if number >= operations:
         return list(range(1, operations + 1))
     if number == 1:
@@ -173,19 +178,23 @@ def test_killed_anywhere_and_run_again_it_ends_with_the_same_bytes(
     job, operations, wanted = undisturbed(name)
     for at in spread(operations, CASES[name].kills):
         job.begin()
-        assert job.run(make_fault("kill", at)).status == -9
+        done = job.run(make_fault("kill", at))
+        # Threads race each other: a run may need an operation less than the one that was counted.
+        assert done.status == -9 or (done.status == 0 and done.operations < at), done.said
         again = job.run()
         assert again.status == 0, f"killed at {at}: {again.said}"
         assert contents(job.folder) == wanted, f"killed at {at}"
 
 
-@pytest.mark.parametrize("kind", ["EIO", "ENOSPC", "EROFS"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(name, kind) for name, case in CASES.items() for kind in (KINDS if FAULTS else case.failures)],
+)
 def test_a_failing_disk_is_one_line_and_nothing_is_lost(
     name, kind, undisturbed, contents, make_fault
 ):
     job, operations, wanted = undisturbed(name)
-    for at in spread(operations, CASES[name].fails):
+    for at in spread(operations, 1):
         job.begin()
         done = job.run(make_fault(kind, at))
         where = f"{kind} at {at}: {done.said}"

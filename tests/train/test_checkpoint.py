@@ -28,7 +28,7 @@ def checkpoint(step):
         position=Position(1, 2),
         learner={"first.encoder.a": torch.full((6, 4), float(step))},
         window={"rows": torch.tensor(7.0, dtype=torch.float64)},
-        logged={"metrics.jsonl": Logged(12, "ab")},
+        logged=Logged(12, "ab"),
     )
 
 
@@ -47,7 +47,7 @@ def test_the_newest_are_kept_and_come_back(run):
     assert (found.step, found.position) == (30, Position(1, 2))
     assert torch.equal(found.learner["first.encoder.a"], torch.full((6, 4), 30.0))
     assert found.window["rows"] == 7
-    assert found.logged == {"metrics.jsonl": Logged(12, "ab")}
+    assert found.logged == Logged(12, "ab")
     expected = initial_model(CONFIG, recipe="default", seed=30, means=None)
     assert torch.equal(model.encoder["a"], expected.encoder["a"])
 

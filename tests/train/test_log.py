@@ -7,7 +7,7 @@ import pytest
 
 from sparc.common.errors import RunError, SparcError
 from sparc.train import job
-from sparc.train.log import _LogFile, flatten, read_lines
+from sparc.train.log import _held, _LogFile, _until, flatten, read_lines
 
 
 def test_nested_figures_get_names():
@@ -26,20 +26,25 @@ def test_a_line_half_written_is_no_line(tmp_path):
 
 def test_lines_after_the_checkpoint_are_cut_off_and_others_are_held_to(tmp_path):
     file = tmp_path / "metrics.jsonl"
-    log = _LogFile(file, None)
+    log = _LogFile(file, _held(file, None))
     log.append({"step": 1})
     logged = log.sync()
     log.append({"step": 2})
     log.close()
-    _LogFile(file, logged).close()
-    assert file.read_text() == '{"step": 1}\n'
+    assert _held(file, logged) == b'{"step": 1}\n'
     for damaged in ('{"step": 3}\n', '{"step": 1}', ""):
         file.write_text(damaged)
         with pytest.raises(RunError, match=r"metrics.jsonl does not hold .*: remove it to go on"):
-            _LogFile(file, logged)
+            _held(file, logged)
     file.unlink()
-    _LogFile(file, logged).close()
-    assert file.read_text() == ""
+    assert _held(file, logged) == b""
+
+
+def test_timings_are_kept_as_far_as_they_can_be_read(tmp_path):
+    file = tmp_path / "timings.jsonl"
+    assert _until(file, 5) == b""
+    file.write_bytes(b'{"step": 1}\n\xff\n{"step"\n{"step": 5}\n{"step": 6}\n{"step": 2}')
+    assert _until(file, 5) == b'{"step": 1}\n{"step": 5}\n'
 
 
 @pytest.mark.parametrize("service", [{"tensorboard": True}, {"wandb": "project"}])
