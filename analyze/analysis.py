@@ -80,8 +80,9 @@ def analyze(
     folder = Folder(report)
     with exclusive(folder), executor(config.scheduler, config.workers) as reducer:
         job = _prepare(open_subject(os.fspath(run)), ActivationCache(cache), folder, config)
-        if not job.writer.finished:
+        if job.lacks_codes:
             job.encode()
+        if not job.writer.finished:
             job.measure(reducer)
     return Report(report)
 
@@ -127,6 +128,11 @@ class Job:
     config: AnalyzeConfig
 
     # ------------------------------------------------------------------ codes
+
+    @property
+    def lacks_codes(self) -> bool:
+        """Whether any codes are missing."""
+        return any(self.store.missing(s) for s in self.code_sets if s not in REORDERED)
 
     def encode(self) -> None:
         """Write the codes that are missing."""
@@ -516,8 +522,9 @@ def _prepare(
         say(f"note: {note}")
     code_sets = _code_sets(subject, config)
     store = CodeStore(folder)
-    if not writer.finished:
-        store.create(layout, valid, [s for s in code_sets if s not in REORDERED])
+    stored = [s for s in code_sets if s not in REORDERED]
+    store.create(layout, valid, stored)
+    store.discard_damaged(stored)
     return Job(
         subject=subject,
         cache=cache,

@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sparc.analyze.attribute import Attribute, check_both_sides, contrast, read_attribute
 from sparc.analyze.bias import BiasTables, find_bias
 from sparc.analyze.codes import CodeSet
 from sparc.analyze.config import BiasConfig
 from sparc.analyze.naming import names_of
+from sparc.analyze.output import write_table
 from sparc.analyze.parts import Parts
 from sparc.analyze.permutation import Permutation
 from sparc.analyze.pictures import read_pictures
@@ -71,9 +71,8 @@ def bias(report: Report, config: BiasConfig) -> Bias:
         )
     found = Bias(attribute, tables)
     if config.out is not None:
-        config.out.mkdir(parents=True, exist_ok=True)
         for name, table in tables._asdict().items():
-            pq.write_table(_described(table, found), config.out / f"{name}.parquet")
+            write_table(config.out / f"{name}.parquet", _described(table, found))
     return found
 
 

@@ -61,8 +61,7 @@ def bias(report: Annotated[str, _FINISHED], config: BiasConfig) -> None:
 @command(app, SearchConfig, "search")
 def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
     """Find pictures by a text, a picture or a row, in the space of any stream."""
-    import pyarrow.parquet as pq
-
+    from sparc.analyze.output import write_table
     from sparc.analyze.report import Report
     from sparc.analyze.search import search, show
     from sparc.analyze.sources import open_cache
@@ -72,8 +71,7 @@ def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
     found = search(opened, config)
     typer.echo(show(found))
     if config.out is not None:
-        config.out.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(found, config.out)
+        write_table(config.out, found)
     if config.sheet is not None:
         from sparc.analyze.contact_sheet import contact_sheet
 
@@ -91,16 +89,14 @@ def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
 @command(app, NameConfig, "name")
 def name(report: Annotated[str, _FINISHED], config: NameConfig) -> None:
     """Name latents by the words of a list, sent through the text stream."""
-    import pyarrow.parquet as pq
-
+    from sparc.analyze.output import write_table
     from sparc.analyze.report import Report
     from sparc.analyze.word_list import name, show
 
     found = name(Report(report), config)
     typer.echo(show(found))
     if config.out is not None:
-        config.out.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(found, config.out)
+        write_table(config.out, found)
 
 
 @command(app, LocalizeConfig, "localize")

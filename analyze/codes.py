@@ -18,12 +18,15 @@ from zarr.codecs import Crc32cCodec
 
 from sparc.common.config import from_mapping, to_mapping
 from sparc.common.errors import ConfigError, ReportError
+from sparc.common.progress import say
 from sparc.common.storage import Folder
 from sparc.train.model import Mode
 
 CODES = "codes.zarr"
 FORMAT = "sparc-codes"
 VERSION = 1
+
+_ADVICE = "run the same `sparc-analyze run` again, which makes it anew"
 
 Control = Literal["none", "permuted", "permuted_before", "permuted_after", "untrained"]
 """What a set of codes is measured against: `none` is the trained model on the real rows."""
@@ -168,13 +171,15 @@ class CodeStore:
             valid: Which rows are analysed, (rows,).
             code_sets: The sets that it is to hold.
 
+        A store whose own description is damaged is begun anew.
+
         Raises:
-            ReportError: The store that is there has other sizes.
+            ReportError: The store that is there has chunks of another size.
         """
         if self._folder.exists(f"{CODES}/valid/c"):
-            if self.layout != layout:
-                raise ReportError(f"{self._folder}/{CODES} was begun with other sizes")
-            return
+            if self._describes(layout, valid, code_sets):
+                return
+            say(f"{self._folder}/{CODES} is damaged: it is made anew")
         store = self._folder.zarr_store(CODES, read_only=False)
         attributes = {"format": FORMAT, "version": VERSION, **to_mapping(layout)}
         root = zarr.open_group(store, mode="w", attributes=attributes)
@@ -197,6 +202,19 @@ class CodeStore:
             dimension_names=("row",),
         ).with_config({"write_empty_chunks": True})
         array[:] = valid
+
+    def discard_damaged(self, code_sets: Sequence[CodeSet]) -> None:
+        """Remove the chunks whose bytes are not those that were written: they are missing then."""
+        for code_set in code_sets:
+            for name in self._arrays_of(code_set):
+                array = self._array(f"{code_set}/{name}")
+                for chunk in sorted(self._chunks_present(f"{code_set}/{name}")):
+                    try:
+                        array[self.layout.chunk_rows(chunk)]
+                    except Exception as error:  # Zarr's codecs raise many kinds
+                        where = f"{CODES}/{code_set}/{name}/c/{chunk}"
+                        say(f"{self._folder}/{where} is damaged ({error}): it is made anew")
+                        self._folder.remove(where)
 
     def missing(self, code_set: CodeSet) -> list[int]:
         """Chunks of a set that have not been written, in order; one without rows needs none."""
@@ -235,16 +253,29 @@ class CodeStore:
         """
         attributes = dict(self._group.attrs)
         if (attributes.pop("format", None), attributes.pop("version", None)) != (FORMAT, VERSION):
-            raise ReportError(f"{self._folder}/{CODES} is of another version of SPARC")
+            raise ReportError(
+                f"{self._folder}/{CODES} is of another version of SPARC, or damaged: {_ADVICE}"
+            )
         try:
             return from_mapping(CodeLayout, attributes, source=CODES)
         except (ConfigError, TypeError) as error:
-            raise ReportError(f"{self._folder}/{CODES} is damaged: {error}") from error
+            raise ReportError(f"{self._folder}/{CODES} is damaged ({error}): {_ADVICE}") from error
 
     @cached_property
     def valid(self) -> npt.NDArray[np.bool_]:
-        """Which rows are analysed: those that are valid in all streams, (rows,)."""
-        return np.asarray(self._array("valid")[:])
+        """Which rows are analysed: those that are valid in all streams, (rows,).
+
+        Raises:
+            ReportError: They are damaged.
+        """
+        try:
+            return np.asarray(self._array("valid")[:])
+        except ReportError:
+            raise
+        except Exception as error:  # Zarr's codecs raise many kinds
+            raise ReportError(
+                f"{self._folder}/{CODES}/valid is damaged ({error}): {_ADVICE}"
+            ) from error
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
@@ -293,8 +324,10 @@ class CodeStore:
         try:
             store = self._folder.zarr_store(CODES, read_only=False)
             return zarr.open_group(store, mode="r+")
-        except (OSError, ValueError, KeyError) as error:
-            raise ReportError(f"{self._folder}/{CODES} is not there or cannot be opened") from error
+        except Exception as error:  # Zarr reads metadata with many kinds of errors
+            raise ReportError(
+                f"{self._folder}/{CODES} is not there or cannot be opened: {_ADVICE}"
+            ) from error
 
     @cached_property
     def _arrays(self) -> dict[str, Any]:
@@ -302,9 +335,60 @@ class CodeStore:
 
     def _array(self, name: str) -> Any:
         if name not in self._arrays:
-            array: Any = self._group[name]
+            array: Any = None
+            try:
+                array = self._group[name]
+            except Exception as error:  # Zarr reads metadata with many kinds of errors
+                raise self._bad_array(name, str(error)) from error
+            if not isinstance(array, zarr.Array) or self._form(name) != (
+                *(array.shape, array.chunks, array.dtype, array.fill_value),
+                type(array.metadata.codecs[-1]),  # type: ignore[union-attr]
+            ):
+                raise self._bad_array(name, "it is not of the form that was begun")
             self._arrays[name] = array.with_config({"write_empty_chunks": True})
         return self._arrays[name]
+
+    def _form(self, name: str) -> tuple[Any, ...]:
+        """Shape, chunks, type, fill value and last codec that an array must have."""
+        layout = self.layout
+        if name == "valid":
+            rows = (layout.rows,)
+            return rows, rows, np.dtype(bool), False, Crc32cCodec
+        dtype = layout.index_dtype if name.endswith("indices") else np.dtype(np.float32)
+        shape = (layout.rows, layout.k)
+        return shape, (layout.rows_per_chunk, layout.k), dtype, 0, Crc32cCodec
+
+    def _bad_array(self, name: str, reason: str) -> ReportError:
+        return ReportError(f"{self._folder}/{CODES}/{name} is damaged ({reason}): {_ADVICE}")
+
+    def _describes(
+        self, layout: CodeLayout, valid: npt.NDArray[np.bool_], code_sets: Sequence[CodeSet]
+    ) -> bool:
+        """Whether the store that is there can be gone on with.
+
+        Raises:
+            ReportError: It has chunks of another size.
+        """
+        found = CodeStore(self._folder)
+        try:
+            there = found.layout
+        except ReportError:
+            return False
+        if there != layout:
+            # The rest follows from model, cache and streams, which the report is known to be about.
+            if there == dataclasses.replace(layout, rows_per_chunk=there.rows_per_chunk):
+                raise ReportError(
+                    f"{self._folder}/{CODES} was begun with chunks of {there.rows_per_chunk} rows, "
+                    f"the cache has {layout.rows_per_chunk}: remove the report and run again"
+                )
+            return False
+        try:
+            for code_set in code_sets:
+                for name in found._arrays_of(code_set):
+                    found._array(f"{code_set}/{name}")
+            return np.array_equal(found.valid, valid)
+        except ReportError:
+            return False
 
     def _read(self, name: str, chunk: int, inside: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         if not len(inside):
@@ -313,12 +397,10 @@ class CodeStore:
         try:
             content = np.asarray(self._array(name)[self.layout.chunk_rows(chunk)])
         except Exception as error:
-            raise ReportError(
-                f"{where} is damaged ({error}): remove the report and run again"
-            ) from error
+            raise ReportError(f"{where} is damaged ({error}): {_ADVICE}") from error
         # Zarr reads a chunk that is not there as zeros.
         if not content.any() and chunk not in self._chunks_present(name):
-            raise ReportError(f"{where} is missing: finish the report by running it again")
+            raise ReportError(f"{where} is missing: {_ADVICE}")
         return content[inside]
 
     def _chunks_present(self, name: str) -> set[int]:

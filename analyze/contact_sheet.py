@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFont
 
+from sparc.analyze.output import write_png
 from sparc.common.cache import ActivationCache
 from sparc.common.errors import SparcError
 from sparc.common.text import shorten
@@ -92,8 +93,7 @@ def contact_sheet(
         )
         for picture, row in zip(pictures, found.to_pylist(), strict=True)
     ]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draw(shorten(title, 200), tiles).save(file, format="PNG")
+    write_png(file, draw(shorten(title, 200), tiles))
     return sum(picture is None for picture in pictures)
 
 

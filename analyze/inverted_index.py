@@ -1,21 +1,28 @@
 """The rows on which each latent of a stream is active: what makes a search take milliseconds.
 
 An index lies in the report, `index/independent/<stream>/`, as NumPy files that are mapped into
-memory. It is built once, chunk by chunk, when it is first needed. This module must not know where
-queries come from.
+memory. It is built once, chunk by chunk, when it is first needed. What is read of it is checked:
+the entries of the query's latents by a CRC32C each, the small files by their SHA-256 as a whole.
+This module must not know where queries come from.
 """
 
+import hashlib
+import json
+import os
 import shutil
-import uuid
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
 from sparc.analyze.codes import CodeSet, CodeStore
+from sparc.analyze.output import write_array
 from sparc.common.errors import ReportError
+from sparc.common.lock import exclusive
 from sparc.common.progress import progress
 from sparc.common.storage import PARTIAL, Folder
 
@@ -23,6 +30,10 @@ FOLDER = "index"
 
 _CODES = CodeSet("independent")
 """A query has no partner to select with, so it meets codes that were selected alone too."""
+
+_SMALL = ("ends.npy", "norms.npy", "checks.npy")
+_DIGESTS = "digests.json"
+_ADVICE = "remove the report's folder index to have it built anew"
 
 Integers = npt.NDArray[np.integer]
 Values = npt.NDArray[np.float32]
@@ -36,12 +47,14 @@ class InvertedIndex(NamedTuple):
         rows: By entry, the row of the cache, ascending within a latent, (entries,) int32.
         values: By entry, the latent's value there, above zero, (entries,) float32.
         norms: The Euclidean length of each row's code, 0 where it has none, (rows,) float32.
+        checks: By latent, the CRC32C of its rows and values, (L,) uint32.
     """
 
     ends: Integers
     rows: Integers
     values: Values
     norms: Values
+    checks: Integers
 
     def scores(self, indices: Integers, values: Values) -> Values:
         """The cosine of a code with the code of every row, (rows,).
@@ -49,6 +62,9 @@ class InvertedIndex(NamedTuple):
         Args:
             indices: The query's latents, each at most once, (k,).
             values: Their values, (k,).
+
+        Raises:
+            ReportError: The entries of a latent are damaged.
         """
         scores = np.zeros(len(self.norms), np.float32)
         length = float(np.linalg.norm(values.astype(np.float64)))
@@ -58,6 +74,9 @@ class InvertedIndex(NamedTuple):
         order = np.argsort(indices)
         latents, weights = indices[order].astype(np.int64), values[order] / np.float32(length)
         spans = [slice(int(self.ends[i]), int(self.ends[i + 1])) for i in latents]
+        for latent, span in zip(latents, spans, strict=True):
+            if _check(self.rows[span], self.values[span]) != self.checks[latent]:
+                raise ReportError(f"the search index is damaged at latent {latent}: {_ADVICE}")
         # SciPy walks through the columns several times faster than NumPy adds at places.
         columns = sparse.csc_matrix(
             (
@@ -71,7 +90,7 @@ class InvertedIndex(NamedTuple):
         return scores
 
     def value(self, latent: int, row: int) -> float:
-        """A latent's value on a row; zero where it is not active."""
+        """The value on a row of a latent that `scores` was given; zero where it is not active."""
         span = slice(int(self.ends[latent]), int(self.ends[latent + 1]))
         at = int(np.searchsorted(self.rows[span], row))
         found = at < span.stop - span.start and int(self.rows[span][at]) == row
@@ -87,7 +106,9 @@ def open_index(folder: Folder, store: CodeStore, stream: str) -> InvertedIndex:
         stream: Which stream.
 
     Raises:
-        ReportError: The report lies behind a URL, the stream has no codes, or codes are damaged.
+        ReportError: The report lies behind a URL, the stream has no codes, or codes or index are
+            damaged.
+        LockedError: Another process is building an index or writing to the report.
     """
     if folder.local is None:
         raise ReportError(f"{folder} is not on this machine: copy the report here to search in it")
@@ -97,27 +118,44 @@ def open_index(folder: Folder, store: CodeStore, stream: str) -> InvertedIndex:
         )
     where = folder.local / FOLDER / str(_CODES.mode) / stream
     if not where.exists():
-        _build(where, store, stream)
-    try:
-        return InvertedIndex(
-            *(np.load(where / f"{name}.npy", mmap_mode="r") for name in InvertedIndex._fields)
-        )
-    except (OSError, ValueError) as error:
-        raise ReportError(f"{where} is damaged ({error}): remove it to build it anew") from error
+        with exclusive(folder):
+            if not where.exists():
+                _build(where, store, stream)
+    return _read(where, store)
 
 
 def _build(where: Path, store: CodeStore, stream: str) -> None:
-    aside = where.with_name(f"{stream}.{uuid.uuid4().hex}{PARTIAL}")
+    aside = where.with_name(f"{stream}{PARTIAL}")
+    shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
     aside.mkdir(parents=True)
     try:
         _write(aside, store, stream)
-        try:
-            aside.rename(where)
-        except OSError:
-            if not where.exists():  # otherwise another process was faster, with the same index
-                raise
+        aside.rename(where)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _read(where: Path, store: CodeStore) -> InvertedIndex:
+    try:
+        digests = json.loads((where / _DIGESTS).read_bytes())
+        for name in _SMALL:
+            if _digest(where / name) != digests[name]:
+                raise ValueError(f"{name} is not what was written")
+        index = InvertedIndex(
+            *(np.load(where / f"{name}.npy", mmap_mode="r") for name in InvertedIndex._fields)
+        )
+        entries = int(index.ends[-1])
+        for array, shape, dtype in (
+            (index.ends, (store.layout.latents + 1,), np.int64),
+            (index.rows, (entries,), np.int32),
+            (index.values, (entries,), np.float32),
+            (index.norms, (store.layout.rows,), np.float32),
+        ):
+            if array.shape != shape or array.dtype != np.dtype(dtype):
+                raise ValueError(f"an array of {array.dtype} {array.shape}, not {shape}")
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise ReportError(f"{where} is damaged ({error}): {_ADVICE}") from error
+    return index
 
 
 def _write(where: Path, store: CodeStore, stream: str) -> None:
@@ -148,12 +186,29 @@ def _write(where: Path, store: CodeStore, stream: str) -> None:
     for array in (rows, strengths):
         if isinstance(array, np.memmap):
             array.flush()
-    np.save(where / "ends.npy", ends)
-    np.save(where / "norms.npy", norms)
+    spans = [slice(a, b) for a, b in pairwise(ends.tolist())]
+    checks = np.array([_check(rows[span], strengths[span]) for span in spans], np.uint32)
+    for name, small in (("ends", ends), ("norms", norms), ("checks", checks)):
+        write_array(where / f"{name}.npy", small)
+    digests = {name: _digest(where / name) for name in _SMALL}
+    Folder(where).write(_DIGESTS, (json.dumps(digests, indent=2) + "\n").encode())
 
 
-def _map(file: Path, dtype: type[np.generic], length: int) -> npt.NDArray[np.generic]:
+def _map(file: Path, dtype: type[np.generic], length: int) -> npt.NDArray[Any]:
+    """An array in a file, to be written piece by piece."""
     if not length:  # nothing cannot be mapped
-        np.save(file, np.zeros(0, dtype))
+        write_array(file, np.zeros(0, dtype))
         return np.zeros(0, dtype)
-    return np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=(length,))
+    array = np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=(length,))
+    with file.open("rb+") as opened:
+        # Where a disk is full, writing to mapped memory would end the process without a word.
+        os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
+    return array
+
+
+def _check(rows: npt.NDArray[Any], values: npt.NDArray[Any]) -> int:
+    return int(google_crc32c.extend(google_crc32c.value(rows.tobytes()), values.tobytes()))
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

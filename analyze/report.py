@@ -16,9 +16,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparc.analyze.config import ELSEWHERE, AnalyzeConfig
+from sparc.analyze.digests import (
+    DIGESTS_FILE,
+    digest,
+    is_intact,
+    read_checked,
+    read_digests,
+    replace,
+    write_digests,
+)
 from sparc.common.config import to_mapping
 from sparc.common.errors import ReportError
 from sparc.common.lock import exclusive
+from sparc.common.progress import say
 from sparc.common.storage import Folder
 
 if TYPE_CHECKING:  # it brings PyTorch along, and a summary needs the tables alone
@@ -102,7 +112,9 @@ class ReportInfo:
         except FileNotFoundError as error:
             raise ReportError(f"{folder} is not a report: no {INFO_FILE}") from error
         except (ValueError, AttributeError, TypeError) as error:
-            raise ReportError(f"{folder}/{INFO_FILE} is not readable: {error}") from error
+            raise ReportError(
+                f"{folder}/{INFO_FILE} is not readable ({error}): remove the report and run again"
+            ) from error
         if found != (FORMAT, VERSION):
             raise ReportError(
                 f"{folder} is in format {found[0]!r} version {found[1]!r}; this SPARC reads "
@@ -115,7 +127,9 @@ class ReportInfo:
             }
             return cls(**plain)
         except TypeError as error:
-            raise ReportError(f"{folder}/{INFO_FILE} is damaged: {error}") from error
+            raise ReportError(
+                f"{folder}/{INFO_FILE} is damaged ({error}): remove the report and run again"
+            ) from error
 
 
 def deciding_settings(config: AnalyzeConfig) -> dict[str, Any]:
@@ -147,30 +161,48 @@ class Report:
                 f"{self.folder} has not been finished: run the same `sparc-analyze run "
                 f"{self.info.run} {self.info.cache} {self.folder}` again"
             )
+        self._digests = read_digests(self.folder)
+        read_checked(self.folder, INFO_FILE, self._digests)
 
     @property
     def tables(self) -> tuple[str, ...]:
         """The tables that this report holds."""
-        return tuple(name for name in TABLES if self.folder.exists(f"{name}.parquet"))
+        return tuple(name for name in TABLES if f"{name}.parquet" in self._digests)
 
     def table(self, name: str) -> pa.Table:
         """A table.
 
         Raises:
-            ReportError: This report has no such table; says why where that is known.
+            ReportError: This report has no such table; says why where that is known. Or the table
+                is damaged.
         """
         if name not in self.tables:
             reason = "".join(f"; {note}" for note in self.info.notes if name in note)
             raise ReportError(
                 f"{self.folder} has no table {name!r}; it has {', '.join(self.tables)}{reason}"
             )
-        return _read(self.folder, f"{name}.parquet")
+        content = read_checked(self.folder, f"{name}.parquet", self._digests)
+        return pq.read_table(io.BytesIO(content))
 
     @cached_property
     def summary(self) -> Mapping[str, float | None]:
-        """The headline figures by name, as in `summary.json`."""
-        document: dict[str, float | None] = json.loads(self.folder.read(SUMMARY_FILE))
+        """The headline figures by name, as in `summary.json`.
+
+        Raises:
+            ReportError: They are damaged.
+        """
+        content = read_checked(self.folder, SUMMARY_FILE, self._digests)
+        document: dict[str, float | None] = json.loads(content)
         return document
+
+    def check(self) -> None:
+        """Read every file but the codes.
+
+        Raises:
+            ReportError: One is missing or damaged.
+        """
+        for name in self._digests:
+            read_checked(self.folder, name, self._digests)
 
     @cached_property
     def codes(self) -> "CodeStore":
@@ -183,6 +215,8 @@ class Report:
 class ReportWriter:
     """Begins a report, or goes on with one. Hold `sparc.common.lock.exclusive` around it.
 
+    Of a finished report it keeps the tables that are intact, and has the others made anew.
+
     Args:
         folder: The report's folder.
         info: What the report is about.
@@ -194,12 +228,16 @@ class ReportWriter:
     def __init__(self, folder: Folder, info: ReportInfo) -> None:
         self.folder = folder
         folder.remove_partial_files()
+        _restore(folder, info)
         if folder.exists(INFO_FILE):
             _refuse_other(folder, ReportInfo.read(folder), info)
         else:
             _refuse_other_content(folder)
             folder.write(INFO_FILE, info.to_json())
         self.info = ReportInfo.read(folder)
+        self._intact = self._intact_tables()
+        if self.finished:
+            folder.remove(PIECES)  # it may have been interrupted just before
 
     @property
     def finished(self) -> bool:
@@ -207,8 +245,11 @@ class ReportWriter:
         return self.folder.exists(SUMMARY_FILE)
 
     def has_pieces(self, step: str, tables: Sequence[str]) -> bool:
-        """Whether a step's pieces of some tables have been written."""
-        return all(self.folder.exists(_piece(table, step)) for table in tables)
+        """Whether a step's pieces of some tables have been written, or the tables themselves."""
+        return all(
+            table in self._intact or _is_readable(self.folder, _piece(table, step))
+            for table in tables
+        )
 
     def write_piece(self, step: str, table: str, content: pa.Table) -> None:
         """Write what a step adds to a table."""
@@ -224,19 +265,49 @@ class ReportWriter:
             pieces = [
                 _read(self.folder, _piece(table, step))
                 for step, tables in steps.items()
-                if table in tables
+                if table in tables and table not in self._intact
             ]
             if pieces:
                 self._write(f"{table}.parquet", table, pa.concat_tables(pieces))
 
     def finish(self, summary: Mapping[str, float | None]) -> None:
         """Write `summary.json`: from then on the report is finished."""
-        content = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
-        self.folder.write(SUMMARY_FILE, content.encode())
+        content = _summary_content(summary)
+        names = [INFO_FILE, *(f"{t}.parquet" for t in TABLES if self._has(f"{t}.parquet"))]
+        digests = {name: [digest(self.folder.read(name))] for name in names}
+        write_digests(self.folder, {**digests, SUMMARY_FILE: [digest(content)]})
+        self.folder.write(SUMMARY_FILE, content)
         self.folder.remove(PIECES)
 
+    def _intact_tables(self) -> set[str]:
+        """The tables that were finished and are as they were written; damaged ones are removed."""
+        known = {f"{table}.parquet": table for table in TABLES if self._has(f"{table}.parquet")}
+        if not self._has(DIGESTS_FILE) and not self.finished:
+            return set()  # not finished yet: what is joined is joined again
+        try:
+            digests = read_digests(self.folder)
+        except ReportError:
+            digests = {}
+        known |= {name: name.removesuffix(".parquet") for name in digests if "parquet" in name}
+        intact = {name for name in known if is_intact(self.folder, name, digests)}
+        whole = [is_intact(self.folder, name, digests) for name in (INFO_FILE, SUMMARY_FILE)]
+        if self.finished and (len(intact) < len(known) or not all(whole)):
+            self.folder.remove(SUMMARY_FILE)
+            for name in sorted(known.keys() - intact):
+                self.folder.remove(name)
+                say(f"{self.folder}/{name} is missing or damaged: {_remedy(name)}")
+            for name, fine in zip((INFO_FILE, SUMMARY_FILE), whole, strict=True):
+                if not fine:
+                    say(f"{self.folder}/{name} is damaged: {_remedy(name)}")
+            if not whole[0]:
+                self.folder.write(INFO_FILE, self.info.to_json())
+        return {known[name] for name in intact}
+
+    def _has(self, name: str) -> bool:
+        return self.folder.exists(name)
+
     def _write(self, name: str, table: str, content: pa.Table) -> None:
-        _write(self.folder, self.info, name, table, content)
+        self.folder.write(name, _table_content(self.info, table, content))
 
 
 def add_table(
@@ -255,19 +326,29 @@ def add_table(
 
     Raises:
         LockedError: Another process is writing to the report.
+        ReportError: The report is damaged.
     """
     with exclusive(report.folder):
-        _write(report.folder, report.info, f"{name}.parquet", name, table)
-        content = json.dumps(figures(report.folder), indent=2, ensure_ascii=False) + "\n"
-        report.folder.write(SUMMARY_FILE, content.encode())
+        report.check()
+        replace(report.folder, f"{name}.parquet", _table_content(report.info, name, table))
+        replace(report.folder, SUMMARY_FILE, _summary_content(figures(report.folder)))
 
 
-def _write(folder: Folder, info: ReportInfo, name: str, table: str, content: pa.Table) -> None:
+def _summary_content(summary: Mapping[str, float | None]) -> bytes:
+    return (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _table_content(info: ReportInfo, table: str, content: pa.Table) -> bytes:
     about = {"format": FORMAT, "version": VERSION, "table": table, **to_mapping(info)}
     metadata = {METADATA_KEY: json.dumps(about, ensure_ascii=False).encode()}
     buffer = io.BytesIO()
-    pq.write_table(content.replace_schema_metadata(metadata), buffer, compression="zstd")
-    folder.write(name, buffer.getvalue())
+    pq.write_table(
+        content.replace_schema_metadata(metadata),
+        buffer,
+        compression="zstd",
+        write_page_checksum=True,
+    )
+    return buffer.getvalue()
 
 
 def _piece(table: str, step: str) -> str:
@@ -277,9 +358,38 @@ def _piece(table: str, step: str) -> str:
 def _read(folder: Folder, name: str) -> pa.Table:
     try:
         with folder.open(name) as file:
-            return pq.read_table(file)
+            return pq.read_table(file, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
         raise ReportError(f"{folder}/{name} is not readable as Parquet: {error}") from error
+
+
+def _is_readable(folder: Folder, name: str) -> bool:
+    """Whether a piece is there, and whole; what an interrupted command left may be damaged too."""
+    try:
+        _read(folder, name)
+    except ReportError:
+        return False
+    return True
+
+
+def _remedy(name: str) -> str:
+    if name == "localization.parquet":
+        return "run `sparc-analyze localize` with --report again"
+    return "it is made anew"
+
+
+def _restore(folder: Folder, info: ReportInfo) -> None:
+    """Write `report.json` of a finished report again if it was this and is damaged."""
+    content = info.to_json()
+    if folder.exists(DIGESTS_FILE):
+        try:
+            digests = read_digests(folder)
+        except ReportError:
+            return
+        known = digest(content) in digests.get(INFO_FILE, ())
+        if known and not is_intact(folder, INFO_FILE, digests):
+            say(f"{folder}/{INFO_FILE} is missing or damaged: it is made anew")
+            folder.write(INFO_FILE, content)
 
 
 def _refuse_other_content(folder: Folder) -> None:

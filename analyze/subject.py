@@ -4,16 +4,15 @@ Refuses a cache whose features come from other encoders than those that the mode
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from sparc.common.cache import ActivationCache
+from sparc.common.config import to_mapping
 from sparc.common.errors import CacheError
 from sparc.common.storage import Folder
 from sparc.common.streams import StreamInfo
+from sparc.train import tensors
 from sparc.train.model import CONFIG_FILE, Sparc, load
 from sparc.train.run_folder import RunRecord, load_model, load_untrained
 
@@ -127,9 +126,5 @@ def _is_run(location: str | Path) -> bool:
 
 
 def digest(model: Sparc) -> str:
-    """SHA-256 of a model's weights."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        found.update(f"{name} {tuple(tensor.shape)}\n".encode())
-        found.update(np.ascontiguousarray(tensor.cpu().numpy()).tobytes())
-    return found.hexdigest()
+    """SHA-256 of a model's configuration and weights, as its file carries it."""
+    return tensors.digest(model.state_dict(), about=to_mapping(model.config))

@@ -21,7 +21,7 @@ from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
 import typer
 
 from sparc.common.config import load_config
-from sparc.common.errors import SparcError
+from sparc.common.errors import SparcError, Terminated
 from sparc.common.text import printable
 
 Function = Callable[..., None]
@@ -88,8 +88,8 @@ def command(
 class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.suppress
     """Context manager: a `SparcError` becomes one line and exit status 2.
 
-    An interruption (Ctrl-C or SIGTERM) becomes one line that says how to go on, status 130. With
-    `debug` every exception keeps its traceback.
+    An interruption becomes one line that says how to go on, with the customary status: 130 for
+    Ctrl-C, 143 for SIGTERM. With `debug` every exception keeps its traceback.
     """
 
     def __init__(self, *, debug: bool) -> None:
@@ -109,7 +109,9 @@ class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.sup
         if isinstance(error, SparcError):
             _leave(f"error: {printable(str(error))}", status=2)
         if isinstance(error, KeyboardInterrupt):
-            _leave("interrupted; run the same command again to go on where it stopped", status=130)
+            status = 143 if isinstance(error, Terminated) else 130
+            line = "interrupted; run the same command again to go on where it stopped"
+            _leave(line, status=status)
         if isinstance(error, OSError) and error.errno is not None:
             where = f" ({error.filename})" if error.filename else ""
             advice = (
@@ -121,7 +123,7 @@ class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.sup
 
 
 def _interrupt(_signal_number: int, _frame: types.FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+    raise Terminated
 
 
 def _leave(line: str, *, status: int) -> NoReturn:

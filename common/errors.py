@@ -9,6 +9,10 @@ class SparcError(Exception):
     """Base class of every error that a user can act on."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM asked the process to stop: what to do about it is what Ctrl-C asks for."""
+
+
 class ConfigError(SparcError):
     """A setting that is unknown, malformed or impossible together with another one."""
 

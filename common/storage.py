@@ -4,7 +4,9 @@ This is the one place that knows about local paths, URLs and how to make a write
 not know what the files mean.
 """
 
+import glob
 import os
+import shutil
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -92,7 +94,10 @@ class Folder:
         if self.local is None:
             self._filesystem.pipe_file(self.path(name), content)
             return
-        write_durably(self.local / name, content)
+        target = self.local / name
+        for left in target.parent.glob(f"{glob.escape(target.name)}.*{PARTIAL}"):
+            left.unlink(missing_ok=True)  # by a writer that was killed
+        write_durably(target, content)
 
     def remove(self, name: str) -> None:
         """Remove a file or a folder; nothing happens where there is none."""
@@ -137,11 +142,20 @@ class Folder:
         return sum(self.sizes().values())
 
     def remove_partial_files(self) -> None:
-        """Remove what an interrupted process left half-written; object stores leave nothing."""
-        if self.local is not None:
-            for name in self.files():
+        """Remove what an interrupted process left half-written, files and folders.
+
+        Object stores leave nothing.
+        """
+        if self.local is None:
+            return
+        for root, folders, names in os.walk(self.local):
+            for name in folders:
                 if name.endswith(PARTIAL):
-                    self.remove(name)
+                    shutil.rmtree(os.path.join(root, name))
+            for name in names:
+                if name.endswith(PARTIAL):
+                    os.unlink(os.path.join(root, name))
+            folders[:] = [name for name in folders if not name.endswith(PARTIAL)]
 
     def zarr_store(self, name: str, *, read_only: bool) -> Any:
         """A Zarr store over a subfolder."""

@@ -6,8 +6,10 @@ was interrupted is run again, and the command itself goes on where it stopped. T
 know what the commands do.
 """
 
+import ctypes
 import json
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,6 +22,9 @@ from sparc.common.progress import say
 from sparc.common.storage import Folder
 
 RECORD_FILE = "pipeline.json"
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
 
 Program = Literal["extract", "train", "analyze"]
 
@@ -90,21 +95,34 @@ def _run(stage: Stage, heading: str) -> None:
     """Run a stage to its end.
 
     The process has a session of its own: an interruption reaches it once, from here, and it is
-    given the time to leave its folder in order.
+    given the time to leave its folder in order. A second interruption ends it at once.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", f"sparc.{stage.program}.cli", *stage.arguments],
         stdout=None if stage.shows_result else subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=_end_with_the_pipeline,
     )
     try:
         status = process.wait()
     except KeyboardInterrupt:
         process.terminate()
-        process.wait()
+        try:
+            process.wait()
+        finally:
+            process.kill()
         raise
     if status:
         raise SparcError(
             f"stage {heading} failed with status {status}, see above; what is finished is kept: "
             "run the same command again to go on from there"
         )
+
+
+def _end_with_the_pipeline() -> None:
+    """In the new process: be terminated if the pipeline is killed, where Linux can do that.
+
+    Otherwise the stage would go on unseen, and hold its folder against the next attempt.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -5,7 +5,8 @@ A checkpoint is a folder `checkpoints/step-000001000` in the run's:
     config.json, model.safetensors   the model, which `sparc.train.load` reads
     learner.safetensors              the optimizer's moments, the latents' idle rows
     window.safetensors               sums over the steps since the last line of metrics.jsonl
-    state.json                       step, position of the reader, SHA-256 of the files above
+    state.json                       step, position of the reader, SHA-256 of the files above, of
+                                     metrics.jsonl so far and of itself
 
 It is written aside, synced and renamed, so it is there whole or not at all. This module must not
 know how a step is made.
@@ -13,21 +14,21 @@ know how a step is made.
 
 import dataclasses
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-import safetensors
-import safetensors.torch
 from torch import Tensor
 
 from sparc.common.errors import RunError
 from sparc.common.progress import say
+from sparc.common.sealed import seal, unseal
 from sparc.common.storage import PARTIAL, Folder
 from sparc.train.model import CONFIG_FILE, WEIGHTS_FILE, Sparc, load_weights
 from sparc.train.reader import Position
+from sparc.train.tensors import read_tensors, write_tensors
 
 CHECKPOINTS = "checkpoints"
 KEEP = 2
@@ -39,6 +40,18 @@ _WINDOW = "window.safetensors"
 _FORMAT = {"format": "sparc-checkpoint", "version": 1}
 
 
+class Logged(NamedTuple):
+    """What metrics.jsonl held when a checkpoint was written; later lines are cut off on resuming.
+
+    Attributes:
+        size: In bytes.
+        sha256: Of these bytes.
+    """
+
+    size: int
+    sha256: str
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """The state of a run between two steps, besides the model's weights.
@@ -48,12 +61,14 @@ class Checkpoint:
         position: Which batch comes next.
         learner: `Learner.state()`.
         window: Sums of the metrics since the last line that was logged.
+        logged: What metrics.jsonl held.
     """
 
     step: int
     position: Position
     learner: Mapping[str, Tensor]
     window: Mapping[str, Tensor]
+    logged: Logged
 
 
 def save_checkpoint(run: Path, model: Sparc, checkpoint: Checkpoint) -> None:
@@ -69,22 +84,22 @@ def save_checkpoint(run: Path, model: Sparc, checkpoint: Checkpoint) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     model.save(aside)
-    _write_tensors(aside / _LEARNER, checkpoint.learner)
-    _write_tensors(aside / _WINDOW, checkpoint.window)
+    write_tensors(Folder(aside), _LEARNER, checkpoint.learner)
+    write_tensors(Folder(aside), _WINDOW, checkpoint.window)
     names = (CONFIG_FILE, WEIGHTS_FILE, _LEARNER, _WINDOW)
     document = {
         **_FORMAT,
         "step": checkpoint.step,
         "epoch": checkpoint.position.epoch,
         "step_of_epoch": checkpoint.position.step,
-        "sha256": {name: _digest(aside / name) for name in names},
+        "logged": checkpoint.logged._asdict(),
+        "files": {name: _digest(aside / name) for name in names},
     }
-    Folder(aside).write(_STATE, (json.dumps(document, indent=2) + "\n").encode())
-    shutil.rmtree(target, ignore_errors=True)
+    Folder(aside).write(_STATE, seal(document))
+    _remove(run, checkpoint.step)
     aside.rename(target)
     _sync(target.parent)
-    for step in saved_steps(run)[:-KEEP]:
-        shutil.rmtree(_folder(run, step))
+    _keep_the_newest(run)
 
 
 def saved_steps(run: Path) -> list[int]:
@@ -119,47 +134,59 @@ def load_checkpoint(run: Path, step: int, model: Sparc) -> Checkpoint:
     folder = _folder(run, step)
     load_weights(model, Folder(folder), WEIGHTS_FILE)
     try:
-        document = json.loads((folder / _STATE).read_text())
+        document = unseal((folder / _STATE).read_bytes())
         return Checkpoint(
             step=document["step"],
             position=Position(document["epoch"], document["step_of_epoch"]),
-            learner=safetensors.torch.load_file(folder / _LEARNER),
-            window=safetensors.torch.load_file(folder / _WINDOW),
+            learner=read_tensors(Folder(folder), _LEARNER),
+            window=read_tensors(Folder(folder), _WINDOW),
+            logged=Logged(**document["logged"]),
         )
-    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"checkpoint {folder} is damaged: {error}") from error
 
 
 def discard_checkpoints_after(run: Path, step: int) -> None:
-    """Remove checkpoints that a run which goes on from `step` will make again."""
+    """Leave only the checkpoints that a run has which has just come to `step`."""
     for found in saved_steps(run):
         if found > step:
-            shutil.rmtree(_folder(run, found))
+            _remove(run, found)
+    _keep_the_newest(run)
 
 
 def _folder(run: Path, step: int) -> Path:
     return run / CHECKPOINTS / f"step-{step:09d}"
 
 
+def _keep_the_newest(run: Path) -> None:
+    for step in saved_steps(run)[:-KEEP]:
+        _remove(run, step)
+
+
+def _remove(run: Path, step: int) -> None:
+    """Remove a checkpoint, so that an interruption leaves none that only looks damaged."""
+    folder = _folder(run, step)
+    if folder.exists():
+        going = folder.with_name(f"{folder.name}.removed{PARTIAL}")
+        shutil.rmtree(going, ignore_errors=True)
+        folder.rename(going)
+        shutil.rmtree(going)
+
+
 def _problem(folder: Path) -> str | None:
     """What is wrong with a checkpoint; None if nothing is."""
     try:
-        document = json.loads((folder / _STATE).read_text())
+        document = unseal((folder / _STATE).read_bytes())
         if {key: document[key] for key in _FORMAT} != _FORMAT:
             return f"{_STATE} is of another version"
-        for name, digest in document["sha256"].items():
+        if _folder(folder.parent.parent, document["step"]) != folder:
+            return f"it is of step {document['step']}"
+        for name, digest in document["files"].items():
             if _digest(folder / name) != digest:
                 return f"{name} is not what was written"
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{_STATE}: {error}"
     return None
-
-
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    there = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    safetensors.torch.save_file(there, path)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _digest(path: Path) -> str:

@@ -4,13 +4,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from sparc.common.text import amount, printable
 from sparc.train.checkpoint import saved_steps
 from sparc.train.log import read_lines
 from sparc.train.run_folder import TIMINGS_FILE, RunRecord, is_finished
-from sparc.train.sweep import INDEX_FILE, SWEEP_FILE
+from sparc.train.sweep import INDEX_FILE, SWEEP_FILE, read_index
 
 
 def describe_folder(folder: Path) -> str:
@@ -86,8 +84,7 @@ def _sweep_lines(folder: Path) -> Iterator[str]:
     if not (folder / INDEX_FILE).exists():
         yield f"a sweep that has not begun; go on with `sparc-train resume {folder}`"
         return
-    with (folder / INDEX_FILE).open("rb") as file:
-        runs = pq.read_table(file).to_pylist()
+    runs = read_index(folder).to_pylist()
     finished = sum(run["finished"] for run in runs)
     yield f"{amount(len(runs), 'run')}, {finished} finished"
     header = ["run", "step", "loss", "NMSE", "cross NMSE", "EV", "L0", "dead", ""]

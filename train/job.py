@@ -25,7 +25,7 @@ from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.distributed import Processes, is_first_process, local_rank, processes
 from sparc.train.kernels import choose as choose_kernels
 from sparc.train.learner import Learner, LearnerSettings
-from sparc.train.log import RunLog
+from sparc.train.log import RunLog, require_services
 from sparc.train.loop import Trainee, train
 from sparc.train.metrics import sums_from_tensors
 from sparc.train.model import CONFIG_FILE
@@ -71,6 +71,7 @@ def run(cache_location: str, folder: Path, settings: TrainConfig) -> None:
         SparcError: The cache, the folder or the settings do not allow it.
     """
     _require_local(folder)
+    require_services(settings)
     settings = _anywhere(settings)
     if not _finished_already(folder, settings):
         train_together(cache_location, [Assignment(folder, settings)])
@@ -110,6 +111,8 @@ def resume(folder: Path) -> None:
 
 
 def _train_sweep(folder: Path, sweep: Sweep) -> None:
+    for settings in sweep.settings.values():
+        require_services(settings)
     with ExitStack() as stack:
         if is_first_process():
             stack.enter_context(exclusive(Folder(folder)))
@@ -128,6 +131,8 @@ def _train_sweep(folder: Path, sweep: Sweep) -> None:
 
         if open_runs:
             train_together(sweep.cache, open_runs, on_save=write_index)
+        elif is_first_process():
+            write_index([])  # it may have been interrupted between the last weights and the index
         if failures:
             names = ", ".join(failures)
             raise RunError(
@@ -160,6 +165,7 @@ def train_together(
             for each in assignments:
                 stack.enter_context(exclusive(Folder(each.run)))
                 _require_empty_or(CONFIG_FILE, each.run, "run")
+                Folder(each.run).remove_partial_files()
         group.wait()
         cache = ActivationCache(cache_location)
         streams = cache.choose(settings.streams)
@@ -256,7 +262,7 @@ class _Opened:
         log = None
         if group.is_first:
             discard_checkpoints_after(run, step)
-            log = RunLog(run, record, step=step)
+            log = RunLog(run, record, step=step, logged=checkpoint.logged if checkpoint else None)
         self._trainee = Trainee(run, record, learner, log, window)
 
     def __enter__(self) -> Trainee:

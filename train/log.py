@@ -3,6 +3,7 @@
 Must not know how figures are made.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,8 @@ from typing import Any, Protocol
 from sparc.common.config import to_mapping
 from sparc.common.errors import RunError, SparcError
 from sparc.common.storage import Folder
+from sparc.train.checkpoint import Logged
+from sparc.train.config import TrainConfig
 from sparc.train.run_folder import METRICS_FILE, TIMINGS_FILE, RunRecord
 
 Line = Mapping[str, Any]
@@ -23,42 +26,41 @@ class RunLog:
     Args:
         run: The run's folder.
         record: The run's record.
-        step: Steps made so far: later lines, of a process that was interrupted, are cut off.
+        step: Steps made so far.
+        logged: What metrics.jsonl held then; None at the beginning. Later lines, of a process
+            that was interrupted, are cut off.
 
     Raises:
+        RunError: metrics.jsonl does not begin with what it held then.
         SparcError: A service is asked for whose package is not installed.
     """
 
-    def __init__(self, run: Path, record: RunRecord, *, step: int) -> None:
+    def __init__(self, run: Path, record: RunRecord, *, step: int, logged: Logged | None) -> None:
+        self._metrics = _LogFile(run / METRICS_FILE, _held(run / METRICS_FILE, logged))
+        self._timings = _LogFile(run / TIMINGS_FILE, _until(run / TIMINGS_FILE, step))
         self._services: list[_Service] = []
         if record.train.tensorboard:
             self._services.append(_Tensorboard(run, step))
         if record.train.wandb:
             self._services.append(_WeightsAndBiases(run, record))
-        for name in (METRICS_FILE, TIMINGS_FILE):
-            _cut_after(run, name, step)
-        self._metrics = (run / METRICS_FILE).open("a", encoding="utf-8")
-        self._timings = (run / TIMINGS_FILE).open("a", encoding="utf-8")
 
     def metrics(self, line: Line) -> None:
         """Write a line of metrics.jsonl."""
-        self._metrics.write(json.dumps(line) + "\n")
-        self._metrics.flush()
+        self._metrics.append(line)
         figures = {k: v for k, v in flatten(line) if not k.endswith(("step", "split"))}
         for service in self._services:
             service.write(line["step"], line["split"], figures)
 
     def timings(self, line: Line) -> None:
         """Write a line of timings.jsonl."""
-        self._timings.write(json.dumps(line) + "\n")
-        self._timings.flush()
+        self._timings.append(line)
         for service in self._services:
             service.write(line["step"], "time", dict(flatten(line)))
 
-    def sync(self) -> None:
-        """Make sure that the lines are on the disk, as a checkpoint takes for granted."""
-        os.fsync(self._metrics.fileno())
-        os.fsync(self._timings.fileno())
+    def sync(self) -> Logged:
+        """Make sure that the lines are on the disk; returns what metrics.jsonl holds."""
+        self._timings.sync()
+        return self._metrics.sync()
 
     def close(self) -> None:
         """Close files and services."""
@@ -66,6 +68,18 @@ class RunLog:
         self._timings.close()
         for service in self._services:
             service.close()
+
+
+def require_services(settings: TrainConfig) -> None:
+    """Refuse services whose package is not installed, before anything is written.
+
+    Raises:
+        SparcError: Says what to install.
+    """
+    if settings.tensorboard:
+        _summary_writer()
+    if settings.wandb:
+        _wandb()
 
 
 def read_lines(run: Path, name: str = METRICS_FILE) -> list[dict[str, Any]]:
@@ -93,11 +107,65 @@ def flatten(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{key}", value
 
 
-def _cut_after(run: Path, name: str, step: int) -> None:
-    if (run / name).exists():
-        kept = [line for line in read_lines(run, name) if line["step"] <= step]
-        content = "".join(json.dumps(line) + "\n" for line in kept)
-        Folder(run).write(name, content.encode())
+class _LogFile:
+    """A file of lines that is only ever added to.
+
+    Args:
+        path: Where it is.
+        kept: The lines that it begins with.
+    """
+
+    def __init__(self, path: Path, kept: bytes) -> None:
+        Folder(path.parent).write(path.name, kept)
+        self._size, self._digest = len(kept), hashlib.sha256(kept)
+        # Unbuffered: a line that could not be written is not tried again when the file is closed.
+        self._file = path.open("ab", buffering=0)
+
+    def append(self, line: Line) -> None:
+        """Write a line."""
+        left = (json.dumps(line) + "\n").encode()
+        self._size += len(left)
+        self._digest.update(left)
+        while left:
+            left = left[self._file.write(left) :]
+
+    def sync(self) -> Logged:
+        """Make sure that the lines are on the disk; returns what the file holds."""
+        os.fsync(self._file.fileno())
+        return Logged(self._size, self._digest.hexdigest())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _held(path: Path, logged: Logged | None) -> bytes:
+    """What metrics.jsonl held at a checkpoint; nothing where a person has removed it.
+
+    Raises:
+        RunError: It has been damaged since.
+    """
+    if logged is None or not path.exists():
+        return b""
+    kept = path.read_bytes()[: logged.size]
+    if len(kept) < logged.size or hashlib.sha256(kept).hexdigest() != logged.sha256:
+        raise RunError(
+            f"{path} does not hold the lines that were written: remove it to go on without the "
+            "figures so far"
+        )
+    return kept
+
+
+def _until(path: Path, step: int) -> bytes:
+    """The whole lines of timings.jsonl up to a step; what cannot be read is left out."""
+    kept = b""
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+        try:
+            if json.loads(line)["step"] <= step and line.endswith(b"\n"):
+                kept += line
+        except (ValueError, KeyError, TypeError):
+            continue
+    return kept
 
 
 class _Service(Protocol):
@@ -108,11 +176,7 @@ class _Service(Protocol):
 
 class _Tensorboard:
     def __init__(self, run: Path, step: int) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise _missing("tensorboard") from error
-        self._writer: Any = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+        self._writer: Any = _summary_writer()(str(run / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, group: str, figures: Mapping[str, float]) -> None:
         for name, value in figures.items():
@@ -124,11 +188,7 @@ class _Tensorboard:
 
 class _WeightsAndBiases:
     def __init__(self, run: Path, record: RunRecord) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise _missing("wandb") from error
-        self._run: Any = wandb.init(
+        self._run: Any = _wandb().init(
             project=record.train.wandb, name=run.name, dir=str(run), config=to_mapping(record)
         )
 
@@ -138,6 +198,22 @@ class _WeightsAndBiases:
 
     def close(self) -> None:
         self._run.finish()
+
+
+def _summary_writer() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise _missing("tensorboard") from error
+    return SummaryWriter
+
+
+def _wandb() -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise _missing("wandb") from error
+    return wandb
 
 
 def _missing(package: str) -> SparcError:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sparc.common.cache import ActivationCache
-from sparc.common.errors import RunError
+from sparc.common.errors import RunError, Terminated
 from sparc.common.progress import progress, say
 from sparc.train.checkpoint import Checkpoint, save_checkpoint, saved_steps
 from sparc.train.distributed import Processes
@@ -129,12 +129,12 @@ class Trainee:
         """Write a checkpoint of the state after so many steps."""
         if self.log is None:
             return
-        self.log.sync()
         checkpoint = Checkpoint(
             step=step,
             position=position,
             learner=self.learner.state(),
             window=sums_to_tensors(self.window),
+            logged=self.log.sync(),
         )
         save_checkpoint(self.run, self.learner.model, checkpoint)
 
@@ -185,7 +185,8 @@ def train(
                 trainee.learn(batch, step)
             done = step + 1
             log = done % settings.log_every == 0 or done == steps
-            save = done % settings.checkpoint_every == 0 or done == steps or stop.is_set()
+            stopping = stop.reason is not None
+            save = done % settings.checkpoint_every == 0 or done == steps or stopping
             if log or save:
                 active = _without_failed(active, processes, weights=save)
             if log:
@@ -204,8 +205,8 @@ def train(
                     trainee.finish() if done == steps else trainee.save(done, reader.position)
                 if processes.is_first:
                     on_save()
-                if stop.is_set() and done < steps:
-                    raise KeyboardInterrupt
+                if stop.reason is not None and done < steps:
+                    raise stop.reason
 
 
 def _validate(
@@ -306,22 +307,30 @@ class _Clock:
         }
 
 
+@dataclasses.dataclass
+class _Stop:
+    """What to raise at the end of the step, once a signal has asked to stop."""
+
+    reason: type[KeyboardInterrupt] | None = None
+
+
 @contextmanager
-def _stop_signal(processes: Processes) -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, so that a step is never torn apart.
+def _stop_signal(processes: Processes) -> Iterator[_Stop]:
+    """What Ctrl-C or SIGTERM sets, so that a step is never torn apart.
 
     A second signal interrupts at once. Several processes cannot agree on a step to stop at, so
     with more than one a signal interrupts as usual and the last checkpoint counts.
     """
-    stop = threading.Event()
+    stop = _Stop()
     if processes.world > 1 or threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
+    def ask(number: int, _frame: FrameType | None) -> None:
+        reason = Terminated if number == signal.SIGTERM else KeyboardInterrupt
+        if stop.reason is not None:
+            raise reason
+        stop.reason = reason
 
     signals = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(each, ask) for each in signals]

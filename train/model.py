@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,6 +19,7 @@ from sparc.common.errors import ConfigError, RunError, SparcError
 from sparc.common.storage import Folder
 from sparc.train.config import ModelConfig
 from sparc.train.selection import largest, sum_in_order
+from sparc.train.tensors import read_tensors, write_tensors
 
 Mode = Literal["joint", "independent"]
 
@@ -333,8 +332,7 @@ def read_model_config(folder: Folder) -> ModelConfig:
 
 def save_weights(model: Sparc, folder: Folder, name: str) -> None:
     """Write a model's weights as safetensors, whole or not at all."""
-    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    folder.write(name, safetensors.torch.save(tensors))
+    write_tensors(folder, name, model.state_dict(), about=to_mapping(model.config))
 
 
 def load_weights(model: Sparc, folder: Folder, name: str) -> None:
@@ -344,12 +342,7 @@ def load_weights(model: Sparc, folder: Folder, name: str) -> None:
         RunError: The file is missing or damaged, or its tensors are not those of this model.
     """
     where = f"{folder}/{name}"
-    try:
-        found = safetensors.torch.load(folder.read(name))
-    except FileNotFoundError as error:
-        raise RunError(f"{where} is not there") from error
-    except safetensors.SafetensorError as error:
-        raise RunError(f"{where} is damaged: {error}") from error
+    found = read_tensors(folder, name, about=to_mapping(model.config))
     wanted = model.state_dict()
     if found.keys() != wanted.keys():
         key = sorted(found.keys() ^ wanted.keys())[0]

@@ -19,19 +19,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 from torch import Tensor
 
 from sparc.common.cache import ActivationCache
 from sparc.common.config import from_mapping, to_mapping
 from sparc.common.errors import CacheError, ConfigError, RunError
+from sparc.common.sealed import seal, unseal
 from sparc.common.storage import Folder
 from sparc.common.streams import StreamInfo
 from sparc.train.checkpoint import CHECKPOINTS, saved_steps
 from sparc.train.config import ModelConfig, TrainConfig
 from sparc.train.initialize import initial_model
 from sparc.train.model import CONFIG_FILE, WEIGHTS_FILE, Sparc, load, save_weights
+from sparc.train.tensors import read_tensors, write_tensors
 
 FORMAT = "sparc-run"
 VERSION = 1
@@ -135,8 +135,9 @@ class RunRecord:
         """
         where = run / CONFIG_FILE
         try:
-            document = json.loads(where.read_text(encoding="utf-8"))
-            found = document.pop("format", None), document.pop("version", None)
+            content = where.read_bytes()
+            document = json.loads(content)
+            found = document.get("format"), document.get("version")
             if found == (None, None) and "model" in document:
                 raise RunError(f"{run} holds a saved model but no run: it has no training record")
             if found != (FORMAT, VERSION):
@@ -144,6 +145,8 @@ class RunRecord:
                     f"{where} is in format {found[0]!r} version {found[1]!r}; this SPARC reads "
                     f"version {VERSION}: use the version of SPARC that wrote it"
                 )
+            document = unseal(content)
+            del document["format"], document["version"]
             nested: dict[str, Any] = {
                 "model": from_mapping(ModelConfig, document.pop("model"), source="model"),
                 "train": from_mapping(TrainConfig, document.pop("train"), source="train"),
@@ -160,8 +163,7 @@ class RunRecord:
     def write(self, run: Path) -> None:
         """Write the record into a run folder."""
         document = {"format": FORMAT, "version": VERSION, **to_mapping(self)}
-        content = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        Folder(run).write(CONFIG_FILE, content.encode())
+        Folder(run).write(CONFIG_FILE, seal(document))
 
 
 def require_same(run: Path, found: TrainConfig, wanted: TrainConfig) -> None:
@@ -204,7 +206,7 @@ def save_finished(run: Path, model: Sparc) -> None:
 
 def save_initial(run: Path, means: Mapping[str, Tensor] | None) -> None:
     """Write the pre-biases of step 0 (none where they are zero)."""
-    Folder(run).write(INITIAL_FILE, safetensors.torch.save(dict(means or {})))
+    write_tensors(Folder(run), INITIAL_FILE, means or {})
 
 
 def require_finished(run: Path) -> None:
@@ -259,11 +261,7 @@ def load_initial(run: Path) -> dict[str, Tensor] | None:
     Raises:
         RunError: They are missing or damaged.
     """
-    try:
-        means = safetensors.torch.load_file(run / INITIAL_FILE)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise RunError(f"{run / INITIAL_FILE} is missing or damaged: {error}") from error
-    return means or None
+    return read_tensors(Folder(run), INITIAL_FILE) or None
 
 
 def untrained_model(record: RunRecord, means: Mapping[str, Tensor] | None) -> Sparc:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -39,7 +40,8 @@ def data_means(cache: ActivationCache, config: ModelConfig, *, seed: int) -> dic
         By stream, (dim,) float32.
 
     Raises:
-        CacheError: A stream is constant, so there is nothing to learn from it.
+        CacheError: A stream is constant, so there is nothing to learn from it; or its values are so
+            large or small that no length can be computed.
     """
     generator = np.random.Generator(np.random.PCG64(seed))
     chunks = generator.permutation(cache.info.chunks)
@@ -55,7 +57,10 @@ def data_means(cache: ActivationCache, config: ModelConfig, *, seed: int) -> dic
         rows += int(valid.sum())
         for name in config.names:
             stored = torch.from_numpy(cache.features(name, chunk)[valid])
-            found = _sums(scale(stored.float(), config))
+            features = scale(stored.float(), config)
+            if config.normalize == "unit":
+                _require_unit(cache, name, features, chunk, valid)
+            found = _sums(features)
             before = total.get(name)
             total[name] = (
                 found
@@ -73,6 +78,19 @@ def data_means(cache: ActivationCache, config: ModelConfig, *, seed: int) -> dic
             )
         means[name] = mean.float()
     return means
+
+
+def _require_unit(
+    cache: ActivationCache, stream: str, features: Tensor, chunk: int, valid: npt.NDArray[np.bool_]
+) -> None:
+    """Refuse features whose squares are beyond float32: normalizing makes them zero or NaN."""
+    bad = ~(torch.linalg.vector_norm(features, dim=1).sub(1).abs() < 0.01)
+    if bool(bad.any()):
+        row = cache.info.chunk_rows(chunk).start + int(np.flatnonzero(valid)[int(bad.nonzero()[0])])
+        raise CacheError(
+            f"{cache.folder}: stream {stream}, row {row}: the squares of these values are beyond "
+            "float32, so the feature has no length; scale the stream's features"
+        )
 
 
 def _sums(features: Tensor) -> _Sums:

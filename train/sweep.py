@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from sparc.common.config import from_mapping, to_mapping
 from sparc.common.errors import ConfigError, RunError
+from sparc.common.sealed import seal, unseal
 from sparc.common.storage import Folder
 from sparc.common.tables import write_table
 from sparc.train.config import TrainConfig
@@ -102,9 +103,10 @@ class Sweep:
         """
         where = folder / SWEEP_FILE
         try:
-            document = json.loads(where.read_text(encoding="utf-8"))
+            document = json.loads(where.read_bytes())
             if {key: document[key] for key in _HEADER} != _HEADER:
                 raise RunError(f"{where} is of another version of SPARC")
+            document = unseal(where.read_bytes())
             settings = {
                 name: from_mapping(TrainConfig, values, source=f"{where}: {name}")
                 for name, values in document["settings"].items()
@@ -134,8 +136,7 @@ class Sweep:
             "varied": self.varied,
             "settings": {name: to_mapping(each) for name, each in self.settings.items()},
         }
-        content = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-        Folder(folder).write(SWEEP_FILE, content.encode())
+        Folder(folder).write(SWEEP_FILE, seal(document))
 
     def write_index(self, folder: Path, failures: Mapping[str, str]) -> None:
         """Write `runs.parquet`.
@@ -191,12 +192,28 @@ class Sweep:
         return {**row, **figures}
 
 
+def read_index(folder: Path) -> pa.Table:
+    """The table `runs.parquet` of a sweep.
+
+    Raises:
+        RunError: It is not there or damaged.
+    """
+    where = folder / INDEX_FILE
+    try:
+        with where.open("rb") as file:
+            table = pq.read_table(file, page_checksum_verification=True)
+        if not {"run", "step", "finished", "failure"} <= set(table.column_names):
+            raise ValueError("it has other columns than it should")
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise RunError(f"{where} is damaged ({error}): remove it, it is made again") from error
+    return table
+
+
 def read_failures(folder: Path) -> dict[str, str]:
     """Why runs of a sweep are not trained to their end, by the name of their folder."""
     if not (folder / INDEX_FILE).exists():
         return {}
-    with (folder / INDEX_FILE).open("rb") as file:
-        table = pq.read_table(file, columns=["run", "failure"])
+    table = read_index(folder).select(["run", "failure"])
     return {row["run"]: row["failure"] for row in table.to_pylist() if row["failure"] is not None}
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 from PIL import Image
 
@@ -18,6 +17,7 @@ from sparc.analyze.localize.rebuild import build, parse_specs, stream_specs
 from sparc.analyze.localize.scoring import score_cache
 from sparc.analyze.localize.targets import TextFeature
 from sparc.analyze.localize.tower import LocalizeError
+from sparc.analyze.output import write_array, write_png
 from sparc.analyze.report import Report, add_table
 from sparc.analyze.subject import Subject, choose_streams, open_subject
 from sparc.analyze.summary import figures
@@ -84,7 +84,7 @@ def localize_pictures(run: str, pictures: Sequence[str], config: LocalizeConfig)
     paths = [panel.path for panel in panels]
     if len(panels) > 1:
         sheet = config.output / CONTACT_SHEET
-        overlay.contact_sheet([panel.picture for panel in panels]).save(sheet)
+        write_png(sheet, overlay.contact_sheet([panel.picture for panel in panels]))
         paths.append(sheet)
     return paths
 
@@ -177,14 +177,15 @@ def _localize(
             strength = float(objective(seen.features[stream]))
             maps[f"{stream} {strength:+.2f}"] = placement.on_picture(grid, size)
             if config.arrays:
-                np.save(config.output / f"{name}.{label}.{stream}.npy", placement.on_picture(grid))
+                array = config.output / f"{name}.{label}.{stream}.npy"
+                write_array(array, placement.on_picture(grid))
         if not maps:
             continue
         caption = config.caption or (query.text if isinstance(query, TextFeature) else "")
         words = localizer.words(caption, query, seen) if caption else []
         made = overlay.overlay(picture, maps, title=_label(query), words=words)
         path = config.output / f"{name}.{label}.png"
-        made.save(path)
+        write_png(path, made)
         yield Panel(path, made)
 
 

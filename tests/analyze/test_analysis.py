@@ -1,6 +1,7 @@
 """Whole reports, made in this process and read back with plain pyarrow and Zarr."""
 
 import json
+import shutil
 from itertools import combinations
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import zarr
 
 from sparc.analyze import AnalyzeConfig, Report, analyze
+from sparc.analyze.codes import CodeSet
 from sparc.analyze.permutation import Permutation
 from sparc.common.cache_writer import write_arrays
 from sparc.common.errors import LockedError, ReportError
@@ -368,3 +370,39 @@ def test_without_captions_there_are_no_names_and_the_report_says_so(saved_model,
     assert "naming" not in report.tables
     with pytest.raises(ReportError, match=r"no table 'naming'.*the cache has no captions"):
         report.table("naming")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "report.json",
+        "summary.json",
+        "streams.parquet",
+        "codes.zarr/zarr.json",
+        "codes.zarr/trained/joint/indices/zarr.json",
+        "codes.zarr/permuted_before/joint/dino/values/c/2/0",
+    ],
+)
+def test_a_damaged_file_is_found_and_made_anew(report, cache, saved_model, tmp_path, name, capsys):
+    shutil.copytree(report.folder.local, tmp_path / "report")
+    file = tmp_path / "report" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+    with pytest.raises(ReportError, match=r"(damaged|missing|readable)"):
+        read_everything(Report(tmp_path / "report"))
+    analyze(saved_model, cache.folder.local, tmp_path / "report", SETTINGS)
+    assert files(tmp_path / "report") == files(report.folder.local)
+    assert "anew" in capsys.readouterr().err
+    read_everything(Report(tmp_path / "report"))
+
+
+def read_everything(report):
+    report.check()
+    assert report.summary
+    for name in report.tables:
+        assert report.table(name).column_names
+    store = report.codes
+    for code_set in (CodeSet("joint"), CodeSet("independent"), CodeSet("joint", "permuted_before")):
+        for chunk in range(store.layout.chunks):
+            store.read(code_set, chunk)

@@ -1,3 +1,4 @@
+import dataclasses
 import pickle
 
 import numpy as np
@@ -100,8 +101,8 @@ def test_going_on_keeps_what_is_there_and_refuses_other_sizes(store, written, tm
     again = CodeStore(Folder(tmp_path))
     again.create(LAYOUT, VALID, SETS)
     assert again.missing(CodeSet("joint")) == []
-    with pytest.raises(ReportError, match="other sizes"):
-        again.create(CodeLayout(**{**LAYOUT.__dict__, "k": 5}), VALID, SETS)
+    with pytest.raises(ReportError, match="was begun with chunks of 4 rows, the cache has 5"):
+        again.create(dataclasses.replace(LAYOUT, rows_per_chunk=5), VALID, SETS)
 
 
 @pytest.mark.parametrize(

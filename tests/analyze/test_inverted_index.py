@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from sparc.analyze.codes import CodeLayout, CodeSet, CodeStore
 from sparc.analyze.inverted_index import open_index
-from sparc.common.errors import ReportError
+from sparc.common.errors import LockedError, ReportError
+from sparc.common.lock import exclusive
 from sparc.common.storage import Folder
 
 L, K = 12, 4
@@ -62,7 +63,8 @@ def test_an_interrupted_build_leaves_nothing(tmp_path, random_codes):
     lost.unlink()
     with pytest.raises(ReportError, match=r"chunk 2 .* is missing"):
         open_index(Folder(tmp_path), store, "a")
-    assert not [f for f in (tmp_path / "index").rglob("*") if f.is_file()]
+    assert not (tmp_path / "index/independent/a").exists()
+    assert not list(tmp_path.rglob("*.partial"))
     lost.write_bytes(content)
     assert open_index(Folder(tmp_path), store, "a").norms.any()
 
@@ -75,7 +77,7 @@ def test_errors(tmp_path, random_codes):
         open_index(Folder("memory://report"), store, "a")
     open_index(Folder(tmp_path), store, "a")
     (tmp_path / "index/independent/a/ends.npy").write_bytes(b"short")
-    with pytest.raises(ReportError, match=r"is damaged .*: remove it to build it anew"):
+    with pytest.raises(ReportError, match=r"is damaged .*: remove the report's folder index"):
         open_index(Folder(tmp_path), store, "a")
 
 
@@ -85,3 +87,26 @@ def test_no_active_latent_at_all(tmp_path):
     store.create(layout, np.zeros(3, bool), [INDEPENDENT])
     index = open_index(Folder(tmp_path), store, "a")
     assert not index.scores(np.array([1]), np.array([1], np.float32)).any()
+
+
+@pytest.mark.parametrize("name", ["ends", "rows", "values", "norms", "checks"])
+def test_a_flipped_byte_is_found_when_it_matters(tmp_path, random_codes, name):
+    store, _ = make_store(tmp_path, random_codes, 1, 30, np.ones(30, bool))
+    query = np.arange(L), np.ones(L, np.float32)
+    expected = open_index(Folder(tmp_path), store, "a").scores(*query)
+    file = tmp_path / f"index/independent/a/{name}.npy"
+    content = bytearray(file.read_bytes())
+    for place in range(128, len(content), 7):  # behind the header
+        damaged = content.copy()
+        damaged[place] ^= 1
+        file.write_bytes(damaged)
+        with pytest.raises(ReportError, match="is damaged"):
+            open_index(Folder(tmp_path), store, "a").scores(*query)
+    file.write_bytes(content)
+    assert np.array_equal(open_index(Folder(tmp_path), store, "a").scores(*query), expected)
+
+
+def test_only_one_process_builds(tmp_path, random_codes):
+    store, _ = make_store(tmp_path, random_codes, 1, 30, np.ones(30, bool))
+    with exclusive(Folder(tmp_path)), pytest.raises(LockedError, match="is being written by"):
+        open_index(Folder(tmp_path), store, "a")

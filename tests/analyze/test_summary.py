@@ -1,8 +1,6 @@
-import json
-
 import pytest
 
-from sparc.analyze.report import Report, ReportInfo
+from sparc.analyze.report import Report, ReportInfo, ReportWriter
 from sparc.analyze.summary import PAGE_WIDTH, summarize
 from sparc.common.storage import Folder
 
@@ -32,8 +30,8 @@ def make_report(tmp_path):
             streams=("dino", "clip_text"), stream_digests={}, latents=1024, k=32,
             selection="global", rows=1204, settings={}, notes=tuple(notes), versions={},
         )  # fmt: skip
-        folder.write("report.json", info.to_json())
-        folder.write("summary.json", json.dumps(figures).encode())
+        writer = ReportWriter(folder, info)
+        writer.finish(figures)
         return Report(folder.local)
 
     return make

@@ -96,7 +96,7 @@ def test_a_wrong_choice_is_refused(program) -> None:
             "error: No space left on device; make room and run the same command again to go on "
             "where it stopped",
         ),
-        ("term", 130, "interrupted; run the same command again to go on where it stopped"),
+        ("term", 143, "interrupted; run the same command again to go on where it stopped"),
     ],
 )
 def test_errors_are_one_line(program, how, status, line) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from sparc.common.errors import RunError
 from sparc.train import load
 from sparc.train.checkpoint import (
     Checkpoint,
+    Logged,
     good_steps,
     load_checkpoint,
     save_checkpoint,
@@ -26,6 +28,7 @@ def checkpoint(step):
         position=Position(1, 2),
         learner={"first.encoder.a": torch.full((6, 4), float(step))},
         window={"rows": torch.tensor(7.0, dtype=torch.float64)},
+        logged=Logged(12, "ab"),
     )
 
 
@@ -44,6 +47,7 @@ def test_the_newest_are_kept_and_come_back(run):
     assert (found.step, found.position) == (30, Position(1, 2))
     assert torch.equal(found.learner["first.encoder.a"], torch.full((6, 4), 30.0))
     assert found.window["rows"] == 7
+    assert found.logged == Logged(12, "ab")
     expected = initial_model(CONFIG, recipe="default", seed=30, means=None)
     assert torch.equal(model.encoder["a"], expected.encoder["a"])
 
@@ -70,6 +74,20 @@ def test_a_damaged_checkpoint_is_not_used(run, capsys, name, damage):
         path.write_bytes(content)
     assert good_steps(run) == [20]
     assert "step-000000030 is damaged" in capsys.readouterr().err
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_not_used(run, capsys):
+    (run / "checkpoints/step-000000030").rename(run / "checkpoints/step-000000040")
+    assert good_steps(run) == [20]
+    assert "it is of step 30" in capsys.readouterr().err
+
+
+def test_the_order_is_that_of_steps_whatever_the_clock_said(run):
+    os.utime(run / "checkpoints/step-000000020", (2e9, 2e9))
+    os.utime(run / "checkpoints/step-000000030", (0, 0))
+    assert good_steps(run) == [20, 30]
+    save_checkpoint(run, Sparc(CONFIG), checkpoint(40))
+    assert saved_steps(run) == [30, 40]
 
 
 def test_what_an_interrupted_save_leaves_is_no_checkpoint(run):

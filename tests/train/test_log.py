@@ -5,9 +5,9 @@ import types
 
 import pytest
 
-from sparc.common.errors import RunError
+from sparc.common.errors import RunError, SparcError
 from sparc.train import job
-from sparc.train.log import flatten, read_lines
+from sparc.train.log import _held, _LogFile, _until, flatten, read_lines
 
 
 def test_nested_figures_get_names():
@@ -22,6 +22,45 @@ def test_a_line_half_written_is_no_line(tmp_path):
     with pytest.raises(RunError, match=r"metrics.jsonl is damaged"):
         read_lines(tmp_path)
     assert read_lines(tmp_path, "timings.jsonl") == []
+
+
+def test_lines_after_the_checkpoint_are_cut_off_and_others_are_held_to(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    log = _LogFile(file, _held(file, None))
+    log.append({"step": 1})
+    logged = log.sync()
+    log.append({"step": 2})
+    log.close()
+    assert _held(file, logged) == b'{"step": 1}\n'
+    for damaged in ('{"step": 3}\n', '{"step": 1}', ""):
+        file.write_text(damaged)
+        with pytest.raises(RunError, match=r"metrics.jsonl does not hold .*: remove it to go on"):
+            _held(file, logged)
+    file.unlink()
+    assert _held(file, logged) == b""
+
+
+def test_timings_are_kept_as_far_as_they_can_be_read(tmp_path):
+    file = tmp_path / "timings.jsonl"
+    assert _until(file, 5) == b""
+    file.write_bytes(b'{"step": 1}\n\xff\n{"step"\n{"step": 5}\n{"step": 6}\n{"step": 2}')
+    assert _until(file, 5) == b'{"step": 1}\n{"step": 5}\n'
+
+
+@pytest.mark.parametrize("service", [{"tensorboard": True}, {"wandb": "project"}])
+def test_without_its_package_nothing_is_begun(
+    tmp_path, small_cache, small_settings, monkeypatch, service
+):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    grid = tmp_path / "grid.toml"
+    grid.write_text("k = [2, 4]")
+    settings = small_settings(**service)
+    with pytest.raises(SparcError, match=rf"pip install 'sparc\[{next(iter(service))}\]'"):
+        job.run(str(small_cache), tmp_path / "run", settings)
+    with pytest.raises(SparcError, match=rf"pip install 'sparc\[{next(iter(service))}\]'"):
+        job.run_sweep(str(small_cache), tmp_path / "sweep", settings, grid)
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.toml"]
 
 
 @pytest.fixture

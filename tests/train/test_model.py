@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import safetensors.numpy
+import safetensors.torch
 import torch
 
 from sparc.common.errors import ConfigError, RunError, SparcError
@@ -214,6 +215,10 @@ def test_loading_what_is_not_a_model(model, tmp_path):
     with pytest.raises(RunError, match=r"model\.safetensors is not there"):
         load(tmp_path)
     weights.write_bytes(content)
+    change_config(k=document["model"]["k"] + 1)
+    with pytest.raises(RunError, match=r"what config\.json says of them, do not fit its sha256"):
+        load(tmp_path)
+    safetensors.torch.save_file(safetensors.torch.load(content), weights)  # without a digest
     change_config(latents=41)
     with pytest.raises(RunError, match=r"shape \(40, 7\), not \(41, 7\)"):
         load(tmp_path)

@@ -46,3 +46,13 @@ def test_a_constant_stream_is_refused(tmp_path):
     cache = write_arrays(tmp_path / "cache", {"good": varied, "flat": lengths * direction})
     with pytest.raises(CacheError, match="stream flat is constant over 100 sampled rows"):
         data_means(cache, config(good=3, flat=3), seed=0)
+
+
+@pytest.mark.parametrize("size", [1e30, 1e-30, 1e-44])
+def test_values_whose_squares_are_beyond_float32_are_named(tmp_path, size):
+    values = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    values[7] = size
+    cache = write_arrays(tmp_path, {"a": values}, rows_per_chunk=8, dtype="float32")
+    config = ModelConfig(streams=(StreamShape("a", 4),), latents=4, k=2)
+    with pytest.raises(CacheError, match=r"stream a, row 7: the squares .* are beyond float32"):
+        data_means(cache, config, seed=0)

@@ -24,6 +24,7 @@ from sparc.analyze.localize.tower import LocalizeError
 from sparc.analyze.report import Report
 from sparc.analyze.summary import summarize
 from sparc.common.errors import ConfigError, ReportError, SparcError
+from sparc.common.sealed import seal, unseal
 from sparc.extract import job as extraction
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets import open_dataset
@@ -203,7 +204,7 @@ def test_a_moved_dataset_is_named(run, cache, tmp_path):
 
 
 def test_moved_weights_are_named_and_can_be_given(run, scenes, streams, tmp_path):
-    document = json.loads((run / "config.json").read_text())
+    document = unseal((run / "config.json").read_bytes())
     for stream in document["data"]["streams"]:
         origin = stream["origin"]
         origin["spec"] = origin["spec"].replace("test_vit.safetensors", "moved.safetensors")
@@ -212,7 +213,7 @@ def test_moved_weights_are_named_and_can_be_given(run, scenes, streams, tmp_path
     for file in run.iterdir():
         if file.is_file():
             (moved / file.name).write_bytes(file.read_bytes())
-    (moved / "config.json").write_text(json.dumps(document))
+    (moved / "config.json").write_bytes(seal(document))
     pictures = [str(scenes / "val" / "0.png")]
     config = LocalizeConfig(latent=(1,), output=tmp_path / "out")
     with pytest.raises(LocalizeError, match=r"no weights file .*moved.*--spec"):

@@ -38,7 +38,7 @@ def finished(interrupted, tiny_streams, run_pipeline):
 
 def test_an_interruption_ends_the_command_that_was_running(interrupted):
     folder, status, rest = interrupted
-    assert status == 130
+    assert status == 143
     assert "Traceback" not in rest
     assert rest.splitlines()[-1].startswith("interrupted; run the same command again")
     assert not list(folder.rglob(".lock"))

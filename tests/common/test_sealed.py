@@ -1,0 +1,41 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparc.common.sealed import seal, unseal
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(st.dictionaries(st.text().filter(lambda key: key != "sha256"), VALUES))
+def test_what_is_sealed_comes_back_as_plain_json(document):
+    content = seal(document)
+    assert unseal(content) == document
+    assert {**document, "sha256": json.loads(content)["sha256"]} == json.loads(content)
+
+
+def test_no_flipped_bit_goes_unnoticed():
+    document = {"lr": 0.003, "seed": 42, "name": "käse", "nested": {"k": [4, 8]}}
+    content = seal(document)
+    for place in range(len(content)):
+        for bit in range(8):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << bit
+            try:
+                found = unseal(bytes(damaged))
+            except ValueError:
+                continue
+            # White space that became other white space.
+            assert found == document
+            assert content[place : place + 1].isspace()
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"3", b"", b'{"a": 1}', b'{"sha256": 1}'])
+def test_what_was_never_sealed_is_refused(content):
+    with pytest.raises(ValueError, match=r"."):
+        unseal(content)

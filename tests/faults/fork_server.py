@@ -1,0 +1,84 @@
+"""Runs commands of SPARC in forks of a process that has imported everything.
+
+Importing takes seconds, a fork none: that makes it cheap to disturb a command at many places. Each
+line of standard input is an order in JSON, each line of standard output the status of the process
+that carried it out, below zero for the signal that ended it. Started by `conftest.py`, with the
+library of `file_faults.c` loaded.
+"""
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import signal
+import sys
+import traceback
+from typing import NoReturn
+
+COMMANDS = {
+    "extract": "sparc.extract.cli",
+    "train": "sparc.train.cli",
+    "analyze": "sparc.analyze.cli",
+    "pipeline": "sparc.pipelines.cli",
+}
+IMPORTED = (
+    *COMMANDS.values(),
+    "sparc.extract.job",
+    "sparc.extract.datasets",
+    "sparc.extract.encoders.timm_models",
+    "sparc.extract.encoders.transformers_models",
+    "sparc.train.job",
+    "sparc.analyze.analysis",
+    "sparc.analyze.bias_report",
+    "sparc.analyze.contact_sheet",
+    "sparc.analyze.localize.command",
+    "sparc.analyze.search",
+    "sparc.analyze.word_list",
+    "sparc.pipelines.demo.pipeline",
+    "sparc.pipelines.published",
+    "timm",
+    "transformers.models.bert",
+    "typer._adapters",
+)
+
+
+def main() -> None:
+    for module in IMPORTED:
+        importlib.import_module(module)
+    gc.freeze()  # the memory of what is imported stays shared
+    for line in sys.stdin:
+        order = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            carry_out(order)
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
+
+
+def carry_out(order: dict) -> NoReturn:
+    """Run a command to its end, as if it had been typed."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        file = os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, descriptor)
+    os.chdir(order["directory"])
+    os.environ.update(order["environment"])
+    ctypes.CDLL(None).read_settings()
+    signal.alarm(order["seconds"])  # a command that hangs is ended by this, with status -14
+    stage, *arguments = order["command"]
+    app = importlib.import_module(COMMANDS[stage]).app
+    try:
+        app(arguments, prog_name=f"sparc-{stage}")
+    except SystemExit as end:
+        status = end.code
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    # Taking the interpreter apart would take as long as importing.
+    os._exit(status if isinstance(status, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

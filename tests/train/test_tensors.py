@@ -1,0 +1,46 @@
+import pytest
+import safetensors.torch
+import torch
+
+from sparc.common.errors import RunError
+from sparc.common.storage import Folder
+from sparc.train.tensors import read_tensors, write_tensors
+
+TENSORS = {
+    "weights": torch.arange(6, dtype=torch.float32).reshape(2, 3),
+    "count": torch.tensor(7, dtype=torch.int64),
+    "small": torch.ones(3, dtype=torch.bfloat16),
+    "none": torch.empty(0, 4),
+}
+
+
+def test_tensors_come_back(tmp_path):
+    write_tensors(Folder(tmp_path), "file", TENSORS, about={"k": 4})
+    found = read_tensors(Folder(tmp_path), "file", about={"k": 4})
+    assert found.keys() == TENSORS.keys()
+    assert all(torch.equal(found[name], TENSORS[name]) for name in TENSORS)
+    with pytest.raises(RunError, match=r"file is damaged: .* do not fit its sha256"):
+        read_tensors(Folder(tmp_path), "file", about={"k": 5})
+
+
+def test_no_flipped_bit_goes_unnoticed(tmp_path):
+    write_tensors(Folder(tmp_path), "file", TENSORS)
+    content = (tmp_path / "file").read_bytes()
+    for place in range(len(content)):
+        for bit in (0, 3, 5, 7):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << bit
+            (tmp_path / "file").write_bytes(damaged)
+            try:
+                found = read_tensors(Folder(tmp_path), "file")
+            except RunError as error:
+                assert "is damaged" in str(error)  # noqa: PT017 - either this or equal tensors
+            else:
+                assert all(torch.equal(found[name], TENSORS[name]) for name in TENSORS)
+
+
+def test_a_file_of_another_program_is_read_unchecked(tmp_path):
+    safetensors.torch.save_file({"a": torch.ones(2)}, tmp_path / "file")
+    assert read_tensors(Folder(tmp_path), "file")["a"].tolist() == [1, 1]
+    with pytest.raises(RunError, match="nothing is not there"):
+        read_tensors(Folder(tmp_path), "nothing")

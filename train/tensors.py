@@ -1,0 +1,75 @@
+"""Tensors in safetensors files that carry a digest of what they hold.
+
+A flipped bit in a weight is still a number: only a digest tells. It lies in the file's own
+metadata, so it goes wherever the file goes. This module must not know what the tensors mean.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from sparc.common.errors import RunError
+from sparc.common.storage import Folder
+
+_DIGEST = "sha256"
+
+
+def write_tensors(
+    folder: Folder, name: str, tensors: Mapping[str, Tensor], *, about: Any = None
+) -> None:
+    """Write a file of tensors, whole or not at all.
+
+    Args:
+        folder: Where.
+        name: The file's name.
+        tensors: What it holds.
+        about: What the tensors mean nothing without, as JSON values: it enters the digest.
+    """
+    there = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    metadata = {_DIGEST: digest(there, about=about)}
+    folder.write(name, safetensors.torch.save(there, metadata=metadata))
+
+
+def read_tensors(folder: Folder, name: str, *, about: Any = None) -> dict[str, Tensor]:
+    """Read a file of tensors. One without metadata, as other programs write it, is not checked.
+
+    Args:
+        folder: Where.
+        name: The file's name.
+        about: As it was when the file was written.
+
+    Raises:
+        RunError: There is no such file, or it does not hold what was written.
+    """
+    where = f"{folder}/{name}"
+    try:
+        content = folder.read(name)
+        tensors: dict[str, Tensor] = safetensors.torch.load(content)
+        length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__")
+    except FileNotFoundError as error:
+        raise RunError(f"{where} is not there") from error
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise RunError(f"{where} is damaged: {error}") from error
+    if metadata is not None and metadata.get(_DIGEST) != digest(tensors, about=about):
+        raise RunError(
+            f"{where} is damaged: its tensors, or what config.json says of them, do not fit its "
+            f"{_DIGEST}"
+        )
+    return tensors
+
+
+def digest(tensors: Mapping[str, Tensor], *, about: Any = None) -> str:
+    """SHA-256 over what the tensors are about, and over their names, types, shapes and values."""
+    found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        found.update(values.numpy().data)
+    return found.hexdigest()
