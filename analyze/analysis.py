@@ -363,9 +363,7 @@ class Job:
     def _labelled_sample(self, size: int) -> npt.NDArray[np.int64]:
         """The first analysed rows of some labelled pictures drawn at random, ascending."""
         assert self.labels is not None
-        of_row = self._pictures.of_row
-        usable = np.flatnonzero(self.store.valid & self.labels.labelled)
-        first = usable[np.unique(of_row[usable], return_index=True)[1]]
+        first = self._pictures.first_rows(self.store.valid & self.labels.labelled)
         generator = np.random.default_rng([self.config.seed, len(first)])
         return np.sort(generator.permutation(first)[:size])
 
