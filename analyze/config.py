@@ -144,6 +144,18 @@ class NameConfig:
             raise ConfigError(f"names must be at least 1, not {self.names}")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StabilityConfig:
+    """How the latents of two runs are matched."""
+
+    seed: int = option(42, "Seed of the control of random directions.")
+    out: Path | None = option(None, "Folder for stability.parquet and matching.parquet.")
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"seed must not be negative, not {self.seed}")
+
+
 def _check_scheduler(scheduler: str) -> None:
     if scheduler not in ("threads", "sync") and "://" not in scheduler:
         raise ConfigError(
