@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse
 
+from sparc.analyze import top_rows
 from sparc.analyze.codes import CodeRows, CodeSet
 from sparc.analyze.labels import Labels
 from sparc.analyze.pictures import incidence
@@ -67,11 +68,13 @@ class RowCounts(NamedTuple):
         streams: The streams, in order.
         rows: Labelled rows on which a latent is active, (streams, latents) int64.
         carrying: By depth and stream, how many of them carry a class, (latents, classes).
+        top: By stream, those on which each latent is strongest.
     """
 
     streams: tuple[str, ...]
     rows: npt.NDArray[np.int64]
     carrying: Mapping[int, tuple[sparse.csr_matrix, ...]]
+    top: tuple[TopRows, ...]
 
 
 def carried_classes(labels: Labels) -> CarriedClasses:
@@ -92,40 +95,43 @@ def carried_classes(labels: Labels) -> CarriedClasses:
     return CarriedClasses(labels.class_ids, matrices)
 
 
-def measure(codes: CodeRows, carried: CarriedClasses, latents: int) -> RowCounts:
+def measure(codes: CodeRows, carried: CarriedClasses, latents: int, *, top: int) -> RowCounts:
     """Count over some rows.
 
     Args:
         codes: The rows.
         carried: What all rows of the cache carry.
         latents: L.
+        top: Rows in a list of strongest rows.
     """
-    classes = {depth: matrix[codes.rows] for depth, matrix in carried.matrices.items()}
-    labelled = np.flatnonzero(np.diff(next(iter(classes.values())).indptr))
-    active = [_active(codes.matrix(stream, latents)[labelled]) for stream in codes.streams]
+    any_depth = next(iter(carried.matrices.values()))
+    codes = codes.take(np.flatnonzero(np.diff(any_depth.indptr)[codes.rows]))
+    active = [_active(codes.matrix(stream, latents)) for stream in codes.streams]
     return RowCounts(
         codes.streams,
         np.stack([np.bincount(matrix.indices, minlength=latents) for matrix in active]),
         {
-            depth: tuple(_count(matrix, found[labelled]) for matrix in active)
-            for depth, found in classes.items()
+            depth: tuple(_count(matrix, found[codes.rows]) for matrix in active)
+            for depth, found in carried.matrices.items()
         },
+        tuple(top_rows.measure(codes, stream, top) for stream in codes.streams),
     )
 
 
-def merge(parts: Sequence[RowCounts]) -> RowCounts:
+def merge(parts: Sequence[RowCounts], *, top: int) -> RowCounts:
     """The counts over the rows of all parts."""
     rows = np.sum([part.rows for part in parts], axis=0)
     carrying = {}
     for depth in parts[0].carrying:
         of_streams = zip(*(part.carrying[depth] for part in parts), strict=True)
         carrying[depth] = tuple(reduce(operator.add, matrices) for matrices in of_streams)
-    return RowCounts(parts[0].streams, rows, carrying)
+    lists = zip(*(part.top for part in parts), strict=True)
+    strongest = tuple(top_rows.merge(each, top) for each in lists)
+    return RowCounts(parts[0].streams, rows, carrying, strongest)
 
 
 def table(
     counts: RowCounts,
-    top: Sequence[TopRows],
     carried: CarriedClasses,
     valid: npt.NDArray[np.bool_],
     code_set: CodeSet,
@@ -134,7 +140,6 @@ def table(
 
     Args:
         counts: Counts over all analysed rows.
-        top: By stream, the labelled rows on which each latent is strongest.
         carried: What all rows of the cache carry.
         valid: Which rows are analysed.
         code_set: Which codes these are.
@@ -143,7 +148,8 @@ def table(
     base_rates = {depth: _base_rates(matrix[valid]) for depth, matrix in carried.matrices.items()}
     pieces = []
     for s, stream in enumerate(counts.streams):
-        lists = incidence(top[s].latents, top[s].rows, (latents, len(valid)))
+        top = counts.top[s]
+        lists = incidence(top.latents, top.rows, (latents, len(valid)))
         length = np.diff(lists.indptr).astype(np.int64)
         for depth, matrices in counts.carrying.items():
             for restriction, rows, carrying in (

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparc.analyze import purity, top_rows
+from sparc.analyze import purity
 from sparc.analyze.codes import CodeRows, CodeSet
 
 CODE_SET = CodeSet("independent")
@@ -22,11 +22,8 @@ def ancestors(class_id, parents):
 
 def tabulate(parts, labels, valid, latents, top):
     carried = purity.carried_classes(labels)
-    counts = purity.merge([purity.measure(part, carried, latents) for part in parts])
-    found = [part.take(np.flatnonzero(labels.labelled[part.rows])) for part in parts]
-    streams = parts[0].streams
-    lists = [top_rows.merge([top_rows.measure(p, s, top) for p in found], top) for s in streams]
-    return purity.table(counts, lists, carried, valid, CODE_SET)
+    counts = [purity.measure(part, carried, latents, top=top) for part in parts]
+    return purity.table(purity.merge(counts, top=top), carried, valid, CODE_SET)
 
 
 @settings(max_examples=25)
