@@ -3,17 +3,17 @@
 See `REPORT.md` for the table.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, pairwise
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy import sparse
 
-from sparc.analyze.codes import CodeSet
+from sparc.analyze.codes import CodeRows, CodeSet, concatenate
 from sparc.analyze.parts import Parts
 from sparc.analyze.reduction import Executor
 from sparc.analyze.statistics import adjust, upper_tail
@@ -39,9 +39,10 @@ SCHEMA = pa.schema(
 LEAST_PICTURES = 5
 """A pair is listed if both are active on so many pictures."""
 
+LEAST_Z = 3.0
 LARGEST_Q = 0.01
 
-_BATCH = 4096  # Pictures a product.
+_BATCH = 16_384  # Pictures that are counted at a time.
 
 _COUNTS = 2**24
 """Counts that a task holds, 64 MB of int32: the pairs of more latents than fit are counted in
@@ -165,55 +166,83 @@ def _tasks(parts: Parts) -> Iterator[_Task]:
 
 def _count_task(shared: _Shared, number: int) -> list[StreamPairs]:
     parts, task = shared.parts, shared.tasks[number]
-    start, stop = task.latents.start, task.latents.stop
-    # Within a stream a pair is counted once, with the smaller latent first.
-    offset = start if task.first == task.second else 0
-    both = np.zeros((stop - start, parts.latents - offset), np.int32)
+    both = np.zeros((len(task.latents), parts.latents), np.int32)
     active = np.zeros((2, parts.latents), np.int64)
     rows = 0
-    for part in range(len(parts)):
-        codes = parts.codes(part, tuple(dict.fromkeys((task.first, task.second))))
-        counted = np.flatnonzero(shared.counted[codes.rows])
-        rows += len(counted)
-        for begin in range(0, len(counted), _BATCH):
-            batch = codes.take(counted[begin : begin + _BATCH])
-            first, second = (
-                (batch.matrix(stream, parts.latents) > 0).astype(np.int32)
-                for stream in (task.first, task.second)
-            )
-            active += [np.bincount(x.indices, minlength=parts.latents) for x in (first, second)]
-            _add_to(both, first[:, start:stop].T.tocsr() @ second[:, offset:])
-    pairs = _pairs(both, rows, active, start, offset, task.first == task.second, shared.partners)
+    for codes in _batches(shared, task):
+        rows += len(codes.rows)
+        active += [
+            np.bincount(codes.indices[s][codes.values[s] > 0], minlength=parts.latents)
+            for s in (task.first, task.second)
+        ]
+        _count(both, codes, task, parts.latents)
+    pairs = _pairs(both, rows, active, task, shared.partners)
     return [StreamPairs(task.first, task.second, rows, (active[0], active[1]), pairs)]
 
 
-def _add_to(total: npt.NDArray[np.int32], counts: sparse.csr_matrix) -> None:
-    lines = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
-    total[lines, counts.indices] += counts.data
+def _batches(shared: _Shared, task: _Task) -> Iterator[CodeRows]:
+    """The codes of one row of each picture, of some parts at a time."""
+    streams = tuple(dict.fromkeys((task.first, task.second)))
+    waiting: list[CodeRows] = []
+    for part in range(len(shared.parts)):
+        codes = shared.parts.codes(part, streams)
+        waiting.append(codes.take(np.flatnonzero(shared.counted[codes.rows])))
+        if part + 1 == len(shared.parts) or sum(len(x.rows) for x in waiting) >= _BATCH:
+            yield concatenate(waiting)
+            waiting = []
+
+
+def _count(both: npt.NDArray[np.int32], codes: CodeRows, task: _Task, latents: int) -> None:
+    """Add up what is active in the second stream on the rows of each latent of the first."""
+    # What was selected but is not active counts as a latent beyond the last.
+    partners = np.where(
+        codes.values[task.second] > 0, codes.indices[task.second].astype(np.int64), latents
+    )
+    # A latent at a time: counts of one fit the processor's cache, those of all do not, and a
+    # sparse product with as many entries as there are pairs takes several times as long.
+    by_latent = codes.matrix(task.first, latents)[:, task.latents.start : task.latents.stop].tocsc()
+    for line, (begin, end) in enumerate(pairwise(by_latent.indptr)):
+        found = partners[by_latent.indices[begin:end]]
+        both[line] += np.bincount(found.ravel(), minlength=latents + 1)[:latents]
 
 
 def _pairs(
-    both: npt.NDArray[np.int32],
-    rows: int,
-    active: Integers,
-    start: int,
-    offset: int,
-    within: bool,
-    partners: int,
+    both: npt.NDArray[np.int32], rows: int, active: Integers, task: _Task, partners: int
 ) -> Pairs:
-    """The strongest pairs of a block of counts, whose corner is the pair (start, offset)."""
+    """The strongest pairs of what a task has counted."""
+    within = task.first == task.second
     found = []
     step = max(1, _TESTED // both.shape[1])
     for line in range(0, len(both), step):
         some = both[line : line + step]
-        first, second = np.nonzero(some >= LEAST_PICTURES)
-        meetings = some[first, second].astype(np.int64)
-        first, second = first + (start + line), second + offset
+        latents = np.arange(len(some)) + task.latents[line]
+        at, second = _often(some, rows, active[0][latents], active[1])
+        first, meetings = latents[at], some[at, second].astype(np.int64)
         phi = _phi(meetings, rows, active[0][first], active[1][second])
-        kept = (phi > 0) & (second > first) if within else phi > 0
+        kept = phi * np.sqrt(rows) >= LEAST_Z
+        if within:  # every pair was counted from either side
+            kept &= first < second
         pairs = Pairs(first, second, meetings, phi).take(np.flatnonzero(kept))
         found.append(_strongest(pairs, partners, within=within))
     return _strongest(_concatenate(found), partners, within=within)
+
+
+def _often(
+    both: npt.NDArray[np.int32], rows: int, first: Integers, second: Integers
+) -> tuple[Integers, Integers]:
+    """Where counts reach `LEAST_PICTURES` and, but for rounding, `LEAST_Z`: lines and columns."""
+    mean = second / rows * _ROUNDING
+    deviation = LEAST_Z * np.sqrt(second * (rows - second) / rows) / rows * _ROUNDING
+    found = []
+    # A line at a time stays in the processor's cache.
+    for line, a in zip(both, first.tolist(), strict=True):
+        needed = a * mean + math.sqrt(a * (rows - a)) * deviation
+        found.append(np.flatnonzero(line >= np.maximum(needed, LEAST_PICTURES)))
+    lines = np.repeat(np.arange(len(both)), [len(columns) for columns in found])
+    return lines, np.concatenate(found)
+
+
+_ROUNDING = 1 - 1e-9
 
 
 def _phi(both: Integers, rows: int, first: Integers, second: Integers) -> npt.NDArray[np.float64]:
