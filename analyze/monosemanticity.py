@@ -49,8 +49,8 @@ picture outweighs the others so far that they tell nothing, and rounding would s
 
 _BATCH = 4096  # Pictures a product: enough to be fast, few enough for sums in float32.
 
-_SUMS = 2**23
-"""Sums that a task holds, 64 MB of float64: more latents than fit are measured in several tasks."""
+_SUMS = 2**24
+"""Sums that a task holds, 128 MB of float64: more latents than fit make several tasks."""
 
 
 class Scores(NamedTuple):
@@ -72,7 +72,6 @@ class Scores(NamedTuple):
 
 
 class _Task(NamedTuple):
-    stream: str
     reference: str
     latents: range
 
@@ -86,8 +85,8 @@ class _Shared(NamedTuple):
 def measure(parts: Parts, counted: npt.NDArray[np.int64], reducer: Executor) -> list[Scores]:
     """Score every latent of every stream by the features of every stream.
 
-    A task reads all parts, one after the other, so that its sums of shape (latents, dim) never
-    travel: memory does not grow with the rows.
+    A task reads all parts, one after the other, so that its sums of shape (streams, latents, dim)
+    never travel: memory does not grow with the rows.
 
     Args:
         parts: A set of codes.
@@ -95,7 +94,7 @@ def measure(parts: Parts, counted: npt.NDArray[np.int64], reducer: Executor) -> 
         reducer: Runs the tasks.
 
     Returns:
-        In the order of streams, references and latents.
+        In the order of references, latents and streams.
     """
     flags = np.zeros(parts.cache.info.rows, dtype=np.bool_)
     flags[counted] = True
@@ -140,43 +139,42 @@ def means(found: Sequence[Scores], code_set: CodeSet) -> pa.Table:
 
 
 def _tasks(parts: Parts) -> Iterator[_Task]:
-    for stream, reference in product(parts.streams, repeat=2):
-        block = max(1, _SUMS // parts.cache.streams[reference].dim)
+    for reference in parts.streams:
+        dim = parts.cache.streams[reference].dim
+        block = max(1, _SUMS // (len(parts.streams) * dim))
         for start in range(0, parts.latents, block):
-            latents = range(start, min(start + block, parts.latents))
-            yield _Task(stream, reference, latents)
+            yield _Task(reference, range(start, min(start + block, parts.latents)))
 
 
 def _measure_task(shared: _Shared, number: int) -> list[Scores]:
     parts, task = shared.parts, shared.tasks[number]
     dim = parts.cache.streams[task.reference].dim
-    sums = np.zeros((len(task.latents), dim))
-    weight, square = np.zeros(len(task.latents)), np.zeros(len(task.latents))
-    active = np.zeros(len(task.latents), np.int64)
+    shape = len(parts.streams), len(task.latents)
+    sums, weight, square = np.zeros((*shape, dim)), np.zeros(shape), np.zeros(shape)
+    active = np.zeros(shape, np.int64)
     everything, pictures = np.zeros(dim), 0
     for part in range(len(parts)):
         rows, features = parts.seen(part, task.reference)
-        codes = parts.codes(part, (task.stream,)).matrix(task.stream, parts.latents)
-        codes = codes[:, task.latents.start : task.latents.stop]
+        codes = parts.codes(part)
         counted = np.flatnonzero(shared.counted[rows])
+        pictures += len(counted)
         for start in range(0, len(counted), _BATCH):
             batch = counted[start : start + _BATCH]
             directions = F.normalize(torch.from_numpy(features[batch]).float())
-            values = codes[batch].tocsc()
-            sums += _weighted_sums(values, directions)
-            weight += np.asarray(values.sum(axis=0, dtype=np.float64)).ravel()
-            square += np.asarray(values.power(2, np.float64).sum(axis=0)).ravel()
-            active += np.diff(values.indptr)
-            everything += directions.double().sum(dim=0).numpy()
-        pictures += len(counted)
+            everything += directions.sum(dim=0, dtype=torch.float64).numpy()
+            some = codes.take(batch)
+            for s, stream in enumerate(parts.streams):
+                values = some.matrix(stream, parts.latents).tocsc()
+                values = values[:, task.latents.start : task.latents.stop]
+                sums[s] += _weighted_sums(values, directions)
+                weight[s] += np.asarray(values.sum(axis=0, dtype=np.float64)).ravel()
+                square[s] += np.asarray(values.power(2, np.float64).sum(axis=0)).ravel()
+                active[s] += np.diff(values.indptr)
+    score = _mean_cosine(sums, weight, square)
+    any_two = float(_mean_cosine(everything, np.float64(pictures), np.float64(pictures)))
     return [
-        Scores(
-            task.stream,
-            task.reference,
-            active,
-            _mean_cosine(sums, weight, square),
-            float(_mean_cosine(everything, np.float64(pictures), np.float64(pictures))),
-        )
+        Scores(stream, task.reference, active[s], score[s], any_two)
+        for s, stream in enumerate(parts.streams)
     ]
 
 
@@ -213,7 +211,7 @@ def _mean_cosine(
     """
     pairs = weight**2 - square
     known = pairs > LEAST_WEIGHT * square
-    mean = ((sums**2).sum(axis=-1) - square) / np.where(known, pairs, 1)
+    mean = (np.einsum("...d,...d->...", sums, sums) - square) / np.where(known, pairs, 1)
     return np.where(known, np.clip(mean, -1, 1), np.nan)
 
 
@@ -222,11 +220,13 @@ def _concatenate(found: Sequence[list[Scores]]) -> list[Scores]:
 
 
 def _joined(found: Sequence[Scores]) -> Iterator[Scores]:
-    """The scores of all latents of each stream and reference."""
+    """The scores of all latents of each stream and reference, in the order of the streams."""
     groups: dict[tuple[str, str], list[Scores]] = {}
     for scores in found:
         groups.setdefault((scores.stream, scores.reference), []).append(scores)
-    for (stream, reference), blocks in groups.items():
+    streams = list(dict.fromkeys(reference for _, reference in groups))
+    for stream, reference in product(streams, repeat=2):
+        blocks = groups[stream, reference]
         pictures = np.concatenate([each.pictures for each in blocks])
         score = np.concatenate([each.score for each in blocks])
         yield Scores(stream, reference, pictures, score, blocks[0].any_two)
