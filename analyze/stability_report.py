@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparc.analyze.config import StabilityConfig
 from sparc.analyze.stability import THRESHOLDS, figures, match, random_directions, table
-from sparc.analyze.subject import DECISIVE, Subject, open_subject
+from sparc.analyze.subject import Subject, difference, open_subject
 from sparc.common.errors import RunError
 from sparc.common.text import amount, printable
 from sparc.train.model import Sparc
@@ -93,11 +93,11 @@ def _common_streams(first: Subject, second: Subject) -> list[str]:
         {stream.name: stream.origin for stream in each.trained_on or () if stream.name in names}
         for each in (first, second)
     ]
-    for name in origins[0].keys() & origins[1].keys():
-        for key in DECISIVE:
-            mine, other = (getattr(each[name], key) for each in origins)
-            if mine != other:
-                _refuse(name, first, second, key, mine, other)
+    for name in names:
+        if name in origins[0] and name in origins[1]:
+            mine, other = (each[name] for each in origins)
+            if (key := difference(mine, other)) is not None:
+                _refuse(name, first, second, key, getattr(mine, key), getattr(other, key))
     return names
 
 

@@ -1,5 +1,6 @@
 """Matching of two dictionaries, against all permutations, and where it was planted."""
 
+import dataclasses
 from itertools import permutations
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from sparc.analyze import stability
 from sparc.analyze.config import StabilityConfig
 from sparc.analyze.stability_report import compare, show
+from sparc.analyze.subject import open_subject
 from sparc.common.errors import RunError
 from sparc.train import ModelConfig, StreamShape, create_model
 
@@ -137,3 +139,24 @@ def test_what_cannot_be_compared_is_refused(save):
         compare(save(1), save(1, audio=4), StabilityConfig())
     with pytest.raises(RunError, match=r"as stream dino \(dim: 5 and 6\)"):
         compare(save(1), save(1, dino=6), StabilityConfig())
+
+
+def test_other_encoders_are_refused(save, make_cache, tmp_path, monkeypatch):
+    cache = make_cache(tmp_path)
+    streams = tuple(cache.streams.values())
+    location = save(1, **{stream.name: stream.dim for stream in streams})
+
+    def other(stream):
+        changed = {"spec": "timm:other"} if stream.name == "dino" else {}
+        origin = dataclasses.replace(stream.origin, **changed)
+        return dataclasses.replace(stream, origin=origin)
+
+    def open_as(name):
+        trained_on = tuple(map(other, streams)) if name == "other" else streams
+        return dataclasses.replace(open_subject(location), trained_on=trained_on)
+
+    monkeypatch.setattr("sparc.analyze.stability_report.open_subject", open_as)
+    found = compare("run", "run", StabilityConfig())
+    assert found.figures["cosine"].to_pylist()[0] == pytest.approx(1)
+    with pytest.raises(RunError, match=r"different encoders as stream dino \(spec: "):
+        compare("run", "other", StabilityConfig())
