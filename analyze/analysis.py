@@ -283,9 +283,7 @@ class Job:
         }
 
     def _purity(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
-        assert self.labels is not None
-        parts, top = self._parts(code_set), self.config.top_rows
-        carried = purity.carried_classes(self.labels)
+        parts, top, carried = self._parts(code_set), self.config.top_rows, self._carried
         counts = reducer.reduce(
             _purity_part, partial(purity.merge, top=top), (parts, carried, top), len(parts)
         )
@@ -430,10 +428,15 @@ class Job:
     def _pictures(self) -> Pictures:
         return read_pictures(self.cache.rows(["sample_id"])["sample_id"], self.store.valid)
 
-    @property
+    @cached_property
     def _one_a_picture(self) -> npt.NDArray[np.int64]:
         """The first analysed row of each picture."""
         return self._pictures.first_rows(self.store.valid)
+
+    @cached_property
+    def _carried(self) -> purity.CarriedClasses:
+        assert self.labels is not None
+        return purity.carried_classes(self.labels)
 
     @cached_property
     def _words(self) -> Words | None:
