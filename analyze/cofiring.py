@@ -5,8 +5,7 @@ See `REPORT.md` for the table.
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import partial
-from itertools import combinations_with_replacement, pairwise
+from itertools import pairwise, product
 from typing import NamedTuple
 
 import numpy as np
@@ -47,8 +46,6 @@ _BATCH = 16_384  # Pictures that are counted at a time.
 _COUNTS = 2**24
 """Counts that a task holds, 64 MB of int32: the pairs of more latents than fit are counted in
 several tasks."""
-
-_TESTED = 2**20  # Counts that are looked through at a time.
 
 Integers = npt.NDArray[np.int64]
 
@@ -92,9 +89,9 @@ class StreamPairs(NamedTuple):
 
 
 class _Task(NamedTuple):
-    first: str
-    second: str
-    latents: range  # Of the first stream.
+    stream: str
+    other: str
+    latents: range  # Of the stream; their partners are all latents of the other.
 
 
 class _Shared(NamedTuple):
@@ -124,7 +121,8 @@ def measure(
     flags = np.zeros(parts.cache.info.rows, dtype=np.bool_)
     flags[counted] = True
     shared = _Shared(parts, flags, tuple(_tasks(parts)), partners)
-    return reducer.reduce(_count_task, partial(_merge, partners), shared, len(shared.tasks))
+    found = reducer.reduce(_measure_task, _merge, shared, len(shared.tasks))
+    return _merge([found])  # There may have been a single task, which nothing was merged with.
 
 
 def table(found: Sequence[StreamPairs], code_set: CodeSet) -> pa.Table:
@@ -156,15 +154,15 @@ def table(found: Sequence[StreamPairs], code_set: CodeSet) -> pa.Table:
 
 def _tasks(parts: Parts) -> Iterator[_Task]:
     block = max(1, _COUNTS // parts.latents)
-    for first, second in combinations_with_replacement(parts.streams, 2):
+    for stream, other in product(parts.streams, repeat=2):
         # Selected together, the latents of two streams meet where those of one do.
-        if first == second or parts.code_set.mode == "independent":
+        if stream == other or parts.code_set.mode == "independent":
             for start in range(0, parts.latents, block):
-                latents = range(start, min(start + block, parts.latents))
-                yield _Task(first, second, latents)
+                yield _Task(stream, other, range(start, min(start + block, parts.latents)))
 
 
-def _count_task(shared: _Shared, number: int) -> list[StreamPairs]:
+def _measure_task(shared: _Shared, number: int) -> list[StreamPairs]:
+    """The strongest partners of some latents."""
     parts, task = shared.parts, shared.tasks[number]
     both = np.zeros((len(task.latents), parts.latents), np.int32)
     active = np.zeros((2, parts.latents), np.int64)
@@ -173,16 +171,17 @@ def _count_task(shared: _Shared, number: int) -> list[StreamPairs]:
         rows += len(codes.rows)
         active += [
             np.bincount(codes.indices[s][codes.values[s] > 0], minlength=parts.latents)
-            for s in (task.first, task.second)
+            for s in (task.stream, task.other)
         ]
         _count(both, codes, task, parts.latents)
-    pairs = _pairs(both, rows, active, task, shared.partners)
-    return [StreamPairs(task.first, task.second, rows, (active[0], active[1]), pairs)]
+    pairs = _strongest(both, rows, active, task, shared.partners)
+    found = StreamPairs(task.stream, task.other, rows, (active[0], active[1]), pairs)
+    return [_in_order(found, parts.streams)]
 
 
 def _batches(shared: _Shared, task: _Task) -> Iterator[CodeRows]:
     """The codes of one row of each picture, of some parts at a time."""
-    streams = tuple(dict.fromkeys((task.first, task.second)))
+    streams = tuple(dict.fromkeys((task.stream, task.other)))
     waiting: list[CodeRows] = []
     for part in range(len(shared.parts)):
         codes = shared.parts.codes(part, streams)
@@ -193,106 +192,78 @@ def _batches(shared: _Shared, task: _Task) -> Iterator[CodeRows]:
 
 
 def _count(both: npt.NDArray[np.int32], codes: CodeRows, task: _Task, latents: int) -> None:
-    """Add up what is active in the second stream on the rows of each latent of the first."""
+    """Add up what is active in the other stream on the rows of each latent of the first."""
     # What was selected but is not active counts as a latent beyond the last.
     partners = np.where(
-        codes.values[task.second] > 0, codes.indices[task.second].astype(np.int64), latents
+        codes.values[task.other] > 0, codes.indices[task.other].astype(np.int64), latents
     )
     # A latent at a time: counts of one fit the processor's cache, those of all do not, and a
     # sparse product with as many entries as there are pairs takes several times as long.
-    by_latent = codes.matrix(task.first, latents)[:, task.latents.start : task.latents.stop].tocsc()
+    by_latent = codes.matrix(task.stream, latents)[
+        :, task.latents.start : task.latents.stop
+    ].tocsc()
     for line, (begin, end) in enumerate(pairwise(by_latent.indptr)):
         found = partners[by_latent.indices[begin:end]]
         both[line] += np.bincount(found.ravel(), minlength=latents + 1)[:latents]
 
 
-def _pairs(
+def _strongest(
     both: npt.NDArray[np.int32], rows: int, active: Integers, task: _Task, partners: int
 ) -> Pairs:
-    """The strongest pairs of what a task has counted."""
-    within = task.first == task.second
+    """Of each latent the partners of largest phi, ties going to the smaller latent."""
+    # What `LEAST_Z` asks for, but for rounding: phi of the few that reach it is exact.
+    mean = active[1] / rows * _ROUNDING
+    deviation = LEAST_Z * np.sqrt(active[1] * (rows - active[1]) / rows) / rows * _ROUNDING
     found = []
-    step = max(1, _TESTED // both.shape[1])
-    for line in range(0, len(both), step):
-        some = both[line : line + step]
-        latents = np.arange(len(some)) + task.latents[line]
-        at, second = _often(some, rows, active[0][latents], active[1])
-        first, meetings = latents[at], some[at, second].astype(np.int64)
-        phi = _phi(meetings, rows, active[0][first], active[1][second])
-        kept = phi * np.sqrt(rows) >= LEAST_Z
-        if within:  # every pair was counted from either side
-            kept &= first < second
-        pairs = Pairs(first, second, meetings, phi).take(np.flatnonzero(kept))
-        found.append(_strongest(pairs, partners, within=within))
-    return _strongest(_concatenate(found), partners, within=within)
-
-
-def _often(
-    both: npt.NDArray[np.int32], rows: int, first: Integers, second: Integers
-) -> tuple[Integers, Integers]:
-    """Where counts reach `LEAST_PICTURES` and, but for rounding, `LEAST_Z`: lines and columns."""
-    mean = second / rows * _ROUNDING
-    deviation = LEAST_Z * np.sqrt(second * (rows - second) / rows) / rows * _ROUNDING
-    found = []
-    # A line at a time stays in the processor's cache.
-    for line, a in zip(both, first.tolist(), strict=True):
+    for latent, line in zip(task.latents, both, strict=True):
+        a = int(active[0][latent])
         needed = a * mean + math.sqrt(a * (rows - a)) * deviation
-        found.append(np.flatnonzero(line >= np.maximum(needed, LEAST_PICTURES)))
-    lines = np.repeat(np.arange(len(both)), [len(columns) for columns in found])
-    return lines, np.concatenate(found)
+        second = np.flatnonzero(line >= np.maximum(needed, LEAST_PICTURES))
+        if task.stream == task.other:
+            second = second[second != latent]
+        meetings = line[second].astype(np.int64)
+        phi = _phi(meetings, rows, a, active[1][second])
+        order = np.argsort(-phi, kind="stable")[:partners]
+        order = order[phi[order] * math.sqrt(rows) >= LEAST_Z]
+        first = np.full(len(order), latent, np.int64)
+        found.append(Pairs(first, second[order], meetings[order], phi[order]))
+    return _concatenate(found)
 
 
 _ROUNDING = 1 - 1e-9
 
 
-def _phi(both: Integers, rows: int, first: Integers, second: Integers) -> npt.NDArray[np.float64]:
+def _phi(both: Integers, rows: int, first: int, second: Integers) -> npt.NDArray[np.float64]:
     """Pearson's correlation of two events; 0 where one of them always happens."""
-    variances = (first * (rows - first)).astype(np.float64) * (second * (rows - second))
+    variances = float(first * (rows - first)) * (second * (rows - second))
     covariance = rows * both - first * second
     result: npt.NDArray[np.float64] = covariance / np.sqrt(np.maximum(variances, 1))
     return result
 
 
-def _strongest(pairs: Pairs, partners: int, *, within: bool) -> Pairs:
-    """The pairs that are among the first of one of their latents, by descending phi.
-
-    What falls out of the lists over some pairs would fall out of those over all pairs.
-    """
-    order = np.lexsort((pairs.second, pairs.first, -pairs.phi))
-    pairs = pairs.take(order)
-    if within:
-        # Both latents are of one stream, and have one list each.
-        position = np.tile(np.arange(len(order)), 2)
-        latents = np.concatenate([pairs.first, pairs.second])
-        by_rank = np.argsort(position, kind="stable")
-        kept = position[by_rank][_rank(latents[by_rank]) < partners]
-    else:
-        ranks = np.minimum(_rank(pairs.first), _rank(pairs.second))
-        kept = np.flatnonzero(ranks < partners)
-    return pairs.take(np.unique(kept))
+def _in_order(found: StreamPairs, streams: Sequence[str]) -> StreamPairs:
+    """The same with the earlier stream first, or within one the smaller latent."""
+    first, second, both, phi = found.pairs
+    if found.first == found.second:
+        smaller, larger = np.minimum(first, second), np.maximum(first, second)
+        return found._replace(pairs=Pairs(smaller, larger, both, phi))
+    if streams.index(found.first) < streams.index(found.second):
+        return found
+    swapped = Pairs(second, first, both, phi)
+    return StreamPairs(found.second, found.first, found.rows, found.active[::-1], swapped)
 
 
-def _rank(latents: Integers) -> Integers:
-    """For each entry, how many entries of the same latent come before it."""
-    order = np.argsort(latents, kind="stable")
-    ordered = latents[order]
-    result = np.empty_like(order)
-    result[order] = np.arange(len(order)) - np.searchsorted(ordered, ordered, side="left")
-    return result
-
-
-def _merge(partners: int, found: Sequence[list[StreamPairs]]) -> list[StreamPairs]:
+def _merge(found: Sequence[list[StreamPairs]]) -> list[StreamPairs]:
+    """All pairs of the same streams together, each once though both its latents list it."""
     groups: dict[tuple[str, str], list[StreamPairs]] = {}
     for each in (each for part in found for each in part):
         groups.setdefault((each.first, each.second), []).append(each)
-    return [
-        blocks[0]._replace(
-            pairs=_strongest(
-                _concatenate([block.pairs for block in blocks]), partners, within=first == second
-            )
-        )
-        for (first, second), blocks in groups.items()
-    ]
+    merged = []
+    for blocks in groups.values():
+        pairs = _concatenate([block.pairs for block in blocks])
+        key = pairs.first * len(blocks[0].active[0]) + pairs.second
+        merged.append(blocks[0]._replace(pairs=pairs.take(np.unique(key, return_index=True)[1])))
+    return merged
 
 
 def _concatenate(found: Sequence[Pairs]) -> Pairs:

@@ -94,7 +94,6 @@ def test_pairs_are_those_of_loops(
     cache, codes, dense, make_parts, tmp_path, monkeypatch, partners, counts
 ):
     monkeypatch.setattr(cofiring, "_COUNTS", counts)
-    monkeypatch.setattr(cofiring, "_TESTED", min(counts, 40))
     monkeypatch.setattr(cofiring, "_BATCH", 33)
     parts = make_parts(tmp_path, cache, codes, ALONE, latents=16)(ALONE)
     counted = np.arange(0, 400, 2)
@@ -116,6 +115,16 @@ def test_pairs_are_those_of_loops(
             assert mine[pair] == pytest.approx(numbers, rel=1e-6)
         total += len(mine)
     assert total == len(lines) > 20
+
+
+def test_one_stream_that_one_task_counts(cache, codes, make_parts, tmp_path):
+    """Each pair once, though both its latents list it."""
+    alone = CodeRows(codes.rows, {"a": codes.indices["a"]}, {"a": codes.values["a"]})
+    parts = make_parts(tmp_path, cache, alone, ALONE, latents=16)(ALONE)
+    (found,) = cofiring.measure(parts, np.arange(400), SYNC, partners=100)
+    pairs = list(zip(found.pairs.first.tolist(), found.pairs.second.tolist(), strict=True))
+    assert len(pairs) == len(set(pairs)) > 5
+    assert all(a < b for a, b in pairs)
 
 
 def test_streams_that_select_together_are_not_compared(cache, random_codes, make_parts, tmp_path):
