@@ -19,10 +19,14 @@ import torch
 from sparc.analyze import (
     agreement,
     classification,
+    cofiring,
     latents,
+    left_out,
+    monosemanticity,
     naming,
     overlap,
     probe,
+    purity,
     reconstruction,
     retrieval,
     selection,
@@ -191,6 +195,7 @@ class Job:
             if self.labels is not None:
                 tell = partial(self._classify, code_set)
                 steps.append(Step(f"classes-{name}", ("probe", "classification"), tell))
+            steps += self._concept_steps(code_set)
         steps.append(Step("retrieval-raw", ("retrieval",), self._retrieve_raw))
         if self.labels is not None:
             steps.append(Step("classes-raw", ("classification",), self._classify_raw))
@@ -198,6 +203,22 @@ class Job:
             if mode == "joint" and not control.startswith("permuted"):
                 share = partial(self._selection, control)
                 steps.append(Step(f"selection-{control}", ("selection",), share))
+                pieces = ("left_out_selection", "left_out_reconstruction")
+                steps.append(Step(f"left-out-{control}", pieces, partial(self._leave_out, control)))
+        return steps
+
+    def _concept_steps(self, code_set: CodeSet) -> list[Step]:
+        """Whether latents stand for one thing, and which of them go together."""
+        name, trained = f"{code_set.control}-{code_set.mode}", code_set.control == "none"
+        score = partial(self._score, code_set)
+        tables = ["monosemanticity_means", *(["monosemanticity"] if trained else [])]
+        steps = [Step(f"monosemanticity-{name}", tuple(tables), score)]
+        if self.labels is not None:
+            tables = ["purity_means", *(["purity"] if trained else [])]
+            steps.append(Step(f"purity-{name}", tuple(tables), partial(self._purity, code_set)))
+        if trained:
+            meet = partial(self._meet, code_set)
+            steps.append(Step(f"cofiring-{name}", ("cofiring",), meet))
         return steps
 
     def _parts(self, code_set: CodeSet) -> Parts:
@@ -249,6 +270,38 @@ class Job:
         )
         counts = reducer.reduce(_selection_part, selection.merge, shared, len(shared[0]))
         return {"selection": selection.table(counts, control)}
+
+    def _leave_out(self, control: Control, reducer: Executor) -> dict[str, pa.Table]:
+        code_set = CodeSet("joint", control)
+        features = self._features_at(self._parts(code_set), self._sample().rows, reducer)
+        found = left_out.measure(
+            self._model_of(code_set), features, control, batch_size=self.config.batch_size
+        )
+        return {
+            "left_out_selection": found.selection,
+            "left_out_reconstruction": found.reconstruction,
+        }
+
+    def _score(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
+        found = monosemanticity.measure(self._parts(code_set), self._one_a_picture, reducer)
+        return {
+            "monosemanticity": monosemanticity.table(found, code_set),
+            "monosemanticity_means": monosemanticity.means(found, code_set),
+        }
+
+    def _purity(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
+        parts, top, carried = self._parts(code_set), self.config.top_rows, self._carried
+        counts = reducer.reduce(
+            _purity_part, partial(purity.merge, top=top), (parts, carried, top), len(parts)
+        )
+        found = purity.table(counts, carried, self.store.valid, code_set)
+        return {"purity": found, "purity_means": purity.means(found, code_set)}
+
+    def _meet(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
+        found = cofiring.measure(
+            self._parts(code_set), self._one_a_picture, reducer, partners=self.config.partners
+        )
+        return {"cofiring": cofiring.table(found, code_set)}
 
     def _retrieve(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
         parts = self._parts(code_set)
@@ -370,9 +423,7 @@ class Job:
     def _labelled_sample(self, size: int) -> npt.NDArray[np.int64]:
         """The first analysed rows of some labelled pictures drawn at random, ascending."""
         assert self.labels is not None
-        of_row = self._pictures.of_row
-        usable = np.flatnonzero(self.store.valid & self.labels.labelled)
-        first = usable[np.unique(of_row[usable], return_index=True)[1]]
+        first = self._pictures.first_rows(self.store.valid & self.labels.labelled)
         generator = np.random.default_rng([self.config.seed, len(first)])
         return np.sort(generator.permutation(first)[:size])
 
@@ -383,6 +434,16 @@ class Job:
     @cached_property
     def _pictures(self) -> Pictures:
         return read_pictures(self.cache.rows(["sample_id"])["sample_id"], self.store.valid)
+
+    @cached_property
+    def _one_a_picture(self) -> npt.NDArray[np.int64]:
+        """The first analysed row of each picture."""
+        return self._pictures.first_rows(self.store.valid)
+
+    @cached_property
+    def _carried(self) -> purity.CarriedClasses:
+        assert self.labels is not None
+        return purity.carried_classes(self.labels)
 
     @cached_property
     def _words(self) -> Words | None:
@@ -451,6 +512,11 @@ def _reconstruct_part(shared: tuple[Parts, Sparc], part: int) -> reconstruction.
 def _selection_part(shared: tuple[Parts, Parts], part: int) -> selection.SharedChoices:
     joint, independent = shared
     return selection.measure(joint.codes(part), independent.codes(part), joint.latents)
+
+
+def _purity_part(shared: tuple[Parts, purity.CarriedClasses, int], part: int) -> purity.RowCounts:
+    parts, carried, top = shared
+    return purity.measure(parts.codes(part), carried, parts.latents, top=top)
 
 
 def _codes_at(shared: tuple[Parts, npt.NDArray[np.int64]], part: int) -> CodeRows:

@@ -4,7 +4,13 @@ from typing import Annotated
 
 import typer
 
-from sparc.analyze.config import AnalyzeConfig, BiasConfig, NameConfig, SearchConfig
+from sparc.analyze.config import (
+    AnalyzeConfig,
+    BiasConfig,
+    NameConfig,
+    SearchConfig,
+    StabilityConfig,
+)
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.common.cli import command, new_app
 from sparc.common.errors import ConfigError
@@ -15,6 +21,7 @@ app = new_app("Measure what a trained dictionary says, and what its streams agre
 _RUN = typer.Argument(
     metavar="RUN", help="A run's folder, a saved model's folder, or a hub repository."
 )
+_OTHER = typer.Argument(metavar="RUN", help="Another run on the same encoders.")
 _CACHE = typer.Argument(metavar="CACHE", help="The activation cache to measure on.")
 _REPORT = typer.Argument(
     metavar="REPORT", help="The report's folder; run again to go on after an interruption."
@@ -97,6 +104,16 @@ def name(report: Annotated[str, _FINISHED], config: NameConfig) -> None:
     typer.echo(show(found))
     if config.out is not None:
         write_table(config.out, found)
+
+
+@command(app, StabilityConfig, "stability")
+def stability(
+    run: Annotated[str, _RUN], other: Annotated[str, _OTHER], config: StabilityConfig
+) -> None:
+    """Tell how many of a run's latents another run has found as well."""
+    from sparc.analyze.stability_report import compare, show
+
+    typer.echo(show(compare(run, other, config)))
 
 
 @command(app, LocalizeConfig, "localize")

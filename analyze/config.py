@@ -24,6 +24,7 @@ class AnalyzeConfig:
     untrained: bool = option(True, "Measure the control of the run's model before training.")
     top_rows: int = option(100, "Rows in the list of a latent's strongest rows.")
     names: int = option(10, "Words that a latent is named by, at most.")
+    partners: int = option(10, "Latents that a latent is listed to be active with, at most.")
     rows: int = option(
         5000, "Rows that retrieval, and pictures that classification is measured on, at random."
     )
@@ -38,7 +39,9 @@ class AnalyzeConfig:
     workers: int = option(0, _WORKERS)
 
     def __post_init__(self) -> None:
-        for name in ("top_rows", "names", "rows", "probe_rows", "permute_rows", "batch_size"):
+        for name in (
+            "top_rows", "names", "partners", "rows", "probe_rows", "permute_rows", "batch_size"
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("seed", "workers"):
@@ -142,6 +145,18 @@ class NameConfig:
             raise ConfigError(f"the template must hold {{}} for the word, not {self.template!r}")
         if self.names < 1:
             raise ConfigError(f"names must be at least 1, not {self.names}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StabilityConfig:
+    """How the latents of two runs are matched."""
+
+    seed: int = option(42, "Seed of the control of random directions.")
+    out: Path | None = option(None, "Folder for stability.parquet and matching.parquet.")
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ConfigError(f"seed must not be negative, not {self.seed}")
 
 
 def _check_scheduler(scheduler: str) -> None:

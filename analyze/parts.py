@@ -5,6 +5,7 @@ must not know what is measured.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,19 +84,21 @@ class Parts:
         """The rows of the cache whose places belong to a part."""
         return np.concatenate([self._store.valid_rows(chunk) for chunk in self._chunks[part]])
 
-    def codes(self, part: int) -> CodeRows:
-        """The codes at the places of a part."""
+    def codes(self, part: int, streams: tuple[str, ...] = ()) -> CodeRows:
+        """The codes at the places of a part; of some streams, or of all where none is named."""
         chunks = self._chunks[part]
         original = REORDERED.get(self.code_set)
         if original is None:
-            return concatenate([self._store.read(self.code_set, chunk) for chunk in chunks])
+            read_chunk = partial(self._store.read, self.code_set, streams=streams)
+            return concatenate([read_chunk(chunk) for chunk in chunks])
         indices, values = {}, {}
-        for position, stream in enumerate(self.streams):
+        for stream in streams or self.streams:
 
             def read(chunk: int, stream: str = stream) -> list[npt.NDArray[Any]]:
                 codes = self._store.read(original, chunk, streams=(stream,))
                 return [codes.indices[stream], codes.values[stream]]
 
+            position = self.streams.index(stream)
             indices[stream], values[stream] = self._permutation.gather(part, position, read)
         return CodeRows(self.rows(part), indices, values)
 
@@ -105,6 +108,32 @@ class Parts:
             return permuted_features(self.cache, self._store, self._permutation, part)
         (chunk,) = self._chunks[part]
         return chunk_features(self.cache, self._store, chunk)
+
+    def seen(self, part: int, stream: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
+        """What the codes of a part were selected on, or stand beside where only codes moved.
+
+        Args:
+            part: Which part.
+            stream: A stream, not necessarily that of the codes.
+
+        Returns:
+            For each place of the part, the row of the cache whose feature is there, (n,), and the
+            feature as stored, (n, dim).
+        """
+
+        def read(chunk: int) -> list[npt.NDArray[Any]]:
+            rows = self._store.valid_rows(chunk)
+            inside = rows - self._store.layout.chunk_rows(chunk).start
+            return [rows, self.cache.features(stream, chunk)[inside]]
+
+        if self.permuted and self.code_set not in REORDERED:
+            rows, features = self._permutation.gather(part, self.streams.index(stream), read)
+            return rows, features
+        rows, features = (
+            np.concatenate(arrays)
+            for arrays in zip(*(read(chunk) for chunk in self._chunks[part]), strict=True)
+        )
+        return rows, features
 
 
 def chunk_features(

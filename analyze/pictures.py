@@ -33,6 +33,11 @@ class Pictures(NamedTuple):
         result[self.of_row[flags]] = True
         return result
 
+    def first_rows(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Of the rows that are flagged, (rows,), the first one of each picture; ascending."""
+        usable = np.flatnonzero(flags)
+        return usable[np.unique(self.of_row[usable], return_index=True)[1]]
+
 
 def read_pictures(sample_ids: pa.ChunkedArray, valid: npt.NDArray[np.bool_]) -> Pictures:
     """Number the pictures of a cache.

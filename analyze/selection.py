@@ -38,9 +38,9 @@ class SharedChoices(NamedTuple):
 
 def measure(joint: CodeRows, independent: CodeRows, latents: int) -> SharedChoices:
     """Count over some rows; `latents` is L."""
-    together = _chosen(joint.indices[joint.streams[0]], latents)
+    together = chosen(joint.indices[joint.streams[0]], latents)
     counts = [
-        together.multiply(_chosen(independent.indices[stream], latents)).nnz
+        together.multiply(chosen(independent.indices[stream], latents)).nnz
         for stream in joint.streams
     ]
     return SharedChoices(joint.streams, together.nnz, np.array(counts, np.int64))
@@ -65,7 +65,8 @@ def table(counts: SharedChoices, control: str) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def _chosen(indices: npt.NDArray[np.integer], latents: int) -> sparse.csr_matrix:
+def chosen(indices: npt.NDArray[np.integer], latents: int) -> sparse.csr_matrix:
+    """1 where a latent was selected, active or not: from (n, k) indices to (n, latents) int8."""
     n, k = indices.shape
     matrix = sparse.csr_matrix(
         (np.ones(n * k, np.int8), indices.ravel().astype(np.int32), np.arange(0, n * k + 1, k)),

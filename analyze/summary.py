@@ -113,6 +113,31 @@ def _streams(rows: Rows) -> Figures:
     }
 
 
+def _left_out(rows: Rows) -> Figures:
+    return {
+        f"left_out_kept/{row['control']}/{row['left_out']}": row["kept"]
+        for row in rows
+        if row["stream"] is None
+    }
+
+
+def _monosemanticity(rows: Rows) -> Figures:
+    def name(row: Mapping[str, Any]) -> str:
+        kind = "own" if row["stream"] == row["reference"] else "cross"
+        return f"monosemanticity_{kind}/{row['mode']}/{row['control']}"
+
+    return _means((name(row), row["value"]) for row in rows)
+
+
+def _purity(rows: Rows) -> Figures:
+    deepest = max(row["depth"] for row in rows)
+    return _means(
+        (f"purity/{row['mode']}/{row['control']}", row["purity"])
+        for row in rows
+        if row["depth"] == deepest and row["restriction"] == "all_rows"
+    )
+
+
 def _probe(rows: Rows) -> Figures:
     return _means(
         (f"probe_log_loss/{row['mode']}/{row['control']}", row["log_loss"]) for row in rows
@@ -144,6 +169,9 @@ _COLLECT: Mapping[str, Callable[[Rows], Figures]] = {
     "probe": _probe,
     "classification": _classification,
     "selection": _selection,
+    "left_out_selection": _left_out,
+    "monosemanticity_means": _monosemanticity,
+    "purity_means": _purity,
     "streams": _streams,
     "localization": _localization,
 }
@@ -237,9 +265,21 @@ def _sections(reports: Sequence[Report]) -> list[_Section]:
             ],
         ),
         _Section(
+            "MEANING: does a latent stand for one thing?",
+            "Monosemanticity: mean cosine of the features of the pictures on which it is active; 1 "
+            "where they are all alike. Purity: share of its rows that carry its most frequent "
+            "class. Mean over latents and streams.",
+            [
+                *_alone("monosemanticity_own", "monosemanticity, own features, "),
+                *_alone("monosemanticity_cross", "monosemanticity, another's features, "),
+                *_alone("purity", "purity, finest classes, "),
+            ],
+        ),
+        _Section(
             "LATENTS: how many are alive, that is, active on any row?",
             "Share of the selection: of the latents that the streams select together, how many a "
-            "stream would have selected alone; a stream with a large share decides for the others.",
+            "stream would have selected alone; a stream with a large share decides for the others. "
+            "Without it: how many of them the other streams still select.",
             [
                 *(
                     Line(f"alive in {where}, {text}", f"alive_{name}/{mode}/none", ",.0f")
@@ -251,8 +291,12 @@ def _sections(reports: Sequence[Report]) -> list[_Section]:
                     )
                 ),
                 *(
-                    Line(f"share of the selection: {stream}", f"selection/none/{stream}")
+                    line
                     for stream in streams
+                    for line in (
+                        Line(f"share of the selection: {stream}", f"selection/none/{stream}"),
+                        Line(f"  still selected without {stream}", f"left_out_kept/none/{stream}"),
+                    )
                 ),
             ],
         ),
@@ -301,13 +345,20 @@ def _agreement_lines(depths: Sequence[int]) -> list[Line]:
 def _with_controls(name: str, text: str, end: str = "") -> list[Line]:
     """A figure of streams that select alone and of those that select together, with controls."""
     return [
-        Line(f"{text}{_ALONE}", f"{name}/independent/none{end}"),
-        Line("  untrained model", f"{name}/independent/untrained{end}"),
-        Line("  unrelated rows (chance)", f"{name}/independent/permuted{end}"),
+        *_alone(name, text, end),
         Line(f"{text}{_TOGETHER}", f"{name}/joint/none{end}"),
         Line("  untrained model", f"{name}/joint/untrained{end}"),
         Line("  unrelated rows that selected together", f"{name}/joint/permuted_before{end}"),
         Line("  unrelated rows (chance)", f"{name}/joint/permuted_after{end}"),
+    ]
+
+
+def _alone(name: str, text: str, end: str = "") -> list[Line]:
+    """A figure of streams that select alone, with controls."""
+    return [
+        Line(f"{text}{_ALONE}", f"{name}/independent/none{end}"),
+        Line("  untrained model", f"{name}/independent/untrained{end}"),
+        Line("  unrelated rows (chance)", f"{name}/independent/permuted{end}"),
     ]
 
 

@@ -10,10 +10,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import settings
 
-from sparc.analyze.codes import CodeRows
+from sparc.analyze.codes import CodeLayout, CodeRows, CodeSet, CodeStore
 from sparc.analyze.labels import Labels, labels_of
+from sparc.analyze.parts import Parts
+from sparc.analyze.permutation import Permutation
 from sparc.common.cache import ActivationCache
 from sparc.common.cache_writer import write_arrays
+from sparc.common.storage import Folder
 from sparc.common.tables import CLASSES
 from sparc.train import ModelConfig, Sparc, StreamShape, create_model
 
@@ -170,3 +173,32 @@ def saved_model(model: Sparc, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     model.save(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_parts() -> Callable[..., Parts]:
+    """Codes of all rows of a cache as a report holds them, those of valid rows written to disk."""
+
+    def make(
+        folder: Path, cache: ActivationCache, codes: CodeRows, stored: CodeSet, *, latents: int
+    ) -> Callable[[CodeSet], Parts]:
+        layout = CodeLayout(
+            streams=codes.streams,
+            latents=latents,
+            k=codes.values[codes.streams[0]].shape[1],
+            rows=cache.info.rows,
+            rows_per_chunk=cache.info.rows_per_chunk,
+        )
+        store = CodeStore(Folder(folder))
+        store.create(layout, cache.valid_rows(codes.streams), [stored])
+        for chunk in range(layout.chunks):
+            store.write(stored, chunk, codes.take(store.valid_rows(chunk)))
+        order = Permutation(
+            counts=store.counts,
+            block_rows=2 * layout.rows_per_chunk,
+            rows_per_chunk=layout.rows_per_chunk,
+            seed=3,
+        )
+        return lambda code_set: Parts(store, cache, order, code_set)
+
+    return make

@@ -119,8 +119,10 @@ def test_tables_are_read_by_plain_pyarrow(report, cache):
         assert "sparc" in about["versions"]
         assert report.table(name).equals(table)
     assert set(report.tables) == {
-        "agreement", "alive", "classification", "latents", "naming", "overlap", "overlap_means",
-        "probe", "reconstruction", "retrieval", "selection", "streams",
+        "agreement", "alive", "classification", "cofiring", "latents", "left_out_reconstruction",
+        "left_out_selection", "monosemanticity", "monosemanticity_means", "naming", "overlap",
+        "overlap_means", "probe", "purity", "purity_means", "reconstruction", "retrieval",
+        "selection", "streams",
     }  # fmt: skip
 
 
@@ -129,7 +131,10 @@ def test_every_cross_model_table_has_both_modes_and_their_controls(report):
         ("joint", "none"), ("joint", "permuted_before"), ("joint", "permuted_after"),
         ("independent", "none"), ("independent", "permuted"),
     }  # fmt: skip
-    for name in ("agreement", "alive", "overlap_means", "reconstruction", "streams"):
+    for name in (
+        "agreement", "alive", "monosemanticity_means", "overlap_means", "purity_means",
+        "reconstruction", "streams",
+    ):  # fmt: skip
         found = {(x["mode"], x["control"]) for x in report.table(name).to_pylist()}
         assert found == expected, name
     found = {
@@ -190,6 +195,20 @@ def test_agreement_is_that_of_the_codes(report, cache, model):
         ]
         assert line["value"] == pytest.approx(np.mean(values))
         assert report.summary[f"agreement/{mode}/none/depth 3"] == line["value"]
+
+
+def test_without_a_stream_the_selection_is_that_of_the_others(report, cache, model):
+    """On the same sampled pictures as retrieval, 60 rows."""
+    lines = report.table("left_out_selection").to_pylist()
+    names = model.config.names
+    assert [x["left_out"] for x in lines if x["stream"] is None] == list(names)
+    rows = report.table("left_out_reconstruction").to_pylist()
+    whole = {(x["source"], x["target"]): x["nmse"] for x in rows if x["left_out"] is None}
+    assert len(whole) == 9
+    assert len(rows) == 9 + 3 * 6
+    for line in (x for x in lines if x["stream"] is None):
+        key = f"left_out_kept/none/{line['left_out']}"
+        assert 0 < line["jaccard"] < line["kept"] == report.summary[key] < 1
 
 
 def test_retrieval_is_on_distinct_pictures_and_all_captions(report):
@@ -264,10 +283,15 @@ def test_chunks_of_another_size_give_the_same_counts(
     whole = make_cache(tmp_path_factory.mktemp("cache"), rows_per_chunk=1000, dtype="float32")
     settings = without_scheduler(permuted=False)
     other = analyze(saved_model, whole.folder.local, tmp_path_factory.mktemp("r"), settings)
-    for name in ("agreement", "alive", "selection", "streams"):
+    for name in ("agreement", "alive", "purity_means", "selection", "streams"):
         found = [x for x in report.table(name).to_pylist() if x["control"] == "none"]
         assert other.table(name).to_pylist() == found, name
-    for name in ("reconstruction", "overlap_means", "retrieval"):
+    assert other.table("purity").equals(report.table("purity"))
+    assert other.table("cofiring").equals(report.table("cofiring"))
+    for name in (
+        "left_out_reconstruction", "left_out_selection", "monosemanticity_means", "overlap_means",
+        "reconstruction", "retrieval",
+    ):  # fmt: skip
         found = [x for x in report.table(name).to_pylist() if x["control"] == "none"]
         assert len(other.table(name)) == len(found)
         for a, b in zip(other.table(name).to_pylist(), found, strict=True):
@@ -354,7 +378,8 @@ def test_one_stream(make_cache, saved_model, tmp_path):
     cache = make_cache(tmp_path / "cache", streams=("dino",))
     report = analyze(saved_model, cache.folder.local, tmp_path / "report", SETTINGS)
     assert len(report.table("overlap")) == len(report.table("retrieval")) == 0
-    assert len(report.table("latents")) == 2 * 40
+    assert len(report.table("left_out_selection")) == 0
+    assert len(report.table("latents")) == len(report.table("monosemanticity")) == 2 * 40
     assert [x["alive_streams"] for x in report.table("alive").to_pylist()][:2] == [0, 1]
     (line, *_) = report.table("reconstruction").to_pylist()
     assert (line["source"], line["target"]) == ("dino", "dino")

@@ -144,6 +144,21 @@ def test_search_gives_a_table_and_a_sheet(report, tmp_path):
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_run_has_everything_in_common_with_itself(trained, tmp_path):
+    result = call("analyze", "stability", trained, trained, "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "both runs began with the same directions" in result.stdout
+    table = pq.read_table(tmp_path / "matching.parquet")
+    assert table["first_latent"].equals(table["second_latent"])
+    assert min(table["cosine"].to_pylist()) > 0.999
+    figures = {
+        (x["control"], x["stream"]): x["cosine"]
+        for x in pq.read_table(tmp_path / "stability.parquet").to_pylist()
+    }
+    assert figures["untrained", None] == pytest.approx(1)
+    assert figures["random", None] < 0.9
+
+
 def test_errors_are_one_line(report, cache, tmp_path):
     for arguments in (
         ["run", tmp_path, cache, tmp_path / "report"],
@@ -153,6 +168,7 @@ def test_errors_are_one_line(report, cache, tmp_path):
         ["bias", report[0]],
         ["search", report[0], "--in", "dino"],
         ["name", report[0]],
+        ["stability", tmp_path, report[0]],
         ["search", report[0], "--in", "dino", "--text", "an apple"],
         ["bias", report[0], "--attribute", "class:none"],
         ["bias", report[0], "--attribute", "words:caption"],

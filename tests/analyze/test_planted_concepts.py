@@ -186,6 +186,75 @@ def test_names_are_those_that_were_planted_and_nothing_else_has_one(report, mode
         assert len(words) == 1 or set(words) <= linked
 
 
+def test_the_class_of_a_latent_is_the_planted_one(report, shown):
+    concepts, _ = shown
+    labelled = concepts[:, :10].any(axis=1)
+    for line in report.table("purity").to_pylist():
+        if line["mode"] == "independent":
+            concept = concept_of(line["stream"], line["latent"])
+            if concept is None:
+                assert line["class_id"] is line["purity"] is line["lift"] is None
+            elif concept < 10:
+                assert (line["class_id"], line["purity"]) == (concept, 1)
+                base = concepts[labelled, concept].mean()
+                assert line["base_rate"] == pytest.approx(base)
+            else:  # of no class: one is as good as another
+                assert line["purity"] < 0.6 or line["restriction"] == "top_rows"
+    means = {
+        x["control"]: x["purity"]
+        for x in report.table("purity_means").to_pylist()
+        if (x["mode"], x["stream"], x["restriction"]) == ("independent", "dino", "all_rows")
+    }
+    assert means["permuted"] < 0.35 < 0.75 < means["none"]
+
+
+def test_latents_stand_for_one_thing_in_the_streams_that_see_it(report):
+    any_two = {
+        (x["mode"], x["stream"], x["reference"]): x
+        for x in report.table("monosemanticity_means").to_pylist()
+        if x["control"] == "none"
+    }
+    for line in report.table("monosemanticity").to_pylist():
+        concept = concept_of(line["stream"], line["latent"])
+        if concept is None:
+            assert line["score"] is None
+            continue
+        chance = any_two[line["mode"], line["stream"], line["reference"]]["any_two"]
+        if concept in SEEN[line["reference"]]:
+            assert line["score"] > chance + 0.05
+        elif line["mode"] == "independent":  # beard goes with apron, which all of them see
+            assert abs(line["score"] - chance) < 0.03
+    for line in report.table("monosemanticity_means").to_pylist():
+        if line["control"] in ("permuted", "permuted_after"):
+            assert line["value"] == pytest.approx(line["any_two"], abs=0.02)
+
+
+def test_latents_that_meet_are_those_of_one_concept_or_of_linked_ones(report):
+    linked = [{"knife", "board"}, {"apron", "beard"}]
+    found = {}
+    for line in report.table("cofiring").to_pylist():
+        if line["mode"] == "independent":
+            pair = [
+                CONCEPTS[concept_of(line[side], line[f"{side}_latent"])]
+                for side in ("first", "second")
+            ]
+            assert pair[0] == pair[1] or set(pair) in linked
+            found.setdefault((line["first"], line["second"]), set()).add(
+                (line["first_latent"], line["second_latent"])
+            )
+    for stream in STREAMS:
+        assert (8, 9) in found[stream, stream]
+        assert (7, 10) in found["dino", "dino"]
+    for first, second in combinations(STREAMS, 2):
+        for concept in SEEN[first] & SEEN[second]:
+            # Where two latents changed places, the second stream has it elsewhere.
+            at = [
+                next(x for x in range(LATENTS) if concept_of(stream, x) == concept)
+                for stream in (first, second)
+            ]
+            assert tuple(at) in found[first, second]
+
+
 @pytest.fixture(scope="module")
 def table_file(shown, tmp_path_factory):
     _, attribute = shown
