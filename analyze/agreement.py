@@ -214,16 +214,16 @@ def _averages(
         totals = [counts.sum(axis=0, dtype=counts.dtype) for counts in block.counts]
         both = np.stack([(totals[a] > 0) & (totals[b] > 0) for a, b in pairs])
         pairs_alive = both.sum(axis=0)
-        alive[0] += (pairs_alive > 0).sum(axis=0)
-        alive[1:] += both.sum(axis=1)
+        alive[0] += (pairs_alive > 0).sum(axis=-1)
+        alive[1:] += both.sum(axis=-1)
         for place, counts in enumerate(_lifted(block, [labels.lifts[depth] for depth in depths])):
             values = np.zeros(both.shape)
             for value, (a, b) in zip(values, pairs, strict=True):
                 smaller = np.minimum(counts[a], counts[b]).sum(axis=0, dtype=counts[a].dtype)
                 value[:] = smaller / np.maximum(totals[a] + totals[b] - smaller, 1)
             values[~both] = 0
-            sums[place, 0] += (values.sum(axis=0) / np.maximum(pairs_alive, 1)).sum(axis=0)
-            sums[place, 1:] += values.sum(axis=1)
+            sums[place, 0] += (values.sum(axis=0) / np.maximum(pairs_alive, 1)).sum(axis=-1)
+            sums[place, 1:] += values.sum(axis=-1)
     names = [(None, None), *((streams[a], streams[b]) for a, b in pairs)]
     for depth, of_depth in zip(depths, sums, strict=True):
         for (first, second), total, counted in zip(names, of_depth, alive, strict=True):
@@ -248,7 +248,7 @@ class _Block(NamedTuple):
 
     Attributes:
         classes: The columns of the classes that any of them has, ascending, (n,).
-        counts: By stream, A on all rows and without each group, (n, latents, 1 + groups) integers.
+        counts: By stream, A on all rows and without each group, (n, 1 + groups, latents) integers.
     """
 
     classes: npt.NDArray[np.int64]
@@ -262,21 +262,23 @@ def _blocks(matrices: Sequence[sparse.csc_matrix], each: int) -> Iterator[_Block
     step = each * max(1, _CELLS // classes)
     for start in range(0, columns, step):
         some = slice(start, start + step)
-        # Half as wide numbers are twice as fast, where they hold all sums over classes.
+        # Half as wide numbers are twice as fast, where they hold the sums of two streams.
         dtype = np.int16 if max(size[some].max() for size in sizes) < 2**14 else np.int32
         parts = [matrix[:, some] for matrix in matrices]
         used = np.zeros(classes, np.bool_)
         for part in parts:
             used[part.indices] = True
-        place = np.cumsum(used, dtype=np.int32) - 1
+        line = np.cumsum(used) - 1
+        latents = parts[0].shape[1] // each
+        # In memory the latents lie next to each other: long runs are what arrays are fast on.
+        column = np.arange(latents * each).reshape(each, latents).T.ravel()
         counts = []
         for part in parts:
-            dense = sparse.csc_matrix(
-                (part.data.astype(dtype), place[part.indices], part.indptr),
-                shape=(used.sum(), part.shape[1]),
-            ).toarray(order="C")
-            dense = dense.reshape(len(dense), -1, each)
-            np.subtract(dense[:, :, :1], dense[:, :, 1:], out=dense[:, :, 1:])
+            dense = np.zeros((int(used.sum()), latents * each), dtype)
+            columns_of = np.repeat(column, np.diff(part.indptr))
+            dense[line[part.indices], columns_of] = part.data
+            dense = dense.reshape(len(dense), each, latents)
+            np.subtract(dense[:, :1], dense[:, 1:], out=dense[:, 1:])
             counts.append(dense)
         yield _Block(np.flatnonzero(used), counts)
 
