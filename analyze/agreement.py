@@ -148,9 +148,9 @@ def _leave_out(
     for stream, whole in zip(counts.streams, counts.counts, strict=True):
         # A latent in a group counts as a latent of its own.
         active = grouped.matrix(stream, latents)
-        line = np.repeat(group, np.diff(active.indptr)).astype(np.int32)
+        group_of = np.repeat(group, np.diff(active.indptr)).astype(np.int32)
         own = sparse.csr_matrix(
-            (active.data, active.indices * np.int32(each) + line, active.indptr),
+            (active.data, active.indices * np.int32(each) + group_of, active.indptr),
             shape=(len(grouped.rows), latents * each),
         )
         result.append(_spread(whole, each) + _count(own, classes))
