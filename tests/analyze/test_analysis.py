@@ -203,7 +203,7 @@ def test_every_figure_of_several_models_has_its_interval(report):
             ends = [(x[f"{figure}_low"], x[figure], x[f"{figure}_high"]) for x in lines]
             assert all(low <= value <= high for low, value, high in ends), name
             assert np.mean([low < high for low, _, high in ends]) > 0.5, name
-    for figure in ("agreement/independent/none/depth 3", "nmse_cross/independent/untrained"):
+    for figure in ("agreement/independent/none/depth 3", "nmse_cross/independent/permuted"):
         name, rest = figure.split("/", 1)
         low, high = (report.summary[f"{name}{end}/{rest}"] for end in ("_low", "_high"))
         assert low < report.summary[figure] < high
