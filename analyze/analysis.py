@@ -30,10 +30,12 @@ from sparc.analyze import (
     reconstruction,
     retrieval,
     selection,
+    top_rows,
 )
 from sparc.analyze.codes import CodeLayout, CodeRows, CodeSet, CodeStore, Control, concatenate
 from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.encode import encode_missing, encode_permuted
+from sparc.analyze.groups import Groups, deal
 from sparc.analyze.labels import Labels, read_labels
 from sparc.analyze.parts import REORDERED, Parts
 from sparc.analyze.permutation import Permutation
@@ -227,19 +229,28 @@ class Job:
     def _count(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
         parts = self._parts(code_set)
         top = self.config.top_rows
+        spare = top_rows.with_spare(top)
         counts, pairs, classes = reducer.reduce(
-            _count_part, partial(_merge_counts, top), (parts, self.labels, top), len(parts)
+            _count_part, partial(_merge_counts, spare), (parts, self.labels, spare), len(parts)
         )
+        streams, lists = counts.streams, counts.top
+        counts = counts._replace(top=tuple(top_rows.cut(each, top) for each in lists))
+        groups = self._groups
+        grouped = self._codes_of(parts, groups.rows, reducer)
         found = {
             "alive": latents.alive_table(counts, code_set),
             "streams": latents.streams_table(counts, code_set),
             "latents": latents.table(counts, code_set),
-            "overlap": overlap.table(pairs, counts, code_set),
+            "overlap": overlap.table(pairs, streams, counts.top, code_set),
+            "overlap_means": overlap.means(
+                pairs, streams, lists, code_set, length=top, groups=groups, grouped=grouped
+            ),
         }
-        found["overlap_means"] = overlap.means(found["overlap"], code_set)
         if self.labels is not None:
             assert classes is not None
-            found["agreement"] = agreement.table(classes, self.labels, code_set)
+            found["agreement"] = agreement.table(
+                classes, self.labels, code_set, top=top, groups=groups, grouped=grouped
+            )
         if self.captioned and code_set.control == "none":
             found["naming"] = self._name(counts, code_set)
         return found
@@ -259,9 +270,10 @@ class Job:
 
     def _reconstruct(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
         parts = self._parts(code_set)
-        shared = parts, self._model_of(code_set)
+        shared = parts, self._model_of(code_set), self._groups
         sums = reducer.reduce(_reconstruct_part, reconstruction.merge, shared, len(parts))
-        return {"reconstruction": reconstruction.table(sums, code_set)}
+        table = reconstruction.table(sums, code_set, self._groups.share)
+        return {"reconstruction": table}
 
     def _selection(self, control: Control, reducer: Executor) -> dict[str, pa.Table]:
         shared = (
@@ -445,6 +457,9 @@ class Job:
         assert self.labels is not None
         return purity.carried_classes(self.labels)
 
+    def _groups(self) -> Groups:
+        return deal(self._pictures, self.config.seed)
+
     @cached_property
     def _words(self) -> Words | None:
         return read_words(self.cache.rows(["caption"])["caption"], self._pictures)
@@ -504,9 +519,9 @@ def _merge_counts(top: int, found: Sequence[Any]) -> tuple[Any, Any, Any]:
     )
 
 
-def _reconstruct_part(shared: tuple[Parts, Sparc], part: int) -> reconstruction.ErrorSums:
-    parts, model = shared
-    return reconstruction.measure(model, parts.features(part), parts.codes(part))
+def _reconstruct_part(shared: tuple[Parts, Sparc, Groups], part: int) -> reconstruction.ErrorSums:
+    parts, model, groups = shared
+    return reconstruction.measure(model, parts.features(part), parts.codes(part), groups)
 
 
 def _selection_part(shared: tuple[Parts, Parts], part: int) -> selection.SharedChoices:

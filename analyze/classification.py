@@ -12,7 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import linalg, sparse
 
+from sparc.analyze.groups import GROUPS
 from sparc.analyze.probe import CHOOSE, FIT, SCORE, split
+from sparc.analyze.statistics import jackknife, mean_of_known, nullable
 
 SCHEMA = pa.schema(
     [
@@ -25,6 +27,8 @@ SCHEMA = pa.schema(
         pa.field("classes", pa.int64(), nullable=False),
         pa.field("ridge", pa.float64()),
         pa.field("mean_average_precision", pa.float64()),
+        pa.field("mean_average_precision_low", pa.float64()),
+        pa.field("mean_average_precision_high", pa.float64()),
     ]
 )
 
@@ -45,10 +49,13 @@ class Pictures(NamedTuple):
     Attributes:
         labels: (pictures, classes) bool, the classes that count.
         parts: Which part, of `sparc.analyze.probe`, (pictures,).
+        groups: The group that each is left out with, of those that are scored, from 1; 0 for the
+            others, (pictures,).
     """
 
     labels: npt.NDArray[np.bool_]
     parts: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64]
 
 
 def choose_pictures(labels: sparse.csr_matrix, seed: int) -> Pictures:
@@ -56,15 +63,19 @@ def choose_pictures(labels: sparse.csr_matrix, seed: int) -> Pictures:
 
     Args:
         labels: Which classes the pictures carry, (pictures, classes), 0 or 1.
-        seed: Decides the parts.
+        seed: Decides the parts and the groups.
     """
-    parts = split(labels.shape[0], np.random.default_rng(seed))
+    generator = np.random.default_rng(seed)
+    parts = split(labels.shape[0], generator)
+    scored = generator.permutation(np.flatnonzero(parts == SCORE))
+    groups = np.zeros_like(parts)
+    groups[scored] = 1 + np.arange(len(scored)) % GROUPS
     dense = np.asarray(labels.todense()) > 0
     kept = np.ones(dense.shape[1], dtype=np.bool_)
     for part in (FIT, CHOOSE, SCORE):
         having = dense[parts == part].sum(axis=0)
         kept &= np.minimum(having, (parts == part).sum() - having) >= LEAST_PICTURES
-    return Pictures(dense[:, kept], parts)
+    return Pictures(dense[:, kept], parts, groups)
 
 
 def row(
@@ -87,8 +98,11 @@ def row(
         inputs: (pictures, dim) dense or sparse.
         pictures: The pictures.
     """
-    known = pictures.labels.shape[1] > 0
-    ridge, precision = _probe(inputs, pictures) if known else (None, None)
+    ridge, precisions = None, np.full(1, np.nan)
+    if pictures.labels.shape[1]:
+        ridge, precisions = _probe(inputs, pictures)
+    groups = len(precisions) - 1
+    interval = jackknife(precisions, 1 / max(1, groups), least=0, most=1)
     line = {
         "space": space,
         "mode": mode,
@@ -98,26 +112,35 @@ def row(
         "pictures": len(pictures.parts),
         "classes": pictures.labels.shape[1],
         "ridge": ridge,
-        "mean_average_precision": precision,
+        "mean_average_precision": nullable(precisions[0]),
+        "mean_average_precision_low": nullable(interval.low),
+        "mean_average_precision_high": nullable(interval.high),
     }
     return pa.Table.from_pylist([line], schema=SCHEMA)
 
 
-def average_precision(scores: Floats, labels: npt.NDArray[np.bool_]) -> Floats:
+def average_precision(
+    scores: Floats, labels: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64] | None = None
+) -> Floats:
     """Average precision of every class; pictures without it win ties.
 
     Args:
         scores: (pictures, classes).
-        labels: (pictures, classes), with a picture in each column.
+        labels: (pictures, classes).
+        groups: The group of each picture, from 1, (pictures,).
 
     Returns:
-        (classes,).
+        (1 + groups, classes): of all pictures, and of those that are not in each of the groups. NaN
+        where none of them is of the class.
     """
-    result = np.empty(scores.shape[1])
+    group = np.zeros(len(scores), np.int64) if groups is None else groups
+    result = np.empty((1 + int(group.max(initial=0)), scores.shape[1]))
     for column in range(scores.shape[1]):
         order = np.lexsort((labels[:, column], -scores[:, column]))
-        places = 1 + np.flatnonzero(labels[order, column])
-        result[column] = (np.arange(1, len(places) + 1) / places).mean()
+        ranked, of_group = labels[order, column], group[order]
+        result[0, column] = _precision(ranked)
+        for left_out in range(1, len(result)):
+            result[left_out, column] = _precision(ranked[of_group != left_out])
     return result
 
 
@@ -169,15 +192,24 @@ def predict(
     return [offset + (left / (values + ridge * count)) @ right for ridge in ridges]
 
 
-def _probe(inputs: Any, pictures: Pictures) -> tuple[float, float]:
+def _precision(ranked: npt.NDArray[np.bool_]) -> float:
+    """Average precision from whether pictures have the class, the highest score first."""
+    places = 1 + np.flatnonzero(ranked)
+    return float((np.arange(1, len(places) + 1) / places).mean()) if len(places) else np.nan
+
+
+def _probe(inputs: Any, pictures: Pictures) -> tuple[float, Floats]:
+    """The chosen strength; mean average precision on all scored pictures and without each group."""
     fitted = pictures.parts == FIT
     chosen = pictures.parts[~fitted] == CHOOSE
     held_out = pictures.labels[~fitted]
     scores = predict(inputs, pictures.labels, fitted, RIDGES)
-    choices = [average_precision(s[chosen], held_out[chosen]).mean() for s in scores]
+    choices = [average_precision(s[chosen], held_out[chosen])[0].mean() for s in scores]
     best = int(np.argmax(choices))
-    found = average_precision(scores[best][~chosen], held_out[~chosen]).mean()
-    return RIDGES[best], float(found)
+    groups = pictures.groups[pictures.parts == SCORE]
+    found = average_precision(scores[best][~chosen], held_out[~chosen], groups)
+    # A class that only pictures of one group have is left out with it.
+    return RIDGES[best], mean_of_known(found)
 
 
 def _scaled(inputs: Any, fitted: npt.NDArray[np.bool_]) -> Any:

@@ -1,6 +1,7 @@
 """Whether two streams use a latent on the same rows, and with like values.
 
-See `REPORT.md` for the tables.
+See `REPORT.md` for the tables. Their means are computed on all rows and without each group of rows,
+for their intervals.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sparc.analyze import top_rows
 from sparc.analyze.codes import CodeRows, CodeSet
-from sparc.analyze.latents import LatentCounts
+from sparc.analyze.groups import Groups
+from sparc.analyze.statistics import jackknife, mean_of_known, nullable
 from sparc.analyze.top_rows import TopRows
 
 SCHEMA = pa.schema(
@@ -38,108 +41,198 @@ MEANS_SCHEMA = pa.schema(
         pa.field("measure", pa.string(), nullable=False),
         pa.field("latents", pa.int32(), nullable=False),
         pa.field("value", pa.float64()),
+        pa.field("value_low", pa.float64()),
+        pa.field("value_high", pa.float64()),
     ]
 )
 
-_MEASURES = ("rows_jaccard", "top_overlap", "correlation")
+_LEAST = {"rows_jaccard": 0.0, "top_overlap": 0.0, "correlation": -1.0}
+"""The measures that have a mean, and what none can be below; none can be above 1."""
+
+Floats = npt.NDArray[np.float64]
 
 
 class PairCounts(NamedTuple):
-    """Sums over rows, by pair of streams and latent.
+    """Sums over rows, by stream or pair of streams, and latent.
 
     Pairs are in the order of `itertools.combinations`: (0, 1), (0, 2), (1, 2), and so on.
 
     Attributes:
+        rows: Number of rows.
+        active: Rows with a value above zero, (streams, latents) int64.
+        value_sum: Sum of values, (streams, latents) float64.
+        square_sum: Sum of squared values, (streams, latents) float64.
         both: Rows on which the latent is active in both streams, (pairs, latents) int64.
         product_sum: Sum of the products of their values, (pairs, latents) float64.
     """
 
+    rows: int
+    active: npt.NDArray[np.int64]
+    value_sum: Floats
+    square_sum: Floats
     both: npt.NDArray[np.int64]
-    product_sum: npt.NDArray[np.float64]
+    product_sum: Floats
+
+    def without(self, others: "PairCounts") -> "PairCounts":
+        """The sums over the rows that are not among the others."""
+        differences: Any = (a - b for a, b in zip(self, others, strict=True))  # type: ignore[operator]
+        return PairCounts(*differences)
 
 
 def measure(codes: CodeRows, latents: int) -> PairCounts:
     """Count over some rows; `latents` is L."""
     matrices = [codes.matrix(stream, latents).astype(np.float64) for stream in codes.streams]
-    pairs = list(combinations(range(len(matrices)), 2))
-    both = np.zeros((len(pairs), latents), np.int64)
-    sums = np.zeros((len(pairs), latents), np.float64)
-    for position, (a, b) in enumerate(pairs):
-        product = matrices[a].multiply(matrices[b]).tocsr()
-        both[position] = np.bincount(product.indices, minlength=latents)
-        sums[position] = np.bincount(product.indices, weights=product.data, minlength=latents)
-    return PairCounts(both, sums)
+    products = [a.multiply(b).tocsr() for a, b in combinations(matrices, 2)]
+    return PairCounts(
+        len(codes.rows),
+        _sums(matrices, latents, 0).astype(np.int64),
+        _sums(matrices, latents, 1),
+        _sums(matrices, latents, 2),
+        _sums(products, latents, 0).astype(np.int64),
+        _sums(products, latents, 1),
+    )
 
 
 def merge(parts: Sequence[PairCounts]) -> PairCounts:
     """The counts over the rows of all parts."""
-    return PairCounts(
-        sum(part.both for part in parts),  # type: ignore[arg-type]
-        sum(part.product_sum for part in parts),  # type: ignore[arg-type]
-    )
+    return PairCounts(*(sum(sums) for sums in zip(*parts, strict=True)))
 
 
-def table(pairs: PairCounts, counts: LatentCounts, code_set: CodeSet) -> pa.Table:
+def table(
+    pairs: PairCounts, streams: Sequence[str], top: Sequence[TopRows], code_set: CodeSet
+) -> pa.Table:
     """A row for each pair of streams and latent, of schema `SCHEMA`.
 
     Args:
         pairs: Counts of pairs.
-        counts: Counts of each stream over the same rows.
+        streams: The streams, in order.
+        top: The strongest rows, by stream.
         code_set: Which codes these are.
     """
-    latents = counts.active.shape[1]
+    latents = pairs.active.shape[1]
+    columns = _columns(pairs)
     pieces = [SCHEMA.empty_table()]
-    for position, (a, b) in enumerate(combinations(range(len(counts.streams)), 2)):
-        both = pairs.both[position]
-        either = counts.active[a] + counts.active[b] - both
-        with np.errstate(divide="ignore", invalid="ignore"):
-            jaccard = both / either
-            columns = {
-                "mode": [code_set.mode] * latents,
-                "first": [counts.streams[a]] * latents,
-                "second": [counts.streams[b]] * latents,
-                "latent": np.arange(latents, dtype=np.int32),
-                "rows_both": both,
-                "rows_either": either,
-                "rows_jaccard": _nullable(jaccard),
-                "top_overlap": _nullable(_top_overlap(counts.top[a], counts.top[b], latents)),
-                "correlation": _nullable(_correlation(pairs.product_sum[position], counts, a, b)),
-            }
-        pieces.append(pa.table(columns, schema=SCHEMA))
+    for position, (a, b) in enumerate(combinations(range(len(streams)), 2)):
+        both = np.ones((1, len(top[a].rows)), np.bool_), np.ones((1, len(top[b].rows)), np.bool_)
+        (top_overlap,) = _top_overlap(top[a], top[b], *both, latents)
+        columns_of_pair = {
+            "mode": [code_set.mode] * latents,
+            "first": [streams[a]] * latents,
+            "second": [streams[b]] * latents,
+            "latent": np.arange(latents, dtype=np.int32),
+            "rows_both": pairs.both[position],
+            "rows_either": pairs.active[a] + pairs.active[b] - pairs.both[position],
+            "rows_jaccard": _nullable(columns["rows_jaccard"][position]),
+            "top_overlap": _nullable(top_overlap),
+            "correlation": _nullable(columns["correlation"][position]),
+        }
+        pieces.append(pa.table(columns_of_pair, schema=SCHEMA))
     return pa.concat_tables(pieces)
 
 
-def means(overlap: pa.Table, code_set: CodeSet) -> pa.Table:
-    """The mean of each column of `table` over the latents that have it, of `MEANS_SCHEMA`."""
-    if not len(overlap):
-        return MEANS_SCHEMA.empty_table()
-    found = overlap.group_by(["first", "second"], use_threads=False).aggregate(
-        [(name, kind) for name in _MEASURES for kind in ("mean", "count")]
-    )
-    rows = [
-        {
-            "mode": code_set.mode,
-            "control": code_set.control,
-            "first": row["first"],
-            "second": row["second"],
-            "measure": name,
-            "latents": row[f"{name}_count"],
-            "value": row[f"{name}_mean"],
-        }
-        for row in found.to_pylist()
-        for name in _MEASURES
-    ]
+def means(
+    pairs: PairCounts,
+    streams: Sequence[str],
+    top: Sequence[TopRows],
+    code_set: CodeSet,
+    *,
+    length: int,
+    groups: Groups,
+    grouped: CodeRows,
+) -> pa.Table:
+    """The mean of each column of `table` over the latents that have it, of `MEANS_SCHEMA`.
+
+    Args:
+        pairs: Counts of pairs.
+        streams: The streams, in order.
+        top: The strongest rows, by stream, with entries to spare.
+        code_set: Which codes these are.
+        length: Rows of such a list that count.
+        groups: The rows that are left out in turn.
+        grouped: The codes of all rows that are in a group.
+    """
+    latents = pairs.active.shape[1]
+    found = [_columns(pairs)]
+    group = groups.of_row[grouped.rows]
+    for left_out in range(1, 1 + groups.number):
+        of_group = measure(grouped.take(np.flatnonzero(group == left_out)), latents)
+        found.append(_columns(pairs.without(of_group)))
+    members = [top_rows.members(lists, length, groups) for lists in top]
+    rows = []
+    for position, (a, b) in enumerate(combinations(range(len(streams)), 2)):
+        for name, least in _LEAST.items():
+            if name == "top_overlap":
+                values = _top_overlap(top[a], top[b], members[a], members[b], latents)
+            else:
+                values = np.stack([columns[name][position] for columns in found])
+            figures = mean_of_known(values)
+            interval = jackknife(figures, groups.share, least=least, most=1)
+            rows.append(
+                {
+                    "mode": code_set.mode,
+                    "control": code_set.control,
+                    "first": streams[a],
+                    "second": streams[b],
+                    "measure": name,
+                    "latents": int((~np.isnan(values[0])).sum()),
+                    "value": nullable(figures[0]),
+                    "value_low": nullable(interval.low),
+                    "value_high": nullable(interval.high),
+                }
+            )
     return pa.Table.from_pylist(rows, schema=MEANS_SCHEMA)
 
 
-def _top_overlap(a: TopRows, b: TopRows, latents: int) -> Any:
-    """Common rows of two lists by the length of the longer; NaN where both are empty."""
-    keys_a, keys_b = _keys(a), _keys(b)
-    common = a.latents[np.isin(keys_a, keys_b, assume_unique=True)]
-    longer = np.maximum(
-        np.bincount(a.latents, minlength=latents), np.bincount(b.latents, minlength=latents)
-    )
-    return np.bincount(common, minlength=latents) / longer
+def _sums(matrices: Sequence[Any], latents: int, power: int) -> Floats:
+    """For each matrix (rows, latents), the sums of a power of what is not zero, by latent."""
+    result = np.zeros((len(matrices), latents))
+    for line, matrix in zip(result, matrices, strict=True):
+        line[:] = np.bincount(matrix.indices, weights=matrix.data**power, minlength=latents)
+    return result
+
+
+def _columns(pairs: PairCounts) -> dict[str, Floats]:
+    """The columns of `SCHEMA` that follow from sums alone, (pairs, latents) each; NaN for null."""
+    first, second = np.triu_indices(len(pairs.active), 1)
+    either = pairs.active[first] + pairs.active[second] - pairs.both
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {
+            "rows_jaccard": pairs.both / either,
+            "correlation": _correlation(pairs, first, second),
+        }
+
+
+def _top_overlap(
+    a: TopRows,
+    b: TopRows,
+    members_a: npt.NDArray[np.bool_],
+    members_b: npt.NDArray[np.bool_],
+    latents: int,
+) -> Floats:
+    """Common rows of two streams' lists by the length of the longer; NaN where both are empty.
+
+    Args:
+        a: The lists of one stream.
+        b: Those of the other.
+        members_a: Which entries belong to the lists, in each of some cases, (cases, entries).
+        members_b: The same of the other.
+        latents: L.
+
+    Returns:
+        (cases, latents).
+    """
+    _, at_a, at_b = np.intersect1d(_keys(a), _keys(b), assume_unique=True, return_indices=True)
+    common_latents = a.latents[at_a]
+    result = np.empty((len(members_a), latents))
+    for line, in_a, in_b in zip(result, members_a, members_b, strict=True):
+        common = np.bincount(common_latents[in_a[at_a] & in_b[at_b]], minlength=latents)
+        lengths = [
+            np.bincount(lists.latents[among], minlength=latents)
+            for lists, among in ((a, in_a), (b, in_b))
+        ]
+        with np.errstate(invalid="ignore"):
+            line[:] = common / np.maximum(*lengths)
+    return result
 
 
 def _keys(top: TopRows) -> Any:
@@ -147,23 +240,20 @@ def _keys(top: TopRows) -> Any:
     return (top.latents << 40) | top.rows
 
 
-def _correlation(products: Any, counts: LatentCounts, a: int, b: int) -> Any:
+def _correlation(pairs: PairCounts, first: Any, second: Any) -> Any:
     """Pearson's correlation over all rows, a latent that is not active having the value zero."""
-    n = counts.rows
-    covariance = n * products - counts.value_sum[a] * counts.value_sum[b]
-    variance_a = n * counts.square_sum[a] - counts.value_sum[a] ** 2
-    variance_b = n * counts.square_sum[b] - counts.value_sum[b] ** 2
-    alive = (counts.active[a] > 0) & (counts.active[b] > 0)
+    n = pairs.rows
+    variance = n * pairs.square_sum - pairs.value_sum**2
     # A constant value leaves rounding errors where its variance is zero.
-    varies = (variance_a > _ROUNDING * n * counts.square_sum[a]) & (
-        variance_b > _ROUNDING * n * counts.square_sum[b]
-    )
-    result = covariance / np.sqrt(np.maximum(variance_a, 0) * np.maximum(variance_b, 0))
-    return np.where(alive & varies, np.clip(result, -1, 1), np.nan)
+    varies = (pairs.active > 0) & (variance > _ROUNDING * n * pairs.square_sum)
+    spread = np.sqrt(np.maximum(variance, 0))
+    covariance = n * pairs.product_sum - pairs.value_sum[first] * pairs.value_sum[second]
+    result = covariance / (spread[first] * spread[second])
+    return np.where(varies[first] & varies[second], np.clip(result, -1, 1), np.nan)
 
 
 _ROUNDING = 1e-12
 
 
-def _nullable(values: npt.NDArray[np.float64]) -> pa.Array:
+def _nullable(values: Floats) -> pa.Array:
     return pa.array(values, mask=np.isnan(values))

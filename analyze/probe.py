@@ -3,6 +3,7 @@
 After the one-dimensional probe of arXiv 2507.06265, section 4; `REPORT.md` says what differs.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,8 @@ import pyarrow as pa
 from scipy import sparse, special
 
 from sparc.analyze.codes import CodeSet
+from sparc.analyze.groups import GROUPS
+from sparc.analyze.statistics import jackknife
 
 SCHEMA = pa.schema(
     [
@@ -20,8 +23,11 @@ SCHEMA = pa.schema(
         pa.field("class_id", pa.int32(), nullable=False),
         pa.field("pictures", pa.int64(), nullable=False),
         pa.field("latent", pa.int32()),
-        pa.field("log_loss", pa.float64(), nullable=False),
-        pa.field("accuracy", pa.float64(), nullable=False),
+        *(
+            pa.field(f"{name}{end}", pa.float64(), nullable=False)
+            for name in ("log_loss", "accuracy")
+            for end in ("", "_low", "_high")
+        ),
     ]
 )
 
@@ -151,7 +157,8 @@ def _probe(
     some = matrix[chosen]
     candidates = _most_telling(some[part == FIT], y[part == FIT])
     if not len(candidates):  # no latent is active on any of these pictures: nothing is told
-        return {"latent": None, "log_loss": float(np.log(2)), "accuracy": 0.5}
+        half = np.full(2 * (count // 4), 0.5)
+        return {"latent": None, **_score({"log_loss": -np.log(half), "accuracy": half})}
     x = np.asarray(some[:, candidates].todense(), dtype=np.float64)
     mean, spread = x[part == FIT].mean(axis=0), x[part == FIT].std(axis=0)
     x = (x - mean) / spread
@@ -163,9 +170,30 @@ def _probe(
     right = np.where(y, logits > 0, logits < 0)
     return {
         "latent": int(candidates[best]),
-        "log_loss": float(losses[part == SCORE, best].mean()),
-        "accuracy": float(right[part == SCORE].mean()),
+        **_score({"log_loss": losses[part == SCORE, best], "accuracy": right[part == SCORE]}),
     }
+
+
+def _score(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, float]:
+    """Means over the scored pictures with their intervals, by name.
+
+    Args:
+        columns: What is averaged, of the pictures of a class and then of as many others, (n,) each.
+            Either are in random order.
+    """
+    result = {}
+    for name, values in columns.items():
+        half = len(values) // 2
+        # As many groups as there are, at most, with both kinds of pictures in each.
+        groups = min(GROUPS, half)
+        group = np.tile(np.arange(half) % groups, 2)
+        sums, sizes = np.bincount(group, weights=values), np.bincount(group)
+        without = (values.sum() - sums) / (len(values) - sizes)
+        most = 1 if name == "accuracy" else np.inf
+        interval = jackknife([values.mean(), *without], 1 / groups, least=0, most=most)
+        result[name] = float(values.mean())
+        result[f"{name}_low"], result[f"{name}_high"] = float(interval.low), float(interval.high)
+    return result
 
 
 def _most_telling(matrix: sparse.csr_matrix, y: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -11,8 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
+from scipy import sparse
 
 from sparc.analyze.codes import CodeRows, CodeSet
+from sparc.analyze.groups import Groups
+from sparc.analyze.statistics import jackknife, nullable
 from sparc.train.model import Codes, Sparc
 
 SCHEMA = pa.schema(
@@ -22,40 +25,49 @@ SCHEMA = pa.schema(
         pa.field("source", pa.string(), nullable=False),
         pa.field("target", pa.string(), nullable=False),
         pa.field("nmse", pa.float64(), nullable=False),
+        pa.field("nmse_low", pa.float64()),
+        pa.field("nmse_high", pa.float64()),
         pa.field("explained_variance", pa.float64()),
+        pa.field("explained_variance_low", pa.float64()),
+        pa.field("explained_variance_high", pa.float64()),
     ]
 )
+
+Floats = npt.NDArray[np.float64]
 
 _BATCH = 1024  # Rows decoded at a time: enough to be fast, few enough to stay small.
 
 
 class ErrorSums(NamedTuple):
-    """Sums over rows.
+    """Sums over rows, apart for each group of rows: index 0 has the rows that are in none.
 
     Attributes:
         streams: The streams, in order.
-        rows: Number of rows.
-        nmse: Squared error by the row's squared norm, (sources, targets) float64.
-        squared_error: Squared error, (sources, targets) float64.
-        feature_sum: By target, the sum of its normalized features, (dim,) float64.
-        square_sum: By target, the sum of their squared norms, (targets,) float64.
+        rows: Number of rows, (1 + groups,) float64.
+        nmse: Squared error by the row's squared norm, (1 + groups, sources, targets) float64.
+        squared_error: Squared error, (1 + groups, sources, targets) float64.
+        feature_sum: By target, the sum of its normalized features, (1 + groups, dim) float64.
+        square_sum: By target, the sum of their squared norms, (1 + groups, targets) float64.
     """
 
     streams: tuple[str, ...]
-    rows: int
-    nmse: npt.NDArray[np.float64]
-    squared_error: npt.NDArray[np.float64]
-    feature_sum: tuple[npt.NDArray[np.float64], ...]
-    square_sum: npt.NDArray[np.float64]
+    rows: Floats
+    nmse: Floats
+    squared_error: Floats
+    feature_sum: tuple[Floats, ...]
+    square_sum: Floats
 
 
-def measure(model: Sparc, features: Mapping[str, npt.NDArray[Any]], codes: CodeRows) -> ErrorSums:
+def measure(
+    model: Sparc, features: Mapping[str, npt.NDArray[Any]], codes: CodeRows, groups: Groups
+) -> ErrorSums:
     """Sum over some rows.
 
     Args:
         model: The model whose codes they are, on the device to use.
         features: By stream, the raw features at the places of the codes, (n, dim).
         codes: Their codes.
+        groups: The groups of rows.
     """
     starts = range(0, len(codes.rows), _BATCH)
     positions = np.arange(len(codes.rows))
@@ -65,6 +77,7 @@ def measure(model: Sparc, features: Mapping[str, npt.NDArray[Any]], codes: CodeR
                 model,
                 {name: values[start : start + _BATCH] for name, values in features.items()},
                 codes.take(positions[start : start + _BATCH]),
+                groups,
             )
             for start in starts
         ]
@@ -75,7 +88,7 @@ def merge(parts: Sequence[ErrorSums]) -> ErrorSums:
     """The sums over the rows of all parts."""
     return ErrorSums(
         streams=parts[0].streams,
-        rows=sum(part.rows for part in parts),
+        rows=sum(part.rows for part in parts),  # type: ignore[arg-type]
         nmse=sum(part.nmse for part in parts),  # type: ignore[arg-type]
         squared_error=sum(part.squared_error for part in parts),  # type: ignore[arg-type]
         feature_sum=tuple(
@@ -85,27 +98,43 @@ def merge(parts: Sequence[ErrorSums]) -> ErrorSums:
     )
 
 
-def table(sums: ErrorSums, code_set: CodeSet) -> pa.Table:
-    """A row for each source and target, of schema `SCHEMA`."""
-    rows = []
+def table(sums: ErrorSums, code_set: CodeSet, share: float) -> pa.Table:
+    """A row for each source and target, of schema `SCHEMA`.
+
+    Args:
+        sums: Sums over all rows.
+        code_set: Which codes these are.
+        share: The share of the pictures that a group has.
+    """
+    rows = _leave_out(sums.rows)
+    nmse = _leave_out(sums.nmse) / rows[:, None, None]
+    nmse_interval = jackknife(nmse, share, least=0)
+    lines = []
     for t, target in enumerate(sums.streams):
-        mean_square = float((sums.feature_sum[t] ** 2).sum()) / sums.rows
-        variance = float(sums.square_sum[t]) - mean_square
+        square_sum = _leave_out(sums.square_sum[:, t])
+        mean_square = (_leave_out(sums.feature_sum[t]) ** 2).sum(axis=1) / rows
+        variance = square_sum - mean_square
         # Rounding leaves something of the variance of a feature that never changes.
-        varies = variance > 1e-12 * float(sums.square_sum[t])
+        variance[variance <= 1e-12 * square_sum] = np.nan
+        errors = _leave_out(sums.squared_error[:, :, t])
+        explained = 1 - errors / variance[:, None]
+        explained_interval = jackknife(explained, share, most=1)
         for s, source in enumerate(sums.streams):
-            error = float(sums.squared_error[s, t])
-            rows.append(
+            lines.append(
                 {
                     "mode": code_set.mode,
                     "control": code_set.control,
                     "source": source,
                     "target": target,
-                    "nmse": float(sums.nmse[s, t]) / sums.rows,
-                    "explained_variance": 1 - error / variance if varies else None,
+                    "nmse": float(nmse[0, s, t]),
+                    "nmse_low": nullable(nmse_interval.low[s, t]),
+                    "nmse_high": nullable(nmse_interval.high[s, t]),
+                    "explained_variance": nullable(explained[0, s]),
+                    "explained_variance_low": nullable(explained_interval.low[s]),
+                    "explained_variance_high": nullable(explained_interval.high[s]),
                 }
             )
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+    return pa.Table.from_pylist(lines, schema=SCHEMA)
 
 
 def to_codes(codes: CodeRows, stream: str, device: torch.device) -> Codes:
@@ -118,28 +147,41 @@ def to_codes(codes: CodeRows, stream: str, device: torch.device) -> Codes:
 
 @torch.inference_mode()
 def _measure_batch(
-    model: Sparc, features: Mapping[str, npt.NDArray[Any]], codes: CodeRows
+    model: Sparc, features: Mapping[str, npt.NDArray[Any]], codes: CodeRows, groups: Groups
 ) -> ErrorSums:
     streams = codes.streams
     device = next(model.parameters()).device
     found = {stream: to_codes(codes, stream, device) for stream in streams}
-    nmse = np.zeros((len(streams), len(streams)))
+    count = len(codes.rows)
+    group = groups.of_row[codes.rows]
+    # Adds up rows by group, always in the same order.
+    add = sparse.csr_matrix(
+        (np.ones(count), (group, np.arange(count))), shape=(1 + groups.number, count)
+    )
+    nmse = np.zeros((1 + groups.number, len(streams), len(streams)))
     squared_error = np.zeros_like(nmse)
-    feature_sum, square_sum = [], np.zeros(len(streams))
+    feature_sum, square_sum = [], np.zeros((1 + groups.number, len(streams)))
     for t, target in enumerate(streams):
         raw = torch.from_numpy(features[target]).to(device).float()
         wanted = model.normalize(target, raw)
         squares = _squares(wanted)
-        feature_sum.append(wanted.double().cpu().numpy().sum(axis=0))
-        square_sum[t] = squares.sum()
+        feature_sum.append(add @ wanted.double().cpu().numpy())
+        square_sum[:, t] = add @ squares
         for s, source in enumerate(streams):
             errors = _squares(model.decode(found[source], target) - wanted)
-            squared_error[s, t] = errors.sum()
-            nmse[s, t] = (errors / squares).sum()
-    return ErrorSums(streams, len(codes.rows), nmse, squared_error, tuple(feature_sum), square_sum)
+            squared_error[:, s, t] = add @ errors
+            nmse[:, s, t] = add @ (errors / squares)
+    rows = np.bincount(group, minlength=1 + groups.number).astype(np.float64)
+    return ErrorSums(streams, rows, nmse, squared_error, tuple(feature_sum), square_sum)
 
 
-def _squares(rows: torch.Tensor) -> npt.NDArray[np.float64]:
+def _leave_out(sums: Floats) -> Floats:
+    """From sums by group to those over all rows, and over all but each group's, along axis 0."""
+    total: Floats = sums.sum(axis=0)
+    return np.concatenate([total[None], total - sums[1:]])
+
+
+def _squares(rows: torch.Tensor) -> Floats:
     """Squared norms of rows, (n,), squared in float64: variances are differences of them."""
-    result: npt.NDArray[np.float64] = rows.double().square().sum(dim=1).cpu().numpy()
+    result: Floats = rows.double().square().sum(dim=1).cpu().numpy()
     return result

@@ -1,4 +1,4 @@
-"""Tests that hold at any sample size, and what many of them at once demand.
+"""Tests that hold at any sample size, what many of them at once demand, and intervals.
 
 This module must not know what is counted.
 """
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaln
+from scipy.special import gammaln, stdtrit
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -109,6 +109,64 @@ def odds_ratio(both: Any, total: Any, first: Any, second: Any) -> OddsRatio:
     log_odds = np.log(a) + np.log(d) - np.log(b) - np.log(c)
     margin = NORMAL_95 * np.sqrt(1 / a + 1 / b + 1 / c + 1 / d)
     return OddsRatio(log_odds, log_odds - margin, log_odds + margin)
+
+
+class Interval(NamedTuple):
+    """95% intervals of some figures; NaN where there is none."""
+
+    low: Floats
+    high: Floats
+
+
+def jackknife(
+    figures: Any, share: float, *, least: float = -np.inf, most: float = np.inf
+) -> Interval:
+    """Intervals of figures from what they are where groups of pictures are left out.
+
+    With G groups, each a share f of all pictures, and T_g the figure without group g,
+
+        variance = (1 - f)^2 / (f (G - 1)) * sum over g of (T_g - mean of T_g)^2
+
+    which is (G - 1) / G times the sum where the groups hold all pictures: the delete-a-group
+    jackknife (Kott, J. Official Statistics 17, 2001; Shao and Wu, Ann. Statist. 17, 1989). The
+    interval is Student's, with G - 1 degrees of freedom. On average the variance is never too
+    small, whatever the figure (Efron and Stein, Ann. Statist. 9, 1981); unlike a bootstrap, no
+    picture is counted twice, which would shift figures that depend on how many rows there are.
+
+    Args:
+        figures: (1 + G, ...): on all pictures, and without each of the groups. NaN where undefined.
+        share: f.
+        least: What no such figure can be below.
+        most: What none can be above.
+
+    Returns:
+        Of shape (...); NaN where a figure is undefined, or there are fewer than two groups.
+    """
+    whole, without = np.asarray(figures[0], np.float64), np.asarray(figures[1:], np.float64)
+    groups = len(without)
+    if groups < 2:
+        nothing = np.full(whole.shape, np.nan)
+        return Interval(nothing, nothing)
+    squares = ((without - without.mean(axis=0)) ** 2).sum(axis=0)
+    error = np.sqrt((1 - share) ** 2 / (share * (groups - 1)) * squares)
+    margin = stdtrit(groups - 1, 0.975) * error
+    # An interval need not hold what cannot be, but always the figure itself.
+    low = np.minimum(whole, np.maximum(whole - margin, least))
+    high = np.maximum(whole, np.minimum(whole + margin, most))
+    return Interval(low, high)
+
+
+def mean_of_known(values: Floats) -> Floats:
+    """Means along the last axis of what is not NaN; NaN where there is nothing else."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        result: Floats = np.where(known, values, 0).sum(axis=-1) / known.sum(axis=-1)
+    return result
+
+
+def nullable(figure: Any) -> float | None:
+    """A figure as tables hold it: None where it is not defined."""
+    return None if np.isnan(figure) else float(figure)
 
 
 def _falling_tail(found: Counts, total: Counts, good: Counts, drawn: Counts) -> Floats:

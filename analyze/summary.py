@@ -2,6 +2,10 @@
 
 Agreement of streams that select together is given by construction, so it never stands alone: the
 figures of streams that select alone come first, and each has its controls below it.
+
+A figure `name/…` has its 95% interval in `name_low/…` and `name_high/…`. That of a mean over pairs
+or streams is the mean of theirs: the standard error of a mean is at most the mean of the standard
+errors.
 """
 
 import dataclasses
@@ -17,6 +21,7 @@ from sparc.common.text import amount, printable, shorten
 
 LABEL_WIDTH = 52
 COLUMN_WIDTH = 15
+MARGIN_WIDTH = 7
 PAGE_WIDTH = 96
 
 Figures = dict[str, float | None]
@@ -56,7 +61,7 @@ def summarize(reports: Sequence[Report]) -> str:
         shown = [line for line in section.lines if any(line.figure in s for s in summaries)]
         if shown:
             lines += ["", section.title, *_wrapped(section.reading, indent="  ")]
-            lines += [_row(line.text, [_cell(s, line) for s in summaries]) for line in shown]
+            lines += [_row(line.text, [cell(s, line) for s in summaries]) for line in shown]
     for report in reports:
         for note in report.info.notes:
             lines += ["", *_wrapped(f"Note on {report.folder}: {printable(note)}.")]
@@ -66,12 +71,17 @@ def summarize(reports: Sequence[Report]) -> str:
 # ---------------------------------------------------------------------- what the figures are
 
 
+ENDS = ("", "_low", "_high")
+"""What is put behind the name of a figure: nothing, or which end of its interval is meant."""
+
+
 def _agreement(rows: Rows) -> Figures:
     return {
-        f"agreement{'' if row['averaged_over'] == 'all' else '_alive'}/{row['mode']}/"
-        f"{row['control']}/depth {row['depth']}": row["value"]
+        f"agreement{'' if row['averaged_over'] == 'all' else '_alive'}{end}/{row['mode']}/"
+        f"{row['control']}/depth {row['depth']}": row[f"value{end}"]
         for row in rows
         if row["first"] is None and row["restriction"] == "all_rows"
+        for end in ENDS
     }
 
 
@@ -88,9 +98,10 @@ def _alive(rows: Rows) -> Figures:
 
 def _reconstruction(rows: Rows) -> Figures:
     return _means(
-        (f"{measure}_{_kind(row)}/{row['mode']}/{row['control']}", row[measure])
+        (f"{measure}_{_kind(row)}{end}/{row['mode']}/{row['control']}", row[f"{measure}{end}"])
         for row in rows
         for measure in ("nmse", "explained_variance")
+        for end in ENDS
     )
 
 
@@ -98,7 +109,10 @@ def _retrieval(rows: Rows) -> Figures:
     return _means(
         (f"{row['space']}_{measure}/{row['mode'] or 'raw'}/{row['control']}", row[measure])
         for row in rows
-        for measure in ("r_at_1", "r_at_10", "median_rank")
+        for measure in (
+            *(f"{n}{end}" for n in ("r_at_1", "r_at_10") for end in ENDS),
+            "median_rank",
+        )
     )
 
 
@@ -145,11 +159,13 @@ def _probe(rows: Rows) -> Figures:
 
 
 def _classification(rows: Rows) -> Figures:
-    def name(row: Mapping[str, Any]) -> str:
+    def name(row: Mapping[str, Any], end: str) -> str:
         kind = f"_{_kind(row)}" if row["space"] == "reconstruction" else ""
-        return f"{row['space']}{kind}_map/{row['mode'] or 'raw'}/{row['control']}"
+        return f"{row['space']}{kind}_map{end}/{row['mode'] or 'raw'}/{row['control']}"
 
-    return _means((name(row), row["mean_average_precision"]) for row in rows)
+    return _means(
+        (name(row, end), row[f"mean_average_precision{end}"]) for row in rows for end in ENDS
+    )
 
 
 def _localization(rows: Rows) -> Figures:
@@ -322,7 +338,8 @@ def _localization_lines(stream: str) -> list[Line]:
 _HOW_TO_READ = (
     "each alone: every stream of a row selects its own latents. together: they all select the same "
     "latents, so that they agree by construction and leak to each other what they select. Indented "
-    "lines are controls: only what exceeds them was learnt."
+    "lines are controls: only what exceeds them was learnt. ±: half of a 95% interval, over other "
+    "pictures of the same kind."
 )
 
 _ALONE = "each alone"
@@ -384,9 +401,24 @@ def _row(text: str, cells: Sequence[str]) -> str:
     return f"  {text:<{LABEL_WIDTH}}{shown}".rstrip()
 
 
-def _cell(summary: Mapping[str, float | None], line: Line) -> str:
+def cell(summary: Mapping[str, float | None], line: Line) -> str:
+    """A figure as tables show it, and behind it how far its interval goes to the farther side.
+
+    Args:
+        summary: Figures by name.
+        line: The line of the table.
+
+    Returns:
+        The figure, followed by a margin of `MARGIN_WIDTH`, which is blank without an interval.
+    """
     value = summary.get(line.figure)
-    return "-" if value is None else format(value, line.style)
+    if value is None:
+        return "-" + " " * MARGIN_WIDTH
+    name, _, rest = line.figure.partition("/")
+    ends = [summary.get(f"{name}{end}/{rest}") for end in ENDS[1:]]
+    distances = [abs(end - value) for end in ends if end is not None]
+    margin = f" ±{max(distances):{line.style}}" if distances else ""
+    return f"{value:{line.style}}{margin:<{MARGIN_WIDTH}}"
 
 
 def _wrapped(text: str, *, indent: str = "") -> list[str]:

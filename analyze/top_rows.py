@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparc.analyze.codes import CodeRows
+from sparc.analyze.groups import Groups
 
 
 class TopRows(NamedTuple):
@@ -66,6 +67,42 @@ def merge(parts: Sequence[TopRows], length: int) -> TopRows:
     return _cut(latents[order], rows[order], values[order], length)
 
 
+def with_spare(length: int) -> int:
+    """How long a list must be to hold `length` rows after a group of rows is left out.
+
+    A twentieth is left out of large sets; a quarter more rows makes up for it, but for rare lists
+    that have several rows of many of its pictures, which stay a little shorter.
+    """
+    return length + max(2, length // 4)
+
+
+def cut(lists: TopRows, length: int) -> TopRows:
+    """The first rows of each list."""
+    return _cut(lists.latents, lists.rows, lists.values, length)
+
+
+def members(lists: TopRows, length: int, groups: Groups) -> npt.NDArray[np.bool_]:
+    """Which entries are among the strongest rows of all, and of those without each group.
+
+    Args:
+        lists: Lists with spare entries.
+        length: Rows of a list at most.
+        groups: The groups.
+
+    Returns:
+        (1 + groups, entries): of all rows, then without each group.
+    """
+    begins, lengths = _lists(lists.latents)
+    group = groups.of_row[lists.rows]
+    result = np.empty((1 + groups.number, len(lists.rows)), np.bool_)
+    for left_out, line in enumerate(result):
+        kept = group != left_out if left_out else np.ones(len(group), np.bool_)
+        rank = np.cumsum(kept) - kept
+        rank -= np.repeat(rank[begins], lengths)
+        np.logical_and(kept, rank < length, out=line)
+    return result
+
+
 _HIGHEST = np.uint32(0x7FFF_FFFF)
 """Positive float32 values order as the 31 bits of their pattern do."""
 
@@ -95,8 +132,13 @@ def _cut(
     length: int,
 ) -> TopRows:
     """The first entries of each list, from sorted entries."""
-    begins = np.flatnonzero(np.diff(latents, prepend=np.array(-1, np.int64).astype(latents.dtype)))
-    lengths = np.diff(begins, append=len(latents))
+    begins, lengths = _lists(latents)
     rank = np.arange(len(latents)) - np.repeat(begins, lengths)
     kept = rank < length
     return TopRows(latents[kept].astype(np.int64), rows[kept], values[kept])
+
+
+def _lists(latents: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Where each list begins, and how long it is."""
+    begins = np.flatnonzero(np.diff(latents, prepend=np.array(-1, np.int64).astype(latents.dtype)))
+    return begins, np.diff(begins, append=len(latents))

@@ -3,29 +3,22 @@
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from sparc.analyze.report import Report
+from sparc.analyze.summary import Line, cell
 
 _WIDTH = 92
-_TEXT_WIDTH = 62
-_CELL_WIDTH = 12
+_TEXT_WIDTH = 60
+_CELL_WIDTH = 16
 
 _READING = """\
 What was learnt stands in the upper part: there each model of the three (a "stream") chooses its
 latents without seeing the others. SPARC should rebuild one stream from the code of another with a
 lower error, find a picture's caption more often, and use a latent for the same classes in every
-stream; what exceeds the untrained model and unrelated rows was learnt from the scenes.
+stream; what exceeds the untrained model and unrelated rows was learnt from the scenes. Behind ±
+stands half of a 95% interval: how far other scenes of the kind would move the figure.
 The lower part is given, not learnt: streams that select together get the same latents, so their
 agreement is high even for an untrained model."""
-
-
-class _Line(NamedTuple):
-    """A line of the table: a heading, or a figure of the summaries."""
-
-    text: str
-    figure: str = ""
-    style: str = ".3f"
 
 
 def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
@@ -76,61 +69,61 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
     )
 
 
-def _lines(depths: list[int], report: Report) -> list[_Line]:
+def _lines(depths: list[int], report: Report) -> list[Line]:
     finest = f"depth {depths[-1]}" if depths else ""
     alone = "agreement/independent"
     together = "agreement/joint"
     return [
-        _Line("EACH STREAM SELECTS ALONE: this is learnt"),
+        Line("EACH STREAM SELECTS ALONE: this is learnt"),
         *(
-            _Line(
+            Line(
                 f"  agreement on {_DEPTHS.get(d, f'classes at depth {d}')}",
                 f"{alone}/none/depth {d}",
             )
             for d in depths
             if d > 0
         ),
-        _Line("    untrained", f"{alone}/untrained/{finest}"),
-        _Line("    unrelated rows", f"{alone}/permuted/{finest}"),
-        _Line("  cross-reconstruction, NMSE (lower is better)", "nmse_cross/independent/none"),
-        _Line("    untrained", "nmse_cross/independent/untrained"),
-        _Line("  explained variance of it", "explained_variance_cross/independent/none"),
-        _Line("  retrieval, R@1", "codes_r_at_1/independent/none"),
-        _Line("    untrained", "codes_r_at_1/independent/untrained"),
-        _Line("    unrelated rows", "codes_r_at_1/independent/permuted"),
-        _Line("  retrieval, R@10", "codes_r_at_10/independent/none"),
-        _Line("THE STREAMS SELECT TOGETHER: this is given by construction"),
-        _Line("  agreement on emoji", f"{together}/none/{finest}"),
-        _Line("    untrained", f"{together}/untrained/{finest}"),
-        _Line("    unrelated rows that selected together", f"{together}/permuted_before/{finest}"),
-        _Line("    unrelated rows", f"{together}/permuted_after/{finest}"),
-        _Line("  cross-reconstruction, NMSE", "nmse_cross/joint/none"),
-        _Line("  retrieval, R@1: a leak", "codes_r_at_1/joint/none"),
+        Line("    untrained", f"{alone}/untrained/{finest}"),
+        Line("    unrelated rows", f"{alone}/permuted/{finest}"),
+        Line("  cross-reconstruction, NMSE (lower is better)", "nmse_cross/independent/none"),
+        Line("    untrained", "nmse_cross/independent/untrained"),
+        Line("  explained variance of it", "explained_variance_cross/independent/none"),
+        Line("  retrieval, R@1", "codes_r_at_1/independent/none"),
+        Line("    untrained", "codes_r_at_1/independent/untrained"),
+        Line("    unrelated rows", "codes_r_at_1/independent/permuted"),
+        Line("  retrieval, R@10", "codes_r_at_10/independent/none"),
+        Line("THE STREAMS SELECT TOGETHER: this is given by construction"),
+        Line("  agreement on emoji", f"{together}/none/{finest}"),
+        Line("    untrained", f"{together}/untrained/{finest}"),
+        Line("    unrelated rows that selected together", f"{together}/permuted_before/{finest}"),
+        Line("    unrelated rows", f"{together}/permuted_after/{finest}"),
+        Line("  cross-reconstruction, NMSE", "nmse_cross/joint/none"),
+        Line("  retrieval, R@1: a leak", "codes_r_at_1/joint/none"),
         *_localization_lines(report),
-        _Line("LATENTS"),
-        _Line("  alive in all streams, each alone", "alive_everywhere/independent/none", ",.0f"),
-        _Line("  dead in all streams, each alone", "alive_nowhere/independent/none", ",.0f"),
+        Line("LATENTS"),
+        Line("  alive in all streams, each alone", "alive_everywhere/independent/none", ",.0f"),
+        Line("  dead in all streams, each alone", "alive_nowhere/independent/none", ",.0f"),
     ]
 
 
 _POINTING = "localization_pointing"
 
 
-def _localization_lines(report: Report) -> list[_Line]:
+def _localization_lines(report: Report) -> list[Line]:
     # Image streams have maps; text streams weigh words, which are not scored.
     streams = [s for s in report.info.streams if f"{_POINTING}/text/several/{s}" in report.summary]
     return [
-        _Line("THE MAP OF AN OBJECT'S NAME points at it, in scenes of several objects"),
+        Line("THE MAP OF AN OBJECT'S NAME points at it, in scenes of several objects"),
         *(
             line
             for stream in streams
             for line in (
-                _Line(f"  in {stream}", f"{_POINTING}/text/several/{stream}"),
-                _Line(
+                Line(f"  in {stream}", f"{_POINTING}/text/several/{stream}"),
+                Line(
                     "    a latent active in the scene",
                     f"{_POINTING}/random_latent/several/{stream}",
                 ),
-                _Line("    the centre of the scene", f"{_POINTING}/centre/several/{stream}"),
+                Line("    the centre of the scene", f"{_POINTING}/centre/several/{stream}"),
             )
         ),
     ]
@@ -139,8 +132,5 @@ def _localization_lines(report: Report) -> list[_Line]:
 _DEPTHS = {1: "groups (animals, food, …)", 2: "subgroups (birds, fruit, …)", 3: "emoji (owl, …)"}
 
 
-def _cell(report: Report, line: _Line) -> str:
-    if not line.figure:
-        return ""
-    value = report.summary.get(line.figure)
-    return f"{'-' if value is None else format(value, line.style):>{_CELL_WIDTH}}"
+def _cell(report: Report, line: Line) -> str:
+    return f"{cell(report.summary, line):>{_CELL_WIDTH}}" if line.figure else ""

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from sparc.analyze import agreement
-from sparc.analyze.codes import CodeRows, CodeSet
+from sparc.analyze import agreement, top_rows
+from sparc.analyze.codes import CodeRows, CodeSet, concatenate
+from sparc.analyze.groups import deal, no_groups
+from sparc.analyze.pictures import Pictures
 
 L, TOP = 10, 3
 
@@ -63,11 +66,17 @@ def expected_lines(arrays, label_ids, parents, depth, top):
         yield a, b, "alive", len(found), np.mean(found) if found else None
 
 
-def measured(parts, labels, control="none"):
+def measured(parts, labels, control="none", groups=None):
+    spare = top_rows.with_spare(TOP)
     counts = agreement.merge(
-        [agreement.measure(part, labels, L, top=TOP) for part in parts], top=TOP
+        [agreement.measure(part, labels, L, top=spare) for part in parts], top=spare
     )
-    return agreement.table(counts, labels, CodeSet("joint", control))
+    groups = groups or no_groups(labels.matrix.shape[0])
+    codes = concatenate(parts)
+    grouped = codes.take(np.flatnonzero(groups.of_row[codes.rows]))
+    return agreement.table(
+        counts, labels, CodeSet("joint", control), top=TOP, groups=groups, grouped=grouped
+    )
 
 
 @given(
@@ -103,14 +112,82 @@ def test_every_number_is_that_of_plain_loops(
                     assert line["value"] == pytest.approx(value, abs=1e-12)
 
 
+@pytest.mark.parametrize(("seed", "rows"), [(0, 31), (1, 70), (2, 4)])
+def test_intervals_are_those_of_plain_loops_that_leave_pictures_out(
+    random_codes, dense, make_labels, parents, seed, rows
+):
+    """Two rows a picture; lists of the strongest rows are found anew among those that are left."""
+    generator = np.random.default_rng(seed)
+    label_ids = [generator.integers(0, 12, generator.integers(0, 4)).tolist() for _ in range(rows)]
+    label_ids[0] = label_ids[-1] = [6, 6, 11]
+    codes = random_codes(seed, rows=rows, latents=L, k=4, streams=["a", "b", "c"])
+    arrays = {stream: dense(codes, stream, L) for stream in codes.streams}
+    of_row = np.arange(rows) // 2
+    groups = deal(Pictures(of_row, np.ones(of_row[-1] + 1, bool)), 3)
+    assert groups.number == min(20, (rows + 1) // 2)
+    table = measured([codes], make_labels(label_ids, parents), groups=groups).to_pylist()
+    lines = iter(table)
+    for top in (0, TOP):
+        for depth in (3, 2, 1, 0):
+            found = []
+            for group in range(1 + groups.number):
+                left = [
+                    ids if not group or groups.of_row[row] != group else []
+                    for row, ids in enumerate(label_ids)
+                ]
+                found.append(list(expected_lines(arrays, left, parents, depth, top)))
+            for of_line in zip(*found, strict=True):
+                line = next(lines)
+                assert (line["first"], line["second"], line["averaged_over"]) == of_line[0][:3]
+                values = [value for *_, value in of_line]
+                if None in values:
+                    assert line["value_low"] is line["value_high"] is None
+                    continue
+                share = groups.share
+                squares = sum((v - np.mean(values[1:])) ** 2 for v in values[1:])
+                error = np.sqrt((1 - share) ** 2 / share / (groups.number - 1) * squares)
+                margin = stats.t.ppf(0.975, groups.number - 1) * error
+                assert line["value"] == pytest.approx(values[0])
+                assert line["value_low"] == pytest.approx(max(0, values[0] - margin))
+                assert line["value_high"] == pytest.approx(min(1, values[0] + margin))
+    assert next(lines, None) is None
+
+
 def test_chunks_do_not_change_a_bit(random_codes, split, make_labels, parents):
     generator = np.random.default_rng(0)
     label_ids = [generator.integers(0, 12, 2).tolist() for _ in range(90)]
     labels = make_labels(label_ids, parents)
     codes = random_codes(3, rows=90, latents=L, k=4, streams=["a", "b", "c"])
-    whole = measured([codes], labels)
+    groups = deal(Pictures(np.arange(90), np.ones(90, bool)), 0)
+    whole = measured([codes], labels, groups=groups)
+    assert whole["value_low"].null_count == 0
     for at in ([1, 2, 3], [10, 20, 70], list(range(1, 90))):
-        assert measured(split(codes, at), labels).equals(whole)
+        assert measured(split(codes, at), labels, groups=groups).equals(whole)
+
+
+def test_so_many_latents_at_a_time_do_not_change_a_figure(
+    random_codes, make_labels, parents, monkeypatch
+):
+    labels = make_labels([[r % 12, r % 5] for r in range(60)], parents)
+    codes = random_codes(3, rows=60, latents=L, k=4, streams=["a", "b", "c"])
+    groups = deal(Pictures(np.arange(60), np.ones(60, bool)), 0)
+    whole = measured([codes], labels, groups=groups).to_pylist()
+    monkeypatch.setattr(agreement, "_CELLS", 3 * 12)
+    few = measured([codes], labels, groups=groups).to_pylist()
+    for found, expected in zip(few, whole, strict=True):
+        for name, value in expected.items():
+            assert found[name] == (pytest.approx(value) if isinstance(value, float) else value)
+
+
+def test_counts_that_16_bits_do_not_hold(make_labels):
+    rows = 40_000
+    values = {"a": np.ones((rows, 2), np.float32), "b": np.ones((rows, 2), np.float32)}
+    values["a"][::2, 1] = 0
+    indices = np.tile(np.arange(2, dtype=np.uint8), (rows, 1))
+    codes = CodeRows(np.arange(rows), dict.fromkeys("ab", indices), values)
+    table = measured([codes], make_labels([[0]] * rows, [None])).to_pylist()
+    assert table[0]["restriction"] == "all_rows"
+    assert table[0]["value"] == pytest.approx((1 + 1 / 2) / L)
 
 
 def one(latent_rows, label_ids, parents, make_labels):
@@ -158,3 +235,40 @@ def test_a_latent_that_is_active_on_unlabelled_rows_only_is_dead(make_labels, pa
 def test_one_stream_has_no_agreement(random_codes, make_labels, parents):
     codes = random_codes(0, rows=4, latents=L, k=2, streams=["a"])
     assert len(measured([codes], make_labels([[1]] * 4, parents))) == 0
+
+
+@pytest.mark.parametrize("captions", [1, 4])
+def test_intervals_hold_the_truth(make_labels, captions):
+    """Sets drawn from one world, in which latents have classes that they prefer in each stream.
+
+    The truth is the mean figure over all sets. Intervals half as wide hold it in about 80% of them,
+    and so do intervals that take the equal rows of one picture for four findings.
+    """
+    generator = np.random.default_rng(0)
+    pictures, classes, streams, sets = 150, 8, ("a", "b", "c"), 100
+    prefers = generator.random((L, classes)) < 0.3
+    own = generator.random((len(streams), L, classes)) < 0.15
+    chance = 0.05 + 0.4 * prefers + 0.3 * own
+    groups = deal(Pictures(np.repeat(np.arange(pictures), captions), np.ones(pictures, bool)), 0)
+    found = []
+    for _ in range(sets):
+        of_picture = generator.integers(0, classes, pictures)
+        labels = make_labels([[c] for c in of_picture.repeat(captions)], [None] * classes)
+        drawn = generator.random((pictures, L))  # in part the same in all streams
+        values = {}
+        for position, stream in enumerate(streams):
+            fresh = generator.random((pictures, L))
+            used = np.where(generator.random((pictures, L)) < 0.5, drawn, fresh)
+            active = used < chance[position][:, of_picture].T
+            values[stream] = active.astype(np.float32).repeat(captions, axis=0)
+        indices = np.tile(np.arange(L, dtype=np.uint8), (pictures * captions, 1))
+        codes = CodeRows(np.arange(len(indices)), dict.fromkeys(streams, indices), values)
+        table = measured([codes], labels, groups=groups)
+        found.append([table[name].to_numpy() for name in ("value", "value_low", "value_high")])
+    of_all = [i for i, name in enumerate(table["restriction"].to_pylist()) if name == "all_rows"]
+    value, low, high = np.moveaxis(np.array(found)[..., of_all], 1, 0)
+    truth = value.mean(axis=0)
+    assert (((low <= truth) & (truth <= high)).mean(axis=0) >= 0.9).all()
+    # Nor are they much wider than they must be.
+    needed = 2 * stats.t.ppf(0.975, 19) * value.std(axis=0)
+    assert ((high - low).mean(axis=0) < 1.6 * needed).all()

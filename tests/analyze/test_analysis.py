@@ -211,6 +211,64 @@ def test_without_a_stream_the_selection_is_that_of_the_others(report, cache, mod
         assert 0 < line["jaccard"] < line["kept"] == report.summary[key] < 1
 
 
+def test_every_figure_of_several_models_has_its_interval(report):
+    for name, figures in {
+        "agreement": ["value"],
+        "overlap_means": ["value"],
+        "reconstruction": ["nmse", "explained_variance"],
+        "retrieval": ["r_at_1", "r_at_5", "r_at_10", "mean_reciprocal_rank"],
+        "classification": ["mean_average_precision"],
+    }.items():
+        lines = report.table(name).to_pylist()
+        for figure in figures:
+            ends = [(x[f"{figure}_low"], x[figure], x[f"{figure}_high"]) for x in lines]
+            assert all(low <= value <= high for low, value, high in ends), name
+            assert np.mean([low < high for low, _, high in ends]) > 0.5, name
+    for figure in ("agreement/independent/none/depth 3", "nmse_cross/independent/permuted"):
+        name, rest = figure.split("/", 1)
+        low, high = (report.summary[f"{name}{end}/{rest}"] for end in ("_low", "_high"))
+        assert low < report.summary[figure] < high
+
+
+def test_intervals_of_agreement_are_those_of_pictures_left_out(report, cache):
+    """The pair of dino and clip_text by loops: 20 groups of three pictures out of 75."""
+    _, rows = plain_features(cache)
+    label_ids = pq.read_table(cache.folder.local / "rows.parquet")["label_ids"].to_pylist()
+    codes = [stored_codes(report, "trained/independent", s, 40) for s in ("dino", "clip_text")]
+    dealt = np.random.default_rng([42, 75]).permutation(75)[:60]
+    group_of = dict(zip(dealt.tolist(), (np.arange(60) % 20).tolist(), strict=True))
+
+    def agree(left_out):
+        total = 0
+        for latent in range(40):
+            counts = [{}, {}]
+            for position, row in enumerate(rows.tolist()):
+                if group_of.get(row // 2) == left_out:
+                    continue
+                for found, dense in zip(counts, codes, strict=True):
+                    for class_id in set(label_ids[row]) if dense[position, latent] > 0 else ():
+                        found[class_id] = found.get(class_id, 0) + 1
+            if all(counts):
+                pairs = [[found.get(c, 0) for found in counts] for c in {*counts[0], *counts[1]}]
+                total += sum(map(min, pairs)) / sum(map(max, pairs))
+        return total / 40
+
+    values = [agree(group) for group in range(20)]
+    share = 3 / 75
+    squares = sum((value - np.mean(values)) ** 2 for value in values)
+    margin = 2.0930240544 * np.sqrt((1 - share) ** 2 / (share * 19) * squares)
+    (line,) = [
+        x
+        for x in report.table("agreement").to_pylist()
+        if (x["mode"], x["control"], x["depth"]) == ("independent", "none", 3)
+        and (x["first"], x["second"]) == ("dino", "clip_text")
+        and (x["restriction"], x["averaged_over"]) == ("all_rows", "all")
+    ]
+    assert line["value"] == pytest.approx(agree(-1))
+    assert line["value_high"] - line["value"] == pytest.approx(margin)
+    assert line["value"] - line["value_low"] == pytest.approx(margin)
+
+
 def test_retrieval_is_on_distinct_pictures_and_all_captions(report):
     for line in report.table("retrieval").to_pylist():
         captions = {"clip_text": 60}
@@ -255,7 +313,7 @@ def without_scheduler(**changes):
     )
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", [1, 2, 4])
 def test_workers_do_not_change_a_byte(report, cache, saved_model, tmp_path, workers):
     settings = without_scheduler(scheduler="threads", workers=workers)
     analyze(saved_model, cache.folder.local, tmp_path, settings)

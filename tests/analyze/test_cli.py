@@ -98,8 +98,10 @@ def test_reports_are_compared(report):
     result = call("analyze", "compare", report[0], report[0])
     assert result.returncode == 0, result.stderr
     (line,) = [x for x in result.stdout.splitlines() if "depth 3, each alone" in x]
-    first, second = line.split()[-2:]
-    assert first == second
+    *_, value, margin, value_again, margin_again = line.split()
+    assert (value, margin) == (value_again, margin_again)
+    assert float(value) > 0
+    assert float(margin.removeprefix("±")) > 0
 
 
 def test_bias_finds_what_goes_with_an_attribute(report, cache, tmp_path):

@@ -5,17 +5,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparc.analyze import latents, overlap
-from sparc.analyze.codes import CodeRows, CodeSet
+from sparc.analyze import overlap, top_rows
+from sparc.analyze.codes import CodeRows, CodeSet, concatenate
+from sparc.analyze.groups import deal, no_groups
+from sparc.analyze.pictures import Pictures
+from sparc.analyze.statistics import jackknife
 
 L, TOP = 10, 3
 
 
-def both_tables(parts):
-    counts = latents.merge([latents.measure(p, L, top=TOP) for p in parts], top=TOP)
+def both_tables(parts, groups=None):
+    spare = top_rows.with_spare(TOP)
+    streams = parts[0].streams
+    lists = [top_rows.merge([top_rows.measure(p, s, spare) for p in parts], spare) for s in streams]
     pairs = overlap.merge([overlap.measure(p, L) for p in parts])
-    found = overlap.table(pairs, counts, CodeSet("joint"))
-    return found, overlap.means(found, CodeSet("joint", "untrained"))
+    cut = [top_rows.cut(each, TOP) for each in lists]
+    found = overlap.table(pairs, streams, cut, CodeSet("joint"))
+    codes = concatenate(parts)
+    groups = groups or no_groups(len(codes.rows))
+    grouped = codes.take(np.flatnonzero(groups.of_row[codes.rows]))
+    code_set = CodeSet("joint", "untrained")
+    means = overlap.means(
+        pairs, streams, lists, code_set, length=TOP, groups=groups, grouped=grouped
+    )
+    return found, means
 
 
 def strongest(values):
@@ -55,6 +68,26 @@ def test_every_number_is_that_of_plain_loops(random_codes, dense, split, seed, r
         known = [v for v in values if v is not None]
         assert line["latents"] == len(known)
         assert line["value"] == (pytest.approx(np.mean(known)) if known else None)
+
+
+@pytest.mark.parametrize(("seed", "rows"), [(0, 60), (1, 17)])
+def test_intervals_are_those_of_the_rows_that_are_left(random_codes, split, seed, rows):
+    codes = random_codes(seed, rows=rows, latents=L, k=4, streams=["a", "b", "c"])
+    of_row = np.arange(rows) // 2
+    groups = deal(Pictures(of_row, np.ones(of_row[-1] + 1, bool)), 3)
+    _, means = both_tables(split(codes, [7, 12]), groups)
+    left = [codes] + [
+        codes.take(np.flatnonzero(groups.of_row != g)) for g in range(1, 1 + groups.number)
+    ]
+    tables = [both_tables([c._replace(rows=np.arange(len(c.rows)))])[1].to_pylist() for c in left]
+    for position, line in enumerate(means.to_pylist()):
+        values = np.array([table[position]["value"] for table in tables])
+        least = -1 if line["measure"] == "correlation" else 0
+        interval = jackknife(values, groups.share, least=least, most=1)
+        assert line["value"] == pytest.approx(values[0])
+        assert line["value_low"] == pytest.approx(float(interval.low))
+        assert line["value_high"] == pytest.approx(float(interval.high))
+        assert line["value_low"] < line["value"] < line["value_high"]
 
 
 def test_pairs_are_in_the_order_of_the_streams(random_codes):

@@ -90,6 +90,7 @@ def test_the_loss_is_that_of_plain_steps(seed):
             best = choice, latent, score
     assert line["latent"] == best[1]
     assert line["log_loss"] == pytest.approx(best[2], abs=1e-5)
+    assert line["log_loss_low"] < line["log_loss"] < line["log_loss_high"]
 
 
 def test_parts_are_disjoint_and_have_their_shares():
@@ -102,3 +103,22 @@ def test_no_active_latent_tells_nothing():
     (line, *_) = measured(sparse.csr_matrix((400, 12), dtype=np.float32), labels)
     assert (line["latent"], line["accuracy"]) == (None, 0.5)
     assert line["log_loss"] == pytest.approx(np.log(2))
+    for end in ("_low", "_high"):
+        assert line[f"log_loss{end}"] == pytest.approx(np.log(2))
+        assert line[f"accuracy{end}"] == 0.5
+
+
+def test_intervals_are_those_of_the_scored_pictures():
+    """500 pictures scored: the interval of a share and of a mean, as one computes them by hand."""
+    generator = np.random.default_rng(0)
+    right = generator.random(500) < 0.8
+    losses = generator.exponential(size=500)
+    found = probe._score({"accuracy": right, "log_loss": losses})
+    for name, values, least in (("accuracy", right, 0.5), ("log_loss", losses, 0.5)):
+        assert found[name] == pytest.approx(values.mean())
+        width = found[f"{name}_high"] - found[f"{name}_low"]
+        # With 20 groups a standard error is known to about a sixth.
+        assert width == pytest.approx(2 * 1.96 * values.std() / np.sqrt(500), rel=0.4)
+        assert found[f"{name}_low"] > least
+    certain = probe._score({"accuracy": np.ones(10, bool)})
+    assert set(certain.values()) == {1}

@@ -77,3 +77,71 @@ def test_odds_ratios_and_their_intervals(seed):
     assert found.low == pytest.approx(log_odds - 1.959963984540054 * error)
     assert found.high == pytest.approx(log_odds + 1.959963984540054 * error)
     assert found.error == pytest.approx(error)
+
+
+def without_each(values, figure, groups):
+    """A figure of all values, and of those that are left without each of some equal groups."""
+    group = np.arange(len(values)) % groups
+    return [figure(values), *(figure(values[group != g]) for g in range(groups))]
+
+
+def test_the_jackknife_of_a_mean_with_groups_of_one_is_the_interval_of_a_mean():
+    values = np.random.default_rng(0).exponential(size=30)
+    found = statistics.jackknife(without_each(values, np.mean, 30), 1 / 30)
+    margin = stats.t.ppf(0.975, 29) * values.std(ddof=1) / np.sqrt(30)
+    assert found.low == pytest.approx(values.mean() - margin)
+    assert found.high == pytest.approx(values.mean() + margin)
+
+
+@pytest.mark.parametrize("shares", [1.0, 0.1])
+def test_intervals_hold_the_truth_as_often_as_they_say(shares):
+    """A ratio of sums, whose groups hold all values or a tenth of them."""
+    generator = np.random.default_rng(0)
+    truth, held, width, estimates = 3.0, 0, [], []
+    for _ in range(1000):
+        y = generator.exponential(size=400)
+        x = 3 * y + generator.normal(size=400)
+        sums = np.stack([x, y])
+        groups = 20
+        size = int(400 * shares) // groups
+        left = [np.delete(sums, np.s_[g * size : (g + 1) * size], axis=1) for g in range(groups)]
+        figures = [a.sum() / b.sum() for a, b in [sums, *left]]
+        found = statistics.jackknife(figures, size / 400)
+        held += bool(found.low <= truth <= found.high)
+        width.append(float(found.high - found.low))
+        estimates.append(figures[0])
+    assert 0.93 <= held / 1000 <= 0.97
+    assert np.mean(width) == pytest.approx(2 * stats.t.ppf(0.975, 19) * np.std(estimates), rel=0.06)
+
+
+def test_many_figures_at_once_and_what_is_not_defined():
+    values = np.random.default_rng(0).normal(size=(40, 3))
+    figures = np.array(without_each(values, lambda v: v.mean(axis=0), 20))
+    figures[4, 1] = np.nan
+    found = statistics.jackknife(figures, 1 / 20)
+    for column in (0, 2):
+        alone = statistics.jackknife(figures[:, column], 1 / 20)
+        assert (found.low[column], found.high[column]) == (alone.low, alone.high)
+    assert np.isnan(found.low[1])
+    assert np.isnan(found.high[1])
+
+
+def test_an_interval_ends_where_figures_end():
+    found = statistics.jackknife([0.01, 0, 0.05, 0.02], 1 / 3, least=0, most=1)
+    assert found.low == 0
+    assert found.high > 0.03
+    # Rounding may put a figure itself a little beyond.
+    found = statistics.jackknife([1 + 1e-15, 0.9, 1, 1], 1 / 3, least=0, most=1)
+    assert found.high == 1 + 1e-15
+
+
+def test_nothing_to_leave_out_gives_no_interval():
+    for figures in ([0.5], [0.5, 0.4]):
+        assert np.isnan(statistics.jackknife(figures, 0.5)).all()
+
+
+def test_means_of_what_is_known():
+    found = statistics.mean_of_known(np.array([[1, np.nan, 3], [np.nan] * 3]))
+    np.testing.assert_array_equal(found, [2, np.nan])
+    assert statistics.nullable(found[1]) is None
+    assert statistics.nullable(found[0]) == 2

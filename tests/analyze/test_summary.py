@@ -1,7 +1,11 @@
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sparc.analyze.report import Report, ReportInfo, ReportWriter
-from sparc.analyze.summary import PAGE_WIDTH, summarize
+from sparc.analyze.summary import ENDS, MARGIN_WIDTH, PAGE_WIDTH, figures, summarize
 from sparc.common.storage import Folder
 
 FIGURES = {
@@ -55,7 +59,7 @@ def test_reports_stand_side_by_side(make_report):
     (names,) = [line for line in lines if line.split() == ["sparc", "baseline"]]
     (alone,) = [line for line in lines if "depth 3, each alone" in line]
     assert alone.split()[-2:] == ["0.090", "0.045"]
-    assert len(names) == len(alone)
+    assert len(names) == len(alone) + MARGIN_WIDTH
     (untrained,) = [line for line in lines if "0.790" in line]
     assert untrained.split()[-2:] == ["0.790", "-"]
 
@@ -71,3 +75,37 @@ def test_a_section_without_figures_is_left_out(make_report):
     text = summarize([make_report("r", {"nmse_cross/independent/none": 0.5})])
     assert "AGREEMENT" not in text
     assert "CROSS-RECONSTRUCTION" in text
+
+
+def test_intervals_stand_behind_their_figures(make_report):
+    ends = {
+        "agreement_low/independent/none/depth 3": 0.078,
+        "agreement_high/independent/none/depth 3": 0.101,
+        "nmse_cross_low/independent/none": None,
+        "nmse_cross_high/independent/none": None,
+    }
+    text = summarize([make_report("a", {**FIGURES, **ends}), make_report("b", FIGURES)])
+    (line,) = [line for line in text.splitlines() if "depth 3, each alone" in line]
+    # The farther end decides; a figure without an interval stands where the others stand.
+    first, second = line.index("0.090"), line.rindex("0.090")
+    assert line[first:second].split() == ["0.090", "±0.012"]
+    (other,) = [line for line in text.splitlines() if "NMSE, each alone" in line]
+    assert (other.index("0.736"), other.rindex("0.736")) == (first, second)
+    assert "±" not in other
+
+
+def test_the_interval_of_a_mean_is_the_mean_of_the_intervals(tmp_path):
+    def row(source, target, *nmse):
+        names = ("nmse", "nmse_low", "nmse_high")
+        explained = dict.fromkeys(f"explained_variance{end}" for end in ENDS)
+        about = {"mode": "joint", "control": "none", "source": source, "target": target}
+        return {**about, **dict(zip(names, nmse, strict=True)), **explained}
+
+    rows = [row("a", "a", 0.1, 0, 0.2), row("a", "b", 0.5, 0.4, 0.7), row("b", "a", 0.7, 0.6, 0.8)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "reconstruction.parquet")
+    found = figures(Folder(tmp_path))
+    assert found["nmse_cross/joint/none"] == pytest.approx(0.6)
+    assert found["nmse_cross_low/joint/none"] == pytest.approx(0.5)
+    assert found["nmse_cross_high/joint/none"] == pytest.approx(0.75)
+    assert found["nmse_self_low/joint/none"] == 0
+    assert found["explained_variance_cross_low/joint/none"] is None

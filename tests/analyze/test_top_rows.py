@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from sparc.analyze import top_rows
 from sparc.analyze.codes import CodeRows
+from sparc.analyze.groups import Groups
 
 
 def brute_force(codes, stream, length):
@@ -54,6 +55,32 @@ def test_numbers_that_do_not_fit_one_key_are_sorted_too(latents):
     values = generator.choice([0, 1, 2, 5], size=(rows, 1)).astype(np.float32)
     codes = CodeRows(np.arange(rows) + 10, {"a": indices}, {"a": values})
     assert as_lists(top_rows.measure(codes, "a", 4)) == brute_force(codes, "a", 4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_lists_without_a_group_are_those_of_the_rows_that_are_left(random_codes, seed):
+    """Groups of two rows: the spare rows make up for those that are left out."""
+    length, rows = 5, 40
+    codes = random_codes(seed, rows=rows, latents=12, k=4, streams=["a"])
+    lists = top_rows.measure(codes, "a", top_rows.with_spare(length))
+    of_row = 1 + np.random.default_rng(seed).permutation(rows) % 20
+    groups = Groups(of_row.astype(np.uint8), 20, 1 / 20)
+    members = top_rows.members(lists, length, groups)
+    assert members.shape == (21, len(lists.rows))
+    for group, among in enumerate(members):
+        found = as_lists(type(lists)(*(column[among] for column in lists)))
+        left = codes.take(np.flatnonzero(of_row != group))
+        assert found == brute_force(left, "a", length)
+    assert as_lists(top_rows.cut(lists, length)) == brute_force(codes, "a", length)
+
+
+def test_a_list_that_loses_more_rows_than_it_has_to_spare_is_shorter():
+    codes = CodeRows(np.arange(9), {"a": np.zeros((9, 1), np.uint8)}, {"a": np.ones((9, 1), "f4")})
+    lists = top_rows.measure(codes, "a", top_rows.with_spare(3))
+    assert lists.rows.tolist() == [0, 1, 2, 3, 4]
+    groups = Groups(np.array([1, 1, 1, 1, 2, 2, 0, 0, 0], np.uint8), 2, 4 / 9)
+    members = top_rows.members(lists, 3, groups)
+    assert [lists.rows[line].tolist() for line in members] == [[0, 1, 2], [4], [0, 1, 2]]
 
 
 def test_no_active_latent_gives_no_lists():

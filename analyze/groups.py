@@ -1,0 +1,64 @@
+"""The groups of pictures that are left out in turn, for the intervals of figures on all rows.
+
+How far a figure moves when a group is left out says how far it would move on other pictures:
+`sparc.analyze.statistics.jackknife`. Whole pictures are dealt, since the rows of one picture are
+not independent of each other. This module must not know what is measured.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sparc.analyze.pictures import Pictures
+
+GROUPS = 20
+"""How many groups: more of them cost more and hardly narrow an interval (Student's t with 19
+degrees of freedom is 7% wider than the normal distribution)."""
+
+MOST_ROWS = 20_000
+"""Rows in all groups together, about: a larger set has rows that are never left out."""
+
+
+class Groups(NamedTuple):
+    """Groups of equally many pictures.
+
+    Attributes:
+        of_row: The group of every row of the cache, from 1; 0 for rows that no group has, (rows,).
+        number: How many groups; 0 where there are too few pictures to compare.
+        share: The share of the analysed pictures that one group has.
+    """
+
+    of_row: npt.NDArray[np.uint8]
+    number: int
+    share: float
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """The rows of the cache that are in a group, ascending."""
+        return np.flatnonzero(self.of_row)
+
+
+def deal(pictures: Pictures, seed: int) -> Groups:
+    """Deal pictures out at random.
+
+    Args:
+        pictures: The pictures of a cache.
+        seed: With the number of pictures, all that decides.
+    """
+    analysed = np.flatnonzero(pictures.analysed)
+    if len(analysed) < 2:
+        return no_groups(len(pictures.of_row))
+    number = min(GROUPS, len(analysed))
+    rows = int(pictures.analysed[pictures.of_row].sum())
+    size = max(1, min(len(analysed), MOST_ROWS * len(analysed) // rows) // number)
+    generator = np.random.default_rng([seed, len(analysed)])
+    dealt = generator.permutation(analysed)[: size * number]
+    of_picture = np.zeros(len(pictures), np.uint8)
+    of_picture[dealt] = 1 + np.arange(len(dealt)) % number
+    return Groups(of_picture[pictures.of_row], number, size / len(analysed))
+
+
+def no_groups(rows: int) -> Groups:
+    """No groups of the rows of a cache: figures without intervals."""
+    return Groups(np.zeros(rows, np.uint8), 0, 0.0)
