@@ -457,6 +457,7 @@ class Job:
         assert self.labels is not None
         return purity.carried_classes(self.labels)
 
+    @cached_property
     def _groups(self) -> Groups:
         return deal(self._pictures, self.config.seed)
 
