@@ -7,8 +7,10 @@ not know what the files mean.
 import glob
 import os
 import shutil
+import tempfile
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -94,10 +96,32 @@ class Folder:
         if self.local is None:
             self._filesystem.pipe_file(self.path(name), content)
             return
+        self._remove_partial(name)
+        write_durably(self.local / name, content)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Let something that writes files write one, as durably as `write` does.
+
+        Yields:
+            The path to write to; what it holds at the end becomes the file.
+        """
+        if self.local is None:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "file"
+                yield path
+                self._filesystem.put_file(str(path), self.path(name))
+            return
+        self._remove_partial(name)
+        with _aside(self.local / name) as path:
+            yield path
+
+    def _remove_partial(self, name: str) -> None:
+        """Remove what a killed writer of a local file left."""
+        assert self.local is not None
         target = self.local / name
         for left in target.parent.glob(f"{glob.escape(target.name)}.*{PARTIAL}"):
-            left.unlink(missing_ok=True)  # by a writer that was killed
-        write_durably(target, content)
+            left.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
         """Remove a file or a folder; nothing happens where there is none."""
@@ -181,19 +205,25 @@ def write_durably(target: Path, content: Any) -> None:
         target: The file; folders that are missing are made.
         content: Bytes, or anything that lends its memory as such.
     """
+    with _aside(target) as path, path.open("wb") as file:
+        file.write(content)
+
+
+@contextmanager
+def _aside(target: Path) -> Iterator[Path]:
+    """A path to write a file to, which is synced and renamed at the end."""
     _make_folder(target.parent)
-    aside = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
+    path = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
+        yield path
+        with path.open("rb") as file:
             os.fsync(file.fileno())
-        aside.replace(target)
+        path.replace(target)
     except OSError as error:
         # A full disk says so without saying where.
         raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
-        aside.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     _sync_folder(target.parent)
 
 

@@ -4,8 +4,11 @@ A flipped bit in a weight is still a number: only a digest tells. It lies in the
 metadata, so it goes wherever the file goes. This module must not know what the tensors mean.
 """
 
+import errno
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +36,12 @@ def write_tensors(
     """
     there = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     metadata = {_DIGEST: digest(there, about=about)}
-    folder.write(name, safetensors.torch.save(there, metadata=metadata))
+    with folder.writing(name) as path:
+        try:
+            # Not by bytes in memory, which would be a second copy of all tensors.
+            safetensors.torch.save_file(there, path, metadata=metadata)
+        except safetensors.SafetensorError as error:
+            raise _os_error(error) from error
 
 
 def read_tensors(folder: Folder, name: str, *, about: Any = None) -> dict[str, Tensor]:
@@ -63,6 +71,13 @@ def read_tensors(folder: Folder, name: str, *, about: Any = None) -> dict[str, T
             f"{_DIGEST}"
         )
     return tensors
+
+
+def _os_error(error: safetensors.SafetensorError) -> OSError:
+    """What failed, which the library tells in words only."""
+    found = re.search(r"os error (\d+)", str(error))
+    number = int(found[1]) if found else errno.EIO
+    return OSError(number, os.strerror(number))
 
 
 def digest(tensors: Mapping[str, Tensor], *, about: Any = None) -> str:

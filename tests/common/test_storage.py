@@ -114,3 +114,17 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path) -> None:
     for location in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(SparcError, match=rf"cannot write to {location}: .*; choose another"):
             Folder(location).create()
+
+
+@pytest.mark.parametrize("location", ["local", "memory://written-by-others"])
+def test_what_something_else_writes_is_whole_or_not_there(tmp_path, location) -> None:
+    folder = Folder(tmp_path if location == "local" else location)
+    with folder.writing("a/b") as path:
+        path.write_bytes(b"one")
+        assert not folder.exists("a/b")
+    assert folder.read("a/b") == b"one"
+    with pytest.raises(ValueError, match="stop"), folder.writing("a/b") as path:
+        path.write_bytes(b"tw")
+        raise ValueError("stop")
+    assert folder.read("a/b") == b"one"
+    assert folder.files() == ["a/b"]

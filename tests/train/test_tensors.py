@@ -1,3 +1,7 @@
+import errno
+from contextlib import contextmanager
+from pathlib import Path
+
 import pytest
 import safetensors.torch
 import torch
@@ -44,3 +48,16 @@ def test_a_file_of_another_program_is_read_unchecked(tmp_path):
     assert read_tensors(Folder(tmp_path), "file")["a"].tolist() == [1, 1]
     with pytest.raises(RunError, match="nothing is not there"):
         read_tensors(Folder(tmp_path), "nothing")
+
+
+def test_a_full_disk_says_so(tmp_path, monkeypatch):
+    @contextmanager
+    def writing(folder, name):
+        yield Path("/dev/full")
+
+    if not Path("/dev/full").exists():
+        pytest.skip("no such device here")
+    monkeypatch.setattr(Folder, "writing", writing)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_tensors(Folder(tmp_path), "file", TENSORS)
+    assert caught.value.errno == errno.ENOSPC
