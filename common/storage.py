@@ -113,7 +113,7 @@ class Folder:
                 self._filesystem.put_file(str(path), self.path(name))
             return
         self._remove_partial(name)
-        with _aside(self.local / name) as path:
+        with _writing_durably(self.local / name) as path:
             yield path
 
     def _remove_partial(self, name: str) -> None:
@@ -121,7 +121,10 @@ class Folder:
         assert self.local is not None
         target = self.local / name
         for left in target.parent.glob(f"{glob.escape(target.name)}.*{PARTIAL}"):
-            left.unlink(missing_ok=True)
+            if left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
         """Remove a file or a folder; nothing happens where there is none."""
@@ -205,26 +208,46 @@ def write_durably(target: Path, content: Any) -> None:
         target: The file; folders that are missing are made.
         content: Bytes, or anything that lends its memory as such.
     """
-    with _aside(target) as path, path.open("wb") as file:
-        file.write(content)
-
-
-@contextmanager
-def _aside(target: Path) -> Iterator[Path]:
-    """A path to write a file to, which is synced and renamed at the end."""
     _make_folder(target.parent)
-    path = target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
+    aside = _aside(target)
     try:
-        yield path
-        with path.open("rb") as file:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())
-        path.replace(target)
+        aside.replace(target)
     except OSError as error:
         # A full disk says so without saying where.
         raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
-        path.unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
     _sync_folder(target.parent)
+
+
+@contextmanager
+def _writing_durably(target: Path) -> Iterator[Path]:
+    """A path to write a file to, in a folder of its own where other files may pass by."""
+    _make_folder(target.parent)
+    aside = _aside(target)
+    aside.mkdir()
+    path = aside / "file"
+    try:
+        path.touch()
+        mode = path.stat().st_mode
+        yield path
+        path.chmod(mode)  # a writer that puts another file there may have been private about it
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        path.replace(target)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    _sync_folder(target.parent)
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
 
 
 def _make_folder(folder: Path) -> None:

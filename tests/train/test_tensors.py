@@ -1,6 +1,4 @@
 import errno
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -50,14 +48,15 @@ def test_a_file_of_another_program_is_read_unchecked(tmp_path):
         read_tensors(Folder(tmp_path), "nothing")
 
 
-def test_a_full_disk_says_so(tmp_path, monkeypatch):
-    @contextmanager
-    def writing(folder, name):
-        yield Path("/dev/full")
-
-    if not Path("/dev/full").exists():
-        pytest.skip("no such device here")
-    monkeypatch.setattr(Folder, "writing", writing)
-    with pytest.raises(OSError, match="No space left") as caught:
-        write_tensors(Folder(tmp_path), "file", TENSORS)
-    assert caught.value.errno == errno.ENOSPC
+def test_a_file_that_cannot_be_written_says_why(tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as caught:
+            write_tensors(Folder(tmp_path), "file", {"a": torch.ones(1000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.EFBIG
+    assert caught.value.filename == str(tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
