@@ -1,6 +1,6 @@
 """Whatever happens to the files of a cache: what is read is what was written, or one line says no.
 
-FUZZ_ROUNDS=1000 looks at more of them.
+FUZZ_ROUNDS=1000 looks at more of them, FUZZ_FIRST=500 begins there.
 """
 
 import os
