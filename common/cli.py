@@ -94,9 +94,17 @@ class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.sup
 
     def __init__(self, *, debug: bool) -> None:
         self.debug = debug
+        self._interruption: KeyboardInterrupt | None = None
 
     def __enter__(self) -> None:
-        signal.signal(signal.SIGTERM, _interrupt)
+        signal.signal(signal.SIGTERM, self._interrupt)
+        # A shell has background commands ignore Ctrl-C: that is left as it is.
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._interrupt)
+
+    def _interrupt(self, number: int, _frame: types.FrameType | None) -> NoReturn:
+        self._interruption = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+        raise self._interruption
 
     def __exit__(
         self,
@@ -106,12 +114,14 @@ class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.sup
     ) -> None:
         if self.debug or error is None:
             return
-        if isinstance(error, SparcError):
-            _leave(f"error: {printable(str(error))}", status=2)
-        if isinstance(error, KeyboardInterrupt):
-            status = 143 if isinstance(error, Terminated) else 130
+        # A library that is interrupted in its midst may make an error of its own out of that.
+        interruption = error if isinstance(error, KeyboardInterrupt) else self._interruption
+        if interruption is not None:
+            status = 143 if isinstance(interruption, Terminated) else 130
             line = "interrupted; run the same command again to go on where it stopped"
             _leave(line, status=status)
+        if isinstance(error, SparcError):
+            _leave(f"error: {printable(str(error))}", status=2)
         if isinstance(error, OSError) and error.errno is not None:
             where = f" ({error.filename})" if error.filename else ""
             advice = (
@@ -120,10 +130,6 @@ class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.sup
                 else ""
             )
             _leave(f"error: {printable(f'{error.strerror}{where}')}{advice}", status=2)
-
-
-def _interrupt(_signal_number: int, _frame: types.FrameType | None) -> NoReturn:
-    raise Terminated
 
 
 def _leave(line: str, *, status: int) -> NoReturn:

@@ -37,6 +37,15 @@ def fail(how: Annotated[str, typer.Argument()]) -> None:
     if how == "term":
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
+    if how == "int":
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+    if how == "inside a library":
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except BaseException as error:
+            raise SparcError("initialization failed") from error
     raise RuntimeError("a bug")
 
 @command(app)
@@ -97,6 +106,12 @@ def test_a_wrong_choice_is_refused(program) -> None:
             "where it stopped",
         ),
         ("term", 143, "interrupted; run the same command again to go on where it stopped"),
+        ("int", 130, "interrupted; run the same command again to go on where it stopped"),
+        (
+            "inside a library",
+            143,
+            "interrupted; run the same command again to go on where it stopped",
+        ),
     ],
 )
 def test_errors_are_one_line(program, how, status, line) -> None:
@@ -104,7 +119,7 @@ def test_errors_are_one_line(program, how, status, line) -> None:
     assert (result.returncode, result.stderr.strip()) == (status, line)
     debug = program("fail", how, "--debug")
     assert debug.returncode != 0
-    if how != "term":
+    if how not in ("term", "int"):
         assert "Traceback" in debug.stderr
 
 
