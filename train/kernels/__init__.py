@@ -30,7 +30,7 @@ def choose(kernels: KernelsName, device: torch.device) -> Kernels:
     if kernels == "auto":
         try:
             return _build({"cuda": "triton", "cpu": "numba"}.get(device.type, "torch"))
-        except ImportError:
+        except (ImportError, RuntimeError):  # the latter where Numba may not keep what it compiles
             return TorchKernels()
     if kernels == "triton" and device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
         raise ConfigError(f"kernels triton needs a GPU, not device {device}; use kernels auto")
