@@ -540,15 +540,15 @@ def update_kernel(
 # --------------------------------------------------------------------------------------- launches
 
 
-# A tile is 32 elements a thread, or thereabouts: enough reads in flight, and no register is spilled.
-# Of an operand with fewer elements than threads every thread loads what it needs itself; a larger
-# one would go through shared memory in every turn of a loop.
+# Tiles are as large as they can be, for reads in flight, without a register being spilled. Of an
+# operand with fewer elements than threads every thread loads what it needs itself; a larger one
+# would go through shared memory in every turn of a loop.
 
 
 def _decode_terms(vectors: int, warps: int) -> int:
     """Weight rows of a tile whose values are fewer than the threads."""
     lanes: int = triton.next_power_of_2(vectors)
-    return max(1, min(8, 16 * warps // lanes))
+    return max(1, min(8 if lanes <= 2 else 4, 16 * warps // lanes))
 
 
 def _product_tile(vectors: int, warps: int) -> tuple[int, int]:
