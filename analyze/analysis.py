@@ -54,6 +54,8 @@ from sparc.train.model import Sparc
 
 Location = str | os.PathLike[str]
 
+_CAPTIONS = 1 << 16  # Captions read at a time.
+
 
 def analyze(
     run: Location, cache: Location, report: Location, config: AnalyzeConfig | None = None
@@ -379,7 +381,8 @@ class Job:
 
     @cached_property
     def _words(self) -> Words | None:
-        return read_words(self.cache.rows(["caption"])["caption"], self._pictures)
+        batches = self.cache.row_batches(["caption"], _CAPTIONS)
+        return read_words((batch.column("caption") for batch in batches), self._pictures)
 
     @property
     def _modalities(self) -> dict[str, Any]:

@@ -5,8 +5,6 @@ memory. It is built once, chunk by chunk, when it is first needed. This module m
 queries come from.
 """
 
-import shutil
-import uuid
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +13,10 @@ import numpy.typing as npt
 from scipy import sparse
 
 from sparc.analyze.codes import CodeSet, CodeStore
+from sparc.analyze.index_folder import built_once
 from sparc.common.errors import ReportError
 from sparc.common.progress import progress
-from sparc.common.storage import PARTIAL, Folder
-
-FOLDER = "index"
+from sparc.common.storage import Folder
 
 _CODES = CodeSet("independent")
 """A query has no partner to select with, so it meets codes that were selected alone too."""
@@ -35,7 +32,8 @@ class InvertedIndex(NamedTuple):
         ends: Where the entries of each latent begin, and the last ones end, (L + 1,) int64.
         rows: By entry, the row of the cache, ascending within a latent, (entries,) int32.
         values: By entry, the latent's value there, above zero, (entries,) float32.
-        norms: The Euclidean length of each row's code, 0 where it has none, (rows,) float32.
+        norms: The Euclidean length of each row's code, (rows,) float32; infinite where it has none,
+            so that its cosine with anything is zero.
     """
 
     ends: Integers
@@ -50,10 +48,9 @@ class InvertedIndex(NamedTuple):
             indices: The query's latents, each at most once, (k,).
             values: Their values, (k,).
         """
-        scores = np.zeros(len(self.norms), np.float32)
         length = float(np.linalg.norm(values.astype(np.float64)))
         if not length:
-            return scores
+            return np.zeros(len(self.norms), np.float32)
         # In ascending order: the same query always adds up to the same bits.
         order = np.argsort(indices)
         latents, weights = indices[order].astype(np.int64), values[order] / np.float32(length)
@@ -67,15 +64,20 @@ class InvertedIndex(NamedTuple):
             ),
             shape=(len(self.norms), len(latents)),
         )
-        np.divide(columns @ weights, self.norms, out=scores, where=self.norms > 0)
+        scores: Values = columns @ weights
+        scores /= self.norms
         return scores
 
-    def value(self, latent: int, row: int) -> float:
-        """A latent's value on a row; zero where it is not active."""
-        span = slice(int(self.ends[latent]), int(self.ends[latent + 1]))
-        at = int(np.searchsorted(self.rows[span], row))
-        found = at < span.stop - span.start and int(self.rows[span][at]) == row
-        return float(self.values[span][at]) if found else 0.0
+    def values_at(self, indices: Integers, rows: Integers) -> Values:
+        """The values of some latents on some rows, (latents, rows); zero where not active."""
+        result = np.zeros((len(indices), len(rows)), np.float32)
+        for line, latent in zip(result, indices.tolist(), strict=True):
+            span = slice(int(self.ends[latent]), int(self.ends[latent + 1]))
+            listed = self.rows[span]
+            if len(listed):
+                at = np.minimum(np.searchsorted(listed, rows), len(listed) - 1)
+                line[:] = np.where(listed[at] == rows, self.values[span][at], 0)
+        return result
 
 
 def open_index(folder: Folder, store: CodeStore, stream: str) -> InvertedIndex:
@@ -89,38 +91,20 @@ def open_index(folder: Folder, store: CodeStore, stream: str) -> InvertedIndex:
     Raises:
         ReportError: The report lies behind a URL, the stream has no codes, or codes are damaged.
     """
-    if folder.local is None:
-        raise ReportError(f"{folder} is not on this machine: copy the report here to search in it")
     if stream not in store.layout.streams:
         raise ReportError(
             f"{folder} has no stream {stream!r}; it has {', '.join(store.layout.streams)}"
         )
-    where = folder.local / FOLDER / str(_CODES.mode) / stream
-    if not where.exists():
-        _build(where, store, stream)
+    where = built_once(folder, f"{_CODES.mode}/{stream}", lambda at: _build(at, store, stream))
     try:
-        return InvertedIndex(
-            *(np.load(where / f"{name}.npy", mmap_mode="r") for name in InvertedIndex._fields)
-        )
+        ends, norms = (np.load(where / f"{name}.npy") for name in ("ends", "norms"))
+        rows, values = (np.load(where / f"{n}.npy", mmap_mode="r") for n in ("rows", "values"))
     except (OSError, ValueError) as error:
         raise ReportError(f"{where} is damaged ({error}): remove it to build it anew") from error
+    return InvertedIndex(ends, rows, values, np.where(norms > 0, norms, np.float32(np.inf)))
 
 
 def _build(where: Path, store: CodeStore, stream: str) -> None:
-    aside = where.with_name(f"{stream}.{uuid.uuid4().hex}{PARTIAL}")
-    aside.mkdir(parents=True)
-    try:
-        _write(aside, store, stream)
-        try:
-            aside.rename(where)
-        except OSError:
-            if not where.exists():  # otherwise another process was faster, with the same index
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _write(where: Path, store: CodeStore, stream: str) -> None:
     layout = store.layout
     chunks = [chunk for chunk, rows in enumerate(store.counts) if rows]
     counts = np.zeros(layout.latents, np.int64)
@@ -133,27 +117,27 @@ def _write(where: Path, store: CodeStore, stream: str) -> None:
             norms[codes.rows] = np.sqrt((values**2).sum(axis=1))
             bar.update(1)
         ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        rows = _map(where / "rows.npy", np.int32, int(ends[-1]))
-        strengths = _map(where / "values.npy", np.float32, int(ends[-1]))
+        _create(where / "rows.npy", np.int32, int(ends[-1]))
+        _create(where / "values.npy", np.float32, int(ends[-1]))
         written = ends[:-1].copy()
         for chunk in chunks:
             codes = store.read(_CODES, chunk, streams=(stream,))
             matrix = codes.matrix(stream, layout.latents).tocsc()
             found = np.diff(matrix.indptr)
-            places = np.repeat(written - matrix.indptr[:-1], found) + np.arange(matrix.nnz)
-            rows[places] = codes.rows[matrix.indices]
-            strengths[places] = matrix.data
+            if matrix.nnz:  # nothing cannot be mapped
+                places = np.repeat(written - matrix.indptr[:-1], found) + np.arange(matrix.nnz)
+                # Mapped anew for every chunk, so that what was written need not stay in memory.
+                np.load(where / "rows.npy", mmap_mode="r+")[places] = codes.rows[matrix.indices]
+                np.load(where / "values.npy", mmap_mode="r+")[places] = matrix.data
             written += found
             bar.update(1)
-    for array in (rows, strengths):
-        if isinstance(array, np.memmap):
-            array.flush()
     np.save(where / "ends.npy", ends)
     np.save(where / "norms.npy", norms)
 
 
-def _map(file: Path, dtype: type[np.generic], length: int) -> npt.NDArray[np.generic]:
-    if not length:  # nothing cannot be mapped
+def _create(file: Path, dtype: type[np.generic], length: int) -> None:
+    """Begin a file of so many entries."""
+    if length:
+        np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=(length,))
+    else:
         np.save(file, np.zeros(0, dtype))
-        return np.zeros(0, dtype)
-    return np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=(length,))

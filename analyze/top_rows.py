@@ -95,8 +95,7 @@ def _cut(
     length: int,
 ) -> TopRows:
     """The first entries of each list, from sorted entries."""
-    begins = np.flatnonzero(np.diff(latents, prepend=np.array(-1, np.int64).astype(latents.dtype)))
-    lengths = np.diff(begins, append=len(latents))
-    rank = np.arange(len(latents)) - np.repeat(begins, lengths)
-    kept = rank < length
+    # An entry is beyond its list's end where the one so many places before is of the same latent.
+    kept = np.ones(len(latents), np.bool_)
+    np.not_equal(latents[length:], latents[:-length], out=kept[length:])
     return TopRows(latents[kept].astype(np.int64), rows[kept], values[kept])

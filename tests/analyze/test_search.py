@@ -30,7 +30,7 @@ def test_the_best_pictures_are_those_of_plain_loops(seed, rows, number):
         if score < 0 and row // 3 not in seen and len(expected) < number:
             seen.add(row // 3)
             expected.append((row, -score))
-    found = best(scores, pictures, number)
+    found = best(scores, pictures.of_row, number)
     assert list(zip(found.rows.tolist(), found.scores.tolist(), strict=True)) == expected
 
 
