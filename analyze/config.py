@@ -32,7 +32,7 @@ class AnalyzeConfig:
         131_072, "Rows permuted at a time; a cache with more is permuted in random blocks."
     )
     seed: int = option(42, "Seed of the permutations and of the rows for retrieval.")
-    batch_size: int = option(1024, "Rows encoded at a time.")
+    batch_size: int = option(512, "Rows encoded at a time.")
     device: str = option("auto", "Where the model runs: auto, cpu, cuda, cuda:1, …")
     scheduler: str = option("threads", _SCHEDULER)
     workers: int = option(0, _WORKERS)

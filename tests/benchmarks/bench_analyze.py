@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,9 +36,12 @@ import torch
 
 from sparc.analyze import agreement, latents, retrieval
 from sparc.analyze.codes import CodeLayout, CodeRows, CodeSet, CodeStore
+from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.encode import encode_missing
 from sparc.analyze.labels import Labels, labels_of
 from sparc.analyze.reduction import Executor
+from sparc.analyze.report import Report
+from sparc.analyze.search import Searcher
 from sparc.common import tables
 from sparc.common.cache import ActivationCache
 from sparc.common.cache_writer import CacheWriter, Manifest, write_arrays
@@ -47,7 +51,8 @@ from sparc.common.streams import Modality, StreamInfo, StreamOrigin
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.model import Sparc, create_model
 
-LATENTS, K, BATCH = 8192, 64, 1024
+LATENTS, K = 8192, 64
+BATCH = AnalyzeConfig().batch_size
 WIDE = {"dino": 768, "clip_image": 512, "clip_text": 512}
 NARROW = dict.fromkeys(WIDE, 64)
 CHUNK = 4096
@@ -155,7 +160,7 @@ def _tree(draws: np.random.Generator) -> list[int | None]:
     """Parents of classes, in six levels below a virtual root that grow wider and wider."""
     levels = np.array_split(np.arange(CLASSES), np.cumsum([5, 15, 40, 90, 150])[: DEPTHS - 1])
     parents: list[int | None] = [None] * len(levels[0])
-    for above, level in zip(levels, levels[1:], strict=False):
+    for above, level in pairwise(levels):
         parents += draws.choice(above, len(level)).tolist()
     return parents
 
@@ -246,7 +251,8 @@ def five_thousand_rows(repeats: int) -> list[Target]:
         {n: f.values.gather(1, order[n]).numpy() for n, f in found.items()},
     )
     labels = labels_of(world.rows(0, concepts)["label_ids"], world.classes(), where="here")
-    assert labels is not None and len(labels.lifts) == DEPTHS + 1
+    assert labels is not None
+    assert len(labels.lifts) == DEPTHS + 1
 
     def agree(labels: Labels = labels) -> None:
         counts = agreement.measure(codes, labels, LATENTS, top=100)
@@ -351,54 +357,59 @@ def watch(arguments: Sequence[object], step: Callable[[], str]) -> dict[str, Wat
 
 
 def _largest_resident_set(process: Path) -> int:
-    lines = (process / "status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    for line in (process / "status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return 1024 * int(line.split()[1])
+    return 0  # it is ending, and its memory is gone
 
 
 def step_of_a_run(report: Path) -> str:
-    """What `sparc-analyze run` is doing, by what it has written."""
+    """What `sparc-analyze run` has done last, by what it has written."""
     if (report / "summary.json").exists():
         return "summary"
     pieces = list((report / "pieces").glob("*.parquet"))
     if pieces:
         newest = max(pieces, key=lambda piece: piece.stat().st_mtime_ns)
-        return f"after {newest.stem.partition('.')[2]}"
+        return newest.stem.partition(".")[2]
     store = CodeStore(Folder(report))
     with contextlib.suppress(SparcError):  # there is no store yet
         if not any(store.missing(code_set) for code_set in STORED):
-            return "after codes"
-    return "start"
+            return "codes"
+    return "nothing"
 
 
 def whole_commands(folder: Path, rows: int, threads: int) -> list[Target]:
     """The commands on a cache of so many rows."""
     cache, model, report = folder / "cache", folder / "model", folder / "report"
     if not (model / "config.json").exists():
+        # In a process of its own: what it takes is not measured.
         maker = multiprocessing.get_context("spawn").Process(target=make_cache, args=(cache, rows))
-        maker.start()  # elsewhere: its memory is no matter of ours
+        maker.start()
         maker.join()
         World(NARROW).model().save(model)
     workers = ["--workers", threads]
-    steps = _named(watch(["run", model, cache, report, *workers], lambda: step_of_a_run(report)))
+    run = watch(["run", model, cache, report, *workers], lambda: step_of_a_run(report))
+    # While a step runs, what can be seen is the one before it.
+    steps = dict(zip([*list(run)[1:], "the end"], run.values(), strict=True))
     bias = ["bias", report, "--attribute", "words:word7", *workers]
     query = ["search", report, "--row", 7, "--in", "dino", "--from", "clip_text"]
     steps["bias"] = watch(bias, str)[""]
-    steps["first search (makes the index)"] = watch(query, str)[""]
+    steps["first search, which makes the index"] = watch(query, str)[""]
     steps["search"] = watch(query, str)[""]
     for name, found in steps.items():
         print(f"{name:<40} {found.seconds:9.1f} s   at most {found.peak / 1e9:5.2f} GB resident")
-    counts = ["counts-joint", "counts-independent", "bias"]
-    sampled = [n for n in steps if n.startswith(("retrieval", "classes"))]
+    counts = ["counts-none-joint", "counts-none-independent", "bias"]
+    sampled = [name for name in steps if name.startswith(("retrieval", "classes"))]
     return [
         Target(
-            "latents, agreement, overlap, naming, bias: s for 100,000 rows",
-            sum(steps[n].seconds for n in counts) * 100_000 / rows,
+            "latents, agreement, overlap, naming, bias, by 100,000 rows",
+            sum(steps[name].seconds for name in counts) * 100_000 / rows,
             120,
             "s",
         ),
         Target(
             "retrieval and classification on their default samples",
-            sum(steps[n].seconds for n in sampled),
+            sum(steps[name].seconds for name in sampled),
             300,
             "s",
         ),
@@ -408,12 +419,21 @@ def whole_commands(folder: Path, rows: int, threads: int) -> list[Target]:
             2,
             "GB",
         ),
+        Target("a search in an open index, median", 1e3 * _seconds_of_a_search(report), 10, "ms"),
     ]
 
 
-def _named(steps: dict[str, Watched]) -> dict[str, Watched]:
-    """What each step took, by its own name: it follows the one that was seen last."""
-    return steps
+def _seconds_of_a_search(report: Path, queries: int = 50) -> float:
+    """The median time of a search by a code, of rows of another stream."""
+    searcher = Searcher(Report(report), "dino")
+    rows = np.random.default_rng(0).integers(searcher.report.info.rows, size=queries)
+    codes = [searcher.row_code(row, "clip_text") for row in rows.tolist()]
+    taken = []
+    for code in codes:
+        begin = time.perf_counter()
+        searcher.find(code)
+        taken.append(time.perf_counter() - begin)
+    return float(np.median(taken))
 
 
 def main() -> None:
