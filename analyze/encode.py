@@ -141,18 +141,15 @@ def _encode(
     latents, k = model.config.latents, model.config.k
 
     @torch.inference_mode()
-    def work(mine: Sequence[slice]) -> list[list[list[CodeRows]]]:
+    def work(mine: Sequence[slice], memory: torch.Tensor) -> list[list[list[CodeRows]]]:
         """For each of some batches and its blocks, the codes of each way to select."""
-        # Memory that is asked for anew costs as much as reading it several times.
-        size = min(batch_size, len(rows))
-        memory = {stream: torch.empty(size, latents, device=device) for stream in streams}
         found = []
         for batch in mine:
             logits = {}
-            for stream in streams:
+            for stream, out in zip(streams, memory, strict=True):
                 raw = torch.from_numpy(features[stream][batch]).to(device).float()
                 normalized = model.normalize(stream, raw)
-                logits[stream] = model.logits(stream, normalized, out=memory[stream][: len(raw)])
+                logits[stream] = model.logits(stream, normalized, out=out[: len(raw)])
             found.append(
                 [
                     [_ascending(way(block, k), places, latents) for way in select]
@@ -162,7 +159,10 @@ def _encode(
         return found
 
     with _workers(device) as (pool, count):
-        done = list(pool.map(work, (batches[worker::count] for worker in range(count))))
+        # Memory that is asked for anew costs as much as reading it several times.
+        shape = (count, len(streams), min(batch_size, len(rows)), latents)
+        memory = torch.empty(shape, device=device)
+        done = list(pool.map(work, (batches[worker::count] for worker in range(count)), memory))
     blocks = [block for i in range(len(batches)) for block in done[i % count][i // count]]
     return [concatenate(parts) for parts in zip(*blocks, strict=True)]
 

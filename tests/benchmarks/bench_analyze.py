@@ -349,7 +349,7 @@ def watch(arguments: Sequence[object], step: Callable[[], str]) -> dict[str, Wat
                     found[current] = Watched(time.perf_counter() - began, peak)
                     current, began, peak = now, time.perf_counter(), 0
                     (folder / "clear_refs").write_text("5")  # begins a new largest resident set
-            time.sleep(0.1)
+            time.sleep(0.25)
         found[current] = Watched(time.perf_counter() - began, peak)
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed")
