@@ -71,12 +71,14 @@ class InvertedIndex(NamedTuple):
     def values_at(self, indices: Integers, rows: Integers) -> Values:
         """The values of some latents on some rows, (latents, rows); zero where not active."""
         result = np.zeros((len(indices), len(rows)), np.float32)
+        # As plain arrays, of which parts are taken several times faster than of mapped ones.
+        all_rows, all_values = np.asarray(self.rows), np.asarray(self.values)
         for line, latent in zip(result, indices.tolist(), strict=True):
             span = slice(int(self.ends[latent]), int(self.ends[latent + 1]))
-            listed = self.rows[span]
+            listed = all_rows[span]
             if len(listed):
                 at = np.minimum(np.searchsorted(listed, rows), len(listed) - 1)
-                line[:] = np.where(listed[at] == rows, self.values[span][at], 0)
+                line[:] = np.where(listed[at] == rows, all_values[span][at], 0)
         return result
 
 
