@@ -47,7 +47,7 @@ class Counted:
 def test_few_results_are_held_however_many_parts():
     Counted.most = 0
     with executor("sync") as reducer:
-        reducer.reduce(lambda _, part: Counted(), lambda found: Counted(), None, 512)
+        reducer.reduce(lambda *_: Counted(), lambda *_: Counted(), None, 512)
     # One of each of the three levels, the next one, and what they are merged to.
     assert Counted.most <= 5
 
