@@ -15,7 +15,7 @@ from sparc.common.errors import SparcError
 
 T = TypeVar("T")
 
-_FAN_IN = 8
+_FAN_IN = 32
 
 
 class Executor:
