@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from sparc.analyze.analysis import analyze
     from sparc.analyze.config import AnalyzeConfig
     from sparc.analyze.report import Report
+    from sparc.analyze.search import Searcher
 
-__all__ = ["AnalyzeConfig", "Report", "analyze"]
+__all__ = ["AnalyzeConfig", "Report", "Searcher", "analyze"]
 
 _HOMES = {
     "AnalyzeConfig": "sparc.analyze.config",
     "Report": "sparc.analyze.report",
+    "Searcher": "sparc.analyze.search",
     "analyze": "sparc.analyze.analysis",
 }
 

@@ -61,6 +61,10 @@ from sparc.train.model import Sparc
 
 Location = str | os.PathLike[str]
 
+_CAPTIONS = 1 << 16  # Captions read at a time.
+
+_COUNTED = 1 << 14  # Rows of a part that are counted at a time.
+
 
 def analyze(
     run: Location, cache: Location, report: Location, config: AnalyzeConfig | None = None
@@ -463,7 +467,8 @@ class Job:
 
     @cached_property
     def _words(self) -> Words | None:
-        return read_words(self.cache.rows(["caption"])["caption"], self._pictures)
+        batches = self.cache.row_batches(["caption"], _CAPTIONS)
+        return read_words((batch.column("caption") for batch in batches), self._pictures)
 
     @property
     def _modalities(self) -> dict[str, Any]:
@@ -504,11 +509,18 @@ def _count_part(
 ) -> tuple[latents.LatentCounts, overlap.PairCounts, agreement.ClassCounts | None]:
     parts, labels, top = shared
     codes = parts.codes(part)
-    return (
-        latents.measure(codes, parts.latents, top=top),
-        overlap.measure(codes, parts.latents),
-        agreement.measure(codes, labels, parts.latents, top=top) if labels is not None else None,
-    )
+    total = None
+    # What is counted of a few rows takes several times the memory of their codes.
+    for start in range(0, len(codes.rows), _COUNTED):
+        some = codes.take(np.arange(start, min(start + _COUNTED, len(codes.rows))))
+        found = (
+            latents.measure(some, parts.latents, top=top),
+            overlap.measure(some, parts.latents),
+            agreement.measure(some, labels, parts.latents, top=top) if labels is not None else None,
+        )
+        total = found if total is None else _merge_counts(top, [total, found])
+    assert total is not None
+    return total
 
 
 def _merge_counts(top: int, found: Sequence[Any]) -> tuple[Any, Any, Any]:

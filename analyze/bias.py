@@ -17,7 +17,7 @@ from sparc.analyze import top_rows
 from sparc.analyze.attribute import Attribute
 from sparc.analyze.codes import CodeRows, concatenate
 from sparc.analyze.parts import Parts
-from sparc.analyze.pictures import Pictures, incidence
+from sparc.analyze.pictures import Pictures
 from sparc.analyze.reduction import Executor
 from sparc.analyze.statistics import NORMAL_95, OddsRatio, adjust, fisher, odds_ratio
 from sparc.analyze.top_rows import TopRows
@@ -159,11 +159,14 @@ def find_bias(
     chosen = _most_frequent(counts, pair_latents)
     shared = shared._replace(chosen=chosen)
     meetings = reducer.reduce(_meet_part, _add, shared, len(parts))
-    totals = [int(flags.sum()) for flags in (attribute.held, attribute.known & ~attribute.held)]
+    having = int(attribute.held.sum())
+    totals = [having, int(attribute.known.sum()) - having]
     found = [
-        _test_pairs(control, stream, matrices, chosen, totals, rate, most_pairs)
-        for control, each in zip(("none", "shuffled"), np.moveaxis(meetings, 1, 0), strict=True)
-        for stream, matrices in enumerate(each)
+        _test_pairs(
+            control, stream, np.stack([held, known - held]), chosen, totals, rate, most_pairs
+        )
+        for group, control in ((1, "none"), (2, "shuffled"))
+        for stream, (known, held) in enumerate(meetings[:, [0, group]])
     ]
     wanted = tuple(np.stack([f.first, f.second], axis=1) for f in found if f.control == "none")
     shared = shared._replace(pairs=wanted)
@@ -210,16 +213,28 @@ def active_pictures(
     Returns:
         (n, latents) int32, 1 where active, canonical; and which pictures these are, (n,).
     """
-    found, position = np.unique(pictures.of_row[codes.rows], return_inverse=True)
+    of_row = pictures.of_row[codes.rows]
+    begins = np.flatnonzero(np.diff(of_row, prepend=-1))
     matrix = codes.matrix(stream, latents)
-    lines = np.repeat(position, np.diff(matrix.indptr))
-    return incidence(lines, matrix.indices.astype(np.int64), (len(found), latents)), found
+    # The rows of a picture follow each other, and so do their entries: they are those of one line.
+    ends = np.append(matrix.indptr[begins], matrix.nnz)
+    ones = np.ones(matrix.nnz, np.int32)
+    active = sparse.csr_matrix((ones, matrix.indices, ends), shape=(len(begins), latents))
+    active.has_canonical_format = len(begins) == len(of_row)
+    active.sum_duplicates()
+    active.data[:] = 1
+    return active, of_row[begins]
+
+
+def _groups(shared: _Shared) -> tuple[Flags, Flags, Flags]:
+    """Pictures that are counted: those known of, those that have it, and that shuffled would."""
+    return shared.attribute.known, shared.attribute.held, shared.shuffled
 
 
 def _count_part(shared: _Shared, part: int) -> BiasCounts:
     codes = whole_pictures(shared.parts, shared.pictures, part)
     latents, attribute = shared.parts.latents, shared.attribute
-    groups = (attribute.known, attribute.held, shared.shuffled)
+    groups = _groups(shared)
     counts = np.zeros((len(groups), len(codes.streams), latents), np.int64)
     for s, stream in enumerate(codes.streams):
         active, found = active_pictures(codes, stream, latents, shared.pictures)
@@ -261,24 +276,22 @@ def _meet_part(shared: _Shared, part: int) -> Integers:
     """Pictures on which two latents are active.
 
     Returns:
-        (streams, controls, with and without the attribute, latents, latents) int64.
+        (streams, groups, latents, latents) int64; the groups are those of `_groups`.
     """
     codes = whole_pictures(shared.parts, shared.pictures, part)
-    chosen, known = shared.chosen, shared.attribute.known
-    result = np.zeros((len(codes.streams), 2, 2, len(chosen), len(chosen)), np.int64)
+    chosen, groups = shared.chosen, _groups(shared)
+    result = np.zeros((len(codes.streams), len(groups), len(chosen), len(chosen)), np.int64)
     for s, stream in enumerate(codes.streams):
         active, found = active_pictures(codes, stream, shared.parts.latents, shared.pictures)
         active = active[:, chosen].tocsr()
-        for c, held in enumerate((shared.attribute.held, shared.shuffled)):
-            for w, flags in enumerate((held, known & ~held)):
-                some = active[np.flatnonzero(flags[found])]
-                result[s, c, w] = (some.T @ some).toarray()
+        for g, flags in enumerate(groups):
+            some = active[np.flatnonzero(flags[found])]
+            result[s, g] = (some.T @ some).toarray()
     return result
 
 
 def _add(found: Sequence[Integers]) -> Integers:
-    total: Integers = np.sum(found, axis=0)
-    return total
+    return sum(found[1:], start=found[0])
 
 
 Examples = list[dict[int, list[tuple[float, int]]]]
@@ -291,13 +304,16 @@ def _example_part(shared: _Shared, part: int) -> Examples:
     codes = codes.take(np.flatnonzero(held))
     result: Examples = []
     for stream, pairs in zip(codes.streams, shared.pairs, strict=True):
-        matrix = codes.matrix(stream, shared.parts.latents).tocsc()
-        found = {}
-        for pair, (first, second) in enumerate(pairs):
-            weaker = matrix[:, [first]].minimum(matrix[:, [second]]).tocoo()
-            listed = zip((-weaker.data).tolist(), codes.rows[weaker.row].tolist(), strict=True)
-            found[pair] = sorted(listed)[: shared.examples]
-        result.append(found)
+        wanted, places = np.unique(pairs, return_inverse=True)
+        values = codes.matrix(stream, shared.parts.latents)[:, wanted].toarray()
+        first, second = places.reshape(pairs.shape).T
+        weaker = np.minimum(values[:, first], values[:, second])
+        strongest = np.argsort(-weaker, axis=0, kind="stable")[: shared.examples]
+        listed = [
+            [(-float(weaker[row, pair]), int(codes.rows[row])) for row in rows if weaker[row, pair]]
+            for pair, rows in enumerate(strongest.T)
+        ]
+        result.append(dict(enumerate(listed)))
     return result
 
 

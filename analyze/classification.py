@@ -4,7 +4,7 @@ The probe is least squares with a ridge, one class against the rest, whose stren
 pictures that it was not fitted on, and whose precision is taken on yet others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -179,17 +179,27 @@ def predict(
     # or of pictures with pictures where these are fewer.
     if dim <= count:
         gram = _dense(inside.T @ inside) - count * np.outer(mean, mean)
-        values, vectors = linalg.eigh(gram)
-        left = outside @ vectors - mean @ vectors
-        right = vectors.T @ (inside.T @ targets)
-    else:
-        along = np.asarray(inside @ mean).ravel() - mean @ mean / 2
-        beyond = np.asarray(outside @ mean).ravel() - mean @ mean / 2
-        values, vectors = linalg.eigh(_dense(inside @ inside.T) - along[:, None] - along)
-        left = (_dense(outside @ inside.T) - beyond[:, None] - along) @ vectors
-        right = vectors.T @ targets
-    values = np.maximum(values, 0)
-    return [offset + (left / (values + ridge * count)) @ right for ridge in ridges]
+        right: Floats = inside.T @ targets
+        solutions = _solutions(gram, right, [ridge * count for ridge in ridges])
+        return [offset + (outside @ weights - mean @ weights) for weights in solutions]
+    along = np.asarray(inside @ mean).ravel() - mean @ mean / 2
+    beyond = np.asarray(outside @ mean).ravel() - mean @ mean / 2
+    gram = _dense(inside @ inside.T) - along[:, None] - along
+    left = _dense(outside @ inside.T) - beyond[:, None] - along
+    solutions = _solutions(gram, targets, [ridge * count for ridge in ridges])
+    return [offset + left @ weights for weights in solutions]
+
+
+def _solutions(gram: Floats, right: Floats, penalties: Sequence[float]) -> Iterator[Floats]:
+    """Solve (gram + penalty I) x = right for each penalty, by Cholesky's method.
+
+    For a handful of penalties this takes a fraction of the time of finding eigenvalues.
+    """
+    for penalty in penalties:
+        shifted = gram.copy()
+        shifted[np.diag_indices_from(shifted)] += penalty
+        factor = linalg.cho_factor(shifted, lower=True, overwrite_a=True, check_finite=False)
+        yield linalg.cho_solve(factor, right, check_finite=False)
 
 
 def _precision(ranked: npt.NDArray[np.bool_]) -> float:

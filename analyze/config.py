@@ -35,7 +35,7 @@ class AnalyzeConfig:
     seed: int = option(
         42, "Seed of the permutations, of the rows and pictures drawn, and of the intervals."
     )
-    batch_size: int = option(1024, "Rows encoded at a time.")
+    batch_size: int = option(512, "Rows encoded at a time.")
     device: str = option("auto", "Where the model runs: auto, cpu, cuda, cuda:1, …")
     scheduler: str = option("threads", _SCHEDULER)
     workers: int = option(0, _WORKERS)

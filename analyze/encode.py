@@ -4,7 +4,7 @@ The products of features and encoders are nearly all of the work: the next featu
 the last codes written meanwhile. This module must not know what is measured on codes.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
@@ -18,11 +18,17 @@ from sparc.analyze.parts import chunk_features, permuted_features
 from sparc.analyze.permutation import Permutation
 from sparc.common.cache import ActivationCache
 from sparc.common.progress import progress
-from sparc.train.model import Codes, Sparc
+from sparc.train.model import Codes, Sparc, select_independently, select_jointly
 
 T = TypeVar("T")
 
 Features = Mapping[str, npt.NDArray[Any]]
+
+Select = Callable[[Mapping[str, torch.Tensor], int], dict[str, Codes]]
+"""From the logits of all streams and k to the codes of all streams."""
+
+_BLOCK = 64
+"""Rows selected at a time on a CPU: their logits fit the cache of a core."""
 
 
 def encode_both(
@@ -39,7 +45,8 @@ def encode_both(
     Returns:
         The joint codes and the independent ones.
     """
-    joint, independent = _encode(model.encode_both, model, features, rows, batch_size)
+    select = (select_jointly, select_independently)
+    joint, independent = _encode(select, model, features, rows, batch_size)
     return joint, independent
 
 
@@ -47,9 +54,7 @@ def encode_jointly(
     model: Sparc, features: Features, rows: npt.NDArray[np.int64], *, batch_size: int
 ) -> CodeRows:
     """The joint codes alone; arguments as for `encode_both`."""
-    (codes,) = _encode(
-        lambda batch: (model.encode(batch, "joint"),), model, features, rows, batch_size
-    )
+    (codes,) = _encode((select_jointly,), model, features, rows, batch_size)
     return codes
 
 
@@ -123,36 +128,95 @@ def encode_permuted(
 
 
 def _encode(
-    encode: Callable[[Mapping[str, torch.Tensor]], tuple[Mapping[str, Codes], ...]],
+    select: Sequence[Select],
     model: Sparc,
     features: Features,
     rows: npt.NDArray[np.int64],
     batch_size: int,
 ) -> list[CodeRows]:
+    """Codes of some rows, one for each way to select."""
     device = next(model.parameters()).device
     streams = [name for name in model.config.names if name in features]
-    batches: list[list[CodeRows]] = []
-    for start in range(0, len(rows), batch_size):
-        span = slice(start, start + batch_size)
-        with torch.inference_mode():
-            batch = {s: torch.from_numpy(features[s][span]).to(device).float() for s in streams}
-            found = encode(batch)
-        batches.append([_ascending(codes, rows[span], model.config.latents) for codes in found])
-    return [concatenate(parts) for parts in zip(*batches, strict=True)]
+    batches = [slice(start, start + batch_size) for start in range(0, len(rows), batch_size)]
+    latents, k = model.config.latents, model.config.k
+
+    @torch.inference_mode()
+    def work(mine: Sequence[slice], memory: torch.Tensor) -> list[list[list[CodeRows]]]:
+        """For each of some batches and its blocks, the codes of each way to select."""
+        found = []
+        for batch in mine:
+            logits = {}
+            for stream, out in zip(streams, memory, strict=True):
+                raw = torch.from_numpy(features[stream][batch]).to(device).float()
+                normalized = model.normalize(stream, raw)
+                logits[stream] = model.logits(stream, normalized, out=out[: len(raw)])
+            found.append(
+                [
+                    [_ascending(way(block, k), places, latents) for way in select]
+                    for block, places in _blocks(logits, rows[batch])
+                ]
+            )
+        return found
+
+    with _workers(device) as (pool, count):
+        # Memory that is asked for anew costs as much as reading it several times.
+        shape = (count, len(streams), min(batch_size, len(rows)), latents)
+        memory = torch.empty(shape, device=device)
+        done = list(pool.map(work, (batches[worker::count] for worker in range(count)), memory))
+    blocks = [block for i in range(len(batches)) for block in done[i % count][i // count]]
+    return [concatenate(parts) for parts in zip(*blocks, strict=True)]
+
+
+@contextmanager
+def _workers(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Threads that encode, and how many there are.
+
+    A CPU does whole batches side by side, each in one thread, rather than divide every product
+    among its threads: nothing waits for what only one thread can do.
+    """
+    threads = torch.get_num_threads()
+    count = threads if device.type == "cpu" else 1
+    try:
+        if count > 1:
+            torch.set_num_threads(1)
+        with ThreadPoolExecutor(count) as pool:
+            yield pool, count
+    finally:
+        if count > 1:
+            torch.set_num_threads(threads)
+
+
+def _blocks(
+    logits: Mapping[str, torch.Tensor], rows: npt.NDArray[np.int64]
+) -> Iterator[tuple[dict[str, torch.Tensor], npt.NDArray[np.int64]]]:
+    """The logits of a batch, so many rows at a time that a CPU has them at hand while it selects.
+
+    Args:
+        logits: By stream, (rows, L).
+        rows: Which rows of the cache they are.
+    """
+    on_cpu = all(each.device.type == "cpu" for each in logits.values())
+    size = _BLOCK if on_cpu else max(1, len(rows))
+    for start in range(0, len(rows), size):
+        span = slice(start, start + size)
+        yield {stream: each[span] for stream, each in logits.items()}, rows[span]
 
 
 def _ascending(codes: Mapping[str, Codes], rows: npt.NDArray[np.int64], latents: int) -> CodeRows:
     """Codes with the latents of every row in ascending order, as arrays."""
     dtype = np.min_scalar_type(latents - 1)
     # Streams that selected together share one tensor of indices, and then one array.
-    known: dict[int, tuple[torch.Tensor, npt.NDArray[Any]]] = {}
+    known: dict[int, npt.NDArray[Any]] = {}
     indices, values = {}, {}
     for stream, found in codes.items():
+        # Sorting one number that holds both is many times faster than finding an order.
+        bits = found.values.float().cpu().numpy().view(np.uint32)
+        packed = (found.indices.cpu().numpy() << 32) | bits
+        packed.sort(axis=1)
         if id(found.indices) not in known:
-            ascending, order = found.indices.sort(dim=1)
-            known[id(found.indices)] = order, ascending.cpu().numpy().astype(dtype)
-        order, indices[stream] = known[id(found.indices)]
-        values[stream] = found.values.gather(1, order).float().cpu().numpy()
+            known[id(found.indices)] = (packed >> 32).astype(dtype)
+        indices[stream] = known[id(found.indices)]
+        values[stream] = packed.astype(np.uint32).view(np.float32)
     return CodeRows(rows, indices, values)
 
 

@@ -82,9 +82,11 @@ def measure(codes: CodeRows, latents: int, *, top: int) -> LatentCounts:
     """
     matrices = [codes.matrix(stream, latents) for stream in codes.streams]
     values = [m.data.astype(np.float64) for m in matrices]
+    lists = tuple(top_rows.measure(codes, stream, top) for stream in codes.streams)
     largest = np.zeros((len(matrices), latents), np.float32)
-    for line, matrix in zip(largest, matrices, strict=True):
-        np.maximum.at(line, matrix.indices, matrix.data)
+    for line, each in zip(largest, lists, strict=True):
+        owners, begins = np.unique(each.latents, return_index=True)
+        line[owners] = each.values[begins]
     return LatentCounts(
         streams=codes.streams,
         rows=len(codes.rows),
@@ -92,7 +94,7 @@ def measure(codes: CodeRows, latents: int, *, top: int) -> LatentCounts:
         value_sum=_sums(matrices, values, latents),
         square_sum=_sums(matrices, [v**2 for v in values], latents),
         largest=largest,
-        top=tuple(top_rows.measure(codes, stream, top) for stream in codes.streams),
+        top=lists,
     )
 
 

@@ -5,11 +5,12 @@ The score is the log-odds ratio with an informative Dirichlet prior (Monroe, Col
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy import sparse
 
 from sparc.analyze.codes import CodeSet
@@ -42,6 +43,10 @@ LEAST_PICTURES = 3
 
 LEAST_Z = 3.0
 LARGEST_Q = 0.01
+
+_LATENTS = 512  # Latents whose words are held at a time.
+
+Integers = npt.NDArray[np.int64]
 
 
 def table(
@@ -82,11 +87,11 @@ def names_of(naming: pa.Table, mode: str, *, words: int = 3) -> dict[tuple[str, 
         mode: Names of which mode.
         words: Words of a name at most.
     """
+    wanted = naming.filter((pc.field("mode") == mode) & (pc.field("rank") <= words))
     found: dict[tuple[str, int], list[str]] = {}
-    columns = (naming[name].to_pylist() for name in ("mode", "stream", "latent", "rank", "word"))
-    for of, stream, latent, rank, word in zip(*columns, strict=True):
-        if of == mode and rank <= words:
-            found.setdefault((stream, latent), []).append(word)
+    columns = (wanted[name].to_pylist() for name in ("stream", "latent", "word"))
+    for stream, latent, word in zip(*columns, strict=True):
+        found.setdefault((stream, latent), []).append(word)
     return found
 
 
@@ -110,6 +115,26 @@ def log_odds(
     return difference, difference / np.sqrt(1 / a + 1 / b)
 
 
+class _Candidates(NamedTuple):
+    """Words that may name latents; arrays of equal length.
+
+    Attributes:
+        latent: Whose pictures they are found in, ascending.
+        word: Their columns in the matrix of words.
+        both: The latent's pictures that have the word.
+        log_odds: Of the word there against elsewhere.
+        z: Its z-score.
+        p: The chance of as many pictures or more, by accident.
+    """
+
+    latent: Integers
+    word: Integers
+    both: Integers
+    log_odds: npt.NDArray[np.float64]
+    z: npt.NDArray[np.float64]
+    p: npt.NDArray[np.float64]
+
+
 def _names(
     strongest: sparse.csr_matrix,
     words: Words,
@@ -120,24 +145,14 @@ def _names(
 ) -> pa.Table:
     total = int(pictures.analysed.sum())
     used = np.asarray(words.matrix.sum(axis=0), dtype=np.int64).ravel()
-    # In 64 bits: the sparse product keeps its type.
-    counts = (strongest.astype(np.int64) @ words.matrix).tocoo()
-    uses = np.bincount(counts.row, weights=counts.data, minlength=strongest.shape[0])
     listed = np.diff(strongest.indptr).astype(np.int64)
-    latent, word, both = counts.row, counts.col, counts.data
-    score, z = log_odds(
-        both,
-        used[word] - both,
-        uses[latent],
-        used.sum() - uses[latent],
-        PRIOR_WORDS * used[word] / used.sum(),
-        PRIOR_WORDS,
-    )
-    kept = (both >= LEAST_PICTURES) & (z >= LEAST_Z)
-    latent, word, both, score, z = (x[kept] for x in (latent, word, both, score, z))
+    # Some latents at a time: all of them together have tens of millions of words.
+    starts = range(0, len(listed), _LATENTS)
+    blocks = [_candidates(strongest[s : s + _LATENTS], s, words, used, total) for s in starts]
+    latent, word, both, score, z, p = (np.concatenate(x) for x in zip(*blocks, strict=True))
     # Every word was a candidate for every latent that has pictures.
     tests = len(used) * int(np.count_nonzero(listed))
-    q = adjust(upper_tail(both, total, used[word], listed[latent]), tests)
+    q = adjust(p, tests)
     kept = q <= LARGEST_Q
     latent, word, both, score, z, q = (x[kept] for x in (latent, word, both, score, z, q))
     order = np.lexsort((word, -z, latent))
@@ -158,3 +173,33 @@ def _names(
         "q": q[order],
     }
     return pa.table(columns, schema=SCHEMA)
+
+
+def _candidates(
+    strongest: sparse.csr_matrix, first: int, words: Words, used: Integers, total: int
+) -> _Candidates:
+    """The words that some latents' pictures have more often than others.
+
+    Args:
+        strongest: The pictures of each latent, (latents, pictures).
+        first: The number of the first of these latents.
+        words: The words of the captions.
+        used: By word, the pictures that have it.
+        total: All pictures.
+    """
+    counts = (strongest @ words.matrix).tocoo()
+    line, word, both = counts.row.astype(np.int64), counts.col, counts.data.astype(np.int64)
+    uses = np.bincount(line, weights=both, minlength=strongest.shape[0])
+    listed = np.diff(strongest.indptr).astype(np.int64)
+    score, z = log_odds(
+        both,
+        used[word] - both,
+        uses[line],
+        used.sum() - uses[line],
+        PRIOR_WORDS * used[word] / used.sum(),
+        PRIOR_WORDS,
+    )
+    kept = (both >= LEAST_PICTURES) & (z >= LEAST_Z)
+    line, word, both, score, z = (x[kept] for x in (line, word, both, score, z))
+    chance = upper_tail(both, total, used[word], listed[line])
+    return _Candidates(first + line, word, both, score, z, chance)

@@ -69,11 +69,21 @@ class Permutation:
         Returns:
             The arrays, permuted along their first axis, all in the same way.
         """
-        parts: list[list[npt.NDArray[Any]]] = []
+        count = self._places(block)
+        order = self._generator(1 + stream, 1 + block).permutation(count)
+        place = np.empty(count, np.int64)
+        place[order] = np.arange(count)
+        result: list[npt.NDArray[Any]] = []
+        first = 0
+        # Row by row to its place: a block is large, and a second copy of it would be as large.
         for piece in self.pieces(block, stream):
-            parts.append([array[piece.start : piece.stop] for array in read(piece.chunk)])
-        order = self._generator(1 + stream, 1 + block).permutation(self._places(block))
-        return [np.concatenate(arrays)[order] for arrays in zip(*parts, strict=True)]
+            found = [array[piece.start : piece.stop] for array in read(piece.chunk)]
+            result = result or [np.empty((count, *a.shape[1:]), a.dtype) for a in found]
+            rows = place[first : first + piece.stop - piece.start]
+            for whole, array in zip(result, found, strict=True):
+                whole[rows] = array
+            first += len(rows)
+        return result
 
     def pieces(self, block: int, stream: int) -> list[Piece]:
         """Where a stream's rows of a block come from, before they are permuted."""

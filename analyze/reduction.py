@@ -1,7 +1,8 @@
 """Reductions over parts: a Dask graph with the same numbers wherever and however it runs.
 
 Each part is measured on its own, and the results are merged along a tree whose shape depends on
-the number of parts alone: sums of floating point numbers are always taken in the same order.
+the number of parts alone: sums of floating point numbers are always taken in the same order. What
+is done is merged soon: few results are held at a time, however many parts there are.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ from sparc.common.errors import SparcError
 
 T = TypeVar("T")
 
-_FAN_IN = 8
+_FAN_IN = 32
 
 
 class Executor:
@@ -61,9 +62,17 @@ class Executor:
         level = [dask.delayed(measure)(common, part) for part in range(parts)]
         while len(level) > 1:
             starts = range(0, len(level), _FAN_IN)
-            level = [dask.delayed(merge)(level[start : start + _FAN_IN]) for start in starts]
+            level = [_fold(merge, level[start : start + _FAN_IN]) for start in starts]
         (result,) = dask.compute(level[0], **self._options)
         return result  # type: ignore[no-any-return]
+
+
+def _fold(merge: Callable[[Sequence[T]], T], results: Sequence[Any]) -> Any:
+    """Merge results one after the other, so that none has to wait in memory for the last."""
+    total = results[0]
+    for result in results[1:]:
+        total = dask.delayed(merge)([total, result])
+    return total
 
 
 @contextmanager

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from sparc.analyze.codes import CodeSet
 from sparc.analyze.config import SearchConfig
-from sparc.analyze.inverted_index import InvertedIndex, open_index
+from sparc.analyze.inverted_index import open_index
 from sparc.analyze.naming import names_of
-from sparc.analyze.pictures import Pictures, read_pictures
 from sparc.analyze.report import Report
+from sparc.analyze.row_table import open_rows
 from sparc.analyze.sources import open_cache, open_model
 from sparc.common.cache import ActivationCache
 from sparc.common.errors import ConfigError
@@ -38,6 +38,18 @@ _REASONS = 5
 """Latents shown of those that query and row share, the weightiest first."""
 
 
+class Code(NamedTuple):
+    """The code of one query.
+
+    Attributes:
+        indices: Its latents, each at most once, (k,).
+        values: Their values, zero where not active, (k,) float32.
+    """
+
+    indices: npt.NDArray[np.integer]
+    values: npt.NDArray[np.float32]
+
+
 class Found(NamedTuple):
     """What a search found.
 
@@ -50,32 +62,120 @@ class Found(NamedTuple):
     scores: npt.NDArray[np.float32]
 
 
-def best(scores: npt.NDArray[np.float32], pictures: Pictures, number: int) -> Found:
+def best(scores: npt.NDArray[np.float32], of_row: npt.NDArray[np.integer], number: int) -> Found:
     """The pictures with the highest scores, by their best row; equal ones in the order of rows.
 
     Args:
         scores: By row of the cache, (rows,); rows of score 0 are not found.
-        pictures: The pictures of the rows.
+        of_row: The picture of every row, (rows,).
         number: How many pictures.
     """
-    candidates = np.flatnonzero(scores > 0)
-    taken = min(len(candidates), 4 * number)
+    wanted = 4 * number
     while True:
-        rows = candidates
-        if taken < len(candidates):
-            # All that tie with the last one come along, so that the first of them can win.
-            least = np.partition(scores[candidates], len(candidates) - taken)[-taken]
-            rows = candidates[scores[candidates] >= least]
+        rows = _highest(scores, wanted)
         rows = rows[np.argsort(-scores[rows], kind="stable")]
-        first = np.sort(np.unique(pictures.of_row[rows], return_index=True)[1])
-        if len(first) >= number or taken >= len(candidates):
+        first = np.sort(np.unique(of_row[rows], return_index=True)[1])
+        if len(first) >= number or wanted >= len(scores):
             rows = rows[first[:number]]
             return Found(rows, scores[rows])
-        taken = min(len(candidates), 4 * taken)
+        wanted *= 4
+
+
+def _highest(scores: npt.NDArray[np.float32], number: int) -> npt.NDArray[np.int64]:
+    """At least so many rows with the highest scores above zero, and all that tie with them."""
+    # So many rows at least are as high as that block's maximum which so many maxima reach.
+    size = max(1, min(1024, len(scores) // (4 * number)))
+    maxima = np.maximum.reduceat(scores, np.arange(0, len(scores), size))
+    least = np.partition(maxima, -number)[-number] if number <= len(maxima) else np.float32(0)
+    return np.flatnonzero(scores >= least if least > 0 else scores > 0)
+
+
+class Searcher:
+    """A report, opened to be searched often in the space of one stream.
+
+    What is slow happens once, here: the stream's index is built if it is not there yet, the files
+    are mapped, the names read. A search then reads what the query's latents have, and the rows
+    that it finds.
+
+    Args:
+        report: A finished report.
+        stream: Where to look; needless where the report has one stream alone.
+        cache: Where the report's cache is, if it has moved.
+
+    Raises:
+        SparcError: The stream or the cache is not there, or something is damaged.
+    """
+
+    def __init__(self, report: Report, stream: str = "", *, cache: str = "") -> None:
+        self.report = report
+        self.cache = open_cache(report, cache)
+        self.stream = stream or _only_stream(report)
+        self._index = open_index(report.folder, report.codes, self.stream)
+        self._rows = open_rows(report.folder, self.cache)
+        named = "naming" in report.tables
+        names = names_of(report.table("naming"), "independent", words=1) if named else {}
+        self._names = {latent: words for (s, latent), words in names.items() if s == self.stream}
+
+    def find(self, code: Code, *, results: int = 12) -> pa.Table:
+        """The pictures whose independent codes are most like a code.
+
+        Args:
+            code: Of a text, a picture or a row; see `row_code` and `sparc.analyze.query`.
+            results: How many pictures.
+
+        Returns:
+            A table of `SCHEMA`.
+        """
+        found = best(self._index.scores(code.indices, code.values), self._rows.of_row, results)
+        reasons = self._reasons(code, found.rows)
+        table = self._rows.take(found.rows)
+        columns = {
+            "rank": np.arange(1, len(found.rows) + 1, dtype=np.int32),
+            "score": found.scores,
+            "row": found.rows,
+            **{name: table[name] for name in table.column_names},
+            "latents": reasons,
+            "names": [[w for i in each for w in self._names.get(i, [])] for each in reasons],
+        }
+        return pa.table(columns, schema=SCHEMA)
+
+    def row_code(self, row: int, stream: str = "") -> Code:
+        """The independent code of an analysed row.
+
+        Args:
+            row: Row of the cache.
+            stream: The stream that reads it; the one that is searched by default.
+
+        Raises:
+            ConfigError: There is no such row or stream.
+        """
+        store, stream = self.report.codes, stream or self.stream
+        if not (0 <= row < store.layout.rows and store.valid[row]):
+            raise ConfigError(f"{self.report.folder}: row {row} is not there or not analysed")
+        if stream not in store.layout.streams:
+            raise ConfigError(
+                f"{self.report.folder} has no stream {stream!r}; it has "
+                f"{', '.join(self.report.info.streams)}"
+            )
+        chunk = row // store.layout.rows_per_chunk
+        codes = store.read(CodeSet("independent"), chunk, streams=(stream,))
+        (at,) = np.flatnonzero(codes.rows == row)
+        return Code(codes.indices[stream][at], codes.values[stream][at])
+
+    def _reasons(self, code: Code, rows: npt.NDArray[np.int64]) -> list[list[int]]:
+        """For each row the latents that it shares with the query, the weightiest first."""
+        order = np.argsort(code.indices)
+        latents, values = code.indices[order].astype(np.int64), code.values[order]
+        weights = self._index.values_at(latents, rows).astype(np.float64) * values[:, None]
+        places = np.argsort(-weights, axis=0, kind="stable")[:_REASONS].T
+        return [
+            [int(latents[place]) for place in line if weight[place] > 0]
+            for line, weight in zip(places, weights.T, strict=True)
+        ]
 
 
 def search(report: Report, config: SearchConfig) -> pa.Table:
-    """Search a report.
+    """Search a report once.
 
     Args:
         report: A finished report.
@@ -87,25 +187,12 @@ def search(report: Report, config: SearchConfig) -> pa.Table:
     Raises:
         SparcError: A stream, row or file is not there, or the encoder cannot be rebuilt.
     """
-    cache = open_cache(report, config.cache)
-    target = config.into or _only_stream(report)
-    index = open_index(report.folder, report.codes, target)
-    indices, values = _query(report, cache, config, target)
-    pictures = read_pictures(cache.rows(["sample_id"])["sample_id"], report.codes.valid)
-    found = best(index.scores(indices, values), pictures, config.results)
-    named = "naming" in report.tables
-    names = names_of(report.table("naming"), "independent", words=1) if named else {}
-    table = cache.rows(["sample_id", "image", "caption"]).take(pa.array(found.rows))
-    reasons = [_reasons(index, indices, values, int(row)) for row in found.rows]
-    columns = {
-        "rank": np.arange(1, len(found.rows) + 1, dtype=np.int32),
-        "score": found.scores,
-        "row": found.rows,
-        **{name: table[name] for name in table.column_names},
-        "latents": reasons,
-        "names": [[w for i in each for w in names.get((target, i), [])] for each in reasons],
-    }
-    return pa.table(columns, schema=SCHEMA)
+    searcher = Searcher(report, config.into, cache=config.cache)
+    if config.row is not None:
+        code = searcher.row_code(config.row, config.source)
+    else:
+        code = _encode(searcher, config)
+    return searcher.find(code, results=config.results)
 
 
 def show(found: pa.Table) -> str:
@@ -123,34 +210,20 @@ def show(found: pa.Table) -> str:
     return "\n".join(lines)
 
 
-def _query(
-    report: Report, cache: ActivationCache, config: SearchConfig, target: str
-) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.float32]]:
-    if config.row is not None:
-        store = report.codes
-        if not (0 <= config.row < store.layout.rows and store.valid[config.row]):
-            raise ConfigError(f"{report.folder}: row {config.row} is not there or not analysed")
-        source = config.source or target
-        if source not in store.layout.streams:
-            raise ConfigError(
-                f"{report.folder} has no stream {source!r}; it has {', '.join(report.info.streams)}"
-            )
-        codes = store.read(
-            CodeSet("independent"), config.row // store.layout.rows_per_chunk, streams=(source,)
-        )
-        (at,) = np.flatnonzero(codes.rows == config.row)
-        return codes.indices[source][at], codes.values[source][at]
-    # Only here: reading a row's code needs neither PyTorch's models nor an encoder.
+def _encode(searcher: Searcher, config: SearchConfig) -> Code:
+    """The code of the text or the picture that is looked for."""
+    # Only here: a search by row needs neither a model nor an encoder.
     from sparc.analyze.query import QueryEncoder
 
+    report, cache = searcher.report, searcher.cache
     modality: Modality = "text" if config.text else "image"
-    source = config.source or _stream_that_reads(modality, report, cache, target)
+    source = config.source or _stream_that_reads(modality, report, cache, searcher.stream)
     model = open_model(report, config.run)
     if source not in model.config.names or source not in cache.stream_names:
         raise ConfigError(f"{report.info.run} and {cache.folder} share no stream {source!r}")
     encoder = QueryEncoder(cache, model, source, spec=config.spec)
     query = encoder.texts([config.text]) if config.text else encoder.picture(config.picture_file)
-    return query.indices[0], query.values[0]
+    return Code(query.indices[0], query.values[0])
 
 
 def _only_stream(report: Report) -> str:
@@ -173,16 +246,3 @@ def _stream_that_reads(
             f"{report.folder})"
         )
     return able[0]
-
-
-def _reasons(
-    index: InvertedIndex,
-    indices: npt.NDArray[np.integer],
-    values: npt.NDArray[np.float32],
-    row: int,
-) -> list[int]:
-    shared = [
-        (-index.value(int(latent), row) * float(value), int(latent))
-        for latent, value in zip(indices, values, strict=True)
-    ]
-    return [latent for weight, latent in sorted(shared) if weight < 0][:_REASONS]

@@ -36,21 +36,26 @@ def measure(codes: CodeRows, stream: str, length: int) -> TopRows:
         stream: Which stream.
         length: Rows of a list at most.
     """
-    active = codes.values[stream] > 0
-    values = codes.values[stream][active]
-    latents = codes.indices[stream][active].astype(np.uint64)
-    position = np.repeat(np.arange(len(codes.rows)), active.sum(axis=1))
-    packed = _packed(latents, values, position.astype(np.uint64))
-    if packed is None:
+    indices, values = codes.indices[stream], codes.values[stream]
+    active = values > 0
+    position_bits = len(codes.rows).bit_length()
+    if int(indices.max(initial=0)).bit_length() + _VALUE_BITS + position_bits > 64:
+        position = np.repeat(np.arange(len(codes.rows)), active.sum(axis=1))
+        latents, values = indices[active].astype(np.uint64), values[active]
         order = np.argsort(_key(latents, values), kind="stable")
         return _cut(latents[order], codes.rows[position[order]], values[order], length)
     # Sorting one number that says everything is several times faster than finding an order.
-    bits_of_position = int(position.max(initial=0)).bit_length()
+    packed = _key(indices.astype(np.uint64), values)
+    packed <<= np.uint64(position_bits)
+    packed |= np.arange(len(codes.rows), dtype=np.uint64)[:, None]
+    packed = packed[active]
     packed.sort()
-    position = (packed & np.uint64((1 << bits_of_position) - 1)).astype(np.int64)
-    packed >>= np.uint64(bits_of_position)
+    packed = packed[_kept(packed >> np.uint64(_VALUE_BITS + position_bits), length)]
+    position = (packed & np.uint64((1 << position_bits) - 1)).astype(np.int64)
+    packed >>= np.uint64(position_bits)
     values = (_HIGHEST - (packed & _HIGHEST).astype(np.uint32)).view(np.float32)
-    return _cut(packed >> np.uint64(31), codes.rows[position], values, length)
+    latents = (packed >> np.uint64(_VALUE_BITS)).astype(np.int64)
+    return TopRows(latents, codes.rows[position], values)
 
 
 def merge(parts: Sequence[TopRows], length: int) -> TopRows:
@@ -103,26 +108,16 @@ def members(lists: TopRows, length: int, groups: Groups) -> npt.NDArray[np.bool_
     return result
 
 
+_VALUE_BITS = 31
+"""Positive float32 values order as so many bits of their pattern do."""
+
 _HIGHEST = np.uint32(0x7FFF_FFFF)
-"""Positive float32 values order as the 31 bits of their pattern do."""
 
 
 def _key(latents: npt.NDArray[np.uint64], values: npt.NDArray[np.float32]) -> Any:
     """One number for each entry that ascends with the latent and descends with the value."""
     bits = values.view(np.uint32)
-    return (latents << np.uint64(31)) | (_HIGHEST - bits)
-
-
-def _packed(
-    latents: npt.NDArray[np.uint64],
-    values: npt.NDArray[np.float32],
-    position: npt.NDArray[np.uint64],
-) -> Any | None:
-    """The key with the position behind it, where 64 bits hold them all."""
-    bits = int(position.max(initial=0)).bit_length()
-    if int(latents.max(initial=0)).bit_length() + 31 + bits > 64:
-        return None
-    return (_key(latents, values) << np.uint64(bits)) | position
+    return (latents << np.uint64(_VALUE_BITS)) | (_HIGHEST - bits)
 
 
 def _cut(
@@ -132,10 +127,16 @@ def _cut(
     length: int,
 ) -> TopRows:
     """The first entries of each list, from sorted entries."""
-    begins, lengths = _lists(latents)
-    rank = np.arange(len(latents)) - np.repeat(begins, lengths)
-    kept = rank < length
+    kept = _kept(latents, length)
     return TopRows(latents[kept].astype(np.int64), rows[kept], values[kept])
+
+
+def _kept(latents: npt.NDArray[Any], length: int) -> npt.NDArray[np.bool_]:
+    """Which entries are among the first of their list, from the latents of sorted entries."""
+    # An entry is beyond its list's end where the one so many places before is of the same latent.
+    kept = np.ones(len(latents), np.bool_)
+    np.not_equal(latents[length:], latents[:-length], out=kept[length:])
+    return kept
 
 
 def _lists(latents: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

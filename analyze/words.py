@@ -4,7 +4,7 @@ A word is a run of letters, marks and digits, in lower case. This module must no
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,31 +37,44 @@ class Words(NamedTuple):
     vocabulary: tuple[str, ...]
 
 
-def read_words(captions: pa.ChunkedArray, pictures: Pictures) -> Words | None:
+def read_words(captions: Iterable[pa.Array], pictures: Pictures) -> Words | None:
     """The words of a cache's captions; None where there are none.
 
     Args:
-        captions: The caption of every row, null where there is none.
+        captions: The caption of every row, null where there is none, in arrays that follow each
+            other.
         pictures: The pictures of the rows.
     """
-    matrices, vocabulary = [], pa.array([], pa.string())
+    vocabulary = pa.array([], pa.string())
+    columns, lengths = [], np.zeros(len(pictures), np.int64)
     first = 0
-    for chunk in captions.chunks:
-        rows = pictures.of_row[first : first + len(chunk)]
-        first += len(chunk)
-        lists = pc.split_pattern_regex(pc.utf8_lower(pc.fill_null(chunk, "")), _BETWEEN_WORDS)
+    for part in captions:
+        of_row = pictures.of_row[first : first + len(part)]
+        first += len(part)
+        lists = pc.split_pattern_regex(pc.utf8_lower(pc.fill_null(part, "")), _BETWEEN_WORDS)
         words = lists.flatten()
-        of_row = np.repeat(rows, np.asarray(lists.value_lengths(), dtype=np.int64))
+        of_word = np.repeat(of_row, np.asarray(lists.value_lengths(), dtype=np.int64))
         # What an apostrophe leaves of its word, and the empty ends of a caption, are no words.
-        kept = np.asarray(pc.greater(pc.binary_length(words), 1)) & pictures.analysed[of_row]
-        words = words.filter(pa.array(kept))
+        kept = np.asarray(pc.greater(pc.binary_length(words), 1)) & pictures.analysed[of_word]
+        words, of_word = words.filter(pa.array(kept)), of_word[kept]
         vocabulary = pa.concat_arrays([vocabulary, words]).unique()
-        columns = np.asarray(pc.index_in(words, vocabulary), dtype=np.int64)
-        matrices.append((of_row[kept], columns))
-    if not len(vocabulary):
+        if not len(words):
+            continue
+        known = np.asarray(pc.index_in(words, vocabulary), dtype=np.int64)
+        span = slice(int(of_word[0]), int(of_word[-1]) + 1)
+        shape = (span.stop - span.start, len(vocabulary))
+        held = incidence(of_word - span.start, known, shape)
+        columns.append(held.indices)
+        lengths[span] += np.diff(held.indptr)
+    if not columns:
         return None
-    lines, columns = (np.concatenate(parts) for parts in zip(*matrices, strict=True))
-    matrix = incidence(lines, columns, (len(pictures), len(vocabulary)))
+    found = np.concatenate(columns)
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    shape = (len(pictures), len(vocabulary))
+    matrix = sparse.csr_matrix((np.ones(len(found), np.int32), found, ends), shape=shape)
+    # A picture with captions in two arrays may have a word of both twice.
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
     return _keep_frequent(matrix, vocabulary.to_pylist())
 
 

@@ -6,7 +6,7 @@ known to this module and to `sparc.common.cache_writer` alone.
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -311,6 +311,15 @@ class ActivationCache:
         if len(table) != self.info.rows:
             raise self._damaged(f"{ROWS_FILE} has {len(table)} rows, the cache {self.info.rows}")
         return table
+
+    def row_batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
+        """Some columns of the rows table, so many rows at a time.
+
+        Args:
+            columns: Columns of `tables.ROWS`.
+            size: Rows of every batch but the last.
+        """
+        return tables.read_batches(self.folder, ROWS_FILE, tables.ROWS, columns, size)
 
     def classes(self) -> pa.Table:
         """The classes table, of schema `tables.CLASSES`; empty where the dataset has no labels."""

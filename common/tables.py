@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from collections.abc import Iterator, Sequence
 from json.encoder import encode_basestring as _quote
 
 import pyarrow as pa
@@ -101,6 +102,32 @@ def read_table(
         return table.select(wanted.names).cast(wanted)
     except (KeyError, ValueError, pa.ArrowException) as error:
         raise DamagedCacheError(f"{folder}/{name} has other columns than it should") from error
+
+
+def read_batches(
+    folder: Folder, name: str, schema: pa.Schema, columns: Sequence[str], size: int
+) -> Iterator[pa.RecordBatch]:
+    """Read some columns of a Parquet file a batch at a time, in memory that one batch takes.
+
+    Args:
+        folder: The folder.
+        name: The file in it.
+        schema: What the file is held to.
+        columns: Names of columns of the schema.
+        size: Rows of every batch but the last.
+
+    Raises:
+        DamagedCacheError: As `read_table`.
+    """
+    wanted = pa.schema([schema.field(column) for column in columns])
+    try:
+        with folder.open(name) as file:
+            for batch in pq.ParquetFile(file).iter_batches(size, columns=list(columns)):
+                yield batch.select(wanted.names).cast(wanted)
+    except FileNotFoundError as error:
+        raise DamagedCacheError(f"{folder}/{name} is missing") from error
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise DamagedCacheError(f"{folder}/{name} is not readable: {error}") from error
 
 
 def manifest_digest(rows: pa.Table) -> str:

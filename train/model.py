@@ -100,15 +100,16 @@ class Sparc(nn.Module):
             )
         return scale(features, self.config)
 
-    def logits(self, stream: str, normalized: Tensor) -> Tensor:
+    def logits(self, stream: str, normalized: Tensor, *, out: Tensor | None = None) -> Tensor:
         """Logits of every latent, (rows, latents): W_enc (x - b_pre) + b_lat.
 
         Args:
             stream: The stream.
             normalized: Features as `normalize` returns them, (rows, dim).
+            out: Where to put them, if not in a new tensor; without gradients.
         """
         centred = normalized - self.pre_bias[stream]
-        return torch.addmm(self.latent_bias[stream], centred, self.encoder[stream].T)
+        return torch.addmm(self.latent_bias[stream], centred, self.encoder[stream].T, out=out)
 
     def encode(self, features: Mapping[str, Tensor], mode: Mode | None = None) -> dict[str, Codes]:
         """Encode raw features of any of the model's streams.

@@ -5,6 +5,8 @@ Must not know what the numbers are.
 
 from collections.abc import Sequence
 
+import numpy as np
+import torch
 from torch import Tensor
 
 _GROUP = 8
@@ -27,13 +29,23 @@ def largest(logits: Tensor, k: int) -> Tensor:
     rows, latents = logits.shape
     groups = latents // _GROUP
     if logits.device.type != "cpu" or latents % _GROUP or groups < 8 * k:
-        return logits.topk(k, dim=1, sorted=False).indices
+        return _partition(logits, k)
     # A group is every so many latents, not neighbours: maxima of whole rows are fast.
     grouped = logits.detach().view(rows, _GROUP, groups)
     chosen = largest(grouped.amax(1), k)
     candidates = grouped.gather(2, chosen.unsqueeze(1).expand(rows, _GROUP, k)).view(rows, -1)
-    best = candidates.topk(k, dim=1, sorted=False).indices
+    best = _partition(candidates, k)
     return chosen.gather(1, best % k) + best // k * groups
+
+
+def _partition(numbers: Tensor, k: int) -> Tensor:
+    """The k largest of every row, all compared with each other; as `largest`."""
+    if numbers.device.type == "cpu" and torch.get_num_threads() == 1 and k < numbers.shape[1]:
+        # NumPy finds them with vector instructions, two to three times faster than one thread of
+        # PyTorch; but several threads of PyTorch share the rows.
+        parted = np.argpartition(numbers.detach().numpy(), -k, axis=1)
+        return torch.from_numpy(parted[:, -k:])
+    return numbers.topk(k, dim=1, sorted=False).indices
 
 
 def sum_in_order(tensors: Sequence[Tensor]) -> Tensor:

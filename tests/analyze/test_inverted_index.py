@@ -40,9 +40,7 @@ def test_scores_are_cosines_of_dense_codes(tmp_path_factory, random_codes, dense
     expected = np.divide(matrix @ query, lengths, out=np.zeros(rows), where=lengths > 0)
     found = index.scores(indices, values)
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    for latent in range(L):
-        for row in range(rows):
-            assert index.value(latent, row) == matrix[row, latent]
+    assert np.array_equal(index.values_at(np.arange(L), np.arange(rows)), matrix.T)
     again = open_index(Folder(folder), store, "b")
     assert np.array_equal(again.scores(indices, values), found)
 
@@ -66,7 +64,7 @@ def test_an_interrupted_build_leaves_nothing(tmp_path, random_codes):
     assert not (tmp_path / "index/independent/a").exists()
     assert not list(tmp_path.rglob("*.partial"))
     lost.write_bytes(content)
-    assert open_index(Folder(tmp_path), store, "a").norms.any()
+    assert np.isfinite(open_index(Folder(tmp_path), store, "a").norms).all()
 
 
 def test_errors(tmp_path, random_codes):

@@ -32,7 +32,7 @@ def make(seed, rows, latents, captions=2):
     codes = CodeRows(kept, {"a": indices[kept]}, {"a": values[kept]})
     ids = pa.chunked_array([[f"p{row // captions}" for row in range(rows)]])
     found_pictures = read_pictures(ids, valid)
-    return codes, texts, found_pictures, read_words(pa.chunked_array([texts]), found_pictures)
+    return codes, texts, found_pictures, read_words([pa.array(texts)], found_pictures)
 
 
 def measured(codes, words, pictures, latents, *, names=4, top=20):
@@ -114,7 +114,7 @@ def test_five_captions_of_one_picture_are_one_finding():
     values[:5] = 1
     codes = CodeRows(np.arange(500), {"a": np.zeros((500, 1), np.uint8)}, {"a": values})
     pictures = read_pictures(pa.chunked_array([ids]), np.ones(500, bool))
-    words = read_words(pa.chunked_array([texts]), pictures)
+    words = read_words([pa.array(texts)], pictures)
     assert measured(codes, words, pictures, 1) == []
 
 
@@ -126,5 +126,5 @@ def test_a_stream_without_any_active_latent():
 
 def test_one_word_tells_nothing_from_nothing():
     codes, texts, pictures, _ = make(2, 60, 3)
-    words = read_words(pa.chunked_array([["word"] * len(texts)]), pictures)
+    words = read_words([pa.array(["word"] * len(texts))], pictures)
     assert measured(codes, words, pictures, 3) == []

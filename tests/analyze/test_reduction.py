@@ -31,6 +31,27 @@ def test_numbers_do_not_depend_on_who_reduces():
         assert (reduce("threads", workers) == alone).all()
 
 
+class Counted:
+    """A result that knows how many of its kind are held."""
+
+    held = most = 0
+
+    def __init__(self):
+        Counted.held += 1
+        Counted.most = max(Counted.most, Counted.held)
+
+    def __del__(self):
+        Counted.held -= 1
+
+
+def test_few_results_are_held_however_many_parts():
+    Counted.most = 0
+    with executor("sync") as reducer:
+        reducer.reduce(lambda *_: Counted(), lambda *_: Counted(), None, 512)
+    # One of each of the two levels, the next one, and what they are merged to.
+    assert Counted.most <= 4
+
+
 def test_a_cluster_gives_the_same_bits():
     distributed = pytest.importorskip("distributed")
     cluster = distributed.LocalCluster(

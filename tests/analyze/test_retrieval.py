@@ -45,12 +45,14 @@ def test_ranks_are_those_of_plain_loops(seed, pictures, copies, as_sparse):
     assert found.tolist() == brute_force(queries, candidates, asked, of)
 
 
-def test_more_queries_than_a_batch(monkeypatch):
-    monkeypatch.setattr(retrieval, "_BATCH", 16)
+@pytest.mark.parametrize("wrap", [np.asarray, sparse.csr_matrix])
+@pytest.mark.parametrize("scores", [1, 16 * 50, 1 << 22])
+def test_more_queries_than_a_batch(monkeypatch, wrap, scores):
+    monkeypatch.setattr(retrieval, "_SCORES", scores)
     vectors = np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32)
     pictures = np.arange(50)
-    noisy = vectors + np.random.default_rng(1).normal(size=vectors.shape)
-    found = retrieval.ranks(noisy, vectors, pictures, pictures)
+    noisy = (vectors + np.random.default_rng(1).normal(size=vectors.shape)).astype(np.float32)
+    found = retrieval.ranks(wrap(noisy), wrap(vectors), pictures, pictures)
     assert found.tolist() == brute_force(noisy, vectors, pictures, pictures)
 
 

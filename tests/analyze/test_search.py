@@ -10,8 +10,9 @@ from sparc.analyze import AnalyzeConfig, Report, analyze, query
 from sparc.analyze.config import SearchConfig
 from sparc.analyze.contact_sheet import TILE, contact_sheet
 from sparc.analyze.pictures import read_pictures
-from sparc.analyze.search import SCHEMA, best, search, show
+from sparc.analyze.search import SCHEMA, Searcher, best, search, show
 from sparc.analyze.sources import open_cache, open_model
+from sparc.common.cache import ActivationCache
 from sparc.common.errors import CacheError, ConfigError, EncoderError, RunError
 from sparc.common.streams import StreamOrigin
 from sparc.extract.encoders.base import EncodedTexts
@@ -30,7 +31,7 @@ def test_the_best_pictures_are_those_of_plain_loops(seed, rows, number):
         if score < 0 and row // 3 not in seen and len(expected) < number:
             seen.add(row // 3)
             expected.append((row, -score))
-    found = best(scores, pictures, number)
+    found = best(scores, pictures.of_row, number)
     assert list(zip(found.rows.tolist(), found.scores.tolist(), strict=True)) == expected
 
 
@@ -86,6 +87,16 @@ def test_a_row_of_one_stream_finds_pictures_in_another(report, model):
         weights = code * dino[row]
         assert latents == np.argsort(-weights, kind="stable")[: len(latents)].tolist()
         assert len(latents) == min(5, int((weights > 0).sum()))
+
+
+def test_a_report_is_opened_once_for_many_searches(report, monkeypatch):
+    searcher = Searcher(report, "dino")
+    alone = [search(report, SearchConfig(row=row, into="dino", results=4)) for row in (12, 40)]
+    for table in ("rows", "row_batches", "features"):
+        monkeypatch.setattr(ActivationCache, table, pytest.fail)
+    for row, expected in zip((12, 40), alone, strict=True):
+        assert searcher.find(searcher.row_code(row), results=4).equals(expected)
+    assert Searcher(report, "dino").find(searcher.row_code(12), results=4).equals(alone[0])
 
 
 def test_a_row_finds_itself(report):

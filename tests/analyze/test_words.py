@@ -15,7 +15,7 @@ def read(captions, ids=None, valid=None, chunks=1):
     valid = np.ones(len(captions), bool) if valid is None else np.array(valid, bool)
     pictures = read_pictures(pa.chunked_array([ids]), valid)
     parts = [p.tolist() for p in np.array_split(np.array(captions, object), chunks)]
-    return words.read_words(pa.chunked_array(parts, pa.string()), pictures)
+    return words.read_words(pa.chunked_array(parts, pa.string()).chunks, pictures)
 
 
 @given(seed=st.integers(0, 10_000), chunks=st.integers(1, 4))

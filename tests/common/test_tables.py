@@ -1,5 +1,6 @@
 import hashlib
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -80,3 +81,30 @@ def test_extra_columns_are_ignored(tmp_path) -> None:
     table = rows(["a"]).append_column("more", pa.array([1]))
     pq.write_table(table, tmp_path / "rows.parquet")
     assert tables.read_table(Folder(tmp_path), "rows.parquet", tables.ROWS).equals(rows(["a"]))
+
+
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_columns_are_read_a_batch_at_a_time(tmp_path: Path, size: int) -> None:
+    table = rows([f"caption {i}" if i % 3 else None for i in range(30)])
+    folder = Folder(tmp_path)
+    tables.write_table(folder, "rows.parquet", table)
+    columns = ["caption", "sample_id"]
+    read = list(tables.read_batches(folder, "rows.parquet", tables.ROWS, columns, size))
+    assert max(batch.num_rows for batch in read) <= size
+    assert pa.Table.from_batches(read).equals(table.select(columns))
+
+
+def test_batches_of_a_file_that_is_not_there_or_damaged(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+
+    def read() -> object:
+        return list(tables.read_batches(folder, "rows.parquet", tables.ROWS, ["row"], 10))
+
+    with pytest.raises(DamagedCacheError, match=r"rows\.parquet is missing"):
+        read()
+    folder.write("rows.parquet", b"no table")
+    with pytest.raises(DamagedCacheError, match="is not readable"):
+        read()
+    pq.write_table(pa.table({"other": [1]}), tmp_path / "rows.parquet")
+    with pytest.raises(DamagedCacheError, match="is not readable"):
+        read()

@@ -6,6 +6,15 @@ import torch
 from sparc.train.selection import largest
 
 
+@pytest.fixture(autouse=True, params=[1, 2])
+def threads(request):
+    """One thread and several find the largest in different ways."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("latents", [1, 7, 64, 96, 640, 1024, 4104, 8192])
 @pytest.mark.parametrize("k", [1, 2, 10])
 def test_largest(latents, k):

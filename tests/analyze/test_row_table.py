@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from sparc.analyze import row_table
+from sparc.analyze.row_table import COLUMNS, open_rows
+from sparc.common.cache import ActivationCache
+from sparc.common.errors import ReportError
+from sparc.common.storage import Folder
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64, 1000])
+def test_rows_are_those_of_the_cache(make_cache, tmp_path, monkeypatch, batch):
+    cache = make_cache(tmp_path / "cache", rows=101)
+    monkeypatch.setattr(row_table, "_BATCH", batch)
+    rows = open_rows(Folder(tmp_path / "report"), cache)
+    whole = cache.rows(list(COLUMNS))
+    wanted = np.array([100, 0, 63, 64, 64, 7])
+    assert rows.take(wanted).to_pylist() == whole.take(wanted).to_pylist()
+    assert rows.take(wanted[:0]).num_rows == 0
+    # Two captions a picture.
+    assert rows.of_row.tolist() == [row // 2 for row in range(101)]
+
+
+def test_rows_are_laid_out_once_and_mapped(make_cache, tmp_path, monkeypatch):
+    cache = make_cache(tmp_path / "cache", rows=40)
+    folder = Folder(tmp_path / "report")
+    open_rows(folder, cache)
+    monkeypatch.setattr(ActivationCache, "row_batches", pytest.fail)
+    assert isinstance(open_rows(folder, cache).of_row, np.memmap)
+    (tmp_path / "report/index/rows/rows.arrow").write_bytes(b"short")
+    with pytest.raises(ReportError, match=r"is damaged .*: remove it to build it anew"):
+        open_rows(folder, cache)
+
+
+def test_what_is_interrupted_leaves_nothing(make_cache, tmp_path, monkeypatch):
+    cache = make_cache(tmp_path / "cache", rows=40)
+
+    def fail(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ActivationCache, "row_batches", fail)
+        with pytest.raises(KeyboardInterrupt):
+            open_rows(Folder(tmp_path / "report"), cache)
+    assert not [f for f in (tmp_path / "report").rglob("*") if f.is_file()]
+    assert len(open_rows(Folder(tmp_path / "report"), cache).of_row) == 40
