@@ -1,25 +1,260 @@
 """The sparse mathematics in Triton, for GPUs.
 
-No kernel uses atomics: every output element is summed by one program in a fixed order. Sums are
+No kernel uses atomics: every output element is worked out by one program in a fixed order. Sums are
 kept in float32 (float64 for float64 inputs), whatever the inputs are. Importing this module needs
 Triton; with TRITON_INTERPRET=1 the kernels run on a CPU, slowly.
+
+The kernels move bytes and hardly compute. So a weight row is read once for all the vectors of its
+index row, several rows are in flight at a time, and what a program reads twice it read a moment ago
+and finds in a cache. Tiles are laid out so that a sum is kept element by element in registers as
+long as possible, and goes across threads once at the end.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 # A kernel's parameters are pointers and numbers that only Triton's compiler gives types.
+
+import math
+from collections.abc import Sequence
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from sparc.train.kernels.interface import Bags
+from sparc.train.kernels.interface import Bags, Compared, WeightGradient
+from sparc.train.optimizer import BETA1, BETA2, EPSILON, AdamStep, Moments
 
-_BLOCK_DIM = 128
-_BLOCK_TERMS = 8
-"""Weight rows, or terms of a bag, that a program has in flight."""
+if not hasattr(tl, "tuple"):
+    raise ImportError("this version of Triton is too old: its kernels cannot be given tuples")
+
+_BLOCK_LATENTS = 2048
+"""Latents that a program of `select` looks at at once."""
+_TILE = 8192
+"""Elements of a tile in registers: 32 a thread of 8 warps."""
 
 # Constants of a kernel are spelled in capitals, as is the custom in Triton (hence noqa: N803).
+
+
+# ------------------------------------------------------------------------------------ selection
+
+
+@triton.jit
+def _sort_keys(
+    products,
+    biases,
+    row,
+    lanes,
+    latents,
+    STREAMS: tl.constexpr,  # noqa: N803
+    SUM: tl.constexpr,  # noqa: N803
+    KEY: tl.constexpr,  # noqa: N803
+):
+    """Sums of the streams' logits as unsigned integers in the same order.
+
+    Zero, which lies below every number, stands for latents beyond the last. Zeros of both signs are
+    equal; NaN counts as infinite.
+    """
+    inside = lanes < latents
+    total = tl.load(products[0] + row * latents + lanes, mask=inside, other=0.0).to(SUM)
+    bias = tl.load(biases[0] + lanes, mask=inside, other=0.0).to(SUM)
+    for stream in tl.static_range(1, STREAMS):
+        total += tl.load(products[stream] + row * latents + lanes, mask=inside, other=0.0).to(SUM)
+        bias += tl.load(biases[stream] + lanes, mask=inside, other=0.0).to(SUM)
+    total += bias
+    total = tl.where(total != total, float("inf"), total)
+    total = tl.where(total == 0.0, 0.0, total)
+    bits = total.to(KEY, bitcast=True)
+    sign = tl.full((), 1, KEY) << (KEY.primitive_bitwidth - 1)
+    # The sign bit is turned over, and of a negative number all others too.
+    turned = bits ^ tl.where(bits < sign, sign, sign | (sign - 1))
+    return tl.where(inside, turned, 0)
+
+
+@triton.jit
+def _kth_largest(keys, length, k, KEY: tl.constexpr, BLOCK: tl.constexpr):  # noqa: N803
+    """The k-th largest key, zero where there are fewer than k, and how many are larger than it.
+
+    It is built bit by bit from the highest: a bit is set if k keys still reach what is there then.
+    What the last bit to stay unset would have made is the next number above.
+    """
+    largest = tl.full((), 0, KEY)
+    larger = 0
+    bit = tl.full((), 1, KEY) << (KEY.primitive_bitwidth - 1)
+    for _ in range(KEY.primitive_bitwidth):
+        reach = tl.full((BLOCK,), 0, tl.int32)
+        for first in range(0, length, BLOCK):
+            lanes = first + tl.arange(0, BLOCK)
+            key = tl.load(keys + lanes, mask=lanes < length, other=0)
+            reach += (key >= (largest | bit)).to(tl.int32)
+        count = tl.sum(reach)
+        larger = tl.where(count < k, count, larger)
+        largest = tl.where(count < k, largest, largest | bit)
+        bit = bit >> 1
+    return largest, larger
+
+
+@triton.jit
+def select_kernel(
+    products,
+    biases,
+    keys,
+    candidates,
+    indices,
+    values,
+    latents,
+    k,
+    STREAMS: tl.constexpr,  # noqa: N803
+    BLOCK: tl.constexpr,  # noqa: N803
+    SUM: tl.constexpr,  # noqa: N803
+    KEY: tl.constexpr,  # noqa: N803
+):
+    """One row: the k latents with the largest sums, ascending; of equal ones the first.
+
+    The row is read twice. The first time only maxima of groups are kept, a group being every
+    BLOCK-th latent: the k-th largest maximum is a floor under the k-th largest sum. The second time
+    the few sums that reach the floor become candidates (all of them can, at the worst: `keys` and
+    `candidates` have room for that), and only those are looked at from then on.
+    """
+    row = tl.program_id(0).to(tl.int64)
+    keys += row * latents
+    candidates += row * latents
+    maxima = tl.full((BLOCK,), 0, KEY)
+    for first in range(0, latents, BLOCK):
+        lanes = first + tl.arange(0, BLOCK)
+        found = _sort_keys(products, biases, row, lanes, latents, STREAMS, SUM, KEY)
+        maxima = tl.maximum(maxima, found)
+    lanes = tl.arange(0, BLOCK)
+    tl.store(keys + lanes, maxima, mask=lanes < latents)
+    tl.debug_barrier()  # threads read what others wrote
+    floor, _ = _kth_largest(keys, tl.minimum(latents, BLOCK), k, KEY, BLOCK)
+    tl.debug_barrier()  # all have read the maxima
+
+    count = 0
+    for first in range(0, latents, BLOCK):
+        lanes = first + tl.arange(0, BLOCK)
+        found = _sort_keys(products, biases, row, lanes, latents, STREAMS, SUM, KEY)
+        reaches = (found >= floor) & (lanes < latents)
+        place = count + tl.cumsum(reaches.to(tl.int32)) - 1
+        tl.store(keys + place, found, mask=reaches)
+        tl.store(candidates + place, lanes, mask=reaches)
+        count += tl.sum(reaches.to(tl.int32))
+    tl.debug_barrier()
+
+    least, larger = _kth_largest(keys, count, k, KEY, BLOCK)
+    room = k - larger  # for those that equal the least
+    equal_before, chosen_before = 0, 0
+    for first in range(0, count, BLOCK):
+        lanes = first + tl.arange(0, BLOCK)
+        found = tl.load(keys + lanes, mask=lanes < count, other=0)
+        equal = (found == least).to(tl.int32)
+        in_time = equal_before + tl.cumsum(equal) <= room
+        chosen = (found > least) | ((found == least) & in_time)
+        place = chosen_before + tl.cumsum(chosen.to(tl.int32)) - 1
+        latent = tl.load(candidates + lanes, mask=chosen, other=0)
+        tl.store(indices + row * k + place, latent.to(tl.int64), mask=chosen)
+        for stream in tl.static_range(STREAMS):
+            logit = tl.load(products[stream] + row * latents + latent, mask=chosen, other=0.0)
+            bias = tl.load(biases[stream] + latent, mask=chosen, other=0.0)
+            value = logit.to(SUM) + bias.to(SUM)
+            value = tl.where(value < 0.0, 0.0, value)  # NaN stays: it is to be seen in the loss
+            where = values + (row * STREAMS + stream) * k + place
+            tl.store(where, value.to(values.dtype.element_ty), mask=chosen)
+        equal_before += tl.sum(equal)
+        chosen_before += tl.sum(chosen.to(tl.int32))
+
+
+# ------------------------------------------------------------------- decoding and its derivatives
+
+
+@triton.jit
+def _decode(
+    indices,
+    values,
+    weight,
+    row,
+    columns,
+    k,
+    dim,
+    VECTORS: tl.constexpr,  # noqa: N803
+    VECTORS_POW2: tl.constexpr,  # noqa: N803
+    BLOCK_TERMS: tl.constexpr,  # noqa: N803
+    SUM: tl.constexpr,  # noqa: N803
+):
+    """Some columns of what an index row decodes to, (VECTORS_POW2, 1, columns)."""
+    vectors = tl.arange(0, VECTORS_POW2)[:, None, None]
+    columns = columns[None, None, :]
+    total = tl.zeros((VECTORS_POW2, 1, columns.shape[2]), SUM)
+    for first in range(0, k, BLOCK_TERMS):
+        terms = first + tl.arange(0, BLOCK_TERMS)[None, :, None]
+        latents = tl.load(indices + row * k + terms, mask=terms < k, other=0)
+        directions = tl.load(
+            weight + latents * dim + columns, mask=(terms < k) & (columns < dim), other=0.0
+        ).to(SUM)
+        value = tl.load(
+            values + (row * VECTORS + vectors) * k + terms,
+            mask=(vectors < VECTORS) & (terms < k),
+            other=0.0,
+        ).to(SUM)
+        total += tl.sum(value * directions, axis=1, keep_dims=True)
+    return total
+
+
+@triton.jit
+def _errors(
+    indices,
+    values,
+    weight,
+    wanted,
+    row,
+    columns,
+    k,
+    dim,
+    repeats,
+    VECTORS: tl.constexpr,  # noqa: N803
+    VECTORS_POW2: tl.constexpr,  # noqa: N803
+    BLOCK_TERMS: tl.constexpr,  # noqa: N803
+    SUM: tl.constexpr,  # noqa: N803
+):
+    """Some columns of decoded - wanted, shaped as by `_decode`; past the last vector, anything."""
+    decoded = _decode(
+        indices, values, weight, row, columns, k, dim, VECTORS, VECTORS_POW2, BLOCK_TERMS, SUM
+    )
+    columns = columns[None, None, :]
+    target = tl.load(wanted + row // repeats * dim + columns, mask=columns < dim, other=0.0)
+    return decoded - target.to(SUM)
+
+
+@triton.jit
+def _dot_products(
+    indices,
+    vectors,
+    weight,
+    row,
+    terms,
+    k,
+    dim,
+    VECTORS: tl.constexpr,  # noqa: N803
+    VECTORS_POW2: tl.constexpr,  # noqa: N803
+    BLOCK_DIM: tl.constexpr,  # noqa: N803
+    SUM: tl.constexpr,  # noqa: N803
+):
+    """Products of an index row's vectors with some of its weight rows, (VECTORS_POW2, terms)."""
+    lanes = tl.arange(0, VECTORS_POW2)[:, None, None]
+    total = tl.zeros((VECTORS_POW2, terms.shape[0], BLOCK_DIM), SUM)
+    terms = terms[None, :, None]
+    latents = tl.load(indices + row * k + terms, mask=terms < k, other=0)
+    for first in range(0, dim, BLOCK_DIM):
+        columns = first + tl.arange(0, BLOCK_DIM)[None, None, :]
+        directions = tl.load(
+            weight + latents * dim + columns, mask=(terms < k) & (columns < dim), other=0.0
+        ).to(SUM)
+        along = tl.load(
+            vectors + (row * VECTORS + lanes) * dim + columns,
+            mask=(lanes < VECTORS) & (columns < dim),
+            other=0.0,
+        ).to(SUM)
+        total += directions * along
+    return tl.sum(total, axis=2)
 
 
 @triton.jit
@@ -32,23 +267,20 @@ def decode_kernel(
     dim,
     VECTORS: tl.constexpr,  # noqa: N803
     VECTORS_POW2: tl.constexpr,  # noqa: N803
+    BLOCK_TERMS: tl.constexpr,  # noqa: N803
     BLOCK_DIM: tl.constexpr,  # noqa: N803
     SUM: tl.constexpr,  # noqa: N803
 ):
-    """One index row, one part of the dimensions: each weight row is read once for all vectors."""
+    """One index row, one part of the dimensions."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK_DIM + tl.arange(0, BLOCK_DIM)
-    vectors = tl.arange(0, VECTORS_POW2)
-    in_dim = columns < dim
-    in_vectors = vectors < VECTORS
-    total = tl.zeros((VECTORS_POW2, BLOCK_DIM), dtype=SUM)
-    for j in range(k):
-        latent = tl.load(indices + row * k + j)
-        direction = tl.load(weight + latent * dim + columns, mask=in_dim, other=0.0).to(SUM)
-        value = tl.load(values + (row * VECTORS + vectors) * k + j, mask=in_vectors, other=0.0)
-        total += value.to(SUM)[:, None] * direction[None, :]
-    where = out + (row * VECTORS + vectors)[:, None] * dim + columns[None, :]
-    tl.store(where, total.to(out.dtype.element_ty), mask=in_vectors[:, None] & in_dim[None, :])
+    decoded = _decode(
+        indices, values, weight, row, columns, k, dim, VECTORS, VECTORS_POW2, BLOCK_TERMS, SUM
+    )
+    vectors = tl.arange(0, VECTORS_POW2)[:, None, None]
+    columns = columns[None, None, :]
+    where = out + (row * VECTORS + vectors) * dim + columns
+    tl.store(where, decoded.to(out.dtype.element_ty), mask=(vectors < VECTORS) & (columns < dim))
 
 
 @triton.jit
@@ -65,30 +297,154 @@ def value_gradients_kernel(
     BLOCK_DIM: tl.constexpr,  # noqa: N803
     SUM: tl.constexpr,  # noqa: N803
 ):
-    """One index row, some of its latents: each weight row is read once for all vectors."""
+    """One index row, some of its latents."""
     row = tl.program_id(0).to(tl.int64)
     terms = tl.program_id(1) * BLOCK_TERMS + tl.arange(0, BLOCK_TERMS)
-    lanes = tl.arange(0, VECTORS_POW2)
-    in_terms = terms < k
-    in_vectors = lanes < VECTORS
-    latents = tl.load(indices + row * k + terms, mask=in_terms, other=0)
-    total = tl.zeros((VECTORS_POW2, BLOCK_TERMS), dtype=SUM)
-    for first in range(0, dim, BLOCK_DIM):
-        columns = first + tl.arange(0, BLOCK_DIM)
-        in_dim = columns < dim
-        directions = tl.load(
-            weight + latents[:, None] * dim + columns[None, :],
-            mask=in_terms[:, None] & in_dim[None, :],
+    products = _dot_products(
+        indices, vectors, weight, row, terms, k, dim, VECTORS, VECTORS_POW2, BLOCK_DIM, SUM
+    )
+    lanes = tl.arange(0, VECTORS_POW2)[:, None]
+    terms = terms[None, :]
+    where = out + (row * VECTORS + lanes) * k + terms
+    tl.store(where, products.to(out.dtype.element_ty), mask=(lanes < VECTORS) & (terms < k))
+
+
+@triton.jit
+def square_errors_kernel(
+    indices,
+    values,
+    weight,
+    wanted,
+    square_errors,
+    k,
+    dim,
+    repeats,
+    VECTORS: tl.constexpr,  # noqa: N803
+    VECTORS_POW2: tl.constexpr,  # noqa: N803
+    DECODE_TERMS: tl.constexpr,  # noqa: N803
+    DECODE_DIM: tl.constexpr,  # noqa: N803
+    SUM: tl.constexpr,  # noqa: N803
+):
+    """One index row: what it decodes to is compared at once, and never written."""
+    row = tl.program_id(0).to(tl.int64)
+    squares = tl.zeros((VECTORS_POW2, 1), SUM)
+    for first in range(0, dim, DECODE_DIM):
+        columns = first + tl.arange(0, DECODE_DIM)
+        errors = _errors(
+            indices,
+            values,
+            weight,
+            wanted,
+            row,
+            columns,
+            k,
+            dim,
+            repeats,
+            VECTORS,
+            VECTORS_POW2,
+            DECODE_TERMS,
+            SUM,
+        )
+        squares += tl.sum(errors * errors, axis=2)
+    squares = squares.to(square_errors.dtype.element_ty)
+    vectors = tl.arange(0, VECTORS_POW2)[:, None]
+    tl.store(square_errors + row * VECTORS + vectors, squares, mask=vectors < VECTORS)
+
+
+@triton.jit
+def compare_kernel(
+    indices,
+    values,
+    weight,
+    wanted,
+    scales,
+    square_errors,
+    residuals,
+    products,
+    k,
+    dim,
+    repeats,
+    VECTORS: tl.constexpr,  # noqa: N803
+    VECTORS_POW2: tl.constexpr,  # noqa: N803
+    DECODE_TERMS: tl.constexpr,  # noqa: N803
+    DECODE_DIM: tl.constexpr,  # noqa: N803
+    PRODUCT_TERMS: tl.constexpr,  # noqa: N803
+    PRODUCT_DIM: tl.constexpr,  # noqa: N803
+    SUM: tl.constexpr,  # noqa: N803
+):
+    """One index row: decoded and compared, then its residuals times the same weight rows again."""
+    row = tl.program_id(0).to(tl.int64)
+    vectors = tl.arange(0, VECTORS_POW2)[:, None, None]
+    scale = tl.load(scales + row * VECTORS + vectors, mask=vectors < VECTORS, other=0.0).to(SUM)
+    squares = tl.zeros((VECTORS_POW2, 1), SUM)
+    for first in range(0, dim, DECODE_DIM):
+        columns = first + tl.arange(0, DECODE_DIM)
+        errors = _errors(
+            indices,
+            values,
+            weight,
+            wanted,
+            row,
+            columns,
+            k,
+            dim,
+            repeats,
+            VECTORS,
+            VECTORS_POW2,
+            DECODE_TERMS,
+            SUM,
+        )
+        squares += tl.sum(errors * errors, axis=2)
+        residual = (errors * scale).to(residuals.dtype.element_ty)
+        columns = columns[None, None, :]
+        where = residuals + (row * VECTORS + vectors) * dim + columns
+        tl.store(where, residual, mask=(vectors < VECTORS) & (columns < dim))
+    vectors = tl.arange(0, VECTORS_POW2)[:, None]
+    squares = squares.to(square_errors.dtype.element_ty)
+    tl.store(square_errors + row * VECTORS + vectors, squares, mask=vectors < VECTORS)
+
+    tl.debug_barrier()  # threads read residuals that others wrote
+    for first in range(0, k, PRODUCT_TERMS):
+        terms = first + tl.arange(0, PRODUCT_TERMS)
+        product = _dot_products(
+            indices, residuals, weight, row, terms, k, dim, VECTORS, VECTORS_POW2, PRODUCT_DIM, SUM
+        )
+        terms = terms[None, :]
+        where = products + (row * VECTORS + vectors) * k + terms
+        mask = (vectors < VECTORS) & (terms < k)
+        tl.store(where, product.to(products.dtype.element_ty), mask=mask)
+
+
+# ------------------------------------------------------------------ weight gradients and the step
+
+
+@triton.jit
+def _bag_sum(
+    rows,
+    values,
+    offsets,
+    vectors,
+    latent,
+    columns,
+    dim,
+    BLOCK_TERMS: tl.constexpr,  # noqa: N803
+    SUM: tl.constexpr,  # noqa: N803
+):
+    """Some columns of the sum over a latent's bag, (columns,)."""
+    end = tl.load(offsets + latent + 1)
+    total = tl.zeros((BLOCK_TERMS, columns.shape[0]), SUM)
+    for first in range(tl.load(offsets + latent), end, BLOCK_TERMS):
+        terms = first + tl.arange(0, BLOCK_TERMS)
+        in_bag = terms < end
+        row = tl.load(rows + terms, mask=in_bag, other=0)
+        value = tl.load(values + terms, mask=in_bag, other=0.0).to(SUM)
+        table = tl.load(
+            vectors + row[:, None] * dim + columns[None, :],
+            mask=in_bag[:, None] & (columns < dim)[None, :],
             other=0.0,
         ).to(SUM)
-        along = tl.load(
-            vectors + (row * VECTORS + lanes)[:, None] * dim + columns[None, :],
-            mask=in_vectors[:, None] & in_dim[None, :],
-            other=0.0,
-        ).to(SUM)
-        total += tl.sum(directions[None, :, :] * along[:, None, :], axis=2)
-    where = out + (row * VECTORS + lanes)[:, None] * k + terms[None, :]
-    tl.store(where, total.to(out.dtype.element_ty), mask=in_vectors[:, None] & in_terms[None, :])
+        total += value[:, None] * table
+    return tl.sum(total, axis=0)
 
 
 @triton.jit
@@ -98,7 +454,7 @@ def weight_gradient_kernel(
     offsets,
     vectors,
     out,
-    first,
+    first_latent,
     dim,
     BLOCK_TERMS: tl.constexpr,  # noqa: N803
     BLOCK_DIM: tl.constexpr,  # noqa: N803
@@ -107,22 +463,145 @@ def weight_gradient_kernel(
     """One latent, one part of the dimensions: the sum over its bag."""
     position = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK_DIM + tl.arange(0, BLOCK_DIM)
+    total = _bag_sum(
+        rows,
+        values,
+        offsets,
+        vectors,
+        first_latent + position,
+        columns,
+        dim,
+        BLOCK_TERMS,
+        SUM,
+    )
+    where = out + position * dim + columns
+    tl.store(where, total.to(out.dtype.element_ty), mask=columns < dim)
+
+
+@triton.jit
+def update_kernel(
+    weight,
+    first_moments,
+    second_moments,
+    rows,
+    values,
+    offsets,
+    vectors,
+    revived,
+    revival,
+    along,
+    scale,
+    first_latent,
+    dim,
+    rate: tl.float64,  # Python's floats would come as float32
+    spread: tl.float64,
+    BETA1: tl.constexpr,  # noqa: N803
+    BETA2: tl.constexpr,  # noqa: N803
+    EPSILON: tl.constexpr,  # noqa: N803
+    UNIT_ROWS: tl.constexpr,  # noqa: N803
+    BLOCK_TERMS: tl.constexpr,  # noqa: N803
+    BLOCK_DIM: tl.constexpr,  # noqa: N803
+    SUM: tl.constexpr,  # noqa: N803
+):
+    """One latent: its gradient, Adam and the norm of its row, all dimensions in registers.
+
+    `revived` says by latent which row of `revival` is added to its gradient, below zero for none.
+    It may be None, as may `along` and `scale`. `rate` is Adam's learning rate over the bias
+    correction of the first moment, `spread` the square root of that of the second.
+    """
+    latent = first_latent + tl.program_id(0).to(tl.int64)
+    columns = tl.arange(0, BLOCK_DIM)
     in_dim = columns < dim
-    begin = tl.load(offsets + first + position)
-    end = tl.load(offsets + first + position + 1)
-    total = tl.zeros((BLOCK_DIM,), dtype=SUM)
-    for start in range(begin, end, BLOCK_TERMS):
-        terms = start + tl.arange(0, BLOCK_TERMS)
-        in_bag = terms < end
-        row = tl.load(rows + terms, mask=in_bag, other=0)
-        value = tl.load(values + terms, mask=in_bag, other=0.0).to(SUM)
-        table = tl.load(
-            vectors + row[:, None] * dim + columns[None, :],
-            mask=in_bag[:, None] & in_dim[None, :],
-            other=0.0,
-        ).to(SUM)
-        total += tl.sum(value[:, None] * table, axis=0)
-    tl.store(out + position * dim + columns, total.to(out.dtype.element_ty), mask=in_dim)
+    own = latent * dim + columns
+    # What is read first arrives while the bag is summed.
+    moved = tl.load(weight + own, mask=in_dim, other=0.0).to(SUM)
+    first = tl.load(first_moments + own, mask=in_dim, other=0.0).to(SUM)
+    second = tl.load(second_moments + own, mask=in_dim, other=0.0).to(SUM)
+    gradient = _bag_sum(rows, values, offsets, vectors, latent, columns, dim, BLOCK_TERMS, SUM)
+    if revived is not None:
+        place = tl.load(revived + latent)
+        added = tl.load(revival + place * dim + columns, mask=in_dim & (place >= 0), other=0.0)
+        gradient += added.to(SUM)
+    if along is not None:
+        gradient -= tl.load(along + latent).to(SUM) * moved
+    if scale is not None:
+        gradient *= tl.load(scale).to(SUM)
+    first = BETA1 * first + (1 - BETA1) * gradient
+    second = BETA2 * second + (1 - BETA2) * gradient * gradient
+    root = tl.sqrt(second) / tl.full((), spread, SUM)
+    moved -= tl.full((), rate, SUM) * first / (root + EPSILON)
+    if UNIT_ROWS:
+        moved = moved / tl.sqrt(tl.sum(moved * moved))
+    tl.store(first_moments + own, first.to(first_moments.dtype.element_ty), mask=in_dim)
+    tl.store(second_moments + own, second.to(second_moments.dtype.element_ty), mask=in_dim)
+    tl.store(weight + own, moved.to(weight.dtype.element_ty), mask=in_dim)
+
+
+# --------------------------------------------------------------------------------------- launches
+
+
+# Tiles are as large as they can be, for reads in flight, without a register being spilled. Of an
+# operand with fewer elements than threads every thread loads what it needs itself; a larger one
+# would go through shared memory in every turn of a loop.
+
+
+def _decode_terms(vectors: int, warps: int) -> int:
+    """Weight rows of a tile whose values are fewer than the threads."""
+    lanes: int = triton.next_power_of_2(vectors)
+    return max(1, min(8 if lanes <= 2 else 4, 16 * warps // lanes))
+
+
+def _product_tile(vectors: int, warps: int) -> tuple[int, int]:
+    """Weight rows and dimensions of a tile whose vectors have fewer elements than the threads."""
+    lanes: int = triton.next_power_of_2(vectors)
+    return 8 * warps, max(1, 16 * warps // lanes)
+
+
+def select_blocks() -> dict[str, int]:
+    """Constants of `select_kernel` that are about speed alone."""
+    return {"BLOCK": _BLOCK_LATENTS, "num_warps": 8}
+
+
+def decode_blocks(vectors: int) -> dict[str, int]:
+    """Constants of `decode_kernel` that are about speed alone."""
+    return {"BLOCK_TERMS": _decode_terms(vectors, 4), "BLOCK_DIM": 512, "num_warps": 4}
+
+
+def value_gradients_blocks(vectors: int) -> dict[str, int]:
+    """Constants of `value_gradients_kernel` that are about speed alone."""
+    terms, columns = _product_tile(vectors, 4)
+    return {"BLOCK_TERMS": terms, "BLOCK_DIM": columns, "num_warps": 4}
+
+
+def square_errors_blocks(vectors: int, dim: int) -> dict[str, int]:
+    """Constants of `square_errors_kernel` that are about speed alone."""
+    columns = min(1024, triton.next_power_of_2(dim), _TILE // triton.next_power_of_2(vectors))
+    warps = 8 if columns > 512 else 4
+    return {
+        "DECODE_TERMS": _decode_terms(vectors, warps),
+        "DECODE_DIM": columns,
+        "num_warps": warps,
+    }
+
+
+def compare_blocks(vectors: int, dim: int) -> dict[str, int]:
+    """Constants of `compare_kernel` that are about speed alone."""
+    decoding = square_errors_blocks(vectors, dim)
+    terms, columns = _product_tile(vectors, decoding["num_warps"])
+    return {**decoding, "PRODUCT_TERMS": terms, "PRODUCT_DIM": columns}
+
+
+def weight_gradient_blocks() -> dict[str, int]:
+    """Constants of `weight_gradient_kernel` that are about speed alone."""
+    return {"BLOCK_TERMS": 8, "BLOCK_DIM": 128, "num_warps": 4}
+
+
+def update_blocks(dim: int) -> dict[str, int]:
+    """Constants of `update_kernel`: a block has all dimensions."""
+    columns = triton.next_power_of_2(dim)
+    warps = 4 if columns <= 512 else 8 if columns <= 4096 else 16
+    terms = max(1, min(8, _TILE // columns))
+    return {"BLOCK_TERMS": terms, "BLOCK_DIM": columns, "num_warps": warps}
 
 
 class TritonKernels:
@@ -130,22 +609,99 @@ class TritonKernels:
 
     name = "triton"
 
+    def select(
+        self, products: Sequence[Tensor], biases: Sequence[Tensor], k: int
+    ) -> tuple[Tensor, Tensor]:
+        """See `Kernels.select`.
+
+        Indices ascend; of equal sums those of the smallest latents are chosen. NaN counts as
+        infinite, and its value is NaN: a run that diverged selects something, and its loss shows.
+        """
+        rows, latents = products[0].shape
+        indices = products[0].new_empty(rows, k, dtype=torch.int64)
+        values = products[0].new_empty(rows, len(products), k)
+        wide = products[0].dtype == torch.float64
+        # Rarely more than the first few k of each row are ever touched.
+        keys = indices.new_empty(rows, latents, dtype=torch.uint64 if wide else torch.uint32)
+        candidates = indices.new_empty(rows, latents, dtype=torch.int32)
+        select_kernel[(rows,)](
+            tuple(product.contiguous() for product in products),
+            tuple(bias.contiguous() for bias in biases),
+            keys,
+            candidates,
+            indices,
+            values,
+            latents,
+            k,
+            STREAMS=len(products),
+            SUM=_sum_type(products[0]),
+            KEY=tl.uint64 if wide else tl.uint32,
+            **select_blocks(),
+        )
+        return indices, values
+
+    def compare(
+        self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor, scales: Tensor
+    ) -> Compared:
+        """See `Kernels.compare`."""
+        rows, vectors, k = values.shape
+        dim = weight.shape[1]
+        square_errors = weight.new_empty(rows, vectors)
+        residuals = weight.new_empty(rows, vectors, dim)
+        products = weight.new_empty(rows, vectors, k)
+        compare_kernel[(rows,)](
+            indices.contiguous(),
+            values.contiguous(),
+            weight,
+            wanted.contiguous(),
+            scales.contiguous(),
+            square_errors,
+            residuals,
+            products,
+            k,
+            dim,
+            rows // len(wanted),
+            **_vector_constants(vectors, weight),
+            **compare_blocks(vectors, dim),
+        )
+        return Compared(square_errors, residuals, products)
+
+    def square_errors(
+        self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor
+    ) -> Tensor:
+        """See `Kernels.square_errors`."""
+        rows, vectors, k = values.shape
+        dim = weight.shape[1]
+        square_errors = weight.new_empty(rows, vectors)
+        square_errors_kernel[(rows,)](
+            indices.contiguous(),
+            values.contiguous(),
+            weight,
+            wanted.contiguous(),
+            square_errors,
+            k,
+            dim,
+            rows // len(wanted),
+            **_vector_constants(vectors, weight),
+            **square_errors_blocks(vectors, dim),
+        )
+        return square_errors
+
     def decode(self, indices: Tensor, values: Tensor, weight: Tensor) -> Tensor:
         """See `Kernels.decode`."""
         rows, vectors, k = values.shape
         dim = weight.shape[1]
         out = weight.new_empty(rows, vectors, dim)
-        decode_kernel[(rows, triton.cdiv(dim, _BLOCK_DIM))](
+        blocks = decode_blocks(vectors)
+        decode_kernel[(rows, triton.cdiv(dim, blocks["BLOCK_DIM"]))](
             indices.contiguous(),
             values.contiguous(),
             weight,
             out,
             k,
             dim,
-            VECTORS=vectors,
-            VECTORS_POW2=triton.next_power_of_2(vectors),
-            BLOCK_DIM=_BLOCK_DIM,
-            SUM=_sum_type(weight),
+            **_vector_constants(vectors, weight),
+            **blocks,
         )
         return out
 
@@ -154,18 +710,16 @@ class TritonKernels:
         rows, count, dim = vectors.shape
         k = indices.shape[1]
         out = vectors.new_empty(rows, count, k)
-        value_gradients_kernel[(rows, triton.cdiv(k, _BLOCK_TERMS))](
+        blocks = value_gradients_blocks(count)
+        value_gradients_kernel[(rows, triton.cdiv(k, blocks["BLOCK_TERMS"]))](
             indices.contiguous(),
             vectors.contiguous(),
             weight,
             out,
             k,
             dim,
-            VECTORS=count,
-            VECTORS_POW2=triton.next_power_of_2(count),
-            BLOCK_TERMS=_BLOCK_TERMS,
-            BLOCK_DIM=_BLOCK_DIM,
-            SUM=_sum_type(weight),
+            **_vector_constants(count, weight),
+            **blocks,
         )
         return out
 
@@ -173,7 +727,8 @@ class TritonKernels:
         """See `Kernels.weight_gradient`."""
         dim = vectors.shape[2]
         out = vectors.new_empty(last - first, dim)
-        weight_gradient_kernel[(last - first, triton.cdiv(dim, _BLOCK_DIM))](
+        blocks = weight_gradient_blocks()
+        weight_gradient_kernel[(last - first, triton.cdiv(dim, blocks["BLOCK_DIM"]))](
             bags.rows,
             bags.values,
             bags.offsets,
@@ -181,11 +736,52 @@ class TritonKernels:
             out,
             first,
             dim,
-            BLOCK_TERMS=_BLOCK_TERMS,
-            BLOCK_DIM=_BLOCK_DIM,
             SUM=_sum_type(vectors),
+            **blocks,
         )
         return out
+
+    def update(
+        self,
+        weight: Tensor,
+        moments: Moments,
+        gradient: WeightGradient,
+        rows: slice,
+        step: AdamStep,
+        *,
+        scale: Tensor | None,
+        unit_rows: bool,
+    ) -> None:
+        """See `Kernels.update`."""
+        dim = weight.shape[1]
+        revived = gradient.revived
+        if revived is not None:
+            places = revived.new_full((len(weight),), -1)
+            places[revived] = torch.arange(len(revived), device=revived.device)
+            revived = places
+        update_kernel[(rows.stop - rows.start,)](
+            weight,
+            moments.first,
+            moments.second,
+            gradient.bags.rows,
+            gradient.bags.values,
+            gradient.bags.offsets,
+            gradient.vectors.contiguous(),
+            revived,
+            gradient.revival,
+            gradient.along,
+            scale,
+            rows.start,
+            dim,
+            step.lr / (1 - BETA1**step.number),
+            math.sqrt(1 - BETA2**step.number),
+            BETA1=BETA1,
+            BETA2=BETA2,
+            EPSILON=EPSILON,
+            UNIT_ROWS=unit_rows,
+            SUM=_sum_type(weight),
+            **update_blocks(dim),
+        )
 
     def block_rows(self, weight: Tensor) -> int:
         """See `Kernels.block_rows`."""
@@ -198,6 +794,14 @@ class TritonKernels:
     def batch_rows(self, batch: Tensor) -> int:
         """See `Kernels.batch_rows`."""
         return len(batch)
+
+
+def _vector_constants(vectors: int, weight: Tensor) -> dict[str, object]:
+    return {
+        "VECTORS": vectors,
+        "VECTORS_POW2": triton.next_power_of_2(vectors),
+        "SUM": _sum_type(weight),
+    }
 
 
 def _sum_type(tensor: Tensor) -> tl.dtype:
