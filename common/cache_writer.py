@@ -165,7 +165,8 @@ class CacheWriter:
         below = f"{ACTIVATIONS}/{name}"
         self._cut[name] = {}
         self._checksums[name] = recorded_checksums({}, self.info.chunks)
-        if name in self.info.streams and self._has_chunks(name):
+        begun = name in self.info.streams and self._has_chunks(name)
+        if begun:
             self._streams[name] = self._restored(stream)
         else:
             # Nothing of it counts: it is made anew, under the settings of today.
@@ -182,7 +183,7 @@ class CacheWriter:
             group["features"].with_config(config),
             group["valid"].with_config(config),
         )
-        if self._repair:
+        if self._repair and begun:
             self._remove_damaged_chunks(name)
         missing = ActivationCache(self.folder).missing_chunks(name)
         self._forget(name, missing)

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,15 +92,22 @@ def test_a_cache_on_a_read_only_disk_can_be_read_and_not_written(
             job.run(fake_dataset(CAPTIONS), location, config, build=fake_encoders())
 
 
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A folder that others may enter: pytest's own are closed to them."""
+    with tempfile.TemporaryDirectory() as name:
+        before = os.umask(0o022)
+        Path(name).chmod(0o755)
+        yield Path(name)
+        os.umask(before)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_a_file_without_permission_is_not_taken_for_damaged(
-    tmp_path, fake_dataset, fake_encoders, config
+    open_to_all, fake_dataset, fake_encoders, config
 ) -> None:
-    location = tmp_path / "cache"
+    location = open_to_all / "cache"
     job.run(fake_dataset(CAPTIONS), location, config, build=fake_encoders())
-    for folder in (*location.parents, *location.rglob("*")):
-        if folder.is_dir() and tmp_path.parent.parent in (folder, *folder.parents):
-            folder.chmod(0o755)
     for name in ("rows.parquet", "activations.zarr/a/features/c/1/0"):
         (location / name).chmod(0o600)
     os.seteuid(NOBODY)

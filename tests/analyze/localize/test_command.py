@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from sparc.analyze.analysis import analyze
 from sparc.analyze.config import AnalyzeConfig
+from sparc.analyze.digests import replace
 from sparc.analyze.localize.command import localize_pictures, score_localization
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.localize.tower import LocalizeError
@@ -25,6 +26,7 @@ from sparc.analyze.report import Report
 from sparc.analyze.summary import summarize
 from sparc.common.errors import ConfigError, ReportError, SparcError
 from sparc.common.sealed import seal, unseal
+from sparc.common.storage import Folder
 from sparc.extract import job as extraction
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets import open_dataset
@@ -191,7 +193,8 @@ def test_scores_go_into_the_report(run, cache, report):
 
 def test_another_models_report_is_left_alone(run, cache, report):
     info = json.loads((report / "report.json").read_text())
-    (report / "report.json").write_text(json.dumps({**info, "model_sha256": "0"}))
+    changed = json.dumps({**info, "model_sha256": "0"}).encode()
+    replace(Folder(report), "report.json", changed)
     with pytest.raises(ReportError, match="something else"):
         score_localization(str(run), LocalizeConfig(cache=str(cache), report=str(report)))
     assert not (report / "localization.parquet").exists()
