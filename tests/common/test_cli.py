@@ -13,6 +13,9 @@ from sparc.common.config import option
 from sparc.common.errors import SparcError
 from sparc.common.progress import progress, say
 
+# As in a terminal: the tests may run in the background, where a shell has Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
     count: int = option(3, "How many.")
