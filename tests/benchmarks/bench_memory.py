@@ -5,8 +5,8 @@
 Each cache (768 + 512 + 512 values a row) is trained on by `sparc-train run --residency stream` in a
 process of its own; `over` is its peak resident memory beyond that of a process that only builds the
 same learner (Python, PyTorch, weights and Adam's state) and beyond whole gradients, which a trainer
-is granted though ours never holds them. It must stay small, and must not grow with the rows. The caches lie in a temporary folder: 3.6 GB for a million rows, twice that
-while it is made.
+is granted though ours never holds them. It must stay small, and must not grow with the rows. The
+caches lie in a temporary folder: 3.6 GB for a million rows, twice that while it is made.
 """
 
 import argparse
@@ -32,7 +32,8 @@ from sparc.train.learner import Learner, LearnerSettings
 from sparc.train.model import create_model
 dims = {dims}
 streams = tuple(StreamShape(name, dim) for name, dim in dims.items())
-learner = Learner(create_model(ModelConfig(streams=streams, latents={latents}, k=64)), LearnerSettings())
+model = create_model(ModelConfig(streams=streams, latents={latents}, k=64))
+learner = Learner(model, LearnerSettings())
 for tensor in learner.state().values():
     tensor.fill_(1)
 """
