@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sparc.analyze.index_folder import built_once
+from sparc.analyze.index_folder import ADVICE, built_once
 from sparc.common.cache import ActivationCache
 from sparc.common.errors import ReportError
 from sparc.common.storage import Folder
@@ -63,7 +63,7 @@ def open_rows(folder: Folder, cache: ActivationCache) -> RowTable:
         reader = pa.ipc.open_file(pa.memory_map(str(where / _TABLE)))
         batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
     except (OSError, ValueError) as error:
-        raise ReportError(f"{where} is damaged ({error}): remove it to build it anew") from error
+        raise ReportError(f"{where} is damaged ({error}): {ADVICE}") from error
     lengths = [batch.num_rows for batch in batches]
     return RowTable(of_row, np.cumsum([0, *lengths[:-1]]), batches)
 

@@ -28,7 +28,7 @@ def test_rows_are_laid_out_once_and_mapped(make_cache, tmp_path, monkeypatch):
     monkeypatch.setattr(ActivationCache, "row_batches", pytest.fail)
     assert isinstance(open_rows(folder, cache).of_row, np.memmap)
     (tmp_path / "report/index/rows/rows.arrow").write_bytes(b"short")
-    with pytest.raises(ReportError, match=r"is damaged .*: remove it to build it anew"):
+    with pytest.raises(ReportError, match=r"is damaged .*: remove the report.s folder index"):
         open_rows(folder, cache)
 
 
