@@ -6,7 +6,8 @@ is done is merged soon: few results are held at a time, however many parts there
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import dask
@@ -52,6 +53,9 @@ class Executor:
             merge: Puts consecutive results together; must be associative.
             shared: Sent once to each worker.
             parts: How many parts; at least one.
+
+        Raises:
+            SparcError: Workers of the cluster died, and what they held with them.
         """
         if self._client is None:
             common = dask.delayed(shared, traverse=False)
@@ -63,7 +67,8 @@ class Executor:
         while len(level) > 1:
             starts = range(0, len(level), _FAN_IN)
             level = [_fold(merge, level[start : start + _FAN_IN]) for start in starts]
-        (result,) = dask.compute(level[0], **self._options)
+        with nullcontext() if self._client is None else _errors_of_the_cluster():
+            (result,) = dask.compute(level[0], **self._options)
         return result  # type: ignore[no-any-return]
 
 
@@ -73,6 +78,19 @@ def _fold(merge: Callable[[Sequence[T]], T], results: Sequence[Any]) -> Any:
     for result in results[1:]:
         total = dask.delayed(merge)([total, result])
     return total
+
+
+@contextmanager
+def _errors_of_the_cluster() -> Iterator[None]:
+    from distributed import KilledWorker
+
+    try:
+        yield
+    except (KilledWorker, CancelledError) as error:
+        raise SparcError(
+            "workers of the Dask cluster died, perhaps for want of memory (their logs say more): "
+            "run the same command again to go on"
+        ) from error
 
 
 @contextmanager

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -75,3 +77,20 @@ def test_a_cluster_that_does_not_answer_is_named(monkeypatch):
     monkeypatch.setattr(distributed, "Client", refuse)
     with pytest.raises(SparcError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1"):
         reduce("tcp://127.0.0.1:1", 0)
+
+
+def test_workers_that_die_are_named():
+    distributed = pytest.importorskip("distributed")
+
+    def die(shared, part):
+        os._exit(9)
+
+    cluster = distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None
+    )
+    with (
+        cluster,
+        executor(cluster.scheduler_address) as reducer,
+        pytest.raises(SparcError, match=r"workers of the Dask cluster died, .* to go on"),
+    ):
+        reducer.reduce(die, sum, {}, 3)
