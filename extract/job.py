@@ -69,7 +69,7 @@ class Summary(NamedTuple):
             note = f", {rejected:,} without a feature" if rejected else ""
             cut = self.cut.get(name, 0)
             note += f", {amount(cut, 'caption')} cut at the encoder's context" if cut else ""
-            parts.append(f"{name} (dim {self.cache.streams[name].dim}{note})")
+            parts.append(f"{name} (dim {self.cache.stream(name).dim}{note})")
         return ", ".join(parts) + f"; {size(self.cache.folder.size())}."
 
 
@@ -243,12 +243,11 @@ def _write(writer: CacheWriter, chunks: Iterator[ChunkFeatures]) -> None:
     cache = ActivationCache(writer.folder)
     for chunk, features, reasons, cut in chunks:
         for name in chunk.streams:
-            values, why = features[name], reasons[name]
-            if chunk.carried and cache.streams[name].modality == "image":
+            stream, values, why = cache.stream(name), features[name], reasons[name]
+            if chunk.carried and stream.modality == "image":
                 _carry(cache, name, chunk.rows, chunk.carried, values, why)
-            for row, reason in bad_features(
-                values, chunk.rows.start, dtype=cache.streams[name].dtype
-            ).items():
+            found = bad_features(values, chunk.rows.start, dtype=stream.dtype)
+            for row, reason in found.items():
                 why.setdefault(row, reason)
             writer.write(name, chunk.index, values, why, cut=cut.get(name))
 

@@ -263,3 +263,13 @@ def test_a_stream_that_is_not_asked_for_is_left_alone(extraction, tmp_path) -> N
     assert fingerprints(location / ZARR / "b") == before
     (damage,) = verify(ActivationCache(location))
     assert damage.where == "b, chunk 1"
+
+
+def test_a_stream_that_is_not_asked_for_may_be_damaged(extraction, tmp_path) -> None:
+    location = extraction.copy(tmp_path / "damaged")
+    delete(location / f"{ZARR}/a/features/c/1/0")
+    for name in ("b/zarr.json", "b/features/zarr.json"):
+        delete(location / ZARR / name)
+    summary = extraction.run(location, streams=("a=timm:a",))
+    assert "a (dim" in str(summary)
+    assert contents(location / ZARR / "a") == contents(extraction.whole / ZARR / "a")
