@@ -4,8 +4,9 @@ The names below are imported when they are first used, so that reading the confi
 stage does not load PyTorch.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sparc.common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sparc.analyze.analysis import analyze
@@ -22,12 +23,4 @@ _HOMES = {
     "analyze": "sparc.analyze.analysis",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

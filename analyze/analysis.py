@@ -289,7 +289,7 @@ class Job:
 
     def _leave_out(self, control: Control, reducer: Executor) -> dict[str, pa.Table]:
         code_set = CodeSet("joint", control)
-        features = self._features_at(self._parts(code_set), self._sample().rows, reducer)
+        features = self._features_at(self._parts(code_set), self._sample.rows, reducer)
         found = left_out.measure(
             self._model_of(code_set), features, control, batch_size=self.config.batch_size
         )
@@ -321,7 +321,7 @@ class Job:
 
     def _retrieve(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
         parts = self._parts(code_set)
-        sample = self._sample()
+        sample = self._sample
         codes = self._codes_of(parts, sample.rows, reducer)
         matrices = {s: codes.matrix(s, parts.latents) for s in codes.streams}
         pairs = list(permutations(codes.streams, 2))
@@ -360,7 +360,7 @@ class Job:
         pairs = [(a, b) for a, b in permutations(dims, 2) if dims[a] == dims[b]]
         if not pairs:
             return {"retrieval": retrieval.SCHEMA.empty_table()}
-        sample = self._sample()
+        sample = self._sample
         parts = self._parts(CodeSet("joint"))
         features = self._features_at(parts, sample.rows, reducer)
         found = retrieval.table(
@@ -480,6 +480,7 @@ class Job:
         assert self.subject.untrained is not None
         return self.subject.untrained
 
+    @cached_property
     def _sample(self) -> retrieval.Sample:
         sample_ids = self.cache.rows(["sample_id"])["sample_id"]
         return retrieval.choose_sample(

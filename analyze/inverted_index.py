@@ -6,7 +6,7 @@ the entries of the query's latents by a CRC32C each, the small files by their SH
 This module must not know where queries come from.
 """
 
-import hashlib
+import io
 import json
 import os
 from itertools import pairwise
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from sparc.analyze.codes import CodeSet, CodeStore
+from sparc.analyze.digests import digest
 from sparc.analyze.index_folder import ADVICE, built_once
 from sparc.analyze.output import write_array
 from sparc.common.errors import ReportError
@@ -132,10 +133,7 @@ def open_index(folder: Folder, store: CodeStore, stream: str) -> InvertedIndex:
     where = built_once(folder, f"{_CODES.mode}/{stream}", lambda at: _build(at, store, stream))
     try:
         digests = json.loads((where / _DIGESTS).read_bytes())
-        for name in _SMALL:
-            if _digest(where / name) != digests[name]:
-                raise ValueError(f"{name} is not what was written")
-        ends, norms, checks = (np.load(where / name) for name in _SMALL)
+        ends, norms, checks = (_read_small(where / name, digests[name]) for name in _SMALL)
         rows, values = (np.load(where / f"{n}.npy", mmap_mode="r") for n in ("rows", "values"))
         entries = int(ends[-1])
         for array, shape, dtype in (
@@ -185,7 +183,7 @@ def _build(where: Path, store: CodeStore, stream: str) -> None:
     arrays: tuple[npt.NDArray[Any], ...] = (ends, norms, checks)
     for name, small in zip(_SMALL, arrays, strict=True):
         write_array(where / name, small)
-    digests = {name: _digest(where / name) for name in _SMALL}
+    digests = {name: digest((where / name).read_bytes()) for name in _SMALL}
     Folder(where).write(_DIGESTS, (json.dumps(digests, indent=2) + "\n").encode())
 
 
@@ -200,9 +198,13 @@ def _create(file: Path, dtype: type[np.generic], length: int) -> None:
         os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
 
 
+def _read_small(file: Path, wanted: str) -> npt.NDArray[Any]:
+    content = file.read_bytes()
+    if digest(content) != wanted:
+        raise ValueError(f"{file.name} is not what was written")
+    array: npt.NDArray[Any] = np.load(io.BytesIO(content))
+    return array
+
+
 def _check(rows: npt.NDArray[Any], values: npt.NDArray[Any]) -> int:
     return int(google_crc32c.extend(google_crc32c.value(rows.tobytes()), values.tobytes()))
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from sparc.analyze.codes import CodeSet
 from sparc.analyze.parts import Parts
 from sparc.analyze.reduction import Executor
+from sparc.analyze.statistics import nullable
 
 SCHEMA = pa.schema(
     [
@@ -132,7 +133,7 @@ def means(found: Sequence[Scores], code_set: CodeSet) -> pa.Table:
                 "reference": reference,
                 "latents": len(known),
                 "value": float(known.mean()) if len(known) else None,
-                "any_two": None if np.isnan(any_two) else any_two,
+                "any_two": nullable(any_two),
             }
         )
     return pa.Table.from_pylist(rows, schema=MEANS_SCHEMA)

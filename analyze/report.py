@@ -306,8 +306,6 @@ class ReportWriter:
             for name, fine in zip((INFO_FILE, SUMMARY_FILE), whole, strict=True):
                 if not fine:
                     say(f"{self.folder}/{name} is damaged: {_remedy(name)}")
-            if not whole[0]:
-                self.folder.write(INFO_FILE, self.info.to_json())
         return {known[name] for name in intact}
 
     def _has(self, name: str) -> bool:

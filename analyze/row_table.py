@@ -21,6 +21,7 @@ from sparc.common.storage import Folder
 from sparc.common.tables import ROWS
 
 COLUMNS = ("sample_id", "image", "caption")
+_SCHEMA = pa.schema([ROWS.field(name) for name in COLUMNS])
 
 _TABLE, _PICTURES = "rows.arrow", "pictures.npy"
 _BATCH = 1 << 16  # Rows read at a time.
@@ -41,10 +42,9 @@ class RowTable(NamedTuple):
 
     def take(self, rows: npt.NDArray[np.int64]) -> pa.Table:
         """The columns of some rows, in the order given."""
-        schema = pa.schema([ROWS.field(name) for name in COLUMNS])
         numbers = np.searchsorted(self.starts, rows, side="right") - 1
         places = zip(numbers.tolist(), (rows - self.starts[numbers]).tolist(), strict=True)
-        return pa.Table.from_batches([self.batches[n].slice(at, 1) for n, at in places], schema)
+        return pa.Table.from_batches([self.batches[n].slice(at, 1) for n, at in places], _SCHEMA)
 
 
 def open_rows(folder: Folder, cache: ActivationCache) -> RowTable:
@@ -69,10 +69,9 @@ def open_rows(folder: Folder, cache: ActivationCache) -> RowTable:
 
 
 def _build(where: Path, cache: ActivationCache) -> None:
-    schema = pa.schema([ROWS.field(name) for name in COLUMNS])
     of_row = np.zeros(cache.info.rows, np.int32)
     first, last_name = 0, None
-    with pa.ipc.new_file(str(where / _TABLE), schema) as writer:
+    with pa.ipc.new_file(str(where / _TABLE), _SCHEMA) as writer:
         for batch in cache.row_batches(COLUMNS, _BATCH):
             writer.write_batch(batch)
             names = batch.column("sample_id")

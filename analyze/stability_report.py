@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from sparc.analyze.config import StabilityConfig
+from sparc.analyze.output import write_table
 from sparc.analyze.stability import THRESHOLDS, figures, match, random_directions, table
 from sparc.analyze.subject import Subject, difference, open_subject
 from sparc.common.errors import RunError
@@ -58,9 +58,8 @@ def compare(first: str, second: str, config: StabilityConfig) -> Stability:
     found.append(figures("random", match(*random_directions(trained, config.seed))))
     result = Stability(pa.concat_tables(found), table(matching), tuple(notes))
     if config.out is not None:
-        config.out.mkdir(parents=True, exist_ok=True)
-        pq.write_table(result.figures, config.out / "stability.parquet")
-        pq.write_table(result.matching, config.out / "matching.parquet")
+        write_table(config.out / "stability.parquet", result.figures)
+        write_table(config.out / "matching.parquet", result.matching)
     return result
 
 

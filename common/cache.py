@@ -1,12 +1,13 @@
 """Reading an activation cache. The protocol on disk is `CACHE.md`, which is normative.
 
-An `ActivationCache` hands out whole chunks of rows; rows are never gathered one by one. Zarr is
-known to this module and to `sparc.common.cache_writer` alone.
+An `ActivationCache` hands out whole chunks of rows; rows are never gathered one by one. Only
+`sparc.common` knows Zarr.
 """
 
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -319,7 +320,8 @@ class ActivationCache:
             columns: Columns of `tables.ROWS`.
             size: Rows of every batch but the last.
         """
-        return tables.read_batches(self.folder, ROWS_FILE, tables.ROWS, columns, size)
+        with self._advising():
+            yield from tables.read_batches(self.folder, ROWS_FILE, tables.ROWS, columns, size)
 
     def classes(self) -> pa.Table:
         """The classes table, of schema `tables.CLASSES`; empty where the dataset has no labels."""
@@ -425,8 +427,13 @@ class ActivationCache:
         return self._arrays[key]
 
     def _table(self, name: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
-        try:
+        with self._advising():
             return tables.read_table(self.folder, name, schema, columns)
+
+    @contextmanager
+    def _advising(self) -> Iterator[None]:
+        try:
+            yield
         except DamagedCacheError as error:
             raise DamagedCacheError(f"{error}; {self.repair_advice}") from error
 

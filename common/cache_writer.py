@@ -140,9 +140,10 @@ class CacheWriter:
             tables.write_table(self.folder, ROWS_FILE, manifest.rows)
             tables.write_table(self.folder, CLASSES_FILE, manifest.classes)
             self.folder.remove(MASKS_FILE)
-            self._put_info(wanted)
         if manifest.masks is not None and not self.folder.exists(MASKS_FILE):
             tables.write_table(self.folder, MASKS_FILE, manifest.masks)
+        if found is None or not found.streams:
+            self._put_info(wanted)
         self._arrays: dict[str, tuple[Any, Any]] = {}
         self._streams: dict[str, StreamInfo] = {}
         self._cut: dict[str, dict[int, int]] = {}
@@ -517,6 +518,7 @@ def write_arrays(
                 origin=StreamOrigin(spec="array"),
             )
             missing = set(writer.open_stream(info))
+            cache = ActivationCache(folder)
             for chunk in range(writer.info.chunks):
                 span = writer.info.chunk_rows(chunk)
                 part = values[span.start : span.stop]
@@ -524,7 +526,7 @@ def write_arrays(
                 if chunk in missing:
                     writer.write(name, chunk, part, reasons)
                 else:
-                    _require_equal(ActivationCache(folder), name, chunk, part, reasons)
+                    _require_equal(cache, name, chunk, part, reasons)
         writer.finish()
     return ActivationCache(folder)
 

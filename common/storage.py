@@ -5,6 +5,7 @@ not know what the files mean.
 """
 
 import glob
+import hashlib
 import os
 import shutil
 import tempfile
@@ -138,13 +139,7 @@ class Folder:
             found = os.walk(self.local / below)
             paths = (os.path.join(root, name) for root, _, names in found for name in names)
             return sorted(Path(os.path.relpath(path, self.local)).as_posix() for path in paths)
-        root = self.path(below)
-        # Zarr writes through a connection of its own, which this one's listings know nothing of.
-        self._filesystem.invalidate_cache()
-        if not self._filesystem.exists(root):
-            return []
-        found_remotely = sorted(self._filesystem.find(root))
-        return [path.removeprefix(self._root).lstrip("/") for path in found_remotely]
+        return sorted(self.sizes(below))
 
     def sizes(self, below: str = "") -> dict[str, int]:
         """Bytes of all files below a subfolder, by name relative to this folder."""
@@ -155,6 +150,7 @@ class Folder:
                     found_here[name] = (self.local / name).stat().st_size
             return found_here
         root = self.path(below)
+        # Zarr writes through a connection of its own, which this one's listings know nothing of.
         self._filesystem.invalidate_cache()
         if not self._filesystem.exists(root):
             return {}
@@ -221,7 +217,7 @@ def write_durably(target: Path, content: Any) -> None:
         raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         aside.unlink(missing_ok=True)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 @contextmanager
@@ -243,7 +239,7 @@ def _writing_durably(target: Path) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def _aside(target: Path) -> Path:
@@ -255,10 +251,17 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file in lower-case hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names of a folder's files are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from json.encoder import encode_basestring as _quote
 
 import pyarrow as pa
@@ -86,17 +87,8 @@ def read_table(
     Raises:
         DamagedCacheError: The file is missing, is not Parquet, or has other columns.
     """
-    try:
-        with folder.open(name) as file:
-            table = pq.read_table(file, columns=columns, page_checksum_verification=True)
-    except FileNotFoundError as error:
-        raise DamagedCacheError(f"{folder}/{name} is missing") from error
-    except PermissionError as error:
-        raise CacheError(f"cannot read {folder}/{name}: {error.strerror}") from error
-    except (pa.ArrowException, OSError) as error:
-        raise DamagedCacheError(
-            f"{folder}/{name} is not readable as Parquet: {reason(error)}"
-        ) from error
+    with _readable(folder, name), folder.open(name) as file:
+        table = pq.read_table(file, columns=columns, page_checksum_verification=True)
     wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
     try:
         return table.select(wanted.names).cast(wanted)
@@ -120,14 +112,24 @@ def read_batches(
         DamagedCacheError: As `read_table`.
     """
     wanted = pa.schema([schema.field(column) for column in columns])
+    with _readable(folder, name), folder.open(name) as file:
+        whole = pq.ParquetFile(file, page_checksum_verification=True)
+        for batch in whole.iter_batches(size, columns=list(columns)):
+            yield batch.select(wanted.names).cast(wanted)
+
+
+@contextmanager
+def _readable(folder: Folder, name: str) -> Iterator[None]:
     try:
-        with folder.open(name) as file:
-            for batch in pq.ParquetFile(file).iter_batches(size, columns=list(columns)):
-                yield batch.select(wanted.names).cast(wanted)
+        yield
     except FileNotFoundError as error:
         raise DamagedCacheError(f"{folder}/{name} is missing") from error
+    except PermissionError as error:
+        raise CacheError(f"cannot read {folder}/{name}: {error.strerror}") from error
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise DamagedCacheError(f"{folder}/{name} is not readable: {error}") from error
+        raise DamagedCacheError(
+            f"{folder}/{name} is not readable as Parquet: {reason(error)}"
+        ) from error
 
 
 def manifest_digest(rows: pa.Table) -> str:

@@ -47,6 +47,8 @@ class Restorer:
             The chunks of which it could not be found: they are removed, to be encoded anew.
         """
         rows = self._writer.unexplained(stream, thorough=thorough)
+        if not rows:
+            return []
         reasons = self._reasons(stream, rows)
         per_chunk = self._writer.info.rows_per_chunk
         lost = sorted({row // per_chunk for row in rows if row not in reasons})
@@ -54,20 +56,20 @@ class Restorer:
         self._writer.explain(
             stream, {row: why for row, why in reasons.items() if row // per_chunk not in lost}
         )
-        if rows:
-            say(
-                f"stream {stream}: nothing said why {amount(len(rows), 'row')} had no feature; "
-                f"found again from the dataset, {amount(len(lost), 'chunk')} to be encoded anew"
-            )
+        say(
+            f"stream {stream}: nothing said why {amount(len(rows), 'row')} had no feature; "
+            f"found again from the dataset, {amount(len(lost), 'chunk')} to be encoded anew"
+        )
         return lost
 
     def restore_cut(self, stream: str) -> None:
         """Count again how many captions of a text stream were cut, where nothing says it."""
+        counts = {}
         for chunk in self._writer.uncounted(stream):
             rows = self._writer.info.chunk_rows(chunk)
             captions = [text for _, text in self._table.chunk(chunk, rows, [stream]).captions]
-            cut = self._replica.texts[stream].count_cut(captions) if captions else 0
-            self._writer.count_cut(stream, {chunk: cut})
+            counts[chunk] = self._replica.texts[stream].count_cut(captions) if captions else 0
+        self._writer.count_cut(stream, counts)
 
     def _reasons(self, stream: str, rows: Sequence[int]) -> dict[int, str]:
         """Why rows can have no feature; nothing about those that nothing in the dataset hinders."""

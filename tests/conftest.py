@@ -1,5 +1,7 @@
 """What the tests of several stages share."""
 
+from collections.abc import Callable
+
 import pytest
 
 
@@ -35,3 +37,24 @@ def tiny_streams(tmp_path_factory) -> list[str]:
     )
     BertModel(config).save_pretrained(text)
     return [*streams, f"--stream=text=transformers:{text}"]
+
+
+@pytest.fixture(scope="session")
+def save_tokenizer() -> Callable[..., None]:
+    """Write a tokenizer that knows some words; the first four are its special tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    def save(folder, words, **limits):
+        numbers = {word: number for number, word in enumerate(words)}
+        tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="[UNK]"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+        PreTrainedTokenizerFast(
+            tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
+            sep_token="[SEP]", **limits,
+        ).save_pretrained(folder)  # fmt: skip
+
+    return save

@@ -13,8 +13,6 @@ know how a step is made.
 """
 
 import dataclasses
-import hashlib
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +23,7 @@ from torch import Tensor
 from sparc.common.errors import RunError
 from sparc.common.progress import say
 from sparc.common.sealed import seal, unseal
-from sparc.common.storage import PARTIAL, Folder
+from sparc.common.storage import PARTIAL, Folder, file_digest, sync_folder
 from sparc.train.model import CONFIG_FILE, WEIGHTS_FILE, Sparc, load_weights
 from sparc.train.reader import Position
 from sparc.train.tensors import read_tensors, write_tensors
@@ -93,12 +91,12 @@ def save_checkpoint(run: Path, model: Sparc, checkpoint: Checkpoint) -> None:
         "epoch": checkpoint.position.epoch,
         "step_of_epoch": checkpoint.position.step,
         "logged": checkpoint.logged._asdict(),
-        "files": {name: _digest(aside / name) for name in names},
+        "files": {name: file_digest(aside / name) for name in names},
     }
     Folder(aside).write(_STATE, seal(document))
     _remove(run, checkpoint.step)
     aside.rename(target)
-    _sync(target.parent)
+    sync_folder(target.parent)
     _keep_the_newest(run)
 
 
@@ -182,21 +180,8 @@ def _problem(folder: Path) -> str | None:
         if _folder(folder.parent.parent, document["step"]) != folder:
             return f"it is of step {document['step']}"
         for name, digest in document["files"].items():
-            if _digest(folder / name) != digest:
+            if file_digest(folder / name) != digest:
                 return f"{name} is not what was written"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{_STATE}: {error}"
     return None
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

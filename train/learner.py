@@ -244,11 +244,11 @@ class Learner:
             dead = self._dead()
 
             def figures(target: int, rows: slice) -> tuple[Tensor, Revival | None]:
-                part, of_target = selected.rows(rows), dead[target]
-                if of_target is None:
+                part = selected.rows(rows)
+                if dead[target] is None:
                     return square_errors(self.model, part, target, kernels=self.kernels), None
                 terms = self._compare(part, target, cross=True)
-                return terms.square_errors, self._revive(part, target, terms, of_target)
+                return terms.square_errors, self._revive(part, target, terms, dead[target])
 
             found = self._for_each_target(selected, figures)
             errors = [join_rows([errors for errors, _ in parts]) for parts in found]
@@ -354,11 +354,9 @@ class Learner:
         cross = self.settings.cross_weight > 0
 
         def work_out(target: int, rows: slice) -> tuple[TargetTerms, Revival | None]:
-            part, of_target = selected.rows(rows), dead[target]
+            part = selected.rows(rows)
             terms = self._compare(part, target, cross=cross)
-            if of_target is None:
-                return terms, None
-            return terms, self._revive(part, target, terms, of_target)
+            return terms, self._revive(part, target, terms, dead[target])
 
         found = self._for_each_target(selected, work_out)
         targets = [join_targets([terms for terms, _ in parts]) for parts in found]
@@ -389,7 +387,11 @@ class Learner:
             found.append(Dead(latents, directions, self.model.latent_bias[stream][latents]))
         return tuple(found)
 
-    def _revive(self, selected: Selected, target: int, terms: TargetTerms, dead: Dead) -> Revival:
+    def _revive(
+        self, selected: Selected, target: int, terms: TargetTerms, dead: Dead | None
+    ) -> Revival | None:
+        if dead is None:
+            return None
         return revive(
             self.model,
             selected,

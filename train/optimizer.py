@@ -3,6 +3,7 @@
 Must not know what the parameters mean.
 """
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -24,6 +25,16 @@ class AdamStep(NamedTuple):
     number: int
     steps: Tensor
     lr: float
+
+    @property
+    def rate(self) -> float:
+        """What the mean of gradients is multiplied by: lr, corrected for the mean's beginning."""
+        return self.lr / (1 - BETA1**self.number)
+
+    @property
+    def spread(self) -> float:
+        """What the root of the mean of squares is divided by, for the same reason."""
+        return math.sqrt(1 - BETA2**self.number)
 
 
 class Moments(NamedTuple):

@@ -1,5 +1,6 @@
 """A search from a dataset folder on: real encoders, recorded by the extraction and built again."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -13,7 +14,6 @@ import torch
 import transformers
 from PIL import Image
 from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from sparc.train import ModelConfig, StreamShape, create_model
 
@@ -27,26 +27,23 @@ def call(stage, *arguments):
     return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=200)
 
 
-def save_text_model(folder):
+@pytest.fixture(scope="module")
+def save_text_model(save_tokenizer):
+    return functools.partial(write_text_model, save_tokenizer)
+
+
+def write_text_model(save_tokenizer, folder):
     torch.manual_seed(0)
     config = transformers.BertConfig(
         vocab_size=len(WORDS), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
         intermediate_size=48, max_position_embeddings=16,
     )  # fmt: skip
     transformers.BertModel(config).save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
-        sep_token="[SEP]", model_max_length=10,
-    ).save_pretrained(folder)  # fmt: skip
+    save_tokenizer(folder, WORDS, model_max_length=10)
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
+def root(tmp_path_factory, save_text_model) -> Path:
     """A dataset, its cache, a model and a report."""
     root = tmp_path_factory.mktemp("search")
     (root / "pictures").mkdir()
@@ -101,7 +98,9 @@ def test_a_picture_finds_itself_and_a_text_finds_pictures(root, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
-def test_an_encoder_that_moved_is_found_again_and_another_one_refused(root, tmp_path):
+def test_an_encoder_that_moved_is_found_again_and_another_one_refused(
+    root, tmp_path, save_text_model
+):
     arguments = ["search", root / "report", "--text", "red dog", "--in", "words"]
     (root / "bert").rename(root / "moved")
     try:

@@ -344,8 +344,8 @@ class NumbaKernels(TorchKernels):
             rows.start,
             rows.stop,
             number(1 if scale is None else scale.item()),
-            number(step.lr / (1 - BETA1**step.number)),
-            number(1 / math.sqrt(1 - BETA2**step.number)),
+            number(step.rate),
+            number(1 / step.spread),
             unit_rows,
         )
 

@@ -13,7 +13,6 @@ long as possible, and goes across threads once at the end.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 # A kernel's parameters are pointers and numbers that only Triton's compiler gives types.
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -773,8 +772,8 @@ class TritonKernels:
             scale,
             rows.start,
             dim,
-            step.lr / (1 - BETA1**step.number),
-            math.sqrt(1 - BETA2**step.number),
+            step.rate,
+            step.spread,
             BETA1=BETA1,
             BETA2=BETA2,
             EPSILON=EPSILON,

@@ -14,7 +14,6 @@ import pytest
 import torch
 import transformers
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from sparc.analyze.analysis import analyze
 from sparc.analyze.config import AnalyzeConfig
@@ -46,7 +45,7 @@ def call(*arguments):
 
 
 @pytest.fixture(scope="module")
-def text_folder(tmp_path_factory):
+def text_folder(tmp_path_factory, save_tokenizer):
     folder = tmp_path_factory.mktemp("bert")
     torch.manual_seed(0)
     config = transformers.BertConfig(
@@ -54,15 +53,7 @@ def text_folder(tmp_path_factory):
         intermediate_size=16, max_position_embeddings=16, initializer_range=1.0,
     )  # fmt: skip
     transformers.BertModel(config).save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
-        sep_token="[SEP]", model_max_length=16,
-    ).save_pretrained(folder)  # fmt: skip
+    save_tokenizer(folder, WORDS, model_max_length=16)
     return folder
 
 

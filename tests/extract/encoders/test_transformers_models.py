@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models
 
 from sparc.common.errors import EncoderError
 from sparc.extract.encoders.transformers_models import _context_length
@@ -17,20 +17,8 @@ CAPTIONS = ["a cat", "a dog on a red sofa", "cat", ""]
 CONTEXT = 10
 
 
-def save_tokenizer(folder, **limits):
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
-        sep_token="[SEP]", **limits,
-    ).save_pretrained(folder)  # fmt: skip
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, save_tokenizer):
     """A BERT of two layers with random weights, as `save_pretrained` leaves it."""
     folder = tmp_path_factory.mktemp("bert")
     torch.manual_seed(0)
@@ -39,7 +27,7 @@ def folder(tmp_path_factory):
         intermediate_size=48, max_position_embeddings=16,
     )  # fmt: skip
     transformers.BertModel(config).save_pretrained(folder)
-    save_tokenizer(folder, model_max_length=CONTEXT)
+    save_tokenizer(folder, WORDS, model_max_length=CONTEXT)
     return folder
 
 
@@ -78,10 +66,12 @@ def test_a_caption_is_cut_when_its_tokens_exceed_the_context(words, cut, build, 
     assert encoder.encode([" ".join(["cat"] * words), "a dog"]).cut == cut
 
 
-def test_the_context_is_the_models_where_the_tokenizer_knows_none(build, folder, tmp_path):
+def test_the_context_is_the_models_where_the_tokenizer_knows_none(
+    build, folder, tmp_path, save_tokenizer
+):
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    save_tokenizer(tmp_path)
+    save_tokenizer(tmp_path, WORDS)
     encoder = build(f"transformers:{tmp_path}")
     assert encoder.origin.input_size == (16,)
     assert encoder.encode(["cat " * 15]).cut == 1
@@ -93,12 +83,12 @@ def test_roberta_numbers_positions_from_its_padding_on():
     assert _context_length(config, tokenizer) == 512
 
 
-def test_the_encoder_of_an_encoder_and_decoder_is_used(build, tmp_path):
+def test_the_encoder_of_an_encoder_and_decoder_is_used(build, tmp_path, save_tokenizer):
     config = transformers.T5Config(
         vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2
     )
     transformers.T5Model(config).save_pretrained(tmp_path)
-    save_tokenizer(tmp_path)
+    save_tokenizer(tmp_path, WORDS)
     encoder = build(f"transformers:{tmp_path}")
     assert encoder.encode(["a cat " * 100]).features.shape == (1, 16)
     assert encoder.origin.input_size == ()  # relative positions: nothing limits the length
