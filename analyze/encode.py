@@ -18,6 +18,7 @@ from sparc.analyze.parts import chunk_features, permuted_features
 from sparc.analyze.permutation import Permutation
 from sparc.common.cache import ActivationCache
 from sparc.common.progress import progress
+from sparc.common.workers import Workers
 from sparc.train.model import Codes, Sparc, select_independently, select_jointly
 
 T = TypeVar("T")
@@ -158,32 +159,16 @@ def _encode(
             )
         return found
 
-    with _workers(device) as (pool, count):
-        # Memory that is asked for anew costs as much as reading it several times.
-        shape = (count, len(streams), min(batch_size, len(rows)), latents)
-        memory = torch.empty(shape, device=device)
-        done = list(pool.map(work, (batches[worker::count] for worker in range(count)), memory))
+    # A CPU does whole batches side by side, each in one thread, rather than divide every product
+    # among its threads: nothing waits for what only one thread can do.
+    workers = Workers.of(device)
+    count = workers.threads
+    # Memory that is asked for anew costs as much as reading it several times.
+    memory = torch.empty((count, len(streams), min(batch_size, len(rows)), latents), device=device)
+    with workers.one_thread_each():
+        done = workers.map(lambda first: work(batches[first::count], memory[first]), range(count))
     blocks = [block for i in range(len(batches)) for block in done[i % count][i // count]]
     return [concatenate(parts) for parts in zip(*blocks, strict=True)]
-
-
-@contextmanager
-def _workers(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """Threads that encode, and how many there are.
-
-    A CPU does whole batches side by side, each in one thread, rather than divide every product
-    among its threads: nothing waits for what only one thread can do.
-    """
-    threads = torch.get_num_threads()
-    count = threads if device.type == "cpu" else 1
-    try:
-        if count > 1:
-            torch.set_num_threads(1)
-        with ThreadPoolExecutor(count) as pool:
-            yield pool, count
-    finally:
-        if count > 1:
-            torch.set_num_threads(threads)
 
 
 def _blocks(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sparc.common.workers import Workers
 from sparc.train.kernels.interface import (
     Kernels,
     WeightGradient,
@@ -19,7 +20,6 @@ from sparc.train.kernels.interface import (
 )
 from sparc.train.model import Sparc
 from sparc.train.objective import Revival, RowTerms, codes_for
-from sparc.train.workers import Workers
 
 Gather = Callable[[Tensor], Tensor]
 """Joins a tensor of all processes along its first dimension, the rows, in the order of ranks.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sparc.common.errors import ConfigError, RunError
+from sparc.common.workers import Workers
 from sparc.train import kernels as kernel_choice
 from sparc.train.config import Kernels, Recipe, TrainConfig
 from sparc.train.deadness import DeadLatents
@@ -40,7 +41,6 @@ from sparc.train.objective import (
 )
 from sparc.train.optimizer import Adam, AdamStep, move
 from sparc.train.selection import largest
-from sparc.train.workers import Workers
 
 Result = TypeVar("Result")
 

@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from sparc.common.workers import Workers
 from sparc.train.kernels.interface import Kernels
 from sparc.train.model import Sparc, scale
-from sparc.train.workers import Workers
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 

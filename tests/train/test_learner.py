@@ -336,3 +336,30 @@ def test_settings_of_a_run():
     config = TrainConfig(cross_weight=0.25, auxk=7, dead_after=99, clip=2.0, seed=3)
     chosen = LearnerSettings.of(config)
     assert chosen == LearnerSettings(cross_weight=0.25, auxk=7, dead_after=99, clip=2.0, seed=3)
+
+
+@pytest.fixture
+def threads_as_before():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads_as_before")
+@pytest.mark.parametrize("selection", ["global", "local"])
+def test_training_does_not_depend_on_the_number_of_threads(build_model, draw_batch, selection):
+    def train(threads):
+        torch.set_num_threads(threads)
+        model = build_model(dims=(96, 64), latents=2048, k=8, selection=selection).float()
+        learner = Learner(model, LearnerSettings(dead_after=150, auxk=8, clip=0.1))
+        batches = (draw_batch(model, 70, seed=seed) for seed in range(4))
+        figures = [
+            learner.step({name: x.float() for name, x in batch.items()}, 1e-2).loss
+            for batch in batches
+        ]
+        assert sum(learner.dead_counts().values()) > 0
+        return {**model.state_dict(), **learner.state(), "losses": torch.stack(figures)}
+
+    alone, together = train(1), train(3)
+    for name, tensor in alone.items():
+        assert torch.equal(together[name], tensor), name

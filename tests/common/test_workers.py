@@ -1,12 +1,11 @@
-"""The threads that share the pieces of a step: the same results whatever their number."""
+"""Threads that share pieces of a computation: the same results whatever their number."""
 
 import threading
 
 import pytest
 import torch
 
-from sparc.train.learner import Learner, LearnerSettings
-from sparc.train.workers import Workers
+from sparc.common.workers import Workers
 
 
 @pytest.fixture(autouse=True)
@@ -64,22 +63,3 @@ def test_the_caller_has_its_threads_back_after_a_failure():
     with pytest.raises(ValueError, match="failed"):
         fail()
     assert torch.get_num_threads() == 2
-
-
-@pytest.mark.parametrize("selection", ["global", "local"])
-def test_training_does_not_depend_on_the_number_of_threads(build_model, draw_batch, selection):
-    def train(threads):
-        torch.set_num_threads(threads)
-        model = build_model(dims=(96, 64), latents=2048, k=8, selection=selection).float()
-        learner = Learner(model, LearnerSettings(dead_after=150, auxk=8, clip=0.1))
-        batches = (draw_batch(model, 70, seed=seed) for seed in range(4))
-        figures = [
-            learner.step({name: x.float() for name, x in batch.items()}, 1e-2).loss
-            for batch in batches
-        ]
-        assert sum(learner.dead_counts().values()) > 0
-        return {**model.state_dict(), **learner.state(), "losses": torch.stack(figures)}
-
-    alone, together = train(1), train(3)
-    for name, tensor in alone.items():
-        assert torch.equal(together[name], tensor), name

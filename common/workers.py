@@ -1,4 +1,4 @@
-"""A few threads that share the pieces of a step.
+"""A few threads that share pieces of a computation in PyTorch.
 
 A step is hundreds of small operations. Where each of them is spread over all cores, the cores wait
 for one another hundreds of times, and for a neighbour's program as often. So a step is cut into
