@@ -4,7 +4,7 @@ Must not know what is done with them: that is `sparc.train.learner`.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sparc.common.workers import Workers
 from sparc.train.kernels.interface import (
+    InverseIndex,
     Kernels,
     WeightGradient,
     fill_bags,
@@ -105,14 +106,16 @@ def stream_gradients(
             fill_bags(inverse, values[:, position : position + 1])
             for position, inverse in enumerate(encoder_inverses)
         ]
+    # Of the sources that share the latents of an index row only the sum matters.
+    index_rows = len(decoder_inverses[0].order) // k
+    alignments = [each.reshape(index_rows, -1, k).sum(1) / rows for each in terms.alignments]
+    latent_biases = _sums_by_stream(encoder_inverses, value_gradients.unbind(1))
+    parallels = _sums_by_stream(decoder_inverses, alignments)
 
     def of_stream(position: int) -> StreamGradients:
         inverse, own = encoder_inverses[position], value_gradients[:, position]
         centred, residual = terms.centred[position], terms.residuals[position]
-        index_rows = len(decoder_inverses[position].order) // k
-        alignment = terms.alignments[position].reshape(index_rows, -1, k).sum(1) / rows
-        latent_bias = latent_sums(inverse, own)
-        parallel = latent_sums(decoder_inverses[position], alignment)
+        latent_bias, parallel = latent_biases[position], parallels[position]
         pre_bias = residual.sum((0, 1)) / rows
         revived = None
         revival = terms.revivals[position]
@@ -120,8 +123,8 @@ def stream_gradients(
             pre_bias += revival.residuals.sum(0) / rows
         if revival is not None and len(revival.dead):
             revived = _revived_gradients(revival, centred, rows, kernels)
-            latent_bias.index_add_(0, revival.dead, revived.latent_bias)
-            parallel.index_add_(0, revival.dead, revived.parallel)
+            latent_bias = latent_bias.index_add(0, revival.dead, revived.latent_bias)
+            parallel = parallel.index_add(0, revival.dead, revived.parallel)
         pre_bias -= latent_bias @ model.encoder[model.config.names[position]]
         encoder = WeightGradient(fill_bags(inverse, own.unsqueeze(1)), centred.unsqueeze(1))
         decoder = WeightGradient(
@@ -133,6 +136,18 @@ def stream_gradients(
         return StreamGradients(encoder, decoder, parallel, pre_bias, latent_bias)
 
     return dict(zip(model.config.names, workers.map(of_stream, range(streams)), strict=True))
+
+
+def _sums_by_stream(
+    inverses: Sequence[InverseIndex], values: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """By stream, its (R, k) values summed by latent, (latents,); all at once where they may be."""
+    if all(inverse is inverses[0] for inverse in inverses):
+        return latent_sums(inverses[0], torch.stack(list(values), dim=1)).unbind()
+    return tuple(
+        latent_sums(inverse, of_stream.unsqueeze(1)).squeeze(0)
+        for inverse, of_stream in zip(inverses, values, strict=True)
+    )
 
 
 class _RevivedGradients(NamedTuple):
@@ -169,6 +184,5 @@ def _revived_gradients(
         revival.dead,
         kernels.weight_gradient(gradient_bags, centred.unsqueeze(1), 0, dead),
         kernels.weight_gradient(value_bags, revival.residuals.unsqueeze(1), 0, dead),
-        latent_sums(inverse, alignments),
-        latent_sums(inverse, value_gradients),
+        *latent_sums(inverse, torch.stack((alignments, value_gradients), dim=1)),
     )

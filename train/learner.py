@@ -37,6 +37,7 @@ from sparc.train.objective import (
     row_slices,
     row_terms,
     select,
+    share_rows,
     square_errors,
 )
 from sparc.train.optimizer import Adam, AdamStep, move
@@ -341,7 +342,7 @@ class Learner:
 
         All parts of a target come before the next: its decoder is what wants to stay in a cache.
         """
-        parts = row_slices(len(selected.values), self.kernels.batch_rows(selected.values))
+        parts = share_rows(selected.values, self.kernels, self._workers)
         targets = range(len(self.model.config.names))
         pieces = [(target, rows) for target in targets for rows in parts]
         results = self._workers.map(lambda piece: function(*piece), pieces)

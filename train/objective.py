@@ -19,7 +19,7 @@ from sparc.train.model import Sparc, scale
 Precision = Literal["float32", "tf32", "bfloat16"]
 
 ALONE = Workers()
-_LATENTS_AT_ONCE = 1024
+_LATENTS_AT_ONCE = 2048
 """Latents that a worker multiplies a batch with at once."""
 
 
@@ -164,7 +164,7 @@ def select(
     features = tuple(scale(batch[name], model.config) for name in names)
     centred = tuple(x - model.pre_bias[name] for name, x in zip(names, features, strict=True))
     products = _products(model, centred, precision, workers)
-    pieces = row_slices(len(features[0]), kernels.batch_rows(features[0]))
+    pieces = share_rows(features[0], kernels, workers)
 
     def choose(rows: slice) -> tuple[Tensor, Tensor]:
         part_centred, part_products = _rows_of(centred, rows), _rows_of(products, rows)
@@ -365,6 +365,12 @@ def pair_weights(streams: int, cross_weight: float) -> Tensor:
     if streams > 1:
         weights.fill_(cross_weight / (streams * (streams - 1)))
     return weights.fill_diagonal_(1 / streams)
+
+
+def share_rows(batch: Tensor, kernels: Kernels, workers: Workers) -> list[slice]:
+    """The rows of a batch in parts: one for every worker at least, and none too large."""
+    each = -(-len(batch) // workers.threads)
+    return row_slices(len(batch), max(1, min(each, kernels.batch_rows(batch))))
 
 
 def row_slices(rows: int, size: int) -> list[slice]:

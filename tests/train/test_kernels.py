@@ -96,8 +96,12 @@ def check(kernels, indices, values, vectors, weight, block):
         for first in range(0, latents, block)
     ]
     close(torch.cat(parts), gradient, dtype)
-    _, sums = decoded_and_gradient(indices, values, torch.ones_like(vectors[..., :1]), latents)
-    close(latent_sums(inverse, values.sum(1)), sums.squeeze(1), dtype)
+    for vector, sums in enumerate(latent_sums(inverse, values)):
+        of_vector = values[:, vector : vector + 1]
+        _, expected = decoded_and_gradient(
+            indices, of_vector, torch.ones_like(of_vector[..., :1]), latents
+        )
+        close(sums, expected.squeeze(1), dtype)
     assert kernels.block_rows(weight) >= 1
 
 

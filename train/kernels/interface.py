@@ -10,6 +10,7 @@ implementation on the same machine.
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,13 +23,13 @@ class InverseIndex(NamedTuple):
 
     Attributes:
         order: Positions in the flattened (R, k) indices, latent by latent, (R * k,) int64.
+        rows: The index row of each of them, (R * k,) int64.
         offsets: Where each latent's positions begin in `order`, (latents + 1,) int64.
-        k: Latents of an index row.
     """
 
     order: Tensor
+    rows: Tensor
     offsets: Tensor
-    k: int
 
 
 class Bags(NamedTuple):
@@ -195,7 +196,7 @@ class Kernels(Protocol):
         ...
 
     def batch_rows(self, batch: Tensor) -> int:
-        """How many rows of this batch are best decoded and differentiated at once."""
+        """How many rows of this batch are best decoded and differentiated at once, at most."""
         ...
 
 
@@ -206,9 +207,15 @@ def invert(indices: Tensor, latents: int) -> InverseIndex:
         indices: (R, k) int64.
         latents: Size of the dictionary.
     """
-    keys, order = indices.reshape(-1).sort(stable=True)
-    boundaries = torch.arange(latents + 1, device=keys.device)
-    return InverseIndex(order, torch.searchsorted(keys, boundaries), indices.shape[1])
+    keys = indices.reshape(-1)
+    if keys.device.type == "cpu":
+        # NumPy sorts by digits where numbers are short, six times faster than PyTorch.
+        short = keys.numpy().astype(np.min_scalar_type(latents - 1))
+        order = torch.from_numpy(np.argsort(short, kind="stable"))
+    else:
+        order = keys.argsort(stable=True)
+    ends = torch.bincount(keys, minlength=latents).cumsum(0)
+    return InverseIndex(order, order // indices.shape[1], F.pad(ends, (1, 0)))
 
 
 def fill_bags(inverse: InverseIndex, values: Tensor) -> Bags:
@@ -219,11 +226,11 @@ def fill_bags(inverse: InverseIndex, values: Tensor) -> Bags:
         values: (R, V, k). A bag has an index row's V terms side by side, as the table has.
     """
     vectors = values.shape[1]
-    rows, offsets = inverse.order // inverse.k, inverse.offsets
+    rows, offsets = inverse.rows, inverse.offsets
     if vectors > 1:
         rows = rows.unsqueeze(1) * vectors + torch.arange(vectors, device=rows.device)
         offsets = offsets * vectors
-    in_order = values.transpose(1, 2).reshape(-1, vectors)[inverse.order]
+    in_order = _side_by_side(values)[inverse.order]
     return Bags(rows.view(-1), in_order.view(-1), offsets)
 
 
@@ -232,18 +239,20 @@ def latent_sums(inverse: InverseIndex, values: Tensor) -> Tensor:
 
     Args:
         inverse: The inverse of (R, k) indices.
-        values: (R, k).
+        values: (R, V, k).
 
     Returns:
-        (latents,).
+        (V, latents).
     """
     # Differences of a running sum would lose digits; index_add is not deterministic on a GPU.
-    in_order = values.reshape(-1)[inverse.order].unsqueeze(1)
-    positions = torch.arange(len(in_order), device=values.device)
-    sums = F.embedding_bag(
-        positions, in_order, inverse.offsets, mode="sum", include_last_offset=True
-    )
-    return sums.squeeze(1)
+    table, offsets = _side_by_side(values), inverse.offsets
+    sums = F.embedding_bag(inverse.order, table, offsets, mode="sum", include_last_offset=True)
+    return sums.T.contiguous()  # each lies in one piece, as the optimizer wants it
+
+
+def _side_by_side(values: Tensor) -> Tensor:
+    """The V values of each position in (R, k) indices, from (R, V, k): (R * k, V)."""
+    return values.transpose(1, 2).reshape(-1, values.shape[1])
 
 
 def gradient_rows(

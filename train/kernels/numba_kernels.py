@@ -12,7 +12,7 @@ Sums may be reordered to fill vector registers; NaN and infinity keep their mean
 # The compiled functions take arrays of any floating-point type.
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -57,6 +57,37 @@ def _add_rows(total, scales, rows, table):
 
 
 @_compiled
+def _add_rows_to_three(totals, scales, rows, table):
+    """As `_add_rows` to three vectors, each with scales of its own: a row is read once for all."""
+    first, second, third = totals[0], totals[1], totals[2]
+    dim = totals.shape[1]
+    whole = len(rows) // 4 * 4
+    for j in range(0, whole, 4):
+        a1, b1, c1, d1 = scales[0, j], scales[0, j + 1], scales[0, j + 2], scales[0, j + 3]
+        a2, b2, c2, d2 = scales[1, j], scales[1, j + 1], scales[1, j + 2], scales[1, j + 3]
+        a3, b3, c3, d3 = scales[2, j], scales[2, j + 1], scales[2, j + 2], scales[2, j + 3]
+        row_a, row_b = table[rows[j]], table[rows[j + 1]]
+        row_c, row_d = table[rows[j + 2]], table[rows[j + 3]]
+        for i in range(dim):
+            a, b, c, d = row_a[i], row_b[i], row_c[i], row_d[i]
+            first[i] += a1 * a + b1 * b + c1 * c + d1 * d
+            second[i] += a2 * a + b2 * b + c2 * c + d2 * d
+            third[i] += a3 * a + b3 * b + c3 * c + d3 * d
+    for vector in range(3):
+        _add_rows(totals[vector], scales[vector, whole:], rows[whole:], table)
+
+
+@_compiled
+def _add_rows_to_each(totals, scales, rows, table):
+    """Adds scales[v, j] * table[rows[j]] to totals[v], for all v and j."""
+    threes = len(totals) // 3 * 3
+    for vector in range(0, threes, 3):
+        _add_rows_to_three(totals[vector:], scales[vector:], rows, table)
+    for vector in range(threes, len(totals)):
+        _add_rows(totals[vector], scales[vector], rows, table)
+
+
+@_compiled
 def _multiply_rows(products, vector, rows, table):
     """Products of a vector with table[rows[j]], for all j."""
     dim = vector.shape[0]
@@ -80,71 +111,36 @@ def _multiply_rows(products, vector, rows, table):
 
 
 @_compiled
-def _sink(best, chosen, place, number, position):
-    """Put a number into a heap, from a place downwards, below whatever is worse."""
-    while True:
-        below = 2 * place + 1
-        if below >= len(best):
-            break
-        right = below + 1
-        if right < len(best) and (
-            best[right] < best[below]
-            or (best[right] == best[below] and chosen[right] > chosen[below])
-        ):
-            below = right
-        if best[below] > number or (best[below] == number and chosen[below] < position):
-            break
-        best[place], chosen[place] = best[below], chosen[below]
-        place = below
-    best[place], chosen[place] = number, position
+def _multiply_rows_by_three(products, vectors, rows, table):
+    """As `_multiply_rows` by three vectors: a row is read once for all."""
+    first, second, third = vectors[0], vectors[1], vectors[2]
+    dim = vectors.shape[1]
+    whole = len(rows) // 2 * 2
+    for j in range(0, whole, 2):
+        row_a, row_b = table[rows[j]], table[rows[j + 1]]
+        a1 = a2 = a3 = b1 = b2 = b3 = vectors.dtype.type(0)
+        for i in range(dim):
+            a, b = row_a[i], row_b[i]
+            a1 += first[i] * a
+            b1 += first[i] * b
+            a2 += second[i] * a
+            b2 += second[i] * b
+            a3 += third[i] * a
+            b3 += third[i] * b
+        products[0, j], products[1, j], products[2, j] = a1, a2, a3
+        products[0, j + 1], products[1, j + 1], products[2, j + 1] = b1, b2, b3
+    for vector in range(3):
+        _multiply_rows(products[vector, whole:], vectors[vector], rows[whole:], table)
 
 
 @_compiled
-def _largest(numbers, best, chosen):
-    """The positions of the largest numbers, as many as `chosen` holds, ascending.
-
-    A heap holds the best so far, the worst on top. Of equal numbers the first is better, and NaN
-    is better than any number, so that a model that diverged shows it. `best` is room to work in.
-    """
-    k = len(chosen)
-    infinity = numbers.dtype.type(np.inf)
-    for position in range(k):
-        number = numbers[position]
-        best[position] = infinity if math.isnan(number) else number
-        chosen[position] = position
-    for place in range(k // 2 - 1, -1, -1):
-        _sink(best, chosen, place, best[place], chosen[place])
-    for position in range(k, len(numbers)):
-        number = numbers[position]
-        if number <= best[0]:
-            continue
-        if math.isnan(number):
-            if best[0] == infinity:
-                continue
-            number = infinity
-        _sink(best, chosen, 0, number, position)
-    chosen.sort()
-
-
-@_compiled
-def _select(products, biases, indices, values):
-    """Row by row: the sum of a row's logits never leaves the cache."""
-    total = np.empty(products[0].shape[1], products[0].dtype)
-    best = np.empty(indices.shape[1], total.dtype)
-    bias = np.zeros_like(total)
-    for each in biases:
-        bias += each
-    for row in range(len(indices)):
-        total[:] = 0
-        for product in products:
-            total += product[row]
-        total += bias
-        _largest(total, best, indices[row])
-        for j in range(indices.shape[1]):
-            latent = indices[row, j]
-            for stream in range(len(products)):
-                logit = products[stream][row, latent] + biases[stream][latent]
-                values[row, stream, j] = 0 if logit <= 0 else logit
+def _multiply_rows_by_each(products, vectors, rows, table):
+    """products[v, j] becomes the product of vectors[v] with table[rows[j]], for all v and j."""
+    threes = len(vectors) // 3 * 3
+    for vector in range(0, threes, 3):
+        _multiply_rows_by_three(products[vector:], vectors[vector:], rows, table)
+    for vector in range(threes, len(vectors)):
+        _multiply_rows(products[vector], vectors[vector], rows, table)
 
 
 @_compiled
@@ -154,46 +150,42 @@ def _compare(indices, values, weight, wanted, scales, square_errors, residuals, 
     repeat = rows // len(wanted)
     for row in range(rows):
         for vector in range(vectors):
+            residuals[row, vector] = -wanted[row // repeat]
+        _add_rows_to_each(residuals[row], values[row], indices[row], weight)
+        for vector in range(vectors):
             errors = residuals[row, vector]
-            errors[:] = -wanted[row // repeat]
-            _add_rows(errors, values[row, vector], indices[row], weight)
             square = weight.dtype.type(0)
             scale = scales[row, vector]
             for i in range(len(errors)):
                 square += errors[i] * errors[i]
                 errors[i] *= scale
             square_errors[row, vector] = square
-        for vector in range(vectors):
-            _multiply_rows(products[row, vector], residuals[row, vector], indices[row], weight)
+        _multiply_rows_by_each(products[row], residuals[row], indices[row], weight)
 
 
 @_compiled
 def _square_errors(indices, values, weight, wanted, square_errors):
     rows, vectors, _ = values.shape
     repeat = rows // len(wanted)
-    errors = np.empty(weight.shape[1], weight.dtype)
+    errors = np.empty((vectors, weight.shape[1]), weight.dtype)
     for row in range(rows):
+        errors[:] = -wanted[row // repeat]
+        _add_rows_to_each(errors, values[row], indices[row], weight)
         for vector in range(vectors):
-            errors[:] = -wanted[row // repeat]
-            _add_rows(errors, values[row, vector], indices[row], weight)
-            square_errors[row, vector] = (errors * errors).sum()
+            square_errors[row, vector] = (errors[vector] * errors[vector]).sum()
 
 
 @_compiled
 def _decode(indices, values, weight, decoded):
-    rows, vectors, _ = values.shape
-    for row in range(rows):
-        for vector in range(vectors):
-            decoded[row, vector] = 0
-            _add_rows(decoded[row, vector], values[row, vector], indices[row], weight)
+    decoded[:] = 0
+    for row in range(len(values)):
+        _add_rows_to_each(decoded[row], values[row], indices[row], weight)
 
 
 @_compiled
 def _value_gradients(indices, vectors, weight, products):
-    rows, count, _ = vectors.shape
-    for row in range(rows):
-        for vector in range(count):
-            _multiply_rows(products[row, vector], vectors[row, vector], indices[row], weight)
+    for row in range(len(vectors)):
+        _multiply_rows_by_each(products[row], vectors[row], indices[row], weight)
 
 
 @_compiled
@@ -227,13 +219,15 @@ def _update(
     number = weight.dtype.type
     beta1, beta2, epsilon = number(BETA1), number(BETA2), number(EPSILON)
     one = number(1)
-    gradient = np.empty(weight.shape[1], weight.dtype)
+    dim = weight.shape[1]
+    gradient = np.empty(dim, weight.dtype)
     next_revived = np.searchsorted(revived, first)
     for latent in range(first, last):
         row = weight[latent]
-        gradient[:] = 0
-        if len(along):
-            gradient -= along[latent] * row
+        # Loops, since Numba keeps what an expression of arrays gives in a new array.
+        given_up = along[latent] if len(along) else number(0)
+        for i in range(dim):
+            gradient[i] = -given_up * row[i]
         begin, end = offsets[latent], offsets[latent + 1]
         _add_rows(gradient, values[begin:end], rows[begin:end], table)
         if next_revived < len(revived) and revived[next_revived] == latent:
@@ -241,7 +235,7 @@ def _update(
             next_revived += 1
         means, squares = first_moment[latent], second_moment[latent]
         norm = number(0)
-        for i in range(len(gradient)):
+        for i in range(dim):
             slope = gradient[i] * scale
             mean = beta1 * means[i] + (one - beta1) * slope
             square = beta2 * squares[i] + (one - beta2) * slope * slope
@@ -251,7 +245,7 @@ def _update(
             norm += moved * moved
         if unit_rows:
             length = one / math.sqrt(norm)
-            for i in range(len(gradient)):
+            for i in range(dim):
                 row[i] *= length
 
 
@@ -259,15 +253,6 @@ class NumbaKernels(TorchKernels):
     """Implements `sparc.train.kernels.interface.Kernels`, on a CPU; what is left is PyTorch's."""
 
     name = "numba"
-
-    def select(
-        self, products: Sequence[Tensor], biases: Sequence[Tensor], k: int
-    ) -> tuple[Tensor, Tensor]:
-        """See `Kernels.select`."""
-        indices = torch.empty(len(products[0]), k, dtype=torch.int64)
-        values = products[0].new_empty(len(products[0]), len(products), k)
-        _select(_arrays(*products), _arrays(*biases), *_arrays(indices, values))
-        return indices, values
 
     def compare(
         self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor, scales: Tensor

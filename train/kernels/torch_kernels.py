@@ -15,9 +15,9 @@ from sparc.train.kernels.interface import Bags, Compared, WeightGradient, gradie
 from sparc.train.optimizer import AdamStep, Moments, move
 from sparc.train.selection import largest, sum_in_order
 
-_BLOCK_BYTES = 3 << 20
+_BLOCK_BYTES = 6 << 20
 """Gradient that is summed at once, to be applied while it is still in a cache."""
-_BATCH_ROWS = 64
+_BATCH_ROWS = 128
 """Rows whose logits and decoder rows stay in a cache while they are worked on."""
 _DENSE_DECODE_FACTOR = 4
 """Where a weight has at most so many times k rows, a dense product decodes as fast as a sparse."""
