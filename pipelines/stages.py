@@ -74,11 +74,18 @@ def run_stages(location: Path, stages: Sequence[Stage]) -> None:
                 finished.pop(0)
                 say(f"{heading}: done before")
                 continue
-            finished.clear()
+            if finished:  # not so any more, however this one ends
+                finished.clear()
+                _record(folder, stages[: number - 1])
             say(f"{heading}\n    $ {stage.command}")
             _run(stage, heading)
-            done = [s.command for s in stages[:number]]
-            folder.write(RECORD_FILE, (json.dumps({"finished": done}, indent=2) + "\n").encode())
+            _record(folder, stages[:number])
+
+
+def _record(folder: Folder, finished: Sequence[Stage]) -> None:
+    """Write down which stages have finished."""
+    commands = [stage.command for stage in finished]
+    folder.write(RECORD_FILE, (json.dumps({"finished": commands}, indent=2) + "\n").encode())
 
 
 def _finished(folder: Folder) -> list[str]:

@@ -60,6 +60,18 @@ def test_a_lost_product_is_made_again(tmp_path, stages, capfd):
     assert passed_over(capfd) == [False, False]
 
 
+def test_a_stage_that_did_not_end_runs_again_and_so_does_all_after_it(tmp_path, stages, capfd):
+    run_stages(tmp_path, stages)
+    (tmp_path / "product").rmdir()
+    failing = stage("extract", tmp_path / "product", ("inspect", str(tmp_path / "nowhere")))
+    with pytest.raises(SparcError):
+        run_stages(tmp_path, [failing, stages[1]])
+    (tmp_path / "product").mkdir()  # as an interrupted stage leaves it
+    capfd.readouterr()
+    run_stages(tmp_path, stages)
+    assert passed_over(capfd) == [False, False]
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"finished": 3}'])
 def test_a_damaged_record_runs_everything(tmp_path, stages, capfd, content):
     (tmp_path / RECORD_FILE).write_text(content)
