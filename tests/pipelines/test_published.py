@@ -1,10 +1,8 @@
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from sparc.pipelines import stages
 from sparc.pipelines.config import CocoConfig, OpenImagesConfig
 from sparc.pipelines.demo.dataset import SceneSettings, write_scenes
 from sparc.pipelines.published import published_stages
@@ -52,22 +50,13 @@ def scenes(tmp_path_factory):
 
 
 def test_coco_from_the_dataset_to_the_report(
-    scenes, tmp_path, tiny_streams, call, monkeypatch, read_summary
+    scenes, tmp_path, tiny_streams, pipeline_in_this_process, read_summary
 ):
-    """The stages run in this process: `demo/test_pipeline.py` has them as processes."""
-
-    def run_stage(stage, heading):
-        done = call(stage.program, *stage.arguments)
-        assert done.returncode == 0, done.stderr
-        if stage.shows_result:
-            sys.stdout.write(done.stdout)
-
-    monkeypatch.setattr(stages, "_run", run_stage)
     settings = tmp_path / "settings.toml"
     settings.write_text("[train]\nlatents = 32\nk = 4\nlr = 0.01\n[analyze]\nrows = 8\n")
     folder = tmp_path / "out"
     small = ["--test-split=test", "--steps=3", "--k=5", f"--settings={settings}", *tiny_streams]
-    result = call("pipelines", "coco", scenes, folder, *small)
+    result = pipeline_in_this_process("coco", scenes, folder, *small)
     assert result.returncode == 0, result.stderr
     assert "AGREEMENT" in result.stdout
     run = json.loads((folder / "run/config.json").read_text())
@@ -78,7 +67,7 @@ def test_coco_from_the_dataset_to_the_report(
     assert report["rows"] == 10
     assert report["settings"]["rows"] == 8
     assert read_summary(folder / "report")["nmse_cross/independent/none"] > 0
-    again = call("pipelines", "coco", scenes, folder, *small)
+    again = pipeline_in_this_process("coco", scenes, folder, *small)
     assert again.returncode == 0
     assert again.stderr.count("done before") == 4
 
