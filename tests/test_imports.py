@@ -131,3 +131,6 @@ print([name for name in {HEAVY!r} if name in sys.modules])
     assert helped.returncode == 0, helped.stderr
     # Well under a second on a machine with nothing else to do; the suite shares its cores.
     assert time.perf_counter() - started < 2
+    listed = helped.stdout.partition("Commands:")[2]
+    assert all(name in listed for name in commands)
+    assert "..." not in listed  # what a command does, not the beginning of it
