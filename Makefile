@@ -10,7 +10,7 @@ demo: $(VENV)/demo.installed
 	$(BIN)/sparc-pipeline demo demo
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: lint types
 

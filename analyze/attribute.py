@@ -136,8 +136,10 @@ def read_lines(file: Path) -> list[str]:
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {file}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not a text in UTF-8: {error}") from error
     return [line.strip() for line in lines if line.strip()]
 
 

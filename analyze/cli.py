@@ -58,7 +58,7 @@ def compare(reports: Annotated[list[str], _REPORTS]) -> None:
 
 @command(app, BiasConfig, "bias")
 def bias(report: Annotated[str, _FINISHED], config: BiasConfig) -> None:
-    """Find the latents, and pairs of them, that go with an attribute of pictures."""
+    """Find latents, and pairs, that go with an attribute of pictures."""
     from sparc.analyze.bias_report import bias, show
     from sparc.analyze.report import Report
 
@@ -67,7 +67,7 @@ def bias(report: Annotated[str, _FINISHED], config: BiasConfig) -> None:
 
 @command(app, SearchConfig, "search")
 def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
-    """Find pictures by a text, a picture or a row, in the space of any stream."""
+    """Find pictures by a text, a picture or a row, in any stream."""
     from sparc.analyze.output import write_table
     from sparc.analyze.report import Report
     from sparc.analyze.search import search, show
@@ -95,7 +95,7 @@ def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
 
 @command(app, NameConfig, "name")
 def name(report: Annotated[str, _FINISHED], config: NameConfig) -> None:
-    """Name latents by the words of a list, sent through the text stream."""
+    """Name latents by a list of words, through the text stream."""
     from sparc.analyze.output import write_table
     from sparc.analyze.report import Report
     from sparc.analyze.word_list import name, show
@@ -122,7 +122,7 @@ def localize(
     config: LocalizeConfig,
     pictures: Annotated[list[str] | None, _PICTURES] = None,
 ) -> None:
-    """Show where in pictures a text or a latent is; or score such maps on a cache with masks."""
+    """Show where in pictures a text or a latent is. With --cache, score such maps on its masks."""
     from sparc.analyze.localize import command as localization
 
     if config.cache:

@@ -476,8 +476,8 @@ def write_arrays(
         The cache, opened for reading.
 
     Raises:
-        CacheError: The arguments do not agree in the number of rows, or the folder holds something
-            else.
+        CacheError: The arguments do not fit each other, features are no floats, or the folder holds
+            something else.
     """
     features = {name: np.asarray(values) for name, values in features.items()}
     rows = _common_rows(features)
@@ -488,6 +488,8 @@ def write_arrays(
     ):
         if given is not None and len(given) != rows:
             raise CacheError(f"{what}: {len(given)} for {rows} rows")
+    classes = classes if classes is not None else tables.empty(tables.CLASSES)
+    _require_known(features, modality or {}, label_ids or (), classes)
     ids = list(sample_ids) if sample_ids is not None else [str(row) for row in range(rows)]
     table = pa.table(
         {
@@ -504,7 +506,7 @@ def write_arrays(
         dataset_format=ARRAYS_DATASET,
         split="",
         rows=table,
-        classes=classes if classes is not None else tables.empty(tables.CLASSES),
+        classes=classes,
     )
     folder = Folder(location)
     with exclusive(folder):
@@ -556,11 +558,30 @@ def _common_rows(features: Mapping[str, npt.NDArray[Any]]) -> int:
     for name, values in features.items():
         if values.ndim != 2:
             raise CacheError(f"stream {name}: features of shape {values.shape}, not (rows, dim)")
+        if values.dtype not in (np.float16, np.float32, np.float64):
+            raise CacheError(
+                f"stream {name}: features of type {str(values.dtype).lstrip('<>=|')}, not float16, "
+                "float32 or float64"
+            )
         if len(values) != len(features[first]):
             raise CacheError(
                 f"stream {name} has {len(values)} rows, stream {first} {len(features[first])}"
             )
     return len(features[first])
+
+
+def _require_known(
+    features: Mapping[str, npt.NDArray[Any]],
+    modality: Mapping[str, str],
+    label_ids: Sequence[Sequence[int]],
+    classes: pa.Table,
+) -> None:
+    for name in modality:
+        if name not in features:
+            raise CacheError(f"modality of {name!r}: there is no such stream")
+    known = set(classes["class_id"].to_pylist())
+    for unknown in {each for ids in label_ids for each in ids} - known:
+        raise CacheError(f"label_ids name class {unknown}, which is not in classes")
 
 
 def bad_features(

@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import functools
 import inspect
+import select
 import signal
 import sys
 import types
@@ -122,6 +123,8 @@ class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.sup
             _leave(line, status=status)
         if isinstance(error, SparcError):
             _leave(f"error: {printable(str(error))}", status=2)
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            return  # of `… | head`, say: typer ends without a word
         if isinstance(error, OSError) and error.errno is not None:
             where = f" ({error.filename})" if error.filename else ""
             advice = (
@@ -130,6 +133,13 @@ class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.sup
                 else ""
             )
             _leave(f"error: {printable(f'{error.strerror}{where}')}{advice}", status=2)
+
+
+def _reader_is_gone() -> bool:
+    """Whether it is standard output that nobody reads any more."""
+    polled = select.poll()
+    polled.register(sys.stdout, 0)  # for errors, which are told unasked
+    return bool(polled.poll(0))
 
 
 def _leave(line: str, *, status: int) -> NoReturn:

@@ -19,7 +19,10 @@ from sparc.common.errors import ConfigError
 
 T = TypeVar("T")
 
-TABLES = ("extract", "train", "analyze", "bias", "search", "name", "localize", "pipeline")
+TABLES = (
+    *("extract", "train", "analyze", "search", "bias", "name", "stability", "localize"),
+    "pipeline",
+)
 """The tables that one `--config FILE.toml` may hold: one for each command with settings."""
 
 
@@ -43,14 +46,18 @@ def load_config(
     Args:
         config_class: A frozen dataclass whose fields were declared with `option`.
         table: Which of `TABLES` to read from the file.
-        path: The TOML file; None reads nothing.
+        path: The TOML file; None reads nothing. Its keys are names of fields or of options.
         overrides: Settings by field name; they win over the file.
 
     Raises:
         ConfigError: The file cannot be read, a key is unknown, a value has the wrong type, or the
             class refuses the combination.
     """
-    values = dict(_read_table(path, table)) if path is not None else {}
+    values = {}
+    if path is not None:
+        fields = {_option_name(f): f.name for f in dataclasses.fields(config_class)}  # type: ignore[arg-type]
+        given = _read_table(path, table)
+        values = {fields.get(key.replace("-", "_"), key): each for key, each in given.items()}
     source = f"{path} [{table}]" if path is not None else "configuration"
     return from_mapping(config_class, {**values, **overrides}, source=source)
 
@@ -82,6 +89,11 @@ def from_mapping(config_class: type[T], values: Mapping[str, Any], *, source: st
 def to_mapping(config: Any) -> dict[str, Any]:
     """The settings of a configuration as plain JSON values, in the order of declaration."""
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+
+
+def _option_name(field: "dataclasses.Field[Any]") -> str:
+    """What the command line calls a setting, spelled like a field."""
+    return (field.metadata["flag"] or field.name).removeprefix("--").replace("-", "_")
 
 
 def _read_table(path: Path, table: str) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ def run(
     cache: CacheArgument,
     config: ExtractConfig,
 ) -> None:
-    """Encode a dataset; run again, the same command goes on where it stopped."""
+    """Encode a dataset, or go on where it was interrupted."""
     from sparc.extract.datasets import open_dataset
 
     opened = open_dataset(dataset, config.dataset_options())
@@ -36,7 +36,7 @@ def run(
 
 @command(app)
 def inspect(cache: CacheArgument) -> None:
-    """Say what is in a cache, what made it and how complete it is."""
+    """Say what is in a cache, what made it, and what is missing."""
     from sparc.common.cache import ActivationCache
     from sparc.extract import inspection
 
@@ -46,7 +46,7 @@ def inspect(cache: CacheArgument) -> None:
 
 @command(app)
 def verify(cache: CacheArgument) -> None:
-    """Read every byte of a cache and list all damage; exit status 2 if there is any."""
+    """Read every byte of a cache and list all damage. Exit status 2 if there is any."""
     from sparc.common.cache import ActivationCache
     from sparc.common.cache_verify import verify as find_damage
     from sparc.common.errors import DamagedCacheError

@@ -18,7 +18,7 @@ Folder = Annotated[
 
 @command(app, DemoConfig, "pipeline")
 def demo(config: DemoConfig, folder: Folder = Path("demo")) -> None:
-    """SPARC and a baseline on scenes made of emoji drawings, in minutes, without a model hub."""
+    """SPARC and a baseline on scenes of emoji drawings. Takes minutes, and no model hub."""
     from sparc.pipelines.demo.pipeline import run_demo
 
     typer.echo(run_demo(folder, config))
@@ -35,7 +35,7 @@ def coco(dataset: Dataset, folder: Folder, config: CocoConfig) -> None:
 
 @command(app, OpenImagesConfig, "pipeline")
 def open_images(dataset: Dataset, folder: Folder, config: OpenImagesConfig) -> None:
-    """The published experiment on Open Images with Localized Narratives."""
+    """The published experiment on Open Images."""
     from sparc.pipelines.published import published_stages
     from sparc.pipelines.stages import run_stages
 

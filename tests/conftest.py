@@ -1,8 +1,57 @@
 """What the tests of several stages share."""
 
+import importlib
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
+
+Call = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def call_process() -> Call:
+    """Run a command, such as `("train", "inspect", folder)`, as a process of one thread."""
+
+    def call(stage, *arguments):
+        return subprocess.run(
+            [sys.executable, "-m", f"sparc.{stage}.cli", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "100"},
+            timeout=240,
+        )
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def call() -> Call:
+    """The same in this process, which saves the seconds that a process takes to import PyTorch.
+
+    That a command imports all that it needs is for `call_process` to show, once a command.
+    """
+    from huggingface_hub import constants
+    from typer.testing import CliRunner
+
+    runner = CliRunner(env={"COLUMNS": "100"})
+
+    def call(stage, *arguments):
+        command = list(map(str, arguments))
+        handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(constants, "HF_HUB_OFFLINE", True)
+            done = runner.invoke(importlib.import_module(f"sparc.{stage}.cli").app, command)
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+        if not isinstance(done.exception, SystemExit | None):
+            raise done.exception  # a user would see its traceback
+        return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)
+
+    return call
 
 
 @pytest.fixture(scope="session")

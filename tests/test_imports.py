@@ -1,6 +1,8 @@
 """Who may import whom, and that no command pays for what it does not use."""
 
 import ast
+import importlib
+import re
 import subprocess
 import sys
 import time
@@ -8,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from sparc.common.config import TABLES
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("common", "extract", "train", "analyze", "pipelines")
@@ -87,12 +91,23 @@ def test_only_the_kernels_know_triton() -> None:
     assert offenders(forbidden) == []
 
 
+def test_a_configuration_file_may_have_a_table_for_every_command(call) -> None:
+    found = set()
+    for program in ("extract", "train", "analyze", "pipelines"):
+        commands = importlib.import_module(f"sparc.{program}.cli").app.registered_commands
+        for command in commands:
+            name = command.name or command.callback.__name__.replace("_", "-")
+            shown = " ".join(call(program, name, "--help").stdout.split())
+            found.update(re.findall(r"Settings from this file's \[(\w+)\] table", shown))
+    assert found == set(TABLES)
+
+
 @pytest.mark.parametrize(
     ("program", "commands"),
     [
         ("extract", ["run", "inspect", "verify"]),
         ("train", ["run", "resume", "inspect"]),
-        ("analyze", ["run", "compare", "bias", "search", "name", "localize"]),
+        ("analyze", ["run", "compare", "bias", "search", "name", "stability", "localize"]),
         ("pipelines", ["demo", "coco", "open-images"]),
     ],
 )
@@ -116,3 +131,6 @@ print([name for name in {HEAVY!r} if name in sys.modules])
     assert helped.returncode == 0, helped.stderr
     # Well under a second on a machine with nothing else to do; the suite shares its cores.
     assert time.perf_counter() - started < 2
+    listed = helped.stdout.partition("Commands:")[2]
+    assert all(name in listed for name in commands)
+    assert "..." not in listed  # what a command does, not the beginning of it

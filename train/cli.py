@@ -44,7 +44,7 @@ def resume(run: Run) -> None:
 
 @command(app)
 def inspect(run: Run) -> None:
-    """Say what a run is, what it was made from, how far it is, and its last figures."""
+    """Say what a run is, how far it is, and its last figures."""
     from sparc.train.inspection import describe_folder
 
     typer.echo(describe_folder(run))

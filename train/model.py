@@ -298,9 +298,12 @@ def load(location: str | Path) -> Sparc:
     """
     from sparc.train.hub import download, is_repository_id
     from sparc.train.run_folder import is_run, require_finished
+    from sparc.train.sweep import SWEEP_FILE
 
     folder = Folder(location)
     if not folder.exists(CONFIG_FILE):
+        if folder.exists(SWEEP_FILE):
+            raise RunError(f"{location} is a sweep: give one of the runs in it")
         if folder.exists() or not is_repository_id(str(location)):
             raise RunError(f"{location} holds no SPARC model: {CONFIG_FILE} is not there")
         folder = Folder(download(str(location)))

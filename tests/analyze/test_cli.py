@@ -1,4 +1,4 @@
-"""The commands, as a user runs them."""
+"""The commands, as a user types them: each as a process once, then in this one."""
 
 import json
 import os
@@ -20,19 +20,13 @@ def command(stage, *arguments):
     return [sys.executable, "-m", f"sparc.{stage}.cli", *map(str, arguments)]
 
 
-def call(stage, *arguments):
-    return subprocess.run(
-        command(stage, *arguments), capture_output=True, text=True, env=ENVIRONMENT, timeout=200
-    )
-
-
 @pytest.fixture(scope="module")
 def cache(make_cache, tmp_path_factory):
-    return make_cache(tmp_path_factory.mktemp("cache"), rows=400, rows_per_chunk=8).folder.local
+    return make_cache(tmp_path_factory.mktemp("cache"), rows=100, rows_per_chunk=8).folder.local
 
 
 @pytest.fixture(scope="module")
-def trained(cache, tmp_path_factory):
+def trained(cache, call, tmp_path_factory):
     """A run that `sparc-train` made."""
     folder = tmp_path_factory.mktemp("run") / "run"
     result = call(
@@ -44,7 +38,7 @@ def trained(cache, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def report(cache, trained, tmp_path_factory):
+def report(cache, trained, call, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "report"
     result = call("analyze", "run", trained, cache, folder, "--rows", 100, "--device", "cpu")
     assert result.returncode == 0, result.stderr
@@ -94,8 +88,8 @@ def test_a_killed_command_goes_on_where_it_stopped(report, trained, cache, tmp_p
     assert content(folder) == content(report[0])
 
 
-def test_reports_are_compared(report):
-    result = call("analyze", "compare", report[0], report[0])
+def test_reports_are_compared(report, call_process):
+    result = call_process("analyze", "compare", report[0], report[0])
     assert result.returncode == 0, result.stderr
     (line,) = [x for x in result.stdout.splitlines() if "depth 3, each alone" in x]
     *_, value, margin, value_again, margin_again = line.split()
@@ -104,8 +98,10 @@ def test_reports_are_compared(report):
     assert float(margin.removeprefix("±")) > 0
 
 
-def test_bias_finds_what_goes_with_an_attribute(report, cache, tmp_path):
-    result = call("analyze", "bias", report[0], "--attribute", "class:/m/3", "--out", tmp_path)
+def test_bias_finds_what_goes_with_an_attribute(report, cache, call, call_process, tmp_path):
+    result = call_process(
+        "analyze", "bias", report[0], "--attribute", "class:/m/3", "--out", tmp_path
+    )
     assert result.returncode == 0, result.stderr
     first, *lines = result.stdout.splitlines()
     assert first.startswith("class:/m/3: ")
@@ -132,9 +128,9 @@ def test_bias_finds_what_goes_with_an_attribute(report, cache, tmp_path):
     assert result.stdout.splitlines()[1:] == lines
 
 
-def test_search_gives_a_table_and_a_sheet(report, tmp_path):
+def test_search_gives_a_table_and_a_sheet(report, call_process, tmp_path):
     arguments = ["search", report[0], "--row", 0, "--from", "clip_text", "--in", "dino"]
-    result = call(
+    result = call_process(
         "analyze", *arguments, "--results", 3, "--out", tmp_path / "found.parquet",
         "--sheet", tmp_path / "sheet.png",
     )  # fmt: skip
@@ -146,8 +142,8 @@ def test_search_gives_a_table_and_a_sheet(report, tmp_path):
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_run_has_everything_in_common_with_itself(trained, tmp_path):
-    result = call("analyze", "stability", trained, trained, "--out", tmp_path)
+def test_a_run_has_everything_in_common_with_itself(trained, call_process, tmp_path):
+    result = call_process("analyze", "stability", trained, trained, "--out", tmp_path)
     assert result.returncode == 0, result.stderr
     assert "both runs began with the same directions" in result.stdout
     table = pq.read_table(tmp_path / "matching.parquet")
@@ -161,7 +157,7 @@ def test_a_run_has_everything_in_common_with_itself(trained, tmp_path):
     assert figures["random", None] < 0.9
 
 
-def test_errors_are_one_line(report, cache, tmp_path):
+def test_errors_are_one_line(report, cache, call, tmp_path):
     for arguments in (
         ["run", tmp_path, cache, tmp_path / "report"],
         ["run", report[0], cache, tmp_path / "report"],
@@ -190,9 +186,9 @@ def test_a_summary_needs_no_pytorch():
     assert not {"torch", "zarr", "dask"} & set(loaded)
 
 
-def test_help_is_quick():
+def test_help_is_quick(call_process):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    result = call("analyze", "run", "--help")
+    result = call_process("analyze", "run", "--help")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime - before.ru_utime < 1
     assert "--permute-rows" in result.stdout

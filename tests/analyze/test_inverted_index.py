@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparc.analyze.codes import CodeLayout, CodeSet, CodeStore
@@ -23,6 +23,7 @@ def make_store(folder, random_codes, seed, rows, valid):
     return store, codes
 
 
+@settings(max_examples=30)  # each writes a store and an index, synced
 @given(seed=st.integers(0, 10_000), rows=st.integers(1, 40))
 def test_scores_are_cosines_of_dense_codes(tmp_path_factory, random_codes, dense, seed, rows):
     folder = tmp_path_factory.mktemp("report")

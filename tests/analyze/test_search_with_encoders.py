@@ -1,9 +1,6 @@
 """A search from a dataset folder on: real encoders, recorded by the extraction and built again."""
 
 import functools
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +14,8 @@ from safetensors.torch import save_file
 
 from sparc.train import ModelConfig, StreamShape, create_model
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "green", "blue", "apple", "boat", "cat", "dog"]
 CAPTIONS = [f"{colour} {thing}" for colour in WORDS[4:7] for thing in WORDS[7:]]
-
-
-def call(stage, *arguments):
-    command = [sys.executable, "-m", f"sparc.{stage}.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=200)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +34,7 @@ def write_text_model(save_tokenizer, folder):
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory, save_text_model) -> Path:
+def root(tmp_path_factory, save_text_model, call) -> Path:
     """A dataset, its cache, a model and a report."""
     root = tmp_path_factory.mktemp("search")
     (root / "pictures").mkdir()
@@ -70,7 +61,7 @@ def root(tmp_path_factory, save_text_model) -> Path:
     return root
 
 
-def test_a_text_finds_itself_and_gives_a_sheet_of_real_pictures(root, tmp_path):
+def test_a_text_finds_itself_and_gives_a_sheet_of_real_pictures(root, call, tmp_path):
     result = call(
         "analyze", "search", root / "report", "--text", "green cat", "--in", "words", "--results",
         2, "--out", tmp_path / "found.parquet", "--sheet", tmp_path / "sheet.png",
@@ -86,7 +77,7 @@ def test_a_text_finds_itself_and_gives_a_sheet_of_real_pictures(root, tmp_path):
         assert {color for _, color in own.getcolors(1 << 24)} <= shown
 
 
-def test_a_picture_finds_itself_and_a_text_finds_pictures(root, tmp_path):
+def test_a_picture_finds_itself_and_a_text_finds_pictures(root, call, tmp_path):
     arguments = ["--in", "vit", "--out", tmp_path / "found.parquet"]
     result = call(
         "analyze", "search", root / "report", "--picture", root / "pictures/03.png", *arguments
@@ -99,7 +90,7 @@ def test_a_picture_finds_itself_and_a_text_finds_pictures(root, tmp_path):
 
 
 def test_an_encoder_that_moved_is_found_again_and_another_one_refused(
-    root, tmp_path, save_text_model
+    root, call, tmp_path, save_text_model
 ):
     arguments = ["search", root / "report", "--text", "red dog", "--in", "words"]
     (root / "bert").rename(root / "moved")
@@ -121,9 +112,9 @@ def test_an_encoder_that_moved_is_found_again_and_another_one_refused(
         (root / "moved").rename(root / "bert")
 
 
-def test_a_word_list_goes_through_the_encoder(root, tmp_path):
+def test_a_word_list_goes_through_the_encoder(root, call_process, tmp_path):
     (tmp_path / "list.txt").write_text("\n".join(WORDS[4:]))
-    result = call(
+    result = call_process(
         "analyze", "name", root / "report", "--words", tmp_path / "list.txt", "--out",
         tmp_path / "names.parquet",
     )  # fmt: skip

@@ -252,7 +252,7 @@ def test_a_cache_in_memory(features) -> None:
     assert list(verify(cache)) == []
 
 
-def test_arrays_must_agree_in_rows(tmp_path) -> None:
+def test_arrays_must_fit_each_other(tmp_path) -> None:
     with pytest.raises(CacheError, match="stream b has 3 rows, stream a 4"):
         write_arrays(tmp_path / "cache", {"a": VALUES[:4], "b": VALUES[:3]})
     with pytest.raises(CacheError, match=r"stream a: .*\(rows, dim\)"):
@@ -261,6 +261,13 @@ def test_arrays_must_agree_in_rows(tmp_path) -> None:
         write_arrays(tmp_path / "cache", {})
     with pytest.raises(CacheError, match="captions: 2 for 4 rows"):
         write_arrays(tmp_path / "cache", {"a": VALUES[:4]}, captions=["x", "y"])
+    for values, kind in (([[1, 2]], "int64"), ([["x"]], "U1")):
+        with pytest.raises(CacheError, match=f"stream a: features of type {kind}, not float"):
+            write_arrays(tmp_path / "cache", {"a": values})
+    with pytest.raises(CacheError, match="modality of 'b': there is no such stream"):
+        write_arrays(tmp_path / "cache", {"a": VALUES[:4]}, modality={"b": "text"})
+    with pytest.raises(CacheError, match="label_ids name class 3, which is not in classes"):
+        write_arrays(tmp_path / "cache", {"a": VALUES[:2]}, label_ids=[[], [3]])
     assert not (tmp_path / "cache").exists()
 
 

@@ -52,6 +52,11 @@ def fail(how: Annotated[str, typer.Argument()]) -> None:
     raise RuntimeError("a bug")
 
 @command(app)
+def many() -> None:
+    for number in range(100_000):
+        typer.echo(number)
+
+@command(app)
 def bar() -> None:
     with progress(10, "counting", initial=4) as rows:
         rows.update(6)
@@ -71,6 +76,7 @@ def program(tmp_path: Path):
             [sys.executable, str(path), *arguments], capture_output=True, text=True, timeout=60
         )
 
+    run.path = path  # type: ignore[attr-defined]
     return run
 
 
@@ -130,6 +136,19 @@ def test_a_bug_keeps_its_traceback(program) -> None:
     result = program("fail", "bug")
     assert result.returncode == 1
     assert "RuntimeError: a bug" in result.stderr
+
+
+def test_a_reader_that_has_gone_away_is_no_error(program) -> None:
+    """As in `sparc-extract inspect CACHE | head`."""
+    with subprocess.Popen(
+        [sys.executable, str(program.path), "many"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
 
 
 def test_progress_goes_to_standard_error(program) -> None:

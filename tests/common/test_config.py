@@ -78,6 +78,14 @@ def test_options_win_over_the_file_and_dashes_are_underscores(tmp_path) -> None:
     assert load_config(Settings, "extract", None, {}) == Settings()
 
 
+def test_a_file_may_call_a_setting_as_the_option_is_called(tmp_path) -> None:
+    path = tmp_path / "sparc.toml"
+    for name in ("name", "names"):
+        path.write_text(f'[extract]\n{name} = ["a"]\n')
+        assert load_config(Settings, "extract", path, {}) == Settings(names=("a",))
+        assert load_config(Settings, "extract", path, {"names": ("b",)}).names == ("b",)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -1,9 +1,8 @@
-"""The commands as processes, with a real dataset folder and real encoders of random weights."""
+"""The commands, with a real dataset folder and real encoders of random weights."""
 
-import os
 import shutil
 import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,9 @@ import zarr
 from PIL import Image
 
 
-def sparc_extract(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "sparc.extract.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "100"},
-    )
+@pytest.fixture(scope="module")
+def sparc_extract(call):
+    return partial(call, "extract")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +43,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cache(
-    dataset: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory
+    dataset: Path, weights: Path, call_process, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
     location = tmp_path_factory.mktemp("cache") / "cache"
     toml = location.parent / "sparc.toml"
@@ -57,7 +51,8 @@ def cache(
         f'[extract]\nstreams = ["vit=timm:test_vit@{weights}"]\nrows_per_chunk = 4\n'
         "batch_size = 2\nworkers = 1\n\n[train]\nlatents = 64\n"
     )
-    return location, sparc_extract("run", dataset, location, "--config", toml, "--device", "cpu")
+    arguments = ["run", dataset, location, "--config", toml, "--device", "cpu"]
+    return location, call_process("extract", *arguments)
 
 
 def test_run_extracts_a_folder_of_pictures(cache) -> None:
@@ -74,8 +69,8 @@ def test_run_extracts_a_folder_of_pictures(cache) -> None:
     assert not list(location.rglob("*.partial"))
 
 
-def test_inspect_says_what_is_there(cache, weights) -> None:
-    result = sparc_extract("inspect", cache[0])
+def test_inspect_says_what_is_there(cache, weights, call_process) -> None:
+    result = call_process("extract", "inspect", cache[0])
     assert result.returncode == 0, result.stderr
     for text in (
         "11 of 11 pictures, 3 chunks of up to 4",
@@ -90,8 +85,10 @@ def test_inspect_says_what_is_there(cache, weights) -> None:
     assert "\x1b" not in result.stdout
 
 
-def test_damage_is_found_and_repaired(cache, dataset, tmp_path) -> None:
-    good = sparc_extract("verify", cache[0])
+def test_damage_is_found_and_repaired(
+    cache, dataset, sparc_extract, call_process, tmp_path
+) -> None:
+    good = call_process("extract", "verify", cache[0])
     assert good.returncode == 0, good.stderr
     assert good.stdout.strip().endswith("11 rows in every stream, no damage")
     damaged = tmp_path / "damaged"
@@ -126,9 +123,11 @@ def test_damage_is_found_and_repaired(cache, dataset, tmp_path) -> None:
             assert path.read_bytes() == (damaged / path.relative_to(cache[0])).read_bytes()
 
 
-def test_dry_run_writes_nothing_and_names_the_size(dataset, weights, tmp_path) -> None:
-    result = sparc_extract(
-        "run", dataset, tmp_path / "cache", "--dry-run",
+def test_dry_run_writes_nothing_and_names_the_size(
+    dataset, weights, call_process, tmp_path
+) -> None:
+    result = call_process(
+        "extract", "run", dataset, tmp_path / "cache", "--dry-run",
         "--stream", f"vit=timm:test_vit@{weights}", "--stream", "words=transformers:nobody/knows",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -156,7 +155,9 @@ def test_dry_run_writes_nothing_and_names_the_size(dataset, weights, tmp_path) -
         (["DATASET", "cache", "--stream", "a=timm:test_vit", "--holdout", "0.5"], "split"),
     ],
 )
-def test_mistakes_are_named_in_one_line(dataset, tmp_path, arguments, message) -> None:
+def test_mistakes_are_named_in_one_line(
+    dataset, sparc_extract, tmp_path, arguments, message
+) -> None:
     named = {"DATASET": dataset, "NOWHERE": tmp_path / "NOWHERE", "cache": tmp_path / "cache"}
     result = sparc_extract("run", *(named.get(argument, argument) for argument in arguments))
     assert result.returncode == 2
@@ -166,7 +167,7 @@ def test_mistakes_are_named_in_one_line(dataset, tmp_path, arguments, message) -
     assert not (tmp_path / "cache").exists()
 
 
-def test_inspect_of_something_else_is_refused(tmp_path) -> None:
+def test_inspect_of_something_else_is_refused(sparc_extract, tmp_path) -> None:
     result = sparc_extract("inspect", tmp_path)
     assert result.returncode == 2
     assert result.stderr.strip() == f"error: {tmp_path} is not an activation cache: no cache.json"

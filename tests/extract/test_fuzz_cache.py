@@ -20,7 +20,7 @@ from sparc.common.errors import SparcError
 from sparc.extract import inspection, job
 from sparc.extract.config import ExtractConfig
 
-ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "20"))
+ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "12"))
 
 CAPTIONS = [
     [None] if i % 7 == 3 else [f"caption {j} of {i}" + "x" * (i % 13) for j in range(1 + i % 3)]

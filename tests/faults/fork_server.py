@@ -37,9 +37,17 @@ IMPORTED = (
     "sparc.analyze.word_list",
     "sparc.pipelines.demo.pipeline",
     "sparc.pipelines.published",
+    "sparc.train.kernels.numba_kernels",
     "timm",
-    "transformers.models.bert",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+    "transformers.models.bert.modeling_bert",
     "typer._adapters",
+    # What libraries import where they first need it: Dask, pyarrow and transformers.
+    "dask.layers",
+    "distributed",
+    "pandas",
+    "scipy.optimize",
 )
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sparc.pipelines import stages
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -25,6 +27,24 @@ def run_pipeline(pipeline_command) -> Run:
         return subprocess.run(
             [*pipeline_command, *map(str, arguments)], capture_output=True, text=True, timeout=240
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def pipeline_in_this_process(call) -> Run:
+    """The same with every stage in this process; a stage's own process is `test_stages.py`'s."""
+
+    def run_stage(stage: stages.Stage, heading: str) -> None:
+        done = call(stage.program, *stage.arguments)
+        assert done.returncode == 0, f"{heading}: {done.stderr}"
+        if stage.shows_result:
+            sys.stdout.write(done.stdout)
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(stages, "_run", run_stage)
+            return call("pipelines", *arguments)
 
     return run
 

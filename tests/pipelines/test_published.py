@@ -50,13 +50,13 @@ def scenes(tmp_path_factory):
 
 
 def test_coco_from_the_dataset_to_the_report(
-    scenes, tmp_path, tiny_streams, run_pipeline, read_summary
+    scenes, tmp_path, tiny_streams, pipeline_in_this_process, read_summary
 ):
     settings = tmp_path / "settings.toml"
     settings.write_text("[train]\nlatents = 32\nk = 4\nlr = 0.01\n[analyze]\nrows = 8\n")
     folder = tmp_path / "out"
     small = ["--test-split=test", "--steps=3", "--k=5", f"--settings={settings}", *tiny_streams]
-    result = run_pipeline("coco", scenes, folder, *small)
+    result = pipeline_in_this_process("coco", scenes, folder, *small)
     assert result.returncode == 0, result.stderr
     assert "AGREEMENT" in result.stdout
     run = json.loads((folder / "run/config.json").read_text())
@@ -67,7 +67,7 @@ def test_coco_from_the_dataset_to_the_report(
     assert report["rows"] == 10
     assert report["settings"]["rows"] == 8
     assert read_summary(folder / "report")["nmse_cross/independent/none"] > 0
-    again = run_pipeline("coco", scenes, folder, *small)
+    again = pipeline_in_this_process("coco", scenes, folder, *small)
     assert again.returncode == 0
     assert again.stderr.count("done before") == 4
 

@@ -7,9 +7,6 @@ the implementation but the names of parameters. Then a small cache, and runs on 
 
 import concurrent.futures
 import dataclasses
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -230,22 +227,3 @@ def small_settings() -> Callable[..., TrainConfig]:
         return TrainConfig(**{**small, **changes})
 
     return build
-
-
-@pytest.fixture
-def sparc_train() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command as a process of one thread."""
-
-    def run(*arguments: object, status: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "sparc.train.cli", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            timeout=120,
-        )
-        assert done.returncode == status, done.stderr
-        assert "Traceback" not in done.stderr
-        return done
-
-    return run

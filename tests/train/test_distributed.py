@@ -51,8 +51,9 @@ def assert_same_run(a, b):
         torch.testing.assert_close(value, models[1][name], rtol=1e-2, atol=1e-3)
 
 
-def test_two_processes_are_one(tmp_path, sparc_train, small_cache, two):
+def test_two_processes_are_one(tmp_path, call_process, small_cache, two):
     one = tmp_path / "one"
-    sparc_train("run", small_cache, one, *OPTIONS, "--validation", small_cache)
+    done = call_process("train", "run", small_cache, one, *OPTIONS, "--validation", small_cache)
+    assert done.returncode == 0, done.stderr
     assert RunRecord.read(two).processes == 2
     assert_same_run(one, two)

@@ -201,6 +201,10 @@ def test_loading_what_is_not_a_model(model, tmp_path):
         load(tmp_path)
     with pytest.raises(RunError, match="holds no SPARC model"):
         load(tmp_path / "not" / "there")
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "sweep.json").write_text("{}")
+    with pytest.raises(RunError, match=r"sweep is a sweep: give one of the runs in it"):
+        load(tmp_path / "sweep")
     model.save(tmp_path)
     config, weights = tmp_path / "config.json", tmp_path / "model.safetensors"
     content, document = weights.read_bytes(), json.loads(config.read_text())

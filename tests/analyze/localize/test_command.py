@@ -4,9 +4,6 @@ The scenes hold a red and a green square; captions name them.
 """
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -33,15 +30,9 @@ from sparc.extract.pictures import PictureError
 from sparc.train import job as training
 from sparc.train.config import TrainConfig
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "green", "square", "and"]
 SCENES = 24
 CAPTIONS = ["a red and a green square", "a red square", "a green square and a square"]
-
-
-def call(*arguments):
-    command = [sys.executable, "-m", "sparc.analyze.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=200)
 
 
 @pytest.fixture(scope="module")
@@ -128,11 +119,11 @@ def run(cache, tmp_path_factory):
     return folder
 
 
-def test_pictures_are_written_for_every_text_and_latent(run, scenes, tmp_path):
+def test_pictures_are_written_for_every_text_and_latent(run, scenes, call_process, tmp_path):
     picture = scenes / "val" / "0.png"
-    result = call(
-        "localize", run, picture, "--text", "a red square", "--latent", 3, "--output", tmp_path,
-        "--arrays", "--caption", "a red and a green square",
+    result = call_process(
+        "analyze", "localize", run, picture, "--text", "a red square", "--latent", 3,
+        "--output", tmp_path, "--arrays", "--caption", "a red and a green square",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     written = [tmp_path / name for name in ("0.a-red-square.png", "0.latent-3.png")]
@@ -156,9 +147,9 @@ def report(run, cache, tmp_path):
     return folder
 
 
-def test_scores_go_into_the_report(run, cache, report):
+def test_scores_go_into_the_report(run, cache, report, call):
     result = call(
-        "localize", run, "--cache", cache, "--report", report, "--max-pictures", 6,
+        "analyze", "localize", run, "--cache", cache, "--report", report, "--max-pictures", 6,
         "--template", "a {}",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

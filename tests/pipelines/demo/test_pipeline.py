@@ -31,9 +31,9 @@ def interrupted(tmp_path_factory, tiny_streams, pipeline_command):
 
 
 @pytest.fixture(scope="module")
-def finished(interrupted, tiny_streams, run_pipeline):
+def finished(interrupted, tiny_streams, pipeline_in_this_process):
     folder = interrupted[0]
-    return folder, run_pipeline("demo", folder, *SMALL, *tiny_streams)
+    return folder, pipeline_in_this_process("demo", folder, *SMALL, *tiny_streams)
 
 
 def test_an_interruption_ends_the_command_that_was_running(interrupted):
@@ -101,9 +101,11 @@ def test_run_again_it_prints_the_same_table_at_once(finished, tiny_streams, run_
     assert again.stderr.count("done before") == 9
 
 
-def test_other_settings_in_the_same_folder_are_refused(finished, tiny_streams, run_pipeline):
+def test_other_settings_in_the_same_folder_are_refused(
+    finished, tiny_streams, pipeline_in_this_process
+):
     folder, _ = finished
-    result = run_pipeline("demo", folder, *SMALL, "--steps=13", *tiny_streams)
+    result = pipeline_in_this_process("demo", folder, *SMALL, "--steps=13", *tiny_streams)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert "another folder" in result.stderr
