@@ -19,7 +19,14 @@ from sparc.analyze.codes import CodeRows, concatenate
 from sparc.analyze.parts import Parts
 from sparc.analyze.pictures import Pictures
 from sparc.analyze.reduction import Executor
-from sparc.analyze.statistics import NORMAL_95, OddsRatio, adjust, fisher, odds_ratio
+from sparc.analyze.statistics import (
+    NORMAL_95,
+    OddsRatio,
+    adjust,
+    fisher,
+    odds_ratio,
+    upper_tail,
+)
 from sparc.analyze.top_rows import TopRows
 
 SCHEMA = pa.schema(
@@ -62,7 +69,6 @@ PAIRS_SCHEMA = pa.schema(
         pa.field("interaction", pa.float64(), nullable=False),
         pa.field("interaction_low", pa.float64(), nullable=False),
         pa.field("interaction_high", pa.float64(), nullable=False),
-        pa.field("interaction_q", pa.float64(), nullable=False),
         pa.field("streams", pa.list_(pa.string()), nullable=False),
         pa.field("example_rows", pa.list_(pa.int64()), nullable=False),
     ]
@@ -415,7 +421,6 @@ class _FoundPairs(NamedTuple):
     q: npt.NDArray[np.float64]
     interaction: npt.NDArray[np.float64]
     margin: npt.NDArray[np.float64]
-    interaction_q: npt.NDArray[np.float64]
 
 
 def _test_pairs(
@@ -434,14 +439,15 @@ def _test_pairs(
     tested = np.minimum(*expected) >= LEAST_MEETINGS
     a, b = a[tested], b[tested]
     met = np.stack([matrix[a, b] for matrix in matrices])
-    p = fisher(met[0], having + others, met.sum(axis=0), having)
-    q = adjust(p)
     ratio = odds_ratio(met[0], having + others, met.sum(axis=0), having)
     sides = [odds_ratio(met[w], totals[w], alone[w][a], alone[w][b]) for w in (0, 1)]
     interaction = sides[0].log_odds - sides[1].log_odds
     error = np.sqrt(sides[0].error ** 2 + sides[1].error ** 2)
-    interaction_q = adjust(2 * special.ndtr(-np.abs(interaction / error)))
-    found = (q <= rate) & (ratio.log_odds > 0) & (interaction_q <= rate) & (interaction > 0)
+    # Both must hold, so the weaker evidence counts (an intersection-union test, Berger 1982): two
+    # adjustments whose findings are intersected would bound neither share of false ones.
+    meets_more = upper_tail(met[0], having + others, met.sum(axis=0), having)
+    q = adjust(np.maximum(meets_more, special.ndtr(-interaction / error)))
+    found = q <= rate
     certain = np.where(found, interaction / error, 0)
     kept = np.argsort(-certain, kind="stable")[: min(most, int(found.sum()))]
     return _FoundPairs(
@@ -455,7 +461,6 @@ def _test_pairs(
         q[kept],
         interaction[kept],
         NORMAL_95 * error[kept],
-        interaction_q[kept],
     )
 
 
@@ -491,7 +496,6 @@ def _pairs(
                     "interaction": float(each.interaction[i]),
                     "interaction_low": float(each.interaction[i] - each.margin[i]),
                     "interaction_high": float(each.interaction[i] + each.margin[i]),
-                    "interaction_q": float(each.interaction_q[i]),
                     "streams": sharers[each.control, first, second],
                     "example_rows": [row for _, row in shown],
                 }

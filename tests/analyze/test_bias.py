@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from sparc.analyze.attribute import Attribute
-from sparc.analyze.bias import find_bias, shuffle
+from sparc.analyze.bias import _test_pairs, find_bias, shuffle
 from sparc.analyze.codes import CodeRows, CodeSet
 from sparc.analyze.pictures import read_pictures
 from sparc.analyze.reduction import Executor
@@ -92,7 +92,7 @@ def woolf(a, b, c, d):
 
 def two_sided(a, b, c, d):
     tails = [stats.fisher_exact([[a, b], [c, d]], side).pvalue for side in ("less", "greater")]
-    return min(1, 2 * min(tails))
+    return min(1.0, 2 * min(tails))
 
 
 def strongest(codes, pictures, stream, flags, score, number=3):
@@ -207,26 +207,19 @@ def expected_pairs(codes, pictures, attribute, stream, chosen):
                     "pair": (a, b),
                     "met": (m1, m0),
                     "odds": woolf(m1, n1 - m1, m0, n0 - m0)[0],
-                    "p": two_sided(m1, n1 - m1, m0, n0 - m0),
+                    "p": max(
+                        stats.hypergeom.sf(m1 - 1, n1 + n0, m1 + m0, n1),
+                        stats.norm.sf(interaction / error),
+                    ),
                     "interaction": interaction,
-                    "error": error,
-                    "interaction_p": 2 * stats.norm.sf(abs(interaction / error)),
                 }
             )
     if not lines:
         return {}
-    for name in ("p", "interaction_p"):
-        q_values = stats.false_discovery_control([line[name] for line in lines])
-        for line, q in zip(lines, q_values, strict=True):
-            line[name.replace("p", "q") if name == "p" else "interaction_q"] = q
-    return {
-        line["pair"]: line
-        for line in lines
-        if line["q"] <= RATE
-        and line["interaction_q"] <= RATE
-        and line["odds"] > 0
-        and line["interaction"] > 0
-    }
+    q_values = stats.false_discovery_control([line["p"] for line in lines])
+    for line, q in zip(lines, q_values, strict=True):
+        line["q"] = q
+    return {line["pair"]: line for line in lines if line["q"] <= RATE}
 
 
 @settings(max_examples=30)
@@ -255,7 +248,6 @@ def test_every_pair_is_that_of_plain_loops(seed, rows, at):
         assert line["log_odds"] == pytest.approx(wanted["odds"])
         assert line["q"] == pytest.approx(wanted["q"], rel=1e-6)
         assert line["interaction"] == pytest.approx(wanted["interaction"])
-        assert line["interaction_q"] == pytest.approx(wanted["interaction_q"], rel=1e-6)
         assert line["streams"] == [s for s in "ab" if pair in expected[s]]
         assert line["example_rows"] == strongest(
             codes, pictures, line["stream"], attribute.held, lambda v, p=pair: min(v[p[0]], v[p[1]])
@@ -276,7 +268,28 @@ def test_what_was_planted_is_found_and_parts_do_not_change_a_bit():
     assert ("b", 1) not in real
     assert not [x for x in rows if x["control"] == "shuffled"]
     pairs = {(x["first_latent"], x["second_latent"]): x["streams"] for x in whole[1].to_pylist()}
-    assert pairs == {(2, 3): ["a", "b"]}
+    assert pairs[2, 3] == ["a", "b"]
+    assert len(pairs) <= 2  # a share of RATE may be chance
+
+
+def test_pairs_of_which_half_the_story_is_true_are_no_finding():
+    # Forty latents go with the attribute, pairs of them independent given it; a hundred others go
+    # together under it alone, but so much rarer there that they do not meet more.
+
+    def pictures(draws, shares, together):
+        common = draws.random((2000, 1)) < 0.5
+        chance = np.where(common, 1.8, 0.2) * shares[1] if together else shares[1]
+        alone, others = draws.random((2000, 40)) < shares[0], draws.random((2000, 100)) < chance
+        return np.hstack([alone, others]).astype(np.int64)
+
+    cases_with_findings = 0
+    for seed in range(10):
+        draws = np.random.default_rng(seed)
+        sides = pictures(draws, (0.4, 0.2), True), pictures(draws, (0.25, 0.3), False)
+        meetings = np.stack([side.T @ side for side in sides])
+        found = _test_pairs("none", 0, meetings, np.arange(140), [2000, 2000], RATE, 1000)
+        cases_with_findings += len(found.first) > 0
+    assert cases_with_findings <= 3  # one in twenty is expected
 
 
 def test_a_picture_longer_than_a_part_counts_once():
