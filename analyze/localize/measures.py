@@ -16,7 +16,8 @@ class Scores(NamedTuple):
     """The scores of one map against one mask.
 
     Attributes:
-        pointing: 1 where the map's largest value lies in the mask, else 0.
+        pointing: 1 where the map's largest value lies in the mask, else 0; where several places
+            have it, the share of them that lies in the mask.
         iou_best: Intersection over union at the threshold at which it is largest.
         iou_otsu: At Otsu's threshold, which does not know the mask.
         average_precision: Of the pixels, ranked by the map.
@@ -53,7 +54,7 @@ def score(values: Map, mask: Mask) -> Scores:
     if low == high:
         return Scores(0.0, 0.0, 0.0, float(precision @ recall_gained))
     return Scores(
-        pointing=float(wanted[order[0]]),
+        pointing=float(wanted[flat == high].mean()),
         iou_best=float((right / (taken + total - right)).max()),
         iou_otsu=_iou(filled > otsu_threshold(filled), mask),
         average_precision=float(precision @ recall_gained),

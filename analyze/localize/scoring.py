@@ -246,7 +246,11 @@ def _compared_size(width: int, height: int) -> tuple[int, int]:
 
 
 def _resized(mask: Mask, size: tuple[int, int], picture: ScoredPicture) -> Mask:
-    """A mask at the size that is compared, by its pixel at the centre of each place."""
+    """A mask at the size that is compared, by its pixel at the centre of each place.
+
+    Of a mask so small that it lies between the centres, or so large that all else does, the places
+    that it touches, or fills, are taken instead: a mask is never empty or full.
+    """
     width, height = size
     if abs(mask.shape[0] * width - mask.shape[1] * height) > max(mask.shape):
         raise LocalizeError(
@@ -255,7 +259,19 @@ def _resized(mask: Mask, size: tuple[int, int], picture: ScoredPicture) -> Mask:
         )
     rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(np.int64)
     columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(np.int64)
-    return mask[np.ix_(rows, columns)]
+    small: Mask = mask[np.ix_(rows, columns)]
+    if not small.any():
+        return _touched(mask, size)
+    return ~_touched(~mask, size) if small.all() else small
+
+
+def _touched(mask: Mask, size: tuple[int, int]) -> Mask:
+    """The places of a smaller picture in which a mask has any pixel, (height, width) bool."""
+    width, height = size
+    rows, columns = np.nonzero(mask)
+    touched = np.zeros((height, width), np.bool_)
+    touched[rows * height // mask.shape[0], columns * width // mask.shape[1]] = True
+    return touched
 
 
 def _table(

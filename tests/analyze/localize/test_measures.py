@@ -31,6 +31,14 @@ def test_what_is_not_seen_counts_as_the_smallest_value():
     assert score(unseen, mask).pointing == 0
 
 
+@pytest.mark.parametrize("corner", [np.s_[:2, :2], np.s_[2:, 2:]])
+def test_several_largest_places_share_what_they_point_at(corner):
+    values, mask = np.zeros((4, 4)), np.zeros((4, 4), bool)
+    values[1:3, 1:3] = 1
+    mask[corner] = True  # wherever it lies
+    assert score(values, mask).pointing == 0.25
+
+
 @settings(max_examples=50)
 @given(st.integers(0, 10_000), st.integers(2, 6))
 def test_scores_agree_with_their_definitions(seed, levels):
@@ -45,7 +53,7 @@ def test_scores_agree_with_their_definitions(seed, levels):
     ious = [(mask & (values >= t)).sum() / (mask | (values >= t)).sum() for t in np.unique(values)]
     assert found.iou_best == pytest.approx(max(ious))
     assert found.iou_best >= found.iou_otsu
-    assert found.pointing in (0, 1)
+    assert found.pointing == pytest.approx(mask[values == values.max()].mean())
 
 
 def test_otsu_separates_two_heaps():
