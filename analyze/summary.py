@@ -56,7 +56,7 @@ def summarize(reports: Sequence[Report]) -> str:
     summaries = [report.summary for report in reports]
     lines = [*_heading(reports), "", *_wrapped(_HOW_TO_READ)]
     if len(reports) > 1:
-        lines += ["", _row("", [_column_name(report) for report in reports])]
+        lines += ["", _row("", _column_names(reports))]
     for section in _sections(reports):
         shown = [line for line in section.lines if any(line.figure in s for s in summaries)]
         if shown:
@@ -217,14 +217,12 @@ class _Section:
 
 
 def _sections(reports: Sequence[Report]) -> list[_Section]:
-    names = [name for report in reports for name in report.summary]
-    depths = sorted({int(n.rsplit(" ", 1)[1]) for n in names if n.startswith("agreement/")})
     streams = list(dict.fromkeys(s for report in reports for s in report.info.streams))
     return [
         _Section(
             "AGREEMENT: do the classes of a latent's rows match between the streams?",
             "0: not at all, 1: fully. Mean over all latents, dead ones as 0.",
-            _agreement_lines(depths),
+            _agreement_lines(reports),
         ),
         _Section(
             "CROSS-RECONSTRUCTION: does the code of one stream rebuild the features of another?",
@@ -346,28 +344,30 @@ _ALONE = "each alone"
 _TOGETHER = "together"
 
 
-def _agreement_lines(depths: Sequence[int]) -> list[Line]:
-    if not depths:
-        return []
-    finest = f"depth {depths[-1]}"
-    lines = _with_controls("agreement", f"classes at {finest}, ", f"/{finest}")
-    others = [
-        Line(f"classes at depth {depth}, {_ALONE}", f"agreement/independent/none/depth {depth}")
-        for depth in reversed(depths[:-1])
-        if depth > 0
-    ]
-    return [*lines[:3], *others, *lines[3:]]
+def _agreement_lines(reports: Sequence[Report]) -> list[Line]:
+    """Streams that select alone at every depth, the finest first; the others at the finest."""
+    depths = [_depths(report) for report in reports]
+    every = {depth for of_report in depths for depth in of_report if depth > 0}
+    finest = {of_report[-1] for of_report in depths if of_report}
 
+    def at(depth: int) -> tuple[str, str, str]:
+        return "agreement", f"classes at depth {depth}, ", f"/depth {depth}"
 
-def _with_controls(name: str, text: str, end: str = "") -> list[Line]:
-    """A figure of streams that select alone and of those that select together, with controls."""
     return [
-        *_alone(name, text, end),
-        Line(f"{text}{_TOGETHER}", f"{name}/joint/none{end}"),
-        Line("  untrained model", f"{name}/joint/untrained{end}"),
-        Line("  unrelated rows that selected together", f"{name}/joint/permuted_before{end}"),
-        Line("  unrelated rows (chance)", f"{name}/joint/permuted_after{end}"),
+        *(line for depth in sorted(every, reverse=True) for line in _alone(*at(depth))),
+        *(line for depth in sorted(finest, reverse=True) for line in _together(*at(depth))),
     ]
+
+
+def _depths(report: Report) -> list[int]:
+    """At which depths a report has agreement, ascending."""
+    names = (name for name in report.summary if name.startswith("agreement/"))
+    return sorted({int(name.rsplit(" ", 1)[1]) for name in names})
+
+
+def _with_controls(name: str, text: str) -> list[Line]:
+    """A figure of streams that select alone and of those that select together, with controls."""
+    return [*_alone(name, text), *_together(name, text)]
 
 
 def _alone(name: str, text: str, end: str = "") -> list[Line]:
@@ -376,6 +376,16 @@ def _alone(name: str, text: str, end: str = "") -> list[Line]:
         Line(f"{text}{_ALONE}", f"{name}/independent/none{end}"),
         Line("  untrained model", f"{name}/independent/untrained{end}"),
         Line("  unrelated rows (chance)", f"{name}/independent/permuted{end}"),
+    ]
+
+
+def _together(name: str, text: str, end: str = "") -> list[Line]:
+    """A figure of streams that select together, with controls."""
+    return [
+        Line(f"{text}{_TOGETHER}", f"{name}/joint/none{end}"),
+        Line("  untrained model", f"{name}/joint/untrained{end}"),
+        Line("  unrelated rows that selected together", f"{name}/joint/permuted_before{end}"),
+        Line("  unrelated rows (chance)", f"{name}/joint/permuted_after{end}"),
     ]
 
 
@@ -392,8 +402,15 @@ def _heading(reports: Sequence[Report]) -> Iterator[str]:
         )
 
 
-def _column_name(report: Report) -> str:
-    return shorten(str(report.folder).rstrip("/").rsplit("/", 1)[-1], COLUMN_WIDTH - 2)
+def _column_names(reports: Sequence[Report]) -> list[str]:
+    """The last parts of the reports' paths, as many as tell them apart."""
+    paths = [str(report.folder).rstrip("/").split("/") for report in reports]
+    different = len(set(map(tuple, paths)))
+    for length in range(1, 1 + max(map(len, paths))):
+        names = ["/".join(path[-length:]) for path in paths]
+        if len(set(names)) == different:
+            break
+    return [shorten(name, COLUMN_WIDTH - 2) for name in names]
 
 
 def _row(text: str, cells: Sequence[str]) -> str:

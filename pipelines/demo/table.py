@@ -76,15 +76,18 @@ def _lines(depths: list[int], report: Report) -> list[Line]:
     return [
         Line("EACH STREAM SELECTS ALONE: this is learnt"),
         *(
-            Line(
-                f"  agreement on {_DEPTHS.get(d, f'classes at depth {d}')}",
-                f"{alone}/none/depth {d}",
-            )
+            line
             for d in depths
             if d > 0
+            for line in (
+                Line(
+                    f"  agreement on {_DEPTHS.get(d, f'classes at depth {d}')}",
+                    f"{alone}/none/depth {d}",
+                ),
+                Line("    untrained", f"{alone}/untrained/depth {d}"),
+                Line("    unrelated rows", f"{alone}/permuted/depth {d}"),
+            )
         ),
-        Line("    untrained", f"{alone}/untrained/{finest}"),
-        Line("    unrelated rows", f"{alone}/permuted/{finest}"),
         Line("  cross-reconstruction, NMSE (lower is better)", "nmse_cross/independent/none"),
         Line("    untrained", "nmse_cross/independent/untrained"),
         Line("  explained variance of it", "explained_variance_cross/independent/none"),

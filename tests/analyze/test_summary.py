@@ -9,6 +9,8 @@ from sparc.common.storage import Folder
 FIGURES = {
     "agreement/independent/none/depth 3": 0.090,
     "agreement/independent/none/depth 1": 0.309,
+    "agreement/independent/untrained/depth 1": 0.221,
+    "agreement/independent/permuted/depth 1": 0.201,
     "agreement/independent/untrained/depth 3": 0.031,
     "agreement/independent/permuted/depth 3": 0.012,
     "agreement/joint/none/depth 3": 0.766,
@@ -41,7 +43,8 @@ def make_report(tmp_path):
 
 def test_figures_stand_beside_their_controls(make_report):
     text = summarize([make_report("r", FIGURES)])
-    order = ["0.090", "0.031", "0.012", "0.309", "0.766", "0.790", "0.701", "0.013"]
+    alone = ["0.090", "0.031", "0.012", "0.309", "0.221", "0.201"]
+    order = [*alone, "0.766", "0.790", "0.701", "0.013"]
     places = [text.index(value) for value in order]
     assert places == sorted(places)
     assert "by construction" in text[: places[0]].replace("\n ", "")
@@ -60,6 +63,25 @@ def test_reports_stand_side_by_side(make_report):
     assert len(names) == len(alone) + MARGIN_WIDTH
     (untrained,) = [line for line in lines if "0.790" in line]
     assert untrained.split()[-2:] == ["0.790", "-"]
+
+
+def test_reports_with_trees_of_classes_of_other_depths_keep_their_controls(make_report):
+    def ends_at_one(name):
+        return name.replace("depth 3", "depth 1") if name.startswith("agreement/joint") else name
+
+    flat = {ends_at_one(n): v for n, v in FIGURES.items() if "independent" not in n or "3" not in n}
+    text = summarize([make_report("flat/report", flat), make_report("deep/report", FIGURES)])
+    lines = [line.strip() for line in text.splitlines()]
+    assert "flat/report    deep/report" in lines
+    for heading, values in (
+        ("classes at depth 3, each alone", ["- 0.090", "- 0.031", "- 0.012"]),
+        ("classes at depth 1, each alone", ["0.309 0.309", "0.221 0.221", "0.201 0.201"]),
+        ("classes at depth 3, together", ["- 0.766", "- 0.790", "- 0.701", "- 0.013"]),
+        ("classes at depth 1, together", ["0.766 -", "0.790 -", "0.701 -", "0.013 -"]),
+    ):
+        (first,) = (n for n, line in enumerate(lines) if line.startswith(heading))
+        shown = [" ".join(line.split()[-2:]) for line in lines[first : first + len(values)]]
+        assert shown == values
 
 
 def test_the_page_is_narrow_and_plain(make_report):
