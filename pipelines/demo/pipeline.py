@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sparc.common.progress import say
+from sparc.common.streams import StreamSpec
 from sparc.pipelines.config import DemoConfig
 from sparc.pipelines.demo.dataset import (
     CLASSES_FILE,
@@ -116,12 +117,30 @@ def demo_stages(folder: Path, config: DemoConfig, encoders: tuple[str, ...]) -> 
         )
         for name, report in reports.items()
     ]
-    stages += [
+    if _names_have_maps(config):
+        stages += _localization_stages(scenes, folder, caches["test"], runs, reports)
+    return stages
+
+
+def _names_have_maps(config: DemoConfig) -> bool:
+    """Whether there is a stream that reads names and one that they could point in."""
+    specs = [StreamSpec.parse(stream.partition("=")[2]) for stream in config.streams]
+    return not specs or {spec.modality for spec in specs} == {"image", "text"}
+
+
+def _localization_stages(
+    scenes: Path,
+    folder: Path,
+    cache: Path,
+    runs: Mapping[str, Path],
+    reports: Mapping[str, Path],
+) -> list[Stage]:
+    stages = [
         Stage(
             f"looking for names in test scenes with the model {name}",
             "analyze",
             (
-                *("localize", str(runs[name]), f"--cache={caches['test']}", f"--report={report}"),
+                *("localize", str(runs[name]), f"--cache={cache}", f"--report={report}"),
                 f"--max-pictures={_LOCALIZED_SCENES}",
             ),
             report,

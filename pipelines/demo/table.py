@@ -64,7 +64,11 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
             f"  what the encoders have written    sparc-extract inspect {folder / 'caches/train'}",
             f"  how the training went             sparc-train inspect {folder / 'runs/sparc'}",
             f"  the pictures                      {folder / 'scenes/images'}",
-            f"  maps of names over some of them   {folder / 'localized/contact-sheet.png'}",
+            *(
+                [f"  maps of names over some of them   {sheet}"]
+                if (sheet := folder / "localized/contact-sheet.png").exists()
+                else []
+            ),
         ]
     )
 
@@ -115,6 +119,8 @@ _POINTING = "localization_pointing"
 def _localization_lines(report: Report) -> list[Line]:
     # Image streams have maps; text streams weigh words, which are not scored.
     streams = [s for s in report.info.streams if f"{_POINTING}/text/several/{s}" in report.summary]
+    if not streams:
+        return []
     return [
         Line("THE MAP OF AN OBJECT'S NAME points at it, in scenes of several objects"),
         *(

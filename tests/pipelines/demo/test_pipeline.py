@@ -5,6 +5,10 @@ import time
 import pyarrow.parquet as pq
 import pytest
 
+from sparc.pipelines.config import DemoConfig
+from sparc.pipelines.demo.dataset import SceneSettings, write_scenes
+from sparc.pipelines.demo.pipeline import demo_stages
+
 SMALL = (
     *("--train-scenes=24", "--test-scenes=12", "--latents=48", "--k=4"),
     *("--steps=12", "--seed=5"),
@@ -109,3 +113,20 @@ def test_other_settings_in_the_same_folder_are_refused(
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert "another folder" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("specs", "stages"),
+    [
+        (("a=timm:vit", "b=transformers:bert"), 9),
+        (("a=open_clip:ViT-B-32/openai#image", "b=open_clip:ViT-B-32/openai#text"), 9),
+        ((), 9),  # the demo's own
+        (("a=timm:vit", "b=timm:efficientnet"), 6),  # nothing reads the names
+        (("b=transformers:bert",), 6),
+    ],
+)
+def test_names_are_looked_for_where_something_reads_them(tmp_path, specs, stages):
+    write_scenes(tmp_path / "scenes", SceneSettings(train=4, test=12, seed=5))
+    found = demo_stages(tmp_path, DemoConfig(streams=specs), ())
+    assert len(found) == stages
+    assert sum("localize" in stage.arguments for stage in found) == stages - 6
