@@ -105,11 +105,9 @@ def test_run_again_it_prints_the_same_table_at_once(finished, tiny_streams, run_
     assert again.stderr.count("done before") == 9
 
 
-def test_other_settings_in_the_same_folder_are_refused(
-    finished, tiny_streams, pipeline_in_this_process
-):
+def test_other_settings_in_the_same_folder_are_refused(finished, tiny_streams, run_pipeline):
     folder, _ = finished
-    result = pipeline_in_this_process("demo", folder, *SMALL, "--steps=13", *tiny_streams)
+    result = run_pipeline("demo", folder, *SMALL, "--steps=13", *tiny_streams)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert "another folder" in result.stderr
