@@ -592,7 +592,6 @@ def _prepare(
     permutation = Permutation(
         counts=tuple(np.add.reduceat(valid.astype(np.int64), starts).tolist()),
         block_rows=config.permute_rows,
-        rows_per_chunk=info.rows_per_chunk,
         seed=config.seed,
     )
     writer = ReportWriter(

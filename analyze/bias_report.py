@@ -48,11 +48,8 @@ def bias(report: Report, config: BiasConfig) -> Bias:
     if config.against:
         attribute = contrast(attribute, read_attribute(config.against, cache, pictures))
     check_both_sides(attribute)
-    layout = store.layout
     # Nothing is permuted: only the shape of the parts comes from it.
-    order = Permutation(
-        counts=store.counts, block_rows=1, rows_per_chunk=layout.rows_per_chunk, seed=0
-    )
+    order = Permutation(counts=store.counts, block_rows=1, seed=0)
     parts = Parts(store, cache, order, CodeSet(config.mode))
     named = "naming" in report.tables
     names = names_of(report.table("naming"), config.mode) if named else {}

@@ -34,13 +34,11 @@ class Permutation:
     Attributes:
         counts: Analysed rows of each chunk.
         block_rows: Rows that may be held at a time; a block has at least one chunk.
-        rows_per_chunk: Rows of a whole chunk.
         seed: Everything follows from it.
     """
 
     counts: tuple[int, ...]
     block_rows: int
-    rows_per_chunk: int
     seed: int
 
     @property
@@ -51,10 +49,15 @@ class Permutation:
     @property
     def blocks(self) -> list[tuple[int, ...]]:
         """The chunks whose places belong to each block, ascending within a block."""
-        per_block = max(1, self.block_rows // self.rows_per_chunk)
-        order = self._chunk_order(_PLACES)
-        starts = range(0, len(order), per_block)
-        return [tuple(sorted(order[start : start + per_block])) for start in starts]
+        blocks: list[list[int]] = []
+        room = 0
+        for chunk in self._chunk_order(_PLACES):
+            if not blocks or self.counts[chunk] > room:
+                blocks.append([])
+                room = self.block_rows
+            blocks[-1].append(chunk)
+            room -= self.counts[chunk]
+        return [tuple(sorted(block)) for block in blocks]
 
     def gather(
         self, block: int, stream: int, read: Callable[[int], Sequence[npt.NDArray[Any]]]

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse
 
+from sparc.analyze.statistics import nullable, wilson
 from sparc.common.streams import Modality
 
 SCHEMA = pa.schema(
@@ -26,7 +27,7 @@ SCHEMA = pa.schema(
         pa.field("queries", pa.int64(), nullable=False),
         pa.field("candidates", pa.int64(), nullable=False),
         *(
-            pa.field(f"{name}{end}", pa.float64(), nullable=False)
+            pa.field(f"{name}{end}", pa.float64(), nullable=end != "")
             for name in ("r_at_1", "r_at_5", "r_at_10", "mean_reciprocal_rank")
             for end in ("", "_low", "_high")
         ),
@@ -41,8 +42,6 @@ TIE = 1e-6
 
 _SCORES = 1 << 22  # Scores held at a time, by each thread.
 
-_DRAWS = 1000  # Samples of pictures that an interval is taken from.
-
 Vectors = Any  # A dense float32 array or a sparse matrix of SciPy, which has no types.
 
 
@@ -52,12 +51,10 @@ class Sample(NamedTuple):
     Attributes:
         rows: Rows of the cache, ascending, (n,).
         pictures: The picture of each row, numbered in order of first appearance, (n,).
-        seed: Seed of the choice, and of the intervals of what is measured on it.
     """
 
     rows: npt.NDArray[np.int64]
     pictures: npt.NDArray[np.int64]
-    seed: int
 
     def stand_ins(self, modality: Modality) -> npt.NDArray[np.int64]:
         """Positions of the rows that stand for a picture or a caption.
@@ -91,7 +88,7 @@ def choose_sample(
     chosen[order[:taken]] = True
     kept = chosen[pictures]
     numbered = np.unique(pictures[kept], return_inverse=True)[1]
-    return Sample(rows[kept], numbered.astype(np.int64), seed)
+    return Sample(rows[kept], numbered.astype(np.int64))
 
 
 def ranks(
@@ -160,7 +157,6 @@ def _row(
     found: npt.NDArray[np.int64],
     candidates: int,
     pictures: npt.NDArray[np.int64],
-    seed: int,
 ) -> dict[str, Any]:
     """The table's row for some ranks of queries that belong to some pictures."""
     return {
@@ -171,35 +167,38 @@ def _row(
         "target": target,
         "queries": len(found),
         "candidates": candidates,
-        **_with_intervals(found, pictures, seed),
+        **_with_intervals(found, pictures),
         "median_rank": float(np.median(found)),
     }
 
 
 def _with_intervals(
-    found: npt.NDArray[np.int64], pictures: npt.NDArray[np.int64], seed: int
-) -> dict[str, float]:
-    """Means over queries and their 95% intervals by a bootstrap over pictures.
+    found: npt.NDArray[np.int64], pictures: npt.NDArray[np.int64]
+) -> dict[str, float | None]:
+    """Means over queries and their 95% intervals, over pictures rather than queries.
 
-    Pictures are drawn rather than queries: the captions of one picture succeed and fail together.
+    The captions of one picture succeed and fail together. With n pictures, and d_p the sum over the
+    queries of picture p of what they differ from the mean,
+
+        variance = n / (n - 1) * sum of d_p^2 / queries^2
+
+    (Taylor's linearization of a mean over clusters). The interval is Wilson's, with as many trials
+    as would give a share this variance (Korn and Graubard, Survey Methodology 24, 1998).
     """
+    of_picture = np.unique(pictures, return_inverse=True)[1]
+    number = int(of_picture.max()) + 1
     columns: dict[str, npt.NDArray[Any]] = {f"r_at_{n}": found <= n for n in (1, 5, 10)}
     columns["mean_reciprocal_rank"] = 1 / found
-    of_picture = np.unique(pictures, return_inverse=True)[1]
-    queries = np.bincount(of_picture)
-    sums = np.stack([np.bincount(of_picture, weights=values) for values in columns.values()])
-    generator = np.random.default_rng([seed, len(queries)])
-    drawn = np.empty((_DRAWS, len(columns)))
-    for draw in drawn:
-        times = np.bincount(
-            generator.integers(len(queries), size=len(queries)), minlength=len(queries)
-        )
-        draw[:] = sums @ times / (queries @ times)
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    result = {}
-    for column, (name, values) in enumerate(columns.items()):
-        result[name] = float(values.mean())
-        result[f"{name}_low"], result[f"{name}_high"] = float(low[column]), float(high[column])
+    result: dict[str, float | None] = {}
+    for name, values in columns.items():
+        mean = float(values.mean())
+        low, high = np.nan, np.nan
+        if number > 1:
+            off = np.bincount(of_picture, weights=values - mean)
+            variance = number / (number - 1) * (off @ off) / len(values) ** 2
+            trials = mean * (1 - mean) / variance if variance > 0 else number
+            low, high = map(float, wilson(mean, trials))
+        result |= {name: mean, f"{name}_low": nullable(low), f"{name}_high": nullable(high)}
     return result
 
 
@@ -236,9 +235,7 @@ def table(
             sample.pictures[offered],
         )
         asked = sample.pictures[asking]
-        rows.append(
-            _row(space, mode, control, source, target, found, len(offered), asked, sample.seed)
-        )
+        rows.append(_row(space, mode, control, source, target, found, len(offered), asked))
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 

@@ -156,6 +156,22 @@ def jackknife(
     return Interval(low, high)
 
 
+def wilson(mean: Any, trials: Any) -> Interval:
+    """Intervals of means of numbers between 0 and 1 (Wilson, J. Am. Stat. Assoc. 22, 1927).
+
+    They hold the mean and have a width even where all numbers are 0, or all are 1.
+
+    Args:
+        mean: The mean, or several. Arguments broadcast against each other.
+        trials: How many independent throws of a coin would have a mean as uncertain as this one.
+    """
+    mean, square = np.asarray(mean, np.float64), NORMAL_95**2
+    middle = (mean + square / (2 * trials)) / (1 + square / trials)
+    margin = np.sqrt(mean * (1 - mean) / trials + square / (4 * trials**2)) * NORMAL_95
+    margin /= 1 + square / trials
+    return Interval(np.maximum(middle - margin, 0), np.minimum(middle + margin, 1))
+
+
 def mean_of_known(values: Floats) -> Floats:
     """Means along the last axis of what is not NaN; NaN where there is nothing else."""
     known = ~np.isnan(values)

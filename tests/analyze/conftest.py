@@ -196,7 +196,6 @@ def make_parts() -> Callable[..., Parts]:
         order = Permutation(
             counts=store.counts,
             block_rows=2 * layout.rows_per_chunk,
-            rows_per_chunk=layout.rows_per_chunk,
             seed=3,
         )
         return lambda code_set: Parts(store, cache, order, code_set)

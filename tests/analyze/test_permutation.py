@@ -33,9 +33,7 @@ def arrangement(permutation, stream):
     seed=st.integers(0, 100),
 )
 def test_every_row_stands_in_one_place(counts, block_rows, seed):
-    permutation = Permutation(
-        counts=tuple(counts), block_rows=block_rows, rows_per_chunk=5, seed=seed
-    )
+    permutation = Permutation(counts=tuple(counts), block_rows=block_rows, seed=seed)
     used = [chunk for chunk, count in enumerate(counts) if count]
     assert sorted(chunk for block in permutation.blocks for chunk in block) == used
     for stream in range(3):
@@ -44,27 +42,40 @@ def test_every_row_stands_in_one_place(counts, block_rows, seed):
 
 
 def test_streams_move_each_in_its_own_way_and_the_seed_decides():
-    permutation = Permutation(counts=(50, 50), block_rows=100, rows_per_chunk=50, seed=1)
+    permutation = Permutation(counts=(50, 50), block_rows=100, seed=1)
     first, second = arrangement(permutation, 0), arrangement(permutation, 1)
     together = sum(first[place] == second[place] for place in first)
     assert together < 10
     assert arrangement(permutation, 0) == first
-    other = Permutation(counts=(50, 50), block_rows=100, rows_per_chunk=50, seed=2)
+    other = Permutation(counts=(50, 50), block_rows=100, seed=2)
     assert arrangement(other, 0) != first
 
 
 def test_one_block_is_exact_and_uniform():
     seen = Counter()
     for seed in range(3000):
-        permutation = Permutation(counts=(2, 1), block_rows=4, rows_per_chunk=2, seed=seed)
+        permutation = Permutation(counts=(2, 1), block_rows=4, seed=seed)
         assert permutation.exact
         seen[tuple(arrangement(permutation, 0)[place] for place in range(3))] += 1
     assert len(seen) == 6
     assert all(abs(count - 500) < 5 * np.sqrt(500) for count in seen.values())
 
 
+@given(
+    counts=st.lists(st.integers(0, 5), min_size=1, max_size=12).filter(any),
+    block_rows=st.integers(1, 70),
+)
+def test_blocks_hold_as_many_rows_as_they_may(counts, block_rows):
+    permutation = Permutation(counts=tuple(counts), block_rows=block_rows, seed=0)
+    assert permutation.exact == (sum(counts) <= block_rows or sum(map(bool, counts)) == 1)
+    held = [sum(counts[chunk] for chunk in block) for block in permutation.blocks]
+    assert all(
+        h <= block_rows or len(b) == 1 for h, b in zip(held, permutation.blocks, strict=True)
+    )
+
+
 def test_more_rows_than_a_block_are_mixed_from_chunks_all_over_the_set():
-    permutation = Permutation(counts=(10,) * 40, block_rows=100, rows_per_chunk=10, seed=0)
+    permutation = Permutation(counts=(10,) * 40, block_rows=100, seed=0)
     assert not permutation.exact
     assert len(permutation.blocks) == 4
     for stream in range(2):

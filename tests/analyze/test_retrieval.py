@@ -123,7 +123,7 @@ def test_figures_of_a_hand_made_case():
 
 def line_of(found, pictures):
     """The table's line for ranks that came about somehow."""
-    return retrieval._with_intervals(np.array(found), np.array(pictures), 3)
+    return retrieval._with_intervals(np.array(found), np.array(pictures))
 
 
 def test_intervals_are_those_of_independent_pictures():
@@ -145,6 +145,31 @@ def test_captions_of_one_picture_do_not_narrow_an_interval():
         assert copies[name] == pytest.approx(value, abs=1e-12), name
 
 
-def test_what_never_varies_has_no_width():
+def test_what_never_varies_has_a_width_all_the_same():
+    """Fifty of fifty: Wilson's interval begins at n / (n + z^2)."""
     found = line_of([1] * 50, range(50))
-    assert {found[f"r_at_1{end}"] for end in ("", "_low", "_high")} == {1}
+    assert (found["r_at_1"], found["r_at_1_high"]) == (1, pytest.approx(1))
+    assert found["r_at_1_low"] == pytest.approx(50 / (50 + 1.96**2), rel=1e-4)
+    copies = line_of([1] * 250, np.repeat(np.arange(50), 5))
+    assert copies["r_at_1_low"] == pytest.approx(found["r_at_1_low"])
+
+
+def test_one_picture_has_no_interval():
+    found = line_of([1, 2], [0, 0])
+    assert found["r_at_1"] == 0.5
+    assert found["r_at_1_low"] is found["mean_reciprocal_rank_high"] is None
+
+
+@pytest.mark.parametrize("truth", [0.02, 0.5, 0.97])
+def test_intervals_hold_the_truth_as_often_as_they_say(truth):
+    """Sixty pictures of one to five captions, of which half follow their picture."""
+    draws = np.random.default_rng(0)
+    held = 0
+    for _ in range(1000):
+        pictures = np.repeat(np.arange(60), draws.integers(1, 6, 60))
+        follows = draws.random(len(pictures)) < 0.5
+        of_picture = (draws.random(60) < truth)[pictures]
+        success = np.where(follows, of_picture, draws.random(len(pictures)) < truth)
+        found = line_of(np.where(success, 1, 20), pictures)
+        held += found["r_at_1_low"] <= truth <= found["r_at_1_high"]
+    assert 920 <= held <= 985
