@@ -670,7 +670,9 @@ def _notes(
     if len(streams) == 1:
         notes.append("there is one stream: agreement, overlap and retrieval compare nothing")
     if labels is None:
-        notes.append("the cache has no labels: there is no agreement, probe or classification")
+        notes.append(
+            "the cache has no labels: there is no agreement, purity, probe or classification"
+        )
     if not captioned:
         notes.append("the cache has no captions: there is no naming")
     if config.untrained and subject.untrained is None:

@@ -378,9 +378,11 @@ def _associations(
 
 
 def _sharing(associated: Flags, tested: Flags, ratio: OddsRatio) -> list[list[str | None]]:
-    """By stream and latent, who else has the association; None where there is none."""
+    """By stream and latent, who else has the association; None without one, or without others."""
     streams, latents = associated.shape
     result: list[list[str | None]] = [[None] * latents for _ in range(streams)]
+    if streams == 1:
+        return result
     same = associated[:, None] & associated[None] & _same_sign(ratio.log_odds)
     difference = np.abs(ratio.log_odds[:, None] - ratio.log_odds[None])
     error = np.sqrt(ratio.error[:, None] ** 2 + ratio.error[None] ** 2)

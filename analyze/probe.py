@@ -157,8 +157,9 @@ def _probe(
     some = matrix[chosen]
     candidates = _most_telling(some[part == FIT], y[part == FIT])
     if not len(candidates):  # no latent is active on any of these pictures: nothing is told
-        half = np.full(2 * (count // 4), 0.5)
-        return {"latent": None, **_score({"log_loss": -np.log(half), "accuracy": half})}
+        scored = int((part == SCORE).sum())
+        losses, right = np.full(scored, np.log(2)), np.zeros(scored)  # a tie is wrong
+        return {"latent": None, **_score({"log_loss": losses, "accuracy": right})}
     x = np.asarray(some[:, candidates].todense(), dtype=np.float64)
     mean, spread = x[part == FIT].mean(axis=0), x[part == FIT].std(axis=0)
     x = (x - mean) / spread

@@ -272,6 +272,16 @@ def test_what_was_planted_is_found_and_parts_do_not_change_a_bit():
     assert len(pairs) <= 2  # a share of RATE may be chance
 
 
+def test_one_stream_shares_with_nobody():
+    codes, pictures, attribute = random_case(5, 4000)
+    one = CodeRows(codes.rows, {"a": codes.indices["a"]}, {"a": codes.values["a"]})
+    table, pairs = analyse(one, [], pictures, attribute)
+    rows = table.to_pylist()
+    assert any(row["associated"] for row in rows)
+    assert {row["sharing"] for row in rows} == {None}
+    assert {tuple(row["streams"]) for row in pairs.to_pylist()} == {("a",)}
+
+
 def test_pairs_of_which_half_the_story_is_true_are_no_finding():
     # Forty latents go with the attribute, pairs of them independent given it; a hundred others go
     # together under it alone, but so much rarer there that they do not meet more.
