@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
     ]
 )
 
-_CELLS = 1 << 16  # Latents times classes that are held as a dense array, for each group.
+_CELLS = 1 << 18  # Latents times pairs of streams times classes that are looked at at a time.
 
 
 class ClassCounts(NamedTuple):
@@ -53,6 +53,12 @@ class ClassCounts(NamedTuple):
     streams: tuple[str, ...]
     counts: tuple[sparse.csc_matrix, ...]
     top: tuple[TopRows, ...]
+
+    @property
+    def latents(self) -> int:
+        """L."""
+        latents: int = self.counts[0].shape[1]
+        return latents
 
 
 def measure(codes: CodeRows, labels: Labels, latents: int, *, top: int) -> ClassCounts:
@@ -102,13 +108,17 @@ def table(
         groups: The rows that are left out in turn.
         grouped: The codes of all rows that are in a group.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     if len(counts.streams) > 1:
-        for restriction, matrices in (
-            ("all_rows", _leave_out(counts, labels, groups, grouped)),
-            ("top_rows", _leave_out_of_top(counts, labels, groups, top)),
-        ):
-            for line in _averages(matrices, counts.streams, labels, groups):
+        # Of latents that are seldom active the strongest rows are all rows.
+        lengths = [np.bincount(lists.latents, minlength=counts.latents) for lists in counts.top]
+        cut = np.max(lengths, axis=0) > top
+        everywhere = _leave_out(counts, labels, groups, grouped)
+        strongest = _leave_out_of_top(counts, labels, groups, top, cut)
+        both = _sums(everywhere, np.flatnonzero(~cut), labels, counts.latents)
+        for restriction, matrices in (("all_rows", everywhere), ("top_rows", strongest)):
+            sums = both + _sums(matrices, np.flatnonzero(cut), labels, counts.latents)
+            for line in _averages(sums, counts, labels, groups):
                 rows.append(
                     {
                         "mode": code_set.mode,
@@ -139,95 +149,166 @@ def _sum(matrices: Sequence[sparse.csc_matrix]) -> sparse.csc_matrix:
 
 def _leave_out(
     counts: ClassCounts, labels: Labels, groups: Groups, grouped: CodeRows
-) -> list[sparse.csc_matrix]:
-    """By stream, counts of all rows and of each group, (classes, latents * (1 + groups))."""
-    each, latents = 1 + groups.number, counts.counts[0].shape[1]
+) -> list[sparse.csr_matrix]:
+    """By stream, counts of all rows and then of each group, ((1 + groups) * latents, classes)."""
     classes = labels.matrix[grouped.rows]
-    group = groups.of_row[grouped.rows]
+    first = (groups.of_row[grouped.rows].astype(np.int32) - 1) * np.int32(counts.latents)
     result = []
     for stream, whole in zip(counts.streams, counts.counts, strict=True):
         # A latent in a group counts as a latent of its own.
-        active = grouped.matrix(stream, latents)
-        group_of = np.repeat(group, np.diff(active.indptr)).astype(np.int32)
-        own = sparse.csr_matrix(
-            (active.data, active.indices * np.int32(each) + group_of, active.indptr),
-            shape=(len(grouped.rows), latents * each),
+        active = grouped.matrix(stream, counts.latents)
+        own = active.indices + np.repeat(first, np.diff(active.indptr))
+        rows = sparse.csr_matrix(
+            (np.ones(len(own), np.int32), own, active.indptr),
+            shape=(len(grouped.rows), groups.number * counts.latents),
         )
-        result.append(_spread(whole, each) + _count(own, classes))
+        lost = rows.tocsc().T @ classes
+        lost.sort_indices()
+        result.append(_canonical(sparse.vstack([whole.T, lost], format="csr")))
     return result
 
 
 def _leave_out_of_top(
-    counts: ClassCounts, labels: Labels, groups: Groups, top: int
-) -> list[sparse.csc_matrix]:
+    counts: ClassCounts, labels: Labels, groups: Groups, top: int, latents: npt.NDArray[np.bool_]
+) -> list[sparse.csr_matrix]:
     """The same of the strongest rows: of a group, what all lists have more than those without it.
 
-    Where a group's rows leave a list, others take their places: such counts may be negative.
+    Where a group's rows leave a list, others take their places: such counts may be negative. Those
+    of latents that are not among the `latents`, (latents,), are left out.
     """
-    each, latents = 1 + groups.number, counts.counts[0].shape[1]
     result = []
     for lists in counts.top:
-        members = top_rows.members(lists, top, groups)
+        of_some = latents[lists.latents]
+        some = TopRows(lists.latents[of_some], lists.rows[of_some], lists.values[of_some])
+        members = top_rows.members(some, top, groups)
         whole = np.flatnonzero(members[0])
-        group, changed = np.nonzero(members[1:] != members[0])
-        line = lists.latents * each
+        group, changed = np.divmod(
+            np.flatnonzero(members[1:] != members[0]), max(1, len(some.rows))
+        )
+        entries = np.concatenate([whole, changed])
+        first = np.concatenate([np.zeros_like(whole), counts.latents * (1 + group)])
         weights = sparse.coo_matrix(
             (
                 np.concatenate([np.ones(len(whole)), np.where(members[0, changed], 1, -1)]),
-                (
-                    np.concatenate([line[whole], line[changed] + group + 1]),
-                    lists.rows[np.concatenate([whole, changed])],
-                ),
+                (first + some.latents[entries], some.rows[entries]),
             ),
-            shape=(latents * each, labels.matrix.shape[0]),
+            shape=((1 + groups.number) * counts.latents, labels.matrix.shape[0]),
             dtype=np.int32,
         )
         weights.has_canonical_format = True  # It need not be sorted: no row is twice in a list.
-        result.append((weights.tocsr() @ labels.matrix).T)
+        listed = weights.tocsr() @ labels.matrix
+        listed.sort_indices()
+        result.append(_canonical(listed))
     return result
 
 
-def _spread(matrix: sparse.csc_matrix, each: int) -> sparse.csc_matrix:
-    """A matrix with `each` columns for every column: the column itself, and empty ones."""
-    lengths = np.zeros((matrix.shape[1], each), np.int64)
-    lengths[:, 0] = np.diff(matrix.indptr)
-    ends = np.concatenate([[0], np.cumsum(lengths)])
-    return sparse.csc_matrix(
-        (matrix.data, matrix.indices, ends), shape=(matrix.shape[0], lengths.size)
-    )
+def _canonical(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """The same matrix; SciPy need not look whether its indices ascend and are unique."""
+    matrix.has_canonical_format = True
+    return matrix
 
 
 # ---------------------------------------------------------------------- averaging
 
 
+def _sums(
+    matrices: Sequence[sparse.csr_matrix], some: npt.NDArray[np.int64], labels: Labels, latents: int
+) -> npt.NDArray[np.float64]:
+    """The sums over some latents that averages are made of.
+
+    Args:
+        matrices: By stream, counts of all rows and of each group.
+        some: Which latents.
+        labels: The labels that they were counted with.
+        latents: L.
+
+    Returns:
+        (depths from the deepest, 2, 1 + pairs, 1 + groups): agreement, and how many are alive; over
+        all pairs and for each of them.
+    """
+    each, classes = matrices[0].shape[0] // latents, matrices[0].shape[1]
+    pairs = list(combinations(range(len(matrices)), 2))
+    lifts = [labels.lifts[depth] for depth in sorted(labels.lifts, reverse=True)]
+    result = np.zeros((len(lifts), 2, 1 + len(pairs), each))
+    step = max(1, _CELLS // classes)
+    for start in range(0, len(some), step):
+        lines = np.arange(each)[:, None] * latents + some[start : start + step]
+        counts = [matrix[lines.ravel()] for matrix in matrices]
+        totals = [np.asarray(m.sum(axis=1, dtype=np.int64)).reshape(lines.shape) for m in counts]
+        for total in totals:
+            total[1:] = total[0] - total[1:]
+        agreement = np.zeros((len(lifts), *lines.shape))
+        alive = np.zeros(lines.shape, np.int64)
+        for pair, (a, b) in enumerate(pairs, start=1):
+            total, both = totals[a] + totals[b], (totals[a] > 0) & (totals[b] > 0)
+            alive += both
+            result[:, 1, pair] += both.sum(axis=1)
+            distances = _distances(counts[a] - counts[b], each, lifts)
+            for sums, values, distance in zip(result, agreement, distances, strict=True):
+                value = np.where(both, (total - distance) / np.maximum(total + distance, 1), 0)
+                values += value
+                sums[0, pair] += value.sum(axis=1)
+        result[:, 0, 0] += (agreement / np.maximum(alive, 1)).sum(axis=2)
+        result[:, 1, 0] += (alive > 0).sum(axis=1)
+    return result
+
+
+def _distances(
+    difference: sparse.csr_matrix, each: int, lifts: Sequence[npt.NDArray[np.int64]]
+) -> Iterator[npt.NDArray[np.int64]]:
+    """At each depth, how far the counts of two streams are apart: the sum over classes of |A - B|.
+
+    Agreement follows from it: A + B is min + max and |A - B| is max - min, so
+
+        sum of min / sum of max = (sum of A + B - distance) / (sum of A + B + distance).
+
+    A group has few of the counts. With E the difference A - B on all rows and F what it is less
+    without the group,
+
+        sum of |E - F| = sum of |E| + sum, where F is not zero, of |E - F| - |E|.
+
+    Args:
+        difference: E, and below it the F of each group, (each * latents, classes), canonical; it is
+            lifted in place.
+        each: 1 + groups.
+        lifts: From the deepest.
+
+    Returns:
+        (each, latents): on all rows, and without each group.
+    """
+    latents, classes = difference.shape[0] // each, difference.shape[1]
+    table = np.zeros(latents * classes, difference.dtype)
+    lines = np.tile(np.arange(0, len(table), classes), each)
+    # NumPy looks up places of this type, SciPy wants one type for both.
+    difference.indptr = difference.indptr.astype(np.int64)
+    for lift in lifts:
+        # What was lifted to the next deeper depth is lifted on from there. The classes are in the
+        # order of the tree, so those that are lifted together stand together.
+        difference.indices = lift[difference.indices]
+        difference.has_canonical_format = False
+        difference.sum_duplicates()
+        values, begins = difference.data, difference.indptr
+        places = np.repeat(lines, np.diff(begins)) + difference.indices
+        of_all = slice(begins[latents])
+        table[places[of_all]] = values[of_all]
+        found = table[places]
+        table[places[of_all]] = 0
+        changes = np.append(0, np.cumsum(np.abs(found - values) - np.abs(found)))
+        change = np.diff(changes[begins]).reshape(each, latents)
+        # Without all rows nothing is left: that changes the distance to zero.
+        change[0] *= -1
+        change[1:] += change[0]
+        yield change
+
+
 def _averages(
-    matrices: Sequence[sparse.csc_matrix], streams: Sequence[str], labels: Labels, groups: Groups
+    sums: npt.NDArray[np.float64], counts: ClassCounts, labels: Labels, groups: Groups
 ) -> Iterator[dict[str, Any]]:
     """Every average of one restriction: the columns of `SCHEMA` from depth on."""
-    each = 1 + groups.number
-    latents = matrices[0].shape[1] // each
-    pairs = list(combinations(range(len(streams)), 2))
-    depths = sorted(labels.lifts, reverse=True)
-    sums = np.zeros((len(depths), 1 + len(pairs), each))
-    alive = np.zeros((1 + len(pairs), each), np.int64)
-    for block in _blocks(matrices, each):
-        totals = [counts.sum(axis=0, dtype=counts.dtype) for counts in block.counts]
-        both = np.stack([(totals[a] > 0) & (totals[b] > 0) for a, b in pairs])
-        pairs_alive = both.sum(axis=0)
-        alive[0] += (pairs_alive > 0).sum(axis=-1)
-        alive[1:] += both.sum(axis=-1)
-        for place, counts in enumerate(_lifted(block, [labels.lifts[depth] for depth in depths])):
-            values = np.zeros(both.shape)
-            for value, (a, b) in zip(values, pairs, strict=True):
-                smaller = np.minimum(counts[a], counts[b]).sum(axis=0, dtype=counts[a].dtype)
-                value[:] = smaller / np.maximum(totals[a] + totals[b] - smaller, 1)
-            values[~both] = 0
-            sums[place, 0] += (values.sum(axis=0) / np.maximum(pairs_alive, 1)).sum(axis=-1)
-            sums[place, 1:] += values.sum(axis=-1)
-    names = [(None, None), *((streams[a], streams[b]) for a, b in pairs)]
-    for depth, of_depth in zip(depths, sums, strict=True):
-        for (first, second), total, counted in zip(names, of_depth, alive, strict=True):
-            for kind, over in (("all", np.full(each, latents)), ("alive", counted)):
+    names = [(None, None), *combinations(counts.streams, 2)]
+    for depth, of_depth in zip(sorted(labels.lifts, reverse=True), sums, strict=True):
+        for (first, second), total, alive in zip(names, *of_depth, strict=True):
+            for kind, over in (("all", np.full(len(alive), counts.latents)), ("alive", alive)):
                 with np.errstate(divide="ignore", invalid="ignore"):
                     means = total / over
                 interval = jackknife(means, groups.share, least=0, most=1)
@@ -241,63 +322,3 @@ def _averages(
                     "value_low": nullable(interval.low),
                     "value_high": nullable(interval.high),
                 }
-
-
-class _Block(NamedTuple):
-    """Counts of some latents.
-
-    Attributes:
-        classes: The columns of the classes that any of them has, ascending, (n,).
-        counts: By stream, A on all rows and without each group, (n, 1 + groups, latents) integers.
-    """
-
-    classes: npt.NDArray[np.int64]
-    counts: list[npt.NDArray[Any]]
-
-
-def _blocks(matrices: Sequence[sparse.csc_matrix], each: int) -> Iterator[_Block]:
-    """The latents, so many at a time as dense arrays may hold."""
-    classes, columns = matrices[0].shape
-    sizes = [np.asarray(abs(matrix).sum(axis=0)).ravel() for matrix in matrices]
-    step = each * max(1, _CELLS // classes)
-    for start in range(0, columns, step):
-        some = slice(start, start + step)
-        # Half as wide numbers are twice as fast, where they hold the sums of two streams.
-        dtype = np.int16 if max(size[some].max() for size in sizes) < 2**14 else np.int32
-        parts = [matrix[:, some] for matrix in matrices]
-        used = np.zeros(classes, np.bool_)
-        for part in parts:
-            used[part.indices] = True
-        line = np.cumsum(used) - 1
-        latents = parts[0].shape[1] // each
-        # In memory the latents lie next to each other: long runs are what arrays are fast on.
-        column = np.arange(latents * each).reshape(each, latents).T.ravel()
-        counts = []
-        for part in parts:
-            dense = np.zeros((int(used.sum()), latents * each), dtype)
-            columns_of = np.repeat(column, np.diff(part.indptr))
-            dense[line[part.indices], columns_of] = part.data
-            dense = dense.reshape(len(dense), each, latents)
-            np.subtract(dense[:, :1], dense[:, 1:], out=dense[:, 1:])
-            counts.append(dense)
-        yield _Block(np.flatnonzero(used), counts)
-
-
-def _lifted(
-    block: _Block, lifts: Sequence[npt.NDArray[np.int64]]
-) -> Iterator[list[npt.NDArray[Any]]]:
-    """The counts at each depth, from the deepest: what one class stands for is summed."""
-    classes, counts = block
-    shape = counts[0].shape[1:]
-    for lift in lifts:
-        # What was lifted to the next deeper depth is lifted on from there. The classes are in the
-        # order of the tree, so those that are lifted together stand together.
-        stand_in = lift[classes]
-        begins = np.flatnonzero(np.diff(stand_in, prepend=-1))
-        if len(begins) < len(classes):
-            ones = np.ones(len(classes), counts[0].dtype)
-            ends = np.append(begins, len(classes))
-            total = sparse.csr_matrix((ones, np.arange(len(classes)), ends))
-            counts = [(total @ c.reshape(len(classes), -1)).reshape(-1, *shape) for c in counts]
-            classes = stand_in[begins]
-        yield counts

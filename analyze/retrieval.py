@@ -7,6 +7,7 @@ is its row; scores are cosines.
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -41,6 +42,13 @@ TIE = 1e-6
 """Scores closer than this count as equal: equal vectors may differ by float32 rounding."""
 
 _SCORES = 1 << 22  # Scores held at a time, by each thread.
+
+_PRODUCTS = 1 << 18
+"""Products of sparse vectors' values held at a time, by each thread, about: with many more their
+memory goes back to the system every time, and to be given it anew takes as long as the work."""
+
+_COST_OF_A_PRODUCT = 12
+"""How much longer one takes on its own than in the product of a sparse and a dense matrix."""
 
 Vectors = Any  # A dense float32 array or a sparse matrix of SciPy, which has no types.
 
@@ -117,8 +125,10 @@ def ranks(
     first = np.searchsorted(pictures, query_pictures, side="left")
     rights = np.searchsorted(pictures, query_pictures, side="right") - first
 
+    score, in_parallel, most = _way_to_score(queries, candidates)
+
     def rank(batch: slice) -> npt.NDArray[np.int64]:
-        scores = _scores(queries[batch], candidates)
+        scores = score(queries[batch])
         # The right candidates of each query of the batch, one after the other.
         begins = np.cumsum(rights[batch]) - rights[batch]
         query = np.repeat(np.arange(len(begins)), rights[batch])
@@ -129,8 +139,6 @@ def ranks(
         counted: npt.NDArray[np.int64] = np.count_nonzero(scores >= as_high[:, None], axis=1)
         return 1 + counted - right_too
 
-    # A product of dense matrices takes all processors by itself, one of sparse matrices takes one.
-    in_parallel, most = (os.cpu_count() or 1, 64) if sparse.issparse(queries) else (1, 512)
     size = max(1, min(most, _SCORES // candidates.shape[0]))
     starts = range(0, queries.shape[0], size)
     with ThreadPoolExecutor(in_parallel) as pool:
@@ -138,14 +146,46 @@ def ranks(
     return np.concatenate(found)
 
 
-def _scores(queries: Vectors, candidates: Vectors) -> npt.NDArray[np.float32]:
-    """The product of every query with every candidate, dense, (n, m)."""
+def _way_to_score(
+    queries: Vectors, candidates: Vectors
+) -> tuple[Callable[[Vectors], npt.NDArray[np.float32]], int, int]:
+    """How to multiply queries with all candidates.
+
+    Returns:
+        A function from some queries to their dense scores, (n, m); how many threads shall call it,
+        since a product of dense matrices takes all processors by itself; with how many queries.
+    """
     if not sparse.issparse(candidates):
-        result: npt.NDArray[np.float32] = queries @ candidates.T
-        return result
-    # With one side dense, sums go straight to their places: several times faster than a product of
-    # two sparse matrices, which would be nearly full.
-    return np.ascontiguousarray((candidates @ queries.T.toarray()).T)
+        return lambda some: some @ candidates.T, 1, 512
+    threads = os.cpu_count() or 1
+    by_dimension = candidates.T.tocsr()
+    products = np.diff(by_dimension.indptr)[queries.indices].sum() / queries.shape[0]
+    if products * _COST_OF_A_PRODUCT < candidates.nnz:
+        return partial(_sum_of_products, by_dimension), threads, int(_PRODUCTS / (1 + products))
+    # Where nearly every two vectors share values it is faster to multiply with all that are there.
+    return lambda some: np.ascontiguousarray((candidates @ some.T.toarray()).T), threads, 64
+
+
+def _sum_of_products(by_dimension: sparse.csr_matrix, queries: sparse.csr_matrix) -> Any:
+    """The scores, from the values that a query and a candidate share.
+
+    For every value of a query the candidates that have one there too become a column over all
+    scores. SciPy adds up columns several times faster than it multiplies two sparse matrices, whose
+    product would be nearly full.
+
+    Args:
+        by_dimension: The candidates, (dim, m).
+        queries: (n, dim).
+    """
+    shape = queries.shape[0], by_dimension.shape[1]
+    shared = by_dimension[queries.indices]
+    first = np.repeat(np.arange(shape[0]) * shape[1], np.diff(queries.indptr))
+    places = np.repeat(first.astype(shared.indices.dtype), np.diff(shared.indptr))
+    places += shared.indices
+    columns = sparse.csc_matrix(
+        (shared.data, places, shared.indptr), shape=(shape[0] * shape[1], len(queries.data))
+    )
+    return (columns @ queries.data).reshape(shape)
 
 
 def _row(

@@ -98,13 +98,20 @@ def members(lists: TopRows, length: int, groups: Groups) -> npt.NDArray[np.bool_
         (1 + groups, entries): of all rows, then without each group.
     """
     begins, lengths = _lists(lists.latents)
-    group = groups.of_row[lists.rows]
-    result = np.empty((1 + groups.number, len(lists.rows)), np.bool_)
-    for left_out, line in enumerate(result):
-        kept = group != left_out if left_out else np.ones(len(group), np.bool_)
-        rank = np.cumsum(kept) - kept
-        rank -= np.repeat(rank[begins], lengths)
-        np.logical_and(kept, rank < length, out=line)
+    group, owner = groups.of_row[lists.rows], np.repeat(np.arange(len(begins)), lengths)
+    first = np.arange(len(owner)) - begins[owner] < length
+    result = np.empty((1 + groups.number, len(owner)), np.bool_)
+    result[0] = first
+    # As many of the spare entries move up as a group has among the first ones.
+    gone = np.zeros((len(result), len(begins)), np.int64)
+    np.add.at(gone, (group[first], owner[first]), 1)
+    spare = np.flatnonzero(~first)
+    for left_out, line in enumerate(result[1:], start=1):
+        np.logical_and(first, group != left_out, out=line)
+        kept = spare[group[spare] != left_out]
+        of = owner[kept]
+        rank = np.arange(len(of)) - np.searchsorted(of, of)
+        line[kept] = rank < gone[left_out, of]
     return result
 
 

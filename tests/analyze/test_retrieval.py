@@ -27,8 +27,9 @@ def brute_force(queries, candidates, query_pictures, candidate_pictures):
     pictures=st.integers(1, 8),
     copies=st.integers(0, 8),
     as_sparse=st.booleans(),
+    cost=st.sampled_from([0, 12, 1 << 20]),
 )
-def test_ranks_are_those_of_plain_loops(seed, pictures, copies, as_sparse):
+def test_ranks_are_those_of_plain_loops(seed, pictures, copies, as_sparse, cost):
     """Several captions a picture, zero vectors and duplicates among the candidates."""
     generator = np.random.default_rng(seed)
     # Small whole numbers tie often and their cosines are never nearly equal by accident.
@@ -39,21 +40,36 @@ def test_ranks_are_those_of_plain_loops(seed, pictures, copies, as_sparse):
     candidates, of = candidates[shuffle], of[shuffle]
     asked = generator.permutation(pictures)
     wrap = sparse.csr_matrix if as_sparse else np.asarray
-    found = retrieval.ranks(
-        wrap(queries.astype(np.float32)), wrap(candidates.astype(np.float32)), asked, of
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "_COST_OF_A_PRODUCT", cost)
+        found = retrieval.ranks(
+            wrap(queries.astype(np.float32)), wrap(candidates.astype(np.float32)), asked, of
+        )
     assert found.tolist() == brute_force(queries, candidates, asked, of)
 
 
 @pytest.mark.parametrize("wrap", [np.asarray, sparse.csr_matrix])
 @pytest.mark.parametrize("scores", [1, 16 * 50, 1 << 22])
-def test_more_queries_than_a_batch(monkeypatch, wrap, scores):
+@pytest.mark.parametrize("cost", [0, 1 << 20])
+def test_more_queries_than_a_batch(monkeypatch, wrap, scores, cost):
     monkeypatch.setattr(retrieval, "_SCORES", scores)
+    monkeypatch.setattr(retrieval, "_COST_OF_A_PRODUCT", cost)
     vectors = np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32)
     pictures = np.arange(50)
     noisy = (vectors + np.random.default_rng(1).normal(size=vectors.shape)).astype(np.float32)
     found = retrieval.ranks(wrap(noisy), wrap(vectors), pictures, pictures)
     assert found.tolist() == brute_force(noisy, vectors, pictures, pictures)
+
+
+def test_both_ways_to_multiply_sparse_vectors_give_the_same_bits():
+    generator = np.random.default_rng(0)
+    queries, candidates = (
+        sparse.random(n, 90, density=0.1, format="csr", dtype=np.float32, random_state=generator)
+        for n in (30, 40)
+    )
+    scores = retrieval._sum_of_products(candidates.T.tocsr(), queries)
+    np.testing.assert_array_equal(scores, (candidates @ queries.T.toarray()).T)
+    assert scores.dtype == np.float32
 
 
 def test_duplicated_pictures_tie_and_the_tie_counts_against_us():

@@ -34,11 +34,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from sparc.analyze import agreement, latents, retrieval
+from sparc.analyze import agreement, latents, retrieval, top_rows
 from sparc.analyze.codes import CodeLayout, CodeRows, CodeSet, CodeStore
 from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.encode import encode_missing
+from sparc.analyze.groups import deal
 from sparc.analyze.labels import Labels, labels_of
+from sparc.analyze.pictures import Pictures
 from sparc.analyze.reduction import Executor
 from sparc.analyze.report import Report
 from sparc.analyze.search import Searcher
@@ -268,9 +270,19 @@ def five_thousand_rows(repeats: int) -> list[Target]:
     assert labels is not None
     assert len(labels.lifts) == DEPTHS + 1
 
+    of_row = np.arange(pictures).repeat(CAPTIONS_A_PICTURE)
+    groups = deal(Pictures(of_row, np.ones(pictures, np.bool_)), 42)
+
     def agree(labels: Labels = labels) -> None:
-        counts = agreement.measure(codes, labels, LATENTS, top=100)
-        agreement.table(counts, labels, CodeSet("independent"))
+        counts = agreement.measure(codes, labels, LATENTS, top=top_rows.with_spare(100))
+        agreement.table(
+            counts,
+            labels,
+            CodeSet("independent"),
+            top=100,
+            groups=groups,
+            grouped=codes.take(groups.rows),
+        )
 
     matrices = {n: codes.matrix(n, LATENTS) for n in WIDE}
     ids = pa.chunked_array([world.rows(0, concepts)["sample_id"].combine_chunks()])
@@ -291,7 +303,7 @@ def five_thousand_rows(repeats: int) -> list[Target]:
     least = least_seconds({"agreement": agree, "retrieval": retrieve}, repeats)
     return [
         Target(
-            f"agreement, 5,000 rows x {CLASSES} classes x {DEPTHS} depths",
+            f"agreement with intervals, 5,000 rows, {CLASSES} classes, {DEPTHS} depths",
             least["agreement"].wall,
             0.5,
             "s",
