@@ -575,11 +575,13 @@ def _prepare(
     subject: Subject, cache: ActivationCache, folder: Folder, config: AnalyzeConfig
 ) -> Job:
     streams = choose_streams(subject, cache, config.streams)
-    labels = read_labels(cache)
     captioned = cache.rows(["caption"])["caption"].null_count < cache.info.rows
     valid = cache.valid_rows(streams)
     if not valid.any():
         raise CacheError(f"{cache.folder} has no row that is valid in {', '.join(streams)}")
+    labels = read_labels(cache)
+    if labels is not None and not labels.labelled[valid].any():
+        labels = None  # those that there are belong to rows that are not analysed
     info = cache.info
     layout = CodeLayout(
         streams=streams,
@@ -671,7 +673,7 @@ def _notes(
         notes.append("there is one stream: agreement, overlap and retrieval compare nothing")
     if labels is None:
         notes.append(
-            "the cache has no labels: there is no agreement, purity, probe or classification"
+            "no analysed row has a label: there is no agreement, purity, probe or classification"
         )
     if not captioned:
         notes.append("the cache has no captions: there is no naming")

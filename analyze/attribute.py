@@ -153,7 +153,7 @@ def _of_table(text: str, cache: ActivationCache, pictures: Pictures) -> tuple[Fl
     for sample_id, found in zip(ids, values, strict=True):
         if found is None or sample_id is None:
             continue
-        held = str(found) == value if equals else _truth(found, file, column, values)
+        held = _is(found, value) if equals else _truth(found, file, column, values)
         if held_by.setdefault(sample_id, held) != held:
             raise ConfigError(
                 f"{file}: sample_id {shorten(sample_id, 40)!r} has two different values of {column}"
@@ -179,8 +179,8 @@ def _read_table(file: str, column: str) -> pa.Table:
         if os.fspath(file).endswith(".parquet"):
             table = pq.read_table(file)
         else:
-            # Numbers that are names must keep their leading zeros.
-            types = {"sample_id": pa.string()}
+            # As they are written: names must keep their leading zeros, values their decimals.
+            types = {"sample_id": pa.string(), column: pa.string()}
             options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
             table = pyarrow.csv.read_csv(file, convert_options=options)
     except (OSError, pa.ArrowException) as error:
@@ -190,6 +190,13 @@ def _read_table(file: str, column: str) -> pa.Table:
             known = ", ".join(shorten(c, 40) for c in table.column_names[:20])
             raise ConfigError(f"{file} has no column {name!r}; it has {known}")
     return table
+
+
+def _is(found: Any, value: str) -> bool:
+    """Whether a cell has a value, as it is written; a boolean is written in any case."""
+    if isinstance(found, bool):
+        return str(found).lower() == value.lower()
+    return str(found) == value
 
 
 def _truth(found: Any, file: str, column: str, values: Sequence[Any]) -> bool:

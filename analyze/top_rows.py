@@ -142,7 +142,7 @@ def _kept(latents: npt.NDArray[Any], length: int) -> npt.NDArray[np.bool_]:
     """Which entries are among the first of their list, from the latents of sorted entries."""
     # An entry is beyond its list's end where the one so many places before is of the same latent.
     kept = np.ones(len(latents), np.bool_)
-    np.not_equal(latents[length:], latents[:-length], out=kept[length:])
+    np.not_equal(latents[length:], latents[: max(0, len(latents) - length)], out=kept[length:])
     return kept
 
 

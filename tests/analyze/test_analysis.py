@@ -425,7 +425,7 @@ def test_without_labels_there_is_no_agreement_and_the_report_says_so(
     cache = make_cache(tmp_path / "cache", labels=False)
     report = analyze(saved_model, cache.folder.local, tmp_path / "report", SETTINGS)
     assert "agreement" not in report.tables
-    with pytest.raises(ReportError, match=r"no table 'agreement'.*the cache has no labels"):
+    with pytest.raises(ReportError, match=r"no table 'agreement'.*no analysed row has a label"):
         report.table("agreement")
     assert not any(name.startswith("agreement") for name in report.summary)
 

@@ -83,7 +83,22 @@ def test_a_table_is_matched_by_sample_id_never_by_position(cache, tmp_path):
         read(cache, f"table:{file}#age")
 
 
+def test_a_cell_of_csv_is_what_stands_there(cache, tmp_path):
+    file = tmp_path / "table.csv"
+    file.write_text("sample_id,indoor,price,code\nb,true,1.50,007\nc,false,2.00,7\n")
+    known = [False, True, True, False]
+    for column in ("indoor=true", "price=1.50", "code=007"):
+        assert read(cache, f"table:{file}#{column}") == ([False, True, False, False], known)
+    assert read(cache, f"table:{file}#code=7") == ([False, False, True, False], known)
+    assert read(cache, f"table:{file}#indoor") == ([False, True, False, False], known)
+
+
 def test_a_parquet_table(cache, tmp_path):
+    booleans = pa.table({"sample_id": ["c", "b"], "indoor": [True, False]})
+    pq.write_table(booleans, tmp_path / "b.parquet")
+    for text in ("=true", "=True", ""):
+        found = read(cache, f"table:{tmp_path}/b.parquet#indoor{text}")
+        assert found == ([False, False, True, False], [False, True, True, False])
     table = pa.table({"age": [3, 4], "sample_id": ["c", "b"]})
     pq.write_table(table, tmp_path / "t.parquet")
     found = read(cache, f"table:{tmp_path}/t.parquet#age=4")
