@@ -33,12 +33,7 @@ _BLOCK = 64
 
 
 def encode_both(
-    model: Sparc,
-    features: Features,
-    rows: npt.NDArray[np.int64],
-    *,
-    batch_size: int,
-    memory: torch.Tensor | None = None,
+    model: Sparc, features: Features, rows: npt.NDArray[np.int64], *, batch_size: int
 ) -> tuple[CodeRows, CodeRows]:
     """Joint and independent codes of some rows, from the same products.
 
@@ -47,37 +42,21 @@ def encode_both(
         features: By stream, (n, dim) raw features.
         rows: Which rows of the cache they are, (n,).
         batch_size: Rows a product: it holds (batch_size, L) logits for each stream.
-        memory: Where the logits are to be held, from `memory_of_logits`; by default anew.
 
     Returns:
         The joint codes and the independent ones.
     """
     select = (select_jointly, select_independently)
-    joint, independent = _encode(select, model, features, rows, batch_size, memory)
+    joint, independent = _encode(select, model, features, rows, batch_size)
     return joint, independent
 
 
 def encode_jointly(
-    model: Sparc,
-    features: Features,
-    rows: npt.NDArray[np.int64],
-    *,
-    batch_size: int,
-    memory: torch.Tensor | None = None,
+    model: Sparc, features: Features, rows: npt.NDArray[np.int64], *, batch_size: int
 ) -> CodeRows:
     """The joint codes alone; arguments as for `encode_both`."""
-    (codes,) = _encode((select_jointly,), model, features, rows, batch_size, memory)
+    (codes,) = _encode((select_jointly,), model, features, rows, batch_size)
     return codes
-
-
-def memory_of_logits(model: Sparc, streams: int, batch_size: int) -> torch.Tensor:
-    """Memory for all threads, to be used for one chunk after another.
-
-    Memory that is asked for anew costs as much as reading it several times.
-    """
-    device = next(model.parameters()).device
-    threads = Workers.of(device).threads
-    return torch.empty((threads, streams, batch_size, model.config.latents), device=device)
 
 
 def encode_missing(
@@ -106,11 +85,10 @@ def encode_missing(
         return chunk, chunk_features(cache, store, chunk)
 
     name = "codes" if control == "none" else f"codes ({control})"
-    memory = memory_of_logits(model, len(store.layout.streams), batch_size)
     with _writing(store, missing, name) as write:
         for chunk, features in _ahead(read, missing):
             rows = store.valid_rows(chunk)
-            both = encode_both(model, features, rows, batch_size=batch_size, memory=memory)
+            both = encode_both(model, features, rows, batch_size=batch_size)
             write(chunk, dict(zip(sets, both, strict=True)))
 
 
@@ -135,7 +113,6 @@ def encode_permuted(
     missing = store.missing(code_set)
     if not missing:
         return
-    memory = memory_of_logits(model, len(store.layout.streams), batch_size)
     with _writing(store, missing, "codes (permuted)") as write:
         for block, chunks in enumerate(permutation.blocks):
             if not set(chunks) & set(missing):
@@ -146,7 +123,7 @@ def encode_permuted(
                 rows = store.valid_rows(chunk)
                 if chunk in missing:
                     part = {name: x[first : first + len(rows)] for name, x in features.items()}
-                    codes = encode_jointly(model, part, rows, batch_size=batch_size, memory=memory)
+                    codes = encode_jointly(model, part, rows, batch_size=batch_size)
                     write(chunk, {code_set: codes})
                 first += len(rows)
 
@@ -157,23 +134,20 @@ def _encode(
     features: Features,
     rows: npt.NDArray[np.int64],
     batch_size: int,
-    memory: torch.Tensor | None,
 ) -> list[CodeRows]:
     """Codes of some rows, one for each way to select."""
     device = next(model.parameters()).device
     streams = [name for name in model.config.names if name in features]
     batches = [slice(start, start + batch_size) for start in range(0, len(rows), batch_size)]
     latents, k = model.config.latents, model.config.k
-    if memory is None:
-        memory = memory_of_logits(model, len(streams), min(batch_size, len(rows)))
 
     @torch.inference_mode()
-    def work(mine: Sequence[slice], room: torch.Tensor) -> list[list[list[CodeRows]]]:
+    def work(mine: Sequence[slice], memory: torch.Tensor) -> list[list[list[CodeRows]]]:
         """For each of some batches and its blocks, the codes of each way to select."""
         found = []
         for batch in mine:
             logits = {}
-            for stream, out in zip(streams, room, strict=True):
+            for stream, out in zip(streams, memory, strict=True):
                 raw = torch.from_numpy(features[stream][batch]).to(device).float()
                 normalized = model.normalize(stream, raw)
                 logits[stream] = model.logits(stream, normalized, out=out[: len(raw)])
@@ -189,9 +163,10 @@ def _encode(
     # among its threads: nothing waits for what only one thread can do.
     workers = Workers.of(device)
     count = workers.threads
-    shares = [(batches[first::count], memory[first]) for first in range(count)]
+    # Memory that is asked for anew costs as much as reading it several times.
+    memory = torch.empty((count, len(streams), min(batch_size, len(rows)), latents), device=device)
     with workers.one_thread_each():
-        done = workers.map(lambda share: work(*share), shares)
+        done = workers.map(lambda first: work(batches[first::count], memory[first]), range(count))
     blocks = [block for i in range(len(batches)) for block in done[i % count][i // count]]
     return [concatenate(parts) for parts in zip(*blocks, strict=True)]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparc.analyze.encode import encode_both, encode_jointly, memory_of_logits
+from sparc.analyze.encode import encode_both, encode_jointly
 
 DIMS = {"dino": 24, "clip_image": 16, "clip_text": 16}
 
@@ -57,13 +57,3 @@ def test_codes_do_not_depend_on_the_number_of_threads(model, features, threads):
         assert torch.get_num_threads() == count
     for other in found[1:]:
         assert all(same(a, b) for a, b in zip(found[0], other, strict=True))
-
-
-def test_memory_that_was_used_before_changes_nothing(model, features):
-    memory = memory_of_logits(model, len(DIMS), 64)
-    for first in (0, 40, 300):
-        part = {stream: x[first:] for stream, x in features.items()}
-        rows = np.arange(first, 331)
-        again = encode_both(model, part, rows, batch_size=64, memory=memory.fill_(torch.inf))
-        fresh = encode_both(model, part, rows, batch_size=64)
-        assert all(same(a, b) for a, b in zip(again, fresh, strict=True))
