@@ -169,7 +169,9 @@ def wilson(mean: Any, trials: Any) -> Interval:
     middle = (mean + square / (2 * trials)) / (1 + square / trials)
     margin = np.sqrt(mean * (1 - mean) / trials + square / (4 * trials**2)) * NORMAL_95
     margin /= 1 + square / trials
-    return Interval(np.maximum(middle - margin, 0), np.minimum(middle + margin, 1))
+    # Rounding may neither leave the mean outside nor go beyond 0 and 1.
+    low = np.minimum(mean, np.maximum(middle - margin, 0))
+    return Interval(low, np.maximum(mean, np.minimum(middle + margin, 1)))
 
 
 def mean_of_known(values: Floats) -> Floats:
