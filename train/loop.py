@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from sparc.common.cache import ActivationCache
-from sparc.common.errors import RunError, Terminated
-from sparc.common.progress import progress, say
+from sparc.common.errors import Terminated
+from sparc.common.progress import progress
 from sparc.train.checkpoint import Checkpoint, save_checkpoint, saved_steps
 from sparc.train.distributed import Processes
 from sparc.train.learner import Learner, StepSums
@@ -152,9 +152,9 @@ def train(
     first_step: int,
     validation: ActivationCache | None,
     processes: Processes,
-    on_save: Callable[[], None],
+    on_change: Callable[[], None],
 ) -> None:
-    """Train to the last step.
+    """Train to the last step, or until training of every model has failed.
 
     Args:
         reader: Stands at the batch of `first_step`.
@@ -162,10 +162,10 @@ def train(
         first_step: Steps made so far.
         validation: A cache to measure on after every epoch and at the end.
         processes: The processes that train together.
-        on_save: Called in the first process after states have been saved.
+        on_change: Called in the first process after states have been saved, and when a trainee has
+            failed.
 
     Raises:
-        RunError: Training diverged; with several trainees, all of them did.
         KeyboardInterrupt: A signal asked to stop; the state was saved first.
     """
     record = trainees[0].record
@@ -188,7 +188,14 @@ def train(
             stopping = stop.reason is not None
             save = done % settings.checkpoint_every == 0 or done == steps or stopping
             if log or save:
-                active = _without_failed(active, processes, weights=save)
+                for trainee in active:
+                    trainee.check(processes, weights=save)
+                if any(each.failure for each in active):
+                    active = [each for each in active if each.failure is None]
+                    if processes.is_first:
+                        on_change()
+                    if not active:
+                        return
             if log:
                 mixing = _mixing(reader, done, settings.log_every)
                 lines = [each.log_window(done, processes, mixing=mixing) for each in active]
@@ -204,7 +211,7 @@ def train(
                 for trainee in active:
                     trainee.finish() if done == steps else trainee.save(done, reader.position)
                 if processes.is_first:
-                    on_save()
+                    on_change()
                 if stop.reason is not None and done < steps:
                     raise stop.reason
 
@@ -223,26 +230,6 @@ def _validate(
     found = measure(cache, names, learners, batch_size=batch_size, device=processes.device)
     for trainee, sums in zip(trainees, found, strict=True):
         trainee.log_sums("validation", step, sums)
-
-
-def _without_failed(
-    trainees: Sequence[Trainee], processes: Processes, *, weights: bool
-) -> list[Trainee]:
-    """Those that go on; says which do not.
-
-    Raises:
-        RunError: None does.
-    """
-    going_on = []
-    for trainee in trainees:
-        trainee.check(processes, weights=weights)
-        if trainee.failure is None:
-            going_on.append(trainee)
-        elif len(trainees) > 1 and processes.is_first:
-            say(trainee.failure)
-    if not going_on:
-        raise RunError(trainees[0].failure)
-    return going_on
 
 
 def _over_processes(sums: StepSums, processes: Processes) -> StepSums:
