@@ -262,7 +262,8 @@ class _Opened:
         window = None
         if checkpoint is not None:
             learner.load_state(checkpoint.learner)
-            window = sums_from_tensors(checkpoint.window, device)
+            if group.is_first:  # they are those of all processes
+                window = sums_from_tensors(checkpoint.window, device)
         group.wait()
         log = None
         if group.is_first:

@@ -45,7 +45,8 @@ class Trainee:
         record: What the run is.
         learner: Changes the weights.
         log: Where figures go; None in all processes but the first.
-        window: Sums since the last line of metrics.
+        window: Sums since the last line of metrics; up to the last checkpoint, the first process
+            has those of all.
         failure: Why it is trained no further; None while all is well.
     """
 
@@ -103,8 +104,8 @@ class Trainee:
 
     def log_window(self, step: int, processes: Processes, *, mixing: float | None) -> Line:
         """Write the figures since the last line, and begin anew."""
-        assert self.window is not None
         sums, self.window = _over_processes(self.window, processes), None
+        assert sums is not None
         extra = {"lr": self.learning_rate(step - 1)}
         if mixing is not None:
             extra["mixing"] = mixing
@@ -125,8 +126,12 @@ class Trainee:
             self.log.metrics(line)
         return line
 
-    def save(self, step: int, position: Position) -> None:
+    def save(self, step: int, position: Position, processes: Processes) -> None:
         """Write a checkpoint of the state after so many steps."""
+        # As after resuming: were the sums added up for the file alone, they would be in another
+        # order, and the lines of a resumed run would differ in their last bits.
+        joined = _over_processes(self.window, processes)
+        self.window = joined if processes.is_first else None
         if self.log is None:
             return
         checkpoint = Checkpoint(
@@ -209,7 +214,10 @@ def train(
             bar.update(rows)
             if save:
                 for trainee in active:
-                    trainee.finish() if done == steps else trainee.save(done, reader.position)
+                    if done == steps:
+                        trainee.finish()
+                    else:
+                        trainee.save(done, reader.position, processes)
                 if processes.is_first:
                     on_change()
                 if stop.reason is not None and done < steps:
@@ -232,17 +240,15 @@ def _validate(
         trainee.log_sums("validation", step, sums)
 
 
-def _over_processes(sums: StepSums, processes: Processes) -> StepSums:
-    """The sums over the rows of all processes, in one exchange."""
-    if processes.world == 1:
+def _over_processes(sums: StepSums | None, processes: Processes) -> StepSums | None:
+    """The sums over the rows of all processes, in one exchange; None where no process has any."""
+    if processes.world == 1 or sums is None:
         return sums
     named = sums_to_tensors(sums)
     flat = torch.cat([tensor.reshape(-1) for tensor in named.values()])
     parts = processes.sum(flat).split([tensor.numel() for tensor in named.values()])  # type: ignore[no-untyped-call]
     joined = {name: part.view(named[name].shape) for name, part in zip(named, parts, strict=True)}
-    result = sums_from_tensors(joined, flat.device)
-    assert result is not None
-    return result
+    return sums_from_tensors(joined, flat.device)
 
 
 def _mixing(reader: BatchReader, done: int, log_every: int) -> float | None:

@@ -1,6 +1,7 @@
 """Two processes with gloo on a CPU make the run of one process with the same batches."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ from sparc.train.run_folder import RunRecord, load_model
 
 OPTIONS = [
     *("--latents", 96, "--k", 4, "--auxk", 8, "--dead-after", 150, "--batch-size", 64),
-    *("--steps", 40, "--lr", 3e-3, "--log-every", 5, "--checkpoint-every", 10),
+    *("--steps", 40, "--lr", 3e-3, "--log-every", 5, "--checkpoint-every", 8),
     *("--block-chunks", 4),
 ]
 
@@ -22,7 +23,7 @@ def torchrun(*arguments, processes=2):
     command += ["--nproc-per-node", str(processes), "-m", "sparc.train.cli"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command += list(map(str, arguments))
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +58,18 @@ def test_two_processes_are_one(tmp_path, call_process, small_cache, two):
     assert done.returncode == 0, done.stderr
     assert RunRecord.read(two).processes == 2
     assert_same_run(one, two)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_a_resumed_run_counts_the_rows_of_all_processes(tmp_path, two, processes):
+    """It goes on after step 32, between the lines of metrics of steps 30 and 35."""
+    run = tmp_path / "run"
+    shutil.copytree(two, run)
+    (run / "model.safetensors").unlink()
+    done = torchrun("resume", run, processes=processes)
+    assert done.returncode == 0, done.stderr
+    assert "going on after step 32" in done.stderr
+    assert_same_run(run, two)
+    if processes == 2:
+        for file in ("model.safetensors", "metrics.jsonl"):
+            assert (run / file).read_bytes() == (two / file).read_bytes()
