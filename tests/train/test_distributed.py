@@ -4,10 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 import torch
 
+from sparc.train.distributed import processes as processes_of
 from sparc.train.log import read_lines
 from sparc.train.run_folder import RunRecord, load_model
 
@@ -73,3 +75,14 @@ def test_a_resumed_run_counts_the_rows_of_all_processes(tmp_path, two, processes
     if processes == 2:
         for file in ("model.safetensors", "metrics.jsonl"):
             assert (run / file).read_bytes() == (two / file).read_bytes()
+
+
+def test_processes_wait_longer_than_any_validation(monkeypatch):
+    given = {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda _, **kw: given.update(kw))
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with processes_of(torch.device("cpu")) as group:
+        assert (group.rank, group.world) == (1, 2)
+    assert given["timeout"] >= timedelta(hours=12)
