@@ -175,6 +175,7 @@ def test_the_untrained_model_is_that_of_step_0(
     job.run(str(small_cache), tmp_path / "run", small_settings(steps=3))
     for run in (tmp_path / "run", reference_run):
         untrained = load_untrained(run)
+        assert not any(weight.requires_grad for weight in untrained.parameters())
         for name, value in untrained.state_dict().items():
             assert torch.equal(value, seen[0][name])
     means = data_means(ActivationCache(small_cache), untrained.config, seed=42)
