@@ -300,6 +300,19 @@ def test_fewer_rows_than_a_batch(tmp_path, capsys, small_settings):
     assert [line["rows"] for line in read_lines(tmp_path / "run")] == [400, 80]
 
 
+@pytest.mark.parametrize("kernels", ["auto", "torch"])
+@pytest.mark.parametrize("installed", [True, False])
+def test_numba_is_recommended_where_it_would_be_chosen(
+    tmp_path, monkeypatch, capsys, small_cache, small_settings, kernels, installed
+):
+    if not installed:
+        for module in ("numba", "sparc.train.kernels.numba_kernels"):
+            monkeypatch.setitem(sys.modules, module, None)
+    job.run(str(small_cache), tmp_path / "run", small_settings(steps=1, kernels=kernels))
+    recommended = "pip install 'sparc[numba]'" in capsys.readouterr().err
+    assert recommended == (kernels == "auto" and not installed)
+
+
 @pytest.mark.parametrize("streams", [("dino",), ("clip_text", "dino")])
 def test_any_number_of_streams(tmp_path, small_cache, small_settings, streams):
     job.run(str(small_cache), tmp_path / "run", small_settings(streams=streams, steps=20))
