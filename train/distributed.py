@@ -8,11 +8,16 @@ same weights and make the same step: they exchange what their rows contribute to
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import NamedTuple
 
 import torch
 import torch.distributed
 from torch import Tensor
+
+# The others wait in an exchange while the first process validates or reads checkpoints, however
+# long that takes. One that dies is not waited for: `torchrun` ends all when one fails.
+_TIMEOUT = timedelta(days=7)
 
 
 class Processes(NamedTuple):
@@ -86,7 +91,8 @@ def processes(device: torch.device) -> Iterator[Processes]:
     if world == 1:
         yield Processes(device=device)
         return
-    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, timeout=_TIMEOUT)
     try:
         yield Processes(torch.distributed.get_rank(), world, device)
     finally:

@@ -99,7 +99,7 @@ def _sweep_lines(folder: Path) -> Iterator[str]:
         for run in runs
     ]
     yield from _table(header, rows)
-    if finished < len(runs):
+    if not all(run["finished"] or run["failure"] for run in runs):
         yield f"go on with `sparc-train resume {folder}`"
 
 

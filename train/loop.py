@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from sparc.common.cache import ActivationCache
-from sparc.common.errors import RunError, Terminated
-from sparc.common.progress import progress, say
+from sparc.common.errors import Terminated
+from sparc.common.progress import progress
 from sparc.train.checkpoint import Checkpoint, save_checkpoint, saved_steps
 from sparc.train.distributed import Processes
 from sparc.train.learner import Learner, StepSums
@@ -45,7 +45,8 @@ class Trainee:
         record: What the run is.
         learner: Changes the weights.
         log: Where figures go; None in all processes but the first.
-        window: Sums since the last line of metrics.
+        window: Sums since the last line of metrics; up to the last checkpoint, the first process
+            has those of all.
         failure: Why it is trained no further; None while all is well.
     """
 
@@ -103,8 +104,8 @@ class Trainee:
 
     def log_window(self, step: int, processes: Processes, *, mixing: float | None) -> Line:
         """Write the figures since the last line, and begin anew."""
-        assert self.window is not None
         sums, self.window = _over_processes(self.window, processes), None
+        assert sums is not None
         extra = {"lr": self.learning_rate(step - 1)}
         if mixing is not None:
             extra["mixing"] = mixing
@@ -125,8 +126,12 @@ class Trainee:
             self.log.metrics(line)
         return line
 
-    def save(self, step: int, position: Position) -> None:
+    def save(self, step: int, position: Position, processes: Processes) -> None:
         """Write a checkpoint of the state after so many steps."""
+        # As after resuming: were the sums added up for the file alone, they would be in another
+        # order, and the lines of a resumed run would differ in their last bits.
+        joined = _over_processes(self.window, processes)
+        self.window = joined if processes.is_first else None
         if self.log is None:
             return
         checkpoint = Checkpoint(
@@ -152,9 +157,9 @@ def train(
     first_step: int,
     validation: ActivationCache | None,
     processes: Processes,
-    on_save: Callable[[], None],
+    on_change: Callable[[], None],
 ) -> None:
-    """Train to the last step.
+    """Train to the last step, or until training of every model has failed.
 
     Args:
         reader: Stands at the batch of `first_step`.
@@ -162,10 +167,10 @@ def train(
         first_step: Steps made so far.
         validation: A cache to measure on after every epoch and at the end.
         processes: The processes that train together.
-        on_save: Called in the first process after states have been saved.
+        on_change: Called in the first process after states have been saved, and when a trainee has
+            failed.
 
     Raises:
-        RunError: Training diverged; with several trainees, all of them did.
         KeyboardInterrupt: A signal asked to stop; the state was saved first.
     """
     record = trainees[0].record
@@ -188,7 +193,14 @@ def train(
             stopping = stop.reason is not None
             save = done % settings.checkpoint_every == 0 or done == steps or stopping
             if log or save:
-                active = _without_failed(active, processes, weights=save)
+                for trainee in active:
+                    trainee.check(processes, weights=save)
+                if any(each.failure for each in active):
+                    active = [each for each in active if each.failure is None]
+                    if processes.is_first:
+                        on_change()
+                    if not active:
+                        return
             if log:
                 mixing = _mixing(reader, done, settings.log_every)
                 lines = [each.log_window(done, processes, mixing=mixing) for each in active]
@@ -202,9 +214,12 @@ def train(
             bar.update(rows)
             if save:
                 for trainee in active:
-                    trainee.finish() if done == steps else trainee.save(done, reader.position)
+                    if done == steps:
+                        trainee.finish()
+                    else:
+                        trainee.save(done, reader.position, processes)
                 if processes.is_first:
-                    on_save()
+                    on_change()
                 if stop.reason is not None and done < steps:
                     raise stop.reason
 
@@ -225,37 +240,15 @@ def _validate(
         trainee.log_sums("validation", step, sums)
 
 
-def _without_failed(
-    trainees: Sequence[Trainee], processes: Processes, *, weights: bool
-) -> list[Trainee]:
-    """Those that go on; says which do not.
-
-    Raises:
-        RunError: None does.
-    """
-    going_on = []
-    for trainee in trainees:
-        trainee.check(processes, weights=weights)
-        if trainee.failure is None:
-            going_on.append(trainee)
-        elif len(trainees) > 1 and processes.is_first:
-            say(trainee.failure)
-    if not going_on:
-        raise RunError(trainees[0].failure)
-    return going_on
-
-
-def _over_processes(sums: StepSums, processes: Processes) -> StepSums:
-    """The sums over the rows of all processes, in one exchange."""
-    if processes.world == 1:
+def _over_processes(sums: StepSums | None, processes: Processes) -> StepSums | None:
+    """The sums over the rows of all processes, in one exchange; None where no process has any."""
+    if processes.world == 1 or sums is None:
         return sums
     named = sums_to_tensors(sums)
     flat = torch.cat([tensor.reshape(-1) for tensor in named.values()])
     parts = processes.sum(flat).split([tensor.numel() for tensor in named.values()])  # type: ignore[no-untyped-call]
     joined = {name: part.view(named[name].shape) for name, part in zip(named, parts, strict=True)}
-    result = sums_from_tensors(joined, flat.device)
-    assert result is not None
-    return result
+    return sums_from_tensors(joined, flat.device)
 
 
 def _mixing(reader: BatchReader, done: int, log_every: int) -> float | None:

@@ -232,7 +232,7 @@ def require_finished(run: Path) -> None:
 
 
 def load_model(run: Path | str) -> Sparc:
-    """The trained model of a run, on the CPU and in evaluation mode.
+    """The trained model of a run, on the CPU, in evaluation mode and frozen.
 
     Raises:
         RunError: There is no such run, it is damaged, or it has not finished.
@@ -242,7 +242,7 @@ def load_model(run: Path | str) -> Sparc:
 
 
 def load_untrained(run: Path | str) -> Sparc:
-    """The model of a run as it was before its first step, in evaluation mode.
+    """The model of a run before its first step, in evaluation mode and frozen as by `load`.
 
     The weights follow from configuration and seed; only the pre-biases, which come from the data,
     are stored.
@@ -252,7 +252,7 @@ def load_untrained(run: Path | str) -> Sparc:
     """
     folder = Path(run)
     record = RunRecord.read(folder)
-    return untrained_model(record, load_initial(folder)).eval()
+    return untrained_model(record, load_initial(folder)).eval().requires_grad_(False)
 
 
 def load_initial(run: Path) -> dict[str, Tensor] | None:

@@ -1,18 +1,21 @@
 """Two processes with gloo on a CPU make the run of one process with the same batches."""
 
 import os
+import shutil
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 import torch
 
+from sparc.train.distributed import processes as processes_of
 from sparc.train.log import read_lines
 from sparc.train.run_folder import RunRecord, load_model
 
 OPTIONS = [
     *("--latents", 96, "--k", 4, "--auxk", 8, "--dead-after", 150, "--batch-size", 64),
-    *("--steps", 40, "--lr", 3e-3, "--log-every", 5, "--checkpoint-every", 10),
+    *("--steps", 40, "--lr", 3e-3, "--log-every", 5, "--checkpoint-every", 8),
     *("--block-chunks", 4),
 ]
 
@@ -22,7 +25,7 @@ def torchrun(*arguments, processes=2):
     command += ["--nproc-per-node", str(processes), "-m", "sparc.train.cli"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command += list(map(str, arguments))
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +60,29 @@ def test_two_processes_are_one(tmp_path, call_process, small_cache, two):
     assert done.returncode == 0, done.stderr
     assert RunRecord.read(two).processes == 2
     assert_same_run(one, two)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_a_resumed_run_counts_the_rows_of_all_processes(tmp_path, two, processes):
+    """It goes on after step 32, between the lines of metrics of steps 30 and 35."""
+    run = tmp_path / "run"
+    shutil.copytree(two, run)
+    (run / "model.safetensors").unlink()
+    done = torchrun("resume", run, processes=processes)
+    assert done.returncode == 0, done.stderr
+    assert "going on after step 32" in done.stderr
+    assert_same_run(run, two)
+    if processes == 2:
+        for file in ("model.safetensors", "metrics.jsonl"):
+            assert (run / file).read_bytes() == (two / file).read_bytes()
+
+
+def test_processes_wait_longer_than_any_validation(monkeypatch):
+    given = {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda _, **kw: given.update(kw))
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with processes_of(torch.device("cpu")) as group:
+        assert (group.rank, group.world) == (1, 2)
+    assert given["timeout"] >= timedelta(hours=12)

@@ -175,6 +175,7 @@ def test_the_untrained_model_is_that_of_step_0(
     job.run(str(small_cache), tmp_path / "run", small_settings(steps=3))
     for run in (tmp_path / "run", reference_run):
         untrained = load_untrained(run)
+        assert not any(weight.requires_grad for weight in untrained.parameters())
         for name, value in untrained.state_dict().items():
             assert torch.equal(value, seen[0][name])
     means = data_means(ActivationCache(small_cache), untrained.config, seed=42)
@@ -297,6 +298,19 @@ def test_fewer_rows_than_a_batch(tmp_path, capsys, small_settings):
     job.run(str(tmp_path / "cache"), tmp_path / "run", small_settings(steps=12))
     assert "40 usable rows, fewer than a batch of 64" in capsys.readouterr().err
     assert [line["rows"] for line in read_lines(tmp_path / "run")] == [400, 80]
+
+
+@pytest.mark.parametrize("kernels", ["auto", "torch"])
+@pytest.mark.parametrize("installed", [True, False])
+def test_numba_is_recommended_where_it_would_be_chosen(
+    tmp_path, monkeypatch, capsys, small_cache, small_settings, kernels, installed
+):
+    if not installed:
+        for module in ("numba", "sparc.train.kernels.numba_kernels"):
+            monkeypatch.setitem(sys.modules, module, None)
+    job.run(str(small_cache), tmp_path / "run", small_settings(steps=1, kernels=kernels))
+    recommended = "pip install 'sparc[numba]'" in capsys.readouterr().err
+    assert recommended == (kernels == "auto" and not installed)
 
 
 @pytest.mark.parametrize("streams", [("dino",), ("clip_text", "dino")])

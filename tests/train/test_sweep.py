@@ -109,6 +109,24 @@ def test_a_run_that_diverges_does_not_stop_the_others(
         job.resume(folder)
 
 
+def test_a_sweep_of_which_no_run_goes_on_remembers_it(
+    tmp_path, monkeypatch, grid, small_cache, small_settings, capsys
+):
+    folder, several = tmp_path / "sweep", grid("lr = [1e30, 1e31]")
+    message = r"2 of 2 runs diverged \(lr=1e\+30, lr=1e\+31\); .*runs.parquet says where"
+    with pytest.raises(RunError, match=message):
+        job.run_sweep(str(small_cache), folder, small_settings(), several)
+    assert capsys.readouterr().err.count("training diverged") == 2
+    index = pq.read_table(folder / "runs.parquet").to_pylist()
+    assert all("at step 2" in row["failure"] and not row["finished"] for row in index)
+    shown = describe_folder(folder)
+    assert shown.count("diverged") == 2
+    assert "sparc-train resume" not in shown
+    monkeypatch.delattr(BatchReader, "next_batch")  # they are not trained again
+    with pytest.raises(RunError, match=message):
+        job.resume(folder)
+
+
 def test_a_finished_sweep_and_another_one(tmp_path, grid, small_cache, small_settings, capsys):
     folder, settings = tmp_path / "sweep", small_settings(steps=8)
     job.run_sweep(str(small_cache), folder, settings, grid("cross_weight = [0, 1.0]"))
