@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-MIXING_BLOCKS = 16
+MIXING_BLOCKS = 4
 """How many blocks of an epoch `RowOrder.mixing` looks at."""
 
 

@@ -15,6 +15,9 @@ from sparc.train.model import scale
 SAMPLED_CHUNKS = 32
 """Chunks from which means are taken: more rows than a mean needs, few enough to read at once."""
 
+_ROWS_SUMMED = 512
+"""Rows that are converted at once."""
+
 SMALLEST_VARIANCE = 1e-9
 """A stream whose variance is a smaller share of its mean square has nothing to be learnt."""
 
@@ -94,5 +97,9 @@ def _require_unit(
 
 
 def _sums(features: Tensor) -> _Sums:
-    exact = features.double()
-    return _Sums(exact.sum(0), float(exact.square().sum()))
+    sums, squares = features.new_zeros(features.shape[1], dtype=torch.float64), 0.0
+    for some in features.split(_ROWS_SUMMED):  # in double precision they take twice the memory
+        exact = some.double()
+        sums += exact.sum(0)
+        squares += float(exact.square().sum())
+    return _Sums(sums, squares)
