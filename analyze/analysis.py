@@ -50,7 +50,7 @@ from sparc.analyze.report import (
 )
 from sparc.analyze.subject import Subject, choose_streams, open_subject
 from sparc.analyze.summary import figures
-from sparc.analyze.words import Words, read_words
+from sparc.analyze.words import read_words
 from sparc.common.cache import ActivationCache
 from sparc.common.devices import choose_device
 from sparc.common.errors import CacheError
@@ -260,13 +260,16 @@ class Job:
         return found
 
     def _name(self, counts: latents.LatentCounts, code_set: CodeSet) -> pa.Table:
-        if self._words is None:
+        # Not kept for the other set of codes: it is the largest of what grows with the rows.
+        batches = self.cache.row_batches(["caption"], _CAPTIONS)
+        words = read_words((batch.column("caption") for batch in batches), self._pictures)
+        if words is None:
             return naming.SCHEMA.empty_table()
         return naming.table(
             counts.streams,
             counts.top,
             counts.active.shape[1],
-            self._words,
+            words,
             self._pictures,
             code_set,
             names=self.config.names,
@@ -465,11 +468,6 @@ class Job:
     def _groups(self) -> Groups:
         return deal(self._pictures, self.config.seed)
 
-    @cached_property
-    def _words(self) -> Words | None:
-        batches = self.cache.row_batches(["caption"], _CAPTIONS)
-        return read_words((batch.column("caption") for batch in batches), self._pictures)
-
     @property
     def _modalities(self) -> dict[str, Any]:
         return {name: self.cache.streams[name].modality for name in self.writer.info.streams}
@@ -576,7 +574,8 @@ def _prepare(
 ) -> Job:
     streams = choose_streams(subject, cache, config.streams)
     labels = read_labels(cache)
-    captioned = cache.rows(["caption"])["caption"].null_count < cache.info.rows
+    captions = cache.row_batches(["caption"], _CAPTIONS)
+    captioned = any(batch.column("caption").null_count < len(batch) for batch in captions)
     valid = cache.valid_rows(streams)
     if not valid.any():
         raise CacheError(f"{cache.folder} has no row that is valid in {', '.join(streams)}")
