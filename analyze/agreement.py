@@ -62,7 +62,7 @@ def measure(codes: CodeRows, labels: Labels, latents: int, *, top: int) -> Class
         codes: The rows.
         labels: The labels of all rows of the cache.
         latents: L.
-        top: Rows in a list of strongest rows.
+        top: Rows in a list of strongest rows; 0 for no lists.
     """
     classes = labels.matrix[codes.rows]
     labelled = codes.take(np.flatnonzero(np.diff(classes.indptr)))
@@ -70,7 +70,7 @@ def measure(codes: CodeRows, labels: Labels, latents: int, *, top: int) -> Class
     return ClassCounts(
         codes.streams,
         tuple(_count(labelled.matrix(s, latents), classes) for s in codes.streams),
-        tuple(top_rows.measure(labelled, s, top) for s in codes.streams),
+        tuple(top_rows.measure(labelled, s, top) for s in codes.streams if top),
     )
 
 

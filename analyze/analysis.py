@@ -237,7 +237,8 @@ class Job:
         counts, pairs, classes = reducer.reduce(
             _count_part, partial(_merge_counts, spare), (parts, self.labels, spare), len(parts)
         )
-        streams, lists = counts.streams, counts.top
+        streams, strongest = counts.streams, counts.top
+        lists = tuple(top_rows.cut(each, spare) for each in strongest)
         counts = counts._replace(top=tuple(top_rows.cut(each, top) for each in lists))
         groups = self._groups
         grouped = self._codes_of(parts, groups.rows, reducer)
@@ -252,6 +253,8 @@ class Job:
         }
         if self.labels is not None:
             assert classes is not None
+            labelled = tuple(top_rows.marked(each, spare) for each in strongest)
+            classes = classes._replace(top=labelled)
             found["agreement"] = agreement.table(
                 classes, self.labels, code_set, top=top, groups=groups, grouped=grouped
             )
@@ -512,10 +515,12 @@ def _count_part(
     # What is counted of a few rows takes several times the memory of their codes.
     for start in range(0, len(codes.rows), _COUNTED):
         some = codes.take(np.arange(start, min(start + _COUNTED, len(codes.rows))))
+        marked = labels.labelled[some.rows] if labels is not None else None
         found = (
-            latents.measure(some, parts.latents, top=top),
+            latents.measure(some, parts.latents, top=top, marked=marked),
             overlap.measure(some, parts.latents),
-            agreement.measure(some, labels, parts.latents, top=top) if labels is not None else None,
+            # The strongest rows with labels are found with those of all rows.
+            agreement.measure(some, labels, parts.latents, top=0) if labels is not None else None,
         )
         total = found if total is None else _merge_counts(top, [total, found])
     assert total is not None
