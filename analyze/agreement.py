@@ -68,7 +68,7 @@ def measure(codes: CodeRows, labels: Labels, latents: int, *, top: int) -> Class
         codes: The rows.
         labels: The labels of all rows of the cache.
         latents: L.
-        top: Rows in a list of strongest rows.
+        top: Rows in a list of strongest rows; 0 for no lists.
     """
     classes = labels.matrix[codes.rows]
     labelled = codes.take(np.flatnonzero(np.diff(classes.indptr)))
@@ -76,7 +76,7 @@ def measure(codes: CodeRows, labels: Labels, latents: int, *, top: int) -> Class
     return ClassCounts(
         codes.streams,
         tuple(_count(labelled.matrix(s, latents), classes) for s in codes.streams),
-        tuple(top_rows.measure(labelled, s, top) for s in codes.streams),
+        tuple(top_rows.measure(labelled, s, top) for s in codes.streams if top),
     )
 
 
@@ -178,8 +178,7 @@ def _leave_out_of_top(
     """
     result = []
     for lists in counts.top:
-        of_some = latents[lists.latents]
-        some = TopRows(lists.latents[of_some], lists.rows[of_some], lists.values[of_some])
+        some = lists.take(latents[lists.latents])
         members = top_rows.members(some, top, groups)
         whole = np.flatnonzero(members[0])
         group, changed = np.divmod(

@@ -50,7 +50,7 @@ from sparc.analyze.report import (
 )
 from sparc.analyze.subject import Subject, choose_streams, open_subject
 from sparc.analyze.summary import figures
-from sparc.analyze.words import Words, read_words
+from sparc.analyze.words import read_words
 from sparc.common.cache import ActivationCache
 from sparc.common.devices import choose_device
 from sparc.common.errors import CacheError
@@ -237,7 +237,8 @@ class Job:
         counts, pairs, classes = reducer.reduce(
             _count_part, partial(_merge_counts, spare), (parts, self.labels, spare), len(parts)
         )
-        streams, lists = counts.streams, counts.top
+        streams, strongest = counts.streams, counts.top
+        lists = tuple(top_rows.cut(each, spare) for each in strongest)
         counts = counts._replace(top=tuple(top_rows.cut(each, top) for each in lists))
         groups = self._groups
         grouped = self._codes_of(parts, groups.rows, reducer)
@@ -252,6 +253,8 @@ class Job:
         }
         if self.labels is not None:
             assert classes is not None
+            labelled = tuple(top_rows.marked(each, spare) for each in strongest)
+            classes = classes._replace(top=labelled)
             found["agreement"] = agreement.table(
                 classes, self.labels, code_set, top=top, groups=groups, grouped=grouped
             )
@@ -260,13 +263,16 @@ class Job:
         return found
 
     def _name(self, counts: latents.LatentCounts, code_set: CodeSet) -> pa.Table:
-        if self._words is None:
+        # Not kept for the other set of codes: it is the largest of what grows with the rows.
+        batches = self.cache.row_batches(["caption"], _CAPTIONS)
+        words = read_words((batch.column("caption") for batch in batches), self._pictures)
+        if words is None:
             return naming.SCHEMA.empty_table()
         return naming.table(
             counts.streams,
             counts.top,
             counts.active.shape[1],
-            self._words,
+            words,
             self._pictures,
             code_set,
             names=self.config.names,
@@ -465,11 +471,6 @@ class Job:
     def _groups(self) -> Groups:
         return deal(self._pictures, self.config.seed)
 
-    @cached_property
-    def _words(self) -> Words | None:
-        batches = self.cache.row_batches(["caption"], _CAPTIONS)
-        return read_words((batch.column("caption") for batch in batches), self._pictures)
-
     @property
     def _modalities(self) -> dict[str, Any]:
         return {name: self.cache.streams[name].modality for name in self.writer.info.streams}
@@ -514,10 +515,12 @@ def _count_part(
     # What is counted of a few rows takes several times the memory of their codes.
     for start in range(0, len(codes.rows), _COUNTED):
         some = codes.take(np.arange(start, min(start + _COUNTED, len(codes.rows))))
+        marked = labels.labelled[some.rows] if labels is not None else None
         found = (
-            latents.measure(some, parts.latents, top=top),
+            latents.measure(some, parts.latents, top=top, marked=marked),
             overlap.measure(some, parts.latents),
-            agreement.measure(some, labels, parts.latents, top=top) if labels is not None else None,
+            # The strongest rows with labels are found with those of all rows.
+            agreement.measure(some, labels, parts.latents, top=0) if labels is not None else None,
         )
         total = found if total is None else _merge_counts(top, [total, found])
     assert total is not None
@@ -575,7 +578,8 @@ def _prepare(
     subject: Subject, cache: ActivationCache, folder: Folder, config: AnalyzeConfig
 ) -> Job:
     streams = choose_streams(subject, cache, config.streams)
-    captioned = cache.rows(["caption"])["caption"].null_count < cache.info.rows
+    captions = cache.row_batches(["caption"], _CAPTIONS)
+    captioned = any(batch.column("caption").null_count < len(batch) for batch in captions)
     valid = cache.valid_rows(streams)
     if not valid.any():
         raise CacheError(f"{cache.folder} has no row that is valid in {', '.join(streams)}")

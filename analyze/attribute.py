@@ -28,6 +28,8 @@ GRAMMAR = (
 
 Flags = npt.NDArray[np.bool_]
 
+_CAPTIONS = 1 << 16  # Captions searched at a time.
+
 _TRUE = ("true", "1", "1.0", "yes")
 _FALSE = ("false", "0", "0.0", "no")
 
@@ -121,11 +123,15 @@ def _of_words(text: str, cache: ActivationCache, pictures: Pictures) -> tuple[Fl
         phrases = [word.strip() for word in text.split(",") if word.strip()]
     if not phrases:
         raise ConfigError(f"words:{text} holds no word")
-    captions = cache.rows(["caption"])["caption"]
-    written = np.asarray(captions.is_valid().combine_chunks(), dtype=np.bool_)
-    if not written.any():
+    found, written = [], []
+    for batch in cache.row_batches(["caption"], _CAPTIONS):
+        captions = batch.column("caption")
+        found.append(words.matches(captions, phrases))
+        written.append(np.asarray(captions.is_valid(), dtype=np.bool_))
+    known = np.concatenate(written)
+    if not known.any():
         raise ConfigError(f"{cache.folder} has no captions in which words could be found")
-    return pictures.any_row(words.matches(captions, phrases)), pictures.any_row(written)
+    return pictures.any_row(np.concatenate(found)), pictures.any_row(known)
 
 
 def read_lines(file: Path) -> list[str]:

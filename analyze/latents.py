@@ -72,17 +72,20 @@ class LatentCounts(NamedTuple):
     top: tuple[TopRows, ...]
 
 
-def measure(codes: CodeRows, latents: int, *, top: int) -> LatentCounts:
+def measure(
+    codes: CodeRows, latents: int, *, top: int, marked: npt.NDArray[np.bool_] | None = None
+) -> LatentCounts:
     """Count over some rows.
 
     Args:
         codes: The rows.
         latents: L.
         top: Rows in a list of strongest rows.
+        marked: Which of the rows are marked in such lists, (n,); all by default.
     """
     matrices = [codes.matrix(stream, latents) for stream in codes.streams]
     values = [m.data.astype(np.float64) for m in matrices]
-    lists = tuple(top_rows.measure(codes, stream, top) for stream in codes.streams)
+    lists = tuple(top_rows.measure(codes, stream, top, marked) for stream in codes.streams)
     largest = np.zeros((len(matrices), latents), np.float32)
     for line, each in zip(largest, lists, strict=True):
         owners, begins = np.unique(each.latents, return_index=True)

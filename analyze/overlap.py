@@ -237,7 +237,7 @@ def _top_overlap(
 
 def _keys(top: TopRows) -> Any:
     # No cache has 2^40 rows, no dictionary 2^23 latents.
-    return (top.latents << 40) | top.rows
+    return (top.latents.astype(np.int64) << 40) | top.rows
 
 
 def _correlation(pairs: PairCounts, first: Any, second: Any) -> Any:

@@ -55,7 +55,7 @@ def read_pictures(sample_ids: pa.ChunkedArray, valid: npt.NDArray[np.bool_]) -> 
 
 
 def incidence(
-    lines: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], shape: tuple[int, int]
+    lines: npt.NDArray[np.integer], columns: npt.NDArray[np.int64], shape: tuple[int, int]
 ) -> sparse.csr_matrix:
     """A canonical matrix that is 1 at some places, however often a place is named; int32."""
     matrix = sparse.csr_matrix((np.ones(len(lines), np.int32), (lines, columns)), shape=shape)

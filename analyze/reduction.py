@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import dask
 
+from sparc.common import heap
 from sparc.common.errors import SparcError
 
 T = TypeVar("T")
@@ -67,8 +68,10 @@ class Executor:
         while len(level) > 1:
             starts = range(0, len(level), _FAN_IN)
             level = [_fold(merge, level[start : start + _FAN_IN]) for start in starts]
+        heap.give_back()  # what other steps have freed
         with nullcontext() if self._client is None else _errors_of_the_cluster():
             (result,) = dask.compute(level[0], **self._options)
+        heap.give_back()
         return result  # type: ignore[no-any-return]
 
 
@@ -105,6 +108,7 @@ def executor(scheduler: str, workers: int = 0) -> Iterator[Executor]:
         SparcError: The cluster does not answer, or `distributed` is not installed.
     """
     if "://" not in scheduler:
+        heap.share()
         yield Executor(scheduler, workers or None)
         return
     try:

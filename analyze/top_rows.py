@@ -1,6 +1,8 @@
 """The rows on which each latent is strongest, found part by part.
 
 Ties go to the row that comes first, so that the lists do not depend on how rows fall into parts.
+Some rows may be marked: their own lists are found with those of all rows, which are mostly the
+same.
 """
 
 from collections.abc import Sequence
@@ -18,24 +20,35 @@ class TopRows(NamedTuple):
     """Lists of the strongest rows, of one stream, one list after the other.
 
     Attributes:
-        latents: Whose list an entry belongs to, ascending, (entries,).
+        latents: Whose list an entry belongs to, ascending, (entries,) int32.
         rows: The row of the cache, (entries,).
         values: The latent's value there, descending within a list, (entries,) float32.
+        marked: Whether the row is marked, (entries,). A list is longer than asked for where rows
+            are not: it has as many that are.
     """
 
-    latents: npt.NDArray[np.int64]
+    latents: npt.NDArray[np.int32]
     rows: npt.NDArray[np.int64]
     values: npt.NDArray[np.float32]
+    marked: npt.NDArray[np.bool_]
+
+    def take(self, kept: npt.NDArray[np.bool_]) -> "TopRows":
+        """Some of the entries."""
+        return TopRows(self.latents[kept], self.rows[kept], self.values[kept], self.marked[kept])
 
 
-def measure(codes: CodeRows, stream: str, length: int) -> TopRows:
+def measure(
+    codes: CodeRows, stream: str, length: int, marked: npt.NDArray[np.bool_] | None = None
+) -> TopRows:
     """The lists over some rows.
 
     Args:
         codes: The rows; they must ascend.
         stream: Which stream.
         length: Rows of a list at most.
+        marked: Which of the rows are marked, (n,); all by default.
     """
+    marked = np.ones(len(codes.rows), np.bool_) if marked is None else marked
     indices, values = codes.indices[stream], codes.values[stream]
     active = values > 0
     position_bits = len(codes.rows).bit_length()
@@ -43,19 +56,20 @@ def measure(codes: CodeRows, stream: str, length: int) -> TopRows:
         position = np.repeat(np.arange(len(codes.rows)), active.sum(axis=1))
         latents, values = indices[active].astype(np.uint64), values[active]
         order = np.argsort(_key(latents, values), kind="stable")
-        return _cut(latents[order], codes.rows[position[order]], values[order], length)
+        position = position[order]
+        lists = latents[order], codes.rows[position], values[order], marked[position]
+        return _cut(*lists, length)
     # Sorting one number that says everything is several times faster than finding an order.
     packed = _key(indices.astype(np.uint64), values)
     packed <<= np.uint64(position_bits)
     packed |= np.arange(len(codes.rows), dtype=np.uint64)[:, None]
     packed = packed[active]
     packed.sort()
-    packed = packed[_kept(packed >> np.uint64(_VALUE_BITS + position_bits), length)]
     position = (packed & np.uint64((1 << position_bits) - 1)).astype(np.int64)
     packed >>= np.uint64(position_bits)
     values = (_HIGHEST - (packed & _HIGHEST).astype(np.uint32)).view(np.float32)
-    latents = (packed >> np.uint64(_VALUE_BITS)).astype(np.int64)
-    return TopRows(latents, codes.rows[position], values)
+    latents = packed >> np.uint64(_VALUE_BITS)
+    return _cut(latents, codes.rows[position], values, marked[position], length)
 
 
 def merge(parts: Sequence[TopRows], length: int) -> TopRows:
@@ -63,13 +77,14 @@ def merge(parts: Sequence[TopRows], length: int) -> TopRows:
     latents = np.concatenate([part.latents for part in parts])
     rows = np.concatenate([part.rows for part in parts])
     values = np.concatenate([part.values for part in parts])
+    marked = np.concatenate([part.marked for part in parts])
     spans = [(part.rows.min(), part.rows.max()) for part in parts if len(part.rows)]
     if any(last > first for (_, last), (first, _) in pairwise(spans)):
         by_row = np.argsort(rows, kind="stable")
-        latents, rows, values = latents[by_row], rows[by_row], values[by_row]
+        latents, rows, values, marked = (x[by_row] for x in (latents, rows, values, marked))
     # Where rows tie they ascend by now: a stable sort merges the parts and keeps that order.
     order = np.argsort(_key(latents.astype(np.uint64), values), kind="stable")
-    return _cut(latents[order], rows[order], values[order], length)
+    return _cut(latents[order], rows[order], values[order], marked[order], length)
 
 
 def with_spare(length: int) -> int:
@@ -82,8 +97,13 @@ def with_spare(length: int) -> int:
 
 
 def cut(lists: TopRows, length: int) -> TopRows:
-    """The first rows of each list."""
-    return _cut(lists.latents, lists.rows, lists.values, length)
+    """The first rows of each list, marked or not."""
+    return lists.take(_first(lists.latents, length))
+
+
+def marked(lists: TopRows, length: int) -> TopRows:
+    """The first marked rows of each list."""
+    return cut(lists.take(lists.marked), length)
 
 
 def members(lists: TopRows, length: int, groups: Groups) -> npt.NDArray[np.bool_]:
@@ -131,19 +151,23 @@ def _cut(
     latents: npt.NDArray[Any],
     rows: npt.NDArray[np.int64],
     values: npt.NDArray[np.float32],
+    marked: npt.NDArray[np.bool_],
     length: int,
 ) -> TopRows:
-    """The first entries of each list, from sorted entries."""
-    kept = _kept(latents, length)
-    return TopRows(latents[kept].astype(np.int64), rows[kept], values[kept])
+    """The first entries of each list and the first marked ones, from sorted entries."""
+    kept = _first(latents, length)
+    if not marked.all():
+        places = np.flatnonzero(marked)
+        kept[places] |= _first(latents[places], length)
+    return TopRows(latents[kept].astype(np.int32), rows[kept], values[kept], marked[kept])
 
 
-def _kept(latents: npt.NDArray[Any], length: int) -> npt.NDArray[np.bool_]:
+def _first(latents: npt.NDArray[Any], length: int) -> npt.NDArray[np.bool_]:
     """Which entries are among the first of their list, from the latents of sorted entries."""
     # An entry is beyond its list's end where the one so many places before is of the same latent.
-    kept = np.ones(len(latents), np.bool_)
-    np.not_equal(latents[length:], latents[: max(0, len(latents) - length)], out=kept[length:])
-    return kept
+    result = np.ones(len(latents), np.bool_)
+    np.not_equal(latents[length:], latents[: max(0, len(latents) - length)], out=result[length:])
+    return result
 
 
 def _lists(latents: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

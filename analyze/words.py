@@ -78,11 +78,11 @@ def read_words(captions: Iterable[pa.Array], pictures: Pictures) -> Words | None
     return _keep_frequent(matrix, vocabulary.to_pylist())
 
 
-def matches(captions: pa.ChunkedArray, phrases: Sequence[str]) -> npt.NDArray[np.bool_]:
+def matches(captions: pa.Array, phrases: Sequence[str]) -> npt.NDArray[np.bool_]:
     """Which captions hold one of some words or phrases: whole words, in either case; (rows,).
 
     Args:
-        captions: The caption of every row, null where there is none.
+        captions: The captions of some rows, null where there is none.
         phrases: Words or phrases; a space in a phrase matches any white space.
     """
     choices = "|".join(r"\s+".join(map(re.escape, phrase.split())) for phrase in phrases)

@@ -39,6 +39,29 @@ def test_lists_are_those_of_sorting_everything(random_codes, split, seed, rows, 
     assert as_lists(top_rows.merge(parts, length)) == brute_force(codes, "a", length)
 
 
+@given(
+    seed=st.integers(0, 10_000),
+    rows=st.integers(1, 40),
+    length=st.integers(1, 6),
+    at=st.lists(st.integers(1, 39), max_size=5),
+    share=st.floats(0, 1),
+)
+def test_marked_rows_have_lists_of_their_own(random_codes, split, seed, rows, length, at, share):
+    codes = random_codes(seed, rows=rows, latents=12, k=4, streams=["a"])
+    marked = np.random.default_rng(seed).random(rows) < share
+    of_row = dict(zip(codes.rows.tolist(), marked.tolist(), strict=True))
+
+    def measured(part):
+        return top_rows.measure(part, "a", length, np.array([of_row[r] for r in part.rows], bool))
+
+    found = top_rows.merge([measured(part) for part in split(codes, at)], length)
+    both = top_rows.cut(found, length), top_rows.marked(found, length)
+    assert as_lists(both[0]) == brute_force(codes, "a", length)
+    assert as_lists(both[1]) == brute_force(codes.take(np.flatnonzero(marked)), "a", length)
+    kept = [set(zip(lists.latents, lists.rows, strict=True)) for lists in (found, *both)]
+    assert kept[0] == kept[1] | kept[2]
+
+
 def test_ties_go_to_the_smaller_row_whichever_part_it_is_in():
     """The blocks of a permutation interleave."""
     codes = CodeRows(np.arange(8), {"a": np.zeros((8, 1), np.uint8)}, {"a": np.ones((8, 1), "f4")})
@@ -88,4 +111,4 @@ def test_no_active_latent_gives_no_lists():
         np.arange(3), {"a": np.zeros((3, 1), np.uint8)}, {"a": np.zeros((3, 1), np.float32)}
     )
     found = top_rows.merge([top_rows.measure(codes, "a", 2)] * 2, 2)
-    assert [len(part) for part in found] == [0, 0, 0]
+    assert [len(column) for column in found] == [0, 0, 0, 0]
