@@ -98,7 +98,7 @@ def _require_unit(
 
 def _sums(features: Tensor) -> _Sums:
     sums, squares = features.new_zeros(features.shape[1], dtype=torch.float64), 0.0
-    for some in features.split(_ROWS_SUMMED):  # in double precision they take twice the memory
+    for some in torch.split(features, _ROWS_SUMMED):  # in double precision they take twice the memory
         exact = some.double()
         sums += exact.sum(0)
         squares += float(exact.square().sum())
