@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from sparc.common.errors import EncoderError
-from sparc.common.streams import StreamOrigin, StreamSpec
+from sparc.common.streams import WEIGHTS_SUFFIXES, StreamOrigin, StreamSpec
 from sparc.extract.encoders.base import EncodedTexts, autocast
 from sparc.extract.encoders.hub import loading
-from sparc.extract.encoders.weights import SUFFIXES, tensor_shapes, weights_digest
+from sparc.extract.encoders.weights import tensor_shapes, weights_digest
 
 
 class OpenClipModel(NamedTuple):
@@ -187,7 +187,7 @@ def _is_tag(spec: StreamSpec) -> bool:
     assert spec.weights is not None
     if open_clip.is_pretrained_cfg(spec.model, spec.weights):
         return True
-    if Path(spec.weights).suffix in SUFFIXES or Path(spec.weights).exists():
+    if Path(spec.weights).suffix in WEIGHTS_SUFFIXES or Path(spec.weights).exists():
         return False
     tags = ", ".join(open_clip.list_pretrained_tags_by_model(spec.model)) or "none"
     raise EncoderError(

@@ -150,7 +150,7 @@ def make_cache() -> Callable[..., ActivationCache]:
         return write_arrays(
             folder,
             {name: features[name] for name in streams},
-            modality={"clip_text": "text"},
+            modality={"clip_text": "text"} if "clip_text" in streams else None,
             sample_ids=[f"picture {row // 2}" for row in range(rows)],
             captions=[f"caption {row}" for row in range(rows)],
             label_ids=some if labels else None,

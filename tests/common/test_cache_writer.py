@@ -175,6 +175,9 @@ def test_a_stream_goes_on_when_its_weights_were_moved(tmp_path) -> None:
     assert writer.open_stream(with_weights("/new/vit.safetensors", "12ab")) == []
     with pytest.raises(CacheError, match="weights_sha256: '12ab' there, '34cd' now"):
         writer.open_stream(with_weights("/old/vit.safetensors", "34cd"))
+    same_weights = StreamOrigin(spec="timm:tf_vit@/old/vit.safetensors", weights_sha256="12ab")
+    with pytest.raises(CacheError, match=r"made in another way \(spec: 'timm:vit@"):
+        writer.open_stream(dataclasses.replace(INFO, origin=same_weights))
 
 
 def test_values_that_cannot_be_stored_stop_the_writer(tmp_path) -> None:
