@@ -279,7 +279,13 @@ class ActivationCache:
         Raises:
             IncompleteCacheError: The chunk has not been written.
             DamagedCacheError: Its bytes are not those that were written.
+            ValueError: `out` is not as it must be.
         """
+        if out is not None:
+            info = self.stream(stream)
+            shape = (len(self.info.chunk_rows(chunk)), info.dim)
+            if out.shape != shape or out.dtype != info.dtype or not out.flags.c_contiguous:
+                raise ValueError(f"out must be a C-contiguous array of {shape} {info.dtype}")
         values: npt.NDArray[Any] = self._read(stream, "features", chunk, out)
         return values
 
