@@ -330,8 +330,16 @@ class ActivationCache:
             yield from tables.read_batches(self.folder, ROWS_FILE, tables.ROWS, columns, size)
 
     def classes(self) -> pa.Table:
-        """The classes table, of schema `tables.CLASSES`; empty where the dataset has no labels."""
-        return self._table(CLASSES_FILE, tables.CLASSES)
+        """The classes table, of schema `tables.CLASSES`; empty where the dataset has no labels.
+
+        Raises:
+            DamagedCacheError: A `class_id` is not the place of its class in the table, as readers
+                take it to be.
+        """
+        table = self._table(CLASSES_FILE, tables.CLASSES)
+        if not tables.counts_from_0(table["class_id"]):
+            raise self._damaged(f"column class_id of {CLASSES_FILE} does not count from 0")
+        return table
 
     def rejects(self) -> pa.Table:
         """Why rows are not valid, of schema `tables.REJECTS`, by row and then by stream."""
