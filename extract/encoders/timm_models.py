@@ -292,7 +292,7 @@ def _grid_size(model: Any, pixels: Tensor) -> int | None:
     stages = getattr(model, "feature_info", None)
     if not stages:
         return None
-    reduction = stages[-1]["reduction"]
+    reduction: int = stages[-1]["reduction"]
     return math.prod(math.ceil(side / reduction) for side in pixels.shape[2:])
 
 
