@@ -10,8 +10,9 @@ from torch import Tensor
 from sparc.analyze.config import StabilityConfig
 from sparc.analyze.output import write_table
 from sparc.analyze.stability import THRESHOLDS, figures, match, random_directions, table
-from sparc.analyze.subject import Subject, difference, open_subject
+from sparc.analyze.subject import Subject, open_subject
 from sparc.common.errors import RunError
+from sparc.common.streams import encoder_difference
 from sparc.common.text import amount, printable
 from sparc.train.model import Sparc
 
@@ -95,7 +96,7 @@ def _common_streams(first: Subject, second: Subject) -> list[str]:
     for name in names:
         if name in origins[0] and name in origins[1]:
             mine, other = (each[name] for each in origins)
-            if (key := difference(mine, other)) is not None:
+            if (key := encoder_difference(mine, other)) is not None:
                 _refuse(name, first, second, key, getattr(mine, key), getattr(other, key))
     return names
 

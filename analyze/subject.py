@@ -11,14 +11,10 @@ from sparc.common.cache import ActivationCache
 from sparc.common.config import to_mapping
 from sparc.common.errors import CacheError
 from sparc.common.storage import Folder
-from sparc.common.streams import StreamInfo, StreamOrigin
+from sparc.common.streams import StreamInfo, encoder_difference
 from sparc.train import tensors
 from sparc.train.model import CONFIG_FILE, Sparc, load
 from sparc.train.run_folder import RunRecord, load_model, load_untrained
-
-DECISIVE = ("weights_sha256", "pooling", "input_size", "preprocessing")
-"""What of a stream's origin decides whether features are comparable. Precision and batch size move
-the last bits only; the spec may name a file that lies elsewhere."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,22 +105,13 @@ def _refuse_other_encoder(
     cache: ActivationCache, subject: Subject, found: StreamInfo, wanted: StreamInfo
 ) -> None:
     there, here = wanted.origin, found.origin
-    key = difference(there, here)
+    key = encoder_difference(there, here)
     if key is not None:
         raise CacheError(
             f"{cache.folder}: stream {found.name} was made by another encoder than the one "
             f"that {subject.location} was trained on ({key}: {getattr(there, key)!r} then, "
             f"{getattr(here, key)!r} here): extract it with the same encoder"
         )
-
-
-def difference(first: StreamOrigin, second: StreamOrigin) -> str | None:
-    """What of two encoders keeps their features from being comparable; None where nothing does."""
-    decisive = DECISIVE if first.weights_sha256 and second.weights_sha256 else ("spec", *DECISIVE)
-    for key in decisive:
-        if getattr(first, key) != getattr(second, key):
-            return key
-    return None
 
 
 def _is_run(location: str | Path) -> bool:

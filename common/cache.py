@@ -279,7 +279,13 @@ class ActivationCache:
         Raises:
             IncompleteCacheError: The chunk has not been written.
             DamagedCacheError: Its bytes are not those that were written.
+            ValueError: `out` is not as it must be.
         """
+        if out is not None:
+            info = self.stream(stream)
+            shape = (len(self.info.chunk_rows(chunk)), info.dim)
+            if out.shape != shape or out.dtype != info.dtype or not out.flags.c_contiguous:
+                raise ValueError(f"out must be a C-contiguous array of {shape} {info.dtype}")
         values: npt.NDArray[Any] = self._read(stream, "features", chunk, out)
         return values
 
@@ -324,8 +330,16 @@ class ActivationCache:
             yield from tables.read_batches(self.folder, ROWS_FILE, tables.ROWS, columns, size)
 
     def classes(self) -> pa.Table:
-        """The classes table, of schema `tables.CLASSES`; empty where the dataset has no labels."""
-        return self._table(CLASSES_FILE, tables.CLASSES)
+        """The classes table, of schema `tables.CLASSES`; empty where the dataset has no labels.
+
+        Raises:
+            DamagedCacheError: A `class_id` is not the place of its class in the table, as readers
+                take it to be.
+        """
+        table = self._table(CLASSES_FILE, tables.CLASSES)
+        if not tables.counts_from_0(table["class_id"]):
+            raise self._damaged(f"column class_id of {CLASSES_FILE} does not count from 0")
+        return table
 
     def rejects(self) -> pa.Table:
         """Why rows are not valid, of schema `tables.REJECTS`, by row and then by stream."""

@@ -21,7 +21,7 @@ from sparc.common.config import to_mapping
 from sparc.common.errors import CacheError
 from sparc.common.lock import LOCK_FILE
 from sparc.common.storage import PARTIAL, Folder
-from sparc.common.streams import StreamInfo
+from sparc.common.streams import StreamInfo, same_spec
 from sparc.common.text import shorten
 
 
@@ -86,9 +86,8 @@ def _first_difference(found: pa.Table, wanted: pa.Table) -> str:
 def stream_difference(found: StreamInfo, wanted: StreamInfo) -> str:
     """In what two streams were not made alike; empty where they were."""
     a, b = _flat(found), _flat(wanted)
-    if a["weights_sha256"] and b["weights_sha256"]:
-        # The digest tells the weights; the spec may name a file that has been moved.
-        del b["spec"]
+    if same_spec(found.origin, wanted.origin):
+        del b["spec"]  # it may name a weights file that has been moved
     return next((f"{k}: {a.get(k)!r} there, {b[k]!r} now" for k in b if a.get(k) != b[k]), "")
 
 

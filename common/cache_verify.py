@@ -28,7 +28,7 @@ from sparc.common.cache import (
 )
 from sparc.common.cache_layout import ARRAYS, DOCUMENT, attributes_of, group_differs, root_document
 from sparc.common.errors import DamagedCacheError, IncompleteCacheError
-from sparc.common.feature_checks import find_faults
+from sparc.common.feature_checks import differing, find_faults
 from sparc.common.text import amount, reason
 
 THREADS = 4
@@ -156,19 +156,13 @@ def _check_rows(cache: ActivationCache, rows: pa.Table) -> Iterator[Damage]:
     wrong = np.flatnonzero(numbers != np.arange(len(rows)))
     if len(wrong):
         yield _in_table(ROWS_FILE, "column row does not count from 0", _span(wrong))
-    ids = rows.column("sample_id").combine_chunks()
-    starts = np.ones(len(rows), dtype=np.bool_)
-    if len(rows) > 1:
-        starts[1:] = pc.not_equal(ids.slice(1), ids.slice(0, len(ids) - 1)).to_numpy(
-            zero_copy_only=False
-        )
-    if int(starts.sum()) != pc.count_distinct(ids).as_py():
-        yield _in_table(ROWS_FILE, "the rows of one sample_id do not all follow one another")
+    for fault, wrong in tables.picture_faults(rows):
+        yield _in_table(ROWS_FILE, fault, _span(wrong))
 
 
 def _check_classes(classes: pa.Table) -> Iterator[Damage]:
     count = len(classes)
-    if classes.column("class_id").to_pylist() != list(range(count)):
+    if not tables.counts_from_0(classes["class_id"]):
         yield _in_table(CLASSES_FILE, "column class_id does not count from 0")
         return
     parents = classes.column("parent_id").to_pylist()
@@ -260,10 +254,15 @@ def check_stream(
         numbers = of_stream.column("row").to_numpy()
         rejected[numbers[(numbers >= 0) & (numbers < cache.info.rows)]] = True
 
+    goes_on = np.zeros(cache.info.rows, dtype=np.bool_)
+    if cache.stream(stream).modality == "image":
+        with suppress(DamagedCacheError):  # which is listed with the tables
+            goes_on = tables.same_picture(cache.rows(["sample_id"]))
+
     def check(chunk: int) -> Damage | None:
         rows = cache.info.chunk_rows(chunk)
         mine = None if rejected is None else rejected[rows.start : rows.stop]
-        return _check_chunk(cache, stream, chunk, mine)
+        return _check_chunk(cache, stream, chunk, mine, goes_on[rows.start : rows.stop])
 
     for chunk, damage in enumerate(_in_threads(check, cache.info.chunks)):
         if damage is not None:
@@ -315,6 +314,7 @@ def _check_chunk(
     stream: str,
     chunk: int,
     rejected: npt.NDArray[np.bool_] | None,
+    goes_on: npt.NDArray[np.bool_],
 ) -> Damage | None:
     """What is wrong with a chunk, in one line.
 
@@ -323,6 +323,7 @@ def _check_chunk(
         stream: Which stream.
         chunk: Which chunk.
         rejected: (rows of the chunk,) whether the row has a reason; None where that is not known.
+        goes_on: (rows of the chunk,) whether the row must have the feature of the row before.
     """
     rows = cache.info.chunk_rows(chunk)
     values, features_fault = _try(cache.features, stream, chunk)
@@ -341,6 +342,8 @@ def _check_chunk(
         what += _tell(
             "the feature of a row that is not valid is not zero", rows, ~valid & ~found.zero
         )
+        unlike = differing(values, goes_on, valid)
+        what += _tell("the feature is not that of the same picture's row before", rows, unlike)
     remakes = bool(what)
     if valid is not None and rejected is not None:
         contradicted = _tell("the row is valid and rejected", rows, valid & rejected)

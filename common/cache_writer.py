@@ -7,7 +7,7 @@ folder: hold `sparc.common.lock.exclusive` around it.
 import dataclasses
 import importlib.metadata
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -51,11 +51,11 @@ from sparc.common.cache_layout import (
 from sparc.common.cache_verify import Damage, check_stream, check_tables
 from sparc.common.config import from_mapping
 from sparc.common.errors import CacheError, ConfigError
-from sparc.common.feature_checks import find_faults
+from sparc.common.feature_checks import differing, find_faults
 from sparc.common.lock import exclusive
 from sparc.common.progress import progress, say
 from sparc.common.storage import Folder
-from sparc.common.streams import StreamInfo, StreamOrigin
+from sparc.common.streams import Modality, StreamInfo, StreamOrigin
 from sparc.common.text import printable
 
 ROWS_PER_CHUNK = 4096
@@ -222,7 +222,9 @@ class CacheWriter:
         valid = np.ones(len(rows), dtype=np.bool_)
         valid[[row - rows.start for row in reasons]] = False
         stored = np.where(valid[:, None], features, 0)
-        _check_values(stream, rows, stored, valid, array.dtype)
+        is_array = self.info.dataset == ARRAYS_DATASET
+        advice = 'give dtype="float32"' if is_array else "extract this stream with --dtype float32"
+        _check_values(stream, rows, stored, valid, array.dtype, advice)
         # Rejects first, flags last: a chunk with flags is done, and nothing of it is missing.
         self._write_rejects(stream, chunk, reasons)
         if cut is not None:
@@ -465,7 +467,9 @@ def write_arrays(
         features: By stream name, (rows, dim) each, with the same number of rows: arrays, or what
             NumPy makes arrays of. A row that is zero or not finite is not valid in that stream.
         modality: `image` or `text` by stream; image where it says nothing.
-        sample_ids: What the rows' pictures are called; by default the row numbers.
+        sample_ids: What the rows' pictures are called; by default the row numbers. The rows of one
+            picture must follow one another, with the same labels and, in a stream of images, the
+            same feature.
         captions: The rows' captions.
         label_ids: The rows' classes, as `class_id` of `classes`.
         classes: A table of schema `tables.CLASSES`: class_id (from 0), key, name, parent_id, depth.
@@ -476,8 +480,8 @@ def write_arrays(
         The cache, opened for reading.
 
     Raises:
-        CacheError: The arguments do not fit each other, features are no floats, or the folder holds
-            something else.
+        CacheError: The arguments do not fit each other, features are no floats, rows of one picture
+            contradict each other, or the folder holds something else.
     """
     features = {name: np.asarray(values) for name, values in features.items()}
     rows = _common_rows(features)
@@ -488,6 +492,8 @@ def write_arrays(
     ):
         if given is not None and len(given) != rows:
             raise CacheError(f"{what}: {len(given)} for {rows} rows")
+    if rows_per_chunk < 1:
+        raise CacheError(f"rows_per_chunk must be at least 1, not {rows_per_chunk}")
     classes = classes if classes is not None else tables.empty(tables.CLASSES)
     _require_known(features, modality or {}, label_ids or (), classes)
     ids = list(sample_ids) if sample_ids is not None else [str(row) for row in range(rows)]
@@ -501,6 +507,13 @@ def write_arrays(
         },
         schema=tables.ROWS,
     )
+    if (contradiction := next(tables.picture_faults(table), None)) is not None:
+        fault, wrong = contradiction
+        raise CacheError(f"row {wrong[0]}: {fault}")
+    goes_on = tables.same_picture(table)
+    for name, values in features.items():
+        if (modality or {}).get(name, "image") == "image":
+            _require_same(name, values, goes_on, np.dtype(dtype))
     manifest = Manifest(
         dataset=ARRAYS_DATASET,
         dataset_format=ARRAYS_DATASET,
@@ -551,6 +564,26 @@ def _require_equal(
         )
 
 
+def _require_same(
+    stream: str,
+    features: npt.NDArray[Any],
+    goes_on: npt.NDArray[np.bool_],
+    dtype: np.dtype[Any],
+) -> None:
+    """Refuse another feature than that of the row before where a row goes on with its picture."""
+    for start in range(0, len(features), ROWS_PER_CHUNK):
+        rows = slice(max(start - 1, 0), start + ROWS_PER_CHUNK)
+        stored = _stored(features[rows], dtype)
+        faults = find_faults(stored)
+        wrong = differing(stored, goes_on[rows], ~faults.not_finite & ~faults.zero)
+        if wrong.any():
+            row = rows.start + int(np.flatnonzero(wrong)[0])
+            raise CacheError(
+                f"stream {stream}, row {row}: the feature is not that of the row before, of the "
+                "same sample_id; if it is of a text, say so with modality"
+            )
+
+
 def _common_rows(features: Mapping[str, npt.NDArray[Any]]) -> int:
     if not features:
         raise CacheError("there are no features to write")
@@ -579,8 +612,12 @@ def _require_known(
     for name in modality:
         if name not in features:
             raise CacheError(f"modality of {name!r}: there is no such stream")
-    known = set(classes["class_id"].to_pylist())
-    for unknown in {each for ids in label_ids for each in ids} - known:
+        if modality[name] not in get_args(Modality):
+            raise CacheError(f"modality of {name!r}: {modality[name]!r} is neither image nor text")
+    if not tables.counts_from_0(classes["class_id"]):
+        raise CacheError("classes: class_id must count from 0 in the order of the table")
+    known = range(len(classes))
+    for unknown in {each for ids in label_ids for each in ids}.difference(known):
         raise CacheError(f"label_ids name class {unknown}, which is not in classes")
 
 
@@ -643,6 +680,7 @@ def _check_values(
     features: npt.NDArray[Any],
     valid: npt.NDArray[np.bool_],
     dtype: np.dtype[Any],
+    advice: str,
 ) -> None:
     faults = find_faults(features)
     if faults.not_finite.any():
@@ -654,8 +692,7 @@ def _check_values(
     ):
         raise CacheError(
             f"stream {stream}: the value {largest:g} does not fit float16 (at most "
-            f"{LARGEST_FLOAT16:,.0f}); extract this stream with --dtype float32, under another "
-            "name or into another folder"
+            f"{LARGEST_FLOAT16:,.0f}); {advice}, under another name or into another folder"
         )
     zero = valid & find_faults(_stored(features, dtype)).zero
     if zero.any():

@@ -58,15 +58,25 @@ def choose_devices(names: str) -> "list[torch.device]":
     """The devices of a list.
 
     Args:
-        names: Names with commas between them, or `all`.
+        names: Names with commas between them, or `all`. `cpu` may be repeated: then its threads are
+            shared out.
 
     Raises:
-        ConfigError: One of them is not there, or there is no GPU for `all`.
+        ConfigError: One of them is not there, or is a GPU named twice; GPUs and the CPU, which
+            compute in other precisions, are mixed; or there is no GPU for `all`.
     """
     import torch
 
     if names != ALL_DEVICES:
-        return [choose_device(name) for name in names.split(",")]
+        devices = [choose_device(name) for name in names.split(",")]
+        if len({device.type for device in devices}) > 1:
+            raise ConfigError(
+                f"devices {names}: the CPU and GPUs compute in other precisions; name either"
+            )
+        repeated = next((d for d in devices if d.type == "cuda" and devices.count(d) > 1), None)
+        if repeated is not None:
+            raise ConfigError(f"devices {names}: {repeated} is named twice")
+        return devices
     if not torch.cuda.is_available():
         raise ConfigError("devices all: no GPU is available here")
     return [torch.device("cuda", index) for index in range(torch.cuda.device_count())]

@@ -40,3 +40,22 @@ def find_faults(features: npt.NDArray[Any]) -> Faults:
         part = bits[start : start + block] & without_sign
         part.max(axis=1, out=largest[start : start + block], initial=0)
     return Faults(largest >= infinity, largest == 0)
+
+
+def differing(
+    features: npt.NDArray[Any],
+    goes_on: npt.NDArray[np.bool_],
+    valid: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.bool_]:
+    """Which rows have another feature than the row before, of the same picture.
+
+    Args:
+        features: (rows, dim).
+        goes_on: (rows,) whether a row goes on with the picture of the row before.
+        valid: (rows,) whether a row has a feature; others are not looked at.
+    """
+    rows = np.flatnonzero(goes_on[1:] & valid[1:] & valid[:-1]) + 1
+    result = np.zeros(len(features), dtype=np.bool_)
+    bits = features.view(f"u{features.itemsize}")
+    result[rows] = (bits[rows] != bits[rows - 1]).any(axis=1)
+    return result

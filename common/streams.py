@@ -26,6 +26,13 @@ _OPTIONS: dict[Library, tuple[str, ...]] = {
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
+"""What the name of a weights file ends in; no pretrained tag ends so."""
+
+DECISIVE = ("weights_sha256", "pooling", "input_size", "preprocessing")
+"""What of a stream's origin, beside its spec, decides whether features are comparable. Precision
+and batch size move the last bits only."""
+
 
 @dataclasses.dataclass(frozen=True)
 class StreamSpec:
@@ -105,6 +112,16 @@ class StreamSpec:
             return self.tower
         return "image" if self.library == "timm" else "text"
 
+    def without_place(self) -> "StreamSpec":
+        """The same without the place of the file, or of the folder, that holds the weights."""
+        if self.weights is not None and self.weights.endswith(WEIGHTS_SUFFIXES):
+            return dataclasses.replace(self, weights="FILE")
+        if self.library == "transformers" and self.model.startswith(("/", ".", "~")):
+            return dataclasses.replace(self, model="FOLDER")
+        if self.library == "open_clip" and self.model.startswith("local-dir:"):
+            return dataclasses.replace(self, model="local-dir:FOLDER")
+        return self
+
     def __str__(self) -> str:
         if self.library == "open_clip":
             weights = f"/{self.weights}" if self.weights else ""
@@ -173,6 +190,30 @@ class StreamInfo:
             raise ConfigError(f"stream {self.name}: a feature needs at least one value")
         if self.keep_bits is not None and self.dtype != "float32":
             raise ConfigError(f"stream {self.name}: keep_bits needs dtype float32")
+
+
+def encoder_difference(first: StreamOrigin, second: StreamOrigin) -> str | None:
+    """What of two origins tells two encoders apart; None where features may be compared.
+
+    The digest of the weights does not tell all: the same tensors are the weights of several models
+    that compute other things. So the specs must agree too, but for the place of the weights.
+    """
+    if not same_spec(first, second):
+        return "spec"
+    return next((key for key in DECISIVE if getattr(first, key) != getattr(second, key)), None)
+
+
+def same_spec(first: StreamOrigin, second: StreamOrigin) -> bool:
+    """Whether two specs agree, but for the place of weights that both origins have a digest of."""
+    if first.spec == second.spec:
+        return True
+    if not (first.weights_sha256 and second.weights_sha256):
+        return False
+    try:
+        a, b = (StreamSpec.parse(origin.spec) for origin in (first, second))
+    except ConfigError:  # not extracted by us: then only the same text is the same
+        return False
+    return a.without_place() == b.without_place()
 
 
 def check_name(name: str) -> str:

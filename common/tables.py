@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from json.encoder import encode_basestring as _quote
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -130,6 +132,73 @@ def _readable(folder: Folder, name: str) -> Iterator[None]:
         raise DamagedCacheError(
             f"{folder}/{name} is not readable as Parquet: {reason(error)}"
         ) from error
+
+
+def counts_from_0(column: pa.ChunkedArray) -> bool:
+    """Whether a column of integers holds 0, 1, … in table order."""
+    return np.array_equal(column.to_numpy(), np.arange(len(column)))
+
+
+def same_picture(rows: pa.Table) -> npt.NDArray[np.bool_]:
+    """Which rows go on with the picture of the row before: (rows,) bool.
+
+    Args:
+        rows: A table with the column `sample_id` of schema `ROWS`.
+    """
+    return _same_as_before(_numbers(rows["sample_id"]))
+
+
+def picture_faults(rows: pa.Table) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
+    """What contradicts that the rows of a picture follow one another and agree.
+
+    Args:
+        rows: A table of schema `ROWS`.
+
+    Yields:
+        A fault and its rows, ascending.
+    """
+    pictures = _numbers(rows["sample_id"])
+    goes_on = _same_as_before(pictures)
+    # Pictures are numbered in the order in which they appear.
+    begun = np.append(-1, np.maximum.accumulate(pictures))[:-1]
+    for what, wrong in (
+        ("the rows of one sample_id do not all follow one another", ~goes_on & (pictures <= begun)),
+        (
+            "image is not that of the row before, of the same sample_id",
+            goes_on & ~_same_as_before(_numbers(rows["image"])),
+        ),
+        (
+            "label_ids are not those of the row before, of the same sample_id",
+            goes_on & ~_same_lists(rows["label_ids"]),
+        ),
+    ):
+        if wrong.any():
+            yield what, np.flatnonzero(wrong)
+
+
+def _numbers(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Equal numbers for equal texts, from 0 in the order in which they appear."""
+    texts = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    return np.asarray(texts.indices, dtype=np.int64)
+
+
+def _same_as_before(values: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    result = np.zeros(len(values), dtype=np.bool_)
+    np.equal(values[1:], values[:-1], out=result[1:])
+    return result
+
+
+def _same_lists(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Which lists are that of the row before."""
+    lists = column.combine_chunks()
+    lengths = np.asarray(lists.value_lengths(), dtype=np.int64)
+    same = _same_as_before(lengths)
+    values = np.asarray(lists.flatten())
+    holders = np.repeat(np.arange(len(lengths)), lengths)
+    # Where a list is as long as the one before, each value lies that far behind its counterpart.
+    counterparts = np.arange(len(values)) - lengths[holders]
+    same[holders[same[holders] & (values != values[counterparts])]] = False
+    return same
 
 
 def manifest_digest(rows: pa.Table) -> str:

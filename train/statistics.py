@@ -16,7 +16,7 @@ SAMPLED_CHUNKS = 32
 """Chunks from which means are taken: more rows than a mean needs, few enough to read at once."""
 
 _ROWS_SUMMED = 512
-"""Rows that are converted at once."""
+"""Rows that are converted to double precision, twice their size, at once."""
 
 SMALLEST_VARIANCE = 1e-9
 """A stream whose variance is a smaller share of its mean square has nothing to be learnt."""
@@ -98,7 +98,7 @@ def _require_unit(
 
 def _sums(features: Tensor) -> _Sums:
     sums, squares = features.new_zeros(features.shape[1], dtype=torch.float64), 0.0
-    for some in torch.split(features, _ROWS_SUMMED):  # in double precision they take twice the memory
+    for some in torch.split(features, _ROWS_SUMMED):
         exact = some.double()
         sums += exact.sum(0)
         squares += float(exact.square().sum())

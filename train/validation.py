@@ -4,13 +4,14 @@ Changes nothing: no counter of dead latents, no random state, no position of the
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from sparc.common.cache import ActivationCache
 from sparc.common.errors import CacheError
-from sparc.common.streams import StreamInfo
+from sparc.common.streams import StreamInfo, encoder_difference
 from sparc.train.learner import Learner, StepSums
 
 
@@ -29,20 +30,24 @@ def check(cache: ActivationCache, streams: Sequence[StreamInfo]) -> None:
     cache.require_complete(names)
     for wanted in streams:
         found = cache.streams[wanted.name]
-        same = ("spec", "weights_sha256", "pooling", "input_size", "preprocessing")
-        for what, there, here in (
-            ("dim", found.dim, wanted.dim),
-            *((key, getattr(found.origin, key), getattr(wanted.origin, key)) for key in same),
-        ):
-            if there != here:
-                raise CacheError(
-                    f"validation cache {cache.folder}: stream {wanted.name} was made by another "
-                    f"encoder ({what}: {there!r}, not {here!r}); extract it as the training cache"
-                )
+        if key := encoder_difference(found.origin, wanted.origin):
+            there, here = getattr(found.origin, key), getattr(wanted.origin, key)
+            raise _made_by_another(cache, wanted.name, key, there, here)
+        if found.dim != wanted.dim:
+            raise _made_by_another(cache, wanted.name, "dim", found.dim, wanted.dim)
     if not cache.valid_rows(names).any():
         raise CacheError(
             f"validation cache {cache.folder}: no row is valid in all of {', '.join(names)}"
         )
+
+
+def _made_by_another(
+    cache: ActivationCache, stream: str, what: str, there: Any, here: Any
+) -> CacheError:
+    return CacheError(
+        f"validation cache {cache.folder}: stream {stream} was made by another encoder "
+        f"({what}: {there!r}, not {here!r}); extract it as the training cache"
+    )
 
 
 def measure(

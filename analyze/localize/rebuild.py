@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from sparc.analyze.localize.tower import LocalizeError
-from sparc.analyze.subject import DECISIVE, Subject
+from sparc.analyze.subject import Subject
 from sparc.common.errors import ConfigError, EncoderError
-from sparc.common.streams import StreamSpec
+from sparc.common.streams import DECISIVE, StreamSpec
 from sparc.extract.encoders import build_encoders
 from sparc.extract.encoders.base import Encoder
 

@@ -26,7 +26,9 @@ PROBE_SECONDS = 5.0
 
 
 @contextlib.contextmanager
-def loading(spec: StreamSpec, *, from_hub: bool) -> Iterator[None]:
+def loading(
+    spec: StreamSpec, *, from_hub: bool, model_of_file: str | None = None
+) -> Iterator[None]:
     """Turn whatever a library raises inside into one `EncoderError` about `spec`.
 
     Where the hub cannot be reached its client works from its local cache, as if `HF_HUB_OFFLINE`
@@ -35,6 +37,7 @@ def loading(spec: StreamSpec, *, from_hub: bool) -> Iterator[None]:
     Args:
         spec: The stream that is being built.
         from_hub: The model may have to come from a hub.
+        model_of_file: The model to name with a file of the same weights, if it is another one.
     """
     try:
         with _quiet_root_logger(), _offline_unless_reachable() if from_hub else _as_it_is():
@@ -46,7 +49,9 @@ def loading(spec: StreamSpec, *, from_hub: bool) -> Iterator[None]:
         if reason is None:
             detail = shorten(" ".join(str(error).split()), 400)
             raise EncoderError(f"cannot build {spec}: {detail}") from error
-        raise EncoderError(f"cannot load {spec}: {reason}; {_advice(spec)}") from error
+        raise EncoderError(
+            f"cannot load {spec}: {reason}; {_advice(spec, model_of_file)}"
+        ) from error
 
 
 def hub_is_reachable() -> bool:
@@ -58,12 +63,12 @@ def hub_is_reachable() -> bool:
     return True
 
 
-def _advice(spec: StreamSpec) -> str:
+def _advice(spec: StreamSpec, model_of_file: str | None = None) -> str:
     if spec.library == "transformers":
         return "pass a folder with the model's files instead, as in transformers:FOLDER"
     if spec.library == "open_clip" and ":" in spec.model:
         return f"pass a folder instead, as in open_clip:local-dir:FOLDER#{spec.tower}"
-    model = "MODEL" if ":" in spec.model else spec.model
+    model = model_of_file or ("MODEL" if ":" in spec.model else spec.model)
     local = dataclasses.replace(spec, model=model, weights="weights.safetensors")
     return f"pass a weights file instead, as in {local}"
 

@@ -15,10 +15,21 @@ from PIL import Image
 from torch import Tensor
 
 from sparc.common.errors import EncoderError
-from sparc.common.streams import StreamOrigin, StreamSpec
+from sparc.common.progress import say
+from sparc.common.streams import WEIGHTS_SUFFIXES, StreamOrigin, StreamSpec
+from sparc.common.text import printable
 from sparc.extract.encoders.base import EncodedTexts, autocast
 from sparc.extract.encoders.hub import loading
-from sparc.extract.encoders.weights import SUFFIXES, tensor_shapes, weights_digest
+from sparc.extract.encoders.weights import tensor_shapes, weights_digest
+
+_TOLD_BY_TAGS = {
+    "mean": "image_mean",
+    "std": "image_std",
+    "interpolation": "image_interpolation",
+    "resize_mode": "image_resize_mode",
+    "quick_gelu": "force_quick_gelu",
+}
+"""What open_clip's tags tell of the use of their weights, by the option that sets it."""
 
 
 class OpenClipModel(NamedTuple):
@@ -158,10 +169,14 @@ def load_open_clip(spec: StreamSpec) -> OpenClipModel:
     file = None if tagged or spec.weights is None else Path(spec.weights)
     if file is not None:
         tensor_shapes(file)
-    with loading(spec, from_hub=not local and (file is None or _needs_hub(spec.model))):
+    options = {} if file is None else _options_of_tags(spec)
+    if tagged:
+        options["force_quick_gelu"] = _was_quick_gelu(spec)
+    from_hub = not local and (file is None or _needs_hub(spec.model))
+    with loading(spec, from_hub=from_hub, model_of_file=_model_of_file(spec) if tagged else None):
         try:
             model, transform = open_clip.create_model_from_pretrained(
-                spec.model, spec.weights, force_quick_gelu=tagged and _was_quick_gelu(spec)
+                spec.model, spec.weights, **options
             )
         except (RuntimeError, KeyError, AttributeError, AssertionError, ValueError) as error:
             if file is None:
@@ -187,7 +202,7 @@ def _is_tag(spec: StreamSpec) -> bool:
     assert spec.weights is not None
     if open_clip.is_pretrained_cfg(spec.model, spec.weights):
         return True
-    if Path(spec.weights).suffix in SUFFIXES or Path(spec.weights).exists():
+    if Path(spec.weights).suffix in WEIGHTS_SUFFIXES or Path(spec.weights).exists():
         return False
     tags = ", ".join(open_clip.list_pretrained_tags_by_model(spec.model)) or "none"
     raise EncoderError(
@@ -199,6 +214,35 @@ def _was_quick_gelu(spec: StreamSpec) -> bool:
     """Whether the tag's weights were trained with QuickGELU, as OpenAI's were."""
     config = open_clip.get_pretrained_cfg(spec.model, spec.weights)
     return bool(config.get("quick_gelu", False))
+
+
+def _options_of_tags(spec: StreamSpec) -> dict[str, Any]:
+    """How weights from a file are used: as all pretrained weights of their architecture are.
+
+    A file says neither how pictures are to be prepared nor whether its weights were trained with
+    QuickGELU. Where the architecture's tags differ in that, open_clip's defaults remain.
+    """
+    tags = open_clip.list_pretrained_tags_by_model(spec.model)
+    told = [open_clip.get_pretrained_cfg(spec.model, tag) for tag in tags]
+    options, disputed = {}, []
+    for key, option in _TOLD_BY_TAGS.items():
+        values = [config.get(key) or None for config in told]
+        if any(value != values[0] for value in values):
+            disputed.append(key)
+        elif values and values[0] is not None:
+            options[option] = values[0]
+    if disputed:
+        say(
+            f"{printable(str(spec))}: the pretrained weights of {spec.model} differ in "
+            f"{', '.join(disputed)}; open_clip's defaults are used for this file"
+        )
+    return options
+
+
+def _model_of_file(spec: StreamSpec) -> str:
+    """The architecture to name with a file of the tag's weights."""
+    quick = f"{spec.model}-quickgelu"
+    return quick if _was_quick_gelu(spec) and quick in open_clip.list_models() else spec.model
 
 
 def _text_config(model: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ what `size`, `pool` and `block` of a spec mean.
 
 import difflib
 import inspect
+import math
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -48,7 +49,7 @@ class TimmImageEncoder:
     - `pool=cls`: the class token behind the final norm, as with timm's `global_pool="token"`.
     - `pool=mean`: the mean of the patch tokens, without class and register tokens, behind the
       final norm, as with `global_pool="avg"`; of a convolutional network, the mean of its last
-      feature map.
+      feature map. Refused where timm does not say which tokens are those of patches.
     - `block=i`: tokens after block i, counted from 0, as `forward_intermediates` gives them:
       before the final norm. `pool=default` then takes the class token where the model itself
       pools by it, else the mean. Networks that timm counts in stages count stages.
@@ -68,7 +69,8 @@ class TimmImageEncoder:
         device: Where the model runs.
 
     Raises:
-        EncoderError: The model has no class token, no such block, or cannot take that size.
+        EncoderError: The model has no class token, no patch tokens that are known, no such block,
+            or cannot take that size.
     """
 
     def __init__(self, spec: StreamSpec, loaded: TimmModel, device: torch.device) -> None:
@@ -111,16 +113,31 @@ class TimmImageEncoder:
         if self.pool == "default":
             pooled: Tensor = self.model.forward_head(features, pre_logits=True)
             return pooled
+        if not isinstance(features, Tensor):
+            raise EncoderError(
+                f"{self.spec}: {self.spec.model} gives several tensors of tokens: use pool=default"
+            )
         if features.ndim == 4:
             channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
             return features.mean((1, 2) if channels_last else (2, 3))
         if self.pool == "cls":
             token = features[:, 0]
         else:
-            token = features[:, getattr(self.model, "num_prefix_tokens", 0) :].mean(1)
+            token = self._patch_tokens(features, pixels).mean(1)
         # Where timm norms after pooling instead of before, that is the final norm.
         normed: Tensor = getattr(self.model, "fc_norm", nn.Identity())(token)
         return normed
+
+    def _patch_tokens(self, tokens: Tensor, pixels: Tensor) -> Tensor:
+        """The tokens without class and register tokens, of which not every model tells timm."""
+        patches = tokens[:, getattr(self.model, "num_prefix_tokens", 0) :]
+        if patches.shape[1] != _grid_size(self.model, pixels):
+            has_class_token = getattr(self.model, "cls_token", None) is not None
+            raise EncoderError(
+                f"{self.spec}: which tokens of {self.spec.model} are its patches is not known: use "
+                + ("pool=cls or pool=default" if has_class_token else "pool=default")
+            )
+        return patches
 
     def _block_features(self, pixels: Tensor, block: int) -> Tensor:
         has_prefix = gives_prefix_tokens(self.model)
@@ -268,6 +285,15 @@ def gives_prefix_tokens(model: Any) -> bool:
     """Whether timm gives the class and register tokens after a block of this model."""
     parameters = inspect.signature(model.forward_intermediates).parameters
     return getattr(model, "num_prefix_tokens", 0) > 0 and "return_prefix_tokens" in parameters
+
+
+def _grid_size(model: Any, pixels: Tensor) -> int | None:
+    """How many patches the model's last grid has over these pixels; None if timm does not say."""
+    stages = getattr(model, "feature_info", None)
+    if not stages:
+        return None
+    reduction: int = stages[-1]["reduction"]
+    return math.prod(math.ceil(side / reduction) for side in pixels.shape[2:])
 
 
 def _check_size(spec: StreamSpec, model: Any) -> None:

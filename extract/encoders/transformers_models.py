@@ -29,11 +29,13 @@ class TransformersModel(NamedTuple):
         model: Frozen, on the CPU.
         tokenizer: Pads on the right.
         digest: SHA-256 of the model's weights.
+        missing: Tensors of the model that the weights lack, by name: they are random.
     """
 
     model: Any
     tokenizer: Any
     digest: str
+    missing: tuple[str, ...]
 
 
 class TransformersTextEncoder:
@@ -56,10 +58,12 @@ class TransformersTextEncoder:
         device: Where the model runs.
 
     Raises:
-        EncoderError: The model cannot be fed with text alone, or has no pooled output.
+        EncoderError: The weights are not all there, or the model cannot be fed with text alone, or
+            has no pooled output.
     """
 
     def __init__(self, spec: StreamSpec, loaded: TransformersModel, device: torch.device) -> None:
+        _refuse_missing(spec, loaded.missing)
         self.model = loaded.model.to(device)
         self.tokenizer = loaded.tokenizer
         self.device = device
@@ -129,11 +133,10 @@ def load_transformers(spec: StreamSpec) -> TransformersModel:
     """Load the model and the tokenizer of a spec.
 
     Args:
-        spec: The stream's spec.
+        spec: The stream's spec; its `pool` does not matter here.
 
     Raises:
-        EncoderError: transformers is not installed, the model cannot be had, or its weights are
-            not all there.
+        EncoderError: transformers is not installed, or the model cannot be had.
     """
     try:
         from transformers import AutoModel, AutoTokenizer
@@ -154,7 +157,17 @@ def load_transformers(spec: StreamSpec) -> TransformersModel:
             weights_only=True,
             output_loading_info=True,
         )
-    missing = sorted(report["missing_keys"])
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    model = model.float().eval().requires_grad_(False)
+    missing = tuple(sorted(report["missing_keys"]))
+    return TransformersModel(model, tokenizer, weights_digest(model), missing)
+
+
+def _refuse_missing(spec: StreamSpec, missing: Sequence[str]) -> None:
     if spec.pool != "default":  # what only makes the pooled output does not matter then
         missing = [name for name in missing if "pooler" not in name]
     if missing:
@@ -162,13 +175,6 @@ def load_transformers(spec: StreamSpec) -> TransformersModel:
             f"{spec}: the weights lack {amount(len(missing), 'tensor')} of the model, the first is "
             f"{missing[0]}"
         )
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "right"
-    if model.config.is_encoder_decoder:
-        model = model.get_encoder()
-    model = model.float().eval().requires_grad_(False)
-    return TransformersModel(model, tokenizer, weights_digest(model))
 
 
 @contextlib.contextmanager

@@ -15,8 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sparc.common.errors import EncoderError
-
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
+from sparc.common.streams import WEIGHTS_SUFFIXES
 
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Keys under which checkpoints of training programs keep the weights, in timm's order."""
@@ -33,9 +32,10 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """
     if not path.is_file():
         raise EncoderError(f"there is no weights file {path}")
-    if path.suffix not in SUFFIXES:
+    if path.suffix not in WEIGHTS_SUFFIXES:
         raise EncoderError(
-            f"cannot tell what {path} holds: a weights file ends in one of {', '.join(SUFFIXES)}"
+            f"cannot tell what {path} holds: a weights file ends in one of "
+            f"{', '.join(WEIGHTS_SUFFIXES)}"
         )
     if path.suffix == ".safetensors":
         try:

@@ -146,11 +146,12 @@ def make_cache() -> Callable[..., ActivationCache]:
                 values = values + 0.2 * generator.normal(size=values.shape).astype(np.float32)
             features[name] = values
         features["dino"][5] = 0
-        some = [generator.integers(0, len(PARENTS), r % 3).tolist() for r in range(rows)]
+        some = [generator.integers(0, len(PARENTS), r // 2 % 3).tolist() for r in range(rows)]
+        some[1::2] = some[: rows - 1 : 2]  # those of the picture
         return write_arrays(
             folder,
             {name: features[name] for name in streams},
-            modality={"clip_text": "text"} if "clip_text" in streams else {},
+            modality={"clip_text": "text"} if "clip_text" in streams else None,
             sample_ids=[f"picture {row // 2}" for row in range(rows)],
             captions=[f"caption {row}" for row in range(rows)],
             label_ids=some if labels else None,

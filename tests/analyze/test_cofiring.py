@@ -71,6 +71,7 @@ def cache(tmp_path_factory):
     return write_arrays(
         tmp_path_factory.mktemp("cache"), features,
         sample_ids=[f"p{row // 2}" for row in range(400)], rows_per_chunk=150,
+        modality={"a": "text", "b": "text"},
     )  # fmt: skip
 
 

@@ -51,6 +51,22 @@ def test_what_was_written_is_read(cache, features) -> None:
     cache.require_complete()
 
 
+def test_an_array_that_features_cannot_be_put_in_is_refused_and_left_alone(cache) -> None:
+    rows, dim = cache.features("image", 0).shape
+    dtype = cache.stream("image").dtype
+    for out in (
+        np.zeros((rows - 1, dim), dtype),
+        np.zeros((rows, 1), dtype),
+        np.zeros(rows * dim, dtype),
+        np.zeros((rows, dim), "float64"),
+        np.zeros((rows, 2 * dim), dtype)[:, :dim],
+        np.zeros((dim, rows), dtype).T,
+    ):
+        with pytest.raises(ValueError, match=rf"C-contiguous array of \({rows}, {dim}\) {dtype}$"):
+            cache.features("image", 0, out=out)
+        assert not out.any()
+
+
 def test_streams_are_chosen_in_the_order_of_the_cache(cache) -> None:
     assert cache.choose() == cache.choose(["text", "image"]) == ("image", "text")
     assert cache.choose(["text"]) == ("text",)

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 
+from sparc.common import tables
 from sparc.common.cache import ActivationCache
 from sparc.common.cache_verify import check_tables, verify
 from sparc.common.cache_writer import write_arrays
@@ -94,6 +95,44 @@ def test_missing_tables_are_listed(cache, name) -> None:
 def test_values_that_break_a_promise_are_listed(cache, row, value, message) -> None:
     writable(cache, "image/features").with_config({"write_empty_chunks": True})[row] = value
     assert faults(cache) == [f"image, chunk 0, rows 0 to 9: {message}"]
+
+
+def change_rows(cache, **columns) -> ActivationCache:
+    """A cache whose rows are of other pictures, labels or images, as its digest says too."""
+    for column, values in columns.items():
+        change_table(cache, "rows.parquet", column, values)
+    rows = pq.read_table(cache.folder.local / "rows.parquet").select(tables.ROWS.names)
+    digest = tables.manifest_digest(rows.cast(tables.ROWS))
+    for name in ("cache.json", "activations.zarr/zarr.json"):
+        path = cache.folder.local / name
+        path.write_text(path.read_text().replace(cache.info.manifest_digest, digest))
+    return ActivationCache(cache.folder)
+
+
+def test_rows_of_one_picture_must_agree(cache) -> None:
+    ids = [str(row - (row in (5, 7, 12))) for row in range(23)]
+    changed = change_rows(
+        cache,
+        sample_id=ids,
+        label_ids=[[0, 1] if row == 6 else [1] if row == 7 else [] for row in range(23)],
+        image=["4.jpg" if row == 12 else None for row in range(23)],
+    )
+    before = "of the row before, of the same sample_id"
+    assert faults(changed) == [
+        f"rows.parquet, rows 12 to 12: image is not that {before}",
+        f"rows.parquet, rows 7 to 7: label_ids are not those {before}",
+        # Row 4 is not valid, so that its feature contradicts nothing; texts may differ.
+        "image, chunk 0, rows 0 to 9: row 7: the feature is not that of the same picture's row "
+        "before",
+        "image, chunk 1, rows 10 to 19: row 12: the feature is not that of the same picture's row "
+        "before",
+    ]
+
+
+def test_classes_in_another_order_are_not_taken_for_others(cache) -> None:
+    change_table(cache, "classes.parquet", "class_id", [0, 2, 1])
+    with pytest.raises(DamagedCacheError, match=r"class_id of classes.parquet does not count from"):
+        ActivationCache(cache.folder).classes()
 
 
 def test_many_bad_rows_of_a_chunk_are_one_line(cache) -> None:

@@ -175,6 +175,9 @@ def test_a_stream_goes_on_when_its_weights_were_moved(tmp_path) -> None:
     assert writer.open_stream(with_weights("/new/vit.safetensors", "12ab")) == []
     with pytest.raises(CacheError, match="weights_sha256: '12ab' there, '34cd' now"):
         writer.open_stream(with_weights("/old/vit.safetensors", "34cd"))
+    same_weights = StreamOrigin(spec="timm:tf_vit@/old/vit.safetensors", weights_sha256="12ab")
+    with pytest.raises(CacheError, match=r"made in another way \(spec: 'timm:vit@"):
+        writer.open_stream(dataclasses.replace(INFO, origin=same_weights))
 
 
 def test_values_that_cannot_be_stored_stop_the_writer(tmp_path) -> None:
@@ -268,7 +271,53 @@ def test_arrays_must_fit_each_other(tmp_path) -> None:
         write_arrays(tmp_path / "cache", {"a": VALUES[:4]}, modality={"b": "text"})
     with pytest.raises(CacheError, match="label_ids name class 3, which is not in classes"):
         write_arrays(tmp_path / "cache", {"a": VALUES[:2]}, label_ids=[[], [3]])
+    with pytest.raises(CacheError, match="modality of 'a': 'texts' is neither image nor text"):
+        write_arrays(tmp_path / "cache", {"a": VALUES}, modality={"a": "texts"})
+    with pytest.raises(CacheError, match="rows_per_chunk must be at least 1, not 0"):
+        write_arrays(tmp_path / "cache", {"a": VALUES}, rows_per_chunk=0)
     assert not (tmp_path / "cache").exists()
+
+
+def class_table(*ids: int) -> pa.Table:
+    columns = {"class_id": ids, "key": map(str, ids), "name": map(str, ids)}
+    rest = {"parent_id": [None] * len(ids), "depth": [1] * len(ids)}
+    return pa.table({**{k: list(v) for k, v in columns.items()}, **rest}, schema=tables.CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sample_ids": list("aabbca")}, "row 5: the rows of one sample_id do not"),
+        ({"sample_ids": list("ababab")}, "row 2: the rows of one sample_id do not"),
+        ({"label_ids": [[0], [0], [1], [], [0], [0]]}, "row 3: label_ids are not those of the row"),
+        ({"label_ids": [[0], [0], [0, 1], [1, 0], [], []]}, "row 3: label_ids are not those of"),
+        ({"label_ids": [[0, 1], [1, 1], [0], [0], [], []]}, "row 1: label_ids are not those of"),
+        ({"modality": {}}, "stream text, row 1: the feature is not that of the row before"),
+        ({"classes": class_table(1, 0)}, "class_id must count from 0 in the order of the table"),
+        ({"classes": class_table(0, 0)}, "class_id must count from 0 in the order of the table"),
+    ],
+)
+def test_arrays_whose_rows_contradict_each_other_are_refused_by_row(
+    tmp_path, arguments, message
+) -> None:
+    image = VALUES[[0, 0, 1, 1, 2, 2]]
+    image[3] = 0  # not valid, so that it contradicts nothing
+    sound = {
+        "sample_ids": list("aabbcc"),
+        "label_ids": [[0], [0], [1, 0], [1, 0], [], []],
+        "classes": class_table(0, 1),
+        "modality": {"text": "text"},
+    }
+    features = {"image": image, "text": VALUES[:6]}
+    with pytest.raises(CacheError, match=message):
+        write_arrays(tmp_path / "cache", features, **{**sound, **arguments})
+    assert not (tmp_path / "cache").exists()
+    assert list(verify(write_arrays(tmp_path / "cache", features, **sound, rows_per_chunk=3))) == []
+
+
+def test_arrays_that_do_not_fit_float16_are_refused_in_the_words_of_python(tmp_path) -> None:
+    with pytest.raises(CacheError, match=r'does not fit float16 .*give dtype="float32"'):
+        write_arrays(tmp_path / "cache", {"a": 1e6 * VALUES}, dtype="float16")
 
 
 @pytest.mark.parametrize("name", ["rows.parquet", "classes.parquet"])

@@ -58,7 +58,23 @@ def test_a_gpu_that_is_not_there_is_refused(gpus) -> None:
 def test_several_devices(gpus) -> None:
     gpus(2)
     assert choose_devices("all") == [torch.device("cuda:0"), torch.device("cuda:1")]
-    assert choose_devices("cpu,cuda:1,cpu") == [torch.device(n) for n in ("cpu", "cuda:1", "cpu")]
+    assert choose_devices("cuda:1,cuda:0") == [torch.device("cuda:1"), torch.device("cuda:0")]
+    assert choose_devices("cpu,cpu") == [torch.device("cpu"), torch.device("cpu")]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("cpu,cuda:0", "devices cpu,cuda:0: the CPU and GPUs compute in other precisions"),
+        ("auto,cpu", "devices auto,cpu: the CPU and GPUs compute in other precisions"),
+        ("cuda:1,cuda:1", "devices cuda:1,cuda:1: cuda:1 is named twice"),
+        ("cuda,cuda:1,cuda:0", "devices cuda,cuda:1,cuda:0: cuda:0 is named twice"),
+    ],
+)
+def test_devices_that_cannot_make_one_stream_together_are_refused(gpus, names, message) -> None:
+    gpus(2)
+    with pytest.raises(ConfigError, match=message):
+        choose_devices(names)
 
 
 def test_checking_a_name_imports_no_torch() -> None:

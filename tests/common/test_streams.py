@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 
 from sparc.common.config import from_mapping, to_mapping
 from sparc.common.errors import ConfigError
-from sparc.common.streams import StreamInfo, StreamOrigin, StreamSpec, check_name
+from sparc.common.streams import (
+    StreamInfo,
+    StreamOrigin,
+    StreamSpec,
+    check_name,
+    encoder_difference,
+)
 
 name = st.text(st.sampled_from("abcXYZ019_-./"), min_size=1, max_size=20).filter(
     lambda text: text.strip("/") == text
@@ -67,6 +73,46 @@ def test_malformed_specs_are_refused_in_one_line(text: str, message: str) -> Non
         StreamSpec.parse(text)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+MOVED = [
+    ("timm:vit@/old/a.pth?size=9", "timm:vit@b.safetensors?size=9"),
+    ("open_clip:ViT-B-16//old/a.pt#text", "open_clip:ViT-B-16/b.bin#text"),
+    ("open_clip:local-dir:/old/clip#image", "open_clip:local-dir:new/clip#image"),
+    ("transformers:/old/bert?pool=cls", "transformers:./new/bert?pool=cls"),
+]
+OTHER = [
+    ("timm:efficientnet_b0@/a.pth", "timm:tf_efficientnet_b0@/a.pth"),
+    ("timm:vit@/a.pth", "timm:vit"),
+    ("timm:vit@/a.pth?size=224", "timm:vit@/a.pth"),
+    ("timm:vit@/a.pth?block=3", "timm:vit@/a.pth?block=4"),
+    ("open_clip:ViT-B-16/openai#image", "open_clip:ViT-B-16/openai.pt#image"),
+    ("open_clip:ViT-B-16/openai#image", "open_clip:ViT-B-16/other#image"),
+    ("open_clip:ViT-B-16-quickgelu/a.pt#image", "open_clip:ViT-B-16/a.pt#image"),
+    ("open_clip:ViT-B-16/a.pt#text", "open_clip:ViT-B-16/a.pt#image"),
+    ("transformers:org/bert", "transformers:org/other"),
+    ("transformers:org/bert", "transformers:/bert"),
+    ("transformers:/bert?pool=cls", "transformers:/bert"),
+    ("made by hand", "timm:vit"),
+]
+
+
+@pytest.mark.parametrize(("first", "second"), MOVED + OTHER)
+def test_of_two_encoders_with_the_same_weights_only_the_place_of_them_may_differ(
+    first: str, second: str
+) -> None:
+    expected = None if (first, second) in MOVED else "spec"
+    a, b = (StreamOrigin(spec=spec, weights_sha256="12ab") for spec in (first, second))
+    assert encoder_difference(a, b) == encoder_difference(b, a) == expected
+    assert encoder_difference(a, a) is None
+
+
+def test_without_a_digest_of_the_weights_another_place_is_another_encoder() -> None:
+    a, b = (StreamOrigin(spec=spec, weights_sha256="12ab") for spec in MOVED[0])
+    assert encoder_difference(a, dataclasses.replace(b, weights_sha256="")) == "spec"
+    assert encoder_difference(a, dataclasses.replace(b, weights_sha256="34cd")) == "weights_sha256"
+    bits = dataclasses.replace(b, precision="bfloat16 autocast", batch_size=7)
+    assert encoder_difference(a, bits) is None
 
 
 @pytest.mark.parametrize("bad", ["", "Dino", "1st", "a-b", "a/b", "a.b", "clip image", "é"])

@@ -1,13 +1,17 @@
 """Measuring on a second cache agrees with measuring by hand and changes nothing."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from sparc.common.cache import ActivationCache
+from sparc.common.errors import CacheError
+from sparc.common.streams import StreamOrigin
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.initialize import initial_model
 from sparc.train.learner import Learner, LearnerSettings
-from sparc.train.validation import measure
+from sparc.train.validation import check, measure
 
 STREAMS = ("dino", "clip_image", "clip_text")
 
@@ -18,6 +22,20 @@ def learners():
     config = ModelConfig(streams=shapes, latents=32, k=3)
     models = [initial_model(config, recipe="default", seed=s, means=None) for s in (1, 2)]
     return [Learner(model, LearnerSettings()) for model in models]
+
+
+def test_the_same_encoder_whose_weights_were_moved_is_accepted(small_cache):
+    cache = ActivationCache(small_cache)
+
+    def extracted(spec):
+        origin = StreamOrigin(spec=spec, weights_sha256="12ab")
+        return dataclasses.replace(cache.streams["dino"], origin=origin)
+
+    cache.streams = {"dino": extracted("timm:vit@/old/vit.pth")}
+    moved = dataclasses.replace(extracted("timm:vit@/new/vit.pth"), dtype="float32")
+    check(cache, [moved])
+    with pytest.raises(CacheError, match=r"stream dino was made by another encoder \(spec: 'timm"):
+        check(cache, [extracted("timm:other@/old/vit.pth")])
 
 
 @pytest.mark.parametrize("batch_size", [7, 64, 5000])

@@ -116,6 +116,38 @@ def test_a_tag_trained_with_quick_gelu_gets_it(files, pictures, monkeypatch, ass
         assert (found - plain.eval().encode_image(pixels)).abs().max() > 1e-4
 
 
+def test_a_file_is_used_as_all_tags_of_its_architecture_are(
+    files, pictures, monkeypatch, assert_same, capsys
+):
+    def as_tags_say(*tags):
+        named = dict(zip("ab", tags, strict=False))
+        monkeypatch.setitem(open_clip.pretrained._PRETRAINED, TINY, named)
+        return towers(TINY, files[TINY])[0]
+
+    siglip = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "resize_mode": "squash"}
+    first = as_tags_say({**siglip, "quick_gelu": True}, {**siglip, "quick_gelu": True})
+    assert "resize squash, bicubic, mean (0.5, 0.5, 0.5)" in first.origin.preprocessing
+    quick, _ = open_clip.create_model_from_pretrained(TINY, str(files[TINY]), force_quick_gelu=True)
+    pixels = torch.stack([first.prepare(picture) for picture in pictures])
+    with torch.no_grad():
+        assert_same(first.encode(pixels), quick.eval().encode_image(pixels))
+    assert capsys.readouterr().err == ""
+
+    plain = as_tags_say()
+    second = as_tags_say({**siglip, "quick_gelu": True}, {"resize_mode": "squash"})
+    assert "resize squash, bicubic, mean (0.481455, " in second.origin.preprocessing
+    assert_same(second.encode(pixels), plain.encode(pixels))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "differ in mean, std, quick_gelu; open_clip's defaults are used" in line
+
+
+def test_the_advice_for_a_tag_names_the_architecture_that_computes_the_same(build):
+    with pytest.raises(EncoderError, match=r"as in open_clip:ViT-B-32-quickgelu/weights\.safe"):
+        build("open_clip:ViT-B-32/openai#image")
+    with pytest.raises(EncoderError, match=r"as in open_clip:ViT-B-32/weights\.safe"):
+        build("open_clip:ViT-B-32/laion2b_s34b_b79k#image")
+
+
 def test_a_local_folder_is_read(files, pictures, tmp_path, assert_same):
     model = {"model_cfg": CONFIGS[TINY], "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
     (tmp_path / "open_clip_config.json").write_text(json.dumps(model))

@@ -10,6 +10,7 @@ import torch
 from sparc.common.errors import EncoderError
 from sparc.common.streams import StreamSpec
 from sparc.extract.encoders import build_encoders
+from sparc.extract.encoders.timm_models import TimmImageEncoder, TimmModel
 
 VIT, CNN = "vit_tiny_patch16_224", "test_resnet"
 
@@ -187,6 +188,31 @@ def test_the_mean_goes_through_a_norm_that_comes_after_pooling(
     model = by_hand(name)
     with torch.no_grad():
         assert_same(encode(mean, pictures), model(pixels_by_hand(model, pictures)))
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("pit_ti_224", "use pool=cls or pool=default$"),  # gives its class token alone
+        ("volo_d1_224", "use pool=cls or pool=default$"),  # its class token among the others
+        ("coat_lite_tiny", "use pool=default$"),  # the same, under another name
+        ("crossvit_tiny_240", "several tensors of tokens: use pool=default$"),
+    ],
+)
+def test_a_mean_of_what_may_not_be_patch_tokens_is_refused(name, advice):
+    loaded = TimmModel(timm.create_model(name, num_classes=0).eval(), digest="")
+    with pytest.raises(EncoderError, match=f"^timm:{name}.pool=mean: .*{advice}"):
+        TimmImageEncoder(StreamSpec("timm", name, pool="mean"), loaded, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(("name", "prefix"), [("hiera_tiny_224", 0), ("convit_tiny", 1)])
+def test_patch_tokens_are_told_by_their_count(name, prefix, assert_same):
+    model = timm.create_model(name, num_classes=0).eval().requires_grad_(False)
+    spec = StreamSpec("timm", name, pool="mean")
+    encoder = TimmImageEncoder(spec, TimmModel(model, digest=""), torch.device("cpu"))
+    pixels = torch.rand(2, 3, 224, 224)
+    expected = model.forward_features(pixels)[:, prefix:].mean(1)
+    assert_same(encoder.encode(pixels), getattr(model, "fc_norm", torch.nn.Identity())(expected))
 
 
 def test_prepare_may_be_called_from_many_threads(build, files, pictures):

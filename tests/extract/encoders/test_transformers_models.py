@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 
 from sparc.common.errors import EncoderError
+from sparc.common.streams import StreamSpec
+from sparc.extract.encoders import build_encoders
 from sparc.extract.encoders.transformers_models import _context_length
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "cat", "dog", "on", "red", "sofa"]
@@ -113,8 +115,14 @@ def test_a_missing_pooler_matters_to_its_users_alone(build, folder, tmp_path):
     kept = {name: value for name, value in state.items() if "pooler" not in name}
     save_file(kept, tmp_path / "model.safetensors", metadata={"format": "pt"})
     assert build(f"transformers:{tmp_path}").dim == 32
+    pooled = f"transformers:{tmp_path}?pool=default"
     with pytest.raises(EncoderError, match="lack 2 tensors"):
-        build(f"transformers:{tmp_path}?pool=default")
+        build(pooled)
+    # A stream that has loaded the model for itself changes nothing.
+    streams = {"mean": f"transformers:{tmp_path}", "pooled": pooled}
+    specs = {name: StreamSpec.parse(spec) for name, spec in streams.items()}
+    with pytest.raises(EncoderError, match="lack 2 tensors"):
+        build_encoders(specs, torch.device("cpu"))
 
 
 def test_code_that_comes_with_a_model_is_never_run(build, folder, tmp_path):
