@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from sparc.common import heap
 from sparc.common.cache import ActivationCache
 from sparc.common.devices import choose_device
 from sparc.common.errors import RunError
@@ -165,6 +166,7 @@ def train_together(
     """
     settings = assignments[0].settings
     device = choose_device(settings.device, index=local_rank())
+    heap.share()
     with ExitStack() as stack:
         group = stack.enter_context(processes(device))
         if group.is_first:

@@ -1,0 +1,56 @@
+"""In processes of their own: what is set holds for the whole process."""
+
+import subprocess
+import sys
+
+import pytest
+
+# Four threads at once fill and free memory in pieces that the C library does not map one by one.
+PROGRAM = """
+import ctypes, sys, threading
+from pathlib import Path
+import numpy as np
+from sparc.common import heap
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+def heaps(file):
+    library = ctypes.CDLL(None)
+    library.fopen.restype = ctypes.c_void_p
+    stream = ctypes.c_void_p(library.fopen(str(file).encode(), b"w"))
+    library.malloc_info(0, stream)
+    library.fclose(stream)
+    return Path(file).read_text().count("<heap nr=")
+
+def work():
+    together.wait()
+    pieces = [np.ones(50_000, np.uint8) for _ in range(400)]
+    together.wait()
+    keep.append(np.ones(1000, np.uint8))  # a heap does not shrink below what is in use
+
+keep, together = [], threading.Barrier(4)
+if sys.argv[2] == "shared":
+    heap.share()
+before, begun = resident(), heaps(sys.argv[1])
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+found = heaps(sys.argv[1]) - begun
+heap.give_back()
+print(found, resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc, on Linux")
+def test_threads_share_a_heap_and_what_is_free_is_given_back(tmp_path):
+    found = {}
+    for kind in ("shared", "apart"):
+        command = [sys.executable, "-c", PROGRAM, str(tmp_path / "info.xml"), kind]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        begun, left = done.stdout.split()
+        found[kind] = int(begun)
+        assert float(left) < 10  # MB, of 80
+    assert found["shared"] == 0 < found["apart"]
