@@ -146,7 +146,7 @@ def make_cache() -> Callable[..., ActivationCache]:
                 values = values + 0.2 * generator.normal(size=values.shape).astype(np.float32)
             features[name] = values
         features["dino"][5] = 0
-        some = [generator.integers(0, len(PARENTS), r // 2 % 3).tolist() for r in range(rows)]
+        some = [generator.integers(0, len(PARENTS), r // 2 % 3 * 2).tolist() for r in range(rows)]
         some[1::2] = some[: rows - 1 : 2]  # those of the picture
         return write_arrays(
             folder,
