@@ -194,7 +194,7 @@ def test_what_cannot_be_built_is_refused_in_one_line(text, message, build):
     ("text", "advice"),
     [
         ("ViT-B-16/datacomp_xl_s13b_b90k#text", "open_clip:ViT-B-16/weights.safetensors#text"),
-        ("ViT-B-32/openai#image", "open_clip:ViT-B-32/weights.safetensors#image"),
+        ("ViT-B-32/openai#image", "open_clip:ViT-B-32-quickgelu/weights.safetensors#image"),
         ("hf-hub:laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K#image", "local-dir:FOLDER#image"),
     ],
 )
