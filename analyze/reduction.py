@@ -2,9 +2,11 @@
 
 Each part is measured on its own, and the results are merged along a tree whose shape depends on
 the number of parts alone: sums of floating point numbers are always taken in the same order. What
-is done is merged soon: few results are held at a time, however many parts there are.
+is done is merged soon, and no part is measured long before its turn: few results are held at a
+time, however many parts there are.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, nullcontext
@@ -34,6 +36,11 @@ class Executor:
             {} if client is not None else {"scheduler": scheduler, "num_workers": workers}
         )
         self._client = client
+        if client is not None:
+            workers = sum(client.ncores().values())
+        # Parts that are measured before those that came so many earlier have been merged: enough
+        # to keep all workers busy.
+        self._ahead = 2 * (workers or os.cpu_count() or 1)
 
     @property
     def elsewhere(self) -> bool:
@@ -64,23 +71,68 @@ class Executor:
             # In a list, since a tuple would be scattered piece by piece; without a hash, since a
             # name that an earlier reduction has given up may not be taken up again.
             (common,) = self._client.scatter([shared], broadcast=True, hash=False)
-        level = [dask.delayed(measure)(common, part) for part in range(parts)]
-        while len(level) > 1:
-            starts = range(0, len(level), _FAN_IN)
-            level = [_fold(merge, level[start : start + _FAN_IN]) for start in starts]
+        tree, newest = _Tree(merge), []
+        for part in range(parts):
+            merged = dask.delayed(_done)(newest[-self._ahead]) if part >= self._ahead else None
+            newest.append(tree.add(dask.delayed(_measure_after)(measure, common, part, merged)))
         heap.give_back()  # what other steps have freed
         with nullcontext() if self._client is None else _errors_of_the_cluster():
-            (result,) = dask.compute(level[0], **self._options)
+            (result,) = dask.compute(tree.total(), **self._options)
         heap.give_back()
         return result  # type: ignore[no-any-return]
 
 
-def _fold(merge: Callable[[Sequence[T]], T], results: Sequence[Any]) -> Any:
-    """Merge results one after the other, so that none has to wait in memory for the last."""
-    total = results[0]
-    for result in results[1:]:
-        total = dask.delayed(merge)([total, result])
-    return total
+def _measure_after(
+    measure: Callable[[Any, int], T],
+    shared: Any,
+    part: int,
+    merged: None,  # noqa: ARG001
+) -> T:
+    """Measure a part; where merging is slower, no part is measured long before its turn."""
+    return measure(shared, part)
+
+
+def _done(result: Any) -> None:
+    """Says that a result is there, without holding it."""
+
+
+class _Tree:
+    """Merges of results that come one after the other.
+
+    So many at a time are merged one after the other, so that none has to wait in memory for the
+    last; so are what they give, and so on.
+    """
+
+    def __init__(self, merge: Callable[[Sequence[T]], T]) -> None:
+        self._merge = dask.delayed(merge)
+        # By level, what is merged of the results that have come, and how many these are.
+        self._levels: list[tuple[Any, int]] = []
+
+    def add(self, result: Any) -> Any:
+        """Add a result.
+
+        Returns:
+            The last of the merges that it takes part in now; the result where there is none.
+        """
+        level = 0
+        while True:
+            if level == len(self._levels):
+                self._levels.append((None, 0))
+            total, number = self._levels[level]
+            result = self._merge([total, result]) if number else result
+            if number + 1 < _FAN_IN:
+                self._levels[level] = result, number + 1
+                return result
+            self._levels[level] = None, 0
+            level += 1
+
+    def total(self) -> Any:
+        """What all results are merged to."""
+        result = None
+        for total, number in self._levels:
+            if number:
+                result = total if result is None else self._merge([total, result])
+        return result
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 import os
+import time
 
 import numpy as np
 import pytest
@@ -48,10 +49,22 @@ class Counted:
 
 def test_few_results_are_held_however_many_parts():
     Counted.most = 0
-    with executor("sync") as reducer:
+    with executor("sync", 1) as reducer:
         reducer.reduce(lambda *_: Counted(), lambda *_: Counted(), None, 512)
-    # One of each of the two levels, the next one, and what they are merged to.
-    assert Counted.most <= 4
+    # One of each of the two levels, two parts ahead, the next one, and what they are merged to.
+    assert Counted.most <= 6
+
+
+def test_parts_wait_for_slow_merges():
+    def merge(_):
+        time.sleep(0.002)
+        return Counted()
+
+    Counted.most = 0
+    with executor("threads", 2) as reducer:
+        reducer.reduce(lambda *_: Counted(), merge, None, 128)
+    # Four parts ahead, and what is held anyway.
+    assert Counted.most <= 4 + 6
 
 
 def test_a_cluster_gives_the_same_bits():
