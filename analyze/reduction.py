@@ -71,7 +71,8 @@ class Executor:
             # In a list, since a tuple would be scattered piece by piece; without a hash, since a
             # name that an earlier reduction has given up may not be taken up again.
             (common,) = self._client.scatter([shared], broadcast=True, hash=False)
-        tree, newest = _Tree(merge), []
+        tree = _Tree(merge)
+        newest: list[Any] = []
         for part in range(parts):
             merged = dask.delayed(_done)(newest[-self._ahead]) if part >= self._ahead else None
             newest.append(tree.add(dask.delayed(_measure_after)(measure, common, part, merged)))
