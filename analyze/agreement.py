@@ -47,12 +47,10 @@ class ClassCounts(NamedTuple):
         streams: The streams, in order.
         counts: By stream, A: on how many rows a latent is active that carry a class,
             (classes, latents) integers.
-        top: By stream, the labelled rows on which each latent is strongest.
     """
 
     streams: tuple[str, ...]
     counts: tuple[sparse.csc_matrix, ...]
-    top: tuple[TopRows, ...]
 
     @property
     def latents(self) -> int:
@@ -61,14 +59,13 @@ class ClassCounts(NamedTuple):
         return latents
 
 
-def measure(codes: CodeRows, labels: Labels, latents: int, *, top: int) -> ClassCounts:
+def measure(codes: CodeRows, labels: Labels, latents: int) -> ClassCounts:
     """Count over some rows.
 
     Args:
         codes: The rows.
         labels: The labels of all rows of the cache.
         latents: L.
-        top: Rows in a list of strongest rows; 0 for no lists.
     """
     classes = labels.matrix[codes.rows]
     labelled = codes.take(np.flatnonzero(np.diff(classes.indptr)))
@@ -76,21 +73,20 @@ def measure(codes: CodeRows, labels: Labels, latents: int, *, top: int) -> Class
     return ClassCounts(
         codes.streams,
         tuple(_count(labelled.matrix(s, latents), classes) for s in codes.streams),
-        tuple(top_rows.measure(labelled, s, top) for s in codes.streams if top),
     )
 
 
-def merge(parts: Sequence[ClassCounts], *, top: int) -> ClassCounts:
+def merge(parts: Sequence[ClassCounts]) -> ClassCounts:
     """The counts over the rows of all parts."""
     return ClassCounts(
         parts[0].streams,
         tuple(_sum(matrices) for matrices in zip(*(part.counts for part in parts), strict=True)),
-        tuple(top_rows.merge(lists, top) for lists in zip(*(p.top for p in parts), strict=True)),
     )
 
 
 def table(
     counts: ClassCounts,
+    lists: Sequence[TopRows],
     labels: Labels,
     code_set: CodeSet,
     *,
@@ -101,7 +97,8 @@ def table(
     """Mean agreement by depth, pair, restriction and the latents averaged over, of `SCHEMA`.
 
     Args:
-        counts: Counts over all rows, whose lists have entries to spare.
+        counts: Counts over all rows.
+        lists: By stream, the labelled rows on which each latent is strongest, with some to spare.
         labels: The labels that they were counted with.
         code_set: Which codes these are.
         top: Rows in a list of strongest rows.
@@ -111,10 +108,10 @@ def table(
     rows: list[dict[str, Any]] = []
     if len(counts.streams) > 1:
         # Of latents that are seldom active the strongest rows are all rows.
-        lengths = [np.bincount(lists.latents, minlength=counts.latents) for lists in counts.top]
+        lengths = [np.bincount(each.latents, minlength=counts.latents) for each in lists]
         cut = np.max(lengths, axis=0) > top
         everywhere = _leave_out(counts, labels, groups, grouped)
-        strongest = _leave_out_of_top(counts, labels, groups, top, cut)
+        strongest = _leave_out_of_top(lists, labels, groups, top, cut)
         both = _sums(everywhere, np.flatnonzero(~cut), labels, counts.latents)
         for restriction, matrices in (("all_rows", everywhere), ("top_rows", strongest)):
             sums = both + _sums(matrices, np.flatnonzero(cut), labels, counts.latents)
@@ -169,7 +166,11 @@ def _leave_out(
 
 
 def _leave_out_of_top(
-    counts: ClassCounts, labels: Labels, groups: Groups, top: int, latents: npt.NDArray[np.bool_]
+    lists: Sequence[TopRows],
+    labels: Labels,
+    groups: Groups,
+    top: int,
+    latents: npt.NDArray[np.bool_],
 ) -> list[sparse.csr_matrix]:
     """The same of the strongest rows: of a group, what all lists have more than those without it.
 
@@ -177,21 +178,21 @@ def _leave_out_of_top(
     of latents that are not among the `latents`, (latents,), are left out.
     """
     result = []
-    for lists in counts.top:
-        some = lists.take(latents[lists.latents])
+    for each in lists:
+        some = each.take(latents[each.latents])
         members = top_rows.members(some, top, groups)
         whole = np.flatnonzero(members[0])
         group, changed = np.divmod(
             np.flatnonzero(members[1:] != members[0]), max(1, len(some.rows))
         )
         entries = np.concatenate([whole, changed])
-        first = np.concatenate([np.zeros_like(whole), counts.latents * (1 + group)])
+        first = np.concatenate([np.zeros_like(whole), len(latents) * (1 + group)])
         weights = sparse.coo_matrix(
             (
                 np.concatenate([np.ones(len(whole)), np.where(members[0, changed], 1, -1)]),
                 (first + some.latents[entries], some.rows[entries]),
             ),
-            shape=((1 + groups.number) * counts.latents, labels.matrix.shape[0]),
+            shape=((1 + groups.number) * len(latents), labels.matrix.shape[0]),
             dtype=np.int32,
         )
         weights.has_canonical_format = True  # It need not be sorted: no row is twice in a list.

@@ -254,9 +254,8 @@ class Job:
         if self.labels is not None:
             assert classes is not None
             labelled = tuple(top_rows.marked(each, spare) for each in strongest)
-            classes = classes._replace(top=labelled)
             found["agreement"] = agreement.table(
-                classes, self.labels, code_set, top=top, groups=groups, grouped=grouped
+                classes, labelled, self.labels, code_set, top=top, groups=groups, grouped=grouped
             )
         if self.captioned and code_set.control == "none":
             found["naming"] = self._name(counts, code_set)
@@ -519,8 +518,7 @@ def _count_part(
         found = (
             latents.measure(some, parts.latents, top=top, marked=marked),
             overlap.measure(some, parts.latents),
-            # The strongest rows with labels are found with those of all rows.
-            agreement.measure(some, labels, parts.latents, top=0) if labels is not None else None,
+            agreement.measure(some, labels, parts.latents) if labels is not None else None,
         )
         total = found if total is None else _merge_counts(top, [total, found])
     assert total is not None
@@ -532,7 +530,7 @@ def _merge_counts(top: int, found: Sequence[Any]) -> tuple[Any, Any, Any]:
     return (
         latents.merge(counts, top=top),
         overlap.merge(pairs),
-        agreement.merge(classes, top=top) if classes[0] is not None else None,
+        agreement.merge(classes) if classes[0] is not None else None,
     )
 
 

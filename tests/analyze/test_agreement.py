@@ -68,14 +68,18 @@ def expected_lines(arrays, label_ids, parents, depth, top):
 
 def measured(parts, labels, control="none", groups=None):
     spare = top_rows.with_spare(TOP)
-    counts = agreement.merge(
-        [agreement.measure(part, labels, L, top=spare) for part in parts], top=spare
-    )
+    counts = agreement.merge([agreement.measure(part, labels, L) for part in parts])
+    lists = []
+    for stream in counts.streams:
+        strongest = [
+            top_rows.measure(part, stream, spare, labels.labelled[part.rows]) for part in parts
+        ]
+        lists.append(top_rows.marked(top_rows.merge(strongest, spare), spare))
     groups = groups or no_groups(labels.matrix.shape[0])
     codes = concatenate(parts)
     grouped = codes.take(np.flatnonzero(groups.of_row[codes.rows]))
     return agreement.table(
-        counts, labels, CodeSet("joint", control), top=TOP, groups=groups, grouped=grouped
+        counts, lists, labels, CodeSet("joint", control), top=TOP, groups=groups, grouped=grouped
     )
 
 

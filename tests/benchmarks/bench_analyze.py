@@ -274,9 +274,10 @@ def five_thousand_rows(repeats: int) -> list[Target]:
     groups = deal(Pictures(of_row, np.ones(pictures, np.bool_)), 42)
 
     def agree(labels: Labels = labels) -> None:
-        counts = agreement.measure(codes, labels, LATENTS, top=top_rows.with_spare(100))
+        spare = top_rows.with_spare(100)
         agreement.table(
-            counts,
+            agreement.measure(codes, labels, LATENTS),
+            [top_rows.measure(codes, stream, spare) for stream in WIDE],
             labels,
             CodeSet("independent"),
             top=100,
