@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from scipy import sparse
+
+from sparc.common.tables import same_as_before
 
 
 class Pictures(NamedTuple):
@@ -46,9 +47,7 @@ def read_pictures(sample_ids: pa.ChunkedArray, valid: npt.NDArray[np.bool_]) -> 
         sample_ids: The column of that name; rows of one picture follow each other.
         valid: Which rows are analysed.
     """
-    names = sample_ids.combine_chunks()
-    changes = np.asarray(pc.not_equal(names[1:], names[:-1]), dtype=np.bool_)
-    of_row = np.concatenate([[0], np.cumsum(changes)]).astype(np.int64)
+    of_row = np.cumsum(~same_as_before(sample_ids)) - 1
     analysed = np.zeros(int(of_row[-1]) + 1, dtype=np.bool_)
     analysed[of_row[valid]] = True
     return Pictures(of_row, analysed)

@@ -9,6 +9,7 @@ from json.encoder import encode_basestring as _quote
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sparc.common.errors import CacheError, DamagedCacheError
@@ -145,7 +146,19 @@ def same_picture(rows: pa.Table) -> npt.NDArray[np.bool_]:
     Args:
         rows: A table with the column `sample_id` of schema `ROWS`.
     """
-    return _same_as_before(_numbers(rows["sample_id"]))
+    return same_as_before(rows["sample_id"])
+
+
+def same_as_before(texts: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Which texts are that of the row before, as null is where that is null: (rows,) bool."""
+    whole = texts.combine_chunks()
+    result = np.zeros(len(whole), dtype=np.bool_)
+    if len(whole) > 1:
+        after, before = whole.slice(1), whole.slice(0, len(whole) - 1)
+        equal = pc.fill_null(pc.equal(after, before), False)
+        no_text = pc.and_(after.is_null(), before.is_null())
+        result[1:] = pc.or_(equal, no_text).to_numpy(zero_copy_only=False)
+    return result
 
 
 def picture_faults(rows: pa.Table) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
@@ -157,15 +170,16 @@ def picture_faults(rows: pa.Table) -> Iterator[tuple[str, npt.NDArray[np.int64]]
     Yields:
         A fault and its rows, ascending.
     """
-    pictures = _numbers(rows["sample_id"])
-    goes_on = _same_as_before(pictures)
+    goes_on = same_picture(rows)
     # Pictures are numbered in the order in which they appear.
+    ids = rows["sample_id"].combine_chunks().dictionary_encode()
+    pictures = np.asarray(ids.indices, dtype=np.int64)
     begun = np.append(-1, np.maximum.accumulate(pictures))[:-1]
     for what, wrong in (
         ("the rows of one sample_id do not all follow one another", ~goes_on & (pictures <= begun)),
         (
             "image is not that of the row before, of the same sample_id",
-            goes_on & ~_same_as_before(_numbers(rows["image"])),
+            goes_on & ~same_as_before(rows["image"]),
         ),
         (
             "label_ids are not those of the row before, of the same sample_id",
@@ -176,23 +190,11 @@ def picture_faults(rows: pa.Table) -> Iterator[tuple[str, npt.NDArray[np.int64]]
             yield what, np.flatnonzero(wrong)
 
 
-def _numbers(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Equal numbers for equal texts, from 0 in the order in which they appear."""
-    texts = column.combine_chunks().dictionary_encode(null_encoding="encode")
-    return np.asarray(texts.indices, dtype=np.int64)
-
-
-def _same_as_before(values: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    result = np.zeros(len(values), dtype=np.bool_)
-    np.equal(values[1:], values[:-1], out=result[1:])
-    return result
-
-
 def _same_lists(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     """Which lists are that of the row before."""
     lists = column.combine_chunks()
     lengths = np.asarray(lists.value_lengths(), dtype=np.int64)
-    same = _same_as_before(lengths)
+    same: npt.NDArray[np.bool_] = np.diff(lengths, prepend=-1) == 0
     values = np.asarray(lists.flatten())
     holders = np.repeat(np.arange(len(lengths)), lengths)
     # Where a list is as long as the one before, each value lies that far behind its counterpart.

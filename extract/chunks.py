@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from sparc.common import tables
 from sparc.common.errors import DatasetError
 from sparc.common.streams import Modality, StreamSpec
 
@@ -130,13 +130,5 @@ def require_inputs(rows: pa.Table, specs: Mapping[str, StreamSpec]) -> None:
 
 def _first_rows(rows: pa.Table) -> npt.NDArray[np.int64]:
     """The rows at which another picture begins, in order; row 0 is one of them."""
-    begins = np.ones(len(rows), dtype=np.bool_)
-    if len(rows) > 1:
-        changes = np.zeros(len(rows) - 1, dtype=np.bool_)
-        for name in ("sample_id", "image"):
-            column = pc.fill_null(rows.column(name).combine_chunks(), "")
-            changes |= pc.not_equal(column.slice(1), column.slice(0, len(rows) - 1)).to_numpy(
-                zero_copy_only=False
-            )
-        begins[1:] = changes
-    return np.flatnonzero(begins)
+    same = [tables.same_as_before(rows[name]) for name in ("sample_id", "image")]
+    return np.flatnonzero(~np.logical_and.reduce(same))

@@ -108,3 +108,10 @@ def test_batches_of_a_file_that_is_not_there_or_damaged(tmp_path: Path) -> None:
     pq.write_table(pa.table({"other": [1]}), tmp_path / "rows.parquet")
     with pytest.raises(DamagedCacheError, match="is not readable"):
         read()
+
+
+def test_texts_that_are_those_of_the_row_before():
+    texts = pa.chunked_array([["a", "a", None], [None, "", "a"]], pa.string())
+    assert tables.same_as_before(texts).tolist() == [False, True, False, True, False, False]
+    assert tables.same_as_before(texts[:1]).tolist() == [False]
+    assert tables.same_as_before(texts[:0]).tolist() == []
