@@ -68,6 +68,12 @@ def summarize(reports: Sequence[Report]) -> str:
     return "\n".join(lines)
 
 
+def agreement_depths(report: Report) -> list[int]:
+    """At which depths a report has agreement, ascending."""
+    names = (name for name in report.summary if name.startswith("agreement/"))
+    return sorted({int(name.rsplit(" ", 1)[1]) for name in names})
+
+
 # ---------------------------------------------------------------------- what the figures are
 
 
@@ -346,7 +352,7 @@ _TOGETHER = "together"
 
 def _agreement_lines(reports: Sequence[Report]) -> list[Line]:
     """Streams that select alone at every depth, the finest first; the others at the finest."""
-    depths = [_depths(report) for report in reports]
+    depths = [agreement_depths(report) for report in reports]
     every = {depth for of_report in depths for depth in of_report if depth > 0}
     finest = {of_report[-1] for of_report in depths if of_report}
 
@@ -357,12 +363,6 @@ def _agreement_lines(reports: Sequence[Report]) -> list[Line]:
         *(line for depth in sorted(every, reverse=True) for line in _alone(*at(depth))),
         *(line for depth in sorted(finest, reverse=True) for line in _together(*at(depth))),
     ]
-
-
-def _depths(report: Report) -> list[int]:
-    """At which depths a report has agreement, ascending."""
-    names = (name for name in report.summary if name.startswith("agreement/"))
-    return sorted({int(name.rsplit(" ", 1)[1]) for name in names})
 
 
 def _with_controls(name: str, text: str) -> list[Line]:

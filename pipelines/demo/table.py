@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sparc.analyze.report import Report
-from sparc.analyze.summary import Line, cell
+from sparc.analyze.summary import Line, agreement_depths, cell
 
 _WIDTH = 92
 _TEXT_WIDTH = 60
@@ -33,11 +33,6 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
     """
     reports = {name: Report(location) for name, location in locations.items()}
     some = next(iter(reports.values()))
-    depths = sorted(
-        int(name.rsplit(" ", 1)[1])
-        for name in some.summary
-        if name.startswith("agreement/independent/none/depth ")
-    )
     rows = [
         "",
         f"{some.info.rows:,} rows of held-out scenes, {some.info.latents:,} latents, "
@@ -45,7 +40,7 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
         "",
         " " * _TEXT_WIDTH + "".join(f"{name:>{_CELL_WIDTH}}" for name in reports),
     ]
-    for line in _lines(depths, some):
+    for line in _lines(some):
         cells = [_cell(report, line) for report in reports.values()]
         if line.figure or not rows[-1]:
             rows.append(f"{line.text:<{_TEXT_WIDTH}}{''.join(cells)}".rstrip())
@@ -73,7 +68,8 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
     )
 
 
-def _lines(depths: list[int], report: Report) -> list[Line]:
+def _lines(report: Report) -> list[Line]:
+    depths = agreement_depths(report)
     finest = f"depth {depths[-1]}" if depths else ""
     alone = "agreement/independent"
     together = "agreement/joint"
