@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
+from scipy import sparse
 
 from sparc.analyze import (
     agreement,
@@ -311,11 +312,16 @@ class Job:
         }
 
     def _purity(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
-        parts, top, carried = self._parts(code_set), self.config.top_rows, self._carried
-        counts = reducer.reduce(
-            _purity_part, partial(purity.merge, top=top), (parts, carried, top), len(parts)
+        parts, carried, top = self._parts(code_set), self._carried, self.config.top_rows
+        assert self.labels is not None
+        lists = reducer.reduce(
+            _top_part, partial(_merge_top, top), (parts, self.labels.labelled, top), len(parts)
         )
-        found = purity.table(counts, carried, self.store.valid, code_set)
+
+        def count(matrix: sparse.csr_matrix) -> purity.RowCounts:
+            return reducer.reduce(_purity_part, purity.merge, (parts, matrix), len(parts))
+
+        found = purity.table(count, lists, carried, self.store.valid, code_set)
         return {"purity": found, "purity_means": purity.means(found, code_set)}
 
     def _meet(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
@@ -544,9 +550,25 @@ def _selection_part(shared: tuple[Parts, Parts], part: int) -> selection.SharedC
     return selection.measure(joint.codes(part), independent.codes(part), joint.latents)
 
 
-def _purity_part(shared: tuple[Parts, purity.CarriedClasses, int], part: int) -> purity.RowCounts:
-    parts, carried, top = shared
-    return purity.measure(parts.codes(part), carried, parts.latents, top=top)
+def _purity_part(shared: tuple[Parts, sparse.csr_matrix], part: int) -> purity.RowCounts:
+    parts, carried = shared
+    return purity.measure(parts.codes(part), carried, parts.latents)
+
+
+def _top_part(
+    shared: tuple[Parts, npt.NDArray[np.bool_], int], part: int
+) -> dict[str, top_rows.TopRows]:
+    """The strongest rows of each latent among some rows of the cache, (rows,), by stream."""
+    parts, among, top = shared
+    codes = parts.codes(part)
+    codes = codes.take(np.flatnonzero(among[codes.rows]))
+    return {stream: top_rows.measure(codes, stream, top) for stream in codes.streams}
+
+
+def _merge_top(
+    top: int, found: Sequence[Mapping[str, top_rows.TopRows]]
+) -> dict[str, top_rows.TopRows]:
+    return {stream: top_rows.merge([part[stream] for part in found], top) for stream in found[0]}
 
 
 def _codes_at(shared: tuple[Parts, npt.NDArray[np.int64]], part: int) -> CodeRows:

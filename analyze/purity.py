@@ -4,7 +4,7 @@ See `REPORT.md` for the tables.
 """
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 from typing import NamedTuple
 
@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse
 
-from sparc.analyze import top_rows
 from sparc.analyze.codes import CodeRows, CodeSet
 from sparc.analyze.labels import Labels
 from sparc.analyze.pictures import incidence
@@ -62,19 +61,15 @@ class CarriedClasses(NamedTuple):
 
 
 class RowCounts(NamedTuple):
-    """What the rows of each latent carry, counted on labelled rows.
+    """What the rows of each latent carry at one depth, counted on labelled rows.
 
     Attributes:
-        streams: The streams, in order.
         rows: Labelled rows on which a latent is active, (streams, latents) int64.
-        carrying: By depth and stream, how many of them carry a class, (latents, classes).
-        top: By stream, those on which each latent is strongest.
+        carrying: By stream, how many of them carry a class, (latents, classes).
     """
 
-    streams: tuple[str, ...]
     rows: npt.NDArray[np.int64]
-    carrying: Mapping[int, tuple[sparse.csr_matrix, ...]]
-    top: tuple[TopRows, ...]
+    carrying: tuple[sparse.csr_matrix, ...]
 
 
 def carried_classes(labels: Labels) -> CarriedClasses:
@@ -95,43 +90,34 @@ def carried_classes(labels: Labels) -> CarriedClasses:
     return CarriedClasses(labels.class_ids, matrices)
 
 
-def measure(codes: CodeRows, carried: CarriedClasses, latents: int, *, top: int) -> RowCounts:
-    """Count over some rows.
+def measure(codes: CodeRows, carried: sparse.csr_matrix, latents: int) -> RowCounts:
+    """Count over some rows, at one depth: what all depths take together is several times as large.
 
     Args:
         codes: The rows.
-        carried: What all rows of the cache carry.
+        carried: What all rows of the cache carry at that depth.
         latents: L.
-        top: Rows in a list of strongest rows.
     """
-    any_depth = next(iter(carried.matrices.values()))
-    codes = codes.take(np.flatnonzero(np.diff(any_depth.indptr)[codes.rows]))
+    codes = codes.take(np.flatnonzero(np.diff(carried.indptr)[codes.rows]))
+    classes = carried[codes.rows].T.tocsr()
     active = [_active(codes.matrix(stream, latents)) for stream in codes.streams]
     return RowCounts(
-        codes.streams,
         np.stack([np.bincount(matrix.indices, minlength=latents) for matrix in active]),
-        {
-            depth: tuple(_count(matrix, found[codes.rows]) for matrix in active)
-            for depth, found in carried.matrices.items()
-        },
-        tuple(top_rows.measure(codes, stream, top) for stream in codes.streams),
+        # Class by class: the order that is faster.
+        tuple((classes @ matrix).T.tocsr() for matrix in active),
     )
 
 
-def merge(parts: Sequence[RowCounts], *, top: int) -> RowCounts:
+def merge(parts: Sequence[RowCounts]) -> RowCounts:
     """The counts over the rows of all parts."""
     rows = np.sum([part.rows for part in parts], axis=0)
-    carrying = {}
-    for depth in parts[0].carrying:
-        of_streams = zip(*(part.carrying[depth] for part in parts), strict=True)
-        carrying[depth] = tuple(reduce(operator.add, matrices) for matrices in of_streams)
-    lists = zip(*(part.top for part in parts), strict=True)
-    strongest = tuple(top_rows.merge(each, top) for each in lists)
-    return RowCounts(parts[0].streams, rows, carrying, strongest)
+    of_streams = zip(*(part.carrying for part in parts), strict=True)
+    return RowCounts(rows, tuple(reduce(operator.add, matrices) for matrices in of_streams))
 
 
 def table(
-    counts: RowCounts,
+    count: Callable[[sparse.csr_matrix], RowCounts],
+    lists: Mapping[str, TopRows],
     carried: CarriedClasses,
     valid: npt.NDArray[np.bool_],
     code_set: CodeSet,
@@ -139,43 +125,57 @@ def table(
     """A row for each stream, depth, restriction and latent, of schema `SCHEMA`.
 
     Args:
-        counts: Counts over all analysed rows.
+        count: Counts over all analysed rows, given what they carry at a depth. It is asked for one
+            depth after the other, and the counts of no two are held at a time.
+        lists: By stream, the labelled rows on which each latent is strongest.
         carried: What all rows of the cache carry.
         valid: Which rows are analysed.
         code_set: Which codes these are.
     """
-    latents = counts.rows.shape[1]
-    base_rates = {depth: _base_rates(matrix[valid]) for depth, matrix in carried.matrices.items()}
-    pieces = []
-    for s, stream in enumerate(counts.streams):
-        top = counts.top[s]
-        lists = incidence(top.latents, top.rows, (latents, len(valid)))
-        length = np.diff(lists.indptr).astype(np.int64)
-        for depth, matrices in counts.carrying.items():
-            for restriction, rows, carrying in (
-                ("all_rows", counts.rows[s], matrices[s]),
-                ("top_rows", length, (lists @ carried.matrices[depth]).tocsr()),
-            ):
-                found = _most_frequent(carrying, base_rates[depth])
-                none = rows == 0
-                purity = found.rows / np.maximum(rows, 1)
-                # No base rate is zero where a latent has rows: one of them carries the class.
-                base_rate = np.where(none, 1, base_rates[depth][found.columns])
-                columns = {
-                    "mode": [code_set.mode] * latents,
-                    "stream": [stream] * latents,
-                    "latent": np.arange(latents, dtype=np.int32),
-                    "restriction": [restriction] * latents,
-                    "depth": np.full(latents, depth, np.int32),
-                    "rows": rows,
-                    "class_id": pa.array(carried.class_ids[found.columns], pa.int32(), mask=none),
-                    "rows_class": found.rows,
-                    "purity": pa.array(purity, mask=none),
-                    "base_rate": pa.array(base_rate, mask=none),
-                    "lift": pa.array(purity / base_rate, mask=none),
-                }
-                pieces.append(pa.table(columns, schema=SCHEMA))
-    return pa.concat_tables(pieces)
+    pieces: dict[str, list[pa.Table]] = {stream: [] for stream in lists}
+    for depth, matrix in carried.matrices.items():
+        for stream, piece in _at_depth(depth, count(matrix), lists, carried, valid, code_set):
+            pieces[stream].append(piece)
+    return pa.concat_tables(piece for of_stream in pieces.values() for piece in of_stream)
+
+
+def _at_depth(
+    depth: int,
+    counts: RowCounts,
+    lists: Mapping[str, TopRows],
+    carried: CarriedClasses,
+    valid: npt.NDArray[np.bool_],
+    code_set: CodeSet,
+) -> Iterator[tuple[str, pa.Table]]:
+    """Streams, and their rows of the table at one depth."""
+    matrix, latents = carried.matrices[depth], counts.rows.shape[1]
+    base_rates = _base_rates(matrix[valid])
+    for s, (stream, top) in enumerate(lists.items()):
+        listed = incidence(top.latents, top.rows, (latents, len(valid)))
+        length = np.diff(listed.indptr).astype(np.int64)
+        for restriction, rows, carrying in (
+            ("all_rows", counts.rows[s], counts.carrying[s]),
+            ("top_rows", length, (listed @ matrix).tocsr()),
+        ):
+            most = _most_frequent(carrying, base_rates)
+            none = rows == 0
+            purity = most.rows / np.maximum(rows, 1)
+            # No base rate is zero where a latent has rows: one of them carries the class.
+            base_rate = np.where(none, 1, base_rates[most.columns])
+            columns = {
+                "mode": [code_set.mode] * latents,
+                "stream": [stream] * latents,
+                "latent": np.arange(latents, dtype=np.int32),
+                "restriction": [restriction] * latents,
+                "depth": np.full(latents, depth, np.int32),
+                "rows": rows,
+                "class_id": pa.array(carried.class_ids[most.columns], pa.int32(), mask=none),
+                "rows_class": most.rows,
+                "purity": pa.array(purity, mask=none),
+                "base_rate": pa.array(base_rate, mask=none),
+                "lift": pa.array(purity / base_rate, mask=none),
+            }
+            yield stream, pa.table(columns, schema=SCHEMA)
 
 
 def means(purity: pa.Table, code_set: CodeSet) -> pa.Table:
@@ -224,11 +224,6 @@ def _most_frequent(
 def _active(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     """1 where a latent is active, int32."""
     return (matrix > 0).astype(np.int32)
-
-
-def _count(active: sparse.csr_matrix, carried: sparse.csr_matrix) -> sparse.csr_matrix:
-    # Class by class: the order that is faster.
-    return (carried.T.tocsr() @ active).T.tocsr()
 
 
 def _base_rates(carried: sparse.csr_matrix) -> npt.NDArray[np.float64]:

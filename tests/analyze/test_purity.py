@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparc.analyze import purity
-from sparc.analyze.codes import CodeRows, CodeSet
+from sparc.analyze import purity, top_rows
+from sparc.analyze.codes import CodeRows, CodeSet, concatenate
 
 CODE_SET = CodeSet("independent")
 
@@ -22,8 +22,13 @@ def ancestors(class_id, parents):
 
 def tabulate(parts, labels, valid, latents, top):
     carried = purity.carried_classes(labels)
-    counts = [purity.measure(part, carried, latents, top=top) for part in parts]
-    return purity.table(purity.merge(counts, top=top), carried, valid, CODE_SET)
+
+    def count(matrix):
+        return purity.merge([purity.measure(part, matrix, latents) for part in parts])
+
+    whole = concatenate([part.take(labels.labelled[part.rows]) for part in parts])
+    lists = {stream: top_rows.measure(whole, stream, top) for stream in whole.streams}
+    return purity.table(count, lists, carried, valid, CODE_SET)
 
 
 @settings(max_examples=25)
