@@ -243,9 +243,10 @@ class Job:
         counts = counts._replace(top=tuple(top_rows.cut(each, top) for each in lists))
         groups = self._groups
         grouped = self._codes_of(parts, groups.rows, reducer)
+        active = latents.active_rows(counts, groups, grouped)
         found = {
-            "alive": latents.alive_table(counts, code_set),
-            "streams": latents.streams_table(counts, code_set),
+            "alive": latents.alive_table(active, code_set),
+            "streams": latents.streams_table(active, code_set),
             "latents": latents.table(counts, code_set),
             "overlap": overlap.table(pairs, streams, counts.top, code_set),
             "overlap_means": overlap.means(
@@ -289,15 +290,22 @@ class Job:
         shared = (
             self._parts(CodeSet("joint", control)),
             self._parts(CodeSet("independent", control)),
+            self._groups,
         )
         counts = reducer.reduce(_selection_part, selection.merge, shared, len(shared[0]))
-        return {"selection": selection.table(counts, control)}
+        return {"selection": selection.table(counts, control, self._groups.share)}
 
     def _leave_out(self, control: Control, reducer: Executor) -> dict[str, pa.Table]:
         code_set = CodeSet("joint", control)
+        of_row = self._sample.pictures
+        pictures = Pictures(of_row, np.ones(of_row[-1] + 1, np.bool_))
         features = self._features_at(self._parts(code_set), self._sample.rows, reducer)
         found = left_out.measure(
-            self._model_of(code_set), features, control, batch_size=self.config.batch_size
+            self._model_of(code_set),
+            features,
+            control,
+            deal(pictures, self.config.seed),
+            batch_size=self.config.batch_size,
         )
         return {
             "left_out_selection": found.selection,
@@ -488,9 +496,8 @@ class Job:
 
     @cached_property
     def _sample(self) -> retrieval.Sample:
-        sample_ids = self.cache.rows(["sample_id"])["sample_id"]
         return retrieval.choose_sample(
-            sample_ids, self.store.valid, self.config.rows, self.config.seed
+            self._pictures, self.store.valid, self.config.rows, self.config.seed
         )
 
     def _features_at(
@@ -545,9 +552,9 @@ def _reconstruct_part(shared: tuple[Parts, Sparc, Groups], part: int) -> reconst
     return reconstruction.measure(model, parts.features(part), parts.codes(part), groups)
 
 
-def _selection_part(shared: tuple[Parts, Parts], part: int) -> selection.SharedChoices:
-    joint, independent = shared
-    return selection.measure(joint.codes(part), independent.codes(part), joint.latents)
+def _selection_part(shared: tuple[Parts, Parts, Groups], part: int) -> selection.SharedChoices:
+    joint, independent, groups = shared
+    return selection.measure(joint.codes(part), independent.codes(part), joint.latents, groups)
 
 
 def _purity_part(shared: tuple[Parts, sparse.csr_matrix], part: int) -> purity.RowCounts:

@@ -5,7 +5,7 @@ How far a figure moves when a group is left out says how far it would move on ot
 not independent of each other. This module must not know what is measured.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,16 @@ class Groups(NamedTuple):
         """The rows of the cache that are in a group, ascending."""
         return np.flatnonzero(self.of_row)
 
+    def add(self, rows: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Sums of values by group, (1 + groups,): at index 0 those of rows that no group has.
+
+        Args:
+            rows: Rows of the cache, (n,).
+            values: Their values, (n,).
+        """
+        sums = np.bincount(self.of_row[rows], values, minlength=1 + self.number)
+        return sums.astype(np.float64, copy=False)
+
 
 def deal(pictures: Pictures, seed: int) -> Groups:
     """Deal pictures out at random.
@@ -62,3 +72,16 @@ def deal(pictures: Pictures, seed: int) -> Groups:
 def no_groups(rows: int) -> Groups:
     """No groups of the rows of a cache: figures without intervals."""
     return Groups(np.zeros(rows, np.uint8), 0, 0.0)
+
+
+def leave_out(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """From sums by group to those over all rows, and over all but each group's.
+
+    Args:
+        sums: (1 + groups, ...), at index 0 those over rows that are in no group.
+
+    Returns:
+        (1 + groups, ...), at index 0 those over all rows.
+    """
+    total: npt.NDArray[np.float64] = sums.sum(axis=0)
+    return np.concatenate([total[None], total - sums[1:]])

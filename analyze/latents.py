@@ -12,6 +12,8 @@ import pyarrow as pa
 
 from sparc.analyze import top_rows
 from sparc.analyze.codes import CodeRows, CodeSet
+from sparc.analyze.groups import Groups
+from sparc.analyze.statistics import jackknife, nullable
 from sparc.analyze.top_rows import TopRows
 
 SCHEMA = pa.schema(
@@ -29,14 +31,17 @@ SCHEMA = pa.schema(
     ]
 )
 
-
 STREAMS_SCHEMA = pa.schema(
     [
         pa.field("mode", pa.string(), nullable=False),
         pa.field("control", pa.string(), nullable=False),
         pa.field("stream", pa.string(), nullable=False),
         pa.field("dead_latents", pa.int64(), nullable=False),
+        pa.field("dead_latents_low", pa.float64()),
+        pa.field("dead_latents_high", pa.float64()),
         pa.field("active_per_row", pa.float64(), nullable=False),
+        pa.field("active_per_row_low", pa.float64()),
+        pa.field("active_per_row_high", pa.float64()),
     ]
 )
 
@@ -46,6 +51,8 @@ ALIVE_SCHEMA = pa.schema(
         pa.field("control", pa.string(), nullable=False),
         pa.field("alive_streams", pa.int32(), nullable=False),
         pa.field("latents", pa.int64(), nullable=False),
+        pa.field("latents_low", pa.float64()),
+        pa.field("latents_high", pa.float64()),
     ]
 )
 
@@ -116,33 +123,84 @@ def merge(parts: Sequence[LatentCounts], *, top: int) -> LatentCounts:
     )
 
 
-def alive_table(counts: LatentCounts, code_set: CodeSet) -> pa.Table:
+class ActiveRows(NamedTuple):
+    """On how many rows each latent is active: of all rows, and without each group of them.
+
+    Attributes:
+        streams: The streams, in order.
+        rows: Number of rows, (1 + groups,) int64.
+        active: (1 + groups, streams, latents) int64.
+        share: The share of the pictures that a group has.
+    """
+
+    streams: tuple[str, ...]
+    rows: npt.NDArray[np.int64]
+    active: npt.NDArray[np.int64]
+    share: float
+
+
+def active_rows(counts: LatentCounts, groups: Groups, grouped: CodeRows) -> ActiveRows:
+    """Leave groups of rows out.
+
+    Args:
+        counts: Counts over all rows.
+        groups: The rows that are left out in turn.
+        grouped: The codes of all rows that are in a group.
+    """
+    latents = counts.active.shape[1]
+    group = groups.of_row[grouped.rows].astype(np.int64)
+    rows = np.full(1 + groups.number, counts.rows)
+    rows[1:] -= np.bincount(group, minlength=1 + groups.number)[1:]
+    active = np.repeat(counts.active[None], 1 + groups.number, axis=0)
+    for s, stream in enumerate(counts.streams):
+        matrix = grouped.matrix(stream, latents)
+        # A latent in a group counts as a latent of its own.
+        own = matrix.indices + np.repeat((group - 1) * latents, np.diff(matrix.indptr))
+        lost = np.bincount(own, minlength=groups.number * latents)
+        active[1:, s] -= lost.reshape(groups.number, latents)
+    return ActiveRows(counts.streams, rows, active, groups.share)
+
+
+def alive_table(found: ActiveRows, code_set: CodeSet) -> pa.Table:
     """How many latents are alive in none, one, … all of the streams, of `ALIVE_SCHEMA`."""
-    streams = len(counts.streams)
-    found = np.bincount((counts.active > 0).sum(axis=0), minlength=streams + 1)
+    streams, latents = found.active.shape[1:]
+    alive_streams = (found.active > 0).sum(axis=1)
+    numbers = np.stack([(alive_streams == n).sum(axis=1) for n in range(streams + 1)], axis=1)
+    interval = jackknife(numbers, found.share, least=0, most=latents)
     rows = [
         {
             "mode": code_set.mode,
             "control": code_set.control,
             "alive_streams": number,
-            "latents": int(latents),
+            "latents": int(numbers[0, number]),
+            "latents_low": nullable(interval.low[number]),
+            "latents_high": nullable(interval.high[number]),
         }
-        for number, latents in enumerate(found)
+        for number in range(streams + 1)
     ]
     return pa.Table.from_pylist(rows, schema=ALIVE_SCHEMA)
 
 
-def streams_table(counts: LatentCounts, code_set: CodeSet) -> pa.Table:
+def streams_table(found: ActiveRows, code_set: CodeSet) -> pa.Table:
     """Dead latents and true L0 of each stream, of `STREAMS_SCHEMA`."""
+    latents = found.active.shape[2]
+    dead = (found.active == 0).sum(axis=2)
+    active_per_row = found.active.sum(axis=2) / found.rows[:, None]
+    dead_interval = jackknife(dead, found.share, least=0, most=latents)
+    active_interval = jackknife(active_per_row, found.share, least=0, most=latents)
     rows = [
         {
             "mode": code_set.mode,
             "control": code_set.control,
             "stream": stream,
-            "dead_latents": int((active == 0).sum()),
-            "active_per_row": int(active.sum()) / counts.rows,
+            "dead_latents": int(dead[0, s]),
+            "dead_latents_low": nullable(dead_interval.low[s]),
+            "dead_latents_high": nullable(dead_interval.high[s]),
+            "active_per_row": float(active_per_row[0, s]),
+            "active_per_row_low": nullable(active_interval.low[s]),
+            "active_per_row_high": nullable(active_interval.high[s]),
         }
-        for stream, active in zip(counts.streams, counts.active, strict=True)
+        for s, stream in enumerate(found.streams)
     ]
     return pa.Table.from_pylist(rows, schema=STREAMS_SCHEMA)
 

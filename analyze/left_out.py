@@ -4,19 +4,20 @@ A model is often used on less than it was trained on: a text alone, pictures wit
 `REPORT.md` for the tables.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 from scipy import sparse
 
+from sparc.analyze import reconstruction
 from sparc.analyze.codes import CodeRows, Control
 from sparc.analyze.encode import encode_jointly
-from sparc.analyze.reconstruction import to_codes
+from sparc.analyze.groups import Groups, leave_out
 from sparc.analyze.selection import chosen
+from sparc.analyze.statistics import jackknife, nullable
 from sparc.train.model import Sparc
 
 SELECTION_SCHEMA = pa.schema(
@@ -25,7 +26,11 @@ SELECTION_SCHEMA = pa.schema(
         pa.field("left_out", pa.string(), nullable=False),
         pa.field("stream", pa.string()),
         pa.field("kept", pa.float64()),
+        pa.field("kept_low", pa.float64()),
+        pa.field("kept_high", pa.float64()),
         pa.field("jaccard", pa.float64()),
+        pa.field("jaccard_low", pa.float64()),
+        pa.field("jaccard_high", pa.float64()),
     ]
 )
 
@@ -33,10 +38,7 @@ RECONSTRUCTION_SCHEMA = pa.schema(
     [
         pa.field("control", pa.string(), nullable=False),
         pa.field("left_out", pa.string()),
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("target", pa.string(), nullable=False),
-        pa.field("nmse", pa.float64(), nullable=False),
-        pa.field("explained_variance", pa.float64()),
+        *(field for field in reconstruction.SCHEMA if field.name not in ("mode", "control")),
     ]
 )
 
@@ -55,13 +57,16 @@ class LeftOut(NamedTuple):
     reconstruction: pa.Table
 
 
-def measure(model: Sparc, features: Features, control: Control, *, batch_size: int) -> LeftOut:
+def measure(
+    model: Sparc, features: Features, control: Control, groups: Groups, *, batch_size: int
+) -> LeftOut:
     """Encode some rows with all streams, and with each of them left out.
 
     Args:
         model: The model, on the device to use.
         features: By analysed stream, the raw features of the rows, (n, dim).
         control: Which control the model is.
+        groups: The groups of these rows, from 0 to n - 1.
         batch_size: Rows encoded at a time.
 
     Returns:
@@ -71,40 +76,45 @@ def measure(model: Sparc, features: Features, control: Control, *, batch_size: i
         return LeftOut(SELECTION_SCHEMA.empty_table(), RECONSTRUCTION_SCHEMA.empty_table())
     rows = np.arange(len(next(iter(features.values()))), dtype=np.int64)
     whole = encode_jointly(model, features, rows, batch_size=batch_size)
-    selection = []
-    errors = _errors(model, features, whole, None)
+    selected: list[dict[str, Any]] = []
+    rebuilt: list[dict[str, Any]] = []
+
+    def rebuild(codes: CodeRows, left_out: str | None) -> None:
+        sums = reconstruction.measure(model, features, codes, groups)
+        told = {"control": control, "left_out": left_out}
+        rebuilt.extend({**told, **line} for line in reconstruction.errors(sums, groups.share))
+
+    rebuild(whole, None)
     for left_out in features:
         left = {stream: x for stream, x in features.items() if stream != left_out}
         codes = encode_jointly(model, left, rows, batch_size=batch_size)
-        selection += _compare(whole, codes, left_out, model.config.latents)
-        errors += _errors(model, features, codes, left_out)
-    for row in (*selection, *errors):
-        row["control"] = control
+        told = {"control": control, "left_out": left_out}
+        compared = _compare(whole, codes, groups, model.config.latents)
+        selected.extend({**told, **line} for line in compared)
+        rebuild(codes, left_out)
     return LeftOut(
-        pa.Table.from_pylist(selection, schema=SELECTION_SCHEMA),
-        pa.Table.from_pylist(errors, schema=RECONSTRUCTION_SCHEMA),
+        pa.Table.from_pylist(selected, schema=SELECTION_SCHEMA),
+        pa.Table.from_pylist(rebuilt, schema=RECONSTRUCTION_SCHEMA),
     )
 
 
-def _compare(whole: CodeRows, left: CodeRows, left_out: str, latents: int) -> list[dict[str, Any]]:
+def _compare(
+    whole: CodeRows, left: CodeRows, groups: Groups, latents: int
+) -> Iterator[dict[str, Any]]:
     """How like each other the selections are, and what is active in each stream that is left."""
     first = left.streams[0]
     selected = [chosen(codes.indices[first], latents) for codes in (whole, left)]
     sets: list[tuple[str | None, list[sparse.spmatrix]]] = [(None, selected)]
     for name in left.streams:
         sets.append((name, [codes.matrix(name, latents) > 0 for codes in (whole, left)]))
-    rows = []
     for stream, (before, after) in sets:
         common = _sizes(before.multiply(after))
-        rows.append(
-            {
-                "left_out": left_out,
-                "stream": stream,
-                "kept": _mean_share(common, _sizes(before)),
-                "jaccard": _mean_share(common, _sizes(before) + _sizes(after) - common),
-            }
-        )
-    return rows
+        either = _sizes(before) + _sizes(after) - common
+        yield {
+            "stream": stream,
+            **_mean_share("kept", common, _sizes(before), whole.rows, groups),
+            **_mean_share("jaccard", common, either, whole.rows, groups),
+        }
 
 
 def _sizes(sets: sparse.spmatrix) -> npt.NDArray[np.int64]:
@@ -112,38 +122,21 @@ def _sizes(sets: sparse.spmatrix) -> npt.NDArray[np.int64]:
     return np.asarray(sets.sum(axis=1, dtype=np.int64)).ravel()
 
 
-def _mean_share(common: npt.NDArray[np.int64], of: npt.NDArray[np.int64]) -> float | None:
-    """The mean over the rows where there is something to share."""
+def _mean_share(
+    name: str,
+    common: npt.NDArray[np.int64],
+    of: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int64],
+    groups: Groups,
+) -> dict[str, float | None]:
+    """The mean over the rows where there is something to share, and its interval."""
     some = of > 0
-    return float((common[some] / of[some]).mean()) if some.any() else None
-
-
-def _errors(
-    model: Sparc, features: Features, codes: CodeRows, left_out: str | None
-) -> list[dict[str, Any]]:
-    """How well the codes of each stream that is there rebuild every stream."""
-    device = next(model.parameters()).device
-    rows = []
-    for target, raw in features.items():
-        with torch.inference_mode():
-            x = model.normalize(target, torch.from_numpy(raw).to(device).float()).double()
-            square = x.square().sum(dim=1)
-            variance = float((x - x.mean(dim=0)).square().sum())
-            varies = variance > _ROUNDING * float(square.sum())
-            for source in codes.streams:
-                rebuilt = model.decode(to_codes(codes, source, device), target)
-                error = (rebuilt.double() - x).square().sum(dim=1)
-                rows.append(
-                    {
-                        "left_out": left_out,
-                        "source": source,
-                        "target": target,
-                        "nmse": float((error / square).mean()),
-                        "explained_variance": 1 - float(error.sum()) / variance if varies else None,
-                    }
-                )
-    return rows
-
-
-_ROUNDING = 1e-12
-"""Rounding leaves so much of the variance of a feature that never changes."""
+    total = groups.add(rows, common / np.maximum(of, 1))
+    with np.errstate(invalid="ignore"):
+        means = leave_out(total) / leave_out(groups.add(rows, some))
+    interval = jackknife(means, groups.share, least=0, most=1)
+    return {
+        name: nullable(means[0]),
+        f"{name}_low": nullable(interval.low),
+        f"{name}_high": nullable(interval.high),
+    }

@@ -4,7 +4,7 @@ See `REPORT.md` for the table. The errors of a row come from the model's own dec
 rows are taken in float64.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from scipy import sparse
 
 from sparc.analyze.codes import CodeRows, CodeSet
-from sparc.analyze.groups import Groups
+from sparc.analyze.groups import Groups, leave_out
 from sparc.analyze.statistics import jackknife, nullable
 from sparc.train.model import Codes, Sparc
 
@@ -42,7 +42,8 @@ class ErrorSums(NamedTuple):
     """Sums over rows, apart for each group of rows: index 0 has the rows that are in none.
 
     Attributes:
-        streams: The streams, in order.
+        sources: The streams of the codes, in order.
+        targets: The streams of the features, in order.
         rows: Number of rows, (1 + groups,) float64.
         nmse: Squared error by the row's squared norm, (1 + groups, sources, targets) float64.
         squared_error: Squared error, (1 + groups, sources, targets) float64.
@@ -50,7 +51,8 @@ class ErrorSums(NamedTuple):
         square_sum: By target, the sum of their squared norms, (1 + groups, targets) float64.
     """
 
-    streams: tuple[str, ...]
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
     rows: Floats
     nmse: Floats
     squared_error: Floats
@@ -65,8 +67,8 @@ def measure(
 
     Args:
         model: The model whose codes they are, on the device to use.
-        features: By stream, the raw features at the places of the codes, (n, dim).
-        codes: Their codes.
+        features: By target, the raw features at the places of the codes, (n, dim).
+        codes: The codes of the sources.
         groups: The groups of rows.
     """
     starts = range(0, len(codes.rows), _BATCH)
@@ -87,7 +89,8 @@ def measure(
 def merge(parts: Sequence[ErrorSums]) -> ErrorSums:
     """The sums over the rows of all parts."""
     return ErrorSums(
-        streams=parts[0].streams,
+        sources=parts[0].sources,
+        targets=parts[0].targets,
         rows=sum(part.rows for part in parts),  # type: ignore[arg-type]
         nmse=sum(part.nmse for part in parts),  # type: ignore[arg-type]
         squared_error=sum(part.squared_error for part in parts),  # type: ignore[arg-type]
@@ -106,35 +109,40 @@ def table(sums: ErrorSums, code_set: CodeSet, share: float) -> pa.Table:
         code_set: Which codes these are.
         share: The share of the pictures that a group has.
     """
-    rows = _leave_out(sums.rows)
-    nmse = _leave_out(sums.nmse) / rows[:, None, None]
+    told = {"mode": code_set.mode, "control": code_set.control}
+    lines = [{**told, **line} for line in errors(sums, share)]
+    return pa.Table.from_pylist(lines, schema=SCHEMA)
+
+
+def errors(sums: ErrorSums, share: float) -> Iterator[dict[str, Any]]:
+    """For each target and source, the columns of `SCHEMA` from `source` on.
+
+    Args:
+        sums: Sums over all rows.
+        share: The share of the pictures that a group has.
+    """
+    rows = leave_out(sums.rows)
+    nmse = leave_out(sums.nmse) / rows[:, None, None]
     nmse_interval = jackknife(nmse, share, least=0)
-    lines = []
-    for t, target in enumerate(sums.streams):
-        square_sum = _leave_out(sums.square_sum[:, t])
-        mean_square = (_leave_out(sums.feature_sum[t]) ** 2).sum(axis=1) / rows
+    for t, target in enumerate(sums.targets):
+        square_sum = leave_out(sums.square_sum[:, t])
+        mean_square = (leave_out(sums.feature_sum[t]) ** 2).sum(axis=1) / rows
         variance = square_sum - mean_square
         # Rounding leaves something of the variance of a feature that never changes.
         variance[variance <= 1e-12 * square_sum] = np.nan
-        errors = _leave_out(sums.squared_error[:, :, t])
-        explained = 1 - errors / variance[:, None]
+        explained = 1 - leave_out(sums.squared_error[:, :, t]) / variance[:, None]
         explained_interval = jackknife(explained, share, most=1)
-        for s, source in enumerate(sums.streams):
-            lines.append(
-                {
-                    "mode": code_set.mode,
-                    "control": code_set.control,
-                    "source": source,
-                    "target": target,
-                    "nmse": float(nmse[0, s, t]),
-                    "nmse_low": nullable(nmse_interval.low[s, t]),
-                    "nmse_high": nullable(nmse_interval.high[s, t]),
-                    "explained_variance": nullable(explained[0, s]),
-                    "explained_variance_low": nullable(explained_interval.low[s]),
-                    "explained_variance_high": nullable(explained_interval.high[s]),
-                }
-            )
-    return pa.Table.from_pylist(lines, schema=SCHEMA)
+        for s, source in enumerate(sums.sources):
+            yield {
+                "source": source,
+                "target": target,
+                "nmse": float(nmse[0, s, t]),
+                "nmse_low": nullable(nmse_interval.low[s, t]),
+                "nmse_high": nullable(nmse_interval.high[s, t]),
+                "explained_variance": nullable(explained[0, s]),
+                "explained_variance_low": nullable(explained_interval.low[s]),
+                "explained_variance_high": nullable(explained_interval.high[s]),
+            }
 
 
 def to_codes(codes: CodeRows, stream: str, device: torch.device) -> Codes:
@@ -149,36 +157,30 @@ def to_codes(codes: CodeRows, stream: str, device: torch.device) -> Codes:
 def _measure_batch(
     model: Sparc, features: Mapping[str, npt.NDArray[Any]], codes: CodeRows, groups: Groups
 ) -> ErrorSums:
-    streams = codes.streams
+    sources, targets = codes.streams, tuple(features)
     device = next(model.parameters()).device
-    found = {stream: to_codes(codes, stream, device) for stream in streams}
+    found = {source: to_codes(codes, source, device) for source in sources}
     count = len(codes.rows)
     group = groups.of_row[codes.rows]
     # Adds up rows by group, always in the same order.
     add = sparse.csr_matrix(
         (np.ones(count), (group, np.arange(count))), shape=(1 + groups.number, count)
     )
-    nmse = np.zeros((1 + groups.number, len(streams), len(streams)))
+    nmse = np.zeros((1 + groups.number, len(sources), len(targets)))
     squared_error = np.zeros_like(nmse)
-    feature_sum, square_sum = [], np.zeros((1 + groups.number, len(streams)))
-    for t, target in enumerate(streams):
+    feature_sum, square_sum = [], np.zeros((1 + groups.number, len(targets)))
+    for t, target in enumerate(targets):
         raw = torch.from_numpy(features[target]).to(device).float()
         wanted = model.normalize(target, raw)
         squares = _squares(wanted)
         feature_sum.append(add @ wanted.double().cpu().numpy())
         square_sum[:, t] = add @ squares
-        for s, source in enumerate(streams):
-            errors = _squares(model.decode(found[source], target) - wanted)
-            squared_error[:, s, t] = add @ errors
-            nmse[:, s, t] = add @ (errors / squares)
+        for s, source in enumerate(sources):
+            error = _squares(model.decode(found[source], target) - wanted)
+            squared_error[:, s, t] = add @ error
+            nmse[:, s, t] = add @ (error / squares)
     rows = np.bincount(group, minlength=1 + groups.number).astype(np.float64)
-    return ErrorSums(streams, rows, nmse, squared_error, tuple(feature_sum), square_sum)
-
-
-def _leave_out(sums: Floats) -> Floats:
-    """From sums by group to those over all rows, and over all but each group's, along axis 0."""
-    total: Floats = sums.sum(axis=0)
-    return np.concatenate([total[None], total - sums[1:]])
+    return ErrorSums(sources, targets, rows, nmse, squared_error, tuple(feature_sum), square_sum)
 
 
 def _squares(rows: torch.Tensor) -> Floats:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse
 
+from sparc.analyze.pictures import Pictures
 from sparc.analyze.statistics import nullable, wilson
 from sparc.common.streams import Modality
 
@@ -58,7 +59,7 @@ class Sample(NamedTuple):
 
     Attributes:
         rows: Rows of the cache, ascending, (n,).
-        pictures: The picture of each row, numbered in order of first appearance, (n,).
+        pictures: The picture of each row, numbered from 0, ascending, (n,).
     """
 
     rows: npt.NDArray[np.int64]
@@ -75,27 +76,24 @@ class Sample(NamedTuple):
         return np.unique(self.pictures, return_index=True)[1]
 
 
-def choose_sample(
-    sample_ids: pa.ChunkedArray, valid: npt.NDArray[np.bool_], size: int, seed: int
-) -> Sample:
+def choose_sample(pictures: Pictures, valid: npt.NDArray[np.bool_], size: int, seed: int) -> Sample:
     """Whole pictures at random, until their analysed rows are `size` at most.
 
     Args:
-        sample_ids: The picture of every row of the cache.
+        pictures: The pictures of the cache's rows.
         valid: Which rows are analysed.
         size: How many rows are wanted; at least one picture is taken.
         seed: Seed of the choice.
     """
     rows = np.flatnonzero(valid)
-    names = sample_ids.combine_chunks().take(pa.array(rows)).dictionary_encode()
-    pictures = np.asarray(names.indices, dtype=np.int64)
-    counts = np.bincount(pictures)
+    of_row = np.unique(pictures.of_row[rows], return_inverse=True)[1]
+    counts = np.bincount(of_row)
     order = np.random.default_rng([seed, len(counts)]).permutation(len(counts))
     taken = max(1, int(np.searchsorted(np.cumsum(counts[order]), size, side="right")))
     chosen = np.zeros(len(counts), dtype=np.bool_)
     chosen[order[:taken]] = True
-    kept = chosen[pictures]
-    numbered = np.unique(pictures[kept], return_inverse=True)[1]
+    kept = chosen[of_row]
+    numbered = np.unique(of_row[kept], return_inverse=True)[1]
     return Sample(rows[kept], numbered.astype(np.int64))
 
 

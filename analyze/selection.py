@@ -12,55 +12,84 @@ import pyarrow as pa
 from scipy import sparse
 
 from sparc.analyze.codes import CodeRows
+from sparc.analyze.groups import Groups, leave_out
+from sparc.analyze.statistics import jackknife, nullable
 
 SCHEMA = pa.schema(
     [
         pa.field("control", pa.string(), nullable=False),
         pa.field("stream", pa.string(), nullable=False),
         pa.field("share", pa.float64(), nullable=False),
+        pa.field("share_low", pa.float64()),
+        pa.field("share_high", pa.float64()),
     ]
 )
 
 
 class SharedChoices(NamedTuple):
-    """Sums over rows.
+    """Sums over rows, apart for each group of rows: index 0 has the rows that are in none.
 
     Attributes:
         streams: The streams, in order.
-        chosen: Latents selected together.
-        chosen_alone: How many of them each stream would also have selected alone, (streams,).
+        chosen: Latents selected together, (1 + groups,) float64.
+        chosen_alone: How many of them each stream would also have selected alone,
+            (1 + groups, streams) float64.
     """
 
     streams: tuple[str, ...]
-    chosen: int
-    chosen_alone: npt.NDArray[np.int64]
+    chosen: npt.NDArray[np.float64]
+    chosen_alone: npt.NDArray[np.float64]
 
 
-def measure(joint: CodeRows, independent: CodeRows, latents: int) -> SharedChoices:
-    """Count over some rows; `latents` is L."""
+def measure(joint: CodeRows, independent: CodeRows, latents: int, groups: Groups) -> SharedChoices:
+    """Count over some rows.
+
+    Args:
+        joint: Their codes, selected together.
+        independent: Their codes, selected alone.
+        latents: L.
+        groups: The groups of rows.
+    """
     together = chosen(joint.indices[joint.streams[0]], latents)
-    counts = [
-        together.multiply(chosen(independent.indices[stream], latents)).nnz
+
+    def count(selected: sparse.csr_matrix) -> npt.NDArray[np.float64]:
+        return groups.add(joint.rows, np.diff(selected.indptr))
+
+    alone = [
+        count(together.multiply(chosen(independent.indices[stream], latents)).tocsr())
         for stream in joint.streams
     ]
-    return SharedChoices(joint.streams, together.nnz, np.array(counts, np.int64))
+    return SharedChoices(joint.streams, count(together), np.stack(alone, axis=1))
 
 
 def merge(parts: Sequence[SharedChoices]) -> SharedChoices:
     """The counts over the rows of all parts."""
     return SharedChoices(
         parts[0].streams,
-        sum(part.chosen for part in parts),
+        sum(part.chosen for part in parts),  # type: ignore[arg-type]
         sum(part.chosen_alone for part in parts),  # type: ignore[arg-type]
     )
 
 
-def table(counts: SharedChoices, control: str) -> pa.Table:
-    """A row for each stream, of schema `SCHEMA`."""
-    shares = (counts.chosen_alone / counts.chosen).tolist()
+def table(counts: SharedChoices, control: str, share: float) -> pa.Table:
+    """A row for each stream, of schema `SCHEMA`.
+
+    Args:
+        counts: Counts over all rows.
+        control: Which control the codes are.
+        share: The share of the pictures that a group has.
+    """
+    shares = leave_out(counts.chosen_alone) / leave_out(counts.chosen)[:, None]
+    interval = jackknife(shares, share, least=0, most=1)
     rows = [
-        {"control": control, "stream": stream, "share": share}
-        for stream, share in zip(counts.streams, shares, strict=True)
+        {
+            "control": control,
+            "stream": stream,
+            "share": float(shares[0, s]),
+            "share_low": nullable(interval.low[s]),
+            "share_high": nullable(interval.high[s]),
+        }
+        for s, stream in enumerate(counts.streams)
     ]
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 

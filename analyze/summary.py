@@ -4,8 +4,8 @@ Agreement of streams that select together is given by construction, so it never 
 figures of streams that select alone come first, and each has its controls below it.
 
 A figure `name/…` has its 95% interval in `name_low/…` and `name_high/…`. That of a mean over pairs
-or streams is the mean of theirs: the standard error of a mean is at most the mean of the standard
-errors.
+or streams is the mean of theirs, and that of a sum the sum: the standard error of a mean is at most
+the mean of the standard errors.
 """
 
 import dataclasses
@@ -97,8 +97,10 @@ def _alive(rows: Rows) -> Figures:
     for row in rows:
         number = row["alive_streams"]
         where = "nowhere" if number == 0 else "everywhere" if number == streams else "somewhere"
-        name = f"alive_{where}/{row['mode']}/{row['control']}"
-        result[name] = (result.get(name) or 0) + row["latents"]
+        for end in ENDS:
+            name = f"alive_{where}{end}/{row['mode']}/{row['control']}"
+            known = result.get(name, 0), row[f"latents{end}"]
+            result[name] = None if None in known else sum(known)
     return result
 
 
@@ -123,21 +125,29 @@ def _retrieval(rows: Rows) -> Figures:
 
 
 def _selection(rows: Rows) -> Figures:
-    return {f"selection/{row['control']}/{row['stream']}": row["share"] for row in rows}
+    return {
+        f"selection{end}/{row['control']}/{row['stream']}": row[f"share{end}"]
+        for row in rows
+        for end in ENDS
+    }
 
 
 def _streams(rows: Rows) -> Figures:
     return {
-        f"active_per_row/{row['mode']}/{row['control']}/{row['stream']}": row["active_per_row"]
+        f"active_per_row{end}/{row['mode']}/{row['control']}/{row['stream']}": row[
+            f"active_per_row{end}"
+        ]
         for row in rows
+        for end in ENDS
     }
 
 
 def _left_out(rows: Rows) -> Figures:
     return {
-        f"left_out_kept/{row['control']}/{row['left_out']}": row["kept"]
+        f"left_out_kept{end}/{row['control']}/{row['left_out']}": row[f"kept{end}"]
         for row in rows
         if row["stream"] is None
+        for end in ENDS
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import settings
+from scipy import stats
 
 from sparc.analyze.codes import CodeLayout, CodeRows, CodeSet, CodeStore
 from sparc.analyze.labels import Labels, labels_of
@@ -202,3 +203,15 @@ def make_parts() -> Callable[..., Parts]:
         return lambda code_set: Parts(store, cache, order, code_set)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def margin() -> Callable[[Sequence[float], float], float]:
+    """Half of a 95% interval, from a figure on all pictures and without each group of them."""
+
+    def half(figures: Sequence[float], share: float) -> float:
+        without, groups = np.array(figures[1:], np.float64), len(figures) - 1
+        variance = (1 - share) ** 2 / share * without.var(ddof=1)
+        return float(stats.t.ppf(0.975, groups - 1) * np.sqrt(variance))
+
+    return half

@@ -1,9 +1,12 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sparc.analyze import latents
 from sparc.analyze.codes import CodeSet
+from sparc.analyze.groups import deal
+from sparc.analyze.pictures import Pictures
 
 L, TOP = 12, 3
 
@@ -39,16 +42,43 @@ def test_every_number_is_that_of_plain_loops(random_codes, dense, split, seed, r
         assert line["alive_streams"] == alive
 
 
-def test_alive_and_dead_latents_are_counted(random_codes, dense):
-    codes = random_codes(7, rows=4, latents=L, k=3, streams=["a", "b", "c"])
+@given(seed=st.integers(0, 10_000))
+def test_alive_and_dead_latents_are_counted_with_intervals(random_codes, dense, margin, seed):
+    rows = 24
+    codes = random_codes(seed, rows=rows, latents=L, k=3, streams=["a", "b", "c"])
+    groups = deal(Pictures(np.arange(rows) // 2, np.ones(rows // 2, bool)), seed)
+    grouped = codes.take(groups.rows)
+    found = latents.active_rows(latents.measure(codes, L, top=TOP), groups, grouped)
+    arrays = [dense(codes, stream, L) > 0 for stream in codes.streams]
+    left = [groups.of_row != group if group else np.ones(rows, bool) for group in range(13)]
+    alive = np.array([[array[some].any(axis=0) for array in arrays] for some in left])
+
+    lines = latents.alive_table(found, CodeSet("joint", "untrained")).to_pylist()
+    assert [line["alive_streams"] for line in lines] == [0, 1, 2, 3]
+    assert {(line["mode"], line["control"]) for line in lines} == {("joint", "untrained")}
+    for number, line in enumerate(lines):
+        counts = [int((case.sum(axis=0) == number).sum()) for case in alive]
+        assert line["latents"] == counts[0]
+        half = margin(counts, groups.share)
+        assert line["latents_low"] == pytest.approx(max(0, counts[0] - half))
+        assert line["latents_high"] == pytest.approx(min(L, counts[0] + half))
+
+    lines = latents.streams_table(found, CodeSet("joint")).to_pylist()
+    for s, line in enumerate(lines):
+        dead = [int((~case[s]).sum()) for case in alive]
+        active = [arrays[s][some].sum() / some.sum() for some in left]
+        assert (line["stream"], line["dead_latents"]) == (codes.streams[s], dead[0])
+        for name, values in (("dead_latents", dead), ("active_per_row", active)):
+            half = margin(values, groups.share)
+            assert line[name] == pytest.approx(values[0])
+            assert line[f"{name}_low"] == pytest.approx(max(0, values[0] - half))
+            assert line[f"{name}_high"] == pytest.approx(min(L, values[0] + half))
+
+
+def test_one_picture_has_no_intervals(random_codes):
+    codes = random_codes(7, rows=4, latents=L, k=3, streams=["a", "b"])
+    groups = deal(Pictures(np.zeros(4, int), np.ones(1, bool)), 0)
     counts = latents.measure(codes, L, top=TOP)
-    alive = {s: (dense(codes, s, L) > 0).any(axis=0) for s in codes.streams}
-    per_latent = sum(alive[s].astype(int) for s in codes.streams)
-    found = latents.alive_table(counts, CodeSet("joint", "untrained")).to_pylist()
-    assert [line["latents"] for line in found] == [int((per_latent == n).sum()) for n in range(4)]
-    assert {(line["mode"], line["control"]) for line in found} == {("joint", "untrained")}
-    streams = latents.streams_table(counts, CodeSet("joint")).to_pylist()
-    for line in streams:
-        values = dense(codes, line["stream"], L)
-        assert line["dead_latents"] == int((~alive[line["stream"]]).sum())
-        assert line["active_per_row"] == (values > 0).sum() / 4
+    found = latents.active_rows(counts, groups, codes.take(groups.rows))
+    assert latents.alive_table(found, CodeSet("joint"))["latents_low"].null_count == 3
+    assert latents.streams_table(found, CodeSet("joint"))["active_per_row_high"].null_count == 2

@@ -5,9 +5,12 @@ import pytest
 import torch
 
 from sparc.analyze import left_out
+from sparc.analyze.groups import deal, no_groups
+from sparc.analyze.pictures import Pictures
 from sparc.train import ModelConfig, Sparc, StreamShape
 
 ROWS = 30
+GROUPS = deal(Pictures(np.arange(ROWS) // 2, np.ones(ROWS // 2, bool)), 1)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def dense_model(model, stream, raw):
     return x, logits, part["decoder"], part["pre_bias"]
 
 
-def test_every_number_is_that_of_dense_arrays(model, features):
+def test_every_number_is_that_of_dense_arrays(model, features, margin):
     names, k = list(features), model.config.k
     dense = {s: dense_model(model, s, x) for s, x in features.items()}
 
@@ -46,7 +49,19 @@ def test_every_number_is_that_of_dense_arrays(model, features):
                 result[row, latent] = max(dense[stream][1][row, latent], 0)
         return result
 
-    found = left_out.measure(model, features, "none", batch_size=7)
+    def check(line, name, values, present, rel=1e-6, **limits):
+        """A mean over the rows that have the value, and its interval."""
+        cases = [present & (GROUPS.of_row != group if group else True) for group in range(16)]
+        check_figures(line, name, [np.mean(values[some]) for some in cases], rel, **limits)
+
+    def check_figures(line, name, figures, rel, least=0, most=1):
+        half = margin(figures, GROUPS.share)
+        assert line[name] == pytest.approx(figures[0], rel=rel)
+        low, high = max(least, figures[0] - half), min(most, figures[0] + half)
+        assert line[f"{name}_low"] == pytest.approx(low, rel=10 * rel, abs=1e-4)
+        assert line[f"{name}_high"] == pytest.approx(high, rel=10 * rel, abs=1e-4)
+
+    found = left_out.measure(model, features, "none", GROUPS, batch_size=7)
     whole = select(names)
     lines = found.selection.to_pylist()
     assert [(x["left_out"], x["stream"]) for x in lines] == [
@@ -60,11 +75,11 @@ def test_every_number_is_that_of_dense_arrays(model, features):
                 [set(np.flatnonzero(row)) for row in code(stream, sets)] for sets in (whole, others)
             )
         pairs = list(zip(before, after, strict=True))
-        kept = [len(a & b) / len(a) for a, b in pairs if a]
-        jaccard = [len(a & b) / len(a | b) for a, b in pairs if a | b]
+        kept = np.array([len(a & b) / max(1, len(a)) for a, b in pairs])
+        jaccard = np.array([len(a & b) / max(1, len(a | b)) for a, b in pairs])
         assert line["control"] == "none"
-        assert line["kept"] == pytest.approx(np.mean(kept))
-        assert line["jaccard"] == pytest.approx(np.mean(jaccard))
+        check(line, "kept", kept, np.array([bool(a) for a, _ in pairs]))
+        check(line, "jaccard", jaccard, np.array([bool(a | b) for a, b in pairs]))
     assert min(x["jaccard"] for x in lines) < 1
 
     lines = found.reconstruction.to_pylist()
@@ -79,10 +94,13 @@ def test_every_number_is_that_of_dense_arrays(model, features):
         selected = select([n for n in names if n != line["left_out"]])
         x, _, decoder, bias = dense[line["target"]]
         errors = ((code(line["source"], selected) @ decoder + bias - x) ** 2).sum(axis=1)
-        assert line["nmse"] == pytest.approx(errors.mean(), rel=1e-4)
-        variance = ((x - x.mean(axis=0)) ** 2).sum()
-        expected = 1 - errors.sum() / variance
-        assert line["explained_variance"] == pytest.approx(expected, rel=1e-3, abs=1e-4)
+        check(line, "nmse", errors, np.ones(ROWS, bool), rel=1e-4, most=np.inf)
+        explained = []
+        for group in range(16):
+            some = GROUPS.of_row != group if group else np.ones(ROWS, bool)
+            variance = ((x[some] - x[some].mean(axis=0)) ** 2).sum()
+            explained.append(1 - errors[some].sum() / variance)
+        check_figures(line, "explained_variance", explained, 1e-3, least=-np.inf)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +119,7 @@ def loud():
 
 def test_a_loud_stream_is_missed_and_a_quiet_one_is_not(loud):
     x = np.eye(4, dtype=np.float32)
-    found = left_out.measure(loud, {"loud": x, "quiet": x}, "none", batch_size=8)
+    found = left_out.measure(loud, {"loud": x, "quiet": x}, "none", no_groups(len(x)), batch_size=8)
     lines = {(x["left_out"], x["stream"]): x for x in found.selection.to_pylist()}
     assert lines["quiet", None]["jaccard"] == lines["quiet", "loud"]["kept"] == 1
     assert lines["loud", None]["kept"] == lines["loud", None]["jaccard"] == 0
@@ -111,12 +129,13 @@ def test_a_loud_stream_is_missed_and_a_quiet_one_is_not(loud):
 
 
 def test_one_stream_cannot_be_left_out(loud):
-    found = left_out.measure(loud, {"loud": np.eye(4)}, "none", batch_size=8)
+    found = left_out.measure(loud, {"loud": np.eye(4)}, "none", no_groups(4), batch_size=8)
     assert [len(table) for table in found] == [0, 0]
 
 
 def test_rows_that_are_all_equal_have_no_explained_variance(loud):
     x = np.ones((3, 4), np.float32)
-    found = left_out.measure(loud, {"loud": x, "quiet": x}, "none", batch_size=8)
+    found = left_out.measure(loud, {"loud": x, "quiet": x}, "none", no_groups(len(x)), batch_size=8)
+    assert found.selection["kept_low"].null_count == len(found.selection)
     column = found.reconstruction["explained_variance"]
     assert column.null_count == len(column) > 0

@@ -106,7 +106,7 @@ def test_the_mean_explains_nothing():
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     error = ((x - x.mean(axis=0)) ** 2).sum()
     sums = reconstruction.ErrorSums(
-        ("a",), np.array([40.0]), np.array([[[40.0]]]), np.array([[[error]]]),
+        ("a",), ("a",), np.array([40.0]), np.array([[[40.0]]]), np.array([[[error]]]),
         (x.sum(axis=0)[None],), np.array([[40.0]]),
     )  # fmt: skip
     (line,) = reconstruction.table(sums, CodeSet("joint"), 0).to_pylist()
@@ -131,7 +131,7 @@ def test_rows_that_are_all_equal_have_no_explained_variance(biased, features):
 def test_a_constant_feature_has_no_explained_variance():
     x = np.full((40, 4), 0.5)
     sums = reconstruction.ErrorSums(
-        ("a",), np.array([40.0]), np.array([[[1.0]]]), np.array([[[1.0]]]),
+        ("a",), ("a",), np.array([40.0]), np.array([[[1.0]]]), np.array([[[1.0]]]),
         (x.sum(axis=0)[None],), np.array([[40.0]]),
     )  # fmt: skip
     (line,) = reconstruction.table(sums, CodeSet("joint"), 0).to_pylist()

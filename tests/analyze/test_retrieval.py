@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from sparc.analyze import retrieval
+from sparc.analyze.pictures import read_pictures
 
 
 def brute_force(queries, candidates, query_pictures, candidate_pictures):
@@ -88,7 +89,7 @@ def test_all_zero_features_rank_last():
 def sample_of(ids, valid=None, size=10**6, seed=0):
     column = pa.chunked_array([pa.array(ids, pa.string())])
     valid = np.ones(len(ids), bool) if valid is None else np.array(valid, bool)
-    return retrieval.choose_sample(column, valid, size, seed)
+    return retrieval.choose_sample(read_pictures(column, valid), valid, size, seed)
 
 
 def test_a_sample_holds_whole_pictures_and_is_seeded():

@@ -1,20 +1,33 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sparc.analyze import selection
+from sparc.analyze.groups import deal
+from sparc.analyze.pictures import Pictures
 
 
 @given(seed=st.integers(0, 10_000), rows=st.integers(1, 20), at=st.lists(st.integers(1, 19)))
-def test_shares_are_those_of_sets(random_codes, split, seed, rows, at):
+def test_shares_are_those_of_sets_with_intervals(random_codes, split, margin, seed, rows, at):
     joint = random_codes(seed, rows=rows, latents=12, k=4, streams="ab", joint=True)
     alone = random_codes(seed + 1, rows=rows, latents=12, k=4, streams="ab")
+    groups = deal(Pictures(np.arange(rows), np.ones(rows, bool)), seed)
     parts = zip(split(joint, at), split(alone, at), strict=True)
-    counts = selection.merge([selection.measure(j, i, 12) for j, i in parts])
-    for line in selection.table(counts, "none").to_pylist():
+    counts = selection.merge([selection.measure(j, i, 12, groups) for j, i in parts])
+    for line in selection.table(counts, "none", groups.share).to_pylist():
         stream = line["stream"]
-        common = sum(
-            len(set(a.tolist()) & set(b.tolist()))
-            for a, b in zip(joint.indices[stream], alone.indices[stream], strict=True)
+        common = np.array(
+            [
+                len(set(a.tolist()) & set(b.tolist()))
+                for a, b in zip(joint.indices[stream], alone.indices[stream], strict=True)
+            ]
         )
-        assert line["share"] == pytest.approx(common / (rows * 4))
+        assert line["share"] == pytest.approx(common.mean() / 4)
+        if rows == 1:
+            assert line["share_low"] is line["share_high"] is None
+            continue
+        shares = [common[groups.of_row != g].mean() / 4 for g in range(1, 1 + groups.number)]
+        half = margin([line["share"], *shares], groups.share)
+        assert line["share_low"] == pytest.approx(max(0, line["share"] - half))
+        assert line["share_high"] == pytest.approx(min(1, line["share"] + half))

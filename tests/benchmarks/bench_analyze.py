@@ -271,7 +271,8 @@ def five_thousand_rows(repeats: int) -> list[Target]:
     assert len(labels.lifts) == DEPTHS + 1
 
     of_row = np.arange(pictures).repeat(CAPTIONS_A_PICTURE)
-    groups = deal(Pictures(of_row, np.ones(pictures, np.bool_)), 42)
+    of_pictures = Pictures(of_row, np.ones(pictures, np.bool_))
+    groups = deal(of_pictures, 42)
 
     def agree(labels: Labels = labels) -> None:
         spare = top_rows.with_spare(100)
@@ -286,8 +287,7 @@ def five_thousand_rows(repeats: int) -> list[Target]:
         )
 
     matrices = {n: codes.matrix(n, LATENTS) for n in WIDE}
-    ids = pa.chunked_array([world.rows(0, concepts)["sample_id"].combine_chunks()])
-    sample = retrieval.choose_sample(ids, np.ones(len(concepts), np.bool_), 5000, 42)
+    sample = retrieval.choose_sample(of_pictures, np.ones(len(concepts), np.bool_), 5000, 42)
 
     def retrieve() -> None:
         retrieval.table(
