@@ -7,7 +7,7 @@ pieces are there is done. Each metric lives in a module of its own.
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 from itertools import permutations
 from typing import Any, NamedTuple
 
@@ -64,7 +64,9 @@ Location = str | os.PathLike[str]
 
 _CAPTIONS = 1 << 16  # Captions read at a time.
 
-_COUNTED = 1 << 14  # Rows of a part that are counted at a time.
+_COUNTED = 1 << 14
+"""Rows of a part that are counted at a time: what is counted of them takes several times the memory
+of their codes."""
 
 
 def analyze(
@@ -522,11 +524,8 @@ def _count_part(
     shared: tuple[Parts, Labels | None, int], part: int
 ) -> tuple[latents.LatentCounts, overlap.PairCounts, agreement.ClassCounts | None]:
     parts, labels, top = shared
-    codes = parts.codes(part)
     total = None
-    # What is counted of a few rows takes several times the memory of their codes.
-    for start in range(0, len(codes.rows), _COUNTED):
-        some = codes.take(np.arange(start, min(start + _COUNTED, len(codes.rows))))
+    for some in parts.codes(part).batches(_COUNTED):
         marked = labels.labelled[some.rows] if labels is not None else None
         found = (
             latents.measure(some, parts.latents, top=top, marked=marked),
@@ -559,7 +558,9 @@ def _selection_part(shared: tuple[Parts, Parts, Groups], part: int) -> selection
 
 def _purity_part(shared: tuple[Parts, sparse.csr_matrix], part: int) -> purity.RowCounts:
     parts, carried = shared
-    return purity.measure(parts.codes(part), carried, parts.latents)
+    batches = parts.codes(part).batches(_COUNTED)
+    found = (purity.measure(some, carried, parts.latents) for some in batches)
+    return reduce(lambda total, more: purity.merge([total, more]), found)
 
 
 def _top_part(

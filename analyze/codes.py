@@ -6,7 +6,7 @@ how codes are computed (`sparc.analyze.encode`) nor what is measured on them.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
@@ -73,7 +73,12 @@ class CodeRows(NamedTuple):
         matrix.has_canonical_format = True
         return matrix
 
-    def take(self, positions: npt.NDArray[Any]) -> "CodeRows":
+    def batches(self, size: int) -> Iterator["CodeRows"]:
+        """All rows, so many at a time, without copying them."""
+        for start in range(0, len(self.rows), size):
+            yield self.take(slice(start, start + size))
+
+    def take(self, positions: npt.NDArray[Any] | slice) -> "CodeRows":
         """Some of the rows, by position."""
         shared: dict[int, npt.NDArray[Any]] = {}
         for indices in self.indices.values():

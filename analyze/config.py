@@ -30,7 +30,7 @@ class AnalyzeConfig:
     )
     probe_rows: int = option(20_000, "Pictures that single latents are probed on, at random.")
     permute_rows: int = option(
-        131_072, "Rows permuted at a time; a cache with more is permuted in random blocks."
+        65_536, "Rows permuted at a time; a cache with more is permuted in random blocks."
     )
     seed: int = option(
         42, "Seed of the permutations, of the rows and pictures drawn, and of the intervals."

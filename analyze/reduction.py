@@ -39,8 +39,8 @@ class Executor:
         if client is not None:
             workers = sum(client.ncores().values())
         # Parts that are measured before those that came so many earlier have been merged: enough
-        # to keep all workers busy.
-        self._ahead = 2 * (workers or os.cpu_count() or 1)
+        # to keep all workers busy, where those of a cluster wait for what travels.
+        self._ahead = (1 if client is None else 2) * (workers or os.cpu_count() or 1)
 
     @property
     def elsewhere(self) -> bool:
@@ -90,7 +90,9 @@ def _measure_after(
     merged: None,  # noqa: ARG001
 ) -> T:
     """Measure a part; where merging is slower, no part is measured long before its turn."""
-    return measure(shared, part)
+    result = measure(shared, part)
+    heap.give_back()  # Pieces that are too small for the next part would add up over many parts.
+    return result
 
 
 def _done(result: Any) -> None:
