@@ -5,7 +5,10 @@ figure is computed on all rows and without each group of rows, for its interval:
 length 1 + groups says which, 0 being all rows.
 """
 
+import math
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -227,29 +230,50 @@ def _sums(
         all pairs and for each of them.
     """
     each, classes = matrices[0].shape[0] // latents, matrices[0].shape[1]
-    pairs = list(combinations(range(len(matrices)), 2))
     lifts = [labels.lifts[depth] for depth in sorted(labels.lifts, reverse=True)]
-    result = np.zeros((len(lifts), 2, 1 + len(pairs), each))
+
+    def of_block(block: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        lines = (np.arange(each)[:, None] * latents + block).ravel()
+        return _sums_of_block([matrix[lines] for matrix in matrices], each, lifts)
+
     step = max(1, _CELLS // classes)
-    for start in range(0, len(some), step):
-        lines = np.arange(each)[:, None] * latents + some[start : start + step]
-        counts = [matrix[lines.ravel()] for matrix in matrices]
-        totals = [np.asarray(m.sum(axis=1, dtype=np.int64)).reshape(lines.shape) for m in counts]
-        for total in totals:
-            total[1:] = total[0] - total[1:]
-        agreement = np.zeros((len(lifts), *lines.shape))
-        alive = np.zeros(lines.shape, np.int64)
-        for pair, (a, b) in enumerate(pairs, start=1):
-            total, both = totals[a] + totals[b], (totals[a] > 0) & (totals[b] > 0)
-            alive += both
-            result[:, 1, pair] += both.sum(axis=1)
-            distances = _distances(counts[a] - counts[b], each, lifts)
-            for sums, values, distance in zip(result, agreement, distances, strict=True):
-                value = np.where(both, (total - distance) / np.maximum(total + distance, 1), 0)
-                values += value
-                sums[0, pair] += value.sum(axis=1)
-        result[:, 0, 0] += (agreement / np.maximum(alive, 1)).sum(axis=2)
-        result[:, 1, 0] += (alive > 0).sum(axis=1)
+    blocks = [some[start : start + step] for start in range(0, len(some), step)]
+    result = np.zeros((len(lifts), 2, 1 + math.comb(len(matrices), 2), each))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # In the order of the blocks, whichever comes first: sums depend on their order.
+        for sums in pool.map(of_block, blocks):
+            result += sums
+    return result
+
+
+def _sums_of_block(
+    counts: Sequence[sparse.csr_matrix], each: int, lifts: Sequence[npt.NDArray[np.int64]]
+) -> npt.NDArray[np.float64]:
+    """`_sums` of the counts of some latents, (each * latents, classes), by stream.
+
+    Args:
+        counts: By stream, counts of all rows and of each group.
+        each: 1 + groups.
+        lifts: From the deepest.
+    """
+    pairs = list(combinations(range(len(counts)), 2))
+    result = np.zeros((len(lifts), 2, 1 + len(pairs), each))
+    totals = [np.asarray(m.sum(axis=1, dtype=np.int64)).reshape(each, -1) for m in counts]
+    for total in totals:
+        total[1:] = total[0] - total[1:]
+    agreement = np.zeros((len(lifts), *totals[0].shape))
+    alive = np.zeros(totals[0].shape, np.int64)
+    for pair, (a, b) in enumerate(pairs, start=1):
+        total, both = totals[a] + totals[b], (totals[a] > 0) & (totals[b] > 0)
+        alive += both
+        result[:, 1, pair] += both.sum(axis=1)
+        distances = _distances(counts[a] - counts[b], each, lifts)
+        for sums, values, distance in zip(result, agreement, distances, strict=True):
+            value = np.where(both, (total - distance) / np.maximum(total + distance, 1), 0)
+            values += value
+            sums[0, pair] += value.sum(axis=1)
+    result[:, 0, 0] += (agreement / np.maximum(alive, 1)).sum(axis=2)
+    result[:, 1, 0] += (alive > 0).sum(axis=1)
     return result
 
 
@@ -284,14 +308,14 @@ def _distances(
     for lift in lifts:
         # What was lifted to the next deeper depth is lifted on from there. The classes are in the
         # order of the tree, so those that are lifted together stand together.
-        difference.indices = lift[difference.indices]
+        difference.indices = lift.take(difference.indices)
         difference.has_canonical_format = False
         difference.sum_duplicates()
         values, begins = difference.data, difference.indptr
         places = np.repeat(lines, np.diff(begins)) + difference.indices
         of_all = slice(begins[latents])
         table[places[of_all]] = values[of_all]
-        found = table[places]
+        found = table.take(places)
         table[places[of_all]] = 0
         changes = np.append(0, np.cumsum(np.abs(found - values) - np.abs(found)))
         change = np.diff(changes[begins]).reshape(each, latents)
