@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
+from sparc.analyze.codes import CodeRows
 from sparc.analyze.pictures import Pictures
 
 GROUPS = 20
@@ -62,3 +64,24 @@ def deal(pictures: Pictures, seed: int) -> Groups:
 def no_groups(rows: int) -> Groups:
     """No groups of the rows of a cache: figures without intervals."""
     return Groups(np.zeros(rows, np.uint8), 0, 0.0)
+
+
+def apart(codes: CodeRows, stream: str, latents: int, groups: Groups) -> sparse.csr_matrix:
+    """Where latents are active, a latent counting in each group as a latent of its own.
+
+    Args:
+        codes: Rows that are in a group.
+        stream: Which stream.
+        latents: L.
+        groups: The groups.
+
+    Returns:
+        (n, groups * L) int32, those of the first group first; 1 where active.
+    """
+    active = codes.matrix(stream, latents)
+    first = (groups.of_row[codes.rows].astype(np.int32) - 1) * np.int32(latents)
+    own = active.indices + np.repeat(first, np.diff(active.indptr))
+    return sparse.csr_matrix(
+        (np.ones(len(own), np.int32), own, active.indptr),
+        shape=(len(codes.rows), groups.number * latents),
+    )
