@@ -312,17 +312,29 @@ class Job:
         }
 
     def _purity(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
-        parts, carried, top = self._parts(code_set), self._carried, self.config.top_rows
+        parts, carried, groups = self._parts(code_set), self._carried, self._groups
         assert self.labels is not None
-        lists = reducer.reduce(
-            _top_part, partial(_merge_top, top), (parts, self.labels.labelled, top), len(parts)
+        spare = top_rows.with_spare(self.config.top_rows)
+        shared = parts, self.labels.labelled, groups, spare
+        lists, grouped = reducer.reduce(
+            _labelled_part, partial(_merge_labelled, spare), shared, len(parts)
         )
 
         def count(matrix: sparse.csr_matrix) -> purity.RowCounts:
             return reducer.reduce(_purity_part, purity.merge, (parts, matrix), len(parts))
 
-        found = purity.table(count, lists, carried, self.store.valid, code_set)
-        return {"purity": found, "purity_means": purity.means(found, code_set)}
+        found = purity.tables(
+            count,
+            lists,
+            carried,
+            self.store.valid,
+            code_set,
+            latents=parts.latents,
+            top=self.config.top_rows,
+            groups=groups,
+            grouped=grouped,
+        )
+        return {"purity": found.purity, "purity_means": found.means}
 
     def _meet(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
         found = cofiring.measure(
@@ -555,20 +567,31 @@ def _purity_part(shared: tuple[Parts, sparse.csr_matrix], part: int) -> purity.R
     return purity.measure(parts.codes(part), carried, parts.latents)
 
 
-def _top_part(
-    shared: tuple[Parts, npt.NDArray[np.bool_], int], part: int
-) -> dict[str, top_rows.TopRows]:
-    """The strongest rows of each latent among some rows of the cache, (rows,), by stream."""
-    parts, among, top = shared
+class _Labelled(NamedTuple):
+    """Of labelled rows, the strongest of each latent, and the codes of those in a group."""
+
+    lists: dict[str, top_rows.TopRows]
+    grouped: CodeRows
+
+
+def _labelled_part(
+    shared: tuple[Parts, npt.NDArray[np.bool_], Groups, int], part: int
+) -> _Labelled:
+    parts, labelled, groups, length = shared
     codes = parts.codes(part)
-    codes = codes.take(np.flatnonzero(among[codes.rows]))
-    return {stream: top_rows.measure(codes, stream, top) for stream in codes.streams}
+    codes = codes.take(np.flatnonzero(labelled[codes.rows]))
+    return _Labelled(
+        {stream: top_rows.measure(codes, stream, length) for stream in codes.streams},
+        codes.take(np.flatnonzero(groups.of_row[codes.rows])),
+    )
 
 
-def _merge_top(
-    top: int, found: Sequence[Mapping[str, top_rows.TopRows]]
-) -> dict[str, top_rows.TopRows]:
-    return {stream: top_rows.merge([part[stream] for part in found], top) for stream in found[0]}
+def _merge_labelled(length: int, found: Sequence[_Labelled]) -> _Labelled:
+    lists, grouped = zip(*found, strict=True)
+    return _Labelled(
+        {s: top_rows.merge([part[s] for part in lists], length) for s in lists[0]},
+        concatenate(grouped),
+    )
 
 
 def _codes_at(shared: tuple[Parts, npt.NDArray[np.int64]], part: int) -> CodeRows:
