@@ -305,10 +305,12 @@ class Job:
         }
 
     def _score(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
-        found = monosemanticity.measure(self._parts(code_set), self._one_a_picture, reducer)
+        found = monosemanticity.measure(
+            self._parts(code_set), self._one_a_picture, self._groups, reducer
+        )
         return {
             "monosemanticity": monosemanticity.table(found, code_set),
-            "monosemanticity_means": monosemanticity.means(found, code_set),
+            "monosemanticity_means": monosemanticity.means(found, code_set, self._groups.share),
         }
 
     def _purity(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
