@@ -314,29 +314,36 @@ class Job:
         }
 
     def _purity(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
-        parts, carried, groups = self._parts(code_set), self._carried, self._groups
-        assert self.labels is not None
-        spare = top_rows.with_spare(self.config.top_rows)
-        shared = parts, self.labels.labelled, groups, spare
-        lists, grouped = reducer.reduce(
-            _labelled_part, partial(_merge_labelled, spare), shared, len(parts)
-        )
+        parts = self._parts(code_set)
 
         def count(matrix: sparse.csr_matrix) -> purity.RowCounts:
             return reducer.reduce(_purity_part, purity.merge, (parts, matrix), len(parts))
 
         found = purity.tables(
             count,
-            lists,
-            carried,
+            self._active_rows(parts, reducer),
+            self._carried,
             self.store.valid,
             code_set,
-            latents=parts.latents,
-            top=self.config.top_rows,
-            groups=groups,
-            grouped=grouped,
+            self._groups.share,
         )
         return {"purity": found.purity, "purity_means": found.means}
+
+    def _active_rows(self, parts: Parts, reducer: Executor) -> dict[str, purity.ActiveRows]:
+        assert self.labels is not None
+        labelled, groups, top = self.labels.labelled, self._groups, self.config.top_rows
+        spare = top_rows.with_spare(top)
+        lists, grouped = reducer.reduce(
+            _labelled_part,
+            partial(_merge_labelled, spare),
+            (parts, labelled, groups, spare),
+            len(parts),
+        )
+        shape = parts.latents, len(labelled)
+        return {
+            stream: purity.active_rows(each, grouped, stream, groups, top=top, shape=shape)
+            for stream, each in lists.items()
+        }
 
     def _meet(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
         found = cofiring.measure(

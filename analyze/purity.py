@@ -5,7 +5,7 @@ for their intervals.
 """
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import chain
 from typing import Any, NamedTuple
@@ -123,6 +123,48 @@ def merge(parts: Sequence[RowCounts]) -> RowCounts:
     return RowCounts(rows, tuple(reduce(operator.add, matrices) for matrices in of_streams))
 
 
+class ActiveRows(NamedTuple):
+    """On which labelled rows the latents of a stream are active, whatever is carried there.
+
+    Attributes:
+        grouped: 1 on rows of a group, (groups * latents, rows).
+        listed: Of the strongest rows, what `sparc.analyze.top_rows.changes` gives.
+    """
+
+    grouped: sparse.csr_matrix
+    listed: sparse.csr_matrix
+
+
+def active_rows(
+    lists: TopRows,
+    grouped: CodeRows,
+    stream: str,
+    groups: Groups,
+    *,
+    top: int,
+    shape: tuple[int, int],
+) -> ActiveRows:
+    """What of a stream's codes has to be known at every depth.
+
+    Args:
+        lists: The labelled rows on which each latent is strongest, with some to spare.
+        grouped: The codes of all labelled rows that are in a group.
+        stream: The stream.
+        groups: The groups.
+        top: Rows in a list of strongest rows.
+        shape: L, and the rows of the cache.
+    """
+    latents, rows = shape
+    active = apart(grouped, stream, latents, groups).T.tocsr()
+    return ActiveRows(
+        sparse.csr_matrix(
+            (active.data, grouped.rows[active.indices], active.indptr),
+            shape=(active.shape[0], rows),
+        ),
+        top_rows.changes(lists, top, groups, shape),
+    )
+
+
 class Tables(NamedTuple):
     """What is found at all depths.
 
@@ -137,52 +179,59 @@ class Tables(NamedTuple):
 
 def tables(
     count: Callable[[sparse.csr_matrix], RowCounts],
-    lists: Mapping[str, TopRows],
+    active: Mapping[str, ActiveRows],
     carried: CarriedClasses,
     valid: npt.NDArray[np.bool_],
     code_set: CodeSet,
-    *,
-    latents: int,
-    top: int,
-    groups: Groups,
-    grouped: CodeRows,
+    share: float,
 ) -> Tables:
     """Purity, and its means with their intervals.
 
     Args:
         count: Counts over all analysed rows, given what they carry at a depth. It is asked for one
             depth after the other, and the counts of no two are held at a time.
-        lists: By stream, the labelled rows on which each latent is strongest, with some to spare.
+        active: By stream, in the order of the counts.
         carried: What all rows of the cache carry.
         valid: Which rows are analysed.
         code_set: Which codes these are.
-        latents: L.
-        top: Rows in a list of strongest rows.
-        groups: The rows that are left out in turn.
-        grouped: The codes of all labelled rows that are in a group.
+        share: The share of the pictures that one group has.
     """
-    pieces: dict[str, list[pa.Table]] = {stream: [] for stream in lists}
-    lines: dict[str, list[dict[str, Any]]] = {stream: [] for stream in lists}
-    active = {s: apart(grouped, s, latents, groups).T.tocsr() for s in lists}
-    shape = latents, len(valid)
-    listed = {s: top_rows.changes(each, top, groups, shape) for s, each in lists.items()}
+    pieces: dict[str, list[pa.Table]] = {stream: [] for stream in active}
+    lines: dict[str, list[dict[str, Any]]] = {stream: [] for stream in active}
     for depth, matrix in carried.matrices.items():
-        counts, of_grouped = count(matrix), matrix[grouped.rows]
         base_rates = _base_rates(matrix[valid])
-        for position, stream in enumerate(lists):
-            of_all = counts.rows[position], counts.carrying[position]
-            for restriction, rows in (
-                ("all_rows", _all_rows(*of_all, active[stream], of_grouped)),
-                ("top_rows", _top_rows(listed[stream], matrix, latents)),
-            ):
-                found = _measured(rows, base_rates)
-                where = {"stream": stream, "restriction": restriction, "depth": depth}
-                pieces[stream].append(_piece(found, where, carried.class_ids, code_set))
-                lines[stream].append(_line(found, where, groups, code_set))
+        # No name here holds the counts: they are gone before those of the next depth are made.
+        for stream, restriction, found in _at_depth(count(matrix), active, matrix, base_rates):
+            where = {"stream": stream, "restriction": restriction, "depth": depth}
+            pieces[stream].append(_piece(found, where, carried.class_ids, code_set))
+            lines[stream].append(_line(found, where, code_set, share))
     return Tables(
         pa.concat_tables(chain.from_iterable(pieces.values())),
         pa.Table.from_pylist(list(chain.from_iterable(lines.values())), schema=MEANS_SCHEMA),
     )
+
+
+def _at_depth(
+    counts: RowCounts,
+    active: Mapping[str, ActiveRows],
+    carried: sparse.csr_matrix,
+    base_rates: npt.NDArray[np.float64],
+) -> Iterator[tuple[str, str, "_Purity"]]:
+    """Streams, restrictions, and what is found there.
+
+    Args:
+        counts: Counts over all rows.
+        active: By stream.
+        carried: What all rows of the cache carry at the depth, (rows, classes).
+        base_rates: Of each class, (classes,).
+    """
+    for (stream, of), number, carrying in zip(
+        active.items(), counts.rows, counts.carrying, strict=True
+    ):
+        every = _all_rows(number, carrying, of.grouped, carried)
+        yield stream, "all_rows", _measured(every, base_rates)
+        strongest = _top_rows(of.listed, carried, len(number))
+        yield stream, "top_rows", _measured(strongest, base_rates)
 
 
 class _Rows(NamedTuple):
@@ -202,7 +251,7 @@ class _Rows(NamedTuple):
 def _all_rows(
     rows: npt.NDArray[np.int64],
     carrying: sparse.csr_matrix,
-    active: sparse.csr_matrix,
+    grouped: sparse.csr_matrix,
     carried: sparse.csr_matrix,
 ) -> _Rows:
     """All rows of each latent of a stream.
@@ -210,18 +259,18 @@ def _all_rows(
     Args:
         rows: How many, (latents,).
         carrying: How many of them carry a class, (latents, classes).
-        active: 1 on the rows of a group on which a latent is active, (groups * latents, n).
-        carried: What those rows carry, (n, classes).
+        grouped: As in `ActiveRows`.
+        carried: What all rows of the cache carry, (rows, classes).
     """
-    lost = np.diff(active.indptr).reshape(-1, len(rows))
-    return _Rows(np.concatenate([rows[None], rows - lost]), carrying, active @ carried)
+    lost = np.diff(grouped.indptr).reshape(-1, len(rows))
+    return _Rows(np.concatenate([rows[None], rows - lost]), carrying, grouped @ carried)
 
 
 def _top_rows(listed: sparse.csr_matrix, carried: sparse.csr_matrix, latents: int) -> _Rows:
     """The strongest rows of each latent of a stream: where some leave, others take their places.
 
     Args:
-        listed: What `sparc.analyze.top_rows.changes` gives.
+        listed: As in `ActiveRows`.
         carried: What all rows of the cache carry, (rows, classes).
         latents: L.
     """
@@ -288,26 +337,28 @@ def _piece(
 ) -> pa.Table:
     """The rows of `SCHEMA`."""
     latents, none = len(found.rows), found.rows == 0
+    # A column that is a view keeps all that it is a view of in memory.
+    rows, purity = found.rows.copy(), found.purity[0].copy()
     columns = {
         "mode": [code_set.mode] * latents,
         "latent": np.arange(latents, dtype=np.int32),
         **{name: [value] * latents for name, value in where.items()},
-        "rows": found.rows,
+        "rows": rows,
         "class_id": pa.array(class_ids[found.most.columns], pa.int32(), mask=none),
         "rows_class": found.most.rows,
-        "purity": pa.array(found.purity[0], mask=none),
+        "purity": pa.array(purity, mask=none),
         "base_rate": pa.array(found.base_rate, mask=none),
-        "lift": pa.array(found.purity[0] / found.base_rate, mask=none),
+        "lift": pa.array(purity / found.base_rate, mask=none),
     }
     return pa.table(columns, schema=SCHEMA)
 
 
 def _line(
-    found: _Purity, where: Mapping[str, Any], groups: Groups, code_set: CodeSet
+    found: _Purity, where: Mapping[str, Any], code_set: CodeSet, share: float
 ) -> dict[str, Any]:
     """The row of `MEANS_SCHEMA`."""
     figures = mean_of_known(found.purity)
-    interval = jackknife(figures, groups.share, least=0, most=1)
+    interval = jackknife(figures, share, least=0, most=1)
     return {
         "mode": code_set.mode,
         "control": code_set.control,

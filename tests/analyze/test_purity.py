@@ -44,17 +44,15 @@ def tabulate(parts, labels, valid, latents, top, groups=None):
 
     whole = concatenate([part.take(labels.labelled[part.rows]) for part in parts])
     spare = top_rows.with_spare(top)
-    return purity.tables(
-        count,
-        {stream: top_rows.measure(whole, stream, spare) for stream in whole.streams},
-        carried,
-        valid,
-        CODE_SET,
-        latents=latents,
-        top=top,
-        groups=groups,
-        grouped=whole.take(np.flatnonzero(groups.of_row[whole.rows])),
-    )
+    grouped = whole.take(np.flatnonzero(groups.of_row[whole.rows]))
+    active = {
+        stream: purity.active_rows(
+            top_rows.measure(whole, stream, spare), grouped, stream, groups,
+            top=top, shape=(latents, len(valid)),
+        )
+        for stream in whole.streams
+    }  # fmt: skip
+    return purity.tables(count, active, carried, valid, CODE_SET, groups.share)
 
 
 @settings(max_examples=25)
