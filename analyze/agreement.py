@@ -19,7 +19,7 @@ from scipy import sparse
 
 from sparc.analyze import top_rows
 from sparc.analyze.codes import CodeRows, CodeSet
-from sparc.analyze.groups import Groups
+from sparc.analyze.groups import Groups, apart
 from sparc.analyze.labels import Labels
 from sparc.analyze.statistics import jackknife, nullable
 from sparc.analyze.top_rows import TopRows
@@ -152,17 +152,9 @@ def _leave_out(
 ) -> list[sparse.csr_matrix]:
     """By stream, counts of all rows and then of each group, ((1 + groups) * latents, classes)."""
     classes = labels.matrix[grouped.rows]
-    first = (groups.of_row[grouped.rows].astype(np.int32) - 1) * np.int32(counts.latents)
     result = []
     for stream, whole in zip(counts.streams, counts.counts, strict=True):
-        # A latent in a group counts as a latent of its own.
-        active = grouped.matrix(stream, counts.latents)
-        own = active.indices + np.repeat(first, np.diff(active.indptr))
-        rows = sparse.csr_matrix(
-            (np.ones(len(own), np.int32), own, active.indptr),
-            shape=(len(grouped.rows), groups.number * counts.latents),
-        )
-        lost = rows.tocsc().T @ classes
+        lost = apart(grouped, stream, counts.latents, groups).tocsc().T @ classes
         lost.sort_indices()
         result.append(_canonical(sparse.vstack([whole.T, lost], format="csr")))
     return result
@@ -175,31 +167,15 @@ def _leave_out_of_top(
     top: int,
     latents: npt.NDArray[np.bool_],
 ) -> list[sparse.csr_matrix]:
-    """The same of the strongest rows: of a group, what all lists have more than those without it.
+    """The same of the strongest rows, of those that are among the `latents`, (latents,).
 
-    Where a group's rows leave a list, others take their places: such counts may be negative. Those
-    of latents that are not among the `latents`, (latents,), are left out.
+    Of a group, it is what all lists have more than those without it: such counts may be negative.
     """
     result = []
     for each in lists:
         some = each.take(latents[each.latents])
-        members = top_rows.members(some, top, groups)
-        whole = np.flatnonzero(members[0])
-        group, changed = np.divmod(
-            np.flatnonzero(members[1:] != members[0]), max(1, len(some.rows))
-        )
-        entries = np.concatenate([whole, changed])
-        first = np.concatenate([np.zeros_like(whole), len(latents) * (1 + group)])
-        weights = sparse.coo_matrix(
-            (
-                np.concatenate([np.ones(len(whole)), np.where(members[0, changed], 1, -1)]),
-                (first + some.latents[entries], some.rows[entries]),
-            ),
-            shape=((1 + groups.number) * len(latents), labels.matrix.shape[0]),
-            dtype=np.int32,
-        )
-        weights.has_canonical_format = True  # It need not be sorted: no row is twice in a list.
-        listed = weights.tocsr() @ labels.matrix
+        shape = len(latents), labels.matrix.shape[0]
+        listed = top_rows.changes(some, top, groups, shape) @ labels.matrix
         listed.sort_indices()
         result.append(_canonical(listed))
     return result

@@ -315,24 +315,45 @@ class Job:
         }
 
     def _score(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
-        found = monosemanticity.measure(self._parts(code_set), self._one_a_picture, reducer)
+        found = monosemanticity.measure(
+            self._parts(code_set), self._one_a_picture, self._groups, reducer
+        )
         return {
             "monosemanticity": monosemanticity.table(found, code_set),
-            "monosemanticity_means": monosemanticity.means(found, code_set),
+            "monosemanticity_means": monosemanticity.means(found, code_set, self._groups.share),
         }
 
     def _purity(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
-        parts, carried, top = self._parts(code_set), self._carried, self.config.top_rows
-        assert self.labels is not None
-        lists = reducer.reduce(
-            _top_part, partial(_merge_top, top), (parts, self.labels.labelled, top), len(parts)
-        )
+        parts = self._parts(code_set)
 
         def count(matrix: sparse.csr_matrix) -> purity.RowCounts:
             return reducer.reduce(_purity_part, purity.merge, (parts, matrix), len(parts))
 
-        found = purity.table(count, lists, carried, self.store.valid, code_set)
-        return {"purity": found, "purity_means": purity.means(found, code_set)}
+        found = purity.tables(
+            count,
+            self._active_rows(parts, reducer),
+            self._carried,
+            self.store.valid,
+            code_set,
+            self._groups.share,
+        )
+        return {"purity": found.purity, "purity_means": found.means}
+
+    def _active_rows(self, parts: Parts, reducer: Executor) -> dict[str, purity.ActiveRows]:
+        assert self.labels is not None
+        labelled, groups, top = self.labels.labelled, self._groups, self.config.top_rows
+        spare = top_rows.with_spare(top)
+        lists, grouped = reducer.reduce(
+            _labelled_part,
+            partial(_merge_labelled, spare),
+            (parts, labelled, groups, spare),
+            len(parts),
+        )
+        shape = parts.latents, len(labelled)
+        return {
+            stream: purity.active_rows(each, grouped, stream, groups, top=top, shape=shape)
+            for stream, each in lists.items()
+        }
 
     def _meet(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
         found = cofiring.measure(
@@ -563,20 +584,31 @@ def _purity_part(shared: tuple[Parts, sparse.csr_matrix], part: int) -> purity.R
     return reduce(lambda total, more: purity.merge([total, more]), found)
 
 
-def _top_part(
-    shared: tuple[Parts, npt.NDArray[np.bool_], int], part: int
-) -> dict[str, top_rows.TopRows]:
-    """The strongest rows of each latent among some rows of the cache, (rows,), by stream."""
-    parts, among, top = shared
+class _Labelled(NamedTuple):
+    """Of labelled rows, the strongest of each latent, and the codes of those in a group."""
+
+    lists: dict[str, top_rows.TopRows]
+    grouped: CodeRows
+
+
+def _labelled_part(
+    shared: tuple[Parts, npt.NDArray[np.bool_], Groups, int], part: int
+) -> _Labelled:
+    parts, labelled, groups, length = shared
     codes = parts.codes(part)
-    codes = codes.take(np.flatnonzero(among[codes.rows]))
-    return {stream: top_rows.measure(codes, stream, top) for stream in codes.streams}
+    codes = codes.take(np.flatnonzero(labelled[codes.rows]))
+    return _Labelled(
+        {stream: top_rows.measure(codes, stream, length) for stream in codes.streams},
+        codes.take(np.flatnonzero(groups.of_row[codes.rows])),
+    )
 
 
-def _merge_top(
-    top: int, found: Sequence[Mapping[str, top_rows.TopRows]]
-) -> dict[str, top_rows.TopRows]:
-    return {stream: top_rows.merge([part[stream] for part in found], top) for stream in found[0]}
+def _merge_labelled(length: int, found: Sequence[_Labelled]) -> _Labelled:
+    lists, grouped = zip(*found, strict=True)
+    return _Labelled(
+        {s: top_rows.merge([part[s] for part in lists], length) for s in lists[0]},
+        concatenate(grouped),
+    )
 
 
 def _codes_at(shared: tuple[Parts, npt.NDArray[np.int64]], part: int) -> CodeRows:

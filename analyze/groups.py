@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
+from sparc.analyze.codes import CodeRows
 from sparc.analyze.pictures import Pictures
 
 GROUPS = 20
@@ -85,3 +87,24 @@ def leave_out(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """
     total: npt.NDArray[np.float64] = sums.sum(axis=0)
     return np.concatenate([total[None], total - sums[1:]])
+
+
+def apart(codes: CodeRows, stream: str, latents: int, groups: Groups) -> sparse.csr_matrix:
+    """Where latents are active, a latent counting in each group as a latent of its own.
+
+    Args:
+        codes: Rows that are in a group.
+        stream: Which stream.
+        latents: L.
+        groups: The groups.
+
+    Returns:
+        (n, groups * L) int32, those of the first group first; 1 where active.
+    """
+    active = codes.matrix(stream, latents)
+    first = (groups.of_row[codes.rows].astype(np.int32) - 1) * np.int32(latents)
+    own = active.indices + np.repeat(first, np.diff(active.indptr))
+    return sparse.csr_matrix(
+        (np.ones(len(own), np.int32), own, active.indptr),
+        shape=(len(codes.rows), groups.number * latents),
+    )

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from sparc.analyze import top_rows
 from sparc.analyze.codes import CodeRows, CodeSet
-from sparc.analyze.groups import Groups
+from sparc.analyze.groups import Groups, apart
 from sparc.analyze.statistics import jackknife, nullable
 from sparc.analyze.top_rows import TopRows
 
@@ -148,14 +148,11 @@ def active_rows(counts: LatentCounts, groups: Groups, grouped: CodeRows) -> Acti
         grouped: The codes of all rows that are in a group.
     """
     latents = counts.active.shape[1]
-    group = groups.of_row[grouped.rows].astype(np.int64)
     rows = np.full(1 + groups.number, counts.rows)
-    rows[1:] -= np.bincount(group, minlength=1 + groups.number)[1:]
+    rows[1:] -= np.bincount(groups.of_row[grouped.rows], minlength=1 + groups.number)[1:]
     active = np.repeat(counts.active[None], 1 + groups.number, axis=0)
     for s, stream in enumerate(counts.streams):
-        matrix = grouped.matrix(stream, latents)
-        # A latent in a group counts as a latent of its own.
-        own = matrix.indices + np.repeat((group - 1) * latents, np.diff(matrix.indptr))
+        own = apart(grouped, stream, latents, groups).indices
         lost = np.bincount(own, minlength=groups.number * latents)
         active[1:, s] -= lost.reshape(groups.number, latents)
     return ActiveRows(counts.streams, rows, active, groups.share)

@@ -2,12 +2,13 @@
 
 The score is that of Pach et al., arXiv 2504.02821, section 3.2: the mean cosine of the features of
 two pictures, over all pairs, weighted by the product of the latent's values. All pairs cost one
-pass over the pictures: see `REPORT.md` for the sums and for the tables.
+pass over the pictures: see `REPORT.md` for the sums and for the tables. Means are computed on all
+pictures and without each group of pictures, for their intervals.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,11 @@ import torch
 from scipy import sparse
 from torch.nn import functional as F
 
-from sparc.analyze.codes import CodeSet
+from sparc.analyze.codes import CodeRows, CodeSet, concatenate
+from sparc.analyze.groups import Groups
 from sparc.analyze.parts import Parts
 from sparc.analyze.reduction import Executor
-from sparc.analyze.statistics import nullable
+from sparc.analyze.statistics import jackknife, nullable
 
 SCHEMA = pa.schema(
     [
@@ -40,6 +42,8 @@ MEANS_SCHEMA = pa.schema(
         pa.field("reference", pa.string(), nullable=False),
         pa.field("latents", pa.int32(), nullable=False),
         pa.field("value", pa.float64()),
+        pa.field("value_low", pa.float64()),
+        pa.field("value_high", pa.float64()),
         pa.field("any_two", pa.float64()),
     ]
 )
@@ -63,6 +67,8 @@ class Scores(NamedTuple):
         pictures: On how many pictures each latent is active, (n,) int64.
         score: The latents' scores, (n,) float64; NaN where there is none.
         any_two: The mean cosine of any two of all pictures; NaN where there are fewer.
+        totals: The sum of the scores, and how many latents have one; on all pictures, and then
+            without each group, (2, 1 + groups).
     """
 
     stream: str
@@ -70,6 +76,7 @@ class Scores(NamedTuple):
     pictures: npt.NDArray[np.int64]
     score: npt.NDArray[np.float64]
     any_two: float
+    totals: npt.NDArray[np.float64]
 
 
 class _Task(NamedTuple):
@@ -80,18 +87,24 @@ class _Task(NamedTuple):
 class _Shared(NamedTuple):
     parts: Parts
     counted: npt.NDArray[np.bool_]  # By row of the cache, whether it stands for its picture.
+    groups: Groups
     tasks: tuple[_Task, ...]
 
 
-def measure(parts: Parts, counted: npt.NDArray[np.int64], reducer: Executor) -> list[Scores]:
+def measure(
+    parts: Parts, counted: npt.NDArray[np.int64], groups: Groups, reducer: Executor
+) -> list[Scores]:
     """Score every latent of every stream by the features of every stream.
 
     A task reads all parts, one after the other, so that its sums of shape (streams, latents, dim)
-    never travel: memory does not grow with the rows.
+    never travel: memory does not grow with the rows. It holds the features and codes of the
+    pictures that are in a group, which are so many at most.
 
     Args:
         parts: A set of codes.
         counted: The rows that count, one of each picture.
+        groups: The pictures that are left out in turn. As it does for `counted`, the row of the
+            feature decides, wherever it was moved to: its pairs are what a picture adds to a score.
         reducer: Runs the tasks.
 
     Returns:
@@ -99,14 +112,14 @@ def measure(parts: Parts, counted: npt.NDArray[np.int64], reducer: Executor) -> 
     """
     flags = np.zeros(parts.cache.info.rows, dtype=np.bool_)
     flags[counted] = True
-    shared = _Shared(parts, flags, tuple(_tasks(parts)))
+    shared = _Shared(parts, flags, groups, tuple(_tasks(parts)))
     return reducer.reduce(_measure_task, _concatenate, shared, len(shared.tasks))
 
 
 def table(found: Sequence[Scores], code_set: CodeSet) -> pa.Table:
     """A row for each stream, reference and latent, of schema `SCHEMA`."""
     pieces = []
-    for stream, reference, pictures, score, _ in _joined(found):
+    for stream, reference, pictures, score, *_ in _joined(found):
         latents = len(score)
         columns = {
             "mode": [code_set.mode] * latents,
@@ -120,19 +133,29 @@ def table(found: Sequence[Scores], code_set: CodeSet) -> pa.Table:
     return pa.concat_tables(pieces)
 
 
-def means(found: Sequence[Scores], code_set: CodeSet) -> pa.Table:
-    """The mean over the latents that have a score, of `MEANS_SCHEMA`."""
+def means(found: Sequence[Scores], code_set: CodeSet, share: float) -> pa.Table:
+    """The mean over the latents that have a score, of `MEANS_SCHEMA`.
+
+    Args:
+        found: What was measured.
+        code_set: Of which codes.
+        share: The share of the pictures that one group has.
+    """
     rows = []
-    for stream, reference, _, score, any_two in _joined(found):
-        known = score[~np.isnan(score)]
+    for stream, reference, _, _, any_two, (sums, latents) in _joined(found):
+        with np.errstate(invalid="ignore"):
+            figures = sums / latents
+        interval = jackknife(figures, share, least=-1, most=1)
         rows.append(
             {
                 "mode": code_set.mode,
                 "control": code_set.control,
                 "stream": stream,
                 "reference": reference,
-                "latents": len(known),
-                "value": float(known.mean()) if len(known) else None,
+                "latents": int(latents[0]),
+                "value": nullable(figures[0]),
+                "value_low": nullable(interval.low),
+                "value_high": nullable(interval.high),
                 "any_two": nullable(any_two),
             }
         )
@@ -148,48 +171,152 @@ def _tasks(parts: Parts) -> Iterator[_Task]:
 
 
 def _measure_task(shared: _Shared, number: int) -> list[Scores]:
-    parts, task = shared.parts, shared.tasks[number]
-    dim = parts.cache.streams[task.reference].dim
-    shape = len(parts.streams), len(task.latents)
-    sums, weight, square = np.zeros((*shape, dim)), np.zeros(shape), np.zeros(shape)
-    active = np.zeros(shape, np.int64)
-    everything, pictures = np.zeros(dim), 0
-    for part in range(len(parts)):
-        rows, features = parts.seen(part, task.reference)
-        codes = parts.codes(part)
-        counted = np.flatnonzero(shared.counted[rows])
-        pictures += len(counted)
-        for start in range(0, len(counted), _BATCH):
-            batch = counted[start : start + _BATCH]
-            directions = F.normalize(torch.from_numpy(features[batch]).float())
-            everything += directions.sum(dim=0, dtype=torch.float64).numpy()
-            some = codes.take(batch)
-            for s, stream in enumerate(parts.streams):
-                values = some.matrix(stream, parts.latents).tocsc()
-                values = values[:, task.latents.start : task.latents.stop]
-                sums[s] += _weighted_sums(values, directions)
-                weight[s] += np.asarray(values.sum(axis=0, dtype=np.float64)).ravel()
-                square[s] += np.asarray(values.power(2, np.float64).sum(axis=0)).ravel()
-                active[s] += np.diff(values.indptr)
-    score = _mean_cosine(sums, weight, square)
-    any_two = float(_mean_cosine(everything, np.float64(pictures), np.float64(pictures)))
+    task, groups = shared.tasks[number], range(1, 1 + shared.groups.number)
+    sums = _TaskSums(shared.parts, task)
+    held = _add_others(sums, shared, task)
+    for group in groups:
+        sums.add(*held.of(group))
+    score = sums.score()
+    # A group is taken away as it was added, to the last bit: of a latent that no other picture
+    # activates nothing is left.
+    scores = np.stack([score, *(sums.score_without(*held.of(group), score) for group in groups)])
+    known = ~np.isnan(scores)
+    totals = np.stack([np.where(known, scores, 0).sum(axis=-1), known.sum(axis=-1)])
+    any_two = sums.any_two()
     return [
-        Scores(stream, task.reference, active[s], score[s], any_two)
-        for s, stream in enumerate(parts.streams)
+        Scores(stream, task.reference, sums.active[s], score[s], any_two, totals[..., s])
+        for s, stream in enumerate(shared.parts.streams)
     ]
 
 
-def _weighted_sums(values: sparse.csc_matrix, directions: torch.Tensor) -> npt.NDArray[np.float32]:
-    """For each latent the sum of directions, weighted by its values, (latents, dim)."""
-    sums: torch.Tensor = F.embedding_bag(
+class _Held(NamedTuple):
+    """Pictures that are in a group.
+
+    Attributes:
+        group: Which one, (n,).
+        features: As stored, (n, dim).
+        codes: Their codes.
+    """
+
+    group: npt.NDArray[np.uint8]
+    features: npt.NDArray[Any]
+    codes: CodeRows
+
+    def of(self, group: int) -> tuple[npt.NDArray[Any], CodeRows]:
+        """The features and codes of one group."""
+        positions = np.flatnonzero(self.group == group)
+        return self.features[positions], self.codes.take(positions)
+
+
+def _add_others(sums: "_TaskSums", shared: _Shared, task: _Task) -> _Held:
+    """Add all pictures that are in no group, and hold those that are."""
+    held = []
+    for part in range(len(shared.parts)):
+        rows, features = shared.parts.seen(part, task.reference)
+        codes = shared.parts.codes(part)
+        counted, group = shared.counted[rows], shared.groups.of_row[rows]
+        others = np.flatnonzero(counted & (group == 0))
+        for start in range(0, len(others), _BATCH):
+            batch = others[start : start + _BATCH]
+            sums.add(features[batch], codes.take(batch))
+        some = np.flatnonzero(counted & (group > 0))
+        held.append(_Held(group[some], features[some], codes.take(some)))
+    group_of_all, features_of_all, codes_of_all = zip(*held, strict=True)
+    return _Held(
+        np.concatenate(group_of_all), np.concatenate(features_of_all), concatenate(codes_of_all)
+    )
+
+
+class _TaskSums:
+    """Sums over pictures, for the latents of a task in every stream.
+
+    Args:
+        parts: A set of codes.
+        task: The task.
+
+    Attributes:
+        active: On how many pictures each latent is active, (streams, latents).
+    """
+
+    def __init__(self, parts: Parts, task: _Task) -> None:
+        self._parts, self._latents = parts, task.latents
+        dim = parts.cache.streams[task.reference].dim
+        shape = len(parts.streams), len(task.latents)
+        self._sums = _Sums(np.zeros((*shape, dim)), np.zeros(shape), np.zeros(shape))
+        self._of_pictures = np.zeros(dim)
+        self._pictures = 0
+        self.active = np.zeros(shape, np.int64)
+
+    def add(self, features: npt.NDArray[Any], codes: CodeRows) -> None:
+        """Add some pictures."""
+        directions = _directions(features)
+        self._of_pictures += directions.sum(dim=0, dtype=torch.float64).numpy()
+        self._pictures += len(features)
+        for s, values in enumerate(self._values(codes)):
+            for total, more in zip(self._sums, _weighted_sums(values, directions), strict=True):
+                total[s] += more
+            self.active[s] += np.diff(values.indptr)
+
+    def score(self) -> npt.NDArray[np.float64]:
+        """The score of each latent, (streams, latents)."""
+        return _mean_cosine(*self._sums)
+
+    def score_without(
+        self, features: npt.NDArray[Any], codes: CodeRows, score: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        """The same without some of the pictures, given what it is on all."""
+        directions, result = _directions(features), score.copy()
+        for s, values in enumerate(self._values(codes)):
+            some = np.flatnonzero(np.diff(values.indptr))  # No other latent loses anything.
+            lost = _weighted_sums(values[:, some], directions)
+            left = (total[s, some] - less for total, less in zip(self._sums, lost, strict=True))
+            result[s, some] = _mean_cosine(*left)
+        return result
+
+    def any_two(self) -> float:
+        """The mean cosine of any two pictures."""
+        pictures = np.float64(self._pictures)
+        return float(_mean_cosine(self._of_pictures, pictures, pictures))
+
+    def _values(self, codes: CodeRows) -> Iterator[sparse.csc_matrix]:
+        """By stream, the values of the latents, (n, latents)."""
+        for stream in self._parts.streams:
+            values = codes.matrix(stream, self._parts.latents).tocsc()
+            yield values[:, self._latents.start : self._latents.stop]
+
+
+class _Sums(NamedTuple):
+    """What a score follows from, with unit vectors u_i and weights a_i; of several scores at once.
+
+    Attributes:
+        vectors: sum a_i u_i, (..., dim).
+        weight: sum a_i, (...).
+        square: sum a_i^2, (...).
+    """
+
+    vectors: npt.NDArray[Any]
+    weight: npt.NDArray[np.float64]
+    square: npt.NDArray[np.float64]
+
+
+def _directions(features: npt.NDArray[Any]) -> torch.Tensor:
+    return F.normalize(torch.from_numpy(features).float())
+
+
+def _weighted_sums(values: sparse.csc_matrix, directions: torch.Tensor) -> _Sums:
+    """The sums of each latent: of the pictures' directions, weighted by its values."""
+    vectors: torch.Tensor = F.embedding_bag(
         torch.from_numpy(values.indices.astype(np.int64)),
         directions,
         torch.from_numpy(values.indptr[:-1].astype(np.int64)),
         per_sample_weights=torch.from_numpy(values.data),
         mode="sum",
     )
-    result: npt.NDArray[np.float32] = sums.numpy()
-    return result
+    return _Sums(
+        vectors.numpy(),
+        np.asarray(values.sum(axis=0, dtype=np.float64)).ravel(),
+        np.asarray(values.power(2, np.float64).sum(axis=0)).ravel(),
+    )
 
 
 def _mean_cosine(
@@ -228,6 +355,7 @@ def _joined(found: Sequence[Scores]) -> Iterator[Scores]:
     streams = list(dict.fromkeys(reference for _, reference in groups))
     for stream, reference in product(streams, repeat=2):
         blocks = groups[stream, reference]
+        totals = np.sum([each.totals for each in blocks], axis=0)
         pictures = np.concatenate([each.pictures for each in blocks])
         score = np.concatenate([each.score for each in blocks])
-        yield Scores(stream, reference, pictures, score, blocks[0].any_two)
+        yield Scores(stream, reference, pictures, score, blocks[0].any_two, totals)

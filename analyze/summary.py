@@ -152,19 +152,20 @@ def _left_out(rows: Rows) -> Figures:
 
 
 def _monosemanticity(rows: Rows) -> Figures:
-    def name(row: Mapping[str, Any]) -> str:
+    def name(row: Mapping[str, Any], end: str) -> str:
         kind = "own" if row["stream"] == row["reference"] else "cross"
-        return f"monosemanticity_{kind}/{row['mode']}/{row['control']}"
+        return f"monosemanticity_{kind}{end}/{row['mode']}/{row['control']}"
 
-    return _means((name(row), row["value"]) for row in rows)
+    return _means((name(row, end), row[f"value{end}"]) for row in rows for end in ENDS)
 
 
 def _purity(rows: Rows) -> Figures:
     deepest = max(row["depth"] for row in rows)
     return _means(
-        (f"purity/{row['mode']}/{row['control']}", row["purity"])
+        (f"purity{end}/{row['mode']}/{row['control']}", row[f"purity{end}"])
         for row in rows
         if row["depth"] == deepest and row["restriction"] == "all_rows"
+        for end in ENDS
     )
 
 

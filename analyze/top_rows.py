@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 from sparc.analyze.codes import CodeRows
 from sparc.analyze.groups import Groups
@@ -133,6 +134,38 @@ def members(lists: TopRows, length: int, groups: Groups) -> npt.NDArray[np.bool_
         rank = np.arange(len(of)) - np.searchsorted(of, of)
         line[kept] = rank < gone[left_out, of]
     return result
+
+
+def changes(lists: TopRows, length: int, groups: Groups, shape: tuple[int, int]) -> Any:
+    """Which rows are in the lists, and what changes in them with each group.
+
+    Where a group's rows leave a list others take their places: without the group there may be more
+    of a class.
+
+    Args:
+        lists: Lists with spare entries.
+        length: Rows of a list at most.
+        groups: The groups.
+        shape: L, and the rows of the cache.
+
+    Returns:
+        ((1 + groups) * L, rows) int32 in CSR format: 1 where a row is in a list; then, for each
+        group, 1 where it is in the list of all rows alone, and -1 in that without the group alone.
+    """
+    latents, rows = shape
+    among = members(lists, length, groups)
+    whole = np.flatnonzero(among[0])
+    group, changed = np.divmod(np.flatnonzero(among[1:] != among[0]), max(1, len(lists.rows)))
+    entries = np.concatenate([whole, changed])
+    first = np.concatenate([np.zeros_like(whole), latents * (1 + group)])
+    weights = np.concatenate([np.ones(len(whole)), np.where(among[0, changed], 1, -1)])
+    matrix = sparse.coo_matrix(
+        (weights, (first + lists.latents[entries], lists.rows[entries])),
+        shape=((1 + groups.number) * latents, rows),
+        dtype=np.int32,
+    )
+    matrix.has_canonical_format = True  # It need not be sorted: no row is twice in a list.
+    return matrix.tocsr()
 
 
 _VALUE_BITS = 31

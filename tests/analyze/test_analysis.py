@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from itertools import combinations
 
 import numpy as np
@@ -212,7 +213,9 @@ def test_without_a_stream_the_selection_is_that_of_the_others(report, cache, mod
 def test_every_figure_of_several_models_has_its_interval(report):
     for name, figures in {
         "agreement": ["value"],
+        "monosemanticity_means": ["value"],
         "overlap_means": ["value"],
+        "purity_means": ["purity"],
         "reconstruction": ["nmse", "explained_variance"],
         "retrieval": ["r_at_1", "r_at_5", "r_at_10", "mean_reciprocal_rank"],
         "classification": ["mean_average_precision"],
@@ -222,19 +225,35 @@ def test_every_figure_of_several_models_has_its_interval(report):
             ends = [(x[f"{figure}_low"], x[figure], x[f"{figure}_high"]) for x in lines]
             assert all(low <= value <= high for low, value, high in ends), name
             assert np.mean([low < high for low, _, high in ends]) > 0.5, name
-    for figure in ("agreement/independent/none/depth 3", "nmse_cross/independent/permuted"):
+    for figure in (
+        "agreement/independent/none/depth 3", "nmse_cross/independent/permuted",
+        "monosemanticity_own/independent/none", "monosemanticity_cross/joint/permuted_before",
+        "purity/joint/permuted_after",
+    ):  # fmt: skip
         name, rest = figure.split("/", 1)
         low, high = (report.summary[f"{name}{end}/{rest}"] for end in ("_low", "_high"))
         assert low < report.summary[figure] < high
 
 
+def groups_of_three():
+    """The group of each picture that is in one: 20 groups of three pictures out of 75."""
+    dealt = np.random.default_rng([42, 75]).permutation(75)[:60]
+    return dict(zip(dealt.tolist(), (np.arange(60) % 20).tolist(), strict=True))
+
+
+def margin_of(values):
+    """The half width of an interval, from the figures without each of these groups."""
+    share = 3 / 75
+    squares = sum((value - np.mean(values)) ** 2 for value in values)
+    return 2.0930240544 * np.sqrt((1 - share) ** 2 / (share * 19) * squares)
+
+
 def test_intervals_of_agreement_are_those_of_pictures_left_out(report, cache):
-    """The pair of dino and clip_text by loops: 20 groups of three pictures out of 75."""
+    """The pair of dino and clip_text by loops."""
     _, rows = plain_features(cache)
     label_ids = pq.read_table(cache.folder.local / "rows.parquet")["label_ids"].to_pylist()
     codes = [stored_codes(report, "trained/independent", s, 40) for s in ("dino", "clip_text")]
-    dealt = np.random.default_rng([42, 75]).permutation(75)[:60]
-    group_of = dict(zip(dealt.tolist(), (np.arange(60) % 20).tolist(), strict=True))
+    group_of = groups_of_three()
 
     def agree(left_out):
         total = 0
@@ -251,10 +270,7 @@ def test_intervals_of_agreement_are_those_of_pictures_left_out(report, cache):
                 total += sum(map(min, pairs)) / sum(map(max, pairs))
         return total / 40
 
-    values = [agree(group) for group in range(20)]
-    share = 3 / 75
-    squares = sum((value - np.mean(values)) ** 2 for value in values)
-    margin = 2.0930240544 * np.sqrt((1 - share) ** 2 / (share * 19) * squares)
+    margin = margin_of([agree(group) for group in range(20)])
     (line,) = [
         x
         for x in report.table("agreement").to_pylist()
@@ -265,6 +281,47 @@ def test_intervals_of_agreement_are_those_of_pictures_left_out(report, cache):
     assert line["value"] == pytest.approx(agree(-1))
     assert line["value_high"] - line["value"] == pytest.approx(margin)
     assert line["value"] - line["value_low"] == pytest.approx(margin)
+
+
+@pytest.mark.parametrize(
+    ("mode", "control", "stored"),
+    [
+        ("independent", "none", "trained/independent"),
+        ("joint", "permuted_before", "permuted_before/joint"),
+    ],
+)
+def test_intervals_of_purity_are_those_of_pictures_left_out(report, cache, mode, control, stored):
+    """The finest classes of dino's rows by loops; labels stay where features move."""
+    _, rows = plain_features(cache)
+    label_ids = pq.read_table(cache.folder.local / "rows.parquet")["label_ids"].to_pylist()
+    codes = stored_codes(report, stored, "dino", 40)
+    group_of = groups_of_three()
+
+    def mean_purity(left_out):
+        found = []
+        for values in codes.T:
+            counts = Counter()
+            active = [
+                set(label_ids[row])
+                for row, value in zip(rows.tolist(), values, strict=True)
+                if value > 0 and label_ids[row] and group_of.get(row // 2) != left_out
+            ]
+            for carried in active:
+                counts.update(carried)
+            if active:
+                found.append(max(counts.values()) / len(active))
+        return np.mean(found)
+
+    margin = margin_of([mean_purity(group) for group in range(20)])
+    (line,) = [
+        x
+        for x in report.table("purity_means").to_pylist()
+        if (x["mode"], x["control"], x["depth"]) == (mode, control, 3)
+        and (x["stream"], x["restriction"]) == ("dino", "all_rows")
+    ]
+    assert line["purity"] == pytest.approx(mean_purity(-1))
+    assert line["purity_high"] - line["purity"] == pytest.approx(margin)
+    assert line["purity"] - line["purity_low"] == pytest.approx(margin)
 
 
 def test_retrieval_is_on_distinct_pictures_and_all_captions(report):
