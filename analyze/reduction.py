@@ -3,7 +3,7 @@
 Each part is measured on its own, and the results are merged along a tree whose shape depends on
 the number of parts alone: sums of floating point numbers are always taken in the same order. What
 is done is merged soon, and no part is measured long before its turn: few results are held at a
-time, however many parts there are.
+time, however many parts there are. Where there are very many, a task measures several.
 """
 
 import os
@@ -20,6 +20,8 @@ from sparc.common.errors import SparcError
 T = TypeVar("T")
 
 _FAN_IN = 32
+
+_TASKS = 1024  # Tasks that measure, at most: a scheduler takes its time for each of them.
 
 
 class Executor:
@@ -73,9 +75,14 @@ class Executor:
             (common,) = self._client.scatter([shared], broadcast=True, hash=False)
         tree = _Tree(merge)
         newest: list[Any] = []
-        for part in range(parts):
-            merged = dask.delayed(_done)(newest[-self._ahead]) if part >= self._ahead else None
-            newest.append(tree.add(dask.delayed(_measure_after)(measure, common, part, merged)))
+        each = -(-parts // _TASKS)
+        for start in range(0, parts, each):
+            of_task = range(start, min(start + each, parts))
+            merged = (
+                dask.delayed(_done)(newest[-self._ahead]) if len(newest) >= self._ahead else None
+            )
+            measured = dask.delayed(_measure_after)(measure, merge, common, of_task, merged)
+            newest.append(tree.add(measured))
         heap.give_back()  # what other steps have freed
         with nullcontext() if self._client is None else _errors_of_the_cluster():
             (result,) = dask.compute(tree.total(), **self._options)
@@ -85,13 +92,17 @@ class Executor:
 
 def _measure_after(
     measure: Callable[[Any, int], T],
+    merge: Callable[[Sequence[T]], T],
     shared: Any,
-    part: int,
+    parts: range,
     merged: None,  # noqa: ARG001
 ) -> T:
-    """Measure a part; where merging is slower, no part is measured long before its turn."""
-    result = measure(shared, part)
-    heap.give_back()  # Pieces that are too small for the next part would add up over many parts.
+    """Measure some parts; where merging is slower, none is measured long before its turn."""
+    result = measure(shared, parts[0])
+    for part in parts[1:]:
+        heap.give_back()  # Pieces that are too small for the next part would add up over many.
+        result = merge([result, measure(shared, part)])
+    heap.give_back()
     return result
 
 

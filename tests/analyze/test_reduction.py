@@ -4,6 +4,7 @@ import time
 import numpy as np
 import pytest
 
+from sparc.analyze import reduction
 from sparc.analyze.reduction import executor
 from sparc.common.errors import SparcError
 
@@ -26,6 +27,19 @@ def reduce(scheduler, workers, parts=37):
 def test_the_sum_is_that_of_all_parts(parts):
     expected = sum(measure(0.1, part) for part in range(parts))
     np.testing.assert_allclose(reduce("sync", 0, parts), expected)
+
+
+@pytest.mark.parametrize("parts", [7, 8, 9, 14, 15, 50])
+def test_many_parts_make_few_tasks(monkeypatch, parts):
+    monkeypatch.setattr(reduction, "_TASKS", 7)
+    expected = sum(measure(0.1, part) for part in range(parts))
+    np.testing.assert_allclose(reduce("sync", 0, parts), expected)
+    assert (reduce("threads", 2, parts) == reduce("sync", 0, parts)).all()
+
+    tasks = []
+    monkeypatch.setattr(reduction, "_measure_after", lambda *_: tasks.append(1) or 0)
+    reduce("sync", 0, parts)
+    assert len(tasks) <= 7
 
 
 def test_numbers_do_not_depend_on_who_reduces():
@@ -51,8 +65,8 @@ def test_few_results_are_held_however_many_parts():
     Counted.most = 0
     with executor("sync", 1) as reducer:
         reducer.reduce(lambda *_: Counted(), lambda *_: Counted(), None, 512)
-    # One of each of the two levels, two parts ahead, the next one, and what they are merged to.
-    assert Counted.most <= 6
+    # One of each of the two levels, one part ahead, the next one, and what they are merged to.
+    assert Counted.most <= 5
 
 
 def test_parts_wait_for_slow_merges():
@@ -63,8 +77,8 @@ def test_parts_wait_for_slow_merges():
     Counted.most = 0
     with executor("threads", 2) as reducer:
         reducer.reduce(lambda *_: Counted(), merge, None, 128)
-    # Four parts ahead, and what is held anyway.
-    assert Counted.most <= 4 + 6
+    # Two parts ahead, and what is held anyway.
+    assert Counted.most <= 2 + 5
 
 
 def test_a_cluster_gives_the_same_bits():
