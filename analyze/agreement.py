@@ -8,7 +8,8 @@ length 1 + groups says which, 0 being all rows.
 import math
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -113,11 +114,20 @@ def table(
         # Of latents that are seldom active the strongest rows are all rows.
         lengths = [np.bincount(each.latents, minlength=counts.latents) for each in lists]
         cut = np.max(lengths, axis=0) > top
-        everywhere = _leave_out(counts, labels, groups, grouped)
-        strongest = _leave_out_of_top(lists, labels, groups, top, cut)
-        both = _sums(everywhere, np.flatnonzero(~cut), labels, counts.latents)
-        for restriction, matrices in (("all_rows", everywhere), ("top_rows", strongest)):
-            sums = both + _sums(matrices, np.flatnonzero(cut), labels, counts.latents)
+        leave_out = partial(_leave_out, labels, groups, grouped)
+        leave_out_of_top = partial(_leave_out_of_top, labels, groups, top, cut)
+        add_up = partial(_sums, labels, counts.latents)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            everywhere_later = pool.map(leave_out, counts.streams, counts.counts)
+            strongest = list(pool.map(leave_out_of_top, lists))
+            everywhere = list(everywhere_later)
+            both = add_up(everywhere, np.flatnonzero(~cut), pool)
+            cut_latents = np.flatnonzero(cut)
+            sums_of = {
+                "all_rows": both + add_up(everywhere, cut_latents, pool),
+                "top_rows": both + add_up(strongest, cut_latents, pool),
+            }
+        for restriction, sums in sums_of.items():
             for line in _averages(sums, counts, labels, groups):
                 rows.append(
                     {
@@ -148,37 +158,27 @@ def _sum(matrices: Sequence[sparse.csc_matrix]) -> sparse.csc_matrix:
 
 
 def _leave_out(
-    counts: ClassCounts, labels: Labels, groups: Groups, grouped: CodeRows
-) -> list[sparse.csr_matrix]:
-    """By stream, counts of all rows and then of each group, ((1 + groups) * latents, classes)."""
+    labels: Labels, groups: Groups, grouped: CodeRows, stream: str, counts: sparse.csc_matrix
+) -> sparse.csr_matrix:
+    """A stream's counts of all rows and then of each group, ((1 + groups) * latents, classes)."""
     classes = labels.matrix[grouped.rows]
-    result = []
-    for stream, whole in zip(counts.streams, counts.counts, strict=True):
-        lost = apart(grouped, stream, counts.latents, groups).tocsc().T @ classes
-        lost.sort_indices()
-        result.append(_canonical(sparse.vstack([whole.T, lost], format="csr")))
-    return result
+    lost = apart(grouped, stream, counts.shape[1], groups).tocsc().T @ classes
+    lost.sort_indices()
+    return _canonical(sparse.vstack([counts.T, lost], format="csr"))
 
 
 def _leave_out_of_top(
-    lists: Sequence[TopRows],
-    labels: Labels,
-    groups: Groups,
-    top: int,
-    latents: npt.NDArray[np.bool_],
-) -> list[sparse.csr_matrix]:
-    """The same of the strongest rows, of those that are among the `latents`, (latents,).
+    labels: Labels, groups: Groups, top: int, latents: npt.NDArray[np.bool_], lists: TopRows
+) -> sparse.csr_matrix:
+    """The same of a stream's strongest rows, of those that are among the `latents`, (latents,).
 
     Of a group, it is what all lists have more than those without it: such counts may be negative.
     """
-    result = []
-    for each in lists:
-        some = each.take(latents[each.latents])
-        shape = len(latents), labels.matrix.shape[0]
-        listed = top_rows.changes(some, top, groups, shape) @ labels.matrix
-        listed.sort_indices()
-        result.append(_canonical(listed))
-    return result
+    some = lists.take(latents[lists.latents])
+    shape = len(latents), labels.matrix.shape[0]
+    listed = top_rows.changes(some, top, groups, shape) @ labels.matrix
+    listed.sort_indices()
+    return _canonical(listed)
 
 
 def _canonical(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
@@ -191,15 +191,20 @@ def _canonical(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
 
 
 def _sums(
-    matrices: Sequence[sparse.csr_matrix], some: npt.NDArray[np.int64], labels: Labels, latents: int
+    labels: Labels,
+    latents: int,
+    matrices: Sequence[sparse.csr_matrix],
+    some: npt.NDArray[np.int64],
+    pool: Executor,
 ) -> npt.NDArray[np.float64]:
     """The sums over some latents that averages are made of.
 
     Args:
-        matrices: By stream, counts of all rows and of each group.
-        some: Which latents.
         labels: The labels that they were counted with.
         latents: L.
+        matrices: By stream, counts of all rows and of each group.
+        some: Which latents.
+        pool: Takes a block of latents in each thread.
 
     Returns:
         (depths from the deepest, 2, 1 + pairs, 1 + groups): agreement, and how many are alive; over
@@ -215,10 +220,9 @@ def _sums(
     step = max(1, _CELLS // classes)
     blocks = [some[start : start + step] for start in range(0, len(some), step)]
     result = np.zeros((len(lifts), 2, 1 + math.comb(len(matrices), 2), each))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        # In the order of the blocks, whichever comes first: sums depend on their order.
-        for sums in pool.map(of_block, blocks):
-            result += sums
+    # In the order of the blocks, whichever comes first: sums depend on their order.
+    for sums in pool.map(of_block, blocks):
+        result += sums
     return result
 
 
@@ -281,12 +285,13 @@ def _distances(
     lines = np.tile(np.arange(0, len(table), classes), each)
     # NumPy looks up places of this type, SciPy wants one type for both.
     difference.indptr = difference.indptr.astype(np.int64)
-    for lift in lifts:
-        # What was lifted to the next deeper depth is lifted on from there. The classes are in the
-        # order of the tree, so those that are lifted together stand together.
-        difference.indices = lift.take(difference.indices)
-        difference.has_canonical_format = False
-        difference.sum_duplicates()
+    for position, lift in enumerate(lifts):
+        if position > 0:  # At the deepest nothing is lifted.
+            # What was lifted to the next deeper depth is lifted on from there. The classes are in
+            # the order of the tree, so those that are lifted together stand together.
+            difference.indices = lift.take(difference.indices)
+            difference.has_canonical_format = False
+            difference.sum_duplicates()
         values, begins = difference.data, difference.indptr
         places = np.repeat(lines, np.diff(begins)) + difference.indices
         of_all = slice(begins[latents])
