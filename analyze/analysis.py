@@ -324,6 +324,7 @@ class Job:
         }
 
     def _purity(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
+        assert self.labels is not None
         parts = self._parts(code_set)
 
         def count(matrix: sparse.csr_matrix) -> purity.RowCounts:
@@ -332,7 +333,7 @@ class Job:
         found = purity.tables(
             count,
             self._active_rows(parts, reducer),
-            self._carried,
+            self.labels,
             self.store.valid,
             code_set,
             self._groups.share,
@@ -497,11 +498,6 @@ class Job:
     def _one_a_picture(self) -> npt.NDArray[np.int64]:
         """The first analysed row of each picture."""
         return self._pictures.first_rows(self.store.valid)
-
-    @cached_property
-    def _carried(self) -> purity.CarriedClasses:
-        assert self.labels is not None
-        return purity.carried_classes(self.labels)
 
     @cached_property
     def _groups(self) -> Groups:

@@ -56,18 +56,6 @@ MEANS_SCHEMA = pa.schema(
 _CELLS = 1 << 22  # Latents times classes that are looked at at a time: 16 MB.
 
 
-class CarriedClasses(NamedTuple):
-    """Which classes each row carries, at each depth but the root's.
-
-    Attributes:
-        class_ids: The `class_id` of each column, (classes,).
-        matrices: By depth, (rows, classes) int32, 1 where a row carries a class.
-    """
-
-    class_ids: npt.NDArray[np.int64]
-    matrices: Mapping[int, sparse.csr_matrix]
-
-
 class RowCounts(NamedTuple):
     """What the rows of each latent carry at one depth, counted on labelled rows.
 
@@ -80,22 +68,19 @@ class RowCounts(NamedTuple):
     carrying: tuple[sparse.csr_matrix, ...]
 
 
-def carried_classes(labels: Labels) -> CarriedClasses:
-    """Lift the labels of all rows of the cache.
+def carried_classes(labels: Labels, depth: int) -> sparse.csr_matrix:
+    """Lift the labels of all rows of the cache: (rows, classes) int32, 1 where a row carries one.
 
     Unlike agreement, which sums classes, this counts rows: one with two classes below an ancestor
     carries the ancestor once.
     """
-    matrices = {}
-    for depth, stand_in in labels.lifts.items():
-        if depth > 0:
-            own = labels.matrix
-            matrix = sparse.csr_matrix((own.data, stand_in[own.indices], own.indptr), own.shape)
-            matrix = matrix.copy()  # The labels keep their own arrays.
-            matrix.sum_duplicates()
-            matrix.data[:] = 1
-            matrices[depth] = matrix
-    return CarriedClasses(labels.class_ids, matrices)
+    own = labels.matrix
+    lifted = labels.lifts[depth].astype(own.indices.dtype)[own.indices]
+    # With copies of its own, since it is changed below and the labels stay as they are.
+    matrix = sparse.csr_matrix((own.data.copy(), lifted, own.indptr.copy()), own.shape)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    return matrix
 
 
 def measure(codes: CodeRows, carried: sparse.csr_matrix, latents: int) -> RowCounts:
@@ -180,7 +165,7 @@ class Tables(NamedTuple):
 def tables(
     count: Callable[[sparse.csr_matrix], RowCounts],
     active: Mapping[str, ActiveRows],
-    carried: CarriedClasses,
+    labels: Labels,
     valid: npt.NDArray[np.bool_],
     code_set: CodeSet,
     share: float,
@@ -191,19 +176,22 @@ def tables(
         count: Counts over all analysed rows, given what they carry at a depth. It is asked for one
             depth after the other, and the counts of no two are held at a time.
         active: By stream, in the order of the counts.
-        carried: What all rows of the cache carry.
+        labels: The labels of all rows of the cache.
         valid: Which rows are analysed.
         code_set: Which codes these are.
         share: The share of the pictures that one group has.
     """
     pieces: dict[str, list[pa.Table]] = {stream: [] for stream in active}
     lines: dict[str, list[dict[str, Any]]] = {stream: [] for stream in active}
-    for depth, matrix in carried.matrices.items():
+    for depth in labels.lifts:
+        if depth == 0:
+            continue  # There all rows carry the root.
+        matrix = carried_classes(labels, depth)
         base_rates = _base_rates(matrix[valid])
         # No name here holds the counts: they are gone before those of the next depth are made.
         for stream, restriction, found in _at_depth(count(matrix), active, matrix, base_rates):
             where = {"stream": stream, "restriction": restriction, "depth": depth}
-            pieces[stream].append(_piece(found, where, carried.class_ids, code_set))
+            pieces[stream].append(_piece(found, where, labels.class_ids, code_set))
             lines[stream].append(_line(found, where, code_set, share))
     return Tables(
         pa.concat_tables(chain.from_iterable(pieces.values())),

@@ -36,7 +36,6 @@ def strongest(values, rows, top):
 
 
 def tabulate(parts, labels, valid, latents, top, groups=None):
-    carried = purity.carried_classes(labels)
     groups = groups or no_groups(len(valid))
 
     def count(matrix):
@@ -52,7 +51,7 @@ def tabulate(parts, labels, valid, latents, top, groups=None):
         )
         for stream in whole.streams
     }  # fmt: skip
-    return purity.tables(count, active, carried, valid, CODE_SET, groups.share)
+    return purity.tables(count, active, labels, valid, CODE_SET, groups.share)
 
 
 @settings(max_examples=25)
@@ -221,5 +220,5 @@ def test_chunks_and_blocks_do_not_change_a_bit(
 def test_labels_are_left_as_they_are(make_labels):
     labels = make_labels([[1, 2], [2]], [None, 0, 0])
     before = labels.matrix.toarray()
-    purity.carried_classes(labels)
+    purity.carried_classes(labels, 1)
     assert (labels.matrix.toarray() == before).all()
