@@ -175,6 +175,7 @@ def executor(scheduler: str, workers: int = 0) -> Iterator[Executor]:
     """
     if "://" not in scheduler:
         heap.share()
+        heap.keep_large_arrays_apart()
         yield Executor(scheduler, workers or None)
         return
     try:

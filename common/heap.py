@@ -12,13 +12,30 @@ from typing import Any
 
 import pyarrow as pa
 
-_M_ARENA_MAX = -8  # As in glibc's malloc.h.
+# As in glibc's malloc.h.
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
+
+_LARGE = 4 << 20
 
 
 def share() -> None:
     """Let threads that begin from now on use one heap, and what any of them has freed."""
     if _glibc() is not None:
         _glibc().mallopt(_M_ARENA_MAX, 1)
+
+
+def keep_large_arrays_apart() -> None:
+    """Give arrays from a few MB on memory of their own, which goes back when they are freed.
+
+    On a heap they leave holes between arrays that stay, which others seldom fit. It takes a little
+    time, since new memory is cleared: not for loops that make the same arrays again and again.
+    """
+    if _glibc() is not None:
+        _glibc().mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        # Setting the one fixes the other, at a size that smaller arrays reach all the time.
+        _glibc().mallopt(_M_TRIM_THRESHOLD, 16 * _LARGE)
 
 
 def give_back() -> None:

@@ -54,3 +54,35 @@ def test_threads_share_a_heap_and_what_is_free_is_given_back(tmp_path):
         found[kind] = int(begun)
         assert float(left) < 10  # MB, of 80
     assert found["shared"] == 0 < found["apart"]
+
+
+# An array that is freed lets glibc keep as large ones on the heap; small ones between two pin them.
+LARGE_ARRAYS = """
+import sys
+from pathlib import Path
+import numpy as np
+from sparc.common import heap
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+if sys.argv[1] == "apart":
+    heap.keep_large_arrays_apart()
+np.ones(16 << 20, np.uint8)
+before, large, small = resident(), [], []
+for _ in range(10):
+    large.append(np.ones(8 << 20, np.uint8))
+    small.append(np.ones(100_000, np.uint8))
+large.clear()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc, on Linux")
+def test_large_arrays_leave_no_holes():
+    left = {}
+    for kind in ("apart", "together"):
+        command = [sys.executable, "-c", LARGE_ARRAYS, kind]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        left[kind] = float(done.stdout)
+    assert left["apart"] < 10 < 60 < left["together"]  # MB, of 84
