@@ -515,9 +515,19 @@ class Job:
 
     @cached_property
     def _sample(self) -> retrieval.Sample:
-        return retrieval.choose_sample(
+        sample = retrieval.choose_sample(
             self._pictures, self.store.valid, self.config.rows, self.config.seed
         )
+        return sample.with_captions(self._captions_of(sample.rows))
+
+    def _captions_of(self, rows: npt.NDArray[np.int64]) -> pa.Array:
+        """The captions of some rows of the cache, which ascend; null where there is none."""
+        found, first = [], 0
+        for batch in self.cache.row_batches(["caption"], _CAPTIONS):
+            begin, end = np.searchsorted(rows, [first, first + len(batch)])
+            found.append(batch.column("caption").take(pa.array(rows[begin:end] - first)))
+            first += len(batch)
+        return pa.concat_arrays(found)
 
     def _features_at(
         self, parts: Parts, rows: npt.NDArray[np.int64], reducer: Executor

@@ -1,7 +1,8 @@
 """Whether a row of one stream finds its own picture or caption in another.
 
 See `REPORT.md` for the table. What stands for a picture is one row of it, what stands for a caption
-is its row; scores are cosines.
+is its row; scores are cosines. Where pictures share a caption, each of them is a right answer to
+it, and so is every caption of that text to each of them.
 """
 
 import os
@@ -13,9 +14,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy import sparse
 
-from sparc.analyze.pictures import Pictures
+from sparc.analyze.pictures import Pictures, incidence
 from sparc.analyze.statistics import nullable, wilson
 from sparc.common.streams import Modality
 
@@ -60,10 +62,41 @@ class Sample(NamedTuple):
     Attributes:
         rows: Rows of the cache, ascending, (n,).
         pictures: The picture of each row, numbered from 0, ascending, (n,).
+        texts: The text of each row's caption, numbered from 0, equal ones alike; -1 where there is
+            none or it is not known, (n,).
     """
 
     rows: npt.NDArray[np.int64]
     pictures: npt.NDArray[np.int64]
+    texts: npt.NDArray[np.int64]
+
+    def with_captions(self, captions: pa.Array) -> "Sample":
+        """The same rows with their captions, (n,), null where there is none."""
+        numbers = pc.fill_null(pc.dictionary_encode(captions).indices, -1)
+        return self._replace(texts=np.asarray(numbers, dtype=np.int64))
+
+    def right(self, source: Modality, target: Modality) -> sparse.csr_matrix:
+        """Which candidates are right for each query, (queries, candidates); 1 where one is.
+
+        Args:
+            source: Of what the queries stand for.
+            target: Of what the candidates stand for.
+        """
+        return (self._pictures_of(source) @ self._pictures_of(target).T).tocsr()
+
+    def _pictures_of(self, modality: Modality) -> sparse.csr_matrix:
+        """The pictures of what stands for pictures or captions, (stand-ins, pictures).
+
+        A caption has all those that have a caption of its text.
+        """
+        number = int(self.pictures[-1]) + 1
+        own = incidence(np.arange(len(self.rows)), self.pictures, (len(self.rows), number))
+        if modality == "image":
+            return own[self.stand_ins("image")]
+        known = np.flatnonzero(self.texts >= 0)
+        shape = len(self.rows), int(self.texts.max()) + 1
+        texts = incidence(known, self.texts[known], shape)
+        return own + texts @ (texts.T @ own)
 
     def stand_ins(self, modality: Modality) -> npt.NDArray[np.int64]:
         """Positions of the rows that stand for a picture or a caption.
@@ -94,46 +127,35 @@ def choose_sample(pictures: Pictures, valid: npt.NDArray[np.bool_], size: int, s
     chosen[order[:taken]] = True
     kept = chosen[of_row]
     numbered = np.unique(of_row[kept], return_inverse=True)[1]
-    return Sample(rows[kept], numbered.astype(np.int64))
+    return Sample(rows[kept], numbered.astype(np.int64), np.full(len(numbered), -1))
 
 
-def ranks(
-    queries: Vectors,
-    candidates: Vectors,
-    query_pictures: npt.NDArray[np.int64],
-    candidate_pictures: npt.NDArray[np.int64],
-) -> npt.NDArray[np.int64]:
+def ranks(queries: Vectors, candidates: Vectors, right: sparse.csr_matrix) -> npt.NDArray[np.int64]:
     """The rank of the best right candidate of every query.
 
-    1 + the number of wrong candidates that score at least as high as the best right one. A
-    candidate is right if it belongs to the query's picture.
+    1 + the number of wrong candidates that score at least as high as the best right one.
 
     Args:
         queries: (n, dim) dense or sparse; a zero vector scores 0 with everything.
         candidates: (m, dim), likewise.
-        query_pictures: The picture of each query, (n,).
-        candidate_pictures: The picture of each candidate, (m,); every query has a right one.
+        right: Which candidates are right for each query, (n, m), one at least; not zero where one
+            is.
 
     Returns:
         (n,) int64, from 1.
     """
     queries, candidates = _unit(queries), _unit(candidates)
-    by_picture = np.argsort(candidate_pictures, kind="stable")
-    pictures = candidate_pictures[by_picture]
-    first = np.searchsorted(pictures, query_pictures, side="left")
-    rights = np.searchsorted(pictures, query_pictures, side="right") - first
-
     score, in_parallel, most = _way_to_score(queries, candidates)
 
     def rank(batch: slice) -> npt.NDArray[np.int64]:
         scores = score(queries[batch])
         # The right candidates of each query of the batch, one after the other.
-        begins = np.cumsum(rights[batch]) - rights[batch]
-        query = np.repeat(np.arange(len(begins)), rights[batch])
-        place = np.arange(len(query)) - begins[query] + first[batch][query]
-        right = scores[query, by_picture[place]]
-        as_high = np.maximum.reduceat(right, begins) - np.float32(TIE)
-        right_too = np.add.reduceat(right >= as_high[query], begins, dtype=np.int64)
+        ends = right.indptr[batch.start : batch.stop + 1]
+        begins = ends[:-1] - ends[0]
+        query = np.repeat(np.arange(len(begins)), np.diff(ends))
+        scores_of_right = scores[query, right.indices[ends[0] : ends[-1]]]
+        as_high = np.maximum.reduceat(scores_of_right, begins) - np.float32(TIE)
+        right_too = np.add.reduceat(scores_of_right >= as_high[query], begins, dtype=np.int64)
         counted: npt.NDArray[np.int64] = np.count_nonzero(scores >= as_high[:, None], axis=1)
         return 1 + counted - right_too
 
@@ -269,8 +291,7 @@ def table(
         found = ranks(
             queries(source, target)[asking],
             candidates(target)[offered],
-            sample.pictures[asking],
-            sample.pictures[offered],
+            sample.right(modalities[source], modalities[target]),
         )
         asked = sample.pictures[asking]
         rows.append(_row(space, mode, control, source, target, found, len(offered), asked))

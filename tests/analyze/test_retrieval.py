@@ -9,6 +9,11 @@ from sparc.analyze import retrieval
 from sparc.analyze.pictures import read_pictures
 
 
+def of_pictures(query_pictures, candidate_pictures):
+    """Which candidates are of each query's picture."""
+    return sparse.csr_matrix(np.equal.outer(query_pictures, candidate_pictures))
+
+
 def brute_force(queries, candidates, query_pictures, candidate_pictures):
     """Ranks by plain loops in float64."""
     found = []
@@ -44,7 +49,9 @@ def test_ranks_are_those_of_plain_loops(seed, pictures, copies, as_sparse, cost)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval, "_COST_OF_A_PRODUCT", cost)
         found = retrieval.ranks(
-            wrap(queries.astype(np.float32)), wrap(candidates.astype(np.float32)), asked, of
+            wrap(queries.astype(np.float32)),
+            wrap(candidates.astype(np.float32)),
+            of_pictures(asked, of),
         )
     assert found.tolist() == brute_force(queries, candidates, asked, of)
 
@@ -58,7 +65,7 @@ def test_more_queries_than_a_batch(monkeypatch, wrap, scores, cost):
     vectors = np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32)
     pictures = np.arange(50)
     noisy = (vectors + np.random.default_rng(1).normal(size=vectors.shape)).astype(np.float32)
-    found = retrieval.ranks(wrap(noisy), wrap(vectors), pictures, pictures)
+    found = retrieval.ranks(wrap(noisy), wrap(vectors), of_pictures(pictures, pictures))
     assert found.tolist() == brute_force(noisy, vectors, pictures, pictures)
 
 
@@ -76,14 +83,15 @@ def test_both_ways_to_multiply_sparse_vectors_give_the_same_bits():
 def test_duplicated_pictures_tie_and_the_tie_counts_against_us():
     vectors = np.ones((10, 3), np.float32) * np.float32(0.1)
     pictures = np.arange(10)
-    assert retrieval.ranks(vectors, vectors, pictures, pictures).tolist() == [10] * 10
+    assert retrieval.ranks(vectors, vectors, of_pictures(pictures, pictures)).tolist() == [10] * 10
 
 
 def test_all_zero_features_rank_last():
     zero = np.zeros((4, 3), np.float32)
     pictures = np.arange(4)
-    assert retrieval.ranks(zero, zero, pictures, pictures).tolist() == [4] * 4
-    assert retrieval.ranks(sparse.csr_matrix(zero), zero, pictures, pictures).tolist() == [4] * 4
+    right = of_pictures(pictures, pictures)
+    assert retrieval.ranks(zero, zero, right).tolist() == [4] * 4
+    assert retrieval.ranks(sparse.csr_matrix(zero), zero, right).tolist() == [4] * 4
 
 
 def sample_of(ids, valid=None, size=10**6, seed=0):
@@ -136,6 +144,48 @@ def test_figures_of_a_hand_made_case():
     assert text_to_image["r_at_1"] == 0.5
     assert text_to_image["median_rank"] == 1.5
     assert text_to_image["mean_reciprocal_rank"] == pytest.approx((1 + 0.5 + 1 + 0.5) / 4)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    source=st.sampled_from(["image", "text"]),
+    target=st.sampled_from(["image", "text"]),
+)
+def test_right_answers_are_those_of_plain_loops(seed, source, target):
+    """Up to three captions a picture of few different texts, some of them null."""
+    generator = np.random.default_rng(seed)
+    ids = np.repeat(np.arange(6), generator.integers(1, 4, 6))
+    captions = generator.choice(["cat", "dog", "owl", "a cat", None], len(ids)).tolist()
+    sample = sample_of([f"p{i}" for i in ids]).with_captions(pa.array(captions, pa.string()))
+
+    def shows(row, modality):
+        """The pictures that a row goes with."""
+        alike = [r for r in range(len(ids)) if captions[r] and captions[r] == captions[row]]
+        return {ids[row]} | ({ids[r] for r in alike} if modality == "text" else set())
+
+    expected = [
+        [bool(shows(q, source) & shows(c, target)) for c in sample.stand_ins(target)]
+        for q in sample.stand_ins(source)
+    ]
+    assert (sample.right(source, target).toarray() > 0).tolist() == expected
+
+
+def test_equal_captions_of_other_pictures_are_right_answers():
+    """Three drawings of one emoji have the same caption: a perfect model cannot tell them apart."""
+    sample = sample_of(["a", "b", "c", "d"]).with_captions(pa.array(["owl", "owl", "owl", "cat"]))
+    vectors = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)
+    for source, target in (("image", "text"), ("text", "image"), ("text", "text")):
+        (line,) = retrieval.table(
+            "codes", "independent", "none", [(source, target)], sample,
+            {"image": "image", "text": "text"}, lambda *_: vectors, lambda _: vectors,
+        ).to_pylist()  # fmt: skip
+        assert line["r_at_1"] == 1
+    # Among pictures a drawing is its own right answer alone, and ties with the two others.
+    (line,) = retrieval.table(
+        "codes", "independent", "none", [("image", "image")], sample,
+        {"image": "image"}, lambda *_: vectors, lambda _: vectors,
+    ).to_pylist()  # fmt: skip
+    assert line["r_at_1"] == 0.25
 
 
 def line_of(found, pictures):
