@@ -422,11 +422,12 @@ class Job:
         assert self.labels is not None
         parts = self._parts(code_set)
         rows = self._labelled_sample(self.config.probe_rows)
+        labels = self.labels.with_ancestors(rows)
         codes = self._codes_of(parts, rows, reducer)
         probes = [
             probe.table(
                 codes.matrix(stream, parts.latents),
-                self.labels.matrix[rows],
+                labels,
                 self.labels.class_ids,
                 code_set,
                 stream,
@@ -477,7 +478,9 @@ class Job:
         """The rows that classification is measured on, one a picture, and their labels."""
         assert self.labels is not None
         rows = self._labelled_sample(self.config.rows)
-        return rows, classification.choose_pictures(self.labels.matrix[rows], self.config.seed)
+        return rows, classification.choose_pictures(
+            self.labels.with_ancestors(rows), self.config.seed
+        )
 
     def _labelled_sample(self, size: int) -> npt.NDArray[np.int64]:
         """The first analysed rows of some labelled pictures drawn at random, ascending."""

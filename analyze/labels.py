@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse
 
+from sparc.analyze.pictures import incidence
 from sparc.common.cache import ActivationCache
 from sparc.common.errors import DamagedCacheError
 
@@ -35,6 +36,16 @@ class Labels(NamedTuple):
         """Which rows carry a class, (rows,)."""
         result: npt.NDArray[np.bool_] = np.diff(self.matrix.indptr) > 0
         return result
+
+    def with_ancestors(self, rows: npt.NDArray[np.int64]) -> sparse.csr_matrix:
+        """Which classes some rows carry themselves or by a class below, (n, classes) int32.
+
+        A class at depth 0, which all others are below, is carried where a row says so itself.
+        """
+        own = self.matrix[rows]
+        line = np.repeat(np.arange(len(rows)), np.diff(own.indptr))
+        carried = [stand_in[own.indices] for depth, stand_in in self.lifts.items() if depth > 0]
+        return incidence(np.tile(line, len(carried)), np.concatenate(carried), own.shape)
 
 
 def read_labels(cache: ActivationCache) -> Labels | None:

@@ -35,6 +35,29 @@ def brute_force_lift(parents, class_id, depth):
     return chain[min(depth, len(chain)) - 1]
 
 
+@given(trees(), st.integers(0, 1000))
+def test_ancestors_are_those_found_by_walking_up(make_labels, parents, seed):
+    generator = np.random.default_rng(seed)
+    label_ids = [generator.integers(0, len(parents), r % 4).tolist() for r in range(9)]
+    rows = np.array([7, 2, 0, 3])
+    roots = [c for c, p in enumerate(parents) if p is None]
+    only_root = roots[0] if len(roots) == 1 and len(parents) > 1 else None
+    expected = np.zeros((len(rows), len(parents)), int)
+    for line, row in zip(expected, rows, strict=True):
+        for class_id in label_ids[row]:
+            line[class_id] = 1
+            above = parents[class_id]
+            while above is not None and above != only_root:
+                line[above] = 1
+                above = parents[above]
+    if not any(label_ids):
+        return
+    labels = make_labels(label_ids, parents)
+    found = labels.with_ancestors(rows)
+    assert found.has_canonical_format
+    assert (found.toarray() == expected[:, labels.class_ids]).all()
+
+
 @given(trees())
 def test_lifts_are_the_ancestors_found_by_walking_up(make_labels, parents):
     labels = make_labels([list(range(len(parents)))], parents)
