@@ -253,9 +253,22 @@ def _count_part(shared: _Shared, part: int) -> BiasCounts:
         counts[0],
         counts[1],
         counts[2],
-        tuple(top_rows.measure(held, s, shared.examples) for s in codes.streams),
-        tuple(top_rows.measure(others, s, shared.examples) for s in codes.streams),
+        tuple(_strongest(shared, held, stream) for stream in codes.streams),
+        tuple(_strongest(shared, others, stream) for stream in codes.streams),
     )
+
+
+def _strongest(shared: _Shared, codes: CodeRows, stream: str) -> TopRows:
+    """The rows of whole pictures on which each latent is strongest, one of each picture."""
+    of_row = shared.pictures.of_row
+    lists = top_rows.measure(codes, stream, shared.examples * _most_rows(shared, codes))
+    return top_rows.cut(top_rows.one_a_picture(lists, of_row), shared.examples)
+
+
+def _most_rows(shared: _Shared, codes: CodeRows) -> int:
+    """How many of the rows a picture has, at most."""
+    numbers = np.unique(shared.pictures.of_row[codes.rows], return_counts=True)[1]
+    return int(numbers.max(initial=1))
 
 
 def _merge_counts(examples: int, found: Sequence[BiasCounts]) -> BiasCounts:
@@ -308,18 +321,23 @@ def _example_part(shared: _Shared, part: int) -> Examples:
     codes = whole_pictures(shared.parts, shared.pictures, part)
     held = shared.attribute.held[shared.pictures.of_row[codes.rows]]
     codes = codes.take(np.flatnonzero(held))
+    of_row = shared.pictures.of_row[codes.rows]
+    enough = shared.examples * _most_rows(shared, codes)
     result: Examples = []
     for stream, pairs in zip(codes.streams, shared.pairs, strict=True):
         wanted, places = np.unique(pairs, return_inverse=True)
         values = codes.matrix(stream, shared.parts.latents)[:, wanted].toarray()
         first, second = places.reshape(pairs.shape).T
         weaker = np.minimum(values[:, first], values[:, second])
-        strongest = np.argsort(-weaker, axis=0, kind="stable")[: shared.examples]
-        listed = [
-            [(-float(weaker[row, pair]), int(codes.rows[row])) for row in rows if weaker[row, pair]]
-            for pair, rows in enumerate(strongest.T)
-        ]
-        result.append(dict(enumerate(listed)))
+        strongest = np.argsort(-weaker, axis=0, kind="stable")[:enough]
+        listed = {}
+        for pair, rows in enumerate(strongest.T):
+            # Of a picture the strongest row alone, which comes first.
+            best = {int(of_row[row]): row for row in rows[::-1] if weaker[row, pair]}
+            listed[pair] = sorted(
+                (-float(weaker[r, pair]), int(codes.rows[r])) for r in best.values()
+            )[: shared.examples]
+        result.append(listed)
     return result
 
 

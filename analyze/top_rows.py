@@ -97,6 +97,20 @@ def with_spare(length: int) -> int:
     return length + max(2, length // 4)
 
 
+def one_a_picture(lists: TopRows, of_row: npt.NDArray[np.int64]) -> TopRows:
+    """Of each picture the strongest row of each list.
+
+    Args:
+        lists: Lists of the strongest rows.
+        of_row: The picture of every row of the cache, (rows,).
+    """
+    # No cache has 2^40 pictures, no dictionary 2^23 latents.
+    keys = (lists.latents.astype(np.int64) << 40) | of_row[lists.rows]
+    kept = np.zeros(len(keys), np.bool_)
+    kept[np.unique(keys, return_index=True)[1]] = True
+    return lists.take(kept)
+
+
 def cut(lists: TopRows, length: int) -> TopRows:
     """The first rows of each list, marked or not."""
     return lists.take(_first(lists.latents, length))

@@ -101,7 +101,10 @@ def strongest(codes, pictures, stream, flags, score, number=3):
         for row, values in zip(codes.rows, codes.values[stream], strict=True)
         if flags[pictures.of_row[row]] and score(values) > 0
     ]
-    return [row for _, row in sorted(listed)[:number]]
+    best = {}
+    for _, row in sorted(listed):
+        best.setdefault(pictures.of_row[row], row)  # one row of each picture
+    return list(best.values())[:number]
 
 
 def expected_associations(codes, pictures, attribute, held):

@@ -106,6 +106,19 @@ def test_a_list_that_loses_more_rows_than_it_has_to_spare_is_shorter():
     assert [lists.rows[line].tolist() for line in members] == [[0, 1, 2], [4], [0, 1, 2]]
 
 
+@given(seed=st.integers(0, 10_000))
+def test_of_each_picture_the_strongest_row_is_kept(random_codes, seed):
+    codes = random_codes(seed, rows=24, latents=6, k=3, streams="a")
+    of_row = np.arange(24) // 3
+    lists = top_rows.measure(codes, "a", 24)
+    found = top_rows.one_a_picture(lists, of_row)
+    expected = {}
+    for latent, row in zip(lists.latents.tolist(), lists.rows.tolist(), strict=True):
+        expected.setdefault((latent, of_row[row]), row)
+    keys = [(latent, row) for (latent, _), row in expected.items()]
+    assert list(zip(found.latents.tolist(), found.rows.tolist(), strict=True)) == keys
+
+
 def test_no_active_latent_gives_no_lists():
     codes = CodeRows(
         np.arange(3), {"a": np.zeros((3, 1), np.uint8)}, {"a": np.zeros((3, 1), np.float32)}
