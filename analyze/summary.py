@@ -105,12 +105,21 @@ def _alive(rows: Rows) -> Figures:
 
 
 def _reconstruction(rows: Rows) -> Figures:
-    return _means(
+    means = _means(
         (f"{measure}_{_kind(row)}{end}/{row['mode']}/{row['control']}", row[f"{measure}{end}"])
         for row in rows
         for measure in ("nmse", "explained_variance")
         for end in ENDS
     )
+    of_streams = {
+        f"explained_variance_self{end}/{row['mode']}/{row['control']}/{row['source']}": row[
+            f"explained_variance{end}"
+        ]
+        for row in rows
+        if _kind(row) == "self"
+        for end in ENDS
+    }
+    return {**means, **of_streams}
 
 
 def _retrieval(rows: Rows) -> Figures:
@@ -238,19 +247,36 @@ def _sections(reports: Sequence[Report]) -> list[_Section]:
     return [
         _Section(
             "AGREEMENT: do the classes of a latent's rows match between the streams?",
-            "0: not at all, 1: fully. Mean over all latents, dead ones as 0.",
+            "0: not at all, 1: fully. Mean over all latents, dead ones as 0. Read the deepest "
+            "classes first: at a depth of few classes a latent of any meaning meets them all, and "
+            "unrelated rows agree as well as related ones.",
             _agreement_lines(reports),
         ),
         _Section(
             "CROSS-RECONSTRUCTION: does the code of one stream rebuild the features of another?",
             "NMSE: 0 is perfect, 1 is what a zero vector gives. Explained variance: 1 is perfect, "
-            "0 is what the mean gives. Mean over pairs of streams.",
+            "0 is what the mean gives. Mean over pairs of streams; a stream that is rebuilt badly "
+            "from its own code spoils them all.",
             [
                 *_with_controls("nmse_cross", "NMSE, "),
                 Line(f"explained variance, {_ALONE}", "explained_variance_cross/independent/none"),
                 Line(f"explained variance, {_TOGETHER}", "explained_variance_cross/joint/none"),
                 Line(f"NMSE of a stream's own features, {_ALONE}", "nmse_self/independent/none"),
                 Line(f"NMSE of a stream's own features, {_TOGETHER}", "nmse_self/joint/none"),
+                *(
+                    line
+                    for stream in streams
+                    for line in (
+                        Line(
+                            f"explained variance of its own, {_ALONE}: {stream}",
+                            f"explained_variance_self/independent/none/{stream}",
+                        ),
+                        Line(
+                            "  untrained model",
+                            f"explained_variance_self/independent/untrained/{stream}",
+                        ),
+                    )
+                ),
             ],
         ),
         _Section(

@@ -75,7 +75,8 @@ def test_every_line_of_the_table_has_its_figures(finished):
         assert len(cells) == 2
         assert all(float(cell.replace(",", "")) >= -10 for cell in cells)
     learnt, _, others = table.partition("THE MAP OF AN OBJECT'S NAME")
-    for part, intervals in ((learnt.partition("EACH STREAM")[2], 2), (others, 0)):
+    maps, _, latents = others.partition("LATENTS")
+    for part, intervals in ((learnt.partition("EACH STREAM")[2], 2), (maps, 0), (latents, 2)):
         for line in part.splitlines()[1:]:
             assert line.count("±") == (intervals if line.startswith("  ") else 0), line
 
