@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sparc.analyze.config import StabilityConfig
 from sparc.analyze.output import write_table
+from sparc.analyze.report import about_command, described
 from sparc.analyze.stability import THRESHOLDS, figures, match, random_directions, table
 from sparc.analyze.subject import Subject, open_subject
 from sparc.common.errors import RunError
@@ -59,14 +60,24 @@ def compare(first: str, second: str, config: StabilityConfig) -> Stability:
     found.append(figures("random", match(*random_directions(trained, config.seed))))
     result = Stability(pa.concat_tables(found), table(matching), tuple(notes))
     if config.out is not None:
-        write_table(config.out / "stability.parquet", result.figures)
-        write_table(config.out / "matching.parquet", result.matching)
+        about = {
+            "runs": [_about_run(x) for x in (a, b)],
+            "notes": notes,
+            "command": about_command("stability", config),
+        }
+        for name, content in (("stability", result.figures), ("matching", result.matching)):
+            write_table(config.out / f"{name}.parquet", described(content, name, about))
     return result
 
 
 def show(found: Stability) -> str:
     """The figures as plain text."""
     return "\n".join(_lines(found))
+
+
+def _about_run(subject: Subject) -> dict[str, Any]:
+    names = list(subject.model.config.names)
+    return {"run": subject.location, "model_sha256": subject.digest, "streams": names}
 
 
 def _directions(model: Sparc, streams: list[str]) -> dict[str, Tensor]:

@@ -1,4 +1,7 @@
+import json
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
@@ -124,6 +127,28 @@ def test_words_go_through_the_text_stream(make_cache, saved_model, model, tmp_pa
     (tmp_path / "words.txt").write_text("\n")
     with pytest.raises(ConfigError, match="holds no word"):
         name(report, NameConfig(words=tmp_path / "words.txt"))
+
+
+def test_the_file_says_what_it_was_made_from(make_cache, saved_model, call, tmp_path, monkeypatch):
+    cache = make_cache(tmp_path / "cache", rows=40, dtype="float32")
+    settings = AnalyzeConfig(permuted=False, scheduler="sync", device="cpu")
+    report = analyze(saved_model, cache.folder.local, tmp_path / "report", settings)
+    monkeypatch.setitem(
+        query.QueryEncoder.__init__.__kwdefaults__,
+        "build",
+        lambda specs, _: dict.fromkeys(specs, FakeEncoder()),
+    )
+    (tmp_path / "words.txt").write_text("3\n5\n")
+    result = call(
+        "analyze", "name", report.folder, "--words", tmp_path / "words.txt",
+        "--spec", "transformers:some", "--out", tmp_path / "words.parquet",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    about = json.loads(pq.read_schema(tmp_path / "words.parquet").metadata[b"sparc"])
+    assert (about["table"], about["run"]) == ("name", str(saved_model))
+    assert about["command"]["name"] == "name"
+    assert about["command"]["settings"]["words"] == str(tmp_path / "words.txt")
+    assert about["command"]["report"] == str(report.folder)
 
 
 def test_a_template_without_a_place_is_refused(tmp_path):
