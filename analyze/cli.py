@@ -70,7 +70,7 @@ def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
     """Find pictures by a text, a picture or a row, in any stream."""
     from sparc.analyze.output import write_table
     from sparc.analyze.report import Report, described
-    from sparc.analyze.search import search, show
+    from sparc.analyze.search import search, show, title
     from sparc.analyze.sources import open_cache
     from sparc.common.text import amount
 
@@ -82,9 +82,10 @@ def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
     if config.sheet is not None:
         from sparc.analyze.contact_sheet import contact_sheet
 
-        title = config.text or str(config.picture or f"row {config.row}")
         cache = open_cache(opened, config.cache)
-        missing = contact_sheet(found, cache, config.sheet, title=title, dataset=config.dataset)
+        missing = contact_sheet(
+            found, cache, config.sheet, title=title(opened, config), dataset=config.dataset
+        )
         if missing:
             typer.echo(
                 f"{amount(missing, 'picture')} could not be read and left an empty frame; if the "
