@@ -25,11 +25,14 @@ class Stability(NamedTuple):
         figures: Of schema `SCHEMA`.
         matching: Of `MATCHING_SCHEMA`: which latent of one run is which of the other.
         notes: What was left out, and why.
+        same_beginning: Whether both runs began with the same directions: what they have in common
+            may then be that. False where it is not known.
     """
 
     figures: pa.Table
     matching: pa.Table
     notes: tuple[str, ...]
+    same_beginning: bool
 
 
 def compare(first: str, second: str, config: StabilityConfig) -> Stability:
@@ -49,16 +52,18 @@ def compare(first: str, second: str, config: StabilityConfig) -> Stability:
     matching = match(*trained)
     found = [figures("none", matching)]
     notes = list(_notes(a, b, streams))
+    same_beginning = False
     if a.untrained is not None and b.untrained is not None:
         beginnings = [_directions(x, streams) for x in (a.untrained, b.untrained)]
         found.append(figures("untrained", match(*beginnings)))
-        if _equal(*beginnings):
-            notes.append(
-                "both runs began with the same directions, that is, with the same seed: what they "
-                "have in common may be their beginning"
-            )
+        same_beginning = _equal(*beginnings)
+    if same_beginning:
+        notes.append(
+            "what both runs have in common may be their beginning, since they have the same seed: "
+            "compare runs of two seeds"
+        )
     found.append(figures("random", match(*random_directions(trained, config.seed))))
-    result = Stability(pa.concat_tables(found), table(matching), tuple(notes))
+    result = Stability(pa.concat_tables(found), table(matching), tuple(notes), same_beginning)
     if config.out is not None:
         about = {
             "runs": [_about_run(x) for x in (a, b)],
@@ -135,6 +140,10 @@ def _lines(found: Stability) -> Iterator[str]:
     rows = found.figures.to_pylist()
     yield f"{amount(rows[0]['matched'], 'latent')} matched one to one by their decoders' cosines"
     yield (
+        "latents of two seeds match in part: read each figure against the random baseline below "
+        "it, which is what chance gives"
+    )
+    yield (
         f"  {'':<44}{'cosine':>8}" + "".join(f"  > {x}" for x in THRESHOLDS.values()) + "  nearest"
     )
     for row in rows:
@@ -143,12 +152,19 @@ def _lines(found: Stability) -> Iterator[str]:
             for control, title in _CONTROLS.items():
                 for other in rows:
                     if other["control"] == control and _same_place(row, other):
-                        yield _line(f"  {title}", other)
+                        yield _line(f"  {title}", other) + _remark(control, found)
     for note in found.notes:
         yield f"note: {printable(note)}"
 
 
 _CONTROLS = {"untrained": "as they began", "random": "random directions"}
+
+
+def _remark(control: str, found: Stability) -> str:
+    """What a reader of one line must know, beside its figures."""
+    if control == "untrained" and found.same_beginning:
+        return "  same seed: both began with the same directions"
+    return ""
 
 
 def _title(row: Mapping[str, Any]) -> str:
