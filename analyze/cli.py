@@ -69,8 +69,8 @@ def bias(report: Annotated[str, _FINISHED], config: BiasConfig) -> None:
 def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
     """Find pictures by a text, a picture or a row, in any stream."""
     from sparc.analyze.output import write_table
-    from sparc.analyze.report import Report
-    from sparc.analyze.search import search, show
+    from sparc.analyze.report import Report, described
+    from sparc.analyze.search import search, show, title
     from sparc.analyze.sources import open_cache
     from sparc.common.text import amount
 
@@ -78,13 +78,14 @@ def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
     found = search(opened, config)
     typer.echo(show(found))
     if config.out is not None:
-        write_table(config.out, found)
+        write_table(config.out, described(found, "search", opened.about("search", config)))
     if config.sheet is not None:
         from sparc.analyze.contact_sheet import contact_sheet
 
-        title = config.text or str(config.picture or f"row {config.row}")
         cache = open_cache(opened, config.cache)
-        missing = contact_sheet(found, cache, config.sheet, title=title, dataset=config.dataset)
+        missing = contact_sheet(
+            found, cache, config.sheet, title=title(opened, config), dataset=config.dataset
+        )
         if missing:
             typer.echo(
                 f"{amount(missing, 'picture')} could not be read and left an empty frame; if the "
@@ -97,13 +98,14 @@ def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
 def name(report: Annotated[str, _FINISHED], config: NameConfig) -> None:
     """Name latents by a list of words, through the text stream."""
     from sparc.analyze.output import write_table
-    from sparc.analyze.report import Report
+    from sparc.analyze.report import Report, described
     from sparc.analyze.word_list import name, show
 
-    found = name(Report(report), config)
+    opened = Report(report)
+    found = name(opened, config)
     typer.echo(show(found))
     if config.out is not None:
-        write_table(config.out, found)
+        write_table(config.out, described(found, "name", opened.about("name", config)))
 
 
 @command(app, StabilityConfig, "stability")

@@ -3,14 +3,15 @@
 A picture that cannot be read leaves an empty frame: the others are shown all the same.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFont
 
 from sparc.analyze.output import write_png
+from sparc.analyze.search import OWN_PICTURE
 from sparc.common.cache import ActivationCache
 from sparc.common.errors import SparcError
 from sparc.common.text import shorten
@@ -75,7 +76,7 @@ def contact_sheet(
         found: A table of `sparc.analyze.search.SCHEMA`.
         cache: The cache whose pictures they are.
         file: The PNG file.
-        title: What was looked for.
+        title: What was looked for, and where.
         dataset: Where the dataset's folder is now; empty: where it was.
 
     Returns:
@@ -86,7 +87,7 @@ def contact_sheet(
         Tile(
             picture,
             [
-                f"{row['score']:.3f}  row {row['row']}",
+                _tag(row),
                 shorten(row["caption"] or row["sample_id"], _LETTERS),
                 shorten(", ".join(dict.fromkeys(row["names"])), _LETTERS),
             ],
@@ -95,6 +96,11 @@ def contact_sheet(
     ]
     write_png(file, draw(shorten(title, 200), tiles))
     return sum(picture is None for picture in pictures)
+
+
+def _tag(row: Mapping[str, Any]) -> str:
+    which = OWN_PICTURE if row["own_picture"] else f"row {row['row']}"
+    return f"{row['score']:.3f}  {which}"
 
 
 def _pictures(

@@ -150,6 +150,24 @@ def software_versions() -> dict[str, str]:
     return {package: importlib.metadata.version(package) for package in packages}
 
 
+def described(content: pa.Table, table: str, about: Mapping[str, Any]) -> pa.Table:
+    """A table with what it is about in its schema, as `REPORT.md` says; other keys stay.
+
+    Args:
+        content: The table.
+        table: Its name.
+        about: What it is about, as plain JSON values.
+    """
+    document = {"format": FORMAT, "version": VERSION, "table": table, **about}
+    key = {METADATA_KEY: json.dumps(document, ensure_ascii=False).encode()}
+    return content.replace_schema_metadata({**(content.schema.metadata or {}), **key})
+
+
+def about_command(name: str, config: Any) -> dict[str, Any]:
+    """What the schema of a table that another command than `run` makes says of that command."""
+    return {"name": name, "settings": to_mapping(config), "versions": software_versions()}
+
+
 class Report:
     """A finished report, opened for reading.
 
@@ -190,6 +208,16 @@ class Report:
             )
         content = read_checked(self.folder, f"{name}.parquet", self._digests)
         return pq.read_table(io.BytesIO(content))
+
+    def about(self, command: str, config: Any) -> dict[str, Any]:
+        """What the schema says of a table that another command makes from this report.
+
+        Args:
+            command: The command's name.
+            config: Its settings.
+        """
+        made_by = {**about_command(command, config), "report": str(self.folder)}
+        return {**to_mapping(self.info), "command": made_by}
 
     @cached_property
     def summary(self) -> Mapping[str, float | None]:
@@ -312,7 +340,7 @@ class ReportWriter:
         return self.folder.exists(name)
 
     def _write(self, name: str, table: str, content: pa.Table) -> None:
-        self.folder.write(name, _table_content(self.info, table, content))
+        self.folder.write(name, _table_content(table, content, to_mapping(self.info)))
 
 
 def add_table(
@@ -320,6 +348,7 @@ def add_table(
     name: str,
     table: pa.Table,
     figures: Callable[[Folder], Mapping[str, float | None]],
+    about: Mapping[str, Any],
 ) -> None:
     """Add a table to a finished report, or replace the one of that name, and its figures.
 
@@ -328,6 +357,7 @@ def add_table(
         name: One of `TABLES`.
         table: Its content.
         figures: Makes the summary of a report's folder.
+        about: What its schema says: `Report.about`.
 
     Raises:
         LockedError: Another process is writing to the report.
@@ -335,7 +365,7 @@ def add_table(
     """
     with exclusive(report.folder):
         report.check()
-        replace(report.folder, f"{name}.parquet", _table_content(report.info, name, table))
+        replace(report.folder, f"{name}.parquet", _table_content(name, table, about))
         replace(report.folder, SUMMARY_FILE, _summary_content(figures(report.folder)))
 
 
@@ -343,12 +373,10 @@ def _summary_content(summary: Mapping[str, float | None]) -> bytes:
     return (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _table_content(info: ReportInfo, table: str, content: pa.Table) -> bytes:
-    about = {"format": FORMAT, "version": VERSION, "table": table, **to_mapping(info)}
-    metadata = {METADATA_KEY: json.dumps(about, ensure_ascii=False).encode()}
+def _table_content(table: str, content: pa.Table, about: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(
-        content.replace_schema_metadata(metadata),
+        described(content, table, about),
         buffer,
         compression="zstd",
         write_page_checksum=True,

@@ -29,10 +29,13 @@ SCHEMA = pa.schema(
         pa.field("sample_id", pa.string(), nullable=False),
         pa.field("image", pa.string()),
         pa.field("caption", pa.string()),
+        pa.field("own_picture", pa.bool_(), nullable=False),
         pa.field("latents", pa.list_(pa.int32()), nullable=False),
         pa.field("names", pa.list_(pa.string()), nullable=False),
     ]
 )
+
+OWN_PICTURE = "the query's own picture"
 
 _REASONS = 5
 """Latents shown of those that query and row share, the weightiest first."""
@@ -44,10 +47,12 @@ class Code(NamedTuple):
     Attributes:
         indices: Its latents, each at most once, (k,).
         values: Their values, zero where not active, (k,) float32.
+        row: The row of the cache that it is the code of; None if it comes from elsewhere.
     """
 
     indices: npt.NDArray[np.integer]
     values: npt.NDArray[np.float32]
+    row: int | None = None
 
 
 class Found(NamedTuple):
@@ -134,6 +139,7 @@ class Searcher:
             "score": found.scores,
             "row": found.rows,
             **{name: table[name] for name in table.column_names},
+            "own_picture": self._own_picture(code, found.rows),
             "latents": reasons,
             "names": [[w for i in each for w in self._names.get(i, [])] for each in reasons],
         }
@@ -160,7 +166,14 @@ class Searcher:
         chunk = row // store.layout.rows_per_chunk
         codes = store.read(CodeSet("independent"), chunk, streams=(stream,))
         (at,) = np.flatnonzero(codes.rows == row)
-        return Code(codes.indices[stream][at], codes.values[stream][at])
+        return Code(codes.indices[stream][at], codes.values[stream][at], row)
+
+    def _own_picture(self, code: Code, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which rows are of the query's own picture."""
+        if code.row is None:
+            return np.zeros(len(rows), np.bool_)
+        own: npt.NDArray[np.bool_] = self._rows.of_row[rows] == self._rows.of_row[code.row]
+        return own
 
     def _reasons(self, code: Code, rows: npt.NDArray[np.int64]) -> list[list[int]]:
         """For each row the latents that it shares with the query, the weightiest first."""
@@ -203,11 +216,18 @@ def show(found: pa.Table) -> str:
     for row in found.to_pylist():
         picture = shorten(row["image"] or row["sample_id"], 28)
         reasons = ", ".join(dict.fromkeys(row["names"])) or ", ".join(map(str, row["latents"]))
+        own = f"{OWN_PICTURE}; " if row["own_picture"] else ""
         lines.append(
             f"{row['score']:>7.3f}  {row['row']:>9}  {picture:<28} "
-            f"{shorten(row['caption'] or '', 44):<44} {shorten(reasons, 40)}"
+            f"{shorten(row['caption'] or '', 44):<44} {own}{shorten(reasons, 40)}"
         )
     return "\n".join(lines)
+
+
+def title(report: Report, config: SearchConfig) -> str:
+    """Where was looked, and for what; the former first, since a long text is cut."""
+    stream = config.into or _only_stream(report)
+    return f"in {stream}: {config.text or str(config.picture or f'row {config.row}')}"
 
 
 def _encode(searcher: Searcher, config: SearchConfig) -> Code:

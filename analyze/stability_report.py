@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sparc.analyze.config import StabilityConfig
 from sparc.analyze.output import write_table
+from sparc.analyze.report import about_command, described
 from sparc.analyze.stability import THRESHOLDS, figures, match, random_directions, table
 from sparc.analyze.subject import Subject, open_subject
 from sparc.common.errors import RunError
@@ -24,11 +25,14 @@ class Stability(NamedTuple):
         figures: Of schema `SCHEMA`.
         matching: Of `MATCHING_SCHEMA`: which latent of one run is which of the other.
         notes: What was left out, and why.
+        same_beginning: Whether both runs began with the same directions: what they have in common
+            may then be that. False where it is not known.
     """
 
     figures: pa.Table
     matching: pa.Table
     notes: tuple[str, ...]
+    same_beginning: bool
 
 
 def compare(first: str, second: str, config: StabilityConfig) -> Stability:
@@ -48,25 +52,37 @@ def compare(first: str, second: str, config: StabilityConfig) -> Stability:
     matching = match(*trained)
     found = [figures("none", matching)]
     notes = list(_notes(a, b, streams))
+    same_beginning = False
     if a.untrained is not None and b.untrained is not None:
         beginnings = [_directions(x, streams) for x in (a.untrained, b.untrained)]
         found.append(figures("untrained", match(*beginnings)))
-        if _equal(*beginnings):
-            notes.append(
-                "both runs began with the same directions, that is, with the same seed: what they "
-                "have in common may be their beginning"
-            )
+        same_beginning = _equal(*beginnings)
+    if same_beginning:
+        notes.append(
+            "what both runs have in common may be their beginning, since they have the same seed: "
+            "compare runs of two seeds"
+        )
     found.append(figures("random", match(*random_directions(trained, config.seed))))
-    result = Stability(pa.concat_tables(found), table(matching), tuple(notes))
+    result = Stability(pa.concat_tables(found), table(matching), tuple(notes), same_beginning)
     if config.out is not None:
-        write_table(config.out / "stability.parquet", result.figures)
-        write_table(config.out / "matching.parquet", result.matching)
+        about = {
+            "runs": [_about_run(x) for x in (a, b)],
+            "notes": notes,
+            "command": about_command("stability", config),
+        }
+        for name, content in (("stability", result.figures), ("matching", result.matching)):
+            write_table(config.out / f"{name}.parquet", described(content, name, about))
     return result
 
 
 def show(found: Stability) -> str:
     """The figures as plain text."""
     return "\n".join(_lines(found))
+
+
+def _about_run(subject: Subject) -> dict[str, Any]:
+    names = list(subject.model.config.names)
+    return {"run": subject.location, "model_sha256": subject.digest, "streams": names}
 
 
 def _directions(model: Sparc, streams: list[str]) -> dict[str, Tensor]:
@@ -124,6 +140,10 @@ def _lines(found: Stability) -> Iterator[str]:
     rows = found.figures.to_pylist()
     yield f"{amount(rows[0]['matched'], 'latent')} matched one to one by their decoders' cosines"
     yield (
+        "latents of two seeds match in part: read each figure against the random baseline below "
+        "it, which is what chance gives"
+    )
+    yield (
         f"  {'':<44}{'cosine':>8}" + "".join(f"  > {x}" for x in THRESHOLDS.values()) + "  nearest"
     )
     for row in rows:
@@ -132,12 +152,19 @@ def _lines(found: Stability) -> Iterator[str]:
             for control, title in _CONTROLS.items():
                 for other in rows:
                     if other["control"] == control and _same_place(row, other):
-                        yield _line(f"  {title}", other)
+                        yield _line(f"  {title}", other) + _remark(control, found)
     for note in found.notes:
         yield f"note: {printable(note)}"
 
 
 _CONTROLS = {"untrained": "as they began", "random": "random directions"}
+
+
+def _remark(control: str, found: Stability) -> str:
+    """What a reader of one line must know, beside its figures."""
+    if control == "untrained" and found.same_beginning:
+        return "  same seed: both began with the same directions"
+    return ""
 
 
 def _title(row: Mapping[str, Any]) -> str:

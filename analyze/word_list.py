@@ -4,10 +4,13 @@ Unlike the words of captions these need no captions of the analysed rows, and th
 that no caption holds. See `REPORT.md` for the table.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy import sparse
 
 from sparc.analyze.attribute import read_lines
@@ -25,13 +28,30 @@ SCHEMA = pa.schema(
         pa.field("rank", pa.int32(), nullable=False),
         pa.field("word", pa.string(), nullable=False),
         pa.field("value", pa.float32(), nullable=False),
+        pa.field("mean_value", pa.float64(), nullable=False),
         pa.field("z", pa.float64(), nullable=False),
         pa.field("words_active", pa.int64(), nullable=False),
         pa.field("words", pa.int64(), nullable=False),
+        pa.field("rows_active", pa.int64(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
     ]
 )
 
 _BATCH = 256  # Words encoded at a time.
+_FEW = 5
+"""Rows that are enough to believe in a latent: more of them do not bring it further up."""
+
+
+class Support(NamedTuple):
+    """How often the latents of a stream are active in a report, each stream selecting alone.
+
+    Attributes:
+        rows_active: Rows on which each is active, (latents,).
+        rows: How many rows there are.
+    """
+
+    rows_active: npt.NDArray[np.integer]
+    rows: int
 
 
 def name(report: Report, config: NameConfig) -> pa.Table:
@@ -62,11 +82,11 @@ def name(report: Report, config: NameConfig) -> pa.Table:
         encoder.texts([config.template.replace("{}", w) for w in words[first : first + _BATCH]])
         for first in range(0, len(words), _BATCH)
     ]
-    return table(stream, words, batches, report.info.latents, names=config.names)
+    return table(stream, words, batches, _support(report, stream), names=config.names)
 
 
 def table(
-    stream: str, words: Sequence[str], codes: Sequence[Query], latents: int, *, names: int
+    stream: str, words: Sequence[str], codes: Sequence[Query], support: Support, *, names: int
 ) -> pa.Table:
     """The words that activate each latent most, of schema `SCHEMA`.
 
@@ -74,13 +94,14 @@ def table(
         stream: The text stream.
         words: The words.
         codes: Their codes, batch after batch.
-        latents: L.
+        support: Of every latent in the stream.
         names: Words a latent gets at most.
     """
     indices = np.concatenate([batch.indices for batch in codes])
     values = np.concatenate([batch.values for batch in codes])
     word = np.repeat(np.arange(len(words)), indices.shape[1])
     active = values.ravel() > 0
+    latents = len(support.rows_active)
     shape = (latents, len(words))
     found = sparse.csr_matrix(
         (values.ravel()[active].astype(np.float64), (indices.ravel()[active], word[active])), shape
@@ -102,21 +123,56 @@ def table(
         "rank": (rank + 1).astype(np.int32),
         "word": pa.array(listed[found.indices[order]], pa.string()),
         "value": found.data[order].astype(np.float32),
+        "mean_value": mean[latent[order]],
         "z": z[order],
         "words_active": np.diff(found.indptr)[latent[order]].astype(np.int64),
         "words": np.full(len(order), len(words)),
+        "rows_active": support.rows_active[latent[order]].astype(np.int64),
+        "rows": np.full(len(order), support.rows),
     }
     return pa.table(columns, schema=SCHEMA)
 
 
 def show(found: pa.Table, *, lines: int = 20) -> str:
-    """The most specific names as plain text."""
+    """The best supported names as plain text.
+
+    Not by z: one word that alone activates a latent has the largest z there is, however weakly it
+    does so.
+    """
     rows = [row for row in found.to_pylist() if row["rank"] == 1]
-    rows.sort(key=lambda row: (-row["z"], row["latent"]))
-    shown = [
-        f"  {row['latent']:>7}  {shorten(row['word'], 30):<30} z {row['z']:>6.1f}, active on "
-        f"{amount(row['words_active'], 'word')} of {row['words']:,}"
-        for row in rows[:lines]
-    ]
+    rows.sort(key=_order)
     more = [f"  and {amount(len(rows) - lines, 'more latent')}"] if len(rows) > lines else []
-    return "\n".join([f"{amount(len(rows), 'latent')} named", *shown, *more])
+    return "\n".join([_heading(rows), *map(_line, rows[:lines]), *more])
+
+
+def _support(report: Report, stream: str) -> Support:
+    """Of a stream that selects alone, as it does for words."""
+    latents = report.table("latents")
+    wanted = pc.and_(pc.equal(latents["mode"], "independent"), pc.equal(latents["stream"], stream))
+    own = latents.filter(wanted)
+    rows_active = np.zeros(report.info.latents, np.int64)
+    rows_active[own["latent"].to_numpy()] = own["rows_active"].to_numpy()
+    return Support(rows_active, report.info.rows)
+
+
+def _order(row: Mapping[str, Any]) -> tuple[int, float, int]:
+    """Latents of few rows last, else by how much more a word activates one than words do."""
+    return -min(row["rows_active"], _FEW), row["mean_value"] - row["value"], row["latent"]
+
+
+def _heading(rows: Sequence[Mapping[str, Any]]) -> str:
+    named = f"{amount(len(rows), 'latent')} named"
+    dead = sum(not row["rows_active"] for row in rows)
+    if not dead:
+        return named
+    are = "is" if dead == 1 else "are"
+    return f"{named}; {dead:,} of them, listed last, {are} active on no row of the report"
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    count = row["rows_active"]
+    return (
+        f"  {row['latent']:>7}  {shorten(row['word'], 30):<30} value {row['value']:.3f} (mean "
+        f"{row['mean_value']:.3f}), active on {amount(row['words_active'], 'word')} of "
+        f"{row['words']:,}, {amount(count, 'row') if count else 'NO ROW'} of {row['rows']:,}"
+    )

@@ -102,7 +102,7 @@ def score_localization(run: str, config: LocalizeConfig) -> pa.Table:
     report = None if not config.report else _report_on(subject, cache, config.report)
     table = score_cache(open_localizer(subject, config), cache, config)
     if report is not None:
-        add_table(report, TABLE, table, figures)
+        add_table(report, TABLE, table, figures, report.about("localize", config))
     return table
 
 

@@ -45,6 +45,11 @@ def report(cache, trained, call, tmp_path_factory):
     return folder, result
 
 
+def about_table(file):
+    """What the key `sparc` of a table's schema says."""
+    return json.loads(pq.read_schema(file).metadata[b"sparc"])
+
+
 def content(folder):
     root = Folder(folder)
     return {name: root.read(name) for name in root.files()}
@@ -139,13 +144,23 @@ def test_search_gives_a_table_and_a_sheet(report, call_process, tmp_path):
     assert len(result.stdout.splitlines()) == 4
     assert "3 pictures could not be read and left an empty frame" in result.stderr
     assert pq.read_table(tmp_path / "found.parquet")["rank"].to_pylist() == [1, 2, 3]
+    about = about_table(tmp_path / "found.parquet")
+    command = about.pop("command")
+    assert (command["name"], command["report"]) == ("search", str(report[0]))
+    assert (command["settings"]["row"], command["settings"]["into"]) == (0, "dino")
+    assert command["versions"] == about["versions"]
+    # The rest is what the tables of `run` say.
+    assert about == about_table(report[0] / "latents.parquet") | {"table": "search"}
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_run_has_everything_in_common_with_itself(trained, call_process, tmp_path):
     result = call_process("analyze", "stability", trained, trained, "--out", tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "both runs began with the same directions" in result.stdout
+    began = [x for x in result.stdout.splitlines() if x.strip().startswith("as they began")]
+    assert len(began) == 7
+    assert all(x.endswith("  same seed: both began with the same directions") for x in began)
+    assert "note: what both runs have in common may be their beginning" in result.stdout
     table = pq.read_table(tmp_path / "matching.parquet")
     assert table["first_latent"].equals(table["second_latent"])
     assert min(table["cosine"].to_pylist()) > 0.999
@@ -155,6 +170,16 @@ def test_a_run_has_everything_in_common_with_itself(trained, call_process, tmp_p
     }
     assert figures["untrained", None] == pytest.approx(1)
     assert figures["random", None] < 0.9
+    for name in ("stability", "matching"):
+        about = about_table(tmp_path / f"{name}.parquet")
+        assert about["table"] == name
+        assert [x["run"] for x in about["runs"]] == [str(trained)] * 2
+        assert len(about["runs"][0]["model_sha256"]) == 64
+        assert about["runs"][0]["streams"] == ["dino", "clip_image", "clip_text"]
+        assert any("same seed" in note for note in about["notes"])
+        assert about["command"]["name"] == "stability"
+        assert about["command"]["settings"]["seed"] == 42
+        assert about["command"]["versions"]["sparc"]
 
 
 def test_errors_are_one_line(report, cache, call, tmp_path):

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sparc.analyze import AnalyzeConfig, Report, analyze, query
+from sparc.analyze import contact_sheet as contact_sheet_module
 from sparc.analyze.config import SearchConfig
 from sparc.analyze.contact_sheet import TILE, contact_sheet
 from sparc.analyze.pictures import read_pictures
-from sparc.analyze.search import SCHEMA, Searcher, best, search, show
+from sparc.analyze.search import SCHEMA, Code, Searcher, best, search, show
 from sparc.analyze.sources import open_cache, open_model
 from sparc.common.cache import ActivationCache
 from sparc.common.errors import CacheError, ConfigError, EncoderError, RunError
@@ -103,6 +104,44 @@ def test_a_row_finds_itself(report):
     found = search(report, SearchConfig(row=12, into="clip_image", results=3))
     assert (found["row"][0].as_py() // 2, found["score"][0].as_py()) == (6, pytest.approx(1))
     assert "caption 12" in show(found)
+
+
+def test_the_querys_own_picture_is_told_apart(report):
+    """Row 12 is the first caption of picture 6; the picture may be found by its other one."""
+    for config in (
+        SearchConfig(row=12, into="clip_image", results=3),
+        SearchConfig(row=12, source="clip_text", into="dino", results=75),
+    ):
+        found = search(report, config)
+        expected = [row // 2 == 6 for row in found["row"].to_pylist()]
+        assert found["own_picture"].to_pylist() == expected
+        _, *lines = show(found).splitlines()
+        assert ["the query's own picture" in line for line in lines] == expected
+        assert sum(expected) == 1
+
+
+def test_a_query_from_elsewhere_has_no_picture_of_its_own(report):
+    searcher = Searcher(report, "dino")
+    code = searcher.row_code(12)
+    found = searcher.find(Code(code.indices, code.values), results=3)
+    assert set(found["own_picture"].to_pylist()) == {False}
+    assert "own picture" not in show(found)
+
+
+def test_a_sheet_tells_where_was_looked_and_which_picture_is_the_querys(
+    report, call, tmp_path, monkeypatch
+):
+    drawn = []
+    monkeypatch.setattr(
+        contact_sheet_module, "draw", lambda *a: drawn.append(a) or Image.new("RGB", (1, 1))
+    )
+    options = ["--row", 12, "--in", "clip_image", "--results", 3, "--sheet", tmp_path / "a.png"]
+    result = call("analyze", "search", report.folder, *options)
+    assert result.returncode == 0, result.stderr
+    ((title, tiles),) = drawn
+    assert title == "in clip_image: row 12"
+    assert tiles[0].lines[0] == "1.000  the query's own picture"
+    assert tiles[1].lines[0].split("  ")[1].startswith("row ")
 
 
 class FakeEncoder:
@@ -200,6 +239,7 @@ def sheet_of(cache, images, tmp_path, **options):
         "sample_id": ["x"] * count,
         "image": images,
         "caption": ["a \x1b[31m caption"] * count,
+        "own_picture": [False] * count,
         "latents": [[1]] * count,
         "names": [["red"]] * count,
     }

@@ -124,8 +124,24 @@ def test_dictionaries_that_have_nothing_in_common_are_like_random_ones(save, tmp
     assert pq.read_table(tmp_path / "matching.parquet").equals(found.matching)
     text = show(found)
     assert text.startswith("30 latents matched one to one")
+    assert "two seeds match in part" in text.splitlines()[1]
     assert text.count("random directions") == 5
     assert text.count("note: ") == text.count("is a saved model without its run") == 2
+
+
+def test_only_runs_of_one_seed_are_said_to_have_begun_alike(save, monkeypatch):
+    def open_as(location):
+        opened = open_subject(location)
+        return dataclasses.replace(opened, untrained=opened.model)
+
+    monkeypatch.setattr("sparc.analyze.stability_report.open_subject", open_as)
+    for seeds, same in (((1, 1), True), ((1, 2), False)):
+        found = compare(*map(save, seeds), StabilityConfig())
+        text = show(found)
+        assert found.same_beginning == same
+        assert text.count("as they began") == 5
+        assert text.count("same seed: both began with the same directions") == 5 * same
+        assert ("may be their beginning" in text) == same
 
 
 def test_streams_of_one_alone_are_left_out(save):

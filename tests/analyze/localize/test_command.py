@@ -155,7 +155,11 @@ def test_scores_go_into_the_report(run, cache, report, call):
     assert result.returncode == 0, result.stderr
     assert "vit, text" in result.stdout
     table = pq.read_table(report / "localization.parquet")
-    assert json.loads(table.schema.metadata[b"sparc"])["table"] == "localization"
+    about = json.loads(table.schema.metadata[b"sparc"])
+    assert (about["table"], about["run"]) == ("localization", str(run))
+    assert about["settings"]["top_rows"] == 100
+    assert about["command"]["name"] == "localize"
+    assert about["command"]["settings"]["max_pictures"] == 6
     rows = table.to_pylist()
     assert {row["map"] for row in rows} == {"text", "centre", "random_latent"}
     assert {row["class"] for row in rows} == {None, "red square", "green square"}
