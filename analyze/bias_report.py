@@ -16,7 +16,7 @@ from sparc.analyze.parts import Parts
 from sparc.analyze.permutation import Permutation
 from sparc.analyze.pictures import read_pictures
 from sparc.analyze.reduction import executor
-from sparc.analyze.report import Report
+from sparc.analyze.report import Report, described
 from sparc.analyze.sources import open_cache
 from sparc.common.text import amount, shorten
 
@@ -69,7 +69,8 @@ def bias(report: Report, config: BiasConfig) -> Bias:
     found = Bias(attribute, tables)
     if config.out is not None:
         for name, table in tables._asdict().items():
-            write_table(config.out / f"{name}.parquet", _described(table, found))
+            made = described(_with_attribute(table, found), name, report.about("bias", config))
+            write_table(config.out / f"{name}.parquet", made)
     return found
 
 
@@ -151,7 +152,7 @@ def _numbers(rows: Sequence[int]) -> str:
     return ", ".join(map(str, rows))
 
 
-def _described(table: pa.Table, found: Bias) -> pa.Table:
+def _with_attribute(table: pa.Table, found: Bias) -> pa.Table:
     about = {
         "attribute": found.attribute.name,
         "pictures": str(int(found.attribute.known.sum())),

@@ -118,7 +118,10 @@ def test_bias_finds_what_goes_with_an_attribute(report, cache, call, call_proces
     assert set(table["mode"].to_pylist()) == {"independent"}
     assert len(table) == 2 * 3 * 40
     assert table.schema.metadata[b"attribute"] == b"class:/m/3"
-    assert pq.read_table(tmp_path / "pairs.parquet").schema.metadata[b"pictures_with"]
+    metadata = pq.read_table(tmp_path / "pairs.parquet").schema.metadata
+    assert metadata[b"pictures_with"]
+    about = json.loads(metadata[b"sparc"])
+    assert (about["table"], about["command"]["name"]) == ("pairs", "bias")
     together = call(
         "analyze", "bias", report[0], "--attribute", "words:caption 7", "--against",
         "words:caption 8,caption 12", "--mode", "joint",
