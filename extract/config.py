@@ -127,5 +127,6 @@ def _parse_streams(texts: tuple[str, ...]) -> dict[str, StreamSpec]:
             raise ConfigError(f"cannot read stream {text!r}: it must be name=spec")
         if check_name(name) in specs:
             raise ConfigError(f"two streams are called {name!r}")
-        specs[name] = StreamSpec.parse(spec)
+        # As it will be recorded: whoever builds the encoder again may do so from another folder.
+        specs[name] = StreamSpec.parse(spec).anywhere()
     return specs
