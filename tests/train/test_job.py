@@ -16,6 +16,7 @@ from sparc.common.lock import exclusive
 from sparc.common.storage import Folder
 from sparc.train import job, load
 from sparc.train.checkpoint import saved_steps
+from sparc.train.inspection import describe_folder
 from sparc.train.kernels import choose
 from sparc.train.learner import Learner
 from sparc.train.log import read_lines
@@ -109,6 +110,15 @@ def test_a_resumed_run_is_the_undisturbed_one(
     run_and_interrupt(run, settings, batches)
     job.resume(run)
     assert result(run) == result(reference_run)
+
+
+def test_inspect_is_not_behind_the_last_checkpoint(tmp_path, run_and_interrupt, small_settings):
+    run, settings = tmp_path / "run", small_settings()
+    assert (settings.checkpoint_every, settings.log_every) == (8, 10)
+    for batches, step, saved in ((5, 0, "no checkpoint yet"), (17, 16, 16), (6, 20, 16)):
+        run_and_interrupt(run, settings, batches)
+        kept = saved if isinstance(saved, str) else f"last checkpoint at {saved}"
+        assert f"step {step} of 70 ({kept}); go on with" in describe_folder(run)
 
 
 def test_interrupted_again_and_again(
