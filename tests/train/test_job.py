@@ -192,6 +192,24 @@ def test_the_untrained_model_is_that_of_step_0(
     assert torch.equal(untrained.pre_bias["dino"], means["dino"])
 
 
+def test_the_last_line_says_how_it_ended_and_what_comes_next(
+    tmp_path, small_cache, small_settings, capsys
+):
+    for run, validation, measured in (
+        (tmp_path / "run", "", "CACHE"),
+        (tmp_path / "a run", str(small_cache), str(small_cache)),
+    ):
+        job.run(str(small_cache), run, small_settings(steps=12, validation=validation))
+        *_, last = capsys.readouterr().err.splitlines()
+        loss = {line["split"]: f"{line['loss']:.4f}" for line in read_lines(run)}
+        held_out = f", validation loss {loss['validation']}" if validation else ""
+        quoted = f"'{run}'" if " " in str(run) else run
+        assert last == (
+            f"{run}: trained for 12 steps, loss {loss['train']}{held_out}; measure it: "
+            f"sparc-analyze run {quoted} {measured} REPORT"
+        )
+
+
 def test_a_finished_run_says_so(reference_run, small_cache, small_settings, capsys):
     before = result(reference_run)
     job.run(str(small_cache), reference_run, small_settings(validation=str(small_cache)))

@@ -132,6 +132,8 @@ def test_a_sweep_of_which_no_run_goes_on_remembers_it(
 def test_a_finished_sweep_and_another_one(tmp_path, grid, small_cache, small_settings, capsys):
     folder, settings = tmp_path / "sweep", small_settings(steps=8)
     job.run_sweep(str(small_cache), folder, settings, grid("cross_weight = [0, 1.0]"))
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last == f"2 runs trained in {folder}; compare them: sparc-train inspect {folder}"
     job.run_sweep(str(small_cache), folder, settings, grid("cross_weight = [0, 1.0]"))
     assert capsys.readouterr().err.count("is finished") == 2
     with pytest.raises(RunError, match=r"holds another sweep \(cross_weight=2.0 is not in it\)"):
