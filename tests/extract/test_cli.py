@@ -220,7 +220,7 @@ def test_a_cache_that_recorded_relative_paths_can_be_gone_on_with(
     ("arguments", "message"),
     [
         (["NOWHERE", "cache", "--stream", "a=timm:test_vit"], "NOWHERE"),
-        (["DATASET", "cache"], "--stream name=spec (repeatable) or --preset"),
+        (["DATASET", "cache"], "--stream 'name=spec' (repeatable) or --preset"),
         (["DATASET", "cache", "--stream", "timm:test_vit"], "it must be name=spec"),
         (["DATASET", "cache", "--stream", "a=timm:test_vit", "--keep-bits", "7"], "dtype float32"),
         (["DATASET", "cache", "--preset", "dinov2-clip-x"], "did you mean dinov2-clip"),
