@@ -109,7 +109,9 @@ class SearchConfig:
     results: int = option(12, "Pictures to find.")
     out: Path | None = option(None, "Write the table to this Parquet file.")
     sheet: Path | None = option(None, "Draw the pictures to this PNG file.")
-    spec: str = option("", "Encoder of the query's stream, where its recorded spec has moved.")
+    spec: str = option(
+        "", "Encoder of the query's stream, in quotes, where its recorded spec has moved."
+    )
     run: str = option("", "Where the report's run is, if it has moved.")
     cache: str = option("", "Where the report's cache is, if it has moved.")
     dataset: str = option("", "Where the cache's dataset is, if it has moved; for --sheet.")
@@ -136,7 +138,9 @@ class NameConfig:
     source: str = option("", "The text stream that reads them.", flag="--from")
     names: int = option(10, "Words that a latent is named by, at most.")
     out: Path | None = option(None, "Write the table to this Parquet file.")
-    spec: str = option("", "Encoder of the text stream, where its recorded spec has moved.")
+    spec: str = option(
+        "", "Encoder of the text stream, in quotes, where its recorded spec has moved."
+    )
     run: str = option("", "Where the report's run is, if it has moved.")
     cache: str = option("", "Where the report's cache is, if it has moved.")
 

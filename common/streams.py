@@ -5,11 +5,14 @@ know how an encoder is built: that is `sparc.extract.encoders`.
 """
 
 import dataclasses
+import os
 import re
+from pathlib import PurePosixPath
 from typing import Literal, get_args
 from urllib.parse import parse_qsl
 
 from sparc.common.errors import ConfigError
+from sparc.common.paths import absolute_if_here
 
 Library = Literal["timm", "open_clip", "transformers"]
 Modality = Literal["image", "text"]
@@ -25,6 +28,8 @@ _OPTIONS: dict[Library, tuple[str, ...]] = {
     "transformers": ("pool",),
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_LOCAL_DIR = "local-dir:"
+"""What the model begins with where open_clip reads it from a folder."""
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
 """What the name of a weights file ends in; no pretrained tag ends so."""
@@ -97,7 +102,7 @@ class StreamSpec:
         rest, hash, tower = rest.rpartition("#")
         if not hash or tower not in get_args(Modality):
             raise _malformed(text, "it must end in #image or #text")
-        if rest.startswith(("hf-hub:", "local-dir:")):
+        if rest.startswith(("hf-hub:", _LOCAL_DIR)):
             return cls("open_clip", rest, tower=tower)  # type: ignore[arg-type]
         model, slash, weights = rest.partition("/")
         if not model or not slash or not weights:
@@ -112,14 +117,34 @@ class StreamSpec:
             return self.tower
         return "image" if self.library == "timm" else "text"
 
+    def anywhere(self) -> "StreamSpec":
+        """The same with the absolute path of a file or folder here that holds the weights.
+
+        What is no file or folder stays as it is: a name of the hub, a pretrained tag.
+        """
+        model, weights = self.model, self.weights
+        if weights is not None and weights.endswith(WEIGHTS_SUFFIXES):
+            weights = absolute_if_here(weights)
+        if self.library == "transformers" and os.path.isdir(model):
+            model = absolute_if_here(model)
+        if self.library == "open_clip" and model.startswith(_LOCAL_DIR):
+            model = _LOCAL_DIR + absolute_if_here(model.removeprefix(_LOCAL_DIR))
+        found = dataclasses.replace(self, model=model, weights=weights)
+        try:
+            is_readable = StreamSpec.parse(str(found)) == found
+        except ConfigError:
+            is_readable = False
+        # The name of a folder above may hold a question mark, which no spec can have in a path.
+        return found if is_readable else self
+
     def without_place(self) -> "StreamSpec":
         """The same without the place of the file, or of the folder, that holds the weights."""
         if self.weights is not None and self.weights.endswith(WEIGHTS_SUFFIXES):
             return dataclasses.replace(self, weights="FILE")
         if self.library == "transformers" and self.model.startswith(("/", ".", "~")):
             return dataclasses.replace(self, model="FOLDER")
-        if self.library == "open_clip" and self.model.startswith("local-dir:"):
-            return dataclasses.replace(self, model="local-dir:FOLDER")
+        if self.library == "open_clip" and self.model.startswith(_LOCAL_DIR):
+            return dataclasses.replace(self, model=f"{_LOCAL_DIR}FOLDER")
         return self
 
     def __str__(self) -> str:
@@ -213,7 +238,20 @@ def same_spec(first: StreamOrigin, second: StreamOrigin) -> bool:
         a, b = (StreamSpec.parse(origin.spec) for origin in (first, second))
     except ConfigError:  # not extracted by us: then only the same text is the same
         return False
-    return a.without_place() == b.without_place()
+    return a.without_place() == b.without_place() or _ends_in(a, b) or _ends_in(b, a)
+
+
+def _ends_in(absolute: StreamSpec, relative: StreamSpec) -> bool:
+    """Whether a folder's absolute path ends in the other's name.
+
+    Specs were once recorded as typed, and a relative folder of transformers looks like a name of
+    the hub.
+    """
+    if absolute.library != "transformers" or not absolute.model.startswith("/"):
+        return False
+    name = PurePosixPath(relative.model).parts
+    ends = PurePosixPath(absolute.model).parts[-len(name) :]
+    return ends == name and dataclasses.replace(relative, model=absolute.model) == absolute
 
 
 def check_name(name: str) -> str:

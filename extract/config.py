@@ -22,7 +22,7 @@ class ExtractConfig:
     """The settings of `sparc-extract run`."""
 
     streams: tuple[str, ...] = option(
-        (), "An encoder to run, as name=spec; repeat for more.", flag="--stream"
+        (), "An encoder to run, as 'name=spec' in quotes; repeat for more.", flag="--stream"
     )
     preset: str = option(
         "", "The published models' streams instead: dinov2-clip-b or dinov2-clip-l."
@@ -61,7 +61,7 @@ class ExtractConfig:
     def __post_init__(self) -> None:
         if bool(self.streams) == bool(self.preset):
             raise ConfigError(
-                "say which encoders to run: --stream name=spec (repeatable) or --preset"
+                "say which encoders to run: --stream 'name=spec' (repeatable) or --preset"
                 if not self.streams
                 else "give --stream or --preset, not both"
             )
@@ -127,5 +127,6 @@ def _parse_streams(texts: tuple[str, ...]) -> dict[str, StreamSpec]:
             raise ConfigError(f"cannot read stream {text!r}: it must be name=spec")
         if check_name(name) in specs:
             raise ConfigError(f"two streams are called {name!r}")
-        specs[name] = StreamSpec.parse(spec)
+        # As it will be recorded: whoever builds the encoder again may do so from another folder.
+        specs[name] = StreamSpec.parse(spec).anywhere()
     return specs

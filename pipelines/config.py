@@ -20,7 +20,7 @@ class PublishedConfig:
     """
 
     streams: tuple[str, ...] = option(
-        (), "An encoder as name=spec instead of the published ones; repeat.", flag="--stream"
+        (), "An encoder as 'name=spec' in quotes, not the published ones; repeat.", flag="--stream"
     )
     limit: int | None = option(None, "Only the first so many pictures of each split.")
     latents: int | None = option(None, "Size of the dictionary; 8192 as published.")
@@ -68,7 +68,7 @@ class DemoConfig:
         "Pretrained models out of installed packages, or DINOv2 and CLIP from the model hub.",
     )
     streams: tuple[str, ...] = option(
-        (), "An encoder of your own as name=spec instead; repeat.", flag="--stream"
+        (), "An encoder of your own as 'name=spec' in quotes; repeat.", flag="--stream"
     )
     train_scenes: int = option(1200, "Scenes to learn from.")
     test_scenes: int = option(300, "Scenes to measure on.")

@@ -1,7 +1,9 @@
-"""The examples in Python of README.md run, one after the other, on features with rejected rows."""
+"""What the pages show can be typed: Python that runs, specs that a shell leaves whole."""
 
 import re
 from pathlib import Path
+
+import pytest
 
 from sparc.common.cache_writer import write_arrays
 from sparc.train import job
@@ -9,10 +11,44 @@ from sparc.train.config import TrainConfig
 from sparc.train.model import Sparc
 from sparc.train.planted import plant
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *(path for path in ROOT.glob("*/*.md") if not path.parts[-2].startswith("."))]
+
+SPEC = re.compile(r"(?:timm|open_clip|transformers):[^\s'`\"]*[?&#]")
+"""A spec with a character that means something to a shell: `&` ends a command."""
+
+
+def test_specs_are_quoted_where_a_shell_would_take_them_apart():
+    found = 0
+    for page in PAGES:
+        for line in page.read_text().splitlines():
+            for spec in SPEC.finditer(line):
+                assert line[: spec.start()].count("'") % 2 == 1, f"{page.name}: {line}"
+                found += 1
+    assert found
+
+
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [
+        ("extract", "run"),
+        ("analyze", "search"),
+        ("analyze", "name"),
+        ("analyze", "localize"),
+        ("pipelines", "demo"),
+        ("pipelines", "coco"),
+        ("pipelines", "open-images"),
+    ],
+)
+def test_the_help_says_to_quote_specs(call, program, command):
+    shown = " ".join(call(program, command, "--help").stdout.split())
+    assert "in quotes" in shown
+    assert not re.search(r"(?<!')name=spec", shown, re.IGNORECASE)
 
 
 def test_the_examples_run(tmp_path, monkeypatch):
+    """One after the other, on features with rejected rows."""
     monkeypatch.chdir(tmp_path)
     published = []
     monkeypatch.setattr(Sparc, "push_to_hub", lambda _, repository: published.append(repository))

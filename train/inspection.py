@@ -6,7 +6,7 @@ from typing import Any
 
 from sparc.common.text import amount, printable
 from sparc.train.checkpoint import saved_steps
-from sparc.train.log import read_lines
+from sparc.train.log import read_lines, steps_made
 from sparc.train.run_folder import TIMINGS_FILE, RunRecord, is_finished
 from sparc.train.sweep import INDEX_FILE, SWEEP_FILE, read_index
 
@@ -26,7 +26,6 @@ def _run_lines(folder: Path) -> Iterator[str]:
     record = RunRecord.read(folder)
     model, train, data = record.model, record.train, record.data
     lines = read_lines(folder)
-    step = lines[-1]["step"] if lines else 0
     yield (
         f"{amount(model.latents, 'latent')}, k {model.k}, {model.selection} selection, "
         f"{train.recipe} recipe, cross weight {train.cross_weight:g}, seed {train.seed}"
@@ -45,7 +44,8 @@ def _run_lines(folder: Path) -> Iterator[str]:
         saved = saved_steps(folder)
         kept = f"last checkpoint at {saved[-1]:,}" if saved else "no checkpoint yet"
         yield (
-            f"step {step:,} of {record.steps:,} ({kept}); go on with `sparc-train resume {folder}`"
+            f"step {steps_made(folder):,} of {record.steps:,} ({kept}); go on with "
+            f"`sparc-train resume {folder}`"
         )
     timings = read_lines(folder, TIMINGS_FILE)
     if timings:

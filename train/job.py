@@ -7,6 +7,7 @@ data, and each is bit for bit what it would be alone.
 import dataclasses
 import importlib.util
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,7 +28,7 @@ from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.distributed import Processes, is_first_process, local_rank, processes
 from sparc.train.kernels import choose as choose_kernels
 from sparc.train.learner import Learner, LearnerSettings
-from sparc.train.log import RunLog, require_services
+from sparc.train.log import RunLog, read_lines, require_services
 from sparc.train.loop import Trainee, train
 from sparc.train.metrics import sums_from_tensors
 from sparc.train.model import CONFIG_FILE
@@ -79,6 +80,8 @@ def run(cache_location: str, folder: Path, settings: TrainConfig) -> None:
         (trainee,) = train_together(cache_location, [Assignment(folder, settings)])
         if trainee.failure is not None:
             raise RunError(trainee.failure)
+        if is_first_process():
+            _say_what_ended(folder)
 
 
 def run_sweep(cache_location: str, folder: Path, settings: TrainConfig, grid: Path) -> None:
@@ -146,6 +149,9 @@ def _train_sweep(folder: Path, sweep: Sweep) -> None:
                 f"{folder}: {len(failures)} of {amount(len(sweep.settings), 'run')} diverged "
                 f"({names}); {folder / INDEX_FILE} says where"
             )
+        if open_runs and is_first_process():
+            compare = shlex.join(["sparc-train", "inspect", str(folder)])
+            say(f"{amount(len(open_runs), 'run')} trained in {folder}; compare them: {compare}")
 
 
 def train_together(
@@ -377,6 +383,19 @@ def _say_what_begins(
     without_numba = group.device.type == "cpu" and importlib.util.find_spec("numba") is None
     if without_numba and record.train.kernels == "auto":
         say("pip install 'sparc[numba]' makes steps about a fifth faster")
+
+
+def _say_what_ended(folder: Path) -> None:
+    """Say how a run ended, and which command comes next."""
+    record = RunRecord.read(folder)
+    parts = [f"{folder}: trained for {amount(record.steps, 'step')}"]
+    losses = {line["split"]: line["loss"] for line in read_lines(folder)}
+    for split, name in (("train", "loss"), ("validation", "validation loss")):
+        if losses.get(split) is not None:
+            parts.append(f"{name} {losses[split]:.4f}")
+    # Rows that it has not learnt from tell more, where it is known which those are.
+    measure = ["sparc-analyze", "run", str(folder), record.train.validation or "CACHE", "REPORT"]
+    say(f"{', '.join(parts)}; measure it: {shlex.join(measure)}")
 
 
 def _call(

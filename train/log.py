@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from sparc.common.config import to_mapping
 from sparc.common.errors import RunError, SparcError
 from sparc.common.storage import Folder
-from sparc.train.checkpoint import Logged
+from sparc.train.checkpoint import Logged, saved_steps
 from sparc.train.config import TrainConfig
 from sparc.train.run_folder import METRICS_FILE, TIMINGS_FILE, RunRecord
 
@@ -96,6 +96,16 @@ def read_lines(run: Path, name: str = METRICS_FILE) -> list[dict[str, Any]]:
         return [json.loads(line) for line in lines]
     except ValueError as error:
         raise RunError(f"{path} is damaged: {error}") from error
+
+
+def steps_made(run: Path) -> int:
+    """The last step that a run's metrics or checkpoints tell of: either may be ahead.
+
+    Raises:
+        RunError: The metrics are damaged.
+    """
+    logged = (line["step"] for line in read_lines(run))
+    return max([*logged, *saved_steps(run)], default=0)
 
 
 def flatten(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

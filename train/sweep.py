@@ -32,7 +32,7 @@ from sparc.common.sealed import seal, unseal
 from sparc.common.storage import Folder
 from sparc.common.tables import write_table
 from sparc.train.config import TrainConfig
-from sparc.train.log import read_lines
+from sparc.train.log import read_lines, steps_made
 from sparc.train.metrics import self_and_cross
 from sparc.train.run_folder import is_finished
 
@@ -177,7 +177,7 @@ class Sweep:
         row = {
             "run": name,
             **{key: getattr(settings, key) for key in self.varied},
-            "step": lines[-1]["step"] if lines else 0,
+            "step": steps_made(folder / name),
             "finished": is_finished(folder / name),
             "failure": failure,
         }

@@ -40,8 +40,8 @@ class LocalizeConfig:
     )
     specs: tuple[str, ...] = option(
         (),
-        "NAME=SPEC of a stream whose encoder lies elsewhere than when the run was trained; repeat "
-        "for more.",
+        "'NAME=SPEC', in quotes, of a stream whose encoder lies elsewhere than when the run was "
+        "trained; repeat for more.",
         flag="--spec",
     )
     text_stream: str = option("", "The text stream that reads --text; the first by default.")

@@ -54,7 +54,7 @@ def stream_specs(subject: Subject, given: Mapping[str, StreamSpec]) -> dict[str,
         except ConfigError as error:
             raise LocalizeError(
                 f"{subject.location} does not say which encoder stream {name} comes from: give it "
-                f"with --spec {name}=SPEC"
+                f"with --spec '{name}=SPEC'"
             ) from error
     return specs
 
@@ -71,7 +71,7 @@ def build(
         encoders = build_encoders(specs, device)
     except EncoderError as error:
         raise LocalizeError(
-            f"{error}; if the encoder lies elsewhere now, say where with --spec NAME=SPEC"
+            f"{error}; if the encoder lies elsewhere now, say where with --spec 'NAME=SPEC'"
         ) from error
     dims = {stream.name: stream.dim for stream in subject.model.config.streams}
     recorded = {stream.name: stream.origin for stream in subject.trained_on or ()}
@@ -79,7 +79,7 @@ def build(
         if encoder.dim != dims[name]:
             raise LocalizeError(
                 f"stream {name}: {specs[name]} makes features of {encoder.dim} values, the model "
-                f"reads {dims[name]}: give the right encoder with --spec {name}=SPEC"
+                f"reads {dims[name]}: give the right encoder with --spec '{name}=SPEC'"
             )
         origin = recorded.get(name)
         for key in DECISIVE if origin is not None and origin.weights_sha256 else ():
@@ -88,6 +88,6 @@ def build(
                 raise LocalizeError(
                     f"stream {name}: {specs[name]} is another encoder than the one that "
                     f"{subject.location} was trained on ({key}: {then!r} then, {now!r} now): give "
-                    f"the right one with --spec {name}=SPEC"
+                    f"the right one with --spec '{name}=SPEC'"
                 )
     return encoders

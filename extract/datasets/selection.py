@@ -12,6 +12,7 @@ import pyarrow as pa
 from sparc.common import tables
 from sparc.common.cache_writer import Manifest
 from sparc.common.errors import DatasetError
+from sparc.common.paths import absolute_if_here
 from sparc.common.progress import say
 from sparc.common.text import shorten
 from sparc.extract.datasets.base import Captions, DatasetOptions
@@ -43,7 +44,7 @@ def build_manifest(location: str, source: Source, options: DatasetOptions) -> Ma
     used.update(mask.label for mask in masks or ())
     classes, class_ids = class_table(used, names, hierarchy)
     return Manifest(
-        dataset=location,
+        dataset=absolute_if_here(location),
         dataset_format=source.dataset_format,
         split=options.split if options.holdout else source.split,
         rows=rows_table(pictures, options.captions, class_ids),

@@ -80,6 +80,8 @@ MOVED = [
     ("open_clip:ViT-B-16//old/a.pt#text", "open_clip:ViT-B-16/b.bin#text"),
     ("open_clip:local-dir:/old/clip#image", "open_clip:local-dir:new/clip#image"),
     ("transformers:/old/bert?pool=cls", "transformers:./new/bert?pool=cls"),
+    ("transformers:old/bert?pool=cls", "transformers:/w/old/bert?pool=cls"),
+    ("transformers:old/bert/", "transformers:/w/old/bert"),
 ]
 OTHER = [
     ("timm:efficientnet_b0@/a.pth", "timm:tf_efficientnet_b0@/a.pth"),
@@ -93,6 +95,9 @@ OTHER = [
     ("transformers:org/bert", "transformers:org/other"),
     ("transformers:org/bert", "transformers:/bert"),
     ("transformers:/bert?pool=cls", "transformers:/bert"),
+    ("transformers:bert?pool=cls", "transformers:/w/bert"),
+    ("transformers:bert", "transformers:/w/robert"),
+    ("transformers:w/bert", "transformers:bert"),
     ("made by hand", "timm:vit"),
 ]
 
@@ -113,6 +118,52 @@ def test_without_a_digest_of_the_weights_another_place_is_another_encoder() -> N
     assert encoder_difference(a, dataclasses.replace(b, weights_sha256="34cd")) == "weights_sha256"
     bits = dataclasses.replace(b, precision="bfloat16 autocast", batch_size=7)
     assert encoder_difference(a, bits) is None
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "timm:vit@{}w.pth?size=9&pool=cls",
+        "timm:hf-hub:org/vit@{}w.pth",
+        "open_clip:ViT-B-16/{}w.pth#text",
+        "open_clip:local-dir:{}bert#image",
+        "transformers:{}bert?pool=cls",
+        "transformers:{}org/../bert",
+    ],
+)
+def test_a_file_or_folder_that_is_here_gets_its_absolute_path(spec, tmp_path, monkeypatch) -> None:
+    (tmp_path / "w.pth").touch()
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "org").mkdir()
+    monkeypatch.chdir(tmp_path)
+    absolute = StreamSpec.parse(spec.format(f"{tmp_path}/"))
+    assert StreamSpec.parse(spec.format("")).anywhere() == absolute
+    assert absolute.anywhere() == absolute
+    monkeypatch.chdir("/")
+    typed = StreamSpec.parse(spec.format(""))
+    assert typed.anywhere() == typed
+
+
+def test_names_of_the_hub_and_tags_are_no_files_whatever_lies_here(tmp_path, monkeypatch) -> None:
+    for name in ("openai", "vit", "org", "w.pth"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    for text in (
+        "timm:vit",
+        "timm:hf-hub:org",
+        "open_clip:ViT-B-16/openai#image",
+        "open_clip:hf-hub:org#text",
+        "transformers:w.pth",
+        "transformers:org/bert",
+    ):
+        assert str(StreamSpec.parse(text).anywhere()) == text
+
+
+@pytest.mark.parametrize("above", ["what?", "\udce9"])
+def test_a_path_that_cannot_be_recorded_stays_as_typed(above, tmp_path, monkeypatch) -> None:
+    (tmp_path / above / "bert").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / above)
+    assert str(StreamSpec.parse("transformers:bert").anywhere()) == "transformers:bert"
 
 
 @pytest.mark.parametrize("bad", ["", "Dino", "1st", "a-b", "a/b", "a.b", "clip image", "é"])

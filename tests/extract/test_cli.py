@@ -10,6 +10,8 @@ import pytest
 import zarr
 from PIL import Image
 
+from sparc.common.cache import ActivationCache
+
 
 @pytest.fixture(scope="module")
 def sparc_extract(call):
@@ -144,11 +146,81 @@ def test_dry_run_writes_nothing_and_names_the_size(
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.fixture
+def typed(dataset, tiny_streams, tmp_path, monkeypatch):
+    """In a working directory with dataset and encoders: the arguments, relative and absolute."""
+    (tmp_path / "data").symlink_to(dataset)
+    (tmp_path / "encoders").symlink_to(Path(tiny_streams[-1].partition("transformers:")[2]).parent)
+    monkeypatch.chdir(tmp_path)
+
+    def arguments(above: str) -> list[str]:
+        streams = (
+            f"vit=timm:test_vit@{above}encoders/vit.safetensors?size=64&pool=cls",
+            f"text=transformers:{above}encoders/text?pool=cls",
+        )
+        settings = ["--rows-per-chunk=4", "--device=cpu", *(f"--stream={s}" for s in streams)]
+        return ["run", f"{above}data", f"{tmp_path}/cache", *settings]
+
+    return arguments(""), arguments(f"{tmp_path}/")
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def break_off(cache: Path) -> None:
+    """Leave what an extraction leaves that is killed in its second chunk."""
+    for chunk in (1, 2):
+        for stream in ("vit", "text"):
+            (cache / f"activations.zarr/{stream}/valid/c/{chunk}").unlink()
+
+
+def test_relative_paths_are_recorded_so_that_they_hold_elsewhere(
+    typed, sparc_extract, tmp_path
+) -> None:
+    relative, absolute = typed
+    done = sparc_extract(*relative)
+    assert done.returncode == 0, done.stderr
+    cache = ActivationCache(tmp_path / "cache")
+    assert cache.info.dataset == f"{tmp_path}/data"
+    recorded = {name: stream.origin.spec for name, stream in cache.streams.items()}
+    assert recorded == {
+        "vit": f"timm:test_vit@{tmp_path}/encoders/vit.safetensors?size=64&pool=cls",
+        "text": f"transformers:{tmp_path}/encoders/text?pool=cls",
+    }
+    before = contents(tmp_path / "cache")
+    for again in (relative, absolute):
+        break_off(tmp_path / "cache")
+        done = sparc_extract(*again)
+        assert done.returncode == 0, done.stderr
+        assert "7 rows encoded" in done.stderr, again
+        assert contents(tmp_path / "cache") == before
+
+
+def test_a_cache_that_recorded_relative_paths_can_be_gone_on_with(
+    typed, sparc_extract, tmp_path, monkeypatch
+) -> None:
+    with monkeypatch.context() as patch:
+        for module in ("common.streams", "extract.datasets.selection"):
+            patch.setattr(f"sparc.{module}.absolute_if_here", lambda location: location)
+        assert sparc_extract(*typed[0]).returncode == 0
+    cache = ActivationCache(tmp_path / "cache")
+    assert cache.info.dataset == "data"
+    assert cache.streams["text"].origin.spec == "transformers:encoders/text?pool=cls"
+    before = contents(tmp_path / "cache")
+    for again in typed:
+        break_off(tmp_path / "cache")
+        done = sparc_extract(*again)
+        assert done.returncode == 0, done.stderr
+        assert contents(tmp_path / "cache") == before
+    assert sparc_extract("verify", tmp_path / "cache").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["NOWHERE", "cache", "--stream", "a=timm:test_vit"], "NOWHERE"),
-        (["DATASET", "cache"], "--stream name=spec (repeatable) or --preset"),
+        (["DATASET", "cache"], "--stream 'name=spec' (repeatable) or --preset"),
         (["DATASET", "cache", "--stream", "timm:test_vit"], "it must be name=spec"),
         (["DATASET", "cache", "--stream", "a=timm:test_vit", "--keep-bits", "7"], "dtype float32"),
         (["DATASET", "cache", "--preset", "dinov2-clip-x"], "did you mean dinov2-clip"),

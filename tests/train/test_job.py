@@ -16,6 +16,7 @@ from sparc.common.lock import exclusive
 from sparc.common.storage import Folder
 from sparc.train import job, load
 from sparc.train.checkpoint import saved_steps
+from sparc.train.inspection import describe_folder
 from sparc.train.kernels import choose
 from sparc.train.learner import Learner
 from sparc.train.log import read_lines
@@ -111,6 +112,15 @@ def test_a_resumed_run_is_the_undisturbed_one(
     assert result(run) == result(reference_run)
 
 
+def test_inspect_is_not_behind_the_last_checkpoint(tmp_path, run_and_interrupt, small_settings):
+    run, settings = tmp_path / "run", small_settings()
+    assert (settings.checkpoint_every, settings.log_every) == (8, 10)
+    for batches, step, saved in ((5, 0, "no checkpoint yet"), (17, 16, 16), (6, 20, 16)):
+        run_and_interrupt(run, settings, batches)
+        kept = saved if isinstance(saved, str) else f"last checkpoint at {saved}"
+        assert f"step {step} of 70 ({kept}); go on with" in describe_folder(run)
+
+
 def test_interrupted_again_and_again(
     tmp_path, run_and_interrupt, reference_run, small_cache, small_settings
 ):
@@ -180,6 +190,24 @@ def test_the_untrained_model_is_that_of_step_0(
             assert torch.equal(value, seen[0][name])
     means = data_means(ActivationCache(small_cache), untrained.config, seed=42)
     assert torch.equal(untrained.pre_bias["dino"], means["dino"])
+
+
+def test_the_last_line_says_how_it_ended_and_what_comes_next(
+    tmp_path, small_cache, small_settings, capsys
+):
+    for run, validation, measured in (
+        (tmp_path / "run", "", "CACHE"),
+        (tmp_path / "a run", str(small_cache), str(small_cache)),
+    ):
+        job.run(str(small_cache), run, small_settings(steps=12, validation=validation))
+        *_, last = capsys.readouterr().err.splitlines()
+        loss = {line["split"]: f"{line['loss']:.4f}" for line in read_lines(run)}
+        held_out = f", validation loss {loss['validation']}" if validation else ""
+        quoted = f"'{run}'" if " " in str(run) else run
+        assert last == (
+            f"{run}: trained for 12 steps, loss {loss['train']}{held_out}; measure it: "
+            f"sparc-analyze run {quoted} {measured} REPORT"
+        )
 
 
 def test_a_finished_run_says_so(reference_run, small_cache, small_settings, capsys):

@@ -63,9 +63,9 @@ def test_every_run_is_that_of_a_separate_run(tmp_path, grid, alone, small_cache,
     assert all(name in shown for name in NAMES)
 
 
-@pytest.mark.parametrize("batches", [0, 5, 20, 33])
+@pytest.mark.parametrize(("batches", "saved"), [(0, 0), (5, 0), (20, 16), (33, 32)])
 def test_an_interrupted_sweep_goes_on(
-    tmp_path, monkeypatch, grid, alone, small_cache, small_settings, batches
+    tmp_path, monkeypatch, grid, alone, small_cache, small_settings, batches, saved
 ):
     folder = tmp_path / "sweep"
     real, count = BatchReader.next_batch, iter(range(batches))
@@ -79,6 +79,8 @@ def test_an_interrupted_sweep_goes_on(
         patch.setattr(BatchReader, "next_batch", next_batch)
         with pytest.raises(KeyboardInterrupt):
             job.run_sweep(str(small_cache), folder, small_settings(), grid(GRID))
+    index = pq.read_table(folder / "runs.parquet").to_pylist()
+    assert all(row["step"] == saved for row in index)
     # As if killed between two saves: one run has lost its newest checkpoint.
     newest = folder / NAMES[2] / "checkpoints/step-000000032"
     if newest.exists():
@@ -130,6 +132,8 @@ def test_a_sweep_of_which_no_run_goes_on_remembers_it(
 def test_a_finished_sweep_and_another_one(tmp_path, grid, small_cache, small_settings, capsys):
     folder, settings = tmp_path / "sweep", small_settings(steps=8)
     job.run_sweep(str(small_cache), folder, settings, grid("cross_weight = [0, 1.0]"))
+    *_, last = capsys.readouterr().err.splitlines()
+    assert last == f"2 runs trained in {folder}; compare them: sparc-train inspect {folder}"
     job.run_sweep(str(small_cache), folder, settings, grid("cross_weight = [0, 1.0]"))
     assert capsys.readouterr().err.count("is finished") == 2
     with pytest.raises(RunError, match=r"holds another sweep \(cross_weight=2.0 is not in it\)"):
