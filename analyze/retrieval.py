@@ -82,21 +82,26 @@ class Sample(NamedTuple):
             source: Of what the queries stand for.
             target: Of what the candidates stand for.
         """
-        return (self._pictures_of(source) @ self._pictures_of(target).T).tocsr()
+        asked, pictures_of_asked = self._kinds(source)
+        offered, pictures_of_offered = self._kinds(target)
+        # Of texts rather than captions: of few texts that all pictures have there are many.
+        alike = (pictures_of_asked @ pictures_of_offered.T).tocsr()
+        return alike[asked][:, offered]
 
-    def _pictures_of(self, modality: Modality) -> sparse.csr_matrix:
-        """The pictures of what stands for pictures or captions, (stand-ins, pictures).
+    def _kinds(self, modality: Modality) -> tuple[npt.NDArray[np.int64], sparse.csr_matrix]:
+        """What pictures or captions are, so that those of one kind have the same right answers.
 
-        A caption has all those that have a caption of its text.
+        Returns:
+            The kind of each stand-in: a picture is its own, a caption is its text. And the pictures
+            that go with a kind, (kinds, pictures).
         """
         number = int(self.pictures[-1]) + 1
-        own = incidence(np.arange(len(self.rows)), self.pictures, (len(self.rows), number))
         if modality == "image":
-            return own[self.stand_ins("image")]
-        known = np.flatnonzero(self.texts >= 0)
-        shape = len(self.rows), int(self.texts.max()) + 1
-        texts = incidence(known, self.texts[known], shape)
-        return own + texts @ (texts.T @ own)
+            return np.arange(number), sparse.identity(number, np.int32, format="csr")
+        texts = self.texts.copy()
+        unknown = np.flatnonzero(texts < 0)
+        texts[unknown] = texts.max() + 1 + np.arange(len(unknown))
+        return texts, incidence(texts, self.pictures, (int(texts.max()) + 1, number))
 
     def stand_ins(self, modality: Modality) -> npt.NDArray[np.int64]:
         """Positions of the rows that stand for a picture or a caption.

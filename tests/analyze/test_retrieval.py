@@ -188,6 +188,13 @@ def test_equal_captions_of_other_pictures_are_right_answers():
     assert line["r_at_1"] == 0.25
 
 
+@pytest.mark.timeout(60)
+def test_one_caption_of_all_pictures_takes_no_time():
+    sample = sample_of([f"p{i}" for i in range(3000)]).with_captions(pa.array(["owl"] * 3000))
+    assert sample.right("text", "text").nnz == 3000**2
+    assert sample.right("image", "text").nnz == 3000**2
+
+
 def line_of(found, pictures):
     """The table's line for ranks that came about somehow."""
     return retrieval._with_intervals(np.array(found), np.array(pictures))
