@@ -56,9 +56,9 @@ def test_threads_share_a_heap_and_what_is_free_is_given_back(tmp_path):
     assert found["shared"] == 0 < found["apart"]
 
 
-# An array that is freed lets glibc keep as large ones on the heap; small ones between two pin them.
+# The heap takes arrays of any size, as it does after a while; small ones hold large ones there.
 LARGE_ARRAYS = """
-import sys
+import ctypes, sys
 from pathlib import Path
 import numpy as np
 from sparc.common import heap
@@ -66,9 +66,9 @@ from sparc.common import heap
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
+ctypes.CDLL(None).mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD
 if sys.argv[1] == "apart":
     heap.keep_large_arrays_apart()
-np.ones(16 << 20, np.uint8)
 before, large, small = resident(), [], []
 for _ in range(10):
     large.append(np.ones(8 << 20, np.uint8))
