@@ -93,7 +93,9 @@ def independent_codes(report, stream):
     return result
 
 
-def test_words_go_through_the_text_stream(make_cache, saved_model, model, tmp_path, monkeypatch):
+@pytest.fixture
+def report(make_cache, saved_model, tmp_path, monkeypatch):
+    """A report whose text stream is read by a made-up encoder."""
     cache = make_cache(tmp_path / "cache", rows=40, dtype="float32")
     settings = AnalyzeConfig(permuted=False, scheduler="sync", device="cpu")
     report = analyze(saved_model, cache.folder.local, tmp_path / "report", settings)
@@ -102,6 +104,10 @@ def test_words_go_through_the_text_stream(make_cache, saved_model, model, tmp_pa
         "build",
         lambda specs, _: dict.fromkeys(specs, FakeEncoder()),
     )
+    return report
+
+
+def test_words_go_through_the_text_stream(report, model, tmp_path):
     (tmp_path / "words.txt").write_text("3\n5\n\n3\n7\n")
     config = NameConfig(
         words=tmp_path / "words.txt", template="a picture of {}", spec="transformers:some", names=9
@@ -129,15 +135,7 @@ def test_words_go_through_the_text_stream(make_cache, saved_model, model, tmp_pa
         name(report, NameConfig(words=tmp_path / "words.txt"))
 
 
-def test_the_file_says_what_it_was_made_from(make_cache, saved_model, call, tmp_path, monkeypatch):
-    cache = make_cache(tmp_path / "cache", rows=40, dtype="float32")
-    settings = AnalyzeConfig(permuted=False, scheduler="sync", device="cpu")
-    report = analyze(saved_model, cache.folder.local, tmp_path / "report", settings)
-    monkeypatch.setitem(
-        query.QueryEncoder.__init__.__kwdefaults__,
-        "build",
-        lambda specs, _: dict.fromkeys(specs, FakeEncoder()),
-    )
+def test_the_file_says_what_it_was_made_from(report, saved_model, call, tmp_path):
     (tmp_path / "words.txt").write_text("3\n5\n")
     result = call(
         "analyze", "name", report.folder, "--words", tmp_path / "words.txt",
