@@ -333,10 +333,11 @@ def _example_part(shared: _Shared, part: int) -> Examples:
         listed = {}
         for pair, rows in enumerate(strongest.T):
             # Of a picture the strongest row alone, which comes first.
-            best = {int(of_row[row]): row for row in rows[::-1] if weaker[row, pair]}
-            listed[pair] = sorted(
-                (-float(weaker[r, pair]), int(codes.rows[r])) for r in best.values()
-            )[: shared.examples]
+            best: dict[int, tuple[float, int]] = {}
+            for row in rows[weaker[rows, pair] > 0]:
+                entry = -float(weaker[row, pair]), int(codes.rows[row])
+                best.setdefault(int(of_row[row]), entry)
+            listed[pair] = list(best.values())[: shared.examples]
         result.append(listed)
     return result
 
