@@ -22,7 +22,7 @@ from sparc.analyze import top_rows
 from sparc.analyze.codes import CodeRows, CodeSet
 from sparc.analyze.groups import Groups, apart
 from sparc.analyze.labels import Labels
-from sparc.analyze.statistics import jackknife, nullable
+from sparc.analyze.statistics import jackknife, with_interval
 from sparc.analyze.top_rows import TopRows
 
 SCHEMA = pa.schema(
@@ -323,7 +323,5 @@ def _averages(
                     "second": second,
                     "averaged_over": kind,
                     "latents": int(over[0]),
-                    "value": nullable(means[0]),
-                    "value_low": nullable(interval.low),
-                    "value_high": nullable(interval.high),
+                    **with_interval("value", means[0], interval),
                 }

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial, reduce
 from itertools import permutations
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,7 @@ from sparc.common.storage import Folder
 from sparc.train.model import Sparc
 
 Location = str | os.PathLike[str]
+_Counts = TypeVar("_Counts")
 
 _CAPTIONS = 1 << 16  # Captions read at a time.
 
@@ -245,7 +246,7 @@ class Job:
         counts = counts._replace(top=tuple(top_rows.cut(each, top) for each in lists))
         groups = self._groups
         grouped = self._codes_of(parts, groups.rows, reducer)
-        active = latents.active_rows(counts, groups, grouped)
+        active = latents.active_counts(counts, groups, grouped)
         found = {
             "alive": latents.alive_table(active, code_set),
             "streams": latents.streams_table(active, code_set),
@@ -550,21 +551,38 @@ def decode(model: Sparc, codes: CodeRows, source: str, target: str) -> npt.NDArr
 # ---------------------------------------------------------------------- what is done for each part
 
 
-def _count_part(
-    shared: tuple[Parts, Labels | None, int], part: int
-) -> tuple[latents.LatentCounts, overlap.PairCounts, agreement.ClassCounts | None]:
+def _in_batches(
+    codes: CodeRows,
+    count: Callable[[CodeRows], _Counts],
+    merge: Callable[[Sequence[_Counts]], _Counts],
+) -> _Counts:
+    """What is counted of some rows, so many at a time."""
+    counted = map(count, codes.batches(_COUNTED))
+    return reduce(lambda total, more: merge([total, more]), counted)
+
+
+_PartCounts = tuple[latents.LatentCounts, overlap.PairCounts, agreement.ClassCounts | None]
+
+
+def _count_part(shared: tuple[Parts, Labels | None, int], part: int) -> _PartCounts:
     parts, labels, top = shared
-    total = None
-    for some in parts.codes(part).batches(_COUNTED):
-        marked = labels.labelled[some.rows] if labels is not None else None
-        found = (
-            latents.measure(some, parts.latents, top=top, marked=marked),
+
+    def merge(found: Sequence[_PartCounts]) -> _PartCounts:
+        return _merge_counts(top, found)
+
+    def count(some: CodeRows) -> _PartCounts:
+        return (
+            latents.measure(
+                some,
+                parts.latents,
+                top=top,
+                marked=labels.labelled[some.rows] if labels is not None else None,
+            ),
             overlap.measure(some, parts.latents),
             agreement.measure(some, labels, parts.latents) if labels is not None else None,
         )
-        total = found if total is None else _merge_counts(top, [total, found])
-    assert total is not None
-    return total
+
+    return _in_batches(parts.codes(part), count, merge)
 
 
 def _merge_counts(top: int, found: Sequence[Any]) -> tuple[Any, Any, Any]:
@@ -588,9 +606,9 @@ def _selection_part(shared: tuple[Parts, Parts, Groups], part: int) -> selection
 
 def _purity_part(shared: tuple[Parts, sparse.csr_matrix], part: int) -> purity.RowCounts:
     parts, carried = shared
-    batches = parts.codes(part).batches(_COUNTED)
-    found = (purity.measure(some, carried, parts.latents) for some in batches)
-    return reduce(lambda total, more: purity.merge([total, more]), found)
+    return _in_batches(
+        parts.codes(part), lambda some: purity.measure(some, carried, parts.latents), purity.merge
+    )
 
 
 class _Labelled(NamedTuple):

@@ -14,7 +14,7 @@ from scipy import linalg, sparse
 
 from sparc.analyze.groups import GROUPS
 from sparc.analyze.probe import CHOOSE, FIT, SCORE, split
-from sparc.analyze.statistics import jackknife, mean_of_known, nullable
+from sparc.analyze.statistics import jackknife, mean_of_known, with_interval
 
 SCHEMA = pa.schema(
     [
@@ -112,9 +112,7 @@ def row(
         "pictures": len(pictures.parts),
         "classes": pictures.labels.shape[1],
         "ridge": ridge,
-        "mean_average_precision": nullable(precisions[0]),
-        "mean_average_precision_low": nullable(interval.low),
-        "mean_average_precision_high": nullable(interval.high),
+        **with_interval("mean_average_precision", precisions[0], interval),
     }
     return pa.Table.from_pylist([line], schema=SCHEMA)
 

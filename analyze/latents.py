@@ -13,7 +13,7 @@ import pyarrow as pa
 from sparc.analyze import top_rows
 from sparc.analyze.codes import CodeRows, CodeSet
 from sparc.analyze.groups import Groups, apart
-from sparc.analyze.statistics import jackknife, nullable
+from sparc.analyze.statistics import jackknife, with_interval
 from sparc.analyze.top_rows import TopRows
 
 SCHEMA = pa.schema(
@@ -123,7 +123,7 @@ def merge(parts: Sequence[LatentCounts], *, top: int) -> LatentCounts:
     )
 
 
-class ActiveRows(NamedTuple):
+class ActiveCounts(NamedTuple):
     """On how many rows each latent is active: of all rows, and without each group of them.
 
     Attributes:
@@ -139,7 +139,7 @@ class ActiveRows(NamedTuple):
     share: float
 
 
-def active_rows(counts: LatentCounts, groups: Groups, grouped: CodeRows) -> ActiveRows:
+def active_counts(counts: LatentCounts, groups: Groups, grouped: CodeRows) -> ActiveCounts:
     """Leave groups of rows out.
 
     Args:
@@ -155,10 +155,10 @@ def active_rows(counts: LatentCounts, groups: Groups, grouped: CodeRows) -> Acti
         own = apart(grouped, stream, latents, groups).indices
         lost = np.bincount(own, minlength=groups.number * latents)
         active[1:, s] -= lost.reshape(groups.number, latents)
-    return ActiveRows(counts.streams, rows, active, groups.share)
+    return ActiveCounts(counts.streams, rows, active, groups.share)
 
 
-def alive_table(found: ActiveRows, code_set: CodeSet) -> pa.Table:
+def alive_table(found: ActiveCounts, code_set: CodeSet) -> pa.Table:
     """How many latents are alive in none, one, … all of the streams, of `ALIVE_SCHEMA`."""
     streams, latents = found.active.shape[1:]
     alive_streams = (found.active > 0).sum(axis=1)
@@ -169,16 +169,14 @@ def alive_table(found: ActiveRows, code_set: CodeSet) -> pa.Table:
             "mode": code_set.mode,
             "control": code_set.control,
             "alive_streams": number,
-            "latents": int(numbers[0, number]),
-            "latents_low": nullable(interval.low[number]),
-            "latents_high": nullable(interval.high[number]),
+            **with_interval("latents", numbers[0, number], interval, number),
         }
         for number in range(streams + 1)
     ]
     return pa.Table.from_pylist(rows, schema=ALIVE_SCHEMA)
 
 
-def streams_table(found: ActiveRows, code_set: CodeSet) -> pa.Table:
+def streams_table(found: ActiveCounts, code_set: CodeSet) -> pa.Table:
     """Dead latents and true L0 of each stream, of `STREAMS_SCHEMA`."""
     latents = found.active.shape[2]
     dead = (found.active == 0).sum(axis=2)
@@ -190,12 +188,8 @@ def streams_table(found: ActiveRows, code_set: CodeSet) -> pa.Table:
             "mode": code_set.mode,
             "control": code_set.control,
             "stream": stream,
-            "dead_latents": int(dead[0, s]),
-            "dead_latents_low": nullable(dead_interval.low[s]),
-            "dead_latents_high": nullable(dead_interval.high[s]),
-            "active_per_row": float(active_per_row[0, s]),
-            "active_per_row_low": nullable(active_interval.low[s]),
-            "active_per_row_high": nullable(active_interval.high[s]),
+            **with_interval("dead_latents", dead[0, s], dead_interval, s),
+            **with_interval("active_per_row", active_per_row[0, s], active_interval, s),
         }
         for s, stream in enumerate(found.streams)
     ]

@@ -17,7 +17,7 @@ from sparc.analyze.codes import CodeRows, Control
 from sparc.analyze.encode import encode_jointly
 from sparc.analyze.groups import Groups, leave_out
 from sparc.analyze.selection import chosen
-from sparc.analyze.statistics import jackknife, nullable
+from sparc.analyze.statistics import jackknife, with_interval
 from sparc.train.model import Sparc
 
 SELECTION_SCHEMA = pa.schema(
@@ -135,8 +135,4 @@ def _mean_share(
     with np.errstate(invalid="ignore"):
         means = leave_out(total) / leave_out(groups.add(rows, some))
     interval = jackknife(means, groups.share, least=0, most=1)
-    return {
-        name: nullable(means[0]),
-        f"{name}_low": nullable(interval.low),
-        f"{name}_high": nullable(interval.high),
-    }
+    return with_interval(name, means[0], interval)

@@ -21,7 +21,7 @@ from sparc.analyze.codes import CodeRows, CodeSet, concatenate
 from sparc.analyze.groups import Groups
 from sparc.analyze.parts import Parts
 from sparc.analyze.reduction import Executor
-from sparc.analyze.statistics import jackknife, nullable
+from sparc.analyze.statistics import jackknife, nullable, with_interval
 
 SCHEMA = pa.schema(
     [
@@ -153,9 +153,7 @@ def means(found: Sequence[Scores], code_set: CodeSet, share: float) -> pa.Table:
                 "stream": stream,
                 "reference": reference,
                 "latents": int(latents[0]),
-                "value": nullable(figures[0]),
-                "value_low": nullable(interval.low),
-                "value_high": nullable(interval.high),
+                **with_interval("value", figures[0], interval),
                 "any_two": nullable(any_two),
             }
         )

@@ -15,7 +15,7 @@ import pyarrow as pa
 from sparc.analyze import top_rows
 from sparc.analyze.codes import CodeRows, CodeSet
 from sparc.analyze.groups import Groups
-from sparc.analyze.statistics import jackknife, mean_of_known, nullable
+from sparc.analyze.statistics import jackknife, mean_of_known, with_interval
 from sparc.analyze.top_rows import TopRows
 
 SCHEMA = pa.schema(
@@ -175,9 +175,7 @@ def means(
                     "second": streams[b],
                     "measure": name,
                     "latents": int((~np.isnan(values[0])).sum()),
-                    "value": nullable(figures[0]),
-                    "value_low": nullable(interval.low),
-                    "value_high": nullable(interval.high),
+                    **with_interval("value", figures[0], interval),
                 }
             )
     return pa.Table.from_pylist(rows, schema=MEANS_SCHEMA)
@@ -221,7 +219,9 @@ def _top_overlap(
     Returns:
         (cases, latents).
     """
-    _, at_a, at_b = np.intersect1d(_keys(a), _keys(b), assume_unique=True, return_indices=True)
+    _, at_a, at_b = np.intersect1d(
+        a.keys(a.rows), b.keys(b.rows), assume_unique=True, return_indices=True
+    )
     common_latents = a.latents[at_a]
     result = np.empty((len(members_a), latents))
     for line, in_a, in_b in zip(result, members_a, members_b, strict=True):
@@ -233,11 +233,6 @@ def _top_overlap(
         with np.errstate(invalid="ignore"):
             line[:] = common / np.maximum(*lengths)
     return result
-
-
-def _keys(top: TopRows) -> Any:
-    # No cache has 2^40 rows, no dictionary 2^23 latents.
-    return (top.latents.astype(np.int64) << 40) | top.rows
 
 
 def _correlation(pairs: PairCounts, first: Any, second: Any) -> Any:

@@ -19,7 +19,7 @@ from sparc.analyze import top_rows
 from sparc.analyze.codes import CodeRows, CodeSet
 from sparc.analyze.groups import Groups, apart
 from sparc.analyze.labels import Labels
-from sparc.analyze.statistics import jackknife, mean_of_known, nullable
+from sparc.analyze.statistics import jackknife, mean_of_known, nullable, with_interval
 from sparc.analyze.top_rows import TopRows
 
 SCHEMA = pa.schema(
@@ -352,9 +352,7 @@ def _line(
         "control": code_set.control,
         **where,
         "latents": int(np.count_nonzero(found.rows)),
-        "purity": nullable(figures[0]),
-        "purity_low": nullable(interval.low),
-        "purity_high": nullable(interval.high),
+        **with_interval("purity", figures[0], interval),
         "base_rate": nullable(mean_of_known(found.base_rate)),
     }
 

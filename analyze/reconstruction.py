@@ -15,7 +15,7 @@ from scipy import sparse
 
 from sparc.analyze.codes import CodeRows, CodeSet
 from sparc.analyze.groups import Groups, leave_out
-from sparc.analyze.statistics import jackknife, nullable
+from sparc.analyze.statistics import jackknife, with_interval
 from sparc.train.model import Codes, Sparc
 
 SCHEMA = pa.schema(
@@ -136,12 +136,8 @@ def errors(sums: ErrorSums, share: float) -> Iterator[dict[str, Any]]:
             yield {
                 "source": source,
                 "target": target,
-                "nmse": float(nmse[0, s, t]),
-                "nmse_low": nullable(nmse_interval.low[s, t]),
-                "nmse_high": nullable(nmse_interval.high[s, t]),
-                "explained_variance": nullable(explained[0, s]),
-                "explained_variance_low": nullable(explained_interval.low[s]),
-                "explained_variance_high": nullable(explained_interval.high[s]),
+                **with_interval("nmse", nmse[0, s, t], nmse_interval, (s, t)),
+                **with_interval("explained_variance", explained[0, s], explained_interval, s),
             }
 
 

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from sparc.analyze.codes import CodeRows
 from sparc.analyze.groups import Groups, leave_out
-from sparc.analyze.statistics import jackknife, nullable
+from sparc.analyze.statistics import jackknife, with_interval
 
 SCHEMA = pa.schema(
     [
@@ -85,9 +85,7 @@ def table(counts: SharedChoices, control: str, share: float) -> pa.Table:
         {
             "control": control,
             "stream": stream,
-            "share": float(shares[0, s]),
-            "share_low": nullable(interval.low[s]),
-            "share_high": nullable(interval.high[s]),
+            **with_interval("share", shares[0, s], interval, s),
         }
         for s, stream in enumerate(counts.streams)
     ]

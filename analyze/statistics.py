@@ -182,6 +182,23 @@ def mean_of_known(values: Floats) -> Floats:
     return result
 
 
+def with_interval(
+    name: str, figure: Any, interval: Interval, at: Any = ()
+) -> dict[str, float | None]:
+    """A figure and its interval as tables hold them, in columns `name`, `name_low`, `name_high`.
+
+    Args:
+        name: The figure's column.
+        figure: The figure.
+        interval: Its interval, or those of several figures.
+        at: Which of them is meant, as an index.
+    """
+    ends = interval.low[at], interval.high[at]
+    return dict(
+        zip((name, f"{name}_low", f"{name}_high"), map(nullable, (figure, *ends)), strict=True)
+    )
+
+
 def nullable(figure: Any) -> float | None:
     """A figure as tables hold it: None where it is not defined."""
     return None if np.isnan(figure) else float(figure)

@@ -37,6 +37,11 @@ class TopRows(NamedTuple):
         """Some of the entries."""
         return TopRows(self.latents[kept], self.rows[kept], self.values[kept], self.marked[kept])
 
+    def keys(self, of_entry: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """One number for the latent of each entry and another number of it, such as its row."""
+        # No cache has 2^40 rows, no dictionary 2^23 latents.
+        return (self.latents.astype(np.int64) << 40) | of_entry
+
 
 def measure(
     codes: CodeRows, stream: str, length: int, marked: npt.NDArray[np.bool_] | None = None
@@ -104,8 +109,7 @@ def one_a_picture(lists: TopRows, of_row: npt.NDArray[np.int64]) -> TopRows:
         lists: Lists of the strongest rows.
         of_row: The picture of every row of the cache, (rows,).
     """
-    # No cache has 2^40 pictures, no dictionary 2^23 latents.
-    keys = (lists.latents.astype(np.int64) << 40) | of_row[lists.rows]
+    keys = lists.keys(of_row[lists.rows])
     kept = np.zeros(len(keys), np.bool_)
     kept[np.unique(keys, return_index=True)[1]] = True
     return lists.take(kept)

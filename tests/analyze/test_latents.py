@@ -48,7 +48,7 @@ def test_alive_and_dead_latents_are_counted_with_intervals(random_codes, dense, 
     codes = random_codes(seed, rows=rows, latents=L, k=3, streams=["a", "b", "c"])
     groups = deal(Pictures(np.arange(rows) // 2, np.ones(rows // 2, bool)), seed)
     grouped = codes.take(groups.rows)
-    found = latents.active_rows(latents.measure(codes, L, top=TOP), groups, grouped)
+    found = latents.active_counts(latents.measure(codes, L, top=TOP), groups, grouped)
     arrays = [dense(codes, stream, L) > 0 for stream in codes.streams]
     left = [groups.of_row != group if group else np.ones(rows, bool) for group in range(13)]
     alive = np.array([[array[some].any(axis=0) for array in arrays] for some in left])
@@ -79,6 +79,6 @@ def test_one_picture_has_no_intervals(random_codes):
     codes = random_codes(7, rows=4, latents=L, k=3, streams=["a", "b"])
     groups = deal(Pictures(np.zeros(4, int), np.ones(1, bool)), 0)
     counts = latents.measure(codes, L, top=TOP)
-    found = latents.active_rows(counts, groups, codes.take(groups.rows))
+    found = latents.active_counts(counts, groups, codes.take(groups.rows))
     assert latents.alive_table(found, CodeSet("joint"))["latents_low"].null_count == 3
     assert latents.streams_table(found, CodeSet("joint"))["active_per_row_high"].null_count == 2
