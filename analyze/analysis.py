@@ -42,13 +42,7 @@ from sparc.analyze.parts import REORDERED, Parts
 from sparc.analyze.permutation import Permutation
 from sparc.analyze.pictures import Pictures, read_pictures
 from sparc.analyze.reduction import Executor, executor
-from sparc.analyze.report import (
-    Report,
-    ReportInfo,
-    ReportWriter,
-    deciding_settings,
-    software_versions,
-)
+from sparc.analyze.report import Report, ReportInfo, ReportWriter, deciding_settings
 from sparc.analyze.subject import Subject, choose_streams, open_subject
 from sparc.analyze.summary import figures
 from sparc.analyze.words import read_words
@@ -58,6 +52,7 @@ from sparc.common.errors import CacheError
 from sparc.common.lock import exclusive
 from sparc.common.progress import progress, say
 from sparc.common.storage import Folder
+from sparc.common.versions import software_versions
 from sparc.train.model import Sparc
 
 Location = str | os.PathLike[str]

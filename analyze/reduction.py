@@ -182,7 +182,7 @@ def executor(scheduler: str, workers: int = 0) -> Iterator[Executor]:
         from distributed import Client
     except ImportError as error:
         raise SparcError(
-            f"--scheduler {scheduler} needs Dask's distributed: pip install 'sparc[distributed]'"
+            f"--scheduler {scheduler} needs Dask's distributed: pip install distributed"
         ) from error
     try:
         client = Client(scheduler, timeout="30s", set_as_default=True)

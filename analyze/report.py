@@ -4,7 +4,6 @@ This module must not know how a table is computed: that is `sparc.analyze.analys
 """
 
 import dataclasses
-import importlib.metadata
 import io
 import json
 import os
@@ -30,6 +29,7 @@ from sparc.common.errors import ReportError
 from sparc.common.lock import exclusive
 from sparc.common.progress import say
 from sparc.common.storage import Folder
+from sparc.common.versions import software_versions
 
 if TYPE_CHECKING:  # it brings PyTorch along, and a summary needs the tables alone
     from sparc.analyze.codes import CodeStore
@@ -142,12 +142,6 @@ class ReportInfo:
 def deciding_settings(config: AnalyzeConfig) -> dict[str, Any]:
     """The settings that a report is known by."""
     return {name: value for name, value in to_mapping(config).items() if name not in ELSEWHERE}
-
-
-def software_versions() -> dict[str, str]:
-    """Versions of what has influence on a report."""
-    packages = ("sparc", "numpy", "pyarrow", "scipy", "torch", "zarr")
-    return {package: importlib.metadata.version(package) for package in packages}
 
 
 def described(content: pa.Table, table: str, about: Mapping[str, Any]) -> pa.Table:

@@ -5,7 +5,6 @@ folder: hold `sparc.common.lock.exclusive` around it.
 """
 
 import dataclasses
-import importlib.metadata
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -57,11 +56,10 @@ from sparc.common.progress import progress, say
 from sparc.common.storage import Folder
 from sparc.common.streams import Modality, StreamInfo, StreamOrigin
 from sparc.common.text import printable
+from sparc.common.versions import software_versions
 
 ROWS_PER_CHUNK = 4096
 LARGEST_FLOAT16 = 65_504.0
-
-_PACKAGES = ("sparc", "numpy", "open_clip_torch", "timm", "torch", "transformers", "zarr")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,7 +116,7 @@ class CacheWriter:
             rows_per_chunk=rows_per_chunk,
             manifest_digest=tables.manifest_digest(manifest.rows),
             streams=(),
-            versions=_versions(),
+            versions=software_versions(),
         )
         if wanted.rows == 0:
             raise CacheError(f"{manifest.dataset} has no rows to encode")
@@ -698,13 +696,3 @@ def _check_values(
     if zero.any():
         row = rows.start + int(np.flatnonzero(zero)[0])
         raise CacheError(f"stream {stream}, row {row}: the feature is zero")
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

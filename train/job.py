@@ -23,6 +23,7 @@ from sparc.common.lock import LOCK_FILE, exclusive
 from sparc.common.progress import say
 from sparc.common.storage import PARTIAL, Folder
 from sparc.common.text import amount, size
+from sparc.common.versions import software_versions
 from sparc.train.checkpoint import discard_checkpoints_after, good_steps, load_checkpoint
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.distributed import Processes, is_first_process, local_rank, processes
@@ -42,7 +43,6 @@ from sparc.train.run_folder import (
     load_initial,
     require_same,
     save_initial,
-    software_versions,
     untrained_model,
 )
 from sparc.train.statistics import data_means
@@ -382,7 +382,7 @@ def _say_what_begins(
     )
     without_numba = group.device.type == "cpu" and importlib.util.find_spec("numba") is None
     if without_numba and record.train.kernels == "auto":
-        say("pip install 'sparc[numba]' makes steps about a fifth faster")
+        say("pip install numba makes steps about a fifth faster")
 
 
 def _say_what_ended(folder: Path) -> None:

@@ -227,4 +227,4 @@ def _wandb() -> Any:
 
 
 def _missing(package: str) -> SparcError:
-    return SparcError(f"logging to {package} needs its package: pip install 'sparc[{package}]'")
+    return SparcError(f"logging to {package} needs its package: pip install {package}")

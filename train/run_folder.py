@@ -12,9 +12,7 @@ This module must not know how training works: a report reads runs through it.
 """
 
 import dataclasses
-import importlib.metadata
 import json
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,8 +40,6 @@ TIMINGS_FILE = "timings.jsonl"
 
 CHANGEABLE = ("residency", "checkpoint_every", "tensorboard", "wandb")
 """Settings that have no influence on the weights: a run may be resumed with others."""
-
-_PACKAGES = ("sparc", "numpy", "safetensors", "torch", "triton", "zarr")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -279,14 +275,3 @@ def absolute_location(location: str) -> str:
     """A folder's absolute path, or its URL: what holds in every working directory."""
     local = Folder(location).local
     return location if local is None else str(local.absolute())
-
-
-def software_versions() -> dict[str, str]:
-    """Versions of what has influence on a run."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

@@ -141,9 +141,7 @@ def load_transformers(spec: StreamSpec) -> TransformersModel:
     try:
         from transformers import AutoModel, AutoTokenizer
     except ImportError as error:
-        raise EncoderError(
-            f"{spec} needs transformers: pip install 'sparc[transformers]'"
-        ) from error
+        raise EncoderError(f"{spec} needs transformers: pip install transformers") from error
     is_folder = Path(spec.model).is_dir()
     if not is_folder and spec.model.startswith(("/", ".", "~")):
         raise EncoderError(f"{spec}: there is no folder {spec.model}")

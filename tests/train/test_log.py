@@ -56,9 +56,9 @@ def test_without_its_package_nothing_is_begun(
     grid = tmp_path / "grid.toml"
     grid.write_text("k = [2, 4]")
     settings = small_settings(**service)
-    with pytest.raises(SparcError, match=rf"pip install 'sparc\[{next(iter(service))}\]'"):
+    with pytest.raises(SparcError, match=f"pip install {next(iter(service))}$"):
         job.run(str(small_cache), tmp_path / "run", settings)
-    with pytest.raises(SparcError, match=rf"pip install 'sparc\[{next(iter(service))}\]'"):
+    with pytest.raises(SparcError, match=f"pip install {next(iter(service))}$"):
         job.run_sweep(str(small_cache), tmp_path / "sweep", settings, grid)
     assert [path.name for path in tmp_path.iterdir()] == ["grid.toml"]
 

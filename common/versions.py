@@ -1,0 +1,35 @@
+"""Versions of the software that has influence on what the commands write."""
+
+import importlib.metadata
+import platform
+
+DISTRIBUTION = "sparc-sae"
+"""What this package is called on the package index, where `sparc` is another one."""
+
+_PACKAGES = (
+    "numba",
+    "numpy",
+    "open_clip_torch",
+    "pyarrow",
+    "safetensors",
+    "scipy",
+    "timm",
+    "torch",
+    "transformers",
+    "triton",
+    "zarr",
+)
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of SPARC, as `sparc`, of Python, and of the packages that are installed."""
+    found = {"sparc": _version(DISTRIBUTION), "python": platform.python_version()}
+    found |= {package: _version(package) for package in _PACKAGES}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
