@@ -6,6 +6,7 @@ This module must not know how any library builds its models.
 import contextlib
 import dataclasses
 import logging
+import pickle
 import urllib.error
 from collections.abc import Iterator
 
@@ -20,7 +21,13 @@ from huggingface_hub.errors import (
 
 from sparc.common.errors import EncoderError, SparcError
 from sparc.common.streams import StreamSpec
-from sparc.common.text import shorten
+from sparc.common.text import printable, shorten
+from sparc.extract.encoders.foreign import (
+    CODE_REFUSED,
+    ModelRefusedError,
+    is_about_code,
+    no_foreign_code,
+)
 
 PROBE_SECONDS = 5.0
 
@@ -31,8 +38,9 @@ def loading(
 ) -> Iterator[None]:
     """Turn whatever a library raises inside into one `EncoderError` about `spec`.
 
-    Where the hub cannot be reached its client works from its local cache, as if `HF_HUB_OFFLINE`
-    were set, instead of retrying each file for half a minute.
+    No code that comes with the model runs inside. Where the hub cannot be reached its client works
+    from its local cache, as if `HF_HUB_OFFLINE` were set, instead of retrying each file for half a
+    minute.
 
     Args:
         spec: The stream that is being built.
@@ -40,17 +48,24 @@ def loading(
         model_of_file: The model to name with a file of the same weights, if it is another one.
     """
     try:
-        with _quiet_root_logger(), _offline_unless_reachable() if from_hub else _as_it_is():
+        with (
+            _quiet_root_logger(),
+            # timm runs no such code, and importing transformers for it would take seconds.
+            contextlib.nullcontext() if spec.library == "timm" else _guarded_transformers(),
+            _offline_unless_reachable() if from_hub else _offline(),
+        ):
             yield
     except SparcError:
         raise
     except Exception as error:
+        if (refusal := _refusal(error)) is not None:
+            raise EncoderError(f"cannot build {_shown(spec)}: {refusal}") from error
         reason = _hub_reason(error)
         if reason is None:
             detail = shorten(" ".join(str(error).split()), 400)
-            raise EncoderError(f"cannot build {spec}: {detail}") from error
+            raise EncoderError(f"cannot build {_shown(spec)}: {detail}") from error
         raise EncoderError(
-            f"cannot load {spec}: {reason}; {_advice(spec, model_of_file)}"
+            f"cannot load {_shown(spec)}: {reason}; {_advice(spec, model_of_file)}"
         ) from error
 
 
@@ -70,7 +85,27 @@ def _advice(spec: StreamSpec, model_of_file: str | None = None) -> str:
         return f"pass a folder instead, as in open_clip:local-dir:FOLDER#{spec.tower}"
     model = model_of_file or ("MODEL" if ":" in spec.model else spec.model)
     local = dataclasses.replace(spec, model=model, weights="weights.safetensors")
-    return f"pass a weights file instead, as in {local}"
+    return f"pass a weights file instead, as in {_shown(local)}"
+
+
+def _shown(spec: StreamSpec) -> str:
+    return printable(str(spec))
+
+
+def _refusal(error: BaseException) -> str | None:
+    """What the model holds that is not done, if a library failed for that."""
+    chain = list(_chain(error))
+    for e in chain:
+        if isinstance(e, ModelRefusedError):
+            return shorten(str(e), 700)
+    if any(is_about_code(e) for e in chain):
+        return CODE_REFUSED
+    if any(isinstance(e, pickle.UnpicklingError) for e in chain):
+        return (
+            "its weights file holds more than tensors, and SPARC runs no code from weights files: "
+            "save the model's state_dict as safetensors"
+        )
+    return None
 
 
 def _hub_reason(error: BaseException) -> str | None:
@@ -108,8 +143,37 @@ def _offline_unless_reachable() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _as_it_is() -> Iterator[None]:
-    yield
+def _offline() -> Iterator[None]:
+    """What lies here asks for nothing elsewhere, whatever its files refer to."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+@contextlib.contextmanager
+def _guarded_transformers() -> Iterator[None]:
+    """Keep transformers from running code of models, and from speaking: errors are enough.
+
+    What it would say quotes the model's files as they are, control codes and all.
+    """
+    with no_foreign_code():
+        try:
+            from transformers.utils import logging as words
+        except ImportError:
+            yield
+            return
+        level, had_bar = words.get_verbosity(), words.is_progress_bar_enabled()
+        words.set_verbosity(logging.CRITICAL)
+        words.disable_progress_bar()
+        try:
+            yield
+        finally:
+            words.set_verbosity(level)
+            if had_bar:
+                words.enable_progress_bar()
 
 
 @contextlib.contextmanager

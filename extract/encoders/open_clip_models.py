@@ -20,6 +20,11 @@ from sparc.common.streams import WEIGHTS_SUFFIXES, StreamOrigin, StreamSpec
 from sparc.common.text import printable
 from sparc.extract.encoders.base import EncodedTexts, autocast
 from sparc.extract.encoders.hub import loading
+from sparc.extract.encoders.open_clip_config import (
+    needs_hub,
+    read_config,
+    tokenizer_is_on_hub,
+)
 from sparc.extract.encoders.weights import tensor_shapes, weights_digest
 
 _TOLD_BY_TAGS = {
@@ -112,8 +117,10 @@ class OpenClipTextEncoder:
     def __init__(self, spec: StreamSpec, loaded: OpenClipModel, device: torch.device) -> None:
         self.model = loaded.model.to(device)
         self.device = device
-        with loading(spec, from_hub=_tokenizer_is_on_hub(spec.model)):
-            self.tokenizer = open_clip.get_tokenizer(spec.model)
+        with loading(spec, from_hub=False):
+            from_hub = tokenizer_is_on_hub(spec.model)
+        with loading(spec, from_hub=from_hub):
+            self.tokenizer = _tokenizer(spec.model)
             self._context = int(self.model.context_length)
             self._empty = self.tokenizer([""], context_length=self._context)[0]
             self.dim = int(self.encode([""]).features.shape[1])
@@ -165,18 +172,22 @@ def load_open_clip(spec: StreamSpec) -> OpenClipModel:
         EncoderError: There is no such model, its weights cannot be had, or do not fit it.
     """
     tagged = _is_tag(spec)
-    local = spec.model.startswith("local-dir:")
     file = None if tagged or spec.weights is None else Path(spec.weights)
     if file is not None:
         tensor_shapes(file)
     options = {} if file is None else _options_of_tags(spec)
     if tagged:
         options["force_quick_gelu"] = _was_quick_gelu(spec)
-    from_hub = not local and (file is None or _needs_hub(spec.model))
+    in_folder = spec.model.startswith("local-dir:")
+    with loading(spec, from_hub=False):
+        from_hub = needs_hub(spec.model) or (file is None and not in_folder)
     with loading(spec, from_hub=from_hub, model_of_file=_model_of_file(spec) if tagged else None):
+        if ":" in spec.model:
+            config = read_config(spec.model)
+            options |= {tower: config[tower] for tower in ("text_cfg", "vision_cfg")}
         try:
             model, transform = open_clip.create_model_from_pretrained(
-                spec.model, spec.weights, **options
+                spec.model, spec.weights, weights_only=True, **options
             )
         except (RuntimeError, KeyError, AttributeError, AssertionError, ValueError) as error:
             if file is None:
@@ -188,6 +199,14 @@ def load_open_clip(spec: StreamSpec) -> OpenClipModel:
             ) from error
     model = model.eval().requires_grad_(False)
     return OpenClipModel(model, transform, weights_digest(model))
+
+
+def _tokenizer(model: str) -> Any:
+    """A model's tokenizer; settings of its own file pass only if they are known."""
+    text = read_config(model)["text_cfg"]
+    # Of the model's settings and these, open_clip lets these win.
+    ours = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
+    return open_clip.get_tokenizer(model, **ours)
 
 
 def _is_tag(spec: StreamSpec) -> bool:
@@ -243,21 +262,6 @@ def _model_of_file(spec: StreamSpec) -> str:
     """The architecture to name with a file of the tag's weights."""
     quick = f"{spec.model}-quickgelu"
     return quick if _was_quick_gelu(spec) and quick in open_clip.list_models() else spec.model
-
-
-def _text_config(model: str) -> dict[str, Any]:
-    config = None if ":" in model else open_clip.get_model_config(model)
-    text: dict[str, Any] = (config or {}).get("text_cfg", {})
-    return text
-
-
-def _needs_hub(model: str) -> bool:
-    """Whether building the architecture alone asks the hub for something."""
-    return model.startswith("hf-hub:") or "hf_model_name" in _text_config(model)
-
-
-def _tokenizer_is_on_hub(model: str) -> bool:
-    return _needs_hub(model) or "hf_tokenizer_name" in _text_config(model)
 
 
 def _pair(size: Any) -> tuple[int, int]:

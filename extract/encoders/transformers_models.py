@@ -3,8 +3,7 @@
 Needs the extra `transformers`. No code that comes with a model is ever run.
 """
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from sparc.common.errors import EncoderError
 from sparc.common.streams import StreamOrigin, StreamSpec
 from sparc.common.text import amount
 from sparc.extract.encoders.base import EncodedTexts, autocast
+from sparc.extract.encoders.foreign import check_folder, check_transformers_config
 from sparc.extract.encoders.hub import loading
 from sparc.extract.encoders.weights import weights_digest
 
@@ -139,7 +139,7 @@ def load_transformers(spec: StreamSpec) -> TransformersModel:
         EncoderError: transformers is not installed, or the model cannot be had.
     """
     try:
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoModel, AutoTokenizer, PretrainedConfig
     except ImportError as error:
         raise EncoderError(f"{spec} needs transformers: pip install transformers") from error
     is_folder = Path(spec.model).is_dir()
@@ -147,7 +147,10 @@ def load_transformers(spec: StreamSpec) -> TransformersModel:
         raise EncoderError(f"{spec}: there is no folder {spec.model}")
     if is_folder and not (Path(spec.model) / "config.json").is_file():
         raise EncoderError(f"{spec}: the folder holds no model of transformers: no config.json")
-    with loading(spec, from_hub=not is_folder), _quiet():
+    with loading(spec, from_hub=not is_folder):
+        if is_folder:
+            check_folder(Path(spec.model))
+        check_transformers_config(PretrainedConfig.get_config_dict(spec.model)[0])
         tokenizer = AutoTokenizer.from_pretrained(spec.model, trust_remote_code=False)
         model, report = AutoModel.from_pretrained(
             spec.model,
@@ -173,22 +176,6 @@ def _refuse_missing(spec: StreamSpec, missing: Sequence[str]) -> None:
             f"{spec}: the weights lack {amount(len(missing), 'tensor')} of the model, the first is "
             f"{missing[0]}"
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bar over a second's work, no table of tensors: what is missing is an error."""
-    from transformers.utils import logging
-
-    level, had_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if had_bar:
-            logging.enable_progress_bar()
 
 
 def _context_length(config: Any, tokenizer: Any) -> int | None:

@@ -1,0 +1,171 @@
+"""What comes with a model from someone else: its code is never run, its references stay inside.
+
+A folder or a hub repository of a model is written by a stranger. Beside weights it holds settings
+that the model libraries obey: to import a Python file (`auto_map`), to fetch compiled kernels, to
+read files or repositories elsewhere. Every loader passes here, by way of `hub.loading`.
+"""
+
+import contextlib
+import importlib
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+from unittest import mock
+
+from sparc.common.streams import WEIGHTS_SUFFIXES
+from sparc.common.text import shorten
+
+CODE_REFUSED = (
+    "the model comes with Python code of its own, and SPARC never runs code that comes with a model"
+)
+
+_LARGEST_DOCUMENT = 128_000_000
+"""Bytes of a file that is not weights; the largest tokenizers known take 35 MB."""
+
+_GUARDED = ("get_cached_module_file", "get_class_in_module")
+"""The functions of transformers that copy and that import a model's Python file."""
+
+_NO_QUESTION = "TIME_OUT_REMOTE_CODE"
+"""Seconds that transformers waits for an answer to "run the code?"; with 0 it does not ask."""
+
+
+class ModelRefusedError(Exception):
+    """What a model's files ask for and SPARC does not do; `hub.loading` adds which model it is."""
+
+
+_LOCK = threading.RLock()
+
+
+@contextlib.contextmanager
+def no_foreign_code() -> Iterator[None]:
+    """While inside, transformers neither imports a model's Python file nor asks whether to.
+
+    This holds for whatever is called inside, with any `trust_remote_code`: open_clip hands
+    settings of a stranger's file on to transformers.
+
+    Raises:
+        ModelRefusedError: The installed transformers has no such functions, so that nothing is
+            known of how it would run code.
+    """
+    try:
+        dynamic = importlib.import_module("transformers.dynamic_module_utils")
+    except ImportError:  # without transformers nothing here can import a model's file
+        yield
+        return
+    if missing := [name for name in (*_GUARDED, _NO_QUESTION) if not hasattr(dynamic, name)]:
+        raise ModelRefusedError(
+            f"the installed transformers lacks {missing[0]}, by which SPARC keeps it from running "
+            "code that comes with a model: install another version"
+        )
+    # One at a time: two threads that undo their changes in another order would lift the guard.
+    with _LOCK, contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(dynamic, _NO_QUESTION, 0))
+        for name in _GUARDED:
+            stack.enter_context(mock.patch.object(dynamic, name, _refuse_code))
+        yield
+
+
+def is_about_code(error: BaseException) -> bool:
+    """Whether a library failed since code that comes with a model was not run."""
+    return "trust_remote_code" in str(error)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a model's folder that reads what lies elsewhere, or is no plain files.
+
+    Raises:
+        ModelRefusedError: A link leads out of the folder, something is a pipe or a device, a
+            document is larger than any known, or an index of weights names files elsewhere.
+    """
+    for entry in sorted(folder.iterdir()):
+        if entry.is_symlink() and not _stays(entry, folder):
+            raise ModelRefusedError(
+                f"{shorten(str(entry), 300)} is a link that leads out of the model's folder: put "
+                "the file itself there"
+            )
+        if entry.is_dir():
+            continue
+        if not entry.is_file():
+            raise ModelRefusedError(f"{shorten(str(entry), 300)} is not a regular file")
+        is_weights = entry.suffix in WEIGHTS_SUFFIXES
+        if not is_weights and entry.suffix and entry.stat().st_size > _LARGEST_DOCUMENT:
+            raise ModelRefusedError(
+                f"{shorten(str(entry), 300)} is larger than any file of a model beside its weights"
+            )
+        if entry.name.endswith(".index.json"):
+            _check_index(entry)
+
+
+def check_transformers_config(config: Mapping[str, Any]) -> None:
+    """Refuse a `config.json` of transformers that fetches kernels or names weights elsewhere.
+
+    Raises:
+        ModelRefusedError: It does, or its weights are quantized.
+    """
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            if key == "quantization_config":
+                raise ModelRefusedError(
+                    "its weights are quantized: save them as float32 or float16"
+                )
+            check_transformers_config(value)
+        elif key.endswith(("attn_implementation", "experts_implementation")):
+            if isinstance(value, str) and ("/" in value or "flash" in value):
+                raise ModelRefusedError(
+                    f"its config.json asks for kernels from a hub ({key}: {shorten(value, 80)}), "
+                    "which are code: remove that setting"
+                )
+        elif key == "transformers_weights" and value is not None and not _is_plain_name(value):
+            raise ModelRefusedError(
+                f"its config.json names weights elsewhere: {shorten(str(value), 80)}"
+            )
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """A JSON object from a model's folder.
+
+    Raises:
+        ModelRefusedError: It is not there, or holds something else.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_DOCUMENT:
+            raise ModelRefusedError(f"{shorten(str(path), 300)} is too large")
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelRefusedError(
+            f"cannot read {shorten(str(path), 300)}: {shorten(str(error), 120)}"
+        ) from error
+    if not isinstance(document, dict):
+        raise ModelRefusedError(f"{shorten(str(path), 300)} does not hold a JSON object")
+    return document
+
+
+def _refuse_code(*_: Any, **__: Any) -> NoReturn:
+    raise ModelRefusedError(CODE_REFUSED)
+
+
+def _stays(link: Path, folder: Path) -> bool:
+    """Whether a link leads to a file of the folder, or of the hub's cache that the folder is in."""
+    try:
+        target = link.resolve(strict=True)
+    except (OSError, RuntimeError):
+        return False
+    inside = [folder.resolve()]
+    if folder.resolve().parent.name == "snapshots":  # models--org--name/snapshots/REVISION
+        inside.append(folder.resolve().parents[1] / "blobs")
+    return any(target.is_relative_to(each) for each in inside)
+
+
+def _check_index(path: Path) -> None:
+    files = read_document(path).get("weight_map", {})
+    for name in files.values() if isinstance(files, dict) else ():
+        if not _is_plain_name(name):
+            raise ModelRefusedError(
+                f"{shorten(str(path), 300)} names weights elsewhere: {shorten(str(name), 80)}"
+            )
+
+
+def _is_plain_name(name: Any) -> bool:
+    return isinstance(name, str) and name not in ("", ".", "..") and not {"/", "\\"} & {*name}

@@ -1,0 +1,150 @@
+"""The `open_clip_config.json` of a folder or hub repository, checked before open_clip obeys it.
+
+open_clip hands several of its settings on: `tokenizer_kwargs` to a tokenizer's constructor,
+`hf_model_name`, `hf_tokenizer_name` and `timm_model_name` to libraries that read files and
+repositories of that name. This module knows what of it is harmless; it builds nothing.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import open_clip
+import timm
+
+from sparc.common.text import shorten
+from sparc.extract.encoders.foreign import (
+    ModelRefusedError,
+    check_folder,
+    check_transformers_config,
+    read_document,
+)
+
+CONFIG_FILE = "open_clip_config.json"
+
+TOKENIZER_SETTINGS = ("clean", "strip_sep_token", "language")
+"""What `tokenizer_kwargs` may hold: what open_clip's own architectures set, and the language."""
+
+_FOLDER, _HUB = "local-dir:", "hf-hub:"
+
+
+def read_config(model: str) -> dict[str, Any]:
+    """What a model is: its architecture's configuration, harmless to build.
+
+    Args:
+        model: A name that open_clip knows, `local-dir:FOLDER`, or `hf-hub:ORGANIZATION/NAME`.
+
+    Returns:
+        open_clip's `model_cfg`; what it names lies in the folder, in the repository, or is one of
+        open_clip's own.
+
+    Raises:
+        ModelRefusedError: The configuration of a folder or repository is unreadable, holds a
+            setting of tokenizers that is not known, or names something elsewhere.
+    """
+    if model.startswith(_FOLDER):
+        folder = Path(model.removeprefix(_FOLDER))
+        if not folder.is_dir():
+            raise ModelRefusedError(f"there is no folder {shorten(str(folder), 300)}")
+        check_folder(folder)
+        return _checked(_model_config(folder / CONFIG_FILE), folder, own_name="")
+    if model.startswith(_HUB):
+        name = model.removeprefix(_HUB)
+        path = Path(huggingface_hub.hf_hub_download(name, CONFIG_FILE))
+        return _checked(_model_config(path), None, own_name=name)
+    return dict(open_clip.get_model_config(model) or {})
+
+
+def needs_hub(model: str) -> bool:
+    """Whether building the model asks the hub for something beside the weights of a tag.
+
+    Raises:
+        ModelRefusedError: As `read_config`.
+    """
+    if model.startswith(_HUB):
+        return True
+    name = read_config(model)["text_cfg"].get("hf_model_name")
+    return name is not None and not Path(name).is_dir()
+
+
+def tokenizer_is_on_hub(model: str) -> bool:
+    """Whether the tokenizer comes from the hub; that of a folder lies in it.
+
+    Raises:
+        ModelRefusedError: As `read_config`.
+    """
+    if model.startswith(_FOLDER):
+        return False
+    return needs_hub(model) or "hf_tokenizer_name" in read_config(model)["text_cfg"]
+
+
+def _model_config(path: Path) -> dict[str, Any]:
+    config = read_document(path).get("model_cfg")
+    if not isinstance(config, dict):
+        raise ModelRefusedError(f"{shorten(str(path), 300)} has no model_cfg")
+    for tower in ("text_cfg", "vision_cfg"):
+        if not isinstance(config.get(tower), dict):
+            raise ModelRefusedError(f"{shorten(str(path), 300)}: model_cfg has no {tower}")
+    return config
+
+
+def _checked(config: dict[str, Any], folder: Path | None, *, own_name: str) -> dict[str, Any]:
+    text, vision = dict(config["text_cfg"]), dict(config["vision_cfg"])
+    _check_tokenizer_settings(text.get("tokenizer_kwargs") or {})
+    # Of a folder open_clip takes the folder's own tokenizer, whatever the name.
+    if folder is None and text.get("hf_tokenizer_name"):
+        _check_name("hf_tokenizer_name", text["hf_tokenizer_name"], own_name)
+    if text.get("hf_model_name"):
+        inside = _folder_inside(folder, text["hf_model_name"])
+        if inside is not None:
+            check_folder(inside)
+            check_transformers_config(read_document(inside / "config.json"))
+            text["hf_model_name"] = str(inside)
+        else:
+            _check_name("hf_model_name", text["hf_model_name"], own_name)
+        text["hf_model_pretrained"] = False
+    if vision.get("timm_model_name"):
+        name = vision["timm_model_name"]
+        if not isinstance(name, str) or {":", "/"} & {*name} or not timm.is_model(name):
+            raise ModelRefusedError(
+                f"its {CONFIG_FILE} names a model that timm does not have (timm_model_name: "
+                f"{shorten(str(name), 80)})"
+            )
+        vision["timm_model_pretrained"] = False
+    return {**config, "text_cfg": text, "vision_cfg": vision}
+
+
+def _check_tokenizer_settings(settings: Any) -> None:
+    names = settings if isinstance(settings, Mapping) else ("tokenizer_kwargs",)
+    for name in names:
+        if name not in TOKENIZER_SETTINGS or not isinstance(settings[name], str | bool):
+            raise ModelRefusedError(
+                f"its {CONFIG_FILE} hands a setting to its tokenizer that is not known to be "
+                f"harmless ({shorten(str(name), 80)}): remove it; known are "
+                f"{', '.join(TOKENIZER_SETTINGS)}"
+            )
+
+
+def _folder_inside(folder: Path | None, name: Any) -> Path | None:
+    """The folder of that name inside a model's folder, if there is one."""
+    if folder is None or not isinstance(name, str):
+        return None
+    here = folder.resolve()
+    inside = (here / name).resolve()
+    return inside if inside.is_relative_to(here) and inside.is_dir() else None
+
+
+def _check_name(key: str, name: Any, own_name: str) -> None:
+    if name != own_name and name not in _names_of_open_clip(key):
+        raise ModelRefusedError(
+            f"its {CONFIG_FILE} refers to something elsewhere ({key}: {shorten(str(name), 120)}): "
+            "put a copy into a folder with the model and name that, as in "
+            "open_clip:local-dir:FOLDER"
+        )
+
+
+def _names_of_open_clip(key: str) -> set[str]:
+    """The names that open_clip's own architectures have under a key of `text_cfg`."""
+    configs = (open_clip.get_model_config(name) for name in open_clip.list_models())
+    return {config["text_cfg"][key] for config in configs if config["text_cfg"].get(key)}
