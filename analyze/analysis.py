@@ -42,7 +42,13 @@ from sparc.analyze.parts import REORDERED, Parts
 from sparc.analyze.permutation import Permutation
 from sparc.analyze.pictures import Pictures, read_pictures
 from sparc.analyze.reduction import Executor, executor
-from sparc.analyze.report import Report, ReportInfo, ReportWriter, deciding_settings
+from sparc.analyze.report import (
+    Report,
+    ReportInfo,
+    ReportWriter,
+    deciding_settings,
+    recognize,
+)
 from sparc.analyze.subject import Subject, choose_streams, open_subject
 from sparc.analyze.summary import figures
 from sparc.analyze.words import read_words
@@ -87,7 +93,7 @@ def analyze(
     """
     config = config or AnalyzeConfig()
     folder = Folder(report)
-    with exclusive(folder), executor(config.scheduler, config.workers) as reducer:
+    with exclusive(folder, recognize), executor(config.scheduler, config.workers) as reducer:
         job = _prepare(open_subject(os.fspath(run)), ActivationCache(cache), folder, config)
         if job.lacks_codes:
             job.encode()

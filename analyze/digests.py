@@ -5,16 +5,28 @@ that an interruption between the two writes leaves nothing that looks damaged. T
 know what the files mean.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from sparc.common.errors import ReportError
+from sparc.common.config import from_mapping
+from sparc.common.errors import ConfigError, ReportError
 from sparc.common.sealed import seal, unseal
 from sparc.common.storage import Folder
 
 DIGESTS_FILE = "digests.json"
 
 Digests = Mapping[str, Sequence[str]]
+
+_LARGEST = 1 << 33
+"""Bytes of a report's longest table."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Document:
+    """What `digests.json` says."""
+
+    files: Mapping[str, tuple[str, ...]]
 
 
 def digest(content: bytes) -> str:
@@ -29,8 +41,10 @@ def read_digests(folder: Folder) -> dict[str, list[str]]:
         ReportError: They are missing or damaged.
     """
     try:
-        return dict(unseal(folder.read(DIGESTS_FILE))["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        document = unseal(folder.read(DIGESTS_FILE))
+        found = from_mapping(_Document, document, source=DIGESTS_FILE).files
+        return {name: list(digests) for name, digests in found.items()}
+    except (OSError, ValueError, ConfigError) as error:
         raise ReportError(
             f"{folder}/{DIGESTS_FILE} is missing or damaged ({error}): run the same "
             "`sparc-analyze run` again, which makes anew what cannot be trusted"
@@ -60,7 +74,7 @@ def read_checked(folder: Folder, name: str, digests: Digests) -> bytes:
     if name == "localization.parquet":
         advice = "remove it, and run `sparc-analyze localize` with --report again"
     try:
-        content = folder.read(name)
+        content = folder.read(name, largest=_LARGEST)
     except FileNotFoundError as error:
         raise ReportError(f"{folder}/{name} is missing: {advice}") from error
     if digest(content) not in digests.get(name, ()):

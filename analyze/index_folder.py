@@ -3,13 +3,12 @@
 This module must not know what is in it.
 """
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from sparc.common.errors import ReportError
 from sparc.common.lock import exclusive
-from sparc.common.storage import PARTIAL, Folder
+from sparc.common.storage import PARTIAL, Folder, remove_whatever
 
 FOLDER = "index"
 ADVICE = "remove the report's folder index to have it built anew"
@@ -29,7 +28,7 @@ def built_once(folder: Folder, name: str, build: Callable[[Path], None]) -> Path
     """
     if folder.local is None:
         raise ReportError(f"{folder} is not on this machine: copy the report here to search in it")
-    where = folder.local / FOLDER / name
+    where = folder.inside(f"{FOLDER}/{name}")
     if not where.exists():
         with exclusive(folder):
             if not where.exists():
@@ -39,10 +38,10 @@ def built_once(folder: Folder, name: str, build: Callable[[Path], None]) -> Path
 
 def _build_aside(where: Path, build: Callable[[Path], None]) -> None:
     aside = where.with_name(f"{where.name}{PARTIAL}")
-    shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
+    remove_whatever(aside)  # of a process that was killed
     aside.mkdir(parents=True)
     try:
         build(aside)
         aside.rename(where)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_whatever(aside)

@@ -24,11 +24,14 @@ from sparc.analyze.digests import (
     replace,
     write_digests,
 )
-from sparc.common.config import to_mapping
-from sparc.common.errors import ReportError
-from sparc.common.lock import exclusive
+from sparc.common.config import from_mapping, to_mapping
+from sparc.common.documents import parse_object
+from sparc.common.errors import ConfigError, ReportError
+from sparc.common.lock import LOCK_FILE, exclusive
+from sparc.common.parquet import read_parquet
 from sparc.common.progress import say
-from sparc.common.storage import Folder
+from sparc.common.storage import Folder, is_leftover
+from sparc.common.text import reason
 from sparc.common.versions import software_versions
 
 if TYPE_CHECKING:  # it brings PyTorch along, and a summary needs the tables alone
@@ -114,11 +117,11 @@ class ReportInfo:
             ReportError: There is none, it is damaged or of another version.
         """
         try:
-            document = json.loads(folder.read(INFO_FILE))
+            document = parse_object(folder.read(INFO_FILE))
             found = document.pop("format", None), document.pop("version", None)
         except FileNotFoundError as error:
             raise ReportError(f"{folder} is not a report: no {INFO_FILE}") from error
-        except (ValueError, AttributeError, TypeError) as error:
+        except ValueError as error:
             raise ReportError(
                 f"{folder}/{INFO_FILE} is not readable ({error}): remove the report and run again"
             ) from error
@@ -128,12 +131,8 @@ class ReportInfo:
                 f"version {VERSION}: use the version of SPARC that wrote it"
             )
         try:
-            plain: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in document.items()
-            }
-            return cls(**plain)
-        except TypeError as error:
+            return from_mapping(cls, document, source=INFO_FILE)
+        except ConfigError as error:
             raise ReportError(
                 f"{folder}/{INFO_FILE} is damaged ({error}): remove the report and run again"
             ) from error
@@ -196,12 +195,17 @@ class Report:
                 is damaged.
         """
         if name not in self.tables:
-            reason = "".join(f"; {note}" for note in self.info.notes if name in note)
+            why = "".join(f"; {note}" for note in self.info.notes if name in note)
             raise ReportError(
-                f"{self.folder} has no table {name!r}; it has {', '.join(self.tables)}{reason}"
+                f"{self.folder} has no table {name!r}; it has {', '.join(self.tables)}{why}"
             )
         content = read_checked(self.folder, f"{name}.parquet", self._digests)
-        return pq.read_table(io.BytesIO(content))
+        try:
+            return read_parquet(io.BytesIO(content))
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            raise ReportError(
+                f"{self.folder}/{name}.parquet is not readable as Parquet: {reason(error)}"
+            ) from error
 
     def about(self, command: str, config: Any) -> dict[str, Any]:
         """What the schema says of a table that another command makes from this report.
@@ -221,7 +225,12 @@ class Report:
             ReportError: They are damaged.
         """
         content = read_checked(self.folder, SUMMARY_FILE, self._digests)
-        document: dict[str, float | None] = json.loads(content)
+        try:
+            document = parse_object(content)
+        except ValueError as error:
+            raise ReportError(f"{self.folder}/{SUMMARY_FILE} is damaged: {error}") from error
+        if not all(value is None or type(value) in (int, float) for value in document.values()):
+            raise ReportError(f"{self.folder}/{SUMMARY_FILE} is damaged: a figure is no number")
         return document
 
     def check(self) -> None:
@@ -256,12 +265,12 @@ class ReportWriter:
 
     def __init__(self, folder: Folder, info: ReportInfo) -> None:
         self.folder = folder
+        recognize(folder)
         folder.remove_partial_files()
         _restore(folder, info)
         if folder.exists(INFO_FILE):
             _refuse_other(folder, ReportInfo.read(folder), info)
         else:
-            _refuse_other_content(folder)
             folder.write(INFO_FILE, info.to_json())
         self.info = ReportInfo.read(folder)
         self._intact = self._intact_tables()
@@ -317,7 +326,7 @@ class ReportWriter:
             digests = read_digests(self.folder)
         except ReportError:
             digests = {}
-        known |= {name: name.removesuffix(".parquet") for name in digests if "parquet" in name}
+        known |= {f"{table}.parquet": table for table in TABLES if f"{table}.parquet" in digests}
         intact = {name for name in known if is_intact(self.folder, name, digests)}
         whole = [is_intact(self.folder, name, digests) for name in (INFO_FILE, SUMMARY_FILE)]
         if self.finished and (len(intact) < len(known) or not all(whole)):
@@ -357,7 +366,7 @@ def add_table(
         LockedError: Another process is writing to the report.
         ReportError: The report is damaged.
     """
-    with exclusive(report.folder):
+    with exclusive(report.folder, ReportInfo.read):
         report.check()
         replace(report.folder, f"{name}.parquet", _table_content(name, table, about))
         replace(report.folder, SUMMARY_FILE, _summary_content(figures(report.folder)))
@@ -385,9 +394,9 @@ def _piece(table: str, step: str) -> str:
 def _read(folder: Folder, name: str) -> pa.Table:
     try:
         with folder.open(name) as file:
-            return pq.read_table(file, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
-        raise ReportError(f"{folder}/{name} is not readable as Parquet: {error}") from error
+            return read_parquet(file)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise ReportError(f"{folder}/{name} is not readable as Parquet: {reason(error)}") from error
 
 
 def _is_readable(folder: Folder, name: str) -> bool:
@@ -419,9 +428,29 @@ def _restore(folder: Folder, info: ReportInfo) -> None:
             folder.write(INFO_FILE, content)
 
 
+def recognize(folder: Folder) -> None:
+    """Refuse a folder that is neither a report, on anything, nor empty.
+
+    Raises:
+        ReportError: It holds something else, or a report of another version.
+    """
+    if folder.exists(INFO_FILE):
+        if not _has_digests(folder):  # which a report with a damaged report.json is known by
+            ReportInfo.read(folder)
+    elif not _has_digests(folder):
+        _refuse_other_content(folder)
+
+
+def _has_digests(folder: Folder) -> bool:
+    try:
+        return SUMMARY_FILE in read_digests(folder)
+    except ReportError:
+        return False
+
+
 def _refuse_other_content(folder: Folder) -> None:
     for name in folder.files():
-        if name != ".lock":
+        if name != LOCK_FILE and not is_leftover(name, (INFO_FILE, LOCK_FILE)):
             raise ReportError(
                 f"{folder} is not empty and not a report (it holds {name}): choose another"
             )

@@ -13,9 +13,8 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from sparc.analyze.report import Report
+from sparc.common.parquet import read_parquet
 from sparc.common.storage import Folder
 from sparc.common.text import amount, printable, shorten
 
@@ -47,7 +46,7 @@ def figures(folder: Folder) -> Figures:
     for name, collect in _COLLECT.items():
         if folder.exists(f"{name}.parquet"):
             with folder.open(f"{name}.parquet") as file:
-                result.update(collect(pq.read_table(file).to_pylist()))
+                result.update(collect(read_parquet(file).to_pylist()))
     return result
 
 

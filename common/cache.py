@@ -9,7 +9,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from sparc.common.cache_layout import (
     stream_documents,
 )
 from sparc.common.config import from_mapping
+from sparc.common.documents import parse_json
 from sparc.common.errors import (
     CacheError,
     ConfigError,
@@ -135,8 +135,8 @@ class CacheInfo:
         except OSError as error:
             raise CacheError(f"cannot read {folder}/{INFO_FILE}: {error.strerror}") from error
         try:
-            return cls.from_document(json.loads(content), str(folder))
-        except (ValueError, RecursionError) as error:
+            return cls.from_document(parse_json(content), str(folder))
+        except ValueError as error:
             what = f"{folder}/{INFO_FILE} is not readable: {reason(error)}"
             raise DamagedCacheError(f"{what}; {repair_advice(str(folder))}") from error
 
@@ -472,7 +472,7 @@ class ActivationCache:
         is_plain = PlainChunks.fits(self.folder, array)
         try:
             if is_plain:
-                plain = PlainChunks(self._local_folder / stream / name, array)
+                plain = PlainChunks(self.folder.inside(f"{ACTIVATIONS}/{stream}/{name}"), array)
                 values = plain.read(chunk, len(rows), out)
             else:
                 values = np.asarray(array[rows.start : rows.stop])
@@ -525,11 +525,6 @@ class ActivationCache:
             f"{self.folder}: chunk {chunk} of {stream}/{name} has not been written; "
             f"{self._finish_advice}"
         )
-
-    @property
-    def _local_folder(self) -> Path:
-        assert self.folder.local is not None
-        return self.folder.local / ACTIVATIONS
 
     def _whole_chunks(self, stream: str, name: str) -> set[int]:
         wanted = chunk_bytes(self.stream(stream), name, rows_per_chunk=self.info.rows_per_chunk)

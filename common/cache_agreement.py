@@ -10,6 +10,7 @@ import pyarrow as pa
 from sparc.common import tables
 from sparc.common.cache import (
     CLASSES_FILE,
+    FORMAT,
     INFO_FILE,
     MASKS_FILE,
     ROOT_DOCUMENT,
@@ -20,9 +21,22 @@ from sparc.common.cache import (
 from sparc.common.config import to_mapping
 from sparc.common.errors import CacheError
 from sparc.common.lock import LOCK_FILE
-from sparc.common.storage import PARTIAL, Folder
+from sparc.common.storage import Folder, is_leftover
 from sparc.common.streams import StreamInfo, same_spec
 from sparc.common.text import shorten
+
+
+def recognize(folder: Folder) -> None:
+    """Refuse a folder that is neither a cache, of any dataset, nor the start of one.
+
+    Raises:
+        CacheError: It holds something else, or a cache of another version.
+    """
+    if CacheInfo.read_copy(folder) is None:
+        if not folder.exists(INFO_FILE):
+            refuse_other_content(folder)
+        elif f'"{FORMAT}"'.encode() not in folder.read(INFO_FILE):
+            CacheInfo.read(folder)  # one that is damaged may still be repaired
 
 
 def refuse_other_content(folder: Folder) -> None:
@@ -31,7 +45,7 @@ def refuse_other_content(folder: Folder) -> None:
     if CacheInfo.read_copy(folder) is not None:
         ours = (*ours, ROOT_DOCUMENT)
     for name in folder.files():
-        began = name.endswith(PARTIAL) and name.startswith((*ours, ROOT_DOCUMENT))
+        began = is_leftover(name, (*ours, ROOT_DOCUMENT, LOCK_FILE))
         if name not in (*ours, LOCK_FILE) and not began:
             raise CacheError(
                 f"{folder} is not empty and not a cache (it holds {name}): choose another"

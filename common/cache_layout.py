@@ -16,6 +16,7 @@ from zarr.core.metadata.v3 import ArrayV3Metadata
 from zarr.storage import MemoryStore
 
 from sparc.common.config import to_mapping
+from sparc.common.documents import parse_object
 from sparc.common.streams import StreamInfo
 from sparc.common.text import reason
 
@@ -106,7 +107,7 @@ def array_faults(found: bytes, wanted: bytes) -> list[str]:
     """
     should = ArrayV3Metadata.from_dict(json.loads(wanted)).to_dict()
     try:
-        document = ArrayV3Metadata.from_dict(json.loads(found)).to_dict()
+        document = ArrayV3Metadata.from_dict(parse_object(found)).to_dict()
     except Exception as error:  # Zarr raises almost anything at damaged metadata
         return [f"has metadata that are not readable: {reason(error)}"]
     return [
@@ -119,17 +120,17 @@ def array_faults(found: bytes, wanted: bytes) -> list[str]:
 def group_differs(found: bytes, wanted: bytes) -> bool:
     """Whether the metadata of a group say something else than they should."""
     try:
-        document = json.loads(found)
+        document = parse_object(found)
         return any(document.get(key) != value for key, value in json.loads(wanted).items())
-    except (ValueError, AttributeError, RecursionError):
+    except ValueError:
         return True
 
 
 def attributes_of(document: bytes) -> dict[str, Any] | None:
     """The attributes in the metadata of a group or an array; None where they cannot be read."""
     try:
-        attributes = json.loads(document)["attributes"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        attributes = parse_object(document)["attributes"]
+    except (ValueError, KeyError):
         return None
     return attributes if isinstance(attributes, dict) else None
 

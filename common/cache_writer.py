@@ -30,6 +30,7 @@ from sparc.common.cache import (
     CacheInfo,
 )
 from sparc.common.cache_agreement import (
+    recognize,
     refuse_other_classes,
     refuse_other_content,
     refuse_other_dataset,
@@ -520,7 +521,7 @@ def write_arrays(
         classes=classes,
     )
     folder = Folder(location)
-    with exclusive(folder):
+    with exclusive(folder, recognize):
         writer = CacheWriter(folder, manifest, rows_per_chunk=rows_per_chunk, repair=True)
         for name, values in features.items():
             info = StreamInfo(

@@ -8,14 +8,15 @@ and raise `ConfigError`. This module must not know any particular configuration 
 
 import dataclasses
 import difflib
-import tomllib
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
+from sparc.common.documents import LARGEST, parse_toml
 from sparc.common.errors import ConfigError
+from sparc.common.text import shorten
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ def from_mapping(config_class: type[T], values: Mapping[str, Any], *, source: st
         source: Where the values come from, for the error message.
 
     Raises:
-        ConfigError: An unknown name or a value of the wrong type.
+        ConfigError: An unknown name, a missing one, or a value of the wrong type.
     """
     fields = {f.name: f for f in dataclasses.fields(config_class)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(config_class)
@@ -83,6 +84,10 @@ def from_mapping(config_class: type[T], values: Mapping[str, Any], *, source: st
             advice = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(fields)}"
             raise ConfigError(f"{source}: unknown setting {key!r}{advice}")
         arguments[name] = _convert(value, hints[name], f"{source}: {name}")
+    for name, field in fields.items():
+        required = field.default is field.default_factory is dataclasses.MISSING
+        if required and name not in arguments:
+            raise ConfigError(f"{source}: {name} is missing")
     return config_class(**arguments)
 
 
@@ -96,13 +101,30 @@ def _option_name(field: "dataclasses.Field[Any]") -> str:
     return (field.metadata["flag"] or field.name).removeprefix("--").replace("-", "_")
 
 
-def _read_table(path: Path, table: str) -> Mapping[str, Any]:
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """The tables of a TOML file that a person named.
+
+    Args:
+        path: The file.
+        what: What it is called in the error message.
+
+    Raises:
+        ConfigError: It cannot be read or is no TOML.
+    """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise ValueError("it is too long")
+        return parse_toml(content)
     except OSError as error:
-        raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {what} {path}: {error.strerror}") from error
+    except ValueError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def _read_table(path: Path, table: str) -> Mapping[str, Any]:
+    document = read_toml(path, "configuration")
     for key, value in document.items():
         if key not in TABLES or not isinstance(value, dict):
             raise ConfigError(
@@ -124,6 +146,8 @@ def _plain(value: Any) -> Any:
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
     """Convert a TOML or JSON value to the annotated type, refusing what does not fit."""
+    if hint is Any:
+        return value
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
@@ -131,29 +155,33 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         (inner,) = [a for a in arguments if a is not type(None)]
         return _convert(value, inner, where)
     if origin is Literal:
-        if value not in arguments:
+        if not any(type(value) is type(known) and value == known for known in arguments):
             raise ConfigError(
-                f"{where} must be one of {', '.join(map(str, arguments))}, not {value!r}"
+                f"{where} must be one of {', '.join(map(str, arguments))}, not {_shown(value)}"
             )
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{where} must be a list, not {value!r}")
+            raise ConfigError(f"{where} must be a list, not {_shown(value)}")
         return tuple(_convert(item, arguments[0], f"{where}[{i}]") for i, item in enumerate(value))
     if origin is Mapping:
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{where} must be a table, not {value!r}")
+            raise ConfigError(f"{where} must be a table, not {_shown(value)}")
         return {key: _convert(item, arguments[1], f"{where}.{key}") for key, item in value.items()}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if isinstance(value, hint):
             return value
         if not isinstance(value, Mapping):
-            raise ConfigError(f"{where} must be a table, not {value!r}")
+            raise ConfigError(f"{where} must be a table, not {_shown(value)}")
         return from_mapping(hint, value, source=where)
     if hint is Path and isinstance(value, str | Path):
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
-        raise ConfigError(f"{where} must be of type {hint.__name__}, not {value!r}")
+        raise ConfigError(f"{where} must be of type {hint.__name__}, not {_shown(value)}")
     return value
+
+
+def _shown(value: Any) -> str:
+    return shorten(repr(value), 100)

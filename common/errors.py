@@ -9,6 +9,10 @@ class SparcError(Exception):
     """Base class of every error that a user can act on."""
 
 
+class UnsafeError(SparcError):
+    """A file that no artefact holds: a link, a device, a pipe, or one that is far too long."""
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM asked the process to stop: what to do about it is what Ctrl-C asks for."""
 

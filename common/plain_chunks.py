@@ -6,6 +6,7 @@ which copies such a chunk several times. Every other array (compressed, filtered
 behind a URL) is read by Zarr. This module must not know what the arrays mean.
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from zarr.codecs import BytesCodec, Crc32cCodec
 
+from sparc.common.safe_files import inside, open_regular
 from sparc.common.storage import Folder
 
 _CRC_BYTES = 4
@@ -67,10 +69,16 @@ class PlainChunks:
         Raises:
             FileNotFoundError: The chunk has not been written.
             ValueError: The file's length or its CRC32C is wrong.
+            UnsafeError: It is no regular file, or behind a link.
         """
         shape = (self._rows, *self._rest)
-        whole = out if out is not None and rows == self._rows else np.empty(shape, self._dtype)
-        _read_checked(self._folder / self._key.format(chunk), whole.reshape(-1).view(np.uint8))
+        with open_regular(inside(self._folder, self._key.format(chunk))) as file:
+            # Before memory is asked for: the shape is what anybody may have written.
+            found, wanted = os.fstat(file.fileno()).st_size, math.prod(shape) * self._dtype.itemsize
+            if found != wanted + _CRC_BYTES:
+                raise ValueError(f"the file holds {found} bytes, not {wanted + _CRC_BYTES}")
+            whole = out if out is not None and rows == self._rows else np.empty(shape, self._dtype)
+            _read_checked(file.fileno(), whole.reshape(-1).view(np.uint8))
         if out is None:
             return whole[:rows]
         if whole is not out:
@@ -78,25 +86,18 @@ class PlainChunks:
         return out
 
 
-def _read_checked(path: Path, values: npt.NDArray[np.uint8]) -> None:
+def _read_checked(descriptor: int, values: npt.NDArray[np.uint8]) -> None:
     """Fill `values` from a file that holds just them and their CRC32C."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        size = os.fstat(descriptor).st_size
-        if size != len(values) + _CRC_BYTES:
-            raise ValueError(f"the file holds {size} bytes, not {len(values) + _CRC_BYTES}")
-        checksum = 0
-        for start in range(0, len(values), _PIECE_BYTES):
-            piece = values[start : start + _PIECE_BYTES]
-            done = 0
-            while done < len(piece):
-                target: Any = piece[done:]
-                count = os.preadv(descriptor, [target], start + done)
-                if count == 0:
-                    raise ValueError("the file became shorter while it was read")
-                done += count
-            checksum = google_crc32c.extend(checksum, piece)
-        if checksum != int.from_bytes(os.pread(descriptor, _CRC_BYTES, len(values)), "little"):
-            raise ValueError("its values do not fit its CRC32C")
-    finally:
-        os.close(descriptor)
+    checksum = 0
+    for start in range(0, len(values), _PIECE_BYTES):
+        piece = values[start : start + _PIECE_BYTES]
+        done = 0
+        while done < len(piece):
+            target: Any = piece[done:]
+            count = os.preadv(descriptor, [target], start + done)
+            if count == 0:
+                raise ValueError("the file became shorter while it was read")
+            done += count
+        checksum = google_crc32c.extend(checksum, piece)
+    if checksum != int.from_bytes(os.pread(descriptor, _CRC_BYTES, len(values)), "little"):
+        raise ValueError("its values do not fit its CRC32C")

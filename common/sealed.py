@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sparc.common.documents import parse_object
+
 _DIGEST = "sha256"
 
 
@@ -24,9 +26,7 @@ def unseal(content: bytes) -> dict[str, Any]:
     Raises:
         ValueError: It is no JSON object, or not the one that was sealed.
     """
-    document = json.loads(content)
-    if not isinstance(document, dict):
-        raise ValueError("it is no JSON object")
+    document = parse_object(content)
     found = document.pop(_DIGEST, None)
     if found != _digest(document):
         raise ValueError(f"its content does not fit its {_DIGEST}")

@@ -4,13 +4,14 @@ This is the one place that knows about local paths, URLs and how to make a write
 not know what the files mean.
 """
 
-import glob
 import hashlib
 import os
+import re
 import shutil
+import stat
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -18,14 +19,23 @@ from typing import IO, Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from sparc.common.errors import SparcError
+from sparc.common.documents import LARGEST
+from sparc.common.errors import SparcError, UnsafeError
+from sparc.common.safe_files import inside, open_regular, parts_of
+from sparc.common.text import size as shown_size
 
 PARTIAL = ".partial"
 """The ending of a file that is being written. Zarr's local store uses the same one."""
 
+_ASIDE = re.compile(r".+\.[0-9a-f]{32}\.partial")
+"""What `_aside`, and Zarr's local store, call a file or folder that is being written."""
+
 
 class Folder:
     """A folder given as a path or as an fsspec URL (`s3://bucket/cache`).
+
+    What is in it may come from anybody. Names are held to stay in it, and on this machine no part
+    of the way from the folder to a file may be a link: `UnsafeError` says which one is.
 
     Args:
         location: A path or URL. The folder need not exist.
@@ -52,8 +62,19 @@ class Folder:
         """The path of a file in this folder, as the file system spells it."""
         return f"{self._root}/{name}" if name else self._root
 
+    def inside(self, name: str = "") -> Path:
+        """The path of a file of a folder on this machine, whether it is there or not.
+
+        Raises:
+            UnsafeError: A part of the way is a link, or the name leads out of the folder.
+        """
+        assert self.local is not None
+        return inside(self.local, name)
+
     def exists(self, name: str = "") -> bool:
         """Whether a file or folder of that name is there."""
+        if self.local is not None:
+            return self.inside(name).exists()
         return bool(self._filesystem.exists(self.path(name)))
 
     def create(self) -> None:
@@ -67,26 +88,47 @@ class Folder:
         except OSError as error:
             raise cannot_write(self, error) from error
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, *, largest: int = LARGEST) -> bytes:
         """The content of a file.
+
+        Args:
+            name: The file.
+            largest: Most bytes that it may have.
 
         Raises:
             FileNotFoundError: There is no such file.
+            UnsafeError: It is not a regular file, or too long.
         """
-        return bytes(self._filesystem.cat_file(self.path(name)))
+        with self.open(name, largest=largest) as file:
+            content = file.read(largest + 1)
+        if len(content) > largest:
+            raise UnsafeError(f"{self}/{name} has more than {shown_size(largest)}")
+        return content
 
     def read_end(self, name: str, count: int) -> bytes:
         """The last bytes of a file, or all of a shorter one.
 
         Raises:
             FileNotFoundError: There is no such file.
+            UnsafeError: It is not a regular file.
         """
         with self.open(name) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - count))
             return file.read()
 
-    def open(self, name: str) -> IO[bytes]:
-        """Open a file for reading."""
+    def open(self, name: str, *, largest: int | None = None) -> IO[bytes]:
+        """Open a file for reading.
+
+        Args:
+            name: The file.
+            largest: Most bytes that it may have; None: any number.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            UnsafeError: It is not a regular file, or too long.
+        """
+        if self.local is not None:
+            return open_regular(self.inside(name), largest=largest)
         return self._filesystem.open(self.path(name), "rb")  # type: ignore[no-any-return]
 
     def write(self, name: str, content: bytes) -> None:
@@ -98,7 +140,7 @@ class Folder:
             self._filesystem.pipe_file(self.path(name), content)
             return
         self._remove_partial(name)
-        write_durably(self.local / name, content)
+        write_durably(self._target(name), content)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -114,40 +156,65 @@ class Folder:
                 self._filesystem.put_file(str(path), self.path(name))
             return
         self._remove_partial(name)
-        with _writing_durably(self.local / name) as path:
+        with _writing_durably(self._target(name)) as path:
             yield path
+
+    def _target(self, name: str) -> Path:
+        """Where to write a local file: a link of that name is replaced, one on the way refused."""
+        assert self.local is not None
+        *above, last = parts_of(self.local, name)
+        return self.inside("/".join(above)) / last
 
     def _remove_partial(self, name: str) -> None:
         """Remove what a killed writer of a local file left."""
-        assert self.local is not None
-        target = self.local / name
-        for left in target.parent.glob(f"{glob.escape(target.name)}.*{PARTIAL}"):
-            if left.is_dir():
-                shutil.rmtree(left)
-            else:
-                left.unlink(missing_ok=True)
+        target = self._target(name)
+        if not target.parent.is_dir():
+            return
+        for entry in os.listdir(target.parent):
+            if entry.startswith(f"{target.name}.") and _ASIDE.fullmatch(entry):
+                remove_whatever(target.parent / entry)
 
     def remove(self, name: str) -> None:
-        """Remove a file or a folder; nothing happens where there is none."""
-        if self.exists(name):
+        """Remove a file or a folder; nothing happens where there is none. A link is no folder."""
+        if self.local is not None:
+            remove_whatever(self._target(name))
+        elif self.exists(name):
             self._filesystem.rm(self.path(name), recursive=True)
 
     def files(self, below: str = "") -> list[str]:
-        """Names of all files below a subfolder, relative to this folder, sorted."""
+        """Names of all files below a subfolder, relative to this folder, sorted.
+
+        Whatever is no folder counts as a file, a link to one too: it is not followed.
+        """
         if self.local is not None:
-            # Several times faster than fsspec, which asks for the details of every file.
-            found = os.walk(self.local / below)
-            paths = (os.path.join(root, name) for root, _, names in found for name in names)
-            return sorted(Path(os.path.relpath(path, self.local)).as_posix() for path in paths)
+            return sorted(name for name, _ in self._entries(below))
         return sorted(self.sizes(below))
+
+    def _entries(self, below: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+        """All files below a subfolder of a local folder, by name relative to this folder."""
+        # Several times faster than fsspec, which asks for the details of every file.
+        waiting = [below]
+        while waiting:
+            where = waiting.pop()
+            try:
+                with os.scandir(self.inside(where)) as found:
+                    entries = list(found)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            for entry in entries:
+                name = f"{where}/{entry.name}" if where else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(name)
+                else:
+                    yield name, entry
 
     def sizes(self, below: str = "") -> dict[str, int]:
         """Bytes of all files below a subfolder, by name relative to this folder."""
         if self.local is not None:
             found_here = {}
-            for name in self.files(below):
+            for name, entry in self._entries(below):
                 with suppress(FileNotFoundError):  # a partial file that was just renamed
-                    found_here[name] = (self.local / name).stat().st_size
+                    found_here[name] = entry.stat(follow_symlinks=False).st_size
             return found_here
         root = self.path(below)
         # Zarr writes through a connection of its own, which this one's listings know nothing of.
@@ -164,21 +231,29 @@ class Folder:
         """Bytes of all files together."""
         return sum(self.sizes().values())
 
+    def size_of(self, name: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            UnsafeError: It is not a regular file.
+        """
+        with self.open(name) as file:
+            return file.seek(0, os.SEEK_END)
+
     def remove_partial_files(self) -> None:
         """Remove what an interrupted process left half-written, files and folders.
 
-        Object stores leave nothing.
+        Only what bears the name that writing here gives: call it once the folder has been found to
+        be what it should be. Object stores leave nothing.
         """
         if self.local is None:
             return
         for root, folders, names in os.walk(self.local):
-            for name in folders:
-                if name.endswith(PARTIAL):
-                    shutil.rmtree(os.path.join(root, name))
-            for name in names:
-                if name.endswith(PARTIAL):
-                    os.unlink(os.path.join(root, name))
-            folders[:] = [name for name in folders if not name.endswith(PARTIAL)]
+            for name in (*folders, *names):
+                if _ASIDE.fullmatch(name):
+                    remove_whatever(Path(root, name))
+            folders[:] = [name for name in folders if not _ASIDE.fullmatch(name)]
 
     def zarr_store(self, name: str, *, read_only: bool) -> Any:
         """A Zarr store over a subfolder."""
@@ -187,8 +262,25 @@ class Folder:
         if self.local is not None:
             from sparc.common.durable_store import DurableStore
 
-            return DurableStore(self.local / name, read_only=read_only)
+            return DurableStore(self.inside(name), read_only=read_only)
         return FsspecStore.from_url(f"{self.location.rstrip('/')}/{name}", read_only=read_only)
+
+
+def is_leftover(name: str, files: Collection[str]) -> bool:
+    """Whether a name is what a process that was killed leaves of one of those files."""
+    return _ASIDE.fullmatch(name) is not None and any(name.startswith(f"{f}.") for f in files)
+
+
+def remove_whatever(path: Path) -> None:
+    """Remove a file or a whole folder, or a link and not what it leads to; or find nothing."""
+    try:
+        is_folder = stat.S_ISDIR(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if is_folder:
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def cannot_write(folder: Folder, error: OSError) -> SparcError:
@@ -255,8 +347,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def file_digest(path: Path) -> str:
-    """The SHA-256 of a file in lower-case hexadecimal."""
-    with path.open("rb") as file:
+    """The SHA-256 of a regular file in lower-case hexadecimal."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

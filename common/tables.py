@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sparc.common.errors import CacheError, DamagedCacheError
+from sparc.common.parquet import ParquetTable, read_parquet
 from sparc.common.storage import Folder
 from sparc.common.text import reason
 
@@ -91,7 +92,7 @@ def read_table(
         DamagedCacheError: The file is missing, is not Parquet, or has other columns.
     """
     with _readable(folder, name), folder.open(name) as file:
-        table = pq.read_table(file, columns=columns, page_checksum_verification=True)
+        table = read_parquet(file, columns)
     wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
     try:
         return table.select(wanted.names).cast(wanted)
@@ -116,9 +117,18 @@ def read_batches(
     """
     wanted = pa.schema([schema.field(column) for column in columns])
     with _readable(folder, name), folder.open(name) as file:
-        whole = pq.ParquetFile(file, page_checksum_verification=True)
-        for batch in whole.iter_batches(size, columns=list(columns)):
-            yield batch.select(wanted.names).cast(wanted)
+        for batch in ParquetTable(file, columns).batches(size):
+            yield batch.cast(wanted)
+
+
+def count_rows(folder: Folder, name: str) -> int:
+    """How many rows a Parquet file has, by its footer.
+
+    Raises:
+        DamagedCacheError: As `read_table`.
+    """
+    with _readable(folder, name), folder.open(name) as file:
+        return ParquetTable(file, []).rows
 
 
 @contextmanager

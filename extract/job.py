@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import torch
 
 from sparc.common.cache import ActivationCache
+from sparc.common.cache_agreement import recognize
 from sparc.common.cache_writer import CacheWriter, bad_features
 from sparc.common.devices import choose_devices
 from sparc.common.errors import CacheError
@@ -99,7 +100,7 @@ def run(
     manifest = dataset.manifest()
     require_inputs(manifest.rows, config.specs)
     folder = location if isinstance(location, Folder) else Folder(location)
-    with exclusive(folder):
+    with exclusive(folder, recognize):
         writer = CacheWriter(
             folder, manifest, rows_per_chunk=config.rows_per_chunk, repair=config.repair
         )

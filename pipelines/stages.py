@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from sparc.common.documents import parse_object
 from sparc.common.errors import SparcError
 from sparc.common.lock import exclusive
 from sparc.common.progress import say
@@ -93,7 +94,7 @@ def _finished(folder: Folder) -> list[str]:
     if not folder.exists(RECORD_FILE):
         return []
     try:
-        return [str(command) for command in json.loads(folder.read(RECORD_FILE))["finished"]]
+        return [str(command) for command in parse_object(folder.read(RECORD_FILE))["finished"]]
     except (ValueError, KeyError, TypeError):
         return []
 

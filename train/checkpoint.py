@@ -14,7 +14,8 @@ know how a step is made.
 """
 
 import dataclasses
-import shutil
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,7 @@ from torch import Tensor
 from sparc.common.errors import RunError
 from sparc.common.progress import say
 from sparc.common.sealed import seal, unseal
-from sparc.common.storage import PARTIAL, Folder, file_digest, sync_folder
+from sparc.common.storage import PARTIAL, Folder, file_digest, remove_whatever, sync_folder
 from sparc.train.model import CONFIG_FILE, WEIGHTS_FILE, Sparc, load_weights
 from sparc.train.reader import Position
 from sparc.train.tensors import read_tensors, write_tensors
@@ -36,6 +37,9 @@ KEEP = 2
 _STATE = "state.json"
 _LEARNER = "learner.safetensors"
 _WINDOW = "window.safetensors"
+_FILES = (CONFIG_FILE, WEIGHTS_FILE, _LEARNER, _WINDOW)
+_NAME = re.compile(r"step-([0-9]{9,18})")
+_HALF = re.compile(r"step-[0-9]{9,18}(\.removed)?\.partial")
 _FORMAT = {"format": "sparc-checkpoint", "version": 1}
 
 
@@ -80,19 +84,18 @@ def save_checkpoint(run: Path, model: Sparc, checkpoint: Checkpoint) -> None:
     """
     target = _folder(run, checkpoint.step)
     aside = target.with_name(target.name + PARTIAL)
-    shutil.rmtree(aside, ignore_errors=True)
+    remove_whatever(aside)
     aside.mkdir(parents=True)
     model.save(aside)
     write_tensors(Folder(aside), _LEARNER, checkpoint.learner)
     write_tensors(Folder(aside), _WINDOW, checkpoint.window)
-    names = (CONFIG_FILE, WEIGHTS_FILE, _LEARNER, _WINDOW)
     document = {
         **_FORMAT,
         "step": checkpoint.step,
         "epoch": checkpoint.position.epoch,
         "step_of_epoch": checkpoint.position.step,
         "logged": checkpoint.logged._asdict(),
-        "files": {name: file_digest(aside / name) for name in names},
+        "files": {name: file_digest(aside / name) for name in _FILES},
     }
     Folder(aside).write(_STATE, seal(document))
     _remove(run, checkpoint.step)
@@ -103,8 +106,19 @@ def save_checkpoint(run: Path, model: Sparc, checkpoint: Checkpoint) -> None:
 
 def saved_steps(run: Path) -> list[int]:
     """The steps of which there is a checkpoint, damaged or not, in order."""
-    names = (path.name for path in (run / CHECKPOINTS).glob("step-*"))
-    return sorted(int(name[5:]) for name in names if name[5:].isdecimal())
+    return sorted(int(found[1]) for name in _names(run) if (found := _NAME.fullmatch(name)))
+
+
+def remove_partial_checkpoints(run: Path) -> None:
+    """Remove checkpoints of a run that an interrupted process was writing or removing."""
+    for name in _names(run):
+        if _HALF.fullmatch(name):
+            remove_whatever(run / CHECKPOINTS / name)
+
+
+def _names(run: Path) -> list[str]:
+    where = Folder(run).inside(CHECKPOINTS)
+    return os.listdir(where) if where.is_dir() else []
 
 
 def good_steps(run: Path) -> list[int]:
@@ -132,13 +146,14 @@ def load_checkpoint(run: Path, step: int, model: Sparc) -> Checkpoint:
     """
     folder = _folder(run, step)
     load_weights(model, Folder(folder), WEIGHTS_FILE)
+    largest = 32 * model.config.parameters  # two moments, and counts of eight bytes a latent
     try:
-        document = unseal((folder / _STATE).read_bytes())
+        document = unseal(Folder(folder).read(_STATE))
         return Checkpoint(
             step=document["step"],
             position=Position(document["epoch"], document["step_of_epoch"]),
-            learner=read_tensors(Folder(folder), _LEARNER),
-            window=read_tensors(Folder(folder), _WINDOW),
+            learner=read_tensors(Folder(folder), _LEARNER, largest=largest),
+            window=read_tensors(Folder(folder), _WINDOW, largest=largest),
             logged=Logged(**document["logged"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -154,7 +169,7 @@ def discard_checkpoints_after(run: Path, step: int) -> None:
 
 
 def _folder(run: Path, step: int) -> Path:
-    return run / CHECKPOINTS / f"step-{step:09d}"
+    return Folder(run).inside(f"{CHECKPOINTS}/step-{step:09d}")
 
 
 def _keep_the_newest(run: Path) -> None:
@@ -167,21 +182,21 @@ def _remove(run: Path, step: int) -> None:
     folder = _folder(run, step)
     if folder.exists():
         going = folder.with_name(f"{folder.name}.removed{PARTIAL}")
-        shutil.rmtree(going, ignore_errors=True)
+        remove_whatever(going)
         folder.rename(going)
-        shutil.rmtree(going)
+        remove_whatever(going)
 
 
 def _problem(folder: Path) -> str | None:
     """What is wrong with a checkpoint; None if nothing is."""
     try:
-        document = unseal((folder / _STATE).read_bytes())
+        document = unseal(Folder(folder).read(_STATE))
         if {key: document[key] for key in _FORMAT} != _FORMAT:
             return f"{_STATE} is of another version"
         if _folder(folder.parent.parent, document["step"]) != folder:
             return f"it is of step {document['step']}"
-        for name, digest in document["files"].items():
-            if file_digest(folder / name) != digest:
+        for name in _FILES:
+            if file_digest(Folder(folder).inside(name)) != document["files"][name]:
                 return f"{name} is not what was written"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{_STATE}: {error}"

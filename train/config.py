@@ -58,6 +58,12 @@ class ModelConfig:
                 raise ConfigError(f"{name} must be one of {words}, not {getattr(self, name)!r}")
 
     @property
+    def parameters(self) -> int:
+        """How many numbers the model consists of."""
+        widths = sum(stream.dim for stream in self.streams)
+        return (2 * self.latents + 1) * widths + self.latents * len(self.streams)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of the streams, in order."""
         return tuple(stream.name for stream in self.streams)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sparc.common.storage import Folder
 from sparc.common.text import amount, printable
 from sparc.train.checkpoint import saved_steps
 from sparc.train.log import read_lines, steps_made
@@ -17,7 +18,7 @@ def describe_folder(folder: Path) -> str:
     Raises:
         RunError: It is neither, or damaged.
     """
-    if (folder / SWEEP_FILE).exists():
+    if Folder(folder).exists(SWEEP_FILE):
         return "\n".join(_sweep_lines(folder))
     return "\n".join(_run_lines(folder))
 
@@ -81,7 +82,7 @@ def _figures(split: str, line: dict[str, Any], latents: int) -> Iterator[str]:
 
 
 def _sweep_lines(folder: Path) -> Iterator[str]:
-    if not (folder / INDEX_FILE).exists():
+    if not Folder(folder).exists(INDEX_FILE):
         yield f"a sweep that has not begun; go on with `sparc-train resume {folder}`"
         return
     runs = read_index(folder).to_pylist()

@@ -6,6 +6,7 @@ data, and each is bit for bit what it would be alone.
 
 import dataclasses
 import importlib.util
+import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -21,10 +22,15 @@ from sparc.common.devices import choose_device
 from sparc.common.errors import RunError
 from sparc.common.lock import LOCK_FILE, exclusive
 from sparc.common.progress import say
-from sparc.common.storage import PARTIAL, Folder
+from sparc.common.storage import Folder, is_leftover
 from sparc.common.text import amount, size
 from sparc.common.versions import software_versions
-from sparc.train.checkpoint import discard_checkpoints_after, good_steps, load_checkpoint
+from sparc.train.checkpoint import (
+    discard_checkpoints_after,
+    good_steps,
+    load_checkpoint,
+    remove_partial_checkpoints,
+)
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.distributed import Processes, is_first_process, local_rank, processes
 from sparc.train.kernels import choose as choose_kernels
@@ -110,7 +116,7 @@ def resume(folder: Path) -> None:
     Raises:
         SparcError: There is no such run, or its cache is gone or has changed.
     """
-    if (folder / SWEEP_FILE).exists():
+    if Folder(folder).exists(SWEEP_FILE):
         _train_sweep(folder, Sweep.read(folder))
         return
     record = RunRecord.read(folder)
@@ -122,14 +128,13 @@ def _train_sweep(folder: Path, sweep: Sweep) -> None:
         require_services(settings)
     with ExitStack() as stack:
         if is_first_process():
-            stack.enter_context(exclusive(Folder(folder)))
-            _require_empty_or(SWEEP_FILE, folder, "sweep")
+            stack.enter_context(exclusive(Folder(folder), _recognize_sweep))
             sweep.begin(folder)
         failures = read_failures(folder)
         open_runs = [
-            Assignment(folder / name, settings)
+            Assignment(Folder(folder).inside(name), settings)
             for name, settings in sweep.settings.items()
-            if name not in failures and not _finished_already(folder / name, settings)
+            if name not in failures and not _finished_already(Folder(folder).inside(name), settings)
         ]
 
         def write_index(trainees: Sequence[Trainee]) -> None:
@@ -177,14 +182,14 @@ def train_together(
         group = stack.enter_context(processes(device))
         if group.is_first:
             for each in assignments:
-                stack.enter_context(exclusive(Folder(each.run)))
-                _require_empty_or(CONFIG_FILE, each.run, "run")
+                stack.enter_context(exclusive(Folder(each.run), _recognize_run))
                 Folder(each.run).remove_partial_files()
+                remove_partial_checkpoints(each.run)
         group.wait()
         cache = ActivationCache(cache_location)
         streams = cache.choose(settings.streams)
         found = [
-            RunRecord.read(each.run) if (each.run / CONFIG_FILE).exists() else None
+            RunRecord.read(each.run) if Folder(each.run).exists(CONFIG_FILE) else None
             for each in assignments
         ]
         for each, record in zip(assignments, found, strict=True):
@@ -252,7 +257,7 @@ class _Opened:
     ) -> None:
         self._group = group
         means = None
-        if (run / CONFIG_FILE).exists():
+        if Folder(run).exists(CONFIG_FILE):
             means = load_initial(run)
         elif record.train.recipe == "default":
             means = data_means(cache, record.model, seed=record.train.order_seed)
@@ -265,7 +270,7 @@ class _Opened:
             gather=group.gather if group.world > 1 else None,
         )
         group.wait()
-        if group.is_first and not (run / CONFIG_FILE).exists():
+        if group.is_first and not Folder(run).exists(CONFIG_FILE):
             save_initial(run, means)
             record.write(run)
         window = None
@@ -334,7 +339,7 @@ def _finished_already(folder: Path, settings: TrainConfig) -> bool:
     Raises:
         RunError: It was made with others.
     """
-    if not (folder / CONFIG_FILE).exists() or not is_finished(folder):
+    if not Folder(folder).exists(CONFIG_FILE) or not is_finished(folder):
         return False
     record = RunRecord.read(folder)
     require_same(folder, record.train, settings)
@@ -342,13 +347,28 @@ def _finished_already(folder: Path, settings: TrainConfig) -> bool:
     return True
 
 
-def _require_empty_or(record: str, folder: Path, kind: str) -> None:
+def _recognize_run(folder: Folder) -> None:
+    """Refuse a folder that is neither a run, of any settings, nor the start of one."""
+    if folder.exists(CONFIG_FILE):
+        RunRecord.read(folder.inside())
+    else:
+        _refuse_other_content(folder, "run", (CONFIG_FILE, INITIAL_FILE))
+
+
+def _recognize_sweep(folder: Folder) -> None:
+    """Refuse a folder that is neither a sweep nor the start of one."""
+    if folder.exists(SWEEP_FILE):
+        Sweep.read(folder.inside())
+    else:
+        _refuse_other_content(folder, "sweep", (SWEEP_FILE,))
+
+
+def _refuse_other_content(folder: Folder, kind: str, begun: Sequence[str]) -> None:
     """A folder without a record may only hold what an interrupted start leaves."""
-    if (folder / record).exists():
-        return
-    for path in folder.iterdir():
-        if path.name not in (LOCK_FILE, INITIAL_FILE) and not path.name.endswith(PARTIAL):
-            raise RunError(f"{folder} is not empty and not a {kind} (it holds {path.name})")
+    for name in os.listdir(folder.inside()):
+        is_ours = name in (LOCK_FILE, *begun) or is_leftover(name, begun)
+        if not is_ours:
+            raise RunError(f"{folder} is not empty and not a {kind} (it holds {name})")
 
 
 def _common_step(assignments: Sequence[Assignment], group: Processes) -> int:

@@ -15,13 +15,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparc.common.config import from_mapping, to_mapping
+from sparc.common.documents import parse_object
 from sparc.common.errors import ConfigError, RunError, SparcError
 from sparc.common.storage import Folder
+from sparc.common.text import size
 from sparc.train.config import ModelConfig
 from sparc.train.selection import largest, sum_in_order
 from sparc.train.tensors import read_tensors, write_tensors
 
 Mode = Literal["joint", "independent"]
+
+_BYTES = 4
+"""Of a parameter: they are float32."""
 
 CONFIG_FILE = "config.json"
 """Holds a table `model` with the fields of `ModelConfig`, in a saved model and in a run alike."""
@@ -309,7 +314,9 @@ def load(location: str | Path) -> Sparc:
         folder = Folder(download(str(location)))
     if folder.local is not None and is_run(folder.local):
         require_finished(folder.local)
-    model = Sparc(read_model_config(folder))
+    config = read_model_config(folder)
+    _require_weights(config, folder)
+    model = Sparc(config)
     load_weights(model, folder, WEIGHTS_FILE)
     return model.eval().requires_grad_(False)
 
@@ -322,7 +329,7 @@ def read_model_config(folder: Folder) -> ModelConfig:
     """
     where = f"{folder}/{CONFIG_FILE}"
     try:
-        table = json.loads(folder.read(CONFIG_FILE))["model"]
+        table = parse_object(folder.read(CONFIG_FILE))["model"]
         if not isinstance(table, dict):
             raise TypeError("model is not a table")
         return from_mapping(ModelConfig, table, source=f"{where}: model")
@@ -332,6 +339,19 @@ def read_model_config(folder: Folder) -> ModelConfig:
         raise RunError(f"{where} does not describe a SPARC model: {error!r}") from error
     except ConfigError as error:
         raise RunError(str(error)) from error
+
+
+def _require_weights(config: ModelConfig, folder: Folder) -> None:
+    """Refuse sizes that the weights do not have, before memory is asked for."""
+    where = f"{folder}/{WEIGHTS_FILE}"
+    try:
+        there = folder.size_of(WEIGHTS_FILE)
+    except FileNotFoundError as error:
+        raise RunError(f"{where} is not there") from error
+    if config.parameters * _BYTES > there:
+        raise RunError(
+            f"{where} has {size(there)}: it is cut off, or {CONFIG_FILE} describes another model"
+        )
 
 
 def save_weights(model: Sparc, folder: Folder, name: str) -> None:
@@ -346,7 +366,8 @@ def load_weights(model: Sparc, folder: Folder, name: str) -> None:
         RunError: The file is missing or damaged, or its tensors are not those of this model.
     """
     where = f"{folder}/{name}"
-    found = read_tensors(folder, name, about=to_mapping(model.config))
+    largest = model.config.parameters * _BYTES
+    found = read_tensors(folder, name, largest=largest, about=to_mapping(model.config))
     wanted = model.state_dict()
     if found.keys() != wanted.keys():
         key = sorted(found.keys() ^ wanted.keys())[0]

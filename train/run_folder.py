@@ -12,15 +12,14 @@ This module must not know how training works: a report reads runs through it.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from sparc.common.cache import ActivationCache
 from sparc.common.config import from_mapping, to_mapping
+from sparc.common.documents import parse_object
 from sparc.common.errors import CacheError, ConfigError, RunError
 from sparc.common.sealed import seal, unseal
 from sparc.common.storage import Folder
@@ -131,8 +130,8 @@ class RunRecord:
         """
         where = run / CONFIG_FILE
         try:
-            content = where.read_bytes()
-            document = json.loads(content)
+            content = Folder(run).read(CONFIG_FILE)
+            document = parse_object(content)
             found = document.get("format"), document.get("version")
             if found == (None, None) and "model" in document:
                 raise RunError(f"{run} holds a saved model but no run: it has no training record")
@@ -143,12 +142,7 @@ class RunRecord:
                 )
             document = unseal(content)
             del document["format"], document["version"]
-            nested: dict[str, Any] = {
-                "model": from_mapping(ModelConfig, document.pop("model"), source="model"),
-                "train": from_mapping(TrainConfig, document.pop("train"), source="train"),
-                "data": from_mapping(DataRecord, document.pop("data"), source="data"),
-            }
-            return cls(**nested, **document)
+            return from_mapping(cls, document, source=CONFIG_FILE)
         except FileNotFoundError as error:
             raise RunError(f"{run} is not a run folder: no {CONFIG_FILE}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -185,14 +179,14 @@ def require_same(run: Path, found: TrainConfig, wanted: TrainConfig) -> None:
 def is_run(folder: Path) -> bool:
     """Whether a folder is that of a run, rather than of a saved model."""
     try:
-        return bool(json.loads((folder / CONFIG_FILE).read_bytes())["format"] == FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(parse_object(Folder(folder).read(CONFIG_FILE))["format"] == FORMAT)
+    except (OSError, ValueError, KeyError):
         return False
 
 
 def is_finished(run: Path) -> bool:
     """Whether the run has made its last step."""
-    return (run / WEIGHTS_FILE).exists()
+    return Folder(run).exists(WEIGHTS_FILE)
 
 
 def save_finished(run: Path, model: Sparc) -> None:
@@ -257,7 +251,8 @@ def load_initial(run: Path) -> dict[str, Tensor] | None:
     Raises:
         RunError: They are missing or damaged.
     """
-    return read_tensors(Folder(run), INITIAL_FILE) or None
+    width = sum(stream.dim for stream in RunRecord.read(run).model.streams)
+    return read_tensors(Folder(run), INITIAL_FILE, largest=4 * width) or None
 
 
 def untrained_model(record: RunRecord, means: Mapping[str, Tensor] | None) -> Sparc:

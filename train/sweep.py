@@ -16,21 +16,21 @@ This module must not know how a run is made.
 
 import dataclasses
 import itertools
-import json
 import math
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sparc.common.config import from_mapping, to_mapping
+from sparc.common.config import from_mapping, read_toml, to_mapping
+from sparc.common.documents import parse_object
 from sparc.common.errors import ConfigError, RunError
+from sparc.common.parquet import read_parquet
 from sparc.common.sealed import seal, unseal
 from sparc.common.storage import Folder
 from sparc.common.tables import write_table
+from sparc.common.text import printable
 from sparc.train.config import TrainConfig
 from sparc.train.log import read_lines, steps_made
 from sparc.train.metrics import self_and_cross
@@ -103,17 +103,33 @@ class Sweep:
         """
         where = folder / SWEEP_FILE
         try:
-            document = json.loads(where.read_bytes())
+            content = Folder(folder).read(SWEEP_FILE)
+            document = parse_object(content)
             if {key: document[key] for key in _HEADER} != _HEADER:
                 raise RunError(f"{where} is of another version of SPARC")
-            document = unseal(where.read_bytes())
-            settings = {
-                name: from_mapping(TrainConfig, values, source=f"{where}: {name}")
-                for name, values in document["settings"].items()
-            }
-            return cls(document["cache"], tuple(document["varied"]), settings)
+            document = unseal(content)
+            for key in _HEADER:
+                del document[key]
+            found = from_mapping(cls, document, source=SWEEP_FILE)
+            found.check_names()
+            return found
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
             raise RunError(f"{where} is not readable: {error!r}") from error
+
+    def check_names(self) -> None:
+        """Refuse runs that would lie elsewhere, or settings that no sweep varies.
+
+        Raises:
+            ConfigError: Says which.
+        """
+        for name in self.settings:
+            if not name or "/" in name or name.startswith("."):
+                raise ConfigError(f"{printable(name)!r} is no name of a run")
+        for key in self.varied:
+            if key not in SWEPT:
+                raise ConfigError(f"a sweep cannot vary {printable(key)!r}")
+        if not self.settings:
+            raise ConfigError("it has no runs")
 
     def begin(self, folder: Path) -> None:
         """Write the record, or find that the folder holds this very sweep.
@@ -121,7 +137,7 @@ class Sweep:
         Raises:
             RunError: It holds another one, or something else.
         """
-        if (folder / SWEEP_FILE).exists():
+        if Folder(folder).exists(SWEEP_FILE):
             found = Sweep.read(folder).settings
             for name in sorted(found.keys() | self.settings.keys()):
                 if found.get(name) != self.settings.get(name):
@@ -200,8 +216,8 @@ def read_index(folder: Path) -> pa.Table:
     """
     where = folder / INDEX_FILE
     try:
-        with where.open("rb") as file:
-            table = pq.read_table(file, page_checksum_verification=True)
+        with Folder(folder).open(INDEX_FILE) as file:
+            table = read_parquet(file)
         if not {"run", "step", "finished", "failure"} <= set(table.column_names):
             raise ValueError("it has other columns than it should")
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -211,19 +227,14 @@ def read_index(folder: Path) -> pa.Table:
 
 def read_failures(folder: Path) -> dict[str, str]:
     """Why runs of a sweep are not trained to their end, by the name of their folder."""
-    if not (folder / INDEX_FILE).exists():
+    if not Folder(folder).exists(INDEX_FILE):
         return {}
     table = read_index(folder).select(["run", "failure"])
     return {row["run"]: row["failure"] for row in table.to_pylist() if row["failure"] is not None}
 
 
 def _read_grid(path: Path) -> dict[str, list[Any]]:
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read sweep {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    document = read_toml(path, "sweep")
     grid = {key.replace("-", "_"): values for key, values in document.items()}
     for key, values in grid.items():
         if key not in SWEPT:

@@ -17,10 +17,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from sparc.common.documents import parse_object
 from sparc.common.errors import RunError
 from sparc.common.storage import Folder
+from sparc.common.text import reason
 
 _DIGEST = "sha256"
+
+_HEADER = 1 << 20
+"""Bytes that are left to names, shapes and metadata, beside the tensors."""
 
 
 def write_tensors(
@@ -44,27 +49,31 @@ def write_tensors(
             raise _os_error(error) from error
 
 
-def read_tensors(folder: Folder, name: str, *, about: Any = None) -> dict[str, Tensor]:
+def read_tensors(
+    folder: Folder, name: str, *, largest: int, about: Any = None
+) -> dict[str, Tensor]:
     """Read a file of tensors. One without metadata, as other programs write it, is not checked.
 
     Args:
         folder: Where.
         name: The file's name.
+        largest: Most bytes that the tensors may have.
         about: As it was when the file was written.
 
     Raises:
         RunError: There is no such file, or it does not hold what was written.
+        UnsafeError: It is not a regular file, or far too long.
     """
     where = f"{folder}/{name}"
     try:
-        content = folder.read(name)
+        content = folder.read(name, largest=largest + _HEADER)
         tensors: dict[str, Tensor] = safetensors.torch.load(content)
         length = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + length]).get("__metadata__")
+        metadata = parse_object(content[8 : 8 + length]).get("__metadata__")
     except FileNotFoundError as error:
         raise RunError(f"{where} is not there") from error
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise RunError(f"{where} is damaged: {error}") from error
+        raise RunError(f"{where} is damaged: {reason(error)}") from error
     if metadata is not None and metadata.get(_DIGEST) != digest(tensors, about=about):
         raise RunError(
             f"{where} is damaged: its tensors, or what config.json says of them, do not fit its "

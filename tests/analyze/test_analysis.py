@@ -436,7 +436,9 @@ def test_what_is_missing_is_made_again_and_nothing_else(
         "codes.zarr/permuted_before/joint/indices/c/4/0",
     ):
         (tmp_path / lost).unlink()
-    (tmp_path / "codes.zarr/trained/joint/indices/c/0/0.abc.partial").write_bytes(b"half")
+    (
+        tmp_path / "codes.zarr/trained/joint/indices/c/0/0.0123456789abcdef0123456789abcdef.partial"
+    ).write_bytes(b"half")
     with pytest.raises(ReportError, match="has not been finished: run the same"):
         Report(tmp_path)
     analyze(saved_model, cache.folder.local, tmp_path, SETTINGS)

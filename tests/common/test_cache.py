@@ -80,7 +80,7 @@ def test_an_incomplete_stream_is_refused_by_chunk(cache) -> None:
     array = cache.folder.local / "activations.zarr/text"
     shutil.rmtree(array / "features/c/1")
     (array / "valid/c/2").unlink()
-    (array / "valid/c/0.abc.partial").write_bytes(b"half a chunk")
+    (array / "valid/c/0.0123456789abcdef0123456789abcdef.partial").write_bytes(b"half a chunk")
     assert cache.missing_chunks("text") == [1, 2]
     with pytest.raises(IncompleteCacheError, match=r"stream text lacks 2 of 3 chunks \(1, 2\)"):
         cache.require_complete()

@@ -98,9 +98,9 @@ def test_a_start_killed_anywhere_is_begun_anew(tmp_path) -> None:
     whole = tmp_path / "whole"
     CacheWriter(whole, manifest(4), rows_per_chunk=4).open_stream(INFO)
     begun = (
-        ["rows.parquet.0123.partial"],
+        ["rows.parquet.0123456789abcdef0123456789abcdef.partial"],
         ["rows.parquet"],
-        ["rows.parquet", "classes.parquet", "cache.json.0123.partial"],
+        ["rows.parquet", "classes.parquet", "cache.json.0123456789abcdef0123456789abcdef.partial"],
     )
     for attempt, kept in enumerate(begun):
         location = tmp_path / str(attempt)

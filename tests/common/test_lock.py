@@ -9,7 +9,7 @@ import uuid
 
 import pytest
 
-from sparc.common.errors import LockedError, SparcError
+from sparc.common.errors import LockedError, SparcError, UnsafeError
 from sparc.common.lock import LOCK_FILE, exclusive
 from sparc.common.storage import Folder
 
@@ -65,3 +65,39 @@ def test_a_folder_that_cannot_be_written_to_is_said(tmp_path, monkeypatch) -> No
     told = f"cannot write to {tmp_path}: Read-only file system; choose another"
     with pytest.raises(SparcError, match=re.escape(told)), exclusive(Folder(tmp_path)):
         pass
+
+
+def test_a_link_in_the_place_of_the_lock_destroys_nothing(tmp_path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("years of work")
+    for number, place in enumerate((os.symlink, os.link)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        place(precious, folder / ".lock")
+        with pytest.raises(UnsafeError, match=r"\.lock is"), exclusive(Folder(folder)):
+            pass
+        assert precious.read_text() == "years of work"
+        assert os.path.lexists(folder / ".lock")
+
+
+@pytest.mark.parametrize("content", ["aptitude", "{}", "x" * 10_000])
+def test_a_file_of_that_name_that_is_no_lock_stays(tmp_path, content) -> None:
+    (tmp_path / ".lock").write_text(content)
+    with pytest.raises(UnsafeError, match="is no lock of SPARC"), exclusive(Folder(tmp_path)):
+        pass
+    assert (tmp_path / ".lock").read_text() == content
+
+
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path) -> None:
+    os.mkfifo(tmp_path / ".lock")
+    with pytest.raises(UnsafeError, match="not a regular file"), exclusive(Folder(tmp_path)):
+        pass
+
+
+def test_a_folder_that_is_not_recognized_is_not_touched(tmp_path) -> None:
+    def refuse(folder: Folder) -> None:
+        raise SparcError("not ours")
+
+    with pytest.raises(SparcError, match="not ours"), exclusive(Folder(tmp_path), refuse):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -65,9 +65,11 @@ def test_an_unknown_protocol_is_refused() -> None:
 def test_partial_files_are_removed_and_nothing_else(tmp_path) -> None:
     folder = Folder(tmp_path)
     folder.write("a/b", b"1")
-    (tmp_path / "a/b.123.partial").write_bytes(b"half")
+    (tmp_path / "a/b.0123456789abcdef0123456789abcdef.partial").write_bytes(b"half")
+    (tmp_path / "a/c.0123456789abcdef0123456789abcdef.partial").mkdir()
+    (tmp_path / "thesis.partial").write_bytes(b"years of work")
     folder.remove_partial_files()
-    assert folder.files() == ["a/b"]
+    assert folder.files() == ["a/b", "thesis.partial"]
 
 
 WRITER = """

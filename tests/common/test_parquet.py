@@ -1,0 +1,70 @@
+"""A few kilobytes of Parquet do not take gigabytes of memory."""
+
+import io
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sparc.common.parquet import ParquetTable, read_parquet
+
+BAD = (ValueError, OSError, KeyError, pa.ArrowException)
+
+
+def stored(table: pa.Table, **options: object) -> io.BytesIO:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", **options)
+    return buffer
+
+
+def named(text: str, rows: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), [text])
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("by_batches", [False, True])
+def test_a_long_text_named_often_is_refused_before_it_is_spelled_out(nested, by_batches) -> None:
+    texts = named("x" * 100_000, 100_000)
+    if nested:
+        texts = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
+    file = stored(pa.table({"text": texts}), store_schema=False)
+    assert len(file.getvalue()) < 30_000
+    before = pa.total_allocated_bytes()
+    with pytest.raises(BAD, match="far more than a file of its size"):
+        list(ParquetTable(file).batches(1 << 16)) if by_batches else read_parquet(file)
+    assert pa.default_memory_pool().max_memory() - before < 1 << 28
+
+
+def test_rows_that_no_file_of_its_size_holds_are_not_believed() -> None:
+    file = stored(pa.table({"number": pa.array([7] * 5_000_000, pa.int8())}))
+    with pytest.raises(ValueError, match="claims 5,000,000 rows"):
+        read_parquet(file)
+
+
+def test_texts_that_are_not_unicode_are_refused() -> None:
+    texts = pa.array([b"\xff\xfe"], pa.binary()).view(pa.string())
+    with pytest.raises(BAD):
+        read_parquet(stored(pa.table({"text": texts})))
+
+
+def test_what_is_sound_comes_back_as_it_was() -> None:
+    table = pa.table(
+        {
+            "number": pa.array([1, 2, None]),
+            "text": ["a", None, "ä" * 1000],
+            "words": pa.array([["a", None], [], None], pa.list_(pa.field("element", pa.string()))),
+            "flag": [True, False, None],
+        }
+    ).replace_schema_metadata({b"sparc": b"{}"})
+    file = stored(table, row_group_size=2)
+    assert read_parquet(file).equals(table, check_metadata=True)
+    assert read_parquet(file, ["text", "number"]).equals(table.select(["text", "number"]))
+    assert pa.Table.from_batches(ParquetTable(file).batches(2)).equals(table)
+    with pytest.raises(KeyError):
+        read_parquet(file, ["absent"])
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1PAR1", b"PAR1" + b"\xff" * 100 + b"PAR1"])
+def test_what_is_no_parquet_is_refused(content) -> None:
+    with pytest.raises(BAD):
+        read_parquet(io.BytesIO(content))
