@@ -55,6 +55,16 @@ class DeadLatents:
             indices: Latents selected, (rows, 1 or streams, k).
             values: Their values, (rows, streams, k).
         """
+        self.count(indices, values)
+        self.pass_by(len(values))
+
+    def count(self, indices: Tensor, values: Tensor) -> None:
+        """What `record` does on the device; `pass_by` is the host's part.
+
+        Args:
+            indices: As for `record`.
+            values: As for `record`.
+        """
         passed = len(values) if self._counts_rows else 1
         after_firing = 0 if self._counts_rows else 1
         active = (values > ACTIVE_ABOVE).to(torch.int64)
@@ -68,23 +78,33 @@ class DeadLatents:
             )
             counter.add_(passed)
             counter.masked_fill_(fired.bool(), after_firing)
-        self._now += passed
+
+    def pass_by(self, rows: int) -> None:
+        """Note on the host that a batch was counted.
+
+        Args:
+            rows: Of the batch.
+        """
+        self._now += rows if self._counts_rows else 1
 
     def dead(self, stream: str) -> Tensor:
         """The stream's dead latents, ascending, (dead,) int64."""
         return (self.since_active[stream] >= self._first_dead).nonzero().squeeze(1)
 
-    def none_can_be_dead(self) -> bool:
+    def none_can_be_dead(self, *, after: int = 0) -> bool:
         """Whether surely no latent of any stream is dead; asks the device only when it must.
 
         A counter grows by what passes and no faster, so one look at the largest says for how long
         no latent can die: a GPU is not waited for until then.
+
+        Args:
+            after: Not now, but when so many more rows (or batches, as counted) have passed.
         """
-        if self._now < self._all_alive_until:
+        if self._now + after < self._all_alive_until:
             return True
         largest = max(int(counter.max()) for counter in self.since_active.values())
         self._all_alive_until = self._now + self._first_dead - largest
-        return largest < self._first_dead
+        return self._now + after < self._all_alive_until
 
     def forget(self, stream: str, latents: Tensor) -> None:
         """Start counting anew for some latents."""

@@ -18,6 +18,7 @@ from sparc.train import kernels as kernel_choice
 from sparc.train.config import Kernels, Recipe, TrainConfig
 from sparc.train.deadness import DeadLatents
 from sparc.train.gradients import Gather, StreamGradients, gather_terms, stream_gradients
+from sparc.train.graph import StepGraphs
 from sparc.train.initialize import generator
 from sparc.train.kernels.interface import WeightGradient, gradient_rows
 from sparc.train.model import Sparc
@@ -45,6 +46,9 @@ from sparc.train.selection import largest
 
 Result = TypeVar("Result")
 
+GRAPHED_LOGITS = 1 << 25
+"""Most logits of a stream in a batch whose step is recorded as a CUDA graph. The host keeps up with
+larger ones, whose intermediate results would take memory twice."""
 REINITIALIZE_EVERY = 100
 """Steps between two looks for dead latents to re-initialize, in the published recipe."""
 
@@ -130,6 +134,38 @@ class StepSums(NamedTuple):
     chosen: Tensor
     chosen_alone: Tensor
 
+    def flat(self) -> Tensor:
+        """All of them in one vector, (sums,)."""
+        parts = [part for each in self for part in (each if isinstance(each, tuple) else (each,))]
+        return torch.cat([part.reshape(-1) for part in parts])
+
+    @classmethod
+    def from_flat(cls, flat: Tensor, dims: Sequence[int]) -> "StepSums":
+        """The sums that `flat` put into one vector.
+
+        Args:
+            flat: (sums,).
+            dims: Widths of the streams.
+        """
+        streams = len(dims)
+        pairs, each = streams * streams, [streams] * 3
+        rows, loss, nmse, errors, *rest = torch.split(
+            flat, [1, 1, pairs, pairs, *dims, *each, 1, streams]
+        )
+        norms, aux, active, chosen, alone = rest[streams:]
+        return cls(
+            rows=rows[0],
+            loss=loss[0],
+            nmse=nmse.view(streams, streams),
+            squared_error=errors.view(streams, streams),
+            feature_sum=tuple(rest[:streams]),
+            feature_square_sum=norms,
+            aux=aux,
+            active=active,
+            chosen=chosen[0],
+            chosen_alone=alone,
+        )
+
     def __add__(self, other: object) -> "StepSums":
         """The sums over the rows of both."""
         if not isinstance(other, StepSums):
@@ -164,6 +200,7 @@ class Learner:
         gather: With several processes, joins rows of all of them (see `gradients.Gather`): each
             gives its part of the batch and all make the same step, that of the whole batch. The
             parts must be of equal size if the hook demands it. The weights must be equal at first.
+        graphs: Whether small steps on a GPU are recorded as CUDA graphs.
 
     Attributes:
         kernels: The implementation of the sparse mathematics that was chosen.
@@ -173,7 +210,12 @@ class Learner:
     """
 
     def __init__(
-        self, model: Sparc, settings: LearnerSettings, *, gather: Gather | None = None
+        self,
+        model: Sparc,
+        settings: LearnerSettings,
+        *,
+        gather: Gather | None = None,
+        graphs: bool = True,
     ) -> None:
         self.model = model
         self.settings = settings
@@ -196,6 +238,9 @@ class Learner:
         dtype = model.latent_bias[config.names[0]].dtype
         self._weights = pair_weights(len(config.names), settings.cross_weight)
         self._weights = self._weights.to(self._device, dtype)
+        self._graphs = None
+        if graphs and self._device.type == "cuda" and not published and gather is None:
+            self._graphs = StepGraphs(lambda batch: self._learn(batch, graphed=True).flat())
 
     @torch.no_grad()
     def step(self, batch: Mapping[str, Tensor], lr: float) -> StepSums:
@@ -212,10 +257,41 @@ class Learner:
             return self._step(batch, lr)
 
     def _step(self, batch: Mapping[str, Tensor], lr: float) -> StepSums:
+        self._adam.begin_step(lr)
+        if self._may_be_graphed(batch):
+            assert self._graphs is not None
+            rows = len(batch[self.model.config.names[0]])
+            flat = self._graphs({name: batch[name] for name in self.model.config.names})
+            self._dead_latents.pass_by(rows)
+            dims = [stream.dim for stream in self.model.config.streams]
+            return StepSums.from_flat(flat, dims)
+        sums = self._learn(batch)
+        if self.settings.recipe == "published":
+            self._reinitialize()
+        return sums
+
+    def _may_be_graphed(self, batch: Mapping[str, Tensor]) -> bool:
+        """Whether a step is small enough to gain from it and waits for nothing on the way."""
+        rows, latents = len(batch[self.model.config.names[0]]), self.model.config.latents
+        if self._graphs is None or rows * latents > GRAPHED_LOGITS:
+            return False
+        return not self._revives() or self._dead_latents.none_can_be_dead(after=rows)
+
+    def _learn(self, batch: Mapping[str, Tensor], *, graphed: bool = False) -> StepSums:
+        """A step on the device, Adam's having begun.
+
+        Args:
+            batch: As for `step`.
+            graphed: Whether it is recorded: surely no latent is dead, and the host counts nothing.
+        """
         selected = self._select(batch)
         indices, values = self._gather(selected.indices), self._gather(selected.values)
         settings, selection = self.settings, self.model.config.selection
-        if settings.recipe == "published" and selection == "local":
+        dead: tuple[Dead | None, ...]
+        if graphed:
+            self._dead_latents.count(indices, values)
+            dead = (None,) * len(self.model.config.names)
+        elif settings.recipe == "published" and selection == "local":
             # As published: local selection revives what was dead before this batch counts.
             dead = self._dead()
             self._dead_latents.record(indices, values)
@@ -228,9 +304,7 @@ class Learner:
         terms = gather_terms(terms._replace(indices=indices, values=values), self._gather)
         divisors = self._normalize_decoders() if self.settings.recipe == "published" else {}
         gradients = stream_gradients(self.model, terms, self.kernels, self._workers)
-        self._update(gradients, divisors, self._adam.begin_step(lr))
-        if self.settings.recipe == "published":
-            self._reinitialize()
+        self._update(gradients, divisors, self._adam.this_step)
         return sums
 
     @torch.no_grad()
@@ -370,11 +444,15 @@ class Learner:
             self.model, selected, target, self._weights, cross=cross, kernels=self.kernels
         )
 
+    def _revives(self) -> bool:
+        """Whether there is AuxK at all."""
+        return bool(self.settings.auxk and self.settings.aux_weight)
+
     def _dead(self) -> tuple[Dead | None, ...]:
         """By stream, the latents that AuxK tries to revive; None where there is no AuxK."""
         streams = self.model.config.names
         published = self.settings.recipe == "published"
-        if not self.settings.auxk or not self.settings.aux_weight:
+        if not self._revives():
             return (None,) * len(streams)
         if self._dead_latents.none_can_be_dead() and not published:
             return (None,) * len(streams)
@@ -444,7 +522,7 @@ class Learner:
                 alone.append((logits.gather(1, shared) >= least).sum())
             chosen_alone = torch.stack(alone).double()
         return StepSums(
-            rows=nmse.new_tensor(rows),
+            rows=nmse.new_full((), rows),  # new_tensor would wait for the device
             loss=loss,
             nmse=nmse,
             squared_error=squared.sum(0),
@@ -452,7 +530,7 @@ class Learner:
             feature_square_sum=norms.sum(0),
             aux=aux,
             active=(selected.values > 0).sum((0, 2)).double(),
-            chosen=nmse.new_tensor(compare_rows * k),
+            chosen=nmse.new_full((), compare_rows * k),
             chosen_alone=chosen_alone,
         )
 

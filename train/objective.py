@@ -31,7 +31,7 @@ class Selected(NamedTuple):
         square_norms: Their squared norms, (rows,).
         centred: Features minus the pre-bias, (rows, dim).
         products: Centred features times the encoders, (rows, latents): logits but for the latent
-            bias, which only what is looked at gets.
+            bias, which only what is looked at gets; bfloat16 where that is the precision.
         indices: Latents selected, (rows, 1, k) where the streams share them, else
             (rows, streams, k).
         values: (rows, streams, k).
@@ -233,7 +233,7 @@ def compare(
         indices,
         values,
         model.decoder[model.config.names[target]],
-        _wanted(model, selected, target),
+        selected.centred[target],  # the pre-bias stands on both sides of r - x
         scales.view(values.shape[:2]),
     )
     square_errors = compared.square_errors.view(rows, -1)
@@ -256,14 +256,8 @@ def square_errors(model: Sparc, selected: Selected, target: int, *, kernels: Ker
     """
     indices, values = codes_for(selected.indices, selected.values, target, cross=True)
     decoder = model.decoder[model.config.names[target]]
-    found = kernels.square_errors(indices, values, decoder, _wanted(model, selected, target))
+    found = kernels.square_errors(indices, values, decoder, selected.centred[target])
     return found.view(len(selected.values), -1)
-
-
-def _wanted(model: Sparc, selected: Selected, target: int) -> Tensor:
-    """What decoding should give: the pre-bias stands on both sides of r - x."""
-    wanted: Tensor = selected.features[target] - model.pre_bias[model.config.names[target]]
-    return wanted
 
 
 def revive(
@@ -296,7 +290,7 @@ def revive(
     per_norm = torch.where(target_norms > 0, 1 / target_norms, 0)  # nothing is left over: no loss
     latents, directions, biases = dead
     products = selected.products[position]
-    logits = products.gather(1, latents.expand(len(products), -1)).add_(biases)
+    logits = products.gather(1, latents.expand(len(products), -1)) + biases
     values, indices = logits.topk(min(auxk, len(latents)), dim=1, sorted=False)
     values = values.relu_()
     if not len(latents):
@@ -430,7 +424,7 @@ def _products(
 
 def _product(centred: Tensor, encoder: Tensor, precision: Precision) -> Tensor:
     if precision == "bfloat16":
-        return (centred.bfloat16() @ encoder.bfloat16().T).to(centred.dtype)
+        return centred.bfloat16() @ encoder.bfloat16().T
     if precision == "tf32":
         with _tf32():
             return centred @ encoder.T

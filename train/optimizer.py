@@ -16,15 +16,46 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 class AdamStep(NamedTuple):
     """What a step of Adam is about, besides the tensors that it moves.
 
+    What changes from step to step also lies on the device, so that a recorded CUDA graph of a step
+    serves all of them.
+
     Attributes:
         number: How many steps there are with this one.
-        steps: The same as a float32 scalar on the device.
         lr: Learning rate.
+        steps: `number` as a float32 scalar on the device.
+        lr_there: `lr` as a float32 scalar on the device.
+        factors: `rate` and `spread` on the device, (2,) float64.
     """
 
     number: int
-    steps: Tensor
     lr: float
+    steps: Tensor
+    lr_there: Tensor
+    factors: Tensor
+
+    @classmethod
+    def on(cls, device: torch.device) -> "AdamStep":
+        """Before the first step; its tensors lie on a device.
+
+        Args:
+            device: Where the parameters lie.
+        """
+        steps, lr = torch.zeros(2, device=device).unbind()
+        return cls(0, 0.0, steps, lr, torch.zeros(2, dtype=torch.float64, device=device))
+
+    def set_to(self, number: int, lr: float) -> "AdamStep":
+        """Another step, in the same tensors.
+
+        Args:
+            number: How many steps there are with it, at least 1.
+            lr: Learning rate.
+        """
+        step = self._replace(number=number, lr=lr)
+        step.steps.fill_(number)
+        step.lr_there.fill_(lr)
+        step.factors[0].fill_(step.rate)
+        step.factors[1].fill_(step.spread)
+        return step
 
     @property
     def rate(self) -> float:
@@ -57,7 +88,7 @@ class Adam:
 
     Attributes:
         moments: By name of parameter.
-        number: Steps taken.
+        this_step: The last step that began.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
@@ -66,8 +97,12 @@ class Adam:
             for name, each in parameters.items()
         }
         device = next(iter(parameters.values())).device
-        self.number = 0
-        self._steps = torch.zeros((), device=device)
+        self.this_step = AdamStep.on(device)
+
+    @property
+    def number(self) -> int:
+        """Steps taken."""
+        return self.this_step.number
 
     def begin_step(self, lr: float) -> AdamStep:
         """Count a step; then move every row of every parameter once.
@@ -75,13 +110,12 @@ class Adam:
         Args:
             lr: Learning rate.
         """
-        self.restore(self.number + 1)
-        return AdamStep(self.number, self._steps, lr)
+        self.this_step = self.this_step.set_to(self.number + 1, lr)
+        return self.this_step
 
     def restore(self, number: int) -> None:
         """Go on after so many steps."""
-        self.number = number
-        self._steps.fill_(number)
+        self.this_step = self.this_step._replace(number=number)
 
 
 def move(parameter: Tensor, gradient: Tensor, moments: Moments, step: AdamStep) -> None:
@@ -101,7 +135,7 @@ def move(parameter: Tensor, gradient: Tensor, moments: Moments, step: AdamStep) 
         [moments.second],
         [],
         [step.steps],
-        lr=step.lr,
+        lr=step.lr if parameter.device.type == "cpu" else step.lr_there,
         beta1=BETA1,
         beta2=BETA2,
         weight_decay=0.0,

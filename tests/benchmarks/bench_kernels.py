@@ -53,7 +53,7 @@ def operations(
     of_streams = indices.unsqueeze(1).expand(rows, streams, k)
     bags = fill_bags(invert(indices, latents), values)
     gradient = WeightGradient(bags, vectors, along=along)
-    moments, step = Adam({"": weight}).moments[""], AdamStep(1, torch.ones((), device=device), 0.0)
+    moments, step = Adam({"": weight}).moments[""], AdamStep.on(device).set_to(1, 0.0)
     used = weight[indices.unique()]
     parts = pieces(rows, kernels.batch_rows(wanted))
     blocks = pieces(latents, kernels.block_rows(weight))

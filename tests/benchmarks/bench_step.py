@@ -80,7 +80,8 @@ class DenseStep:
     def __init__(self, model: Sparc) -> None:
         self.model = copy.deepcopy(model)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4)
-        self.dead = torch.zeros(model.config.latents)
+        device = next(model.parameters()).device
+        self.dead = torch.zeros(model.config.latents, device=device)
 
     def __call__(self, batch: dict[str, Tensor]) -> None:
         model, names, k = self.model, self.model.config.names, self.model.config.k

@@ -164,7 +164,7 @@ def check_update(kernels, indices, values, vectors, weight, rows, *, number=3, *
     )
     before = [each.clone() for each in (weight, *moments)]
     parameter = torch.nn.Parameter(weight.clone())
-    step = AdamStep(number, torch.tensor(float(number), device=DEVICE), 0.01)
+    step = AdamStep.on(DEVICE).set_to(number, 0.01)
     with torch.no_grad():
         kernels.update(parameter, moments, gradient, rows, step, scale=scale, unit_rows=unit_rows)
     for actual, old, new in zip(
@@ -344,7 +344,8 @@ def test_select_from_any_size(kernels, data):
     )
     with pytest.MonkeyPatch.context() as patch:
         if kernels.name == "triton":  # several blocks
-            patch.setattr("sparc.train.kernels.triton_kernels._BLOCK_LATENTS", 16)
+            for name in ("_ROW_LATENTS", "_ODD_ROW_LATENTS", "_BLOCK_LATENTS"):
+                patch.setattr(f"sparc.train.kernels.triton_kernels.{name}", 16)
         check_select(kernels, *logits, data.draw(st.integers(1, latents), "k"))
 
 

@@ -77,6 +77,22 @@ def kernel(name: str, size: Size) -> Kernel:
         arguments = {
             "products": ("*f",) * vectors,
             "biases": ("*f",) * vectors,
+            "indices": "*i64",
+            "values": "*f",
+            "latents": "i32",
+            "k": "i32",
+        }
+        constants = {"STREAMS": vectors, "KEY": triton.language.uint32}
+        latents = 8192 if size.numbers == "of 16" else 2048
+        return Kernel(
+            triton_kernels.select_kernel,
+            arguments,
+            constants | sums | triton_kernels.select_blocks(latents),
+        )
+    if name == "select_from_many":
+        arguments = {
+            "products": ("*f",) * vectors,
+            "biases": ("*f",) * vectors,
             "keys": "*u32",
             "candidates": "*i32",
             "indices": "*i64",
@@ -86,9 +102,9 @@ def kernel(name: str, size: Size) -> Kernel:
         }
         constants = {"STREAMS": vectors, "KEY": triton.language.uint32}
         return Kernel(
-            triton_kernels.select_kernel,
+            triton_kernels.select_from_many_kernel,
             arguments,
-            constants | sums | triton_kernels.select_blocks(),
+            constants | sums | triton_kernels.select_from_many_blocks(),
         )
     if name == "compare":
         outputs = {"square_errors": "*f", "residuals": "*f", "products": "*f"}
@@ -115,20 +131,23 @@ def kernel(name: str, size: Size) -> Kernel:
             {"indices": "*i64", "vectors": "*f", "weight": "*f", "out": "*f"} | numbers,
             many | sums | triton_kernels.value_gradients_blocks(vectors),
         )
-    if name == "weight_gradient":
+    if name in ("weight_gradient", "weight_gradient_of_long_bags"):
+        terms = 1000 if name == "weight_gradient_of_long_bags" else 1
         return Kernel(
             triton_kernels.weight_gradient_kernel,
             bags | {"out": "*f", "first_latent": "i32", "dim": "i32"},
-            sums | triton_kernels.weight_gradient_blocks(),
+            sums | triton_kernels.weight_gradient_blocks(terms, column_bytes=vectors << 16),
         )
     given = vectors > 1  # a case without what need not be there
+    summed = name == "update_from_sums"
     arguments = (
         {"weight": "*f", "first_moments": "*f", "second_moments": "*f"}
         | bags
-        | {"revived": "*i64", "revival": "*f", "along": "*f", "scale": "*f"}
-        | {"first_latent": "i32", "dim": "i32", "rate": "fp64", "spread": "fp64"}
+        | {"summed": "*f", "revived": "*i64", "revival": "*f", "along": "*f", "scale": "*f"}
+        | {"factors": "*fp64", "first_latent": "i32", "dim": "i32"}
     )
     optional = {} if given else dict.fromkeys(("revived", "revival", "along", "scale"))
+    optional |= dict.fromkeys(bags if summed else ("summed",))
     return Kernel(
         triton_kernels.update_kernel,
         {name: kind for name, kind in arguments.items() if name not in optional},
@@ -141,12 +160,15 @@ def kernel(name: str, size: Size) -> Kernel:
 
 NAMES = [
     "select",
+    "select_from_many",
     "compare",
     "square_errors",
     "decode",
     "value_gradients",
     "weight_gradient",
+    "weight_gradient_of_long_bags",
     "update",
+    "update_from_sums",
 ]
 
 
@@ -157,7 +179,7 @@ def compiled(name: str, size: Size) -> CompiledKernel:
     def typed(kind):
         if isinstance(kind, tuple):
             return tuple(map(typed, kind))
-        return kind.replace("*f", f"*{size.dtype}")
+        return f"*{size.dtype}" if kind == "*f" else kind
 
     if size.numbers == "one":
         constants |= {argument: 1 for argument, kind in arguments.items() if kind == "i32"}
@@ -168,7 +190,7 @@ def compiled(name: str, size: Size) -> CompiledKernel:
     if size.numbers == "of 16":
         for position, kind in enumerate(signature.values()):
             parts = range(len(kind)) if isinstance(kind, tuple) else [None]
-            if kind not in ("constexpr", "fp64"):
+            if kind != "constexpr":
                 paths = [(position,) if part is None else (position, part) for part in parts]
                 attributes |= {path: [["tt.divisibility", 16]] for path in paths}
     source = ASTSource(fn=function, signature=signature, constexprs=constants, attrs=attributes)

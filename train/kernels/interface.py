@@ -212,10 +212,14 @@ def invert(indices: Tensor, latents: int) -> InverseIndex:
         # NumPy sorts by digits where numbers are short, six times faster than PyTorch.
         short = keys.numpy().astype(np.min_scalar_type(latents - 1))
         order = torch.from_numpy(np.argsort(short, kind="stable"))
+        offsets = F.pad(torch.bincount(keys, minlength=latents).cumsum(0), (1, 0))
     else:
-        order = keys.argsort(stable=True)
-    ends = torch.bincount(keys, minlength=latents).cumsum(0)
-    return InverseIndex(order, order // indices.shape[1], F.pad(ends, (1, 0)))
+        # Fewer bits are fewer passes over the keys. (bincount would wait for the device.)
+        type = torch.int16 if latents < 1 << 15 else torch.int32
+        ordered, order = keys.to(type).sort(stable=True)
+        each = torch.arange(latents + 1, dtype=type, device=keys.device)
+        offsets = torch.searchsorted(ordered, each)
+    return InverseIndex(order, order // indices.shape[1], offsets)
 
 
 def fill_bags(inverse: InverseIndex, values: Tensor) -> Bags:

@@ -26,10 +26,18 @@ from sparc.train.optimizer import BETA1, BETA2, EPSILON, AdamStep, Moments
 if not hasattr(tl, "tuple"):
     raise ImportError("this version of Triton is too old: its kernels cannot be given tuples")
 
+_ROW_LATENTS = 8192
+"""Most latents of a row that a program of `select` keeps in registers."""
+_ODD_ROW_LATENTS = 2048
+"""The same where 16 does not divide them: every number then needs an address of its own."""
 _BLOCK_LATENTS = 2048
-"""Latents that a program of `select` looks at at once."""
+"""Latents that it looks at at once where there are more."""
 _TILE = 8192
 """Elements of a tile in registers: 32 a thread of 8 warps."""
+_LONG_BAG = 32
+"""Terms of a bag, on average, from which on sums are worked out before `update_kernel`."""
+_CACHED_BYTES = 16 << 20
+"""What of a table surely stays in the second-level cache of a large GPU."""
 
 # Constants of a kernel are spelled in capitals, as is the custom in Triton (hence noqa: N803).
 
@@ -70,12 +78,26 @@ def _sort_keys(
 
 
 @triton.jit
-def _kth_largest(keys, length, k, KEY: tl.constexpr, BLOCK: tl.constexpr):  # noqa: N803
+def _kth_largest(keys, k, KEY: tl.constexpr):  # noqa: N803
     """The k-th largest key, zero where there are fewer than k, and how many are larger than it.
 
     It is built bit by bit from the highest: a bit is set if k keys still reach what is there then.
     What the last bit to stay unset would have made is the next number above.
     """
+    largest = tl.full((), 0, KEY)
+    larger = 0
+    bit = tl.full((), 1, KEY) << (KEY.primitive_bitwidth - 1)
+    for _ in range(KEY.primitive_bitwidth):
+        count = tl.sum((keys >= (largest | bit)).to(tl.int32))
+        larger = tl.where(count < k, count, larger)
+        largest = tl.where(count < k, largest, largest | bit)
+        bit = bit >> 1
+    return largest, larger
+
+
+@triton.jit
+def _kth_largest_in_memory(keys, length, k, KEY: tl.constexpr, BLOCK: tl.constexpr):  # noqa: N803
+    """`_kth_largest` of keys that lie in memory."""
     largest = tl.full((), 0, KEY)
     larger = 0
     bit = tl.full((), 1, KEY) << (KEY.primitive_bitwidth - 1)
@@ -93,7 +115,85 @@ def _kth_largest(keys, length, k, KEY: tl.constexpr, BLOCK: tl.constexpr):  # no
 
 
 @triton.jit
+def _keep_largest(
+    found,
+    least,
+    room,
+    latents_of_keys,
+    inside,
+    before,
+    equal_before,
+    products,
+    biases,
+    indices,
+    values,
+    row,
+    latents,
+    k,
+    STREAMS: tl.constexpr,  # noqa: N803
+    SUM: tl.constexpr,  # noqa: N803
+):
+    """Write those of some keys that are among the k largest, and the logits of their latents.
+
+    `before` of the row were written, and `room` of those that equal the least may be in all. The
+    number that was written, and of equal ones that were seen.
+    """
+    equal = ((found == least) & inside).to(tl.int32)
+    in_time = equal_before + tl.cumsum(equal) <= room
+    chosen = inside & ((found > least) | ((found == least) & in_time))
+    place = before + tl.cumsum(chosen.to(tl.int32)) - 1
+    tl.store(indices + row * k + place, latents_of_keys.to(tl.int64), mask=chosen)
+    for stream in tl.static_range(STREAMS):
+        own = products[stream] + row * latents
+        logit = tl.load(own + latents_of_keys, mask=chosen, other=0.0)
+        bias = tl.load(biases[stream] + latents_of_keys, mask=chosen, other=0.0)
+        value = logit.to(SUM) + bias.to(SUM)
+        value = tl.where(value < 0.0, 0.0, value)  # NaN stays: it is to be seen in the loss
+        where = values + (row * STREAMS + stream) * k + place
+        tl.store(where, value.to(values.dtype.element_ty), mask=chosen)
+    return tl.sum(chosen.to(tl.int32)), tl.sum(equal)
+
+
+@triton.jit
 def select_kernel(
+    products,
+    biases,
+    indices,
+    values,
+    latents,
+    k,
+    STREAMS: tl.constexpr,  # noqa: N803
+    BLOCK: tl.constexpr,  # noqa: N803
+    SUM: tl.constexpr,  # noqa: N803
+    KEY: tl.constexpr,  # noqa: N803
+):
+    """One row in registers: the k latents with the largest sums, ascending; ties by latent."""
+    row = tl.program_id(0).to(tl.int64)
+    lanes = tl.arange(0, BLOCK)
+    keys = _sort_keys(products, biases, row, lanes, latents, STREAMS, SUM, KEY)
+    least, larger = _kth_largest(keys, k, KEY)
+    _keep_largest(
+        keys,
+        least,
+        k - larger,
+        lanes,
+        lanes < latents,
+        0,
+        0,
+        products,
+        biases,
+        indices,
+        values,
+        row,
+        latents,
+        k,
+        STREAMS,
+        SUM,
+    )
+
+
+@triton.jit
+def select_from_many_kernel(
     products,
     biases,
     keys,
@@ -104,15 +204,16 @@ def select_kernel(
     k,
     STREAMS: tl.constexpr,  # noqa: N803
     BLOCK: tl.constexpr,  # noqa: N803
+    FEW: tl.constexpr,  # noqa: N803
     SUM: tl.constexpr,  # noqa: N803
     KEY: tl.constexpr,  # noqa: N803
 ):
-    """One row: the k latents with the largest sums, ascending; of equal ones the first.
+    """One row: as `select_kernel`, for rows that are too long for registers.
 
     The row is read twice. The first time only maxima of groups are kept, a group being every
     BLOCK-th latent: the k-th largest maximum is a floor under the k-th largest sum. The second time
     the few sums that reach the floor become candidates (all of them can, at the worst: `keys` and
-    `candidates` have room for that), and only those are looked at from then on.
+    `candidates` have room for that), and only those are looked at from then on, FEW at a time.
     """
     row = tl.program_id(0).to(tl.int64)
     keys += row * latents
@@ -122,11 +223,7 @@ def select_kernel(
         lanes = first + tl.arange(0, BLOCK)
         found = _sort_keys(products, biases, row, lanes, latents, STREAMS, SUM, KEY)
         maxima = tl.maximum(maxima, found)
-    lanes = tl.arange(0, BLOCK)
-    tl.store(keys + lanes, maxima, mask=lanes < latents)
-    tl.debug_barrier()  # threads read what others wrote
-    floor, _ = _kth_largest(keys, tl.minimum(latents, BLOCK), k, KEY, BLOCK)
-    tl.debug_barrier()  # all have read the maxima
+    floor, _ = _kth_largest(maxima, k, KEY)
 
     count = 0
     for first in range(0, latents, BLOCK):
@@ -137,29 +234,34 @@ def select_kernel(
         tl.store(keys + place, found, mask=reaches)
         tl.store(candidates + place, lanes, mask=reaches)
         count += tl.sum(reaches.to(tl.int32))
-    tl.debug_barrier()
+    tl.debug_barrier()  # threads read what others wrote
 
-    least, larger = _kth_largest(keys, count, k, KEY, BLOCK)
-    room = k - larger  # for those that equal the least
-    equal_before, chosen_before = 0, 0
-    for first in range(0, count, BLOCK):
-        lanes = first + tl.arange(0, BLOCK)
+    least, larger = _kth_largest_in_memory(keys, count, k, KEY, FEW)
+    before, equal_before = 0, 0
+    for first in range(0, count, FEW):
+        lanes = first + tl.arange(0, FEW)
         found = tl.load(keys + lanes, mask=lanes < count, other=0)
-        equal = (found == least).to(tl.int32)
-        in_time = equal_before + tl.cumsum(equal) <= room
-        chosen = (found > least) | ((found == least) & in_time)
-        place = chosen_before + tl.cumsum(chosen.to(tl.int32)) - 1
-        latent = tl.load(candidates + lanes, mask=chosen, other=0)
-        tl.store(indices + row * k + place, latent.to(tl.int64), mask=chosen)
-        for stream in tl.static_range(STREAMS):
-            logit = tl.load(products[stream] + row * latents + latent, mask=chosen, other=0.0)
-            bias = tl.load(biases[stream] + latent, mask=chosen, other=0.0)
-            value = logit.to(SUM) + bias.to(SUM)
-            value = tl.where(value < 0.0, 0.0, value)  # NaN stays: it is to be seen in the loss
-            where = values + (row * STREAMS + stream) * k + place
-            tl.store(where, value.to(values.dtype.element_ty), mask=chosen)
-        equal_before += tl.sum(equal)
-        chosen_before += tl.sum(chosen.to(tl.int32))
+        latents_of_keys = tl.load(candidates + lanes, mask=lanes < count, other=0)
+        written, equal = _keep_largest(
+            found,
+            least,
+            k - larger,
+            latents_of_keys,
+            lanes < count,
+            before,
+            equal_before,
+            products,
+            biases,
+            indices,
+            values,
+            row,
+            latents,
+            k,
+            STREAMS,
+            SUM,
+        )
+        before += written
+        equal_before += equal
 
 
 # ------------------------------------------------------------------- decoding and its derivatives
@@ -429,20 +531,27 @@ def _bag_sum(
     BLOCK_TERMS: tl.constexpr,  # noqa: N803
     SUM: tl.constexpr,  # noqa: N803
 ):
-    """Some columns of the sum over a latent's bag, (columns,)."""
+    """Some columns of the sum over a latent's bag, (columns,).
+
+    While vectors are on their way, so are the rows and values of the terms after them.
+    """
+    begin = tl.load(offsets + latent)
     end = tl.load(offsets + latent + 1)
     total = tl.zeros((BLOCK_TERMS, columns.shape[0]), SUM)
-    for first in range(tl.load(offsets + latent), end, BLOCK_TERMS):
-        terms = first + tl.arange(0, BLOCK_TERMS)
-        in_bag = terms < end
-        row = tl.load(rows + terms, mask=in_bag, other=0)
-        value = tl.load(values + terms, mask=in_bag, other=0.0).to(SUM)
+    terms = begin + tl.arange(0, BLOCK_TERMS)
+    row = tl.load(rows + terms, mask=terms < end, other=0)
+    value = tl.load(values + terms, mask=terms < end, other=0.0)
+    for _ in range(begin, end, BLOCK_TERMS):
         table = tl.load(
             vectors + row[:, None] * dim + columns[None, :],
-            mask=in_bag[:, None] & (columns < dim)[None, :],
+            mask=(terms < end)[:, None] & (columns < dim)[None, :],
             other=0.0,
         ).to(SUM)
-        total += value[:, None] * table
+        terms += BLOCK_TERMS
+        row = tl.load(rows + terms, mask=terms < end, other=0)
+        following = tl.load(values + terms, mask=terms < end, other=0.0)
+        total += value.to(SUM)[:, None] * table
+        value = following
     return tl.sum(total, axis=0)
 
 
@@ -459,7 +568,10 @@ def weight_gradient_kernel(
     BLOCK_DIM: tl.constexpr,  # noqa: N803
     SUM: tl.constexpr,  # noqa: N803
 ):
-    """One latent, one part of the dimensions: the sum over its bag."""
+    """One latent, one part of the dimensions: the sum over its bag.
+
+    All latents of a part come before the next part: what is read of the vectors stays in the cache.
+    """
     position = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK_DIM + tl.arange(0, BLOCK_DIM)
     total = _bag_sum(
@@ -486,14 +598,14 @@ def update_kernel(
     values,
     offsets,
     vectors,
+    summed,
     revived,
     revival,
     along,
     scale,
+    factors,
     first_latent,
     dim,
-    rate: tl.float64,  # Python's floats would come as float32
-    spread: tl.float64,
     BETA1: tl.constexpr,  # noqa: N803
     BETA2: tl.constexpr,  # noqa: N803
     EPSILON: tl.constexpr,  # noqa: N803
@@ -504,11 +616,13 @@ def update_kernel(
 ):
     """One latent: its gradient, Adam and the norm of its row, all dimensions in registers.
 
-    `revived` says by latent which row of `revival` is added to its gradient, below zero for none.
-    It may be None, as may `along` and `scale`. `rate` is Adam's learning rate over the bias
-    correction of the first moment, `spread` the square root of that of the second.
+    `summed` are sums of bags, from `first_latent` on, where they were worked out before; then there
+    are no `rows`, `values`, `offsets` and `vectors`. `revived` says by latent which row of
+    `revival` is added to its gradient, below zero for none. It may be None, as may `along` and
+    `scale`. `factors` are those of `AdamStep`.
     """
-    latent = first_latent + tl.program_id(0).to(tl.int64)
+    position = tl.program_id(0).to(tl.int64)
+    latent = first_latent + position
     columns = tl.arange(0, BLOCK_DIM)
     in_dim = columns < dim
     own = latent * dim + columns
@@ -516,7 +630,10 @@ def update_kernel(
     moved = tl.load(weight + own, mask=in_dim, other=0.0).to(SUM)
     first = tl.load(first_moments + own, mask=in_dim, other=0.0).to(SUM)
     second = tl.load(second_moments + own, mask=in_dim, other=0.0).to(SUM)
-    gradient = _bag_sum(rows, values, offsets, vectors, latent, columns, dim, BLOCK_TERMS, SUM)
+    if summed is not None:
+        gradient = tl.load(summed + position * dim + columns, mask=in_dim, other=0.0).to(SUM)
+    else:
+        gradient = _bag_sum(rows, values, offsets, vectors, latent, columns, dim, BLOCK_TERMS, SUM)
     if revived is not None:
         place = tl.load(revived + latent)
         added = tl.load(revival + place * dim + columns, mask=in_dim & (place >= 0), other=0.0)
@@ -527,8 +644,8 @@ def update_kernel(
         gradient *= tl.load(scale).to(SUM)
     first = BETA1 * first + (1 - BETA1) * gradient
     second = BETA2 * second + (1 - BETA2) * gradient * gradient
-    root = tl.sqrt(second) / tl.full((), spread, SUM)
-    moved -= tl.full((), rate, SUM) * first / (root + EPSILON)
+    root = tl.sqrt(second) / tl.load(factors + 1).to(SUM)
+    moved -= tl.load(factors).to(SUM) * first / (root + EPSILON)
     if UNIT_ROWS:
         moved = moved / tl.sqrt(tl.sum(moved * moved))
     tl.store(first_moments + own, first.to(first_moments.dtype.element_ty), mask=in_dim)
@@ -556,9 +673,15 @@ def _product_tile(vectors: int, warps: int) -> tuple[int, int]:
     return 8 * warps, max(1, 16 * warps // lanes)
 
 
-def select_blocks() -> dict[str, int]:
-    """Constants of `select_kernel` that are about speed alone."""
-    return {"BLOCK": _BLOCK_LATENTS, "num_warps": 8}
+def select_blocks(latents: int) -> dict[str, int]:
+    """Constants of `select_kernel`, a block having all latents, about speed alone."""
+    block: int = triton.next_power_of_2(latents)
+    return {"BLOCK": block, "num_warps": max(1, min(16, block // 256))}
+
+
+def select_from_many_blocks() -> dict[str, int]:
+    """Constants of `select_from_many_kernel` that are about speed alone."""
+    return {"BLOCK": _BLOCK_LATENTS, "FEW": min(_BLOCK_LATENTS, 256), "num_warps": 16}
 
 
 def decode_blocks(vectors: int) -> dict[str, int]:
@@ -590,9 +713,17 @@ def compare_blocks(vectors: int, dim: int) -> dict[str, int]:
     return {**decoding, "PRODUCT_TERMS": terms, "PRODUCT_DIM": columns}
 
 
-def weight_gradient_blocks() -> dict[str, int]:
-    """Constants of `weight_gradient_kernel` that are about speed alone."""
-    return {"BLOCK_TERMS": 8, "BLOCK_DIM": 128, "num_warps": 4}
+def weight_gradient_blocks(terms: int, column_bytes: int) -> dict[str, int]:
+    """Constants of `weight_gradient_kernel` that are about speed alone.
+
+    Args:
+        terms: Of a bag, on average.
+        column_bytes: What one dimension of all vectors takes.
+    """
+    if terms < _LONG_BAG:
+        return {"BLOCK_TERMS": 8, "BLOCK_DIM": 128, "num_warps": 4}
+    columns = 128 if 128 * column_bytes <= _CACHED_BYTES else 64
+    return {"BLOCK_TERMS": 4096 // columns, "BLOCK_DIM": columns, "num_warps": 8}
 
 
 def update_blocks(dim: int) -> dict[str, int]:
@@ -620,22 +751,32 @@ class TritonKernels:
         indices = products[0].new_empty(rows, k, dtype=torch.int64)
         values = products[0].new_empty(rows, len(products), k)
         wide = products[0].dtype == torch.float64
+        read = (
+            tuple(product.contiguous() for product in products),
+            tuple(bias.contiguous() for bias in biases),
+        )
+        constants = {
+            "STREAMS": len(products),
+            "SUM": _sum_type(products[0]),
+            "KEY": tl.uint64 if wide else tl.uint32,
+        }
+        if latents <= (_ROW_LATENTS if latents % 16 == 0 else _ODD_ROW_LATENTS):
+            blocks = select_blocks(latents)
+            select_kernel[(rows,)](*read, indices, values, latents, k, **constants, **blocks)
+            return indices, values
         # Rarely more than the first few k of each row are ever touched.
         keys = indices.new_empty(rows, latents, dtype=torch.uint64 if wide else torch.uint32)
         candidates = indices.new_empty(rows, latents, dtype=torch.int32)
-        select_kernel[(rows,)](
-            tuple(product.contiguous() for product in products),
-            tuple(bias.contiguous() for bias in biases),
+        select_from_many_kernel[(rows,)](
+            *read,
             keys,
             candidates,
             indices,
             values,
             latents,
             k,
-            STREAMS=len(products),
-            SUM=_sum_type(products[0]),
-            KEY=tl.uint64 if wide else tl.uint32,
-            **select_blocks(),
+            **constants,
+            **select_from_many_blocks(),
         )
         return indices, values
 
@@ -726,7 +867,8 @@ class TritonKernels:
         """See `Kernels.weight_gradient`."""
         dim = vectors.shape[2]
         out = vectors.new_empty(last - first, dim)
-        blocks = weight_gradient_blocks()
+        terms = len(bags.rows) // (len(bags.offsets) - 1)
+        blocks = weight_gradient_blocks(terms, vectors[..., 0].nbytes)
         weight_gradient_kernel[(last - first, triton.cdiv(dim, blocks["BLOCK_DIM"]))](
             bags.rows,
             bags.values,
@@ -758,22 +900,25 @@ class TritonKernels:
             places = revived.new_full((len(weight),), -1)
             places[revived] = torch.arange(len(revived), device=revived.device)
             revived = places
+        bags, vectors = gradient.bags, gradient.vectors
+        terms: tuple[Tensor | None, ...] = (*bags, vectors.contiguous())
+        summed = None
+        if len(bags.rows) >= _LONG_BAG * len(weight):
+            terms = (None,) * 4
+            summed = self.weight_gradient(bags, vectors, rows.start, rows.stop)
         update_kernel[(rows.stop - rows.start,)](
             weight,
             moments.first,
             moments.second,
-            gradient.bags.rows,
-            gradient.bags.values,
-            gradient.bags.offsets,
-            gradient.vectors.contiguous(),
+            *terms,
+            summed,
             revived,
             gradient.revival,
             gradient.along,
             scale,
+            step.factors,
             rows.start,
             dim,
-            step.rate,
-            step.spread,
             BETA1=BETA1,
             BETA2=BETA2,
             EPSILON=EPSILON,
