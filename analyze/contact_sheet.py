@@ -15,8 +15,7 @@ from sparc.analyze.search import OWN_PICTURE
 from sparc.common.cache import ActivationCache
 from sparc.common.errors import SparcError
 from sparc.common.text import shorten
-from sparc.extract.datasets import DatasetOptions, open_dataset
-from sparc.extract.pictures import decode
+from sparc.extract.datasets.images import CacheImages
 
 TILE = 200
 """Longer side of a picture on the sheet, in pixels."""
@@ -26,7 +25,6 @@ _LINES = 3
 _LINE = 15
 _COLUMNS = 4
 _LETTERS = 32
-_FORMATS = ("folder", "coco", "open-images", "webdataset")
 
 
 class Tile(NamedTuple):
@@ -106,17 +104,15 @@ def _tag(row: Mapping[str, Any]) -> str:
 def _pictures(
     images: Sequence[str | None], cache: ActivationCache, location: str
 ) -> Iterator[Image.Image | None]:
-    known = cache.info.dataset_format in _FORMATS
-    options = DatasetOptions(format=cache.info.dataset_format if known else "auto")  # type: ignore[arg-type]
     try:
-        dataset = open_dataset(location or cache.info.dataset, options)
+        opened = CacheImages(cache.info, location)
     except SparcError:
         if location:
             raise
-        dataset = None
+        opened = None
     for image in images:
         try:
-            found = decode(dataset.read_picture(image)) if dataset and image else None
-        except (SparcError, OSError):
+            found = opened.open(image) if opened else None
+        except SparcError:
             found = None
         yield found

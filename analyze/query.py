@@ -15,9 +15,10 @@ import torch
 from sparc.common.cache import ActivationCache
 from sparc.common.errors import ConfigError, EncoderError
 from sparc.common.streams import Modality, StreamSpec
+from sparc.extract.datasets.images import open_image_file
 from sparc.extract.encoders import build_encoders
 from sparc.extract.encoders.base import Encoder
-from sparc.extract.pictures import PictureError, decode
+from sparc.extract.pictures import PictureError
 from sparc.train.model import Sparc
 
 
@@ -109,9 +110,9 @@ class QueryEncoder:
         """
         self._require("image")
         try:
-            picture = decode(file.read_bytes())
-        except (OSError, PictureError) as error:
-            raise ConfigError(f"cannot read the picture {file}: {error}") from error
+            picture = open_image_file(file)
+        except PictureError as error:
+            raise ConfigError(f"cannot read the picture: {error}") from error
         with torch.inference_mode():
             pixels = self._encoder.prepare(picture)[None].to(self._device)
             return self._codes(self._encoder.encode(pixels))

@@ -25,6 +25,10 @@ class DatasetError(SparcError):
     """A dataset folder that is not there or does not hold what its format promises."""
 
 
+class MissingFileError(DatasetError):
+    """A file that a dataset names and does not have."""
+
+
 class UnavailableError(DatasetError):
     """A dataset that cannot be read any more, for no fault of any one of its files."""
 

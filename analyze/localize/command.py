@@ -27,7 +27,7 @@ from sparc.common.errors import ConfigError, ReportError
 from sparc.common.progress import progress, say
 from sparc.common.storage import Folder
 from sparc.common.text import amount, printable, shorten
-from sparc.extract.pictures import PictureError, decode
+from sparc.extract.datasets.images import open_image_file
 
 TABLE = "localization"
 CONTACT_SHEET = "contact-sheet.png"
@@ -74,7 +74,7 @@ def localize_pictures(run: str, pictures: Sequence[str], config: LocalizeConfig)
     failures: list[str] = []
     with progress(len(pictures), "localizing", unit="pictures") as bar:
         for picture, name in zip(pictures, names, strict=True):
-            opened = _open(Path(picture))
+            opened = open_image_file(picture)
             panels += _localize(localizer, opened, name, queries, config, failures)
             bar.update(1)
     if not panels:
@@ -93,7 +93,8 @@ def score_localization(run: str, config: LocalizeConfig) -> pa.Table:
     """Score maps against the masks of a cache, and add the scores to its report if one is given.
 
     Raises:
-        LocalizeError: The cache has no masks, or its pictures cannot be found.
+        LocalizeError: The cache has no masks.
+        DatasetError: The dataset, or one of its images, is not there or not to be opened.
         ReportError: The report is on something else.
     """
     subject = open_subject(run)
@@ -201,17 +202,6 @@ def _report_on(subject: Subject, cache: ActivationCache, location: str) -> Repor
                 f"write one with `sparc-analyze run {subject.location} {cache.folder} REPORT`"
             )
     return report
-
-
-def _open(path: Path) -> Image.Image:
-    try:
-        return decode(path.read_bytes())
-    except FileNotFoundError as error:
-        raise PictureError(f"there is no picture {path}") from error
-    except IsADirectoryError as error:
-        raise PictureError(f"{path} is a folder: give the pictures in it") from error
-    except PictureError as error:
-        raise PictureError(f"{path}: {error}") from error
 
 
 def _label(query: Query) -> str:

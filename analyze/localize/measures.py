@@ -37,10 +37,10 @@ def score(values: Map, mask: Mask) -> Scores:
         mask: (height, width) bool, neither empty nor full.
 
     Returns:
-        The scores. A map that is the same everywhere points at nothing.
+        The scores. A map that is the same everywhere points at all places alike: each of its
+        scores is the mask's share of the picture, which is what chance gives.
     """
     filled = _filled(values)
-    low, high = filled.min(), filled.max()
     flat, wanted = filled.ravel(), mask.ravel()
     order = np.argsort(-flat, kind="stable")
     ranked = flat[order]
@@ -51,12 +51,10 @@ def score(values: Map, mask: Mask) -> Scores:
     total = hits[-1]
     precision = right / taken
     recall_gained = np.diff(right, prepend=0.0) / total
-    if low == high:
-        return Scores(0.0, 0.0, 0.0, float(precision @ recall_gained))
     return Scores(
-        pointing=float(wanted[flat == high].mean()),
+        pointing=float(wanted[flat == filled.max()].mean()),
         iou_best=float((right / (taken + total - right)).max()),
-        iou_otsu=_iou(filled > otsu_threshold(filled), mask),
+        iou_otsu=_iou(_above_otsu(filled), mask),
         average_precision=float(precision @ recall_gained),
     )
 
@@ -83,6 +81,14 @@ def _filled(values: Map) -> Map:
         return values
     lowest = values[~unseen].min() if not unseen.all() else 0.0
     return np.where(unseen, lowest, values)
+
+
+def _above_otsu(values: Map) -> Mask:
+    """The places above Otsu's threshold; all of them where nothing separates them."""
+    if values.min() == values.max():
+        return np.ones(values.shape, np.bool_)
+    above: Mask = values > otsu_threshold(values)
+    return above
 
 
 def _iou(found: Mask, wanted: Mask) -> float:

@@ -7,14 +7,12 @@ the text reaches.
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
-from PIL import Image
 
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.localize.localizer import Localizer, Seen
@@ -24,9 +22,8 @@ from sparc.analyze.localize.tower import LocalizeError
 from sparc.common import rle
 from sparc.common.cache import ActivationCache
 from sparc.common.progress import progress
-from sparc.common.storage import Folder
 from sparc.common.text import shorten
-from sparc.extract.pictures import PictureError, decode
+from sparc.extract.datasets.images import CacheImages
 
 LARGEST_SIDE = 512
 """Maps and masks of larger pictures are compared at this size."""
@@ -54,7 +51,7 @@ class ScoredPicture(NamedTuple):
 
     Attributes:
         sample_id: Its id.
-        image: Where it is, relative to the dataset.
+        image: What `CacheImages.open` takes.
         masks: By class, the union of its objects.
     """
 
@@ -84,19 +81,21 @@ def score_cache(localizer: Localizer, cache: ActivationCache, config: LocalizeCo
         A table of schema `SCHEMA`.
 
     Raises:
-        LocalizeError: The cache has no masks, or its pictures cannot be found.
+        LocalizeError: The cache has no masks.
+        DatasetError: The dataset, or one of its images, is not there or not to be opened.
+        PictureError: An image cannot be decoded.
     """
     pictures = _drawn(cache, config)
     names = dict(
         zip(*(cache.classes().column(c).to_pylist() for c in ("class_id", "name")), strict=True)
     )
-    dataset = Folder(config.dataset or cache.info.dataset)
+    images = CacheImages(cache.info, config.dataset)
     texts: dict[int, TextFeature] = {}
     results: list[_Result] = []
     methods: dict[str, str] = {}
     with progress(len(pictures), "localizing", unit="pictures") as bar:
         for picture in pictures:
-            seen = localizer.see(_read(dataset, picture))
+            seen = localizer.see(images.open(picture.image))
             for class_id in picture.masks:
                 if class_id not in texts:
                     texts[class_id] = localizer.read(config.template.replace("{}", names[class_id]))
@@ -188,11 +187,6 @@ def _drawn(cache: ActivationCache, config: LocalizeConfig) -> list[ScoredPicture
         raise LocalizeError(
             f"{cache.folder} has no masks to score against: extract the dataset with --masks"
         )
-    if cache.info.dataset_format == "webdataset":
-        raise LocalizeError(
-            f"{cache.folder} was made from a webdataset, whose pictures lie in archives: scoring "
-            "needs pictures in a folder"
-        )
     rows = cache.rows(["sample_id", "image"]).to_pylist()
     images = {row["sample_id"]: row["image"] for row in rows if row["image"] is not None}
     by_picture: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -223,21 +217,6 @@ def _by_class(rows: Sequence[Mapping[str, Any]], cache: ActivationCache) -> dict
         class_id = row["class_id"]
         found[class_id] = found[class_id] | mask if class_id in found else mask
     return {c: mask for c, mask in found.items() if mask.any() and not mask.all()}
-
-
-def _read(dataset: Folder, picture: ScoredPicture) -> Image.Image:
-    where = f"{dataset}/{shorten(picture.image, 100)}"
-    parts = PurePosixPath(picture.image)
-    if parts.is_absolute() or ".." in parts.parts:
-        raise LocalizeError(f"{where} lies outside the dataset's folder")
-    try:
-        return decode(dataset.read(picture.image))
-    except FileNotFoundError as error:
-        raise LocalizeError(
-            f"{where} is not there: if the dataset has moved, say where it is with --dataset"
-        ) from error
-    except PictureError as error:
-        raise LocalizeError(f"{where}: {error}") from error
 
 
 def _compared_size(width: int, height: int) -> tuple[int, int]:

@@ -11,8 +11,9 @@ import stat
 from functools import cached_property
 from pathlib import Path
 
-from sparc.common.errors import DatasetError, UnavailableError
+from sparc.common.errors import DatasetError, MissingFileError, UnavailableError, UnsafeError
 from sparc.common.progress import say
+from sparc.common.safe_files import open_regular
 from sparc.common.text import amount, shorten, size
 
 _COMMON = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -24,6 +25,8 @@ _NOT_THE_FILES_FAULT = frozenset(
     for name in ("EMFILE", "ENFILE", "ENOMEM", "ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN")
     if hasattr(errno, name)
 )
+
+_MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 LARGEST_PICTURE = 1 << 30
 """Bytes of a picture's file; a longer one is refused, not read."""
@@ -113,7 +116,8 @@ class SafeFolder:
             name: A path relative to the folder, from a listing or from anybody's metadata.
 
         Raises:
-            DatasetError: It leaves the folder, is not there, or is not a regular file.
+            MissingFileError: It is not there.
+            DatasetError: It leaves the folder, or is not a regular file.
         """
         shown = shorten(name, 200)
         try:
@@ -141,12 +145,15 @@ class SafeFolder:
         """
         path = self.path(name)
         try:
-            with path.open("rb") as file:
+            # Opened without waiting: in between, a pipe may have taken the file's place.
+            with open_regular(path) as file:
                 if (there := os.fstat(file.fileno()).st_size) > largest:
                     raise DatasetError(
                         f"{self}: {shorten(name, 200)} has {size(there)}, more than {size(largest)}"
                     )
-                return file.read()
+                return file.read(largest)
+        except UnsafeError as error:
+            raise DatasetError(f"{self}: {shorten(name, 200)} is not a regular file") from error
         except OSError as error:
             raise self.failure(f"cannot read {shorten(name, 200)}", error) from error
 
@@ -158,14 +165,16 @@ class SafeFolder:
             error: What the operating system said.
 
         Returns:
-            An `UnavailableError` where the whole folder is gone or this process can open no file.
+            An `UnavailableError` where the whole folder is gone or this process can open no file;
+            a `MissingFileError` where there is no such file.
         """
         if error.errno in _NOT_THE_FILES_FAULT or not self._is_there():
             return UnavailableError(
                 f"{self} cannot be read any more ({what}: {error.strerror}); run the same command "
                 "again once it can, to go on where it stopped"
             )
-        return DatasetError(f"{self}: {what}: {error.strerror}")
+        kind = MissingFileError if error.errno in _MISSING else DatasetError
+        return kind(f"{self}: {what}: {error.strerror}")
 
     def _is_there(self) -> bool:
         """Whether the folder is still the one that was opened: an unmounted disk leaves another."""

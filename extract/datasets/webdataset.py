@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sparc.common.cache_writer import Manifest
-from sparc.common.errors import DatasetError
+from sparc.common.errors import DatasetError, MissingFileError
 from sparc.common.progress import progress, say
 from sparc.common.text import amount, shorten, size
 from sparc.extract.datasets.base import DatasetOptions
@@ -93,7 +93,7 @@ class WebDataset:
             self._remember(shard, index_shard(self._folder, shard))
         extent = self._pictures[shard].get(member)
         if extent is None:
-            raise DatasetError(f"{self._folder}: {shorten(image, 200)} is not there")
+            raise MissingFileError(f"{self._folder}: {shorten(image, 200)} is not there")
         if member.startswith("/") or ".." in member.split("/"):
             raise DatasetError(f"{self._folder}: {shorten(image, 200)} leaves its shard")
         if extent.size > LARGEST_PICTURE:

@@ -186,7 +186,7 @@ def test_a_picture_is_read_by_the_stream_that_is_searched(report, model, monkeyp
     found = search(report, config)
     assert found["row"][0].as_py() // 2 == 15
     (tmp_path / "red.png").write_bytes(b"no picture")
-    with pytest.raises(ConfigError, match=r"cannot read the picture .*red\.png"):
+    with pytest.raises(ConfigError, match=r"cannot read the picture: .*red\.png"):
         search(report, config)
 
 

@@ -3,9 +3,14 @@
 The scenes hold a red and a green square; captions name them.
 """
 
+import dataclasses
 import json
+import os
+import shutil
+import tarfile
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -20,12 +25,14 @@ from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.localize.tower import LocalizeError
 from sparc.analyze.report import Report
 from sparc.analyze.summary import summarize
-from sparc.common.errors import ConfigError, ReportError, SparcError
+from sparc.common.errors import ConfigError, DatasetError, ReportError, SparcError
 from sparc.common.sealed import seal, unseal
 from sparc.common.storage import Folder
 from sparc.extract import job as extraction
 from sparc.extract.config import ExtractConfig
-from sparc.extract.datasets import open_dataset
+from sparc.extract.datasets import DatasetOptions, open_dataset
+from sparc.extract.datasets.safe_folder import SafeFolder
+from sparc.extract.datasets.webdataset import WebDataset
 from sparc.extract.pictures import PictureError
 from sparc.train import job as training
 from sparc.train.config import TrainConfig
@@ -188,8 +195,65 @@ def test_another_models_report_is_left_alone(run, cache, report):
 
 def test_a_moved_dataset_is_named(run, cache, tmp_path):
     config = LocalizeConfig(cache=str(cache), dataset=str(tmp_path))
-    with pytest.raises(LocalizeError, match="--dataset"):
+    with pytest.raises(DatasetError, match="--dataset"):
         score_localization(str(run), config)
+
+
+@pytest.fixture(scope="module")
+def shards(scenes, cache, streams, tmp_path_factory):
+    """A cache of the same scenes, but from shards: its format, with masks."""
+    folder = tmp_path_factory.mktemp("shards")
+    with tarfile.open(folder / "0.tar", "w") as archive:
+        for number in range(SCENES):
+            archive.add(scenes / "val" / f"{number}.png", f"{number}.png")
+    manifest = open_dataset(
+        str(scenes), DatasetOptions(format="coco", split="val", masks=True)
+    ).manifest()
+    names = [f"0.tar/{image.rpartition('/')[2]}" for image in manifest.rows["image"].to_pylist()]
+    column = manifest.rows.schema.get_field_index("image")
+    dataset = WebDataset(SafeFolder(folder), DatasetOptions())
+    dataset.manifest = lambda: dataclasses.replace(
+        manifest,
+        dataset=str(folder),
+        dataset_format="webdataset",
+        rows=manifest.rows.set_column(column, "image", pa.array(names)),
+    )
+    config = ExtractConfig(
+        streams=tuple(f"{name}={spec}" for name, spec in streams.items()),
+        rows_per_chunk=16,
+        device="cpu",
+    )
+    extraction.run(dataset, folder / "cache", config)
+    return folder / "cache"
+
+
+def test_images_in_shards_are_scored_as_those_in_a_folder(run, cache, shards):
+    tables = [
+        score_localization(str(run), LocalizeConfig(cache=str(c), max_pictures=4, device="cpu"))
+        for c in (cache, shards)
+    ]
+    assert len(tables[0]) > 0
+    assert tables[0].equals(tables[1])
+
+
+@pytest.mark.timeout(120)
+def test_a_dataset_that_was_made_to_harm_ends_in_a_message(run, cache, scenes, tmp_path, call):
+    hostile = tmp_path / "scenes"
+    shutil.copytree(scenes, hostile)
+    image = hostile / "val" / "0.png"
+    for make in (
+        lambda: image.symlink_to("/dev/zero"),
+        lambda: image.symlink_to(scenes / "val" / "0.png"),
+        lambda: os.mkfifo(image),
+    ):
+        image.unlink()
+        make()
+        result = call(
+            "analyze", "localize", run, "--cache", cache, "--dataset", hostile, "--stream", "cnn"
+        )
+        assert result.returncode == 2
+        assert "0.png" in result.stderr
+        assert "Traceback" not in result.stderr
 
 
 def test_moved_weights_are_named_and_can_be_given(run, scenes, streams, tmp_path):
@@ -262,6 +326,12 @@ def test_a_sliver_of_a_picture_has_an_answer(run, tmp_path, size, answer):
 def test_files_that_are_no_pictures_are_named(run, tmp_path):
     config = LocalizeConfig(latent=(1,), output=tmp_path)
     (tmp_path / "text.png").write_text("no picture")
-    for name, message in (("text.png", "not a picture"), ("none.png", "no picture"), (".", "fold")):
+    os.mkfifo(tmp_path / "pipe.png")
+    for name, message in (
+        ("text.png", "not a picture"),
+        ("none.png", "no picture"),
+        (".", "folder"),
+        ("pipe.png", "not a regular file"),
+    ):
         with pytest.raises(PictureError, match=message):
             localize_pictures(str(run), [str(tmp_path / name)], config)

@@ -1,0 +1,129 @@
+"""The one door to images: those of a cache's rows, and a file that the user names.
+
+A cache only records where its images lie, and both the cache and the dataset may come from
+strangers. `CacheImages` opens an image by its recorded name through the reader of the dataset's
+format, so that the rules of `SafeFolder` hold for every command: regular files inside the dataset,
+no link out of it, no pipe or device, a bounded number of bytes and of pixels. A path that the user
+types may lead anywhere, but must be a regular file of bounded size as well. This module must not
+know what the images are opened for.
+"""
+
+import os
+from pathlib import Path
+from typing import cast, get_args
+
+from PIL import Image
+
+from sparc.common.cache import ARRAYS_DATASET, CacheInfo
+from sparc.common.errors import DatasetError, MissingFileError, UnsafeError
+from sparc.common.safe_files import open_regular
+from sparc.common.text import printable, shorten
+from sparc.extract.datasets import open_dataset
+from sparc.extract.datasets.base import Dataset, DatasetOptions, Format
+from sparc.extract.datasets.safe_folder import LARGEST_PICTURE
+from sparc.extract.pictures import PictureError, decode
+
+_MOVED = "if the dataset has moved, say where it is with --dataset"
+_SHOWN = 160
+"""Letters of a recorded name in a message."""
+
+
+class CacheImages:
+    """The images of a cache's rows.
+
+    Args:
+        info: What the cache says of its dataset.
+        location: The dataset's folder now; empty: where it was. Datasets are read from folders:
+            a URL is refused, whether recorded or given.
+
+    Attributes:
+        location: The folder that is read.
+
+    Raises:
+        DatasetError: There is no such folder, or the cache was not made from a dataset.
+    """
+
+    def __init__(self, info: CacheInfo, location: str | os.PathLike[str] = "") -> None:
+        given = os.fspath(location)
+        if not given and info.dataset == ARRAYS_DATASET:
+            raise DatasetError(
+                "the cache was written from arrays, so that no dataset is known: say with "
+                "--dataset where its images are"
+            )
+        self.location = given or info.dataset
+        try:
+            self._dataset = _open(self.location, info.dataset_format)
+        except DatasetError as error:
+            raise error if given else DatasetError(f"{printable(str(error))}; {_MOVED}") from error
+
+    def read(self, image: str | None) -> bytes:
+        """The encoded bytes of an image. Thread-safe.
+
+        Args:
+            image: As the column `image` of the cache's rows has it.
+
+        Raises:
+            DatasetError: The row has no image, or the image is not there, leaves the dataset, is
+                not a regular file or is too long.
+        """
+        if not image:
+            raise DatasetError(f"{self.location}: the row has no image")
+        try:
+            return self._dataset.read_picture(image)
+        except MissingFileError as error:
+            raise MissingFileError(
+                f"{self.location}/{shorten(image, _SHOWN)} is not there: {_MOVED}"
+            ) from error
+
+    def open(self, image: str | None) -> Image.Image:
+        """An image, decoded: upright, in RGB, at full size. Thread-safe.
+
+        Args:
+            image: As for `read`.
+
+        Raises:
+            DatasetError: As for `read`.
+            PictureError: It is broken, too large, or in no known format.
+        """
+        data = self.read(image)
+        try:
+            return decode(data)
+        except PictureError as error:
+            raise PictureError(f"{self.location}/{shorten(image or '', _SHOWN)}: {error}") from (
+                error
+            )
+
+
+def open_image_file(path: str | os.PathLike[str]) -> Image.Image:
+    """An image file that the user named, decoded: upright, in RGB, at full size.
+
+    Args:
+        path: It may lead through links, but must end at a regular file.
+
+    Raises:
+        PictureError: There is no such file, or it is a folder, pipe or device, too long, broken,
+            too large, or in no known format.
+    """
+    try:
+        real = Path(os.path.realpath(path))
+        if real.is_dir():
+            raise PictureError(f"{path} is a folder: give the pictures in it")
+        with open_regular(real, largest=LARGEST_PICTURE) as file:
+            return decode(file.read(LARGEST_PICTURE + 1))
+    except FileNotFoundError as error:
+        raise PictureError(f"there is no picture {path}") from error
+    except UnsafeError as error:
+        raise PictureError(f"{path} is not a regular file of a picture's size") from error
+    except (OSError, ValueError) as error:
+        raise PictureError(f"cannot read the picture {path}: {error}") from error
+    except PictureError as error:
+        message = str(error)
+        raise error if str(path) in message else PictureError(f"{path}: {message}") from error
+
+
+def _open(location: str, recorded_format: str) -> Dataset:
+    known = recorded_format in get_args(Format)
+    return open_dataset(
+        location,
+        DatasetOptions(format=cast(Format, recorded_format) if known else "auto"),
+    )
