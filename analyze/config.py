@@ -8,6 +8,10 @@ from sparc.common.config import option
 from sparc.common.errors import ConfigError
 
 _SCHEDULER = "Who reduces: threads, sync, or a Dask cluster such as tcp://host:8786."
+TRUST_ENCODERS = (
+    "Also build encoders from files, folders and hub repositories that the cache or run names: its "
+    "maker chose them."
+)
 _WORKERS = "Threads of --scheduler threads; 0 takes one for each processor."
 
 
@@ -110,8 +114,9 @@ class SearchConfig:
     out: Path | None = option(None, "Write the table to this Parquet file.")
     sheet: Path | None = option(None, "Draw the pictures to this PNG file.")
     spec: str = option(
-        "", "Encoder of the query's stream, in quotes, where its recorded spec has moved."
+        "", "Encoder of the query's stream, in quotes, instead of the one that the cache names."
     )
+    trust_encoders: bool = option(False, TRUST_ENCODERS)
     run: str = option("", "Where the report's run is, if it has moved.")
     cache: str = option("", "Where the report's cache is, if it has moved.")
     dataset: str = option("", "Where the cache's dataset is, if it has moved; for --sheet.")
@@ -139,8 +144,9 @@ class NameConfig:
     names: int = option(10, "Words that a latent is named by, at most.")
     out: Path | None = option(None, "Write the table to this Parquet file.")
     spec: str = option(
-        "", "Encoder of the text stream, in quotes, where its recorded spec has moved."
+        "", "Encoder of the text stream, in quotes, instead of the one that the cache names."
     )
+    trust_encoders: bool = option(False, TRUST_ENCODERS)
     run: str = option("", "Where the report's run is, if it has moved.")
     cache: str = option("", "Where the report's cache is, if it has moved.")
 

@@ -1,10 +1,11 @@
 """From a text, a picture or a row to the code that is searched with.
 
-A text or a picture goes through the very encoder that made its stream of the cache, rebuilt from
-the spec that the cache recorded, and through the model alone: no other stream helps it select.
+A text or a picture goes through the very encoder that made its stream of the cache, built again
+from a spec given by hand, or from the recorded one if the user trusts it; and through the model
+alone: no other stream helps it select.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sparc.analyze.recorded_encoders import BuildEncoders, RecordedStream, rebuild
 from sparc.common.cache import ActivationCache
-from sparc.common.errors import ConfigError, EncoderError
+from sparc.common.errors import ConfigError
 from sparc.common.streams import Modality, StreamSpec
 from sparc.extract.datasets.images import open_image_file
 from sparc.extract.encoders import build_encoders
-from sparc.extract.encoders.base import Encoder
 from sparc.extract.pictures import PictureError
 from sparc.train.model import Sparc
 
@@ -34,9 +35,6 @@ class Query(NamedTuple):
     values: npt.NDArray[np.float32]
 
 
-BuildEncoders = Callable[[dict[str, StreamSpec], torch.device], dict[str, Encoder]]
-
-
 class QueryEncoder:
     """The encoder of one stream, and the model behind it.
 
@@ -45,11 +43,13 @@ class QueryEncoder:
         model: The model, on the device to use.
         stream: Which stream.
         spec: Replaces the recorded spec, whose file may have moved; empty keeps it.
+        trust_encoders: Whether to build what the cache names, should that be a place of its own.
         build: Builds the encoder.
 
     Raises:
         ConfigError: The stream's features did not come from an encoder, or it reads something else.
-        EncoderError: The encoder cannot be built, or is another one than that of the cache.
+        EncoderError: The encoder may not or cannot be built, or is another one than that of the
+            cache; see `sparc.analyze.recorded_encoders`.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class QueryEncoder:
         stream: str,
         *,
         spec: str = "",
+        trust_encoders: bool = False,
         build: BuildEncoders = build_encoders,
     ) -> None:
         self._model = model
@@ -72,25 +73,15 @@ class QueryEncoder:
                 f"{cache.folder}: the features of stream {stream} came from elsewhere, so that no "
                 "encoder is known: give the one that made them with --spec"
             )
-        try:
-            encoder = build({stream: StreamSpec.parse(text)}, self._device)[stream]
-        except EncoderError as error:
-            advice = "" if spec else "; if its weights have moved, say with --spec where they are"
-            raise EncoderError(f"{error}{advice}") from error
-        self._encoder: Any = encoder
-        made, recorded = encoder.origin, info.origin
-        if StreamSpec.parse(text).modality != info.modality or encoder.dim != info.dim:
-            raise EncoderError(
-                f"{text} gives {StreamSpec.parse(text).modality} features of {encoder.dim} values; "
-                f"stream {stream} of {cache.folder} has {info.modality} features of {info.dim}"
-            )
-        for what in ("weights_sha256", "pooling", "input_size", "preprocessing"):
-            a, b = getattr(recorded, what), getattr(made, what)
-            if a and b and tuple(a) != tuple(b):
-                raise EncoderError(
-                    f"{text} is not the encoder that made stream {stream} of {cache.folder} "
-                    f"({what}: {a!r} then, {b!r} now): give the same one with --spec"
-                )
+        self._encoder: Any = rebuild(
+            {stream: StreamSpec.parse(text)},
+            {stream: RecordedStream(info.dim, info.modality, info.origin)},
+            by_hand=[stream] if spec else [],
+            trusted=trust_encoders,
+            artefact=str(cache.folder),
+            device=self._device,
+            build=build,
+        )[stream]
 
     def texts(self, texts: Sequence[str]) -> Query:
         """Codes of some texts.

@@ -241,7 +241,9 @@ def _encode(searcher: Searcher, config: SearchConfig) -> Code:
     model = open_model(report, config.run)
     if source not in model.config.names or source not in cache.stream_names:
         raise ConfigError(f"{report.info.run} and {cache.folder} share no stream {source!r}")
-    encoder = QueryEncoder(cache, model, source, spec=config.spec)
+    encoder = QueryEncoder(
+        cache, model, source, spec=config.spec, trust_encoders=config.trust_encoders
+    )
     query = encoder.texts([config.text]) if config.text else encoder.picture(config.picture_file)
     return Code(query.indices[0], query.values[0])
 

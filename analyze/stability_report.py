@@ -112,8 +112,8 @@ def _common_streams(first: Subject, second: Subject) -> list[str]:
     for name in names:
         if name in origins[0] and name in origins[1]:
             mine, other = (each[name] for each in origins)
-            if (key := encoder_difference(mine, other)) is not None:
-                _refuse(name, first, second, key, getattr(mine, key), getattr(other, key))
+            if (difference := encoder_difference(mine, other)) is not None:
+                _refuse(name, first, second, *difference)
     return names
 
 

@@ -104,13 +104,13 @@ def choose_streams(
 def _refuse_other_encoder(
     cache: ActivationCache, subject: Subject, found: StreamInfo, wanted: StreamInfo
 ) -> None:
-    there, here = wanted.origin, found.origin
-    key = encoder_difference(there, here)
-    if key is not None:
+    difference = encoder_difference(wanted.origin, found.origin)
+    if difference is not None:
+        what, then, here = difference
         raise CacheError(
             f"{cache.folder}: stream {found.name} was made by another encoder than the one "
-            f"that {subject.location} was trained on ({key}: {getattr(there, key)!r} then, "
-            f"{getattr(here, key)!r} here): extract it with the same encoder"
+            f"that {subject.location} was trained on ({what}: {then!r} then, {here!r} here): "
+            "extract it with the same encoder"
         )
 
 

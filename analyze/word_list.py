@@ -77,7 +77,13 @@ def name(report: Report, config: NameConfig) -> pa.Table:
     if stream not in texts:
         known = f"it has {', '.join(texts)}" if texts else "it has none"
         raise ConfigError(f"say with --from which text stream of {report.folder} to use: {known}")
-    encoder = QueryEncoder(cache, open_model(report, config.run), stream, spec=config.spec)
+    encoder = QueryEncoder(
+        cache,
+        open_model(report, config.run),
+        stream,
+        spec=config.spec,
+        trust_encoders=config.trust_encoders,
+    )
     batches = [
         encoder.texts([config.template.replace("{}", w) for w in words[first : first + _BATCH]])
         for first in range(0, len(words), _BATCH)

@@ -102,6 +102,8 @@ def stream_difference(found: StreamInfo, wanted: StreamInfo) -> str:
     a, b = _flat(found), _flat(wanted)
     if same_spec(found.origin, wanted.origin):
         del b["spec"]  # it may name a weights file that has been moved
+    if not (a["definition_sha256"] and b["definition_sha256"]):
+        del b["definition_sha256"]  # older caches have none
     return next((f"{k}: {a.get(k)!r} there, {b[k]!r} now" for k in b if a.get(k) != b[k]), "")
 
 

@@ -8,7 +8,7 @@ import dataclasses
 import os
 import re
 from pathlib import PurePosixPath
-from typing import Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 from urllib.parse import parse_qsl
 
 from sparc.common.errors import ConfigError
@@ -34,7 +34,7 @@ _LOCAL_DIR = "local-dir:"
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar")
 """What the name of a weights file ends in; no pretrained tag ends so."""
 
-DECISIVE = ("weights_sha256", "pooling", "input_size", "preprocessing")
+_DECISIVE = ("weights_sha256", "definition_sha256", "pooling", "input_size", "preprocessing")
 """What of a stream's origin, beside its spec, decides whether features are comparable. Precision
 and batch size move the last bits only."""
 
@@ -137,6 +137,18 @@ class StreamSpec:
         # The name of a folder above may hold a question mark, which no spec can have in a path.
         return found if is_readable else self
 
+    @property
+    def place(self) -> str | None:
+        """Where the model lies, if the spec says so: a file, a folder, or a repository of a hub.
+
+        None for what is a name in the library's own registry, which says where its weights lie.
+        """
+        if self.weights is not None and (
+            self.library == "timm" or self.weights.endswith(WEIGHTS_SUFFIXES) or "/" in self.weights
+        ):
+            return self.weights
+        return self.model if self.library == "transformers" or ":" in self.model else None
+
     def without_place(self) -> "StreamSpec":
         """The same without the place of the file, or of the folder, that holds the weights."""
         if self.weights is not None and self.weights.endswith(WEIGHTS_SUFFIXES):
@@ -173,6 +185,9 @@ class StreamOrigin:
             tokens; empty where it does not apply.
         weights_sha256: Digest of the model's tensors (names, dtypes, shapes and bytes), without
             position embeddings that were resampled to another input size.
+        definition_sha256: Digest of what decides, beside the weights, what the model computes: its
+            architecture with its activation and, of a text model, its tokenizer; empty in older
+            records.
         preprocessing: What was done to a picture or caption before the encoder, in words.
         precision: Arithmetic of the encoder: `float32`, or `bfloat16 autocast`.
         batch_size: Pictures or captions a forward pass; its composition moves the last bits.
@@ -182,6 +197,7 @@ class StreamOrigin:
     pooling: str = ""
     input_size: tuple[int, ...] = ()
     weights_sha256: str = ""
+    definition_sha256: str = ""
     preprocessing: str = ""
     precision: str = "float32"
     batch_size: int = 0
@@ -217,23 +233,50 @@ class StreamInfo:
             raise ConfigError(f"stream {self.name}: keep_bits needs dtype float32")
 
 
-def encoder_difference(first: StreamOrigin, second: StreamOrigin) -> str | None:
-    """What of two origins tells two encoders apart; None where features may be compared.
+class EncoderDifference(NamedTuple):
+    """What tells two encoders apart.
 
-    The digest of the weights does not tell all: the same tensors are the weights of several models
-    that compute other things. So the specs must agree too, but for the place of the weights.
+    Attributes:
+        what: Its name in a stream's origin.
+        first: Its value in the first.
+        second: Its value in the second.
+    """
+
+    what: str
+    first: Any
+    second: Any
+
+
+def encoder_difference(first: StreamOrigin, second: StreamOrigin) -> EncoderDifference | None:
+    """What tells two encoders apart; None where they are the same, and features may be compared.
+
+    This is the one answer to "is this the same encoder?". The digest of the weights is not enough:
+    the same tensors are the weights of several models that compute other things. So the digests of
+    what they compute must agree as well. Where one of the two was recorded before there was such a
+    digest, the specs must agree instead, but for the place of the weights.
     """
     if not same_spec(first, second):
-        return "spec"
-    return next((key for key in DECISIVE if getattr(first, key) != getattr(second, key)), None)
+        return EncoderDifference("spec", first.spec, second.spec)
+    for key in _DECISIVE:
+        a, b = getattr(first, key), getattr(second, key)
+        is_known = key != "definition_sha256" or (a and b)
+        if is_known and a != b:
+            return EncoderDifference(key, a, b)
+    return None
 
 
 def same_spec(first: StreamOrigin, second: StreamOrigin) -> bool:
-    """Whether two specs agree, but for the place of weights that both origins have a digest of."""
+    """Whether two specs agree, in all that other fields of the origins do not say.
+
+    Those with a digest of the weights need not agree in the place of these; those with a digest of
+    the definition as well need not agree at all, since a spec says nothing more.
+    """
     if first.spec == second.spec:
         return True
     if not (first.weights_sha256 and second.weights_sha256):
         return False
+    if first.definition_sha256 and second.definition_sha256:
+        return True
     try:
         a, b = (StreamSpec.parse(origin.spec) for origin in (first, second))
     except ConfigError:  # not extracted by us: then only the same text is the same

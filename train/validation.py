@@ -30,9 +30,8 @@ def check(cache: ActivationCache, streams: Sequence[StreamInfo]) -> None:
     cache.require_complete(names)
     for wanted in streams:
         found = cache.streams[wanted.name]
-        if key := encoder_difference(found.origin, wanted.origin):
-            there, here = getattr(found.origin, key), getattr(wanted.origin, key)
-            raise _made_by_another(cache, wanted.name, key, there, here)
+        if difference := encoder_difference(found.origin, wanted.origin):
+            raise _made_by_another(cache, wanted.name, *difference)
         if found.dim != wanted.dim:
             raise _made_by_another(cache, wanted.name, "dim", found.dim, wanted.dim)
     if not cache.valid_rows(names).any():

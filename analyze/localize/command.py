@@ -125,7 +125,7 @@ def open_localizer(subject: Subject, config: LocalizeConfig) -> Localizer:
         if spec.modality == "text" or not config.streams or name in config.streams
     }
     device = choose_device(config.device)
-    localizer = Localizer(subject.model, build(subject, needed, device), config, device)
+    localizer = Localizer(subject.model, build(subject, needed, config, device), config, device)
     for stream, reason in localizer.left_out.items():
         say(f"stream {stream} is left out: {printable(reason)}")
     return localizer

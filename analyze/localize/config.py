@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from sparc.analyze.config import TRUST_ENCODERS
 from sparc.common.config import option
 from sparc.common.errors import ConfigError
 
@@ -40,10 +41,10 @@ class LocalizeConfig:
     )
     specs: tuple[str, ...] = option(
         (),
-        "'NAME=SPEC', in quotes, of a stream whose encoder lies elsewhere than when the run was "
-        "trained; repeat for more.",
+        "'NAME=SPEC', in quotes, of a stream, instead of what the run names; repeat for more.",
         flag="--spec",
     )
+    trust_encoders: bool = option(False, TRUST_ENCODERS)
     text_stream: str = option("", "The text stream that reads --text; the first by default.")
     output: Path = option(Path("localized"), "The folder of the pictures that are written.")
     arrays: bool = option(False, "Also write every map as a .npy array.")

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.localize.tower import LocalizeError
+from sparc.analyze.recorded_encoders import RecordedStream, rebuild
 from sparc.analyze.subject import Subject
 from sparc.common.errors import ConfigError, EncoderError
-from sparc.common.streams import DECISIVE, StreamSpec
-from sparc.extract.encoders import build_encoders
+from sparc.common.streams import StreamSpec
 from sparc.extract.encoders.base import Encoder
 
 
@@ -60,34 +61,31 @@ def stream_specs(subject: Subject, given: Mapping[str, StreamSpec]) -> dict[str,
 
 
 def build(
-    subject: Subject, specs: Mapping[str, StreamSpec], device: torch.device
+    subject: Subject,
+    specs: Mapping[str, StreamSpec],
+    config: LocalizeConfig,
+    device: torch.device,
 ) -> dict[str, Encoder]:
-    """Build the encoders of some streams, and hold them to what the run recorded.
+    """Build the encoders of some streams; see `sparc.analyze.recorded_encoders`.
 
     Raises:
-        LocalizeError: An encoder cannot be built, or it is another one.
+        LocalizeError: An encoder may not or cannot be built, or it is another one than the run
+            recorded.
     """
+    trained_on = {stream.name: stream for stream in subject.trained_on or ()}
+    recorded = {}
+    for stream in subject.model.config.streams:
+        info = trained_on.get(stream.name)
+        modality, origin = (info.modality, info.origin) if info else (None, None)
+        recorded[stream.name] = RecordedStream(stream.dim, modality, origin)
     try:
-        encoders = build_encoders(specs, device)
+        return rebuild(
+            specs,
+            recorded,
+            by_hand=parse_specs(config.specs),
+            trusted=config.trust_encoders,
+            artefact=subject.location,
+            device=device,
+        )
     except EncoderError as error:
-        raise LocalizeError(
-            f"{error}; if the encoder lies elsewhere now, say where with --spec 'NAME=SPEC'"
-        ) from error
-    dims = {stream.name: stream.dim for stream in subject.model.config.streams}
-    recorded = {stream.name: stream.origin for stream in subject.trained_on or ()}
-    for name, encoder in encoders.items():
-        if encoder.dim != dims[name]:
-            raise LocalizeError(
-                f"stream {name}: {specs[name]} makes features of {encoder.dim} values, the model "
-                f"reads {dims[name]}: give the right encoder with --spec '{name}=SPEC'"
-            )
-        origin = recorded.get(name)
-        for key in DECISIVE if origin is not None and origin.weights_sha256 else ():
-            then, now = getattr(origin, key), getattr(encoder.origin, key)
-            if then != now:
-                raise LocalizeError(
-                    f"stream {name}: {specs[name]} is another encoder than the one that "
-                    f"{subject.location} was trained on ({key}: {then!r} then, {now!r} now): give "
-                    f"the right one with --spec '{name}=SPEC'"
-                )
-    return encoders
+        raise LocalizeError(str(error)) from error

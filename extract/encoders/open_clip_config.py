@@ -5,6 +5,7 @@ open_clip hands several of its settings on: `tokenizer_kwargs` to a tokenizer's 
 repositories of that name. This module knows what of it is harmless; it builds nothing.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import open_clip
 import timm
 
 from sparc.common.text import shorten
+from sparc.extract.encoders.definition import definition_digest, effective, without_defaults
 from sparc.extract.encoders.foreign import (
     ModelRefusedError,
     check_folder,
@@ -77,6 +79,61 @@ def tokenizer_is_on_hub(model: str) -> bool:
     if model.startswith(_FOLDER):
         return False
     return needs_hub(model) or "hf_tokenizer_name" in read_config(model)["text_cfg"]
+
+
+def image_definition(config: Mapping[str, Any], preprocessing: Mapping[str, Any]) -> str:
+    """Digest of what an image tower computes, beside its weights.
+
+    Args:
+        config: As `read_config` gives it, with the activation that is used.
+        preprocessing: open_clip's settings of its transform; those that a stream's origin has in
+            words are left out.
+    """
+    vision = without_defaults(config["vision_cfg"], _defaults(open_clip.CLIPVisionCfg))
+    for name in ("timm_model_pretrained", "timm_drop", "timm_drop_path", "patch_dropout"):
+        vision.pop(name, None)
+    return definition_digest(
+        library="open_clip",
+        tower="image",
+        **_shared(config),
+        vision=vision,
+        fill_color=preprocessing.get("fill_color", 0),
+    )
+
+
+def text_definition(config: Mapping[str, Any], tokenizer: str, model: Any) -> str:
+    """Digest of what a text tower computes, beside its weights.
+
+    Args:
+        config: As `read_config` gives it, with the activation that is used.
+        tokenizer: Digest of the tokenizer.
+        model: The open_clip model.
+    """
+    text = without_defaults(config["text_cfg"], _defaults(open_clip.CLIPTextCfg))
+    # Names say where something lies; what lies there is looked at itself.
+    for name in ("hf_tokenizer_name", "hf_model_name", "hf_model_pretrained", "tokenizer_kwargs"):
+        text.pop(name, None)
+    inner = getattr(getattr(model, "text", None), "config", None)  # of transformers, or none
+    return definition_digest(
+        library="open_clip",
+        tower="text",
+        **_shared(config),
+        text=text,
+        tokenizer=tokenizer,
+        text_model=None if inner is None else effective(inner.to_diff_dict()),
+    )
+
+
+def _shared(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "embed_dim": config.get("embed_dim"),
+        "quick_gelu": bool(config.get("quick_gelu")),
+        "multimodal": "multimodal_cfg" in config,
+    }
+
+
+def _defaults(settings: Any) -> dict[str, Any]:
+    return {field.name: field.default for field in dataclasses.fields(settings)}
 
 
 def _model_config(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Both towers of a model are loaded once and shared by the streams that use them. 
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +19,13 @@ from sparc.common.progress import say
 from sparc.common.streams import WEIGHTS_SUFFIXES, StreamOrigin, StreamSpec
 from sparc.common.text import printable
 from sparc.extract.encoders.base import EncodedTexts, autocast
+from sparc.extract.encoders.definition import tokenizer_digest
 from sparc.extract.encoders.hub import loading
 from sparc.extract.encoders.open_clip_config import (
+    image_definition,
     needs_hub,
     read_config,
+    text_definition,
     tokenizer_is_on_hub,
 )
 from sparc.extract.encoders.weights import tensor_shapes, weights_digest
@@ -44,11 +47,13 @@ class OpenClipModel(NamedTuple):
         model: Frozen, on the CPU.
         transform: open_clip's evaluation transform, from a PIL picture to normalized pixels.
         digest: SHA-256 of the weights of both towers.
+        config: Its architecture, as open_clip configures it.
     """
 
     model: Any
     transform: Any
     digest: str
+    config: Mapping[str, Any]
 
 
 class OpenClipImageEncoder:
@@ -80,6 +85,7 @@ class OpenClipImageEncoder:
             pooling="encode_image: the tower's own pooling and projection, not normalized",
             input_size=size,
             weights_sha256=loaded.digest,
+            definition_sha256=image_definition(loaded.config, config),
             preprocessing=_preprocessing_in_words(config),
         )
 
@@ -129,6 +135,13 @@ class OpenClipTextEncoder:
             pooling="encode_text: the tower's own pooling and projection, not normalized",
             input_size=(self._context,),
             weights_sha256=loaded.digest,
+            definition_sha256=text_definition(
+                loaded.config,
+                tokenizer_digest(
+                    _vocabulary(self.tokenizer), lambda captions: self._tokens(captions).tolist()
+                ),
+                self.model,
+            ),
             preprocessing=f"{type(self.tokenizer).__name__} of open_clip",
         )
 
@@ -182,8 +195,9 @@ def load_open_clip(spec: StreamSpec) -> OpenClipModel:
     with loading(spec, from_hub=False):
         from_hub = needs_hub(spec.model) or (file is None and not in_folder)
     with loading(spec, from_hub=from_hub, model_of_file=_model_of_file(spec) if tagged else None):
+        config = read_config(spec.model)
+        config["quick_gelu"] = bool(config.get("quick_gelu") or options.get("force_quick_gelu"))
         if ":" in spec.model:
-            config = read_config(spec.model)
             options |= {tower: config[tower] for tower in ("text_cfg", "vision_cfg")}
         try:
             model, transform = open_clip.create_model_from_pretrained(
@@ -198,7 +212,7 @@ def load_open_clip(spec: StreamSpec) -> OpenClipModel:
                 f"architecture that the file was saved from ({detail}…)"
             ) from error
     model = model.eval().requires_grad_(False)
-    return OpenClipModel(model, transform, weights_digest(model))
+    return OpenClipModel(model, transform, weights_digest(model), config)
 
 
 def _tokenizer(model: str) -> Any:
@@ -207,6 +221,13 @@ def _tokenizer(model: str) -> Any:
     # Of the model's settings and these, open_clip lets these win.
     ours = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
     return open_clip.get_tokenizer(model, **ours)
+
+
+def _vocabulary(tokenizer: Any) -> Mapping[str, int]:
+    """The number of every token, of any of open_clip's tokenizers."""
+    inner = getattr(tokenizer, "tokenizer", None)
+    found: Mapping[str, int] = tokenizer.encoder if inner is None else inner.get_vocab()
+    return found
 
 
 def _is_tag(spec: StreamSpec) -> bool:

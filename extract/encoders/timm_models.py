@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sparc.common.errors import EncoderError
 from sparc.common.streams import StreamOrigin, StreamSpec
 from sparc.extract.encoders.base import autocast
+from sparc.extract.encoders.definition import definition_digest
 from sparc.extract.encoders.hub import loading
 from sparc.extract.encoders.weights import tensor_shapes, weights_digest
 
@@ -33,10 +34,12 @@ class TimmModel(NamedTuple):
         model: Frozen, without its classifier, on the CPU.
         digest: SHA-256 of its weights. Position embeddings are left out: timm resamples them to
             the input size, and the last bits of that differ between machines.
+        definition: Digest of its architecture.
     """
 
     model: Any
     digest: str
+    definition: str
 
 
 class TimmImageEncoder:
@@ -88,6 +91,7 @@ class TimmImageEncoder:
             pooling=self._pooling_in_words(),
             input_size=tuple(config["input_size"][1:]),
             weights_sha256=loaded.digest,
+            definition_sha256=loaded.definition,
             preprocessing=_preprocessing_in_words(config),
         )
 
@@ -197,7 +201,7 @@ def load_timm(spec: StreamSpec) -> TimmModel:
     shapes = None if path is None else tensor_shapes(path)
     from_hub = path is None or spec.model.startswith("hf-hub:")
     with loading(spec, from_hub=from_hub):
-        config = _pretrained_config(spec.model)
+        config, architecture, arguments = _known_of(spec.model)
         # A model of fixed input size is built at the size asked for, so that its position
         # embeddings are resampled once, as the weights are loaded.
         fixed = spec.size is not None and config.get("fixed_input_size", False)
@@ -211,7 +215,13 @@ def load_timm(spec: StreamSpec) -> TimmModel:
         else:
             model = _create_from_file(spec, config, shapes, options)
     model = model.eval().requires_grad_(False)
-    return TimmModel(model, weights_digest(model, without=_is_position))
+    definition = definition_digest(
+        library="timm",
+        architecture=architecture,
+        arguments=arguments,
+        pool=str(getattr(model, "global_pool", "")),
+    )
+    return TimmModel(model, weights_digest(model, without=_is_position), definition)
 
 
 def _create_from_file(
@@ -249,12 +259,24 @@ def _classes_in_file(config: dict[str, Any], shapes: dict[str, tuple[int, ...]])
     return next((found[f"{n}.weight"][0] for n in names if f"{n}.weight" in found), 0)
 
 
-def _pretrained_config(model: str) -> dict[str, Any]:
-    """What timm knows of a model's weights: where they are and which input they expect."""
+class _Known(NamedTuple):
+    """What timm knows of a model before it builds it.
+
+    Attributes:
+        weights: Where its weights are and which input they expect.
+        architecture: The name of its architecture, without a tag.
+        arguments: How a repository of a hub changes that.
+    """
+
+    weights: dict[str, Any]
+    architecture: str
+    arguments: dict[str, Any]
+
+
+def _known_of(model: str) -> _Known:
     source, _, identifier = model.rpartition(":")
     if source == "hf-hub":
-        config: dict[str, Any] = timm.models.load_model_config_from_hf(identifier)[0]
-        return config
+        return _Known(*timm.models.load_model_config_from_hf(identifier))
     if source:
         raise EncoderError(
             f"cannot read {model!r} as a timm model: use timm:MODEL, timm:MODEL@FILE or "
@@ -266,8 +288,8 @@ def _pretrained_config(model: str) -> dict[str, Any]:
         if "/" in model:
             advice = f"; a model of the hub is timm:hf-hub:{model}"
         raise EncoderError(f"timm {timm.__version__} has no model {model!r}{advice}")
-    registered: dict[str, Any] = timm.models.get_pretrained_cfg(model).to_dict()
-    return registered
+    registered = timm.models.get_pretrained_cfg(model).to_dict()
+    return _Known(registered, model.partition(".")[0], {})
 
 
 def _data_config(model: Any, size: int | None) -> dict[str, Any]:

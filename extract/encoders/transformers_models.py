@@ -3,7 +3,7 @@
 Needs the extra `transformers`. No code that comes with a model is ever run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from sparc.common.errors import EncoderError
 from sparc.common.streams import StreamOrigin, StreamSpec
 from sparc.common.text import amount
 from sparc.extract.encoders.base import EncodedTexts, autocast
+from sparc.extract.encoders.definition import definition_digest, effective, tokenizer_digest
 from sparc.extract.encoders.foreign import check_folder, check_transformers_config
 from sparc.extract.encoders.hub import loading
 from sparc.extract.encoders.weights import weights_digest
@@ -29,12 +30,14 @@ class TransformersModel(NamedTuple):
         model: Frozen, on the CPU.
         tokenizer: Pads on the right.
         digest: SHA-256 of the model's weights.
+        config: Its `config.json`.
         missing: Tensors of the model that the weights lack, by name: they are random.
     """
 
     model: Any
     tokenizer: Any
     digest: str
+    config: Mapping[str, Any]
     missing: tuple[str, ...]
 
 
@@ -80,6 +83,14 @@ class TransformersTextEncoder:
             }[spec.pool],
             input_size=() if self._context is None else (self._context,),
             weights_sha256=loaded.digest,
+            definition_sha256=definition_digest(
+                library="transformers",
+                config=effective(loaded.config),
+                tokenizer=tokenizer_digest(
+                    self.tokenizer.get_vocab(),
+                    lambda captions: self._tokens(captions)["input_ids"].tolist(),
+                ),
+            ),
             preprocessing=f"{type(self.tokenizer).__name__} of transformers",
         )
 
@@ -150,7 +161,8 @@ def load_transformers(spec: StreamSpec) -> TransformersModel:
     with loading(spec, from_hub=not is_folder):
         if is_folder:
             check_folder(Path(spec.model))
-        check_transformers_config(PretrainedConfig.get_config_dict(spec.model)[0])
+        config = PretrainedConfig.get_config_dict(spec.model)[0]
+        check_transformers_config(config)
         tokenizer = AutoTokenizer.from_pretrained(spec.model, trust_remote_code=False)
         model, report = AutoModel.from_pretrained(
             spec.model,
@@ -165,7 +177,7 @@ def load_transformers(spec: StreamSpec) -> TransformersModel:
         model = model.get_encoder()
     model = model.float().eval().requires_grad_(False)
     missing = tuple(sorted(report["missing_keys"]))
-    return TransformersModel(model, tokenizer, weights_digest(model), missing)
+    return TransformersModel(model, tokenizer, weights_digest(model), config, missing)
 
 
 def _refuse_missing(spec: StreamSpec, missing: Sequence[str]) -> None:

@@ -141,7 +141,7 @@ def _localization_stages(
             "analyze",
             (
                 *("localize", str(runs[name]), f"--cache={cache}", f"--report={report}"),
-                f"--max-pictures={_LOCALIZED_SCENES}",
+                *("--trust-encoders", f"--max-pictures={_LOCALIZED_SCENES}"),
             ),
             report,
             shows_result=False,
@@ -155,6 +155,7 @@ def _localization_stages(
             "analyze",
             (
                 *("localize", str(runs["sparc"]), *map(str, showcase.pictures)),
+                "--trust-encoders",
                 *(f"--text={text}" for text in showcase.texts),
                 f"--output={folder / MAPS_FOLDER}",
             ),

@@ -193,7 +193,7 @@ def test_a_picture_is_read_by_the_stream_that_is_searched(report, model, monkeyp
 def test_another_encoder_is_refused(report, monkeypatch):
     use(monkeypatch, FakeEncoder(np.ones((1, 9), np.float32)))
     config = SearchConfig(text="x", into="dino", spec="transformers:some")
-    with pytest.raises(EncoderError, match="text features of 9 values; stream clip_text"):
+    with pytest.raises(EncoderError, match="values of a feature: 16 then, 9 now"):
         search(report, config)
 
 

@@ -1,6 +1,8 @@
 """A search from a dataset folder on: real encoders, recorded by the extraction and built again."""
 
 import functools
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,7 @@ def test_a_text_finds_itself_and_gives_a_sheet_of_real_pictures(root, call, tmp_
     result = call(
         "analyze", "search", root / "report", "--text", "green cat", "--in", "words", "--results",
         2, "--out", tmp_path / "found.parquet", "--sheet", tmp_path / "sheet.png",
+        "--trust-encoders",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     best = pq.read_table(tmp_path / "found.parquet").to_pylist()[0]
@@ -78,7 +81,7 @@ def test_a_text_finds_itself_and_gives_a_sheet_of_real_pictures(root, call, tmp_
 
 
 def test_a_picture_finds_itself_and_a_text_finds_pictures(root, call, tmp_path):
-    arguments = ["--in", "vit", "--out", tmp_path / "found.parquet"]
+    arguments = ["--in", "vit", "--out", tmp_path / "found.parquet", "--trust-encoders"]
     result = call(
         "analyze", "search", root / "report", "--picture", root / "pictures/03.png", *arguments
     )
@@ -95,9 +98,9 @@ def test_an_encoder_that_moved_is_found_again_and_another_one_refused(
     arguments = ["search", root / "report", "--text", "red dog", "--in", "words"]
     (root / "bert").rename(root / "moved")
     try:
-        result = call("analyze", *arguments)
+        result = call("analyze", *arguments, "--trust-encoders")
         assert result.returncode == 2
-        assert "say with --spec where they are" in result.stderr
+        assert "say with --spec where" in result.stderr
         result = call("analyze", *arguments, "--spec", f"transformers:{root}/moved")
         assert result.returncode == 0, result.stderr
         assert "red dog" in result.stdout.splitlines()[1]
@@ -112,11 +115,44 @@ def test_an_encoder_that_moved_is_found_again_and_another_one_refused(
         (root / "moved").rename(root / "bert")
 
 
+@pytest.mark.parametrize("command", ["search", "name"])
+def test_the_same_tensors_with_another_activation_are_another_encoder(
+    command, root, call, tmp_path
+):
+    shutil.copytree(root / "bert", tmp_path / "relu")
+    config = json.loads((tmp_path / "relu/config.json").read_text())
+    (tmp_path / "relu/config.json").write_text(json.dumps({**config, "hidden_act": "relu"}))
+    (tmp_path / "words.txt").write_text("red\n")
+    what = {"search": ["--text", "red", "--in", "vit"], "name": ["--words", tmp_path / "words.txt"]}
+    arguments = ["analyze", command, root / "report", *what[command]]
+    result = call(*arguments, "--spec", f"transformers:{tmp_path}/relu")
+    assert result.returncode == 2
+    assert "is not the encoder that made stream words" in result.stderr
+    assert "definition_sha256" in result.stderr
+    shutil.copytree(root / "bert", tmp_path / "moved")
+    assert call(*arguments, "--spec", f"transformers:{tmp_path}/moved").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["search", "name"])
+def test_what_the_cache_names_is_built_only_with_consent(command, root, call, tmp_path):
+    (tmp_path / "words.txt").write_text("red\n")
+    what = {"search": ["--text", "red", "--in", "vit"], "name": ["--words", tmp_path / "words.txt"]}
+    arguments = ["analyze", command, root / "report", *what[command]]
+    result = call(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert f"'words=transformers:{root}/bert'" in line
+    assert "--trust-encoders" in line
+    (tmp_path / "sparc.toml").write_text(f"[{command}]\ntrust_encoders = true\n")
+    assert call(*arguments, "--config", tmp_path / "sparc.toml").returncode == 0
+
+
 def test_a_word_list_goes_through_the_encoder(root, call_process, tmp_path):
     (tmp_path / "list.txt").write_text("\n".join(WORDS[4:]))
     result = call_process(
         "analyze", "name", root / "report", "--words", tmp_path / "list.txt", "--out",
-        tmp_path / "names.parquet",
+        tmp_path / "names.parquet", "--trust-encoders",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     table = pq.read_table(tmp_path / "names.parquet")

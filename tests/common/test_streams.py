@@ -108,14 +108,31 @@ def test_of_two_encoders_with_the_same_weights_only_the_place_of_them_may_differ
 ) -> None:
     expected = None if (first, second) in MOVED else "spec"
     a, b = (StreamOrigin(spec=spec, weights_sha256="12ab") for spec in (first, second))
-    assert encoder_difference(a, b) == encoder_difference(b, a) == expected
+    found = [encoder_difference(a, b), encoder_difference(b, a)]
+    assert [each and each.what for each in found] == [expected, expected]
     assert encoder_difference(a, a) is None
+
+
+def test_with_a_digest_of_the_definition_the_spec_no_longer_decides() -> None:
+    for first, second in MOVED + OTHER:
+        a, b = (
+            StreamOrigin(spec=spec, weights_sha256="12ab", definition_sha256="34cd")
+            for spec in (first, second)
+        )
+        assert encoder_difference(a, b) is None
+        other = dataclasses.replace(b, definition_sha256="56ef")
+        assert encoder_difference(a, other) == ("definition_sha256", "34cd", "56ef")
+        # One record is older: the specs decide.
+        older = encoder_difference(a, dataclasses.replace(b, definition_sha256=""))
+        assert (older is None) == ((first, second) in MOVED)
 
 
 def test_without_a_digest_of_the_weights_another_place_is_another_encoder() -> None:
     a, b = (StreamOrigin(spec=spec, weights_sha256="12ab") for spec in MOVED[0])
-    assert encoder_difference(a, dataclasses.replace(b, weights_sha256="")) == "spec"
-    assert encoder_difference(a, dataclasses.replace(b, weights_sha256="34cd")) == "weights_sha256"
+    difference = encoder_difference(a, dataclasses.replace(b, weights_sha256=""))
+    assert difference == ("spec", a.spec, b.spec)
+    difference = encoder_difference(a, dataclasses.replace(b, weights_sha256="34cd"))
+    assert difference == ("weights_sha256", "12ab", "34cd")
     bits = dataclasses.replace(b, precision="bfloat16 autocast", batch_size=7)
     assert encoder_difference(a, bits) is None
 

@@ -84,19 +84,21 @@ CASES: Mapping[str, Case] = {
     ),
     "name": Case(
         (
-            *("analyze", "name", "{given}/report", "--words={given}/words.txt"),
+            *("analyze", "name", "{given}/report", "--words={given}/words.txt", "--trust-encoders"),
             "--out={folder}/names/words.parquet",
         ),
     ),
     "localize": Case(
         (
             *("analyze", "localize", "{given}/run", "{given}/scenes/images/test/test_000000.jpg"),
+            "--trust-encoders",
             *("--latent=1", "--latent=2", "--arrays", "--output={folder}/maps", "--device=cpu"),
         ),
     ),
     "scores": Case(
         (
             *("analyze", "localize", "{given}/run", "--cache={given}/cache", "--max-pictures=2"),
+            "--trust-encoders",
             *("--report={folder}/report", "--device=cpu"),
         ),
         copied=("report",),

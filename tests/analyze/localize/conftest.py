@@ -33,7 +33,7 @@ def timm_encoder() -> Callable[..., TimmImageEncoder]:
         torch.manual_seed(0)
         model = timm.create_model(name, num_classes=0, **options).eval().requires_grad_(False)
         spec = StreamSpec.parse(f"timm:{name}{query}")
-        return TimmImageEncoder(spec, TimmModel(model, "digest"), CPU)
+        return TimmImageEncoder(spec, TimmModel(model, "digest", "definition"), CPU)
 
     return make
 

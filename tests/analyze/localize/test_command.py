@@ -131,6 +131,7 @@ def test_pictures_are_written_for_every_text_and_latent(run, scenes, call_proces
     result = call_process(
         "analyze", "localize", run, picture, "--text", "a red square", "--latent", 3,
         "--output", tmp_path, "--arrays", "--caption", "a red and a green square",
+        "--trust-encoders",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     written = [tmp_path / name for name in ("0.a-red-square.png", "0.latent-3.png")]
@@ -157,7 +158,7 @@ def report(run, cache, tmp_path):
 def test_scores_go_into_the_report(run, cache, report, call):
     result = call(
         "analyze", "localize", run, "--cache", cache, "--report", report, "--max-pictures", 6,
-        "--template", "a {}",
+        "--template", "a {}", "--trust-encoders",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert "vit, text" in result.stdout
@@ -194,7 +195,7 @@ def test_another_models_report_is_left_alone(run, cache, report):
 
 
 def test_a_moved_dataset_is_named(run, cache, tmp_path):
-    config = LocalizeConfig(cache=str(cache), dataset=str(tmp_path))
+    config = LocalizeConfig(cache=str(cache), dataset=str(tmp_path), trust_encoders=True)
     with pytest.raises(DatasetError, match="--dataset"):
         score_localization(str(run), config)
 
@@ -229,7 +230,10 @@ def shards(scenes, cache, streams, tmp_path_factory):
 
 def test_images_in_shards_are_scored_as_those_in_a_folder(run, cache, shards):
     tables = [
-        score_localization(str(run), LocalizeConfig(cache=str(c), max_pictures=4, device="cpu"))
+        score_localization(
+            str(run),
+            LocalizeConfig(cache=str(c), max_pictures=4, device="cpu", trust_encoders=True),
+        )
         for c in (cache, shards)
     ]
     assert len(tables[0]) > 0
@@ -249,11 +253,43 @@ def test_a_dataset_that_was_made_to_harm_ends_in_a_message(run, cache, scenes, t
         image.unlink()
         make()
         result = call(
-            "analyze", "localize", run, "--cache", cache, "--dataset", hostile, "--stream", "cnn"
-        )
+            "analyze", "localize", run, "--cache", cache, "--dataset", hostile, "--stream", "cnn",
+            "--trust-encoders",
+        )  # fmt: skip
         assert result.returncode == 2
         assert "0.png" in result.stderr
         assert "Traceback" not in result.stderr
+
+
+def test_encoders_of_a_run_are_built_only_with_consent(run, scenes, streams, text_folder, call):
+    arguments = ["analyze", "localize", run, scenes / "val" / "0.png", "--latent", 1]
+    result = call(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert all(f"'{name}={spec}'" in line for name, spec in streams.items())
+    assert "--trust-encoders" in line
+    # What is given by hand needs no trust, the rest still does.
+    result = call(*arguments, "--spec", f"vit={streams['vit']}")
+    (line,) = result.stderr.splitlines()
+    assert result.returncode == 2
+    assert "'vit=" not in line
+    assert f"'text=transformers:{text_folder}'" in line
+
+
+def test_the_same_tensors_with_another_activation_are_another_encoder(
+    run, scenes, text_folder, call, tmp_path
+):
+    shutil.copytree(text_folder, tmp_path / "relu")
+    config = json.loads((tmp_path / "relu/config.json").read_text())
+    (tmp_path / "relu/config.json").write_text(json.dumps({**config, "hidden_act": "relu"}))
+    result = call(
+        "analyze", "localize", run, scenes / "val" / "0.png", "--latent", 1, "--trust-encoders",
+        "--spec", f"text=transformers:{tmp_path}/relu",
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "is not the encoder that made stream text" in result.stderr
+    assert "definition_sha256" in result.stderr
 
 
 def test_moved_weights_are_named_and_can_be_given(run, scenes, streams, tmp_path):
@@ -268,13 +304,14 @@ def test_moved_weights_are_named_and_can_be_given(run, scenes, streams, tmp_path
             (moved / file.name).write_bytes(file.read_bytes())
     (moved / "config.json").write_bytes(seal(document))
     pictures = [str(scenes / "val" / "0.png")]
-    config = LocalizeConfig(latent=(1,), output=tmp_path / "out")
+    trusted = {"latent": (1,), "output": tmp_path / "out", "trust_encoders": True}
+    config = LocalizeConfig(**trusted)
     with pytest.raises(LocalizeError, match=r"no weights file .*moved.*--spec"):
         localize_pictures(str(moved), pictures, config)
-    given = LocalizeConfig(latent=(1,), output=tmp_path / "out", specs=(f"vit={streams['vit']}",))
+    given = LocalizeConfig(**trusted, specs=(f"vit={streams['vit']}",))
     assert len(localize_pictures(str(moved), pictures, given)) == 1
-    other = LocalizeConfig(latent=(1,), specs=(f"vit={streams['vit']}&pool=cls&block=0",))
-    with pytest.raises(LocalizeError, match="another encoder"):
+    other = LocalizeConfig(**trusted, specs=(f"vit={streams['vit']}&pool=cls&block=0",))
+    with pytest.raises(LocalizeError, match=r"is not the encoder that made stream vit.*pooling"):
         localize_pictures(str(moved), pictures, other)
 
 
@@ -290,7 +327,7 @@ def test_moved_weights_are_named_and_can_be_given(run, scenes, streams, tmp_path
     ],
 )
 def test_what_cannot_be_is_said(run, scenes, tmp_path, settings, message):
-    config = LocalizeConfig(output=tmp_path, **settings)
+    config = LocalizeConfig(output=tmp_path, trust_encoders=True, **settings)
     with pytest.raises(SparcError) as caught:
         localize_pictures(str(run), [str(scenes / "val" / "0.png")], config)
     assert message in str(caught.value)
@@ -311,7 +348,9 @@ def test_settings_that_do_not_go_together_are_refused():
 def test_a_sliver_of_a_picture_has_an_answer(run, tmp_path, size, answer):
     path = tmp_path / "sliver.png"
     Image.new("RGB", size, "red").save(path)
-    config = LocalizeConfig(latent=(1,), output=tmp_path, arrays=True, streams=("cnn",))
+    config = LocalizeConfig(
+        latent=(1,), output=tmp_path, arrays=True, streams=("cnn",), trust_encoders=True
+    )
     if answer:
         with pytest.raises(PictureError, match=answer):
             localize_pictures(str(run), [str(path)], config)
@@ -324,7 +363,7 @@ def test_a_sliver_of_a_picture_has_an_answer(run, tmp_path, size, answer):
 
 
 def test_files_that_are_no_pictures_are_named(run, tmp_path):
-    config = LocalizeConfig(latent=(1,), output=tmp_path)
+    config = LocalizeConfig(latent=(1,), output=tmp_path, trust_encoders=True)
     (tmp_path / "text.png").write_text("no picture")
     os.mkfifo(tmp_path / "pipe.png")
     for name, message in (

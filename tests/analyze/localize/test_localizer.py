@@ -26,9 +26,10 @@ def encoders(timm_encoder):
     torch.manual_seed(0)
     vision = {"width": 32, "layers": 2, "head_width": 16, "image_size": 64, "patch_size": 16}
     text = {"width": 32, "heads": 2, "layers": 1}
+    config = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}
     clip = open_clip.CLIP(24, vision, text).eval().requires_grad_(False)
     clip.visual.preprocess_cfg = dataclasses.asdict(PreprocessCfg(size=64))
-    loaded = OpenClipModel(clip, image_transform(64, is_train=False), "digest")
+    loaded = OpenClipModel(clip, image_transform(64, is_train=False), "digest", config)
 
     def spec(tower):
         return StreamSpec.parse(f"open_clip:ViT-B-32/weights.pt#{tower}")

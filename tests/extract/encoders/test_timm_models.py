@@ -200,7 +200,7 @@ def test_the_mean_goes_through_a_norm_that_comes_after_pooling(
     ],
 )
 def test_a_mean_of_what_may_not_be_patch_tokens_is_refused(name, advice):
-    loaded = TimmModel(timm.create_model(name, num_classes=0).eval(), digest="")
+    loaded = TimmModel(timm.create_model(name, num_classes=0).eval(), digest="", definition="")
     with pytest.raises(EncoderError, match=f"^timm:{name}.pool=mean: .*{advice}"):
         TimmImageEncoder(StreamSpec("timm", name, pool="mean"), loaded, torch.device("cpu"))
 
@@ -209,7 +209,9 @@ def test_a_mean_of_what_may_not_be_patch_tokens_is_refused(name, advice):
 def test_patch_tokens_are_told_by_their_count(name, prefix, assert_same):
     model = timm.create_model(name, num_classes=0).eval().requires_grad_(False)
     spec = StreamSpec("timm", name, pool="mean")
-    encoder = TimmImageEncoder(spec, TimmModel(model, digest=""), torch.device("cpu"))
+    encoder = TimmImageEncoder(
+        spec, TimmModel(model, digest="", definition=""), torch.device("cpu")
+    )
     pixels = torch.rand(2, 3, 224, 224)
     expected = model.forward_features(pixels)[:, prefix:].mean(1)
     assert_same(encoder.encode(pixels), getattr(model, "fc_norm", torch.nn.Identity())(expected))

@@ -1,0 +1,114 @@
+"""Encoders that an artefact recorded, built again: only with consent, and held to the record.
+
+A spec in a cache or a run names a place that whoever made the artefact chose: a file, a folder or
+a repository of a hub. SPARC runs no code from there, but it reads what lies there with libraries of
+many formats, and asks a hub for it. So such a place is opened only if the user trusts the artefact
+(`--trust-encoders`) or names the encoder by hand (`--spec`). Names in a library's own registry are
+no such place: the library says where their weights lie.
+
+Whatever is built must be the encoder that the artefact recorded: `encoder_difference` tells, by the
+digests of the weights and of what is computed. This pins a repository of a hub as well.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+
+from sparc.common.errors import EncoderError
+from sparc.common.streams import Modality, StreamOrigin, StreamSpec, encoder_difference
+from sparc.common.text import printable
+from sparc.extract.encoders import build_encoders
+from sparc.extract.encoders.base import Encoder
+
+BuildEncoders = Callable[[dict[str, StreamSpec], torch.device], dict[str, Encoder]]
+
+
+class RecordedStream(NamedTuple):
+    """What an artefact says of a stream.
+
+    Attributes:
+        dim: Width of a feature.
+        modality: What the encoder read; None where nothing says so.
+        origin: What made the features; None where nothing says so.
+    """
+
+    dim: int
+    modality: Modality | None
+    origin: StreamOrigin | None
+
+
+def rebuild(
+    specs: Mapping[str, StreamSpec],
+    recorded: Mapping[str, RecordedStream],
+    *,
+    by_hand: Collection[str],
+    trusted: bool,
+    artefact: str,
+    device: torch.device,
+    build: BuildEncoders = build_encoders,
+) -> dict[str, Encoder]:
+    """Build the encoders of some streams.
+
+    Args:
+        specs: What to build, by stream.
+        recorded: What is known of these streams.
+        by_hand: The streams whose specs the user gave; the others come from the artefact.
+        trusted: Whether the user trusts the artefact's specs.
+        artefact: The artefact's location, for messages.
+        device: Where the encoders run.
+        build: Builds encoders by stream.
+
+    Raises:
+        EncoderError: A spec of the artefact names a place and the user does not trust it, an
+            encoder cannot be built, or it is another one than the artefact recorded.
+    """
+    foreign = {
+        name: spec for name, spec in specs.items() if name not in by_hand and spec.place is not None
+    }
+    if foreign and not trusted:
+        raise EncoderError(_question(foreign, artefact))
+    for name, spec in foreign.items():
+        origin = recorded[name].origin
+        if origin is None or not origin.weights_sha256:
+            raise EncoderError(
+                f"{artefact} names {_quoted(name, spec)} without a digest of its weights, so that "
+                "nothing tells whether it is that: name it by hand with --spec"
+            )
+    try:
+        encoders = build(dict(specs), device)
+    except EncoderError as error:
+        advice = "" if by_hand else "; if it lies elsewhere now, say with --spec where"
+        raise EncoderError(f"{error}{advice}") from error
+    for name, encoder in encoders.items():
+        for fault in _faults(specs[name], encoder, recorded[name]):
+            raise EncoderError(
+                f"{printable(str(specs[name]))} is not the encoder that made stream {name} of "
+                f"{artefact} ({fault}): give the same one with --spec"
+            )
+    return encoders
+
+
+def _question(foreign: Mapping[str, StreamSpec], artefact: str) -> str:
+    named = ", ".join(_quoted(name, spec) for name, spec in foreign.items())
+    return (
+        f"{artefact} names encoders at places that its maker chose: {named}. If you trust who made "
+        "it, add --trust-encoders; else name your own with --spec"
+    )
+
+
+def _quoted(name: str, spec: StreamSpec) -> str:
+    return f"'{name}={printable(str(spec))}'"
+
+
+def _faults(spec: StreamSpec, encoder: Encoder, recorded: RecordedStream) -> Iterator[str]:
+    """Why an encoder is not the one that was recorded, if so."""
+    if recorded.modality not in (None, spec.modality):
+        yield f"modality: {recorded.modality} then, {spec.modality} now"
+    if encoder.dim != recorded.dim:
+        yield f"values of a feature: {recorded.dim} then, {encoder.dim} now"
+    # What was extracted elsewhere has no digest: then the user alone knows.
+    if recorded.origin is not None and recorded.origin.weights_sha256:
+        difference = encoder_difference(recorded.origin, encoder.origin)
+        if difference is not None:
+            yield f"{difference.what}: {difference.first!r} then, {difference.second!r} now"
