@@ -12,7 +12,7 @@ from sparc.analyze.config import (
     StabilityConfig,
 )
 from sparc.analyze.localize.config import LocalizeConfig
-from sparc.common.cli import command, new_app
+from sparc.common.cli import command, display, new_app
 from sparc.common.errors import ConfigError
 from sparc.common.text import printable
 
@@ -44,7 +44,7 @@ def run(
     from sparc.analyze.analysis import analyze
     from sparc.analyze.summary import summarize
 
-    typer.echo(summarize([analyze(run, cache, report, config)]))
+    display(summarize([analyze(run, cache, report, config)]))
 
 
 @command(app)
@@ -53,7 +53,7 @@ def compare(reports: Annotated[list[str], _REPORTS]) -> None:
     from sparc.analyze.report import Report
     from sparc.analyze.summary import summarize
 
-    typer.echo(summarize([Report(location) for location in reports]))
+    display(summarize([Report(location) for location in reports]))
 
 
 @command(app, BiasConfig, "bias")
@@ -62,7 +62,7 @@ def bias(report: Annotated[str, _FINISHED], config: BiasConfig) -> None:
     from sparc.analyze.bias_report import bias, show
     from sparc.analyze.report import Report
 
-    typer.echo(show(bias(Report(report), config), config))
+    display(show(bias(Report(report), config), config))
 
 
 @command(app, SearchConfig, "search")
@@ -76,7 +76,7 @@ def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
 
     opened = Report(report)
     found = search(opened, config)
-    typer.echo(show(found))
+    display(show(found))
     if config.out is not None:
         write_table(config.out, described(found, "search", opened.about("search", config)))
     if config.sheet is not None:
@@ -103,7 +103,7 @@ def name(report: Annotated[str, _FINISHED], config: NameConfig) -> None:
 
     opened = Report(report)
     found = name(opened, config)
-    typer.echo(show(found))
+    display(show(found))
     if config.out is not None:
         write_table(config.out, described(found, "name", opened.about("name", config)))
 
@@ -115,7 +115,7 @@ def stability(
     """Tell how many of a run's latents another run has found as well."""
     from sparc.analyze.stability_report import compare, show
 
-    typer.echo(show(compare(run, other, config)))
+    display(show(compare(run, other, config)))
 
 
 @command(app, LocalizeConfig, "localize")
@@ -130,10 +130,10 @@ def localize(
     if config.cache:
         if pictures:
             raise ConfigError("give pictures to look at, or a cache to score, not both")
-        typer.echo(localization.describe_scores(localization.score_localization(run, config)))
+        display(localization.describe_scores(localization.score_localization(run, config)))
         return
     for path in localization.localize_pictures(run, pictures or [], config):
-        typer.echo(printable(str(path)))
+        display(printable(str(path)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from scipy import sparse
-from zarr.codecs import Crc32cCodec
+from zarr.codecs import BytesCodec, Crc32cCodec
 
 from sparc.common.config import from_mapping, to_mapping
 from sparc.common.errors import ConfigError, ReportError
@@ -27,6 +27,8 @@ FORMAT = "sparc-codes"
 VERSION = 1
 
 _ADVICE = "run the same `sparc-analyze run` again, which makes it anew"
+
+_CHECKSUM_BYTES = 4
 
 Control = Literal["none", "permuted", "permuted_before", "permuted_after", "untrained"]
 """What a set of codes is measured against: `none` is the trained model on the real rows."""
@@ -127,6 +129,10 @@ class CodeLayout:
     k: int
     rows: int
     rows_per_chunk: int
+
+    def __post_init__(self) -> None:
+        if min(self.latents, self.k, self.rows, self.rows_per_chunk) < 1:
+            raise ConfigError("sizes must be positive")
 
     @property
     def chunks(self) -> int:
@@ -274,6 +280,7 @@ class CodeStore:
             ReportError: They are damaged.
         """
         try:
+            self._require_bytes(f"{CODES}/valid/c/0", self.layout.rows)
             return np.asarray(self._array("valid")[:])
         except ReportError:
             raise
@@ -347,21 +354,21 @@ class CodeStore:
                 raise self._bad_array(name, str(error)) from error
             if not isinstance(array, zarr.Array) or self._form(name) != (
                 *(array.shape, array.chunks, array.dtype, array.fill_value),
-                type(array.metadata.codecs[-1]),  # type: ignore[union-attr]
+                tuple(map(type, array.metadata.codecs)),  # type: ignore[union-attr]
             ):
                 raise self._bad_array(name, "it is not of the form that was begun")
             self._arrays[name] = array.with_config({"write_empty_chunks": True})
         return self._arrays[name]
 
     def _form(self, name: str) -> tuple[Any, ...]:
-        """Shape, chunks, type, fill value and last codec that an array must have."""
+        """Shape, chunks, type, fill value and codecs that an array must have."""
         layout = self.layout
         if name == "valid":
             rows = (layout.rows,)
-            return rows, rows, np.dtype(bool), False, Crc32cCodec
+            return rows, rows, np.dtype(bool), False, (BytesCodec, Crc32cCodec)
         dtype = layout.index_dtype if name.endswith("indices") else np.dtype(np.float32)
         shape = (layout.rows, layout.k)
-        return shape, (layout.rows_per_chunk, layout.k), dtype, 0, Crc32cCodec
+        return shape, (layout.rows_per_chunk, layout.k), dtype, 0, (BytesCodec, Crc32cCodec)
 
     def _bad_array(self, name: str, reason: str) -> ReportError:
         return ReportError(f"{self._folder}/{CODES}/{name} is damaged ({reason}): {_ADVICE}")
@@ -400,13 +407,29 @@ class CodeStore:
             return np.zeros((0, self.layout.k), self._array(name).dtype)
         where = f"{self._folder}/{CODES}: chunk {chunk} of {name}"
         try:
-            content = np.asarray(self._array(name)[self.layout.chunk_rows(chunk)])
+            array = self._array(name)
+            if chunk in self._chunks_present(name):
+                size = self.layout.rows_per_chunk * self.layout.k * array.dtype.itemsize
+                self._require_bytes(f"{CODES}/{name}/c/{chunk}/0", size)
+            content = np.asarray(array[self.layout.chunk_rows(chunk)])
         except Exception as error:
             raise ReportError(f"{where} is damaged ({error}): {_ADVICE}") from error
+        is_index = content.dtype.kind == "u"
+        # What is computed with them does not look where it writes.
+        if (content >= self.layout.latents).any() if is_index else not np.isfinite(content).all():
+            raise ReportError(f"{where} holds what no code is: {_ADVICE}")
         # Zarr reads a chunk that is not there as zeros.
         if not content.any() and chunk not in self._chunks_present(name):
             raise ReportError(f"{where} is missing: {_ADVICE}")
         return content[inside]
+
+    def _require_bytes(self, file: str, wanted: int) -> None:
+        """Refuse a chunk that is longer or shorter than its values, before it is read."""
+        if self._folder.local is None:
+            return
+        found = self._folder.size_of(file)
+        if found != wanted + _CHECKSUM_BYTES:
+            raise ValueError(f"it has {found} bytes, not {wanted + _CHECKSUM_BYTES}")
 
     def _chunks_present(self, name: str) -> set[int]:
         prefix = f"{CODES}/{name}/c/"

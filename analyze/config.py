@@ -124,6 +124,8 @@ class SearchConfig:
     def __post_init__(self) -> None:
         if sum([bool(self.text), self.picture is not None, self.row is not None]) != 1:
             raise ConfigError("give one of --text, --picture and --row to look for")
+        if self.sheet is not None and self.sheet.suffix.lower() != ".png":
+            raise ConfigError(f"the sheet is a PNG file: its name must end in .png, {self.sheet}")
         if self.results < 1:
             raise ConfigError(f"results must be at least 1, not {self.results}")
 

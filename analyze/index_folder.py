@@ -5,9 +5,14 @@ This module must not know what is in it.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from sparc.common.errors import ReportError
 from sparc.common.lock import exclusive
+from sparc.common.safe_files import inside, open_regular
 from sparc.common.storage import PARTIAL, Folder, remove_whatever
 
 FOLDER = "index"
@@ -34,6 +39,23 @@ def built_once(folder: Folder, name: str, build: Callable[[Path], None]) -> Path
             if not where.exists():
                 _build_aside(where, build)
     return where
+
+
+def map_array(where: Path, name: str) -> npt.NDArray[Any]:
+    """An array in a NumPy file of the index, mapped into memory.
+
+    Args:
+        where: The folder, from `built_once`.
+        name: The file in it.
+
+    Raises:
+        OSError, ValueError: It is no such file, or shorter than it says.
+        UnsafeError: It is not a regular file.
+    """
+    file = inside(where, name)
+    open_regular(file).close()
+    array: npt.NDArray[Any] = np.lib.format.open_memmap(str(file), mode="r")
+    return array
 
 
 def _build_aside(where: Path, build: Callable[[Path], None]) -> None:

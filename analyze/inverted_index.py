@@ -20,8 +20,9 @@ from scipy import sparse
 
 from sparc.analyze.codes import CodeSet, CodeStore
 from sparc.analyze.digests import digest
-from sparc.analyze.index_folder import ADVICE, built_once
+from sparc.analyze.index_folder import ADVICE, built_once, map_array
 from sparc.analyze.output import write_array
+from sparc.common.documents import parse_object
 from sparc.common.errors import ReportError
 from sparc.common.progress import progress
 from sparc.common.storage import Folder
@@ -31,6 +32,9 @@ _CODES = CodeSet("independent")
 
 _SMALL = ("ends.npy", "norms.npy", "checks.npy")
 _DIGESTS = "digests.json"
+
+_LARGEST = 1 << 34
+"""Bytes of the longest of the small files: four for each row of the cache."""
 
 Integers = npt.NDArray[np.integer]
 Values = npt.NDArray[np.float32]
@@ -109,6 +113,10 @@ class InvertedIndex(NamedTuple):
         if latent not in self.sound:
             if _check(self.rows[span], self.values[span]) != self.checks[latent]:
                 raise ReportError(f"the search index is damaged at latent {latent}: {ADVICE}")
+            listed = self.rows[span]
+            # SciPy does not look where it writes.
+            if len(listed) and not 0 <= listed.min() <= listed.max() < len(self.norms):
+                raise ReportError(f"the search index names rows that are not there: {ADVICE}")
             self.sound.add(latent)
         return span
 
@@ -132,19 +140,22 @@ def open_index(folder: Folder, store: CodeStore, stream: str) -> InvertedIndex:
         )
     where = built_once(folder, f"{_CODES.mode}/{stream}", lambda at: _build(at, store, stream))
     try:
-        digests = json.loads((where / _DIGESTS).read_bytes())
+        digests = parse_object(Folder(where).read(_DIGESTS))
         ends, norms, checks = (_read_small(where / name, digests[name]) for name in _SMALL)
-        rows, values = (np.load(where / f"{n}.npy", mmap_mode="r") for n in ("rows", "values"))
+        rows, values = (map_array(where, f"{n}.npy") for n in ("rows", "values"))
         entries = int(ends[-1])
+        if ends[0] != 0 or (np.diff(ends) < 0).any():
+            raise ValueError("the entries of its latents do not follow each other")
         for array, shape, dtype in (
             (ends, (store.layout.latents + 1,), np.int64),
             (rows, (entries,), np.int32),
             (values, (entries,), np.float32),
             (norms, (store.layout.rows,), np.float32),
+            (checks, (store.layout.latents,), np.uint32),
         ):
             if array.shape != shape or array.dtype != np.dtype(dtype):
                 raise ValueError(f"an array of {array.dtype} {array.shape}, not {shape}")
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:
         raise ReportError(f"{where} is damaged ({error}): {ADVICE}") from error
     norms = np.where(norms > 0, norms, np.float32(np.inf))
     return InvertedIndex(ends, rows, values, norms, checks, set())
@@ -199,10 +210,10 @@ def _create(file: Path, dtype: type[np.generic], length: int) -> None:
 
 
 def _read_small(file: Path, wanted: str) -> npt.NDArray[Any]:
-    content = file.read_bytes()
+    content = Folder(file.parent).read(file.name, largest=_LARGEST)
     if digest(content) != wanted:
         raise ValueError(f"{file.name} is not what was written")
-    array: npt.NDArray[Any] = np.load(io.BytesIO(content))
+    array: npt.NDArray[Any] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     return array
 
 

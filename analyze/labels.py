@@ -15,6 +15,9 @@ from sparc.analyze.pictures import incidence
 from sparc.common.cache import ActivationCache
 from sparc.common.errors import DamagedCacheError
 
+_MOST_LIFTED = 1 << 27
+"""Most classes times depths: each class has a stand-in at every depth."""
+
 
 class Labels(NamedTuple):
     """Which classes each row carries.
@@ -88,6 +91,11 @@ def labels_of(label_ids: pa.ChunkedArray, classes: pa.Table, *, where: str) -> L
     )
     matrix.sum_duplicates()
     matrix.data[:] = 1
+    if len(classes) * int(depth.max()) > _MOST_LIFTED:
+        raise DamagedCacheError(
+            f"{where}: {len(classes):,} classes nest {int(depth.max()):,} deep, which no analysis "
+            "can hold"
+        )
     parent_columns = [-1 if parents[c] < 0 else int(column[parents[c]]) for c in class_ids]
     return Labels(matrix, class_ids, lifts(np.array(parent_columns), depth))
 

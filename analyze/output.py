@@ -1,6 +1,7 @@
 """Files that a person asked for, written whole or not at all: tables, pictures and arrays."""
 
 import io
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,23 @@ import pyarrow as pa
 from PIL import Image
 
 from sparc.common import tables
+from sparc.common.errors import SparcError
 from sparc.common.storage import Folder
 
 
 def write_table(file: Path, table: pa.Table) -> None:
-    """Write a Parquet file; its folder is made if need be."""
+    """Write a Parquet file; its folder is made if need be.
+
+    Raises:
+        SparcError: Something else lies there, as for all functions here.
+    """
+    _refuse_other(file, "Parquet", b"PAR1")
     tables.write_table(Folder(file.parent), file.name, table)
 
 
 def write_png(file: Path, picture: Image.Image) -> None:
     """Write a PNG file; its folder is made if need be."""
+    _refuse_other(file, "PNG", b"\x89PNG\r\n\x1a\n")
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
     Folder(file.parent).write(file.name, buffer.getvalue())
@@ -26,6 +34,21 @@ def write_png(file: Path, picture: Image.Image) -> None:
 
 def write_array(file: Path, array: npt.NDArray[np.generic]) -> None:
     """Write a NumPy file; its folder is made if need be."""
+    _refuse_other(file, "NumPy", b"\x93NUMPY")
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     Folder(file.parent).write(file.name, buffer.getvalue())
+
+
+def _refuse_other(file: Path, kind: str, begins: bytes) -> None:
+    """Refuse to replace what was not made here: a name is soon mistyped."""
+    try:
+        is_regular = stat.S_ISREG(file.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if is_regular:
+        with file.open("rb") as there:
+            content = there.read(len(begins))
+        if content in (b"", begins):
+            return
+    raise SparcError(f"{file} is there and no {kind} file: it is not replaced, give another name")

@@ -14,9 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sparc.analyze.index_folder import ADVICE, built_once
+from sparc.analyze.index_folder import ADVICE, built_once, map_array
 from sparc.common.cache import ActivationCache
 from sparc.common.errors import ReportError
+from sparc.common.safe_files import inside, open_regular
 from sparc.common.storage import Folder
 from sparc.common.tables import ROWS
 
@@ -44,7 +45,12 @@ class RowTable(NamedTuple):
         """The columns of some rows, in the order given."""
         numbers = np.searchsorted(self.starts, rows, side="right") - 1
         places = zip(numbers.tolist(), (rows - self.starts[numbers]).tolist(), strict=True)
-        return pa.Table.from_batches([self.batches[n].slice(at, 1) for n, at in places], _SCHEMA)
+        table = pa.Table.from_batches([self.batches[n].slice(at, 1) for n, at in places], _SCHEMA)
+        try:
+            table.validate(full=True)
+        except pa.ArrowException as error:
+            raise ReportError(f"a row of the index is damaged ({error}): {ADVICE}") from error
+        return table
 
 
 def open_rows(folder: Folder, cache: ActivationCache) -> RowTable:
@@ -59,10 +65,17 @@ def open_rows(folder: Folder, cache: ActivationCache) -> RowTable:
     """
     where = built_once(folder, "rows", lambda aside: _build(aside, cache))
     try:
-        of_row = np.load(where / _PICTURES, mmap_mode="r")
+        of_row = map_array(where, _PICTURES)
+        open_regular(inside(where, _TABLE)).close()
         reader = pa.ipc.open_file(pa.memory_map(str(where / _TABLE)))
         batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-    except (OSError, ValueError) as error:
+        for batch in batches:
+            batch.validate()
+        if reader.schema != _SCHEMA or sum(b.num_rows for b in batches) != cache.info.rows:
+            raise ValueError("its rows are not those of the cache")
+        if of_row.shape != (cache.info.rows,) or of_row.dtype != np.int32:
+            raise ValueError("its pictures are not those of the cache")
+    except (OSError, ValueError, pa.ArrowException, MemoryError) as error:
         raise ReportError(f"{where} is damaged ({error}): {ADVICE}") from error
     lengths = [batch.num_rows for batch in batches]
     return RowTable(of_row, np.cumsum([0, *lengths[:-1]]), batches)

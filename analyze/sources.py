@@ -10,6 +10,7 @@ from sparc.analyze.report import Report
 from sparc.analyze.subject import digest
 from sparc.common.cache import ActivationCache
 from sparc.common.errors import CacheError, RunError
+from sparc.common.paths import recorded_here
 from sparc.train.model import Sparc, load
 
 Location = str | os.PathLike[str]
@@ -25,15 +26,14 @@ def open_cache(report: Report, location: Location = "") -> ActivationCache:
     Raises:
         CacheError: It is not there, or it holds other rows than those of the report.
     """
-    where = location or report.info.cache
+    way_out = f"say with --cache where the cache of {report.folder} is"
+    where = location or recorded_here(report.info.cache, artefact=report.folder, way_out=way_out)
     try:
         cache = ActivationCache(where)
     except CacheError as error:
         if location:
             raise
-        raise CacheError(f"{error}: say with --cache where the cache of {report.folder} is") from (
-            error
-        )
+        raise CacheError(f"{error}: {way_out}") from error
     if cache.info.manifest_digest != report.info.manifest_digest:
         raise CacheError(
             f"{cache.folder} holds other rows than the cache that {report.folder} was made from: "
@@ -52,13 +52,18 @@ def open_model(report: Report, location: Location = "") -> Sparc:
     Raises:
         RunError: It is not there, or it is another model.
     """
-    where = os.fspath(location) or report.info.run
+    way_out = f"say with --run where the run of {report.folder} is"
+    where = os.fspath(location) or recorded_here(
+        report.info.run, artefact=report.folder, way_out=way_out
+    )
+    if not location and not os.path.exists(where):  # it would be looked for on the hub
+        raise RunError(f"{where} is not here: {way_out}")
     try:
         model = load(where)
     except RunError as error:
         if location:
             raise
-        raise RunError(f"{error}: say with --run where the run of {report.folder} is") from error
+        raise RunError(f"{error}: {way_out}") from error
     if digest(model) != report.info.model_sha256:
         raise RunError(
             f"{where} is another model than the one that {report.folder} was made with: say with "

@@ -25,6 +25,8 @@ from sparc.common.cache_layout import (
     array_faults,
     attributes_of,
     chunk_bytes,
+    claimed_bytes,
+    decoded_bytes,
     recorded_checksums,
     recorded_cut,
     stream_documents,
@@ -44,6 +46,10 @@ from sparc.common.text import reason
 
 FORMAT = "sparc-activation-cache"
 VERSION = 1
+
+_BELIEVED_ROWS = 1 << 20
+_LARGEST_ROWS = 1 << 32
+"""Most rows of a cache whose table cannot be read."""
 
 ARRAYS_DATASET = "arrays"
 """What stands for the dataset in a cache of features that were not extracted."""
@@ -195,9 +201,21 @@ class ActivationCache:
     def __init__(self, location: Any) -> None:
         self.folder = location if isinstance(location, Folder) else Folder(location)
         self.info = CacheInfo.read(self.folder)
+        self._require_plausible()
         self._infos: dict[str, StreamInfo] = {}
         self._arrays: dict[str, Any] = {}
         self._checksums: dict[str, Checksums] = {}
+
+    def _require_plausible(self) -> None:
+        """Refuse more rows than the table has, before anything loops over them."""
+        if self.info.rows <= _BELIEVED_ROWS:
+            return
+        try:
+            there = tables.count_rows(self.folder, ROWS_FILE)
+        except DamagedCacheError:  # which is said where the table is needed
+            there = _LARGEST_ROWS
+        if self.info.rows > there or self.info.chunks > _LARGEST_ROWS >> 10:
+            raise self._damaged(f"{INFO_FILE} claims {self.info.rows:,} rows")
 
     @property
     def stream_names(self) -> tuple[str, ...]:
@@ -475,6 +493,7 @@ class ActivationCache:
                 plain = PlainChunks(self.folder.inside(f"{ACTIVATIONS}/{stream}/{name}"), array)
                 values = plain.read(chunk, len(rows), out)
             else:
+                self._require_decodable(stream, name, chunk)
                 values = np.asarray(array[rows.start : rows.stop])
             self._require_own(stream, name, chunk)
         except FileNotFoundError as error:
@@ -499,6 +518,19 @@ class ActivationCache:
             return values
         out[...] = values
         return out
+
+    def _require_decodable(self, stream: str, name: str, chunk: int) -> None:
+        """Refuse a compressed chunk that would become longer than a chunk is."""
+        if self.folder.local is None:
+            return
+        info = self.stream(stream)
+        wanted = decoded_bytes(info, name, rows_per_chunk=self.info.rows_per_chunk)
+        with self.folder.open(
+            self.chunk_files(stream, chunk)[ARRAYS.index(name)], largest=2 * wanted + (1 << 20)
+        ) as file:
+            found = claimed_bytes(info, file.read(32))
+        if found != wanted:
+            raise ValueError(f"it holds {found} bytes, not {wanted}")
 
     def _require_own(self, stream: str, name: str, chunk: int) -> None:
         """Refuse a sound chunk that belongs elsewhere; behind a URL that would cost a request."""

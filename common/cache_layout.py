@@ -161,7 +161,33 @@ def chunk_bytes(stream: StreamInfo, name: str, *, rows_per_chunk: int) -> int | 
         return rows_per_chunk + CHECKSUM_BYTES
     if stream.compression != "none":
         return None
-    return rows_per_chunk * stream.dim * np.dtype(stream.dtype).itemsize + CHECKSUM_BYTES
+    return decoded_bytes(stream, name, rows_per_chunk=rows_per_chunk) + CHECKSUM_BYTES
+
+
+def decoded_bytes(stream: StreamInfo, name: str, *, rows_per_chunk: int) -> int:
+    """Bytes of the values of every chunk of an array."""
+    if name == "valid":
+        return rows_per_chunk
+    return rows_per_chunk * stream.dim * np.dtype(stream.dtype).itemsize
+
+
+def claimed_bytes(stream: StreamInfo, head: bytes) -> int | None:
+    """What a compressed chunk of features says that it decompresses to; None where it does not.
+
+    Args:
+        stream: The stream.
+        head: How the chunk begins, at least 18 bytes of it.
+    """
+    if stream.compression == "lz4":  # a Blosc header: four bytes, then the length
+        return int.from_bytes(head[4:8], "little")
+    # A Zstandard frame (RFC 8878, 3.1.1): magic, descriptor, window, dictionary, content size.
+    if head[:4] != b"\x28\xb5\x2f\xfd":
+        return None
+    single, width = head[4] >> 5 & 1, head[4] >> 6
+    start = 5 + (1 - single) + (0, 1, 2, 4)[head[4] & 3]
+    length = (single, 2, 4, 8)[width]
+    claimed = int.from_bytes(head[start : start + length], "little")
+    return (claimed + (256 if width == 1 else 0)) if length else None
 
 
 def _shown(value: Any) -> str:

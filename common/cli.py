@@ -15,6 +15,7 @@ import signal
 import sys
 import types
 import typing
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
@@ -23,7 +24,9 @@ import typer
 
 from sparc.common.config import load_config
 from sparc.common.errors import SparcError, Terminated
-from sparc.common.text import printable
+from sparc.common.text import printable, printable_lines
+
+_format_warning = warnings.formatwarning
 
 Function = Callable[..., None]
 
@@ -98,6 +101,7 @@ class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.sup
         self._interruption: KeyboardInterrupt | None = None
 
     def __enter__(self) -> None:
+        warnings.formatwarning = _printable_warning
         signal.signal(signal.SIGTERM, self._interrupt)
         # A shell has background commands ignore Ctrl-C: that is left as it is.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -123,6 +127,8 @@ class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.sup
             _leave(line, status=status)
         if isinstance(error, SparcError):
             _leave(f"error: {printable(str(error))}", status=2)
+        if isinstance(error, MemoryError) or _is_memory(error):
+            _leave("error: this machine has not enough memory for that", status=2)
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return  # of `… | head`, say: typer ends without a word
         if isinstance(error, OSError) and error.errno is not None:
@@ -133,6 +139,27 @@ class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.sup
                 else ""
             )
             _leave(f"error: {printable(f'{error.strerror}{where}')}{advice}", status=2)
+
+
+def _printable_warning(*arguments: Any, **options: Any) -> str:
+    """A library's warning, which may quote an artefact, without what moves a cursor."""
+    return printable_lines(_format_warning(*arguments, **options))
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Whether PyTorch says, in words only, that it was given no memory."""
+    return isinstance(error, RuntimeError) and (
+        "not enough memory" in str(error) or "out of memory" in str(error)
+    )
+
+
+def display(text: str) -> None:
+    """Write what a command was asked for to standard output, a line break where it has one.
+
+    Whatever else moves a cursor or colours a terminal is escaped: the text may quote what anybody
+    wrote into an artefact or a dataset.
+    """
+    typer.echo(printable_lines(text))
 
 
 def _reader_is_gone() -> bool:

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from sparc.common.errors import SparcError
+
 
 def absolute_if_here(location: str) -> str:
     """The absolute path of a file or folder of this machine; a URL or any other name as it is.
@@ -17,3 +19,21 @@ def absolute_if_here(location: str) -> str:
     except UnicodeEncodeError:  # a folder above has a name that no record can hold
         return location
     return path
+
+
+def recorded_here(location: str, *, artefact: object, way_out: str) -> str:
+    """A location that an artefact names, if it is of this machine.
+
+    What somebody else wrote down sends no requests: only what a person types does.
+
+    Args:
+        location: What the artefact says.
+        artefact: The artefact, for the error message.
+        way_out: How to say by hand where it is, for the error message.
+
+    Raises:
+        SparcError: It is a URL.
+    """
+    if "://" in location or "::" in location:
+        raise SparcError(f"{artefact} names the URL {location}, which is not followed: {way_out}")
+    return location

@@ -7,6 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from sparc.common.text import printable, printable_lines
+
 SECONDS_BETWEEN_LINES = 10.0
 """How often a bar is written where standard error is a file or a pipe."""
 
@@ -31,7 +33,7 @@ def progress(
     with tqdm(
         total=total,
         initial=initial,
-        desc=description,
+        desc=printable(description),
         unit=f" {unit}",
         unit_scale=total >= 100_000,
         dynamic_ncols=on_terminal,
@@ -46,4 +48,4 @@ def progress(
 
 def say(line: str) -> None:
     """Write a line for the person at the terminal, without tearing a progress bar apart."""
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(printable_lines(line), file=sys.stderr)

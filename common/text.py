@@ -6,6 +6,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def printable_lines(text: str) -> str:
+    """Escape what is not printable but for line breaks; see `printable`."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def shorten(text: str, width: int) -> str:
     """Printable text of at most `width` characters, an ellipsis where it was cut."""
     shown = printable(text)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from sparc.common.cli import command, new_app
+from sparc.common.cli import command, display, new_app
 from sparc.extract.config import ExtractConfig
 
 app = new_app("Pictures and captions through frozen encoders into an activation cache.")
@@ -26,7 +26,7 @@ def run(
         from sparc.extract import plan
 
         for line in plan.describe(opened, opened.manifest(), config):
-            typer.echo(line)
+            display(line)
         return
     from sparc.common.progress import say
     from sparc.extract import job
@@ -41,7 +41,7 @@ def inspect(cache: CacheArgument) -> None:
     from sparc.extract import inspection
 
     for line in inspection.describe(ActivationCache(cache)):
-        typer.echo(line)
+        display(line)
 
 
 @command(app)
@@ -59,12 +59,12 @@ def verify(cache: CacheArgument) -> None:
     with progress(total, "verifying") as bar:
         for damage in find_damage(opened, checked=bar.update):
             found += 1
-            typer.echo(printable(str(damage)))
+            display(printable(str(damage)))
     if found:
         raise DamagedCacheError(
             f"{opened.folder}: {amount(found, 'fault')} found; {opened.repair_advice}"
         )
-    typer.echo(f"{opened.folder}: {amount(opened.info.rows, 'row')} in every stream, no damage")
+    display(f"{opened.folder}: {amount(opened.info.rows, 'row')} in every stream, no damage")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,9 @@ FORMATS = tuple(
 )
 """The formats that are read. Pillow knows many more, with parsers that few pictures have tested."""
 
+_LINES = 64
+"""Lines of a grey picture that are scaled at a time."""
+
 _ORIENTATION_TAG = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -129,8 +132,13 @@ def _white(values: npt.NDArray[Any]) -> float:
 
 
 def _grey(values: npt.NDArray[Any], *, white: float) -> Image.Image:
-    scaled = values.astype(np.float64)
+    black = 0.0
     if not white:
-        scaled -= scaled.min()
-        white = scaled.max() or 1.0
-    return Image.fromarray(np.rint(scaled * (255.0 / white)).astype(np.uint8)).convert("RGB")
+        black = float(values.min())
+        white = float(values.max()) - black or 1.0
+    grey = np.empty(values.shape, np.uint8)
+    # Line by line: in double precision the whole picture would take many times its memory.
+    for start in range(0, len(values), _LINES):
+        lines = values[start : start + _LINES].astype(np.float64) - black
+        grey[start : start + _LINES] = np.rint(lines * (255.0 / white))
+    return Image.fromarray(grey).convert("RGB")

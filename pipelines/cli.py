@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sparc.common.cli import command, new_app
+from sparc.common.cli import command, display, new_app
 from sparc.pipelines.config import CocoConfig, DemoConfig, OpenImagesConfig
 
 app = new_app("Whole runs: from a dataset to a report, through the three commands.")
@@ -21,7 +21,7 @@ def demo(config: DemoConfig, folder: Folder = Path("demo")) -> None:
     """SPARC and a baseline on scenes of emoji drawings. Takes minutes, and no model hub."""
     from sparc.pipelines.demo.pipeline import run_demo
 
-    typer.echo(run_demo(folder, config))
+    display(run_demo(folder, config))
 
 
 @command(app, CocoConfig, "pipeline")

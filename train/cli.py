@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sparc.common.cli import command, new_app
+from sparc.common.cli import command, display, new_app
 from sparc.train.config import TrainConfig
 
 app = new_app("Train one dictionary of sparse latents shared by the streams of a cache.")
@@ -47,7 +47,7 @@ def inspect(run: Run) -> None:
     """Say what a run is, how far it is, and its last figures."""
     from sparc.train.inspection import describe_folder
 
-    typer.echo(describe_folder(run))
+    display(describe_folder(run))
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ class Commands:
         assert self._server.stdout is not None
         self._server.stdin.write(json.dumps(order) + "\n")
         self._server.stdin.flush()
-        status = int(self._server.stdout.readline())
+        status = int(self._server.stdout.readline().split()[0])
         return Done(
             status,
             (self._folder / "stderr").read_text(),

@@ -2,7 +2,8 @@
 
 Importing takes seconds, a fork none: that makes it cheap to disturb a command at many places. Each
 line of standard input is an order in JSON, each line of standard output the status of the process
-that carried it out, below zero for the signal that ended it. Started by `conftest.py`, with the
+that carried it out, below zero for the signal that ended it, and the most memory that it took, in
+kilobytes. Started by `conftest.py`, with the
 library of `file_faults.c` loaded.
 """
 
@@ -11,6 +12,7 @@ import gc
 import importlib
 import json
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -60,8 +62,8 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             carry_out(order)
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        _, status, usage = os.wait4(child, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)} {usage.ru_maxrss}\n")
         sys.stdout.flush()
 
 
@@ -72,7 +74,10 @@ def carry_out(order: dict) -> NoReturn:
         os.dup2(file, descriptor)
     os.chdir(order["directory"])
     os.environ.update(order["environment"])
-    ctypes.CDLL(None).read_settings()
+    if "LD_PRELOAD" in os.environ:
+        ctypes.CDLL(None).read_settings()
+    if "memory" in order:  # of address space, much of which is never used
+        resource.setrlimit(resource.RLIMIT_AS, (order["memory"], order["memory"]))
     signal.alarm(order["seconds"])  # a command that hangs is ended by this, with status -14
     stage, *arguments = order["command"]
     app = importlib.import_module(COMMANDS[stage]).app
