@@ -1,19 +1,21 @@
 """Which latents go with an attribute of pictures, in each stream, and which of them meet under it.
 
-Everything is counted on whole pictures: a latent is active on a picture if it is active on one of
-its rows. See `REPORT.md` for the tables.
+Everything is counted on whole images: a latent is active on an image if it is active on one of its
+rows. An image with more rows has more chances of that, and more captions in which a word may stand:
+tests compare images with the same number of analysed rows only. See `REPORT.md` for the tables.
 """
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy import sparse, special
+from scipy import sparse
 
-from sparc.analyze import top_rows
+from sparc.analyze import stratified, top_rows
 from sparc.analyze.attribute import Attribute
 from sparc.analyze.codes import CodeRows, concatenate
 from sparc.analyze.parts import Parts
@@ -23,9 +25,6 @@ from sparc.analyze.statistics import (
     NORMAL_95,
     OddsRatio,
     adjust,
-    fisher,
-    odds_ratio,
-    upper_tail,
 )
 from sparc.analyze.top_rows import TopRows
 
@@ -100,12 +99,12 @@ class BiasTables(NamedTuple):
 
 
 class BiasCounts(NamedTuple):
-    """Pictures on which latents are active.
+    """Images on which latents are active.
 
     Attributes:
-        known: By stream and latent, pictures of which the attribute is known.
+        known: By stream, stratum and latent, images of which the attribute is known.
         held: Those of them that have it.
-        shuffled: Those that would have it if it were dealt out anew.
+        shuffled: Those that have it after it was shuffled.
         top_held: By stream, each latent's strongest rows on pictures that have it.
         top_others: Those on the other pictures of which it is known.
     """
@@ -124,6 +123,7 @@ class _Shared(NamedTuple):
     pictures: Pictures
     attribute: Attribute
     shuffled: Flags
+    strata: Integers  # By image.
     examples: int
     chosen: Integers  # The latents whose pairs are counted.
     pairs: tuple[Integers, ...]  # By stream, (pairs, 2): those that examples are wanted of.
@@ -154,19 +154,20 @@ def find_bias(
         examples: Example rows of a finding.
         pair_latents: Latents whose pairs are tested.
         most_pairs: Pairs reported of a stream, the most certain first.
-        seed: Seed of the control, in which the attribute is dealt out anew.
+        seed: Seed of the control, in which the attribute is shuffled within strata.
     """
     nothing = np.zeros(0, np.int64)
-    shuffled = shuffle(attribute, seed)
-    shared = _Shared(parts, pictures, attribute, shuffled, examples, nothing, ())
+    strata = np.unique(analysed_rows(parts, pictures), return_inverse=True)[1]
+    shuffled = shuffle(attribute, strata, seed)
+    shared = _Shared(parts, pictures, attribute, shuffled, strata, examples, nothing, ())
     counts: BiasCounts = reducer.reduce(
         _count_part, partial(_merge_counts, examples), shared, len(parts)
     )
     chosen = _most_frequent(counts, pair_latents)
     shared = shared._replace(chosen=chosen)
     meetings = reducer.reduce(_meet_part, _add, shared, len(parts))
-    having = int(attribute.held.sum())
-    totals = [having, int(attribute.known.sum()) - having]
+    having, known_images = (_count(strata, flags) for flags in (attribute.held, attribute.known))
+    totals = np.stack([having, known_images - having])
     found = [
         _test_pairs(
             control, stream, np.stack([held, known - held]), chosen, totals, rate, most_pairs
@@ -178,17 +179,39 @@ def find_bias(
     shared = shared._replace(pairs=wanted)
     rows = reducer.reduce(_example_part, partial(_merge_examples, examples), shared, len(parts))
     return BiasTables(
-        _associations(parts, counts, attribute, names, rate),
+        _associations(parts, counts, totals, names, rate),
         _pairs(parts, found, rows, names),
     )
 
 
-def shuffle(attribute: Attribute, seed: int) -> Flags:
-    """The attribute dealt out anew among the pictures of which it is known, (pictures,)."""
+def analysed_rows(parts: Parts, pictures: Pictures) -> Integers:
+    """How many analysed rows each image has, (images,)."""
+    counts = np.zeros(len(pictures), np.int64)
+    for part in range(len(parts)):
+        counts += np.bincount(pictures.of_row[parts.rows(part)], minlength=len(pictures))
+    return counts
+
+
+def shuffle(attribute: Attribute, strata: Integers, seed: int) -> Flags:
+    """The attribute shuffled among the known images of each stratum, (images,).
+
+    Args:
+        attribute: The attribute.
+        strata: The stratum of every image, (images,).
+        seed: Seed of the permutations.
+    """
     known = np.flatnonzero(attribute.known)
+    in_order = known[np.argsort(strata[known], kind="stable")]
+    # Sorted by stratum first, a random order of all is a random order within each.
+    draws = np.random.default_rng(seed).random(len(known))
     result = np.zeros_like(attribute.held)
-    result[known] = np.random.default_rng(seed).permutation(attribute.held[known])
+    result[in_order] = attribute.held[known[np.lexsort((draws, strata[known]))]]
     return result
+
+
+def _count(strata: Integers, flags: Flags) -> Integers:
+    """Images that are flagged, (strata,)."""
+    return np.bincount(strata[flags], minlength=int(strata.max()) + 1)
 
 
 # ---------------------------------------------------------------------- counting
@@ -233,19 +256,21 @@ def active_pictures(
 
 
 def _groups(shared: _Shared) -> tuple[Flags, Flags, Flags]:
-    """Pictures that are counted: those known of, those that have it, and that shuffled would."""
+    """Images that are counted: those known of, those that have it, and after shuffling."""
     return shared.attribute.known, shared.attribute.held, shared.shuffled
 
 
 def _count_part(shared: _Shared, part: int) -> BiasCounts:
     codes = whole_pictures(shared.parts, shared.pictures, part)
     latents, attribute = shared.parts.latents, shared.attribute
-    groups = _groups(shared)
-    counts = np.zeros((len(groups), len(codes.streams), latents), np.int64)
+    groups, strata = _groups(shared), int(shared.strata.max()) + 1
+    counts = np.zeros((len(groups), len(codes.streams), strata, latents), np.int64)
     for s, stream in enumerate(codes.streams):
         active, found = active_pictures(codes, stream, latents, shared.pictures)
+        places = np.repeat(shared.strata[found], np.diff(active.indptr)) * latents + active.indices
         for group, flags in zip(counts, groups, strict=True):
-            group[s] = np.bincount(active[np.flatnonzero(flags[found])].indices, minlength=latents)
+            counted = places[np.repeat(flags[found], np.diff(active.indptr))]
+            group[s] = np.bincount(counted, minlength=strata * latents).reshape(strata, latents)
     of_row = shared.pictures.of_row[codes.rows]
     held = codes.take(np.flatnonzero(attribute.held[of_row]))
     others = codes.take(np.flatnonzero((attribute.known & ~attribute.held)[of_row]))
@@ -286,7 +311,7 @@ def _merge_counts(examples: int, found: Sequence[BiasCounts]) -> BiasCounts:
 
 def _most_frequent(counts: BiasCounts, number: int) -> Integers:
     """The latents active on most pictures with the attribute, all streams together; ascending."""
-    total = counts.held.sum(axis=0)
+    total = counts.held.sum(axis=(0, 1))
     order = np.argsort(-total, kind="stable")[:number]
     return np.sort(order[total[order] > 0])
 
@@ -295,21 +320,24 @@ def _meet_part(shared: _Shared, part: int) -> Integers:
     """Pictures on which two latents are active.
 
     Returns:
-        (streams, groups, latents, latents) int64; the groups are those of `_groups`.
+        (streams, groups, strata, latents, latents) int32; the groups are those of `_groups`.
     """
     codes = whole_pictures(shared.parts, shared.pictures, part)
     chosen, groups = shared.chosen, _groups(shared)
-    result = np.zeros((len(codes.streams), len(groups), len(chosen), len(chosen)), np.int64)
+    strata = int(shared.strata.max()) + 1
+    shape = len(codes.streams), len(groups), strata, len(chosen), len(chosen)
+    result = np.zeros(shape, np.int32)
     for s, stream in enumerate(codes.streams):
         active, found = active_pictures(codes, stream, shared.parts.latents, shared.pictures)
         active = active[:, chosen].tocsr()
-        for g, flags in enumerate(groups):
-            some = active[np.flatnonzero(flags[found])]
-            result[s, g] = (some.T @ some).toarray()
+        for g, stratum in product(range(len(groups)), np.unique(shared.strata[found])):
+            counted = groups[g][found] & (shared.strata[found] == stratum)
+            some = active[np.flatnonzero(counted)]
+            result[s, g, stratum] = (some.T @ some).toarray()
     return result
 
 
-def _add(found: Sequence[Integers]) -> Integers:
+def _add(found: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return sum(found[1:], start=found[0])
 
 
@@ -353,14 +381,17 @@ def _merge_examples(number: int, found: Sequence[Examples]) -> Examples:
 
 
 def _associations(
-    parts: Parts, counts: BiasCounts, attribute: Attribute, names: Names, rate: float
+    parts: Parts, counts: BiasCounts, totals: Integers, names: Names, rate: float
 ) -> pa.Table:
-    total, having = int(attribute.known.sum()), int(attribute.held.sum())
+    having, all_known = totals[0], totals.sum(axis=0)
+    known, active = counts.known.sum(axis=1), counts.known.swapaxes(1, 2)
+    tested = known >= LEAST_PICTURES
     pieces = []
-    for control, both in (("none", counts.held), ("shuffled", counts.shuffled)):
-        tested = counts.known >= LEAST_PICTURES
-        ratio = odds_ratio(both, total, counts.known, having)
-        p = fisher(both, total, counts.known, having)
+    for control, by_stratum in (("none", counts.held), ("shuffled", counts.shuffled)):
+        both = by_stratum.sum(axis=1)
+        ratio = stratified.odds_ratio(by_stratum.swapaxes(1, 2), all_known, active, having)
+        p = np.ones(both.shape)
+        p[tested] = stratified.fisher(both[tested], all_known, active[tested], having)
         q = np.ones_like(p)
         for s in range(len(q)):
             q[s, tested[s]] = adjust(p[s, tested[s]])
@@ -380,9 +411,9 @@ def _associations(
                 "latent": np.arange(parts.latents, dtype=np.int32),
                 "names": [names.get((stream, latent), []) for latent in range(parts.latents)],
                 "pictures_both": both[s],
-                "pictures_latent": counts.known[s],
-                "frequency_with": both[s] / having,
-                "frequency_without": (counts.known[s] - both[s]) / (total - having),
+                "pictures_latent": known[s],
+                "frequency_with": both[s] / having.sum(),
+                "frequency_without": (known[s] - both[s]) / totals[1].sum(),
                 "log_odds": pa.array(ratio.log_odds[s], mask=untested),
                 "log_odds_low": pa.array(ratio.low[s], mask=untested),
                 "log_odds_high": pa.array(ratio.high[s], mask=untested),
@@ -447,42 +478,100 @@ class _FoundPairs(NamedTuple):
 def _test_pairs(
     control: str,
     stream: int,
-    matrices: Integers,
+    matrices: npt.NDArray[np.integer],
     chosen: Integers,
-    totals: Sequence[int],
+    totals: Integers,
     rate: float,
     most: int,
 ) -> _FoundPairs:
-    a, b = np.triu_indices(len(chosen), k=1)
-    having, others = totals
-    alone = np.stack([np.diagonal(matrix) for matrix in matrices])
-    expected = [alone[w][a] * (alone[w][b] / totals[w]) for w in (0, 1)]
-    tested = np.minimum(*expected) >= LEAST_MEETINGS
-    a, b = a[tested], b[tested]
-    met = np.stack([matrix[a, b] for matrix in matrices])
-    ratio = odds_ratio(met[0], having + others, met.sum(axis=0), having)
-    sides = [odds_ratio(met[w], totals[w], alone[w][a], alone[w][b]) for w in (0, 1)]
-    interaction = sides[0].log_odds - sides[1].log_odds
-    error = np.sqrt(sides[0].error ** 2 + sides[1].error ** 2)
+    """The pairs of a stream that meet more often with the attribute.
+
+    Args:
+        control: Whether the attribute is shuffled.
+        stream: Which stream.
+        matrices: (2, strata, latents, latents), images on which two latents are active: with the
+            attribute and without.
+        chosen: The latents, (latents,).
+        totals: (2, strata), all images.
+        rate: Share of false findings that is accepted.
+        most: Pairs kept at most.
+    """
+    first, second = np.triu_indices(len(chosen), k=1)
+    # Where all images have the attribute, or none, there is nothing to compare.
+    compared = (totals > 0).all(axis=0)
+    sides = [
+        _Side(
+            totals[w, compared],
+            np.diagonal(matrices[w, compared], axis1=1, axis2=2).T[first].astype(np.int64),
+            np.diagonal(matrices[w, compared], axis1=1, axis2=2).T[second].astype(np.int64),
+            matrices[w, compared][:, first, second].T.astype(np.int64),
+        )
+        for w in (0, 1)
+    ]
+    worth = np.minimum(*(side.expected.sum(axis=1) for side in sides)) >= LEAST_MEETINGS
+    sides, first, second = [side.take(worth) for side in sides], first[worth], second[worth]
+    images, having = sides[0].total + sides[1].total, sides[0].total
+    met = sides[0].met + sides[1].met
+    ratio = stratified.odds_ratio(sides[0].met, images, met, having)
+    odds = [stratified.odds_ratio(s.met, s.total, s.first, s.second) for s in sides]
+    interaction = odds[0].log_odds - odds[1].log_odds
+    error = np.sqrt(odds[0].error ** 2 + odds[1].error ** 2)
     # Both must hold, so the weaker evidence counts (an intersection-union test, Berger 1982): two
     # adjustments whose findings are intersected would bound neither share of false ones.
-    meets_more = upper_tail(met[0], having + others, met.sum(axis=0), having)
-    q = adjust(np.maximum(meets_more, special.ndtr(-interaction / error)))
+    p = np.ones(len(first))
+    at = np.flatnonzero((ratio.log_odds > 0) & (interaction > error))  # Others count as p = 1.
+    meets_more = stratified.upper_tail(sides[0].met[at].sum(axis=1), images, met[at], having)
+    at, meets_more = at[meets_more <= rate], meets_more[meets_more <= rate]
+    chances = stratified.larger_odds(*zip(*(side.take(at).table for side in sides), strict=True))
+    p[at] = np.maximum(meets_more, chances)
+    q = adjust(p)
     found = q <= rate
     certain = np.where(found, interaction / error, 0)
     kept = np.argsort(-certain, kind="stable")[: min(most, int(found.sum()))]
+    first, second = first[kept], second[kept]
+    meetings = matrices.sum(axis=1)[:, first, second]
     return _FoundPairs(
         control,
         stream,
-        chosen[a[kept]],
-        chosen[b[kept]],
-        met[:, kept],
-        (having, others),
+        chosen[first],
+        chosen[second],
+        meetings,
+        (int(totals[0].sum()), int(totals[1].sum())),
         ratio.log_odds[kept],
         q[kept],
         interaction[kept],
         NORMAL_95 * error[kept],
     )
+
+
+class _Side(NamedTuple):
+    """Images with an attribute, or without, on which the latents of some pairs are active.
+
+    Attributes:
+        total: All of them, (strata,).
+        first: Those on which the first latent is active, (pairs, strata).
+        second: The same of the second.
+        met: The same of both.
+    """
+
+    total: Integers
+    first: Integers
+    second: Integers
+    met: Integers
+
+    @property
+    def expected(self) -> npt.NDArray[np.float64]:
+        """On how many both would be active by chance, (pairs, strata)."""
+        return self.first * (self.second / self.total)
+
+    @property
+    def table(self) -> tuple[Integers, Integers, Integers, Integers]:
+        """What tests of the two latents' meeting take."""
+        return self.met.sum(axis=1), self.total, self.first, self.second
+
+    def take(self, pairs: npt.NDArray[Any]) -> "_Side":
+        """Some of the pairs."""
+        return _Side(self.total, self.first[pairs], self.second[pairs], self.met[pairs])
 
 
 def _pairs(

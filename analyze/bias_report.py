@@ -1,13 +1,15 @@
 """The command `sparc-analyze bias`: from a finished report and an attribute to tables and text."""
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from sparc.analyze.attribute import Attribute, check_both_sides, contrast, read_attribute
-from sparc.analyze.bias import BiasTables, find_bias
+from sparc.analyze.bias import BiasTables, analysed_rows, find_bias
 from sparc.analyze.codes import CodeSet
 from sparc.analyze.config import BiasConfig
 from sparc.analyze.naming import names_of
@@ -24,10 +26,18 @@ _NAME_WIDTH = 30
 
 
 class Bias(NamedTuple):
-    """What goes with an attribute, and on which pictures that was found."""
+    """What goes with an attribute, and on which images that was found.
+
+    Attributes:
+        attribute: The attribute.
+        tables: What goes with it.
+        strata: By how many analysed rows an image has, the known images with the attribute and
+            those without: only images of one stratum are compared.
+    """
 
     attribute: Attribute
     tables: BiasTables
+    strata: dict[int, tuple[int, int]]
 
 
 def bias(report: Report, config: BiasConfig) -> Bias:
@@ -66,12 +76,18 @@ def bias(report: Report, config: BiasConfig) -> Bias:
             most_pairs=config.pairs,
             seed=config.seed,
         )
-    found = Bias(attribute, tables)
+    found = Bias(attribute, tables, _strata(attribute, analysed_rows(parts, pictures)))
     if config.out is not None:
         for name, table in tables._asdict().items():
             made = described(_with_attribute(table, found), name, report.about("bias", config))
             write_table(config.out / f"{name}.parquet", made)
     return found
+
+
+def _strata(attribute: Attribute, rows: npt.NDArray[np.int64]) -> dict[int, tuple[int, int]]:
+    known, held = (np.bincount(rows[flags]) for flags in (attribute.known, attribute.held))
+    held = np.pad(held, (0, len(known) - len(held)))
+    return {int(n): (int(held[n]), int(known[n] - held[n])) for n in np.flatnonzero(known)}
 
 
 def show(found: Bias, config: BiasConfig) -> str:
@@ -86,6 +102,7 @@ def _lines(found: Bias, config: BiasConfig) -> Iterator[str]:
         f"{shorten(attribute.name, 200)}: {held:,} of {amount(known, 'picture')} have it; "
         f"streams select {'each alone' if config.mode == 'independent' else 'TOGETHER'}"
     )
+    yield from _compared(found.strata)
     if config.mode == "joint":
         yield "  together: what one stream goes with, the others go with by construction"
     rows = found.tables.associations.filter(found.tables.associations["associated"]).to_pylist()
@@ -96,7 +113,7 @@ def _lines(found: Bias, config: BiasConfig) -> Iterator[str]:
         yield ""
         yield (
             f"{stream}: {amount(len(with_it), 'latent')} with it, {len(own) - len(with_it):,} "
-            f"with its absence ({chance:,} when the attribute is dealt out anew)"
+            f"with its absence ({chance:,} when the attribute is shuffled)"
         )
         if own:
             yield _association_line(None)
@@ -108,10 +125,20 @@ def _lines(found: Bias, config: BiasConfig) -> Iterator[str]:
     yield ""
     yield (
         f"PAIRS that meet more often under it: {len(pairs):,} ({chance:,} when the attribute is "
-        "dealt out anew)"
+        "shuffled)"
     )
     for stream in dict.fromkeys(x["stream"] for x in pairs):
         yield from map(_pair_line, [x for x in pairs if x["stream"] == stream][: config.lines])
+
+
+def _compared(strata: dict[int, tuple[int, int]]) -> Iterator[str]:
+    """Which images are compared, where they differ in how many rows they have."""
+    if len(strata) == 1:
+        return
+    alone = sum(sum(sides) for sides in strata.values() if not min(sides))
+    without = f"; {amount(alone, 'picture')} without a counterpart" if alone else ""
+    span = f"{min(strata)} to {max(strata)}"
+    yield f"  only pictures with the same number of rows ({span}) are compared{without}"
 
 
 def _association_line(row: dict[str, Any] | None) -> str:
@@ -157,5 +184,6 @@ def _with_attribute(table: pa.Table, found: Bias) -> pa.Table:
         "attribute": found.attribute.name,
         "pictures": str(int(found.attribute.known.sum())),
         "pictures_with": str(int(found.attribute.held.sum())),
+        "strata": json.dumps({str(rows): sides for rows, sides in found.strata.items()}),
     }
     return table.replace_schema_metadata(about)

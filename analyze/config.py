@@ -82,7 +82,7 @@ class BiasConfig:
     pair_latents: int = option(512, "Latents, the most frequent ones, whose pairs are tested.")
     pairs: int = option(50, "Pairs reported of a stream.")
     lines: int = option(10, "Findings shown of a stream.")
-    seed: int = option(42, "Seed of the control, in which the attribute is dealt out anew.")
+    seed: int = option(42, "Seed of the control, in which the attribute is shuffled.")
     out: Path | None = option(None, "Folder for associations.parquet and pairs.parquet.")
     cache: str = option("", "Where the report's cache is, if it has moved.")
     scheduler: str = option("threads", _SCHEDULER)

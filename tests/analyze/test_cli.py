@@ -111,7 +111,7 @@ def test_bias_finds_what_goes_with_an_attribute(report, cache, call, call_proces
     first, *lines = result.stdout.splitlines()
     assert first.startswith("class:/m/3: ")
     assert "streams select each alone" in first
-    assert [x.split(":")[0] for x in lines if "dealt out anew" in x][:3] == [
+    assert [x.split(":")[0] for x in lines if "when the attribute is shuffled" in x][:3] == [
         "dino", "clip_image", "clip_text",
     ]  # fmt: skip
     table = pq.read_table(tmp_path / "associations.parquet")

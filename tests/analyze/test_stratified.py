@@ -26,7 +26,7 @@ def convolved(total, first, second):
     return mass
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), strata=st.integers(1, 5), most=st.integers(2, 60))
 def test_tails_are_those_of_the_convolution(seed, strata, most):
     both, total, first, second = random_tables(seed, 20, strata, most)
@@ -40,6 +40,7 @@ def test_tails_are_those_of_the_convolution(seed, strata, most):
         assert two_sided[i] == pytest.approx(min(1, 2 * min(more, fewer)), rel=1e-7)
 
 
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), most=st.integers(2, 2000))
 def test_one_stratum_is_the_test_without_strata(seed, most):
     both, total, first, second = random_tables(seed, 10, 1, most)
@@ -73,9 +74,7 @@ def test_tails_of_many_things_keep_their_digits():
     total = np.array([[50_000, 30_000]])
     first, second = np.array([[900, 1500]]), np.array([[20_000, 9_000]])
     x = [np.arange(min(k, d) + 1) for k, d in zip(first[0], second[0], strict=True)]
-    logs = [
-        stats.hypergeom.logpmf(x[s], total[0, s], first[0, s], second[0, s]) for s in range(2)
-    ]
+    logs = [stats.hypergeom.logpmf(x[s], total[0, s], first[0, s], second[0, s]) for s in range(2)]
     for found in (820, 1000, 1200, 1500):
         rest = np.clip(found - x[0], 0, len(x[1]))
         tails = np.append(np.logaddexp.accumulate(logs[1][::-1])[::-1], -np.inf)
@@ -84,14 +83,12 @@ def test_tails_of_many_things_keep_their_digits():
         assert mine == pytest.approx(expected, rel=1e-6)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), strata=st.integers(1, 3), most=st.integers(3, 40))
 def test_whether_odds_are_larger_is_decided_by_all_divisions_of_the_sum(seed, strata, most):
     sides = [random_tables(seed + i, 20, strata, most) for i in (0, 50_000)]
     found = [side[0].sum(axis=1) for side in sides]
-    p = stratified.larger_odds(
-        tuple(found), *(tuple(side[i] for side in sides) for i in (1, 2, 3))
-    )
+    p = stratified.larger_odds(tuple(found), *(tuple(side[i] for side in sides) for i in (1, 2, 3)))
     for i in range(20):
         one, other = (convolved(*(side[j][i] for j in (1, 2, 3))) for side in sides)
         both = found[0][i] + found[1][i]
