@@ -279,6 +279,7 @@ class Job:
             counts.active.shape[1],
             words,
             self._pictures,
+            self._pictures.count_rows(self.store.valid),
             code_set,
             names=self.config.names,
         )

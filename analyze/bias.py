@@ -186,10 +186,10 @@ def find_bias(
 
 def analysed_rows(parts: Parts, pictures: Pictures) -> Integers:
     """How many analysed rows each image has, (images,)."""
-    counts = np.zeros(len(pictures), np.int64)
+    analysed = np.zeros(len(pictures.of_row), np.bool_)
     for part in range(len(parts)):
-        counts += np.bincount(pictures.of_row[parts.rows(part)], minlength=len(pictures))
-    return counts
+        analysed[parts.rows(part)] = True
+    return pictures.count_rows(analysed)
 
 
 def shuffle(attribute: Attribute, strata: Integers, seed: int) -> Flags:

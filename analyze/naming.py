@@ -1,7 +1,9 @@
 """The words that name a latent: those of its strongest pictures that the others lack.
 
 The score is the log-odds ratio with an informative Dirichlet prior (Monroe, Colaresi and Quinn,
-"Fightin' Words", Political Analysis 16, 2008, equations 15-22). See `REPORT.md` for the table.
+"Fightin' Words", Political Analysis 16, 2008, equations 15-22). An image with more captions has
+more words, and in a text stream more chances to be among a latent's strongest: the test compares
+images with the same number of analysed rows only. See `REPORT.md` for the table.
 """
 
 from collections.abc import Sequence
@@ -15,7 +17,8 @@ from scipy import sparse
 
 from sparc.analyze.codes import CodeSet
 from sparc.analyze.pictures import Pictures, incidence
-from sparc.analyze.statistics import adjust, upper_tail
+from sparc.analyze.statistics import adjust
+from sparc.analyze.stratified import upper_tail
 from sparc.analyze.top_rows import TopRows
 from sparc.analyze.words import Words
 
@@ -55,6 +58,7 @@ def table(
     latents: int,
     words: Words,
     pictures: Pictures,
+    rows: Integers,
     code_set: CodeSet,
     *,
     names: int,
@@ -67,16 +71,25 @@ def table(
         latents: L.
         words: The words of the captions.
         pictures: The pictures of the rows.
+        rows: How many analysed rows each picture has, (pictures,).
         code_set: Which codes these are.
         names: Words a latent gets at most.
     """
     pieces = [SCHEMA.empty_table()]
     if len(words.vocabulary) < 2:  # there is nothing that a word could be told from
         return pieces[0]
+    strata = _strata(rows, pictures.analysed)
     for stream, lists in zip(streams, top, strict=True):
         strongest = incidence(lists.latents, pictures.of_row[lists.rows], (latents, len(pictures)))
-        pieces.append(_names(strongest, words, pictures, code_set, stream, names))
+        pieces.append(_names(strongest, words, strata, code_set, stream, names))
     return pa.concat_tables(pieces)
+
+
+def _strata(rows: Integers, analysed: npt.NDArray[np.bool_]) -> sparse.csr_matrix:
+    """1 where a picture has one of the numbers of rows that occur, (numbers, pictures) int32."""
+    counted = np.flatnonzero(analysed)
+    numbers, stratum = np.unique(rows[counted], return_inverse=True)
+    return incidence(stratum, counted, (len(numbers), len(rows)))
 
 
 def names_of(naming: pa.Table, mode: str, *, words: int = 3) -> dict[tuple[str, int], list[str]]:
@@ -138,17 +151,18 @@ class _Candidates(NamedTuple):
 def _names(
     strongest: sparse.csr_matrix,
     words: Words,
-    pictures: Pictures,
+    strata: sparse.csr_matrix,
     code_set: CodeSet,
     stream: str,
     names: int,
 ) -> pa.Table:
-    total = int(pictures.analysed.sum())
-    used = np.asarray(words.matrix.sum(axis=0), dtype=np.int64).ravel()
+    # Images with each word, (words, strata).
+    with_word = (strata @ words.matrix).toarray().astype(np.int64).T
+    used = with_word.sum(axis=1)
     listed = np.diff(strongest.indptr).astype(np.int64)
     # Some latents at a time: all of them together have tens of millions of words.
     starts = range(0, len(listed), _LATENTS)
-    blocks = [_candidates(strongest[s : s + _LATENTS], s, words, used, total) for s in starts]
+    blocks = [_candidates(strongest[s : s + _LATENTS], s, words, with_word, strata) for s in starts]
     latent, word, both, score, z, p = (np.concatenate(x) for x in zip(*blocks, strict=True))
     # Every word was a candidate for every latent that has pictures.
     tests = len(used) * int(np.count_nonzero(listed))
@@ -176,7 +190,11 @@ def _names(
 
 
 def _candidates(
-    strongest: sparse.csr_matrix, first: int, words: Words, used: Integers, total: int
+    strongest: sparse.csr_matrix,
+    first: int,
+    words: Words,
+    with_word: Integers,
+    strata: sparse.csr_matrix,
 ) -> _Candidates:
     """The words that some latents' pictures have more often than others.
 
@@ -184,13 +202,13 @@ def _candidates(
         strongest: The pictures of each latent, (latents, pictures).
         first: The number of the first of these latents.
         words: The words of the captions.
-        used: By word, the pictures that have it.
-        total: All pictures.
+        with_word: By word, the pictures that have it, (words, strata).
+        strata: Which pictures are compared with each other, (strata, pictures).
     """
     counts = (strongest @ words.matrix).tocoo()
     line, word, both = counts.row.astype(np.int64), counts.col, counts.data.astype(np.int64)
     uses = np.bincount(line, weights=both, minlength=strongest.shape[0])
-    listed = np.diff(strongest.indptr).astype(np.int64)
+    used = with_word.sum(axis=1)
     score, z = log_odds(
         both,
         used[word] - both,
@@ -201,5 +219,7 @@ def _candidates(
     )
     kept = (both >= LEAST_PICTURES) & (z >= LEAST_Z)
     line, word, both, score, z = (x[kept] for x in (line, word, both, score, z))
-    chance = upper_tail(both, total, used[word], listed[line])
+    images = np.diff(strata.indptr)
+    of_latent = (strongest @ strata.T).toarray()
+    chance = upper_tail(both, images, with_word[word], of_latent[line])
     return _Candidates(first + line, word, both, score, z, chance)

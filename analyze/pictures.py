@@ -34,6 +34,10 @@ class Pictures(NamedTuple):
         result[self.of_row[flags]] = True
         return result
 
+    def count_rows(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """How many of its rows are flagged, for each image: from (rows,) to (images,)."""
+        return np.bincount(self.of_row[flags], minlength=len(self))
+
     def first_rows(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Of the rows that are flagged, (rows,), the first one of each picture; ascending."""
         usable = np.flatnonzero(flags)

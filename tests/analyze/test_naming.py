@@ -38,8 +38,26 @@ def make(seed, rows, latents, captions=2):
 def measured(codes, words, pictures, latents, *, names=4, top=20):
     lists = top_rows.measure(codes, "a", top)
     return naming.table(
-        ["a"], [lists], latents, words, pictures, CodeSet("independent"), names=names
+        ["a"],
+        [lists],
+        latents,
+        words,
+        pictures,
+        np.bincount(pictures.of_row[codes.rows], minlength=len(pictures)),
+        CodeSet("independent"),
+        names=names,
     ).to_pylist()
+
+
+def stratified_tail(found, numbers, held, word, mine):
+    """The chance that as many pictures have a word, each compared with those of as many rows."""
+    mass = np.ones(1)
+    for number in {numbers[p] for p in held}:
+        alike = [p for p in held if numbers[p] == number]
+        good, drawn = sum(word in held[p] for p in alike), len(mine & set(alike))
+        x = np.arange(min(good, drawn) + 1)
+        mass = np.convolve(mass, stats.hypergeom.pmf(x, len(alike), good, drawn))
+    return mass[found:].sum()
 
 
 def brute_force(codes, texts, pictures, latents, *, names=4, top=20):
@@ -51,6 +69,7 @@ def brute_force(codes, texts, pictures, latents, *, names=4, top=20):
             held.setdefault(picture, set()).update(text.split())
     used = {w: sum(w in s for s in held.values()) for w in VOCABULARY}
     used = {w: n for w, n in used.items() if n >= 5}
+    numbers = np.bincount(pictures.of_row[codes.rows])
     lines, p_values = [], []
     alive = 0
     for latent in range(latents):
@@ -66,7 +85,7 @@ def brute_force(codes, texts, pictures, latents, *, names=4, top=20):
             odds = np.log(a / (inside + 500 - a)) - np.log(b / (everything - inside + 500 - b))
             z = odds / np.sqrt(1 / a + 1 / b)
             if both >= 3 and z >= 3:
-                p = stats.hypergeom.sf(both - 1, len(held), used[word], len(mine))
+                p = stratified_tail(both, numbers, held, word, mine)
                 lines.append((latent, word, both, len(mine), used[word], odds, z))
                 p_values.append(p)
     if not lines:
