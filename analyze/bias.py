@@ -316,7 +316,7 @@ def _most_frequent(counts: BiasCounts, number: int) -> Integers:
     return np.sort(order[total[order] > 0])
 
 
-def _meet_part(shared: _Shared, part: int) -> Integers:
+def _meet_part(shared: _Shared, part: int) -> npt.NDArray[np.int32]:
     """Pictures on which two latents are active.
 
     Returns:

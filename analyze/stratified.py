@@ -157,7 +157,7 @@ class _Tables(NamedTuple):
 
     @property
     def least(self) -> Counts:
-        return np.maximum(0, self.first + self.second - self.total)
+        return np.asarray(np.maximum(0, self.first + self.second - self.total))
 
     @property
     def most(self) -> Counts:
@@ -308,7 +308,7 @@ def _tilt(total: Floats, first: Floats, second: Floats, centre: Counts) -> Float
         middle = (low + high) / 2
         below = _tilted_mean(total, first, second, middle[:, None]).sum(axis=1) < centre
         low, high = np.where(below, middle, low), np.where(below, high, middle)
-    return (low + high) / 2
+    return np.asarray((low + high) / 2)
 
 
 def _tilted_mean(total: Floats, first: Floats, second: Floats, tilt: Floats) -> Floats:
@@ -319,7 +319,7 @@ def _tilted_mean(total: Floats, first: Floats, second: Floats, tilt: Floats) -> 
     b = (first + second) * (odds - 1) + total
     root = np.sqrt(np.maximum(b**2 - 4 * odds * (odds - 1) * first * second, 0))
     cell = 2 * odds * first * second / np.maximum(b + root, 1e-300)
-    return np.where(positive, cell, second - cell)
+    return np.asarray(np.where(positive, cell, second - cell))
 
 
 def _log_choose(n: Counts, k: Counts) -> Floats:
