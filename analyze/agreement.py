@@ -1,11 +1,11 @@
 """Whether a latent stands for the same classes in every stream.
 
-The definition is that of arXiv 2507.06265, section 4, in the form that `REPORT.md` gives. Every
-figure is computed on all rows and without each group of rows, for its interval: an index or axis of
-length 1 + groups says which, 0 being all rows.
+The definition is that of arXiv 2507.06265, section 4, in the form that `REPORT.md` gives. Beside it
+stands what latents paired at random have, and by how much it exceeds that. Every figure is computed
+on all rows and without each group of rows, for its interval: an index or axis of length 1 + groups
+says which, 0 being all rows.
 """
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -17,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse
+from scipy.special import stdtrit
 
 from sparc.analyze import top_rows
 from sparc.analyze.codes import CodeRows, CodeSet
 from sparc.analyze.groups import Groups, apart
 from sparc.analyze.labels import Labels
-from sparc.analyze.statistics import jackknife, with_interval
+from sparc.analyze.mispairing import DRAWS, drawn, partners
+from sparc.analyze.statistics import Interval, jackknife, nullable, with_interval
 from sparc.analyze.top_rows import TopRows
 
 SCHEMA = pa.schema(
@@ -38,6 +40,11 @@ SCHEMA = pa.schema(
         pa.field("value", pa.float64()),
         pa.field("value_low", pa.float64()),
         pa.field("value_high", pa.float64()),
+        pa.field("mispaired", pa.float64()),
+        pa.field("mispaired_sd", pa.float64()),
+        pa.field("excess", pa.float64()),
+        pa.field("excess_low", pa.float64()),
+        pa.field("excess_high", pa.float64()),
     ]
 )
 
@@ -97,6 +104,7 @@ def table(
     top: int,
     groups: Groups,
     grouped: CodeRows,
+    seed: int,
 ) -> pa.Table:
     """Mean agreement by depth, pair, restriction and the latents averaged over, of `SCHEMA`.
 
@@ -108,27 +116,26 @@ def table(
         top: Rows in a list of strongest rows.
         groups: The rows that are left out in turn.
         grouped: The codes of all rows that are in a group.
+        seed: Decides which latents are paired at random.
     """
     rows: list[dict[str, Any]] = []
     if len(counts.streams) > 1:
+        pairings = [_as_they_are(counts), *(_at_random(counts, seed, n) for n in range(DRAWS))]
         # Of latents that are seldom active the strongest rows are all rows.
         lengths = [np.bincount(each.latents, minlength=counts.latents) for each in lists]
         cut = np.max(lengths, axis=0) > top
+        listed = np.any([pairing.beside(cut) for pairing in pairings], axis=0)
         leave_out = partial(_leave_out, labels, groups, grouped)
-        leave_out_of_top = partial(_leave_out_of_top, labels, groups, top, cut)
-        add_up = partial(_sums, labels, counts.latents)
+        leave_out_of_top = partial(_leave_out_of_top, labels, groups, top, listed)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             everywhere_later = pool.map(leave_out, counts.streams, counts.counts)
             strongest = list(pool.map(leave_out_of_top, lists))
             everywhere = list(everywhere_later)
-            both = add_up(everywhere, np.flatnonzero(~cut), pool)
-            cut_latents = np.flatnonzero(cut)
-            sums_of = {
-                "all_rows": both + add_up(everywhere, cut_latents, pool),
-                "top_rows": both + add_up(strongest, cut_latents, pool),
-            }
-        for restriction, sums in sums_of.items():
-            for line in _averages(sums, counts, labels, groups):
+            add_up = partial(_sums_of_both, labels, everywhere, strongest, cut, pool)
+            paired, *mispaired = map(add_up, pairings)
+        for restriction, sums in paired.items():
+            by_chance = np.stack([draw[restriction] for draw in mispaired])
+            for line in _averages(sums, by_chance, counts, labels, groups):
                 rows.append(
                     {
                         "mode": code_set.mode,
@@ -187,24 +194,120 @@ def _canonical(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     return matrix
 
 
+# ---------------------------------------------------------------------- pairing latents
+
+
+class _Pair(NamedTuple):
+    """Which latents of two streams are held against each other.
+
+    Attributes:
+        first: The position of the first stream.
+        second: That of the second.
+        partners: For each latent of the first stream, one of the second, (latents,).
+        known: Whether there are such partners; if not, they do not matter.
+    """
+
+    first: int
+    second: int
+    partners: npt.NDArray[np.int64]
+    known: bool = True
+
+
+class _Pairing(NamedTuple):
+    """Which latents of all streams are held against each other.
+
+    Attributes:
+        latents: Latents of the first stream of each pair, ascending, (n,).
+        pairs: What they are held against.
+    """
+
+    latents: npt.NDArray[np.int64]
+    pairs: Sequence[_Pair]
+
+    def touched(self, cut: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Which of `latents` are cut, or held against one that is, (n,)."""
+        partners = [self.latents, *(pair.partners[self.latents] for pair in self.pairs)]
+        result: npt.NDArray[np.bool_] = np.any(cut[np.stack(partners)], axis=0)
+        return result
+
+    def beside(self, cut: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Which latents are cut or, in some pair of streams, beside one that is, (latents,)."""
+        result, some = cut.copy(), self.latents[self.touched(cut)]
+        result[some] = True
+        for pair in self.pairs:
+            result[pair.partners[some]] = True
+        return result
+
+
+def _as_they_are(counts: ClassCounts) -> _Pairing:
+    """Each latent beside itself."""
+    every = np.arange(counts.latents)
+    pairs = combinations(range(len(counts.streams)), 2)
+    return _Pairing(every, [_Pair(a, b, every) for a, b in pairs])
+
+
+def _at_random(counts: ClassCounts, seed: int, draw: int) -> _Pairing:
+    """Some latents, each beside another one of like frequency."""
+    totals = np.stack([np.asarray(each.sum(axis=0)).ravel() for each in counts.counts])
+    pairs = []
+    for number, (a, b, same, _) in enumerate(_as_they_are(counts).pairs):
+        found = partners(totals[a], totals[b], seed=seed, draw=draw, pair=number)
+        pairs.append(_Pair(a, b, same, known=False) if found is None else _Pair(a, b, found))
+    return _Pairing(drawn((totals > 0).sum(axis=0) > 1, seed=seed, draw=draw), pairs)
+
+
 # ---------------------------------------------------------------------- averaging
+
+
+def _sums_of_both(
+    labels: Labels,
+    everywhere: Sequence[sparse.csr_matrix],
+    strongest: Sequence[sparse.csr_matrix],
+    cut: npt.NDArray[np.bool_],
+    pool: Executor,
+    pairing: _Pairing,
+) -> dict[str, npt.NDArray[np.float64]]:
+    """By restriction, the sums that averages are made of: `_sums`.
+
+    Args:
+        labels: The labels that they were counted with.
+        everywhere: By stream, counts of all rows and of each group.
+        strongest: The same of the strongest rows, of latents beside one that is cut.
+        cut: Which latents are active on more rows than a list of the strongest has, (latents,).
+        pool: Takes a block of latents in each thread.
+        pairing: Which latents are held against each other.
+    """
+    touched = pairing.touched(cut)
+    add_up = partial(_sums, labels, len(cut), pairing.pairs, pool)
+    both = add_up(everywhere, pairing.latents[~touched])
+    found = {
+        restriction: both + add_up(matrices, pairing.latents[touched])
+        for restriction, matrices in (("all_rows", everywhere), ("top_rows", strongest))
+    }
+    for number, pair in enumerate(pairing.pairs, start=1):
+        if not pair.known:  # Nor is then what the pair is a part of.
+            for sums in found.values():
+                sums[:, 0, [0, number]] = np.nan
+    return found
 
 
 def _sums(
     labels: Labels,
     latents: int,
+    pairs: Sequence[_Pair],
+    pool: Executor,
     matrices: Sequence[sparse.csr_matrix],
     some: npt.NDArray[np.int64],
-    pool: Executor,
 ) -> npt.NDArray[np.float64]:
     """The sums over some latents that averages are made of.
 
     Args:
         labels: The labels that they were counted with.
         latents: L.
+        pairs: Which latents are held against each other.
+        pool: Takes a block of latents in each thread.
         matrices: By stream, counts of all rows and of each group.
         some: Which latents.
-        pool: Takes a block of latents in each thread.
 
     Returns:
         (depths from the deepest, 2, 1 + pairs, 1 + groups): agreement, and how many are alive; over
@@ -213,13 +316,19 @@ def _sums(
     each, classes = matrices[0].shape[0] // latents, matrices[0].shape[1]
     lifts = [labels.lifts[depth] for depth in sorted(labels.lifts, reverse=True)]
 
+    def of(stream: int, block: npt.NDArray[np.int64]) -> sparse.csr_matrix:
+        return matrices[stream][(np.arange(each)[:, None] * latents + block).ravel()]
+
     def of_block(block: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        lines = (np.arange(each)[:, None] * latents + block).ravel()
-        return _sums_of_block([matrix[lines] for matrix in matrices], each, lifts)
+        whose = [((p.first, block), (p.second, p.partners[block])) for p in pairs]
+        # A stream takes part in several pairs, mostly with the same latents.
+        found = {(s, which.tobytes()): of(s, which) for both in whose for s, which in both}
+        counts = [tuple(found[s, which.tobytes()] for s, which in both) for both in whose]
+        return _sums_of_block(counts, each, lifts)
 
     step = max(1, _CELLS // classes)
     blocks = [some[start : start + step] for start in range(0, len(some), step)]
-    result = np.zeros((len(lifts), 2, 1 + math.comb(len(matrices), 2), each))
+    result = np.zeros((len(lifts), 2, 1 + len(pairs), each))
     # In the order of the blocks, whichever comes first: sums depend on their order.
     for sums in pool.map(of_block, blocks):
         result += sums
@@ -227,27 +336,26 @@ def _sums(
 
 
 def _sums_of_block(
-    counts: Sequence[sparse.csr_matrix], each: int, lifts: Sequence[npt.NDArray[np.int64]]
+    pairs: Sequence[tuple[sparse.csr_matrix, ...]],
+    each: int,
+    lifts: Sequence[npt.NDArray[np.int64]],
 ) -> npt.NDArray[np.float64]:
-    """`_sums` of the counts of some latents, (each * latents, classes), by stream.
+    """`_sums` of the counts of some latents, (each * latents, classes).
 
     Args:
-        counts: By stream, counts of all rows and of each group.
+        pairs: Of both streams of a pair, counts of all rows and of each group.
         each: 1 + groups.
         lifts: From the deepest.
     """
-    pairs = list(combinations(range(len(counts)), 2))
     result = np.zeros((len(lifts), 2, 1 + len(pairs), each))
-    totals = [np.asarray(m.sum(axis=1, dtype=np.int64)).reshape(each, -1) for m in counts]
-    for total in totals:
-        total[1:] = total[0] - total[1:]
-    agreement = np.zeros((len(lifts), *totals[0].shape))
-    alive = np.zeros(totals[0].shape, np.int64)
-    for pair, (a, b) in enumerate(pairs, start=1):
-        total, both = totals[a] + totals[b], (totals[a] > 0) & (totals[b] > 0)
+    shape = each, pairs[0][0].shape[0] // each
+    agreement, alive = np.zeros((len(lifts), *shape)), np.zeros(shape, np.int64)
+    for pair, (first, second) in enumerate(pairs, start=1):
+        a, b = (_totals(counts, each) for counts in (first, second))
+        total, both = a + b, (a > 0) & (b > 0)
         alive += both
         result[:, 1, pair] += both.sum(axis=1)
-        distances = _distances(counts[a] - counts[b], each, lifts)
+        distances = _distances(first - second, each, lifts)
         for sums, values, distance in zip(result, agreement, distances, strict=True):
             value = np.where(both, (total - distance) / np.maximum(total + distance, 1), 0)
             values += value
@@ -255,6 +363,13 @@ def _sums_of_block(
     result[:, 0, 0] += (agreement / np.maximum(alive, 1)).sum(axis=2)
     result[:, 1, 0] += (alive > 0).sum(axis=1)
     return result
+
+
+def _totals(counts: sparse.csr_matrix, each: int) -> npt.NDArray[np.int64]:
+    """The counts over all classes, (each, latents): on all rows, and without each group."""
+    total: npt.NDArray[np.int64] = np.asarray(counts.sum(axis=1, dtype=np.int64)).reshape(each, -1)
+    total[1:] = total[0] - total[1:]
+    return total
 
 
 def _distances(
@@ -307,21 +422,71 @@ def _distances(
 
 
 def _averages(
-    sums: npt.NDArray[np.float64], counts: ClassCounts, labels: Labels, groups: Groups
+    sums: npt.NDArray[np.float64],
+    by_chance: npt.NDArray[np.float64],
+    counts: ClassCounts,
+    labels: Labels,
+    groups: Groups,
 ) -> Iterator[dict[str, Any]]:
-    """Every average of one restriction: the columns of `SCHEMA` from depth on."""
+    """Every average of one restriction: the columns of `SCHEMA` from depth on.
+
+    Args:
+        sums: Of latents as they are, as `_sums` gives them.
+        by_chance: Of latents paired at random, (draws, ...).
+        counts: Counts over all rows.
+        labels: The labels that they were counted with.
+        groups: The rows that are left out in turn.
+    """
     names = [(None, None), *combinations(counts.streams, 2)]
-    for depth, of_depth in zip(sorted(labels.lifts, reverse=True), sums, strict=True):
-        for (first, second), total, alive in zip(names, *of_depth, strict=True):
-            for kind, over in (("all", np.full(len(alive), counts.latents)), ("alive", alive)):
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    means = total / over
-                interval = jackknife(means, groups.share, least=0, most=1)
+    for number, depth in enumerate(sorted(labels.lifts, reverse=True)):
+        for pair, (first, second) in enumerate(names):
+            total, alive = sums[number, :, pair]
+            chance, chance_alive = np.moveaxis(by_chance[:, number, :, pair], 1, 0)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                agreement, draws = total / alive, chance / chance_alive
+                # If agreement is chance, it varies as a draw does that pairs as many latents.
+                errors = np.sqrt(chance_alive[:, 0].mean() / alive[0] + 1 / DRAWS)
+            # Over all latents, those that are not alive in both count as 0 in either figure.
+            for kind, share in (("all", alive / counts.latents), ("alive", np.ones_like(alive))):
+                means, by_draw = (np.where(share > 0, x * share, 0) for x in (agreement, draws))
+                mispaired, spread = by_draw.mean(axis=0), by_draw[:, 0].std(ddof=1)
                 yield {
                     "depth": depth,
                     "first": first,
                     "second": second,
                     "averaged_over": kind,
-                    "latents": int(over[0]),
-                    **with_interval("value", means[0], interval),
+                    "latents": counts.latents if kind == "all" else int(alive[0]),
+                    **with_interval(
+                        "value", means[0], jackknife(means, groups.share, least=0, most=1)
+                    ),
+                    "mispaired": nullable(mispaired[0]),
+                    "mispaired_sd": nullable(spread),
+                    **_excess(means, mispaired, spread * errors, groups.share),
                 }
+
+
+def _excess(
+    figure: npt.NDArray[np.float64],
+    chance: npt.NDArray[np.float64],
+    error: float,
+    share: float,
+) -> dict[str, float | None]:
+    """How much of the way from chance to 1 a figure has gone; null where chance is 1.
+
+    Its interval is wide enough for other images and for other pairings. The latents are given, and
+    few latents that are paired at random may agree more than others would, however many rows there
+    are: an interval over images alone, on many rows, would not hold 0 where a latent of one stream
+    says nothing of that of the other.
+
+    Args:
+        figure: On all rows and without each group, (1 + groups,).
+        chance: Its chance, likewise.
+        error: The standard error over pairings of their difference.
+        share: The share of the images that one group has.
+    """
+    room = np.where(chance < 1, 1 - chance, np.nan)
+    excess = (figure - chance) / room
+    of_images = jackknife(excess, share).high - excess[0]
+    margin = np.hypot(of_images, stdtrit(DRAWS - 1, 0.975) * error / room[0])
+    interval = Interval(excess[0] - margin, np.minimum(excess[0] + margin, 1))
+    return with_interval("excess", excess[0], interval)

@@ -193,7 +193,7 @@ class Job:
                 tables += ["latents", "overlap"]
                 if self.captioned:
                     tables.append("naming")
-            if self.labels is not None:
+            if self._compared(code_set) is not None:
                 tables.append("agreement")
             count = partial(self._count, code_set)
             rebuild = partial(self._reconstruct, code_set)
@@ -239,8 +239,9 @@ class Job:
         parts = self._parts(code_set)
         top = self.config.top_rows
         spare = top_rows.with_spare(top)
+        labels = self._compared(code_set)
         counts, pairs, classes = reducer.reduce(
-            _count_part, partial(_merge_counts, spare), (parts, self.labels, spare), len(parts)
+            _count_part, partial(_merge_counts, spare), (parts, labels, spare), len(parts)
         )
         streams, strongest = counts.streams, counts.top
         lists = tuple(top_rows.cut(each, spare) for each in strongest)
@@ -257,15 +258,30 @@ class Job:
                 pairs, streams, lists, code_set, length=top, groups=groups, grouped=grouped
             ),
         }
-        if self.labels is not None:
+        if labels is not None:
             assert classes is not None
             labelled = tuple(top_rows.marked(each, spare) for each in strongest)
             found["agreement"] = agreement.table(
-                classes, labelled, self.labels, code_set, top=top, groups=groups, grouped=grouped
+                classes,
+                labelled,
+                labels,
+                code_set,
+                top=top,
+                groups=groups,
+                grouped=grouped,
+                seed=self.config.seed,
             )
         if self.captioned and code_set.control == "none":
             found["naming"] = self._name(counts, code_set)
         return found
+
+    def _compared(self, code_set: CodeSet) -> Labels | None:
+        """The labels that agreement of some codes is measured on; None where it is not.
+
+        Permuted rows are no null for it: they give every latent the overall mix of classes, and
+        latents that mean nothing then agree. Its null are latents paired at random.
+        """
+        return self.labels if code_set.control in ("none", "untrained") else None
 
     def _name(self, counts: latents.LatentCounts, code_set: CodeSet) -> pa.Table:
         # Not kept for the other set of codes: it is the largest of what grows with the rows.

@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # it brings PyTorch along, and a summary needs the tables alo
     from sparc.analyze.codes import CodeStore
 
 FORMAT = "sparc-report"
-VERSION = 1
+VERSION = 2
 
 INFO_FILE = "report.json"
 SUMMARY_FILE = "summary.json"

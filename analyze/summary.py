@@ -81,13 +81,16 @@ ENDS = ("", "_low", "_high")
 
 
 def _agreement(rows: Rows) -> Figures:
-    return {
-        f"agreement{'' if row['averaged_over'] == 'all' else '_alive'}{end}/{row['mode']}/"
-        f"{row['control']}/depth {row['depth']}": row[f"value{end}"]
-        for row in rows
-        if row["first"] is None and row["restriction"] == "all_rows"
-        for end in ENDS
-    }
+    result: Figures = {}
+    for row in rows:
+        if row["first"] is None and row["restriction"] == "all_rows":
+            name = "agreement" if row["averaged_over"] == "all" else "agreement_alive"
+            where = f"{row['mode']}/{row['control']}/depth {row['depth']}"
+            result[f"{name}_mispaired/{where}"] = row["mispaired"]
+            for end in ENDS:
+                result[f"{name}{end}/{where}"] = row[f"value{end}"]
+                result[f"{name}_excess{end}/{where}"] = row[f"excess{end}"]
+    return result
 
 
 def _alive(rows: Rows) -> Figures:
@@ -246,9 +249,9 @@ def _sections(reports: Sequence[Report]) -> list[_Section]:
     return [
         _Section(
             "AGREEMENT: do the classes of a latent's rows match between the streams?",
-            "0: not at all, 1: fully. Mean over all latents, dead ones as 0. Read the deepest "
-            "classes first: at a depth of few classes a latent of any meaning meets them all, and "
-            "unrelated rows agree as well as related ones.",
+            "0: not at all, 1: fully. Mean over all latents, dead ones as 0. Any two latents agree "
+            "in part, most of all where classes are few. Excess: how much of the way from there to "
+            "1 is gone; 0 where a latent is no more alike in two streams than two latents are.",
             _agreement_lines(reports),
         ),
         _Section(
@@ -392,12 +395,21 @@ def _agreement_lines(reports: Sequence[Report]) -> list[Line]:
     every = {depth for of_report in depths for depth in of_report if depth > 0}
     finest = {of_report[-1] for of_report in depths if of_report}
 
-    def at(depth: int) -> tuple[str, str, str]:
-        return "agreement", f"classes at depth {depth}, ", f"/depth {depth}"
+    def lines(depth: int, mode: str, text: str) -> list[Line]:
+        def figure(kind: str, control: str) -> str:
+            return f"agreement{kind}/{mode}/{control}/depth {depth}"
+
+        return [
+            Line(f"classes at depth {depth}, {text}", figure("", "none")),
+            Line("  two latents of like frequency (chance)", figure("_mispaired", "none")),
+            Line("  excess over chance", figure("_excess", "none")),
+            Line("  untrained model", figure("", "untrained")),
+            Line("  untrained model, excess over its chance", figure("_excess", "untrained")),
+        ]
 
     return [
-        *(line for depth in sorted(every, reverse=True) for line in _alone(*at(depth))),
-        *(line for depth in sorted(finest, reverse=True) for line in _together(*at(depth))),
+        *(x for depth in sorted(every, reverse=True) for x in lines(depth, "independent", _ALONE)),
+        *(x for depth in sorted(finest, reverse=True) for x in lines(depth, "joint", _TOGETHER)),
     ]
 
 
@@ -406,22 +418,22 @@ def _with_controls(name: str, text: str) -> list[Line]:
     return [*_alone(name, text), *_together(name, text)]
 
 
-def _alone(name: str, text: str, end: str = "") -> list[Line]:
+def _alone(name: str, text: str) -> list[Line]:
     """A figure of streams that select alone, with controls."""
     return [
-        Line(f"{text}{_ALONE}", f"{name}/independent/none{end}"),
-        Line("  untrained model", f"{name}/independent/untrained{end}"),
-        Line("  unrelated rows (chance)", f"{name}/independent/permuted{end}"),
+        Line(f"{text}{_ALONE}", f"{name}/independent/none"),
+        Line("  untrained model", f"{name}/independent/untrained"),
+        Line("  unrelated rows (chance)", f"{name}/independent/permuted"),
     ]
 
 
-def _together(name: str, text: str, end: str = "") -> list[Line]:
+def _together(name: str, text: str) -> list[Line]:
     """A figure of streams that select together, with controls."""
     return [
-        Line(f"{text}{_TOGETHER}", f"{name}/joint/none{end}"),
-        Line("  untrained model", f"{name}/joint/untrained{end}"),
-        Line("  unrelated rows that selected together", f"{name}/joint/permuted_before{end}"),
-        Line("  unrelated rows (chance)", f"{name}/joint/permuted_after{end}"),
+        Line(f"{text}{_TOGETHER}", f"{name}/joint/none"),
+        Line("  untrained model", f"{name}/joint/untrained"),
+        Line("  unrelated rows that selected together", f"{name}/joint/permuted_before"),
+        Line("  unrelated rows (chance)", f"{name}/joint/permuted_after"),
     ]
 
 

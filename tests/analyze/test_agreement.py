@@ -6,12 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sparc.analyze import agreement, top_rows
+from sparc.analyze import agreement, mispairing, top_rows
 from sparc.analyze.codes import CodeRows, CodeSet, concatenate
 from sparc.analyze.groups import deal, no_groups
+from sparc.analyze.mispairing import DRAWS
 from sparc.analyze.pictures import Pictures
 
-L, TOP = 10, 3
+L, TOP, SEED = 10, 3, 42
 
 
 def lift(parents, class_id, depth):
@@ -79,7 +80,14 @@ def measured(parts, labels, control="none", groups=None):
     codes = concatenate(parts)
     grouped = codes.take(np.flatnonzero(groups.of_row[codes.rows]))
     return agreement.table(
-        counts, lists, labels, CodeSet("joint", control), top=TOP, groups=groups, grouped=grouped
+        counts,
+        lists,
+        labels,
+        CodeSet("joint", control),
+        top=TOP,
+        groups=groups,
+        grouped=grouped,
+        seed=SEED,
     )
 
 
@@ -276,3 +284,143 @@ def test_intervals_hold_the_truth(make_labels, captions):
     # Nor are they much wider than they must be.
     needed = 2 * stats.t.ppf(0.975, 19) * value.std(axis=0)
     assert ((high - low).mean(axis=0) < 1.6 * needed).all()
+
+
+# ---------------------------------------------------------------------- latents paired at random
+
+
+def masses(arrays, label_ids):
+    """How many (row, class) pairs of labelled rows each latent has, by stream: plain loops."""
+    return {
+        stream: [
+            sum(len(set(ids)) for ids, value in zip(label_ids, values[:, latent], strict=True)
+                if value > 0)
+            for latent in range(L)
+        ]
+        for stream, values in arrays.items()
+    }  # fmt: skip
+
+
+def pairing(arrays, label_ids, draw, most):
+    """Which latents a draw takes, and the partner of each by pair of streams, as REPORT.md says."""
+    mass = masses(arrays, label_ids)
+    partner = {}
+    for number, (a, b) in enumerate(combinations(arrays, 2)):
+        generator = np.random.default_rng([SEED, draw, number])
+        ties, choice = generator.random(L), generator.random(L)
+        alive = [latent for latent in range(L) if mass[a][latent] and mass[b][latent]]
+        ranked = sorted(alive, key=lambda latent, b=b, ties=ties: (mass[b][latent], ties[latent]))
+        reach = max(5, len(ranked) // 100)
+        for rank, latent in enumerate(ranked):
+            others = [
+                other
+                for place, other in enumerate(ranked)
+                if abs(place - rank) <= reach and other != latent
+            ]
+            if others:
+                partner[a, b, latent] = others[int(choice[latent] * len(others))]
+            else:
+                partner[a, b, latent] = None
+    shared = [n for n in range(L) if sum(mass[stream][n] > 0 for stream in arrays) > 1]
+    order = np.random.default_rng([SEED, draw]).permutation(shared)
+    return order[:most].tolist(), partner
+
+
+def expected_by_chance(arrays, label_ids, left, parents, depth, top, most):
+    """Mispaired agreement of every line, by draw: on the rows whose labels are `left`."""
+    pairs, result = list(combinations(arrays, 2)), []
+    for draw in range(DRAWS):
+        taken, partner = pairing(arrays, label_ids, draw, most)
+        values = {}
+        for a, b in pairs:
+            for latent in taken:
+                other = partner.get((a, b, latent))
+                if other is None:
+                    continue
+                two = np.zeros((len(left), 2 * L))
+                two[:, 0], two[:, L] = arrays[a][:, latent], arrays[b][:, other]
+                found = brute_force({a: two[:, :L], b: two[:, L:]}, left, parents, depth, top)
+                if (a, b, 0) in found:
+                    values[a, b, latent] = found[a, b, 0]
+        lonely = {
+            pair for (*pair, _), other in partner.items() if other is None for pair in [tuple(pair)]
+        }
+        of_latents = [[values[a, b, n] for a, b in pairs if (a, b, n) in values] for n in range(L)]
+        means = [float(np.mean(v)) for v in of_latents if v]
+        lines = [[] if lonely else means]
+        for pair in pairs:
+            of_pair = [v for (a, b, _), v in values.items() if (a, b) == pair]
+            lines.append([] if pair in lonely else of_pair)
+        result.append(lines)
+    return result
+
+
+def mean_or_nan(values):
+    return np.mean(values) if len(values) else np.nan
+
+
+@pytest.mark.parametrize(("seed", "rows", "most"), [(0, 24, 512), (1, 15, 4), (2, 5, 512)])
+def test_mispaired_agreement_and_excess_are_those_of_plain_loops(
+    random_codes, dense, make_labels, parents, monkeypatch, seed, rows, most
+):
+    monkeypatch.setattr(mispairing, "_LATENTS", most)
+    generator = np.random.default_rng(seed)
+    label_ids = [generator.integers(0, 12, generator.integers(0, 4)).tolist() for _ in range(rows)]
+    label_ids[0] = label_ids[-1] = [6, 6, 11]
+    codes = random_codes(seed, rows=rows, latents=L, k=4, streams=["a", "b", "c"])
+    arrays = {stream: dense(codes, stream, L) for stream in codes.streams}
+    of_row = np.arange(rows) // 2
+    groups = deal(Pictures(of_row, np.ones(of_row[-1] + 1, bool)), 3)
+    lines = iter(measured([codes], make_labels(label_ids, parents), groups=groups).to_pylist())
+    for top in (0, TOP):
+        for depth in (3, 2, 1, 0):
+            chances, excesses, spreads = [], [], []
+            for group in range(1 + groups.number):
+                left = [
+                    ids if not group or groups.of_row[row] != group else []
+                    for row, ids in enumerate(label_ids)
+                ]
+                real = list(expected_lines(arrays, left, parents, depth, top))
+                draws = expected_by_chance(arrays, label_ids, left, parents, depth, top, most)
+                for at, (*_, alive, value) in enumerate(real):
+                    by_draw = [lines[at // 2] for lines in draws]
+                    chance = np.mean([mean_or_nan(values) for values in by_draw])
+                    sd = np.std([mean_or_nan(values) for values in by_draw], ddof=1)
+                    if at % 2 == 0:  # over all latents: dead ones as 0
+                        alive = real[at + 1][3]
+                        chance = chance * alive / L if alive else 0
+                        sd = sd * alive / L if alive else 0
+                    value = np.nan if value is None else value
+                    errors = np.sqrt(np.mean([*map(len, by_draw)]) / (alive or np.nan) + 1 / DRAWS)
+                    chances.append(chance)
+                    spreads.append((sd, errors))
+                    excesses.append((value - chance) / (1 - chance if chance < 1 else np.nan))
+            for at in range(len(real)):
+                line = next(lines)
+                (sd, errors), chance = spreads[at], chances[at]
+                of_groups = excesses[at :: len(real)]
+                same = {"mispaired": chance, "mispaired_sd": sd, "excess": excesses[at]}
+                for name, value in same.items():
+                    assert (line[name] is None) == np.isnan(value), (name, line)
+                    assert line[name] is None or line[name] == pytest.approx(value, abs=1e-12)
+                if np.isnan(of_groups).any():
+                    assert line["excess_low"] is line["excess_high"] is None
+                    continue
+                margin = np.hypot(
+                    stats.t.ppf(0.975, groups.number - 1)
+                    * (1 - groups.share)
+                    * np.sqrt(np.var(of_groups[1:], ddof=1) / groups.share),
+                    stats.t.ppf(0.975, DRAWS - 1) * sd * errors / (1 - chance),
+                )
+                assert line["excess_low"] == pytest.approx(excesses[at] - margin)
+                assert line["excess_high"] == pytest.approx(min(1, excesses[at] + margin))
+    assert next(lines, None) is None
+
+
+def test_a_latent_that_is_alone_has_no_other_to_be_held_against(make_labels):
+    values = {s: np.array([[1.0, 0.0], [1.0, 0.0]], np.float32) for s in "ab"}
+    indices = np.tile(np.arange(2, dtype=np.uint8), (2, 1))
+    codes = CodeRows(np.arange(2), dict.fromkeys("ab", indices), values)
+    table = measured([codes], make_labels([[0], [0]], [None])).to_pylist()
+    assert {line["value"] for line in table} == {0.1, 1.0}
+    assert {line["mispaired"] for line in table} == {line["excess"] for line in table} == {None}

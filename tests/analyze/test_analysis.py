@@ -131,8 +131,8 @@ def test_every_cross_model_table_has_both_modes_and_their_controls(report):
         ("independent", "none"), ("independent", "permuted"),
     }  # fmt: skip
     for name in (
-        "agreement", "alive", "monosemanticity_means", "overlap_means", "purity_means",
-        "reconstruction", "streams",
+        "alive", "monosemanticity_means", "overlap_means", "purity_means", "reconstruction",
+        "streams",
     ):  # fmt: skip
         found = {(x["mode"], x["control"]) for x in report.table(name).to_pylist()}
         assert found == expected, name
@@ -212,7 +212,7 @@ def test_without_a_stream_the_selection_is_that_of_the_others(report, cache, mod
 
 def test_every_figure_of_several_models_has_its_interval(report):
     for name, figures in {
-        "agreement": ["value"],
+        "agreement": ["value", "excess"],
         "monosemanticity_means": ["value"],
         "overlap_means": ["value"],
         "purity_means": ["purity"],

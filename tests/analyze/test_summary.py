@@ -8,15 +8,20 @@ from sparc.common.storage import Folder
 
 FIGURES = {
     "agreement/independent/none/depth 3": 0.090,
-    "agreement/independent/none/depth 1": 0.309,
-    "agreement/independent/untrained/depth 1": 0.221,
-    "agreement/independent/permuted/depth 1": 0.201,
+    "agreement_mispaired/independent/none/depth 3": 0.012,
+    "agreement_excess/independent/none/depth 3": 0.079,
     "agreement/independent/untrained/depth 3": 0.031,
-    "agreement/independent/permuted/depth 3": 0.012,
+    "agreement_excess/independent/untrained/depth 3": 0.001,
+    "agreement/independent/none/depth 1": 0.309,
+    "agreement_mispaired/independent/none/depth 1": 0.201,
+    "agreement_excess/independent/none/depth 1": 0.135,
+    "agreement/independent/untrained/depth 1": 0.221,
+    "agreement_excess/independent/untrained/depth 1": 0.002,
     "agreement/joint/none/depth 3": 0.766,
+    "agreement_mispaired/joint/none/depth 3": 0.013,
+    "agreement_excess/joint/none/depth 3": 0.763,
     "agreement/joint/untrained/depth 3": 0.790,
-    "agreement/joint/permuted_before/depth 3": 0.701,
-    "agreement/joint/permuted_after/depth 3": 0.013,
+    "agreement_excess/joint/untrained/depth 3": 0.787,
     "nmse_cross/independent/none": 0.736,
     "codes_r_at_1/independent/none": 0.261,
     "codes_r_at_1/joint/none": 0.990,
@@ -43,8 +48,7 @@ def make_report(tmp_path):
 
 def test_figures_stand_beside_their_controls(make_report):
     text = summarize([make_report("r", FIGURES)])
-    alone = ["0.090", "0.031", "0.012", "0.309", "0.221", "0.201"]
-    order = [*alone, "0.766", "0.790", "0.701", "0.013"]
+    order = [f"{value:.3f}" for name, value in FIGURES.items() if name.startswith("agreement")]
     places = [text.index(value) for value in order]
     assert places == sorted(places)
     assert "by construction" in text[: places[0]].replace("\n ", "")
@@ -67,17 +71,21 @@ def test_reports_stand_side_by_side(make_report):
 
 def test_reports_with_trees_of_classes_of_other_depths_keep_their_controls(make_report):
     def ends_at_one(name):
-        return name.replace("depth 3", "depth 1") if name.startswith("agreement/joint") else name
+        return (
+            name.replace("depth 3", "depth 1")
+            if name.startswith("agreement") and "/joint/" in name
+            else name
+        )
 
     flat = {ends_at_one(n): v for n, v in FIGURES.items() if "independent" not in n or "3" not in n}
     text = summarize([make_report("flat/report", flat), make_report("deep/report", FIGURES)])
     lines = [line.strip() for line in text.splitlines()]
     assert "flat/report    deep/report" in lines
     for heading, values in (
-        ("classes at depth 3, each alone", ["- 0.090", "- 0.031", "- 0.012"]),
-        ("classes at depth 1, each alone", ["0.309 0.309", "0.221 0.221", "0.201 0.201"]),
-        ("classes at depth 3, together", ["- 0.766", "- 0.790", "- 0.701", "- 0.013"]),
-        ("classes at depth 1, together", ["0.766 -", "0.790 -", "0.701 -", "0.013 -"]),
+        ("classes at depth 3, each alone", ["- 0.090", "- 0.012", "- 0.079", "- 0.031"]),
+        ("classes at depth 1, each alone", ["0.309 0.309", "0.201 0.201", "0.135 0.135"]),
+        ("classes at depth 3, together", ["- 0.766", "- 0.013", "- 0.763", "- 0.790"]),
+        ("classes at depth 1, together", ["0.766 -", "0.013 -", "0.763 -", "0.790 -"]),
     ):
         (first,) = (n for n, line in enumerate(lines) if line.startswith(heading))
         shown = [" ".join(line.split()[-2:]) for line in lines[first : first + len(values)]]

@@ -284,6 +284,7 @@ def five_thousand_rows(repeats: int) -> list[Target]:
             top=100,
             groups=groups,
             grouped=codes.take(groups.rows),
+            seed=42,
         )
 
     matrices = {n: codes.matrix(n, LATENTS) for n in WIDE}
