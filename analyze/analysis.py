@@ -314,7 +314,7 @@ class Job:
             self._groups,
         )
         counts = reducer.reduce(_selection_part, selection.merge, shared, len(shared[0]))
-        return {"selection": selection.table(counts, control, self._groups.share)}
+        return {"selection": selection.table(counts, control, self._groups)}
 
     def _leave_out(self, control: Control, reducer: Executor) -> dict[str, pa.Table]:
         code_set = CodeSet("joint", control)

@@ -29,11 +29,13 @@ class Groups(NamedTuple):
         of_row: The group of every row of the cache, from 1; 0 for rows that no group has, (rows,).
         number: How many groups; 0 where there are too few pictures to compare.
         share: The share of the analysed pictures that one group has.
+        images: How many images are analysed, in a group or not.
     """
 
     of_row: npt.NDArray[np.uint8]
     number: int
     share: float
+    images: int
 
     @property
     def rows(self) -> npt.NDArray[np.int64]:
@@ -60,7 +62,7 @@ def deal(pictures: Pictures, seed: int) -> Groups:
     """
     analysed = np.flatnonzero(pictures.analysed)
     if len(analysed) < 2:
-        return no_groups(len(pictures.of_row))
+        return no_groups(len(pictures.of_row), len(analysed))
     number = min(GROUPS, len(analysed))
     rows = int(pictures.analysed[pictures.of_row].sum())
     size = max(1, min(len(analysed), MOST_ROWS * len(analysed) // rows) // number)
@@ -68,12 +70,12 @@ def deal(pictures: Pictures, seed: int) -> Groups:
     dealt = generator.permutation(analysed)[: size * number]
     of_picture = np.zeros(len(pictures), np.uint8)
     of_picture[dealt] = 1 + np.arange(len(dealt)) % number
-    return Groups(of_picture[pictures.of_row], number, size / len(analysed))
+    return Groups(of_picture[pictures.of_row], number, size / len(analysed), len(analysed))
 
 
-def no_groups(rows: int) -> Groups:
+def no_groups(rows: int, images: int = 0) -> Groups:
     """No groups of the rows of a cache: figures without intervals."""
-    return Groups(np.zeros(rows, np.uint8), 0, 0.0)
+    return Groups(np.zeros(rows, np.uint8), 0, 0.0, images)
 
 
 def leave_out(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from sparc.analyze import top_rows
 from sparc.analyze.codes import CodeRows, CodeSet
 from sparc.analyze.groups import Groups, apart
-from sparc.analyze.statistics import jackknife, with_interval
+from sparc.analyze.statistics import jackknife, unseen_share, with_interval
 from sparc.analyze.top_rows import TopRows
 
 SCHEMA = pa.schema(
@@ -37,8 +37,8 @@ STREAMS_SCHEMA = pa.schema(
         pa.field("control", pa.string(), nullable=False),
         pa.field("stream", pa.string(), nullable=False),
         pa.field("dead_latents", pa.int64(), nullable=False),
-        pa.field("dead_latents_low", pa.float64()),
-        pa.field("dead_latents_high", pa.float64()),
+        pa.field("images", pa.int64(), nullable=False),
+        pa.field("unseen_share", pa.float64(), nullable=False),
         pa.field("active_per_row", pa.float64(), nullable=False),
         pa.field("active_per_row_low", pa.float64()),
         pa.field("active_per_row_high", pa.float64()),
@@ -51,8 +51,8 @@ ALIVE_SCHEMA = pa.schema(
         pa.field("control", pa.string(), nullable=False),
         pa.field("alive_streams", pa.int32(), nullable=False),
         pa.field("latents", pa.int64(), nullable=False),
-        pa.field("latents_low", pa.float64()),
-        pa.field("latents_high", pa.float64()),
+        pa.field("images", pa.int64(), nullable=False),
+        pa.field("unseen_share", pa.float64(), nullable=False),
     ]
 )
 
@@ -130,13 +130,24 @@ class ActiveCounts(NamedTuple):
         streams: The streams, in order.
         rows: Number of rows, (1 + groups,) int64.
         active: (1 + groups, streams, latents) int64.
-        share: The share of the pictures that a group has.
+        share: The share of the images that a group has.
+        images: Number of images.
     """
 
     streams: tuple[str, ...]
     rows: npt.NDArray[np.int64]
     active: npt.NDArray[np.int64]
     share: float
+    images: int
+
+    @property
+    def seen_on(self) -> dict[str, int | float]:
+        """What a count of latents that are alive or dead rests on, as columns of its table.
+
+        Such a count has no interval: leaving rows out tells nothing of latents that would become
+        active on yet other rows.
+        """
+        return {"images": self.images, "unseen_share": unseen_share(self.images)}
 
 
 def active_counts(counts: LatentCounts, groups: Groups, grouped: CodeRows) -> ActiveCounts:
@@ -155,21 +166,20 @@ def active_counts(counts: LatentCounts, groups: Groups, grouped: CodeRows) -> Ac
         own = apart(grouped, stream, latents, groups).indices
         lost = np.bincount(own, minlength=groups.number * latents)
         active[1:, s] -= lost.reshape(groups.number, latents)
-    return ActiveCounts(counts.streams, rows, active, groups.share)
+    return ActiveCounts(counts.streams, rows, active, groups.share, groups.images)
 
 
 def alive_table(found: ActiveCounts, code_set: CodeSet) -> pa.Table:
     """How many latents are alive in none, one, … all of the streams, of `ALIVE_SCHEMA`."""
-    streams, latents = found.active.shape[1:]
-    alive_streams = (found.active > 0).sum(axis=1)
-    numbers = np.stack([(alive_streams == n).sum(axis=1) for n in range(streams + 1)], axis=1)
-    interval = jackknife(numbers, found.share, least=0, most=latents)
+    streams = len(found.streams)
+    alive_streams = (found.active[0] > 0).sum(axis=0)
     rows = [
         {
             "mode": code_set.mode,
             "control": code_set.control,
             "alive_streams": number,
-            **with_interval("latents", numbers[0, number], interval, number),
+            "latents": int((alive_streams == number).sum()),
+            **found.seen_on,
         }
         for number in range(streams + 1)
     ]
@@ -179,16 +189,16 @@ def alive_table(found: ActiveCounts, code_set: CodeSet) -> pa.Table:
 def streams_table(found: ActiveCounts, code_set: CodeSet) -> pa.Table:
     """Dead latents and true L0 of each stream, of `STREAMS_SCHEMA`."""
     latents = found.active.shape[2]
-    dead = (found.active == 0).sum(axis=2)
+    dead = (found.active[0] == 0).sum(axis=1)
     active_per_row = found.active.sum(axis=2) / found.rows[:, None]
-    dead_interval = jackknife(dead, found.share, least=0, most=latents)
     active_interval = jackknife(active_per_row, found.share, least=0, most=latents)
     rows = [
         {
             "mode": code_set.mode,
             "control": code_set.control,
             "stream": stream,
-            **with_interval("dead_latents", dead[0, s], dead_interval, s),
+            "dead_latents": int(dead[s]),
+            **found.seen_on,
             **with_interval("active_per_row", active_per_row[0, s], active_interval, s),
         }
         for s, stream in enumerate(found.streams)

@@ -17,7 +17,7 @@ from sparc.analyze.codes import CodeRows, Control
 from sparc.analyze.encode import encode_jointly
 from sparc.analyze.groups import Groups, leave_out
 from sparc.analyze.selection import chosen
-from sparc.analyze.statistics import jackknife, with_interval
+from sparc.analyze.statistics import jackknife_share, with_interval
 from sparc.train.model import Sparc
 
 SELECTION_SCHEMA = pa.schema(
@@ -134,5 +134,5 @@ def _mean_share(
     total = groups.add(rows, common / np.maximum(of, 1))
     with np.errstate(invalid="ignore"):
         means = leave_out(total) / leave_out(groups.add(rows, some))
-    interval = jackknife(means, groups.share, least=0, most=1)
+    interval = jackknife_share(means, groups.share, groups.images)
     return with_interval(name, means[0], interval)

@@ -3,7 +3,6 @@
 After the one-dimensional probe of arXiv 2507.06265, section 4; `REPORT.md` says what differs.
 """
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from scipy import sparse, special
 
 from sparc.analyze.codes import CodeSet
 from sparc.analyze.groups import GROUPS
-from sparc.analyze.statistics import jackknife
+from sparc.analyze.statistics import jackknife, share_interval
 
 SCHEMA = pa.schema(
     [
@@ -158,8 +157,8 @@ def _probe(
     candidates = _most_telling(some[part == FIT], y[part == FIT])
     if not len(candidates):  # no latent is active on any of these pictures: nothing is told
         scored = int((part == SCORE).sum())
-        losses, right = np.full(scored, np.log(2)), np.zeros(scored)  # a tie is wrong
-        return {"latent": None, **_score({"log_loss": losses, "accuracy": right})}
+        losses, right = np.full(scored, np.log(2)), np.zeros(scored, np.bool_)  # a tie is wrong
+        return {"latent": None, **_score(losses, right)}
     x = np.asarray(some[:, candidates].todense(), dtype=np.float64)
     mean, spread = x[part == FIT].mean(axis=0), x[part == FIT].std(axis=0)
     x = (x - mean) / spread
@@ -171,30 +170,40 @@ def _probe(
     right = np.where(y, logits > 0, logits < 0)
     return {
         "latent": int(candidates[best]),
-        **_score({"log_loss": losses[part == SCORE, best], "accuracy": right[part == SCORE]}),
+        **_score(losses[part == SCORE, best], right[part == SCORE]),
     }
 
 
-def _score(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, float]:
+def _score(losses: Floats, right: npt.NDArray[np.bool_]) -> dict[str, float]:
     """Means over the scored pictures with their intervals, by name.
 
     Args:
-        columns: What is averaged, of the pictures of a class and then of as many others, (n,) each.
-            Either are in random order.
+        losses: Of the pictures of a class and then of as many others, (n,). Either are in random
+            order.
+        right: Whether each was told right, (n,).
     """
-    result = {}
-    for name, values in columns.items():
-        half = len(values) // 2
-        # As many groups as there are, at most, with both kinds of pictures in each.
-        groups = min(GROUPS, half)
-        group = np.tile(np.arange(half) % groups, 2)
-        sums, sizes = np.bincount(group, weights=values), np.bincount(group)
-        without = (values.sum() - sums) / (len(values) - sizes)
-        most = 1 if name == "accuracy" else np.inf
-        interval = jackknife([values.mean(), *without], 1 / groups, least=0, most=most)
-        result[name] = float(values.mean())
-        result[f"{name}_low"], result[f"{name}_high"] = float(interval.low), float(interval.high)
-    return result
+    half = len(losses) // 2
+    # As many groups as there are, at most, with both kinds of pictures in each.
+    groups = min(GROUPS, half)
+    group = np.tile(np.arange(half) % groups, 2)
+    sums, sizes = np.bincount(group, weights=losses), np.bincount(group)
+    without = (losses.sum() - sums) / (len(losses) - sizes)
+    loss, accuracy = float(losses.mean()), float(right.mean())
+    loss_interval = jackknife([loss, *without], 1 / groups, least=0)
+    # As many of either kind by design: a share of both varies less than one of pictures that come
+    # as they may. Half a picture is added to each count, so that none is certain.
+    of_kind = (right.reshape(2, half).sum(axis=1) + 0.5) / (half + 1)
+    middle = of_kind.mean()
+    gain = middle * (1 - middle) / (of_kind * (1 - of_kind)).mean()
+    accuracy_interval = share_interval(accuracy, len(right) * gain)
+    return {
+        "log_loss": loss,
+        "log_loss_low": float(loss_interval.low),
+        "log_loss_high": float(loss_interval.high),
+        "accuracy": accuracy,
+        "accuracy_low": float(accuracy_interval.low),
+        "accuracy_high": float(accuracy_interval.high),
+    }
 
 
 def _most_telling(matrix: sparse.csr_matrix, y: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from scipy import sparse
 
 from sparc.analyze.pictures import Pictures, incidence
-from sparc.analyze.statistics import nullable, wilson
+from sparc.analyze.statistics import mean_share, with_interval
 from sparc.common.streams import Modality
 
 SCHEMA = pa.schema(
@@ -240,30 +240,12 @@ def _row(
 def _with_intervals(
     found: npt.NDArray[np.int64], pictures: npt.NDArray[np.int64]
 ) -> dict[str, float | None]:
-    """Means over queries and their 95% intervals, over pictures rather than queries.
-
-    The captions of one picture succeed and fail together. With n pictures, and d_p the sum over the
-    queries of picture p of what they differ from the mean,
-
-        variance = n / (n - 1) * sum of d_p^2 / queries^2
-
-    (Taylor's linearization of a mean over clusters). The interval is Wilson's, with as many trials
-    as would give a share this variance (Korn and Graubard, Survey Methodology 24, 1998).
-    """
-    of_picture = np.unique(pictures, return_inverse=True)[1]
-    number = int(of_picture.max()) + 1
+    """Means over queries and their 95% intervals, over pictures rather than queries."""
     columns: dict[str, npt.NDArray[Any]] = {f"r_at_{n}": found <= n for n in (1, 5, 10)}
     columns["mean_reciprocal_rank"] = 1 / found
     result: dict[str, float | None] = {}
     for name, values in columns.items():
-        mean = float(values.mean())
-        low, high = np.nan, np.nan
-        if number > 1:
-            off = np.bincount(of_picture, weights=values - mean)
-            variance = number / (number - 1) * (off @ off) / len(values) ** 2
-            trials = mean * (1 - mean) / variance if variance > 0 else number
-            low, high = map(float, wilson(mean, trials))
-        result |= {name: mean, f"{name}_low": nullable(low), f"{name}_high": nullable(high)}
+        result |= with_interval(name, *mean_share(values, pictures))
     return result
 
 

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from sparc.analyze.codes import CodeRows
 from sparc.analyze.groups import Groups, leave_out
-from sparc.analyze.statistics import jackknife, with_interval
+from sparc.analyze.statistics import jackknife_share, with_interval
 
 SCHEMA = pa.schema(
     [
@@ -71,16 +71,16 @@ def merge(parts: Sequence[SharedChoices]) -> SharedChoices:
     )
 
 
-def table(counts: SharedChoices, control: str, share: float) -> pa.Table:
+def table(counts: SharedChoices, control: str, groups: Groups) -> pa.Table:
     """A row for each stream, of schema `SCHEMA`.
 
     Args:
         counts: Counts over all rows.
         control: Which control the codes are.
-        share: The share of the pictures that a group has.
+        groups: The groups of rows.
     """
     shares = leave_out(counts.chosen_alone) / leave_out(counts.chosen)[:, None]
-    interval = jackknife(shares, share, least=0, most=1)
+    interval = jackknife_share(shares, groups.share, groups.images)
     rows = [
         {
             "control": control,

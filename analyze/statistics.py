@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaln, stdtrit
+from scipy.special import betainc, gammaln, stdtrit
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -142,13 +142,10 @@ def jackknife(
     Returns:
         Of shape (...); NaN where a figure is undefined, or there are fewer than two groups.
     """
-    whole, without = np.asarray(figures[0], np.float64), np.asarray(figures[1:], np.float64)
-    groups = len(without)
+    whole, groups = np.asarray(figures[0], np.float64), len(figures) - 1
+    error = np.sqrt(jackknife_variance(figures, share))
     if groups < 2:
-        nothing = np.full(whole.shape, np.nan)
-        return Interval(nothing, nothing)
-    squares = ((without - without.mean(axis=0)) ** 2).sum(axis=0)
-    error = np.sqrt((1 - share) ** 2 / (share * (groups - 1)) * squares)
+        return Interval(error, error)
     margin = stdtrit(groups - 1, 0.975) * error
     # An interval need not hold what cannot be, but always the figure itself.
     low = np.minimum(whole, np.maximum(whole - margin, least))
@@ -156,22 +153,128 @@ def jackknife(
     return Interval(low, high)
 
 
-def wilson(mean: Any, trials: Any) -> Interval:
-    """Intervals of means of numbers between 0 and 1 (Wilson, J. Am. Stat. Assoc. 22, 1927).
+def jackknife_variance(figures: Any, share: float) -> Floats:
+    """The variance in `jackknife`; NaN where there is none. Arguments as there."""
+    whole, without = np.asarray(figures[0], np.float64), np.asarray(figures[1:], np.float64)
+    groups = len(without)
+    if groups < 2:
+        return np.full(whole.shape, np.nan)
+    squares = ((without - without.mean(axis=0)) ** 2).sum(axis=0)
+    return np.asarray((1 - share) ** 2 / (share * (groups - 1)) * squares)
 
-    They hold the mean and have a width even where all numbers are 0, or all are 1.
+
+def share_interval(mean: Any, trials: Any) -> Interval:
+    """Mid-P 95% intervals of means of numbers between 0 and 1.
+
+    The ends are the shares p at which the chance of a more extreme count, plus half the chance of
+    this count, is 2.5% (Lancaster, J. Am. Stat. Assoc. 56, 1961; Berry and Armitage, The
+    Statistician 44, 1995). They contain the mean and have a width even where all numbers are 0, or
+    all are 1, and no true share close to 0 or 1 is missed much more often than 5%, unlike with
+    Wilson's interval. Counts need not be whole, so that they can stand for an effective number of
+    trials (Korn and Graubard, Survey Methodology 24, 1998).
 
     Args:
         mean: The mean, or several. Arguments broadcast against each other.
-        trials: How many independent throws of a coin would have a mean as uncertain as this one.
+        trials: How many independent throws of a coin would have a mean as uncertain as this one,
+            above 0.
+
+    Returns:
+        NaN where the mean or the trials are NaN.
     """
-    mean, square = np.asarray(mean, np.float64), NORMAL_95**2
-    middle = (mean + square / (2 * trials)) / (1 + square / trials)
-    margin = np.sqrt(mean * (1 - mean) / trials + square / (4 * trials**2)) * NORMAL_95
-    margin /= 1 + square / trials
-    # Rounding may neither leave the mean outside nor go beyond 0 and 1.
-    low = np.minimum(mean, np.maximum(middle - margin, 0))
-    return Interval(low, np.maximum(mean, np.minimum(middle + margin, 1)))
+    mean, trials = np.broadcast_arrays(np.asarray(mean, np.float64), np.asarray(trials, np.float64))
+    # The upper end of a share is the lower end of what is missing to 1, turned round.
+    low, high = _mid_p_low(mean, trials), 1 - _mid_p_low(1 - mean, trials)
+    return Interval(np.minimum(low, mean), np.maximum(high, mean))
+
+
+def _mid_p_low(mean: Floats, trials: Floats) -> Floats:
+    """The lower ends of `share_interval`, by bisection: 50 halvings leave 1e-15."""
+    found, missing = mean * trials, (1 - mean) * trials
+    low, high = np.zeros(mean.shape), np.ones(mean.shape)
+    some = found > 0
+    for _ in range(50):
+        middle = (low + high) / 2
+        as_many = betainc(np.where(some, found, 1), missing + 1, middle)
+        more = np.where(missing > 0, betainc(found + 1, np.maximum(missing, 1e-300), middle), 0)
+        above = (as_many + more) / 2 > _TAIL
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    result: Floats = np.where(np.isnan(mean) | np.isnan(trials), np.nan, np.where(some, low, 0))
+    return result
+
+
+_TAIL = 0.025
+
+
+def mean_share(values: Any, images: Any) -> tuple[float, Interval]:
+    """The mean of numbers between 0 and 1 and its 95% interval, over images rather than rows.
+
+    The rows of one image succeed and fail together. With n images, and d_i the sum over the rows of
+    image i of what they differ from the mean, the variance is linearized:
+
+        variance = n / (n - 1) * sum of d_i^2 / rows^2
+
+    The interval is that of `share_interval`, with as many trials as would give a share that
+    variance, fewer where few images tell it (Korn and Graubard). Where nothing varies, an image is
+    a trial.
+
+    Args:
+        values: One number for each row, (rows,), between 0 and 1.
+        images: The image of each row, (rows,) integers.
+
+    Returns:
+        The mean, and an interval of NaN where there are fewer than two images.
+    """
+    values = np.asarray(values, np.float64)
+    of_image = np.unique(images, return_inverse=True)[1]
+    number, rows = int(of_image.max(initial=-1)) + 1, len(values)
+    mean = float(values.mean()) if rows else np.nan
+    if number < 2:
+        return mean, Interval(np.array(np.nan), np.array(np.nan))
+    off = np.bincount(of_image, weights=values - mean)
+    variance = number / (number - 1) * float(off @ off) / rows**2
+    trials = float(number)
+    if variance > 1e-30:
+        # Where every image has one row, 0 or 1, this is the number of images.
+        trials *= mean * (1 - mean) / (variance * (number - 1))
+        trials *= float(stdtrit(rows - 1, 0.975) / stdtrit(number - 1, 0.975)) ** 2
+    return mean, share_interval(mean, trials)
+
+
+def jackknife_share(figures: Any, share: float, images: int) -> Interval:
+    """`jackknife` for means of numbers between 0 and 1, which may lie at 0 or at 1.
+
+    The interval is that of `share_interval`, with as many trials as would give a share the variance
+    of the jackknife; where nothing varies, an image is a trial.
+
+    Args:
+        figures: As for `jackknife`, (1 + G, ...).
+        share: The share of the images that a group has.
+        images: How many images there are.
+    """
+    whole = np.clip(np.asarray(figures[0], np.float64), 0, 1)
+    variance = jackknife_variance(figures, share)
+    groups = len(figures) - 1
+    if groups < 2:
+        return Interval(variance, variance)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        trials = whole * (1 - whole) / variance
+        trials *= (NORMAL_95 / stdtrit(groups - 1, 0.975)) ** 2
+    steady = (variance <= 1e-30) | (trials <= 0)
+    return share_interval(whole, np.where(steady, float(images), trials))
+
+
+def unseen_share(images: int) -> float:
+    """The largest share of images that something not found on any of them may have (95%).
+
+    With a share p it is missed on n images with the chance (1 - p)^n, which is 5% at
+    p = 1 - 0.05^(1/n), near 3 / n: an exact one-sided bound.
+
+    Args:
+        images: n.
+    """
+    if images == 0:
+        return 1.0
+    return float(-np.expm1(np.log(0.05) / images))
 
 
 def mean_of_known(values: Floats) -> Floats:

@@ -4,8 +4,8 @@ Agreement of streams that select together is given by construction, so it never 
 figures of streams that select alone come first, and each has its controls below it.
 
 A figure `name/…` has its 95% interval in `name_low/…` and `name_high/…`. That of a mean over pairs
-or streams is the mean of theirs, and that of a sum the sum: the standard error of a mean is at most
-the mean of the standard errors.
+or streams is the mean of theirs: the standard error of a mean is at most the mean of the standard
+errors. Numbers of latents have none: how many images they are counted on stands beside them.
 """
 
 import dataclasses
@@ -99,10 +99,12 @@ def _alive(rows: Rows) -> Figures:
     for row in rows:
         number = row["alive_streams"]
         where = "nowhere" if number == 0 else "everywhere" if number == streams else "somewhere"
-        for end in ENDS:
-            name = f"alive_{where}{end}/{row['mode']}/{row['control']}"
-            known = result.get(name, 0), row[f"latents{end}"]
-            result[name] = None if None in known else sum(known)
+        name = f"alive_{where}/{row['mode']}/{row['control']}"
+        result[name] = (result.get(name) or 0) + row["latents"]
+        # A table of an earlier report says nothing of them.
+        if "images" in row:
+            result["alive_images"] = row["images"]
+            result["alive_unseen_share"] = row["unseen_share"]
     return result
 
 
@@ -336,7 +338,9 @@ def _sections(reports: Sequence[Report]) -> list[_Section]:
         ),
         _Section(
             "LATENTS: how many are alive, that is, active on any row?",
-            "Share of the selection: of the latents that the streams select together, how many a "
+            "A dead latent was not active on any of these images. With 95% confidence it is active "
+            "on at most the stated share of images of the kind. Share of the selection: of the "
+            "latents that the streams select together, how many a "
             "stream would have selected alone; a stream with a large share decides for the others. "
             "Without it: how many of them the other streams still select.",
             [
@@ -348,6 +352,10 @@ def _sections(reports: Sequence[Report]) -> list[_Section]:
                         ("some", "somewhere"),
                         ("none", "nowhere"),
                     )
+                ),
+                Line("  images that these are counted on", "alive_images", ",.0f"),
+                Line(
+                    "  a latent not seen active is active on at most", "alive_unseen_share", ".2%"
                 ),
                 *(
                     line

@@ -108,6 +108,7 @@ def _lines(report: Report) -> list[Line]:
         Line("LATENTS"),
         Line("  alive in all streams, each alone", "alive_everywhere/independent/none", ",.0f"),
         Line("  dead in all streams, each alone", "alive_nowhere/independent/none", ",.0f"),
+        Line("    such a latent is active (95%) on at most", "alive_unseen_share", ".2%"),
     ]
 
 

@@ -105,7 +105,8 @@ def test_no_active_latent_tells_nothing():
     assert line["log_loss"] == pytest.approx(np.log(2))
     for end in ("_low", "_high"):
         assert line[f"log_loss{end}"] == pytest.approx(np.log(2))
-        assert line[f"accuracy{end}"] == 0
+    assert line["accuracy_low"] == 0
+    assert 0 < line["accuracy_high"] < 0.1
 
 
 def test_intervals_are_those_of_the_scored_pictures():
@@ -113,12 +114,30 @@ def test_intervals_are_those_of_the_scored_pictures():
     generator = np.random.default_rng(0)
     right = generator.random(500) < 0.8
     losses = generator.exponential(size=500)
-    found = probe._score({"accuracy": right, "log_loss": losses})
+    found = probe._score(losses, right)
     for name, values, least in (("accuracy", right, 0.5), ("log_loss", losses, 0.5)):
         assert found[name] == pytest.approx(values.mean())
         width = found[f"{name}_high"] - found[f"{name}_low"]
         # With 20 groups a standard error is known to about a sixth.
         assert width == pytest.approx(2 * 1.96 * values.std() / np.sqrt(500), rel=0.4)
         assert found[f"{name}_low"] > least
-    certain = probe._score({"accuracy": np.ones(10, bool)})
-    assert set(certain.values()) == {1}
+
+
+@pytest.mark.parametrize("half", [5, 10, 60])
+@pytest.mark.parametrize("truths", [(0.99, 0.99), (0.9, 0.9), (0.95, 0.5)])
+def test_intervals_of_accuracy_hold_the_truth_as_often_as_they_say(half, truths):
+    """Few scored pictures: all may be right, which does not make it certain."""
+    generator = np.random.default_rng(1)
+    held = 0
+    for _ in range(400):
+        right = np.concatenate([generator.random(half) < truth for truth in truths])
+        found = probe._score(np.ones(2 * half), right)
+        held += found["accuracy_low"] <= np.mean(truths) <= found["accuracy_high"]
+    assert held / 400 >= 0.92
+
+
+def test_all_right_is_not_certain():
+    found = probe._score(np.ones(20), np.ones(20, bool))
+    assert (found["accuracy"], found["accuracy_high"]) == (1, 1)
+    # Of 20 throws of a coin that shows heads with this chance, all do in 5% of the cases.
+    assert found["accuracy_low"] == pytest.approx(0.05 ** (1 / 20))

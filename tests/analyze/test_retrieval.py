@@ -216,14 +216,16 @@ def test_captions_of_one_picture_do_not_narrow_an_interval():
     once = line_of([1, 20] * 100, range(200))
     copies = line_of(np.repeat([1, 20] * 100, 5), np.repeat(np.arange(200), 5))
     for name, value in once.items():
-        assert copies[name] == pytest.approx(value, abs=1e-12), name
+        assert copies[name] == pytest.approx(value, abs=1e-3), name
+        if name.endswith("_low"):
+            assert copies[name] <= value + 1e-12
 
 
 def test_what_never_varies_has_a_width_all_the_same():
-    """Fifty of fifty: Wilson's interval begins at n / (n + z^2)."""
+    """Fifty of fifty, mid-P: the chance of them, halved, is 2.5% at the lower end."""
     found = line_of([1] * 50, range(50))
     assert (found["r_at_1"], found["r_at_1_high"]) == (1, pytest.approx(1))
-    assert found["r_at_1_low"] == pytest.approx(50 / (50 + 1.96**2), rel=1e-4)
+    assert found["r_at_1_low"] == pytest.approx(0.05 ** (1 / 50))
     copies = line_of([1] * 250, np.repeat(np.arange(50), 5))
     assert copies["r_at_1_low"] == pytest.approx(found["r_at_1_low"])
 
@@ -246,4 +248,5 @@ def test_intervals_hold_the_truth_as_often_as_they_say(truth):
         success = np.where(follows, of_picture, draws.random(len(pictures)) < truth)
         found = line_of(np.where(success, 1, 20), pictures)
         held += found["r_at_1_low"] <= truth <= found["r_at_1_high"]
-    assert 920 <= held <= 985
+    # One or two images decide where successes are rare: the interval is then a little wide.
+    assert 930 <= held <= (995 if truth == 0.02 else 990)

@@ -145,3 +145,44 @@ def test_means_of_what_is_known():
     np.testing.assert_array_equal(found, [2, np.nan])
     assert statistics.nullable(found[1]) is None
     assert statistics.nullable(found[0]) == 2
+
+
+@pytest.mark.parametrize(("found", "trials"), [(0, 7), (1, 7), (7, 7), (3, 60), (250, 500)])
+def test_a_share_has_its_mid_p_interval(found, trials):
+    interval = statistics.share_interval(found / trials, trials)
+
+    def tail(share, side):
+        return side(share) + stats.binom.pmf(found, trials, share) / 2
+
+    if found > 0:
+        more = tail(interval.low, lambda share: stats.binom.sf(found, trials, share))
+        assert more == pytest.approx(0.025)
+    else:
+        assert interval.low == 0
+    if found < trials:
+        fewer = tail(interval.high, lambda share: stats.binom.cdf(found - 1, trials, share))
+        assert fewer == pytest.approx(0.025)
+    else:
+        assert interval.high == 1
+
+
+def test_a_share_that_is_not_defined_has_no_interval():
+    assert np.isnan(statistics.share_interval(np.nan, 7)).all()
+    assert np.isnan(statistics.jackknife_share([0.5, 0.5], 1.0, 1)).all()
+    mean, interval = statistics.mean_share([1, 0], [3, 3])
+    assert mean == 0.5
+    assert np.isnan(interval).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_share_of_none_or_all_is_as_uncertain_as_its_images_are_few(share):
+    few, many = (statistics.jackknife_share([share] * 21, 1 / 20, images) for images in (30, 3000))
+    assert few.low <= share <= few.high
+    assert few.high - few.low == pytest.approx(1 - 0.05 ** (1 / 30))
+    assert many.high - many.low == pytest.approx(1 - 0.05 ** (1 / 3000))
+
+
+def test_what_was_not_seen_may_be_there():
+    assert statistics.unseen_share(60_000) == pytest.approx(3 / 60_000, rel=0.01)
+    assert statistics.unseen_share(1) == pytest.approx(0.95)
+    assert statistics.unseen_share(0) == 1

@@ -87,7 +87,7 @@ def test_lists_without_a_group_are_those_of_the_rows_that_are_left(random_codes,
     codes = random_codes(seed, rows=rows, latents=12, k=4, streams=["a"])
     lists = top_rows.measure(codes, "a", top_rows.with_spare(length))
     of_row = 1 + np.random.default_rng(seed).permutation(rows) % 20
-    groups = Groups(of_row.astype(np.uint8), 20, 1 / 20)
+    groups = Groups(of_row.astype(np.uint8), 20, 1 / 20, rows)
     members = top_rows.members(lists, length, groups)
     assert members.shape == (21, len(lists.rows))
     for group, among in enumerate(members):
@@ -101,7 +101,7 @@ def test_a_list_that_loses_more_rows_than_it_has_to_spare_is_shorter():
     codes = CodeRows(np.arange(9), {"a": np.zeros((9, 1), np.uint8)}, {"a": np.ones((9, 1), "f4")})
     lists = top_rows.measure(codes, "a", top_rows.with_spare(3))
     assert lists.rows.tolist() == [0, 1, 2, 3, 4]
-    groups = Groups(np.array([1, 1, 1, 1, 2, 2, 0, 0, 0], np.uint8), 2, 4 / 9)
+    groups = Groups(np.array([1, 1, 1, 1, 2, 2, 0, 0, 0], np.uint8), 2, 4 / 9, 9)
     members = top_rows.members(lists, 3, groups)
     assert [lists.rows[line].tolist() for line in members] == [[0, 1, 2], [4], [0, 1, 2]]
 
