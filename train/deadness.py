@@ -1,6 +1,6 @@
 """Which latents are dead: for how long each has had no value, counted stream by stream.
 
-Counters move only in `DeadLatents.record`, which a training step calls; measuring never does. The
+Counters move only in `DeadLatents.count`, which a training step calls; measuring never does. The
 default recipe counts rows, so that the meaning of "dead" does not change with the batch size; the
 published one counts batches, a firing latent starting again at one.
 """
@@ -48,22 +48,12 @@ class DeadLatents:
         self._all_alive_until = self._first_dead
         self._now = 0
 
-    def record(self, indices: Tensor, values: Tensor) -> None:
-        """Count a batch.
+    def count(self, indices: Tensor, values: Tensor) -> None:
+        """Count a batch on the device; `pass_by` is the host's part.
 
         Args:
             indices: Latents selected, (rows, 1 or streams, k).
             values: Their values, (rows, streams, k).
-        """
-        self.count(indices, values)
-        self.pass_by(len(values))
-
-    def count(self, indices: Tensor, values: Tensor) -> None:
-        """What `record` does on the device; `pass_by` is the host's part.
-
-        Args:
-            indices: As for `record`.
-            values: As for `record`.
         """
         passed = len(values) if self._counts_rows else 1
         after_firing = 0 if self._counts_rows else 1
@@ -89,7 +79,11 @@ class DeadLatents:
 
     def dead(self, stream: str) -> Tensor:
         """The stream's dead latents, ascending, (dead,) int64."""
-        return (self.since_active[stream] >= self._first_dead).nonzero().squeeze(1)
+        return self.are_dead(stream).nonzero().squeeze(1)
+
+    def are_dead(self, stream: str) -> Tensor:
+        """Which of the stream's latents are dead, (latents,) bool."""
+        return self.since_active[stream] >= self._first_dead
 
     def none_can_be_dead(self, *, after: int = 0) -> bool:
         """Whether surely no latent of any stream is dead; asks the device only when it must.

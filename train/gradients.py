@@ -17,7 +17,6 @@ from sparc.train.kernels.interface import (
     WeightGradient,
     fill_bags,
     invert,
-    latent_sums,
 )
 from sparc.train.model import Sparc
 from sparc.train.objective import Revival, RowTerms, codes_for
@@ -109,8 +108,8 @@ def stream_gradients(
     # Of the sources that share the latents of an index row only the sum matters.
     index_rows = len(decoder_inverses[0].order) // k
     alignments = [each.reshape(index_rows, -1, k).sum(1) / rows for each in terms.alignments]
-    latent_biases = _sums_by_stream(encoder_inverses, value_gradients.unbind(1))
-    parallels = _sums_by_stream(decoder_inverses, alignments)
+    latent_biases = _sums_by_stream(kernels, encoder_inverses, value_gradients.unbind(1))
+    parallels = _sums_by_stream(kernels, decoder_inverses, alignments)
 
     def of_stream(position: int) -> StreamGradients:
         inverse, own = encoder_inverses[position], value_gradients[:, position]
@@ -139,13 +138,13 @@ def stream_gradients(
 
 
 def _sums_by_stream(
-    inverses: Sequence[InverseIndex], values: Sequence[Tensor]
+    kernels: Kernels, inverses: Sequence[InverseIndex], values: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
     """By stream, its (R, k) values summed by latent, (latents,); all at once where they may be."""
     if all(inverse is inverses[0] for inverse in inverses):
-        return latent_sums(inverses[0], torch.stack(list(values), dim=1)).unbind()
+        return kernels.latent_sums(inverses[0], torch.stack(list(values), dim=1)).unbind()
     return tuple(
-        latent_sums(inverse, of_stream.unsqueeze(1)).squeeze(0)
+        kernels.latent_sums(inverse, of_stream.unsqueeze(1)).squeeze(0)
         for inverse, of_stream in zip(inverses, values, strict=True)
     )
 
@@ -177,12 +176,16 @@ def _revived_gradients(
             codes[2].sum(0),
             codes[0].sum(0),
         )
-    inverse = invert(revival.indices, dead)
+    indices = revival.indices
+    if indices.device.type != "cpu":
+        # Few dead latents fill up with others whose values are zero: those need no bags.
+        indices = torch.where(values > 0, indices, dead)
+    inverse = invert(indices, dead)
     value_bags = fill_bags(inverse, values.unsqueeze(1))
     gradient_bags = fill_bags(inverse, value_gradients.unsqueeze(1))
     return _RevivedGradients(
         revival.dead,
         kernels.weight_gradient(gradient_bags, centred.unsqueeze(1), 0, dead),
         kernels.weight_gradient(value_bags, revival.residuals.unsqueeze(1), 0, dead),
-        *latent_sums(inverse, torch.stack((alignments, value_gradients), dim=1)),
+        *kernels.latent_sums(inverse, torch.stack((alignments, value_gradients), dim=1)),
     )

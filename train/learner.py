@@ -6,6 +6,7 @@ batches come from, when to log or how processes find each other.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Self, TypeVar
 
@@ -42,13 +43,14 @@ from sparc.train.objective import (
     square_errors,
 )
 from sparc.train.optimizer import Adam, AdamStep, move
-from sparc.train.selection import largest
 
 Result = TypeVar("Result")
 
 GRAPHED_LOGITS = 1 << 25
 """Most logits of a stream in a batch whose step is recorded as a CUDA graph. The host keeps up with
 larger ones, whose intermediate results would take memory twice."""
+LOOK_EVERY = 64
+"""Steps with AuxK after which a GPU is asked again whether any latent is dead."""
 REINITIALIZE_EVERY = 100
 """Steps between two looks for dead latents to re-initialize, in the published recipe."""
 
@@ -238,9 +240,13 @@ class Learner:
         dtype = model.latent_bias[config.names[0]].dtype
         self._weights = pair_weights(len(config.names), settings.cross_weight)
         self._weights = self._weights.to(self._device, dtype)
-        self._graphs = None
-        if graphs and self._device.type == "cuda" and not published and gather is None:
-            self._graphs = StepGraphs(lambda batch: self._learn(batch, graphed=True).flat())
+        self._graphs: dict[bool, StepGraphs] = {}
+        self._revives_until = 0
+        if graphs and self._device.type == "cuda" and gather is None:
+            self._graphs = {
+                revives: StepGraphs(functools.partial(self._figures, revives=revives))
+                for revives in (False, True)
+            }
 
     @torch.no_grad()
     def step(self, batch: Mapping[str, Tensor], lr: float) -> StepSums:
@@ -257,52 +263,47 @@ class Learner:
             return self._step(batch, lr)
 
     def _step(self, batch: Mapping[str, Tensor], lr: float) -> StepSums:
+        config, rows = self.model.config, len(next(iter(batch.values())))
         self._adam.begin_step(lr)
-        if self._may_be_graphed(batch):
-            assert self._graphs is not None
-            rows = len(batch[self.model.config.names[0]])
-            flat = self._graphs({name: batch[name] for name in self.model.config.names})
+        if self._graphs and rows * config.latents <= GRAPHED_LOGITS:
+            learn = self._graphs[self._may_revive(rows)]
             self._dead_latents.pass_by(rows)
-            dims = [stream.dim for stream in self.model.config.streams]
-            return StepSums.from_flat(flat, dims)
-        sums = self._learn(batch)
+            figures = learn({name: batch[name] for name in config.names})
+            sums = StepSums.from_flat(figures, [stream.dim for stream in config.streams])
+        else:
+            sums = self._learn(batch)
         if self.settings.recipe == "published":
             self._reinitialize()
         return sums
 
-    def _may_be_graphed(self, batch: Mapping[str, Tensor]) -> bool:
-        """Whether a step is small enough to gain from it and waits for nothing on the way."""
-        rows, latents = len(batch[self.model.config.names[0]]), self.model.config.latents
-        if self._graphs is None or rows * latents > GRAPHED_LOGITS:
-            return False
-        return not self._revives() or self._dead_latents.none_can_be_dead(after=rows)
+    def _figures(self, batch: Mapping[str, Tensor], *, revives: bool) -> Tensor:
+        return self._learn(batch, revives=revives).flat()
 
-    def _learn(self, batch: Mapping[str, Tensor], *, graphed: bool = False) -> StepSums:
-        """A step on the device, Adam's having begun.
+    def _learn(self, batch: Mapping[str, Tensor], *, revives: bool | None = None) -> StepSums:
+        """A step but for Adam's beginning and re-initialization.
 
         Args:
             batch: As for `step`.
-            graphed: Whether it is recorded: surely no latent is dead, and the host counts nothing.
+            revives: Whether there is AuxK; None finds out, for which it may wait for the device.
         """
         selected = self._select(batch)
         indices, values = self._gather(selected.indices), self._gather(selected.values)
         settings, selection = self.settings, self.model.config.selection
-        dead: tuple[Dead | None, ...]
-        if graphed:
-            self._dead_latents.count(indices, values)
-            dead = (None,) * len(self.model.config.names)
-        elif settings.recipe == "published" and selection == "local":
+        if revives is None:
+            revives = self._may_revive(len(indices))
+            self._dead_latents.pass_by(len(indices))
+        if settings.recipe == "published" and selection == "local":
             # As published: local selection revives what was dead before this batch counts.
-            dead = self._dead()
-            self._dead_latents.record(indices, values)
+            dead = self._dead(revives=revives)
+            self._dead_latents.count(indices, values)
         else:
-            self._dead_latents.record(indices, values)
-            dead = self._dead()
+            self._dead_latents.count(indices, values)
+            dead = self._dead(revives=revives)
         errors, terms = self._row_terms(selected, dead)
         alone = max(1, len(selected.values) // 32)
         sums = self._sums(selected, errors, terms.revivals, compare_rows=alone)
         terms = gather_terms(terms._replace(indices=indices, values=values), self._gather)
-        divisors = self._normalize_decoders() if self.settings.recipe == "published" else {}
+        divisors = self._normalize_decoders() if settings.recipe == "published" else {}
         gradients = stream_gradients(self.model, terms, self.kernels, self._workers)
         self._update(gradients, divisors, self._adam.this_step)
         return sums
@@ -316,7 +317,7 @@ class Learner:
         """
         with self._workers.one_thread_each():
             selected = self._select(batch)
-            dead = self._dead()
+            dead = self._dead(revives=self._may_revive(0))
 
             def figures(target: int, rows: slice) -> tuple[Tensor, Revival | None]:
                 part = selected.rows(rows)
@@ -350,7 +351,7 @@ class Learner:
             batch: As for `step`.
         """
         selected = self._select(batch)
-        _, terms = self._row_terms(selected, self._dead())
+        _, terms = self._row_terms(selected, self._dead(revives=self._may_revive(0)))
         indices, values = self._gather(terms.indices), self._gather(terms.values)
         terms = gather_terms(terms._replace(indices=indices, values=values), self._gather)
         dense = {}
@@ -444,26 +445,41 @@ class Learner:
             self.model, selected, target, self._weights, cross=cross, kernels=self.kernels
         )
 
-    def _revives(self) -> bool:
-        """Whether there is AuxK at all."""
-        return bool(self.settings.auxk and self.settings.aux_weight)
+    def _may_revive(self, rows: int) -> bool:
+        """Whether AuxK may have something to do when so many more rows have passed."""
+        settings = self.settings
+        if not settings.auxk or not settings.aux_weight:
+            return False
+        if settings.recipe == "published" or self._adam.number < self._revives_until:
+            return True
+        if self._dead_latents.none_can_be_dead(after=rows):
+            return False
+        if self._device.type != "cpu":
+            # It asked the device, which need not be asked in every step: AuxK without dead latents
+            # takes time but is zero.
+            self._revives_until = self._adam.number + LOOK_EVERY
+        return True
 
-    def _dead(self) -> tuple[Dead | None, ...]:
+    def _dead(self, *, revives: bool) -> tuple[Dead | None, ...]:
         """By stream, the latents that AuxK tries to revive; None where there is no AuxK."""
-        streams = self.model.config.names
-        published = self.settings.recipe == "published"
-        if not self._revives():
-            return (None,) * len(streams)
-        if self._dead_latents.none_can_be_dead() and not published:
-            return (None,) * len(streams)
+        names, published = self.model.config.names, self.settings.recipe == "published"
+        if not revives:
+            return (None,) * len(names)
         found: list[Dead | None] = []
-        for stream in streams:
-            latents = self._dead_latents.dead(stream)
+        for name in names:
+            decoder, bias = self.model.decoder[name], self.model.latent_bias[name]
+            if self._device.type != "cpu":
+                are_dead = self._dead_latents.are_dead(name)
+                every = torch.arange(len(decoder), device=self._device)
+                biases = bias.masked_fill(~are_dead, -torch.inf)
+                # The published recipe counts AuxK where nothing is dead, too.
+                found.append(Dead(every, decoder, biases, None if published else are_dead.any()))
+                continue
+            latents = self._dead_latents.dead(name)
             if not len(latents) and not published:
                 found.append(None)
                 continue
-            directions = self.model.decoder[stream].index_select(0, latents)
-            found.append(Dead(latents, directions, self.model.latent_bias[stream][latents]))
+            found.append(Dead(latents, decoder.index_select(0, latents), bias[latents]))
         return tuple(found)
 
     def _revive(
@@ -517,9 +533,10 @@ class Learner:
             shared = selected.indices[:compare_rows, 0]
             alone = []
             for name, product in zip(names, selected.products, strict=True):
-                logits = product[:compare_rows] + self.model.latent_bias[name]
-                least = logits.gather(1, largest(logits, k)).amin(1, keepdim=True)
-                alone.append((logits.gather(1, shared) >= least).sum())
+                compared, bias = product[:compare_rows], self.model.latent_bias[name]
+                own, _ = self.kernels.select([compared], [bias], k)
+                least = (compared.gather(1, own) + bias[own]).amin(1, keepdim=True)
+                alone.append((compared.gather(1, shared) + bias[shared] >= least).sum())
             chosen_alone = torch.stack(alone).double()
         return StepSums(
             rows=nmse.new_full((), rows),  # new_tensor would wait for the device

@@ -57,17 +57,22 @@ class Selected(NamedTuple):
 
 
 class Dead(NamedTuple):
-    """The dead latents of a stream.
+    """The dead latents of a stream, or all of its latents with those alive out of reach.
+
+    The latter spares a GPU the wait for their number.
 
     Attributes:
         latents: Which, ascending, (dead,) int64.
         directions: Their decoder rows, (dead, dim).
-        biases: Their latent biases, (dead,).
+        biases: Their latent biases, (dead,); minus infinity for those that are alive.
+        any: Whether any is dead, a scalar, where nobody knows; AuxK is zero if not. None where the
+            answer does not matter.
     """
 
     latents: Tensor
     directions: Tensor
     biases: Tensor
+    any: Tensor | None = None
 
 
 class Revival(NamedTuple):
@@ -75,7 +80,7 @@ class Revival(NamedTuple):
 
     Attributes:
         losses: aux of every row, (rows,).
-        dead: The dead latents, (dead,) int64; the same in every process.
+        dead: `Dead.latents`, (dead,) int64; the same in every process.
         indices: Which of them each row tries, positions in `dead`, (rows, at most auxk).
         values: Their values, (rows, at most auxk).
         value_gradients: Derivative by the values, zero where a value is zero.
@@ -288,13 +293,18 @@ def revive(
     # The target, a constant, is x - r + b_pre; b_pre stands on both sides of the difference.
     target_norms = (model.pre_bias[name] - error).square().sum(1, keepdim=True)
     per_norm = torch.where(target_norms > 0, 1 / target_norms, 0)  # nothing is left over: no loss
-    latents, directions, biases = dead
+    if dead.any is not None:
+        per_norm = per_norm * dead.any
+    latents, directions, biases, _ = dead
     products = selected.products[position]
-    logits = products.gather(1, latents.expand(len(products), -1)) + biases
-    values, indices = logits.topk(min(auxk, len(latents)), dim=1, sorted=False)
-    values = values.relu_()
-    if not len(latents):
+    if len(latents) < products.shape[1]:
+        products = products.gather(1, latents.expand(len(products), -1))
+    if len(latents):
+        indices, values = kernels.select([products], [biases], min(auxk, len(latents)))
+        values = values.squeeze(1)
+    else:
         losses = error.square().sum(1) * per_norm.squeeze(1)
+        indices, values = latents.new_zeros(len(products), 0), error.new_zeros(len(products), 0)
         return Revival(losses, latents, indices, values, values, error * (per_norm * (2 * weight)))
     difference = kernels.decode(indices, values.unsqueeze(1), directions).squeeze(1).add_(error)
     losses = difference.square().sum(1) * per_norm.squeeze(1)

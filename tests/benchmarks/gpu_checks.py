@@ -16,7 +16,7 @@ from torch import Tensor
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.initialize import initial_model
 from sparc.train.kernels import Kernels, choose
-from sparc.train.kernels.interface import WeightGradient, fill_bags, invert, latent_sums
+from sparc.train.kernels.interface import WeightGradient, fill_bags, invert
 from sparc.train.learner import Learner, LearnerSettings
 from sparc.train.model import Sparc
 from sparc.train.objective import select
@@ -167,7 +167,7 @@ def kernel_checks(kernels: Kernels, case: Case, device: torch.device) -> Iterato
     sums = torch.zeros(case.latents, case.vectors, dtype=torch.float64, device=device)
     flat = exact[0].transpose(1, 2).reshape(-1, case.vectors)
     sums.index_add_(0, indices.reshape(-1), flat)
-    yield check("latent_sums", latent_sums(inverse, values), sums.T)
+    yield check("latent_sums", kernels.latent_sums(inverse, values), sums.T)
 
     along, revived = draw(case.latents), torch.arange(0, case.latents, 3, device=device)
     revival = draw(len(revived), case.dim)

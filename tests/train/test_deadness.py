@@ -14,7 +14,8 @@ def tracker(recipe="default", threshold=20):
 def record(dead_latents, rows, a, b):
     """Rows in which stream a has a value on latent `a` and stream b on latent `b`."""
     indices = torch.tensor([[[a], [b]]] * rows)
-    dead_latents.record(indices, torch.full((rows, 2, 1), 0.5))
+    dead_latents.count(indices, torch.full((rows, 2, 1), 0.5))
+    dead_latents.pass_by(rows)
 
 
 def test_rows_are_counted_and_streams_apart():
@@ -47,7 +48,7 @@ def test_value_of_a_thousandth_does_not_count():
     indices = torch.zeros(1, 1, 2, dtype=torch.int64)
     indices[0, 0, 1] = 1
     values = torch.tensor([[[1e-3, 2e-3], [0.0, 1e-4]]])
-    dead_latents.record(indices, values)
+    dead_latents.count(indices, values)
     assert dead_latents.since_active["a"].tolist() == [1, 0, 1, 1, 1, 1]
     assert dead_latents.since_active["b"].tolist() == [1] * 6
 

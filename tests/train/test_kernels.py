@@ -16,7 +16,7 @@ from sparc.common.errors import ConfigError
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.initialize import initial_model
 from sparc.train.kernels import choose
-from sparc.train.kernels.interface import WeightGradient, fill_bags, invert, latent_sums
+from sparc.train.kernels.interface import WeightGradient, fill_bags, invert
 from sparc.train.learner import Learner, LearnerSettings
 from sparc.train.optimizer import AdamStep, Moments
 
@@ -96,7 +96,7 @@ def check(kernels, indices, values, vectors, weight, block):
         for first in range(0, latents, block)
     ]
     close(torch.cat(parts), gradient, dtype)
-    for vector, sums in enumerate(latent_sums(inverse, values)):
+    for vector, sums in enumerate(kernels.latent_sums(inverse, values)):
         of_vector = values[:, vector : vector + 1]
         _, expected = decoded_and_gradient(
             indices, of_vector, torch.ones_like(of_vector[..., :1]), latents
@@ -344,7 +344,7 @@ def test_select_from_any_size(kernels, data):
     )
     with pytest.MonkeyPatch.context() as patch:
         if kernels.name == "triton":  # several blocks
-            for name in ("_ROW_LATENTS", "_ODD_ROW_LATENTS", "_BLOCK_LATENTS"):
+            for name in ("_ROW_LATENTS", "_GROUPS", "_BLOCK_LATENTS"):
                 patch.setattr(f"sparc.train.kernels.triton_kernels.{name}", 16)
         check_select(kernels, *logits, data.draw(st.integers(1, latents), "k"))
 

@@ -77,22 +77,23 @@ def kernel(name: str, size: Size) -> Kernel:
         arguments = {
             "products": ("*f",) * vectors,
             "biases": ("*f",) * vectors,
+            "bias": "*fp32",
             "indices": "*i64",
             "values": "*f",
             "latents": "i32",
             "k": "i32",
         }
         constants = {"STREAMS": vectors, "KEY": triton.language.uint32}
-        latents = 8192 if size.numbers == "of 16" else 2048
         return Kernel(
             triton_kernels.select_kernel,
             arguments,
-            constants | sums | triton_kernels.select_blocks(latents),
+            constants | sums | triton_kernels.select_blocks(1024),
         )
     if name == "select_from_many":
         arguments = {
             "products": ("*f",) * vectors,
             "biases": ("*f",) * vectors,
+            "bias": "*fp32",
             "keys": "*u32",
             "candidates": "*i32",
             "indices": "*i64",
@@ -100,11 +101,12 @@ def kernel(name: str, size: Size) -> Kernel:
             "latents": "i32",
             "k": "i32",
         }
+        latents = 65536 if vectors == 4 else 8192
         constants = {"STREAMS": vectors, "KEY": triton.language.uint32}
         return Kernel(
             triton_kernels.select_from_many_kernel,
             arguments,
-            constants | sums | triton_kernels.select_from_many_blocks(),
+            constants | sums | triton_kernels.select_from_many_blocks(latents),
         )
     if name == "compare":
         outputs = {"square_errors": "*f", "residuals": "*f", "products": "*f"}
@@ -136,7 +138,7 @@ def kernel(name: str, size: Size) -> Kernel:
         return Kernel(
             triton_kernels.weight_gradient_kernel,
             bags | {"out": "*f", "first_latent": "i32", "dim": "i32"},
-            sums | triton_kernels.weight_gradient_blocks(terms, column_bytes=vectors << 16),
+            sums | triton_kernels.weight_gradient_blocks(terms, dim, vectors << 16),
         )
     given = vectors > 1  # a case without what need not be there
     summed = name == "update_from_sums"
@@ -154,7 +156,7 @@ def kernel(name: str, size: Size) -> Kernel:
         optional
         | {"BETA1": BETA1, "BETA2": BETA2, "EPSILON": EPSILON, "UNIT_ROWS": given}
         | sums
-        | triton_kernels.update_blocks(dim),
+        | triton_kernels.update_blocks(dim, terms=1 if size.architecture == 100 else 1000),
     )
 
 

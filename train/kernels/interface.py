@@ -163,6 +163,18 @@ class Kernels(Protocol):
         """
         ...
 
+    def latent_sums(self, inverse: InverseIndex, values: Tensor) -> Tensor:
+        """Sum values by latent.
+
+        Args:
+            inverse: The inverse of (R, k) indices.
+            values: (R, V, k).
+
+        Returns:
+            (V, latents), contiguous: each lies in one piece, as the optimizer wants it.
+        """
+        ...
+
     def update(
         self,
         weight: Tensor,
@@ -204,7 +216,7 @@ def invert(indices: Tensor, latents: int) -> InverseIndex:
     """Sort index rows by latent.
 
     Args:
-        indices: (R, k) int64.
+        indices: (R, k) int64. On a GPU those of `latents` belong to no latent.
         latents: Size of the dictionary.
     """
     keys = indices.reshape(-1)
@@ -234,27 +246,19 @@ def fill_bags(inverse: InverseIndex, values: Tensor) -> Bags:
     if vectors > 1:
         rows = rows.unsqueeze(1) * vectors + torch.arange(vectors, device=rows.device)
         offsets = offsets * vectors
-    in_order = _side_by_side(values)[inverse.order]
+    in_order = side_by_side(values)[inverse.order]
     return Bags(rows.view(-1), in_order.view(-1), offsets)
 
 
 def latent_sums(inverse: InverseIndex, values: Tensor) -> Tensor:
-    """Sum values by latent.
-
-    Args:
-        inverse: The inverse of (R, k) indices.
-        values: (R, V, k).
-
-    Returns:
-        (V, latents).
-    """
+    """`Kernels.latent_sums` in PyTorch."""
     # Differences of a running sum would lose digits; index_add is not deterministic on a GPU.
-    table, offsets = _side_by_side(values), inverse.offsets
+    table, offsets = side_by_side(values), inverse.offsets
     sums = F.embedding_bag(inverse.order, table, offsets, mode="sum", include_last_offset=True)
-    return sums.T.contiguous()  # each lies in one piece, as the optimizer wants it
+    return sums.T.contiguous()
 
 
-def _side_by_side(values: Tensor) -> Tensor:
+def side_by_side(values: Tensor) -> Tensor:
     """The V values of each position in (R, k) indices, from (R, V, k): (R * k, V)."""
     return values.transpose(1, 2).reshape(-1, values.shape[1])
 

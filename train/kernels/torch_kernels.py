@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparc.train.kernels.interface import Bags, Compared, WeightGradient, gradient_rows
+from sparc.train.kernels.interface import (
+    Bags,
+    Compared,
+    InverseIndex,
+    WeightGradient,
+    gradient_rows,
+    latent_sums,
+)
 from sparc.train.optimizer import AdamStep, Moments, move
 from sparc.train.selection import largest, sum_in_order
 
@@ -122,6 +129,10 @@ class TorchKernels:
             mode="sum",
             include_last_offset=True,
         )
+
+    def latent_sums(self, inverse: InverseIndex, values: Tensor) -> Tensor:
+        """See `Kernels.latent_sums`."""
+        return latent_sums(inverse, values)
 
     def update(
         self,

@@ -20,18 +20,24 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sparc.train.kernels.interface import Bags, Compared, WeightGradient
+from sparc.train.kernels.interface import (
+    Bags,
+    Compared,
+    InverseIndex,
+    WeightGradient,
+    side_by_side,
+)
 from sparc.train.optimizer import BETA1, BETA2, EPSILON, AdamStep, Moments
 
 if not hasattr(tl, "tuple"):
     raise ImportError("this version of Triton is too old: its kernels cannot be given tuples")
 
-_ROW_LATENTS = 8192
+_ROW_LATENTS = 1024
 """Most latents of a row that a program of `select` keeps in registers."""
-_ODD_ROW_LATENTS = 2048
-"""The same where 16 does not divide them: every number then needs an address of its own."""
+_GROUPS = 1024
+"""Groups of latents, at most, where there are more, ..."""
 _BLOCK_LATENTS = 2048
-"""Latents that it looks at at once where there are more."""
+"""... and latents that are looked at at once."""
 _TILE = 8192
 """Elements of a tile in registers: 32 a thread of 8 warps."""
 _LONG_BAG = 32
@@ -48,9 +54,10 @@ _CACHED_BYTES = 16 << 20
 @triton.jit
 def _sort_keys(
     products,
-    biases,
+    bias,
     row,
     lanes,
+    inside,
     latents,
     STREAMS: tl.constexpr,  # noqa: N803
     SUM: tl.constexpr,  # noqa: N803
@@ -58,16 +65,13 @@ def _sort_keys(
 ):
     """Sums of the streams' logits as unsigned integers in the same order.
 
-    Zero, which lies below every number, stands for latents beyond the last. Zeros of both signs are
-    equal; NaN counts as infinite.
+    Zero, which lies below every number, stands for latents that are not `inside`. Zeros of both
+    signs are equal; NaN counts as infinite.
     """
-    inside = lanes < latents
     total = tl.load(products[0] + row * latents + lanes, mask=inside, other=0.0).to(SUM)
-    bias = tl.load(biases[0] + lanes, mask=inside, other=0.0).to(SUM)
     for stream in tl.static_range(1, STREAMS):
         total += tl.load(products[stream] + row * latents + lanes, mask=inside, other=0.0).to(SUM)
-        bias += tl.load(biases[stream] + lanes, mask=inside, other=0.0).to(SUM)
-    total += bias
+    total += tl.load(bias + lanes, mask=inside, other=0.0).to(SUM)
     total = tl.where(total != total, float("inf"), total)
     total = tl.where(total == 0.0, 0.0, total)
     bits = total.to(KEY, bitcast=True)
@@ -158,6 +162,7 @@ def _keep_largest(
 def select_kernel(
     products,
     biases,
+    bias,
     indices,
     values,
     latents,
@@ -167,17 +172,21 @@ def select_kernel(
     SUM: tl.constexpr,  # noqa: N803
     KEY: tl.constexpr,  # noqa: N803
 ):
-    """One row in registers: the k latents with the largest sums, ascending; ties by latent."""
+    """One row in registers: the k latents with the largest sums, ascending; ties by latent.
+
+    `bias` is the sum of `biases`.
+    """
     row = tl.program_id(0).to(tl.int64)
     lanes = tl.arange(0, BLOCK)
-    keys = _sort_keys(products, biases, row, lanes, latents, STREAMS, SUM, KEY)
+    inside = lanes < latents
+    keys = _sort_keys(products, bias, row, lanes, inside, latents, STREAMS, SUM, KEY)
     least, larger = _kth_largest(keys, k, KEY)
     _keep_largest(
         keys,
         least,
         k - larger,
         lanes,
-        lanes < latents,
+        inside,
         0,
         0,
         products,
@@ -196,6 +205,7 @@ def select_kernel(
 def select_from_many_kernel(
     products,
     biases,
+    bias,
     keys,
     candidates,
     indices,
@@ -203,6 +213,8 @@ def select_from_many_kernel(
     latents,
     k,
     STREAMS: tl.constexpr,  # noqa: N803
+    GROUP: tl.constexpr,  # noqa: N803
+    GROUPS: tl.constexpr,  # noqa: N803
     BLOCK: tl.constexpr,  # noqa: N803
     FEW: tl.constexpr,  # noqa: N803
     SUM: tl.constexpr,  # noqa: N803
@@ -210,31 +222,49 @@ def select_from_many_kernel(
 ):
     """One row: as `select_kernel`, for rows that are too long for registers.
 
-    The row is read twice. The first time only maxima of groups are kept, a group being every
-    BLOCK-th latent: the k-th largest maximum is a floor under the k-th largest sum. The second time
-    the few sums that reach the floor become candidates (all of them can, at the worst: `keys` and
-    `candidates` have room for that), and only those are looked at from then on, FEW at a time.
+    The row is read once, for the maxima of groups of neighbours: the k-th largest maximum is a
+    floor under the k-th largest sum. Then the groups that reach the floor are read again, and their
+    sums that reach it become candidates. That are few more than k of either, or all at the worst;
+    `keys` and `candidates` have room for that.
     """
     row = tl.program_id(0).to(tl.int64)
     keys += row * latents
     candidates += row * latents
-    maxima = tl.full((BLOCK,), 0, KEY)
     for first in range(0, latents, BLOCK):
-        lanes = first + tl.arange(0, BLOCK)
-        found = _sort_keys(products, biases, row, lanes, latents, STREAMS, SUM, KEY)
-        maxima = tl.maximum(maxima, found)
+        groups = first // GROUP + tl.arange(0, BLOCK // GROUP)
+        lanes = groups[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
+        inside = lanes < latents
+        found = _sort_keys(products, bias, row, lanes, inside, latents, STREAMS, SUM, KEY)
+        tl.store(keys + groups, tl.max(found, axis=1), mask=groups * GROUP < latents)
+    tl.debug_barrier()  # threads read what others wrote
+    groups = tl.arange(0, GROUPS)
+    maxima = tl.load(keys + groups, mask=groups * GROUP < latents, other=0)
     floor, _ = _kth_largest(maxima, k, KEY)
+    is_chosen = ((maxima >= floor) & (groups * GROUP < latents)).to(tl.int32)
+    reaching = tl.sum(is_chosen)
+    # In the last places, which candidates come to only after these were read.
+    chosen = candidates + latents - reaching
+    tl.store(chosen + tl.cumsum(is_chosen) - 1, groups, mask=is_chosen > 0)
+    tl.debug_barrier()
 
     count = 0
-    for first in range(0, latents, BLOCK):
-        lanes = first + tl.arange(0, BLOCK)
-        found = _sort_keys(products, biases, row, lanes, latents, STREAMS, SUM, KEY)
-        reaches = (found >= floor) & (lanes < latents)
+    for first in range(0, reaching, FEW // GROUP):
+        of_chosen = first + tl.arange(0, FEW // GROUP)
+        group = tl.load(chosen + of_chosen, mask=of_chosen < reaching, other=0)
+        lanes = group[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
+        lanes = tl.reshape(lanes, (FEW,))
+        given = tl.reshape(
+            tl.broadcast_to((of_chosen < reaching)[:, None], (FEW // GROUP, GROUP)), (FEW,)
+        )
+        inside = given & (lanes < latents)
+        found = _sort_keys(products, bias, row, lanes, inside, latents, STREAMS, SUM, KEY)
+        reaches = (found >= floor) & inside
         place = count + tl.cumsum(reaches.to(tl.int32)) - 1
+        tl.debug_barrier()  # all have read which groups were chosen
         tl.store(keys + place, found, mask=reaches)
         tl.store(candidates + place, lanes, mask=reaches)
         count += tl.sum(reaches.to(tl.int32))
-    tl.debug_barrier()  # threads read what others wrote
+    tl.debug_barrier()
 
     least, larger = _kth_largest_in_memory(keys, count, k, KEY, FEW)
     before, equal_before = 0, 0
@@ -676,12 +706,19 @@ def _product_tile(vectors: int, warps: int) -> tuple[int, int]:
 def select_blocks(latents: int) -> dict[str, int]:
     """Constants of `select_kernel`, a block having all latents, about speed alone."""
     block: int = triton.next_power_of_2(latents)
-    return {"BLOCK": block, "num_warps": max(1, min(16, block // 256))}
+    return {"BLOCK": block, "num_warps": max(1, min(4, block // 128))}
 
 
-def select_from_many_blocks() -> dict[str, int]:
+def select_from_many_blocks(latents: int) -> dict[str, int]:
     """Constants of `select_from_many_kernel` that are about speed alone."""
-    return {"BLOCK": _BLOCK_LATENTS, "FEW": min(_BLOCK_LATENTS, 256), "num_warps": 16}
+    group: int = triton.next_power_of_2(triton.cdiv(latents, _GROUPS))
+    return {
+        "GROUP": group,
+        "GROUPS": triton.next_power_of_2(triton.cdiv(latents, group)),
+        "BLOCK": max(_BLOCK_LATENTS, group),
+        "FEW": max(group, min(_BLOCK_LATENTS, 512 if group <= 8 else 1024)),
+        "num_warps": 4,
+    }
 
 
 def decode_blocks(vectors: int) -> dict[str, int]:
@@ -713,25 +750,36 @@ def compare_blocks(vectors: int, dim: int) -> dict[str, int]:
     return {**decoding, "PRODUCT_TERMS": terms, "PRODUCT_DIM": columns}
 
 
-def weight_gradient_blocks(terms: int, column_bytes: int) -> dict[str, int]:
+def weight_gradient_blocks(terms: int, dim: int, column_bytes: int) -> dict[str, int]:
     """Constants of `weight_gradient_kernel` that are about speed alone.
 
     Args:
         terms: Of a bag, on average.
+        dim: Width of the vectors.
         column_bytes: What one dimension of all vectors takes.
     """
+    columns = min(128 if 128 * column_bytes <= _CACHED_BYTES else 64, triton.next_power_of_2(dim))
     if terms < _LONG_BAG:
-        return {"BLOCK_TERMS": 8, "BLOCK_DIM": 128, "num_warps": 4}
-    columns = 128 if 128 * column_bytes <= _CACHED_BYTES else 64
-    return {"BLOCK_TERMS": 4096 // columns, "BLOCK_DIM": columns, "num_warps": 8}
+        return {"BLOCK_TERMS": 8, "BLOCK_DIM": columns, "num_warps": 4 if columns > 32 else 1}
+    return {
+        "BLOCK_TERMS": min(256, 4096 // columns),
+        "BLOCK_DIM": columns,
+        "num_warps": 8 if columns > 32 else 4,
+    }
 
 
-def update_blocks(dim: int) -> dict[str, int]:
-    """Constants of `update_kernel`: a block has all dimensions."""
+def update_blocks(dim: int, terms: int) -> dict[str, int]:
+    """Constants of `update_kernel`, a block having all dimensions, that are about speed alone.
+
+    Args:
+        dim: Width of the weight.
+        terms: Of a bag, on average.
+    """
     columns = triton.next_power_of_2(dim)
     warps = 4 if columns <= 512 else 8 if columns <= 4096 else 16
-    terms = max(1, min(8, _TILE // columns))
-    return {"BLOCK_TERMS": terms, "BLOCK_DIM": columns, "num_warps": warps}
+    most = max(1, min(8, _TILE // columns))
+    wanted: int = triton.next_power_of_2(max(1, terms))
+    return {"BLOCK_TERMS": min(wanted, most), "BLOCK_DIM": columns, "num_warps": warps}
 
 
 class TritonKernels:
@@ -749,18 +797,22 @@ class TritonKernels:
         """
         rows, latents = products[0].shape
         indices = products[0].new_empty(rows, k, dtype=torch.int64)
-        values = products[0].new_empty(rows, len(products), k)
+        values = biases[0].new_empty(rows, len(products), k)
         wide = products[0].dtype == torch.float64
+        bias = biases[0].to(torch.float64 if wide else torch.float32)
+        for each in biases[1:]:
+            bias = bias + each
         read = (
             tuple(product.contiguous() for product in products),
-            tuple(bias.contiguous() for bias in biases),
+            tuple(each.contiguous() for each in biases),
+            bias,
         )
         constants = {
             "STREAMS": len(products),
             "SUM": _sum_type(products[0]),
             "KEY": tl.uint64 if wide else tl.uint32,
         }
-        if latents <= (_ROW_LATENTS if latents % 16 == 0 else _ODD_ROW_LATENTS):
+        if latents <= _ROW_LATENTS:
             blocks = select_blocks(latents)
             select_kernel[(rows,)](*read, indices, values, latents, k, **constants, **blocks)
             return indices, values
@@ -776,7 +828,7 @@ class TritonKernels:
             latents,
             k,
             **constants,
-            **select_from_many_blocks(),
+            **select_from_many_blocks(latents),
         )
         return indices, values
 
@@ -867,8 +919,7 @@ class TritonKernels:
         """See `Kernels.weight_gradient`."""
         dim = vectors.shape[2]
         out = vectors.new_empty(last - first, dim)
-        terms = len(bags.rows) // (len(bags.offsets) - 1)
-        blocks = weight_gradient_blocks(terms, vectors[..., 0].nbytes)
+        blocks = weight_gradient_blocks(_terms_of_a_bag(bags), dim, vectors[..., 0].nbytes)
         weight_gradient_kernel[(last - first, triton.cdiv(dim, blocks["BLOCK_DIM"]))](
             bags.rows,
             bags.values,
@@ -881,6 +932,14 @@ class TritonKernels:
             **blocks,
         )
         return out
+
+    def latent_sums(self, inverse: InverseIndex, values: Tensor) -> Tensor:
+        """See `Kernels.latent_sums`."""
+        table = side_by_side(values)
+        ones = table.new_ones(len(table))
+        bags = Bags(inverse.order, ones, inverse.offsets)
+        sums = self.weight_gradient(bags, table.unsqueeze(1), 0, len(inverse.offsets) - 1)
+        return sums.T.contiguous()
 
     def update(
         self,
@@ -903,7 +962,7 @@ class TritonKernels:
         bags, vectors = gradient.bags, gradient.vectors
         terms: tuple[Tensor | None, ...] = (*bags, vectors.contiguous())
         summed = None
-        if len(bags.rows) >= _LONG_BAG * len(weight):
+        if _terms_of_a_bag(bags) >= _LONG_BAG:
             terms = (None,) * 4
             summed = self.weight_gradient(bags, vectors, rows.start, rows.stop)
         update_kernel[(rows.stop - rows.start,)](
@@ -924,7 +983,7 @@ class TritonKernels:
             EPSILON=EPSILON,
             UNIT_ROWS=unit_rows,
             SUM=_sum_type(weight),
-            **update_blocks(dim),
+            **update_blocks(dim, _terms_of_a_bag(bags)),
         )
 
     def block_rows(self, weight: Tensor) -> int:
@@ -938,6 +997,11 @@ class TritonKernels:
     def batch_rows(self, batch: Tensor) -> int:
         """See `Kernels.batch_rows`."""
         return len(batch)
+
+
+def _terms_of_a_bag(bags: Bags) -> int:
+    """How many, on average."""
+    return len(bags.rows) // (len(bags.offsets) - 1)
 
 
 def _vector_constants(vectors: int, weight: Tensor) -> dict[str, object]:
