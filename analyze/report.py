@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -175,9 +176,11 @@ class Report:
         self.folder = Folder(location)
         self.info = ReportInfo.read(self.folder)
         if not self.folder.exists(SUMMARY_FILE):
+            command = shlex.join(
+                ["sparc-analyze", "run", self.info.run, self.info.cache, str(self.folder)]
+            )
             raise ReportError(
-                f"{self.folder} has not been finished: run the same `sparc-analyze run "
-                f"{self.info.run} {self.info.cache} {self.folder}` again"
+                f"{self.folder} has not been finished: run the same `{command}` again"
             )
         self._digests = read_digests(self.folder)
         read_checked(self.folder, INFO_FILE, self._digests)

@@ -6,6 +6,7 @@ An `ActivationCache` hands out whole chunks of rows; rows are never gathered one
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -64,13 +65,18 @@ REJECT_PARTS = "rejects"
 ROOT_DOCUMENT = f"{ACTIVATIONS}/{DOCUMENT}"
 
 
+def _extract_command(dataset: str, location: str) -> str:
+    """What to type in a shell, where a dataset's name must not do anything else."""
+    return shlex.join(["sparc-extract", "run", dataset, location])
+
+
 def repair_advice(location: str, dataset: str = "DATASET") -> str:
     """What to do about damage: the end of an error message."""
     if dataset == ARRAYS_DATASET:
         return "write the same arrays there again: write_arrays re-makes what is damaged"
     return (
-        f"re-make what is damaged, and nothing else, by running the same `sparc-extract run "
-        f"{dataset} {location}` again with --repair"
+        "re-make what is damaged, and nothing else, by running the same "
+        f"`{_extract_command(dataset, location)}` again with --repair"
     )
 
 
@@ -478,7 +484,7 @@ class ActivationCache:
     def _finish_advice(self) -> str:
         if self.info.dataset == ARRAYS_DATASET:
             return "finish it by writing the same arrays there again"
-        command = f"sparc-extract run {self.info.dataset} {self.folder}"
+        command = _extract_command(self.info.dataset, str(self.folder))
         return f"finish it by running the same `{command}` again"
 
     def _damaged(self, what: str) -> DamagedCacheError:

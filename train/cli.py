@@ -12,6 +12,15 @@ app = new_app("Train one dictionary of sparse latents shared by the streams of a
 
 Cache = Annotated[str, typer.Argument(metavar="CACHE", help="An activation cache: folder or URL.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", file_okay=False)]
+Moved = Annotated[
+    str,
+    typer.Option(
+        "--cache",
+        metavar="CACHE",
+        help="Where the cache is, if it has moved or lies behind a URL.",
+        show_default=False,
+    ),
+]
 Grid = Annotated[
     Path | None,
     typer.Option(
@@ -35,11 +44,11 @@ def run(cache: Cache, run: Run, config: TrainConfig, sweep: Grid = None) -> None
 
 
 @command(app)
-def resume(run: Run) -> None:
+def resume(run: Run, cache: Moved = "") -> None:
     """Go on with a run or a sweep that was interrupted."""
     from sparc.train import job
 
-    job.resume(run)
+    job.resume(run, cache=cache)
 
 
 @command(app)

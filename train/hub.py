@@ -4,12 +4,16 @@ Knows the hub's client; must not know what is inside the files.
 """
 
 import dataclasses
+import json
+import os
 import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparc.common.errors import RunError, SparcError
+from sparc.common.errors import RunError, SparcError, UnsafeError
+from sparc.common.safe_files import parts_of
+from sparc.common.storage import Folder
 from sparc.common.text import printable
 
 if TYPE_CHECKING:
@@ -37,12 +41,24 @@ class ModelCard:
     license: str = ""
 
 
+class Snapshot(Folder):
+    """A model in the hub client's own cache, whose files are links into the client's store."""
+
+    def inside(self, name: str = "") -> Path:
+        """The file that a link leads to; it must lie in what the client keeps of the model."""
+        assert self.local is not None
+        found = Path(os.path.realpath(self.local.joinpath(*parts_of(self.local, name))))
+        if not found.is_relative_to(Path(os.path.realpath(self.local)).parents[1]):
+            raise UnsafeError(f"{self}/{name} leads out of the hub's cache")
+        return found
+
+
 def is_repository_id(text: str) -> bool:
     """Whether the text could be the id `owner/name` of a repository on the hub."""
     return _REPOSITORY.fullmatch(text) is not None
 
 
-def download(repository: str) -> Path:
+def download(repository: str) -> Snapshot:
     """Fetch a model's two files into the hub client's own cache.
 
     Args:
@@ -64,7 +80,7 @@ def download(repository: str) -> Path:
             f"{repository} is neither a folder here nor a model that could be fetched "
             f"from the Hugging Face Hub: {reason}"
         ) from error
-    return Path(folder)
+    return Snapshot(folder)
 
 
 def push_to_hub(
@@ -115,7 +131,8 @@ def render_card(model: "Sparc", repository: str, card: ModelCard) -> str:
     config = model.config
     head = ["library_name: sparc", "tags: [sparse-autoencoder, interpretability, multimodal]"]
     if card.license:
-        head.append(f"license: {_cell(card.license)}")
+        # JSON's texts are YAML's too, whatever they hold.
+        head.append(f"license: {json.dumps(card.license)}")
     lines = ["---", *head, "---", "", f"# {repository}", ""]
     together = "together (Global TopK)" if config.selection == "global" else "alone (Local TopK)"
     lines += [

@@ -21,6 +21,7 @@ from sparc.common.cache import ActivationCache
 from sparc.common.devices import choose_device
 from sparc.common.errors import RunError
 from sparc.common.lock import LOCK_FILE, exclusive
+from sparc.common.paths import recorded_here
 from sparc.common.progress import say
 from sparc.common.storage import Folder, is_leftover
 from sparc.common.text import amount, size
@@ -107,20 +108,41 @@ def run_sweep(cache_location: str, folder: Path, settings: TrainConfig, grid: Pa
     _train_sweep(folder, Sweep.plan(grid, location, _anywhere(settings)))
 
 
-def resume(folder: Path) -> None:
+def resume(folder: Path, *, cache: str = "") -> None:
     """Go on with a run or a sweep, with the cache and the settings that it was begun with.
 
     Args:
         folder: The run's or the sweep's folder.
+        cache: Where the cache is now; empty: where it was. What the folder says is followed on this
+            machine alone.
 
     Raises:
         SparcError: There is no such run, or its cache is gone or has changed.
     """
     if Folder(folder).exists(SWEEP_FILE):
-        _train_sweep(folder, Sweep.read(folder))
+        sweep = Sweep.read(folder)
+        for settings in sweep.settings.values():
+            _require_here(folder, settings)
+        _train_sweep(folder, dataclasses.replace(sweep, cache=cache or _here(folder, sweep.cache)))
         return
     record = RunRecord.read(folder)
-    run(record.data.cache, folder, record.train)
+    _require_here(folder, record.train)
+    run(cache or _here(folder, record.data.cache), folder, record.train)
+
+
+def _here(folder: Path, cache: str) -> str:
+    return recorded_here(cache, artefact=folder, way_out="say with --cache where the cache is")
+
+
+def _require_here(folder: Path, settings: TrainConfig) -> None:
+    """Refuse what would send requests that nobody has typed."""
+    way_out = "go on with `sparc-train run`, the same cache and settings"
+    recorded_here(settings.validation, artefact=folder, way_out=way_out)
+    if settings.wandb:
+        raise RunError(
+            f"{folder} sends its figures to the Weights & Biases project {settings.wandb!r}: to "
+            f"have that, {way_out}"
+        )
 
 
 def _train_sweep(folder: Path, sweep: Sweep) -> None:

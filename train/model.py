@@ -207,9 +207,13 @@ class Sparc(nn.Module):
 
         Args:
             folder: A path or fsspec URL; made if it is not there.
+
+        Raises:
+            RunError: It holds a `config.json` of something else, or a run.
         """
         target = Folder(folder)
         target.create()
+        _refuse_other(target)
         save_weights(self, target, WEIGHTS_FILE)
         content = json.dumps({"model": to_mapping(self.config)}, indent=2) + "\n"
         target.write(CONFIG_FILE, content.encode())
@@ -311,8 +315,8 @@ def load(location: str | Path) -> Sparc:
             raise RunError(f"{location} is a sweep: give one of the runs in it")
         if folder.exists() or not is_repository_id(str(location)):
             raise RunError(f"{location} holds no SPARC model: {CONFIG_FILE} is not there")
-        folder = Folder(download(str(location)))
-    if folder.local is not None and is_run(folder.local):
+        folder = download(str(location))
+    elif folder.local is not None and is_run(folder.local):
         require_finished(folder.local)
     config = read_model_config(folder)
     _require_weights(config, folder)
@@ -339,6 +343,20 @@ def read_model_config(folder: Folder) -> ModelConfig:
         raise RunError(f"{where} does not describe a SPARC model: {error!r}") from error
     except ConfigError as error:
         raise RunError(str(error)) from error
+
+
+def _refuse_other(folder: Folder) -> None:
+    """Refuse to replace what is no saved model: many programs have a `config.json`."""
+    if not folder.exists(CONFIG_FILE):
+        return
+    try:
+        is_model = parse_object(folder.read(CONFIG_FILE)).keys() == {"model"}
+    except ValueError:
+        is_model = False
+    if not is_model:
+        raise RunError(
+            f"{folder} holds a {CONFIG_FILE} that is no saved model's: save to another folder"
+        )
 
 
 def _require_weights(config: ModelConfig, folder: Folder) -> None:

@@ -7,7 +7,7 @@ import huggingface_hub
 import pytest
 import torch
 
-from sparc.common.errors import RunError, SparcError
+from sparc.common.errors import RunError, SparcError, UnsafeError
 from sparc.train import ModelConfig, StreamShape, create_model, load
 from sparc.train.hub import ModelCard, is_repository_id, render_card
 
@@ -57,6 +57,30 @@ def test_published_model_loads_by_its_id(hub, model):
     assert 'load("someone/sparc-toy")' in card
 
 
+def test_the_clients_cache_may_hold_links_into_its_store_and_nowhere_else(hub, model):
+    model.save(hub / "blobs")
+    snapshot = hub / "someone/linked"
+    snapshot.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).symlink_to(hub / "blobs" / name)
+    assert torch.equal(load("someone/linked").encoder["a"], model.encoder["a"])
+    shutil.move(hub / "blobs", hub.parent / "elsewhere")
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).unlink()
+        (snapshot / name).symlink_to(hub.parent / "elsewhere" / name)
+    with pytest.raises(UnsafeError, match="leads out of the hub's cache"):
+        load("someone/linked")
+
+
+def test_saving_replaces_no_other_configuration(model, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(RunError, match="no saved model's"):
+        model.save(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
+    model.save(tmp_path / "mine")
+    model.save(tmp_path / "mine")
+
+
 def test_card_says_what_is_known(model):
     card = ModelCard(
         encoders={"a": "timm:vit_small?size=224"},
@@ -67,7 +91,7 @@ def test_card_says_what_is_known(model):
     )
     text = render_card(model, "someone/sparc-toy", card)
     assert text.startswith("---\nlibrary_name: sparc\n")
-    assert "license: cc-by-4.0" in text
+    assert 'license: "cc-by-4.0"' in text
     assert "| a | 7 | timm:vit\\_small?size=224 |" in text
     assert r"COCO \| 2017\\n\<script\>, 118,287 rows" in text
     assert "| agreement, independent | 0.123 |" in text
@@ -90,3 +114,10 @@ def test_repository_ids(text):
 @pytest.mark.parametrize("text", ["a", "/a/b", "a/b/c", "../b", "s3://a", "a/..", "a b/c"])
 def test_not_repository_ids(text):
     assert not is_repository_id(text)
+
+
+@pytest.mark.parametrize("license", ["other: mine", "mit\n---\nfree: text", 'a "b"', "[x", "#"])
+def test_no_license_breaks_the_head_of_the_card(model, license) -> None:
+    yaml = pytest.importorskip("yaml")
+    _, head, _ = render_card(model, "me/it", ModelCard(license=license)).split("---\n", 2)
+    assert yaml.safe_load(head)["license"] == license
