@@ -58,6 +58,7 @@ from sparc.common.errors import CacheError
 from sparc.common.lock import exclusive
 from sparc.common.progress import progress, say
 from sparc.common.storage import Folder
+from sparc.common.text import amount
 from sparc.common.versions import software_versions
 from sparc.train.model import Sparc
 
@@ -125,7 +126,8 @@ class Job:
         cache: The cache.
         writer: The report.
         store: Its codes.
-        permutation: The order of rows of the permuted controls.
+        permutation: The order of images of the permuted controls.
+        pictures: The images of the cache.
         labels: The rows' labels; None where there are none.
         captioned: Whether any row has a caption.
         code_sets: The sets of codes that are measured, in the order of the tables.
@@ -137,6 +139,7 @@ class Job:
     writer: ReportWriter
     store: CodeStore
     permutation: Permutation
+    pictures: Pictures
     labels: Labels | None
     captioned: bool
     code_sets: tuple[CodeSet, ...]
@@ -286,7 +289,7 @@ class Job:
     def _name(self, counts: latents.LatentCounts, code_set: CodeSet) -> pa.Table:
         # Not kept for the other set of codes: it is the largest of what grows with the rows.
         batches = self.cache.row_batches(["caption"], _CAPTIONS)
-        words = read_words((batch.column("caption") for batch in batches), self._pictures)
+        words = read_words((batch.column("caption") for batch in batches), self.pictures)
         if words is None:
             return naming.SCHEMA.empty_table()
         return naming.table(
@@ -294,8 +297,8 @@ class Job:
             counts.top,
             counts.active.shape[1],
             words,
-            self._pictures,
-            self._pictures.count_rows(self.store.valid),
+            self.pictures,
+            self.pictures.count_rows(self.store.valid),
             code_set,
             names=self.config.names,
         )
@@ -504,7 +507,7 @@ class Job:
     def _labelled_sample(self, size: int) -> npt.NDArray[np.int64]:
         """The first analysed rows of some labelled pictures drawn at random, ascending."""
         assert self.labels is not None
-        first = self._pictures.first_rows(self.store.valid & self.labels.labelled)
+        first = self.pictures.first_rows(self.store.valid & self.labels.labelled)
         generator = np.random.default_rng([self.config.seed, len(first)])
         return np.sort(generator.permutation(first)[:size])
 
@@ -513,17 +516,13 @@ class Job:
         return codes.take(np.argsort(codes.rows))
 
     @cached_property
-    def _pictures(self) -> Pictures:
-        return read_pictures(self.cache.rows(["sample_id"])["sample_id"], self.store.valid)
-
-    @cached_property
     def _one_a_picture(self) -> npt.NDArray[np.int64]:
         """The first analysed row of each picture."""
-        return self._pictures.first_rows(self.store.valid)
+        return self.pictures.first_rows(self.store.valid)
 
     @cached_property
     def _groups(self) -> Groups:
-        return deal(self._pictures, self.config.seed)
+        return deal(self.pictures, self.config.seed)
 
     @property
     def _modalities(self) -> dict[str, Any]:
@@ -538,7 +537,7 @@ class Job:
     @cached_property
     def _sample(self) -> retrieval.Sample:
         sample = retrieval.choose_sample(
-            self._pictures, self.store.valid, self.config.rows, self.config.seed
+            self.pictures, self.store.valid, self.config.rows, self.config.seed
         )
         return sample.with_captions(self._captions_of(sample.rows))
 
@@ -700,8 +699,10 @@ def _prepare(
         rows_per_chunk=info.rows_per_chunk,
     )
     starts = range(0, info.rows, info.rows_per_chunk)
+    pictures = read_pictures(cache.rows(["sample_id"])["sample_id"], valid)
     permutation = Permutation(
         counts=tuple(np.add.reduceat(valid.astype(np.int64), starts).tolist()),
+        sizes=pictures.rows(valid).astype(np.int32),
         block_rows=config.permute_rows,
         seed=config.seed,
     )
@@ -736,6 +737,7 @@ def _prepare(
         writer=writer,
         store=store,
         permutation=permutation,
+        pictures=pictures,
         labels=labels,
         captioned=captioned,
         code_sets=code_sets,
@@ -793,7 +795,13 @@ def _notes(
         )
     if config.permuted and not permutation.exact:
         notes.append(
-            f"rows are permuted in {len(permutation.blocks)} random blocks of up to "
+            f"images are permuted in {len(permutation.blocks)} random blocks of up to "
             f"{config.permute_rows:,} rows, not all at once (--permute-rows)"
+        )
+    if config.permuted and (near := permutation.not_apart(len(streams))):
+        notes.append(
+            f"{amount(near, 'image')} of {len(permutation.sizes):,} have a number of rows that at "
+            f"most {len(streams) - 1} others have: the permuted controls, which exchange images "
+            "with as many rows, cannot keep all of their streams apart"
         )
     return notes

@@ -15,7 +15,6 @@ from sparc.analyze.config import BiasConfig
 from sparc.analyze.naming import names_of
 from sparc.analyze.output import write_table
 from sparc.analyze.parts import Parts
-from sparc.analyze.permutation import Permutation
 from sparc.analyze.pictures import read_pictures
 from sparc.analyze.reduction import executor
 from sparc.analyze.report import Report, described
@@ -58,9 +57,7 @@ def bias(report: Report, config: BiasConfig) -> Bias:
     if config.against:
         attribute = contrast(attribute, read_attribute(config.against, cache, pictures))
     check_both_sides(attribute)
-    # Nothing is permuted: only the shape of the parts comes from it.
-    order = Permutation(counts=store.counts, block_rows=1, seed=0)
-    parts = Parts(store, cache, order, CodeSet(config.mode))
+    parts = Parts(store, cache, None, CodeSet(config.mode))
     named = "naming" in report.tables
     names = names_of(report.table("naming"), config.mode) if named else {}
     with executor(config.scheduler, config.workers) as reducer:

@@ -28,7 +28,7 @@ class Parts:
     Args:
         store: The report's codes.
         cache: The cache that they were computed from.
-        permutation: The order of rows of the permuted controls.
+        permutation: The order of rows of the permuted controls; None where none is read.
         code_set: Which set.
     """
 
@@ -36,24 +36,28 @@ class Parts:
         self,
         store: CodeStore,
         cache: ActivationCache,
-        permutation: Permutation,
+        permutation: Permutation | None,
         code_set: CodeSet,
     ) -> None:
         self._store = store
         self._cache_location = cache.folder.location
         self._cache: ActivationCache | None = cache
-        self._permutation = permutation
+        self._permutation = permutation if code_set.control.startswith("permuted") else None
         self.code_set = code_set
-        self.permuted = code_set.control.startswith("permuted")
         self._chunks: Sequence[Sequence[int]] = (
-            permutation.blocks
-            if self.permuted
-            else [[chunk] for chunk, count in enumerate(permutation.counts) if count]
+            self._permutation.blocks
+            if self._permutation is not None
+            else [[chunk] for chunk, count in enumerate(store.counts) if count]
         )
 
     def __getstate__(self) -> dict[str, Any]:
         # An open cache does not travel to other processes: they open it themselves.
         return {**self.__dict__, "_cache": None}
+
+    @property
+    def permuted(self) -> bool:
+        """Whether what stands in the places of a row was moved there."""
+        return self._permutation is not None
 
     @property
     def cache(self) -> ActivationCache:
@@ -91,6 +95,7 @@ class Parts:
         if original is None:
             read_chunk = partial(self._store.read, self.code_set, streams=streams)
             return concatenate([read_chunk(chunk) for chunk in chunks])
+        assert self._permutation is not None
         indices, values = {}, {}
         for stream in streams or self.streams:
 
@@ -104,7 +109,7 @@ class Parts:
 
     def features(self, part: int) -> Mapping[str, npt.NDArray[Any]]:
         """The features at the places of a part, by stream: those that belong to its codes."""
-        if self.permuted:
+        if self._permutation is not None:
             return permuted_features(self.cache, self._store, self._permutation, part)
         (chunk,) = self._chunks[part]
         return chunk_features(self.cache, self._store, chunk)
@@ -126,7 +131,7 @@ class Parts:
             inside = rows - self._store.layout.chunk_rows(chunk).start
             return [rows, self.cache.features(stream, chunk)[inside]]
 
-        if self.permuted and self.code_set not in REORDERED:
+        if self._permutation is not None and self.code_set not in REORDERED:
             rows, features = self._permutation.gather(part, self.streams.index(stream), read)
             return rows, features
         rows, features = (

@@ -1,6 +1,7 @@
-"""The control that takes rows apart: each stream's rows in an order of their own.
+"""The control that takes rows apart: each stream's images in an order of their own.
 
-The permutation is exact and uniform as long as the analysed rows fit one block. A larger set is
+Whole images move, with all their rows, to places of images that have as many rows: a permutation
+within strata. It is exact and uniform as long as the analysed rows fit one block. A larger set is
 permuted in blocks that are put together from chunks all over the set, in an order of its own for
 each stream and for the places that they go to, so that memory stays bounded and whole chunks are
 read. This module must not know what is permuted: features or codes.
@@ -8,6 +9,7 @@ read. This module must not know what is permuted: features or codes.
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,37 +18,56 @@ import numpy.typing as npt
 _PLACES = 0  # The random stream of the places; those of the model's streams count from one.
 
 
-class Piece(NamedTuple):
-    """Some consecutive analysed rows of a chunk, counted within the chunk."""
+class _Images(NamedTuple):
+    """The images that have analysed rows, in the order of the cache.
 
-    chunk: int
-    start: int
-    stop: int
+    Attributes:
+        first: The first analysed row of each, counted over all chunks, (images,).
+        chunk: The chunk of that row, (images,).
+        block: The block of that chunk, (images,).
+    """
+
+    first: npt.NDArray[np.int64]
+    chunk: npt.NDArray[np.int64]
+    block: npt.NDArray[np.int64]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Permutation:
     """Which row of each stream stands in which place.
 
     Places are the analysed rows of the cache: labels and row numbers stay there, features or codes
     move. In a block, places are in ascending order of their chunk within the block.
 
+    Of the images with as many rows that fall into one block, the places are in a random order, and
+    so are, in the same one, the images that a stream brings there; stream s, from 0, brings to each
+    place the image that follows 1 + s later, the first ones after the last. So all orders are
+    equally likely, and where there is one block, no two streams bring one image to one place, nor
+    to its own, but for images that share their number of rows with fewer others than there are
+    streams.
+
     Attributes:
         counts: Analysed rows of each chunk.
+        sizes: Analysed rows of each image that has any, in the order of the cache, (images,).
         block_rows: Rows that may be held at a time; a block has at least one chunk.
         seed: Everything follows from it.
     """
 
     counts: tuple[int, ...]
+    sizes: npt.NDArray[np.int32]
     block_rows: int
     seed: int
 
-    @property
-    def exact(self) -> bool:
-        """Whether every permutation of all rows is equally likely: there is one block."""
-        return len(self.blocks) == 1
+    def __getstate__(self) -> dict[str, Any]:
+        # What follows from the fields is not sent to other processes.
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @property
+    def exact(self) -> bool:
+        """Whether every permutation of images with as many rows is equally likely."""
+        return len(self.blocks) == 1
+
+    @cached_property
     def blocks(self) -> list[tuple[int, ...]]:
         """The chunks whose places belong to each block, ascending within a block."""
         blocks: list[list[int]] = []
@@ -58,6 +79,15 @@ class Permutation:
             blocks[-1].append(chunk)
             room -= self.counts[chunk]
         return [tuple(sorted(block)) for block in blocks]
+
+    def not_apart(self, streams: int) -> int:
+        """How many images cannot all be kept apart: too few others have as many rows.
+
+        Args:
+            streams: How many streams are permuted.
+        """
+        alike = np.bincount(self.sizes)
+        return int(alike[alike <= streams].sum())
 
     def gather(
         self, block: int, stream: int, read: Callable[[int], Sequence[npt.NDArray[Any]]]
@@ -72,38 +102,79 @@ class Permutation:
         Returns:
             The arrays, permuted along their first axis, all in the same way.
         """
-        count = self._places(block)
-        order = self._generator(1 + stream, 1 + block).permutation(count)
-        place = np.empty(count, np.int64)
-        place[order] = np.arange(count)
+        source = self._sources(block, stream)
+        chunk_of = np.searchsorted(self._ends, source, side="right")
+        order = np.argsort(chunk_of, kind="stable")
+        chunks, begins = np.unique(chunk_of[order], return_index=True)
         result: list[npt.NDArray[Any]] = []
-        first = 0
-        # Row by row to its place: a block is large, and a second copy of it would be as large.
-        for piece in self.pieces(block, stream):
-            found = [array[piece.start : piece.stop] for array in read(piece.chunk)]
-            result = result or [np.empty((count, *a.shape[1:]), a.dtype) for a in found]
-            rows = place[first : first + piece.stop - piece.start]
+        # Chunk by chunk to their places: a block is large, and a second copy of it would be as
+        # large.
+        for chunk, places in zip(chunks.tolist(), np.split(order, begins[1:]), strict=True):
+            found = read(chunk)
+            result = result or [np.empty((len(source), *a.shape[1:]), a.dtype) for a in found]
+            rows = source[places] - (self._ends[chunk] - self.counts[chunk])
             for whole, array in zip(result, found, strict=True):
-                whole[rows] = array
-            first += len(rows)
+                whole[places] = array[rows]
         return result
 
-    def pieces(self, block: int, stream: int) -> list[Piece]:
-        """Where a stream's rows of a block come from, before they are permuted."""
-        sizes = [self._places(b) for b in range(len(self.blocks))]
-        begin = sum(sizes[:block])
-        end = begin + sizes[block]
-        pieces, first = [], 0
-        for chunk in self._chunk_order(1 + stream):
-            last = first + self.counts[chunk]
-            if first < end and last > begin:
-                start, stop = max(begin, first) - first, min(end, last) - first
-                pieces.append(Piece(chunk, start, stop))
-            first = last
-        return pieces
+    def _sources(self, block: int, stream: int) -> npt.NDArray[np.int64]:
+        """The row that stands in each place of a block, both counted over all chunks."""
+        first = self._images.first
+        places = np.concatenate(
+            [np.arange(self._ends[c] - self.counts[c], self._ends[c]) for c in self.blocks[block]]
+        )
+        # An image that lies across chunks has places in two blocks, and one image for both.
+        image = np.searchsorted(first, places, side="right") - 1
+        sources: npt.NDArray[np.int64] = first[self._donors(stream)[image]] + places - first[image]
+        return sources
 
-    def _places(self, block: int) -> int:
-        return sum(self.counts[chunk] for chunk in self.blocks[block])
+    def _donors(self, stream: int) -> npt.NDArray[np.int64]:
+        """The image that a stream brings to the places of each image, (images,)."""
+        if stream not in self._known:
+            _, chunk, block = self._images
+            # For each number of rows, a stream's images are cut into blocks as its chunks come.
+            rank = np.empty(len(self.counts), np.int64)
+            order = self._chunk_order(1 + stream)
+            rank[order] = np.arange(len(order))
+            brought = np.lexsort((rank[chunk], self.sizes))
+            strata = np.lexsort((block, self.sizes))
+            group = np.cumsum(
+                np.append(
+                    False,
+                    (np.diff(block[strata]) != 0) | (np.diff(self.sizes[strata]) != 0),
+                )
+            )
+            # In a block and stratum, places and images are in one random order of all images.
+            places = strata[np.lexsort((self._keys[strata], group))]
+            brought = brought[np.lexsort((self._keys[brought], group))]
+            length = np.bincount(group)
+            begin = np.cumsum(length) - length
+            inside = (np.arange(len(group)) - begin[group] + 1 + stream) % length[group]
+            donors = np.empty(len(group), np.int64)
+            donors[places] = brought[begin[group] + inside]
+            self._known[stream] = donors
+        return self._known[stream]
+
+    @cached_property
+    def _known(self) -> dict[int, npt.NDArray[np.int64]]:
+        return {}
+
+    @cached_property
+    def _keys(self) -> npt.NDArray[np.float64]:
+        return self._generator(_PLACES, 1).random(len(self.sizes))
+
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.int64]:
+        return np.cumsum(self.counts, dtype=np.int64)
+
+    @cached_property
+    def _images(self) -> _Images:
+        first = np.cumsum(self.sizes, dtype=np.int64) - self.sizes
+        chunk = np.searchsorted(self._ends, first, side="right")
+        block_of = np.zeros(len(self.counts), np.int64)
+        for number, chunks in enumerate(self.blocks):
+            block_of[list(chunks)] = number
+        return _Images(first, chunk, block_of[chunk])
 
     def _chunk_order(self, stream: int) -> list[int]:
         # A chunk without analysed rows has no place and takes none.

@@ -38,6 +38,11 @@ class Pictures(NamedTuple):
         """How many of its rows are flagged, for each image: from (rows,) to (images,)."""
         return np.bincount(self.of_row[flags], minlength=len(self))
 
+    def rows(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """How many of the rows that are flagged, (rows,), each picture has that has any."""
+        counts: npt.NDArray[np.int64] = np.bincount(self.of_row[flags])
+        return counts[counts > 0]
+
     def first_rows(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
         """Of the rows that are flagged, (rows,), the first one of each picture; ascending."""
         usable = np.flatnonzero(flags)

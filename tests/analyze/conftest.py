@@ -15,6 +15,7 @@ from sparc.analyze.codes import CodeLayout, CodeRows, CodeSet, CodeStore
 from sparc.analyze.labels import Labels, labels_of
 from sparc.analyze.parts import Parts
 from sparc.analyze.permutation import Permutation
+from sparc.analyze.pictures import read_pictures
 from sparc.common.cache import ActivationCache
 from sparc.common.cache_writer import write_arrays
 from sparc.common.storage import Folder
@@ -197,6 +198,9 @@ def make_parts() -> Callable[..., Parts]:
             store.write(stored, chunk, codes.take(store.valid_rows(chunk)))
         order = Permutation(
             counts=store.counts,
+            sizes=read_pictures(
+                cache.rows(["sample_id"])["sample_id"], cache.valid_rows(codes.streams)
+            ).rows(cache.valid_rows(codes.streams)),
             block_rows=2 * layout.rows_per_chunk,
             seed=3,
         )

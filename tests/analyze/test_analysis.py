@@ -89,7 +89,12 @@ def test_codes_are_those_of_plain_arrays(report, cache, model):
 def test_permuted_codes_are_those_of_permuted_features(report, cache, model):
     features, rows = plain_features(cache)
     chunk_of = rows // 32
-    permutation = Permutation(counts=tuple(np.bincount(chunk_of).tolist()), block_rows=64, seed=42)
+    permutation = Permutation(
+        counts=tuple(np.bincount(chunk_of).tolist()),
+        sizes=np.bincount(rows // 2),
+        block_rows=64,
+        seed=42,
+    )
     assert len(permutation.blocks) == 3
     logits = {}
     for position, stream in enumerate(model.config.names):
