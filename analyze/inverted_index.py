@@ -7,7 +7,6 @@ This module must not know where queries come from.
 """
 
 import io
-import json
 import os
 from itertools import pairwise
 from pathlib import Path
@@ -20,18 +19,17 @@ from scipy import sparse
 
 from sparc.analyze.codes import CodeSet, CodeStore
 from sparc.analyze.digests import digest
-from sparc.analyze.index_folder import ADVICE, built_once, map_array
+from sparc.analyze.index_folder import ADVICE, built_once, map_values, read_notes
 from sparc.analyze.output import write_array
-from sparc.common.documents import parse_object
 from sparc.common.errors import ReportError
 from sparc.common.progress import progress
 from sparc.common.storage import Folder
+from sparc.common.text import reason
 
 _CODES = CodeSet("independent")
 """A query has no partner to select with, so it meets codes that were selected alone too."""
 
 _SMALL = ("ends.npy", "norms.npy", "checks.npy")
-_DIGESTS = "digests.json"
 
 _LARGEST = 1 << 34
 """Bytes of the longest of the small files: four for each row of the cache."""
@@ -140,28 +138,27 @@ def open_index(folder: Folder, store: CodeStore, stream: str) -> InvertedIndex:
         )
     where = built_once(folder, f"{_CODES.mode}/{stream}", lambda at: _build(at, store, stream))
     try:
-        digests = parse_object(Folder(where).read(_DIGESTS))
+        digests = read_notes(where)
         ends, norms, checks = (_read_small(where / name, digests[name]) for name in _SMALL)
-        rows, values = (map_array(where, f"{n}.npy") for n in ("rows", "values"))
-        entries = int(ends[-1])
         if ends[0] != 0 or (np.diff(ends) < 0).any():
             raise ValueError("the entries of its latents do not follow each other")
         for array, shape, dtype in (
             (ends, (store.layout.latents + 1,), np.int64),
-            (rows, (entries,), np.int32),
-            (values, (entries,), np.float32),
             (norms, (store.layout.rows,), np.float32),
             (checks, (store.layout.latents,), np.uint32),
         ):
             if array.shape != shape or array.dtype != np.dtype(dtype):
                 raise ValueError(f"an array of {array.dtype} {array.shape}, not {shape}")
+        rows = map_values(where, "rows.npy", np.int32, int(ends[-1]))
+        values = map_values(where, "values.npy", np.float32, int(ends[-1]))
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:
-        raise ReportError(f"{where} is damaged ({error}): {ADVICE}") from error
+        raise ReportError(f"{where} is damaged ({reason(error)}): {ADVICE}") from error
     norms = np.where(norms > 0, norms, np.float32(np.inf))
     return InvertedIndex(ends, rows, values, norms, checks, set())
 
 
-def _build(where: Path, store: CodeStore, stream: str) -> None:
+def _build(where: Path, store: CodeStore, stream: str) -> dict[str, str]:
+    """Write the files; returns the digests of the small ones."""
     layout = store.layout
     chunks = [chunk for chunk, rows in enumerate(store.counts) if rows]
     counts = np.zeros(layout.latents, np.int64)
@@ -194,8 +191,7 @@ def _build(where: Path, store: CodeStore, stream: str) -> None:
     arrays: tuple[npt.NDArray[Any], ...] = (ends, norms, checks)
     for name, small in zip(_SMALL, arrays, strict=True):
         write_array(where / name, small)
-    digests = {name: digest((where / name).read_bytes()) for name in _SMALL}
-    Folder(where).write(_DIGESTS, (json.dumps(digests, indent=2) + "\n").encode())
+    return {name: digest((where / name).read_bytes()) for name in _SMALL}
 
 
 def _create(file: Path, dtype: type[np.generic], length: int) -> None:

@@ -2,55 +2,102 @@
 
 A cache's table is made to be read whole: for one caption a hundred thousand are decompressed. In a
 report, `index/rows/`, the same columns lie uncompressed, and both files are mapped into memory.
-This module must not know codes.
+What is read of them is checked: the pictures when they are opened, a batch of rows by its CRC32C
+when it is first needed. This module must not know codes.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sparc.analyze.index_folder import ADVICE, built_once, map_array
+from sparc.analyze.index_folder import ADVICE, built_once, map_file, map_values, read_notes
 from sparc.common.cache import ActivationCache
 from sparc.common.errors import ReportError
-from sparc.common.safe_files import inside, open_regular
 from sparc.common.storage import Folder
 from sparc.common.tables import ROWS
+from sparc.common.text import reason
 
 COLUMNS = ("sample_id", "image", "caption")
 _SCHEMA = pa.schema([ROWS.field(name) for name in COLUMNS])
 
 _TABLE, _PICTURES = "rows.arrow", "pictures.npy"
+_END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream of Arrow's messages
 _BATCH = 1 << 16  # Rows read at a time.
 
 
-class RowTable(NamedTuple):
-    """The rows of a cache.
+class Batch(NamedTuple):
+    """Where some consecutive rows lie in the table's file.
 
     Attributes:
-        of_row: The picture of every row, numbered from 0, ascending, (rows,) int32.
-        starts: The first row of every batch, ascending, (batches,).
-        batches: The columns of `COLUMNS`.
+        start: The first of them.
+        begin: Their first byte.
+        end: The first byte behind them.
+        check: The CRC32C of their bytes.
     """
 
-    of_row: npt.NDArray[np.int32]
-    starts: npt.NDArray[np.int64]
-    batches: Sequence[pa.RecordBatch]
+    start: int
+    begin: int
+    end: int
+    check: int
+
+
+class RowTable:
+    """The rows of a cache.
+
+    Args:
+        of_row: The picture of every row, numbered from 0, ascending, (rows,) int32.
+        content: The bytes of the table's file.
+        batches: What is in them.
+    """
+
+    def __init__(
+        self, of_row: npt.NDArray[np.int32], content: pa.Buffer, batches: list[Batch]
+    ) -> None:
+        self.of_row = of_row
+        self._content = content
+        self._batches = batches
+        self._starts = np.array([batch.start for batch in batches])
+        self._read: dict[int, pa.RecordBatch] = {}
 
     def take(self, rows: npt.NDArray[np.int64]) -> pa.Table:
-        """The columns of some rows, in the order given."""
-        numbers = np.searchsorted(self.starts, rows, side="right") - 1
-        places = zip(numbers.tolist(), (rows - self.starts[numbers]).tolist(), strict=True)
-        table = pa.Table.from_batches([self.batches[n].slice(at, 1) for n, at in places], _SCHEMA)
+        """The columns `COLUMNS` of some rows, in the order given.
+
+        Raises:
+            ReportError: A batch that holds one of them is damaged.
+        """
+        numbers = np.searchsorted(self._starts, rows, side="right") - 1
+        places = zip(numbers.tolist(), (rows - self._starts[numbers]).tolist(), strict=True)
+        table = pa.Table.from_batches([self._batch(n).slice(at, 1) for n, at in places], _SCHEMA)
         try:
             table.validate(full=True)
         except pa.ArrowException as error:
             raise ReportError(f"a row of the index is damaged ({error}): {ADVICE}") from error
         return table
+
+    def _batch(self, number: int) -> pa.RecordBatch:
+        """A batch, checked when it is first read."""
+        if number not in self._read:
+            batch = self._batches[number]
+            content = self._content.slice(batch.begin, batch.end - batch.begin)
+            if google_crc32c.value(content) != batch.check:
+                raise ReportError(f"the table of rows of the search index is damaged: {ADVICE}")
+            try:
+                found = pa.ipc.read_record_batch(content, _SCHEMA)
+                found.validate()
+            except (pa.ArrowException, OSError, MemoryError) as error:
+                raise ReportError(
+                    f"the table of rows is damaged ({reason(error)}): {ADVICE}"
+                ) from (error)
+            end = self._starts[number + 1] if number + 1 < len(self._starts) else len(self.of_row)
+            if len(found) != end - batch.start:
+                raise ReportError(f"the table of rows has not the rows of the cache: {ADVICE}")
+            self._read[number] = found
+        return self._read[number]
 
 
 def open_rows(folder: Folder, cache: ActivationCache) -> RowTable:
@@ -65,33 +112,44 @@ def open_rows(folder: Folder, cache: ActivationCache) -> RowTable:
     """
     where = built_once(folder, "rows", lambda aside: _build(aside, cache))
     try:
-        of_row = map_array(where, _PICTURES)
-        open_regular(inside(where, _TABLE)).close()
-        reader = pa.ipc.open_file(pa.memory_map(str(where / _TABLE)))
-        batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
-        for batch in batches:
-            batch.validate()
-        if reader.schema != _SCHEMA or sum(b.num_rows for b in batches) != cache.info.rows:
-            raise ValueError("its rows are not those of the cache")
-        if of_row.shape != (cache.info.rows,) or of_row.dtype != np.int32:
-            raise ValueError("its pictures are not those of the cache")
-    except (OSError, ValueError, pa.ArrowException, MemoryError) as error:
-        raise ReportError(f"{where} is damaged ({error}): {ADVICE}") from error
-    lengths = [batch.num_rows for batch in batches]
-    return RowTable(of_row, np.cumsum([0, *lengths[:-1]]), batches)
+        notes = read_notes(where)
+        of_row = map_values(where, _PICTURES, np.int32, cache.info.rows)
+        if google_crc32c.value(of_row.tobytes()) != notes[_PICTURES]:
+            raise ValueError(f"{_PICTURES} is not what was written")
+        content = pa.py_buffer(map_file(where, _TABLE))
+        batches = [Batch(*batch) for batch in notes[_TABLE]]
+        ends = [0, *(batch.end for batch in batches)]
+        if any(
+            not end <= b.begin < b.end <= content.size
+            for end, b in zip(ends, batches, strict=False)
+        ):
+            raise ValueError(f"{_TABLE} is too short")
+        if [batch.start for batch in batches][:1] != [0]:
+            raise ValueError(f"{_TABLE} does not begin with the first row")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReportError(f"{where} is damaged ({reason(error)}): {ADVICE}") from error
+    return RowTable(of_row, content, batches)
 
 
-def _build(where: Path, cache: ActivationCache) -> None:
+def _build(where: Path, cache: ActivationCache) -> dict[str, Any]:
+    """Write the files; returns where each batch lies, and the checksums."""
     of_row = np.zeros(cache.info.rows, np.int32)
     first, last_name = 0, None
-    with pa.ipc.new_file(str(where / _TABLE), _SCHEMA) as writer:
+    batches = []
+    with (where / _TABLE).open("wb") as file:
+        file.write(_SCHEMA.serialize())
         for batch in cache.row_batches(COLUMNS, _BATCH):
-            writer.write_batch(batch)
+            message = batch.serialize()
+            begin = file.tell()
+            file.write(message)
+            batches.append(Batch(first, begin, file.tell(), google_crc32c.value(message)))
             names = batch.column("sample_id")
             of_row[first : first + len(names)] = _changes(names, last_name)
             first, last_name = first + len(names), names[-1].as_py()
+        file.write(_END)
     np.cumsum(of_row, out=of_row)
     np.save(where / _PICTURES, of_row)
+    return {_PICTURES: google_crc32c.value(of_row.tobytes()), _TABLE: batches}
 
 
 def _changes(names: pa.StringArray, before: str | None) -> Any:

@@ -71,8 +71,8 @@ def _figures(split: str, line: dict[str, Any], latents: int) -> Iterator[str]:
         [
             name,
             _number(line["explained_variance"][name]),
-            f"{line['l0'][name]:.1f}",
-            f"{line['dead'][name] / latents:.1%}",
+            _number(line["l0"][name], ".1f"),
+            _number(line["dead"][name], ".1%", of=latents),
             _number(line["chosen_alone"][name]),
             *(_number(line["nmse"][name][source]) for source in names),
         ]
@@ -114,5 +114,5 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str
         yield "  ".join((first, *rest)).rstrip()
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+def _number(value: float | None, form: str = ".4f", *, of: int = 1) -> str:
+    return "-" if value is None else format(value / of, form)

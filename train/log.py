@@ -4,7 +4,6 @@ Must not know how figures are made.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,8 +12,11 @@ from typing import Any, Protocol
 from sparc.common.config import to_mapping
 from sparc.common.errors import RunError, SparcError
 from sparc.common.storage import Folder
+from sparc.common.text import reason
 from sparc.train.checkpoint import Logged, saved_steps
 from sparc.train.config import TrainConfig
+from sparc.train.log_lines import seal_line, unseal_line, unseal_lines
+from sparc.train.metrics import line_fault
 from sparc.train.run_folder import METRICS_FILE, TIMINGS_FILE, RunRecord
 
 Line = Mapping[str, Any]
@@ -86,16 +88,28 @@ def read_lines(run: Path, name: str = METRICS_FILE) -> list[dict[str, Any]]:
     """The whole lines of a run's metrics or timings; a last line half written is left out.
 
     Raises:
-        RunError: A line is not JSON.
+        RunError: A line is not what was written, or lacks figures.
     """
     path = run / name
-    if not path.exists():
-        return []
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")
     try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise RunError(f"{path} is damaged: {error}") from error
+        lines = list(unseal_lines(_content(path) or b""))
+        for number, line in enumerate(lines, 1):
+            if fault := _FAULTS[name](line):
+                raise ValueError(f"line {number}: {fault}")
+    except (OSError, ValueError) as error:
+        advice = "remove it, or the line, to go on without these figures"
+        raise RunError(f"{path} is damaged ({reason(error)}): {advice}") from error
+    return lines
+
+
+def _timing_fault(line: Line) -> str | None:
+    for name in ("step", "rows_per_second", "waiting"):
+        if type(line.get(name)) not in (int, float):
+            return f"{name} is no number"
+    return None
+
+
+_FAULTS = {METRICS_FILE: line_fault, TIMINGS_FILE: _timing_fault}
 
 
 def steps_made(run: Path) -> int:
@@ -133,7 +147,7 @@ class _LogFile:
 
     def append(self, line: Line) -> None:
         """Write a line."""
-        left = (json.dumps(line) + "\n").encode()
+        left = seal_line(line)
         self._size += len(left)
         self._digest.update(left)
         while left:
@@ -155,9 +169,10 @@ def _held(path: Path, logged: Logged | None) -> bytes:
     Raises:
         RunError: It has been damaged since.
     """
-    if logged is None or not path.exists():
+    content = _content(path)
+    if logged is None or content is None:
         return b""
-    kept = path.read_bytes()[: logged.size]
+    kept = content[: logged.size]
     if len(kept) < logged.size or hashlib.sha256(kept).hexdigest() != logged.sha256:
         raise RunError(
             f"{path} does not hold the lines that were written: remove it to go on without the "
@@ -166,12 +181,21 @@ def _held(path: Path, logged: Logged | None) -> bytes:
     return kept
 
 
+def _content(path: Path) -> bytes | None:
+    """The bytes of a log; None where there is none."""
+    try:
+        with Folder(path.parent).open(path.name) as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
 def _until(path: Path, step: int) -> bytes:
     """The whole lines of timings.jsonl up to a step; what cannot be read is left out."""
     kept = b""
-    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+    for line in (_content(path) or b"").splitlines(keepends=True):
         try:
-            if json.loads(line)["step"] <= step and line.endswith(b"\n"):
+            if line.endswith(b"\n") and unseal_line(line[:-1])["step"] <= step:
                 kept += line
         except (ValueError, KeyError, TypeError):
             continue

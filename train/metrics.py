@@ -17,6 +17,7 @@ Each line of `metrics.jsonl` is a JSON object:
     aux                  {stream: …}: the AuxK loss
     lr                   learning rate of the last step (train only)
     mixing               how well the epoch is shuffled, see `RowOrder.mixing` (once an epoch)
+    crc32c               of the line, see `sparc.train.log_lines`
 
 Explained variance is 1 - sum |r - x|^2 / sum |x - mean(x)|^2 over all rows and dimensions of the
 normalized features, with the mean of the same rows: predicting that mean scores 0. Everything is
@@ -82,6 +83,32 @@ def describe(sums: StepSums, streams: Sequence[str], dead: Mapping[str, int]) ->
         "chosen_alone": by_stream((sums.chosen_alone / sums.chosen).tolist()),
         "aux": by_stream((sums.aux / rows).tolist()),
     }
+
+
+def line_fault(line: Mapping[str, Any]) -> str | None:
+    """What is wrong with a line of metrics.jsonl; None if all figures are there."""
+    for name in ("step", "rows"):
+        if type(line.get(name)) is not int:
+            return f"{name} is no whole number"
+    if not isinstance(line.get("split"), str) or not _is_figure(line.get("loss", "")):
+        return "split or loss is missing"
+    nmse = line.get("nmse")
+    if not isinstance(nmse, dict):
+        return "nmse is missing"
+    by_stream = {name: line.get(name) for name in _BY_STREAM}
+    for name, figures in (*by_stream.items(), *((f"nmse of {t}", x) for t, x in nmse.items())):
+        if not isinstance(figures, dict) or not nmse.keys() <= figures.keys():
+            return f"{name} is not given for all streams"
+        if not all(map(_is_figure, figures.values())):
+            return f"{name} holds what is no number"
+    return None
+
+
+_BY_STREAM = ("explained_variance", "l0", "dead", "chosen_alone")
+
+
+def _is_figure(value: Any) -> bool:
+    return value is None or type(value) in (int, float)
 
 
 def explained_variance(sums: StepSums) -> list[float]:

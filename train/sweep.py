@@ -30,7 +30,7 @@ from sparc.common.parquet import read_parquet
 from sparc.common.sealed import seal, unseal
 from sparc.common.storage import Folder
 from sparc.common.tables import write_table
-from sparc.common.text import printable
+from sparc.common.text import printable, reason
 from sparc.train.config import TrainConfig
 from sparc.train.log import read_lines, steps_made
 from sparc.train.metrics import self_and_cross
@@ -221,7 +221,9 @@ def read_index(folder: Path) -> pa.Table:
         if not {"run", "step", "finished", "failure"} <= set(table.column_names):
             raise ValueError("it has other columns than it should")
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise RunError(f"{where} is damaged ({error}): remove it, it is made again") from error
+        raise RunError(
+            f"{where} is damaged ({reason(error)}): remove it, it is made again"
+        ) from error
     return table
 
 

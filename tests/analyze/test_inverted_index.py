@@ -1,3 +1,5 @@
+import mmap
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -51,7 +53,7 @@ def test_an_index_is_built_once_and_mapped(tmp_path, random_codes, monkeypatch):
     open_index(Folder(tmp_path), store, "a")
     monkeypatch.setattr(CodeStore, "read", pytest.fail)
     index = open_index(Folder(tmp_path), store, "a")
-    assert isinstance(index.rows, np.memmap)
+    assert isinstance(index.rows.base.obj, mmap.mmap)
     assert not list(tmp_path.rglob("*.partial"))
 
 

@@ -1,3 +1,5 @@
+import mmap
+
 import numpy as np
 import pytest
 
@@ -26,10 +28,34 @@ def test_rows_are_laid_out_once_and_mapped(make_cache, tmp_path, monkeypatch):
     folder = Folder(tmp_path / "report")
     open_rows(folder, cache)
     monkeypatch.setattr(ActivationCache, "row_batches", pytest.fail)
-    assert isinstance(open_rows(folder, cache).of_row, np.memmap)
+    assert isinstance(open_rows(folder, cache).of_row.base.obj, mmap.mmap)
     (tmp_path / "report/index/rows/rows.arrow").write_bytes(b"short")
     with pytest.raises(ReportError, match=r"is damaged .*: remove the report.s folder index"):
         open_rows(folder, cache)
+
+
+def test_what_an_earlier_version_laid_out_is_laid_out_anew(make_cache, tmp_path):
+    cache = make_cache(tmp_path / "cache", rows=40)
+    where = tmp_path / "report/index/rows"
+    where.mkdir(parents=True)
+    (where / "rows.arrow").write_bytes(b"without digests.json")
+    assert open_rows(Folder(tmp_path / "report"), cache).take(np.array([3])).num_rows == 1
+    assert {path.name for path in where.iterdir()} == {"digests.json", "pictures.npy", "rows.arrow"}
+
+
+def test_a_batch_is_checked_when_it_is_first_needed(make_cache, tmp_path, monkeypatch):
+    cache = make_cache(tmp_path / "cache", rows=40)
+    monkeypatch.setattr(row_table, "_BATCH", 20)
+    folder = Folder(tmp_path / "report")
+    open_rows(folder, cache)
+    file = tmp_path / "report/index/rows/rows.arrow"
+    content = file.read_bytes()
+    at = content.index(b"caption 30")
+    file.write_bytes(content[:at] + b"C" + content[at + 1 :])
+    rows = open_rows(folder, cache)
+    assert rows.take(np.array([3]))["caption"].to_pylist() == ["caption 3"]
+    with pytest.raises(ReportError, match=r"table of rows .* is damaged: remove the report"):
+        rows.take(np.array([25]))
 
 
 def test_what_is_interrupted_leaves_nothing(make_cache, tmp_path, monkeypatch):

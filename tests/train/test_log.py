@@ -1,5 +1,6 @@
 """Where figures go: files that survive an interruption, and services if they are asked for."""
 
+import json
 import sys
 import types
 
@@ -8,6 +9,7 @@ import pytest
 from sparc.common.errors import RunError, SparcError
 from sparc.train import job
 from sparc.train.log import _held, _LogFile, _until, flatten, read_lines
+from sparc.train.log_lines import seal_line
 
 
 def test_nested_figures_get_names():
@@ -15,13 +17,74 @@ def test_nested_figures_get_names():
     assert dict(flatten(line)) == {"loss": 0.5, "nmse/a/b": 1.0, "dead/a": 3}
 
 
+def line(step, **changes):
+    return {"step": step, "seconds": 0.5, "rows_per_second": 10.0, "waiting": 0.25, **changes}
+
+
 def test_a_line_half_written_is_no_line(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
-    assert read_lines(tmp_path) == [{"step": 1}, {"step": 2}]
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1\n{"step": 2}\n')
-    with pytest.raises(RunError, match=r"metrics.jsonl is damaged"):
+    file = tmp_path / "timings.jsonl"
+    whole = b"".join(map(seal_line, (line(1), line(2))))
+    for rest in (seal_line(line(3))[:n] for n in range(len(seal_line(line(3))))):
+        file.write_bytes(whole + rest)
+        assert read_lines(tmp_path, file.name) == [line(1), line(2)]
+    assert read_lines(tmp_path) == []
+
+
+def test_every_flipped_bit_of_a_log_is_noticed(tmp_path):
+    file = tmp_path / "timings.jsonl"
+    whole = b"".join(map(seal_line, (line(1), line(2))))
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(damaged)
+        with pytest.raises(RunError, match=r"timings.jsonl is damaged \(line [123]: .*\): remove"):
+            read_lines(tmp_path, file.name)
+
+
+def test_logs_of_earlier_versions_are_read_and_gone_on_with(tmp_path):
+    file = tmp_path / "timings.jsonl"
+    plain = json.dumps(line(1)) + "\n"
+    file.write_text(plain)
+    assert read_lines(tmp_path, file.name) == [line(1)]
+    log = _LogFile(file, _until(file, 1))
+    log.append(line(2))
+    log.close()
+    assert read_lines(tmp_path, file.name) == [line(1), line(2)]
+    assert file.read_text().startswith(plain)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [b"\xff", b"[" * 100_000, b"{}", b"[1]", b'{"step": 1, "rows_per_second": {}, "waiting": 1}'],
+)
+def test_what_an_earlier_version_did_not_seal_ends_in_no_traceback_either(tmp_path, damaged):
+    (tmp_path / "timings.jsonl").write_bytes(damaged + b"\n")
+    with pytest.raises(RunError, match=r"timings.jsonl is damaged \(line 1: "):
+        read_lines(tmp_path, "timings.jsonl")
+
+
+FIGURES = {
+    "step": 4,
+    "rows": 8,
+    "split": "train",
+    "loss": None,
+    "nmse": {"a": {"a": 0.5}},
+    **{name: {"a": 0.25} for name in ("explained_variance", "l0", "dead", "chosen_alone")},
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"step": 1.5}, {"split": None}, {"nmse": 3}, {"nmse": {"a": {}}}, {"l0": {}}, {"dead": 3},
+     {"loss": "low"}, {"chosen_alone": {"a": []}}],
+)  # fmt: skip
+def test_a_line_of_metrics_that_lacks_a_figure_is_damaged(tmp_path, changes):
+    file = tmp_path / "metrics.jsonl"
+    file.write_text(json.dumps(FIGURES) + "\n")
+    assert read_lines(tmp_path) == [FIGURES]
+    file.write_text(json.dumps({**FIGURES, **changes}) + "\n")
+    with pytest.raises(RunError, match=r"metrics.jsonl is damaged \(line 1: "):
         read_lines(tmp_path)
-    assert read_lines(tmp_path, "timings.jsonl") == []
 
 
 def test_lines_after_the_checkpoint_are_cut_off_and_others_are_held_to(tmp_path):
@@ -31,7 +94,7 @@ def test_lines_after_the_checkpoint_are_cut_off_and_others_are_held_to(tmp_path)
     logged = log.sync()
     log.append({"step": 2})
     log.close()
-    assert _held(file, logged) == b'{"step": 1}\n'
+    assert _held(file, logged) == seal_line({"step": 1})
     for damaged in ('{"step": 3}\n', '{"step": 1}', ""):
         file.write_text(damaged)
         with pytest.raises(RunError, match=r"metrics.jsonl does not hold .*: remove it to go on"):
@@ -45,6 +108,9 @@ def test_timings_are_kept_as_far_as_they_can_be_read(tmp_path):
     assert _until(file, 5) == b""
     file.write_bytes(b'{"step": 1}\n\xff\n{"step"\n{"step": 5}\n{"step": 6}\n{"step": 2}')
     assert _until(file, 5) == b'{"step": 1}\n{"step": 5}\n'
+    sealed = [seal_line({"step": step}) for step in (1, 2, 3)]
+    file.write_bytes(sealed[0] + sealed[1].replace(b"2,", b"3,") + sealed[2])
+    assert _until(file, 5) == sealed[0] + sealed[2]
 
 
 @pytest.mark.parametrize("service", [{"tensorboard": True}, {"wandb": "project"}])
