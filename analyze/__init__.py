@@ -11,16 +11,28 @@ from sparc.common.lazy import lazy_names
 if TYPE_CHECKING:
     from sparc.analyze.analysis import analyze
     from sparc.analyze.config import AnalyzeConfig
+    from sparc.analyze.direct import bias_of, name_latents, stability_of
     from sparc.analyze.report import Report
     from sparc.analyze.search import Searcher
 
-__all__ = ["AnalyzeConfig", "Report", "Searcher", "analyze"]
+__all__ = [
+    "AnalyzeConfig",
+    "Report",
+    "Searcher",
+    "analyze",
+    "bias_of",
+    "name_latents",
+    "stability_of",
+]
 
 _HOMES = {
     "AnalyzeConfig": "sparc.analyze.config",
     "Report": "sparc.analyze.report",
     "Searcher": "sparc.analyze.search",
     "analyze": "sparc.analyze.analysis",
+    "bias_of": "sparc.analyze.direct",
+    "name_latents": "sparc.analyze.direct",
+    "stability_of": "sparc.analyze.direct",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

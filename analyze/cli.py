@@ -97,15 +97,10 @@ def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
 @command(app, NameConfig, "name")
 def name(report: Annotated[str, _FINISHED], config: NameConfig) -> None:
     """Name latents by a list of words, through the text stream."""
-    from sparc.analyze.output import write_table
-    from sparc.analyze.report import Report, described
+    from sparc.analyze.report import Report
     from sparc.analyze.word_list import name, show
 
-    opened = Report(report)
-    found = name(opened, config)
-    display(show(found))
-    if config.out is not None:
-        write_table(config.out, described(found, "name", opened.about("name", config)))
+    display(show(name(Report(report), config)))
 
 
 @command(app, StabilityConfig, "stability")

@@ -153,8 +153,6 @@ class NameConfig:
     cache: str = option("", "Where the report's cache is, if it has moved.")
 
     def __post_init__(self) -> None:
-        if self.words is None:
-            raise ConfigError("give a file of words with --words")
         if "{}" not in self.template:
             raise ConfigError(f"the template must hold {{}} for the word, not {self.template!r}")
         if self.names < 1:

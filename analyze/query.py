@@ -5,6 +5,7 @@ from a spec given by hand, or from the recorded one if the user trusts it; and t
 alone: no other stream helps it select.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from sparc.analyze.recorded_encoders import BuildEncoders, RecordedStream, rebuild
 from sparc.common.cache import ActivationCache
@@ -19,12 +21,12 @@ from sparc.common.errors import ConfigError
 from sparc.common.streams import Modality, StreamSpec
 from sparc.extract.datasets.images import open_image_file
 from sparc.extract.encoders import build_encoders
-from sparc.extract.pictures import PictureError
+from sparc.extract.pictures import PictureError, upright_rgb
 from sparc.train.model import Sparc
 
 
 class Query(NamedTuple):
-    """Independent codes of some texts or pictures.
+    """Independent codes of some texts or images; `Searcher.find` takes that of a single one.
 
     Attributes:
         indices: The latents selected, ascending, (n, k) int64.
@@ -93,19 +95,25 @@ class QueryEncoder:
         with torch.inference_mode():
             return self._codes(self._encoder.encode(texts).features)
 
-    def picture(self, file: Path) -> Query:
-        """The code of a picture's file.
+    def picture(self, picture: str | os.PathLike[str] | Image.Image) -> Query:
+        """The code of an image.
+
+        Args:
+            picture: Its file, or an image of Pillow.
 
         Raises:
-            ConfigError: The stream is of texts, or the file is no picture.
+            ConfigError: The stream is of texts, or the file is no image.
         """
         self._require("image")
         try:
-            picture = open_image_file(file)
+            if isinstance(picture, Image.Image):
+                upright = upright_rgb(picture)
+            else:
+                upright = open_image_file(Path(picture))
         except PictureError as error:
             raise ConfigError(f"cannot read the picture: {error}") from error
         with torch.inference_mode():
-            pixels = self._encoder.prepare(picture)[None].to(self._device)
+            pixels = self._encoder.prepare(upright)[None].to(self._device)
             return self._codes(self._encoder.encode(pixels))
 
     def _require(self, modality: Modality) -> None:

@@ -92,7 +92,7 @@ class RowTable:
             except (pa.ArrowException, OSError, MemoryError) as error:
                 raise ReportError(
                     f"the table of rows is damaged ({reason(error)}): {ADVICE}"
-                ) from (error)
+                ) from error
             end = self._starts[number + 1] if number + 1 < len(self._starts) else len(self.of_row)
             if len(found) != end - batch.start:
                 raise ReportError(f"the table of rows has not the rows of the cache: {ADVICE}")
@@ -119,10 +119,9 @@ def open_rows(folder: Folder, cache: ActivationCache) -> RowTable:
         content = pa.py_buffer(map_file(where, _TABLE))
         batches = [Batch(*batch) for batch in notes[_TABLE]]
         ends = [0, *(batch.end for batch in batches)]
-        if any(
-            not end <= b.begin < b.end <= content.size
-            for end, b in zip(ends, batches, strict=False)
-        ):
+        if any(b.begin < end or b.end <= b.begin for end, b in zip(ends, batches, strict=False)):
+            raise ValueError(f"the batches of {_TABLE} do not follow each other")
+        if ends[-1] > content.size:
             raise ValueError(f"{_TABLE} is too short")
         if [batch.start for batch in batches][:1] != [0]:
             raise ValueError(f"{_TABLE} does not begin with the first row")

@@ -3,7 +3,9 @@
 See `REPORT.md` for the table.
 """
 
-from typing import NamedTuple
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,11 @@ from sparc.common.cache import ActivationCache
 from sparc.common.errors import ConfigError
 from sparc.common.streams import Modality
 from sparc.common.text import shorten
+
+if TYPE_CHECKING:  # a search by row needs neither an encoder nor a model
+    from PIL import Image
+
+    from sparc.analyze.query import Query, QueryEncoder
 
 SCHEMA = pa.schema(
     [
@@ -98,21 +105,49 @@ def _highest(scores: npt.NDArray[np.float32], number: int) -> npt.NDArray[np.int
 class Searcher:
     """A report, opened to be searched often in the space of one stream.
 
+        searcher = Searcher("report", "dino", trust_encoders=True)
+        searcher.text("a red apple").to_pandas()  # or .picture("apple.jpg"), or .row(7)
+
     What is slow happens once, here: the stream's index is built if it is not there yet, the files
     are mapped, the names read. A search then reads what the query's latents have, and the rows
-    that it finds.
+    that it finds. The model and the encoder of a stream are loaded by the first text or image that
+    goes through it.
+
+    `text`, `picture`, `row` and `find` return a table of `SCHEMA` with a line an image, the best
+    first: `score`, the cosine of the codes; the `row` of the cache with its `sample_id`, `image`
+    and `caption`; `latents`, those that weigh most, and their `names`; `own_picture`, whether a
+    row was looked for and this is its image. See `REPORT.md`.
 
     Args:
-        report: A finished report.
+        report: A finished report, or its folder.
         stream: Where to look; needless where the report has one stream alone.
         cache: Where the report's cache is, if it has moved.
+        run: Where its run is, if it has moved.
+        specs: By stream, the encoder that reads texts or images, instead of the one that the cache
+            names.
+        trust_encoders: Whether the encoders that the cache names may be loaded. They decide which
+            files are read and what the hub is asked for: trust those of a cache of your own.
 
     Raises:
         SparcError: The stream or the cache is not there, or something is damaged.
     """
 
-    def __init__(self, report: Report, stream: str = "", *, cache: str = "") -> None:
+    def __init__(
+        self,
+        report: Report | str | os.PathLike[str],
+        stream: str = "",
+        *,
+        cache: str = "",
+        run: str = "",
+        specs: Mapping[str, str] | None = None,
+        trust_encoders: bool = False,
+    ) -> None:
+        report = report if isinstance(report, Report) else Report(report)
         self.report = report
+        self._run = run
+        self._specs = specs or {}
+        self._trust_encoders = trust_encoders
+        self._encoders: dict[str, QueryEncoder] = {}
         self.cache = open_cache(report, cache)
         self.stream = stream or _only_stream(report)
         self._index = open_index(report.folder, report.codes, self.stream)
@@ -121,16 +156,64 @@ class Searcher:
         names = names_of(report.table("naming"), "independent", words=1) if named else {}
         self._names = {latent: words for (s, latent), words in names.items() if s == self.stream}
 
-    def find(self, code: Code, *, results: int = 12) -> pa.Table:
-        """The pictures whose independent codes are most like a code.
+    def text(self, text: str, *, source: str = "", results: int = 12) -> pa.Table:
+        """The images that a text finds.
 
         Args:
-            code: Of a text, a picture or a row; see `row_code` and `sparc.analyze.query`.
-            results: How many pictures.
+            text: What to look for.
+            source: The stream that reads it; the only one of texts by default.
+            results: How many images.
 
-        Returns:
-            A table of `SCHEMA`.
+        Raises:
+            SparcError: No stream reads texts, or its encoder or the model cannot be loaded.
         """
+        return self.find(self.encoder("text", source).texts([text]), results=results)
+
+    def picture(
+        self,
+        picture: "str | os.PathLike[str] | Image.Image",
+        *,
+        source: str = "",
+        results: int = 12,
+    ) -> pa.Table:
+        """The images that are like an image.
+
+        Args:
+            picture: Its file, or an image of Pillow.
+            source: The stream that reads it; by default the one that is searched, or else the only
+                one of images.
+            results: How many images.
+
+        Raises:
+            SparcError: It is no image, no stream reads it, or its encoder or the model cannot be
+                loaded.
+        """
+        return self.find(self.encoder("image", source).picture(picture), results=results)
+
+    def row(self, row: int, *, source: str = "", results: int = 12) -> pa.Table:
+        """The images that are like an analysed row of the cache.
+
+        Args:
+            row: Row of the cache.
+            source: The stream that reads it; the one that is searched by default.
+            results: How many images.
+
+        Raises:
+            ConfigError: There is no such row or stream.
+        """
+        return self.find(self.row_code(row, source), results=results)
+
+    def find(self, code: "Code | Query", *, results: int = 12) -> pa.Table:
+        """The images whose independent codes are most like a code.
+
+        Args:
+            code: Of a row, a text or an image; see `row_code` and `encoder`.
+            results: How many images.
+
+        Raises:
+            ConfigError: It holds the codes of several texts.
+        """
+        code = _single(code)
         found = best(self._index.scores(code.indices, code.values), self._rows.of_row, results)
         reasons = self._reasons(code, found.rows)
         table = self._rows.take(found.rows)
@@ -168,6 +251,32 @@ class Searcher:
         (at,) = np.flatnonzero(codes.rows == row)
         return Code(codes.indices[stream][at], codes.values[stream][at], row)
 
+    def encoder(self, modality: Modality, source: str = "", *, spec: str = "") -> "QueryEncoder":
+        """What turns texts or images into codes, through one stream; loaded once.
+
+        Args:
+            modality: What it is to read.
+            source: The stream; by default the one that is searched, or else the only one that can.
+            spec: Its encoder, instead of the one that `specs` or the cache name.
+
+        Raises:
+            SparcError: There is no such stream, or its encoder or the model cannot be loaded.
+        """
+        from sparc.analyze.query import QueryEncoder
+
+        stream = source or _stream_that_reads(modality, self.report, self.cache, self.stream)
+        if stream not in self._encoders:
+            model = open_model(self.report, self._run)
+            if stream not in model.config.names or stream not in self.cache.stream_names:
+                raise ConfigError(
+                    f"{self.report.info.run} and {self.cache.folder} share no stream {stream!r}"
+                )
+            named = spec or self._specs.get(stream, "")
+            self._encoders[stream] = QueryEncoder(
+                self.cache, model, stream, spec=named, trust_encoders=self._trust_encoders
+            )
+        return self._encoders[stream]
+
     def _own_picture(self, code: Code, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which rows are of the query's own picture."""
         if code.row is None:
@@ -200,12 +309,20 @@ def search(report: Report, config: SearchConfig) -> pa.Table:
     Raises:
         SparcError: A stream, row or file is not there, or the encoder cannot be rebuilt.
     """
-    searcher = Searcher(report, config.into, cache=config.cache)
+    searcher = Searcher(
+        report,
+        config.into,
+        cache=config.cache,
+        run=config.run,
+        trust_encoders=config.trust_encoders,
+    )
+    source, results = config.source, config.results
     if config.row is not None:
-        code = searcher.row_code(config.row, config.source)
-    else:
-        code = _encode(searcher, config)
-    return searcher.find(code, results=config.results)
+        return searcher.row(config.row, source=source, results=results)
+    modality: Modality = "text" if config.text else "image"
+    encoder = searcher.encoder(modality, source, spec=config.spec)
+    query = encoder.texts([config.text]) if config.text else encoder.picture(config.picture_file)
+    return searcher.find(query, results=results)
 
 
 def show(found: pa.Table) -> str:
@@ -230,22 +347,13 @@ def title(report: Report, config: SearchConfig) -> str:
     return f"in {stream}: {config.text or str(config.picture or f'row {config.row}')}"
 
 
-def _encode(searcher: Searcher, config: SearchConfig) -> Code:
-    """The code of the text or the picture that is looked for."""
-    # Only here: a search by row needs neither a model nor an encoder.
-    from sparc.analyze.query import QueryEncoder
-
-    report, cache = searcher.report, searcher.cache
-    modality: Modality = "text" if config.text else "image"
-    source = config.source or _stream_that_reads(modality, report, cache, searcher.stream)
-    model = open_model(report, config.run)
-    if source not in model.config.names or source not in cache.stream_names:
-        raise ConfigError(f"{report.info.run} and {cache.folder} share no stream {source!r}")
-    encoder = QueryEncoder(
-        cache, model, source, spec=config.spec, trust_encoders=config.trust_encoders
-    )
-    query = encoder.texts([config.text]) if config.text else encoder.picture(config.picture_file)
-    return Code(query.indices[0], query.values[0])
+def _single(code: "Code | Query") -> Code:
+    """The code of one query, also out of a batch of one."""
+    if isinstance(code, Code):
+        return code
+    if len(code.indices) != 1:
+        raise ConfigError(f"give the code of one text or image, not of {len(code.indices)}")
+    return Code(code.indices[0], code.values[0])
 
 
 def _only_stream(report: Report) -> str:

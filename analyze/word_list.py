@@ -15,8 +15,9 @@ from scipy import sparse
 
 from sparc.analyze.attribute import read_lines
 from sparc.analyze.config import NameConfig
+from sparc.analyze.output import write_table
 from sparc.analyze.query import Query, QueryEncoder
-from sparc.analyze.report import Report
+from sparc.analyze.report import Report, described
 from sparc.analyze.sources import open_cache, open_model
 from sparc.common.errors import ConfigError
 from sparc.common.text import amount, shorten
@@ -54,23 +55,23 @@ class Support(NamedTuple):
     rows: int
 
 
-def name(report: Report, config: NameConfig) -> pa.Table:
+def name(report: Report, config: NameConfig, words: Sequence[str] | None = None) -> pa.Table:
     """Send a word list through a report's text stream.
 
     Args:
         report: A finished report.
-        config: The list and the settings.
+        config: The settings, and the list's file.
+        words: The list, instead of a file.
 
     Returns:
-        A table of `SCHEMA`.
+        A table of `SCHEMA`; it has been written to `config.out`, if that is given.
 
     Raises:
         SparcError: The list, the cache or the model is not there, or the encoder cannot be rebuilt.
     """
-    assert config.words is not None
-    words = list(dict.fromkeys(read_lines(config.words)))
+    words = list(dict.fromkeys(_words_of(config) if words is None else words))
     if not words:
-        raise ConfigError(f"{config.words} holds no word")
+        raise ConfigError(f"{config.words or 'the list'} holds no word")
     cache = open_cache(report, config.cache)
     texts = [s for s in report.info.streams if cache.streams[s].modality == "text"]
     stream = config.source or (texts[0] if len(texts) == 1 else "")
@@ -88,7 +89,16 @@ def name(report: Report, config: NameConfig) -> pa.Table:
         encoder.texts([config.template.replace("{}", w) for w in words[first : first + _BATCH]])
         for first in range(0, len(words), _BATCH)
     ]
-    return table(stream, words, batches, _support(report, stream), names=config.names)
+    found = table(stream, words, batches, _support(report, stream), names=config.names)
+    if config.out is not None:
+        write_table(config.out, described(found, "name", report.about("name", config)))
+    return found
+
+
+def _words_of(config: NameConfig) -> list[str]:
+    if config.words is None:
+        raise ConfigError("give a file of words with --words")
+    return read_lines(config.words)
 
 
 def table(

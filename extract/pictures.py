@@ -48,6 +48,14 @@ class PictureError(SparcError):
     """A picture that cannot be read: the text gives the reason, the caller knows which picture."""
 
 
+def upright_rgb(picture: Image.Image) -> Image.Image:
+    """An image that Pillow has opened, upright and in RGB; see `decode`."""
+    picture.load()
+    # After loading: Pillow has then turned TIFFs, and taken the tag away.
+    turn = _TURNS.get(_orientation(picture))
+    return _rgb(picture if turn is None else picture.transpose(turn))
+
+
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode a picture at full size, upright, in RGB.
 
@@ -71,11 +79,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             _check_size(*picture.size, max_pixels)
-            picture.load()
-            # After loading: Pillow has then turned TIFFs, and taken the tag away.
-            turn = _TURNS.get(_orientation(picture))
-            upright = picture if turn is None else picture.transpose(turn)
-            return _rgb(upright)
+            return upright_rgb(picture)
     except (PictureError, MemoryError):
         raise
     except UnidentifiedImageError as error:

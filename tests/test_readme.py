@@ -1,11 +1,13 @@
 """What the pages show can be typed: Python that runs, specs that a shell leaves whole."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from sparc.common.cache_writer import write_arrays
+from sparc.pipelines.demo.dataset import SceneSettings, write_scenes
 from sparc.train import job
 from sparc.train.config import TrainConfig
 from sparc.train.model import Sparc
@@ -47,6 +49,29 @@ def test_the_help_says_to_quote_specs(call, program, command):
     assert not re.search(r"(?<!')name=spec", shown, re.IGNORECASE)
 
 
+PYTHON = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+EXAMPLES = {
+    "write": "import write_arrays",
+    "use": "import load",
+    "analyze": "import AnalyzeConfig",
+    "ask": "import Searcher, bias_of",
+}
+"""What tells the examples in Python apart; each is run below."""
+
+
+def example(name: str) -> str:
+    """The example that holds a text which no other one holds."""
+    found = [block for block in PYTHON if EXAMPLES[name] in block]
+    assert len(found) == 1, f"{len(found)} examples in README.md hold {EXAMPLES[name]!r}"
+    return found[0]
+
+
+def test_every_example_in_python_is_known_to_a_test():
+    known = [example(name) for name in EXAMPLES]
+    for block in PYTHON:
+        assert block in known, f"README.md has an example that no test runs:\n{block}"
+
+
 def test_the_examples_run(tmp_path, monkeypatch):
     """One after the other, on features with rejected rows."""
     monkeypatch.chdir(tmp_path)
@@ -56,13 +81,38 @@ def test_the_examples_run(tmp_path, monkeypatch):
         {"dino": 768, "clip_txt": 12}, rows=100, shared=20, private=2, active=3
     ).features
     features["clip_txt"][::17] = 0
-    write, use, analyze = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     there = {**features, "captions": [f"caption {row}" for row in range(100)]}
-    exec(write, there)
+    exec(example("write"), there)
     write_arrays("cache-test", features, modality={"clip_txt": "text"})
     settings = TrainConfig(latents=32, k=4, batch_size=32, steps=2, device="cpu", kernels="torch")
     job.run("cache", Path("run"), settings)
-    exec(use, there)
+    exec(example("use"), there)
     assert there["dino"].shape == (94, 768)
     assert published == ["you/your-model"]
-    exec(analyze, there)
+    exec(example("analyze"), there)
+
+
+def test_the_questions_are_asked_of_a_report_on_a_dataset(
+    tmp_path, monkeypatch, call, tiny_streams
+):
+    monkeypatch.chdir(tmp_path)
+    write_scenes(Path("scenes"), SceneSettings(train=1, test=40))
+    shutil.copy(next(Path("scenes").rglob("test_*.jpg")), "photo.jpg")
+    vit, _, text = tiny_streams
+    streams = vit.replace("vit=", "dino=", 1), text.replace("text=", "clip_txt=", 1)
+    small = "--latents=24", "--k=4", "--batch-size=8", "--steps=4", "--device=cpu"
+    for command in (
+        ("extract", "run", "scenes", "cache", "--format=coco", "--split=test", *streams),
+        ("train", "run", "cache", "run", *small),
+        ("train", "run", "cache", "other-run", *small, "--seed=7"),
+        ("analyze", "run", "run", "cache", "report", "--no-untrained", "--no-permuted"),
+    ):
+        done = call(*command)
+        assert done.returncode == 0, done.stderr
+    there = {}
+    before = sorted(Path().rglob("*"))
+    exec(example("ask"), there)
+    new = set(Path().rglob("*")) - set(before)
+    assert {path.parts[:2] for path in new} == {("report", "index")}  # nothing is written unasked
+    found = there["searcher"].picture("photo.jpg", results=5)
+    assert found["score"][0].as_py() == pytest.approx(1, abs=1e-3)  # it finds itself

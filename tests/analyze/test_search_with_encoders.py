@@ -14,6 +14,8 @@ import transformers
 from PIL import Image
 from safetensors.torch import save_file
 
+from sparc.analyze import Report, Searcher, name_latents
+from sparc.common.errors import ConfigError
 from sparc.train import ModelConfig, StreamShape, create_model
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "green", "blue", "apple", "boat", "cat", "dog"]
@@ -158,3 +160,67 @@ def test_a_word_list_goes_through_the_encoder(root, call_process, tmp_path):
     table = pq.read_table(tmp_path / "names.parquet")
     assert set(table["word"].to_pylist()) == set(WORDS[4:])
     assert "latents named" in result.stdout
+
+
+def test_from_python_a_search_is_that_of_the_command(root, call, tmp_path):
+    """Texts, files, images of Pillow and rows, each with the model and encoders loaded once."""
+    searcher = Searcher(root / "report", "vit", trust_encoders=True)
+
+    def typed(*options):
+        out = tmp_path / "found.parquet"
+        done = call(
+            "analyze",
+            "search",
+            root / "report",
+            "--in=vit",
+            "--trust-encoders",
+            *options,
+            "--out",
+            out,
+        )
+        assert done.returncode == 0, done.stderr
+        return pq.read_table(out).replace_schema_metadata()
+
+    assert searcher.text("red apple", results=3).equals(typed("--text=red apple", "--results=3"))
+    file = root / "pictures/03.png"
+    by_file = typed("--picture", file)
+    assert searcher.picture(file).equals(by_file)
+    assert searcher.picture(str(file)).equals(by_file)
+    with Image.open(file) as image:
+        assert searcher.picture(image).equals(by_file)
+    assert searcher.row(7, source="words").equals(typed("--row=7", "--from=words"))
+    assert searcher.encoder("text") is searcher.encoder("text", "words")
+
+
+def test_a_batch_of_one_is_searched_and_of_several_refused(root):
+    searcher = Searcher(root / "report", "words", trust_encoders=True)
+    encoder = searcher.encoder("text")
+    assert searcher.find(encoder.texts(["red dog"])).equals(searcher.text("red dog"))
+    with pytest.raises(ConfigError, match="the code of one text or image, not of 2"):
+        searcher.find(encoder.texts(["red dog", "green cat"]))
+    with pytest.raises(ConfigError, match="stream words does not read images"):
+        searcher.picture(root / "pictures/03.png", source="words")
+
+
+def test_from_python_names_are_those_of_the_command(root, call, tmp_path):
+    (tmp_path / "list.txt").write_text("\n".join(WORDS[4:]))
+    options = [
+        "--words",
+        tmp_path / "list.txt",
+        "--template=a {}",
+        "--trust-encoders",
+        "--out",
+        tmp_path / "typed",
+    ]
+    assert call("analyze", "name", root / "report", *options).returncode == 0
+    out = tmp_path / "called"
+    found = name_latents(
+        Report(root / "report"), words=WORDS[4:], template="a {}", trust_encoders=True, out=out
+    )
+    typed, called = (pq.read_table(tmp_path / name) for name in ("typed", "called"))
+    assert typed.equals(called)
+    assert called.replace_schema_metadata().equals(found)
+    with pytest.raises(ConfigError, match="the list holds no word"):
+        name_latents(root / "report", words=[])
+    with pytest.raises(ConfigError, match="name_latents: unknown setting 'templat'; did you mean"):
+        name_latents(root / "report", words=["cat"], templat="{}")
