@@ -40,6 +40,13 @@ def test_features_of_another_encoder_are_refused(subject, make_cache, tmp_path):
     for change in ({"spec": "timm:other"}, {"weights_sha256": "aa"}, {"input_size": (512,)}):
         with pytest.raises(CacheError, match="stream dino was made by another encoder"):
             choose_streams(trained_on(subject, cache, **change), cache)
+    for stream in cache.streams.values():
+        cache.streams[stream.name] = dataclasses.replace(
+            stream, origin=dataclasses.replace(stream.origin, definition_sha256="gelu")
+        )
+    assert len(choose_streams(trained_on(subject, cache), cache)) == 3
+    with pytest.raises(CacheError, match="definition_sha256: 'quick' then, 'gelu' here"):
+        choose_streams(trained_on(subject, cache, definition_sha256="quick"), cache)
 
 
 def test_features_of_another_width_are_refused(subject, make_cache, tmp_path):

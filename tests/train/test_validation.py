@@ -27,8 +27,8 @@ def learners():
 def test_the_same_encoder_whose_weights_were_moved_is_accepted(small_cache):
     cache = ActivationCache(small_cache)
 
-    def extracted(spec):
-        origin = StreamOrigin(spec=spec, weights_sha256="12ab")
+    def extracted(spec, **more):
+        origin = StreamOrigin(spec=spec, weights_sha256="12ab", **more)
         return dataclasses.replace(cache.streams["dino"], origin=origin)
 
     cache.streams = {"dino": extracted("timm:vit@/old/vit.pth")}
@@ -36,6 +36,11 @@ def test_the_same_encoder_whose_weights_were_moved_is_accepted(small_cache):
     check(cache, [moved])
     with pytest.raises(CacheError, match=r"stream dino was made by another encoder \(spec: 'timm"):
         check(cache, [extracted("timm:other@/old/vit.pth")])
+    gelu, quick = (extracted("open_clip:local-dir:/a#image", definition_sha256=d) for d in "ab")
+    cache.streams = {"dino": gelu}
+    check(cache, [gelu])
+    with pytest.raises(CacheError, match=r"another encoder \(definition_sha256: 'a', not 'b'"):
+        check(cache, [quick])
 
 
 @pytest.mark.parametrize("batch_size", [7, 64, 5000])

@@ -1,6 +1,7 @@
 """Digests of weights, and which weights files are read."""
 
 import hashlib
+import json
 import os
 
 import pytest
@@ -104,6 +105,28 @@ def test_damaged_and_foreign_files_are_refused(name, content, message, tmp_path)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(EncoderError, match=message):
         tensor_shapes(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("length", "tensors"),
+    [
+        (1 << 62, {}),
+        (None, {"a": {"dtype": "F32", "shape": [1 << 60], "data_offsets": [0, 4]}}),
+        (None, {"a": {"dtype": "F32", "shape": [1 << 32, 1 << 32], "data_offsets": [0, 4]}}),
+        (None, {"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}),
+        (None, {"a": {"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}}),
+        (None, {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 0]}}),
+        (None, {"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}),
+        (None, {n: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for n in "ab"}),
+        (None, {n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in "ab"}),
+    ],
+)
+def test_headers_of_safetensors_that_lie_are_refused(length, tensors, tmp_path):
+    header = json.dumps(tensors).encode()
+    size = len(header) if length is None else length
+    (tmp_path / "a.safetensors").write_bytes(size.to_bytes(8, "little") + header + bytes(8))
+    with pytest.raises(EncoderError, match="not a readable safetensors"):
+        tensor_shapes(tmp_path / "a.safetensors")
 
 
 def test_a_file_without_weights_is_refused(tmp_path):
