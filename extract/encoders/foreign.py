@@ -24,6 +24,9 @@ CODE_REFUSED = (
 _LARGEST_DOCUMENT = 128_000_000
 """Bytes of a file that is not weights; the largest tokenizers known take 35 MB."""
 
+MOST_LAYERS = 1000
+"""Layers of a model that anybody has trained; libraries build any number, one after the other."""
+
 _GUARDED = ("get_cached_module_file", "get_class_in_module")
 """The functions of transformers that copy and that import a model's Python file."""
 
@@ -102,7 +105,7 @@ def check_transformers_config(config: Mapping[str, Any]) -> None:
     """Refuse a `config.json` of transformers that fetches kernels or names weights elsewhere.
 
     Raises:
-        ModelRefusedError: It does, or its weights are quantized.
+        ModelRefusedError: It does, its weights are quantized, or it has more layers than any model.
     """
     for key, value in config.items():
         if isinstance(value, Mapping):
@@ -117,6 +120,8 @@ def check_transformers_config(config: Mapping[str, Any]) -> None:
                     f"its config.json asks for kernels from a hub ({key}: {shorten(value, 80)}), "
                     "which are code: remove that setting"
                 )
+        elif "layers" in key and isinstance(value, int) and value > MOST_LAYERS:
+            raise ModelRefusedError(f"its config.json asks for {value:,} layers ({key})")
         elif key == "transformers_weights" and value is not None and not _is_plain_name(value):
             raise ModelRefusedError(
                 f"its config.json names weights elsewhere: {shorten(str(value), 80)}"

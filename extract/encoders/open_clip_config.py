@@ -14,9 +14,11 @@ import huggingface_hub
 import open_clip
 import timm
 
+from sparc.common.streams import WEIGHTS_SUFFIXES
 from sparc.common.text import shorten
 from sparc.extract.encoders.definition import definition_digest, effective, without_defaults
 from sparc.extract.encoders.foreign import (
+    MOST_LAYERS,
     ModelRefusedError,
     check_folder,
     check_transformers_config,
@@ -27,6 +29,12 @@ CONFIG_FILE = "open_clip_config.json"
 
 TOKENIZER_SETTINGS = ("clean", "strip_sep_token", "language")
 """What `tokenizer_kwargs` may hold: what open_clip's own architectures set, and the language."""
+
+_LARGEST_OF_HUB = 20_000_000_000
+"""Parameters of the largest tower of a hub that is built; the largest of CLIP have 5e9."""
+
+_SMALL = 100_000_000
+"""Parameters of a tower that any machine can hold, whatever weights come with it."""
 
 _FOLDER, _HUB = "local-dir:", "hf-hub:"
 
@@ -50,11 +58,16 @@ def read_config(model: str) -> dict[str, Any]:
         if not folder.is_dir():
             raise ModelRefusedError(f"there is no folder {shorten(str(folder), 300)}")
         check_folder(folder)
-        return _checked(_model_config(folder / CONFIG_FILE), folder, own_name="")
+        config = _checked(_model_config(folder / CONFIG_FILE), folder, own_name="")
+        weights = (f.stat().st_size for f in folder.iterdir() if f.suffix in WEIGHTS_SUFFIXES)
+        _check_size(config, max(sum(weights), _SMALL))
+        return config
     if model.startswith(_HUB):
         name = model.removeprefix(_HUB)
         path = Path(huggingface_hub.hf_hub_download(name, CONFIG_FILE))
-        return _checked(_model_config(path), None, own_name=name)
+        config = _checked(_model_config(path), None, own_name=name)
+        _check_size(config, _LARGEST_OF_HUB)
+        return config
     return dict(open_clip.get_model_config(model) or {})
 
 
@@ -170,6 +183,46 @@ def _checked(config: dict[str, Any], folder: Path | None, *, own_name: str) -> d
             )
         vision["timm_model_pretrained"] = False
     return {**config, "text_cfg": text, "vision_cfg": vision}
+
+
+def _check_size(config: Mapping[str, Any], limit: int) -> None:
+    """Refuse a tower that is larger than its weights: open_clip would fill the memory first.
+
+    Args:
+        config: As `read_config` gives it.
+        limit: Bytes of the weights: no parameter takes less than one.
+    """
+    for tower in ("vision_cfg", "text_cfg", "multimodal_cfg"):
+        settings = config.get(tower)
+        if isinstance(settings, Mapping) and _least_parameters(tower, settings) > limit:
+            raise ModelRefusedError(
+                f"its {CONFIG_FILE} describes a {tower.removesuffix('_cfg')} tower that is larger "
+                "than its weights"
+            )
+
+
+def _least_parameters(tower: str, settings: Mapping[str, Any]) -> float:
+    """A lower bound of a tower's parameters; 0 for a model that timm or transformers builds."""
+    if settings.get("timm_model_name") or settings.get("hf_model_name"):
+        return 0
+    defaults = _defaults(
+        open_clip.CLIPVisionCfg if tower == "vision_cfg" else open_clip.CLIPTextCfg
+    )
+
+    def value(name: str) -> float:
+        found = settings.get(name, defaults.get(name, 0))
+        numbers = found if isinstance(found, list | tuple) else [found]
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise ModelRefusedError(f"its {CONFIG_FILE}: {name} of {tower} is not a number")
+        return float(sum(numbers))
+
+    width, layers = value("width"), value("layers")
+    if layers > MOST_LAYERS:
+        raise ModelRefusedError(f"its {CONFIG_FILE} asks for {layers:,.0f} layers ({tower})")
+    total = layers * width * width * (4 + 2 * value("mlp_ratio"))
+    if tower == "vision_cfg":
+        return total + 3 * value("patch_size") ** 2 * width
+    return total + (value("vocab_size") + value("context_length")) * width
 
 
 def _check_tokenizer_settings(settings: Any) -> None:

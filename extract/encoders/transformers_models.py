@@ -15,7 +15,11 @@ from sparc.common.streams import StreamOrigin, StreamSpec
 from sparc.common.text import amount
 from sparc.extract.encoders.base import EncodedTexts, autocast
 from sparc.extract.encoders.definition import definition_digest, effective, tokenizer_digest
-from sparc.extract.encoders.foreign import check_folder, check_transformers_config
+from sparc.extract.encoders.foreign import (
+    ModelRefusedError,
+    check_folder,
+    check_transformers_config,
+)
 from sparc.extract.encoders.hub import loading
 from sparc.extract.encoders.weights import weights_digest
 
@@ -161,6 +165,8 @@ def load_transformers(spec: StreamSpec) -> TransformersModel:
     with loading(spec, from_hub=not is_folder):
         if is_folder:
             check_folder(Path(spec.model))
+            if (Path(spec.model) / "adapter_config.json").exists():
+                raise ModelRefusedError("the folder holds an adapter: merge it into its model")
         config = PretrainedConfig.get_config_dict(spec.model)[0]
         check_transformers_config(config)
         tokenizer = AutoTokenizer.from_pretrained(spec.model, trust_remote_code=False)

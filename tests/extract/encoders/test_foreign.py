@@ -297,6 +297,36 @@ def test_a_tower_of_timm_must_be_one_that_timm_has(tmp_path, weights, build):
         refused(build, spec, "names a model that timm does not have")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vision": {"layers": 10**9}},
+        {"vision": {"width": 10**6}},
+        {"vision": {"patch_size": 10**6}},
+        {"layers": 2000, "width": 1, "heads": 1},
+        {"vocab_size": 10**12},
+        {"mlp_ratio": 1e9},
+    ],
+)
+def test_a_tower_larger_than_its_weights_is_not_built(change, tmp_path, weights, build):
+    write_clip(tmp_path / "clip", weights, **change)
+    spec = f"open_clip:local-dir:{tmp_path}/clip#image"
+    refused(build, spec, "tower that is larger than its weights|asks for .* layers")
+
+
+def test_more_layers_than_any_model_are_not_built(tmp_path, build, save_tokenizer):
+    folder = write_bert(tmp_path / "bert", save_tokenizer)
+    config = json.loads((folder / "config.json").read_text())
+    write_json(folder / "config.json", {**config, "num_hidden_layers": 10**9})
+    refused(build, f"transformers:{folder}", "asks for 1,000,000,000 layers")
+
+
+def test_an_adapters_folder_is_refused(tmp_path, build, save_tokenizer):
+    folder = write_bert(tmp_path / "bert", save_tokenizer)
+    write_json(folder / "adapter_config.json", {"base_model_name_or_path": "org/other"})
+    refused(build, f"transformers:{folder}", "holds an adapter")
+
+
 def test_known_settings_of_tokenizers_pass_and_a_text_model_inside_the_folder_is_read(
     tmp_path, build, save_tokenizer, monkeypatch
 ):
