@@ -52,7 +52,8 @@ def loading(
             _quiet_root_logger(),
             # timm runs no such code, and importing transformers for it would take seconds.
             contextlib.nullcontext() if spec.library == "timm" else _guarded_transformers(),
-            _offline_unless_reachable() if from_hub else _offline(),
+            # What lies here asks for nothing elsewhere, whatever its files refer to.
+            _offline(unless_reachable=from_hub),
         ):
             yield
     except SparcError:
@@ -132,21 +133,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 @contextlib.contextmanager
-def _offline_unless_reachable() -> Iterator[None]:
+def _offline(*, unless_reachable: bool) -> Iterator[None]:
     before = constants.HF_HUB_OFFLINE
-    if not before and not hub_is_reachable():
-        constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-@contextlib.contextmanager
-def _offline() -> Iterator[None]:
-    """What lies here asks for nothing elsewhere, whatever its files refer to."""
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = True
+    constants.HF_HUB_OFFLINE = before or not (unless_reachable and hub_is_reachable())
     try:
         yield
     finally:

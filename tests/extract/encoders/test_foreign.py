@@ -311,6 +311,9 @@ def test_a_tower_of_timm_must_be_one_that_timm_has(tmp_path, weights, build):
 def test_a_tower_larger_than_its_weights_is_not_built(change, tmp_path, weights, build):
     write_clip(tmp_path / "clip", weights, **change)
     spec = f"open_clip:local-dir:{tmp_path}/clip#image"
+    with (tmp_path / "clip/holes.bin").open("wb") as holes:
+        holes.write(b"PK")
+        holes.truncate(1 << 40)
     refused(build, spec, "tower that is larger than its weights|asks for .* layers")
 
 
