@@ -7,7 +7,7 @@ says which, 0 being all rows.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from itertools import combinations
@@ -19,7 +19,7 @@ import pyarrow as pa
 from scipy import sparse
 from scipy.special import stdtrit
 
-from sparc.analyze import top_rows
+from sparc.analyze import half_samples, top_rows
 from sparc.analyze.codes import CodeRows, CodeSet
 from sparc.analyze.groups import Groups, apart
 from sparc.analyze.labels import Labels
@@ -133,9 +133,11 @@ def table(
             everywhere = list(everywhere_later)
             add_up = partial(_sums_of_both, labels, everywhere, strongest, cut, pool)
             paired, *mispaired = map(add_up, pairings)
+            samples = {"all_rows": _of_samples(labels, everywhere, groups, pairings[0], pool)}
         for restriction, sums in paired.items():
             by_chance = np.stack([draw[restriction] for draw in mispaired])
-            for line in _averages(sums, by_chance, counts, labels, groups):
+            of_samples = samples.get(restriction)
+            for line in _averages(sums, by_chance, of_samples, counts, labels, groups):
                 rows.append(
                     {
                         "mode": code_set.mode,
@@ -347,15 +349,38 @@ def _sums_of_block(
         each: 1 + groups.
         lifts: From the deepest.
     """
-    result = np.zeros((len(lifts), 2, 1 + len(pairs), each))
-    shape = each, pairs[0][0].shape[0] // each
-    agreement, alive = np.zeros((len(lifts), *shape)), np.zeros(shape, np.int64)
-    for pair, (first, second) in enumerate(pairs, start=1):
-        a, b = (_totals(counts, each) for counts in (first, second))
+    added = (
+        (_totals(first, each), _totals(second, each), _distances(first - second, each, lifts))
+        for first, second in pairs
+    )
+    return _sums_of_pairs(added, len(pairs), len(lifts), (each, pairs[0][0].shape[0] // each))
+
+
+def _sums_of_pairs(
+    pairs: Iterable[tuple[npt.NDArray[Any], npt.NDArray[Any], Iterable[npt.NDArray[Any]]]],
+    number: int,
+    depths: int,
+    shape: tuple[int, ...],
+) -> npt.NDArray[np.float64]:
+    """The sums over some latents that averages are made of, in some cases.
+
+    Args:
+        pairs: Of each pair of streams, the counts over all classes of the one and the other, and at
+            each depth the distance of their counts, (cases, latents) each.
+        number: How many pairs.
+        depths: How many depths.
+        shape: Cases and latents.
+
+    Returns:
+        (depths, 2, 1 + pairs, cases): agreement, and how many are alive; over all pairs and for
+        each of them.
+    """
+    result = np.zeros((depths, 2, 1 + number, shape[0]))
+    agreement, alive = np.zeros((depths, *shape)), np.zeros(shape, np.int64)
+    for pair, (a, b, distances) in enumerate(pairs, start=1):
         total, both = a + b, (a > 0) & (b > 0)
         alive += both
         result[:, 1, pair] += both.sum(axis=1)
-        distances = _distances(first - second, each, lifts)
         for sums, values, distance in zip(result, agreement, distances, strict=True):
             value = np.where(both, (total - distance) / np.maximum(total + distance, 1), 0)
             values += value
@@ -421,9 +446,95 @@ def _distances(
         yield change
 
 
+def _of_samples(
+    labels: Labels,
+    everywhere: Sequence[sparse.csr_matrix],
+    groups: Groups,
+    pairing: _Pairing,
+    pool: Executor,
+) -> npt.NDArray[np.float64] | None:
+    """The sums of `_sums` over all latents, on samples of the images: (..., samples).
+
+    Args:
+        labels: The labels that they were counted with.
+        everywhere: By stream, counts of all rows and of each group.
+        groups: The groups; None is returned if they are too few for the samples.
+        pairing: Each latent beside itself.
+        pool: Takes a block of latents in each thread.
+    """
+    if groups.number < half_samples.GROUPS:
+        return None
+    latents, classes = len(pairing.latents), everywhere[0].shape[1]
+    lifts = [labels.lifts[depth] for depth in sorted(labels.lifts, reverse=True)]
+    members = half_samples.design()
+
+    def of_block(block: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        lines = (np.arange(1, 1 + half_samples.GROUPS)[:, None] * latents + block).ravel()
+        counts = [matrix[lines] for matrix in everywhere]
+        shape = half_samples.GROUPS, len(block)
+        totals = [
+            np.asarray(members @ np.asarray(each.sum(axis=1)).reshape(shape), np.float64)
+            for each in counts
+        ]
+        pairs = (
+            (totals[a], totals[b], _distances_of_samples(counts[a] - counts[b], members, lifts))
+            for a, b, *_ in pairing.pairs
+        )
+        return _sums_of_pairs(pairs, len(pairing.pairs), len(lifts), totals[0].shape)
+
+    step = max(1, _CELLS // classes)
+    blocks = [pairing.latents[start : start + step] for start in range(0, latents, step)]
+    # In the order of the blocks, whichever comes first: sums depend on their order.
+    return sum(pool.map(of_block, blocks), start=np.zeros(()))
+
+
+def _distances_of_samples(
+    difference: sparse.csr_matrix,
+    members: npt.NDArray[np.float32],
+    lifts: Sequence[npt.NDArray[np.int64]],
+) -> Iterator[npt.NDArray[np.float32]]:
+    """`_distances` on samples of the images.
+
+    A group has few of the counts, a sample has many: it is faster to add groups up as dense columns
+    of the cells that any of them has.
+
+    Args:
+        difference: What the counts of two streams differ by in each group,
+            (groups * latents, classes).
+        members: Which groups each sample has, (samples, groups).
+        lifts: From the deepest.
+
+    Returns:
+        (samples, latents); whole numbers, exact below 2^24.
+    """
+    groups, classes = members.shape[1], difference.shape[1]
+    latents = difference.shape[0] // groups
+    lines = np.repeat(np.arange(difference.shape[0]), np.diff(difference.indptr))
+    group, latent = np.divmod(lines, latents)
+    cells, place = np.unique(latent * classes + difference.indices, return_inverse=True)
+    owner, class_of = np.divmod(cells, classes)
+    counts = np.zeros((groups, len(cells)), np.float32)
+    counts[group, place] = difference.data
+    for position, lift in enumerate(lifts):
+        if position > 0 and len(owner):
+            # Classes are in the order of the tree: those that are lifted together stand together.
+            class_of = lift[class_of]
+            changed = (np.diff(owner) != 0) | (np.diff(class_of) != 0)
+            begins = np.append(0, 1 + np.flatnonzero(changed))
+            counts = np.add.reduceat(counts, begins, axis=1)
+            owner, class_of = owner[begins], class_of[begins]
+        result = np.zeros((len(members), latents), np.float32)
+        if len(owner):
+            begins = np.append(0, 1 + np.flatnonzero(np.diff(owner)))
+            distances = np.abs(members @ counts)
+            result[:, owner[begins]] = np.add.reduceat(distances, begins, axis=1)
+        yield result
+
+
 def _averages(
     sums: npt.NDArray[np.float64],
     by_chance: npt.NDArray[np.float64],
+    of_samples: npt.NDArray[np.float64] | None,
     counts: ClassCounts,
     labels: Labels,
     groups: Groups,
@@ -433,6 +544,7 @@ def _averages(
     Args:
         sums: Of latents as they are, as `_sums` gives them.
         by_chance: Of latents paired at random, (draws, ...).
+        of_samples: As `sums`, of latents as they are on samples of the images instead of groups.
         counts: Counts over all rows.
         labels: The labels that they were counted with.
         groups: The rows that are left out in turn.
@@ -450,15 +562,21 @@ def _averages(
             for kind, share in (("all", alive / counts.latents), ("alive", np.ones_like(alive))):
                 means, by_draw = (np.where(share > 0, x * share, 0) for x in (agreement, draws))
                 mispaired, spread = by_draw.mean(axis=0), by_draw[:, 0].std(ddof=1)
+                narrowing: Any = 1
+                if of_samples is not None:
+                    over = counts.latents if kind == "all" else of_samples[number, 1, pair]
+                    with np.errstate(divide="ignore", invalid="ignore"):
+                        figures = of_samples[number, 0, pair] / over
+                    without = means[1 : 1 + half_samples.GROUPS]
+                    narrowing = half_samples.narrowing(figures, without, groups.share)
+                interval = jackknife(means, groups.share, narrowing=narrowing, least=0, most=1)
                 yield {
                     "depth": depth,
                     "first": first,
                     "second": second,
                     "averaged_over": kind,
                     "latents": counts.latents if kind == "all" else int(alive[0]),
-                    **with_interval(
-                        "value", means[0], jackknife(means, groups.share, least=0, most=1)
-                    ),
+                    **with_interval("value", means[0], interval),
                     "mispaired": nullable(mispaired[0]),
                     "mispaired_sd": nullable(spread),
                     **_excess(means, mispaired, spread * errors, groups.share),

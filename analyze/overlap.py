@@ -15,7 +15,7 @@ import pyarrow as pa
 from sparc.analyze import top_rows
 from sparc.analyze.codes import CodeRows, CodeSet
 from sparc.analyze.groups import Groups
-from sparc.analyze.statistics import jackknife, mean_of_known, with_interval
+from sparc.analyze.statistics import jackknife, jackknife_share, mean_of_known, with_interval
 from sparc.analyze.top_rows import TopRows
 
 SCHEMA = pa.schema(
@@ -166,7 +166,14 @@ def means(
             else:
                 values = np.stack([columns[name][position] for columns in found])
             figures = mean_of_known(values)
-            interval = jackknife(figures, groups.share, least=least, most=1)
+            latents_known = int((~np.isnan(values[0])).sum())
+            # Where common rows are few, the mean of what is at least 0 lies close to it; a row that
+            # is common in one latent adds as much as a latent can.
+            interval = (
+                jackknife_share(figures, groups.share, min(groups.images, max(1, latents_known)))
+                if least == 0
+                else jackknife(figures, groups.share, least=least, most=1)
+            )
             rows.append(
                 {
                     "mode": code_set.mode,
@@ -174,7 +181,7 @@ def means(
                     "first": streams[a],
                     "second": streams[b],
                     "measure": name,
-                    "latents": int((~np.isnan(values[0])).sum()),
+                    "latents": latents_known,
                     **with_interval("value", figures[0], interval),
                 }
             )

@@ -119,7 +119,12 @@ class Interval(NamedTuple):
 
 
 def jackknife(
-    figures: Any, share: float, *, least: float = -np.inf, most: float = np.inf
+    figures: Any,
+    share: float,
+    *,
+    narrowing: Any = 1,
+    least: float = -np.inf,
+    most: float = np.inf,
 ) -> Interval:
     """Intervals of figures from what they are where groups of pictures are left out.
 
@@ -136,6 +141,7 @@ def jackknife(
     Args:
         figures: (1 + G, ...): on all pictures, and without each of the groups. NaN where undefined.
         share: f.
+        narrowing: What the standard error is multiplied by: `sparc.analyze.half_samples.narrowing`.
         least: What no such figure can be below.
         most: What none can be above.
 
@@ -143,7 +149,7 @@ def jackknife(
         Of shape (...); NaN where a figure is undefined, or there are fewer than two groups.
     """
     whole, groups = np.asarray(figures[0], np.float64), len(figures) - 1
-    error = np.sqrt(jackknife_variance(figures, share))
+    error = narrowing * np.sqrt(jackknife_variance(figures, share))
     if groups < 2:
         return Interval(error, error)
     margin = stdtrit(groups - 1, 0.975) * error

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sparc.analyze import agreement, mispairing, top_rows
+from sparc.analyze import agreement, half_samples, mispairing, top_rows
 from sparc.analyze.codes import CodeRows, CodeSet, concatenate
 from sparc.analyze.groups import deal, no_groups
 from sparc.analyze.mispairing import DRAWS
@@ -139,16 +139,33 @@ def test_intervals_are_those_of_plain_loops_that_leave_pictures_out(
     assert groups.number == min(20, (rows + 1) // 2)
     table = measured([codes], make_labels(label_ids, parents), groups=groups).to_pylist()
     lines = iter(table)
+    samples = half_samples.design() if groups.number >= half_samples.GROUPS else []
     for top in (0, TOP):
         for depth in (3, 2, 1, 0):
             found = []
+            of_samples = [
+                [
+                    value
+                    for *_, value in expected_lines(
+                        arrays,
+                        [
+                            ids if 0 < group <= 16 and sample[group - 1] else []
+                            for ids, group in zip(label_ids, groups.of_row, strict=True)
+                        ],
+                        parents,
+                        depth,
+                        top,
+                    )
+                ]
+                for sample in samples
+            ]
             for group in range(1 + groups.number):
                 left = [
                     ids if not group or groups.of_row[row] != group else []
                     for row, ids in enumerate(label_ids)
                 ]
                 found.append(list(expected_lines(arrays, left, parents, depth, top)))
-            for of_line in zip(*found, strict=True):
+            for number, of_line in enumerate(zip(*found, strict=True)):
                 line = next(lines)
                 assert (line["first"], line["second"], line["averaged_over"]) == of_line[0][:3]
                 values = [value for *_, value in of_line]
@@ -159,6 +176,9 @@ def test_intervals_are_those_of_plain_loops_that_leave_pictures_out(
                 squares = sum((v - np.mean(values[1:])) ** 2 for v in values[1:])
                 error = np.sqrt((1 - share) ** 2 / share / (groups.number - 1) * squares)
                 margin = stats.t.ppf(0.975, groups.number - 1) * error
+                if len(samples) and not top:
+                    figures = np.array([values[number] for values in of_samples], float)
+                    margin *= half_samples.narrowing(figures, values[1:17], share)
                 assert line["value"] == pytest.approx(values[0])
                 assert line["value_low"] == pytest.approx(max(0, values[0] - margin))
                 assert line["value_high"] == pytest.approx(min(1, values[0] + margin))

@@ -1,0 +1,158 @@
+"""Do the intervals of a report hold the truth as often as they say? Run it by hand.
+
+    python tests/benchmarks/bench_coverage.py [--sets 200] [--rows 500 2000 10000] [--seed 0]
+
+Draws many data sets from one world, measures each as `sparc-analyze run` does, and counts how often
+the interval holds the truth, which is the mean of the figure over all sets. Beside this stands the
+mean half width in units of 1.96 standard deviations of the figure: 1 is as narrow as can be.
+
+The worlds differ in how often latents are active (a power law, or all alike and seldom), in how
+alike the streams are, in how often classes occur, and in how many captions an image has. What is
+counted needs no model: codes are drawn.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sparc.analyze import agreement, overlap, top_rows
+from sparc.analyze.codes import CodeRows, CodeSet
+from sparc.analyze.groups import Groups, deal
+from sparc.analyze.labels import labels_of
+from sparc.analyze.pictures import Pictures
+from sparc.analyze.statistics import mean_share
+from sparc.common import tables
+
+LATENTS, CLASSES, TOP = 64, 24, 10
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """What data sets are drawn from.
+
+    Attributes:
+        name: What it is called.
+        often: On what share of the rows latents are active, (latents,).
+        alike: On what share of the rows the second stream has what the first has.
+        uneven: Whether some classes are frequent.
+        captions: How many rows an image has at most.
+    """
+
+    name: str
+    often: npt.NDArray[np.float64]
+    alike: float
+    uneven: bool = False
+    captions: int = 1
+
+
+_POWER = 0.5 / np.arange(1, 1 + LATENTS)
+_SELDOM = np.full(LATENTS, 0.004)
+WORLDS = (
+    World("power law, independent", _POWER, 0.0),
+    World("power law, joint", _POWER, 0.85),
+    World("seldom, independent, uneven classes", _SELDOM, 0.0, uneven=True),
+    World("power law, half alike, captions", _POWER, 0.5, uneven=True, captions=4),
+)
+
+Figures = dict[str, tuple[float, float, float]]
+
+
+def measure(world: World, rows: int, sets: int, seed: int) -> dict[str, npt.NDArray[np.float64]]:
+    """By figure, its value and the ends of its interval in each set, (sets, 3)."""
+    generator = np.random.default_rng(seed)
+    weights = 1 / np.arange(1, 1 + CLASSES) if world.uneven else np.ones(CLASSES)
+    affinity = generator.gamma(0.4, 1 / 0.4, (2, LATENTS, CLASSES))
+    found: list[Figures] = []
+    for _ in range(sets):
+        captions = generator.integers(1, 1 + world.captions, rows)
+        of_row = np.repeat(np.arange(rows), captions)[:rows]
+        of_image = generator.choice(CLASSES, of_row[-1] + 1, p=weights / weights.sum())
+        drawn = generator.random((of_row[-1] + 1, LATENTS))[of_row]
+        fresh = generator.random(drawn.shape)
+        values = {}
+        for stream, mine in (
+            ("a", drawn),
+            ("b", np.where(generator.random(drawn.shape) < world.alike, drawn, fresh)),
+        ):
+            kind = affinity[0] if stream == "a" or world.alike else affinity.mean(axis=0)
+            chance = np.minimum(world.often[:, None] * kind, 0.9)[:, of_image[of_row]].T
+            strength = 0.1 + generator.random(drawn.shape)
+            values[stream] = np.where(mine < chance, strength, 0).astype(np.float32)
+        indices = np.tile(np.arange(LATENTS, dtype=np.uint8), (rows, 1))
+        codes = CodeRows(np.arange(rows), dict.fromkeys(values, indices), values)
+        groups = deal(Pictures(of_row, np.ones(of_row[-1] + 1, np.bool_)), seed)
+        found.append(dict(_figures(codes, groups, of_image[of_row], of_row)))
+    return {name: np.array([figures[name] for figures in found], float) for name in found[0]}
+
+
+def _figures(
+    codes: CodeRows,
+    groups: Groups,
+    classes: npt.NDArray[np.int64],
+    images: npt.NDArray[np.int64],
+) -> Iterator[tuple[str, tuple[float, float, float]]]:
+    column = pa.chunked_array([pa.array(classes[:, None].tolist(), pa.list_(pa.int32()))])
+    ids = range(CLASSES)
+    tree = {"class_id": ids, "key": map(str, ids), "name": map(str, ids)}
+    tree |= {"parent_id": [None] * CLASSES, "depth": [1] * CLASSES}
+    labels = labels_of(
+        column, pa.table({k: list(v) for k, v in tree.items()}, tables.CLASSES), where=""
+    )
+    assert labels is not None
+    spare = top_rows.with_spare(TOP)
+    lists = [top_rows.measure(codes, stream, spare) for stream in codes.streams]
+    grouped = codes.take(groups.rows)
+    code_set = CodeSet("independent")
+    lines = agreement.table(
+        agreement.measure(codes, labels, LATENTS), lists, labels, code_set,
+        top=TOP, groups=groups, grouped=grouped, seed=0,
+    ).to_pylist()  # fmt: skip
+    for line in lines:
+        if line["first"] is None and line["depth"] == 1:
+            name = f"{line['restriction']}, {line['averaged_over']}"
+            yield f"agreement, {name}", _ends(line, "value")
+            yield f"excess, {name}", _ends(line, "excess")
+    pairs = overlap.measure(codes, LATENTS)
+    for line in overlap.means(
+        pairs, codes.streams, lists, code_set, length=TOP, groups=groups, grouped=grouped
+    ).to_pylist():
+        yield f"overlap, {line['measure']}", _ends(line, "value")
+    right = codes.values["a"][:, 0] > 0
+    share, interval = mean_share(right, images)
+    yield "a share", (share, float(interval.low), float(interval.high))
+
+
+def _ends(line: dict[str, float], name: str) -> tuple[float, float, float]:
+    return line[name], line[f"{name}_low"], line[f"{name}_high"]
+
+
+def report(found: dict[str, npt.NDArray[np.float64]]) -> Iterator[tuple[str, float, float]]:
+    """Of each figure the share of intervals that hold the truth, and how wide they are."""
+    for name, lines in found.items():
+        value, low, high = lines[~np.isnan(lines).any(axis=1)].T
+        truth, spread = value.mean(), value.std(ddof=1)
+        width = (high - low).mean() / 2 / (1.96 * spread) if spread else np.nan
+        yield name, float(((low <= truth) & (truth <= high)).mean()), float(width)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", type=int, default=200)
+    parser.add_argument("--rows", type=int, nargs="+", default=[500, 2000, 10_000])
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    print(f"{'claimed 95%':<34}{'rows':>8}{'held':>8}{'half width':>12}")
+    for world in WORLDS:
+        for rows in arguments.rows:
+            print(world.name, flush=True)
+            for name, held, width in report(measure(world, rows, arguments.sets, arguments.seed)):
+                print(f"  {name:<32}{rows:>8}{held:>8.1%}{width:>12.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
