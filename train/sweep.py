@@ -212,13 +212,14 @@ def read_index(folder: Path) -> pa.Table:
     """The table `runs.parquet` of a sweep.
 
     Raises:
-        RunError: It is not there or damaged.
+        RunError: It is not there or damaged, or the sweep's record is.
     """
     where = folder / INDEX_FILE
+    schema = Sweep.read(folder).index_schema()
     try:
         with Folder(folder).open(INDEX_FILE) as file:
             table = read_parquet(file)
-        if not {"run", "step", "finished", "failure"} <= set(table.column_names):
+        if table.schema != schema:
             raise ValueError("it has other columns than it should")
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RunError(

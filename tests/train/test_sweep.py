@@ -9,7 +9,7 @@ from sparc.train import job
 from sparc.train.inspection import describe_folder
 from sparc.train.learner import Learner
 from sparc.train.reader import BatchReader
-from sparc.train.sweep import Sweep
+from sparc.train.sweep import Sweep, read_index
 
 GRID = "k = [3, 4]\nseed = [1, 2]\n"
 NAMES = ["k=3,seed=1", "k=3,seed=2", "k=4,seed=1", "k=4,seed=2"]
@@ -61,6 +61,10 @@ def test_every_run_is_that_of_a_separate_run(tmp_path, grid, alone, small_cache,
     shown = describe_folder(folder)
     assert "4 runs, 4 finished" in shown
     assert all(name in shown for name in NAMES)
+    file = folder / "runs.parquet"
+    pq.write_table(pq.read_table(file).rename_columns({"cross_nmse": "cross_nmsa"}), file)
+    with pytest.raises(RunError, match=r"runs.parquet is damaged \(it has other columns"):
+        read_index(folder)
 
 
 @pytest.mark.parametrize(("batches", "saved"), [(0, 0), (5, 0), (20, 16), (33, 32)])
