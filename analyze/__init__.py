@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     from sparc.analyze.analysis import analyze
     from sparc.analyze.config import AnalyzeConfig
     from sparc.analyze.direct import bias_of, name_latents, stability_of
+    from sparc.analyze.localize.config import LocalizeConfig
+    from sparc.analyze.localize.localizer import Localizer
     from sparc.analyze.report import Report
     from sparc.analyze.search import Searcher
 
 __all__ = [
     "AnalyzeConfig",
+    "LocalizeConfig",
+    "Localizer",
     "Report",
     "Searcher",
     "analyze",
@@ -27,6 +31,8 @@ __all__ = [
 
 _HOMES = {
     "AnalyzeConfig": "sparc.analyze.config",
+    "LocalizeConfig": "sparc.analyze.localize.config",
+    "Localizer": "sparc.analyze.localize.localizer",
     "Report": "sparc.analyze.report",
     "Searcher": "sparc.analyze.search",
     "analyze": "sparc.analyze.analysis",

@@ -13,7 +13,6 @@ from sparc.analyze.config import (
 )
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.common.cli import command, display, new_app
-from sparc.common.errors import ConfigError
 from sparc.common.text import printable
 
 app = new_app("Measure what a trained dictionary says, and what its streams agree on.")
@@ -29,7 +28,7 @@ _REPORT = typer.Argument(
 _FINISHED = typer.Argument(metavar="REPORT", help="A finished report.")
 _REPORTS = typer.Argument(metavar="REPORT", help="Finished reports.")
 _PICTURES = typer.Argument(
-    metavar="PICTURE", help="Files of pictures; none with --cache.", show_default=False
+    metavar="PICTURE", help="Files of pictures; none to score a cache.", show_default=False
 )
 
 
@@ -119,12 +118,10 @@ def localize(
     config: LocalizeConfig,
     pictures: Annotated[list[str] | None, _PICTURES] = None,
 ) -> None:
-    """Show where in pictures a text or a latent is. With --cache, score such maps on its masks."""
+    """Show where in pictures a text or a latent is. With --cache alone, score maps on its masks."""
     from sparc.analyze.localize import command as localization
 
-    if config.cache:
-        if pictures:
-            raise ConfigError("give pictures to look at, or a cache to score, not both")
+    if config.cache and not pictures:
         display(localization.describe_scores(localization.score_localization(run, config)))
         return
     for path in localization.localize_pictures(run, pictures or [], config):

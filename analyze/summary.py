@@ -204,6 +204,11 @@ def _localization(rows: Rows) -> Figures:
         for row in rows
         if row["class_id"] is None
         for measure in ("pointing", "iou_best", "iou_otsu", "average_precision")
+    } | {
+        f"localization_auc{end}/text/{row['pictures']}/{row['stream']}": row.get(f"auc{end}")
+        for row in rows
+        if row["class_id"] is None and row["map"] == "text"
+        for end in ENDS
     }
 
 
@@ -383,6 +388,7 @@ def _localization_lines(stream: str) -> list[Line]:
         Line("  similarity of raw features", f"localization_pointing/raw_similarity/{end}"),
         Line("  a latent active in the picture", f"localization_pointing/random_latent/{end}"),
         Line("  the picture's centre", f"localization_pointing/centre/{end}"),
+        Line("  present against absent names, AUC", f"localization_auc/text/{end}"),
     ]
 
 

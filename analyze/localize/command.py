@@ -1,28 +1,31 @@
 """What `sparc-analyze localize` does: maps of pictures, or scores of a cache."""
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
 from sparc.analyze.localize import overlay
 from sparc.analyze.localize.config import LocalizeConfig
-from sparc.analyze.localize.localizer import Localizer, Query
+from sparc.analyze.localize.localizer import Localizer, Presence, Query, Seen
 from sparc.analyze.localize.measures import Scores
-from sparc.analyze.localize.rebuild import build, parse_specs, stream_specs
+from sparc.analyze.localize.opening import open_localizer
 from sparc.analyze.localize.scoring import score_cache
 from sparc.analyze.localize.targets import TextFeature
 from sparc.analyze.localize.tower import LocalizeError
+from sparc.analyze.localize.words import WordWeight
 from sparc.analyze.output import write_array, write_png
 from sparc.analyze.report import Report, add_table
 from sparc.analyze.subject import Subject, choose_streams, open_subject
 from sparc.analyze.summary import figures
 from sparc.common.cache import ActivationCache
-from sparc.common.devices import choose_device
 from sparc.common.errors import ConfigError, ReportError
 from sparc.common.progress import progress, say
 from sparc.common.storage import Folder
@@ -33,16 +36,22 @@ TABLE = "localization"
 CONTACT_SHEET = "contact-sheet.png"
 
 
-class Panel(NamedTuple):
-    """An overlay that was written.
+class _Answer(NamedTuple):
+    """What is known of a query in an image, before anything is drawn.
 
     Attributes:
-        path: Its file.
-        picture: The overlay itself.
+        query: The query.
+        label: Its part of file names.
+        grids: Map over the grid of the encoder, by image stream.
+        presences: Whether the query is there at all, by image stream.
+        words: Weights of the caption's words.
     """
 
-    path: Path
-    picture: Image.Image
+    query: Query
+    label: str
+    grids: dict[str, npt.NDArray[np.float32]]
+    presences: dict[str, Presence]
+    words: list[WordWeight]
 
 
 def localize_pictures(run: str, pictures: Sequence[str], config: LocalizeConfig) -> list[Path]:
@@ -65,26 +74,39 @@ def localize_pictures(run: str, pictures: Sequence[str], config: LocalizeConfig)
         raise ConfigError("give the pictures to look at, or a cache with masks: --cache CACHE")
     if not config.text and not config.latent:
         raise ConfigError("say what to look for: --text TEXT or --latent NUMBER")
+    if config.report:
+        raise ConfigError("report needs a cache to score, and no pictures")
     localizer = open_localizer(open_subject(run), config)
     queries: list[Query] = [localizer.read(text) for text in config.text]
     queries += config.latent
     config.output.mkdir(parents=True, exist_ok=True)
     names = _distinct([_file_name(Path(picture).stem) for picture in pictures])
-    panels: list[Panel] = []
+    answers: list[list[_Answer]] = []
     failures: list[str] = []
     with progress(len(pictures), "localizing", unit="pictures") as bar:
         for picture, name in zip(pictures, names, strict=True):
-            opened = open_image_file(picture)
-            panels += _localize(localizer, opened, name, queries, config, failures)
+            seen = localizer.see(open_image_file(picture))
+            answers.append(list(_ask(localizer, seen, name, queries, config, failures)))
             bar.update(1)
-    if not panels:
+    if not any(answers):
         raise LocalizeError(failures[0])
     for failure in failures:
         say(failure)
-    paths = [panel.path for panel in panels]
-    if len(panels) > 1:
+    paths: list[Path] = []
+    shown: list[Image.Image] = []
+    scales = _scales(answers)
+    for picture, name, of_picture in zip(pictures, names, answers, strict=True):
+        opened = open_image_file(picture)
+        for answer in of_picture:
+            made = _draw(localizer, opened, answer, scales)
+            path = config.output / f"{name}.{answer.label}.png"
+            write_png(path, made)
+            paths.append(path)
+            if len(shown) < overlay.SHEET_ROWS:
+                shown.append(made)
+    if len(paths) > 1:
         sheet = config.output / CONTACT_SHEET
-        write_png(sheet, overlay.contact_sheet([panel.picture for panel in panels]))
+        write_png(sheet, overlay.contact_sheet(shown))
         paths.append(sheet)
     return paths
 
@@ -93,10 +115,16 @@ def score_localization(run: str, config: LocalizeConfig) -> pa.Table:
     """Score maps against the masks of a cache, and add the scores to its report if one is given.
 
     Raises:
+        ConfigError: A text or latent is given.
         LocalizeError: The cache has no masks.
         DatasetError: The dataset, or one of its images, is not there or not to be opened.
         ReportError: The report is on something else.
     """
+    if config.text or config.latent:
+        raise ConfigError(
+            "without pictures, cache scores the texts of its classes: leave out text and latent, "
+            "or give pictures"
+        )
     subject = open_subject(run)
     cache = ActivationCache(config.cache)
     choose_streams(subject, cache, config.streams)
@@ -105,30 +133,6 @@ def score_localization(run: str, config: LocalizeConfig) -> pa.Table:
     if report is not None:
         add_table(report, TABLE, table, figures, report.about("localize", config))
     return table
-
-
-def open_localizer(subject: Subject, config: LocalizeConfig) -> Localizer:
-    """Build the encoders that are needed, and say which streams cannot be shown.
-
-    Raises:
-        LocalizeError: An encoder cannot be built, or no stream can be shown.
-    """
-    specs = stream_specs(subject, parse_specs(config.specs))
-    for name in config.streams:
-        if name not in specs:
-            raise LocalizeError(
-                f"{subject.location} has no stream {name!r}; it has {', '.join(specs)}"
-            )
-    needed = {
-        name: spec
-        for name, spec in specs.items()
-        if spec.modality == "text" or not config.streams or name in config.streams
-    }
-    device = choose_device(config.device)
-    localizer = Localizer(subject.model, build(subject, needed, config, device), config, device)
-    for stream, reason in localizer.left_out.items():
-        say(f"stream {stream} is left out: {printable(reason)}")
-    return localizer
 
 
 def describe_scores(table: pa.Table) -> str:
@@ -154,40 +158,76 @@ def describe_scores(table: pa.Table) -> str:
     return "\n".join(lines)
 
 
-def _localize(
+def _ask(
     localizer: Localizer,
-    picture: Image.Image,
+    seen: Seen,
     name: str,
     queries: Sequence[Query],
     config: LocalizeConfig,
     failures: list[str],
-) -> Iterator[Panel]:
-    seen = localizer.see(picture)
+) -> Iterator[_Answer]:
     labels = _distinct([_file_name(_label(query)) for query in queries])
-    size = overlay.panel_size(*picture.size)
     for query, label in zip(queries, labels, strict=True):
-        maps = {}
+        grids: dict[str, npt.NDArray[np.float32]] = {}
+        presences = {}
         for stream in localizer.towers:
             try:
-                objective = localizer.objective(stream, query, seen)
+                presences[stream] = localizer.presence(stream, query, seen)
+                grids[stream] = localizer.grid(stream, query, seen)
             except LocalizeError as error:
                 failures.append(f"{name}: {printable(str(error))}")
                 continue
-            (grid,) = localizer.maps(stream, seen, [objective])
-            placement = localizer.placement(stream, picture.size)
-            strength = float(objective(seen.features[stream]))
-            maps[f"{stream} {strength:+.2f}"] = placement.on_picture(grid, size)
             if config.arrays:
+                placement = localizer.placement(stream, seen.size)
                 array = config.output / f"{name}.{label}.{stream}.npy"
-                write_array(array, placement.on_picture(grid))
-        if not maps:
+                write_array(array, placement.on_picture(grids[stream]))
+        if not grids:
             continue
         caption = config.caption or (query.text if isinstance(query, TextFeature) else "")
-        words = localizer.words(caption, query, seen) if caption else []
-        made = overlay.overlay(picture, maps, title=_label(query), words=words)
-        path = config.output / f"{name}.{label}.png"
-        write_png(path, made)
-        yield Panel(path, made)
+        yield _Answer(
+            query, label, grids, presences, localizer.words(caption, query, seen) if caption else []
+        )
+
+
+def _scales(answers: Sequence[Sequence[_Answer]]) -> dict[str, float]:
+    """By image stream the largest rise of any map above its median: one scale for all colours."""
+    scales: dict[str, float] = {}
+    for answer in itertools.chain(*answers):
+        for stream, grid in answer.grids.items():
+            if not answer.presences[stream].absent:
+                rise = float(grid.max() - np.median(grid))
+                scales[stream] = max(rise, scales.get(stream, 0.0))
+    return scales
+
+
+def _draw(
+    localizer: Localizer, picture: Image.Image, answer: _Answer, scales: Mapping[str, float]
+) -> Image.Image:
+    size = overlay.panel_size(*picture.size)
+    panels = {}
+    for stream, grid in answer.grids.items():
+        presence = answer.presences[stream]
+        placed = localizer.placement(stream, picture.size).on_picture(grid, size)
+        # Grey all over: what is not there has a map too, but it means nothing.
+        scale = 0.0 if presence.absent else scales[stream]
+        panels[_heading(stream, presence)] = overlay.Layer(placed, scale)
+    return overlay.overlay(
+        picture,
+        panels,
+        title=_label(answer.query),
+        words=answer.words,
+        legend=f"%: of {localizer.compared_with}, those where it is weaker"
+        if any(presence.share is not None for presence in answer.presences.values())
+        else "",
+    )
+
+
+def _heading(stream: str, presence: Presence) -> str:
+    """What stands above a panel: `dino 97% (+0.24)`, or why there is nothing to see."""
+    if presence.absent:
+        return f"{stream}: {presence.absent}"
+    share = "" if presence.share is None else f" {presence.share:.0%}"
+    return f"{stream}{share} ({presence.number:+.2f})"
 
 
 def _report_on(subject: Subject, cache: ActivationCache, location: str) -> Report:

@@ -48,7 +48,11 @@ class LocalizeConfig:
     text_stream: str = option("", "The text stream that reads --text; the first by default.")
     output: Path = option(Path("localized"), "The folder of the pictures that are written.")
     arrays: bool = option(False, "Also write every map as a .npy array.")
-    cache: str = option("", "Score maps against the masks of this cache instead.")
+    cache: str = option(
+        "",
+        "With pictures: compare each query with its strength in the images of this cache. Without: "
+        "score maps of the cache's classes against its masks.",
+    )
     report: str = option("", "With --cache: the report on it, to which the scores are added.")
     dataset: str = option("", "With --cache: where its pictures lie, if they have moved.")
     template: str = option("a {}", "With --cache: the text for a class, {} being its name.")
@@ -64,5 +68,3 @@ class LocalizeConfig:
             raise ConfigError(f"template must hold {{}} for the class's name: {self.template!r}")
         if self.report and not self.cache:
             raise ConfigError("report needs cache: scores are measured against a cache's masks")
-        if self.cache and (self.text or self.latent):
-            raise ConfigError("cache scores the texts of its classes: leave out text and latent")

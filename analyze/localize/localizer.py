@@ -4,6 +4,7 @@ Puts together what the other modules of this package do: encoders taken apart, o
 and the way back to the original picture.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -18,6 +19,14 @@ from sparc.analyze.localize import placement
 from sparc.analyze.localize.config import LocalizeConfig, MethodName
 from sparc.analyze.localize.methods import choose, localize
 from sparc.analyze.localize.placement import Placement
+from sparc.analyze.localize.presence import (
+    ReferenceImages,
+    absence,
+    latent_numbers,
+    share_below,
+    text_numbers,
+)
+from sparc.analyze.localize.random_words import RANDOM_WORDS
 from sparc.analyze.localize.targets import (
     Objective,
     TextFeature,
@@ -25,9 +34,10 @@ from sparc.analyze.localize.targets import (
     raw_objective,
     text_objective,
 )
-from sparc.analyze.localize.tower import LocalizeError, Tower
+from sparc.analyze.localize.tower import LocalizeError, NothingInCommonError, Tower
 from sparc.analyze.localize.words import WordWeight, word_weights
-from sparc.common.text import shorten
+from sparc.common.text import amount, shorten
+from sparc.extract.datasets.images import open_image_file
 from sparc.extract.encoders.base import Encoder, ImageEncoder, TextEncoder
 from sparc.train.model import Sparc
 
@@ -54,14 +64,46 @@ class Seen(NamedTuple):
     features: Mapping[str, Tensor]
 
 
+class Presence(NamedTuple):
+    """Whether a query is in an image at all, in one stream.
+
+    Attributes:
+        number: The number that is explained, of the whole image; None where there is none, since
+            the text activates nothing.
+        share: The share of the reference (`Localizer.compared_with`) whose number is lower, 0 to 1;
+            None without a reference.
+        absent: Why the query cannot be in the image, as far as the codes say; empty if it may be.
+    """
+
+    number: float | None
+    share: float | None
+    absent: str
+
+
+class Located(NamedTuple):
+    """Where a query is in an image, in one stream.
+
+    Attributes:
+        map: (height, width) float32 over the upright image, on a scale of the stream's own: larger
+            where the query is. NaN where the encoder sees nothing; 0 where nothing is explained.
+        presence: Whether the query is there at all.
+    """
+
+    map: npt.NDArray[np.float32]
+    presence: Presence
+
+
 class Localizer:
     """Answers where queries are.
+
+    `Localizer.open` makes one of a run; `text` and `latent` then answer for image files.
 
     Args:
         model: The dictionary.
         encoders: Of the streams that are shown, and of the text stream that reads texts, if any.
         config: How to look.
         device: Where the model runs.
+        reference: Images that a query is compared with; None: a text is compared with other texts.
 
     Attributes:
         model: The dictionary, on the device.
@@ -79,7 +121,11 @@ class Localizer:
         encoders: Mapping[str, Encoder],
         config: LocalizeConfig,
         device: torch.device,
+        reference: ReferenceImages | None = None,
     ) -> None:
+        self._reference = reference
+        self._random_words: TextFeature | None = None
+        self._reference_numbers: dict[tuple[str, int | str], Tensor] = {}
         self.model = model.to(device).requires_grad_(False)
         self._config = config
         self._device = device
@@ -109,6 +155,115 @@ class Localizer:
             known = ", ".join(self._texts) or "none"
             raise LocalizeError(f"there is no text stream {wanted!r}; text streams: {known}")
         self.text_stream = wanted or next(iter(self._texts), None)
+
+    @classmethod
+    def open(cls, run: str | os.PathLike[str], config: LocalizeConfig | None = None) -> "Localizer":
+        """A localizer of a run, with the encoders that the run recorded.
+
+        Args:
+            run: A run, saved model or hub repository.
+            config: How to look, as on the command line; `cache` names a cache whose images queries
+                are compared with.
+
+        Raises:
+            SparcError: The run or the cache is not there, an encoder cannot be built, or no stream
+                can be shown.
+        """
+        from sparc.analyze.localize.opening import open_localizer
+        from sparc.analyze.subject import open_subject
+
+        return open_localizer(open_subject(os.fspath(run)), config or LocalizeConfig())
+
+    def text(self, image: str | os.PathLike[str], text: str) -> dict[str, Located]:
+        """Where a text is in an image file, by image stream.
+
+        Raises:
+            PictureError: The image cannot be read.
+            LocalizeError: The model has no text stream, or an encoder does not allow the method.
+        """
+        return self._locate(image, self.read(text))
+
+    def latent(self, image: str | os.PathLike[str], latent: int) -> dict[str, Located]:
+        """Where a latent is in an image file, by image stream.
+
+        Raises:
+            PictureError: The image cannot be read.
+            LocalizeError: There is no such latent, or an encoder does not allow the method.
+        """
+        return self._locate(image, latent)
+
+    def _locate(self, image: str | os.PathLike[str], query: Query) -> dict[str, Located]:
+        seen = self.see(open_image_file(image))
+        found = {}
+        for stream in self.towers:
+            presence = self.presence(stream, query, seen)
+            grid = self.grid(stream, query, seen)
+            placed = self.placement(stream, seen.size).on_picture(grid)
+            found[stream] = Located(placed, presence)
+        return found
+
+    def grid(self, stream: str, query: Query, seen: Seen) -> npt.NDArray[np.float32]:
+        """The map of a query over the grid of a stream's encoder; zeros where nothing is explained.
+
+        Raises:
+            LocalizeError: There is no such latent, or the encoder does not allow the method.
+        """
+        try:
+            objective = self.objective(stream, query, seen)
+        except NothingInCommonError:
+            return np.zeros((1, 1), np.float32)
+        grid: npt.NDArray[np.float32] = self.maps(stream, seen, [objective])[0]
+        return grid
+
+    @property
+    def compared_with(self) -> str:
+        """What `Presence.share` is a share of, in words."""
+        if self._reference is not None:
+            return f"{amount(len(self._reference), 'image')} of {self._reference.source}"
+        return f"{len(RANDOM_WORDS)} random words in the same image"
+
+    def presence(self, stream: str, query: Query, seen: Seen) -> Presence:
+        """Whether a query is in an image at all, in an image stream.
+
+        Raises:
+            LocalizeError: There is no such latent.
+        """
+        absent = absence(self.model, stream, query, seen.features, self._config.mode)
+        try:
+            objective = self.objective(stream, query, seen)
+        except NothingInCommonError:
+            return Presence(None, None, absent or "shares no latent with the image")
+        number = float(objective(seen.features[stream]))
+        reference = self._numbers(stream, query, seen)
+        share = None if reference is None else share_below(number, reference)
+        return Presence(number, share, absent)
+
+    def _numbers(self, stream: str, query: Query, seen: Seen) -> Tensor | None:
+        """The numbers that a query's own is compared with."""
+        if self._reference is not None:
+            if stream not in self._reference.features:
+                return None
+            key = (stream, query.text if isinstance(query, TextFeature) else query)
+            if key not in self._reference_numbers:
+                self._reference_numbers[key] = self._numbers_in(
+                    stream, query, self._reference.features
+                )
+            return self._reference_numbers[key]
+        if not isinstance(query, TextFeature):
+            return None
+        if self._random_words is None or self._random_words.stream != query.stream:
+            texts = [f"a {word}" for word in RANDOM_WORDS]
+            features = self._texts[query.stream].encode(texts).features
+            self._random_words = TextFeature("", query.stream, features.clone())
+        many = {name: value.expand(len(RANDOM_WORDS), -1) for name, value in seen.features.items()}
+        return self._numbers_in(stream, self._random_words, many)
+
+    def _numbers_in(self, stream: str, query: Query, images: Mapping[str, Tensor]) -> Tensor:
+        if not isinstance(query, TextFeature):
+            return latent_numbers(self.model, stream, query, images[stream])
+        return text_numbers(
+            self.model, stream, query, images, target=self._config.target, mode=self._config.mode
+        )
 
     def read(self, text: str) -> TextFeature:
         """A text, as a query.
@@ -206,10 +361,13 @@ class Localizer:
         return self._placements[key]
 
     def words(self, caption: str, query: Query, seen: Seen) -> list[WordWeight]:
-        """The weights of a caption's words; none where the model has no text stream."""
+        """The weights of a caption's words; none without a text stream or anything to weigh."""
         if self.text_stream is None:
             return []
-        objective = self.objective(self.text_stream, query, seen)
+        try:
+            objective = self.objective(self.text_stream, query, seen)
+        except NothingInCommonError:
+            return []
         return word_weights(self._texts[self.text_stream], caption, objective)
 
 

@@ -7,6 +7,7 @@ the same with every kind of colour vision. This module must not know what made a
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,13 +52,25 @@ def panel_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def shares(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """A map on the scale of the colours: 0 up to its median, 1 at its largest value; NaN stays."""
+class Layer(NamedTuple):
+    """A map to be laid over a picture.
+
+    Attributes:
+        values: (height, width); NaN where the encoder sees nothing.
+        scale: The rise above the map's median that has the brightest colour; 0 leaves it grey.
+    """
+
+    values: npt.NDArray[np.floating]
+    scale: float
+
+
+def shares(layer: Layer) -> npt.NDArray[np.float64]:
+    """A map on the scale of the colours: 0 up to its median, 1 at a rise of `scale`; NaN stays."""
+    values = layer.values
     seen = values[~np.isnan(values)]
-    if not seen.size or seen.max() <= np.median(seen):
+    if not seen.size or layer.scale <= 0:
         return np.where(np.isnan(values), np.nan, 0.0)
-    low, high = np.median(seen), seen.max()
-    scaled: npt.NDArray[np.float64] = np.clip((values - low) / (high - low), 0, 1)
+    scaled: npt.NDArray[np.float64] = np.clip((values - np.median(seen)) / layer.scale, 0, 1)
     return scaled
 
 
@@ -69,19 +82,21 @@ def colours(values: npt.NDArray[np.floating]) -> Rgb:
     return found
 
 
-def blend(picture: Image.Image, values: npt.NDArray[np.floating]) -> Image.Image:
+def blend(picture: Image.Image, layer: Layer) -> Image.Image:
     """A map over a picture.
 
     Args:
         picture: RGB, at the size of the map.
-        values: (height, width); NaN where the encoder sees nothing, shown hatched.
+        layer: The map. What the encoder does not see is hatched; without a scale there is no
+            colour, only the grey picture.
     """
     pixels = np.asarray(picture, np.float64)
     grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2)
-    share = shares(values)
-    known = np.nan_to_num(share)[..., None]
-    mixed = 0.45 * grey + 0.55 * colours(known[..., 0])
-    rows, columns = np.indices(values.shape)
+    share = shares(layer)
+    known = np.nan_to_num(share)
+    tint = colours(known) if layer.scale > 0 else np.full(3, _UNSEEN[0])
+    mixed = 0.45 * grey + 0.55 * tint
+    rows, columns = np.indices(share.shape)
     hatched = ((rows + columns) // 4 % 2 == 0)[..., None]
     outside = np.where(hatched, _UNSEEN, 0.4 * grey + 0.6 * 255)
     result = np.where(np.isnan(share)[..., None], outside, mixed)
@@ -90,25 +105,28 @@ def blend(picture: Image.Image, values: npt.NDArray[np.floating]) -> Image.Image
 
 def overlay(
     picture: Image.Image,
-    maps: Mapping[str, npt.NDArray[np.floating]],
+    maps: Mapping[str, Layer],
     *,
     title: str,
     words: Sequence[WordWeight] = (),
+    legend: str = "",
 ) -> Image.Image:
     """A picture, the maps of its streams over it, and the words of a caption.
 
     Args:
         picture: RGB, any size.
-        maps: By what is written above it, at `panel_size` of the picture: (height, width).
+        maps: By what is written above it, at `panel_size` of the picture.
         title: What is looked for.
         words: The caption, shaded by weight; none leaves it out.
+        legend: A line below all of it; empty leaves it out.
     """
     shown = picture.resize(panel_size(*picture.size), Image.Resampling.LANCZOS)
-    panels = {"picture": shown} | {name: blend(shown, values) for name, values in maps.items()}
+    panels = {"picture": shown} | {name: blend(shown, layer) for name, layer in maps.items()}
     step = max(shown.width, 120) + _GAP
     width = max(step * len(panels) + _GAP, 320)
     lines = _lines_of_words(words, width - 2 * _GAP)
     height = _GAP + 2 * _LINE + shown.height + _GAP + _LINE * len(lines) + (_GAP if lines else 0)
+    height += _LINE if legend else 0
     sheet = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(sheet)
     draw.text((_GAP, _GAP), _fit(title, width - 2 * _GAP), _INK, font=_font())
@@ -120,6 +138,8 @@ def overlay(
     largest = max((word.weight for word in words), default=0.0)
     for number, line in enumerate(lines):
         _draw_words(draw, line, top + number * _LINE, largest)
+    if legend:
+        draw.text((_GAP, height - _LINE), _fit(legend, width - 2 * _GAP), _INK, font=_font())
     return sheet
 
 

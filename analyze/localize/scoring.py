@@ -15,10 +15,12 @@ import pyarrow as pa
 import torch
 
 from sparc.analyze.localize.config import LocalizeConfig
+from sparc.analyze.localize.detection import Judged, auc
 from sparc.analyze.localize.localizer import Localizer, Seen
 from sparc.analyze.localize.measures import Mask, Scores, score
 from sparc.analyze.localize.targets import Objective, TextFeature, latents_objective
 from sparc.analyze.localize.tower import LocalizeError
+from sparc.analyze.statistics import with_interval
 from sparc.common import rle
 from sparc.common.cache import ActivationCache
 from sparc.common.progress import progress
@@ -27,6 +29,9 @@ from sparc.extract.datasets.images import CacheImages
 
 LARGEST_SIDE = 512
 """Maps and masks of larger pictures are compared at this size."""
+
+ABSENT_TEXTS = 10
+"""Texts of absent classes that are judged in each picture."""
 
 SCHEMA = pa.schema(
     [
@@ -41,6 +46,8 @@ SCHEMA = pa.schema(
         pa.field("objects", pa.int64(), nullable=False),
         pa.field("unanswered", pa.int64(), nullable=False),
         *(pa.field(name, pa.float64(), nullable=False) for name in Scores._fields),
+        pa.field("absent", pa.int64()),
+        *(pa.field(name, pa.float64()) for name in ("auc", "auc_low", "auc_high")),
     ]
 )
 """The table `localization`; `REPORT.md` says what its columns mean."""
@@ -53,11 +60,13 @@ class ScoredPicture(NamedTuple):
         sample_id: Its id.
         image: What `CacheImages.open` takes.
         masks: By class, the union of its objects.
+        classes: All that is known to be in it, with the classes above.
     """
 
     sample_id: str
     image: str
     masks: Mapping[int, Mask]
+    classes: frozenset[int] = frozenset()
 
 
 class _Result(NamedTuple):
@@ -67,6 +76,12 @@ class _Result(NamedTuple):
     several: bool
     answered: bool
     scores: Scores
+
+
+class _JudgedText(NamedTuple):
+    class_id: int
+    several: bool
+    judged: Judged
 
 
 def score_cache(localizer: Localizer, cache: ActivationCache, config: LocalizeConfig) -> pa.Table:
@@ -92,18 +107,25 @@ def score_cache(localizer: Localizer, cache: ActivationCache, config: LocalizeCo
     images = CacheImages(cache.info, config.dataset)
     texts: dict[int, TextFeature] = {}
     results: list[_Result] = []
+    judged: dict[str, list[_JudgedText]] = defaultdict(list)
     methods: dict[str, str] = {}
+    absent = _absent(pictures, config.seed)
     with progress(len(pictures), "localizing", unit="pictures") as bar:
-        for picture in pictures:
+        for number, picture in enumerate(pictures):
             seen = localizer.see(images.open(picture.image))
-            for class_id in picture.masks:
+            for class_id in (*picture.masks, *absent[number]):
                 if class_id not in texts:
                     texts[class_id] = localizer.read(config.template.replace("{}", names[class_id]))
             for stream in localizer.towers:
                 methods[stream] = localizer.method(stream, seen.pixels[stream])
                 results += _score_picture(localizer, stream, seen, picture, texts, config)
+                for class_id in (*picture.masks, *absent[number]):
+                    found = localizer.presence(stream, texts[class_id], seen)
+                    present = class_id in picture.masks
+                    text = Judged(number, present, found.share or 0.0)
+                    judged[stream].append(_JudgedText(class_id, len(picture.masks) > 1, text))
             bar.update(1)
-    return _table(results, names, methods, config)
+    return _table(results, judged, names, methods, config)
 
 
 def _score_picture(
@@ -187,7 +209,8 @@ def _drawn(cache: ActivationCache, config: LocalizeConfig) -> list[ScoredPicture
         raise LocalizeError(
             f"{cache.folder} has no masks to score against: extract the dataset with --masks"
         )
-    rows = cache.rows(["sample_id", "image"]).to_pylist()
+    rows = cache.rows(["sample_id", "image", "label_ids"]).to_pylist()
+    labels = {row["sample_id"]: row["label_ids"] or () for row in rows}
     images = {row["sample_id"]: row["image"] for row in rows if row["image"] is not None}
     by_picture: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in masks.to_pylist():
@@ -199,8 +222,42 @@ def _drawn(cache: ActivationCache, config: LocalizeConfig) -> list[ScoredPicture
             len(ids), config.max_pictures, replace=False
         )
         ids = [ids[i] for i in np.sort(chosen)]
-    pictures = (ScoredPicture(i, images[i], _by_class(by_picture[i], cache)) for i in ids)
-    return [picture for picture in pictures if picture.masks]
+    parents = dict(
+        zip(
+            *(cache.classes().column(c).to_pylist() for c in ("class_id", "parent_id")), strict=True
+        )
+    )
+    pictures = []
+    for i in ids:
+        found = _by_class(by_picture[i], cache)
+        if found:
+            known = {*labels[i], *(row["class_id"] for row in by_picture[i])}
+            pictures.append(ScoredPicture(i, images[i], found, _with_ancestors(known, parents)))
+    return pictures
+
+
+def _with_ancestors(classes: set[int], parents: Mapping[int, int | None]) -> frozenset[int]:
+    found: set[int] = set()
+    waiting = list(classes)
+    while waiting:
+        class_id = waiting.pop()
+        if class_id not in found:
+            found.add(class_id)
+            above = parents.get(class_id)
+            waiting += [] if above is None else [above]
+    return frozenset(found)
+
+
+def _absent(pictures: Sequence[ScoredPicture], seed: int) -> list[list[int]]:
+    """For each picture some of the classes of the others' masks that are not known to be in it."""
+    wanted = sorted({class_id for picture in pictures for class_id in picture.masks})
+    generator = np.random.default_rng(seed)
+    drawn = []
+    for picture in pictures:
+        others = [class_id for class_id in wanted if class_id not in picture.classes]
+        number = min(ABSENT_TEXTS, len(others))
+        drawn.append([int(c) for c in generator.choice(others, number, replace=False)])
+    return drawn
 
 
 def _by_class(rows: Sequence[Mapping[str, Any]], cache: ActivationCache) -> dict[int, Mask]:
@@ -255,6 +312,7 @@ def _touched(mask: Mask, size: tuple[int, int]) -> Mask:
 
 def _table(
     results: Sequence[_Result],
+    judged: Mapping[str, Sequence[_JudgedText]],
     names: Mapping[int, str],
     methods: Mapping[str, str],
     config: LocalizeConfig,
@@ -283,7 +341,22 @@ def _table(
                     strict=True,
                 )
             ),
+            **(_auc(judged[stream], pictures, class_id) if name == "text" else {}),
         }
         for (stream, name, pictures, class_id), group in groups.items()
     ]
     return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def _auc(
+    texts: Sequence[_JudgedText], pictures: str, class_id: int | None
+) -> dict[str, float | int | None]:
+    """The columns `absent` and `auc` of a row."""
+    chosen = [
+        text.judged
+        for text in texts
+        if (pictures == "all" or text.several) and class_id in (None, text.class_id)
+    ]
+    found = auc(chosen)
+    absent = sum(not text.present for text in chosen)
+    return {"absent": absent, **with_interval("auc", found.value, found.interval)}

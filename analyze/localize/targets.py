@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sparc.analyze.localize.config import ModeName, TargetName
-from sparc.analyze.localize.tower import LocalizeError
+from sparc.analyze.localize.tower import NothingInCommonError
 from sparc.common.text import shorten
 from sparc.train.model import Codes, Sparc
 
@@ -48,7 +48,7 @@ def latents_objective(model: Sparc, stream: str, latents: Tensor, weights: Tenso
     offset = weights @ model.latent_bias[stream][latents] - direction @ model.pre_bias[stream]
 
     def weighted(features: Tensor) -> Tensor:
-        found: Tensor = _normalized(model, features) @ direction + offset
+        found: Tensor = normalized(model, features) @ direction + offset
         return found
 
     return weighted
@@ -75,12 +75,13 @@ def text_objective(
             `joint`: all of them together.
 
     Raises:
-        LocalizeError: The text has no latent that is active, or none that the picture shares.
+        NothingInCommonError: The text has no latent that is active, or none that the picture
+            shares.
     """
     codes = model.encode({**picture, text.stream: text.feature}, mode)
     latents, values = _active(codes[text.stream])
     if not len(latents):
-        raise LocalizeError(
+        raise NothingInCommonError(
             f"the text '{shorten(text.text, 60)}' activates no latent of stream {text.stream} "
             f"({mode} selection): there is nothing to look for; try another text"
         )
@@ -90,13 +91,13 @@ def text_objective(
     own = codes[stream].indices[0]
     shared = weights.new_zeros(model.config.latents).index_put((latents,), weights)[own]
     if not bool((shared * codes[stream].values[0]).any()):
-        raise LocalizeError(
+        raise NothingInCommonError(
             f"the text '{shorten(text.text, 60)}' shares no active latent with the picture in "
             f"stream {stream} ({mode} selection): use the target latents instead"
         )
 
     def similarity(features: Tensor) -> Tensor:
-        centred = _normalized(model, features) - model.pre_bias[stream]
+        centred = normalized(model, features) - model.pre_bias[stream]
         code = (centred @ model.encoder[stream][own].T + model.latent_bias[stream][own]).relu()
         found: Tensor = (code @ shared) / code.norm(dim=1).clamp(min=1e-12)
         return found
@@ -110,12 +111,20 @@ def raw_objective(text: Tensor) -> Objective:
     return lambda features: _unit(features) @ direction
 
 
+def active_latents(codes: Codes) -> list[Tensor]:
+    """The latents that are active in each row of some codes: (number of them,) int64 each."""
+    return [
+        latents[values > 0] for latents, values in zip(codes.indices, codes.values, strict=True)
+    ]
+
+
 def _active(codes: Codes) -> tuple[Tensor, Tensor]:
     active = codes.values[0] > 0
     return codes.indices[0][active], codes.values[0][active]
 
 
-def _normalized(model: Sparc, features: Tensor) -> Tensor:
+def normalized(model: Sparc, features: Tensor) -> Tensor:
+    """Raw features at the scale that the model reads; a zero feature stays zero."""
     return _unit(features) if model.config.normalize == "unit" else features
 
 

@@ -17,6 +17,10 @@ class LocalizeError(SparcError):
     """A map that cannot be made: the text says why."""
 
 
+class NothingInCommonError(LocalizeError):
+    """A text that activates no latent, or none that the picture has: nothing can be explained."""
+
+
 class Places(NamedTuple):
     """What a picture is to an encoder just before it is pooled.
 

@@ -113,6 +113,7 @@ def _lines(report: Report) -> list[Line]:
 
 
 _POINTING = "localization_pointing"
+_AUC = "localization_auc"
 
 
 def _localization_lines(report: Report) -> list[Line]:
@@ -132,6 +133,7 @@ def _localization_lines(report: Report) -> list[Line]:
                     f"{_POINTING}/random_latent/several/{stream}",
                 ),
                 Line("    the centre of the scene", f"{_POINTING}/centre/several/{stream}"),
+                Line("    present against absent names, AUC", f"{_AUC}/text/several/{stream}"),
             )
         ),
     ]

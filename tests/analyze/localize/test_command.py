@@ -22,6 +22,7 @@ from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.digests import replace
 from sparc.analyze.localize.command import localize_pictures, score_localization
 from sparc.analyze.localize.config import LocalizeConfig
+from sparc.analyze.localize.localizer import Localizer
 from sparc.analyze.localize.tower import LocalizeError
 from sparc.analyze.report import Report
 from sparc.analyze.summary import summarize
@@ -147,6 +148,47 @@ def test_pictures_are_written_for_every_text_and_latent(run, scenes, call_proces
         assert shown.width > 3 * 160
 
 
+def test_a_localizer_answers_from_python(run, cache, scenes):
+    localizer = Localizer.open(run, LocalizeConfig(device="cpu", trust_encoders=True))
+    image = scenes / "val" / "0.png"
+    found = localizer.text(image, "a red square")
+    assert set(found) == {"vit", "cnn"}
+    for stream, located in found.items():
+        assert located.map.shape == (120, 160)
+        assert stream in localizer.towers
+        assert located.presence.share is None or 0 <= located.presence.share <= 1
+    assert "random words" in localizer.compared_with
+    (latent,) = {located.presence.share for located in localizer.latent(image, 3).values()}
+    assert latent is None  # without other images nothing says what is much
+    compared = Localizer.open(
+        run, LocalizeConfig(device="cpu", cache=str(cache), trust_encoders=True)
+    )
+    assert compared.compared_with == f"24 images of {cache}"
+    numbers = [compared.latent(scenes / "val" / f"{n}.png", 3)["cnn"].presence for n in range(3)]
+    ranks = [sorted(numbers, key=key) for key in (lambda p: p.number, lambda p: p.share)]
+    assert ranks[0] == ranks[1]
+
+
+def test_maps_of_a_call_have_one_scale_and_what_is_absent_has_no_colour(run, scenes, tmp_path):
+    localizer = Localizer.open(run, LocalizeConfig(device="cpu", trust_encoders=True))
+    image = scenes / "val" / "0.png"
+    presences = {n: localizer.latent(image, n)["cnn"].presence for n in range(32)}
+    active = max((n for n in presences if not presences[n].absent), key=lambda n: presences[n][0])
+    inactive = next(n for n in presences if presences[n].absent)
+    config = LocalizeConfig(
+        latent=(active, inactive), output=tmp_path, streams=("cnn",), trust_encoders=True
+    )
+    localize_pictures(str(run), [str(image)], config)
+
+    def colour(latent):
+        with Image.open(tmp_path / f"0.latent-{latent}.png") as shown:
+            panel = np.asarray(shown.crop((8 + 168 + 20, 44 + 5, 8 + 168 + 140, 44 + 115)), int)
+        return np.ptp(panel, axis=2).max()
+
+    assert colour(inactive) == 0
+    assert colour(active) > 50
+
+
 @pytest.fixture
 def report(run, cache, tmp_path):
     folder = tmp_path / "report"
@@ -178,6 +220,14 @@ def test_scores_go_into_the_report(run, cache, report, call):
         == ("cnn", "centre", "several", None)
     ]
     assert mean["objects"] == 12
+    (text,) = [
+        row
+        for row in rows
+        if (row["stream"], row["map"], row["pictures"], row["class"])
+        == ("cnn", "text", "all", None)
+    ]
+    # Both squares are in every scene: no class is absent, so nothing can be told apart.
+    assert (text["absent"], text["auc"], mean["absent"]) == (0, None, None)
     assert 0 < mean["average_precision"] < 0.5
     summary = json.loads((report / "summary.json").read_text())
     assert summary["localization_pointing/centre/several/cnn"] == mean["pointing"]
@@ -334,9 +384,12 @@ def test_what_cannot_be_is_said(run, scenes, tmp_path, settings, message):
 
 
 def test_settings_that_do_not_go_together_are_refused():
+    with pytest.raises(ConfigError, match="or give pictures"):
+        score_localization("run", LocalizeConfig(cache="c", text=("a",)))
+    with pytest.raises(ConfigError, match="no pictures"):
+        localize_pictures("run", ["p"], LocalizeConfig(cache="c", report="r", latent=(1,)))
     for settings in (
         {"report": "r"},
-        {"cache": "c", "text": ("a",)},
         {"template": "a"},
         {"layers": 0},
     ):
