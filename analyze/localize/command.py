@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -155,7 +155,18 @@ def describe_scores(table: pa.Table) -> str:
             lines.append(
                 f"  {shorten(name, 28):<28}{values}  {amount(row['objects'], 'object')}{unanswered}"
             )
+            if row["auc"] is not None:
+                lines.append(
+                    f"  {'':<28}against {amount(row['absent'], 'absent text')}: {_auc(row)}"
+                )
     return "\n".join(lines)
+
+
+def _auc(row: Mapping[str, Any]) -> str:
+    interval = ""
+    if row["auc_low"] is not None:
+        interval = f" (95%: {row['auc_low']:.3f} to {row['auc_high']:.3f})"
+    return f"AUC {row['auc']:.3f}{interval}"
 
 
 def _ask(
