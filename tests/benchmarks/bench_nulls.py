@@ -1,0 +1,386 @@
+"""What the tables that state a test find where nothing is there, and where something is.
+
+    python tests/benchmarks/bench_nulls.py [--runs 200] [--seed 1] [--planted-runs 40]
+        [--workers 2]
+
+Size: codes, words and attributes that have nothing to do with each other, in shapes that make a
+careless test find something (uneven numbers of captions, uneven frequencies, few images, many
+images, one class, dead latents). Printed is the share of runs with any finding beside what is
+claimed: where nothing is there, every finding is false, so that the rate of false findings is the
+chance of any (a run counts where one of the streams has a finding; each stream has its own claim).
+
+Power: a latent, a pair or a name is planted at several strengths. Printed is the share of runs
+that find it.
+"""
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from sparc.analyze import cofiring, naming, top_rows
+from sparc.analyze.attribute import Attribute
+from sparc.analyze.bias import find_bias
+from sparc.analyze.codes import CodeRows, CodeSet
+from sparc.analyze.pictures import Pictures
+from sparc.analyze.reduction import Executor
+from sparc.analyze.words import Words
+
+Flags = np.ndarray
+RATE = 0.05  # What `sparc-analyze bias` claims by default.
+STREAM = "text"
+
+
+class Shape(NamedTuple):
+    """How large a simulated cache is and how its codes and words are spread.
+
+    Attributes:
+        images: How many images.
+        captions: Draws the number of captions of each image.
+        latents: How many latents; a tenth of them are dead.
+        frequencies: The least and the largest share of rows on which a latent is active.
+        word: The share of captions that have the word, or of images that have the class.
+    """
+
+    images: int
+    captions: Callable[[np.random.Generator, int], np.ndarray]
+    latents: int = 100
+    frequencies: tuple[float, float] = (0.005, 0.2)
+    word: float = 0.1
+
+
+def one(generator: np.random.Generator, images: int) -> np.ndarray:
+    return np.ones(images, np.int64)
+
+
+def one_to_six(generator: np.random.Generator, images: int) -> np.ndarray:
+    return generator.integers(1, 7, images)
+
+
+def some_have_two(generator: np.random.Generator, images: int) -> np.ndarray:
+    return 1 + (generator.random(images) < 0.12)
+
+
+def some_have_twelve(generator: np.random.Generator, images: int) -> np.ndarray:
+    return np.where(generator.random(images) < 0.1, 12, 1)
+
+
+SHAPES = {
+    "one caption": Shape(1500, one),
+    "1 to 6 captions": Shape(1500, one_to_six),
+    "12% have a second caption": Shape(20_000, some_have_two, latents=60),
+    "10% have 12 captions": Shape(2000, some_have_twelve),
+    "few images": Shape(60, one_to_six, frequencies=(0.02, 0.5), word=0.3),
+    "few have the attribute": Shape(3000, one_to_six, word=0.002),
+    "even frequencies": Shape(1500, one_to_six, frequencies=(0.1, 0.1)),
+}
+
+
+class Data(NamedTuple):
+    """A simulated cache and the codes of its one stream, a row for each caption."""
+
+    codes: CodeRows
+    pictures: Pictures
+    latents: int
+
+
+class CacheInfo(NamedTuple):
+    rows: int
+
+
+class Cache(NamedTuple):
+    info: CacheInfo
+
+
+class Parts:
+    """Codes in memory: what `find_bias` and `cofiring.measure` ask of `sparc.analyze.parts`."""
+
+    def __init__(self, data: Data, pieces: int = 3) -> None:
+        ends = np.linspace(0, len(data.codes.rows), pieces + 1).astype(int)
+        self._pieces = [data.codes.take(np.arange(a, b)) for a, b in pairwise(ends)]
+        self.streams, self.latents = data.codes.streams, data.latents
+        self.code_set = CodeSet("independent")
+        self.cache = Cache(CacheInfo(len(data.codes.rows)))
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def codes(self, part: int, streams: tuple[str, ...] = ()) -> CodeRows:
+        return self._pieces[part]
+
+    def rows(self, part: int) -> np.ndarray:
+        return self._pieces[part].rows
+
+
+def rows_of(shape: Shape, generator: np.random.Generator) -> Pictures:
+    """Images with a row for each caption."""
+    of_row = np.repeat(np.arange(shape.images), shape.captions(generator, shape.images))
+    return Pictures(of_row, np.ones(shape.images, np.bool_))
+
+
+def chances(shape: Shape, pictures: Pictures) -> np.ndarray:
+    """How likely each latent is active on a row if nothing is there, (rows, latents)."""
+    frequencies = np.geomspace(*shape.frequencies, shape.latents)
+    frequencies[::10] = 0
+    return np.tile(frequencies, (len(pictures.of_row), 1))
+
+
+def draw(pictures: Pictures, chance: np.ndarray, generator: np.random.Generator) -> Data:
+    """Codes that are active with some chances."""
+    return make(pictures, generator.random(chance.shape) < chance, generator)
+
+
+def make(pictures: Pictures, active: Flags, generator: np.random.Generator) -> Data:
+    """Codes that are active where they are to be, with random values."""
+    rows, latents = active.shape
+    values = np.where(active, 0.1 + generator.random(active.shape), 0).astype(np.float32)
+    indices = np.tile(np.arange(latents, dtype=np.uint16), (rows, 1))
+    codes = CodeRows(np.arange(rows), {STREAM: indices}, {STREAM: values})
+    return Data(codes, pictures, latents)
+
+
+# ---------------------------------------------------------------------- findings
+
+
+class Findings(NamedTuple):
+    """What `find_bias` reports: latents, and pairs of latents; by control."""
+
+    latents: set[tuple[str, int]]
+    pairs: set[tuple[str, int, int]]
+
+
+def bias(data: Data, held: Flags, seed: int, rate: float = RATE) -> Findings:
+    """What goes with an attribute of images."""
+    found = find_bias(
+        Parts(data), data.pictures, Attribute("it", held, np.ones_like(held)), {},
+        Executor("sync", None),
+        rate=rate, examples=1, pair_latents=data.latents, most_pairs=50, seed=seed,
+    )  # fmt: skip
+    latents = found.associations.filter(found.associations["associated"]).to_pylist()
+    pairs = found.pairs.to_pylist()
+    return Findings(
+        {(x["control"], x["latent"]) for x in latents},
+        {(x["control"], x["first_latent"], x["second_latent"]) for x in pairs},
+    )
+
+
+def names(data: Data, by_caption: Flags, top: int = 50) -> set[tuple[int, int]]:
+    """The words, by number, that name latents.
+
+    Args:
+        data: The codes.
+        by_caption: (rows, words), 1 where a caption has a word.
+        top: Rows of a latent's list.
+    """
+    of_row, images = data.pictures.of_row, len(data.pictures)
+    rows = np.arange(len(of_row))
+    gather = sparse.csr_matrix((np.ones(len(rows), np.int32), (of_row, rows)))
+    matrix = (gather @ sparse.csr_matrix(by_caption.astype(np.int32))).tocsr()
+    matrix.data[:] = 1
+    vocabulary = tuple(f"{w:03}" for w in range(matrix.shape[1]))
+    found = naming.table(
+        [STREAM], [top_rows.measure(data.codes, STREAM, top)], data.latents,
+        Words(matrix.astype(np.int32), vocabulary), data.pictures,
+        np.bincount(of_row, minlength=images), CodeSet("independent"), names=5,
+    )  # fmt: skip
+    return {(x["latent"], int(x["word"])) for x in found.to_pylist()}
+
+
+def random_words(pictures: Pictures, generator: np.random.Generator, words: int = 60) -> Flags:
+    """Captions of which every word has a frequency of its own, (rows, words)."""
+    frequencies = np.geomspace(0.01, 0.2, words)
+    return generator.random((len(pictures.of_row), words)) < frequencies
+
+
+def pairs_that_fire_together(data: Data) -> set[tuple[int, int]]:
+    """The pairs of `cofiring.parquet`."""
+    first_rows = data.pictures.first_rows(np.ones(len(data.codes.rows), np.bool_))
+    found = cofiring.measure(Parts(data), first_rows, Executor("sync", None), partners=10)
+    table = cofiring.table(found, CodeSet("independent"))
+    return {(x["first_latent"], x["second_latent"]) for x in table.to_pylist()}
+
+
+# ---------------------------------------------------------------------- nothing is there
+
+
+def word_in_captions(shape: Shape, pictures: Pictures, generator: np.random.Generator) -> Flags:
+    """The images of which any caption has a word."""
+    return pictures.any_row(generator.random(len(pictures.of_row)) < shape.word)
+
+
+def class_of_images(shape: Shape, pictures: Pictures, generator: np.random.Generator) -> Flags:
+    """A class that is more frequent among the images with many captions."""
+    captions = pictures.count_rows(np.ones(len(pictures.of_row), np.bool_))
+    return generator.random(len(pictures)) < np.minimum(shape.word * captions / captions.mean(), 1)
+
+
+def null_associations(shape: Shape, seed: int) -> dict[str, bool]:
+    """Whether `sparc-analyze bias` finds anything, by what it finds."""
+    generator = np.random.default_rng(seed)
+    pictures = rows_of(shape, generator)
+    data = draw(pictures, chances(shape, pictures), generator)
+    found = {}
+    for kind, attribute in (("words:", word_in_captions), ("class:", class_of_images)):
+        result = bias(data, attribute(shape, pictures, generator), seed)
+        controls = {control for control, *_ in result.latents}
+        found[f"bias {kind}"] = "none" in controls
+        found[f"bias {kind} shuffled"] = "shuffled" in controls
+        found[f"bias {kind} pairs"] = any(control == "none" for control, *_ in result.pairs)
+    return found
+
+
+def null_pairs(shape: Shape, seed: int) -> dict[str, bool]:
+    """Whether pairs are found where latents go with an attribute, independently given it."""
+    generator = np.random.default_rng(seed)
+    pictures = rows_of(shape, generator)
+    held = word_in_captions(shape, pictures, generator)
+    chance = chances(shape, pictures)
+    chance[:, ::2] *= np.where(held[pictures.of_row], 2.5, 0.7)[:, None]
+    found = bias(draw(pictures, chance, generator), held, seed)
+    return {"pairs of associated latents": any(control == "none" for control, *_ in found.pairs)}
+
+
+def null_names(shape: Shape, seed: int) -> dict[str, bool]:
+    """Whether any latent gets a name."""
+    generator = np.random.default_rng(seed)
+    pictures = rows_of(shape, generator)
+    data = draw(pictures, chances(shape, pictures), generator)
+    return {"naming": bool(names(data, random_words(pictures, generator)))}
+
+
+def null_meetings(shape: Shape, seed: int) -> dict[str, bool]:
+    """Whether any two latents are said to be active together."""
+    generator = np.random.default_rng(seed)
+    pictures = rows_of(shape, generator)
+    data = draw(pictures, chances(shape, pictures), generator)
+    return {"cofiring": bool(pairs_that_fire_together(data))}
+
+
+NULLS = (null_associations, null_pairs, null_names, null_meetings)
+CLAIMED = {"naming": naming.LARGEST_Q, "cofiring": cofiring.LARGEST_Q}
+"""By what is found, the rate of false findings; else `RATE`."""
+
+
+def share_of_runs(
+    null: Callable[[Shape, int], Mapping[str, bool]],
+    shape: Shape,
+    runs: int,
+    seed: int,
+    each: Callable[..., Iterable[Any]] = map,
+) -> dict[str, float]:
+    """In which share of the runs something is found where nothing is there.
+
+    Args:
+        null: Simulates a cache and says what is found.
+        shape: The shape of the cache.
+        runs: How many.
+        seed: Where their seeds begin.
+        each: Applies a function to each seed, perhaps in several processes.
+    """
+    results = list(each(partial(null, shape), _seeds(runs, seed)))
+    return {kind: float(np.mean([found[kind] for found in results])) for kind in results[0]}
+
+
+# ---------------------------------------------------------------------- something is there
+
+PLANTED = Shape(2000, one_to_six, word=0.1)
+LATENT, PARTNER = 75, 74
+RARE = (
+    31  # A latent that is active on 1.6% of the rows, so that its list is mostly what is planted.
+)
+
+
+def planted_association(odds: float, seed: int) -> bool:
+    """Whether a latent is found whose odds are so much larger with the attribute."""
+    generator = np.random.default_rng(seed)
+    pictures = rows_of(PLANTED, generator)
+    held = word_in_captions(PLANTED, pictures, generator)
+    chance = chances(PLANTED, pictures)
+    base = chance[:, LATENT] / (1 - chance[:, LATENT]) * np.where(held[pictures.of_row], odds, 1)
+    chance[:, LATENT] = base / (1 + base)
+    return ("none", LATENT) in bias(draw(pictures, chance, generator), held, seed).latents
+
+
+def planted_pair(share: float, seed: int) -> bool:
+    """Whether two latents are found of which one copies the other on a share of such rows."""
+    generator = np.random.default_rng(seed)
+    pictures = rows_of(PLANTED, generator)
+    held = word_in_captions(PLANTED, pictures, generator)
+    active = generator.random((len(pictures.of_row), PLANTED.latents)) < 0.1
+    copied = held[pictures.of_row] & (generator.random(len(active)) < share)
+    active[copied, PARTNER] |= active[copied, LATENT]
+    found = bias(make(pictures, active, generator), held, seed, rate=RATE).pairs
+    return ("none", PARTNER, LATENT) in found
+
+
+def planted_name(share: float, seed: int) -> bool:
+    """Whether a word names a latent that is active on a share of the captions with it."""
+    generator = np.random.default_rng(seed)
+    pictures = rows_of(PLANTED, generator)
+    words = random_words(pictures, generator)
+    active = generator.random((len(pictures.of_row), PLANTED.latents)) < chances(PLANTED, pictures)
+    active[:, RARE] |= words[:, 30] & (generator.random(len(words)) < share)
+    return (RARE, 30) in names(make(pictures, active, generator), words)
+
+
+STRENGTHS: tuple[tuple[str, Callable[[float, int], bool], tuple[float, ...]], ...] = (
+    ("bias, odds ratio on a row", planted_association, (1.25, 1.5, 2.0, 3.0)),
+    ("pairs, share of rows that copy", planted_pair, (0.1, 0.3, 0.6, 1.0)),
+    ("naming, share of captions", planted_name, (0.1, 0.2, 0.5, 1.0)),
+)
+
+
+def power(
+    find: Callable[[float, int], bool],
+    strength: float,
+    runs: int,
+    seed: int,
+    each: Callable[..., Iterable[Any]] = map,
+) -> float:
+    """In which share of the runs what was planted is found; arguments as for `share_of_runs`."""
+    return float(np.mean(list(each(partial(find, strength), _seeds(runs, seed)))))
+
+
+def _seeds(runs: int, seed: int) -> range:
+    return range(seed * 1_000_000, seed * 1_000_000 + runs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--planted-runs", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args()
+    with ProcessPoolExecutor(options.workers) as pool:
+        size(options.runs, options.seed, pool.map)
+        print()
+        strengths(options.planted_runs, options.seed, pool.map)
+
+
+def size(runs: int, seed: int, each: Callable[..., Iterable[Any]]) -> None:
+    """Print what is found where nothing is there."""
+    print(f"{'nothing is there':<28} {'found':<30} {'claimed':>8} {'measured':>9}")
+    for name, shape in SHAPES.items():
+        for null in NULLS:
+            for kind, share in share_of_runs(null, shape, runs, seed, each).items():
+                claimed = CLAIMED.get(kind, RATE)
+                print(f"{name:<28} {kind:<30} {claimed:>8.1%} {share:>9.1%}", flush=True)
+
+
+def strengths(runs: int, seed: int, each: Callable[..., Iterable[Any]]) -> None:
+    """Print what is found where something is there."""
+    print(f"{'something is there':<34} {'strength':>8} {'found':>7}")
+    for name, find, planted in STRENGTHS:
+        for strength in planted:
+            share = power(find, strength, runs, seed, each)
+            print(f"{name:<34} {strength:>8} {share:>7.0%}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
