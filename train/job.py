@@ -299,7 +299,13 @@ class _Opened:
         if checkpoint is not None:
             learner.load_state(checkpoint.learner)
             if group.is_first:  # they are those of all processes
-                window = sums_from_tensors(checkpoint.window, device)
+                try:
+                    window = sums_from_tensors(checkpoint.window, device)
+                except RunError as error:
+                    raise RunError(
+                        f"{run}: the checkpoint of step {step} cannot be resumed: {error}; resume "
+                        "with the version that wrote it, or train anew in another folder"
+                    ) from None
         group.wait()
         log = None
         if group.is_first:

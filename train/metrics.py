@@ -33,6 +33,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sparc.common.errors import RunError
+from sparc.common.text import printable
 from sparc.train.learner import StepSums
 
 SMALLEST_VARIANCE = 1e-6
@@ -49,13 +51,22 @@ def sums_to_tensors(sums: StepSums | None) -> dict[str, Tensor]:
 
 
 def sums_from_tensors(named: Mapping[str, Tensor], device: torch.device) -> StepSums | None:
-    """What `sums_to_tensors` was given."""
+    """What `sums_to_tensors` was given.
+
+    Raises:
+        RunError: They are not the sums that this version of SPARC takes.
+    """
     if not named:
         return None
     there = {name: tensor.to(device) for name, tensor in named.items()}
-    count = sum(name.startswith("feature_sum.") for name in there)
-    features = tuple(there.pop(f"feature_sum.{i}") for i in range(count))
-    return StepSums(feature_sum=features, **there)
+    features: list[Tensor] = []
+    while (part := there.pop(f"feature_sum.{len(features)}", None)) is not None:
+        features.append(part)
+    different = set(there) ^ (set(StepSums._fields) - {"feature_sum"})
+    if different or not features:
+        names = ", ".join(map(printable, sorted(different))) or "feature_sum"
+        raise RunError(f"its sums were made by another version of SPARC ({names})")
+    return StepSums(feature_sum=tuple(features), **there)
 
 
 def describe(sums: StepSums, streams: Sequence[str], dead: Mapping[str, int]) -> dict[str, Any]:

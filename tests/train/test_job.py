@@ -1,17 +1,20 @@
 """Runs from beginning to end, interrupted anywhere, in this process."""
 
 import dataclasses
+import hashlib
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from sparc.common.cache import ActivationCache
 from sparc.common.cache_writer import write_arrays
 from sparc.common.errors import CacheError, ConfigError, LockedError, RunError, SparcError
 from sparc.common.lock import exclusive
+from sparc.common.sealed import seal, unseal
 from sparc.common.storage import Folder
 from sparc.train import job, load
 from sparc.train.checkpoint import saved_steps
@@ -118,6 +121,24 @@ def test_inspect_is_not_behind_the_last_checkpoint(tmp_path, run_and_interrupt, 
         run_and_interrupt(run, settings, batches)
         kept = saved if isinstance(saved, str) else f"last checkpoint at {saved}"
         assert f"step {step} of 70 ({kept}); go on with" in describe_folder(run)
+
+
+def test_a_checkpoint_with_sums_of_another_version_is_refused(
+    tmp_path, run_and_interrupt, small_settings
+):
+    run = tmp_path / "run"
+    run_and_interrupt(run, small_settings(), 17)
+    (folder,) = (run / "checkpoints").glob("step-*16")
+    window = safetensors.torch.load_file(folder / "window.safetensors")
+    safetensors.torch.save_file(
+        {**window, "new": window["rows"].clone()}, folder / "window.safetensors"
+    )
+    state = unseal((folder / "state.json").read_bytes())
+    digest = hashlib.sha256((folder / "window.safetensors").read_bytes()).hexdigest()
+    state["files"]["window.safetensors"] = digest
+    (folder / "state.json").write_bytes(seal(state))
+    with pytest.raises(RunError, match=r"step 16 .*another version of SPARC \(new\); resume with"):
+        job.resume(run)
 
 
 def test_interrupted_again_and_again(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sparc.common.errors import RunError
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.initialize import initial_model
 from sparc.train.learner import Learner, LearnerSettings
@@ -99,3 +100,15 @@ def test_sums_survive_a_checkpoint(features):
         sums, ("a", "b"), {"a": 0, "b": 0}
     )
     assert sums_from_tensors(sums_to_tensors(None), torch.device("cpu")) is None
+
+
+def test_sums_of_another_version_are_refused(features):
+    named = sums_to_tensors(measured(build(), features, 100))
+    for other in (
+        {**named, "surprise\x1b[1m": named["rows"]},
+        {name: tensor for name, tensor in named.items() if name != "aux"},
+        {name: tensor for name, tensor in named.items() if "feature_sum" not in name},
+    ):
+        with pytest.raises(RunError, match="made by another version") as error:
+            sums_from_tensors(other, torch.device("cpu"))
+        assert "\x1b" not in str(error.value)
