@@ -165,7 +165,7 @@ def test_a_value_that_was_changed_is_set_right_by_what_the_dataset_says(
 
 def test_both_places_lost_is_refused(extraction, tmp_path) -> None:
     location = extraction.copy(tmp_path / "cache")
-    flip(location / "cache.json")
+    truncate(location / "cache.json")
     delete(location / f"{ZARR}/zarr.json")
     with pytest.raises(CacheError, match=r"neither cache.json nor .* extract into another"):
         extraction.run(location, repair=True)
