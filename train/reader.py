@@ -116,6 +116,7 @@ class BatchReader:
             place = self.device if self.residency == "device" else torch.device("cpu")
             self._rows = _ResidentRows(cache, streams, place, quiet=rank > 0)
         self._dims = {name: cache.streams[name].dim for name in streams}
+        self._dtypes = {name: getattr(torch, cache.streams[name].dtype) for name in streams}
         self._position = Position(0, 0)
         self._ahead: _Ahead | None = None
         self._direct: Iterator[dict[str, Tensor]] | None = None
@@ -171,10 +172,15 @@ class BatchReader:
     # ------------------------------------------------------------------ picking rows
 
     def buffers(self) -> dict[str, Tensor]:
-        """Memory for a batch: pinned where it goes on to a GPU."""
-        pinned = self.device.type == "cuda" and self._rows.device.type == "cpu"
+        """Memory for a batch: float32; pinned and as stored where it goes on to a GPU."""
+        place = self._rows.device
+        if self.device.type == "cpu" or place.type != "cpu":
+            return {
+                name: torch.empty(self._part, dim, device=place) for name, dim in self._dims.items()
+            }
+        pinned = self.device.type == "cuda"
         return {
-            name: torch.empty(self._part, dim, device=self._rows.device, pin_memory=pinned)
+            name: torch.empty(self._part, dim, dtype=self._dtypes[name], pin_memory=pinned)
             for name, dim in self._dims.items()
         }
 
@@ -283,7 +289,7 @@ class _Ahead:
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record(torch.cuda.current_stream(self._device))
         self._free.put(_Buffers(batch, copied))
-        return there
+        return {name: x.float() for name, x in there.items()}
 
     def close(self) -> None:
         self._free.put(None)
@@ -299,7 +305,7 @@ class _Ahead:
 
 
 def _pick(features: Tensor, index: Tensor, out: Tensor) -> None:
-    """Gather rows as float32.
+    """Gather rows, as float32 or as they are stored.
 
     On a CPU this runs beside the training, so it must stay on its own thread: torch would spread
     it over the very threads that train, and both would spend their time waiting for each other.

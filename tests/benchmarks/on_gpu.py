@@ -327,9 +327,14 @@ def kernels_of(
         nbytes(*bags, vectors, weight),
         streams * once,
     )
+    # As dictionaries are used: latent l is drawn in proportion to 1 / l, the first by all rows.
+    drawn = torch.rand(rows, latents, **draw).log().neg().log().neg()
+    drawn -= torch.arange(1, latents + 1, device=device).log()
+    skewed = fill_bags(invert(drawn.topk(K, dim=1).indices, latents), values)
     for name, gradient in {
         "update, 1 vector": WeightGradient(own, first),
         "update, 3 vectors": WeightGradient(bags, vectors, along=along),
+        "update, 3 vectors, skewed": WeightGradient(skewed, vectors, along=along),
     }.items():
         read = nbytes(*gradient.bags, gradient.vectors, along)
         yield (
@@ -596,7 +601,8 @@ def extraction(report: Report, device: torch.device) -> None:
             )
             dataset = open_dataset(images, config.dataset_options())
             built = build_encoders(config.specs, choose_devices(config.device)[0])
-            summary = job.run(dataset, Path(scratch) / model, config, build=lambda *_: built)  # noqa: B023
+            with contextlib.redirect_stderr(io.StringIO()):
+                summary = job.run(dataset, Path(scratch) / model, config, build=lambda *_: built)  # noqa: B023
             rate = summary.encoded_rows / summary.seconds
             report.add(f"{model}, sparc-extract, {os.cpu_count()} processors", rate, "images/s")
 

@@ -106,7 +106,7 @@ def kernel(name: str, size: Size) -> Kernel:
         return Kernel(
             triton_kernels.select_from_many_kernel,
             arguments,
-            constants | sums | triton_kernels.select_from_many_blocks(latents),
+            constants | sums | triton_kernels.select_from_many_blocks(latents, vectors),
         )
     if name == "compare":
         outputs = {"square_errors": "*f", "residuals": "*f", "products": "*f"}
@@ -138,7 +138,7 @@ def kernel(name: str, size: Size) -> Kernel:
         return Kernel(
             triton_kernels.weight_gradient_kernel,
             bags | {"out": "*f", "first_latent": "i32", "dim": "i32"},
-            sums | triton_kernels.weight_gradient_blocks(terms, dim, vectors << 16),
+            sums | triton_kernels.weight_gradient_blocks(dim, terms),
         )
     given = vectors > 1  # a case without what need not be there
     summed = name == "update_from_sums"

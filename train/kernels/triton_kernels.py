@@ -42,8 +42,6 @@ _TILE = 8192
 """Elements of a tile in registers: 32 a thread of 8 warps."""
 _LONG_BAG = 32
 """Terms of a bag, on average, from which on sums are worked out before `update_kernel`."""
-_CACHED_BYTES = 16 << 20
-"""What of a table surely stays in the second-level cache of a large GPU."""
 
 # Constants of a kernel are spelled in capitals, as is the custom in Triton (hence noqa: N803).
 
@@ -82,20 +80,46 @@ def _sort_keys(
 
 
 @triton.jit
+def _counts(keys, largest, unit):
+    """How many keys reach `largest` plus one, two and three units, a unit being a power of two.
+
+    The three counts, of at most 2^20 keys, are summed as one number: threads meet once.
+    """
+    packed = (keys >= (largest | unit)).to(tl.int64)
+    packed += (keys >= (largest | (unit << 1))).to(tl.int64) << 21
+    packed += (keys >= (largest | unit | (unit << 1))).to(tl.int64) << 42
+    counts = tl.sum(packed)
+    most: tl.constexpr = (1 << 21) - 1
+    return (
+        (counts & most).to(tl.int32),
+        ((counts >> 21) & most).to(tl.int32),
+        (counts >> 42).to(tl.int32),
+    )
+
+
+@triton.jit
+def _next_digit(largest, larger, unit, one, two, three, k):
+    """`largest` plus as many units as k keys reach, and how many keys reach the number above."""
+    high = tl.where(two >= k, unit << 1, unit & 0)
+    low = tl.where(tl.where(two >= k, three, one) >= k, unit, unit & 0)
+    above = tl.where(two >= k, three, tl.where(one >= k, two, one))
+    larger = tl.where(three >= k, larger, above)
+    return largest | high | low, larger
+
+
+@triton.jit
 def _kth_largest(keys, k, KEY: tl.constexpr):  # noqa: N803
     """The k-th largest key, zero where there are fewer than k, and how many are larger than it.
 
-    It is built bit by bit from the highest: a bit is set if k keys still reach what is there then.
-    What the last bit to stay unset would have made is the next number above.
+    It is built two bits at a time from the highest: the largest digit that k keys still reach.
     """
     largest = tl.full((), 0, KEY)
     larger = 0
-    bit = tl.full((), 1, KEY) << (KEY.primitive_bitwidth - 1)
-    for _ in range(KEY.primitive_bitwidth):
-        count = tl.sum((keys >= (largest | bit)).to(tl.int32))
-        larger = tl.where(count < k, count, larger)
-        largest = tl.where(count < k, largest, largest | bit)
-        bit = bit >> 1
+    unit = tl.full((), 1, KEY) << (KEY.primitive_bitwidth - 2)
+    for _ in range(KEY.primitive_bitwidth // 2):
+        one, two, three = _counts(keys, largest, unit)
+        largest, larger = _next_digit(largest, larger, unit, one, two, three, k)
+        unit = unit >> 2
     return largest, larger
 
 
@@ -104,17 +128,16 @@ def _kth_largest_in_memory(keys, length, k, KEY: tl.constexpr, BLOCK: tl.constex
     """`_kth_largest` of keys that lie in memory."""
     largest = tl.full((), 0, KEY)
     larger = 0
-    bit = tl.full((), 1, KEY) << (KEY.primitive_bitwidth - 1)
-    for _ in range(KEY.primitive_bitwidth):
-        reach = tl.full((BLOCK,), 0, tl.int32)
+    unit = tl.full((), 1, KEY) << (KEY.primitive_bitwidth - 2)
+    for _ in range(KEY.primitive_bitwidth // 2):
+        one, two, three = 0, 0, 0
         for first in range(0, length, BLOCK):
             lanes = first + tl.arange(0, BLOCK)
             key = tl.load(keys + lanes, mask=lanes < length, other=0)
-            reach += (key >= (largest | bit)).to(tl.int32)
-        count = tl.sum(reach)
-        larger = tl.where(count < k, count, larger)
-        largest = tl.where(count < k, largest, largest | bit)
-        bit = bit >> 1
+            some = _counts(key, largest, unit)
+            one, two, three = one + some[0], two + some[1], three + some[2]
+        largest, larger = _next_digit(largest, larger, unit, one, two, three, k)
+        unit = unit >> 2
     return largest, larger
 
 
@@ -709,15 +732,15 @@ def select_blocks(latents: int) -> dict[str, int]:
     return {"BLOCK": block, "num_warps": max(1, min(4, block // 128))}
 
 
-def select_from_many_blocks(latents: int) -> dict[str, int]:
+def select_from_many_blocks(latents: int, streams: int) -> dict[str, int]:
     """Constants of `select_from_many_kernel` that are about speed alone."""
     group: int = triton.next_power_of_2(triton.cdiv(latents, _GROUPS))
     return {
         "GROUP": group,
         "GROUPS": triton.next_power_of_2(triton.cdiv(latents, group)),
         "BLOCK": max(_BLOCK_LATENTS, group),
-        "FEW": max(group, min(_BLOCK_LATENTS, 512 if group <= 8 else 1024)),
-        "num_warps": 4,
+        "FEW": max(group, min(_BLOCK_LATENTS, 256)),
+        "num_warps": 4 if streams > 1 else 2,
     }
 
 
@@ -750,22 +773,21 @@ def compare_blocks(vectors: int, dim: int) -> dict[str, int]:
     return {**decoding, "PRODUCT_TERMS": terms, "PRODUCT_DIM": columns}
 
 
-def weight_gradient_blocks(terms: int, dim: int, column_bytes: int) -> dict[str, int]:
+def weight_gradient_blocks(dim: int, terms: int) -> dict[str, int]:
     """Constants of `weight_gradient_kernel` that are about speed alone.
 
     Args:
-        terms: Of a bag, on average.
         dim: Width of the vectors.
-        column_bytes: What one dimension of all vectors takes.
+        terms: Of a bag, on average.
     """
-    columns = min(128 if 128 * column_bytes <= _CACHED_BYTES else 64, triton.next_power_of_2(dim))
-    if terms < _LONG_BAG:
-        return {"BLOCK_TERMS": 8, "BLOCK_DIM": columns, "num_warps": 4 if columns > 32 else 1}
-    return {
-        "BLOCK_TERMS": min(256, 4096 // columns),
-        "BLOCK_DIM": columns,
-        "num_warps": 8 if columns > 32 else 4,
-    }
+    # Of short bags a program sums all dimensions. Of long ones it sums a few: what all programs
+    # read meanwhile stays in the second-level cache, and a single long bag is shared.
+    most = 1024 if terms < _LONG_BAG else 128
+    columns: int = min(most, triton.next_power_of_2(dim))
+    at_once = 2 if terms < _LONG_BAG else 16 if terms < 4 * _LONG_BAG else 32
+    if columns < 64:  # such as of `latent_sums`
+        at_once = min(256, 8 * at_once)
+    return {"BLOCK_TERMS": at_once, "BLOCK_DIM": columns, "num_warps": 4 if columns >= 64 else 1}
 
 
 def update_blocks(dim: int, terms: int) -> dict[str, int]:
@@ -776,10 +798,9 @@ def update_blocks(dim: int, terms: int) -> dict[str, int]:
         terms: Of a bag, on average.
     """
     columns = triton.next_power_of_2(dim)
-    warps = 4 if columns <= 512 else 8 if columns <= 4096 else 16
-    most = max(1, min(8, _TILE // columns))
-    wanted: int = triton.next_power_of_2(max(1, terms))
-    return {"BLOCK_TERMS": min(wanted, most), "BLOCK_DIM": columns, "num_warps": warps}
+    warps = 4 if columns <= 1024 else 8 if columns <= 4096 else 16
+    at_once = max(1, min(2 if terms < 8 else 8, _TILE // columns))
+    return {"BLOCK_TERMS": at_once, "BLOCK_DIM": columns, "num_warps": warps}
 
 
 class TritonKernels:
@@ -828,7 +849,7 @@ class TritonKernels:
             latents,
             k,
             **constants,
-            **select_from_many_blocks(latents),
+            **select_from_many_blocks(latents, len(products)),
         )
         return indices, values
 
@@ -919,7 +940,7 @@ class TritonKernels:
         """See `Kernels.weight_gradient`."""
         dim = vectors.shape[2]
         out = vectors.new_empty(last - first, dim)
-        blocks = weight_gradient_blocks(_terms_of_a_bag(bags), dim, vectors[..., 0].nbytes)
+        blocks = weight_gradient_blocks(dim, _terms_of_a_bag(bags))
         weight_gradient_kernel[(last - first, triton.cdiv(dim, blocks["BLOCK_DIM"]))](
             bags.rows,
             bags.values,
