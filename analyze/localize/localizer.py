@@ -232,7 +232,7 @@ class Localizer:
         try:
             objective = self.objective(stream, query, seen)
         except NothingInCommonError:
-            return Presence(None, None, absent or "shares no latent with the image")
+            return Presence(None, None, absent or "shares no latent")
         number = float(objective(seen.features[stream]))
         reference = self._numbers(stream, query, seen)
         share = None if reference is None else share_below(number, reference)

@@ -145,7 +145,7 @@ def absence(
     (wanted,), (own,) = (active_latents(codes[name]) for name in (query.stream, stream))
     if not len(wanted):
         return "the text activates no latent"
-    return "" if bool(torch.isin(wanted, own).any()) else "shares no latent with the image"
+    return "" if bool(torch.isin(wanted, own).any()) else "shares no latent"
 
 
 def share_below(number: float, reference: Tensor) -> float | None:
