@@ -13,7 +13,9 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sparc.analyze.report import Report
+from sparc.analyze.figure_names import check, is_lost
+from sparc.analyze.report import SUMMARY_FILE, Report
+from sparc.common.errors import ReportError
 from sparc.common.parquet import read_parquet
 from sparc.common.storage import Folder
 from sparc.common.text import amount, printable, shorten
@@ -29,11 +31,19 @@ Rows = list[dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A line of the summary: what it says and the name of its figure, if it has one."""
+    """A line of the summary: what it says and the name of its figure, if it has one.
+
+    Raises:
+        ValueError: No figure has this name.
+    """
 
     text: str
     figure: str = ""
     style: str = ".3f"
+
+    def __post_init__(self) -> None:
+        if self.figure:
+            check(self.figure)
 
 
 def figures(folder: Folder) -> Figures:
@@ -57,7 +67,11 @@ def summarize(reports: Sequence[Report]) -> str:
     if len(reports) > 1:
         lines += ["", _row("", _column_names(reports))]
     for section in _sections(reports):
-        shown = [line for line in section.lines if any(line.figure in s for s in summaries)]
+        shown = [
+            line
+            for line in section.lines
+            if any(line.figure in s or is_lost(line.figure, s) for s in summaries)
+        ]
         if shown:
             lines += ["", section.title, *_wrapped(section.reading, indent="  ")]
             lines += [_row(line.text, [cell(s, line) for s in summaries]) for line in shown]
@@ -488,8 +502,17 @@ def cell(summary: Mapping[str, float | None], line: Line) -> str:
         line: The line of the table.
 
     Returns:
-        The figure, followed by a margin of `MARGIN_WIDTH`, which is blank without an interval.
+        The figure, followed by a margin of `MARGIN_WIDTH`, which is blank without an interval. A
+        dash stands for a figure that is undefined, or was not measured.
+
+    Raises:
+        ReportError: The figure is not there, though others that come with it are.
     """
+    if is_lost(line.figure, summary):
+        raise ReportError(
+            f"a report's {SUMMARY_FILE} has no figure {line.figure!r}, but others that come with "
+            "it: it is damaged or of another version; run sparc-analyze run again"
+        )
     value = summary.get(line.figure)
     if value is None:
         return "-" + " " * MARGIN_WIDTH

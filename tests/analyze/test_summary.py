@@ -3,7 +3,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sparc.analyze.report import Report, ReportInfo, ReportWriter
-from sparc.analyze.summary import ENDS, MARGIN_WIDTH, PAGE_WIDTH, figures, summarize
+from sparc.analyze.summary import ENDS, MARGIN_WIDTH, PAGE_WIDTH, Line, figures, summarize
+from sparc.common.errors import ReportError
 from sparc.common.storage import Folder
 
 FIGURES = {
@@ -22,6 +23,9 @@ FIGURES = {
     "agreement_excess/joint/none/depth 3": 0.763,
     "agreement/joint/untrained/depth 3": 0.790,
     "agreement_excess/joint/untrained/depth 3": 0.787,
+    "agreement_mispaired/independent/untrained/depth 3": 0.011,
+    "agreement_mispaired/independent/untrained/depth 1": 0.2,
+    "agreement_mispaired/joint/untrained/depth 3": 0.012,
     "nmse_cross/independent/none": 0.736,
     "codes_r_at_1/independent/none": 0.261,
     "codes_r_at_1/joint/none": 0.990,
@@ -48,7 +52,7 @@ def make_report(tmp_path):
 
 def test_figures_stand_beside_their_controls(make_report):
     text = summarize([make_report("r", FIGURES)])
-    order = [f"{value:.3f}" for name, value in FIGURES.items() if name.startswith("agreement")]
+    order = [f"{value:.3f}" for value in list(FIGURES.values())[:15]]
     places = [text.index(value) for value in order]
     assert places == sorted(places)
     assert "by construction" in text[: places[0]].replace("\n ", "")
@@ -58,7 +62,8 @@ def test_figures_stand_beside_their_controls(make_report):
 
 def test_reports_stand_side_by_side(make_report):
     baseline = {name: value / 2 for name, value in FIGURES.items()}
-    del baseline["agreement/joint/untrained/depth 3"]
+    for kind in ("", "_mispaired", "_excess"):
+        del baseline[f"agreement{kind}/joint/untrained/depth 3"]
     text = summarize([make_report("sparc", FIGURES), make_report("baseline", baseline)])
     lines = text.splitlines()
     (names,) = [line for line in lines if line.split() == ["sparc", "baseline"]]
@@ -67,6 +72,26 @@ def test_reports_stand_side_by_side(make_report):
     assert len(names) == len(alone) + MARGIN_WIDTH
     (untrained,) = [line for line in lines if "0.790" in line]
     assert untrained.split()[-2:] == ["0.790", "-"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["agrement/joint/none/depth 3", "agreement/joined/none/depth 3", "purity/joint/permutted"],
+)
+def test_a_misspelt_figure_is_an_error_not_an_empty_cell(name):
+    with pytest.raises(ValueError, match="no figure of a report is called"):
+        Line("agreement", name)
+
+
+def test_a_figure_that_is_lost_is_an_error_and_one_that_is_undefined_a_dash(make_report):
+    some = dict(FIGURES)
+    some["agreement_excess/joint/none/depth 3"] = None
+    lines = summarize([make_report("undefined", some)]).splitlines()
+    (at,) = [n for n, line in enumerate(lines) if "0.766" in line]
+    assert lines[at + 2].split()[-1] == "-"
+    del some["agreement_excess/joint/none/depth 3"]
+    with pytest.raises(ReportError, match="no figure 'agreement_excess/joint/none/depth 3'"):
+        summarize([make_report("lost", some)])
 
 
 def test_reports_with_trees_of_classes_of_other_depths_keep_their_controls(make_report):
