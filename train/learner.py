@@ -105,6 +105,10 @@ class Losses(NamedTuple):
     aux: Tensor
 
 
+def _alike(tensor: Tensor, other: Tensor) -> bool:
+    return tensor.shape == other.shape and tensor.dtype == other.dtype
+
+
 class StepSums(NamedTuple):
     """Figures of a batch as sums over its rows: add them over steps and processes, then divide.
 
@@ -392,7 +396,7 @@ class Learner:
         """
         own = self.state()
         for name in sorted(own.keys() | state.keys()):
-            if name not in state or name not in own or own[name].shape != state[name].shape:
+            if name not in state or name not in own or not _alike(own[name], state[name]):
                 raise RunError(f"the optimizer's state does not fit this model: {name}")
         self._adam.restore(int(state["steps"]))
         for name, tensor in own.items():

@@ -21,6 +21,9 @@ from sparc.train.run_folder import METRICS_FILE, TIMINGS_FILE, RunRecord
 
 Line = Mapping[str, Any]
 
+_LARGEST = 1 << 30
+"""Bytes of the longest log that is read: a million lines."""
+
 
 class RunLog:
     """Appends lines to the files of a run.
@@ -184,8 +187,7 @@ def _held(path: Path, logged: Logged | None) -> bytes:
 def _content(path: Path) -> bytes | None:
     """The bytes of a log; None where there is none."""
     try:
-        with Folder(path.parent).open(path.name) as file:
-            return file.read()
+        return Folder(path.parent).read(path.name, largest=_LARGEST)
     except FileNotFoundError:
         return None
 

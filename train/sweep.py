@@ -221,6 +221,8 @@ def read_index(folder: Path) -> pa.Table:
             table = read_parquet(file)
         if table.schema != schema:
             raise ValueError("it has other columns than it should")
+        if any(table[name].null_count for name in ("run", "step", "finished")):
+            raise ValueError("it does not say how far every run is")
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RunError(
             f"{where} is damaged ({reason(error)}): remove it, it is made again"

@@ -29,14 +29,16 @@ ESCAPE = "\x1b]0;owned\x07\x1b[2J\x9b31m\r"
 
 FAST = ("--device=cpu", "--no-untrained", "--no-permuted")
 
+TORCH = ("--kernels=torch", "--device=cpu")
+
 READERS = {
     "cache": (
         ("extract", "inspect", "{0}/cache"),
         ("extract", "verify", "{0}/cache"),
-        ("train", "run", "{0}/cache", "{0}/new", "--steps=2", "--latents=16", "--k=4"),
+        ("train", "run", "{0}/cache", "{0}/new", "--steps=2", "--latents=16", "--k=4", *TORCH),
         ("analyze", "run", "{0}/run", "{0}/cache", "{0}/new-report", *FAST),
         ("analyze", "search", "{0}/report", "--row=1", "--in=image", "--cache={0}/cache"),
-        ("analyze", "bias", "{0}/report", "--words=cat", "--cache={0}/cache"),
+        ("analyze", "bias", "{0}/report", "--attribute=words:cat", "--cache={0}/cache"),
     ),
     "run": (
         ("train", "inspect", "{0}/run"),
@@ -58,7 +60,7 @@ READERS = {
     "report": (
         ("analyze", "compare", "{0}/report"),
         ("analyze", "search", "{0}/report", "--row=1", "--in=image", "--cache={0}/cache"),
-        ("analyze", "bias", "{0}/report", "--words=cat", "--cache={0}/cache"),
+        ("analyze", "bias", "{0}/report", "--attribute=words:cat", "--cache={0}/cache"),
         ("analyze", "run", "{0}/run", "{0}/cache", "{0}/report", *FAST),
     ),
 }
