@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from sparc.common.sealed import seal
 
-CASES = max(16, int(os.environ.get("SPARC_FAULTS", "0")))
+CASES = max(10, int(os.environ.get("SPARC_FAULTS", "0")))
 SEED = int(os.environ.get("SPARC_SEED", "0"))
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2J\x9b31m\r"
