@@ -155,7 +155,7 @@ def _localization_stages(
             "analyze",
             (
                 *("localize", str(runs["sparc"]), *map(str, showcase.pictures)),
-                "--trust-encoders",
+                *(f"--cache={cache}", "--trust-encoders"),
                 *(f"--text={text}" for text in showcase.texts),
                 f"--output={folder / MAPS_FOLDER}",
             ),
