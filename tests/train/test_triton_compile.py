@@ -156,7 +156,7 @@ def kernel(name: str, size: Size) -> Kernel:
         optional
         | {"BETA1": BETA1, "BETA2": BETA2, "EPSILON": EPSILON, "UNIT_ROWS": given}
         | sums
-        | triton_kernels.update_blocks(dim, terms=1 if size.architecture == 100 else 1000),
+        | triton_kernels.update_blocks(dim, terms=0 if size.architecture == 80 else 1000),
     )
 
 

@@ -780,13 +780,13 @@ def weight_gradient_blocks(dim: int, terms: int) -> dict[str, int]:
         dim: Width of the vectors.
         terms: Of a bag, on average.
     """
-    # Of short bags a program sums all dimensions. Of long ones it sums a few: what all programs
+    # Of short bags a program sums many dimensions. Of long ones it sums a few: what all programs
     # read meanwhile stays in the second-level cache, and a single long bag is shared.
-    most = 1024 if terms < _LONG_BAG else 128
+    most = 512 if terms < _LONG_BAG else 128
     columns: int = min(most, triton.next_power_of_2(dim))
-    at_once = 2 if terms < _LONG_BAG else 16 if terms < 4 * _LONG_BAG else 32
+    at_once = 8 if terms < _LONG_BAG else 16 if terms < 4 * _LONG_BAG else 32
     if columns < 64:  # such as of `latent_sums`
-        at_once = min(256, 8 * at_once)
+        at_once = min(256, 4 * at_once)
     return {"BLOCK_TERMS": at_once, "BLOCK_DIM": columns, "num_warps": 4 if columns >= 64 else 1}
 
 
@@ -798,8 +798,11 @@ def update_blocks(dim: int, terms: int) -> dict[str, int]:
         terms: Of a bag, on average.
     """
     columns = triton.next_power_of_2(dim)
-    warps = 4 if columns <= 1024 else 8 if columns <= 4096 else 16
-    at_once = max(1, min(2 if terms < 8 else 8, _TILE // columns))
+    warps = 4 if columns <= 512 else 8 if columns <= 4096 else 16
+    if terms < 1 and columns <= 1024:
+        return {"BLOCK_TERMS": 2, "BLOCK_DIM": columns, "num_warps": 4}
+    # Fewer terms at once would do for the average bag, but the longest has many times more.
+    at_once = max(1, min(8, _TILE // columns))
     return {"BLOCK_TERMS": at_once, "BLOCK_DIM": columns, "num_warps": warps}
 
 
