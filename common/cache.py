@@ -30,6 +30,7 @@ from sparc.common.cache_layout import (
     decoded_bytes,
     recorded_checksums,
     recorded_cut,
+    records_of,
     stream_documents,
 )
 from sparc.common.config import from_mapping
@@ -404,7 +405,9 @@ class ActivationCache:
         return stream_documents(info, rows=self.info.rows, rows_per_chunk=self.info.rows_per_chunk)
 
     def layout_faults(self, stream: str, name: str) -> list[str]:
-        """What `CACHE.md` demands of an array's metadata and is not so; normally nothing.
+        """In what an array's metadata are not as `CACHE.md` demands; normally nothing.
+
+        Of `features` the attributes are left to `verify`: readers use those of the stream.
 
         Raises:
             DamagedCacheError: What made the stream cannot be read.
@@ -415,7 +418,13 @@ class ActivationCache:
             found = self.folder.read(f"{ACTIVATIONS}/{stream}/{document}")
         except FileNotFoundError:
             return ["has lost its metadata"]
-        return array_faults(found, wanted)
+        faults = array_faults(found, wanted)
+        if not faults and name == "valid":
+            try:
+                records_of(found)
+            except ValueError as error:
+                faults = [f"has damaged records: {reason(error)}"]
+        return faults
 
     def chunk_files(self, stream: str, chunk: int) -> tuple[str, str]:
         """The two objects of a chunk, features and flags."""
@@ -431,8 +440,8 @@ class ActivationCache:
         try:
             store = self.folder.zarr_store(ACTIVATIONS, read_only=True)
             return zarr.open_group(store, mode="r")
-        except (OSError, ValueError, KeyError) as error:
-            raise self._damaged(f"{ACTIVATIONS} cannot be opened") from error
+        except Exception as error:  # Zarr raises almost anything at damaged metadata
+            raise self._damaged(f"{ACTIVATIONS} cannot be opened: {reason(error)}") from error
 
     def _stream_info(self, name: str) -> StreamInfo:
         where = f"{ACTIVATIONS}/{name}/{DOCUMENT}"
@@ -460,8 +469,8 @@ class ActivationCache:
                 raise self._damaged(f"array {key} {faults[0]}")
             try:
                 self._arrays[key] = self._group[key]
-            except (KeyError, ValueError) as error:
-                raise self._damaged(f"array {key} cannot be opened") from error
+            except (KeyError, ValueError, TypeError) as error:
+                raise self._damaged(f"array {key} cannot be opened: {reason(error)}") from error
         return self._arrays[key]
 
     def _table(self, name: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
@@ -493,6 +502,7 @@ class ActivationCache:
     def _read(self, stream: str, name: str, chunk: int, out: npt.NDArray[Any] | None = None) -> Any:
         rows = self.info.chunk_rows(chunk)
         array = self._array(stream, name)
+        self._array(stream, "valid")  # which records what the chunks of both end in
         is_plain = PlainChunks.fits(self.folder, array)
         try:
             if is_plain:

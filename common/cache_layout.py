@@ -17,6 +17,7 @@ from zarr.storage import MemoryStore
 
 from sparc.common.config import to_mapping
 from sparc.common.documents import parse_object
+from sparc.common.sealed import DIGEST, with_digest, without_digest
 from sparc.common.streams import StreamInfo
 from sparc.common.text import reason
 
@@ -95,7 +96,7 @@ def stream_documents(
         compressors=(Crc32cCodec(),),
         fill_value=False,
         dimension_names=("row",),
-        attributes=records,
+        attributes=with_digest(records) if records else {},
     )
     return {name: store[name].to_bytes() for name in sorted(store)}
 
@@ -133,6 +134,24 @@ def attributes_of(document: bytes) -> dict[str, Any] | None:
     except (ValueError, KeyError):
         return None
     return attributes if isinstance(attributes, dict) else None
+
+
+def records_of(document: bytes) -> dict[str, Any]:
+    """What is recorded of a stream's chunks, in the metadata of its `valid`.
+
+    Raises:
+        ValueError: It is not what was written. Early caches have no digest of their records: there,
+            only what is no record at all is noticed.
+    """
+    attributes = attributes_of(document)
+    if attributes is None:
+        raise ValueError("its attributes are no JSON object")
+    if DIGEST in attributes:
+        return without_digest(attributes)
+    unknown = sorted(attributes.keys() - {CUT, CHECKSUMS})
+    if unknown:
+        raise ValueError(f"{_shown(unknown[0])} is no record of chunks")
+    return attributes
 
 
 def recorded_cut(attributes: Mapping[str, Any]) -> dict[int, int]:

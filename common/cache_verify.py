@@ -81,7 +81,7 @@ def check_tables(
     Yields:
         Every damage that was found.
     """
-    yield from _check_copy(cache)
+    yield from check_copy(cache)
     rows = yield from _read(cache, ROWS_FILE, tables.ROWS)
     classes = yield from _read(cache, CLASSES_FILE, tables.CLASSES)
     rejects = yield from _read_rejects(cache)
@@ -137,7 +137,8 @@ def _plain(cache: ActivationCache, error: DamagedCacheError) -> str:
     return what.removesuffix(f"; {cache.repair_advice}")
 
 
-def _check_copy(cache: ActivationCache) -> Iterator[Damage]:
+def check_copy(cache: ActivationCache) -> Iterator[Damage]:
+    """Hold `cache.json` against the attributes of the Zarr group, which repeat it."""
     try:
         found = cache.folder.read(ROOT_DOCUMENT)
     except FileNotFoundError:
@@ -244,7 +245,7 @@ def check_stream(
         rejects: Of schema `tables.REJECTS`; None where they cannot be read.
         checked: Told how many more rows have been checked, if given.
     """
-    whole = yield from _check_metadata(cache, stream)
+    whole = yield from check_metadata(cache, stream)
     if not whole:
         return
     rejected = None
@@ -283,9 +284,14 @@ def _in_threads(check: Callable[[int], Damage | None], chunks: int) -> Iterator[
             yield waiting.popleft().result()
 
 
-def _check_metadata(
+def check_metadata(
     cache: ActivationCache, stream: str
 ) -> "Iterator[Damage] | Any":  # a generator that returns whether chunks can be read
+    """Check the metadata of a stream and of its arrays, and what is recorded of its chunks.
+
+    Yields:
+        Every damage that was found.
+    """
     try:
         document = cache.stream_documents(stream)
     except DamagedCacheError as error:

@@ -6,6 +6,7 @@ folder: hold `sparc.common.lock.exclusive` around it.
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -45,6 +46,7 @@ from sparc.common.cache_layout import (
     group_differs,
     recorded_checksums,
     recorded_cut,
+    records_of,
     root_document,
     stream_documents,
 )
@@ -334,7 +336,9 @@ class CacheWriter:
                 "give the new stream another name or folder"
             )
         self._streams[wanted.name] = made_by
-        records = attributes_of(found.get(f"valid/{DOCUMENT}", b"")) or {}
+        records: dict[str, Any] = {}
+        with suppress(ValueError):  # damaged records are gathered again
+            records = records_of(found.get(f"valid/{DOCUMENT}", b""))
         self._cut[wanted.name] = recorded_cut(records)
         self._checksums[wanted.name] = recorded_checksums(records, self.info.chunks)
         for name, document in self._documents(wanted.name).items():

@@ -11,13 +11,12 @@ from typing import Any
 
 from sparc.common.documents import parse_object
 
-_DIGEST = "sha256"
+DIGEST = "sha256"
 
 
 def seal(document: Mapping[str, Any]) -> bytes:
     """A document with its digest, as indented JSON."""
-    sealed = {**document, _DIGEST: _digest(document)}
-    return (json.dumps(sealed, indent=2, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(with_digest(document), indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def unseal(content: bytes) -> dict[str, Any]:
@@ -26,11 +25,24 @@ def unseal(content: bytes) -> dict[str, Any]:
     Raises:
         ValueError: It is no JSON object, or not the one that was sealed.
     """
-    document = parse_object(content)
-    found = document.pop(_DIGEST, None)
-    if found != _digest(document):
-        raise ValueError(f"its content does not fit its {_DIGEST}")
-    return document
+    return without_digest(parse_object(content))
+
+
+def with_digest(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a document and their digest, for a part of a larger one."""
+    return {**document, DIGEST: _digest(document)}
+
+
+def without_digest(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The opposite of `with_digest`.
+
+    Raises:
+        ValueError: They are not the entries that were sealed.
+    """
+    entries = {key: value for key, value in document.items() if key != DIGEST}
+    if document.get(DIGEST) != _digest(entries):
+        raise ValueError(f"its content does not fit its {DIGEST}")
+    return entries
 
 
 def _digest(document: Mapping[str, Any]) -> str:

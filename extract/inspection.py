@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from sparc.common.cache import ActivationCache
+from sparc.common.cache_verify import Damage, check_copy, check_metadata
 from sparc.common.errors import DamagedCacheError, IncompleteCacheError
 from sparc.common.progress import progress
 from sparc.common.streams import StreamInfo
@@ -105,6 +106,7 @@ def describe(cache: ActivationCache) -> Iterator[str]:
         f", split {shorten(info.split, WIDTH)}" if info.split else ""
     )
     sections: list[Callable[[], Iterator[str]]] = [
+        partial(_refuse, cache, check_copy(cache)),
         partial(_describe_rows, cache),
         partial(_describe_classes, cache),
         partial(_describe_files, cache),
@@ -127,6 +129,13 @@ def describe(cache: ActivationCache) -> Iterator[str]:
             f"{cache.folder} is damaged: `sparc-extract verify {cache.folder}` lists where; "
             f"{cache.repair_advice}"
         )
+
+
+def _refuse(cache: ActivationCache, damages: Iterator[Damage]) -> Iterator[str]:
+    """Nothing to show, or the first damage as an error: damaged metadata may look sound."""
+    for damage in damages:
+        raise DamagedCacheError(f"{cache.folder}: {damage}")
+    return iter(())
 
 
 def _describe_rows(cache: ActivationCache) -> Iterator[str]:
@@ -156,6 +165,7 @@ def _describe_files(cache: ActivationCache) -> Iterator[str]:
 
 
 def _describe_stream(cache: ActivationCache, stream: str) -> Iterator[str]:
+    yield from _refuse(cache, check_metadata(cache, stream))
     figures = measure(cache, stream)
     info, origin = figures.info, figures.info.origin
     stored = info.dtype + ("" if info.compression == "none" else f", {info.compression}")

@@ -137,6 +137,16 @@ def test_other_versions_and_damaged_metadata_are_refused(cache) -> None:
         ActivationCache(cache.folder.local)
 
 
+def test_damaged_metadata_of_the_group_are_refused_in_one_line(cache) -> None:
+    path = cache.folder.local / "activations.zarr/zarr.json"
+    content = path.read_text()
+    for damaged in (content.replace("node_type", "node_Type"), "{", '"text"'):
+        path.write_text(damaged)
+        with pytest.raises(DamagedCacheError, match=r"cannot be opened: .*") as error:
+            ActivationCache(cache.folder.local).features("image", 0)
+        assert "\n" not in str(error.value)
+
+
 def test_the_number_of_rows_must_agree(cache) -> None:
     path = cache.folder.local / "rows.parquet"
     pq.write_table(pq.read_table(path).slice(0, 5), path)

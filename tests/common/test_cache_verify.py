@@ -12,6 +12,7 @@ from sparc.common.cache import ActivationCache
 from sparc.common.cache_verify import check_tables, verify
 from sparc.common.cache_writer import write_arrays
 from sparc.common.errors import DamagedCacheError
+from sparc.extract.inspection import describe
 
 
 def faults(cache: ActivationCache) -> list[str]:
@@ -171,6 +172,8 @@ def test_what_made_a_stream_stands_in_two_places_that_must_agree(cache, file) ->
     assert faults(cache) == [
         "image: zarr.json and features/zarr.json differ in what made the stream"
     ]
+    with pytest.raises(DamagedCacheError, match="is damaged"):
+        list(describe(ActivationCache(cache.folder)))
 
 
 @pytest.mark.parametrize("file", ["cache.json", "activations.zarr/zarr.json"])
@@ -178,6 +181,8 @@ def test_what_the_cache_is_stands_in_two_places_that_must_agree(cache, file) -> 
     path = cache.folder.local / file
     path.write_text(path.read_text().replace('"split": ""', '"split": "x"'))
     assert faults(cache) == ["cache.json: it is not what activations.zarr/zarr.json repeats"]
+    with pytest.raises(DamagedCacheError, match="is damaged"):
+        list(describe(ActivationCache(cache.folder)))
 
 
 def test_a_flipped_bit_in_any_table_is_found(cache) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sparc.common.cache import ActivationCache
-from sparc.common.cache_verify import verify
+from sparc.common.cache_verify import check_metadata, verify
 from sparc.common.errors import CacheError, DamagedCacheError, IncompleteCacheError
 from sparc.extract import job
 from sparc.extract.config import ExtractConfig
@@ -252,6 +253,59 @@ def test_captions_that_were_cut_are_counted_over_all_runs(extraction, tmp_path) 
     path.write_text(json.dumps(document))
     assert extraction.run(location).cut == {"t": cut}
     assert contents(location) == contents(extraction.whole)
+
+
+@pytest.mark.parametrize("repair", [True, False])
+def test_no_flipped_byte_of_what_is_recorded_of_chunks_goes_unnoticed(
+    extraction, tmp_path, repair
+) -> None:
+    """A digit or a key of a record makes another record, or none, that looks as sound."""
+    location = extraction.copy(tmp_path / "damaged")
+    path = location / f"{ZARR}/t/valid/zarr.json"
+    sound = path.read_bytes()
+    begin, cut = sound.index(b'"attributes"'), ActivationCache(location).cut("t")
+    generator = random.Random(0)
+    for place in generator.sample(range(begin, len(sound)), 100):
+        byte = generator.choice([*b'7 ":,', sound[place] ^ 1])
+        damaged = bytes([*sound[:place], byte, *sound[place + 1 :]])
+        path.write_bytes(damaged)
+        if not list(check_metadata(ActivationCache(location), "t")):
+            assert json.loads(damaged)["attributes"] == json.loads(sound)["attributes"]
+            assert ActivationCache(location).cut("t") == cut
+    path.write_bytes(sound.replace(b'"captions_cut"', b'"captions_cuu"'))
+    with pytest.raises(DamagedCacheError, match=r"valid has damaged records: .* with --repair$"):
+        ActivationCache(location).features("t", 0)
+    assert extraction.run(location, repair=repair).cut == {"t": cut}
+    assert contents(location) == contents(extraction.whole)
+
+
+@pytest.mark.parametrize("lacking", [["sha256"], ["sha256", "crc32c"]])
+def test_caches_whose_records_have_no_digest_are_read_and_go_on(
+    extraction, tmp_path, lacking
+) -> None:
+    location = extraction.copy(tmp_path / "early")
+    for stream in "abt":
+        path = location / f"{ZARR}/{stream}/valid/zarr.json"
+        document = json.loads(path.read_text())
+        for name in lacking:
+            del document["attributes"][name]
+        path.write_text(json.dumps(document))
+    cache = ActivationCache(location)
+    assert list(verify(cache)) == []
+    assert cache.cut("t") == ActivationCache(extraction.whole).cut("t")
+    extraction.run(location)
+    assert contents(location) == contents(extraction.whole)
+
+
+def test_a_flipped_digest_of_the_rows_is_found_without_the_copy_of_cache_json(
+    extraction, tmp_path
+) -> None:
+    location = extraction.copy(tmp_path / "damaged")
+    delete(location / f"{ZARR}/zarr.json")
+    path = location / "cache.json"
+    path.write_text(path.read_text().replace('"manifest_digest": "', '"manifest_digest": "0')[:-1])
+    found = [damage.where for damage in verify(ActivationCache(location))]
+    assert found[:2] == [f"{ZARR}/zarr.json", "rows.parquet"]
 
 
 def test_a_stream_that_is_not_asked_for_is_left_alone(extraction, tmp_path) -> None:
