@@ -788,12 +788,16 @@ def _notes(
         )
     if not captioned:
         notes.append("the cache has no captions: there is no naming")
-    if config.untrained and subject.untrained is None:
+    if not config.untrained:
+        notes.append("the untrained control is left out (--no-untrained)")
+    elif subject.untrained is None:
         notes.append(
             f"{subject.location} is a saved model without its run: the untrained control is left "
             "out, and whether the cache comes from the same encoders could not be checked"
         )
-    if config.permuted and not permutation.exact:
+    if not config.permuted:
+        notes.append("the permuted controls are left out (--no-permuted)")
+    elif not permutation.exact:
         notes.append(
             f"images are permuted in {len(permutation.blocks)} random blocks of up to "
             f"{config.permute_rows:,} rows, not all at once (--permute-rows)"

@@ -4,8 +4,6 @@ A name is a metric, with the end of its interval if that is meant, and what the 
 and a control, and for some a depth or a stream. `REPORT.md` lists them.
 """
 
-from collections.abc import Container
-
 _MODES = ("joint", "independent", "raw")
 _CONTROLS = ("none", "untrained", "permuted", "permuted_before", "permuted_after")
 
@@ -18,11 +16,8 @@ _RANKS = tuple(
     for measure in ("r_at_1", "r_at_10", "median_rank")
 )
 
-_TOGETHER = (_AGREEMENT, _ALIVE)
-"""Metrics that a report has for the same modes, controls and depths: all of them or none."""
-
 _OF_MODE_AND_CONTROL = {
-    *(metric for metrics in _TOGETHER for metric in metrics), *_ERRORS, *_RANKS,
+    *_AGREEMENT, *_ALIVE, *_ERRORS, *_RANKS,
     "raw_map", "codes_map", "reconstruction_self_map", "reconstruction_cross_map",
     "alive_everywhere", "alive_somewhere", "alive_nowhere",
     "active_per_row", "probe_log_loss", "monosemanticity_own",
@@ -51,17 +46,3 @@ def check(name: str) -> None:
         right = metric.startswith(_POINTING)
     if not right:
         raise ValueError(f"no figure of a report is called {name!r}")
-
-
-def is_lost(name: str, there: Container[str]) -> bool:
-    """Whether a figure is not there though others that come with it are.
-
-    Where a control was not measured, or the classes do not have a depth, none of them is there.
-
-    Args:
-        name: The figure's name.
-        there: The names of the figures that there are.
-    """
-    metric, _, rest = name.partition("/")
-    others = next((metrics for metrics in _TOGETHER if metric in metrics), ())
-    return name not in there and any(f"{other}/{rest}" in there for other in others)

@@ -13,7 +13,9 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sparc.analyze.figure_names import check, is_lost
+import pyarrow as pa
+
+from sparc.analyze.figure_names import check
 from sparc.analyze.report import SUMMARY_FILE, Report
 from sparc.common.errors import ReportError
 from sparc.common.parquet import read_parquet
@@ -51,27 +53,50 @@ def figures(folder: Folder) -> Figures:
 
     Args:
         folder: A report's folder, whose tables have been written.
+
+    Raises:
+        ReportError: A table is of another version.
     """
-    result: Figures = {}
-    for name, collect in _COLLECT.items():
-        if folder.exists(f"{name}.parquet"):
-            with folder.open(f"{name}.parquet") as file:
-                result.update(collect(read_parquet(file).to_pylist()))
-    return result
+
+    def read(name: str) -> pa.Table:
+        with folder.open(f"{name}.parquet") as file:
+            return read_parquet(file)
+
+    tables = {n: read(n) for n in _COLLECT if folder.exists(f"{n}.parquet")}
+    return _collect(tables, folder)
+
+
+def checked_figures(report: Report) -> Mapping[str, float | None]:
+    """The figures of a finished report's summary, once it has all that the tables give.
+
+    One that is not there was then not measured; one that is null is undefined.
+
+    Raises:
+        ReportError: A figure is missing, or the report is damaged or of another version.
+    """
+    tables = {name: report.table(name) for name in _COLLECT if name in report.tables}
+    for name in _collect(tables, report.folder):
+        if name not in report.summary:
+            raise ReportError(
+                f"{report.folder}/{SUMMARY_FILE} has no figure {name!r}, which the report's tables "
+                f"give: remove {SUMMARY_FILE} and run the same `sparc-analyze run` again, which "
+                "makes it of the tables"
+            )
+    return report.summary
 
 
 def summarize(reports: Sequence[Report]) -> str:
-    """The summary of some reports as plain text, a column for each."""
-    summaries = [report.summary for report in reports]
+    """The summary of some reports as plain text, a column for each.
+
+    Raises:
+        ReportError: A report is damaged or of another version, or lacks a figure that it must have.
+    """
+    summaries = [checked_figures(report) for report in reports]
     lines = [*_heading(reports), "", *_wrapped(_HOW_TO_READ)]
     if len(reports) > 1:
         lines += ["", _row("", _column_names(reports))]
     for section in _sections(reports):
-        shown = [
-            line
-            for line in section.lines
-            if any(line.figure in s or is_lost(line.figure, s) for s in summaries)
-        ]
+        shown = [line for line in section.lines if any(line.figure in s for s in summaries)]
         if shown:
             lines += ["", section.title, *_wrapped(section.reading, indent="  ")]
             lines += [_row(line.text, [cell(s, line) for s in summaries]) for line in shown]
@@ -242,6 +267,19 @@ _COLLECT: Mapping[str, Callable[[Rows], Figures]] = {
 }
 
 
+def _collect(tables: Mapping[str, pa.Table], folder: Folder) -> Figures:
+    result: Figures = {}
+    for name, table in tables.items():
+        try:
+            result.update(_COLLECT[name](table.to_pylist()))
+        except KeyError as error:
+            raise ReportError(
+                f"{folder}/{name}.parquet has no column {error}: it is of another version of "
+                "SPARC; use that, or remove the report and run the same `sparc-analyze run` again"
+            ) from error
+    return result
+
+
 def _kind(row: Mapping[str, Any]) -> str:
     return "self" if row["source"] == row["target"] else "cross"
 
@@ -410,7 +448,7 @@ _HOW_TO_READ = (
     "each alone: every stream of a row selects its own latents. together: they all select the same "
     "latents, so that they agree by construction and leak to each other what they select. Indented "
     "lines are controls: only what exceeds them was learnt. ±: half of a 95% interval, over other "
-    "pictures of the same kind."
+    "pictures of the same kind. -: undefined, or not measured in that report."
 )
 
 _ALONE = "each alone"
@@ -498,21 +536,13 @@ def cell(summary: Mapping[str, float | None], line: Line) -> str:
     """A figure as tables show it, and behind it how far its interval goes to the farther side.
 
     Args:
-        summary: Figures by name.
+        summary: Figures by name, as `checked_figures` gives them.
         line: The line of the table.
 
     Returns:
         The figure, followed by a margin of `MARGIN_WIDTH`, which is blank without an interval. A
         dash stands for a figure that is undefined, or was not measured.
-
-    Raises:
-        ReportError: The figure is not there, though others that come with it are.
     """
-    if is_lost(line.figure, summary):
-        raise ReportError(
-            f"a report's {SUMMARY_FILE} has no figure {line.figure!r}, but others that come with "
-            "it: it is damaged or of another version; run sparc-analyze run again"
-        )
     value = summary.get(line.figure)
     if value is None:
         return "-" + " " * MARGIN_WIDTH

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sparc.analyze.report import Report
-from sparc.analyze.summary import Line, agreement_depths, cell
+from sparc.analyze.summary import Line, agreement_depths, cell, checked_figures
 
 _WIDTH = 92
 _TEXT_WIDTH = 60
@@ -30,9 +30,10 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
         locations: The finished reports by the names of their models.
 
     Raises:
-        ReportError: A report is not there.
+        ReportError: A report is not there, damaged, or lacks a figure that it must have.
     """
     reports = {name: Report(location) for name, location in locations.items()}
+    summaries = [checked_figures(report) for report in reports.values()]
     some = next(iter(reports.values()))
     rows = [
         "",
@@ -42,7 +43,7 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
         " " * _TEXT_WIDTH + "".join(f"{name:>{_CELL_WIDTH}}" for name in reports),
     ]
     for line in _lines(some):
-        cells = [_cell(report, line) for report in reports.values()]
+        cells = [_cell(summary, line) for summary in summaries]
         if line.figure or not rows[-1]:
             rows.append(f"{line.text:<{_TEXT_WIDTH}}{''.join(cells)}".rstrip())
         else:
@@ -142,5 +143,5 @@ def _localization_lines(report: Report) -> list[Line]:
 _DEPTHS = {1: "groups (animals, food, …)", 2: "subgroups (birds, fruit, …)", 3: "emoji (owl, …)"}
 
 
-def _cell(report: Report, line: Line) -> str:
-    return f"{cell(report.summary, line):>{_CELL_WIDTH}}" if line.figure else ""
+def _cell(summary: Mapping[str, float | None], line: Line) -> str:
+    return f"{cell(summary, line):>{_CELL_WIDTH}}" if line.figure else ""

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +13,10 @@ import time
 import pyarrow.parquet as pq
 import pytest
 
+from sparc.analyze.digests import replace
+from sparc.analyze.report import Report
+from sparc.analyze.summary import summarize
+from sparc.common.errors import ReportError
 from sparc.common.storage import Folder
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -101,6 +107,51 @@ def test_reports_are_compared(report, call_process):
     assert (value, margin) == (value_again, margin_again)
     assert float(value) > 0
     assert float(margin.removeprefix("±")) > 0
+
+
+def test_a_figure_that_is_lost_is_an_error_never_a_dash(report, tmp_path):
+    """One of each kind in turn, where the digest fits."""
+    folder = Folder(shutil.copytree(report[0], tmp_path / "report"))
+    whole = json.loads(folder.read("summary.json"))
+    kinds = {name.partition("/")[0]: name for name in whole}
+    assert len(kinds) > 50
+    for name in kinds.values():
+        rest = {key: value for key, value in whole.items() if key != name}
+        replace(folder, "summary.json", json.dumps(rest).encode())
+        with pytest.raises(ReportError, match=re.escape(f"has no figure {name!r}")):
+            summarize([Report(folder.local)])
+
+
+def test_a_summary_that_lost_a_figure_is_made_of_the_tables_again(
+    report, trained, cache, call, tmp_path
+):
+    folder = Folder(shutil.copytree(report[0], tmp_path / "report"))
+    whole = json.loads(folder.read("summary.json"))
+    rest = {key: value for key, value in whole.items() if key != "codes_r_at_1/joint/none"}
+    replace(folder, "summary.json", json.dumps(rest).encode())
+    result = call("analyze", "compare", folder.local)
+    assert result.returncode == 2
+    assert "codes_r_at_1/joint/none" in result.stderr
+    folder.remove("summary.json")
+    again = ("run", trained, cache, folder.local, "--rows", 100, "--device", "cpu")
+    assert call("analyze", *again).returncode == 0
+    assert json.loads(folder.read("summary.json")) == whole
+
+
+def test_reports_with_other_contents_are_compared_and_say_what_they_lack(
+    report, trained, cache, call, tmp_path
+):
+    some = ("--rows", 100, "--device", "cpu", "--no-untrained", "--no-permuted")
+    result = call("analyze", "run", trained, cache, tmp_path / "some", *some)
+    assert result.returncode == 0, result.stderr
+    shown = call("analyze", "compare", report[0], tmp_path / "some").stdout
+    assert "untrained control is left out (--no-untrained)" in " ".join(shown.split())
+    assert "permuted controls are left out (--no-permuted)" in " ".join(shown.split())
+    (line,) = [x for x in shown.splitlines() if x.startswith("  R@1 on codes, each alone")]
+    following = shown.splitlines()[shown.splitlines().index(line) + 1]
+    assert "untrained" in following
+    assert following.split()[-1] == "-"
+    assert line.split()[-1] != "-"
 
 
 def test_bias_finds_what_goes_with_an_attribute(report, cache, call, call_process, tmp_path):

@@ -4,7 +4,6 @@ import pytest
 
 from sparc.analyze.report import Report, ReportInfo, ReportWriter
 from sparc.analyze.summary import ENDS, MARGIN_WIDTH, PAGE_WIDTH, Line, figures, summarize
-from sparc.common.errors import ReportError
 from sparc.common.storage import Folder
 
 FIGURES = {
@@ -83,15 +82,11 @@ def test_a_misspelt_figure_is_an_error_not_an_empty_cell(name):
         Line("agreement", name)
 
 
-def test_a_figure_that_is_lost_is_an_error_and_one_that_is_undefined_a_dash(make_report):
-    some = dict(FIGURES)
-    some["agreement_excess/joint/none/depth 3"] = None
+def test_a_figure_that_is_undefined_is_a_dash(make_report):
+    some = {**FIGURES, "agreement_excess/joint/none/depth 3": None}
     lines = summarize([make_report("undefined", some)]).splitlines()
     (at,) = [n for n, line in enumerate(lines) if "0.766" in line]
     assert lines[at + 2].split()[-1] == "-"
-    del some["agreement_excess/joint/none/depth 3"]
-    with pytest.raises(ReportError, match="no figure 'agreement_excess/joint/none/depth 3'"):
-        summarize([make_report("lost", some)])
 
 
 def test_reports_with_trees_of_classes_of_other_depths_keep_their_controls(make_report):
