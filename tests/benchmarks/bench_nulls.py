@@ -10,7 +10,8 @@ claimed: where nothing is there, every finding is false, so that the rate of fal
 chance of any (a run counts where one of the streams has a finding; each stream has its own claim).
 
 Power: a latent, a pair or a name is planted at several strengths. Printed is the share of runs
-that find it.
+that find it. Of agreement, where a share of the latents stand for the same classes in all streams,
+it is the excess over any two latents, which should be that share.
 """
 
 import argparse
@@ -21,15 +22,19 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from scipy import sparse
 
-from sparc.analyze import cofiring, naming, top_rows
+from sparc.analyze import agreement, cofiring, naming, top_rows
 from sparc.analyze.attribute import Attribute
 from sparc.analyze.bias import find_bias
 from sparc.analyze.codes import CodeRows, CodeSet
+from sparc.analyze.groups import deal
+from sparc.analyze.labels import labels_of
 from sparc.analyze.pictures import Pictures
 from sparc.analyze.reduction import Executor
 from sparc.analyze.words import Words
+from sparc.common.tables import CLASSES
 
 Flags = np.ndarray
 RATE = 0.05  # What `sparc-analyze bias` claims by default.
@@ -346,6 +351,75 @@ def power(
     return float(np.mean(list(each(partial(find, strength), _seeds(runs, seed)))))
 
 
+# ---------------------------------------------------------------------- agreement
+
+AGREEING = (0.0, 0.25, 0.5, 0.75, 1.0)
+MISSED = (0.0, 0.3)
+"""On which share of its rows a latent is not active, in each stream on others; 0: clean codes."""
+
+_CONCEPTS, _LATENTS, _SEEN = 40, 80, ("a", "b", "c")
+
+
+def excess(share: float, seed: int, *, missed: float) -> float:
+    """Agreement's excess where a share of the latents stand for the same classes in all streams.
+
+    A latent is active on the images of three classes. A latent that is not shared has other ones in
+    each stream.
+
+    Args:
+        share: The share of the latents that are shared.
+        seed: Everything else follows from it.
+        missed: On which share of these rows it is not active.
+    """
+    generator = np.random.default_rng(seed)
+    pictures = rows_of(Shape(1000, one_to_six), generator)
+    often = 1 / np.sqrt(1 + np.arange(_CONCEPTS))
+    of_row = generator.choice(_CONCEPTS, len(pictures), p=often / often.sum())[pictures.of_row]
+    labels = labels_of(
+        pa.chunked_array([pa.array(of_row[:, None].tolist(), pa.list_(pa.int32()))]),
+        _flat_classes(_CONCEPTS),
+        where="here",
+    )
+    assert labels is not None
+    shared = np.arange(_LATENTS) < share * _LATENTS
+    alike, values = _some_classes(generator), {}
+    for stream in _SEEN:
+        stands_for = np.where(shared[:, None], alike, _some_classes(generator))
+        active = stands_for[:, of_row].T & (generator.random((len(of_row), _LATENTS)) >= missed)
+        values[stream] = active.astype(np.float32)
+    indices = np.tile(np.arange(_LATENTS, dtype=np.uint8), (len(of_row), 1))
+    codes = CodeRows(np.arange(len(of_row)), dict.fromkeys(_SEEN, indices), values)
+    groups = deal(pictures, seed)
+    table = agreement.table(
+        agreement.measure(codes, labels, _LATENTS),
+        [top_rows.measure(codes, stream, top_rows.with_spare(50)) for stream in _SEEN],
+        labels,
+        CodeSet("independent"),
+        top=50,
+        groups=groups,
+        grouped=codes.take(groups.rows),
+        seed=seed,
+    )
+    (found,) = (
+        line["excess"]
+        for line in table.to_pylist()
+        if (line["depth"], line["first"]) == (1, None)
+        and (line["restriction"], line["averaged_over"]) == ("all_rows", "all")
+    )
+    return float(found)
+
+
+def _some_classes(generator: np.random.Generator) -> Flags:
+    """Three classes for each latent, (latents, classes)."""
+    return generator.random((_LATENTS, _CONCEPTS)).argsort(axis=1) < 3
+
+
+def _flat_classes(number: int) -> pa.Table:
+    names = [f"class {c}" for c in range(number)]
+    nothing, ones = [None] * number, [1] * number
+    return pa.table([range(number), names, names, nothing, ones], schema=CLASSES)
+
+
 def _seeds(runs: int, seed: int) -> range:
     return range(seed * 1_000_000, seed * 1_000_000 + runs)
 
@@ -361,6 +435,8 @@ def main() -> None:
         size(options.runs, options.seed, pool.map)
         print()
         strengths(options.planted_runs, options.seed, pool.map)
+        print()
+        agreeing(options.planted_runs, options.seed, pool.map)
 
 
 def size(runs: int, seed: int, each: Callable[..., Iterable[Any]]) -> None:
@@ -380,6 +456,16 @@ def strengths(runs: int, seed: int, each: Callable[..., Iterable[Any]]) -> None:
         for strength in planted:
             share = power(find, strength, runs, seed, each)
             print(f"{name:<34} {strength:>8} {share:>7.0%}", flush=True)
+
+
+def agreeing(runs: int, seed: int, each: Callable[..., Iterable[Any]]) -> None:
+    """Print agreement's excess where a share of the latents mean the same in all streams."""
+    print(f"{'latents that mean the same':<28} {'rows missed':>12} {'excess':>8} {'sd':>7}")
+    for missed in MISSED:
+        for share in AGREEING:
+            found = list(each(partial(excess, share, missed=missed), _seeds(runs, seed)))
+            line = f"{share:<28.0%} {missed:>12.0%} {np.mean(found):>8.3f} {np.std(found):>7.3f}"
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

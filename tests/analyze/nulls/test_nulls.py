@@ -45,3 +45,14 @@ def test_no_latent_is_named_and_no_two_meet_by_chance(null, shape):
 @pytest.mark.parametrize(("name", "find", "strengths"), bench.STRENGTHS)
 def test_what_was_planted_strongly_is_found(name, find, strengths):
     assert bench.power(find, strengths[-1], 2, seed=7) == 1, name
+
+
+@pytest.mark.parametrize("share", bench.AGREEING)
+def test_the_excess_of_agreement_is_the_share_of_latents_that_mean_the_same(share):
+    clean = [bench.excess(share, seed, missed=0) for seed in range(2)]
+    assert clean == pytest.approx([share, share], abs=0.05)
+    # Codes that miss rows, in each stream others, agree less.
+    blurred = bench.excess(share, 0, missed=0.3)
+    assert -0.05 < blurred < share + 0.05
+    if share:
+        assert share / 2 < blurred
