@@ -17,7 +17,8 @@ latents without seeing the others. SPARC should rebuild one stream from the code
 lower error, find an image's caption more often, and use a latent for the same classes in every
 stream. Any two latents agree in part: the excess says how much of the way from there to 1 is gone.
 What exceeds the untrained model and unrelated rows was learnt from the scenes. Behind ± stands half
-of a 95% interval: how far other scenes of the kind would move the figure.
+of a 95% interval: how far other scenes of the kind would move the figure; counts of latents have
+none.
 The lower part is given, not learnt: streams that select together get the same latents, so their
 agreement is high even for an untrained model."""
 
