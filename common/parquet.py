@@ -5,6 +5,7 @@ times. So texts are read as they are stored, and counted before they are spelled
 must not know what a table means.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
@@ -46,13 +47,13 @@ class ParquetTable:
             file, metadata=found, read_dictionary=texts, page_checksum_verification=True
         )
         schema = self._opened.schema_arrow
-        names = schema.names if columns is None else list(columns)
-        if missing := [name for name in names if schema.names.count(name) != 1]:
+        there = schema.names  # a list that pyarrow makes at each call
+        names = there if columns is None else list(columns)
+        times, fields = Counter(there), dict(zip(there, schema, strict=True))
+        if missing := [name for name in names if times[name] != 1]:
             raise KeyError(missing[0])
         self.rows: int = found.num_rows
-        self.schema = pa.schema(
-            [_plain(schema.field(name)) for name in names], metadata=schema.metadata
-        )
+        self.schema = pa.schema([_plain(fields[name]) for name in names], metadata=schema.metadata)
         self._left = _allowed(length)
 
     def read(self) -> pa.Table:
