@@ -5,6 +5,7 @@ that the model libraries obey: to import a Python file (`auto_map`), to fetch co
 read files or repositories elsewhere. Every loader passes here, by way of `hub.loading`.
 """
 
+import base64
 import contextlib
 import importlib
 import json
@@ -26,6 +27,9 @@ _LARGEST_DOCUMENT = 128_000_000
 
 MOST_LAYERS = 1000
 """Layers of a model that anybody has trained; libraries build any number, one after the other."""
+
+MOST_GROWTH = 1000
+"""How many times longer a tokenizer may make a text before it splits it; known ones: about 40."""
 
 _GUARDED = ("get_cached_module_file", "get_class_in_module")
 """The functions of transformers that copy and that import a model's Python file."""
@@ -80,7 +84,8 @@ def check_folder(folder: Path) -> None:
 
     Raises:
         ModelRefusedError: A link leads out of the folder, something is a pipe or a device, a
-            document is larger than any known, or an index of weights names files elsewhere.
+            document is larger than any known, an index of weights names files elsewhere, or a
+            tokenizer would blow a short text up.
     """
     for entry in sorted(folder.iterdir()):
         if entry.is_symlink() and not _stays(entry, folder):
@@ -99,6 +104,8 @@ def check_folder(folder: Path) -> None:
             )
         if entry.name.endswith(".index.json"):
             _check_index(entry)
+        if entry.name == "tokenizer.json":
+            _check_growth(read_document(entry).get("normalizer"), entry)
 
 
 def check_transformers_config(config: Mapping[str, Any]) -> None:
@@ -170,6 +177,51 @@ def _check_index(path: Path) -> None:
             raise ModelRefusedError(
                 f"{shorten(str(path), 300)} names weights elsewhere: {shorten(str(name), 80)}"
             )
+
+
+def _check_growth(normalizer: Any, path: Path) -> None:
+    """Refuse a normalizer of which a few steps make gigabytes of a word."""
+    growth, waiting = 1.0, [normalizer]
+    while waiting:
+        step = waiting.pop()
+        if isinstance(step, Mapping):
+            growth *= _growth(step)
+            inner = step.get("normalizers")
+            waiting.extend(inner if isinstance(inner, list) else ())
+    if growth > MOST_GROWTH:
+        raise ModelRefusedError(
+            f"{shorten(str(path), 300)} makes texts more than {MOST_GROWTH} times longer"
+        )
+
+
+def _growth(step: Mapping[str, Any]) -> float:
+    """How many times longer one step of a normalizer makes a text, at most."""
+    match step.get("type"):
+        case "Replace":
+            pattern = step.get("pattern")
+            found = pattern.get("String") if isinstance(pattern, Mapping) else None
+            content = len(str(step.get("content", "")))
+            # An expression may match between any two characters, as an empty text does.
+            return (
+                max(1.0, content / len(found)) if isinstance(found, str) and found else 1 + content
+            )
+        case "Prepend":
+            return 1 + len(str(step.get("prepend", "")))
+        case "NFD" | "NFKD" | "NFC" | "NFKC":
+            return 18  # U+FDFA, of all characters
+        case "Precompiled":
+            return _longest_replacement(step.get("precompiled_charsmap"))
+    return 1
+
+
+def _longest_replacement(charsmap: Any) -> float:
+    """Length of the longest text that a table of sentencepiece puts in a character's place."""
+    try:
+        content = base64.b64decode(charsmap)
+    except (TypeError, ValueError):
+        return 1  # which the tokenizer refuses
+    texts = content[4 + int.from_bytes(content[:4], "little") :]
+    return max(1, *map(len, texts.split(b"\0")))
 
 
 def _is_plain_name(name: Any) -> bool:

@@ -58,7 +58,9 @@ def loading(
             yield
     except SparcError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not _is_failure(error):
+            raise
         if (refusal := _refusal(error)) is not None:
             raise EncoderError(f"cannot build {_shown(spec)}: {refusal}") from error
         reason = _hub_reason(error)
@@ -68,6 +70,29 @@ def loading(
         raise EncoderError(
             f"cannot load {_shown(spec)}: {reason}; {_advice(spec, model_of_file)}"
         ) from error
+
+
+@contextlib.contextmanager
+def in_use(spec: StreamSpec) -> Iterator[None]:
+    """Turn what a library raises while an encoder runs into one `EncoderError` about `spec`.
+
+    The files of a model may hold what fails at some texts only: a token without an embedding, an
+    expression that takes too long. A lack of memory stays what it is.
+    """
+    try:
+        yield
+    except (SparcError, MemoryError, OSError):
+        raise
+    except BaseException as error:
+        if not _is_failure(error) or "memory" in str(error):
+            raise
+        detail = shorten(" ".join(str(error).split()), 300)
+        raise EncoderError(f"{_shown(spec)} cannot encode a text: {detail}") from error
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Whether a library failed; a panic of one in Rust, as tokenizers is, is no `Exception`."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def hub_is_reachable() -> bool:

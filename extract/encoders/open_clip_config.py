@@ -14,7 +14,6 @@ import huggingface_hub
 import open_clip
 import timm
 
-from sparc.common.streams import WEIGHTS_SUFFIXES
 from sparc.common.text import shorten
 from sparc.extract.encoders.definition import definition_digest, effective, without_defaults
 from sparc.extract.encoders.foreign import (
@@ -24,17 +23,12 @@ from sparc.extract.encoders.foreign import (
     check_transformers_config,
     read_document,
 )
+from sparc.extract.encoders.sizes import LARGEST_OF_HUB, weights_limit
 
 CONFIG_FILE = "open_clip_config.json"
 
 TOKENIZER_SETTINGS = ("clean", "strip_sep_token", "language")
 """What `tokenizer_kwargs` may hold: what open_clip's own architectures set, and the language."""
-
-_LARGEST_OF_HUB = 20_000_000_000
-"""Parameters of the largest tower of a hub that is built; the largest of CLIP have 5e9."""
-
-_SMALL = 100_000_000
-"""Parameters of a tower that any machine can hold, whatever weights come with it."""
 
 _FOLDER, _HUB = "local-dir:", "hf-hub:"
 
@@ -59,16 +53,22 @@ def read_config(model: str) -> dict[str, Any]:
             raise ModelRefusedError(f"there is no folder {shorten(str(folder), 300)}")
         check_folder(folder)
         config = _checked(_model_config(folder / CONFIG_FILE), folder, own_name="")
-        weights = (f for f in folder.iterdir() if f.suffix in WEIGHTS_SUFFIXES)
-        _check_size(config, max(_SMALL, sum(map(_bytes_there, weights))))
+        _check_size(config, weights_limit(folder))
         return config
     if model.startswith(_HUB):
         name = model.removeprefix(_HUB)
         path = Path(huggingface_hub.hf_hub_download(name, CONFIG_FILE))
         config = _checked(_model_config(path), None, own_name=name)
-        _check_size(config, _LARGEST_OF_HUB)
+        _check_size(config, LARGEST_OF_HUB)
         return config
     return dict(open_clip.get_model_config(model) or {})
+
+
+def largest(model: str) -> int | None:
+    """Most values that a model of `local-dir:` or `hf-hub:` may have; None for open_clip's own."""
+    if model.startswith(_FOLDER):
+        return weights_limit(Path(model.removeprefix(_FOLDER)))
+    return LARGEST_OF_HUB if model.startswith(_HUB) else None
 
 
 def needs_hub(model: str) -> bool:
@@ -183,16 +183,6 @@ def _checked(config: dict[str, Any], folder: Path | None, *, own_name: str) -> d
             )
         vision["timm_model_pretrained"] = False
     return {**config, "text_cfg": text, "vision_cfg": vision}
-
-
-def _bytes_there(file: Path) -> int:
-    """The size of a weights file, or about what is on the disk of one with holes."""
-    with file.open("rb") as opened:
-        if not any(opened.read(8)):  # no format of weights begins so
-            return 0
-    found = file.stat()
-    # Four times its blocks, since disks compress; some network disks count no blocks at all.
-    return min(found.st_size, found.st_blocks * 512 * 4 or found.st_size)
 
 
 def _check_size(config: Mapping[str, Any], limit: int) -> None:

@@ -20,14 +20,16 @@ from sparc.common.streams import WEIGHTS_SUFFIXES, StreamOrigin, StreamSpec
 from sparc.common.text import printable
 from sparc.extract.encoders.base import EncodedTexts, autocast
 from sparc.extract.encoders.definition import tokenizer_digest
-from sparc.extract.encoders.hub import loading
+from sparc.extract.encoders.hub import in_use, loading
 from sparc.extract.encoders.open_clip_config import (
     image_definition,
+    largest,
     needs_hub,
     read_config,
     text_definition,
     tokenizer_is_on_hub,
 )
+from sparc.extract.encoders.sizes import require_no_larger
 from sparc.extract.encoders.weights import tensor_shapes, weights_digest
 
 _TOLD_BY_TAGS = {
@@ -123,6 +125,7 @@ class OpenClipTextEncoder:
     def __init__(self, spec: StreamSpec, loaded: OpenClipModel, device: torch.device) -> None:
         self.model = loaded.model.to(device)
         self.device = device
+        self._spec = spec
         with loading(spec, from_hub=False):
             from_hub = tokenizer_is_on_hub(spec.model)
         with loading(spec, from_hub=from_hub):
@@ -147,14 +150,15 @@ class OpenClipTextEncoder:
 
     def encode(self, captions: Sequence[str]) -> EncodedTexts:
         """Features of captions, cut to the tower's context."""
-        tokens = self._tokens(captions)
-        with torch.inference_mode(), autocast(self.device):
+        with in_use(self._spec), torch.inference_mode(), autocast(self.device):
+            tokens = self._tokens(captions)
             features: Tensor = self.model.encode_text(tokens.to(self.device))
-        return EncodedTexts(features.float(), self._count_cut(captions, tokens))
+            return EncodedTexts(features.float(), self._count_cut(captions, tokens))
 
     def count_cut(self, captions: Sequence[str]) -> int:
         """How many of the captions are longer than the context, without encoding them."""
-        return self._count_cut(captions, self._tokens(captions))
+        with in_use(self._spec):
+            return self._count_cut(captions, self._tokens(captions))
 
     def _tokens(self, captions: Sequence[str]) -> Tensor:
         tokens: Tensor = self.tokenizer(list(captions), context_length=self._context)
@@ -199,6 +203,13 @@ def load_open_clip(spec: StreamSpec) -> OpenClipModel:
         config["quick_gelu"] = bool(config.get("quick_gelu") or options.get("force_quick_gelu"))
         if ":" in spec.model:
             options |= {tower: config[tower] for tower in ("text_cfg", "vision_cfg")}
+        if (limit := largest(spec.model)) is not None:
+            require_no_larger(
+                lambda: open_clip.create_model(
+                    spec.model, load_weights=False, device="meta", **options
+                ),
+                limit,
+            )
         try:
             model, transform = open_clip.create_model_from_pretrained(
                 spec.model, spec.weights, weights_only=True, **options

@@ -20,7 +20,8 @@ from sparc.extract.encoders.foreign import (
     check_folder,
     check_transformers_config,
 )
-from sparc.extract.encoders.hub import loading
+from sparc.extract.encoders.hub import in_use, loading
+from sparc.extract.encoders.sizes import LARGEST_OF_HUB, require_no_larger, weights_limit
 from sparc.extract.encoders.weights import weights_digest
 
 _NO_LIMIT = 1_000_000
@@ -75,8 +76,8 @@ class TransformersTextEncoder:
         self.tokenizer = loaded.tokenizer
         self.device = device
         self._spec = spec
-        self._context = _context_length(self.model.config, self.tokenizer)
         with loading(spec, from_hub=False):
+            self._context = _context_length(self.model.config, self.tokenizer)
             self.dim = int(self.encode(["text"]).features.shape[1])
         self.origin = StreamOrigin(
             spec=str(spec),
@@ -100,14 +101,15 @@ class TransformersTextEncoder:
 
     def encode(self, captions: Sequence[str]) -> EncodedTexts:
         """Features of captions, cut to the model's context."""
-        tokens = self._tokens(captions).to(self.device)
-        with torch.inference_mode(), autocast(self.device):
-            features = self._pool(self.model(**tokens), tokens["attention_mask"])
-        return EncodedTexts(features.float(), self._count_cut(captions, tokens["attention_mask"]))
+        with in_use(self._spec), torch.inference_mode(), autocast(self.device):
+            tokens = self._tokens(captions).to(self.device)
+            features = self._pool(self.model(**tokens), tokens["attention_mask"]).float()
+            return EncodedTexts(features, self._count_cut(captions, tokens["attention_mask"]))
 
     def count_cut(self, captions: Sequence[str]) -> int:
         """How many of the captions are longer than the context, without encoding them."""
-        return self._count_cut(captions, self._tokens(captions)["attention_mask"])
+        with in_use(self._spec):
+            return self._count_cut(captions, self._tokens(captions)["attention_mask"])
 
     def _tokens(self, captions: Sequence[str]) -> Any:
         return self.tokenizer(
@@ -154,7 +156,7 @@ def load_transformers(spec: StreamSpec) -> TransformersModel:
         EncoderError: transformers is not installed, or the model cannot be had.
     """
     try:
-        from transformers import AutoModel, AutoTokenizer, PretrainedConfig
+        from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
     except ImportError as error:
         raise EncoderError(f"{spec} needs transformers: pip install transformers") from error
     is_folder = Path(spec.model).is_dir()
@@ -169,6 +171,13 @@ def load_transformers(spec: StreamSpec) -> TransformersModel:
                 raise ModelRefusedError("the folder holds an adapter: merge it into its model")
         config = PretrainedConfig.get_config_dict(spec.model)[0]
         check_transformers_config(config)
+        require_no_larger(
+            lambda: AutoModel.from_config(
+                AutoConfig.from_pretrained(spec.model, trust_remote_code=False),
+                trust_remote_code=False,
+            ),
+            weights_limit(Path(spec.model)) if is_folder else LARGEST_OF_HUB,
+        )
         tokenizer = AutoTokenizer.from_pretrained(spec.model, trust_remote_code=False)
         model, report = AutoModel.from_pretrained(
             spec.model,
@@ -176,11 +185,11 @@ def load_transformers(spec: StreamSpec) -> TransformersModel:
             weights_only=True,
             output_loading_info=True,
         )
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "right"
-    if model.config.is_encoder_decoder:
-        model = model.get_encoder()
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.padding_side = "right"
+        if model.config.is_encoder_decoder:
+            model = model.get_encoder()
     model = model.float().eval().requires_grad_(False)
     missing = tuple(sorted(report["missing_keys"]))
     return TransformersModel(model, tokenizer, weights_digest(model), config, missing)

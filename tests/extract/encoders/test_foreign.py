@@ -324,6 +324,84 @@ def test_more_layers_than_any_model_are_not_built(tmp_path, build, save_tokenize
     refused(build, f"transformers:{folder}", "asks for 1,000,000,000 layers")
 
 
+@pytest.mark.parametrize("name", ["vocab_size", "intermediate_size", "max_position_embeddings"])
+def test_a_text_model_larger_than_its_weights_is_not_built(name, tmp_path, build, save_tokenizer):
+    folder = write_bert(tmp_path / "bert", save_tokenizer)
+    config = json.loads((folder / "config.json").read_text())
+    write_json(folder / "config.json", {**config, name: 10**9})
+    refused(build, f"transformers:{folder}", "values, which is larger than its weights")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vision": {"image_size": 10**6}},
+        {"vision": {"attentional_pool": True, "attn_pooler_queries": 10**9}},
+        {"context_length": 100_000},
+    ],
+)
+def test_a_tower_whose_other_settings_are_large_is_not_built(change, tmp_path, weights, build):
+    write_clip(tmp_path / "clip", weights, **change)
+    spec = f"open_clip:local-dir:{tmp_path}/clip#image"
+    refused(build, spec, "values, which is larger than its weights")
+
+
+def edited_tokenizer(folder, **changes):
+    path = folder / "tokenizer.json"
+    write_json(path, {**json.loads(path.read_text()), **changes})
+
+
+def replace(pattern, content):
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [replace({"String": "a"}, "a" * 100)] * 8,
+        [replace({"Regex": "."}, "a" * 100)] * 8,
+        [replace({"String": ""}, "a")] * 40,
+        [{"type": "Sequence", "normalizers": [replace({"String": "a"}, "a" * 50)] * 2}],
+    ],
+)
+def test_a_tokenizer_that_blows_texts_up_is_refused(steps, tmp_path, build, save_tokenizer):
+    folder = write_bert(tmp_path / "bert", save_tokenizer)
+    edited_tokenizer(folder, normalizer={"type": "Sequence", "normalizers": steps})
+    refused(build, f"transformers:{folder}", "makes texts more than 1000 times longer")
+
+
+def test_tokenizers_may_normalize_as_known_ones_do(tmp_path, build, save_tokenizer):
+    folder = write_bert(tmp_path / "bert", save_tokenizer)
+    steps = [{"type": "NFKD"}, replace({"String": " "}, "▁"), replace({"Regex": " {2,}"}, " ")]
+    edited_tokenizer(folder, normalizer={"type": "Sequence", "normalizers": steps})
+    build(f"transformers:{folder}").encode(["a cat"])
+
+
+@pytest.mark.parametrize("kind", ["expression", "number"])
+def test_a_text_that_makes_an_encoder_fail_is_an_error_in_one_line(
+    kind, tmp_path, build, save_tokenizer
+):
+    folder = write_bert(tmp_path / "bert", save_tokenizer)
+    if kind == "expression":
+        edited_tokenizer(folder, normalizer=replace({"Regex": "^(a|aa)+$"}, "c"))
+    else:
+        model = json.loads((folder / "tokenizer.json").read_text())["model"]
+        model["vocab"]["cat"] = 2**31
+        edited_tokenizer(folder, model=model)
+    encoder = build(f"transformers:{folder}")
+    text = "a" * 200 + "c" if kind == "expression" else "a cat"
+    for use in (encoder.encode, encoder.count_cut):
+        if kind == "expression" or use == encoder.encode:
+            with pytest.raises(EncoderError, match="cannot encode a text"):
+                use([text])
+
+
+def test_a_limit_that_is_no_number_is_an_error_in_one_line(tmp_path, build, save_tokenizer):
+    folder = write_bert(tmp_path / "bert", save_tokenizer)
+    write_json(folder / "tokenizer_config.json", {"model_max_length": "\x1b[2J"})
+    refused(build, f"transformers:{folder}", "not supported between")
+
+
 def test_an_adapters_folder_is_refused(tmp_path, build, save_tokenizer):
     folder = write_bert(tmp_path / "bert", save_tokenizer)
     write_json(folder / "adapter_config.json", {"base_model_name_or_path": "org/other"})
