@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sparc.common.parquet_footer import ColumnClaims, column_claims
+
 LEAST_BYTES = 1 << 29
 """What a table may take in memory, however short its file is."""
 
@@ -39,7 +41,7 @@ class ParquetTable:
         length = file.seek(0, 2)
         file.seek(0)
         found = pq.read_metadata(file)
-        _refuse_claims(found, length)
+        _refuse_claims(found, length, column_claims(file))
         leaves = [found.schema.column(number) for number in range(found.num_columns)]
         texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
         file.seek(0)
@@ -88,7 +90,7 @@ def read_parquet(file: IO[bytes], columns: Sequence[str] | None = None) -> pa.Ta
     return ParquetTable(file, columns).read()
 
 
-def _refuse_claims(found: pq.FileMetaData, length: int) -> None:
+def _refuse_claims(found: pq.FileMetaData, length: int, columns: Sequence[ColumnClaims]) -> None:
     """Refuse a footer that promises more than is there, before anything loops or allocates."""
     groups = [found.row_group(number) for number in range(found.num_row_groups)]
     rows = [group.num_rows for group in groups]
@@ -96,8 +98,9 @@ def _refuse_claims(found: pq.FileMetaData, length: int) -> None:
         raise ValueError("its groups do not have the rows that it claims")
     if found.num_rows > ROWS_PER_BYTE * length:
         raise ValueError(f"it claims {found.num_rows:,} rows in {length:,} bytes")
-    chunks = [group.column(n) for group in groups for n in range(group.num_columns)]
-    stored = sum(max(chunk.total_uncompressed_size, 4 * chunk.num_values) for chunk in chunks)
+    if len(columns) != sum(group.num_columns for group in groups):
+        raise ValueError("its groups do not have the columns that it claims")
+    stored = sum(max(column.uncompressed_bytes, 4 * column.values) for column in columns)
     if stored > _allowed(length):
         raise ValueError("it claims to hold far more than a file of its size should")
 

@@ -6,7 +6,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
@@ -107,3 +110,117 @@ def save_tokenizer() -> Callable[..., None]:
         ).save_pretrained(folder)  # fmt: skip
 
     return save
+
+
+@pytest.fixture(scope="session")
+def artefacts(tmp_path_factory: pytest.TempPathFactory, call: Call) -> Path:
+    """A folder with a small one of each kind, to be copied before it is changed.
+
+    `cache`, `compressed` (a cache of compressed streams, with masks), `run`, `begun`, `sweep`,
+    `model` and `report`, which has a search index.
+    """
+    from sparc.common.cache_writer import write_arrays
+    from sparc.common.tables import CLASSES
+
+    folder = tmp_path_factory.mktemp("artefacts")
+    generator = np.random.default_rng(0)
+    image = np.repeat(generator.normal(size=(24, 12)), 2, axis=0).astype(np.float32)
+    text = image + generator.normal(size=image.shape).astype(np.float32) * 0.3
+    text[7] = 0  # which is rejected
+    classes = pa.table(
+        {
+            "class_id": range(4),
+            "key": list("abcd"),
+            "name": ["cat", "dog", "tree", "house"],
+            "parent_id": [None, None, 0, 1],
+            "depth": [1, 1, 2, 2],
+        },
+        schema=CLASSES,
+    )
+    write_arrays(
+        folder / "cache",
+        {"image": image, "text": text},
+        modality={"text": "text"},
+        captions=[f"a {'cat' if row % 2 else 'dog'} on a mat" for row in range(len(image))],
+        sample_ids=[f"picture {row // 2}" for row in range(len(image))],
+        label_ids=[[row // 2 % 4] for row in range(len(image))],
+        classes=classes,
+        rows_per_chunk=16,
+    )
+    _write_compressed(folder / "compressed", image, text, classes)
+    small = ("--latents=16", "--k=4", "--auxk=2", "--batch-size=8", "--steps=6", "--device=cpu")
+    small += ("--checkpoint-every=3", "--log-every=2", "--kernels=torch")
+    fast = ("--device=cpu", "--no-untrained", "--no-permuted")
+    cache = folder / "cache"
+    (folder / "grid.toml").write_text("k = [2, 4]\n")
+    for command in (
+        ("train", "run", cache, folder / "run", *small, f"--validation={cache}"),
+        ("train", "run", cache, folder / "begun", *small),
+        ("train", "run", cache, folder / "sweep", *small, f"--sweep={folder}/grid.toml"),
+        ("analyze", "run", folder / "run", cache, folder / "report", *fast),
+        ("analyze", "search", folder / "report", "--row=1", "--in=image"),
+    ):
+        done = call(*command)
+        assert done.returncode == 0, done.stderr
+    (folder / "begun/model.safetensors").unlink()
+    (folder / "model").mkdir()
+    newest = max((folder / "run/checkpoints").iterdir())
+    for name in ("config.json", "model.safetensors"):
+        (folder / "model" / name).write_bytes((newest / name).read_bytes())
+    return folder
+
+
+def _write_compressed(
+    where: Path, image: np.ndarray, text: np.ndarray, classes: pa.Table, *, rows: int = 16
+) -> None:
+    from sparc.common.cache_writer import CacheWriter, Manifest
+    from sparc.common.streams import StreamInfo, StreamOrigin
+    from sparc.common.tables import MASKS, ROWS
+
+    pictures = [f"picture {row // 2}" for row in range(rows)]
+    table = pa.table(
+        {
+            "row": range(rows),
+            "sample_id": pictures,
+            "image": [f"{picture}.png" for picture in pictures],
+            "caption": [f"a cat on mat {row}" if row != 7 else None for row in range(rows)],
+            "label_ids": [[row // 2 % 4] for row in range(rows)],
+        },
+        schema=ROWS,
+    )
+    masks = pa.table(
+        {
+            "sample_id": pictures[::2],
+            "class_id": [mask % 4 for mask in range(rows // 2)],
+            "height": [6] * (rows // 2),
+            "width": [9] * (rows // 2),
+            "counts": [[mask, 5, 49 - mask] for mask in range(rows // 2)],
+        },
+        schema=MASKS,
+    )
+    manifest = Manifest(
+        dataset=str(where.parent / "pictures"),
+        dataset_format="folder",
+        split="test",
+        rows=table,
+        classes=classes,
+        masks=masks,
+    )
+    writer = CacheWriter(where, manifest, rows_per_chunk=8)
+    origin = StreamOrigin(spec="timm:vit", weights_sha256="a1" * 32, input_size=(64, 64))
+    images = StreamInfo(
+        name="image", modality="image", dim=12, dtype="float32", keep_bits=10, compression="lz4",
+        origin=origin,
+    )  # fmt: skip
+    texts = StreamInfo(
+        name="text", modality="text", dim=12, dtype="float16", compression="zstd", origin=origin
+    )
+    for stream in (images, texts):
+        for chunk in writer.open_stream(stream):
+            span = slice(8 * chunk, 8 * chunk + 8)
+            if stream is images:
+                writer.write("image", chunk, image[span])
+            else:
+                lacking = {7: "no caption"} if chunk == 0 else {}
+                writer.write("text", chunk, text[span], lacking, cut=3 + chunk)
+    writer.finish()

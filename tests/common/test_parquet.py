@@ -1,6 +1,8 @@
 """A few kilobytes of Parquet do not take gigabytes of memory."""
 
 import io
+import subprocess
+import sys
 import time
 
 import pyarrow as pa
@@ -8,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sparc.common.parquet import ParquetTable, read_parquet
+from sparc.common.parquet_footer import column_claims
 
 BAD = (ValueError, OSError, KeyError, pa.ArrowException)
 
@@ -76,3 +79,37 @@ def test_a_table_of_many_columns_takes_no_longer_than_its_columns() -> None:
     start = time.process_time()
     assert read_parquet(file).num_columns == 8000
     assert time.process_time() - start < 10  # it took a minute
+
+
+def test_the_claims_of_a_footer_are_those_that_arrow_reads() -> None:
+    table = pa.table({"n": range(50), "t": [["a"] * (i % 9) for i in range(50)], "d": [0.5] * 50})
+    file = stored(table, row_group_size=20)
+    found = pq.read_metadata(file)
+    groups = [found.row_group(number) for number in range(found.num_row_groups)]
+    columns = [group.column(n) for group in groups for n in range(group.num_columns)]
+    assert column_claims(file) == [(c.num_values, c.total_uncompressed_size) for c in columns]
+    assert len(columns) == 9
+
+
+CHANGE_EVERY_BYTE = """
+import io, sys
+import pyarrow as pa
+from sparc.common.parquet import read_parquet
+sound = sys.stdin.buffer.read()
+footer = len(sound) - 8 - int.from_bytes(sound[-8:-4], "little")
+for place in range(footer, len(sound)):
+    for value in (sound[place] ^ 1, sound[place] ^ 3, 50):
+        try:
+            read_parquet(io.BytesIO(sound[:place] + bytes([value]) + sound[place + 1 :]))
+        except (ValueError, OSError, KeyError, pa.ArrowException):
+            pass
+"""
+
+
+def test_no_changed_byte_of_a_footer_ends_the_process() -> None:
+    """Arrow's histograms of nulls, of other lengths than they should be, did."""
+    table = pa.table({"parent": pa.array([None, 1, 2]), "counts": [[1, 2], [], None]})
+    sound = stored(table).getvalue()
+    command = [sys.executable, "-c", CHANGE_EVERY_BYTE]
+    done = subprocess.run(command, input=sound, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:].decode()

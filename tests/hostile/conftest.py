@@ -1,4 +1,4 @@
-"""Artefacts that somebody has tampered with, and the commands that read them."""
+"""Commands that read what somebody has tampered with, in bounded time and memory."""
 
 import json
 import os
@@ -9,12 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import pyarrow as pa
 import pytest
-
-from sparc.common.cache_writer import write_arrays
-from sparc.common.tables import CLASSES
 
 SECONDS = 60
 """After which a command counts as hanging: they take one or two, on a machine that is not busy."""
@@ -24,9 +19,6 @@ MEMORY = 3 << 30
 
 ADDRESSES = 40 << 30
 """Bytes of address space that it may ask for: so that no test takes the machine down."""
-
-
-FAST = ("--device=cpu", "--no-untrained", "--no-permuted")
 
 
 class Done(NamedTuple):
@@ -94,56 +86,3 @@ def must_be_harmless() -> Callable[[Done], None]:
         assert raw is None, f"{raw!r}: {where}"
 
     return check
-
-
-@pytest.fixture(scope="session")
-def artefacts(tmp_path_factory: pytest.TempPathFactory, run: Run) -> Path:
-    """A folder with a small one of each kind: cache, run, begun, sweep, model, report."""
-    folder = tmp_path_factory.mktemp("artefacts")
-    generator = np.random.default_rng(0)
-    base = generator.normal(size=(48, 12)).astype(np.float32)
-    features = {name: base + generator.normal(size=base.shape) * 0.3 for name in ("image", "text")}
-    classes = pa.table(
-        {
-            "class_id": range(4),
-            "key": list("abcd"),
-            "name": ["cat", "dog", "tree", "house"],
-            "parent_id": [None, None, 0, 1],
-            "depth": [1, 1, 2, 2],
-        },
-        schema=CLASSES,
-    )
-    _write_cache(folder / "cache", features, classes)
-    small = ("--latents=16", "--k=4", "--auxk=2", "--batch-size=8", "--steps=6", "--device=cpu")
-    small += ("--checkpoint-every=3", "--log-every=2", "--kernels=torch")
-    (folder / "grid.toml").write_text("k = [2, 4]\n")
-    for command in (
-        ("train", "run", folder / "cache", folder / "run", *small),
-        ("train", "run", folder / "cache", folder / "begun", *small),
-        ("train", "run", folder / "cache", folder / "sweep", *small, f"--sweep={folder}/grid.toml"),
-        ("analyze", "run", folder / "run", folder / "cache", folder / "report", *FAST),
-        ("analyze", "search", folder / "report", "--row=1", "--in=image"),
-    ):
-        done = run(*command)
-        assert done.status == 0, done.said
-    (folder / "begun/model.safetensors").unlink()
-    (folder / "model").mkdir()
-    newest = max((folder / "run/checkpoints").iterdir())
-    for name in ("config.json", "model.safetensors"):
-        (folder / "model" / name).write_bytes((newest / name).read_bytes())
-    return folder
-
-
-def _write_cache(where: Path, features: dict[str, np.ndarray], classes: pa.Table) -> None:
-    rows = len(features["image"])
-    pictures = {name: np.repeat(x[::2], 2, axis=0) for name, x in features.items()}
-    write_arrays(
-        where,
-        {"image": pictures["image"], "text": features["text"]},
-        modality={"text": "text"},
-        captions=[f"a {'cat' if row % 2 else 'dog'} on a mat" for row in range(rows)],
-        sample_ids=[f"picture {row // 2}" for row in range(rows)],
-        label_ids=[[row // 2 % 4] for row in range(rows)],
-        classes=classes,
-        rows_per_chunk=16,
-    )

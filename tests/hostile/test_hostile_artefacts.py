@@ -40,6 +40,11 @@ READERS = {
         ("analyze", "search", "{0}/report", "--row=1", "--in=image", "--cache={0}/cache"),
         ("analyze", "bias", "{0}/report", "--attribute=words:cat", "--cache={0}/cache"),
     ),
+    "compressed": (
+        ("extract", "inspect", "{0}/compressed"),
+        ("extract", "verify", "{0}/compressed"),
+        ("train", "run", "{0}/compressed", "{0}/new", "--steps=2", "--latents=16", "--k=4", *TORCH),
+    ),
     "run": (
         ("train", "inspect", "{0}/run"),
         ("train", "resume", "{0}/run"),
