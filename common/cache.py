@@ -544,9 +544,10 @@ class ActivationCache:
         with self.folder.open(
             self.chunk_files(stream, chunk)[ARRAYS.index(name)], largest=2 * wanted + (1 << 20)
         ) as file:
-            found = claimed_bytes(info, file.read(32))
+            found = claimed_bytes(info, file.read())
         if found != wanted:
-            raise ValueError(f"it holds {found} bytes, not {wanted}")
+            shown = "an unknown number of" if found is None else found
+            raise ValueError(f"it holds {shown} bytes, not {wanted}")
 
     def _require_own(self, stream: str, name: str, chunk: int) -> None:
         """Refuse a sound chunk that belongs elsewhere; behind a URL that would cost a request."""

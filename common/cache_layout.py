@@ -190,23 +190,36 @@ def decoded_bytes(stream: StreamInfo, name: str, *, rows_per_chunk: int) -> int:
     return rows_per_chunk * stream.dim * np.dtype(stream.dtype).itemsize
 
 
-def claimed_bytes(stream: StreamInfo, head: bytes) -> int | None:
+def claimed_bytes(stream: StreamInfo, content: bytes) -> int | None:
     """What a compressed chunk of features says that it decompresses to; None where it does not.
 
     Args:
         stream: The stream.
-        head: How the chunk begins, at least 18 bytes of it.
+        content: The chunk, with the checksum behind it.
     """
     if stream.compression == "lz4":  # a Blosc header: four bytes, then the length
-        return int.from_bytes(head[4:8], "little")
+        return int.from_bytes(content[4:8], "little")
     # A Zstandard frame (RFC 8878, 3.1.1): magic, descriptor, window, dictionary, content size.
-    if head[:4] != b"\x28\xb5\x2f\xfd":
+    if content[:4] != b"\x28\xb5\x2f\xfd" or len(content) < 18:
         return None
-    single, width = head[4] >> 5 & 1, head[4] >> 6
-    start = 5 + (1 - single) + (0, 1, 2, 4)[head[4] & 3]
+    single, width = content[4] >> 5 & 1, content[4] >> 6
+    start = 5 + (1 - single) + (0, 1, 2, 4)[content[4] & 3]
     length = (single, 2, 4, 8)[width]
-    claimed = int.from_bytes(head[start : start + length], "little")
-    return (claimed + (256 if width == 1 else 0)) if length else None
+    end = _end_of_blocks(content, start + length) + (4 if content[4] & 4 else 0)
+    if not length or end + CHECKSUM_BYTES != len(content):  # more frames behind it, of any size
+        return None
+    claimed = int.from_bytes(content[start : start + length], "little")
+    return claimed + (256 if width == 1 else 0)
+
+
+def _end_of_blocks(content: bytes, start: int) -> int:
+    """Where the blocks of a Zstandard frame end: each has its kind and length in three bytes."""
+    is_last = False
+    while not is_last and start < len(content):
+        header = int.from_bytes(content[start : start + 3], "little")
+        is_last, is_one_byte = bool(header & 1), header >> 1 & 3 == 1
+        start += 3 + (1 if is_one_byte else header >> 3)
+    return start
 
 
 def _shown(value: Any) -> str:

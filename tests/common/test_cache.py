@@ -3,12 +3,14 @@ import json
 import shutil
 import threading
 
+import google_crc32c
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
+from numcodecs import Zstd
 
 from sparc.common.cache import ActivationCache, CacheInfo
 from sparc.common.cache_writer import CacheWriter, Manifest, write_arrays
@@ -90,19 +92,27 @@ def test_an_incomplete_stream_is_refused_by_chunk(cache) -> None:
             read("text", chunk)
 
 
-@pytest.mark.parametrize("compression", ["none", "lz4", "zstd"])
-def test_a_flipped_bit_is_found_when_read(tmp_path, compression) -> None:
-    values = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
-    cache = write_arrays(tmp_path / "cache", {"a": values}, rows_per_chunk=10)
+def write_compressed(location, values, compression) -> ActivationCache:
+    """A cache of two chunks, in which a stream `b` is compressed."""
+    half = len(values) // 2
+    cache = write_arrays(location, {"a": values}, rows_per_chunk=half)
     origin = StreamOrigin(spec="array")
-    info = StreamInfo(name="b", modality="image", dim=3, compression=compression, origin=origin)
+    info = StreamInfo(
+        name="b", modality="image", dim=values.shape[1], compression=compression, origin=origin
+    )
     manifest = Manifest(
         dataset="", dataset_format="", split="", rows=cache.rows(), classes=cache.classes()
     )
-    writer = CacheWriter(cache.folder, manifest, rows_per_chunk=10)
+    writer = CacheWriter(cache.folder, manifest, rows_per_chunk=half)
     for chunk in writer.open_stream(info):
-        writer.write("b", chunk, values[chunk * 10 : chunk * 10 + 10])
-    cache = ActivationCache(tmp_path / "cache")
+        writer.write("b", chunk, values[chunk * half : (chunk + 1) * half])
+    return ActivationCache(location)
+
+
+@pytest.mark.parametrize("compression", ["none", "lz4", "zstd"])
+def test_a_flipped_bit_is_found_when_read(tmp_path, compression) -> None:
+    values = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+    cache = write_compressed(tmp_path / "cache", values, compression)
     np.testing.assert_array_equal(cache.features("b", 1), values[10:].astype(np.float16))
     path = cache.folder.local / "activations.zarr/b/features/c/1/0"
     content = bytearray(path.read_bytes())
@@ -114,6 +124,21 @@ def test_a_flipped_bit_is_found_when_read(tmp_path, compression) -> None:
     with pytest.raises(DamagedCacheError, match=r"chunk 1 of b/features"):
         cache.features("b", 1)
     cache.features("b", 0)
+
+
+@pytest.mark.parametrize("kind", ["noise", "ones"])
+def test_a_compressed_chunk_holds_one_frame_and_nothing_else(tmp_path, kind) -> None:
+    shape = (2000, 200)  # several blocks of Zstandard
+    noise = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    values = noise if kind == "noise" else np.ones(shape, np.float32)
+    cache = write_compressed(tmp_path / "cache", values, "zstd")
+    np.testing.assert_array_equal(cache.features("b", 0), values[:1000].astype(np.float16))
+    path = cache.folder.local / "activations.zarr/b/features/c/0/0"
+    frame = path.read_bytes()[:-4]
+    bomb = frame + bytes(Zstd().encode(bytes(1 << 26)))
+    path.write_bytes(bomb + google_crc32c.value(bomb).to_bytes(4, "little"))
+    with pytest.raises(DamagedCacheError, match="it holds an unknown number of bytes, not 400000"):
+        ActivationCache(tmp_path / "cache").features("b", 0)
 
 
 def test_other_versions_and_damaged_metadata_are_refused(cache) -> None:
