@@ -24,18 +24,24 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
+from sparc.common.documents import parse_json
 from sparc.common.errors import DatasetError
+from sparc.common.lock import LOCK_FILE, exclusive
 from sparc.common.progress import progress
-from sparc.common.storage import Folder
+from sparc.common.storage import Folder, is_leftover
 from sparc.pipelines.demo.drawings import Drawing, drawings
 from sparc.pipelines.demo.scenes import SIZE, Scene, Split, compose
 
 SETTINGS_FILE = "scenes.json"
+BEGUN_FILE = "scenes.begun.json"
+"""The same settings while the scenes are being written."""
 LABELS_FILE = "labels.csv"
 CLASSES_FILE = "classes.csv"
 HIERARCHY_FILE = "hierarchy.json"
 
 _VERSION = 1
+
+_ADVICE = "choose another folder or remove it"
 """To be raised when the same settings begin to give other scenes."""
 
 
@@ -63,13 +69,35 @@ def write_scenes(location: Path, settings: SceneSettings) -> None:
 
     Raises:
         DatasetError: The folder holds scenes of other settings, or something else.
+        LockedError: Another process is writing scenes there.
     """
     folder = Folder(location)
     wanted = {"version": _VERSION, **dataclasses.asdict(settings)}
-    if folder.exists(SETTINGS_FILE):
-        if json.loads(folder.read(SETTINGS_FILE)) != wanted:
-            raise DatasetError(f"{location} holds other scenes: choose another folder or remove it")
-        return
+    with exclusive(folder, lambda found: _recognize(found, wanted)):
+        if not folder.exists(SETTINGS_FILE):
+            folder.write(BEGUN_FILE, _json(wanted))
+            _write(folder, settings)
+            folder.write(SETTINGS_FILE, _json(wanted))
+        folder.remove(BEGUN_FILE)
+
+
+def _recognize(folder: Folder, wanted: Mapping[str, Any]) -> None:
+    """Refuse a folder in which anything but these scenes lies, whole or begun."""
+    for name in (SETTINGS_FILE, BEGUN_FILE):
+        if folder.exists(name):
+            try:
+                is_same = parse_json(folder.read(name)) == wanted
+            except ValueError:
+                is_same = False
+            if not is_same:
+                raise DatasetError(f"{folder} holds other scenes: {_ADVICE}")
+            return
+    ours = (BEGUN_FILE, LOCK_FILE)
+    if any(name not in ours and not is_leftover(name, ours) for name in folder.files()):
+        raise DatasetError(f"{folder} holds files that are no scenes: {_ADVICE}")
+
+
+def _write(folder: Folder, settings: SceneSettings) -> None:
     labels: list[tuple[str, int, int]] = []
     with progress(settings.train + settings.test, "scenes", unit="scenes") as bar:
         for split in get_args(Split):
@@ -77,7 +105,7 @@ def write_scenes(location: Path, settings: SceneSettings) -> None:
             for index in range(getattr(settings, split)):
                 scene = compose(settings.seed, split, index)
                 name = f"{split}_{index:06d}"
-                _write_picture(location / "images" / split / f"{name}.jpg", scene)
+                _write_picture(folder.inside(f"images/{split}/{name}.jpg"), scene)
                 annotations.add(f"{name}.jpg", scene)
                 labels += [(name, class_number(placed.drawing), 1) for placed in scene.objects]
                 bar.update()
@@ -86,7 +114,6 @@ def write_scenes(location: Path, settings: SceneSettings) -> None:
     classes = ((number, path[-1]) for path, number in _numbers().items())
     folder.write(CLASSES_FILE, _csv(("LabelName", "DisplayName"), classes))
     folder.write(HIERARCHY_FILE, _json(_hierarchy()))
-    folder.write(SETTINGS_FILE, _json(wanted))
 
 
 class _Annotations:

@@ -104,7 +104,7 @@ def test_the_same_scenes_are_written_once(folder):
 
 def test_an_interrupted_folder_is_completed(folder, tmp_path):
     write_scenes(tmp_path, SETTINGS)
-    (tmp_path / "scenes.json").unlink()
+    (tmp_path / "scenes.json").rename(tmp_path / "scenes.begun.json")
     (tmp_path / LABELS_FILE).unlink()
     (tmp_path / "images/train/train_000003.jpg").write_bytes(b"half")
     write_scenes(tmp_path, SETTINGS)
@@ -115,6 +115,22 @@ def test_an_interrupted_folder_is_completed(folder, tmp_path):
 def test_other_scenes_are_refused(folder):
     with pytest.raises(DatasetError, match="holds other scenes"):
         write_scenes(folder, SceneSettings(train=12, test=5, seed=4))
+
+
+@pytest.mark.parametrize("name", [CLASSES_FILE, "images/train/train_000000.jpg", "thesis.partial"])
+def test_a_folder_of_something_else_is_left_as_it_is(name, tmp_path):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("years of work")
+    with pytest.raises(DatasetError, match="holds files that are no scenes"):
+        write_scenes(tmp_path, SETTINGS)
+    assert [p.read_text() for p in tmp_path.rglob("*") if p.is_file()] == ["years of work"]
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "{", "7"])
+def test_settings_that_nobody_wrote_are_refused(content, tmp_path):
+    (tmp_path / "scenes.json").write_text(content)
+    with pytest.raises(DatasetError, match="holds other scenes"):
+        write_scenes(tmp_path, SETTINGS)
 
 
 @given(arrays(bool, st.tuples(st.integers(1, 6), st.integers(1, 6))))
