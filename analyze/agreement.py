@@ -495,8 +495,8 @@ def _distances_of_samples(
 ) -> Iterator[npt.NDArray[np.float32]]:
     """`_distances` on samples of the images.
 
-    A group has few of the counts, a sample has many: it is faster to add groups up as dense columns
-    of the cells that any of them has.
+    A group has few of the counts, a sample has many: it is faster to add groups up in a dense table
+    of the cells that any of them has, a line for each.
 
     Args:
         difference: What the counts of two streams differ by in each group,
@@ -511,24 +511,36 @@ def _distances_of_samples(
     latents = difference.shape[0] // groups
     lines = np.repeat(np.arange(difference.shape[0]), np.diff(difference.indptr))
     group, latent = np.divmod(lines, latents)
-    cells, place = np.unique(latent * classes + difference.indices, return_inverse=True)
-    owner, class_of = np.divmod(cells, classes)
-    counts = np.zeros((groups, len(cells)), np.float32)
-    counts[group, place] = difference.data
+    cell = latent * classes + difference.indices
+    used = np.zeros(latents * classes, np.bool_)
+    used[cell] = True
+    owner, class_of = np.divmod(np.flatnonzero(used), classes)
+    counts = np.zeros((len(owner), groups), np.float32)
+    counts[np.cumsum(used)[cell] - 1, group] = difference.data
     for position, lift in enumerate(lifts):
         if position > 0 and len(owner):
             # Classes are in the order of the tree: those that are lifted together stand together.
             class_of = lift[class_of]
             changed = (np.diff(owner) != 0) | (np.diff(class_of) != 0)
             begins = np.append(0, 1 + np.flatnonzero(changed))
-            counts = np.add.reduceat(counts, begins, axis=1)
+            counts = _sums_from(begins, counts)
             owner, class_of = owner[begins], class_of[begins]
-        result = np.zeros((len(members), latents), np.float32)
+        result = np.zeros((latents, len(members)), np.float32)
         if len(owner):
             begins = np.append(0, 1 + np.flatnonzero(np.diff(owner)))
-            distances = np.abs(members @ counts)
-            result[:, owner[begins]] = np.add.reduceat(distances, begins, axis=1)
-        yield result
+            distances = counts @ members.T
+            result[owner[begins]] = _sums_from(begins, np.abs(distances, out=distances))
+        yield np.ascontiguousarray(result.T)
+
+
+def _sums_from(
+    begins: npt.NDArray[np.int64], lines: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """The sum of the lines from each of some on, up to the next one: `np.add.reduceat`, faster."""
+    ends, every = np.append(begins, len(lines)), np.arange(len(lines))
+    ones = sparse.csr_matrix((np.ones(len(lines), np.float32), every, ends))
+    sums: npt.NDArray[np.float32] = ones @ lines
+    return sums
 
 
 def _averages(
