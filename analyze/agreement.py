@@ -591,7 +591,7 @@ def _averages(
                     **with_interval("value", means[0], interval),
                     "mispaired": nullable(mispaired[0]),
                     "mispaired_sd": nullable(spread),
-                    **_excess(means, mispaired, spread * errors, groups.share),
+                    **_excess(means, mispaired, spread * errors, groups.share, narrowing),
                 }
 
 
@@ -600,6 +600,7 @@ def _excess(
     chance: npt.NDArray[np.float64],
     error: float,
     share: float,
+    narrowing: Any,
 ) -> dict[str, float | None]:
     """How much of the way from chance to 1 a figure has gone; null where chance is 1.
 
@@ -613,10 +614,11 @@ def _excess(
         chance: Its chance, likewise.
         error: The standard error over pairings of their difference.
         share: The share of the images that one group has.
+        narrowing: What the standard error of the figure over images is multiplied by.
     """
     room = np.where(chance < 1, 1 - chance, np.nan)
     excess = (figure - chance) / room
-    of_images = jackknife(excess, share).high - excess[0]
+    of_images = jackknife(excess, share, narrowing=narrowing).high - excess[0]
     margin = np.hypot(of_images, stdtrit(DRAWS - 1, 0.975) * error / room[0])
     interval = Interval(excess[0] - margin, np.minimum(excess[0] + margin, 1))
     return with_interval("excess", excess[0], interval)

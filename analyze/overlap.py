@@ -15,7 +15,13 @@ import pyarrow as pa
 from sparc.analyze import top_rows
 from sparc.analyze.codes import CodeRows, CodeSet
 from sparc.analyze.groups import Groups
-from sparc.analyze.statistics import jackknife, jackknife_share, mean_of_known, with_interval
+from sparc.analyze.statistics import (
+    Interval,
+    degrees_of_freedom,
+    jackknife_share,
+    mean_of_known,
+    with_interval,
+)
 from sparc.analyze.top_rows import TopRows
 
 SCHEMA = pa.schema(
@@ -46,8 +52,8 @@ MEANS_SCHEMA = pa.schema(
     ]
 )
 
-_LEAST = {"rows_jaccard": 0.0, "top_overlap": 0.0, "correlation": -1.0}
-"""The measures that have a mean, and what none can be below; none can be above 1."""
+_MEASURES = "rows_jaccard", "top_overlap", "correlation"
+"""The columns of `SCHEMA` that have a mean. None is above 1."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -160,20 +166,32 @@ def means(
     members = [top_rows.members(lists, length, groups) for lists in top]
     rows = []
     for position, (a, b) in enumerate(combinations(range(len(streams)), 2)):
-        for name, least in _LEAST.items():
+        for name in _MEASURES:
+            least: Any = np.zeros(())
             if name == "top_overlap":
                 values = _top_overlap(top[a], top[b], members[a], members[b], latents)
             else:
                 values = np.stack([columns[name][position] for columns in found])
-            figures = mean_of_known(values)
-            latents_known = int((~np.isnan(values[0])).sum())
-            # Where common rows are few, the mean of what is at least 0 lies close to it; a row that
-            # is common in one latent adds as much as a latent can.
-            interval = (
-                jackknife_share(figures, groups.share, min(groups.images, max(1, latents_known)))
-                if least == 0
-                else jackknife(figures, groups.share, least=least, most=1)
+            if name == "correlation":
+                least = mean_of_known(
+                    np.stack([columns["nothing_common"][position] for columns in found])
+                )
+            figures, known = mean_of_known(values), ~np.isnan(values[0])
+            # With no common row at all: how many rows, each common in one latent, would make it 1.
+            trials = max(1.0, float(known.sum()))
+            if name == "top_overlap":
+                lists = ((top[s], members[s][0]) for s in (a, b))
+                lengths = np.maximum(*(_lengths(*each, latents) for each in lists))
+                trials = max(1.0, trials**2 / (1 / lengths[known]).sum())
+            # Where common rows are few, the mean lies close to what it is without any: an interval
+            # that is symmetric would miss the truth.
+            shares = (figures - least) / (1 - least)
+            # A common row adds to a correlation the more the stronger and the rarer its latent is.
+            degrees = degrees_of_freedom(shares[1:]) if name == "correlation" else None
+            of_shares = jackknife_share(
+                shares, groups.share, min(groups.images, trials), degrees=degrees
             )
+            interval = Interval(*(least.flat[0] + (1 - least.flat[0]) * end for end in of_shares))
             rows.append(
                 {
                     "mode": code_set.mode,
@@ -181,7 +199,7 @@ def means(
                     "first": streams[a],
                     "second": streams[b],
                     "measure": name,
-                    "latents": latents_known,
+                    "latents": int(known.sum()),
                     **with_interval("value", figures[0], interval),
                 }
             )
@@ -197,13 +215,19 @@ def _sums(matrices: Sequence[Any], latents: int, power: int) -> Floats:
 
 
 def _columns(pairs: PairCounts) -> dict[str, Floats]:
-    """The columns of `SCHEMA` that follow from sums alone, (pairs, latents) each; NaN for null."""
+    """What follows from sums alone, (pairs, latents) each; NaN for null.
+
+    Two columns of `SCHEMA`, and as `nothing_common` the correlation that a latent would have if its
+    values in the two streams were on other rows.
+    """
     first, second = np.triu_indices(len(pairs.active), 1)
     either = pairs.active[first] + pairs.active[second] - pairs.both
+    apart = pairs._replace(product_sum=np.zeros_like(pairs.product_sum))
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
             "rows_jaccard": pairs.both / either,
             "correlation": _correlation(pairs, first, second),
+            "nothing_common": _correlation(apart, first, second),
         }
 
 
@@ -233,13 +257,15 @@ def _top_overlap(
     result = np.empty((len(members_a), latents))
     for line, in_a, in_b in zip(result, members_a, members_b, strict=True):
         common = np.bincount(common_latents[in_a[at_a] & in_b[at_b]], minlength=latents)
-        lengths = [
-            np.bincount(lists.latents[among], minlength=latents)
-            for lists, among in ((a, in_a), (b, in_b))
-        ]
+        lengths = _lengths(a, in_a, latents), _lengths(b, in_b, latents)
         with np.errstate(invalid="ignore"):
             line[:] = common / np.maximum(*lengths)
     return result
+
+
+def _lengths(lists: TopRows, among: npt.NDArray[np.bool_], latents: int) -> npt.NDArray[np.int64]:
+    """How many entries that are `among` them the list of each latent has, (latents,)."""
+    return np.bincount(lists.latents[among], minlength=latents)
 
 
 def _correlation(pairs: PairCounts, first: Any, second: Any) -> Any:

@@ -220,8 +220,8 @@ def mean_share(values: Any, images: Any) -> tuple[float, Interval]:
         variance = n / (n - 1) * sum of d_i^2 / rows^2
 
     The interval is that of `share_interval`, with as many trials as would give a share that
-    variance, fewer where few images tell it (Korn and Graubard). Where nothing varies, an image is
-    a trial.
+    variance, fewer where few images tell it (Korn and Graubard), or one image much of it:
+    `degrees_of_freedom`. Where nothing varies, an image is a trial.
 
     Args:
         values: One number for each row, (rows,), between 0 and 1.
@@ -239,23 +239,31 @@ def mean_share(values: Any, images: Any) -> tuple[float, Interval]:
     off = np.bincount(of_image, weights=values - mean)
     variance = number / (number - 1) * float(off @ off) / rows**2
     trials = float(number)
-    if variance > 1e-30:
+    if variance > _STEADY:
         # Where every image has one row, 0 or 1, this is the number of images.
         trials *= mean * (1 - mean) / (variance * (number - 1))
-        trials *= float(stdtrit(rows - 1, 0.975) / stdtrit(number - 1, 0.975)) ** 2
+        few_images = stdtrit(rows - 1, 0.975) / stdtrit(number - 1, 0.975)
+        few_decide = stdtrit(degrees_of_freedom(values), 0.975) / stdtrit(
+            degrees_of_freedom(off), 0.975
+        )
+        trials *= float(min(few_images, few_decide)) ** 2
     return mean, share_interval(mean, trials)
 
 
-def jackknife_share(figures: Any, share: float, images: int) -> Interval:
+def jackknife_share(
+    figures: Any, share: float, trials: float, *, degrees: float | None = None
+) -> Interval:
     """`jackknife` for means of numbers between 0 and 1, which may lie at 0 or at 1.
 
     The interval is that of `share_interval`, with as many trials as would give a share the variance
-    of the jackknife; where nothing varies, an image is a trial.
+    of the jackknife.
 
     Args:
         figures: As for `jackknife`, (1 + G, ...).
         share: The share of the images that a group has.
-        images: How many images there are.
+        trials: How many there are where nothing varies: the images, or fewer.
+        degrees: Degrees of freedom of the variance; G - 1 by default, which is true if many things
+            of like weight add up.
     """
     whole = np.clip(np.asarray(figures[0], np.float64), 0, 1)
     variance = jackknife_variance(figures, share)
@@ -263,10 +271,34 @@ def jackknife_share(figures: Any, share: float, images: int) -> Interval:
     if groups < 2:
         return Interval(variance, variance)
     with np.errstate(divide="ignore", invalid="ignore"):
-        trials = whole * (1 - whole) / variance
-        trials *= (NORMAL_95 / stdtrit(groups - 1, 0.975)) ** 2
-    steady = (variance <= 1e-30) | (trials <= 0)
-    return share_interval(whole, np.where(steady, float(images), trials))
+        effective = whole * (1 - whole) / variance
+        effective *= (NORMAL_95 / stdtrit(groups - 1 if degrees is None else degrees, 0.975)) ** 2
+    steady = (variance <= _STEADY) | (effective <= 0)
+    return share_interval(whole, np.where(steady, trials, effective))
+
+
+def degrees_of_freedom(terms: Any) -> float:
+    """How many degrees of freedom a variance has that is estimated from some terms.
+
+    With K the kurtosis of n terms, 2 n / (K - 1), at most n - 1, after Satterthwaite (Biometrics
+    Bulletin 2, 1946): the variance of the estimate is about (K - 1) / n of its square, and that of
+    a chi-squared distribution 2 / degrees. There are few where few terms decide.
+
+    Args:
+        terms: (n,): of a jackknife, the figure without each group.
+    """
+    terms = np.asarray(terms, np.float64)
+    if len(terms) < 2:
+        return 1.0
+    squares = (terms - terms.mean()) ** 2
+    if squares.sum() <= _STEADY:
+        return len(terms) - 1.0
+    kurtosis = len(terms) * (squares**2).sum() / squares.sum() ** 2
+    return float(min(len(terms) - 1, 2 * len(terms) / max(kurtosis - 1, _STEADY)))
+
+
+_STEADY = 1e-30
+"""What varies by no more than this does not vary but by rounding."""
 
 
 def unseen_share(images: int) -> float:

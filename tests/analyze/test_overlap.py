@@ -9,7 +9,7 @@ from sparc.analyze import overlap, top_rows
 from sparc.analyze.codes import CodeRows, CodeSet, concatenate
 from sparc.analyze.groups import deal, no_groups
 from sparc.analyze.pictures import Pictures
-from sparc.analyze.statistics import jackknife, jackknife_share
+from sparc.analyze.statistics import degrees_of_freedom, jackknife_share
 
 L, TOP = 10, 3
 
@@ -70,8 +70,15 @@ def test_every_number_is_that_of_plain_loops(random_codes, dense, split, seed, r
         assert line["value"] == (pytest.approx(np.mean(known)) if known else None)
 
 
+def apart(a, b):
+    """The mean over latents of the correlation without a common row, of at least -1."""
+    varies = (a.std(axis=0) > 0) & (b.std(axis=0) > 0)
+    a, b = a[:, varies].astype(float), b[:, varies].astype(float)
+    return np.maximum(-a.mean(axis=0) * b.mean(axis=0) / a.std(axis=0) / b.std(axis=0), -1).mean()
+
+
 @pytest.mark.parametrize(("seed", "rows"), [(0, 60), (1, 17)])
-def test_intervals_are_those_of_the_rows_that_are_left(random_codes, split, seed, rows):
+def test_intervals_are_those_of_the_rows_that_are_left(random_codes, dense, split, seed, rows):
     codes = random_codes(seed, rows=rows, latents=L, k=4, streams=["a", "b", "c"])
     of_row = np.arange(rows) // 2
     groups = deal(Pictures(of_row, np.ones(of_row[-1] + 1, bool)), 3)
@@ -80,17 +87,31 @@ def test_intervals_are_those_of_the_rows_that_are_left(random_codes, split, seed
         codes.take(np.flatnonzero(groups.of_row != g)) for g in range(1, 1 + groups.number)
     ]
     tables = [both_tables([c._replace(rows=np.arange(len(c.rows)))])[1].to_pylist() for c in left]
+    arrays = [{s: dense(some, s, L) for s in codes.streams} for some in left]
     for position, line in enumerate(means.to_pylist()):
         values = np.array([table[position]["value"] for table in tables])
-        least = -1 if line["measure"] == "correlation" else 0
-        interval = (
-            jackknife_share(values, groups.share, min(groups.images, max(1, line["latents"])))
-            if least == 0
-            else jackknife(values, groups.share, least=least, most=1)
+        trials, least, degrees = line["latents"], np.zeros(len(values)), None
+        sides = [[streams[line[side]] for streams in arrays] for side in ("first", "second")]
+        if line["measure"] == "top_overlap":
+            lists = [[len(strongest(values)) for values in side[0].T] for side in sides]
+            longer = np.max(lists, axis=0)
+            trials = trials**2 / (1 / longer[longer > 0]).sum()
+        if line["measure"] == "correlation":
+            # What is least has no common row: the mean of the products is 0.
+            least = np.array([apart(*both) for both in zip(*sides, strict=True)])
+            degrees = degrees_of_freedom(((values - least) / (1 - least))[1:])
+        low, high = (
+            least[0] + (1 - least[0]) * end
+            for end in jackknife_share(
+                (values - least) / (1 - least),
+                groups.share,
+                min(groups.images, max(1, trials)),
+                degrees=degrees,
+            )
         )
         assert line["value"] == pytest.approx(values[0])
-        assert line["value_low"] == pytest.approx(float(interval.low))
-        assert line["value_high"] == pytest.approx(float(interval.high))
+        assert line["value_low"] == pytest.approx(low)
+        assert line["value_high"] == pytest.approx(high)
         assert line["value_low"] < line["value"] < line["value_high"]
 
 

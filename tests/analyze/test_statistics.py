@@ -186,3 +186,13 @@ def test_what_was_not_seen_may_be_there():
     assert statistics.unseen_share(60_000) == pytest.approx(3 / 60_000, rel=0.01)
     assert statistics.unseen_share(1) == pytest.approx(0.95)
     assert statistics.unseen_share(0) == 1
+
+
+def test_few_terms_that_decide_leave_few_degrees_of_freedom():
+    normal = np.random.default_rng(0).normal(size=4000)
+    assert statistics.degrees_of_freedom(normal) == pytest.approx(4000, rel=0.1)
+    one = np.zeros(20)
+    one[3] = 1
+    kurtosis = stats.kurtosis(one, fisher=False)
+    assert statistics.degrees_of_freedom(one) == pytest.approx(40 / (kurtosis - 1))
+    assert statistics.degrees_of_freedom(np.ones(20)) == 19

@@ -1,6 +1,6 @@
 """Do the intervals of a report hold the truth as often as they say? Run it by hand.
 
-    python tests/benchmarks/bench_coverage.py [--sets 200] [--rows 500 2000 10000] [--seed 0]
+    python tests/benchmarks/bench_coverage.py [--sets 200] [--rows 500 2000 10000 60000] [--seed 0]
 
 Draws many data sets from one world, measures each as `sparc-analyze run` does, and counts how often
 the interval holds the truth, which is the mean of the figure over all sets. Beside this stands the
@@ -13,16 +13,17 @@ counted needs no model: codes are drawn.
 
 import argparse
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sparc.analyze import agreement, overlap, top_rows
+from sparc.analyze import agreement, overlap, purity, top_rows
 from sparc.analyze.codes import CodeRows, CodeSet
 from sparc.analyze.groups import Groups, deal
-from sparc.analyze.labels import labels_of
+from sparc.analyze.labels import Labels, labels_of
 from sparc.analyze.pictures import Pictures
 from sparc.analyze.statistics import mean_share
 from sparc.common import tables
@@ -59,14 +60,14 @@ WORLDS = (
 )
 
 Figures = dict[str, tuple[float, float, float]]
+"""Of a set, by name: a figure and the ends of its interval."""
 
 
-def measure(world: World, rows: int, sets: int, seed: int) -> dict[str, npt.NDArray[np.float64]]:
-    """By figure, its value and the ends of its interval in each set, (sets, 3)."""
+def measure(world: World, rows: int, sets: int, seed: int) -> Iterator[Figures]:
+    """The figures of each set, by name: value and ends of the interval."""
     generator = np.random.default_rng(seed)
     weights = 1 / np.arange(1, 1 + CLASSES) if world.uneven else np.ones(CLASSES)
     affinity = generator.gamma(0.4, 1 / 0.4, (2, LATENTS, CLASSES))
-    found: list[Figures] = []
     for _ in range(sets):
         captions = generator.integers(1, 1 + world.captions, rows)
         of_row = np.repeat(np.arange(rows), captions)[:rows]
@@ -85,8 +86,7 @@ def measure(world: World, rows: int, sets: int, seed: int) -> dict[str, npt.NDAr
         indices = np.tile(np.arange(LATENTS, dtype=np.uint8), (rows, 1))
         codes = CodeRows(np.arange(rows), dict.fromkeys(values, indices), values)
         groups = deal(Pictures(of_row, np.ones(of_row[-1] + 1, np.bool_)), seed)
-        found.append(dict(_figures(codes, groups, of_image[of_row], of_row)))
-    return {name: np.array([figures[name] for figures in found], float) for name in found[0]}
+        yield dict(_figures(codes, groups, of_image[of_row], of_row))
 
 
 def _figures(
@@ -114,45 +114,103 @@ def _figures(
     for line in lines:
         if line["first"] is None and line["depth"] == 1:
             name = f"{line['restriction']}, {line['averaged_over']}"
-            yield f"agreement, {name}", _ends(line, "value")
-            yield f"excess, {name}", _ends(line, "excess")
+            yield f"agreement, {name}", ends(line, "value")
+            yield f"excess, {name}", ends(line, "excess")
     pairs = overlap.measure(codes, LATENTS)
     for line in overlap.means(
         pairs, codes.streams, lists, code_set, length=TOP, groups=groups, grouped=grouped
     ).to_pylist():
-        yield f"overlap, {line['measure']}", _ends(line, "value")
+        yield f"overlap, {line['measure']}", ends(line, "value")
+    for line in _purity(lists[0], labels, grouped, codes, groups):
+        yield f"purity, {line['restriction']}", ends(line, "purity")
     right = codes.values["a"][:, 0] > 0
     share, interval = mean_share(right, images)
     yield "a share", (share, float(interval.low), float(interval.high))
 
 
-def _ends(line: dict[str, float], name: str) -> tuple[float, float, float]:
+def ends(line: dict[str, float], name: str) -> tuple[float, float, float]:
+    """A figure of a line of a table, and the ends of its interval."""
     return line[name], line[f"{name}_low"], line[f"{name}_high"]
 
 
-def report(found: dict[str, npt.NDArray[np.float64]]) -> Iterator[tuple[str, float, float]]:
-    """Of each figure the share of intervals that hold the truth, and how wide they are."""
-    for name, lines in found.items():
-        value, low, high = lines[~np.isnan(lines).any(axis=1)].T
-        truth, spread = value.mean(), value.std(ddof=1)
-        width = (high - low).mean() / 2 / (1.96 * spread) if spread else np.nan
-        yield name, float(((low <= truth) & (truth <= high)).mean()), float(width)
+def _purity(
+    lists: top_rows.TopRows, labels: Labels, grouped: CodeRows, codes: CodeRows, groups: Groups
+) -> list[dict[str, Any]]:
+    """The lines of the means of purity of the first stream."""
+    shape = LATENTS, len(codes.rows)
+    active = purity.active_rows(lists, grouped, "a", groups, top=TOP, shape=shape)
+    first = codes._replace(indices={"a": codes.indices["a"]}, values={"a": codes.values["a"]})
+    found = purity.tables(
+        lambda carried: purity.measure(first, carried, LATENTS),
+        {"a": active}, labels, np.ones(len(codes.rows), np.bool_), CodeSet("independent"),
+        groups.share,
+    )  # fmt: skip
+    lines: list[dict[str, Any]] = found.means.to_pylist()
+    return lines
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+class Coverage(NamedTuple):
+    """How good the intervals of a figure are.
+
+    Attributes:
+        held: The share of them that hold the truth.
+        width: Half their mean width in units of 1.96 standard deviations of the figure.
+    """
+
+    held: float
+    width: float
+
+
+def coverage(found: list[tuple[float, float, float]]) -> Coverage:
+    """From a figure and the ends of its interval in each set."""
+    lines = np.array(found, np.float64)
+    value, low, high = lines[~np.isnan(lines).any(axis=1)].T
+    truth, spread = value.mean(), value.std(ddof=1)
+    width = (high - low).mean() / 2 / (1.96 * spread) if spread else np.nan
+    return Coverage(float(((low <= truth) & (truth <= high)).mean()), float(width))
+
+
+def run(
+    title: str,
+    worlds: Sequence[Any],
+    measure: Callable[[Any, int, int, int], Iterator[Figures]],
+    *,
+    rows: list[int],
+) -> None:
+    """Print what each world gives, and then by figure the least and the most of it.
+
+    Args:
+        title: What the program does.
+        worlds: Each has a `name`.
+        measure: From a world, a number of rows, a number of sets and a seed to their figures.
+        rows: The numbers of rows by default.
+    """
+    parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--sets", type=int, default=200)
-    parser.add_argument("--rows", type=int, nargs="+", default=[500, 2000, 10_000])
+    parser.add_argument("--rows", type=int, nargs="+", default=rows)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    print(f"{'claimed 95%':<34}{'rows':>8}{'held':>8}{'half width':>12}")
-    for world in WORLDS:
-        for rows in arguments.rows:
+    by_figure: dict[str, list[Coverage]] = {}
+    print(f"{'claimed 95%':<40}{'rows':>8}{'held':>8}{'half width':>12}")
+    for world in worlds:
+        for number in arguments.rows:
             print(world.name, flush=True)
-            for name, held, width in report(measure(world, rows, arguments.sets, arguments.seed)):
-                print(f"  {name:<32}{rows:>8}{held:>8.1%}{width:>12.2f}", flush=True)
+            sets: dict[str, list[tuple[float, float, float]]] = {}
+            for figures in measure(world, number, arguments.sets, arguments.seed):
+                for name, figure in figures.items():
+                    sets.setdefault(name, []).append(figure)
+            for name, found in sets.items():
+                held, width = coverage(found)
+                by_figure.setdefault(name, []).append(Coverage(held, width))
+                print(f"  {name:<38}{number:>8}{held:>8.1%}{width:>12.2f}", flush=True)
+    print("| figure | intervals that held the truth | half width |\n|---|---|---|")
+    for name, each in by_figure.items():
+        held, widths = [100 * x.held for x in each], [x.width for x in each]
+        print(
+            f"| {name} | {min(held):.0f}% to {max(held):.0f}% "
+            f"| {np.nanmin(widths):.1f} to {np.nanmax(widths):.1f} |"
+        )
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__.splitlines()[0], WORLDS, measure, rows=[500, 2000, 10_000, 60_000])
