@@ -9,8 +9,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
+from sparc.analyze.report import METADATA_KEY
 from sparc.common import tables
 from sparc.common.errors import SparcError
+from sparc.common.parquet import ParquetTable
 from sparc.common.storage import Folder
 
 
@@ -21,6 +23,8 @@ def write_table(file: Path, table: pa.Table) -> None:
         SparcError: Something else lies there, as for all functions here.
     """
     _refuse_other(file, "Parquet", b"PAR1")
+    if file.exists() and file.stat().st_size and not _is_described(file):
+        raise SparcError(f"{file} is there and no table of SPARC: give another name")
     tables.write_table(Folder(file.parent), file.name, table)
 
 
@@ -52,3 +56,12 @@ def _refuse_other(file: Path, kind: str, begins: bytes) -> None:
         if content in (b"", begins):
             return
     raise SparcError(f"{file} is there and no {kind} file: it is not replaced, give another name")
+
+
+def _is_described(file: Path) -> bool:
+    """Whether a Parquet file says in its schema what it is about, as `REPORT.md` says."""
+    try:
+        with file.open("rb") as there:
+            return METADATA_KEY in (ParquetTable(there).schema.metadata or {})
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return False

@@ -6,6 +6,7 @@ What is read of them is checked: the pictures when they are opened, a batch of r
 when it is first needed. This module must not know codes.
 """
 
+import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ _SCHEMA = pa.schema([ROWS.field(name) for name in COLUMNS])
 _TABLE, _PICTURES = "rows.arrow", "pictures.npy"
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream of Arrow's messages
 _BATCH = 1 << 16  # Rows read at a time.
+_HEADER, _COMPRESSION = 2, 3
+"""Numbers of fields, of a message and of a batch."""
 
 
 class Batch(NamedTuple):
@@ -87,7 +90,12 @@ class RowTable:
             if google_crc32c.value(content) != batch.check:
                 raise ReportError(f"the table of rows of the search index is damaged: {ADVICE}")
             try:
-                found = pa.ipc.read_record_batch(content, _SCHEMA)
+                message = pa.ipc.read_message(content)
+                if message.type != "record batch" or _is_compressed(message):
+                    raise ReportError(
+                        f"a batch of the table of rows is not as it was written: {ADVICE}"
+                    )
+                found = pa.ipc.read_record_batch(message, _SCHEMA)
                 found.validate(full=True)  # its offsets are not looked at again
             except (pa.ArrowException, OSError, MemoryError) as error:
                 raise ReportError(
@@ -98,6 +106,32 @@ class RowTable:
                 raise ReportError(f"the table of rows has not the rows of the cache: {ADVICE}")
             self._read[number] = found
         return self._read[number]
+
+
+def _is_compressed(message: pa.ipc.Message) -> bool:
+    """Whether a batch would be unpacked when it is read: a few bytes may stand for gigabytes.
+
+    Its description is a FlatBuffer that Arrow has verified; Arrow's `Message.fbs` and `Schema.fbs`
+    number the fields.
+    """
+    content = memoryview(message.metadata)
+
+    def place(table: int, field: int) -> int | None:
+        """Where a field of a table lies; None where it has its default."""
+        fields: int = table - struct.unpack_from("<i", content, table)[0]
+        if 4 + 2 * field >= struct.unpack_from("<H", content, fields)[0]:
+            return None
+        at: int = struct.unpack_from("<H", content, fields + 4 + 2 * field)[0]
+        return table + at if at else None
+
+    def behind(at: int | None) -> int:
+        """The table that a field leads to."""
+        if at is None:
+            raise ReportError(f"the table of rows is damaged (an empty message): {ADVICE}")
+        return int(at + struct.unpack_from("<I", content, at)[0])
+
+    batch = behind(place(behind(0), _HEADER))
+    return place(batch, _COMPRESSION) is not None
 
 
 def open_rows(folder: Folder, cache: ActivationCache) -> RowTable:

@@ -25,6 +25,9 @@ from sparc.common.storage import Folder, is_leftover
 from sparc.common.streams import StreamInfo, same_spec
 from sparc.common.text import shorten
 
+_TABLES = {ROWS_FILE: tables.ROWS, CLASSES_FILE: tables.CLASSES, MASKS_FILE: tables.MASKS}
+"""What is written before `cache.json` is; other programs name their tables so, too."""
+
 
 def recognize(folder: Folder) -> None:
     """Refuse a folder that is neither a cache, of any dataset, nor the start of one.
@@ -41,12 +44,13 @@ def recognize(folder: Folder) -> None:
 
 def refuse_other_content(folder: Folder) -> None:
     """Without cache.json only what an interrupted start of a cache leaves may be there."""
-    ours: tuple[str, ...] = (ROWS_FILE, CLASSES_FILE, MASKS_FILE, INFO_FILE)
+    ours: tuple[str, ...] = (*_TABLES, INFO_FILE)
     if CacheInfo.read_copy(folder) is not None:
         ours = (*ours, ROOT_DOCUMENT)
     for name in folder.files():
         began = is_leftover(name, (*ours, ROOT_DOCUMENT, LOCK_FILE))
-        if name not in (*ours, LOCK_FILE) and not began:
+        is_foreign = name in _TABLES and not tables.has_schema(folder, name, _TABLES[name])
+        if is_foreign or (name not in (*ours, LOCK_FILE) and not began):
             raise CacheError(
                 f"{folder} is not empty and not a cache (it holds {name}): choose another"
             )

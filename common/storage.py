@@ -346,9 +346,17 @@ def _make_folder(folder: Path) -> None:
         sync_folder(folder.parent)
 
 
-def file_digest(path: Path) -> str:
-    """The SHA-256 of a regular file in lower-case hexadecimal."""
-    with open_regular(path) as file:
+def file_digest(path: Path, *, largest: int | None = None) -> str:
+    """The SHA-256 of a regular file in lower-case hexadecimal.
+
+    Args:
+        path: The file.
+        largest: Most bytes that it may have; None: any number.
+
+    Raises:
+        UnsafeError: It is not a regular file, or too long.
+    """
+    with open_regular(path, largest=largest) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

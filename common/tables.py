@@ -100,6 +100,26 @@ def read_table(
         raise DamagedCacheError(f"{folder}/{name} has other columns than it should") from error
 
 
+def has_schema(folder: Folder, name: str, schema: pa.Schema) -> bool:
+    """Whether a file that is there is a Parquet file with the columns of a schema, and no others.
+
+    Raises:
+        UnsafeError: It is not a regular file.
+    """
+    try:
+        with folder.open(name) as file:
+            found = ParquetTable(file).schema
+        kinds = (map(_kind, each.types) for each in (found, schema))
+        return found.names == schema.names and all(a == b for a, b in zip(*kinds, strict=True))
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return False
+
+
+def _kind(type_: pa.DataType) -> tuple[bool, pa.DataType]:
+    """A type without the name that Parquet gives to the values of a list."""
+    return (True, type_.value_type) if pa.types.is_list(type_) else (False, type_)
+
+
 def read_batches(
     folder: Folder, name: str, schema: pa.Schema, columns: Sequence[str], size: int
 ) -> Iterator[pa.RecordBatch]:

@@ -5,6 +5,8 @@ where the bytes come from, nor which encoder reads the pixels.
 """
 
 import io
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -111,10 +113,9 @@ def _orientation(picture: Image.Image) -> int:
 
 def _rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I;16"):
-        return _grey(np.asarray(picture), white=65_535.0)
+        return _grey(picture, black=0.0, white=65_535.0)
     if picture.mode in ("I", "F"):
-        values = np.asarray(picture)
-        return _grey(values, white=_white(values))
+        return _grey(picture, *_range(picture))
     if picture.mode == "La":  # premultiplied grey: Pillow converts it to LA only
         picture = picture.convert("LA")
     if not picture.has_transparency_data:
@@ -125,24 +126,35 @@ def _rgb(picture: Image.Image) -> Image.Image:
     return flat
 
 
-def _white(values: npt.NDArray[Any]) -> float:
-    """The value that stands for white in a picture whose type does not say it; 0 if none can."""
-    if not np.isfinite(values).all():
-        raise PictureError("the picture has values that are not finite")
-    if values.min() < 0:
-        return 0.0
-    scales = (1.0, 255.0, 65_535.0) if values.dtype.kind == "f" else (255.0, 65_535.0)
-    return next((scale for scale in scales if values.max() <= scale), 0.0)
+def _range(picture: Image.Image) -> tuple[float, float]:
+    """The values that stand for black and white in a picture whose type does not say it."""
+    least, most = math.inf, -math.inf
+    for _, lines in _lines(picture):
+        if not np.isfinite(lines).all():
+            raise PictureError("the picture has values that are not finite")
+        least, most = min(least, float(lines.min())), max(most, float(lines.max()))
+    scales = (1.0, 255.0, 65_535.0) if picture.mode == "F" else (255.0, 65_535.0)
+    fitting = [scale for scale in scales if most <= scale] if least >= 0 else []
+    if fitting:
+        return 0.0, fitting[0]
+    return least, most if most > least else least + 1.0
 
 
-def _grey(values: npt.NDArray[Any], *, white: float) -> Image.Image:
-    black = 0.0
-    if not white:
-        black = float(values.min())
-        white = float(values.max()) - black or 1.0
-    grey = np.empty(values.shape, np.uint8)
-    # Line by line: in double precision the whole picture would take many times its memory.
-    for start in range(0, len(values), _LINES):
-        lines = values[start : start + _LINES].astype(np.float64) - black
-        grey[start : start + _LINES] = np.rint(lines * (255.0 / white))
+def _grey(picture: Image.Image, black: float, white: float) -> Image.Image:
+    width, height = picture.size
+    grey = np.empty((height, width), np.uint8)
+    for start, lines in _lines(picture):
+        scaled = (lines.astype(np.float64) - black) * (255.0 / (white - black))
+        grey[start : start + _LINES] = np.rint(scaled)
     return Image.fromarray(grey).convert("RGB")
+
+
+def _lines(picture: Image.Image) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """The values of some lines at a time, and the first line's number.
+
+    An array of the whole picture, and one in double precision, would take many times its memory.
+    """
+    width, height = picture.size
+    for start in range(0, height, _LINES):
+        part = picture.crop((0, start, width, min(start + _LINES, height)))
+        yield start, np.asarray(part)

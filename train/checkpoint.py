@@ -26,9 +26,10 @@ from sparc.common.errors import RunError
 from sparc.common.progress import say
 from sparc.common.sealed import seal, unseal
 from sparc.common.storage import PARTIAL, Folder, file_digest, remove_whatever, sync_folder
+from sparc.train.config import ModelConfig
 from sparc.train.model import CONFIG_FILE, WEIGHTS_FILE, Sparc, load_weights
 from sparc.train.reader import Position
-from sparc.train.tensors import read_tensors, write_tensors
+from sparc.train.tensors import HEADER, read_tensors, write_tensors
 
 CHECKPOINTS = "checkpoints"
 KEEP = 2
@@ -121,11 +122,19 @@ def _names(run: Path) -> list[str]:
     return os.listdir(where) if where.is_dir() else []
 
 
-def good_steps(run: Path) -> list[int]:
-    """The steps of which there is an undamaged checkpoint, in order; says which are damaged."""
+def good_steps(run: Path, model: ModelConfig) -> list[int]:
+    """The steps of which there is an undamaged checkpoint, in order; says which are damaged.
+
+    Args:
+        run: The run's folder.
+        model: What the run trains.
+
+    Raises:
+        UnsafeError: A file is not a regular one, or far longer than those of such a model.
+    """
     good = []
     for step in saved_steps(run):
-        problem = _problem(_folder(run, step))
+        problem = _problem(_folder(run, step), largest=_largest(model) + HEADER)
         if problem is None:
             good.append(step)
         else:
@@ -146,7 +155,7 @@ def load_checkpoint(run: Path, step: int, model: Sparc) -> Checkpoint:
     """
     folder = _folder(run, step)
     load_weights(model, Folder(folder), WEIGHTS_FILE)
-    largest = 32 * model.config.parameters  # two moments, and counts of eight bytes a latent
+    largest = _largest(model.config)
     try:
         document = unseal(Folder(folder).read(_STATE))
         return Checkpoint(
@@ -168,6 +177,14 @@ def discard_checkpoints_after(run: Path, step: int) -> None:
     _keep_the_newest(run)
 
 
+def _largest(model: ModelConfig) -> int:
+    """Bytes of all tensors in a checkpoint's longest file, and to spare.
+
+    Those are two moments of each parameter, and a count of eight bytes for each latent.
+    """
+    return 32 * model.parameters
+
+
 def _folder(run: Path, step: int) -> Path:
     return Folder(run).inside(f"{CHECKPOINTS}/step-{step:09d}")
 
@@ -187,8 +204,8 @@ def _remove(run: Path, step: int) -> None:
         remove_whatever(going)
 
 
-def _problem(folder: Path) -> str | None:
-    """What is wrong with a checkpoint; None if nothing is."""
+def _problem(folder: Path, *, largest: int) -> str | None:
+    """What is wrong with a checkpoint, of whose files none is longer; None if nothing is."""
     try:
         document = unseal(Folder(folder).read(_STATE))
         if {key: document[key] for key in _FORMAT} != _FORMAT:
@@ -196,7 +213,8 @@ def _problem(folder: Path) -> str | None:
         if _folder(folder.parent.parent, document["step"]) != folder:
             return f"it is of step {document['step']}"
         for name in _FILES:
-            if file_digest(Folder(folder).inside(name)) != document["files"][name]:
+            there = file_digest(Folder(folder).inside(name), largest=largest)
+            if there != document["files"][name]:
                 return f"{name} is not what was written"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{_STATE}: {error}"

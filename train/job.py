@@ -54,6 +54,7 @@ from sparc.train.run_folder import (
 )
 from sparc.train.statistics import data_means
 from sparc.train.sweep import INDEX_FILE, SWEEP_FILE, Sweep, read_failures
+from sparc.train.tensors import is_written_here
 from sparc.train.validation import check as check_validation
 
 
@@ -241,7 +242,7 @@ def train_together(
             else dataclasses.replace(record, train=each.settings)
             for each, record in zip(assignments, found, strict=True)
         ]
-        first_step = _common_step(assignments, group)
+        first_step = _common_step(assignments, records, group)
         trainees = [
             stack.enter_context(_Opened(each.run, record, first_step, cache, device, group))
             for each, record in zip(assignments, records, strict=True)
@@ -300,7 +301,8 @@ class _Opened:
             learner.load_state(checkpoint.learner)
             if group.is_first:  # they are those of all processes
                 try:
-                    window = sums_from_tensors(checkpoint.window, device)
+                    dims = [stream.dim for stream in record.model.streams]
+                    window = sums_from_tensors(checkpoint.window, dims, device)
                 except RunError as error:
                     raise RunError(
                         f"{run}: the checkpoint of step {step} cannot be resumed: {error}; resume "
@@ -381,6 +383,10 @@ def _recognize_run(folder: Folder) -> None:
         RunRecord.read(folder.inside())
     else:
         _refuse_other_content(folder, "run", (CONFIG_FILE, INITIAL_FILE))
+        if folder.exists(INITIAL_FILE) and not is_written_here(folder, INITIAL_FILE):
+            raise RunError(
+                f"{folder} holds an {INITIAL_FILE} that SPARC did not write: choose another"
+            )
 
 
 def _recognize_sweep(folder: Folder) -> None:
@@ -399,12 +405,17 @@ def _refuse_other_content(folder: Folder, kind: str, begun: Sequence[str]) -> No
             raise RunError(f"{folder} is not empty and not a {kind} (it holds {name})")
 
 
-def _common_step(assignments: Sequence[Assignment], group: Processes) -> int:
+def _common_step(
+    assignments: Sequence[Assignment], records: Sequence[RunRecord], group: Processes
+) -> int:
     """The newest step that every run can go on from, found by the first process; 0: none."""
     step = 0
     if group.is_first:
-        common = set.intersection(*(set(good_steps(each.run)) for each in assignments))
-        step = max(common, default=0)
+        good = [
+            set(good_steps(each.run, record.model))
+            for each, record in zip(assignments, records, strict=True)
+        ]
+        step = max(set.intersection(*good), default=0)
     return group.from_first(step)
 
 

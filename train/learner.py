@@ -146,6 +146,17 @@ class StepSums(NamedTuple):
         return torch.cat([part.reshape(-1) for part in parts])
 
     @classmethod
+    def zeros(cls, dims: Sequence[int]) -> "StepSums":
+        """The sums over no rows.
+
+        Args:
+            dims: Widths of the streams.
+        """
+        streams = len(dims)
+        sums = 2 * streams * streams + sum(dims) + 4 * streams + 3
+        return cls.from_flat(torch.zeros(sums, dtype=torch.float64), dims)
+
+    @classmethod
     def from_flat(cls, flat: Tensor, dims: Sequence[int]) -> "StepSums":
         """The sums that `flat` put into one vector.
 

@@ -248,7 +248,8 @@ def _over_processes(sums: StepSums | None, processes: Processes) -> StepSums | N
     flat = torch.cat([tensor.reshape(-1) for tensor in named.values()])
     parts = processes.sum(flat).split([tensor.numel() for tensor in named.values()])  # type: ignore[no-untyped-call]
     joined = {name: part.view(named[name].shape) for name, part in zip(named, parts, strict=True)}
-    return sums_from_tensors(joined, flat.device)
+    dims = [len(part) for part in sums.feature_sum]
+    return sums_from_tensors(joined, dims, flat.device)
 
 
 def _mixing(reader: BatchReader, done: int, log_every: int) -> float | None:

@@ -50,23 +50,37 @@ def sums_to_tensors(sums: StepSums | None) -> dict[str, Tensor]:
     return {**named, **{f"feature_sum.{i}": part for i, part in enumerate(features)}}
 
 
-def sums_from_tensors(named: Mapping[str, Tensor], device: torch.device) -> StepSums | None:
+def sums_from_tensors(
+    named: Mapping[str, Tensor], dims: Sequence[int], device: torch.device
+) -> StepSums | None:
     """What `sums_to_tensors` was given.
 
+    Args:
+        named: The tensors by name.
+        dims: Widths of the model's streams.
+        device: Where the sums go.
+
     Raises:
-        RunError: They are not the sums that this version of SPARC takes.
+        RunError: They are not the sums that this version of SPARC takes for such a model.
     """
     if not named:
         return None
-    there = {name: tensor.to(device) for name, tensor in named.items()}
-    features: list[Tensor] = []
-    while (part := there.pop(f"feature_sum.{len(features)}", None)) is not None:
-        features.append(part)
-    different = set(there) ^ (set(StepSums._fields) - {"feature_sum"})
-    if different or not features:
-        names = ", ".join(map(printable, sorted(different))) or "feature_sum"
-        raise RunError(f"its sums were made by another version of SPARC ({names})")
-    return StepSums(feature_sum=tuple(features), **there)
+    wanted = sums_to_tensors(StepSums.zeros(dims))
+    for name in sorted(named.keys() | wanted.keys()):
+        if name not in named or name not in wanted:
+            raise RunError(f"its sums were made by another version of SPARC ({printable(name)})")
+        found, fitting = named[name], wanted[name]
+        if (found.shape, found.dtype) != (fitting.shape, fitting.dtype):
+            raise RunError(
+                f"its sums do not fit the model: {name} is {_kind(found)}, not {_kind(fitting)}"
+            )
+    there = {name: named[name].to(device) for name in wanted}
+    features = tuple(there.pop(f"feature_sum.{stream}") for stream in range(len(dims)))
+    return StepSums(feature_sum=features, **there)
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} of {tensor.dtype}"
 
 
 def describe(sums: StepSums, streams: Sequence[str], dead: Mapping[str, int]) -> dict[str, Any]:

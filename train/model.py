@@ -21,7 +21,7 @@ from sparc.common.storage import Folder
 from sparc.common.text import size
 from sparc.train.config import ModelConfig
 from sparc.train.selection import largest, sum_in_order
-from sparc.train.tensors import read_tensors, write_tensors
+from sparc.train.tensors import is_written_here, read_tensors, write_tensors
 
 Mode = Literal["joint", "independent"]
 
@@ -209,7 +209,7 @@ class Sparc(nn.Module):
             folder: A path or fsspec URL; made if it is not there.
 
         Raises:
-            RunError: It holds a `config.json` of something else, or a run.
+            RunError: It holds a `config.json` or weights of something else, or a run.
         """
         target = Folder(folder)
         target.create()
@@ -346,8 +346,12 @@ def read_model_config(folder: Folder) -> ModelConfig:
 
 
 def _refuse_other(folder: Folder) -> None:
-    """Refuse to replace what is no saved model: many programs have a `config.json`."""
+    """Refuse to replace what is no saved model: many programs have files of these names."""
     if not folder.exists(CONFIG_FILE):
+        if folder.exists(WEIGHTS_FILE) and not is_written_here(folder, WEIGHTS_FILE):
+            raise RunError(
+                f"{folder} holds a {WEIGHTS_FILE} that SPARC did not write: save to another folder"
+            )
         return
     try:
         is_model = parse_object(folder.read(CONFIG_FILE)).keys() == {"model"}

@@ -24,7 +24,7 @@ from sparc.common.text import reason
 
 _DIGEST = "sha256"
 
-_HEADER = 1 << 20
+HEADER = 1 << 20
 """Bytes that are left to names, shapes and metadata, beside the tensors."""
 
 
@@ -66,7 +66,7 @@ def read_tensors(
     """
     where = f"{folder}/{name}"
     try:
-        content = folder.read(name, largest=largest + _HEADER)
+        content = folder.read(name, largest=largest + HEADER)
         tensors: dict[str, Tensor] = safetensors.torch.load(content)
         length = int.from_bytes(content[:8], "little")
         metadata = parse_object(content[8 : 8 + length]).get("__metadata__")
@@ -80,6 +80,21 @@ def read_tensors(
             f"{_DIGEST}"
         )
     return tensors
+
+
+def is_written_here(folder: Folder, name: str) -> bool:
+    """Whether a file that is there bears the digest that `write_tensors` gives.
+
+    Raises:
+        UnsafeError: It is not a regular file.
+    """
+    try:
+        with folder.open(name) as file:
+            length = int.from_bytes(file.read(8), "little")
+            metadata = parse_object(file.read(min(length, HEADER)))["__metadata__"]
+        return isinstance(metadata, dict) and _DIGEST in metadata
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def _os_error(error: safetensors.SafetensorError) -> OSError:

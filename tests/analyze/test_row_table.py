@@ -1,12 +1,15 @@
 import mmap
 
+import google_crc32c
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from sparc.analyze import row_table
 from sparc.analyze.row_table import COLUMNS, open_rows
 from sparc.common.cache import ActivationCache
 from sparc.common.errors import ReportError
+from sparc.common.sealed import seal, unseal
 from sparc.common.storage import Folder
 
 
@@ -70,3 +73,29 @@ def test_what_is_interrupted_leaves_nothing(make_cache, tmp_path, monkeypatch):
             open_rows(Folder(tmp_path / "report"), cache)
     assert not [f for f in (tmp_path / "report").rglob("*") if f.is_file()]
     assert len(open_rows(Folder(tmp_path / "report"), cache).of_row) == 40
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+def test_a_batch_that_would_have_to_be_unpacked_is_refused(make_cache, tmp_path, codec):
+    cache = make_cache(tmp_path / "cache", rows=40)
+    folder = Folder(tmp_path / "report")
+    open_rows(folder, cache)
+    buffer = pa.BufferOutputStream()
+    batch = pa.record_batch(
+        [["p"] * 40, ["i"] * 40, ["x" * 1_000_000] * 40], schema=row_table._SCHEMA
+    )
+    options = pa.ipc.IpcWriteOptions(compression=codec)
+    with pa.ipc.new_stream(buffer, batch.schema, options=options) as writer:
+        writer.write_batch(batch)
+    messages = pa.ipc.MessageReader.open_stream(buffer.getvalue())
+    messages.read_next_message()
+    bomb = messages.read_next_message().serialize().to_pybytes()
+    where = tmp_path / "report/index/rows"
+    (where / "rows.arrow").write_bytes(bomb)
+    notes = unseal((where / "digests.json").read_bytes())
+    notes["rows.arrow"] = [[0, 0, len(bomb), google_crc32c.value(bomb)]]
+    (where / "digests.json").write_bytes(seal(notes))
+    before = pa.total_allocated_bytes()
+    with pytest.raises(ReportError, match=r"is not as it was written: remove the report"):
+        open_rows(folder, cache).take(np.array([3]))
+    assert pa.total_allocated_bytes() - before < 1_000_000

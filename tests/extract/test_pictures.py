@@ -138,6 +138,16 @@ def test_float_tiff_that_is_not_finite_is_refused():
         decode(encoded(picture, "TIFF"))
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_a_large_grey_picture_takes_little_memory_beside_its_pixels(dtype):
+    data = encoded(Image.fromarray(np.zeros((2000, 2000), dtype)), "TIFF", compression="tiff_lzw")
+    tracemalloc.start()
+    decode(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * 2000 * 2000  # a byte for each grey pixel, and a few lines
+
+
 def test_thirty_two_bit_grey():
     picture = Image.fromarray(np.array([[0, 514, 65_535, 0]], np.int32))
     assert np.asarray(decode(encoded(picture, "TIFF")))[0, :, 0].tolist() == [0, 2, 255, 0]

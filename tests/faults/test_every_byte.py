@@ -66,7 +66,7 @@ def read_run(folder: Path, call) -> Iterator[Callable[[], Any]]:
 
     def checkpoints() -> Any:
         found = []
-        for step in checkpoint.good_steps(folder):
+        for step in checkpoint.good_steps(folder, run_folder.RunRecord.read(folder).model):
             there = model(folder)
             state = checkpoint.load_checkpoint(folder, step, there)
             parts = there.state_dict(), state.learner, state.window

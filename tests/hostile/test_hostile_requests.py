@@ -3,9 +3,16 @@
 import json
 import shutil
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import safetensors.numpy
 
+from sparc.common.cache_writer import write_arrays
+from sparc.common.errors import CacheError, RunError
 from sparc.common.sealed import seal
+from sparc.train import load
 
 
 def rewritten(file, **changes) -> None:
@@ -83,3 +90,38 @@ def test_a_folder_of_something_else_is_left_as_it_is(artefacts, run, tmp_path, n
         done = run(*command)
         assert done.status == 2, command
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before, command
+
+
+@pytest.mark.parametrize(
+    "name", ["rows.parquet", "classes.parquet", "initial.safetensors", "model.safetensors"]
+)
+def test_a_file_of_somebody_else_with_one_of_our_names_is_not_replaced(
+    run, artefacts, tmp_path, name
+):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    if name.endswith("parquet"):
+        pq.write_table(pa.table({"row": [1, 2], "caption": ["years", "of work"]}), folder / name)
+    else:
+        safetensors.numpy.save_file({"image": np.ones(3)}, folder / name)
+    before = (folder / name).read_bytes()
+    features = {"image": np.ones((4, 3), np.float32)}
+    with pytest.raises(CacheError):
+        write_arrays(folder, features)
+    if name == "model.safetensors":
+        with pytest.raises(RunError):
+            load(artefacts / "model").save(folder)
+    done = run("train", "run", artefacts / "cache", folder, "--steps=2", "--latents=16", "--k=4")
+    assert done.status == 2
+    assert {path.name for path in folder.iterdir()} == {name}
+    assert (folder / name).read_bytes() == before
+
+
+def test_a_table_of_somebody_else_is_not_replaced_by_a_search(run, artefacts, tmp_path):
+    table = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"row": [1, 2]}), table)
+    before = table.read_bytes()
+    done = run("analyze", "search", artefacts / "report", "--row=1", "--in=image", f"--out={table}")
+    assert done.status == 2
+    assert "no table of SPARC" in done.said
+    assert table.read_bytes() == before

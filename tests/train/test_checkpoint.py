@@ -4,7 +4,7 @@ import os
 import pytest
 import torch
 
-from sparc.common.errors import RunError
+from sparc.common.errors import RunError, UnsafeError
 from sparc.train import load
 from sparc.train.checkpoint import (
     Checkpoint,
@@ -41,7 +41,7 @@ def run(tmp_path):
 
 
 def test_the_newest_are_kept_and_come_back(run):
-    assert saved_steps(run) == good_steps(run) == [20, 30]
+    assert saved_steps(run) == good_steps(run, CONFIG) == [20, 30]
     model = Sparc(CONFIG)
     found = load_checkpoint(run, 30, model)
     assert (found.step, found.position) == (30, Position(1, 2))
@@ -72,20 +72,20 @@ def test_a_damaged_checkpoint_is_not_used(run, capsys, name, damage):
     else:
         content[0 if name == "state.json" else -1] ^= 0xFF
         path.write_bytes(content)
-    assert good_steps(run) == [20]
+    assert good_steps(run, CONFIG) == [20]
     assert "step-000000030 is damaged" in capsys.readouterr().err
 
 
 def test_a_checkpoint_under_the_name_of_another_step_is_not_used(run, capsys):
     (run / "checkpoints/step-000000030").rename(run / "checkpoints/step-000000040")
-    assert good_steps(run) == [20]
+    assert good_steps(run, CONFIG) == [20]
     assert "it is of step 30" in capsys.readouterr().err
 
 
 def test_the_order_is_that_of_steps_whatever_the_clock_said(run):
     os.utime(run / "checkpoints/step-000000020", (2e9, 2e9))
     os.utime(run / "checkpoints/step-000000030", (0, 0))
-    assert good_steps(run) == [20, 30]
+    assert good_steps(run, CONFIG) == [20, 30]
     save_checkpoint(run, Sparc(CONFIG), checkpoint(40))
     assert saved_steps(run) == [30, 40]
 
@@ -96,7 +96,7 @@ def test_what_an_interrupted_save_leaves_is_no_checkpoint(run):
     (left / "state.json").write_text("{")
     assert saved_steps(run) == [20, 30]
     save_checkpoint(run, Sparc(CONFIG), checkpoint(40))
-    assert good_steps(run) == [30, 40]
+    assert good_steps(run, CONFIG) == [30, 40]
     assert not left.exists()
 
 
@@ -104,3 +104,11 @@ def test_loading_says_what_is_damaged(run):
     (run / "checkpoints/step-000000030/state.json").write_text(json.dumps({"step": 30}))
     with pytest.raises(RunError, match="step-000000030 is damaged"):
         load_checkpoint(run, 30, Sparc(CONFIG))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "learner.safetensors"])
+def test_a_file_that_is_far_too_long_is_refused_before_it_is_read(run, name):
+    with (run / "checkpoints/step-000000030" / name).open("r+b") as file:
+        file.truncate(1 << 40)  # reading its holes would take minutes
+    with pytest.raises(UnsafeError, match=f"{name} has .*, more than"):
+        good_steps(run, CONFIG)

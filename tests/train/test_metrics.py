@@ -16,6 +16,8 @@ from sparc.train.metrics import (
     sums_to_tensors,
 )
 
+DIMS = (8, 6)
+
 
 @pytest.fixture
 def features():
@@ -95,11 +97,11 @@ def test_pairs_that_are_not_trained_are_null(features):
 
 def test_sums_survive_a_checkpoint(features):
     sums = measured(build(), features, 100)
-    again = sums_from_tensors(sums_to_tensors(sums), torch.device("cpu"))
+    again = sums_from_tensors(sums_to_tensors(sums), DIMS, torch.device("cpu"))
     assert describe(again, ("a", "b"), {"a": 0, "b": 0}) == describe(
         sums, ("a", "b"), {"a": 0, "b": 0}
     )
-    assert sums_from_tensors(sums_to_tensors(None), torch.device("cpu")) is None
+    assert sums_from_tensors(sums_to_tensors(None), DIMS, torch.device("cpu")) is None
 
 
 def test_sums_of_another_version_are_refused(features):
@@ -110,5 +112,17 @@ def test_sums_of_another_version_are_refused(features):
         {name: tensor for name, tensor in named.items() if "feature_sum" not in name},
     ):
         with pytest.raises(RunError, match="made by another version") as error:
-            sums_from_tensors(other, torch.device("cpu"))
+            sums_from_tensors(other, DIMS, torch.device("cpu"))
         assert "\x1b" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["rows", "nmse", "active", "feature_sum.1"])
+def test_sums_of_another_shape_or_type_are_refused(features, name):
+    named = sums_to_tensors(measured(build(), features, 100))
+    for other in (
+        named[name].reshape(-1)[:1].expand(2, 3),
+        named[name].float(),
+        named[name].to(torch.bool),
+    ):
+        with pytest.raises(RunError, match=f"do not fit the model: {name} is"):
+            sums_from_tensors({**named, name: other}, DIMS, torch.device("cpu"))
