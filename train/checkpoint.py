@@ -158,12 +158,16 @@ def load_checkpoint(run: Path, step: int, model: Sparc) -> Checkpoint:
     largest = _largest(model.config)
     try:
         document = unseal(Folder(folder).read(_STATE))
+        logged = Logged(**document["logged"])
+        counts = (document["step"], document["epoch"], document["step_of_epoch"], logged.size)
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError(f"{_STATE} does not count from zero")
         return Checkpoint(
             step=document["step"],
             position=Position(document["epoch"], document["step_of_epoch"]),
             learner=read_tensors(Folder(folder), _LEARNER, largest=largest),
             window=read_tensors(Folder(folder), _WINDOW, largest=largest),
-            logged=Logged(**document["logged"]),
+            logged=logged,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"checkpoint {folder} is damaged: {error}") from error

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sparc.common.errors import RunError, UnsafeError
+from sparc.common.sealed import seal, unseal
 from sparc.train import load
 from sparc.train.checkpoint import (
     Checkpoint,
@@ -112,3 +113,14 @@ def test_a_file_that_is_far_too_long_is_refused_before_it_is_read(run, name):
         file.truncate(1 << 40)  # reading its holes would take minutes
     with pytest.raises(UnsafeError, match=f"{name} has .*, more than"):
         good_steps(run, CONFIG)
+
+
+@pytest.mark.parametrize("place", ["epoch", "step_of_epoch", "size"])
+@pytest.mark.parametrize("value", [[1], "7", -1, 1.5, None])
+def test_counts_that_are_none_are_refused(run, place, value):
+    file = run / "checkpoints/step-000000030/state.json"
+    state = unseal(file.read_bytes())
+    (state["logged"] if place == "size" else state)[place] = value
+    file.write_bytes(seal(state))
+    with pytest.raises(RunError, match="does not count from zero"):
+        load_checkpoint(run, 30, Sparc(CONFIG))
