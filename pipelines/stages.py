@@ -67,7 +67,7 @@ def run_stages(location: Path, stages: Sequence[Stage]) -> None:
         SparcError: A stage failed, or another process runs a pipeline here.
     """
     folder = Folder(location)
-    with exclusive(folder):
+    with exclusive(folder, _recognize):
         finished = _finished(folder)
         for number, stage in enumerate(stages, 1):
             heading = f"[{number}/{len(stages)}] {stage.title}"
@@ -87,6 +87,16 @@ def _record(folder: Folder, finished: Sequence[Stage]) -> None:
     """Write down which stages have finished."""
     commands = [stage.command for stage in finished]
     folder.write(RECORD_FILE, (json.dumps({"finished": commands}, indent=2) + "\n").encode())
+
+
+def _recognize(folder: Folder) -> None:
+    """Refuse a folder whose record is another program's; a damaged one is written again."""
+    try:
+        document = parse_object(folder.read(RECORD_FILE))
+    except (FileNotFoundError, ValueError):
+        return
+    if document.keys() != {"finished"}:
+        raise SparcError(f"{folder} holds a {RECORD_FILE} of something else: choose another folder")
 
 
 def _finished(folder: Folder) -> list[str]:

@@ -79,6 +79,13 @@ def test_a_damaged_record_runs_everything(tmp_path, stages, capfd, content):
     assert passed_over(capfd) == [False, False]
 
 
+def test_a_record_of_something_else_is_left_as_it_is(tmp_path, stages):
+    (tmp_path / RECORD_FILE).write_text('{"steps": ["years", "of work"]}')
+    with pytest.raises(SparcError, match="of something else"):
+        run_stages(tmp_path, stages)
+    assert (tmp_path / RECORD_FILE).read_text() == '{"steps": ["years", "of work"]}'
+
+
 def test_a_failure_stops_with_one_line_and_keeps_what_is_done(tmp_path, stages, capfd):
     failing = stage("train", tmp_path, ("inspect", str(tmp_path / "nowhere")))
     with pytest.raises(SparcError, match=r"stage \[2/3\] step train failed with status 2") as error:
