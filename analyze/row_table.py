@@ -29,7 +29,7 @@ _SCHEMA = pa.schema([ROWS.field(name) for name in COLUMNS])
 _TABLE, _PICTURES = "rows.arrow", "pictures.npy"
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream of Arrow's messages
 _BATCH = 1 << 16  # Rows read at a time.
-_HEADER, _COMPRESSION = 2, 3
+_HEADER, _COMPRESSION, _OWN_METADATA = 2, 3, 4
 """Numbers of fields, of a message and of a batch."""
 
 
@@ -97,7 +97,7 @@ class RowTable:
                     )
                 found = pa.ipc.read_record_batch(message, _SCHEMA)
                 found.validate(full=True)  # its offsets are not looked at again
-            except (pa.ArrowException, OSError, MemoryError) as error:
+            except (pa.ArrowException, OSError, EOFError, MemoryError) as error:
                 raise ReportError(
                     f"the table of rows is damaged ({reason(error)}): {ADVICE}"
                 ) from error
@@ -131,7 +131,8 @@ def _is_compressed(message: pa.ipc.Message) -> bool:
         return int(at + struct.unpack_from("<I", content, at)[0])
 
     batch = behind(place(behind(0), _HEADER))
-    return place(batch, _COMPRESSION) is not None
+    # Old messages name the codec in metadata of their own instead, which no batch here has.
+    return place(batch, _COMPRESSION) is not None or place(behind(0), _OWN_METADATA) is not None
 
 
 def open_rows(folder: Folder, cache: ActivationCache) -> RowTable:

@@ -1,3 +1,4 @@
+import io
 import mmap
 
 import google_crc32c
@@ -59,6 +60,45 @@ def test_a_batch_is_checked_when_it_is_first_needed(make_cache, tmp_path, monkey
     assert rows.take(np.array([3]))["caption"].to_pylist() == ["caption 3"]
     with pytest.raises(ReportError, match=r"table of rows .* is damaged: remove the report"):
         rows.take(np.array([25]))
+
+
+def replace_batch(where, message):
+    """Put another message in the place of all batches, with checks that fit."""
+    table = where / "rows.arrow"
+    notes = unseal((where / "digests.json").read_bytes())
+    begin = notes["rows.arrow"][0][1]
+    table.write_bytes(table.read_bytes()[:begin] + message)
+    notes["rows.arrow"] = [[0, begin, begin + len(message), google_crc32c.value(message)]]
+    (where / "digests.json").write_bytes(seal(notes))
+
+
+def noted(batch):
+    """A batch as a message that has metadata of its own."""
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch, custom_metadata={"ARROW:experimental_compression": "zstd"})
+    return sink.getvalue()[batch.schema.serialize().size : -8]
+
+
+@pytest.mark.parametrize("kind", ["noted", "end", "schema", "as written"])
+def test_only_plain_batches_are_read(kind, make_cache, tmp_path):
+    cache = make_cache(tmp_path / "cache", rows=40)
+    folder = Folder(tmp_path / "report")
+    open_rows(folder, cache)
+    (batch,) = cache.rows(list(COLUMNS)).combine_chunks().to_batches()
+    message = {
+        "noted": lambda: noted(batch),
+        "end": lambda: b"\xff\xff\xff\xff\0\0\0\0",
+        "schema": batch.schema.serialize,
+        "as written": batch.serialize,
+    }[kind]()
+    replace_batch(tmp_path / "report/index/rows", bytes(message))
+    rows = open_rows(folder, cache)
+    if kind == "as written":
+        assert rows.take(np.array([3]))["caption"].to_pylist() == ["caption 3"]
+    else:
+        with pytest.raises(ReportError, match=r"table of rows is (not as it was written|damaged)"):
+            rows.take(np.array([3]))
 
 
 def test_what_is_interrupted_leaves_nothing(make_cache, tmp_path, monkeypatch):
