@@ -188,7 +188,7 @@ class CodeStore:
             ReportError: The store that is there has chunks of another size.
         """
         if self._folder.exists(f"{CODES}/valid/c"):
-            if self._describes(layout, valid, code_sets):
+            if self._describes(layout, code_sets) and self._has_flags(valid):
                 return
             say(f"{self._folder}/{CODES} is damaged: it is made anew")
         store = self._folder.zarr_store(CODES, read_only=False)
@@ -373,9 +373,16 @@ class CodeStore:
     def _bad_array(self, name: str, reason: str) -> ReportError:
         return ReportError(f"{self._folder}/{CODES}/{name} is damaged ({reason}): {_ADVICE}")
 
-    def _describes(
-        self, layout: CodeLayout, valid: npt.NDArray[np.bool_], code_sets: Sequence[CodeSet]
-    ) -> bool:
+    def _has_flags(self, valid: npt.NDArray[np.bool_]) -> bool:
+        """Whether these rows are analysed; flags that cannot be read are written again."""
+        try:
+            return np.array_equal(CodeStore(self._folder).valid, valid)
+        except ReportError:
+            say(f"{self._folder}/{CODES}/valid is damaged: it is made anew")
+            self._array("valid")[:] = valid
+            return True
+
+    def _describes(self, layout: CodeLayout, code_sets: Sequence[CodeSet]) -> bool:
         """Whether the store that is there can be gone on with.
 
         Raises:
@@ -398,9 +405,10 @@ class CodeStore:
             for code_set in code_sets:
                 for name in found._arrays_of(code_set):
                     found._array(f"{code_set}/{name}")
-            return np.array_equal(found.valid, valid)
+            found._array("valid")
         except ReportError:
             return False
+        return True
 
     def _read(self, name: str, chunk: int, inside: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         if not len(inside):
