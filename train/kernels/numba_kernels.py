@@ -21,13 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sparc.train.kernels.interface import (
-    Bags,
-    Compared,
-    InverseIndex,
-    WeightGradient,
-    latent_sums,
-)
+from sparc.train.kernels.interface import Bags, Compared, WeightGradient
 from sparc.train.kernels.torch_kernels import TorchKernels
 from sparc.train.optimizer import BETA1, BETA2, EPSILON, AdamStep, Moments
 
@@ -302,10 +296,6 @@ class NumbaKernels(TorchKernels):
         )
         _weight_gradient(rows, values, offsets, table_, first, gradient_)
         return gradient
-
-    def latent_sums(self, inverse: InverseIndex, values: Tensor) -> Tensor:
-        """See `Kernels.latent_sums`."""
-        return latent_sums(inverse, values)
 
     def update(
         self,
