@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import hadamard
 
+from sparc.analyze.statistics import jackknife_variance
+
 Floats = npt.NDArray[np.float64]
 
 GROUPS = 16
@@ -69,18 +71,16 @@ def narrowing(samples: Any, without: Any, share: float) -> Floats:
     Returns:
         (...); 1 where a figure is not defined on some sample.
     """
-    samples, without = np.asarray(samples, np.float64), np.asarray(without, np.float64)
+    samples = np.asarray(samples, np.float64)
     halves = samples[: 2 * HALVES].reshape(HALVES, 2, *samples.shape[1:])
     quarters = samples[2 * HALVES :].reshape(QUARTERS, 4, *samples.shape[1:])
     half, quarter = share * GROUPS / 2, share * GROUPS / 4
     # Relative to the variance that a sum has, at its size, these are variances of all images.
     w_half = halves.var(axis=1, ddof=1).mean(axis=0) * half
     w_quarter = quarters.var(axis=1, ddof=1).mean(axis=0) * quarter
-    squares = ((without - without.mean(axis=0)) ** 2).sum(axis=0)
-    jackknife = (1 - share) ** 2 / (share * (GROUPS - 1)) * squares
     with np.errstate(divide="ignore", invalid="ignore"):
         growth = np.clip(w_half / w_quarter, *_GROWTH) ** np.log2(1 / half)
-        ratio = w_half * growth / jackknife
+        ratio = w_half * growth / jackknife_variance(without, share)
     known = np.isfinite(ratio) & (ratio > 0)
     return np.where(known, np.clip(np.where(known, ratio, 1) ** 0.25, _LEAST, 1), 1)
 

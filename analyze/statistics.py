@@ -149,7 +149,7 @@ def jackknife(
         Of shape (...); NaN where a figure is undefined, or there are fewer than two groups.
     """
     whole, groups = np.asarray(figures[0], np.float64), len(figures) - 1
-    error = narrowing * np.sqrt(jackknife_variance(figures, share))
+    error = narrowing * np.sqrt(jackknife_variance(figures[1:], share))
     if groups < 2:
         return Interval(error, error)
     margin = stdtrit(groups - 1, 0.975) * error
@@ -159,12 +159,17 @@ def jackknife(
     return Interval(low, high)
 
 
-def jackknife_variance(figures: Any, share: float) -> Floats:
-    """The variance in `jackknife`; NaN where there is none. Arguments as there."""
-    whole, without = np.asarray(figures[0], np.float64), np.asarray(figures[1:], np.float64)
+def jackknife_variance(without: Any, share: float) -> Floats:
+    """The variance in `jackknife`; NaN where there is none.
+
+    Args:
+        without: Figures without each of the groups, (G, ...).
+        share: The share of all pictures that one group has.
+    """
+    without = np.asarray(without, np.float64)
     groups = len(without)
     if groups < 2:
-        return np.full(whole.shape, np.nan)
+        return np.full(without.shape[1:], np.nan)
     squares = ((without - without.mean(axis=0)) ** 2).sum(axis=0)
     return np.asarray((1 - share) ** 2 / (share * (groups - 1)) * squares)
 
@@ -266,7 +271,7 @@ def jackknife_share(
             of like weight add up.
     """
     whole = np.clip(np.asarray(figures[0], np.float64), 0, 1)
-    variance = jackknife_variance(figures, share)
+    variance = jackknife_variance(figures[1:], share)
     groups = len(figures) - 1
     if groups < 2:
         return Interval(variance, variance)
