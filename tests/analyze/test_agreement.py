@@ -124,18 +124,23 @@ def test_every_number_is_that_of_plain_loops(
                     assert line["value"] == pytest.approx(value, abs=1e-12)
 
 
+def two_rows_an_image(random_codes, seed, rows):
+    """Labels, codes and groups of rows that are labelled at random."""
+    generator = np.random.default_rng(seed)
+    label_ids = [generator.integers(0, 12, generator.integers(0, 4)).tolist() for _ in range(rows)]
+    label_ids[0] = label_ids[-1] = [6, 6, 11]
+    codes = random_codes(seed, rows=rows, latents=L, k=4, streams=["a", "b", "c"])
+    of_row = np.arange(rows) // 2
+    return label_ids, codes, deal(Pictures(of_row, np.ones(of_row[-1] + 1, bool)), 3)
+
+
 @pytest.mark.parametrize(("seed", "rows"), [(0, 31), (1, 70), (2, 4)])
 def test_intervals_are_those_of_plain_loops_that_leave_pictures_out(
     random_codes, dense, make_labels, parents, seed, rows
 ):
     """Two rows a picture; lists of the strongest rows are found anew among those that are left."""
-    generator = np.random.default_rng(seed)
-    label_ids = [generator.integers(0, 12, generator.integers(0, 4)).tolist() for _ in range(rows)]
-    label_ids[0] = label_ids[-1] = [6, 6, 11]
-    codes = random_codes(seed, rows=rows, latents=L, k=4, streams=["a", "b", "c"])
+    label_ids, codes, groups = two_rows_an_image(random_codes, seed, rows)
     arrays = {stream: dense(codes, stream, L) for stream in codes.streams}
-    of_row = np.arange(rows) // 2
-    groups = deal(Pictures(of_row, np.ones(of_row[-1] + 1, bool)), 3)
     assert groups.number == min(20, (rows + 1) // 2)
     table = measured([codes], make_labels(label_ids, parents), groups=groups).to_pylist()
     lines = iter(table)
@@ -384,13 +389,8 @@ def test_mispaired_agreement_and_excess_are_those_of_plain_loops(
     random_codes, dense, make_labels, parents, monkeypatch, seed, rows, most
 ):
     monkeypatch.setattr(mispairing, "_LATENTS", most)
-    generator = np.random.default_rng(seed)
-    label_ids = [generator.integers(0, 12, generator.integers(0, 4)).tolist() for _ in range(rows)]
-    label_ids[0] = label_ids[-1] = [6, 6, 11]
-    codes = random_codes(seed, rows=rows, latents=L, k=4, streams=["a", "b", "c"])
+    label_ids, codes, groups = two_rows_an_image(random_codes, seed, rows)
     arrays = {stream: dense(codes, stream, L) for stream in codes.streams}
-    of_row = np.arange(rows) // 2
-    groups = deal(Pictures(of_row, np.ones(of_row[-1] + 1, bool)), 3)
     lines = iter(measured([codes], make_labels(label_ids, parents), groups=groups).to_pylist())
     for top in (0, TOP):
         for depth in (3, 2, 1, 0):
