@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from sparc.common.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from sparc.analyze.analysis import analyze
     from sparc.analyze.config import AnalyzeConfig
     from sparc.analyze.direct import bias_of, name_latents, stability_of
     from sparc.analyze.localize.config import LocalizeConfig
     from sparc.analyze.localize.localizer import Localizer
-    from sparc.analyze.report import Report
-    from sparc.analyze.search import Searcher
+    from sparc.analyze.report.folder import Report
+    from sparc.analyze.run import analyze
+    from sparc.analyze.search.searcher import Searcher
 
 __all__ = [
     "AnalyzeConfig",
@@ -33,9 +33,9 @@ _HOMES = {
     "AnalyzeConfig": "sparc.analyze.config",
     "LocalizeConfig": "sparc.analyze.localize.config",
     "Localizer": "sparc.analyze.localize.localizer",
-    "Report": "sparc.analyze.report",
-    "Searcher": "sparc.analyze.search",
-    "analyze": "sparc.analyze.analysis",
+    "Report": "sparc.analyze.report.folder",
+    "Searcher": "sparc.analyze.search.searcher",
+    "analyze": "sparc.analyze.run",
     "bias_of": "sparc.analyze.direct",
     "name_latents": "sparc.analyze.direct",
     "stability_of": "sparc.analyze.direct",

@@ -40,8 +40,8 @@ def run(
     config: AnalyzeConfig,
 ) -> None:
     """Write codes, tables and a summary of a run on a cache."""
-    from sparc.analyze.analysis import analyze
-    from sparc.analyze.summary import summarize
+    from sparc.analyze.report.summary import summarize
+    from sparc.analyze.run import analyze
 
     display(summarize([analyze(run, cache, report, config)]))
 
@@ -49,8 +49,8 @@ def run(
 @command(app)
 def compare(reports: Annotated[list[str], _REPORTS]) -> None:
     """Show the summaries of several reports side by side."""
-    from sparc.analyze.report import Report
-    from sparc.analyze.summary import summarize
+    from sparc.analyze.report.folder import Report
+    from sparc.analyze.report.summary import summarize
 
     display(summarize([Report(location) for location in reports]))
 
@@ -58,8 +58,8 @@ def compare(reports: Annotated[list[str], _REPORTS]) -> None:
 @command(app, BiasConfig, "bias")
 def bias(report: Annotated[str, _FINISHED], config: BiasConfig) -> None:
     """Find latents, and pairs, that go with an attribute of pictures."""
-    from sparc.analyze.bias_report import bias, show
-    from sparc.analyze.report import Report
+    from sparc.analyze.bias.command import bias, show
+    from sparc.analyze.report.folder import Report
 
     display(show(bias(Report(report), config), config))
 
@@ -67,10 +67,10 @@ def bias(report: Annotated[str, _FINISHED], config: BiasConfig) -> None:
 @command(app, SearchConfig, "search")
 def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
     """Find pictures by a text, a picture or a row, in any stream."""
-    from sparc.analyze.output import write_table
-    from sparc.analyze.report import Report, described
-    from sparc.analyze.search import search, show, title
-    from sparc.analyze.sources import open_cache
+    from sparc.analyze.report.folder import Report, described
+    from sparc.analyze.report.output import write_table
+    from sparc.analyze.report.sources import open_cache
+    from sparc.analyze.search.searcher import search, show, title
     from sparc.common.text import amount
 
     opened = Report(report)
@@ -79,7 +79,7 @@ def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
     if config.out is not None:
         write_table(config.out, described(found, "search", opened.about("search", config)))
     if config.sheet is not None:
-        from sparc.analyze.contact_sheet import contact_sheet
+        from sparc.analyze.search.contact_sheet import contact_sheet
 
         cache = open_cache(opened, config.cache)
         missing = contact_sheet(
@@ -96,8 +96,8 @@ def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
 @command(app, NameConfig, "name")
 def name(report: Annotated[str, _FINISHED], config: NameConfig) -> None:
     """Name latents by a list of words, through the text stream."""
-    from sparc.analyze.report import Report
-    from sparc.analyze.word_list import name, show
+    from sparc.analyze.name.word_list import name, show
+    from sparc.analyze.report.folder import Report
 
     display(show(name(Report(report), config)))
 
@@ -107,7 +107,7 @@ def stability(
     run: Annotated[str, _RUN], other: Annotated[str, _OTHER], config: StabilityConfig
 ) -> None:
     """Tell how many of a run's latents another run has found as well."""
-    from sparc.analyze.stability_report import compare, show
+    from sparc.analyze.stability.command import compare, show
 
     display(show(compare(run, other, config)))
 

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from sparc.analyze.bias import BiasTables
-from sparc.analyze.bias_report import bias
+from sparc.analyze.bias.associations import BiasTables
+from sparc.analyze.bias.command import bias
 from sparc.analyze.config import BiasConfig, NameConfig, StabilityConfig
-from sparc.analyze.report import Report
-from sparc.analyze.stability_report import Stability, compare
-from sparc.analyze.word_list import name
+from sparc.analyze.name.word_list import name
+from sparc.analyze.report.folder import Report
+from sparc.analyze.stability.command import Stability, compare
 from sparc.common.config import from_mapping
 
 Location = str | os.PathLike[str]

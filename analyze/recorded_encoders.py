@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 
 from sparc.common.errors import EncoderError
-from sparc.common.streams import Modality, StreamOrigin, StreamSpec, encoder_difference
+from sparc.common.streams.spec import Modality, StreamOrigin, StreamSpec, encoder_difference
 from sparc.common.text import printable
 from sparc.extract.encoders import build_encoders
 from sparc.extract.encoders.base import Encoder

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sparc.common import tables
+from sparc.common.cache import tables
 from sparc.common.errors import DatasetError
-from sparc.common.streams import Modality, StreamSpec
+from sparc.common.streams.spec import Modality, StreamSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ChunkTable:
     """The rows of a dataset, cut into chunks.
 
     Args:
-        rows: A table of schema `sparc.common.tables.ROWS`.
+        rows: A table of schema `sparc.common.cache.tables.ROWS`.
     """
 
     def __init__(self, rows: pa.Table) -> None:
@@ -112,7 +112,7 @@ def require_inputs(rows: pa.Table, specs: Mapping[str, StreamSpec]) -> None:
     """Refuse streams for which a dataset has nothing at all.
 
     Args:
-        rows: A table of schema `sparc.common.tables.ROWS`.
+        rows: A table of schema `sparc.common.cache.tables.ROWS`.
         specs: The streams, by name.
 
     Raises:

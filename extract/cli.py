@@ -37,18 +37,18 @@ def run(
 @command(app)
 def inspect(cache: CacheArgument) -> None:
     """Say what is in a cache, what made it, and what is missing."""
-    from sparc.common.cache import ActivationCache
-    from sparc.extract import inspection
+    from sparc.common.cache.reader import ActivationCache
+    from sparc.extract import cache_summary
 
-    for line in inspection.describe(ActivationCache(cache)):
+    for line in cache_summary.describe(ActivationCache(cache)):
         display(line)
 
 
 @command(app)
 def verify(cache: CacheArgument) -> None:
     """Read every byte of a cache and list all damage. Exit status 2 if there is any."""
-    from sparc.common.cache import ActivationCache
-    from sparc.common.cache_verify import verify as find_damage
+    from sparc.common.cache.reader import ActivationCache
+    from sparc.common.cache.verify import verify as find_damage
     from sparc.common.errors import DamagedCacheError
     from sparc.common.progress import progress
     from sparc.common.text import amount, printable

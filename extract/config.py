@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from sparc.common.config import option
 from sparc.common.devices import ALL_DEVICES, check_device
 from sparc.common.errors import ConfigError
-from sparc.common.streams import StreamSpec, check_name
+from sparc.common.streams.spec import StreamSpec, check_name
 
 if TYPE_CHECKING:
     from sparc.extract.datasets.base import DatasetOptions

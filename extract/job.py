@@ -19,15 +19,15 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 import torch
 
-from sparc.common.cache import ActivationCache
-from sparc.common.cache_agreement import recognize
-from sparc.common.cache_writer import CacheWriter, bad_features
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.resume import recognize
+from sparc.common.cache.writer import CacheWriter, bad_features
 from sparc.common.devices import choose_devices
 from sparc.common.errors import CacheError
-from sparc.common.lock import exclusive
+from sparc.common.files.folder import Folder
+from sparc.common.files.lock import exclusive
 from sparc.common.progress import progress, say
-from sparc.common.storage import Folder
-from sparc.common.streams import StreamInfo, StreamSpec
+from sparc.common.streams.spec import StreamInfo, StreamSpec
 from sparc.common.text import amount, shorten, size
 from sparc.extract.chunks import ChunkTable, lacking, require_inputs
 from sparc.extract.config import ExtractConfig

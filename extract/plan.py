@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sparc.common.cache_writer import Manifest
+from sparc.common.cache.writer import Manifest
 from sparc.common.errors import SparcError
-from sparc.common.streams import StreamSpec
+from sparc.common.streams.spec import StreamSpec
 from sparc.common.text import amount, shorten, size
 from sparc.extract.chunks import ChunkTable, require_inputs
 from sparc.extract.config import ExtractConfig

@@ -7,7 +7,7 @@ chunks of which it does not are encoded anew.
 
 from collections.abc import Sequence
 
-from sparc.common.cache_writer import CacheWriter
+from sparc.common.cache.writer import CacheWriter
 from sparc.common.progress import say
 from sparc.common.text import amount
 from sparc.extract.chunks import ChunkTable

@@ -18,9 +18,9 @@ from typing import Literal, NamedTuple
 
 from sparc.common.documents import parse_object
 from sparc.common.errors import SparcError
-from sparc.common.lock import exclusive
+from sparc.common.files.folder import Folder
+from sparc.common.files.lock import exclusive
 from sparc.common.progress import say
-from sparc.common.storage import Folder
 
 RECORD_FILE = "pipeline.json"
 

@@ -119,8 +119,8 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory, call: Call) -> Path:
     `cache`, `compressed` (a cache of compressed streams, with masks), `run`, `begun`, `sweep`,
     `model` and `report`, which has a search index.
     """
-    from sparc.common.cache_writer import write_arrays
-    from sparc.common.tables import CLASSES
+    from sparc.common.cache.tables import CLASSES
+    from sparc.common.cache.writer import write_arrays
 
     folder = tmp_path_factory.mktemp("artefacts")
     generator = np.random.default_rng(0)
@@ -173,9 +173,9 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory, call: Call) -> Path:
 def _write_compressed(
     where: Path, image: np.ndarray, text: np.ndarray, classes: pa.Table, *, rows: int = 16
 ) -> None:
-    from sparc.common.cache_writer import CacheWriter, Manifest
-    from sparc.common.streams import StreamInfo, StreamOrigin
-    from sparc.common.tables import MASKS, ROWS
+    from sparc.common.cache.tables import MASKS, ROWS
+    from sparc.common.cache.writer import CacheWriter, Manifest
+    from sparc.common.streams.spec import StreamInfo, StreamOrigin
 
     pictures = [f"picture {row // 2}" for row in range(rows)]
     table = pa.table(

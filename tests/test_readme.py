@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from sparc.common.cache_writer import write_arrays
+from sparc.common.cache.writer import write_arrays
 from sparc.pipelines.demo.dataset import SceneSettings, write_scenes
 from sparc.train import job
 from sparc.train.config import TrainConfig
-from sparc.train.model import Sparc
-from sparc.train.planted import plant
+from sparc.train.data.planted import plant
+from sparc.train.model.network import Sparc
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

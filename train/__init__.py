@@ -12,17 +12,17 @@ from sparc.common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sparc.train.config import ModelConfig, StreamShape
-    from sparc.train.model import Codes, Sparc, create_model, load
+    from sparc.train.model.network import Codes, Sparc, create_model, load
 
 __all__ = ["Codes", "ModelConfig", "Sparc", "StreamShape", "create_model", "load"]
 
 _HOMES = {
-    "Codes": "sparc.train.model",
+    "Codes": "sparc.train.model.network",
     "ModelConfig": "sparc.train.config",
-    "Sparc": "sparc.train.model",
+    "Sparc": "sparc.train.model.network",
     "StreamShape": "sparc.train.config",
-    "create_model": "sparc.train.model",
-    "load": "sparc.train.model",
+    "create_model": "sparc.train.model.network",
+    "load": "sparc.train.model.network",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

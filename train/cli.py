@@ -54,7 +54,7 @@ def resume(run: Run, cache: Moved = "") -> None:
 @command(app)
 def inspect(run: Run) -> None:
     """Say what a run is, how far it is, and its last figures."""
-    from sparc.train.inspection import describe_folder
+    from sparc.train.run.run_summary import describe_folder
 
     display(describe_folder(run))
 

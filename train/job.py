@@ -17,31 +17,32 @@ from typing import NamedTuple
 import torch
 
 from sparc.common import heap
-from sparc.common.cache import ActivationCache
+from sparc.common.cache.reader import ActivationCache
 from sparc.common.devices import choose_device
 from sparc.common.errors import RunError
-from sparc.common.lock import LOCK_FILE, exclusive
-from sparc.common.paths import recorded_here
+from sparc.common.files.folder import Folder, is_leftover
+from sparc.common.files.lock import LOCK_FILE, exclusive
+from sparc.common.files.paths import recorded_here
 from sparc.common.progress import say
-from sparc.common.storage import Folder, is_leftover
 from sparc.common.text import amount, size
 from sparc.common.versions import software_versions
-from sparc.train.checkpoint import (
+from sparc.train.config import ModelConfig, StreamShape, TrainConfig
+from sparc.train.data.means import data_means
+from sparc.train.data.reader import BatchReader, Position
+from sparc.train.distributed import Processes, is_first_process, local_rank, processes
+from sparc.train.kernels import choose as choose_kernels
+from sparc.train.loop import Trainee, train
+from sparc.train.model.network import CONFIG_FILE
+from sparc.train.model.tensors import is_written_here
+from sparc.train.run.checkpoint import (
     discard_checkpoints_after,
     good_steps,
     load_checkpoint,
     remove_partial_checkpoints,
 )
-from sparc.train.config import ModelConfig, StreamShape, TrainConfig
-from sparc.train.distributed import Processes, is_first_process, local_rank, processes
-from sparc.train.kernels import choose as choose_kernels
-from sparc.train.learner import Learner, LearnerSettings
-from sparc.train.log import RunLog, read_lines, require_services
-from sparc.train.loop import Trainee, train
-from sparc.train.metrics import sums_from_tensors
-from sparc.train.model import CONFIG_FILE
-from sparc.train.reader import BatchReader, Position
-from sparc.train.run_folder import (
+from sparc.train.run.log import RunLog, read_lines, require_services
+from sparc.train.run.metrics import sums_from_tensors
+from sparc.train.run.run_folder import (
     INITIAL_FILE,
     DataRecord,
     RunRecord,
@@ -52,9 +53,8 @@ from sparc.train.run_folder import (
     save_initial,
     untrained_model,
 )
-from sparc.train.statistics import data_means
-from sparc.train.sweep import INDEX_FILE, SWEEP_FILE, Sweep, read_failures
-from sparc.train.tensors import is_written_here
+from sparc.train.run.sweep import INDEX_FILE, SWEEP_FILE, Sweep, read_failures
+from sparc.train.step.learner import Learner, LearnerSettings
 from sparc.train.validation import check as check_validation
 
 
@@ -99,7 +99,7 @@ def run_sweep(cache_location: str, folder: Path, settings: TrainConfig, grid: Pa
         cache_location: Folder or URL of the activation cache.
         folder: Where the run folders lie.
         settings: What the runs have in common.
-        grid: A TOML file; see `sparc.train.sweep`.
+        grid: A TOML file; see `sparc.train.run.sweep`.
 
     Raises:
         SparcError: The cache, the folder or the settings do not allow it, or a run diverged.

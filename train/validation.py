@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparc.common.cache import ActivationCache
+from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError
-from sparc.common.streams import StreamInfo, encoder_difference
-from sparc.train.learner import Learner, StepSums
+from sparc.common.streams.spec import StreamInfo, encoder_difference
+from sparc.train.step.learner import Learner, StepSums
 
 
 def check(cache: ActivationCache, streams: Sequence[StreamInfo]) -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
+from sparc.analyze.codes.subject import Subject, choose_streams, open_subject
 from sparc.analyze.localize import overlay
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.localize.localizer import Localizer, Presence, Query, Seen
@@ -19,18 +20,17 @@ from sparc.analyze.localize.measures import Scores
 from sparc.analyze.localize.opening import open_localizer
 from sparc.analyze.localize.scoring import score_cache
 from sparc.analyze.localize.targets import TextFeature
-from sparc.analyze.localize.tower import LocalizeError
 from sparc.analyze.localize.words import WordWeight
-from sparc.analyze.output import write_array, write_png
-from sparc.analyze.report import Report, add_table
-from sparc.analyze.subject import Subject, choose_streams, open_subject
-from sparc.analyze.summary import figures
-from sparc.common.cache import ActivationCache
+from sparc.analyze.report.folder import Report, add_table
+from sparc.analyze.report.output import write_array, write_png
+from sparc.analyze.report.summary import figures
+from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import ConfigError, ReportError
+from sparc.common.files.folder import Folder
 from sparc.common.progress import progress, say
-from sparc.common.storage import Folder
 from sparc.common.text import amount, printable, shorten
 from sparc.extract.datasets.images import open_image_file
+from sparc.extract.encoders.tower import LocalizeError
 
 TABLE = "localization"
 CONTACT_SHEET = "contact-sheet.png"

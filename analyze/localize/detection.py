@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sparc.analyze.statistics import Interval, jackknife
+from sparc.analyze.maths.statistics import Interval, jackknife
 
 
 class Judged(NamedTuple):

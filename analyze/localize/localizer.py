@@ -34,12 +34,12 @@ from sparc.analyze.localize.targets import (
     raw_objective,
     text_objective,
 )
-from sparc.analyze.localize.tower import LocalizeError, NothingInCommonError, Tower
 from sparc.analyze.localize.words import WordWeight, word_weights
 from sparc.common.text import amount, shorten
 from sparc.extract.datasets.images import open_image_file
 from sparc.extract.encoders.base import Encoder, ImageEncoder, TextEncoder
-from sparc.train.model import Sparc
+from sparc.extract.encoders.tower import LocalizeError, NothingInCommonError, Tower
+from sparc.train.model.network import Sparc
 
 Query = int | TextFeature
 """What is looked for: a latent, or a text that a text stream has read."""
@@ -169,8 +169,8 @@ class Localizer:
             SparcError: The run or the cache is not there, an encoder cannot be built, or no stream
                 can be shown.
         """
+        from sparc.analyze.codes.subject import open_subject
         from sparc.analyze.localize.opening import open_localizer
-        from sparc.analyze.subject import open_subject
 
         return open_localizer(open_subject(os.fspath(run)), config or LocalizeConfig())
 
@@ -380,13 +380,13 @@ def open_tower(encoder: ImageEncoder) -> Tower:
     # timm and open_clip take seconds to import, and a stream needs one of them.
     library = encoder.origin.spec.partition(":")[0]
     if library == "timm":
-        from sparc.analyze.localize.timm_tower import TimmTower
         from sparc.extract.encoders.timm_models import TimmImageEncoder
+        from sparc.extract.encoders.timm_tower import TimmTower
 
         assert isinstance(encoder, TimmImageEncoder)
         tower: Tower = TimmTower(encoder.model, pool=encoder.pool, block=encoder.spec.block)
     else:
-        from sparc.analyze.localize.open_clip_tower import open_clip_tower
+        from sparc.extract.encoders.open_clip_tower import open_clip_tower
 
         tower = open_clip_tower(cast(Any, encoder).model)
     size = encoder.origin.input_size

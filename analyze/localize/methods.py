@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sparc.analyze.localize.config import MethodName
 from sparc.analyze.localize.targets import Objective
-from sparc.analyze.localize.tower import (
+from sparc.extract.encoders.tower import (
     LocalizeError,
     Places,
     Tower,

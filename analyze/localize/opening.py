@@ -1,15 +1,15 @@
 """From a run to a localizer: its encoders built again, and the images that queries compare with."""
 
+from sparc.analyze.codes.subject import Subject, choose_streams
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.localize.localizer import Localizer
 from sparc.analyze.localize.presence import read_reference
 from sparc.analyze.localize.rebuild import build, parse_specs, stream_specs
-from sparc.analyze.localize.tower import LocalizeError
-from sparc.analyze.subject import Subject, choose_streams
-from sparc.common.cache import ActivationCache
+from sparc.common.cache.reader import ActivationCache
 from sparc.common.devices import choose_device
 from sparc.common.progress import say
 from sparc.common.text import printable
+from sparc.extract.encoders.tower import LocalizeError
 
 
 def open_localizer(subject: Subject, config: LocalizeConfig) -> Localizer:

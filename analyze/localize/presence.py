@@ -16,9 +16,9 @@ from torch import Tensor
 
 from sparc.analyze.localize.config import ModeName, TargetName
 from sparc.analyze.localize.targets import TextFeature, active_latents, normalized
-from sparc.common.cache import ActivationCache
-from sparc.common.tables import same_as_before
-from sparc.train.model import Sparc
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.tables import same_as_before
+from sparc.train.model.network import Sparc
 
 REFERENCE_IMAGES = 500
 """Images of a cache that a query is compared with."""

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from sparc.analyze.codes.subject import Subject
 from sparc.analyze.localize.config import LocalizeConfig
-from sparc.analyze.localize.tower import LocalizeError
 from sparc.analyze.recorded_encoders import RecordedStream, rebuild
-from sparc.analyze.subject import Subject
 from sparc.common.errors import ConfigError, EncoderError
-from sparc.common.streams import StreamSpec
+from sparc.common.streams.spec import StreamSpec
 from sparc.extract.encoders.base import Encoder
+from sparc.extract.encoders.tower import LocalizeError
 
 
 def parse_specs(texts: Sequence[str]) -> dict[str, StreamSpec]:

@@ -19,13 +19,13 @@ from sparc.analyze.localize.detection import Judged, auc
 from sparc.analyze.localize.localizer import Localizer, Seen
 from sparc.analyze.localize.measures import Mask, Scores, score
 from sparc.analyze.localize.targets import Objective, TextFeature, latents_objective
-from sparc.analyze.localize.tower import LocalizeError
-from sparc.analyze.statistics import with_interval
+from sparc.analyze.maths.statistics import with_interval
 from sparc.common import rle
-from sparc.common.cache import ActivationCache
+from sparc.common.cache.reader import ActivationCache
 from sparc.common.progress import progress
 from sparc.common.text import shorten
 from sparc.extract.datasets.images import CacheImages
+from sparc.extract.encoders.tower import LocalizeError
 
 LARGEST_SIDE = 512
 """Maps and masks of larger pictures are compared at this size."""

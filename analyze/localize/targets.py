@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from sparc.analyze.localize.config import ModeName, TargetName
-from sparc.analyze.localize.tower import NothingInCommonError
 from sparc.common.text import shorten
-from sparc.train.model import Codes, Sparc
+from sparc.extract.encoders.tower import NothingInCommonError
+from sparc.train.model.network import Codes, Sparc
 
 Objective = Callable[[Tensor], Tensor]
 """From features of one stream, (rows, dim), to the number that is explained, (rows,)."""

@@ -15,16 +15,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sparc.common.cache_writer import Manifest
+from sparc.common.cache.writer import Manifest
 from sparc.common.errors import DatasetError
 from sparc.common.progress import say
 from sparc.common.text import amount, shorten
 from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.hierarchy import Edge, Hierarchy, build_hierarchy
+from sparc.extract.datasets.manifest import build_manifest, check_some_present
 from sparc.extract.datasets.masks import read_segmentation
 from sparc.extract.datasets.metadata import read_json
 from sparc.extract.datasets.safe_folder import SafeFolder
-from sparc.extract.datasets.selection import build_manifest, check_some_present
 from sparc.extract.datasets.source import ObjectMask, Picture, Source
 from sparc.extract.datasets.splits import choose_split
 

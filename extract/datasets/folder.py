@@ -21,11 +21,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sparc.common.cache_writer import Manifest
+from sparc.common.cache.writer import Manifest
 from sparc.common.errors import DatasetError
 from sparc.common.progress import say
 from sparc.common.text import amount, shorten
 from sparc.extract.datasets.base import DatasetOptions
+from sparc.extract.datasets.manifest import build_manifest, check_some_present
 from sparc.extract.datasets.metadata import (
     Record,
     decode,
@@ -34,7 +35,6 @@ from sparc.extract.datasets.metadata import (
     read_parquet,
 )
 from sparc.extract.datasets.safe_folder import LARGEST_TEXT, SafeFolder, split_suffix
-from sparc.extract.datasets.selection import build_manifest, check_some_present
 from sparc.extract.datasets.source import Picture, Source
 from sparc.extract.datasets.splits import SYNONYMS, choose_split
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from sparc.common import tables
+from sparc.common.cache import tables
 from sparc.common.errors import DatasetError
 from sparc.common.text import shorten
 from sparc.extract.datasets.metadata import read_json

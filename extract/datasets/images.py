@@ -14,9 +14,9 @@ from typing import cast, get_args
 
 from PIL import Image
 
-from sparc.common.cache import ARRAYS_DATASET, CacheInfo
+from sparc.common.cache.reader import ARRAYS_DATASET, CacheInfo
 from sparc.common.errors import DatasetError, MissingFileError, UnsafeError
-from sparc.common.safe_files import open_regular
+from sparc.common.files.safe_files import open_regular
 from sparc.common.text import printable, shorten
 from sparc.extract.datasets import open_dataset
 from sparc.extract.datasets.base import Dataset, DatasetOptions, Format

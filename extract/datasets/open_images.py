@@ -16,16 +16,16 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from sparc.common.cache_writer import Manifest
+from sparc.common.cache.writer import Manifest
 from sparc.common.errors import DatasetError
 from sparc.common.progress import say
 from sparc.common.text import amount
 from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.hierarchy import Hierarchy, read_hierarchy
 from sparc.extract.datasets.labels import read_class_names, read_labels
+from sparc.extract.datasets.manifest import build_manifest, check_some_present
 from sparc.extract.datasets.metadata import read_json_lines
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
-from sparc.extract.datasets.selection import build_manifest, check_some_present
 from sparc.extract.datasets.source import Picture, Source
 from sparc.extract.datasets.splits import SYNONYMS, choose_split
 

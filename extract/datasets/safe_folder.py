@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 
 from sparc.common.errors import DatasetError, MissingFileError, UnavailableError, UnsafeError
+from sparc.common.files.safe_files import open_regular
 from sparc.common.progress import say
-from sparc.common.safe_files import open_regular
 from sparc.common.text import amount, shorten, size
 
 _COMMON = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")

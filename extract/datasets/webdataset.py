@@ -17,14 +17,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sparc.common.cache_writer import Manifest
+from sparc.common.cache.writer import Manifest
 from sparc.common.errors import DatasetError, MissingFileError
 from sparc.common.progress import progress, say
 from sparc.common.text import amount, shorten, size
 from sparc.extract.datasets.base import DatasetOptions
+from sparc.extract.datasets.manifest import build_manifest
 from sparc.extract.datasets.metadata import decode, parse_json
 from sparc.extract.datasets.safe_folder import LARGEST_PICTURE, LARGEST_TEXT, SafeFolder, is_picture
-from sparc.extract.datasets.selection import build_manifest
 from sparc.extract.datasets.source import Picture, Source
 from sparc.extract.datasets.splits import choose_split
 

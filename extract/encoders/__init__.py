@@ -6,7 +6,7 @@ Importing this package imports none of the three: `build_encoders` imports those
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from sparc.common.streams import StreamSpec
+from sparc.common.streams.spec import StreamSpec
 from sparc.extract.encoders.presets import PRESETS, preset
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sparc.common.streams import StreamOrigin
+from sparc.common.streams.spec import StreamOrigin
 
 
 class EncodedTexts(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from sparc.common.streams import StreamSpec
+from sparc.common.streams.spec import StreamSpec
 from sparc.extract.encoders.base import Encoder
 
 

@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 )
 
 from sparc.common.errors import EncoderError, SparcError
-from sparc.common.streams import StreamSpec
+from sparc.common.streams.spec import StreamSpec
 from sparc.common.text import printable, shorten
 from sparc.extract.encoders.foreign import (
     CODE_REFUSED,

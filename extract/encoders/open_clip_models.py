@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sparc.common.errors import EncoderError
 from sparc.common.progress import say
-from sparc.common.streams import WEIGHTS_SUFFIXES, StreamOrigin, StreamSpec
+from sparc.common.streams.spec import WEIGHTS_SUFFIXES, StreamOrigin, StreamSpec
 from sparc.common.text import printable
 from sparc.extract.encoders.base import EncodedTexts, autocast
 from sparc.extract.encoders.definition import tokenizer_digest

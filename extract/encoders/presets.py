@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from sparc.common.errors import ConfigError
-from sparc.common.streams import StreamSpec
+from sparc.common.streams.spec import StreamSpec
 
 
 def _dinov2_clip(dino: str, clip: str) -> Mapping[str, StreamSpec]:

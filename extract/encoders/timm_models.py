@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sparc.common.errors import EncoderError
-from sparc.common.streams import StreamOrigin, StreamSpec
+from sparc.common.streams.spec import StreamOrigin, StreamSpec
 from sparc.extract.encoders.base import autocast
 from sparc.extract.encoders.definition import definition_digest
 from sparc.extract.encoders.hub import loading

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sparc.common.errors import EncoderError
-from sparc.common.streams import StreamOrigin, StreamSpec
+from sparc.common.streams.spec import StreamOrigin, StreamSpec
 from sparc.common.text import amount
 from sparc.extract.encoders.base import EncodedTexts, autocast
 from sparc.extract.encoders.definition import definition_digest, effective, tokenizer_digest

@@ -26,9 +26,9 @@ import numpy.typing as npt
 
 from sparc.common.documents import parse_json
 from sparc.common.errors import DatasetError
-from sparc.common.lock import LOCK_FILE, exclusive
+from sparc.common.files.folder import Folder, is_leftover
+from sparc.common.files.lock import LOCK_FILE, exclusive
 from sparc.common.progress import progress
-from sparc.common.storage import Folder, is_leftover
 from sparc.pipelines.demo.drawings import Drawing, drawings
 from sparc.pipelines.demo.scenes import SIZE, Scene, Split, compose
 

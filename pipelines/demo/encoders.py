@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from sparc.common.errors import EncoderError
+from sparc.common.files.folder import Folder
 from sparc.common.progress import say
-from sparc.common.storage import Folder
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 

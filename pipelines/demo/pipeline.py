@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sparc.common.progress import say
-from sparc.common.streams import StreamSpec
+from sparc.common.streams.spec import StreamSpec
 from sparc.pipelines.config import DemoConfig
 from sparc.pipelines.demo.dataset import (
     CLASSES_FILE,

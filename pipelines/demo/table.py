@@ -4,8 +4,8 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-from sparc.analyze.report import Report
-from sparc.analyze.summary import Line, agreement_depths, cell, checked_figures
+from sparc.analyze.report.folder import Report
+from sparc.analyze.report.summary import Line, agreement_depths, cell, checked_figures
 
 _WIDTH = 92
 _TEXT_WIDTH = 60

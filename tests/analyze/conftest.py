@@ -11,15 +11,15 @@ import pytest
 from hypothesis import settings
 from scipy import stats
 
-from sparc.analyze.codes import CodeLayout, CodeRows, CodeSet, CodeStore
-from sparc.analyze.labels import Labels, labels_of
-from sparc.analyze.parts import Parts
-from sparc.analyze.permutation import Permutation
-from sparc.analyze.pictures import read_pictures
-from sparc.common.cache import ActivationCache
-from sparc.common.cache_writer import write_arrays
-from sparc.common.storage import Folder
-from sparc.common.tables import CLASSES
+from sparc.analyze.codes.parts import Parts
+from sparc.analyze.codes.permutation import Permutation
+from sparc.analyze.codes.store import CodeLayout, CodeRows, CodeSet, CodeStore
+from sparc.analyze.rows.images import read_pictures
+from sparc.analyze.rows.labels import Labels, labels_of
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.tables import CLASSES
+from sparc.common.cache.writer import write_arrays
+from sparc.common.files.folder import Folder
 from sparc.train import ModelConfig, Sparc, StreamShape, create_model
 
 # A busy machine must not fail a test.

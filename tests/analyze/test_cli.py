@@ -13,11 +13,11 @@ import time
 import pyarrow.parquet as pq
 import pytest
 
-from sparc.analyze.digests import replace
-from sparc.analyze.report import Report
-from sparc.analyze.summary import summarize
+from sparc.analyze.report.digests import replace
+from sparc.analyze.report.folder import Report
+from sparc.analyze.report.summary import summarize
 from sparc.common.errors import ReportError
-from sparc.common.storage import Folder
+from sparc.common.files.folder import Folder
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -259,7 +259,7 @@ def test_errors_are_one_line(report, cache, call, tmp_path):
 
 def test_a_summary_needs_no_pytorch():
     loaded = subprocess.run(
-        [sys.executable, "-c", "import sys, sparc.analyze.summary; print(*sys.modules)"],
+        [sys.executable, "-c", "import sys, sparc.analyze.report.summary; print(*sys.modules)"],
         capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
     assert not {"torch", "zarr", "dask"} & set(loaded)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from sparc.analyze import AnalyzeConfig, analyze
-from sparc.common.cache_writer import write_arrays
+from sparc.common.cache.writer import write_arrays
 from sparc.train import ModelConfig, StreamShape, create_model
 from sparc.train.config import TrainConfig
 from sparc.train.job import run
-from sparc.train.log import read_lines
+from sparc.train.run.log import read_lines
 
 SETTINGS = AnalyzeConfig(device="cpu", scheduler="sync", top_rows=3)
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from sparc.analyze import AnalyzeConfig, analyze
-from sparc.analyze.bias_report import bias, show
+from sparc.analyze.bias.command import bias, show
 from sparc.analyze.config import BiasConfig
-from sparc.common.cache_writer import write_arrays
-from sparc.common.tables import CLASSES
+from sparc.common.cache.tables import CLASSES
+from sparc.common.cache.writer import write_arrays
 from sparc.train import ModelConfig, Sparc, StreamShape
 
 STREAMS = ("dino", "clip", "text")

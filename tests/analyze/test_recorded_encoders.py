@@ -8,7 +8,7 @@ import torch
 
 from sparc.analyze.recorded_encoders import RecordedStream, rebuild
 from sparc.common.errors import EncoderError
-from sparc.common.streams import StreamOrigin, StreamSpec
+from sparc.common.streams.spec import StreamOrigin, StreamSpec
 
 CPU = torch.device("cpu")
 PLACES = [

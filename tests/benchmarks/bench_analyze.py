@@ -34,24 +34,25 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from sparc.analyze import agreement, latents, retrieval, top_rows
-from sparc.analyze.codes import CodeLayout, CodeRows, CodeSet, CodeStore
+from sparc.analyze.codes.encode import encode_missing
+from sparc.analyze.codes.store import CodeLayout, CodeRows, CodeSet, CodeStore
 from sparc.analyze.config import AnalyzeConfig
-from sparc.analyze.encode import encode_missing
-from sparc.analyze.groups import Groups, deal, no_groups
-from sparc.analyze.labels import labels_of
-from sparc.analyze.pictures import Pictures
-from sparc.analyze.reduction import Executor
-from sparc.analyze.report import Report
-from sparc.analyze.search import Searcher
-from sparc.common import tables
-from sparc.common.cache import ActivationCache
-from sparc.common.cache_writer import CacheWriter, Manifest, write_arrays
+from sparc.analyze.maths.reduction import Executor
+from sparc.analyze.metrics import agreement, latents, retrieval
+from sparc.analyze.report.folder import Report
+from sparc.analyze.rows import top_rows
+from sparc.analyze.rows.folds import Groups, deal, no_groups
+from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.labels import labels_of
+from sparc.analyze.search.searcher import Searcher
+from sparc.common.cache import tables
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.writer import CacheWriter, Manifest, write_arrays
 from sparc.common.errors import SparcError
-from sparc.common.storage import Folder
-from sparc.common.streams import Modality, StreamInfo, StreamOrigin
+from sparc.common.files.folder import Folder
+from sparc.common.streams.spec import Modality, StreamInfo, StreamOrigin
 from sparc.train.config import ModelConfig, StreamShape
-from sparc.train.model import Sparc, create_model
+from sparc.train.model.network import Sparc, create_model
 
 LATENTS, K = 8192, 64
 BATCH = AnalyzeConfig().batch_size

@@ -20,13 +20,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sparc.analyze import agreement, overlap, purity, top_rows
-from sparc.analyze.codes import CodeRows, CodeSet
-from sparc.analyze.groups import Groups, deal
-from sparc.analyze.labels import Labels, labels_of
-from sparc.analyze.pictures import Pictures
-from sparc.analyze.statistics import mean_share
-from sparc.common import tables
+from sparc.analyze.codes.store import CodeRows, CodeSet
+from sparc.analyze.maths.statistics import mean_share
+from sparc.analyze.metrics import agreement, overlap, purity
+from sparc.analyze.rows import top_rows
+from sparc.analyze.rows.folds import Groups, deal
+from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.labels import Labels, labels_of
+from sparc.common.cache import tables
 
 LATENTS, CLASSES, TOP = 64, 24, 10
 

@@ -17,14 +17,21 @@ import numpy.typing as npt
 from bench_coverage import Figures, ends, run
 from scipy import sparse
 
-from sparc.analyze import classification, left_out, monosemanticity, probe, retrieval, selection
-from sparc.analyze.codes import CodeRows, CodeSet
-from sparc.analyze.encode import encode_jointly
-from sparc.analyze.groups import Groups, deal
-from sparc.analyze.pictures import Pictures
-from sparc.analyze.reduction import Executor
+from sparc.analyze.codes.encode import encode_jointly
+from sparc.analyze.codes.store import CodeRows, CodeSet
+from sparc.analyze.maths.reduction import Executor
+from sparc.analyze.metrics import (
+    classification,
+    left_out,
+    monosemanticity,
+    probe,
+    retrieval,
+    selection,
+)
+from sparc.analyze.rows.folds import Groups, deal
+from sparc.analyze.rows.images import Pictures
 from sparc.train.config import ModelConfig, StreamShape
-from sparc.train.model import Sparc, create_model
+from sparc.train.model.network import Sparc, create_model
 
 LATENTS, DIM, CLASSES = 48, 12, 8
 MOST_SCORED = 500
@@ -49,7 +56,7 @@ WORLDS = World("alike streams", 0.3, 1), World("unlike streams, captions", 1.5, 
 
 
 class _InMemory(NamedTuple):
-    """As much of `sparc.analyze.parts.Parts` as monosemanticity reads, in one part."""
+    """As much of `sparc.analyze.codes.parts.Parts` as monosemanticity reads, in one part."""
 
     features: dict[str, npt.NDArray[np.float32]]
     of_rows: CodeRows

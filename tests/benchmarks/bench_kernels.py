@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparc.train.kernels import choose
+from sparc.train.kernels.adam import Adam, AdamStep, Moments, move
 from sparc.train.kernels.interface import WeightGradient, fill_bags, invert
-from sparc.train.optimizer import Adam, AdamStep, Moments, move
 
 
 class Operation(NamedTuple):

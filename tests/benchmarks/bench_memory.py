@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sparc.common.cache_writer import write_arrays
+from sparc.common.cache.writer import write_arrays
 
 DIMS = {"dino": 768, "clip_image": 512, "clip_text": 512}
 LATENTS, BLOCK = 8192, 4096
@@ -29,8 +29,8 @@ MOST_GROWTH = 30e6
 BUILD = """
 from sparc.train import kernels, reader, job
 from sparc.train.config import ModelConfig, StreamShape
-from sparc.train.learner import Learner, LearnerSettings
-from sparc.train.model import create_model
+from sparc.train.step.learner import Learner, LearnerSettings
+from sparc.train.model.network import create_model
 dims = {dims}
 streams = tuple(StreamShape(name, dim) for name, dim in dims.items())
 model = create_model(ModelConfig(streams=streams, latents={latents}, k=64))

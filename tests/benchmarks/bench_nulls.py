@@ -25,16 +25,17 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
-from sparc.analyze import agreement, cofiring, naming, top_rows
-from sparc.analyze.attribute import Attribute
-from sparc.analyze.bias import find_bias
-from sparc.analyze.codes import CodeRows, CodeSet
-from sparc.analyze.groups import deal
-from sparc.analyze.labels import labels_of
-from sparc.analyze.pictures import Pictures
-from sparc.analyze.reduction import Executor
-from sparc.analyze.words import Words
-from sparc.common.tables import CLASSES
+from sparc.analyze.bias.associations import find_bias
+from sparc.analyze.bias.attribute import Attribute
+from sparc.analyze.codes.store import CodeRows, CodeSet
+from sparc.analyze.maths.reduction import Executor
+from sparc.analyze.metrics import agreement, cofiring, naming
+from sparc.analyze.rows import top_rows
+from sparc.analyze.rows.folds import deal
+from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.labels import labels_of
+from sparc.analyze.rows.words import Words
+from sparc.common.cache.tables import CLASSES
 
 Flags = np.ndarray
 RATE = 0.05  # What `sparc-analyze bias` claims by default.
@@ -103,7 +104,7 @@ class Cache(NamedTuple):
 
 
 class Parts:
-    """Codes in memory: what `find_bias` and `cofiring.measure` ask of `sparc.analyze.parts`."""
+    """Codes in memory: what `find_bias` and `cofiring.measure` ask of `Parts`."""
 
     def __init__(self, data: Data, pieces: int = 3) -> None:
         ends = np.linspace(0, len(data.codes.rows), pieces + 1).astype(int)

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sparc.common.cache import ActivationCache
-from sparc.common.cache_writer import write_arrays
-from sparc.train.reader import BatchReader
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.writer import write_arrays
+from sparc.train.data.reader import BatchReader
 
 DIMS = {"dino": 768, "clip_image": 512, "clip_text": 512}
 REPEATS = 10

@@ -29,8 +29,8 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from sparc.train.config import Kernels, ModelConfig, StreamShape
-from sparc.train.learner import Learner, LearnerSettings
-from sparc.train.model import Sparc, create_model
+from sparc.train.model.network import Sparc, create_model
+from sparc.train.step.learner import Learner, LearnerSettings
 
 WIDTHS = (768, 512, 512, 1024)
 """Of the first streams: DINO, CLIP's image tower, CLIP's text tower, and one more."""

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sparc.common.cache_writer import write_arrays
+from sparc.common.cache.writer import write_arrays
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.job import run
-from sparc.train.learner import Learner, LearnerSettings
-from sparc.train.model import create_model
+from sparc.train.model.network import create_model
+from sparc.train.step.learner import Learner, LearnerSettings
 
 DIMS = {"dino": 768, "clip_image": 512, "clip_text": 512}
 ROWS, LATENTS, K = 256, 8192, 64

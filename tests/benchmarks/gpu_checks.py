@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from sparc.train.config import ModelConfig, StreamShape
-from sparc.train.initialize import initial_model
 from sparc.train.kernels import Kernels, choose
+from sparc.train.kernels.adam import AdamStep, Moments
 from sparc.train.kernels.interface import WeightGradient, fill_bags, invert
-from sparc.train.learner import Learner, LearnerSettings
-from sparc.train.model import Sparc
-from sparc.train.objective import select
-from sparc.train.optimizer import AdamStep, Moments
+from sparc.train.model.initialize import initial_model
+from sparc.train.model.network import Sparc
+from sparc.train.step.learner import Learner, LearnerSettings
+from sparc.train.step.objective import select
 
 TOLERANCES = {torch.float64: 1e-11, torch.float32: 2e-5, torch.bfloat16: 2e-2}
 """Of the largest difference over the largest number that is expected."""

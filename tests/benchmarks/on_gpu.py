@@ -66,12 +66,12 @@ from torch import Tensor, nn  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 
 from sparc.train.config import ModelConfig, StreamShape  # noqa: E402
-from sparc.train.graph import EAGER_STEPS  # noqa: E402
 from sparc.train.kernels import choose  # noqa: E402
+from sparc.train.kernels.adam import AdamStep, Moments  # noqa: E402
 from sparc.train.kernels.interface import WeightGradient, fill_bags, invert  # noqa: E402
-from sparc.train.learner import GRAPHED_LOGITS, Learner, LearnerSettings  # noqa: E402
-from sparc.train.model import Sparc, create_model  # noqa: E402
-from sparc.train.optimizer import AdamStep, Moments  # noqa: E402
+from sparc.train.model.network import Sparc, create_model  # noqa: E402
+from sparc.train.step.graph import EAGER_STEPS  # noqa: E402
+from sparc.train.step.learner import GRAPHED_LOGITS, Learner, LearnerSettings  # noqa: E402
 
 WIDTHS = {"dino": 768, "clip_image": 512, "clip_text": 512}
 K = 64
@@ -477,7 +477,7 @@ def training(report: Report, device: torch.device) -> None:
         return
     import numpy as np
 
-    from sparc.common.cache_writer import write_arrays
+    from sparc.common.cache.writer import write_arrays
     from sparc.train.config import TrainConfig
     from sparc.train.job import run
 

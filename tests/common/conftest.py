@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sparc.common import tables
-from sparc.common.cache import ActivationCache
-from sparc.common.cache_writer import write_arrays
+from sparc.common.cache import tables
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.writer import write_arrays
 
 CLASSES = pa.table(
     {

@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sparc.common import tables
-from sparc.common.cache_writer import Manifest
+from sparc.common.cache import tables
+from sparc.common.cache.writer import Manifest
 from sparc.common.errors import DatasetError
-from sparc.common.streams import StreamOrigin, StreamSpec
+from sparc.common.streams.spec import StreamOrigin, StreamSpec
 from sparc.extract.encoders.base import EncodedTexts
 
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparc.common import tables
+from sparc.common.cache import tables
 from sparc.common.errors import DatasetError
-from sparc.common.streams import StreamSpec
+from sparc.common.streams.spec import StreamSpec
 from sparc.extract.chunks import ChunkTable, lacking, require_inputs
 
 

@@ -10,7 +10,7 @@ import pytest
 import zarr
 from PIL import Image
 
-from sparc.common.cache import ActivationCache
+from sparc.common.cache.reader import ActivationCache
 
 
 @pytest.fixture(scope="module")

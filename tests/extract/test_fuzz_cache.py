@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sparc.common import tables
-from sparc.common.cache import ActivationCache
-from sparc.common.cache_verify import verify
+from sparc.common.cache import tables
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.verify import verify
 from sparc.common.errors import SparcError
-from sparc.extract import inspection, job
+from sparc.extract import cache_summary, job
 from sparc.extract.config import ExtractConfig
 
 ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "12"))
@@ -161,7 +161,7 @@ def test_a_cache_that_was_harmed(extract, tmp_path, capsys) -> None:
         if found.keys() != good.keys():
             assert damage, case
         with refusing():
-            for line in inspection.describe(ActivationCache(location)):
+            for line in cache_summary.describe(ActivationCache(location)):
                 assert "\n" not in line
         with refusing():
             extract(location, repair=True)

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 import zarr
 
-from sparc.common.cache import ActivationCache
-from sparc.common.cache_verify import verify
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.verify import verify
 from sparc.common.errors import CacheError, ConfigError, DatasetError, LockedError
-from sparc.common.lock import exclusive
-from sparc.common.storage import Folder
+from sparc.common.files.folder import Folder
+from sparc.common.files.lock import exclusive
 from sparc.extract import job
 from sparc.extract.config import ExtractConfig
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sparc.common.errors import SparcError
-from sparc.common.streams import StreamSpec
+from sparc.common.streams.spec import StreamSpec
 from sparc.extract import plan
 from sparc.extract.config import ExtractConfig
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from sparc.common.cache import ActivationCache
-from sparc.common.cache_verify import check_metadata, verify
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.verify import check_metadata, verify
 from sparc.common.errors import CacheError, DamagedCacheError, IncompleteCacheError
 from sparc.extract import job
 from sparc.extract.config import ExtractConfig

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparc.common.cache import ActivationCache
-from sparc.common.cache_verify import verify
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.verify import verify
 from sparc.common.errors import CacheError, EncoderError, SparcError, UnavailableError
 from sparc.extract import job, loader
 from sparc.extract.config import ExtractConfig

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from sparc.common.cache import ActivationCache
+from sparc.common.cache.reader import ActivationCache
 from sparc.common.config import to_mapping
 from sparc.common.errors import SparcError
 
@@ -54,7 +54,7 @@ def read_cache(folder: Path, call) -> Iterator[Callable[[], Any]]:
 
 
 def read_run(folder: Path, call) -> Iterator[Callable[[], Any]]:
-    from sparc.train import checkpoint, log, run_folder
+    from sparc.train.run import checkpoint, log, run_folder
 
     yield lambda: shown(call("train", "inspect", folder))
     yield lambda: run_folder.RunRecord.read(folder)
@@ -79,7 +79,7 @@ def read_run(folder: Path, call) -> Iterator[Callable[[], Any]]:
 
 
 def read_sweep(folder: Path, call) -> Iterator[Callable[[], Any]]:
-    from sparc.train import sweep
+    from sparc.train.run import sweep
 
     yield lambda: shown(call("train", "inspect", folder))
     yield lambda: sweep.read_index(folder)
@@ -90,7 +90,7 @@ def read_sweep(folder: Path, call) -> Iterator[Callable[[], Any]]:
 
 def read_report(folder: Path, call) -> Iterator[Callable[[], Any]]:
     from sparc.analyze import Report
-    from sparc.analyze.codes import CodeSet
+    from sparc.analyze.codes.store import CodeSet
 
     yield lambda: shown(call("analyze", "compare", folder))
     yield lambda: to_mapping(Report(folder).info)

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from sparc.common.errors import LockedError, SparcError
-from sparc.common.lock import exclusive
-from sparc.common.storage import Folder
+from sparc.common.files.folder import Folder
+from sparc.common.files.lock import exclusive
 from sparc.pipelines.stages import RECORD_FILE, Stage, run_stages
 
 # Asking for help is a command that ends well at once.

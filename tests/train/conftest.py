@@ -15,11 +15,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparc.common.cache_writer import write_arrays
+from sparc.common.cache.writer import write_arrays
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
-from sparc.train.initialize import initial_model
-from sparc.train.model import Sparc
-from sparc.train.planted import plant
+from sparc.train.data.planted import plant
+from sparc.train.model.initialize import initial_model
+from sparc.train.model.network import Sparc
 
 
 @dataclasses.dataclass

@@ -10,21 +10,21 @@ import pytest
 import safetensors.torch
 import torch
 
-from sparc.common.cache import ActivationCache
-from sparc.common.cache_writer import write_arrays
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.writer import write_arrays
 from sparc.common.errors import CacheError, ConfigError, LockedError, RunError, SparcError
-from sparc.common.lock import exclusive
+from sparc.common.files.folder import Folder
+from sparc.common.files.lock import exclusive
 from sparc.common.sealed import seal, unseal
-from sparc.common.storage import Folder
 from sparc.train import job, load
-from sparc.train.checkpoint import saved_steps
-from sparc.train.inspection import describe_folder
+from sparc.train.data.means import data_means
+from sparc.train.data.reader import BatchReader
 from sparc.train.kernels import choose
-from sparc.train.learner import Learner
-from sparc.train.log import read_lines
-from sparc.train.reader import BatchReader
-from sparc.train.run_folder import RunRecord, load_model, load_untrained
-from sparc.train.statistics import data_means
+from sparc.train.run.checkpoint import saved_steps
+from sparc.train.run.log import read_lines
+from sparc.train.run.run_folder import RunRecord, load_model, load_untrained
+from sparc.train.run.run_summary import describe_folder
+from sparc.train.step.learner import Learner
 
 
 @pytest.fixture(autouse=True, scope="module")

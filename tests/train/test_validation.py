@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import torch
 
-from sparc.common.cache import ActivationCache
+from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError
-from sparc.common.streams import StreamOrigin
+from sparc.common.streams.spec import StreamOrigin
 from sparc.train.config import ModelConfig, StreamShape
-from sparc.train.initialize import initial_model
-from sparc.train.learner import Learner, LearnerSettings
+from sparc.train.model.initialize import initial_model
+from sparc.train.step.learner import Learner, LearnerSettings
 from sparc.train.validation import check, measure
 
 STREAMS = ("dino", "clip_image", "clip_text")

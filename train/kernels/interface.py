@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparc.train.optimizer import AdamStep, Moments
+from sparc.train.kernels.adam import AdamStep, Moments
 
 
 class InverseIndex(NamedTuple):

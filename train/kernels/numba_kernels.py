@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sparc.train.kernels.adam import BETA1, BETA2, EPSILON, AdamStep, Moments
 from sparc.train.kernels.interface import Bags, Compared, WeightGradient
 from sparc.train.kernels.torch_kernels import TorchKernels
-from sparc.train.optimizer import BETA1, BETA2, EPSILON, AdamStep, Moments
 
 _BLOCK_ROWS = 2048
 """Weight rows of a piece of work: enough to forget what a piece costs, few enough to share out."""

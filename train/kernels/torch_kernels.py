@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sparc.train.kernels.adam import AdamStep, Moments, move
 from sparc.train.kernels.interface import (
     Bags,
     Compared,
@@ -19,8 +20,7 @@ from sparc.train.kernels.interface import (
     gradient_rows,
     latent_sums,
 )
-from sparc.train.optimizer import AdamStep, Moments, move
-from sparc.train.selection import largest, sum_in_order
+from sparc.train.model.topk import largest, sum_in_order
 
 _BLOCK_BYTES = 6 << 20
 """Gradient that is summed at once, to be applied while it is still in a cache."""

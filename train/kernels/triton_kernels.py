@@ -20,6 +20,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from sparc.train.kernels.adam import BETA1, BETA2, EPSILON, AdamStep, Moments
 from sparc.train.kernels.interface import (
     Bags,
     Compared,
@@ -27,7 +28,6 @@ from sparc.train.kernels.interface import (
     WeightGradient,
     side_by_side,
 )
-from sparc.train.optimizer import BETA1, BETA2, EPSILON, AdamStep, Moments
 
 if not hasattr(tl, "tuple"):
     raise ImportError("this version of Triton is too old: its kernels cannot be given tuples")

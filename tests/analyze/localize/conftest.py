@@ -9,7 +9,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from sparc.common.streams import StreamSpec
+from sparc.common.streams.spec import StreamSpec
 from sparc.extract.encoders import build_encoders
 from sparc.extract.encoders.timm_models import TimmImageEncoder, TimmModel
 from sparc.train import ModelConfig, Sparc, StreamShape, create_model

@@ -17,23 +17,23 @@ import torch
 import transformers
 from PIL import Image
 
-from sparc.analyze.analysis import analyze
 from sparc.analyze.config import AnalyzeConfig
-from sparc.analyze.digests import replace
 from sparc.analyze.localize.command import localize_pictures, score_localization
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.localize.localizer import Localizer
-from sparc.analyze.localize.tower import LocalizeError
-from sparc.analyze.report import Report
-from sparc.analyze.summary import summarize
+from sparc.analyze.report.digests import replace
+from sparc.analyze.report.folder import Report
+from sparc.analyze.report.summary import summarize
+from sparc.analyze.run import analyze
 from sparc.common.errors import ConfigError, DatasetError, ReportError, SparcError
+from sparc.common.files.folder import Folder
 from sparc.common.sealed import seal, unseal
-from sparc.common.storage import Folder
 from sparc.extract import job as extraction
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets import DatasetOptions, open_dataset
 from sparc.extract.datasets.safe_folder import SafeFolder
 from sparc.extract.datasets.webdataset import WebDataset
+from sparc.extract.encoders.tower import LocalizeError
 from sparc.extract.pictures import PictureError
 from sparc.train import job as training
 from sparc.train.config import TrainConfig

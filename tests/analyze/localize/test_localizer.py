@@ -10,13 +10,13 @@ from PIL import Image
 
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.localize.localizer import Localizer, open_tower
-from sparc.analyze.localize.tower import LocalizeError
-from sparc.common.streams import StreamSpec
+from sparc.common.streams.spec import StreamSpec
 from sparc.extract.encoders.open_clip_models import (
     OpenClipImageEncoder,
     OpenClipModel,
     OpenClipTextEncoder,
 )
+from sparc.extract.encoders.tower import LocalizeError
 
 CPU = torch.device("cpu")
 

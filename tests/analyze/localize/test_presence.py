@@ -5,7 +5,7 @@ import torch
 
 from sparc.analyze.localize.presence import absence, latent_numbers, share_below, text_numbers
 from sparc.analyze.localize.targets import TextFeature, latents_objective, text_objective
-from sparc.analyze.localize.tower import NothingInCommonError
+from sparc.extract.encoders.tower import NothingInCommonError
 
 
 @pytest.fixture

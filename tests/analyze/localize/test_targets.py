@@ -9,7 +9,7 @@ from sparc.analyze.localize.targets import (
     raw_objective,
     text_objective,
 )
-from sparc.analyze.localize.tower import LocalizeError
+from sparc.extract.encoders.tower import LocalizeError
 
 
 @pytest.fixture

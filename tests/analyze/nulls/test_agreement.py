@@ -8,10 +8,11 @@ says nothing of the other, however many rows there are.
 import numpy as np
 import pytest
 
-from sparc.analyze import agreement, top_rows
-from sparc.analyze.codes import CodeRows, CodeSet
-from sparc.analyze.groups import deal
-from sparc.analyze.pictures import Pictures
+from sparc.analyze.codes.store import CodeRows, CodeSet
+from sparc.analyze.metrics import agreement
+from sparc.analyze.rows import top_rows
+from sparc.analyze.rows.folds import deal
+from sparc.analyze.rows.images import Pictures
 
 LATENTS, CLASSES, STREAMS = 96, 30, ("a", "b", "c")
 

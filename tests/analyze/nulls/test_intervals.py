@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sparc.analyze.half_samples import GROUPS, design, narrowing
-from sparc.analyze.statistics import (
+from sparc.analyze.maths.half_samples import GROUPS, design, narrowing
+from sparc.analyze.maths.statistics import (
     jackknife,
     jackknife_share,
     mean_share,

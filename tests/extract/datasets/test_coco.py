@@ -3,7 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from sparc.common import rle, tables
+from sparc.common import rle
+from sparc.common.cache import tables
 from sparc.common.errors import DatasetError
 from sparc.extract.datasets import DatasetOptions, open_dataset
 

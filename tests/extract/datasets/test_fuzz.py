@@ -8,7 +8,7 @@ from functools import partial
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparc.common import tables
+from sparc.common.cache import tables
 from sparc.common.errors import SparcError
 from sparc.extract.datasets import DatasetOptions, open_dataset
 

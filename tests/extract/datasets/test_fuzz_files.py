@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sparc.common import rle, tables
+from sparc.common import rle
+from sparc.common.cache import tables
 from sparc.common.errors import SparcError
 from sparc.extract.datasets import DatasetOptions, open_dataset
 from sparc.extract.pictures import decode

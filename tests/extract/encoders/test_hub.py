@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
 from sparc.common.errors import ConfigError, EncoderError
-from sparc.common.streams import StreamSpec
+from sparc.common.streams.spec import StreamSpec
 from sparc.extract.encoders import hub
 
 SPEC = StreamSpec.parse("timm:test_vit?size=96")
@@ -58,7 +58,7 @@ def test_giving_up_takes_seconds(tmp_path):
     """The whole way, in a fresh process: the hub's own client would retry for half a minute."""
     code = """
 import sys, time, torch, timm
-from sparc.common.streams import StreamSpec
+from sparc.common.streams.spec import StreamSpec
 from sparc.extract.encoders import build_encoders
 start = time.monotonic()
 try:

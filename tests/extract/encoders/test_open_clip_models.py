@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sparc.common.errors import EncoderError
-from sparc.common.streams import StreamSpec
+from sparc.common.streams.spec import StreamSpec
 from sparc.extract.encoders import build_encoders
 
 TINY, TIMM_TOWER = "sparc-test-tiny", "sparc-test-timm-tower"

@@ -8,7 +8,7 @@ import timm.data
 import torch
 
 from sparc.common.errors import EncoderError
-from sparc.common.streams import StreamSpec
+from sparc.common.streams.spec import StreamSpec
 from sparc.extract.encoders import build_encoders
 from sparc.extract.encoders.timm_models import TimmImageEncoder, TimmModel
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 
 from sparc.common.errors import EncoderError
-from sparc.common.streams import StreamSpec
+from sparc.common.streams.spec import StreamSpec
 from sparc.extract.encoders import build_encoders
 from sparc.extract.encoders.transformers_models import _context_length
 

@@ -3,7 +3,7 @@ import importlib.metadata
 import pytest
 
 from sparc.common.errors import EncoderError
-from sparc.common.streams import StreamSpec
+from sparc.common.streams.spec import StreamSpec
 from sparc.pipelines.demo import encoders
 from sparc.pipelines.demo.encoders import prepare_encoders
 

@@ -1,0 +1,1 @@
+"""`sparc-analyze bias`: latents, and pairs of latents, that go with an attribute."""

@@ -1,0 +1,216 @@
+"""Attributes of pictures: a class, words in captions, or a column of a table.
+
+An attribute is given as text; `GRAMMAR` says how. This module must not know codes.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from sparc.analyze.rows import words
+from sparc.analyze.rows.images import Pictures
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.errors import ConfigError
+from sparc.common.text import amount, shorten
+
+GRAMMAR = (
+    "class:<name or key>, words:<word>,<word>,…, words:@<file with a word a line>, or "
+    "table:<CSV or Parquet file with a column sample_id>#<column>[=<value>]"
+)
+
+Flags = npt.NDArray[np.bool_]
+
+_CAPTIONS = 1 << 16  # Captions searched at a time.
+
+_TRUE = ("true", "1", "1.0", "yes")
+_FALSE = ("false", "0", "0.0", "no")
+
+
+class Attribute(NamedTuple):
+    """Which pictures have an attribute.
+
+    Attributes:
+        name: The text that it was given as.
+        held: The pictures that have it, (pictures,); a part of `known`.
+        known: The pictures of which it is known whether they have it, (pictures,).
+    """
+
+    name: str
+    held: Flags
+    known: Flags
+
+
+def read_attribute(text: str, cache: ActivationCache, pictures: Pictures) -> Attribute:
+    """The pictures of a cache that have an attribute.
+
+    Args:
+        text: See `GRAMMAR`. A class is held by a picture that carries it or a class below it, and
+            known of those that carry any; words are known of pictures with a caption; a table's
+            column of the pictures whose `sample_id` it names with a value.
+        cache: The cache.
+        pictures: Its pictures.
+
+    Raises:
+        ConfigError: The text does not follow the grammar, or names what is not there.
+    """
+    kind, _, rest = text.partition(":")
+    if kind == "class" and rest:
+        held, known = _of_class(rest, cache, pictures)
+    elif kind == "words" and rest:
+        held, known = _of_words(rest, cache, pictures)
+    elif kind == "table" and "#" in rest:
+        held, known = _of_table(rest, cache, pictures)
+    else:
+        raise ConfigError(f"cannot read the attribute {text!r}: give {GRAMMAR}")
+    known = known & pictures.analysed
+    return Attribute(text, held & known, known)
+
+
+def contrast(first: Attribute, second: Attribute) -> Attribute:
+    """The first attribute against the second: known where a picture has exactly one of them."""
+    known = first.held ^ second.held
+    return Attribute(f"{first.name} against {second.name}", first.held & known, known)
+
+
+def check_both_sides(attribute: Attribute) -> None:
+    """Refuse an attribute that all pictures have, or none.
+
+    Raises:
+        ConfigError: There is nothing to compare.
+    """
+    held = int(attribute.held.sum())
+    known = int(attribute.known.sum())
+    if not 0 < held < known:
+        raise ConfigError(
+            f"{attribute.name}: {held:,} of {amount(known, 'picture')} have it, so that there is "
+            "nothing to compare"
+        )
+
+
+def _of_class(name: str, cache: ActivationCache, pictures: Pictures) -> tuple[Flags, Flags]:
+    classes = cache.classes()
+    keys, names = classes["key"].to_pylist(), classes["name"].to_pylist()
+    found = [c for c, key in enumerate(keys) if key == name]
+    found = found or [c for c, n in enumerate(names) if n.casefold() == name.casefold()]
+    if len(found) != 1:
+        problem = f"{len(found)} classes are" if found else "no class is"
+        which = f" (keys {', '.join(shorten(keys[c], 40) for c in found)})" if found else ""
+        raise ConfigError(f"{cache.folder}: {problem} called {name!r}{which}; give a class's key")
+    members = set(found)
+    parents = classes["parent_id"].to_pylist()
+    while below := {c for c, parent in enumerate(parents) if parent in members} - members:
+        members |= below
+    lists = cache.rows(["label_ids"])["label_ids"].combine_chunks()
+    lengths = np.asarray(lists.value_lengths(), dtype=np.int64)
+    rows = np.repeat(np.arange(len(lists)), lengths)
+    carried = np.zeros(len(lists), dtype=np.bool_)
+    carried[rows[np.isin(np.asarray(lists.flatten()), sorted(members))]] = True
+    return pictures.any_row(carried), pictures.any_row(lengths > 0)
+
+
+def _of_words(text: str, cache: ActivationCache, pictures: Pictures) -> tuple[Flags, Flags]:
+    if text.startswith("@"):
+        phrases = read_lines(Path(text[1:]))
+    else:
+        phrases = [word.strip() for word in text.split(",") if word.strip()]
+    if not phrases:
+        raise ConfigError(f"words:{text} holds no word")
+    found, written = [], []
+    for batch in cache.row_batches(["caption"], _CAPTIONS):
+        captions = batch.column("caption")
+        found.append(words.matches(captions, phrases))
+        written.append(np.asarray(captions.is_valid(), dtype=np.bool_))
+    known = np.concatenate(written)
+    if not known.any():
+        raise ConfigError(f"{cache.folder} has no captions in which words could be found")
+    return pictures.any_row(np.concatenate(found)), pictures.any_row(known)
+
+
+def read_lines(file: Path) -> list[str]:
+    """The lines of a UTF-8 text file that are not blank, stripped.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not a text in UTF-8: {error}") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _of_table(text: str, cache: ActivationCache, pictures: Pictures) -> tuple[Flags, Flags]:
+    file, _, column = text.rpartition("#")
+    column, equals, value = column.partition("=")
+    table = _read_table(file, column)
+    ids = table["sample_id"].cast(pa.string()).to_pylist()
+    values = table[column].to_pylist()
+    held_by: dict[str, bool] = {}
+    for sample_id, found in zip(ids, values, strict=True):
+        if found is None or sample_id is None:
+            continue
+        held = _is(found, value) if equals else _truth(found, file, column, values)
+        if held_by.setdefault(sample_id, held) != held:
+            raise ConfigError(
+                f"{file}: sample_id {shorten(sample_id, 40)!r} has two different values of {column}"
+            )
+    samples = cache.rows(["sample_id"])["sample_id"].combine_chunks()
+    known_ids, held_ids = list(held_by), [name for name, held in held_by.items() if held]
+    known = _among(samples, known_ids)
+    if not known.any():
+        raise ConfigError(
+            f"{file} names no picture of {cache.folder}: its sample_id are such as "
+            f"{shorten(str(ids[0]) if ids else 'none', 40)!r}, the cache's such as "
+            f"{shorten(samples[0].as_py(), 40)!r}"
+        )
+    return pictures.any_row(_among(samples, held_ids)), pictures.any_row(known)
+
+
+def _among(samples: pa.Array, names: Sequence[str]) -> Flags:
+    return np.asarray(pc.is_in(samples, value_set=pa.array(names, pa.string())), dtype=np.bool_)
+
+
+def _read_table(file: str, column: str) -> pa.Table:
+    try:
+        if os.fspath(file).endswith(".parquet"):
+            table = pq.read_table(file)
+        else:
+            # As they are written: names must keep their leading zeros, values their decimals.
+            types = {"sample_id": pa.string(), column: pa.string()}
+            options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
+            table = pyarrow.csv.read_csv(file, convert_options=options)
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(f"cannot read {file} as a CSV or Parquet table: {error}") from error
+    for name in ("sample_id", column):
+        if name not in table.column_names:
+            known = ", ".join(shorten(c, 40) for c in table.column_names[:20])
+            raise ConfigError(f"{file} has no column {name!r}; it has {known}")
+    return table
+
+
+def _is(found: Any, value: str) -> bool:
+    """Whether a cell has a value, as it is written; a boolean is written in any case."""
+    if isinstance(found, bool):
+        return str(found).lower() == value.lower()
+    return str(found) == value
+
+
+def _truth(found: Any, file: str, column: str, values: Sequence[Any]) -> bool:
+    text = str(found).lower()
+    if text not in _TRUE + _FALSE:
+        some = sorted({shorten(str(v), 40) for v in values if v is not None})[:8]
+        raise ConfigError(
+            f"{file}: column {column} is not true or false; say which value is meant, such as "
+            f"#{column}={some[0]} (there are {', '.join(some)})"
+        )
+    return text in _TRUE

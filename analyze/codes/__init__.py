@@ -1,0 +1,1 @@
+"""Sparse codes of a run on a cache: computed once, stored, read part by part."""

@@ -1,0 +1,242 @@
+"""Computing the codes that a report needs and does not have yet, chunk by chunk.
+
+The products of features and encoders are nearly all of the work: the next features are read and
+the last codes written meanwhile. This module must not know what is measured on codes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from sparc.analyze.codes.parts import chunk_features, permuted_features
+from sparc.analyze.codes.permutation import Permutation
+from sparc.analyze.codes.store import CodeRows, CodeSet, CodeStore, concatenate
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.progress import progress
+from sparc.common.workers import Workers
+from sparc.train.model.network import Codes, Sparc, select_independently, select_jointly
+
+T = TypeVar("T")
+
+Features = Mapping[str, npt.NDArray[Any]]
+
+Select = Callable[[Mapping[str, torch.Tensor], int], dict[str, Codes]]
+"""From the logits of all streams and k to the codes of all streams."""
+
+_BLOCK = 64
+"""Rows selected at a time on a CPU: their logits fit the cache of a core."""
+
+
+def encode_both(
+    model: Sparc, features: Features, rows: npt.NDArray[np.int64], *, batch_size: int
+) -> tuple[CodeRows, CodeRows]:
+    """Joint and independent codes of some rows, from the same products.
+
+    Args:
+        model: The model, on the device to use.
+        features: By stream, (n, dim) raw features.
+        rows: Which rows of the cache they are, (n,).
+        batch_size: Rows a product: it holds (batch_size, L) logits for each stream.
+
+    Returns:
+        The joint codes and the independent ones.
+    """
+    select = (select_jointly, select_independently)
+    joint, independent = _encode(select, model, features, rows, batch_size)
+    return joint, independent
+
+
+def encode_jointly(
+    model: Sparc, features: Features, rows: npt.NDArray[np.int64], *, batch_size: int
+) -> CodeRows:
+    """The joint codes alone; arguments as for `encode_both`."""
+    (codes,) = _encode((select_jointly,), model, features, rows, batch_size)
+    return codes
+
+
+def encode_missing(
+    store: CodeStore,
+    cache: ActivationCache,
+    model: Sparc,
+    *,
+    control: Literal["none", "untrained"],
+    batch_size: int,
+) -> None:
+    """Write both modes' codes of the chunks that lack them.
+
+    Args:
+        store: The report's codes.
+        cache: The cache.
+        model: The trained model, or for `untrained` the one of step 0.
+        control: `none` or `untrained`.
+        batch_size: As for `encode_both`.
+    """
+    sets = (CodeSet("joint", control), CodeSet("independent", control))
+    missing = sorted({chunk for code_set in sets for chunk in store.missing(code_set)})
+    if not missing:
+        return
+
+    def read(chunk: int) -> tuple[int, Features]:
+        return chunk, chunk_features(cache, store, chunk)
+
+    name = "codes" if control == "none" else f"codes ({control})"
+    with _writing(store, missing, name) as write:
+        for chunk, features in _ahead(read, missing):
+            rows = store.valid_rows(chunk)
+            both = encode_both(model, features, rows, batch_size=batch_size)
+            write(chunk, dict(zip(sets, both, strict=True)))
+
+
+def encode_permuted(
+    store: CodeStore,
+    cache: ActivationCache,
+    model: Sparc,
+    permutation: Permutation,
+    *,
+    batch_size: int,
+) -> None:
+    """Write what the streams of unrelated rows select together, where it is missing.
+
+    Args:
+        store: The report's codes.
+        cache: The cache.
+        model: The trained model.
+        permutation: Which rows stand together.
+        batch_size: As for `encode_both`.
+    """
+    code_set = CodeSet("joint", "permuted_before")
+    missing = store.missing(code_set)
+    if not missing:
+        return
+    with _writing(store, missing, "codes (permuted)") as write:
+        for block, chunks in enumerate(permutation.blocks):
+            if not set(chunks) & set(missing):
+                continue
+            features = permuted_features(cache, store, permutation, block)
+            first = 0
+            for chunk in chunks:
+                rows = store.valid_rows(chunk)
+                if chunk in missing:
+                    part = {name: x[first : first + len(rows)] for name, x in features.items()}
+                    codes = encode_jointly(model, part, rows, batch_size=batch_size)
+                    write(chunk, {code_set: codes})
+                first += len(rows)
+
+
+def _encode(
+    select: Sequence[Select],
+    model: Sparc,
+    features: Features,
+    rows: npt.NDArray[np.int64],
+    batch_size: int,
+) -> list[CodeRows]:
+    """Codes of some rows, one for each way to select."""
+    device = next(model.parameters()).device
+    streams = [name for name in model.config.names if name in features]
+    batches = [slice(start, start + batch_size) for start in range(0, len(rows), batch_size)]
+    latents, k = model.config.latents, model.config.k
+
+    @torch.inference_mode()
+    def work(mine: Sequence[slice], memory: torch.Tensor) -> list[list[list[CodeRows]]]:
+        """For each of some batches and its blocks, the codes of each way to select."""
+        found = []
+        for batch in mine:
+            logits = {}
+            for stream, out in zip(streams, memory, strict=True):
+                raw = torch.from_numpy(features[stream][batch]).to(device).float()
+                normalized = model.normalize(stream, raw)
+                logits[stream] = model.logits(stream, normalized, out=out[: len(raw)])
+            found.append(
+                [
+                    [_ascending(way(block, k), places, latents) for way in select]
+                    for block, places in _blocks(logits, rows[batch])
+                ]
+            )
+        return found
+
+    # A CPU does whole batches side by side, each in one thread, rather than divide every product
+    # among its threads: nothing waits for what only one thread can do.
+    workers = Workers.of(device)
+    count = workers.threads
+    # Memory that is asked for anew costs as much as reading it several times.
+    memory = torch.empty((count, len(streams), min(batch_size, len(rows)), latents), device=device)
+    with workers.one_thread_each():
+        done = workers.map(lambda first: work(batches[first::count], memory[first]), range(count))
+    blocks = [block for i in range(len(batches)) for block in done[i % count][i // count]]
+    return [concatenate(parts) for parts in zip(*blocks, strict=True)]
+
+
+def _blocks(
+    logits: Mapping[str, torch.Tensor], rows: npt.NDArray[np.int64]
+) -> Iterator[tuple[dict[str, torch.Tensor], npt.NDArray[np.int64]]]:
+    """The logits of a batch, so many rows at a time that a CPU has them at hand while it selects.
+
+    Args:
+        logits: By stream, (rows, L).
+        rows: Which rows of the cache they are.
+    """
+    on_cpu = all(each.device.type == "cpu" for each in logits.values())
+    size = _BLOCK if on_cpu else max(1, len(rows))
+    for start in range(0, len(rows), size):
+        span = slice(start, start + size)
+        yield {stream: each[span] for stream, each in logits.items()}, rows[span]
+
+
+def _ascending(codes: Mapping[str, Codes], rows: npt.NDArray[np.int64], latents: int) -> CodeRows:
+    """Codes with the latents of every row in ascending order, as arrays."""
+    dtype = np.min_scalar_type(latents - 1)
+    # Streams that selected together share one tensor of indices, and then one array.
+    known: dict[int, npt.NDArray[Any]] = {}
+    indices, values = {}, {}
+    for stream, found in codes.items():
+        # Sorting one number that holds both is many times faster than finding an order.
+        bits = found.values.float().cpu().numpy().view(np.uint32)
+        packed = (found.indices.cpu().numpy() << 32) | bits
+        packed.sort(axis=1)
+        if id(found.indices) not in known:
+            known[id(found.indices)] = (packed >> 32).astype(dtype)
+        indices[stream] = known[id(found.indices)]
+        values[stream] = packed.astype(np.uint32).view(np.float32)
+    return CodeRows(rows, indices, values)
+
+
+def _ahead(function: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:
+    """The results for some items in order, each computed while the one before is used."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: Future[T] | None = None
+        for item in items:
+            ready, waiting = waiting, pool.submit(function, item)
+            if ready is not None:
+                yield ready.result()
+        if waiting is not None:
+            yield waiting.result()
+
+
+@contextmanager
+def _writing(
+    store: CodeStore, missing: list[int], name: str
+) -> Iterator[Callable[[int, Mapping[CodeSet, CodeRows]], None]]:
+    """A function that writes chunks in the background, one at a time, and reports progress."""
+    total = sum(store.counts)
+    left = sum(store.counts[chunk] for chunk in missing)
+    with progress(total, name, initial=total - left) as bar, ThreadPoolExecutor(1) as pool:
+        waiting: list[Future[None]] = []
+
+        def write_all(chunk: int, sets: Mapping[CodeSet, CodeRows]) -> None:
+            for code_set, codes in sets.items():
+                store.write(code_set, chunk, codes)
+
+        def write(chunk: int, sets: Mapping[CodeSet, CodeRows]) -> None:
+            if waiting:
+                waiting.pop().result()
+            waiting.append(pool.submit(write_all, chunk, sets))
+            bar.update(store.counts[chunk])
+
+        yield write
+        if waiting:
+            waiting.pop().result()

@@ -1,0 +1,125 @@
+"""What a report is about: a trained model, and the streams of a cache that it can read.
+
+Refuses a cache whose features come from other encoders than those that the model was trained on.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.config import to_mapping
+from sparc.common.errors import CacheError
+from sparc.common.files.folder import Folder
+from sparc.common.streams.spec import StreamInfo, encoder_difference
+from sparc.train.model import tensors
+from sparc.train.model.network import CONFIG_FILE, Sparc, load
+from sparc.train.run.run_folder import RunRecord, load_model, load_untrained
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model and what is known of its training.
+
+    Attributes:
+        location: The run, saved model or hub repository that it came from.
+        model: The trained model, in evaluation mode.
+        untrained: The model at step 0 of its run; None where only a saved model is there.
+        digest: SHA-256 of the trained weights.
+        trained_on: The streams of the run's cache; None where only a saved model is there.
+    """
+
+    location: str
+    model: Sparc
+    untrained: Sparc | None
+    digest: str
+    trained_on: tuple[StreamInfo, ...] | None
+
+
+def open_subject(location: str | Path) -> Subject:
+    """Load the model of a finished run, of a saved model's folder, or of a hub repository.
+
+    Raises:
+        RunError: Nothing is there, it is damaged, or the run has not finished.
+    """
+    if _is_run(location):
+        model = load_model(location)
+        untrained = load_untrained(location)
+        trained_on = RunRecord.read(Path(location)).data.streams
+    else:
+        model, untrained, trained_on = load(location), None, None
+    return Subject(
+        location=str(location),
+        model=model,
+        untrained=untrained,
+        digest=digest(model),
+        trained_on=trained_on,
+    )
+
+
+def choose_streams(
+    subject: Subject, cache: ActivationCache, names: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The streams to analyse, in the model's order: those that both model and cache have.
+
+    Args:
+        subject: The model.
+        cache: The cache.
+        names: Only these; all of them where no name is given.
+
+    Raises:
+        CacheError: A stream that was asked for is missing, none is left, or one was made by
+            another encoder than the stream of the same name that the model was trained on.
+    """
+    config = subject.model.config
+    for name in names:
+        if name not in config.names:
+            raise CacheError(
+                f"{subject.location} has no stream {name!r}; it has {', '.join(config.names)}"
+            )
+    cache.choose(names)
+    chosen = tuple(
+        name for name in config.names if name in cache.stream_names and (not names or name in names)
+    )
+    if not chosen:
+        raise CacheError(
+            f"{cache.folder} has none of the streams of {subject.location}: it has "
+            f"{', '.join(cache.stream_names)}, the model {', '.join(config.names)}"
+        )
+    dims = {stream.name: stream.dim for stream in config.streams}
+    trained_on = {stream.name: stream for stream in subject.trained_on or ()}
+    for name in chosen:
+        found = cache.streams[name]
+        if found.dim != dims[name]:
+            raise CacheError(
+                f"{cache.folder}: features of stream {name} have {found.dim} values, those that "
+                f"{subject.location} was trained on {dims[name]}: they come from another encoder"
+            )
+        if name in trained_on:
+            _refuse_other_encoder(cache, subject, found, trained_on[name])
+    cache.require_complete(chosen)
+    return chosen
+
+
+def _refuse_other_encoder(
+    cache: ActivationCache, subject: Subject, found: StreamInfo, wanted: StreamInfo
+) -> None:
+    difference = encoder_difference(wanted.origin, found.origin)
+    if difference is not None:
+        what, then, here = difference
+        raise CacheError(
+            f"{cache.folder}: stream {found.name} was made by another encoder than the one "
+            f"that {subject.location} was trained on ({what}: {then!r} then, {here!r} here): "
+            "extract it with the same encoder"
+        )
+
+
+def _is_run(location: str | Path) -> bool:
+    """Whether a folder is, or claims to be, a run: a saved model has no `format`."""
+    folder = Folder(location)
+    return folder.exists(CONFIG_FILE) and b'"format"' in folder.read(CONFIG_FILE)
+
+
+def digest(model: Sparc) -> str:
+    """SHA-256 of a model's configuration and weights, as its file carries it."""
+    return tensors.digest(model.state_dict(), about=to_mapping(model.config))

@@ -1,0 +1,1 @@
+"""Statistics and reductions that know neither codes nor reports."""

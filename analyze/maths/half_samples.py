@@ -1,0 +1,92 @@
+"""How much too wide the jackknife's interval of a figure is, from samples of half the images.
+
+The jackknife counts what two images together do to a figure twice, what three do three times
+(Efron and Stein, Ann. Statist. 9, 1981). That is nothing for a sum, and much for a mean over
+latents that are active on a few images each. Halves that share no image show how far the figure
+truly moves at half the size, and quarters how that changes with the size. This module must not know
+what is measured.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import hadamard
+
+from sparc.analyze.maths.statistics import jackknife_variance
+
+Floats = npt.NDArray[np.float64]
+
+GROUPS = 16
+"""How many groups of images samples are made of."""
+
+HALVES = 15
+"""Pairs of halves: the first `2 * HALVES` samples, each half followed by the other."""
+
+QUARTERS = 5
+"""Partitions into four quarters: the samples after the halves, by partition."""
+
+
+def design() -> npt.NDArray[np.float32]:
+    """Which groups each sample has, (50, 16), 0 or 1.
+
+    The halves are the contrasts of a Hadamard matrix (balanced half-samples: McCarthy, Rev. Int.
+    Stat. Inst. 37, 1969). Three contrasts, of which each is the product of the others, make a
+    partition into quarters; five such partitions have every contrast once. So the variance of a sum
+    is exactly the same from halves, from quarters and from the jackknife of the groups.
+    """
+    signs = hadamard(GROUPS)
+    halves = [(sign * signs[line] > 0) for line in range(1, GROUPS) for sign in (1, -1)]
+    quarters = [
+        (signs[first] == a) & (signs[second] == b)
+        for first, second in _PARTITIONS
+        for a in (1, -1)
+        for b in (1, -1)
+    ]
+    return np.array([*halves, *quarters], dtype=np.float32)
+
+
+# Two contrasts of each partition; the third is the one whose number is their exclusive or. The
+# triples are the lines of a spread of the vector space of four bits.
+_PARTITIONS = ((1, 6), (2, 12), (4, 11), (8, 5), (3, 9))
+
+
+def narrowing(samples: Any, without: Any, share: float) -> Floats:
+    """By what the jackknife's standard error is to be multiplied, at most 1.
+
+    With w_h = v_h h / n, where v_h is the variance of the figure on halves of h of the n images,
+    and w_q the same of quarters, w_h / w_q says by what this changes when the size doubles:
+
+        w = w_h (w_h / w_q)^s        s = log2(n / h)
+
+    extrapolates to n images. Few samples tell w, so that it is now too small, now too large; the
+    geometric mean of it and the jackknife's variance, which is too large, is steadier than the one
+    and closer than the other.
+
+    Args:
+        samples: The figure on each sample of `design`, (50, ...).
+        without: The figure without each of its 16 groups, (16, ...).
+        share: The share of the images that one group has.
+
+    Returns:
+        (...); 1 where a figure is not defined on some sample.
+    """
+    samples = np.asarray(samples, np.float64)
+    halves = samples[: 2 * HALVES].reshape(HALVES, 2, *samples.shape[1:])
+    quarters = samples[2 * HALVES :].reshape(QUARTERS, 4, *samples.shape[1:])
+    half, quarter = share * GROUPS / 2, share * GROUPS / 4
+    # Relative to the variance that a sum has, at its size, these are variances of all images.
+    w_half = halves.var(axis=1, ddof=1).mean(axis=0) * half
+    w_quarter = quarters.var(axis=1, ddof=1).mean(axis=0) * quarter
+    with np.errstate(divide="ignore", invalid="ignore"):
+        growth = np.clip(w_half / w_quarter, *_GROWTH) ** np.log2(1 / half)
+        ratio = w_half * growth / jackknife_variance(without, share)
+    known = np.isfinite(ratio) & (ratio > 0)
+    return np.where(known, np.clip(np.where(known, ratio, 1) ** 0.25, _LEAST, 1), 1)
+
+
+_GROWTH = 0.4, 4.0
+"""Doubling the images does not divide a variance by more than five, and rarely raises it further
+than twice: both are where noise begins."""
+
+_LEAST = 0.5

@@ -1,0 +1,359 @@
+"""How alike the pictures are on which a latent is active, in the features of its own or any stream.
+
+The score is that of Pach et al., arXiv 2504.02821, section 3.2: the mean cosine of the features of
+two pictures, over all pairs, weighted by the product of the latent's values. All pairs cost one
+pass over the pictures: see `REPORT.md` for the sums and for the tables. Means are computed on all
+pictures and without each group of pictures, for their intervals.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from scipy import sparse
+from torch.nn import functional as F
+
+from sparc.analyze.codes.parts import Parts
+from sparc.analyze.codes.store import CodeRows, CodeSet, concatenate
+from sparc.analyze.maths.reduction import Executor
+from sparc.analyze.maths.statistics import jackknife, nullable, with_interval
+from sparc.analyze.rows.folds import Groups
+
+SCHEMA = pa.schema(
+    [
+        pa.field("mode", pa.string(), nullable=False),
+        pa.field("stream", pa.string(), nullable=False),
+        pa.field("reference", pa.string(), nullable=False),
+        pa.field("latent", pa.int32(), nullable=False),
+        pa.field("pictures", pa.int64(), nullable=False),
+        pa.field("score", pa.float64()),
+    ]
+)
+
+MEANS_SCHEMA = pa.schema(
+    [
+        pa.field("mode", pa.string(), nullable=False),
+        pa.field("control", pa.string(), nullable=False),
+        pa.field("stream", pa.string(), nullable=False),
+        pa.field("reference", pa.string(), nullable=False),
+        pa.field("latents", pa.int32(), nullable=False),
+        pa.field("value", pa.float64()),
+        pa.field("value_low", pa.float64()),
+        pa.field("value_high", pa.float64()),
+        pa.field("any_two", pa.float64()),
+    ]
+)
+
+LEAST_WEIGHT = 1e-3
+"""A latent has no score where its pairs weigh less than this by the squares of its values: then one
+picture outweighs the others so far that they tell nothing, and rounding would show."""
+
+_BATCH = 4096  # Pictures a product: enough to be fast, few enough for sums in float32.
+
+_SUMS = 2**24
+"""Sums that a task holds, 128 MB of float64: more latents than fit make several tasks."""
+
+
+class Scores(NamedTuple):
+    """Some latents of a stream, by the features of a stream.
+
+    Attributes:
+        stream: The stream of the codes.
+        reference: The stream of the features.
+        pictures: On how many pictures each latent is active, (n,) int64.
+        score: The latents' scores, (n,) float64; NaN where there is none.
+        any_two: The mean cosine of any two of all pictures; NaN where there are fewer.
+        totals: The sum of the scores, and how many latents have one; on all pictures, and then
+            without each group, (2, 1 + groups).
+    """
+
+    stream: str
+    reference: str
+    pictures: npt.NDArray[np.int64]
+    score: npt.NDArray[np.float64]
+    any_two: float
+    totals: npt.NDArray[np.float64]
+
+
+class _Task(NamedTuple):
+    reference: str
+    latents: range
+
+
+class _Shared(NamedTuple):
+    parts: Parts
+    counted: npt.NDArray[np.bool_]  # By row of the cache, whether it stands for its picture.
+    groups: Groups
+    tasks: tuple[_Task, ...]
+
+
+def measure(
+    parts: Parts, counted: npt.NDArray[np.int64], groups: Groups, reducer: Executor
+) -> list[Scores]:
+    """Score every latent of every stream by the features of every stream.
+
+    A task reads all parts, one after the other, so that its sums of shape (streams, latents, dim)
+    never travel: memory does not grow with the rows. It holds the features and codes of the
+    pictures that are in a group, which are so many at most.
+
+    Args:
+        parts: A set of codes.
+        counted: The rows that count, one of each picture.
+        groups: The pictures that are left out in turn. As it does for `counted`, the row of the
+            feature decides, wherever it was moved to: its pairs are what a picture adds to a score.
+        reducer: Runs the tasks.
+
+    Returns:
+        In the order of references, latents and streams.
+    """
+    flags = np.zeros(parts.cache.info.rows, dtype=np.bool_)
+    flags[counted] = True
+    shared = _Shared(parts, flags, groups, tuple(_tasks(parts)))
+    return reducer.reduce(_measure_task, _concatenate, shared, len(shared.tasks))
+
+
+def table(found: Sequence[Scores], code_set: CodeSet) -> pa.Table:
+    """A row for each stream, reference and latent, of schema `SCHEMA`."""
+    pieces = []
+    for stream, reference, pictures, score, *_ in _joined(found):
+        latents = len(score)
+        columns = {
+            "mode": [code_set.mode] * latents,
+            "stream": [stream] * latents,
+            "reference": [reference] * latents,
+            "latent": np.arange(latents, dtype=np.int32),
+            "pictures": pictures,
+            "score": pa.array(score, mask=np.isnan(score)),
+        }
+        pieces.append(pa.table(columns, schema=SCHEMA))
+    return pa.concat_tables(pieces)
+
+
+def means(found: Sequence[Scores], code_set: CodeSet, share: float) -> pa.Table:
+    """The mean over the latents that have a score, of `MEANS_SCHEMA`.
+
+    Args:
+        found: What was measured.
+        code_set: Of which codes.
+        share: The share of the pictures that one group has.
+    """
+    rows = []
+    for stream, reference, _, _, any_two, (sums, latents) in _joined(found):
+        with np.errstate(invalid="ignore"):
+            figures = sums / latents
+        interval = jackknife(figures, share, least=-1, most=1)
+        rows.append(
+            {
+                "mode": code_set.mode,
+                "control": code_set.control,
+                "stream": stream,
+                "reference": reference,
+                "latents": int(latents[0]),
+                **with_interval("value", figures[0], interval),
+                "any_two": nullable(any_two),
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=MEANS_SCHEMA)
+
+
+def _tasks(parts: Parts) -> Iterator[_Task]:
+    for reference in parts.streams:
+        dim = parts.cache.streams[reference].dim
+        block = max(1, _SUMS // (len(parts.streams) * dim))
+        for start in range(0, parts.latents, block):
+            yield _Task(reference, range(start, min(start + block, parts.latents)))
+
+
+def _measure_task(shared: _Shared, number: int) -> list[Scores]:
+    task, groups = shared.tasks[number], range(1, 1 + shared.groups.number)
+    sums = _TaskSums(shared.parts, task)
+    held = _add_others(sums, shared, task)
+    for group in groups:
+        sums.add(*held.of(group))
+    score = sums.score()
+    # A group is taken away as it was added, to the last bit: of a latent that no other picture
+    # activates nothing is left.
+    scores = np.stack([score, *(sums.score_without(*held.of(group), score) for group in groups)])
+    known = ~np.isnan(scores)
+    totals = np.stack([np.where(known, scores, 0).sum(axis=-1), known.sum(axis=-1)])
+    any_two = sums.any_two()
+    return [
+        Scores(stream, task.reference, sums.active[s], score[s], any_two, totals[..., s])
+        for s, stream in enumerate(shared.parts.streams)
+    ]
+
+
+class _Held(NamedTuple):
+    """Pictures that are in a group.
+
+    Attributes:
+        group: Which one, (n,).
+        features: As stored, (n, dim).
+        codes: Their codes.
+    """
+
+    group: npt.NDArray[np.uint8]
+    features: npt.NDArray[Any]
+    codes: CodeRows
+
+    def of(self, group: int) -> tuple[npt.NDArray[Any], CodeRows]:
+        """The features and codes of one group."""
+        positions = np.flatnonzero(self.group == group)
+        return self.features[positions], self.codes.take(positions)
+
+
+def _add_others(sums: "_TaskSums", shared: _Shared, task: _Task) -> _Held:
+    """Add all pictures that are in no group, and hold those that are."""
+    held = []
+    for part in range(len(shared.parts)):
+        rows, features = shared.parts.seen(part, task.reference)
+        codes = shared.parts.codes(part)
+        counted, group = shared.counted[rows], shared.groups.of_row[rows]
+        others = np.flatnonzero(counted & (group == 0))
+        for start in range(0, len(others), _BATCH):
+            batch = others[start : start + _BATCH]
+            sums.add(features[batch], codes.take(batch))
+        some = np.flatnonzero(counted & (group > 0))
+        held.append(_Held(group[some], features[some], codes.take(some)))
+    group_of_all, features_of_all, codes_of_all = zip(*held, strict=True)
+    return _Held(
+        np.concatenate(group_of_all), np.concatenate(features_of_all), concatenate(codes_of_all)
+    )
+
+
+class _TaskSums:
+    """Sums over pictures, for the latents of a task in every stream.
+
+    Args:
+        parts: A set of codes.
+        task: The task.
+
+    Attributes:
+        active: On how many pictures each latent is active, (streams, latents).
+    """
+
+    def __init__(self, parts: Parts, task: _Task) -> None:
+        self._parts, self._latents = parts, task.latents
+        dim = parts.cache.streams[task.reference].dim
+        shape = len(parts.streams), len(task.latents)
+        self._sums = _Sums(np.zeros((*shape, dim)), np.zeros(shape), np.zeros(shape))
+        self._of_pictures = np.zeros(dim)
+        self._pictures = 0
+        self.active = np.zeros(shape, np.int64)
+
+    def add(self, features: npt.NDArray[Any], codes: CodeRows) -> None:
+        """Add some pictures."""
+        directions = _directions(features)
+        self._of_pictures += directions.sum(dim=0, dtype=torch.float64).numpy()
+        self._pictures += len(features)
+        for s, values in enumerate(self._values(codes)):
+            for total, more in zip(self._sums, _weighted_sums(values, directions), strict=True):
+                total[s] += more
+            self.active[s] += np.diff(values.indptr)
+
+    def score(self) -> npt.NDArray[np.float64]:
+        """The score of each latent, (streams, latents)."""
+        return _mean_cosine(*self._sums)
+
+    def score_without(
+        self, features: npt.NDArray[Any], codes: CodeRows, score: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        """The same without some of the pictures, given what it is on all."""
+        directions, result = _directions(features), score.copy()
+        for s, values in enumerate(self._values(codes)):
+            some = np.flatnonzero(np.diff(values.indptr))  # No other latent loses anything.
+            lost = _weighted_sums(values[:, some], directions)
+            left = (total[s, some] - less for total, less in zip(self._sums, lost, strict=True))
+            result[s, some] = _mean_cosine(*left)
+        return result
+
+    def any_two(self) -> float:
+        """The mean cosine of any two pictures."""
+        pictures = np.float64(self._pictures)
+        return float(_mean_cosine(self._of_pictures, pictures, pictures))
+
+    def _values(self, codes: CodeRows) -> Iterator[sparse.csc_matrix]:
+        """By stream, the values of the latents, (n, latents)."""
+        for stream in self._parts.streams:
+            values = codes.matrix(stream, self._parts.latents).tocsc()
+            yield values[:, self._latents.start : self._latents.stop]
+
+
+class _Sums(NamedTuple):
+    """What a score follows from, with unit vectors u_i and weights a_i; of several scores at once.
+
+    Attributes:
+        vectors: sum a_i u_i, (..., dim).
+        weight: sum a_i, (...).
+        square: sum a_i^2, (...).
+    """
+
+    vectors: npt.NDArray[Any]
+    weight: npt.NDArray[np.float64]
+    square: npt.NDArray[np.float64]
+
+
+def _directions(features: npt.NDArray[Any]) -> torch.Tensor:
+    return F.normalize(torch.from_numpy(features).float())
+
+
+def _weighted_sums(values: sparse.csc_matrix, directions: torch.Tensor) -> _Sums:
+    """The sums of each latent: of the pictures' directions, weighted by its values."""
+    vectors: torch.Tensor = F.embedding_bag(
+        torch.from_numpy(values.indices.astype(np.int64)),
+        directions,
+        torch.from_numpy(values.indptr[:-1].astype(np.int64)),
+        per_sample_weights=torch.from_numpy(values.data),
+        mode="sum",
+    )
+    return _Sums(
+        vectors.numpy(),
+        np.asarray(values.sum(axis=0, dtype=np.float64)).ravel(),
+        np.asarray(values.power(2, np.float64).sum(axis=0)).ravel(),
+    )
+
+
+def _mean_cosine(
+    sums: npt.NDArray[np.float64],
+    weight: npt.NDArray[np.float64] | np.float64,
+    square: npt.NDArray[np.float64] | np.float64,
+) -> npt.NDArray[np.float64]:
+    """The weighted mean cosine of all pairs of different pictures.
+
+    With unit vectors u_i and weights a_i, |sum a_i u_i|^2 is the sum of a_i a_j cos(u_i, u_j) over
+    all i and j, those with i = j included, which are a_i^2 each.
+
+    Args:
+        sums: sum a_i u_i, (..., dim).
+        weight: sum a_i, (...).
+        square: sum a_i^2, (...).
+
+    Returns:
+        (...), NaN where the pairs weigh next to nothing.
+    """
+    pairs = weight**2 - square
+    known = pairs > LEAST_WEIGHT * square
+    mean = (np.einsum("...d,...d->...", sums, sums) - square) / np.where(known, pairs, 1)
+    return np.where(known, np.clip(mean, -1, 1), np.nan)
+
+
+def _concatenate(found: Sequence[list[Scores]]) -> list[Scores]:
+    return [scores for part in found for scores in part]
+
+
+def _joined(found: Sequence[Scores]) -> Iterator[Scores]:
+    """The scores of all latents of each stream and reference, in the order of the streams."""
+    groups: dict[tuple[str, str], list[Scores]] = {}
+    for scores in found:
+        groups.setdefault((scores.stream, scores.reference), []).append(scores)
+    streams = list(dict.fromkeys(reference for _, reference in groups))
+    for stream, reference in product(streams, repeat=2):
+        blocks = groups[stream, reference]
+        totals = np.sum([each.totals for each in blocks], axis=0)
+        pictures = np.concatenate([each.pictures for each in blocks])
+        score = np.concatenate([each.score for each in blocks])
+        yield Scores(stream, reference, pictures, score, blocks[0].any_two, totals)

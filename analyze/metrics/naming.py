@@ -1,0 +1,225 @@
+"""The words that name a latent: those of its strongest pictures that the others lack.
+
+The score is the log-odds ratio with an informative Dirichlet prior (Monroe, Colaresi and Quinn,
+"Fightin' Words", Political Analysis 16, 2008, equations 15-22). An image with more captions has
+more words, and in a text stream more chances to be among a latent's strongest: the test compares
+images with the same number of analysed rows only. See `REPORT.md` for the table.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy import sparse
+
+from sparc.analyze.codes.store import CodeSet
+from sparc.analyze.maths.statistics import adjust
+from sparc.analyze.maths.stratified import upper_tail
+from sparc.analyze.rows.images import Pictures, incidence
+from sparc.analyze.rows.top_rows import TopRows
+from sparc.analyze.rows.words import Words
+
+SCHEMA = pa.schema(
+    [
+        pa.field("mode", pa.string(), nullable=False),
+        pa.field("stream", pa.string(), nullable=False),
+        pa.field("latent", pa.int32(), nullable=False),
+        pa.field("rank", pa.int32(), nullable=False),
+        pa.field("word", pa.string(), nullable=False),
+        pa.field("pictures_both", pa.int64(), nullable=False),
+        pa.field("pictures_latent", pa.int64(), nullable=False),
+        pa.field("pictures_word", pa.int64(), nullable=False),
+        pa.field("log_odds", pa.float64(), nullable=False),
+        pa.field("z", pa.float64(), nullable=False),
+        pa.field("q", pa.float64(), nullable=False),
+    ]
+)
+
+PRIOR_WORDS = 500.0
+"""Weight of the prior: as if so many words in their usual proportions had been seen before."""
+
+LEAST_PICTURES = 3
+"""A word names a latent only if it is found in so many of its pictures."""
+
+LEAST_Z = 3.0
+LARGEST_Q = 0.01
+
+_LATENTS = 512  # Latents whose words are held at a time.
+
+Integers = npt.NDArray[np.int64]
+
+
+def table(
+    streams: Sequence[str],
+    top: Sequence[TopRows],
+    latents: int,
+    words: Words,
+    pictures: Pictures,
+    rows: Integers,
+    code_set: CodeSet,
+    *,
+    names: int,
+) -> pa.Table:
+    """The names of every latent in every stream, of schema `SCHEMA`.
+
+    Args:
+        streams: The streams.
+        top: By stream, the strongest rows of each latent.
+        latents: L.
+        words: The words of the captions.
+        pictures: The pictures of the rows.
+        rows: How many analysed rows each picture has, (pictures,).
+        code_set: Which codes these are.
+        names: Words a latent gets at most.
+    """
+    pieces = [SCHEMA.empty_table()]
+    if len(words.vocabulary) < 2:  # there is nothing that a word could be told from
+        return pieces[0]
+    strata = _strata(rows, pictures.analysed)
+    for stream, lists in zip(streams, top, strict=True):
+        strongest = incidence(lists.latents, pictures.of_row[lists.rows], (latents, len(pictures)))
+        pieces.append(_names(strongest, words, strata, code_set, stream, names))
+    return pa.concat_tables(pieces)
+
+
+def _strata(rows: Integers, analysed: npt.NDArray[np.bool_]) -> sparse.csr_matrix:
+    """1 where a picture has one of the numbers of rows that occur, (numbers, pictures) int32."""
+    counted = np.flatnonzero(analysed)
+    numbers, stratum = np.unique(rows[counted], return_inverse=True)
+    return incidence(stratum, counted, (len(numbers), len(rows)))
+
+
+def names_of(naming: pa.Table, mode: str, *, words: int = 3) -> dict[tuple[str, int], list[str]]:
+    """The first words that name each latent, by stream and latent; those without are left out.
+
+    Args:
+        naming: A table of `SCHEMA`.
+        mode: Names of which mode.
+        words: Words of a name at most.
+    """
+    wanted = naming.filter((pc.field("mode") == mode) & (pc.field("rank") <= words))
+    found: dict[tuple[str, int], list[str]] = {}
+    columns = (wanted[name].to_pylist() for name in ("stream", "latent", "word"))
+    for stream, latent, word in zip(*columns, strict=True):
+        found.setdefault((stream, latent), []).append(word)
+    return found
+
+
+def log_odds(
+    inside: Any, outside: Any, all_inside: Any, all_outside: Any, prior: Any, all_prior: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Log-odds ratio of a word's use inside against outside, and its z-score.
+
+    Args:
+        inside: Uses of the word inside. Arguments broadcast against each other.
+        outside: Uses of the word outside.
+        all_inside: Uses of all words inside.
+        all_outside: Uses of all words outside.
+        prior: The word's pseudo-counts.
+        all_prior: Those of all words.
+    """
+    a, b = inside + prior, outside + prior
+    difference = np.log(a / (all_inside + all_prior - a)) - np.log(
+        b / (all_outside + all_prior - b)
+    )
+    return difference, difference / np.sqrt(1 / a + 1 / b)
+
+
+class _Candidates(NamedTuple):
+    """Words that may name latents; arrays of equal length.
+
+    Attributes:
+        latent: Whose pictures they are found in, ascending.
+        word: Their columns in the matrix of words.
+        both: The latent's pictures that have the word.
+        log_odds: Of the word there against elsewhere.
+        z: Its z-score.
+        p: The chance of as many pictures or more, by accident.
+    """
+
+    latent: Integers
+    word: Integers
+    both: Integers
+    log_odds: npt.NDArray[np.float64]
+    z: npt.NDArray[np.float64]
+    p: npt.NDArray[np.float64]
+
+
+def _names(
+    strongest: sparse.csr_matrix,
+    words: Words,
+    strata: sparse.csr_matrix,
+    code_set: CodeSet,
+    stream: str,
+    names: int,
+) -> pa.Table:
+    # Images with each word, (words, strata).
+    with_word = (strata @ words.matrix).toarray().astype(np.int64).T
+    used = with_word.sum(axis=1)
+    listed = np.diff(strongest.indptr).astype(np.int64)
+    # Some latents at a time: all of them together have tens of millions of words.
+    starts = range(0, len(listed), _LATENTS)
+    blocks = [_candidates(strongest[s : s + _LATENTS], s, words, with_word, strata) for s in starts]
+    latent, word, both, score, z, p = (np.concatenate(x) for x in zip(*blocks, strict=True))
+    # Every word was a candidate for every latent that has pictures.
+    tests = len(used) * int(np.count_nonzero(listed))
+    q = adjust(p, tests)
+    kept = q <= LARGEST_Q
+    latent, word, both, score, z, q = (x[kept] for x in (latent, word, both, score, z, q))
+    order = np.lexsort((word, -z, latent))
+    rank = np.arange(len(order)) - np.searchsorted(latent[order], latent[order], side="left")
+    order, rank = order[rank < names], rank[rank < names]
+    vocabulary = np.array(words.vocabulary, dtype=object)
+    columns = {
+        "mode": [code_set.mode] * len(order),
+        "stream": [stream] * len(order),
+        "latent": latent[order].astype(np.int32),
+        "rank": (rank + 1).astype(np.int32),
+        "word": pa.array(vocabulary[word[order]], pa.string()),
+        "pictures_both": both[order],
+        "pictures_latent": listed[latent[order]],
+        "pictures_word": used[word[order]],
+        "log_odds": score[order],
+        "z": z[order],
+        "q": q[order],
+    }
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _candidates(
+    strongest: sparse.csr_matrix,
+    first: int,
+    words: Words,
+    with_word: Integers,
+    strata: sparse.csr_matrix,
+) -> _Candidates:
+    """The words that some latents' pictures have more often than others.
+
+    Args:
+        strongest: The pictures of each latent, (latents, pictures).
+        first: The number of the first of these latents.
+        words: The words of the captions.
+        with_word: By word, the pictures that have it, (words, strata).
+        strata: Which pictures are compared with each other, (strata, pictures).
+    """
+    counts = (strongest @ words.matrix).tocoo()
+    line, word, both = counts.row.astype(np.int64), counts.col, counts.data.astype(np.int64)
+    uses = np.bincount(line, weights=both, minlength=strongest.shape[0])
+    used = with_word.sum(axis=1)
+    score, z = log_odds(
+        both,
+        used[word] - both,
+        uses[line],
+        used.sum() - uses[line],
+        PRIOR_WORDS * used[word] / used.sum(),
+        PRIOR_WORDS,
+    )
+    kept = (both >= LEAST_PICTURES) & (z >= LEAST_Z)
+    line, word, both, score, z = (x[kept] for x in (line, word, both, score, z))
+    images = np.diff(strata.indptr)
+    of_latent = (strongest @ strata.T).toarray()
+    chance = upper_tail(both, images, with_word[word], of_latent[line])
+    return _Candidates(first + line, word, both, score, z, chance)

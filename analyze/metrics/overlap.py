@@ -1,0 +1,287 @@
+"""Whether two streams use a latent on the same rows, and with like values.
+
+See `REPORT.md` for the tables. Their means are computed on all rows and without each group of rows,
+for their intervals.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sparc.analyze.codes.store import CodeRows, CodeSet
+from sparc.analyze.maths.statistics import (
+    Interval,
+    degrees_of_freedom,
+    jackknife_share,
+    mean_of_known,
+    with_interval,
+)
+from sparc.analyze.rows import top_rows
+from sparc.analyze.rows.folds import Groups
+from sparc.analyze.rows.top_rows import TopRows
+
+SCHEMA = pa.schema(
+    [
+        pa.field("mode", pa.string(), nullable=False),
+        pa.field("first", pa.string(), nullable=False),
+        pa.field("second", pa.string(), nullable=False),
+        pa.field("latent", pa.int32(), nullable=False),
+        pa.field("rows_both", pa.int64(), nullable=False),
+        pa.field("rows_either", pa.int64(), nullable=False),
+        pa.field("rows_jaccard", pa.float64()),
+        pa.field("top_overlap", pa.float64()),
+        pa.field("correlation", pa.float64()),
+    ]
+)
+
+MEANS_SCHEMA = pa.schema(
+    [
+        pa.field("mode", pa.string(), nullable=False),
+        pa.field("control", pa.string(), nullable=False),
+        pa.field("first", pa.string(), nullable=False),
+        pa.field("second", pa.string(), nullable=False),
+        pa.field("measure", pa.string(), nullable=False),
+        pa.field("latents", pa.int32(), nullable=False),
+        pa.field("value", pa.float64()),
+        pa.field("value_low", pa.float64()),
+        pa.field("value_high", pa.float64()),
+    ]
+)
+
+_MEASURES = "rows_jaccard", "top_overlap", "correlation"
+"""The columns of `SCHEMA` that have a mean. None is above 1."""
+
+Floats = npt.NDArray[np.float64]
+
+
+class PairCounts(NamedTuple):
+    """Sums over rows, by stream or pair of streams, and latent.
+
+    Pairs are in the order of `itertools.combinations`: (0, 1), (0, 2), (1, 2), and so on.
+
+    Attributes:
+        rows: Number of rows.
+        active: Rows with a value above zero, (streams, latents) int64.
+        value_sum: Sum of values, (streams, latents) float64.
+        square_sum: Sum of squared values, (streams, latents) float64.
+        both: Rows on which the latent is active in both streams, (pairs, latents) int64.
+        product_sum: Sum of the products of their values, (pairs, latents) float64.
+    """
+
+    rows: int
+    active: npt.NDArray[np.int64]
+    value_sum: Floats
+    square_sum: Floats
+    both: npt.NDArray[np.int64]
+    product_sum: Floats
+
+    def without(self, others: "PairCounts") -> "PairCounts":
+        """The sums over the rows that are not among the others."""
+        differences: Any = (a - b for a, b in zip(self, others, strict=True))  # type: ignore[operator]
+        return PairCounts(*differences)
+
+
+def measure(codes: CodeRows, latents: int) -> PairCounts:
+    """Count over some rows; `latents` is L."""
+    matrices = [codes.matrix(stream, latents).astype(np.float64) for stream in codes.streams]
+    products = [a.multiply(b).tocsr() for a, b in combinations(matrices, 2)]
+    return PairCounts(
+        len(codes.rows),
+        _sums(matrices, latents, 0).astype(np.int64),
+        _sums(matrices, latents, 1),
+        _sums(matrices, latents, 2),
+        _sums(products, latents, 0).astype(np.int64),
+        _sums(products, latents, 1),
+    )
+
+
+def merge(parts: Sequence[PairCounts]) -> PairCounts:
+    """The counts over the rows of all parts."""
+    return PairCounts(*(sum(sums) for sums in zip(*parts, strict=True)))
+
+
+def table(
+    pairs: PairCounts, streams: Sequence[str], top: Sequence[TopRows], code_set: CodeSet
+) -> pa.Table:
+    """A row for each pair of streams and latent, of schema `SCHEMA`.
+
+    Args:
+        pairs: Counts of pairs.
+        streams: The streams, in order.
+        top: The strongest rows, by stream.
+        code_set: Which codes these are.
+    """
+    latents = pairs.active.shape[1]
+    columns = _columns(pairs)
+    pieces = [SCHEMA.empty_table()]
+    for position, (a, b) in enumerate(combinations(range(len(streams)), 2)):
+        both = np.ones((1, len(top[a].rows)), np.bool_), np.ones((1, len(top[b].rows)), np.bool_)
+        (top_overlap,) = _top_overlap(top[a], top[b], *both, latents)
+        columns_of_pair = {
+            "mode": [code_set.mode] * latents,
+            "first": [streams[a]] * latents,
+            "second": [streams[b]] * latents,
+            "latent": np.arange(latents, dtype=np.int32),
+            "rows_both": pairs.both[position],
+            "rows_either": pairs.active[a] + pairs.active[b] - pairs.both[position],
+            "rows_jaccard": _nullable(columns["rows_jaccard"][position]),
+            "top_overlap": _nullable(top_overlap),
+            "correlation": _nullable(columns["correlation"][position]),
+        }
+        pieces.append(pa.table(columns_of_pair, schema=SCHEMA))
+    return pa.concat_tables(pieces)
+
+
+def means(
+    pairs: PairCounts,
+    streams: Sequence[str],
+    top: Sequence[TopRows],
+    code_set: CodeSet,
+    *,
+    length: int,
+    groups: Groups,
+    grouped: CodeRows,
+) -> pa.Table:
+    """The mean of each column of `table` over the latents that have it, of `MEANS_SCHEMA`.
+
+    Args:
+        pairs: Counts of pairs.
+        streams: The streams, in order.
+        top: The strongest rows, by stream, with entries to spare.
+        code_set: Which codes these are.
+        length: Rows of such a list that count.
+        groups: The rows that are left out in turn.
+        grouped: The codes of all rows that are in a group.
+    """
+    latents = pairs.active.shape[1]
+    found = [_columns(pairs)]
+    group = groups.of_row[grouped.rows]
+    for left_out in range(1, 1 + groups.number):
+        of_group = measure(grouped.take(np.flatnonzero(group == left_out)), latents)
+        found.append(_columns(pairs.without(of_group)))
+    members = [top_rows.members(lists, length, groups) for lists in top]
+    rows = []
+    for position, (a, b) in enumerate(combinations(range(len(streams)), 2)):
+        for name in _MEASURES:
+            least: Any = np.zeros(())
+            if name == "top_overlap":
+                values = _top_overlap(top[a], top[b], members[a], members[b], latents)
+            else:
+                values = np.stack([columns[name][position] for columns in found])
+            if name == "correlation":
+                least = mean_of_known(
+                    np.stack([columns["nothing_common"][position] for columns in found])
+                )
+            figures, known = mean_of_known(values), ~np.isnan(values[0])
+            # With no common row at all: how many rows, each common in one latent, would make it 1.
+            trials = max(1.0, float(known.sum()))
+            if name == "top_overlap":
+                lists = ((top[s], members[s][0]) for s in (a, b))
+                lengths = np.maximum(*(_lengths(*each, latents) for each in lists))
+                trials = max(1.0, trials**2 / (1 / lengths[known]).sum())
+            # Where common rows are few, the mean lies close to what it is without any: an interval
+            # that is symmetric would miss the truth.
+            shares = (figures - least) / (1 - least)
+            # A common row adds to a correlation the more the stronger and the rarer its latent is.
+            degrees = degrees_of_freedom(shares[1:]) if name == "correlation" else None
+            of_shares = jackknife_share(
+                shares, groups.share, min(groups.images, trials), degrees=degrees
+            )
+            interval = Interval(*(least.flat[0] + (1 - least.flat[0]) * end for end in of_shares))
+            rows.append(
+                {
+                    "mode": code_set.mode,
+                    "control": code_set.control,
+                    "first": streams[a],
+                    "second": streams[b],
+                    "measure": name,
+                    "latents": int(known.sum()),
+                    **with_interval("value", figures[0], interval),
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=MEANS_SCHEMA)
+
+
+def _sums(matrices: Sequence[Any], latents: int, power: int) -> Floats:
+    """For each matrix (rows, latents), the sums of a power of what is not zero, by latent."""
+    result = np.zeros((len(matrices), latents))
+    for line, matrix in zip(result, matrices, strict=True):
+        line[:] = np.bincount(matrix.indices, weights=matrix.data**power, minlength=latents)
+    return result
+
+
+def _columns(pairs: PairCounts) -> dict[str, Floats]:
+    """What follows from sums alone, (pairs, latents) each; NaN for null.
+
+    Two columns of `SCHEMA`, and as `nothing_common` the correlation that a latent would have if its
+    values in the two streams were on other rows.
+    """
+    first, second = np.triu_indices(len(pairs.active), 1)
+    either = pairs.active[first] + pairs.active[second] - pairs.both
+    apart = pairs._replace(product_sum=np.zeros_like(pairs.product_sum))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {
+            "rows_jaccard": pairs.both / either,
+            "correlation": _correlation(pairs, first, second),
+            "nothing_common": _correlation(apart, first, second),
+        }
+
+
+def _top_overlap(
+    a: TopRows,
+    b: TopRows,
+    members_a: npt.NDArray[np.bool_],
+    members_b: npt.NDArray[np.bool_],
+    latents: int,
+) -> Floats:
+    """Common rows of two streams' lists by the length of the longer; NaN where both are empty.
+
+    Args:
+        a: The lists of one stream.
+        b: Those of the other.
+        members_a: Which entries belong to the lists, in each of some cases, (cases, entries).
+        members_b: The same of the other.
+        latents: L.
+
+    Returns:
+        (cases, latents).
+    """
+    _, at_a, at_b = np.intersect1d(
+        a.keys(a.rows), b.keys(b.rows), assume_unique=True, return_indices=True
+    )
+    common_latents = a.latents[at_a]
+    result = np.empty((len(members_a), latents))
+    for line, in_a, in_b in zip(result, members_a, members_b, strict=True):
+        common = np.bincount(common_latents[in_a[at_a] & in_b[at_b]], minlength=latents)
+        lengths = _lengths(a, in_a, latents), _lengths(b, in_b, latents)
+        with np.errstate(invalid="ignore"):
+            line[:] = common / np.maximum(*lengths)
+    return result
+
+
+def _lengths(lists: TopRows, among: npt.NDArray[np.bool_], latents: int) -> npt.NDArray[np.int64]:
+    """How many entries that are `among` them the list of each latent has, (latents,)."""
+    return np.bincount(lists.latents[among], minlength=latents)
+
+
+def _correlation(pairs: PairCounts, first: Any, second: Any) -> Any:
+    """Pearson's correlation over all rows, a latent that is not active having the value zero."""
+    n = pairs.rows
+    variance = n * pairs.square_sum - pairs.value_sum**2
+    # A constant value leaves rounding errors where its variance is zero.
+    varies = (pairs.active > 0) & (variance > _ROUNDING * n * pairs.square_sum)
+    spread = np.sqrt(np.maximum(variance, 0))
+    covariance = n * pairs.product_sum - pairs.value_sum[first] * pairs.value_sum[second]
+    result = covariance / (spread[first] * spread[second])
+    return np.where(varies[first] & varies[second], np.clip(result, -1, 1), np.nan)
+
+
+_ROUNDING = 1e-12
+
+
+def _nullable(values: Floats) -> pa.Array:
+    return pa.array(values, mask=np.isnan(values))

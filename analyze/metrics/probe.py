@@ -1,0 +1,223 @@
+"""Whether a single latent tells a class, chosen on some pictures and scored on others.
+
+After the one-dimensional probe of arXiv 2507.06265, section 4; `REPORT.md` says what differs.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from scipy import sparse, special
+
+from sparc.analyze.codes.store import CodeSet
+from sparc.analyze.maths.statistics import jackknife, share_interval
+from sparc.analyze.rows.folds import GROUPS
+
+SCHEMA = pa.schema(
+    [
+        pa.field("mode", pa.string(), nullable=False),
+        pa.field("control", pa.string(), nullable=False),
+        pa.field("stream", pa.string(), nullable=False),
+        pa.field("class_id", pa.int32(), nullable=False),
+        pa.field("pictures", pa.int64(), nullable=False),
+        pa.field("latent", pa.int32()),
+        *(
+            pa.field(f"{name}{end}", pa.float64(), nullable=False)
+            for name in ("log_loss", "accuracy")
+            for end in ("", "_low", "_high")
+        ),
+    ]
+)
+
+LEAST_PICTURES = 20
+"""A class with fewer pictures is not probed."""
+
+MOST_PICTURES = 1000
+"""Pictures of a class, and as many others, at most."""
+
+CANDIDATES = 20
+"""Latents that are fitted for a class."""
+
+FIT, CHOOSE, SCORE = 0, 1, 2
+"""The parts of the pictures: parameters are fitted, latents chosen and losses taken on each."""
+
+Floats = npt.NDArray[np.float64]
+
+
+class Fit(NamedTuple):
+    """One-dimensional logistic regressions: slope and intercept of each, (fits,)."""
+
+    slope: Floats
+    intercept: Floats
+
+
+def split(count: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:
+    """The part that each thing belongs to: half of them fit, a quarter choose, the rest score."""
+    parts = np.repeat([FIT, CHOOSE, SCORE], [count - 2 * (count // 4), count // 4, count // 4])
+    return generator.permutation(parts)
+
+
+def table(
+    matrix: sparse.csr_matrix,
+    labels: sparse.csr_matrix,
+    class_ids: npt.NDArray[np.int64],
+    code_set: CodeSet,
+    stream: str,
+    seed: int,
+) -> pa.Table:
+    """The best latent of every class, of schema `SCHEMA`.
+
+    Args:
+        matrix: A stream's codes of some pictures, (pictures, latents).
+        labels: Which classes they carry, (pictures, classes), 0 or 1.
+        class_ids: The `class_id` of each column of `labels`.
+        code_set: Which codes these are.
+        stream: Which stream.
+        seed: Decides the other pictures and the parts, the same for every stream and set.
+    """
+    columns = labels.tocsc()
+    pictures = np.diff(columns.indptr)
+    # Most of very many classes have too few pictures: those take no time.
+    enough = np.minimum(pictures, labels.shape[0] - pictures) >= LEAST_PICTURES
+    rows = []
+    for column in np.flatnonzero(enough):
+        class_id = int(class_ids[column])
+        having = np.zeros(labels.shape[0], dtype=np.bool_)
+        having[columns.indices[columns.indptr[column] : columns.indptr[column + 1]]] = True
+        generator = np.random.default_rng([seed, class_id])
+        row = {"mode": code_set.mode, "control": code_set.control, "stream": stream}
+        found = _probe(matrix, having, generator)
+        rows.append({**row, "class_id": class_id, "pictures": int(having.sum()), **found})
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def fit(x: Floats, y: npt.NDArray[np.bool_]) -> Fit:
+    """Logistic regression on each column alone, with the penalty slope^2 / 2.
+
+    Args:
+        x: (n, fits), standardized.
+        y: (n,), both values present.
+    """
+    slope, intercept = np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    loss = _objective(x, y, slope, intercept)
+    for _ in range(_STEPS):
+        p = special.expit(x * slope + intercept)
+        error, weight = p - y[:, None], p * (1 - p)
+        down_slope, down_intercept = (error * x).sum(axis=0) + slope, error.sum(axis=0)
+        a, b, c = (weight * x**2).sum(axis=0) + 1, (weight * x).sum(axis=0), weight.sum(axis=0)
+        inverse = 1 / np.maximum(a * c - b**2, 1e-12)
+        step_slope = (c * down_slope - b * down_intercept) * inverse
+        step_intercept = (a * down_intercept - b * down_slope) * inverse
+        # Newton's step, halved where it went too far.
+        scale = np.ones_like(slope)
+        for _ in range(_HALVINGS):
+            trial = slope - scale * step_slope, intercept - scale * step_intercept
+            found = _objective(x, y, *trial)
+            worse = found > loss + 1e-12
+            if not worse.any():
+                break
+            scale = np.where(worse, scale / 2, scale)
+        slope, intercept = (
+            np.where(worse, old, new) for old, new in zip((slope, intercept), trial, strict=True)
+        )
+        gain = np.where(worse, 0, loss - found)
+        loss = np.where(worse, loss, found)
+        if gain.max(initial=0) < 1e-12 * len(y):
+            break
+    return Fit(slope, intercept)
+
+
+_STEPS, _HALVINGS = 50, 20
+
+
+def _objective(x: Floats, y: npt.NDArray[np.bool_], slope: Floats, intercept: Floats) -> Floats:
+    result: Floats = _losses(x, y, slope, intercept).sum(axis=0) + slope**2 / 2
+    return result
+
+
+def _losses(x: Floats, y: npt.NDArray[np.bool_], slope: Floats, intercept: Floats) -> Floats:
+    signs = np.where(y, 1.0, -1.0)[:, None]
+    result: Floats = np.logaddexp(0, -signs * (x * slope + intercept))
+    return result
+
+
+def _probe(
+    matrix: sparse.csr_matrix, having: npt.NDArray[np.bool_], generator: np.random.Generator
+) -> dict[str, Any]:
+    """Latent, log loss and accuracy of one class that enough pictures have and lack."""
+    positive, others = np.flatnonzero(having), np.flatnonzero(~having)
+    count = min(len(positive), len(others), MOST_PICTURES)
+    chosen = np.concatenate(
+        [generator.permutation(positive)[:count], generator.permutation(others)[:count]]
+    )
+    y = np.arange(2 * count) < count
+    # Each half has the same parts, so that the classes are in balance in every one.
+    part = np.concatenate([split(count, generator), split(count, generator)])
+    some = matrix[chosen]
+    candidates = _most_telling(some[part == FIT], y[part == FIT])
+    if not len(candidates):  # no latent is active on any of these pictures: nothing is told
+        scored = int((part == SCORE).sum())
+        losses, right = np.full(scored, np.log(2)), np.zeros(scored, np.bool_)  # a tie is wrong
+        return {"latent": None, **_score(losses, right)}
+    x = np.asarray(some[:, candidates].todense(), dtype=np.float64)
+    mean, spread = x[part == FIT].mean(axis=0), x[part == FIT].std(axis=0)
+    x = (x - mean) / spread
+    fitted = fit(x[part == FIT], y[part == FIT])
+    losses = _losses(x, y, *fitted)
+    best = int(np.argmin(losses[part == CHOOSE].mean(axis=0)))
+    logits = x[:, best] * fitted.slope[best] + fitted.intercept[best]
+    # A logit of zero decides for nobody: it counts against us.
+    right = np.where(y, logits > 0, logits < 0)
+    return {
+        "latent": int(candidates[best]),
+        **_score(losses[part == SCORE, best], right[part == SCORE]),
+    }
+
+
+def _score(losses: Floats, right: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """Means over the scored pictures with their intervals, by name.
+
+    Args:
+        losses: Of the pictures of a class and then of as many others, (n,). Either are in random
+            order.
+        right: Whether each was told right, (n,).
+    """
+    half = len(losses) // 2
+    # As many groups as there are, at most, with both kinds of pictures in each.
+    groups = min(GROUPS, half)
+    group = np.tile(np.arange(half) % groups, 2)
+    sums, sizes = np.bincount(group, weights=losses), np.bincount(group)
+    without = (losses.sum() - sums) / (len(losses) - sizes)
+    loss, accuracy = float(losses.mean()), float(right.mean())
+    loss_interval = jackknife([loss, *without], 1 / groups, least=0)
+    # As many of either kind by design: a share of both varies less than one of pictures that come
+    # as they may. Half a picture is added to each count, so that none is certain.
+    of_kind = (right.reshape(2, half).sum(axis=1) + 0.5) / (half + 1)
+    middle = of_kind.mean()
+    gain = middle * (1 - middle) / (of_kind * (1 - of_kind)).mean()
+    accuracy_interval = share_interval(accuracy, len(right) * gain)
+    return {
+        "log_loss": loss,
+        "log_loss_low": float(loss_interval.low),
+        "log_loss_high": float(loss_interval.high),
+        "accuracy": accuracy,
+        "accuracy_low": float(accuracy_interval.low),
+        "accuracy_high": float(accuracy_interval.high),
+    }
+
+
+def _most_telling(matrix: sparse.csr_matrix, y: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """The latents whose values differ most between the classes, in standard deviations."""
+    values = matrix.astype(np.float64)
+    count = len(y)
+    mean = np.asarray(values.sum(axis=0)).ravel() / count
+    square = np.asarray(values.multiply(values).sum(axis=0)).ravel() / count
+    having = np.asarray(values[np.flatnonzero(y)].sum(axis=0)).ravel() / max(1, int(y.sum()))
+    variance = square - mean**2
+    varies = variance > 1e-12 * np.maximum(square, 1e-300)
+    distance = np.zeros(len(mean))
+    distance[varies] = np.abs(having - mean)[varies] / np.sqrt(variance[varies])
+    order = np.argsort(-distance, kind="stable")[:CANDIDATES]
+    result: npt.NDArray[np.int64] = order[varies[order]]
+    return result

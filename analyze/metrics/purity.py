@@ -1,0 +1,393 @@
+"""Which class the rows of a latent mostly carry, and how much more often than any rows do.
+
+See `REPORT.md` for the tables. Their means are computed on all rows and without each group of rows,
+for their intervals.
+"""
+
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import reduce
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from scipy import sparse
+
+from sparc.analyze.codes.store import CodeRows, CodeSet
+from sparc.analyze.maths.statistics import jackknife, mean_of_known, nullable, with_interval
+from sparc.analyze.rows import top_rows
+from sparc.analyze.rows.folds import Groups, apart
+from sparc.analyze.rows.labels import Labels
+from sparc.analyze.rows.top_rows import TopRows
+
+SCHEMA = pa.schema(
+    [
+        pa.field("mode", pa.string(), nullable=False),
+        pa.field("stream", pa.string(), nullable=False),
+        pa.field("latent", pa.int32(), nullable=False),
+        pa.field("restriction", pa.string(), nullable=False),
+        pa.field("depth", pa.int32(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("class_id", pa.int32()),
+        pa.field("rows_class", pa.int64(), nullable=False),
+        pa.field("purity", pa.float64()),
+        pa.field("base_rate", pa.float64()),
+        pa.field("lift", pa.float64()),
+    ]
+)
+
+MEANS_SCHEMA = pa.schema(
+    [
+        pa.field("mode", pa.string(), nullable=False),
+        pa.field("control", pa.string(), nullable=False),
+        pa.field("stream", pa.string(), nullable=False),
+        pa.field("restriction", pa.string(), nullable=False),
+        pa.field("depth", pa.int32(), nullable=False),
+        pa.field("latents", pa.int32(), nullable=False),
+        pa.field("purity", pa.float64()),
+        pa.field("purity_low", pa.float64()),
+        pa.field("purity_high", pa.float64()),
+        pa.field("base_rate", pa.float64()),
+    ]
+)
+
+_CELLS = 1 << 22  # Latents times classes that are looked at at a time: 16 MB.
+
+
+class RowCounts(NamedTuple):
+    """What the rows of each latent carry at one depth, counted on labelled rows.
+
+    Attributes:
+        rows: Labelled rows on which a latent is active, (streams, latents) int64.
+        carrying: By stream, how many of them carry a class, (latents, classes).
+    """
+
+    rows: npt.NDArray[np.int64]
+    carrying: tuple[sparse.csr_matrix, ...]
+
+
+def carried_classes(labels: Labels, depth: int) -> sparse.csr_matrix:
+    """Lift the labels of all rows of the cache: (rows, classes) int32, 1 where a row carries one.
+
+    Unlike agreement, which sums classes, this counts rows: one with two classes below an ancestor
+    carries the ancestor once.
+    """
+    own = labels.matrix
+    lifted = labels.lifts[depth].astype(own.indices.dtype)[own.indices]
+    # With copies of its own, since it is changed below and the labels stay as they are.
+    matrix = sparse.csr_matrix((own.data.copy(), lifted, own.indptr.copy()), own.shape)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    return matrix
+
+
+def measure(codes: CodeRows, carried: sparse.csr_matrix, latents: int) -> RowCounts:
+    """Count over some rows, at one depth: what all depths take together is several times as large.
+
+    Args:
+        codes: The rows.
+        carried: What all rows of the cache carry at that depth.
+        latents: L.
+    """
+    codes = codes.take(np.flatnonzero(np.diff(carried.indptr)[codes.rows]))
+    classes = carried[codes.rows].T.tocsr()
+    active = [_active(codes.matrix(stream, latents)) for stream in codes.streams]
+    return RowCounts(
+        np.stack([np.bincount(matrix.indices, minlength=latents) for matrix in active]),
+        # Class by class: the order that is faster.
+        tuple((classes @ matrix).T.tocsr() for matrix in active),
+    )
+
+
+def merge(parts: Sequence[RowCounts]) -> RowCounts:
+    """The counts over the rows of all parts."""
+    rows = np.sum([part.rows for part in parts], axis=0)
+    of_streams = zip(*(part.carrying for part in parts), strict=True)
+    return RowCounts(rows, tuple(reduce(operator.add, matrices) for matrices in of_streams))
+
+
+class ActiveRows(NamedTuple):
+    """On which labelled rows the latents of a stream are active, whatever is carried there.
+
+    Attributes:
+        grouped: 1 on rows of a group, (groups * latents, rows).
+        listed: Of the strongest rows, what `sparc.analyze.rows.top_rows.changes` gives.
+    """
+
+    grouped: sparse.csr_matrix
+    listed: sparse.csr_matrix
+
+
+def active_rows(
+    lists: TopRows,
+    grouped: CodeRows,
+    stream: str,
+    groups: Groups,
+    *,
+    top: int,
+    shape: tuple[int, int],
+) -> ActiveRows:
+    """What of a stream's codes has to be known at every depth.
+
+    Args:
+        lists: The labelled rows on which each latent is strongest, with some to spare.
+        grouped: The codes of all labelled rows that are in a group.
+        stream: The stream.
+        groups: The groups.
+        top: Rows in a list of strongest rows.
+        shape: L, and the rows of the cache.
+    """
+    latents, rows = shape
+    active = apart(grouped, stream, latents, groups).T.tocsr()
+    return ActiveRows(
+        sparse.csr_matrix(
+            (active.data, grouped.rows[active.indices], active.indptr),
+            shape=(active.shape[0], rows),
+        ),
+        top_rows.changes(lists, top, groups, shape),
+    )
+
+
+class Tables(NamedTuple):
+    """What is found at all depths.
+
+    Attributes:
+        purity: A row for each stream, depth, restriction and latent, of schema `SCHEMA`.
+        means: Their means over the latents that have labelled rows, of `MEANS_SCHEMA`.
+    """
+
+    purity: pa.Table
+    means: pa.Table
+
+
+def tables(
+    count: Callable[[sparse.csr_matrix], RowCounts],
+    active: Mapping[str, ActiveRows],
+    labels: Labels,
+    valid: npt.NDArray[np.bool_],
+    code_set: CodeSet,
+    share: float,
+) -> Tables:
+    """Purity, and its means with their intervals.
+
+    Args:
+        count: Counts over all analysed rows, given what they carry at a depth. It is asked for one
+            depth after the other, and the counts of no two are held at a time.
+        active: By stream, in the order of the counts.
+        labels: The labels of all rows of the cache.
+        valid: Which rows are analysed.
+        code_set: Which codes these are.
+        share: The share of the pictures that one group has.
+    """
+    pieces: dict[str, list[pa.Table]] = {stream: [] for stream in active}
+    lines: dict[str, list[dict[str, Any]]] = {stream: [] for stream in active}
+    for depth in labels.lifts:
+        if depth == 0:
+            continue  # There all rows carry the root.
+        matrix = carried_classes(labels, depth)
+        base_rates = _base_rates(matrix[valid])
+        # No name here holds the counts: they are gone before those of the next depth are made.
+        for stream, restriction, found in _at_depth(count(matrix), active, matrix, base_rates):
+            where = {"stream": stream, "restriction": restriction, "depth": depth}
+            pieces[stream].append(_piece(found, where, labels.class_ids, code_set))
+            lines[stream].append(_line(found, where, code_set, share))
+    return Tables(
+        pa.concat_tables(chain.from_iterable(pieces.values())),
+        pa.Table.from_pylist(list(chain.from_iterable(lines.values())), schema=MEANS_SCHEMA),
+    )
+
+
+def _at_depth(
+    counts: RowCounts,
+    active: Mapping[str, ActiveRows],
+    carried: sparse.csr_matrix,
+    base_rates: npt.NDArray[np.float64],
+) -> Iterator[tuple[str, str, "_Purity"]]:
+    """Streams, restrictions, and what is found there.
+
+    Args:
+        counts: Counts over all rows.
+        active: By stream.
+        carried: What all rows of the cache carry at the depth, (rows, classes).
+        base_rates: Of each class, (classes,).
+    """
+    for (stream, of), number, carrying in zip(
+        active.items(), counts.rows, counts.carrying, strict=True
+    ):
+        every = _all_rows(number, carrying, of.grouped, carried)
+        yield stream, "all_rows", _measured(every, base_rates)
+        strongest = _top_rows(of.listed, carried, len(number))
+        yield stream, "top_rows", _measured(strongest, base_rates)
+
+
+class _Rows(NamedTuple):
+    """Labelled rows of each latent, and what is lost of them without each group.
+
+    Attributes:
+        number: How many they are, and then without each group, (1 + groups, latents).
+        carrying: How many carry a class, (latents, classes).
+        lost: By group, how many more these are than without it, (groups * latents, classes).
+    """
+
+    number: npt.NDArray[np.int64]
+    carrying: sparse.csr_matrix
+    lost: sparse.csr_matrix
+
+
+def _all_rows(
+    rows: npt.NDArray[np.int64],
+    carrying: sparse.csr_matrix,
+    grouped: sparse.csr_matrix,
+    carried: sparse.csr_matrix,
+) -> _Rows:
+    """All rows of each latent of a stream.
+
+    Args:
+        rows: How many, (latents,).
+        carrying: How many of them carry a class, (latents, classes).
+        grouped: As in `ActiveRows`.
+        carried: What all rows of the cache carry, (rows, classes).
+    """
+    lost = np.diff(grouped.indptr).reshape(-1, len(rows))
+    return _Rows(np.concatenate([rows[None], rows - lost]), carrying, grouped @ carried)
+
+
+def _top_rows(listed: sparse.csr_matrix, carried: sparse.csr_matrix, latents: int) -> _Rows:
+    """The strongest rows of each latent of a stream: where some leave, others take their places.
+
+    Args:
+        listed: As in `ActiveRows`.
+        carried: What all rows of the cache carry, (rows, classes).
+        latents: L.
+    """
+    number = np.asarray(listed.sum(axis=1, dtype=np.int64)).reshape(-1, latents)
+    number[1:] = number[0] - number[1:]
+    carrying = listed @ carried
+    return _Rows(number, carrying[:latents], carrying[latents:])
+
+
+class _Purity(NamedTuple):
+    """What is found of the latents of a stream, at a depth and under a restriction.
+
+    Attributes:
+        rows: How many they have, (latents,).
+        most: The class that most of them carry.
+        purity: On all rows, and then without each group, (1 + groups, latents); NaN without rows.
+        base_rate: Of the class, (latents,); NaN without rows.
+    """
+
+    rows: npt.NDArray[np.int64]
+    most: "_MostFrequent"
+    purity: npt.NDArray[np.float64]
+    base_rate: npt.NDArray[np.float64]
+
+
+def _measured(rows: _Rows, base_rates: npt.NDArray[np.float64]) -> _Purity:
+    most = _most_frequent(rows.carrying, base_rates)
+    largest = np.concatenate([most.rows[None], _most_without(rows)])
+    with np.errstate(invalid="ignore"):
+        purity = largest / rows.number
+    whole = rows.number[0]
+    return _Purity(whole, most, purity, np.where(whole > 0, base_rates[most.columns], np.nan))
+
+
+def _most_without(rows: _Rows) -> npt.NDArray[np.int64]:
+    """On how many rows each latent has its most frequent class without a group, (groups, latents).
+
+    Which class that is may be another one without a group. Latents are looked at in blocks that fit
+    a dense table, from which each group is taken away in turn.
+    """
+    latents, classes = rows.carrying.shape
+    result = np.empty((rows.lost.shape[0] // latents, latents), np.int64)
+    step = max(1, _CELLS // classes)
+    for start in range(0, latents, step):
+        block = range(start, min(start + step, latents))
+        table = rows.carrying[block.start : block.stop].toarray()
+        cells, lines = table.reshape(-1), np.arange(0, table.size, classes)
+        for group, most in enumerate(result[:, block.start : block.stop]):
+            first = group * latents
+            begins = rows.lost.indptr[first + block.start : first + block.stop + 1]
+            inside = slice(begins[0], begins[-1])
+            places = np.repeat(lines, np.diff(begins)) + rows.lost.indices[inside]
+            cells[places] -= rows.lost.data[inside]  # No place is there twice.
+            most[:] = table.max(axis=1)
+            cells[places] += rows.lost.data[inside]
+    return result
+
+
+def _piece(
+    found: _Purity,
+    where: Mapping[str, Any],
+    class_ids: npt.NDArray[np.int64],
+    code_set: CodeSet,
+) -> pa.Table:
+    """The rows of `SCHEMA`."""
+    latents, none = len(found.rows), found.rows == 0
+    # A column that is a view keeps all that it is a view of in memory.
+    rows, purity = found.rows.copy(), found.purity[0].copy()
+    columns = {
+        "mode": [code_set.mode] * latents,
+        "latent": np.arange(latents, dtype=np.int32),
+        **{name: [value] * latents for name, value in where.items()},
+        "rows": rows,
+        "class_id": pa.array(class_ids[found.most.columns], pa.int32(), mask=none),
+        "rows_class": found.most.rows,
+        "purity": pa.array(purity, mask=none),
+        "base_rate": pa.array(found.base_rate, mask=none),
+        "lift": pa.array(purity / found.base_rate, mask=none),
+    }
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _line(
+    found: _Purity, where: Mapping[str, Any], code_set: CodeSet, share: float
+) -> dict[str, Any]:
+    """The row of `MEANS_SCHEMA`."""
+    figures = mean_of_known(found.purity)
+    interval = jackknife(figures, share, least=0, most=1)
+    return {
+        "mode": code_set.mode,
+        "control": code_set.control,
+        **where,
+        "latents": int(np.count_nonzero(found.rows)),
+        **with_interval("purity", figures[0], interval),
+        "base_rate": nullable(mean_of_known(found.base_rate)),
+    }
+
+
+class _MostFrequent(NamedTuple):
+    """The class that most rows of each latent carry; column 0 and no rows where there is none."""
+
+    columns: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+
+
+def _most_frequent(
+    carrying: sparse.csr_matrix, base_rates: npt.NDArray[np.float64]
+) -> _MostFrequent:
+    """Of classes that as many rows carry, the one that is rarer overall; then the first column."""
+    latents = carrying.shape[0]
+    most = carrying.max(axis=1).toarray().ravel().astype(np.int64)
+    lines = np.repeat(np.arange(latents), np.diff(carrying.indptr))
+    reached = np.flatnonzero(carrying.data == most[lines])
+    lines, columns = lines[reached], carrying.indices[reached]
+    order = np.lexsort((columns, base_rates[columns], lines))
+    named, first = np.unique(lines[order], return_index=True)
+    result = np.zeros(latents, np.int64)
+    result[named] = columns[order[first]]
+    return _MostFrequent(result, most)
+
+
+def _active(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """1 where a latent is active, int32."""
+    return (matrix > 0).astype(np.int32)
+
+
+def _base_rates(carried: sparse.csr_matrix) -> npt.NDArray[np.float64]:
+    """The share of the labelled rows that carry each class, (classes,)."""
+    labelled = int(np.count_nonzero(np.diff(carried.indptr)))
+    total = np.asarray(carried.sum(axis=0), dtype=np.float64).ravel()
+    result: npt.NDArray[np.float64] = total / max(labelled, 1)
+    return result

@@ -1,0 +1,103 @@
+"""Who decides what the streams select together.
+
+See `REPORT.md` for the table.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from scipy import sparse
+
+from sparc.analyze.codes.store import CodeRows
+from sparc.analyze.maths.statistics import jackknife_share, with_interval
+from sparc.analyze.rows.folds import Groups, leave_out
+
+SCHEMA = pa.schema(
+    [
+        pa.field("control", pa.string(), nullable=False),
+        pa.field("stream", pa.string(), nullable=False),
+        pa.field("share", pa.float64(), nullable=False),
+        pa.field("share_low", pa.float64()),
+        pa.field("share_high", pa.float64()),
+    ]
+)
+
+
+class SharedChoices(NamedTuple):
+    """Sums over rows, apart for each group of rows: index 0 has the rows that are in none.
+
+    Attributes:
+        streams: The streams, in order.
+        chosen: Latents selected together, (1 + groups,) float64.
+        chosen_alone: How many of them each stream would also have selected alone,
+            (1 + groups, streams) float64.
+    """
+
+    streams: tuple[str, ...]
+    chosen: npt.NDArray[np.float64]
+    chosen_alone: npt.NDArray[np.float64]
+
+
+def measure(joint: CodeRows, independent: CodeRows, latents: int, groups: Groups) -> SharedChoices:
+    """Count over some rows.
+
+    Args:
+        joint: Their codes, selected together.
+        independent: Their codes, selected alone.
+        latents: L.
+        groups: The groups of rows.
+    """
+    together = chosen(joint.indices[joint.streams[0]], latents)
+
+    def count(selected: sparse.csr_matrix) -> npt.NDArray[np.float64]:
+        return groups.add(joint.rows, np.diff(selected.indptr))
+
+    alone = [
+        count(together.multiply(chosen(independent.indices[stream], latents)).tocsr())
+        for stream in joint.streams
+    ]
+    return SharedChoices(joint.streams, count(together), np.stack(alone, axis=1))
+
+
+def merge(parts: Sequence[SharedChoices]) -> SharedChoices:
+    """The counts over the rows of all parts."""
+    return SharedChoices(
+        parts[0].streams,
+        sum(part.chosen for part in parts),  # type: ignore[arg-type]
+        sum(part.chosen_alone for part in parts),  # type: ignore[arg-type]
+    )
+
+
+def table(counts: SharedChoices, control: str, groups: Groups) -> pa.Table:
+    """A row for each stream, of schema `SCHEMA`.
+
+    Args:
+        counts: Counts over all rows.
+        control: Which control the codes are.
+        groups: The groups of rows.
+    """
+    shares = leave_out(counts.chosen_alone) / leave_out(counts.chosen)[:, None]
+    interval = jackknife_share(shares, groups.share, groups.images)
+    rows = [
+        {
+            "control": control,
+            "stream": stream,
+            **with_interval("share", shares[0, s], interval, s),
+        }
+        for s, stream in enumerate(counts.streams)
+    ]
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def chosen(indices: npt.NDArray[np.integer], latents: int) -> sparse.csr_matrix:
+    """1 where a latent was selected, active or not: from (n, k) indices to (n, latents) int8."""
+    n, k = indices.shape
+    matrix = sparse.csr_matrix(
+        (np.ones(n * k, np.int8), indices.ravel().astype(np.int32), np.arange(0, n * k + 1, k)),
+        shape=(n, latents),
+    )
+    matrix.has_canonical_format = True
+    return matrix

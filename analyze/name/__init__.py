@@ -1,0 +1,1 @@
+"""`sparc-analyze name`: latents named by a list of words."""

@@ -1,0 +1,194 @@
+"""Names from a list of words: each word goes through the text stream, and names what it activates.
+
+Unlike the words of captions these need no captions of the analysed rows, and they may be words
+that no caption holds. See `REPORT.md` for the table.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy import sparse
+
+from sparc.analyze.bias.attribute import read_lines
+from sparc.analyze.config import NameConfig
+from sparc.analyze.report.folder import Report, described
+from sparc.analyze.report.output import write_table
+from sparc.analyze.report.sources import open_cache, open_model
+from sparc.analyze.search.query import Query, QueryEncoder
+from sparc.common.errors import ConfigError
+from sparc.common.text import amount, shorten
+
+SCHEMA = pa.schema(
+    [
+        pa.field("stream", pa.string(), nullable=False),
+        pa.field("latent", pa.int32(), nullable=False),
+        pa.field("rank", pa.int32(), nullable=False),
+        pa.field("word", pa.string(), nullable=False),
+        pa.field("value", pa.float32(), nullable=False),
+        pa.field("mean_value", pa.float64(), nullable=False),
+        pa.field("z", pa.float64(), nullable=False),
+        pa.field("words_active", pa.int64(), nullable=False),
+        pa.field("words", pa.int64(), nullable=False),
+        pa.field("rows_active", pa.int64(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+    ]
+)
+
+_BATCH = 256  # Words encoded at a time.
+_FEW = 5
+"""Rows that are enough to believe in a latent: more of them do not bring it further up."""
+
+
+class Support(NamedTuple):
+    """How often the latents of a stream are active in a report, each stream selecting alone.
+
+    Attributes:
+        rows_active: Rows on which each is active, (latents,).
+        rows: How many rows there are.
+    """
+
+    rows_active: npt.NDArray[np.integer]
+    rows: int
+
+
+def name(report: Report, config: NameConfig, words: Sequence[str] | None = None) -> pa.Table:
+    """Send a word list through a report's text stream.
+
+    Args:
+        report: A finished report.
+        config: The settings, and the list's file.
+        words: The list, instead of a file.
+
+    Returns:
+        A table of `SCHEMA`; it has been written to `config.out`, if that is given.
+
+    Raises:
+        SparcError: The list, the cache or the model is not there, or the encoder cannot be rebuilt.
+    """
+    words = list(dict.fromkeys(_words_of(config) if words is None else words))
+    if not words:
+        raise ConfigError(f"{config.words or 'the list'} holds no word")
+    cache = open_cache(report, config.cache)
+    texts = [s for s in report.info.streams if cache.streams[s].modality == "text"]
+    stream = config.source or (texts[0] if len(texts) == 1 else "")
+    if stream not in texts:
+        known = f"it has {', '.join(texts)}" if texts else "it has none"
+        raise ConfigError(f"say with --from which text stream of {report.folder} to use: {known}")
+    encoder = QueryEncoder(
+        cache,
+        open_model(report, config.run),
+        stream,
+        spec=config.spec,
+        trust_encoders=config.trust_encoders,
+    )
+    batches = [
+        encoder.texts([config.template.replace("{}", w) for w in words[first : first + _BATCH]])
+        for first in range(0, len(words), _BATCH)
+    ]
+    found = table(stream, words, batches, _support(report, stream), names=config.names)
+    if config.out is not None:
+        write_table(config.out, described(found, "name", report.about("name", config)))
+    return found
+
+
+def _words_of(config: NameConfig) -> list[str]:
+    if config.words is None:
+        raise ConfigError("give a file of words with --words")
+    return read_lines(config.words)
+
+
+def table(
+    stream: str, words: Sequence[str], codes: Sequence[Query], support: Support, *, names: int
+) -> pa.Table:
+    """The words that activate each latent most, of schema `SCHEMA`.
+
+    Args:
+        stream: The text stream.
+        words: The words.
+        codes: Their codes, batch after batch.
+        support: Of every latent in the stream.
+        names: Words a latent gets at most.
+    """
+    indices = np.concatenate([batch.indices for batch in codes])
+    values = np.concatenate([batch.values for batch in codes])
+    word = np.repeat(np.arange(len(words)), indices.shape[1])
+    active = values.ravel() > 0
+    latents = len(support.rows_active)
+    shape = (latents, len(words))
+    found = sparse.csr_matrix(
+        (values.ravel()[active].astype(np.float64), (indices.ravel()[active], word[active])), shape
+    )
+    latent = np.repeat(np.arange(latents), np.diff(found.indptr))
+    # A latent's values over the whole list, zero where a word does not activate it.
+    mean = np.asarray(found.sum(axis=1)).ravel() / len(words)
+    square = np.asarray(found.multiply(found).sum(axis=1)).ravel() / len(words)
+    spread = np.sqrt(np.maximum(square - mean**2, 0))[latent]
+    off = found.data - mean[latent]
+    z = np.divide(off, spread, out=np.zeros_like(off), where=spread > 1e-9 * found.data)
+    order = np.lexsort((found.indices, -found.data, latent))
+    rank = np.arange(len(order)) - found.indptr[latent]
+    order, rank = order[rank < names], rank[rank < names]
+    listed = np.array(words, dtype=object)
+    columns = {
+        "stream": [stream] * len(order),
+        "latent": latent[order].astype(np.int32),
+        "rank": (rank + 1).astype(np.int32),
+        "word": pa.array(listed[found.indices[order]], pa.string()),
+        "value": found.data[order].astype(np.float32),
+        "mean_value": mean[latent[order]],
+        "z": z[order],
+        "words_active": np.diff(found.indptr)[latent[order]].astype(np.int64),
+        "words": np.full(len(order), len(words)),
+        "rows_active": support.rows_active[latent[order]].astype(np.int64),
+        "rows": np.full(len(order), support.rows),
+    }
+    return pa.table(columns, schema=SCHEMA)
+
+
+def show(found: pa.Table, *, lines: int = 20) -> str:
+    """The best supported names as plain text.
+
+    Not by z: one word that alone activates a latent has the largest z there is, however weakly it
+    does so.
+    """
+    rows = [row for row in found.to_pylist() if row["rank"] == 1]
+    rows.sort(key=_order)
+    more = [f"  and {amount(len(rows) - lines, 'more latent')}"] if len(rows) > lines else []
+    return "\n".join([_heading(rows), *map(_line, rows[:lines]), *more])
+
+
+def _support(report: Report, stream: str) -> Support:
+    """Of a stream that selects alone, as it does for words."""
+    latents = report.table("latents")
+    wanted = pc.and_(pc.equal(latents["mode"], "independent"), pc.equal(latents["stream"], stream))
+    own = latents.filter(wanted)
+    rows_active = np.zeros(report.info.latents, np.int64)
+    rows_active[own["latent"].to_numpy()] = own["rows_active"].to_numpy()
+    return Support(rows_active, report.info.rows)
+
+
+def _order(row: Mapping[str, Any]) -> tuple[int, float, int]:
+    """Latents of few rows last, else by how much more a word activates one than words do."""
+    return -min(row["rows_active"], _FEW), row["mean_value"] - row["value"], row["latent"]
+
+
+def _heading(rows: Sequence[Mapping[str, Any]]) -> str:
+    named = f"{amount(len(rows), 'latent')} named"
+    dead = sum(not row["rows_active"] for row in rows)
+    if not dead:
+        return named
+    are = "is" if dead == 1 else "are"
+    return f"{named}; {dead:,} of them, listed last, {are} active on no row of the report"
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    count = row["rows_active"]
+    return (
+        f"  {row['latent']:>7}  {shorten(row['word'], 30):<30} value {row['value']:.3f} (mean "
+        f"{row['mean_value']:.3f}), active on {amount(row['words_active'], 'word')} of "
+        f"{row['words']:,}, {amount(count, 'row') if count else 'NO ROW'} of {row['rows']:,}"
+    )

@@ -1,0 +1,1 @@
+"""The report folder: tables, figures and their summary. See `REPORT.md`."""

@@ -1,0 +1,67 @@
+"""Files that a person asked for, written whole or not at all: tables, pictures and arrays."""
+
+import io
+import stat
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image
+
+from sparc.analyze.report.folder import METADATA_KEY
+from sparc.common.cache import tables
+from sparc.common.errors import SparcError
+from sparc.common.files.folder import Folder
+from sparc.common.files.parquet import ParquetTable
+
+
+def write_table(file: Path, table: pa.Table) -> None:
+    """Write a Parquet file; its folder is made if need be.
+
+    Raises:
+        SparcError: Something else lies there, as for all functions here.
+    """
+    _refuse_other(file, "Parquet", b"PAR1")
+    if file.exists() and file.stat().st_size and not _is_described(file):
+        raise SparcError(f"{file} is there and no table of SPARC: give another name")
+    tables.write_table(Folder(file.parent), file.name, table)
+
+
+def write_png(file: Path, picture: Image.Image) -> None:
+    """Write a PNG file; its folder is made if need be."""
+    _refuse_other(file, "PNG", b"\x89PNG\r\n\x1a\n")
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    Folder(file.parent).write(file.name, buffer.getvalue())
+
+
+def write_array(file: Path, array: npt.NDArray[np.generic]) -> None:
+    """Write a NumPy file; its folder is made if need be."""
+    _refuse_other(file, "NumPy", b"\x93NUMPY")
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    Folder(file.parent).write(file.name, buffer.getvalue())
+
+
+def _refuse_other(file: Path, kind: str, begins: bytes) -> None:
+    """Refuse to replace what was not made here: a name is soon mistyped."""
+    try:
+        is_regular = stat.S_ISREG(file.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if is_regular:
+        with file.open("rb") as there:
+            content = there.read(len(begins))
+        if content in (b"", begins):
+            return
+    raise SparcError(f"{file} is there and no {kind} file: it is not replaced, give another name")
+
+
+def _is_described(file: Path) -> bool:
+    """Whether a Parquet file says in its schema what it is about, as `REPORT.md` says."""
+    try:
+        with file.open("rb") as there:
+            return METADATA_KEY in (ParquetTable(there).schema.metadata or {})
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return False

@@ -1,0 +1,72 @@
+"""What a finished report was made from, found again and checked: its cache and its model.
+
+Both may have moved since; then the user says where they are, and their digests tell whether it is
+true.
+"""
+
+import os
+
+from sparc.analyze.codes.subject import digest
+from sparc.analyze.report.folder import Report
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.errors import CacheError, RunError
+from sparc.common.files.paths import recorded_here
+from sparc.train.model.network import Sparc, load
+
+Location = str | os.PathLike[str]
+
+
+def open_cache(report: Report, location: Location = "") -> ActivationCache:
+    """The cache that a report was made from.
+
+    Args:
+        report: The report.
+        location: Where the cache lies now; empty: where it lay.
+
+    Raises:
+        CacheError: It is not there, or it holds other rows than those of the report.
+    """
+    way_out = f"say with --cache where the cache of {report.folder} is"
+    where = location or recorded_here(report.info.cache, artefact=report.folder, way_out=way_out)
+    try:
+        cache = ActivationCache(where)
+    except CacheError as error:
+        if location:
+            raise
+        raise CacheError(f"{error}: {way_out}") from error
+    if cache.info.manifest_digest != report.info.manifest_digest:
+        raise CacheError(
+            f"{cache.folder} holds other rows than the cache that {report.folder} was made from: "
+            "say with --cache where that is"
+        )
+    return cache
+
+
+def open_model(report: Report, location: Location = "") -> Sparc:
+    """The trained model that a report was made with, on the CPU.
+
+    Args:
+        report: The report.
+        location: Where its run or saved model is now; empty: where it was.
+
+    Raises:
+        RunError: It is not there, or it is another model.
+    """
+    way_out = f"say with --run where the run of {report.folder} is"
+    where = os.fspath(location) or recorded_here(
+        report.info.run, artefact=report.folder, way_out=way_out
+    )
+    if not location and not os.path.exists(where):  # it would be looked for on the hub
+        raise RunError(f"{where} is not here: {way_out}")
+    try:
+        model = load(where)
+    except RunError as error:
+        if location:
+            raise
+        raise RunError(f"{error}: {way_out}") from error
+    if digest(model) != report.info.model_sha256:
+        raise RunError(
+            f"{where} is another model than the one that {report.folder} was made with: say with "
+            "--run where that is"
+        )
+    return model

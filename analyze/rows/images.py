@@ -1,0 +1,72 @@
+"""Which rows show the same picture, so that a picture with five captions counts once.
+
+Rows of one picture are not independent of each other: a test on rows would take five captions of
+one accident for five findings. This module must not know what is tested.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from scipy import sparse
+
+from sparc.common.cache.tables import same_as_before
+
+
+class Pictures(NamedTuple):
+    """The pictures of a cache's rows.
+
+    Attributes:
+        of_row: The picture of every row of the cache, numbered from 0, ascending, (rows,).
+        analysed: Which pictures have an analysed row, (pictures,).
+    """
+
+    of_row: npt.NDArray[np.int64]
+    analysed: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.analysed)
+
+    def any_row(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Which pictures have a row that is flagged: from (rows,) to (pictures,)."""
+        result = np.zeros(len(self.analysed), dtype=np.bool_)
+        result[self.of_row[flags]] = True
+        return result
+
+    def count_rows(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """How many of its rows are flagged, for each image: from (rows,) to (images,)."""
+        return np.bincount(self.of_row[flags], minlength=len(self))
+
+    def rows(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """How many of the rows that are flagged, (rows,), each picture has that has any."""
+        counts: npt.NDArray[np.int64] = np.bincount(self.of_row[flags])
+        return counts[counts > 0]
+
+    def first_rows(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Of the rows that are flagged, (rows,), the first one of each picture; ascending."""
+        usable = np.flatnonzero(flags)
+        return usable[np.unique(self.of_row[usable], return_index=True)[1]]
+
+
+def read_pictures(sample_ids: pa.ChunkedArray, valid: npt.NDArray[np.bool_]) -> Pictures:
+    """Number the pictures of a cache.
+
+    Args:
+        sample_ids: The column of that name; rows of one picture follow each other.
+        valid: Which rows are analysed.
+    """
+    of_row = np.cumsum(~same_as_before(sample_ids)) - 1
+    analysed = np.zeros(int(of_row[-1]) + 1, dtype=np.bool_)
+    analysed[of_row[valid]] = True
+    return Pictures(of_row, analysed)
+
+
+def incidence(
+    lines: npt.NDArray[np.integer], columns: npt.NDArray[np.int64], shape: tuple[int, int]
+) -> sparse.csr_matrix:
+    """A canonical matrix that is 1 at some places, however often a place is named; int32."""
+    matrix = sparse.csr_matrix((np.ones(len(lines), np.int32), (lines, columns)), shape=shape)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1
+    return matrix

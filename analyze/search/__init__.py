@@ -1,0 +1,1 @@
+"""`sparc-analyze search`: rows that a text, an image or a row finds."""

@@ -1,0 +1,1 @@
+"""`sparc-analyze stability`: latents of one run that another run has too."""

@@ -1,0 +1,259 @@
+"""The tables beside the activations: rows, classes and rejects, as Parquet with fixed schemas."""
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from json.encoder import encode_basestring as _quote
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sparc.common.errors import CacheError, DamagedCacheError
+from sparc.common.files.folder import Folder
+from sparc.common.files.parquet import ParquetTable, read_parquet
+from sparc.common.text import reason
+
+ROWS = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("image", pa.string()),
+        pa.field("caption", pa.string()),
+        pa.field("label_ids", pa.list_(pa.int32()), nullable=False),
+    ]
+)
+"""One (image, caption) pair a row. `sample_id` names the picture: the captions of one picture are
+consecutive rows with the same `sample_id`, `image` and `label_ids`."""
+
+CLASSES = pa.schema(
+    [
+        pa.field("class_id", pa.int32(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("parent_id", pa.int32()),
+        pa.field("depth", pa.int32(), nullable=False),
+    ]
+)
+"""`class_id` counts from 0 in table order; `key` is the dataset's own identifier. A class without
+a parent has depth 1; a class that stands twice in the dataset's tree keeps its deeper place."""
+
+REJECTS = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("stream", pa.string(), nullable=False),
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+"""Why a row is not valid in a stream; one line for each."""
+
+MASKS = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("class_id", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("counts", pa.list_(pa.int32()), nullable=False),
+    ]
+)
+"""Where an object is in a picture: run lengths of zeros and ones in turn, column by column,
+beginning with zeros (the uncompressed run-length encoding of COCO)."""
+
+
+def empty(schema: pa.Schema) -> pa.Table:
+    """A table of that schema without rows."""
+    return schema.empty_table()
+
+
+def write_table(folder: Folder, name: str, table: pa.Table) -> None:
+    """Write a Parquet file whole; the same table always gives the same bytes."""
+    buffer = io.BytesIO()
+    # In one piece: how a table was put together in memory must not show in the file.
+    pq.write_table(
+        table.combine_chunks(),
+        buffer,
+        compression="zstd",
+        row_group_size=1 << 17,
+        write_page_checksum=True,
+    )
+    folder.write(name, buffer.getvalue())
+
+
+def read_table(
+    folder: Folder, name: str, schema: pa.Schema, columns: list[str] | None = None
+) -> pa.Table:
+    """Read a Parquet file and hold it to its schema.
+
+    Raises:
+        DamagedCacheError: The file is missing, is not Parquet, or has other columns.
+    """
+    with _readable(folder, name), folder.open(name) as file:
+        table = read_parquet(file, columns)
+    wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
+    try:
+        return table.select(wanted.names).cast(wanted)
+    except (KeyError, ValueError, pa.ArrowException) as error:
+        raise DamagedCacheError(f"{folder}/{name} has other columns than it should") from error
+
+
+def has_schema(folder: Folder, name: str, schema: pa.Schema) -> bool:
+    """Whether a file that is there is a Parquet file with the columns of a schema, and no others.
+
+    Raises:
+        UnsafeError: It is not a regular file.
+    """
+    try:
+        with folder.open(name) as file:
+            found = ParquetTable(file).schema
+        kinds = (map(_kind, each.types) for each in (found, schema))
+        return found.names == schema.names and all(a == b for a, b in zip(*kinds, strict=True))
+    except (OSError, ValueError, KeyError, pa.ArrowException):
+        return False
+
+
+def _kind(type_: pa.DataType) -> tuple[bool, pa.DataType]:
+    """A type without the name that Parquet gives to the values of a list."""
+    return (True, type_.value_type) if pa.types.is_list(type_) else (False, type_)
+
+
+def read_batches(
+    folder: Folder, name: str, schema: pa.Schema, columns: Sequence[str], size: int
+) -> Iterator[pa.RecordBatch]:
+    """Read some columns of a Parquet file a batch at a time, in memory that one batch takes.
+
+    Args:
+        folder: The folder.
+        name: The file in it.
+        schema: What the file is held to.
+        columns: Names of columns of the schema.
+        size: Rows of every batch but the last.
+
+    Raises:
+        DamagedCacheError: As `read_table`.
+    """
+    wanted = pa.schema([schema.field(column) for column in columns])
+    with _readable(folder, name), folder.open(name) as file:
+        for batch in ParquetTable(file, columns).batches(size):
+            yield batch.cast(wanted)
+
+
+def count_rows(folder: Folder, name: str) -> int:
+    """How many rows a Parquet file has, by its footer.
+
+    Raises:
+        DamagedCacheError: As `read_table`.
+    """
+    with _readable(folder, name), folder.open(name) as file:
+        return ParquetTable(file, []).rows
+
+
+@contextmanager
+def _readable(folder: Folder, name: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DamagedCacheError(f"{folder}/{name} is missing") from error
+    except PermissionError as error:
+        raise CacheError(f"cannot read {folder}/{name}: {error.strerror}") from error
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise DamagedCacheError(
+            f"{folder}/{name} is not readable as Parquet: {reason(error)}"
+        ) from error
+
+
+def counts_from_0(column: pa.ChunkedArray) -> bool:
+    """Whether a column of integers holds 0, 1, … in table order."""
+    return np.array_equal(column.to_numpy(), np.arange(len(column)))
+
+
+def same_picture(rows: pa.Table) -> npt.NDArray[np.bool_]:
+    """Which rows go on with the picture of the row before: (rows,) bool.
+
+    Args:
+        rows: A table with the column `sample_id` of schema `ROWS`.
+    """
+    return same_as_before(rows["sample_id"])
+
+
+def same_as_before(texts: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Which texts are that of the row before, as null is where that is null: (rows,) bool."""
+    whole = texts.combine_chunks()
+    result = np.zeros(len(whole), dtype=np.bool_)
+    if len(whole) > 1:
+        after, before = whole.slice(1), whole.slice(0, len(whole) - 1)
+        equal = pc.fill_null(pc.equal(after, before), False)
+        no_text = pc.and_(after.is_null(), before.is_null())
+        result[1:] = pc.or_(equal, no_text).to_numpy(zero_copy_only=False)
+    return result
+
+
+def picture_faults(rows: pa.Table) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
+    """What contradicts that the rows of a picture follow one another and agree.
+
+    Args:
+        rows: A table of schema `ROWS`.
+
+    Yields:
+        A fault and its rows, ascending.
+    """
+    goes_on = same_picture(rows)
+    # Pictures are numbered in the order in which they appear.
+    ids = rows["sample_id"].combine_chunks().dictionary_encode()
+    pictures = np.asarray(ids.indices, dtype=np.int64)
+    begun = np.append(-1, np.maximum.accumulate(pictures))[:-1]
+    for what, wrong in (
+        ("the rows of one sample_id do not all follow one another", ~goes_on & (pictures <= begun)),
+        (
+            "image is not that of the row before, of the same sample_id",
+            goes_on & ~same_as_before(rows["image"]),
+        ),
+        (
+            "label_ids are not those of the row before, of the same sample_id",
+            goes_on & ~_same_lists(rows["label_ids"]),
+        ),
+    ):
+        if wrong.any():
+            yield what, np.flatnonzero(wrong)
+
+
+def _same_lists(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Which lists are that of the row before."""
+    lists = column.combine_chunks()
+    lengths = np.asarray(lists.value_lengths(), dtype=np.int64)
+    same: npt.NDArray[np.bool_] = np.diff(lengths, prepend=-1) == 0
+    values = np.asarray(lists.flatten())
+    holders = np.repeat(np.arange(len(lengths)), lengths)
+    # Where a list is as long as the one before, each value lies that far behind its counterpart.
+    counterparts = np.arange(len(values)) - lengths[holders]
+    same[holders[same[holders] & (values != values[counterparts])]] = False
+    return same
+
+
+def manifest_digest(rows: pa.Table) -> str:
+    """What identifies a dataset: SHA-256 over (sample_id, image, caption, label_ids) in row order.
+
+    Each row enters as one line of JSON: a list of the four values, UTF-8, no spaces, ending in a
+    newline.
+
+    Args:
+        rows: A table of schema `ROWS`.
+
+    Returns:
+        The digest in lower-case hexadecimal.
+    """
+    digest = hashlib.sha256()
+    for batch in rows.to_batches(max_chunksize=65_536):
+        texts = [_quoted(batch.column(name)) for name in ("sample_id", "image", "caption")]
+        labels = [",".join(map(str, ids)) for ids in batch.column("label_ids").to_pylist()]
+        lines = [f"[{a},{b},{c},[{d}]]\n" for a, b, c, d in zip(*texts, labels, strict=True)]
+        digest.update("".join(lines).encode())
+    return digest.hexdigest()
+
+
+def _quoted(texts: pa.Array) -> list[str]:
+    """Texts as JSON: what `json.dumps` makes of each, several times faster."""
+    return ["null" if text is None else _quote(text) for text in texts.to_pylist()]

@@ -1,0 +1,369 @@
+"""A folder, on this machine or behind an fsspec URL, whose files are written whole or not at all.
+
+This is the one place that knows about local paths, URLs and how to make a write atomic. It must
+not know what the files mean.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import stat
+import tempfile
+import uuid
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from sparc.common.documents import LARGEST
+from sparc.common.errors import SparcError, UnsafeError
+from sparc.common.files.safe_files import inside, open_regular, parts_of
+from sparc.common.text import size as shown_size
+
+PARTIAL = ".partial"
+"""The ending of a file that is being written. Zarr's local store uses the same one."""
+
+_ASIDE = re.compile(r".+\.[0-9a-f]{32}\.partial")
+"""What `_aside`, and Zarr's local store, call a file or folder that is being written."""
+
+
+class Folder:
+    """A folder given as a path or as an fsspec URL (`s3://bucket/cache`).
+
+    What is in it may come from anybody. Names are held to stay in it, and on this machine no part
+    of the way from the folder to a file may be a link: `UnsafeError` says which one is.
+
+    Args:
+        location: A path or URL. The folder need not exist.
+
+    Raises:
+        SparcError: The URL's protocol is unknown or its package is not installed.
+    """
+
+    def __init__(self, location: str | os.PathLike[str]) -> None:
+        try:
+            filesystem, root = fsspec.core.url_to_fs(os.fspath(location))
+        except (ImportError, ValueError) as error:
+            raise SparcError(f"cannot open {location}: {error}") from error
+        self._filesystem = filesystem
+        self._root = root.rstrip("/") or "/"
+        self.location = os.fspath(location)
+        self.local = Path(root) if isinstance(filesystem, LocalFileSystem) else None
+        """The folder's path on this machine; None behind a URL."""
+
+    def __str__(self) -> str:
+        return self.location
+
+    def path(self, name: str = "") -> str:
+        """The path of a file in this folder, as the file system spells it."""
+        return f"{self._root}/{name}" if name else self._root
+
+    def inside(self, name: str = "") -> Path:
+        """The path of a file of a folder on this machine, whether it is there or not.
+
+        Raises:
+            UnsafeError: A part of the way is a link, or the name leads out of the folder.
+        """
+        assert self.local is not None
+        return inside(self.local, name)
+
+    def exists(self, name: str = "") -> bool:
+        """Whether a file or folder of that name is there."""
+        if self.local is not None:
+            return self.inside(name).exists()
+        return bool(self._filesystem.exists(self.path(name)))
+
+    def create(self) -> None:
+        """Make the folder and its parents.
+
+        Raises:
+            SparcError: A file is in the way, or nothing can be written there.
+        """
+        try:
+            self._filesystem.makedirs(self._root, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self, error) from error
+
+    def read(self, name: str, *, largest: int = LARGEST) -> bytes:
+        """The content of a file.
+
+        Args:
+            name: The file.
+            largest: Most bytes that it may have.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            UnsafeError: It is not a regular file, or too long.
+        """
+        with self.open(name, largest=largest) as file:
+            content = file.read(largest + 1)
+        if len(content) > largest:
+            raise UnsafeError(f"{self}/{name} has more than {shown_size(largest)}")
+        return content
+
+    def read_end(self, name: str, count: int) -> bytes:
+        """The last bytes of a file, or all of a shorter one.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            UnsafeError: It is not a regular file.
+        """
+        with self.open(name) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - count))
+            return file.read()
+
+    def open(self, name: str, *, largest: int | None = None) -> IO[bytes]:
+        """Open a file for reading.
+
+        Args:
+            name: The file.
+            largest: Most bytes that it may have; None: any number.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            UnsafeError: It is not a regular file, or too long.
+        """
+        if self.local is not None:
+            return open_regular(self.inside(name), largest=largest)
+        return self._filesystem.open(self.path(name), "rb")  # type: ignore[no-any-return]
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file so that it has either its old content or the new one, never a part.
+
+        On a local disk: written aside, synced, renamed. Object stores put whole objects anyway.
+        """
+        if self.local is None:
+            self._filesystem.pipe_file(self.path(name), content)
+            return
+        self._remove_partial(name)
+        write_durably(self._target(name), content)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Let something that writes files write one, as durably as `write` does.
+
+        Yields:
+            The path to write to; what it holds at the end becomes the file.
+        """
+        if self.local is None:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "file"
+                yield path
+                self._filesystem.put_file(str(path), self.path(name))
+            return
+        self._remove_partial(name)
+        with _writing_durably(self._target(name)) as path:
+            yield path
+
+    def _target(self, name: str) -> Path:
+        """Where to write a local file: a link of that name is replaced, one on the way refused."""
+        assert self.local is not None
+        *above, last = parts_of(self.local, name)
+        return self.inside("/".join(above)) / last
+
+    def _remove_partial(self, name: str) -> None:
+        """Remove what a killed writer of a local file left."""
+        target = self._target(name)
+        if not target.parent.is_dir():
+            return
+        for entry in os.listdir(target.parent):
+            if entry.startswith(f"{target.name}.") and _ASIDE.fullmatch(entry):
+                remove_whatever(target.parent / entry)
+
+    def remove(self, name: str) -> None:
+        """Remove a file or a folder; nothing happens where there is none. A link is no folder."""
+        if self.local is not None:
+            remove_whatever(self._target(name))
+        elif self.exists(name):
+            self._filesystem.rm(self.path(name), recursive=True)
+
+    def files(self, below: str = "") -> list[str]:
+        """Names of all files below a subfolder, relative to this folder, sorted.
+
+        Whatever is no folder counts as a file, a link to one too: it is not followed.
+        """
+        if self.local is not None:
+            return sorted(name for name, _ in self._entries(below))
+        return sorted(self.sizes(below))
+
+    def _entries(self, below: str) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+        """All files below a subfolder of a local folder, by name relative to this folder."""
+        # Several times faster than fsspec, which asks for the details of every file.
+        waiting = [below]
+        while waiting:
+            where = waiting.pop()
+            try:
+                with os.scandir(self.inside(where)) as found:
+                    entries = list(found)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            for entry in entries:
+                name = f"{where}/{entry.name}" if where else entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(name)
+                else:
+                    yield name, entry
+
+    def sizes(self, below: str = "") -> dict[str, int]:
+        """Bytes of all files below a subfolder, by name relative to this folder."""
+        if self.local is not None:
+            found_here = {}
+            for name, entry in self._entries(below):
+                with suppress(FileNotFoundError):  # a partial file that was just renamed
+                    found_here[name] = entry.stat(follow_symlinks=False).st_size
+            return found_here
+        root = self.path(below)
+        # Zarr writes through a connection of its own, which this one's listings know nothing of.
+        self._filesystem.invalidate_cache()
+        if not self._filesystem.exists(root):
+            return {}
+        found = self._filesystem.find(root, detail=True)
+        return {
+            path.removeprefix(self._root).lstrip("/"): int(details["size"])
+            for path, details in found.items()
+        }
+
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(self.sizes().values())
+
+    def size_of(self, name: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            UnsafeError: It is not a regular file.
+        """
+        with self.open(name) as file:
+            return file.seek(0, os.SEEK_END)
+
+    def remove_partial_files(self) -> None:
+        """Remove what an interrupted process left half-written, files and folders.
+
+        Only what bears the name that writing here gives: call it once the folder has been found to
+        be what it should be. Object stores leave nothing.
+        """
+        if self.local is None:
+            return
+        for root, folders, names in os.walk(self.local):
+            for name in (*folders, *names):
+                if _ASIDE.fullmatch(name):
+                    remove_whatever(Path(root, name))
+            folders[:] = [name for name in folders if not _ASIDE.fullmatch(name)]
+
+    def zarr_store(self, name: str, *, read_only: bool) -> Any:
+        """A Zarr store over a subfolder."""
+        from zarr.storage import FsspecStore
+
+        if self.local is not None:
+            from sparc.common.files.zarr_store import DurableStore
+
+            return DurableStore(self.inside(name), read_only=read_only)
+        return FsspecStore.from_url(f"{self.location.rstrip('/')}/{name}", read_only=read_only)
+
+
+def is_leftover(name: str, files: Collection[str]) -> bool:
+    """Whether a name is what a process that was killed leaves of one of those files."""
+    return _ASIDE.fullmatch(name) is not None and any(name.startswith(f"{f}.") for f in files)
+
+
+def remove_whatever(path: Path) -> None:
+    """Remove a file or a whole folder, or a link and not what it leads to; or find nothing."""
+    try:
+        is_folder = stat.S_ISDIR(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if is_folder:
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def cannot_write(folder: Folder, error: OSError) -> SparcError:
+    """What to tell a person whose folder cannot be begun."""
+    reason = error.strerror or str(error)
+    return SparcError(f"cannot write to {folder}: {reason}; choose another folder")
+
+
+def write_durably(target: Path, content: Any) -> None:
+    """Write a file aside, sync it and rename it, so that it is whole whatever crashes.
+
+    Args:
+        target: The file; folders that are missing are made.
+        content: Bytes, or anything that lends its memory as such.
+    """
+    _make_folder(target.parent)
+    aside = _aside(target)
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(target)
+    except OSError as error:
+        # A full disk says so without saying where.
+        raise OSError(error.errno, error.strerror, str(target)) from error
+    finally:
+        aside.unlink(missing_ok=True)
+    sync_folder(target.parent)
+
+
+@contextmanager
+def _writing_durably(target: Path) -> Iterator[Path]:
+    """A path to write a file to, in a folder of its own where other files may pass by."""
+    _make_folder(target.parent)
+    aside = _aside(target)
+    aside.mkdir()
+    path = aside / "file"
+    try:
+        path.touch()
+        mode = path.stat().st_mode
+        yield path
+        path.chmod(mode)  # a writer that puts another file there may have been private about it
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        path.replace(target)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    sync_folder(target.parent)
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and its parents; their names are on the disk before anything is in them."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def file_digest(path: Path, *, largest: int | None = None) -> str:
+    """The SHA-256 of a regular file in lower-case hexadecimal.
+
+    Args:
+        path: The file.
+        largest: Most bytes that it may have; None: any number.
+
+    Raises:
+        UnsafeError: It is not a regular file, or too long.
+    """
+    with open_regular(path, largest=largest) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names of a folder's files are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

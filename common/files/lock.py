@@ -1,0 +1,127 @@
+"""One writer a folder: a lock that names its holder and dies with it.
+
+On a local disk the operating system holds the lock (`flock`), so a killed process leaves none
+behind. Behind a URL there is no such thing: the lock is a file, and a person removes a stale one.
+"""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sparc.common.documents import parse_object
+from sparc.common.errors import LockedError, UnsafeError
+from sparc.common.files.folder import Folder, cannot_write
+from sparc.common.files.safe_files import open_checked
+from sparc.common.text import shorten
+
+LOCK_FILE = ".lock"
+
+_LARGEST = 4096
+"""Bytes of the longest lock: it names a process and a machine."""
+
+
+@contextmanager
+def exclusive(
+    folder: Folder, recognize: Callable[[Folder], object] | None = None
+) -> Iterator[None]:
+    """Hold a folder for writing; the folder is made if need be.
+
+    Args:
+        folder: The folder.
+        recognize: Refuses a folder that holds something else, by a `SparcError`. It is asked before
+            anything is written: a file called `.lock` may be anybody's. It reads, and knows that
+            another process may be writing meanwhile. None recognizes any folder.
+
+    Raises:
+        LockedError: Another process holds it; the message says which.
+        UnsafeError: What lies in the lock's place is no lock.
+        SparcError: Nothing can be written there, or it was not recognized.
+    """
+    if recognize is not None and folder.exists():
+        recognize(folder)
+    folder.create()
+    holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
+    if folder.local is None:
+        with _remote(folder, holder):
+            yield
+    else:
+        with _local(folder.local / LOCK_FILE, folder, holder):
+            yield
+
+
+@contextmanager
+def _local(path: Path, folder: Folder, holder: bytes) -> Iterator[None]:
+    while True:
+        try:
+            descriptor = open_checked(path, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        if not _is_lock(descriptor):
+            os.close(descriptor)
+            raise UnsafeError(
+                f"{path} is no lock of SPARC, it is another file or has another name too: remove "
+                "it, or choose another folder"
+            )
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            content = os.read(descriptor, _LARGEST)
+            os.close(descriptor)
+            raise LockedError(f"{folder} is being written by {_name(content)}") from None
+        # The last holder may have removed the file between our opening and locking it.
+        if _is(path, os.fstat(descriptor)):
+            break
+        os.close(descriptor)
+    try:
+        os.truncate(descriptor, 0)
+        os.write(descriptor, holder)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _is_lock(descriptor: int) -> bool:
+    """Whether a file is empty or names a holder, and has one name alone: it will be removed."""
+    found, content = os.fstat(descriptor), os.pread(descriptor, _LARGEST, 0)
+    return found.st_nlink <= 1 and (not content or _holder(content) is not None)
+
+
+def _is(path: Path, found: os.stat_result) -> bool:
+    """Whether a path still leads to a file that was opened."""
+    try:
+        return os.path.samestat(path.lstat(), found)
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _remote(folder: Folder, holder: bytes) -> Iterator[None]:
+    if folder.exists(LOCK_FILE):
+        raise LockedError(
+            f"{folder} is being written by {_name(folder.read(LOCK_FILE, largest=_LARGEST))}; "
+            f"if that process is dead, remove {folder}/{LOCK_FILE}"
+        )
+    folder.write(LOCK_FILE, holder)
+    try:
+        yield
+    finally:
+        folder.remove(LOCK_FILE)
+
+
+def _name(content: bytes) -> str:
+    holder = _holder(content)
+    return "another process" if holder is None else f"process {holder[0]} on {holder[1]}"
+
+
+def _holder(content: bytes) -> tuple[int, str] | None:
+    """Number and machine of the process that holds a lock; None where that is no lock."""
+    try:
+        document = parse_object(content)
+        return int(document["pid"]), shorten(str(document["host"]), 64)
+    except (ValueError, KeyError, TypeError):
+        return None

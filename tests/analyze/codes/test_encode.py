@@ -1,0 +1,59 @@
+"""Codes made batch by batch and block by block, against the model's own."""
+
+import numpy as np
+import pytest
+import torch
+
+from sparc.analyze.codes.encode import encode_both, encode_jointly
+
+DIMS = {"dino": 24, "clip_image": 16, "clip_text": 16}
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def features():
+    generator = np.random.default_rng(0)
+    return {s: generator.normal(size=(331, d)).astype(np.float32) for s, d in DIMS.items()}
+
+
+def same(a, b):
+    return all(
+        np.array_equal(a.indices[s], b.indices[s]) and np.array_equal(a.values[s], b.values[s])
+        for s in DIMS
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 100, 128, 1000])
+def test_codes_are_those_of_the_model(model, features, batch_size):
+    rows = 7 + np.arange(331)
+    both = encode_both(model, features, rows, batch_size=batch_size)
+    with torch.no_grad():
+        expected = model.encode_both({s: torch.from_numpy(x) for s, x in features.items()})
+    for codes, wanted in zip(both, expected, strict=True):
+        assert np.array_equal(codes.rows, rows)
+        for stream in DIMS:
+            order = wanted[stream].indices.argsort(dim=1)
+            indices = wanted[stream].indices.gather(1, order).numpy()
+            assert np.array_equal(codes.indices[stream], indices)
+            values = wanted[stream].values.gather(1, order).numpy()
+            np.testing.assert_allclose(codes.values[stream], values, atol=1e-6)
+    joint = both[0]
+    assert joint.indices["dino"] is joint.indices["clip_text"]
+    assert same(encode_jointly(model, features, rows, batch_size=batch_size), joint)
+
+
+def test_codes_do_not_depend_on_the_number_of_threads(model, features, threads):
+    rows = np.arange(331)
+    found = []
+    for count in (1, 2, 5):
+        threads(count)
+        found.append(encode_both(model, features, rows, batch_size=32))
+        assert torch.get_num_threads() == count
+    for other in found[1:]:
+        assert all(same(a, b) for a, b in zip(found[0], other, strict=True))

@@ -1,0 +1,123 @@
+import os
+import time
+
+import numpy as np
+import pytest
+
+from sparc.analyze.maths import reduction
+from sparc.analyze.maths.reduction import executor
+from sparc.common.errors import SparcError
+
+
+def measure(shared, part):
+    """A number whose sum depends on the order in which it is taken."""
+    return np.array([shared * 10.0 ** ((part * 7) % 23), 1.0 / (part + 1)])
+
+
+def merge(found):
+    return sum(found)
+
+
+def reduce(scheduler, workers, parts=37):
+    with executor(scheduler, workers) as reducer:
+        return reducer.reduce(measure, merge, 0.1, parts)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 8, 9, 64, 65])
+def test_the_sum_is_that_of_all_parts(parts):
+    expected = sum(measure(0.1, part) for part in range(parts))
+    np.testing.assert_allclose(reduce("sync", 0, parts), expected)
+
+
+@pytest.mark.parametrize("parts", [7, 8, 9, 14, 15, 50])
+def test_many_parts_make_few_tasks(monkeypatch, parts):
+    monkeypatch.setattr(reduction, "_TASKS", 7)
+    expected = sum(measure(0.1, part) for part in range(parts))
+    np.testing.assert_allclose(reduce("sync", 0, parts), expected)
+    assert (reduce("threads", 2, parts) == reduce("sync", 0, parts)).all()
+
+    tasks = []
+    monkeypatch.setattr(reduction, "_measure_after", lambda *_: tasks.append(1) or 0)
+    reduce("sync", 0, parts)
+    assert len(tasks) <= 7
+
+
+def test_numbers_do_not_depend_on_who_reduces():
+    alone = reduce("sync", 0)
+    for workers in (1, 2, 5):
+        assert (reduce("threads", workers) == alone).all()
+
+
+class Counted:
+    """A result that knows how many of its kind are held."""
+
+    held = most = 0
+
+    def __init__(self):
+        Counted.held += 1
+        Counted.most = max(Counted.most, Counted.held)
+
+    def __del__(self):
+        Counted.held -= 1
+
+
+def test_few_results_are_held_however_many_parts():
+    Counted.most = 0
+    with executor("sync", 1) as reducer:
+        reducer.reduce(lambda *_: Counted(), lambda *_: Counted(), None, 512)
+    # One of each of the two levels, one part ahead, the next one, and what they are merged to.
+    assert Counted.most <= 5
+
+
+def test_parts_wait_for_slow_merges():
+    def merge(_):
+        time.sleep(0.002)
+        return Counted()
+
+    Counted.most = 0
+    with executor("threads", 2) as reducer:
+        reducer.reduce(lambda *_: Counted(), merge, None, 128)
+    # Two parts ahead, and what is held anyway.
+    assert Counted.most <= 2 + 5
+
+
+def test_a_cluster_gives_the_same_bits():
+    distributed = pytest.importorskip("distributed")
+    cluster = distributed.LocalCluster(
+        n_workers=1,
+        threads_per_worker=2,
+        processes=False,
+        dashboard_address=None,
+        host="127.0.0.1",
+        protocol="tcp",
+    )
+    with cluster:
+        assert (reduce(cluster.scheduler_address, 0) == reduce("sync", 0)).all()
+
+
+def test_a_cluster_that_does_not_answer_is_named(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+
+    def refuse(*args, **options):
+        raise OSError("timed out")
+
+    monkeypatch.setattr(distributed, "Client", refuse)
+    with pytest.raises(SparcError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1"):
+        reduce("tcp://127.0.0.1:1", 0)
+
+
+def test_workers_that_die_are_named():
+    distributed = pytest.importorskip("distributed")
+
+    def die(shared, part):
+        os._exit(9)
+
+    cluster = distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None
+    )
+    with (
+        cluster,
+        executor(cluster.scheduler_address) as reducer,
+        pytest.raises(SparcError, match=r"workers of the Dask cluster died, .* to go on"),
+    ):
+        reducer.reduce(die, sum, {}, 3)

@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse, stats
+from sklearn.linear_model import Ridge
+from sklearn.metrics import average_precision_score
+from sklearn.preprocessing import StandardScaler
+
+from sparc.analyze.metrics import classification
+from sparc.analyze.metrics.classification import average_precision, choose_pictures, predict
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 10_000), wide=st.booleans(), as_sparse=st.booleans(),
+    ridge=st.sampled_from([1e-3, 1.0, 10.0]),
+)  # fmt: skip
+def test_predictions_are_those_of_scikit_learn(seed, wide, as_sparse, ridge):
+    generator = np.random.default_rng(seed)
+    dim = 50 if wide else 12
+    inputs = generator.random((40, dim)) * (generator.random((40, dim)) < 0.5)
+    fitted = np.arange(40) < 25
+    inputs[fitted, 2] = 3  # constant where it is fitted: it must not count
+    labels = generator.random((40, 3)) < 0.4
+    kept = np.flatnonzero(inputs[fitted].std(axis=0) > 1e-9)
+    x = StandardScaler().fit(inputs[fitted][:, kept]).transform(inputs[:, kept])
+    model = Ridge(alpha=ridge * 25).fit(x[fitted], labels[fitted].astype(float))
+    wrap = sparse.csr_matrix if as_sparse else np.asarray
+    (found,) = predict(wrap(inputs), labels, fitted, [ridge])
+    np.testing.assert_allclose(found, model.predict(x[~fitted]), atol=1e-6)
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 10_000))
+def test_average_precision_is_that_of_scikit_learn(seed):
+    generator = np.random.default_rng(seed)
+    labels = generator.random((20, 3)) < 0.3
+    labels[0] = True
+    scores = generator.permutation(60).reshape(20, 3).astype(float)
+    expected = [average_precision_score(labels[:, c], scores[:, c]) for c in range(3)]
+    groups = np.concatenate([[0], generator.integers(1, 4, 19)])
+    found = average_precision(scores, labels, groups)
+    assert found.shape == (1 + groups.max(), 3)
+    np.testing.assert_allclose(found[:1], average_precision(scores, labels))
+    np.testing.assert_allclose(found[0], expected)
+    for group in range(1, len(found)):
+        left = groups != group
+        expected = [average_precision_score(labels[left, c], scores[left, c]) for c in range(3)]
+        np.testing.assert_allclose(found[group], expected)
+
+
+def test_a_class_that_one_group_has_is_left_out_with_it():
+    labels = np.array([[True, True], [False, True], [False, False]])
+    found = average_precision(np.array([[3.0, 1], [2, 2], [1, 3]]), labels, np.array([1, 2, 2]))
+    np.testing.assert_allclose(found, [[1, (1 / 2 + 2 / 3) / 2], [np.nan, 1 / 2], [1, 1]])
+
+
+def test_ties_count_against_us():
+    labels = np.array([[True], [False], [False], [True]])
+    assert average_precision(np.zeros((4, 1)), labels)[0, 0] == pytest.approx((1 / 3 + 2 / 4) / 2)
+
+
+def make(pictures=400):
+    generator = np.random.default_rng(0)
+    labels = (generator.random((pictures, 5)) < 0.3).astype(np.int32)
+    labels[:, 3] = 0
+    labels[:, 4] = 1
+    x = generator.normal(size=(pictures, 20))
+    x[:, 7] += 4 * labels[:, 0]
+    return x, sparse.csr_matrix(labels)
+
+
+def test_classes_that_a_part_lacks_do_not_count():
+    _, labels = make()
+    found = choose_pictures(labels, 1)
+    assert found.labels.shape == (400, 3)
+    assert choose_pictures(labels[:8], 1).labels.shape[1] == 0
+
+
+def test_what_is_in_the_inputs_is_found_and_the_rest_is_chance():
+    x, labels = make()
+    pictures = choose_pictures(labels, 1)
+
+    def line(inputs):
+        table = classification.row("codes", "joint", "none", "a", "b", inputs, pictures)
+        return table.to_pylist()[0]
+
+    found = line(x)
+    assert (found["pictures"], found["classes"]) == (400, 3)
+    assert found["ridge"] in classification.RIDGES
+    assert found["mean_average_precision"] > (0.9 + 0.2 + 0.2) / 3
+    noise = np.random.default_rng(5).normal(size=(400, 20))
+    assert line(noise)["mean_average_precision"] == pytest.approx(0.35, abs=0.08)
+    # Inputs that never change tell nothing, and ties count against us.
+    assert line(np.ones((400, 3)))["mean_average_precision"] < 0.3
+
+
+def test_intervals_are_those_of_the_scored_pictures():
+    x, labels = make()
+    pictures = choose_pictures(labels, 1)
+    scored = pictures.parts == 2
+    assert np.bincount(pictures.groups[scored]).tolist() == [0, *[5] * 20]
+    assert not pictures.groups[~scored].any()
+    table = classification.row("codes", "joint", "none", "a", "a", x, pictures).to_pylist()[0]
+    fitted = pictures.parts == 0
+    (scores,) = predict(x, pictures.labels, fitted, [table["ridge"]])
+    scores = scores[scored[~fitted]]
+    values = []
+    for group in range(21):
+        left = (pictures.groups[scored] != group) | (group == 0)
+        y = pictures.labels[scored][left]
+        values.append(
+            np.mean([average_precision_score(y[:, c], scores[left, c]) for c in range(3)])
+        )
+    squares = sum((v - np.mean(values[1:])) ** 2 for v in values[1:])
+    margin = stats.t.ppf(0.975, 19) * np.sqrt(19 / 20 * squares)
+    assert table["mean_average_precision"] == pytest.approx(values[0])
+    assert table["mean_average_precision_low"] == pytest.approx(values[0] - margin)
+    assert table["mean_average_precision_high"] == pytest.approx(values[0] + margin)
+
+
+def test_nothing_to_tell():
+    x, labels = make()
+    pictures = choose_pictures(labels[:8], 1)
+    table = classification.row("raw", None, "none", "a", "a", x[:8], pictures)
+    for end in ("", "_low", "_high"):
+        assert table[f"mean_average_precision{end}"].to_pylist() == [None]

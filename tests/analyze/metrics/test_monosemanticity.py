@@ -1,0 +1,237 @@
+"""The linear sums against all pairs, one by one."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from sparc.analyze.codes.store import CodeRows, CodeSet
+from sparc.analyze.maths.reduction import Executor, executor
+from sparc.analyze.maths.statistics import jackknife
+from sparc.analyze.metrics import monosemanticity
+from sparc.analyze.rows.folds import deal, no_groups
+from sparc.analyze.rows.images import Pictures, read_pictures
+from sparc.common.cache.writer import write_arrays
+
+SYNC = Executor("sync", 1)
+ALONE = CodeSet("independent")
+STREAMS = ("dino", "clip_image", "clip_text")
+
+
+def all_pairs(values, features):
+    """The weighted mean cosine by its definition; None where no pair weighs anything."""
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    weights = np.triu(np.outer(values, values), 1)
+    return (weights * (unit @ unit.T)).sum() / weights.sum() if weights.any() else None
+
+
+def measure(parts, counted, groups=None, reducer=SYNC):
+    groups = groups or no_groups(parts.cache.info.rows)
+    return monosemanticity.measure(parts, counted, groups, reducer)
+
+
+@pytest.fixture(scope="module")
+def cache(make_cache, tmp_path_factory):
+    return make_cache(tmp_path_factory.mktemp("cache"), rows=90, dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def codes(random_codes):
+    return random_codes(7, rows=90, latents=20, k=6, streams=STREAMS)
+
+
+@pytest.fixture(scope="module")
+def counted(cache):
+    """The first analysed row of each picture: pictures have two rows, and row 5 is not valid."""
+    valid = cache.valid_rows(STREAMS)
+    rows = read_pictures(cache.rows(["sample_id"])["sample_id"], valid).first_rows(valid)
+    assert rows.tolist() == list(range(0, 90, 2))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def groups(cache):
+    """Twenty groups of two pictures; five pictures are in none."""
+    valid = cache.valid_rows(STREAMS)
+    found = deal(read_pictures(cache.rows(["sample_id"])["sample_id"], valid), 4)
+    assert np.bincount(found.of_row[::2]).tolist() == [5, *[2] * 20]
+    return found
+
+
+@pytest.mark.parametrize("sums", [1, 100, 2**23])
+def test_scores_are_those_of_all_pairs(
+    cache, codes, counted, dense, make_parts, tmp_path, monkeypatch, sums
+):
+    monkeypatch.setattr(monosemanticity, "_SUMS", sums)
+    monkeypatch.setattr(monosemanticity, "_BATCH", 7)
+    parts = make_parts(tmp_path, cache, codes, ALONE, latents=20)(ALONE)
+    found = measure(parts, counted)
+    lines = monosemanticity.table(found, ALONE).to_pylist()
+    assert [(x["stream"], x["reference"], x["latent"]) for x in lines] == list(
+        product(STREAMS, STREAMS, range(20))
+    )
+    expected = {}
+    features = {s: np.concatenate([cache.features(s, c) for c in range(3)]) for s in STREAMS}
+    for line in lines:
+        values = dense(codes, line["stream"], 20)[counted, line["latent"]]
+        score = all_pairs(values, features[line["reference"]][counted].astype(np.float64))
+        assert line["pictures"] == np.count_nonzero(values)
+        assert line["score"] == pytest.approx(score, abs=1e-6)
+        expected.setdefault((line["stream"], line["reference"]), []).append(score)
+    assert any(x["score"] is None for x in lines)
+    for line in monosemanticity.means(found, ALONE, 0).to_pylist():
+        known = [x for x in expected[line["stream"], line["reference"]] if x is not None]
+        assert line["latents"] == len(known)
+        assert line["value"] == pytest.approx(np.mean(known), abs=1e-6)
+        assert line["value_low"] is line["value_high"] is None  # without groups
+        each = features[line["reference"]][counted].astype(np.float64)
+        assert line["any_two"] == pytest.approx(all_pairs(np.ones(len(each)), each), abs=1e-6)
+
+
+def test_permuted_codes_stand_beside_the_features_of_their_places(
+    cache, codes, counted, dense, make_parts, tmp_path
+):
+    parts = make_parts(tmp_path, cache, codes, ALONE, latents=20)
+    moved = parts(CodeSet("independent", "permuted"))
+    assert len(moved) > 1
+    lines = monosemanticity.table(measure(moved, counted), moved.code_set).to_pylist()
+    placed = np.concatenate([moved.rows(part) for part in range(len(moved))])
+    features = np.concatenate([cache.features("clip_text", c) for c in range(3)])
+    values = np.concatenate([dense(moved.codes(part), "dino", 20) for part in range(len(moved))])[
+        np.isin(placed, counted)
+    ]
+    features = features[placed[np.isin(placed, counted)]].astype(np.float64)
+    for line in lines:
+        if (line["stream"], line["reference"]) == ("dino", "clip_text"):
+            score = all_pairs(values[:, line["latent"]], features)
+            assert line["score"] == pytest.approx(score, abs=1e-6)
+
+
+def test_what_moved_before_selection_brings_its_features_along(
+    cache, random_codes, counted, dense, make_parts, tmp_path
+):
+    """Each picture counts by its first row, wherever that was moved to."""
+    code_set = CodeSet("joint", "permuted_before")
+    codes = random_codes(8, rows=90, latents=20, k=6, streams=STREAMS, joint=True)
+    parts = make_parts(tmp_path, cache, codes, code_set, latents=20)(code_set)
+    lines = monosemanticity.table(measure(parts, counted), code_set).to_pylist()
+    values, features, rows = [], [], []
+    for part in range(len(parts)):
+        values.append(dense(parts.codes(part), "dino", 20))
+        features.append(parts.features(part)["clip_text"].astype(np.float64))
+        rows.append(parts.seen(part, "clip_text")[0])
+    rows = np.concatenate(rows)
+    assert sorted(rows) == np.flatnonzero(cache.valid_rows(STREAMS)).tolist()
+    whole = np.concatenate([cache.features("clip_text", c) for c in range(3)])
+    assert (whole[rows] == np.concatenate(features)).all()
+    first = np.isin(rows, counted)
+    for line in lines:
+        if (line["stream"], line["reference"]) == ("dino", "clip_text"):
+            score = all_pairs(
+                np.concatenate(values)[first, line["latent"]], np.concatenate(features)[first]
+            )
+            assert line["score"] == pytest.approx(score, abs=1e-6)
+
+
+def test_one_meaning_scores_one_and_two_score_less(make_parts, tmp_path):
+    """Latent 0 is active on one kind of picture, latent 1 on two kinds that have nothing in
+    common, latent 2 on a single picture, latent 3 on one picture and, hardly, on another."""
+    kinds = np.eye(3)[[0, 0, 0, 1, 1, 1, 2]]
+    features = dict.fromkeys(STREAMS, kinds.astype(np.float32))
+    cache = write_arrays(tmp_path / "cache", features, rows_per_chunk=4)
+    values = np.zeros((7, 4), np.float32)
+    values[:3, 0] = [1, 5, 2]
+    values[:6, 1] = 0.5
+    values[6, 2] = 1
+    values[[0, 6], 3] = [1, 1e-6]
+    indices = np.tile(np.arange(4, dtype=np.uint8), (7, 1))
+    codes = CodeRows(np.arange(7), dict.fromkeys(STREAMS, indices), dict.fromkeys(STREAMS, values))
+    parts = make_parts(tmp_path / "report", cache, codes, ALONE, latents=4)(ALONE)
+    found = measure(parts, np.arange(7))
+    for scores in found:
+        # Of 15 equally heavy pairs, 6 are of one kind.
+        np.testing.assert_allclose(scores.score, [1, 6 / 15, np.nan, np.nan], atol=1e-6)
+        assert scores.pictures.tolist() == [3, 6, 1, 2]
+        assert scores.any_two == pytest.approx(6 / 21)
+
+
+@pytest.mark.parametrize(
+    ("code_set", "stored", "sums"),
+    [
+        (ALONE, ALONE, 100),
+        (CodeSet("independent", "permuted"), ALONE, 2**23),
+        (CodeSet("joint", "permuted_before"), CodeSet("joint", "permuted_before"), 200),
+    ],
+)
+def test_intervals_are_those_of_all_pairs_of_the_pictures_that_are_left(
+    cache, random_codes, counted, groups, dense, make_parts, tmp_path, monkeypatch,
+    code_set, stored, sums,
+):  # fmt: skip
+    """Nine latents are active on few pictures: without some groups they have no score. A picture is
+    in the group of the row that its feature comes from."""
+    monkeypatch.setattr(monosemanticity, "_SUMS", sums)
+    monkeypatch.setattr(monosemanticity, "_BATCH", 3)
+    codes = random_codes(9, rows=90, latents=20, k=6, streams=STREAMS, joint=stored.mode == "joint")
+    for stream in STREAMS:
+        codes.values[stream][8:][codes.indices[stream][8:] < 9] = 0
+    parts = make_parts(tmp_path, cache, codes, stored, latents=20)(code_set)
+    means = monosemanticity.means(measure(parts, counted, groups), code_set, groups.share)
+    lines = {(x["stream"], x["reference"]): x for x in means.to_pylist()}
+    assert len(lines) == 9
+    latents = set()
+    for stream, reference in product(("dino", "clip_text"), repeat=2):
+        seen = [parts.seen(part, reference) for part in range(len(parts))]
+        rows = np.concatenate([rows for rows, _ in seen])
+        features = np.concatenate([features for _, features in seen]).astype(np.float64)
+        values = np.concatenate([dense(parts.codes(p), stream, 20) for p in range(len(parts))])
+        figures = []
+        for group in range(1 + groups.number):
+            left = np.isin(rows, counted) & ((group == 0) | (groups.of_row[rows] != group))
+            scores = [all_pairs(of_latent, features[left]) for of_latent in values[left].T]
+            known = [score for score in scores if score is not None]
+            figures.append(np.mean(known))
+            latents.add(len(known))
+        line = lines[stream, reference]
+        interval = jackknife(np.array(figures), groups.share)
+        assert line["value"] == pytest.approx(figures[0], abs=1e-6)
+        assert line["value_low"] == pytest.approx(float(interval.low), abs=1e-6)
+        assert line["value_high"] == pytest.approx(float(interval.high), abs=1e-6)
+        assert line["value_low"] < line["value"] < line["value_high"]
+    assert len(latents) > 1
+
+
+def test_a_latent_of_one_group_has_no_score_without_it(make_parts, tmp_path):
+    """Latent 0 is active on all pictures, latent 1 on two of one group, however strongly. Features
+    of the pictures in one group are alike, and unlike all others."""
+    pictures = 40
+    groups = deal(Pictures(np.arange(pictures), np.ones(pictures, bool)), 0)
+    kinds = np.eye(20, dtype=np.float32)[groups.of_row - 1]
+    cache = write_arrays(tmp_path / "cache", {"a": kinds}, rows_per_chunk=16)
+    values = np.ones((pictures, 2), np.float32)
+    values[:, 1] = np.where(groups.of_row == 7, [1e4 / 3], 0)
+    indices = np.tile(np.arange(2, dtype=np.uint8), (pictures, 1))
+    codes = CodeRows(np.arange(pictures), {"a": indices}, {"a": values})
+    parts = make_parts(tmp_path / "report", cache, codes, ALONE, latents=2)(ALONE)
+    (scores,) = measure(parts, np.arange(pictures), groups)
+    of_all = 20 / (40 * 39 / 2)
+    of_others = 19 / (38 * 37 / 2)
+    expected = np.array([[of_all + 1, *[of_others + 1] * 20], [2] * 21])
+    expected[:, 7] = of_others, 1
+    np.testing.assert_allclose(scores.totals, expected, atol=1e-6)
+
+
+def test_workers_do_not_change_a_bit(
+    cache, codes, counted, groups, make_parts, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(monosemanticity, "_SUMS", 100)
+    parts = make_parts(tmp_path, cache, codes, ALONE, latents=20)(
+        CodeSet("independent", "permuted")
+    )
+    results = []
+    for workers in (1, 4):
+        with executor("threads", workers) as reducer:
+            results.append(measure(parts, counted, groups, reducer))
+    for a, b in zip(*results, strict=True):
+        assert a.score.tobytes() == b.score.tobytes()
+        assert a.any_two == b.any_two
+        assert a.totals.tobytes() == b.totals.tobytes()

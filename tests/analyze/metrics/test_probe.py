@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+from sparc.analyze.codes.store import CodeSet
+from sparc.analyze.metrics import probe
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10_000), separation=st.sampled_from([0.0, 1.0, 50.0]))
+def test_regressions_are_those_of_scikit_learn(seed, separation):
+    generator = np.random.default_rng(seed)
+    y = np.concatenate([[True, False], generator.random(40) < 0.4])
+    x = generator.normal(size=(42, 3)) + separation * y[:, None]
+    x[:, 2] = generator.random(42) < 0.1
+    x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-9)
+    found = probe.fit(x, y)
+    for column in range(3):
+        model = LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000)
+        model.fit(x[:, [column]], y)
+        assert found.slope[column] == pytest.approx(model.coef_[0, 0], abs=1e-3)
+        assert found.intercept[column] == pytest.approx(model.intercept_[0], abs=1e-3)
+
+
+def make(seed, pictures=400, latents=12):
+    """Class 0 is told by latent 3, class 1 by nothing, class 2 is rare, class 3 is everywhere."""
+    generator = np.random.default_rng(seed)
+    labels = np.zeros((pictures, 4), np.int32)
+    labels[:, 0] = generator.random(pictures) < 0.3
+    labels[:, 1] = generator.random(pictures) < 0.3
+    labels[:19, 2] = 1
+    labels[:, 3] = 1
+    values = generator.random((pictures, latents)) * (generator.random((pictures, latents)) < 0.3)
+    values[:, 3] = labels[:, 0] * (1 + generator.random(pictures))
+    return sparse.csr_matrix(values.astype(np.float32)), sparse.csr_matrix(labels)
+
+
+def measured(matrix, labels, ids=(7, 5, 3, 1), control="none"):
+    code_set = CodeSet("independent", control)
+    return probe.table(matrix, labels, np.array(ids), code_set, "a", 1).to_pylist()
+
+
+def test_what_was_planted_is_found_and_the_rest_is_chance():
+    found = {x["class_id"]: x for x in measured(*make(0))}
+    # The rare class has too few pictures, the one that all carry has no others.
+    assert set(found) == {7, 5}
+    assert found[7]["latent"] == 3
+    assert found[7]["log_loss"] < 0.1
+    assert found[7]["accuracy"] == 1
+    assert found[5]["log_loss"] == pytest.approx(np.log(2), abs=0.1)
+    assert found[5]["pictures"] == int(make(0)[1][:, 1].sum())
+
+
+def test_a_choice_among_noise_is_not_scored_on_what_chose_it():
+    """The mean over many classes that nothing tells is not below chance."""
+    generator = np.random.default_rng(3)
+    labels = sparse.csr_matrix((generator.random((300, 60)) < 0.4).astype(np.int32))
+    matrix = sparse.csr_matrix(generator.random((300, 50)).astype(np.float32))
+    losses = [x["log_loss"] for x in measured(matrix, labels, range(60))]
+    assert len(losses) == 60
+    assert np.mean(losses) > np.log(2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_loss_is_that_of_plain_steps(seed):
+    """One class, repeated with scikit-learn on the same parts."""
+    matrix, labels = make(seed, pictures=120)
+    (line, *_) = measured(matrix, labels)
+    having = labels.toarray()[:, 0] > 0
+    generator = np.random.default_rng([1, 7])
+    count = min(having.sum(), (~having).sum())
+    chosen = np.concatenate(
+        [generator.permutation(np.flatnonzero(side))[:count] for side in (having, ~having)]
+    )
+    part = np.concatenate([probe.split(count, generator) for _ in range(2)])
+    y = having[chosen]
+    best = None
+    for latent in range(12):
+        x = matrix.toarray()[chosen][:, [latent]].astype(np.float64)
+        x = (x - x[part == 0].mean()) / x[part == 0].std()
+        model = LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000).fit(
+            x[part == 0], y[part == 0]
+        )
+        choice, score = (log_loss(y[part == p], model.predict_proba(x[part == p])) for p in (1, 2))
+        if best is None or choice < best[0]:
+            best = choice, latent, score
+    assert line["latent"] == best[1]
+    assert line["log_loss"] == pytest.approx(best[2], abs=1e-5)
+    assert line["log_loss_low"] < line["log_loss"] < line["log_loss_high"]
+
+
+def test_parts_are_disjoint_and_have_their_shares():
+    parts = probe.split(101, np.random.default_rng(0))
+    assert np.bincount(parts).tolist() == [51, 25, 25]
+
+
+def test_no_active_latent_tells_nothing():
+    _, labels = make(0)
+    (line, *_) = measured(sparse.csr_matrix((400, 12), dtype=np.float32), labels)
+    assert (line["latent"], line["accuracy"]) == (None, 0)  # a tie is wrong
+    assert line["log_loss"] == pytest.approx(np.log(2))
+    for end in ("_low", "_high"):
+        assert line[f"log_loss{end}"] == pytest.approx(np.log(2))
+    assert line["accuracy_low"] == 0
+    assert 0 < line["accuracy_high"] < 0.1
+
+
+def test_intervals_are_those_of_the_scored_pictures():
+    """500 pictures scored: the interval of a share and of a mean, as one computes them by hand."""
+    generator = np.random.default_rng(0)
+    right = generator.random(500) < 0.8
+    losses = generator.exponential(size=500)
+    found = probe._score(losses, right)
+    for name, values, least in (("accuracy", right, 0.5), ("log_loss", losses, 0.5)):
+        assert found[name] == pytest.approx(values.mean())
+        width = found[f"{name}_high"] - found[f"{name}_low"]
+        # With 20 groups a standard error is known to about a sixth.
+        assert width == pytest.approx(2 * 1.96 * values.std() / np.sqrt(500), rel=0.4)
+        assert found[f"{name}_low"] > least
+
+
+@pytest.mark.parametrize("half", [5, 10, 60])
+@pytest.mark.parametrize("truths", [(0.99, 0.99), (0.9, 0.9), (0.95, 0.5)])
+def test_intervals_of_accuracy_hold_the_truth_as_often_as_they_say(half, truths):
+    """Few scored pictures: all may be right, which does not make it certain."""
+    generator = np.random.default_rng(1)
+    held = 0
+    for _ in range(400):
+        right = np.concatenate([generator.random(half) < truth for truth in truths])
+        found = probe._score(np.ones(2 * half), right)
+        held += found["accuracy_low"] <= np.mean(truths) <= found["accuracy_high"]
+    assert held / 400 >= 0.92
+
+
+def test_all_right_is_not_certain():
+    found = probe._score(np.ones(20), np.ones(20, bool))
+    assert (found["accuracy"], found["accuracy_high"]) == (1, 1)
+    # Of 20 throws of a coin that shows heads with this chance, all do in 5% of the cases.
+    assert found["accuracy_low"] == pytest.approx(0.05 ** (1 / 20))

@@ -1,0 +1,252 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+
+from sparc.analyze.metrics import retrieval
+from sparc.analyze.rows.images import read_pictures
+
+
+def of_pictures(query_pictures, candidate_pictures):
+    """Which candidates are of each query's picture."""
+    return sparse.csr_matrix(np.equal.outer(query_pictures, candidate_pictures))
+
+
+def brute_force(queries, candidates, query_pictures, candidate_pictures):
+    """Ranks by plain loops in float64."""
+    found = []
+    for query, picture in zip(queries, query_pictures, strict=True):
+        scores = []
+        for candidate in candidates:
+            norms = np.linalg.norm(query) * np.linalg.norm(candidate)
+            scores.append(float(query @ candidate) / norms if norms else 0.0)
+        right = [s for s, p in zip(scores, candidate_pictures, strict=True) if p == picture]
+        wrong = [s for s, p in zip(scores, candidate_pictures, strict=True) if p != picture]
+        found.append(1 + sum(s >= max(right) - 1e-6 for s in wrong))
+    return found
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    pictures=st.integers(1, 8),
+    copies=st.integers(0, 8),
+    as_sparse=st.booleans(),
+    cost=st.sampled_from([0, 12, 1 << 20]),
+)
+def test_ranks_are_those_of_plain_loops(seed, pictures, copies, as_sparse, cost):
+    """Several captions a picture, zero vectors and duplicates among the candidates."""
+    generator = np.random.default_rng(seed)
+    # Small whole numbers tie often and their cosines are never nearly equal by accident.
+    queries = generator.choice([0, 1, 2], size=(pictures, 4)).astype(np.float64)
+    candidates = generator.choice([0, 1, 2], size=(pictures + copies, 4)).astype(np.float64)
+    of = np.concatenate([np.arange(pictures), generator.integers(0, pictures, copies)])
+    shuffle = generator.permutation(len(of))
+    candidates, of = candidates[shuffle], of[shuffle]
+    asked = generator.permutation(pictures)
+    wrap = sparse.csr_matrix if as_sparse else np.asarray
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "_COST_OF_A_PRODUCT", cost)
+        found = retrieval.ranks(
+            wrap(queries.astype(np.float32)),
+            wrap(candidates.astype(np.float32)),
+            of_pictures(asked, of),
+        )
+    assert found.tolist() == brute_force(queries, candidates, asked, of)
+
+
+@pytest.mark.parametrize("wrap", [np.asarray, sparse.csr_matrix])
+@pytest.mark.parametrize("scores", [1, 16 * 50, 1 << 22])
+@pytest.mark.parametrize("cost", [0, 1 << 20])
+def test_more_queries_than_a_batch(monkeypatch, wrap, scores, cost):
+    monkeypatch.setattr(retrieval, "_SCORES", scores)
+    monkeypatch.setattr(retrieval, "_COST_OF_A_PRODUCT", cost)
+    vectors = np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32)
+    pictures = np.arange(50)
+    noisy = (vectors + np.random.default_rng(1).normal(size=vectors.shape)).astype(np.float32)
+    found = retrieval.ranks(wrap(noisy), wrap(vectors), of_pictures(pictures, pictures))
+    assert found.tolist() == brute_force(noisy, vectors, pictures, pictures)
+
+
+def test_both_ways_to_multiply_sparse_vectors_give_the_same_bits():
+    generator = np.random.default_rng(0)
+    queries, candidates = (
+        sparse.random(n, 90, density=0.1, format="csr", dtype=np.float32, random_state=generator)
+        for n in (30, 40)
+    )
+    scores = retrieval._sum_of_products(candidates.T.tocsr(), queries)
+    np.testing.assert_array_equal(scores, (candidates @ queries.T.toarray()).T)
+    assert scores.dtype == np.float32
+
+
+def test_duplicated_pictures_tie_and_the_tie_counts_against_us():
+    vectors = np.ones((10, 3), np.float32) * np.float32(0.1)
+    pictures = np.arange(10)
+    assert retrieval.ranks(vectors, vectors, of_pictures(pictures, pictures)).tolist() == [10] * 10
+
+
+def test_all_zero_features_rank_last():
+    zero = np.zeros((4, 3), np.float32)
+    pictures = np.arange(4)
+    right = of_pictures(pictures, pictures)
+    assert retrieval.ranks(zero, zero, right).tolist() == [4] * 4
+    assert retrieval.ranks(sparse.csr_matrix(zero), zero, right).tolist() == [4] * 4
+
+
+def sample_of(ids, valid=None, size=10**6, seed=0):
+    column = pa.chunked_array([pa.array(ids, pa.string())])
+    valid = np.ones(len(ids), bool) if valid is None else np.array(valid, bool)
+    return retrieval.choose_sample(read_pictures(column, valid), valid, size, seed)
+
+
+def test_a_sample_holds_whole_pictures_and_is_seeded():
+    ids = [f"p{i // 3}" for i in range(300)]
+    sample = sample_of(ids, size=50)
+    assert len(sample.rows) == 48
+    assert set(np.bincount(sample.pictures)) == {3}
+    assert (np.diff(sample.rows) > 0).all()
+    assert sample_of(ids, size=50).rows.tolist() == sample.rows.tolist()
+    assert sample_of(ids, size=50, seed=1).rows.tolist() != sample.rows.tolist()
+    assert len(sample_of(ids).rows) == 300
+    assert len(sample_of(ids, size=1).rows) == 3
+
+
+def test_rows_that_are_not_analysed_are_not_sampled():
+    sample = sample_of(["a", "a", "b", "c"], valid=[1, 0, 0, 1])
+    assert sample.rows.tolist() == [0, 3]
+    assert sample.pictures.tolist() == [0, 1]
+
+
+def test_candidates_are_distinct_pictures_and_all_captions():
+    sample = sample_of(["a", "a", "b", "c", "c", "c"])
+    assert sample.stand_ins("image").tolist() == [0, 2, 3]
+    assert sample.stand_ins("text").tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_figures_of_a_hand_made_case():
+    """Two pictures with two captions each; the second caption of each is the other's best."""
+    sample = sample_of(["a", "a", "b", "b"])
+    images = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], np.float32)
+    texts = np.array([[1, 0.1], [0, 1], [0.1, 1], [1, 0]], np.float32)
+    vectors = {"image": images, "text": texts}
+    found = retrieval.table(
+        "codes", "independent", "none", [("image", "text"), ("text", "image")], sample,
+        {"image": "image", "text": "text"}, lambda s, _: vectors[s], lambda t: vectors[t],
+    ).to_pylist()  # fmt: skip
+    image_to_text, text_to_image = found
+    # Picture a: caption 3 (of b) scores 1, its own best 0.995: rank 2. The same for b.
+    assert (image_to_text["queries"], image_to_text["candidates"]) == (2, 4)
+    assert (image_to_text["r_at_1"], image_to_text["r_at_5"]) == (0, 1)
+    assert image_to_text["median_rank"] == 2
+    # Captions 0 and 2 find their picture, 1 and 3 the other one.
+    assert (text_to_image["queries"], text_to_image["candidates"]) == (4, 2)
+    assert text_to_image["r_at_1"] == 0.5
+    assert text_to_image["median_rank"] == 1.5
+    assert text_to_image["mean_reciprocal_rank"] == pytest.approx((1 + 0.5 + 1 + 0.5) / 4)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    source=st.sampled_from(["image", "text"]),
+    target=st.sampled_from(["image", "text"]),
+)
+def test_right_answers_are_those_of_plain_loops(seed, source, target):
+    """Up to three captions a picture of few different texts, some of them null."""
+    generator = np.random.default_rng(seed)
+    ids = np.repeat(np.arange(6), generator.integers(1, 4, 6))
+    captions = generator.choice(["cat", "dog", "owl", "a cat", None], len(ids)).tolist()
+    sample = sample_of([f"p{i}" for i in ids]).with_captions(pa.array(captions, pa.string()))
+
+    def shows(row, modality):
+        """The pictures that a row goes with."""
+        alike = [r for r in range(len(ids)) if captions[r] and captions[r] == captions[row]]
+        return {ids[row]} | ({ids[r] for r in alike} if modality == "text" else set())
+
+    expected = [
+        [bool(shows(q, source) & shows(c, target)) for c in sample.stand_ins(target)]
+        for q in sample.stand_ins(source)
+    ]
+    assert (sample.right(source, target).toarray() > 0).tolist() == expected
+
+
+def test_equal_captions_of_other_pictures_are_right_answers():
+    """Three drawings of one emoji have the same caption: a perfect model cannot tell them apart."""
+    sample = sample_of(["a", "b", "c", "d"]).with_captions(pa.array(["owl", "owl", "owl", "cat"]))
+    vectors = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)
+    for source, target in (("image", "text"), ("text", "image"), ("text", "text")):
+        (line,) = retrieval.table(
+            "codes", "independent", "none", [(source, target)], sample,
+            {"image": "image", "text": "text"}, lambda *_: vectors, lambda _: vectors,
+        ).to_pylist()  # fmt: skip
+        assert line["r_at_1"] == 1
+    # Among pictures a drawing is its own right answer alone, and ties with the two others.
+    (line,) = retrieval.table(
+        "codes", "independent", "none", [("image", "image")], sample,
+        {"image": "image"}, lambda *_: vectors, lambda _: vectors,
+    ).to_pylist()  # fmt: skip
+    assert line["r_at_1"] == 0.25
+
+
+@pytest.mark.timeout(60)
+def test_one_caption_of_all_pictures_takes_no_time():
+    sample = sample_of([f"p{i}" for i in range(3000)]).with_captions(pa.array(["owl"] * 3000))
+    assert sample.right("text", "text").nnz == 3000**2
+    assert sample.right("image", "text").nnz == 3000**2
+
+
+def line_of(found, pictures):
+    """The table's line for ranks that came about somehow."""
+    return retrieval._with_intervals(np.array(found), np.array(pictures))
+
+
+def test_intervals_are_those_of_independent_pictures():
+    """A share of one half among 2,000 pictures: 1.96 standard errors to either side."""
+    found = line_of([1, 20] * 1000, range(2000))
+    error = np.sqrt(0.25 / 2000)
+    assert found["r_at_1"] == 0.5
+    assert found["r_at_1_low"] == pytest.approx(0.5 - 1.96 * error, abs=0.2 * error)
+    assert found["r_at_1_high"] == pytest.approx(0.5 + 1.96 * error, abs=0.2 * error)
+    reciprocal = np.array([1, 1 / 20] * 1000)
+    width = found["mean_reciprocal_rank_high"] - found["mean_reciprocal_rank_low"]
+    assert width == pytest.approx(2 * 1.96 * reciprocal.std() / np.sqrt(2000), rel=0.1)
+
+
+def test_captions_of_one_picture_do_not_narrow_an_interval():
+    once = line_of([1, 20] * 100, range(200))
+    copies = line_of(np.repeat([1, 20] * 100, 5), np.repeat(np.arange(200), 5))
+    for name, value in once.items():
+        assert copies[name] == pytest.approx(value, abs=1e-3), name
+        if name.endswith("_low"):
+            assert copies[name] <= value + 1e-12
+
+
+def test_what_never_varies_has_a_width_all_the_same():
+    """Fifty of fifty, mid-P: the chance of them, halved, is 2.5% at the lower end."""
+    found = line_of([1] * 50, range(50))
+    assert (found["r_at_1"], found["r_at_1_high"]) == (1, pytest.approx(1))
+    assert found["r_at_1_low"] == pytest.approx(0.05 ** (1 / 50))
+    copies = line_of([1] * 250, np.repeat(np.arange(50), 5))
+    assert copies["r_at_1_low"] == pytest.approx(found["r_at_1_low"])
+
+
+def test_one_picture_has_no_interval():
+    found = line_of([1, 2], [0, 0])
+    assert found["r_at_1"] == 0.5
+    assert found["r_at_1_low"] is found["mean_reciprocal_rank_high"] is None
+
+
+@pytest.mark.parametrize("truth", [0.02, 0.5, 0.97])
+def test_intervals_hold_the_truth_as_often_as_they_say(truth):
+    """Sixty pictures of one to five captions, of which half follow their picture."""
+    draws = np.random.default_rng(0)
+    held = 0
+    for _ in range(1000):
+        pictures = np.repeat(np.arange(60), draws.integers(1, 6, 60))
+        follows = draws.random(len(pictures)) < 0.5
+        of_picture = (draws.random(60) < truth)[pictures]
+        success = np.where(follows, of_picture, draws.random(len(pictures)) < truth)
+        found = line_of(np.where(success, 1, 20), pictures)
+        held += found["r_at_1_low"] <= truth <= found["r_at_1_high"]
+    # One or two images decide where successes are rare: the interval is then a little wide.
+    assert 930 <= held <= (995 if truth == 0.02 else 990)

@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sparc.analyze.metrics import selection
+from sparc.analyze.rows.folds import deal
+from sparc.analyze.rows.images import Pictures
+
+
+@given(seed=st.integers(0, 10_000), rows=st.integers(1, 20), at=st.lists(st.integers(1, 19)))
+def test_shares_are_those_of_sets_with_intervals(random_codes, split, margin, seed, rows, at):
+    joint = random_codes(seed, rows=rows, latents=12, k=4, streams="ab", joint=True)
+    alone = random_codes(seed + 1, rows=rows, latents=12, k=4, streams="ab")
+    groups = deal(Pictures(np.arange(rows), np.ones(rows, bool)), seed)
+    parts = zip(split(joint, at), split(alone, at), strict=True)
+    counts = selection.merge([selection.measure(j, i, 12, groups) for j, i in parts])
+    for line in selection.table(counts, "none", groups).to_pylist():
+        stream = line["stream"]
+        common = np.array(
+            [
+                len(set(a.tolist()) & set(b.tolist()))
+                for a, b in zip(joint.indices[stream], alone.indices[stream], strict=True)
+            ]
+        )
+        assert line["share"] == pytest.approx(common.mean() / 4)
+        if rows == 1:
+            assert line["share_low"] is line["share_high"] is None
+            continue
+        shares = [common[groups.of_row != g].mean() / 4 for g in range(1, 1 + groups.number)]
+        variance = (margin([line["share"], *shares], groups.share) / 1.96) ** 2
+        if 0.2 < line["share"] < 0.8 and 0 < variance < 0.001:
+            # Close to the middle a share's interval is that of a mean.
+            half = 1.96 * np.sqrt(variance)
+            assert line["share_low"] == pytest.approx(line["share"] - half, abs=0.2 * half)
+            assert line["share_high"] == pytest.approx(line["share"] + half, abs=0.2 * half)
+        assert line["share_low"] <= line["share"] <= line["share_high"]
+        assert line["share_low"] < line["share_high"]

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from sparc.analyze.rows import folds
+from sparc.analyze.rows.folds import deal
+from sparc.analyze.rows.images import Pictures
+
+
+def make(pictures, rows_each=1, analysed=None):
+    flags = np.ones(pictures, bool) if analysed is None else np.asarray(analysed, bool)
+    return Pictures(np.repeat(np.arange(pictures), rows_each), flags)
+
+
+def test_every_group_has_as_many_whole_pictures():
+    found = deal(make(1003, rows_each=3), 7)
+    of_picture = found.of_row.reshape(1003, 3)
+    assert (of_picture == of_picture[:, :1]).all()
+    assert np.bincount(of_picture[:, 0]).tolist() == [3, *[50] * 20]
+    assert (found.number, found.share) == (20, 50 / 1003)
+    assert found.rows.tolist() == np.flatnonzero(found.of_row).tolist()
+
+
+def test_the_seed_and_the_pictures_decide():
+    once = deal(make(200), 7)
+    assert (deal(make(200), 7).of_row == once.of_row).all()
+    assert (deal(make(200), 8).of_row != once.of_row).any()
+    assert (deal(make(200, rows_each=2), 7).of_row == np.repeat(once.of_row, 2)).all()
+    # Neighbours are as likely to be together as any two pictures.
+    many = deal(make(20_000), 0).of_row
+    assert (many[1:] == many[:-1]).mean() == pytest.approx(1 / 20, abs=0.01)
+
+
+def test_pictures_that_are_not_analysed_are_in_no_group():
+    analysed = np.arange(90) % 3 > 0
+    found = deal(make(90, analysed=analysed), 1)
+    assert not found.of_row[~analysed].any()
+    assert (np.bincount(found.of_row[analysed])).tolist() == [0, *[3] * 20]
+    assert found.share == 3 / 60
+
+
+def test_rows_in_groups_are_bounded(monkeypatch):
+    monkeypatch.setattr(folds, "MOST_ROWS", 200)
+    found = deal(make(1000, rows_each=2), 1)
+    assert np.bincount(found.of_row).tolist() == [1800, *[10] * 20]
+    assert found.share == 5 / 1000
+
+
+@pytest.mark.parametrize("pictures", [1, 2, 5, 19])
+def test_few_pictures_are_groups_of_one_each(pictures):
+    found = deal(make(pictures, rows_each=2), 1)
+    expected = pictures if pictures > 1 else 0
+    assert found.number == expected == len(set(found.of_row.tolist()) - {0})

@@ -1,0 +1,103 @@
+import errno
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+
+import pytest
+
+from sparc.common.errors import LockedError, SparcError, UnsafeError
+from sparc.common.files.folder import Folder
+from sparc.common.files.lock import LOCK_FILE, exclusive
+
+HOLDER = """
+import sys, time
+from sparc.common.files.lock import exclusive
+from sparc.common.files.folder import Folder
+with exclusive(Folder(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_process_is_told_who_holds_it_and_a_dead_holder_is_no_obstacle(tmp_path) -> None:
+    folder = Folder(tmp_path / "new" / "cache")
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "held\n"
+    told = f"{folder} is being written by process {process.pid} on {socket.gethostname()}"
+    with pytest.raises(LockedError, match=re.escape(told)), exclusive(folder):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (folder.local / LOCK_FILE).exists()
+    with exclusive(folder):
+        assert str(os.getpid()) in (folder.local / LOCK_FILE).read_text()
+    assert folder.files() == []
+
+
+def test_the_lock_is_freed_by_an_error(tmp_path) -> None:
+    with pytest.raises(ZeroDivisionError), exclusive(Folder(tmp_path)):
+        1 / 0  # noqa: B018
+    with exclusive(Folder(tmp_path)):
+        pass
+
+
+def test_behind_a_url_the_message_says_what_to_remove() -> None:
+    folder = Folder(f"memory://{uuid.uuid4().hex}/cache")
+    with exclusive(folder):
+        told = r"is dead, remove memory://.*/cache/\.lock"
+        with pytest.raises(LockedError, match=told), exclusive(folder):
+            pass
+        assert folder.exists(LOCK_FILE)
+    assert not folder.exists(LOCK_FILE)
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(tmp_path, monkeypatch) -> None:
+    def refuse(*_arguments: object) -> int:  # whoever runs the tests may be allowed everything
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "open", refuse)
+    told = f"cannot write to {tmp_path}: Read-only file system; choose another"
+    with pytest.raises(SparcError, match=re.escape(told)), exclusive(Folder(tmp_path)):
+        pass
+
+
+def test_a_link_in_the_place_of_the_lock_destroys_nothing(tmp_path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("years of work")
+    for number, place in enumerate((os.symlink, os.link)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        place(precious, folder / ".lock")
+        with pytest.raises(UnsafeError, match=r"\.lock is"), exclusive(Folder(folder)):
+            pass
+        assert precious.read_text() == "years of work"
+        assert os.path.lexists(folder / ".lock")
+
+
+@pytest.mark.parametrize("content", ["aptitude", "{}", "x" * 10_000])
+def test_a_file_of_that_name_that_is_no_lock_stays(tmp_path, content) -> None:
+    (tmp_path / ".lock").write_text(content)
+    with pytest.raises(UnsafeError, match="is no lock of SPARC"), exclusive(Folder(tmp_path)):
+        pass
+    assert (tmp_path / ".lock").read_text() == content
+
+
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path) -> None:
+    os.mkfifo(tmp_path / ".lock")
+    with pytest.raises(UnsafeError, match="not a regular file"), exclusive(Folder(tmp_path)):
+        pass
+
+
+def test_a_folder_that_is_not_recognized_is_not_touched(tmp_path) -> None:
+    def refuse(folder: Folder) -> None:
+        raise SparcError("not ours")
+
+    with pytest.raises(SparcError, match="not ours"), exclusive(Folder(tmp_path), refuse):
+        pass
+    assert not list(tmp_path.iterdir())

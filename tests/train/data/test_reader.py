@@ -1,0 +1,190 @@
+"""The reader: the same batches wherever the rows live, from any position, for any process."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.writer import write_arrays
+from sparc.common.errors import CacheError, ConfigError, DamagedCacheError, IncompleteCacheError
+from sparc.train.data.order import RowOrder
+from sparc.train.data.reader import BatchReader, Position, block_bytes, usable_rows
+
+STREAMS = ("dino", "clip_image", "clip_text")
+
+
+@pytest.fixture
+def open_reader(small_cache):
+    """Readers of the small cache, closed when the test ends."""
+    readers = []
+
+    def build(**changes):
+        options = {"batch_size": 100, "block_chunks": 3, "seed": 7, **changes}
+        streams = options.pop("streams", STREAMS)
+        readers.append(BatchReader(ActivationCache(small_cache), streams, **options))
+        return readers[-1]
+
+    yield build
+    for reader in readers:
+        reader.close()
+
+
+def take(reader, count):
+    return [{k: v.clone() for k, v in reader.next_batch().items()} for _ in range(count)]
+
+
+def same(a, b):
+    return all(torch.equal(x[name], y[name]) for x, y in zip(a, b, strict=True) for name in x)
+
+
+@pytest.fixture(scope="module")
+def expected(small_cache):
+    """The batches of three epochs, built row by row from the arrays and the order alone."""
+    cache = ActivationCache(small_cache)
+    valid = cache.valid_rows(STREAMS)
+    whole = {
+        n: np.concatenate([cache.features(n, c) for c in range(cache.info.chunks)]) for n in STREAMS
+    }
+    order = RowOrder(usable=usable_rows(cache, STREAMS), block_chunks=3, batch_size=100, seed=7)
+    batches = []
+    for epoch in range(3):
+        rows = []
+        for number, block in enumerate(order.blocks(epoch)):
+            there = [r for c in block.chunks for r in cache.info.chunk_rows(c) if valid[r]]
+            rows += [there[i] for i in order.permutation(epoch, number, block.rows)]
+        for start in range(0, len(rows) - 99, 100):
+            picked = rows[start : start + 100]
+            batches.append({n: torch.from_numpy(whole[n][picked]).float() for n in STREAMS})
+    return batches
+
+
+@pytest.mark.parametrize("residency", ["host", "stream", "auto", "device"])
+def test_residency_never_changes_the_batches(open_reader, expected, residency):
+    reader = open_reader(residency=residency)
+    assert same(take(reader, len(expected)), expected)
+    assert reader.position == Position(3, 0)
+
+
+@pytest.mark.parametrize("residency", ["host", "stream"])
+def test_seeking_finds_every_batch_again(open_reader, expected, residency):
+    reader = open_reader(residency=residency)
+    per_epoch = reader.order.steps_per_epoch
+    for number in (5, 0, len(expected) - 1, per_epoch, per_epoch - 1, per_epoch + 3):
+        reader.seek(Position(number // per_epoch, number % per_epoch))
+        assert same(take(reader, 1), expected[number : number + 1])
+
+
+@pytest.mark.parametrize("residency", ["host", "stream"])
+def test_processes_share_every_batch(open_reader, expected, residency):
+    parts = [open_reader(rank=r, world=4, residency=residency) for r in range(4)]
+    taken = [take(reader, 12) for reader in parts]
+    for number in range(12):
+        for name in STREAMS:
+            joined = torch.cat([batches[number][name] for batches in taken])
+            assert torch.equal(joined, expected[number][name])
+
+
+def test_rows_that_are_not_valid_in_a_chosen_stream_are_left_out(open_reader):
+    assert open_reader(streams=("clip_image",)).order.rows == 1000
+    assert open_reader(streams=("dino",)).order.rows == 970
+    assert open_reader().order.rows == len(
+        set(range(1000)) - {*range(0, 1000, 17)} - {*range(500, 530)}
+    )
+    for batch in take(open_reader(), 20):
+        assert all(rows.any(dim=1).all() for rows in batch.values())
+
+
+def test_batches_cannot_be_shared_unevenly(open_reader):
+    with pytest.raises(ConfigError, match="batch of 100 rows cannot be shared by 3 processes"):
+        open_reader(rank=0, world=3)
+
+
+def test_no_row_in_common_is_said(tmp_path):
+    a, b = np.ones((10, 4), np.float32), np.ones((10, 3), np.float32)
+    a[::2], b[1::2] = 0, 0
+    cache = write_arrays(tmp_path / "cache", {"a": a, "b": b})
+    with pytest.raises(CacheError, match="no row is valid in all of a, b"):
+        BatchReader(cache, ("a", "b"), batch_size=2, block_chunks=1, seed=0)
+
+
+def make_cache(folder, rows=640):
+    features = np.random.default_rng(0).standard_normal((rows, 8)).astype(np.float32)
+    return write_arrays(folder, {"a": features}, rows_per_chunk=64)
+
+
+def test_an_incomplete_cache_is_refused(tmp_path):
+    cache = make_cache(tmp_path / "cache")
+    (tmp_path / "cache/activations.zarr/a/features/c/3/0").unlink()
+    with pytest.raises(IncompleteCacheError, match="lacks 1 of 10 chunks"):
+        BatchReader(cache, ("a",), batch_size=2, block_chunks=1, seed=0)
+
+
+@pytest.mark.parametrize("residency", ["host", "stream"])
+def test_damage_reaches_the_trainer_and_does_not_hang(tmp_path, residency):
+    cache = make_cache(tmp_path / "cache")
+    path = tmp_path / "cache/activations.zarr/a/features/c/3/0"
+    damaged = bytearray(path.read_bytes())
+    damaged[100] ^= 1
+    path.write_bytes(damaged)
+
+    def read_everything():
+        options = {"batch_size": 64, "block_chunks": 2, "seed": 0, "residency": residency}
+        with BatchReader(cache, ("a",), **options) as reader:
+            for _ in range(20):
+                reader.next_batch()
+
+    with pytest.raises(DamagedCacheError, match="chunk 3 of a/features"):
+        read_everything()
+
+
+def test_a_reader_can_be_closed_at_any_time(small_cache):
+    cache = ActivationCache(small_cache)
+    for count in range(4):
+        options = {"batch_size": 50, "block_chunks": 2, "seed": 0, "residency": "stream"}
+        with BatchReader(cache, STREAMS, **options) as reader:
+            take(reader, count)
+
+
+def test_waiting_time_is_counted(open_reader):
+    reader = open_reader()
+    take(reader, 1)
+    first = reader.waited
+    assert first > 0
+    take(reader, 1)
+    assert reader.waited > first
+
+
+MEASURE = """
+import resource, sys, threading, time
+from pathlib import Path
+from sparc.common.cache.reader import ActivationCache
+from sparc.train.data.reader import BatchReader
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+options = {"batch_size": 512, "block_chunks": 2, "seed": 0, "residency": "stream"}
+cache = ActivationCache(sys.argv[1])
+before = largest = resident()
+with BatchReader(cache, ("a",), **options) as reader:
+    for _ in range(2 * reader.order.steps_per_epoch):
+        reader.next_batch()
+        largest = max(largest, resident())
+print(largest - before)
+"""
+
+
+def test_streaming_takes_no_more_memory_for_more_rows(tmp_path):
+    """Two blocks of 2 chunks of 4 MB: 16 MB, whether the cache has 16 MB or 64 MB."""
+    grown = []
+    for chunks in (4, 16):
+        features = np.ones((2048 * chunks, 512), np.float32)
+        cache = write_arrays(tmp_path / str(chunks), {"a": features}, rows_per_chunk=2048)
+        assert block_bytes(cache, ("a",), 2) == 2 * 2048 * 512 * 4
+        command = [sys.executable, "-c", MEASURE, str(tmp_path / str(chunks))]
+        grown.append(int(subprocess.run(command, capture_output=True, check=True).stdout))
+    assert grown[1] < grown[0] + 8e6
+    assert grown[1] < 48e6

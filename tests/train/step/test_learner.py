@@ -1,0 +1,365 @@
+"""The training step against a plain dense reference with autograd, in float64."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sparc.common.errors import ConfigError, RunError
+from sparc.train.config import TrainConfig
+from sparc.train.step.learner import Learner, LearnerSettings, StepSums
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def close(actual, expected, tolerance=1e-11):
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def kill(learner, dead):
+    """Make some latents dead, by stream, through the state that a checkpoint holds."""
+    state = learner.state()
+    for stream, mask in dead.items():
+        state[f"since_active.{stream}"] = torch.where(mask, 10**9, 0)
+    learner.load_state(state)
+
+
+def some_dead(model, count, seed=3):
+    draws = torch.Generator().manual_seed(seed)
+    latents = model.config.latents
+    return {
+        name: torch.zeros(latents, dtype=torch.bool).index_fill(
+            0, torch.randperm(latents, generator=draws)[: count + position], True
+        )
+        for position, name in enumerate(model.config.names)
+    }
+
+
+def check_against(reference, learner, batch, dead=None):
+    total, matrix, aux = reference.losses(batch, dead)
+    losses = learner.losses(batch)
+    close(losses.total, total)
+    close(losses.nmse, matrix)
+    close(losses.aux, aux.double())
+    expected = reference.gradients(batch, dead)
+    actual = learner.gradients(batch)
+    assert actual.keys() == expected.keys()
+    for name, gradient in expected.items():
+        close(actual[name], torch.zeros_like(actual[name]) if gradient is None else gradient)
+
+
+@pytest.mark.parametrize("selection", ["global", "local"])
+@pytest.mark.parametrize("dims", [(7,), (7, 5), (7, 5, 6), (3, 9, 4, 8)])
+@pytest.mark.parametrize("dead", [0, 2, 9, 40])
+@pytest.mark.parametrize("cross_weight", [1.0, 0.0, 0.3])
+def test_losses_and_gradients(
+    build_model, draw_batch, reference, selection, dims, dead, cross_weight
+):
+    model = build_model(dims, selection=selection)
+    options = {"cross_weight": cross_weight, "aux_weight": 0.5, "auxk": 5}
+    learner = Learner(model, LearnerSettings(**options))
+    masks = some_dead(model, dead) if dead else None
+    if masks:
+        kill(learner, masks)
+    check_against(reference(model, **options), learner, draw_batch(model, 11), masks)
+
+
+@pytest.mark.parametrize("k", [1, 40])
+def test_smallest_and_largest_k(build_model, draw_batch, reference, k):
+    model = build_model(k=k)
+    check_against(reference(model), Learner(model, LearnerSettings()), draw_batch(model, 9))
+
+
+def test_rows_that_occur_twice(build_model, draw_batch, reference):
+    model = build_model()
+    batch = {name: torch.cat([x, x, x[:1]]) for name, x in draw_batch(model, 5).items()}
+    check_against(reference(model), Learner(model, LearnerSettings()), batch)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_shape(build_model_once, draw_batch_once, reference_once, data):
+    latents = data.draw(st.integers(1, 30), "latents")
+    model = build_model_once(
+        tuple(data.draw(st.lists(st.integers(2, 9), min_size=1, max_size=4), "dims")),
+        latents=latents,
+        k=data.draw(st.integers(1, latents), "k"),
+        selection=data.draw(st.sampled_from(["global", "local"]), "selection"),
+        normalize=data.draw(st.sampled_from(["unit", "none"]), "normalize"),
+        seed=data.draw(st.integers(0, 1000), "seed"),
+    )
+    auxk = data.draw(st.integers(1, latents), "auxk")
+    learner = Learner(model, LearnerSettings(auxk=auxk))
+    masks = some_dead(model, data.draw(st.integers(1, latents), "dead"))
+    kill(learner, masks)
+    batch = draw_batch_once(model, data.draw(st.integers(1, 12), "rows"))
+    check_against(reference_once(model, auxk=auxk), learner, batch, masks)
+
+
+def test_measuring_changes_nothing(build_model, draw_batch):
+    model = build_model()
+    learner = Learner(model, LearnerSettings(dead_after=5, auxk=3))
+    learner.step(draw_batch(model, 8), 1e-3)
+    before = {k: v.clone() for k, v in {**learner.state(), **model.state_dict()}.items()}
+    learner.measure(draw_batch(model, 8, seed=5))
+    learner.losses(draw_batch(model, 8, seed=5))
+    learner.gradients(draw_batch(model, 8, seed=5))
+    after = {**learner.state(), **model.state_dict()}
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize("selection", ["global", "local"])
+@pytest.mark.parametrize("clip", [0.0, 0.05])
+def test_default_recipe_is_projected_adam(build_model, draw_batch, reference, selection, clip):
+    """Twenty steps, dead latents among them, against torch.optim.Adam on dense gradients."""
+    model = build_model(selection=selection)
+    twin = build_model(selection=selection)
+    options = {"auxk": 4, "aux_weight": 0.5}
+    learner = Learner(model, LearnerSettings(**options, dead_after=30, clip=clip))
+    dense = reference(twin, **options)
+    optimizer = torch.optim.Adam(twin.parameters(), lr=1e-2)
+    since_active = {name: torch.zeros(40, dtype=torch.int64) for name in twin.config.names}
+    steps_with_dead = 0
+    for seed in range(20):
+        batch = draw_batch(model, 10, seed=seed)
+        with torch.no_grad():
+            for name, code in dense.codes(dict(twin.named_parameters()), batch).items():
+                since_active[name] += 10
+                since_active[name][(code > 1e-3).any(0)] = 0
+        dead = {name: counter >= 30 for name, counter in since_active.items()}
+        steps_with_dead += any(mask.any() for mask in dead.values())
+        loss = dense.losses(batch, dead)[0]
+        for name, gradient in dense.gradients(batch, dead).items():
+            parameter = twin.get_parameter(name)
+            if name.startswith("decoder."):
+                along = (gradient * parameter.detach()).sum(1, keepdim=True)
+                gradient = gradient - along * parameter.detach()
+            parameter.grad = gradient
+        if clip:
+            norm = sum((p.grad**2).sum() for p in twin.parameters()).sqrt()
+            for parameter in twin.parameters():
+                parameter.grad *= min(1.0, clip / norm)
+        optimizer.step()
+        with torch.no_grad():
+            for decoder in twin.decoder.values():
+                decoder /= (decoder**2).sum(1, keepdim=True).sqrt()
+        sums = learner.step(batch, 1e-2)
+        close(sums.loss / sums.rows, loss, 1e-9)
+    assert 5 < steps_with_dead < 20
+    for name, counter in since_active.items():
+        assert torch.equal(learner.state()[f"since_active.{name}"], counter)
+        close(model.decoder[name].norm(dim=1), torch.ones(40).double())
+    for name, parameter in twin.named_parameters():
+        close(model.get_parameter(name), parameter, 1e-9)
+
+
+@pytest.mark.parametrize("selection", ["global", "local"])
+@pytest.mark.parametrize("threshold", [1000, 3])
+def test_published_recipe(build_model, draw_batch, reference, selection, threshold, monkeypatch):
+    """Twenty steps against the published formulas, written densely."""
+    monkeypatch.setattr("sparc.train.step.learner.REINITIALIZE_EVERY", 8)
+    model = build_model(selection=selection)
+    twin = build_model(selection=selection)
+    settings_ = LearnerSettings(recipe="published", auxk=5, dead_after_steps=threshold, seed=7)
+    learner = Learner(model, settings_)
+    dense = reference(twin, auxk=5, aux_constant=True)
+    optimizer = torch.optim.Adam(twin.parameters(), lr=1e-2, betas=(0.9, 0.999), eps=1e-8)
+    counters = {name: torch.zeros(40, dtype=torch.int64) for name in twin.config.names}
+    reinitialized = 0
+    for step in range(20):
+        batch = draw_batch(model, 6, seed=step)
+        dead_before = {name: counter > threshold for name, counter in counters.items()}
+        with torch.no_grad():
+            for name, code in dense.codes(dict(twin.named_parameters()), batch).items():
+                counters[name] *= ~(code > 1e-3).any(0)
+                counters[name] += 1
+        dead = {name: counter > threshold for name, counter in counters.items()}
+        revived = dead_before if selection == "local" else dead
+        loss = dense.losses(batch, revived)[0]
+        for name, gradient in dense.gradients(batch, revived).items():
+            twin.get_parameter(name).grad = gradient
+        with torch.no_grad():
+            for decoder in twin.decoder.values():
+                decoder /= decoder.norm(dim=1, keepdim=True) + 1e-8
+                decoder.grad -= (decoder.grad * decoder).sum(1, keepdim=True) * decoder
+        optimizer.step()
+        sums = learner.step(batch, 1e-2)
+        if step % 8 == 0:
+            with torch.no_grad():
+                for name, mask in dead.items():
+                    reinitialized += int(mask.sum())
+                    fresh = model.encoder[name][mask]
+                    assert not len(fresh) or 0.003 < fresh.std() < 0.03
+                    twin.encoder[name][mask] = fresh
+                    twin.latent_bias[name][mask] = 0
+                    counters[name][mask] = 0
+        close(sums.loss / sums.rows, loss, 1e-9)
+        for name, counter in counters.items():
+            assert torch.equal(learner.state()[f"since_active.{name}"], counter)
+    assert bool(reinitialized) == (threshold == 3)
+    for name, parameter in twin.named_parameters():
+        close(model.get_parameter(name), parameter, 1e-9)
+
+
+@pytest.mark.parametrize("recipe", ["default", "published"])
+def test_steps_are_reproducible_and_resume_bit_for_bit(build_model, draw_batch, recipe):
+    options = LearnerSettings(recipe=recipe, dead_after=20, dead_after_steps=2, auxk=4)
+
+    def train(model, learner, steps):
+        for seed in steps:
+            learner.step({n: x.float() for n, x in draw_batch(model, 8, seed=seed).items()}, 1e-2)
+        return learner
+
+    first, second, third = (build_model().float() for _ in range(3))
+    whole = train(first, Learner(first, options), range(12))
+    again = train(second, Learner(second, options), range(12))
+    half = train(third, Learner(third, options), range(5))
+    copy = build_model().float()
+    copy.load_state_dict({k: v.clone() for k, v in third.state_dict().items()})
+    resumed = Learner(copy, options)
+    resumed.load_state({name: tensor.clone() for name, tensor in half.state().items()})
+    train(copy, resumed, range(5, 12))
+    for model, learner in ((second, again), (copy, resumed)):
+        for name, tensor in first.state_dict().items():
+            assert torch.equal(model.state_dict()[name], tensor), name
+        for name, tensor in whole.state().items():
+            assert torch.equal(learner.state()[name], tensor), name
+
+
+@pytest.mark.parametrize("selection", ["global", "local"])
+@pytest.mark.parametrize("cross_weight", [1.0, 0.0])
+@pytest.mark.parametrize("recipe", ["default", "published"])
+def test_two_processes_make_the_step_of_one(
+    build_model, draw_batch, in_two_threads, selection, cross_weight, recipe
+):
+    options = LearnerSettings(
+        cross_weight=cross_weight,
+        recipe=recipe,
+        dead_after=25,
+        dead_after_steps=2,
+        auxk=4,
+        clip=0.2,
+    )
+    models = [build_model(selection=selection) for _ in range(3)]
+    alone = Learner(models[0], options)
+
+    def steps(rank, gather):
+        learner = Learner(models[1 + rank], options, gather=gather)
+        halves = ({n: x[5 * rank :][:5] for n, x in batch.items()} for batch in batches)
+        return [learner.step(half, 1e-2) for half in halves], learner
+
+    batches = [draw_batch(models[0], 10, seed=seed) for seed in range(8)]
+    whole = [alone.step(batch, 1e-2) for batch in batches]
+    (first, one), (second, two) = in_two_threads(steps)
+    for expected, *halves in zip(whole, first, second, strict=True):
+        for name in StepSums._fields:
+            if name not in ("chosen", "chosen_alone", "feature_sum"):  # of leading rows only
+                actual = getattr(halves[0] + halves[1], name)
+                torch.testing.assert_close(actual, getattr(expected, name), equal_nan=True)
+    for name, tensor in models[0].state_dict().items():
+        close(models[1].state_dict()[name], tensor, 1e-9)
+        assert torch.equal(models[1].state_dict()[name], models[2].state_dict()[name])
+    assert all(torch.equal(one.state()[name], tensor) for name, tensor in two.state().items())
+
+
+def test_sums_add_up(build_model, draw_batch):
+    model = build_model()
+    learner = Learner(model, LearnerSettings())
+    batch = draw_batch(model, 10)
+    parts = [
+        learner.measure({n: x[part] for n, x in batch.items()})
+        for part in (slice(0, 3), slice(3, 10))
+    ]
+    whole, joined = learner.measure(batch), parts[0] + parts[1]
+    torch.testing.assert_close(joined, whole)
+    assert all(t.dtype == torch.float64 for t in (*whole.feature_sum, whole.loss, whole.active))
+    codes = model.encode(batch)
+    for position, name in enumerate(model.config.names):
+        assert whole.active[position] == (codes[name].values > 0).sum()
+        unit = batch[name] / batch[name].norm(dim=1, keepdim=True)
+        close(whole.feature_sum[position], unit.sum(0))
+        close(whole.feature_square_sum[position], torch.tensor(10.0).double())
+
+
+def test_share_that_each_stream_would_have_chosen(build_model, draw_batch):
+    model = build_model()
+    batch = draw_batch(model, 10)
+    sums = Learner(model, LearnerSettings()).measure(batch)
+    joint, independent = model.encode_both(batch)
+    for position, name in enumerate(model.config.names):
+        pairs = zip(joint[name].indices.tolist(), independent[name].indices.tolist(), strict=True)
+        assert sums.chosen_alone[position] == sum(len(set(a) & set(b)) for a, b in pairs)
+    assert sums.chosen == 10 * model.config.k
+
+
+def test_without_cross_loss_a_step_leaves_pairs_out(build_model, draw_batch):
+    model = build_model()
+    learner = Learner(model, LearnerSettings(cross_weight=0.0))
+    assert learner.measure(draw_batch(model, 4)).nmse.isfinite().all()
+    sums = learner.step(draw_batch(model, 4), 1e-3)
+    assert torch.equal(sums.nmse.isnan(), ~torch.eye(3, dtype=torch.bool))
+    assert sums.loss.isfinite()
+
+
+def test_loss_that_is_not_finite_shows_in_the_sums(build_model, draw_batch):
+    model = build_model()
+    learner = Learner(model, LearnerSettings())
+    batch = draw_batch(model, 4)
+    good = learner.measure(batch)
+    with torch.no_grad():
+        model.pre_bias["s0"][0] = torch.nan
+    assert not (good + learner.measure(batch)).loss.isfinite()
+
+
+def test_refusals(build_model):
+    model = build_model()
+    with pytest.raises(ConfigError, match="needs a GPU"):
+        Learner(model, LearnerSettings(precision="bfloat16"))
+    learner = Learner(model, LearnerSettings())
+    with pytest.raises(RunError, match="does not fit"):
+        learner.load_state({**learner.state(), "first.encoder.s0": torch.zeros(2)})
+    state = learner.state()
+    del state["since_active.s1"]
+    with pytest.raises(RunError, match=r"since_active\.s1"):
+        learner.load_state(state)
+
+
+def test_settings_of_a_run():
+    config = TrainConfig(cross_weight=0.25, auxk=7, dead_after=99, clip=2.0, seed=3)
+    chosen = LearnerSettings.of(config)
+    assert chosen == LearnerSettings(cross_weight=0.25, auxk=7, dead_after=99, clip=2.0, seed=3)
+
+
+@pytest.fixture
+def threads_as_before():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads_as_before")
+@pytest.mark.parametrize("selection", ["global", "local"])
+def test_training_does_not_depend_on_the_number_of_threads(build_model, draw_batch, selection):
+    def train(threads):
+        torch.set_num_threads(threads)
+        model = build_model(dims=(96, 64), latents=2048, k=8, selection=selection).float()
+        learner = Learner(model, LearnerSettings(dead_after=150, auxk=8, clip=0.1))
+        batches = (draw_batch(model, 70, seed=seed) for seed in range(4))
+        figures = [
+            learner.step({name: x.float() for name, x in batch.items()}, 1e-2).loss
+            for batch in batches
+        ]
+        assert sum(learner.dead_counts().values()) > 0
+        return {**model.state_dict(), **learner.state(), "losses": torch.stack(figures)}
+
+    alone, together = train(1), train(3)
+    for name, tensor in alone.items():
+        assert torch.equal(together[name], tensor), name

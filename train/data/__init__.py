@@ -1,0 +1,1 @@
+"""Rows of a cache on their way to the training loop."""

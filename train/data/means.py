@@ -1,0 +1,105 @@
+"""What must be known of the data before training: the mean of each stream."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.errors import CacheError
+from sparc.train.config import ModelConfig
+from sparc.train.model.network import scale
+
+SAMPLED_CHUNKS = 32
+"""Chunks from which means are taken: more rows than a mean needs, few enough to read at once."""
+
+_ROWS_SUMMED = 512
+"""Rows that are converted to double precision, twice their size, at once."""
+
+SMALLEST_VARIANCE = 1e-9
+"""A stream whose variance is a smaller share of its mean square has nothing to be learnt."""
+
+
+class _Sums(NamedTuple):
+    """Over rows: the sum of features, (dim,) float64, and the sum of their squared norms."""
+
+    features: Tensor
+    squares: float
+
+
+def data_means(cache: ActivationCache, config: ModelConfig, *, seed: int) -> dict[str, Tensor]:
+    """The mean of every stream's normalized features, for pre-biases to start at.
+
+    Chunks are sampled from the whole cache: its first rows may all be of one kind.
+
+    Args:
+        cache: A complete cache with a row that is valid in all streams of the model.
+        config: The model, which says what normalized means.
+        seed: Seed of the sample.
+
+    Returns:
+        By stream, (dim,) float32.
+
+    Raises:
+        CacheError: A stream is constant, so there is nothing to learn from it; or its values are so
+            large or small that no length can be computed.
+    """
+    generator = np.random.Generator(np.random.PCG64(seed))
+    chunks = generator.permutation(cache.info.chunks)
+    total: dict[str, _Sums] = {}
+    rows = used = 0
+    for chunk in chunks.tolist():
+        if used == SAMPLED_CHUNKS:
+            break
+        valid = np.logical_and.reduce([cache.valid(name, chunk) for name in config.names])
+        if not valid.any():
+            continue
+        used += 1
+        rows += int(valid.sum())
+        for name in config.names:
+            stored = torch.from_numpy(cache.features(name, chunk)[valid])
+            features = scale(stored.float(), config)
+            if config.normalize == "unit":
+                _require_unit(cache, name, features, chunk, valid)
+            found = _sums(features)
+            before = total.get(name)
+            total[name] = (
+                found
+                if before is None
+                else _Sums(before.features + found.features, before.squares + found.squares)
+            )
+    means = {}
+    for name, sums in total.items():
+        mean = sums.features / rows
+        variance = sums.squares / rows - float(mean.square().sum())
+        if rows > 1 and variance <= SMALLEST_VARIANCE * sums.squares / rows:
+            raise CacheError(
+                f"{cache.folder}: stream {name} is constant over {rows:,} sampled rows, so there "
+                "is nothing to learn from it; leave it out by naming the others with --stream"
+            )
+        means[name] = mean.float()
+    return means
+
+
+def _require_unit(
+    cache: ActivationCache, stream: str, features: Tensor, chunk: int, valid: npt.NDArray[np.bool_]
+) -> None:
+    """Refuse features whose squares are beyond float32: normalizing makes them zero or NaN."""
+    bad = ~(torch.linalg.vector_norm(features, dim=1).sub(1).abs() < 0.01)
+    if bool(bad.any()):
+        row = cache.info.chunk_rows(chunk).start + int(np.flatnonzero(valid)[int(bad.nonzero()[0])])
+        raise CacheError(
+            f"{cache.folder}: stream {stream}, row {row}: the squares of these values are beyond "
+            "float32, so the feature has no length; scale the stream's features"
+        )
+
+
+def _sums(features: Tensor) -> _Sums:
+    sums, squares = features.new_zeros(features.shape[1], dtype=torch.float64), 0.0
+    for some in torch.split(features, _ROWS_SUMMED):
+        exact = some.double()
+        sums += exact.sum(0)
+        squares += float(exact.square().sum())
+    return _Sums(sums, squares)

@@ -1,0 +1,1 @@
+"""The model: selection, codes and decoding, how it starts and how it is stored."""

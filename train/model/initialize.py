@@ -1,0 +1,47 @@
+"""The weights of step 0, a function of configuration, recipe, seed and data means alone.
+
+Must not know the training loop: a report recomputes the untrained model of a run from here.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from sparc.train.config import ModelConfig, Recipe
+from sparc.train.model.network import Sparc
+
+
+def initial_model(
+    config: ModelConfig, *, recipe: Recipe, seed: int, means: Mapping[str, Tensor] | None
+) -> Sparc:
+    """Build a model with the weights of step 0, on the CPU.
+
+    Encoder rows are drawn from U(-1/sqrt(dim), 1/sqrt(dim)), a decoder's rows are the encoder's
+    scaled to unit norm, latent biases are zero. Each stream draws from its own generator, so its
+    weights depend on the seed and its name, not on the other streams or on the device.
+
+    Args:
+        config: The model's streams and sizes.
+        recipe: `default` starts pre-biases at the means; `published` starts them at zero.
+        seed: Seed of the weights.
+        means: By stream, the mean of its normalized features, (dim,); None means zero.
+    """
+    model = Sparc(config)
+    with torch.no_grad():
+        for stream in config.streams:
+            encoder = model.encoder[stream.name]
+            bound = stream.dim**-0.5
+            encoder.uniform_(-bound, bound, generator=generator(seed, stream.name))
+            model.decoder[stream.name].copy_(encoder / encoder.norm(dim=1, keepdim=True))
+            if means is not None and recipe == "default":
+                model.pre_bias[stream.name].copy_(means[stream.name])
+    return model
+
+
+def generator(seed: int, *purpose: object) -> torch.Generator:
+    """A generator on the CPU whose numbers depend on the seed and on what they are for."""
+    text = ":".join(map(str, (seed, *purpose)))
+    digest = hashlib.sha256(text.encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)

@@ -1,0 +1,256 @@
+"""Where the figures of a run go: files in the run folder and, if asked for, two services.
+
+Must not know how figures are made.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from sparc.common.config import to_mapping
+from sparc.common.errors import RunError, SparcError
+from sparc.common.files.folder import Folder
+from sparc.common.text import reason
+from sparc.train.config import TrainConfig
+from sparc.train.run.checkpoint import Logged, saved_steps
+from sparc.train.run.log_lines import seal_line, unseal_line, unseal_lines
+from sparc.train.run.metrics import line_fault
+from sparc.train.run.run_folder import METRICS_FILE, TIMINGS_FILE, RunRecord
+
+Line = Mapping[str, Any]
+
+_LARGEST = 1 << 30
+"""Bytes of the longest log that is read: a million lines."""
+
+
+class RunLog:
+    """Appends lines to the files of a run.
+
+    Args:
+        run: The run's folder.
+        record: The run's record.
+        step: Steps made so far.
+        logged: What metrics.jsonl held then; None at the beginning. Later lines, of a process
+            that was interrupted, are cut off.
+
+    Raises:
+        RunError: metrics.jsonl does not begin with what it held then.
+        SparcError: A service is asked for whose package is not installed.
+    """
+
+    def __init__(self, run: Path, record: RunRecord, *, step: int, logged: Logged | None) -> None:
+        self._metrics = _LogFile(run / METRICS_FILE, _held(run / METRICS_FILE, logged))
+        self._timings = _LogFile(run / TIMINGS_FILE, _until(run / TIMINGS_FILE, step))
+        self._services: list[_Service] = []
+        if record.train.tensorboard:
+            self._services.append(_Tensorboard(run, step))
+        if record.train.wandb:
+            self._services.append(_WeightsAndBiases(run, record))
+
+    def metrics(self, line: Line) -> None:
+        """Write a line of metrics.jsonl."""
+        self._metrics.append(line)
+        figures = {k: v for k, v in flatten(line) if not k.endswith(("step", "split"))}
+        for service in self._services:
+            service.write(line["step"], line["split"], figures)
+
+    def timings(self, line: Line) -> None:
+        """Write a line of timings.jsonl."""
+        self._timings.append(line)
+        for service in self._services:
+            service.write(line["step"], "time", dict(flatten(line)))
+
+    def sync(self) -> Logged:
+        """Make sure that the lines are on the disk; returns what metrics.jsonl holds."""
+        self._timings.sync()
+        return self._metrics.sync()
+
+    def close(self) -> None:
+        """Close files and services."""
+        self._metrics.close()
+        self._timings.close()
+        for service in self._services:
+            service.close()
+
+
+def require_services(settings: TrainConfig) -> None:
+    """Refuse services whose package is not installed, before anything is written.
+
+    Raises:
+        SparcError: Says what to install.
+    """
+    if settings.tensorboard:
+        _summary_writer()
+    if settings.wandb:
+        _wandb()
+
+
+def read_lines(run: Path, name: str = METRICS_FILE) -> list[dict[str, Any]]:
+    """The whole lines of a run's metrics or timings; a last line half written is left out.
+
+    Raises:
+        RunError: A line is not what was written, or lacks figures.
+    """
+    path = run / name
+    try:
+        lines = list(unseal_lines(_content(path) or b""))
+        for number, line in enumerate(lines, 1):
+            if fault := _FAULTS[name](line):
+                raise ValueError(f"line {number}: {fault}")
+    except (OSError, ValueError) as error:
+        advice = "remove it, or the line, to go on without these figures"
+        raise RunError(f"{path} is damaged ({reason(error)}): {advice}") from error
+    return lines
+
+
+def _timing_fault(line: Line) -> str | None:
+    for name in ("step", "rows_per_second", "waiting"):
+        if type(line.get(name)) not in (int, float):
+            return f"{name} is no number"
+    return None
+
+
+_FAULTS = {METRICS_FILE: line_fault, TIMINGS_FILE: _timing_fault}
+
+
+def steps_made(run: Path) -> int:
+    """The last step that a run's metrics or checkpoints tell of: either may be ahead.
+
+    Raises:
+        RunError: The metrics are damaged.
+    """
+    logged = (line["step"] for line in read_lines(run))
+    return max([*logged, *saved_steps(run)], default=0)
+
+
+def flatten(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Nested figures as `outer/inner` names with numbers; what is not a number is left out."""
+    for key, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{key}", value
+
+
+class _LogFile:
+    """A file of lines that is only ever added to.
+
+    Args:
+        path: Where it is.
+        kept: The lines that it begins with.
+    """
+
+    def __init__(self, path: Path, kept: bytes) -> None:
+        Folder(path.parent).write(path.name, kept)
+        self._size, self._digest = len(kept), hashlib.sha256(kept)
+        # Unbuffered: a line that could not be written is not tried again when the file is closed.
+        self._file = path.open("ab", buffering=0)
+
+    def append(self, line: Line) -> None:
+        """Write a line."""
+        left = seal_line(line)
+        self._size += len(left)
+        self._digest.update(left)
+        while left:
+            left = left[self._file.write(left) :]
+
+    def sync(self) -> Logged:
+        """Make sure that the lines are on the disk; returns what the file holds."""
+        os.fsync(self._file.fileno())
+        return Logged(self._size, self._digest.hexdigest())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _held(path: Path, logged: Logged | None) -> bytes:
+    """What metrics.jsonl held at a checkpoint; nothing where a person has removed it.
+
+    Raises:
+        RunError: It has been damaged since.
+    """
+    content = _content(path)
+    if logged is None or content is None:
+        return b""
+    kept = content[: logged.size]
+    if len(kept) < logged.size or hashlib.sha256(kept).hexdigest() != logged.sha256:
+        raise RunError(
+            f"{path} does not hold the lines that were written: remove it to go on without the "
+            "figures so far"
+        )
+    return kept
+
+
+def _content(path: Path) -> bytes | None:
+    """The bytes of a log; None where there is none."""
+    try:
+        return Folder(path.parent).read(path.name, largest=_LARGEST)
+    except FileNotFoundError:
+        return None
+
+
+def _until(path: Path, step: int) -> bytes:
+    """The whole lines of timings.jsonl up to a step; what cannot be read is left out."""
+    kept = b""
+    for line in (_content(path) or b"").splitlines(keepends=True):
+        try:
+            if line.endswith(b"\n") and unseal_line(line[:-1])["step"] <= step:
+                kept += line
+        except (ValueError, KeyError, TypeError):
+            continue
+    return kept
+
+
+class _Service(Protocol):
+    def write(self, step: int, group: str, figures: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Tensorboard:
+    def __init__(self, run: Path, step: int) -> None:
+        self._writer: Any = _summary_writer()(str(run / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, group: str, figures: Mapping[str, float]) -> None:
+        for name, value in figures.items():
+            self._writer.add_scalar(f"{group}/{name}", value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _WeightsAndBiases:
+    def __init__(self, run: Path, record: RunRecord) -> None:
+        self._run: Any = _wandb().init(
+            project=record.train.wandb, name=run.name, dir=str(run), config=to_mapping(record)
+        )
+
+    def write(self, step: int, group: str, figures: Mapping[str, float]) -> None:
+        named = {f"{group}/{name}": value for name, value in figures.items()}
+        self._run.log({**named, "step": step})
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _summary_writer() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise _missing("tensorboard") from error
+    return SummaryWriter
+
+
+def _wandb() -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise _missing("wandb") from error
+    return wandb
+
+
+def _missing(package: str) -> SparcError:
+    return SparcError(f"logging to {package} needs its package: pip install {package}")

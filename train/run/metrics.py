@@ -1,0 +1,164 @@
+"""The figures of a run: how they follow from sums over rows, and the lines of metrics.jsonl.
+
+Each line of `metrics.jsonl` is a JSON object:
+
+    step                 steps made so far
+    epoch                epochs made so far, a fraction
+    split                `train`: means over the steps since the last such line;
+                         `validation`: means over the whole validation cache
+    rows                 rows that the means are taken over
+    loss                 the whole loss
+    nmse                 {target: {source: …}}: NMSE of the target rebuilt from the source's code;
+                         null for pairs that training does not decode (no cross loss)
+    explained_variance   {stream: …}: of the self-reconstruction, against the mean
+    l0                   {stream: …}: values above zero a row
+    dead                 {stream: …}: latents that are dead now
+    chosen_alone         {stream: …}: share of the selection that the stream would have chosen alone
+    aux                  {stream: …}: the AuxK loss
+    lr                   learning rate of the last step (train only)
+    mixing               how well the epoch is shuffled, see `RowOrder.mixing` (once an epoch)
+    crc32c               of the line, see `sparc.train.run.log_lines`
+
+Explained variance is 1 - sum |r - x|^2 / sum |x - mean(x)|^2 over all rows and dimensions of the
+normalized features, with the mean of the same rows: predicting that mean scores 0. Everything is
+a sum divided by a count, so figures do not depend on the batch size. Wall-clock figures lie in
+`timings.jsonl`, so that `metrics.jsonl` is the same, byte for byte, for a run that was
+interrupted and resumed. This module must not know files.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparc.common.errors import RunError
+from sparc.common.text import printable
+from sparc.train.step.learner import StepSums
+
+SMALLEST_VARIANCE = 1e-6
+"""A variance that is a smaller share of the mean square is taken for rounding."""
+
+
+def sums_to_tensors(sums: StepSums | None) -> dict[str, Tensor]:
+    """Sums as named tensors, for a checkpoint; none where there are no sums."""
+    if sums is None:
+        return {}
+    named = sums._asdict()
+    features = named.pop("feature_sum")
+    return {**named, **{f"feature_sum.{i}": part for i, part in enumerate(features)}}
+
+
+def sums_from_tensors(
+    named: Mapping[str, Tensor], dims: Sequence[int], device: torch.device
+) -> StepSums | None:
+    """What `sums_to_tensors` was given.
+
+    Args:
+        named: The tensors by name.
+        dims: Widths of the model's streams.
+        device: Where the sums go.
+
+    Raises:
+        RunError: They are not the sums that this version of SPARC takes for such a model.
+    """
+    if not named:
+        return None
+    wanted = sums_to_tensors(StepSums.zeros(dims))
+    for name in sorted(named.keys() | wanted.keys()):
+        if name not in named or name not in wanted:
+            raise RunError(f"its sums were made by another version of SPARC ({printable(name)})")
+        found, fitting = named[name], wanted[name]
+        if (found.shape, found.dtype) != (fitting.shape, fitting.dtype):
+            raise RunError(
+                f"its sums do not fit the model: {name} is {_kind(found)}, not {_kind(fitting)}"
+            )
+    there = {name: named[name].to(device) for name in wanted}
+    features = tuple(there.pop(f"feature_sum.{stream}") for stream in range(len(dims)))
+    return StepSums(feature_sum=features, **there)
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} of {tensor.dtype}"
+
+
+def describe(sums: StepSums, streams: Sequence[str], dead: Mapping[str, int]) -> dict[str, Any]:
+    """The figures of a line of metrics.jsonl that follow from sums over rows.
+
+    Args:
+        sums: Over some rows, of all processes.
+        streams: Names of the streams, in the model's order.
+        dead: Dead latents by stream.
+    """
+    rows = float(sums.rows)
+    nmse = (sums.nmse / rows).tolist()
+    variance = explained_variance(sums)
+
+    def by_stream(values: Sequence[float]) -> dict[str, float | None]:
+        return {name: _finite(value) for name, value in zip(streams, values, strict=True)}
+
+    return {
+        "rows": int(rows),
+        "loss": _finite(float(sums.loss) / rows),
+        "nmse": {target: by_stream(nmse[t]) for t, target in enumerate(streams)},
+        "explained_variance": by_stream(variance),
+        "l0": by_stream((sums.active / rows).tolist()),
+        "dead": {name: dead[name] for name in streams},
+        "chosen_alone": by_stream((sums.chosen_alone / sums.chosen).tolist()),
+        "aux": by_stream((sums.aux / rows).tolist()),
+    }
+
+
+def line_fault(line: Mapping[str, Any]) -> str | None:
+    """What is wrong with a line of metrics.jsonl; None if all figures are there."""
+    for name in ("step", "rows"):
+        if type(line.get(name)) is not int:
+            return f"{name} is no whole number"
+    if not isinstance(line.get("split"), str) or not _is_figure(line.get("loss", "")):
+        return "split or loss is missing"
+    nmse = line.get("nmse")
+    if not isinstance(nmse, dict):
+        return "nmse is missing"
+    by_stream = {name: line.get(name) for name in _BY_STREAM}
+    for name, figures in (*by_stream.items(), *((f"nmse of {t}", x) for t, x in nmse.items())):
+        if not isinstance(figures, dict) or not nmse.keys() <= figures.keys():
+            return f"{name} is not given for all streams"
+        if not all(map(_is_figure, figures.values())):
+            return f"{name} holds what is no number"
+    return None
+
+
+_BY_STREAM = ("explained_variance", "l0", "dead", "chosen_alone")
+
+
+def _is_figure(value: Any) -> bool:
+    return value is None or type(value) in (int, float)
+
+
+def explained_variance(sums: StepSums) -> list[float]:
+    """Explained variance of every stream's self-reconstruction; NaN where nothing varies."""
+    result = []
+    for position, total in enumerate(sums.feature_sum):
+        squares = float(sums.feature_square_sum[position])
+        variance = squares - float(total.square().sum() / sums.rows)
+        error = float(sums.squared_error[position, position])
+        # Features are float32: where all rows are equal, what is left is their rounding.
+        result.append(1 - error / variance if variance > SMALLEST_VARIANCE * squares else math.nan)
+    return result
+
+
+def self_and_cross(nmse: Mapping[str, Mapping[str, float | None]]) -> tuple[float, float]:
+    """Mean NMSE of a line's self- and of its cross-reconstructions; NaN where there is none."""
+    own = [nmse[name][name] for name in nmse]
+    cross = [value for t, row in nmse.items() for s, value in row.items() if s != t]
+    return _mean(own), _mean(cross)
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,272 @@
+"""The run folder: what a run was made from, its weights, and what it logged.
+
+    RUN/
+      config.json            model, settings, data and software: all that repeating the run needs
+      initial.safetensors    by stream, the pre-bias of step 0, where it started at the data's mean
+      checkpoints/           see `sparc.train.run.checkpoint`
+      metrics.jsonl          see `sparc.train.run.metrics`
+      timings.jsonl          rows a second and the share of time spent waiting for rows
+      model.safetensors      the weights of a finished run, which `sparc.train.load` reads
+
+This module must not know how training works: a report reads runs through it.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.config import from_mapping, to_mapping
+from sparc.common.documents import parse_object
+from sparc.common.errors import CacheError, ConfigError, RunError
+from sparc.common.files.folder import Folder
+from sparc.common.sealed import seal, unseal
+from sparc.common.streams.spec import StreamInfo
+from sparc.train.config import ModelConfig, TrainConfig
+from sparc.train.model.initialize import initial_model
+from sparc.train.model.network import CONFIG_FILE, WEIGHTS_FILE, Sparc, load, save_weights
+from sparc.train.model.tensors import read_tensors, write_tensors
+from sparc.train.run.checkpoint import CHECKPOINTS, saved_steps
+
+FORMAT = "sparc-run"
+VERSION = 1
+
+INITIAL_FILE = "initial.safetensors"
+METRICS_FILE = "metrics.jsonl"
+TIMINGS_FILE = "timings.jsonl"
+
+CHANGEABLE = ("residency", "checkpoint_every", "tensorboard", "wandb")
+"""Settings that have no influence on the weights: a run may be resumed with others."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataRecord:
+    """What a run learns from.
+
+    Attributes:
+        cache: The cache's folder or URL.
+        dataset: What the cache was made from.
+        split: Its split.
+        rows: Rows of the cache.
+        usable_rows: Rows that are valid in all streams of the run.
+        manifest_digest: Identifies the rows; see `sparc.common.cache.tables.manifest_digest`.
+        streams: The streams of the run and what made them.
+    """
+
+    cache: str
+    dataset: str
+    split: str
+    rows: int
+    usable_rows: int
+    manifest_digest: str
+    streams: tuple[StreamInfo, ...]
+
+    @classmethod
+    def of(cls, cache: ActivationCache, streams: tuple[str, ...], usable_rows: int) -> "DataRecord":
+        """The record of some streams of a cache."""
+        return cls(
+            cache=absolute_location(cache.folder.location),
+            dataset=cache.info.dataset,
+            split=cache.info.split,
+            rows=cache.info.rows,
+            usable_rows=usable_rows,
+            manifest_digest=cache.info.manifest_digest,
+            streams=tuple(cache.streams[name] for name in streams),
+        )
+
+    def check(self, cache: ActivationCache) -> None:
+        """Refuse a cache with other rows or features than those recorded; it may have moved.
+
+        Raises:
+            CacheError: Says what differs.
+        """
+        if cache.info.manifest_digest != self.manifest_digest:
+            raise CacheError(
+                f"{cache.folder} holds other rows than the run has learnt from "
+                f"({self.cache}): give the same cache, or another run folder"
+            )
+        for stream in self.streams:
+            if cache.streams.get(stream.name) != stream:
+                raise CacheError(
+                    f"{cache.folder}: stream {stream.name} is not the one that the run has learnt "
+                    f"from ({self.cache}): give the same cache, or another run folder"
+                )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """The content of `config.json`.
+
+    Attributes:
+        model: The model.
+        train: The settings, as given.
+        data: What the run learns from.
+        steps: Steps of the whole run.
+        steps_per_epoch: Steps of an epoch.
+        device: Where it began, for example `cpu` or `cuda (NVIDIA H100 80GB HBM3)`.
+        kernels: The implementation of the sparse mathematics.
+        processes: How many processes shared the work.
+        versions: Version by package, and of Python.
+    """
+
+    model: ModelConfig
+    train: TrainConfig
+    data: DataRecord
+    steps: int
+    steps_per_epoch: int
+    device: str
+    kernels: str
+    processes: int
+    versions: Mapping[str, str]
+
+    @classmethod
+    def read(cls, run: Path) -> "RunRecord":
+        """Read the record of a run folder.
+
+        Raises:
+            RunError: There is none, it is damaged, or it is of another version.
+        """
+        where = run / CONFIG_FILE
+        try:
+            content = Folder(run).read(CONFIG_FILE)
+            document = parse_object(content)
+            found = document.get("format"), document.get("version")
+            if found == (None, None) and "model" in document:
+                raise RunError(f"{run} holds a saved model but no run: it has no training record")
+            if found != (FORMAT, VERSION):
+                raise RunError(
+                    f"{where} is in format {found[0]!r} version {found[1]!r}; this SPARC reads "
+                    f"version {VERSION}: use the version of SPARC that wrote it"
+                )
+            document = unseal(content)
+            del document["format"], document["version"]
+            return from_mapping(cls, document, source=CONFIG_FILE)
+        except FileNotFoundError as error:
+            raise RunError(f"{run} is not a run folder: no {CONFIG_FILE}") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunError(f"{where} is not readable: {error!r}") from error
+        except ConfigError as error:
+            raise RunError(f"{where} is damaged: {error}") from error
+
+    def write(self, run: Path) -> None:
+        """Write the record into a run folder."""
+        document = {"format": FORMAT, "version": VERSION, **to_mapping(self)}
+        Folder(run).write(CONFIG_FILE, seal(document))
+
+
+def require_same(run: Path, found: TrainConfig, wanted: TrainConfig) -> None:
+    """Refuse to go on with a run under other settings.
+
+    Args:
+        run: The run's folder.
+        found: Its settings.
+        wanted: The settings asked for.
+
+    Raises:
+        RunError: Names the first setting that differs.
+    """
+    there, now = to_mapping(found), to_mapping(wanted)
+    for name, value in there.items():
+        if name not in CHANGEABLE and now[name] != value:
+            raise RunError(
+                f"{run} was begun with {name} = {value}, not {now[name]}: go on with "
+                f"`sparc-train resume {run}`, or choose another folder"
+            )
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, rather than of a saved model."""
+    try:
+        return bool(parse_object(Folder(folder).read(CONFIG_FILE))["format"] == FORMAT)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def is_finished(run: Path) -> bool:
+    """Whether the run has made its last step."""
+    return Folder(run).exists(WEIGHTS_FILE)
+
+
+def save_finished(run: Path, model: Sparc) -> None:
+    """Write the weights of the last step: from then on the run is finished."""
+    save_weights(model, Folder(run), WEIGHTS_FILE)
+
+
+def save_initial(run: Path, means: Mapping[str, Tensor] | None) -> None:
+    """Write the pre-biases of step 0 (none where they are zero)."""
+    write_tensors(Folder(run), INITIAL_FILE, means or {})
+
+
+def require_finished(run: Path) -> None:
+    """Refuse a run that has not made its last step.
+
+    Raises:
+        RunError: Says how far it is and how to go on; or there is no such run, or it is damaged.
+    """
+    record = RunRecord.read(run)
+    if is_finished(run):
+        return
+    steps = saved_steps(run)
+    reached = steps[-1] if steps else 0
+    advice = (
+        f"; its last checkpoint is itself a model: {run}/{CHECKPOINTS}/step-{reached:09d}"
+        if steps
+        else ""
+    )
+    raise RunError(
+        f"{run} has not finished (at least {reached:,} of {record.steps:,} steps): finish "
+        f"it with `sparc-train resume {run}`{advice}"
+    )
+
+
+def load_model(run: Path | str) -> Sparc:
+    """The trained model of a run, on the CPU, in evaluation mode and frozen.
+
+    Raises:
+        RunError: There is no such run, it is damaged, or it has not finished.
+    """
+    require_finished(Path(run))
+    return load(run)
+
+
+def load_untrained(run: Path | str) -> Sparc:
+    """The model of a run before its first step, in evaluation mode and frozen as by `load`.
+
+    The weights follow from configuration and seed; only the pre-biases, which come from the data,
+    are stored.
+
+    Raises:
+        RunError: There is no such run, or it is damaged.
+    """
+    folder = Path(run)
+    record = RunRecord.read(folder)
+    return untrained_model(record, load_initial(folder)).eval().requires_grad_(False)
+
+
+def load_initial(run: Path) -> dict[str, Tensor] | None:
+    """The pre-biases of step 0, by stream; None where they are zero.
+
+    Raises:
+        RunError: They are missing or damaged.
+    """
+    width = sum(stream.dim for stream in RunRecord.read(run).model.streams)
+    return read_tensors(Folder(run), INITIAL_FILE, largest=4 * width) or None
+
+
+def untrained_model(record: RunRecord, means: Mapping[str, Tensor] | None) -> Sparc:
+    """The model of step 0.
+
+    Args:
+        record: The run.
+        means: Its initial pre-biases by stream, (dim,); None for zero.
+    """
+    train = record.train
+    return initial_model(record.model, recipe=train.recipe, seed=train.seed, means=means)
+
+
+def absolute_location(location: str) -> str:
+    """A folder's absolute path, or its URL: what holds in every working directory."""
+    local = Folder(location).local
+    return location if local is None else str(local.absolute())

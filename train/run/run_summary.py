@@ -1,0 +1,118 @@
+"""What `sparc-train inspect` says about a run or a sweep, as text."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sparc.common.files.folder import Folder
+from sparc.common.text import amount, printable
+from sparc.train.run.checkpoint import saved_steps
+from sparc.train.run.log import read_lines, steps_made
+from sparc.train.run.run_folder import TIMINGS_FILE, RunRecord, is_finished
+from sparc.train.run.sweep import INDEX_FILE, SWEEP_FILE, read_index
+
+
+def describe_folder(folder: Path) -> str:
+    """What a run or a sweep is, how far it is, and its last figures.
+
+    Raises:
+        RunError: It is neither, or damaged.
+    """
+    if Folder(folder).exists(SWEEP_FILE):
+        return "\n".join(_sweep_lines(folder))
+    return "\n".join(_run_lines(folder))
+
+
+def _run_lines(folder: Path) -> Iterator[str]:
+    record = RunRecord.read(folder)
+    model, train, data = record.model, record.train, record.data
+    lines = read_lines(folder)
+    yield (
+        f"{amount(model.latents, 'latent')}, k {model.k}, {model.selection} selection, "
+        f"{train.recipe} recipe, cross weight {train.cross_weight:g}, seed {train.seed}"
+    )
+    yield (
+        f"from {printable(data.cache)} ({printable(data.dataset)}"
+        f"{' ' + printable(data.split) if data.split else ''}): "
+        f"{data.usable_rows:,} of {amount(data.rows, 'row')}"
+    )
+    for stream in data.streams:
+        spec = printable(stream.origin.spec)
+        yield f"  {stream.name}: {stream.modality}, dim {stream.dim}, {spec}"
+    if is_finished(folder):
+        yield f"finished: {amount(record.steps, 'step')}"
+    else:
+        saved = saved_steps(folder)
+        kept = f"last checkpoint at {saved[-1]:,}" if saved else "no checkpoint yet"
+        yield (
+            f"step {steps_made(folder):,} of {record.steps:,} ({kept}); go on with "
+            f"`sparc-train resume {folder}`"
+        )
+    timings = read_lines(folder, TIMINGS_FILE)
+    if timings:
+        last = timings[-1]
+        yield (
+            f"{last['rows_per_second']:,.0f} rows/s on {record.device}, {record.kernels} kernels, "
+            f"{last['waiting']:.1%} of the time waiting for rows"
+        )
+    for split in ("train", "validation"):
+        of_split = [line for line in lines if line["split"] == split]
+        if of_split:
+            yield ""
+            yield from _figures(split, of_split[-1], model.latents)
+
+
+def _figures(split: str, line: dict[str, Any], latents: int) -> Iterator[str]:
+    names = list(line["nmse"])
+    loss = _number(line["loss"])
+    yield f"{split}, step {line['step']:,}, {amount(line['rows'], 'row')}: loss {loss}"
+    header = ["stream", "EV", "L0", "dead", "alone", *(f"NMSE from {n}" for n in names)]
+    rows = [
+        [
+            name,
+            _number(line["explained_variance"][name]),
+            _number(line["l0"][name], ".1f"),
+            _number(line["dead"][name], ".1%", of=latents),
+            _number(line["chosen_alone"][name]),
+            *(_number(line["nmse"][name][source]) for source in names),
+        ]
+        for name in names
+    ]
+    yield from _table(header, rows)
+
+
+def _sweep_lines(folder: Path) -> Iterator[str]:
+    if not Folder(folder).exists(INDEX_FILE):
+        yield f"a sweep that has not begun; go on with `sparc-train resume {folder}`"
+        return
+    runs = read_index(folder).to_pylist()
+    finished = sum(run["finished"] for run in runs)
+    yield f"{amount(len(runs), 'run')}, {finished} finished"
+    header = ["run", "step", "loss", "NMSE", "cross NMSE", "EV", "L0", "dead", ""]
+    figures = ("loss", "nmse", "cross_nmse", "explained_variance", "l0", "dead")
+    rows = [
+        [
+            run["run"],
+            f"{run['step']:,}",
+            *(_number(run[name]) for name in figures),
+            "diverged" if run["failure"] else "",
+        ]
+        for run in runs
+    ]
+    yield from _table(header, rows)
+    if not all(run["finished"] or run["failure"] for run in runs):
+        yield f"go on with `sparc-train resume {folder}`"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for row in (header, *rows):
+        first, *rest = (
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join((first, *rest)).rstrip()
+
+
+def _number(value: float | None, form: str = ".4f", *, of: int = 1) -> str:
+    return "-" if value is None else format(value / of, form)

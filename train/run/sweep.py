@@ -1,0 +1,269 @@
+"""Several models on one pass over the data: a grid of settings, a run folder for each point.
+
+A sweep's file lists values by setting, and every combination becomes a run:
+
+    k = [32, 64]
+    cross_weight = [0.0, 1.0]
+
+    RUN/
+      sweep.json                   the cache and the settings of every run
+      runs.parquet                 a row a run: its settings, how far it is, its last figures
+      k=32,cross_weight=0.0/       an ordinary run folder, bit for bit that of a separate run
+      …
+
+This module must not know how a run is made.
+"""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+
+from sparc.common.cache.tables import write_table
+from sparc.common.config import from_mapping, read_toml, to_mapping
+from sparc.common.documents import parse_object
+from sparc.common.errors import ConfigError, RunError
+from sparc.common.files.folder import Folder
+from sparc.common.files.parquet import read_parquet
+from sparc.common.sealed import seal, unseal
+from sparc.common.text import printable, reason
+from sparc.train.config import TrainConfig
+from sparc.train.run.log import read_lines, steps_made
+from sparc.train.run.metrics import self_and_cross
+from sparc.train.run.run_folder import is_finished
+
+SWEEP_FILE = "sweep.json"
+INDEX_FILE = "runs.parquet"
+
+SWEPT = (
+    "latents",
+    "k",
+    "selection",
+    "recipe",
+    "cross_weight",
+    "aux_weight",
+    "auxk",
+    "dead_after",
+    "lr",
+    "warmup_steps",
+    "schedule",
+    "clip",
+    "seed",
+)
+"""Settings that a sweep may vary. The others concern the data, which all runs share."""
+
+_HEADER = {"format": "sparc-sweep", "version": 1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Runs that are trained together.
+
+    Attributes:
+        cache: Folder or URL of the cache they learn from.
+        varied: The settings that differ between runs.
+        settings: Of every run, by the name of its folder.
+    """
+
+    cache: str
+    varied: tuple[str, ...]
+    settings: Mapping[str, TrainConfig]
+
+    @classmethod
+    def plan(cls, path: Path, cache: str, base: TrainConfig) -> Self:
+        """The sweep that a file describes.
+
+        Args:
+            path: The TOML file.
+            cache: Folder or URL of the cache.
+            base: The settings that it does not vary.
+
+        Raises:
+            ConfigError: The file cannot be read, or varies what cannot be varied.
+        """
+        grid = _read_grid(path)
+        settings = {}
+        for values in itertools.product(*grid.values()):
+            chosen = dict(zip(grid, values, strict=True))
+            name = ",".join(f"{key}={value}" for key, value in chosen.items())
+            merged = {**to_mapping(base), **chosen}
+            settings[name] = from_mapping(TrainConfig, merged, source=f"{path}: {name}")
+        return cls(cache, tuple(grid), settings)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The sweep that was begun in a folder.
+
+        Raises:
+            RunError: Its record is damaged or of another version.
+        """
+        where = folder / SWEEP_FILE
+        try:
+            content = Folder(folder).read(SWEEP_FILE)
+            document = parse_object(content)
+            if {key: document[key] for key in _HEADER} != _HEADER:
+                raise RunError(f"{where} is of another version of SPARC")
+            document = unseal(content)
+            for key in _HEADER:
+                del document[key]
+            found = from_mapping(cls, document, source=SWEEP_FILE)
+            found.check_names()
+            return found
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+            raise RunError(f"{where} is not readable: {error!r}") from error
+
+    def check_names(self) -> None:
+        """Refuse runs that would lie elsewhere, or settings that no sweep varies.
+
+        Raises:
+            ConfigError: Says which.
+        """
+        for name in self.settings:
+            if not name or "/" in name or name.startswith("."):
+                raise ConfigError(f"{printable(name)!r} is no name of a run")
+        for key in self.varied:
+            if key not in SWEPT:
+                raise ConfigError(f"a sweep cannot vary {printable(key)!r}")
+        if not self.settings:
+            raise ConfigError("it has no runs")
+
+    def begin(self, folder: Path) -> None:
+        """Write the record, or find that the folder holds this very sweep.
+
+        Raises:
+            RunError: It holds another one, or something else.
+        """
+        if Folder(folder).exists(SWEEP_FILE):
+            found = Sweep.read(folder).settings
+            for name in sorted(found.keys() | self.settings.keys()):
+                if found.get(name) != self.settings.get(name):
+                    raise RunError(
+                        f"{folder} holds another sweep ({_difference(found, self.settings, name)}):"
+                        f" go on with `sparc-train resume {folder}`, or choose another folder"
+                    )
+            return
+        document = {
+            **_HEADER,
+            "cache": self.cache,
+            "varied": self.varied,
+            "settings": {name: to_mapping(each) for name, each in self.settings.items()},
+        }
+        Folder(folder).write(SWEEP_FILE, seal(document))
+
+    def write_index(self, folder: Path, failures: Mapping[str, str]) -> None:
+        """Write `runs.parquet`.
+
+        Args:
+            folder: The sweep's folder.
+            failures: Why a run is not trained to its end, by the name of its folder.
+        """
+        rows = [self._index_row(folder, name, failures.get(name)) for name in self.settings]
+        columns = {key: [row[key] for row in rows] for key in rows[0]}
+        write_table(Folder(folder), INDEX_FILE, pa.table(columns, schema=self.index_schema()))
+
+    def index_schema(self) -> pa.Schema:
+        """The columns of `runs.parquet`.
+
+        `run` (the folder's name), the settings that vary, `step`, `finished`, `failure` (null
+        while all is well), and from the last line of the run's metrics, as means over streams:
+        `loss`, `nmse`, `cross_nmse`, `explained_variance`, `l0` and `dead` (latents a stream).
+        """
+        types = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+        example = next(iter(self.settings.values()))
+        varied = [(name, types[type(getattr(example, name))]) for name in self.varied]
+        figures = ("loss", "nmse", "cross_nmse", "explained_variance", "l0", "dead")
+        return pa.schema(
+            [
+                ("run", pa.string()),
+                *varied,
+                ("step", pa.int64()),
+                ("finished", pa.bool_()),
+                ("failure", pa.string()),
+                *((name, pa.float64()) for name in figures),
+            ]
+        )
+
+    def _index_row(self, folder: Path, name: str, failure: str | None) -> dict[str, Any]:
+        settings = self.settings[name]
+        lines = [x for x in read_lines(folder / name) if x["split"] == "train"]
+        row = {
+            "run": name,
+            **{key: getattr(settings, key) for key in self.varied},
+            "step": steps_made(folder / name),
+            "finished": is_finished(folder / name),
+            "failure": failure,
+        }
+        if not lines:
+            return {**dict.fromkeys(self.index_schema().names), **row}
+        last = lines[-1]
+        own, cross = self_and_cross(last["nmse"])
+        figures = {"loss": last["loss"], "nmse": _known(own), "cross_nmse": _known(cross)}
+        for key in ("explained_variance", "l0", "dead"):
+            values = [value for value in last[key].values() if value is not None]
+            figures[key] = sum(values) / len(values) if values else None
+        return {**row, **figures}
+
+
+def read_index(folder: Path) -> pa.Table:
+    """The table `runs.parquet` of a sweep.
+
+    Raises:
+        RunError: It is not there or damaged, or the sweep's record is.
+    """
+    where = folder / INDEX_FILE
+    schema = Sweep.read(folder).index_schema()
+    try:
+        with Folder(folder).open(INDEX_FILE) as file:
+            table = read_parquet(file)
+        if table.schema != schema:
+            raise ValueError("it has other columns than it should")
+        if any(table[name].null_count for name in ("run", "step", "finished")):
+            raise ValueError("it does not say how far every run is")
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise RunError(
+            f"{where} is damaged ({reason(error)}): remove it, it is made again"
+        ) from error
+    return table
+
+
+def read_failures(folder: Path) -> dict[str, str]:
+    """Why runs of a sweep are not trained to their end, by the name of their folder."""
+    if not Folder(folder).exists(INDEX_FILE):
+        return {}
+    table = read_index(folder).select(["run", "failure"])
+    return {row["run"]: row["failure"] for row in table.to_pylist() if row["failure"] is not None}
+
+
+def _read_grid(path: Path) -> dict[str, list[Any]]:
+    document = read_toml(path, "sweep")
+    grid = {key.replace("-", "_"): values for key, values in document.items()}
+    for key, values in grid.items():
+        if key not in SWEPT:
+            raise ConfigError(f"{path}: a sweep cannot vary {key!r}, only {', '.join(SWEPT)}")
+        if not isinstance(values, list) or not values:
+            raise ConfigError(f"{path}: {key} must be a list of values, such as {key} = [1, 2]")
+        if len({repr(value) for value in values}) < len(values):
+            raise ConfigError(f"{path}: {key} lists a value twice")
+    if not grid:
+        raise ConfigError(f"{path} varies nothing: give lists of values, such as k = [32, 64]")
+    return grid
+
+
+def _difference(
+    found: Mapping[str, TrainConfig], wanted: Mapping[str, TrainConfig], name: str
+) -> str:
+    if name not in wanted:
+        return f"{name} is not in the file"
+    if name not in found:
+        return f"{name} is not in it"
+    there, now = to_mapping(found[name]), to_mapping(wanted[name])
+    key = next(key for key in there if there[key] != now[key])
+    return f"{name}: {key} = {there[key]}, not {now[key]}"
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""One training step: selection, losses, gradients and the update."""

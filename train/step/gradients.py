@@ -1,0 +1,191 @@
+"""Gradients of the parameters as sums over rows, worked out some rows of a weight at a time.
+
+Must not know what is done with them: that is `sparc.train.step.learner`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sparc.common.workers import Workers
+from sparc.train.kernels.interface import (
+    InverseIndex,
+    Kernels,
+    WeightGradient,
+    fill_bags,
+    invert,
+)
+from sparc.train.model.network import Sparc
+from sparc.train.step.objective import Revival, RowTerms, codes_for
+
+Gather = Callable[[Tensor], Tensor]
+"""Joins a tensor of all processes along its first dimension, the rows, in the order of ranks.
+
+Gradients are sums over rows of products of row terms. So instead of adding up dense gradients,
+every process receives everyone's row terms (a few MB where a gradient has hundreds) and works out
+the gradient of the whole batch, the same bits in each. What is not about rows is equal in all
+processes to begin with.
+"""
+
+
+def gather_terms(terms: RowTerms, gather: Gather) -> RowTerms:
+    """The row terms of all processes.
+
+    Args:
+        terms: This process's; `indices` and `values` are those of all processes already, which
+            had to know them to tell which latents are dead.
+        gather: Joins rows.
+    """
+
+    def gather_revival(revival: Revival | None) -> Revival | None:
+        if revival is None:
+            return None
+        return Revival(
+            *(each if each is revival.dead else gather(each.contiguous()) for each in revival)
+        )
+
+    return terms._replace(
+        centred=tuple(map(gather, terms.centred)),
+        value_gradients=gather(terms.value_gradients),
+        residuals=tuple(map(gather, terms.residuals)),
+        alignments=tuple(map(gather, terms.alignments)),
+        revivals=tuple(map(gather_revival, terms.revivals)),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamGradients:
+    """The gradients of one stream's parameters.
+
+    Attributes:
+        encoder: Of the encoder.
+        decoder: Of the decoder.
+        parallel: By latent, the product of its decoder row and that row's gradient, (latents,).
+        pre_bias: Of the pre-bias, (dim,).
+        latent_bias: Of the latent bias, (latents,).
+    """
+
+    encoder: WeightGradient
+    decoder: WeightGradient
+    parallel: Tensor
+    pre_bias: Tensor
+    latent_bias: Tensor
+
+
+def stream_gradients(
+    model: Sparc, terms: RowTerms, kernels: Kernels, workers: Workers
+) -> dict[str, StreamGradients]:
+    """Gradients of the mean of the rows' losses, by stream.
+
+    Args:
+        model: The model.
+        terms: The row terms of all rows.
+        kernels: The implementation.
+        workers: Share the work.
+    """
+    rows, streams, k = terms.values.shape
+    latents = model.config.latents
+    cross = terms.residuals[0].shape[1] == streams
+    values, value_gradients = terms.values / rows, terms.value_gradients / rows
+
+    # Streams that share their latents share one inverse index, and decoders that decode the same
+    # codes share their bags.
+    by_set = [invert(each, latents) for each in terms.indices.unbind(1)]
+    encoder_inverses = by_set * streams if len(by_set) == 1 else by_set
+    if cross:
+        indices, codes = codes_for(terms.indices, values, 0, cross=True)
+        joint = by_set[0] if len(by_set) == 1 else invert(indices, latents)
+        decoder_inverses, decoder_bags = [joint] * streams, [fill_bags(joint, codes)] * streams
+    else:
+        decoder_inverses = encoder_inverses
+        decoder_bags = [
+            fill_bags(inverse, values[:, position : position + 1])
+            for position, inverse in enumerate(encoder_inverses)
+        ]
+    # Of the sources that share the latents of an index row only the sum matters.
+    index_rows = len(decoder_inverses[0].order) // k
+    alignments = [each.reshape(index_rows, -1, k).sum(1) / rows for each in terms.alignments]
+    latent_biases = _sums_by_stream(kernels, encoder_inverses, value_gradients.unbind(1))
+    parallels = _sums_by_stream(kernels, decoder_inverses, alignments)
+
+    def of_stream(position: int) -> StreamGradients:
+        inverse, own = encoder_inverses[position], value_gradients[:, position]
+        centred, residual = terms.centred[position], terms.residuals[position]
+        latent_bias, parallel = latent_biases[position], parallels[position]
+        pre_bias = residual.sum((0, 1)) / rows
+        revived = None
+        revival = terms.revivals[position]
+        if revival is not None:
+            pre_bias += revival.residuals.sum(0) / rows
+        if revival is not None and len(revival.dead):
+            revived = _revived_gradients(revival, centred, rows, kernels)
+            latent_bias = latent_bias.index_add(0, revival.dead, revived.latent_bias)
+            parallel = parallel.index_add(0, revival.dead, revived.parallel)
+        pre_bias -= latent_bias @ model.encoder[model.config.names[position]]
+        encoder = WeightGradient(fill_bags(inverse, own.unsqueeze(1)), centred.unsqueeze(1))
+        decoder = WeightGradient(
+            decoder_bags[position], residual.reshape(index_rows, -1, residual.shape[2])
+        )
+        if revived is not None:
+            encoder = encoder._replace(revived=revived.dead, revival=revived.encoder)
+            decoder = decoder._replace(revived=revived.dead, revival=revived.decoder)
+        return StreamGradients(encoder, decoder, parallel, pre_bias, latent_bias)
+
+    return dict(zip(model.config.names, workers.map(of_stream, range(streams)), strict=True))
+
+
+def _sums_by_stream(
+    kernels: Kernels, inverses: Sequence[InverseIndex], values: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """By stream, its (R, k) values summed by latent, (latents,); all at once where they may be."""
+    if all(inverse is inverses[0] for inverse in inverses):
+        return kernels.latent_sums(inverses[0], torch.stack(list(values), dim=1)).unbind()
+    return tuple(
+        kernels.latent_sums(inverse, of_stream.unsqueeze(1)).squeeze(0)
+        for inverse, of_stream in zip(inverses, values, strict=True)
+    )
+
+
+class _RevivedGradients(NamedTuple):
+    """What AuxK adds to a stream's gradients, for its dead latents only."""
+
+    dead: Tensor
+    encoder: Tensor
+    decoder: Tensor
+    parallel: Tensor
+    latent_bias: Tensor
+
+
+def _revived_gradients(
+    revival: Revival, centred: Tensor, rows: int, kernels: Kernels
+) -> _RevivedGradients:
+    dead = len(revival.dead)
+    values, value_gradients = revival.values / rows, revival.value_gradients / rows
+    alignments = values * revival.value_gradients
+    if kernels.is_dense(dead, revival.indices.shape[1]):
+        codes = torch.zeros(3, len(values), dead, dtype=values.dtype, device=values.device)
+        sparse = torch.stack((value_gradients, values, alignments))
+        codes.scatter_(2, revival.indices.expand(sparse.shape), sparse)
+        return _RevivedGradients(
+            revival.dead,
+            codes[0].T @ centred,
+            codes[1].T @ revival.residuals,
+            codes[2].sum(0),
+            codes[0].sum(0),
+        )
+    indices = revival.indices
+    if indices.device.type != "cpu":
+        # Few dead latents fill up with others whose values are zero: those need no bags.
+        indices = torch.where(values > 0, indices, dead)
+    inverse = invert(indices, dead)
+    value_bags = fill_bags(inverse, values.unsqueeze(1))
+    gradient_bags = fill_bags(inverse, value_gradients.unsqueeze(1))
+    return _RevivedGradients(
+        revival.dead,
+        kernels.weight_gradient(gradient_bags, centred.unsqueeze(1), 0, dead),
+        kernels.weight_gradient(value_bags, revival.residuals.unsqueeze(1), 0, dead),
+        *kernels.latent_sums(inverse, torch.stack((alignments, value_gradients), dim=1)),
+    )
