@@ -1,0 +1,76 @@
+"""Caches, runs and reports that version 0.1.0 wrote (commit 8009ac4) stay readable.
+
+The archive holds a cache of three streams, a finished run, one with the published recipe, a sweep,
+a run that was killed with the digest of what it would have become, and a report.
+"""
+
+import hashlib
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sparc.analyze import Report, Searcher
+from sparc.common.cache import ActivationCache
+from sparc.train import load
+
+ARCHIVE = Path(__file__).parent / "version-0.1.0.tar.xz"
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_cache_is_read_and_verified(earlier: Path, call) -> None:
+    cache = ActivationCache(earlier / "cache")
+    assert cache.info.rows == 96
+    assert cache.valid_rows(["a", "b", "words"]).sum() == 95
+    assert call("extract", "verify", earlier / "cache").returncode == 0
+
+
+@pytest.mark.parametrize("run", ["run", "published", "sweep/lr=0.001", "sweep/lr=0.01"])
+def test_a_run_is_loaded_and_its_codes_rebuild_features(earlier: Path, run: str) -> None:
+    model = load(earlier / run)
+    cache = ActivationCache(earlier / "cache")
+    rows = cache.valid_rows(model.config.names)[cache.info.chunk_rows(0)]
+    features = {n: torch.from_numpy(cache.features(n, 0)[rows]) for n in model.config.names}
+    codes = model.encode(features)
+    assert {c.indices.shape for c in codes.values()} == {(rows.sum(), 4)}
+    assert torch.isfinite(model.decode(codes["a"], "words")).all()
+
+
+def test_an_interrupted_run_is_resumed_to_the_same_weights(earlier: Path, call) -> None:
+    resumed = call("train", "run", earlier / "cache", earlier / "interrupted", "--latents", "16",
+                   "--batch-size", "16", "--dead-after", "100", "--device", "cpu", "--kernels",
+                   "torch", "--k", "4", "--steps", "3000", "--checkpoint-every", "20")  # fmt: skip
+    assert resumed.returncode == 0, resumed.stderr
+    assert "step 80" in resumed.stderr
+    expected = (earlier / "interrupted.sha256").read_text().strip()
+    assert digest(earlier / "interrupted/model.safetensors") == expected
+
+
+def test_a_report_is_read_and_searched(earlier: Path, call, tmp_path: Path) -> None:
+    report = Report(earlier / "report")
+    shown = call("analyze", "compare", earlier / "report")
+    assert shown.returncode == 0, shown.stderr
+    assert len(report.table("agreement")) > 0
+    searcher = Searcher(report, "a", run=earlier / "run", cache=earlier / "cache")
+    found = searcher.row(8, source="words")
+    assert np.isfinite(found["score"].to_numpy()).all()
+
+
+def test_measuring_again_computes_nothing_and_prints_the_same(earlier: Path, call) -> None:
+    before = {p: digest(p) for p in sorted((earlier / "report").rglob("*.parquet"))}
+    command = ("analyze", "run", earlier / "run", earlier / "cache", earlier / "report")
+    again = call(*command)
+    assert again.returncode == 0, again.stderr
+    assert {p: digest(p) for p in sorted((earlier / "report").rglob("*.parquet"))} == before
