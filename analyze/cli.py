@@ -27,8 +27,8 @@ _REPORT = typer.Argument(
 )
 _FINISHED = typer.Argument(metavar="REPORT", help="A finished report.")
 _REPORTS = typer.Argument(metavar="REPORT", help="Finished reports.")
-_PICTURES = typer.Argument(
-    metavar="PICTURE", help="Files of pictures; none to score a cache.", show_default=False
+_IMAGES = typer.Argument(
+    metavar="IMAGE", help="Files of images; none to score a cache.", show_default=False
 )
 
 
@@ -57,7 +57,7 @@ def compare(reports: Annotated[list[str], _REPORTS]) -> None:
 
 @command(app, BiasConfig, "bias")
 def bias(report: Annotated[str, _FINISHED], config: BiasConfig) -> None:
-    """Find latents, and pairs, that go with an attribute of pictures."""
+    """Find latents, and pairs, that go with an attribute of images."""
     from sparc.analyze.bias.command import bias, show
     from sparc.analyze.report.folder import Report
 
@@ -66,7 +66,7 @@ def bias(report: Annotated[str, _FINISHED], config: BiasConfig) -> None:
 
 @command(app, SearchConfig, "search")
 def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
-    """Find pictures by a text, a picture or a row, in any stream."""
+    """Find images by a text, an image or a row, in any stream."""
     from sparc.analyze.report.folder import Report, described
     from sparc.analyze.report.output import write_table
     from sparc.analyze.report.sources import open_cache
@@ -87,7 +87,7 @@ def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
         )
         if missing:
             typer.echo(
-                f"{amount(missing, 'picture')} could not be read and left an empty frame; if the "
+                f"{amount(missing, 'image')} could not be read and left an empty frame; if the "
                 "dataset has moved, say with --dataset where it is",
                 err=True,
             )
@@ -116,15 +116,15 @@ def stability(
 def localize(
     run: Annotated[str, _RUN],
     config: LocalizeConfig,
-    pictures: Annotated[list[str] | None, _PICTURES] = None,
+    images: Annotated[list[str] | None, _IMAGES] = None,
 ) -> None:
-    """Show where in pictures a text or a latent is. With --cache alone, score maps on its masks."""
+    """Show where in images a text or a latent is. With --cache alone, score maps on its masks."""
     from sparc.analyze.localize import command as localization
 
-    if config.cache and not pictures:
+    if config.cache and not images:
         display(localization.describe_scores(localization.score_localization(run, config)))
         return
-    for path in localization.localize_pictures(run, pictures or [], config):
+    for path in localization.localize_images(run, images or [], config):
         display(printable(str(path)))
 
 

@@ -30,14 +30,14 @@ class AnalyzeConfig:
     names: int = option(10, "Words that a latent is named by, at most.")
     partners: int = option(10, "Latents that a latent is listed to be active with, at most.")
     rows: int = option(
-        5000, "Rows that retrieval, and pictures that classification is measured on, at random."
+        5000, "Rows that retrieval, and images that classification is measured on, at random."
     )
-    probe_rows: int = option(20_000, "Pictures that single latents are probed on, at random.")
+    probe_rows: int = option(20_000, "Images that single latents are probed on, at random.")
     permute_rows: int = option(
         65_536, "Rows permuted at a time; a cache with more is permuted in random blocks."
     )
     seed: int = option(
-        42, "Seed of the permutations, of the rows and pictures drawn, and of the intervals."
+        42, "Seed of the permutations, of the rows and images drawn, and of the intervals."
     )
     batch_size: int = option(512, "Rows encoded at a time.")
     device: str = option("auto", "Where the model runs: auto, cpu, cuda, cuda:1, …")
@@ -71,7 +71,7 @@ class BiasConfig:
         "table:<CSV or Parquet with sample_id>#<column>[=<value>].",
     )
     against: str = option(
-        "", "A second attribute: pictures that have exactly one of the two are compared."
+        "", "A second attribute: images that have exactly one of the two are compared."
     )
     mode: Literal["independent", "joint"] = option(
         "independent",
@@ -104,15 +104,15 @@ class SearchConfig:
     """What is looked for, and where."""
 
     text: str = option("", "Look for what a text says.")
-    picture: Path | None = option(None, "Look for what is like this picture's file.")
+    image: Path | None = option(None, "Look for what is like this image's file.", former="picture")
     row: int | None = option(None, "Look for what is like this row of the cache.")
-    into: str = option("", "The stream in whose space pictures are found.", flag="--in")
+    into: str = option("", "The stream in whose space images are found.", flag="--in")
     source: str = option(
         "", "The stream that reads the query; the only one that can, by default.", flag="--from"
     )
-    results: int = option(12, "Pictures to find.")
+    results: int = option(12, "Images to find.")
     out: Path | None = option(None, "Write the table to this Parquet file.")
-    sheet: Path | None = option(None, "Draw the pictures to this PNG file.")
+    sheet: Path | None = option(None, "Draw the images to this PNG file.")
     spec: str = option(
         "", "Encoder of the query's stream, in quotes, instead of the one that the cache names."
     )
@@ -122,18 +122,18 @@ class SearchConfig:
     dataset: str = option("", "Where the cache's dataset is, if it has moved; for --sheet.")
 
     def __post_init__(self) -> None:
-        if sum([bool(self.text), self.picture is not None, self.row is not None]) != 1:
-            raise ConfigError("give one of --text, --picture and --row to look for")
+        if sum([bool(self.text), self.image is not None, self.row is not None]) != 1:
+            raise ConfigError("give one of --text, --image and --row to look for")
         if self.sheet is not None and self.sheet.suffix.lower() != ".png":
             raise ConfigError(f"the sheet is a PNG file: its name must end in .png, {self.sheet}")
         if self.results < 1:
             raise ConfigError(f"results must be at least 1, not {self.results}")
 
     @property
-    def picture_file(self) -> Path:
-        """The picture's file, of a search by picture."""
-        assert self.picture is not None
-        return self.picture
+    def image_file(self) -> Path:
+        """The image's file, of a search by image."""
+        assert self.image is not None
+        return self.image
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,7 @@ from sparc.analyze.report.folder import (
 from sparc.analyze.report.summary import figures
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import Groups, deal
-from sparc.analyze.rows.images import Pictures, read_pictures
+from sparc.analyze.rows.images import Images, read_images
 from sparc.analyze.rows.labels import Labels, read_labels
 from sparc.analyze.rows.words import read_words
 from sparc.common.cache.reader import ActivationCache
@@ -127,7 +127,7 @@ class Job:
         writer: The report.
         store: Its codes.
         permutation: The order of images of the permuted controls.
-        pictures: The images of the cache.
+        images: The images of the cache.
         labels: The rows' labels; None where there are none.
         captioned: Whether any row has a caption.
         code_sets: The sets of codes that are measured, in the order of the tables.
@@ -139,7 +139,7 @@ class Job:
     writer: ReportWriter
     store: CodeStore
     permutation: Permutation
-    pictures: Pictures
+    images: Images
     labels: Labels | None
     captioned: bool
     code_sets: tuple[CodeSet, ...]
@@ -289,7 +289,7 @@ class Job:
     def _name(self, counts: latents.LatentCounts, code_set: CodeSet) -> pa.Table:
         # Not kept for the other set of codes: it is the largest of what grows with the rows.
         batches = self.cache.row_batches(["caption"], _CAPTIONS)
-        words = read_words((batch.column("caption") for batch in batches), self.pictures)
+        words = read_words((batch.column("caption") for batch in batches), self.images)
         if words is None:
             return naming.SCHEMA.empty_table()
         return naming.table(
@@ -297,8 +297,8 @@ class Job:
             counts.top,
             counts.active.shape[1],
             words,
-            self.pictures,
-            self.pictures.count_rows(self.store.valid),
+            self.images,
+            self.images.count_rows(self.store.valid),
             code_set,
             names=self.config.names,
         )
@@ -321,14 +321,14 @@ class Job:
 
     def _leave_out(self, control: Control, reducer: Executor) -> dict[str, pa.Table]:
         code_set = CodeSet("joint", control)
-        of_row = self._sample.pictures
-        pictures = Pictures(of_row, np.ones(of_row[-1] + 1, np.bool_))
+        of_row = self._sample.images
+        images = Images(of_row, np.ones(of_row[-1] + 1, np.bool_))
         features = self._features_at(self._parts(code_set), self._sample.rows, reducer)
         found = left_out.measure(
             self._model_of(code_set),
             features,
             control,
-            deal(pictures, self.config.seed),
+            deal(images, self.config.seed),
             batch_size=self.config.batch_size,
         )
         return {
@@ -338,7 +338,7 @@ class Job:
 
     def _score(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
         found = monosemanticity.measure(
-            self._parts(code_set), self._one_a_picture, self._groups, reducer
+            self._parts(code_set), self._one_a_image, self._groups, reducer
         )
         return {
             "monosemanticity": monosemanticity.table(found, code_set),
@@ -380,7 +380,7 @@ class Job:
 
     def _meet(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
         found = cofiring.measure(
-            self._parts(code_set), self._one_a_picture, reducer, partners=self.config.partners
+            self._parts(code_set), self._one_a_image, reducer, partners=self.config.partners
         )
         return {"cofiring": cofiring.table(found, code_set)}
 
@@ -457,7 +457,7 @@ class Job:
             )
             for stream in codes.streams
         ]
-        rows, pictures = self._classified
+        rows, images = self._classified
         codes = self._codes_of(parts, rows, reducer)
         row = partial(classification.row, mode=code_set.mode, control=code_set.control)
         lines = [
@@ -466,7 +466,7 @@ class Job:
                 source=stream,
                 target=stream,
                 inputs=codes.matrix(stream, parts.latents),
-                pictures=pictures,
+                images=images,
             )
             for stream in codes.streams
         ]
@@ -479,7 +479,7 @@ class Job:
                     source=source,
                     target=target,
                     inputs=decode(model, codes, source, target),
-                    pictures=pictures,
+                    images=images,
                 )
                 for source in codes.streams
                 for target in codes.streams
@@ -487,27 +487,27 @@ class Job:
         return {"probe": pa.concat_tables(probes), "classification": pa.concat_tables(lines)}
 
     def _classify_raw(self, reducer: Executor) -> dict[str, pa.Table]:
-        rows, pictures = self._classified
+        rows, images = self._classified
         features = self._features_at(self._parts(CodeSet("joint")), rows, reducer)
         lines = [
-            classification.row("raw", None, "none", stream, stream, features[stream], pictures)
+            classification.row("raw", None, "none", stream, stream, features[stream], images)
             for stream in self.writer.info.streams
         ]
         return {"classification": pa.concat_tables(lines)}
 
     @cached_property
-    def _classified(self) -> tuple[npt.NDArray[np.int64], classification.Pictures]:
-        """The rows that classification is measured on, one a picture, and their labels."""
+    def _classified(self) -> tuple[npt.NDArray[np.int64], classification.Images]:
+        """The rows that classification is measured on, one an image, and their labels."""
         assert self.labels is not None
         rows = self._labelled_sample(self.config.rows)
-        return rows, classification.choose_pictures(
+        return rows, classification.choose_images(
             self.labels.with_ancestors(rows), self.config.seed
         )
 
     def _labelled_sample(self, size: int) -> npt.NDArray[np.int64]:
-        """The first analysed rows of some labelled pictures drawn at random, ascending."""
+        """The first analysed rows of some labelled images drawn at random, ascending."""
         assert self.labels is not None
-        first = self.pictures.first_rows(self.store.valid & self.labels.labelled)
+        first = self.images.first_rows(self.store.valid & self.labels.labelled)
         generator = np.random.default_rng([self.config.seed, len(first)])
         return np.sort(generator.permutation(first)[:size])
 
@@ -516,13 +516,13 @@ class Job:
         return codes.take(np.argsort(codes.rows))
 
     @cached_property
-    def _one_a_picture(self) -> npt.NDArray[np.int64]:
-        """The first analysed row of each picture."""
-        return self.pictures.first_rows(self.store.valid)
+    def _one_a_image(self) -> npt.NDArray[np.int64]:
+        """The first analysed row of each image."""
+        return self.images.first_rows(self.store.valid)
 
     @cached_property
     def _groups(self) -> Groups:
-        return deal(self.pictures, self.config.seed)
+        return deal(self.images, self.config.seed)
 
     @property
     def _modalities(self) -> dict[str, Any]:
@@ -537,7 +537,7 @@ class Job:
     @cached_property
     def _sample(self) -> retrieval.Sample:
         sample = retrieval.choose_sample(
-            self.pictures, self.store.valid, self.config.rows, self.config.seed
+            self.images, self.store.valid, self.config.rows, self.config.seed
         )
         return sample.with_captions(self._captions_of(sample.rows))
 
@@ -699,10 +699,10 @@ def _prepare(
         rows_per_chunk=info.rows_per_chunk,
     )
     starts = range(0, info.rows, info.rows_per_chunk)
-    pictures = read_pictures(cache.rows(["sample_id"])["sample_id"], valid)
+    images = read_images(cache.rows(["sample_id"])["sample_id"], valid)
     permutation = Permutation(
         counts=tuple(np.add.reduceat(valid.astype(np.int64), starts).tolist()),
-        sizes=pictures.rows(valid).astype(np.int32),
+        sizes=images.rows(valid).astype(np.int32),
         block_rows=config.permute_rows,
         seed=config.seed,
     )
@@ -737,7 +737,7 @@ def _prepare(
         writer=writer,
         store=store,
         permutation=permutation,
-        pictures=pictures,
+        images=images,
         labels=labels,
         captioned=captioned,
         code_sets=code_sets,

@@ -201,7 +201,9 @@ def _option(field: "dataclasses.Field[Any]", hint: Any) -> inspect.Parameter:
     # An absent option must be told apart from one that repeats the default, so typer's default is
     # None, and the real one is part of the help.
     default = "" if field.default in (None, (), "") else f" [default: {_shown(field.default)}]"
-    info = typer.Option(flag, help=field.metadata["help"] + default, show_default=False)
+    former = field.metadata["former"]
+    flags = (flag, *(["--" + former.replace("_", "-")] if former else []))
+    info = typer.Option(*flags, help=field.metadata["help"] + default, show_default=False)
     return _keyword(field.name, annotation | None, info)
 
 

@@ -27,7 +27,7 @@ TABLES = (
 """The tables that one `--config FILE.toml` may hold: one for each command with settings."""
 
 
-def option(default: Any, help: str, *, flag: str | None = None) -> Any:
+def option(default: Any, help: str, *, flag: str | None = None, former: str | None = None) -> Any:
     """Declare a setting of a configuration dataclass.
 
     Args:
@@ -35,8 +35,10 @@ def option(default: Any, help: str, *, flag: str | None = None) -> Any:
         help: One line for `--help`.
         flag: The option's name on the command line where it is not the field's own name
             (`--stream` for a repeatable field called `streams`).
+        former: What the setting was called before; files and command lines may still say it.
     """
-    return dataclasses.field(default=default, metadata={"help": help, "flag": flag})
+    metadata = {"help": help, "flag": flag, "former": former}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def load_config(
@@ -56,7 +58,9 @@ def load_config(
     """
     values = {}
     if path is not None:
-        fields = {_option_name(f): f.name for f in dataclasses.fields(config_class)}  # type: ignore[arg-type]
+        known = dataclasses.fields(config_class)  # type: ignore[arg-type]
+        fields = {_option_name(f): f.name for f in known}
+        fields |= {f.metadata["former"]: f.name for f in known if f.metadata["former"]}
         given = _read_table(path, table)
         values = {fields.get(key.replace("-", "_"), key): each for key, each in given.items()}
     source = f"{path} [{table}]" if path is not None else "configuration"

@@ -22,7 +22,7 @@ class PublishedConfig:
     streams: tuple[str, ...] = option(
         (), "An encoder as 'name=spec' in quotes, not the published ones; repeat.", flag="--stream"
     )
-    limit: int | None = option(None, "Only the first so many pictures of each split.")
+    limit: int | None = option(None, "Only the first so many images of each split.")
     latents: int | None = option(None, "Size of the dictionary; 8192 as published.")
     k: int | None = option(None, "Latents selected for a row; 64 as published.")
     batch_size: int | None = option(None, "Rows a training step; 256 as published.")

@@ -1,4 +1,4 @@
-"""Which latents go with an attribute of pictures, in each stream, and which of them meet under it.
+"""Which latents go with an attribute of images, in each stream, and which of them meet under it.
 
 Everything is counted on whole images: a latent is active on an image if it is active on one of its
 rows. An image with more rows has more chances of that, and more captions in which a word may stand:
@@ -26,7 +26,7 @@ from sparc.analyze.maths.statistics import (
     adjust,
 )
 from sparc.analyze.rows import top_rows
-from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.images import Images
 from sparc.analyze.rows.top_rows import TopRows
 
 SCHEMA = pa.schema(
@@ -74,8 +74,8 @@ PAIRS_SCHEMA = pa.schema(
     ]
 )
 
-LEAST_PICTURES = 5
-"""A latent that is active on fewer pictures is not tested."""
+LEAST_IMAGES = 5
+"""A latent that is active on fewer images is not tested."""
 
 LEAST_MEETINGS = 1.0
 """A pair is tested if chance alone would let it meet so often, with the attribute and without."""
@@ -106,8 +106,8 @@ class BiasCounts(NamedTuple):
         known: By stream, stratum and latent, images of which the attribute is known.
         held: Those of them that have it.
         shuffled: Those that have it after it was shuffled.
-        top_held: By stream, each latent's strongest rows on pictures that have it.
-        top_others: Those on the other pictures of which it is known.
+        top_held: By stream, each latent's strongest rows on images that have it.
+        top_others: Those on the other images of which it is known.
     """
 
     known: Integers
@@ -121,7 +121,7 @@ class _Shared(NamedTuple):
     """What every part needs."""
 
     parts: Parts
-    pictures: Pictures
+    images: Images
     attribute: Attribute
     shuffled: Flags
     strata: Integers  # By image.
@@ -132,7 +132,7 @@ class _Shared(NamedTuple):
 
 def find_bias(
     parts: Parts,
-    pictures: Pictures,
+    images: Images,
     attribute: Attribute,
     names: Names,
     reducer: Executor,
@@ -147,8 +147,8 @@ def find_bias(
 
     Args:
         parts: A set of codes that is not permuted.
-        pictures: The pictures of the cache's rows.
-        attribute: The attribute; some pictures must have it and some not.
+        images: The images of the cache's rows.
+        attribute: The attribute; some images must have it and some not.
         names: The latents' names, to stand beside them.
         reducer: Runs the reductions.
         rate: Share of false findings that is accepted among all findings.
@@ -158,9 +158,9 @@ def find_bias(
         seed: Seed of the control, in which the attribute is shuffled within strata.
     """
     nothing = np.zeros(0, np.int64)
-    strata = np.unique(analysed_rows(parts, pictures), return_inverse=True)[1]
+    strata = np.unique(analysed_rows(parts, images), return_inverse=True)[1]
     shuffled = shuffle(attribute, strata, seed)
-    shared = _Shared(parts, pictures, attribute, shuffled, strata, examples, nothing, ())
+    shared = _Shared(parts, images, attribute, shuffled, strata, examples, nothing, ())
     counts: BiasCounts = reducer.reduce(
         _count_part, partial(_merge_counts, examples), shared, len(parts)
     )
@@ -185,12 +185,12 @@ def find_bias(
     )
 
 
-def analysed_rows(parts: Parts, pictures: Pictures) -> Integers:
+def analysed_rows(parts: Parts, images: Images) -> Integers:
     """How many analysed rows each image has, (images,)."""
-    analysed = np.zeros(len(pictures.of_row), np.bool_)
+    analysed = np.zeros(len(images.of_row), np.bool_)
     for part in range(len(parts)):
         analysed[parts.rows(part)] = True
-    return pictures.count_rows(analysed)
+    return images.count_rows(analysed)
 
 
 def shuffle(attribute: Attribute, strata: Integers, seed: int) -> Flags:
@@ -218,9 +218,9 @@ def _count(strata: Integers, flags: Flags) -> Integers:
 # ---------------------------------------------------------------------- counting
 
 
-def whole_pictures(parts: Parts, pictures: Pictures, part: int) -> CodeRows:
-    """The codes of all pictures that begin in a part, wherever they end."""
-    of_row = pictures.of_row
+def whole_images(parts: Parts, images: Images, part: int) -> CodeRows:
+    """The codes of all images that begin in a part, wherever they end."""
+    of_row = images.of_row
     found = [parts.codes(part)]
     last = of_row[found[0].rows[-1]]
     following = part + 1
@@ -235,18 +235,18 @@ def whole_pictures(parts: Parts, pictures: Pictures, part: int) -> CodeRows:
     return codes
 
 
-def active_pictures(
-    codes: CodeRows, stream: str, latents: int, pictures: Pictures
+def active_images(
+    codes: CodeRows, stream: str, latents: int, images: Images
 ) -> tuple[sparse.csr_matrix, Integers]:
-    """On which pictures the latents of a stream are active.
+    """On which images the latents of a stream are active.
 
     Returns:
-        (n, latents) int32, 1 where active, canonical; and which pictures these are, (n,).
+        (n, latents) int32, 1 where active, canonical; and which images these are, (n,).
     """
-    of_row = pictures.of_row[codes.rows]
+    of_row = images.of_row[codes.rows]
     begins = np.flatnonzero(np.diff(of_row, prepend=-1))
     matrix = codes.matrix(stream, latents)
-    # The rows of a picture follow each other, and so do their entries: they are those of one line.
+    # The rows of an image follow each other, and so do their entries: they are those of one line.
     ends = np.append(matrix.indptr[begins], matrix.nnz)
     ones = np.ones(matrix.nnz, np.int32)
     active = sparse.csr_matrix((ones, matrix.indices, ends), shape=(len(begins), latents))
@@ -262,17 +262,17 @@ def _groups(shared: _Shared) -> tuple[Flags, Flags, Flags]:
 
 
 def _count_part(shared: _Shared, part: int) -> BiasCounts:
-    codes = whole_pictures(shared.parts, shared.pictures, part)
+    codes = whole_images(shared.parts, shared.images, part)
     latents, attribute = shared.parts.latents, shared.attribute
     groups, strata = _groups(shared), int(shared.strata.max()) + 1
     counts = np.zeros((len(groups), len(codes.streams), strata, latents), np.int64)
     for s, stream in enumerate(codes.streams):
-        active, found = active_pictures(codes, stream, latents, shared.pictures)
+        active, found = active_images(codes, stream, latents, shared.images)
         places = np.repeat(shared.strata[found], np.diff(active.indptr)) * latents + active.indices
         for group, flags in zip(counts, groups, strict=True):
             counted = places[np.repeat(flags[found], np.diff(active.indptr))]
             group[s] = np.bincount(counted, minlength=strata * latents).reshape(strata, latents)
-    of_row = shared.pictures.of_row[codes.rows]
+    of_row = shared.images.of_row[codes.rows]
     held = codes.take(np.flatnonzero(attribute.held[of_row]))
     others = codes.take(np.flatnonzero((attribute.known & ~attribute.held)[of_row]))
     return BiasCounts(
@@ -285,15 +285,15 @@ def _count_part(shared: _Shared, part: int) -> BiasCounts:
 
 
 def _strongest(shared: _Shared, codes: CodeRows, stream: str) -> TopRows:
-    """The rows of whole pictures on which each latent is strongest, one of each picture."""
-    of_row = shared.pictures.of_row
+    """The rows of whole images on which each latent is strongest, one of each image."""
+    of_row = shared.images.of_row
     lists = top_rows.measure(codes, stream, shared.examples * _most_rows(shared, codes))
-    return top_rows.cut(top_rows.one_a_picture(lists, of_row), shared.examples)
+    return top_rows.cut(top_rows.one_a_image(lists, of_row), shared.examples)
 
 
 def _most_rows(shared: _Shared, codes: CodeRows) -> int:
-    """How many of the rows a picture has, at most."""
-    numbers = np.unique(shared.pictures.of_row[codes.rows], return_counts=True)[1]
+    """How many of the rows an image has, at most."""
+    numbers = np.unique(shared.images.of_row[codes.rows], return_counts=True)[1]
     return int(numbers.max(initial=1))
 
 
@@ -311,25 +311,25 @@ def _merge_counts(examples: int, found: Sequence[BiasCounts]) -> BiasCounts:
 
 
 def _most_frequent(counts: BiasCounts, number: int) -> Integers:
-    """The latents active on most pictures with the attribute, all streams together; ascending."""
+    """The latents active on most images with the attribute, all streams together; ascending."""
     total = counts.held.sum(axis=(0, 1))
     order = np.argsort(-total, kind="stable")[:number]
     return np.sort(order[total[order] > 0])
 
 
 def _meet_part(shared: _Shared, part: int) -> npt.NDArray[np.int32]:
-    """Pictures on which two latents are active.
+    """Images on which two latents are active.
 
     Returns:
         (streams, groups, strata, latents, latents) int32; the groups are those of `_groups`.
     """
-    codes = whole_pictures(shared.parts, shared.pictures, part)
+    codes = whole_images(shared.parts, shared.images, part)
     chosen, groups = shared.chosen, _groups(shared)
     strata = int(shared.strata.max()) + 1
     shape = len(codes.streams), len(groups), strata, len(chosen), len(chosen)
     result = np.zeros(shape, np.int32)
     for s, stream in enumerate(codes.streams):
-        active, found = active_pictures(codes, stream, shared.parts.latents, shared.pictures)
+        active, found = active_images(codes, stream, shared.parts.latents, shared.images)
         active = active[:, chosen].tocsr()
         for g, stratum in product(range(len(groups)), np.unique(shared.strata[found])):
             counted = groups[g][found] & (shared.strata[found] == stratum)
@@ -347,10 +347,10 @@ Examples = list[dict[int, list[tuple[float, int]]]]
 
 
 def _example_part(shared: _Shared, part: int) -> Examples:
-    codes = whole_pictures(shared.parts, shared.pictures, part)
-    held = shared.attribute.held[shared.pictures.of_row[codes.rows]]
+    codes = whole_images(shared.parts, shared.images, part)
+    held = shared.attribute.held[shared.images.of_row[codes.rows]]
     codes = codes.take(np.flatnonzero(held))
-    of_row = shared.pictures.of_row[codes.rows]
+    of_row = shared.images.of_row[codes.rows]
     enough = shared.examples * _most_rows(shared, codes)
     result: Examples = []
     for stream, pairs in zip(codes.streams, shared.pairs, strict=True):
@@ -361,7 +361,7 @@ def _example_part(shared: _Shared, part: int) -> Examples:
         strongest = np.argsort(-weaker, axis=0, kind="stable")[:enough]
         listed = {}
         for pair, rows in enumerate(strongest.T):
-            # Of a picture the strongest row alone, which comes first.
+            # Of an image the strongest row alone, which comes first.
             best: dict[int, tuple[float, int]] = {}
             for row in rows[weaker[rows, pair] > 0]:
                 entry = -float(weaker[row, pair]), int(codes.rows[row])
@@ -386,7 +386,7 @@ def _associations(
 ) -> pa.Table:
     having, all_known = totals[0], totals.sum(axis=0)
     known, active = counts.known.sum(axis=1), counts.known.swapaxes(1, 2)
-    tested = known >= LEAST_PICTURES
+    tested = known >= LEAST_IMAGES
     pieces = []
     for control, by_stratum in (("none", counts.held), ("shuffled", counts.shuffled)):
         both = by_stratum.sum(axis=1)
@@ -468,7 +468,7 @@ class _FoundPairs(NamedTuple):
     stream: int
     first: Integers
     second: Integers
-    meetings: Integers  # (2, pairs): pictures with the attribute and without
+    meetings: Integers  # (2, pairs): images with the attribute and without
     totals: tuple[int, int]
     log_odds: npt.NDArray[np.float64]
     q: npt.NDArray[np.float64]

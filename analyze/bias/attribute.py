@@ -1,4 +1,4 @@
-"""Attributes of pictures: a class, words in captions, or a column of a table.
+"""Attributes of images: a class, words in captions, or a column of a table.
 
 An attribute is given as text; `GRAMMAR` says how. This module must not know codes.
 """
@@ -16,7 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from sparc.analyze.rows import words
-from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.images import Images
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import ConfigError
 from sparc.common.text import amount, shorten
@@ -35,12 +35,12 @@ _FALSE = ("false", "0", "0.0", "no")
 
 
 class Attribute(NamedTuple):
-    """Which pictures have an attribute.
+    """Which images have an attribute.
 
     Attributes:
         name: The text that it was given as.
-        held: The pictures that have it, (pictures,); a part of `known`.
-        known: The pictures of which it is known whether they have it, (pictures,).
+        held: The images that have it, (images,); a part of `known`.
+        known: The images of which it is known whether they have it, (images,).
     """
 
     name: str
@@ -48,40 +48,40 @@ class Attribute(NamedTuple):
     known: Flags
 
 
-def read_attribute(text: str, cache: ActivationCache, pictures: Pictures) -> Attribute:
-    """The pictures of a cache that have an attribute.
+def read_attribute(text: str, cache: ActivationCache, images: Images) -> Attribute:
+    """The images of a cache that have an attribute.
 
     Args:
-        text: See `GRAMMAR`. A class is held by a picture that carries it or a class below it, and
-            known of those that carry any; words are known of pictures with a caption; a table's
-            column of the pictures whose `sample_id` it names with a value.
+        text: See `GRAMMAR`. A class is held by an image that carries it or a class below it, and
+            known of those that carry any; words are known of images with a caption; a table's
+            column of the images whose `sample_id` it names with a value.
         cache: The cache.
-        pictures: Its pictures.
+        images: Its images.
 
     Raises:
         ConfigError: The text does not follow the grammar, or names what is not there.
     """
     kind, _, rest = text.partition(":")
     if kind == "class" and rest:
-        held, known = _of_class(rest, cache, pictures)
+        held, known = _of_class(rest, cache, images)
     elif kind == "words" and rest:
-        held, known = _of_words(rest, cache, pictures)
+        held, known = _of_words(rest, cache, images)
     elif kind == "table" and "#" in rest:
-        held, known = _of_table(rest, cache, pictures)
+        held, known = _of_table(rest, cache, images)
     else:
         raise ConfigError(f"cannot read the attribute {text!r}: give {GRAMMAR}")
-    known = known & pictures.analysed
+    known = known & images.analysed
     return Attribute(text, held & known, known)
 
 
 def contrast(first: Attribute, second: Attribute) -> Attribute:
-    """The first attribute against the second: known where a picture has exactly one of them."""
+    """The first attribute against the second: known where an image has exactly one of them."""
     known = first.held ^ second.held
     return Attribute(f"{first.name} against {second.name}", first.held & known, known)
 
 
 def check_both_sides(attribute: Attribute) -> None:
-    """Refuse an attribute that all pictures have, or none.
+    """Refuse an attribute that all images have, or none.
 
     Raises:
         ConfigError: There is nothing to compare.
@@ -90,12 +90,12 @@ def check_both_sides(attribute: Attribute) -> None:
     known = int(attribute.known.sum())
     if not 0 < held < known:
         raise ConfigError(
-            f"{attribute.name}: {held:,} of {amount(known, 'picture')} have it, so that there is "
+            f"{attribute.name}: {held:,} of {amount(known, 'image')} have it, so that there is "
             "nothing to compare"
         )
 
 
-def _of_class(name: str, cache: ActivationCache, pictures: Pictures) -> tuple[Flags, Flags]:
+def _of_class(name: str, cache: ActivationCache, images: Images) -> tuple[Flags, Flags]:
     classes = cache.classes()
     keys, names = classes["key"].to_pylist(), classes["name"].to_pylist()
     found = [c for c, key in enumerate(keys) if key == name]
@@ -113,10 +113,10 @@ def _of_class(name: str, cache: ActivationCache, pictures: Pictures) -> tuple[Fl
     rows = np.repeat(np.arange(len(lists)), lengths)
     carried = np.zeros(len(lists), dtype=np.bool_)
     carried[rows[np.isin(np.asarray(lists.flatten()), sorted(members))]] = True
-    return pictures.any_row(carried), pictures.any_row(lengths > 0)
+    return images.any_row(carried), images.any_row(lengths > 0)
 
 
-def _of_words(text: str, cache: ActivationCache, pictures: Pictures) -> tuple[Flags, Flags]:
+def _of_words(text: str, cache: ActivationCache, images: Images) -> tuple[Flags, Flags]:
     if text.startswith("@"):
         phrases = read_lines(Path(text[1:]))
     else:
@@ -131,7 +131,7 @@ def _of_words(text: str, cache: ActivationCache, pictures: Pictures) -> tuple[Fl
     known = np.concatenate(written)
     if not known.any():
         raise ConfigError(f"{cache.folder} has no captions in which words could be found")
-    return pictures.any_row(np.concatenate(found)), pictures.any_row(known)
+    return images.any_row(np.concatenate(found)), images.any_row(known)
 
 
 def read_lines(file: Path) -> list[str]:
@@ -149,7 +149,7 @@ def read_lines(file: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _of_table(text: str, cache: ActivationCache, pictures: Pictures) -> tuple[Flags, Flags]:
+def _of_table(text: str, cache: ActivationCache, images: Images) -> tuple[Flags, Flags]:
     file, _, column = text.rpartition("#")
     column, equals, value = column.partition("=")
     table = _read_table(file, column)
@@ -169,11 +169,11 @@ def _of_table(text: str, cache: ActivationCache, pictures: Pictures) -> tuple[Fl
     known = _among(samples, known_ids)
     if not known.any():
         raise ConfigError(
-            f"{file} names no picture of {cache.folder}: its sample_id are such as "
+            f"{file} names no image of {cache.folder}: its sample_id are such as "
             f"{shorten(str(ids[0]) if ids else 'none', 40)!r}, the cache's such as "
             f"{shorten(samples[0].as_py(), 40)!r}"
         )
-    return pictures.any_row(_among(samples, held_ids)), pictures.any_row(known)
+    return images.any_row(_among(samples, held_ids)), images.any_row(known)
 
 
 def _among(samples: pa.Array, names: Sequence[str]) -> Flags:

@@ -18,7 +18,7 @@ from sparc.analyze.metrics.naming import names_of
 from sparc.analyze.report.folder import Report, described
 from sparc.analyze.report.output import write_table
 from sparc.analyze.report.sources import open_cache
-from sparc.analyze.rows.images import read_pictures
+from sparc.analyze.rows.images import read_images
 from sparc.common.text import amount, shorten
 
 _NAME_WIDTH = 30
@@ -47,15 +47,15 @@ def bias(report: Report, config: BiasConfig) -> Bias:
         config: The attribute and the settings.
 
     Raises:
-        SparcError: The cache is not there, the attribute names what is not there, or all pictures
+        SparcError: The cache is not there, the attribute names what is not there, or all images
             have it or none.
     """
     cache = open_cache(report, config.cache)
     store = report.codes
-    pictures = read_pictures(cache.rows(["sample_id"])["sample_id"], store.valid)
-    attribute = read_attribute(config.attribute, cache, pictures)
+    images = read_images(cache.rows(["sample_id"])["sample_id"], store.valid)
+    attribute = read_attribute(config.attribute, cache, images)
     if config.against:
-        attribute = contrast(attribute, read_attribute(config.against, cache, pictures))
+        attribute = contrast(attribute, read_attribute(config.against, cache, images))
     check_both_sides(attribute)
     parts = Parts(store, cache, None, CodeSet(config.mode))
     named = "naming" in report.tables
@@ -63,7 +63,7 @@ def bias(report: Report, config: BiasConfig) -> Bias:
     with executor(config.scheduler, config.workers) as reducer:
         tables = find_bias(
             parts,
-            pictures,
+            images,
             attribute,
             names,
             reducer,
@@ -73,7 +73,7 @@ def bias(report: Report, config: BiasConfig) -> Bias:
             most_pairs=config.pairs,
             seed=config.seed,
         )
-    found = Bias(attribute, tables, _strata(attribute, analysed_rows(parts, pictures)))
+    found = Bias(attribute, tables, _strata(attribute, analysed_rows(parts, images)))
     if config.out is not None:
         for name, table in tables._asdict().items():
             made = described(_with_attribute(table, found), name, report.about("bias", config))
@@ -96,7 +96,7 @@ def _lines(found: Bias, config: BiasConfig) -> Iterator[str]:
     attribute = found.attribute
     held, known = int(attribute.held.sum()), int(attribute.known.sum())
     yield (
-        f"{shorten(attribute.name, 200)}: {held:,} of {amount(known, 'picture')} have it; "
+        f"{shorten(attribute.name, 200)}: {held:,} of {amount(known, 'image')} have it; "
         f"streams select {'each alone' if config.mode == 'independent' else 'TOGETHER'}"
     )
     yield from _compared(found.strata)
@@ -133,9 +133,9 @@ def _compared(strata: dict[int, tuple[int, int]]) -> Iterator[str]:
     if len(strata) == 1:
         return
     alone = sum(sum(sides) for sides in strata.values() if not min(sides))
-    without = f"; {amount(alone, 'picture')} without a counterpart" if alone else ""
+    without = f"; {amount(alone, 'image')} without a counterpart" if alone else ""
     span = f"{min(strata)} to {max(strata)}"
-    yield f"  only pictures with the same number of rows ({span}) are compared{without}"
+    yield f"  only images with the same number of rows ({span}) are compared{without}"
 
 
 def _association_line(row: dict[str, Any] | None) -> str:

@@ -1,4 +1,4 @@
-"""What `sparc-analyze localize` does: maps of pictures, or scores of a cache."""
+"""What `sparc-analyze localize` does: maps of images, or scores of a cache."""
 
 import itertools
 import re
@@ -54,38 +54,38 @@ class _Answer(NamedTuple):
     words: list[WordWeight]
 
 
-def localize_pictures(run: str, pictures: Sequence[str], config: LocalizeConfig) -> list[Path]:
-    """Write overlays of some pictures, one a picture and query.
+def localize_images(run: str, images: Sequence[str], config: LocalizeConfig) -> list[Path]:
+    """Write overlays of some images, one an image and query.
 
     Args:
         run: A run, saved model or hub repository.
-        pictures: The pictures' files.
+        images: The images' files.
         config: What is looked for, how, and where the results go.
 
     Returns:
         The files of the overlays, and of the contact sheet where there are several.
 
     Raises:
-        ConfigError: There are no pictures, or nothing is looked for.
+        ConfigError: There are no images, or nothing is looked for.
         LocalizeError: Nothing could be shown.
-        PictureError: A picture cannot be read.
+        PictureError: An image cannot be read.
     """
-    if not pictures:
-        raise ConfigError("give the pictures to look at, or a cache with masks: --cache CACHE")
+    if not images:
+        raise ConfigError("give the images to look at, or a cache with masks: --cache CACHE")
     if not config.text and not config.latent:
         raise ConfigError("say what to look for: --text TEXT or --latent NUMBER")
     if config.report:
-        raise ConfigError("report needs a cache to score, and no pictures")
+        raise ConfigError("report needs a cache to score, and no images")
     localizer = open_localizer(open_subject(run), config)
     queries: list[Query] = [localizer.read(text) for text in config.text]
     queries += config.latent
     config.output.mkdir(parents=True, exist_ok=True)
-    names = _distinct([_file_name(Path(picture).stem) for picture in pictures])
+    names = _distinct([_file_name(Path(image).stem) for image in images])
     answers: list[list[_Answer]] = []
     failures: list[str] = []
-    with progress(len(pictures), "localizing", unit="pictures") as bar:
-        for picture, name in zip(pictures, names, strict=True):
-            seen = localizer.see(open_image_file(picture))
+    with progress(len(images), "localizing", unit="images") as bar:
+        for image, name in zip(images, names, strict=True):
+            seen = localizer.see(open_image_file(image))
             answers.append(list(_ask(localizer, seen, name, queries, config, failures)))
             bar.update(1)
     if not any(answers):
@@ -95,9 +95,9 @@ def localize_pictures(run: str, pictures: Sequence[str], config: LocalizeConfig)
     paths: list[Path] = []
     shown: list[Image.Image] = []
     scales = _scales(answers)
-    for picture, name, of_picture in zip(pictures, names, answers, strict=True):
-        opened = open_image_file(picture)
-        for answer in of_picture:
+    for image, name, of_image in zip(images, names, answers, strict=True):
+        opened = open_image_file(image)
+        for answer in of_image:
             made = _draw(localizer, opened, answer, scales)
             path = config.output / f"{name}.{answer.label}.png"
             write_png(path, made)
@@ -122,8 +122,8 @@ def score_localization(run: str, config: LocalizeConfig) -> pa.Table:
     """
     if config.text or config.latent:
         raise ConfigError(
-            "without pictures, cache scores the texts of its classes: leave out text and latent, "
-            "or give pictures"
+            "without images, cache scores the texts of its classes: leave out text and latent, "
+            "or give images"
         )
     subject = open_subject(run)
     cache = ActivationCache(config.cache)
@@ -141,7 +141,7 @@ def describe_scores(table: pa.Table) -> str:
     several = any(row["pictures"] == "several" for row in rows)
     lines = [
         "maps of a class's name against its masks"
-        + (", in pictures of several classes" if several else ""),
+        + (", in images of several classes" if several else ""),
         f"  {'':<28}{'pointing':>10}{'best IoU':>10}{'Otsu IoU':>10}{'precision':>11}",
     ]
     for row in rows:
@@ -191,7 +191,7 @@ def _ask(
             if config.arrays:
                 placement = localizer.placement(stream, seen.size)
                 array = config.output / f"{name}.{label}.{stream}.npy"
-                write_array(array, placement.on_picture(grids[stream]))
+                write_array(array, placement.on_image(grids[stream]))
         if not grids:
             continue
         caption = config.caption or (query.text if isinstance(query, TextFeature) else "")
@@ -212,18 +212,18 @@ def _scales(answers: Sequence[Sequence[_Answer]]) -> dict[str, float]:
 
 
 def _draw(
-    localizer: Localizer, picture: Image.Image, answer: _Answer, scales: Mapping[str, float]
+    localizer: Localizer, image: Image.Image, answer: _Answer, scales: Mapping[str, float]
 ) -> Image.Image:
-    size = overlay.panel_size(*picture.size)
+    size = overlay.panel_size(*image.size)
     panels = {}
     for stream, grid in answer.grids.items():
         presence = answer.presences[stream]
-        placed = localizer.placement(stream, picture.size).on_picture(grid, size)
+        placed = localizer.placement(stream, image.size).on_image(grid, size)
         # Grey all over: what is not there has a map too, but it means nothing.
         scale = 0.0 if presence.absent else scales[stream]
         panels[_heading(stream, presence)] = overlay.Layer(placed, scale)
     return overlay.overlay(
-        picture,
+        image,
         panels,
         title=_label(answer.query),
         words=answer.words,
@@ -261,7 +261,7 @@ def _label(query: Query) -> str:
 
 def _file_name(text: str) -> str:
     """A text as a part of a file's name."""
-    return re.sub(r"[^\w-]+", "-", text).strip("-")[:60] or "picture"
+    return re.sub(r"[^\w-]+", "-", text).strip("-")[:60] or "image"
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

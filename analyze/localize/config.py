@@ -25,15 +25,15 @@ class LocalizeConfig:
     target: TargetName = option(
         "latents",
         "What of a text is explained: its latents, weighted by its code, or the similarity of the "
-        "picture's code with the text's code.",
+        "image's code with the text's code.",
     )
     mode: ModeName = option(
-        "independent", "How a text's latents are selected: alone, or jointly with the picture."
+        "independent", "How a text's latents are selected: alone, or jointly with the image."
     )
     method: MethodName = option(
         "auto",
         "attention (gradient-weighted), gradcam (last feature map) or direct (no gradients); auto "
-        "takes attention where a class token reads the picture, else gradcam.",
+        "takes attention where a class token reads the image, else gradcam.",
     )
     layers: int = option(3, "How many of the last layers the method attention looks at.")
     streams: tuple[str, ...] = option(
@@ -46,22 +46,24 @@ class LocalizeConfig:
     )
     trust_encoders: bool = option(False, TRUST_ENCODERS)
     text_stream: str = option("", "The text stream that reads --text; the first by default.")
-    output: Path = option(Path("localized"), "The folder of the pictures that are written.")
+    output: Path = option(Path("localized"), "The folder of the images that are written.")
     arrays: bool = option(False, "Also write every map as a .npy array.")
     cache: str = option(
         "",
-        "With pictures: compare each query with its strength in the images of this cache. Without: "
+        "With images: compare each query with its strength in the images of this cache. Without: "
         "score maps of the cache's classes against its masks.",
     )
     report: str = option("", "With --cache: the report on it, to which the scores are added.")
-    dataset: str = option("", "With --cache: where its pictures lie, if they have moved.")
+    dataset: str = option("", "With --cache: where its images lie, if they have moved.")
     template: str = option("a {}", "With --cache: the text for a class, {} being its name.")
-    max_pictures: int = option(200, "With --cache: how many pictures are scored, drawn at random.")
-    seed: int = option(42, "Seed of the pictures drawn and of the random latents.")
+    max_images: int = option(
+        200, "With --cache: how many images are scored, drawn at random.", former="max_pictures"
+    )
+    seed: int = option(42, "Seed of the images drawn and of the random latents.")
     device: str = option("auto", "Where the encoders run: auto, cpu, cuda, cuda:1, …")
 
     def __post_init__(self) -> None:
-        for name in ("layers", "max_pictures"):
+        for name in ("layers", "max_images"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
         if "{}" not in self.template:

@@ -1,7 +1,7 @@
 """A model and its encoders, ready to be asked where something is.
 
 Puts together what the other modules of this package do: encoders taken apart, objectives, methods,
-and the way back to the original picture.
+and the way back to the original image.
 """
 
 import os
@@ -47,11 +47,11 @@ Query = int | TextFeature
 _SAME_FEATURE = 0.99
 """Least cosine of a feature with itself, computed in another precision."""
 _PLACEMENTS = 256
-"""Sizes of pictures that are remembered for each stream."""
+"""Sizes of images that are remembered for each stream."""
 
 
 class Seen(NamedTuple):
-    """A picture as the encoders see it.
+    """An image as the encoders see it.
 
     Attributes:
         size: Width and height.
@@ -148,7 +148,7 @@ class Localizer:
         if not self.towers:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.left_out.items())
             raise LocalizeError(
-                f"no stream can show places in a picture ({reasons or 'none reads pictures'})"
+                f"no stream can show places in an image ({reasons or 'none reads images'})"
             )
         wanted = config.text_stream
         if wanted and wanted not in self._texts:
@@ -198,7 +198,7 @@ class Localizer:
         for stream in self.towers:
             presence = self.presence(stream, query, seen)
             grid = self.grid(stream, query, seen)
-            placed = self.placement(stream, seen.size).on_picture(grid)
+            placed = self.placement(stream, seen.size).on_image(grid)
             found[stream] = Located(placed, presence)
         return found
 
@@ -278,20 +278,20 @@ class Localizer:
         feature = self._texts[self.text_stream].encode([text]).features
         return TextFeature(text, self.text_stream, feature.clone())
 
-    def see(self, picture: Image.Image) -> Seen:
-        """Show an RGB picture to every image stream."""
+    def see(self, image: Image.Image) -> Seen:
+        """Show an RGB image to every image stream."""
         pixels, features = {}, {}
         for name, encoder in self._images.items():
             try:
-                prepared = encoder.prepare(picture)
+                prepared = encoder.prepare(image)
             except ValueError as error:  # PIL's, where a side would become less than a pixel
-                width, height = picture.size
+                width, height = image.size
                 raise LocalizeError(
-                    f"stream {name} cannot prepare a picture of {width} x {height} pixels: {error}"
+                    f"stream {name} cannot prepare an image of {width} x {height} pixels: {error}"
                 ) from error
             pixels[name] = prepared[None].to(self._device)
             features[name] = encoder.encode(pixels[name]).clone()
-        return Seen(picture.size, pixels, features)
+        return Seen(image.size, pixels, features)
 
     def objective(self, stream: str, query: Query, seen: Seen) -> Objective:
         """What is explained of a query in a stream, image or text.
@@ -352,7 +352,7 @@ class Localizer:
         return self._methods[stream]
 
     def placement(self, stream: str, size: tuple[int, int]) -> Placement:
-        """How a stream's encoder sees pictures of some width and height."""
+        """How a stream's encoder sees images of some width and height."""
         key = (stream, size)
         if key not in self._placements:
             if len(self._placements) >= _PLACEMENTS:
@@ -398,7 +398,7 @@ def open_tower(encoder: ImageEncoder) -> Tower:
         height, width = places.patches.shape[1:3]
         if height * width < 2:
             raise LocalizeError(
-                f"{shorten(encoder.origin.spec, 80)} has a single place for the whole picture"
+                f"{shorten(encoder.origin.spec, 80)} has a single place for the whole image"
             )
         # What is explained must be the feature that the dictionary reads, not another; on a GPU
         # the encoder itself computes in bfloat16.

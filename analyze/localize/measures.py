@@ -38,7 +38,7 @@ def score(values: Map, mask: Mask) -> Scores:
 
     Returns:
         The scores. A map that is the same everywhere points at all places alike: each of its
-        scores is the mask's share of the picture, which is what chance gives.
+        scores is the mask's share of the image, which is what chance gives.
     """
     filled = _filled(values)
     flat, wanted = filled.ravel(), mask.ravel()

@@ -1,6 +1,6 @@
 """From a number that is explained to a map over the grid of an encoder's places.
 
-Each method takes one prepared picture and some objectives and returns one map an objective. They
+Each method takes one prepared image and some objectives and returns one map an objective. They
 know `Tower`, no library. Weights are frozen, so gradients reach no further down than they are
 asked for, which bounds memory: `attention` keeps the weights of its layers, `gradcam` one block.
 """
@@ -38,7 +38,7 @@ def localize(
 
     Args:
         tower: The encoder.
-        pixels: One prepared picture, (1, 3, height, width).
+        pixels: One prepared image, (1, 3, height, width).
         objectives: What to explain.
         method: Which of the methods below; `auto` as in `choose`.
         layers: For `attention`.
@@ -75,7 +75,7 @@ def choose(tower: Tower, pixels: Tensor) -> MethodName:
 
 
 def direct(tower: Tower, pixels: Tensor, objectives: Sequence[Objective]) -> Tensor:
-    """What the objective is of a picture of which every place is like this one; no gradients."""
+    """What the objective is of an image of which every place is like this one; no gradients."""
     with torch.no_grad():
         patches, prefix = tower.places(pixels)
         _, height, width, channels = patches.shape

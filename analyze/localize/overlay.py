@@ -1,4 +1,4 @@
-"""Pictures for people: maps laid over a picture, a caption with its words shaded, contact sheets.
+"""Images for people: maps laid over an image, a caption with its words shaded, contact sheets.
 
 Colours are those of cividis (Nuñez, Anderton, Renslow 2018), from dark blue to yellow, which read
 the same with every kind of colour vision. This module must not know what made a map.
@@ -17,7 +17,7 @@ from sparc.analyze.localize.words import WordWeight
 from sparc.common.text import printable, shorten
 
 PANEL = 288
-"""Longest side of a picture in an overlay, in pixels."""
+"""Longest side of an image in an overlay, in pixels."""
 SHEET_ROWS = 40
 """Most overlays on a contact sheet."""
 
@@ -47,13 +47,13 @@ Rgb = npt.NDArray[np.uint8]
 
 
 def panel_size(width: int, height: int) -> tuple[int, int]:
-    """The size at which a picture is shown: as it is, or smaller."""
+    """The size at which an image is shown: as it is, or smaller."""
     scale = min(1.0, PANEL / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 class Layer(NamedTuple):
-    """A map to be laid over a picture.
+    """A map to be laid over an image.
 
     Attributes:
         values: (height, width); NaN where the encoder sees nothing.
@@ -82,15 +82,15 @@ def colours(values: npt.NDArray[np.floating]) -> Rgb:
     return found
 
 
-def blend(picture: Image.Image, layer: Layer) -> Image.Image:
-    """A map over a picture.
+def blend(image: Image.Image, layer: Layer) -> Image.Image:
+    """A map over an image.
 
     Args:
-        picture: RGB, at the size of the map.
+        image: RGB, at the size of the map.
         layer: The map. What the encoder does not see is hatched; without a scale there is no
-            colour, only the grey picture.
+            colour, only the grey image.
     """
-    pixels = np.asarray(picture, np.float64)
+    pixels = np.asarray(image, np.float64)
     grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2)
     share = shares(layer)
     known = np.nan_to_num(share)
@@ -104,24 +104,24 @@ def blend(picture: Image.Image, layer: Layer) -> Image.Image:
 
 
 def overlay(
-    picture: Image.Image,
+    image: Image.Image,
     maps: Mapping[str, Layer],
     *,
     title: str,
     words: Sequence[WordWeight] = (),
     legend: str = "",
 ) -> Image.Image:
-    """A picture, the maps of its streams over it, and the words of a caption.
+    """An image, the maps of its streams over it, and the words of a caption.
 
     Args:
-        picture: RGB, any size.
-        maps: By what is written above it, at `panel_size` of the picture.
+        image: RGB, any size.
+        maps: By what is written above it, at `panel_size` of the image.
         title: What is looked for.
         words: The caption, shaded by weight; none leaves it out.
         legend: A line below all of it; empty leaves it out.
     """
-    shown = picture.resize(panel_size(*picture.size), Image.Resampling.LANCZOS)
-    panels = {"picture": shown} | {name: blend(shown, layer) for name, layer in maps.items()}
+    shown = image.resize(panel_size(*image.size), Image.Resampling.LANCZOS)
+    panels = {"image": shown} | {name: blend(shown, layer) for name, layer in maps.items()}
     step = max(shown.width, 120) + _GAP
     width = max(step * len(panels) + _GAP, 320)
     lines = _lines_of_words(words, width - 2 * _GAP)

@@ -1,7 +1,7 @@
-"""Where the pixels that an encoder sees lie in the original picture.
+"""Where the pixels that an encoder sees lie in the original image.
 
 Nothing is assumed about a preprocessing but that it moves and scales along the two axes, as every
-resizing, cropping, squashing and padding does: pictures whose colours are coordinates are pushed
+resizing, cropping, squashing and padding does: images whose colours are coordinates are pushed
 through it, and what comes out says where it came from. This module must not know any encoder.
 """
 
@@ -18,17 +18,17 @@ Transform = Callable[[Image.Image], Any]
 _PASSES = 4
 """Each pass spreads the 256 levels of a colour over what the one before found to be seen."""
 _SLACK = 2.0
-"""Picture pixels and levels by which a pass may be wrong."""
+"""Image pixels and levels by which a pass may be wrong."""
 
 
 class Axis(NamedTuple):
-    """One axis of a placement: picture = start + step * prepared, both counted from an edge.
+    """One axis of a placement: image = start + step * prepared, both counted from an edge.
 
     Attributes:
-        start: Picture coordinate of the prepared picture's edge; negative under padding.
-        step: Picture pixels a prepared pixel.
-        prepared: Size of the prepared picture.
-        size: Size of the original picture.
+        start: Image coordinate of the prepared image's edge; negative under padding.
+        step: Image pixels a prepared pixel.
+        prepared: Size of the prepared image.
+        size: Size of the original image.
     """
 
     start: float
@@ -38,23 +38,23 @@ class Axis(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """How a prepared picture lies on the original one."""
+    """How a prepared image lies on the original one."""
 
     vertical: Axis
     horizontal: Axis
 
-    def on_picture(
+    def on_image(
         self, grid: npt.NDArray[Any], size: tuple[int, int] | None = None
     ) -> npt.NDArray[np.float32]:
-        """A map over the prepared picture, on the original picture.
+        """A map over the prepared image, on the original image.
 
         Args:
-            grid: (rows, columns), cells of equal size over the prepared picture.
-            size: Width and height to render the original picture at; its own by default.
+            grid: (rows, columns), cells of equal size over the prepared image.
+            size: Width and height to render the original image at; its own by default.
 
         Returns:
             (height, width) float32, interpolated linearly between the cells' centres; NaN where
-            the encoder does not see the picture.
+            the encoder does not see the image.
         """
         width, height = size or (self.horizontal.size, self.vertical.size)
         rows = _interpolation(self.vertical, grid.shape[0], height)
@@ -63,14 +63,14 @@ class Placement(NamedTuple):
 
 
 def measure(transform: Transform, size: tuple[int, int]) -> Placement:
-    """Find out how a preprocessing places pictures of some size.
+    """Find out how a preprocessing places images of some size.
 
     Args:
-        transform: From a PIL picture to (3, height, width) pixels, normalized by channel.
-        size: Width and height of the picture.
+        transform: From a PIL image to (3, height, width) pixels, normalized by channel.
+        size: Width and height of the image.
 
     Returns:
-        The placement, to a fraction of a picture pixel.
+        The placement, to a fraction of an image pixel.
     """
     width, height = size
     black = _push(transform, np.zeros((height, width, 3), np.uint8))
@@ -103,11 +103,11 @@ def _push(transform: Transform, pixels: npt.NDArray[np.uint8]) -> Array:
 def _coordinates(
     width: int, height: int, spans: list[tuple[float, float]]
 ) -> npt.NDArray[np.uint8]:
-    """A picture whose red rises from left to right over a span, and green from top to bottom."""
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[:, :, 0] = _ramp(width, *spans[0])[None, :]
-    picture[:, :, 1] = _ramp(height, *spans[1])[:, None]
-    return picture
+    """An image whose red rises from left to right over a span, and green from top to bottom."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[:, :, 0] = _ramp(width, *spans[0])[None, :]
+    image[:, :, 1] = _ramp(height, *spans[1])[:, None]
+    return image
 
 
 def _ramp(size: int, low: float, high: float) -> npt.NDArray[np.uint8]:
@@ -117,7 +117,7 @@ def _ramp(size: int, low: float, high: float) -> npt.NDArray[np.uint8]:
 
 
 def _stretched(used: npt.NDArray[np.bool_], size: int) -> Axis:
-    """What to assume where no ramp can tell: the whole picture fills what is seen."""
+    """What to assume where no ramp can tell: the whole image fills what is seen."""
     places = np.flatnonzero(used)
     step = size / len(places)
     return Axis(-float(places[0]) * step, step, len(used), size)
@@ -146,8 +146,8 @@ def _narrowed(
 
 def _interpolation(axis: Axis, cells: int, size: int) -> npt.NDArray[np.float32]:
     """What each of `size` places takes from each cell: (size, cells); NaN where unseen."""
-    picture = (np.arange(size) + 0.5) * (axis.size / size)
-    prepared = (picture - axis.start) / axis.step
+    image = (np.arange(size) + 0.5) * (axis.size / size)
+    prepared = (image - axis.start) / axis.step
     cell = np.clip(prepared * cells / axis.prepared - 0.5, 0, cells - 1)
     before = np.floor(cell).astype(np.int64)
     share = cell - before

@@ -3,7 +3,7 @@
 The number that is explained (`targets`) has another scale and offset for every text, so that the
 numbers of two texts do not compare. What compares is the share of a reference in which the number
 is lower: the same query in other images (with a cache), or other texts in the same image (without
-one). This module must not know pictures or encoders.
+one). This module must not know images or encoders.
 """
 
 from collections.abc import Mapping
@@ -126,7 +126,7 @@ def absence(
     model: Sparc,
     stream: str,
     query: int | TextFeature,
-    picture: Mapping[str, Tensor],
+    image: Mapping[str, Tensor],
     mode: ModeName,
 ) -> str:
     """Why a query cannot be in an image, as far as a stream's code of it says; empty if it may be.
@@ -135,13 +135,13 @@ def absence(
         model: The model.
         stream: The image stream.
         query: A latent or a text.
-        picture: The image's features by stream, (1, dim) each.
+        image: The image's features by stream, (1, dim) each.
         mode: How latents are selected.
     """
     if not isinstance(query, TextFeature):
-        (own,) = active_latents(model.encode(picture, mode)[stream])
+        (own,) = active_latents(model.encode(image, mode)[stream])
         return "" if query in own.tolist() else "not active in the image"
-    codes = model.encode({**picture, query.stream: query.feature}, mode)
+    codes = model.encode({**image, query.stream: query.feature}, mode)
     (wanted,), (own,) = (active_latents(codes[name]) for name in (query.stream, stream))
     if not len(wanted):
         return "the text activates no latent"

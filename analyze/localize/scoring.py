@@ -1,6 +1,6 @@
-"""Do maps of a class's name point at its masks? Scores over the pictures of a cache.
+"""Do maps of a class's name point at its masks? Scores over the images of a cache.
 
-Every map stands beside baselines on the same pictures and masks: what a map that knows nothing of
+Every map stands beside baselines on the same images and masks: what a map that knows nothing of
 the text reaches.
 """
 
@@ -28,10 +28,10 @@ from sparc.extract.datasets.images import CacheImages
 from sparc.extract.encoders.tower import LocalizeError
 
 LARGEST_SIDE = 512
-"""Maps and masks of larger pictures are compared at this size."""
+"""Maps and masks of larger images are compared at this size."""
 
 ABSENT_TEXTS = 10
-"""Texts of absent classes that are judged in each picture."""
+"""Texts of absent classes that are judged in each image."""
 
 SCHEMA = pa.schema(
     [
@@ -53,8 +53,8 @@ SCHEMA = pa.schema(
 """The table `localization`; `REPORT.md` says what its columns mean."""
 
 
-class ScoredPicture(NamedTuple):
-    """A picture with masks.
+class ScoredImage(NamedTuple):
+    """An image with masks.
 
     Attributes:
         sample_id: Its id.
@@ -90,7 +90,7 @@ def score_cache(localizer: Localizer, cache: ActivationCache, config: LocalizeCo
     Args:
         localizer: The model and its encoders.
         cache: A cache with masks.
-        config: How many pictures, which template, which seed.
+        config: How many images, which template, which seed.
 
     Returns:
         A table of schema `SCHEMA`.
@@ -100,7 +100,7 @@ def score_cache(localizer: Localizer, cache: ActivationCache, config: LocalizeCo
         DatasetError: The dataset, or one of its images, is not there or not to be opened.
         PictureError: An image cannot be decoded.
     """
-    pictures = _drawn(cache, config)
+    scored = _drawn(cache, config)
     names = dict(
         zip(*(cache.classes().column(c).to_pylist() for c in ("class_id", "name")), strict=True)
     )
@@ -109,45 +109,45 @@ def score_cache(localizer: Localizer, cache: ActivationCache, config: LocalizeCo
     results: list[_Result] = []
     judged: dict[str, list[_JudgedText]] = defaultdict(list)
     methods: dict[str, str] = {}
-    absent = _absent(pictures, config.seed)
-    with progress(len(pictures), "localizing", unit="pictures") as bar:
-        for number, picture in enumerate(pictures):
-            seen = localizer.see(images.open(picture.image))
-            for class_id in (*picture.masks, *absent[number]):
+    absent = _absent(scored, config.seed)
+    with progress(len(scored), "localizing", unit="images") as bar:
+        for number, image in enumerate(scored):
+            seen = localizer.see(images.open(image.image))
+            for class_id in (*image.masks, *absent[number]):
                 if class_id not in texts:
                     texts[class_id] = localizer.read(config.template.replace("{}", names[class_id]))
             for stream in localizer.towers:
                 methods[stream] = localizer.method(stream, seen.pixels[stream])
-                results += _score_picture(localizer, stream, seen, picture, texts, config)
-                for class_id in (*picture.masks, *absent[number]):
+                results += _score_image(localizer, stream, seen, image, texts, config)
+                for class_id in (*image.masks, *absent[number]):
                     found = localizer.presence(stream, texts[class_id], seen)
-                    present = class_id in picture.masks
+                    present = class_id in image.masks
                     text = Judged(number, present, found.share or 0.0)
-                    judged[stream].append(_JudgedText(class_id, len(picture.masks) > 1, text))
+                    judged[stream].append(_JudgedText(class_id, len(image.masks) > 1, text))
             bar.update(1)
     return _table(results, judged, names, methods, config)
 
 
-def _score_picture(
+def _score_image(
     localizer: Localizer,
     stream: str,
     seen: Seen,
-    picture: ScoredPicture,
+    image: ScoredImage,
     texts: Mapping[int, TextFeature],
     config: LocalizeConfig,
 ) -> Iterator[_Result]:
-    """Every class of a picture in one stream, each map beside its baselines."""
-    several = len(picture.masks) > 1
+    """Every class of an image in one stream, each map beside its baselines."""
+    several = len(image.masks) > 1
     size = _compared_size(*seen.size)
     placement = localizer.placement(stream, seen.size)
     questions: list[tuple[str, int]] = []
     objectives: list[Objective] = []
-    for class_id, mask in picture.masks.items():
-        wanted = _resized(mask, size, picture)
+    for class_id, mask in image.masks.items():
+        wanted = _resized(mask, size, image)
         yield _Result(stream, "centre", class_id, several, True, score(_centre(size), wanted))
         asked = {
             "text": _text_objective(localizer, stream, texts[class_id], seen),
-            "random_latent": _random_latent(localizer, stream, seen, picture, class_id, config),
+            "random_latent": _random_latent(localizer, stream, seen, image, class_id, config),
             "raw_similarity": localizer.raw_objective(stream, texts[class_id]),
         }
         for name, objective in asked.items():
@@ -161,8 +161,8 @@ def _score_picture(
         return
     grids = localizer.maps(stream, seen, objectives)
     for (name, class_id), grid in zip(questions, grids, strict=True):
-        values = placement.on_picture(grid, size)
-        wanted = _resized(picture.masks[class_id], size, picture)
+        values = placement.on_image(grid, size)
+        wanted = _resized(image.masks[class_id], size, image)
         yield _Result(stream, name, class_id, several, True, score(values, wanted))
 
 
@@ -179,17 +179,17 @@ def _random_latent(
     localizer: Localizer,
     stream: str,
     seen: Seen,
-    picture: ScoredPicture,
+    image: ScoredImage,
     class_id: int,
     config: LocalizeConfig,
 ) -> Objective | None:
-    """One of the latents that are active in this very picture, whatever it stands for."""
+    """One of the latents that are active in this very image, whatever it stands for."""
     code = localizer.model.encode({stream: seen.features[stream]}, "independent")[stream]
     active = code.indices[0][code.values[0] > 0]
     if not len(active):
         return None
-    # The same draw however many pictures are scored, and in whatever order.
-    key = f"{config.seed} {picture.sample_id} {class_id} {stream}".encode()
+    # The same draw however many images are scored, and in whatever order.
+    key = f"{config.seed} {image.sample_id} {class_id} {stream}".encode()
     seed = int.from_bytes(hashlib.sha256(key).digest()[:8], "big")
     chosen = int(np.random.default_rng(seed).integers(len(active)))
     one = active.sort().values[chosen : chosen + 1]
@@ -203,7 +203,7 @@ def _centre(size: tuple[int, int]) -> npt.NDArray[np.float32]:
     return -(rows[:, None] ** 2 + columns[None] ** 2).astype(np.float32)
 
 
-def _drawn(cache: ActivationCache, config: LocalizeConfig) -> list[ScoredPicture]:
+def _drawn(cache: ActivationCache, config: LocalizeConfig) -> list[ScoredImage]:
     masks = cache.masks()
     if masks is None or not len(masks):
         raise LocalizeError(
@@ -212,14 +212,14 @@ def _drawn(cache: ActivationCache, config: LocalizeConfig) -> list[ScoredPicture
     rows = cache.rows(["sample_id", "image", "label_ids"]).to_pylist()
     labels = {row["sample_id"]: row["label_ids"] or () for row in rows}
     images = {row["sample_id"]: row["image"] for row in rows if row["image"] is not None}
-    by_picture: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    by_image: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in masks.to_pylist():
         if row["sample_id"] in images:
-            by_picture[row["sample_id"]].append(row)
-    ids = sorted(by_picture)
-    if len(ids) > config.max_pictures:
+            by_image[row["sample_id"]].append(row)
+    ids = sorted(by_image)
+    if len(ids) > config.max_images:
         chosen = np.random.default_rng(config.seed).choice(
-            len(ids), config.max_pictures, replace=False
+            len(ids), config.max_images, replace=False
         )
         ids = [ids[i] for i in np.sort(chosen)]
     parents = dict(
@@ -227,13 +227,13 @@ def _drawn(cache: ActivationCache, config: LocalizeConfig) -> list[ScoredPicture
             *(cache.classes().column(c).to_pylist() for c in ("class_id", "parent_id")), strict=True
         )
     )
-    pictures = []
+    scored = []
     for i in ids:
-        found = _by_class(by_picture[i], cache)
+        found = _by_class(by_image[i], cache)
         if found:
-            known = {*labels[i], *(row["class_id"] for row in by_picture[i])}
-            pictures.append(ScoredPicture(i, images[i], found, _with_ancestors(known, parents)))
-    return pictures
+            known = {*labels[i], *(row["class_id"] for row in by_image[i])}
+            scored.append(ScoredImage(i, images[i], found, _with_ancestors(known, parents)))
+    return scored
 
 
 def _with_ancestors(classes: set[int], parents: Mapping[int, int | None]) -> frozenset[int]:
@@ -248,13 +248,13 @@ def _with_ancestors(classes: set[int], parents: Mapping[int, int | None]) -> fro
     return frozenset(found)
 
 
-def _absent(pictures: Sequence[ScoredPicture], seed: int) -> list[list[int]]:
-    """For each picture some of the classes of the others' masks that are not known to be in it."""
-    wanted = sorted({class_id for picture in pictures for class_id in picture.masks})
+def _absent(images: Sequence[ScoredImage], seed: int) -> list[list[int]]:
+    """For each image some of the classes of the others' masks that are not known to be in it."""
+    wanted = sorted({class_id for image in images for class_id in image.masks})
     generator = np.random.default_rng(seed)
     drawn = []
-    for picture in pictures:
-        others = [class_id for class_id in wanted if class_id not in picture.classes]
+    for image in images:
+        others = [class_id for class_id in wanted if class_id not in image.classes]
         number = min(ABSENT_TEXTS, len(others))
         drawn.append([int(c) for c in generator.choice(others, number, replace=False)])
     return drawn
@@ -281,7 +281,7 @@ def _compared_size(width: int, height: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _resized(mask: Mask, size: tuple[int, int], picture: ScoredPicture) -> Mask:
+def _resized(mask: Mask, size: tuple[int, int], image: ScoredImage) -> Mask:
     """A mask at the size that is compared, by its pixel at the centre of each place.
 
     Of a mask so small that it lies between the centres, or so large that all else does, the places
@@ -290,8 +290,8 @@ def _resized(mask: Mask, size: tuple[int, int], picture: ScoredPicture) -> Mask:
     width, height = size
     if abs(mask.shape[0] * width - mask.shape[1] * height) > max(mask.shape):
         raise LocalizeError(
-            f"sample {shorten(picture.sample_id, 60)}: its mask of {mask.shape[1]} x "
-            f"{mask.shape[0]} pixels has another shape than its picture"
+            f"sample {shorten(image.sample_id, 60)}: its mask of {mask.shape[1]} x "
+            f"{mask.shape[0]} pixels has another shape than its image"
         )
     rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(np.int64)
     columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(np.int64)
@@ -302,7 +302,7 @@ def _resized(mask: Mask, size: tuple[int, int], picture: ScoredPicture) -> Mask:
 
 
 def _touched(mask: Mask, size: tuple[int, int]) -> Mask:
-    """The places of a smaller picture in which a mask has any pixel, (height, width) bool."""
+    """The places of a smaller image in which a mask has any pixel, (height, width) bool."""
     width, height = size
     rows, columns = np.nonzero(mask)
     touched = np.zeros((height, width), np.bool_)
@@ -319,9 +319,9 @@ def _table(
 ) -> pa.Table:
     groups: dict[tuple[str, str, str, int | None], list[_Result]] = defaultdict(list)
     for result in results:
-        for pictures in ("all", "several") if result.several else ("all",):
+        for images in ("all", "several") if result.several else ("all",):
             for class_id in (None, result.class_id):
-                groups[result.stream, result.map, pictures, class_id].append(result)
+                groups[result.stream, result.map, images, class_id].append(result)
     rows = [
         {
             "stream": stream,
@@ -329,7 +329,7 @@ def _table(
             "method": "" if name == "centre" else methods[stream],
             "target": config.target if name == "text" else "",
             "mode": config.mode if name == "text" else "",
-            "pictures": pictures,
+            "pictures": images,
             "class_id": class_id,
             "class": None if class_id is None else names[class_id],
             "objects": len(group),
@@ -341,21 +341,21 @@ def _table(
                     strict=True,
                 )
             ),
-            **(_auc(judged[stream], pictures, class_id) if name == "text" else {}),
+            **(_auc(judged[stream], images, class_id) if name == "text" else {}),
         }
-        for (stream, name, pictures, class_id), group in groups.items()
+        for (stream, name, images, class_id), group in groups.items()
     ]
     return pa.Table.from_pylist(rows, SCHEMA)
 
 
 def _auc(
-    texts: Sequence[_JudgedText], pictures: str, class_id: int | None
+    texts: Sequence[_JudgedText], images: str, class_id: int | None
 ) -> dict[str, float | int | None]:
     """The columns `absent` and `auc` of a row."""
     chosen = [
         text.judged
         for text in texts
-        if (pictures == "all" or text.several) and class_id in (None, text.class_id)
+        if (images == "all" or text.several) and class_id in (None, text.class_id)
     ]
     found = auc(chosen)
     absent = sum(not text.present for text in chosen)

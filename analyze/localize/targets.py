@@ -1,9 +1,9 @@
 """What is explained: a number that says how much of a latent, or of a text, a feature holds.
 
-With h the logits of a normalized feature in the picture's stream and z a code (REPORT.md): a
+With h the logits of a normalized feature in the image's stream and z a code (REPORT.md): a
 latent l is h_l; a text is the sum of h_l over its latents, weighted by its code; the similarity is
-the cosine of the picture's code with the text's, the picture's selection being held fixed.
-This module must not know pictures or encoders.
+the cosine of the image's code with the text's, the image's selection being held fixed.
+This module must not know images or encoders.
 """
 
 from collections.abc import Callable, Mapping
@@ -58,7 +58,7 @@ def text_objective(
     model: Sparc,
     stream: str,
     text: TextFeature,
-    picture: Mapping[str, Tensor],
+    image: Mapping[str, Tensor],
     *,
     target: TargetName,
     mode: ModeName,
@@ -69,16 +69,16 @@ def text_objective(
         model: The model.
         stream: The stream in which it is looked for.
         text: The text.
-        picture: The picture's features by stream, (1, dim) each.
+        image: The image's features by stream, (1, dim) each.
         target: `latents`: weighted by the text's code; `similarity`: of the codes.
-        mode: `independent`: the text selects its latents alone, the picture's streams theirs;
+        mode: `independent`: the text selects its latents alone, the image's streams theirs;
             `joint`: all of them together.
 
     Raises:
-        NothingInCommonError: The text has no latent that is active, or none that the picture
+        NothingInCommonError: The text has no latent that is active, or none that the image
             shares.
     """
-    codes = model.encode({**picture, text.stream: text.feature}, mode)
+    codes = model.encode({**image, text.stream: text.feature}, mode)
     latents, values = _active(codes[text.stream])
     if not len(latents):
         raise NothingInCommonError(
@@ -92,7 +92,7 @@ def text_objective(
     shared = weights.new_zeros(model.config.latents).index_put((latents,), weights)[own]
     if not bool((shared * codes[stream].values[0]).any()):
         raise NothingInCommonError(
-            f"the text '{shorten(text.text, 60)}' shares no active latent with the picture in "
+            f"the text '{shorten(text.text, 60)}' shares no active latent with the image in "
             f"stream {stream} ({mode} selection): use the target latents instead"
         )
 

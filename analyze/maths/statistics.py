@@ -126,20 +126,20 @@ def jackknife(
     least: float = -np.inf,
     most: float = np.inf,
 ) -> Interval:
-    """Intervals of figures from what they are where groups of pictures are left out.
+    """Intervals of figures from what they are where groups of images are left out.
 
-    With G groups, each a share f of all pictures, and T_g the figure without group g,
+    With G groups, each a share f of all images, and T_g the figure without group g,
 
         variance = (1 - f)^2 / (f (G - 1)) * sum over g of (T_g - mean of T_g)^2
 
-    which is (G - 1) / G times the sum where the groups hold all pictures: the delete-a-group
+    which is (G - 1) / G times the sum where the groups hold all images: the delete-a-group
     jackknife (Kott, J. Official Statistics 17, 2001; Shao and Wu, Ann. Statist. 17, 1989). The
     interval is Student's, with G - 1 degrees of freedom. On average the variance is never too
     small, whatever the figure (Efron and Stein, Ann. Statist. 9, 1981); unlike a bootstrap, no
-    picture is counted twice, which would shift figures that depend on how many rows there are.
+    image is counted twice, which would shift figures that depend on how many rows there are.
 
     Args:
-        figures: (1 + G, ...): on all pictures, and without each of the groups. NaN where undefined.
+        figures: (1 + G, ...): on all images, and without each of the groups. NaN where undefined.
         share: f.
         narrowing: What the standard error is multiplied by: `half_samples.narrowing`.
         least: What no such figure can be below.
@@ -164,7 +164,7 @@ def jackknife_variance(without: Any, share: float) -> Floats:
 
     Args:
         without: Figures without each of the groups, (G, ...).
-        share: The share of all pictures that one group has.
+        share: The share of all images that one group has.
     """
     without = np.asarray(without, np.float64)
     groups = len(without)

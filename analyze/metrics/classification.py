@@ -1,7 +1,7 @@
 """How well a linear probe tells classes from features, codes and reconstructions.
 
 The probe is least squares with a ridge, one class against the rest, whose strength is chosen on
-pictures that it was not fitted on, and whose precision is taken on yet others.
+images that it was not fitted on, and whose precision is taken on yet others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,23 +34,23 @@ SCHEMA = pa.schema(
 
 Space = Literal["raw", "codes", "reconstruction"]
 
-LEAST_PICTURES = 3
-"""A class counts if each part has so many pictures of it, and of others."""
+LEAST_IMAGES = 3
+"""A class counts if each part has so many images of it, and of others."""
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
-"""Strengths tried: the penalty on squared weights, by the number of pictures that are fitted."""
+"""Strengths tried: the penalty on squared weights, by the number of images that are fitted."""
 
 Floats = npt.NDArray[np.float64]
 
 
-class Pictures(NamedTuple):
-    """Labelled pictures and the part that each belongs to.
+class Images(NamedTuple):
+    """Labelled images and the part that each belongs to.
 
     Attributes:
-        labels: (pictures, classes) bool, the classes that count.
-        parts: Which part, of `sparc.analyze.metrics.probe`, (pictures,).
+        labels: (images, classes) bool, the classes that count.
+        parts: Which part, of `sparc.analyze.metrics.probe`, (images,).
         groups: The group that each is left out with, of those that are scored, from 1; 0 for the
-            others, (pictures,).
+            others, (images,).
     """
 
     labels: npt.NDArray[np.bool_]
@@ -58,11 +58,11 @@ class Pictures(NamedTuple):
     groups: npt.NDArray[np.int64]
 
 
-def choose_pictures(labels: sparse.csr_matrix, seed: int) -> Pictures:
-    """Part the pictures, and keep the classes that every part has enough of.
+def choose_images(labels: sparse.csr_matrix, seed: int) -> Images:
+    """Part the images, and keep the classes that every part has enough of.
 
     Args:
-        labels: Which classes the pictures carry, (pictures, classes), 0 or 1.
+        labels: Which classes the images carry, (images, classes), 0 or 1.
         seed: Decides the parts and the groups.
     """
     generator = np.random.default_rng(seed)
@@ -74,8 +74,8 @@ def choose_pictures(labels: sparse.csr_matrix, seed: int) -> Pictures:
     kept = np.ones(dense.shape[1], dtype=np.bool_)
     for part in (FIT, CHOOSE, SCORE):
         having = dense[parts == part].sum(axis=0)
-        kept &= np.minimum(having, (parts == part).sum() - having) >= LEAST_PICTURES
-    return Pictures(dense[:, kept], parts, groups)
+        kept &= np.minimum(having, (parts == part).sum() - having) >= LEAST_IMAGES
+    return Images(dense[:, kept], parts, groups)
 
 
 def row(
@@ -85,7 +85,7 @@ def row(
     source: str,
     target: str,
     inputs: Any,
-    pictures: Pictures,
+    images: Images,
 ) -> pa.Table:
     """The precision of a probe on some inputs, one line of `SCHEMA`.
 
@@ -95,12 +95,12 @@ def row(
         control: Which control they are.
         source: The stream they come from.
         target: The stream as whose features they were rebuilt; the source itself otherwise.
-        inputs: (pictures, dim) dense or sparse.
-        pictures: The pictures.
+        inputs: (images, dim) dense or sparse.
+        images: The images.
     """
     ridge, precisions = None, np.full(1, np.nan)
-    if pictures.labels.shape[1]:
-        ridge, precisions = _probe(inputs, pictures)
+    if images.labels.shape[1]:
+        ridge, precisions = _probe(inputs, images)
     groups = len(precisions) - 1
     interval = jackknife(precisions, 1 / max(1, groups), least=0, most=1)
     line = {
@@ -109,8 +109,8 @@ def row(
         "control": control,
         "source": source,
         "target": target,
-        "pictures": len(pictures.parts),
-        "classes": pictures.labels.shape[1],
+        "pictures": len(images.parts),
+        "classes": images.labels.shape[1],
         "ridge": ridge,
         **with_interval("mean_average_precision", precisions[0], interval),
     }
@@ -120,15 +120,15 @@ def row(
 def average_precision(
     scores: Floats, labels: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64] | None = None
 ) -> Floats:
-    """Average precision of every class; pictures without it win ties.
+    """Average precision of every class; images without it win ties.
 
     Args:
-        scores: (pictures, classes).
-        labels: (pictures, classes).
-        groups: The group of each picture, from 1, (pictures,).
+        scores: (images, classes).
+        labels: (images, classes).
+        groups: The group of each image, from 1, (images,).
 
     Returns:
-        (1 + groups, classes): of all pictures, and of those that are not in each of the groups. NaN
+        (1 + groups, classes): of all images, and of those that are not in each of the groups. NaN
         where none of them is of the class.
     """
     group = np.zeros(len(scores), np.int64) if groups is None else groups
@@ -150,17 +150,17 @@ def predict(
 ) -> list[Floats]:
     """Scores of a ridge regression of standardized inputs, for each strength.
 
-    Inputs and targets are centred by the pictures that are fitted, inputs divided by their standard
+    Inputs and targets are centred by the images that are fitted, inputs divided by their standard
     deviations there; those that are constant there are left out.
 
     Args:
-        inputs: (pictures, dim) dense or sparse.
-        labels: (pictures, classes).
-        fitted: Which pictures are fitted, (pictures,).
-        ridges: Penalties on the squared weights, to be multiplied by the fitted pictures.
+        inputs: (images, dim) dense or sparse.
+        labels: (images, classes).
+        fitted: Which images are fitted, (images,).
+        ridges: Penalties on the squared weights, to be multiplied by the fitted images.
 
     Returns:
-        (pictures that are not fitted, classes) each.
+        (images that are not fitted, classes) each.
     """
     targets = labels[fitted].astype(np.float64)
     offset = targets.mean(axis=0)
@@ -174,7 +174,7 @@ def predict(
     if not sparse.issparse(x):
         inside, outside, mean = inside - mean, outside - mean, np.zeros(dim)
     # Sparse inputs are centred in their products, which are dense anyway: of inputs with inputs,
-    # or of pictures with pictures where these are fewer.
+    # or of images with images where these are fewer.
     if dim <= count:
         gram = _dense(inside.T @ inside) - count * np.outer(mean, mean)
         right: Floats = inside.T @ targets
@@ -201,27 +201,27 @@ def _solutions(gram: Floats, right: Floats, penalties: Sequence[float]) -> Itera
 
 
 def _precision(ranked: npt.NDArray[np.bool_]) -> float:
-    """Average precision from whether pictures have the class, the highest score first."""
+    """Average precision from whether images have the class, the highest score first."""
     places = 1 + np.flatnonzero(ranked)
     return float((np.arange(1, len(places) + 1) / places).mean()) if len(places) else np.nan
 
 
-def _probe(inputs: Any, pictures: Pictures) -> tuple[float, Floats]:
-    """The chosen strength; mean average precision on all scored pictures and without each group."""
-    fitted = pictures.parts == FIT
-    chosen = pictures.parts[~fitted] == CHOOSE
-    held_out = pictures.labels[~fitted]
-    scores = predict(inputs, pictures.labels, fitted, RIDGES)
+def _probe(inputs: Any, images: Images) -> tuple[float, Floats]:
+    """The chosen strength; mean average precision on all scored images and without each group."""
+    fitted = images.parts == FIT
+    chosen = images.parts[~fitted] == CHOOSE
+    held_out = images.labels[~fitted]
+    scores = predict(inputs, images.labels, fitted, RIDGES)
     choices = [average_precision(s[chosen], held_out[chosen])[0].mean() for s in scores]
     best = int(np.argmax(choices))
-    groups = pictures.groups[pictures.parts == SCORE]
+    groups = images.groups[images.parts == SCORE]
     found = average_precision(scores[best][~chosen], held_out[~chosen], groups)
-    # A class that only pictures of one group have is left out with it.
+    # A class that only images of one group have is left out with it.
     return RIDGES[best], mean_of_known(found)
 
 
 def _scaled(inputs: Any, fitted: npt.NDArray[np.bool_]) -> Any:
-    """Inputs by their standard deviation over the fitted pictures, without those that have none."""
+    """Inputs by their standard deviation over the fitted images, without those that have none."""
     x = inputs.astype(np.float64)
     inside = x[np.flatnonzero(fitted)]
     mean = np.asarray(inside.mean(axis=0)).ravel()

@@ -1,4 +1,4 @@
-"""Which latents are active on the same pictures, more often than chance would have it.
+"""Which latents are active on the same images, more often than chance would have it.
 
 See `REPORT.md` for the table.
 """
@@ -35,13 +35,13 @@ SCHEMA = pa.schema(
     ]
 )
 
-LEAST_PICTURES = 5
-"""A pair is listed if both are active on so many pictures."""
+LEAST_IMAGES = 5
+"""A pair is listed if both are active on so many images."""
 
 LEAST_Z = 3.0
 LARGEST_Q = 0.01
 
-_BATCH = 16_384  # Pictures that are counted at a time.
+_BATCH = 16_384  # Images that are counted at a time.
 
 _COUNTS = 2**24
 """Counts that a task holds, 64 MB of int32: the pairs of more latents than fit are counted in
@@ -56,7 +56,7 @@ class Pairs(NamedTuple):
     Attributes:
         first: The latent of the first stream.
         second: That of the second stream; the larger one, where this is the same stream.
-        both: On how many pictures both are active.
+        both: On how many images both are active.
         phi: Pearson's correlation of their being active.
     """
 
@@ -76,7 +76,7 @@ class StreamPairs(NamedTuple):
     Attributes:
         first: A stream.
         second: A later stream, or the same.
-        rows: How many pictures there are.
+        rows: How many images there are.
         active: On how many of them each latent is active, in the first stream and in the second.
         pairs: The pairs.
     """
@@ -96,7 +96,7 @@ class _Task(NamedTuple):
 
 class _Shared(NamedTuple):
     parts: Parts
-    counted: npt.NDArray[np.bool_]  # By row of the cache, whether it stands for its picture.
+    counted: npt.NDArray[np.bool_]  # By row of the cache, whether it stands for its image.
     tasks: tuple[_Task, ...]
     partners: int
 
@@ -111,7 +111,7 @@ def measure(
 
     Args:
         parts: A set of codes that is not permuted.
-        counted: The rows that count, one of each picture.
+        counted: The rows that count, one of each image.
         reducer: Runs the tasks.
         partners: A pair is kept if it is among so many of largest phi of one of its latents.
 
@@ -180,7 +180,7 @@ def _measure_task(shared: _Shared, number: int) -> list[StreamPairs]:
 
 
 def _batches(shared: _Shared, task: _Task) -> Iterator[CodeRows]:
-    """The codes of one row of each picture, of some parts at a time."""
+    """The codes of one row of each image, of some parts at a time."""
     streams = tuple(dict.fromkeys((task.stream, task.other)))
     waiting: list[CodeRows] = []
     for part in range(len(shared.parts)):
@@ -218,7 +218,7 @@ def _strongest(
     for latent, line in zip(task.latents, both, strict=True):
         a = int(active[0][latent])
         needed = a * mean + math.sqrt(a * (rows - a)) * deviation
-        second = np.flatnonzero(line >= np.maximum(needed, LEAST_PICTURES))
+        second = np.flatnonzero(line >= np.maximum(needed, LEAST_IMAGES))
         if task.stream == task.other:
             second = second[second != latent]
         meetings = line[second].astype(np.int64)
@@ -272,5 +272,5 @@ def _concatenate(found: Sequence[Pairs]) -> Pairs:
 
 def _tests(within: bool, active: tuple[Integers, Integers]) -> int:
     """How many pairs could have been listed."""
-    first, second = (int(np.count_nonzero(each >= LEAST_PICTURES)) for each in active)
+    first, second = (int(np.count_nonzero(each >= LEAST_IMAGES)) for each in active)
     return first * (first - 1) // 2 if within else first * second

@@ -1,6 +1,6 @@
 """What the streams select together, and rebuild, when one of them is missing.
 
-A model is often used on less than it was trained on: a text alone, pictures without a caption. See
+A model is often used on less than it was trained on: a text alone, images without a caption. See
 `REPORT.md` for the tables.
 """
 

@@ -1,9 +1,9 @@
-"""How alike the pictures are on which a latent is active, in the features of its own or any stream.
+"""How alike the images are on which a latent is active, in the features of its own or any stream.
 
 The score is that of Pach et al., arXiv 2504.02821, section 3.2: the mean cosine of the features of
-two pictures, over all pairs, weighted by the product of the latent's values. All pairs cost one
-pass over the pictures: see `REPORT.md` for the sums and for the tables. Means are computed on all
-pictures and without each group of pictures, for their intervals.
+two images, over all pairs, weighted by the product of the latent's values. All pairs cost one
+pass over the images: see `REPORT.md` for the sums and for the tables. Means are computed on all
+images and without each group of images, for their intervals.
 """
 
 from collections.abc import Iterator, Sequence
@@ -50,9 +50,9 @@ MEANS_SCHEMA = pa.schema(
 
 LEAST_WEIGHT = 1e-3
 """A latent has no score where its pairs weigh less than this by the squares of its values: then one
-picture outweighs the others so far that they tell nothing, and rounding would show."""
+image outweighs the others so far that they tell nothing, and rounding would show."""
 
-_BATCH = 4096  # Pictures a product: enough to be fast, few enough for sums in float32.
+_BATCH = 4096  # Images a product: enough to be fast, few enough for sums in float32.
 
 _SUMS = 2**24
 """Sums that a task holds, 128 MB of float64: more latents than fit make several tasks."""
@@ -64,16 +64,16 @@ class Scores(NamedTuple):
     Attributes:
         stream: The stream of the codes.
         reference: The stream of the features.
-        pictures: On how many pictures each latent is active, (n,) int64.
+        images: On how many images each latent is active, (n,) int64.
         score: The latents' scores, (n,) float64; NaN where there is none.
-        any_two: The mean cosine of any two of all pictures; NaN where there are fewer.
-        totals: The sum of the scores, and how many latents have one; on all pictures, and then
+        any_two: The mean cosine of any two of all images; NaN where there are fewer.
+        totals: The sum of the scores, and how many latents have one; on all images, and then
             without each group, (2, 1 + groups).
     """
 
     stream: str
     reference: str
-    pictures: npt.NDArray[np.int64]
+    images: npt.NDArray[np.int64]
     score: npt.NDArray[np.float64]
     any_two: float
     totals: npt.NDArray[np.float64]
@@ -86,7 +86,7 @@ class _Task(NamedTuple):
 
 class _Shared(NamedTuple):
     parts: Parts
-    counted: npt.NDArray[np.bool_]  # By row of the cache, whether it stands for its picture.
+    counted: npt.NDArray[np.bool_]  # By row of the cache, whether it stands for its image.
     groups: Groups
     tasks: tuple[_Task, ...]
 
@@ -98,13 +98,13 @@ def measure(
 
     A task reads all parts, one after the other, so that its sums of shape (streams, latents, dim)
     never travel: memory does not grow with the rows. It holds the features and codes of the
-    pictures that are in a group, which are so many at most.
+    images that are in a group, which are so many at most.
 
     Args:
         parts: A set of codes.
-        counted: The rows that count, one of each picture.
-        groups: The pictures that are left out in turn. As it does for `counted`, the row of the
-            feature decides, wherever it was moved to: its pairs are what a picture adds to a score.
+        counted: The rows that count, one of each image.
+        groups: The images that are left out in turn. As it does for `counted`, the row of the
+            feature decides, wherever it was moved to: its pairs are what an image adds to a score.
         reducer: Runs the tasks.
 
     Returns:
@@ -119,14 +119,14 @@ def measure(
 def table(found: Sequence[Scores], code_set: CodeSet) -> pa.Table:
     """A row for each stream, reference and latent, of schema `SCHEMA`."""
     pieces = []
-    for stream, reference, pictures, score, *_ in _joined(found):
+    for stream, reference, images, score, *_ in _joined(found):
         latents = len(score)
         columns = {
             "mode": [code_set.mode] * latents,
             "stream": [stream] * latents,
             "reference": [reference] * latents,
             "latent": np.arange(latents, dtype=np.int32),
-            "pictures": pictures,
+            "pictures": images,
             "score": pa.array(score, mask=np.isnan(score)),
         }
         pieces.append(pa.table(columns, schema=SCHEMA))
@@ -139,7 +139,7 @@ def means(found: Sequence[Scores], code_set: CodeSet, share: float) -> pa.Table:
     Args:
         found: What was measured.
         code_set: Of which codes.
-        share: The share of the pictures that one group has.
+        share: The share of the images that one group has.
     """
     rows = []
     for stream, reference, _, _, any_two, (sums, latents) in _joined(found):
@@ -175,7 +175,7 @@ def _measure_task(shared: _Shared, number: int) -> list[Scores]:
     for group in groups:
         sums.add(*held.of(group))
     score = sums.score()
-    # A group is taken away as it was added, to the last bit: of a latent that no other picture
+    # A group is taken away as it was added, to the last bit: of a latent that no other image
     # activates nothing is left.
     scores = np.stack([score, *(sums.score_without(*held.of(group), score) for group in groups)])
     known = ~np.isnan(scores)
@@ -188,7 +188,7 @@ def _measure_task(shared: _Shared, number: int) -> list[Scores]:
 
 
 class _Held(NamedTuple):
-    """Pictures that are in a group.
+    """Images that are in a group.
 
     Attributes:
         group: Which one, (n,).
@@ -207,7 +207,7 @@ class _Held(NamedTuple):
 
 
 def _add_others(sums: "_TaskSums", shared: _Shared, task: _Task) -> _Held:
-    """Add all pictures that are in no group, and hold those that are."""
+    """Add all images that are in no group, and hold those that are."""
     held = []
     for part in range(len(shared.parts)):
         rows, features = shared.parts.seen(part, task.reference)
@@ -226,14 +226,14 @@ def _add_others(sums: "_TaskSums", shared: _Shared, task: _Task) -> _Held:
 
 
 class _TaskSums:
-    """Sums over pictures, for the latents of a task in every stream.
+    """Sums over images, for the latents of a task in every stream.
 
     Args:
         parts: A set of codes.
         task: The task.
 
     Attributes:
-        active: On how many pictures each latent is active, (streams, latents).
+        active: On how many images each latent is active, (streams, latents).
     """
 
     def __init__(self, parts: Parts, task: _Task) -> None:
@@ -241,15 +241,15 @@ class _TaskSums:
         dim = parts.cache.streams[task.reference].dim
         shape = len(parts.streams), len(task.latents)
         self._sums = _Sums(np.zeros((*shape, dim)), np.zeros(shape), np.zeros(shape))
-        self._of_pictures = np.zeros(dim)
-        self._pictures = 0
+        self._of_images = np.zeros(dim)
+        self._images = 0
         self.active = np.zeros(shape, np.int64)
 
     def add(self, features: npt.NDArray[Any], codes: CodeRows) -> None:
-        """Add some pictures."""
+        """Add some images."""
         directions = _directions(features)
-        self._of_pictures += directions.sum(dim=0, dtype=torch.float64).numpy()
-        self._pictures += len(features)
+        self._of_images += directions.sum(dim=0, dtype=torch.float64).numpy()
+        self._images += len(features)
         for s, values in enumerate(self._values(codes)):
             for total, more in zip(self._sums, _weighted_sums(values, directions), strict=True):
                 total[s] += more
@@ -262,7 +262,7 @@ class _TaskSums:
     def score_without(
         self, features: npt.NDArray[Any], codes: CodeRows, score: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float64]:
-        """The same without some of the pictures, given what it is on all."""
+        """The same without some of the images, given what it is on all."""
         directions, result = _directions(features), score.copy()
         for s, values in enumerate(self._values(codes)):
             some = np.flatnonzero(np.diff(values.indptr))  # No other latent loses anything.
@@ -272,9 +272,9 @@ class _TaskSums:
         return result
 
     def any_two(self) -> float:
-        """The mean cosine of any two pictures."""
-        pictures = np.float64(self._pictures)
-        return float(_mean_cosine(self._of_pictures, pictures, pictures))
+        """The mean cosine of any two images."""
+        images = np.float64(self._images)
+        return float(_mean_cosine(self._of_images, images, images))
 
     def _values(self, codes: CodeRows) -> Iterator[sparse.csc_matrix]:
         """By stream, the values of the latents, (n, latents)."""
@@ -302,7 +302,7 @@ def _directions(features: npt.NDArray[Any]) -> torch.Tensor:
 
 
 def _weighted_sums(values: sparse.csc_matrix, directions: torch.Tensor) -> _Sums:
-    """The sums of each latent: of the pictures' directions, weighted by its values."""
+    """The sums of each latent: of the images' directions, weighted by its values."""
     vectors: torch.Tensor = F.embedding_bag(
         torch.from_numpy(values.indices.astype(np.int64)),
         directions,
@@ -322,7 +322,7 @@ def _mean_cosine(
     weight: npt.NDArray[np.float64] | np.float64,
     square: npt.NDArray[np.float64] | np.float64,
 ) -> npt.NDArray[np.float64]:
-    """The weighted mean cosine of all pairs of different pictures.
+    """The weighted mean cosine of all pairs of different images.
 
     With unit vectors u_i and weights a_i, |sum a_i u_i|^2 is the sum of a_i a_j cos(u_i, u_j) over
     all i and j, those with i = j included, which are a_i^2 each.
@@ -354,6 +354,6 @@ def _joined(found: Sequence[Scores]) -> Iterator[Scores]:
     for stream, reference in product(streams, repeat=2):
         blocks = groups[stream, reference]
         totals = np.sum([each.totals for each in blocks], axis=0)
-        pictures = np.concatenate([each.pictures for each in blocks])
+        images = np.concatenate([each.images for each in blocks])
         score = np.concatenate([each.score for each in blocks])
-        yield Scores(stream, reference, pictures, score, blocks[0].any_two, totals)
+        yield Scores(stream, reference, images, score, blocks[0].any_two, totals)

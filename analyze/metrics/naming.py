@@ -1,4 +1,4 @@
-"""The words that name a latent: those of its strongest pictures that the others lack.
+"""The words that name a latent: those of its strongest images that the others lack.
 
 The score is the log-odds ratio with an informative Dirichlet prior (Monroe, Colaresi and Quinn,
 "Fightin' Words", Political Analysis 16, 2008, equations 15-22). An image with more captions has
@@ -18,7 +18,7 @@ from scipy import sparse
 from sparc.analyze.codes.store import CodeSet
 from sparc.analyze.maths.statistics import adjust
 from sparc.analyze.maths.stratified import upper_tail
-from sparc.analyze.rows.images import Pictures, incidence
+from sparc.analyze.rows.images import Images, incidence
 from sparc.analyze.rows.top_rows import TopRows
 from sparc.analyze.rows.words import Words
 
@@ -41,8 +41,8 @@ SCHEMA = pa.schema(
 PRIOR_WORDS = 500.0
 """Weight of the prior: as if so many words in their usual proportions had been seen before."""
 
-LEAST_PICTURES = 3
-"""A word names a latent only if it is found in so many of its pictures."""
+LEAST_IMAGES = 3
+"""A word names a latent only if it is found in so many of its images."""
 
 LEAST_Z = 3.0
 LARGEST_Q = 0.01
@@ -57,7 +57,7 @@ def table(
     top: Sequence[TopRows],
     latents: int,
     words: Words,
-    pictures: Pictures,
+    images: Images,
     rows: Integers,
     code_set: CodeSet,
     *,
@@ -70,23 +70,23 @@ def table(
         top: By stream, the strongest rows of each latent.
         latents: L.
         words: The words of the captions.
-        pictures: The pictures of the rows.
-        rows: How many analysed rows each picture has, (pictures,).
+        images: The images of the rows.
+        rows: How many analysed rows each image has, (images,).
         code_set: Which codes these are.
         names: Words a latent gets at most.
     """
     pieces = [SCHEMA.empty_table()]
     if len(words.vocabulary) < 2:  # there is nothing that a word could be told from
         return pieces[0]
-    strata = _strata(rows, pictures.analysed)
+    strata = _strata(rows, images.analysed)
     for stream, lists in zip(streams, top, strict=True):
-        strongest = incidence(lists.latents, pictures.of_row[lists.rows], (latents, len(pictures)))
+        strongest = incidence(lists.latents, images.of_row[lists.rows], (latents, len(images)))
         pieces.append(_names(strongest, words, strata, code_set, stream, names))
     return pa.concat_tables(pieces)
 
 
 def _strata(rows: Integers, analysed: npt.NDArray[np.bool_]) -> sparse.csr_matrix:
-    """1 where a picture has one of the numbers of rows that occur, (numbers, pictures) int32."""
+    """1 where an image has one of the numbers of rows that occur, (numbers, images) int32."""
     counted = np.flatnonzero(analysed)
     numbers, stratum = np.unique(rows[counted], return_inverse=True)
     return incidence(stratum, counted, (len(numbers), len(rows)))
@@ -132,12 +132,12 @@ class _Candidates(NamedTuple):
     """Words that may name latents; arrays of equal length.
 
     Attributes:
-        latent: Whose pictures they are found in, ascending.
+        latent: Whose images they are found in, ascending.
         word: Their columns in the matrix of words.
-        both: The latent's pictures that have the word.
+        both: The latent's images that have the word.
         log_odds: Of the word there against elsewhere.
         z: Its z-score.
-        p: The chance of as many pictures or more, by accident.
+        p: The chance of as many images or more, by accident.
     """
 
     latent: Integers
@@ -164,7 +164,7 @@ def _names(
     starts = range(0, len(listed), _LATENTS)
     blocks = [_candidates(strongest[s : s + _LATENTS], s, words, with_word, strata) for s in starts]
     latent, word, both, score, z, p = (np.concatenate(x) for x in zip(*blocks, strict=True))
-    # Every word was a candidate for every latent that has pictures.
+    # Every word was a candidate for every latent that has images.
     tests = len(used) * int(np.count_nonzero(listed))
     q = adjust(p, tests)
     kept = q <= LARGEST_Q
@@ -196,14 +196,14 @@ def _candidates(
     with_word: Integers,
     strata: sparse.csr_matrix,
 ) -> _Candidates:
-    """The words that some latents' pictures have more often than others.
+    """The words that some latents' images have more often than others.
 
     Args:
-        strongest: The pictures of each latent, (latents, pictures).
+        strongest: The images of each latent, (latents, images).
         first: The number of the first of these latents.
         words: The words of the captions.
-        with_word: By word, the pictures that have it, (words, strata).
-        strata: Which pictures are compared with each other, (strata, pictures).
+        with_word: By word, the images that have it, (words, strata).
+        strata: Which images are compared with each other, (strata, images).
     """
     counts = (strongest @ words.matrix).tocoo()
     line, word, both = counts.row.astype(np.int64), counts.col, counts.data.astype(np.int64)
@@ -217,7 +217,7 @@ def _candidates(
         PRIOR_WORDS * used[word] / used.sum(),
         PRIOR_WORDS,
     )
-    kept = (both >= LEAST_PICTURES) & (z >= LEAST_Z)
+    kept = (both >= LEAST_IMAGES) & (z >= LEAST_Z)
     line, word, both, score, z = (x[kept] for x in (line, word, both, score, z))
     images = np.diff(strata.indptr)
     of_latent = (strongest @ strata.T).toarray()

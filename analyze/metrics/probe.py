@@ -1,4 +1,4 @@
-"""Whether a single latent tells a class, chosen on some pictures and scored on others.
+"""Whether a single latent tells a class, chosen on some images and scored on others.
 
 After the one-dimensional probe of arXiv 2507.06265, section 4; `REPORT.md` says what differs.
 """
@@ -30,17 +30,17 @@ SCHEMA = pa.schema(
     ]
 )
 
-LEAST_PICTURES = 20
-"""A class with fewer pictures is not probed."""
+LEAST_IMAGES = 20
+"""A class with fewer images is not probed."""
 
-MOST_PICTURES = 1000
-"""Pictures of a class, and as many others, at most."""
+MOST_IMAGES = 1000
+"""Images of a class, and as many others, at most."""
 
 CANDIDATES = 20
 """Latents that are fitted for a class."""
 
 FIT, CHOOSE, SCORE = 0, 1, 2
-"""The parts of the pictures: parameters are fitted, latents chosen and losses taken on each."""
+"""The parts of the images: parameters are fitted, latents chosen and losses taken on each."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -69,17 +69,17 @@ def table(
     """The best latent of every class, of schema `SCHEMA`.
 
     Args:
-        matrix: A stream's codes of some pictures, (pictures, latents).
-        labels: Which classes they carry, (pictures, classes), 0 or 1.
+        matrix: A stream's codes of some images, (images, latents).
+        labels: Which classes they carry, (images, classes), 0 or 1.
         class_ids: The `class_id` of each column of `labels`.
         code_set: Which codes these are.
         stream: Which stream.
-        seed: Decides the other pictures and the parts, the same for every stream and set.
+        seed: Decides the other images and the parts, the same for every stream and set.
     """
     columns = labels.tocsc()
-    pictures = np.diff(columns.indptr)
-    # Most of very many classes have too few pictures: those take no time.
-    enough = np.minimum(pictures, labels.shape[0] - pictures) >= LEAST_PICTURES
+    images = np.diff(columns.indptr)
+    # Most of very many classes have too few images: those take no time.
+    enough = np.minimum(images, labels.shape[0] - images) >= LEAST_IMAGES
     rows = []
     for column in np.flatnonzero(enough):
         class_id = int(class_ids[column])
@@ -145,9 +145,9 @@ def _losses(x: Floats, y: npt.NDArray[np.bool_], slope: Floats, intercept: Float
 def _probe(
     matrix: sparse.csr_matrix, having: npt.NDArray[np.bool_], generator: np.random.Generator
 ) -> dict[str, Any]:
-    """Latent, log loss and accuracy of one class that enough pictures have and lack."""
+    """Latent, log loss and accuracy of one class that enough images have and lack."""
     positive, others = np.flatnonzero(having), np.flatnonzero(~having)
-    count = min(len(positive), len(others), MOST_PICTURES)
+    count = min(len(positive), len(others), MOST_IMAGES)
     chosen = np.concatenate(
         [generator.permutation(positive)[:count], generator.permutation(others)[:count]]
     )
@@ -156,7 +156,7 @@ def _probe(
     part = np.concatenate([split(count, generator), split(count, generator)])
     some = matrix[chosen]
     candidates = _most_telling(some[part == FIT], y[part == FIT])
-    if not len(candidates):  # no latent is active on any of these pictures: nothing is told
+    if not len(candidates):  # no latent is active on any of these images: nothing is told
         scored = int((part == SCORE).sum())
         losses, right = np.full(scored, np.log(2)), np.zeros(scored, np.bool_)  # a tie is wrong
         return {"latent": None, **_score(losses, right)}
@@ -176,23 +176,23 @@ def _probe(
 
 
 def _score(losses: Floats, right: npt.NDArray[np.bool_]) -> dict[str, float]:
-    """Means over the scored pictures with their intervals, by name.
+    """Means over the scored images with their intervals, by name.
 
     Args:
-        losses: Of the pictures of a class and then of as many others, (n,). Either are in random
+        losses: Of the images of a class and then of as many others, (n,). Either are in random
             order.
         right: Whether each was told right, (n,).
     """
     half = len(losses) // 2
-    # As many groups as there are, at most, with both kinds of pictures in each.
+    # As many groups as there are, at most, with both kinds of images in each.
     groups = min(GROUPS, half)
     group = np.tile(np.arange(half) % groups, 2)
     sums, sizes = np.bincount(group, weights=losses), np.bincount(group)
     without = (losses.sum() - sums) / (len(losses) - sizes)
     loss, accuracy = float(losses.mean()), float(right.mean())
     loss_interval = jackknife([loss, *without], 1 / groups, least=0)
-    # As many of either kind by design: a share of both varies less than one of pictures that come
-    # as they may. Half a picture is added to each count, so that none is certain.
+    # As many of either kind by design: a share of both varies less than one of images that come
+    # as they may. Half an image is added to each count, so that none is certain.
     of_kind = (right.reshape(2, half).sum(axis=1) + 0.5) / (half + 1)
     middle = of_kind.mean()
     gain = middle * (1 - middle) / (of_kind * (1 - of_kind)).mean()

@@ -179,7 +179,7 @@ def tables(
         labels: The labels of all rows of the cache.
         valid: Which rows are analysed.
         code_set: Which codes these are.
-        share: The share of the pictures that one group has.
+        share: The share of the images that one group has.
     """
     pieces: dict[str, list[pa.Table]] = {stream: [] for stream in active}
     lines: dict[str, list[dict[str, Any]]] = {stream: [] for stream in active}

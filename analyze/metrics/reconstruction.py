@@ -107,7 +107,7 @@ def table(sums: ErrorSums, code_set: CodeSet, share: float) -> pa.Table:
     Args:
         sums: Sums over all rows.
         code_set: Which codes these are.
-        share: The share of the pictures that a group has.
+        share: The share of the images that a group has.
     """
     told = {"mode": code_set.mode, "control": code_set.control}
     lines = [{**told, **line} for line in errors(sums, share)]
@@ -119,7 +119,7 @@ def errors(sums: ErrorSums, share: float) -> Iterator[dict[str, Any]]:
 
     Args:
         sums: Sums over all rows.
-        share: The share of the pictures that a group has.
+        share: The share of the images that a group has.
     """
     rows = leave_out(sums.rows)
     nmse = leave_out(sums.nmse) / rows[:, None, None]

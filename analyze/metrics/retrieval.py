@@ -1,7 +1,7 @@
-"""Whether a row of one stream finds its own picture or caption in another.
+"""Whether a row of one stream finds its own image or caption in another.
 
-See `REPORT.md` for the table. What stands for a picture is one row of it, what stands for a caption
-is its row; scores are cosines. Where pictures share a caption, each of them is a right answer to
+See `REPORT.md` for the table. What stands for an image is one row of it, what stands for a caption
+is its row; scores are cosines. Where images share a caption, each of them is a right answer to
 it, and so is every caption of that text to each of them.
 """
 
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from scipy import sparse
 
 from sparc.analyze.maths.statistics import mean_share, with_interval
-from sparc.analyze.rows.images import Pictures, incidence
+from sparc.analyze.rows.images import Images, incidence
 from sparc.common.streams.spec import Modality
 
 SCHEMA = pa.schema(
@@ -57,17 +57,17 @@ Vectors = Any  # A dense float32 array or a sparse matrix of SciPy, which has no
 
 
 class Sample(NamedTuple):
-    """The rows that retrieval is measured on: whole pictures.
+    """The rows that retrieval is measured on: whole images.
 
     Attributes:
         rows: Rows of the cache, ascending, (n,).
-        pictures: The picture of each row, numbered from 0, ascending, (n,).
+        images: The image of each row, numbered from 0, ascending, (n,).
         texts: The text of each row's caption, numbered from 0, equal ones alike; -1 where there is
             none or it is not known, (n,).
     """
 
     rows: npt.NDArray[np.int64]
-    pictures: npt.NDArray[np.int64]
+    images: npt.NDArray[np.int64]
     texts: npt.NDArray[np.int64]
 
     def with_captions(self, captions: pa.Array) -> "Sample":
@@ -82,49 +82,49 @@ class Sample(NamedTuple):
             source: Of what the queries stand for.
             target: Of what the candidates stand for.
         """
-        asked, pictures_of_asked = self._kinds(source)
-        offered, pictures_of_offered = self._kinds(target)
-        # Of texts rather than captions: of few texts that all pictures have there are many.
-        alike = (pictures_of_asked @ pictures_of_offered.T).tocsr()
+        asked, images_of_asked = self._kinds(source)
+        offered, images_of_offered = self._kinds(target)
+        # Of texts rather than captions: of few texts that all images have there are many.
+        alike = (images_of_asked @ images_of_offered.T).tocsr()
         return alike[asked][:, offered]
 
     def _kinds(self, modality: Modality) -> tuple[npt.NDArray[np.int64], sparse.csr_matrix]:
-        """What pictures or captions are, so that those of one kind have the same right answers.
+        """What images or captions are, so that those of one kind have the same right answers.
 
         Returns:
-            The kind of each stand-in: a picture is its own, a caption is its text. And the pictures
-            that go with a kind, (kinds, pictures).
+            The kind of each stand-in: an image is its own, a caption is its text. And the images
+            that go with a kind, (kinds, images).
         """
-        number = int(self.pictures[-1]) + 1
+        number = int(self.images[-1]) + 1
         if modality == "image":
             return np.arange(number), sparse.identity(number, np.int32, format="csr")
         texts = self.texts.copy()
         unknown = np.flatnonzero(texts < 0)
         texts[unknown] = texts.max() + 1 + np.arange(len(unknown))
-        return texts, incidence(texts, self.pictures, (int(texts.max()) + 1, number))
+        return texts, incidence(texts, self.images, (int(texts.max()) + 1, number))
 
     def stand_ins(self, modality: Modality) -> npt.NDArray[np.int64]:
-        """Positions of the rows that stand for a picture or a caption.
+        """Positions of the rows that stand for an image or a caption.
 
-        Of a text stream every row is a caption; of an image stream the first row of each picture
+        Of a text stream every row is a caption; of an image stream the first row of each image
         stands for it.
         """
         if modality == "text":
             return np.arange(len(self.rows))
-        return np.unique(self.pictures, return_index=True)[1]
+        return np.unique(self.images, return_index=True)[1]
 
 
-def choose_sample(pictures: Pictures, valid: npt.NDArray[np.bool_], size: int, seed: int) -> Sample:
-    """Whole pictures at random, until their analysed rows are `size` at most.
+def choose_sample(images: Images, valid: npt.NDArray[np.bool_], size: int, seed: int) -> Sample:
+    """Whole images at random, until their analysed rows are `size` at most.
 
     Args:
-        pictures: The pictures of the cache's rows.
+        images: The images of the cache's rows.
         valid: Which rows are analysed.
-        size: How many rows are wanted; at least one picture is taken.
+        size: How many rows are wanted; at least one image is taken.
         seed: Seed of the choice.
     """
     rows = np.flatnonzero(valid)
-    of_row = np.unique(pictures.of_row[rows], return_inverse=True)[1]
+    of_row = np.unique(images.of_row[rows], return_inverse=True)[1]
     counts = np.bincount(of_row)
     order = np.random.default_rng([seed, len(counts)]).permutation(len(counts))
     taken = max(1, int(np.searchsorted(np.cumsum(counts[order]), size, side="right")))
@@ -221,9 +221,9 @@ def _row(
     target: str,
     found: npt.NDArray[np.int64],
     candidates: int,
-    pictures: npt.NDArray[np.int64],
+    images: npt.NDArray[np.int64],
 ) -> dict[str, Any]:
-    """The table's row for some ranks of queries that belong to some pictures."""
+    """The table's row for some ranks of queries that belong to some images."""
     return {
         "space": space,
         "mode": mode,
@@ -232,20 +232,20 @@ def _row(
         "target": target,
         "queries": len(found),
         "candidates": candidates,
-        **_with_intervals(found, pictures),
+        **_with_intervals(found, images),
         "median_rank": float(np.median(found)),
     }
 
 
 def _with_intervals(
-    found: npt.NDArray[np.int64], pictures: npt.NDArray[np.int64]
+    found: npt.NDArray[np.int64], images: npt.NDArray[np.int64]
 ) -> dict[str, float | None]:
-    """Means over queries and their 95% intervals, over pictures rather than queries."""
+    """Means over queries and their 95% intervals, over images rather than queries."""
     columns: dict[str, npt.NDArray[Any]] = {f"r_at_{n}": found <= n for n in (1, 5, 10)}
     columns["mean_reciprocal_rank"] = 1 / found
     result: dict[str, float | None] = {}
     for name, values in columns.items():
-        result |= with_interval(name, *mean_share(values, pictures))
+        result |= with_interval(name, *mean_share(values, images))
     return result
 
 
@@ -280,7 +280,7 @@ def table(
             candidates(target)[offered],
             sample.right(modalities[source], modalities[target]),
         )
-        asked = sample.pictures[asking]
+        asked = sample.images[asking]
         rows.append(_row(space, mode, control, source, target, found, len(offered), asked))
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 

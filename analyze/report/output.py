@@ -1,4 +1,4 @@
-"""Files that a person asked for, written whole or not at all: tables, pictures and arrays."""
+"""Files that a person asked for, written whole or not at all: tables, images and arrays."""
 
 import io
 import stat
@@ -28,11 +28,11 @@ def write_table(file: Path, table: pa.Table) -> None:
     tables.write_table(Folder(file.parent), file.name, table)
 
 
-def write_png(file: Path, picture: Image.Image) -> None:
+def write_png(file: Path, image: Image.Image) -> None:
     """Write a PNG file; its folder is made if need be."""
     _refuse_other(file, "PNG", b"\x89PNG\r\n\x1a\n")
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
+    image.save(buffer, format="PNG")
     Folder(file.parent).write(file.name, buffer.getvalue())
 
 

@@ -341,7 +341,7 @@ def _sections(reports: Sequence[Report]) -> list[_Section]:
             ],
         ),
         _Section(
-            "RETRIEVAL: does a row of one stream find its own picture or caption in another?",
+            "RETRIEVAL: does a row of one stream find its own image or caption in another?",
             "R@n: share of the queries that rank it among the first n. Mean over pairs of streams.",
             [
                 Line(f"R@1 on codes, {_ALONE}", "codes_r_at_1/independent/none"),
@@ -384,7 +384,7 @@ def _sections(reports: Sequence[Report]) -> list[_Section]:
         ),
         _Section(
             "MEANING: does a latent stand for one thing?",
-            "Monosemanticity: mean cosine of the features of the pictures on which it is active; 1 "
+            "Monosemanticity: mean cosine of the features of the images on which it is active; 1 "
             "where they are all alike. Purity: share of its rows that carry its most frequent "
             "class. Mean over latents and streams.",
             [
@@ -426,7 +426,7 @@ def _sections(reports: Sequence[Report]) -> list[_Section]:
         ),
         _Section(
             "LOCALIZATION: does the map of a class's name point at its objects?",
-            "Share of the objects whose map is strongest inside them, in pictures of several "
+            "Share of the objects whose map is strongest inside them, in images of several "
             "classes.",
             [line for stream in streams for line in _localization_lines(stream)],
         ),
@@ -438,8 +438,8 @@ def _localization_lines(stream: str) -> list[Line]:
     return [
         Line(f"{stream}: map of the name", f"localization_pointing/text/{end}"),
         Line("  similarity of raw features", f"localization_pointing/raw_similarity/{end}"),
-        Line("  a latent active in the picture", f"localization_pointing/random_latent/{end}"),
-        Line("  the picture's centre", f"localization_pointing/centre/{end}"),
+        Line("  a latent active in the image", f"localization_pointing/random_latent/{end}"),
+        Line("  the image's centre", f"localization_pointing/centre/{end}"),
         Line("  present against absent names, AUC", f"localization_auc/text/{end}"),
     ]
 
@@ -448,7 +448,7 @@ _HOW_TO_READ = (
     "each alone: every stream of a row selects its own latents. together: they all select the same "
     "latents, so that they agree by construction and leak to each other what they select. Indented "
     "lines are controls: only what exceeds them was learnt. ±: half of a 95% interval, over other "
-    "pictures of the same kind. -: undefined, or not measured in that report."
+    "images of the same kind. -: undefined, or not measured in that report."
 )
 
 _ALONE = "each alone"

@@ -1,6 +1,6 @@
-"""The groups of pictures that are left out in turn, for the intervals of figures on all rows.
+"""The groups of images that are left out in turn, for the intervals of figures on all rows.
 
-How far a figure moves when a group is left out says how far it would move on other pictures:
+How far a figure moves when a group is left out says how far it would move on other images:
 `sparc.analyze.maths.statistics.jackknife`. Whole images are left out, since the rows of one image
 are not independent of each other. This module must not know what is measured.
 """
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from sparc.analyze.codes.store import CodeRows
-from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.images import Images
 
 GROUPS = 20
 """How many groups: more of them cost more and hardly narrow an interval (Student's t with 19
@@ -23,12 +23,12 @@ MOST_ROWS = 20_000
 
 
 class Groups(NamedTuple):
-    """Groups of equally many pictures.
+    """Groups of equally many images.
 
     Attributes:
         of_row: The group of every row of the cache, from 1; 0 for rows that no group has, (rows,).
-        number: How many groups; 0 where there are too few pictures to compare.
-        share: The share of the analysed pictures that one group has.
+        number: How many groups; 0 where there are too few images to compare.
+        share: The share of the analysed images that one group has.
         images: How many images are analysed, in a group or not.
     """
 
@@ -53,24 +53,24 @@ class Groups(NamedTuple):
         return sums.astype(np.float64, copy=False)
 
 
-def deal(pictures: Pictures, seed: int) -> Groups:
-    """Deal pictures out at random.
+def deal(images: Images, seed: int) -> Groups:
+    """Deal images out at random.
 
     Args:
-        pictures: The pictures of a cache.
-        seed: With the number of pictures, all that decides.
+        images: The images of a cache.
+        seed: With the number of images, all that decides.
     """
-    analysed = np.flatnonzero(pictures.analysed)
+    analysed = np.flatnonzero(images.analysed)
     if len(analysed) < 2:
-        return no_groups(len(pictures.of_row), len(analysed))
+        return no_groups(len(images.of_row), len(analysed))
     number = min(GROUPS, len(analysed))
-    rows = int(pictures.analysed[pictures.of_row].sum())
+    rows = int(images.analysed[images.of_row].sum())
     size = max(1, min(len(analysed), MOST_ROWS * len(analysed) // rows) // number)
     generator = np.random.default_rng([seed, len(analysed)])
     dealt = generator.permutation(analysed)[: size * number]
-    of_picture = np.zeros(len(pictures), np.uint8)
-    of_picture[dealt] = 1 + np.arange(len(dealt)) % number
-    return Groups(of_picture[pictures.of_row], number, size / len(analysed), len(analysed))
+    of_image = np.zeros(len(images), np.uint8)
+    of_image[dealt] = 1 + np.arange(len(dealt)) % number
+    return Groups(of_image[images.of_row], number, size / len(analysed), len(analysed))
 
 
 def no_groups(rows: int, images: int = 0) -> Groups:

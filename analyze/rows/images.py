@@ -1,6 +1,6 @@
-"""Which rows show the same picture, so that a picture with five captions counts once.
+"""Which rows show the same image, so that an image with five captions counts once.
 
-Rows of one picture are not independent of each other: a test on rows would take five captions of
+Rows of one image are not independent of each other: a test on rows would take five captions of
 one accident for five findings. This module must not know what is tested.
 """
 
@@ -14,12 +14,12 @@ from scipy import sparse
 from sparc.common.cache.tables import same_as_before
 
 
-class Pictures(NamedTuple):
-    """The pictures of a cache's rows.
+class Images(NamedTuple):
+    """The images of a cache's rows.
 
     Attributes:
-        of_row: The picture of every row of the cache, numbered from 0, ascending, (rows,).
-        analysed: Which pictures have an analysed row, (pictures,).
+        of_row: The image of every row of the cache, numbered from 0, ascending, (rows,).
+        analysed: Which images have an analysed row, (images,).
     """
 
     of_row: npt.NDArray[np.int64]
@@ -29,7 +29,7 @@ class Pictures(NamedTuple):
         return len(self.analysed)
 
     def any_row(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Which pictures have a row that is flagged: from (rows,) to (pictures,)."""
+        """Which images have a row that is flagged: from (rows,) to (images,)."""
         result = np.zeros(len(self.analysed), dtype=np.bool_)
         result[self.of_row[flags]] = True
         return result
@@ -39,27 +39,27 @@ class Pictures(NamedTuple):
         return np.bincount(self.of_row[flags], minlength=len(self))
 
     def rows(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """How many of the rows that are flagged, (rows,), each picture has that has any."""
+        """How many of the rows that are flagged, (rows,), each image has that has any."""
         counts: npt.NDArray[np.int64] = np.bincount(self.of_row[flags])
         return counts[counts > 0]
 
     def first_rows(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """Of the rows that are flagged, (rows,), the first one of each picture; ascending."""
+        """Of the rows that are flagged, (rows,), the first one of each image; ascending."""
         usable = np.flatnonzero(flags)
         return usable[np.unique(self.of_row[usable], return_index=True)[1]]
 
 
-def read_pictures(sample_ids: pa.ChunkedArray, valid: npt.NDArray[np.bool_]) -> Pictures:
-    """Number the pictures of a cache.
+def read_images(sample_ids: pa.ChunkedArray, valid: npt.NDArray[np.bool_]) -> Images:
+    """Number the images of a cache.
 
     Args:
-        sample_ids: The column of that name; rows of one picture follow each other.
+        sample_ids: The column of that name; rows of one image follow each other.
         valid: Which rows are analysed.
     """
     of_row = np.cumsum(~same_as_before(sample_ids)) - 1
     analysed = np.zeros(int(of_row[-1]) + 1, dtype=np.bool_)
     analysed[of_row[valid]] = True
-    return Pictures(of_row, analysed)
+    return Images(of_row, analysed)
 
 
 def incidence(

@@ -97,17 +97,17 @@ def with_spare(length: int) -> int:
     """How long a list must be to hold `length` rows after a group of rows is left out.
 
     A twentieth is left out of large sets; a quarter more rows makes up for it, but for rare lists
-    that have several rows of many of its pictures, which stay a little shorter.
+    that have several rows of many of its images, which stay a little shorter.
     """
     return length + max(2, length // 4)
 
 
-def one_a_picture(lists: TopRows, of_row: npt.NDArray[np.int64]) -> TopRows:
-    """Of each picture the strongest row of each list.
+def one_a_image(lists: TopRows, of_row: npt.NDArray[np.int64]) -> TopRows:
+    """Of each image the strongest row of each list.
 
     Args:
         lists: Lists of the strongest rows.
-        of_row: The picture of every row of the cache, (rows,).
+        of_row: The image of every row of the cache, (rows,).
     """
     keys = lists.keys(of_row[lists.rows])
     kept = np.zeros(len(keys), np.bool_)

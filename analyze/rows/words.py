@@ -1,4 +1,4 @@
-"""The words of captions, as a sparse matrix of pictures and words.
+"""The words of captions, as a sparse matrix of images and words.
 
 A word is a run of letters, marks and digits, in lower case. This module must not know codes.
 """
@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
-from sparc.analyze.rows.images import Pictures, incidence
+from sparc.analyze.rows.images import Images, incidence
 
-LEAST_PICTURES = 5
+LEAST_IMAGES = 5
 """A rarer word cannot name anything: it stays out of the vocabulary."""
 
 LARGEST_VOCABULARY = 20_000
@@ -25,11 +25,11 @@ _BETWEEN_WORDS = r"[^\p{L}\p{M}\p{N}]+"
 
 
 class Words(NamedTuple):
-    """Which words the captions of each picture hold.
+    """Which words the captions of each image hold.
 
     Attributes:
-        matrix: (pictures, words) int32, 1 where any caption of the picture holds the word; empty
-            for pictures that are not analysed.
+        matrix: (images, words) int32, 1 where any caption of the image holds the word; empty
+            for images that are not analysed.
         vocabulary: The word of each column, the most frequent one first.
     """
 
@@ -37,25 +37,25 @@ class Words(NamedTuple):
     vocabulary: tuple[str, ...]
 
 
-def read_words(captions: Iterable[pa.Array], pictures: Pictures) -> Words | None:
+def read_words(captions: Iterable[pa.Array], images: Images) -> Words | None:
     """The words of a cache's captions; None where there are none.
 
     Args:
         captions: The caption of every row, null where there is none, in arrays that follow each
             other.
-        pictures: The pictures of the rows.
+        images: The images of the rows.
     """
     vocabulary = pa.array([], pa.string())
-    columns, lengths = [], np.zeros(len(pictures), np.int64)
+    columns, lengths = [], np.zeros(len(images), np.int64)
     first = 0
     for part in captions:
-        of_row = pictures.of_row[first : first + len(part)]
+        of_row = images.of_row[first : first + len(part)]
         first += len(part)
         lists = pc.split_pattern_regex(pc.utf8_lower(pc.fill_null(part, "")), _BETWEEN_WORDS)
         words = lists.flatten()
         of_word = np.repeat(of_row, np.asarray(lists.value_lengths(), dtype=np.int64))
         # What an apostrophe leaves of its word, and the empty ends of a caption, are no words.
-        kept = np.asarray(pc.greater(pc.binary_length(words), 1)) & pictures.analysed[of_word]
+        kept = np.asarray(pc.greater(pc.binary_length(words), 1)) & images.analysed[of_word]
         words, of_word = words.filter(pa.array(kept)), of_word[kept]
         vocabulary = pa.concat_arrays([vocabulary, words]).unique()
         if not len(words):
@@ -70,9 +70,9 @@ def read_words(captions: Iterable[pa.Array], pictures: Pictures) -> Words | None
         return None
     found = np.concatenate(columns)
     ends = np.concatenate([[0], np.cumsum(lengths)])
-    shape = (len(pictures), len(vocabulary))
+    shape = (len(images), len(vocabulary))
     matrix = sparse.csr_matrix((np.ones(len(found), np.int32), found, ends), shape=shape)
-    # A picture with captions in two arrays may have a word of both twice.
+    # An image with captions in two arrays may have a word of both twice.
     matrix.sum_duplicates()
     matrix.data[:] = 1
     return _keep_frequent(matrix, vocabulary.to_pylist())
@@ -93,7 +93,7 @@ def matches(captions: pa.Array, phrases: Sequence[str]) -> npt.NDArray[np.bool_]
 
 def _keep_frequent(matrix: sparse.csr_matrix, vocabulary: list[str]) -> Words | None:
     counts = np.bincount(matrix.indices, minlength=len(vocabulary))
-    frequent = [w for w in range(len(vocabulary)) if counts[w] >= LEAST_PICTURES]
+    frequent = [w for w in range(len(vocabulary)) if counts[w] >= LEAST_IMAGES]
     order = sorted(frequent, key=lambda w: (-counts[w], vocabulary[w]))[:LARGEST_VOCABULARY]
     if not order:
         return None

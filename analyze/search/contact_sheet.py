@@ -1,6 +1,6 @@
-"""Found pictures side by side in one PNG, as a person wants to see them.
+"""Found images side by side in one PNG, as a person wants to see them.
 
-A picture that cannot be read leaves an empty frame: the others are shown all the same.
+An image that cannot be read leaves an empty frame: the others are shown all the same.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from sparc.common.text import shorten
 from sparc.extract.datasets.images import CacheImages
 
 TILE = 200
-"""Longer side of a picture on the sheet, in pixels."""
+"""Longer side of an image on the sheet, in pixels."""
 
 _GAP = 12
 _LINES = 3
@@ -28,9 +28,9 @@ _LETTERS = 32
 
 
 class Tile(NamedTuple):
-    """A place on the sheet: a picture, None if it cannot be read, and lines below it."""
+    """A place on the sheet: an image, None if it cannot be read, and lines below it."""
 
-    picture: Image.Image | None
+    image: Image.Image | None
     lines: Sequence[str]
 
 
@@ -52,13 +52,13 @@ def draw(title: str, tiles: Sequence[Tile]) -> Image.Image:
     for place, tile in enumerate(tiles):
         left = _GAP + place % columns * (TILE + _GAP)
         top = head + place // columns * high
-        if tile.picture is None:
+        if tile.image is None:
             canvas.rectangle((left, top, left + TILE - 1, top + TILE - 1), outline="grey")
         else:
-            picture = tile.picture.copy()
-            picture.thumbnail((TILE, TILE))
-            width, height = picture.size
-            sheet.paste(picture, (left + (TILE - width) // 2, top + (TILE - height) // 2))
+            image = tile.image.copy()
+            image.thumbnail((TILE, TILE))
+            width, height = image.size
+            sheet.paste(image, (left + (TILE - width) // 2, top + (TILE - height) // 2))
         for number, line in enumerate(tile.lines[:_LINES]):
             at = (left, top + TILE + 2 + number * _LINE)
             canvas.text(at, line[:_LETTERS], fill="black", font=font)
@@ -72,28 +72,28 @@ def contact_sheet(
 
     Args:
         found: A table of `sparc.analyze.search.searcher.SCHEMA`.
-        cache: The cache whose pictures they are.
+        cache: The cache whose images they are.
         file: The PNG file.
         title: What was looked for, and where.
         dataset: Where the dataset's folder is now; empty: where it was.
 
     Returns:
-        How many pictures could not be read and are empty frames.
+        How many images could not be read and are empty frames.
     """
-    pictures = list(_pictures(found["image"].to_pylist(), cache, dataset))
+    images = list(_images(found["image"].to_pylist(), cache, dataset))
     tiles = [
         Tile(
-            picture,
+            image,
             [
                 _tag(row),
                 shorten(row["caption"] or row["sample_id"], _LETTERS),
                 shorten(", ".join(dict.fromkeys(row["names"])), _LETTERS),
             ],
         )
-        for picture, row in zip(pictures, found.to_pylist(), strict=True)
+        for image, row in zip(images, found.to_pylist(), strict=True)
     ]
     write_png(file, draw(shorten(title, 200), tiles))
-    return sum(picture is None for picture in pictures)
+    return sum(image is None for image in images)
 
 
 def _tag(row: Mapping[str, Any]) -> str:
@@ -101,7 +101,7 @@ def _tag(row: Mapping[str, Any]) -> str:
     return f"{row['score']:.3f}  {which}"
 
 
-def _pictures(
+def _images(
     images: Sequence[str | None], cache: ActivationCache, location: str
 ) -> Iterator[Image.Image | None]:
     try:

@@ -1,6 +1,6 @@
-"""From a text, a picture or a row to the code that is searched with.
+"""From a text, an image or a row to the code that is searched with.
 
-A text or a picture goes through the very encoder that made its stream of the cache, built again
+A text or an image goes through the very encoder that made its stream of the cache, built again
 from a spec given by hand, or from the recorded one if the user trusts it; and through the model
 alone: no other stream helps it select.
 """
@@ -89,29 +89,29 @@ class QueryEncoder:
         """Codes of some texts.
 
         Raises:
-            ConfigError: The stream is of pictures.
+            ConfigError: The stream is of images.
         """
         self._require("text")
         with torch.inference_mode():
             return self._codes(self._encoder.encode(texts).features)
 
-    def picture(self, picture: str | os.PathLike[str] | Image.Image) -> Query:
+    def image(self, image: str | os.PathLike[str] | Image.Image) -> Query:
         """The code of an image.
 
         Args:
-            picture: Its file, or an image of Pillow.
+            image: Its file, or an image of Pillow.
 
         Raises:
             ConfigError: The stream is of texts, or the file is no image.
         """
         self._require("image")
         try:
-            if isinstance(picture, Image.Image):
-                upright = upright_rgb(picture)
+            if isinstance(image, Image.Image):
+                upright = upright_rgb(image)
             else:
-                upright = open_image_file(Path(picture))
+                upright = open_image_file(Path(image))
         except PictureError as error:
-            raise ConfigError(f"cannot read the picture: {error}") from error
+            raise ConfigError(f"cannot read the image: {error}") from error
         with torch.inference_mode():
             pixels = self._encoder.prepare(upright)[None].to(self._device)
             return self._codes(self._encoder.encode(pixels))

@@ -2,7 +2,7 @@
 
 A cache's table is made to be read whole: for one caption a hundred thousand are decompressed. In a
 report, `index/rows/`, the same columns lie uncompressed, and both files are mapped into memory.
-What is read of them is checked: the pictures when they are opened, a batch of rows by its CRC32C
+What is read of them is checked: the images when they are opened, a batch of rows by its CRC32C
 when it is first needed. This module must not know codes.
 """
 
@@ -26,7 +26,7 @@ from sparc.common.text import reason
 COLUMNS = ("sample_id", "image", "caption")
 _SCHEMA = pa.schema([ROWS.field(name) for name in COLUMNS])
 
-_TABLE, _PICTURES = "rows.arrow", "pictures.npy"
+_TABLE, _IMAGES = "rows.arrow", "images.npy"
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream of Arrow's messages
 _BATCH = 1 << 16  # Rows read at a time.
 _HEADER, _COMPRESSION, _OWN_METADATA = 2, 3, 4
@@ -53,7 +53,7 @@ class RowTable:
     """The rows of a cache.
 
     Args:
-        of_row: The picture of every row, numbered from 0, ascending, (rows,) int32.
+        of_row: The image of every row, numbered from 0, ascending, (rows,) int32.
         content: The bytes of the table's file.
         batches: What is in them.
     """
@@ -148,9 +148,9 @@ def open_rows(folder: Folder, cache: ActivationCache) -> RowTable:
     where = built_once(folder, "rows", lambda aside: _build(aside, cache))
     try:
         notes = read_notes(where)
-        of_row = map_values(where, _PICTURES, np.int32, cache.info.rows)
-        if google_crc32c.value(of_row.tobytes()) != notes[_PICTURES]:
-            raise ValueError(f"{_PICTURES} is not what was written")
+        of_row = map_values(where, _IMAGES, np.int32, cache.info.rows)
+        if google_crc32c.value(of_row.tobytes()) != notes[_IMAGES]:
+            raise ValueError(f"{_IMAGES} is not what was written")
         content = pa.py_buffer(map_file(where, _TABLE))
         batches = [Batch(*batch) for batch in notes[_TABLE]]
         if not all(type(number) is int for batch in batches for number in batch):
@@ -184,12 +184,12 @@ def _build(where: Path, cache: ActivationCache) -> dict[str, Any]:
             first, last_name = first + len(names), names[-1].as_py()
         file.write(_END)
     np.cumsum(of_row, out=of_row)
-    np.save(where / _PICTURES, of_row)
-    return {_PICTURES: google_crc32c.value(of_row.tobytes()), _TABLE: batches}
+    np.save(where / _IMAGES, of_row)
+    return {_IMAGES: google_crc32c.value(of_row.tobytes()), _TABLE: batches}
 
 
 def _changes(names: pa.StringArray, before: str | None) -> Any:
-    """Where another picture begins, (names,), given the name before the first one."""
+    """Where another image begins, (names,), given the name before the first one."""
     before = names[0].as_py() if before is None else before
     shifted = pa.concat_arrays([pa.array([before], pa.string()), names[:-1]])
     return np.asarray(pc.not_equal(names, shifted), dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""Pictures in the space of one stream that a text, a picture or a row of another one finds.
+"""Images in the space of one stream that a text, an image or a row of another one finds.
 
 See `REPORT.md` for the table.
 """
@@ -42,7 +42,7 @@ SCHEMA = pa.schema(
     ]
 )
 
-OWN_PICTURE = "the query's own picture"
+OWN_PICTURE = "the query's own image"
 
 _REASONS = 5
 """Latents shown of those that query and row share, the weightiest first."""
@@ -66,7 +66,7 @@ class Found(NamedTuple):
     """What a search found.
 
     Attributes:
-        rows: Rows of the cache, one of each picture, by descending score, (n,).
+        rows: Rows of the cache, one of each image, by descending score, (n,).
         scores: Cosine of their codes with the query's, (n,) float32.
     """
 
@@ -75,12 +75,12 @@ class Found(NamedTuple):
 
 
 def best(scores: npt.NDArray[np.float32], of_row: npt.NDArray[np.integer], number: int) -> Found:
-    """The pictures with the highest scores, by their best row; equal ones in the order of rows.
+    """The images with the highest scores, by their best row; equal ones in the order of rows.
 
     Args:
         scores: By row of the cache, (rows,); rows of score 0 are not found.
-        of_row: The picture of every row, (rows,).
-        number: How many pictures.
+        of_row: The image of every row, (rows,).
+        number: How many images.
     """
     wanted = 4 * number
     while True:
@@ -106,14 +106,14 @@ class Searcher:
     """A report, opened to be searched often in the space of one stream.
 
         searcher = Searcher("report", "dino", trust_encoders=True)
-        searcher.text("a red apple").to_pandas()  # or .picture("apple.jpg"), or .row(7)
+        searcher.text("a red apple").to_pandas()  # or .image("apple.jpg"), or .row(7)
 
     What is slow happens once, here: the stream's index is built if it is not there yet, the files
     are mapped, the names read. A search then reads what the query's latents have, and the rows
     that it finds. The model and the encoder of a stream are loaded by the first text or image that
     goes through it.
 
-    `text`, `picture`, `row` and `find` return a table of `SCHEMA` with a line an image, the best
+    `text`, `image`, `row` and `find` return a table of `SCHEMA` with a line an image, the best
     first: `score`, the cosine of the codes; the `row` of the cache with its `sample_id`, `image`
     and `caption`; `latents`, those that weigh most, and their `names`; `own_picture`, whether a
     row was looked for and this is its image. See `REPORT.md`.
@@ -169,9 +169,9 @@ class Searcher:
         """
         return self.find(self.encoder("text", source).texts([text]), results=results)
 
-    def picture(
+    def image(
         self,
-        picture: "str | os.PathLike[str] | Image.Image",
+        image: "str | os.PathLike[str] | Image.Image",
         *,
         source: str = "",
         results: int = 12,
@@ -179,7 +179,7 @@ class Searcher:
         """The images that are like an image.
 
         Args:
-            picture: Its file, or an image of Pillow.
+            image: Its file, or an image of Pillow.
             source: The stream that reads it; by default the one that is searched, or else the only
                 one of images.
             results: How many images.
@@ -188,7 +188,7 @@ class Searcher:
             SparcError: It is no image, no stream reads it, or its encoder or the model cannot be
                 loaded.
         """
-        return self.find(self.encoder("image", source).picture(picture), results=results)
+        return self.find(self.encoder("image", source).image(image), results=results)
 
     def row(self, row: int, *, source: str = "", results: int = 12) -> pa.Table:
         """The images that are like an analysed row of the cache.
@@ -222,7 +222,7 @@ class Searcher:
             "score": found.scores,
             "row": found.rows,
             **{name: table[name] for name in table.column_names},
-            "own_picture": self._own_picture(code, found.rows),
+            "own_picture": self._own_image(code, found.rows),
             "latents": reasons,
             "names": [[w for i in each for w in self._names.get(i, [])] for each in reasons],
         }
@@ -277,8 +277,8 @@ class Searcher:
             )
         return self._encoders[stream]
 
-    def _own_picture(self, code: Code, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Which rows are of the query's own picture."""
+    def _own_image(self, code: Code, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which rows are of the query's own image."""
         if code.row is None:
             return np.zeros(len(rows), np.bool_)
         own: npt.NDArray[np.bool_] = self._rows.of_row[rows] == self._rows.of_row[code.row]
@@ -321,7 +321,7 @@ def search(report: Report, config: SearchConfig) -> pa.Table:
         return searcher.row(config.row, source=source, results=results)
     modality: Modality = "text" if config.text else "image"
     encoder = searcher.encoder(modality, source, spec=config.spec)
-    query = encoder.texts([config.text]) if config.text else encoder.picture(config.picture_file)
+    query = encoder.texts([config.text]) if config.text else encoder.image(config.image_file)
     return searcher.find(query, results=results)
 
 
@@ -329,13 +329,13 @@ def show(found: pa.Table) -> str:
     """The table as plain text."""
     if not len(found):
         return "nothing found: no row shares an active latent with the query"
-    lines = [f"{'score':>7}  {'row':>9}  {'picture':<28} {'caption':<44} because of"]
+    lines = [f"{'score':>7}  {'row':>9}  {'image':<28} {'caption':<44} because of"]
     for row in found.to_pylist():
-        picture = shorten(row["image"] or row["sample_id"], 28)
+        image = shorten(row["image"] or row["sample_id"], 28)
         reasons = ", ".join(dict.fromkeys(row["names"])) or ", ".join(map(str, row["latents"]))
         own = f"{OWN_PICTURE}; " if row["own_picture"] else ""
         lines.append(
-            f"{row['score']:>7.3f}  {row['row']:>9}  {picture:<28} "
+            f"{row['score']:>7.3f}  {row['row']:>9}  {image:<28} "
             f"{shorten(row['caption'] or '', 44):<44} {own}{shorten(reasons, 40)}"
         )
     return "\n".join(lines)
@@ -344,7 +344,7 @@ def show(found: pa.Table) -> str:
 def title(report: Report, config: SearchConfig) -> str:
     """Where was looked, and for what; the former first, since a long text is cut."""
     stream = config.into or _only_stream(report)
-    return f"in {stream}: {config.text or str(config.picture or f'row {config.row}')}"
+    return f"in {stream}: {config.text or str(config.image or f'row {config.row}')}"
 
 
 def _single(code: "Code | Query") -> Code:

@@ -47,11 +47,11 @@ def differing(
     goes_on: npt.NDArray[np.bool_],
     valid: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.bool_]:
-    """Which rows have another feature than the row before, of the same picture.
+    """Which rows have another feature than the row before, of the same image.
 
     Args:
         features: (rows, dim).
-        goes_on: (rows,) whether a row goes on with the picture of the row before.
+        goes_on: (rows,) whether a row goes on with the image of the row before.
         valid: (rows,) whether a row has a feature; others are not looked at.
     """
     rows = np.flatnonzero(goes_on[1:] & valid[1:] & valid[:-1]) + 1

@@ -86,7 +86,7 @@ class CacheInfo:
     """What `cache.json` says.
 
     Attributes:
-        dataset: Where the pictures lie: the folder or URL that was given.
+        dataset: Where the images lie: the folder or URL that was given.
         dataset_format: Which reader read it.
         split: The split of the dataset; empty where it has none.
         rows: Number of rows.

@@ -26,7 +26,7 @@ ROWS = pa.schema(
         pa.field("label_ids", pa.list_(pa.int32()), nullable=False),
     ]
 )
-"""One (image, caption) pair a row. `sample_id` names the picture: the captions of one picture are
+"""One (image, caption) pair a row. `sample_id` names the image: the captions of one image are
 consecutive rows with the same `sample_id`, `image` and `label_ids`."""
 
 CLASSES = pa.schema(
@@ -60,7 +60,7 @@ MASKS = pa.schema(
         pa.field("counts", pa.list_(pa.int32()), nullable=False),
     ]
 )
-"""Where an object is in a picture: run lengths of zeros and ones in turn, column by column,
+"""Where an object is in an image: run lengths of zeros and ones in turn, column by column,
 beginning with zeros (the uncompressed run-length encoding of COCO)."""
 
 
@@ -170,8 +170,8 @@ def counts_from_0(column: pa.ChunkedArray) -> bool:
     return np.array_equal(column.to_numpy(), np.arange(len(column)))
 
 
-def same_picture(rows: pa.Table) -> npt.NDArray[np.bool_]:
-    """Which rows go on with the picture of the row before: (rows,) bool.
+def same_image(rows: pa.Table) -> npt.NDArray[np.bool_]:
+    """Which rows go on with the image of the row before: (rows,) bool.
 
     Args:
         rows: A table with the column `sample_id` of schema `ROWS`.
@@ -191,8 +191,8 @@ def same_as_before(texts: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     return result
 
 
-def picture_faults(rows: pa.Table) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
-    """What contradicts that the rows of a picture follow one another and agree.
+def image_faults(rows: pa.Table) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
+    """What contradicts that the rows of an image follow one another and agree.
 
     Args:
         rows: A table of schema `ROWS`.
@@ -200,13 +200,13 @@ def picture_faults(rows: pa.Table) -> Iterator[tuple[str, npt.NDArray[np.int64]]
     Yields:
         A fault and its rows, ascending.
     """
-    goes_on = same_picture(rows)
-    # Pictures are numbered in the order in which they appear.
+    goes_on = same_image(rows)
+    # Images are numbered in the order in which they appear.
     ids = rows["sample_id"].combine_chunks().dictionary_encode()
-    pictures = np.asarray(ids.indices, dtype=np.int64)
-    begun = np.append(-1, np.maximum.accumulate(pictures))[:-1]
+    images = np.asarray(ids.indices, dtype=np.int64)
+    begun = np.append(-1, np.maximum.accumulate(images))[:-1]
     for what, wrong in (
-        ("the rows of one sample_id do not all follow one another", ~goes_on & (pictures <= begun)),
+        ("the rows of one sample_id do not all follow one another", ~goes_on & (images <= begun)),
         (
             "image is not that of the row before, of the same sample_id",
             goes_on & ~same_as_before(rows["image"]),

@@ -157,7 +157,7 @@ def _check_rows(cache: ActivationCache, rows: pa.Table) -> Iterator[Damage]:
     wrong = np.flatnonzero(numbers != np.arange(len(rows)))
     if len(wrong):
         yield _in_table(ROWS_FILE, "column row does not count from 0", _span(wrong))
-    for fault, wrong in tables.picture_faults(rows):
+    for fault, wrong in tables.image_faults(rows):
         yield _in_table(ROWS_FILE, fault, _span(wrong))
 
 
@@ -198,7 +198,7 @@ def _check_masks(masks: pa.Table, rows: pa.Table, classes: int) -> Iterator[Dama
         yield _in_table(MASKS_FILE, f"class_id names classes that {CLASSES_FILE} has not")
     known = pc.is_in(masks.column("sample_id"), rows.column("sample_id").combine_chunks())
     if not pc.all(known, min_count=0).as_py():
-        yield _in_table(MASKS_FILE, f"sample_id names pictures that {ROWS_FILE} has not")
+        yield _in_table(MASKS_FILE, f"sample_id names images that {ROWS_FILE} has not")
     counts = masks.column("counts").combine_chunks()
     lengths = np.diff(counts.offsets.to_numpy())
     runs = counts.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
@@ -258,7 +258,7 @@ def check_stream(
     goes_on = np.zeros(cache.info.rows, dtype=np.bool_)
     if cache.stream(stream).modality == "image":
         with suppress(DamagedCacheError):  # which is listed with the tables
-            goes_on = tables.same_picture(cache.rows(["sample_id"]))
+            goes_on = tables.same_image(cache.rows(["sample_id"]))
 
     def check(chunk: int) -> Damage | None:
         rows = cache.info.chunk_rows(chunk)
@@ -349,7 +349,7 @@ def _check_chunk(
             "the feature of a row that is not valid is not zero", rows, ~valid & ~found.zero
         )
         unlike = differing(values, goes_on, valid)
-        what += _tell("the feature is not that of the same picture's row before", rows, unlike)
+        what += _tell("the feature is not that of the same image's row before", rows, unlike)
     remakes = bool(what)
     if valid is not None and rejected is not None:
         contradicted = _tell("the row is valid and rejected", rows, valid & rejected)

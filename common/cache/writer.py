@@ -70,7 +70,7 @@ class Manifest:
     """The rows of a dataset, before anything is encoded.
 
     Attributes:
-        dataset: The folder or URL that the pictures come from.
+        dataset: The folder or URL that the images come from.
         dataset_format: Which reader read it.
         split: Its split; empty where it has none.
         rows: A table of schema `tables.ROWS`.
@@ -470,8 +470,8 @@ def write_arrays(
         features: By stream name, (rows, dim) each, with the same number of rows: arrays, or what
             NumPy makes arrays of. A row that is zero or not finite is not valid in that stream.
         modality: `image` or `text` by stream; image where it says nothing.
-        sample_ids: What the rows' pictures are called; by default the row numbers. The rows of one
-            picture must follow one another, with the same labels and, in a stream of images, the
+        sample_ids: What the rows' images are called; by default the row numbers. The rows of one
+            image must follow one another, with the same labels and, in a stream of images, the
             same feature.
         captions: The rows' captions.
         label_ids: The rows' classes, as `class_id` of `classes`.
@@ -483,7 +483,7 @@ def write_arrays(
         The cache, opened for reading.
 
     Raises:
-        CacheError: The arguments do not fit each other, features are no floats, rows of one picture
+        CacheError: The arguments do not fit each other, features are no floats, rows of one image
             contradict each other, or the folder holds something else.
     """
     features = {name: np.asarray(values) for name, values in features.items()}
@@ -510,10 +510,10 @@ def write_arrays(
         },
         schema=tables.ROWS,
     )
-    if (contradiction := next(tables.picture_faults(table), None)) is not None:
+    if (contradiction := next(tables.image_faults(table), None)) is not None:
         fault, wrong = contradiction
         raise CacheError(f"row {wrong[0]}: {fault}")
-    goes_on = tables.same_picture(table)
+    goes_on = tables.same_image(table)
     for name, values in features.items():
         if (modality or {}).get(name, "image") == "image":
             _require_same(name, values, goes_on, np.dtype(dtype))
@@ -573,7 +573,7 @@ def _require_same(
     goes_on: npt.NDArray[np.bool_],
     dtype: np.dtype[Any],
 ) -> None:
-    """Refuse another feature than that of the row before where a row goes on with its picture."""
+    """Refuse another feature than that of the row before where a row goes on with its image."""
     for start in range(0, len(features), ROWS_PER_CHUNK):
         rows = slice(max(start - 1, 0), start + ROWS_PER_CHUNK)
         stored = _stored(features[rows], dtype)

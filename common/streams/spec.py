@@ -188,9 +188,9 @@ class StreamOrigin:
         definition_sha256: Digest of what decides, beside the weights, what the model computes: its
             architecture with its activation and, of a text model, its tokenizer; empty in older
             records.
-        preprocessing: What was done to a picture or caption before the encoder, in words.
+        preprocessing: What was done to an image or caption before the encoder, in words.
         precision: Arithmetic of the encoder: `float32`, or `bfloat16 autocast`.
-        batch_size: Pictures or captions a forward pass; its composition moves the last bits.
+        batch_size: Images or captions a forward pass; its composition moves the last bits.
     """
 
     spec: str

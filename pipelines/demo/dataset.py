@@ -105,7 +105,7 @@ def _write(folder: Folder, settings: SceneSettings) -> None:
             for index in range(getattr(settings, split)):
                 scene = compose(settings.seed, split, index)
                 name = f"{split}_{index:06d}"
-                _write_picture(folder.inside(f"images/{split}/{name}.jpg"), scene)
+                _write_image(folder.inside(f"images/{split}/{name}.jpg"), scene)
                 annotations.add(f"{name}.jpg", scene)
                 labels += [(name, class_number(placed.drawing), 1) for placed in scene.objects]
                 bar.update()
@@ -183,9 +183,9 @@ def _bounding_box(mask: npt.NDArray[np.bool_]) -> list[int]:
     return [left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1]
 
 
-def _write_picture(path: Path, scene: Scene) -> None:
+def _write_image(path: Path, scene: Scene) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    scene.picture.save(path, quality=92)
+    scene.image.save(path, quality=92)
 
 
 def _path(drawing: Drawing) -> tuple[str, ...]:

@@ -41,7 +41,7 @@ def drawings() -> tuple[Drawing, ...]:
 
 
 @functools.cache
-def picture(drawing: Drawing) -> Image.Image:
-    """The drawing's picture: 128 x 128 RGBA. Not to be changed in place."""
+def open_drawing(drawing: Drawing) -> Image.Image:
+    """The drawing's image: 128 x 128 RGBA. Not to be changed in place."""
     with Image.open(FOLDER / drawing.file) as image:
         return image.convert("RGBA")

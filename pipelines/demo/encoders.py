@@ -7,7 +7,7 @@ of transformers. What they hold becomes weights files that ordinary stream specs
 The ViT was tuned to find salient regions by its packager, and its last layer serves that task. The
 demo therefore takes the class token one block earlier, after block 10 of 0 to 11; the constant
 part that the tuning left in it is taken out by the pre-bias, which training starts at the data
-mean. Pictures of 168 pixels are enough for drawings, and take less than half the time of 224.
+mean. Images of 168 pixels are enough for drawings, and take less than half the time of 224.
 """
 
 import importlib.metadata
@@ -42,7 +42,7 @@ def prepare_encoders(location: Path) -> Mapping[str, str]:
         location: The folder for them; it is made if need be.
 
     Returns:
-        A stream spec by stream name: `dino` and `effnet` (pictures), `minilm` (captions).
+        A stream spec by stream name: `dino` and `effnet` (images), `minilm` (captions).
 
     Raises:
         EncoderError: A wheel is not installed, or does not hold what it should; the message says

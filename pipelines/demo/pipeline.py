@@ -141,7 +141,7 @@ def _localization_stages(
             "analyze",
             (
                 *("localize", str(runs[name]), f"--cache={cache}", f"--report={report}"),
-                *("--trust-encoders", f"--max-pictures={_LOCALIZED_SCENES}"),
+                *("--trust-encoders", f"--max-images={_LOCALIZED_SCENES}"),
             ),
             report,
             shows_result=False,
@@ -154,7 +154,7 @@ def _localization_stages(
             "drawing where the names of a scene's objects point",
             "analyze",
             (
-                *("localize", str(runs["sparc"]), *map(str, showcase.pictures)),
+                *("localize", str(runs["sparc"]), *map(str, showcase.images)),
                 *(f"--cache={cache}", "--trust-encoders"),
                 *(f"--text={text}" for text in showcase.texts),
                 f"--output={folder / MAPS_FOLDER}",

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sparc.pipelines.demo.drawings import Drawing, drawings, picture
+from sparc.pipelines.demo.drawings import Drawing, drawings, open_drawing
 
 Split = Literal["train", "test"]
 
@@ -48,12 +48,12 @@ _GROUNDS = {
 _SENTENCES = (
     "{things}",
     "{things} on a {ground} background",
-    "a picture of {things}",
+    "an image of {things}",
     "a drawing of {things} on {ground}",
-    "you can see {things} in this picture",
+    "you can see {things} in this image",
     "{things} in front of a {ground} wall",
     "this scene shows {things}",
-    "a {ground} picture of {things}",
+    "a {ground} image of {things}",
 )
 
 _PAIRS = ("{0} and {1}", "{0} next to {1}", "{0} together with {1}", "{0} beside {1}")
@@ -73,22 +73,22 @@ class Placed(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """A picture and all that is known about it.
+    """An image and all that is known about it.
 
     Attributes:
-        picture: SIZE x SIZE, RGB.
+        image: SIZE x SIZE, RGB.
         objects: From back to front.
         captions: `CAPTIONS` sentences that name every object.
     """
 
-    picture: Image.Image
+    image: Image.Image
     objects: tuple[Placed, ...]
     captions: tuple[str, ...]
 
 
 class _Layer(NamedTuple):
     drawing: Drawing
-    picture: Image.Image
+    image: Image.Image
     """SIZE x SIZE RGBA: the drawing at its place."""
     mask: npt.NDArray[np.bool_]
     """The whole of it, hidden parts included."""
@@ -102,7 +102,7 @@ def compose(seed: int, split: Split, index: int) -> Scene:
     layers = _place(chosen, choose)
     scene = _ground(_GROUNDS[ground_name], choose)
     for layer in layers:
-        scene.alpha_composite(layer.picture)
+        scene.alpha_composite(layer.image)
     objects = tuple(
         Placed(layer.drawing, mask) for layer, mask in zip(layers, _visible(layers), strict=True)
     )
@@ -124,7 +124,7 @@ def _place(chosen: list[Drawing], choose: random.Random) -> list[_Layer]:
 
 def _layer(drawing: Drawing, count: int, choose: random.Random) -> _Layer:
     side = choose.randint(*_SIDES[count])
-    image = picture(drawing).resize((side, side), Image.Resampling.BICUBIC)
+    image = open_drawing(drawing).resize((side, side), Image.Resampling.BICUBIC)
     if choose.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     turn = choose.uniform(-_LARGEST_TURN, _LARGEST_TURN)

@@ -14,11 +14,11 @@ class Showcase(NamedTuple):
     """What is shown.
 
     Attributes:
-        pictures: Files of scenes; the first holds all that is looked for.
+        images: Files of scenes; the first holds all that is looked for.
         texts: What is looked for.
     """
 
-    pictures: tuple[Path, ...]
+    images: tuple[Path, ...]
     texts: tuple[str, ...]
 
 

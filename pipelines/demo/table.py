@@ -61,7 +61,7 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
             f"  every figure, side by side        sparc-analyze compare {places}",
             f"  what the encoders have written    sparc-extract inspect {folder / 'caches/train'}",
             f"  how the training went             sparc-train inspect {folder / 'runs/sparc'}",
-            f"  the pictures                      {folder / 'scenes/images'}",
+            f"  the images                      {folder / 'scenes/images'}",
             *(
                 [f"  maps of names over some of them   {sheet}"]
                 if (sheet := folder / "localized/contact-sheet.png").exists()

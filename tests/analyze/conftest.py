@@ -14,7 +14,7 @@ from scipy import stats
 from sparc.analyze.codes.parts import Parts
 from sparc.analyze.codes.permutation import Permutation
 from sparc.analyze.codes.store import CodeLayout, CodeRows, CodeSet, CodeStore
-from sparc.analyze.rows.images import read_pictures
+from sparc.analyze.rows.images import read_images
 from sparc.analyze.rows.labels import Labels, labels_of
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.tables import CLASSES
@@ -126,7 +126,7 @@ DIMS = {"dino": 24, "clip_image": 16, "clip_text": 16}
 
 @pytest.fixture(scope="session")
 def make_cache() -> Callable[..., ActivationCache]:
-    """A cache of pictures with two captions each; row 5 is not valid."""
+    """A cache of images with two captions each; row 5 is not valid."""
 
     def make(
         folder: Path,
@@ -141,20 +141,20 @@ def make_cache() -> Callable[..., ActivationCache]:
         hidden = generator.normal(size=(rows // 2 + 1, 8))
         features = {}
         for name, dim in DIMS.items():
-            of_picture = hidden @ generator.normal(size=(8, dim))
-            of_picture += 0.3 * generator.normal(size=of_picture.shape)
-            values = np.repeat(of_picture, 2, axis=0)[:rows].astype(np.float32)
+            of_image = hidden @ generator.normal(size=(8, dim))
+            of_image += 0.3 * generator.normal(size=of_image.shape)
+            values = np.repeat(of_image, 2, axis=0)[:rows].astype(np.float32)
             if name == "clip_text":
                 values = values + 0.2 * generator.normal(size=values.shape).astype(np.float32)
             features[name] = values
         features["dino"][5] = 0
         some = [generator.integers(0, len(PARENTS), r // 2 % 3 * 2).tolist() for r in range(rows)]
-        some[1::2] = some[: rows - 1 : 2]  # those of the picture
+        some[1::2] = some[: rows - 1 : 2]  # those of the image
         return write_arrays(
             folder,
             {name: features[name] for name in streams},
             modality={"clip_text": "text"} if "clip_text" in streams else None,
-            sample_ids=[f"picture {row // 2}" for row in range(rows)],
+            sample_ids=[f"image {row // 2}" for row in range(rows)],
             captions=[f"caption {row}" for row in range(rows)],
             label_ids=some if labels else None,
             classes=make_classes(PARENTS) if labels else None,
@@ -198,7 +198,7 @@ def make_parts() -> Callable[..., Parts]:
             store.write(stored, chunk, codes.take(store.valid_rows(chunk)))
         order = Permutation(
             counts=store.counts,
-            sizes=read_pictures(
+            sizes=read_images(
                 cache.rows(["sample_id"])["sample_id"], cache.valid_rows(codes.streams)
             ).rows(cache.valid_rows(codes.streams)),
             block_rows=2 * layout.rows_per_chunk,
@@ -211,7 +211,7 @@ def make_parts() -> Callable[..., Parts]:
 
 @pytest.fixture(scope="session")
 def margin() -> Callable[[Sequence[float], float], float]:
-    """Half of a 95% interval, from a figure on all pictures and without each group of them."""
+    """Half of a 95% interval, from a figure on all images and without each group of them."""
 
     def half(figures: Sequence[float], share: float) -> float:
         without, groups = np.array(figures[1:], np.float64), len(figures) - 1

@@ -178,7 +178,7 @@ def test_bias_finds_what_goes_with_an_attribute(report, cache, call, call_proces
         "words:caption 8,caption 12", "--mode", "joint",
     )  # fmt: skip
     assert together.returncode == 0, together.stderr
-    assert "1 of 3 pictures have it; streams select TOGETHER" in together.stdout
+    assert "1 of 3 images have it; streams select TOGETHER" in together.stdout
     moved = tmp_path / "moved"
     moved.symlink_to(cache)
     result = call(
@@ -194,9 +194,9 @@ def test_search_gives_a_table_and_a_sheet(report, call_process, tmp_path):
         "--sheet", tmp_path / "sheet.png",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    # A heading and three pictures; this cache has no dataset.
+    # A heading and three images; this cache has no dataset.
     assert len(result.stdout.splitlines()) == 4
-    assert "3 pictures could not be read and left an empty frame" in result.stderr
+    assert "3 images could not be read and left an empty frame" in result.stderr
     assert pq.read_table(tmp_path / "found.parquet")["rank"].to_pylist() == [1, 2, 3]
     about = about_table(tmp_path / "found.parquet")
     command = about.pop("command")

@@ -1,7 +1,7 @@
 """A data set whose concepts, names and bias are known: what was planted is found, and nothing else.
 
-Pictures show concepts; each stream sees some of them, as directions of its own; the model's latents
-are those directions. What the report must say follows from which picture shows which concept.
+Images show concepts; each stream sees some of them, as directions of its own; the model's latents
+are those directions. What the report must say follows from which image shows which concept.
 """
 
 from itertools import combinations
@@ -34,7 +34,7 @@ SEEN = {
     "clip": {*range(10), 13, 14},
     "text": {*range(10), 12, 13, 14},
 }
-PICTURES, LATENTS, K, DIM = 2000, 24, 12, 32
+IMAGES, LATENTS, K, DIM = 2000, 24, 12, 32
 
 
 def concept_of(stream, latent):
@@ -46,16 +46,16 @@ def concept_of(stream, latent):
 
 @pytest.fixture(scope="module")
 def shown():
-    """Which picture shows which concept (pictures, concepts), and which has the attribute."""
+    """Which image shows which concept (images, concepts), and which has the attribute."""
     generator = np.random.default_rng(11)
-    attribute = generator.random(PICTURES) < 0.4
-    chance = np.full((PICTURES, len(CONCEPTS)), 0.15)
+    attribute = generator.random(IMAGES) < 0.4
+    chance = np.full((IMAGES, len(CONCEPTS)), 0.15)
     for concept in ("apron", "beard"):
         chance[:, CONCEPTS.index(concept)] = np.where(attribute, 0.4, 0.1)
     result = generator.random(chance.shape) < chance
     knife, board = CONCEPTS.index("knife"), CONCEPTS.index("board")
     # Each is as frequent as ever, but with the attribute they mostly come together.
-    together = generator.random(PICTURES) < 0.8
+    together = generator.random(IMAGES) < 0.8
     result[:, board] = np.where(attribute & together, result[:, knife], result[:, board])
     return result, attribute
 
@@ -73,7 +73,7 @@ def report(shown, tmp_path_factory):
     for stream in STREAMS:
         directions = np.linalg.qr(generator.normal(size=(DIM, DIM)))[0]
         visible = concepts * np.isin(np.arange(len(CONCEPTS)), list(SEEN[stream]))
-        # Something that every picture shows keeps those without a concept from being zero.
+        # Something that every image shows keeps those without a concept from being zero.
         values = visible @ directions[: len(CONCEPTS)] + directions[-1]
         features[stream] = np.repeat(values, 2, axis=0).astype(np.float32)
         encoder = directions[np.arange(LATENTS) % len(CONCEPTS) + 16]  # nothing is seen there
@@ -101,11 +101,11 @@ def report(shown, tmp_path_factory):
         root / "cache",
         features,
         modality={"text": "text"},
-        sample_ids=[f"p{row // 2}" for row in range(2 * PICTURES)],
+        sample_ids=[f"p{row // 2}" for row in range(2 * IMAGES)],
         captions=captions,
         label_ids=labels,
         classes=pa.table(columns, schema=CLASSES),
-        rows_per_chunk=333,  # pictures lie across chunks
+        rows_per_chunk=333,  # images lie across chunks
     )
     model.save(root / "model")
     settings = AnalyzeConfig(rows=400, probe_rows=1000, scheduler="threads", device="cpu")
@@ -113,7 +113,7 @@ def report(shown, tmp_path_factory):
 
 
 def planted_agreement(concepts, first, second):
-    """J of every latent from what pictures show, without any code: None where one is dead."""
+    """J of every latent from what images show, without any code: None where one is dead."""
     values = []
     for latent in range(LATENTS):
         pair = [concept_of(s, latent) for s in (first, second)]
@@ -266,12 +266,12 @@ def test_latents_that_meet_are_those_of_one_concept_or_of_linked_ones(report):
 def table_file(shown, tmp_path_factory):
     _, attribute = shown
     generator = np.random.default_rng(13)
-    order = generator.permutation(PICTURES)
+    order = generator.permutation(IMAGES)
     table = pa.table(
         {
             "sample_id": [f"p{i}" for i in order],
             "planted": attribute[order],
-            "unrelated": generator.random(PICTURES) < 0.4,
+            "unrelated": generator.random(IMAGES) < 0.4,
         }
     )
     file = tmp_path_factory.mktemp("table") / "attributes.csv"

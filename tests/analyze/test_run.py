@@ -203,7 +203,7 @@ def test_agreement_is_that_of_the_codes(report, cache, model):
 
 
 def test_without_a_stream_the_selection_is_that_of_the_others(report, cache, model):
-    """On the same sampled pictures as retrieval, 60 rows."""
+    """On the same sampled images as retrieval, 60 rows."""
     lines = report.table("left_out_selection").to_pylist()
     names = model.config.names
     assert [x["left_out"] for x in lines if x["stream"] is None] == list(names)
@@ -242,7 +242,7 @@ def test_every_figure_of_several_models_has_its_interval(report):
 
 
 def groups_of_three():
-    """The group of each picture that is in one: 20 groups of three pictures out of 75."""
+    """The group of each image that is in one: 20 groups of three images out of 75."""
     dealt = np.random.default_rng([42, 75]).permutation(75)[:60]
     return dict(zip(dealt.tolist(), (np.arange(60) % 20).tolist(), strict=True))
 
@@ -254,7 +254,7 @@ def margin_of(values):
     return 2.0930240544 * np.sqrt((1 - share) ** 2 / (share * 19) * squares)
 
 
-def test_intervals_of_agreement_are_those_of_pictures_left_out(report, cache):
+def test_intervals_of_agreement_are_those_of_images_left_out(report, cache):
     """The pair of dino and clip_text by loops."""
     _, rows = plain_features(cache)
     label_ids = pq.read_table(cache.folder.local / "rows.parquet")["label_ids"].to_pylist()
@@ -299,7 +299,7 @@ def test_intervals_of_agreement_are_those_of_pictures_left_out(report, cache):
         ("joint", "permuted_before", "permuted_before/joint"),
     ],
 )
-def test_intervals_of_purity_are_those_of_pictures_left_out(report, cache, mode, control, stored):
+def test_intervals_of_purity_are_those_of_images_left_out(report, cache, mode, control, stored):
     """The finest classes of dino's rows by loops; labels stay where features move."""
     _, rows = plain_features(cache)
     label_ids = pq.read_table(cache.folder.local / "rows.parquet")["label_ids"].to_pylist()
@@ -333,7 +333,7 @@ def test_intervals_of_purity_are_those_of_pictures_left_out(report, cache, mode,
     assert line["purity"] - line["purity_low"] == pytest.approx(margin)
 
 
-def test_retrieval_is_on_distinct_pictures_and_all_captions(report):
+def test_retrieval_is_on_distinct_images_and_all_captions(report):
     for line in report.table("retrieval").to_pylist():
         captions = {"clip_text": 60}
         assert line["queries"] == captions.get(line["source"], 30)
@@ -345,7 +345,7 @@ def test_retrieval_is_on_distinct_pictures_and_all_captions(report):
     }
 
 
-def test_classes_are_told_from_one_row_of_each_labelled_picture(report, cache):
+def test_classes_are_told_from_one_row_of_each_labelled_image(report, cache):
     lines = report.table("classification").to_pylist()
     spaces = [x["space"] for x in lines]
     assert {s: spaces.count(s) for s in spaces} == {"raw": 3, "codes": 15, "reconstruction": 18}
@@ -368,7 +368,7 @@ def test_classes_are_told_from_one_row_of_each_labelled_picture(report, cache):
 
 
 def test_unrelated_rows_are_not_found(report):
-    """Chance is 1 in 30 pictures or 2 in 60 captions; joint selection leaks even so."""
+    """Chance is 1 in 30 images or 2 in 60 captions; joint selection leaks even so."""
     codes = [x for x in report.table("retrieval").to_pylist() if x["space"] == "codes"]
 
     def mean(mode, control):

@@ -12,7 +12,7 @@ from sparc.analyze.bias.attribute import Attribute
 from sparc.analyze.codes.store import CodeRows, CodeSet
 from sparc.analyze.maths import stratified
 from sparc.analyze.maths.reduction import Executor
-from sparc.analyze.rows.images import read_pictures
+from sparc.analyze.rows.images import read_images
 
 L, RATE = 8, 0.1
 
@@ -35,11 +35,11 @@ class FakeParts:
         return self.pieces[part].rows
 
 
-def analyse(codes, at, pictures, attribute, latents=L, names=None, **options):
+def analyse(codes, at, images, attribute, latents=L, names=None, **options):
     settings = {"rate": RATE, "examples": 3, "pair_latents": 5, "most_pairs": 100, "seed": 1}
     found = find_bias(
         FakeParts(codes, at, latents),
-        pictures,
+        images,
         attribute,
         names or {},
         Executor("sync", None),
@@ -49,15 +49,15 @@ def analyse(codes, at, pictures, attribute, latents=L, names=None, **options):
 
 
 def random_case(seed, rows):
-    """Pictures of one to four rows, some not analysed or unknown; latents 0 and 1 go with it."""
+    """Images of one to four rows, some not analysed or unknown; latents 0 and 1 go with it."""
     generator = np.random.default_rng(seed)
     ids = np.repeat(np.arange(rows), generator.integers(1, 5, rows))[:rows]
     valid = generator.random(rows) < 0.9
     valid[0] = True
-    pictures = read_pictures(pa.chunked_array([[f"p{i}" for i in ids]]), valid)
-    held = generator.random(len(pictures)) < 0.5
-    known = pictures.analysed & (generator.random(len(pictures)) < 0.9)
-    of_row = pictures.of_row
+    images = read_images(pa.chunked_array([[f"p{i}" for i in ids]]), valid)
+    held = generator.random(len(images)) < 0.5
+    known = images.analysed & (generator.random(len(images)) < 0.9)
+    of_row = images.of_row
     indices = np.tile(np.arange(L, dtype=np.uint8), (rows, 1))
     values = {}
     for stream in "ab":
@@ -74,16 +74,16 @@ def random_case(seed, rows):
     codes = CodeRows(
         kept, dict.fromkeys("ab", indices[kept]), {s: v[kept] for s, v in values.items()}
     )
-    return codes, pictures, Attribute("it", held & known, known)
+    return codes, images, Attribute("it", held & known, known)
 
 
-def strata_of(codes, pictures):
-    """By picture, how many analysed rows it has."""
-    return np.bincount(pictures.of_row[codes.rows], minlength=len(pictures))
+def strata_of(codes, images):
+    """By image, how many analysed rows it has."""
+    return np.bincount(images.of_row[codes.rows], minlength=len(images))
 
 
 def tables_of(strata, everything, first, second):
-    """The 2 x 2 tables of two sets of pictures in each stratum: both, total, first, second."""
+    """The 2 x 2 tables of two sets of images in each stratum: both, total, first, second."""
     numbers = sorted({strata[x] for x in everything})
     cells = [
         [sum(strata[x] == n for x in group & everything)
@@ -110,36 +110,36 @@ def common_odds(tables):
     return float(ratio.log_odds), float(ratio.error)
 
 
-def picture_sets(codes, pictures, stream):
-    """By latent, the pictures on which it is active."""
+def image_sets(codes, images, stream):
+    """By latent, the images on which it is active."""
     found = [set() for _ in range(L)]
     for row, values in zip(codes.rows, codes.values[stream], strict=True):
         for latent in np.flatnonzero(values > 0):
-            found[latent].add(int(pictures.of_row[row]))
+            found[latent].add(int(images.of_row[row]))
     return found
 
 
-def strongest(codes, pictures, stream, flags, score, number=3):
+def strongest(codes, images, stream, flags, score, number=3):
     listed = [
         (-score(values), int(row))
         for row, values in zip(codes.rows, codes.values[stream], strict=True)
-        if flags[pictures.of_row[row]] and score(values) > 0
+        if flags[images.of_row[row]] and score(values) > 0
     ]
     best = {}
     for _, row in sorted(listed):
-        best.setdefault(pictures.of_row[row], row)  # one row of each picture
+        best.setdefault(images.of_row[row], row)  # one row of each image
     return list(best.values())[:number]
 
 
-def expected_associations(codes, pictures, attribute, held):
+def expected_associations(codes, images, attribute, held):
     known = set(np.flatnonzero(attribute.known).tolist())
     held = set(np.flatnonzero(held).tolist())
     n, m = len(known), len(held)
-    strata = strata_of(codes, pictures)
+    strata = strata_of(codes, images)
     lines = {}
     for stream in codes.streams:
         tested = []
-        for latent, active in enumerate(picture_sets(codes, pictures, stream)):
+        for latent, active in enumerate(image_sets(codes, images, stream)):
             both, alone = len(active & held), len(active & known)
             without = (alone - both) / (n - m)
             line = {"both": both, "alone": alone, "with": both / m, "without": without}
@@ -175,15 +175,15 @@ def sharing(lines, stream, latent):
     at=st.lists(st.integers(1, 240), max_size=6),
 )
 def test_every_association_is_that_of_plain_loops(seed, rows, at):
-    codes, pictures, attribute = random_case(seed, rows)
+    codes, images, attribute = random_case(seed, rows)
     names = {("a", 2): ["apple"]}
-    table, _ = analyse(codes, at, pictures, attribute, names=names)
+    table, _ = analyse(codes, at, images, attribute, names=names)
     assert len(table) == 2 * 2 * L
     for control, held in (
         ("none", attribute.held),
-        ("shuffled", shuffle(attribute, strata_of(codes, pictures), 1)),
+        ("shuffled", shuffle(attribute, strata_of(codes, images), 1)),
     ):
-        lines = expected_associations(codes, pictures, attribute, held)
+        lines = expected_associations(codes, images, attribute, held)
         for line in [x for x in table.to_pylist() if x["control"] == control]:
             key = line["stream"], line["latent"]
             wanted = lines[key]
@@ -209,18 +209,16 @@ def test_every_association_is_that_of_plain_loops(seed, rows, at):
             if line["associated"] and control == "none":
                 flags = attribute.held if odds > 0 else attribute.known & ~attribute.held
                 latent = line["latent"]
-                examples = strongest(
-                    codes, pictures, line["stream"], flags, lambda v, i=latent: v[i]
-                )
+                examples = strongest(codes, images, line["stream"], flags, lambda v, i=latent: v[i])
             assert line["example_rows"] == examples
 
 
-def expected_pairs(codes, pictures, attribute, stream, chosen):
+def expected_pairs(codes, images, attribute, stream, chosen):
     """By pair: its meetings, tests and whether it is reported."""
-    strata = strata_of(codes, pictures)
+    strata = strata_of(codes, images)
     groups = [set(np.flatnonzero(attribute.held).tolist())]
     groups += [set(np.flatnonzero(attribute.known).tolist()) - groups[0]]
-    active = picture_sets(codes, pictures, stream)
+    active = image_sets(codes, images, stream)
     compared = {strata[x] for x in groups[0]} & {strata[x] for x in groups[1]}
     inside = [{x for x in group if strata[x] in compared} for group in groups]
     lines = []
@@ -267,15 +265,15 @@ def expected_pairs(codes, pictures, attribute, stream, chosen):
     at=st.lists(st.integers(1, 240), max_size=4),
 )
 def test_every_pair_is_that_of_plain_loops(seed, rows, at):
-    codes, pictures, attribute = random_case(seed, rows)
-    _, table = analyse(codes, at, pictures, attribute)
+    codes, images, attribute = random_case(seed, rows)
+    _, table = analyse(codes, at, images, attribute)
     counts = np.zeros(L, int)
     having = set(np.flatnonzero(attribute.held).tolist())
     for stream in "ab":
-        counts += [len(active & having) for active in picture_sets(codes, pictures, stream)]
+        counts += [len(active & having) for active in image_sets(codes, images, stream)]
     chosen = sorted(sorted(range(L), key=lambda i: (-counts[i], i))[:5])
     found = [x for x in table.to_pylist() if x["control"] == "none"]
-    expected = {s: expected_pairs(codes, pictures, attribute, s, chosen) for s in "ab"}
+    expected = {s: expected_pairs(codes, images, attribute, s, chosen) for s in "ab"}
     assert {(x["stream"], x["first_latent"], x["second_latent"]) for x in found} == {
         (s, *pair) for s in "ab" for pair in expected[s]
     }
@@ -288,15 +286,15 @@ def test_every_pair_is_that_of_plain_loops(seed, rows, at):
         assert line["interaction"] == pytest.approx(wanted["interaction"])
         assert line["streams"] == [s for s in "ab" if pair in expected[s]]
         assert line["example_rows"] == strongest(
-            codes, pictures, line["stream"], attribute.held, lambda v, p=pair: min(v[p[0]], v[p[1]])
+            codes, images, line["stream"], attribute.held, lambda v, p=pair: min(v[p[0]], v[p[1]])
         )
 
 
 def test_what_was_planted_is_found_and_parts_do_not_change_a_bit():
-    codes, pictures, attribute = random_case(5, 4000)
-    whole = analyse(codes, [], pictures, attribute)
+    codes, images, attribute = random_case(5, 4000)
+    whole = analyse(codes, [], images, attribute)
     for at in ([1000, 2000, 3000], [1, 2, 3, 3999], list(range(7, 4000, 701))):
-        found = analyse(codes, at, pictures, attribute)
+        found = analyse(codes, at, images, attribute)
         assert found[0].equals(whole[0])
         assert found[1].equals(whole[1])
     rows = [x for x in whole[0].to_pylist() if x["associated"]]
@@ -311,9 +309,9 @@ def test_what_was_planted_is_found_and_parts_do_not_change_a_bit():
 
 
 def test_one_stream_shares_with_nobody():
-    codes, pictures, attribute = random_case(5, 4000)
+    codes, images, attribute = random_case(5, 4000)
     one = CodeRows(codes.rows, {"a": codes.indices["a"]}, {"a": codes.values["a"]})
-    table, pairs = analyse(one, [], pictures, attribute)
+    table, pairs = analyse(one, [], images, attribute)
     rows = table.to_pylist()
     assert any(row["associated"] for row in rows)
     assert {row["sharing"] for row in rows} == {None}
@@ -324,7 +322,7 @@ def test_pairs_of_which_half_the_story_is_true_are_no_finding():
     # Forty latents go with the attribute, pairs of them independent given it; a hundred others go
     # together under it alone, but so much rarer there that they do not meet more.
 
-    def pictures(draws, shares, together):
+    def images(draws, shares, together):
         common = draws.random((2000, 1)) < 0.5
         chance = np.where(common, 1.8, 0.2) * shares[1] if together else shares[1]
         alone, others = draws.random((2000, 40)) < shares[0], draws.random((2000, 100)) < chance
@@ -333,7 +331,7 @@ def test_pairs_of_which_half_the_story_is_true_are_no_finding():
     cases_with_findings = 0
     for seed in range(10):
         draws = np.random.default_rng(seed)
-        sides = pictures(draws, (0.4, 0.2), True), pictures(draws, (0.25, 0.3), False)
+        sides = images(draws, (0.4, 0.2), True), images(draws, (0.25, 0.3), False)
         meetings = np.stack([side.T @ side for side in sides])[:, None]
         totals = np.array([[2000], [2000]])
         found = _test_pairs("none", 0, meetings, np.arange(140), totals, RATE, 1000)
@@ -341,14 +339,14 @@ def test_pairs_of_which_half_the_story_is_true_are_no_finding():
     assert cases_with_findings <= 3  # one in twenty is expected
 
 
-def test_a_picture_longer_than_a_part_counts_once():
-    """Ten pictures of ten rows; parts of three rows."""
+def test_a_image_longer_than_a_part_counts_once():
+    """Ten images of ten rows; parts of three rows."""
     ids = [f"p{row // 10}" for row in range(100)]
-    pictures = read_pictures(pa.chunked_array([ids]), np.ones(100, bool))
+    images = read_images(pa.chunked_array([ids]), np.ones(100, bool))
     values = np.zeros((100, 1), np.float32)
     values[::3] = 1
     codes = CodeRows(np.arange(100), {"a": np.zeros((100, 1), np.uint8)}, {"a": values})
     held = np.arange(10) < 5
-    table, _ = analyse(codes, range(3, 100, 3), pictures, Attribute("it", held, held | True), 1)
+    table, _ = analyse(codes, range(3, 100, 3), images, Attribute("it", held, held | True), 1)
     line = table.to_pylist()[0]
     assert (line["pictures_both"], line["pictures_latent"]) == (5, 10)

@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sparc.analyze.bias.attribute import check_both_sides, contrast, read_attribute
-from sparc.analyze.rows.images import read_pictures
+from sparc.analyze.rows.images import read_images
 from sparc.common.cache.tables import CLASSES
 from sparc.common.cache.writer import write_arrays
 from sparc.common.errors import ConfigError
@@ -35,13 +35,13 @@ def cache(tmp_path_factory):
 
 def read(cache, text, valid=(1, 1, 1, 1, 1)):
     sample_ids = cache.rows(["sample_id"])["sample_id"]
-    pictures = read_pictures(sample_ids, np.array(valid, bool))
-    found = read_attribute(text, cache, pictures)
+    images = read_images(sample_ids, np.array(valid, bool))
+    found = read_attribute(text, cache, images)
     assert (found.held <= found.known).all()
     return found.held.tolist(), found.known.tolist()
 
 
-def test_a_class_is_held_with_all_below_it_and_unlabelled_pictures_are_unknown(cache):
+def test_a_class_is_held_with_all_below_it_and_unlabelled_images_are_unknown(cache):
     known = [True, True, False, True]
     assert read(cache, "class:/m/1") == ([True, False, False, False], known)
     assert read(cache, "class:animal") == ([True, True, False, False], known)
@@ -55,7 +55,7 @@ def test_a_class_is_not_there_or_not_the_only_one(cache):
         read(cache, "class:dog")
 
 
-def test_words_are_held_by_any_caption_of_a_picture(cache, tmp_path):
+def test_words_are_held_by_any_caption_of_a_image(cache, tmp_path):
     known = [True, False, True, True]
     assert read(cache, "words:woman") == ([True, False, False, False], known)
     assert read(cache, "words: woman , old lady") == ([True, False, False, True], known)
@@ -67,7 +67,7 @@ def test_words_are_held_by_any_caption_of_a_picture(cache, tmp_path):
         read(cache, f"words:@{tmp_path}/none.txt")
 
 
-def test_pictures_that_are_not_analysed_are_unknown(cache):
+def test_images_that_are_not_analysed_are_unknown(cache):
     assert read(cache, "words:woman", (0, 0, 1, 1, 1)) == ([False] * 4, [False, False, True, True])
 
 
@@ -108,7 +108,7 @@ def test_a_parquet_table(cache, tmp_path):
 def test_tables_that_say_nothing_or_too_much(cache, tmp_path):
     file = tmp_path / "table.csv"
     file.write_text("sample_id,x\n7,true\n")
-    with pytest.raises(ConfigError, match=r"names no picture of .*such as '?7'?, the cache's.*007"):
+    with pytest.raises(ConfigError, match=r"names no image of .*such as '?7'?, the cache's.*007"):
         read(cache, f"table:{file}#x")
     file.write_text("sample_id,x\nb,true\nb,false\n")
     with pytest.raises(ConfigError, match="'b' has two different values of x"):
@@ -125,11 +125,11 @@ def test_what_follows_no_grammar_shows_it(cache, text):
 
 def test_one_attribute_against_another(cache):
     sample_ids = cache.rows(["sample_id"])["sample_id"]
-    pictures = read_pictures(sample_ids, np.ones(5, bool))
-    first, second = (read_attribute(t, cache, pictures) for t in ("words:woman,lady", "words:a"))
+    images = read_images(sample_ids, np.ones(5, bool))
+    first, second = (read_attribute(t, cache, images) for t in ("words:woman,lady", "words:a"))
     found = contrast(first, second)
-    # Picture 0 has both, picture 2 ("women") neither.
+    # Image 0 has both, image 2 ("women") neither.
     assert found.held.tolist() == [False, False, False, True]
     assert found.known.tolist() == [False, False, False, True]
-    with pytest.raises(ConfigError, match="1 of 1 picture have it"):
+    with pytest.raises(ConfigError, match="1 of 1 image have it"):
         check_both_sides(found)

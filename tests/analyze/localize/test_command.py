@@ -1,4 +1,4 @@
-"""The command on a run of small random encoders: pictures, scores, and what it refuses.
+"""The command on a run of small random encoders: images, scores, and what it refuses.
 
 The scenes hold a red and a green square; captions name them.
 """
@@ -18,7 +18,7 @@ import transformers
 from PIL import Image
 
 from sparc.analyze.config import AnalyzeConfig
-from sparc.analyze.localize.command import localize_pictures, score_localization
+from sparc.analyze.localize.command import localize_images, score_localization
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.localize.localizer import Localizer
 from sparc.analyze.report.digests import replace
@@ -58,7 +58,7 @@ def text_folder(tmp_path_factory, save_tokenizer):
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """A COCO dataset of pictures of 160 x 120 pixels with two squares each."""
+    """A COCO dataset of images of 160 x 120 pixels with two squares each."""
     folder = tmp_path_factory.mktemp("scenes")
     (folder / "val").mkdir()
     (folder / "annotations").mkdir()
@@ -127,10 +127,10 @@ def run(cache, tmp_path_factory):
     return folder
 
 
-def test_pictures_are_written_for_every_text_and_latent(run, scenes, call_process, tmp_path):
-    picture = scenes / "val" / "0.png"
+def test_images_are_written_for_every_text_and_latent(run, scenes, call_process, tmp_path):
+    image = scenes / "val" / "0.png"
     result = call_process(
-        "analyze", "localize", run, picture, "--text", "a red square", "--latent", 3,
+        "analyze", "localize", run, image, "--text", "a red square", "--latent", 3,
         "--output", tmp_path, "--arrays", "--caption", "a red and a green square",
         "--trust-encoders",
     )  # fmt: skip
@@ -178,7 +178,7 @@ def test_maps_of_a_call_have_one_scale_and_what_is_absent_has_no_colour(run, sce
     config = LocalizeConfig(
         latent=(active, inactive), output=tmp_path, streams=("cnn",), trust_encoders=True
     )
-    localize_pictures(str(run), [str(image)], config)
+    localize_images(str(run), [str(image)], config)
 
     def colour(latent):
         with Image.open(tmp_path / f"0.latent-{latent}.png") as shown:
@@ -199,7 +199,7 @@ def report(run, cache, tmp_path):
 
 def test_scores_go_into_the_report(run, cache, report, call):
     result = call(
-        "analyze", "localize", run, "--cache", cache, "--report", report, "--max-pictures", 6,
+        "analyze", "localize", run, "--cache", cache, "--report", report, "--max-images", 6,
         "--template", "a {}", "--trust-encoders",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -209,7 +209,7 @@ def test_scores_go_into_the_report(run, cache, report, call):
     assert (about["table"], about["run"]) == ("localization", str(run))
     assert about["settings"]["top_rows"] == 100
     assert about["command"]["name"] == "localize"
-    assert about["command"]["settings"]["max_pictures"] == 6
+    assert about["command"]["settings"]["max_images"] == 6
     rows = table.to_pylist()
     assert {row["map"] for row in rows} == {"text", "centre", "random_latent"}
     assert {row["class"] for row in rows} == {None, "red square", "green square"}
@@ -282,7 +282,7 @@ def test_images_in_shards_are_scored_as_those_in_a_folder(run, cache, shards):
     tables = [
         score_localization(
             str(run),
-            LocalizeConfig(cache=str(c), max_pictures=4, device="cpu", trust_encoders=True),
+            LocalizeConfig(cache=str(c), max_images=4, device="cpu", trust_encoders=True),
         )
         for c in (cache, shards)
     ]
@@ -353,16 +353,16 @@ def test_moved_weights_are_named_and_can_be_given(run, scenes, streams, tmp_path
         if file.is_file():
             (moved / file.name).write_bytes(file.read_bytes())
     (moved / "config.json").write_bytes(seal(document))
-    pictures = [str(scenes / "val" / "0.png")]
+    images = [str(scenes / "val" / "0.png")]
     trusted = {"latent": (1,), "output": tmp_path / "out", "trust_encoders": True}
     config = LocalizeConfig(**trusted)
     with pytest.raises(LocalizeError, match=r"no weights file .*moved.*--spec"):
-        localize_pictures(str(moved), pictures, config)
+        localize_images(str(moved), images, config)
     given = LocalizeConfig(**trusted, specs=(f"vit={streams['vit']}",))
-    assert len(localize_pictures(str(moved), pictures, given)) == 1
+    assert len(localize_images(str(moved), images, given)) == 1
     other = LocalizeConfig(**trusted, specs=(f"vit={streams['vit']}&pool=cls&block=0",))
     with pytest.raises(LocalizeError, match=r"is not the encoder that made stream vit.*pooling"):
-        localize_pictures(str(moved), pictures, other)
+        localize_images(str(moved), images, other)
 
 
 @pytest.mark.parametrize(
@@ -371,7 +371,7 @@ def test_moved_weights_are_named_and_can_be_given(run, scenes, streams, tmp_path
         ({}, "--text TEXT or --latent NUMBER"),
         ({"latent": (32,)}, "the model has 0 to 31"),
         ({"latent": (1,), "streams": ("clip",)}, "no stream 'clip'"),
-        ({"latent": (1,), "streams": ("text",)}, "none reads pictures"),
+        ({"latent": (1,), "streams": ("text",)}, "none reads images"),
         ({"latent": (1,), "text_stream": "vit"}, "no text stream 'vit'"),
         ({"latent": (1,), "method": "attention", "streams": ("cnn",)}, "no attention"),
     ],
@@ -379,15 +379,15 @@ def test_moved_weights_are_named_and_can_be_given(run, scenes, streams, tmp_path
 def test_what_cannot_be_is_said(run, scenes, tmp_path, settings, message):
     config = LocalizeConfig(output=tmp_path, trust_encoders=True, **settings)
     with pytest.raises(SparcError) as caught:
-        localize_pictures(str(run), [str(scenes / "val" / "0.png")], config)
+        localize_images(str(run), [str(scenes / "val" / "0.png")], config)
     assert message in str(caught.value)
 
 
 def test_settings_that_do_not_go_together_are_refused():
-    with pytest.raises(ConfigError, match="or give pictures"):
+    with pytest.raises(ConfigError, match="or give images"):
         score_localization("run", LocalizeConfig(cache="c", text=("a",)))
-    with pytest.raises(ConfigError, match="no pictures"):
-        localize_pictures("run", ["p"], LocalizeConfig(cache="c", report="r", latent=(1,)))
+    with pytest.raises(ConfigError, match="no images"):
+        localize_images("run", ["p"], LocalizeConfig(cache="c", report="r", latent=(1,)))
     for settings in (
         {"report": "r"},
         {"template": "a"},
@@ -398,7 +398,7 @@ def test_settings_that_do_not_go_together_are_refused():
 
 
 @pytest.mark.parametrize(("size", "answer"), [((1, 4000), "200 times"), ((20, 4000), None)])
-def test_a_sliver_of_a_picture_has_an_answer(run, tmp_path, size, answer):
+def test_a_sliver_of_a_image_has_an_answer(run, tmp_path, size, answer):
     path = tmp_path / "sliver.png"
     Image.new("RGB", size, "red").save(path)
     config = LocalizeConfig(
@@ -406,24 +406,24 @@ def test_a_sliver_of_a_picture_has_an_answer(run, tmp_path, size, answer):
     )
     if answer:
         with pytest.raises(PictureError, match=answer):
-            localize_pictures(str(run), [str(path)], config)
+            localize_images(str(run), [str(path)], config)
         return
-    localize_pictures(str(run), [str(path)], config)
+    localize_images(str(run), [str(path)], config)
     values = np.load(tmp_path / "sliver.latent-1.cnn.npy")
     assert values.shape == (4000, 20)
     seen = np.flatnonzero(np.isfinite(values).any(axis=1))
     assert 1985 < seen[0] < seen[-1] < 2015  # the middle square, as its preprocessing crops
 
 
-def test_files_that_are_no_pictures_are_named(run, tmp_path):
+def test_files_that_are_no_images_are_named(run, tmp_path):
     config = LocalizeConfig(latent=(1,), output=tmp_path, trust_encoders=True)
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     os.mkfifo(tmp_path / "pipe.png")
     for name, message in (
-        ("text.png", "not a picture"),
-        ("none.png", "no picture"),
+        ("text.png", "not an image"),
+        ("none.png", "no image"),
         (".", "folder"),
         ("pipe.png", "not a regular file"),
     ):
         with pytest.raises(PictureError, match=message):
-            localize_pictures(str(run), [str(tmp_path / name)], config)
+            localize_images(str(run), [str(tmp_path / name)], config)

@@ -64,7 +64,7 @@ def test_a_text_is_found_in_every_image_stream(localizer):
         assert values.shape == grid
         assert values.std() > 0
         placed = localizer.placement(stream, seen.size)
-        assert placed.on_picture(values).shape == (64, 100)
+        assert placed.on_image(values).shape == (64, 100)
     words = localizer.words("a red square", text, seen)
     assert [word for word, _ in words] == ["a", "red", "square"]
     assert any(weight != 0 for _, weight in words)

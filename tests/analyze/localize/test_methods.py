@@ -1,6 +1,6 @@
 """Towers and methods on small random encoders of every supported kind.
 
-The pictures are dark with one bright object, which is moved.
+The images are dark with one bright object, which is moved.
 """
 
 import open_clip
@@ -19,7 +19,7 @@ VIT = {"embed_dim": 48, "depth": 3, "num_heads": 3}
 
 @pytest.fixture(scope="module")
 def towers(timm_encoder):
-    """By name, a tower, its encoder's features, the size of its pictures and of its grid."""
+    """By name, a tower, its encoder's features, the size of its images and of its grid."""
     found = {}
 
     def add(name, encoder, size, grid):
@@ -100,7 +100,7 @@ def background(size):
 
 
 def with_object(size, grid, row, column):
-    """A dark picture with one bright, striped cell."""
+    """A dark image with one bright, striped cell."""
     pixels = background(size)
     height, width = size[0] // grid[0], size[1] // grid[1]
     cell = pixels[:, :, row * height : (row + 1) * height, column * width : (column + 1) * width]
@@ -213,5 +213,5 @@ def test_a_stream_without_places_is_refused(timm_encoder):
     with pytest.raises(LocalizeError, match="Pooled gives no features of places"):
         TimmTower(Pooled()).places(torch.zeros(1, 3, 8, 8))
     encoder = timm_encoder("resnet18", "?size=32")
-    with pytest.raises(LocalizeError, match="a single place for the whole picture"):
+    with pytest.raises(LocalizeError, match="a single place for the whole image"):
         open_tower(encoder)

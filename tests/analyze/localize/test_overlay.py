@@ -5,16 +5,16 @@ from sparc.analyze.localize import overlay
 from sparc.analyze.localize.words import WordWeight
 
 
-def brightness(picture, box):
-    return np.asarray(picture.crop(box), float).mean()
+def brightness(image, box):
+    return np.asarray(image.crop(box), float).mean()
 
 
 def test_a_map_is_brightest_where_it_is_largest():
-    picture = Image.new("RGB", (60, 40), (128, 128, 128))
+    image = Image.new("RGB", (60, 40), (128, 128, 128))
     values = np.zeros((40, 60), np.float32)
     values[:10, 40:] = 5
     values[:, :10] = np.nan
-    shown = overlay.blend(picture, overlay.Layer(values, 5.0))
+    shown = overlay.blend(image, overlay.Layer(values, 5.0))
     assert shown.size == (60, 40)
     yellow, blue = shown.getpixel((55, 4)), shown.getpixel((30, 30))
     assert yellow[0] > blue[0] + 60
@@ -33,22 +33,22 @@ def test_shares_run_from_the_median_to_the_scale():
 
 
 def test_without_a_scale_a_map_has_no_colour():
-    picture = Image.effect_noise((30, 20), 90).convert("RGB")
+    image = Image.effect_noise((30, 20), 90).convert("RGB")
     values = np.random.default_rng(0).random((20, 30))
-    pixels = np.asarray(overlay.blend(picture, overlay.Layer(values, 0.0)))
+    pixels = np.asarray(overlay.blend(image, overlay.Layer(values, 0.0)))
     assert (pixels == pixels[..., :1]).all()
-    coloured = np.asarray(overlay.blend(picture, overlay.Layer(values, 0.5)))
+    coloured = np.asarray(overlay.blend(image, overlay.Layer(values, 0.5)))
     assert not (coloured == coloured[..., :1]).all()
 
 
 def test_an_overlay_holds_panels_title_and_words():
-    picture = Image.new("RGB", (1000, 500), "white")
+    image = Image.new("RGB", (1000, 500), "white")
     values = np.random.default_rng(0).random((144, 288))
     maps = {name: overlay.Layer(values, 0.5) for name in ("dino", "clip")}
     words = [WordWeight("word" * 5, 0.1 * n) for n in range(40)]
-    plain = overlay.overlay(picture, maps, title="a\x1b[31m cat" * 40)
-    with_words = overlay.overlay(picture, maps, title="a cat", words=words)
-    with_legend = overlay.overlay(picture, maps, title="a cat", legend="what % means")
+    plain = overlay.overlay(image, maps, title="a\x1b[31m cat" * 40)
+    with_words = overlay.overlay(image, maps, title="a cat", words=words)
+    with_legend = overlay.overlay(image, maps, title="a cat", legend="what % means")
     assert with_legend.height == plain.height + 18
     assert plain.width == with_words.width >= 3 * 288
     assert with_words.height > plain.height + 3 * 18  # they do not fit on one line

@@ -23,7 +23,7 @@ def centred(size: int, seen: float) -> tuple[float, float]:
     return (size - seen) / 2, (size + seen) / 2
 
 
-# What is seen of a picture, from edge to edge: (width, height) -> ((left, right), (top, bottom)).
+# What is seen of an image, from edge to edge: (width, height) -> ((left, right), (top, bottom)).
 def shortest(crop: float):
     return lambda w, h: (centred(w, crop * min(w, h)), centred(h, crop * min(w, h)))
 
@@ -58,7 +58,7 @@ def test_every_preprocessing_is_measured_to_a_fraction_of_a_pixel(transform, exp
     assert (found.horizontal.size, found.vertical.size) == size
     for axis, (start, end) in zip((found.horizontal, found.vertical), expected(*size), strict=True):
         assert axis.prepared == 96
-        # Padding an odd number of pixels puts a picture half a pixel off the centre.
+        # Padding an odd number of pixels puts an image half a pixel off the centre.
         tolerance = 0.02 * (end - start) / 2 + 0.2
         assert axis.start == pytest.approx(start, abs=tolerance)
         assert axis.start + axis.step * axis.prepared == pytest.approx(end, abs=tolerance)
@@ -68,16 +68,16 @@ def test_a_side_of_one_pixel_is_its_own_place():
     found = measure(image_transform(96, is_train=False), (1, 150))
     assert found.horizontal.start == pytest.approx(0, abs=1e-6)
     assert found.horizontal.step * 96 == pytest.approx(1)
-    values = found.on_picture(np.arange(9.0).reshape(3, 3))
+    values = found.on_image(np.arange(9.0).reshape(3, 3))
     assert values.shape == (150, 1)
     assert np.isfinite(values).sum() in (1, 2)  # it sees a square of one pixel's width
 
 
-def test_a_map_lies_on_the_original_picture():
-    # A picture of 8 x 4, of which the middle square is seen, enlarged by 2.
+def test_a_map_lies_on_the_original_image():
+    # An image of 8 x 4, of which the middle square is seen, enlarged by 2.
     placement = Placement(Axis(0.0, 0.5, 8, 4), Axis(2.0, 0.5, 8, 8))
     grid = np.array([[1.0, 2.0], [3.0, 4.0]])
-    values = placement.on_picture(grid)
+    values = placement.on_image(grid)
     assert values.shape == (4, 8)
     assert np.isnan(values[:, [0, 1, 6, 7]]).all()
     assert np.isfinite(values[:, 2:6]).all()
@@ -85,4 +85,4 @@ def test_a_map_lies_on_the_original_picture():
     assert values[3, 5] == 4
     assert values[0, 5] == 2
     np.testing.assert_allclose(values[0, 2:6], [1, 1.25, 1.75, 2])
-    assert placement.on_picture(grid, (4, 2)).shape == (2, 4)
+    assert placement.on_image(grid, (4, 2)).shape == (2, 4)

@@ -28,8 +28,8 @@ def test_latents_are_their_logits_weighted(model):
 @pytest.mark.parametrize("mode", ["independent", "joint"])
 def test_similarity_is_the_cosine_of_the_codes(model, mode):
     torch.manual_seed(1)
-    picture, feature = torch.randn(1, 12), torch.randn(1, 10)
-    codes = model.encode({"dino": picture, "text": feature}, mode)
+    image, feature = torch.randn(1, 12), torch.randn(1, 10)
+    codes = model.encode({"dino": image, "text": feature}, mode)
 
     def dense(stream):
         return torch.zeros(64).scatter(0, codes[stream].indices[0], codes[stream].values[0])
@@ -39,17 +39,17 @@ def test_similarity_is_the_cosine_of_the_codes(model, mode):
     options = {"target": "similarity", "mode": mode}
     if expected == 0:
         with pytest.raises(LocalizeError, match="shares no active latent"):
-            text_objective(model, "dino", text, {"dino": picture}, **options)
+            text_objective(model, "dino", text, {"dino": image}, **options)
         return
-    objective = text_objective(model, "dino", text, {"dino": picture}, **options)
-    torch.testing.assert_close(objective(picture)[0], expected)
+    objective = text_objective(model, "dino", text, {"dino": image}, **options)
+    torch.testing.assert_close(objective(image)[0], expected)
 
 
 def test_joint_and_independent_choose_other_latents(model):
     torch.manual_seed(2)
-    picture, text = torch.randn(1, 12), TextFeature("a cat", "text", torch.randn(1, 10))
+    image, text = torch.randn(1, 12), TextFeature("a cat", "text", torch.randn(1, 10))
     found = [
-        text_objective(model, "dino", text, {"dino": picture}, target="latents", mode=mode)(picture)
+        text_objective(model, "dino", text, {"dino": image}, target="latents", mode=mode)(image)
         for mode in ("independent", "joint")
     ]
     assert found[0] != found[1]

@@ -12,7 +12,7 @@ from sparc.analyze.maths.mispairing import DRAWS
 from sparc.analyze.metrics import agreement
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import deal, no_groups
-from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.images import Images
 
 L, TOP, SEED = 10, 3, 42
 
@@ -133,14 +133,14 @@ def two_rows_an_image(random_codes, seed, rows):
     label_ids[0] = label_ids[-1] = [6, 6, 11]
     codes = random_codes(seed, rows=rows, latents=L, k=4, streams=["a", "b", "c"])
     of_row = np.arange(rows) // 2
-    return label_ids, codes, deal(Pictures(of_row, np.ones(of_row[-1] + 1, bool)), 3)
+    return label_ids, codes, deal(Images(of_row, np.ones(of_row[-1] + 1, bool)), 3)
 
 
 @pytest.mark.parametrize(("seed", "rows"), [(0, 31), (1, 70), (2, 4)])
-def test_intervals_are_those_of_plain_loops_that_leave_pictures_out(
+def test_intervals_are_those_of_plain_loops_that_leave_images_out(
     random_codes, dense, make_labels, parents, seed, rows
 ):
-    """Two rows a picture; lists of the strongest rows are found anew among those that are left."""
+    """Two rows an image; lists of the strongest rows are found anew among those that are left."""
     label_ids, codes, groups = two_rows_an_image(random_codes, seed, rows)
     arrays = {stream: dense(codes, stream, L) for stream in codes.streams}
     assert groups.number == min(20, (rows + 1) // 2)
@@ -197,7 +197,7 @@ def test_chunks_do_not_change_a_bit(random_codes, split, make_labels, parents):
     label_ids = [generator.integers(0, 12, 2).tolist() for _ in range(90)]
     labels = make_labels(label_ids, parents)
     codes = random_codes(3, rows=90, latents=L, k=4, streams=["a", "b", "c"])
-    groups = deal(Pictures(np.arange(90), np.ones(90, bool)), 0)
+    groups = deal(Images(np.arange(90), np.ones(90, bool)), 0)
     whole = measured([codes], labels, groups=groups)
     assert whole["value_low"].null_count == 0
     for at in ([1, 2, 3], [10, 20, 70], list(range(1, 90))):
@@ -209,7 +209,7 @@ def test_so_many_latents_at_a_time_do_not_change_a_figure(
 ):
     labels = make_labels([[r % 12, r % 5] for r in range(60)], parents)
     codes = random_codes(3, rows=60, latents=L, k=4, streams=["a", "b", "c"])
-    groups = deal(Pictures(np.arange(60), np.ones(60, bool)), 0)
+    groups = deal(Images(np.arange(60), np.ones(60, bool)), 0)
     whole = measured([codes], labels, groups=groups).to_pylist()
     monkeypatch.setattr(agreement, "_CELLS", 3 * 12)
     few = measured([codes], labels, groups=groups).to_pylist()
@@ -281,26 +281,26 @@ def test_intervals_hold_the_truth(make_labels, captions):
     """Sets drawn from one world, in which latents have classes that they prefer in each stream.
 
     The truth is the mean figure over all sets. Intervals half as wide hold it in about 80% of them,
-    and so do intervals that take the equal rows of one picture for four findings.
+    and so do intervals that take the equal rows of one image for four findings.
     """
     generator = np.random.default_rng(0)
-    pictures, classes, streams, sets = 150, 8, ("a", "b", "c"), 100
+    images, classes, streams, sets = 150, 8, ("a", "b", "c"), 100
     prefers = generator.random((L, classes)) < 0.3
     own = generator.random((len(streams), L, classes)) < 0.15
     chance = 0.05 + 0.4 * prefers + 0.3 * own
-    groups = deal(Pictures(np.repeat(np.arange(pictures), captions), np.ones(pictures, bool)), 0)
+    groups = deal(Images(np.repeat(np.arange(images), captions), np.ones(images, bool)), 0)
     found = []
     for _ in range(sets):
-        of_picture = generator.integers(0, classes, pictures)
-        labels = make_labels([[c] for c in of_picture.repeat(captions)], [None] * classes)
-        drawn = generator.random((pictures, L))  # in part the same in all streams
+        of_image = generator.integers(0, classes, images)
+        labels = make_labels([[c] for c in of_image.repeat(captions)], [None] * classes)
+        drawn = generator.random((images, L))  # in part the same in all streams
         values = {}
         for position, stream in enumerate(streams):
-            fresh = generator.random((pictures, L))
-            used = np.where(generator.random((pictures, L)) < 0.5, drawn, fresh)
-            active = used < chance[position][:, of_picture].T
+            fresh = generator.random((images, L))
+            used = np.where(generator.random((images, L)) < 0.5, drawn, fresh)
+            active = used < chance[position][:, of_image].T
             values[stream] = active.astype(np.float32).repeat(captions, axis=0)
-        indices = np.tile(np.arange(L, dtype=np.uint8), (pictures * captions, 1))
+        indices = np.tile(np.arange(L, dtype=np.uint8), (images * captions, 1))
         codes = CodeRows(np.arange(len(indices)), dict.fromkeys(streams, indices), values)
         table = measured([codes], labels, groups=groups)
         found.append([table[name].to_numpy() for name in ("value", "value_low", "value_high")])

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 
 from sparc.analyze.metrics import classification
-from sparc.analyze.metrics.classification import average_precision, choose_pictures, predict
+from sparc.analyze.metrics.classification import average_precision, choose_images, predict
 
 
 @settings(max_examples=40)
@@ -61,29 +61,29 @@ def test_ties_count_against_us():
     assert average_precision(np.zeros((4, 1)), labels)[0, 0] == pytest.approx((1 / 3 + 2 / 4) / 2)
 
 
-def make(pictures=400):
+def make(images=400):
     generator = np.random.default_rng(0)
-    labels = (generator.random((pictures, 5)) < 0.3).astype(np.int32)
+    labels = (generator.random((images, 5)) < 0.3).astype(np.int32)
     labels[:, 3] = 0
     labels[:, 4] = 1
-    x = generator.normal(size=(pictures, 20))
+    x = generator.normal(size=(images, 20))
     x[:, 7] += 4 * labels[:, 0]
     return x, sparse.csr_matrix(labels)
 
 
 def test_classes_that_a_part_lacks_do_not_count():
     _, labels = make()
-    found = choose_pictures(labels, 1)
+    found = choose_images(labels, 1)
     assert found.labels.shape == (400, 3)
-    assert choose_pictures(labels[:8], 1).labels.shape[1] == 0
+    assert choose_images(labels[:8], 1).labels.shape[1] == 0
 
 
 def test_what_is_in_the_inputs_is_found_and_the_rest_is_chance():
     x, labels = make()
-    pictures = choose_pictures(labels, 1)
+    images = choose_images(labels, 1)
 
     def line(inputs):
-        table = classification.row("codes", "joint", "none", "a", "b", inputs, pictures)
+        table = classification.row("codes", "joint", "none", "a", "b", inputs, images)
         return table.to_pylist()[0]
 
     found = line(x)
@@ -96,20 +96,20 @@ def test_what_is_in_the_inputs_is_found_and_the_rest_is_chance():
     assert line(np.ones((400, 3)))["mean_average_precision"] < 0.3
 
 
-def test_intervals_are_those_of_the_scored_pictures():
+def test_intervals_are_those_of_the_scored_images():
     x, labels = make()
-    pictures = choose_pictures(labels, 1)
-    scored = pictures.parts == 2
-    assert np.bincount(pictures.groups[scored]).tolist() == [0, *[5] * 20]
-    assert not pictures.groups[~scored].any()
-    table = classification.row("codes", "joint", "none", "a", "a", x, pictures).to_pylist()[0]
-    fitted = pictures.parts == 0
-    (scores,) = predict(x, pictures.labels, fitted, [table["ridge"]])
+    images = choose_images(labels, 1)
+    scored = images.parts == 2
+    assert np.bincount(images.groups[scored]).tolist() == [0, *[5] * 20]
+    assert not images.groups[~scored].any()
+    table = classification.row("codes", "joint", "none", "a", "a", x, images).to_pylist()[0]
+    fitted = images.parts == 0
+    (scores,) = predict(x, images.labels, fitted, [table["ridge"]])
     scores = scores[scored[~fitted]]
     values = []
     for group in range(21):
-        left = (pictures.groups[scored] != group) | (group == 0)
-        y = pictures.labels[scored][left]
+        left = (images.groups[scored] != group) | (group == 0)
+        y = images.labels[scored][left]
         values.append(
             np.mean([average_precision_score(y[:, c], scores[left, c]) for c in range(3)])
         )
@@ -122,7 +122,7 @@ def test_intervals_are_those_of_the_scored_pictures():
 
 def test_nothing_to_tell():
     x, labels = make()
-    pictures = choose_pictures(labels[:8], 1)
-    table = classification.row("raw", None, "none", "a", "a", x[:8], pictures)
+    images = choose_images(labels[:8], 1)
+    table = classification.row("raw", None, "none", "a", "a", x[:8], images)
     for end in ("", "_low", "_high"):
         assert table[f"mean_average_precision{end}"].to_pylist() == [None]

@@ -22,13 +22,13 @@ def adjusted(p, tests):
 
 
 def all_pairs(first, second, partners, *, within):
-    """What the table must hold of the pairs of two dense arrays of flags, (pictures, latents)."""
+    """What the table must hold of the pairs of two dense arrays of flags, (images, latents)."""
     rows, latents = first.shape
     candidates = combinations(range(latents), 2) if within else product(range(latents), repeat=2)
     met = {}
     for a, b in candidates:
         both = int((first[:, a] & second[:, b]).sum())
-        if both >= cofiring.LEAST_PICTURES:
+        if both >= cofiring.LEAST_IMAGES:
             phi = np.nan_to_num(_correlation(first[:, a], second[:, b]))
             if phi * np.sqrt(rows) >= cofiring.LEAST_Z:
                 met[a, b] = both, phi
@@ -40,7 +40,7 @@ def all_pairs(first, second, partners, *, within):
         ]  # fmt: skip
         kept |= set(mine[:partners])
     kept = sorted(kept, key=order.index)
-    often = [int((x.sum(axis=0) >= cofiring.LEAST_PICTURES).sum()) for x in (first, second)]
+    often = [int((x.sum(axis=0) >= cofiring.LEAST_IMAGES).sum()) for x in (first, second)]
     tests = often[0] * (often[0] - 1) // 2 if within else often[0] * often[1]
     p = [
         stats.hypergeom.sf(met[a, b][0] - 1, rows, first[:, a].sum(), second[:, b].sum())
@@ -66,7 +66,7 @@ def _correlation(a, b):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """400 rows, two of each picture; two streams."""
+    """400 rows, two of each image; two streams."""
     features = dict.fromkeys("ab", np.random.default_rng(0).normal(size=(400, 4)))
     return write_arrays(
         tmp_path_factory.mktemp("cache"), features,

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sparc.analyze.codes.store import CodeSet
 from sparc.analyze.metrics import latents
 from sparc.analyze.rows.folds import deal
-from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.images import Images
 
 L, TOP = 12, 3
 
@@ -47,7 +47,7 @@ def test_alive_and_dead_latents_are_counted(random_codes, dense, margin, seed):
     """Their numbers have no interval, but what they are counted on; the true L0 has one."""
     rows = 24
     codes = random_codes(seed, rows=rows, latents=L, k=3, streams=["a", "b", "c"])
-    groups = deal(Pictures(np.arange(rows) // 2, np.ones(rows // 2, bool)), seed)
+    groups = deal(Images(np.arange(rows) // 2, np.ones(rows // 2, bool)), seed)
     grouped = codes.take(groups.rows)
     found = latents.active_counts(latents.measure(codes, L, top=TOP), groups, grouped)
     arrays = [dense(codes, stream, L) > 0 for stream in codes.streams]
@@ -76,9 +76,9 @@ def test_alive_and_dead_latents_are_counted(random_codes, dense, margin, seed):
         assert line["active_per_row_high"] == pytest.approx(min(L, active[0] + half))
 
 
-def test_one_picture_has_no_intervals(random_codes):
+def test_one_image_has_no_intervals(random_codes):
     codes = random_codes(7, rows=4, latents=L, k=3, streams=["a", "b"])
-    groups = deal(Pictures(np.zeros(4, int), np.ones(1, bool)), 0)
+    groups = deal(Images(np.zeros(4, int), np.ones(1, bool)), 0)
     counts = latents.measure(codes, L, top=TOP)
     found = latents.active_counts(counts, groups, codes.take(groups.rows))
     assert latents.alive_table(found, CodeSet("joint"))["unseen_share"].to_pylist() == (

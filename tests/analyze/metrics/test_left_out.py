@@ -7,11 +7,11 @@ import torch
 from sparc.analyze.maths.statistics import jackknife_share
 from sparc.analyze.metrics import left_out
 from sparc.analyze.rows.folds import deal, no_groups
-from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.images import Images
 from sparc.train import ModelConfig, Sparc, StreamShape
 
 ROWS = 30
-GROUPS = deal(Pictures(np.arange(ROWS) // 2, np.ones(ROWS // 2, bool)), 1)
+GROUPS = deal(Images(np.arange(ROWS) // 2, np.ones(ROWS // 2, bool)), 1)
 
 
 @pytest.fixture(scope="module")

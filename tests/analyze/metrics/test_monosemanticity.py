@@ -10,7 +10,7 @@ from sparc.analyze.maths.reduction import Executor, executor
 from sparc.analyze.maths.statistics import jackknife
 from sparc.analyze.metrics import monosemanticity
 from sparc.analyze.rows.folds import deal, no_groups
-from sparc.analyze.rows.images import Pictures, read_pictures
+from sparc.analyze.rows.images import Images, read_images
 from sparc.common.cache.writer import write_arrays
 
 SYNC = Executor("sync", 1)
@@ -42,18 +42,18 @@ def codes(random_codes):
 
 @pytest.fixture(scope="module")
 def counted(cache):
-    """The first analysed row of each picture: pictures have two rows, and row 5 is not valid."""
+    """The first analysed row of each image: images have two rows, and row 5 is not valid."""
     valid = cache.valid_rows(STREAMS)
-    rows = read_pictures(cache.rows(["sample_id"])["sample_id"], valid).first_rows(valid)
+    rows = read_images(cache.rows(["sample_id"])["sample_id"], valid).first_rows(valid)
     assert rows.tolist() == list(range(0, 90, 2))
     return rows
 
 
 @pytest.fixture(scope="module")
 def groups(cache):
-    """Twenty groups of two pictures; five pictures are in none."""
+    """Twenty groups of two images; five images are in none."""
     valid = cache.valid_rows(STREAMS)
-    found = deal(read_pictures(cache.rows(["sample_id"])["sample_id"], valid), 4)
+    found = deal(read_images(cache.rows(["sample_id"])["sample_id"], valid), 4)
     assert np.bincount(found.of_row[::2]).tolist() == [5, *[2] * 20]
     return found
 
@@ -110,7 +110,7 @@ def test_permuted_codes_stand_beside_the_features_of_their_places(
 def test_what_moved_before_selection_brings_its_features_along(
     cache, random_codes, counted, dense, make_parts, tmp_path
 ):
-    """Each picture counts by its first row, wherever that was moved to."""
+    """Each image counts by its first row, wherever that was moved to."""
     code_set = CodeSet("joint", "permuted_before")
     codes = random_codes(8, rows=90, latents=20, k=6, streams=STREAMS, joint=True)
     parts = make_parts(tmp_path, cache, codes, code_set, latents=20)(code_set)
@@ -134,8 +134,8 @@ def test_what_moved_before_selection_brings_its_features_along(
 
 
 def test_one_meaning_scores_one_and_two_score_less(make_parts, tmp_path):
-    """Latent 0 is active on one kind of picture, latent 1 on two kinds that have nothing in
-    common, latent 2 on a single picture, latent 3 on one picture and, hardly, on another."""
+    """Latent 0 is active on one kind of image, latent 1 on two kinds that have nothing in
+    common, latent 2 on a single image, latent 3 on one image and, hardly, on another."""
     kinds = np.eye(3)[[0, 0, 0, 1, 1, 1, 2]]
     features = dict.fromkeys(STREAMS, kinds.astype(np.float32))
     cache = write_arrays(tmp_path / "cache", features, rows_per_chunk=4)
@@ -151,7 +151,7 @@ def test_one_meaning_scores_one_and_two_score_less(make_parts, tmp_path):
     for scores in found:
         # Of 15 equally heavy pairs, 6 are of one kind.
         np.testing.assert_allclose(scores.score, [1, 6 / 15, np.nan, np.nan], atol=1e-6)
-        assert scores.pictures.tolist() == [3, 6, 1, 2]
+        assert scores.images.tolist() == [3, 6, 1, 2]
         assert scores.any_two == pytest.approx(6 / 21)
 
 
@@ -163,11 +163,11 @@ def test_one_meaning_scores_one_and_two_score_less(make_parts, tmp_path):
         (CodeSet("joint", "permuted_before"), CodeSet("joint", "permuted_before"), 200),
     ],
 )
-def test_intervals_are_those_of_all_pairs_of_the_pictures_that_are_left(
+def test_intervals_are_those_of_all_pairs_of_the_images_that_are_left(
     cache, random_codes, counted, groups, dense, make_parts, tmp_path, monkeypatch,
     code_set, stored, sums,
 ):  # fmt: skip
-    """Nine latents are active on few pictures: without some groups they have no score. A picture is
+    """Nine latents are active on few images: without some groups they have no score. An image is
     in the group of the row that its feature comes from."""
     monkeypatch.setattr(monosemanticity, "_SUMS", sums)
     monkeypatch.setattr(monosemanticity, "_BATCH", 3)
@@ -201,18 +201,18 @@ def test_intervals_are_those_of_all_pairs_of_the_pictures_that_are_left(
 
 
 def test_a_latent_of_one_group_has_no_score_without_it(make_parts, tmp_path):
-    """Latent 0 is active on all pictures, latent 1 on two of one group, however strongly. Features
-    of the pictures in one group are alike, and unlike all others."""
-    pictures = 40
-    groups = deal(Pictures(np.arange(pictures), np.ones(pictures, bool)), 0)
+    """Latent 0 is active on all images, latent 1 on two of one group, however strongly. Features
+    of the images in one group are alike, and unlike all others."""
+    images = 40
+    groups = deal(Images(np.arange(images), np.ones(images, bool)), 0)
     kinds = np.eye(20, dtype=np.float32)[groups.of_row - 1]
     cache = write_arrays(tmp_path / "cache", {"a": kinds}, rows_per_chunk=16)
-    values = np.ones((pictures, 2), np.float32)
+    values = np.ones((images, 2), np.float32)
     values[:, 1] = np.where(groups.of_row == 7, [1e4 / 3], 0)
-    indices = np.tile(np.arange(2, dtype=np.uint8), (pictures, 1))
-    codes = CodeRows(np.arange(pictures), {"a": indices}, {"a": values})
+    indices = np.tile(np.arange(2, dtype=np.uint8), (images, 1))
+    codes = CodeRows(np.arange(images), {"a": indices}, {"a": values})
     parts = make_parts(tmp_path / "report", cache, codes, ALONE, latents=2)(ALONE)
-    (scores,) = measure(parts, np.arange(pictures), groups)
+    (scores,) = measure(parts, np.arange(images), groups)
     of_all = 20 / (40 * 39 / 2)
     of_others = 19 / (38 * 37 / 2)
     expected = np.array([[of_all + 1, *[of_others + 1] * 20], [2] * 21])

@@ -8,7 +8,7 @@ from scipy import stats
 from sparc.analyze.codes.store import CodeRows, CodeSet
 from sparc.analyze.metrics import naming
 from sparc.analyze.rows import top_rows
-from sparc.analyze.rows.images import read_pictures
+from sparc.analyze.rows.images import read_images
 from sparc.analyze.rows.words import read_words
 
 VOCABULARY = ["apple", "boat", "cat", "dog", "egg", "fish", "gate"]
@@ -17,41 +17,41 @@ VOCABULARY = ["apple", "boat", "cat", "dog", "egg", "fish", "gate"]
 def make(seed, rows, latents, captions=2):
     """Latents that go with words, noise, and rows that are not analysed."""
     generator = np.random.default_rng(seed)
-    pictures = -(-rows // captions)
-    of_picture = generator.integers(0, len(VOCABULARY), pictures)
+    images = -(-rows // captions)
+    of_image = generator.integers(0, len(VOCABULARY), images)
     texts = []
     for row in range(rows):
-        own = VOCABULARY[of_picture[row // captions]]
+        own = VOCABULARY[of_image[row // captions]]
         texts.append(f"{own} {VOCABULARY[generator.integers(len(VOCABULARY))]}")
     values = generator.choice([0, 0, 0, 0.5, 1, 2], size=(rows, latents)).astype(np.float32)
     for latent in range(3):
-        shown = of_picture[np.arange(rows) // captions] == latent
+        shown = of_image[np.arange(rows) // captions] == latent
         values[:, latent] *= np.where(shown, 3, generator.random(rows) < 0.1)
     valid = generator.random(rows) < 0.9
     indices = np.tile(np.arange(latents, dtype=np.uint8), (rows, 1))
     kept = np.flatnonzero(valid)
     codes = CodeRows(kept, {"a": indices[kept]}, {"a": values[kept]})
     ids = pa.chunked_array([[f"p{row // captions}" for row in range(rows)]])
-    found_pictures = read_pictures(ids, valid)
-    return codes, texts, found_pictures, read_words([pa.array(texts)], found_pictures)
+    found_images = read_images(ids, valid)
+    return codes, texts, found_images, read_words([pa.array(texts)], found_images)
 
 
-def measured(codes, words, pictures, latents, *, names=4, top=20):
+def measured(codes, words, images, latents, *, names=4, top=20):
     lists = top_rows.measure(codes, "a", top)
     return naming.table(
         ["a"],
         [lists],
         latents,
         words,
-        pictures,
-        np.bincount(pictures.of_row[codes.rows], minlength=len(pictures)),
+        images,
+        np.bincount(images.of_row[codes.rows], minlength=len(images)),
         CodeSet("independent"),
         names=names,
     ).to_pylist()
 
 
 def stratified_tail(found, numbers, held, word, mine):
-    """The chance that as many pictures have a word, each compared with those of as many rows."""
+    """The chance that as many images have a word, each compared with those of as many rows."""
     mass = np.ones(1)
     for number in {numbers[p] for p in held}:
         alike = [p for p in held if numbers[p] == number]
@@ -61,22 +61,22 @@ def stratified_tail(found, numbers, held, word, mine):
     return mass[found:].sum()
 
 
-def brute_force(codes, texts, pictures, latents, *, names=4, top=20):
+def brute_force(codes, texts, images, latents, *, names=4, top=20):
     """Every number by plain loops, with SciPy's own statistics."""
     held = {}
     for row, text in enumerate(texts):
-        picture = int(pictures.of_row[row])
-        if pictures.analysed[picture]:
-            held.setdefault(picture, set()).update(text.split())
+        image = int(images.of_row[row])
+        if images.analysed[image]:
+            held.setdefault(image, set()).update(text.split())
     used = {w: sum(w in s for s in held.values()) for w in VOCABULARY}
     used = {w: n for w, n in used.items() if n >= 5}
-    numbers = np.bincount(pictures.of_row[codes.rows])
+    numbers = np.bincount(images.of_row[codes.rows])
     lines, p_values = [], []
     alive = 0
     for latent in range(latents):
         column = codes.values["a"][:, latent]
         order = sorted((-v, int(r)) for v, r in zip(column, codes.rows, strict=True) if v > 0)[:top]
-        mine = {int(pictures.of_row[r]) for _, r in order}
+        mine = {int(images.of_row[r]) for _, r in order}
         alive += bool(mine)
         uses = {w: sum(w in held[p] for p in mine) for w in used}
         inside, everything = sum(uses.values()), sum(used.values())
@@ -103,9 +103,9 @@ def brute_force(codes, texts, pictures, latents, *, names=4, top=20):
 
 @given(seed=st.integers(0, 10_000), rows=st.integers(40, 300))
 def test_every_number_is_that_of_plain_loops(seed, rows):
-    codes, texts, pictures, words = make(seed, rows, 6)
-    found = measured(codes, words, pictures, 6)
-    expected = brute_force(codes, texts, pictures, 6)
+    codes, texts, images, words = make(seed, rows, 6)
+    found = measured(codes, words, images, 6)
+    expected = brute_force(codes, texts, images, 6)
     assert len(found) == len(expected)
     for line, (rank, latent, word, both, mine, all_, odds, z, q) in zip(
         found, expected, strict=True
@@ -120,31 +120,31 @@ def test_every_number_is_that_of_plain_loops(seed, rows):
 
 
 def test_what_was_planted_is_found_and_noise_has_no_name():
-    codes, _, pictures, words = make(1, 3000, 12)
-    found = measured(codes, words, pictures, 12, top=100)
+    codes, _, images, words = make(1, 3000, 12)
+    found = measured(codes, words, images, 12, top=100)
     first = {x["latent"]: x["word"] for x in found if x["rank"] == 1}
     assert first == {0: "apple", 1: "boat", 2: "cat"}
 
 
-def test_five_captions_of_one_picture_are_one_finding():
-    """A latent that is active on one picture has no name, however often its word is written."""
+def test_five_captions_of_one_image_are_one_finding():
+    """A latent that is active on one image has no name, however often its word is written."""
     ids = [f"p{row // 5}" for row in range(500)]
     texts = ["rare word"] * 5 + [f"word {w}" for w in VOCABULARY * 71][:495]
     values = np.zeros((500, 1), np.float32)
     values[:5] = 1
     codes = CodeRows(np.arange(500), {"a": np.zeros((500, 1), np.uint8)}, {"a": values})
-    pictures = read_pictures(pa.chunked_array([ids]), np.ones(500, bool))
-    words = read_words([pa.array(texts)], pictures)
-    assert measured(codes, words, pictures, 1) == []
+    images = read_images(pa.chunked_array([ids]), np.ones(500, bool))
+    words = read_words([pa.array(texts)], images)
+    assert measured(codes, words, images, 1) == []
 
 
 def test_a_stream_without_any_active_latent():
-    codes, _, pictures, words = make(2, 60, 3)
+    codes, _, images, words = make(2, 60, 3)
     nothing = CodeRows(codes.rows, codes.indices, {"a": codes.values["a"] * 0})
-    assert measured(nothing, words, pictures, 3) == []
+    assert measured(nothing, words, images, 3) == []
 
 
 def test_one_word_tells_nothing_from_nothing():
-    codes, texts, pictures, _ = make(2, 60, 3)
-    words = read_words([pa.array(["word"] * len(texts))], pictures)
-    assert measured(codes, words, pictures, 3) == []
+    codes, texts, images, _ = make(2, 60, 3)
+    words = read_words([pa.array(["word"] * len(texts))], images)
+    assert measured(codes, words, images, 3) == []

@@ -10,7 +10,7 @@ from sparc.analyze.maths.statistics import degrees_of_freedom, jackknife_share
 from sparc.analyze.metrics import overlap
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import deal, no_groups
-from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.images import Images
 
 L, TOP = 10, 3
 
@@ -82,7 +82,7 @@ def apart(a, b):
 def test_intervals_are_those_of_the_rows_that_are_left(random_codes, dense, split, seed, rows):
     codes = random_codes(seed, rows=rows, latents=L, k=4, streams=["a", "b", "c"])
     of_row = np.arange(rows) // 2
-    groups = deal(Pictures(of_row, np.ones(of_row[-1] + 1, bool)), 3)
+    groups = deal(Images(of_row, np.ones(of_row[-1] + 1, bool)), 3)
     _, means = both_tables(split(codes, [7, 12]), groups)
     left = [codes] + [
         codes.take(np.flatnonzero(groups.of_row != g)) for g in range(1, 1 + groups.number)

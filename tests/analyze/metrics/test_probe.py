@@ -26,16 +26,16 @@ def test_regressions_are_those_of_scikit_learn(seed, separation):
         assert found.intercept[column] == pytest.approx(model.intercept_[0], abs=1e-3)
 
 
-def make(seed, pictures=400, latents=12):
+def make(seed, images=400, latents=12):
     """Class 0 is told by latent 3, class 1 by nothing, class 2 is rare, class 3 is everywhere."""
     generator = np.random.default_rng(seed)
-    labels = np.zeros((pictures, 4), np.int32)
-    labels[:, 0] = generator.random(pictures) < 0.3
-    labels[:, 1] = generator.random(pictures) < 0.3
+    labels = np.zeros((images, 4), np.int32)
+    labels[:, 0] = generator.random(images) < 0.3
+    labels[:, 1] = generator.random(images) < 0.3
     labels[:19, 2] = 1
     labels[:, 3] = 1
-    values = generator.random((pictures, latents)) * (generator.random((pictures, latents)) < 0.3)
-    values[:, 3] = labels[:, 0] * (1 + generator.random(pictures))
+    values = generator.random((images, latents)) * (generator.random((images, latents)) < 0.3)
+    values[:, 3] = labels[:, 0] * (1 + generator.random(images))
     return sparse.csr_matrix(values.astype(np.float32)), sparse.csr_matrix(labels)
 
 
@@ -46,7 +46,7 @@ def measured(matrix, labels, ids=(7, 5, 3, 1), control="none"):
 
 def test_what_was_planted_is_found_and_the_rest_is_chance():
     found = {x["class_id"]: x for x in measured(*make(0))}
-    # The rare class has too few pictures, the one that all carry has no others.
+    # The rare class has too few images, the one that all carry has no others.
     assert set(found) == {7, 5}
     assert found[7]["latent"] == 3
     assert found[7]["log_loss"] < 0.1
@@ -68,7 +68,7 @@ def test_a_choice_among_noise_is_not_scored_on_what_chose_it():
 @pytest.mark.parametrize("seed", range(5))
 def test_the_loss_is_that_of_plain_steps(seed):
     """One class, repeated with scikit-learn on the same parts."""
-    matrix, labels = make(seed, pictures=120)
+    matrix, labels = make(seed, images=120)
     (line, *_) = measured(matrix, labels)
     having = labels.toarray()[:, 0] > 0
     generator = np.random.default_rng([1, 7])
@@ -109,8 +109,8 @@ def test_no_active_latent_tells_nothing():
     assert 0 < line["accuracy_high"] < 0.1
 
 
-def test_intervals_are_those_of_the_scored_pictures():
-    """500 pictures scored: the interval of a share and of a mean, as one computes them by hand."""
+def test_intervals_are_those_of_the_scored_images():
+    """500 images scored: the interval of a share and of a mean, as one computes them by hand."""
     generator = np.random.default_rng(0)
     right = generator.random(500) < 0.8
     losses = generator.exponential(size=500)
@@ -126,7 +126,7 @@ def test_intervals_are_those_of_the_scored_pictures():
 @pytest.mark.parametrize("half", [5, 10, 60])
 @pytest.mark.parametrize("truths", [(0.99, 0.99), (0.9, 0.9), (0.95, 0.5)])
 def test_intervals_of_accuracy_hold_the_truth_as_often_as_they_say(half, truths):
-    """Few scored pictures: all may be right, which does not make it certain."""
+    """Few scored images: all may be right, which does not make it certain."""
     generator = np.random.default_rng(1)
     held = 0
     for _ in range(400):

@@ -12,7 +12,7 @@ from sparc.analyze.maths.statistics import jackknife
 from sparc.analyze.metrics import purity
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import deal, no_groups
-from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.images import Images
 
 CODE_SET = CodeSet("independent")
 
@@ -134,10 +134,10 @@ def test_a_pure_latent_a_mixed_one_and_a_dead_one(make_labels):
     cells=st.sampled_from([1, 40, 1 << 22]),
     at=st.lists(st.integers(1, 77), max_size=3),
 )
-def test_intervals_are_those_of_plain_loops_that_leave_pictures_out(
+def test_intervals_are_those_of_plain_loops_that_leave_images_out(
     random_codes, dense, split, make_labels, parents, seed, rows, cells, at
 ):
-    """Two rows a picture; lists of the strongest rows are found anew among those that are left."""
+    """Two rows an image; lists of the strongest rows are found anew among those that are left."""
     generator = np.random.default_rng(seed)
     latents, top = 10, 3
     label_ids = [generator.integers(0, len(parents), r % 4).tolist() for r in range(rows)]
@@ -145,7 +145,7 @@ def test_intervals_are_those_of_plain_loops_that_leave_pictures_out(
     valid = generator.random(rows) < 0.8
     valid[:3] = True
     of_row = np.arange(rows) // 2
-    groups = deal(Pictures(of_row, np.isin(np.arange(of_row[-1] + 1), of_row[valid])), seed)
+    groups = deal(Images(of_row, np.isin(np.arange(of_row[-1] + 1), of_row[valid])), seed)
     codes = random_codes(seed, rows=rows, latents=latents, k=2, streams="ab")
     parts = [p.take(np.flatnonzero(valid[p.rows])) for p in split(codes, at)]
     with pytest.MonkeyPatch.context() as patch:
@@ -180,25 +180,25 @@ def test_intervals_are_those_of_plain_loops_that_leave_pictures_out(
             assert line[name] == (None if np.isnan(end) else pytest.approx(float(end), abs=1e-9))
 
 
-def test_a_latent_that_only_one_picture_activates_is_left_out_with_it(make_labels):
-    """Latent 0 is active on cats (class 0) and two dogs; latent 1 on the last picture alone, which
+def test_a_latent_that_only_one_image_activates_is_left_out_with_it(make_labels):
+    """Latent 0 is active on cats (class 0) and two dogs; latent 1 on the last image alone, which
     is in a group of its own: what is left without it is the purity of latent 0."""
-    pictures = 12
+    images = 12
     labels = make_labels([[0]] * 10 + [[1]] * 2, [None, None])
-    values = np.zeros((pictures, 2), np.float32)
-    values[:, 0] = np.arange(pictures, 0, -1)
+    values = np.zeros((images, 2), np.float32)
+    values[:, 0] = np.arange(images, 0, -1)
     values[-1, 1] = 1
-    indices = np.tile(np.arange(2, dtype=np.uint8), (pictures, 1))
-    codes = CodeRows(np.arange(pictures), {"a": indices}, {"a": values})
-    every = np.ones(pictures, np.bool_)
-    groups = deal(Pictures(np.arange(pictures), every), 0)
+    indices = np.tile(np.arange(2, dtype=np.uint8), (images, 1))
+    codes = CodeRows(np.arange(images), {"a": indices}, {"a": values})
+    every = np.ones(images, np.bool_)
+    groups = deal(Images(np.arange(images), every), 0)
     line, top = tabulate([codes], labels, every, 2, 3, groups).means.to_pylist()
     without = [(9 / 11 + 1) / 2] * 10 + [(10 / 11 + 1) / 2, 10 / 11]
     interval = jackknife(np.array([(10 / 12 + 1) / 2, *without]), 1 / 12, most=1)
     assert line["purity"] == pytest.approx((10 / 12 + 1) / 2)
     assert line["purity_low"] == pytest.approx(float(interval.low))
     assert line["purity_high"] == pytest.approx(float(interval.high))
-    # The strongest rows are all cats, without any picture.
+    # The strongest rows are all cats, without any image.
     assert [top[name] for name in ("purity_low", "purity", "purity_high")] == [1, 1, 1]
 
 
@@ -208,7 +208,7 @@ def test_chunks_and_blocks_do_not_change_a_bit(
     labels = make_labels([[r % 12, r % 5] for r in range(60)], parents)
     codes = random_codes(3, rows=60, latents=10, k=4, streams="ab")
     every = np.ones(60, np.bool_)
-    groups = deal(Pictures(np.arange(60), every), 0)
+    groups = deal(Images(np.arange(60), every), 0)
     whole = tabulate([codes], labels, every, 10, 3, groups)
     assert whole.means["purity_low"].null_count == 0
     monkeypatch.setattr(purity, "_CELLS", 3 * 12)

@@ -9,7 +9,7 @@ from sparc.analyze.codes.encode import encode_both, encode_jointly
 from sparc.analyze.codes.store import CodeSet
 from sparc.analyze.metrics import reconstruction
 from sparc.analyze.rows.folds import deal
-from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.images import Images
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_codes_are_those_of_dense_arrays(biased, features, dense):
 def test_every_number_is_that_of_dense_arrays(biased, features, dense, mode):
     both = encode_both(biased, features, np.arange(50), batch_size=64)
     codes = both[("joint", "independent").index(mode)]
-    groups = deal(Pictures(np.arange(50) // 2, np.ones(25, bool)), 1)
+    groups = deal(Images(np.arange(50) // 2, np.ones(25, bool)), 1)
     parts = [
         reconstruction.measure(
             biased, {s: x[a:b] for s, x in features.items()}, codes.take(np.arange(a, b)), groups
@@ -119,12 +119,12 @@ def test_rows_that_are_all_equal_have_no_explained_variance(biased, features):
     for count in (1, 3):
         part = {s: x[:count] for s, x in same.items()}
         codes, _ = encode_both(biased, part, np.arange(count), batch_size=64)
-        groups = deal(Pictures(np.arange(count), np.ones(count, bool)), 0)
+        groups = deal(Images(np.arange(count), np.ones(count, bool)), 0)
         sums = reconstruction.measure(biased, part, codes, groups)
         table = reconstruction.table(sums, CodeSet("joint"), groups.share)
         for end in ("", "_low", "_high"):
             assert table[f"explained_variance{end}"].null_count == len(table)
-        # One picture cannot say how far others would be from it.
+        # One image cannot say how far others would be from it.
         assert table["nmse_low"].null_count == (len(table) if count == 1 else 0)
 
 

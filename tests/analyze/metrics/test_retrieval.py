@@ -6,52 +6,52 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from sparc.analyze.metrics import retrieval
-from sparc.analyze.rows.images import read_pictures
+from sparc.analyze.rows.images import read_images
 
 
-def of_pictures(query_pictures, candidate_pictures):
-    """Which candidates are of each query's picture."""
-    return sparse.csr_matrix(np.equal.outer(query_pictures, candidate_pictures))
+def of_images(query_images, candidate_images):
+    """Which candidates are of each query's image."""
+    return sparse.csr_matrix(np.equal.outer(query_images, candidate_images))
 
 
-def brute_force(queries, candidates, query_pictures, candidate_pictures):
+def brute_force(queries, candidates, query_images, candidate_images):
     """Ranks by plain loops in float64."""
     found = []
-    for query, picture in zip(queries, query_pictures, strict=True):
+    for query, image in zip(queries, query_images, strict=True):
         scores = []
         for candidate in candidates:
             norms = np.linalg.norm(query) * np.linalg.norm(candidate)
             scores.append(float(query @ candidate) / norms if norms else 0.0)
-        right = [s for s, p in zip(scores, candidate_pictures, strict=True) if p == picture]
-        wrong = [s for s, p in zip(scores, candidate_pictures, strict=True) if p != picture]
+        right = [s for s, p in zip(scores, candidate_images, strict=True) if p == image]
+        wrong = [s for s, p in zip(scores, candidate_images, strict=True) if p != image]
         found.append(1 + sum(s >= max(right) - 1e-6 for s in wrong))
     return found
 
 
 @given(
     seed=st.integers(0, 10_000),
-    pictures=st.integers(1, 8),
+    images=st.integers(1, 8),
     copies=st.integers(0, 8),
     as_sparse=st.booleans(),
     cost=st.sampled_from([0, 12, 1 << 20]),
 )
-def test_ranks_are_those_of_plain_loops(seed, pictures, copies, as_sparse, cost):
-    """Several captions a picture, zero vectors and duplicates among the candidates."""
+def test_ranks_are_those_of_plain_loops(seed, images, copies, as_sparse, cost):
+    """Several captions an image, zero vectors and duplicates among the candidates."""
     generator = np.random.default_rng(seed)
     # Small whole numbers tie often and their cosines are never nearly equal by accident.
-    queries = generator.choice([0, 1, 2], size=(pictures, 4)).astype(np.float64)
-    candidates = generator.choice([0, 1, 2], size=(pictures + copies, 4)).astype(np.float64)
-    of = np.concatenate([np.arange(pictures), generator.integers(0, pictures, copies)])
+    queries = generator.choice([0, 1, 2], size=(images, 4)).astype(np.float64)
+    candidates = generator.choice([0, 1, 2], size=(images + copies, 4)).astype(np.float64)
+    of = np.concatenate([np.arange(images), generator.integers(0, images, copies)])
     shuffle = generator.permutation(len(of))
     candidates, of = candidates[shuffle], of[shuffle]
-    asked = generator.permutation(pictures)
+    asked = generator.permutation(images)
     wrap = sparse.csr_matrix if as_sparse else np.asarray
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval, "_COST_OF_A_PRODUCT", cost)
         found = retrieval.ranks(
             wrap(queries.astype(np.float32)),
             wrap(candidates.astype(np.float32)),
-            of_pictures(asked, of),
+            of_images(asked, of),
         )
     assert found.tolist() == brute_force(queries, candidates, asked, of)
 
@@ -63,10 +63,10 @@ def test_more_queries_than_a_batch(monkeypatch, wrap, scores, cost):
     monkeypatch.setattr(retrieval, "_SCORES", scores)
     monkeypatch.setattr(retrieval, "_COST_OF_A_PRODUCT", cost)
     vectors = np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32)
-    pictures = np.arange(50)
+    images = np.arange(50)
     noisy = (vectors + np.random.default_rng(1).normal(size=vectors.shape)).astype(np.float32)
-    found = retrieval.ranks(wrap(noisy), wrap(vectors), of_pictures(pictures, pictures))
-    assert found.tolist() == brute_force(noisy, vectors, pictures, pictures)
+    found = retrieval.ranks(wrap(noisy), wrap(vectors), of_images(images, images))
+    assert found.tolist() == brute_force(noisy, vectors, images, images)
 
 
 def test_both_ways_to_multiply_sparse_vectors_give_the_same_bits():
@@ -80,16 +80,16 @@ def test_both_ways_to_multiply_sparse_vectors_give_the_same_bits():
     assert scores.dtype == np.float32
 
 
-def test_duplicated_pictures_tie_and_the_tie_counts_against_us():
+def test_duplicated_images_tie_and_the_tie_counts_against_us():
     vectors = np.ones((10, 3), np.float32) * np.float32(0.1)
-    pictures = np.arange(10)
-    assert retrieval.ranks(vectors, vectors, of_pictures(pictures, pictures)).tolist() == [10] * 10
+    images = np.arange(10)
+    assert retrieval.ranks(vectors, vectors, of_images(images, images)).tolist() == [10] * 10
 
 
 def test_all_zero_features_rank_last():
     zero = np.zeros((4, 3), np.float32)
-    pictures = np.arange(4)
-    right = of_pictures(pictures, pictures)
+    images = np.arange(4)
+    right = of_images(images, images)
     assert retrieval.ranks(zero, zero, right).tolist() == [4] * 4
     assert retrieval.ranks(sparse.csr_matrix(zero), zero, right).tolist() == [4] * 4
 
@@ -97,14 +97,14 @@ def test_all_zero_features_rank_last():
 def sample_of(ids, valid=None, size=10**6, seed=0):
     column = pa.chunked_array([pa.array(ids, pa.string())])
     valid = np.ones(len(ids), bool) if valid is None else np.array(valid, bool)
-    return retrieval.choose_sample(read_pictures(column, valid), valid, size, seed)
+    return retrieval.choose_sample(read_images(column, valid), valid, size, seed)
 
 
-def test_a_sample_holds_whole_pictures_and_is_seeded():
+def test_a_sample_holds_whole_images_and_is_seeded():
     ids = [f"p{i // 3}" for i in range(300)]
     sample = sample_of(ids, size=50)
     assert len(sample.rows) == 48
-    assert set(np.bincount(sample.pictures)) == {3}
+    assert set(np.bincount(sample.images)) == {3}
     assert (np.diff(sample.rows) > 0).all()
     assert sample_of(ids, size=50).rows.tolist() == sample.rows.tolist()
     assert sample_of(ids, size=50, seed=1).rows.tolist() != sample.rows.tolist()
@@ -115,17 +115,17 @@ def test_a_sample_holds_whole_pictures_and_is_seeded():
 def test_rows_that_are_not_analysed_are_not_sampled():
     sample = sample_of(["a", "a", "b", "c"], valid=[1, 0, 0, 1])
     assert sample.rows.tolist() == [0, 3]
-    assert sample.pictures.tolist() == [0, 1]
+    assert sample.images.tolist() == [0, 1]
 
 
-def test_candidates_are_distinct_pictures_and_all_captions():
+def test_candidates_are_distinct_images_and_all_captions():
     sample = sample_of(["a", "a", "b", "c", "c", "c"])
     assert sample.stand_ins("image").tolist() == [0, 2, 3]
     assert sample.stand_ins("text").tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_figures_of_a_hand_made_case():
-    """Two pictures with two captions each; the second caption of each is the other's best."""
+    """Two images with two captions each; the second caption of each is the other's best."""
     sample = sample_of(["a", "a", "b", "b"])
     images = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], np.float32)
     texts = np.array([[1, 0.1], [0, 1], [0.1, 1], [1, 0]], np.float32)
@@ -135,11 +135,11 @@ def test_figures_of_a_hand_made_case():
         {"image": "image", "text": "text"}, lambda s, _: vectors[s], lambda t: vectors[t],
     ).to_pylist()  # fmt: skip
     image_to_text, text_to_image = found
-    # Picture a: caption 3 (of b) scores 1, its own best 0.995: rank 2. The same for b.
+    # Image a: caption 3 (of b) scores 1, its own best 0.995: rank 2. The same for b.
     assert (image_to_text["queries"], image_to_text["candidates"]) == (2, 4)
     assert (image_to_text["r_at_1"], image_to_text["r_at_5"]) == (0, 1)
     assert image_to_text["median_rank"] == 2
-    # Captions 0 and 2 find their picture, 1 and 3 the other one.
+    # Captions 0 and 2 find their image, 1 and 3 the other one.
     assert (text_to_image["queries"], text_to_image["candidates"]) == (4, 2)
     assert text_to_image["r_at_1"] == 0.5
     assert text_to_image["median_rank"] == 1.5
@@ -152,14 +152,14 @@ def test_figures_of_a_hand_made_case():
     target=st.sampled_from(["image", "text"]),
 )
 def test_right_answers_are_those_of_plain_loops(seed, source, target):
-    """Up to three captions a picture of few different texts, some of them null."""
+    """Up to three captions an image of few different texts, some of them null."""
     generator = np.random.default_rng(seed)
     ids = np.repeat(np.arange(6), generator.integers(1, 4, 6))
     captions = generator.choice(["cat", "dog", "owl", "a cat", None], len(ids)).tolist()
     sample = sample_of([f"p{i}" for i in ids]).with_captions(pa.array(captions, pa.string()))
 
     def shows(row, modality):
-        """The pictures that a row goes with."""
+        """The images that a row goes with."""
         alike = [r for r in range(len(ids)) if captions[r] and captions[r] == captions[row]]
         return {ids[row]} | ({ids[r] for r in alike} if modality == "text" else set())
 
@@ -170,7 +170,7 @@ def test_right_answers_are_those_of_plain_loops(seed, source, target):
     assert (sample.right(source, target).toarray() > 0).tolist() == expected
 
 
-def test_equal_captions_of_other_pictures_are_right_answers():
+def test_equal_captions_of_other_images_are_right_answers():
     """Three drawings of one emoji have the same caption: a perfect model cannot tell them apart."""
     sample = sample_of(["a", "b", "c", "d"]).with_captions(pa.array(["owl", "owl", "owl", "cat"]))
     vectors = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)
@@ -180,7 +180,7 @@ def test_equal_captions_of_other_pictures_are_right_answers():
             {"image": "image", "text": "text"}, lambda *_: vectors, lambda _: vectors,
         ).to_pylist()  # fmt: skip
         assert line["r_at_1"] == 1
-    # Among pictures a drawing is its own right answer alone, and ties with the two others.
+    # Among images a drawing is its own right answer alone, and ties with the two others.
     (line,) = retrieval.table(
         "codes", "independent", "none", [("image", "image")], sample,
         {"image": "image"}, lambda *_: vectors, lambda _: vectors,
@@ -189,19 +189,19 @@ def test_equal_captions_of_other_pictures_are_right_answers():
 
 
 @pytest.mark.timeout(60)
-def test_one_caption_of_all_pictures_takes_no_time():
+def test_one_caption_of_all_images_takes_no_time():
     sample = sample_of([f"p{i}" for i in range(3000)]).with_captions(pa.array(["owl"] * 3000))
     assert sample.right("text", "text").nnz == 3000**2
     assert sample.right("image", "text").nnz == 3000**2
 
 
-def line_of(found, pictures):
+def line_of(found, images):
     """The table's line for ranks that came about somehow."""
-    return retrieval._with_intervals(np.array(found), np.array(pictures))
+    return retrieval._with_intervals(np.array(found), np.array(images))
 
 
-def test_intervals_are_those_of_independent_pictures():
-    """A share of one half among 2,000 pictures: 1.96 standard errors to either side."""
+def test_intervals_are_those_of_independent_images():
+    """A share of one half among 2,000 images: 1.96 standard errors to either side."""
     found = line_of([1, 20] * 1000, range(2000))
     error = np.sqrt(0.25 / 2000)
     assert found["r_at_1"] == 0.5
@@ -212,7 +212,7 @@ def test_intervals_are_those_of_independent_pictures():
     assert width == pytest.approx(2 * 1.96 * reciprocal.std() / np.sqrt(2000), rel=0.1)
 
 
-def test_captions_of_one_picture_do_not_narrow_an_interval():
+def test_captions_of_one_image_do_not_narrow_an_interval():
     once = line_of([1, 20] * 100, range(200))
     copies = line_of(np.repeat([1, 20] * 100, 5), np.repeat(np.arange(200), 5))
     for name, value in once.items():
@@ -230,7 +230,7 @@ def test_what_never_varies_has_a_width_all_the_same():
     assert copies["r_at_1_low"] == pytest.approx(found["r_at_1_low"])
 
 
-def test_one_picture_has_no_interval():
+def test_one_image_has_no_interval():
     found = line_of([1, 2], [0, 0])
     assert found["r_at_1"] == 0.5
     assert found["r_at_1_low"] is found["mean_reciprocal_rank_high"] is None
@@ -238,15 +238,15 @@ def test_one_picture_has_no_interval():
 
 @pytest.mark.parametrize("truth", [0.02, 0.5, 0.97])
 def test_intervals_hold_the_truth_as_often_as_they_say(truth):
-    """Sixty pictures of one to five captions, of which half follow their picture."""
+    """Sixty images of one to five captions, of which half follow their image."""
     draws = np.random.default_rng(0)
     held = 0
     for _ in range(1000):
-        pictures = np.repeat(np.arange(60), draws.integers(1, 6, 60))
-        follows = draws.random(len(pictures)) < 0.5
-        of_picture = (draws.random(60) < truth)[pictures]
-        success = np.where(follows, of_picture, draws.random(len(pictures)) < truth)
-        found = line_of(np.where(success, 1, 20), pictures)
+        images = np.repeat(np.arange(60), draws.integers(1, 6, 60))
+        follows = draws.random(len(images)) < 0.5
+        of_image = (draws.random(60) < truth)[images]
+        success = np.where(follows, of_image, draws.random(len(images)) < truth)
+        found = line_of(np.where(success, 1, 20), images)
         held += found["r_at_1_low"] <= truth <= found["r_at_1_high"]
     # One or two images decide where successes are rare: the interval is then a little wide.
     assert 930 <= held <= (995 if truth == 0.02 else 990)

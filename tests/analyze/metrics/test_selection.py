@@ -5,14 +5,14 @@ from hypothesis import strategies as st
 
 from sparc.analyze.metrics import selection
 from sparc.analyze.rows.folds import deal
-from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.images import Images
 
 
 @given(seed=st.integers(0, 10_000), rows=st.integers(1, 20), at=st.lists(st.integers(1, 19)))
 def test_shares_are_those_of_sets_with_intervals(random_codes, split, margin, seed, rows, at):
     joint = random_codes(seed, rows=rows, latents=12, k=4, streams="ab", joint=True)
     alone = random_codes(seed + 1, rows=rows, latents=12, k=4, streams="ab")
-    groups = deal(Pictures(np.arange(rows), np.ones(rows, bool)), seed)
+    groups = deal(Images(np.arange(rows), np.ones(rows, bool)), seed)
     parts = zip(split(joint, at), split(alone, at), strict=True)
     counts = selection.merge([selection.measure(j, i, 12, groups) for j, i in parts])
     for line in selection.table(counts, "none", groups).to_pylist():

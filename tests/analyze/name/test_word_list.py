@@ -111,7 +111,7 @@ def report(make_cache, saved_model, tmp_path, monkeypatch):
 def test_words_go_through_the_text_stream(report, model, tmp_path):
     (tmp_path / "words.txt").write_text("3\n5\n\n3\n7\n")
     config = NameConfig(
-        words=tmp_path / "words.txt", template="a picture of {}", spec="transformers:some", names=9
+        words=tmp_path / "words.txt", template="an image of {}", spec="transformers:some", names=9
     )
     found = name(report, config)
     codes = model.encode({"clip_text": torch.eye(16)[[3, 5, 7]]}, "independent")["clip_text"]
@@ -152,4 +152,4 @@ def test_the_file_says_what_it_was_made_from(report, saved_model, call, tmp_path
 
 def test_a_template_without_a_place_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"must hold \{\}"):
-        NameConfig(words=tmp_path, template="a picture")
+        NameConfig(words=tmp_path, template="an image")

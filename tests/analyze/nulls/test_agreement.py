@@ -12,7 +12,7 @@ from sparc.analyze.codes.store import CodeRows, CodeSet
 from sparc.analyze.metrics import agreement
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import deal
-from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.images import Images
 
 LATENTS, CLASSES, STREAMS = 96, 30, ("a", "b", "c")
 
@@ -47,7 +47,7 @@ def excesses(generator, make_labels, rows, shared):
         values[stream] = (active * generator.random(active.shape)).astype(np.float32)
     indices = np.tile(np.arange(LATENTS, dtype=np.uint8), (len(of_row), 1))
     codes = CodeRows(np.arange(len(of_row)), dict.fromkeys(STREAMS, indices), values)
-    groups = deal(Pictures(of_row, np.ones(len(captions), bool)), 0)
+    groups = deal(Images(of_row, np.ones(len(captions), bool)), 0)
     table = agreement.table(
         agreement.measure(codes, labels, LATENTS),
         [top_rows.measure(codes, stream, top_rows.with_spare(100)) for stream in STREAMS],

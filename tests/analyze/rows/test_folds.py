@@ -3,34 +3,34 @@ import pytest
 
 from sparc.analyze.rows import folds
 from sparc.analyze.rows.folds import deal
-from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.images import Images
 
 
-def make(pictures, rows_each=1, analysed=None):
-    flags = np.ones(pictures, bool) if analysed is None else np.asarray(analysed, bool)
-    return Pictures(np.repeat(np.arange(pictures), rows_each), flags)
+def make(images, rows_each=1, analysed=None):
+    flags = np.ones(images, bool) if analysed is None else np.asarray(analysed, bool)
+    return Images(np.repeat(np.arange(images), rows_each), flags)
 
 
-def test_every_group_has_as_many_whole_pictures():
+def test_every_group_has_as_many_whole_images():
     found = deal(make(1003, rows_each=3), 7)
-    of_picture = found.of_row.reshape(1003, 3)
-    assert (of_picture == of_picture[:, :1]).all()
-    assert np.bincount(of_picture[:, 0]).tolist() == [3, *[50] * 20]
+    of_image = found.of_row.reshape(1003, 3)
+    assert (of_image == of_image[:, :1]).all()
+    assert np.bincount(of_image[:, 0]).tolist() == [3, *[50] * 20]
     assert (found.number, found.share) == (20, 50 / 1003)
     assert found.rows.tolist() == np.flatnonzero(found.of_row).tolist()
 
 
-def test_the_seed_and_the_pictures_decide():
+def test_the_seed_and_the_images_decide():
     once = deal(make(200), 7)
     assert (deal(make(200), 7).of_row == once.of_row).all()
     assert (deal(make(200), 8).of_row != once.of_row).any()
     assert (deal(make(200, rows_each=2), 7).of_row == np.repeat(once.of_row, 2)).all()
-    # Neighbours are as likely to be together as any two pictures.
+    # Neighbours are as likely to be together as any two images.
     many = deal(make(20_000), 0).of_row
     assert (many[1:] == many[:-1]).mean() == pytest.approx(1 / 20, abs=0.01)
 
 
-def test_pictures_that_are_not_analysed_are_in_no_group():
+def test_images_that_are_not_analysed_are_in_no_group():
     analysed = np.arange(90) % 3 > 0
     found = deal(make(90, analysed=analysed), 1)
     assert not found.of_row[~analysed].any()
@@ -46,7 +46,7 @@ def test_rows_in_groups_are_bounded(monkeypatch):
 
 
 @pytest.mark.parametrize("pictures", [1, 2, 5, 19])
-def test_few_pictures_are_groups_of_one_each(pictures):
-    found = deal(make(pictures, rows_each=2), 1)
-    expected = pictures if pictures > 1 else 0
+def test_few_images_are_groups_of_one_each(images):
+    found = deal(make(images, rows_each=2), 1)
+    expected = images if images > 1 else 0
     assert found.number == expected == len(set(found.of_row.tolist()) - {0})

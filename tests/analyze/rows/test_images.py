@@ -1,25 +1,25 @@
 import numpy as np
 import pyarrow as pa
 
-from sparc.analyze.rows.images import incidence, read_pictures
+from sparc.analyze.rows.images import incidence, read_images
 
 
-def test_consecutive_rows_of_one_name_are_one_picture():
+def test_consecutive_rows_of_one_name_are_one_image():
     column = pa.chunked_array([["a", "a", "b"], ["b", "c"]])
-    pictures = read_pictures(column, np.array([True, False, False, False, True]))
-    assert pictures.of_row.tolist() == [0, 0, 1, 1, 2]
-    assert pictures.analysed.tolist() == [True, False, True]
-    assert len(pictures) == 3
+    images = read_images(column, np.array([True, False, False, False, True]))
+    assert images.of_row.tolist() == [0, 0, 1, 1, 2]
+    assert images.analysed.tolist() == [True, False, True]
+    assert len(images) == 3
 
 
-def test_a_picture_is_flagged_if_any_of_its_rows_is():
+def test_a_image_is_flagged_if_any_of_its_rows_is():
     column = pa.chunked_array([["a", "a", "b", "c"]])
-    pictures = read_pictures(column, np.ones(4, bool))
-    assert pictures.any_row(np.array([False, True, False, True])).tolist() == [True, False, True]
+    images = read_images(column, np.ones(4, bool))
+    assert images.any_row(np.array([False, True, False, True])).tolist() == [True, False, True]
 
 
 def test_one_row():
-    assert read_pictures(pa.chunked_array([["a"]]), np.ones(1, bool)).of_row.tolist() == [0]
+    assert read_images(pa.chunked_array([["a"]]), np.ones(1, bool)).of_row.tolist() == [0]
 
 
 def test_incidence_counts_a_place_once():

@@ -107,11 +107,11 @@ def test_a_list_that_loses_more_rows_than_it_has_to_spare_is_shorter():
 
 
 @given(seed=st.integers(0, 10_000))
-def test_of_each_picture_the_strongest_row_is_kept(random_codes, seed):
+def test_of_each_image_the_strongest_row_is_kept(random_codes, seed):
     codes = random_codes(seed, rows=24, latents=6, k=3, streams="a")
     of_row = np.arange(24) // 3
     lists = top_rows.measure(codes, "a", 24)
-    found = top_rows.one_a_picture(lists, of_row)
+    found = top_rows.one_a_image(lists, of_row)
     expected = {}
     for latent, row in zip(lists.latents.tolist(), lists.rows.tolist(), strict=True):
         expected.setdefault((latent, of_row[row]), row)

@@ -7,15 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparc.analyze.rows import words
-from sparc.analyze.rows.images import read_pictures
+from sparc.analyze.rows.images import read_images
 
 
 def read(captions, ids=None, valid=None, chunks=1):
     ids = ids or [str(row) for row in range(len(captions))]
     valid = np.ones(len(captions), bool) if valid is None else np.array(valid, bool)
-    pictures = read_pictures(pa.chunked_array([ids]), valid)
+    images = read_images(pa.chunked_array([ids]), valid)
     parts = [p.tolist() for p in np.array_split(np.array(captions, object), chunks)]
-    return words.read_words(pa.chunked_array(parts, pa.string()).chunks, pictures)
+    return words.read_words(pa.chunked_array(parts, pa.string()).chunks, images)
 
 
 @given(seed=st.integers(0, 10_000), chunks=st.integers(1, 4))
@@ -40,9 +40,9 @@ def test_words_are_those_of_plain_loops(seed, chunks):
     assert found.vocabulary == tuple(word for _, word in expected)
     dense = found.matrix.toarray()
     assert dense.shape == (30, len(expected))
-    for picture in range(30):
-        held = {found.vocabulary[w] for w in np.flatnonzero(dense[picture])}
-        assert held == sets.get(picture, set()) & set(found.vocabulary)
+    for image in range(30):
+        held = {found.vocabulary[w] for w in np.flatnonzero(dense[image])}
+        assert held == sets.get(image, set()) & set(found.vocabulary)
     assert set(np.unique(dense)) <= {0, 1}
 
 

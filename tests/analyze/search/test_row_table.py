@@ -23,7 +23,7 @@ def test_rows_are_those_of_the_cache(make_cache, tmp_path, monkeypatch, batch):
     wanted = np.array([100, 0, 63, 64, 64, 7])
     assert rows.take(wanted).to_pylist() == whole.take(wanted).to_pylist()
     assert rows.take(wanted[:0]).num_rows == 0
-    # Two captions a picture.
+    # Two captions an image.
     assert rows.of_row.tolist() == [row // 2 for row in range(101)]
 
 
@@ -44,7 +44,7 @@ def test_what_an_earlier_version_laid_out_is_laid_out_anew(make_cache, tmp_path)
     where.mkdir(parents=True)
     (where / "rows.arrow").write_bytes(b"without digests.json")
     assert open_rows(Folder(tmp_path / "report"), cache).take(np.array([3])).num_rows == 1
-    assert {path.name for path in where.iterdir()} == {"digests.json", "pictures.npy", "rows.arrow"}
+    assert {path.name for path in where.iterdir()} == {"digests.json", "images.npy", "rows.arrow"}
 
 
 def test_a_batch_is_checked_when_it_is_first_needed(make_cache, tmp_path, monkeypatch):

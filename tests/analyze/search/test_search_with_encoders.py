@@ -45,9 +45,9 @@ def root(tmp_path_factory, save_text_model, call) -> Path:
     generator = np.random.default_rng(0)
     for number, caption in enumerate(CAPTIONS):
         pixels = generator.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        picture = Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST)
-        picture.save(root / f"pictures/{number:02}.png")
-        (root / f"pictures/{number:02}.txt").write_text(caption)
+        image = Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST)
+        image.save(root / f"images/{number:02}.png")
+        (root / f"images/{number:02}.txt").write_text(caption)
     save_text_model(root / "bert")
     torch.manual_seed(0)
     vit = timm.create_model("test_vit", pretrained=False)
@@ -65,7 +65,7 @@ def root(tmp_path_factory, save_text_model, call) -> Path:
     return root
 
 
-def test_a_text_finds_itself_and_gives_a_sheet_of_real_pictures(root, call, tmp_path):
+def test_a_text_finds_itself_and_gives_a_sheet_of_real_images(root, call, tmp_path):
     result = call(
         "analyze", "search", root / "report", "--text", "green cat", "--in", "words", "--results",
         2, "--out", tmp_path / "found.parquet", "--sheet", tmp_path / "sheet.png",
@@ -76,16 +76,16 @@ def test_a_text_finds_itself_and_gives_a_sheet_of_real_pictures(root, call, tmp_
     assert best["caption"] == "green cat"
     assert best["score"] == pytest.approx(1, abs=1e-5)
     assert "could not be read" not in result.stderr
-    with Image.open(tmp_path / "sheet.png") as sheet, Image.open(root / "pictures/06.png") as own:
-        # The first tile is the picture itself; it is not enlarged.
+    with Image.open(tmp_path / "sheet.png") as sheet, Image.open(root / "images/06.png") as own:
+        # The first tile is the image itself; it is not enlarged.
         shown = {color for _, color in sheet.convert("RGB").getcolors(1 << 24)}
         assert {color for _, color in own.getcolors(1 << 24)} <= shown
 
 
-def test_a_picture_finds_itself_and_a_text_finds_pictures(root, call, tmp_path):
+def test_a_image_finds_itself_and_a_text_finds_images(root, call, tmp_path):
     arguments = ["--in", "vit", "--out", tmp_path / "found.parquet", "--trust-encoders"]
     result = call(
-        "analyze", "search", root / "report", "--picture", root / "pictures/03.png", *arguments
+        "analyze", "search", root / "report", "--picture", root / "images/03.png", *arguments
     )
     assert result.returncode == 0, result.stderr
     best = pq.read_table(tmp_path / "found.parquet").to_pylist()[0]
@@ -182,7 +182,7 @@ def test_from_python_a_search_is_that_of_the_command(root, call, tmp_path):
         return pq.read_table(out).replace_schema_metadata()
 
     assert searcher.text("red apple", results=3).equals(typed("--text=red apple", "--results=3"))
-    file = root / "pictures/03.png"
+    file = root / "images/03.png"
     by_file = typed("--picture", file)
     assert searcher.picture(file).equals(by_file)
     assert searcher.picture(str(file)).equals(by_file)
@@ -199,7 +199,7 @@ def test_a_batch_of_one_is_searched_and_of_several_refused(root):
     with pytest.raises(ConfigError, match="the code of one text or image, not of 2"):
         searcher.find(encoder.texts(["red dog", "green cat"]))
     with pytest.raises(ConfigError, match="stream words does not read images"):
-        searcher.picture(root / "pictures/03.png", source="words")
+        searcher.picture(root / "images/03.png", source="words")
 
 
 def test_from_python_names_are_those_of_the_command(root, call, tmp_path):

@@ -9,7 +9,7 @@ from PIL import Image
 from sparc.analyze import AnalyzeConfig, Report, analyze
 from sparc.analyze.config import SearchConfig
 from sparc.analyze.report.sources import open_cache, open_model
-from sparc.analyze.rows.images import read_pictures
+from sparc.analyze.rows.images import read_images
 from sparc.analyze.search import contact_sheet as contact_sheet_module
 from sparc.analyze.search import query
 from sparc.analyze.search.contact_sheet import TILE, contact_sheet
@@ -23,17 +23,17 @@ SETTINGS = AnalyzeConfig(top_rows=4, rows=60, permuted=False, scheduler="sync", 
 
 
 @given(seed=st.integers(0, 10_000), rows=st.integers(1, 60), number=st.integers(1, 9))
-def test_the_best_pictures_are_those_of_plain_loops(seed, rows, number):
+def test_the_best_images_are_those_of_plain_loops(seed, rows, number):
     generator = np.random.default_rng(seed)
     ids = [f"p{row // 3}" for row in range(rows)]
-    pictures = read_pictures(pa.chunked_array([ids]), np.ones(rows, bool))
+    images = read_images(pa.chunked_array([ids]), np.ones(rows, bool))
     scores = generator.choice([0, 0.25, 0.5, 0.75], rows).astype(np.float32)
     expected, seen = [], set()
     for score, row in sorted((-float(s), r) for r, s in enumerate(scores)):
         if score < 0 and row // 3 not in seen and len(expected) < number:
             seen.add(row // 3)
             expected.append((row, -score))
-    found = best(scores, pictures.of_row, number)
+    found = best(scores, images.of_row, number)
     assert list(zip(found.rows.tolist(), found.scores.tolist(), strict=True)) == expected
 
 
@@ -62,7 +62,7 @@ def features_of(report, stream):
     return np.concatenate([cache.features(stream, c) for c in range(cache.info.chunks)])
 
 
-def expected_pictures(report, model, query_code, target, number):
+def expected_images(report, model, query_code, target, number):
     codes = independent(model, target, features_of(report, target))
     codes[5] = 0  # It is not valid in one stream and not analysed.
     norms = np.linalg.norm(codes, axis=1) * np.linalg.norm(query_code)
@@ -76,12 +76,12 @@ def expected_pictures(report, model, query_code, target, number):
     return found
 
 
-def test_a_row_of_one_stream_finds_pictures_in_another(report, model):
+def test_a_row_of_one_stream_finds_images_in_another(report, model):
     found = search(report, SearchConfig(row=40, source="clip_text", into="dino", results=7))
     assert found.schema == SCHEMA
     code = independent(model, "clip_text", features_of(report, "clip_text")[40:41])[0]
-    expected = expected_pictures(report, model, code, "dino", 7)
-    assert [r // 2 for r in found["row"].to_pylist()] == [picture for picture, _ in expected]
+    expected = expected_images(report, model, code, "dino", 7)
+    assert [r // 2 for r in found["row"].to_pylist()] == [image for image, _ in expected]
     assert found["score"].to_pylist() == pytest.approx([s for _, s in expected], abs=1e-5)
     assert found["caption"].to_pylist() == [f"caption {r}" for r in found["row"].to_pylist()]
     dino = independent(model, "dino", features_of(report, "dino"))
@@ -107,8 +107,8 @@ def test_a_row_finds_itself(report):
     assert "caption 12" in show(found)
 
 
-def test_the_querys_own_picture_is_told_apart(report):
-    """Row 12 is the first caption of picture 6; the picture may be found by its other one."""
+def test_the_querys_own_image_is_told_apart(report):
+    """Row 12 is the first caption of image 6; the image may be found by its other one."""
     for config in (
         SearchConfig(row=12, into="clip_image", results=3),
         SearchConfig(row=12, source="clip_text", into="dino", results=75),
@@ -117,19 +117,19 @@ def test_the_querys_own_picture_is_told_apart(report):
         expected = [row // 2 == 6 for row in found["row"].to_pylist()]
         assert found["own_picture"].to_pylist() == expected
         _, *lines = show(found).splitlines()
-        assert ["the query's own picture" in line for line in lines] == expected
+        assert ["the query's own image" in line for line in lines] == expected
         assert sum(expected) == 1
 
 
-def test_a_query_from_elsewhere_has_no_picture_of_its_own(report):
+def test_a_query_from_elsewhere_has_no_image_of_its_own(report):
     searcher = Searcher(report, "dino")
     code = searcher.row_code(12)
     found = searcher.find(Code(code.indices, code.values), results=3)
     assert set(found["own_picture"].to_pylist()) == {False}
-    assert "own picture" not in show(found)
+    assert "own image" not in show(found)
 
 
-def test_a_sheet_tells_where_was_looked_and_which_picture_is_the_querys(
+def test_a_sheet_tells_where_was_looked_and_which_image_is_the_querys(
     report, call, tmp_path, monkeypatch
 ):
     drawn = []
@@ -141,7 +141,7 @@ def test_a_sheet_tells_where_was_looked_and_which_picture_is_the_querys(
     assert result.returncode == 0, result.stderr
     ((title, tiles),) = drawn
     assert title == "in clip_image: row 12"
-    assert tiles[0].lines[0] == "1.000  the query's own picture"
+    assert tiles[0].lines[0] == "1.000  the query's own image"
     assert tiles[1].lines[0].split("  ")[1].startswith("row ")
 
 
@@ -156,8 +156,8 @@ class FakeEncoder:
         features = torch.from_numpy(self.features).float()[: len(batch)]
         return features if isinstance(batch, torch.Tensor) else EncodedTexts(features, 0)
 
-    def prepare(self, picture):
-        return torch.zeros(3, *picture.size)
+    def prepare(self, image):
+        return torch.zeros(3, *image.size)
 
 
 def use(monkeypatch, encoder):
@@ -167,27 +167,27 @@ def use(monkeypatch, encoder):
     monkeypatch.setitem(query.QueryEncoder.__init__.__kwdefaults__, "build", build)
 
 
-def test_a_text_finds_pictures_of_a_model_that_never_saw_text(report, model, monkeypatch):
+def test_a_text_finds_images_of_a_model_that_never_saw_text(report, model, monkeypatch):
     texts = features_of(report, "clip_text")[77:78]
     use(monkeypatch, FakeEncoder(texts))
     config = SearchConfig(text="a red apple", into="dino", results=5, spec="transformers:some")
     found = search(report, config)
     code = independent(model, "clip_text", texts)[0]
-    expected = expected_pictures(report, model, code, "dino", 5)
-    assert [r // 2 for r in found["row"].to_pylist()] == [picture for picture, _ in expected]
+    expected = expected_images(report, model, code, "dino", 5)
+    assert [r // 2 for r in found["row"].to_pylist()] == [image for image, _ in expected]
 
 
-def test_a_picture_is_read_by_the_stream_that_is_searched(report, model, monkeypatch, tmp_path):
+def test_a_image_is_read_by_the_stream_that_is_searched(report, model, monkeypatch, tmp_path):
     Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
     features = features_of(report, "dino")[30:31]
     use(monkeypatch, FakeEncoder(features, spec="timm:vit"))
     config = SearchConfig(
-        picture=tmp_path / "red.png", into="dino", results=2, spec="timm:vit", source=""
+        image=tmp_path / "red.png", into="dino", results=2, spec="timm:vit", source=""
     )
     found = search(report, config)
     assert found["row"][0].as_py() // 2 == 15
-    (tmp_path / "red.png").write_bytes(b"no picture")
-    with pytest.raises(ConfigError, match=r"cannot read the picture: .*red\.png"):
+    (tmp_path / "red.png").write_bytes(b"no image")
+    with pytest.raises(ConfigError, match=r"cannot read the image: .*red\.png"):
         search(report, config)
 
 
@@ -251,7 +251,7 @@ def sheet_of(cache, images, tmp_path, **options):
         return missing, sheet.convert("RGB")
 
 
-def test_a_contact_sheet_shows_pictures_and_empty_frames(report, tmp_path):
+def test_a_contact_sheet_shows_images_and_empty_frames(report, tmp_path):
     folder = tmp_path / "dataset"
     folder.mkdir()
     Image.new("RGB", (300, 100), (255, 0, 0)).save(folder / "red.png")
@@ -263,7 +263,7 @@ def test_a_contact_sheet_shows_pictures_and_empty_frames(report, tmp_path):
     counts = {color: count for count, color in sheet.getcolors(1 << 24)}
     assert counts[(255, 0, 0)] == pytest.approx(TILE * TILE / 3, rel=0.02)
     assert counts[(0, 0, 255)] == 50 * 50
-    # Two rows of up to four pictures.
+    # Two rows of up to four images.
     assert sheet.width > 4 * TILE
     assert 2 * TILE < sheet.height < 3 * TILE
 

@@ -99,7 +99,7 @@ def test_values_that_break_a_promise_are_listed(cache, row, value, message) -> N
 
 
 def change_rows(cache, **columns) -> ActivationCache:
-    """A cache whose rows are of other pictures, labels or images, as its digest says too."""
+    """A cache whose rows are of other images, labels or images, as its digest says too."""
     for column, values in columns.items():
         change_table(cache, "rows.parquet", column, values)
     rows = pq.read_table(cache.folder.local / "rows.parquet").select(tables.ROWS.names)
@@ -110,7 +110,7 @@ def change_rows(cache, **columns) -> ActivationCache:
     return ActivationCache(cache.folder)
 
 
-def test_rows_of_one_picture_must_agree(cache) -> None:
+def test_rows_of_one_image_must_agree(cache) -> None:
     ids = [str(row - (row in (5, 7, 12))) for row in range(23)]
     changed = change_rows(
         cache,
@@ -123,9 +123,9 @@ def test_rows_of_one_picture_must_agree(cache) -> None:
         f"rows.parquet, rows 12 to 12: image is not that {before}",
         f"rows.parquet, rows 7 to 7: label_ids are not those {before}",
         # Row 4 is not valid, so that its feature contradicts nothing; texts may differ.
-        "image, chunk 0, rows 0 to 9: row 7: the feature is not that of the same picture's row "
+        "image, chunk 0, rows 0 to 9: row 7: the feature is not that of the same image's row "
         "before",
-        "image, chunk 1, rows 10 to 19: row 12: the feature is not that of the same picture's row "
+        "image, chunk 1, rows 10 to 19: row 12: the feature is not that of the same image's row "
         "before",
     ]
 

@@ -2,7 +2,7 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from sparc.pipelines.demo.drawings import FOLDER, drawings, picture
+from sparc.pipelines.demo.drawings import FOLDER, drawings, open_drawing
 from sparc.pipelines.demo.encoders import REQUIREMENTS
 
 BESIDE_THE_DRAWINGS = {"emoji.csv", "LICENSE", "NOTICE"}
@@ -18,7 +18,7 @@ def test_every_file_is_a_named_drawing():
     assert len(set(listed)) == len(listed)
     assert {file.name for file in FOLDER.iterdir()} == {*listed, *BESIDE_THE_DRAWINGS}
     for drawing in drawings():
-        image = picture(drawing)
+        image = open_drawing(drawing)
         assert (image.mode, image.size) == ("RGBA", (128, 128))
         assert image.getchannel("A").getextrema() == (0, 255)
 

@@ -11,7 +11,7 @@ SCENES = [("train", index) for index in range(25)] + [("test", index) for index 
 
 def same(a, b) -> bool:
     return (
-        a.picture.tobytes() == b.picture.tobytes()
+        a.image.tobytes() == b.image.tobytes()
         and a.captions == b.captions
         and [(o.drawing, o.mask.tobytes()) for o in a.objects]
         == [(o.drawing, o.mask.tobytes()) for o in b.objects]
@@ -30,7 +30,7 @@ def test_a_scene_depends_on_seed_split_and_index_alone():
 @pytest.mark.parametrize(("split", "index"), SCENES)
 def test_captions_name_every_object_and_nothing_else(split, index):
     scene = compose(0, split, index)
-    assert scene.picture.size == (SIZE, SIZE)
+    assert scene.image.size == (SIZE, SIZE)
     assert 1 <= len(scene.objects) <= 3
     here = {placed.drawing.phrase for placed in scene.objects}
     assert len(here) == len(scene.objects)
@@ -47,18 +47,18 @@ def test_captions_name_every_object_and_nothing_else(split, index):
 def test_all_numbers_of_objects_and_grounds_occur():
     found = [compose(0, "train", index) for index in range(60)]
     assert {len(scene.objects) for scene in found} == {1, 2, 3}
-    corners = {scene.picture.getpixel((0, 0)) for scene in found}
+    corners = {scene.image.getpixel((0, 0)) for scene in found}
     assert len(corners) > 5
 
 
 def test_masks_are_what_can_be_seen(monkeypatch):
     """Drawings of one colour each: a mask must be where the scene has that colour."""
     colours = {d: (50 + i, 255 - i, (i * 37) % 256, 255) for i, d in enumerate(drawings())}
-    monkeypatch.setattr(scenes, "picture", lambda d: Image.new("RGBA", (128, 128), colours[d]))
+    monkeypatch.setattr(scenes, "image", lambda d: Image.new("RGBA", (128, 128), colours[d]))
     overlaps = 0
     for index in range(30):
         scene = compose(1, "train", index)
-        pixels = np.asarray(scene.picture)
+        pixels = np.asarray(scene.image)
         together = np.zeros((SIZE, SIZE), dtype=int)
         for placed in scene.objects:
             solid = (pixels == colours[placed.drawing][:3]).all(axis=2)
