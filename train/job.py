@@ -20,7 +20,8 @@ from sparc.common import heap
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.devices import choose_device
 from sparc.common.errors import RunError
-from sparc.common.files.folder import Folder, is_leftover
+from sparc.common.files.durable import is_leftover
+from sparc.common.files.folder import Folder
 from sparc.common.files.lock import LOCK_FILE, exclusive
 from sparc.common.files.paths import recorded_here
 from sparc.common.progress import say

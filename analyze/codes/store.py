@@ -19,6 +19,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 from sparc.common.config import from_mapping, to_mapping
 from sparc.common.errors import ConfigError, ReportError
 from sparc.common.files.folder import Folder
+from sparc.common.files.zarr_store import zarr_store
 from sparc.common.progress import say
 from sparc.train.model.network import Mode
 
@@ -191,7 +192,7 @@ class CodeStore:
             if self._describes(layout, code_sets) and self._has_flags(valid):
                 return
             say(f"{self._folder}/{CODES} is damaged: it is made anew")
-        store = self._folder.zarr_store(CODES, read_only=False)
+        store = zarr_store(self._folder, CODES, read_only=False)
         attributes = {"format": FORMAT, "version": VERSION, **to_mapping(layout)}
         root = zarr.open_group(store, mode="w", attributes=attributes)
         for code_set in code_sets:
@@ -334,7 +335,7 @@ class CodeStore:
     @cached_property
     def _group(self) -> zarr.Group:
         try:
-            store = self._folder.zarr_store(CODES, read_only=False)
+            store = zarr_store(self._folder, CODES, read_only=False)
             return zarr.open_group(store, mode="r+")
         except Exception as error:  # Zarr reads metadata with many kinds of errors
             raise ReportError(

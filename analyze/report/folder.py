@@ -28,7 +28,8 @@ from sparc.analyze.report.digests import (
 from sparc.common.config import from_mapping, to_mapping
 from sparc.common.documents import parse_object
 from sparc.common.errors import ConfigError, ReportError
-from sparc.common.files.folder import Folder, is_leftover
+from sparc.common.files.durable import is_leftover
+from sparc.common.files.folder import Folder
 from sparc.common.files.lock import LOCK_FILE, exclusive
 from sparc.common.files.parquet import read_parquet
 from sparc.common.progress import say

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sparc.common.errors import ReportError
-from sparc.common.files.folder import PARTIAL, Folder, remove_whatever
+from sparc.common.files.durable import PARTIAL, remove_whatever
+from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.common.files.safe_files import inside, open_regular
 from sparc.common.sealed import seal, unseal

@@ -43,6 +43,7 @@ from sparc.common.errors import (
     IncompleteCacheError,
 )
 from sparc.common.files.folder import Folder
+from sparc.common.files.zarr_store import zarr_store
 from sparc.common.streams.spec import StreamInfo, check_name
 from sparc.common.text import reason
 
@@ -438,7 +439,7 @@ class ActivationCache:
     @cached_property
     def _group(self) -> zarr.Group:
         try:
-            store = self.folder.zarr_store(ACTIVATIONS, read_only=True)
+            store = zarr_store(self.folder, ACTIVATIONS, read_only=True)
             return zarr.open_group(store, mode="r")
         except Exception as error:  # Zarr raises almost anything at damaged metadata
             raise self._damaged(f"{ACTIVATIONS} cannot be opened: {reason(error)}") from error

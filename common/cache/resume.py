@@ -20,7 +20,8 @@ from sparc.common.cache.reader import (
 )
 from sparc.common.config import to_mapping
 from sparc.common.errors import CacheError
-from sparc.common.files.folder import Folder, is_leftover
+from sparc.common.files.durable import is_leftover
+from sparc.common.files.folder import Folder
 from sparc.common.files.lock import LOCK_FILE
 from sparc.common.streams.spec import StreamInfo, same_spec
 from sparc.common.text import shorten

@@ -56,6 +56,7 @@ from sparc.common.config import from_mapping
 from sparc.common.errors import CacheError, ConfigError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
+from sparc.common.files.zarr_store import zarr_store
 from sparc.common.progress import progress, say
 from sparc.common.streams.spec import Modality, StreamInfo, StreamOrigin
 from sparc.common.text import printable
@@ -179,7 +180,7 @@ class CacheWriter:
         if name not in self.info.streams:
             names = (*self.info.streams, name)
             self._put_info(dataclasses.replace(self.info, streams=names))
-        group: Any = zarr.open_group(self.folder.zarr_store(ACTIVATIONS, read_only=False))[name]
+        group: Any = zarr.open_group(zarr_store(self.folder, ACTIVATIONS, read_only=False))[name]
         config = {"write_empty_chunks": True}
         self._arrays[name] = (
             group["features"].with_config(config),

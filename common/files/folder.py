@@ -1,34 +1,23 @@
 """A folder, on this machine or behind an fsspec URL, whose files are written whole or not at all.
 
-This is the one place that knows about local paths, URLs and how to make a write atomic. It must
-not know what the files mean.
+This is the one place that knows local paths from URLs. It must not know what the files mean.
 """
 
-import hashlib
 import os
-import re
-import shutil
-import stat
 import tempfile
-import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from sparc.common.documents import LARGEST
 from sparc.common.errors import SparcError, UnsafeError
+from sparc.common.files.durable import is_aside, remove_whatever, write_durably, writing_durably
 from sparc.common.files.safe_files import inside, open_regular, parts_of
 from sparc.common.text import size as shown_size
-
-PARTIAL = ".partial"
-"""The ending of a file that is being written. Zarr's local store uses the same one."""
-
-_ASIDE = re.compile(r".+\.[0-9a-f]{32}\.partial")
-"""What `_aside`, and Zarr's local store, call a file or folder that is being written."""
 
 
 class Folder:
@@ -156,7 +145,7 @@ class Folder:
                 self._filesystem.put_file(str(path), self.path(name))
             return
         self._remove_partial(name)
-        with _writing_durably(self._target(name)) as path:
+        with writing_durably(self._target(name)) as path:
             yield path
 
     def _target(self, name: str) -> Path:
@@ -171,7 +160,7 @@ class Folder:
         if not target.parent.is_dir():
             return
         for entry in os.listdir(target.parent):
-            if entry.startswith(f"{target.name}.") and _ASIDE.fullmatch(entry):
+            if entry.startswith(f"{target.name}.") and is_aside(entry):
                 remove_whatever(target.parent / entry)
 
     def remove(self, name: str) -> None:
@@ -251,119 +240,12 @@ class Folder:
             return
         for root, folders, names in os.walk(self.local):
             for name in (*folders, *names):
-                if _ASIDE.fullmatch(name):
+                if is_aside(name):
                     remove_whatever(Path(root, name))
-            folders[:] = [name for name in folders if not _ASIDE.fullmatch(name)]
-
-    def zarr_store(self, name: str, *, read_only: bool) -> Any:
-        """A Zarr store over a subfolder."""
-        from zarr.storage import FsspecStore
-
-        if self.local is not None:
-            from sparc.common.files.zarr_store import DurableStore
-
-            return DurableStore(self.inside(name), read_only=read_only)
-        return FsspecStore.from_url(f"{self.location.rstrip('/')}/{name}", read_only=read_only)
-
-
-def is_leftover(name: str, files: Collection[str]) -> bool:
-    """Whether a name is what a process that was killed leaves of one of those files."""
-    return _ASIDE.fullmatch(name) is not None and any(name.startswith(f"{f}.") for f in files)
-
-
-def remove_whatever(path: Path) -> None:
-    """Remove a file or a whole folder, or a link and not what it leads to; or find nothing."""
-    try:
-        is_folder = stat.S_ISDIR(path.lstat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    if is_folder:
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+            folders[:] = [name for name in folders if not is_aside(name)]
 
 
 def cannot_write(folder: Folder, error: OSError) -> SparcError:
     """What to tell a person whose folder cannot be begun."""
     reason = error.strerror or str(error)
     return SparcError(f"cannot write to {folder}: {reason}; choose another folder")
-
-
-def write_durably(target: Path, content: Any) -> None:
-    """Write a file aside, sync it and rename it, so that it is whole whatever crashes.
-
-    Args:
-        target: The file; folders that are missing are made.
-        content: Bytes, or anything that lends its memory as such.
-    """
-    _make_folder(target.parent)
-    aside = _aside(target)
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(target)
-    except OSError as error:
-        # A full disk says so without saying where.
-        raise OSError(error.errno, error.strerror, str(target)) from error
-    finally:
-        aside.unlink(missing_ok=True)
-    sync_folder(target.parent)
-
-
-@contextmanager
-def _writing_durably(target: Path) -> Iterator[Path]:
-    """A path to write a file to, in a folder of its own where other files may pass by."""
-    _make_folder(target.parent)
-    aside = _aside(target)
-    aside.mkdir()
-    path = aside / "file"
-    try:
-        path.touch()
-        mode = path.stat().st_mode
-        yield path
-        path.chmod(mode)  # a writer that puts another file there may have been private about it
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        path.replace(target)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(target)) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    sync_folder(target.parent)
-
-
-def _aside(target: Path) -> Path:
-    return target.with_name(f"{target.name}.{uuid.uuid4().hex}{PARTIAL}")
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder and its parents; their names are on the disk before anything is in them."""
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
-
-
-def file_digest(path: Path, *, largest: int | None = None) -> str:
-    """The SHA-256 of a regular file in lower-case hexadecimal.
-
-    Args:
-        path: The file.
-        largest: Most bytes that it may have; None: any number.
-
-    Raises:
-        UnsafeError: It is not a regular file, or too long.
-    """
-    with open_regular(path, largest=largest) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the names of a folder's files are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,22 +1,34 @@
-"""A Zarr store on a local disk that crashes do not harm, and that reads regular files alone.
+"""Zarr stores over the subfolders of a `Folder`.
 
-Zarr's own store leaves what it writes to the operating system, which may take half a minute to
-bring it to the disk: this one waits for the disk. Zarr's own store follows links and waits for
-pipes: what this one reads may come from anybody.
+On a local disk Zarr's own store leaves what it writes to the operating system, which may take half
+a minute to bring it to the disk: ours waits for the disk. Zarr's own store follows links and waits
+for pipes: ours reads regular files only, since an artefact may come from anybody.
 """
 
 import asyncio
 
-from zarr.abc.store import ByteRequest
+from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.buffer.core import default_buffer_prototype
-from zarr.storage import LocalStore
+from zarr.storage import FsspecStore, LocalStore
 
-from sparc.common.files.folder import write_durably
+from sparc.common.files.durable import write_durably
+from sparc.common.files.folder import Folder
 from sparc.common.files.safe_files import inside, open_regular
 
 LARGEST = 1 << 32
 """Bytes of the longest object that is read."""
+
+
+def zarr_store(folder: Folder, name: str, *, read_only: bool) -> Store:
+    """A Zarr store over a subfolder.
+
+    Raises:
+        UnsafeError: A part of the way to a local subfolder is a link.
+    """
+    if folder.local is not None:
+        return DurableStore(folder.inside(name), read_only=read_only)
+    return FsspecStore.from_url(f"{folder.location.rstrip('/')}/{name}", read_only=read_only)
 
 
 class DurableStore(LocalStore):

@@ -26,7 +26,8 @@ import numpy.typing as npt
 
 from sparc.common.documents import parse_json
 from sparc.common.errors import DatasetError
-from sparc.common.files.folder import Folder, is_leftover
+from sparc.common.files.durable import is_leftover
+from sparc.common.files.folder import Folder
 from sparc.common.files.lock import LOCK_FILE, exclusive
 from sparc.common.progress import progress
 from sparc.pipelines.demo.drawings import Drawing, drawings

@@ -23,7 +23,8 @@ from typing import NamedTuple
 from torch import Tensor
 
 from sparc.common.errors import RunError
-from sparc.common.files.folder import PARTIAL, Folder, file_digest, remove_whatever, sync_folder
+from sparc.common.files.durable import PARTIAL, file_digest, remove_whatever, sync_folder
+from sparc.common.files.folder import Folder
 from sparc.common.progress import say
 from sparc.common.sealed import seal, unseal
 from sparc.train.config import ModelConfig
