@@ -48,7 +48,7 @@ from sparc.analyze.report.folder import (
 )
 from sparc.analyze.report.summary import figures
 from sparc.analyze.rows import top_rows
-from sparc.analyze.rows.folds import Groups, deal
+from sparc.analyze.rows.folds import Folds, assign_folds
 from sparc.analyze.rows.images import Images, read_images
 from sparc.analyze.rows.labels import Labels, read_labels
 from sparc.analyze.rows.words import read_words
@@ -249,16 +249,16 @@ class Job:
         streams, strongest = counts.streams, counts.top
         lists = tuple(top_rows.cut(each, spare) for each in strongest)
         counts = counts._replace(top=tuple(top_rows.cut(each, top) for each in lists))
-        groups = self._groups
-        grouped = self._codes_of(parts, groups.rows, reducer)
-        active = latents.active_counts(counts, groups, grouped)
+        folds = self._folds
+        fold_codes = self._codes_of(parts, folds.rows, reducer)
+        active = latents.active_counts(counts, folds, fold_codes)
         found = {
             "alive": latents.alive_table(active, code_set),
             "streams": latents.streams_table(active, code_set),
             "latents": latents.table(counts, code_set),
             "overlap": overlap.table(pairs, streams, counts.top, code_set),
             "overlap_means": overlap.means(
-                pairs, streams, lists, code_set, length=top, groups=groups, grouped=grouped
+                pairs, streams, lists, code_set, length=top, folds=folds, fold_codes=fold_codes
             ),
         }
         if labels is not None:
@@ -270,8 +270,8 @@ class Job:
                 labels,
                 code_set,
                 top=top,
-                groups=groups,
-                grouped=grouped,
+                folds=folds,
+                fold_codes=fold_codes,
                 seed=self.config.seed,
             )
         if self.captioned and code_set.control == "none":
@@ -305,30 +305,30 @@ class Job:
 
     def _reconstruct(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
         parts = self._parts(code_set)
-        shared = parts, self._model_of(code_set), self._groups
+        shared = parts, self._model_of(code_set), self._folds
         sums = reducer.reduce(_reconstruct_part, reconstruction.merge, shared, len(parts))
-        table = reconstruction.table(sums, code_set, self._groups.share)
+        table = reconstruction.table(sums, code_set, self._folds.share)
         return {"reconstruction": table}
 
     def _selection(self, control: Control, reducer: Executor) -> dict[str, pa.Table]:
         shared = (
             self._parts(CodeSet("joint", control)),
             self._parts(CodeSet("independent", control)),
-            self._groups,
+            self._folds,
         )
         counts = reducer.reduce(_selection_part, selection.merge, shared, len(shared[0]))
-        return {"selection": selection.table(counts, control, self._groups)}
+        return {"selection": selection.table(counts, control, self._folds)}
 
     def _leave_out(self, control: Control, reducer: Executor) -> dict[str, pa.Table]:
         code_set = CodeSet("joint", control)
         of_row = self._sample.images
         images = Images(of_row, np.ones(of_row[-1] + 1, np.bool_))
         features = self._features_at(self._parts(code_set), self._sample.rows, reducer)
-        found = left_out.measure(
+        found = left_out.tables(
             self._model_of(code_set),
             features,
             control,
-            deal(images, self.config.seed),
+            assign_folds(images, self.config.seed),
             batch_size=self.config.batch_size,
         )
         return {
@@ -337,12 +337,12 @@ class Job:
         }
 
     def _score(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
-        found = monosemanticity.measure(
-            self._parts(code_set), self._one_a_image, self._groups, reducer
+        found = monosemanticity.score_latents(
+            self._parts(code_set), self._one_a_image, self._folds, reducer
         )
         return {
             "monosemanticity": monosemanticity.table(found, code_set),
-            "monosemanticity_means": monosemanticity.means(found, code_set, self._groups.share),
+            "monosemanticity_means": monosemanticity.means(found, code_set, self._folds.share),
         }
 
     def _purity(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
@@ -358,28 +358,28 @@ class Job:
             self.labels,
             self.store.valid,
             code_set,
-            self._groups.share,
+            self._folds.share,
         )
         return {"purity": found.purity, "purity_means": found.means}
 
     def _active_rows(self, parts: Parts, reducer: Executor) -> dict[str, purity.ActiveRows]:
         assert self.labels is not None
-        labelled, groups, top = self.labels.labelled, self._groups, self.config.top_rows
+        labelled, folds, top = self.labels.labelled, self._folds, self.config.top_rows
         spare = top_rows.with_spare(top)
-        lists, grouped = reducer.reduce(
+        lists, fold_codes = reducer.reduce(
             _labelled_part,
             partial(_merge_labelled, spare),
-            (parts, labelled, groups, spare),
+            (parts, labelled, folds, spare),
             len(parts),
         )
         shape = parts.latents, len(labelled)
         return {
-            stream: purity.active_rows(each, grouped, stream, groups, top=top, shape=shape)
+            stream: purity.active_rows(each, fold_codes, stream, folds, top=top, shape=shape)
             for stream, each in lists.items()
         }
 
     def _meet(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
-        found = cofiring.measure(
+        found = cofiring.find_pairs(
             self._parts(code_set), self._one_a_image, reducer, partners=self.config.partners
         )
         return {"cofiring": cofiring.table(found, code_set)}
@@ -521,8 +521,8 @@ class Job:
         return self.images.first_rows(self.store.valid)
 
     @cached_property
-    def _groups(self) -> Groups:
-        return deal(self.images, self.config.seed)
+    def _folds(self) -> Folds:
+        return assign_folds(self.images, self.config.seed)
 
     @property
     def _modalities(self) -> dict[str, Any]:
@@ -589,14 +589,14 @@ def _count_part(shared: tuple[Parts, Labels | None, int], part: int) -> _PartCou
 
     def count(some: CodeRows) -> _PartCounts:
         return (
-            latents.measure(
+            latents.count_latents(
                 some,
                 parts.latents,
                 top=top,
                 marked=labels.labelled[some.rows] if labels is not None else None,
             ),
-            overlap.measure(some, parts.latents),
-            agreement.measure(some, labels, parts.latents) if labels is not None else None,
+            overlap.count_pairs(some, parts.latents),
+            agreement.count_classes(some, labels, parts.latents) if labels is not None else None,
         )
 
     return _in_batches(parts.codes(part), count, merge)
@@ -611,47 +611,47 @@ def _merge_counts(top: int, found: Sequence[Any]) -> tuple[Any, Any, Any]:
     )
 
 
-def _reconstruct_part(shared: tuple[Parts, Sparc, Groups], part: int) -> reconstruction.ErrorSums:
-    parts, model, groups = shared
-    return reconstruction.measure(model, parts.features(part), parts.codes(part), groups)
+def _reconstruct_part(shared: tuple[Parts, Sparc, Folds], part: int) -> reconstruction.ErrorSums:
+    parts, model, folds = shared
+    return reconstruction.sum_errors(model, parts.features(part), parts.codes(part), folds)
 
 
-def _selection_part(shared: tuple[Parts, Parts, Groups], part: int) -> selection.SharedChoices:
-    joint, independent, groups = shared
-    return selection.measure(joint.codes(part), independent.codes(part), joint.latents, groups)
+def _selection_part(shared: tuple[Parts, Parts, Folds], part: int) -> selection.SharedChoices:
+    joint, independent, folds = shared
+    return selection.count_choices(joint.codes(part), independent.codes(part), joint.latents, folds)
 
 
 def _purity_part(shared: tuple[Parts, sparse.csr_matrix], part: int) -> purity.RowCounts:
     parts, carried = shared
     return _in_batches(
-        parts.codes(part), lambda some: purity.measure(some, carried, parts.latents), purity.merge
+        parts.codes(part),
+        lambda some: purity.count_rows(some, carried, parts.latents),
+        purity.merge,
     )
 
 
 class _Labelled(NamedTuple):
-    """Of labelled rows, the strongest of each latent, and the codes of those in a group."""
+    """Of labelled rows, the strongest of each latent, and the codes of those in a fold."""
 
     lists: dict[str, top_rows.TopRows]
-    grouped: CodeRows
+    fold_codes: CodeRows
 
 
-def _labelled_part(
-    shared: tuple[Parts, npt.NDArray[np.bool_], Groups, int], part: int
-) -> _Labelled:
-    parts, labelled, groups, length = shared
+def _labelled_part(shared: tuple[Parts, npt.NDArray[np.bool_], Folds, int], part: int) -> _Labelled:
+    parts, labelled, folds, length = shared
     codes = parts.codes(part)
     codes = codes.take(np.flatnonzero(labelled[codes.rows]))
     return _Labelled(
-        {stream: top_rows.measure(codes, stream, length) for stream in codes.streams},
-        codes.take(np.flatnonzero(groups.of_row[codes.rows])),
+        {stream: top_rows.strongest(codes, stream, length) for stream in codes.streams},
+        codes.take(np.flatnonzero(folds.of_row[codes.rows])),
     )
 
 
 def _merge_labelled(length: int, found: Sequence[_Labelled]) -> _Labelled:
-    lists, grouped = zip(*found, strict=True)
+    lists, fold_codes = zip(*found, strict=True)
     return _Labelled(
         {s: top_rows.merge([part[s] for part in lists], length) for s in lists[0]},
-        concatenate(grouped),
+        concatenate(fold_codes),
     )
 
 

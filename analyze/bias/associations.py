@@ -287,7 +287,7 @@ def _count_part(shared: _Shared, part: int) -> BiasCounts:
 def _strongest(shared: _Shared, codes: CodeRows, stream: str) -> TopRows:
     """The rows of whole images on which each latent is strongest, one of each image."""
     of_row = shared.images.of_row
-    lists = top_rows.measure(codes, stream, shared.examples * _most_rows(shared, codes))
+    lists = top_rows.strongest(codes, stream, shared.examples * _most_rows(shared, codes))
     return top_rows.cut(top_rows.one_a_image(lists, of_row), shared.examples)
 
 

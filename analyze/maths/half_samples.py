@@ -17,8 +17,8 @@ from sparc.analyze.maths.statistics import jackknife_variance
 
 Floats = npt.NDArray[np.float64]
 
-GROUPS = 16
-"""How many groups of images samples are made of."""
+FOLDS = 16
+"""How many folds of images samples are made of."""
 
 HALVES = 15
 """Pairs of halves: the first `2 * HALVES` samples, each half followed by the other."""
@@ -28,15 +28,15 @@ QUARTERS = 5
 
 
 def design() -> npt.NDArray[np.float32]:
-    """Which groups each sample has, (50, 16), 0 or 1.
+    """Which folds each sample has, (50, 16), 0 or 1.
 
     The halves are the contrasts of a Hadamard matrix (balanced half-samples: McCarthy, Rev. Int.
     Stat. Inst. 37, 1969). Three contrasts, of which each is the product of the others, make a
     partition into quarters; five such partitions have every contrast once. So the variance of a sum
-    is exactly the same from halves, from quarters and from the jackknife of the groups.
+    is exactly the same from halves, from quarters and from the jackknife of the folds.
     """
-    signs = hadamard(GROUPS)
-    halves = [(sign * signs[line] > 0) for line in range(1, GROUPS) for sign in (1, -1)]
+    signs = hadamard(FOLDS)
+    halves = [(sign * signs[line] > 0) for line in range(1, FOLDS) for sign in (1, -1)]
     quarters = [
         (signs[first] == a) & (signs[second] == b)
         for first, second in _PARTITIONS
@@ -65,8 +65,8 @@ def narrowing(samples: Any, without: Any, share: float) -> Floats:
 
     Args:
         samples: The figure on each sample of `design`, (50, ...).
-        without: The figure without each of its 16 groups, (16, ...).
-        share: The share of the images that one group has.
+        without: The figure without each of its 16 folds, (16, ...).
+        share: The share of the images that one fold has.
 
     Returns:
         (...); 1 where a figure is not defined on some sample.
@@ -74,7 +74,7 @@ def narrowing(samples: Any, without: Any, share: float) -> Floats:
     samples = np.asarray(samples, np.float64)
     halves = samples[: 2 * HALVES].reshape(HALVES, 2, *samples.shape[1:])
     quarters = samples[2 * HALVES :].reshape(QUARTERS, 4, *samples.shape[1:])
-    half, quarter = share * GROUPS / 2, share * GROUPS / 4
+    half, quarter = share * FOLDS / 2, share * FOLDS / 4
     # Relative to the variance that a sum has, at its size, these are variances of all images.
     w_half = halves.var(axis=1, ddof=1).mean(axis=0) * half
     w_quarter = quarters.var(axis=1, ddof=1).mean(axis=0) * quarter

@@ -126,33 +126,33 @@ def jackknife(
     least: float = -np.inf,
     most: float = np.inf,
 ) -> Interval:
-    """Intervals of figures from what they are where groups of images are left out.
+    """Intervals of figures from what they are where folds of images are left out.
 
-    With G groups, each a share f of all images, and T_g the figure without group g,
+    With G folds, each a share f of all images, and T_g the figure without fold g,
 
         variance = (1 - f)^2 / (f (G - 1)) * sum over g of (T_g - mean of T_g)^2
 
-    which is (G - 1) / G times the sum where the groups hold all images: the delete-a-group
+    which is (G - 1) / G times the sum where the folds hold all images: the delete-a-group
     jackknife (Kott, J. Official Statistics 17, 2001; Shao and Wu, Ann. Statist. 17, 1989). The
     interval is Student's, with G - 1 degrees of freedom. On average the variance is never too
     small, whatever the figure (Efron and Stein, Ann. Statist. 9, 1981); unlike a bootstrap, no
     image is counted twice, which would shift figures that depend on how many rows there are.
 
     Args:
-        figures: (1 + G, ...): on all images, and without each of the groups. NaN where undefined.
+        figures: (1 + G, ...): on all images, and without each of the folds. NaN where undefined.
         share: f.
         narrowing: What the standard error is multiplied by: `half_samples.narrowing`.
         least: What no such figure can be below.
         most: What none can be above.
 
     Returns:
-        Of shape (...); NaN where a figure is undefined, or there are fewer than two groups.
+        Of shape (...); NaN where a figure is undefined, or there are fewer than two folds.
     """
-    whole, groups = np.asarray(figures[0], np.float64), len(figures) - 1
+    whole, folds = np.asarray(figures[0], np.float64), len(figures) - 1
     error = narrowing * np.sqrt(jackknife_variance(figures[1:], share))
-    if groups < 2:
+    if folds < 2:
         return Interval(error, error)
-    margin = stdtrit(groups - 1, 0.975) * error
+    margin = stdtrit(folds - 1, 0.975) * error
     # An interval need not hold what cannot be, but always the figure itself.
     low = np.minimum(whole, np.maximum(whole - margin, least))
     high = np.maximum(whole, np.minimum(whole + margin, most))
@@ -163,15 +163,15 @@ def jackknife_variance(without: Any, share: float) -> Floats:
     """The variance in `jackknife`; NaN where there is none.
 
     Args:
-        without: Figures without each of the groups, (G, ...).
-        share: The share of all images that one group has.
+        without: Figures without each of the folds, (G, ...).
+        share: The share of all images that one fold has.
     """
     without = np.asarray(without, np.float64)
-    groups = len(without)
-    if groups < 2:
+    folds = len(without)
+    if folds < 2:
         return np.full(without.shape[1:], np.nan)
     squares = ((without - without.mean(axis=0)) ** 2).sum(axis=0)
-    return np.asarray((1 - share) ** 2 / (share * (groups - 1)) * squares)
+    return np.asarray((1 - share) ** 2 / (share * (folds - 1)) * squares)
 
 
 def share_interval(mean: Any, trials: Any) -> Interval:
@@ -265,19 +265,19 @@ def jackknife_share(
 
     Args:
         figures: As for `jackknife`, (1 + G, ...).
-        share: The share of the images that a group has.
+        share: The share of the images that a fold has.
         trials: How many there are where nothing varies: the images, or fewer.
         degrees: Degrees of freedom of the variance; G - 1 by default, which is true if many things
             of like weight add up.
     """
     whole = np.clip(np.asarray(figures[0], np.float64), 0, 1)
     variance = jackknife_variance(figures[1:], share)
-    groups = len(figures) - 1
-    if groups < 2:
+    folds = len(figures) - 1
+    if folds < 2:
         return Interval(variance, variance)
     with np.errstate(divide="ignore", invalid="ignore"):
         effective = whole * (1 - whole) / variance
-        effective *= (NORMAL_95 / stdtrit(groups - 1 if degrees is None else degrees, 0.975)) ** 2
+        effective *= (NORMAL_95 / stdtrit(folds - 1 if degrees is None else degrees, 0.975)) ** 2
     steady = (variance <= _STEADY) | (effective <= 0)
     return share_interval(whole, np.where(steady, trials, effective))
 
@@ -290,7 +290,7 @@ def degrees_of_freedom(terms: Any) -> float:
     a chi-squared distribution 2 / degrees. There are few where few terms decide.
 
     Args:
-        terms: (n,): of a jackknife, the figure without each group.
+        terms: (n,): of a jackknife, the figure without each fold.
     """
     terms = np.asarray(terms, np.float64)
     if len(terms) < 2:

@@ -2,7 +2,7 @@
 
 The definition is that of arXiv 2507.06265, section 4, in the form that `REPORT.md` gives. Beside it
 stands what latents paired at random have, and by how much it exceeds that. Every figure is computed
-on all rows and without each group of rows, for its interval: an index or axis of length 1 + groups
+on all rows and without each fold of rows, for its interval: an index or axis of length 1 + folds
 says which, 0 being all rows.
 """
 
@@ -24,7 +24,7 @@ from sparc.analyze.maths import half_samples
 from sparc.analyze.maths.mispairing import DRAWS, drawn, partners
 from sparc.analyze.maths.statistics import Interval, jackknife, nullable, with_interval
 from sparc.analyze.rows import top_rows
-from sparc.analyze.rows.folds import Groups, apart
+from sparc.analyze.rows.folds import Folds, active_by_fold
 from sparc.analyze.rows.labels import Labels
 from sparc.analyze.rows.top_rows import TopRows
 
@@ -71,7 +71,7 @@ class ClassCounts(NamedTuple):
         return latents
 
 
-def measure(codes: CodeRows, labels: Labels, latents: int) -> ClassCounts:
+def count_classes(codes: CodeRows, labels: Labels, latents: int) -> ClassCounts:
     """Count over some rows.
 
     Args:
@@ -103,8 +103,8 @@ def table(
     code_set: CodeSet,
     *,
     top: int,
-    groups: Groups,
-    grouped: CodeRows,
+    folds: Folds,
+    fold_codes: CodeRows,
     seed: int,
 ) -> pa.Table:
     """Mean agreement by depth, pair, restriction and the latents averaged over, of `SCHEMA`.
@@ -115,8 +115,8 @@ def table(
         labels: The labels that they were counted with.
         code_set: Which codes these are.
         top: Rows in a list of strongest rows.
-        groups: The rows that are left out in turn.
-        grouped: The codes of all rows that are in a group.
+        folds: The rows that are left out in turn.
+        fold_codes: The codes of all rows that are in a fold.
         seed: Decides which latents are paired at random.
     """
     rows: list[dict[str, Any]] = []
@@ -126,19 +126,19 @@ def table(
         lengths = [np.bincount(each.latents, minlength=counts.latents) for each in lists]
         cut = np.max(lengths, axis=0) > top
         listed = np.any([pairing.beside(cut) for pairing in pairings], axis=0)
-        leave_out = partial(_leave_out, labels, groups, grouped)
-        leave_out_of_top = partial(_leave_out_of_top, labels, groups, top, listed)
+        leave_out = partial(_leave_out, labels, folds, fold_codes)
+        leave_out_of_top = partial(_leave_out_of_top, labels, folds, top, listed)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             everywhere_later = pool.map(leave_out, counts.streams, counts.counts)
             strongest = list(pool.map(leave_out_of_top, lists))
             everywhere = list(everywhere_later)
             add_up = partial(_sums_of_both, labels, everywhere, strongest, cut, pool)
             paired, *mispaired = map(add_up, pairings)
-            samples = {"all_rows": _of_samples(labels, everywhere, groups, pairings[0], pool)}
+            samples = {"all_rows": _of_samples(labels, everywhere, folds, pairings[0], pool)}
         for restriction, sums in paired.items():
             by_chance = np.stack([draw[restriction] for draw in mispaired])
             of_samples = samples.get(restriction)
-            for line in _averages(sums, by_chance, of_samples, counts, labels, groups):
+            for line in _averages(sums, by_chance, of_samples, counts, labels, folds):
                 rows.append(
                     {
                         "mode": code_set.mode,
@@ -164,29 +164,29 @@ def _sum(matrices: Sequence[sparse.csc_matrix]) -> sparse.csc_matrix:
     return total
 
 
-# ---------------------------------------------------------------------- leaving groups out
+# ---------------------------------------------------------------------- leaving folds out
 
 
 def _leave_out(
-    labels: Labels, groups: Groups, grouped: CodeRows, stream: str, counts: sparse.csc_matrix
+    labels: Labels, folds: Folds, fold_codes: CodeRows, stream: str, counts: sparse.csc_matrix
 ) -> sparse.csr_matrix:
-    """A stream's counts of all rows and then of each group, ((1 + groups) * latents, classes)."""
-    classes = labels.matrix[grouped.rows]
-    lost = apart(grouped, stream, counts.shape[1], groups).tocsc().T @ classes
+    """A stream's counts of all rows and then of each fold, ((1 + folds) * latents, classes)."""
+    classes = labels.matrix[fold_codes.rows]
+    lost = active_by_fold(fold_codes, stream, counts.shape[1], folds).tocsc().T @ classes
     lost.sort_indices()
     return _canonical(sparse.vstack([counts.T, lost], format="csr"))
 
 
 def _leave_out_of_top(
-    labels: Labels, groups: Groups, top: int, latents: npt.NDArray[np.bool_], lists: TopRows
+    labels: Labels, folds: Folds, top: int, latents: npt.NDArray[np.bool_], lists: TopRows
 ) -> sparse.csr_matrix:
     """The same of a stream's strongest rows, of those that are among the `latents`, (latents,).
 
-    Of a group, it is what all lists have more than those without it: such counts may be negative.
+    Of a fold, it is what all lists have more than those without it: such counts may be negative.
     """
     some = lists.take(latents[lists.latents])
     shape = len(latents), labels.matrix.shape[0]
-    listed = top_rows.changes(some, top, groups, shape) @ labels.matrix
+    listed = top_rows.changes(some, top, folds, shape) @ labels.matrix
     listed.sort_indices()
     return _canonical(listed)
 
@@ -274,7 +274,7 @@ def _sums_of_both(
 
     Args:
         labels: The labels that they were counted with.
-        everywhere: By stream, counts of all rows and of each group.
+        everywhere: By stream, counts of all rows and of each fold.
         strongest: The same of the strongest rows, of latents beside one that is cut.
         cut: Which latents are active on more rows than a list of the strongest has, (latents,).
         pool: Takes a block of latents in each thread.
@@ -309,11 +309,11 @@ def _sums(
         latents: L.
         pairs: Which latents are held against each other.
         pool: Takes a block of latents in each thread.
-        matrices: By stream, counts of all rows and of each group.
+        matrices: By stream, counts of all rows and of each fold.
         some: Which latents.
 
     Returns:
-        (depths from the deepest, 2, 1 + pairs, 1 + groups): agreement, and how many are alive; over
+        (depths from the deepest, 2, 1 + pairs, 1 + folds): agreement, and how many are alive; over
         all pairs and for each of them.
     """
     each, classes = matrices[0].shape[0] // latents, matrices[0].shape[1]
@@ -346,8 +346,8 @@ def _sums_of_block(
     """`_sums` of the counts of some latents, (each * latents, classes).
 
     Args:
-        pairs: Of both streams of a pair, counts of all rows and of each group.
-        each: 1 + groups.
+        pairs: Of both streams of a pair, counts of all rows and of each fold.
+        each: 1 + folds.
         lifts: From the deepest.
     """
     added = (
@@ -392,7 +392,7 @@ def _sums_of_pairs(
 
 
 def _totals(counts: sparse.csr_matrix, each: int) -> npt.NDArray[np.int64]:
-    """The counts over all classes, (each, latents): on all rows, and without each group."""
+    """The counts over all classes, (each, latents): on all rows, and without each fold."""
     total: npt.NDArray[np.int64] = np.asarray(counts.sum(axis=1, dtype=np.int64)).reshape(each, -1)
     total[1:] = total[0] - total[1:]
     return total
@@ -407,19 +407,19 @@ def _distances(
 
         sum of min / sum of max = (sum of A + B - distance) / (sum of A + B + distance).
 
-    A group has few of the counts. With E the difference A - B on all rows and F what it is less
-    without the group,
+    A fold has few of the counts. With E the difference A - B on all rows and F what it is less
+    without the fold,
 
         sum of |E - F| = sum of |E| + sum, where F is not zero, of |E - F| - |E|.
 
     Args:
-        difference: E, and below it the F of each group, (each * latents, classes), canonical; it is
+        difference: E, and below it the F of each fold, (each * latents, classes), canonical; it is
             lifted in place.
-        each: 1 + groups.
+        each: 1 + folds.
         lifts: From the deepest.
 
     Returns:
-        (each, latents): on all rows, and without each group.
+        (each, latents): on all rows, and without each fold.
     """
     latents, classes = difference.shape[0] // each, difference.shape[1]
     table = np.zeros(latents * classes, difference.dtype)
@@ -450,7 +450,7 @@ def _distances(
 def _of_samples(
     labels: Labels,
     everywhere: Sequence[sparse.csr_matrix],
-    groups: Groups,
+    folds: Folds,
     pairing: _Pairing,
     pool: Executor,
 ) -> npt.NDArray[np.float64] | None:
@@ -458,21 +458,21 @@ def _of_samples(
 
     Args:
         labels: The labels that they were counted with.
-        everywhere: By stream, counts of all rows and of each group.
-        groups: The groups; None is returned if they are too few for the samples.
+        everywhere: By stream, counts of all rows and of each fold.
+        folds: The folds; None is returned if they are too few for the samples.
         pairing: Each latent beside itself.
         pool: Takes a block of latents in each thread.
     """
-    if groups.number < half_samples.GROUPS:
+    if folds.number < half_samples.FOLDS:
         return None
     latents, classes = len(pairing.latents), everywhere[0].shape[1]
     lifts = [labels.lifts[depth] for depth in sorted(labels.lifts, reverse=True)]
     members = half_samples.design()
 
     def of_block(block: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        lines = (np.arange(1, 1 + half_samples.GROUPS)[:, None] * latents + block).ravel()
+        lines = (np.arange(1, 1 + half_samples.FOLDS)[:, None] * latents + block).ravel()
         counts = [matrix[lines] for matrix in everywhere]
-        shape = half_samples.GROUPS, len(block)
+        shape = half_samples.FOLDS, len(block)
         totals = [
             np.asarray(members @ np.asarray(each.sum(axis=1)).reshape(shape), np.float64)
             for each in counts
@@ -496,28 +496,28 @@ def _distances_of_samples(
 ) -> Iterator[npt.NDArray[np.float32]]:
     """`_distances` on samples of the images.
 
-    A group has few of the counts, a sample has many: it is faster to add groups up in a dense table
+    A fold has few of the counts, a sample has many: it is faster to add folds up in a dense table
     of the cells that any of them has, a line for each.
 
     Args:
-        difference: What the counts of two streams differ by in each group,
-            (groups * latents, classes).
-        members: Which groups each sample has, (samples, groups).
+        difference: What the counts of two streams differ by in each fold,
+            (folds * latents, classes).
+        members: Which folds each sample has, (samples, folds).
         lifts: From the deepest.
 
     Returns:
         (samples, latents); whole numbers, exact below 2^24.
     """
-    groups, classes = members.shape[1], difference.shape[1]
-    latents = difference.shape[0] // groups
+    folds, classes = members.shape[1], difference.shape[1]
+    latents = difference.shape[0] // folds
     lines = np.repeat(np.arange(difference.shape[0]), np.diff(difference.indptr))
-    group, latent = np.divmod(lines, latents)
+    fold, latent = np.divmod(lines, latents)
     cell = latent * classes + difference.indices
     used = np.zeros(latents * classes, np.bool_)
     used[cell] = True
     owner, class_of = np.divmod(np.flatnonzero(used), classes)
-    counts = np.zeros((len(owner), groups), np.float32)
-    counts[np.cumsum(used)[cell] - 1, group] = difference.data
+    counts = np.zeros((len(owner), folds), np.float32)
+    counts[np.cumsum(used)[cell] - 1, fold] = difference.data
     for position, lift in enumerate(lifts):
         if position > 0 and len(owner):
             # Classes are in the order of the tree: those that are lifted together stand together.
@@ -550,17 +550,17 @@ def _averages(
     of_samples: npt.NDArray[np.float64] | None,
     counts: ClassCounts,
     labels: Labels,
-    groups: Groups,
+    folds: Folds,
 ) -> Iterator[dict[str, Any]]:
     """Every average of one restriction: the columns of `SCHEMA` from depth on.
 
     Args:
         sums: Of latents as they are, as `_sums` gives them.
         by_chance: Of latents paired at random, (draws, ...).
-        of_samples: As `sums`, of latents as they are on samples of the images instead of groups.
+        of_samples: As `sums`, of latents as they are on samples of the images instead of folds.
         counts: Counts over all rows.
         labels: The labels that they were counted with.
-        groups: The rows that are left out in turn.
+        folds: The rows that are left out in turn.
     """
     names = [(None, None), *combinations(counts.streams, 2)]
     for number, depth in enumerate(sorted(labels.lifts, reverse=True)):
@@ -580,9 +580,9 @@ def _averages(
                     over = counts.latents if kind == "all" else of_samples[number, 1, pair]
                     with np.errstate(divide="ignore", invalid="ignore"):
                         figures = of_samples[number, 0, pair] / over
-                    without = means[1 : 1 + half_samples.GROUPS]
-                    narrowing = half_samples.narrowing(figures, without, groups.share)
-                interval = jackknife(means, groups.share, narrowing=narrowing, least=0, most=1)
+                    without = means[1 : 1 + half_samples.FOLDS]
+                    narrowing = half_samples.narrowing(figures, without, folds.share)
+                interval = jackknife(means, folds.share, narrowing=narrowing, least=0, most=1)
                 yield {
                     "depth": depth,
                     "first": first,
@@ -592,7 +592,7 @@ def _averages(
                     **with_interval("value", means[0], interval),
                     "mispaired": nullable(mispaired[0]),
                     "mispaired_sd": nullable(spread),
-                    **_excess(means, mispaired, spread * errors, groups.share, narrowing),
+                    **_excess(means, mispaired, spread * errors, folds.share, narrowing),
                 }
 
 
@@ -611,10 +611,10 @@ def _excess(
     says nothing of that of the other.
 
     Args:
-        figure: On all rows and without each group, (1 + groups,).
+        figure: On all rows and without each fold, (1 + folds,).
         chance: Its chance, likewise.
         error: The standard error over pairings of their difference.
-        share: The share of the images that one group has.
+        share: The share of the images that one fold has.
         narrowing: What the standard error of the figure over images is multiplied by.
     """
     room = np.where(chance < 1, 1 - chance, np.nan)

@@ -14,7 +14,7 @@ from scipy import linalg, sparse
 
 from sparc.analyze.maths.statistics import jackknife, mean_of_known, with_interval
 from sparc.analyze.metrics.probe import CHOOSE, FIT, SCORE, split
-from sparc.analyze.rows.folds import GROUPS
+from sparc.analyze.rows.folds import FOLDS
 
 SCHEMA = pa.schema(
     [
@@ -49,13 +49,13 @@ class Images(NamedTuple):
     Attributes:
         labels: (images, classes) bool, the classes that count.
         parts: Which part, of `sparc.analyze.metrics.probe`, (images,).
-        groups: The group that each is left out with, of those that are scored, from 1; 0 for the
+        folds: The fold that each is left out with, of those that are scored, from 1; 0 for the
             others, (images,).
     """
 
     labels: npt.NDArray[np.bool_]
     parts: npt.NDArray[np.int64]
-    groups: npt.NDArray[np.int64]
+    folds: npt.NDArray[np.int64]
 
 
 def choose_images(labels: sparse.csr_matrix, seed: int) -> Images:
@@ -63,19 +63,19 @@ def choose_images(labels: sparse.csr_matrix, seed: int) -> Images:
 
     Args:
         labels: Which classes the images carry, (images, classes), 0 or 1.
-        seed: Decides the parts and the groups.
+        seed: Decides the parts and the folds.
     """
     generator = np.random.default_rng(seed)
     parts = split(labels.shape[0], generator)
     scored = generator.permutation(np.flatnonzero(parts == SCORE))
-    groups = np.zeros_like(parts)
-    groups[scored] = 1 + np.arange(len(scored)) % GROUPS
+    folds = np.zeros_like(parts)
+    folds[scored] = 1 + np.arange(len(scored)) % FOLDS
     dense = np.asarray(labels.todense()) > 0
     kept = np.ones(dense.shape[1], dtype=np.bool_)
     for part in (FIT, CHOOSE, SCORE):
         having = dense[parts == part].sum(axis=0)
         kept &= np.minimum(having, (parts == part).sum() - having) >= LEAST_IMAGES
-    return Images(dense[:, kept], parts, groups)
+    return Images(dense[:, kept], parts, folds)
 
 
 def row(
@@ -101,8 +101,8 @@ def row(
     ridge, precisions = None, np.full(1, np.nan)
     if images.labels.shape[1]:
         ridge, precisions = _probe(inputs, images)
-    groups = len(precisions) - 1
-    interval = jackknife(precisions, 1 / max(1, groups), least=0, most=1)
+    folds = len(precisions) - 1
+    interval = jackknife(precisions, 1 / max(1, folds), least=0, most=1)
     line = {
         "space": space,
         "mode": mode,
@@ -118,27 +118,27 @@ def row(
 
 
 def average_precision(
-    scores: Floats, labels: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64] | None = None
+    scores: Floats, labels: npt.NDArray[np.bool_], folds: npt.NDArray[np.int64] | None = None
 ) -> Floats:
     """Average precision of every class; images without it win ties.
 
     Args:
         scores: (images, classes).
         labels: (images, classes).
-        groups: The group of each image, from 1, (images,).
+        folds: The fold of each image, from 1, (images,).
 
     Returns:
-        (1 + groups, classes): of all images, and of those that are not in each of the groups. NaN
+        (1 + folds, classes): of all images, and of those that are not in each of the folds. NaN
         where none of them is of the class.
     """
-    group = np.zeros(len(scores), np.int64) if groups is None else groups
-    result = np.empty((1 + int(group.max(initial=0)), scores.shape[1]))
+    fold = np.zeros(len(scores), np.int64) if folds is None else folds
+    result = np.empty((1 + int(fold.max(initial=0)), scores.shape[1]))
     for column in range(scores.shape[1]):
         order = np.lexsort((labels[:, column], -scores[:, column]))
-        ranked, of_group = labels[order, column], group[order]
+        ranked, of_fold = labels[order, column], fold[order]
         result[0, column] = _precision(ranked)
         for left_out in range(1, len(result)):
-            result[left_out, column] = _precision(ranked[of_group != left_out])
+            result[left_out, column] = _precision(ranked[of_fold != left_out])
     return result
 
 
@@ -207,16 +207,16 @@ def _precision(ranked: npt.NDArray[np.bool_]) -> float:
 
 
 def _probe(inputs: Any, images: Images) -> tuple[float, Floats]:
-    """The chosen strength; mean average precision on all scored images and without each group."""
+    """The chosen strength; mean average precision on all scored images and without each fold."""
     fitted = images.parts == FIT
     chosen = images.parts[~fitted] == CHOOSE
     held_out = images.labels[~fitted]
     scores = predict(inputs, images.labels, fitted, RIDGES)
     choices = [average_precision(s[chosen], held_out[chosen])[0].mean() for s in scores]
     best = int(np.argmax(choices))
-    groups = images.groups[images.parts == SCORE]
-    found = average_precision(scores[best][~chosen], held_out[~chosen], groups)
-    # A class that only images of one group have is left out with it.
+    folds = images.folds[images.parts == SCORE]
+    found = average_precision(scores[best][~chosen], held_out[~chosen], folds)
+    # A class that only images of one fold have is left out with it.
     return RIDGES[best], mean_of_known(found)
 
 

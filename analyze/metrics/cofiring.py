@@ -101,7 +101,7 @@ class _Shared(NamedTuple):
     partners: int
 
 
-def measure(
+def find_pairs(
     parts: Parts, counted: npt.NDArray[np.int64], reducer: Executor, *, partners: int
 ) -> list[StreamPairs]:
     """Find the pairs that meet more often than chance would have it.

@@ -13,7 +13,7 @@ import pyarrow as pa
 from sparc.analyze.codes.store import CodeRows, CodeSet
 from sparc.analyze.maths.statistics import jackknife, unseen_share, with_interval
 from sparc.analyze.rows import top_rows
-from sparc.analyze.rows.folds import Groups, apart
+from sparc.analyze.rows.folds import Folds, active_by_fold
 from sparc.analyze.rows.top_rows import TopRows
 
 SCHEMA = pa.schema(
@@ -79,7 +79,7 @@ class LatentCounts(NamedTuple):
     top: tuple[TopRows, ...]
 
 
-def measure(
+def count_latents(
     codes: CodeRows, latents: int, *, top: int, marked: npt.NDArray[np.bool_] | None = None
 ) -> LatentCounts:
     """Count over some rows.
@@ -92,7 +92,7 @@ def measure(
     """
     matrices = [codes.matrix(stream, latents) for stream in codes.streams]
     values = [m.data.astype(np.float64) for m in matrices]
-    lists = tuple(top_rows.measure(codes, stream, top, marked) for stream in codes.streams)
+    lists = tuple(top_rows.strongest(codes, stream, top, marked) for stream in codes.streams)
     largest = np.zeros((len(matrices), latents), np.float32)
     for line, each in zip(largest, lists, strict=True):
         owners, begins = np.unique(each.latents, return_index=True)
@@ -124,13 +124,13 @@ def merge(parts: Sequence[LatentCounts], *, top: int) -> LatentCounts:
 
 
 class ActiveCounts(NamedTuple):
-    """On how many rows each latent is active: of all rows, and without each group of them.
+    """On how many rows each latent is active: of all rows, and without each fold of them.
 
     Attributes:
         streams: The streams, in order.
-        rows: Number of rows, (1 + groups,) int64.
-        active: (1 + groups, streams, latents) int64.
-        share: The share of the images that a group has.
+        rows: Number of rows, (1 + folds,) int64.
+        active: (1 + folds, streams, latents) int64.
+        share: The share of the images that a fold has.
         images: Number of images.
     """
 
@@ -150,23 +150,23 @@ class ActiveCounts(NamedTuple):
         return {"images": self.images, "unseen_share": unseen_share(self.images)}
 
 
-def active_counts(counts: LatentCounts, groups: Groups, grouped: CodeRows) -> ActiveCounts:
-    """Leave groups of rows out.
+def active_counts(counts: LatentCounts, folds: Folds, fold_codes: CodeRows) -> ActiveCounts:
+    """Leave folds of rows out.
 
     Args:
         counts: Counts over all rows.
-        groups: The rows that are left out in turn.
-        grouped: The codes of all rows that are in a group.
+        folds: The rows that are left out in turn.
+        fold_codes: The codes of all rows that are in a fold.
     """
     latents = counts.active.shape[1]
-    rows = np.full(1 + groups.number, counts.rows)
-    rows[1:] -= np.bincount(groups.of_row[grouped.rows], minlength=1 + groups.number)[1:]
-    active = np.repeat(counts.active[None], 1 + groups.number, axis=0)
+    rows = np.full(1 + folds.number, counts.rows)
+    rows[1:] -= np.bincount(folds.of_row[fold_codes.rows], minlength=1 + folds.number)[1:]
+    active = np.repeat(counts.active[None], 1 + folds.number, axis=0)
     for s, stream in enumerate(counts.streams):
-        own = apart(grouped, stream, latents, groups).indices
-        lost = np.bincount(own, minlength=groups.number * latents)
-        active[1:, s] -= lost.reshape(groups.number, latents)
-    return ActiveCounts(counts.streams, rows, active, groups.share, groups.images)
+        own = active_by_fold(fold_codes, stream, latents, folds).indices
+        lost = np.bincount(own, minlength=folds.number * latents)
+        active[1:, s] -= lost.reshape(folds.number, latents)
+    return ActiveCounts(counts.streams, rows, active, folds.share, folds.images)
 
 
 def alive_table(found: ActiveCounts, code_set: CodeSet) -> pa.Table:

@@ -17,7 +17,7 @@ from sparc.analyze.codes.store import CodeRows, Control
 from sparc.analyze.maths.statistics import jackknife_share, with_interval
 from sparc.analyze.metrics import reconstruction
 from sparc.analyze.metrics.selection import chosen
-from sparc.analyze.rows.folds import Groups, leave_out
+from sparc.analyze.rows.folds import Folds, leave_one_out
 from sparc.train.model.network import Sparc
 
 SELECTION_SCHEMA = pa.schema(
@@ -57,8 +57,8 @@ class LeftOut(NamedTuple):
     reconstruction: pa.Table
 
 
-def measure(
-    model: Sparc, features: Features, control: Control, groups: Groups, *, batch_size: int
+def tables(
+    model: Sparc, features: Features, control: Control, folds: Folds, *, batch_size: int
 ) -> LeftOut:
     """Encode some rows with all streams, and with each of them left out.
 
@@ -66,7 +66,7 @@ def measure(
         model: The model, on the device to use.
         features: By analysed stream, the raw features of the rows, (n, dim).
         control: Which control the model is.
-        groups: The groups of these rows, from 0 to n - 1.
+        folds: The folds of these rows, from 0 to n - 1.
         batch_size: Rows encoded at a time.
 
     Returns:
@@ -80,16 +80,16 @@ def measure(
     rebuilt: list[dict[str, Any]] = []
 
     def rebuild(codes: CodeRows, left_out: str | None) -> None:
-        sums = reconstruction.measure(model, features, codes, groups)
+        sums = reconstruction.sum_errors(model, features, codes, folds)
         told = {"control": control, "left_out": left_out}
-        rebuilt.extend({**told, **line} for line in reconstruction.errors(sums, groups.share))
+        rebuilt.extend({**told, **line} for line in reconstruction.errors(sums, folds.share))
 
     rebuild(whole, None)
     for left_out in features:
         left = {stream: x for stream, x in features.items() if stream != left_out}
         codes = encode_jointly(model, left, rows, batch_size=batch_size)
         told = {"control": control, "left_out": left_out}
-        compared = _compare(whole, codes, groups, model.config.latents)
+        compared = _compare(whole, codes, folds, model.config.latents)
         selected.extend({**told, **line} for line in compared)
         rebuild(codes, left_out)
     return LeftOut(
@@ -99,7 +99,7 @@ def measure(
 
 
 def _compare(
-    whole: CodeRows, left: CodeRows, groups: Groups, latents: int
+    whole: CodeRows, left: CodeRows, folds: Folds, latents: int
 ) -> Iterator[dict[str, Any]]:
     """How like each other the selections are, and what is active in each stream that is left."""
     first = left.streams[0]
@@ -112,8 +112,8 @@ def _compare(
         either = _sizes(before) + _sizes(after) - common
         yield {
             "stream": stream,
-            **_mean_share("kept", common, _sizes(before), whole.rows, groups),
-            **_mean_share("jaccard", common, either, whole.rows, groups),
+            **_mean_share("kept", common, _sizes(before), whole.rows, folds),
+            **_mean_share("jaccard", common, either, whole.rows, folds),
         }
 
 
@@ -127,12 +127,12 @@ def _mean_share(
     common: npt.NDArray[np.int64],
     of: npt.NDArray[np.int64],
     rows: npt.NDArray[np.int64],
-    groups: Groups,
+    folds: Folds,
 ) -> dict[str, float | None]:
     """The mean over the rows where there is something to share, and its interval."""
     some = of > 0
-    total = groups.add(rows, common / np.maximum(of, 1))
+    total = folds.add(rows, common / np.maximum(of, 1))
     with np.errstate(invalid="ignore"):
-        means = leave_out(total) / leave_out(groups.add(rows, some))
-    interval = jackknife_share(means, groups.share, groups.images)
+        means = leave_one_out(total) / leave_one_out(folds.add(rows, some))
+    interval = jackknife_share(means, folds.share, folds.images)
     return with_interval(name, means[0], interval)

@@ -3,7 +3,7 @@
 The score is that of Pach et al., arXiv 2504.02821, section 3.2: the mean cosine of the features of
 two images, over all pairs, weighted by the product of the latent's values. All pairs cost one
 pass over the images: see `REPORT.md` for the sums and for the tables. Means are computed on all
-images and without each group of images, for their intervals.
+images and without each fold of images, for their intervals.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from sparc.analyze.codes.parts import Parts
 from sparc.analyze.codes.store import CodeRows, CodeSet, concatenate
 from sparc.analyze.maths.reduction import Executor
 from sparc.analyze.maths.statistics import jackknife, nullable, with_interval
-from sparc.analyze.rows.folds import Groups
+from sparc.analyze.rows.folds import Folds
 
 SCHEMA = pa.schema(
     [
@@ -68,7 +68,7 @@ class Scores(NamedTuple):
         score: The latents' scores, (n,) float64; NaN where there is none.
         any_two: The mean cosine of any two of all images; NaN where there are fewer.
         totals: The sum of the scores, and how many latents have one; on all images, and then
-            without each group, (2, 1 + groups).
+            without each fold, (2, 1 + folds).
     """
 
     stream: str
@@ -87,23 +87,23 @@ class _Task(NamedTuple):
 class _Shared(NamedTuple):
     parts: Parts
     counted: npt.NDArray[np.bool_]  # By row of the cache, whether it stands for its image.
-    groups: Groups
+    folds: Folds
     tasks: tuple[_Task, ...]
 
 
-def measure(
-    parts: Parts, counted: npt.NDArray[np.int64], groups: Groups, reducer: Executor
+def score_latents(
+    parts: Parts, counted: npt.NDArray[np.int64], folds: Folds, reducer: Executor
 ) -> list[Scores]:
     """Score every latent of every stream by the features of every stream.
 
     A task reads all parts, one after the other, so that its sums of shape (streams, latents, dim)
     never travel: memory does not grow with the rows. It holds the features and codes of the
-    images that are in a group, which are so many at most.
+    images that are in a fold, which are so many at most.
 
     Args:
         parts: A set of codes.
         counted: The rows that count, one of each image.
-        groups: The images that are left out in turn. As it does for `counted`, the row of the
+        folds: The images that are left out in turn. As it does for `counted`, the row of the
             feature decides, wherever it was moved to: its pairs are what an image adds to a score.
         reducer: Runs the tasks.
 
@@ -112,7 +112,7 @@ def measure(
     """
     flags = np.zeros(parts.cache.info.rows, dtype=np.bool_)
     flags[counted] = True
-    shared = _Shared(parts, flags, groups, tuple(_tasks(parts)))
+    shared = _Shared(parts, flags, folds, tuple(_tasks(parts)))
     return reducer.reduce(_measure_task, _concatenate, shared, len(shared.tasks))
 
 
@@ -139,7 +139,7 @@ def means(found: Sequence[Scores], code_set: CodeSet, share: float) -> pa.Table:
     Args:
         found: What was measured.
         code_set: Of which codes.
-        share: The share of the images that one group has.
+        share: The share of the images that one fold has.
     """
     rows = []
     for stream, reference, _, _, any_two, (sums, latents) in _joined(found):
@@ -169,15 +169,15 @@ def _tasks(parts: Parts) -> Iterator[_Task]:
 
 
 def _measure_task(shared: _Shared, number: int) -> list[Scores]:
-    task, groups = shared.tasks[number], range(1, 1 + shared.groups.number)
+    task, folds = shared.tasks[number], range(1, 1 + shared.folds.number)
     sums = _TaskSums(shared.parts, task)
     held = _add_others(sums, shared, task)
-    for group in groups:
-        sums.add(*held.of(group))
+    for fold in folds:
+        sums.add(*held.of(fold))
     score = sums.score()
-    # A group is taken away as it was added, to the last bit: of a latent that no other image
+    # A fold is taken away as it was added, to the last bit: of a latent that no other image
     # activates nothing is left.
-    scores = np.stack([score, *(sums.score_without(*held.of(group), score) for group in groups)])
+    scores = np.stack([score, *(sums.score_without(*held.of(fold), score) for fold in folds)])
     known = ~np.isnan(scores)
     totals = np.stack([np.where(known, scores, 0).sum(axis=-1), known.sum(axis=-1)])
     any_two = sums.any_two()
@@ -188,41 +188,39 @@ def _measure_task(shared: _Shared, number: int) -> list[Scores]:
 
 
 class _Held(NamedTuple):
-    """Images that are in a group.
+    """Images that are in a fold.
 
     Attributes:
-        group: Which one, (n,).
+        fold: Which one, (n,).
         features: As stored, (n, dim).
         codes: Their codes.
     """
 
-    group: npt.NDArray[np.uint8]
+    fold: npt.NDArray[np.uint8]
     features: npt.NDArray[Any]
     codes: CodeRows
 
-    def of(self, group: int) -> tuple[npt.NDArray[Any], CodeRows]:
-        """The features and codes of one group."""
-        positions = np.flatnonzero(self.group == group)
+    def of(self, fold: int) -> tuple[npt.NDArray[Any], CodeRows]:
+        """The features and codes of one fold."""
+        positions = np.flatnonzero(self.fold == fold)
         return self.features[positions], self.codes.take(positions)
 
 
 def _add_others(sums: "_TaskSums", shared: _Shared, task: _Task) -> _Held:
-    """Add all images that are in no group, and hold those that are."""
+    """Add all images that are in no fold, and hold those that are."""
     held = []
     for part in range(len(shared.parts)):
         rows, features = shared.parts.seen(part, task.reference)
         codes = shared.parts.codes(part)
-        counted, group = shared.counted[rows], shared.groups.of_row[rows]
-        others = np.flatnonzero(counted & (group == 0))
+        counted, fold = shared.counted[rows], shared.folds.of_row[rows]
+        others = np.flatnonzero(counted & (fold == 0))
         for start in range(0, len(others), _BATCH):
             batch = others[start : start + _BATCH]
             sums.add(features[batch], codes.take(batch))
-        some = np.flatnonzero(counted & (group > 0))
-        held.append(_Held(group[some], features[some], codes.take(some)))
-    group_of_all, features_of_all, codes_of_all = zip(*held, strict=True)
-    return _Held(
-        np.concatenate(group_of_all), np.concatenate(features_of_all), concatenate(codes_of_all)
-    )
+        some = np.flatnonzero(counted & (fold > 0))
+        held.append(_Held(fold[some], features[some], codes.take(some)))
+    all_folds, all_features, all_codes = zip(*held, strict=True)
+    return _Held(np.concatenate(all_folds), np.concatenate(all_features), concatenate(all_codes))
 
 
 class _TaskSums:
@@ -347,12 +345,12 @@ def _concatenate(found: Sequence[list[Scores]]) -> list[Scores]:
 
 def _joined(found: Sequence[Scores]) -> Iterator[Scores]:
     """The scores of all latents of each stream and reference, in the order of the streams."""
-    groups: dict[tuple[str, str], list[Scores]] = {}
+    by_pair: dict[tuple[str, str], list[Scores]] = {}
     for scores in found:
-        groups.setdefault((scores.stream, scores.reference), []).append(scores)
-    streams = list(dict.fromkeys(reference for _, reference in groups))
+        by_pair.setdefault((scores.stream, scores.reference), []).append(scores)
+    streams = list(dict.fromkeys(reference for _, reference in by_pair))
     for stream, reference in product(streams, repeat=2):
-        blocks = groups[stream, reference]
+        blocks = by_pair[stream, reference]
         totals = np.sum([each.totals for each in blocks], axis=0)
         images = np.concatenate([each.images for each in blocks])
         score = np.concatenate([each.score for each in blocks])

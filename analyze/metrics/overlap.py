@@ -1,6 +1,6 @@
 """Whether two streams use a latent on the same rows, and with like values.
 
-See `REPORT.md` for the tables. Their means are computed on all rows and without each group of rows,
+See `REPORT.md` for the tables. Their means are computed on all rows and without each fold of rows,
 for their intervals.
 """
 
@@ -21,7 +21,7 @@ from sparc.analyze.maths.statistics import (
     with_interval,
 )
 from sparc.analyze.rows import top_rows
-from sparc.analyze.rows.folds import Groups
+from sparc.analyze.rows.folds import Folds
 from sparc.analyze.rows.top_rows import TopRows
 
 SCHEMA = pa.schema(
@@ -85,7 +85,7 @@ class PairCounts(NamedTuple):
         return PairCounts(*differences)
 
 
-def measure(codes: CodeRows, latents: int) -> PairCounts:
+def count_pairs(codes: CodeRows, latents: int) -> PairCounts:
     """Count over some rows; `latents` is L."""
     matrices = [codes.matrix(stream, latents).astype(np.float64) for stream in codes.streams]
     products = [a.multiply(b).tocsr() for a, b in combinations(matrices, 2)]
@@ -143,8 +143,8 @@ def means(
     code_set: CodeSet,
     *,
     length: int,
-    groups: Groups,
-    grouped: CodeRows,
+    folds: Folds,
+    fold_codes: CodeRows,
 ) -> pa.Table:
     """The mean of each column of `table` over the latents that have it, of `MEANS_SCHEMA`.
 
@@ -154,16 +154,16 @@ def means(
         top: The strongest rows, by stream, with entries to spare.
         code_set: Which codes these are.
         length: Rows of such a list that count.
-        groups: The rows that are left out in turn.
-        grouped: The codes of all rows that are in a group.
+        folds: The rows that are left out in turn.
+        fold_codes: The codes of all rows that are in a fold.
     """
     latents = pairs.active.shape[1]
     found = [_columns(pairs)]
-    group = groups.of_row[grouped.rows]
-    for left_out in range(1, 1 + groups.number):
-        of_group = measure(grouped.take(np.flatnonzero(group == left_out)), latents)
-        found.append(_columns(pairs.without(of_group)))
-    members = [top_rows.members(lists, length, groups) for lists in top]
+    fold = folds.of_row[fold_codes.rows]
+    for left_out in range(1, 1 + folds.number):
+        of_fold = count_pairs(fold_codes.take(np.flatnonzero(fold == left_out)), latents)
+        found.append(_columns(pairs.without(of_fold)))
+    members = [top_rows.members(lists, length, folds) for lists in top]
     rows = []
     for position, (a, b) in enumerate(combinations(range(len(streams)), 2)):
         for name in _MEASURES:
@@ -189,7 +189,7 @@ def means(
             # A common row adds to a correlation the more the stronger and the rarer its latent is.
             degrees = degrees_of_freedom(shares[1:]) if name == "correlation" else None
             of_shares = jackknife_share(
-                shares, groups.share, min(groups.images, trials), degrees=degrees
+                shares, folds.share, min(folds.images, trials), degrees=degrees
             )
             interval = Interval(*(least.flat[0] + (1 - least.flat[0]) * end for end in of_shares))
             rows.append(

@@ -12,7 +12,7 @@ from scipy import sparse, special
 
 from sparc.analyze.codes.store import CodeSet
 from sparc.analyze.maths.statistics import jackknife, share_interval
-from sparc.analyze.rows.folds import GROUPS
+from sparc.analyze.rows.folds import FOLDS
 
 SCHEMA = pa.schema(
     [
@@ -184,13 +184,13 @@ def _score(losses: Floats, right: npt.NDArray[np.bool_]) -> dict[str, float]:
         right: Whether each was told right, (n,).
     """
     half = len(losses) // 2
-    # As many groups as there are, at most, with both kinds of images in each.
-    groups = min(GROUPS, half)
-    group = np.tile(np.arange(half) % groups, 2)
-    sums, sizes = np.bincount(group, weights=losses), np.bincount(group)
+    # As many folds as there are, at most, with both kinds of images in each.
+    folds = min(FOLDS, half)
+    fold = np.tile(np.arange(half) % folds, 2)
+    sums, sizes = np.bincount(fold, weights=losses), np.bincount(fold)
     without = (losses.sum() - sums) / (len(losses) - sizes)
     loss, accuracy = float(losses.mean()), float(right.mean())
-    loss_interval = jackknife([loss, *without], 1 / groups, least=0)
+    loss_interval = jackknife([loss, *without], 1 / folds, least=0)
     # As many of either kind by design: a share of both varies less than one of images that come
     # as they may. Half an image is added to each count, so that none is certain.
     of_kind = (right.reshape(2, half).sum(axis=1) + 0.5) / (half + 1)

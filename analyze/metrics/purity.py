@@ -1,6 +1,6 @@
 """Which class the rows of a latent mostly carry, and how much more often than any rows do.
 
-See `REPORT.md` for the tables. Their means are computed on all rows and without each group of rows,
+See `REPORT.md` for the tables. Their means are computed on all rows and without each fold of rows,
 for their intervals.
 """
 
@@ -18,7 +18,7 @@ from scipy import sparse
 from sparc.analyze.codes.store import CodeRows, CodeSet
 from sparc.analyze.maths.statistics import jackknife, mean_of_known, nullable, with_interval
 from sparc.analyze.rows import top_rows
-from sparc.analyze.rows.folds import Groups, apart
+from sparc.analyze.rows.folds import Folds, active_by_fold
 from sparc.analyze.rows.labels import Labels
 from sparc.analyze.rows.top_rows import TopRows
 
@@ -83,7 +83,7 @@ def carried_classes(labels: Labels, depth: int) -> sparse.csr_matrix:
     return matrix
 
 
-def measure(codes: CodeRows, carried: sparse.csr_matrix, latents: int) -> RowCounts:
+def count_rows(codes: CodeRows, carried: sparse.csr_matrix, latents: int) -> RowCounts:
     """Count over some rows, at one depth: what all depths take together is several times as large.
 
     Args:
@@ -112,19 +112,19 @@ class ActiveRows(NamedTuple):
     """On which labelled rows the latents of a stream are active, whatever is carried there.
 
     Attributes:
-        grouped: 1 on rows of a group, (groups * latents, rows).
+        in_folds: 1 on rows of a fold, (folds * latents, rows).
         listed: Of the strongest rows, what `sparc.analyze.rows.top_rows.changes` gives.
     """
 
-    grouped: sparse.csr_matrix
+    in_folds: sparse.csr_matrix
     listed: sparse.csr_matrix
 
 
 def active_rows(
     lists: TopRows,
-    grouped: CodeRows,
+    fold_codes: CodeRows,
     stream: str,
-    groups: Groups,
+    folds: Folds,
     *,
     top: int,
     shape: tuple[int, int],
@@ -133,20 +133,20 @@ def active_rows(
 
     Args:
         lists: The labelled rows on which each latent is strongest, with some to spare.
-        grouped: The codes of all labelled rows that are in a group.
+        fold_codes: The codes of all labelled rows that are in a fold.
         stream: The stream.
-        groups: The groups.
+        folds: The folds.
         top: Rows in a list of strongest rows.
         shape: L, and the rows of the cache.
     """
     latents, rows = shape
-    active = apart(grouped, stream, latents, groups).T.tocsr()
+    active = active_by_fold(fold_codes, stream, latents, folds).T.tocsr()
     return ActiveRows(
         sparse.csr_matrix(
-            (active.data, grouped.rows[active.indices], active.indptr),
+            (active.data, fold_codes.rows[active.indices], active.indptr),
             shape=(active.shape[0], rows),
         ),
-        top_rows.changes(lists, top, groups, shape),
+        top_rows.changes(lists, top, folds, shape),
     )
 
 
@@ -179,7 +179,7 @@ def tables(
         labels: The labels of all rows of the cache.
         valid: Which rows are analysed.
         code_set: Which codes these are.
-        share: The share of the images that one group has.
+        share: The share of the images that one fold has.
     """
     pieces: dict[str, list[pa.Table]] = {stream: [] for stream in active}
     lines: dict[str, list[dict[str, Any]]] = {stream: [] for stream in active}
@@ -216,19 +216,19 @@ def _at_depth(
     for (stream, of), number, carrying in zip(
         active.items(), counts.rows, counts.carrying, strict=True
     ):
-        every = _all_rows(number, carrying, of.grouped, carried)
+        every = _all_rows(number, carrying, of.in_folds, carried)
         yield stream, "all_rows", _measured(every, base_rates)
         strongest = _top_rows(of.listed, carried, len(number))
         yield stream, "top_rows", _measured(strongest, base_rates)
 
 
 class _Rows(NamedTuple):
-    """Labelled rows of each latent, and what is lost of them without each group.
+    """Labelled rows of each latent, and what is lost of them without each fold.
 
     Attributes:
-        number: How many they are, and then without each group, (1 + groups, latents).
+        number: How many they are, and then without each fold, (1 + folds, latents).
         carrying: How many carry a class, (latents, classes).
-        lost: By group, how many more these are than without it, (groups * latents, classes).
+        lost: By fold, how many more these are than without it, (folds * latents, classes).
     """
 
     number: npt.NDArray[np.int64]
@@ -239,7 +239,7 @@ class _Rows(NamedTuple):
 def _all_rows(
     rows: npt.NDArray[np.int64],
     carrying: sparse.csr_matrix,
-    grouped: sparse.csr_matrix,
+    in_folds: sparse.csr_matrix,
     carried: sparse.csr_matrix,
 ) -> _Rows:
     """All rows of each latent of a stream.
@@ -247,11 +247,11 @@ def _all_rows(
     Args:
         rows: How many, (latents,).
         carrying: How many of them carry a class, (latents, classes).
-        grouped: As in `ActiveRows`.
+        in_folds: As in `ActiveRows`.
         carried: What all rows of the cache carry, (rows, classes).
     """
-    lost = np.diff(grouped.indptr).reshape(-1, len(rows))
-    return _Rows(np.concatenate([rows[None], rows - lost]), carrying, grouped @ carried)
+    lost = np.diff(in_folds.indptr).reshape(-1, len(rows))
+    return _Rows(np.concatenate([rows[None], rows - lost]), carrying, in_folds @ carried)
 
 
 def _top_rows(listed: sparse.csr_matrix, carried: sparse.csr_matrix, latents: int) -> _Rows:
@@ -274,7 +274,7 @@ class _Purity(NamedTuple):
     Attributes:
         rows: How many they have, (latents,).
         most: The class that most of them carry.
-        purity: On all rows, and then without each group, (1 + groups, latents); NaN without rows.
+        purity: On all rows, and then without each fold, (1 + folds, latents); NaN without rows.
         base_rate: Of the class, (latents,); NaN without rows.
     """
 
@@ -294,10 +294,10 @@ def _measured(rows: _Rows, base_rates: npt.NDArray[np.float64]) -> _Purity:
 
 
 def _most_without(rows: _Rows) -> npt.NDArray[np.int64]:
-    """On how many rows each latent has its most frequent class without a group, (groups, latents).
+    """On how many rows each latent has its most frequent class without a fold, (folds, latents).
 
-    Which class that is may be another one without a group. Latents are looked at in blocks that fit
-    a dense table, from which each group is taken away in turn.
+    Which class that is may be another one without a fold. Latents are looked at in blocks that fit
+    a dense table, from which each fold is taken away in turn.
     """
     latents, classes = rows.carrying.shape
     result = np.empty((rows.lost.shape[0] // latents, latents), np.int64)
@@ -306,8 +306,8 @@ def _most_without(rows: _Rows) -> npt.NDArray[np.int64]:
         block = range(start, min(start + step, latents))
         table = rows.carrying[block.start : block.stop].toarray()
         cells, lines = table.reshape(-1), np.arange(0, table.size, classes)
-        for group, most in enumerate(result[:, block.start : block.stop]):
-            first = group * latents
+        for fold, most in enumerate(result[:, block.start : block.stop]):
+            first = fold * latents
             begins = rows.lost.indptr[first + block.start : first + block.stop + 1]
             inside = slice(begins[0], begins[-1])
             places = np.repeat(lines, np.diff(begins)) + rows.lost.indices[inside]

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from sparc.analyze.codes.store import CodeRows, CodeSet
 from sparc.analyze.maths.statistics import jackknife, with_interval
-from sparc.analyze.rows.folds import Groups, leave_out
+from sparc.analyze.rows.folds import Folds, leave_one_out
 from sparc.train.model.network import Codes, Sparc
 
 SCHEMA = pa.schema(
@@ -39,16 +39,16 @@ _BATCH = 1024  # Rows decoded at a time: enough to be fast, few enough to stay s
 
 
 class ErrorSums(NamedTuple):
-    """Sums over rows, apart for each group of rows: index 0 has the rows that are in none.
+    """Sums over rows, apart for each fold of rows: index 0 has the rows that are in none.
 
     Attributes:
         sources: The streams of the codes, in order.
         targets: The streams of the features, in order.
-        rows: Number of rows, (1 + groups,) float64.
-        nmse: Squared error by the row's squared norm, (1 + groups, sources, targets) float64.
-        squared_error: Squared error, (1 + groups, sources, targets) float64.
-        feature_sum: By target, the sum of its normalized features, (1 + groups, dim) float64.
-        square_sum: By target, the sum of their squared norms, (1 + groups, targets) float64.
+        rows: Number of rows, (1 + folds,) float64.
+        nmse: Squared error by the row's squared norm, (1 + folds, sources, targets) float64.
+        squared_error: Squared error, (1 + folds, sources, targets) float64.
+        feature_sum: By target, the sum of its normalized features, (1 + folds, dim) float64.
+        square_sum: By target, the sum of their squared norms, (1 + folds, targets) float64.
     """
 
     sources: tuple[str, ...]
@@ -60,8 +60,8 @@ class ErrorSums(NamedTuple):
     square_sum: Floats
 
 
-def measure(
-    model: Sparc, features: Mapping[str, npt.NDArray[Any]], codes: CodeRows, groups: Groups
+def sum_errors(
+    model: Sparc, features: Mapping[str, npt.NDArray[Any]], codes: CodeRows, folds: Folds
 ) -> ErrorSums:
     """Sum over some rows.
 
@@ -69,7 +69,7 @@ def measure(
         model: The model whose codes they are, on the device to use.
         features: By target, the raw features at the places of the codes, (n, dim).
         codes: The codes of the sources.
-        groups: The groups of rows.
+        folds: The folds of rows.
     """
     starts = range(0, len(codes.rows), _BATCH)
     positions = np.arange(len(codes.rows))
@@ -79,7 +79,7 @@ def measure(
                 model,
                 {name: values[start : start + _BATCH] for name, values in features.items()},
                 codes.take(positions[start : start + _BATCH]),
-                groups,
+                folds,
             )
             for start in starts
         ]
@@ -107,7 +107,7 @@ def table(sums: ErrorSums, code_set: CodeSet, share: float) -> pa.Table:
     Args:
         sums: Sums over all rows.
         code_set: Which codes these are.
-        share: The share of the images that a group has.
+        share: The share of the images that a fold has.
     """
     told = {"mode": code_set.mode, "control": code_set.control}
     lines = [{**told, **line} for line in errors(sums, share)]
@@ -119,18 +119,18 @@ def errors(sums: ErrorSums, share: float) -> Iterator[dict[str, Any]]:
 
     Args:
         sums: Sums over all rows.
-        share: The share of the images that a group has.
+        share: The share of the images that a fold has.
     """
-    rows = leave_out(sums.rows)
-    nmse = leave_out(sums.nmse) / rows[:, None, None]
+    rows = leave_one_out(sums.rows)
+    nmse = leave_one_out(sums.nmse) / rows[:, None, None]
     nmse_interval = jackknife(nmse, share, least=0)
     for t, target in enumerate(sums.targets):
-        square_sum = leave_out(sums.square_sum[:, t])
-        mean_square = (leave_out(sums.feature_sum[t]) ** 2).sum(axis=1) / rows
+        square_sum = leave_one_out(sums.square_sum[:, t])
+        mean_square = (leave_one_out(sums.feature_sum[t]) ** 2).sum(axis=1) / rows
         variance = square_sum - mean_square
         # Rounding leaves something of the variance of a feature that never changes.
         variance[variance <= 1e-12 * square_sum] = np.nan
-        explained = 1 - leave_out(sums.squared_error[:, :, t]) / variance[:, None]
+        explained = 1 - leave_one_out(sums.squared_error[:, :, t]) / variance[:, None]
         explained_interval = jackknife(explained, share, most=1)
         for s, source in enumerate(sums.sources):
             yield {
@@ -151,20 +151,20 @@ def to_codes(codes: CodeRows, stream: str, device: torch.device) -> Codes:
 
 @torch.inference_mode()
 def _measure_batch(
-    model: Sparc, features: Mapping[str, npt.NDArray[Any]], codes: CodeRows, groups: Groups
+    model: Sparc, features: Mapping[str, npt.NDArray[Any]], codes: CodeRows, folds: Folds
 ) -> ErrorSums:
     sources, targets = codes.streams, tuple(features)
     device = next(model.parameters()).device
     found = {source: to_codes(codes, source, device) for source in sources}
     count = len(codes.rows)
-    group = groups.of_row[codes.rows]
-    # Adds up rows by group, always in the same order.
+    fold = folds.of_row[codes.rows]
+    # Adds up rows by fold, always in the same order.
     add = sparse.csr_matrix(
-        (np.ones(count), (group, np.arange(count))), shape=(1 + groups.number, count)
+        (np.ones(count), (fold, np.arange(count))), shape=(1 + folds.number, count)
     )
-    nmse = np.zeros((1 + groups.number, len(sources), len(targets)))
+    nmse = np.zeros((1 + folds.number, len(sources), len(targets)))
     squared_error = np.zeros_like(nmse)
-    feature_sum, square_sum = [], np.zeros((1 + groups.number, len(targets)))
+    feature_sum, square_sum = [], np.zeros((1 + folds.number, len(targets)))
     for t, target in enumerate(targets):
         raw = torch.from_numpy(features[target]).to(device).float()
         wanted = model.normalize(target, raw)
@@ -175,7 +175,7 @@ def _measure_batch(
             error = _squares(model.decode(found[source], target) - wanted)
             squared_error[:, s, t] = add @ error
             nmse[:, s, t] = add @ (error / squares)
-    rows = np.bincount(group, minlength=1 + groups.number).astype(np.float64)
+    rows = np.bincount(fold, minlength=1 + folds.number).astype(np.float64)
     return ErrorSums(sources, targets, rows, nmse, squared_error, tuple(feature_sum), square_sum)
 
 

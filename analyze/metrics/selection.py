@@ -13,7 +13,7 @@ from scipy import sparse
 
 from sparc.analyze.codes.store import CodeRows
 from sparc.analyze.maths.statistics import jackknife_share, with_interval
-from sparc.analyze.rows.folds import Groups, leave_out
+from sparc.analyze.rows.folds import Folds, leave_one_out
 
 SCHEMA = pa.schema(
     [
@@ -27,13 +27,13 @@ SCHEMA = pa.schema(
 
 
 class SharedChoices(NamedTuple):
-    """Sums over rows, apart for each group of rows: index 0 has the rows that are in none.
+    """Sums over rows, apart for each fold of rows: index 0 has the rows that are in none.
 
     Attributes:
         streams: The streams, in order.
-        chosen: Latents selected together, (1 + groups,) float64.
+        chosen: Latents selected together, (1 + folds,) float64.
         chosen_alone: How many of them each stream would also have selected alone,
-            (1 + groups, streams) float64.
+            (1 + folds, streams) float64.
     """
 
     streams: tuple[str, ...]
@@ -41,19 +41,21 @@ class SharedChoices(NamedTuple):
     chosen_alone: npt.NDArray[np.float64]
 
 
-def measure(joint: CodeRows, independent: CodeRows, latents: int, groups: Groups) -> SharedChoices:
+def count_choices(
+    joint: CodeRows, independent: CodeRows, latents: int, folds: Folds
+) -> SharedChoices:
     """Count over some rows.
 
     Args:
         joint: Their codes, selected together.
         independent: Their codes, selected alone.
         latents: L.
-        groups: The groups of rows.
+        folds: The folds of rows.
     """
     together = chosen(joint.indices[joint.streams[0]], latents)
 
     def count(selected: sparse.csr_matrix) -> npt.NDArray[np.float64]:
-        return groups.add(joint.rows, np.diff(selected.indptr))
+        return folds.add(joint.rows, np.diff(selected.indptr))
 
     alone = [
         count(together.multiply(chosen(independent.indices[stream], latents)).tocsr())
@@ -71,16 +73,16 @@ def merge(parts: Sequence[SharedChoices]) -> SharedChoices:
     )
 
 
-def table(counts: SharedChoices, control: str, groups: Groups) -> pa.Table:
+def table(counts: SharedChoices, control: str, folds: Folds) -> pa.Table:
     """A row for each stream, of schema `SCHEMA`.
 
     Args:
         counts: Counts over all rows.
         control: Which control the codes are.
-        groups: The groups of rows.
+        folds: The folds of rows.
     """
-    shares = leave_out(counts.chosen_alone) / leave_out(counts.chosen)[:, None]
-    interval = jackknife_share(shares, groups.share, groups.images)
+    shares = leave_one_out(counts.chosen_alone) / leave_one_out(counts.chosen)[:, None]
+    interval = jackknife_share(shares, folds.share, folds.images)
     rows = [
         {
             "control": control,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from sparc.analyze.codes.store import CodeRows
-from sparc.analyze.rows.folds import Groups
+from sparc.analyze.rows.folds import Folds
 
 
 class TopRows(NamedTuple):
@@ -43,7 +43,7 @@ class TopRows(NamedTuple):
         return (self.latents.astype(np.int64) << 40) | of_entry
 
 
-def measure(
+def strongest(
     codes: CodeRows, stream: str, length: int, marked: npt.NDArray[np.bool_] | None = None
 ) -> TopRows:
     """The lists over some rows.
@@ -94,7 +94,7 @@ def merge(parts: Sequence[TopRows], length: int) -> TopRows:
 
 
 def with_spare(length: int) -> int:
-    """How long a list must be to hold `length` rows after a group of rows is left out.
+    """How long a list must be to hold `length` rows after a fold of rows is left out.
 
     A twentieth is left out of large sets; a quarter more rows makes up for it, but for rare lists
     that have several rows of many of its images, which stay a little shorter.
@@ -125,61 +125,61 @@ def marked(lists: TopRows, length: int) -> TopRows:
     return cut(lists.take(lists.marked), length)
 
 
-def members(lists: TopRows, length: int, groups: Groups) -> npt.NDArray[np.bool_]:
-    """Which entries are among the strongest rows of all, and of those without each group.
+def members(lists: TopRows, length: int, folds: Folds) -> npt.NDArray[np.bool_]:
+    """Which entries are among the strongest rows of all, and of those without each fold.
 
     Args:
         lists: Lists with spare entries.
         length: Rows of a list at most.
-        groups: The groups.
+        folds: The folds.
 
     Returns:
-        (1 + groups, entries): of all rows, then without each group.
+        (1 + folds, entries): of all rows, then without each fold.
     """
     begins, lengths = _lists(lists.latents)
-    group, owner = groups.of_row[lists.rows], np.repeat(np.arange(len(begins)), lengths)
+    fold, owner = folds.of_row[lists.rows], np.repeat(np.arange(len(begins)), lengths)
     first = np.arange(len(owner)) - begins[owner] < length
-    result = np.empty((1 + groups.number, len(owner)), np.bool_)
+    result = np.empty((1 + folds.number, len(owner)), np.bool_)
     result[0] = first
-    # As many of the spare entries move up as a group has among the first ones.
+    # As many of the spare entries move up as a fold has among the first ones.
     gone = np.zeros((len(result), len(begins)), np.int64)
-    np.add.at(gone, (group[first], owner[first]), 1)
+    np.add.at(gone, (fold[first], owner[first]), 1)
     spare = np.flatnonzero(~first)
     for left_out, line in enumerate(result[1:], start=1):
-        np.logical_and(first, group != left_out, out=line)
-        kept = spare[group[spare] != left_out]
+        np.logical_and(first, fold != left_out, out=line)
+        kept = spare[fold[spare] != left_out]
         of = owner[kept]
         rank = np.arange(len(of)) - np.searchsorted(of, of)
         line[kept] = rank < gone[left_out, of]
     return result
 
 
-def changes(lists: TopRows, length: int, groups: Groups, shape: tuple[int, int]) -> Any:
-    """Which rows are in the lists, and what changes in them with each group.
+def changes(lists: TopRows, length: int, folds: Folds, shape: tuple[int, int]) -> Any:
+    """Which rows are in the lists, and what changes in them with each fold.
 
-    Where a group's rows leave a list others take their places: without the group there may be more
+    Where a fold's rows leave a list others take their places: without the fold there may be more
     of a class.
 
     Args:
         lists: Lists with spare entries.
         length: Rows of a list at most.
-        groups: The groups.
+        folds: The folds.
         shape: L, and the rows of the cache.
 
     Returns:
-        ((1 + groups) * L, rows) int32 in CSR format: 1 where a row is in a list; then, for each
-        group, 1 where it is in the list of all rows alone, and -1 in that without the group alone.
+        ((1 + folds) * L, rows) int32 in CSR format: 1 where a row is in a list; then, for each
+        fold, 1 where it is in the list of all rows alone, and -1 in that without the fold alone.
     """
     latents, rows = shape
-    among = members(lists, length, groups)
+    among = members(lists, length, folds)
     whole = np.flatnonzero(among[0])
-    group, changed = np.divmod(np.flatnonzero(among[1:] != among[0]), max(1, len(lists.rows)))
+    fold, changed = np.divmod(np.flatnonzero(among[1:] != among[0]), max(1, len(lists.rows)))
     entries = np.concatenate([whole, changed])
-    first = np.concatenate([np.zeros_like(whole), latents * (1 + group)])
+    first = np.concatenate([np.zeros_like(whole), latents * (1 + fold)])
     weights = np.concatenate([np.ones(len(whole)), np.where(among[0, changed], 1, -1)])
     matrix = sparse.coo_matrix(
         (weights, (first + lists.latents[entries], lists.rows[entries])),
-        shape=((1 + groups.number) * latents, rows),
+        shape=((1 + folds.number) * latents, rows),
         dtype=np.int32,
     )
     matrix.has_canonical_format = True  # It need not be sorted: no row is twice in a list.

@@ -41,8 +41,8 @@ from sparc.analyze.maths.reduction import Executor
 from sparc.analyze.metrics import agreement, latents, retrieval
 from sparc.analyze.report.folder import Report
 from sparc.analyze.rows import top_rows
-from sparc.analyze.rows.folds import Groups, deal, no_groups
-from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.folds import Folds, assign_folds, no_folds
+from sparc.analyze.rows.images import Images
 from sparc.analyze.rows.labels import labels_of
 from sparc.analyze.search.searcher import Searcher
 from sparc.common.cache import tables
@@ -197,7 +197,7 @@ def least_seconds(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dic
 
 def _top_rows(shared: tuple[CodeStore, CodeSet], chunk: int) -> latents.LatentCounts:
     store, code_set = shared
-    return latents.measure(store.read(code_set, chunk), LATENTS, top=100)
+    return latents.count_latents(store.read(code_set, chunk), LATENTS, top=100)
 
 
 def encoding(folder: Path, repeats: int, threads: int) -> list[Target]:
@@ -272,19 +272,19 @@ def five_thousand_rows(repeats: int) -> list[Target]:
     assert len(labels.lifts) == DEPTHS + 1
 
     of_row = np.arange(pictures).repeat(CAPTIONS_A_PICTURE)
-    of_pictures = Pictures(of_row, np.ones(pictures, np.bool_))
-    groups = deal(of_pictures, 42)
+    of_pictures = Images(of_row, np.ones(pictures, np.bool_))
+    folds = assign_folds(of_pictures, 42)
 
-    def agree(groups: Groups) -> None:
+    def agree(folds: Folds) -> None:
         spare = top_rows.with_spare(100)
         agreement.table(
-            agreement.measure(codes, labels, LATENTS),
-            [top_rows.measure(codes, stream, spare) for stream in WIDE],
+            agreement.count_classes(codes, labels, LATENTS),
+            [top_rows.strongest(codes, stream, spare) for stream in WIDE],
             labels,
             CodeSet("independent"),
             top=100,
-            groups=groups,
-            grouped=codes.take(groups.rows),
+            folds=folds,
+            fold_codes=codes.take(folds.rows),
             seed=42,
         )
 
@@ -304,8 +304,8 @@ def five_thousand_rows(repeats: int) -> list[Target]:
         )
 
     jobs = {
-        "figure": partial(agree, no_groups(len(concepts))),
-        "intervals": partial(agree, groups),
+        "figure": partial(agree, no_folds(len(concepts))),
+        "intervals": partial(agree, folds),
         "retrieval": retrieve,
     }
     least = least_seconds(jobs, repeats)

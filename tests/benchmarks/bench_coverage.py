@@ -24,8 +24,8 @@ from sparc.analyze.codes.store import CodeRows, CodeSet
 from sparc.analyze.maths.statistics import mean_share
 from sparc.analyze.metrics import agreement, overlap, purity
 from sparc.analyze.rows import top_rows
-from sparc.analyze.rows.folds import Groups, deal
-from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.folds import Folds, assign_folds
+from sparc.analyze.rows.images import Images
 from sparc.analyze.rows.labels import Labels, labels_of
 from sparc.common.cache import tables
 
@@ -86,13 +86,13 @@ def measure(world: World, rows: int, sets: int, seed: int) -> Iterator[Figures]:
             values[stream] = np.where(mine < chance, strength, 0).astype(np.float32)
         indices = np.tile(np.arange(LATENTS, dtype=np.uint8), (rows, 1))
         codes = CodeRows(np.arange(rows), dict.fromkeys(values, indices), values)
-        groups = deal(Pictures(of_row, np.ones(of_row[-1] + 1, np.bool_)), seed)
-        yield dict(_figures(codes, groups, of_image[of_row], of_row))
+        folds = assign_folds(Images(of_row, np.ones(of_row[-1] + 1, np.bool_)), seed)
+        yield dict(_figures(codes, folds, of_image[of_row], of_row))
 
 
 def _figures(
     codes: CodeRows,
-    groups: Groups,
+    folds: Folds,
     classes: npt.NDArray[np.int64],
     images: npt.NDArray[np.int64],
 ) -> Iterator[tuple[str, tuple[float, float, float]]]:
@@ -105,24 +105,24 @@ def _figures(
     )
     assert labels is not None
     spare = top_rows.with_spare(TOP)
-    lists = [top_rows.measure(codes, stream, spare) for stream in codes.streams]
-    grouped = codes.take(groups.rows)
+    lists = [top_rows.strongest(codes, stream, spare) for stream in codes.streams]
+    fold_codes = codes.take(folds.rows)
     code_set = CodeSet("independent")
     lines = agreement.table(
-        agreement.measure(codes, labels, LATENTS), lists, labels, code_set,
-        top=TOP, groups=groups, grouped=grouped, seed=0,
+        agreement.count_classes(codes, labels, LATENTS), lists, labels, code_set,
+        top=TOP, folds=folds, fold_codes=fold_codes, seed=0,
     ).to_pylist()  # fmt: skip
     for line in lines:
         if line["first"] is None and line["depth"] == 1:
             name = f"{line['restriction']}, {line['averaged_over']}"
             yield f"agreement, {name}", ends(line, "value")
             yield f"excess, {name}", ends(line, "excess")
-    pairs = overlap.measure(codes, LATENTS)
+    pairs = overlap.count_pairs(codes, LATENTS)
     for line in overlap.means(
-        pairs, codes.streams, lists, code_set, length=TOP, groups=groups, grouped=grouped
+        pairs, codes.streams, lists, code_set, length=TOP, folds=folds, fold_codes=fold_codes
     ).to_pylist():
         yield f"overlap, {line['measure']}", ends(line, "value")
-    for line in _purity(lists[0], labels, grouped, codes, groups):
+    for line in _purity(lists[0], labels, fold_codes, codes, folds):
         yield f"purity, {line['restriction']}", ends(line, "purity")
     right = codes.values["a"][:, 0] > 0
     share, interval = mean_share(right, images)
@@ -135,16 +135,16 @@ def ends(line: dict[str, float], name: str) -> tuple[float, float, float]:
 
 
 def _purity(
-    lists: top_rows.TopRows, labels: Labels, grouped: CodeRows, codes: CodeRows, groups: Groups
+    lists: top_rows.TopRows, labels: Labels, fold_codes: CodeRows, codes: CodeRows, folds: Folds
 ) -> list[dict[str, Any]]:
     """The lines of the means of purity of the first stream."""
     shape = LATENTS, len(codes.rows)
-    active = purity.active_rows(lists, grouped, "a", groups, top=TOP, shape=shape)
+    active = purity.active_rows(lists, fold_codes, "a", folds, top=TOP, shape=shape)
     first = codes._replace(indices={"a": codes.indices["a"]}, values={"a": codes.values["a"]})
     found = purity.tables(
-        lambda carried: purity.measure(first, carried, LATENTS),
+        lambda carried: purity.count_rows(first, carried, LATENTS),
         {"a": active}, labels, np.ones(len(codes.rows), np.bool_), CodeSet("independent"),
-        groups.share,
+        folds.share,
     )  # fmt: skip
     lines: list[dict[str, Any]] = found.means.to_pylist()
     return lines

@@ -28,8 +28,8 @@ from sparc.analyze.metrics import (
     retrieval,
     selection,
 )
-from sparc.analyze.rows.folds import Groups, deal
-from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.folds import Folds, assign_folds
+from sparc.analyze.rows.images import Images
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.model.network import Sparc, create_model
 
@@ -96,14 +96,14 @@ def measure(world: World, rows: int, sets: int, seed: int) -> Iterator[Figures]:
             own = own if stream == "b" else own[of_row]  # Captions differ, the image does not.
             both = (centre[of_image] + of_both)[of_row]
             features[stream] = (both + world.own * own).astype(np.float32)
-        groups = deal(Pictures(of_row, np.ones(images, np.bool_)), seed)
-        yield dict(_figures(model, features, groups, of_row, of_image))
+        folds = assign_folds(Images(of_row, np.ones(images, np.bool_)), seed)
+        yield dict(_figures(model, features, folds, of_row, of_image))
 
 
 def _figures(
     model: Sparc,
     features: dict[str, npt.NDArray[np.float32]],
-    groups: Groups,
+    folds: Folds,
     of_row: npt.NDArray[np.int64],
     of_image: npt.NDArray[np.int64],
 ) -> Iterator[tuple[str, tuple[float, float, float]]]:
@@ -115,9 +115,9 @@ def _figures(
         {s: codes.indices[s] for s, codes in alone.items()},
         {s: codes.values[s] for s, codes in alone.items()},
     )
-    counts = selection.measure(joint, independent, LATENTS, groups)
-    yield "selection, share", ends(selection.table(counts, "none", groups).to_pylist()[0], "share")
-    found = left_out.measure(model, features, "none", groups, batch_size=4096)
+    counts = selection.count_choices(joint, independent, LATENTS, folds)
+    yield "selection, share", ends(selection.table(counts, "none", folds).to_pylist()[0], "share")
+    found = left_out.tables(model, features, "none", folds, batch_size=4096)
     for line in found.selection.to_pylist():
         if line["left_out"] == "a":
             kind = "selected" if line["stream"] is None else "active"
@@ -132,13 +132,13 @@ def _figures(
             )
     first = np.unique(of_row, return_index=True)[1]
     code_set = CodeSet("joint")
-    scores = monosemanticity.measure(
+    scores = monosemanticity.score_latents(
         _InMemory(features, joint, joint.streams),
         first,
-        groups,
+        folds,
         Executor("sync", 1),  # type: ignore[arg-type]
     )
-    for line in monosemanticity.means(scores, code_set, groups.share).to_pylist():
+    for line in monosemanticity.means(scores, code_set, folds.share).to_pylist():
         if line["stream"] == "a":
             yield f"monosemanticity, in {line['reference']}", ends(line, "value")
     some = np.flatnonzero(of_row < MOST_SCORED)

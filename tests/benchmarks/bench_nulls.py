@@ -31,8 +31,8 @@ from sparc.analyze.codes.store import CodeRows, CodeSet
 from sparc.analyze.maths.reduction import Executor
 from sparc.analyze.metrics import agreement, cofiring, naming
 from sparc.analyze.rows import top_rows
-from sparc.analyze.rows.folds import deal
-from sparc.analyze.rows.images import Pictures
+from sparc.analyze.rows.folds import assign_folds
+from sparc.analyze.rows.images import Images
 from sparc.analyze.rows.labels import labels_of
 from sparc.analyze.rows.words import Words
 from sparc.common.cache.tables import CLASSES
@@ -91,7 +91,7 @@ class Data(NamedTuple):
     """A simulated cache and the codes of its one stream, a row for each caption."""
 
     codes: CodeRows
-    pictures: Pictures
+    pictures: Images
     latents: int
 
 
@@ -104,7 +104,7 @@ class Cache(NamedTuple):
 
 
 class Parts:
-    """Codes in memory: what `find_bias` and `cofiring.measure` ask of `Parts`."""
+    """Codes in memory: what `find_bias` and `cofiring.find_pairs` ask of `Parts`."""
 
     def __init__(self, data: Data, pieces: int = 3) -> None:
         ends = np.linspace(0, len(data.codes.rows), pieces + 1).astype(int)
@@ -123,25 +123,25 @@ class Parts:
         return self._pieces[part].rows
 
 
-def rows_of(shape: Shape, generator: np.random.Generator) -> Pictures:
+def rows_of(shape: Shape, generator: np.random.Generator) -> Images:
     """Images with a row for each caption."""
     of_row = np.repeat(np.arange(shape.images), shape.captions(generator, shape.images))
-    return Pictures(of_row, np.ones(shape.images, np.bool_))
+    return Images(of_row, np.ones(shape.images, np.bool_))
 
 
-def chances(shape: Shape, pictures: Pictures) -> np.ndarray:
+def chances(shape: Shape, pictures: Images) -> np.ndarray:
     """How likely each latent is active on a row if nothing is there, (rows, latents)."""
     frequencies = np.geomspace(*shape.frequencies, shape.latents)
     frequencies[::10] = 0
     return np.tile(frequencies, (len(pictures.of_row), 1))
 
 
-def draw(pictures: Pictures, chance: np.ndarray, generator: np.random.Generator) -> Data:
+def draw(pictures: Images, chance: np.ndarray, generator: np.random.Generator) -> Data:
     """Codes that are active with some chances."""
     return make(pictures, generator.random(chance.shape) < chance, generator)
 
 
-def make(pictures: Pictures, active: Flags, generator: np.random.Generator) -> Data:
+def make(pictures: Images, active: Flags, generator: np.random.Generator) -> Data:
     """Codes that are active where they are to be, with random values."""
     rows, latents = active.shape
     values = np.where(active, 0.1 + generator.random(active.shape), 0).astype(np.float32)
@@ -190,14 +190,14 @@ def names(data: Data, by_caption: Flags, top: int = 50) -> set[tuple[int, int]]:
     matrix.data[:] = 1
     vocabulary = tuple(f"{w:03}" for w in range(matrix.shape[1]))
     found = naming.table(
-        [STREAM], [top_rows.measure(data.codes, STREAM, top)], data.latents,
+        [STREAM], [top_rows.strongest(data.codes, STREAM, top)], data.latents,
         Words(matrix.astype(np.int32), vocabulary), data.pictures,
         np.bincount(of_row, minlength=images), CodeSet("independent"), names=5,
     )  # fmt: skip
     return {(x["latent"], int(x["word"])) for x in found.to_pylist()}
 
 
-def random_words(pictures: Pictures, generator: np.random.Generator, words: int = 60) -> Flags:
+def random_words(pictures: Images, generator: np.random.Generator, words: int = 60) -> Flags:
     """Captions of which every word has a frequency of its own, (rows, words)."""
     frequencies = np.geomspace(0.01, 0.2, words)
     return generator.random((len(pictures.of_row), words)) < frequencies
@@ -206,7 +206,7 @@ def random_words(pictures: Pictures, generator: np.random.Generator, words: int 
 def pairs_that_fire_together(data: Data) -> set[tuple[int, int]]:
     """The pairs of `cofiring.parquet`."""
     first_rows = data.pictures.first_rows(np.ones(len(data.codes.rows), np.bool_))
-    found = cofiring.measure(Parts(data), first_rows, Executor("sync", None), partners=10)
+    found = cofiring.find_pairs(Parts(data), first_rows, Executor("sync", None), partners=10)
     table = cofiring.table(found, CodeSet("independent"))
     return {(x["first_latent"], x["second_latent"]) for x in table.to_pylist()}
 
@@ -214,12 +214,12 @@ def pairs_that_fire_together(data: Data) -> set[tuple[int, int]]:
 # ---------------------------------------------------------------------- nothing is there
 
 
-def word_in_captions(shape: Shape, pictures: Pictures, generator: np.random.Generator) -> Flags:
+def word_in_captions(shape: Shape, pictures: Images, generator: np.random.Generator) -> Flags:
     """The images of which any caption has a word."""
     return pictures.any_row(generator.random(len(pictures.of_row)) < shape.word)
 
 
-def class_of_images(shape: Shape, pictures: Pictures, generator: np.random.Generator) -> Flags:
+def class_of_images(shape: Shape, pictures: Images, generator: np.random.Generator) -> Flags:
     """A class that is more frequent among the images with many captions."""
     captions = pictures.count_rows(np.ones(len(pictures.of_row), np.bool_))
     return generator.random(len(pictures)) < np.minimum(shape.word * captions / captions.mean(), 1)
@@ -390,15 +390,15 @@ def excess(share: float, seed: int, *, missed: float) -> float:
         values[stream] = active.astype(np.float32)
     indices = np.tile(np.arange(_LATENTS, dtype=np.uint8), (len(of_row), 1))
     codes = CodeRows(np.arange(len(of_row)), dict.fromkeys(_SEEN, indices), values)
-    groups = deal(pictures, seed)
+    folds = assign_folds(pictures, seed)
     table = agreement.table(
-        agreement.measure(codes, labels, _LATENTS),
-        [top_rows.measure(codes, stream, top_rows.with_spare(50)) for stream in _SEEN],
+        agreement.count_classes(codes, labels, _LATENTS),
+        [top_rows.strongest(codes, stream, top_rows.with_spare(50)) for stream in _SEEN],
         labels,
         CodeSet("independent"),
         top=50,
-        groups=groups,
-        grouped=codes.take(groups.rows),
+        folds=folds,
+        fold_codes=codes.take(folds.rows),
         seed=seed,
     )
     (found,) = (

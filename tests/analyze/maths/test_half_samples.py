@@ -12,11 +12,11 @@ def test_a_mean_varies_alike_on_halves_and_quarters_so_that_nothing_is_narrowed(
         assert (design[start] + design[start + 1] == 1).all()
     for start in range(30, 50, 4):
         assert (design[start : start + 4].sum(axis=0) == 1).all()
-    for groups in (16, 20):  # Where there are more than 16, samples are made of the first.
-        values = np.random.default_rng(0).normal(size=(groups, 3))
+    for folds in (16, 20):  # Where there are more than 16, samples are made of the first.
+        values = np.random.default_rng(0).normal(size=(folds, 3))
         samples = design @ values[:16] / design.sum(axis=1, keepdims=True)
-        without = (values.sum(axis=0) - values[:16]) / (groups - 1)
-        assert half_samples.narrowing(samples, without, 1 / groups) == pytest.approx(np.ones(3))
+        without = (values.sum(axis=0) - values[:16]) / (folds - 1)
+        assert half_samples.narrowing(samples, without, 1 / folds) == pytest.approx(np.ones(3))
 
 
 def test_a_figure_with_a_kink_is_narrowed_to_about_what_it_varies():

@@ -79,13 +79,13 @@ def test_odds_ratios_and_their_intervals(seed):
     assert found.error == pytest.approx(error)
 
 
-def without_each(values, figure, groups):
-    """A figure of all values, and of those that are left without each of some equal groups."""
-    group = np.arange(len(values)) % groups
-    return [figure(values), *(figure(values[group != g]) for g in range(groups))]
+def without_each(values, figure, folds):
+    """A figure of all values, and of those that are left without each of some equal folds."""
+    fold = np.arange(len(values)) % folds
+    return [figure(values), *(figure(values[fold != g]) for g in range(folds))]
 
 
-def test_the_jackknife_of_a_mean_with_groups_of_one_is_the_interval_of_a_mean():
+def test_the_jackknife_of_a_mean_with_folds_of_one_is_the_interval_of_a_mean():
     values = np.random.default_rng(0).exponential(size=30)
     found = statistics.jackknife(without_each(values, np.mean, 30), 1 / 30)
     margin = stats.t.ppf(0.975, 29) * values.std(ddof=1) / np.sqrt(30)
@@ -95,16 +95,16 @@ def test_the_jackknife_of_a_mean_with_groups_of_one_is_the_interval_of_a_mean():
 
 @pytest.mark.parametrize("shares", [1.0, 0.1])
 def test_intervals_hold_the_truth_as_often_as_they_say(shares):
-    """A ratio of sums, whose groups hold all values or a tenth of them."""
+    """A ratio of sums, whose folds hold all values or a tenth of them."""
     generator = np.random.default_rng(0)
     truth, held, width, estimates = 3.0, 0, [], []
     for _ in range(1000):
         y = generator.exponential(size=400)
         x = 3 * y + generator.normal(size=400)
         sums = np.stack([x, y])
-        groups = 20
-        size = int(400 * shares) // groups
-        left = [np.delete(sums, np.s_[g * size : (g + 1) * size], axis=1) for g in range(groups)]
+        folds = 20
+        size = int(400 * shares) // folds
+        left = [np.delete(sums, np.s_[g * size : (g + 1) * size], axis=1) for g in range(folds)]
         figures = [a.sum() / b.sum() for a, b in [sums, *left]]
         found = statistics.jackknife(figures, size / 400)
         held += bool(found.low <= truth <= found.high)

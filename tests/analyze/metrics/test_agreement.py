@@ -11,7 +11,7 @@ from sparc.analyze.maths import half_samples, mispairing
 from sparc.analyze.maths.mispairing import DRAWS
 from sparc.analyze.metrics import agreement
 from sparc.analyze.rows import top_rows
-from sparc.analyze.rows.folds import deal, no_groups
+from sparc.analyze.rows.folds import assign_folds, no_folds
 from sparc.analyze.rows.images import Images
 
 L, TOP, SEED = 10, 3, 42
@@ -69,26 +69,26 @@ def expected_lines(arrays, label_ids, parents, depth, top):
         yield a, b, "alive", len(found), np.mean(found) if found else None
 
 
-def measured(parts, labels, control="none", groups=None):
+def measured(parts, labels, control="none", folds=None):
     spare = top_rows.with_spare(TOP)
-    counts = agreement.merge([agreement.measure(part, labels, L) for part in parts])
+    counts = agreement.merge([agreement.count_classes(part, labels, L) for part in parts])
     lists = []
     for stream in counts.streams:
         strongest = [
-            top_rows.measure(part, stream, spare, labels.labelled[part.rows]) for part in parts
+            top_rows.strongest(part, stream, spare, labels.labelled[part.rows]) for part in parts
         ]
         lists.append(top_rows.marked(top_rows.merge(strongest, spare), spare))
-    groups = groups or no_groups(labels.matrix.shape[0])
+    folds = folds or no_folds(labels.matrix.shape[0])
     codes = concatenate(parts)
-    grouped = codes.take(np.flatnonzero(groups.of_row[codes.rows]))
+    fold_codes = codes.take(np.flatnonzero(folds.of_row[codes.rows]))
     return agreement.table(
         counts,
         lists,
         labels,
         CodeSet("joint", control),
         top=TOP,
-        groups=groups,
-        grouped=grouped,
+        folds=folds,
+        fold_codes=fold_codes,
         seed=SEED,
     )
 
@@ -127,13 +127,13 @@ def test_every_number_is_that_of_plain_loops(
 
 
 def two_rows_an_image(random_codes, seed, rows):
-    """Labels, codes and groups of rows that are labelled at random."""
+    """Labels, codes and folds of rows that are labelled at random."""
     generator = np.random.default_rng(seed)
     label_ids = [generator.integers(0, 12, generator.integers(0, 4)).tolist() for _ in range(rows)]
     label_ids[0] = label_ids[-1] = [6, 6, 11]
     codes = random_codes(seed, rows=rows, latents=L, k=4, streams=["a", "b", "c"])
     of_row = np.arange(rows) // 2
-    return label_ids, codes, deal(Images(of_row, np.ones(of_row[-1] + 1, bool)), 3)
+    return label_ids, codes, assign_folds(Images(of_row, np.ones(of_row[-1] + 1, bool)), 3)
 
 
 @pytest.mark.parametrize(("seed", "rows"), [(0, 31), (1, 70), (2, 4)])
@@ -141,12 +141,12 @@ def test_intervals_are_those_of_plain_loops_that_leave_images_out(
     random_codes, dense, make_labels, parents, seed, rows
 ):
     """Two rows an image; lists of the strongest rows are found anew among those that are left."""
-    label_ids, codes, groups = two_rows_an_image(random_codes, seed, rows)
+    label_ids, codes, folds = two_rows_an_image(random_codes, seed, rows)
     arrays = {stream: dense(codes, stream, L) for stream in codes.streams}
-    assert groups.number == min(20, (rows + 1) // 2)
-    table = measured([codes], make_labels(label_ids, parents), groups=groups).to_pylist()
+    assert folds.number == min(20, (rows + 1) // 2)
+    table = measured([codes], make_labels(label_ids, parents), folds=folds).to_pylist()
     lines = iter(table)
-    samples = half_samples.design() if groups.number >= half_samples.GROUPS else []
+    samples = half_samples.design() if folds.number >= half_samples.FOLDS else []
     for top in (0, TOP):
         for depth in (3, 2, 1, 0):
             found = []
@@ -156,8 +156,8 @@ def test_intervals_are_those_of_plain_loops_that_leave_images_out(
                     for *_, value in expected_lines(
                         arrays,
                         [
-                            ids if 0 < group <= 16 and sample[group - 1] else []
-                            for ids, group in zip(label_ids, groups.of_row, strict=True)
+                            ids if 0 < fold <= 16 and sample[fold - 1] else []
+                            for ids, fold in zip(label_ids, folds.of_row, strict=True)
                         ],
                         parents,
                         depth,
@@ -166,9 +166,9 @@ def test_intervals_are_those_of_plain_loops_that_leave_images_out(
                 ]
                 for sample in samples
             ]
-            for group in range(1 + groups.number):
+            for fold in range(1 + folds.number):
                 left = [
-                    ids if not group or groups.of_row[row] != group else []
+                    ids if not fold or folds.of_row[row] != fold else []
                     for row, ids in enumerate(label_ids)
                 ]
                 found.append(list(expected_lines(arrays, left, parents, depth, top)))
@@ -179,10 +179,10 @@ def test_intervals_are_those_of_plain_loops_that_leave_images_out(
                 if None in values:
                     assert line["value_low"] is line["value_high"] is None
                     continue
-                share = groups.share
+                share = folds.share
                 squares = sum((v - np.mean(values[1:])) ** 2 for v in values[1:])
-                error = np.sqrt((1 - share) ** 2 / share / (groups.number - 1) * squares)
-                margin = stats.t.ppf(0.975, groups.number - 1) * error
+                error = np.sqrt((1 - share) ** 2 / share / (folds.number - 1) * squares)
+                margin = stats.t.ppf(0.975, folds.number - 1) * error
                 if len(samples) and not top:
                     figures = np.array([values[number] for values in of_samples], float)
                     margin *= half_samples.narrowing(figures, values[1:17], share)
@@ -197,11 +197,11 @@ def test_chunks_do_not_change_a_bit(random_codes, split, make_labels, parents):
     label_ids = [generator.integers(0, 12, 2).tolist() for _ in range(90)]
     labels = make_labels(label_ids, parents)
     codes = random_codes(3, rows=90, latents=L, k=4, streams=["a", "b", "c"])
-    groups = deal(Images(np.arange(90), np.ones(90, bool)), 0)
-    whole = measured([codes], labels, groups=groups)
+    folds = assign_folds(Images(np.arange(90), np.ones(90, bool)), 0)
+    whole = measured([codes], labels, folds=folds)
     assert whole["value_low"].null_count == 0
     for at in ([1, 2, 3], [10, 20, 70], list(range(1, 90))):
-        assert measured(split(codes, at), labels, groups=groups).equals(whole)
+        assert measured(split(codes, at), labels, folds=folds).equals(whole)
 
 
 def test_so_many_latents_at_a_time_do_not_change_a_figure(
@@ -209,10 +209,10 @@ def test_so_many_latents_at_a_time_do_not_change_a_figure(
 ):
     labels = make_labels([[r % 12, r % 5] for r in range(60)], parents)
     codes = random_codes(3, rows=60, latents=L, k=4, streams=["a", "b", "c"])
-    groups = deal(Images(np.arange(60), np.ones(60, bool)), 0)
-    whole = measured([codes], labels, groups=groups).to_pylist()
+    folds = assign_folds(Images(np.arange(60), np.ones(60, bool)), 0)
+    whole = measured([codes], labels, folds=folds).to_pylist()
     monkeypatch.setattr(agreement, "_CELLS", 3 * 12)
-    few = measured([codes], labels, groups=groups).to_pylist()
+    few = measured([codes], labels, folds=folds).to_pylist()
     for found, expected in zip(few, whole, strict=True):
         for name, value in expected.items():
             assert found[name] == (pytest.approx(value) if isinstance(value, float) else value)
@@ -288,7 +288,7 @@ def test_intervals_hold_the_truth(make_labels, captions):
     prefers = generator.random((L, classes)) < 0.3
     own = generator.random((len(streams), L, classes)) < 0.15
     chance = 0.05 + 0.4 * prefers + 0.3 * own
-    groups = deal(Images(np.repeat(np.arange(images), captions), np.ones(images, bool)), 0)
+    folds = assign_folds(Images(np.repeat(np.arange(images), captions), np.ones(images, bool)), 0)
     found = []
     for _ in range(sets):
         of_image = generator.integers(0, classes, images)
@@ -302,7 +302,7 @@ def test_intervals_hold_the_truth(make_labels, captions):
             values[stream] = active.astype(np.float32).repeat(captions, axis=0)
         indices = np.tile(np.arange(L, dtype=np.uint8), (images * captions, 1))
         codes = CodeRows(np.arange(len(indices)), dict.fromkeys(streams, indices), values)
-        table = measured([codes], labels, groups=groups)
+        table = measured([codes], labels, folds=folds)
         found.append([table[name].to_numpy() for name in ("value", "value_low", "value_high")])
     of_all = [i for i, name in enumerate(table["restriction"].to_pylist()) if name == "all_rows"]
     value, low, high = np.moveaxis(np.array(found)[..., of_all], 1, 0)
@@ -391,15 +391,15 @@ def test_mispaired_agreement_and_excess_are_those_of_plain_loops(
     random_codes, dense, make_labels, parents, monkeypatch, seed, rows, most
 ):
     monkeypatch.setattr(mispairing, "_LATENTS", most)
-    label_ids, codes, groups = two_rows_an_image(random_codes, seed, rows)
+    label_ids, codes, folds = two_rows_an_image(random_codes, seed, rows)
     arrays = {stream: dense(codes, stream, L) for stream in codes.streams}
-    lines = iter(measured([codes], make_labels(label_ids, parents), groups=groups).to_pylist())
+    lines = iter(measured([codes], make_labels(label_ids, parents), folds=folds).to_pylist())
     for top in (0, TOP):
         for depth in (3, 2, 1, 0):
             chances, excesses, spreads = [], [], []
-            for group in range(1 + groups.number):
+            for fold in range(1 + folds.number):
                 left = [
-                    ids if not group or groups.of_row[row] != group else []
+                    ids if not fold or folds.of_row[row] != fold else []
                     for row, ids in enumerate(label_ids)
                 ]
                 real = list(expected_lines(arrays, left, parents, depth, top))
@@ -420,18 +420,18 @@ def test_mispaired_agreement_and_excess_are_those_of_plain_loops(
             for at in range(len(real)):
                 line = next(lines)
                 (sd, errors), chance = spreads[at], chances[at]
-                of_groups = excesses[at :: len(real)]
+                of_folds = excesses[at :: len(real)]
                 same = {"mispaired": chance, "mispaired_sd": sd, "excess": excesses[at]}
                 for name, value in same.items():
                     assert (line[name] is None) == np.isnan(value), (name, line)
                     assert line[name] is None or line[name] == pytest.approx(value, abs=1e-12)
-                if np.isnan(of_groups).any():
+                if np.isnan(of_folds).any():
                     assert line["excess_low"] is line["excess_high"] is None
                     continue
                 margin = np.hypot(
-                    stats.t.ppf(0.975, groups.number - 1)
-                    * (1 - groups.share)
-                    * np.sqrt(np.var(of_groups[1:], ddof=1) / groups.share),
+                    stats.t.ppf(0.975, folds.number - 1)
+                    * (1 - folds.share)
+                    * np.sqrt(np.var(of_folds[1:], ddof=1) / folds.share),
                     stats.t.ppf(0.975, DRAWS - 1) * sd * errors / (1 - chance),
                 )
                 assert line["excess_low"] == pytest.approx(excesses[at] - margin)

@@ -39,18 +39,18 @@ def test_average_precision_is_that_of_scikit_learn(seed):
     labels[0] = True
     scores = generator.permutation(60).reshape(20, 3).astype(float)
     expected = [average_precision_score(labels[:, c], scores[:, c]) for c in range(3)]
-    groups = np.concatenate([[0], generator.integers(1, 4, 19)])
-    found = average_precision(scores, labels, groups)
-    assert found.shape == (1 + groups.max(), 3)
+    folds = np.concatenate([[0], generator.integers(1, 4, 19)])
+    found = average_precision(scores, labels, folds)
+    assert found.shape == (1 + folds.max(), 3)
     np.testing.assert_allclose(found[:1], average_precision(scores, labels))
     np.testing.assert_allclose(found[0], expected)
-    for group in range(1, len(found)):
-        left = groups != group
+    for fold in range(1, len(found)):
+        left = folds != fold
         expected = [average_precision_score(labels[left, c], scores[left, c]) for c in range(3)]
-        np.testing.assert_allclose(found[group], expected)
+        np.testing.assert_allclose(found[fold], expected)
 
 
-def test_a_class_that_one_group_has_is_left_out_with_it():
+def test_a_class_that_one_fold_has_is_left_out_with_it():
     labels = np.array([[True, True], [False, True], [False, False]])
     found = average_precision(np.array([[3.0, 1], [2, 2], [1, 3]]), labels, np.array([1, 2, 2]))
     np.testing.assert_allclose(found, [[1, (1 / 2 + 2 / 3) / 2], [np.nan, 1 / 2], [1, 1]])
@@ -100,15 +100,15 @@ def test_intervals_are_those_of_the_scored_images():
     x, labels = make()
     images = choose_images(labels, 1)
     scored = images.parts == 2
-    assert np.bincount(images.groups[scored]).tolist() == [0, *[5] * 20]
-    assert not images.groups[~scored].any()
+    assert np.bincount(images.folds[scored]).tolist() == [0, *[5] * 20]
+    assert not images.folds[~scored].any()
     table = classification.row("codes", "joint", "none", "a", "a", x, images).to_pylist()[0]
     fitted = images.parts == 0
     (scores,) = predict(x, images.labels, fitted, [table["ridge"]])
     scores = scores[scored[~fitted]]
     values = []
-    for group in range(21):
-        left = (images.groups[scored] != group) | (group == 0)
+    for fold in range(21):
+        left = (images.folds[scored] != fold) | (fold == 0)
         y = images.labels[scored][left]
         values.append(
             np.mean([average_precision_score(y[:, c], scores[left, c]) for c in range(3)])

@@ -98,7 +98,7 @@ def test_pairs_are_those_of_loops(
     monkeypatch.setattr(cofiring, "_BATCH", 33)
     parts = make_parts(tmp_path, cache, codes, ALONE, latents=16)(ALONE)
     counted = np.arange(0, 400, 2)
-    found = cofiring.measure(parts, counted, SYNC, partners=partners)
+    found = cofiring.find_pairs(parts, counted, SYNC, partners=partners)
     lines = cofiring.table(found, ALONE).to_pylist()
     flags = {stream: dense(codes, stream, 16)[counted] > 0 for stream in "ab"}
     total = 0
@@ -122,7 +122,7 @@ def test_one_stream_that_one_task_counts(cache, codes, make_parts, tmp_path):
     """Each pair once, though both its latents list it."""
     alone = CodeRows(codes.rows, {"a": codes.indices["a"]}, {"a": codes.values["a"]})
     parts = make_parts(tmp_path, cache, alone, ALONE, latents=16)(ALONE)
-    (found,) = cofiring.measure(parts, np.arange(400), SYNC, partners=100)
+    (found,) = cofiring.find_pairs(parts, np.arange(400), SYNC, partners=100)
     pairs = list(zip(found.pairs.first.tolist(), found.pairs.second.tolist(), strict=True))
     assert len(pairs) == len(set(pairs)) > 5
     assert all(a < b for a, b in pairs)
@@ -132,7 +132,7 @@ def test_streams_that_select_together_are_not_compared(cache, random_codes, make
     together = CodeSet("joint")
     codes = random_codes(2, rows=400, latents=16, k=6, streams="ab", joint=True)
     parts = make_parts(tmp_path, cache, codes, together, latents=16)(together)
-    found = cofiring.measure(parts, np.arange(400), SYNC, partners=3)
+    found = cofiring.find_pairs(parts, np.arange(400), SYNC, partners=3)
     assert [(x.first, x.second) for x in found] == [("a", "a"), ("b", "b")]
 
 
@@ -156,7 +156,7 @@ def test_what_meets_by_chance_is_not_listed_and_what_was_planted_is(tmp_path, ma
         {stream: flags.astype(np.float32) for stream, flags in active.items()},
     )  # fmt: skip
     parts = make_parts(tmp_path / "report", cache, codes, ALONE, latents=latents)(ALONE)
-    found = cofiring.measure(parts, np.arange(rows), SYNC, partners=5)
+    found = cofiring.find_pairs(parts, np.arange(rows), SYNC, partners=5)
     lines = cofiring.table(found, ALONE).to_pylist()
     assert {(x["first"], x["second"], x["first_latent"], x["second_latent"]) for x in lines} == {
         ("a", "a", 3, 8),
@@ -173,7 +173,7 @@ def test_latents_that_are_always_or_hardly_ever_active_meet_nobody(tmp_path, mak
     cache = write_arrays(tmp_path / "cache", {"a": np.ones((100, 2))}, rows_per_chunk=60)
     codes = CodeRows(np.arange(100), {"a": indices}, {"a": values})
     parts = make_parts(tmp_path / "report", cache, codes, ALONE, latents=3)(ALONE)
-    found = cofiring.measure(parts, np.arange(100), SYNC, partners=5)
+    found = cofiring.find_pairs(parts, np.arange(100), SYNC, partners=5)
     assert len(cofiring.table(found, ALONE)) == 0
 
 
@@ -183,6 +183,6 @@ def test_workers_do_not_change_a_bit(cache, codes, make_parts, tmp_path, monkeyp
     tables = []
     for workers in (1, 4):
         with executor("threads", workers) as reducer:
-            found = cofiring.measure(parts, np.arange(400), reducer, partners=3)
+            found = cofiring.find_pairs(parts, np.arange(400), reducer, partners=3)
             tables.append(cofiring.table(found, ALONE))
     assert tables[0].equals(tables[1])

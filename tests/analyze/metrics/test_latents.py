@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from sparc.analyze.codes.store import CodeSet
 from sparc.analyze.metrics import latents
-from sparc.analyze.rows.folds import deal
+from sparc.analyze.rows.folds import assign_folds
 from sparc.analyze.rows.images import Images
 
 L, TOP = 12, 3
@@ -19,7 +19,7 @@ L, TOP = 12, 3
 def test_every_number_is_that_of_plain_loops(random_codes, dense, split, seed, rows, at):
     codes = random_codes(seed, rows=rows, latents=L, k=4, streams=["a", "b", "c"])
     counts = latents.merge(
-        [latents.measure(part, L, top=TOP) for part in split(codes, at)], top=TOP
+        [latents.count_latents(part, L, top=TOP) for part in split(codes, at)], top=TOP
     )
     table = latents.table(counts, CodeSet("independent")).to_pylist()
     assert len(table) == 3 * L
@@ -47,9 +47,9 @@ def test_alive_and_dead_latents_are_counted(random_codes, dense, margin, seed):
     """Their numbers have no interval, but what they are counted on; the true L0 has one."""
     rows = 24
     codes = random_codes(seed, rows=rows, latents=L, k=3, streams=["a", "b", "c"])
-    groups = deal(Images(np.arange(rows) // 2, np.ones(rows // 2, bool)), seed)
-    grouped = codes.take(groups.rows)
-    found = latents.active_counts(latents.measure(codes, L, top=TOP), groups, grouped)
+    folds = assign_folds(Images(np.arange(rows) // 2, np.ones(rows // 2, bool)), seed)
+    fold_codes = codes.take(folds.rows)
+    found = latents.active_counts(latents.count_latents(codes, L, top=TOP), folds, fold_codes)
     arrays = [dense(codes, stream, L) > 0 for stream in codes.streams]
     alive = np.array([array.any(axis=0) for array in arrays])
 
@@ -64,13 +64,13 @@ def test_alive_and_dead_latents_are_counted(random_codes, dense, margin, seed):
             "unseen_share": pytest.approx(1 - 0.05 ** (1 / 12)),
         }
 
-    left = [groups.of_row != group if group else np.ones(rows, bool) for group in range(13)]
+    left = [folds.of_row != fold if fold else np.ones(rows, bool) for fold in range(13)]
     lines = latents.streams_table(found, CodeSet("joint")).to_pylist()
     for s, line in enumerate(lines):
         active = [arrays[s][some].sum() / some.sum() for some in left]
         assert (line["stream"], line["dead_latents"]) == (codes.streams[s], (~alive[s]).sum())
         assert line["images"] == 12
-        half = margin(active, groups.share)
+        half = margin(active, folds.share)
         assert line["active_per_row"] == pytest.approx(active[0])
         assert line["active_per_row_low"] == pytest.approx(max(0, active[0] - half))
         assert line["active_per_row_high"] == pytest.approx(min(L, active[0] + half))
@@ -78,9 +78,9 @@ def test_alive_and_dead_latents_are_counted(random_codes, dense, margin, seed):
 
 def test_one_image_has_no_intervals(random_codes):
     codes = random_codes(7, rows=4, latents=L, k=3, streams=["a", "b"])
-    groups = deal(Images(np.zeros(4, int), np.ones(1, bool)), 0)
-    counts = latents.measure(codes, L, top=TOP)
-    found = latents.active_counts(counts, groups, codes.take(groups.rows))
+    folds = assign_folds(Images(np.zeros(4, int), np.ones(1, bool)), 0)
+    counts = latents.count_latents(codes, L, top=TOP)
+    found = latents.active_counts(counts, folds, codes.take(folds.rows))
     assert latents.alive_table(found, CodeSet("joint"))["unseen_share"].to_pylist() == (
         [pytest.approx(0.95)] * 3
     )

@@ -6,12 +6,12 @@ import torch
 
 from sparc.analyze.maths.statistics import jackknife_share
 from sparc.analyze.metrics import left_out
-from sparc.analyze.rows.folds import deal, no_groups
+from sparc.analyze.rows.folds import assign_folds, no_folds
 from sparc.analyze.rows.images import Images
 from sparc.train import ModelConfig, Sparc, StreamShape
 
 ROWS = 30
-GROUPS = deal(Images(np.arange(ROWS) // 2, np.ones(ROWS // 2, bool)), 1)
+FOLDS = assign_folds(Images(np.arange(ROWS) // 2, np.ones(ROWS // 2, bool)), 1)
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +52,10 @@ def test_every_number_is_that_of_dense_arrays(model, features, margin):
 
     def check(line, name, values, present, rel=1e-6, **limits):
         """A mean over the rows that have the value, and its interval."""
-        cases = [present & (GROUPS.of_row != group if group else True) for group in range(16)]
+        cases = [present & (FOLDS.of_row != fold if fold else True) for fold in range(16)]
         figures = [np.mean(values[some]) for some in cases]
         if name in ("kept", "jaccard"):
-            interval = jackknife_share(figures, GROUPS.share, GROUPS.images)
+            interval = jackknife_share(figures, FOLDS.share, FOLDS.images)
             assert line[name] == pytest.approx(figures[0], rel=rel)
             assert line[f"{name}_low"] == pytest.approx(float(interval.low), abs=1e-4)
             assert line[f"{name}_high"] == pytest.approx(float(interval.high), abs=1e-4)
@@ -63,13 +63,13 @@ def test_every_number_is_that_of_dense_arrays(model, features, margin):
         check_figures(line, name, figures, rel, **limits)
 
     def check_figures(line, name, figures, rel, least=0, most=1):
-        half = margin(figures, GROUPS.share)
+        half = margin(figures, FOLDS.share)
         assert line[name] == pytest.approx(figures[0], rel=rel)
         low, high = max(least, figures[0] - half), min(most, figures[0] + half)
         assert line[f"{name}_low"] == pytest.approx(low, rel=10 * rel, abs=1e-4)
         assert line[f"{name}_high"] == pytest.approx(high, rel=10 * rel, abs=1e-4)
 
-    found = left_out.measure(model, features, "none", GROUPS, batch_size=7)
+    found = left_out.tables(model, features, "none", FOLDS, batch_size=7)
     whole = select(names)
     lines = found.selection.to_pylist()
     assert [(x["left_out"], x["stream"]) for x in lines] == [
@@ -104,8 +104,8 @@ def test_every_number_is_that_of_dense_arrays(model, features, margin):
         errors = ((code(line["source"], selected) @ decoder + bias - x) ** 2).sum(axis=1)
         check(line, "nmse", errors, np.ones(ROWS, bool), rel=1e-4, most=np.inf)
         explained = []
-        for group in range(16):
-            some = GROUPS.of_row != group if group else np.ones(ROWS, bool)
+        for fold in range(16):
+            some = FOLDS.of_row != fold if fold else np.ones(ROWS, bool)
             variance = ((x[some] - x[some].mean(axis=0)) ** 2).sum()
             explained.append(1 - errors[some].sum() / variance)
         check_figures(line, "explained_variance", explained, 1e-3, least=-np.inf)
@@ -127,7 +127,7 @@ def loud():
 
 def test_a_loud_stream_is_missed_and_a_quiet_one_is_not(loud):
     x = np.eye(4, dtype=np.float32)
-    found = left_out.measure(loud, {"loud": x, "quiet": x}, "none", no_groups(len(x)), batch_size=8)
+    found = left_out.tables(loud, {"loud": x, "quiet": x}, "none", no_folds(len(x)), batch_size=8)
     lines = {(x["left_out"], x["stream"]): x for x in found.selection.to_pylist()}
     assert lines["quiet", None]["jaccard"] == lines["quiet", "loud"]["kept"] == 1
     assert lines["loud", None]["kept"] == lines["loud", None]["jaccard"] == 0
@@ -137,13 +137,13 @@ def test_a_loud_stream_is_missed_and_a_quiet_one_is_not(loud):
 
 
 def test_one_stream_cannot_be_left_out(loud):
-    found = left_out.measure(loud, {"loud": np.eye(4)}, "none", no_groups(4), batch_size=8)
+    found = left_out.tables(loud, {"loud": np.eye(4)}, "none", no_folds(4), batch_size=8)
     assert [len(table) for table in found] == [0, 0]
 
 
 def test_rows_that_are_all_equal_have_no_explained_variance(loud):
     x = np.ones((3, 4), np.float32)
-    found = left_out.measure(loud, {"loud": x, "quiet": x}, "none", no_groups(len(x)), batch_size=8)
+    found = left_out.tables(loud, {"loud": x, "quiet": x}, "none", no_folds(len(x)), batch_size=8)
     assert found.selection["kept_low"].null_count == len(found.selection)
     column = found.reconstruction["explained_variance"]
     assert column.null_count == len(column) > 0

@@ -9,7 +9,7 @@ from sparc.analyze.codes.store import CodeRows, CodeSet
 from sparc.analyze.maths.reduction import Executor, executor
 from sparc.analyze.maths.statistics import jackknife
 from sparc.analyze.metrics import monosemanticity
-from sparc.analyze.rows.folds import deal, no_groups
+from sparc.analyze.rows.folds import assign_folds, no_folds
 from sparc.analyze.rows.images import Images, read_images
 from sparc.common.cache.writer import write_arrays
 
@@ -25,9 +25,9 @@ def all_pairs(values, features):
     return (weights * (unit @ unit.T)).sum() / weights.sum() if weights.any() else None
 
 
-def measure(parts, counted, groups=None, reducer=SYNC):
-    groups = groups or no_groups(parts.cache.info.rows)
-    return monosemanticity.measure(parts, counted, groups, reducer)
+def scores_of(parts, counted, folds=None, reducer=SYNC):
+    folds = folds or no_folds(parts.cache.info.rows)
+    return monosemanticity.score_latents(parts, counted, folds, reducer)
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +50,10 @@ def counted(cache):
 
 
 @pytest.fixture(scope="module")
-def groups(cache):
-    """Twenty groups of two images; five images are in none."""
+def folds(cache):
+    """Twenty folds of two images; five images are in none."""
     valid = cache.valid_rows(STREAMS)
-    found = deal(read_images(cache.rows(["sample_id"])["sample_id"], valid), 4)
+    found = assign_folds(read_images(cache.rows(["sample_id"])["sample_id"], valid), 4)
     assert np.bincount(found.of_row[::2]).tolist() == [5, *[2] * 20]
     return found
 
@@ -65,7 +65,7 @@ def test_scores_are_those_of_all_pairs(
     monkeypatch.setattr(monosemanticity, "_SUMS", sums)
     monkeypatch.setattr(monosemanticity, "_BATCH", 7)
     parts = make_parts(tmp_path, cache, codes, ALONE, latents=20)(ALONE)
-    found = measure(parts, counted)
+    found = scores_of(parts, counted)
     lines = monosemanticity.table(found, ALONE).to_pylist()
     assert [(x["stream"], x["reference"], x["latent"]) for x in lines] == list(
         product(STREAMS, STREAMS, range(20))
@@ -83,7 +83,7 @@ def test_scores_are_those_of_all_pairs(
         known = [x for x in expected[line["stream"], line["reference"]] if x is not None]
         assert line["latents"] == len(known)
         assert line["value"] == pytest.approx(np.mean(known), abs=1e-6)
-        assert line["value_low"] is line["value_high"] is None  # without groups
+        assert line["value_low"] is line["value_high"] is None  # without folds
         each = features[line["reference"]][counted].astype(np.float64)
         assert line["any_two"] == pytest.approx(all_pairs(np.ones(len(each)), each), abs=1e-6)
 
@@ -94,7 +94,7 @@ def test_permuted_codes_stand_beside_the_features_of_their_places(
     parts = make_parts(tmp_path, cache, codes, ALONE, latents=20)
     moved = parts(CodeSet("independent", "permuted"))
     assert len(moved) > 1
-    lines = monosemanticity.table(measure(moved, counted), moved.code_set).to_pylist()
+    lines = monosemanticity.table(scores_of(moved, counted), moved.code_set).to_pylist()
     placed = np.concatenate([moved.rows(part) for part in range(len(moved))])
     features = np.concatenate([cache.features("clip_text", c) for c in range(3)])
     values = np.concatenate([dense(moved.codes(part), "dino", 20) for part in range(len(moved))])[
@@ -114,7 +114,7 @@ def test_what_moved_before_selection_brings_its_features_along(
     code_set = CodeSet("joint", "permuted_before")
     codes = random_codes(8, rows=90, latents=20, k=6, streams=STREAMS, joint=True)
     parts = make_parts(tmp_path, cache, codes, code_set, latents=20)(code_set)
-    lines = monosemanticity.table(measure(parts, counted), code_set).to_pylist()
+    lines = monosemanticity.table(scores_of(parts, counted), code_set).to_pylist()
     values, features, rows = [], [], []
     for part in range(len(parts)):
         values.append(dense(parts.codes(part), "dino", 20))
@@ -147,7 +147,7 @@ def test_one_meaning_scores_one_and_two_score_less(make_parts, tmp_path):
     indices = np.tile(np.arange(4, dtype=np.uint8), (7, 1))
     codes = CodeRows(np.arange(7), dict.fromkeys(STREAMS, indices), dict.fromkeys(STREAMS, values))
     parts = make_parts(tmp_path / "report", cache, codes, ALONE, latents=4)(ALONE)
-    found = measure(parts, np.arange(7))
+    found = scores_of(parts, np.arange(7))
     for scores in found:
         # Of 15 equally heavy pairs, 6 are of one kind.
         np.testing.assert_allclose(scores.score, [1, 6 / 15, np.nan, np.nan], atol=1e-6)
@@ -164,18 +164,18 @@ def test_one_meaning_scores_one_and_two_score_less(make_parts, tmp_path):
     ],
 )
 def test_intervals_are_those_of_all_pairs_of_the_images_that_are_left(
-    cache, random_codes, counted, groups, dense, make_parts, tmp_path, monkeypatch,
+    cache, random_codes, counted, folds, dense, make_parts, tmp_path, monkeypatch,
     code_set, stored, sums,
 ):  # fmt: skip
-    """Nine latents are active on few images: without some groups they have no score. An image is
-    in the group of the row that its feature comes from."""
+    """Nine latents are active on few images: without some folds they have no score. An image is
+    in the fold of the row that its feature comes from."""
     monkeypatch.setattr(monosemanticity, "_SUMS", sums)
     monkeypatch.setattr(monosemanticity, "_BATCH", 3)
     codes = random_codes(9, rows=90, latents=20, k=6, streams=STREAMS, joint=stored.mode == "joint")
     for stream in STREAMS:
         codes.values[stream][8:][codes.indices[stream][8:] < 9] = 0
     parts = make_parts(tmp_path, cache, codes, stored, latents=20)(code_set)
-    means = monosemanticity.means(measure(parts, counted, groups), code_set, groups.share)
+    means = monosemanticity.means(scores_of(parts, counted, folds), code_set, folds.share)
     lines = {(x["stream"], x["reference"]): x for x in means.to_pylist()}
     assert len(lines) == 9
     latents = set()
@@ -185,14 +185,14 @@ def test_intervals_are_those_of_all_pairs_of_the_images_that_are_left(
         features = np.concatenate([features for _, features in seen]).astype(np.float64)
         values = np.concatenate([dense(parts.codes(p), stream, 20) for p in range(len(parts))])
         figures = []
-        for group in range(1 + groups.number):
-            left = np.isin(rows, counted) & ((group == 0) | (groups.of_row[rows] != group))
+        for fold in range(1 + folds.number):
+            left = np.isin(rows, counted) & ((fold == 0) | (folds.of_row[rows] != fold))
             scores = [all_pairs(of_latent, features[left]) for of_latent in values[left].T]
             known = [score for score in scores if score is not None]
             figures.append(np.mean(known))
             latents.add(len(known))
         line = lines[stream, reference]
-        interval = jackknife(np.array(figures), groups.share)
+        interval = jackknife(np.array(figures), folds.share)
         assert line["value"] == pytest.approx(figures[0], abs=1e-6)
         assert line["value_low"] == pytest.approx(float(interval.low), abs=1e-6)
         assert line["value_high"] == pytest.approx(float(interval.high), abs=1e-6)
@@ -200,19 +200,19 @@ def test_intervals_are_those_of_all_pairs_of_the_images_that_are_left(
     assert len(latents) > 1
 
 
-def test_a_latent_of_one_group_has_no_score_without_it(make_parts, tmp_path):
-    """Latent 0 is active on all images, latent 1 on two of one group, however strongly. Features
-    of the images in one group are alike, and unlike all others."""
+def test_a_latent_of_one_fold_has_no_score_without_it(make_parts, tmp_path):
+    """Latent 0 is active on all images, latent 1 on two of one fold, however strongly. Features
+    of the images in one fold are alike, and unlike all others."""
     images = 40
-    groups = deal(Images(np.arange(images), np.ones(images, bool)), 0)
-    kinds = np.eye(20, dtype=np.float32)[groups.of_row - 1]
+    folds = assign_folds(Images(np.arange(images), np.ones(images, bool)), 0)
+    kinds = np.eye(20, dtype=np.float32)[folds.of_row - 1]
     cache = write_arrays(tmp_path / "cache", {"a": kinds}, rows_per_chunk=16)
     values = np.ones((images, 2), np.float32)
-    values[:, 1] = np.where(groups.of_row == 7, [1e4 / 3], 0)
+    values[:, 1] = np.where(folds.of_row == 7, [1e4 / 3], 0)
     indices = np.tile(np.arange(2, dtype=np.uint8), (images, 1))
     codes = CodeRows(np.arange(images), {"a": indices}, {"a": values})
     parts = make_parts(tmp_path / "report", cache, codes, ALONE, latents=2)(ALONE)
-    (scores,) = measure(parts, np.arange(images), groups)
+    (scores,) = scores_of(parts, np.arange(images), folds)
     of_all = 20 / (40 * 39 / 2)
     of_others = 19 / (38 * 37 / 2)
     expected = np.array([[of_all + 1, *[of_others + 1] * 20], [2] * 21])
@@ -221,7 +221,7 @@ def test_a_latent_of_one_group_has_no_score_without_it(make_parts, tmp_path):
 
 
 def test_workers_do_not_change_a_bit(
-    cache, codes, counted, groups, make_parts, tmp_path, monkeypatch
+    cache, codes, counted, folds, make_parts, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(monosemanticity, "_SUMS", 100)
     parts = make_parts(tmp_path, cache, codes, ALONE, latents=20)(
@@ -230,7 +230,7 @@ def test_workers_do_not_change_a_bit(
     results = []
     for workers in (1, 4):
         with executor("threads", workers) as reducer:
-            results.append(measure(parts, counted, groups, reducer))
+            results.append(scores_of(parts, counted, folds, reducer))
     for a, b in zip(*results, strict=True):
         assert a.score.tobytes() == b.score.tobytes()
         assert a.any_two == b.any_two

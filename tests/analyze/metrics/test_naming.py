@@ -37,7 +37,7 @@ def make(seed, rows, latents, captions=2):
 
 
 def measured(codes, words, images, latents, *, names=4, top=20):
-    lists = top_rows.measure(codes, "a", top)
+    lists = top_rows.strongest(codes, "a", top)
     return naming.table(
         ["a"],
         [lists],

@@ -9,25 +9,27 @@ from sparc.analyze.codes.store import CodeRows, CodeSet, concatenate
 from sparc.analyze.maths.statistics import degrees_of_freedom, jackknife_share
 from sparc.analyze.metrics import overlap
 from sparc.analyze.rows import top_rows
-from sparc.analyze.rows.folds import deal, no_groups
+from sparc.analyze.rows.folds import assign_folds, no_folds
 from sparc.analyze.rows.images import Images
 
 L, TOP = 10, 3
 
 
-def both_tables(parts, groups=None):
+def both_tables(parts, folds=None):
     spare = top_rows.with_spare(TOP)
     streams = parts[0].streams
-    lists = [top_rows.merge([top_rows.measure(p, s, spare) for p in parts], spare) for s in streams]
-    pairs = overlap.merge([overlap.measure(p, L) for p in parts])
+    lists = [
+        top_rows.merge([top_rows.strongest(p, s, spare) for p in parts], spare) for s in streams
+    ]
+    pairs = overlap.merge([overlap.count_pairs(p, L) for p in parts])
     cut = [top_rows.cut(each, TOP) for each in lists]
     found = overlap.table(pairs, streams, cut, CodeSet("joint"))
     codes = concatenate(parts)
-    groups = groups or no_groups(len(codes.rows))
-    grouped = codes.take(np.flatnonzero(groups.of_row[codes.rows]))
+    folds = folds or no_folds(len(codes.rows))
+    fold_codes = codes.take(np.flatnonzero(folds.of_row[codes.rows]))
     code_set = CodeSet("joint", "untrained")
     means = overlap.means(
-        pairs, streams, lists, code_set, length=TOP, groups=groups, grouped=grouped
+        pairs, streams, lists, code_set, length=TOP, folds=folds, fold_codes=fold_codes
     )
     return found, means
 
@@ -82,10 +84,10 @@ def apart(a, b):
 def test_intervals_are_those_of_the_rows_that_are_left(random_codes, dense, split, seed, rows):
     codes = random_codes(seed, rows=rows, latents=L, k=4, streams=["a", "b", "c"])
     of_row = np.arange(rows) // 2
-    groups = deal(Images(of_row, np.ones(of_row[-1] + 1, bool)), 3)
-    _, means = both_tables(split(codes, [7, 12]), groups)
+    folds = assign_folds(Images(of_row, np.ones(of_row[-1] + 1, bool)), 3)
+    _, means = both_tables(split(codes, [7, 12]), folds)
     left = [codes] + [
-        codes.take(np.flatnonzero(groups.of_row != g)) for g in range(1, 1 + groups.number)
+        codes.take(np.flatnonzero(folds.of_row != g)) for g in range(1, 1 + folds.number)
     ]
     tables = [both_tables([c._replace(rows=np.arange(len(c.rows)))])[1].to_pylist() for c in left]
     arrays = [{s: dense(some, s, L) for s in codes.streams} for some in left]
@@ -105,8 +107,8 @@ def test_intervals_are_those_of_the_rows_that_are_left(random_codes, dense, spli
             least[0] + (1 - least[0]) * end
             for end in jackknife_share(
                 (values - least) / (1 - least),
-                groups.share,
-                min(groups.images, max(1, trials)),
+                folds.share,
+                min(folds.images, max(1, trials)),
                 degrees=degrees,
             )
         )

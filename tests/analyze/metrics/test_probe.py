@@ -118,7 +118,7 @@ def test_intervals_are_those_of_the_scored_images():
     for name, values, least in (("accuracy", right, 0.5), ("log_loss", losses, 0.5)):
         assert found[name] == pytest.approx(values.mean())
         width = found[f"{name}_high"] - found[f"{name}_low"]
-        # With 20 groups a standard error is known to about a sixth.
+        # With 20 folds a standard error is known to about a sixth.
         assert width == pytest.approx(2 * 1.96 * values.std() / np.sqrt(500), rel=0.4)
         assert found[f"{name}_low"] > least
 

@@ -11,7 +11,7 @@ from sparc.analyze.codes.store import CodeRows, CodeSet, concatenate
 from sparc.analyze.maths.statistics import jackknife
 from sparc.analyze.metrics import purity
 from sparc.analyze.rows import top_rows
-from sparc.analyze.rows.folds import deal, no_groups
+from sparc.analyze.rows.folds import assign_folds, no_folds
 from sparc.analyze.rows.images import Images
 
 CODE_SET = CodeSet("independent")
@@ -36,23 +36,23 @@ def strongest(values, rows, top):
     return sorted(active, key=lambda r: (-values[r], r))[:top] if top else active
 
 
-def tabulate(parts, labels, valid, latents, top, groups=None):
-    groups = groups or no_groups(len(valid))
+def tabulate(parts, labels, valid, latents, top, folds=None):
+    folds = folds or no_folds(len(valid))
 
     def count(matrix):
-        return purity.merge([purity.measure(part, matrix, latents) for part in parts])
+        return purity.merge([purity.count_rows(part, matrix, latents) for part in parts])
 
     whole = concatenate([part.take(labels.labelled[part.rows]) for part in parts])
     spare = top_rows.with_spare(top)
-    grouped = whole.take(np.flatnonzero(groups.of_row[whole.rows]))
+    fold_codes = whole.take(np.flatnonzero(folds.of_row[whole.rows]))
     active = {
         stream: purity.active_rows(
-            top_rows.measure(whole, stream, spare), grouped, stream, groups,
+            top_rows.strongest(whole, stream, spare), fold_codes, stream, folds,
             top=top, shape=(latents, len(valid)),
         )
         for stream in whole.streams
     }  # fmt: skip
-    return purity.tables(count, active, labels, valid, CODE_SET, groups.share)
+    return purity.tables(count, active, labels, valid, CODE_SET, folds.share)
 
 
 @settings(max_examples=25)
@@ -123,7 +123,7 @@ def test_a_pure_latent_a_mixed_one_and_a_dead_one(make_labels):
     }
     assert means["all_rows", 2] == (2, pytest.approx(13 / 16), 0.5)
     assert means["top_rows", 1] == (2, 1, 0.8)
-    # Without groups there are no intervals.
+    # Without folds there are no intervals.
     assert {x[end] for x in lines for end in ("purity_low", "purity_high")} == {None}
 
 
@@ -145,12 +145,12 @@ def test_intervals_are_those_of_plain_loops_that_leave_images_out(
     valid = generator.random(rows) < 0.8
     valid[:3] = True
     of_row = np.arange(rows) // 2
-    groups = deal(Images(of_row, np.isin(np.arange(of_row[-1] + 1), of_row[valid])), seed)
+    folds = assign_folds(Images(of_row, np.isin(np.arange(of_row[-1] + 1), of_row[valid])), seed)
     codes = random_codes(seed, rows=rows, latents=latents, k=2, streams="ab")
     parts = [p.take(np.flatnonzero(valid[p.rows])) for p in split(codes, at)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(purity, "_CELLS", cells)
-        means = tabulate(parts, labels, valid, latents, top, groups).means.to_pylist()
+        means = tabulate(parts, labels, valid, latents, top, folds).means.to_pylist()
     arrays = {stream: dense(codes, stream, latents) for stream in "ab"}
     order = [
         (stream, restriction, depth)
@@ -161,11 +161,11 @@ def test_intervals_are_those_of_plain_loops_that_leave_images_out(
     assert [(x["stream"], x["restriction"], x["depth"]) for x in means] == order
     for line in means:
         figures = []
-        for group in range(1 + groups.number):
+        for fold in range(1 + folds.number):
             left = [
                 r
                 for r in np.flatnonzero(valid)
-                if label_ids[r] and not (group and groups.of_row[r] == group)
+                if label_ids[r] and not (fold and folds.of_row[r] == fold)
             ]
             found = []
             for values in arrays[line["stream"]].T:
@@ -174,7 +174,7 @@ def test_intervals_are_those_of_plain_loops_that_leave_images_out(
                 if active:
                     found.append(max(Counter(c for s in carried for c in s).values()) / len(active))
             figures.append(np.mean(found) if found else np.nan)
-        interval = jackknife(np.array(figures), groups.share, least=0, most=1)
+        interval = jackknife(np.array(figures), folds.share, least=0, most=1)
         assert line["purity"] == pytest.approx(figures[0], nan_ok=True)
         for name, end in zip(("purity_low", "purity_high"), interval, strict=True):
             assert line[name] == (None if np.isnan(end) else pytest.approx(float(end), abs=1e-9))
@@ -182,7 +182,7 @@ def test_intervals_are_those_of_plain_loops_that_leave_images_out(
 
 def test_a_latent_that_only_one_image_activates_is_left_out_with_it(make_labels):
     """Latent 0 is active on cats (class 0) and two dogs; latent 1 on the last image alone, which
-    is in a group of its own: what is left without it is the purity of latent 0."""
+    is in a fold of its own: what is left without it is the purity of latent 0."""
     images = 12
     labels = make_labels([[0]] * 10 + [[1]] * 2, [None, None])
     values = np.zeros((images, 2), np.float32)
@@ -191,8 +191,8 @@ def test_a_latent_that_only_one_image_activates_is_left_out_with_it(make_labels)
     indices = np.tile(np.arange(2, dtype=np.uint8), (images, 1))
     codes = CodeRows(np.arange(images), {"a": indices}, {"a": values})
     every = np.ones(images, np.bool_)
-    groups = deal(Images(np.arange(images), every), 0)
-    line, top = tabulate([codes], labels, every, 2, 3, groups).means.to_pylist()
+    folds = assign_folds(Images(np.arange(images), every), 0)
+    line, top = tabulate([codes], labels, every, 2, 3, folds).means.to_pylist()
     without = [(9 / 11 + 1) / 2] * 10 + [(10 / 11 + 1) / 2, 10 / 11]
     interval = jackknife(np.array([(10 / 12 + 1) / 2, *without]), 1 / 12, most=1)
     assert line["purity"] == pytest.approx((10 / 12 + 1) / 2)
@@ -208,12 +208,12 @@ def test_chunks_and_blocks_do_not_change_a_bit(
     labels = make_labels([[r % 12, r % 5] for r in range(60)], parents)
     codes = random_codes(3, rows=60, latents=10, k=4, streams="ab")
     every = np.ones(60, np.bool_)
-    groups = deal(Images(np.arange(60), every), 0)
-    whole = tabulate([codes], labels, every, 10, 3, groups)
+    folds = assign_folds(Images(np.arange(60), every), 0)
+    whole = tabulate([codes], labels, every, 10, 3, folds)
     assert whole.means["purity_low"].null_count == 0
     monkeypatch.setattr(purity, "_CELLS", 3 * 12)
     for at in ([1, 2, 3], [10, 20, 50]):
-        found = tabulate(split(codes, at), labels, every, 10, 3, groups)
+        found = tabulate(split(codes, at), labels, every, 10, 3, folds)
         assert found.purity.equals(whole.purity)
         assert found.means.equals(whole.means)
 

@@ -8,7 +8,7 @@ from scipy import stats
 from sparc.analyze.codes.encode import encode_both, encode_jointly
 from sparc.analyze.codes.store import CodeSet
 from sparc.analyze.metrics import reconstruction
-from sparc.analyze.rows.folds import deal
+from sparc.analyze.rows.folds import assign_folds
 from sparc.analyze.rows.images import Images
 
 
@@ -68,18 +68,18 @@ def test_codes_are_those_of_dense_arrays(biased, features, dense):
 def test_every_number_is_that_of_dense_arrays(biased, features, dense, mode):
     both = encode_both(biased, features, np.arange(50), batch_size=64)
     codes = both[("joint", "independent").index(mode)]
-    groups = deal(Images(np.arange(50) // 2, np.ones(25, bool)), 1)
+    folds = assign_folds(Images(np.arange(50) // 2, np.ones(25, bool)), 1)
     parts = [
-        reconstruction.measure(
-            biased, {s: x[a:b] for s, x in features.items()}, codes.take(np.arange(a, b)), groups
+        reconstruction.sum_errors(
+            biased, {s: x[a:b] for s, x in features.items()}, codes.take(np.arange(a, b)), folds
         )
         for a, b in ((0, 13), (13, 50))
     ]
     sums = reconstruction.merge(parts)
-    table = reconstruction.table(sums, CodeSet(mode), groups.share).to_pylist()
+    table = reconstruction.table(sums, CodeSet(mode), folds.share).to_pylist()
     assert len(table) == 9
-    assert (groups.number, groups.share) == (20, 1 / 25)
-    left = [groups.of_row != group if group else np.ones(50, bool) for group in range(21)]
+    assert (folds.number, folds.share) == (20, 1 / 25)
+    left = [folds.of_row != fold if fold else np.ones(50, bool) for fold in range(21)]
     for line in table:
         wanted, _ = dense_logits(biased, line["target"], features[line["target"]])
         decoder = biased.decoder[line["target"]].detach().numpy().astype(np.float64)
@@ -119,9 +119,9 @@ def test_rows_that_are_all_equal_have_no_explained_variance(biased, features):
     for count in (1, 3):
         part = {s: x[:count] for s, x in same.items()}
         codes, _ = encode_both(biased, part, np.arange(count), batch_size=64)
-        groups = deal(Images(np.arange(count), np.ones(count, bool)), 0)
-        sums = reconstruction.measure(biased, part, codes, groups)
-        table = reconstruction.table(sums, CodeSet("joint"), groups.share)
+        folds = assign_folds(Images(np.arange(count), np.ones(count, bool)), 0)
+        sums = reconstruction.sum_errors(biased, part, codes, folds)
+        table = reconstruction.table(sums, CodeSet("joint"), folds.share)
         for end in ("", "_low", "_high"):
             assert table[f"explained_variance{end}"].null_count == len(table)
         # One image cannot say how far others would be from it.

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparc.analyze.metrics import selection
-from sparc.analyze.rows.folds import deal
+from sparc.analyze.rows.folds import assign_folds
 from sparc.analyze.rows.images import Images
 
 
@@ -12,10 +12,10 @@ from sparc.analyze.rows.images import Images
 def test_shares_are_those_of_sets_with_intervals(random_codes, split, margin, seed, rows, at):
     joint = random_codes(seed, rows=rows, latents=12, k=4, streams="ab", joint=True)
     alone = random_codes(seed + 1, rows=rows, latents=12, k=4, streams="ab")
-    groups = deal(Images(np.arange(rows), np.ones(rows, bool)), seed)
+    folds = assign_folds(Images(np.arange(rows), np.ones(rows, bool)), seed)
     parts = zip(split(joint, at), split(alone, at), strict=True)
-    counts = selection.merge([selection.measure(j, i, 12, groups) for j, i in parts])
-    for line in selection.table(counts, "none", groups).to_pylist():
+    counts = selection.merge([selection.count_choices(j, i, 12, folds) for j, i in parts])
+    for line in selection.table(counts, "none", folds).to_pylist():
         stream = line["stream"]
         common = np.array(
             [
@@ -27,8 +27,8 @@ def test_shares_are_those_of_sets_with_intervals(random_codes, split, margin, se
         if rows == 1:
             assert line["share_low"] is line["share_high"] is None
             continue
-        shares = [common[groups.of_row != g].mean() / 4 for g in range(1, 1 + groups.number)]
-        variance = (margin([line["share"], *shares], groups.share) / 1.96) ** 2
+        shares = [common[folds.of_row != g].mean() / 4 for g in range(1, 1 + folds.number)]
+        variance = (margin([line["share"], *shares], folds.share) / 1.96) ** 2
         if 0.2 < line["share"] < 0.8 and 0 < variance < 0.001:
             # Close to the middle a share's interval is that of a mean.
             half = 1.96 * np.sqrt(variance)

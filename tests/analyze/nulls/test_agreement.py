@@ -11,7 +11,7 @@ import pytest
 from sparc.analyze.codes.store import CodeRows, CodeSet
 from sparc.analyze.metrics import agreement
 from sparc.analyze.rows import top_rows
-from sparc.analyze.rows.folds import deal
+from sparc.analyze.rows.folds import assign_folds
 from sparc.analyze.rows.images import Images
 
 LATENTS, CLASSES, STREAMS = 96, 30, ("a", "b", "c")
@@ -47,15 +47,15 @@ def excesses(generator, make_labels, rows, shared):
         values[stream] = (active * generator.random(active.shape)).astype(np.float32)
     indices = np.tile(np.arange(LATENTS, dtype=np.uint8), (len(of_row), 1))
     codes = CodeRows(np.arange(len(of_row)), dict.fromkeys(STREAMS, indices), values)
-    groups = deal(Images(of_row, np.ones(len(captions), bool)), 0)
+    folds = assign_folds(Images(of_row, np.ones(len(captions), bool)), 0)
     table = agreement.table(
-        agreement.measure(codes, labels, LATENTS),
-        [top_rows.measure(codes, stream, top_rows.with_spare(100)) for stream in STREAMS],
+        agreement.count_classes(codes, labels, LATENTS),
+        [top_rows.strongest(codes, stream, top_rows.with_spare(100)) for stream in STREAMS],
         labels,
         CodeSet("independent"),
         top=100,
-        groups=groups,
-        grouped=codes.take(np.flatnonzero(groups.of_row[codes.rows])),
+        folds=folds,
+        fold_codes=codes.take(np.flatnonzero(folds.of_row[codes.rows])),
         seed=int(generator.integers(1000)),
     )
     return [x for x in table.to_pylist() if x["averaged_over"] == "alive" and x["depth"] > 0]

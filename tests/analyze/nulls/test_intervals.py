@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sparc.analyze.maths.half_samples import GROUPS, design, narrowing
+from sparc.analyze.maths.half_samples import FOLDS, design, narrowing
 from sparc.analyze.maths.statistics import (
     jackknife,
     jackknife_share,
@@ -49,8 +49,8 @@ def test_shares_of_rows_that_follow_their_image(truth, images):
 
 
 @pytest.mark.parametrize("often", [0.5, 3.0, 200.0])
-def test_a_mean_of_few_events_in_groups(often):
-    """Events in 20 groups of 100 images, a few of them in all: the share lies close to zero."""
+def test_a_mean_of_few_events_in_folds(often):
+    """Events in 20 folds of 100 images, a few of them in all: the share lies close to zero."""
     counts = np.random.default_rng(2).poisson(often / 20, (20, SETS))
     shares = np.concatenate([counts.sum(axis=0)[None], counts.sum(axis=0) - counts]) / np.array(
         [[2000], *[[1900]] * 20]
@@ -61,23 +61,23 @@ def test_a_mean_of_few_events_in_groups(often):
 
 @pytest.mark.parametrize("rate", [0.3, 2.0, 30.0])
 def test_a_mean_of_jaccards_whatever_the_number_of_rows_of_a_latent(rate):
-    """150 latents of two streams, with 12 classes; each group adds Poisson numbers of rows.
+    """150 latents of two streams, with 12 classes; each fold adds Poisson numbers of rows.
 
     The jackknife alone is 1.2 to 1.6 times as wide as it need be.
     """
     generator = np.random.default_rng(3)
     members = design()
-    chance = generator.dirichlet(np.full(12, 0.3), 150) * rate / GROUPS
+    chance = generator.dirichlet(np.full(12, 0.3), 150) * rate / FOLDS
     values, narrowed, alone = [], [], []
     for _ in range(150):
-        a, b = generator.poisson(chance, (2, GROUPS, *chance.shape)).astype(np.float32)
+        a, b = generator.poisson(chance, (2, FOLDS, *chance.shape)).astype(np.float32)
         whole = [x.sum(axis=0)[None] for x in (a, b)]
         figures = np.concatenate([_agreement(*whole), _agreement(whole[0] - a, whole[1] - b)])
         samples = _agreement(*(np.tensordot(members, x, 1) for x in (a, b)))
-        factor = narrowing(samples, figures[1:], 1 / GROUPS)
+        factor = narrowing(samples, figures[1:], 1 / FOLDS)
         values.append(figures[0])
-        narrowed.append(jackknife(figures, 1 / GROUPS, narrowing=factor))
-        alone.append(jackknife(figures, 1 / GROUPS))
+        narrowed.append(jackknife(figures, 1 / FOLDS, narrowing=factor))
+        alone.append(jackknife(figures, 1 / FOLDS))
     truth, spread = np.mean(values), np.std(values)
     assert coverage(truth, narrowed) >= 0.9
     half_width = np.mean([high - low for low, high in narrowed]) / 2

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from sparc.analyze.codes.store import CodeRows
 from sparc.analyze.rows import top_rows
-from sparc.analyze.rows.folds import Groups
+from sparc.analyze.rows.folds import Folds
 
 
 def brute_force(codes, stream, length):
@@ -35,7 +35,7 @@ def as_lists(top):
 )
 def test_lists_are_those_of_sorting_everything(random_codes, split, seed, rows, length, at):
     codes = random_codes(seed, rows=rows, latents=12, k=4, streams=["a"])
-    parts = [top_rows.measure(part, "a", length) for part in split(codes, at)]
+    parts = [top_rows.strongest(part, "a", length) for part in split(codes, at)]
     assert as_lists(top_rows.merge(parts, length)) == brute_force(codes, "a", length)
 
 
@@ -52,7 +52,7 @@ def test_marked_rows_have_lists_of_their_own(random_codes, split, seed, rows, le
     of_row = dict(zip(codes.rows.tolist(), marked.tolist(), strict=True))
 
     def measured(part):
-        return top_rows.measure(part, "a", length, np.array([of_row[r] for r in part.rows], bool))
+        return top_rows.strongest(part, "a", length, np.array([of_row[r] for r in part.rows], bool))
 
     found = top_rows.merge([measured(part) for part in split(codes, at)], length)
     both = top_rows.cut(found, length), top_rows.marked(found, length)
@@ -66,7 +66,7 @@ def test_ties_go_to_the_smaller_row_whichever_part_it_is_in():
     """The blocks of a permutation interleave."""
     codes = CodeRows(np.arange(8), {"a": np.zeros((8, 1), np.uint8)}, {"a": np.ones((8, 1), "f4")})
     parts = [codes.take(np.array(rows)) for rows in ([4, 5, 6], [0, 1, 7], [2, 3])]
-    merged = top_rows.merge([top_rows.measure(part, "a", 4) for part in parts], 4)
+    merged = top_rows.merge([top_rows.strongest(part, "a", 4) for part in parts], 4)
     assert as_lists(merged) == brute_force(codes, "a", 4)
 
 
@@ -77,32 +77,32 @@ def test_numbers_that_do_not_fit_one_key_are_sorted_too(latents):
     indices = generator.choice([3, latents - 1], size=(rows, 1)).astype(np.uint32)
     values = generator.choice([0, 1, 2, 5], size=(rows, 1)).astype(np.float32)
     codes = CodeRows(np.arange(rows) + 10, {"a": indices}, {"a": values})
-    assert as_lists(top_rows.measure(codes, "a", 4)) == brute_force(codes, "a", 4)
+    assert as_lists(top_rows.strongest(codes, "a", 4)) == brute_force(codes, "a", 4)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_lists_without_a_group_are_those_of_the_rows_that_are_left(random_codes, seed):
-    """Groups of two rows: the spare rows make up for those that are left out."""
+def test_lists_without_a_fold_are_those_of_the_rows_that_are_left(random_codes, seed):
+    """Folds of two rows: the spare rows make up for those that are left out."""
     length, rows = 5, 40
     codes = random_codes(seed, rows=rows, latents=12, k=4, streams=["a"])
-    lists = top_rows.measure(codes, "a", top_rows.with_spare(length))
+    lists = top_rows.strongest(codes, "a", top_rows.with_spare(length))
     of_row = 1 + np.random.default_rng(seed).permutation(rows) % 20
-    groups = Groups(of_row.astype(np.uint8), 20, 1 / 20, rows)
-    members = top_rows.members(lists, length, groups)
+    folds = Folds(of_row.astype(np.uint8), 20, 1 / 20, rows)
+    members = top_rows.members(lists, length, folds)
     assert members.shape == (21, len(lists.rows))
-    for group, among in enumerate(members):
+    for fold, among in enumerate(members):
         found = as_lists(type(lists)(*(column[among] for column in lists)))
-        left = codes.take(np.flatnonzero(of_row != group))
+        left = codes.take(np.flatnonzero(of_row != fold))
         assert found == brute_force(left, "a", length)
     assert as_lists(top_rows.cut(lists, length)) == brute_force(codes, "a", length)
 
 
 def test_a_list_that_loses_more_rows_than_it_has_to_spare_is_shorter():
     codes = CodeRows(np.arange(9), {"a": np.zeros((9, 1), np.uint8)}, {"a": np.ones((9, 1), "f4")})
-    lists = top_rows.measure(codes, "a", top_rows.with_spare(3))
+    lists = top_rows.strongest(codes, "a", top_rows.with_spare(3))
     assert lists.rows.tolist() == [0, 1, 2, 3, 4]
-    groups = Groups(np.array([1, 1, 1, 1, 2, 2, 0, 0, 0], np.uint8), 2, 4 / 9, 9)
-    members = top_rows.members(lists, 3, groups)
+    folds = Folds(np.array([1, 1, 1, 1, 2, 2, 0, 0, 0], np.uint8), 2, 4 / 9, 9)
+    members = top_rows.members(lists, 3, folds)
     assert [lists.rows[line].tolist() for line in members] == [[0, 1, 2], [4], [0, 1, 2]]
 
 
@@ -110,7 +110,7 @@ def test_a_list_that_loses_more_rows_than_it_has_to_spare_is_shorter():
 def test_of_each_image_the_strongest_row_is_kept(random_codes, seed):
     codes = random_codes(seed, rows=24, latents=6, k=3, streams="a")
     of_row = np.arange(24) // 3
-    lists = top_rows.measure(codes, "a", 24)
+    lists = top_rows.strongest(codes, "a", 24)
     found = top_rows.one_a_image(lists, of_row)
     expected = {}
     for latent, row in zip(lists.latents.tolist(), lists.rows.tolist(), strict=True):
@@ -123,5 +123,5 @@ def test_no_active_latent_gives_no_lists():
     codes = CodeRows(
         np.arange(3), {"a": np.zeros((3, 1), np.uint8)}, {"a": np.zeros((3, 1), np.float32)}
     )
-    found = top_rows.merge([top_rows.measure(codes, "a", 2)] * 2, 2)
+    found = top_rows.merge([top_rows.strongest(codes, "a", 2)] * 2, 2)
     assert [len(column) for column in found] == [0, 0, 0, 0]
