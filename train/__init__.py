@@ -12,7 +12,9 @@ from sparc.common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sparc.train.config import ModelConfig, StreamShape
-    from sparc.train.model.network import Codes, Sparc, create_model, load
+    from sparc.train.loading import load
+    from sparc.train.model.initialize import create_model
+    from sparc.train.model.network import Codes, Sparc
 
 __all__ = ["Codes", "ModelConfig", "Sparc", "StreamShape", "create_model", "load"]
 
@@ -21,8 +23,8 @@ _HOMES = {
     "ModelConfig": "sparc.train.config",
     "Sparc": "sparc.train.model.network",
     "StreamShape": "sparc.train.config",
-    "create_model": "sparc.train.model.network",
-    "load": "sparc.train.model.network",
+    "create_model": "sparc.train.model.initialize",
+    "load": "sparc.train.loading",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

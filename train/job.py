@@ -32,8 +32,9 @@ from sparc.train.data.means import data_means
 from sparc.train.data.reader import BatchReader, Position
 from sparc.train.distributed import Processes, is_first_process, local_rank, processes
 from sparc.train.kernels import choose as choose_kernels
+from sparc.train.loading import untrained_model
 from sparc.train.loop import Trainee, train
-from sparc.train.model.network import CONFIG_FILE
+from sparc.train.model.files import CONFIG_FILE
 from sparc.train.model.tensors import is_written_here
 from sparc.train.run.checkpoint import (
     discard_checkpoints_after,
@@ -45,6 +46,7 @@ from sparc.train.run.log import RunLog, read_lines, require_services
 from sparc.train.run.metrics import sums_from_tensors
 from sparc.train.run.run_folder import (
     INITIAL_FILE,
+    SWEEP_FILE,
     DataRecord,
     RunRecord,
     absolute_location,
@@ -52,9 +54,8 @@ from sparc.train.run.run_folder import (
     load_initial,
     require_same,
     save_initial,
-    untrained_model,
 )
-from sparc.train.run.sweep import INDEX_FILE, SWEEP_FILE, Sweep, read_failures
+from sparc.train.run.sweep import INDEX_FILE, Sweep, read_failures
 from sparc.train.step.learner import Learner, LearnerSettings
 from sparc.train.validation import check as check_validation
 

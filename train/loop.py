@@ -21,10 +21,10 @@ from sparc.common.errors import Terminated
 from sparc.common.progress import progress
 from sparc.train.data.reader import BatchReader, Position
 from sparc.train.distributed import Processes
-from sparc.train.run.checkpoint import Checkpoint, save_checkpoint, saved_steps
+from sparc.train.run.checkpoint import Checkpoint, save_checkpoint
 from sparc.train.run.log import Line, RunLog
 from sparc.train.run.metrics import describe, sums_from_tensors, sums_to_tensors
-from sparc.train.run.run_folder import RunRecord, save_finished
+from sparc.train.run.run_folder import RunRecord, save_finished, saved_steps
 from sparc.train.step.learner import Learner, StepSums
 from sparc.train.step.schedule import learning_rate
 from sparc.train.validation import measure

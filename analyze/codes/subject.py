@@ -12,9 +12,11 @@ from sparc.common.config import to_mapping
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
 from sparc.common.streams.spec import StreamInfo, encoder_difference
+from sparc.train.loading import load, load_model, load_untrained
 from sparc.train.model import tensors
-from sparc.train.model.network import CONFIG_FILE, Sparc, load
-from sparc.train.run.run_folder import RunRecord, load_model, load_untrained
+from sparc.train.model.files import CONFIG_FILE
+from sparc.train.model.network import Sparc
+from sparc.train.run.run_folder import RunRecord
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

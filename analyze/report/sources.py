@@ -11,7 +11,8 @@ from sparc.analyze.report.folder import Report
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError, RunError
 from sparc.common.files.paths import recorded_here
-from sparc.train.model.network import Sparc, load
+from sparc.train.loading import load
+from sparc.train.model.network import Sparc
 
 Location = str | os.PathLike[str]
 

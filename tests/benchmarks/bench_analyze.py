@@ -52,7 +52,8 @@ from sparc.common.errors import SparcError
 from sparc.common.files.folder import Folder
 from sparc.common.streams.spec import Modality, StreamInfo, StreamOrigin
 from sparc.train.config import ModelConfig, StreamShape
-from sparc.train.model.network import Sparc, create_model
+from sparc.train.model.initialize import create_model
+from sparc.train.model.network import Sparc
 
 LATENTS, K = 8192, 64
 BATCH = AnalyzeConfig().batch_size

@@ -31,7 +31,8 @@ from sparc.analyze.metrics import (
 from sparc.analyze.rows.folds import Folds, assign_folds
 from sparc.analyze.rows.images import Images
 from sparc.train.config import ModelConfig, StreamShape
-from sparc.train.model.network import Sparc, create_model
+from sparc.train.model.initialize import create_model
+from sparc.train.model.network import Sparc
 
 LATENTS, DIM, CLASSES = 48, 12, 8
 MOST_SCORED = 500

@@ -30,7 +30,7 @@ BUILD = """
 from sparc.train import kernels, reader, job
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.step.learner import Learner, LearnerSettings
-from sparc.train.model.network import create_model
+from sparc.train.model.initialize import create_model
 dims = {dims}
 streams = tuple(StreamShape(name, dim) for name, dim in dims.items())
 model = create_model(ModelConfig(streams=streams, latents={latents}, k=64))

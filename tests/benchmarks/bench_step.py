@@ -29,7 +29,8 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from sparc.train.config import Kernels, ModelConfig, StreamShape
-from sparc.train.model.network import Sparc, create_model
+from sparc.train.model.initialize import create_model
+from sparc.train.model.network import Sparc
 from sparc.train.step.learner import Learner, LearnerSettings
 
 WIDTHS = (768, 512, 512, 1024)

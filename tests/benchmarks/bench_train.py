@@ -21,7 +21,7 @@ import torch
 from sparc.common.cache.writer import write_arrays
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.job import run
-from sparc.train.model.network import create_model
+from sparc.train.model.initialize import create_model
 from sparc.train.step.learner import Learner, LearnerSettings
 
 DIMS = {"dino": 768, "clip_image": 512, "clip_text": 512}

@@ -69,7 +69,8 @@ from sparc.train.config import ModelConfig, StreamShape  # noqa: E402
 from sparc.train.kernels import choose  # noqa: E402
 from sparc.train.kernels.adam import AdamStep, Moments  # noqa: E402
 from sparc.train.kernels.interface import WeightGradient, fill_bags, invert  # noqa: E402
-from sparc.train.model.network import Sparc, create_model  # noqa: E402
+from sparc.train.model.initialize import create_model  # noqa: E402
+from sparc.train.model.network import Sparc  # noqa: E402
 from sparc.train.step.graph import EAGER_STEPS  # noqa: E402
 from sparc.train.step.learner import GRAPHED_LOGITS, Learner, LearnerSettings  # noqa: E402
 

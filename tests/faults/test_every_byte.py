@@ -54,15 +54,16 @@ def read_cache(folder: Path, call) -> Iterator[Callable[[], Any]]:
 
 
 def read_run(folder: Path, call) -> Iterator[Callable[[], Any]]:
+    from sparc.train import loading
     from sparc.train.run import checkpoint, log, run_folder
 
     yield lambda: shown(call("train", "inspect", folder))
     yield lambda: run_folder.RunRecord.read(folder)
     for name in (run_folder.METRICS_FILE, run_folder.TIMINGS_FILE):
         yield lambda name=name: log.read_lines(folder, name)
-    model = run_folder.load_model
+    model = loading.load_model
     yield lambda: model(folder).state_dict()
-    yield lambda: run_folder.load_untrained(folder).state_dict()
+    yield lambda: loading.load_untrained(folder).state_dict()
 
     def checkpoints() -> Any:
         found = []
@@ -71,7 +72,7 @@ def read_run(folder: Path, call) -> Iterator[Callable[[], Any]]:
             state = checkpoint.load_checkpoint(folder, step, there)
             parts = there.state_dict(), state.learner, state.window
             found.append((step, state.position, state.logged, *parts))
-        if len(found) < len(checkpoint.saved_steps(folder)):
+        if len(found) < len(run_folder.saved_steps(folder)):
             raise NoticedError("a damaged checkpoint is named and not used")
         return found
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from sparc.train.run.checkpoint import saved_steps
+from sparc.train.run.run_folder import saved_steps
 
 SETTINGS = """
 [train]

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from sparc.train.distributed import processes as processes_of
+from sparc.train.loading import load_model
 from sparc.train.run.log import read_lines
-from sparc.train.run.run_folder import RunRecord, load_model
+from sparc.train.run.run_folder import RunRecord
 
 OPTIONS = [
     *("--latents", 96, "--k", 4, "--auxk", 8, "--dead-after", 150, "--batch-size", 64),

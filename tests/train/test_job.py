@@ -20,9 +20,9 @@ from sparc.train import job, load
 from sparc.train.data.means import data_means
 from sparc.train.data.reader import BatchReader
 from sparc.train.kernels import choose
-from sparc.train.run.checkpoint import saved_steps
+from sparc.train.loading import load_model, load_untrained
 from sparc.train.run.log import read_lines
-from sparc.train.run.run_folder import RunRecord, load_model, load_untrained
+from sparc.train.run.run_folder import RunRecord, saved_steps
 from sparc.train.run.run_summary import describe_folder
 from sparc.train.step.learner import Learner
 

@@ -33,7 +33,7 @@ import torch
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.kernels import choose
 from sparc.train.step.learner import Learner, LearnerSettings
-from sparc.train.model.network import create_model
+from sparc.train.model.initialize import create_model
 model = create_model(ModelConfig(streams=(StreamShape("a", 5),), latents=9, k=2))
 learner = Learner(model, LearnerSettings(kernels="torch"))
 print(float(learner.step({{"a": torch.ones(3, 5)}}, 1e-3).loss))

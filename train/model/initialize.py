@@ -40,6 +40,16 @@ def initial_model(
     return model
 
 
+def create_model(config: ModelConfig, *, seed: int = 42) -> Sparc:
+    """Build a model with freshly initialized weights (the default recipe, zero pre-biases).
+
+    Args:
+        config: The model's streams and sizes.
+        seed: Seed of the weights.
+    """
+    return initial_model(config, recipe="default", seed=seed, means=None)
+
+
 def generator(seed: int, *purpose: object) -> torch.Generator:
     """A generator on the CPU whose numbers depend on the seed and on what they are for."""
     text = ":".join(map(str, (seed, *purpose)))

@@ -5,7 +5,7 @@ Encodes raw features to codes and decodes codes to unit-scale features, for any 
 `sparc.train.step.learner`.
 """
 
-import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -14,23 +14,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparc.common.config import from_mapping, to_mapping
-from sparc.common.documents import parse_object
-from sparc.common.errors import ConfigError, RunError, SparcError
+from sparc.common.errors import SparcError
 from sparc.common.files.folder import Folder
-from sparc.common.text import size
 from sparc.train.config import ModelConfig
-from sparc.train.model.tensors import is_written_here, read_tensors, write_tensors
+from sparc.train.model.card import ModelCard, render_card
+from sparc.train.model.files import (
+    WEIGHTS_FILE,
+    read_weights,
+    refuse_other_files,
+    write_config,
+    write_weights,
+)
+from sparc.train.model.hub import require_repository_id, upload
 from sparc.train.model.topk import largest, sum_in_order
 
 Mode = Literal["joint", "independent"]
-
-_BYTES = 4
-"""Of a parameter: they are float32."""
-
-CONFIG_FILE = "config.json"
-"""Holds a table `model` with the fields of `ModelConfig`, in a saved model and in a run alike."""
-WEIGHTS_FILE = "model.safetensors"
 
 
 class Codes(NamedTuple):
@@ -203,7 +201,7 @@ class Sparc(nn.Module):
         return self.decode(self.encode(features, mode)[source], target)
 
     def save(self, folder: str | Path) -> None:
-        """Write `config.json` and `model.safetensors`, which `load` reads.
+        """Write `config.json` and `model.safetensors`, which `sparc.train.load` reads.
 
         Args:
             folder: A path or fsspec URL; made if it is not there.
@@ -213,16 +211,54 @@ class Sparc(nn.Module):
         """
         target = Folder(folder)
         target.create()
-        _refuse_other(target)
-        save_weights(self, target, WEIGHTS_FILE)
-        content = json.dumps({"model": to_mapping(self.config)}, indent=2) + "\n"
-        target.write(CONFIG_FILE, content.encode())
+        refuse_other_files(target)
+        self.write_weights(target, WEIGHTS_FILE)
+        write_config(target, self.config)
 
-    def push_to_hub(self, repository: str, **options: object) -> str:
-        """Publish the model on the Hugging Face Hub; see `sparc.train.model.hub.push_to_hub`."""
-        from sparc.train.model.hub import push_to_hub
+    def write_weights(self, folder: Folder, name: str) -> None:
+        """Write the weights as safetensors, whole or not at all.
 
-        return push_to_hub(self, repository, **options)  # type: ignore[arg-type]
+        Args:
+            folder: Where to.
+            name: The file's name.
+        """
+        write_weights(folder, name, self.config, self.state_dict())
+
+    def read_weights(self, folder: Folder, name: str) -> None:
+        """Read the weights from safetensors, in place; arguments as for `write_weights`.
+
+        Raises:
+            RunError: The file is missing or damaged, or its tensors are those of another model.
+        """
+        self.load_state_dict(read_weights(folder, name, self.config, self.state_dict()))
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        card: ModelCard | None = None,
+        private: bool = False,
+        token: str | None = None,
+    ) -> str:
+        """Publish the model on the Hugging Face Hub: its two files and a model card.
+
+        Args:
+            repository: The id `owner/name`; the repository is made if it is not there.
+            card: What is known about the model.
+            private: Whether a new repository is private.
+            token: An access token; by default the one that the hub's own login stored.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            SparcError: The id is malformed or the hub refused.
+        """
+        require_repository_id(repository)
+        text = render_card(self.config, repository, card or ModelCard())
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(folder)
+            return upload(folder, text, repository, private=private, token=token)
 
     def _all_logits(self, features: Mapping[str, Tensor], *, joint: bool) -> dict[str, Tensor]:
         """Logits by stream, in the order of the configuration, so that sums are reproducible."""
@@ -277,129 +313,6 @@ def select_independently(logits: Mapping[str, Tensor], k: int) -> dict[str, Code
         indices = largest(each, k)
         codes[stream] = Codes(indices, each.gather(1, indices).relu())
     return codes
-
-
-def create_model(config: ModelConfig, *, seed: int = 42) -> Sparc:
-    """Build a model with freshly initialized weights (the default recipe, zero pre-biases).
-
-    Args:
-        config: The model's streams and sizes.
-        seed: Seed of the weights.
-    """
-    from sparc.train.model.initialize import initial_model
-
-    return initial_model(config, recipe="default", seed=seed, means=None)
-
-
-def load(location: str | Path) -> Sparc:
-    """Load a trained model, on the CPU and ready for use.
-
-    It is in evaluation mode and its weights are frozen, so that codes are plain numbers and need no
-    `torch.no_grad()`; `model.requires_grad_()` thaws them.
-
-    Args:
-        location: The folder of a run or of a saved model (a path or fsspec URL), or the id
-            `owner/name` of a repository on the Hugging Face Hub.
-
-    Raises:
-        RunError: Nothing is there, or what is there is no SPARC model, is damaged, or is a run that
-            has not finished.
-    """
-    from sparc.train.model.hub import download, is_repository_id
-    from sparc.train.run.run_folder import is_run, require_finished
-    from sparc.train.run.sweep import SWEEP_FILE
-
-    folder = Folder(location)
-    if not folder.exists(CONFIG_FILE):
-        if folder.exists(SWEEP_FILE):
-            raise RunError(f"{location} is a sweep: give one of the runs in it")
-        if folder.exists() or not is_repository_id(str(location)):
-            raise RunError(f"{location} holds no SPARC model: {CONFIG_FILE} is not there")
-        folder = download(str(location))
-    elif folder.local is not None and is_run(folder.local):
-        require_finished(folder.local)
-    config = read_model_config(folder)
-    _require_weights(config, folder)
-    model = Sparc(config)
-    load_weights(model, folder, WEIGHTS_FILE)
-    return model.eval().requires_grad_(False)
-
-
-def read_model_config(folder: Folder) -> ModelConfig:
-    """The model's configuration, from the table `model` of a folder's `config.json`.
-
-    Raises:
-        RunError: The file is damaged or of something else.
-    """
-    where = f"{folder}/{CONFIG_FILE}"
-    try:
-        table = parse_object(folder.read(CONFIG_FILE))["model"]
-        if not isinstance(table, dict):
-            raise TypeError("model is not a table")
-        return from_mapping(ModelConfig, table, source=f"{where}: model")
-    except FileNotFoundError as error:
-        raise RunError(f"{where} is not there") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{where} does not describe a SPARC model: {error!r}") from error
-    except ConfigError as error:
-        raise RunError(str(error)) from error
-
-
-def _refuse_other(folder: Folder) -> None:
-    """Refuse to replace what is no saved model: many programs have files of these names."""
-    if not folder.exists(CONFIG_FILE):
-        if folder.exists(WEIGHTS_FILE) and not is_written_here(folder, WEIGHTS_FILE):
-            raise RunError(
-                f"{folder} holds a {WEIGHTS_FILE} that SPARC did not write: save to another folder"
-            )
-        return
-    try:
-        is_model = parse_object(folder.read(CONFIG_FILE)).keys() == {"model"}
-    except ValueError:
-        is_model = False
-    if not is_model:
-        raise RunError(
-            f"{folder} holds a {CONFIG_FILE} that is no saved model's: save to another folder"
-        )
-
-
-def _require_weights(config: ModelConfig, folder: Folder) -> None:
-    """Refuse sizes that the weights do not have, before memory is asked for."""
-    where = f"{folder}/{WEIGHTS_FILE}"
-    try:
-        there = folder.size_of(WEIGHTS_FILE)
-    except FileNotFoundError as error:
-        raise RunError(f"{where} is not there") from error
-    if config.parameters * _BYTES > there:
-        raise RunError(
-            f"{where} has {size(there)}: it is cut off, or {CONFIG_FILE} describes another model"
-        )
-
-
-def save_weights(model: Sparc, folder: Folder, name: str) -> None:
-    """Write a model's weights as safetensors, whole or not at all."""
-    write_tensors(folder, name, model.state_dict(), about=to_mapping(model.config))
-
-
-def load_weights(model: Sparc, folder: Folder, name: str) -> None:
-    """Read a model's weights from safetensors, in place.
-
-    Raises:
-        RunError: The file is missing or damaged, or its tensors are not those of this model.
-    """
-    where = f"{folder}/{name}"
-    largest = model.config.parameters * _BYTES
-    found = read_tensors(folder, name, largest=largest, about=to_mapping(model.config))
-    wanted = model.state_dict()
-    if found.keys() != wanted.keys():
-        key = sorted(found.keys() ^ wanted.keys())[0]
-        problem = "has no" if key in wanted else "holds an unknown"
-        raise RunError(f"{where} {problem} tensor {key}: it was made by another model")
-    for key, tensor in wanted.items():
-        if found[key].shape != tensor.shape:
-            shapes = f"{tuple(found[key].shape)}, not {tuple(tensor.shape)}"
-            raise RunError(f"{where}: tensor {key} has shape {shapes}")
-    model.load_state_dict(found)
 
 
 def _parameters(shapes: Mapping[str, tuple[int, ...]]) -> nn.ParameterDict:

@@ -14,7 +14,6 @@ know how a step is made.
 """
 
 import dataclasses
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,10 +28,16 @@ from sparc.common.progress import say
 from sparc.common.sealed import seal, unseal
 from sparc.train.config import ModelConfig
 from sparc.train.data.reader import Position
-from sparc.train.model.network import CONFIG_FILE, WEIGHTS_FILE, Sparc, load_weights
+from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE
+from sparc.train.model.network import Sparc
 from sparc.train.model.tensors import HEADER, read_tensors, write_tensors
+from sparc.train.run.run_folder import (
+    CHECKPOINTS,
+    checkpoint_entries,
+    checkpoint_name,
+    saved_steps,
+)
 
-CHECKPOINTS = "checkpoints"
 KEEP = 2
 """How many checkpoints are kept: the newest, and one to fall back on."""
 
@@ -40,7 +45,6 @@ _STATE = "state.json"
 _LEARNER = "learner.safetensors"
 _WINDOW = "window.safetensors"
 _FILES = (CONFIG_FILE, WEIGHTS_FILE, _LEARNER, _WINDOW)
-_NAME = re.compile(r"step-([0-9]{9,18})")
 _HALF = re.compile(r"step-[0-9]{9,18}(\.removed)?\.partial")
 _FORMAT = {"format": "sparc-checkpoint", "version": 1}
 
@@ -106,21 +110,11 @@ def save_checkpoint(run: Path, model: Sparc, checkpoint: Checkpoint) -> None:
     _keep_the_newest(run)
 
 
-def saved_steps(run: Path) -> list[int]:
-    """The steps of which there is a checkpoint, damaged or not, in order."""
-    return sorted(int(found[1]) for name in _names(run) if (found := _NAME.fullmatch(name)))
-
-
 def remove_partial_checkpoints(run: Path) -> None:
     """Remove checkpoints of a run that an interrupted process was writing or removing."""
-    for name in _names(run):
+    for name in checkpoint_entries(run):
         if _HALF.fullmatch(name):
             remove_whatever(run / CHECKPOINTS / name)
-
-
-def _names(run: Path) -> list[str]:
-    where = Folder(run).inside(CHECKPOINTS)
-    return os.listdir(where) if where.is_dir() else []
 
 
 def good_steps(run: Path, model: ModelConfig) -> list[int]:
@@ -155,7 +149,7 @@ def load_checkpoint(run: Path, step: int, model: Sparc) -> Checkpoint:
         RunError: It is damaged.
     """
     folder = _folder(run, step)
-    load_weights(model, Folder(folder), WEIGHTS_FILE)
+    model.read_weights(Folder(folder), WEIGHTS_FILE)
     largest = _largest(model.config)
     try:
         document = unseal(Folder(folder).read(_STATE))
@@ -191,7 +185,7 @@ def _largest(model: ModelConfig) -> int:
 
 
 def _folder(run: Path, step: int) -> Path:
-    return Folder(run).inside(f"{CHECKPOINTS}/step-{step:09d}")
+    return Folder(run).inside(checkpoint_name(step))
 
 
 def _keep_the_newest(run: Path) -> None:

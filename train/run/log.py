@@ -14,10 +14,10 @@ from sparc.common.errors import RunError, SparcError
 from sparc.common.files.folder import Folder
 from sparc.common.text import reason
 from sparc.train.config import TrainConfig
-from sparc.train.run.checkpoint import Logged, saved_steps
+from sparc.train.run.checkpoint import Logged
 from sparc.train.run.log_lines import seal_line, unseal_line, unseal_lines
 from sparc.train.run.metrics import line_fault
-from sparc.train.run.run_folder import METRICS_FILE, TIMINGS_FILE, RunRecord
+from sparc.train.run.run_folder import METRICS_FILE, TIMINGS_FILE, RunRecord, saved_steps
 
 Line = Mapping[str, Any]
 

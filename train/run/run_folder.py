@@ -12,6 +12,8 @@ This module must not know how training works: a report reads runs through it.
 """
 
 import dataclasses
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,10 +27,9 @@ from sparc.common.files.folder import Folder
 from sparc.common.sealed import seal, unseal
 from sparc.common.streams.spec import StreamInfo
 from sparc.train.config import ModelConfig, TrainConfig
-from sparc.train.model.initialize import initial_model
-from sparc.train.model.network import CONFIG_FILE, WEIGHTS_FILE, Sparc, load, save_weights
+from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE
+from sparc.train.model.network import Sparc
 from sparc.train.model.tensors import read_tensors, write_tensors
-from sparc.train.run.checkpoint import CHECKPOINTS, saved_steps
 
 FORMAT = "sparc-run"
 VERSION = 1
@@ -36,6 +37,11 @@ VERSION = 1
 INITIAL_FILE = "initial.safetensors"
 METRICS_FILE = "metrics.jsonl"
 TIMINGS_FILE = "timings.jsonl"
+CHECKPOINTS = "checkpoints"
+SWEEP_FILE = "sweep.json"
+"""Lies in the folder of a sweep, whose runs are folders in it; see `sparc.train.run.sweep`."""
+
+_CHECKPOINT = re.compile(r"step-([0-9]{9,18})")
 
 CHANGEABLE = ("residency", "checkpoint_every", "tensorboard", "wandb")
 """Settings that have no influence on the weights: a run may be resumed with others."""
@@ -189,9 +195,26 @@ def is_finished(run: Path) -> bool:
     return Folder(run).exists(WEIGHTS_FILE)
 
 
+def checkpoint_name(step: int) -> str:
+    """The folder of a checkpoint, within the run's."""
+    return f"{CHECKPOINTS}/step-{step:09d}"
+
+
+def checkpoint_entries(run: Path) -> list[str]:
+    """Names of everything that lies among a run's checkpoints."""
+    where = Folder(run).inside(CHECKPOINTS)
+    return os.listdir(where) if where.is_dir() else []
+
+
+def saved_steps(run: Path) -> list[int]:
+    """The steps of which there is a checkpoint, damaged or not, in order."""
+    matches = map(_CHECKPOINT.fullmatch, checkpoint_entries(run))
+    return sorted(int(match[1]) for match in matches if match)
+
+
 def save_finished(run: Path, model: Sparc) -> None:
     """Write the weights of the last step: from then on the run is finished."""
-    save_weights(model, Folder(run), WEIGHTS_FILE)
+    model.write_weights(Folder(run), WEIGHTS_FILE)
 
 
 def save_initial(run: Path, means: Mapping[str, Tensor] | None) -> None:
@@ -211,7 +234,7 @@ def require_finished(run: Path) -> None:
     steps = saved_steps(run)
     reached = steps[-1] if steps else 0
     advice = (
-        f"; its last checkpoint is itself a model: {run}/{CHECKPOINTS}/step-{reached:09d}"
+        f"; its last checkpoint is itself a model: {run}/{checkpoint_name(reached)}"
         if steps
         else ""
     )
@@ -219,30 +242,6 @@ def require_finished(run: Path) -> None:
         f"{run} has not finished (at least {reached:,} of {record.steps:,} steps): finish "
         f"it with `sparc-train resume {run}`{advice}"
     )
-
-
-def load_model(run: Path | str) -> Sparc:
-    """The trained model of a run, on the CPU, in evaluation mode and frozen.
-
-    Raises:
-        RunError: There is no such run, it is damaged, or it has not finished.
-    """
-    require_finished(Path(run))
-    return load(run)
-
-
-def load_untrained(run: Path | str) -> Sparc:
-    """The model of a run before its first step, in evaluation mode and frozen as by `load`.
-
-    The weights follow from configuration and seed; only the pre-biases, which come from the data,
-    are stored.
-
-    Raises:
-        RunError: There is no such run, or it is damaged.
-    """
-    folder = Path(run)
-    record = RunRecord.read(folder)
-    return untrained_model(record, load_initial(folder)).eval().requires_grad_(False)
 
 
 def load_initial(run: Path) -> dict[str, Tensor] | None:
@@ -253,17 +252,6 @@ def load_initial(run: Path) -> dict[str, Tensor] | None:
     """
     width = sum(stream.dim for stream in RunRecord.read(run).model.streams)
     return read_tensors(Folder(run), INITIAL_FILE, largest=4 * width) or None
-
-
-def untrained_model(record: RunRecord, means: Mapping[str, Tensor] | None) -> Sparc:
-    """The model of step 0.
-
-    Args:
-        record: The run.
-        means: Its initial pre-biases by stream, (dim,); None for zero.
-    """
-    train = record.train
-    return initial_model(record.model, recipe=train.recipe, seed=train.seed, means=means)
 
 
 def absolute_location(location: str) -> str:

@@ -6,10 +6,15 @@ from typing import Any
 
 from sparc.common.files.folder import Folder
 from sparc.common.text import amount, printable
-from sparc.train.run.checkpoint import saved_steps
 from sparc.train.run.log import read_lines, steps_made
-from sparc.train.run.run_folder import TIMINGS_FILE, RunRecord, is_finished
-from sparc.train.run.sweep import INDEX_FILE, SWEEP_FILE, read_index
+from sparc.train.run.run_folder import (
+    SWEEP_FILE,
+    TIMINGS_FILE,
+    RunRecord,
+    is_finished,
+    saved_steps,
+)
+from sparc.train.run.sweep import INDEX_FILE, read_index
 
 
 def describe_folder(folder: Path) -> str:

@@ -34,9 +34,8 @@ from sparc.common.text import printable, reason
 from sparc.train.config import TrainConfig
 from sparc.train.run.log import read_lines, steps_made
 from sparc.train.run.metrics import self_and_cross
-from sparc.train.run.run_folder import is_finished
+from sparc.train.run.run_folder import SWEEP_FILE, is_finished
 
-SWEEP_FILE = "sweep.json"
 INDEX_FILE = "runs.parquet"
 
 SWEPT = (

@@ -8,7 +8,7 @@ from sparc.common.cache.writer import write_arrays
 from sparc.train import job
 from sparc.train.config import TrainConfig
 from sparc.train.data.planted import plant, recovery
-from sparc.train.run.run_folder import load_model, load_untrained
+from sparc.train.loading import load_model, load_untrained
 
 DIMS = {"dino": 48, "clip_image": 40, "clip_text": 32}
 

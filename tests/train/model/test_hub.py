@@ -9,7 +9,8 @@ import torch
 
 from sparc.common.errors import RunError, SparcError, UnsafeError
 from sparc.train import ModelConfig, StreamShape, create_model, load
-from sparc.train.model.hub import ModelCard, is_repository_id, render_card
+from sparc.train.model.card import ModelCard, render_card
+from sparc.train.model.hub import is_repository_id
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_card_says_what_is_known(model):
         figures={"agreement, independent": "0.123"},
         license="cc-by-4.0",
     )
-    text = render_card(model, "someone/sparc-toy", card)
+    text = render_card(model.config, "someone/sparc-toy", card)
     assert text.startswith("---\nlibrary_name: sparc\n")
     assert 'license: "cc-by-4.0"' in text
     assert "| a | 7 | timm:vit\\_small?size=224 |" in text
@@ -119,5 +120,5 @@ def test_not_repository_ids(text):
 @pytest.mark.parametrize("license", ["other: mine", "mit\n---\nfree: text", 'a "b"', "[x", "#"])
 def test_no_license_breaks_the_head_of_the_card(model, license) -> None:
     yaml = pytest.importorskip("yaml")
-    _, head, _ = render_card(model, "me/it", ModelCard(license=license)).split("---\n", 2)
+    _, head, _ = render_card(model.config, "me/it", ModelCard(license=license)).split("---\n", 2)
     assert yaml.safe_load(head)["license"] == license

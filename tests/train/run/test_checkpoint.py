@@ -17,8 +17,8 @@ from sparc.train.run.checkpoint import (
     good_steps,
     load_checkpoint,
     save_checkpoint,
-    saved_steps,
 )
+from sparc.train.run.run_folder import saved_steps
 
 CONFIG = ModelConfig(streams=(StreamShape("a", 4),), latents=6, k=2)
 

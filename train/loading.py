@@ -1,0 +1,88 @@
+"""Models that were trained or saved, from wherever they lie: a run, a saved model or the hub.
+
+Also the untrained model of a run: its weights before the first step.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from sparc.common.errors import RunError
+from sparc.common.files.folder import Folder
+from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE, read_config, require_weights
+from sparc.train.model.hub import download, is_repository_id
+from sparc.train.model.initialize import initial_model
+from sparc.train.model.network import Sparc
+from sparc.train.run.run_folder import (
+    SWEEP_FILE,
+    RunRecord,
+    is_run,
+    load_initial,
+    require_finished,
+)
+
+
+def load(location: str | Path) -> Sparc:
+    """Load a trained model, on the CPU and ready for use.
+
+    It is in evaluation mode and its weights are frozen, so that codes are plain numbers and need no
+    `torch.no_grad()`; `model.requires_grad_()` thaws them.
+
+    Args:
+        location: The folder of a run or of a saved model (a path or fsspec URL), or the id
+            `owner/name` of a repository on the Hugging Face Hub.
+
+    Raises:
+        RunError: Nothing is there, or what is there is no SPARC model, is damaged, or is a run that
+            has not finished.
+    """
+    folder = Folder(location)
+    if not folder.exists(CONFIG_FILE):
+        if folder.exists(SWEEP_FILE):
+            raise RunError(f"{location} is a sweep: give one of the runs in it")
+        if folder.exists() or not is_repository_id(str(location)):
+            raise RunError(f"{location} holds no SPARC model: {CONFIG_FILE} is not there")
+        folder = download(str(location), (CONFIG_FILE, WEIGHTS_FILE))
+    elif folder.local is not None and is_run(folder.local):
+        require_finished(folder.local)
+    config = read_config(folder)
+    require_weights(folder, config)
+    model = Sparc(config)
+    model.read_weights(folder, WEIGHTS_FILE)
+    return model.eval().requires_grad_(False)
+
+
+def load_model(run: Path | str) -> Sparc:
+    """The trained model of a run, on the CPU, in evaluation mode and frozen.
+
+    Raises:
+        RunError: There is no such run, it is damaged, or it has not finished.
+    """
+    require_finished(Path(run))
+    return load(run)
+
+
+def load_untrained(run: Path | str) -> Sparc:
+    """The model of a run before its first step, in evaluation mode and frozen as by `load`.
+
+    The weights follow from configuration and seed; only the pre-biases, which come from the data,
+    are stored.
+
+    Raises:
+        RunError: There is no such run, or it is damaged.
+    """
+    folder = Path(run)
+    record = RunRecord.read(folder)
+    return untrained_model(record, load_initial(folder)).eval().requires_grad_(False)
+
+
+def untrained_model(record: RunRecord, means: Mapping[str, Tensor] | None) -> Sparc:
+    """The model of step 0.
+
+    Args:
+        record: The run.
+        means: Its initial pre-biases by stream, (dim,); None for zero.
+    """
+    train = record.train
+    return initial_model(record.model, recipe=train.recipe, seed=train.seed, means=means)
