@@ -19,9 +19,9 @@ from sparc.common.errors import EncoderError
 from sparc.common.streams.spec import Modality, StreamOrigin, StreamSpec, encoder_difference
 from sparc.common.text import printable
 from sparc.extract.encoders import build_encoders
-from sparc.extract.encoders.base import Encoder
+from sparc.extract.encoders.base import Encoder, Encoders
 
-BuildEncoders = Callable[[dict[str, StreamSpec], torch.device], dict[str, Encoder]]
+BuildEncoders = Callable[[dict[str, StreamSpec], torch.device], Encoders]
 
 
 class RecordedStream(NamedTuple):
@@ -47,7 +47,7 @@ def rebuild(
     artefact: str,
     device: torch.device,
     build: BuildEncoders = build_encoders,
-) -> dict[str, Encoder]:
+) -> Encoders:
     """Build the encoders of some streams.
 
     Args:
@@ -80,10 +80,10 @@ def rebuild(
     except EncoderError as error:
         advice = "" if by_hand else "; if it lies elsewhere now, say with --spec where"
         raise EncoderError(f"{error}{advice}") from error
-    for name, encoder in encoders.items():
-        for fault in _faults(specs[name], encoder, recorded[name]):
+    for name, spec in specs.items():
+        for fault in _faults(spec, encoders[name], recorded[name]):
             raise EncoderError(
-                f"{printable(str(specs[name]))} is not the encoder that made stream {name} of "
+                f"{printable(str(spec))} is not the encoder that made stream {name} of "
                 f"{artefact} ({fault}): give the same one with --spec"
             )
     return encoders

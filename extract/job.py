@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,12 +33,12 @@ from sparc.extract.chunks import ChunkTable, lacking, require_inputs
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders import build_encoders
-from sparc.extract.encoders.base import Encoder, ImageEncoder, TextEncoder
+from sparc.extract.encoders.base import Encoders
 from sparc.extract.loader import PictureLoader
 from sparc.extract.replica import ChunkFeatures, ChunkQueue, Replica
 from sparc.extract.restorer import Restorer
 
-BuildEncoders = Callable[[Mapping[str, StreamSpec], torch.device], Mapping[str, Encoder]]
+BuildEncoders = Callable[[Mapping[str, StreamSpec], torch.device], Encoders]
 
 
 class Summary(NamedTuple):
@@ -151,12 +151,11 @@ def _replicas(
     replicas = []
     for device in devices:
         encoders = build(config.specs, device)
-        of = {m: [n for n, s in config.specs.items() if s.modality == m] for m in ("image", "text")}
         replicas.append(
             Replica(
                 device,
-                {name: cast(ImageEncoder, encoders[name]) for name in of["image"]},
-                {name: cast(TextEncoder, encoders[name]) for name in of["text"]},
+                encoders.images,
+                encoders.texts,
                 batch_size=config.batch_size,
                 threads=threads,
             )

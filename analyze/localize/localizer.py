@@ -37,7 +37,7 @@ from sparc.analyze.localize.targets import (
 from sparc.analyze.localize.words import WordWeight, word_weights
 from sparc.common.text import amount, shorten
 from sparc.extract.datasets.images import open_image_file
-from sparc.extract.encoders.base import Encoder, ImageEncoder, TextEncoder
+from sparc.extract.encoders.base import Encoders, ImageEncoder
 from sparc.extract.encoders.tower import LocalizeError, NothingInCommonError, Tower
 from sparc.train.model.network import Sparc
 
@@ -118,7 +118,7 @@ class Localizer:
     def __init__(
         self,
         model: Sparc,
-        encoders: Mapping[str, Encoder],
+        encoders: Encoders,
         config: LocalizeConfig,
         device: torch.device,
         reference: ReferenceImages | None = None,
@@ -130,21 +130,18 @@ class Localizer:
         self._config = config
         self._device = device
         self._images: dict[str, ImageEncoder] = {}
-        self._texts: dict[str, TextEncoder] = {}
+        self._texts = encoders.texts
         self.towers: dict[str, Tower] = {}
         self.left_out: dict[str, str] = {}
         self._placements: dict[tuple[str, tuple[int, int]], Placement] = {}
         self._methods: dict[str, MethodName] = {}
-        for name, encoder in encoders.items():
-            if not hasattr(encoder, "prepare"):
-                self._texts[name] = encoder
-                continue
+        for name, encoder in encoders.images.items():
             try:
-                self.towers[name] = open_tower(cast(ImageEncoder, encoder))
+                self.towers[name] = open_tower(encoder)
             except LocalizeError as error:
                 self.left_out[name] = str(error)
             else:
-                self._images[name] = cast(ImageEncoder, encoder)
+                self._images[name] = encoder
         if not self.towers:
             reasons = "; ".join(f"{name}: {why}" for name, why in self.left_out.items())
             raise LocalizeError(

@@ -12,12 +12,12 @@ from sparc.extract.encoders.presets import PRESETS, preset
 if TYPE_CHECKING:
     import torch
 
-    from sparc.extract.encoders.base import Encoder
+    from sparc.extract.encoders.base import Encoders
 
 __all__ = ["PRESETS", "build_encoders", "preset"]
 
 
-def build_encoders(specs: Mapping[str, StreamSpec], device: "torch.device") -> dict[str, "Encoder"]:
+def build_encoders(specs: Mapping[str, StreamSpec], device: "torch.device") -> "Encoders":
     """Build the encoders of some streams.
 
     Streams that use the same model with the same weights share it.
@@ -26,14 +26,9 @@ def build_encoders(specs: Mapping[str, StreamSpec], device: "torch.device") -> d
         specs: What to build, by stream name.
         device: Where the models run.
 
-    Returns:
-        The encoders, by stream name, in the order of `specs`: an `ImageEncoder` where the spec's
-        modality is `image`, else a `TextEncoder`.
-
     Raises:
         EncoderError: An encoder cannot be built; the message names its spec.
     """
-    from sparc.extract.encoders.build import Builder
+    from sparc.extract.encoders.build import build_all
 
-    builder = Builder(device)
-    return {name: builder.build(spec) for name, spec in specs.items()}
+    return build_all(specs, device)

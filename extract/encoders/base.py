@@ -1,6 +1,7 @@
 """The interface that every encoder has, whatever library it comes from."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -66,6 +67,19 @@ class TextEncoder(Protocol):
 
 
 Encoder = ImageEncoder | TextEncoder
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoders:
+    """The encoders of some streams, by what they read."""
+
+    images: Mapping[str, ImageEncoder]
+    """By stream name, in the order in which the streams were named."""
+    texts: Mapping[str, TextEncoder]
+    """By stream name, in the order in which the streams were named."""
+
+    def __getitem__(self, stream: str) -> Encoder:
+        return self.images[stream] if stream in self.images else self.texts[stream]
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -1,52 +1,55 @@
 """From stream specs to encoders, each model loaded once."""
 
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, cast
 
 import torch
 
 from sparc.common.streams.spec import StreamSpec
-from sparc.extract.encoders.base import Encoder
+from sparc.extract.encoders.base import Encoder, Encoders, ImageEncoder, TextEncoder
 
 
-class Builder:
-    """Builds encoders that share their models.
+def build_all(specs: Mapping[str, StreamSpec], device: torch.device) -> Encoders:
+    """See `sparc.extract.encoders.build_encoders`."""
+    models: dict[Hashable, Any] = {}
 
-    Args:
-        device: Where the models run.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._models: dict[Hashable, Any] = {}
-
-    def build(self, spec: StreamSpec) -> Encoder:
-        """Build the encoder of one stream.
-
-        Raises:
-            EncoderError: It cannot be built.
-        """
-        # Each library is imported only where a spec asks for it: they take seconds.
-        match spec.library:
-            case "timm":
-                from sparc.extract.encoders.timm_models import TimmImageEncoder, load_timm
-
-                return TimmImageEncoder(spec, self._load(spec, load_timm), self._device)
-            case "open_clip":
-                from sparc.extract.encoders import open_clip_models
-
-                clip = self._load(spec, open_clip_models.load_open_clip)
-                if spec.tower == "image":
-                    return open_clip_models.OpenClipImageEncoder(spec, clip, self._device)
-                return open_clip_models.OpenClipTextEncoder(spec, clip, self._device)
-            case "transformers":
-                from sparc.extract.encoders import transformers_models
-
-                text = self._load(spec, transformers_models.load_transformers)
-                return transformers_models.TransformersTextEncoder(spec, text, self._device)
-
-    def _load(self, spec: StreamSpec, load: Callable[[StreamSpec], Any]) -> Any:
+    def load(spec: StreamSpec, load_model: Callable[[StreamSpec], Any]) -> Any:
         key = (spec.library, spec.model, spec.weights, spec.size)
-        if key not in self._models:
-            self._models[key] = load(spec)
-        return self._models[key]
+        if key not in models:
+            models[key] = load_model(spec)
+        return models[key]
+
+    images: dict[str, ImageEncoder] = {}
+    texts: dict[str, TextEncoder] = {}
+    for name, spec in specs.items():
+        encoder = _build(spec, device, load)
+        if spec.modality == "image":
+            images[name] = cast(ImageEncoder, encoder)
+        else:
+            texts[name] = cast(TextEncoder, encoder)
+    return Encoders(images, texts)
+
+
+def _build(
+    spec: StreamSpec,
+    device: torch.device,
+    load: Callable[[StreamSpec, Callable[[StreamSpec], Any]], Any],
+) -> Encoder:
+    # Each library is imported only where a spec asks for it: they take seconds.
+    match spec.library:
+        case "timm":
+            from sparc.extract.encoders.timm_models import TimmImageEncoder, load_timm
+
+            return TimmImageEncoder(spec, load(spec, load_timm), device)
+        case "open_clip":
+            from sparc.extract.encoders import open_clip_models
+
+            clip = load(spec, open_clip_models.load_open_clip)
+            if spec.tower == "image":
+                return open_clip_models.OpenClipImageEncoder(spec, clip, device)
+            return open_clip_models.OpenClipTextEncoder(spec, clip, device)
+        case "transformers":
+            from sparc.extract.encoders import transformers_models
+
+            text = load(spec, transformers_models.load_transformers)
+            return transformers_models.TransformersTextEncoder(spec, text, device)

@@ -9,6 +9,7 @@ import torch
 from sparc.analyze.recorded_encoders import RecordedStream, rebuild
 from sparc.common.errors import EncoderError
 from sparc.common.streams.spec import StreamOrigin, StreamSpec
+from sparc.extract.encoders.base import Encoders
 
 CPU = torch.device("cpu")
 PLACES = [
@@ -36,7 +37,7 @@ def call(spec, stream, *, by_hand=(), trusted=False, made=None):
 
     def build(specs, device):
         built.extend(specs.values())
-        return {"a": SimpleNamespace(dim=8, origin=made or stream.origin)}
+        return Encoders({"a": SimpleNamespace(dim=8, origin=made or stream.origin)}, {})
 
     found = rebuild(
         {"a": StreamSpec.parse(spec)}, {"a": stream}, by_hand=by_hand, trusted=trusted,

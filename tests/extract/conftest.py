@@ -18,7 +18,7 @@ from sparc.common.cache import tables
 from sparc.common.cache.writer import Manifest
 from sparc.common.errors import DatasetError
 from sparc.common.streams.spec import StreamOrigin, StreamSpec
-from sparc.extract.encoders.base import EncodedTexts
+from sparc.extract.encoders.base import EncodedTexts, Encoders
 
 
 def png(number: int, *, side: int = 8) -> bytes:
@@ -136,9 +136,7 @@ class FakeEncoders:
     delay: float = 0.0
     built: list[dict[str, object]] = dataclasses.field(default_factory=list)
 
-    def __call__(
-        self, specs: Mapping[str, StreamSpec], device: torch.device
-    ) -> dict[str, FakeImageEncoder | FakeTextEncoder]:
+    def __call__(self, specs: Mapping[str, StreamSpec], device: torch.device) -> Encoders:
         makers = {
             "a": lambda: FakeImageEncoder(16, 1, scale=self.scale, delay=self.delay),
             "b": lambda: FakeImageEncoder(24, 2, delay=self.delay),
@@ -146,7 +144,8 @@ class FakeEncoders:
         }
         made = {name: makers[name]() for name in specs}
         self.built.append(dict(made))
-        return made
+        texts = {name: encoder for name, encoder in made.items() if name == "t"}
+        return Encoders({n: e for n, e in made.items() if n not in texts}, texts)
 
 
 @pytest.fixture

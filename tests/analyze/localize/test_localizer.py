@@ -11,6 +11,7 @@ from PIL import Image
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.localize.localizer import Localizer, open_tower
 from sparc.common.streams.spec import StreamSpec
+from sparc.extract.encoders.base import Encoders
 from sparc.extract.encoders.open_clip_models import (
     OpenClipImageEncoder,
     OpenClipModel,
@@ -34,16 +35,16 @@ def encoders(timm_encoder):
     def spec(tower):
         return StreamSpec.parse(f"open_clip:ViT-B-32/weights.pt#{tower}")
 
-    return {
+    images = {
         "image": OpenClipImageEncoder(spec("image"), loaded, CPU),
         "other": timm_encoder("test_resnet", "?size=160"),
-        "text": OpenClipTextEncoder(spec("text"), loaded, CPU),
     }
+    return Encoders(images, {"text": OpenClipTextEncoder(spec("text"), loaded, CPU)})
 
 
 @pytest.fixture(scope="module")
 def localizer(encoders, make_model):
-    dims = {name: encoder.dim for name, encoder in encoders.items()}
+    dims = {name: encoders[name].dim for name in ("image", "other", "text")}
     return Localizer(make_model(**dims), encoders, LocalizeConfig(), CPU)
 
 
@@ -72,7 +73,7 @@ def test_a_text_is_found_in_every_image_stream(localizer):
 
 def test_a_model_without_a_text_stream_cannot_look_for_a_text(encoders, make_model):
     model = make_model(image=24)
-    localizer = Localizer(model, {"image": encoders["image"]}, LocalizeConfig(), CPU)
+    localizer = Localizer(model, Encoders({"image": encoders["image"]}, {}), LocalizeConfig(), CPU)
     with pytest.raises(LocalizeError, match="no text stream"):
         localizer.read("a red square")
     seen = localizer.see(Image.new("RGB", (64, 64)))

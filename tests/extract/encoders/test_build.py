@@ -6,6 +6,7 @@ import sys
 import torch
 
 from sparc.extract.encoders import build_encoders
+from sparc.extract.encoders.base import Encoders
 
 
 def test_importing_the_package_imports_no_model_library():
@@ -20,4 +21,4 @@ def test_importing_the_package_imports_no_model_library():
 
 
 def test_no_streams_no_encoders():
-    assert build_encoders({}, torch.device("cpu")) == {}
+    assert build_encoders({}, torch.device("cpu")) == Encoders({}, {})
