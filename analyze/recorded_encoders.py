@@ -19,7 +19,7 @@ from sparc.common.errors import EncoderError
 from sparc.common.streams.spec import Modality, StreamOrigin, StreamSpec, encoder_difference
 from sparc.common.text import printable
 from sparc.extract.encoders import build_encoders
-from sparc.extract.encoders.base import Encoder, Encoders
+from sparc.extract.encoders.encoder import Encoder, Encoders
 
 BuildEncoders = Callable[[dict[str, StreamSpec], torch.device], Encoders]
 

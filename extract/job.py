@@ -33,7 +33,7 @@ from sparc.extract.chunks import ChunkTable, lacking, require_inputs
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders import build_encoders
-from sparc.extract.encoders.base import Encoders
+from sparc.extract.encoders.encoder import Encoders
 from sparc.extract.loader import PictureLoader
 from sparc.extract.replica import ChunkFeatures, ChunkQueue, Replica
 from sparc.extract.restorer import Restorer

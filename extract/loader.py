@@ -16,7 +16,7 @@ from torch import Tensor
 from sparc.common.errors import DatasetError, EncoderError, UnavailableError
 from sparc.common.text import shorten
 from sparc.extract.datasets.base import Dataset
-from sparc.extract.encoders.base import ImageEncoder
+from sparc.extract.encoders.encoder import ImageEncoder
 from sparc.extract.memory import is_out_of_memory
 from sparc.extract.pictures import PictureError, decode
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sparc.common.errors import EncoderError
 from sparc.extract.chunks import Chunk, Picture
-from sparc.extract.encoders.base import Encoder, ImageEncoder, TextEncoder
+from sparc.extract.encoders.encoder import Encoder, ImageEncoder, TextEncoder
 from sparc.extract.loader import Loaded, PictureLoader
 from sparc.extract.memory import is_out_of_memory
 

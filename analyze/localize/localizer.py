@@ -37,7 +37,7 @@ from sparc.analyze.localize.targets import (
 from sparc.analyze.localize.words import WordWeight, word_weights
 from sparc.common.text import amount, shorten
 from sparc.extract.datasets.images import open_image_file
-from sparc.extract.encoders.base import Encoders, ImageEncoder
+from sparc.extract.encoders.encoder import Encoders, ImageEncoder
 from sparc.extract.encoders.tower import LocalizeError, NothingInCommonError, Tower
 from sparc.train.model.network import Sparc
 
@@ -377,13 +377,13 @@ def open_tower(encoder: ImageEncoder) -> Tower:
     # timm and open_clip take seconds to import, and a stream needs one of them.
     library = encoder.origin.spec.partition(":")[0]
     if library == "timm":
-        from sparc.extract.encoders.timm_models import TimmImageEncoder
-        from sparc.extract.encoders.timm_tower import TimmTower
+        from sparc.extract.encoders.timm.models import TimmImageEncoder
+        from sparc.extract.encoders.timm.tower import TimmTower
 
         assert isinstance(encoder, TimmImageEncoder)
         tower: Tower = TimmTower(encoder.model, pool=encoder.pool, block=encoder.spec.block)
     else:
-        from sparc.extract.encoders.open_clip_tower import open_clip_tower
+        from sparc.extract.encoders.open_clip.tower import open_clip_tower
 
         tower = open_clip_tower(cast(Any, encoder).model)
     size = encoder.origin.input_size

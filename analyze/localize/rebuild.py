@@ -9,7 +9,7 @@ from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.recorded_encoders import RecordedStream, rebuild
 from sparc.common.errors import ConfigError, EncoderError
 from sparc.common.streams.spec import StreamSpec
-from sparc.extract.encoders.base import Encoders
+from sparc.extract.encoders.encoder import Encoders
 from sparc.extract.encoders.tower import LocalizeError
 
 

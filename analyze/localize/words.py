@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from sparc.analyze.localize.targets import Objective
-from sparc.extract.encoders.base import TextEncoder
+from sparc.extract.encoders.encoder import TextEncoder
 
 CAPTIONS_AT_ONCE = 64
 

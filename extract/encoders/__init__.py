@@ -12,7 +12,7 @@ from sparc.extract.encoders.presets import PRESETS, preset
 if TYPE_CHECKING:
     import torch
 
-    from sparc.extract.encoders.base import Encoders
+    from sparc.extract.encoders.encoder import Encoders
 
 __all__ = ["PRESETS", "build_encoders", "preset"]
 

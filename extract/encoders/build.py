@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 
 from sparc.common.streams.spec import StreamSpec
-from sparc.extract.encoders.base import Encoder, Encoders, ImageEncoder, TextEncoder
+from sparc.extract.encoders.encoder import Encoder, Encoders, ImageEncoder, TextEncoder
 
 
 def build_all(specs: Mapping[str, StreamSpec], device: torch.device) -> Encoders:
@@ -38,18 +38,18 @@ def _build(
     # Each library is imported only where a spec asks for it: they take seconds.
     match spec.library:
         case "timm":
-            from sparc.extract.encoders.timm_models import TimmImageEncoder, load_timm
+            from sparc.extract.encoders.timm.models import TimmImageEncoder, load_timm
 
             return TimmImageEncoder(spec, load(spec, load_timm), device)
         case "open_clip":
-            from sparc.extract.encoders import open_clip_models
+            from sparc.extract.encoders.open_clip import models as open_clip_models
 
             clip = load(spec, open_clip_models.load_open_clip)
             if spec.tower == "image":
                 return open_clip_models.OpenClipImageEncoder(spec, clip, device)
             return open_clip_models.OpenClipTextEncoder(spec, clip, device)
         case "transformers":
-            from sparc.extract.encoders import transformers_models
+            from sparc.extract.encoders.transformers import models as transformers_models
 
             text = load(spec, transformers_models.load_transformers)
             return transformers_models.TransformersTextEncoder(spec, text, device)

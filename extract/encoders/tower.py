@@ -1,6 +1,6 @@
 """A frozen image encoder, taken apart where it pools: what the methods need to look inside.
 
-The methods know this interface; `timm_tower` and `open_clip_tower` know the libraries.
+The methods know this interface; the modules `tower` of the libraries' packages implement it.
 """
 
 import contextlib

@@ -9,7 +9,7 @@ import torch
 from sparc.analyze.recorded_encoders import RecordedStream, rebuild
 from sparc.common.errors import EncoderError
 from sparc.common.streams.spec import StreamOrigin, StreamSpec
-from sparc.extract.encoders.base import Encoders
+from sparc.extract.encoders.encoder import Encoders
 
 CPU = torch.device("cpu")
 PLACES = [

@@ -27,7 +27,7 @@ from sparc.extract import job
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets import open_dataset
 from sparc.extract.encoders import build_encoders
-from sparc.extract.encoders.base import ImageEncoder
+from sparc.extract.encoders.encoder import ImageEncoder
 from sparc.extract.pictures import decode
 
 

@@ -18,7 +18,7 @@ from sparc.common.cache import tables
 from sparc.common.cache.writer import Manifest
 from sparc.common.errors import DatasetError
 from sparc.common.streams.spec import StreamOrigin, StreamSpec
-from sparc.extract.encoders.base import EncodedTexts, Encoders
+from sparc.extract.encoders.encoder import EncodedTexts, Encoders
 
 
 def png(number: int, *, side: int = 8) -> bytes:

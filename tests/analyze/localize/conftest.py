@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from sparc.common.streams.spec import StreamSpec
 from sparc.extract.encoders import build_encoders
-from sparc.extract.encoders.timm_models import TimmImageEncoder, TimmModel
+from sparc.extract.encoders.timm.models import TimmImageEncoder, TimmModel
 from sparc.train import ModelConfig, Sparc, StreamShape, create_model
 
 CPU = torch.device("cpu")

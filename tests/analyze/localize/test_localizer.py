@@ -11,8 +11,8 @@ from PIL import Image
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.localize.localizer import Localizer, open_tower
 from sparc.common.streams.spec import StreamSpec
-from sparc.extract.encoders.base import Encoders
-from sparc.extract.encoders.open_clip_models import (
+from sparc.extract.encoders.encoder import Encoders
+from sparc.extract.encoders.open_clip.models import (
     OpenClipImageEncoder,
     OpenClipModel,
     OpenClipTextEncoder,

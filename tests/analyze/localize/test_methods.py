@@ -10,8 +10,8 @@ import torch
 from sparc.analyze.localize.localizer import open_tower
 from sparc.analyze.localize.methods import choose, localize
 from sparc.analyze.localize.targets import raw_objective
-from sparc.extract.encoders.open_clip_tower import open_clip_tower
-from sparc.extract.encoders.timm_tower import TimmTower
+from sparc.extract.encoders.open_clip.tower import open_clip_tower
+from sparc.extract.encoders.timm.tower import TimmTower
 from sparc.extract.encoders.tower import LocalizeError
 
 VIT = {"embed_dim": 48, "depth": 3, "num_heads": 3}

@@ -1,7 +1,7 @@
 import torch
 
 from sparc.analyze.localize.words import word_weights
-from sparc.extract.encoders.base import EncodedTexts
+from sparc.extract.encoders.encoder import EncodedTexts
 
 
 class CountingEncoder:

@@ -15,7 +15,7 @@ from sparc.analyze.search import query
 from sparc.analyze.search.query import Query
 from sparc.common.errors import ConfigError
 from sparc.common.streams.spec import StreamOrigin
-from sparc.extract.encoders.base import EncodedTexts
+from sparc.extract.encoders.encoder import EncodedTexts
 
 L, K = 9, 3
 

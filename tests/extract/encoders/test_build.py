@@ -6,7 +6,7 @@ import sys
 import torch
 
 from sparc.extract.encoders import build_encoders
-from sparc.extract.encoders.base import Encoders
+from sparc.extract.encoders.encoder import Encoders
 
 
 def test_importing_the_package_imports_no_model_library():

@@ -10,7 +10,7 @@ import torch
 from sparc.common.errors import EncoderError
 from sparc.common.streams.spec import StreamSpec
 from sparc.extract.encoders import build_encoders
-from sparc.extract.encoders.timm_models import TimmImageEncoder, TimmModel
+from sparc.extract.encoders.timm.models import TimmImageEncoder, TimmModel
 
 VIT, CNN = "vit_tiny_patch16_224", "test_resnet"
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models
 from sparc.common.errors import EncoderError
 from sparc.common.streams.spec import StreamSpec
 from sparc.extract.encoders import build_encoders
-from sparc.extract.encoders.transformers_models import _context_length
+from sparc.extract.encoders.transformers.models import _context_length
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "cat", "dog", "on", "red", "sofa"]
 CAPTIONS = ["a cat", "a dog on a red sofa", "cat", ""]

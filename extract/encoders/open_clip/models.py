@@ -18,10 +18,10 @@ from sparc.common.errors import EncoderError
 from sparc.common.progress import say
 from sparc.common.streams.spec import WEIGHTS_SUFFIXES, StreamOrigin, StreamSpec
 from sparc.common.text import printable
-from sparc.extract.encoders.base import EncodedTexts, autocast
 from sparc.extract.encoders.definition import tokenizer_digest
+from sparc.extract.encoders.encoder import EncodedTexts, autocast
 from sparc.extract.encoders.hub import in_use, loading
-from sparc.extract.encoders.open_clip_config import (
+from sparc.extract.encoders.open_clip.config import (
     image_definition,
     largest,
     needs_hub,

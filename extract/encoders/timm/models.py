@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from sparc.common.errors import EncoderError
 from sparc.common.streams.spec import StreamOrigin, StreamSpec
-from sparc.extract.encoders.base import autocast
 from sparc.extract.encoders.definition import definition_digest
+from sparc.extract.encoders.encoder import autocast
 from sparc.extract.encoders.hub import loading
 from sparc.extract.encoders.weights import tensor_shapes, weights_digest
 

@@ -11,7 +11,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparc.extract.encoders.timm_tower import TimmTower
+from sparc.extract.encoders.timm.tower import TimmTower
 from sparc.extract.encoders.tower import (
     Attention,
     LocalizeError,

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sparc.extract.encoders.timm_models import gives_prefix_tokens
+from sparc.extract.encoders.timm.models import gives_prefix_tokens
 from sparc.extract.encoders.tower import (
     Attention,
     LocalizeError,
@@ -22,7 +22,7 @@ class TimmTower:
 
     Args:
         model: The model.
-        pool: As `sparc.extract.encoders.timm_models.TimmImageEncoder` resolves it.
+        pool: As `sparc.extract.encoders.timm.models.TimmImageEncoder` resolves it.
         block: After which block its places are taken; None for the end.
         head: What is done with the pooled output; of open_clip's models, their projection.
         patchwise_pooling: See `Tower`.

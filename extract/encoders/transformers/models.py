@@ -13,8 +13,8 @@ from torch import Tensor
 from sparc.common.errors import EncoderError
 from sparc.common.streams.spec import StreamOrigin, StreamSpec
 from sparc.common.text import amount
-from sparc.extract.encoders.base import EncodedTexts, autocast
 from sparc.extract.encoders.definition import definition_digest, effective, tokenizer_digest
+from sparc.extract.encoders.encoder import EncodedTexts, autocast
 from sparc.extract.encoders.foreign import (
     ModelRefusedError,
     check_folder,

@@ -1,0 +1,1 @@
+"""The library open_clip: image and text towers of one model."""

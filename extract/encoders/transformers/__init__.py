@@ -1,0 +1,1 @@
+"""The library Hugging Face transformers: text encoders."""
