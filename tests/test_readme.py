@@ -114,5 +114,5 @@ def test_the_questions_are_asked_of_a_report_on_a_dataset(
     exec(example("ask"), there)
     new = set(Path().rglob("*")) - set(before)
     assert {path.parts[:2] for path in new} == {("report", "index")}  # nothing is written unasked
-    found = there["searcher"].picture("photo.jpg", results=5)
+    found = there["searcher"].image("photo.jpg", results=5)
     assert found["score"][0].as_py() == pytest.approx(1, abs=1e-3)  # it finds itself

@@ -91,7 +91,7 @@ class Data(NamedTuple):
     """A simulated cache and the codes of its one stream, a row for each caption."""
 
     codes: CodeRows
-    pictures: Images
+    images: Images
     latents: int
 
 
@@ -129,25 +129,25 @@ def rows_of(shape: Shape, generator: np.random.Generator) -> Images:
     return Images(of_row, np.ones(shape.images, np.bool_))
 
 
-def chances(shape: Shape, pictures: Images) -> np.ndarray:
+def chances(shape: Shape, images: Images) -> np.ndarray:
     """How likely each latent is active on a row if nothing is there, (rows, latents)."""
     frequencies = np.geomspace(*shape.frequencies, shape.latents)
     frequencies[::10] = 0
-    return np.tile(frequencies, (len(pictures.of_row), 1))
+    return np.tile(frequencies, (len(images.of_row), 1))
 
 
-def draw(pictures: Images, chance: np.ndarray, generator: np.random.Generator) -> Data:
+def draw(images: Images, chance: np.ndarray, generator: np.random.Generator) -> Data:
     """Codes that are active with some chances."""
-    return make(pictures, generator.random(chance.shape) < chance, generator)
+    return make(images, generator.random(chance.shape) < chance, generator)
 
 
-def make(pictures: Images, active: Flags, generator: np.random.Generator) -> Data:
+def make(images: Images, active: Flags, generator: np.random.Generator) -> Data:
     """Codes that are active where they are to be, with random values."""
     rows, latents = active.shape
     values = np.where(active, 0.1 + generator.random(active.shape), 0).astype(np.float32)
     indices = np.tile(np.arange(latents, dtype=np.uint16), (rows, 1))
     codes = CodeRows(np.arange(rows), {STREAM: indices}, {STREAM: values})
-    return Data(codes, pictures, latents)
+    return Data(codes, images, latents)
 
 
 # ---------------------------------------------------------------------- findings
@@ -163,7 +163,7 @@ class Findings(NamedTuple):
 def bias(data: Data, held: Flags, seed: int, rate: float = RATE) -> Findings:
     """What goes with an attribute of images."""
     found = find_bias(
-        Parts(data), data.pictures, Attribute("it", held, np.ones_like(held)), {},
+        Parts(data), data.images, Attribute("it", held, np.ones_like(held)), {},
         Executor("sync", None),
         rate=rate, examples=1, pair_latents=data.latents, most_pairs=50, seed=seed,
     )  # fmt: skip
@@ -183,7 +183,7 @@ def names(data: Data, by_caption: Flags, top: int = 50) -> set[tuple[int, int]]:
         by_caption: (rows, words), 1 where a caption has a word.
         top: Rows of a latent's list.
     """
-    of_row, images = data.pictures.of_row, len(data.pictures)
+    of_row, images = data.images.of_row, len(data.images)
     rows = np.arange(len(of_row))
     gather = sparse.csr_matrix((np.ones(len(rows), np.int32), (of_row, rows)))
     matrix = (gather @ sparse.csr_matrix(by_caption.astype(np.int32))).tocsr()
@@ -191,21 +191,21 @@ def names(data: Data, by_caption: Flags, top: int = 50) -> set[tuple[int, int]]:
     vocabulary = tuple(f"{w:03}" for w in range(matrix.shape[1]))
     found = naming.table(
         [STREAM], [top_rows.strongest(data.codes, STREAM, top)], data.latents,
-        Words(matrix.astype(np.int32), vocabulary), data.pictures,
+        Words(matrix.astype(np.int32), vocabulary), data.images,
         np.bincount(of_row, minlength=images), CodeSet("independent"), names=5,
     )  # fmt: skip
     return {(x["latent"], int(x["word"])) for x in found.to_pylist()}
 
 
-def random_words(pictures: Images, generator: np.random.Generator, words: int = 60) -> Flags:
+def random_words(images: Images, generator: np.random.Generator, words: int = 60) -> Flags:
     """Captions of which every word has a frequency of its own, (rows, words)."""
     frequencies = np.geomspace(0.01, 0.2, words)
-    return generator.random((len(pictures.of_row), words)) < frequencies
+    return generator.random((len(images.of_row), words)) < frequencies
 
 
 def pairs_that_fire_together(data: Data) -> set[tuple[int, int]]:
     """The pairs of `cofiring.parquet`."""
-    first_rows = data.pictures.first_rows(np.ones(len(data.codes.rows), np.bool_))
+    first_rows = data.images.first_rows(np.ones(len(data.codes.rows), np.bool_))
     found = cofiring.find_pairs(Parts(data), first_rows, Executor("sync", None), partners=10)
     table = cofiring.table(found, CodeSet("independent"))
     return {(x["first_latent"], x["second_latent"]) for x in table.to_pylist()}
@@ -214,25 +214,25 @@ def pairs_that_fire_together(data: Data) -> set[tuple[int, int]]:
 # ---------------------------------------------------------------------- nothing is there
 
 
-def word_in_captions(shape: Shape, pictures: Images, generator: np.random.Generator) -> Flags:
+def word_in_captions(shape: Shape, images: Images, generator: np.random.Generator) -> Flags:
     """The images of which any caption has a word."""
-    return pictures.any_row(generator.random(len(pictures.of_row)) < shape.word)
+    return images.any_row(generator.random(len(images.of_row)) < shape.word)
 
 
-def class_of_images(shape: Shape, pictures: Images, generator: np.random.Generator) -> Flags:
+def class_of_images(shape: Shape, images: Images, generator: np.random.Generator) -> Flags:
     """A class that is more frequent among the images with many captions."""
-    captions = pictures.count_rows(np.ones(len(pictures.of_row), np.bool_))
-    return generator.random(len(pictures)) < np.minimum(shape.word * captions / captions.mean(), 1)
+    captions = images.count_rows(np.ones(len(images.of_row), np.bool_))
+    return generator.random(len(images)) < np.minimum(shape.word * captions / captions.mean(), 1)
 
 
 def null_associations(shape: Shape, seed: int) -> dict[str, bool]:
     """Whether `sparc-analyze bias` finds anything, by what it finds."""
     generator = np.random.default_rng(seed)
-    pictures = rows_of(shape, generator)
-    data = draw(pictures, chances(shape, pictures), generator)
+    images = rows_of(shape, generator)
+    data = draw(images, chances(shape, images), generator)
     found = {}
     for kind, attribute in (("words:", word_in_captions), ("class:", class_of_images)):
-        result = bias(data, attribute(shape, pictures, generator), seed)
+        result = bias(data, attribute(shape, images, generator), seed)
         controls = {control for control, *_ in result.latents}
         found[f"bias {kind}"] = "none" in controls
         found[f"bias {kind} shuffled"] = "shuffled" in controls
@@ -243,27 +243,27 @@ def null_associations(shape: Shape, seed: int) -> dict[str, bool]:
 def null_pairs(shape: Shape, seed: int) -> dict[str, bool]:
     """Whether pairs are found where latents go with an attribute, independently given it."""
     generator = np.random.default_rng(seed)
-    pictures = rows_of(shape, generator)
-    held = word_in_captions(shape, pictures, generator)
-    chance = chances(shape, pictures)
-    chance[:, ::2] *= np.where(held[pictures.of_row], 2.5, 0.7)[:, None]
-    found = bias(draw(pictures, chance, generator), held, seed)
+    images = rows_of(shape, generator)
+    held = word_in_captions(shape, images, generator)
+    chance = chances(shape, images)
+    chance[:, ::2] *= np.where(held[images.of_row], 2.5, 0.7)[:, None]
+    found = bias(draw(images, chance, generator), held, seed)
     return {"pairs of associated latents": any(control == "none" for control, *_ in found.pairs)}
 
 
 def null_names(shape: Shape, seed: int) -> dict[str, bool]:
     """Whether any latent gets a name."""
     generator = np.random.default_rng(seed)
-    pictures = rows_of(shape, generator)
-    data = draw(pictures, chances(shape, pictures), generator)
-    return {"naming": bool(names(data, random_words(pictures, generator)))}
+    images = rows_of(shape, generator)
+    data = draw(images, chances(shape, images), generator)
+    return {"naming": bool(names(data, random_words(images, generator)))}
 
 
 def null_meetings(shape: Shape, seed: int) -> dict[str, bool]:
     """Whether any two latents are said to be active together."""
     generator = np.random.default_rng(seed)
-    pictures = rows_of(shape, generator)
-    data = draw(pictures, chances(shape, pictures), generator)
+    images = rows_of(shape, generator)
+    data = draw(images, chances(shape, images), generator)
     return {"cofiring": bool(pairs_that_fire_together(data))}
 
 
@@ -304,34 +304,34 @@ RARE = (
 def planted_association(odds: float, seed: int) -> bool:
     """Whether a latent is found whose odds are so much larger with the attribute."""
     generator = np.random.default_rng(seed)
-    pictures = rows_of(PLANTED, generator)
-    held = word_in_captions(PLANTED, pictures, generator)
-    chance = chances(PLANTED, pictures)
-    base = chance[:, LATENT] / (1 - chance[:, LATENT]) * np.where(held[pictures.of_row], odds, 1)
+    images = rows_of(PLANTED, generator)
+    held = word_in_captions(PLANTED, images, generator)
+    chance = chances(PLANTED, images)
+    base = chance[:, LATENT] / (1 - chance[:, LATENT]) * np.where(held[images.of_row], odds, 1)
     chance[:, LATENT] = base / (1 + base)
-    return ("none", LATENT) in bias(draw(pictures, chance, generator), held, seed).latents
+    return ("none", LATENT) in bias(draw(images, chance, generator), held, seed).latents
 
 
 def planted_pair(share: float, seed: int) -> bool:
     """Whether two latents are found of which one copies the other on a share of such rows."""
     generator = np.random.default_rng(seed)
-    pictures = rows_of(PLANTED, generator)
-    held = word_in_captions(PLANTED, pictures, generator)
-    active = generator.random((len(pictures.of_row), PLANTED.latents)) < 0.1
-    copied = held[pictures.of_row] & (generator.random(len(active)) < share)
+    images = rows_of(PLANTED, generator)
+    held = word_in_captions(PLANTED, images, generator)
+    active = generator.random((len(images.of_row), PLANTED.latents)) < 0.1
+    copied = held[images.of_row] & (generator.random(len(active)) < share)
     active[copied, PARTNER] |= active[copied, LATENT]
-    found = bias(make(pictures, active, generator), held, seed, rate=RATE).pairs
+    found = bias(make(images, active, generator), held, seed, rate=RATE).pairs
     return ("none", PARTNER, LATENT) in found
 
 
 def planted_name(share: float, seed: int) -> bool:
     """Whether a word names a latent that is active on a share of the captions with it."""
     generator = np.random.default_rng(seed)
-    pictures = rows_of(PLANTED, generator)
-    words = random_words(pictures, generator)
-    active = generator.random((len(pictures.of_row), PLANTED.latents)) < chances(PLANTED, pictures)
+    images = rows_of(PLANTED, generator)
+    words = random_words(images, generator)
+    active = generator.random((len(images.of_row), PLANTED.latents)) < chances(PLANTED, images)
     active[:, RARE] |= words[:, 30] & (generator.random(len(words)) < share)
-    return (RARE, 30) in names(make(pictures, active, generator), words)
+    return (RARE, 30) in names(make(images, active, generator), words)
 
 
 STRENGTHS: tuple[tuple[str, Callable[[float, int], bool], tuple[float, ...]], ...] = (
@@ -373,9 +373,9 @@ def excess(share: float, seed: int, *, missed: float) -> float:
         missed: On which share of these rows it is not active.
     """
     generator = np.random.default_rng(seed)
-    pictures = rows_of(Shape(1000, one_to_six), generator)
+    images = rows_of(Shape(1000, one_to_six), generator)
     often = 1 / np.sqrt(1 + np.arange(_CONCEPTS))
-    of_row = generator.choice(_CONCEPTS, len(pictures), p=often / often.sum())[pictures.of_row]
+    of_row = generator.choice(_CONCEPTS, len(images), p=often / often.sum())[images.of_row]
     labels = labels_of(
         pa.chunked_array([pa.array(of_row[:, None].tolist(), pa.list_(pa.int32()))]),
         _flat_classes(_CONCEPTS),
@@ -390,7 +390,7 @@ def excess(share: float, seed: int, *, missed: float) -> float:
         values[stream] = active.astype(np.float32)
     indices = np.tile(np.arange(_LATENTS, dtype=np.uint8), (len(of_row), 1))
     codes = CodeRows(np.arange(len(of_row)), dict.fromkeys(_SEEN, indices), values)
-    folds = assign_folds(pictures, seed)
+    folds = assign_folds(images, seed)
     table = agreement.table(
         agreement.count_classes(codes, labels, _LATENTS),
         [top_rows.strongest(codes, stream, top_rows.with_spare(50)) for stream in _SEEN],

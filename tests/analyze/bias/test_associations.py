@@ -339,7 +339,7 @@ def test_pairs_of_which_half_the_story_is_true_are_no_finding():
     assert cases_with_findings <= 3  # one in twenty is expected
 
 
-def test_a_image_longer_than_a_part_counts_once():
+def test_an_image_longer_than_a_part_counts_once():
     """Ten images of ten rows; parts of three rows."""
     ids = [f"p{row // 10}" for row in range(100)]
     images = read_images(pa.chunked_array([ids]), np.ones(100, bool))

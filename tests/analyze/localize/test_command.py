@@ -417,11 +417,11 @@ def test_a_sliver_of_a_image_has_an_answer(run, tmp_path, size, answer):
 
 def test_files_that_are_no_images_are_named(run, tmp_path):
     config = LocalizeConfig(latent=(1,), output=tmp_path, trust_encoders=True)
-    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "text.png").write_text("no (image|picture)")
     os.mkfifo(tmp_path / "pipe.png")
     for name, message in (
-        ("text.png", "not an image"),
-        ("none.png", "no image"),
+        ("text.png", "not an? (image|picture)"),
+        ("none.png", "no (image|picture)"),
         (".", "folder"),
         ("pipe.png", "not a regular file"),
     ):

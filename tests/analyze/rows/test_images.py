@@ -12,7 +12,7 @@ def test_consecutive_rows_of_one_name_are_one_image():
     assert len(images) == 3
 
 
-def test_a_image_is_flagged_if_any_of_its_rows_is():
+def test_an_image_is_flagged_if_any_of_its_rows_is():
     column = pa.chunked_array([["a", "a", "b", "c"]])
     images = read_images(column, np.ones(4, bool))
     assert images.any_row(np.array([False, True, False, True])).tolist() == [True, False, True]

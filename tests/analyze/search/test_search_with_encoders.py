@@ -41,7 +41,7 @@ def write_text_model(save_tokenizer, folder):
 def root(tmp_path_factory, save_text_model, call) -> Path:
     """A dataset, its cache, a model and a report."""
     root = tmp_path_factory.mktemp("search")
-    (root / "pictures").mkdir()
+    (root / "images").mkdir()
     generator = np.random.default_rng(0)
     for number, caption in enumerate(CAPTIONS):
         pixels = generator.integers(0, 256, (4, 4, 3), dtype=np.uint8)
@@ -53,7 +53,7 @@ def root(tmp_path_factory, save_text_model, call) -> Path:
     vit = timm.create_model("test_vit", pretrained=False)
     save_file(vit.state_dict(), root / "vit.safetensors")
     result = call(
-        "extract", "run", root / "pictures", root / "cache", "--device", "cpu",
+        "extract", "run", root / "images", root / "cache", "--device", "cpu",
         "--stream", f"vit=timm:test_vit@{root}/vit.safetensors",
         "--stream", f"words=transformers:{root}/bert", "--dtype", "float32",
     )  # fmt: skip
@@ -82,10 +82,10 @@ def test_a_text_finds_itself_and_gives_a_sheet_of_real_images(root, call, tmp_pa
         assert {color for _, color in own.getcolors(1 << 24)} <= shown
 
 
-def test_a_image_finds_itself_and_a_text_finds_images(root, call, tmp_path):
+def test_an_image_finds_itself_and_a_text_finds_images(root, call, tmp_path):
     arguments = ["--in", "vit", "--out", tmp_path / "found.parquet", "--trust-encoders"]
     result = call(
-        "analyze", "search", root / "report", "--picture", root / "images/03.png", *arguments
+        "analyze", "search", root / "report", "--image", root / "images/03.png", *arguments
     )
     assert result.returncode == 0, result.stderr
     best = pq.read_table(tmp_path / "found.parquet").to_pylist()[0]
@@ -183,11 +183,11 @@ def test_from_python_a_search_is_that_of_the_command(root, call, tmp_path):
 
     assert searcher.text("red apple", results=3).equals(typed("--text=red apple", "--results=3"))
     file = root / "images/03.png"
-    by_file = typed("--picture", file)
-    assert searcher.picture(file).equals(by_file)
-    assert searcher.picture(str(file)).equals(by_file)
+    by_file = typed("--image", file)
+    assert searcher.image(file).equals(by_file)
+    assert searcher.image(str(file)).equals(by_file)
     with Image.open(file) as image:
-        assert searcher.picture(image).equals(by_file)
+        assert searcher.image(image).equals(by_file)
     assert searcher.row(7, source="words").equals(typed("--row=7", "--from=words"))
     assert searcher.encoder("text") is searcher.encoder("text", "words")
 
@@ -199,7 +199,7 @@ def test_a_batch_of_one_is_searched_and_of_several_refused(root):
     with pytest.raises(ConfigError, match="the code of one text or image, not of 2"):
         searcher.find(encoder.texts(["red dog", "green cat"]))
     with pytest.raises(ConfigError, match="stream words does not read images"):
-        searcher.picture(root / "images/03.png", source="words")
+        searcher.image(root / "images/03.png", source="words")
 
 
 def test_from_python_names_are_those_of_the_command(root, call, tmp_path):

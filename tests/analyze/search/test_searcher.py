@@ -177,7 +177,7 @@ def test_a_text_finds_images_of_a_model_that_never_saw_text(report, model, monke
     assert [r // 2 for r in found["row"].to_pylist()] == [image for image, _ in expected]
 
 
-def test_a_image_is_read_by_the_stream_that_is_searched(report, model, monkeypatch, tmp_path):
+def test_an_image_is_read_by_the_stream_that_is_searched(report, model, monkeypatch, tmp_path):
     Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
     features = features_of(report, "dino")[30:31]
     use(monkeypatch, FakeEncoder(features, spec="timm:vit"))
@@ -210,8 +210,8 @@ def test_errors_say_what_to_do(report, make_cache, model, tmp_path):
     with pytest.raises(ConfigError, match=r"came from elsewhere.*with --spec"):
         search(report, SearchConfig(text="x", into="dino"))
     with pytest.raises(ConfigError, match="with --from which stream of images"):
-        search(report, SearchConfig(picture=tmp_path / "x.png", into="clip_text"))
-    with pytest.raises(ConfigError, match="give one of --text, --picture and --row"):
+        search(report, SearchConfig(image=tmp_path / "x.png", into="clip_text"))
+    with pytest.raises(ConfigError, match="give one of --text, --image and --row"):
         SearchConfig(text="x", row=3)
     other = make_cache(tmp_path / "cache", rows=140)
     with pytest.raises(CacheError, match="holds other rows"):

@@ -54,7 +54,7 @@ def test_all_numbers_of_objects_and_grounds_occur():
 def test_masks_are_what_can_be_seen(monkeypatch):
     """Drawings of one colour each: a mask must be where the scene has that colour."""
     colours = {d: (50 + i, 255 - i, (i * 37) % 256, 255) for i, d in enumerate(drawings())}
-    monkeypatch.setattr(scenes, "image", lambda d: Image.new("RGBA", (128, 128), colours[d]))
+    monkeypatch.setattr(scenes, "open_drawing", lambda d: Image.new("RGBA", (128, 128), colours[d]))
     overlaps = 0
     for index in range(30):
         scene = compose(1, "train", index)
