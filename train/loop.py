@@ -25,8 +25,9 @@ from sparc.train.run.checkpoint import Checkpoint, save_checkpoint
 from sparc.train.run.log import Line, RunLog
 from sparc.train.run.metrics import describe, sums_from_tensors, sums_to_tensors
 from sparc.train.run.run_folder import RunRecord, save_finished, saved_steps
-from sparc.train.step.learner import Learner, StepSums
+from sparc.train.step.learner import Learner
 from sparc.train.step.schedule import learning_rate
+from sparc.train.step.sums import StepSums
 from sparc.train.validation import measure
 
 NEVER = 2**62

@@ -12,7 +12,8 @@ import torch
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError
 from sparc.common.streams.spec import StreamInfo, encoder_difference
-from sparc.train.step.learner import Learner, StepSums
+from sparc.train.step.learner import Learner
+from sparc.train.step.sums import StepSums
 
 
 def check(cache: ActivationCache, streams: Sequence[StreamInfo]) -> None:

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from sparc.common.errors import RunError
 from sparc.common.text import printable
-from sparc.train.step.learner import StepSums
+from sparc.train.step.sums import StepSums
 
 SMALLEST_VARIANCE = 1e-6
 """A variance that is a smaller share of the mean square is taken for rounding."""

@@ -4,7 +4,7 @@ Must not know what is done with them: that is `sparc.train.step.learner`.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,41 +19,9 @@ from sparc.train.kernels.interface import (
     invert,
 )
 from sparc.train.model.network import Sparc
-from sparc.train.step.objective import Revival, RowTerms, codes_for
-
-Gather = Callable[[Tensor], Tensor]
-"""Joins a tensor of all processes along its first dimension, the rows, in the order of ranks.
-
-Gradients are sums over rows of products of row terms. So instead of adding up dense gradients,
-every process receives everyone's row terms (a few MB where a gradient has hundreds) and works out
-the gradient of the whole batch, the same bits in each. What is not about rows is equal in all
-processes to begin with.
-"""
-
-
-def gather_terms(terms: RowTerms, gather: Gather) -> RowTerms:
-    """The row terms of all processes.
-
-    Args:
-        terms: This process's; `indices` and `values` are those of all processes already, which
-            had to know them to tell which latents are dead.
-        gather: Joins rows.
-    """
-
-    def gather_revival(revival: Revival | None) -> Revival | None:
-        if revival is None:
-            return None
-        return Revival(
-            *(each if each is revival.dead else gather(each.contiguous()) for each in revival)
-        )
-
-    return terms._replace(
-        centred=tuple(map(gather, terms.centred)),
-        value_gradients=gather(terms.value_gradients),
-        residuals=tuple(map(gather, terms.residuals)),
-        alignments=tuple(map(gather, terms.alignments)),
-        revivals=tuple(map(gather_revival, terms.revivals)),
-    )
+from sparc.train.step.auxk import AuxKTerms
+from sparc.train.step.reconstruct import codes_for
+from sparc.train.step.row_terms import RowTerms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,22 +84,21 @@ def stream_gradients(
         centred, residual = terms.centred[position], terms.residuals[position]
         latent_bias, parallel = latent_biases[position], parallels[position]
         pre_bias = residual.sum((0, 1)) / rows
-        revived = None
-        revival = terms.revivals[position]
-        if revival is not None:
-            pre_bias += revival.residuals.sum(0) / rows
-        if revival is not None and len(revival.dead):
-            revived = _revived_gradients(revival, centred, rows, kernels)
-            latent_bias = latent_bias.index_add(0, revival.dead, revived.latent_bias)
-            parallel = parallel.index_add(0, revival.dead, revived.parallel)
+        aux, auxk = None, terms.auxk[position]
+        if auxk is not None:
+            pre_bias += auxk.residuals.sum(0) / rows
+        if auxk is not None and len(auxk.latents):
+            aux = _auxk_gradients(auxk, centred, rows, kernels)
+            latent_bias = latent_bias.index_add(0, aux.latents, aux.latent_bias)
+            parallel = parallel.index_add(0, aux.latents, aux.parallel)
         pre_bias -= latent_bias @ model.encoder[model.config.names[position]]
         encoder = WeightGradient(fill_bags(inverse, own.unsqueeze(1)), centred.unsqueeze(1))
         decoder = WeightGradient(
             decoder_bags[position], residual.reshape(index_rows, -1, residual.shape[2])
         )
-        if revived is not None:
-            encoder = encoder._replace(revived=revived.dead, revival=revived.encoder)
-            decoder = decoder._replace(revived=revived.dead, revival=revived.decoder)
+        if aux is not None:
+            encoder = encoder._replace(revived=aux.latents, revival=aux.encoder)
+            decoder = decoder._replace(revived=aux.latents, revival=aux.decoder)
         return StreamGradients(encoder, decoder, parallel, pre_bias, latent_bias)
 
     return dict(zip(model.config.names, workers.map(of_stream, range(streams)), strict=True))
@@ -149,43 +116,43 @@ def _sums_by_stream(
     )
 
 
-class _RevivedGradients(NamedTuple):
-    """What AuxK adds to a stream's gradients, for its dead latents only."""
+class _AuxKGradients(NamedTuple):
+    """What AuxK adds to a stream's gradients, for its candidates only."""
 
-    dead: Tensor
+    latents: Tensor
     encoder: Tensor
     decoder: Tensor
     parallel: Tensor
     latent_bias: Tensor
 
 
-def _revived_gradients(
-    revival: Revival, centred: Tensor, rows: int, kernels: Kernels
-) -> _RevivedGradients:
-    dead = len(revival.dead)
-    values, value_gradients = revival.values / rows, revival.value_gradients / rows
-    alignments = values * revival.value_gradients
-    if kernels.is_dense(dead, revival.indices.shape[1]):
-        codes = torch.zeros(3, len(values), dead, dtype=values.dtype, device=values.device)
+def _auxk_gradients(
+    auxk: AuxKTerms, centred: Tensor, rows: int, kernels: Kernels
+) -> _AuxKGradients:
+    candidates = len(auxk.latents)
+    values, value_gradients = auxk.values / rows, auxk.value_gradients / rows
+    alignments = values * auxk.value_gradients
+    if kernels.is_dense(candidates, auxk.indices.shape[1]):
+        codes = torch.zeros(3, len(values), candidates, dtype=values.dtype, device=values.device)
         sparse = torch.stack((value_gradients, values, alignments))
-        codes.scatter_(2, revival.indices.expand(sparse.shape), sparse)
-        return _RevivedGradients(
-            revival.dead,
+        codes.scatter_(2, auxk.indices.expand(sparse.shape), sparse)
+        return _AuxKGradients(
+            auxk.latents,
             codes[0].T @ centred,
-            codes[1].T @ revival.residuals,
+            codes[1].T @ auxk.residuals,
             codes[2].sum(0),
             codes[0].sum(0),
         )
-    indices = revival.indices
+    indices = auxk.indices
     if indices.device.type != "cpu":
         # Few dead latents fill up with others whose values are zero: those need no bags.
-        indices = torch.where(values > 0, indices, dead)
-    inverse = invert(indices, dead)
+        indices = torch.where(values > 0, indices, candidates)
+    inverse = invert(indices, candidates)
     value_bags = fill_bags(inverse, values.unsqueeze(1))
     gradient_bags = fill_bags(inverse, value_gradients.unsqueeze(1))
-    return _RevivedGradients(
-        revival.dead,
-        kernels.weight_gradient(gradient_bags, centred.unsqueeze(1), 0, dead),
-        kernels.weight_gradient(value_bags, revival.residuals.unsqueeze(1), 0, dead),
+    return _AuxKGradients(
+        auxk.latents,
+        kernels.weight_gradient(gradient_bags, centred.unsqueeze(1), 0, candidates),
+        kernels.weight_gradient(value_bags, auxk.residuals.unsqueeze(1), 0, candidates),
         *kernels.latent_sums(inverse, torch.stack((alignments, value_gradients), dim=1)),
     )

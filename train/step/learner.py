@@ -1,14 +1,14 @@
 """One training step: from a batch of raw features to changed weights and the figures of the step.
 
-The mathematics is `objective` (forward and derivatives), `gradients` (sums over rows) and
-`sparc.train.kernels.adam`; this module puts them in order. It must not know where batches come
+The mathematics is `select`, `reconstruct` and `auxk` (forward and derivatives), `gradients` (sums
+over rows) and `update` (Adam); this module puts them in order. It must not know where batches come
 from, when to log or how processes find each other.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Self, TypeVar
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,32 +17,25 @@ from sparc.common.errors import ConfigError, RunError
 from sparc.common.workers import Workers
 from sparc.train import kernels as kernel_choice
 from sparc.train.config import Kernels, Recipe, TrainConfig
-from sparc.train.kernels.adam import Adam, AdamStep, move
-from sparc.train.kernels.interface import WeightGradient, gradient_rows
-from sparc.train.model.initialize import generator
+from sparc.train.kernels.interface import gradient_rows
 from sparc.train.model.network import Sparc
+from sparc.train.step.auxk import AuxKLatents, AuxKTerms, auxk_terms, join_auxk
 from sparc.train.step.deadness import DeadLatents
-from sparc.train.step.gradients import Gather, StreamGradients, gather_terms, stream_gradients
+from sparc.train.step.gradients import stream_gradients
 from sparc.train.step.graph import StepGraphs
-from sparc.train.step.objective import (
-    Dead,
-    Precision,
-    Revival,
-    RowTerms,
-    Selected,
+from sparc.train.step.recipes import normalize_decoders, reinitialize
+from sparc.train.step.reconstruct import (
     TargetTerms,
     compare,
-    join_revivals,
-    join_rows,
     join_targets,
     pair_weights,
-    revive,
-    row_slices,
-    row_terms,
-    select,
-    share_rows,
     square_errors,
 )
+from sparc.train.step.row_terms import Gather, RowTerms, gather_terms, row_terms
+from sparc.train.step.rows import join_rows, share_rows
+from sparc.train.step.select import Precision, Selected, select
+from sparc.train.step.sums import Losses, StepSums, step_sums
+from sparc.train.step.update import Optimizer
 
 Result = TypeVar("Result")
 
@@ -51,8 +44,6 @@ GRAPHED_LOGITS = 1 << 25
 larger ones, whose intermediate results would take memory twice."""
 LOOK_EVERY = 64
 """Steps with AuxK after which a GPU is asked again whether any latent is dead."""
-REINITIALIZE_EVERY = 100
-"""Steps between two looks for dead latents to re-initialize, in the published recipe."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +54,7 @@ class LearnerSettings:
         recipe: `default`, or `published` with its quirks.
         cross_weight: Weight of cross-reconstruction; 0 skips it.
         aux_weight: Weight of AuxK.
-        auxk: Dead latents that a row tries to revive; 0 turns AuxK off.
+        auxk: Dead latents that AuxK selects for a row; 0 turns AuxK off.
         dead_after: Rows without a value after which a latent is dead (default recipe).
         dead_after_steps: The same in steps (published recipe).
         clip: Largest norm of the whole gradient; 0 does not clip.
@@ -90,122 +81,8 @@ class LearnerSettings:
         return cls(**{name: getattr(config, name) for name in names})
 
 
-class Losses(NamedTuple):
-    """The terms of the loss, means over the batch.
-
-    Attributes:
-        total: The loss, a scalar.
-        nmse: Of the reconstruction of each target from each source, (targets, sources); the
-            diagonal is self-reconstruction. NaN for pairs that were not decoded.
-        aux: By stream, (streams,); 0 where no latent is dead.
-    """
-
-    total: Tensor
-    nmse: Tensor
-    aux: Tensor
-
-
 def _alike(tensor: Tensor, other: Tensor) -> bool:
     return tensor.shape == other.shape and tensor.dtype == other.dtype
-
-
-class StepSums(NamedTuple):
-    """Figures of a batch as sums over its rows: add them over steps and processes, then divide.
-
-    Tensors of float64 on the learner's device; nothing waits for it. A loss that is not finite
-    stays so in every sum.
-
-    Attributes:
-        rows: Rows of the batch.
-        loss: The loss.
-        nmse: |r - x|^2 / |x|^2, (targets, sources). NaN for pairs that a step without cross loss
-            does not decode; `Learner.measure` decodes all.
-        squared_error: |r - x|^2, (targets, sources), NaN as above.
-        feature_sum: By stream, the normalized features, (dim,).
-        feature_square_sum: Their squared norms, (streams,).
-        aux: AuxK, (streams,).
-        active: Values above zero, (streams,): divided by rows, the true L0.
-        chosen: Latents that were compared for `chosen_alone`.
-        chosen_alone: How many of those each stream would have chosen by itself, (streams,).
-    """
-
-    rows: Tensor
-    loss: Tensor
-    nmse: Tensor
-    squared_error: Tensor
-    feature_sum: tuple[Tensor, ...]
-    feature_square_sum: Tensor
-    aux: Tensor
-    active: Tensor
-    chosen: Tensor
-    chosen_alone: Tensor
-
-    def flat(self) -> Tensor:
-        """All of them in one vector, (sums,)."""
-        parts = [part for each in self for part in (each if isinstance(each, tuple) else (each,))]
-        return torch.cat([part.reshape(-1) for part in parts])
-
-    @classmethod
-    def zeros(cls, dims: Sequence[int]) -> "StepSums":
-        """The sums over no rows.
-
-        Args:
-            dims: Widths of the streams.
-        """
-        streams = len(dims)
-        sums = 2 * streams * streams + sum(dims) + 4 * streams + 3
-        return cls.from_flat(torch.zeros(sums, dtype=torch.float64), dims)
-
-    @classmethod
-    def from_flat(cls, flat: Tensor, dims: Sequence[int]) -> "StepSums":
-        """The sums that `flat` put into one vector.
-
-        Args:
-            flat: (sums,).
-            dims: Widths of the streams.
-        """
-        streams = len(dims)
-        pairs, each = streams * streams, [streams] * 3
-        rows, loss, nmse, errors, *rest = torch.split(
-            flat, [1, 1, pairs, pairs, *dims, *each, 1, streams]
-        )
-        norms, aux, active, chosen, alone = rest[streams:]
-        return cls(
-            rows=rows[0],
-            loss=loss[0],
-            nmse=nmse.view(streams, streams),
-            squared_error=errors.view(streams, streams),
-            feature_sum=tuple(rest[:streams]),
-            feature_square_sum=norms,
-            aux=aux,
-            active=active,
-            chosen=chosen[0],
-            chosen_alone=alone,
-        )
-
-    def __add__(self, other: object) -> "StepSums":
-        """The sums over the rows of both."""
-        if not isinstance(other, StepSums):
-            return NotImplemented
-        features = zip(self.feature_sum, other.feature_sum, strict=True)
-        joined = {
-            name: getattr(self, name) + getattr(other, name)
-            for name in self._fields
-            if name != "feature_sum"
-        }
-        return StepSums(feature_sum=tuple(a + b for a, b in features), **joined)
-
-
-class _Block(NamedTuple):
-    """Some rows of a weight, few enough to stay in a cache while they are moved.
-
-    Attributes:
-        name: Of the weight.
-        rows: Which of its rows.
-    """
-
-    name: str
-    rows: slice
 
 
 class Learner:
@@ -251,16 +128,22 @@ class Learner:
             threshold=settings.dead_after_steps if published else settings.dead_after,
             device=self._device,
         )
-        self._adam = Adam(dict(model.named_parameters()))
+        self._optimizer = Optimizer(
+            model,
+            self.kernels,
+            self._workers,
+            clip=settings.clip,
+            unit_decoders=not published,
+        )
         dtype = model.latent_bias[config.names[0]].dtype
         self._weights = pair_weights(len(config.names), settings.cross_weight)
         self._weights = self._weights.to(self._device, dtype)
         self._graphs: dict[bool, StepGraphs] = {}
-        self._revives_until = 0
+        self._auxk_until = 0
         if graphs and self._device.type == "cuda" and gather is None:
             self._graphs = {
-                revives: StepGraphs(functools.partial(self._figures, revives=revives))
-                for revives in (False, True)
+                auxk: StepGraphs(functools.partial(self._figures, auxk=auxk))
+                for auxk in (False, True)
             }
 
     @torch.no_grad()
@@ -279,48 +162,53 @@ class Learner:
 
     def _step(self, batch: Mapping[str, Tensor], lr: float) -> StepSums:
         config, rows = self.model.config, len(next(iter(batch.values())))
-        self._adam.begin_step(lr)
+        self._optimizer.adam.begin_step(lr)
         if self._graphs and rows * config.latents <= GRAPHED_LOGITS:
-            learn = self._graphs[self._may_revive(rows)]
+            learn = self._graphs[self._needs_auxk(rows)]
             self._dead_latents.pass_by(rows)
             figures = learn({name: batch[name] for name in config.names})
             sums = StepSums.from_flat(figures, [stream.dim for stream in config.streams])
         else:
             sums = self._learn(batch)
         if self.settings.recipe == "published":
-            self._reinitialize()
+            reinitialize(
+                self.model,
+                self._dead_latents,
+                step=self._optimizer.adam.number,
+                seed=self.settings.seed,
+            )
         return sums
 
-    def _figures(self, batch: Mapping[str, Tensor], *, revives: bool) -> Tensor:
-        return self._learn(batch, revives=revives).flat()
+    def _figures(self, batch: Mapping[str, Tensor], *, auxk: bool) -> Tensor:
+        return self._learn(batch, auxk=auxk).flat()
 
-    def _learn(self, batch: Mapping[str, Tensor], *, revives: bool | None = None) -> StepSums:
+    def _learn(self, batch: Mapping[str, Tensor], *, auxk: bool | None = None) -> StepSums:
         """A step but for Adam's beginning and re-initialization.
 
         Args:
             batch: As for `step`.
-            revives: Whether there is AuxK; None finds out, for which it may wait for the device.
+            auxk: Whether there is AuxK; None finds out, for which it may wait for the device.
         """
         selected = self._select(batch)
         indices, values = self._gather(selected.indices), self._gather(selected.values)
         settings, selection = self.settings, self.model.config.selection
-        if revives is None:
-            revives = self._may_revive(len(indices))
+        if auxk is None:
+            auxk = self._needs_auxk(len(indices))
             self._dead_latents.pass_by(len(indices))
         if settings.recipe == "published" and selection == "local":
-            # As published: local selection revives what was dead before this batch counts.
-            dead = self._dead(revives=revives)
+            # As published: with local selection AuxK takes what was dead before this batch.
+            dead = self._dead(auxk=auxk)
             self._dead_latents.count(indices, values)
         else:
             self._dead_latents.count(indices, values)
-            dead = self._dead(revives=revives)
+            dead = self._dead(auxk=auxk)
         errors, terms = self._row_terms(selected, dead)
         alone = max(1, len(selected.values) // 32)
-        sums = self._sums(selected, errors, terms.revivals, compare_rows=alone)
+        sums = self._sums(selected, errors, terms.auxk, compare_rows=alone)
         terms = gather_terms(terms._replace(indices=indices, values=values), self._gather)
-        divisors = self._normalize_decoders() if settings.recipe == "published" else {}
+        divisors = normalize_decoders(self.model) if settings.recipe == "published" else {}
         gradients = stream_gradients(self.model, terms, self.kernels, self._workers)
-        self._update(gradients, divisors, self._adam.this_step)
+        self._optimizer.update(gradients, divisors)
         return sums
 
     @torch.no_grad()
@@ -332,20 +220,20 @@ class Learner:
         """
         with self._workers.one_thread_each():
             selected = self._select(batch)
-            dead = self._dead(revives=self._may_revive(0))
+            dead = self._dead(auxk=self._needs_auxk(0))
 
-            def figures(target: int, rows: slice) -> tuple[Tensor, Revival | None]:
+            def figures(target: int, rows: slice) -> tuple[Tensor, AuxKTerms | None]:
                 part = selected.rows(rows)
                 if dead[target] is None:
                     return square_errors(self.model, part, target, kernels=self.kernels), None
                 terms = self._compare(part, target, cross=True)
-                return terms.square_errors, self._revive(part, target, terms, dead[target])
+                return terms.square_errors, self._auxk_terms(part, target, terms, dead[target])
 
             found = self._for_each_target(selected, figures)
             errors = [join_rows([errors for errors, _ in parts]) for parts in found]
-            revivals = [join_revivals([revival for _, revival in parts]) for parts in found]
+            auxk = [join_auxk([terms for _, terms in parts]) for parts in found]
             rows = len(selected.values)
-            return self._sums(selected, torch.stack(errors, dim=1), revivals, compare_rows=rows)
+            return self._sums(selected, torch.stack(errors, dim=1), auxk, compare_rows=rows)
 
     def losses(self, batch: Mapping[str, Tensor]) -> Losses:
         """The terms of the loss of a batch, all pairs decoded; changes nothing.
@@ -366,7 +254,7 @@ class Learner:
             batch: As for `step`.
         """
         selected = self._select(batch)
-        _, terms = self._row_terms(selected, self._dead(revives=self._may_revive(0)))
+        _, terms = self._row_terms(selected, self._dead(auxk=self._needs_auxk(0)))
         indices, values = self._gather(terms.indices), self._gather(terms.values)
         terms = gather_terms(terms._replace(indices=indices, values=values), self._gather)
         dense = {}
@@ -388,8 +276,8 @@ class Learner:
 
     def state(self) -> dict[str, Tensor]:
         """What a learner must remember besides the weights to go on bit for bit, by name."""
-        state = {"steps": torch.tensor(self._adam.number)}
-        for name, moments in self._adam.moments.items():
+        state = {"steps": torch.tensor(self._optimizer.adam.number)}
+        for name, moments in self._optimizer.adam.moments.items():
             state[f"first.{name}"] = moments.first
             state[f"second.{name}"] = moments.second
         for name, counter in self._dead_latents.since_active.items():
@@ -409,7 +297,7 @@ class Learner:
         for name in sorted(own.keys() | state.keys()):
             if name not in state or name not in own or not _alike(own[name], state[name]):
                 raise RunError(f"the optimizer's state does not fit this model: {name}")
-        self._adam.restore(int(state["steps"]))
+        self._optimizer.adam.restore(int(state["steps"]))
         for name, tensor in own.items():
             if name.startswith("since_active."):
                 self._dead_latents.restore(name.removeprefix("since_active."), state[name])
@@ -439,48 +327,48 @@ class Learner:
         return [results[len(parts) * target :][: len(parts)] for target in targets]
 
     def _row_terms(
-        self, selected: Selected, dead: tuple[Dead | None, ...]
+        self, selected: Selected, dead: tuple[AuxKLatents | None, ...]
     ) -> tuple[Tensor, RowTerms]:
         """The squared errors of a batch, (rows, targets, sources), and its row terms."""
         cross = self.settings.cross_weight > 0
 
-        def work_out(target: int, rows: slice) -> tuple[TargetTerms, Revival | None]:
+        def work_out(target: int, rows: slice) -> tuple[TargetTerms, AuxKTerms | None]:
             part = selected.rows(rows)
             terms = self._compare(part, target, cross=cross)
-            return terms, self._revive(part, target, terms, dead[target])
+            return terms, self._auxk_terms(part, target, terms, dead[target])
 
         found = self._for_each_target(selected, work_out)
         targets = [join_targets([terms for terms, _ in parts]) for parts in found]
-        revivals = [join_revivals([revival for _, revival in parts]) for parts in found]
+        auxk = [join_auxk([terms for _, terms in parts]) for parts in found]
         errors = torch.stack([each.square_errors for each in targets], dim=1)
-        return errors, row_terms(selected, targets, revivals)
+        return errors, row_terms(selected, targets, auxk)
 
     def _compare(self, selected: Selected, target: int, *, cross: bool) -> TargetTerms:
         return compare(
             self.model, selected, target, self._weights, cross=cross, kernels=self.kernels
         )
 
-    def _may_revive(self, rows: int) -> bool:
+    def _needs_auxk(self, rows: int) -> bool:
         """Whether AuxK may have something to do when so many more rows have passed."""
         settings = self.settings
         if not settings.auxk or not settings.aux_weight:
             return False
-        if settings.recipe == "published" or self._adam.number < self._revives_until:
+        if settings.recipe == "published" or self._optimizer.adam.number < self._auxk_until:
             return True
         if self._dead_latents.none_can_be_dead(after=rows):
             return False
         if self._device.type != "cpu":
             # It asked the device, which need not be asked in every step: AuxK without dead latents
             # takes time but is zero.
-            self._revives_until = self._adam.number + LOOK_EVERY
+            self._auxk_until = self._optimizer.adam.number + LOOK_EVERY
         return True
 
-    def _dead(self, *, revives: bool) -> tuple[Dead | None, ...]:
-        """By stream, the latents that AuxK tries to revive; None where there is no AuxK."""
+    def _dead(self, *, auxk: bool) -> tuple[AuxKLatents | None, ...]:
+        """By stream, the latents that AuxK selects from; None where there is no AuxK."""
         names, published = self.model.config.names, self.settings.recipe == "published"
-        if not revives:
+        if not auxk:
             return (None,) * len(names)
-        found: list[Dead | None] = []
+        found: list[AuxKLatents | None] = []
         for name in names:
             decoder, bias = self.model.decoder[name], self.model.latent_bias[name]
             if self._device.type != "cpu":
@@ -488,21 +376,23 @@ class Learner:
                 every = torch.arange(len(decoder), device=self._device)
                 biases = bias.masked_fill(~are_dead, -torch.inf)
                 # The published recipe counts AuxK where nothing is dead, too.
-                found.append(Dead(every, decoder, biases, None if published else are_dead.any()))
+                found.append(
+                    AuxKLatents(every, decoder, biases, None if published else are_dead.any())
+                )
                 continue
             latents = self._dead_latents.dead(name)
             if not len(latents) and not published:
                 found.append(None)
                 continue
-            found.append(Dead(latents, decoder.index_select(0, latents), bias[latents]))
+            found.append(AuxKLatents(latents, decoder.index_select(0, latents), bias[latents]))
         return tuple(found)
 
-    def _revive(
-        self, selected: Selected, target: int, terms: TargetTerms, dead: Dead | None
-    ) -> Revival | None:
+    def _auxk_terms(
+        self, selected: Selected, target: int, terms: TargetTerms, dead: AuxKLatents | None
+    ) -> AuxKTerms | None:
         if dead is None:
             return None
-        return revive(
+        return auxk_terms(
             self.model,
             selected,
             terms.own_errors(target),
@@ -517,148 +407,20 @@ class Learner:
         self,
         selected: Selected,
         errors: Tensor,
-        revivals: Sequence[Revival | None],
+        auxk: Sequence[AuxKTerms | None],
         *,
         compare_rows: int,
     ) -> StepSums:
-        """The figures of a batch.
-
-        Args:
-            selected: The batch.
-            errors: |r - x|^2, (rows, targets, sources).
-            revivals: AuxK by stream.
-            compare_rows: Rows on which to find out what each stream would have chosen alone.
-        """
-        rows, streams, k = selected.values.shape
-        names = self.model.config.names
-        squared = errors.double()
-        norms = torch.stack(selected.square_norms, dim=1).double()
-        nmse = (squared / norms.unsqueeze(2)).sum(0)
-        zero = nmse.new_zeros(())
-        aux = torch.stack(
-            [zero if each is None else each.losses.double().sum() for each in revivals]
+        return step_sums(
+            self.model,
+            selected,
+            errors,
+            auxk,
+            pair_weights=self._weights,
+            aux_weight=self.settings.aux_weight,
+            compare_rows=compare_rows,
+            kernels=self.kernels,
         )
-        weights = self._weights.double()
-        # A pair that was not decoded is NaN and has weight zero.
-        weighted = torch.where(weights > 0, weights * nmse, 0)
-        loss = weighted.sum() + self.settings.aux_weight / streams * aux.sum()
-        if selected.indices.shape[1] > 1 or streams == 1:
-            chosen_alone = nmse.new_full((streams,), compare_rows * k)
-        else:
-            shared = selected.indices[:compare_rows, 0]
-            alone = []
-            for name, product in zip(names, selected.products, strict=True):
-                compared, bias = product[:compare_rows], self.model.latent_bias[name]
-                own, _ = self.kernels.select([compared], [bias], k)
-                least = (compared.gather(1, own) + bias[own]).amin(1, keepdim=True)
-                alone.append((compared.gather(1, shared) + bias[shared] >= least).sum())
-            chosen_alone = torch.stack(alone).double()
-        return StepSums(
-            rows=nmse.new_full((), rows),  # new_tensor would wait for the device
-            loss=loss,
-            nmse=nmse,
-            squared_error=squared.sum(0),
-            feature_sum=tuple(x.sum(0).double() for x in selected.features),
-            feature_square_sum=norms.sum(0),
-            aux=aux,
-            active=(selected.values > 0).sum((0, 2)).double(),
-            chosen=nmse.new_full((), compare_rows * k),
-            chosen_alone=chosen_alone,
-        )
-
-    def _update(
-        self,
-        gradients: Mapping[str, StreamGradients],
-        divisors: Mapping[str, Tensor],
-        step: AdamStep,
-    ) -> None:
-        """Move all parameters; the large ones block by block.
-
-        Args:
-            gradients: By stream.
-            divisors: By stream, by what the decoder's rows were divided since their gradient was
-                taken, (L,); a stream may be missing.
-            step: Adam's step.
-        """
-        weights: dict[str, WeightGradient] = {}
-        vectors: dict[str, Tensor] = {}
-        for stream, each in gradients.items():
-            along = each.parallel
-            if stream in divisors:
-                along = along / divisors[stream]
-            weights[f"encoder.{stream}"] = each.encoder
-            # The part along a unit row would only change its norm.
-            weights[f"decoder.{stream}"] = each.decoder._replace(along=along)
-            vectors[f"pre_bias.{stream}"] = each.pre_bias
-            vectors[f"latent_bias.{stream}"] = each.latent_bias
-        parameters = dict(self.model.named_parameters())
-        blocks = [
-            _Block(name, rows)
-            for name in weights
-            for rows in row_slices(len(parameters[name]), self.kernels.block_rows(parameters[name]))
-        ]
-        scale = None
-        if self.settings.clip > 0:
-            scale = self._clip(parameters, weights, vectors, blocks)
-
-        def move_block(block: _Block) -> None:
-            self.kernels.update(
-                parameters[block.name],
-                self._adam.moments[block.name],
-                weights[block.name],
-                block.rows,
-                step,
-                scale=scale,
-                unit_rows=self.settings.recipe == "default" and block.name.startswith("decoder."),
-            )
-
-        self._workers.map(move_block, blocks)
-        for name, gradient in vectors.items():
-            if scale is not None:
-                gradient.mul_(scale)
-            move(parameters[name], gradient, self._adam.moments[name], step)
-
-    def _clip(
-        self,
-        parameters: Mapping[str, Tensor],
-        weights: Mapping[str, WeightGradient],
-        vectors: Mapping[str, Tensor],
-        blocks: Sequence[_Block],
-    ) -> Tensor:
-        """What the whole gradient is multiplied by so that it is not too long, a scalar."""
-
-        def square(block: _Block) -> Tensor:
-            weight, gradient = parameters[block.name], weights[block.name]
-            first, last = block.rows.start, block.rows.stop
-            rows = gradient_rows(self.kernels, weight, gradient, first, last)
-            return rows.double().square().sum()
-
-        squares = self._workers.map(square, blocks)
-        squares += [gradient.double().square().sum() for gradient in vectors.values()]
-        norm = torch.stack(squares).sum().sqrt()
-        return (self.settings.clip / norm).clamp(max=1).to(self._weights.dtype)
-
-    def _normalize_decoders(self) -> dict[str, Tensor]:
-        """Scale decoder rows to unit norm (published), and say what they were divided by."""
-        divisors = {}
-        for stream in self.model.config.names:
-            decoder = self.model.decoder[stream]
-            divisors[stream] = decoder.norm(dim=1) + 1e-8
-            decoder.div_(divisors[stream].unsqueeze(1))
-        return divisors
-
-    def _reinitialize(self) -> None:
-        """Draw the encoders of dead latents anew, every so many steps (published)."""
-        if (self._adam.number - 1) % REINITIALIZE_EVERY or self._dead_latents.none_can_be_dead():
-            return
-        for stream in self.model.config.names:
-            dead = self._dead_latents.dead(stream)
-            encoder = self.model.encoder[stream]
-            draws = generator(self.settings.seed, "reinitialize", self._adam.number, stream)
-            fresh = torch.randn(len(dead), encoder.shape[1], generator=draws, dtype=encoder.dtype)
-            encoder[dead] = 0.01 * fresh.to(self._device)
-            self.model.latent_bias[stream][dead] = 0
-            self._dead_latents.forget(stream, dead)
 
 
 def _this_process_alone(rows: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from sparc.common.errors import ConfigError, RunError
 from sparc.train.config import TrainConfig
-from sparc.train.step.learner import Learner, LearnerSettings, StepSums
+from sparc.train.step.learner import Learner, LearnerSettings
+from sparc.train.step.sums import StepSums
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -165,7 +166,7 @@ def test_default_recipe_is_projected_adam(build_model, draw_batch, reference, se
 @pytest.mark.parametrize("threshold", [1000, 3])
 def test_published_recipe(build_model, draw_batch, reference, selection, threshold, monkeypatch):
     """Twenty steps against the published formulas, written densely."""
-    monkeypatch.setattr("sparc.train.step.learner.REINITIALIZE_EVERY", 8)
+    monkeypatch.setattr("sparc.train.step.recipes.REINITIALIZE_EVERY", 8)
     model = build_model(selection=selection)
     twin = build_model(selection=selection)
     settings_ = LearnerSettings(recipe="published", auxk=5, dead_after_steps=threshold, seed=7)

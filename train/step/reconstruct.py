@@ -1,0 +1,130 @@
+"""Reconstructions of one target stream: their errors, and the derivatives of the rows' losses.
+
+`arXiv 2507.06265`, section 3: self- and cross-reconstruction. Everything is worked out per row and
+before any mean over rows, so that rows of several processes can be joined.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sparc.train.kernels.interface import Kernels
+from sparc.train.model.network import Sparc
+from sparc.train.step.rows import join_rows
+from sparc.train.step.select import Selected
+
+
+class TargetTerms(NamedTuple):
+    """What the reconstructions of one target say about the rows.
+
+    `sources` are all streams, or only the target itself where cross-reconstruction is off.
+
+    Attributes:
+        square_errors: |r - x|^2 by source, (rows, streams); NaN for pairs that were not decoded.
+        scales: What r - x is multiplied by to give the residuals, (rows, sources).
+        residuals: Derivative of the loss by the reconstructions, (rows, sources, dim).
+        products: Derivative by the values because of this target, (rows, sources, k).
+    """
+
+    square_errors: Tensor
+    scales: Tensor
+    residuals: Tensor
+    products: Tensor
+
+    def own_errors(self, target: int) -> Tensor:
+        """The errors r - x of the target's own code, (rows, dim).
+
+        Args:
+            target: Position of the target stream.
+        """
+        own = target if self.scales.shape[1] > 1 else 0
+        return self.residuals[:, own] / self.scales[:, own, None]
+
+
+def compare(
+    model: Sparc,
+    selected: Selected,
+    target: int,
+    weights: Tensor,
+    *,
+    cross: bool,
+    kernels: Kernels,
+) -> TargetTerms:
+    """Reconstruct a target and differentiate its part of the rows' losses.
+
+    Args:
+        model: The model.
+        selected: The batch.
+        target: Position of the target stream.
+        weights: From `pair_weights`, (targets, sources), on the batch's device.
+        cross: Whether to decode all sources, or the target's own code alone.
+        kernels: The implementation.
+    """
+    rows, streams, k = selected.values.shape
+    indices, values = codes_for(selected.indices, selected.values, target, cross=cross)
+    sources = slice(None) if cross else slice(target, target + 1)
+    scales = 2 * weights[target, sources] / selected.square_norms[target].unsqueeze(1)
+    compared = kernels.compare(
+        indices,
+        values,
+        model.decoder[model.config.names[target]],
+        selected.centred[target],  # the pre-bias stands on both sides of r - x
+        scales.view(values.shape[:2]),
+    )
+    square_errors = compared.square_errors.view(rows, -1)
+    if not cross:
+        all_pairs = square_errors.new_full((rows, streams), torch.nan)
+        all_pairs[:, target] = square_errors[:, 0]
+        square_errors = all_pairs
+    residuals = compared.residuals.view(rows, len(scales[0]), -1)
+    return TargetTerms(square_errors, scales, residuals, compared.products.view(rows, -1, k))
+
+
+def square_errors(model: Sparc, selected: Selected, target: int, *, kernels: Kernels) -> Tensor:
+    """|r - x|^2 of a target from every source, (rows, streams), where nothing else is wanted.
+
+    Args:
+        model: The model.
+        selected: The batch.
+        target: Position of the target stream.
+        kernels: The implementation.
+    """
+    indices, values = codes_for(selected.indices, selected.values, target, cross=True)
+    decoder = model.decoder[model.config.names[target]]
+    found = kernels.square_errors(indices, values, decoder, selected.centred[target])
+    return found.view(len(selected.values), -1)
+
+
+def codes_for(
+    indices: Tensor, values: Tensor, target: int, *, cross: bool
+) -> tuple[Tensor, Tensor]:
+    """The codes that a target decodes, in the shapes of the kernels: (R, k) and (R, V, k).
+
+    Args:
+        indices: (rows, 1 or streams, k).
+        values: (rows, streams, k).
+        target: Position of the target stream.
+        cross: Whether it decodes all sources or only itself.
+    """
+    shared = indices.shape[1] == 1
+    k = values.shape[2]
+    if not cross:
+        return indices[:, 0 if shared else target], values[:, target : target + 1]
+    if shared:
+        return indices[:, 0], values
+    return indices.reshape(-1, k), values.reshape(-1, 1, k)
+
+
+def pair_weights(streams: int, cross_weight: float) -> Tensor:
+    """The weight of every pair's NMSE in the loss, (targets, sources) float64."""
+    weights = torch.zeros(streams, streams, dtype=torch.float64)
+    if streams > 1:
+        weights.fill_(cross_weight / (streams * (streams - 1)))
+    return weights.fill_diagonal_(1 / streams)
+
+
+def join_targets(parts: Sequence[TargetTerms]) -> TargetTerms:
+    """The terms of a target from those of parts of the batch, in order."""
+    return TargetTerms(*map(join_rows, zip(*parts, strict=True)))

@@ -1,0 +1,167 @@
+"""The batch up to its codes: products with the encoders, their precision, and TopK.
+
+`arXiv 2507.06265`, section 3. Must not know what the codes are compared with.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sparc.common.workers import Workers
+from sparc.train.kernels.interface import Kernels
+from sparc.train.model.network import Sparc, scale
+from sparc.train.step.rows import join_streams, row_slices, rows_of, share_rows
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+ALONE = Workers()
+
+
+_LATENTS_AT_ONCE = 2048
+"""Latents that a worker multiplies a batch with at once."""
+
+
+class Selected(NamedTuple):
+    """A batch up to its codes. Tuples run over the streams, in order.
+
+    Attributes:
+        features: Normalized features, (rows, dim).
+        square_norms: Their squared norms, (rows,).
+        centred: Features minus the pre-bias, (rows, dim).
+        products: Centred features times the encoders, (rows, latents): logits but for the latent
+            bias, which only what is looked at gets; bfloat16 where that is the precision.
+        indices: Latents selected, (rows, 1, k) where the streams share them, else
+            (rows, streams, k).
+        values: (rows, streams, k).
+    """
+
+    features: tuple[Tensor, ...]
+    square_norms: tuple[Tensor, ...]
+    centred: tuple[Tensor, ...]
+    products: tuple[Tensor, ...]
+    indices: Tensor
+    values: Tensor
+
+    def rows(self, rows: slice) -> "Selected":
+        """Some of the rows."""
+        return Selected(
+            rows_of(self.features, rows),
+            rows_of(self.square_norms, rows),
+            rows_of(self.centred, rows),
+            rows_of(self.products, rows),
+            self.indices[rows],
+            self.values[rows],
+        )
+
+
+def select(
+    model: Sparc,
+    batch: Mapping[str, Tensor],
+    *,
+    precision: Precision,
+    kernels: Kernels,
+    workers: Workers = ALONE,
+) -> Selected:
+    """Normalize a batch and select its latents.
+
+    Args:
+        model: The model.
+        batch: By stream, raw features, (rows, dim), none of them zero.
+        precision: Arithmetic of the product with the encoders; the values of selected latents are
+            worked out again at full precision.
+        kernels: For those values.
+        workers: Share the work.
+    """
+    names = model.config.names
+    features = tuple(scale(batch[name], model.config) for name in names)
+    centred = tuple(x - model.pre_bias[name] for name, x in zip(names, features, strict=True))
+    products = _products(model, centred, precision, workers)
+    pieces = share_rows(features[0], kernels, workers)
+
+    def choose(rows: slice) -> tuple[Tensor, Tensor]:
+        part_centred, part_products = rows_of(centred, rows), rows_of(products, rows)
+        return _choose(model, part_centred, part_products, precision, kernels)
+
+    indices, values = join_streams(workers.map(choose, pieces))
+    square_norms = tuple(x.square().sum(1) for x in features)
+    return Selected(features, square_norms, centred, products, indices, values)
+
+
+def _choose(
+    model: Sparc,
+    centred: tuple[Tensor, ...],
+    products: tuple[Tensor, ...],
+    precision: Precision,
+    kernels: Kernels,
+) -> tuple[Tensor, Tensor]:
+    """`Selected.indices` and `Selected.values` of some rows."""
+    names, k = model.config.names, model.config.k
+    biases = [model.latent_bias[name] for name in names]
+    if model.config.selection == "global":
+        shared, values = kernels.select(products, biases, k)
+        indices = shared.unsqueeze(1)
+    else:
+        alone = [
+            kernels.select([product], [bias], k)
+            for product, bias in zip(products, biases, strict=True)
+        ]
+        indices = torch.stack([chosen for chosen, _ in alone], dim=1)
+        values = torch.cat([picked for _, picked in alone], dim=1)
+    if precision == "float32":
+        return indices, values
+    exact = []
+    for position, name in enumerate(names):
+        chosen = indices[:, 0 if indices.shape[1] == 1 else position]
+        inputs = centred[position].unsqueeze(1)
+        logits = kernels.value_gradients(chosen, inputs, model.encoder[name]).squeeze(1)
+        exact.append(logits + biases[position][chosen])
+    return indices, torch.stack(exact, dim=1).relu_()
+
+
+def _products(
+    model: Sparc, centred: tuple[Tensor, ...], precision: Precision, workers: Workers
+) -> tuple[Tensor, ...]:
+    names = model.config.names
+    if centred[0].device.type != "cpu":
+        return tuple(
+            _product(y, model.encoder[name], precision)
+            for name, y in zip(names, centred, strict=True)
+        )
+    products = tuple(y.new_empty(len(y), model.config.latents) for y in centred)
+
+    def multiply(piece: tuple[int, slice]) -> None:
+        stream, latents = piece
+        weight = model.encoder[names[stream]].detach()
+        torch.mm(centred[stream], weight[latents].T, out=products[stream][:, latents])
+
+    parts = row_slices(model.config.latents, _LATENTS_AT_ONCE)
+    widest_first = sorted(range(len(names)), key=lambda stream: -centred[stream].shape[1])
+    workers.map(multiply, [(stream, part) for stream in widest_first for part in parts])
+    return products
+
+
+def _product(centred: Tensor, encoder: Tensor, precision: Precision) -> Tensor:
+    if precision == "bfloat16":
+        return centred.bfloat16() @ encoder.bfloat16().T
+    if precision == "tf32":
+        with _tf32():
+            return centred @ encoder.T
+    return centred @ encoder.T
+
+
+@contextmanager
+def _tf32() -> Iterator[None]:
+    """Let products of float32 matrices use TF32, for a moment."""
+    settings = torch.backends.cuda.matmul
+    # PyTorch 2.9 renamed the switch, and warns about the old name.
+    name, wanted = (
+        ("fp32_precision", "tf32") if hasattr(settings, "fp32_precision") else ("allow_tf32", True)
+    )
+    before = getattr(settings, name)
+    setattr(settings, name, wanted)
+    try:
+        yield
+    finally:
+        setattr(settings, name, before)

@@ -1,0 +1,126 @@
+"""The update of a step: clipping, projection, Adam and unit norms, some rows of a weight at a time.
+
+Must not know where gradients come from.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sparc.common.workers import Workers
+from sparc.train.kernels.adam import Adam, move
+from sparc.train.kernels.interface import Kernels, WeightGradient, gradient_rows
+from sparc.train.model.network import Sparc
+from sparc.train.step.gradients import StreamGradients
+from sparc.train.step.rows import row_slices
+
+
+class _Block(NamedTuple):
+    """Some rows of a weight, few enough to stay in a cache while they are moved.
+
+    Attributes:
+        name: Of the weight.
+        rows: Which of its rows.
+    """
+
+    name: str
+    rows: slice
+
+
+class Optimizer:
+    """Moves the parameters of a model.
+
+    Args:
+        model: The model.
+        kernels: The implementation.
+        workers: Share the work.
+        clip: Largest norm of the whole gradient; 0 does not clip.
+        unit_decoders: Whether decoder rows are scaled to unit norm after every step.
+
+    Attributes:
+        adam: Its state.
+    """
+
+    def __init__(
+        self, model: Sparc, kernels: Kernels, workers: Workers, *, clip: float, unit_decoders: bool
+    ) -> None:
+        self.adam = Adam(dict(model.named_parameters()))
+        self._model = model
+        self._kernels = kernels
+        self._workers = workers
+        self._clip = clip
+        self._unit_decoders = unit_decoders
+
+    def update(
+        self, gradients: Mapping[str, StreamGradients], divisors: Mapping[str, Tensor]
+    ) -> None:
+        """Move all parameters; the large ones block by block.
+
+        Args:
+            gradients: By stream.
+            divisors: By stream, by what the decoder's rows were divided since their gradient was
+                taken, (latents,); a stream may be missing.
+        """
+        weights: dict[str, WeightGradient] = {}
+        vectors: dict[str, Tensor] = {}
+        for stream, gradient in gradients.items():
+            along = gradient.parallel
+            if stream in divisors:
+                along = along / divisors[stream]
+            weights[f"encoder.{stream}"] = gradient.encoder
+            # The part along a unit row would only change its norm.
+            weights[f"decoder.{stream}"] = gradient.decoder._replace(along=along)
+            vectors[f"pre_bias.{stream}"] = gradient.pre_bias
+            vectors[f"latent_bias.{stream}"] = gradient.latent_bias
+        parameters = dict(self._model.named_parameters())
+        blocks = [
+            _Block(name, rows)
+            for name in weights
+            for rows in row_slices(
+                len(parameters[name]), self._kernels.block_rows(parameters[name])
+            )
+        ]
+        scale = None
+        if self._clip > 0:
+            scale = self._clip_scale(parameters, weights, vectors, blocks)
+        step = self.adam.this_step
+
+        def move_block(block: _Block) -> None:
+            self._kernels.update(
+                parameters[block.name],
+                self.adam.moments[block.name],
+                weights[block.name],
+                block.rows,
+                step,
+                scale=scale,
+                unit_rows=self._unit_decoders and block.name.startswith("decoder."),
+            )
+
+        self._workers.map(move_block, blocks)
+        for name, vector in vectors.items():
+            if scale is not None:
+                vector.mul_(scale)
+            move(parameters[name], vector, self.adam.moments[name], step)
+
+    def _clip_scale(
+        self,
+        parameters: Mapping[str, Tensor],
+        weights: Mapping[str, WeightGradient],
+        vectors: Mapping[str, Tensor],
+        blocks: Sequence[_Block],
+    ) -> Tensor:
+        """The factor, a scalar, that brings the norm of the whole gradient down to `clip`."""
+
+        def square(block: _Block) -> Tensor:
+            weight, gradient = parameters[block.name], weights[block.name]
+            first, last = block.rows.start, block.rows.stop
+            rows = gradient_rows(self._kernels, weight, gradient, first, last)
+            return rows.double().square().sum()
+
+        squares = self._workers.map(square, blocks)
+        squares += [vector.double().square().sum() for vector in vectors.values()]
+        norm = torch.stack(squares).sum().sqrt()
+        dtype = next(iter(vectors.values())).dtype
+        return (self._clip / norm).clamp(max=1).to(dtype)
