@@ -1,20 +1,88 @@
-"""Which latent stands in for a latent, where two streams' latents are paired at random.
+"""Latents of two streams paired at random: the null distribution of agreement.
 
-The null of agreement: is a latent more alike in two streams than any two latents are? Codes and
-labels stay as they are. `REPORT.md` defines the draw so that it can be made from the codes alone.
-This module must not know what is compared.
+It answers whether a latent is more alike in two streams than two latents of like frequency are.
+Codes and labels stay as they are. `REPORT.md` defines the draw so that it can be repeated from the
+codes alone. This module must not know what is compared.
 """
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 DRAWS = 8
-"""How often latents are paired at random."""
+"""Number of random pairings."""
 
 _LATENTS = 1 << 9
-"""Latents that a draw pairs, at most: more of them narrow the mean less than other images would."""
+"""Latents that a draw pairs, at most: more would narrow the mean less than other images do."""
 
 _NEAREST = 5  # Ranks to either side, at least; one in a hundred of the latents if that is more.
+
+
+class Pair(NamedTuple):
+    """Which latents of two streams are compared.
+
+    Attributes:
+        first: The position of the first stream.
+        second: That of the second.
+        partners: For each latent of the first stream, one of the second, (latents,).
+        known: Whether partners exist; if not, `partners` means nothing.
+    """
+
+    first: int
+    second: int
+    partners: npt.NDArray[np.int64]
+    known: bool = True
+
+
+class Pairing(NamedTuple):
+    """Which latents are compared, in every pair of streams.
+
+    Attributes:
+        latents: Latents of the first stream of each pair, ascending, (n,).
+        pairs: Their partners.
+    """
+
+    latents: npt.NDArray[np.int64]
+    pairs: Sequence[Pair]
+
+    def involves(self, flagged: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Which of `latents` are flagged or have a partner that is, (n,); from (latents,)."""
+        partners = [self.latents, *(pair.partners[self.latents] for pair in self.pairs)]
+        result: npt.NDArray[np.bool_] = np.any(flagged[np.stack(partners)], axis=0)
+        return result
+
+    def with_partners(self, flagged: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Which latents are flagged or compared with one that is, (latents,)."""
+        result, some = flagged.copy(), self.latents[self.involves(flagged)]
+        result[some] = True
+        for pair in self.pairs:
+            result[pair.partners[some]] = True
+        return result
+
+
+def same_latents(streams: int, latents: int) -> Pairing:
+    """Every latent with itself, in all pairs of streams."""
+    every = np.arange(latents)
+    pairs = combinations(range(streams), 2)
+    return Pairing(every, [Pair(a, b, every) for a, b in pairs])
+
+
+def mispaired(counts: npt.NDArray[np.integer], *, seed: int, draw: int) -> Pairing:
+    """Some latents, each with another one of like frequency.
+
+    Args:
+        counts: How often each latent is active in each stream, (streams, latents).
+        seed: With the draw, all that decides.
+        draw: Which draw, from 0.
+    """
+    pairs = []
+    for number, (a, b, same, _) in enumerate(same_latents(*counts.shape).pairs):
+        others = partners(counts[a], counts[b], seed=seed, draw=draw, pair=number)
+        pairs.append(Pair(a, b, same, known=False) if others is None else Pair(a, b, others))
+    return Pairing(drawn((counts > 0).sum(axis=0) > 1, seed=seed, draw=draw), pairs)
 
 
 def drawn(shared: npt.NDArray[np.bool_], *, seed: int, draw: int) -> npt.NDArray[np.int64]:

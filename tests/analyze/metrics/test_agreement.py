@@ -9,7 +9,7 @@ from scipy import stats
 from sparc.analyze.codes.store import CodeRows, CodeSet, concatenate
 from sparc.analyze.maths import half_samples, mispairing
 from sparc.analyze.maths.mispairing import DRAWS
-from sparc.analyze.metrics import agreement
+from sparc.analyze.metrics import agreement, agreement_sums
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import assign_folds, no_folds
 from sparc.analyze.rows.images import Images
@@ -211,7 +211,7 @@ def test_so_many_latents_at_a_time_do_not_change_a_figure(
     codes = random_codes(3, rows=60, latents=L, k=4, streams=["a", "b", "c"])
     folds = assign_folds(Images(np.arange(60), np.ones(60, bool)), 0)
     whole = measured([codes], labels, folds=folds).to_pylist()
-    monkeypatch.setattr(agreement, "_CELLS", 3 * 12)
+    monkeypatch.setattr(agreement_sums, "_CELLS", 3 * 12)
     few = measured([codes], labels, folds=folds).to_pylist()
     for found, expected in zip(few, whole, strict=True):
         for name, value in expected.items():
