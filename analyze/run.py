@@ -14,13 +14,15 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import torch
 from scipy import sparse
 
+from sparc.analyze.codes.code_rows import CodeRows, concatenate
+from sparc.analyze.codes.code_sets import CodeSet, Control
+from sparc.analyze.codes.decode import decode
 from sparc.analyze.codes.encode import encode_missing, encode_permuted
-from sparc.analyze.codes.parts import REORDERED, Parts
+from sparc.analyze.codes.parts import Parts
 from sparc.analyze.codes.permutation import Permutation
-from sparc.analyze.codes.store import CodeLayout, CodeRows, CodeSet, CodeStore, Control, concatenate
+from sparc.analyze.codes.store import CodeLayout, CodeStore
 from sparc.analyze.codes.subject import Subject, choose_streams, open_subject
 from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.maths.reduction import Executor, executor
@@ -150,7 +152,7 @@ class Job:
     @property
     def lacks_codes(self) -> bool:
         """Whether any codes are missing."""
-        return any(self.store.missing(s) for s in self.code_sets if s not in REORDERED)
+        return any(self.store.missing(s) for s in self.code_sets if s.stored)
 
     def encode(self) -> None:
         """Write the codes that are missing."""
@@ -236,7 +238,7 @@ class Job:
         return steps
 
     def _parts(self, code_set: CodeSet) -> Parts:
-        return Parts(self.store, self.cache, self.permutation, code_set)
+        return Parts(self.store, self.cache, code_set, self.permutation)
 
     def _count(self, code_set: CodeSet, reducer: Executor) -> dict[str, pa.Table]:
         parts = self._parts(code_set)
@@ -556,15 +558,6 @@ class Job:
         return reducer.reduce(_take_features, _join_features, (parts, rows), len(parts))
 
 
-@torch.inference_mode()
-def decode(model: Sparc, codes: CodeRows, source: str, target: str) -> npt.NDArray[np.float32]:
-    """A source's codes rebuilt as the target's normalized features, (n, dim)."""
-    device = next(model.parameters()).device
-    rebuilt = model.decode(reconstruction.to_codes(codes, source, device), target)
-    result: npt.NDArray[np.float32] = rebuilt.float().cpu().numpy()
-    return result
-
-
 # ---------------------------------------------------------------------- what is done for each part
 
 
@@ -728,7 +721,7 @@ def _prepare(
         say(f"note: {note}")
     code_sets = _code_sets(subject, config)
     store = CodeStore(folder)
-    stored = [s for s in code_sets if s not in REORDERED]
+    stored = [s for s in code_sets if s.stored]
     store.create(layout, valid, stored)
     store.discard_damaged(stored)
     return Job(
@@ -802,7 +795,7 @@ def _notes(
             f"images are permuted in {len(permutation.blocks)} random blocks of up to "
             f"{config.permute_rows:,} rows, not all at once (--permute-rows)"
         )
-    if config.permuted and (near := permutation.not_apart(len(streams))):
+    if config.permuted and (near := permutation.inseparable(len(streams))):
         notes.append(
             f"{amount(near, 'image')} of {len(permutation.sizes):,} have a number of rows that at "
             f"most {len(streams) - 1} others have: the permuted controls, which exchange images "

@@ -16,8 +16,8 @@ import pyarrow as pa
 from scipy import sparse
 
 from sparc.analyze.bias.attribute import Attribute
+from sparc.analyze.codes.code_rows import CodeRows, concatenate
 from sparc.analyze.codes.parts import Parts
-from sparc.analyze.codes.store import CodeRows, concatenate
 from sparc.analyze.maths import stratified
 from sparc.analyze.maths.reduction import Executor
 from sparc.analyze.maths.statistics import (

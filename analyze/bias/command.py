@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from sparc.analyze.bias.associations import BiasTables, analysed_rows, find_bias
 from sparc.analyze.bias.attribute import Attribute, check_both_sides, contrast, read_attribute
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts
-from sparc.analyze.codes.store import CodeSet
 from sparc.analyze.config import BiasConfig
 from sparc.analyze.maths.reduction import executor
 from sparc.analyze.metrics.naming import names_of
@@ -57,7 +57,7 @@ def bias(report: Report, config: BiasConfig) -> Bias:
     if config.against:
         attribute = contrast(attribute, read_attribute(config.against, cache, images))
     check_both_sides(attribute)
-    parts = Parts(store, cache, None, CodeSet(config.mode))
+    parts = Parts(store, cache, CodeSet(config.mode))
     named = "naming" in report.tables
     names = names_of(report.table("naming"), config.mode) if named else {}
     with executor(config.scheduler, config.workers) as reducer:

@@ -1,7 +1,7 @@
-"""Computing the codes that a report needs and does not have yet, chunk by chunk.
+"""Computing the codes that a report lacks, chunk by chunk.
 
-The products of features and encoders are nearly all of the work: the next features are read and
-the last codes written meanwhile. This module must not know what is measured on codes.
+Nearly all of the work is the products of features and encoders. Meanwhile the next chunk is read
+and the previous one written. This module must not know what is measured on codes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sparc.analyze.codes.code_rows import CodeRows, concatenate
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import chunk_features, permuted_features
 from sparc.analyze.codes.permutation import Permutation
-from sparc.analyze.codes.store import CodeRows, CodeSet, CodeStore, concatenate
+from sparc.analyze.codes.store import CodeStore
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.progress import progress
 from sparc.common.workers import Workers
@@ -26,10 +28,10 @@ T = TypeVar("T")
 Features = Mapping[str, npt.NDArray[Any]]
 
 Select = Callable[[Mapping[str, torch.Tensor], int], dict[str, Codes]]
-"""From the logits of all streams and k to the codes of all streams."""
+"""From the logits of all streams, (rows, L) each, and k to the codes of all streams."""
 
 _BLOCK = 64
-"""Rows selected at a time on a CPU: their logits fit the cache of a core."""
+"""Rows per selection on a CPU: their logits fit the cache of a core."""
 
 
 def encode_both(
@@ -41,7 +43,7 @@ def encode_both(
         model: The model, on the device to use.
         features: By stream, (n, dim) raw features.
         rows: Which rows of the cache they are, (n,).
-        batch_size: Rows a product: it holds (batch_size, L) logits for each stream.
+        batch_size: Rows per product: (batch_size, L) logits are held for each stream.
 
     Returns:
         The joint codes and the independent ones.
@@ -54,7 +56,7 @@ def encode_both(
 def encode_jointly(
     model: Sparc, features: Features, rows: npt.NDArray[np.int64], *, batch_size: int
 ) -> CodeRows:
-    """The joint codes alone; arguments as for `encode_both`."""
+    """Joint codes only; arguments as for `encode_both`."""
     (codes,) = _encode((select_jointly,), model, features, rows, batch_size)
     return codes
 
@@ -73,7 +75,7 @@ def encode_missing(
         store: The report's codes.
         cache: The cache.
         model: The trained model, or for `untrained` the one of step 0.
-        control: `none` or `untrained`.
+        control: Which control the model is.
         batch_size: As for `encode_both`.
     """
     sets = (CodeSet("joint", control), CodeSet("independent", control))
@@ -100,13 +102,13 @@ def encode_permuted(
     *,
     batch_size: int,
 ) -> None:
-    """Write what the streams of unrelated rows select together, where it is missing.
+    """Write the missing chunks of the control `permuted_before`: joint codes of unrelated images.
 
     Args:
         store: The report's codes.
         cache: The cache.
         model: The trained model.
-        permutation: Which rows stand together.
+        permutation: Which rows are encoded together.
         batch_size: As for `encode_both`.
     """
     code_set = CodeSet("joint", "permuted_before")
@@ -142,71 +144,71 @@ def _encode(
     latents, k = model.config.latents, model.config.k
 
     @torch.inference_mode()
-    def work(mine: Sequence[slice], memory: torch.Tensor) -> list[list[list[CodeRows]]]:
-        """For each of some batches and its blocks, the codes of each way to select."""
-        found = []
-        for batch in mine:
+    def encode(batches: Sequence[slice], memory: torch.Tensor) -> list[list[list[CodeRows]]]:
+        """By batch and block, the codes of each way to select."""
+        result = []
+        for batch in batches:
             logits = {}
             for stream, out in zip(streams, memory, strict=True):
                 raw = torch.from_numpy(features[stream][batch]).to(device).float()
                 normalized = model.normalize(stream, raw)
                 logits[stream] = model.logits(stream, normalized, out=out[: len(raw)])
-            found.append(
+            result.append(
                 [
-                    [_ascending(way(block, k), places, latents) for way in select]
-                    for block, places in _blocks(logits, rows[batch])
+                    [_sorted(way(block, k), of_block, latents) for way in select]
+                    for block, of_block in _blocks(logits, rows[batch])
                 ]
             )
-        return found
+        return result
 
-    # A CPU does whole batches side by side, each in one thread, rather than divide every product
-    # among its threads: nothing waits for what only one thread can do.
+    # On a CPU each thread encodes whole batches: dividing every product among the threads would
+    # leave them waiting for the steps that only one thread can do.
     workers = Workers.of(device)
     count = workers.threads
-    # Memory that is asked for anew costs as much as reading it several times.
+    # Allocated once: fresh memory costs as much as reading it several times.
     memory = torch.empty((count, len(streams), min(batch_size, len(rows)), latents), device=device)
     with workers.one_thread_each():
-        done = workers.map(lambda first: work(batches[first::count], memory[first]), range(count))
-    blocks = [block for i in range(len(batches)) for block in done[i % count][i // count]]
+        shares = workers.map(lambda i: encode(batches[i::count], memory[i]), range(count))
+    blocks = [block for i in range(len(batches)) for block in shares[i % count][i // count]]
     return [concatenate(parts) for parts in zip(*blocks, strict=True)]
 
 
 def _blocks(
     logits: Mapping[str, torch.Tensor], rows: npt.NDArray[np.int64]
 ) -> Iterator[tuple[dict[str, torch.Tensor], npt.NDArray[np.int64]]]:
-    """The logits of a batch, so many rows at a time that a CPU has them at hand while it selects.
+    """The logits of a batch in blocks that a CPU's cache holds; on a GPU in one.
 
     Args:
         logits: By stream, (rows, L).
         rows: Which rows of the cache they are.
     """
-    on_cpu = all(each.device.type == "cpu" for each in logits.values())
+    on_cpu = all(of_stream.device.type == "cpu" for of_stream in logits.values())
     size = _BLOCK if on_cpu else max(1, len(rows))
     for start in range(0, len(rows), size):
         span = slice(start, start + size)
-        yield {stream: each[span] for stream, each in logits.items()}, rows[span]
+        yield {stream: of_stream[span] for stream, of_stream in logits.items()}, rows[span]
 
 
-def _ascending(codes: Mapping[str, Codes], rows: npt.NDArray[np.int64], latents: int) -> CodeRows:
-    """Codes with the latents of every row in ascending order, as arrays."""
+def _sorted(codes: Mapping[str, Codes], rows: npt.NDArray[np.int64], latents: int) -> CodeRows:
+    """Codes as arrays, the latents of every row in ascending order."""
     dtype = np.min_scalar_type(latents - 1)
-    # Streams that selected together share one tensor of indices, and then one array.
-    known: dict[int, npt.NDArray[Any]] = {}
+    # In joint mode the streams share one tensor of indices, and then one array.
+    shared: dict[int, npt.NDArray[Any]] = {}
     indices, values = {}, {}
-    for stream, found in codes.items():
-        # Sorting one number that holds both is many times faster than finding an order.
-        bits = found.values.float().cpu().numpy().view(np.uint32)
-        packed = (found.indices.cpu().numpy() << 32) | bits
+    for stream, selected in codes.items():
+        # Sorting one number that packs index and value is many times faster than an argsort.
+        bits = selected.values.float().cpu().numpy().view(np.uint32)
+        packed = (selected.indices.cpu().numpy() << 32) | bits
         packed.sort(axis=1)
-        if id(found.indices) not in known:
-            known[id(found.indices)] = (packed >> 32).astype(dtype)
-        indices[stream] = known[id(found.indices)]
+        if id(selected.indices) not in shared:
+            shared[id(selected.indices)] = (packed >> 32).astype(dtype)
+        indices[stream] = shared[id(selected.indices)]
         values[stream] = packed.astype(np.uint32).view(np.float32)
     return CodeRows(rows, indices, values)
 
 
 def _ahead(function: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:
-    """The results for some items in order, each computed while the one before is used."""
+    """The results for items, in order; each is computed while the one before it is used."""
     with ThreadPoolExecutor(1) as pool:
         waiting: Future[T] | None = None
         for item in items:
@@ -221,7 +223,7 @@ def _ahead(function: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:
 def _writing(
     store: CodeStore, missing: list[int], name: str
 ) -> Iterator[Callable[[int, Mapping[CodeSet, CodeRows]], None]]:
-    """A function that writes chunks in the background, one at a time, and reports progress."""
+    """A function that writes chunks in the background, one at a time, and shows progress."""
     total = sum(store.counts)
     left = sum(store.counts[chunk] for chunk in missing)
     with progress(total, name, initial=total - left) as bar, ThreadPoolExecutor(1) as pool:

@@ -1,7 +1,7 @@
-"""The parts that every set of codes is read in: chunks, or the blocks of a permutation.
+"""The parts that a set of codes is read in: chunks, or the blocks of a permutation.
 
-A part holds its rows' codes and, for what needs them, the features at the same places. This module
-must not know what is measured.
+A part has codes and, on demand, the features at the same places. This module must not know what is
+measured.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sparc.analyze.codes.code_rows import CodeRows, concatenate
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.permutation import Permutation
-from sparc.analyze.codes.store import CodeRows, CodeSet, CodeStore, concatenate
+from sparc.analyze.codes.store import CodeStore
 from sparc.common.cache.reader import ActivationCache
-
-REORDERED = {
-    CodeSet("joint", "permuted_after"): CodeSet("joint"),
-    CodeSet("independent", "permuted"): CodeSet("independent"),
-}
-"""The controls that are not stored: a stored set in another order."""
 
 
 class Parts:
@@ -28,21 +24,21 @@ class Parts:
     Args:
         store: The report's codes.
         cache: The cache that they were computed from.
-        permutation: The order of rows of the permuted controls; None where none is read.
         code_set: Which set.
+        permutation: The order of rows in a permuted control; other sets ignore it.
     """
 
     def __init__(
         self,
         store: CodeStore,
         cache: ActivationCache,
-        permutation: Permutation | None,
         code_set: CodeSet,
+        permutation: Permutation | None = None,
     ) -> None:
         self._store = store
         self._cache_location = cache.folder.location
         self._cache: ActivationCache | None = cache
-        self._permutation = permutation if code_set.control.startswith("permuted") else None
+        self._permutation = permutation if code_set.permuted else None
         self.code_set = code_set
         self._chunks: Sequence[Sequence[int]] = (
             self._permutation.blocks
@@ -51,12 +47,12 @@ class Parts:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        # An open cache does not travel to other processes: they open it themselves.
+        # An open cache cannot be pickled: other processes open it themselves.
         return {**self.__dict__, "_cache": None}
 
     @property
     def permuted(self) -> bool:
-        """Whether what stands in the places of a row was moved there."""
+        """Whether the codes in the places of a row come from other rows."""
         return self._permutation is not None
 
     @property
@@ -85,13 +81,13 @@ class Parts:
         return len(self._chunks)
 
     def rows(self, part: int) -> npt.NDArray[np.int64]:
-        """The rows of the cache whose places belong to a part."""
+        """The rows of the cache in a part, whose places the codes stand in, (n,)."""
         return np.concatenate([self._store.valid_rows(chunk) for chunk in self._chunks[part]])
 
     def codes(self, part: int, streams: tuple[str, ...] = ()) -> CodeRows:
-        """The codes at the places of a part; of some streams, or of all where none is named."""
+        """The codes in the places of a part; of all streams unless some are named."""
         chunks = self._chunks[part]
-        original = REORDERED.get(self.code_set)
+        original = self.code_set.reorders
         if original is None:
             read_chunk = partial(self._store.read, self.code_set, streams=streams)
             return concatenate([read_chunk(chunk) for chunk in chunks])
@@ -108,22 +104,27 @@ class Parts:
         return CodeRows(self.rows(part), indices, values)
 
     def features(self, part: int) -> Mapping[str, npt.NDArray[Any]]:
-        """The features at the places of a part, by stream: those that belong to its codes."""
+        """The features that the codes of a part belong to, by stream, (n, dim) as stored."""
         if self._permutation is not None:
             return permuted_features(self.cache, self._store, self._permutation, part)
         (chunk,) = self._chunks[part]
         return chunk_features(self.cache, self._store, chunk)
 
-    def seen(self, part: int, stream: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
-        """What the codes of a part were selected on, or stand beside where only codes moved.
+    def placed_features(
+        self, part: int, stream: str
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
+        """A stream's features in the places of a part, and the rows that they come from.
+
+        Where features were permuted before selection, they are the permuted ones; where only codes
+        were permuted after it, they are those of the places themselves.
 
         Args:
             part: Which part.
             stream: A stream, not necessarily that of the codes.
 
         Returns:
-            For each place of the part, the row of the cache whose feature is there, (n,), and the
-            feature as stored, (n, dim).
+            The row of the cache that each feature comes from, (n,), and the features as stored,
+            (n, dim).
         """
 
         def read(chunk: int) -> list[npt.NDArray[Any]]:
@@ -131,7 +132,7 @@ class Parts:
             inside = rows - self._store.layout.chunk_rows(chunk).start
             return [rows, self.cache.features(stream, chunk)[inside]]
 
-        if self._permutation is not None and self.code_set not in REORDERED:
+        if self._permutation is not None and self.code_set.stored:
             rows, features = self._permutation.gather(part, self.streams.index(stream), read)
             return rows, features
         rows, features = (
@@ -144,7 +145,7 @@ class Parts:
 def chunk_features(
     cache: ActivationCache, store: CodeStore, chunk: int
 ) -> dict[str, npt.NDArray[Any]]:
-    """The features of a chunk's analysed rows, by stream, as stored."""
+    """The features of a chunk's analysed rows, by stream, (n, dim) as stored."""
     inside = store.valid_rows(chunk) - store.layout.chunk_rows(chunk).start
     return {stream: cache.features(stream, chunk)[inside] for stream in store.layout.streams}
 
@@ -152,7 +153,7 @@ def chunk_features(
 def permuted_features(
     cache: ActivationCache, store: CodeStore, permutation: Permutation, block: int
 ) -> dict[str, npt.NDArray[Any]]:
-    """The features in the places of a permutation's block, by stream, as stored."""
+    """The permuted features of a block, by stream, (n, dim) as stored."""
     features = {}
     for position, stream in enumerate(store.layout.streams):
 

@@ -1,10 +1,10 @@
-"""The control that takes rows apart: each stream's images in an order of their own.
+"""The permutation control: every stream's images are permuted on their own.
 
-Whole images move, with all their rows, to places of images that have as many rows: a permutation
-within strata. It is exact and uniform as long as the analysed rows fit one block. A larger set is
-permuted in blocks that are put together from chunks all over the set, in an order of its own for
-each stream and for the places that they go to, so that memory stays bounded and whole chunks are
-read. This module must not know what is permuted: features or codes.
+Whole images move, with all their rows, to the places of images with the same number of rows: a
+permutation within strata. It is exact and uniform if the analysed rows fit one block. A larger set
+is permuted in blocks of chunks drawn from the whole set, in a different order for each stream and
+for the places that they go to, so that memory stays bounded and whole chunks are read. This module
+must not know what is permuted: features or codes.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-_PLACES = 0  # The random stream of the places; those of the model's streams count from one.
+_PLACES = 0  # The random stream that orders places; those of the model's streams count from one.
 
 
 class _Images(NamedTuple):
@@ -34,23 +34,22 @@ class _Images(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Permutation:
-    """Which row of each stream stands in which place.
+    """Which row of each stream goes to which place.
 
     Places are the analysed rows of the cache: labels and row numbers stay there, features or codes
     move. In a block, places are in ascending order of their chunk within the block.
 
-    Of the images with as many rows that fall into one block, the places are in a random order, and
-    so are, in the same one, the images that a stream brings there; stream s, from 0, brings to each
-    place the image that follows 1 + s later, the first ones after the last. So all orders are
-    equally likely, and where there is one block, no two streams bring one image to one place, nor
-    to its own, but for images that share their number of rows with fewer others than there are
+    Within a block and a stratum (images with the same number of rows), places and images are put in
+    one random order; stream s, from 0, brings to each place the image 1 + s positions later,
+    cyclically. So all orders are equally likely, and with a single block no two streams bring the
+    same image to a place, nor its own image, unless the stratum has no more images than there are
     streams.
 
     Attributes:
         counts: Analysed rows of each chunk.
         sizes: Analysed rows of each image that has any, in the order of the cache, (images,).
         block_rows: Rows that may be held at a time; a block has at least one chunk.
-        seed: Everything follows from it.
+        seed: Decides every order.
     """
 
     counts: tuple[int, ...]
@@ -59,12 +58,12 @@ class Permutation:
     seed: int
 
     def __getstate__(self) -> dict[str, Any]:
-        # What follows from the fields is not sent to other processes.
+        # Other processes derive the rest from the fields.
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     @property
     def exact(self) -> bool:
-        """Whether every permutation of images with as many rows is equally likely."""
+        """Whether every permutation within strata is equally likely."""
         return len(self.blocks) == 1
 
     @cached_property
@@ -80,8 +79,8 @@ class Permutation:
             room -= self.counts[chunk]
         return [tuple(sorted(block)) for block in blocks]
 
-    def not_apart(self, streams: int) -> int:
-        """How many images cannot all be kept apart: too few others have as many rows.
+    def inseparable(self, streams: int) -> int:
+        """How many images lie in strata too small to give every stream another image there.
 
         Args:
             streams: How many streams are permuted.
@@ -107,18 +106,17 @@ class Permutation:
         order = np.argsort(chunk_of, kind="stable")
         chunks, begins = np.unique(chunk_of[order], return_index=True)
         result: list[npt.NDArray[Any]] = []
-        # Chunk by chunk to their places: a block is large, and a second copy of it would be as
-        # large.
+        # Chunk by chunk into place: a second copy of a block would need as much memory again.
         for chunk, places in zip(chunks.tolist(), np.split(order, begins[1:]), strict=True):
-            found = read(chunk)
-            result = result or [np.empty((len(source), *a.shape[1:]), a.dtype) for a in found]
+            arrays = read(chunk)
+            result = result or [np.empty((len(source), *a.shape[1:]), a.dtype) for a in arrays]
             rows = source[places] - (self._ends[chunk] - self.counts[chunk])
-            for whole, array in zip(result, found, strict=True):
+            for whole, array in zip(result, arrays, strict=True):
                 whole[places] = array[rows]
         return result
 
     def _sources(self, block: int, stream: int) -> npt.NDArray[np.int64]:
-        """The row that stands in each place of a block, both counted over all chunks."""
+        """The row that goes to each place of a block, both counted over all chunks."""
         first = self._images.first
         places = np.concatenate(
             [np.arange(self._ends[c] - self.counts[c], self._ends[c]) for c in self.blocks[block]]
@@ -130,33 +128,33 @@ class Permutation:
 
     def _donors(self, stream: int) -> npt.NDArray[np.int64]:
         """The image that a stream brings to the places of each image, (images,)."""
-        if stream not in self._known:
+        if stream not in self._donors_of:
             _, chunk, block = self._images
-            # For each number of rows, a stream's images are cut into blocks as its chunks come.
+            # Within a stratum, a stream's images fill the blocks in the order of its chunks.
             rank = np.empty(len(self.counts), np.int64)
             order = self._chunk_order(1 + stream)
             rank[order] = np.arange(len(order))
             brought = np.lexsort((rank[chunk], self.sizes))
-            strata = np.lexsort((block, self.sizes))
-            group = np.cumsum(
+            by_stratum = np.lexsort((block, self.sizes))
+            stratum = np.cumsum(
                 np.append(
                     False,
-                    (np.diff(block[strata]) != 0) | (np.diff(self.sizes[strata]) != 0),
+                    (np.diff(block[by_stratum]) != 0) | (np.diff(self.sizes[by_stratum]) != 0),
                 )
             )
-            # In a block and stratum, places and images are in one random order of all images.
-            places = strata[np.lexsort((self._keys[strata], group))]
-            brought = brought[np.lexsort((self._keys[brought], group))]
-            length = np.bincount(group)
+            # One random order of all images orders places and images of a block and stratum.
+            places = by_stratum[np.lexsort((self._keys[by_stratum], stratum))]
+            brought = brought[np.lexsort((self._keys[brought], stratum))]
+            length = np.bincount(stratum)
             begin = np.cumsum(length) - length
-            inside = (np.arange(len(group)) - begin[group] + 1 + stream) % length[group]
-            donors = np.empty(len(group), np.int64)
-            donors[places] = brought[begin[group] + inside]
-            self._known[stream] = donors
-        return self._known[stream]
+            inside = (np.arange(len(stratum)) - begin[stratum] + 1 + stream) % length[stratum]
+            donors = np.empty(len(stratum), np.int64)
+            donors[places] = brought[begin[stratum] + inside]
+            self._donors_of[stream] = donors
+        return self._donors_of[stream]
 
     @cached_property
-    def _known(self) -> dict[int, npt.NDArray[np.int64]]:
+    def _donors_of(self) -> dict[int, npt.NDArray[np.int64]]:
         return {}
 
     @cached_property
@@ -177,7 +175,7 @@ class Permutation:
         return _Images(first, chunk, block_of[chunk])
 
     def _chunk_order(self, stream: int) -> list[int]:
-        # A chunk without analysed rows has no place and takes none.
+        # A chunk without analysed rows has no places and belongs to no block.
         used = [chunk for chunk, count in enumerate(self.counts) if count]
         order: list[int] = self._generator(stream, 0).permutation(used).tolist()
         return order

@@ -1,6 +1,6 @@
-"""What a report is about: a trained model, and the streams of a cache that it can read.
+"""The subject of a report: a trained model, and the streams of a cache that it can read.
 
-Refuses a cache whose features come from other encoders than those that the model was trained on.
+A cache from other encoders than those that the model was trained on is refused.
 """
 
 import dataclasses
@@ -21,14 +21,14 @@ from sparc.train.run.run_folder import RunRecord
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Subject:
-    """A model and what is known of its training.
+    """A model and what is known about its training.
 
     Attributes:
         location: The run, saved model or hub repository that it came from.
         model: The trained model, in evaluation mode.
-        untrained: The model at step 0 of its run; None where only a saved model is there.
+        untrained: The model at step 0 of its run; None for a saved model without a run.
         digest: SHA-256 of the trained weights.
-        trained_on: The streams of the run's cache; None where only a saved model is there.
+        trained_on: The streams of the run's cache; None for a saved model without a run.
     """
 
     location: str
@@ -42,7 +42,7 @@ def open_subject(location: str | Path) -> Subject:
     """Load the model of a finished run, of a saved model's folder, or of a hub repository.
 
     Raises:
-        RunError: Nothing is there, it is damaged, or the run has not finished.
+        RunError: It does not exist, is damaged, or the run has not finished.
     """
     if _is_run(location):
         model = load_model(location)
@@ -62,12 +62,12 @@ def open_subject(location: str | Path) -> Subject:
 def choose_streams(
     subject: Subject, cache: ActivationCache, names: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """The streams to analyse, in the model's order: those that both model and cache have.
+    """The streams to analyse, in the model's order: those of both model and cache.
 
     Args:
         subject: The model.
         cache: The cache.
-        names: Only these; all of them where no name is given.
+        names: Which of them; all if empty.
 
     Raises:
         CacheError: A stream that was asked for is missing, none is left, or one was made by
@@ -91,26 +91,26 @@ def choose_streams(
     dims = {stream.name: stream.dim for stream in config.streams}
     trained_on = {stream.name: stream for stream in subject.trained_on or ()}
     for name in chosen:
-        found = cache.streams[name]
-        if found.dim != dims[name]:
+        stream = cache.streams[name]
+        if stream.dim != dims[name]:
             raise CacheError(
-                f"{cache.folder}: features of stream {name} have {found.dim} values, those that "
+                f"{cache.folder}: features of stream {name} have {stream.dim} values, those that "
                 f"{subject.location} was trained on {dims[name]}: they come from another encoder"
             )
         if name in trained_on:
-            _refuse_other_encoder(cache, subject, found, trained_on[name])
+            _refuse_other_encoder(cache, subject, stream, trained_on[name])
     cache.require_complete(chosen)
     return chosen
 
 
 def _refuse_other_encoder(
-    cache: ActivationCache, subject: Subject, found: StreamInfo, wanted: StreamInfo
+    cache: ActivationCache, subject: Subject, stream: StreamInfo, wanted: StreamInfo
 ) -> None:
-    difference = encoder_difference(wanted.origin, found.origin)
+    difference = encoder_difference(wanted.origin, stream.origin)
     if difference is not None:
         what, then, here = difference
         raise CacheError(
-            f"{cache.folder}: stream {found.name} was made by another encoder than the one "
+            f"{cache.folder}: stream {stream.name} was made by another encoder than the one "
             f"that {subject.location} was trained on ({what}: {then!r} then, {here!r} here): "
             "extract it with the same encoder"
         )

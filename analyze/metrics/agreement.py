@@ -19,7 +19,8 @@ import pyarrow as pa
 from scipy import sparse
 from scipy.special import stdtrit
 
-from sparc.analyze.codes.store import CodeRows, CodeSet
+from sparc.analyze.codes.code_rows import CodeRows
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths import half_samples
 from sparc.analyze.maths.mispairing import DRAWS, mispaired, same_latents
 from sparc.analyze.maths.statistics import Interval, jackknife, nullable, with_interval

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from sparc.analyze.codes.store import CodeRows
+from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.maths import half_samples
 from sparc.analyze.maths.lifted_distances import fold_distances, sample_distances
 from sparc.analyze.maths.mispairing import Pair, Pairing

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sparc.analyze.codes.code_rows import CodeRows, concatenate
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts
-from sparc.analyze.codes.store import CodeRows, CodeSet, concatenate
 from sparc.analyze.maths.reduction import Executor
 from sparc.analyze.maths.statistics import adjust, upper_tail
 

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse
 
+from sparc.analyze.codes.code_rows import CodeRows
+from sparc.analyze.codes.code_sets import Control
 from sparc.analyze.codes.encode import encode_jointly
-from sparc.analyze.codes.store import CodeRows, Control
 from sparc.analyze.maths.statistics import jackknife_share, with_interval
 from sparc.analyze.metrics import reconstruction
 from sparc.analyze.metrics.selection import chosen

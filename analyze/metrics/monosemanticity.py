@@ -17,8 +17,9 @@ import torch
 from scipy import sparse
 from torch.nn import functional as F
 
+from sparc.analyze.codes.code_rows import CodeRows, concatenate
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts
-from sparc.analyze.codes.store import CodeRows, CodeSet, concatenate
 from sparc.analyze.maths.reduction import Executor
 from sparc.analyze.maths.statistics import jackknife, nullable, with_interval
 from sparc.analyze.rows.folds import Folds
@@ -210,7 +211,7 @@ def _add_others(sums: "_TaskSums", shared: _Shared, task: _Task) -> _Held:
     """Add all images that are in no fold, and hold those that are."""
     held = []
     for part in range(len(shared.parts)):
-        rows, features = shared.parts.seen(part, task.reference)
+        rows, features = shared.parts.placed_features(part, task.reference)
         codes = shared.parts.codes(part)
         counted, fold = shared.counted[rows], shared.folds.of_row[rows]
         others = np.flatnonzero(counted & (fold == 0))

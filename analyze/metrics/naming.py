@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
-from sparc.analyze.codes.store import CodeSet
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.statistics import adjust
 from sparc.analyze.maths.stratified import upper_tail
 from sparc.analyze.rows.images import Images, incidence

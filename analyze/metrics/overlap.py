@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sparc.analyze.codes.store import CodeRows, CodeSet
+from sparc.analyze.codes.code_rows import CodeRows
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.statistics import (
     Interval,
     degrees_of_freedom,

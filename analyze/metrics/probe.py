@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse, special
 
-from sparc.analyze.codes.store import CodeSet
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.statistics import jackknife, share_interval
 from sparc.analyze.rows.folds import FOLDS
 

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse
 
-from sparc.analyze.codes.store import CodeRows, CodeSet
+from sparc.analyze.codes.code_rows import CodeRows
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.statistics import jackknife, mean_of_known, nullable, with_interval
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import Folds, active_by_fold

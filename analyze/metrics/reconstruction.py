@@ -13,10 +13,12 @@ import pyarrow as pa
 import torch
 from scipy import sparse
 
-from sparc.analyze.codes.store import CodeRows, CodeSet
+from sparc.analyze.codes.code_rows import CodeRows
+from sparc.analyze.codes.code_sets import CodeSet
+from sparc.analyze.codes.decode import to_codes
 from sparc.analyze.maths.statistics import jackknife, with_interval
 from sparc.analyze.rows.folds import Folds, leave_one_out
-from sparc.train.model.network import Codes, Sparc
+from sparc.train.model.network import Sparc
 
 SCHEMA = pa.schema(
     [
@@ -75,7 +77,7 @@ def sum_errors(
     positions = np.arange(len(codes.rows))
     return merge(
         [
-            _measure_batch(
+            _sum_batch(
                 model,
                 {name: values[start : start + _BATCH] for name, values in features.items()},
                 codes.take(positions[start : start + _BATCH]),
@@ -141,21 +143,13 @@ def errors(sums: ErrorSums, share: float) -> Iterator[dict[str, Any]]:
             }
 
 
-def to_codes(codes: CodeRows, stream: str, device: torch.device) -> Codes:
-    """A stream's codes as the model takes them."""
-    return Codes(
-        torch.from_numpy(codes.indices[stream].astype(np.int64)).to(device),
-        torch.from_numpy(np.ascontiguousarray(codes.values[stream])).to(device),
-    )
-
-
 @torch.inference_mode()
-def _measure_batch(
+def _sum_batch(
     model: Sparc, features: Mapping[str, npt.NDArray[Any]], codes: CodeRows, folds: Folds
 ) -> ErrorSums:
     sources, targets = codes.streams, tuple(features)
     device = next(model.parameters()).device
-    found = {source: to_codes(codes, source, device) for source in sources}
+    sparse_codes = {source: to_codes(codes, source, device) for source in sources}
     count = len(codes.rows)
     fold = folds.of_row[codes.rows]
     # Adds up rows by fold, always in the same order.
@@ -172,7 +166,7 @@ def _measure_batch(
         feature_sum.append(add @ wanted.double().cpu().numpy())
         square_sum[:, t] = add @ squares
         for s, source in enumerate(sources):
-            error = _squares(model.decode(found[source], target) - wanted)
+            error = _squares(model.decode(sparse_codes[source], target) - wanted)
             squared_error[:, s, t] = add @ error
             nmse[:, s, t] = add @ (error / squares)
     rows = np.bincount(fold, minlength=1 + folds.number).astype(np.float64)

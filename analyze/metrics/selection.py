@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse
 
-from sparc.analyze.codes.store import CodeRows
+from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.maths.statistics import jackknife_share, with_interval
 from sparc.analyze.rows.folds import Folds, leave_one_out
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from sparc.analyze.codes.store import CodeRows
+from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.rows.images import Images
 
 FOLDS = 20

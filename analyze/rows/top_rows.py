@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from sparc.analyze.codes.store import CodeRows
+from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.rows.folds import Folds
 
 

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from sparc.analyze.codes.store import CodeSet, CodeStore
+from sparc.analyze.codes.code_sets import CodeSet
+from sparc.analyze.codes.store import CodeStore
 from sparc.analyze.report.digests import digest
 from sparc.analyze.report.output import write_array
 from sparc.analyze.search.index_folder import ADVICE, built_once, map_values, read_notes

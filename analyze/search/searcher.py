@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sparc.analyze.codes.store import CodeSet
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.config import SearchConfig
 from sparc.analyze.metrics.naming import names_of
 from sparc.analyze.report.folder import Report

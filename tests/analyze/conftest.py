@@ -11,9 +11,11 @@ import pytest
 from hypothesis import settings
 from scipy import stats
 
+from sparc.analyze.codes.code_rows import CodeRows
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts
 from sparc.analyze.codes.permutation import Permutation
-from sparc.analyze.codes.store import CodeLayout, CodeRows, CodeSet, CodeStore
+from sparc.analyze.codes.store import CodeLayout, CodeStore
 from sparc.analyze.rows.images import read_images
 from sparc.analyze.rows.labels import Labels, labels_of
 from sparc.common.cache.reader import ActivationCache
@@ -204,7 +206,7 @@ def make_parts() -> Callable[..., Parts]:
             block_rows=2 * layout.rows_per_chunk,
             seed=3,
         )
-        return lambda code_set: Parts(store, cache, order, code_set)
+        return lambda code_set: Parts(store, cache, code_set, order)
 
     return make
 

@@ -11,8 +11,8 @@ import pytest
 import zarr
 
 from sparc.analyze import AnalyzeConfig, Report, analyze
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.permutation import Permutation
-from sparc.analyze.codes.store import CodeSet
 from sparc.analyze.maths import half_samples
 from sparc.common.cache.writer import write_arrays
 from sparc.common.errors import LockedError, ReportError

@@ -34,8 +34,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
+from sparc.analyze.codes.code_rows import CodeRows
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.encode import encode_missing
-from sparc.analyze.codes.store import CodeLayout, CodeRows, CodeSet, CodeStore
+from sparc.analyze.codes.store import CodeLayout, CodeStore
 from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.maths.reduction import Executor
 from sparc.analyze.metrics import agreement, latents, retrieval

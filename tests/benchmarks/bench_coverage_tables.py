@@ -17,8 +17,9 @@ import numpy.typing as npt
 from bench_coverage import Figures, ends, run
 from scipy import sparse
 
+from sparc.analyze.codes.code_rows import CodeRows
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.encode import encode_jointly
-from sparc.analyze.codes.store import CodeRows, CodeSet
 from sparc.analyze.maths.reduction import Executor
 from sparc.analyze.metrics import (
     classification,

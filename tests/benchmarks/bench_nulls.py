@@ -27,7 +27,8 @@ from scipy import sparse
 
 from sparc.analyze.bias.associations import find_bias
 from sparc.analyze.bias.attribute import Attribute
-from sparc.analyze.codes.store import CodeRows, CodeSet
+from sparc.analyze.codes.code_rows import CodeRows
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.reduction import Executor
 from sparc.analyze.metrics import agreement, cofiring, naming
 from sparc.analyze.rows import top_rows

@@ -91,7 +91,7 @@ def read_sweep(folder: Path, call) -> Iterator[Callable[[], Any]]:
 
 def read_report(folder: Path, call) -> Iterator[Callable[[], Any]]:
     from sparc.analyze import Report
-    from sparc.analyze.codes.store import CodeSet
+    from sparc.analyze.codes.code_sets import CodeSet
 
     yield lambda: shown(call("analyze", "compare", folder))
     yield lambda: to_mapping(Report(folder).info)

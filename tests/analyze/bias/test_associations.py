@@ -9,7 +9,8 @@ from scipy import stats
 
 from sparc.analyze.bias.associations import _test_pairs, find_bias, shuffle
 from sparc.analyze.bias.attribute import Attribute
-from sparc.analyze.codes.store import CodeRows, CodeSet
+from sparc.analyze.codes.code_rows import CodeRows
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths import stratified
 from sparc.analyze.maths.reduction import Executor
 from sparc.analyze.rows.images import read_images

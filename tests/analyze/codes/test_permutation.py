@@ -65,7 +65,7 @@ def test_no_image_stands_in_its_own_place_nor_beside_itself(made, seed):
     assert permutation.exact
     image_of = np.repeat(np.arange(len(sizes)), sizes)
     alike = Counter(sizes)
-    assert permutation.not_apart(3) == sum(n for n in alike.values() if n <= 3)
+    assert permutation.inseparable(3) == sum(n for n in alike.values() if n <= 3)
     stand = [image_of, *(image_of[arrangement(permutation, stream)] for stream in range(3))]
     for place, image in enumerate(image_of):
         if alike[sizes[image]] > 3:
@@ -77,7 +77,7 @@ def test_an_image_that_no_other_has_as_many_rows_as_stays():
     found = arrangement(permutation, 0)
     assert found[4:7] == [4, 5, 6]
     assert found[9] == 9
-    assert permutation.not_apart(2) == 2
+    assert permutation.inseparable(2) == 2
 
 
 def test_the_seed_decides_and_other_processes_permute_alike():

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import zarr
 
-from sparc.analyze.codes.store import CodeLayout, CodeRows, CodeSet, CodeStore
+from sparc.analyze.codes.code_rows import CodeRows
+from sparc.analyze.codes.code_sets import CodeSet
+from sparc.analyze.codes.store import CodeLayout, CodeStore
 from sparc.common.errors import ReportError
 from sparc.common.files.folder import Folder
 
@@ -127,4 +129,4 @@ def test_size_of_a_row_at_published_sizes(tmp_path):
 
     for code_set, most in ((CodeSet("joint"), 900), (CodeSet("independent"), 1200)):
         store.write(code_set, 0, codes)
-        assert bytes_per_row(tmp_path / "codes.zarr" / str(code_set)) < most
+        assert bytes_per_row(tmp_path / "codes.zarr" / code_set.path) < most

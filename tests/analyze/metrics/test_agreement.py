@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sparc.analyze.codes.store import CodeRows, CodeSet, concatenate
+from sparc.analyze.codes.code_rows import CodeRows, concatenate
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths import half_samples, mispairing
 from sparc.analyze.maths.mispairing import DRAWS
 from sparc.analyze.metrics import agreement, agreement_sums

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sparc.analyze.codes.store import CodeRows, CodeSet
+from sparc.analyze.codes.code_rows import CodeRows
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.reduction import Executor, executor
 from sparc.analyze.metrics import cofiring
 from sparc.common.cache.writer import write_arrays

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparc.analyze.codes.store import CodeSet
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.metrics import latents
 from sparc.analyze.rows.folds import assign_folds
 from sparc.analyze.rows.images import Images

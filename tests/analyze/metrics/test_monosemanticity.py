@@ -5,7 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from sparc.analyze.codes.store import CodeRows, CodeSet
+from sparc.analyze.codes.code_rows import CodeRows
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.reduction import Executor, executor
 from sparc.analyze.maths.statistics import jackknife
 from sparc.analyze.metrics import monosemanticity
@@ -119,7 +120,7 @@ def test_what_moved_before_selection_brings_its_features_along(
     for part in range(len(parts)):
         values.append(dense(parts.codes(part), "dino", 20))
         features.append(parts.features(part)["clip_text"].astype(np.float64))
-        rows.append(parts.seen(part, "clip_text")[0])
+        rows.append(parts.placed_features(part, "clip_text")[0])
     rows = np.concatenate(rows)
     assert sorted(rows) == np.flatnonzero(cache.valid_rows(STREAMS)).tolist()
     whole = np.concatenate([cache.features("clip_text", c) for c in range(3)])
@@ -180,7 +181,7 @@ def test_intervals_are_those_of_all_pairs_of_the_images_that_are_left(
     assert len(lines) == 9
     latents = set()
     for stream, reference in product(("dino", "clip_text"), repeat=2):
-        seen = [parts.seen(part, reference) for part in range(len(parts))]
+        seen = [parts.placed_features(part, reference) for part in range(len(parts))]
         rows = np.concatenate([rows for rows, _ in seen])
         features = np.concatenate([features for _, features in seen]).astype(np.float64)
         values = np.concatenate([dense(parts.codes(p), stream, 20) for p in range(len(parts))])

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparc.analyze.codes.store import CodeRows, CodeSet, concatenate
+from sparc.analyze.codes.code_rows import CodeRows, concatenate
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.statistics import degrees_of_freedom, jackknife_share
 from sparc.analyze.metrics import overlap
 from sparc.analyze.rows import top_rows

@@ -6,7 +6,7 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from sparc.analyze.codes.store import CodeSet
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.metrics import probe
 
 

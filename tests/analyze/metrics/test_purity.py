@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparc.analyze.codes.store import CodeRows, CodeSet, concatenate
+from sparc.analyze.codes.code_rows import CodeRows, concatenate
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.statistics import jackknife
 from sparc.analyze.metrics import purity
 from sparc.analyze.rows import top_rows

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.encode import encode_both, encode_jointly
-from sparc.analyze.codes.store import CodeSet
 from sparc.analyze.metrics import reconstruction
 from sparc.analyze.rows.folds import assign_folds
 from sparc.analyze.rows.images import Images

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparc.analyze import AnalyzeConfig, analyze
-from sparc.analyze.codes.store import CodeSet
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.config import NameConfig
 from sparc.analyze.name.word_list import Support, name, show, table
 from sparc.analyze.search import query

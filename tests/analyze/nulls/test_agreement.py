@@ -8,7 +8,8 @@ says nothing of the other, however many rows there are.
 import numpy as np
 import pytest
 
-from sparc.analyze.codes.store import CodeRows, CodeSet
+from sparc.analyze.codes.code_rows import CodeRows
+from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.metrics import agreement
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import assign_folds

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparc.analyze.codes.store import CodeRows
+from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import Folds
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparc.analyze.codes.store import CodeLayout, CodeSet, CodeStore
+from sparc.analyze.codes.code_sets import CodeSet
+from sparc.analyze.codes.store import CodeLayout, CodeStore
 from sparc.analyze.search.inverted_index import open_index
 from sparc.common.errors import LockedError, ReportError
 from sparc.common.files.folder import Folder
