@@ -4,9 +4,9 @@ A part has codes and, on demand, the features at the same places. This module mu
 measured.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, reduce
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,12 @@ from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.permutation import Permutation
 from sparc.analyze.codes.store import CodeStore
 from sparc.common.cache.reader import ActivationCache
+
+T = TypeVar("T")
+
+_BATCH = 1 << 14
+"""Rows measured at a time by `in_batches`: their counts take several times the memory of their
+codes."""
 
 
 class Parts:
@@ -140,6 +146,13 @@ class Parts:
             for arrays in zip(*(read(chunk) for chunk in self._chunks[part]), strict=True)
         )
         return rows, features
+
+
+def in_batches(
+    codes: CodeRows, measure: Callable[[CodeRows], T], merge: Callable[[Sequence[T]], T]
+) -> T:
+    """Measure some rows, a batch at a time, and merge the results one after the other."""
+    return reduce(lambda total, more: merge([total, more]), map(measure, codes.batches(_BATCH)))
 
 
 def chunk_features(

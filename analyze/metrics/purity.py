@@ -17,6 +17,8 @@ from scipy import sparse
 
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
+from sparc.analyze.codes.parts import Parts, in_batches
+from sparc.analyze.maths.reduction import Executor
 from sparc.analyze.maths.statistics import jackknife, mean_of_known, nullable, with_interval
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import Folds, active_by_fold
@@ -82,6 +84,17 @@ def carried_classes(labels: Labels, depth: int) -> sparse.csr_matrix:
     matrix.sum_duplicates()
     matrix.data[:] = 1
     return matrix
+
+
+def count_all_rows(parts: Parts, carried: sparse.csr_matrix, reducer: Executor) -> RowCounts:
+    """Count over the rows of all parts; see `count_rows`."""
+    return reducer.reduce(_count_part, merge, (parts, carried), len(parts))
+
+
+def _count_part(shared: tuple[Parts, sparse.csr_matrix], part: int) -> RowCounts:
+    parts, carried = shared
+    codes = parts.codes(part)
+    return in_batches(codes, lambda batch: count_rows(batch, carried, parts.latents), merge)
 
 
 def count_rows(codes: CodeRows, carried: sparse.csr_matrix, latents: int) -> RowCounts:

@@ -16,6 +16,8 @@ from scipy import sparse
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.decode import to_codes
+from sparc.analyze.codes.parts import Parts
+from sparc.analyze.maths.reduction import Executor
 from sparc.analyze.maths.statistics import jackknife, with_interval
 from sparc.analyze.rows.folds import Folds, leave_one_out
 from sparc.train.model.network import Sparc
@@ -60,6 +62,16 @@ class ErrorSums(NamedTuple):
     squared_error: Floats
     feature_sum: tuple[Floats, ...]
     square_sum: Floats
+
+
+def sum_all_errors(parts: Parts, model: Sparc, folds: Folds, reducer: Executor) -> ErrorSums:
+    """Sum over the rows of all parts; see `sum_errors`."""
+    return reducer.reduce(_sum_part, merge, (parts, model, folds), len(parts))
+
+
+def _sum_part(shared: tuple[Parts, Sparc, Folds], part: int) -> ErrorSums:
+    parts, model, folds = shared
+    return sum_errors(model, parts.features(part), parts.codes(part), folds)
 
 
 def sum_errors(

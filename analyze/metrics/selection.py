@@ -12,6 +12,8 @@ import pyarrow as pa
 from scipy import sparse
 
 from sparc.analyze.codes.code_rows import CodeRows
+from sparc.analyze.codes.parts import Parts
+from sparc.analyze.maths.reduction import Executor
 from sparc.analyze.maths.statistics import jackknife_share, with_interval
 from sparc.analyze.rows.folds import Folds, leave_one_out
 
@@ -39,6 +41,18 @@ class SharedChoices(NamedTuple):
     streams: tuple[str, ...]
     chosen: npt.NDArray[np.float64]
     chosen_alone: npt.NDArray[np.float64]
+
+
+def count_all_choices(
+    joint: Parts, independent: Parts, folds: Folds, reducer: Executor
+) -> SharedChoices:
+    """Count over the rows of all parts; see `count_choices`."""
+    return reducer.reduce(_count_part, merge, (joint, independent, folds), len(joint))
+
+
+def _count_part(shared: tuple[Parts, Parts, Folds], part: int) -> SharedChoices:
+    joint, independent, folds = shared
+    return count_choices(joint.codes(part), independent.codes(part), joint.latents, folds)
 
 
 def count_choices(

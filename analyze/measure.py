@@ -1,0 +1,117 @@
+"""What a metric must provide so that a report measures, sums up and shows it: `Measure`.
+
+A new metric is one file in `sparc.analyze.measures` and one line in its registry, which says how.
+This module knows no metric. Neither it nor a measure's file imports PyTorch, Zarr or Dask before
+something is measured, since the summary of a report needs none of them.
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from sparc.analyze.codes.code_sets import CodeSet, Control
+    from sparc.analyze.context import Context
+    from sparc.analyze.maths.reduction import Executor
+
+TRAINED: "tuple[Control, ...]" = ("none",)
+"""The trained model on the real rows: no control."""
+
+UNPERMUTED: "tuple[Control, ...]" = ("none", "untrained")
+"""Codes whose rows stand in their own places."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table that a measure adds rows to."""
+
+    name: str
+    """Its file is `name.parquet`."""
+
+    controls: "tuple[Control, ...] | None" = None
+    """The controls whose codes have rows in it; None: all of them."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a cache must have; a measure whose needs are not met is left out, with a note."""
+
+    labels: bool = False
+    """Some analysed row carries a class."""
+
+    captions: bool = False
+    """Some row has a caption."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+    """The steps that a measure takes; an interrupted report continues at the first missing one."""
+
+    name: str
+    """How the names of its steps begin. Measures of one name take their steps one after the other
+    and share what `Context` counts for them."""
+
+    each: Literal["code_set", "control"] = "code_set"
+    """A step for each set of codes, or one for both modes of a control."""
+
+    raw: bool = False
+    """Whether there is a further step for raw features."""
+
+
+class Step(NamedTuple):
+    """What a measure measures at one go.
+
+    Attributes:
+        name: The same for measures that share a pass over the codes.
+        measure: Which measure.
+        code_set: Of which codes; of both modes of its control for a measure with one step for each
+            control; None for raw features.
+        tables: The names of the tables that it adds a piece to.
+    """
+
+    name: str
+    measure: "Measure"
+    code_set: "CodeSet | None"
+    tables: tuple[str, ...]
+
+
+class Measure(ABC):
+    """A metric as a report sees it. What is optional has a default."""
+
+    name: str
+    """Unique among the measures."""
+
+    tables: tuple[Table, ...]
+    """What it adds rows to. No other measure adds to them."""
+
+    steps: Steps | None = None
+    """When it is measured; None: another command adds its table to a finished report."""
+
+    needs: Needs = Needs()
+    """What the cache must have."""
+
+    @abstractmethod
+    def schemas(self) -> Mapping[str, pa.Schema]:
+        """The columns of each of its tables, which `REPORT.md` explains."""
+
+    def measure(
+        self, context: "Context", code_set: "CodeSet", reducer: "Executor"
+    ) -> Mapping[str, pa.Table]:
+        """Measure a set of codes, or both modes of its control: see `Steps.each`.
+
+        Args:
+            context: What all measures share.
+            code_set: The codes.
+            reducer: Runs reductions over parts.
+
+        Returns:
+            By table, the rows that it adds. What the step does not ask for is ignored.
+        """
+        raise NotImplementedError(f"{self.name} is not measured by `sparc-analyze run`")
+
+    def measure_raw(self, context: "Context", reducer: "Executor") -> Mapping[str, pa.Table]:
+        """Measure raw features: see `Steps.raw`; otherwise as `measure`."""
+        raise NotImplementedError(f"{self.name} does not measure raw features")

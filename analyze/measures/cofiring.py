@@ -1,0 +1,39 @@
+"""Cofiring: which latents are active on the same images?"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from sparc.analyze.measure import TRAINED, Measure, Steps, Table
+
+if TYPE_CHECKING:
+    from sparc.analyze.codes.code_sets import CodeSet
+    from sparc.analyze.context import Context
+    from sparc.analyze.maths.reduction import Executor
+
+
+class Cofiring(Measure):
+    """Pairs of latents that are active on the same images more often than chance gives."""
+
+    name = "cofiring"
+    tables = (Table("cofiring", TRAINED),)
+    steps = Steps("cofiring")
+
+    def schemas(self) -> Mapping[str, pa.Schema]:
+        from sparc.analyze.metrics.cofiring import SCHEMA
+
+        return {"cofiring": SCHEMA}
+
+    def measure(
+        self, context: "Context", code_set: "CodeSet", reducer: "Executor"
+    ) -> Mapping[str, pa.Table]:
+        from sparc.analyze.metrics import cofiring
+
+        pairs = cofiring.find_pairs(
+            context.parts(code_set),
+            context.one_per_image,
+            reducer,
+            partners=context.config.partners,
+        )
+        return {"cofiring": cofiring.table(pairs, code_set)}

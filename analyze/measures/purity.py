@@ -1,0 +1,55 @@
+"""Purity: which class do the rows of a latent mostly carry?"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from sparc.analyze.measure import TRAINED, Measure, Needs, Steps, Table
+
+if TYPE_CHECKING:
+    from sparc.analyze.codes.code_sets import CodeSet
+    from sparc.analyze.context import Context
+    from sparc.analyze.maths.reduction import Executor
+
+
+class Purity(Measure):
+    """The share of a latent's rows that carry its most frequent class, beside its base rate."""
+
+    name = "purity"
+    tables = (Table("purity_means"), Table("purity", TRAINED))
+    steps = Steps("purity")
+    needs = Needs(labels=True)
+
+    def schemas(self) -> Mapping[str, pa.Schema]:
+        from sparc.analyze.metrics.purity import MEANS_SCHEMA, SCHEMA
+
+        return {"purity": SCHEMA, "purity_means": MEANS_SCHEMA}
+
+    def measure(
+        self, context: "Context", code_set: "CodeSet", reducer: "Executor"
+    ) -> Mapping[str, pa.Table]:
+        from sparc.analyze.metrics import purity
+        from sparc.analyze.rows import top_rows
+        from sparc.analyze.rows.labelled import read_labelled_rows
+
+        parts, labels, folds = context.parts(code_set), context.known_labels, context.folds
+        top = context.config.top_rows
+        rows = read_labelled_rows(
+            parts, labels.labelled, folds, reducer, length=top_rows.with_spare(top)
+        )
+        shape = parts.latents, len(labels.labelled)
+        tables = purity.tables(
+            lambda carried: purity.count_all_rows(parts, carried, reducer),
+            {
+                stream: purity.active_rows(
+                    lists, rows.fold_codes, stream, folds, top=top, shape=shape
+                )
+                for stream, lists in rows.lists.items()
+            },
+            labels,
+            context.store.valid,
+            code_set,
+            folds.share,
+        )
+        return {"purity": tables.purity, "purity_means": tables.means}

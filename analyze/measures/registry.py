@@ -1,0 +1,42 @@
+"""The measures of a report, in the order of its summary.
+
+How to add one, in one new file beside this one and one line below:
+
+1. Derive a class from `sparc.analyze.measure.Measure`. Name it, list its `tables` (a table of the
+   trained model alone says so) and say what it `needs`.
+2. `schemas` gives the columns of each table; explain them in `REPORT.md`.
+3. `measure` gives the rows of one set of codes. The codes come from `Context`: part by part with
+   `context.parts(code_set)` and the reducer, or for sampled rows with `context.codes_at`. Import
+   what computes inside of it; a small metric may compute right there.
+4. Add an instance to `MEASURES`.
+"""
+
+from sparc.analyze.measure import Measure
+from sparc.analyze.measures.agreement import Agreement
+from sparc.analyze.measures.classes import Classification, Probe
+from sparc.analyze.measures.cofiring import Cofiring
+from sparc.analyze.measures.latents import Latents, Streams
+from sparc.analyze.measures.monosemanticity import Monosemanticity
+from sparc.analyze.measures.naming import Naming
+from sparc.analyze.measures.overlap import Overlap
+from sparc.analyze.measures.purity import Purity
+from sparc.analyze.measures.reconstruction import Reconstruction
+from sparc.analyze.measures.retrieval import Retrieval
+from sparc.analyze.measures.selection import LeftOut, Selection
+
+MEASURES: list[Measure] = [
+    Agreement(),
+    Reconstruction(),
+    Retrieval(),
+    Latents(),
+    Probe(),
+    Classification(),
+    Selection(),
+    LeftOut(),
+    Monosemanticity(),
+    Purity(),
+    Streams(),
+    Overlap(),
+    Naming(),
+    Cofiring(),
+]

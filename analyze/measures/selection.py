@@ -1,0 +1,80 @@
+"""Selection: who decides what the streams select together, and what remains without a stream?"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from sparc.analyze.measure import UNPERMUTED, Measure, Steps, Table
+
+if TYPE_CHECKING:
+    from sparc.analyze.codes.code_sets import CodeSet
+    from sparc.analyze.context import Context
+    from sparc.analyze.maths.reduction import Executor
+
+
+class Selection(Measure):
+    """The share of the joint selection that each stream would have selected on its own."""
+
+    name = "selection"
+    tables = (Table("selection", UNPERMUTED),)
+    steps = Steps("selection", each="control")
+
+    def schemas(self) -> Mapping[str, pa.Schema]:
+        from sparc.analyze.metrics.selection import SCHEMA
+
+        return {"selection": SCHEMA}
+
+    def measure(
+        self, context: "Context", code_set: "CodeSet", reducer: "Executor"
+    ) -> Mapping[str, pa.Table]:
+        from sparc.analyze.metrics import selection
+
+        counts = selection.count_all_choices(
+            context.parts(code_set._replace(mode="joint")),
+            context.parts(code_set._replace(mode="independent")),
+            context.folds,
+            reducer,
+        )
+        return {"selection": selection.table(counts, code_set.control, context.folds)}
+
+
+class LeftOut(Measure):
+    """What is still selected, and rebuilt, without one of the streams."""
+
+    name = "left_out"
+    tables = (
+        Table("left_out_selection", UNPERMUTED),
+        Table("left_out_reconstruction", UNPERMUTED),
+    )
+    steps = Steps("left-out", each="control")
+
+    def schemas(self) -> Mapping[str, pa.Schema]:
+        from sparc.analyze.metrics.left_out import RECONSTRUCTION_SCHEMA, SELECTION_SCHEMA
+
+        return {
+            "left_out_selection": SELECTION_SCHEMA,
+            "left_out_reconstruction": RECONSTRUCTION_SCHEMA,
+        }
+
+    def measure(
+        self, context: "Context", code_set: "CodeSet", reducer: "Executor"
+    ) -> Mapping[str, pa.Table]:
+        from sparc.analyze.metrics import left_out
+        from sparc.analyze.rows.folds import assign_folds
+        from sparc.analyze.rows.images import Images
+
+        of_row = context.sample.images
+        images = Images(of_row, np.ones(of_row[-1] + 1, np.bool_))
+        tables = left_out.tables(
+            context.model(code_set),
+            context.features_at(context.sample.rows, reducer),
+            code_set.control,
+            assign_folds(images, context.config.seed),
+            batch_size=context.config.batch_size,
+        )
+        return {
+            "left_out_selection": tables.selection,
+            "left_out_reconstruction": tables.reconstruction,
+        }

@@ -1,0 +1,138 @@
+"""What a report will hold: which codes, which measures, and what is left out and why."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from sparc.analyze.codes.code_sets import CodeSet
+from sparc.analyze.codes.permutation import Permutation
+from sparc.analyze.codes.subject import Subject
+from sparc.analyze.config import AnalyzeConfig
+from sparc.analyze.measure import Measure, Step, Table
+from sparc.common.text import amount
+
+
+def choose_code_sets(subject: Subject, config: AnalyzeConfig) -> tuple[CodeSet, ...]:
+    """The sets of codes that are measured, in the order of the tables."""
+    sets = [CodeSet("joint"), CodeSet("independent")]
+    if config.permuted:
+        sets += [
+            CodeSet("joint", "permuted_before"),
+            CodeSet("joint", "permuted_after"),
+            CodeSet("independent", "permuted"),
+        ]
+    if config.untrained and subject.untrained is not None:
+        sets += [CodeSet("joint", "untrained"), CodeSet("independent", "untrained")]
+    return tuple(sets)
+
+
+def choose_measures(
+    measures: Iterable[Measure], *, labelled: bool, captioned: bool
+) -> list[Measure]:
+    """The measures whose needs are met.
+
+    Args:
+        measures: All measures.
+        labelled: Whether any analysed row has a label.
+        captioned: Whether any row has a caption.
+    """
+    return [
+        measure
+        for measure in measures
+        if (labelled or not measure.needs.labels) and (captioned or not measure.needs.captions)
+    ]
+
+
+def plan_steps(measures: Sequence[Measure], code_sets: Sequence[CodeSet]) -> list[Step]:
+    """The steps of some measures; those of one name follow each other."""
+    by_name: dict[str, list[Step]] = {}
+    for step in _steps(measures, code_sets):
+        by_name.setdefault(step.name, []).append(step)
+    return [step for steps in by_name.values() for step in steps]
+
+
+def tables_by_step(steps: Iterable[Step]) -> dict[str, tuple[str, ...]]:
+    """By name of the steps, in their order, the tables that they have pieces of."""
+    result: dict[str, tuple[str, ...]] = {}
+    for step in steps:
+        result[step.name] = (*result.get(step.name, ()), *step.tables)
+    return result
+
+
+def _steps(measures: Sequence[Measure], code_sets: Sequence[CodeSet]) -> Iterator[Step]:
+    planned = [(measure, measure.steps) for measure in measures if measure.steps is not None]
+    for code_set in code_sets:
+        for measure, steps in planned:
+            if steps.each == "code_set" and (tables := _tables(measure, code_set)):
+                name = f"{steps.name}-{code_set.control}-{code_set.mode}"
+                yield Step(name, measure, code_set, tables)
+    for measure, steps in planned:
+        if steps.raw:
+            tables = tuple(table.name for table in measure.tables)
+            yield Step(f"{steps.name}-raw", measure, None, tables)
+    for code_set in code_sets:
+        for measure, steps in planned:
+            both_modes = steps.each == "control" and code_set.mode == "joint"
+            if both_modes and (tables := _tables(measure, code_set)):
+                yield Step(f"{steps.name}-{code_set.control}", measure, code_set, tables)
+
+
+def _tables(measure: Measure, code_set: CodeSet) -> tuple[str, ...]:
+    """The tables of a measure that some codes have rows in."""
+
+    def holds(table: Table) -> bool:
+        return table.controls is None or code_set.control in table.controls
+
+    return tuple(table.name for table in measure.tables if holds(table))
+
+
+def notes(
+    subject: Subject,
+    streams: Sequence[str],
+    permutation: Permutation,
+    config: AnalyzeConfig,
+    *,
+    labelled: bool,
+    captioned: bool,
+) -> Iterator[str]:
+    """What is left out of a report or approximated in it, and why.
+
+    Args:
+        subject: The model.
+        streams: The analysed streams.
+        permutation: The order of images of the permuted controls.
+        config: The settings.
+        labelled: Whether any analysed row has a label.
+        captioned: Whether any row has a caption.
+    """
+    absent = [name for name in subject.model.config.names if name not in streams]
+    if absent:
+        are = "is" if len(absent) == 1 else "are"
+        yield (
+            f"of the model's streams, {', '.join(absent)} {are} left out: streams select together "
+            "with those that are there, so joint figures are those of the streams left"
+        )
+    if len(streams) == 1:
+        yield "there is one stream: agreement, overlap and retrieval compare nothing"
+    if not labelled:
+        yield "no analysed row has a label: there is no agreement, purity, probe or classification"
+    if not captioned:
+        yield "the cache has no captions: there is no naming"
+    if not config.untrained:
+        yield "the untrained control is left out (--no-untrained)"
+    elif subject.untrained is None:
+        yield (
+            f"{subject.location} is a saved model without its run: the untrained control is left "
+            "out, and whether the cache comes from the same encoders could not be checked"
+        )
+    if not config.permuted:
+        yield "the permuted controls are left out (--no-permuted)"
+    elif not permutation.exact:
+        yield (
+            f"images are permuted in {len(permutation.blocks)} random blocks of up to "
+            f"{config.permute_rows:,} rows, not all at once (--permute-rows)"
+        )
+    if config.permuted and (near := permutation.inseparable(len(streams))):
+        yield (
+            f"{amount(near, 'image')} of {len(permutation.sizes):,} have a number of rows that at "
+            f"most {len(streams) - 1} others have: the permuted controls, which exchange images "
+            "with as many rows, cannot keep all of their streams apart"
+        )
