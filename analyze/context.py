@@ -22,11 +22,17 @@ from sparc.analyze.codes.store import CodeStore
 from sparc.analyze.codes.subject import Subject
 from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.maths.reduction import Executor
-from sparc.analyze.metrics import classification, retrieval
 from sparc.analyze.metrics.counting import Counted, count_codes
 from sparc.analyze.rows.folds import Folds, assign_folds
 from sparc.analyze.rows.images import Images
 from sparc.analyze.rows.labels import Labels
+from sparc.analyze.rows.sample import (
+    Sample,
+    SplitImages,
+    choose_sample,
+    draw_images,
+    split_images,
+)
 from sparc.analyze.rows.words import Words, read_words
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.streams.spec import Modality
@@ -161,25 +167,21 @@ class Context:
         return self.images.first_rows(self.store.valid)
 
     @cached_property
-    def sample(self) -> retrieval.Sample:
+    def sample(self) -> Sample:
         """The rows that retrieval is measured on."""
-        sample = retrieval.choose_sample(
-            self.images, self.store.valid, self.config.rows, self.config.seed
-        )
+        sample = choose_sample(self.images, self.store.valid, self.config.rows, self.config.seed)
         return sample.with_captions(self._captions_of(sample.rows))
 
     def labelled_sample(self, size: int) -> Rows:
         """The first analysed rows of labelled images drawn at random, `size` at most."""
-        first = self.images.first_rows(self.store.valid & self.known_labels.labelled)
-        generator = np.random.default_rng([self.config.seed, len(first)])
-        return np.sort(generator.permutation(first)[:size])
+        labelled = self.store.valid & self.known_labels.labelled
+        return draw_images(self.images, labelled, size, self.config.seed)
 
     @cached_property
-    def classified(self) -> tuple[Rows, classification.Images]:
+    def classified(self) -> tuple[Rows, SplitImages]:
         """The rows that classification is measured on, one per image, and their labels."""
         rows = self.labelled_sample(self.config.rows)
-        labels = self.known_labels.with_ancestors(rows)
-        return rows, classification.choose_images(labels, self.config.seed)
+        return rows, split_images(self.known_labels.with_ancestors(rows), self.config.seed)
 
     def _captions_of(self, rows: Rows) -> pa.Array:
         """The captions of some rows; null where there is none."""

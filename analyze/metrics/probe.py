@@ -1,4 +1,4 @@
-"""Whether a single latent tells a class, chosen on some images and scored on others.
+"""How well a single latent predicts a class, selected on some images and scored on others.
 
 After the one-dimensional probe of arXiv 2507.06265, section 4; `REPORT.md` says what differs.
 """
@@ -13,6 +13,7 @@ from scipy import sparse, special
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.statistics import jackknife, share_interval
 from sparc.analyze.rows.folds import FOLDS
+from sparc.analyze.rows.sample import TEST, TRAIN, VALIDATION, split
 
 SCHEMA = pa.schema(
     [
@@ -34,13 +35,10 @@ LEAST_IMAGES = 20
 """A class with fewer images is not probed."""
 
 MOST_IMAGES = 1000
-"""Images of a class, and as many others, at most."""
+"""Images with a class at most, and the same number without it."""
 
 CANDIDATES = 20
 """Latents that are fitted for a class."""
-
-FIT, CHOOSE, SCORE = 0, 1, 2
-"""The parts of the images: parameters are fitted, latents chosen and losses taken on each."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,12 +48,6 @@ class Fit(NamedTuple):
 
     slope: Floats
     intercept: Floats
-
-
-def split(count: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:
-    """The part that each thing belongs to: half of them fit, a quarter choose, the rest score."""
-    parts = np.repeat([FIT, CHOOSE, SCORE], [count - 2 * (count // 4), count // 4, count // 4])
-    return generator.permutation(parts)
 
 
 def table(
@@ -74,26 +66,26 @@ def table(
         class_ids: The `class_id` of each column of `labels`.
         code_set: Which codes these are.
         stream: Which stream.
-        seed: Decides the other images and the parts, the same for every stream and set.
+        seed: Decides images without a class and parts, the same for every stream and set.
     """
     columns = labels.tocsc()
     images = np.diff(columns.indptr)
-    # Most of very many classes have too few images: those take no time.
+    # Of very many classes most have too few images; they should take no time.
     enough = np.minimum(images, labels.shape[0] - images) >= LEAST_IMAGES
     rows = []
     for column in np.flatnonzero(enough):
         class_id = int(class_ids[column])
-        having = np.zeros(labels.shape[0], dtype=np.bool_)
-        having[columns.indices[columns.indptr[column] : columns.indptr[column + 1]]] = True
+        positive = np.zeros(labels.shape[0], dtype=np.bool_)
+        positive[columns.indices[columns.indptr[column] : columns.indptr[column + 1]]] = True
         generator = np.random.default_rng([seed, class_id])
         row = {"mode": code_set.mode, "control": code_set.control, "stream": stream}
-        found = _probe(matrix, having, generator)
-        rows.append({**row, "class_id": class_id, "pictures": int(having.sum()), **found})
+        result = _probe(matrix, positive, generator)
+        rows.append({**row, "class_id": class_id, "pictures": int(positive.sum()), **result})
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
 def fit(x: Floats, y: npt.NDArray[np.bool_]) -> Fit:
-    """Logistic regression on each column alone, with the penalty slope^2 / 2.
+    """One-dimensional logistic regressions with the penalty slope^2 / 2, by Newton's method.
 
     Args:
         x: (n, fits), standardized.
@@ -109,20 +101,20 @@ def fit(x: Floats, y: npt.NDArray[np.bool_]) -> Fit:
         inverse = 1 / np.maximum(a * c - b**2, 1e-12)
         step_slope = (c * down_slope - b * down_intercept) * inverse
         step_intercept = (a * down_intercept - b * down_slope) * inverse
-        # Newton's step, halved where it went too far.
+        # A step that raises the loss is halved.
         scale = np.ones_like(slope)
         for _ in range(_HALVINGS):
             trial = slope - scale * step_slope, intercept - scale * step_intercept
-            found = _objective(x, y, *trial)
-            worse = found > loss + 1e-12
+            trial_loss = _objective(x, y, *trial)
+            worse = trial_loss > loss + 1e-12
             if not worse.any():
                 break
             scale = np.where(worse, scale / 2, scale)
         slope, intercept = (
             np.where(worse, old, new) for old, new in zip((slope, intercept), trial, strict=True)
         )
-        gain = np.where(worse, 0, loss - found)
-        loss = np.where(worse, loss, found)
+        gain = np.where(worse, 0, loss - trial_loss)
+        loss = np.where(worse, loss, trial_loss)
         if gain.max(initial=0) < 1e-12 * len(y):
             break
     return Fit(slope, intercept)
@@ -143,59 +135,59 @@ def _losses(x: Floats, y: npt.NDArray[np.bool_], slope: Floats, intercept: Float
 
 
 def _probe(
-    matrix: sparse.csr_matrix, having: npt.NDArray[np.bool_], generator: np.random.Generator
+    matrix: sparse.csr_matrix, positive: npt.NDArray[np.bool_], generator: np.random.Generator
 ) -> dict[str, Any]:
-    """Latent, log loss and accuracy of one class that enough images have and lack."""
-    positive, others = np.flatnonzero(having), np.flatnonzero(~having)
-    count = min(len(positive), len(others), MOST_IMAGES)
+    """Latent, log loss and accuracy for one class, from balanced positive and negative images."""
+    positives, negatives = np.flatnonzero(positive), np.flatnonzero(~positive)
+    count = min(len(positives), len(negatives), MOST_IMAGES)
     chosen = np.concatenate(
-        [generator.permutation(positive)[:count], generator.permutation(others)[:count]]
+        [generator.permutation(positives)[:count], generator.permutation(negatives)[:count]]
     )
     y = np.arange(2 * count) < count
-    # Each half has the same parts, so that the classes are in balance in every one.
+    # Positives and negatives are split alike, so that every part is balanced.
     part = np.concatenate([split(count, generator), split(count, generator)])
     some = matrix[chosen]
-    candidates = _most_telling(some[part == FIT], y[part == FIT])
-    if not len(candidates):  # no latent is active on any of these images: nothing is told
-        scored = int((part == SCORE).sum())
-        losses, right = np.full(scored, np.log(2)), np.zeros(scored, np.bool_)  # a tie is wrong
+    candidates = _candidates(some[part == TRAIN], y[part == TRAIN])
+    if not len(candidates):  # no latent is active on any of these images
+        tested = int((part == TEST).sum())
+        losses, right = np.full(tested, np.log(2)), np.zeros(tested, np.bool_)  # a tie is wrong
         return {"latent": None, **_score(losses, right)}
     x = np.asarray(some[:, candidates].todense(), dtype=np.float64)
-    mean, spread = x[part == FIT].mean(axis=0), x[part == FIT].std(axis=0)
+    mean, spread = x[part == TRAIN].mean(axis=0), x[part == TRAIN].std(axis=0)
     x = (x - mean) / spread
-    fitted = fit(x[part == FIT], y[part == FIT])
+    fitted = fit(x[part == TRAIN], y[part == TRAIN])
     losses = _losses(x, y, *fitted)
-    best = int(np.argmin(losses[part == CHOOSE].mean(axis=0)))
+    best = int(np.argmin(losses[part == VALIDATION].mean(axis=0)))
     logits = x[:, best] * fitted.slope[best] + fitted.intercept[best]
-    # A logit of zero decides for nobody: it counts against us.
+    # A logit of zero counts as wrong.
     right = np.where(y, logits > 0, logits < 0)
     return {
         "latent": int(candidates[best]),
-        **_score(losses[part == SCORE, best], right[part == SCORE]),
+        **_score(losses[part == TEST, best], right[part == TEST]),
     }
 
 
 def _score(losses: Floats, right: npt.NDArray[np.bool_]) -> dict[str, float]:
-    """Means over the scored images with their intervals, by name.
+    """Means over the test images with their intervals, by name.
 
     Args:
-        losses: Of the images of a class and then of as many others, (n,). Either are in random
-            order.
-        right: Whether each was told right, (n,).
+        losses: Of the positives and then of as many negatives, each in random order, (n,).
+        right: Whether each image is classified right, (n,).
     """
     half = len(losses) // 2
-    # As many folds as there are, at most, with both kinds of images in each.
+    # Each fold has positives and negatives.
     folds = min(FOLDS, half)
     fold = np.tile(np.arange(half) % folds, 2)
     sums, sizes = np.bincount(fold, weights=losses), np.bincount(fold)
     without = (losses.sum() - sums) / (len(losses) - sizes)
     loss, accuracy = float(losses.mean()), float(right.mean())
     loss_interval = jackknife([loss, *without], 1 / folds, least=0)
-    # As many of either kind by design: a share of both varies less than one of images that come
-    # as they may. Half an image is added to each count, so that none is certain.
-    of_kind = (right.reshape(2, half).sum(axis=1) + 0.5) / (half + 1)
-    middle = of_kind.mean()
-    gain = middle * (1 - middle) / (of_kind * (1 - of_kind)).mean()
+    # Stratified by class, accuracy varies less than on images drawn at random: p (1 - p) of both
+    # together by the mean of it within classes. Half an image is added to each count, so that no
+    # rate is 0 or 1.
+    rates = (right.reshape(2, half).sum(axis=1) + 0.5) / (half + 1)
+    rate = rates.mean()
+    gain = rate * (1 - rate) / (rates * (1 - rates)).mean()
     accuracy_interval = share_interval(accuracy, len(right) * gain)
     return {
         "log_loss": loss,
@@ -207,17 +199,17 @@ def _score(losses: Floats, right: npt.NDArray[np.bool_]) -> dict[str, float]:
     }
 
 
-def _most_telling(matrix: sparse.csr_matrix, y: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """The latents whose values differ most between the classes, in standard deviations."""
+def _candidates(matrix: sparse.csr_matrix, y: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """The latents whose mean differs most between positives and all, in standard deviations."""
     values = matrix.astype(np.float64)
     count = len(y)
     mean = np.asarray(values.sum(axis=0)).ravel() / count
     square = np.asarray(values.multiply(values).sum(axis=0)).ravel() / count
-    having = np.asarray(values[np.flatnonzero(y)].sum(axis=0)).ravel() / max(1, int(y.sum()))
+    positive = np.asarray(values[np.flatnonzero(y)].sum(axis=0)).ravel() / max(1, int(y.sum()))
     variance = square - mean**2
     varies = variance > 1e-12 * np.maximum(square, 1e-300)
     distance = np.zeros(len(mean))
-    distance[varies] = np.abs(having - mean)[varies] / np.sqrt(variance[varies])
+    distance[varies] = np.abs(positive - mean)[varies] / np.sqrt(variance[varies])
     order = np.argsort(-distance, kind="stable")[:CANDIDATES]
     result: npt.NDArray[np.int64] = order[varies[order]]
     return result

@@ -46,6 +46,7 @@ from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import Folds, assign_folds, no_folds
 from sparc.analyze.rows.images import Images
 from sparc.analyze.rows.labels import labels_of
+from sparc.analyze.rows.sample import choose_sample
 from sparc.analyze.search.searcher import Searcher
 from sparc.common.cache import tables
 from sparc.common.cache.reader import ActivationCache
@@ -292,7 +293,7 @@ def five_thousand_rows(repeats: int) -> list[Target]:
         )
 
     matrices = {n: codes.matrix(n, LATENTS) for n in WIDE}
-    sample = retrieval.choose_sample(of_pictures, np.ones(len(concepts), np.bool_), 5000, 42)
+    sample = choose_sample(of_pictures, np.ones(len(concepts), np.bool_), 5000, 42)
 
     def retrieve() -> None:
         retrieval.table(

@@ -31,6 +31,7 @@ from sparc.analyze.metrics import (
 )
 from sparc.analyze.rows.folds import Folds, assign_folds
 from sparc.analyze.rows.images import Images
+from sparc.analyze.rows.sample import Sample, split_images
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.model.initialize import create_model
 from sparc.train.model.network import Sparc
@@ -76,7 +77,7 @@ class _InMemory(NamedTuple):
     def codes(self, _part: int) -> CodeRows:
         return self.of_rows
 
-    def seen(self, _part: int, stream: str) -> tuple[npt.NDArray[np.int64], Any]:
+    def placed_features(self, _part: int, stream: str) -> tuple[npt.NDArray[np.int64], Any]:
         return self.of_rows.rows, self.features[stream]
 
 
@@ -144,7 +145,7 @@ def _figures(
         if line["stream"] == "a":
             yield f"monosemanticity, in {line['reference']}", ends(line, "value")
     some = np.flatnonzero(of_row < MOST_SCORED)
-    sample = retrieval.Sample(some, of_row[some], np.full(len(some), -1))
+    sample = Sample(some, of_row[some], np.full(len(some), -1))
     line = retrieval.table(
         "raw", None, "none", [("b", "a")], sample, {"a": "image", "b": "text"},
         lambda source, _: features[source][some], lambda target: features[target][some],
@@ -161,7 +162,7 @@ def _figures(
         if line["class_id"] == 0:
             yield "probe, accuracy", ends(line, "accuracy")
             yield "probe, log loss", ends(line, "log_loss")
-    chosen = classification.choose_pictures(labels, 1)
+    chosen = split_images(labels, 1)
     line = classification.row("codes", "joint", "none", "a", "a", codes, chosen).to_pylist()[0]
     yield "classification", ends(line, "mean_average_precision")
 

@@ -8,7 +8,8 @@ from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 
 from sparc.analyze.metrics import classification
-from sparc.analyze.metrics.classification import average_precision, choose_images, predict
+from sparc.analyze.metrics.classification import average_precision, predict
+from sparc.analyze.rows.sample import split_images
 
 
 @settings(max_examples=40)
@@ -20,15 +21,15 @@ def test_predictions_are_those_of_scikit_learn(seed, wide, as_sparse, ridge):
     generator = np.random.default_rng(seed)
     dim = 50 if wide else 12
     inputs = generator.random((40, dim)) * (generator.random((40, dim)) < 0.5)
-    fitted = np.arange(40) < 25
-    inputs[fitted, 2] = 3  # constant where it is fitted: it must not count
+    training = np.arange(40) < 25
+    inputs[training, 2] = 3  # constant where it is training: it must not count
     labels = generator.random((40, 3)) < 0.4
-    kept = np.flatnonzero(inputs[fitted].std(axis=0) > 1e-9)
-    x = StandardScaler().fit(inputs[fitted][:, kept]).transform(inputs[:, kept])
-    model = Ridge(alpha=ridge * 25).fit(x[fitted], labels[fitted].astype(float))
+    kept = np.flatnonzero(inputs[training].std(axis=0) > 1e-9)
+    x = StandardScaler().fit(inputs[training][:, kept]).transform(inputs[:, kept])
+    model = Ridge(alpha=ridge * 25).fit(x[training], labels[training].astype(float))
     wrap = sparse.csr_matrix if as_sparse else np.asarray
-    (found,) = predict(wrap(inputs), labels, fitted, [ridge])
-    np.testing.assert_allclose(found, model.predict(x[~fitted]), atol=1e-6)
+    (found,) = predict(wrap(inputs), labels, training, [ridge])
+    np.testing.assert_allclose(found, model.predict(x[~training]), atol=1e-6)
 
 
 @settings(max_examples=30)
@@ -71,16 +72,9 @@ def make(images=400):
     return x, sparse.csr_matrix(labels)
 
 
-def test_classes_that_a_part_lacks_do_not_count():
-    _, labels = make()
-    found = choose_images(labels, 1)
-    assert found.labels.shape == (400, 3)
-    assert choose_images(labels[:8], 1).labels.shape[1] == 0
-
-
-def test_what_is_in_the_inputs_is_found_and_the_rest_is_chance():
+def test_classes_in_the_inputs_are_predicted_and_others_are_chance():
     x, labels = make()
-    images = choose_images(labels, 1)
+    images = split_images(labels, 1)
 
     def line(inputs):
         table = classification.row("codes", "joint", "none", "a", "b", inputs, images)
@@ -92,24 +86,22 @@ def test_what_is_in_the_inputs_is_found_and_the_rest_is_chance():
     assert found["mean_average_precision"] > (0.9 + 0.2 + 0.2) / 3
     noise = np.random.default_rng(5).normal(size=(400, 20))
     assert line(noise)["mean_average_precision"] == pytest.approx(0.35, abs=0.08)
-    # Inputs that never change tell nothing, and ties count against us.
+    # Constant inputs predict nothing, and ties count as wrong.
     assert line(np.ones((400, 3)))["mean_average_precision"] < 0.3
 
 
-def test_intervals_are_those_of_the_scored_images():
+def test_intervals_are_those_of_the_tested_images():
     x, labels = make()
-    images = choose_images(labels, 1)
-    scored = images.parts == 2
-    assert np.bincount(images.folds[scored]).tolist() == [0, *[5] * 20]
-    assert not images.folds[~scored].any()
+    images = split_images(labels, 1)
+    tested = images.parts == 2
     table = classification.row("codes", "joint", "none", "a", "a", x, images).to_pylist()[0]
-    fitted = images.parts == 0
-    (scores,) = predict(x, images.labels, fitted, [table["ridge"]])
-    scores = scores[scored[~fitted]]
+    training = images.parts == 0
+    (scores,) = predict(x, images.labels, training, [table["ridge"]])
+    scores = scores[tested[~training]]
     values = []
     for fold in range(21):
-        left = (images.folds[scored] != fold) | (fold == 0)
-        y = images.labels[scored][left]
+        left = (images.folds[tested] != fold) | (fold == 0)
+        y = images.labels[tested][left]
         values.append(
             np.mean([average_precision_score(y[:, c], scores[left, c]) for c in range(3)])
         )
@@ -120,9 +112,9 @@ def test_intervals_are_those_of_the_scored_images():
     assert table["mean_average_precision_high"] == pytest.approx(values[0] + margin)
 
 
-def test_nothing_to_tell():
+def test_too_few_images_give_nulls():
     x, labels = make()
-    images = choose_images(labels[:8], 1)
+    images = split_images(labels[:8], 1)
     table = classification.row("raw", None, "none", "a", "a", x[:8], images)
     for end in ("", "_low", "_high"):
         assert table[f"mean_average_precision{end}"].to_pylist() == [None]

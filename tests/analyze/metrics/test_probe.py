@@ -8,6 +8,7 @@ from sklearn.metrics import log_loss
 
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.metrics import probe
+from sparc.analyze.rows.sample import split
 
 
 @settings(max_examples=40)
@@ -55,7 +56,7 @@ def test_what_was_planted_is_found_and_the_rest_is_chance():
     assert found[5]["pictures"] == int(make(0)[1][:, 1].sum())
 
 
-def test_a_choice_among_noise_is_not_scored_on_what_chose_it():
+def test_a_choice_among_noise_is_not_tested_on_what_chose_it():
     """The mean over many classes that nothing tells is not below chance."""
     generator = np.random.default_rng(3)
     labels = sparse.csr_matrix((generator.random((300, 60)) < 0.4).astype(np.int32))
@@ -70,14 +71,14 @@ def test_the_loss_is_that_of_plain_steps(seed):
     """One class, repeated with scikit-learn on the same parts."""
     matrix, labels = make(seed, images=120)
     (line, *_) = measured(matrix, labels)
-    having = labels.toarray()[:, 0] > 0
+    positive = labels.toarray()[:, 0] > 0
     generator = np.random.default_rng([1, 7])
-    count = min(having.sum(), (~having).sum())
+    count = min(positive.sum(), (~positive).sum())
     chosen = np.concatenate(
-        [generator.permutation(np.flatnonzero(side))[:count] for side in (having, ~having)]
+        [generator.permutation(np.flatnonzero(side))[:count] for side in (positive, ~positive)]
     )
-    part = np.concatenate([probe.split(count, generator) for _ in range(2)])
-    y = having[chosen]
+    part = np.concatenate([split(count, generator) for _ in range(2)])
+    y = positive[chosen]
     best = None
     for latent in range(12):
         x = matrix.toarray()[chosen][:, [latent]].astype(np.float64)
@@ -93,12 +94,7 @@ def test_the_loss_is_that_of_plain_steps(seed):
     assert line["log_loss_low"] < line["log_loss"] < line["log_loss_high"]
 
 
-def test_parts_are_disjoint_and_have_their_shares():
-    parts = probe.split(101, np.random.default_rng(0))
-    assert np.bincount(parts).tolist() == [51, 25, 25]
-
-
-def test_no_active_latent_tells_nothing():
+def test_without_an_active_latent_nothing_is_predicted():
     _, labels = make(0)
     (line, *_) = measured(sparse.csr_matrix((400, 12), dtype=np.float32), labels)
     assert (line["latent"], line["accuracy"]) == (None, 0)  # a tie is wrong
@@ -109,8 +105,8 @@ def test_no_active_latent_tells_nothing():
     assert 0 < line["accuracy_high"] < 0.1
 
 
-def test_intervals_are_those_of_the_scored_images():
-    """500 images scored: the interval of a share and of a mean, as one computes them by hand."""
+def test_intervals_are_those_of_the_tested_images():
+    """500 images tested: the interval of a share and of a mean, as one computes them by hand."""
     generator = np.random.default_rng(0)
     right = generator.random(500) < 0.8
     losses = generator.exponential(size=500)
@@ -125,8 +121,8 @@ def test_intervals_are_those_of_the_scored_images():
 
 @pytest.mark.parametrize("half", [5, 10, 60])
 @pytest.mark.parametrize("truths", [(0.99, 0.99), (0.9, 0.9), (0.95, 0.5)])
-def test_intervals_of_accuracy_hold_the_truth_as_often_as_they_say(half, truths):
-    """Few scored images: all may be right, which does not make it certain."""
+def test_intervals_of_accuracy_have_their_coverage(half, truths):
+    """Few tested images: all may be right, which does not make it certain."""
     generator = np.random.default_rng(1)
     held = 0
     for _ in range(400):
