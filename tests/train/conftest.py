@@ -1,12 +1,6 @@
-"""What the tests of training share.
-
-First a plain dense reference of the model and its loss, for everything that tests the mathematics:
-written from the formulas, with autograd and dense (rows, latents) tensors; it shares no code with
-the implementation but the names of parameters. Then a small cache, and runs on it.
-"""
+"""What the tests of training share: small models and batches, a small cache and runs on it."""
 
 import concurrent.futures
-import dataclasses
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -20,104 +14,6 @@ from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.data.planted import plant
 from sparc.train.model.initialize import initial_model
 from sparc.train.model.network import Sparc
-
-
-@dataclasses.dataclass
-class Reference:
-    """The dense loss of a batch.
-
-    `dead` are masks (latents,) by stream; None leaves AuxK out. `aux_constant` keeps AuxK's value
-    and gradient where nothing is dead, as published.
-    """
-
-    model: Sparc
-    cross_weight: float = 1.0
-    aux_weight: float = 1 / 32
-    auxk: int = 64
-    aux_constant: bool = False
-
-    def codes(self, parameters: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        config = self.model.config
-        logits = self.logits(parameters, batch)
-        total = sum(logits.values())
-        codes = {}
-        for name in config.names:
-            score = total if config.selection == "global" else logits[name]
-            mask = torch.zeros_like(score).scatter(1, score.topk(config.k).indices, 1)
-            codes[name] = torch.relu(logits[name]) * mask
-        return codes
-
-    def normalized(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        if self.model.config.normalize == "none":
-            return batch
-        return {name: x / (x**2).sum(1, keepdim=True).sqrt() for name, x in batch.items()}
-
-    def logits(self, parameters: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {
-            name: (x - parameters[f"pre_bias.{name}"]) @ parameters[f"encoder.{name}"].T
-            + parameters[f"latent_bias.{name}"]
-            for name, x in self.normalized(batch).items()
-        }
-
-    def terms(
-        self,
-        parameters: dict[str, Tensor],
-        batch: dict[str, Tensor],
-        dead: dict[str, Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Total, (targets, sources) and (streams,)."""
-        names = self.model.config.names
-        streams = len(names)
-        x = self.normalized(batch)
-        codes, logits = self.codes(parameters, batch), self.logits(parameters, batch)
-
-        def decode(code: Tensor, target: str) -> Tensor:
-            return code @ parameters[f"decoder.{target}"] + parameters[f"pre_bias.{target}"]
-
-        pairs = [[nmse(decode(codes[s], t), x[t]) for s in names] for t in names]
-        aux = []
-        for name in names:
-            mask = torch.zeros(self.model.config.latents) if dead is None else dead[name]
-            if not mask.any() and not self.aux_constant:
-                aux.append(torch.zeros(()))
-                continue
-            masked = logits[name].masked_fill(~mask.bool(), -torch.inf)
-            top = masked.topk(min(self.auxk, masked.shape[1]), dim=1)
-            code = torch.zeros_like(masked).scatter(1, top.indices, torch.relu(top.values))
-            bias = parameters[f"pre_bias.{name}"]
-            target = (x[name] - decode(codes[name], name) + bias).detach()
-            aux.append(nmse(decode(code, name), target))
-        own = sum(pairs[s][s] for s in range(streams)) / streams
-        others = [pairs[t][s] for t in range(streams) for s in range(streams) if s != t]
-        cross = sum(others) / len(others) if others else 0.0
-        total = own + self.cross_weight * cross + self.aux_weight * sum(aux) / streams
-        matrix = torch.stack([torch.stack(row) for row in pairs])
-        return total, matrix, torch.stack(aux)
-
-    def gradients(
-        self, batch: dict[str, Tensor], dead: dict[str, Tensor] | None = None
-    ) -> dict[str, Tensor]:
-        parameters = {
-            name: value.detach().clone().requires_grad_()
-            for name, value in self.model.named_parameters()
-        }
-        self.terms(parameters, batch, dead)[0].backward()
-        return {name: value.grad for name, value in parameters.items()}
-
-    def losses(
-        self, batch: dict[str, Tensor], dead: dict[str, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        with torch.no_grad():
-            return self.terms(dict(self.model.named_parameters()), batch, dead)
-
-
-def nmse(reconstruction: Tensor, target: Tensor) -> Tensor:
-    return (((reconstruction - target) ** 2).sum(1) / (target**2).sum(1)).mean()
-
-
-@pytest.fixture
-def reference() -> type[Reference]:
-    return Reference
 
 
 @pytest.fixture
@@ -187,7 +83,6 @@ def in_two_threads() -> Callable:
 # hypothesis wants fixtures that live as long as the module.
 build_model_once = pytest.fixture(scope="session", name="build_model_once")(build_model.__wrapped__)
 draw_batch_once = pytest.fixture(scope="session", name="draw_batch_once")(draw_batch.__wrapped__)
-reference_once = pytest.fixture(scope="session", name="reference_once")(reference.__wrapped__)
 
 
 # ---------------------------------------------------------------------- runs on a small cache

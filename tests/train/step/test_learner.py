@@ -1,4 +1,6 @@
-"""The training step against a plain dense reference with autograd, in float64."""
+"""The training step against the dense reference with autograd, in float64."""
+
+import importlib.util
 
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from sparc.common.errors import ConfigError, RunError
 from sparc.train.config import TrainConfig
+from sparc.train.reference import Reference, aux, pairs
 from sparc.train.step.learner import Learner, LearnerSettings
 from sparc.train.step.sums import StepSums
 
@@ -19,6 +22,9 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+KERNELS = ["torch", *(["numba"] if importlib.util.find_spec("numba") else [])]
 
 
 def close(actual, expected, tolerance=1e-11):
@@ -44,50 +50,64 @@ def some_dead(model, count, seed=3):
     }
 
 
+def nothing_dead(model):
+    return {name: torch.zeros(len(bias)).bool() for name, bias in model.latent_bias.items()}
+
+
+def loss_and_gradients(reference, batch, dead):
+    """The loss of the reference, and its gradient by name of parameter."""
+    parameters = dict(reference.model.named_parameters())
+    loss = reference.loss(reference.forward(batch, dead))
+    gradients = torch.autograd.grad(
+        loss, list(parameters.values()), allow_unused=True, materialize_grads=True
+    )
+    return loss.detach(), dict(zip(parameters, gradients, strict=True))
+
+
 def check_against(reference, learner, batch, dead=None):
-    total, matrix, aux = reference.losses(batch, dead)
+    dead = dead or nothing_dead(reference.model)
+    total, expected = loss_and_gradients(reference, batch, dead)
     losses = learner.losses(batch)
     close(losses.total, total)
-    close(losses.nmse, matrix)
-    close(losses.aux, aux.double())
-    expected = reference.gradients(batch, dead)
+    with torch.no_grad():
+        forward = reference.forward(batch, dead)
+        close(losses.nmse, pairs(forward))
+        close(losses.aux, aux(forward, reference.auxk))
     actual = learner.gradients(batch)
     assert actual.keys() == expected.keys()
     for name, gradient in expected.items():
-        close(actual[name], torch.zeros_like(actual[name]) if gradient is None else gradient)
+        close(actual[name], gradient)
 
 
 @pytest.mark.parametrize("selection", ["global", "local"])
 @pytest.mark.parametrize("dims", [(7,), (7, 5), (7, 5, 6), (3, 9, 4, 8)])
 @pytest.mark.parametrize("dead", [0, 2, 9, 40])
 @pytest.mark.parametrize("cross_weight", [1.0, 0.0, 0.3])
-def test_losses_and_gradients(
-    build_model, draw_batch, reference, selection, dims, dead, cross_weight
-):
+def test_losses_and_gradients(build_model, draw_batch, selection, dims, dead, cross_weight):
     model = build_model(dims, selection=selection)
     options = {"cross_weight": cross_weight, "aux_weight": 0.5, "auxk": 5}
     learner = Learner(model, LearnerSettings(**options))
     masks = some_dead(model, dead) if dead else None
     if masks:
         kill(learner, masks)
-    check_against(reference(model, **options), learner, draw_batch(model, 11), masks)
+    check_against(Reference(model, **options), learner, draw_batch(model, 11), masks)
 
 
 @pytest.mark.parametrize("k", [1, 40])
-def test_smallest_and_largest_k(build_model, draw_batch, reference, k):
+def test_smallest_and_largest_k(build_model, draw_batch, k):
     model = build_model(k=k)
-    check_against(reference(model), Learner(model, LearnerSettings()), draw_batch(model, 9))
+    check_against(Reference(model), Learner(model, LearnerSettings()), draw_batch(model, 9))
 
 
-def test_rows_that_occur_twice(build_model, draw_batch, reference):
+def test_rows_that_occur_twice(build_model, draw_batch):
     model = build_model()
     batch = {name: torch.cat([x, x, x[:1]]) for name, x in draw_batch(model, 5).items()}
-    check_against(reference(model), Learner(model, LearnerSettings()), batch)
+    check_against(Reference(model), Learner(model, LearnerSettings()), batch)
 
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_any_shape(build_model_once, draw_batch_once, reference_once, data):
+def test_any_shape(build_model_once, draw_batch_once, data):
     latents = data.draw(st.integers(1, 30), "latents")
     model = build_model_once(
         tuple(data.draw(st.lists(st.integers(2, 9), min_size=1, max_size=4), "dims")),
@@ -102,7 +122,7 @@ def test_any_shape(build_model_once, draw_batch_once, reference_once, data):
     masks = some_dead(model, data.draw(st.integers(1, latents), "dead"))
     kill(learner, masks)
     batch = draw_batch_once(model, data.draw(st.integers(1, 12), "rows"))
-    check_against(reference_once(model, auxk=auxk), learner, batch, masks)
+    check_against(Reference(model, auxk=auxk), learner, batch, masks)
 
 
 def test_measuring_changes_nothing(build_model, draw_batch):
@@ -118,60 +138,66 @@ def test_measuring_changes_nothing(build_model, draw_batch):
 
 
 @pytest.mark.parametrize("selection", ["global", "local"])
-@pytest.mark.parametrize("clip", [0.0, 0.05])
-def test_default_recipe_is_projected_adam(build_model, draw_batch, reference, selection, clip):
-    """Twenty steps, dead latents among them, against torch.optim.Adam on dense gradients."""
-    model = build_model(selection=selection)
-    twin = build_model(selection=selection)
-    options = {"auxk": 4, "aux_weight": 0.5}
-    learner = Learner(model, LearnerSettings(**options, dead_after=30, clip=clip))
-    dense = reference(twin, **options)
-    optimizer = torch.optim.Adam(twin.parameters(), lr=1e-2)
-    since_active = {name: torch.zeros(40, dtype=torch.int64) for name in twin.config.names}
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_steps_are_those_of_the_reference(build_model, draw_batch, selection, kernels):
+    """Twenty steps of the default recipe, in which latents die."""
+    model, twin = build_model(selection=selection), build_model(selection=selection)
+    options = {"auxk": 4, "aux_weight": 0.5, "dead_after": 30}
+    learner = Learner(model, LearnerSettings(**options, kernels=kernels))
+    reference = Reference(twin, **options, lr=1e-2)
     steps_with_dead = 0
     for seed in range(20):
         batch = draw_batch(model, 10, seed=seed)
-        with torch.no_grad():
-            for name, code in dense.codes(dict(twin.named_parameters()), batch).items():
-                since_active[name] += 10
-                since_active[name][(code > 1e-3).any(0)] = 0
-        dead = {name: counter >= 30 for name, counter in since_active.items()}
-        steps_with_dead += any(mask.any() for mask in dead.values())
-        loss = dense.losses(batch, dead)[0]
-        for name, gradient in dense.gradients(batch, dead).items():
+        loss, sums = reference.step(batch), learner.step(batch, 1e-2)
+        close(sums.loss / sums.rows, loss, 1e-9)
+        steps_with_dead += sum(learner.dead_counts().values()) > 0
+    assert 5 < steps_with_dead < 20
+    for name, rows in reference.unused.items():
+        assert torch.equal(learner.state()[f"since_active.{name}"], rows)
+        close(model.decoder[name].norm(dim=1), torch.ones(40).double())
+    for name, parameter in twin.named_parameters():
+        close(model.get_parameter(name), parameter, 1e-9)
+        moments = reference.adam.state[parameter]
+        close(learner.state()[f"first.{name}"], moments["exp_avg"], 1e-9)
+        close(learner.state()[f"second.{name}"], moments["exp_avg_sq"], 1e-9)
+
+
+def test_clipping_is_that_of_the_projected_gradient(build_model, draw_batch):
+    model, twin = build_model(), build_model()
+    learner = Learner(model, LearnerSettings(clip=0.05))
+    optimizer = torch.optim.Adam(twin.parameters(), lr=1e-2)
+    for seed in range(5):
+        batch = draw_batch(model, 10, seed=seed)
+        _, gradients = loss_and_gradients(Reference(twin), batch, nothing_dead(twin))
+        for name, gradient in gradients.items():
             parameter = twin.get_parameter(name)
             if name.startswith("decoder."):
                 along = (gradient * parameter.detach()).sum(1, keepdim=True)
                 gradient = gradient - along * parameter.detach()
             parameter.grad = gradient
-        if clip:
-            norm = sum((p.grad**2).sum() for p in twin.parameters()).sqrt()
-            for parameter in twin.parameters():
-                parameter.grad *= min(1.0, clip / norm)
+        norm = sum((p.grad**2).sum() for p in twin.parameters()).sqrt()
+        assert norm > 0.05
+        for parameter in twin.parameters():
+            parameter.grad *= 0.05 / norm
         optimizer.step()
         with torch.no_grad():
             for decoder in twin.decoder.values():
                 decoder /= (decoder**2).sum(1, keepdim=True).sqrt()
-        sums = learner.step(batch, 1e-2)
-        close(sums.loss / sums.rows, loss, 1e-9)
-    assert 5 < steps_with_dead < 20
-    for name, counter in since_active.items():
-        assert torch.equal(learner.state()[f"since_active.{name}"], counter)
-        close(model.decoder[name].norm(dim=1), torch.ones(40).double())
+        learner.step(batch, 1e-2)
     for name, parameter in twin.named_parameters():
         close(model.get_parameter(name), parameter, 1e-9)
 
 
 @pytest.mark.parametrize("selection", ["global", "local"])
 @pytest.mark.parametrize("threshold", [1000, 3])
-def test_published_recipe(build_model, draw_batch, reference, selection, threshold, monkeypatch):
+def test_published_recipe(build_model, draw_batch, selection, threshold, monkeypatch):
     """Twenty steps against the published formulas, written densely."""
     monkeypatch.setattr("sparc.train.step.recipes.REINITIALIZE_EVERY", 8)
     model = build_model(selection=selection)
     twin = build_model(selection=selection)
     settings_ = LearnerSettings(recipe="published", auxk=5, dead_after_steps=threshold, seed=7)
     learner = Learner(model, settings_)
-    dense = reference(twin, auxk=5, aux_constant=True)
+    reference = Reference(twin, auxk=5, aux_constant=True)
     optimizer = torch.optim.Adam(twin.parameters(), lr=1e-2, betas=(0.9, 0.999), eps=1e-8)
     counters = {name: torch.zeros(40, dtype=torch.int64) for name in twin.config.names}
     reinitialized = 0
@@ -179,13 +205,13 @@ def test_published_recipe(build_model, draw_batch, reference, selection, thresho
         batch = draw_batch(model, 6, seed=step)
         dead_before = {name: counter > threshold for name, counter in counters.items()}
         with torch.no_grad():
-            for name, code in dense.codes(dict(twin.named_parameters()), batch).items():
+            for name, code in reference.forward(batch).codes.items():
                 counters[name] *= ~(code > 1e-3).any(0)
                 counters[name] += 1
         dead = {name: counter > threshold for name, counter in counters.items()}
-        revived = dead_before if selection == "local" else dead
-        loss = dense.losses(batch, revived)[0]
-        for name, gradient in dense.gradients(batch, revived).items():
+        candidates = dead_before if selection == "local" else dead
+        loss, gradients = loss_and_gradients(reference, batch, candidates)
+        for name, gradient in gradients.items():
             twin.get_parameter(name).grad = gradient
         with torch.no_grad():
             for decoder in twin.decoder.values():

@@ -1,0 +1,150 @@
+"""SPARC (arXiv 2507.06265, section 3) in plain PyTorch: read this file first.
+
+Dense, differentiated by autograd, in the order of the formulas. `sparc.train.step` computes the
+same from sparse codes with derivatives by hand; the tests hold it to this file.
+
+There are S streams with features x_s (d_s wide) and L latents, of which a row uses k. Parameters
+have the names that they have in `Sparc`: `encoder.s` and `decoder.s` are (L, d_s), a latent a row;
+`pre_bias.s` is (d_s,), `latent_bias.s` (L,). A batch has B rows.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sparc.train.config import ModelConfig
+from sparc.train.model.network import Sparc
+
+ByStream = Mapping[str, Tensor]
+
+
+class Forward(NamedTuple):
+    """A batch up to its codes, by stream."""
+
+    parameters: Mapping[str, Tensor]
+    x: ByStream
+    """Features of unit norm, (B, d_s)."""
+    logits: ByStream
+    """h_s, (B, L)."""
+    codes: ByStream
+    """z_s, (B, L): zero but for the selected latents."""
+    dead: ByStream
+    """Which latents are dead in the stream, (L,) bool."""
+
+    def decode(self, code: Tensor, target: str) -> Tensor:
+        """W_dec,t z + b_pre,t: a code of any stream in the space of the target, (B, d_t)."""
+        return code @ self.parameters[f"decoder.{target}"] + self.parameters[f"pre_bias.{target}"]
+
+
+def forward(
+    config: ModelConfig, parameters: Mapping[str, Tensor], batch: ByStream, dead: ByStream
+) -> Forward:
+    """Codes of raw features, (B, d_s) by stream."""
+    w = parameters
+    x = {s: batch[s] for s in config.names}
+    if config.normalize == "unit":
+        x = {s: x[s] / x[s].norm(dim=1, keepdim=True) for s in x}
+    # h_s = W_enc,s (x_s - b_pre,s) + b_lat,s
+    logits = {
+        s: (x[s] - w[f"pre_bias.{s}"]) @ w[f"encoder.{s}"].T + w[f"latent_bias.{s}"]
+        for s in config.names
+    }
+    # Global: I = TopK(sum_s h_s, k), shared by the streams. Local: I_s = TopK(h_s, k).
+    scores = dict.fromkeys(logits, torch.stack(list(logits.values())).sum(0))
+    scores = logits if config.selection == "local" else scores
+    selected = {
+        s: torch.zeros_like(logits[s]).scatter(1, scores[s].topk(config.k).indices, 1)
+        for s in config.names
+    }
+    # z_s = ReLU(h_s) on I, zero elsewhere
+    return Forward(w, x, logits, {s: logits[s].relu() * selected[s] for s in selected}, dead)
+
+
+def nmse(r: Tensor, x: Tensor) -> Tensor:
+    """NMSE(r, x) = mean over rows of |r - x|^2 / |x|^2."""
+    return ((r - x).square().sum(1) / x.square().sum(1)).mean()
+
+
+def pairs(f: Forward) -> Tensor:
+    """NMSE(r_t<-s, x_t), (targets, sources): the reconstruction of t from the code of s."""
+    rows = [[nmse(f.decode(f.codes[s], t), f.x[t]) for s in f.codes] for t in f.x]
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+def self_reconstruction(f: Forward) -> Tensor:
+    """mean_s NMSE(r_s<-s, x_s)."""
+    return pairs(f).diagonal().mean()
+
+
+def cross_reconstruction(f: Forward) -> Tensor:
+    """mean_{s != t} NMSE(r_t<-s, x_t); 0 for a single stream."""
+    others = pairs(f)[~torch.eye(len(f.x), dtype=torch.bool)]
+    return others.mean() if len(others) else others.sum()
+
+
+def aux(f: Forward, auxk: int, *, constant: bool = False) -> Tensor:
+    """AuxK by stream, (S,): NMSE(W_dec,s a_s + b_pre,s, stopgrad(x_s - r_s<-s + b_pre,s)).
+
+    a_s = ReLU(h_s) on the largest `auxk` of the dead latents (Gao et al. 2024, equation 10). Where
+    no latent is dead it is 0, or in the published recipe a `constant` for the encoders.
+    """
+
+    def of_stream(s: str) -> Tensor:
+        if not f.dead[s].any() and not constant:
+            return f.logits[s].new_zeros(())
+        top = f.logits[s].masked_fill(~f.dead[s], -torch.inf).topk(min(auxk, len(f.dead[s])))
+        code = torch.zeros_like(f.logits[s]).scatter(1, top.indices, top.values.relu())
+        left_over = f.x[s] - f.decode(f.codes[s], s) + f.parameters[f"pre_bias.{s}"]
+        return nmse(f.decode(code, s), left_over.detach())
+
+    return torch.stack([of_stream(s) for s in f.codes])
+
+
+@dataclasses.dataclass
+class Reference:
+    """A model in training, by the default recipe."""
+
+    model: Sparc
+    cross_weight: float = 1.0
+    aux_weight: float = 1 / 32
+    auxk: int = 64
+    dead_after: int = 256_000
+    """Rows without a value above 1e-3 after which a latent is dead in a stream."""
+    aux_constant: bool = False
+    lr: float = 1e-4
+
+    def __post_init__(self) -> None:
+        biases = self.model.latent_bias
+        self.unused = {s: torch.zeros_like(biases[s], dtype=torch.int64) for s in biases}
+        self.adam = torch.optim.Adam(self.model.parameters(), lr=self.lr)
+
+    def forward(self, batch: ByStream, dead: ByStream | None = None) -> Forward:
+        """Codes of raw features; `dead` are the latents that are dead now unless given."""
+        dead = dead or {s: rows >= self.dead_after for s, rows in self.unused.items()}
+        return forward(self.model.config, dict(self.model.named_parameters()), batch, dead)
+
+    def loss(self, f: Forward) -> Tensor:
+        """mean_s NMSE(r_s<-s) + lambda_cross mean_{s!=t} NMSE(r_t<-s) + alpha_aux mean_s aux_s."""
+        auxiliary = aux(f, self.auxk, constant=self.aux_constant).mean()
+        cross = cross_reconstruction(f)
+        return self_reconstruction(f) + self.cross_weight * cross + self.aux_weight * auxiliary
+
+    def step(self, batch: ByStream) -> Tensor:
+        """Learn from a batch; returns the loss at the weights before."""
+        for s, code in self.forward(batch).codes.items():
+            self.unused[s] += len(code)
+            self.unused[s][(code > 1e-3).any(0)] = 0
+        loss = self.loss(self.forward(batch))
+        self.adam.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            for decoder in self.model.decoder.values():
+                # The gradient's part along a unit row would only change the row's norm.
+                decoder.grad -= (decoder.grad * decoder).sum(1, keepdim=True) * decoder
+            self.adam.step()
+            for decoder in self.model.decoder.values():
+                decoder /= decoder.norm(dim=1, keepdim=True)
+        return loss.detach()
