@@ -1,4 +1,4 @@
-"""What `sparc-analyze localize` does: maps of images, or scores of a cache."""
+"""The command `sparc-analyze localize`: draws maps of images, or scores maps on a cache."""
 
 import itertools
 import re
@@ -15,11 +15,12 @@ from PIL import Image
 from sparc.analyze.codes.subject import Subject, choose_streams, open_subject
 from sparc.analyze.localize import overlay
 from sparc.analyze.localize.config import LocalizeConfig
-from sparc.analyze.localize.localizer import Localizer, Presence, Query, Seen
-from sparc.analyze.localize.measures import Scores
+from sparc.analyze.localize.localizer import EncodedImage, Localizer
+from sparc.analyze.localize.measures import MapScores
 from sparc.analyze.localize.opening import open_localizer
+from sparc.analyze.localize.presence import Presence
 from sparc.analyze.localize.scoring import score_cache
-from sparc.analyze.localize.targets import TextFeature
+from sparc.analyze.localize.targets import Query, TextFeature
 from sparc.analyze.localize.words import WordWeight
 from sparc.analyze.report.folder import Report, add_table
 from sparc.analyze.report.output import write_array, write_png
@@ -37,13 +38,13 @@ CONTACT_SHEET = "contact-sheet.png"
 
 
 class _Answer(NamedTuple):
-    """What is known of a query in an image, before anything is drawn.
+    """The results for a query in an image, before anything is drawn.
 
     Attributes:
         query: The query.
         label: Its part of file names.
-        grids: Map over the grid of the encoder, by image stream.
-        presences: Whether the query is there at all, by image stream.
+        grids: By image stream, the map over the grid of its encoder.
+        presences: By image stream, whether the query is in the image at all.
         words: Weights of the caption's words.
     """
 
@@ -55,19 +56,19 @@ class _Answer(NamedTuple):
 
 
 def localize_images(run: str, images: Sequence[str], config: LocalizeConfig) -> list[Path]:
-    """Write overlays of some images, one an image and query.
+    """Write overlays, one per image and query.
 
     Args:
         run: A run, saved model or hub repository.
         images: The images' files.
-        config: What is looked for, how, and where the results go.
+        config: The settings.
 
     Returns:
-        The files of the overlays, and of the contact sheet where there are several.
+        The files of the overlays, and of the contact sheet if there are several.
 
     Raises:
-        ConfigError: There are no images, or nothing is looked for.
-        LocalizeError: Nothing could be shown.
+        ConfigError: There are no images or no queries.
+        LocalizeError: No query could be located.
         PictureError: An image cannot be read.
     """
     if not images:
@@ -85,28 +86,28 @@ def localize_images(run: str, images: Sequence[str], config: LocalizeConfig) -> 
     failures: list[str] = []
     with progress(len(images), "localizing", unit="images") as bar:
         for image, name in zip(images, names, strict=True):
-            seen = localizer.see(open_image_file(image))
-            answers.append(list(_ask(localizer, seen, name, queries, config, failures)))
+            encoded = localizer.encode(open_image_file(image))
+            answers.append(list(_ask(localizer, encoded, name, queries, config, failures)))
             bar.update(1)
     if not any(answers):
         raise LocalizeError(failures[0])
     for failure in failures:
         say(failure)
     paths: list[Path] = []
-    shown: list[Image.Image] = []
+    for_sheet: list[Image.Image] = []
     scales = _scales(answers)
     for image, name, of_image in zip(images, names, answers, strict=True):
         opened = open_image_file(image)
         for answer in of_image:
-            made = _draw(localizer, opened, answer, scales)
+            drawn = _draw(localizer, opened, answer, scales)
             path = config.output / f"{name}.{answer.label}.png"
-            write_png(path, made)
+            write_png(path, drawn)
             paths.append(path)
-            if len(shown) < overlay.SHEET_ROWS:
-                shown.append(made)
+            if len(for_sheet) < overlay.SHEET_ROWS:
+                for_sheet.append(drawn)
     if len(paths) > 1:
         sheet = config.output / CONTACT_SHEET
-        write_png(sheet, overlay.contact_sheet(shown))
+        write_png(sheet, overlay.contact_sheet(for_sheet))
         paths.append(sheet)
     return paths
 
@@ -117,8 +118,8 @@ def score_localization(run: str, config: LocalizeConfig) -> pa.Table:
     Raises:
         ConfigError: A text or latent is given.
         LocalizeError: The cache has no masks.
-        DatasetError: The dataset, or one of its images, is not there or not to be opened.
-        ReportError: The report is on something else.
+        DatasetError: The dataset, or one of its images, is missing or cannot be opened.
+        ReportError: The report is about another model or cache.
     """
     if config.text or config.latent:
         raise ConfigError(
@@ -149,7 +150,7 @@ def describe_scores(table: pa.Table) -> str:
             name = f"{row['stream']}, {row['map'].replace('_', ' ')}"
             values = "".join(
                 f"{row[field]:>{width}.3f}"
-                for field, width in zip(Scores._fields, (10, 10, 10, 11), strict=True)
+                for field, width in zip(MapScores._fields, (10, 10, 10, 11), strict=True)
             )
             unanswered = f"  ({row['unanswered']} unanswered)" if row["unanswered"] else ""
             lines.append(
@@ -171,7 +172,7 @@ def _auc(row: Mapping[str, Any]) -> str:
 
 def _ask(
     localizer: Localizer,
-    seen: Seen,
+    image: EncodedImage,
     name: str,
     queries: Sequence[Query],
     config: LocalizeConfig,
@@ -183,25 +184,29 @@ def _ask(
         presences = {}
         for stream in localizer.towers:
             try:
-                presences[stream] = localizer.presence(stream, query, seen)
-                grids[stream] = localizer.grid(stream, query, seen)
+                presences[stream] = localizer.presence(stream, query, image)
+                grids[stream] = localizer.grid(stream, query, image)
             except LocalizeError as error:
                 failures.append(f"{name}: {printable(str(error))}")
                 continue
             if config.arrays:
-                placement = localizer.placement(stream, seen.size)
+                placement = localizer.placement(stream, image.size)
                 array = config.output / f"{name}.{label}.{stream}.npy"
                 write_array(array, placement.on_image(grids[stream]))
         if not grids:
             continue
         caption = config.caption or (query.text if isinstance(query, TextFeature) else "")
         yield _Answer(
-            query, label, grids, presences, localizer.words(caption, query, seen) if caption else []
+            query,
+            label,
+            grids,
+            presences,
+            localizer.words(caption, query, image) if caption else [],
         )
 
 
 def _scales(answers: Sequence[Sequence[_Answer]]) -> dict[str, float]:
-    """By image stream the largest rise of any map above its median: one scale for all colours."""
+    """By image stream, the largest rise of any map above its median: the scale of its colours."""
     scales: dict[str, float] = {}
     for answer in itertools.chain(*answers):
         for stream, grid in answer.grids.items():
@@ -219,7 +224,7 @@ def _draw(
     for stream, grid in answer.grids.items():
         presence = answer.presences[stream]
         placed = localizer.placement(stream, image.size).on_image(grid, size)
-        # Grey all over: what is not there has a map too, but it means nothing.
+        # An absent query has a map too, but it means nothing: it is drawn in grey.
         scale = 0.0 if presence.absent else scales[stream]
         panels[_heading(stream, presence)] = overlay.Layer(placed, scale)
     return overlay.overlay(
@@ -234,23 +239,23 @@ def _draw(
 
 
 def _heading(stream: str, presence: Presence) -> str:
-    """What stands above a panel: `dino 97% (+0.24)`, or why there is nothing to see."""
+    """The heading of a panel: `dino 97% (+0.24)`, or why the query is absent."""
     if presence.absent:
         return f"{stream}: {presence.absent}"
     share = "" if presence.share is None else f" {presence.share:.0%}"
-    return f"{stream}{share} ({presence.number:+.2f})"
+    return f"{stream}{share} ({presence.strength:+.2f})"
 
 
 def _report_on(subject: Subject, cache: ActivationCache, location: str) -> Report:
     report = Report(Folder(location).location)
-    for what, found, wanted in (
+    for what, recorded, wanted in (
         ("model", report.info.model_sha256, subject.digest),
         ("rows of the cache", report.info.manifest_digest, cache.info.manifest_digest),
     ):
-        if found != wanted:
+        if recorded != wanted:
             raise ReportError(
-                f"{location} is a report on something else ({what}: {found} there, {wanted} now): "
-                f"write one with `sparc-analyze run {subject.location} {cache.folder} REPORT`"
+                f"{location} is a report on something else ({what}: {recorded} there, {wanted} "
+                f"now): write one with `sparc-analyze run {subject.location} {cache.folder} REPORT`"
             )
     return report
 
@@ -260,15 +265,15 @@ def _label(query: Query) -> str:
 
 
 def _file_name(text: str) -> str:
-    """A text as a part of a file's name."""
+    """A text as part of a file name."""
     return re.sub(r"[^\w-]+", "-", text).strip("-")[:60] or "image"
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """The names, with a number where one comes again."""
-    seen: Counter[str] = Counter()
+    """The names, with a number appended where one is repeated."""
+    counts: Counter[str] = Counter()
     result = []
     for name in names:
-        seen[name] += 1
-        result.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+        counts[name] += 1
+        result.append(name if counts[name] == 1 else f"{name}-{counts[name]}")
     return result

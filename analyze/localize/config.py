@@ -15,49 +15,49 @@ ModeName = Literal["independent", "joint"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LocalizeConfig:
-    """What is looked for, how, and where the results go."""
+    """The queries, how to locate them, and where the results go."""
 
-    text: tuple[str, ...] = option((), "A text to look for; repeat for more.")
-    latent: tuple[int, ...] = option((), "A latent to look for; repeat for more.")
+    text: tuple[str, ...] = option((), "A text to locate; repeat for more.")
+    latent: tuple[int, ...] = option((), "A latent to locate; repeat for more.")
     caption: str = option(
         "", "A caption whose words are weighed; each text's own words by default."
     )
     target: TargetName = option(
         "latents",
-        "What of a text is explained: its latents, weighted by its code, or the similarity of the "
+        "The objective of a text: its latents, weighted by its code, or the similarity of the "
         "image's code with the text's code.",
     )
     mode: ModeName = option(
-        "independent", "How a text's latents are selected: alone, or jointly with the image."
+        "independent", "How a text's latents are selected: independently of the image, or jointly."
     )
     method: MethodName = option(
         "auto",
         "attention (gradient-weighted), gradcam (last feature map) or direct (no gradients); auto "
         "takes attention where a class token reads the image, else gradcam.",
     )
-    layers: int = option(3, "How many of the last layers the method attention looks at.")
+    layers: int = option(3, "Number of last layers that the method attention uses.")
     streams: tuple[str, ...] = option(
         (), "A stream to show; repeat for more. All by default.", flag="--stream"
     )
     specs: tuple[str, ...] = option(
         (),
-        "'NAME=SPEC', in quotes, of a stream, instead of what the run names; repeat for more.",
+        "'NAME=SPEC', in quotes: a stream's spec, instead of the recorded one; repeat for more.",
         flag="--spec",
     )
     trust_encoders: bool = option(False, TRUST_ENCODERS)
     text_stream: str = option("", "The text stream that reads --text; the first by default.")
-    output: Path = option(Path("localized"), "The folder of the images that are written.")
+    output: Path = option(Path("localized"), "The folder to write overlays to.")
     arrays: bool = option(False, "Also write every map as a .npy array.")
     cache: str = option(
         "",
         "With images: compare each query with its strength in the images of this cache. Without: "
         "score maps of the cache's classes against its masks.",
     )
-    report: str = option("", "With --cache: the report on it, to which the scores are added.")
-    dataset: str = option("", "With --cache: where its images lie, if they have moved.")
+    report: str = option("", "With --cache: its report, to add the scores to.")
+    dataset: str = option("", "With --cache: where its images are, if they have moved.")
     template: str = option("a {}", "With --cache: the text for a class, {} being its name.")
     max_images: int = option(
-        200, "With --cache: how many images are scored, drawn at random.", former="max_pictures"
+        200, "With --cache: number of images to score, drawn at random.", former="max_pictures"
     )
     seed: int = option(42, "Seed of the images drawn and of the random latents.")
     device: str = option("auto", "Where the encoders run: auto, cpu, cuda, cuda:1, …")
@@ -69,4 +69,4 @@ class LocalizeConfig:
         if "{}" not in self.template:
             raise ConfigError(f"template must hold {{}} for the class's name: {self.template!r}")
         if self.report and not self.cache:
-            raise ConfigError("report needs cache: scores are measured against a cache's masks")
+            raise ConfigError("report needs cache: scores are measured on a cache's masks")

@@ -1,9 +1,8 @@
-"""Does the number beside a map tell a text that is in the image from one that is not?
+"""Whether presence scores separate texts that are in an image from texts that are not.
 
-Pointing cannot see this: a map of an absent text has a peak too. So the texts of absent classes are
-the control, and the area under the ROC curve (AUC) says how well present and absent ones separate:
-the chance that a present text has the higher number, 0.5 for a number that knows nothing. This
-module must not know how the numbers are made.
+Pointing cannot tell: the map of an absent text has a peak too. The texts of absent classes are the
+control, and the area under the ROC curve (AUC) is the chance that a present text scores higher than
+an absent one; 0.5 is chance. This module must not know how scores are made.
 """
 
 from collections.abc import Sequence
@@ -15,18 +14,18 @@ import numpy.typing as npt
 from sparc.analyze.maths.statistics import Interval, jackknife
 
 
-class Judged(NamedTuple):
-    """The calibrated number of a class's text in an image.
+class ScoredText(NamedTuple):
+    """The presence score of a class's text in an image.
 
     Attributes:
-        image: Number of the image.
+        image: Which image, from 0.
         present: Whether the class is in the image.
-        number: The number.
+        score: The score.
     """
 
     image: int
     present: bool
-    number: float
+    score: float
 
 
 class Auc(NamedTuple):
@@ -36,18 +35,18 @@ class Auc(NamedTuple):
     interval: Interval
 
 
-def auc(judged: Sequence[Judged]) -> Auc:
-    """The AUC of present against absent texts, over all pairs of one and one; ties count half.
+def auc(texts: Sequence[ScoredText]) -> Auc:
+    """The AUC of present against absent texts, over all pairs; ties count half.
 
-    The interval is a jackknife that leaves out one image at a time, with all of its texts.
+    The interval is a jackknife that leaves out one image at a time, with all its texts.
     """
-    images = np.unique([each.image for each in judged], return_inverse=True)[1].ravel()
-    present = np.array([each.present for each in judged], np.bool_)
-    numbers = np.array([each.number for each in judged], np.float64)
+    images = np.unique([text.image for text in texts], return_inverse=True)[1].ravel()
+    present = np.array([text.present for text in texts], np.bool_)
+    scores = np.array([text.score for text in texts], np.float64)
     count = int(images.max(initial=-1)) + 1
-    higher, lower = numbers[present], numbers[~present]
+    higher, lower = scores[present], scores[~present]
     won = (higher[:, None] > lower) + 0.5 * (higher[:, None] == lower)
-    # By image of the present and of the absent text: what is won, out of how many pairs.
+    # By image of the present and of the absent text: pairs won, of how many.
     firsts, seconds = images[present], images[~present]
     wins = np.zeros((count, count))
     np.add.at(wins, (firsts[:, None], seconds[None]), won)
@@ -55,8 +54,8 @@ def auc(judged: Sequence[Judged]) -> Auc:
     left = _left_out(pairs.astype(np.float64))
     without = np.divide(_left_out(wins), left, out=np.full(count, np.nan), where=left > 0)
     figures: npt.NDArray[np.float64] = np.append(_share(wins.sum(), pairs.sum()), without)
-    found = jackknife(figures, 1 / count if count else 1.0, least=0.0, most=1.0)
-    return Auc(float(figures[0]), found)
+    interval = jackknife(figures, 1 / count if count else 1.0, least=0.0, most=1.0)
+    return Auc(float(figures[0]), interval)
 
 
 def _left_out(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

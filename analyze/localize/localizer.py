@@ -1,60 +1,47 @@
-"""A model and its encoders, ready to be asked where something is.
+"""A model and its encoders, ready to locate queries in images.
 
-Puts together what the other modules of this package do: encoders taken apart, objectives, methods,
-and the way back to the original image.
+It joins what the other modules of this package do: towers, objectives, methods, and placement on
+the original image.
 """
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
-from sparc.analyze.localize import placement
 from sparc.analyze.localize.config import LocalizeConfig, MethodName
 from sparc.analyze.localize.methods import choose, localize
-from sparc.analyze.localize.placement import Placement
-from sparc.analyze.localize.presence import (
-    ReferenceImages,
-    absence,
-    latent_numbers,
-    share_below,
-    text_numbers,
-)
-from sparc.analyze.localize.random_words import RANDOM_WORDS
+from sparc.analyze.localize.placement import Placement, find_placement
+from sparc.analyze.localize.presence import Comparison, Presence, ReferenceImages, absence
 from sparc.analyze.localize.targets import (
     Objective,
+    Query,
     TextFeature,
     latents_objective,
     raw_objective,
     text_objective,
 )
+from sparc.analyze.localize.towers import open_tower
 from sparc.analyze.localize.words import WordWeight, word_weights
-from sparc.common.text import amount, shorten
 from sparc.extract.datasets.images import open_image_file
 from sparc.extract.encoders.encoder import Encoders, ImageEncoder
 from sparc.extract.encoders.tower import LocalizeError, NothingInCommonError, Tower
 from sparc.train.model.network import Sparc
 
-Query = int | TextFeature
-"""What is looked for: a latent, or a text that a text stream has read."""
-
-_SAME_FEATURE = 0.99
-"""Least cosine of a feature with itself, computed in another precision."""
 _PLACEMENTS = 256
-"""Sizes of images that are remembered for each stream."""
+"""Placements kept in memory."""
 
 
-class Seen(NamedTuple):
-    """An image as the encoders see it.
+class EncodedImage(NamedTuple):
+    """An image, prepared and encoded by every image stream.
 
     Attributes:
-        size: Width and height.
+        size: Width and height of the original image.
         pixels: By image stream, (1, 3, height, width), on the device.
         features: By image stream, (1, dim).
     """
@@ -64,29 +51,14 @@ class Seen(NamedTuple):
     features: Mapping[str, Tensor]
 
 
-class Presence(NamedTuple):
-    """Whether a query is in an image at all, in one stream.
-
-    Attributes:
-        number: The number that is explained, of the whole image; None where there is none, since
-            the text activates nothing.
-        share: The share of the reference (`Localizer.compared_with`) whose number is lower, 0 to 1;
-            None without a reference.
-        absent: Why the query cannot be in the image, as far as the codes say; empty if it may be.
-    """
-
-    number: float | None
-    share: float | None
-    absent: str
-
-
 class Located(NamedTuple):
     """Where a query is in an image, in one stream.
 
     Attributes:
-        map: (height, width) float32 over the upright image, on a scale of the stream's own: larger
-            where the query is. NaN where the encoder sees nothing; 0 where nothing is explained.
-        presence: Whether the query is there at all.
+        map: (height, width) float32 over the upright image: larger where the query is, not
+            comparable between streams. NaN where the encoder sees nothing; 0 everywhere without an
+            objective.
+        presence: Whether the query is in the image at all.
     """
 
     map: npt.NDArray[np.float32]
@@ -94,20 +66,20 @@ class Located(NamedTuple):
 
 
 class Localizer:
-    """Answers where queries are.
+    """Locates queries in images.
 
-    `Localizer.open` makes one of a run; `text` and `latent` then answer for image files.
+    `Localizer.open` makes one from a run; `text` and `latent` then locate queries in image files.
 
     Args:
         model: The dictionary.
-        encoders: Of the streams that are shown, and of the text stream that reads texts, if any.
-        config: How to look.
+        encoders: Of the streams that are shown, and of text streams.
+        config: The settings.
         device: Where the model runs.
-        reference: Images that a query is compared with; None: a text is compared with other texts.
+        reference: Images that a query is compared with; None compares a text with random words.
 
     Attributes:
         model: The dictionary, on the device.
-        towers: By image stream, its encoder taken apart.
+        towers: By image stream, its encoder as a tower.
         text_stream: The stream that reads texts; None where there is none.
         left_out: By image stream that cannot be shown, the reason.
 
@@ -123,9 +95,6 @@ class Localizer:
         device: torch.device,
         reference: ReferenceImages | None = None,
     ) -> None:
-        self._reference = reference
-        self._random_words: TextFeature | None = None
-        self._reference_numbers: dict[tuple[str, int | str], Tensor] = {}
         self.model = model.to(device).requires_grad_(False)
         self._config = config
         self._device = device
@@ -152,6 +121,7 @@ class Localizer:
             known = ", ".join(self._texts) or "none"
             raise LocalizeError(f"there is no text stream {wanted!r}; text streams: {known}")
         self.text_stream = wanted or next(iter(self._texts), None)
+        self._comparison = Comparison(self.model, self._features_of, config, reference)
 
     @classmethod
     def open(cls, run: str | os.PathLike[str], config: LocalizeConfig | None = None) -> "Localizer":
@@ -159,12 +129,12 @@ class Localizer:
 
         Args:
             run: A run, saved model or hub repository.
-            config: How to look, as on the command line; `cache` names a cache whose images queries
-                are compared with.
+            config: The settings, as on the command line; queries are compared with the images of
+                `cache` if it is given.
 
         Raises:
-            SparcError: The run or the cache is not there, an encoder cannot be built, or no stream
-                can be shown.
+            SparcError: The run or the cache does not exist, an encoder cannot be built, or no
+                stream can be shown.
         """
         from sparc.analyze.codes.subject import open_subject
         from sparc.analyze.localize.opening import open_localizer
@@ -190,77 +160,49 @@ class Localizer:
         return self._locate(image, latent)
 
     def _locate(self, image: str | os.PathLike[str], query: Query) -> dict[str, Located]:
-        seen = self.see(open_image_file(image))
-        found = {}
+        encoded = self.encode(open_image_file(image))
+        located = {}
         for stream in self.towers:
-            presence = self.presence(stream, query, seen)
-            grid = self.grid(stream, query, seen)
-            placed = self.placement(stream, seen.size).on_image(grid)
-            found[stream] = Located(placed, presence)
-        return found
+            presence = self.presence(stream, query, encoded)
+            grid = self.grid(stream, query, encoded)
+            placed = self.placement(stream, encoded.size).on_image(grid)
+            located[stream] = Located(placed, presence)
+        return located
 
-    def grid(self, stream: str, query: Query, seen: Seen) -> npt.NDArray[np.float32]:
-        """The map of a query over the grid of a stream's encoder; zeros where nothing is explained.
+    def grid(self, stream: str, query: Query, image: EncodedImage) -> npt.NDArray[np.float32]:
+        """The map of a query over the grid of a stream's encoder.
+
+        (rows, columns) float32; a single zero where a text has nothing to explain.
 
         Raises:
             LocalizeError: There is no such latent, or the encoder does not allow the method.
         """
         try:
-            objective = self.objective(stream, query, seen)
+            objective = self.objective(stream, query, image)
         except NothingInCommonError:
             return np.zeros((1, 1), np.float32)
-        grid: npt.NDArray[np.float32] = self.maps(stream, seen, [objective])[0]
+        grid: npt.NDArray[np.float32] = self.maps(stream, image, [objective])[0]
         return grid
 
     @property
     def compared_with(self) -> str:
         """What `Presence.share` is a share of, in words."""
-        if self._reference is not None:
-            return f"{amount(len(self._reference), 'image')} of {self._reference.source}"
-        return f"{len(RANDOM_WORDS)} random words in the same image"
+        return self._comparison.source
 
-    def presence(self, stream: str, query: Query, seen: Seen) -> Presence:
+    def presence(self, stream: str, query: Query, image: EncodedImage) -> Presence:
         """Whether a query is in an image at all, in an image stream.
 
         Raises:
             LocalizeError: There is no such latent.
         """
-        absent = absence(self.model, stream, query, seen.features, self._config.mode)
+        absent = absence(self.model, stream, query, image.features, self._config.mode)
         try:
-            objective = self.objective(stream, query, seen)
+            objective = self.objective(stream, query, image)
         except NothingInCommonError:
             return Presence(None, None, absent or "shares no latent")
-        number = float(objective(seen.features[stream]))
-        reference = self._numbers(stream, query, seen)
-        share = None if reference is None else share_below(number, reference)
-        return Presence(number, share, absent)
-
-    def _numbers(self, stream: str, query: Query, seen: Seen) -> Tensor | None:
-        """The numbers that a query's own is compared with."""
-        if self._reference is not None:
-            if stream not in self._reference.features:
-                return None
-            key = (stream, query.text if isinstance(query, TextFeature) else query)
-            if key not in self._reference_numbers:
-                self._reference_numbers[key] = self._numbers_in(
-                    stream, query, self._reference.features
-                )
-            return self._reference_numbers[key]
-        if not isinstance(query, TextFeature):
-            return None
-        if self._random_words is None or self._random_words.stream != query.stream:
-            texts = [f"a {word}" for word in RANDOM_WORDS]
-            features = self._texts[query.stream].encode(texts).features
-            self._random_words = TextFeature("", query.stream, features.clone())
-        many = {name: value.expand(len(RANDOM_WORDS), -1) for name, value in seen.features.items()}
-        return self._numbers_in(stream, self._random_words, many)
-
-    def _numbers_in(self, stream: str, query: Query, images: Mapping[str, Tensor]) -> Tensor:
-        if not isinstance(query, TextFeature):
-            return latent_numbers(self.model, stream, query, images[stream])
-        return text_numbers(
-            self.model, stream, query, images, target=self._config.target, mode=self._config.mode
-        )
+        strength = float(objective(image.features[stream]))
+        share = self._comparison.share_below(strength, stream, query, image.features)
+        return Presence(strength, share, absent)
 
     def read(self, text: str) -> TextFeature:
         """A text, as a query.
@@ -272,11 +214,17 @@ class Localizer:
             raise LocalizeError(
                 "the model has no text stream, so it cannot look for a text: give a --latent"
             )
-        feature = self._texts[self.text_stream].encode([text]).features
-        return TextFeature(text, self.text_stream, feature.clone())
+        return TextFeature(text, self.text_stream, self._features_of(self.text_stream, [text]))
 
-    def see(self, image: Image.Image) -> Seen:
-        """Show an RGB image to every image stream."""
+    def _features_of(self, stream: str, texts: Sequence[str]) -> Tensor:
+        return self._texts[stream].encode(texts).features.clone()
+
+    def encode(self, image: Image.Image) -> EncodedImage:
+        """Prepare and encode an RGB image in every image stream.
+
+        Raises:
+            LocalizeError: An encoder cannot prepare an image of this size.
+        """
         pixels, features = {}, {}
         for name, encoder in self._images.items():
             try:
@@ -288,20 +236,21 @@ class Localizer:
                 ) from error
             pixels[name] = prepared[None].to(self._device)
             features[name] = encoder.encode(pixels[name]).clone()
-        return Seen(image.size, pixels, features)
+        return EncodedImage(image.size, pixels, features)
 
-    def objective(self, stream: str, query: Query, seen: Seen) -> Objective:
-        """What is explained of a query in a stream, image or text.
+    def objective(self, stream: str, query: Query, image: EncodedImage) -> Objective:
+        """The objective that explains a query in a stream, image or text.
 
         Raises:
-            LocalizeError: A text activates nothing, or there is no such latent.
+            NothingInCommonError: A text activates no latent, or none that the image shares.
+            LocalizeError: There is no such latent.
         """
         if isinstance(query, TextFeature):
             return text_objective(
                 self.model,
                 stream,
                 query,
-                seen.features,
+                image.features,
                 target=self._config.target,
                 mode=self._config.mode,
             )
@@ -312,7 +261,7 @@ class Localizer:
         return latents_objective(self.model, stream, index, torch.ones(1, device=self._device))
 
     def raw_objective(self, stream: str, text: TextFeature) -> Objective | None:
-        """The similarity of the encoders' own features, where both towers are of one model."""
+        """The similarity of the encoders' own features, if both belong to one model."""
         ours = getattr(self._images[stream], "model", None)
         theirs = getattr(self._texts[text.stream], "model", None)
         if ours is None or ours is not theirs:
@@ -320,16 +269,16 @@ class Localizer:
         return raw_objective(text.feature[0])
 
     def maps(
-        self, stream: str, seen: Seen, objectives: Sequence[Objective]
+        self, stream: str, image: EncodedImage, objectives: Sequence[Objective]
     ) -> npt.NDArray[np.float32]:
         """Maps over the grid of an image stream's encoder: (objectives, rows, columns).
 
         Raises:
             LocalizeError: The encoder does not allow the method.
         """
-        pixels, tower = seen.pixels[stream], self.towers[stream]
+        pixels, tower = image.pixels[stream], self.towers[stream]
         try:
-            found = localize(
+            maps = localize(
                 tower,
                 pixels,
                 objectives,
@@ -338,7 +287,7 @@ class Localizer:
             )
         except LocalizeError as error:
             raise LocalizeError(f"stream {stream}: {error}") from error
-        return found.cpu().numpy()
+        return maps.cpu().numpy()
 
     def method(self, stream: str, pixels: Tensor) -> MethodName:
         """The method that is used in a stream."""
@@ -349,59 +298,20 @@ class Localizer:
         return self._methods[stream]
 
     def placement(self, stream: str, size: tuple[int, int]) -> Placement:
-        """How a stream's encoder sees images of some width and height."""
+        """Where a stream's encoder sees images of some width and height."""
         key = (stream, size)
         if key not in self._placements:
             if len(self._placements) >= _PLACEMENTS:
                 self._placements.clear()
-            self._placements[key] = placement.measure(self._images[stream].prepare, size)
+            self._placements[key] = find_placement(self._images[stream].prepare, size)
         return self._placements[key]
 
-    def words(self, caption: str, query: Query, seen: Seen) -> list[WordWeight]:
-        """The weights of a caption's words; none without a text stream or anything to weigh."""
+    def words(self, caption: str, query: Query, image: EncodedImage) -> list[WordWeight]:
+        """The weights of a caption's words; empty without a text stream or an objective."""
         if self.text_stream is None:
             return []
         try:
-            objective = self.objective(self.text_stream, query, seen)
+            objective = self.objective(self.text_stream, query, image)
         except NothingInCommonError:
             return []
         return word_weights(self._texts[self.text_stream], caption, objective)
-
-
-def open_tower(encoder: ImageEncoder) -> Tower:
-    """An image encoder, taken apart where it pools.
-
-    Raises:
-        LocalizeError: It gives no features of places.
-    """
-    # timm and open_clip take seconds to import, and a stream needs one of them.
-    library = encoder.origin.spec.partition(":")[0]
-    if library == "timm":
-        from sparc.extract.encoders.timm.models import TimmImageEncoder
-        from sparc.extract.encoders.timm.tower import TimmTower
-
-        assert isinstance(encoder, TimmImageEncoder)
-        tower: Tower = TimmTower(encoder.model, pool=encoder.pool, block=encoder.spec.block)
-    else:
-        from sparc.extract.encoders.open_clip.tower import open_clip_tower
-
-        tower = open_clip_tower(cast(Any, encoder).model)
-    size = encoder.origin.input_size
-    count = 3 * size[0] * size[1]
-    shades = torch.linspace(-1, 1, count, device=cast(Any, encoder).device)
-    pixels = shades.reshape(1, 3, *size)
-    with torch.no_grad():
-        places = tower.places(pixels)
-        height, width = places.patches.shape[1:3]
-        if height * width < 2:
-            raise LocalizeError(
-                f"{shorten(encoder.origin.spec, 80)} has a single place for the whole image"
-            )
-        # What is explained must be the feature that the dictionary reads, not another; on a GPU
-        # the encoder itself computes in bfloat16.
-        likeness = F.cosine_similarity(tower.pool(places).float(), encoder.encode(pixels))
-        if float(likeness) < _SAME_FEATURE:
-            raise LocalizeError(
-                f"{shorten(encoder.origin.spec, 80)} pools its places in a way that is not known"
-            )
-    return tower

@@ -9,17 +9,17 @@ Map = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]
 
 _BINS = 256
-"""Of the histogram that Otsu's threshold is found in."""
+"""Bins of the histogram for Otsu's threshold."""
 
 
-class Scores(NamedTuple):
+class MapScores(NamedTuple):
     """The scores of one map against one mask.
 
     Attributes:
-        pointing: 1 where the map's largest value lies in the mask, else 0; where several places
-            have it, the share of them that lies in the mask.
-        iou_best: Intersection over union at the threshold at which it is largest.
-        iou_otsu: At Otsu's threshold, which does not know the mask.
+        pointing: 1 if the map's largest value lies in the mask, else 0; where several places tie,
+            the share of them in the mask.
+        iou_best: Intersection over union at the best threshold.
+        iou_otsu: Intersection over union at Otsu's threshold, which ignores the mask.
         average_precision: Of the pixels, ranked by the map.
     """
 
@@ -29,29 +29,28 @@ class Scores(NamedTuple):
     average_precision: float
 
 
-def score(values: Map, mask: Mask) -> Scores:
+def score(values: Map, mask: Mask) -> MapScores:
     """Score a map against a mask.
 
     Args:
-        values: (height, width); NaN where the encoder sees nothing, which counts as the smallest.
+        values: (height, width); NaN where the encoder sees nothing counts as the smallest value.
         mask: (height, width) bool, neither empty nor full.
 
     Returns:
-        The scores. A map that is the same everywhere points at all places alike: each of its
-        scores is the mask's share of the image, which is what chance gives.
+        The scores. A constant map scores the mask's share of the image everywhere, which is chance.
     """
     filled = _filled(values)
     flat, wanted = filled.ravel(), mask.ravel()
     order = np.argsort(-flat, kind="stable")
     ranked = flat[order]
     hits = np.cumsum(wanted[order], dtype=np.float64)
-    # Equal values stand or fall together: only the last of them is a threshold.
+    # Only the last of equal values is a threshold.
     last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
     taken, right = last + 1.0, hits[last]
     total = hits[-1]
     precision = right / taken
     recall_gained = np.diff(right, prepend=0.0) / total
-    return Scores(
+    return MapScores(
         pointing=float(wanted[flat == filled.max()].mean()),
         iou_best=float((right / (taken + total - right)).max()),
         iou_otsu=_iou(_above_otsu(filled), mask),
@@ -60,9 +59,9 @@ def score(values: Map, mask: Mask) -> Scores:
 
 
 def otsu_threshold(values: Map) -> float:
-    """The threshold that separates values into two classes of the largest variance between them.
+    """The threshold that maximizes the variance between the two classes it separates.
 
-    Otsu 1979; on a histogram of 256 bins.
+    Otsu, IEEE Trans. Syst. Man Cybern. 9, 1979; on a histogram of 256 bins.
     """
     counts, edges = np.histogram(values, _BINS)
     centres = (edges[:-1] + edges[1:]) / 2
@@ -84,13 +83,13 @@ def _filled(values: Map) -> Map:
 
 
 def _above_otsu(values: Map) -> Mask:
-    """The places above Otsu's threshold; all of them where nothing separates them."""
+    """The places above Otsu's threshold; all of them in a constant map."""
     if values.min() == values.max():
         return np.ones(values.shape, np.bool_)
     above: Mask = values > otsu_threshold(values)
     return above
 
 
-def _iou(found: Mask, wanted: Mask) -> float:
-    either = np.count_nonzero(found | wanted)
-    return np.count_nonzero(found & wanted) / either if either else 0.0
+def _iou(predicted: Mask, wanted: Mask) -> float:
+    either = np.count_nonzero(predicted | wanted)
+    return np.count_nonzero(predicted & wanted) / either if either else 0.0

@@ -1,8 +1,8 @@
-"""From a number that is explained to a map over the grid of an encoder's places.
+"""Methods that explain an objective by a map over the grid of an encoder's places.
 
-Each method takes one prepared image and some objectives and returns one map an objective. They
-know `Tower`, no library. Weights are frozen, so gradients reach no further down than they are
-asked for, which bounds memory: `attention` keeps the weights of its layers, `gradcam` one block.
+Each method takes one prepared image and several objectives and returns one map per objective. They
+know `Tower` and no library. Weights are frozen, so gradients reach only as deep as they are
+requested, which bounds memory: `attention` keeps the weights of its layers, `gradcam` one block.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ def localize(
     method: MethodName = "auto",
     layers: int = 3,
 ) -> Tensor:
-    """Maps of some objectives.
+    """The maps of some objectives.
 
     Args:
         tower: The encoder.
@@ -45,7 +45,7 @@ def localize(
 
     Returns:
         (objectives, rows, columns) float32 over the encoder's grid: larger where the objective
-        is, on a scale of its own; negative where a place speaks against it.
+        is, negative where a place speaks against it; the scale depends on the method.
 
     Raises:
         LocalizeError: The encoder does not allow the method.
@@ -62,10 +62,10 @@ def localize(
 
 
 def choose(tower: Tower, pixels: Tensor) -> MethodName:
-    """The method that does best: `attention` where a class token gathers what the feature holds.
+    """The method that does best on scenes of several objects (REPORT.md).
 
-    Else `gradcam`: a feature that is the mean of its places is explained by them exactly. Measured
-    on scenes of several objects (REPORT.md).
+    `attention` where the feature is read from a class token, else `gradcam`: it explains a mean of
+    places exactly.
     """
     if not tower.blocks:
         return "gradcam"
@@ -75,27 +75,27 @@ def choose(tower: Tower, pixels: Tensor) -> MethodName:
 
 
 def direct(tower: Tower, pixels: Tensor, objectives: Sequence[Objective]) -> Tensor:
-    """What the objective is of an image of which every place is like this one; no gradients."""
+    """The objective of an image all of whose places are like this one; no gradients."""
     with torch.no_grad():
         patches, prefix = tower.places(pixels)
         _, height, width, channels = patches.shape
         grid = (1, 1) if tower.patchwise_pooling else (height, width)
-        found = []
+        values = []
         for some in torch.split(patches.reshape(-1, channels), PATCHES_AT_ONCE):
-            alone = Places(
+            repeated = Places(
                 some[:, None, None].expand(-1, *grid, -1),
                 some[:, None].expand(-1, prefix.shape[1], -1),
             )
-            features = tower.pool(alone)
-            found.append(torch.stack([objective(features) for objective in objectives]))
-        return torch.cat(found, dim=1).reshape(len(objectives), height, width)
+            features = tower.pool(repeated)
+            values.append(torch.stack([objective(features) for objective in objectives]))
+        return torch.cat(values, dim=1).reshape(len(objectives), height, width)
 
 
 def gradcam(tower: Tower, pixels: Tensor, objectives: Sequence[Objective]) -> Tensor:
     """Grad-CAM (arXiv 1610.02391) on the last feature map that the feature depends on.
 
-    That is what is pooled; where a class token is read instead, the patches that enter the last
-    block, of which it takes its part.
+    That is the map that is pooled; where a class token is read instead, the input of the last
+    block.
     """
     with torch.no_grad():
         places = tower.places(pixels)
@@ -118,12 +118,12 @@ def attention(
 
     With A a layer's attention weights and G the objective's gradient with respect to them, the
     relevance of tokens to tokens grows from R = 1, layer by layer, by R <- R + (sum_heads A * G) R.
-    Unlike published, the negative part of A * G is kept: what one head adds another takes away,
-    and maps of the positive part alone point less well (REPORT.md). The map is the part of the
-    patches in what the feature is read from, tokens weighted by the length of their gradient.
+    Unlike published, the negative part of A * G is kept: heads cancel each other, and maps of the
+    positive part alone point less well (REPORT.md). The map is the relevance of the patches to the
+    tokens that the feature is read from, weighted by the norm of their gradient.
 
     Raises:
-        LocalizeError: The encoder has no attention over all of its patches.
+        LocalizeError: The encoder has no attention over all its patches.
     """
     recorded: list[Tensor] = []
 
@@ -183,22 +183,22 @@ def _gradcam_on_last_block(
 
 
 def _reads_patches(tower: Tower, places: Places) -> bool:
-    """Whether the feature depends on the patches, not on a class token alone."""
+    """Whether the feature depends on the patches, not only on a class token."""
     patches = places.patches.detach().requires_grad_()
     with torch.enable_grad():
         features = tower.pool(Places(patches, places.prefix))
         if not features.requires_grad:
             return False
-        # Any direction will do but a plain sum, which a norm may hold constant.
-        some = torch.linspace(-1, 1, features.shape[1], device=features.device)
-        (gradient,) = torch.autograd.grad((features @ some).sum(), patches, allow_unused=True)
+        # Not a plain sum, which a normalization may hold constant.
+        direction = torch.linspace(-1, 1, features.shape[1], device=features.device)
+        (gradient,) = torch.autograd.grad((features @ direction).sum(), patches, allow_unused=True)
     return gradient is not None and bool(gradient.any())
 
 
 def _gradients(
     features: Tensor, objectives: Sequence[Objective], inputs: list[Tensor]
 ) -> list[tuple[Tensor, ...]]:
-    """By objective, its gradient with respect to some tensors."""
+    """By objective, its gradients with respect to the inputs."""
     return [
         torch.autograd.grad(objective(features).sum(), inputs, retain_graph=True)
         for objective in objectives

@@ -1,4 +1,4 @@
-"""From a run to a localizer: its encoders built again, and the images that queries compare with."""
+"""From a run to a localizer: rebuilds its encoders, and reads the reference images."""
 
 from sparc.analyze.codes.subject import Subject, choose_streams
 from sparc.analyze.localize.config import LocalizeConfig
@@ -13,11 +13,11 @@ from sparc.extract.encoders.tower import LocalizeError
 
 
 def open_localizer(subject: Subject, config: LocalizeConfig) -> Localizer:
-    """Build the encoders that are needed, and say which streams cannot be shown.
+    """Build the encoders that are needed, and print which streams cannot be shown.
 
     Raises:
         LocalizeError: An encoder cannot be built, or no stream can be shown.
-        CacheError: The cache that queries are compared with is not there, or of other encoders.
+        CacheError: The cache of the reference does not exist, or comes from other encoders.
     """
     specs = stream_specs(subject, parse_specs(config.specs))
     for name in config.streams:

@@ -1,7 +1,7 @@
-"""Images for people: maps laid over an image, a caption with its words shaded, contact sheets.
+"""Draws maps over an image, a caption with its words shaded, and contact sheets.
 
-Colours are those of cividis (Nuñez, Anderton, Renslow 2018), from dark blue to yellow, which read
-the same with every kind of colour vision. This module must not know what made a map.
+Colours are those of cividis (Nuñez, Anderton, Renslow 2018), from dark blue to yellow, which look
+alike to all kinds of colour vision. This module must not know what made a map.
 """
 
 import functools
@@ -19,7 +19,7 @@ from sparc.common.text import printable, shorten
 PANEL = 288
 """Longest side of an image in an overlay, in pixels."""
 SHEET_ROWS = 40
-"""Most overlays on a contact sheet."""
+"""Overlays on a contact sheet at most."""
 
 _GAP = 8
 _LINE = 18
@@ -47,17 +47,17 @@ Rgb = npt.NDArray[np.uint8]
 
 
 def panel_size(width: int, height: int) -> tuple[int, int]:
-    """The size at which an image is shown: as it is, or smaller."""
+    """The width and height at which an image is drawn: its own, or smaller."""
     scale = min(1.0, PANEL / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 class Layer(NamedTuple):
-    """A map to be laid over an image.
+    """A map to draw over an image.
 
     Attributes:
         values: (height, width); NaN where the encoder sees nothing.
-        scale: The rise above the map's median that has the brightest colour; 0 leaves it grey.
+        scale: The rise above the map's median with the brightest colour; 0 draws no colour.
     """
 
     values: npt.NDArray[np.floating]
@@ -65,12 +65,12 @@ class Layer(NamedTuple):
 
 
 def shares(layer: Layer) -> npt.NDArray[np.float64]:
-    """A map on the scale of the colours: 0 up to its median, 1 at a rise of `scale`; NaN stays."""
+    """The colour scale of a map: 0 up to its median, 1 at a rise of `scale`; NaN stays."""
     values = layer.values
-    seen = values[~np.isnan(values)]
-    if not seen.size or layer.scale <= 0:
+    known = values[~np.isnan(values)]
+    if not known.size or layer.scale <= 0:
         return np.where(np.isnan(values), np.nan, 0.0)
-    scaled: npt.NDArray[np.float64] = np.clip((values - np.median(seen)) / layer.scale, 0, 1)
+    scaled: npt.NDArray[np.float64] = np.clip((values - np.median(known)) / layer.scale, 0, 1)
     return scaled
 
 
@@ -78,17 +78,17 @@ def colours(values: npt.NDArray[np.floating]) -> Rgb:
     """Shares from 0 to 1 as colours, (..., 3)."""
     stops = np.linspace(0, 1, len(_CIVIDIS))
     channels = [np.interp(values, stops, _CIVIDIS[:, i]) for i in range(3)]
-    found: Rgb = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
-    return found
+    rgb: Rgb = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    return rgb
 
 
 def blend(image: Image.Image, layer: Layer) -> Image.Image:
-    """A map over an image.
+    """Draw a map over an image.
 
     Args:
         image: RGB, at the size of the map.
-        layer: The map. What the encoder does not see is hatched; without a scale there is no
-            colour, only the grey image.
+        layer: The map. Places that the encoder does not see are hatched; a scale of 0 draws the
+            image in grey only.
     """
     pixels = np.asarray(image, np.float64)
     grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2)
@@ -111,14 +111,14 @@ def overlay(
     words: Sequence[WordWeight] = (),
     legend: str = "",
 ) -> Image.Image:
-    """An image, the maps of its streams over it, and the words of a caption.
+    """Draw an image, the maps of its streams over it, and the words of a caption.
 
     Args:
         image: RGB, any size.
-        maps: By what is written above it, at `panel_size` of the image.
-        title: What is looked for.
-        words: The caption, shaded by weight; none leaves it out.
-        legend: A line below all of it; empty leaves it out.
+        maps: By heading, at `panel_size` of the image.
+        title: The query.
+        words: The caption, shaded by weight; may be empty.
+        legend: A line at the bottom; may be empty.
     """
     shown = image.resize(panel_size(*image.size), Image.Resampling.LANCZOS)
     panels = {"image": shown} | {name: blend(shown, layer) for name, layer in maps.items()}
@@ -180,7 +180,7 @@ def _draw_words(
         text = printable(word)
         length = _font().getlength(text)
         share = max(0.0, weight / largest) if largest > 0 else 0.0
-        # A word that weighs nothing stays white; towards the heaviest, yellow deepens.
+        # From white for no weight to yellow for the largest.
         yellow = _CIVIDIS[-1]
         colour = tuple(int(c) for c in np.rint(255 + share * (yellow - 255)))
         box = (left - 2, top, left + length + 2, top + _LINE - 2)

@@ -1,8 +1,8 @@
 """Where the pixels that an encoder sees lie in the original image.
 
-Nothing is assumed about a preprocessing but that it moves and scales along the two axes, as every
-resizing, cropping, squashing and padding does: images whose colours are coordinates are pushed
-through it, and what comes out says where it came from. This module must not know any encoder.
+A preprocessing is assumed only to shift and scale along the two axes, as resizing, cropping,
+squashing and padding do. Images whose colours encode coordinates are passed through it, and the
+colours of the result give the placement. This module must not know any encoder.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,9 @@ Array = npt.NDArray[np.float64]
 Transform = Callable[[Image.Image], Any]
 
 _PASSES = 4
-"""Each pass spreads the 256 levels of a colour over what the one before found to be seen."""
+"""Each pass spreads the 256 levels of a colour over the span that the last one found visible."""
 _SLACK = 2.0
-"""Image pixels and levels by which a pass may be wrong."""
+"""Pixels and colour levels by which a pass may be wrong."""
 
 
 class Axis(NamedTuple):
@@ -26,7 +26,7 @@ class Axis(NamedTuple):
 
     Attributes:
         start: Image coordinate of the prepared image's edge; negative under padding.
-        step: Image pixels a prepared pixel.
+        step: Image pixels per prepared pixel.
         prepared: Size of the prepared image.
         size: Size of the original image.
     """
@@ -38,7 +38,7 @@ class Axis(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """How a prepared image lies on the original one."""
+    """Where a prepared image lies on the original one."""
 
     vertical: Axis
     horizontal: Axis
@@ -46,7 +46,7 @@ class Placement(NamedTuple):
     def on_image(
         self, grid: npt.NDArray[Any], size: tuple[int, int] | None = None
     ) -> npt.NDArray[np.float32]:
-        """A map over the prepared image, on the original image.
+        """Render a map over the prepared image on the original image.
 
         Args:
             grid: (rows, columns), cells of equal size over the prepared image.
@@ -62,8 +62,8 @@ class Placement(NamedTuple):
         return (rows @ grid.astype(np.float32) @ columns.T).astype(np.float32)
 
 
-def measure(transform: Transform, size: tuple[int, int]) -> Placement:
-    """Find out how a preprocessing places images of some size.
+def find_placement(transform: Transform, size: tuple[int, int]) -> Placement:
+    """Find where a preprocessing places images of some size.
 
     Args:
         transform: From a PIL image to (3, height, width) pixels, normalized by channel.
@@ -73,21 +73,21 @@ def measure(transform: Transform, size: tuple[int, int]) -> Placement:
         The placement, to a fraction of an image pixel.
     """
     width, height = size
-    black = _push(transform, np.zeros((height, width, 3), np.uint8))
-    white = _push(transform, np.full((height, width, 3), 255, np.uint8))
+    black = _pass_through(transform, np.zeros((height, width, 3), np.uint8))
+    white = _pass_through(transform, np.full((height, width, 3), 255, np.uint8))
     contrast = np.abs(white - black)
     # Padding has the same colour in both.
-    seen = (contrast > contrast.max(axis=(1, 2), keepdims=True) / 2).all(axis=0)
+    visible = (contrast > contrast.max(axis=(1, 2), keepdims=True) / 2).all(axis=0)
     spans = [(0.0, float(width)), (0.0, float(height))]
-    axes = [_stretched(seen.any(axis=0), width), _stretched(seen.any(axis=1), height)]
+    axes = [_stretched(visible.any(axis=0), width), _stretched(visible.any(axis=1), height)]
     for _ in range(_PASSES):
-        pushed = _push(transform, _coordinates(width, height, spans))
-        shares = (pushed - black) / np.where(white == black, 1, white - black)
+        passed = _pass_through(transform, _coordinates(width, height, spans))
+        shares = (passed - black) / np.where(white == black, 1, white - black)
         for index in range(2):
-            along = np.where(seen, shares[index], np.nan)
-            used = seen.any(axis=index)
+            shown = np.where(visible, shares[index], np.nan)
+            used = visible.any(axis=index)
             profile = np.full(len(used), np.nan)
-            profile[used] = np.nanmean(np.compress(used, along, axis=1 - index), axis=index)
+            profile[used] = np.nanmean(np.compress(used, shown, axis=1 - index), axis=index)
             low, high = spans[index]
             fitted = _fit(profile, low, high, size[index])
             if fitted is not None:
@@ -96,14 +96,14 @@ def measure(transform: Transform, size: tuple[int, int]) -> Placement:
     return Placement(vertical=axes[1], horizontal=axes[0])
 
 
-def _push(transform: Transform, pixels: npt.NDArray[np.uint8]) -> Array:
+def _pass_through(transform: Transform, pixels: npt.NDArray[np.uint8]) -> Array:
     return np.asarray(transform(Image.fromarray(pixels)), dtype=np.float64)
 
 
 def _coordinates(
     width: int, height: int, spans: list[tuple[float, float]]
 ) -> npt.NDArray[np.uint8]:
-    """An image whose red rises from left to right over a span, and green from top to bottom."""
+    """An image whose red rises from left to right within a span, and green from top to bottom."""
     image = np.zeros((height, width, 3), np.uint8)
     image[:, :, 0] = _ramp(width, *spans[0])[None, :]
     image[:, :, 1] = _ramp(height, *spans[1])[:, None]
@@ -117,14 +117,14 @@ def _ramp(size: int, low: float, high: float) -> npt.NDArray[np.uint8]:
 
 
 def _stretched(used: npt.NDArray[np.bool_], size: int) -> Axis:
-    """What to assume where no ramp can tell: the whole image fills what is seen."""
+    """The assumption where no ramp can be fitted: the whole image fills the visible part."""
     places = np.flatnonzero(used)
     step = size / len(places)
     return Axis(-float(places[0]) * step, step, len(used), size)
 
 
 def _fit(profile: Array, low: float, high: float, size: int) -> Axis | None:
-    """The line through a profile of shares, away from the ends, where resizing bends it."""
+    """The line through a profile of shares, without its ends, which resizing bends."""
     places = np.flatnonzero((profile > 0.1) & (profile < 0.9))
     if len(places) < 3 or np.ptp(profile[places]) == 0:
         return None
@@ -145,7 +145,7 @@ def _narrowed(
 
 
 def _interpolation(axis: Axis, cells: int, size: int) -> npt.NDArray[np.float32]:
-    """What each of `size` places takes from each cell: (size, cells); NaN where unseen."""
+    """The weight of each cell in each of `size` places: (size, cells); NaN outside."""
     image = (np.arange(size) + 0.5) * (axis.size / size)
     prepared = (image - axis.start) / axis.step
     cell = np.clip(prepared * cells / axis.prepared - 0.5, 0, cells - 1)

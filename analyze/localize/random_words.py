@@ -1,6 +1,6 @@
-"""Words that a text is compared with where no other images are at hand.
+"""Words that a text is compared with where there are no reference images.
 
-Common nouns of many kinds, none of them chosen for what any data set holds.
+Common nouns of many kinds, chosen without regard to any data set.
 """
 
 _TEXT = """

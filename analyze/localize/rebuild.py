@@ -1,4 +1,4 @@
-"""The encoders behind a model's streams, built again from what its run recorded."""
+"""The encoders of a model's streams, rebuilt from what its run recorded."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,10 +14,10 @@ from sparc.extract.encoders.tower import LocalizeError
 
 
 def parse_specs(texts: Sequence[str]) -> dict[str, StreamSpec]:
-    """Read settings of the form NAME=SPEC.
+    """Parse settings of the form NAME=SPEC.
 
     Raises:
-        ConfigError: One is not.
+        ConfigError: One has another form.
     """
     specs = {}
     for text in texts:
@@ -36,7 +36,7 @@ def stream_specs(subject: Subject, given: Mapping[str, StreamSpec]) -> dict[str,
         given: Specs that replace those that its run recorded.
 
     Raises:
-        LocalizeError: The model has no such stream, or nothing says what a stream comes from.
+        LocalizeError: The model has no such stream, or the encoder of a stream is unknown.
     """
     names = subject.model.config.names
     for name in given:
@@ -69,8 +69,7 @@ def build(
     """Build the encoders of some streams; see `sparc.analyze.recorded_encoders`.
 
     Raises:
-        LocalizeError: An encoder may not or cannot be built, or it is another one than the run
-            recorded.
+        LocalizeError: An encoder may not or cannot be built, or is not the one recorded.
     """
     trained_on = {stream.name: stream for stream in subject.trained_on or ()}
     recorded = {}

@@ -1,9 +1,9 @@
-"""What is explained: a number that says how much of a latent, or of a text, a feature holds.
+"""Objectives: how strongly a feature holds a latent or a text. Methods explain their value.
 
-With h the logits of a normalized feature in the image's stream and z a code (REPORT.md): a
-latent l is h_l; a text is the sum of h_l over its latents, weighted by its code; the similarity is
-the cosine of the image's code with the text's, the image's selection being held fixed.
-This module must not know images or encoders.
+With h the logits of a normalized feature in the image's stream and z a code (REPORT.md), the
+objective of a latent l is h_l. That of a text is the sum of h_l over its latents, weighted by its
+code, or the cosine of the image's code with the text's, the image's selection held fixed. This
+module must not know images or encoders.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,15 +18,15 @@ from sparc.extract.encoders.tower import NothingInCommonError
 from sparc.train.model.network import Codes, Sparc
 
 Objective = Callable[[Tensor], Tensor]
-"""From features of one stream, (rows, dim), to the number that is explained, (rows,)."""
+"""From features of one stream, (rows, dim), to the value that is explained, (rows,)."""
 
 
 class TextFeature(NamedTuple):
-    """A text as its stream's encoder sees it.
+    """A text and its feature.
 
     Attributes:
         text: The text.
-        stream: The stream that read it.
+        stream: The text stream that encoded it.
         feature: (1, dim).
     """
 
@@ -35,12 +35,16 @@ class TextFeature(NamedTuple):
     feature: Tensor
 
 
+Query = int | TextFeature
+"""What is located: a latent, or an encoded text."""
+
+
 def latents_objective(model: Sparc, stream: str, latents: Tensor, weights: Tensor) -> Objective:
     """The weighted sum of some latents' logits.
 
     Args:
         model: The model.
-        stream: Whose features are given to the objective.
+        stream: The stream of the features.
         latents: (n,) int64.
         weights: (n,).
     """
@@ -48,8 +52,8 @@ def latents_objective(model: Sparc, stream: str, latents: Tensor, weights: Tenso
     offset = weights @ model.latent_bias[stream][latents] - direction @ model.pre_bias[stream]
 
     def weighted(features: Tensor) -> Tensor:
-        found: Tensor = normalized(model, features) @ direction + offset
-        return found
+        value: Tensor = normalized(model, features) @ direction + offset
+        return value
 
     return weighted
 
@@ -63,27 +67,26 @@ def text_objective(
     target: TargetName,
     mode: ModeName,
 ) -> Objective:
-    """What is explained of a text in a stream.
+    """The objective of a text in a stream.
 
     Args:
         model: The model.
-        stream: The stream in which it is looked for.
+        stream: The stream of the features.
         text: The text.
         image: The image's features by stream, (1, dim) each.
         target: `latents`: weighted by the text's code; `similarity`: of the codes.
-        mode: `independent`: the text selects its latents alone, the image's streams theirs;
-            `joint`: all of them together.
+        mode: `independent`: every stream selects its own latents; `joint`: text and image select
+            the same.
 
     Raises:
-        NothingInCommonError: The text has no latent that is active, or none that the image
-            shares.
+        NothingInCommonError: The text activates no latent, or none that the image shares.
     """
     codes = model.encode({**image, text.stream: text.feature}, mode)
     latents, values = _active(codes[text.stream])
     if not len(latents):
         raise NothingInCommonError(
             f"the text '{shorten(text.text, 60)}' activates no latent of stream {text.stream} "
-            f"({mode} selection): there is nothing to look for; try another text"
+            f"({mode} selection): try another text"
         )
     weights = values / values.norm()
     if target == "latents":
@@ -99,20 +102,20 @@ def text_objective(
     def similarity(features: Tensor) -> Tensor:
         centred = normalized(model, features) - model.pre_bias[stream]
         code = (centred @ model.encoder[stream][own].T + model.latent_bias[stream][own]).relu()
-        found: Tensor = (code @ shared) / code.norm(dim=1).clamp(min=1e-12)
-        return found
+        cosine: Tensor = (code @ shared) / code.norm(dim=1).clamp(min=1e-12)
+        return cosine
 
     return similarity
 
 
 def raw_objective(text: Tensor) -> Objective:
-    """The cosine with a text's own feature, where both have one space; (dim,)."""
+    """The cosine with a text's own feature, (dim,), where image and text share a space."""
     direction = text / text.norm()
     return lambda features: _unit(features) @ direction
 
 
 def active_latents(codes: Codes) -> list[Tensor]:
-    """The latents that are active in each row of some codes: (number of them,) int64 each."""
+    """The latents that are active in each row of some codes, int64."""
     return [
         latents[values > 0] for latents, values in zip(codes.indices, codes.values, strict=True)
     ]
@@ -124,11 +127,11 @@ def _active(codes: Codes) -> tuple[Tensor, Tensor]:
 
 
 def normalized(model: Sparc, features: Tensor) -> Tensor:
-    """Raw features at the scale that the model reads; a zero feature stays zero."""
+    """Raw features normalized as the model does; a zero feature stays zero."""
     return _unit(features) if model.config.normalize == "unit" else features
 
 
 def _unit(features: Tensor) -> Tensor:
-    # A place may have no feature at all, behind a ReLU.
+    # After a ReLU, a place may have no feature at all.
     norms: Tensor = torch.linalg.vector_norm(features, dim=1, keepdim=True)
     return features / norms.clamp(min=1e-12)

@@ -165,7 +165,7 @@ def test_a_localizer_answers_from_python(run, cache, scenes):
     )
     assert compared.compared_with == f"24 images of {cache}"
     numbers = [compared.latent(scenes / "val" / f"{n}.png", 3)["cnn"].presence for n in range(3)]
-    ranks = [sorted(numbers, key=key) for key in (lambda p: p.number, lambda p: p.share)]
+    ranks = [sorted(numbers, key=key) for key in (lambda p: p.strength, lambda p: p.share)]
     assert ranks[0] == ranks[1]
 
 

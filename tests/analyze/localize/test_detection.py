@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import t
 from sklearn.metrics import roc_auc_score
 
-from sparc.analyze.localize.detection import Judged, auc
+from sparc.analyze.localize.detection import ScoredText, auc
 
 
 def draw(images, strength, seed):
@@ -14,12 +14,12 @@ def draw(images, strength, seed):
     for image in range(images):
         for present in [True] * generator.integers(1, 4) + [False] * 6:
             number = round(generator.normal() + strength * present, 1)
-            found.append(Judged(image * 3, present, number))
+            found.append(ScoredText(image * 3, present, number))
     return found
 
 
 def plain(judged):
-    return roc_auc_score([j.present for j in judged], [j.number for j in judged])
+    return roc_auc_score([j.present for j in judged], [j.score for j in judged])
 
 
 def test_the_auc_and_its_interval_are_those_of_the_definitions():

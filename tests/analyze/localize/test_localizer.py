@@ -9,7 +9,8 @@ from open_clip.transform import PreprocessCfg, image_transform
 from PIL import Image
 
 from sparc.analyze.localize.config import LocalizeConfig
-from sparc.analyze.localize.localizer import Localizer, open_tower
+from sparc.analyze.localize.localizer import Localizer
+from sparc.analyze.localize.towers import open_tower
 from sparc.common.streams.spec import StreamSpec
 from sparc.extract.encoders.encoder import Encoders
 from sparc.extract.encoders.open_clip.models import (
@@ -50,14 +51,14 @@ def localizer(encoders, make_model):
 
 def test_raw_similarity_is_there_where_both_towers_are_of_one_model(localizer):
     text = localizer.read("a red square")
-    seen = localizer.see(Image.new("RGB", (100, 64), "red"))
+    seen = localizer.encode(Image.new("RGB", (100, 64), "red"))
     found = localizer.raw_objective("image", text)(seen.features["image"])
     torch.testing.assert_close(found, torch.cosine_similarity(seen.features["image"], text.feature))
     assert localizer.raw_objective("other", text) is None
 
 
 def test_a_text_is_found_in_every_image_stream(localizer):
-    seen = localizer.see(Image.effect_noise((100, 64), 90).convert("RGB"))
+    seen = localizer.encode(Image.effect_noise((100, 64), 90).convert("RGB"))
     text = localizer.read("a red square")
     for stream, grid in (("image", (4, 4)), ("other", (5, 5))):
         objective = localizer.objective(stream, text, seen)
@@ -76,13 +77,13 @@ def test_a_model_without_a_text_stream_cannot_look_for_a_text(encoders, make_mod
     localizer = Localizer(model, Encoders({"image": encoders["image"]}, {}), LocalizeConfig(), CPU)
     with pytest.raises(LocalizeError, match="no text stream"):
         localizer.read("a red square")
-    seen = localizer.see(Image.new("RGB", (64, 64)))
+    seen = localizer.encode(Image.new("RGB", (64, 64)))
     assert localizer.words("a red square", 3, seen) == []
     assert localizer.maps("image", seen, [localizer.objective("image", 3, seen)]).shape == (1, 4, 4)
 
 
-def test_a_pooling_that_is_not_known_is_refused(encoders, monkeypatch):
+def test_an_unknown_pooling_is_refused(encoders, monkeypatch):
     encoder = encoders["other"]
     monkeypatch.setattr(encoder, "encode", lambda _: -torch.ones(1, encoder.dim))
-    with pytest.raises(LocalizeError, match="not known"):
+    with pytest.raises(LocalizeError, match="unknown way"):
         open_tower(encoder)

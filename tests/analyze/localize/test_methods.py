@@ -7,9 +7,9 @@ import open_clip
 import pytest
 import torch
 
-from sparc.analyze.localize.localizer import open_tower
 from sparc.analyze.localize.methods import choose, localize
 from sparc.analyze.localize.targets import raw_objective
+from sparc.analyze.localize.towers import open_tower
 from sparc.extract.encoders.open_clip.tower import open_clip_tower
 from sparc.extract.encoders.timm.tower import TimmTower
 from sparc.extract.encoders.tower import LocalizeError

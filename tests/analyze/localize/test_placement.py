@@ -5,7 +5,7 @@ import pytest
 import timm.data
 from open_clip.transform import image_transform
 
-from sparc.analyze.localize.placement import Axis, Placement, measure
+from sparc.analyze.localize.placement import Axis, Placement, find_placement
 
 
 def timm_transform(**options):
@@ -54,7 +54,7 @@ def all_of_it(w, h):
 def test_every_preprocessing_is_measured_to_a_fraction_of_a_pixel(transform, expected, size):
     if expected is longest and size == (20, 1000):
         pytest.skip("the shorter side would be less than a pixel: refused by the preprocessing")
-    found = measure(transform, size)
+    found = find_placement(transform, size)
     assert (found.horizontal.size, found.vertical.size) == size
     for axis, (start, end) in zip((found.horizontal, found.vertical), expected(*size), strict=True):
         assert axis.prepared == 96
@@ -65,7 +65,7 @@ def test_every_preprocessing_is_measured_to_a_fraction_of_a_pixel(transform, exp
 
 
 def test_a_side_of_one_pixel_is_its_own_place():
-    found = measure(image_transform(96, is_train=False), (1, 150))
+    found = find_placement(image_transform(96, is_train=False), (1, 150))
     assert found.horizontal.start == pytest.approx(0, abs=1e-6)
     assert found.horizontal.step * 96 == pytest.approx(1)
     values = found.on_image(np.arange(9.0).reshape(3, 3))

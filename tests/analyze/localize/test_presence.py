@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sparc.analyze.localize.presence import absence, latent_numbers, share_below, text_numbers
+from sparc.analyze.localize.presence import absence, latent_strengths, share_below, text_strengths
 from sparc.analyze.localize.targets import TextFeature, latents_objective, text_objective
 from sparc.extract.encoders.tower import NothingInCommonError
 
@@ -19,7 +19,7 @@ def test_numbers_are_those_of_the_objective_image_by_image(model, mode, target):
     torch.manual_seed(4)
     images = {"dino": torch.randn(70, 12), "cnn": torch.randn(70, 7)}
     text = TextFeature("a cat", "text", torch.randn(1, 10))
-    found = text_numbers(model, "dino", text, images, target=target, mode=mode)
+    found = text_strengths(model, "dino", text, images, target=target, mode=mode)
     expected = []
     for n in range(70):
         image = {name: value[n : n + 1] for name, value in images.items()}
@@ -35,7 +35,7 @@ def test_numbers_are_those_of_the_objective_image_by_image(model, mode, target):
 def test_a_latent_has_its_logits_and_is_absent_unless_selected(model):
     features = torch.randn(5, 12)
     one = latents_objective(model, "dino", torch.tensor([9]), torch.ones(1))
-    torch.testing.assert_close(latent_numbers(model, "dino", 9, features), one(features))
+    torch.testing.assert_close(latent_strengths(model, "dino", 9, features), one(features))
     codes = model.encode({"dino": features[:1]}, "independent")["dino"]
     active = set(codes.indices[0][codes.values[0] > 0].tolist())
     assert 0 < len(active) < 64
