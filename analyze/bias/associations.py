@@ -19,12 +19,8 @@ from sparc.analyze.bias.attribute import Attribute
 from sparc.analyze.codes.code_rows import CodeRows, concatenate
 from sparc.analyze.codes.parts import Parts
 from sparc.analyze.maths import stratified
+from sparc.analyze.maths.exact_tests import NORMAL_95, OddsRatio, benjamini_hochberg
 from sparc.analyze.maths.reduction import Executor
-from sparc.analyze.maths.statistics import (
-    NORMAL_95,
-    OddsRatio,
-    adjust,
-)
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.images import Images
 from sparc.analyze.rows.top_rows import TopRows
@@ -395,7 +391,7 @@ def _associations(
         p[tested] = stratified.fisher(both[tested], all_known, active[tested], having)
         q = np.ones_like(p)
         for s in range(len(q)):
-            q[s, tested[s]] = adjust(p[s, tested[s]])
+            q[s, tested[s]] = benjamini_hochberg(p[s, tested[s]])
         associated = tested & (q <= rate)
         sharing = _sharing(associated, tested, ratio)
         for s, stream in enumerate(parts.streams):
@@ -525,7 +521,7 @@ def _test_pairs(
     at, meets_more = at[meets_more <= rate], meets_more[meets_more <= rate]
     chances = stratified.larger_odds(*zip(*(side.take(at).table for side in sides), strict=True))
     p[at] = np.maximum(meets_more, chances)
-    q = adjust(p)
+    q = benjamini_hochberg(p)
     found = q <= rate
     certain = np.where(found, interaction / error, 0)
     kept = np.argsort(-certain, kind="stable")[: min(most, int(found.sum()))]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sparc.analyze.maths.statistics import Interval, jackknife
+from sparc.analyze.maths.intervals import Interval, jackknife
 
 
 class ScoredText(NamedTuple):

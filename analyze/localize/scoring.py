@@ -26,7 +26,7 @@ from sparc.analyze.localize.scored_images import (
     resized,
 )
 from sparc.analyze.localize.targets import Objective, TextFeature, latents_objective
-from sparc.analyze.maths.statistics import with_interval
+from sparc.analyze.maths.intervals import with_interval
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.progress import progress
 from sparc.extract.datasets.images import CacheImages

@@ -86,11 +86,11 @@ def mispaired(counts: npt.NDArray[np.integer], *, seed: int, draw: int) -> Pairi
 
 
 def drawn(shared: npt.NDArray[np.bool_], *, seed: int, draw: int) -> npt.NDArray[np.int64]:
-    """The latents that a draw pairs, at random.
+    """The latents that a draw pairs, ascending.
 
     Args:
-        shared: Which latents are alive in two streams or more, (latents,).
-        seed: With the next one, all that decides.
+        shared: Which latents are alive in two or more streams, (latents,).
+        seed: With the draw, all that decides.
         draw: Which draw, from 0.
     """
     order = np.random.default_rng([seed, draw]).permutation(np.flatnonzero(shared))
@@ -113,14 +113,14 @@ def partners(
 
     Args:
         first: How often each latent is active in the first stream, (latents,); 0 where it is dead.
-        second: The same of the second stream.
-        seed: With the next two, all that decides.
+        second: The same in the second stream.
+        seed: With the draw and the pair, all that decides.
         draw: Which draw, from 0.
         pair: Which pair of streams, from 0 in the order of `itertools.combinations`.
 
     Returns:
-        (latents,); a latent that is dead in either stream is its own partner. None where just one
-        latent is alive in both, so that there is no other.
+        (latents,); a latent that is dead in either stream is its own partner. None if only one
+        latent is alive in both.
     """
     generator = np.random.default_rng([seed, draw, pair])
     ties, choice = generator.random(len(first)), generator.random(len(first))
@@ -132,7 +132,7 @@ def partners(
     reach = max(_NEAREST, len(ranked) // 100)
     least, most = np.maximum(rank - reach, 0), np.minimum(rank + reach, len(ranked) - 1)
     other = least + np.floor(choice[ranked] * (most - least)).astype(np.int64)
-    other += other >= rank  # A latent is no partner of its own.
+    other += other >= rank  # Never the latent itself.
     result = np.arange(len(first))
     result[ranked] = ranked[other]
     return result

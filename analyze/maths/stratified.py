@@ -1,8 +1,8 @@
-"""Exact tests and common odds ratios of 2 x 2 tables that are stratified.
+"""Exact tests and common odds ratios of stratified 2 x 2 tables.
 
-Two properties that both become more frequent with some third quantity, such as how many captions
-an image has, go together in the pooled table without having anything to do with each other. Within
-strata of that quantity they do not. Everything here conditions on the margins of every stratum:
+Two properties that both become more frequent with a third quantity, such as the number of captions
+of an image, are associated in the pooled table even if they are independent within strata of that
+quantity. Everything here conditions on the margins of every stratum:
 
 - `upper_tail` and `fisher` are the conditional tests of a common odds ratio of 1 (Mehta, Patel and
   Gray, J. Am. Stat. Assoc. 80, 1985): the sum of the strata's cells is a sum of independent
@@ -12,8 +12,8 @@ strata of that quantity they do not. Everything here conditions on the margins o
 - `odds_ratio` is the estimate of Mantel and Haenszel (J. Natl. Cancer Inst. 22, 1959) with the
   variance of Robins, Breslow and Greenland (Biometrics 42, 1986).
 
-With one stratum all of them are those of `sparc.analyze.maths.statistics`. A stratum in which one
-of the properties does not vary says nothing, and changes nothing. This module must not know what is
+With one stratum all of them are those of `sparc.analyze.maths.exact_tests`. Strata in which a
+property does not vary are uninformative, and change nothing. This module must not know what is
 counted.
 """
 
@@ -24,74 +24,74 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaln
 
-from sparc.analyze.maths import statistics
-from sparc.analyze.maths.statistics import NORMAL_95, OddsRatio
+from sparc.analyze.maths import exact_tests
+from sparc.analyze.maths.exact_tests import NORMAL_95, OddsRatio
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _BLOCK = 1 << 22
-"""Probabilities that are held at a time, 32 MiB."""
+"""Probabilities held at a time, 32 MiB."""
 
 _STEEPEST = 60.0
-"""The steepest tilt: a sum that is as large as it can be would need an infinite one."""
+"""The largest tilt: the largest possible sum would need an infinite one."""
 
 
-def upper_tail(found: Any, total: Any, first: Any, second: Any) -> Floats:
-    """P(X >= found), X the things with both properties in all strata, given the strata's margins.
+def upper_tail(both: Any, total: Any, first: Any, second: Any) -> Floats:
+    """One-sided exact test: P(X >= both), X the sum over strata, given the strata's margins.
 
     Args:
-        found: Things with both properties in all strata together, (tests,).
-        total: All things of each stratum. This and the following broadcast to (tests, strata).
-        first: Those with the first property.
-        second: Those with the second.
+        both: Items with both properties, in all strata together, (tests,).
+        total: All items of each stratum. This and the following broadcast to (tests, strata).
+        first: Items with the first property.
+        second: Items with the second.
 
     Returns:
-        (tests,), exact but for rounding (a relative error near 1e-8).
+        P-values, (tests,), exact but for rounding (a relative error near 1e-8).
     """
-    found, tables = _checked(found, total, first, second)
-    return _tails(found, tables).upper
+    both, tables = _checked(both, total, first, second)
+    return _tails(both, tables).upper
 
 
-def fisher(found: Any, total: Any, first: Any, second: Any) -> Floats:
+def fisher(both: Any, total: Any, first: Any, second: Any) -> Floats:
     """Two-sided exact test: twice the smaller tail, at most 1; arguments as for `upper_tail`."""
-    found, tables = _checked(found, total, first, second)
-    tails = _tails(found, tables)
+    both, tables = _checked(both, total, first, second)
+    tails = _tails(both, tables)
     return np.asarray(np.minimum(1, 2 * np.minimum(tails.upper, tails.lower)))
 
 
 def larger_odds(
-    found: tuple[Any, Any], total: tuple[Any, Any], first: tuple[Any, Any], second: tuple[Any, Any]
+    both: tuple[Any, Any], total: tuple[Any, Any], first: tuple[Any, Any], second: tuple[Any, Any]
 ) -> Floats:
-    """Exact one-sided test that two sets of strata have the same odds ratio.
+    """Exact one-sided test of one common odds ratio in two sets of strata (Zelen).
 
-    Within a set the strata are taken to have one odds ratio. Given all margins and the sum of both
-    sets' cells, how the sum divides between the sets does not depend on that ratio.
+    Within a set, strata are assumed to have a common odds ratio. Given all margins and the sum of
+    both sets' cells, the division of the sum between the sets does not depend on that ratio.
 
     Args:
-        found: As for `upper_tail`, of the first set and of the second, as all arguments.
-        total: All things.
-        first: Those with the first property.
-        second: Those with the second.
+        both: As for `upper_tail`, of the first set and of the second, like all arguments.
+        total: All items.
+        first: Items with the first property.
+        second: Items with the second.
 
     Returns:
-        (tests,): the chance of as many, or more, of the sum in the first set.
+        P-values against a larger odds ratio in the first set, (tests,).
     """
     counts, sides = zip(
-        *(_checked(*side) for side in zip(found, total, first, second, strict=True)), strict=True
+        *(_checked(*side) for side in zip(both, total, first, second, strict=True)), strict=True
     )
-    both = counts[0] + counts[1]
+    sums = counts[0] + counts[1]
     together = _Tables(*(np.concatenate(x, axis=1) for x in zip(*sides, strict=True)))
-    result = np.ones(len(both))
+    result = np.ones(len(sums))
     for at in _blocks(together):
-        # How the sum divides, with each set's distribution centred where it was found: terms
-        # fall from there, since the odds ratio of the first set is larger there.
+        # The division of the sum, with each set's distribution centred on the observed count: from
+        # there terms fall, if the first set has the larger odds ratio.
         one, other = (
             _tilted(side.take(at), count[at]) for side, count in zip(sides, counts, strict=True)
         )
-        whole = _tilted(together.take(at), both[at])
+        whole = _tilted(together.take(at), sums[at])
         steeper = one.tilt - other.tilt
-        falling = steeper > 0  # Elsewhere the first set has no more than the second.
+        falling = steeper > 0  # Otherwise the first set has no larger odds ratio: p is 1.
         steps = np.arange(max(one.mass.shape[1], other.mass.shape[1]))
         terms = one.at(counts[0][at][:, None] + steps) * other.at(counts[1][at][:, None] - steps)
         tail = (terms * np.exp(-np.maximum(steeper, 0)[:, None] * steps)).sum(axis=1)
@@ -101,27 +101,27 @@ def larger_odds(
             - whole.log_weight
             - one.tilt * counts[0][at]
             - other.tilt * counts[1][at]
-            + whole.tilt * both[at]
+            + whole.tilt * sums[at]
         )
-        share = tail * np.exp(scale) / whole.at(both[at][:, None])[:, 0]
+        share = tail * np.exp(scale) / whole.at(sums[at][:, None])[:, 0]
         result[at] = np.where(falling, np.minimum(share, 1), 1)
     return result
 
 
 def odds_ratio(both: Any, total: Any, first: Any, second: Any) -> OddsRatio:
-    """The odds ratio that all strata have in common, with its 95% interval.
+    """The common odds ratio of all strata (Mantel and Haenszel), with its 95% interval.
 
-    Half a thing is added to each of the four cells (Haldane and Anscombe), divided between the
-    strata that say something in proportion to their sizes.
+    1/2 is added to each of the four cells, divided among informative strata in proportion to their
+    sizes; see `exact_tests.odds_ratio`.
 
     Args:
-        both: Things with both properties. Arguments broadcast to (..., strata).
-        total: All things.
-        first: Those with the first property.
-        second: Those with the second.
+        both: Items with both properties. Arguments broadcast to (..., strata).
+        total: All items.
+        first: Items with the first property.
+        second: Items with the second.
 
     Returns:
-        Of shape (...).
+        Odds ratios of shape (...).
     """
     both, total, first, second = np.broadcast_arrays(
         *(np.asarray(x, np.float64) for x in (both, total, first, second))
@@ -131,9 +131,9 @@ def odds_ratio(both: Any, total: Any, first: Any, second: Any) -> OddsRatio:
     half = size / (2 * size.sum(axis=-1, keepdims=True))
     cells = [both, first - both, second - both, total - first - second + both]
     a, b, c, d = (cell + half for cell in cells)
-    things = np.maximum(a + b + c + d, 1e-300)
-    concordant, discordant = a * d / things, b * c / things
-    p, q = (a + d) / things, (b + c) / things
+    n = np.maximum(a + b + c + d, 1e-300)
+    concordant, discordant = a * d / n, b * c / n
+    p, q = (a + d) / n, (b + c) / n
     r, s = concordant.sum(axis=-1), discordant.sum(axis=-1)
     log_odds = np.log(r) - np.log(s)
     variance = (
@@ -167,25 +167,25 @@ class _Tables(NamedTuple):
         return _Tables(*(margin[tests] for margin in self))
 
     def without_second(self) -> "_Tables":
-        """Those of having the first property and lacking the second."""
+        """The tables of the first property and the lack of the second."""
         return self._replace(second=self.total - self.second)
 
 
 class _Tails(NamedTuple):
-    """P(X >= found) and P(X <= found), each (tests,)."""
+    """P(X >= both) and P(X <= both), each (tests,)."""
 
     upper: Floats
     lower: Floats
 
 
 class _Tilted(NamedTuple):
-    """Distributions of sums, with the weight exp(tilt * x) so that they centre where it matters.
+    """Exponentially tilted distributions of sums: weighted by exp(tilt * x), to centre them.
 
     Attributes:
-        mass: (tests, n), what the sums first, first + 1, ... have; they add up to 1.
-        first: (tests,).
+        mass: Probabilities of the sums first, first + 1, ..., (tests, n).
+        first: The smallest sum, (tests,).
         tilt: (tests,).
-        log_weight: Logarithm of the mean of exp(tilt * x) without the tilt, (tests,).
+        log_weight: The untilted log-mean of exp(tilt * x), (tests,).
     """
 
     mass: Floats
@@ -194,40 +194,40 @@ class _Tilted(NamedTuple):
     log_weight: Floats
 
     def at(self, sums: Counts) -> Floats:
-        """What some sums have, (tests, n)."""
+        """The probabilities of some sums, (tests, n)."""
         places = sums - self.first[:, None]
         inside = (places >= 0) & (places < self.mass.shape[1])
-        found = np.take_along_axis(self.mass, np.where(inside, places, 0), axis=1)
-        return np.where(inside, found, 0.0)
+        mass = np.take_along_axis(self.mass, np.where(inside, places, 0), axis=1)
+        return np.where(inside, mass, 0.0)
 
 
-def _checked(found: Any, total: Any, first: Any, second: Any) -> tuple[Counts, _Tables]:
-    found = np.asarray(found, np.int64)
+def _checked(both: Any, total: Any, first: Any, second: Any) -> tuple[Counts, _Tables]:
+    both = np.asarray(both, np.int64)
     margins = np.broadcast_arrays(*(np.asarray(x, np.int64) for x in (total, first, second)))
-    shape = (len(found), margins[0].shape[-1])
-    return found, _Tables(*(np.broadcast_to(margin, shape) for margin in margins))
+    shape = (len(both), margins[0].shape[-1])
+    return both, _Tables(*(np.broadcast_to(margin, shape) for margin in margins))
 
 
-def _tails(found: Counts, tables: _Tables) -> _Tails:
-    upper, lower = np.ones(len(found)), np.ones(len(found))
+def _tails(both: Counts, tables: _Tables) -> _Tails:
+    upper, lower = np.ones(len(both)), np.ones(len(both))
     varies = tables.least < tables.most
     single = varies.sum(axis=1) <= 1
     at = np.flatnonzero(single)
     if len(at):
-        # One stratum decides: the others have what they must.
+        # Only one stratum varies.
         which = varies[at].argmax(axis=1)
         lines = np.arange(len(at))
         some = tables.take(at)
         fixed = some.least.sum(axis=1) - some.least[lines, which]
-        count = found[at] - fixed
+        count = both[at] - fixed
         total, first, second = (margin[lines, which] for margin in some)
-        upper[at] = statistics.upper_tail(count, total, first, second)
-        lower[at] = statistics.upper_tail(first - count, total, first, total - second)
+        upper[at] = exact_tests.upper_tail(count, total, first, second)
+        lower[at] = exact_tests.upper_tail(first - count, total, first, total - second)
     mean = (tables.first * (tables.second / np.maximum(tables.total, 1))).sum(axis=1)
-    above = found > mean
+    above = both > mean
     for side, some, count, into in (
-        (above, tables, found, (upper, lower)),
-        (~above, tables.without_second(), tables.first.sum(axis=1) - found, (lower, upper)),
+        (above, tables, both, (upper, lower)),
+        (~above, tables.without_second(), tables.first.sum(axis=1) - both, (lower, upper)),
     ):
         at = np.flatnonzero(side & ~single)
         beyond, point = _falling_tail(count[at], some.take(at))
@@ -236,17 +236,17 @@ def _tails(found: Counts, tables: _Tables) -> _Tails:
     return _Tails(upper, lower)
 
 
-def _falling_tail(found: Counts, tables: _Tables) -> tuple[Floats, Floats]:
-    """P(X >= found) and P(X = found) where `found` is the mean at least."""
-    beyond, point = np.zeros(len(found)), np.zeros(len(found))
-    possible = np.flatnonzero(found <= tables.most.sum(axis=1))
+def _falling_tail(both: Counts, tables: _Tables) -> tuple[Floats, Floats]:
+    """P(X >= both) and P(X = both) where `both` is at least the mean."""
+    beyond, point = np.zeros(len(both)), np.zeros(len(both))
+    possible = np.flatnonzero(both <= tables.most.sum(axis=1))
     for block in _blocks(tables.take(possible)):
         at = possible[block]
-        tilted = _tilted(tables.take(at), found[at])
+        tilted = _tilted(tables.take(at), both[at])
         steps = np.arange(tilted.mass.shape[1])
-        mass = tilted.at(found[at][:, None] + steps)
-        scale = np.exp(tilted.log_weight - tilted.tilt * found[at])
-        # Above the mean the tilt is positive, so that undoing it lets the terms fall.
+        mass = tilted.at(both[at][:, None] + steps)
+        scale = np.exp(tilted.log_weight - tilted.tilt * both[at])
+        # Above the mean the tilt is positive, so undoing it makes the terms fall.
         tail = (mass * np.exp(-np.maximum(tilted.tilt, 0)[:, None] * steps)).sum(axis=1)
         beyond[at] = np.minimum(tail * scale, 1)
         point[at] = np.minimum(mass[:, 0] * scale, 1)
@@ -254,16 +254,16 @@ def _falling_tail(found: Counts, tables: _Tables) -> tuple[Floats, Floats]:
 
 
 def _blocks(tables: _Tables) -> Iterator[npt.NDArray[np.int64]]:
-    """Tests of like size, as many as fit into memory at a time."""
+    """Blocks of tests whose distributions have similar lengths and fit into memory."""
     if not len(tables.total):
         return
-    # At the middle a distribution is as wide as it can be.
+    # A bound on the width of any tilted distribution: it is widest in the middle.
     spread = np.sqrt(np.minimum(tables.most, tables.total / 16 + 1))
     size = np.minimum(tables.most - tables.least, 18 * spread + 40).sum(axis=1)
     power = np.ceil(np.log2(size + 2)).astype(np.int64)
-    for each in np.unique(power):
-        tests = np.flatnonzero(power == each)
-        step = max(1, _BLOCK >> int(each))
+    for exponent in np.unique(power):
+        tests = np.flatnonzero(power == exponent)
+        step = max(1, _BLOCK >> int(exponent))
         for start in range(0, len(tests), step):
             yield tests[start : start + step]
 
@@ -275,7 +275,7 @@ def _tilted(tables: _Tables, centre: Counts) -> _Tilted:
     mean = _tilted_mean(total, first, second, tilt[:, None])
     cells = np.stack([mean, first - mean, second - mean, total - first - second + mean])
     deviation = np.sqrt(1 / (1 / np.maximum(cells, 1e-9)).sum(axis=0))
-    # What is left out on either side is less than rounding.
+    # The mass beyond this width is below rounding.
     width = np.ceil(9 * deviation + 20)
     low = np.maximum(tables.least, np.floor(mean - width)).astype(np.int64)
     high = np.minimum(tables.most, np.ceil(mean + width)).astype(np.int64)
@@ -302,7 +302,7 @@ def _tilted(tables: _Tables, centre: Counts) -> _Tilted:
 
 
 def _tilt(total: Floats, first: Floats, second: Floats, centre: Counts) -> Floats:
-    """The log odds ratio with which the sum is expected to be `centre`, by bisection, (tests,)."""
+    """The log odds ratio at which the expected sum is `centre`, by bisection, (tests,)."""
     low, high = np.full(len(centre), -_STEEPEST), np.full(len(centre), _STEEPEST)
     for _ in range(40):
         middle = (low + high) / 2
@@ -312,7 +312,7 @@ def _tilt(total: Floats, first: Floats, second: Floats, centre: Counts) -> Float
 
 
 def _tilted_mean(total: Floats, first: Floats, second: Floats, tilt: Floats) -> Floats:
-    """The cell that gives a table of these margins an odds ratio of exp(tilt)."""
+    """The cell at which tables of these margins have the odds ratio exp(tilt)."""
     positive = tilt >= 0
     odds = np.exp(np.abs(tilt))
     first = np.where(positive, first, total - first)

@@ -22,8 +22,8 @@ from scipy.special import stdtrit
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths import half_samples
+from sparc.analyze.maths.intervals import Interval, jackknife, nullable, with_interval
 from sparc.analyze.maths.mispairing import DRAWS, mispaired, same_latents
-from sparc.analyze.maths.statistics import Interval, jackknife, nullable, with_interval
 from sparc.analyze.metrics.agreement_sums import (
     sums_by_restriction,
     sums_on_half_samples,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import linalg, sparse
 
-from sparc.analyze.maths.statistics import jackknife, mean_of_known, with_interval
+from sparc.analyze.maths.intervals import jackknife, mean_of_known, with_interval
 from sparc.analyze.rows.sample import TEST, TRAIN, VALIDATION, SplitImages
 
 SCHEMA = pa.schema(

@@ -15,8 +15,8 @@ import pyarrow as pa
 from sparc.analyze.codes.code_rows import CodeRows, concatenate
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts
+from sparc.analyze.maths.exact_tests import benjamini_hochberg, upper_tail
 from sparc.analyze.maths.reduction import Executor
-from sparc.analyze.maths.statistics import adjust, upper_tail
 
 SCHEMA = pa.schema(
     [
@@ -131,7 +131,8 @@ def table(found: Sequence[StreamPairs], code_set: CodeSet) -> pa.Table:
     pieces = [SCHEMA.empty_table()]
     for first, second, rows, active, pairs in found:
         a, b = active[0][pairs.first], active[1][pairs.second]
-        q = adjust(upper_tail(pairs.both, rows, a, b), max(_tests(first == second, active), 1))
+        tests = max(_tests(first == second, active), 1)
+        q = benjamini_hochberg(upper_tail(pairs.both, rows, a, b), tests)
         expected = a * (b / rows)
         columns = {
             "mode": [code_set.mode] * len(a),

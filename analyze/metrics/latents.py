@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.maths.statistics import jackknife, unseen_share, with_interval
+from sparc.analyze.maths.intervals import jackknife, unseen_share, with_interval
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import Folds, active_by_fold
 from sparc.analyze.rows.top_rows import TopRows

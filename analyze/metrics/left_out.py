@@ -15,7 +15,7 @@ from scipy import sparse
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import Control
 from sparc.analyze.codes.encode import encode_jointly
-from sparc.analyze.maths.statistics import jackknife_share, with_interval
+from sparc.analyze.maths.intervals import jackknife_share, with_interval
 from sparc.analyze.metrics import reconstruction
 from sparc.analyze.metrics.selection import chosen
 from sparc.analyze.rows.folds import Folds, leave_one_out

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from sparc.analyze.codes.code_rows import CodeRows, concatenate
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts
+from sparc.analyze.maths.intervals import jackknife, nullable, with_interval
 from sparc.analyze.maths.reduction import Executor
-from sparc.analyze.maths.statistics import jackknife, nullable, with_interval
 from sparc.analyze.rows.folds import Folds
 
 SCHEMA = pa.schema(

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from scipy import sparse
 
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.maths.statistics import adjust
+from sparc.analyze.maths.exact_tests import benjamini_hochberg
 from sparc.analyze.maths.stratified import upper_tail
 from sparc.analyze.rows.images import Images, incidence
 from sparc.analyze.rows.top_rows import TopRows
@@ -166,7 +166,7 @@ def _names(
     latent, word, both, score, z, p = (np.concatenate(x) for x in zip(*blocks, strict=True))
     # Every word was a candidate for every latent that has images.
     tests = len(used) * int(np.count_nonzero(listed))
-    q = adjust(p, tests)
+    q = benjamini_hochberg(p, tests)
     kept = q <= LARGEST_Q
     latent, word, both, score, z, q = (x[kept] for x in (latent, word, both, score, z, q))
     order = np.lexsort((word, -z, latent))

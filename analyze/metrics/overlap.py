@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.maths.statistics import (
+from sparc.analyze.maths.intervals import (
     Interval,
     degrees_of_freedom,
     jackknife_share,

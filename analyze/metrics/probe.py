@@ -11,7 +11,7 @@ import pyarrow as pa
 from scipy import sparse, special
 
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.maths.statistics import jackknife, share_interval
+from sparc.analyze.maths.intervals import jackknife, share_interval
 from sparc.analyze.rows.folds import FOLDS
 from sparc.analyze.rows.sample import TEST, TRAIN, VALIDATION, split
 

@@ -18,8 +18,8 @@ from scipy import sparse
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts, in_batches
+from sparc.analyze.maths.intervals import jackknife, mean_of_known, nullable, with_interval
 from sparc.analyze.maths.reduction import Executor
-from sparc.analyze.maths.statistics import jackknife, mean_of_known, nullable, with_interval
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import Folds, active_by_fold
 from sparc.analyze.rows.labels import Labels

@@ -17,8 +17,8 @@ from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.decode import to_codes
 from sparc.analyze.codes.parts import Parts
+from sparc.analyze.maths.intervals import jackknife, with_interval
 from sparc.analyze.maths.reduction import Executor
-from sparc.analyze.maths.statistics import jackknife, with_interval
 from sparc.analyze.rows.folds import Folds, leave_one_out
 from sparc.train.model.network import Sparc
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse
 
-from sparc.analyze.maths.statistics import mean_share, with_interval
+from sparc.analyze.maths.intervals import mean_share, with_interval
 from sparc.analyze.rows.sample import Sample
 from sparc.common.streams.spec import Modality
 

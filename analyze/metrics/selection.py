@@ -13,8 +13,8 @@ from scipy import sparse
 
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.parts import Parts
+from sparc.analyze.maths.intervals import jackknife_share, with_interval
 from sparc.analyze.maths.reduction import Executor
-from sparc.analyze.maths.statistics import jackknife_share, with_interval
 from sparc.analyze.rows.folds import Folds, leave_one_out
 
 SCHEMA = pa.schema(

@@ -1,7 +1,7 @@
 """The folds of images that are left out in turn, for the intervals of figures on all rows.
 
 How far a figure moves when a fold is left out says how far it would move on other images:
-`sparc.analyze.maths.statistics.jackknife`. Whole images are left out, since the rows of one image
+`sparc.analyze.maths.intervals.jackknife`. Whole images are left out, since the rows of one image
 are not independent of each other. This module must not know what is measured.
 """
 

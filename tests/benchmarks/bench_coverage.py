@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.maths.statistics import mean_share
+from sparc.analyze.maths.intervals import mean_share
 from sparc.analyze.metrics import agreement, overlap, purity
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import Folds, assign_folds

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparc.analyze.maths.statistics import jackknife_share
+from sparc.analyze.maths.intervals import jackknife_share
 from sparc.analyze.metrics import left_out
 from sparc.analyze.rows.folds import assign_folds, no_folds
 from sparc.analyze.rows.images import Images

@@ -7,8 +7,8 @@ import pytest
 
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
+from sparc.analyze.maths.intervals import jackknife
 from sparc.analyze.maths.reduction import Executor, executor
-from sparc.analyze.maths.statistics import jackknife
 from sparc.analyze.metrics import monosemanticity
 from sparc.analyze.rows.folds import assign_folds, no_folds
 from sparc.analyze.rows.images import Images, read_images

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from sparc.analyze.codes.code_rows import CodeRows, concatenate
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.maths.statistics import degrees_of_freedom, jackknife_share
+from sparc.analyze.maths.intervals import degrees_of_freedom, jackknife_share
 from sparc.analyze.metrics import overlap
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import assign_folds, no_folds

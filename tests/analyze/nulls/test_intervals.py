@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from sparc.analyze.maths.half_samples import FOLDS, design, narrowing
-from sparc.analyze.maths.statistics import (
+from sparc.analyze.maths.intervals import (
     jackknife,
     jackknife_share,
     mean_share,
