@@ -21,7 +21,7 @@ from sparc.analyze.codes.permutation import Permutation
 from sparc.analyze.codes.store import CodeStore
 from sparc.analyze.codes.subject import Subject
 from sparc.analyze.config import AnalyzeConfig
-from sparc.analyze.maths.reduction import Executor
+from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.metrics.counting import Counted, count_codes
 from sparc.analyze.rows.folds import Folds, assign_folds
 from sparc.analyze.rows.images import Images
@@ -117,13 +117,13 @@ class Context:
         """The parts that a set of codes is read in."""
         return Parts(self.store, self.cache, code_set, self.permutation)
 
-    def codes_at(self, code_set: CodeSet, rows: Rows, reducer: Executor) -> CodeRows:
+    def codes_at(self, code_set: CodeSet, rows: Rows, reducer: Reducer) -> CodeRows:
         """The codes of some rows."""
         parts = self.parts(code_set)
         codes: CodeRows = reducer.reduce(_codes_at, concatenate, (parts, rows), len(parts))
         return codes.take(np.argsort(codes.rows))
 
-    def features_at(self, rows: Rows, reducer: Executor) -> Mapping[str, npt.NDArray[Any]]:
+    def features_at(self, rows: Rows, reducer: Reducer) -> Mapping[str, npt.NDArray[Any]]:
         """By stream, the features of some rows as stored, (n, dim)."""
         parts = Parts(self.store, self.cache, CodeSet("joint"))
         return reducer.reduce(_features_at, _join_features, (parts, rows), len(parts))
@@ -134,7 +134,7 @@ class Context:
         """Codes of a set, decoded from one stream to the normalized features of another."""
         return decode(self.model(code_set), codes, source, target)
 
-    def counted(self, code_set: CodeSet, reducer: Executor) -> Counted:
+    def counted(self, code_set: CodeSet, reducer: Reducer) -> Counted:
         """What is counted of some codes, in one pass for all measures of a step."""
         if code_set not in self._counted:
             parts = self.parts(code_set)

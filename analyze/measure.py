@@ -15,7 +15,7 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from sparc.analyze.codes.code_sets import CodeSet, Control
     from sparc.analyze.context import Context
-    from sparc.analyze.maths.reduction import Executor
+    from sparc.analyze.maths.reduction import Reducer
 
 TRAINED: "tuple[Control, ...]" = ("none",)
 """The trained model on the real rows: no control."""
@@ -98,7 +98,7 @@ class Measure(ABC):
         """The columns of each of its tables, which `REPORT.md` explains."""
 
     def measure(
-        self, context: "Context", code_set: "CodeSet", reducer: "Executor"
+        self, context: "Context", code_set: "CodeSet", reducer: "Reducer"
     ) -> Mapping[str, pa.Table]:
         """Measure a set of codes, or both modes of its control: see `Steps.each`.
 
@@ -112,6 +112,6 @@ class Measure(ABC):
         """
         raise NotImplementedError(f"{self.name} is not measured by `sparc-analyze run`")
 
-    def measure_raw(self, context: "Context", reducer: "Executor") -> Mapping[str, pa.Table]:
+    def measure_raw(self, context: "Context", reducer: "Reducer") -> Mapping[str, pa.Table]:
         """Measure raw features: see `Steps.raw`; otherwise as `measure`."""
         raise NotImplementedError(f"{self.name} does not measure raw features")

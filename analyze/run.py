@@ -20,7 +20,7 @@ from sparc.analyze.codes.store import CodeLayout, CodeStore
 from sparc.analyze.codes.subject import Subject, choose_streams, open_subject
 from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.context import CAPTIONS, Context
-from sparc.analyze.maths.reduction import Executor, executor
+from sparc.analyze.maths.reduction import Reducer, open_reducer
 from sparc.analyze.measure import Measure, Step
 from sparc.analyze.measures.registry import MEASURES
 from sparc.analyze.plan import (
@@ -73,7 +73,7 @@ def analyze(
     """
     config = config or AnalyzeConfig()
     folder = Folder(report)
-    with exclusive(folder, recognize), executor(config.scheduler, config.workers) as reducer:
+    with exclusive(folder, recognize), open_reducer(config.scheduler, config.workers) as reducer:
         analysis = _prepare(open_subject(os.fspath(run)), ActivationCache(cache), folder, config)
         analysis.encode()
         if not analysis.writer.finished:
@@ -113,9 +113,9 @@ class _Analysis:
             model = self.context.model(untrained).to(device)
             encode_missing(store, cache, model, control="untrained", batch_size=size)
 
-    def measure(self, reducer: Executor) -> None:
+    def measure(self, reducer: Reducer) -> None:
         """Make the pieces that are missing, the tables of them, and the summary."""
-        if reducer.elsewhere:
+        if reducer.distributed:
             # A worker of a cluster need not have the device that encoded.
             for model in (self.context.subject.model, self.context.subject.untrained):
                 if model is not None:
@@ -132,7 +132,7 @@ class _Analysis:
         self.writer.join(tables_by_step(steps))
         self.writer.finish(figures(self.writer.folder))
 
-    def _measure(self, step: Step, reducer: Executor) -> None:
+    def _measure(self, step: Step, reducer: Reducer) -> None:
         if step.code_set is None:
             tables = step.measure.measure_raw(self.context, reducer)
         else:

@@ -20,7 +20,7 @@ from sparc.analyze.codes.code_rows import CodeRows, concatenate
 from sparc.analyze.codes.parts import Parts
 from sparc.analyze.maths import stratified
 from sparc.analyze.maths.exact_tests import NORMAL_95, OddsRatio, benjamini_hochberg
-from sparc.analyze.maths.reduction import Executor
+from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.images import Images
 from sparc.analyze.rows.top_rows import TopRows
@@ -131,7 +131,7 @@ def find_bias(
     images: Images,
     attribute: Attribute,
     names: Names,
-    reducer: Executor,
+    reducer: Reducer,
     *,
     rate: float,
     examples: int,

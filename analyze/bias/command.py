@@ -13,7 +13,7 @@ from sparc.analyze.bias.attribute import Attribute, check_both_sides, contrast, 
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts
 from sparc.analyze.config import BiasConfig
-from sparc.analyze.maths.reduction import executor
+from sparc.analyze.maths.reduction import open_reducer
 from sparc.analyze.metrics.naming import names_of
 from sparc.analyze.report.folder import Report, described
 from sparc.analyze.report.output import write_table
@@ -60,7 +60,7 @@ def bias(report: Report, config: BiasConfig) -> Bias:
     parts = Parts(store, cache, CodeSet(config.mode))
     named = "naming" in report.tables
     names = names_of(report.table("naming"), config.mode) if named else {}
-    with executor(config.scheduler, config.workers) as reducer:
+    with open_reducer(config.scheduler, config.workers) as reducer:
         tables = find_bias(
             parts,
             images,

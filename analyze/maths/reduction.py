@@ -1,9 +1,9 @@
-"""Reductions over parts: a Dask graph with the same numbers wherever and however it runs.
+"""Map-reduce over parts: a Dask graph with the same result wherever it runs.
 
-Each part is measured on its own, and the results are merged along a tree whose shape depends on
-the number of parts alone: sums of floating point numbers are always taken in the same order. What
-is done is merged soon, and no part is measured long before its turn: few results are held at a
-time, however many parts there are. Where there are very many, a task measures several.
+A function maps each part to a result, and results are merged along a tree whose shape depends only
+on the number of parts: floating-point sums are always taken in the same order. Results are merged
+soon and no part runs far ahead of the merges, so that memory does not grow with the number of
+parts. Of very many parts, a task maps several.
 """
 
 import os
@@ -21,16 +21,16 @@ T = TypeVar("T")
 
 _FAN_IN = 32
 
-_TASKS = 1024  # Tasks that measure, at most: a scheduler takes its time for each of them.
+_TASKS = 1024  # Mapping tasks at most: the scheduler has a cost for each of them.
 
 
-class Executor:
-    """Runs the reductions: in this process, or on a `dask.distributed` cluster.
+class Reducer:
+    """Runs reductions in this process or on a `dask.distributed` cluster.
 
     Args:
         scheduler: `threads`, `sync`, or a cluster's address.
-        workers: Threads in this process; None means one for each processor.
-        client: The cluster's client, if there is one.
+        workers: Threads in this process; None means one per processor.
+        client: The cluster's client; None reduces in this process.
     """
 
     def __init__(self, scheduler: str, workers: int | None, client: Any = None) -> None:
@@ -40,93 +40,93 @@ class Executor:
         self._client = client
         if client is not None:
             workers = sum(client.ncores().values())
-        # Parts that are measured before those that came so many earlier have been merged: enough
-        # to keep all workers busy, where those of a cluster wait for what travels.
+        # Unmerged results at most: enough to keep all workers busy; those of a cluster also wait
+        # for transfers.
         self._ahead = (1 if client is None else 2) * (workers or os.cpu_count() or 1)
 
     @property
-    def elsewhere(self) -> bool:
-        """Whether other processes reduce."""
+    def distributed(self) -> bool:
+        """Whether other processes do the work."""
         return self._client is not None
 
     def reduce(
         self,
-        measure: Callable[[Any, int], T],
+        function: Callable[[Any, int], T],
         merge: Callable[[Sequence[T]], T],
         shared: Any,
         parts: int,
     ) -> T:
-        """Measure every part and merge the results.
+        """Apply a function to every part and merge the results.
 
         Args:
-            measure: From what all parts share and the number of a part to its result.
-            merge: Puts consecutive results together; must be associative.
-            shared: Sent once to each worker.
+            function: From `shared` and the number of a part to its result.
+            merge: Joins consecutive results; must be associative.
+            shared: An argument of every call, sent once to each worker.
             parts: How many parts; at least one.
 
         Raises:
-            SparcError: Workers of the cluster died, and what they held with them.
+            SparcError: Workers of the cluster died.
         """
         if self._client is None:
             common = dask.delayed(shared, traverse=False)
         else:
-            # In a list, since a tuple would be scattered piece by piece; without a hash, since a
-            # name that an earlier reduction has given up may not be taken up again.
+            # In a list, since a tuple would be scattered element by element; without a hash, since
+            # the key of a released future may not be reused.
             (common,) = self._client.scatter([shared], broadcast=True, hash=False)
         tree = _Tree(merge)
         newest: list[Any] = []
-        each = -(-parts // _TASKS)
-        for start in range(0, parts, each):
-            of_task = range(start, min(start + each, parts))
+        per_task = -(-parts // _TASKS)
+        for start in range(0, parts, per_task):
+            of_task = range(start, min(start + per_task, parts))
             merged = (
                 dask.delayed(_done)(newest[-self._ahead]) if len(newest) >= self._ahead else None
             )
-            measured = dask.delayed(_measure_after)(measure, merge, common, of_task, merged)
-            newest.append(tree.add(measured))
-        heap.give_back()  # what other steps have freed
-        with nullcontext() if self._client is None else _errors_of_the_cluster():
+            result = dask.delayed(_map_after)(function, merge, common, of_task, merged)
+            newest.append(tree.add(result))
+        heap.give_back()  # what earlier steps have freed
+        with nullcontext() if self._client is None else _cluster_errors():
             (result,) = dask.compute(tree.total(), **self._options)
         heap.give_back()
         return result  # type: ignore[no-any-return]
 
 
-def _measure_after(
-    measure: Callable[[Any, int], T],
+def _map_after(
+    function: Callable[[Any, int], T],
     merge: Callable[[Sequence[T]], T],
     shared: Any,
     parts: range,
     merged: None,  # noqa: ARG001
 ) -> T:
-    """Measure some parts; where merging is slower, none is measured long before its turn."""
-    result = measure(shared, parts[0])
+    """The merged results of some parts. Waiting for an earlier merge bounds results in memory."""
+    result = function(shared, parts[0])
     for part in parts[1:]:
-        heap.give_back()  # Pieces that are too small for the next part would add up over many.
-        result = merge([result, measure(shared, part)])
+        heap.give_back()  # Freed pieces too small for the next part would add up over many parts.
+        result = merge([result, function(shared, part)])
     heap.give_back()
     return result
 
 
 def _done(result: Any) -> None:
-    """Says that a result is there, without holding it."""
+    """A dependency on a result that does not hold it."""
 
 
 class _Tree:
-    """Merges of results that come one after the other.
+    """A tree of merges over results that are added one by one.
 
-    So many at a time are merged one after the other, so that none has to wait in memory for the
-    last; so are what they give, and so on.
+    Each `_FAN_IN` results are merged one after the other, so that none waits in memory for the
+    last; so are the merged results, level by level.
     """
 
     def __init__(self, merge: Callable[[Sequence[T]], T]) -> None:
         self._merge = dask.delayed(merge)
-        # By level, what is merged of the results that have come, and how many these are.
+        # By level, the merge of the results so far, and their number.
         self._levels: list[tuple[Any, int]] = []
 
     def add(self, result: Any) -> Any:
         """Add a result.
 
         Returns:
-            The last of the merges that it takes part in now; the result where there is none.
+            The last merge that it takes part in now; itself if there is none.
         """
         level = 0
         while True:
@@ -141,7 +141,7 @@ class _Tree:
             level += 1
 
     def total(self) -> Any:
-        """What all results are merged to."""
+        """The merge of all results."""
         result = None
         for total, number in self._levels:
             if number:
@@ -150,33 +150,33 @@ class _Tree:
 
 
 @contextmanager
-def _errors_of_the_cluster() -> Iterator[None]:
+def _cluster_errors() -> Iterator[None]:
     from distributed import KilledWorker
 
     try:
         yield
     except (KilledWorker, CancelledError) as error:
         raise SparcError(
-            "workers of the Dask cluster died, perhaps for want of memory (their logs say more): "
-            "run the same command again to go on"
+            "workers of the Dask cluster died, perhaps out of memory (see their logs): "
+            "run the same command again to continue"
         ) from error
 
 
 @contextmanager
-def executor(scheduler: str, workers: int = 0) -> Iterator[Executor]:
-    """Open what runs the reductions.
+def open_reducer(scheduler: str, workers: int = 0) -> Iterator[Reducer]:
+    """Open a reducer.
 
     Args:
         scheduler: `threads`, `sync`, or the address of a cluster, such as `tcp://host:8786`.
-        workers: Threads in this process; 0 means one for each processor.
+        workers: Threads in this process; 0 means one per processor.
 
     Raises:
-        SparcError: The cluster does not answer, or `distributed` is not installed.
+        SparcError: No cluster answers, or `distributed` is not installed.
     """
     if "://" not in scheduler:
         heap.share()
         heap.keep_large_arrays_apart()
-        yield Executor(scheduler, workers or None)
+        yield Reducer(scheduler, workers or None)
         return
     try:
         from distributed import Client
@@ -189,4 +189,4 @@ def executor(scheduler: str, workers: int = 0) -> Iterator[Executor]:
     except (OSError, ValueError) as error:
         raise SparcError(f"no Dask scheduler answers at {scheduler}: {error}") from error
     with client:
-        yield Executor(scheduler, None, client)
+        yield Reducer(scheduler, None, client)

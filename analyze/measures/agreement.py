@@ -10,7 +10,7 @@ from sparc.analyze.measure import UNPERMUTED, Measure, Needs, Steps, Table
 if TYPE_CHECKING:
     from sparc.analyze.codes.code_sets import CodeSet
     from sparc.analyze.context import Context
-    from sparc.analyze.maths.reduction import Executor
+    from sparc.analyze.maths.reduction import Reducer
 
 
 class Agreement(Measure):
@@ -32,7 +32,7 @@ class Agreement(Measure):
         return {"agreement": SCHEMA}
 
     def measure(
-        self, context: "Context", code_set: "CodeSet", reducer: "Executor"
+        self, context: "Context", code_set: "CodeSet", reducer: "Reducer"
     ) -> Mapping[str, pa.Table]:
         from sparc.analyze.metrics import agreement
 

@@ -12,7 +12,7 @@ from sparc.analyze.measure import Measure, Needs, Steps, Table
 if TYPE_CHECKING:
     from sparc.analyze.codes.code_sets import CodeSet
     from sparc.analyze.context import Context
-    from sparc.analyze.maths.reduction import Executor
+    from sparc.analyze.maths.reduction import Reducer
 
 
 class Probe(Measure):
@@ -29,7 +29,7 @@ class Probe(Measure):
         return {"probe": SCHEMA}
 
     def measure(
-        self, context: "Context", code_set: "CodeSet", reducer: "Executor"
+        self, context: "Context", code_set: "CodeSet", reducer: "Reducer"
     ) -> Mapping[str, pa.Table]:
         from sparc.analyze.metrics import probe
 
@@ -64,7 +64,7 @@ class Classification(Measure):
         return {"classification": SCHEMA}
 
     def measure(
-        self, context: "Context", code_set: "CodeSet", reducer: "Executor"
+        self, context: "Context", code_set: "CodeSet", reducer: "Reducer"
     ) -> Mapping[str, pa.Table]:
         from sparc.analyze.metrics import classification
 
@@ -85,7 +85,7 @@ class Classification(Measure):
                 lines.append(line)
         return {"classification": pa.concat_tables(lines)}
 
-    def measure_raw(self, context: "Context", reducer: "Executor") -> Mapping[str, pa.Table]:
+    def measure_raw(self, context: "Context", reducer: "Reducer") -> Mapping[str, pa.Table]:
         from sparc.analyze.metrics import classification
 
         rows, images = context.classified

@@ -10,7 +10,7 @@ from sparc.analyze.measure import TRAINED, Measure, Steps, Table
 if TYPE_CHECKING:
     from sparc.analyze.codes.code_sets import CodeSet
     from sparc.analyze.context import Context
-    from sparc.analyze.maths.reduction import Executor
+    from sparc.analyze.maths.reduction import Reducer
 
 
 class Latents(Measure):
@@ -26,7 +26,7 @@ class Latents(Measure):
         return {"alive": ALIVE_SCHEMA, "latents": SCHEMA}
 
     def measure(
-        self, context: "Context", code_set: "CodeSet", reducer: "Executor"
+        self, context: "Context", code_set: "CodeSet", reducer: "Reducer"
     ) -> Mapping[str, pa.Table]:
         from sparc.analyze.metrics import latents
 
@@ -50,7 +50,7 @@ class Streams(Measure):
         return {"streams": STREAMS_SCHEMA}
 
     def measure(
-        self, context: "Context", code_set: "CodeSet", reducer: "Executor"
+        self, context: "Context", code_set: "CodeSet", reducer: "Reducer"
     ) -> Mapping[str, pa.Table]:
         from sparc.analyze.metrics import latents
 

@@ -11,7 +11,7 @@ from sparc.analyze.measure import Measure, Steps, Table
 if TYPE_CHECKING:
     from sparc.analyze.codes.code_sets import CodeSet
     from sparc.analyze.context import Context
-    from sparc.analyze.maths.reduction import Executor
+    from sparc.analyze.maths.reduction import Reducer
 
 
 class Retrieval(Measure):
@@ -27,7 +27,7 @@ class Retrieval(Measure):
         return {"retrieval": SCHEMA}
 
     def measure(
-        self, context: "Context", code_set: "CodeSet", reducer: "Executor"
+        self, context: "Context", code_set: "CodeSet", reducer: "Reducer"
     ) -> Mapping[str, pa.Table]:
         from sparc.analyze.metrics import retrieval
 
@@ -64,7 +64,7 @@ class Retrieval(Measure):
             )
         return {"retrieval": pa.concat_tables(tables)}
 
-    def measure_raw(self, context: "Context", reducer: "Executor") -> Mapping[str, pa.Table]:
+    def measure_raw(self, context: "Context", reducer: "Reducer") -> Mapping[str, pa.Table]:
         from sparc.analyze.metrics import retrieval
 
         dims = context.dims

@@ -11,7 +11,7 @@ from sparc.analyze.measure import UNPERMUTED, Measure, Steps, Table
 if TYPE_CHECKING:
     from sparc.analyze.codes.code_sets import CodeSet
     from sparc.analyze.context import Context
-    from sparc.analyze.maths.reduction import Executor
+    from sparc.analyze.maths.reduction import Reducer
 
 
 class Selection(Measure):
@@ -27,7 +27,7 @@ class Selection(Measure):
         return {"selection": SCHEMA}
 
     def measure(
-        self, context: "Context", code_set: "CodeSet", reducer: "Executor"
+        self, context: "Context", code_set: "CodeSet", reducer: "Reducer"
     ) -> Mapping[str, pa.Table]:
         from sparc.analyze.metrics import selection
 
@@ -59,7 +59,7 @@ class LeftOut(Measure):
         }
 
     def measure(
-        self, context: "Context", code_set: "CodeSet", reducer: "Executor"
+        self, context: "Context", code_set: "CodeSet", reducer: "Reducer"
     ) -> Mapping[str, pa.Table]:
         from sparc.analyze.metrics import left_out
         from sparc.analyze.rows.folds import assign_folds

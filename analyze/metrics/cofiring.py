@@ -16,7 +16,7 @@ from sparc.analyze.codes.code_rows import CodeRows, concatenate
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts
 from sparc.analyze.maths.exact_tests import benjamini_hochberg, upper_tail
-from sparc.analyze.maths.reduction import Executor
+from sparc.analyze.maths.reduction import Reducer
 
 SCHEMA = pa.schema(
     [
@@ -103,7 +103,7 @@ class _Shared(NamedTuple):
 
 
 def find_pairs(
-    parts: Parts, counted: npt.NDArray[np.int64], reducer: Executor, *, partners: int
+    parts: Parts, counted: npt.NDArray[np.int64], reducer: Reducer, *, partners: int
 ) -> list[StreamPairs]:
     """Find the pairs that meet more often than chance would have it.
 

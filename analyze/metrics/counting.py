@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.parts import Parts, in_batches
-from sparc.analyze.maths.reduction import Executor
+from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.metrics.agreement import ClassCounts, count_classes
 from sparc.analyze.metrics.agreement import merge as merge_classes
 from sparc.analyze.metrics.latents import ActiveCounts, LatentCounts, active_counts, count_latents
@@ -49,7 +49,7 @@ def count_codes(
     labels: Labels | None,
     folds: Folds,
     fold_codes: CodeRows,
-    reducer: Executor,
+    reducer: Reducer,
     *,
     top: int,
 ) -> Counted:

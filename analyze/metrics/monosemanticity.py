@@ -21,7 +21,7 @@ from sparc.analyze.codes.code_rows import CodeRows, concatenate
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts
 from sparc.analyze.maths.intervals import jackknife, nullable, with_interval
-from sparc.analyze.maths.reduction import Executor
+from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.rows.folds import Folds
 
 SCHEMA = pa.schema(
@@ -93,7 +93,7 @@ class _Shared(NamedTuple):
 
 
 def score_latents(
-    parts: Parts, counted: npt.NDArray[np.int64], folds: Folds, reducer: Executor
+    parts: Parts, counted: npt.NDArray[np.int64], folds: Folds, reducer: Reducer
 ) -> list[Scores]:
     """Score every latent of every stream by the features of every stream.
 

@@ -19,7 +19,7 @@ from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts, in_batches
 from sparc.analyze.maths.intervals import jackknife, mean_of_known, nullable, with_interval
-from sparc.analyze.maths.reduction import Executor
+from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import Folds, active_by_fold
 from sparc.analyze.rows.labels import Labels
@@ -86,7 +86,7 @@ def carried_classes(labels: Labels, depth: int) -> sparse.csr_matrix:
     return matrix
 
 
-def count_all_rows(parts: Parts, carried: sparse.csr_matrix, reducer: Executor) -> RowCounts:
+def count_all_rows(parts: Parts, carried: sparse.csr_matrix, reducer: Reducer) -> RowCounts:
     """Count over the rows of all parts; see `count_rows`."""
     return reducer.reduce(_count_part, merge, (parts, carried), len(parts))
 

@@ -18,7 +18,7 @@ from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.decode import to_codes
 from sparc.analyze.codes.parts import Parts
 from sparc.analyze.maths.intervals import jackknife, with_interval
-from sparc.analyze.maths.reduction import Executor
+from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.rows.folds import Folds, leave_one_out
 from sparc.train.model.network import Sparc
 
@@ -64,7 +64,7 @@ class ErrorSums(NamedTuple):
     square_sum: Floats
 
 
-def sum_all_errors(parts: Parts, model: Sparc, folds: Folds, reducer: Executor) -> ErrorSums:
+def sum_all_errors(parts: Parts, model: Sparc, folds: Folds, reducer: Reducer) -> ErrorSums:
     """Sum over the rows of all parts; see `sum_errors`."""
     return reducer.reduce(_sum_part, merge, (parts, model, folds), len(parts))
 

@@ -14,7 +14,7 @@ from scipy import sparse
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.parts import Parts
 from sparc.analyze.maths.intervals import jackknife_share, with_interval
-from sparc.analyze.maths.reduction import Executor
+from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.rows.folds import Folds, leave_one_out
 
 SCHEMA = pa.schema(
@@ -44,7 +44,7 @@ class SharedChoices(NamedTuple):
 
 
 def count_all_choices(
-    joint: Parts, independent: Parts, folds: Folds, reducer: Executor
+    joint: Parts, independent: Parts, folds: Folds, reducer: Reducer
 ) -> SharedChoices:
     """Count over the rows of all parts; see `count_choices`."""
     return reducer.reduce(_count_part, merge, (joint, independent, folds), len(joint))

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sparc.analyze.codes.code_rows import CodeRows, concatenate
 from sparc.analyze.codes.parts import Parts
-from sparc.analyze.maths.reduction import Executor
+from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import Folds
 from sparc.analyze.rows.top_rows import TopRows
@@ -28,7 +28,7 @@ class LabelledRows(NamedTuple):
 
 
 def read_labelled_rows(
-    parts: Parts, labelled: npt.NDArray[np.bool_], folds: Folds, reducer: Executor, *, length: int
+    parts: Parts, labelled: npt.NDArray[np.bool_], folds: Folds, reducer: Reducer, *, length: int
 ) -> LabelledRows:
     """Find the strongest labelled rows of each latent, and collect those in a fold.
 

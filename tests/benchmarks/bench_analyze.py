@@ -39,7 +39,7 @@ from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.encode import encode_missing
 from sparc.analyze.codes.store import CodeLayout, CodeStore
 from sparc.analyze.config import AnalyzeConfig
-from sparc.analyze.maths.reduction import Executor
+from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.metrics import agreement, latents, retrieval
 from sparc.analyze.report.folder import Report
 from sparc.analyze.rows import top_rows
@@ -215,7 +215,7 @@ def encoding(folder: Path, repeats: int, threads: int) -> list[Target]:
         for c in range(cache.info.chunks)
     ]
     layout = CodeLayout(streams=tuple(WIDE), latents=LATENTS, k=K, rows=rows, rows_per_chunk=CHUNK)
-    reducer = Executor("threads", threads)
+    reducer = Reducer("threads", threads)
     made: list[Path] = []
 
     def products() -> None:

@@ -20,7 +20,7 @@ from scipy import sparse
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.encode import encode_jointly
-from sparc.analyze.maths.reduction import Executor
+from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.metrics import (
     classification,
     left_out,
@@ -139,7 +139,7 @@ def _figures(
         _InMemory(features, joint, joint.streams),
         first,
         folds,
-        Executor("sync", 1),  # type: ignore[arg-type]
+        Reducer("sync", 1),  # type: ignore[arg-type]
     )
     for line in monosemanticity.means(scores, code_set, folds.share).to_pylist():
         if line["stream"] == "a":

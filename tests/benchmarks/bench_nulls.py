@@ -29,7 +29,7 @@ from sparc.analyze.bias.associations import find_bias
 from sparc.analyze.bias.attribute import Attribute
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.maths.reduction import Executor
+from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.metrics import agreement, cofiring, naming
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import assign_folds
@@ -165,7 +165,7 @@ def bias(data: Data, held: Flags, seed: int, rate: float = RATE) -> Findings:
     """What goes with an attribute of images."""
     found = find_bias(
         Parts(data), data.images, Attribute("it", held, np.ones_like(held)), {},
-        Executor("sync", None),
+        Reducer("sync", None),
         rate=rate, examples=1, pair_latents=data.latents, most_pairs=50, seed=seed,
     )  # fmt: skip
     latents = found.associations.filter(found.associations["associated"]).to_pylist()
@@ -207,7 +207,7 @@ def random_words(images: Images, generator: np.random.Generator, words: int = 60
 def pairs_that_fire_together(data: Data) -> set[tuple[int, int]]:
     """The pairs of `cofiring.parquet`."""
     first_rows = data.images.first_rows(np.ones(len(data.codes.rows), np.bool_))
-    found = cofiring.find_pairs(Parts(data), first_rows, Executor("sync", None), partners=10)
+    found = cofiring.find_pairs(Parts(data), first_rows, Reducer("sync", None), partners=10)
     table = cofiring.table(found, CodeSet("independent"))
     return {(x["first_latent"], x["second_latent"]) for x in table.to_pylist()}
 

@@ -12,7 +12,7 @@ from sparc.analyze.bias.attribute import Attribute
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths import stratified
-from sparc.analyze.maths.reduction import Executor
+from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.rows.images import read_images
 
 L, RATE = 8, 0.1
@@ -43,7 +43,7 @@ def analyse(codes, at, images, attribute, latents=L, names=None, **options):
         images,
         attribute,
         names or {},
-        Executor("sync", None),
+        Reducer("sync", None),
         **{**settings, **options},
     )
     return found.associations, found.pairs

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sparc.analyze.maths import reduction
-from sparc.analyze.maths.reduction import executor
+from sparc.analyze.maths.reduction import open_reducer
 from sparc.common.errors import SparcError
 
 
@@ -19,7 +19,7 @@ def merge(found):
 
 
 def reduce(scheduler, workers, parts=37):
-    with executor(scheduler, workers) as reducer:
+    with open_reducer(scheduler, workers) as reducer:
         return reducer.reduce(measure, merge, 0.1, parts)
 
 
@@ -37,7 +37,7 @@ def test_many_parts_make_few_tasks(monkeypatch, parts):
     assert (reduce("threads", 2, parts) == reduce("sync", 0, parts)).all()
 
     tasks = []
-    monkeypatch.setattr(reduction, "_measure_after", lambda *_: tasks.append(1) or 0)
+    monkeypatch.setattr(reduction, "_map_after", lambda *_: tasks.append(1) or 0)
     reduce("sync", 0, parts)
     assert len(tasks) <= 7
 
@@ -63,7 +63,7 @@ class Counted:
 
 def test_few_results_are_held_however_many_parts():
     Counted.most = 0
-    with executor("sync", 1) as reducer:
+    with open_reducer("sync", 1) as reducer:
         reducer.reduce(lambda *_: Counted(), lambda *_: Counted(), None, 512)
     # One of each of the two levels, one part ahead, the next one, and what they are merged to.
     assert Counted.most <= 5
@@ -75,7 +75,7 @@ def test_parts_wait_for_slow_merges():
         return Counted()
 
     Counted.most = 0
-    with executor("threads", 2) as reducer:
+    with open_reducer("threads", 2) as reducer:
         reducer.reduce(lambda *_: Counted(), merge, None, 128)
     # Two parts ahead, and what is held anyway.
     assert Counted.most <= 2 + 5
@@ -117,7 +117,7 @@ def test_workers_that_die_are_named():
     )
     with (
         cluster,
-        executor(cluster.scheduler_address) as reducer,
-        pytest.raises(SparcError, match=r"workers of the Dask cluster died, .* to go on"),
+        open_reducer(cluster.scheduler_address) as reducer,
+        pytest.raises(SparcError, match=r"workers of the Dask cluster died, .* to continue"),
     ):
         reducer.reduce(die, sum, {}, 3)

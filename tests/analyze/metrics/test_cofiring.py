@@ -8,11 +8,11 @@ from scipy import stats
 
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.maths.reduction import Executor, executor
+from sparc.analyze.maths.reduction import Reducer, open_reducer
 from sparc.analyze.metrics import cofiring
 from sparc.common.cache.writer import write_arrays
 
-SYNC = Executor("sync", 1)
+SYNC = Reducer("sync", 1)
 ALONE = CodeSet("independent")
 
 
@@ -183,7 +183,7 @@ def test_workers_do_not_change_a_bit(cache, codes, make_parts, tmp_path, monkeyp
     parts = make_parts(tmp_path, cache, codes, ALONE, latents=16)(ALONE)
     tables = []
     for workers in (1, 4):
-        with executor("threads", workers) as reducer:
+        with open_reducer("threads", workers) as reducer:
             found = cofiring.find_pairs(parts, np.arange(400), reducer, partners=3)
             tables.append(cofiring.table(found, ALONE))
     assert tables[0].equals(tables[1])

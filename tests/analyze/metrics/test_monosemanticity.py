@@ -8,13 +8,13 @@ import pytest
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.intervals import jackknife
-from sparc.analyze.maths.reduction import Executor, executor
+from sparc.analyze.maths.reduction import Reducer, open_reducer
 from sparc.analyze.metrics import monosemanticity
 from sparc.analyze.rows.folds import assign_folds, no_folds
 from sparc.analyze.rows.images import Images, read_images
 from sparc.common.cache.writer import write_arrays
 
-SYNC = Executor("sync", 1)
+SYNC = Reducer("sync", 1)
 ALONE = CodeSet("independent")
 STREAMS = ("dino", "clip_image", "clip_text")
 
@@ -230,7 +230,7 @@ def test_workers_do_not_change_a_bit(
     )
     results = []
     for workers in (1, 4):
-        with executor("threads", workers) as reducer:
+        with open_reducer("threads", workers) as reducer:
             results.append(scores_of(parts, counted, folds, reducer))
     for a, b in zip(*results, strict=True):
         assert a.score.tobytes() == b.score.tobytes()
