@@ -19,9 +19,10 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 import torch
 
+from sparc.common.cache.features import bad_features
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.resume import recognize
-from sparc.common.cache.writer import CacheWriter, bad_features
+from sparc.common.cache.writer import CacheWriter
 from sparc.common.devices import choose_devices
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
@@ -101,7 +102,7 @@ def run(
     require_inputs(manifest.rows, config.specs)
     folder = location if isinstance(location, Folder) else Folder(location)
     with exclusive(folder, recognize):
-        writer = CacheWriter(
+        writer = CacheWriter.open(
             folder, manifest, rows_per_chunk=config.rows_per_chunk, repair=config.repair
         )
         say(f"loading {amount(len(config.specs), 'encoder')} on {', '.join(map(str, devices))}")

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sparc.common.cache.writer import Manifest
+from sparc.common.cache.manifest import Manifest
 from sparc.common.errors import SparcError
 from sparc.common.streams.spec import StreamSpec
 from sparc.common.text import amount, shorten, size

@@ -119,8 +119,8 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory, call: Call) -> Path:
     `cache`, `compressed` (a cache of compressed streams, with masks), `run`, `begun`, `sweep`,
     `model` and `report`, which has a search index.
     """
+    from sparc.common.cache.arrays import write_arrays
     from sparc.common.cache.tables import CLASSES
-    from sparc.common.cache.writer import write_arrays
 
     folder = tmp_path_factory.mktemp("artefacts")
     generator = np.random.default_rng(0)
@@ -173,8 +173,9 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory, call: Call) -> Path:
 def _write_compressed(
     where: Path, image: np.ndarray, text: np.ndarray, classes: pa.Table, *, rows: int = 16
 ) -> None:
+    from sparc.common.cache.manifest import Manifest
     from sparc.common.cache.tables import MASKS, ROWS
-    from sparc.common.cache.writer import CacheWriter, Manifest
+    from sparc.common.cache.writer import CacheWriter
     from sparc.common.streams.spec import StreamInfo, StreamOrigin
 
     pictures = [f"picture {row // 2}" for row in range(rows)]
@@ -206,7 +207,7 @@ def _write_compressed(
         classes=classes,
         masks=masks,
     )
-    writer = CacheWriter(where, manifest, rows_per_chunk=8)
+    writer = CacheWriter.open(where, manifest, rows_per_chunk=8)
     origin = StreamOrigin(spec="timm:vit", weights_sha256="a1" * 32, input_size=(64, 64))
     images = StreamInfo(
         name="image", modality="image", dim=12, dtype="float32", keep_bits=10, compression="lz4",

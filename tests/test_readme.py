@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sparc.common.cache.writer import write_arrays
+from sparc.common.cache.arrays import write_arrays
 from sparc.pipelines.demo.dataset import SceneSettings, write_scenes
 from sparc.train import job
 from sparc.train.config import TrainConfig

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 from sparc.common.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from sparc.common.cache.arrays import write_arrays
     from sparc.common.cache.reader import ActivationCache
-    from sparc.common.cache.writer import CacheWriter, write_arrays
+    from sparc.common.cache.writer import CacheWriter
 
 __all__ = ["ActivationCache", "CacheWriter", "write_arrays"]
 
 _HOMES = {
     "ActivationCache": "sparc.common.cache.reader",
     "CacheWriter": "sparc.common.cache.writer",
-    "write_arrays": "sparc.common.cache.writer",
+    "write_arrays": "sparc.common.cache.arrays",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

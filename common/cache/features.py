@@ -1,15 +1,20 @@
-"""Which features hold what no feature may hold: NaN, infinity, or nothing but zeros.
+"""What features a cache may hold, and how they are stored: finite, not zero, rounded.
 
-The bits are looked at rather than the values: NumPy has no fast comparison of float16.
+Faults are looked for in the bits rather than the values: NumPy is slow at comparing float16.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numcodecs import BitRound
+
+from sparc.common.errors import CacheError
+
+LARGEST_FLOAT16 = 65_504.0
 
 _BLOCK_BYTES = 1 << 18
-"""Looked at together: what fits a processor's cache is several times faster."""
+"""Bytes looked at in one go: what fits a processor's cache is several times faster."""
 
 
 class Faults(NamedTuple):
@@ -44,18 +49,92 @@ def find_faults(features: npt.NDArray[Any]) -> Faults:
 
 def differing(
     features: npt.NDArray[Any],
-    goes_on: npt.NDArray[np.bool_],
+    same_image: npt.NDArray[np.bool_],
     valid: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.bool_]:
-    """Which rows have another feature than the row before, of the same image.
+    """Which rows do not have the feature of the row before, although they show the same image.
 
     Args:
         features: (rows, dim).
-        goes_on: (rows,) whether a row goes on with the image of the row before.
-        valid: (rows,) whether a row has a feature; others are not looked at.
+        same_image: (rows,) whether a row has the image of the row before.
+        valid: (rows,) whether a row has a feature; others are not compared.
     """
-    rows = np.flatnonzero(goes_on[1:] & valid[1:] & valid[:-1]) + 1
+    rows = np.flatnonzero(same_image[1:] & valid[1:] & valid[:-1]) + 1
     result = np.zeros(len(features), dtype=np.bool_)
     bits = features.view(f"u{features.itemsize}")
     result[rows] = (bits[rows] != bits[rows - 1]).any(axis=1)
     return result
+
+
+def bad_features(
+    features: npt.NDArray[Any], first_row: int, *, dtype: Literal["float16", "float32"]
+) -> dict[int, str]:
+    """Why features cannot be used, by row: those that hold NaN or infinity, or are zero as stored.
+
+    Args:
+        features: (rows, dim).
+        first_row: The row of the cache that `features[0]` belongs to.
+        dtype: Type to store, in which the smallest values become zero.
+    """
+    not_finite = find_faults(features).not_finite
+    zero = find_faults(as_stored(features, np.dtype(dtype))).zero
+    reasons = {int(i) + first_row: "the feature is not finite" for i in np.flatnonzero(not_finite)}
+    reasons |= {int(i) + first_row: "the feature is zero" for i in np.flatnonzero(zero)}
+    return reasons
+
+
+def require_storable(
+    features: npt.NDArray[Any],
+    valid: npt.NDArray[np.bool_],
+    dtype: np.dtype[Any],
+    *,
+    stream: str,
+    first_row: int,
+    advice: str,
+) -> None:
+    """Refuse features that a cache may not hold.
+
+    Args:
+        features: (rows, dim).
+        valid: (rows,) whether a row has a feature; the others hold zeros.
+        dtype: Type to store.
+        stream: Whose features these are, for the error message.
+        first_row: The row of the cache that `features[0]` belongs to.
+        advice: What to do about values beyond float16.
+
+    Raises:
+        CacheError: A value does not fit float16, or a valid feature is zero or not finite.
+    """
+    faults = find_faults(features)
+    if faults.not_finite.any():
+        row = first_row + int(np.flatnonzero(faults.not_finite)[0])
+        raise CacheError(f"stream {stream}, row {row}: the feature is not finite")
+    if (
+        dtype == np.float16
+        and (largest := float(np.abs(features).max(initial=0))) > LARGEST_FLOAT16
+    ):
+        raise CacheError(
+            f"stream {stream}: the value {largest:g} does not fit float16 (at most "
+            f"{LARGEST_FLOAT16:,.0f}); {advice}, under another name or into another folder"
+        )
+    zero = valid & find_faults(as_stored(features, dtype)).zero
+    if zero.any():
+        row = first_row + int(np.flatnonzero(zero)[0])
+        raise CacheError(f"stream {stream}, row {row}: the feature is zero")
+
+
+def as_stored(features: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """The features in the stored type; what does not fit becomes infinite without a warning."""
+    with np.errstate(over="ignore"):
+        return features.astype(dtype, copy=False)
+
+
+def rounded(values: npt.NDArray[Any], keep_bits: int | None) -> npt.NDArray[Any]:
+    """The values with the first `keep_bits` mantissa bits, the rest zero; None keeps all.
+
+    Same as numcodecs' BitRound filter. Not applied by Zarr, so that reading needs nothing beyond
+    the Zarr specification.
+    """
+    if keep_bits is None:
+        return values
+    return np.asarray(BitRound(keepbits=keep_bits).encode(values)).view(values.dtype)

@@ -1,198 +1,66 @@
 """Reading an activation cache. The protocol on disk is `CACHE.md`, which is normative.
 
-An `ActivationCache` hands out whole chunks of rows; rows are never gathered one by one. Only
-`sparc.common` knows Zarr.
+An `ActivationCache` hands out whole chunks of rows; rows are never gathered one by one. How the
+chunks lie in Zarr is the business of `sparc.common.cache.stored`.
 """
 
 import dataclasses
-import json
-import shlex
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import zarr
 
 from sparc.common.cache import tables
-from sparc.common.cache.layout import (
-    ARRAYS,
-    CHECKSUM_BYTES,
-    DOCUMENT,
-    Checksums,
-    array_faults,
-    attributes_of,
-    chunk_bytes,
-    claimed_bytes,
-    decoded_bytes,
-    recorded_checksums,
-    recorded_cut,
-    records_of,
-    stream_documents,
+from sparc.common.cache.info import (
+    CLASSES_FILE,
+    INFO_FILE,
+    MASKS_FILE,
+    REJECT_PARTS,
+    REJECTS_FILE,
+    ROWS_FILE,
+    CacheInfo,
+    damaged,
+    finish_advice,
+    repair_advice,
 )
-from sparc.common.cache.plain_chunks import PlainChunks
-from sparc.common.config import from_mapping
-from sparc.common.documents import parse_json
-from sparc.common.errors import (
-    CacheError,
-    ConfigError,
-    DamagedCacheError,
-    IncompleteCacheError,
-)
+from sparc.common.cache.stored import StoredStreams
+from sparc.common.errors import CacheError, DamagedCacheError, IncompleteCacheError
 from sparc.common.files.folder import Folder
-from sparc.common.files.zarr_store import zarr_store
-from sparc.common.streams.spec import StreamInfo, check_name
-from sparc.common.text import reason
+from sparc.common.streams.spec import StreamInfo
 
-FORMAT = "sparc-activation-cache"
-VERSION = 1
+if TYPE_CHECKING:
+    import torch
 
 _BELIEVED_ROWS = 1 << 20
 _LARGEST_ROWS = 1 << 32
 """Most rows of a cache whose table cannot be read."""
 
-ARRAYS_DATASET = "arrays"
-"""What stands for the dataset in a cache of features that were not extracted."""
 
-INFO_FILE = "cache.json"
-ACTIVATIONS = "activations.zarr"
-ROWS_FILE = "rows.parquet"
-CLASSES_FILE = "classes.parquet"
-REJECTS_FILE = "rejects.parquet"
-MASKS_FILE = "masks.parquet"
-REJECT_PARTS = "rejects"
-ROOT_DOCUMENT = f"{ACTIVATIONS}/{DOCUMENT}"
-
-
-def _extract_command(dataset: str, location: str) -> str:
-    """What to type in a shell, where a dataset's name must not do anything else."""
-    return shlex.join(["sparc-extract", "run", dataset, location])
-
-
-def repair_advice(location: str, dataset: str = "DATASET") -> str:
-    """What to do about damage: the end of an error message."""
-    if dataset == ARRAYS_DATASET:
-        return "write the same arrays there again: write_arrays re-makes what is damaged"
-    return (
-        "re-make what is damaged, and nothing else, by running the same "
-        f"`{_extract_command(dataset, location)}` again with --repair"
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class CacheInfo:
-    """What `cache.json` says.
+@dataclasses.dataclass(frozen=True)
+class Aligned:
+    """The rows of a chunk that are valid in all of some streams, with their features.
 
     Attributes:
-        dataset: Where the images lie: the folder or URL that was given.
-        dataset_format: Which reader read it.
-        split: The split of the dataset; empty where it has none.
-        rows: Number of rows.
-        rows_per_chunk: Rows in every chunk but the last.
-        manifest_digest: See `sparc.common.cache.tables.manifest_digest`.
-        streams: Names of the streams, in the order in which they joined.
-        versions: Version by package, of the software that began the cache.
+        rows: Row numbers of the cache, ascending: (n,) int64.
+        features: By stream, (n, dim) as stored, float16 or float32; row i belongs to `rows[i]`.
     """
 
-    dataset: str
-    dataset_format: str
-    split: str
-    rows: int
-    rows_per_chunk: int
-    manifest_digest: str
-    streams: tuple[str, ...]
-    versions: Mapping[str, str]
+    rows: npt.NDArray[np.int64]
+    features: Mapping[str, npt.NDArray[Any]]
 
-    @property
-    def chunks(self) -> int:
-        """Number of chunks of every stream."""
-        return -(-self.rows // self.rows_per_chunk)
+    def __len__(self) -> int:
+        return len(self.rows)
 
-    def chunk_rows(self, chunk: int) -> range:
-        """The rows of a chunk.
+    def tensors(self) -> "dict[str, torch.Tensor]":
+        """The features as PyTorch tensors, which share their memory."""
+        import torch
 
-        Raises:
-            IndexError: There is no such chunk.
-        """
-        if not 0 <= chunk < self.chunks:
-            raise IndexError(f"chunk {chunk} of {self.chunks}")
-        start = chunk * self.rows_per_chunk
-        return range(start, min(start + self.rows_per_chunk, self.rows))
-
-    def to_json(self) -> bytes:
-        """The content of `cache.json`."""
-        return (json.dumps(self.to_document(), indent=2, ensure_ascii=False) + "\n").encode()
-
-    def to_document(self) -> dict[str, Any]:
-        """The same as plain JSON values; the attributes of the Zarr group hold them too."""
-        return {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
-
-    @classmethod
-    def read(cls, folder: Folder) -> "CacheInfo":
-        """Read `cache.json`.
-
-        Raises:
-            CacheError: There is none, or it is of another version.
-            DamagedCacheError: It is not what was written.
-        """
-        try:
-            content = folder.read(INFO_FILE)
-        except FileNotFoundError as error:
-            if cls.read_copy(folder) is not None:
-                raise DamagedCacheError(
-                    f"{folder} has lost its {INFO_FILE}; {repair_advice(str(folder))}"
-                ) from error
-            raise CacheError(f"{folder} is not an activation cache: no {INFO_FILE}") from error
-        except OSError as error:
-            raise CacheError(f"cannot read {folder}/{INFO_FILE}: {error.strerror}") from error
-        try:
-            return cls.from_document(parse_json(content), str(folder))
-        except ValueError as error:
-            what = f"{folder}/{INFO_FILE} is not readable: {reason(error)}"
-            raise DamagedCacheError(f"{what}; {repair_advice(str(folder))}") from error
-
-    @classmethod
-    def read_copy(cls, folder: Folder) -> "CacheInfo | None":
-        """What the attributes of the Zarr group say; None where they say nothing."""
-        try:
-            attributes = attributes_of(folder.read(ROOT_DOCUMENT))
-            return cls.from_document(attributes, str(folder)) if attributes else None
-        except (OSError, CacheError):
-            return None
-
-    @classmethod
-    def from_document(cls, document: Any, where: str) -> "CacheInfo":
-        """The opposite of `to_document`.
-
-        Raises:
-            CacheError: It is of another version.
-            DamagedCacheError: It has other keys or types.
-        """
-        if not isinstance(document, dict) or not {"format", "version"} <= document.keys():
-            raise DamagedCacheError(
-                f"{where}/{INFO_FILE} is damaged: it names no format; {repair_advice(where)}"
-            )
-        found = document["format"], document["version"]
-        if found != (FORMAT, VERSION):
-            raise CacheError(
-                f"{where} is in format {found[0]!r} version {found[1]!r}; this SPARC reads "
-                f"version {VERSION}: use the version of SPARC that wrote it"
-            )
-        values = {key: value for key, value in document.items() if key not in ("format", "version")}
-        try:
-            info = from_mapping(cls, values, source=INFO_FILE)
-            if info.rows < 1 or info.rows_per_chunk < 1:
-                raise ConfigError("rows and rows_per_chunk must be positive")
-            if len(set(map(check_name, info.streams))) < len(info.streams):
-                raise ConfigError("a stream is named twice")
-        except (ConfigError, TypeError) as error:
-            raise DamagedCacheError(
-                f"{where}/{INFO_FILE} is damaged: {error}; {repair_advice(where)}"
-            ) from error
-        return info
+        return {name: torch.from_numpy(values) for name, values in self.features.items()}
 
 
 class ActivationCache:
@@ -206,23 +74,22 @@ class ActivationCache:
         DamagedCacheError: Its metadata are not readable.
     """
 
-    def __init__(self, location: Any) -> None:
+    def __init__(self, location: str | os.PathLike[str] | Folder) -> None:
         self.folder = location if isinstance(location, Folder) else Folder(location)
         self.info = CacheInfo.read(self.folder)
         self._require_plausible()
-        self._infos: dict[str, StreamInfo] = {}
-        self._arrays: dict[str, Any] = {}
-        self._checksums: dict[str, Checksums] = {}
+        self.stored = StoredStreams(self.folder, self.info)
+        """The streams as they lie in Zarr: for writing, verifying and tests."""
 
     def _require_plausible(self) -> None:
         """Refuse more rows than the table has, before anything loops over them."""
         if self.info.rows <= _BELIEVED_ROWS:
             return
         try:
-            there = tables.count_rows(self.folder, ROWS_FILE)
-        except DamagedCacheError:  # which is said where the table is needed
-            there = _LARGEST_ROWS
-        if self.info.rows > there or self.info.chunks > _LARGEST_ROWS >> 10:
+            table_rows = tables.count_rows(self.folder, ROWS_FILE)
+        except DamagedCacheError:  # reported where the table is needed
+            table_rows = _LARGEST_ROWS
+        if self.info.rows > table_rows or self.info.chunks > _LARGEST_ROWS >> 10:
             raise self._damaged(f"{INFO_FILE} claims {self.info.rows:,} rows")
 
     @property
@@ -242,10 +109,8 @@ class ActivationCache:
             CacheError: The cache has no stream of that name.
             DamagedCacheError: Its attributes cannot be read.
         """
-        if name not in self._infos:
-            self.choose([name])
-            self._infos[name] = self._stream_info(name)
-        return self._infos[name]
+        self.choose([name])
+        return self.stored.stream(name)
 
     def choose(self, names: Sequence[str] = ()) -> tuple[str, ...]:
         """Those streams, in the cache's order; all of them where no name is given.
@@ -268,8 +133,9 @@ class ActivationCache:
         Only sizes are looked at: an object that was cut off, or is longer than it can be, counts
         as missing.
         """
-        whole = [self._whole_chunks(stream, name) for name in ARRAYS]
-        return [c for c in range(self.info.chunks) if not all(c in chunks for chunks in whole)]
+        self.choose([stream])
+        whole = self.stored.whole_chunks(stream)
+        return [chunk for chunk in range(self.info.chunks) if chunk not in whole]
 
     def require_complete(self, streams: Sequence[str] = ()) -> None:
         """Refuse a cache whose extraction has not finished.
@@ -283,7 +149,8 @@ class ActivationCache:
                 shown = ", ".join(map(str, missing[:8])) + (", …" if len(missing) > 8 else "")
                 raise IncompleteCacheError(
                     f"{self.folder} is incomplete: stream {stream} lacks {len(missing)} of "
-                    f"{self.info.chunks} chunks ({shown}); {self._finish_advice}"
+                    f"{self.info.chunks} chunks ({shown}); "
+                    + finish_advice(str(self.folder), self.info.dataset)
                 )
 
     # ------------------------------------------------------------------ activations
@@ -312,29 +179,64 @@ class ActivationCache:
             shape = (len(self.info.chunk_rows(chunk)), info.dim)
             if out.shape != shape or out.dtype != info.dtype or not out.flags.c_contiguous:
                 raise ValueError(f"out must be a C-contiguous array of {shape} {info.dtype}")
-        values: npt.NDArray[Any] = self._read(stream, "features", chunk, out)
-        return values
+        self.choose([stream])
+        return self.stored.read(stream, "features", chunk, out)
 
     def valid(self, stream: str, chunk: int) -> npt.NDArray[np.bool_]:
         """Which rows of a chunk have a feature: (rows,) bool. Raises as `features` does."""
-        flags: npt.NDArray[np.bool_] = self._read(stream, "valid", chunk)
+        self.choose([stream])
+        return self.stored.read(stream, "valid", chunk)
+
+    def valid_in_all(self, chunk: int, streams: Sequence[str] = ()) -> npt.NDArray[np.bool_]:
+        """Which rows of a chunk are valid in every one of the streams: (rows,) bool."""
+        flags = np.ones(len(self.info.chunk_rows(chunk)), dtype=np.bool_)
+        for name in self.choose(streams):
+            flags &= self.valid(name, chunk)
         return flags
 
     def valid_rows(self, streams: Sequence[str] = ()) -> npt.NDArray[np.bool_]:
         """Which rows of the cache are valid in every one of the streams: (rows,) bool."""
+        chunks = range(self.info.chunks)
+        return np.concatenate([self.valid_in_all(chunk, streams) for chunk in chunks])
+
+    def aligned(self, chunk: int, streams: Sequence[str] = ()) -> Aligned:
+        """The rows of a chunk that are valid in every one of the streams, with their features.
+
+        Nothing is copied where all rows of the chunk are; nothing is read where none is.
+
+        Args:
+            chunk: Which chunk.
+            streams: Which streams; all of them where no name is given.
+
+        Raises:
+            IncompleteCacheError: The chunk has not been written.
+            DamagedCacheError: Its bytes are not those that were written.
+        """
         names = self.choose(streams)
-        result = np.ones(self.info.rows, dtype=np.bool_)
-        for chunk in range(self.info.chunks):
-            rows = self.info.chunk_rows(chunk)
-            for name in names:
-                result[rows.start : rows.stop] &= self.valid(name, chunk)
-        return result
+        valid = self.valid_in_all(chunk, names)
+        rows = self.info.chunk_rows(chunk).start + np.flatnonzero(valid)
+        return Aligned(rows, {name: self._valid_features(name, chunk, valid) for name in names})
+
+    def _valid_features(
+        self, stream: str, chunk: int, valid: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[Any]:
+        if not valid.any():
+            info = self.stream(stream)
+            return np.empty((0, info.dim), dtype=info.dtype)
+        values = self.features(stream, chunk)
+        return values if valid.all() else values[valid]
+
+    def cut(self, stream: str) -> int:
+        """How many captions were cut at the context of a text stream's encoder."""
+        self.choose([stream])
+        return self.stored.cut(stream)
 
     def dask_features(self, stream: str) -> Any:
-        """The features as a `dask.array`, one block a chunk."""
+        """The features as a `dask.array`, one block per chunk."""
         import dask.array
 
-        return dask.array.from_zarr(self._array(stream, "features"))
+        self.choose([stream])
+        return dask.array.from_zarr(self.stored.array(stream, "features"))
 
     # ------------------------------------------------------------------ tables
 
@@ -346,7 +248,7 @@ class ActivationCache:
         return table
 
     def row_batches(self, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
-        """Some columns of the rows table, so many rows at a time.
+        """Some columns of the rows table, in batches.
 
         Args:
             columns: Columns of `tables.ROWS`.
@@ -398,81 +300,12 @@ class ActivationCache:
             return None
         return self._table(MASKS_FILE, tables.MASKS)
 
-    # ------------------------------------------------------------------ how it lies in Zarr
+    # ------------------------------------------------------------------ messages
 
-    def stream_documents(self, stream: str) -> dict[str, bytes]:
-        """The metadata that a stream's group and arrays should have, by file below its folder."""
-        info = self.stream(stream)
-        return stream_documents(info, rows=self.info.rows, rows_per_chunk=self.info.rows_per_chunk)
-
-    def layout_faults(self, stream: str, name: str) -> list[str]:
-        """In what an array's metadata are not as `CACHE.md` demands; normally nothing.
-
-        Of `features` the attributes are left to `verify`: readers use those of the stream.
-
-        Raises:
-            DamagedCacheError: What made the stream cannot be read.
-        """
-        document = f"{name}/{DOCUMENT}"
-        wanted = self.stream_documents(stream)[document]
-        try:
-            found = self.folder.read(f"{ACTIVATIONS}/{stream}/{document}")
-        except FileNotFoundError:
-            return ["has lost its metadata"]
-        faults = array_faults(found, wanted)
-        if not faults and name == "valid":
-            try:
-                records_of(found)
-            except ValueError as error:
-                faults = [f"has damaged records: {reason(error)}"]
-        return faults
-
-    def chunk_files(self, stream: str, chunk: int) -> tuple[str, str]:
-        """The two objects of a chunk, features and flags."""
-        folder = f"{ACTIVATIONS}/{stream}"
-        return f"{folder}/features/c/{chunk}/0", f"{folder}/valid/c/{chunk}"
-
-    def cut(self, stream: str) -> int:
-        """How many captions were cut at the context of a text stream's encoder."""
-        return sum(recorded_cut(self._array(stream, "valid").attrs).values())
-
-    @cached_property
-    def _group(self) -> zarr.Group:
-        try:
-            store = zarr_store(self.folder, ACTIVATIONS, read_only=True)
-            return zarr.open_group(store, mode="r")
-        except Exception as error:  # Zarr raises almost anything at damaged metadata
-            raise self._damaged(f"{ACTIVATIONS} cannot be opened: {reason(error)}") from error
-
-    def _stream_info(self, name: str) -> StreamInfo:
-        where = f"{ACTIVATIONS}/{name}/{DOCUMENT}"
-        try:
-            attributes = attributes_of(self.folder.read(where))
-        except FileNotFoundError as error:
-            raise self._damaged(
-                f"stream {name} is listed in {INFO_FILE}, but {where} is missing"
-            ) from error
-        try:
-            found = from_mapping(StreamInfo, attributes or {}, source=where)
-            if found.name != name:
-                raise ConfigError(f"the name is {found.name!r}")
-        except (TypeError, ConfigError) as error:
-            raise self._damaged(
-                f"the attributes of stream {name}, in {where}, are damaged: {error}"
-            ) from error
-        return found
-
-    def _array(self, stream: str, name: str) -> Any:
-        key = f"{stream}/{name}"
-        if key not in self._arrays:
-            faults = self.layout_faults(stream, name)
-            if faults:
-                raise self._damaged(f"array {key} {faults[0]}")
-            try:
-                self._arrays[key] = self._group[key]
-            except (KeyError, ValueError, TypeError) as error:
-                raise self._damaged(f"array {key} cannot be opened: {reason(error)}") from error
-        return self._arrays[key]
+    @property
+    def repair_advice(self) -> str:
+        """What to do about damage, with the command to run."""
+        return repair_advice(str(self.folder), self.info.dataset)
 
     def _table(self, name: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
         with self._advising():
@@ -485,112 +318,5 @@ class ActivationCache:
         except DamagedCacheError as error:
             raise DamagedCacheError(f"{error}; {self.repair_advice}") from error
 
-    @property
-    def repair_advice(self) -> str:
-        """What to do about damage, with the command to run."""
-        return repair_advice(str(self.folder), self.info.dataset)
-
-    @property
-    def _finish_advice(self) -> str:
-        if self.info.dataset == ARRAYS_DATASET:
-            return "finish it by writing the same arrays there again"
-        command = _extract_command(self.info.dataset, str(self.folder))
-        return f"finish it by running the same `{command}` again"
-
     def _damaged(self, what: str) -> DamagedCacheError:
-        return DamagedCacheError(f"{self.folder}: {what}; {self.repair_advice}")
-
-    def _read(self, stream: str, name: str, chunk: int, out: npt.NDArray[Any] | None = None) -> Any:
-        rows = self.info.chunk_rows(chunk)
-        array = self._array(stream, name)
-        self._array(stream, "valid")  # which records what the chunks of both end in
-        is_plain = PlainChunks.fits(self.folder, array)
-        try:
-            if is_plain:
-                plain = PlainChunks(self.folder.inside(f"{ACTIVATIONS}/{stream}/{name}"), array)
-                values = plain.read(chunk, len(rows), out)
-            else:
-                self._require_decodable(stream, name, chunk)
-                values = np.asarray(array[rows.start : rows.stop])
-            self._require_own(stream, name, chunk)
-        except FileNotFoundError as error:
-            raise self._not_written(stream, name, chunk) from error
-        except PermissionError as error:
-            raise CacheError(
-                f"{self.folder}: cannot read chunk {chunk} of {stream}/{name}: {error.strerror}"
-            ) from error
-        except Exception as error:
-            raise self._damaged(
-                f"chunk {chunk} of {stream}/{name} (rows {rows.start} to {rows.stop - 1}) is "
-                f"damaged: {reason(error)}"
-            ) from error
-        if is_plain:
-            return values
-        # Zarr reads a chunk that is not there as the fill value. Every written feature or flag
-        # that could look like one is rare, so the file system is asked only then. (Bytes, since
-        # NumPy is slow at asking float16 values.)
-        if not values.view(np.uint8).any() and chunk not in self._chunk_sizes(stream, name):
-            raise self._not_written(stream, name, chunk)
-        if out is None:
-            return values
-        out[...] = values
-        return out
-
-    def _require_decodable(self, stream: str, name: str, chunk: int) -> None:
-        """Refuse a compressed chunk that would become longer than a chunk is."""
-        if self.folder.local is None:
-            return
-        info = self.stream(stream)
-        wanted = decoded_bytes(info, name, rows_per_chunk=self.info.rows_per_chunk)
-        with self.folder.open(
-            self.chunk_files(stream, chunk)[ARRAYS.index(name)], largest=2 * wanted + (1 << 20)
-        ) as file:
-            found = claimed_bytes(info, file.read())
-        if found != wanted:
-            shown = "an unknown number of" if found is None else found
-            raise ValueError(f"it holds {shown} bytes, not {wanted}")
-
-    def _require_own(self, stream: str, name: str, chunk: int) -> None:
-        """Refuse a sound chunk that belongs elsewhere; behind a URL that would cost a request."""
-        if self.folder.local is None:
-            return
-        if stream not in self._checksums:
-            attributes = self._array(stream, "valid").attrs
-            self._checksums[stream] = recorded_checksums(attributes, self.info.chunks)
-        recorded = self._checksums[stream][name][chunk]
-        if recorded is not None and recorded != self.checksum(stream, name, chunk):
-            raise ValueError("it is not the chunk that was written there")
-
-    def checksum(self, stream: str, name: str, chunk: int) -> int:
-        """What a chunk of an array ends in: the CRC32C of all before.
-
-        Raises:
-            FileNotFoundError: The chunk has not been written.
-        """
-        file = self.chunk_files(stream, chunk)[ARRAYS.index(name)]
-        return int.from_bytes(self.folder.read_end(file, CHECKSUM_BYTES), "little")
-
-    def _not_written(self, stream: str, name: str, chunk: int) -> IncompleteCacheError:
-        return IncompleteCacheError(
-            f"{self.folder}: chunk {chunk} of {stream}/{name} has not been written; "
-            f"{self._finish_advice}"
-        )
-
-    def _whole_chunks(self, stream: str, name: str) -> set[int]:
-        wanted = chunk_bytes(self.stream(stream), name, rows_per_chunk=self.info.rows_per_chunk)
-        return {
-            chunk
-            for chunk, bytes_there in self._chunk_sizes(stream, name).items()
-            if (bytes_there == wanted if wanted is not None else bytes_there > CHECKSUM_BYTES)
-        }
-
-    def _chunk_sizes(self, stream: str, name: str) -> dict[int, int]:
-        prefix = f"{ACTIVATIONS}/{stream}/{name}/c/"
-        suffix = "/0" if name == "features" else ""
-        found = self.folder.sizes(prefix.rstrip("/"))
-        keys = {key.removeprefix(prefix): count for key, count in found.items()}
-        return {
-            int(key.removesuffix(suffix)): count
-            for key, count in keys.items()
-            if key.endswith(suffix) and key.removesuffix(suffix).isdecimal()
-        }
+        return damaged(self.folder, self.info, what)

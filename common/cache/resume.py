@@ -1,33 +1,52 @@
-"""Whether a folder may go on as the cache of a dataset: what was written must be what is wanted.
+"""Whether a folder may be continued as the cache of a dataset, and what is known of its streams.
 
-Everything here compares and refuses; nothing is written.
+Everything here reads, compares and refuses; nothing is written.
 """
 
+import dataclasses
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 
 from sparc.common.cache import tables
-from sparc.common.cache.reader import (
+from sparc.common.cache.info import (
+    ACTIVATIONS,
     CLASSES_FILE,
     FORMAT,
     INFO_FILE,
     MASKS_FILE,
     ROOT_DOCUMENT,
     ROWS_FILE,
-    ActivationCache,
     CacheInfo,
 )
-from sparc.common.config import to_mapping
-from sparc.common.errors import CacheError
+from sparc.common.cache.layout import (
+    DOCUMENT,
+    STREAM_DOCUMENTS,
+    Checksums,
+    array_faults,
+    attributes_of,
+    group_differs,
+    recorded_checksums,
+    recorded_cut,
+    records_of,
+    stream_documents,
+)
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.config import from_mapping, to_mapping
+from sparc.common.errors import CacheError, ConfigError
 from sparc.common.files.durable import is_leftover
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import LOCK_FILE
+from sparc.common.progress import say
 from sparc.common.streams.spec import StreamInfo, same_spec
-from sparc.common.text import shorten
+from sparc.common.text import printable, shorten
 
 _TABLES = {ROWS_FILE: tables.ROWS, CLASSES_FILE: tables.CLASSES, MASKS_FILE: tables.MASKS}
-"""What is written before `cache.json` is; other programs name their tables so, too."""
+"""What is written before `cache.json` is; other programs use these names, too."""
+
+
+# ---------------------------------------------------------------------- the folder
 
 
 def recognize(folder: Folder) -> None:
@@ -44,23 +63,59 @@ def recognize(folder: Folder) -> None:
 
 
 def refuse_other_content(folder: Folder) -> None:
-    """Without cache.json only what an interrupted start of a cache leaves may be there."""
+    """Refuse a folder without `cache.json` that holds more than an interrupted start of a cache."""
     ours: tuple[str, ...] = (*_TABLES, INFO_FILE)
     if CacheInfo.read_copy(folder) is not None:
         ours = (*ours, ROOT_DOCUMENT)
     for name in folder.files():
-        began = is_leftover(name, (*ours, ROOT_DOCUMENT, LOCK_FILE))
+        is_begun = is_leftover(name, (*ours, ROOT_DOCUMENT, LOCK_FILE))
         is_foreign = name in _TABLES and not tables.has_schema(folder, name, _TABLES[name])
-        if is_foreign or (name not in (*ours, LOCK_FILE) and not began):
+        if is_foreign or (name not in (*ours, LOCK_FILE) and not is_begun):
             raise CacheError(
                 f"{folder} is not empty and not a cache (it holds {name}): choose another"
             )
 
 
+def existing_info(folder: Folder, wanted: CacheInfo, *, repair: bool) -> CacheInfo | None:
+    """What `cache.json` says, or its copy where it is lost or agrees less with the dataset.
+
+    Args:
+        folder: The cache's folder.
+        wanted: What it should say of the dataset.
+        repair: Pass over a `cache.json` that cannot be read.
+
+    Returns:
+        None where there is no cache yet.
+
+    Raises:
+        CacheError: It cannot be read, nor, with `repair`, can its copy.
+    """
+    copy = CacheInfo.read_copy(folder)
+    if not folder.exists(INFO_FILE):
+        return copy if copy is not None and copy.streams else None
+    accounts = [] if copy is None else [copy]
+    try:
+        accounts.insert(0, CacheInfo.read(folder))
+    except CacheError as error:
+        if not repair:
+            raise
+        if not accounts:
+            raise CacheError(
+                f"{folder}: neither {INFO_FILE} nor {ROOT_DOCUMENT}, which repeats it, "
+                "can be read: extract into another folder"
+            ) from error
+        say(printable(str(error).partition(";")[0]))
+    fields = [f.name for f in dataclasses.fields(CacheInfo) if f.name != "streams"]
+    return max(accounts, key=lambda i: sum(getattr(i, n) == getattr(wanted, n) for n in fields))
+
+
+# ---------------------------------------------------------------------- the dataset
+
+
 def refuse_other_classes(folder: Folder, wanted: pa.Table) -> None:
     """Refuse classes that are not those of the cache."""
-    found = ActivationCache(folder).classes()
-    if not found.equals(wanted.select(tables.CLASSES.names).cast(tables.CLASSES)):
+    classes = ActivationCache(folder).classes()
+    if not classes.equals(wanted.select(tables.CLASSES.names).cast(tables.CLASSES)):
         raise CacheError(
             f"{folder} was made with other classes; choose another folder, or repeat the settings "
             "of labels, classes and hierarchy"
@@ -68,32 +123,32 @@ def refuse_other_classes(folder: Folder, wanted: pa.Table) -> None:
 
 
 def refuse_other_dataset(
-    folder: Folder, found: CacheInfo, wanted: CacheInfo, rows: pa.Table
+    folder: Folder, existing: CacheInfo, wanted: CacheInfo, rows: pa.Table
 ) -> None:
     """Refuse rows, or a division into chunks, that are not those of the cache."""
     difference = next(
         (
             f"{what}: {a} there, {b} now"
             for what, a, b in (
-                ("rows", found.rows, wanted.rows),
-                ("rows a chunk", found.rows_per_chunk, wanted.rows_per_chunk),
+                ("rows", existing.rows, wanted.rows),
+                ("rows per chunk", existing.rows_per_chunk, wanted.rows_per_chunk),
             )
             if a != b
         ),
         None,
     )
-    if difference is None and found.manifest_digest != wanted.manifest_digest:
+    if difference is None and existing.manifest_digest != wanted.manifest_digest:
         difference = _first_difference(tables.read_table(folder, ROWS_FILE, tables.ROWS), rows)
     if difference is not None:
         raise CacheError(
             f"{folder} was made from another dataset or with other settings ({difference}): repeat "
-            f"what made it, from {shorten(found.dataset, 200)}, or choose another folder"
+            f"what made it, from {shorten(existing.dataset, 200)}, or choose another folder"
         )
 
 
-def _first_difference(found: pa.Table, wanted: pa.Table) -> str:
+def _first_difference(existing: pa.Table, wanted: pa.Table) -> str:
     for name in ("sample_id", "image", "caption", "label_ids"):
-        columns = found.column(name).to_pylist(), wanted.column(name).to_pylist()
+        columns = existing.column(name).to_pylist(), wanted.column(name).to_pylist()
         for row, (a, b) in enumerate(zip(*columns, strict=True)):
             if a != b:
                 return (
@@ -102,10 +157,88 @@ def _first_difference(found: pa.Table, wanted: pa.Table) -> str:
     return f"the manifest_digest of {INFO_FILE} is not that of {ROWS_FILE}"
 
 
-def stream_difference(found: StreamInfo, wanted: StreamInfo) -> str:
+# ---------------------------------------------------------------------- a stream
+
+
+@dataclasses.dataclass
+class StreamState:
+    """What a writer knows of a stream and keeps in its metadata.
+
+    Attributes:
+        info: What the stream is and what made it.
+        cut: How many captions were cut at the encoder's context, by chunk, as far as known.
+        checksums: Of the chunks of both arrays.
+    """
+
+    info: StreamInfo
+    cut: dict[int, int]
+    checksums: Checksums
+
+    @classmethod
+    def new(cls, stream: StreamInfo, chunks: int) -> "StreamState":
+        """Of a stream that has no chunks yet."""
+        return cls(stream, {}, recorded_checksums({}, chunks))
+
+    def documents(self, cache: CacheInfo) -> dict[str, bytes]:
+        """The metadata that the stream should have, by file below its folder."""
+        return stream_documents(
+            self.info,
+            rows=cache.rows,
+            rows_per_chunk=cache.rows_per_chunk,
+            cut=self.cut,
+            checksums=self.checksums,
+        )
+
+
+def existing_stream(
+    folder: Folder, cache: CacheInfo, wanted: StreamInfo
+) -> tuple[StreamState, list[str]]:
+    """What is known of a stream that has chunks.
+
+    Args:
+        folder: The cache's folder.
+        cache: Its `cache.json`.
+        wanted: The stream that is to be continued.
+
+    Returns:
+        The state of the stream, and which of its documents are lost or damaged.
+
+    Raises:
+        CacheError: It was made in another way, or nothing says how.
+    """
+    below = f"{ACTIVATIONS}/{wanted.name}"
+    files = {name: f"{below}/{name}" for name in STREAM_DOCUMENTS}
+    stored = {name: folder.read(file) for name, file in files.items() if folder.exists(file)}
+    accounts = [_stream_info(stored.get(name)) for name in STREAM_DOCUMENTS[:2]]
+    readable = [account for account in accounts if account is not None]
+    if not readable:
+        raise CacheError(
+            f"{folder}: nothing says any more what made the chunks of stream "
+            f"{wanted.name}; remove {below} to encode all of them again"
+        )
+    same = (info for info in readable if not stream_difference(info, wanted))
+    made_by = next(same, readable[0])
+    if difference := stream_difference(made_by, wanted):
+        raise CacheError(
+            f"{folder}: stream {wanted.name} was made in another way ({difference}); "
+            "give the new stream another name or folder"
+        )
+    records: dict[str, Any] = {}
+    with suppress(ValueError):  # damaged records are gathered again
+        records = records_of(stored.get(f"valid/{DOCUMENT}", b""))
+    state = StreamState(made_by, recorded_cut(records), recorded_checksums(records, cache.chunks))
+    lost = [
+        name
+        for name, document in state.documents(cache).items()
+        if name not in stored or _differs(name, stored[name], document)
+    ]
+    return state, lost
+
+
+def stream_difference(existing: StreamInfo, wanted: StreamInfo) -> str:
     """In what two streams were not made alike; empty where they were."""
-    a, b = _flat(found), _flat(wanted)
-    if same_spec(found.origin, wanted.origin):
+    a, b = _flat(existing), _flat(wanted)
+    if same_spec(existing.origin, wanted.origin):
         del b["spec"]  # it may name a weights file that has been moved
     if not (a["definition_sha256"] and b["definition_sha256"]):
         del b["definition_sha256"]  # older caches have none
@@ -116,3 +249,18 @@ def _flat(stream: StreamInfo) -> dict[str, Any]:
     values = to_mapping(stream)
     origin = values.pop("origin")
     return {**values, **origin}
+
+
+def _stream_info(document: bytes | None) -> StreamInfo | None:
+    """What a document says made a stream; None where it says nothing."""
+    try:
+        return from_mapping(StreamInfo, attributes_of(document or b"") or {}, source=DOCUMENT)
+    except (TypeError, ConfigError):
+        return None
+
+
+def _differs(name: str, stored: bytes, wanted: bytes) -> bool:
+    """Whether a document says something else than it should."""
+    if name == DOCUMENT:
+        return group_differs(stored, wanted)
+    return bool(array_faults(stored, wanted)) or attributes_of(stored) != attributes_of(wanted)

@@ -16,8 +16,7 @@ import pyarrow.compute as pc
 
 from sparc.common.cache import tables
 from sparc.common.cache.features import differing, find_faults
-from sparc.common.cache.layout import ARRAYS, DOCUMENT, attributes_of, group_differs, root_document
-from sparc.common.cache.reader import (
+from sparc.common.cache.info import (
     ACTIVATIONS,
     CLASSES_FILE,
     INFO_FILE,
@@ -25,9 +24,11 @@ from sparc.common.cache.reader import (
     REJECTS_FILE,
     ROOT_DOCUMENT,
     ROWS_FILE,
-    ActivationCache,
     CacheInfo,
+    chunk_files,
 )
+from sparc.common.cache.layout import ARRAYS, DOCUMENT, attributes_of, group_differs, root_document
+from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import DamagedCacheError, IncompleteCacheError
 from sparc.common.text import amount, reason
 
@@ -293,7 +294,7 @@ def check_metadata(
         Every damage that was found.
     """
     try:
-        document = cache.stream_documents(stream)
+        document = cache.stored.documents(stream)
     except DamagedCacheError as error:
         yield Damage(stream, _plain(cache, error))
         return False
@@ -303,7 +304,7 @@ def check_metadata(
         return False
     whole = True
     for name in ARRAYS:
-        for fault in cache.layout_faults(stream, name):
+        for fault in cache.stored.layout_faults(stream, name):
             yield Damage(stream, f"array {name} {fault}")
             whole = False
     if whole:
@@ -334,7 +335,7 @@ def _check_chunk(
     rows = cache.info.chunk_rows(chunk)
     values, features_fault = _try(cache.features, stream, chunk)
     valid, valid_fault = _try(cache.valid, stream, chunk)
-    files = cache.chunk_files(stream, chunk)
+    files = chunk_files(stream, chunk)
     what: list[str] = []
     if features_fault and features_fault == valid_fault:
         what.append(features_fault)

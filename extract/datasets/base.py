@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from sparc.common.errors import ConfigError
 
 if TYPE_CHECKING:  # it brings Zarr along, and the options are needed for `--help`
-    from sparc.common.cache.writer import Manifest
+    from sparc.common.cache.manifest import Manifest
 
 Format = Literal["auto", "folder", "coco", "open-images", "webdataset"]
 Captions = Literal["each", "join", "first"]

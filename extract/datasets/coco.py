@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sparc.common.cache.writer import Manifest
+from sparc.common.cache.manifest import Manifest
 from sparc.common.errors import DatasetError
 from sparc.common.progress import say
 from sparc.common.text import amount, shorten

@@ -14,7 +14,7 @@ from typing import cast, get_args
 
 from PIL import Image
 
-from sparc.common.cache.reader import ARRAYS_DATASET, CacheInfo
+from sparc.common.cache.info import ARRAYS_DATASET, CacheInfo
 from sparc.common.errors import DatasetError, MissingFileError, UnsafeError
 from sparc.common.files.safe_files import open_regular
 from sparc.common.text import printable, shorten

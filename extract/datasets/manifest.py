@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from sparc.common.cache import tables
-from sparc.common.cache.writer import Manifest
+from sparc.common.cache.manifest import Manifest
 from sparc.common.errors import DatasetError
 from sparc.common.files.paths import absolute_if_here
 from sparc.common.progress import say

@@ -16,7 +16,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from sparc.common.cache.writer import Manifest
+from sparc.common.cache.manifest import Manifest
 from sparc.common.errors import DatasetError
 from sparc.common.progress import say
 from sparc.common.text import amount

@@ -18,9 +18,9 @@ from sparc.analyze.codes.permutation import Permutation
 from sparc.analyze.codes.store import CodeLayout, CodeStore
 from sparc.analyze.rows.images import read_images
 from sparc.analyze.rows.labels import Labels, labels_of
+from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.tables import CLASSES
-from sparc.common.cache.writer import write_arrays
 from sparc.common.files.folder import Folder
 from sparc.train import ModelConfig, Sparc, StreamShape, create_model
 

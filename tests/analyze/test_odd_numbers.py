@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sparc.analyze import AnalyzeConfig, analyze
-from sparc.common.cache.writer import write_arrays
+from sparc.common.cache.arrays import write_arrays
 from sparc.train import ModelConfig, StreamShape, create_model
 from sparc.train.config import TrainConfig
 from sparc.train.job import run

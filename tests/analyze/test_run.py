@@ -14,7 +14,7 @@ from sparc.analyze import AnalyzeConfig, Report, analyze
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.permutation import Permutation
 from sparc.analyze.maths import half_samples
-from sparc.common.cache.writer import write_arrays
+from sparc.common.cache.arrays import write_arrays
 from sparc.common.errors import LockedError, ReportError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sparc.common.cache.writer import write_arrays
+from sparc.common.cache.arrays import write_arrays
 
 DIMS = {"dino": 768, "clip_image": 512, "clip_text": 512}
 LATENTS, BLOCK = 8192, 4096

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.cache.writer import write_arrays
 from sparc.train.data.reader import BatchReader
 
 DIMS = {"dino": 768, "clip_image": 512, "clip_text": 512}

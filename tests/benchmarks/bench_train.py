@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sparc.common.cache.writer import write_arrays
+from sparc.common.cache.arrays import write_arrays
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.job import run
 from sparc.train.model.initialize import create_model

@@ -478,7 +478,7 @@ def training(report: Report, device: torch.device) -> None:
         return
     import numpy as np
 
-    from sparc.common.cache.writer import write_arrays
+    from sparc.common.cache.arrays import write_arrays
     from sparc.train.config import TrainConfig
     from sparc.train.job import run
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from sparc.common.cache import tables
+from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.cache.writer import write_arrays
 
 CLASSES = pa.table(
     {

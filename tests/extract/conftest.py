@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from sparc.common.cache import tables
-from sparc.common.cache.writer import Manifest
+from sparc.common.cache.manifest import Manifest
 from sparc.common.errors import DatasetError
 from sparc.common.streams.spec import StreamOrigin, StreamSpec
 from sparc.extract.encoders.encoder import EncodedTexts, Encoders

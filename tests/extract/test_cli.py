@@ -107,7 +107,7 @@ def test_damage_is_found_and_repaired(
     assert lines[0].startswith("vit, chunk 1, rows 4 to 7: features: its values do not fit")
     assert lines[1] == "vit, chunk 2, rows 8 to 10: valid: it has not been written"
     assert result.stderr.splitlines()[-1] == (
-        f"error: {damaged}: 2 faults found; re-make what is damaged, and nothing else, by running "
+        f"error: {damaged}: 2 faults found; restore what is damaged, and nothing else, by running "
         f"the same `sparc-extract run {dataset} {damaged}` again with --repair"
     )
     inspected = sparc_extract("inspect", damaged)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy
 
-from sparc.common.cache.writer import write_arrays
+from sparc.common.cache.arrays import write_arrays
 from sparc.common.errors import CacheError, RunError
 from sparc.common.sealed import seal
 from sparc.train import load

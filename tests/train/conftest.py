@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparc.common.cache.writer import write_arrays
+from sparc.common.cache.arrays import write_arrays
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.data.planted import plant
 from sparc.train.model.initialize import initial_model

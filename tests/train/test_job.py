@@ -10,8 +10,8 @@ import pytest
 import safetensors.torch
 import torch
 
+from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.cache.writer import write_arrays
 from sparc.common.errors import CacheError, ConfigError, LockedError, RunError, SparcError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive

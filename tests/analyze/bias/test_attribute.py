@@ -5,8 +5,8 @@ import pytest
 
 from sparc.analyze.bias.attribute import check_both_sides, contrast, read_attribute
 from sparc.analyze.rows.images import read_images
+from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.tables import CLASSES
-from sparc.common.cache.writer import write_arrays
 from sparc.common.errors import ConfigError
 
 IDS = ["007", "007", "b", "c", "d"]

@@ -10,7 +10,7 @@ from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.reduction import Reducer, open_reducer
 from sparc.analyze.metrics import cofiring
-from sparc.common.cache.writer import write_arrays
+from sparc.common.cache.arrays import write_arrays
 
 SYNC = Reducer("sync", 1)
 ALONE = CodeSet("independent")

@@ -12,7 +12,7 @@ from sparc.analyze.maths.reduction import Reducer, open_reducer
 from sparc.analyze.metrics import monosemanticity
 from sparc.analyze.rows.folds import assign_folds, no_folds
 from sparc.analyze.rows.images import Images, read_images
-from sparc.common.cache.writer import write_arrays
+from sparc.common.cache.arrays import write_arrays
 
 SYNC = Reducer("sync", 1)
 ALONE = CodeSet("independent")

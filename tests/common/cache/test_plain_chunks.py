@@ -5,9 +5,9 @@ import pytest
 import zarr
 
 from sparc.common.cache import plain_chunks
+from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.plain_chunks import PlainChunks
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.cache.writer import write_arrays
 from sparc.common.errors import DamagedCacheError, IncompleteCacheError
 from sparc.common.files.folder import Folder
 

@@ -8,9 +8,9 @@ import pytest
 import zarr
 
 from sparc.common.cache import tables
+from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.verify import check_tables, verify
-from sparc.common.cache.writer import write_arrays
 from sparc.common.errors import DamagedCacheError
 from sparc.extract.cache_summary import describe
 

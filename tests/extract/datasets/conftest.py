@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sparc.common.cache.writer import Manifest
+from sparc.common.cache.manifest import Manifest
 from sparc.extract.datasets import DatasetOptions, open_dataset
 
 

@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 from PIL import Image
 
-from sparc.common.cache.reader import ARRAYS_DATASET, CacheInfo
+from sparc.common.cache.info import ARRAYS_DATASET, CacheInfo
 from sparc.common.errors import DatasetError, MissingFileError, SparcError
 from sparc.extract.datasets.base import Format
 from sparc.extract.datasets.images import CacheImages, open_image_file

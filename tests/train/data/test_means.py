@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.cache.writer import write_arrays
 from sparc.common.errors import CacheError
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.data import means

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparc.common.cache.writer import write_arrays
+from sparc.common.cache.arrays import write_arrays
 from sparc.train import job
 from sparc.train.config import TrainConfig
 from sparc.train.data.planted import plant, recovery

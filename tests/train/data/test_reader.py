@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.cache.writer import write_arrays
 from sparc.common.errors import CacheError, ConfigError, DamagedCacheError, IncompleteCacheError
 from sparc.train.data.order import RowOrder
 from sparc.train.data.reader import BatchReader, Position, block_bytes, usable_rows

@@ -1,0 +1,221 @@
+"""Making a cache from arrays that somebody already has, and refusing those that contradict it."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sparc.common.cache import tables
+from sparc.common.cache.features import as_stored, bad_features, differing, find_faults
+from sparc.common.cache.info import ARRAYS_DATASET
+from sparc.common.cache.manifest import Manifest
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.resume import recognize
+from sparc.common.cache.writer import ROWS_PER_CHUNK, CacheWriter
+from sparc.common.errors import CacheError
+from sparc.common.files.folder import Folder
+from sparc.common.files.lock import exclusive
+from sparc.common.streams.spec import Modality, StreamInfo, StreamOrigin
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+"""By stream name, (rows, dim)."""
+
+
+def write_arrays(
+    location: str | os.PathLike[str] | Folder,
+    features: Mapping[str, npt.ArrayLike],
+    *,
+    modality: Mapping[str, Literal["image", "text"]] | None = None,
+    sample_ids: Sequence[str] | None = None,
+    captions: Sequence[str | None] | None = None,
+    label_ids: Sequence[Sequence[int]] | None = None,
+    classes: pa.Table | None = None,
+    dtype: Literal["float16", "float32"] = "float32",
+    rows_per_chunk: int = ROWS_PER_CHUNK,
+) -> ActivationCache:
+    """Make a cache from features that you already have.
+
+    Where the folder holds a cache already, its chunks must be those of the features; what is
+    missing or damaged is written again.
+
+    Args:
+        location: The cache's folder or URL.
+        features: By stream name, (rows, dim) each, with the same number of rows: arrays, or what
+            NumPy makes arrays of. A row that is zero or not finite is not valid in that stream.
+        modality: `image` or `text` by stream; image where it says nothing.
+        sample_ids: What the rows' images are called; by default the row numbers. The rows of one
+            image must follow one another, with the same labels and, in a stream of images, the
+            same feature.
+        captions: The rows' captions.
+        label_ids: The rows' classes, as `class_id` of `classes`.
+        classes: A table of schema `tables.CLASSES`: class_id (from 0), key, name, parent_id, depth.
+        dtype: Type to store.
+        rows_per_chunk: Rows per chunk.
+
+    Returns:
+        The cache, opened for reading.
+
+    Raises:
+        CacheError: The arguments do not fit each other, features are no floats, rows of one image
+            contradict each other, or the folder holds something else.
+    """
+    arrays = {name: np.asarray(values) for name, values in features.items()}
+    rows = _common_rows(arrays)
+    _require_lengths(rows, sample_ids=sample_ids, captions=captions, label_ids=label_ids)
+    if rows_per_chunk < 1:
+        raise CacheError(f"rows_per_chunk must be at least 1, not {rows_per_chunk}")
+    classes = classes if classes is not None else tables.empty(tables.CLASSES)
+    _require_classes(label_ids or (), classes)
+    table = _rows_table(rows, sample_ids, captions, label_ids)
+    streams = _streams(arrays, modality or {}, dtype)
+    _require_consistent_images(table, arrays, streams)
+    manifest = Manifest(
+        dataset=ARRAYS_DATASET, dataset_format=ARRAYS_DATASET, split="", rows=table, classes=classes
+    )
+    folder = Folder(location) if not isinstance(location, Folder) else location
+    with exclusive(folder, recognize):
+        writer = CacheWriter.open(folder, manifest, rows_per_chunk=rows_per_chunk, repair=True)
+        for stream in streams:
+            _write_stream(writer, stream, arrays[stream.name])
+        writer.finish()
+    return ActivationCache(folder)
+
+
+def _rows_table(
+    rows: int,
+    sample_ids: Sequence[str] | None,
+    captions: Sequence[str | None] | None,
+    label_ids: Sequence[Sequence[int]] | None,
+) -> pa.Table:
+    ids = list(sample_ids) if sample_ids is not None else [str(row) for row in range(rows)]
+    return pa.table(
+        {
+            "row": range(rows),
+            "sample_id": ids,
+            "image": pa.nulls(rows, pa.string()),
+            "caption": list(captions) if captions is not None else pa.nulls(rows, pa.string()),
+            "label_ids": [list(x) for x in label_ids] if label_ids is not None else [[]] * rows,
+        },
+        schema=tables.ROWS,
+    )
+
+
+def _streams(
+    arrays: Arrays, modality: Mapping[str, str], dtype: Literal["float16", "float32"]
+) -> list[StreamInfo]:
+    for name, value in modality.items():
+        if name not in arrays:
+            raise CacheError(f"modality of {name!r}: there is no such stream")
+        if value not in get_args(Modality):
+            raise CacheError(f"modality of {name!r}: {value!r} is neither image nor text")
+    return [
+        StreamInfo(
+            name=name,
+            modality="text" if modality.get(name) == "text" else "image",
+            dim=values.shape[1],
+            dtype=dtype,
+            origin=StreamOrigin(spec="array"),
+        )
+        for name, values in arrays.items()
+    ]
+
+
+def _write_stream(writer: CacheWriter, stream: StreamInfo, features: npt.NDArray[Any]) -> None:
+    """Write the chunks that are missing, and hold the others to the features."""
+    missing = set(writer.open_stream(stream))
+    for chunk in range(writer.info.chunks):
+        rows = writer.info.chunk_rows(chunk)
+        part = features[rows.start : rows.stop]
+        reasons = bad_features(part, rows.start, dtype=stream.dtype)
+        if chunk in missing:
+            writer.write(stream.name, chunk, part, reasons)
+        else:
+            _require_equal(writer.cache, stream.name, chunk, part, reasons)
+
+
+# ---------------------------------------------------------------------- what is refused
+
+
+def _common_rows(arrays: Arrays) -> int:
+    """The number of rows of all streams."""
+    if not arrays:
+        raise CacheError("there are no features to write")
+    first, *_ = arrays
+    for name, values in arrays.items():
+        if values.ndim != 2:
+            raise CacheError(f"stream {name}: features of shape {values.shape}, not (rows, dim)")
+        if values.dtype not in (np.float16, np.float32, np.float64):
+            raise CacheError(
+                f"stream {name}: features of type {str(values.dtype).lstrip('<>=|')}, not float16, "
+                "float32 or float64"
+            )
+        if len(values) != len(arrays[first]):
+            raise CacheError(
+                f"stream {name} has {len(values)} rows, stream {first} {len(arrays[first])}"
+            )
+    return len(arrays[first])
+
+
+def _require_lengths(rows: int, **columns: Sequence[Any] | None) -> None:
+    for name, values in columns.items():
+        if values is not None and len(values) != rows:
+            raise CacheError(f"{name}: {len(values)} for {rows} rows")
+
+
+def _require_classes(label_ids: Sequence[Sequence[int]], classes: pa.Table) -> None:
+    if not tables.counts_from_0(classes["class_id"]):
+        raise CacheError("classes: class_id must count from 0 in the order of the table")
+    known = range(len(classes))
+    for unknown in {class_id for ids in label_ids for class_id in ids}.difference(known):
+        raise CacheError(f"label_ids name class {unknown}, which is not in classes")
+
+
+def _require_consistent_images(
+    table: pa.Table, arrays: Arrays, streams: Sequence[StreamInfo]
+) -> None:
+    """Refuse rows of one image that contradict each other."""
+    if (contradiction := next(tables.image_faults(table), None)) is not None:
+        fault, wrong = contradiction
+        raise CacheError(f"row {wrong[0]}: {fault}")
+    same_image = tables.same_image(table)
+    for stream in streams:
+        if stream.modality == "image":
+            _require_same_features(stream, arrays[stream.name], same_image)
+
+
+def _require_same_features(
+    stream: StreamInfo, features: npt.NDArray[Any], same_image: npt.NDArray[np.bool_]
+) -> None:
+    """Refuse features of one image that differ as stored, a few rows at a time."""
+    for start in range(0, len(features), ROWS_PER_CHUNK):
+        rows = slice(max(start - 1, 0), start + ROWS_PER_CHUNK)
+        stored = as_stored(features[rows], np.dtype(stream.dtype))
+        faults = find_faults(stored)
+        wrong = differing(stored, same_image[rows], ~faults.not_finite & ~faults.zero)
+        if wrong.any():
+            row = rows.start + int(np.flatnonzero(wrong)[0])
+            raise CacheError(
+                f"stream {stream.name}, row {row}: the feature is not that of the row before, of "
+                "the same sample_id; if it is of a text, say so with modality"
+            )
+
+
+def _require_equal(
+    cache: ActivationCache,
+    stream: str,
+    chunk: int,
+    features: npt.NDArray[Any],
+    reasons: Mapping[int, str],
+) -> None:
+    """Refuse a written chunk that holds other features."""
+    stored = cache.features(stream, chunk)
+    wanted = features.astype(stored.dtype)
+    wanted[[row - cache.info.chunk_rows(chunk).start for row in reasons]] = 0
+    if not np.array_equal(stored, wanted):
+        raise CacheError(
+            f"{cache.folder} holds other features of stream {stream} (chunk {chunk} differs): "
+            "choose another folder"
+        )

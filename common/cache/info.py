@@ -1,0 +1,185 @@
+"""What a cache says about itself: `cache.json`, the names of its files, and advice on damage."""
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from sparc.common.cache.layout import DOCUMENT, attributes_of
+from sparc.common.config import from_mapping
+from sparc.common.documents import parse_json
+from sparc.common.errors import CacheError, ConfigError, DamagedCacheError
+from sparc.common.files.folder import Folder
+from sparc.common.streams.spec import check_name
+from sparc.common.text import reason
+
+FORMAT = "sparc-activation-cache"
+VERSION = 1
+
+ARRAYS_DATASET = "arrays"
+"""What stands for the dataset in a cache of features that were not extracted."""
+
+INFO_FILE = "cache.json"
+ACTIVATIONS = "activations.zarr"
+ROWS_FILE = "rows.parquet"
+CLASSES_FILE = "classes.parquet"
+REJECTS_FILE = "rejects.parquet"
+MASKS_FILE = "masks.parquet"
+REJECT_PARTS = "rejects"
+ROOT_DOCUMENT = f"{ACTIVATIONS}/{DOCUMENT}"
+
+
+def chunk_files(stream: str, chunk: int) -> tuple[str, str]:
+    """The two objects of a chunk of a stream, features and flags."""
+    folder = f"{ACTIVATIONS}/{stream}"
+    return f"{folder}/features/c/{chunk}/0", f"{folder}/valid/c/{chunk}"
+
+
+def reject_part(stream: str, chunk: int) -> str:
+    """The file of a chunk's rejects, until they are gathered in one table."""
+    return f"{REJECT_PARTS}/{stream}-{chunk:08d}.parquet"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CacheInfo:
+    """What `cache.json` says.
+
+    Attributes:
+        dataset: Where the images lie: the folder or URL that was given.
+        dataset_format: Which reader read it.
+        split: The split of the dataset; empty where it has none.
+        rows: Number of rows.
+        rows_per_chunk: Rows in every chunk but the last.
+        manifest_digest: See `sparc.common.cache.tables.manifest_digest`.
+        streams: Names of the streams, in the order in which they joined.
+        versions: Version by package, of the software that began the cache.
+    """
+
+    dataset: str
+    dataset_format: str
+    split: str
+    rows: int
+    rows_per_chunk: int
+    manifest_digest: str
+    streams: tuple[str, ...]
+    versions: Mapping[str, str]
+
+    @property
+    def chunks(self) -> int:
+        """Number of chunks of every stream."""
+        return -(-self.rows // self.rows_per_chunk)
+
+    def chunk_rows(self, chunk: int) -> range:
+        """The rows of a chunk.
+
+        Raises:
+            IndexError: There is no such chunk.
+        """
+        if not 0 <= chunk < self.chunks:
+            raise IndexError(f"chunk {chunk} of {self.chunks}")
+        start = chunk * self.rows_per_chunk
+        return range(start, min(start + self.rows_per_chunk, self.rows))
+
+    def to_json(self) -> bytes:
+        """The content of `cache.json`."""
+        return (json.dumps(self.to_document(), indent=2, ensure_ascii=False) + "\n").encode()
+
+    def to_document(self) -> dict[str, Any]:
+        """The same as plain JSON values; the attributes of the Zarr group repeat them."""
+        return {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
+
+    @classmethod
+    def read(cls, folder: Folder) -> "CacheInfo":
+        """Read `cache.json`.
+
+        Raises:
+            CacheError: There is none, or it is of another version.
+            DamagedCacheError: It is not what was written.
+        """
+        try:
+            content = folder.read(INFO_FILE)
+        except FileNotFoundError as error:
+            if cls.read_copy(folder) is not None:
+                raise DamagedCacheError(
+                    f"{folder} has lost its {INFO_FILE}; {repair_advice(str(folder))}"
+                ) from error
+            raise CacheError(f"{folder} is not an activation cache: no {INFO_FILE}") from error
+        except OSError as error:
+            raise CacheError(f"cannot read {folder}/{INFO_FILE}: {error.strerror}") from error
+        try:
+            return cls.from_document(parse_json(content), str(folder))
+        except ValueError as error:
+            what = f"{folder}/{INFO_FILE} is not readable: {reason(error)}"
+            raise DamagedCacheError(f"{what}; {repair_advice(str(folder))}") from error
+
+    @classmethod
+    def read_copy(cls, folder: Folder) -> "CacheInfo | None":
+        """What the attributes of the Zarr group say; None where they say nothing."""
+        try:
+            attributes = attributes_of(folder.read(ROOT_DOCUMENT))
+            return cls.from_document(attributes, str(folder)) if attributes else None
+        except (OSError, CacheError):
+            return None
+
+    @classmethod
+    def from_document(cls, document: Any, where: str) -> "CacheInfo":
+        """The opposite of `to_document`.
+
+        Raises:
+            CacheError: It is of another version.
+            DamagedCacheError: It has other keys or types.
+        """
+        if not isinstance(document, dict) or not {"format", "version"} <= document.keys():
+            raise DamagedCacheError(
+                f"{where}/{INFO_FILE} is damaged: it names no format; {repair_advice(where)}"
+            )
+        kind = document["format"], document["version"]
+        if kind != (FORMAT, VERSION):
+            raise CacheError(
+                f"{where} is in format {kind[0]!r} version {kind[1]!r}; this SPARC reads "
+                f"version {VERSION}: use the version of SPARC that wrote it"
+            )
+        values = {key: value for key, value in document.items() if key not in ("format", "version")}
+        try:
+            info = from_mapping(cls, values, source=INFO_FILE)
+            if info.rows < 1 or info.rows_per_chunk < 1:
+                raise ConfigError("rows and rows_per_chunk must be positive")
+            if len(set(map(check_name, info.streams))) < len(info.streams):
+                raise ConfigError("a stream is named twice")
+        except (ConfigError, TypeError) as error:
+            raise DamagedCacheError(
+                f"{where}/{INFO_FILE} is damaged: {error}; {repair_advice(where)}"
+            ) from error
+        return info
+
+
+# ---------------------------------------------------------------------- advice
+
+
+def repair_advice(location: str, dataset: str = "DATASET") -> str:
+    """What to do about damage: the end of an error message."""
+    if dataset == ARRAYS_DATASET:
+        return "write the same arrays there again: write_arrays restores what is damaged"
+    return (
+        "restore what is damaged, and nothing else, by running the same "
+        f"`{_extract_command(dataset, location)}` again with --repair"
+    )
+
+
+def finish_advice(location: str, dataset: str) -> str:
+    """What to do about chunks that have not been written: the end of an error message."""
+    if dataset == ARRAYS_DATASET:
+        return "finish it by writing the same arrays there again"
+    return f"finish it by running the same `{_extract_command(dataset, location)}` again"
+
+
+def damaged(folder: Folder, info: CacheInfo, what: str) -> DamagedCacheError:
+    """The error for damage in a cache, with the way to repair it."""
+    advice = repair_advice(str(folder), info.dataset)
+    return DamagedCacheError(f"{folder}: {what}; {advice}")
+
+
+def _extract_command(dataset: str, location: str) -> str:
+    """What to type in a shell, where a dataset's name must not do anything else."""
+    return shlex.join(["sparc-extract", "run", dataset, location])
