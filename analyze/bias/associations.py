@@ -284,7 +284,7 @@ def _strongest(shared: _Shared, codes: CodeRows, stream: str) -> TopRows:
     """The rows of whole images on which each latent is strongest, one of each image."""
     of_row = shared.images.of_row
     lists = top_rows.strongest(codes, stream, shared.examples * _most_rows(shared, codes))
-    return top_rows.cut(top_rows.one_a_image(lists, of_row), shared.examples)
+    return top_rows.cut(top_rows.one_per_image(lists, of_row), shared.examples)
 
 
 def _most_rows(shared: _Shared, codes: CodeRows) -> int:

@@ -1,1 +1,1 @@
-"""What is measured on codes: one module a metric."""
+"""The computing of every metric: from codes to the rows of its tables; see `REPORT.md`."""

@@ -57,12 +57,12 @@ SCHEMA = pa.schema(
 
 
 class ClassCounts(NamedTuple):
-    """What each latent stands for, counted on labelled rows.
+    """The classes of each latent's rows.
 
     Attributes:
         streams: The streams, in order.
-        counts: By stream, A: on how many rows a latent is active that carry a class,
-            (classes, latents) integers.
+        counts: By stream, A[l, s, c]: the number of labelled rows on which a latent is active and
+            that carry a class, (classes, latents) int.
     """
 
     streams: tuple[str, ...]
@@ -115,8 +115,8 @@ def table(
 
     Args:
         counts: Counts over all rows.
-        lists: By stream, the labelled rows on which each latent is strongest, with some to spare.
-        labels: The labels that they were counted with.
+        lists: By stream, the labelled rows on which each latent is strongest, with spare entries.
+        labels: The labels that were counted.
         code_set: Which codes these are.
         top: Rows in a list of strongest rows.
         folds: The rows that are left out in turn.
@@ -161,7 +161,7 @@ def _count(active: sparse.csr_matrix, classes: sparse.csr_matrix) -> sparse.csc_
     ones = sparse.csr_matrix(
         (np.ones(active.nnz, np.int32), active.indices, active.indptr), shape=active.shape
     )
-    return (classes.T.tocsr() @ ones).tocsc()  # Class by class: the order that is faster.
+    return (classes.T.tocsr() @ ones).tocsc()  # By class, which is the faster order.
 
 
 def _sum(matrices: Sequence[sparse.csc_matrix]) -> sparse.csc_matrix:

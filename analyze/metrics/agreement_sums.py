@@ -65,7 +65,7 @@ def with_folds_of_top(
         folds: The rows that are left out in turn.
         top: Rows in a list of strongest rows.
         latents: Which latents, (latents,); the others have no counts.
-        lists: The labelled rows on which each latent is strongest, with some to spare.
+        lists: The labelled rows on which each latent is strongest, with spare entries.
     """
     some = lists.take(latents[lists.latents])
     shape = len(latents), labels.matrix.shape[0]

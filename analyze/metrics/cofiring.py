@@ -1,11 +1,11 @@
-"""Which latents are active on the same images, more often than chance would have it.
+"""Which latents are active on the same images more often than by chance.
 
 See `REPORT.md` for the table.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 from typing import NamedTuple
 
 import numpy as np
@@ -37,28 +37,27 @@ SCHEMA = pa.schema(
 )
 
 LEAST_IMAGES = 5
-"""A pair is listed if both are active on so many images."""
+"""Images on which both latents of a listed pair are active, at least."""
 
 LEAST_Z = 3.0
 LARGEST_Q = 0.01
 
-_BATCH = 16_384  # Images that are counted at a time.
+_BATCH = 16_384  # Images counted at a time.
 
 _COUNTS = 2**24
-"""Counts that a task holds, 64 MB of int32: the pairs of more latents than fit are counted in
-several tasks."""
+"""Counts that a task holds, 64 MB of int32; further latents go to further tasks."""
 
 Integers = npt.NDArray[np.int64]
 
 
 class Pairs(NamedTuple):
-    """Pairs of latents, of a stream each; arrays of equal length.
+    """Pairs of latents, one of each of two streams; arrays of equal length.
 
     Attributes:
         first: The latent of the first stream.
-        second: That of the second stream; the larger one, where this is the same stream.
+        second: That of the second stream; the larger one if the streams are the same.
         both: On how many images both are active.
-        phi: Pearson's correlation of their being active.
+        phi: The phi coefficient, Pearson's correlation of the two being active.
     """
 
     first: Integers
@@ -77,14 +76,14 @@ class StreamPairs(NamedTuple):
     Attributes:
         first: A stream.
         second: A later stream, or the same.
-        rows: How many images there are.
+        images: Number of images.
         active: On how many of them each latent is active, in the first stream and in the second.
         pairs: The pairs.
     """
 
     first: str
     second: str
-    rows: int
+    images: int
     active: tuple[Integers, Integers]
     pairs: Pairs
 
@@ -92,48 +91,48 @@ class StreamPairs(NamedTuple):
 class _Task(NamedTuple):
     stream: str
     other: str
-    latents: range  # Of the stream; their partners are all latents of the other.
+    latents: range  # Of the stream; partners are all latents of the other.
 
 
 class _Shared(NamedTuple):
     parts: Parts
-    counted: npt.NDArray[np.bool_]  # By row of the cache, whether it stands for its image.
+    one_per_image: npt.NDArray[np.bool_]  # By row of the cache.
     tasks: tuple[_Task, ...]
     partners: int
 
 
 def find_pairs(
-    parts: Parts, counted: npt.NDArray[np.int64], reducer: Reducer, *, partners: int
+    parts: Parts, one_per_image: npt.NDArray[np.int64], reducer: Reducer, *, partners: int
 ) -> list[StreamPairs]:
-    """Find the pairs that meet more often than chance would have it.
+    """Find the pairs that are active together more often than by chance.
 
-    A task counts the pairs of some latents over all parts, so that counts never travel and memory
+    A task counts the pairs of some latents over all parts, so that counts are never sent and memory
     does not grow with the rows.
 
     Args:
         parts: A set of codes that is not permuted.
-        counted: The rows that count, one of each image.
+        one_per_image: A row of each image.
         reducer: Runs the tasks.
-        partners: A pair is kept if it is among so many of largest phi of one of its latents.
+        partners: Pairs kept per latent, those of largest phi.
 
     Returns:
-        Of each stream with itself and, where streams select alone, with each later stream.
+        For each stream with itself and, in independent mode, with each later stream.
     """
     flags = np.zeros(parts.cache.info.rows, dtype=np.bool_)
-    flags[counted] = True
+    flags[one_per_image] = True
     shared = _Shared(parts, flags, tuple(_tasks(parts)), partners)
-    found = reducer.reduce(_measure_task, _merge, shared, len(shared.tasks))
-    return _merge([found])  # There may have been a single task, which nothing was merged with.
+    pairs = reducer.reduce(_count_task, _merge, shared, len(shared.tasks))
+    return _merge([pairs])  # A single task has not been merged yet.
 
 
-def table(found: Sequence[StreamPairs], code_set: CodeSet) -> pa.Table:
-    """The pairs that are no accident, of schema `SCHEMA`."""
+def table(stream_pairs: Sequence[StreamPairs], code_set: CodeSet) -> pa.Table:
+    """The significant pairs (q <= `LARGEST_Q`), of schema `SCHEMA`."""
     pieces = [SCHEMA.empty_table()]
-    for first, second, rows, active, pairs in found:
+    for first, second, images, active, pairs in stream_pairs:
         a, b = active[0][pairs.first], active[1][pairs.second]
         tests = max(_tests(first == second, active), 1)
-        q = benjamini_hochberg(upper_tail(pairs.both, rows, a, b), tests)
-        expected = a * (b / rows)
+        q = benjamini_hochberg(upper_tail(pairs.both, images, a, b), tests)
+        expected = a * (b / images)
         columns = {
             "mode": [code_set.mode] * len(a),
             "first": [first] * len(a),
@@ -157,122 +156,122 @@ def table(found: Sequence[StreamPairs], code_set: CodeSet) -> pa.Table:
 def _tasks(parts: Parts) -> Iterator[_Task]:
     block = max(1, _COUNTS // parts.latents)
     for stream, other in product(parts.streams, repeat=2):
-        # Selected together, the latents of two streams meet where those of one do.
+        # In joint mode, pairs across streams say the same as those within one.
         if stream == other or parts.code_set.mode == "independent":
             for start in range(0, parts.latents, block):
                 yield _Task(stream, other, range(start, min(start + block, parts.latents)))
 
 
-def _measure_task(shared: _Shared, number: int) -> list[StreamPairs]:
+def _count_task(shared: _Shared, number: int) -> list[StreamPairs]:
     """The strongest partners of some latents."""
     parts, task = shared.parts, shared.tasks[number]
     both = np.zeros((len(task.latents), parts.latents), np.int32)
     active = np.zeros((2, parts.latents), np.int64)
-    rows = 0
+    images = 0
     for codes in _batches(shared, task):
-        rows += len(codes.rows)
+        images += len(codes.rows)
         active += [
             np.bincount(codes.indices[s][codes.values[s] > 0], minlength=parts.latents)
             for s in (task.stream, task.other)
         ]
         _count(both, codes, task, parts.latents)
-    pairs = _strongest(both, rows, active, task, shared.partners)
-    found = StreamPairs(task.stream, task.other, rows, (active[0], active[1]), pairs)
-    return [_in_order(found, parts.streams)]
+    pairs = _strongest(both, images, active, task, shared.partners)
+    stream_pairs = StreamPairs(task.stream, task.other, images, (active[0], active[1]), pairs)
+    return [_in_order(stream_pairs, parts.streams)]
 
 
 def _batches(shared: _Shared, task: _Task) -> Iterator[CodeRows]:
-    """The codes of one row of each image, of some parts at a time."""
+    """The codes of one row of each image, in batches of whole parts."""
     streams = tuple(dict.fromkeys((task.stream, task.other)))
     waiting: list[CodeRows] = []
     for part in range(len(shared.parts)):
         codes = shared.parts.codes(part, streams)
-        waiting.append(codes.take(np.flatnonzero(shared.counted[codes.rows])))
+        waiting.append(codes.take(np.flatnonzero(shared.one_per_image[codes.rows])))
         if part + 1 == len(shared.parts) or sum(len(x.rows) for x in waiting) >= _BATCH:
             yield concatenate(waiting)
             waiting = []
 
 
 def _count(both: npt.NDArray[np.int32], codes: CodeRows, task: _Task, latents: int) -> None:
-    """Add up what is active in the other stream on the rows of each latent of the first."""
-    # What was selected but is not active counts as a latent beyond the last.
+    """Add the latents active in the other stream on the images of each latent of the first."""
+    # A latent that is selected but not active counts as one beyond the last.
     partners = np.where(
         codes.values[task.other] > 0, codes.indices[task.other].astype(np.int64), latents
     )
-    # A latent at a time: counts of one fit the processor's cache, those of all do not, and a
-    # sparse product with as many entries as there are pairs takes several times as long.
+    # One latent at a time: its counts fit the processor's cache. A sparse product over all latents
+    # takes several times as long.
     by_latent = codes.matrix(task.stream, latents)[
         :, task.latents.start : task.latents.stop
     ].tocsc()
     for line, (begin, end) in enumerate(pairwise(by_latent.indptr)):
-        found = partners[by_latent.indices[begin:end]]
-        both[line] += np.bincount(found.ravel(), minlength=latents + 1)[:latents]
+        active = partners[by_latent.indices[begin:end]]
+        both[line] += np.bincount(active.ravel(), minlength=latents + 1)[:latents]
 
 
 def _strongest(
-    both: npt.NDArray[np.int32], rows: int, active: Integers, task: _Task, partners: int
+    both: npt.NDArray[np.int32], images: int, active: Integers, task: _Task, partners: int
 ) -> Pairs:
-    """Of each latent the partners of largest phi, ties going to the smaller latent."""
-    # What `LEAST_Z` asks for, but for rounding: phi of the few that reach it is exact.
-    mean = active[1] / rows * _ROUNDING
-    deviation = LEAST_Z * np.sqrt(active[1] * (rows - active[1]) / rows) / rows * _ROUNDING
-    found = []
+    """The partners of largest phi of each latent; ties go to the smaller latent."""
+    # The least count for `LEAST_Z`, up to rounding; phi of the few that reach it is exact.
+    mean = active[1] / images * _ROUNDING
+    deviation = LEAST_Z * np.sqrt(active[1] * (images - active[1]) / images) / images * _ROUNDING
+    pairs = []
     for latent, line in zip(task.latents, both, strict=True):
         a = int(active[0][latent])
-        needed = a * mean + math.sqrt(a * (rows - a)) * deviation
+        needed = a * mean + math.sqrt(a * (images - a)) * deviation
         second = np.flatnonzero(line >= np.maximum(needed, LEAST_IMAGES))
         if task.stream == task.other:
             second = second[second != latent]
-        meetings = line[second].astype(np.int64)
-        phi = _phi(meetings, rows, a, active[1][second])
+        counts = line[second].astype(np.int64)
+        phi = _phi(counts, images, a, active[1][second])
         order = np.argsort(-phi, kind="stable")[:partners]
-        order = order[phi[order] * math.sqrt(rows) >= LEAST_Z]
+        order = order[phi[order] * math.sqrt(images) >= LEAST_Z]
         first = np.full(len(order), latent, np.int64)
-        found.append(Pairs(first, second[order], meetings[order], phi[order]))
-    return _concatenate(found)
+        pairs.append(Pairs(first, second[order], counts[order], phi[order]))
+    return _concatenate(pairs)
 
 
 _ROUNDING = 1 - 1e-9
 
 
-def _phi(both: Integers, rows: int, first: int, second: Integers) -> npt.NDArray[np.float64]:
+def _phi(both: Integers, images: int, first: int, second: Integers) -> npt.NDArray[np.float64]:
     """Pearson's correlation of two events; 0 where one of them always happens."""
-    variances = float(first * (rows - first)) * (second * (rows - second))
-    covariance = rows * both - first * second
+    variances = float(first * (images - first)) * (second * (images - second))
+    covariance = images * both - first * second
     result: npt.NDArray[np.float64] = covariance / np.sqrt(np.maximum(variances, 1))
     return result
 
 
-def _in_order(found: StreamPairs, streams: Sequence[str]) -> StreamPairs:
-    """The same with the earlier stream first, or within one the smaller latent."""
-    first, second, both, phi = found.pairs
-    if found.first == found.second:
+def _in_order(given: StreamPairs, streams: Sequence[str]) -> StreamPairs:
+    """The same pairs with the earlier stream first, or within a stream the smaller latent."""
+    first, second, both, phi = given.pairs
+    if given.first == given.second:
         smaller, larger = np.minimum(first, second), np.maximum(first, second)
-        return found._replace(pairs=Pairs(smaller, larger, both, phi))
-    if streams.index(found.first) < streams.index(found.second):
-        return found
+        return given._replace(pairs=Pairs(smaller, larger, both, phi))
+    if streams.index(given.first) < streams.index(given.second):
+        return given
     swapped = Pairs(second, first, both, phi)
-    return StreamPairs(found.second, found.first, found.rows, found.active[::-1], swapped)
+    return StreamPairs(given.second, given.first, given.images, given.active[::-1], swapped)
 
 
-def _merge(found: Sequence[list[StreamPairs]]) -> list[StreamPairs]:
-    """All pairs of the same streams together, each once though both its latents list it."""
-    groups: dict[tuple[str, str], list[StreamPairs]] = {}
-    for each in (each for part in found for each in part):
-        groups.setdefault((each.first, each.second), []).append(each)
+def _merge(parts: Sequence[list[StreamPairs]]) -> list[StreamPairs]:
+    """The pairs of the same streams together; a pair that both its latents list appears once."""
+    by_streams: dict[tuple[str, str], list[StreamPairs]] = {}
+    for block in chain.from_iterable(parts):
+        by_streams.setdefault((block.first, block.second), []).append(block)
     merged = []
-    for blocks in groups.values():
+    for blocks in by_streams.values():
         pairs = _concatenate([block.pairs for block in blocks])
         key = pairs.first * len(blocks[0].active[0]) + pairs.second
         merged.append(blocks[0]._replace(pairs=pairs.take(np.unique(key, return_index=True)[1])))
     return merged
 
 
-def _concatenate(found: Sequence[Pairs]) -> Pairs:
-    return Pairs(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+def _concatenate(pairs: Sequence[Pairs]) -> Pairs:
+    return Pairs(*(np.concatenate(columns) for columns in zip(*pairs, strict=True)))
 
 
 def _tests(within: bool, active: tuple[Integers, Integers]) -> int:
-    """How many pairs could have been listed."""
-    first, second = (int(np.count_nonzero(each >= LEAST_IMAGES)) for each in active)
+    """The number of tests: pairs that could have been listed."""
+    first, second = (int(np.count_nonzero(images >= LEAST_IMAGES)) for images in active)
     return first * (first - 1) // 2 if within else first * second

@@ -1,4 +1,4 @@
-"""How often and how strongly each latent is active in each stream, and where most.
+"""How often and how strongly each latent is active in each stream, and on which rows most.
 
 See `REPORT.md` for the tables.
 """
@@ -95,9 +95,9 @@ def count_latents(
     values = [m.data.astype(np.float64) for m in matrices]
     lists = tuple(top_rows.strongest(codes, stream, top, marked) for stream in codes.streams)
     largest = np.zeros((len(matrices), latents), np.float32)
-    for line, each in zip(largest, lists, strict=True):
-        owners, begins = np.unique(each.latents, return_index=True)
-        line[owners] = each.values[begins]
+    for line, of_stream in zip(largest, lists, strict=True):
+        owners, begins = np.unique(of_stream.latents, return_index=True)
+        line[owners] = of_stream.values[begins]
     return LatentCounts(
         streams=codes.streams,
         rows=len(codes.rows),
@@ -125,13 +125,13 @@ def merge(parts: Sequence[LatentCounts], *, top: int) -> LatentCounts:
 
 
 class ActiveCounts(NamedTuple):
-    """On how many rows each latent is active: of all rows, and without each fold of them.
+    """On how many rows each latent is active: of all rows, then without each fold.
 
     Attributes:
         streams: The streams, in order.
         rows: Number of rows, (1 + folds,) int64.
         active: (1 + folds, streams, latents) int64.
-        share: The share of the images that a fold has.
+        share: The share of the images in one fold.
         images: Number of images.
     """
 
@@ -142,17 +142,16 @@ class ActiveCounts(NamedTuple):
     images: int
 
     @property
-    def seen_on(self) -> dict[str, int | float]:
-        """What a count of latents that are alive or dead rests on, as columns of its table.
+    def basis(self) -> dict[str, int | float]:
+        """The columns beside a count of dead or alive latents, instead of an interval.
 
-        Such a count has no interval: leaving rows out tells nothing of latents that would become
-        active on yet other rows.
+        Leaving rows out says nothing about latents that would be active on further rows.
         """
         return {"images": self.images, "unseen_share": unseen_share(self.images)}
 
 
 def active_counts(counts: LatentCounts, folds: Folds, fold_codes: CodeRows) -> ActiveCounts:
-    """Leave folds of rows out.
+    """Leave each fold out.
 
     Args:
         counts: Counts over all rows.
@@ -170,39 +169,39 @@ def active_counts(counts: LatentCounts, folds: Folds, fold_codes: CodeRows) -> A
     return ActiveCounts(counts.streams, rows, active, folds.share, folds.images)
 
 
-def alive_table(found: ActiveCounts, code_set: CodeSet) -> pa.Table:
+def alive_table(counts: ActiveCounts, code_set: CodeSet) -> pa.Table:
     """How many latents are alive in none, one, … all of the streams, of `ALIVE_SCHEMA`."""
-    streams = len(found.streams)
-    alive_streams = (found.active[0] > 0).sum(axis=0)
+    streams = len(counts.streams)
+    alive_streams = (counts.active[0] > 0).sum(axis=0)
     rows = [
         {
             "mode": code_set.mode,
             "control": code_set.control,
             "alive_streams": number,
             "latents": int((alive_streams == number).sum()),
-            **found.seen_on,
+            **counts.basis,
         }
         for number in range(streams + 1)
     ]
     return pa.Table.from_pylist(rows, schema=ALIVE_SCHEMA)
 
 
-def streams_table(found: ActiveCounts, code_set: CodeSet) -> pa.Table:
+def streams_table(counts: ActiveCounts, code_set: CodeSet) -> pa.Table:
     """Dead latents and true L0 of each stream, of `STREAMS_SCHEMA`."""
-    latents = found.active.shape[2]
-    dead = (found.active[0] == 0).sum(axis=1)
-    active_per_row = found.active.sum(axis=2) / found.rows[:, None]
-    active_interval = jackknife(active_per_row, found.share, least=0, most=latents)
+    latents = counts.active.shape[2]
+    dead = (counts.active[0] == 0).sum(axis=1)
+    active_per_row = counts.active.sum(axis=2) / counts.rows[:, None]
+    active_interval = jackknife(active_per_row, counts.share, least=0, most=latents)
     rows = [
         {
             "mode": code_set.mode,
             "control": code_set.control,
             "stream": stream,
             "dead_latents": int(dead[s]),
-            **found.seen_on,
+            **counts.basis,
             **with_interval("active_per_row", active_per_row[0, s], active_interval, s),
         }
-        for s, stream in enumerate(found.streams)
+        for s, stream in enumerate(counts.streams)
     ]
     return pa.Table.from_pylist(rows, schema=STREAMS_SCHEMA)
 

@@ -1,7 +1,7 @@
-"""What the streams select together, and rebuild, when one of them is missing.
+"""What the streams select jointly, and reconstruct, when one of them is missing.
 
-A model is often used on less than it was trained on: a text alone, images without a caption. See
-`REPORT.md` for the tables.
+A model is often used with fewer streams than it was trained on: texts only, or images without a
+caption. See `REPORT.md` for the tables.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from sparc.analyze.codes.code_sets import Control
 from sparc.analyze.codes.encode import encode_jointly
 from sparc.analyze.maths.intervals import jackknife_share, with_interval
 from sparc.analyze.metrics import reconstruction
-from sparc.analyze.metrics.selection import chosen
+from sparc.analyze.metrics.selection import selected
 from sparc.analyze.rows.folds import Folds, leave_one_out
 from sparc.train.model.network import Sparc
 
@@ -46,12 +46,12 @@ RECONSTRUCTION_SCHEMA = pa.schema(
 Features = Mapping[str, npt.NDArray[Any]]
 
 
-class LeftOut(NamedTuple):
-    """What changes with a stream less.
+class Tables(NamedTuple):
+    """What changes when a stream is left out.
 
     Attributes:
-        selection: Of `SELECTION_SCHEMA`: what is still selected.
-        reconstruction: Of `RECONSTRUCTION_SCHEMA`: how well every stream is rebuilt.
+        selection: Of `SELECTION_SCHEMA`: which latents are still selected.
+        reconstruction: Of `RECONSTRUCTION_SCHEMA`: how well every stream is reconstructed.
     """
 
     selection: pa.Table
@@ -60,7 +60,7 @@ class LeftOut(NamedTuple):
 
 def tables(
     model: Sparc, features: Features, control: Control, folds: Folds, *, batch_size: int
-) -> LeftOut:
+) -> Tables:
     """Encode some rows with all streams, and with each of them left out.
 
     Args:
@@ -71,41 +71,42 @@ def tables(
         batch_size: Rows encoded at a time.
 
     Returns:
-        Tables without a row where there are fewer than two streams.
+        Tables without rows if there are fewer than two streams.
     """
     if len(features) < 2:
-        return LeftOut(SELECTION_SCHEMA.empty_table(), RECONSTRUCTION_SCHEMA.empty_table())
+        return Tables(SELECTION_SCHEMA.empty_table(), RECONSTRUCTION_SCHEMA.empty_table())
     rows = np.arange(len(next(iter(features.values()))), dtype=np.int64)
     whole = encode_jointly(model, features, rows, batch_size=batch_size)
-    selected: list[dict[str, Any]] = []
-    rebuilt: list[dict[str, Any]] = []
+    selections: list[dict[str, Any]] = []
+    reconstructions: list[dict[str, Any]] = []
 
-    def rebuild(codes: CodeRows, left_out: str | None) -> None:
+    def reconstruct(codes: CodeRows, left_out: str | None) -> None:
         sums = reconstruction.sum_errors(model, features, codes, folds)
-        told = {"control": control, "left_out": left_out}
-        rebuilt.extend({**told, **line} for line in reconstruction.errors(sums, folds.share))
+        which = {"control": control, "left_out": left_out}
+        lines = reconstruction.errors(sums, folds.share)
+        reconstructions.extend({**which, **line} for line in lines)
 
-    rebuild(whole, None)
+    reconstruct(whole, None)
     for left_out in features:
         left = {stream: x for stream, x in features.items() if stream != left_out}
         codes = encode_jointly(model, left, rows, batch_size=batch_size)
-        told = {"control": control, "left_out": left_out}
-        compared = _compare(whole, codes, folds, model.config.latents)
-        selected.extend({**told, **line} for line in compared)
-        rebuild(codes, left_out)
-    return LeftOut(
-        pa.Table.from_pylist(selected, schema=SELECTION_SCHEMA),
-        pa.Table.from_pylist(rebuilt, schema=RECONSTRUCTION_SCHEMA),
+        which = {"control": control, "left_out": left_out}
+        lines = _selection_lines(whole, codes, folds, model.config.latents)
+        selections.extend({**which, **line} for line in lines)
+        reconstruct(codes, left_out)
+    return Tables(
+        pa.Table.from_pylist(selections, schema=SELECTION_SCHEMA),
+        pa.Table.from_pylist(reconstructions, schema=RECONSTRUCTION_SCHEMA),
     )
 
 
-def _compare(
+def _selection_lines(
     whole: CodeRows, left: CodeRows, folds: Folds, latents: int
 ) -> Iterator[dict[str, Any]]:
-    """How like each other the selections are, and what is active in each stream that is left."""
+    """The overlap of the selections, and of the latents active in each stream that is left."""
     first = left.streams[0]
-    selected = [chosen(codes.indices[first], latents) for codes in (whole, left)]
-    sets: list[tuple[str | None, list[sparse.spmatrix]]] = [(None, selected)]
+    selections = [selected(codes.indices[first], latents) for codes in (whole, left)]
+    sets: list[tuple[str | None, list[sparse.spmatrix]]] = [(None, selections)]
     for name in left.streams:
         sets.append((name, [codes.matrix(name, latents) > 0 for codes in (whole, left)]))
     for stream, (before, after) in sets:
@@ -119,7 +120,7 @@ def _compare(
 
 
 def _sizes(sets: sparse.spmatrix) -> npt.NDArray[np.int64]:
-    """How many latents each row's set has, (n,)."""
+    """The size of each row's set of latents, (n,)."""
     return np.asarray(sets.sum(axis=1, dtype=np.int64)).ravel()
 
 
@@ -130,7 +131,7 @@ def _mean_share(
     rows: npt.NDArray[np.int64],
     folds: Folds,
 ) -> dict[str, float | None]:
-    """The mean over the rows where there is something to share, and its interval."""
+    """The mean of common / of over the rows where `of` is not 0, with its interval."""
     some = of > 0
     total = folds.add(rows, common / np.maximum(of, 1))
     with np.errstate(invalid="ignore"):

@@ -1,9 +1,9 @@
-"""How alike the images are on which a latent is active, in the features of its own or any stream.
+"""How similar the images are on which a latent is active, in the features of any stream.
 
 The score is that of Pach et al., arXiv 2504.02821, section 3.2: the mean cosine of the features of
-two images, over all pairs, weighted by the product of the latent's values. All pairs cost one
-pass over the images: see `REPORT.md` for the sums and for the tables. Means are computed on all
-images and without each fold of images, for their intervals.
+two images over all pairs, weighted by the product of the latent's values. All pairs take one pass
+over the images: see `REPORT.md` for the sums and the tables. Means are computed on all images and
+without each fold, for their intervals.
 """
 
 from collections.abc import Iterator, Sequence
@@ -50,25 +50,25 @@ MEANS_SCHEMA = pa.schema(
 )
 
 LEAST_WEIGHT = 1e-3
-"""A latent has no score where its pairs weigh less than this by the squares of its values: then one
-image outweighs the others so far that they tell nothing, and rounding would show."""
+"""A latent whose pairs weigh less than this, relative to its squared values, has no score: a single
+image outweighs all others, and rounding would show."""
 
-_BATCH = 4096  # Images a product: enough to be fast, few enough for sums in float32.
+_BATCH = 4096  # Images per product, few enough for sums in float32.
 
 _SUMS = 2**24
-"""Sums that a task holds, 128 MB of float64: more latents than fit make several tasks."""
+"""Sums that a task holds, 128 MB of float64; further latents go to further tasks."""
 
 
-class Scores(NamedTuple):
-    """Some latents of a stream, by the features of a stream.
+class LatentScores(NamedTuple):
+    """The scores of some latents of a stream, in the features of a stream.
 
     Attributes:
         stream: The stream of the codes.
         reference: The stream of the features.
         images: On how many images each latent is active, (n,) int64.
-        score: The latents' scores, (n,) float64; NaN where there is none.
-        any_two: The mean cosine of any two of all images; NaN where there are fewer.
-        totals: The sum of the scores, and how many latents have one; on all images, and then
+        score: The latents' scores, (n,) float64; NaN where undefined.
+        any_two: The mean cosine of any two images; NaN with fewer than two.
+        totals: The sum of the scores, and the number of latents that have one: on all images, then
             without each fold, (2, 1 + folds).
     """
 
@@ -87,40 +87,40 @@ class _Task(NamedTuple):
 
 class _Shared(NamedTuple):
     parts: Parts
-    counted: npt.NDArray[np.bool_]  # By row of the cache, whether it stands for its image.
+    one_per_image: npt.NDArray[np.bool_]  # By row of the cache.
     folds: Folds
     tasks: tuple[_Task, ...]
 
 
 def score_latents(
-    parts: Parts, counted: npt.NDArray[np.int64], folds: Folds, reducer: Reducer
-) -> list[Scores]:
-    """Score every latent of every stream by the features of every stream.
+    parts: Parts, one_per_image: npt.NDArray[np.int64], folds: Folds, reducer: Reducer
+) -> list[LatentScores]:
+    """Score every latent of every stream in the features of every stream.
 
-    A task reads all parts, one after the other, so that its sums of shape (streams, latents, dim)
-    never travel: memory does not grow with the rows. It holds the features and codes of the
-    images that are in a fold, which are so many at most.
+    A task reads all parts, so that its sums of shape (streams, latents, dim) are never sent, and
+    memory does not grow with the rows. It also holds the features and codes of the images in folds,
+    whose number is bounded.
 
     Args:
         parts: A set of codes.
-        counted: The rows that count, one of each image.
-        folds: The images that are left out in turn. As it does for `counted`, the row of the
-            feature decides, wherever it was moved to: its pairs are what an image adds to a score.
+        one_per_image: A row of each image.
+        folds: The images that are left out in turn. On permuted codes, the row that a feature comes
+            from decides, for folds and for `one_per_image`.
         reducer: Runs the tasks.
 
     Returns:
-        In the order of references, latents and streams.
+        Scores in the order of references, latents and streams.
     """
     flags = np.zeros(parts.cache.info.rows, dtype=np.bool_)
-    flags[counted] = True
+    flags[one_per_image] = True
     shared = _Shared(parts, flags, folds, tuple(_tasks(parts)))
-    return reducer.reduce(_measure_task, _concatenate, shared, len(shared.tasks))
+    return reducer.reduce(_score_task, _concatenate, shared, len(shared.tasks))
 
 
-def table(found: Sequence[Scores], code_set: CodeSet) -> pa.Table:
+def table(scores: Sequence[LatentScores], code_set: CodeSet) -> pa.Table:
     """A row for each stream, reference and latent, of schema `SCHEMA`."""
     pieces = []
-    for stream, reference, images, score, *_ in _joined(found):
+    for stream, reference, images, score, *_ in _joined(scores):
         latents = len(score)
         columns = {
             "mode": [code_set.mode] * latents,
@@ -134,16 +134,16 @@ def table(found: Sequence[Scores], code_set: CodeSet) -> pa.Table:
     return pa.concat_tables(pieces)
 
 
-def means(found: Sequence[Scores], code_set: CodeSet, share: float) -> pa.Table:
-    """The mean over the latents that have a score, of `MEANS_SCHEMA`.
+def means(scores: Sequence[LatentScores], code_set: CodeSet, share: float) -> pa.Table:
+    """Means over the latents that have a score, of `MEANS_SCHEMA`.
 
     Args:
-        found: What was measured.
-        code_set: Of which codes.
-        share: The share of the images that one fold has.
+        scores: The scores.
+        code_set: Which codes they are of.
+        share: The share of the images in one fold.
     """
     rows = []
-    for stream, reference, _, _, any_two, (sums, latents) in _joined(found):
+    for stream, reference, _, _, any_two, (sums, latents) in _joined(scores):
         with np.errstate(invalid="ignore"):
             figures = sums / latents
         interval = jackknife(figures, share, least=-1, most=1)
@@ -169,21 +169,21 @@ def _tasks(parts: Parts) -> Iterator[_Task]:
             yield _Task(reference, range(start, min(start + block, parts.latents)))
 
 
-def _measure_task(shared: _Shared, number: int) -> list[Scores]:
+def _score_task(shared: _Shared, number: int) -> list[LatentScores]:
     task, folds = shared.tasks[number], range(1, 1 + shared.folds.number)
     sums = _TaskSums(shared.parts, task)
     held = _add_others(sums, shared, task)
     for fold in folds:
         sums.add(*held.of(fold))
     score = sums.score()
-    # A fold is taken away as it was added, to the last bit: of a latent that no other image
-    # activates nothing is left.
+    # A fold is subtracted exactly as it was added, to the last bit: nothing is left of a latent
+    # that no other image activates.
     scores = np.stack([score, *(sums.score_without(*held.of(fold), score) for fold in folds)])
     known = ~np.isnan(scores)
     totals = np.stack([np.where(known, scores, 0).sum(axis=-1), known.sum(axis=-1)])
     any_two = sums.any_two()
     return [
-        Scores(stream, task.reference, sums.active[s], score[s], any_two, totals[..., s])
+        LatentScores(stream, task.reference, sums.active[s], score[s], any_two, totals[..., s])
         for s, stream in enumerate(shared.parts.streams)
     ]
 
@@ -192,7 +192,7 @@ class _Held(NamedTuple):
     """Images that are in a fold.
 
     Attributes:
-        fold: Which one, (n,).
+        fold: The fold of each, (n,).
         features: As stored, (n, dim).
         codes: Their codes.
     """
@@ -208,12 +208,12 @@ class _Held(NamedTuple):
 
 
 def _add_others(sums: "_TaskSums", shared: _Shared, task: _Task) -> _Held:
-    """Add all images that are in no fold, and hold those that are."""
+    """Add the images in no fold, and collect those in folds."""
     held = []
     for part in range(len(shared.parts)):
         rows, features = shared.parts.placed_features(part, task.reference)
         codes = shared.parts.codes(part)
-        counted, fold = shared.counted[rows], shared.folds.of_row[rows]
+        counted, fold = shared.one_per_image[rows], shared.folds.of_row[rows]
         others = np.flatnonzero(counted & (fold == 0))
         for start in range(0, len(others), _BATCH):
             batch = others[start : start + _BATCH]
@@ -261,10 +261,10 @@ class _TaskSums:
     def score_without(
         self, features: npt.NDArray[Any], codes: CodeRows, score: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float64]:
-        """The same without some of the images, given what it is on all."""
+        """The scores without some of the images, given those on all."""
         directions, result = _directions(features), score.copy()
         for s, values in enumerate(self._values(codes)):
-            some = np.flatnonzero(np.diff(values.indptr))  # No other latent loses anything.
+            some = np.flatnonzero(np.diff(values.indptr))  # Other latents do not change.
             lost = _weighted_sums(values[:, some], directions)
             left = (total[s, some] - less for total, less in zip(self._sums, lost, strict=True))
             result[s, some] = _mean_cosine(*left)
@@ -283,7 +283,7 @@ class _TaskSums:
 
 
 class _Sums(NamedTuple):
-    """What a score follows from, with unit vectors u_i and weights a_i; of several scores at once.
+    """The sums that scores follow from, with unit vectors u_i and weights a_i.
 
     Attributes:
         vectors: sum a_i u_i, (..., dim).
@@ -301,7 +301,7 @@ def _directions(features: npt.NDArray[Any]) -> torch.Tensor:
 
 
 def _weighted_sums(values: sparse.csc_matrix, directions: torch.Tensor) -> _Sums:
-    """The sums of each latent: of the images' directions, weighted by its values."""
+    """The sums of each latent over images, weighted by its values."""
     vectors: torch.Tensor = F.embedding_bag(
         torch.from_numpy(values.indices.astype(np.int64)),
         directions,
@@ -323,8 +323,7 @@ def _mean_cosine(
 ) -> npt.NDArray[np.float64]:
     """The weighted mean cosine of all pairs of different images.
 
-    With unit vectors u_i and weights a_i, |sum a_i u_i|^2 is the sum of a_i a_j cos(u_i, u_j) over
-    all i and j, those with i = j included, which are a_i^2 each.
+    |sum a_i u_i|^2 is the sum of a_i a_j cos(u_i, u_j) over all i and j, including a_i^2 for i = j.
 
     Args:
         sums: sum a_i u_i, (..., dim).
@@ -332,7 +331,7 @@ def _mean_cosine(
         square: sum a_i^2, (...).
 
     Returns:
-        (...), NaN where the pairs weigh next to nothing.
+        (...), NaN where the pairs weigh too little: `LEAST_WEIGHT`.
     """
     pairs = weight**2 - square
     known = pairs > LEAST_WEIGHT * square
@@ -340,19 +339,19 @@ def _mean_cosine(
     return np.where(known, np.clip(mean, -1, 1), np.nan)
 
 
-def _concatenate(found: Sequence[list[Scores]]) -> list[Scores]:
-    return [scores for part in found for scores in part]
+def _concatenate(parts: Sequence[list[LatentScores]]) -> list[LatentScores]:
+    return [scores for part in parts for scores in part]
 
 
-def _joined(found: Sequence[Scores]) -> Iterator[Scores]:
+def _joined(scores: Sequence[LatentScores]) -> Iterator[LatentScores]:
     """The scores of all latents of each stream and reference, in the order of the streams."""
-    by_pair: dict[tuple[str, str], list[Scores]] = {}
-    for scores in found:
-        by_pair.setdefault((scores.stream, scores.reference), []).append(scores)
+    by_pair: dict[tuple[str, str], list[LatentScores]] = {}
+    for block in scores:
+        by_pair.setdefault((block.stream, block.reference), []).append(block)
     streams = list(dict.fromkeys(reference for _, reference in by_pair))
     for stream, reference in product(streams, repeat=2):
         blocks = by_pair[stream, reference]
-        totals = np.sum([each.totals for each in blocks], axis=0)
-        images = np.concatenate([each.images for each in blocks])
-        score = np.concatenate([each.score for each in blocks])
-        yield Scores(stream, reference, images, score, blocks[0].any_two, totals)
+        totals = np.sum([block.totals for block in blocks], axis=0)
+        images = np.concatenate([block.images for block in blocks])
+        score = np.concatenate([block.score for block in blocks])
+        yield LatentScores(stream, reference, images, score, blocks[0].any_two, totals)

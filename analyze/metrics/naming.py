@@ -1,9 +1,9 @@
-"""The words that name a latent: those of its strongest images that the others lack.
+"""The words that name a latent: more frequent on its strongest images than elsewhere.
 
 The score is the log-odds ratio with an informative Dirichlet prior (Monroe, Colaresi and Quinn,
 "Fightin' Words", Political Analysis 16, 2008, equations 15-22). An image with more captions has
-more words, and in a text stream more chances to be among a latent's strongest: the test compares
-images with the same number of analysed rows only. See `REPORT.md` for the table.
+more words, and in a text stream more chances to be among a latent's strongest: the test is
+stratified by the number of analysed rows of an image. See `REPORT.md` for the table.
 """
 
 from collections.abc import Sequence
@@ -39,15 +39,15 @@ SCHEMA = pa.schema(
 )
 
 PRIOR_WORDS = 500.0
-"""Weight of the prior: as if so many words in their usual proportions had been seen before."""
+"""Weight of the prior: the number of words, in their overall proportions, added to both sides."""
 
 LEAST_IMAGES = 3
-"""A word names a latent only if it is found in so many of its images."""
+"""Images of a latent that have the word, at least."""
 
 LEAST_Z = 3.0
 LARGEST_Q = 0.01
 
-_LATENTS = 512  # Latents whose words are held at a time.
+_LATENTS = 512  # Latents in a block.
 
 Integers = npt.NDArray[np.int64]
 
@@ -73,10 +73,10 @@ def table(
         images: The images of the rows.
         rows: How many analysed rows each image has, (images,).
         code_set: Which codes these are.
-        names: Words a latent gets at most.
+        names: Words per latent at most.
     """
     pieces = [SCHEMA.empty_table()]
-    if len(words.vocabulary) < 2:  # there is nothing that a word could be told from
+    if len(words.vocabulary) < 2:  # there is nothing to compare a word with
         return pieces[0]
     strata = _strata(rows, images.analysed)
     for stream, lists in zip(streams, top, strict=True):
@@ -86,32 +86,32 @@ def table(
 
 
 def _strata(rows: Integers, analysed: npt.NDArray[np.bool_]) -> sparse.csr_matrix:
-    """1 where an image has one of the numbers of rows that occur, (numbers, images) int32."""
+    """The strata: 1 where an image has one of the numbers of rows, (numbers, images) int32."""
     counted = np.flatnonzero(analysed)
     numbers, stratum = np.unique(rows[counted], return_inverse=True)
     return incidence(stratum, counted, (len(numbers), len(rows)))
 
 
 def names_of(naming: pa.Table, mode: str, *, words: int = 3) -> dict[tuple[str, int], list[str]]:
-    """The first words that name each latent, by stream and latent; those without are left out.
+    """The first words that name each latent, by stream and latent, without nameless latents.
 
     Args:
         naming: A table of `SCHEMA`.
-        mode: Names of which mode.
-        words: Words of a name at most.
+        mode: The mode of the names.
+        words: Words per latent at most.
     """
     wanted = naming.filter((pc.field("mode") == mode) & (pc.field("rank") <= words))
-    found: dict[tuple[str, int], list[str]] = {}
+    names: dict[tuple[str, int], list[str]] = {}
     columns = (wanted[name].to_pylist() for name in ("stream", "latent", "word"))
     for stream, latent, word in zip(*columns, strict=True):
-        found.setdefault((stream, latent), []).append(word)
-    return found
+        names.setdefault((stream, latent), []).append(word)
+    return names
 
 
 def log_odds(
     inside: Any, outside: Any, all_inside: Any, all_outside: Any, prior: Any, all_prior: float
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Log-odds ratio of a word's use inside against outside, and its z-score.
+    """The log-odds ratio of a word inside against outside, and its z-score.
 
     Args:
         inside: Uses of the word inside. Arguments broadcast against each other.
@@ -132,12 +132,12 @@ class _Candidates(NamedTuple):
     """Words that may name latents; arrays of equal length.
 
     Attributes:
-        latent: Whose images they are found in, ascending.
-        word: Their columns in the matrix of words.
+        latent: The latent, ascending.
+        word: The word's column in the matrix of words.
         both: The latent's images that have the word.
-        log_odds: Of the word there against elsewhere.
+        log_odds: Of the word on these images against others.
         z: Its z-score.
-        p: The chance of as many images or more, by accident.
+        p: The p-value of `both`.
     """
 
     latent: Integers
@@ -160,11 +160,11 @@ def _names(
     with_word = (strata @ words.matrix).toarray().astype(np.int64).T
     used = with_word.sum(axis=1)
     listed = np.diff(strongest.indptr).astype(np.int64)
-    # Some latents at a time: all of them together have tens of millions of words.
+    # In blocks: all latents together have tens of millions of words.
     starts = range(0, len(listed), _LATENTS)
     blocks = [_candidates(strongest[s : s + _LATENTS], s, words, with_word, strata) for s in starts]
     latent, word, both, score, z, p = (np.concatenate(x) for x in zip(*blocks, strict=True))
-    # Every word was a candidate for every latent that has images.
+    # Every word is a candidate for every latent that has images.
     tests = len(used) * int(np.count_nonzero(listed))
     q = benjamini_hochberg(p, tests)
     kept = q <= LARGEST_Q
@@ -196,14 +196,14 @@ def _candidates(
     with_word: Integers,
     strata: sparse.csr_matrix,
 ) -> _Candidates:
-    """The words that some latents' images have more often than others.
+    """The words that are more frequent on the images of some latents than on others.
 
     Args:
         strongest: The images of each latent, (latents, images).
-        first: The number of the first of these latents.
+        first: The first of these latents.
         words: The words of the captions.
-        with_word: By word, the images that have it, (words, strata).
-        strata: Which images are compared with each other, (strata, images).
+        with_word: Number of images with each word, (words, strata).
+        strata: Which images are in each stratum, (strata, images).
     """
     counts = (strongest @ words.matrix).tocoo()
     line, word, both = counts.row.astype(np.int64), counts.col, counts.data.astype(np.int64)

@@ -1,7 +1,7 @@
-"""Whether two streams use a latent on the same rows, and with like values.
+"""Whether two streams use a latent on the same rows, and with similar values.
 
-See `REPORT.md` for the tables. Their means are computed on all rows and without each fold of rows,
-for their intervals.
+See `REPORT.md` for the tables. Means are computed on all rows and without each fold, for their
+intervals.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ MEANS_SCHEMA = pa.schema(
 )
 
 _MEASURES = "rows_jaccard", "top_overlap", "correlation"
-"""The columns of `SCHEMA` that have a mean. None is above 1."""
+"""The columns of `SCHEMA` that have a mean; none exceeds 1."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -81,7 +81,7 @@ class PairCounts(NamedTuple):
     product_sum: Floats
 
     def without(self, others: "PairCounts") -> "PairCounts":
-        """The sums over the rows that are not among the others."""
+        """The sums over the rows that are not among others'."""
         differences: Any = (a - b for a, b in zip(self, others, strict=True))  # type: ignore[operator]
         return PairCounts(*differences)
 
@@ -147,23 +147,23 @@ def means(
     folds: Folds,
     fold_codes: CodeRows,
 ) -> pa.Table:
-    """The mean of each column of `table` over the latents that have it, of `MEANS_SCHEMA`.
+    """The mean of each column of `table` over the latents where it is not null, of `MEANS_SCHEMA`.
 
     Args:
         pairs: Counts of pairs.
         streams: The streams, in order.
-        top: The strongest rows, by stream, with entries to spare.
+        top: The strongest rows, by stream, with spare entries.
         code_set: Which codes these are.
-        length: Rows of such a list that count.
+        length: Rows of such a list, without the spare ones.
         folds: The rows that are left out in turn.
         fold_codes: The codes of all rows that are in a fold.
     """
     latents = pairs.active.shape[1]
-    found = [_columns(pairs)]
+    cases = [_columns(pairs)]  # on all rows, then without each fold
     fold = folds.of_row[fold_codes.rows]
     for left_out in range(1, 1 + folds.number):
         of_fold = count_pairs(fold_codes.take(np.flatnonzero(fold == left_out)), latents)
-        found.append(_columns(pairs.without(of_fold)))
+        cases.append(_columns(pairs.without(of_fold)))
     members = [top_rows.members(lists, length, folds) for lists in top]
     rows = []
     for position, (a, b) in enumerate(combinations(range(len(streams)), 2)):
@@ -172,22 +172,22 @@ def means(
             if name == "top_overlap":
                 values = _top_overlap(top[a], top[b], members[a], members[b], latents)
             else:
-                values = np.stack([columns[name][position] for columns in found])
+                values = np.stack([columns[name][position] for columns in cases])
             if name == "correlation":
                 least = mean_of_known(
-                    np.stack([columns["nothing_common"][position] for columns in found])
+                    np.stack([columns["nothing_common"][position] for columns in cases])
                 )
             figures, known = mean_of_known(values), ~np.isnan(values[0])
-            # With no common row at all: how many rows, each common in one latent, would make it 1.
+            # The number of independent trials if nothing varies: one per latent, or per list entry.
             trials = max(1.0, float(known.sum()))
             if name == "top_overlap":
                 lists = ((top[s], members[s][0]) for s in (a, b))
-                lengths = np.maximum(*(_lengths(*each, latents) for each in lists))
+                lengths = np.maximum(*(_lengths(*of_stream, latents) for of_stream in lists))
                 trials = max(1.0, trials**2 / (1 / lengths[known]).sum())
-            # Where common rows are few, the mean lies close to what it is without any: an interval
-            # that is symmetric would miss the truth.
+            # With few common rows, the mean lies close to its value without any, so a symmetric
+            # interval would have poor coverage: it is made for the share of the way to 1.
             shares = (figures - least) / (1 - least)
-            # A common row adds to a correlation the more the stronger and the rarer its latent is.
+            # Common rows of strong and rare latents dominate a correlation.
             degrees = degrees_of_freedom(shares[1:]) if name == "correlation" else None
             of_shares = jackknife_share(
                 shares, folds.share, min(folds.images, trials), degrees=degrees
@@ -208,7 +208,7 @@ def means(
 
 
 def _sums(matrices: Sequence[Any], latents: int, power: int) -> Floats:
-    """For each matrix (rows, latents), the sums of a power of what is not zero, by latent."""
+    """By matrix (rows, latents) and latent, the sum of a power of the nonzero values."""
     result = np.zeros((len(matrices), latents))
     for line, matrix in zip(result, matrices, strict=True):
         line[:] = np.bincount(matrix.indices, weights=matrix.data**power, minlength=latents)
@@ -216,19 +216,19 @@ def _sums(matrices: Sequence[Any], latents: int, power: int) -> Floats:
 
 
 def _columns(pairs: PairCounts) -> dict[str, Floats]:
-    """What follows from sums alone, (pairs, latents) each; NaN for null.
+    """Columns that follow from sums alone, (pairs, latents) each; NaN for null.
 
-    Two columns of `SCHEMA`, and as `nothing_common` the correlation that a latent would have if its
-    values in the two streams were on other rows.
+    Two columns of `SCHEMA`, and as `nothing_common` the correlation of a latent if its active rows
+    in the two streams were disjoint.
     """
     first, second = np.triu_indices(len(pairs.active), 1)
     either = pairs.active[first] + pairs.active[second] - pairs.both
-    apart = pairs._replace(product_sum=np.zeros_like(pairs.product_sum))
+    disjoint = pairs._replace(product_sum=np.zeros_like(pairs.product_sum))
     with np.errstate(divide="ignore", invalid="ignore"):
         return {
             "rows_jaccard": pairs.both / either,
             "correlation": _correlation(pairs, first, second),
-            "nothing_common": _correlation(apart, first, second),
+            "nothing_common": _correlation(disjoint, first, second),
         }
 
 
@@ -239,13 +239,13 @@ def _top_overlap(
     members_b: npt.NDArray[np.bool_],
     latents: int,
 ) -> Floats:
-    """Common rows of two streams' lists by the length of the longer; NaN where both are empty.
+    """Common rows of two streams' lists, divided by the longer's length; NaN if both are empty.
 
     Args:
         a: The lists of one stream.
         b: Those of the other.
-        members_a: Which entries belong to the lists, in each of some cases, (cases, entries).
-        members_b: The same of the other.
+        members_a: Which entries belong to the lists, in each case, (cases, entries).
+        members_b: The same for the other stream.
         latents: L.
 
     Returns:
@@ -265,15 +265,15 @@ def _top_overlap(
 
 
 def _lengths(lists: TopRows, among: npt.NDArray[np.bool_], latents: int) -> npt.NDArray[np.int64]:
-    """How many entries that are `among` them the list of each latent has, (latents,)."""
+    """The number of entries that are `among` them in the list of each latent, (latents,)."""
     return np.bincount(lists.latents[among], minlength=latents)
 
 
 def _correlation(pairs: PairCounts, first: Any, second: Any) -> Any:
-    """Pearson's correlation over all rows, a latent that is not active having the value zero."""
+    """Pearson's correlation over all rows; a latent that is not active has the value zero."""
     n = pairs.rows
     variance = n * pairs.square_sum - pairs.value_sum**2
-    # A constant value leaves rounding errors where its variance is zero.
+    # The variance of a constant value is a rounding error.
     varies = (pairs.active > 0) & (variance > _ROUNDING * n * pairs.square_sum)
     spread = np.sqrt(np.maximum(variance, 0))
     covariance = n * pairs.product_sum - pairs.value_sum[first] * pairs.value_sum[second]

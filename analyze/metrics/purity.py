@@ -1,7 +1,7 @@
-"""Which class the rows of a latent mostly carry, and how much more often than any rows do.
+"""The most frequent class of a latent's rows, and how much more frequent it is there than overall.
 
-See `REPORT.md` for the tables. Their means are computed on all rows and without each fold of rows,
-for their intervals.
+See `REPORT.md` for the tables. Means are computed on all rows and without each fold, for their
+intervals.
 """
 
 import operator
@@ -56,15 +56,15 @@ MEANS_SCHEMA = pa.schema(
     ]
 )
 
-_CELLS = 1 << 22  # Latents times classes that are looked at at a time: 16 MB.
+_CELLS = 1 << 22  # Latents times classes in a block: 16 MB.
 
 
 class RowCounts(NamedTuple):
-    """What the rows of each latent carry at one depth, counted on labelled rows.
+    """The classes of each latent's labelled rows, at one depth.
 
     Attributes:
-        rows: Labelled rows on which a latent is active, (streams, latents) int64.
-        carrying: By stream, how many of them carry a class, (latents, classes).
+        rows: Number of labelled rows on which a latent is active, (streams, latents) int64.
+        carrying: By stream, how many of them carry each class, (latents, classes).
     """
 
     rows: npt.NDArray[np.int64]
@@ -72,14 +72,13 @@ class RowCounts(NamedTuple):
 
 
 def carried_classes(labels: Labels, depth: int) -> sparse.csr_matrix:
-    """Lift the labels of all rows of the cache: (rows, classes) int32, 1 where a row carries one.
+    """The labels of all rows lifted to a depth: (rows, classes) int32, 1 where a row carries one.
 
-    Unlike agreement, which sums classes, this counts rows: one with two classes below an ancestor
-    carries the ancestor once.
+    Agreement counts a row with two classes under one ancestor twice, this counts it once.
     """
     own = labels.matrix
     lifted = labels.lifts[depth].astype(own.indices.dtype)[own.indices]
-    # With copies of its own, since it is changed below and the labels stay as they are.
+    # Copies, since the matrix is changed below.
     matrix = sparse.csr_matrix((own.data.copy(), lifted, own.indptr.copy()), own.shape)
     matrix.sum_duplicates()
     matrix.data[:] = 1
@@ -98,11 +97,11 @@ def _count_part(shared: tuple[Parts, sparse.csr_matrix], part: int) -> RowCounts
 
 
 def count_rows(codes: CodeRows, carried: sparse.csr_matrix, latents: int) -> RowCounts:
-    """Count over some rows, at one depth: what all depths take together is several times as large.
+    """Count over some rows, at one depth: the counts of all depths would need too much memory.
 
     Args:
         codes: The rows.
-        carried: What all rows of the cache carry at that depth.
+        carried: The classes of all rows of the cache at that depth: `carried_classes`.
         latents: L.
     """
     codes = codes.take(np.flatnonzero(np.diff(carried.indptr)[codes.rows]))
@@ -110,7 +109,7 @@ def count_rows(codes: CodeRows, carried: sparse.csr_matrix, latents: int) -> Row
     active = [_active(codes.matrix(stream, latents)) for stream in codes.streams]
     return RowCounts(
         np.stack([np.bincount(matrix.indices, minlength=latents) for matrix in active]),
-        # Class by class: the order that is faster.
+        # By class, which is the faster order.
         tuple((classes @ matrix).T.tocsr() for matrix in active),
     )
 
@@ -123,11 +122,11 @@ def merge(parts: Sequence[RowCounts]) -> RowCounts:
 
 
 class ActiveRows(NamedTuple):
-    """On which labelled rows the latents of a stream are active, whatever is carried there.
+    """On which labelled rows the latents of a stream are active; the same at every depth.
 
     Attributes:
-        in_folds: 1 on rows of a fold, (folds * latents, rows).
-        listed: Of the strongest rows, what `sparc.analyze.rows.top_rows.changes` gives.
+        in_folds: The active rows in each fold, (folds * latents, rows), 0 or 1.
+        listed: The strongest rows: `sparc.analyze.rows.top_rows.changes`.
     """
 
     in_folds: sparse.csr_matrix
@@ -143,15 +142,15 @@ def active_rows(
     top: int,
     shape: tuple[int, int],
 ) -> ActiveRows:
-    """What of a stream's codes has to be known at every depth.
+    """Collect what every depth needs of a stream's codes.
 
     Args:
-        lists: The labelled rows on which each latent is strongest, with some to spare.
+        lists: The labelled rows on which each latent is strongest, with spare entries.
         fold_codes: The codes of all labelled rows that are in a fold.
         stream: The stream.
         folds: The folds.
         top: Rows in a list of strongest rows.
-        shape: L, and the rows of the cache.
+        shape: L, and the number of rows of the cache.
     """
     latents, rows = shape
     active = active_by_fold(fold_codes, stream, latents, folds).T.tocsr()
@@ -165,11 +164,11 @@ def active_rows(
 
 
 class Tables(NamedTuple):
-    """What is found at all depths.
+    """The tables of all depths.
 
     Attributes:
-        purity: A row for each stream, depth, restriction and latent, of schema `SCHEMA`.
-        means: Their means over the latents that have labelled rows, of `MEANS_SCHEMA`.
+        purity: A row for each stream, depth, restriction and latent, of `SCHEMA`.
+        means: Means over the latents that have labelled rows, of `MEANS_SCHEMA`.
     """
 
     purity: pa.Table
@@ -187,26 +186,26 @@ def tables(
     """Purity, and its means with their intervals.
 
     Args:
-        count: Counts over all analysed rows, given what they carry at a depth. It is asked for one
-            depth after the other, and the counts of no two are held at a time.
+        count: From the classes of all rows at a depth to the counts over analysed rows. It is
+            called depth by depth, so that the counts of one depth are held at a time.
         active: By stream, in the order of the counts.
         labels: The labels of all rows of the cache.
         valid: Which rows are analysed.
         code_set: Which codes these are.
-        share: The share of the images that one fold has.
+        share: The share of the images in one fold.
     """
     pieces: dict[str, list[pa.Table]] = {stream: [] for stream in active}
     lines: dict[str, list[dict[str, Any]]] = {stream: [] for stream in active}
     for depth in labels.lifts:
         if depth == 0:
-            continue  # There all rows carry the root.
+            continue  # All rows carry the root.
         matrix = carried_classes(labels, depth)
         base_rates = _base_rates(matrix[valid])
-        # No name here holds the counts: they are gone before those of the next depth are made.
-        for stream, restriction, found in _at_depth(count(matrix), active, matrix, base_rates):
+        # No variable holds the counts, so they are freed before those of the next depth.
+        for stream, restriction, purity in _at_depth(count(matrix), active, matrix, base_rates):
             where = {"stream": stream, "restriction": restriction, "depth": depth}
-            pieces[stream].append(_piece(found, where, labels.class_ids, code_set))
-            lines[stream].append(_line(found, where, code_set, share))
+            pieces[stream].append(_piece(purity, where, labels.class_ids, code_set))
+            lines[stream].append(_line(purity, where, code_set, share))
     return Tables(
         pa.concat_tables(chain.from_iterable(pieces.values())),
         pa.Table.from_pylist(list(chain.from_iterable(lines.values())), schema=MEANS_SCHEMA),
@@ -219,12 +218,12 @@ def _at_depth(
     carried: sparse.csr_matrix,
     base_rates: npt.NDArray[np.float64],
 ) -> Iterator[tuple[str, str, "_Purity"]]:
-    """Streams, restrictions, and what is found there.
+    """The purity for each stream and restriction, at one depth.
 
     Args:
         counts: Counts over all rows.
         active: By stream.
-        carried: What all rows of the cache carry at the depth, (rows, classes).
+        carried: The classes of all rows of the cache, (rows, classes).
         base_rates: Of each class, (classes,).
     """
     for (stream, of), number, carrying in zip(
@@ -237,12 +236,12 @@ def _at_depth(
 
 
 class _Rows(NamedTuple):
-    """Labelled rows of each latent, and what is lost of them without each fold.
+    """Labelled rows of each latent of a stream.
 
     Attributes:
-        number: How many they are, and then without each fold, (1 + folds, latents).
-        carrying: How many carry a class, (latents, classes).
-        lost: By fold, how many more these are than without it, (folds * latents, classes).
+        number: Number of rows: of all, then without each fold, (1 + folds, latents).
+        carrying: How many carry each class, (latents, classes).
+        lost: By fold, how many of them are lost without it, (folds * latents, classes).
     """
 
     number: npt.NDArray[np.int64]
@@ -259,21 +258,21 @@ def _all_rows(
     """All rows of each latent of a stream.
 
     Args:
-        rows: How many, (latents,).
-        carrying: How many of them carry a class, (latents, classes).
+        rows: Number of rows, (latents,).
+        carrying: How many of them carry each class, (latents, classes).
         in_folds: As in `ActiveRows`.
-        carried: What all rows of the cache carry, (rows, classes).
+        carried: The classes of all rows of the cache, (rows, classes).
     """
     lost = np.diff(in_folds.indptr).reshape(-1, len(rows))
     return _Rows(np.concatenate([rows[None], rows - lost]), carrying, in_folds @ carried)
 
 
 def _top_rows(listed: sparse.csr_matrix, carried: sparse.csr_matrix, latents: int) -> _Rows:
-    """The strongest rows of each latent of a stream: where some leave, others take their places.
+    """The strongest rows of each latent of a stream: where some are left out, others move up.
 
     Args:
         listed: As in `ActiveRows`.
-        carried: What all rows of the cache carry, (rows, classes).
+        carried: The classes of all rows of the cache, (rows, classes).
         latents: L.
     """
     number = np.asarray(listed.sum(axis=1, dtype=np.int64)).reshape(-1, latents)
@@ -283,12 +282,12 @@ def _top_rows(listed: sparse.csr_matrix, carried: sparse.csr_matrix, latents: in
 
 
 class _Purity(NamedTuple):
-    """What is found of the latents of a stream, at a depth and under a restriction.
+    """The purity of the latents of a stream, at a depth and under a restriction.
 
     Attributes:
-        rows: How many they have, (latents,).
-        most: The class that most of them carry.
-        purity: On all rows, and then without each fold, (1 + folds, latents); NaN without rows.
+        rows: Number of labelled rows, (latents,).
+        most: The most frequent class.
+        purity: On all rows, then without each fold, (1 + folds, latents); NaN without rows.
         base_rate: Of the class, (latents,); NaN without rows.
     """
 
@@ -308,10 +307,10 @@ def _measured(rows: _Rows, base_rates: npt.NDArray[np.float64]) -> _Purity:
 
 
 def _most_without(rows: _Rows) -> npt.NDArray[np.int64]:
-    """On how many rows each latent has its most frequent class without a fold, (folds, latents).
+    """The number of rows of the most frequent class without each fold, (folds, latents).
 
-    Which class that is may be another one without a fold. Latents are looked at in blocks that fit
-    a dense table, from which each fold is taken away in turn.
+    The class may differ from that on all rows. Blocks of latents fit a dense table, from which each
+    fold is subtracted in turn.
     """
     latents, classes = rows.carrying.shape
     result = np.empty((rows.lost.shape[0] // latents, latents), np.int64)
@@ -325,54 +324,54 @@ def _most_without(rows: _Rows) -> npt.NDArray[np.int64]:
             begins = rows.lost.indptr[first + block.start : first + block.stop + 1]
             inside = slice(begins[0], begins[-1])
             places = np.repeat(lines, np.diff(begins)) + rows.lost.indices[inside]
-            cells[places] -= rows.lost.data[inside]  # No place is there twice.
+            cells[places] -= rows.lost.data[inside]  # Positions are unique.
             most[:] = table.max(axis=1)
             cells[places] += rows.lost.data[inside]
     return result
 
 
 def _piece(
-    found: _Purity,
+    purity: _Purity,
     where: Mapping[str, Any],
     class_ids: npt.NDArray[np.int64],
     code_set: CodeSet,
 ) -> pa.Table:
     """The rows of `SCHEMA`."""
-    latents, none = len(found.rows), found.rows == 0
-    # A column that is a view keeps all that it is a view of in memory.
-    rows, purity = found.rows.copy(), found.purity[0].copy()
+    latents, none = len(purity.rows), purity.rows == 0
+    # Copies: a view would keep the whole array in memory.
+    rows, values = purity.rows.copy(), purity.purity[0].copy()
     columns = {
         "mode": [code_set.mode] * latents,
         "latent": np.arange(latents, dtype=np.int32),
         **{name: [value] * latents for name, value in where.items()},
         "rows": rows,
-        "class_id": pa.array(class_ids[found.most.columns], pa.int32(), mask=none),
-        "rows_class": found.most.rows,
-        "purity": pa.array(purity, mask=none),
-        "base_rate": pa.array(found.base_rate, mask=none),
-        "lift": pa.array(purity / found.base_rate, mask=none),
+        "class_id": pa.array(class_ids[purity.most.columns], pa.int32(), mask=none),
+        "rows_class": purity.most.rows,
+        "purity": pa.array(values, mask=none),
+        "base_rate": pa.array(purity.base_rate, mask=none),
+        "lift": pa.array(values / purity.base_rate, mask=none),
     }
     return pa.table(columns, schema=SCHEMA)
 
 
 def _line(
-    found: _Purity, where: Mapping[str, Any], code_set: CodeSet, share: float
+    purity: _Purity, where: Mapping[str, Any], code_set: CodeSet, share: float
 ) -> dict[str, Any]:
     """The row of `MEANS_SCHEMA`."""
-    figures = mean_of_known(found.purity)
+    figures = mean_of_known(purity.purity)
     interval = jackknife(figures, share, least=0, most=1)
     return {
         "mode": code_set.mode,
         "control": code_set.control,
         **where,
-        "latents": int(np.count_nonzero(found.rows)),
+        "latents": int(np.count_nonzero(purity.rows)),
         **with_interval("purity", figures[0], interval),
-        "base_rate": nullable(mean_of_known(found.base_rate)),
+        "base_rate": nullable(mean_of_known(purity.base_rate)),
     }
 
 
 class _MostFrequent(NamedTuple):
-    """The class that most rows of each latent carry; column 0 and no rows where there is none."""
+    """The most frequent class of each latent, (latents,): column 0 and 0 rows if it has no rows."""
 
     columns: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
@@ -381,7 +380,7 @@ class _MostFrequent(NamedTuple):
 def _most_frequent(
     carrying: sparse.csr_matrix, base_rates: npt.NDArray[np.float64]
 ) -> _MostFrequent:
-    """Of classes that as many rows carry, the one that is rarer overall; then the first column."""
+    """Ties go to the class that is rarer overall, then to the first column."""
     latents = carrying.shape[0]
     most = carrying.max(axis=1).toarray().ravel().astype(np.int64)
     lines = np.repeat(np.arange(latents), np.diff(carrying.indptr))

@@ -1,7 +1,6 @@
-"""How well every stream's code rebuilds the features of every stream.
+"""How well every stream's code reconstructs the features of every stream.
 
-See `REPORT.md` for the table. The errors of a row come from the model's own decoder; all sums over
-rows are taken in float64.
+See `REPORT.md` for the table. Features are decoded by the model; sums over rows are in float64.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,17 +38,18 @@ SCHEMA = pa.schema(
 
 Floats = npt.NDArray[np.float64]
 
-_BATCH = 1024  # Rows decoded at a time: enough to be fast, few enough to stay small.
+_BATCH = 1024  # Rows decoded at a time.
 
 
 class ErrorSums(NamedTuple):
-    """Sums over rows, apart for each fold of rows: index 0 has the rows that are in none.
+    """Sums over rows, by fold: index 0 has the rows in no fold.
 
     Attributes:
         sources: The streams of the codes, in order.
         targets: The streams of the features, in order.
         rows: Number of rows, (1 + folds,) float64.
-        nmse: Squared error by the row's squared norm, (1 + folds, sources, targets) float64.
+        nmse: Squared error divided by the row's squared norm, (1 + folds, sources, targets)
+            float64.
         squared_error: Squared error, (1 + folds, sources, targets) float64.
         feature_sum: By target, the sum of its normalized features, (1 + folds, dim) float64.
         square_sum: By target, the sum of their squared norms, (1 + folds, targets) float64.
@@ -121,10 +121,10 @@ def table(sums: ErrorSums, code_set: CodeSet, share: float) -> pa.Table:
     Args:
         sums: Sums over all rows.
         code_set: Which codes these are.
-        share: The share of the images that a fold has.
+        share: The share of the images in one fold.
     """
-    told = {"mode": code_set.mode, "control": code_set.control}
-    lines = [{**told, **line} for line in errors(sums, share)]
+    which = {"mode": code_set.mode, "control": code_set.control}
+    lines = [{**which, **line} for line in errors(sums, share)]
     return pa.Table.from_pylist(lines, schema=SCHEMA)
 
 
@@ -133,7 +133,7 @@ def errors(sums: ErrorSums, share: float) -> Iterator[dict[str, Any]]:
 
     Args:
         sums: Sums over all rows.
-        share: The share of the images that a fold has.
+        share: The share of the images in one fold.
     """
     rows = leave_one_out(sums.rows)
     nmse = leave_one_out(sums.nmse) / rows[:, None, None]
@@ -142,7 +142,7 @@ def errors(sums: ErrorSums, share: float) -> Iterator[dict[str, Any]]:
         square_sum = leave_one_out(sums.square_sum[:, t])
         mean_square = (leave_one_out(sums.feature_sum[t]) ** 2).sum(axis=1) / rows
         variance = square_sum - mean_square
-        # Rounding leaves something of the variance of a feature that never changes.
+        # The variance of a constant feature is a rounding error.
         variance[variance <= 1e-12 * square_sum] = np.nan
         explained = 1 - leave_one_out(sums.squared_error[:, :, t]) / variance[:, None]
         explained_interval = jackknife(explained, share, most=1)
@@ -164,7 +164,7 @@ def _sum_batch(
     sparse_codes = {source: to_codes(codes, source, device) for source in sources}
     count = len(codes.rows)
     fold = folds.of_row[codes.rows]
-    # Adds up rows by fold, always in the same order.
+    # Adds up rows by fold, in a fixed order.
     add = sparse.csr_matrix(
         (np.ones(count), (fold, np.arange(count))), shape=(1 + folds.number, count)
     )
@@ -186,6 +186,6 @@ def _sum_batch(
 
 
 def _squares(rows: torch.Tensor) -> Floats:
-    """Squared norms of rows, (n,), squared in float64: variances are differences of them."""
+    """Squared norms of rows, (n,), in float64 since variances are differences of them."""
     result: Floats = rows.double().square().sum(dim=1).cpu().numpy()
     return result

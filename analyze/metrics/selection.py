@@ -29,18 +29,18 @@ SCHEMA = pa.schema(
 
 
 class SharedChoices(NamedTuple):
-    """Sums over rows, apart for each fold of rows: index 0 has the rows that are in none.
+    """Sums over rows, by fold: index 0 has the rows in no fold.
 
     Attributes:
         streams: The streams, in order.
-        chosen: Latents selected together, (1 + folds,) float64.
-        chosen_alone: How many of them each stream would also have selected alone,
+        joint: Latents selected jointly, (1 + folds,) float64.
+        also_independent: How many of them each stream also selects independently,
             (1 + folds, streams) float64.
     """
 
     streams: tuple[str, ...]
-    chosen: npt.NDArray[np.float64]
-    chosen_alone: npt.NDArray[np.float64]
+    joint: npt.NDArray[np.float64]
+    also_independent: npt.NDArray[np.float64]
 
 
 def count_all_choices(
@@ -61,29 +61,29 @@ def count_choices(
     """Count over some rows.
 
     Args:
-        joint: Their codes, selected together.
-        independent: Their codes, selected alone.
+        joint: Their joint codes.
+        independent: Their independent codes.
         latents: L.
         folds: The folds of rows.
     """
-    together = chosen(joint.indices[joint.streams[0]], latents)
+    jointly = selected(joint.indices[joint.streams[0]], latents)
 
-    def count(selected: sparse.csr_matrix) -> npt.NDArray[np.float64]:
-        return folds.add(joint.rows, np.diff(selected.indptr))
+    def count(latents_of_rows: sparse.csr_matrix) -> npt.NDArray[np.float64]:
+        return folds.add(joint.rows, np.diff(latents_of_rows.indptr))
 
-    alone = [
-        count(together.multiply(chosen(independent.indices[stream], latents)).tocsr())
+    also_independent = [
+        count(jointly.multiply(selected(independent.indices[stream], latents)).tocsr())
         for stream in joint.streams
     ]
-    return SharedChoices(joint.streams, count(together), np.stack(alone, axis=1))
+    return SharedChoices(joint.streams, count(jointly), np.stack(also_independent, axis=1))
 
 
 def merge(parts: Sequence[SharedChoices]) -> SharedChoices:
     """The counts over the rows of all parts."""
     return SharedChoices(
         parts[0].streams,
-        sum(part.chosen for part in parts),  # type: ignore[arg-type]
-        sum(part.chosen_alone for part in parts),  # type: ignore[arg-type]
+        sum(part.joint for part in parts),  # type: ignore[arg-type]
+        sum(part.also_independent for part in parts),  # type: ignore[arg-type]
     )
 
 
@@ -95,7 +95,7 @@ def table(counts: SharedChoices, control: str, folds: Folds) -> pa.Table:
         control: Which control the codes are.
         folds: The folds of rows.
     """
-    shares = leave_one_out(counts.chosen_alone) / leave_one_out(counts.chosen)[:, None]
+    shares = leave_one_out(counts.also_independent) / leave_one_out(counts.joint)[:, None]
     interval = jackknife_share(shares, folds.share, folds.images)
     rows = [
         {
@@ -108,8 +108,8 @@ def table(counts: SharedChoices, control: str, folds: Folds) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def chosen(indices: npt.NDArray[np.integer], latents: int) -> sparse.csr_matrix:
-    """1 where a latent was selected, active or not: from (n, k) indices to (n, latents) int8."""
+def selected(indices: npt.NDArray[np.integer], latents: int) -> sparse.csr_matrix:
+    """1 where a latent is selected, active or not: from (n, k) indices to (n, latents) int8."""
     n, k = indices.shape
     matrix = sparse.csr_matrix(
         (np.ones(n * k, np.int8), indices.ravel().astype(np.int32), np.arange(0, n * k + 1, k)),

@@ -1,1 +1,1 @@
-"""What is known of rows, and which rows are looked at: images, labels, words, folds."""
+"""Which rows are measured, and what is known about them: images, labels, words, samples, folds."""

@@ -1,7 +1,7 @@
 """Which rows show the same image, so that an image with five captions counts once.
 
-Rows of one image are not independent of each other: a test on rows would take five captions of
-one accident for five findings. This module must not know what is tested.
+Rows of one image are not independent: a test on rows would count one coincidence five times. This
+module must not know what is tested.
 """
 
 from typing import NamedTuple
@@ -29,22 +29,22 @@ class Images(NamedTuple):
         return len(self.analysed)
 
     def any_row(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Which images have a row that is flagged: from (rows,) to (images,)."""
+        """Which images have a flagged row: from (rows,) to (images,)."""
         result = np.zeros(len(self.analysed), dtype=np.bool_)
         result[self.of_row[flags]] = True
         return result
 
     def count_rows(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """How many of its rows are flagged, for each image: from (rows,) to (images,)."""
+        """Number of flagged rows of each image: from (rows,) to (images,)."""
         return np.bincount(self.of_row[flags], minlength=len(self))
 
     def rows(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """How many of the rows that are flagged, (rows,), each image has that has any."""
+        """Number of flagged rows of each image that has any: from (rows,) to (images with any,)."""
         counts: npt.NDArray[np.int64] = np.bincount(self.of_row[flags])
         return counts[counts > 0]
 
     def first_rows(self, flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """Of the rows that are flagged, (rows,), the first one of each image; ascending."""
+        """The first flagged row of each image, ascending; from (rows,)."""
         usable = np.flatnonzero(flags)
         return usable[np.unique(self.of_row[usable], return_index=True)[1]]
 
@@ -53,7 +53,7 @@ def read_images(sample_ids: pa.ChunkedArray, valid: npt.NDArray[np.bool_]) -> Im
     """Number the images of a cache.
 
     Args:
-        sample_ids: The column of that name; rows of one image follow each other.
+        sample_ids: The column of that name; rows of one image are consecutive.
         valid: Which rows are analysed.
     """
     of_row = np.cumsum(~same_as_before(sample_ids)) - 1
@@ -65,7 +65,7 @@ def read_images(sample_ids: pa.ChunkedArray, valid: npt.NDArray[np.bool_]) -> Im
 def incidence(
     lines: npt.NDArray[np.integer], columns: npt.NDArray[np.int64], shape: tuple[int, int]
 ) -> sparse.csr_matrix:
-    """A canonical matrix that is 1 at some places, however often a place is named; int32."""
+    """A canonical int32 matrix that is 1 at the given entries; repeated entries count once."""
     matrix = sparse.csr_matrix((np.ones(len(lines), np.int32), (lines, columns)), shape=shape)
     matrix.sum_duplicates()
     matrix.data[:] = 1

@@ -1,4 +1,4 @@
-"""The labels of a cache's rows, and the classes' tree, as sparse matrices and index arrays.
+"""The labels of a cache's rows and the tree of classes, as sparse matrices and index arrays.
 
 This module must not know codes.
 """
@@ -16,18 +16,18 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import DamagedCacheError
 
 _MOST_LIFTED = 1 << 27
-"""Most classes times depths: each class has a stand-in at every depth."""
+"""Classes times depths at most: each class is lifted to every depth."""
 
 
 class Labels(NamedTuple):
     """Which classes each row carries.
 
     Attributes:
-        matrix: (rows, classes) int32, 1 where a row carries a class, however often it says so. The
-            columns are in the order of the tree: below a class come its descendants.
+        matrix: (rows, classes) int32, 1 where a row carries a class. Columns are in the order of
+            the tree: a class is followed by its descendants.
         class_ids: The `class_id` of each column, (classes,).
-        lifts: By depth from 0, for each column the column that stands for it there, (classes,),
-            ascending. At depth 0 that is the first, for all of them.
+        lifts: By depth from 0, the column of each column's ancestor there, or of itself if it is
+            shallower, (classes,), ascending. At depth 0 all are lifted to the first.
     """
 
     matrix: sparse.csr_matrix
@@ -41,13 +41,13 @@ class Labels(NamedTuple):
         return result
 
     def with_ancestors(self, rows: npt.NDArray[np.int64]) -> sparse.csr_matrix:
-        """Which classes some rows carry themselves or by a class below, (n, classes) int32.
+        """Which classes some rows carry, themselves or through a descendant, (n, classes) int32.
 
-        A class at depth 0, which all others are below, is carried where a row says so itself.
+        A class at depth 0, the ancestor of all, is carried only where a row is labelled with it.
         """
         own = self.matrix[rows]
         line = np.repeat(np.arange(len(rows)), np.diff(own.indptr))
-        carried = [stand_in[own.indices] for depth, stand_in in self.lifts.items() if depth > 0]
+        carried = [lift[own.indices] for depth, lift in self.lifts.items() if depth > 0]
         return incidence(np.tile(line, len(carried)), np.concatenate(carried), own.shape)
 
 
@@ -55,7 +55,7 @@ def read_labels(cache: ActivationCache) -> Labels | None:
     """The labels of a cache; None where no row has any.
 
     Raises:
-        DamagedCacheError: A row carries a class that the table of classes does not have.
+        DamagedCacheError: A row carries a class that is not in the table of classes.
     """
     classes = cache.classes()
     return labels_of(cache.rows(["label_ids"])["label_ids"], classes, where=str(cache.folder))
@@ -67,10 +67,10 @@ def labels_of(label_ids: pa.ChunkedArray, classes: pa.Table, *, where: str) -> L
     Args:
         label_ids: A list of `class_id` for each row.
         classes: A table of schema `sparc.common.cache.tables.CLASSES`.
-        where: What the columns come from, for the error message.
+        where: The cache, for error messages.
 
     Raises:
-        DamagedCacheError: A row carries a class that the table of classes does not have.
+        DamagedCacheError: A row carries a class that is not in the table of classes.
     """
     lists = label_ids.combine_chunks()
     ids = np.asarray(lists.flatten(), dtype=np.int64)
@@ -101,20 +101,20 @@ def labels_of(label_ids: pa.ChunkedArray, classes: pa.Table, *, where: str) -> L
 
 
 def tree_order(parents: list[int], *, where: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """The classes in the order of their tree, and how deep they lie.
+    """The classes in the order of their tree, and their depths.
 
-    A class without a parent has depth 1; where there is just one and it has children, it is the
-    virtual root of depth 0 itself.
+    A class without a parent has depth 1; if there is only one and it has children, it is the root,
+    at depth 0.
 
     Args:
         parents: By class, its parent; -1 at the top.
-        where: What the classes come from, for the error message.
+        where: The cache, for error messages.
 
     Returns:
-        The classes, each directly followed by all its descendants; and the depth of each.
+        The classes, each followed by its descendants, and their depths; (classes,) each.
 
     Raises:
-        DamagedCacheError: A class is its own ancestor, or a parent is not there.
+        DamagedCacheError: A class is its own ancestor, or has a parent that does not exist.
     """
     children: dict[int, list[int]] = {}
     for class_id, parent in enumerate(parents):
@@ -130,12 +130,12 @@ def tree_order(parents: list[int], *, where: str) -> tuple[npt.NDArray[Any], npt
         waiting += [(child, level + 1) for child in reversed(children.get(class_id, []))]
     if len(order) < len(parents):
         lost = sorted(set(range(len(parents))) - set(order))[0]
-        raise DamagedCacheError(f"{where}: class {lost} does not hang on the tree of classes")
+        raise DamagedCacheError(f"{where}: class {lost} is not connected to the tree of classes")
     return np.array(order, np.int64), np.array(depth, np.int64)
 
 
 def lifts(parents: npt.NDArray[Any], depth: npt.NDArray[Any]) -> dict[int, npt.NDArray[np.int64]]:
-    """Which class stands for each class at every depth: its ancestor there, or itself if shallower.
+    """The ancestor of each class at every depth, or the class itself if it is shallower.
 
     Args:
         parents: By column, the parent's column; -1 at the top.
@@ -146,9 +146,9 @@ def lifts(parents: npt.NDArray[Any], depth: npt.NDArray[Any]) -> dict[int, npt.N
     """
     count = len(parents)
     result = {0: np.zeros(count, dtype=np.int64)}
-    stand_in = np.arange(count)
+    lift = np.arange(count)
     for level in range(int(depth.max(initial=0)), 0, -1):
-        # One step a level: whatever stood for a class at the next deeper level is at most there.
-        stand_in = np.where(depth[stand_in] > level, parents[stand_in], stand_in)
-        result[level] = stand_in
+        # From the lifts of the next deeper level, one step up is enough.
+        lift = np.where(depth[lift] > level, parents[lift], lift)
+        result[level] = lift
     return dict(sorted(result.items()))

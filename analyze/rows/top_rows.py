@@ -1,8 +1,8 @@
-"""The rows on which each latent is strongest, found part by part.
+"""The rows on which each latent is strongest, collected part by part.
 
-Ties go to the row that comes first, so that the lists do not depend on how rows fall into parts.
-Some rows may be marked: their own lists are found with those of all rows, which are mostly the
-same.
+Ties go to the first row, so that lists do not depend on the parts. Rows may be marked (labelled,
+for instance): the lists of marked rows are collected together with those of all rows, since most
+entries are the same.
 """
 
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ from sparc.analyze.rows.folds import Folds
 
 
 class TopRows(NamedTuple):
-    """Lists of the strongest rows, of one stream, one list after the other.
+    """The lists of one stream's latents, one after the other.
 
     Attributes:
-        latents: Whose list an entry belongs to, ascending, (entries,) int32.
+        latents: The latent of each entry, ascending, (entries,) int32.
         rows: The row of the cache, (entries,).
         values: The latent's value there, descending within a list, (entries,) float32.
-        marked: Whether the row is marked, (entries,). A list is longer than asked for where rows
-            are not: it has as many that are.
+        marked: Whether the row is marked, (entries,). A list of n rows holds the n strongest rows
+            and the n strongest marked ones.
     """
 
     latents: npt.NDArray[np.int32]
@@ -38,20 +38,20 @@ class TopRows(NamedTuple):
         return TopRows(self.latents[kept], self.rows[kept], self.values[kept], self.marked[kept])
 
     def keys(self, of_entry: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """One number for the latent of each entry and another number of it, such as its row."""
-        # No cache has 2^40 rows, no dictionary 2^23 latents.
+        """A key for each entry from its latent and another number, such as its row, (entries,)."""
+        # Fewer than 2^40 rows and 2^23 latents.
         return (self.latents.astype(np.int64) << 40) | of_entry
 
 
 def strongest(
     codes: CodeRows, stream: str, length: int, marked: npt.NDArray[np.bool_] | None = None
 ) -> TopRows:
-    """The lists over some rows.
+    """The lists of some rows.
 
     Args:
-        codes: The rows; they must ascend.
+        codes: The rows, ascending.
         stream: Which stream.
-        length: Rows of a list at most.
+        length: Rows in a list at most.
         marked: Which of the rows are marked, (n,); all by default.
     """
     marked = np.ones(len(codes.rows), np.bool_) if marked is None else marked
@@ -65,7 +65,7 @@ def strongest(
         position = position[order]
         lists = latents[order], codes.rows[position], values[order], marked[position]
         return _cut(*lists, length)
-    # Sorting one number that says everything is several times faster than finding an order.
+    # Sorting one number that packs everything is several times faster than an argsort.
     packed = _key(indices.astype(np.uint64), values)
     packed <<= np.uint64(position_bits)
     packed |= np.arange(len(codes.rows), dtype=np.uint64)[:, None]
@@ -79,7 +79,7 @@ def strongest(
 
 
 def merge(parts: Sequence[TopRows], length: int) -> TopRows:
-    """The lists over the rows of all parts, which may interleave."""
+    """The lists of the rows of all parts, which may interleave."""
     latents = np.concatenate([part.latents for part in parts])
     rows = np.concatenate([part.rows for part in parts])
     values = np.concatenate([part.values for part in parts])
@@ -88,25 +88,25 @@ def merge(parts: Sequence[TopRows], length: int) -> TopRows:
     if any(last > first for (_, last), (first, _) in pairwise(spans)):
         by_row = np.argsort(rows, kind="stable")
         latents, rows, values, marked = (x[by_row] for x in (latents, rows, values, marked))
-    # Where rows tie they ascend by now: a stable sort merges the parts and keeps that order.
+    # Tied rows ascend by now, and a stable sort keeps that order.
     order = np.argsort(_key(latents.astype(np.uint64), values), kind="stable")
     return _cut(latents[order], rows[order], values[order], marked[order], length)
 
 
 def with_spare(length: int) -> int:
-    """How long a list must be to hold `length` rows after a fold of rows is left out.
+    """The length that leaves `length` rows in most lists after a fold is left out.
 
-    A twentieth is left out of large sets; a quarter more rows makes up for it, but for rare lists
-    that have several rows of many of its images, which stay a little shorter.
+    A fold has about a twentieth of the rows; lists get a quarter more. Rare lists with many rows of
+    few images may still become slightly shorter.
     """
     return length + max(2, length // 4)
 
 
-def one_a_image(lists: TopRows, of_row: npt.NDArray[np.int64]) -> TopRows:
-    """Of each image the strongest row of each list.
+def one_per_image(lists: TopRows, of_row: npt.NDArray[np.int64]) -> TopRows:
+    """Keep the strongest row of each image in each list.
 
     Args:
-        lists: Lists of the strongest rows.
+        lists: The lists.
         of_row: The image of every row of the cache, (rows,).
     """
     keys = lists.keys(of_row[lists.rows])
@@ -116,32 +116,32 @@ def one_a_image(lists: TopRows, of_row: npt.NDArray[np.int64]) -> TopRows:
 
 
 def cut(lists: TopRows, length: int) -> TopRows:
-    """The first rows of each list, marked or not."""
+    """The first `length` rows of each list, marked or not."""
     return lists.take(_first(lists.latents, length))
 
 
 def marked(lists: TopRows, length: int) -> TopRows:
-    """The first marked rows of each list."""
+    """The first `length` marked rows of each list."""
     return cut(lists.take(lists.marked), length)
 
 
 def members(lists: TopRows, length: int, folds: Folds) -> npt.NDArray[np.bool_]:
-    """Which entries are among the strongest rows of all, and of those without each fold.
+    """Which entries are in the list on all rows, and in the list without each fold.
 
     Args:
         lists: Lists with spare entries.
-        length: Rows of a list at most.
+        length: Rows in a list at most.
         folds: The folds.
 
     Returns:
-        (1 + folds, entries): of all rows, then without each fold.
+        (1 + folds, entries): on all rows, then without each fold.
     """
     begins, lengths = _lists(lists.latents)
     fold, owner = folds.of_row[lists.rows], np.repeat(np.arange(len(begins)), lengths)
     first = np.arange(len(owner)) - begins[owner] < length
     result = np.empty((1 + folds.number, len(owner)), np.bool_)
     result[0] = first
-    # As many of the spare entries move up as a fold has among the first ones.
+    # For each of the first entries in a fold, a spare entry moves up.
     gone = np.zeros((len(result), len(begins)), np.int64)
     np.add.at(gone, (fold[first], owner[first]), 1)
     spare = np.flatnonzero(~first)
@@ -155,20 +155,19 @@ def members(lists: TopRows, length: int, folds: Folds) -> npt.NDArray[np.bool_]:
 
 
 def changes(lists: TopRows, length: int, folds: Folds, shape: tuple[int, int]) -> Any:
-    """Which rows are in the lists, and what changes in them with each fold.
+    """Which rows are in the lists, and how the lists change without each fold.
 
-    Where a fold's rows leave a list others take their places: without the fold there may be more
-    of a class.
+    Where a fold's rows leave a list, others move up.
 
     Args:
         lists: Lists with spare entries.
-        length: Rows of a list at most.
+        length: Rows in a list at most.
         folds: The folds.
-        shape: L, and the rows of the cache.
+        shape: L, and the number of rows of the cache.
 
     Returns:
         ((1 + folds) * L, rows) int32 in CSR format: 1 where a row is in a list; then, for each
-        fold, 1 where it is in the list of all rows alone, and -1 in that without the fold alone.
+        fold, 1 where a row leaves the list without the fold, and -1 where it moves up.
     """
     latents, rows = shape
     among = members(lists, length, folds)
@@ -182,18 +181,18 @@ def changes(lists: TopRows, length: int, folds: Folds, shape: tuple[int, int]) -
         shape=((1 + folds.number) * latents, rows),
         dtype=np.int32,
     )
-    matrix.has_canonical_format = True  # It need not be sorted: no row is twice in a list.
+    matrix.has_canonical_format = True  # No row is twice in a list.
     return matrix.tocsr()
 
 
 _VALUE_BITS = 31
-"""Positive float32 values order as so many bits of their pattern do."""
+"""Positive float32 values order like the lowest 31 bits of their representation."""
 
 _HIGHEST = np.uint32(0x7FFF_FFFF)
 
 
 def _key(latents: npt.NDArray[np.uint64], values: npt.NDArray[np.float32]) -> Any:
-    """One number for each entry that ascends with the latent and descends with the value."""
+    """A key for each entry that ascends with the latent and descends with the value."""
     bits = values.view(np.uint32)
     return (latents << np.uint64(_VALUE_BITS)) | (_HIGHEST - bits)
 
@@ -215,13 +214,13 @@ def _cut(
 
 def _first(latents: npt.NDArray[Any], length: int) -> npt.NDArray[np.bool_]:
     """Which entries are among the first of their list, from the latents of sorted entries."""
-    # An entry is beyond its list's end where the one so many places before is of the same latent.
+    # An entry is beyond the end of its list if the one `length` places before has the same latent.
     result = np.ones(len(latents), np.bool_)
     np.not_equal(latents[length:], latents[: max(0, len(latents) - length)], out=result[length:])
     return result
 
 
 def _lists(latents: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Where each list begins, and how long it is."""
+    """The begin and the length of each list."""
     begins = np.flatnonzero(np.diff(latents, prepend=np.array(-1, np.int64).astype(latents.dtype)))
     return begins, np.diff(begins, append=len(latents))

@@ -1,4 +1,4 @@
-"""The words of captions, as a sparse matrix of images and words.
+"""The words of captions, as a sparse matrix over images and words.
 
 A word is a run of letters, marks and digits, in lower case. This module must not know codes.
 """
@@ -16,10 +16,10 @@ from scipy import sparse
 from sparc.analyze.rows.images import Images, incidence
 
 LEAST_IMAGES = 5
-"""A rarer word cannot name anything: it stays out of the vocabulary."""
+"""Images that a word of the vocabulary is in, at least."""
 
 LARGEST_VOCABULARY = 20_000
-"""Words kept at most, the most frequent ones."""
+"""Words of the vocabulary at most; the most frequent ones are kept."""
 
 _BETWEEN_WORDS = r"[^\p{L}\p{M}\p{N}]+"
 
@@ -28,8 +28,8 @@ class Words(NamedTuple):
     """Which words the captions of each image hold.
 
     Attributes:
-        matrix: (images, words) int32, 1 where any caption of the image holds the word; empty
-            for images that are not analysed.
+        matrix: (images, words) int32, 1 where any caption of the image has the word; 0 for images
+            that are not analysed.
         vocabulary: The word of each column, the most frequent one first.
     """
 
@@ -41,8 +41,7 @@ def read_words(captions: Iterable[pa.Array], images: Images) -> Words | None:
     """The words of a cache's captions; None where there are none.
 
     Args:
-        captions: The caption of every row, null where there is none, in arrays that follow each
-            other.
+        captions: The captions of all rows, in consecutive arrays; null where a row has none.
         images: The images of the rows.
     """
     vocabulary = pa.array([], pa.string())
@@ -54,7 +53,7 @@ def read_words(captions: Iterable[pa.Array], images: Images) -> Words | None:
         lists = pc.split_pattern_regex(pc.utf8_lower(pc.fill_null(part, "")), _BETWEEN_WORDS)
         words = lists.flatten()
         of_word = np.repeat(of_row, np.asarray(lists.value_lengths(), dtype=np.int64))
-        # What an apostrophe leaves of its word, and the empty ends of a caption, are no words.
+        # Single letters split off by an apostrophe, and empty ends of a caption, are no words.
         kept = np.asarray(pc.greater(pc.binary_length(words), 1)) & images.analysed[of_word]
         words, of_word = words.filter(pa.array(kept)), of_word[kept]
         vocabulary = pa.concat_arrays([vocabulary, words]).unique()
@@ -68,27 +67,27 @@ def read_words(captions: Iterable[pa.Array], images: Images) -> Words | None:
         lengths[span] += np.diff(held.indptr)
     if not columns:
         return None
-    found = np.concatenate(columns)
+    word = np.concatenate(columns)
     ends = np.concatenate([[0], np.cumsum(lengths)])
     shape = (len(images), len(vocabulary))
-    matrix = sparse.csr_matrix((np.ones(len(found), np.int32), found, ends), shape=shape)
-    # An image with captions in two arrays may have a word of both twice.
+    matrix = sparse.csr_matrix((np.ones(len(word), np.int32), word, ends), shape=shape)
+    # An image whose captions lie in two arrays may have a word twice.
     matrix.sum_duplicates()
     matrix.data[:] = 1
     return _keep_frequent(matrix, vocabulary.to_pylist())
 
 
 def matches(captions: pa.Array, phrases: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Which captions hold one of some words or phrases: whole words, in either case; (rows,).
+    """Which captions have one of some words or phrases, as whole words, ignoring case; (rows,).
 
     Args:
-        captions: The captions of some rows, null where there is none.
+        captions: The captions of some rows; null where a row has none.
         phrases: Words or phrases; a space in a phrase matches any white space.
     """
     choices = "|".join(r"\s+".join(map(re.escape, phrase.split())) for phrase in phrases)
     pattern = re.compile(rf"(?<!\w)(?:{choices})(?!\w)", re.IGNORECASE)
-    found = (bool(c and pattern.search(c)) for c in captions.to_pylist())
-    return np.fromiter(found, dtype=np.bool_, count=len(captions))
+    matched = (bool(c and pattern.search(c)) for c in captions.to_pylist())
+    return np.fromiter(matched, dtype=np.bool_, count=len(captions))
 
 
 def _keep_frequent(matrix: sparse.csr_matrix, vocabulary: list[str]) -> Words | None:

@@ -102,5 +102,5 @@ def test_a_ring_of_classes_is_refused(classes):
     table = classes([None, 0, 0])
     ring = table.set_column(3, "parent_id", pa.array([None, 2, 1], pa.int32()))
     column = pa.chunked_array([pa.array([[1]], pa.list_(pa.int32()))])
-    with pytest.raises(DamagedCacheError, match="class 1 does not hang on the tree"):
+    with pytest.raises(DamagedCacheError, match="class 1 is not connected to the tree"):
         labels_of(column, ring, where="x")

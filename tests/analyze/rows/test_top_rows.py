@@ -111,7 +111,7 @@ def test_of_each_image_the_strongest_row_is_kept(random_codes, seed):
     codes = random_codes(seed, rows=24, latents=6, k=3, streams="a")
     of_row = np.arange(24) // 3
     lists = top_rows.strongest(codes, "a", 24)
-    found = top_rows.one_a_image(lists, of_row)
+    found = top_rows.one_per_image(lists, of_row)
     expected = {}
     for latent, row in zip(lists.latents.tolist(), lists.rows.tolist(), strict=True):
         expected.setdefault((latent, of_row[row]), row)
