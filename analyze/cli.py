@@ -40,19 +40,21 @@ def run(
     config: AnalyzeConfig,
 ) -> None:
     """Write codes, tables and a summary of a run on a cache."""
-    from sparc.analyze.report.summary import summarize
+    from sparc.analyze.report.summary_page import summary_page
+    from sparc.analyze.report.text import render
     from sparc.analyze.run import analyze
 
-    display(summarize([analyze(run, cache, report, config)]))
+    display(render(summary_page([analyze(run, cache, report, config)])))
 
 
 @command(app)
 def compare(reports: Annotated[list[str], _REPORTS]) -> None:
     """Show the summaries of several reports side by side."""
     from sparc.analyze.report.folder import Report
-    from sparc.analyze.report.summary import summarize
+    from sparc.analyze.report.summary_page import summary_page
+    from sparc.analyze.report.text import render
 
-    display(summarize([Report(location) for location in reports]))
+    display(render(summary_page([Report(location) for location in reports])))
 
 
 @command(app, BiasConfig, "bias")

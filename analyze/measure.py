@@ -7,15 +7,25 @@ something is measured, since the summary of a report needs none of them.
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import pyarrow as pa
+
+from sparc.analyze.report.figure_names import Figures, Metric
+from sparc.analyze.report.page import Section
 
 if TYPE_CHECKING:
     from sparc.analyze.codes.code_sets import CodeSet, Control
     from sparc.analyze.context import Context
     from sparc.analyze.maths.reduction import Reducer
+
+Row = Mapping[str, Any]
+Rows = Sequence[Row]
+"""Rows of a table, by column."""
+
+Summary = Mapping[str, float | None]
+"""The figures of a report by the text of their names, as in `summary.json`."""
 
 TRAINED: "tuple[Control, ...]" = ("none",)
 """The trained model on the real rows: no control."""
@@ -93,6 +103,12 @@ class Measure(ABC):
     needs: Needs = Needs()
     """What the cache must have."""
 
+    headline_table: str | None = None
+    """Which of its tables the headline figures are made from, if there are any."""
+
+    metrics: tuple[Metric, ...] = ()
+    """The kinds of its headline figures."""
+
     @abstractmethod
     def schemas(self) -> Mapping[str, pa.Schema]:
         """The columns of each of its tables, which `REPORT.md` explains."""
@@ -115,3 +131,19 @@ class Measure(ABC):
     def measure_raw(self, context: "Context", reducer: "Reducer") -> Mapping[str, pa.Table]:
         """Measure raw features: see `Steps.raw`; otherwise as `measure`."""
         raise NotImplementedError(f"{self.name} does not measure raw features")
+
+    def figures(self, rows: Rows) -> Figures:  # noqa: ARG002
+        """The headline figures, from the rows of `headline_table`."""
+        return {}
+
+    def section(self, streams: Sequence[str], summaries: Sequence[Summary]) -> Section | None:  # noqa: ARG002
+        """What the page of a summary shows of it.
+
+        Args:
+            streams: The streams that any of the reports has analysed.
+            summaries: The figures of each report.
+
+        Returns:
+            None where it is shown in no section, or in that of another measure.
+        """
+        return None

@@ -7,6 +7,7 @@ from sparc.analyze.codes.permutation import Permutation
 from sparc.analyze.codes.subject import Subject
 from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.measure import Measure, Step, Table
+from sparc.analyze.report.notes import Note
 from sparc.common.text import amount
 
 
@@ -84,15 +85,13 @@ def _tables(measure: Measure, code_set: CodeSet) -> tuple[str, ...]:
     return tuple(table.name for table in measure.tables if holds(table))
 
 
-def notes(
+def make_notes(
     subject: Subject,
     streams: Sequence[str],
     permutation: Permutation,
     config: AnalyzeConfig,
-    *,
-    labelled: bool,
-    captioned: bool,
-) -> Iterator[str]:
+    left_out: Sequence[Measure],
+) -> Iterator[Note]:
     """What is left out of a report or approximated in it, and why.
 
     Args:
@@ -100,38 +99,42 @@ def notes(
         streams: The analysed streams.
         permutation: The order of images of the permuted controls.
         config: The settings.
-        labelled: Whether any analysed row has a label.
-        captioned: Whether any row has a caption.
+        left_out: The measures whose needs are not met.
     """
     absent = [name for name in subject.model.config.names if name not in streams]
     if absent:
         are = "is" if len(absent) == 1 else "are"
-        yield (
+        yield Note(
             f"of the model's streams, {', '.join(absent)} {are} left out: streams select together "
             "with those that are there, so joint figures are those of the streams left"
         )
     if len(streams) == 1:
-        yield "there is one stream: agreement, overlap and retrieval compare nothing"
-    if not labelled:
-        yield "no analysed row has a label: there is no agreement, purity, probe or classification"
-    if not captioned:
-        yield "the cache has no captions: there is no naming"
+        yield Note("there is one stream: agreement, overlap and retrieval compare nothing")
+    for lacking, needing in (
+        ("no analysed row has a label", [m for m in left_out if m.needs.labels]),
+        ("the cache has no captions", [m for m in left_out if m.needs.captions]),
+    ):
+        if needing:
+            *names, last = (measure.name for measure in needing)
+            listed = f"{', '.join(names)} or {last}" if names else last
+            tables = tuple(table.name for measure in needing for table in measure.tables)
+            yield Note(f"{lacking}: there is no {listed}", tables)
     if not config.untrained:
-        yield "the untrained control is left out (--no-untrained)"
+        yield Note("the untrained control is left out (--no-untrained)")
     elif subject.untrained is None:
-        yield (
+        yield Note(
             f"{subject.location} is a saved model without its run: the untrained control is left "
             "out, and whether the cache comes from the same encoders could not be checked"
         )
     if not config.permuted:
-        yield "the permuted controls are left out (--no-permuted)"
+        yield Note("the permuted controls are left out (--no-permuted)")
     elif not permutation.exact:
-        yield (
+        yield Note(
             f"images are permuted in {len(permutation.blocks)} random blocks of up to "
             f"{config.permute_rows:,} rows, not all at once (--permute-rows)"
         )
     if config.permuted and (near := permutation.inseparable(len(streams))):
-        yield (
+        yield Note(
             f"{amount(near, 'image')} of {len(permutation.sizes):,} have a number of rows that at "
             f"most {len(streams) - 1} others have: the permuted controls, which exchange images "
             "with as many rows, cannot keep all of their streams apart"

@@ -26,10 +26,11 @@ from sparc.analyze.measures.registry import MEASURES
 from sparc.analyze.plan import (
     choose_code_sets,
     choose_measures,
-    notes,
+    make_notes,
     plan_steps,
     tables_by_step,
 )
+from sparc.analyze.report.figures import figures
 from sparc.analyze.report.folder import (
     Report,
     ReportInfo,
@@ -37,7 +38,6 @@ from sparc.analyze.report.folder import (
     deciding_settings,
     recognize,
 )
-from sparc.analyze.report.summary import figures
 from sparc.analyze.rows.images import read_images
 from sparc.analyze.rows.labels import read_labels
 from sparc.common.cache.reader import ActivationCache
@@ -180,7 +180,8 @@ def _prepare(
         block_rows=config.permute_rows,
         seed=config.seed,
     )
-    labelled = labels is not None
+    measures = choose_measures(MEASURES, labelled=labels is not None, captioned=captioned)
+    left_out = [measure for measure in MEASURES if measure not in measures]
     writer = ReportWriter(
         folder,
         ReportInfo(
@@ -195,14 +196,12 @@ def _prepare(
             selection=subject.model.config.selection,
             rows=int(valid.sum()),
             settings=deciding_settings(config),
-            notes=tuple(
-                notes(subject, streams, permutation, config, labelled=labelled, captioned=captioned)
-            ),
+            notes=tuple(make_notes(subject, streams, permutation, config, left_out)),
             versions=software_versions(),
         ),
     )
     for note in writer.info.notes:
-        say(f"note: {note}")
+        say(f"note: {note.text}")
     code_sets = choose_code_sets(subject, config)
     store = CodeStore(folder)
     stored = [s for s in code_sets if s.stored]
@@ -217,7 +216,6 @@ def _prepare(
         labels=labels,
         config=config,
     )
-    measures = choose_measures(MEASURES, labelled=labelled, captioned=captioned)
     return _Analysis(context=context, writer=writer, code_sets=code_sets, measures=measures)
 
 

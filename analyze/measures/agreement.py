@@ -1,16 +1,26 @@
 """Agreement: does a latent stand for the same classes in every stream?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from sparc.analyze.measure import UNPERMUTED, Measure, Needs, Steps, Table
+from sparc.analyze.measure import UNPERMUTED, Measure, Needs, Rows, Steps, Summary, Table
+from sparc.analyze.report.figure_names import ENDS, FigureMode, Figures, Metric
+from sparc.analyze.report.page import Line, Section
 
 if TYPE_CHECKING:
-    from sparc.analyze.codes.code_sets import CodeSet
+    from sparc.analyze.codes.code_sets import CodeSet, Control
     from sparc.analyze.context import Context
     from sparc.analyze.maths.reduction import Reducer
+
+VALUE = Metric("agreement", where=("depth",))
+MISPAIRED = Metric("agreement_mispaired", where=("depth",))
+EXCESS = Metric("agreement_excess", where=("depth",))
+
+_OF_ALIVE = tuple(
+    Metric(f"agreement_alive{kind}", where=("depth",)) for kind in ("", "_mispaired", "_excess")
+)
 
 
 class Agreement(Measure):
@@ -25,6 +35,8 @@ class Agreement(Measure):
     tables = (Table("agreement", UNPERMUTED),)
     steps = Steps("counts")
     needs = Needs(labels=True)
+    headline_table = "agreement"
+    metrics = (VALUE, MISPAIRED, EXCESS, *_OF_ALIVE)
 
     def schemas(self) -> Mapping[str, pa.Schema]:
         from sparc.analyze.metrics.agreement import SCHEMA
@@ -49,3 +61,52 @@ class Agreement(Measure):
             seed=context.config.seed,
         )
         return {"agreement": table}
+
+    def figures(self, rows: Rows) -> Figures:
+        result: Figures = {}
+        for row in rows:
+            if row["first"] is None and row["restriction"] == "all_rows":
+                of_all = row["averaged_over"] == "all"
+                value, mispaired, excess = (VALUE, MISPAIRED, EXCESS) if of_all else _OF_ALIVE
+                depth, of = f"depth {row['depth']}", {k: row[k] for k in ("mode", "control")}
+                result[mispaired.of(depth, **of)] = row["mispaired"]
+                for end in ENDS:
+                    result[value.of(depth, end=end, **of)] = row[f"value{end}"]
+                    result[excess.of(depth, end=end, **of)] = row[f"excess{end}"]
+        return result
+
+    def section(self, streams: Sequence[str], summaries: Sequence[Summary]) -> Section:
+        by_report = [depths(summary) for summary in summaries]
+        every = {depth for of_report in by_report for depth in of_report if depth > 0}
+        finest = {of_report[-1] for of_report in by_report if of_report}
+        return Section(
+            "AGREEMENT: do the classes of a latent's rows match between the streams?",
+            "0: not at all, 1: fully. Mean over all latents, dead ones as 0. Any two latents agree "
+            "in part, most of all where classes are few. Excess: how much of the way from there to "
+            "1 is gone; 0 where a latent is no more alike in two streams than two latents are.",
+            (
+                *(_line(depth, "independent") for depth in sorted(every, reverse=True)),
+                *(_line(depth, "joint") for depth in sorted(finest, reverse=True)),
+            ),
+        )
+
+
+def depths(summary: Summary) -> list[int]:
+    """At which depths of the classes a report has agreement, ascending."""
+    return sorted({int(depth.removeprefix("depth ")) for (depth,) in VALUE.where_in(summary)})
+
+
+def _line(depth: int, mode: FigureMode) -> Line:
+    def control(text: str, metric: Metric, control: "Control" = "none") -> Line:
+        return Line(text, metric.of(f"depth {depth}", mode=mode, control=control))
+
+    return Line(
+        f"classes at depth {depth}, {mode}",
+        VALUE.of(f"depth {depth}", mode=mode, control="none"),
+        (
+            control("two latents of like frequency (chance)", MISPAIRED),
+            control("excess over chance", EXCESS),
+            control("untrained model", VALUE, "untrained"),
+            control("untrained model, excess over its chance", EXCESS, "untrained"),
+        ),
+    )

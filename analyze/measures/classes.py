@@ -1,18 +1,27 @@
 """Classes: how well do single latents, codes and reconstructions tell them?"""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from sparc.analyze.measure import Measure, Needs, Steps, Table
+from sparc.analyze.measure import Measure, Needs, Rows, Steps, Summary, Table
+from sparc.analyze.report.control_lines import independent_line, untrained_line
+from sparc.analyze.report.figure_names import ENDS, FigureName, Figures, Metric, means
+from sparc.analyze.report.page import Line, Section
 
 if TYPE_CHECKING:
     from sparc.analyze.codes.code_sets import CodeSet
     from sparc.analyze.context import Context
     from sparc.analyze.maths.reduction import Reducer
+
+LOG_LOSS = Metric("probe_log_loss")
+RAW_MAP = Metric("raw_map")
+CODES_MAP = Metric("codes_map")
+SELF_MAP = Metric("reconstruction_self_map")
+CROSS_MAP = Metric("reconstruction_cross_map")
 
 
 class Probe(Measure):
@@ -22,6 +31,8 @@ class Probe(Measure):
     tables = (Table("probe"),)
     steps = Steps("classes")
     needs = Needs(labels=True)
+    headline_table = "probe"
+    metrics = (LOG_LOSS,)
 
     def schemas(self) -> Mapping[str, pa.Schema]:
         from sparc.analyze.metrics.probe import SCHEMA
@@ -49,6 +60,11 @@ class Probe(Measure):
         ]
         return {"probe": pa.concat_tables(tables)}
 
+    def figures(self, rows: Rows) -> Figures:
+        return means(
+            (LOG_LOSS.of(mode=row["mode"], control=row["control"]), row["log_loss"]) for row in rows
+        )
+
 
 class Classification(Measure):
     """Mean average precision of a linear probe on features, codes and reconstructions."""
@@ -57,6 +73,8 @@ class Classification(Measure):
     tables = (Table("classification"),)
     steps = Steps("classes", raw=True)
     needs = Needs(labels=True)
+    headline_table = "classification"
+    metrics = (RAW_MAP, CODES_MAP, SELF_MAP, CROSS_MAP)
 
     def schemas(self) -> Mapping[str, pa.Schema]:
         from sparc.analyze.metrics.classification import SCHEMA
@@ -95,3 +113,41 @@ class Classification(Measure):
             for stream in context.streams
         ]
         return {"classification": pa.concat_tables(lines)}
+
+    def figures(self, rows: Rows) -> Figures:
+        def over_streams() -> Iterator[tuple[FigureName, float | None]]:
+            for row in rows:
+                own = row["source"] == row["target"]
+                metric = {
+                    "raw": RAW_MAP,
+                    "codes": CODES_MAP,
+                    "reconstruction": SELF_MAP if own else CROSS_MAP,
+                }[row["space"]]
+                of: Any = {"mode": row["mode"] or "raw", "control": row["control"]}
+                for end in ENDS:
+                    yield metric.of(**of, end=end), row[f"mean_average_precision{end}"]
+
+        return means(over_streams())
+
+    def section(self, streams: Sequence[str], summaries: Sequence[Summary]) -> Section:
+        independent: Any = {"mode": "independent", "control": "none"}
+        return Section(
+            "CLASSES: do codes tell them?",
+            "mAP: mean average precision of a linear probe, over classes and streams. Log loss of "
+            "the best single latent of a class, in nats: 0 is perfect, 0.693 is chance.",
+            (
+                Line("mAP on raw features", RAW_MAP.of(mode="raw", control="none")),
+                independent_line("mAP on codes, ", CODES_MAP),
+                Line("mAP on reconstructions", SELF_MAP.of(**independent)),
+                Line(
+                    "mAP on cross-reconstructions",
+                    CROSS_MAP.of(**independent),
+                    (untrained_line(CROSS_MAP),),
+                ),
+                Line("mAP on codes, joint", CODES_MAP.of(mode="joint", control="none")),
+                independent_line("log loss of single latents, ", LOG_LOSS),
+                Line(
+                    "log loss of single latents, joint", LOG_LOSS.of(mode="joint", control="none")
+                ),
+            ),
+        )

@@ -1,16 +1,23 @@
 """Monosemanticity: how alike are the images on which a latent is active?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from sparc.analyze.measure import TRAINED, Measure, Steps, Table
+from sparc.analyze.measure import TRAINED, Measure, Row, Rows, Steps, Summary, Table
+from sparc.analyze.measures.purity import PURITY
+from sparc.analyze.report.control_lines import independent_line
+from sparc.analyze.report.figure_names import ENDS, End, FigureName, Figures, Metric, means
+from sparc.analyze.report.page import Section
 
 if TYPE_CHECKING:
     from sparc.analyze.codes.code_sets import CodeSet
     from sparc.analyze.context import Context
     from sparc.analyze.maths.reduction import Reducer
+
+OWN = Metric("monosemanticity_own")
+CROSS = Metric("monosemanticity_cross")
 
 
 class Monosemanticity(Measure):
@@ -19,6 +26,8 @@ class Monosemanticity(Measure):
     name = "monosemanticity"
     tables = (Table("monosemanticity_means"), Table("monosemanticity", TRAINED))
     steps = Steps("monosemanticity")
+    headline_table = "monosemanticity_means"
+    metrics = (OWN, CROSS)
 
     def schemas(self) -> Mapping[str, pa.Schema]:
         from sparc.analyze.metrics.monosemanticity import MEANS_SCHEMA, SCHEMA
@@ -37,3 +46,23 @@ class Monosemanticity(Measure):
             "monosemanticity": monosemanticity.table(scores, code_set),
             "monosemanticity_means": monosemanticity.means(scores, code_set, context.folds.share),
         }
+
+    def figures(self, rows: Rows) -> Figures:
+        def name(row: Row, end: End) -> FigureName:
+            metric = OWN if row["stream"] == row["reference"] else CROSS
+            return metric.of(mode=row["mode"], control=row["control"], end=end)
+
+        return means((name(row, end), row[f"value{end}"]) for row in rows for end in ENDS)
+
+    def section(self, streams: Sequence[str], summaries: Sequence[Summary]) -> Section:
+        return Section(
+            "MEANING: does a latent stand for one thing?",
+            "Monosemanticity: mean cosine of the features of the images on which it is active; 1 "
+            "where they are all alike. Purity: share of its rows that carry its most frequent "
+            "class. Mean over latents and streams.",
+            (
+                independent_line("monosemanticity, own features, ", OWN),
+                independent_line("monosemanticity, another's features, ", CROSS),
+                independent_line("purity, finest classes, ", PURITY),
+            ),
+        )

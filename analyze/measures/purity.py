@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from sparc.analyze.measure import TRAINED, Measure, Needs, Steps, Table
+from sparc.analyze.measure import TRAINED, Measure, Needs, Rows, Steps, Table
+from sparc.analyze.report.figure_names import ENDS, Figures, Metric, means
 
 if TYPE_CHECKING:
     from sparc.analyze.codes.code_sets import CodeSet
     from sparc.analyze.context import Context
     from sparc.analyze.maths.reduction import Reducer
+
+PURITY = Metric("purity")
 
 
 class Purity(Measure):
@@ -20,6 +23,8 @@ class Purity(Measure):
     tables = (Table("purity_means"), Table("purity", TRAINED))
     steps = Steps("purity")
     needs = Needs(labels=True)
+    headline_table = "purity_means"
+    metrics = (PURITY,)
 
     def schemas(self) -> Mapping[str, pa.Schema]:
         from sparc.analyze.metrics.purity import MEANS_SCHEMA, SCHEMA
@@ -53,3 +58,15 @@ class Purity(Measure):
             folds.share,
         )
         return {"purity": tables.purity, "purity_means": tables.means}
+
+    def figures(self, rows: Rows) -> Figures:
+        deepest = max(row["depth"] for row in rows)
+        return means(
+            (
+                PURITY.of(mode=row["mode"], control=row["control"], end=end),
+                row[f"purity{end}"],
+            )
+            for row in rows
+            if row["depth"] == deepest and row["restriction"] == "all_rows"
+            for end in ENDS
+        )

@@ -8,7 +8,9 @@ How to add one, in one new file beside this one and one line below:
 3. `measure` gives the rows of one set of codes. The codes come from `Context`: part by part with
    `context.parts(code_set)` and the reducer, or for sampled rows with `context.codes_at`. Import
    what computes inside of it; a small metric may compute right there.
-4. Add an instance to `MEASURES`.
+4. For the summary: declare the `metrics`, say which table they are made from (`headline_table`),
+   make the `figures` from its rows, and a `section` of the page that shows them.
+5. Add an instance to `MEASURES`.
 """
 
 from sparc.analyze.measure import Measure
@@ -16,6 +18,7 @@ from sparc.analyze.measures.agreement import Agreement
 from sparc.analyze.measures.classes import Classification, Probe
 from sparc.analyze.measures.cofiring import Cofiring
 from sparc.analyze.measures.latents import Latents, Streams
+from sparc.analyze.measures.localization import Localization
 from sparc.analyze.measures.monosemanticity import Monosemanticity
 from sparc.analyze.measures.naming import Naming
 from sparc.analyze.measures.overlap import Overlap
@@ -36,6 +39,7 @@ MEASURES: list[Measure] = [
     Monosemanticity(),
     Purity(),
     Streams(),
+    Localization(),
     Overlap(),
     Naming(),
     Cofiring(),

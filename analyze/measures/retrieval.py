@@ -1,17 +1,25 @@
 """Retrieval: does a row of one stream find its own image or caption in another?"""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from sparc.analyze.measure import Measure, Steps, Table
+from sparc.analyze.measure import Measure, Rows, Steps, Summary, Table
+from sparc.analyze.report.control_lines import independent_line, joint_leak_line, untrained_line
+from sparc.analyze.report.figure_names import ENDS, FigureName, Figures, Metric, means
+from sparc.analyze.report.page import Line, Section
 
 if TYPE_CHECKING:
     from sparc.analyze.codes.code_sets import CodeSet
     from sparc.analyze.context import Context
     from sparc.analyze.maths.reduction import Reducer
+
+_SPACES = ("codes", "cross_reconstruction", "raw")
+R_AT_1 = {space: Metric(f"{space}_r_at_1") for space in _SPACES}
+R_AT_10 = {space: Metric(f"{space}_r_at_10") for space in _SPACES}
+MEDIAN_RANK = {space: Metric(f"{space}_median_rank") for space in _SPACES}
 
 
 class Retrieval(Measure):
@@ -20,6 +28,8 @@ class Retrieval(Measure):
     name = "retrieval"
     tables = (Table("retrieval"),)
     steps = Steps("retrieval", raw=True)
+    headline_table = "retrieval"
+    metrics = (*R_AT_1.values(), *R_AT_10.values(), *MEDIAN_RANK.values())
 
     def schemas(self) -> Mapping[str, pa.Schema]:
         from sparc.analyze.metrics.retrieval import SCHEMA
@@ -83,3 +93,45 @@ class Retrieval(Measure):
             lambda target: features[target],
         )
         return {"retrieval": table}
+
+    def figures(self, rows: Rows) -> Figures:
+        def over_pairs() -> Iterator[tuple[FigureName, float | None]]:
+            for row in rows:
+                space, of = row["space"], {"mode": row["mode"] or "raw", "control": row["control"]}
+                for column, metric in (("r_at_1", R_AT_1), ("r_at_10", R_AT_10)):
+                    for end in ENDS:
+                        yield metric[space].of(**of, end=end), row[f"{column}{end}"]
+                yield MEDIAN_RANK[space].of(**of), row["median_rank"]
+
+        return means(over_pairs())
+
+    def section(self, streams: Sequence[str], summaries: Sequence[Summary]) -> Section:
+        codes, rebuilt = R_AT_1["codes"], R_AT_1["cross_reconstruction"]
+        independent: Any = {"mode": "independent", "control": "none"}
+        return Section(
+            "RETRIEVAL: does a row of one stream find its own image or caption in another?",
+            "R@n: share of the queries that rank it among the first n. Mean over pairs of streams.",
+            (
+                independent_line("R@1 on codes, ", codes),
+                Line("R@10 on codes, independent", R_AT_10["codes"].of(**independent)),
+                Line(
+                    "median rank on codes, independent",
+                    MEDIAN_RANK["codes"].of(**independent),
+                    style="one decimal",
+                ),
+                Line(
+                    "R@1 of cross-reconstructions among features",
+                    rebuilt.of(**independent),
+                    (untrained_line(rebuilt),),
+                ),
+                Line(
+                    "R@1 on raw features, where widths match",
+                    R_AT_1["raw"].of(mode="raw", control="none"),
+                ),
+                Line(
+                    "R@1 on codes, joint: a leak",
+                    codes.of(mode="joint", control="none"),
+                    (joint_leak_line(codes),),
+                ),
+            ),
+        )

@@ -1,17 +1,32 @@
 """Selection: who decides what the streams select together, and what remains without a stream?"""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from sparc.analyze.measure import UNPERMUTED, Measure, Steps, Table
+from sparc.analyze.measure import UNPERMUTED, Measure, Rows, Steps, Table
+from sparc.analyze.report.figure_names import ENDS, Figures, Metric
+from sparc.analyze.report.page import Line
 
 if TYPE_CHECKING:
     from sparc.analyze.codes.code_sets import CodeSet
     from sparc.analyze.context import Context
     from sparc.analyze.maths.reduction import Reducer
+
+SHARE = Metric("selection", by=("control",), where=("stream",))
+KEPT = Metric("left_out_kept", by=("control",), where=("stream",))
+
+
+def selection_lines(streams: Iterable[str]) -> Iterator[Line]:
+    """Who decides what is selected together, stream by stream."""
+    for stream in streams:
+        yield Line(
+            f"share of the selection: {stream}",
+            SHARE.of(stream, control="none"),
+            (Line(f"still selected without {stream}", KEPT.of(stream, control="none")),),
+        )
 
 
 class Selection(Measure):
@@ -20,6 +35,8 @@ class Selection(Measure):
     name = "selection"
     tables = (Table("selection", UNPERMUTED),)
     steps = Steps("selection", each="control")
+    headline_table = "selection"
+    metrics = (SHARE,)
 
     def schemas(self) -> Mapping[str, pa.Schema]:
         from sparc.analyze.metrics.selection import SCHEMA
@@ -39,6 +56,13 @@ class Selection(Measure):
         )
         return {"selection": selection.table(counts, code_set.control, context.folds)}
 
+    def figures(self, rows: Rows) -> Figures:
+        return {
+            SHARE.of(row["stream"], control=row["control"], end=end): row[f"share{end}"]
+            for row in rows
+            for end in ENDS
+        }
+
 
 class LeftOut(Measure):
     """What is still selected, and rebuilt, without one of the streams."""
@@ -49,6 +73,8 @@ class LeftOut(Measure):
         Table("left_out_reconstruction", UNPERMUTED),
     )
     steps = Steps("left-out", each="control")
+    headline_table = "left_out_selection"
+    metrics = (KEPT,)
 
     def schemas(self) -> Mapping[str, pa.Schema]:
         from sparc.analyze.metrics.left_out import RECONSTRUCTION_SCHEMA, SELECTION_SCHEMA
@@ -77,4 +103,12 @@ class LeftOut(Measure):
         return {
             "left_out_selection": tables.selection,
             "left_out_reconstruction": tables.reconstruction,
+        }
+
+    def figures(self, rows: Rows) -> Figures:
+        return {
+            KEPT.of(row["left_out"], control=row["control"], end=end): row[f"kept{end}"]
+            for row in rows
+            if row["stream"] is None
+            for end in ENDS
         }

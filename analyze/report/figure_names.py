@@ -1,48 +1,109 @@
-"""The names of a report's headline figures, so that a misspelt one is an error, not an empty cell.
+"""The names of a report's headline figures.
 
-A name is a metric, with the end of its interval if that is meant, and what the figure is of: a mode
-and a control, and for some a depth or a stream. `REPORT.md` lists them.
+A measure declares its kinds of figures, each a `Metric`, and names are made from them: a misspelt
+one is an unknown Python name, not an empty cell. In `summary.json` a name is text, such as
+`agreement_low/independent/none/depth 3`; `REPORT.md` lists them.
 """
 
-_MODES = ("joint", "independent", "raw")
-_CONTROLS = ("none", "untrained", "permuted", "permuted_before", "permuted_after")
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Literal
 
-_AGREEMENT = ("agreement", "agreement_mispaired", "agreement_excess")
-_ALIVE = ("agreement_alive", "agreement_alive_mispaired", "agreement_alive_excess")
-_ERRORS = tuple(f"{m}_{of}" for of in ("self", "cross") for m in ("nmse", "explained_variance"))
-_RANKS = tuple(
-    f"{space}_{measure}"
-    for space in ("codes", "cross_reconstruction", "raw")
-    for measure in ("r_at_1", "r_at_10", "median_rank")
-)
+if TYPE_CHECKING:
+    from sparc.analyze.codes.code_sets import Control
 
-_OF_MODE_AND_CONTROL = {
-    *_AGREEMENT, *_ALIVE, *_ERRORS, *_RANKS,
-    "raw_map", "codes_map", "reconstruction_self_map", "reconstruction_cross_map",
-    "alive_everywhere", "alive_somewhere", "alive_nowhere",
-    "active_per_row", "probe_log_loss", "monosemanticity_own",
-    "monosemanticity_cross", "purity",
-}  # fmt: skip
-_OF_CONTROL = {"selection", "left_out_kept"}
-_OF_REPORT = {"alive_images", "alive_unseen_share"}
-_POINTING = "localization_"  # Its measures, maps and choices of images are its own.
+FigureMode = Literal["joint", "independent", "raw"]
+
+End = Literal["", "_low", "_high"]
+ENDS: tuple[End, ...] = ("", "_low", "_high")
+"""A figure, and the ends of its 95% interval, in names of figures and of columns alike."""
+
+Figures = dict["FigureName", float | None]
+"""Figures by name; None where one is undefined."""
 
 
-def check(name: str) -> None:
-    """See that a name is one that a figure can have.
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A kind of figure, and what tells two figures of this kind apart."""
+
+    name: str
+
+    by: tuple[Literal["mode", "control"], ...] = ("mode", "control")
+    """Which of these a name has."""
+
+    where: tuple[str, ...] = ()
+    """What else it has, behind them: a stream, say."""
+
+    def of(
+        self,
+        *where: str,
+        mode: "FigureMode | None" = None,
+        control: "Control | None" = None,
+        end: End = "",
+    ) -> "FigureName":
+        """Name a figure of this kind; the arguments are the fields of `FigureName`."""
+        return FigureName(self, mode, control, where, end)
+
+    def where_in(self, figures: Iterable[str]) -> list[tuple[str, ...]]:
+        """What `where` is for the figures of this kind among some, given as text."""
+        parts = 1 + len(self.by) + len(self.where)
+        split = [name.split("/", parts - 1) for name in figures]
+        mine = [p for p in split if p[0] == self.name and len(p) == parts]
+        return [tuple(p[1 + len(self.by) :]) for p in mine]
+
+
+@dataclasses.dataclass(frozen=True)
+class FigureName:
+    """The name of one figure.
 
     Raises:
-        ValueError: It is misspelt.
+        ValueError: A part is missing, or the metric has no such part.
     """
-    metric, *rest = name.split("/")
-    metric = metric.removesuffix("_low").removesuffix("_high")
-    if metric in _OF_MODE_AND_CONTROL:
-        right = len(rest) > 1 and rest[0] in _MODES and rest[1] in _CONTROLS
-    elif metric in _OF_CONTROL:
-        right = len(rest) > 1 and rest[0] in _CONTROLS
-    elif metric in _OF_REPORT:
-        right = not rest
-    else:
-        right = metric.startswith(_POINTING)
-    if not right:
-        raise ValueError(f"no figure of a report is called {name!r}")
+
+    metric: Metric
+
+    mode: FigureMode | None = None
+    """How streams selected; `raw` where features are measured instead of codes."""
+
+    control: "Control | None" = None
+    """Which control it is; `none` is the trained model on the real rows."""
+
+    where: tuple[str, ...] = ()
+    """The parts that `Metric.where` says."""
+
+    end: End = ""
+    """The figure itself, or an end of its interval."""
+
+    def __post_init__(self) -> None:
+        given = {"mode": self.mode, "control": self.control}
+        by = tuple(part for part, value in given.items() if value is not None)
+        if by != self.metric.by or len(self.where) != len(self.metric.where):
+            wanted = ", ".join((*self.metric.by, *self.metric.where)) or "nothing"
+            raise ValueError(f"a figure {self.metric.name!r} is told by {wanted}, not by {self}")
+
+    def at(self, end: End) -> "FigureName":
+        """The name of an end of its interval."""
+        return dataclasses.replace(self, end=end)
+
+    def __str__(self) -> str:
+        parts = (self.mode, self.control, *self.where)
+        return "/".join([self.metric.name + self.end, *(part for part in parts if part)])
+
+
+def means(figures: Iterable[tuple[FigureName, float | None]]) -> Figures:
+    """The mean of the figures of each name; None where none of them is defined.
+
+    The interval of a mean over pairs or streams is the mean of theirs: the standard error of a mean
+    is at most the mean of the standard errors.
+    """
+    groups: dict[FigureName, list[float]] = {}
+    for name, value in figures:
+        group = groups.setdefault(name, [])
+        if value is not None:
+            group.append(value)
+    return {name: sum(group) / len(group) if group else None for name, group in groups.items()}
+
+
+def as_text(figures: Mapping[FigureName, float | None]) -> dict[str, float | None]:
+    """Figures as `summary.json` names them."""
+    return {str(name): value for name, value in figures.items()}

@@ -25,6 +25,7 @@ from sparc.analyze.report.digests import (
     replace,
     write_digests,
 )
+from sparc.analyze.report.notes import Note
 from sparc.common.config import from_mapping, to_mapping
 from sparc.common.documents import parse_object
 from sparc.common.errors import ConfigError, ReportError
@@ -103,12 +104,16 @@ class ReportInfo:
     selection: str
     rows: int
     settings: Mapping[str, Any]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     versions: Mapping[str, str]
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The content of `report.json` but for its format, as plain JSON values."""
+        return {**to_mapping(self), "notes": [note.to_json() for note in self.notes]}
 
     def to_json(self) -> bytes:
         """The content of `report.json`."""
-        document = {"format": FORMAT, "version": VERSION, **to_mapping(self)}
+        document = {"format": FORMAT, "version": VERSION, **self.to_mapping()}
         return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
     @classmethod
@@ -133,6 +138,9 @@ class ReportInfo:
                 f"version {VERSION}: use the version of SPARC that wrote it"
             )
         try:
+            if isinstance(document.get("notes"), list):
+                notes = [Note.from_json(n, source=f"{INFO_FILE}: notes") for n in document["notes"]]
+                document["notes"] = notes
             return from_mapping(cls, document, source=INFO_FILE)
         except ConfigError as error:
             raise ReportError(
@@ -199,7 +207,7 @@ class Report:
                 is damaged.
         """
         if name not in self.tables:
-            why = "".join(f"; {note}" for note in self.info.notes if name in note)
+            why = "".join(f"; {note.text}" for note in self.info.notes if name in note.tables)
             raise ReportError(
                 f"{self.folder} has no table {name!r}; it has {', '.join(self.tables)}{why}"
             )
@@ -219,7 +227,7 @@ class Report:
             config: Its settings.
         """
         made_by = {**about_command(command, config), "report": str(self.folder)}
-        return {**to_mapping(self.info), "command": made_by}
+        return {**self.info.to_mapping(), "command": made_by}
 
     @cached_property
     def summary(self) -> Mapping[str, float | None]:
@@ -347,7 +355,7 @@ class ReportWriter:
         return self.folder.exists(name)
 
     def _write(self, name: str, table: str, content: pa.Table) -> None:
-        self.folder.write(name, _table_content(table, content, to_mapping(self.info)))
+        self.folder.write(name, _table_content(table, content, self.info.to_mapping()))
 
 
 def add_table(

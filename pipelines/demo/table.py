@@ -1,11 +1,20 @@
 """The demo's one table: SPARC beside the baseline, with the controls of every figure."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
+from sparc.analyze.measures.agreement import EXCESS, MISPAIRED, VALUE, depths
+from sparc.analyze.measures.latents import ALIVE, ALIVE_UNSEEN_SHARE
+from sparc.analyze.measures.localization import AUC, POINTING
+from sparc.analyze.measures.reconstruction import EXPLAINED_CROSS, NMSE_CROSS
+from sparc.analyze.measures.retrieval import R_AT_1, R_AT_10
+from sparc.analyze.report.figure_names import FigureMode, Metric
 from sparc.analyze.report.folder import Report
-from sparc.analyze.report.summary import Line, agreement_depths, cell, checked_figures
+from sparc.analyze.report.page import Column, Line, Section
+from sparc.analyze.report.summary_page import make_columns, require_declared
+from sparc.analyze.report.text import cell
 
 _WIDTH = 92
 _TEXT_WIDTH = 60
@@ -22,33 +31,35 @@ none.
 The lower part is given, not learnt: streams that select together get the same latents, so their
 agreement is high even for an untrained model."""
 
+_DEPTHS = {1: "groups (animals, food, …)", 2: "subgroups (birds, fruit, …)", 3: "emoji (owl, …)"}
+
 
 def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
-    """The table, how to read it, and where to go from there.
+    """The table, how to read it, and where to look next.
 
     Args:
         folder: The demo's folder.
         locations: The finished reports by the names of their models.
 
     Raises:
-        ReportError: A report is not there, damaged, or lacks a figure that it must have.
+        ReportError: A report is missing, damaged, or lacks a figure that it must have.
     """
-    reports = {name: Report(location) for name, location in locations.items()}
-    summaries = [checked_figures(report) for report in reports.values()]
-    some = next(iter(reports.values()))
+    reports = [Report(location) for location in locations.values()]
+    columns = make_columns(reports)
+    some = reports[0].info
     rows = [
         "",
-        f"{some.info.rows:,} rows of held-out scenes, {some.info.latents:,} latents, "
-        f"{some.info.k} for a row; streams {', '.join(some.info.streams)}",
+        f"{some.rows:,} rows of held-out scenes, {some.latents:,} latents, "
+        f"{some.k} for a row; streams {', '.join(some.streams)}",
         "",
-        " " * _TEXT_WIDTH + "".join(f"{name:>{_CELL_WIDTH}}" for name in reports),
+        " " * _TEXT_WIDTH + "".join(f"{name:>{_CELL_WIDTH}}" for name in locations),
     ]
-    for line in _lines(some):
-        cells = [_cell(summary, line) for summary in summaries]
-        if line.figure or not rows[-1]:
-            rows.append(f"{line.text:<{_TEXT_WIDTH}}{''.join(cells)}".rstrip())
-        else:
-            rows += ["", line.text]
+    for number, section in enumerate(_sections(columns[0], some.streams)):
+        rows += [section.title] if number == 0 else ["", section.title]
+        require_declared(line for _, line in section.levels())
+        for level, line in section.levels():
+            cells = "".join(f"{cell(column, line):>{_CELL_WIDTH}}" for column in columns)
+            rows.append(f"{'  ' * (1 + level) + line.text:<{_TEXT_WIDTH}}{cells}".rstrip())
     places = " ".join(map(str, locations.values()))
     return "\n".join(
         [
@@ -61,7 +72,7 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
             f"  every figure, side by side        sparc-analyze compare {places}",
             f"  what the encoders have written    sparc-extract inspect {folder / 'caches/train'}",
             f"  how the training went             sparc-train inspect {folder / 'runs/sparc'}",
-            f"  the images                      {folder / 'scenes/images'}",
+            f"  the images                        {folder / 'scenes/images'}",
             *(
                 [f"  maps of names over some of them   {sheet}"]
                 if (sheet := folder / "localized/contact-sheet.png").exists()
@@ -71,78 +82,92 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
     )
 
 
-def _lines(report: Report) -> list[Line]:
-    depths = agreement_depths(report)
-    finest = f"depth {depths[-1]}" if depths else ""
-    alone = "agreement/independent"
-    together = "agreement/joint"
-    return [
-        Line("EACH STREAM SELECTS ALONE: this is learnt"),
-        *(
-            line
-            for d in depths
-            if d > 0
-            for line in (
-                Line(
-                    f"  agreement on {_DEPTHS.get(d, f'classes at depth {d}')}",
-                    f"{alone}/none/depth {d}",
+def _sections(first: Column, streams: tuple[str, ...]) -> Iterator[Section]:
+    """The sections of the table, with the depths and maps that the first report has."""
+    codes, of_classes = R_AT_1["codes"], depths(first.figures)
+    yield Section(
+        "INDEPENDENT, each stream selects alone: this is learnt",
+        "",
+        (
+            *(_agreement(depth, "independent") for depth in of_classes if depth > 0),
+            Line(
+                "cross-reconstruction, NMSE (lower is better)",
+                NMSE_CROSS.of(mode="independent", control="none"),
+                (_untrained(NMSE_CROSS),),
+            ),
+            Line(
+                "explained variance of it", EXPLAINED_CROSS.of(mode="independent", control="none")
+            ),
+            Line(
+                "retrieval, R@1",
+                codes.of(mode="independent", control="none"),
+                (
+                    _untrained(codes),
+                    Line("unrelated rows", codes.of(mode="independent", control="permuted")),
                 ),
-                Line("    any two latents", f"agreement_mispaired/independent/none/depth {d}"),
-                Line("    excess over these", f"agreement_excess/independent/none/depth {d}"),
-                Line("    excess, untrained", f"agreement_excess/independent/untrained/depth {d}"),
-            )
+            ),
+            Line("retrieval, R@10", R_AT_10["codes"].of(mode="independent", control="none")),
         ),
-        Line("  cross-reconstruction, NMSE (lower is better)", "nmse_cross/independent/none"),
-        Line("    untrained", "nmse_cross/independent/untrained"),
-        Line("  explained variance of it", "explained_variance_cross/independent/none"),
-        Line("  retrieval, R@1", "codes_r_at_1/independent/none"),
-        Line("    untrained", "codes_r_at_1/independent/untrained"),
-        Line("    unrelated rows", "codes_r_at_1/independent/permuted"),
-        Line("  retrieval, R@10", "codes_r_at_10/independent/none"),
-        Line("THE STREAMS SELECT TOGETHER: this is given by construction"),
-        Line("  agreement on emoji", f"{together}/none/{finest}"),
-        Line("    any two latents", f"agreement_mispaired/joint/none/{finest}"),
-        Line("    excess over these", f"agreement_excess/joint/none/{finest}"),
-        Line("    excess, untrained", f"agreement_excess/joint/untrained/{finest}"),
-        Line("  cross-reconstruction, NMSE", "nmse_cross/joint/none"),
-        Line("  retrieval, R@1: a leak", "codes_r_at_1/joint/none"),
-        *_localization_lines(report),
-        Line("LATENTS"),
-        Line("  alive in all streams, each alone", "alive_everywhere/independent/none", ",.0f"),
-        Line("  dead in all streams, each alone", "alive_nowhere/independent/none", ",.0f"),
-        Line("    such a latent is active (95%) on at most", "alive_unseen_share", ".2%"),
-    ]
-
-
-_POINTING = "localization_pointing"
-_AUC = "localization_auc"
-
-
-def _localization_lines(report: Report) -> list[Line]:
+    )
+    yield Section(
+        "JOINT, the streams select together: this is given by construction",
+        "",
+        (
+            *(_agreement(depth, "joint") for depth in of_classes[-1:]),
+            Line("cross-reconstruction, NMSE", NMSE_CROSS.of(mode="joint", control="none")),
+            Line("retrieval, R@1: a leak", codes.of(mode="joint", control="none")),
+        ),
+    )
     # Image streams have maps; text streams weigh words, which are not scored.
-    streams = [s for s in report.info.streams if f"{_POINTING}/text/several/{s}" in report.summary]
-    if not streams:
-        return []
-    return [
-        Line("THE MAP OF AN OBJECT'S NAME points at it, in scenes of several objects"),
-        *(
-            line
-            for stream in streams
-            for line in (
-                Line(f"  in {stream}", f"{_POINTING}/text/several/{stream}"),
-                Line(
-                    "    a latent active in the scene",
-                    f"{_POINTING}/random_latent/several/{stream}",
-                ),
-                Line("    the centre of the scene", f"{_POINTING}/centre/several/{stream}"),
-                Line("    present against absent names, AUC", f"{_AUC}/text/several/{stream}"),
-            )
+    maps = [_map(s) for s in streams if first.figure(POINTING.of("text", "several", s)) is not None]
+    if maps:
+        title = "THE MAP OF AN OBJECT'S NAME points at it, in scenes of several objects"
+        yield Section(title, "", tuple(maps))
+    bound = Line(
+        "such a latent is active (95%) on at most", ALIVE_UNSEEN_SHARE.of(), style="percent"
+    )
+    yield Section(
+        "LATENTS",
+        "",
+        (
+            _alive("alive in all streams, independent", "everywhere"),
+            _alive("dead in all streams, independent", "nowhere", bound),
         ),
-    ]
+    )
 
 
-_DEPTHS = {1: "groups (animals, food, …)", 2: "subgroups (birds, fruit, …)", 3: "emoji (owl, …)"}
+def _agreement(depth: int, mode: FigureMode) -> Line:
+    def line(text: str, metric: Metric, control: Literal["none", "untrained"] = "none") -> Line:
+        return Line(text, metric.of(f"depth {depth}", mode=mode, control=control))
+
+    classes = "emoji" if mode == "joint" else _DEPTHS.get(depth, f"classes at depth {depth}")
+    return Line(
+        f"agreement on {classes}",
+        VALUE.of(f"depth {depth}", mode=mode, control="none"),
+        (
+            line("any two latents", MISPAIRED),
+            line("excess over these", EXCESS),
+            line("excess, untrained", EXCESS, "untrained"),
+        ),
+    )
 
 
-def _cell(summary: Mapping[str, float | None], line: Line) -> str:
-    return f"{cell(summary, line):>{_CELL_WIDTH}}" if line.figure else ""
+def _untrained(metric: Metric) -> Line:
+    return Line("untrained", metric.of(mode="independent", control="untrained"))
+
+
+def _map(stream: str) -> Line:
+    return Line(
+        f"in {stream}",
+        POINTING.of("text", "several", stream),
+        (
+            Line("a latent active in the scene", POINTING.of("random_latent", "several", stream)),
+            Line("the centre of the scene", POINTING.of("centre", "several", stream)),
+            Line("present against absent names, AUC", AUC.of("text", "several", stream)),
+        ),
+    )
+
+
+def _alive(text: str, place: str, *controls: Line) -> Line:
+    name = ALIVE[place].of(mode="independent", control="none")
+    return Line(text, name, controls, style="count")

@@ -15,7 +15,8 @@ import pytest
 
 from sparc.analyze.report.digests import replace
 from sparc.analyze.report.folder import Report
-from sparc.analyze.report.summary import summarize
+from sparc.analyze.report.summary_page import summary_page
+from sparc.analyze.report.text import NOT_MEASURED
 from sparc.common.errors import ReportError
 from sparc.common.files.folder import Folder
 
@@ -102,7 +103,7 @@ def test_a_killed_command_goes_on_where_it_stopped(report, trained, cache, tmp_p
 def test_reports_are_compared(report, call_process):
     result = call_process("analyze", "compare", report[0], report[0])
     assert result.returncode == 0, result.stderr
-    (line,) = [x for x in result.stdout.splitlines() if "depth 3, each alone" in x]
+    (line,) = [x for x in result.stdout.splitlines() if "depth 3, independent" in x]
     *_, value, margin, value_again, margin_again = line.split()
     assert (value, margin) == (value_again, margin_again)
     assert float(value) > 0
@@ -119,7 +120,7 @@ def test_a_figure_that_is_lost_is_an_error_never_a_dash(report, tmp_path):
         rest = {key: value for key, value in whole.items() if key != name}
         replace(folder, "summary.json", json.dumps(rest).encode())
         with pytest.raises(ReportError, match=re.escape(f"has no figure {name!r}")):
-            summarize([Report(folder.local)])
+            summary_page([Report(folder.local)])
 
 
 def test_a_summary_that_lost_a_figure_is_made_of_the_tables_again(
@@ -147,11 +148,11 @@ def test_reports_with_other_contents_are_compared_and_say_what_they_lack(
     shown = call("analyze", "compare", report[0], tmp_path / "some").stdout
     assert "untrained control is left out (--no-untrained)" in " ".join(shown.split())
     assert "permuted controls are left out (--no-permuted)" in " ".join(shown.split())
-    (line,) = [x for x in shown.splitlines() if x.startswith("  R@1 on codes, each alone")]
+    (line,) = [x for x in shown.splitlines() if x.startswith("  R@1 on codes, independent")]
     following = shown.splitlines()[shown.splitlines().index(line) + 1]
     assert "untrained" in following
-    assert following.split()[-1] == "-"
-    assert line.split()[-1] != "-"
+    assert following.endswith(NOT_MEASURED)
+    assert not line.endswith(NOT_MEASURED)
 
 
 def test_bias_finds_what_goes_with_an_attribute(report, cache, call, call_process, tmp_path):
@@ -258,8 +259,9 @@ def test_errors_are_one_line(report, cache, call, tmp_path):
 
 
 def test_a_summary_needs_no_pytorch():
+    code = "import sys, sparc.analyze.report.summary_page; print(*sys.modules)"
     loaded = subprocess.run(
-        [sys.executable, "-c", "import sys, sparc.analyze.report.summary; print(*sys.modules)"],
+        [sys.executable, "-c", code],
         capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
     assert not {"torch", "zarr", "dask"} & set(loaded)

@@ -23,7 +23,8 @@ from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.localize.localizer import Localizer
 from sparc.analyze.report.digests import replace
 from sparc.analyze.report.folder import Report
-from sparc.analyze.report.summary import summarize
+from sparc.analyze.report.summary_page import summary_page
+from sparc.analyze.report.text import render
 from sparc.analyze.run import analyze
 from sparc.common.errors import ConfigError, DatasetError, ReportError, SparcError
 from sparc.common.files.folder import Folder
@@ -232,7 +233,7 @@ def test_scores_go_into_the_report(run, cache, report, call):
     summary = json.loads((report / "summary.json").read_text())
     assert summary["localization_pointing/centre/several/cnn"] == mean["pointing"]
     assert "codes_r_at_1/independent/none" in summary
-    assert "LOCALIZATION" in summarize([Report(report)])
+    assert "LOCALIZATION" in render(summary_page([Report(report)]))
 
 
 def test_another_models_report_is_left_alone(run, cache, report):

@@ -76,7 +76,7 @@ def test_every_line_of_the_table_has_its_figures(finished):
         assert all(float(cell.replace(",", "").rstrip("%")) >= -10 for cell in cells)
     learnt, _, others = table.partition("THE MAP OF AN OBJECT'S NAME")
     maps, _, latents = others.partition("LATENTS")
-    for part, intervals in ((learnt.partition("EACH STREAM")[2], 2), (maps, 0), (latents, 0)):
+    for part, intervals in ((learnt.partition("INDEPENDENT")[2], 2), (maps, 0), (latents, 0)):
         for line in part.splitlines()[1:]:
             # Of the maps, the AUC alone has an interval; counts of latents and controls of randomly
             # paired latents have none.

@@ -1,0 +1,130 @@
+"""The page of a summary as data: which figures stand in which order, under which words.
+
+It says nothing of widths or of how a number is written down: that is for a renderer, such as
+`sparc.analyze.report.text`. `sparc.analyze.report.summary_page` puts one together.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Literal, NamedTuple
+
+from sparc.analyze.report.figure_names import FigureName
+from sparc.analyze.report.notes import Note
+
+Style = Literal["decimal", "one decimal", "count", "percent"]
+"""How a figure is written: with three decimals, with one, as a whole number, or as a percentage."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of a page: what it says, and the figure that it shows of each report."""
+
+    text: str
+
+    figure: FigureName
+    """Where the reports have its interval, that is shown as well."""
+
+    controls: tuple["Line", ...] = ()
+    """What the figure is to be compared with."""
+
+    style: Style = "decimal"
+
+    def levels(self, level: int = 0) -> Iterator[tuple[int, "Line"]]:
+        """The line itself and, each a level deeper, those of its controls."""
+        yield level, self
+        for control in self.controls:
+            yield from control.levels(level + 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """Lines that answer one question."""
+
+    title: str
+
+    reading: str
+    """How its figures are to be read."""
+
+    lines: tuple[Line, ...]
+
+    tables: tuple[str, ...] = ()
+    """The tables that its measure makes."""
+
+    def levels(self) -> Iterator[tuple[int, Line]]:
+        """All lines; those of controls follow the line that they belong to, a level deeper."""
+        for line in self.lines:
+            yield from line.levels()
+
+
+class Shown(NamedTuple):
+    """What a page shows of one figure: it and the ends of its interval.
+
+    Attributes:
+        value: None where it is undefined.
+        low: None where it has no interval.
+        high: Likewise.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Column:
+    """What a page says of one report."""
+
+    name: str
+    """Short, and unlike the names of the others."""
+
+    place: str
+    """The report's folder or URL."""
+
+    about: tuple[tuple[str, str], ...]
+    """What it is about, by short names."""
+
+    sizes: str
+    """Its rows, latents and streams, in words."""
+
+    notes: tuple[Note, ...]
+    """What was left out or approximated in it."""
+
+    figures: Mapping[str, float | None]
+    """Its figures, by the text of their names."""
+
+    def figure(self, name: FigureName) -> Shown | None:
+        """A figure; None where it was not measured."""
+        if str(name) not in self.figures:
+            return None
+        ends = (self.figures.get(str(name.at(end))) for end in ("_low", "_high"))
+        return Shown(self.figures[str(name)], *ends)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Page:
+    """The figures of some reports, side by side."""
+
+    columns: tuple[Column, ...]
+
+    reading: str
+    """How all of its figures are to be read."""
+
+    sections: tuple[Section, ...]
+
+    def shown(self, section: Section) -> list[tuple[int, Line]]:
+        """The lines of a section, with their levels, that any report has the figure of."""
+        return [
+            (level, line)
+            for level, line in section.levels()
+            if any(column.figure(line.figure) is not None for column in self.columns)
+        ]
+
+    def why_unmeasured(self, section: Section) -> list[str]:
+        """What the reports' notes say of the tables of a section."""
+        texts = (
+            note.text
+            for column in self.columns
+            for note in column.notes
+            if set(note.tables) & set(section.tables)
+        )
+        return list(dict.fromkeys(texts))

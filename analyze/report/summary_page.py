@@ -1,0 +1,82 @@
+"""The page of the summary of some reports, put together from the sections of the measures."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+from sparc.analyze.measures.registry import MEASURES
+from sparc.analyze.report.figures import checked_figures
+from sparc.analyze.report.folder import Report
+from sparc.analyze.report.page import Column, Line, Page
+from sparc.common.text import amount
+
+_READING = (
+    "independent: each stream of a row selects its own latents alone. joint: the streams select "
+    "together, all the same latents, so that they agree by construction and leak to each other "
+    "what they select. Indented lines are controls: only what exceeds them was learnt. ±: half of "
+    "a 95% interval, over other images of the same kind. -: undefined."
+)
+
+
+def summary_page(reports: Sequence[Report]) -> Page:
+    """The summary of some reports, side by side.
+
+    Raises:
+        ReportError: A report is damaged or of another version, or lacks a figure that it must have.
+    """
+    columns = make_columns(reports)
+    streams = list(dict.fromkeys(s for report in reports for s in report.info.streams))
+    summaries = [column.figures for column in columns]
+    sections = []
+    for measure in MEASURES:
+        section = measure.section(streams, summaries)
+        if section is not None:
+            require_declared(line for _, line in section.levels())
+            tables = tuple(table.name for table in measure.tables)
+            sections.append(dataclasses.replace(section, tables=tables))
+    return Page(columns=columns, reading=_READING, sections=tuple(sections))
+
+
+def make_columns(reports: Sequence[Report]) -> tuple[Column, ...]:
+    """What a page says of each of some reports.
+
+    Raises:
+        ReportError: A report is damaged or of another version, or lacks a figure that it must have.
+    """
+    return tuple(map(_column, reports, _names(reports)))
+
+
+def require_declared(lines: Iterable[Line]) -> None:
+    """See that some measure declares the metric of every line.
+
+    Raises:
+        ValueError: None declares one of them.
+    """
+    declared = {metric for measure in MEASURES for metric in measure.metrics}
+    for line in lines:
+        if line.figure.metric not in declared:
+            raise ValueError(f"no measure declares the metric of {line.figure} ({line.text!r})")
+
+
+def _column(report: Report, name: str) -> Column:
+    info = report.info
+    sizes = f"{amount(info.rows, 'row')}, {amount(info.latents, 'latent')}, k {info.k}"
+    return Column(
+        name=name,
+        place=str(report.folder),
+        about=(("run", info.run), ("cache", info.cache)),
+        sizes=f"{sizes}, trained with {info.selection} selection; "
+        f"streams {', '.join(info.streams)}",
+        notes=info.notes,
+        figures=checked_figures(report),
+    )
+
+
+def _names(reports: Sequence[Report]) -> list[str]:
+    """The last parts of the reports' paths, as many as tell them apart."""
+    paths = [str(report.folder).rstrip("/").split("/") for report in reports]
+    different = len(set(map(tuple, paths)))
+    for length in range(1, 1 + max(map(len, paths))):
+        names = ["/".join(path[-length:]) for path in paths]
+        if len(set(names)) == different:
+            break
+    return names

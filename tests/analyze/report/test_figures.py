@@ -1,0 +1,63 @@
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sparc.analyze.report.figure_names import ENDS
+from sparc.analyze.report.figures import figures
+from sparc.common.files.folder import Folder
+
+
+def test_the_interval_of_a_mean_is_the_mean_of_the_intervals(tmp_path):
+    def row(source, target, *nmse):
+        names = ("nmse", "nmse_low", "nmse_high")
+        explained = dict.fromkeys(f"explained_variance{end}" for end in ENDS)
+        about = {"mode": "joint", "control": "none", "source": source, "target": target}
+        return {**about, **dict(zip(names, nmse, strict=True)), **explained}
+
+    rows = [row("a", "a", 0.1, 0, 0.2), row("a", "b", 0.5, 0.4, 0.7), row("b", "a", 0.7, 0.6, 0.8)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "reconstruction.parquet")
+    found = figures(Folder(tmp_path))
+    assert found["nmse_cross/joint/none"] == pytest.approx(0.6)
+    assert found["nmse_cross_low/joint/none"] == pytest.approx(0.5)
+    assert found["nmse_cross_high/joint/none"] == pytest.approx(0.75)
+    assert found["nmse_self_low/joint/none"] == 0
+    assert found["explained_variance_cross_low/joint/none"] is None
+
+
+def test_the_intervals_of_purity_are_those_of_the_finest_classes(tmp_path):
+    about = {"mode": "joint", "control": "none"}
+    rows = [
+        {**about, "restriction": restriction, "depth": depth, "purity": value}
+        | {"purity_low": value and value - 0.1, "purity_high": value and value + 0.2}
+        for restriction, depth, value in (
+            ("all_rows", 1, 0.3), ("all_rows", 2, 0.4), ("all_rows", 2, 0.6),
+            ("all_rows", 2, None), ("top_rows", 2, 0.7),
+        )
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "purity_means.parquet")
+    found = figures(Folder(tmp_path))
+    assert found == {
+        "purity/joint/none": pytest.approx(0.5),
+        "purity_low/joint/none": pytest.approx(0.4),
+        "purity_high/joint/none": pytest.approx(0.7),
+    }
+
+
+def test_the_intervals_of_monosemanticity_are_apart_for_own_and_other_features(tmp_path):
+    rows = [
+        {"mode": "joint", "control": "none", "stream": stream, "reference": reference}
+        | dict(zip(("value", "value_low", "value_high"), values, strict=True))
+        for stream, reference, values in (
+            ("a", "a", (0.5, 0.4, 0.6)), ("b", "b", (0.7, 0.6, 0.9)), ("a", "b", (0.2, 0.1, 0.3)),
+        )
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "monosemanticity_means.parquet")
+    found = figures(Folder(tmp_path))
+    assert found == {
+        "monosemanticity_own/joint/none": pytest.approx(0.6),
+        "monosemanticity_own_low/joint/none": pytest.approx(0.5),
+        "monosemanticity_own_high/joint/none": pytest.approx(0.75),
+        "monosemanticity_cross/joint/none": 0.2,
+        "monosemanticity_cross_low/joint/none": 0.1,
+        "monosemanticity_cross_high/joint/none": 0.3,
+    }
