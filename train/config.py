@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from sparc.common.config import option
@@ -83,8 +84,8 @@ class TrainConfig:
         "default", "Our recipe, or the published one with its quirks (see the README)."
     )
     cross_weight: float = option(1.0, "Weight of cross-reconstruction; 0 turns it off.")
-    aux_weight: float = option(1 / 32, "Weight of the loss that revives dead latents.")
-    auxk: int = option(64, "Dead latents that a row tries to revive; 0 turns AuxK off.")
+    aux_weight: float = option(1 / 32, "Weight of AuxK, the loss of dead latents.")
+    auxk: int = option(64, "Dead latents that AuxK selects for a row; 0 turns AuxK off.")
     dead_after: int = option(256_000, "Rows without a value after which a latent is dead.")
     batch_size: int = option(256, "Rows a step, over all processes together.")
     epochs: int = option(50, "Passes over the cache.")
@@ -109,6 +110,9 @@ class TrainConfig:
     checkpoint_every: int = option(1000, "Steps between two checkpoints.")
     tensorboard: bool = option(False, "Log to tensorboard too (extra: tensorboard).")
     wandb: str = option("", "Log to this Weights & Biases project too (extra: wandb).")
+    terms: tuple[str, ...] = option(
+        (), "A further loss term and its weight, NAME=WEIGHT; repeat for more.", flag="--term"
+    )
 
     def __post_init__(self) -> None:
         for name in ("latents", "k", "batch_size", "epochs", "log_every", "checkpoint_every"):
@@ -122,7 +126,32 @@ class TrainConfig:
             raise ConfigError(f"k ({self.k}) cannot exceed latents ({self.latents})")
         if not 0 < self.lr < math.inf:
             raise ConfigError(f"lr must be a positive number, not {self.lr}")
+        term_weights(self.terms)
 
     def _at_least(self, name: str, smallest: int) -> None:
         if not smallest <= getattr(self, name) < math.inf:
             raise ConfigError(f"{name} must be at least {smallest}, not {getattr(self, name)}")
+
+
+def term_weights(terms: Sequence[str]) -> dict[str, float]:
+    """The weights of further loss terms by name.
+
+    Args:
+        terms: `NAME=WEIGHT` each.
+
+    Raises:
+        ConfigError: One is not that, or a name stands twice.
+    """
+    weights: dict[str, float] = {}
+    for term in terms:
+        name, _, text = term.partition("=")
+        try:
+            weight = float(text)
+        except ValueError:
+            weight = math.nan
+        if not name or not 0 <= weight < math.inf:
+            raise ConfigError(f"--term wants NAME=WEIGHT, a weight of at least 0, not {term!r}")
+        if name in weights:
+            raise ConfigError(f"--term gives {name!r} two weights")
+        weights[name] = weight
+    return weights

@@ -56,7 +56,8 @@ from sparc.train.run.run_folder import (
     save_initial,
 )
 from sparc.train.run.sweep import INDEX_FILE, Sweep, read_failures
-from sparc.train.step.learner import Learner, LearnerSettings
+from sparc.train.step.learner import Learner
+from sparc.train.step.settings import LearnerSettings
 from sparc.train.validation import check as check_validation
 
 
@@ -303,8 +304,7 @@ class _Opened:
             learner.load_state(checkpoint.learner)
             if group.is_first:  # they are those of all processes
                 try:
-                    dims = [stream.dim for stream in record.model.streams]
-                    window = sums_from_tensors(checkpoint.window, dims, device)
+                    window = sums_from_tensors(checkpoint.window, learner.no_sums)
                 except RunError as error:
                     raise RunError(
                         f"{run}: the checkpoint of step {step} cannot be resumed: {error}; resume "

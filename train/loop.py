@@ -23,7 +23,7 @@ from sparc.train.data.reader import BatchReader, Position
 from sparc.train.distributed import Processes
 from sparc.train.run.checkpoint import Checkpoint, save_checkpoint
 from sparc.train.run.log import Line, RunLog
-from sparc.train.run.metrics import describe, sums_from_tensors, sums_to_tensors
+from sparc.train.run.metrics import describe, sums_to_tensors
 from sparc.train.run.run_folder import RunRecord, save_finished, saved_steps
 from sparc.train.step.learner import Learner
 from sparc.train.step.schedule import learning_rate
@@ -245,12 +245,7 @@ def _over_processes(sums: StepSums | None, processes: Processes) -> StepSums | N
     """The sums over the rows of all processes, in one exchange; None where no process has any."""
     if processes.world == 1 or sums is None:
         return sums
-    named = sums_to_tensors(sums)
-    flat = torch.cat([tensor.reshape(-1) for tensor in named.values()])
-    parts = processes.sum(flat).split([tensor.numel() for tensor in named.values()])  # type: ignore[no-untyped-call]
-    joined = {name: part.view(named[name].shape) for name, part in zip(named, parts, strict=True)}
-    dims = [len(part) for part in sums.feature_sum]
-    return sums_from_tensors(joined, dims, flat.device)
+    return sums.with_flat(processes.sum(sums.flat()))
 
 
 def _mixing(reader: BatchReader, done: int, log_every: int) -> float | None:

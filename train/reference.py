@@ -40,9 +40,13 @@ class Forward(NamedTuple):
 
 
 def forward(
-    config: ModelConfig, parameters: Mapping[str, Tensor], batch: ByStream, dead: ByStream
+    config: ModelConfig,
+    parameters: Mapping[str, Tensor],
+    batch: ByStream,
+    dead: ByStream,
+    selected: ByStream | None = None,
 ) -> Forward:
-    """Codes of raw features, (B, d_s) by stream."""
+    """Codes of raw features, (B, d_s) by stream; `selected`, if given, are masks (B, L)."""
     w = parameters
     x = {s: batch[s] for s in config.names}
     if config.normalize == "unit":
@@ -52,15 +56,19 @@ def forward(
         s: (x[s] - w[f"pre_bias.{s}"]) @ w[f"encoder.{s}"].T + w[f"latent_bias.{s}"]
         for s in config.names
     }
-    # Global: I = TopK(sum_s h_s, k), shared by the streams. Local: I_s = TopK(h_s, k).
-    scores = dict.fromkeys(logits, torch.stack(list(logits.values())).sum(0))
-    scores = logits if config.selection == "local" else scores
-    selected = {
-        s: torch.zeros_like(logits[s]).scatter(1, scores[s].topk(config.k).indices, 1)
-        for s in config.names
-    }
+    selected = selected or select(config, logits)
     # z_s = ReLU(h_s) on I, zero elsewhere
-    return Forward(w, x, logits, {s: logits[s].relu() * selected[s] for s in selected}, dead)
+    return Forward(w, x, logits, {s: logits[s].relu() * selected[s] for s in logits}, dead)
+
+
+def select(config: ModelConfig, logits: ByStream) -> ByStream:
+    """Which latents each row uses in each stream: 1 where it does, (B, L), by stream."""
+    # Global: I = TopK(sum_s h_s, k), shared by the streams. Local: I_s = TopK(h_s, k).
+    shared = dict.fromkeys(logits, torch.stack(list(logits.values())).sum(0))
+    scores = shared if config.selection == "global" else logits
+    return {
+        s: torch.zeros_like(h).scatter(1, h.topk(config.k).indices, 1) for s, h in scores.items()
+    }
 
 
 def nmse(r: Tensor, x: Tensor) -> Tensor:

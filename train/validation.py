@@ -80,6 +80,6 @@ def measure(
         for start in range(0, int(valid.sum()), batch_size):
             batch = {name: rows[start : start + batch_size] for name, rows in features.items()}
             for position, learner in enumerate(learners):
-                found, before = learner.measure(batch), sums[position]
-                sums[position] = found if before is None else before + found
+                of_batch, before = learner.measure(batch), sums[position]
+                sums[position] = of_batch if before is None else before + of_batch
     return [each for each in sums if each is not None]

@@ -29,7 +29,8 @@ MOST_GROWTH = 30e6
 BUILD = """
 from sparc.train import kernels, reader, job
 from sparc.train.config import ModelConfig, StreamShape
-from sparc.train.step.learner import Learner, LearnerSettings
+from sparc.train.step.learner import Learner
+from sparc.train.step.settings import LearnerSettings
 from sparc.train.model.initialize import create_model
 dims = {dims}
 streams = tuple(StreamShape(name, dim) for name, dim in dims.items())

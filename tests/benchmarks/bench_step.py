@@ -31,7 +31,8 @@ from torch.profiler import ProfilerActivity, profile
 from sparc.train.config import Kernels, ModelConfig, StreamShape
 from sparc.train.model.initialize import create_model
 from sparc.train.model.network import Sparc
-from sparc.train.step.learner import Learner, LearnerSettings
+from sparc.train.step.learner import Learner
+from sparc.train.step.settings import LearnerSettings
 
 WIDTHS = (768, 512, 512, 1024)
 """Of the first streams: DINO, CLIP's image tower, CLIP's text tower, and one more."""

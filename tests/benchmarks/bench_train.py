@@ -22,7 +22,8 @@ from sparc.common.cache.arrays import write_arrays
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.job import run
 from sparc.train.model.initialize import create_model
-from sparc.train.step.learner import Learner, LearnerSettings
+from sparc.train.step.learner import Learner
+from sparc.train.step.settings import LearnerSettings
 
 DIMS = {"dino": 768, "clip_image": 512, "clip_text": 512}
 ROWS, LATENTS, K = 256, 8192, 64

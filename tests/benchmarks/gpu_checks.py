@@ -19,8 +19,9 @@ from sparc.train.kernels.adam import AdamStep, Moments
 from sparc.train.kernels.interface import WeightGradient, fill_bags, invert
 from sparc.train.model.initialize import initial_model
 from sparc.train.model.network import Sparc
-from sparc.train.step.learner import Learner, LearnerSettings
+from sparc.train.step.learner import Learner
 from sparc.train.step.select import select
+from sparc.train.step.settings import LearnerSettings
 
 TOLERANCES = {torch.float64: 1e-11, torch.float32: 2e-5, torch.bfloat16: 2e-2}
 """Of the largest difference over the largest number that is expected."""

@@ -72,7 +72,8 @@ from sparc.train.kernels.interface import WeightGradient, fill_bags, invert  # n
 from sparc.train.model.initialize import create_model  # noqa: E402
 from sparc.train.model.network import Sparc  # noqa: E402
 from sparc.train.step.graph import EAGER_STEPS  # noqa: E402
-from sparc.train.step.learner import GRAPHED_LOGITS, Learner, LearnerSettings  # noqa: E402
+from sparc.train.step.learner import GRAPHED_LOGITS, Learner  # noqa: E402
+from sparc.train.step.settings import LearnerSettings  # noqa: E402
 
 WIDTHS = {"dino": 768, "clip_image": 512, "clip_text": 512}
 K = 64

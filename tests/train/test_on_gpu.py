@@ -32,7 +32,8 @@ for name in {NOT_NEEDED!r}:
 import torch
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.kernels import choose
-from sparc.train.step.learner import Learner, LearnerSettings
+from sparc.train.step.learner import Learner
+from sparc.train.step.settings import LearnerSettings
 from sparc.train.model.initialize import create_model
 model = create_model(ModelConfig(streams=(StreamShape("a", 5),), latents=9, k=2))
 learner = Learner(model, LearnerSettings(kernels="torch"))

@@ -10,7 +10,8 @@ from sparc.common.errors import CacheError
 from sparc.common.streams.spec import StreamOrigin
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.model.initialize import initial_model
-from sparc.train.step.learner import Learner, LearnerSettings
+from sparc.train.step.learner import Learner
+from sparc.train.step.settings import LearnerSettings
 from sparc.train.validation import check, measure
 
 STREAMS = ("dino", "clip_image", "clip_text")

@@ -15,6 +15,7 @@ Each line of `metrics.jsonl` is a JSON object:
     dead                 {stream: …}: latents that are dead now
     chosen_alone         {stream: …}: share of the selection that the stream would have chosen alone
     aux                  {stream: …}: the AuxK loss
+    NAME                 a further loss term of this name (`--term`): its value, or {stream: …}
     lr                   learning rate of the last step (train only)
     mixing               how well the epoch is shuffled, see `RowOrder.mixing` (once an epoch)
     crc32c               of the line, see `sparc.train.run.log_lines`
@@ -30,7 +31,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sparc.common.errors import RunError
@@ -43,40 +43,33 @@ SMALLEST_VARIANCE = 1e-6
 
 def sums_to_tensors(sums: StepSums | None) -> dict[str, Tensor]:
     """Sums as named tensors, for a checkpoint; none where there are no sums."""
-    if sums is None:
-        return {}
-    named = sums._asdict()
-    features = named.pop("feature_sum")
-    return {**named, **{f"feature_sum.{i}": part for i, part in enumerate(features)}}
+    return {} if sums is None else sums.named()
 
 
-def sums_from_tensors(
-    named: Mapping[str, Tensor], dims: Sequence[int], device: torch.device
-) -> StepSums | None:
+def sums_from_tensors(named: Mapping[str, Tensor], zeros: StepSums) -> StepSums | None:
     """What `sums_to_tensors` was given.
 
     Args:
-        named: The tensors by name.
-        dims: Widths of the model's streams.
-        device: Where the sums go.
+        named: The tensors by name. A loss term may be missing: an earlier version did not have it,
+            and its sum is 0.
+        zeros: The sums over no rows; they say what is wanted, and on which device.
 
     Raises:
         RunError: They are not the sums that this version of SPARC takes for such a model.
     """
     if not named:
         return None
-    wanted = sums_to_tensors(StepSums.zeros(dims))
+    wanted = zeros.named()
+    named = {**zeros.terms, **named}
     for name in sorted(named.keys() | wanted.keys()):
         if name not in named or name not in wanted:
             raise RunError(f"its sums were made by another version of SPARC ({printable(name)})")
-        found, fitting = named[name], wanted[name]
-        if (found.shape, found.dtype) != (fitting.shape, fitting.dtype):
+        given, fitting = named[name], wanted[name]
+        if (given.shape, given.dtype) != (fitting.shape, fitting.dtype):
             raise RunError(
-                f"its sums do not fit the model: {name} is {_kind(found)}, not {_kind(fitting)}"
+                f"its sums do not fit the model: {name} is {_kind(given)}, not {_kind(fitting)}"
             )
-    there = {name: named[name].to(device) for name in wanted}
-    features = tuple(there.pop(f"feature_sum.{stream}") for stream in range(len(dims)))
-    return StepSums(feature_sum=features, **there)
+    return zeros.with_named({name: named[name].to(zeros.rows.device) for name in wanted})
 
 
 def _kind(tensor: Tensor) -> str:
@@ -98,6 +91,9 @@ def describe(sums: StepSums, streams: Sequence[str], dead: Mapping[str, int]) ->
     def by_stream(values: Sequence[float]) -> dict[str, float | None]:
         return {name: _finite(value) for name, value in zip(streams, values, strict=True)}
 
+    def of_term(value: float | Sequence[float]) -> dict[str, float | None] | float | None:
+        return _finite(value) if isinstance(value, float) else by_stream(value)
+
     return {
         "rows": int(rows),
         "loss": _finite(float(sums.loss) / rows),
@@ -106,7 +102,7 @@ def describe(sums: StepSums, streams: Sequence[str], dead: Mapping[str, int]) ->
         "l0": by_stream((sums.active / rows).tolist()),
         "dead": {name: dead[name] for name in streams},
         "chosen_alone": by_stream((sums.chosen_alone / sums.chosen).tolist()),
-        "aux": by_stream((sums.aux / rows).tolist()),
+        **{name: of_term((total / rows).tolist()) for name, total in sums.terms.items()},
     }
 
 

@@ -1,52 +1,51 @@
 """Which latents are dead: for how long each has had no value, counted stream by stream.
 
-Counters move only in `DeadLatents.count`, which a training step calls; measuring never does. The
-default recipe counts rows, so that the meaning of "dead" does not change with the batch size; the
-published one counts batches, a firing latent starting again at one.
+Counters move only in `DeadLatents.count`, which a training step calls; measuring never does.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from sparc.train.config import Recipe
+from sparc.train.model.network import Sparc
 
 ACTIVE_ABOVE = 1e-3
 """A latent was active in a row when its value is above this."""
+LOOK_EVERY = 64
+"""Steps with AuxK after which a GPU is asked again whether any latent is dead."""
 
 
 class DeadLatents:
-    """The counters of all streams.
+    """Counts rows, so that the meaning of "dead" does not change with the batch size.
 
     Args:
         streams: Names of the streams, in order.
         latents: Size of the dictionary.
-        recipe: `default` counts rows, `published` counts batches.
-        threshold: A latent is dead after this many rows without a value above `ACTIVE_ABOVE`, or,
-            in the published recipe, after more than this many batches.
+        threshold: A latent is dead after this many rows without a value above `ACTIVE_ABOVE`.
         device: Where the counters lie.
 
     Attributes:
-        since_active: By stream, what has passed since a latent was active, (latents,) int64.
+        since_active: By stream, the count since a latent was active, (latents,) int64.
     """
 
+    after_firing = 0
+    """The count after a batch in which a latent was active."""
+
     def __init__(
-        self,
-        streams: Sequence[str],
-        latents: int,
-        *,
-        recipe: Recipe,
-        threshold: int,
-        device: torch.device,
+        self, streams: Sequence[str], latents: int, *, threshold: int, device: torch.device
     ) -> None:
         self.since_active = {
             name: torch.zeros(latents, dtype=torch.int64, device=device) for name in streams
         }
-        self._counts_rows = recipe == "default"
-        self._first_dead = threshold if self._counts_rows else threshold + 1
-        self._all_alive_until = self._first_dead
+        self._first_dead = threshold
+        self._all_alive_until = threshold
         self._now = 0
+
+    def units(self, rows: int) -> int:
+        """How far a batch of so many rows moves the counters."""
+        return rows
 
     def count(self, indices: Tensor, values: Tensor) -> None:
         """Count a batch on the device; `pass_by` is the host's part.
@@ -55,8 +54,6 @@ class DeadLatents:
             indices: Latents selected, (rows, 1 or streams, k).
             values: Their values, (rows, streams, k).
         """
-        passed = len(values) if self._counts_rows else 1
-        after_firing = 0 if self._counts_rows else 1
         active = (values > ACTIVE_ABOVE).to(torch.int64)
         shared = indices.shape[1] == 1
         for position, counter in enumerate(self.since_active.values()):
@@ -66,8 +63,8 @@ class DeadLatents:
                 active[:, position].reshape(-1),
                 "amax",
             )
-            counter.add_(passed)
-            counter.masked_fill_(fired.bool(), after_firing)
+            counter.add_(self.units(len(values)))
+            counter.masked_fill_(fired.bool(), self.after_firing)
 
     def pass_by(self, rows: int) -> None:
         """Note on the host that a batch was counted.
@@ -75,10 +72,10 @@ class DeadLatents:
         Args:
             rows: Of the batch.
         """
-        self._now += rows if self._counts_rows else 1
+        self._now += self.units(rows)
 
     def dead(self, stream: str) -> Tensor:
-        """The stream's dead latents, ascending, (dead,) int64."""
+        """The stream's dead latents, ascending, (dead,) int64; waits for the device."""
         return self.are_dead(stream).nonzero().squeeze(1)
 
     def are_dead(self, stream: str) -> Tensor:
@@ -88,23 +85,120 @@ class DeadLatents:
     def none_can_be_dead(self, *, after: int = 0) -> bool:
         """Whether surely no latent of any stream is dead; asks the device only when it must.
 
-        A counter grows by what passes and no faster, so one look at the largest says for how long
-        no latent can die: a GPU is not waited for until then.
+        A counter grows by `units` and no faster, so one look at the largest says for how long no
+        latent can die: a GPU is not waited for until then.
 
         Args:
-            after: Not now, but when so many more rows (or batches, as counted) have passed.
+            after: Ask about the moment when the counters have moved this far.
         """
-        if self._now + after < self._all_alive_until:
+        then = self._now + after
+        if then < self._all_alive_until:
             return True
         largest = max(int(counter.max()) for counter in self.since_active.values())
         self._all_alive_until = self._now + self._first_dead - largest
-        return self._now + after < self._all_alive_until
+        return then < self._all_alive_until
 
     def forget(self, stream: str, latents: Tensor) -> None:
-        """Start counting anew for some latents."""
+        """Set the counters of some latents to zero."""
         self.since_active[stream][latents] = 0
 
     def restore(self, stream: str, since_active: Tensor) -> None:
         """Take over a counter, as after loading a checkpoint."""
         self.since_active[stream].copy_(since_active)
         self._all_alive_until = self._now
+
+
+class DeadLatentsByStep(DeadLatents):
+    """Counts steps, as published: a latent is dead after more than `threshold` of them."""
+
+    after_firing = 1
+
+    def __init__(
+        self, streams: Sequence[str], latents: int, *, threshold: int, device: torch.device
+    ) -> None:
+        super().__init__(streams, latents, threshold=threshold + 1, device=device)
+
+    def units(self, rows: int) -> int:  # noqa: ARG002
+        """One, however many rows."""
+        return 1
+
+
+class Candidates(NamedTuple):
+    """The latents of a stream that AuxK selects from: the dead ones.
+
+    On a GPU they are all latents, those alive having a bias of minus infinity: their number is
+    then known without waiting for the device.
+
+    Attributes:
+        latents: Which, ascending, (candidates,) int64.
+        directions: Their decoder rows, (candidates, dim).
+        biases: Their latent biases, (candidates,); minus infinity for those that are alive.
+        any_dead: Whether any is dead, a scalar on the device: AuxK is zero if not. None if that is
+            known, or does not matter.
+    """
+
+    latents: Tensor
+    directions: Tensor
+    biases: Tensor
+    any_dead: Tensor | None = None
+
+
+class DeadCandidates:
+    """Offers AuxK the dead latents of every stream, and asks a GPU as rarely as may be.
+
+    Args:
+        model: The model.
+        dead_latents: Its counters.
+        wanted: Whether there is AuxK at all.
+        without_dead: Whether AuxK counts where no latent is dead, too.
+    """
+
+    def __init__(
+        self, model: Sparc, dead_latents: DeadLatents, *, wanted: bool, without_dead: bool
+    ) -> None:
+        self._model = model
+        self._dead_latents = dead_latents
+        self._wanted = wanted
+        self._without_dead = without_dead
+        self._until = 0
+
+    def may_exist(self, *, rows: int, step: int) -> bool:
+        """Whether AuxK may have something to do; may wait for the device.
+
+        Args:
+            rows: Of a batch that is yet to be counted.
+            step: Number of the step.
+        """
+        if not self._wanted:
+            return False
+        if self._without_dead or step < self._until:
+            return True
+        if self._dead_latents.none_can_be_dead(after=rows):
+            return False
+        if not self._on_cpu:
+            # It asked the device, which need not be asked in every step: AuxK without dead latents
+            # takes time but is zero.
+            self._until = step + LOOK_EVERY
+        return True
+
+    def by_stream(self) -> tuple[Candidates | None, ...]:
+        """The candidates of every stream; None where there is surely nothing to do."""
+        return tuple(map(self._of, self._model.config.names))
+
+    @property
+    def _on_cpu(self) -> bool:
+        return next(self._model.parameters()).device.type == "cpu"
+
+    def _of(self, stream: str) -> Candidates | None:
+        decoder, bias = self._model.decoder[stream], self._model.latent_bias[stream]
+        if not self._on_cpu:
+            are_dead = self._dead_latents.are_dead(stream)
+            every = torch.arange(len(decoder), device=decoder.device)
+            biases = bias.masked_fill(~are_dead, -torch.inf)
+            return Candidates(
+                every, decoder, biases, None if self._without_dead else are_dead.any()
+            )
+        latents = self._dead_latents.dead(stream)
+        if not len(latents) and not self._without_dead:
+            return None
+        return Candidates(latents, decoder.index_select(0, latents), bias[latents])

@@ -1,10 +1,10 @@
 """Gradients of the parameters as sums over rows, worked out some rows of a weight at a time.
 
-Must not know what is done with them: that is `sparc.train.step.learner`.
+Must not know what is done with them: that is `sparc.train.step.update`.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,9 +19,8 @@ from sparc.train.kernels.interface import (
     invert,
 )
 from sparc.train.model.network import Sparc
-from sparc.train.step.auxk import AuxKTerms
 from sparc.train.step.reconstruct import codes_for
-from sparc.train.step.row_terms import RowTerms
+from sparc.train.step.row_terms import AuxiliaryCode, GlobalTerms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +43,13 @@ class StreamGradients:
 
 
 def stream_gradients(
-    model: Sparc, terms: RowTerms, kernels: Kernels, workers: Workers
+    model: Sparc, terms: GlobalTerms, kernels: Kernels, workers: Workers
 ) -> dict[str, StreamGradients]:
     """Gradients of the mean of the rows' losses, by stream.
 
     Args:
         model: The model.
-        terms: The row terms of all rows.
+        terms: The row terms of all processes.
         kernels: The implementation.
         workers: Share the work.
     """
@@ -61,7 +60,7 @@ def stream_gradients(
 
     # Streams that share their latents share one inverse index, and decoders that decode the same
     # codes share their bags.
-    by_set = [invert(each, latents) for each in terms.indices.unbind(1)]
+    by_set = [invert(indices, latents) for indices in terms.indices.unbind(1)]
     encoder_inverses = by_set * streams if len(by_set) == 1 else by_set
     if cross:
         indices, codes = codes_for(terms.indices, values, 0, cross=True)
@@ -75,7 +74,9 @@ def stream_gradients(
         ]
     # Of the sources that share the latents of an index row only the sum matters.
     index_rows = len(decoder_inverses[0].order) // k
-    alignments = [each.reshape(index_rows, -1, k).sum(1) / rows for each in terms.alignments]
+    alignments = [
+        alignment.reshape(index_rows, -1, k).sum(1) / rows for alignment in terms.alignments
+    ]
     latent_biases = _sums_by_stream(kernels, encoder_inverses, value_gradients.unbind(1))
     parallels = _sums_by_stream(kernels, decoder_inverses, alignments)
 
@@ -84,21 +85,22 @@ def stream_gradients(
         centred, residual = terms.centred[position], terms.residuals[position]
         latent_bias, parallel = latent_biases[position], parallels[position]
         pre_bias = residual.sum((0, 1)) / rows
-        aux, auxk = None, terms.auxk[position]
-        if auxk is not None:
-            pre_bias += auxk.residuals.sum(0) / rows
-        if auxk is not None and len(auxk.latents):
-            aux = _auxk_gradients(auxk, centred, rows, kernels)
-            latent_bias = latent_bias.index_add(0, aux.latents, aux.latent_bias)
-            parallel = parallel.index_add(0, aux.latents, aux.parallel)
+        auxiliary = []
+        for code in terms.auxiliary[position]:
+            pre_bias += code.residuals.sum(0) / rows
+            if len(code.latents):
+                auxiliary.append(_auxiliary_gradients(code, centred, rows, kernels))
+        for added in auxiliary:
+            latent_bias = latent_bias.index_add(0, added.latents, added.latent_bias)
+            parallel = parallel.index_add(0, added.latents, added.parallel)
         pre_bias -= latent_bias @ model.encoder[model.config.names[position]]
         encoder = WeightGradient(fill_bags(inverse, own.unsqueeze(1)), centred.unsqueeze(1))
         decoder = WeightGradient(
             decoder_bags[position], residual.reshape(index_rows, -1, residual.shape[2])
         )
-        if aux is not None:
-            encoder = encoder._replace(revived=aux.latents, revival=aux.encoder)
-            decoder = decoder._replace(revived=aux.latents, revival=aux.decoder)
+        for added in auxiliary:
+            encoder = _with_rows(encoder, added.latents, added.encoder)
+            decoder = _with_rows(decoder, added.latents, added.decoder)
         return StreamGradients(encoder, decoder, parallel, pre_bias, latent_bias)
 
     return dict(zip(model.config.names, workers.map(of_stream, range(streams)), strict=True))
@@ -116,8 +118,36 @@ def _sums_by_stream(
     )
 
 
-class _AuxKGradients(NamedTuple):
-    """What AuxK adds to a stream's gradients, for its candidates only."""
+def add_dense(
+    model: Sparc, gradients: Mapping[str, StreamGradients], dense: Mapping[str, Tensor]
+) -> dict[str, StreamGradients]:
+    """Gradients by stream with dense ones added, by name of parameter."""
+    result = {}
+    for stream, gradient in gradients.items():
+        encoder, decoder = dense[f"encoder.{stream}"], dense[f"decoder.{stream}"]
+        every = torch.arange(len(encoder), device=encoder.device)
+        result[stream] = StreamGradients(
+            _with_rows(gradient.encoder, every, encoder),
+            _with_rows(gradient.decoder, every, decoder),
+            gradient.parallel + (decoder * model.decoder[stream]).sum(1),
+            gradient.pre_bias + dense[f"pre_bias.{stream}"],
+            gradient.latent_bias + dense[f"latent_bias.{stream}"],
+        )
+    return result
+
+
+def _with_rows(gradient: WeightGradient, latents: Tensor, rows: Tensor) -> WeightGradient:
+    """A gradient with something added to the rows of some latents, ascending."""
+    if gradient.revived is None or gradient.revival is None:
+        return gradient._replace(revived=latents, revival=rows)
+    every = torch.arange(len(gradient.bags.offsets) - 1, device=rows.device)
+    total = rows.new_zeros(len(every), rows.shape[1])
+    total.index_add_(0, gradient.revived, gradient.revival).index_add_(0, latents, rows)
+    return gradient._replace(revived=every, revival=total)
+
+
+class _AuxiliaryGradients(NamedTuple):
+    """What an auxiliary code adds to a stream's gradients, for its latents only."""
 
     latents: Tensor
     encoder: Tensor
@@ -126,33 +156,33 @@ class _AuxKGradients(NamedTuple):
     latent_bias: Tensor
 
 
-def _auxk_gradients(
-    auxk: AuxKTerms, centred: Tensor, rows: int, kernels: Kernels
-) -> _AuxKGradients:
-    candidates = len(auxk.latents)
-    values, value_gradients = auxk.values / rows, auxk.value_gradients / rows
-    alignments = values * auxk.value_gradients
-    if kernels.is_dense(candidates, auxk.indices.shape[1]):
-        codes = torch.zeros(3, len(values), candidates, dtype=values.dtype, device=values.device)
+def _auxiliary_gradients(
+    code: AuxiliaryCode, centred: Tensor, rows: int, kernels: Kernels
+) -> _AuxiliaryGradients:
+    latents = len(code.latents)
+    values, value_gradients = code.values / rows, code.value_gradients / rows
+    alignments = values * code.value_gradients
+    if kernels.is_dense(latents, code.indices.shape[1]):
+        codes = torch.zeros(3, len(values), latents, dtype=values.dtype, device=values.device)
         sparse = torch.stack((value_gradients, values, alignments))
-        codes.scatter_(2, auxk.indices.expand(sparse.shape), sparse)
-        return _AuxKGradients(
-            auxk.latents,
+        codes.scatter_(2, code.indices.expand(sparse.shape), sparse)
+        return _AuxiliaryGradients(
+            code.latents,
             codes[0].T @ centred,
-            codes[1].T @ auxk.residuals,
+            codes[1].T @ code.residuals,
             codes[2].sum(0),
             codes[0].sum(0),
         )
-    indices = auxk.indices
+    indices = code.indices
     if indices.device.type != "cpu":
         # Few dead latents fill up with others whose values are zero: those need no bags.
-        indices = torch.where(values > 0, indices, candidates)
-    inverse = invert(indices, candidates)
+        indices = torch.where(values > 0, indices, latents)
+    inverse = invert(indices, latents)
     value_bags = fill_bags(inverse, values.unsqueeze(1))
     gradient_bags = fill_bags(inverse, value_gradients.unsqueeze(1))
-    return _AuxKGradients(
-        auxk.latents,
-        kernels.weight_gradient(gradient_bags, centred.unsqueeze(1), 0, candidates),
-        kernels.weight_gradient(value_bags, auxk.residuals.unsqueeze(1), 0, candidates),
+    return _AuxiliaryGradients(
+        code.latents,
+        kernels.weight_gradient(gradient_bags, centred.unsqueeze(1), 0, latents),
+        kernels.weight_gradient(value_bags, code.residuals.unsqueeze(1), 0, latents),
         *kernels.latent_sums(inverse, torch.stack((alignments, value_gradients), dim=1)),
     )

@@ -1,49 +1,108 @@
-"""What the published recipe does otherwise than the default one.
+"""Recipes: what a step does beside the loss and Adam.
 
-Source: the code that was published with arXiv 2507.06265.
+`Recipe` is the default one; another one is a class that overrides what it does otherwise, and a
+line in `RECIPES`.
 """
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
+from sparc.train.config import ModelConfig
+from sparc.train.config import Recipe as RecipeName
 from sparc.train.model.initialize import generator
 from sparc.train.model.network import Sparc
-from sparc.train.step.deadness import DeadLatents
+from sparc.train.step.deadness import DeadLatents, DeadLatentsByStep
+from sparc.train.step.settings import LearnerSettings
 
 REINITIALIZE_EVERY = 100
-"""Steps between two looks for dead latents to re-initialize."""
+"""Steps between two re-initializations of dead latents in the published recipe."""
 
 
-def normalize_decoders(model: Sparc) -> dict[str, Tensor]:
-    """Scale decoder rows to unit norm, before Adam.
-
-    Returns:
-        By stream, what the rows were divided by, (latents,).
-    """
-    divisors = {}
-    for stream in model.config.names:
-        decoder = model.decoder[stream]
-        divisors[stream] = decoder.norm(dim=1) + 1e-8
-        decoder.div_(divisors[stream].unsqueeze(1))
-    return divisors
-
-
-def reinitialize(model: Sparc, dead_latents: DeadLatents, *, step: int, seed: int) -> None:
-    """Draw the encoders of dead latents again, every `REINITIALIZE_EVERY` steps.
+class Recipe:
+    """The default recipe: unit decoder rows after every step, AuxK against dead latents.
 
     Args:
-        model: The model.
-        dead_latents: Counters; those of the latents that are drawn start again.
-        step: Number of the step, from 1.
-        seed: Of the weights.
+        settings: Of the step.
     """
-    if (step - 1) % REINITIALIZE_EVERY or dead_latents.none_can_be_dead():
-        return
-    for stream in model.config.names:
-        dead = dead_latents.dead(stream)
-        encoder = model.encoder[stream]
-        draws = generator(seed, "reinitialize", step, stream)
-        fresh = torch.randn(len(dead), encoder.shape[1], generator=draws, dtype=encoder.dtype)
-        encoder[dead] = 0.01 * fresh.to(encoder.device)
-        model.latent_bias[stream][dead] = 0
-        dead_latents.forget(stream, dead)
+
+    unit_decoders = True
+    """Whether decoder rows are scaled to unit norm after the update."""
+    auxk_without_dead = False
+    """Whether AuxK counts where no latent is dead, too."""
+
+    def __init__(self, settings: LearnerSettings) -> None:
+        self.settings = settings
+
+    def deadness(self, config: ModelConfig, device: torch.device) -> DeadLatents:
+        """The counters that say which latents are dead."""
+        return DeadLatents(
+            config.names, config.latents, threshold=self.settings.dead_after, device=device
+        )
+
+    def counts_before_auxk(self, config: ModelConfig) -> bool:  # noqa: ARG002
+        """Whether a batch counts before AuxK asks which latents are dead, or after."""
+        return True
+
+    def before_gradients(self, model: Sparc) -> dict[str, Tensor]:  # noqa: ARG002
+        """Change the weights between the derivatives of the rows and the update.
+
+        Returns:
+            By stream, what decoder rows were divided by, (latents,); none where they were not.
+        """
+        return {}
+
+    def after_update(self, model: Sparc, dead_latents: DeadLatents, step: int) -> None:
+        """Change the weights after the update.
+
+        Args:
+            model: The model.
+            dead_latents: Its counters.
+            step: Number of the step, from 1.
+        """
+
+
+class PublishedRecipe(Recipe):
+    """The recipe of the code that was published with arXiv 2507.06265.
+
+    Decoder rows are scaled before Adam instead of after, deadness is counted in steps, AuxK has a
+    constant where no latent is dead, and dead latents are re-initialized.
+    """
+
+    unit_decoders = False
+    auxk_without_dead = True
+
+    def deadness(self, config: ModelConfig, device: torch.device) -> DeadLatents:
+        """The counters that say which latents are dead."""
+        threshold = self.settings.dead_after_steps
+        return DeadLatentsByStep(config.names, config.latents, threshold=threshold, device=device)
+
+    def counts_before_auxk(self, config: ModelConfig) -> bool:
+        """Whether a batch counts before AuxK asks; not with local selection, as published."""
+        return config.selection != "local"
+
+    def before_gradients(self, model: Sparc) -> dict[str, Tensor]:
+        """Scale decoder rows to unit norm."""
+        divisors = {}
+        for stream in model.config.names:
+            decoder = model.decoder[stream]
+            divisors[stream] = decoder.norm(dim=1) + 1e-8
+            decoder.div_(divisors[stream].unsqueeze(1))
+        return divisors
+
+    def after_update(self, model: Sparc, dead_latents: DeadLatents, step: int) -> None:
+        """Draw the encoder rows of dead latents again, every `REINITIALIZE_EVERY` steps."""
+        if (step - 1) % REINITIALIZE_EVERY or dead_latents.none_can_be_dead():
+            return
+        for stream in model.config.names:
+            dead = dead_latents.dead(stream)
+            encoder = model.encoder[stream]
+            draws = generator(self.settings.seed, "reinitialize", step, stream)
+            fresh = torch.randn(len(dead), encoder.shape[1], generator=draws, dtype=encoder.dtype)
+            encoder[dead] = 0.01 * fresh.to(encoder.device)
+            model.latent_bias[stream][dead] = 0
+            dead_latents.forget(stream, dead)
+
+
+RECIPES: Mapping[RecipeName, type[Recipe]] = {"default": Recipe, "published": PublishedRecipe}

@@ -58,7 +58,7 @@ def compare(
         model: The model.
         selected: The batch.
         target: Position of the target stream.
-        weights: From `pair_weights`, (targets, sources), on the batch's device.
+        weights: Of every pair's NMSE in the loss, (targets, sources), on the batch's device.
         cross: Whether to decode all sources, or the target's own code alone.
         kernels: The implementation.
     """
@@ -93,8 +93,8 @@ def square_errors(model: Sparc, selected: Selected, target: int, *, kernels: Ker
     """
     indices, values = codes_for(selected.indices, selected.values, target, cross=True)
     decoder = model.decoder[model.config.names[target]]
-    found = kernels.square_errors(indices, values, decoder, selected.centred[target])
-    return found.view(len(selected.values), -1)
+    errors = kernels.square_errors(indices, values, decoder, selected.centred[target])
+    return errors.view(len(selected.values), -1)
 
 
 def codes_for(
@@ -115,14 +115,6 @@ def codes_for(
     if shared:
         return indices[:, 0], values
     return indices.reshape(-1, k), values.reshape(-1, 1, k)
-
-
-def pair_weights(streams: int, cross_weight: float) -> Tensor:
-    """The weight of every pair's NMSE in the loss, (targets, sources) float64."""
-    weights = torch.zeros(streams, streams, dtype=torch.float64)
-    if streams > 1:
-        weights.fill_(cross_weight / (streams * (streams - 1)))
-    return weights.fill_diagonal_(1 / streams)
 
 
 def join_targets(parts: Sequence[TargetTerms]) -> TargetTerms:

@@ -1,17 +1,4 @@
-"""What rows contribute to the gradients: the rows of one process, and those of all."""
-
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
-
-from sparc.train.step.auxk import AuxKTerms
-from sparc.train.step.reconstruct import TargetTerms
-from sparc.train.step.select import Selected
-
-Gather = Callable[[Tensor], Tensor]
-"""Joins a tensor of all processes along its first dimension, the rows, in the order of ranks.
+"""What rows contribute to the gradients: the rows of one process, and those of all.
 
 Gradients are sums over rows of products of row terms. So instead of adding up dense gradients,
 every process receives everyone's row terms (a few MB where a gradient has hundreds) and works out
@@ -19,82 +6,111 @@ the gradient of the whole batch, the same bits in each. What is not about rows i
 processes to begin with.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
 
-class RowTerms(NamedTuple):
-    """What rows contribute to the gradients, which are sums over rows of products of these.
+from torch import Tensor
+
+from sparc.train.step.select import Selected
+
+Gather = Callable[[Tensor], Tensor]
+"""Joins a tensor of all processes along its first dimension, the rows, in the order of ranks."""
+
+
+class AuxiliaryCode(NamedTuple):
+    """A second sparse code of a stream, over some of the latents, which its decoder decodes.
+
+    Derivatives are of the rows' losses times their weight.
+
+    Attributes:
+        latents: Those that it may use, ascending, (latents,) int64; the same in every process.
+        indices: Those that each row uses, positions in `latents`, (rows, k).
+        values: Their values, (rows, k).
+        value_gradients: Derivative by the values, zero where a value is zero, (rows, k).
+        residuals: Derivative by what the code is decoded to, (rows, dim).
+    """
+
+    latents: Tensor
+    indices: Tensor
+    values: Tensor
+    value_gradients: Tensor
+    residuals: Tensor
+
+
+class LocalTerms(NamedTuple):
+    """What the rows of this process contribute to the gradients, beside their codes.
 
     Derivatives are of the rows' losses, before any mean over rows.
 
     Attributes:
         centred: By stream, the encoders' inputs, (rows, dim).
-        indices: As `Selected.indices`.
-        values: As `Selected.values`.
         value_gradients: Derivative by the values, zero where a value is zero, (rows, streams, k).
         residuals: By target, derivative by the reconstructions, (rows, sources, dim).
         alignments: By target, value times the product of residual and decoder row,
             (rows, sources, k). Summed by latent: the product of a decoder row and its gradient.
-        auxk: By stream; None where AuxK has nothing to do.
+        auxiliary: By stream, further codes.
     """
 
     centred: tuple[Tensor, ...]
-    indices: Tensor
-    values: Tensor
     value_gradients: Tensor
     residuals: tuple[Tensor, ...]
     alignments: tuple[Tensor, ...]
-    auxk: tuple[AuxKTerms | None, ...]
+    auxiliary: tuple[tuple[AuxiliaryCode, ...], ...]
 
 
-def row_terms(
-    selected: Selected, targets: Sequence[TargetTerms], auxk: Sequence[AuxKTerms | None]
-) -> RowTerms:
-    """What rows contribute to the gradients.
+class GlobalCodes(NamedTuple):
+    """The codes of all processes' rows, known before the rest: they say which latents are dead.
 
-    Args:
-        selected: The batch.
-        targets: From `compare`, for every target.
-        auxk: From `auxk_terms`, for every stream.
+    Attributes:
+        indices: As `Selected.indices`.
+        values: As `Selected.values`.
     """
-    values = selected.values
-    value_gradients = torch.zeros_like(values)
-    alignments = []
-    for target, (_, _, _, products) in enumerate(targets):
-        cross = products.shape[1] == values.shape[1]
-        sources = slice(None) if cross else slice(target, target + 1)
-        value_gradients[:, sources] += products
-        alignments.append(products * values[:, sources])
-    value_gradients.mul_(values > 0)
-    return RowTerms(
-        selected.centred,
-        selected.indices,
-        values,
-        value_gradients,
-        tuple(terms.residuals for terms in targets),
-        tuple(alignments),
-        tuple(auxk),
-    )
+
+    indices: Tensor
+    values: Tensor
 
 
-def gather_terms(terms: RowTerms, gather: Gather) -> RowTerms:
-    """The row terms of all processes.
+class GlobalTerms(NamedTuple):
+    """What all rows of a batch contribute to the gradients; the same in every process.
+
+    Attributes:
+        indices: As `GlobalCodes.indices`.
+        values: As `GlobalCodes.values`.
+        centred: This and what follows is that of `LocalTerms`.
+    """
+
+    indices: Tensor
+    values: Tensor
+    centred: tuple[Tensor, ...]
+    value_gradients: Tensor
+    residuals: tuple[Tensor, ...]
+    alignments: tuple[Tensor, ...]
+    auxiliary: tuple[tuple[AuxiliaryCode, ...], ...]
+
+
+def gather_codes(selected: Selected, gather: Gather) -> GlobalCodes:
+    """The codes of all processes' rows."""
+    return GlobalCodes(gather(selected.indices), gather(selected.values))
+
+
+def gather_terms(local: LocalTerms, codes: GlobalCodes, gather: Gather) -> GlobalTerms:
+    """The terms of all processes' rows.
 
     Args:
-        terms: This process's; `indices` and `values` are those of all processes already, which
-            had to know them to tell which latents are dead.
+        local: Those of this process.
+        codes: From `gather_codes`.
         gather: Joins rows.
     """
 
-    def gather_auxk(auxk: AuxKTerms | None) -> AuxKTerms | None:
-        if auxk is None:
-            return None
-        return AuxKTerms(
-            *(tensor if tensor is auxk.latents else gather(tensor.contiguous()) for tensor in auxk)
-        )
+    def gather_code(code: AuxiliaryCode) -> AuxiliaryCode:
+        latents, *rows = code
+        return AuxiliaryCode(latents, *(gather(tensor.contiguous()) for tensor in rows))
 
-    return terms._replace(
-        centred=tuple(map(gather, terms.centred)),
-        value_gradients=gather(terms.value_gradients),
-        residuals=tuple(map(gather, terms.residuals)),
-        alignments=tuple(map(gather, terms.alignments)),
-        auxk=tuple(map(gather_auxk, terms.auxk)),
+    return GlobalTerms(
+        *codes,
+        centred=tuple(map(gather, local.centred)),
+        value_gradients=gather(local.value_gradients),
+        residuals=tuple(map(gather, local.residuals)),
+        alignments=tuple(map(gather, local.alignments)),
+        auxiliary=tuple(tuple(map(gather_code, of_stream)) for of_stream in local.auxiliary),
     )

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +14,8 @@ from sparc.common.workers import Workers
 from sparc.train.kernels.interface import Kernels
 from sparc.train.model.network import Sparc, scale
 from sparc.train.step.rows import join_streams, row_slices, rows_of, share_rows
+from sparc.train.step.settings import Precision
 
-Precision = Literal["float32", "tf32", "bfloat16"]
 ALONE = Workers()
 
 

@@ -1,6 +1,7 @@
 """The figures of a batch as sums over its rows, and the losses that follow from them."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from sparc.train.kernels.interface import Kernels
 from sparc.train.model.network import Sparc
-from sparc.train.step.auxk import AuxKTerms
+from sparc.train.step.objective import Objective, RowLosses
 from sparc.train.step.select import Selected
 
 
@@ -19,15 +20,16 @@ class Losses(NamedTuple):
         total: The loss, a scalar.
         nmse: Of the reconstruction of each target from each source, (targets, sources); the
             diagonal is self-reconstruction. NaN for pairs that were not decoded.
-        aux: By stream, (streams,); 0 where no latent is dead.
+        terms: The other terms by name: scalars, or by stream, (streams,).
     """
 
     total: Tensor
     nmse: Tensor
-    aux: Tensor
+    terms: Mapping[str, Tensor]
 
 
-class StepSums(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepSums:
     """Figures of a batch as sums over its rows: add them over steps and processes, then divide.
 
     Tensors of float64 on the learner's device; nothing waits for it. A loss that is not finite
@@ -41,10 +43,11 @@ class StepSums(NamedTuple):
         squared_error: |r - x|^2, (targets, sources), NaN as above.
         feature_sum: By stream, the normalized features, (dim,).
         feature_square_sum: Their squared norms, (streams,).
-        aux: AuxK, (streams,).
         active: Values above zero, (streams,): divided by rows, the true L0.
         chosen: Latents that were compared for `chosen_alone`.
         chosen_alone: How many of those each stream would have chosen by itself, (streams,).
+        terms: By loss term other than reconstruction, its value: a scalar, or by stream,
+            (streams,). AuxK is `aux`.
     """
 
     rows: Tensor
@@ -53,75 +56,91 @@ class StepSums(NamedTuple):
     squared_error: Tensor
     feature_sum: tuple[Tensor, ...]
     feature_square_sum: Tensor
-    aux: Tensor
     active: Tensor
     chosen: Tensor
     chosen_alone: Tensor
+    terms: Mapping[str, Tensor]
+
+    def named(self) -> dict[str, Tensor]:
+        """All sums by name: `feature_sum` has one a stream, a term its own name."""
+        fields = {name: getattr(self, name) for name in _TENSORS}
+        features = {f"feature_sum.{i}": total for i, total in enumerate(self.feature_sum)}
+        return {**fields, **features, **self.terms}
+
+    def with_named(self, named: Mapping[str, Tensor]) -> "StepSums":
+        """Other sums with the same names."""
+        return StepSums(
+            **{name: named[name] for name in _TENSORS},
+            feature_sum=tuple(named[f"feature_sum.{i}"] for i in range(len(self.feature_sum))),
+            terms={name: named[name] for name in self.terms},
+        )
 
     def flat(self) -> Tensor:
         """All of them in one vector, (sums,)."""
-        parts = [part for each in self for part in (each if isinstance(each, tuple) else (each,))]
-        return torch.cat([part.reshape(-1) for part in parts])
+        return torch.cat([tensor.reshape(-1) for tensor in self.named().values()])
 
-    @classmethod
-    def zeros(cls, dims: Sequence[int]) -> "StepSums":
-        """The sums over no rows.
-
-        Args:
-            dims: Widths of the streams.
-        """
-        streams = len(dims)
-        sums = 2 * streams * streams + sum(dims) + 4 * streams + 3
-        return cls.from_flat(torch.zeros(sums, dtype=torch.float64), dims)
-
-    @classmethod
-    def from_flat(cls, flat: Tensor, dims: Sequence[int]) -> "StepSums":
-        """The sums that `flat` put into one vector.
-
-        Args:
-            flat: (sums,).
-            dims: Widths of the streams.
-        """
-        streams = len(dims)
-        pairs, each = streams * streams, [streams] * 3
-        rows, loss, nmse, errors, *rest = torch.split(
-            flat, [1, 1, pairs, pairs, *dims, *each, 1, streams]
-        )
-        norms, aux, active, chosen, alone = rest[streams:]
-        return cls(
-            rows=rows[0],
-            loss=loss[0],
-            nmse=nmse.view(streams, streams),
-            squared_error=errors.view(streams, streams),
-            feature_sum=tuple(rest[:streams]),
-            feature_square_sum=norms,
-            aux=aux,
-            active=active,
-            chosen=chosen[0],
-            chosen_alone=alone,
+    def with_flat(self, flat: Tensor) -> "StepSums":
+        """The sums that `flat` of sums with the same names put into one vector."""
+        named = self.named()
+        parts = flat.split([tensor.numel() for tensor in named.values()])  # type: ignore[no-untyped-call]
+        return self.with_named(
+            {name: part.view(named[name].shape) for name, part in zip(named, parts, strict=True)}
         )
 
     def __add__(self, other: object) -> "StepSums":
         """The sums over the rows of both."""
         if not isinstance(other, StepSums):
             return NotImplemented
-        features = zip(self.feature_sum, other.feature_sum, strict=True)
-        joined = {
-            name: getattr(self, name) + getattr(other, name)
-            for name in self._fields
-            if name != "feature_sum"
-        }
-        return StepSums(feature_sum=tuple(a + b for a, b in features), **joined)
+        named = other.named()
+        return self.with_named({name: total + named[name] for name, total in self.named().items()})
+
+
+_TENSORS = tuple(
+    field.name for field in dataclasses.fields(StepSums) if field.type in (Tensor, "Tensor")
+)
+"""Fields of `StepSums` that are one tensor."""
+
+
+def no_sums(
+    dims: Sequence[int], *, by_stream: Sequence[str], scalars: Sequence[str], device: torch.device
+) -> StepSums:
+    """The sums over no rows.
+
+    Args:
+        dims: Widths of the streams.
+        by_stream: Names of loss terms with a value by stream.
+        scalars: Names of loss terms with one value.
+        device: Where they lie.
+    """
+    streams = len(dims)
+
+    def zeros(*shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=torch.float64, device=device)
+
+    return StepSums(
+        rows=zeros(),
+        loss=zeros(),
+        nmse=zeros(streams, streams),
+        squared_error=zeros(streams, streams),
+        feature_sum=tuple(map(zeros, dims)),
+        feature_square_sum=zeros(streams),
+        active=zeros(streams),
+        chosen=zeros(),
+        chosen_alone=zeros(streams),
+        terms={
+            **{name: zeros(streams) for name in by_stream},
+            **{name: zeros() for name in scalars},
+        },
+    )
 
 
 def step_sums(
     model: Sparc,
+    objective: Objective,
     selected: Selected,
-    errors: Tensor,
-    auxk: Sequence[AuxKTerms | None],
+    losses: RowLosses,
+    values: Mapping[str, Tensor],
     *,
-    pair_weights: Tensor,
-    aux_weight: float,
     compare_rows: int,
     kernels: Kernels,
 ) -> StepSums:
@@ -129,24 +148,31 @@ def step_sums(
 
     Args:
         model: The model.
+        objective: The loss.
         selected: The batch.
-        errors: |r - x|^2, (rows, targets, sources).
-        auxk: AuxK by stream.
-        pair_weights: Weight of every pair's NMSE in the loss, (targets, sources).
-        aux_weight: Weight of AuxK.
+        losses: Of its rows.
+        values: By term without derivatives by hand, its value for the batch, a scalar.
         compare_rows: Rows on which to find out what each stream would have chosen alone.
-        kernels: The implementation.
+        kernels: The implementation of the sparse mathematics.
     """
     rows, streams, k = selected.values.shape
-    squared = errors.double()
+    squared = losses.square_errors.double()
     norms = torch.stack(selected.square_norms, dim=1).double()
     nmse = (squared / norms.unsqueeze(2)).sum(0)
-    zero = nmse.new_zeros(())
-    aux = torch.stack([zero if terms is None else terms.losses.double().sum() for terms in auxk])
-    weights = pair_weights.double()
+    weights = objective.pair_weights.double()
     # A pair that was not decoded is NaN and has weight zero.
-    weighted = torch.where(weights > 0, weights * nmse, 0)
-    loss = weighted.sum() + aux_weight / streams * aux.sum()
+    loss = torch.where(weights > 0, weights * nmse, 0).sum()
+    zero = nmse.new_zeros(())
+    terms = {}
+    for term in objective.sparse:
+        parts = losses.by_term[term.name]
+        terms[term.name] = torch.stack(
+            [zero if part is None else part.double().sum() for part in parts]
+        )
+        loss = loss + term.weight / streams * terms[term.name].sum()
+    for prototype in objective.by_autograd:
+        terms[prototype.name] = values[prototype.name].double() * rows
+        loss = loss + prototype.weight * terms[prototype.name]
     return StepSums(
         rows=nmse.new_full((), rows),  # new_tensor would wait for the device
         loss=loss,
@@ -154,10 +180,10 @@ def step_sums(
         squared_error=squared.sum(0),
         feature_sum=tuple(x.sum(0).double() for x in selected.features),
         feature_square_sum=norms.sum(0),
-        aux=aux,
         active=(selected.values > 0).sum((0, 2)).double(),
         chosen=nmse.new_full((), compare_rows * k),
         chosen_alone=_chosen_alone(model, selected.rows(slice(compare_rows)), kernels),
+        terms=terms,
     )
 
 

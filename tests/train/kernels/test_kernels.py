@@ -18,7 +18,8 @@ from sparc.train.kernels import choose
 from sparc.train.kernels.adam import AdamStep, Moments
 from sparc.train.kernels.interface import WeightGradient, fill_bags, invert
 from sparc.train.model.initialize import initial_model
-from sparc.train.step.learner import Learner, LearnerSettings
+from sparc.train.step.learner import Learner
+from sparc.train.step.settings import LearnerSettings
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GPU = torch.cuda.is_available()

@@ -14,9 +14,8 @@ from sparc.train.run.metrics import (
     sums_from_tensors,
     sums_to_tensors,
 )
-from sparc.train.step.learner import Learner, LearnerSettings
-
-DIMS = (8, 6)
+from sparc.train.step.learner import Learner
+from sparc.train.step.settings import LearnerSettings
 
 
 @pytest.fixture
@@ -97,23 +96,32 @@ def test_pairs_that_are_not_trained_are_null(features):
 
 def test_sums_survive_a_checkpoint(features):
     sums = measured(build(), features, 100)
-    again = sums_from_tensors(sums_to_tensors(sums), DIMS, torch.device("cpu"))
+    zeros = build().no_sums
+    again = sums_from_tensors(sums_to_tensors(sums), zeros)
     assert describe(again, ("a", "b"), {"a": 0, "b": 0}) == describe(
         sums, ("a", "b"), {"a": 0, "b": 0}
     )
-    assert sums_from_tensors(sums_to_tensors(None), DIMS, torch.device("cpu")) is None
+    assert sums_from_tensors(sums_to_tensors(None), zeros) is None
 
 
 def test_sums_of_another_version_are_refused(features):
     named = sums_to_tensors(measured(build(), features, 100))
     for other in (
         {**named, "surprise\x1b[1m": named["rows"]},
-        {name: tensor for name, tensor in named.items() if name != "aux"},
+        {name: tensor for name, tensor in named.items() if name != "active"},
         {name: tensor for name, tensor in named.items() if "feature_sum" not in name},
     ):
         with pytest.raises(RunError, match="made by another version") as error:
-            sums_from_tensors(other, DIMS, torch.device("cpu"))
+            sums_from_tensors(other, build().no_sums)
         assert "\x1b" not in str(error.value)
+
+
+def test_a_loss_term_that_an_earlier_version_did_not_have_is_zero(features):
+    sums = measured(build(), features, 100)
+    named = {name: tensor for name, tensor in sums_to_tensors(sums).items() if name != "aux"}
+    again = sums_from_tensors(named, build().no_sums)
+    assert again.terms["aux"].tolist() == [0, 0]
+    assert torch.equal(again.nmse, sums.nmse)
 
 
 @pytest.mark.parametrize("name", ["rows", "nmse", "active", "feature_sum.1"])
@@ -125,4 +133,4 @@ def test_sums_of_another_shape_or_type_are_refused(features, name):
         named[name].to(torch.bool),
     ):
         with pytest.raises(RunError, match=f"do not fit the model: {name} is"):
-            sums_from_tensors({**named, name: other}, DIMS, torch.device("cpu"))
+            sums_from_tensors({**named, name: other}, build().no_sums)

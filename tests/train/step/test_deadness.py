@@ -2,13 +2,11 @@
 
 import torch
 
-from sparc.train.step.deadness import DeadLatents
+from sparc.train.step.deadness import DeadLatents, DeadLatentsByStep
 
 
-def tracker(recipe="default", threshold=20):
-    return DeadLatents(
-        ("a", "b"), 6, recipe=recipe, threshold=threshold, device=torch.device("cpu")
-    )
+def tracker(kind=DeadLatents, threshold=20):
+    return kind(("a", "b"), 6, threshold=threshold, device=torch.device("cpu"))
 
 
 def record(dead_latents, rows, a, b):
@@ -18,7 +16,7 @@ def record(dead_latents, rows, a, b):
     dead_latents.pass_by(rows)
 
 
-def test_rows_are_counted_and_streams_apart():
+def test_rows_are_counted_by_stream():
     dead_latents = tracker()
     record(dead_latents, 8, 0, 1)
     record(dead_latents, 8, 2, 1)
@@ -31,8 +29,8 @@ def test_rows_are_counted_and_streams_apart():
     assert dead_latents.dead("b").tolist() == [0, 2, 3, 4, 5]
 
 
-def test_published_recipe_counts_batches():
-    dead_latents = tracker("published", threshold=2)
+def test_steps_are_counted_as_published():
+    dead_latents = tracker(DeadLatentsByStep, threshold=2)
     for _ in range(2):
         record(dead_latents, 8, 0, 1)
     assert dead_latents.since_active["a"].tolist() == [1, 2, 2, 2, 2, 2]
@@ -56,13 +54,13 @@ def test_value_of_a_thousandth_does_not_count():
 def test_shortcut_never_hides_a_dead_latent():
     draws = torch.Generator().manual_seed(0)
     dead_latents = tracker(threshold=30)
-    found = 0
+    steps_with_dead = 0
     for step in range(200):
         pick = torch.randint(0, 6, (2,), generator=draws).tolist()
         record(dead_latents, 1 + step % 5, *pick)
         dead = [len(dead_latents.dead(name)) for name in ("a", "b")]
         assert dead_latents.none_can_be_dead() == (not any(dead))
-        found += any(dead)
+        steps_with_dead += any(dead)
         if step == 100:
             dead_latents.restore("a", torch.full((6,), 29))
-    assert 0 < found < 200
+    assert 0 < steps_with_dead < 200

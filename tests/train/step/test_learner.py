@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sparc.common.errors import ConfigError, RunError
 from sparc.train.config import TrainConfig
 from sparc.train.reference import Reference, aux, pairs
-from sparc.train.step.learner import Learner, LearnerSettings
-from sparc.train.step.sums import StepSums
+from sparc.train.step.learner import Learner
+from sparc.train.step.settings import LearnerSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -72,7 +72,7 @@ def check_against(reference, learner, batch, dead=None):
     with torch.no_grad():
         forward = reference.forward(batch, dead)
         close(losses.nmse, pairs(forward))
-        close(losses.aux, aux(forward, reference.auxk))
+        close(losses.terms["aux"], aux(forward, reference.auxk))
     actual = learner.gradients(batch)
     assert actual.keys() == expected.keys()
     for name, gradient in expected.items():
@@ -287,10 +287,10 @@ def test_two_processes_make_the_step_of_one(
     whole = [alone.step(batch, 1e-2) for batch in batches]
     (first, one), (second, two) = in_two_threads(steps)
     for expected, *halves in zip(whole, first, second, strict=True):
-        for name in StepSums._fields:
-            if name not in ("chosen", "chosen_alone", "feature_sum"):  # of leading rows only
-                actual = getattr(halves[0] + halves[1], name)
-                torch.testing.assert_close(actual, getattr(expected, name), equal_nan=True)
+        actual = (halves[0] + halves[1]).named()
+        for name, total in expected.named().items():
+            if name not in ("chosen", "chosen_alone"):  # of leading rows only
+                torch.testing.assert_close(actual[name], total, equal_nan=True)
     for name, tensor in models[0].state_dict().items():
         close(models[1].state_dict()[name], tensor, 1e-9)
         assert torch.equal(models[1].state_dict()[name], models[2].state_dict()[name])
@@ -306,7 +306,7 @@ def test_sums_add_up(build_model, draw_batch):
         for part in (slice(0, 3), slice(3, 10))
     ]
     whole, joined = learner.measure(batch), parts[0] + parts[1]
-    torch.testing.assert_close(joined, whole)
+    torch.testing.assert_close(joined.named(), whole.named())
     assert all(t.dtype == torch.float64 for t in (*whole.feature_sum, whole.loss, whole.active))
     codes = model.encode(batch)
     for position, name in enumerate(model.config.names):

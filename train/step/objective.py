@@ -1,0 +1,205 @@
+"""The loss of a batch: all its terms, for every stream, some rows at a time.
+
+Everything is worked out per row and before any mean over rows, so that rows of several processes
+can be joined. Must not know how the weights are changed.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from sparc.common.workers import Workers
+from sparc.train.kernels.interface import Kernels
+from sparc.train.model.network import Sparc
+from sparc.train.step.deadness import Candidates
+from sparc.train.step.reconstruct import TargetTerms, compare, join_targets, square_errors
+from sparc.train.step.row_terms import LocalTerms
+from sparc.train.step.rows import join_rows, share_rows
+from sparc.train.step.select import Selected
+from sparc.train.step.terms.term import (
+    Contribution,
+    LossTerm,
+    PairTerm,
+    SparseTerm,
+    StreamRows,
+    join_contributions,
+    pair_weights,
+)
+
+Result = TypeVar("Result")
+ByStream = Sequence[Candidates | None]
+
+
+class RowLosses(NamedTuple):
+    """The losses of some rows.
+
+    Attributes:
+        square_errors: |r - x|^2, (rows, targets, sources); NaN for pairs that were not decoded.
+        by_term: By sparse term and stream, the losses, (rows,); None where there are none.
+    """
+
+    square_errors: Tensor
+    by_term: Mapping[str, Sequence[Tensor | None]]
+
+
+class Objective:
+    """The loss with its terms.
+
+    Args:
+        model: The model.
+        terms: Those that have a weight.
+        kernels: The implementation of the sparse mathematics.
+        workers: Share the work.
+
+    Attributes:
+        sparse: Terms with derivatives by hand, a stream at a time.
+        by_autograd: Terms without derivatives by hand.
+        pair_weights: Weight of every pair's NMSE in the loss, (targets, sources).
+    """
+
+    def __init__(
+        self, model: Sparc, terms: Sequence[LossTerm], kernels: Kernels, workers: Workers
+    ) -> None:
+        self.sparse = [term for term in terms if isinstance(term, SparseTerm)]
+        self.by_autograd = [term for term in terms if not isinstance(term, SparseTerm | PairTerm)]
+        streams = len(model.config.names)
+        weights = pair_weights(terms, streams)
+        off_diagonal = weights.masked_fill(torch.eye(streams, dtype=torch.bool), 0)
+        self._cross = streams == 1 or bool(off_diagonal.any())
+        bias = model.latent_bias[model.config.names[0]]
+        self.pair_weights = weights.to(bias.device, bias.dtype)
+        self._model = model
+        self._kernels = kernels
+        self._workers = workers
+
+    def differentiate(
+        self, selected: Selected, candidates: ByStream
+    ) -> tuple[RowLosses, LocalTerms]:
+        """The losses of a batch, and what its rows contribute to the gradients.
+
+        Args:
+            selected: The batch.
+            candidates: By stream, the latents that AuxK may select.
+        """
+
+        def piece(target: int, rows: slice) -> tuple[TargetTerms, dict[str, Contribution]]:
+            part = selected.rows(rows)
+            compared = self._compare(part, target, cross=self._cross)
+            return compared, self._contributions(part, target, compared, candidates[target])
+
+        results = self._for_each_target(selected, piece)
+        targets = [join_targets([compared for compared, _ in parts]) for parts in results]
+        contributions = [join_contributions([terms for _, terms in parts]) for parts in results]
+        errors = torch.stack([target.square_errors for target in targets], dim=1)
+        losses = RowLosses(errors, self._losses(contributions))
+        return losses, local_terms(selected, targets, contributions)
+
+    def evaluate(self, selected: Selected, candidates: ByStream) -> RowLosses:
+        """The losses of a batch, all pairs decoded.
+
+        Args:
+            selected: The batch.
+            candidates: By stream, the latents that AuxK may select.
+        """
+
+        def piece(target: int, rows: slice) -> tuple[Tensor, dict[str, Contribution]]:
+            part = selected.rows(rows)
+            if not any(term.applies(candidates[target]) for term in self.sparse):
+                return square_errors(self._model, part, target, kernels=self._kernels), {}
+            compared = self._compare(part, target, cross=True)
+            terms = self._contributions(part, target, compared, candidates[target])
+            return compared.square_errors, terms
+
+        results = self._for_each_target(selected, piece)
+        errors = [join_rows([errors for errors, _ in parts]) for parts in results]
+        contributions = [join_contributions([terms for _, terms in parts]) for parts in results]
+        return RowLosses(torch.stack(errors, dim=1), self._losses(contributions))
+
+    def _for_each_target(
+        self, selected: Selected, function: Callable[[int, slice], Result]
+    ) -> list[list[Result]]:
+        """By target, the results of a function of target and rows for all parts of a batch.
+
+        All parts of a target come before the next: its decoder is what wants to stay in a cache.
+        """
+        parts = share_rows(selected.values, self._kernels, self._workers)
+        targets = range(len(self._model.config.names))
+        pieces = [(target, rows) for target in targets for rows in parts]
+        results = self._workers.map(lambda piece: function(*piece), pieces)
+        return [results[len(parts) * target :][: len(parts)] for target in targets]
+
+    def _compare(self, selected: Selected, target: int, *, cross: bool) -> TargetTerms:
+        return compare(
+            self._model, selected, target, self.pair_weights, cross=cross, kernels=self._kernels
+        )
+
+    def _contributions(
+        self, selected: Selected, target: int, compared: TargetTerms, candidates: Candidates | None
+    ) -> dict[str, Contribution]:
+        """By sparse term, what it says about some rows."""
+        streams = len(self._model.config.names)
+        return {
+            term.name: term.sparse(
+                StreamRows(
+                    self._model,
+                    selected,
+                    target,
+                    functools.partial(compared.own_errors, target),
+                    candidates,
+                    term.weight / streams,
+                    self._kernels,
+                )
+            )
+            for term in self.sparse
+            if term.applies(candidates)
+        }
+
+    def _losses(
+        self, contributions: Sequence[Mapping[str, Contribution]]
+    ) -> dict[str, list[Tensor | None]]:
+        return {
+            term.name: [
+                terms[term.name].losses if term.name in terms else None for terms in contributions
+            ]
+            for term in self.sparse
+        }
+
+
+def local_terms(
+    selected: Selected,
+    targets: Sequence[TargetTerms],
+    contributions: Sequence[Mapping[str, Contribution]],
+) -> LocalTerms:
+    """What rows contribute to the gradients.
+
+    Args:
+        selected: The batch.
+        targets: By stream, how it was reconstructed.
+        contributions: By stream, what sparse terms add.
+    """
+    values = selected.values
+    value_gradients = torch.zeros_like(values)
+    alignments = []
+    for target, (_, _, _, products) in enumerate(targets):
+        cross = products.shape[1] == values.shape[1]
+        sources = slice(None) if cross else slice(target, target + 1)
+        value_gradients[:, sources] += products
+        alignments.append(products * values[:, sources])
+    for stream, terms in enumerate(contributions):
+        for term in terms.values():
+            if term.value_gradients is not None:
+                value_gradients[:, stream] += term.value_gradients
+    value_gradients.mul_(values > 0)
+    return LocalTerms(
+        selected.centred,
+        value_gradients,
+        tuple(target.residuals for target in targets),
+        tuple(alignments),
+        tuple(
+            tuple(term.auxiliary for term in terms.values() if term.auxiliary is not None)
+            for terms in contributions
+        ),
+    )

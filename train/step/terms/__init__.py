@@ -1,0 +1,1 @@
+"""The terms of the loss, one file a term; `registry` lists them."""

@@ -1,0 +1,67 @@
+"""AuxK: the dead latents of a stream reconstruct what its own code left over."""
+
+import torch
+from torch import Tensor
+
+from sparc.train.reference import Forward, aux
+from sparc.train.step.deadness import Candidates
+from sparc.train.step.row_terms import AuxiliaryCode
+from sparc.train.step.terms.term import Contribution, SparseTerm, StreamRows
+
+
+class AuxK(SparseTerm):
+    """aux_s = NMSE(W_dec,s a_s + b_pre,s, stopgrad(x_s - r_s<-s + b_pre,s)).
+
+    a_s = ReLU(h_s) on the `auxk` largest of the dead latents; 0 where none is dead.
+    Source: appendix of arXiv 2507.06265, after Gao et al. 2024, equation 10.
+    """
+
+    name = "aux"
+
+    @property
+    def weight(self) -> float:
+        """`--aux-weight`."""
+        return self.settings.aux_weight
+
+    def dense(self, forward: Forward) -> Tensor:
+        """The formula, by stream."""
+        return aux(forward, self.settings.auxk, constant=self.settings.recipe == "published")
+
+    def applies(self, candidates: Candidates | None) -> bool:
+        """Where a latent may be dead."""
+        return candidates is not None
+
+    def sparse(self, rows: StreamRows) -> Contribution:
+        """Losses and derivatives; the auxiliary code lies over the candidates alone.
+
+        Without candidates the code is empty, and the loss is the constant of the published recipe,
+        which moves the pre-bias alone.
+        """
+        assert rows.candidates is not None
+        kernels, error = rows.kernels, rows.errors()
+        bias = rows.model.pre_bias[rows.model.config.names[rows.stream]]
+        # The target, a constant, is x - r + b_pre; b_pre stands on both sides of the difference.
+        target_norms = (bias - error).square().sum(1, keepdim=True)
+        per_norm = torch.where(target_norms > 0, 1 / target_norms, 0)  # nothing left over: no loss
+        latents, directions, biases, any_dead = rows.candidates
+        if any_dead is not None:
+            per_norm = per_norm * any_dead
+        products = rows.selected.products[rows.stream]
+        if len(latents) < products.shape[1]:
+            products = products.gather(1, latents.expand(len(products), -1))
+        if not len(latents):
+            losses = error.square().sum(1) * per_norm.squeeze(1)
+            indices = latents.new_zeros(len(products), 0)
+            values = error.new_zeros(len(products), 0)
+            residuals = error * (per_norm * (2 * rows.weight))
+            code = AuxiliaryCode(latents, indices, values, values, residuals)
+            return Contribution(losses, auxiliary=code)
+        k = min(self.settings.auxk, len(latents))
+        indices, values = kernels.select([products], [biases], k)
+        difference = kernels.decode(indices, values, directions).squeeze(1).add_(error)
+        values = values.squeeze(1)
+        losses = difference.square().sum(1) * per_norm.squeeze(1)
+        residuals = difference.mul_(per_norm * (2 * rows.weight))
+        gradients = kernels.value_gradients(indices, residuals.unsqueeze(1), directions).squeeze(1)
+        code = AuxiliaryCode(latents, indices, values, gradients * (values > 0), residuals)
+        return Contribution(losses, auxiliary=code)

@@ -1,0 +1,36 @@
+"""Self- and cross-reconstruction (arXiv 2507.06265, section 3)."""
+
+import torch
+from torch import Tensor
+
+from sparc.train.step.terms.term import PairTerm
+
+
+class SelfReconstruction(PairTerm):
+    """Every stream rebuilds itself: mean_s NMSE(r_s<-s, x_s), of weight 1."""
+
+    name = "self"
+
+    @property
+    def weight(self) -> float:
+        """1: the other weights are relative to it."""
+        return 1.0
+
+    def pairs(self, streams: int) -> Tensor:
+        """Each stream with itself."""
+        return torch.eye(streams, dtype=torch.bool)
+
+
+class CrossReconstruction(PairTerm):
+    """Every stream rebuilds the others: mean_{s != t} NMSE(r_t<-s, x_t)."""
+
+    name = "cross"
+
+    @property
+    def weight(self) -> float:
+        """`--cross-weight`."""
+        return self.settings.cross_weight
+
+    def pairs(self, streams: int) -> Tensor:
+        """Each stream with every other one."""
+        return ~torch.eye(streams, dtype=torch.bool)

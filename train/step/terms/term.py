@@ -1,0 +1,142 @@
+"""What a term of the loss is, and the three ways to differentiate one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sparc.train.kernels.interface import Kernels
+from sparc.train.model.network import Sparc
+from sparc.train.reference import Forward, nmse
+from sparc.train.step.deadness import Candidates
+from sparc.train.step.row_terms import AuxiliaryCode
+from sparc.train.step.rows import join_rows
+from sparc.train.step.select import Selected
+from sparc.train.step.settings import LearnerSettings
+
+
+class LossTerm(ABC):
+    """A term of the loss, which is the sum over terms of weight times value.
+
+    A term that says no more than `dense` is differentiated by autograd, on dense codes of the whole
+    batch: right, and slow.
+
+    Args:
+        settings: Of the training step.
+    """
+
+    name: ClassVar[str]
+    """As in `--term NAME=WEIGHT` and in metrics.jsonl."""
+
+    def __init__(self, settings: LearnerSettings) -> None:
+        self.settings = settings
+
+    @property
+    def weight(self) -> float:
+        """The weight in the loss; 0 leaves the term out."""
+        return self.settings.term_weights.get(self.name, 0.0)
+
+    @abstractmethod
+    def dense(self, forward: Forward) -> Tensor:
+        """The formula: the value for a batch, a scalar, or by stream, of which the mean counts.
+
+        Args:
+            forward: A batch up to its dense codes, differentiable.
+        """
+
+
+class PairTerm(LossTerm):
+    """Mean NMSE over some pairs of target and source: decoded and differentiated all at once."""
+
+    @abstractmethod
+    def pairs(self, streams: int) -> Tensor:
+        """Which pairs, (targets, sources) bool."""
+
+    def dense(self, forward: Forward) -> Tensor:
+        """The mean of NMSE(r_t<-s, x_t) over the pairs; 0 without any."""
+        names = list(forward.x)
+        pairs = [(names[t], names[s]) for t, s in self.pairs(len(names)).nonzero().tolist()]
+        if not pairs:
+            return forward.x[names[0]].new_zeros(())
+        values = [nmse(forward.decode(forward.codes[s], t), forward.x[t]) for t, s in pairs]
+        return torch.stack(values).mean()
+
+
+class StreamRows(NamedTuple):
+    """Some rows of a batch, for a term that looks at one stream at a time.
+
+    Attributes:
+        model: The model.
+        selected: The rows, all streams.
+        stream: Position of the stream.
+        errors: Returns r - x of the stream's own code, (rows, dim).
+        candidates: Its dead latents, where AuxK may select any.
+        weight: Weight of the stream's losses in the loss: the term's, over the number of streams.
+        kernels: The implementation of the sparse mathematics.
+    """
+
+    model: Sparc
+    selected: Selected
+    stream: int
+    errors: Callable[[], Tensor]
+    candidates: Candidates | None
+    weight: float
+    kernels: Kernels
+
+
+class Contribution(NamedTuple):
+    """What a term says about some rows in one stream.
+
+    Attributes:
+        losses: By row, (rows,), without the weight.
+        value_gradients: Derivative of weight times loss by the values of the stream's code,
+            (rows, k); None for zero.
+        auxiliary: Another code that the stream's decoder decodes, with such derivatives.
+    """
+
+    losses: Tensor
+    value_gradients: Tensor | None = None
+    auxiliary: AuxiliaryCode | None = None
+
+
+class SparseTerm(LossTerm):
+    """A term with derivatives by hand, worked out row by row for one stream at a time."""
+
+    def applies(self, candidates: Candidates | None) -> bool:  # noqa: ARG002
+        """Whether there is anything to do in a stream; where not, the losses are 0."""
+        return True
+
+    @abstractmethod
+    def sparse(self, rows: StreamRows) -> Contribution:
+        """Losses and derivatives of some rows in one stream."""
+
+
+def pair_weights(terms: Sequence[LossTerm], streams: int) -> Tensor:
+    """The weight of every pair's NMSE in the loss, (targets, sources) float64."""
+    weights = torch.zeros(streams, streams, dtype=torch.float64)
+    for term in terms:
+        if isinstance(term, PairTerm):
+            pairs = term.pairs(streams)
+            weights[pairs] += term.weight / max(1, int(pairs.sum()))
+    return weights
+
+
+def join_contributions(parts: Sequence[Mapping[str, Contribution]]) -> dict[str, Contribution]:
+    """By term, what it says about a batch, from what it says about parts of the batch in order."""
+    return {name: _join([part[name] for part in parts]) for name in parts[0]}
+
+
+def _join(parts: Sequence[Contribution]) -> Contribution:
+    gradients = [part.value_gradients for part in parts if part.value_gradients is not None]
+    codes = [part.auxiliary for part in parts if part.auxiliary is not None]
+    auxiliary = None
+    if codes:
+        _, *columns = zip(*codes, strict=True)
+        auxiliary = AuxiliaryCode(codes[0].latents, *map(join_rows, columns))
+    return Contribution(
+        join_rows([part.losses for part in parts]),
+        join_rows(gradients) if gradients else None,
+        auxiliary,
+    )
