@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -27,7 +27,14 @@ TABLES = (
 """The tables that one `--config FILE.toml` may hold: one for each command with settings."""
 
 
-def option(default: Any, help: str, *, flag: str | None = None, former: str | None = None) -> Any:
+def option(
+    default: Any,
+    help: str,
+    *,
+    flag: str | None = None,
+    former: str | None = None,
+    added: bool = False,
+) -> Any:
     """Declare a setting of a configuration dataclass.
 
     Args:
@@ -36,8 +43,10 @@ def option(default: Any, help: str, *, flag: str | None = None, former: str | No
         flag: The option's name on the command line where it is not the field's own name
             (`--stream` for a repeatable field called `streams`).
         former: What the setting was called before; files and command lines may still say it.
+        added: Whether records were written before there was such a setting: while it has its
+            default a record leaves it out, so that earlier versions read it and its bytes stay.
     """
-    metadata = {"help": help, "flag": flag, "former": former}
+    metadata = {"help": help, "flag": flag, "former": former, "added": added}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -97,7 +106,31 @@ def from_mapping(config_class: type[T], values: Mapping[str, Any], *, source: st
 
 def to_mapping(config: Any) -> dict[str, Any]:
     """The settings of a configuration as plain JSON values, in the order of declaration."""
-    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    return {
+        f.name: _plain(getattr(config, f.name))
+        for f in dataclasses.fields(config)
+        if not (f.metadata.get("added") and getattr(config, f.name) == f.default)
+    }
+
+
+def first_difference(
+    one: Any, other: Any, *, ignore: Collection[str] = ()
+) -> tuple[str, Any, Any] | None:
+    """The first setting in which two configurations of a class differ; None if they are the same.
+
+    Args:
+        one: A configuration.
+        other: Another one.
+        ignore: Settings that may differ.
+
+    Returns:
+        Its name, and its value in both.
+    """
+    for field in dataclasses.fields(one):
+        values = _plain(getattr(one, field.name)), _plain(getattr(other, field.name))
+        if field.name not in ignore and values[0] != values[1]:
+            return (field.name, *values)
+    return None
 
 
 def _option_name(field: "dataclasses.Field[Any]") -> str:

@@ -111,7 +111,10 @@ class TrainConfig:
     tensorboard: bool = option(False, "Log to tensorboard too (extra: tensorboard).")
     wandb: str = option("", "Log to this Weights & Biases project too (extra: wandb).")
     terms: tuple[str, ...] = option(
-        (), "A further loss term and its weight, NAME=WEIGHT; repeat for more.", flag="--term"
+        (),
+        "A further loss term and its weight, NAME=WEIGHT; repeat for more.",
+        flag="--term",
+        added=True,
     )
 
     def __post_init__(self) -> None:

@@ -441,6 +441,8 @@ def _say_what_begins(
         f"({order.steps_per_epoch:,} an epoch), {record.device}, "
         f"{trainees[0].learner.kernels.name} kernels{together}{begun}"
     )
+    if slow := trainees[0].learner.by_autograd:
+        say(f"{', '.join(slow)}: no derivatives by hand, so steps wait for autograd on dense codes")
     without_numba = group.device.type == "cpu" and importlib.util.find_spec("numba") is None
     if without_numba and record.train.kernels == "auto":
         say("pip install numba makes steps about a fifth faster")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparc.common.config import from_mapping, load_config, option, to_mapping
+from sparc.common.config import first_difference, from_mapping, load_config, option, to_mapping
 from sparc.common.errors import ConfigError
 
 
@@ -108,3 +108,16 @@ def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path) -> None:
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="is not valid TOML"):
         load_config(Settings, "extract", tmp_path / "bytes.toml", {})
+
+
+def test_records_leave_out_a_later_setting_while_it_has_its_default():
+    @dataclasses.dataclass(frozen=True)
+    class Later:
+        k: int = option(8, "…")
+        terms: tuple[str, ...] = option((), "…", added=True)
+
+    assert to_mapping(Later()) == {"k": 8}
+    assert to_mapping(Later(terms=("pull=1",))) == {"k": 8, "terms": ["pull=1"]}
+    assert from_mapping(Later, {"k": 8}, source="…") == Later()
+    assert first_difference(Later(), Later(terms=("pull=1",))) == ("terms", [], ["pull=1"])
+    assert first_difference(Later(), Later(k=9), ignore=("k",)) is None

@@ -20,7 +20,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.config import from_mapping, to_mapping
+from sparc.common.config import first_difference, from_mapping, to_mapping
 from sparc.common.documents import parse_object
 from sparc.common.errors import CacheError, ConfigError, RunError
 from sparc.common.files.folder import Folder
@@ -173,13 +173,12 @@ def require_same(run: Path, found: TrainConfig, wanted: TrainConfig) -> None:
     Raises:
         RunError: Names the first setting that differs.
     """
-    there, now = to_mapping(found), to_mapping(wanted)
-    for name, value in there.items():
-        if name not in CHANGEABLE and now[name] != value:
-            raise RunError(
-                f"{run} was begun with {name} = {value}, not {now[name]}: go on with "
-                f"`sparc-train resume {run}`, or choose another folder"
-            )
+    if difference := first_difference(found, wanted, ignore=CHANGEABLE):
+        name, recorded, asked = difference
+        raise RunError(
+            f"{run} was begun with {name} = {recorded}, not {asked}: go on with "
+            f"`sparc-train resume {run}`, or choose another folder"
+        )
 
 
 def is_run(folder: Path) -> bool:

@@ -24,7 +24,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from sparc.common.cache.tables import write_table
-from sparc.common.config import from_mapping, read_toml, to_mapping
+from sparc.common.config import first_difference, from_mapping, read_toml, to_mapping
 from sparc.common.documents import parse_object
 from sparc.common.errors import ConfigError, RunError
 from sparc.common.files.folder import Folder
@@ -259,9 +259,10 @@ def _difference(
         return f"{name} is not in the file"
     if name not in found:
         return f"{name} is not in it"
-    there, now = to_mapping(found[name]), to_mapping(wanted[name])
-    key = next(key for key in there if there[key] != now[key])
-    return f"{name}: {key} = {there[key]}, not {now[key]}"
+    difference = first_difference(found[name], wanted[name])
+    assert difference is not None
+    key, recorded, asked = difference
+    return f"{name}: {key} = {recorded}, not {asked}"
 
 
 def _known(value: float) -> float | None:

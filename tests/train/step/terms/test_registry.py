@@ -1,0 +1,203 @@
+"""Terms of the loss: those that are built in, and one that is added as the registry says."""
+
+import math
+
+import pytest
+import torch
+
+from sparc.common.errors import ConfigError
+from sparc.train import job
+from sparc.train.config import TrainConfig
+from sparc.train.reference import Reference
+from sparc.train.run.log import read_lines
+from sparc.train.step.learner import Learner
+from sparc.train.step.row_terms import GlobalCodes
+from sparc.train.step.select import select
+from sparc.train.step.settings import LearnerSettings
+from sparc.train.step.terms import registry
+from sparc.train.step.terms.autograd import dense_terms
+from sparc.train.step.terms.registry import TERMS, build_terms
+from sparc.train.step.terms.term import Contribution, LossTerm, SparseTerm
+
+
+class Pull(LossTerm):
+    """Pulls the streams' codes of a row towards their mean."""
+
+    name = "pull"
+
+    def dense(self, forward):
+        codes = torch.stack(list(forward.codes.values()), dim=1)
+        return (codes - codes.mean(1, keepdim=True)).square().sum(2).mean()
+
+
+class PullByHand(Pull, SparseTerm):
+    """The same where the streams share their latents, which is then simple to differentiate."""
+
+    def sparse(self, rows):
+        values = rows.selected.values
+        gap = values[:, rows.stream] - values.mean(1)
+        return Contribution(gap.square().sum(1), 2 * rows.weight * gap)
+
+
+@pytest.fixture
+def register(monkeypatch):
+    return lambda *terms: monkeypatch.setattr(registry, "TERMS", (*TERMS, *terms))
+
+
+def close(actual, expected):
+    torch.testing.assert_close(actual, expected, rtol=1e-11, atol=1e-11)
+
+
+def kill(learner, count):
+    state = learner.state()
+    for name in learner.model.config.names:
+        state[f"since_active.{name}"][:count] = 10**9
+    learner.load_state(state)
+
+
+@pytest.mark.parametrize("selection", ["global", "local"])
+def test_derivatives_by_hand_are_those_of_the_formula(build_model, draw_batch, selection):
+    """Of all terms together, so that a new one with derivatives by hand is held to its `dense`."""
+    model = build_model(selection=selection)
+    weights = [f"{term.name}=0.5" for term in TERMS if term.weight is LossTerm.weight]
+    settings = LearnerSettings(aux_weight=0.5, auxk=4, cross_weight=0.3, terms=tuple(weights))
+    learner, batch = Learner(model, settings), draw_batch(model, 9)
+    kill(learner, 9)
+    with torch.no_grad():
+        selected = select(model, batch, precision="float32", kernels=learner.kernels)
+    codes = GlobalCodes(selected.indices, selected.values)
+    dead = {name: torch.arange(40) < 9 for name in model.config.names}
+    by_autograd = dense_terms(model, build_terms(settings), batch, codes, dead)
+    assert by_autograd.values.keys() == {term.name for term in TERMS}
+    actual = learner.gradients(batch)
+    for name, gradient in by_autograd.gradients.items():
+        close(actual[name], gradient)
+
+
+@pytest.mark.parametrize("selection", ["global", "local"])
+@pytest.mark.parametrize("recipe", ["default", "published"])
+def test_gradient_of_a_new_term(build_model, draw_batch, register, selection, recipe):
+    register(Pull)
+    model = build_model(selection=selection)
+    settings = LearnerSettings(recipe=recipe, terms=("pull=0.7",), auxk=3)
+    learner, batch = Learner(model, settings), draw_batch(model, 9)
+    reference = Reference(model, auxk=3, aux_constant=recipe == "published")
+    forward = reference.forward(batch)
+    pull = Pull(settings).dense(forward)
+    loss = reference.loss(forward) + 0.7 * pull
+    losses = learner.losses(batch)
+    close(losses.total, loss.detach())
+    close(losses.terms["pull"], pull.detach())
+    loss.backward()
+    for name, gradient in learner.gradients(batch).items():
+        close(gradient, model.get_parameter(name).grad)
+
+
+def test_derivatives_by_hand_of_a_new_term(build_model, draw_batch, register):
+    """With AuxK beside it, which has its own part of the same step."""
+    register(PullByHand)
+    model = build_model()
+    settings = LearnerSettings(terms=("pull=0.7",), auxk=3)
+    learner, batch = Learner(model, settings), draw_batch(model, 9)
+    kill(learner, 9)
+    assert learner.by_autograd == ()
+    reference = Reference(model, auxk=3)
+    dead = {name: torch.arange(40) < 9 for name in model.config.names}
+    forward = reference.forward(batch, dead)
+    loss = reference.loss(forward) + 0.7 * Pull(settings).dense(forward)
+    losses = learner.losses(batch)
+    close(losses.total, loss.detach())
+    close(losses.terms["pull"].mean(), Pull(settings).dense(forward).detach())
+    loss.backward()
+    for name, gradient in learner.gradients(batch).items():
+        close(gradient, model.get_parameter(name).grad)
+
+
+def test_two_processes_see_the_whole_batch(build_model, draw_batch, in_two_threads, register):
+    register(Pull)
+    models = [build_model() for _ in range(3)]
+    settings = LearnerSettings(terms=("pull=0.7",), dead_after=15, auxk=3, clip=0.5)
+    whole = Learner(models[0], settings)
+    batches = [draw_batch(models[0], 10, seed=seed) for seed in range(4)]
+    expected = [whole.step(batch, 1e-2) for batch in batches]
+
+    def steps(rank, gather):
+        learner = Learner(models[1 + rank], settings, gather=gather)
+        halves = ({n: x[5 * rank :][:5] for n, x in batch.items()} for batch in batches)
+        return [learner.step(half, 1e-2) for half in halves]
+
+    for total, *halves in zip(expected, *in_two_threads(steps), strict=True):
+        close((halves[0] + halves[1]).terms["pull"], total.terms["pull"])
+    for name, tensor in models[0].state_dict().items():
+        torch.testing.assert_close(models[1].state_dict()[name], tensor, rtol=1e-9, atol=1e-9)
+        assert torch.equal(models[1].state_dict()[name], models[2].state_dict()[name])
+
+
+def test_a_run_trains_with_a_new_term(tmp_path, small_cache, small_settings, register, capsys):
+    register(Pull)
+    last = {}
+    for weight in ("0", "1"):
+        run = tmp_path / weight
+        job.run(str(small_cache), run, small_settings(terms=(f"pull={weight}",)))
+        last[weight] = list(read_lines(run))[-1]
+    assert "pull" not in last["0"]
+    assert "pull: no derivatives by hand" in capsys.readouterr().err
+    lines = list(read_lines(tmp_path / "1"))
+    assert all(math.isfinite(line["pull"]) for line in lines)
+    assert lines[-1]["pull"] < 0.5 * lines[0]["pull"]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+
+
+def test_a_run_with_a_new_term_resumes_as_if_undisturbed(
+    tmp_path, small_cache, small_settings, register, monkeypatch
+):
+    register(Pull)
+    settings = small_settings(terms=("pull=0.1",), steps=20)
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    job.run(str(small_cache), whole, settings)
+    learn, steps = Learner.step, []
+
+    def fail(self, *arguments):
+        steps.append(1)
+        if len(steps) == 14:
+            raise OSError("the disk is full")
+        return learn(self, *arguments)
+
+    monkeypatch.setattr(Learner, "step", fail)
+    with pytest.raises(OSError, match="the disk is full"):
+        job.run(str(small_cache), torn, settings)
+    monkeypatch.setattr(Learner, "step", learn)
+    job.run(str(small_cache), torn, settings)
+    for file in ("model.safetensors", "metrics.jsonl", "config.json"):
+        assert (torn / file).read_bytes() == (whole / file).read_bytes()
+
+
+def test_no_term_is_called_like_another_figure(build_model):
+    sums = Learner(build_model(), LearnerSettings()).no_sums
+    figures = {"step", "epoch", "split", "explained_variance", "l0", "dead", "lr", "mixing"}
+    others = figures | {"crc32c"} | (sums.named().keys() - sums.terms.keys())
+    names = [term.name for term in TERMS]
+    assert len(set(names)) == len(names)
+    assert not others & set(names)
+
+
+def test_weights_of_terms_that_do_not_exist(build_model, register):
+    with pytest.raises(ConfigError, match="no further loss term 'pull'; known: none"):
+        Learner(build_model(), LearnerSettings(terms=("pull=1",)))
+    register(Pull)
+    for other in ("aux=1", "cross=0.5", "self=2"):
+        with pytest.raises(ConfigError, match="known: pull"):
+            Learner(build_model(), LearnerSettings(terms=(other,)))
+
+
+@pytest.mark.parametrize(
+    "term", ["pull", "pull=", "=1", "pull=x", "pull=-1", "pull=inf", "pull=nan"]
+)
+def test_weights_that_are_none(term):
+    with pytest.raises(ConfigError, match="NAME=WEIGHT"):
+        TrainConfig(terms=(term,))
+
+
+def test_two_weights_of_one_term():
+    with pytest.raises(ConfigError, match="'pull' two weights"):
+        TrainConfig(terms=("pull=1", "pull=2"))
