@@ -1,4 +1,4 @@
-"""Who decides what the streams select together.
+"""Which streams decide the joint selection: the share that each would also select independently.
 
 See `REPORT.md` for the table.
 """

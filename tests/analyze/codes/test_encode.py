@@ -50,10 +50,10 @@ def test_codes_are_those_of_the_model(model, features, batch_size):
 
 def test_codes_do_not_depend_on_the_number_of_threads(model, features, threads):
     rows = np.arange(331)
-    found = []
+    results = []
     for count in (1, 2, 5):
         threads(count)
-        found.append(encode_both(model, features, rows, batch_size=32))
+        results.append(encode_both(model, features, rows, batch_size=32))
         assert torch.get_num_threads() == count
-    for other in found[1:]:
-        assert all(same(a, b) for a, b in zip(found[0], other, strict=True))
+    for other in results[1:]:
+        assert all(same(a, b) for a, b in zip(results[0], other, strict=True))

@@ -17,13 +17,13 @@ def make(counts, sizes, block_rows, seed=0):
 
 
 def rows_of(counts):
-    """The analysed rows of each chunk, by a number of their own."""
+    """The analysed rows of each chunk, numbered over all chunks."""
     ends = np.cumsum([0, *counts])
     return [np.arange(a, b) for a, b in pairwise(ends)]
 
 
 def arrangement(permutation, stream):
-    """Which row of a stream stands in each place, by the place's own number."""
+    """The row of a stream in each place."""
     rows = rows_of(permutation.counts)
     result = {}
     for block, chunks in enumerate(permutation.blocks):
@@ -44,7 +44,7 @@ def sets(draw):
 
 
 @given(made=sets(), block_rows=st.integers(1, 70), seed=st.integers(0, 100))
-def test_images_move_whole_to_places_of_images_with_as_many_rows(made, block_rows, seed):
+def test_images_move_whole_to_images_with_the_same_number_of_rows(made, block_rows, seed):
     counts, sizes = made
     permutation = make(counts, sizes, block_rows, seed)
     used = [chunk for chunk, count in enumerate(counts) if count]
@@ -52,14 +52,14 @@ def test_images_move_whole_to_places_of_images_with_as_many_rows(made, block_row
     ends = np.cumsum(sizes)
     spans = [tuple(range(end - size, end)) for end, size in zip(ends, sizes, strict=True)]
     for stream in range(3):
-        found = arrangement(permutation, stream)
-        assert sorted(found) == list(range(sum(sizes)))
-        moved = [tuple(found[place] for place in span) for span in spans]
+        actual = arrangement(permutation, stream)
+        assert sorted(actual) == list(range(sum(sizes)))
+        moved = [tuple(actual[place] for place in span) for span in spans]
         assert sorted(moved) == spans
 
 
 @given(made=sets(), seed=st.integers(0, 100))
-def test_no_image_stands_in_its_own_place_nor_beside_itself(made, seed):
+def test_no_image_keeps_its_place_or_meets_itself(made, seed):
     counts, sizes = made
     permutation = make(counts, sizes, sum(sizes), seed)
     assert permutation.exact
@@ -72,11 +72,11 @@ def test_no_image_stands_in_its_own_place_nor_beside_itself(made, seed):
             assert all(a[place] != b[place] for a, b in combinations(stand, 2))
 
 
-def test_an_image_that_no_other_has_as_many_rows_as_stays():
+def test_an_image_alone_in_its_stratum_stays():
     permutation = make((5, 5), (2, 2, 3, 2, 1), 10)
-    found = arrangement(permutation, 0)
-    assert found[4:7] == [4, 5, 6]
-    assert found[9] == 9
+    actual = arrangement(permutation, 0)
+    assert actual[4:7] == [4, 5, 6]
+    assert actual[9] == 9
     assert permutation.inseparable(2) == 2
 
 
@@ -93,22 +93,22 @@ def test_the_seed_decides_and_other_processes_permute_alike():
 
 def test_one_block_is_exact_and_uniform():
     """Four images have (4 - 1)! = 6 rings, in each of which an image is moved to the next place."""
-    seen = Counter()
+    counts = Counter()
     for seed in range(3000):
         permutation = make((4, 2), [1, 1, 2, 1, 1], 6, seed)
         assert permutation.exact
         places = arrangement(permutation, 0)
         assert places[2:4] == [2, 3]
-        seen[tuple(places)] += 1
-    assert len(seen) == 6
-    assert all(abs(count - 500) < 5 * np.sqrt(500) for count in seen.values())
+        counts[tuple(places)] += 1
+    assert len(counts) == 6
+    assert all(abs(count - 500) < 5 * np.sqrt(500) for count in counts.values())
 
 
 @given(
     counts=st.lists(st.integers(0, 5), min_size=1, max_size=12).filter(any),
     block_rows=st.integers(1, 70),
 )
-def test_blocks_hold_as_many_rows_as_they_may(counts, block_rows):
+def test_blocks_are_as_large_as_allowed(counts, block_rows):
     permutation = make(counts, [1] * sum(counts), block_rows)
     assert permutation.exact == (sum(counts) <= block_rows or sum(map(bool, counts)) == 1)
     held = [sum(counts[chunk] for chunk in block) for block in permutation.blocks]
@@ -126,7 +126,7 @@ def test_more_rows_than_a_block_are_mixed_from_chunks_all_over_the_set(captions)
     for stream in range(2):
         for block in range(4):
             chunks = []
-            permutation.gather(block, stream, lambda c, seen=chunks: (seen.append(c), [rows[c]])[1])
+            permutation.gather(block, stream, lambda c, read=chunks: (read.append(c), [rows[c]])[1])
             assert len(chunks) == 10
             assert max(chunks) - min(chunks) > 15
 
@@ -136,5 +136,5 @@ def test_images_across_chunks_cost_few_more_reads_than_whole_ones():
     rows = rows_of(permutation.counts)
     for block in range(len(permutation.blocks)):
         chunks = []
-        permutation.gather(block, 0, lambda c, seen=chunks: (seen.append(c), [rows[c]])[1])
+        permutation.gather(block, 0, lambda c, read=chunks: (read.append(c), [rows[c]])[1])
         assert len(chunks) == len(set(chunks)) <= 3 * 10 + 2

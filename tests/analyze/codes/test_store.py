@@ -39,13 +39,13 @@ def written(store, random_codes):
     return content
 
 
-def test_what_is_written_is_read(store, written):
+def test_codes_are_read_as_written(store, written):
     for (code_set, chunk), codes in written.items():
-        found = store.read(code_set, chunk)
-        assert (found.rows == codes.rows).all()
+        read_back = store.read(code_set, chunk)
+        assert (read_back.rows == codes.rows).all()
         for stream in "ab":
-            assert (found.indices[stream] == codes.indices[stream]).all()
-            assert (found.values[stream] == codes.values[stream]).all()
+            assert (read_back.indices[stream] == codes.indices[stream]).all()
+            assert (read_back.values[stream] == codes.values[stream]).all()
     joint = store.read(CodeSet("joint"), 0)
     assert joint.indices["a"] is joint.indices["b"]
 
@@ -65,7 +65,7 @@ def test_any_zarr_reader_opens_it(store, written, tmp_path):
     assert (values[2] == 0).all()
 
 
-def test_missing_chunks_are_known_and_a_chunk_without_rows_is_none(store, written):
+def test_missing_chunks_do_not_include_chunks_without_rows(store, written):
     assert store.missing(CodeSet("joint")) == []
     assert store.missing(CodeSet("joint", "permuted_before")) == [0, 1]
     with pytest.raises(ReportError, match=r"chunk 1 of permuted_before/joint/.* is missing"):
@@ -83,7 +83,7 @@ def test_a_chunk_of_zeros_counts_as_written(store, random_codes):
     assert not store.read(CodeSet("joint"), 0).values["a"].any()
 
 
-def test_damage_is_found_when_read(store, written, tmp_path):
+def test_damage_is_detected_when_read(store, written, tmp_path):
     chunk = tmp_path / "codes.zarr/trained/joint/a/values/c/1/0"
     content = bytearray(chunk.read_bytes())
     content[5] ^= 1
@@ -93,13 +93,13 @@ def test_damage_is_found_when_read(store, written, tmp_path):
         store.read(CodeSet("joint"), 1)
 
 
-def test_a_store_travels_to_another_process(store, written):
+def test_a_store_can_be_pickled(store, written):
     other = pickle.loads(pickle.dumps(store))
     assert other.layout == LAYOUT
     assert (other.read(CodeSet("joint"), 1).rows == [4, 5, 6, 7]).all()
 
 
-def test_going_on_keeps_what_is_there_and_refuses_other_sizes(store, written, tmp_path):
+def test_continuing_keeps_chunks_and_refuses_other_sizes(store, written, tmp_path):
     again = CodeStore(Folder(tmp_path))
     again.create(LAYOUT, VALID, SETS)
     assert again.missing(CodeSet("joint")) == []

@@ -17,7 +17,7 @@ def test_the_streams_are_in_the_models_order(subject, make_cache, tmp_path):
     assert choose_streams(subject, cache, ["clip_text"]) == ("clip_text",)
 
 
-def test_a_stream_that_was_asked_for_must_be_in_both(subject, make_cache, tmp_path):
+def test_a_requested_stream_must_be_in_model_and_cache(subject, make_cache, tmp_path):
     cache = make_cache(tmp_path, streams=("dino",))
     with pytest.raises(CacheError, match="has no stream 'clip_text'; it has dino"):
         choose_streams(subject, cache, ["clip_text"])
@@ -57,6 +57,6 @@ def test_features_of_another_width_are_refused(subject, make_cache, tmp_path):
         choose_streams(subject, cache)
 
 
-def test_what_is_no_model_is_refused(tmp_path):
+def test_anything_but_a_model_is_refused(tmp_path):
     with pytest.raises(RunError):
         open_subject(tmp_path)

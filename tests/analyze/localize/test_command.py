@@ -142,19 +142,19 @@ def test_images_are_written_for_every_text_and_latent(run, scenes, call_process,
         values = np.load(tmp_path / f"0.a-red-square.{stream}.npy")
         assert values.shape == (120, 160)
         assert values.dtype == np.float32
-        # The encoders see the middle square: what is cut off is known to be unseen.
+        # The encoders see the middle square: the rest is NaN.
         assert np.isnan(values[:, [0, -1]]).all()
         assert np.isfinite(values[:, 30:130]).sum() > 9000
     with Image.open(written[0]) as shown:
         assert shown.width > 3 * 160
 
 
-def test_a_localizer_answers_from_python(run, cache, scenes):
+def test_a_localizer_works_from_python(run, cache, scenes):
     localizer = Localizer.open(run, LocalizeConfig(device="cpu", trust_encoders=True))
     image = scenes / "val" / "0.png"
-    found = localizer.text(image, "a red square")
-    assert set(found) == {"vit", "cnn"}
-    for stream, located in found.items():
+    actual = localizer.text(image, "a red square")
+    assert set(actual) == {"vit", "cnn"}
+    for stream, located in actual.items():
         assert located.map.shape == (120, 160)
         assert stream in localizer.towers
         assert located.presence.share is None or 0 <= located.presence.share <= 1
@@ -170,7 +170,7 @@ def test_a_localizer_answers_from_python(run, cache, scenes):
     assert ranks[0] == ranks[1]
 
 
-def test_maps_of_a_call_have_one_scale_and_what_is_absent_has_no_colour(run, scenes, tmp_path):
+def test_maps_share_a_scale_and_absent_queries_have_no_colour(run, scenes, tmp_path):
     localizer = Localizer.open(run, LocalizeConfig(device="cpu", trust_encoders=True))
     image = scenes / "val" / "0.png"
     presences = {n: localizer.latent(image, n)["cnn"].presence for n in range(32)}
@@ -227,7 +227,7 @@ def test_scores_go_into_the_report(run, cache, report, call):
         if (row["stream"], row["map"], row["pictures"], row["class"])
         == ("cnn", "text", "all", None)
     ]
-    # Both squares are in every scene: no class is absent, so nothing can be told apart.
+    # Both squares are in every scene: no class is absent, so there is no AUC.
     assert (text["absent"], text["auc"], mean["absent"]) == (0, None, None)
     assert 0 < mean["average_precision"] < 0.5
     summary = json.loads((report / "summary.json").read_text())
@@ -236,7 +236,7 @@ def test_scores_go_into_the_report(run, cache, report, call):
     assert "LOCALIZATION" in render(summary_page([Report(report)]))
 
 
-def test_another_models_report_is_left_alone(run, cache, report):
+def test_another_models_report_is_not_changed(run, cache, report):
     info = json.loads((report / "report.json").read_text())
     changed = json.dumps({**info, "model_sha256": "0"}).encode()
     replace(Folder(report), "report.json", changed)
@@ -292,7 +292,7 @@ def test_images_in_shards_are_scored_as_those_in_a_folder(run, cache, shards):
 
 
 @pytest.mark.timeout(120)
-def test_a_dataset_that_was_made_to_harm_ends_in_a_message(run, cache, scenes, tmp_path, call):
+def test_a_malicious_dataset_ends_in_a_message(run, cache, scenes, tmp_path, call):
     hostile = tmp_path / "scenes"
     shutil.copytree(scenes, hostile)
     image = hostile / "val" / "0.png"
@@ -377,7 +377,7 @@ def test_moved_weights_are_named_and_can_be_given(run, scenes, streams, tmp_path
         ({"latent": (1,), "method": "attention", "streams": ("cnn",)}, "no attention"),
     ],
 )
-def test_what_cannot_be_is_said(run, scenes, tmp_path, settings, message):
+def test_impossible_requests_are_refused(run, scenes, tmp_path, settings, message):
     config = LocalizeConfig(output=tmp_path, trust_encoders=True, **settings)
     with pytest.raises(SparcError) as caught:
         localize_images(str(run), [str(scenes / "val" / "0.png")], config)
@@ -399,7 +399,7 @@ def test_settings_that_do_not_go_together_are_refused():
 
 
 @pytest.mark.parametrize(("size", "answer"), [((1, 4000), "200 times"), ((20, 4000), None)])
-def test_a_sliver_of_a_image_has_an_answer(run, tmp_path, size, answer):
+def test_a_sliver_of_an_image_has_an_answer(run, tmp_path, size, answer):
     path = tmp_path / "sliver.png"
     Image.new("RGB", size, "red").save(path)
     config = LocalizeConfig(

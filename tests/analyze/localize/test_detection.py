@@ -10,12 +10,12 @@ from sparc.analyze.localize.detection import ScoredText, auc
 
 def draw(images, strength, seed):
     generator = np.random.default_rng(seed)
-    found = []
+    results = []
     for image in range(images):
         for present in [True] * generator.integers(1, 4) + [False] * 6:
             number = round(generator.normal() + strength * present, 1)
-            found.append(ScoredText(image * 3, present, number))
-    return found
+            results.append(ScoredText(image * 3, present, number))
+    return results
 
 
 def plain(judged):
@@ -24,16 +24,16 @@ def plain(judged):
 
 def test_the_auc_and_its_interval_are_those_of_the_definitions():
     judged = draw(12, 1.0, 0)
-    found = auc(judged)
-    assert found.value == pytest.approx(plain(judged))
+    actual = auc(judged)
+    assert actual.value == pytest.approx(plain(judged))
     without = [plain([j for j in judged if j.image != image]) for image in range(0, 36, 3)]
     error = np.sqrt(11 / 12 * ((without - np.mean(without)) ** 2).sum())
     margin = t.ppf(0.975, 11) * error
-    assert found.interval.low == pytest.approx(found.value - margin)
-    assert found.interval.high == pytest.approx(min(1, found.value + margin))
+    assert actual.interval.low == pytest.approx(actual.value - margin)
+    assert actual.interval.high == pytest.approx(min(1, actual.value + margin))
 
 
-def test_numbers_that_know_nothing_have_an_interval_around_a_half():
+def test_random_scores_have_an_interval_around_a_half():
     held = 0
     for seed in range(100):
         low, high = auc(draw(40, 0.0, seed)).interval
@@ -41,7 +41,7 @@ def test_numbers_that_know_nothing_have_an_interval_around_a_half():
     assert held >= 90
 
 
-def test_without_one_of_the_two_kinds_there_is_none():
+def test_without_present_or_absent_texts_there_is_no_auc():
     for judged in ([], draw(1, 0, 0)[-6:]):
-        found = auc(judged)
-        assert np.isnan([found.value, *found.interval]).all()
+        actual = auc(judged)
+        assert np.isnan([actual.value, *actual.interval]).all()

@@ -1,4 +1,4 @@
-"""A CLIP with both towers as two streams: what needs them together."""
+"""A CLIP with both towers as two streams: what needs both."""
 
 import dataclasses
 
@@ -49,37 +49,43 @@ def localizer(encoders, make_model):
     return Localizer(make_model(**dims), encoders, LocalizeConfig(), CPU)
 
 
-def test_raw_similarity_is_there_where_both_towers_are_of_one_model(localizer):
+def test_raw_similarity_needs_both_towers_of_one_model(localizer):
     text = localizer.read("a red square")
-    seen = localizer.encode(Image.new("RGB", (100, 64), "red"))
-    found = localizer.raw_objective("image", text)(seen.features["image"])
-    torch.testing.assert_close(found, torch.cosine_similarity(seen.features["image"], text.feature))
+    encoded = localizer.encode(Image.new("RGB", (100, 64), "red"))
+    similarity = localizer.raw_objective("image", text)(encoded.features["image"])
+    torch.testing.assert_close(
+        similarity, torch.cosine_similarity(encoded.features["image"], text.feature)
+    )
     assert localizer.raw_objective("other", text) is None
 
 
-def test_a_text_is_found_in_every_image_stream(localizer):
-    seen = localizer.encode(Image.effect_noise((100, 64), 90).convert("RGB"))
+def test_a_text_is_located_in_every_image_stream(localizer):
+    encoded = localizer.encode(Image.effect_noise((100, 64), 90).convert("RGB"))
     text = localizer.read("a red square")
     for stream, grid in (("image", (4, 4)), ("other", (5, 5))):
-        objective = localizer.objective(stream, text, seen)
-        (values,) = localizer.maps(stream, seen, [objective])
+        objective = localizer.objective(stream, text, encoded)
+        (values,) = localizer.maps(stream, encoded, [objective])
         assert values.shape == grid
         assert values.std() > 0
-        placed = localizer.placement(stream, seen.size)
+        placed = localizer.placement(stream, encoded.size)
         assert placed.on_image(values).shape == (64, 100)
-    words = localizer.words("a red square", text, seen)
+    words = localizer.words("a red square", text, encoded)
     assert [word for word, _ in words] == ["a", "red", "square"]
     assert any(weight != 0 for _, weight in words)
 
 
-def test_a_model_without_a_text_stream_cannot_look_for_a_text(encoders, make_model):
+def test_a_model_without_a_text_stream_cannot_locate_a_text(encoders, make_model):
     model = make_model(image=24)
     localizer = Localizer(model, Encoders({"image": encoders["image"]}, {}), LocalizeConfig(), CPU)
     with pytest.raises(LocalizeError, match="no text stream"):
         localizer.read("a red square")
-    seen = localizer.encode(Image.new("RGB", (64, 64)))
-    assert localizer.words("a red square", 3, seen) == []
-    assert localizer.maps("image", seen, [localizer.objective("image", 3, seen)]).shape == (1, 4, 4)
+    encoded = localizer.encode(Image.new("RGB", (64, 64)))
+    assert localizer.words("a red square", 3, encoded) == []
+    assert localizer.maps("image", encoded, [localizer.objective("image", 3, encoded)]).shape == (
+        1,
+        4,
+        4,
+    )
 
 
 def test_an_unknown_pooling_is_refused(encoders, monkeypatch):

@@ -16,21 +16,21 @@ def test_a_perfect_map_scores_one():
 
 
 @pytest.mark.parametrize("value", [0.3, 0.0, -2.0, 1e30, np.nan])
-def test_a_map_that_is_the_same_everywhere_scores_the_share_of_the_mask(value):
+def test_a_constant_map_scores_the_share_of_the_mask(value):
     mask = np.zeros((4, 4), bool)
     mask[0, :2] = True
     assert score(np.full((4, 4), value), mask) == pytest.approx((2 / 16,) * 4)
 
 
-def test_what_is_not_seen_counts_as_the_smallest_value():
+def test_nan_counts_as_the_smallest_value():
     mask = np.array([[True, False, False]])
-    unseen = np.array([[np.nan, 5.0, 1.0]])
-    assert score(unseen, mask) == score(np.array([[1.0, 5.0, 1.0]]), mask)
-    assert score(unseen, mask).pointing == 0
+    values = np.array([[np.nan, 5.0, 1.0]])
+    assert score(values, mask) == score(np.array([[1.0, 5.0, 1.0]]), mask)
+    assert score(values, mask).pointing == 0
 
 
 @pytest.mark.parametrize("corner", [np.s_[:2, :2], np.s_[2:, 2:]])
-def test_several_largest_places_share_what_they_point_at(corner):
+def test_tied_largest_places_share_the_pointing(corner):
     values, mask = np.zeros((4, 4)), np.zeros((4, 4), bool)
     values[1:3, 1:3] = 1
     mask[corner] = True  # wherever it lies
@@ -45,16 +45,16 @@ def test_scores_agree_with_their_definitions(seed, levels):
     values[0, 0] += 0.5
     mask = generator.random((7, 6)) < 0.3
     mask[3, 3], mask[4, 4] = True, False
-    found = score(values, mask)
+    scores = score(values, mask)
     expected = average_precision_score(mask.ravel(), values.ravel())
-    assert found.average_precision == pytest.approx(expected)
+    assert scores.average_precision == pytest.approx(expected)
     ious = [(mask & (values >= t)).sum() / (mask | (values >= t)).sum() for t in np.unique(values)]
-    assert found.iou_best == pytest.approx(max(ious))
-    assert found.iou_best >= found.iou_otsu
-    assert found.pointing == pytest.approx(mask[values == values.max()].mean())
+    assert scores.iou_best == pytest.approx(max(ious))
+    assert scores.iou_best >= scores.iou_otsu
+    assert scores.pointing == pytest.approx(mask[values == values.max()].mean())
 
 
-def test_otsu_separates_two_heaps():
+def test_otsu_separates_two_modes():
     generator = np.random.default_rng(0)
     values = np.concatenate([generator.normal(0, 0.1, 900), generator.normal(3, 0.1, 100)])
     assert (values > otsu_threshold(values)).sum() == 100

@@ -20,10 +20,10 @@ VIT = {"embed_dim": 48, "depth": 3, "num_heads": 3}
 @pytest.fixture(scope="module")
 def towers(timm_encoder):
     """By name, a tower, its encoder's features, the size of its images and of its grid."""
-    found = {}
+    results = {}
 
     def add(name, encoder, size, grid):
-        found[name] = (open_tower(encoder), encoder.encode, size, grid)
+        results[name] = (open_tower(encoder), encoder.encode, size, grid)
 
     add(
         "vit, class token",
@@ -76,8 +76,8 @@ def towers(timm_encoder):
         model = open_clip.CLIP if "timm_model_name" not in config else open_clip.CustomTextCLIP
         clip = model(32, config, text).eval().requires_grad_(False)
         size = (config["image_size"],) * 2
-        found[name] = (open_clip_tower(clip), clip.encode_image, size, grid)
-    return found
+        results[name] = (open_clip_tower(clip), clip.encode_image, size, grid)
+    return results
 
 
 NAMES = (
@@ -136,9 +136,9 @@ def test_maps_follow_a_moved_object(towers, name, method):
     assert without.shape == (12, *grid)
     # An object changes a map most where it is; a turned or mirrored map would show it elsewhere.
     for row, column in [(0, 1), (grid[0] - 1, 0), (1, grid[1] - 1)]:
-        found = localize(tower, with_object(size, grid, row, column), objectives, method=method)
-        assert torch.isfinite(found).all()
-        change = (found - without).abs()
+        actual = localize(tower, with_object(size, grid, row, column), objectives, method=method)
+        assert torch.isfinite(actual).all()
+        change = (actual - without).abs()
         change = (change / change.amax((1, 2), keepdim=True).clamp(min=1e-30)).sum(0)
         at = divmod(int(change.argmax()), grid[1])
         assert max(abs(at[0] - row), abs(at[1] - column)) <= 1, (at, (row, column))
@@ -148,21 +148,21 @@ def test_maps_follow_a_moved_object(towers, name, method):
 def test_recorded_attention_changes_no_feature(towers, name):
     tower, encode, size, _ = towers[name]
     pixels = torch.randn(1, 3, *size)
-    seen = []
+    recorded = []
 
     def record(weights):
-        seen.append(weights)
+        recorded.append(weights)
         return weights
 
     assert tower.attention_of(tower.blocks[-1]) is not None
     with torch.no_grad(), tower.attention_of(tower.blocks[-1]).recording(record):
         during = tower.pool(tower.places(pixels))
-    (weights,) = seen
+    (weights,) = recorded
     torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
     torch.testing.assert_close(during, encode(pixels), rtol=1e-4, atol=1e-4)
     with torch.no_grad():
         tower.places(pixels)
-    assert len(seen) == 1  # nothing stays behind
+    assert len(recorded) == 1  # nothing stays behind
 
 
 def test_the_default_method_follows_the_pooling(towers):
@@ -183,10 +183,10 @@ def test_gradcam_of_a_mean_is_what_each_place_gives(towers):
     tower, _, size, _ = towers["cnn"]
     pixels = torch.randn(1, 3, *size)
     direction = torch.randn(512)
-    (found,) = localize(tower, pixels, [lambda features: features @ direction], method="gradcam")
+    (actual,) = localize(tower, pixels, [lambda features: features @ direction], method="gradcam")
     patches = tower.places(pixels).patches[0]
-    expected = (patches @ direction / found.numel()).relu()
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    expected = (patches @ direction / actual.numel()).relu()
+    torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_several_objectives_share_a_pass(towers):
@@ -198,7 +198,7 @@ def test_several_objectives_share_a_pass(towers):
     assert not torch.equal(both[0], both[1])
 
 
-def test_no_attention_over_all_patches_is_said(towers):
+def test_an_encoder_without_global_attention_is_refused(towers):
     tower, _, size, _ = towers["swin"]
     objective = raw_objective(torch.randn(192))
     with pytest.raises(LocalizeError, match="no attention over all of its patches"):

@@ -19,11 +19,11 @@ def timm_transform(**options):
     return timm.data.create_transform(**{**usual, **options}, is_training=False)
 
 
-def centred(size: int, seen: float) -> tuple[float, float]:
-    return (size - seen) / 2, (size + seen) / 2
+def centred(size: int, visible: float) -> tuple[float, float]:
+    return (size - visible) / 2, (size + visible) / 2
 
 
-# What is seen of an image, from edge to edge: (width, height) -> ((left, right), (top, bottom)).
+# The visible part of an image: (width, height) -> ((left, right), (top, bottom)).
 def shortest(crop: float):
     return lambda w, h: (centred(w, crop * min(w, h)), centred(h, crop * min(w, h)))
 
@@ -54,9 +54,11 @@ def all_of_it(w, h):
 def test_every_preprocessing_is_measured_to_a_fraction_of_a_pixel(transform, expected, size):
     if expected is longest and size == (20, 1000):
         pytest.skip("the shorter side would be less than a pixel: refused by the preprocessing")
-    found = find_placement(transform, size)
-    assert (found.horizontal.size, found.vertical.size) == size
-    for axis, (start, end) in zip((found.horizontal, found.vertical), expected(*size), strict=True):
+    placement = find_placement(transform, size)
+    assert (placement.horizontal.size, placement.vertical.size) == size
+    for axis, (start, end) in zip(
+        (placement.horizontal, placement.vertical), expected(*size), strict=True
+    ):
         assert axis.prepared == 96
         # Padding an odd number of pixels puts an image half a pixel off the centre.
         tolerance = 0.02 * (end - start) / 2 + 0.2
@@ -65,16 +67,16 @@ def test_every_preprocessing_is_measured_to_a_fraction_of_a_pixel(transform, exp
 
 
 def test_a_side_of_one_pixel_is_its_own_place():
-    found = find_placement(image_transform(96, is_train=False), (1, 150))
-    assert found.horizontal.start == pytest.approx(0, abs=1e-6)
-    assert found.horizontal.step * 96 == pytest.approx(1)
-    values = found.on_image(np.arange(9.0).reshape(3, 3))
+    placement = find_placement(image_transform(96, is_train=False), (1, 150))
+    assert placement.horizontal.start == pytest.approx(0, abs=1e-6)
+    assert placement.horizontal.step * 96 == pytest.approx(1)
+    values = placement.on_image(np.arange(9.0).reshape(3, 3))
     assert values.shape == (150, 1)
     assert np.isfinite(values).sum() in (1, 2)  # it sees a square of one pixel's width
 
 
 def test_a_map_lies_on_the_original_image():
-    # An image of 8 x 4, of which the middle square is seen, enlarged by 2.
+    # An image of 8 x 4, of which the middle square is visible, enlarged by 2.
     placement = Placement(Axis(0.0, 0.5, 8, 4), Axis(2.0, 0.5, 8, 8))
     grid = np.array([[1.0, 2.0], [3.0, 4.0]])
     values = placement.on_image(grid)

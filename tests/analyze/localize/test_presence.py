@@ -1,4 +1,4 @@
-"""Numbers of many images at once against the objective of each, and what cannot be there."""
+"""Strengths in many images at once against the objective of each, and absent queries."""
 
 import pytest
 import torch
@@ -15,11 +15,11 @@ def model(make_model):
 
 @pytest.mark.parametrize("mode", ["independent", "joint"])
 @pytest.mark.parametrize("target", ["latents", "similarity"])
-def test_numbers_are_those_of_the_objective_image_by_image(model, mode, target):
+def test_strengths_are_those_of_the_objective_image_by_image(model, mode, target):
     torch.manual_seed(4)
     images = {"dino": torch.randn(70, 12), "cnn": torch.randn(70, 7)}
     text = TextFeature("a cat", "text", torch.randn(1, 10))
-    found = text_strengths(model, "dino", text, images, target=target, mode=mode)
+    strengths = text_strengths(model, "dino", text, images, target=target, mode=mode)
     expected = []
     for n in range(70):
         image = {name: value[n : n + 1] for name, value in images.items()}
@@ -29,7 +29,7 @@ def test_numbers_are_those_of_the_objective_image_by_image(model, mode, target):
         except NothingInCommonError:
             expected.append(0.0)
     assert len(set(expected)) > 10
-    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(strengths, torch.tensor(expected), rtol=1e-4, atol=1e-5)
 
 
 def test_a_latent_has_its_logits_and_is_absent_unless_selected(model):
@@ -46,15 +46,15 @@ def test_a_latent_has_its_logits_and_is_absent_unless_selected(model):
 
 def test_a_text_is_absent_if_it_shares_no_active_latent(model):
     torch.manual_seed(5)
-    seen = set()
+    reasons = set()
     for _ in range(60):
         image, text = {"dino": torch.randn(1, 12)}, TextFeature("a", "text", torch.randn(1, 10))
         codes = model.encode({**image, "text": text.feature}, "independent")
         sets = [set(c.indices[0][c.values[0] > 0].tolist()) for c in codes.values()]
         why = absence(model, "dino", text, image, "independent")
         assert (why == "") == bool(sets[0] & sets[1])
-        seen.add(why)
-    assert seen == {"", "shares no latent"}
+        reasons.add(why)
+    assert reasons == {"", "shares no latent"}
     model.latent_bias["text"] -= 100
     assert "activates no latent" in absence(model, "dino", text, image, "independent")
 

@@ -21,8 +21,8 @@ def test_latents_are_their_logits_weighted(model):
     features = torch.randn(5, 12)
     logits = model.logits("dino", model.normalize("dino", features))
     latents, weights = torch.tensor([3, 40]), torch.tensor([0.5, 2.0])
-    found = latents_objective(model, "dino", latents, weights)(features)
-    torch.testing.assert_close(found, logits[:, latents] @ weights, rtol=1e-4, atol=1e-5)
+    actual = latents_objective(model, "dino", latents, weights)(features)
+    torch.testing.assert_close(actual, logits[:, latents] @ weights, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["independent", "joint"])
@@ -48,11 +48,11 @@ def test_similarity_is_the_cosine_of_the_codes(model, mode):
 def test_joint_and_independent_choose_other_latents(model):
     torch.manual_seed(2)
     image, text = torch.randn(1, 12), TextFeature("a cat", "text", torch.randn(1, 10))
-    found = [
+    actual = [
         text_objective(model, "dino", text, {"dino": image}, target="latents", mode=mode)(image)
         for mode in ("independent", "joint")
     ]
-    assert found[0] != found[1]
+    assert actual[0] != actual[1]
 
 
 @pytest.mark.parametrize("target", ["latents", "similarity"])

@@ -15,14 +15,14 @@ class CountingEncoder:
 
 
 def test_a_word_weighs_what_is_lost_without_it():
-    found = word_weights(CountingEncoder(), "a cat  sees\na cat", lambda features: features[:, 0])
-    assert found == [("a", 0), ("cat", 1), ("sees", 0), ("a", 0), ("cat", 1)]
+    actual = word_weights(CountingEncoder(), "a cat  sees\na cat", lambda features: features[:, 0])
+    assert actual == [("a", 0), ("cat", 1), ("sees", 0), ("a", 0), ("cat", 1)]
 
 
 def test_a_caption_of_many_words_goes_in_batches():
     caption = " ".join(["dog"] * 150 + ["cat"])
-    found = word_weights(CountingEncoder(), caption, lambda features: features[:, 0])
-    assert [weight for _, weight in found] == [0] * 150 + [1]
+    actual = word_weights(CountingEncoder(), caption, lambda features: features[:, 0])
+    assert [weight for _, weight in actual] == [0] * 150 + [1]
 
 
 def test_no_words_weigh_nothing():

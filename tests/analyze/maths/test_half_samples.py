@@ -4,7 +4,7 @@ import pytest
 from sparc.analyze.maths import half_samples
 
 
-def test_a_mean_varies_alike_on_halves_and_quarters_so_that_nothing_is_narrowed():
+def test_the_interval_of_a_mean_is_not_narrowed():
     design = half_samples.design()
     assert set(design[:30].sum(axis=1)) == {8}
     assert set(design[30:].sum(axis=1)) == {4}
@@ -19,7 +19,7 @@ def test_a_mean_varies_alike_on_halves_and_quarters_so_that_nothing_is_narrowed(
         assert half_samples.narrowing(samples, without, 1 / folds) == pytest.approx(np.ones(3))
 
 
-def test_a_figure_with_a_kink_is_narrowed_to_about_what_it_varies():
+def test_a_figure_with_a_kink_is_narrowed_to_about_its_spread():
     """|S| / n of a sum S around zero: the jackknife's variance is more than twice the true one."""
     generator = np.random.default_rng(1)
     design = half_samples.design()
@@ -33,7 +33,7 @@ def test_a_figure_with_a_kink_is_narrowed_to_about_what_it_varies():
     assert whole.var() < narrowed.mean() < 0.85 * jackknife.mean()
 
 
-def test_what_is_not_defined_is_not_narrowed():
+def test_an_undefined_figure_is_not_narrowed():
     samples, without = np.random.default_rng(2).random((50, 2)), np.ones((16, 2))
     samples[4, 0] = np.nan
     without[3, 0] = 2

@@ -48,8 +48,8 @@ def test_many_figures_at_once_some_of_them_undefined():
     figures[4, 1] = np.nan
     interval = intervals.jackknife(figures, 1 / 20)
     for column in (0, 2):
-        alone = intervals.jackknife(figures[:, column], 1 / 20)
-        assert (interval.low[column], interval.high[column]) == (alone.low, alone.high)
+        single = intervals.jackknife(figures[:, column], 1 / 20)
+        assert (interval.low[column], interval.high[column]) == (single.low, single.high)
     assert np.isnan(interval.low[1])
     assert np.isnan(interval.high[1])
 

@@ -9,30 +9,30 @@ from sparc.analyze.maths.reduction import open_reducer
 from sparc.common.errors import SparcError
 
 
-def measure(shared, part):
+def term(shared, part):
     """A number whose sum depends on the order in which it is taken."""
     return np.array([shared * 10.0 ** ((part * 7) % 23), 1.0 / (part + 1)])
 
 
-def merge(found):
-    return sum(found)
+def merge(results):
+    return sum(results)
 
 
 def reduce(scheduler, workers, parts=37):
     with open_reducer(scheduler, workers) as reducer:
-        return reducer.reduce(measure, merge, 0.1, parts)
+        return reducer.reduce(term, merge, 0.1, parts)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 8, 9, 64, 65])
 def test_the_sum_is_that_of_all_parts(parts):
-    expected = sum(measure(0.1, part) for part in range(parts))
+    expected = sum(term(0.1, part) for part in range(parts))
     np.testing.assert_allclose(reduce("sync", 0, parts), expected)
 
 
 @pytest.mark.parametrize("parts", [7, 8, 9, 14, 15, 50])
 def test_many_parts_make_few_tasks(monkeypatch, parts):
     monkeypatch.setattr(reduction, "_TASKS", 7)
-    expected = sum(measure(0.1, part) for part in range(parts))
+    expected = sum(term(0.1, part) for part in range(parts))
     np.testing.assert_allclose(reduce("sync", 0, parts), expected)
     assert (reduce("threads", 2, parts) == reduce("sync", 0, parts)).all()
 
@@ -42,10 +42,10 @@ def test_many_parts_make_few_tasks(monkeypatch, parts):
     assert len(tasks) <= 7
 
 
-def test_numbers_do_not_depend_on_who_reduces():
-    alone = reduce("sync", 0)
+def test_results_do_not_depend_on_the_workers():
+    reference = reduce("sync", 0)
     for workers in (1, 2, 5):
-        assert (reduce("threads", workers) == alone).all()
+        assert (reduce("threads", workers) == reference).all()
 
 
 class Counted:

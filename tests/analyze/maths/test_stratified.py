@@ -30,10 +30,10 @@ def convolved(total, first, second):
 @given(seed=st.integers(0, 10_000), strata=st.integers(1, 5), most=st.integers(2, 60))
 def test_tails_are_those_of_the_convolution(seed, strata, most):
     both, total, first, second = random_tables(seed, 20, strata, most)
-    found = both.sum(axis=1)
-    upper = stratified.upper_tail(found, total, first, second)
-    two_sided = stratified.fisher(found, total, first, second)
-    for i, count in enumerate(found):
+    observed = both.sum(axis=1)
+    upper = stratified.upper_tail(observed, total, first, second)
+    two_sided = stratified.fisher(observed, total, first, second)
+    for i, count in enumerate(observed):
         mass = convolved(total[i], first[i], second[i])
         more, fewer = mass[count:].sum(), mass[: count + 1].sum()
         assert upper[i] == pytest.approx(more, rel=1e-7, abs=1e-13)
@@ -45,13 +45,13 @@ def test_tails_are_those_of_the_convolution(seed, strata, most):
 def test_one_stratum_is_the_test_without_strata(seed, most):
     both, total, first, second = random_tables(seed, 10, 1, most)
     margins = total[:, 0], first[:, 0], second[:, 0]
-    found = both[:, 0]
-    assert stratified.fisher(found, total, first, second) == pytest.approx(
-        exact_tests.fisher(found, *margins), rel=1e-9
+    observed = both[:, 0]
+    assert stratified.fisher(observed, total, first, second) == pytest.approx(
+        exact_tests.fisher(observed, *margins), rel=1e-9
     )
     mine = stratified.odds_ratio(both, total, first, second)
     for name in ("log_odds", "low", "high"):
-        expected = getattr(exact_tests.odds_ratio(found, *margins), name)
+        expected = getattr(exact_tests.odds_ratio(observed, *margins), name)
         assert getattr(mine, name) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
@@ -69,38 +69,40 @@ def test_a_stratum_without_variation_changes_nothing():
     assert ratios[1].low[varies] == pytest.approx(ratios[0].low[varies])
 
 
-def test_tails_of_many_things_keep_their_digits():
+def test_tails_of_many_items_keep_their_digits():
     """Far out, where a distribution that is held as it is has only rounding left."""
     total = np.array([[50_000, 30_000]])
     first, second = np.array([[900, 1500]]), np.array([[20_000, 9_000]])
     x = [np.arange(min(k, d) + 1) for k, d in zip(first[0], second[0], strict=True)]
     logs = [stats.hypergeom.logpmf(x[s], total[0, s], first[0, s], second[0, s]) for s in range(2)]
-    for found in (820, 1000, 1200, 1500):
-        rest = np.clip(found - x[0], 0, len(x[1]))
+    for observed in (820, 1000, 1200, 1500):
+        rest = np.clip(observed - x[0], 0, len(x[1]))
         tails = np.append(np.logaddexp.accumulate(logs[1][::-1])[::-1], -np.inf)
         expected = np.logaddexp.reduce(logs[0] + tails[rest])
-        mine = np.log(stratified.upper_tail([found], total, first, second)[0])
+        mine = np.log(stratified.upper_tail([observed], total, first, second)[0])
         assert mine == pytest.approx(expected, rel=1e-6)
 
 
 @settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), strata=st.integers(1, 3), most=st.integers(3, 40))
-def test_whether_odds_are_larger_is_decided_by_all_divisions_of_the_sum(seed, strata, most):
+def test_larger_odds_against_all_divisions_of_the_sum(seed, strata, most):
     sides = [random_tables(seed + i, 20, strata, most) for i in (0, 50_000)]
-    found = [side[0].sum(axis=1) for side in sides]
-    p = stratified.larger_odds(tuple(found), *(tuple(side[i] for side in sides) for i in (1, 2, 3)))
+    observed = [side[0].sum(axis=1) for side in sides]
+    p = stratified.larger_odds(
+        tuple(observed), *(tuple(side[i] for side in sides) for i in (1, 2, 3))
+    )
     for i in range(20):
         one, other = (convolved(*(side[j][i] for j in (1, 2, 3))) for side in sides)
-        both = found[0][i] + found[1][i]
+        both = observed[0][i] + observed[1][i]
         shares = np.array([
             one[x] * other[both - x] if both - x < len(other) else 0.0
             for x in range(min(both + 1, len(one)))
         ])  # fmt: skip
-        expected = shares[found[0][i] :].sum() / shares.sum()
+        expected = shares[observed[0][i] :].sum() / shares.sum()
         if p[i] < 1:
             assert p[i] == pytest.approx(expected, rel=1e-6)
         else:
-            assert expected > 0.3  # it is not told from 1 where the first set has no larger odds
+            assert expected > 0.3  # p is 1 where the first set has no larger odds
 
 
 def test_the_common_odds_ratio_of_a_published_table():
@@ -112,7 +114,7 @@ def test_the_common_odds_ratio_of_a_published_table():
     assert mine.error == pytest.approx(0.19, abs=0.005)
 
 
-def test_the_interval_holds_the_ratio_that_was_planted():
+def test_the_interval_covers_the_planted_ratio():
     generator = np.random.default_rng(2)
     total = np.array([400, 200, 60, 20])
     first, covered, runs = np.array([40, 60, 30, 12]), 0, 1000
@@ -120,6 +122,6 @@ def test_the_interval_holds_the_ratio_that_was_planted():
     odds = 2.5 * base / (1 - base)
     with_first = generator.binomial(first, odds / (1 + odds), (runs, 4))
     without = generator.binomial(total - first, base, (runs, 4))
-    found = stratified.odds_ratio(with_first, total, first, with_first + without)
-    covered = np.mean((found.low <= np.log(2.5)) & (found.high >= np.log(2.5)))
+    ratio = stratified.odds_ratio(with_first, total, first, with_first + without)
+    covered = np.mean((ratio.low <= np.log(2.5)) & (ratio.high >= np.log(2.5)))
     assert 0.93 <= covered <= 0.97

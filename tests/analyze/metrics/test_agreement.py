@@ -59,15 +59,15 @@ def expected_lines(arrays, label_ids, parents, depth, top):
     pairs = list(combinations(arrays, 2))
     by_latent = []
     for latent in range(L):
-        found = [values[a, b, latent] for a, b in pairs if (a, b, latent) in values]
-        by_latent.append(np.mean(found) if found else None)
+        known = [values[a, b, latent] for a, b in pairs if (a, b, latent) in values]
+        by_latent.append(np.mean(known) if known else None)
     alive = [v for v in by_latent if v is not None]
     yield None, None, "all", L, sum(alive) / L
     yield None, None, "alive", len(alive), np.mean(alive) if alive else None
     for a, b in pairs:
-        found = [values[a, b, latent] for latent in range(L) if (a, b, latent) in values]
-        yield a, b, "all", L, sum(found) / L
-        yield a, b, "alive", len(found), np.mean(found) if found else None
+        known = [values[a, b, latent] for latent in range(L) if (a, b, latent) in values]
+        yield a, b, "all", L, sum(known) / L
+        yield a, b, "alive", len(known), np.mean(known) if known else None
 
 
 def measured(parts, labels, control="none", folds=None):
@@ -109,17 +109,17 @@ def test_every_number_is_that_of_plain_loops(
     codes = random_codes(seed, rows=rows, latents=L, k=4, streams=["a", "b", "c"], joint=joint)
     arrays = {stream: dense(codes, stream, L) for stream in codes.streams}
     table = measured(split(codes, at), make_labels(label_ids, parents)).to_pylist()
-    found = {
+    by_key = {
         (x["restriction"], x["depth"], x["first"], x["second"], x["averaged_over"]): x
         for x in table
     }
-    assert len(found) == len(table) == 2 * 4 * 2 * 4
+    assert len(by_key) == len(table) == 2 * 4 * 2 * 4
     for restriction, top in (("all_rows", 0), ("top_rows", TOP)):
         for depth in range(4):
             for first, second, over, count, value in expected_lines(
                 arrays, label_ids, parents, depth, top
             ):
-                line = found[restriction, depth, first, second, over]
+                line = by_key[restriction, depth, first, second, over]
                 assert line["latents"] == count
                 if value is None:
                     assert line["value"] is None
@@ -127,7 +127,7 @@ def test_every_number_is_that_of_plain_loops(
                     assert line["value"] == pytest.approx(value, abs=1e-12)
 
 
-def two_rows_an_image(random_codes, seed, rows):
+def two_rows_per_image(random_codes, seed, rows):
     """Labels, codes and folds of rows that are labelled at random."""
     generator = np.random.default_rng(seed)
     label_ids = [generator.integers(0, 12, generator.integers(0, 4)).tolist() for _ in range(rows)]
@@ -141,8 +141,8 @@ def two_rows_an_image(random_codes, seed, rows):
 def test_intervals_are_those_of_plain_loops_that_leave_images_out(
     random_codes, dense, make_labels, parents, seed, rows
 ):
-    """Two rows an image; lists of the strongest rows are found anew among those that are left."""
-    label_ids, codes, folds = two_rows_an_image(random_codes, seed, rows)
+    """Two rows per image; lists of the strongest rows are made again from the remaining rows."""
+    label_ids, codes, folds = two_rows_per_image(random_codes, seed, rows)
     arrays = {stream: dense(codes, stream, L) for stream in codes.streams}
     assert folds.number == min(20, (rows + 1) // 2)
     table = measured([codes], make_labels(label_ids, parents), folds=folds).to_pylist()
@@ -150,7 +150,7 @@ def test_intervals_are_those_of_plain_loops_that_leave_images_out(
     samples = half_samples.design() if folds.number >= half_samples.FOLDS else []
     for top in (0, TOP):
         for depth in (3, 2, 1, 0):
-            found = []
+            results = []
             of_samples = [
                 [
                     value
@@ -172,8 +172,8 @@ def test_intervals_are_those_of_plain_loops_that_leave_images_out(
                     ids if not fold or folds.of_row[row] != fold else []
                     for row, ids in enumerate(label_ids)
                 ]
-                found.append(list(expected_lines(arrays, left, parents, depth, top)))
-            for number, of_line in enumerate(zip(*found, strict=True)):
+                results.append(list(expected_lines(arrays, left, parents, depth, top)))
+            for number, of_line in enumerate(zip(*results, strict=True)):
                 line = next(lines)
                 assert (line["first"], line["second"], line["averaged_over"]) == of_line[0][:3]
                 values = [value for *_, value in of_line]
@@ -205,21 +205,19 @@ def test_chunks_do_not_change_a_bit(random_codes, split, make_labels, parents):
         assert measured(split(codes, at), labels, folds=folds).equals(whole)
 
 
-def test_so_many_latents_at_a_time_do_not_change_a_figure(
-    random_codes, make_labels, parents, monkeypatch
-):
+def test_blocks_of_latents_do_not_change_a_figure(random_codes, make_labels, parents, monkeypatch):
     labels = make_labels([[r % 12, r % 5] for r in range(60)], parents)
     codes = random_codes(3, rows=60, latents=L, k=4, streams=["a", "b", "c"])
     folds = assign_folds(Images(np.arange(60), np.ones(60, bool)), 0)
     whole = measured([codes], labels, folds=folds).to_pylist()
     monkeypatch.setattr(agreement_sums, "_CELLS", 3 * 12)
     few = measured([codes], labels, folds=folds).to_pylist()
-    for found, expected in zip(few, whole, strict=True):
+    for actual, expected in zip(few, whole, strict=True):
         for name, value in expected.items():
-            assert found[name] == (pytest.approx(value) if isinstance(value, float) else value)
+            assert actual[name] == (pytest.approx(value) if isinstance(value, float) else value)
 
 
-def test_counts_that_16_bits_do_not_hold(make_labels):
+def test_counts_beyond_16_bits(make_labels):
     rows = 40_000
     values = {"a": np.ones((rows, 2), np.float32), "b": np.ones((rows, 2), np.float32)}
     values["a"][::2, 1] = 0
@@ -248,19 +246,19 @@ def one(latent_rows, label_ids, parents, make_labels):
 
 def test_hand_made_counts(make_labels, parents):
     # a: {6: 1, 8: 1}; b: {7: 1, 8: 1}. 6 and 7 meet in 2 at depth 2, and 8 in 0 at depth 1.
-    found = one(([0, 2], [1, 2]), [[6], [7], [8]], parents, make_labels)
-    assert found == {3: 1 / 3, 2: 1, 1: 1, 0: 1}
+    actual = one(([0, 2], [1, 2]), [[6], [7], [8]], parents, make_labels)
+    assert actual == {3: 1 / 3, 2: 1, 1: 1, 0: 1}
 
 
 def test_two_classes_under_one_ancestor_count_twice(make_labels, parents):
     # a: row 0 with classes 6 and 7; b: row 1 with class 6. At depth 2: 2 against 1.
-    found = one(([0], [1]), [[6, 7], [6]], parents, make_labels)
-    assert found == {3: 1 / 2, 2: 1 / 2, 1: 1 / 2, 0: 1 / 2}
+    actual = one(([0], [1]), [[6, 7], [6]], parents, make_labels)
+    assert actual == {3: 1 / 2, 2: 1 / 2, 1: 1 / 2, 0: 1 / 2}
 
 
 def test_a_shallow_class_stays_itself_until_the_root(make_labels, parents):
-    found = one(([0], [1]), [[11], [6]], parents, make_labels)
-    assert found == {3: 0, 2: 0, 1: 0, 0: 1}
+    actual = one(([0], [1]), [[11], [6]], parents, make_labels)
+    assert actual == {3: 0, 2: 0, 1: 0, 0: 1}
 
 
 def test_one_class(make_labels):
@@ -268,8 +266,8 @@ def test_one_class(make_labels):
 
 
 def test_a_latent_that_is_active_on_unlabelled_rows_only_is_dead(make_labels, parents):
-    found = one(([0], [1]), [[6], []], parents, make_labels)
-    assert found == dict.fromkeys(range(4))
+    actual = one(([0], [1]), [[6], []], parents, make_labels)
+    assert actual == dict.fromkeys(range(4))
 
 
 def test_one_stream_has_no_agreement(random_codes, make_labels, parents):
@@ -278,11 +276,11 @@ def test_one_stream_has_no_agreement(random_codes, make_labels, parents):
 
 
 @pytest.mark.parametrize("captions", [1, 4])
-def test_intervals_hold_the_truth(make_labels, captions):
+def test_intervals_have_their_coverage(make_labels, captions):
     """Sets drawn from one world, in which latents have classes that they prefer in each stream.
 
     The truth is the mean figure over all sets. Intervals half as wide hold it in about 80% of them,
-    and so do intervals that take the equal rows of one image for four findings.
+    and so do intervals that count the equal rows of one image four times.
     """
     generator = np.random.default_rng(0)
     images, classes, streams, sets = 150, 8, ("a", "b", "c"), 100
@@ -290,7 +288,7 @@ def test_intervals_hold_the_truth(make_labels, captions):
     own = generator.random((len(streams), L, classes)) < 0.15
     chance = 0.05 + 0.4 * prefers + 0.3 * own
     folds = assign_folds(Images(np.repeat(np.arange(images), captions), np.ones(images, bool)), 0)
-    found = []
+    results = []
     for _ in range(sets):
         of_image = generator.integers(0, classes, images)
         labels = make_labels([[c] for c in of_image.repeat(captions)], [None] * classes)
@@ -304,12 +302,12 @@ def test_intervals_hold_the_truth(make_labels, captions):
         indices = np.tile(np.arange(L, dtype=np.uint8), (images * captions, 1))
         codes = CodeRows(np.arange(len(indices)), dict.fromkeys(streams, indices), values)
         table = measured([codes], labels, folds=folds)
-        found.append([table[name].to_numpy() for name in ("value", "value_low", "value_high")])
+        results.append([table[name].to_numpy() for name in ("value", "value_low", "value_high")])
     of_all = [i for i, name in enumerate(table["restriction"].to_pylist()) if name == "all_rows"]
-    value, low, high = np.moveaxis(np.array(found)[..., of_all], 1, 0)
+    value, low, high = np.moveaxis(np.array(results)[..., of_all], 1, 0)
     truth = value.mean(axis=0)
     assert (((low <= truth) & (truth <= high)).mean(axis=0) >= 0.9).all()
-    # Nor are they much wider than they must be.
+    # Nor are they much wider than necessary.
     needed = 2 * stats.t.ppf(0.975, 19) * value.std(axis=0)
     assert ((high - low).mean(axis=0) < 1.6 * needed).all()
 
@@ -367,9 +365,9 @@ def expected_by_chance(arrays, label_ids, left, parents, depth, top, most):
                     continue
                 two = np.zeros((len(left), 2 * L))
                 two[:, 0], two[:, L] = arrays[a][:, latent], arrays[b][:, other]
-                found = brute_force({a: two[:, :L], b: two[:, L:]}, left, parents, depth, top)
-                if (a, b, 0) in found:
-                    values[a, b, latent] = found[a, b, 0]
+                by_pair = brute_force({a: two[:, :L], b: two[:, L:]}, left, parents, depth, top)
+                if (a, b, 0) in by_pair:
+                    values[a, b, latent] = by_pair[a, b, 0]
         lonely = {
             pair for (*pair, _), other in partner.items() if other is None for pair in [tuple(pair)]
         }
@@ -392,7 +390,7 @@ def test_mispaired_agreement_and_excess_are_those_of_plain_loops(
     random_codes, dense, make_labels, parents, monkeypatch, seed, rows, most
 ):
     monkeypatch.setattr(mispairing, "_LATENTS", most)
-    label_ids, codes, folds = two_rows_an_image(random_codes, seed, rows)
+    label_ids, codes, folds = two_rows_per_image(random_codes, seed, rows)
     arrays = {stream: dense(codes, stream, L) for stream in codes.streams}
     lines = iter(measured([codes], make_labels(label_ids, parents), folds=folds).to_pylist())
     for top in (0, TOP):
@@ -440,7 +438,7 @@ def test_mispaired_agreement_and_excess_are_those_of_plain_loops(
     assert next(lines, None) is None
 
 
-def test_a_latent_that_is_alone_has_no_other_to_be_held_against(make_labels):
+def test_a_single_latent_has_no_other_to_be_paired_with(make_labels):
     values = {s: np.array([[1.0, 0.0], [1.0, 0.0]], np.float32) for s in "ab"}
     indices = np.tile(np.arange(2, dtype=np.uint8), (2, 1))
     codes = CodeRows(np.arange(2), dict.fromkeys("ab", indices), values)

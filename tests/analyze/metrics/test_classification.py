@@ -28,8 +28,8 @@ def test_predictions_are_those_of_scikit_learn(seed, wide, as_sparse, ridge):
     x = StandardScaler().fit(inputs[training][:, kept]).transform(inputs[:, kept])
     model = Ridge(alpha=ridge * 25).fit(x[training], labels[training].astype(float))
     wrap = sparse.csr_matrix if as_sparse else np.asarray
-    (found,) = predict(wrap(inputs), labels, training, [ridge])
-    np.testing.assert_allclose(found, model.predict(x[~training]), atol=1e-6)
+    (actual,) = predict(wrap(inputs), labels, training, [ridge])
+    np.testing.assert_allclose(actual, model.predict(x[~training]), atol=1e-6)
 
 
 @settings(max_examples=30)
@@ -41,23 +41,23 @@ def test_average_precision_is_that_of_scikit_learn(seed):
     scores = generator.permutation(60).reshape(20, 3).astype(float)
     expected = [average_precision_score(labels[:, c], scores[:, c]) for c in range(3)]
     folds = np.concatenate([[0], generator.integers(1, 4, 19)])
-    found = average_precision(scores, labels, folds)
-    assert found.shape == (1 + folds.max(), 3)
-    np.testing.assert_allclose(found[:1], average_precision(scores, labels))
-    np.testing.assert_allclose(found[0], expected)
-    for fold in range(1, len(found)):
+    actual = average_precision(scores, labels, folds)
+    assert actual.shape == (1 + folds.max(), 3)
+    np.testing.assert_allclose(actual[:1], average_precision(scores, labels))
+    np.testing.assert_allclose(actual[0], expected)
+    for fold in range(1, len(actual)):
         left = folds != fold
         expected = [average_precision_score(labels[left, c], scores[left, c]) for c in range(3)]
-        np.testing.assert_allclose(found[fold], expected)
+        np.testing.assert_allclose(actual[fold], expected)
 
 
 def test_a_class_that_one_fold_has_is_left_out_with_it():
     labels = np.array([[True, True], [False, True], [False, False]])
-    found = average_precision(np.array([[3.0, 1], [2, 2], [1, 3]]), labels, np.array([1, 2, 2]))
-    np.testing.assert_allclose(found, [[1, (1 / 2 + 2 / 3) / 2], [np.nan, 1 / 2], [1, 1]])
+    actual = average_precision(np.array([[3.0, 1], [2, 2], [1, 3]]), labels, np.array([1, 2, 2]))
+    np.testing.assert_allclose(actual, [[1, (1 / 2 + 2 / 3) / 2], [np.nan, 1 / 2], [1, 1]])
 
 
-def test_ties_count_against_us():
+def test_ties_count_as_wrong():
     labels = np.array([[True], [False], [False], [True]])
     assert average_precision(np.zeros((4, 1)), labels)[0, 0] == pytest.approx((1 / 3 + 2 / 4) / 2)
 
@@ -80,10 +80,10 @@ def test_classes_in_the_inputs_are_predicted_and_others_are_chance():
         table = classification.row("codes", "joint", "none", "a", "b", inputs, images)
         return table.to_pylist()[0]
 
-    found = line(x)
-    assert (found["pictures"], found["classes"]) == (400, 3)
-    assert found["ridge"] in classification.RIDGES
-    assert found["mean_average_precision"] > (0.9 + 0.2 + 0.2) / 3
+    actual = line(x)
+    assert (actual["pictures"], actual["classes"]) == (400, 3)
+    assert actual["ridge"] in classification.RIDGES
+    assert actual["mean_average_precision"] > (0.9 + 0.2 + 0.2) / 3
     noise = np.random.default_rng(5).normal(size=(400, 20))
     assert line(noise)["mean_average_precision"] == pytest.approx(0.35, abs=0.08)
     # Constant inputs predict nothing, and ties count as wrong.

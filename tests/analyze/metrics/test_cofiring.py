@@ -1,4 +1,4 @@
-"""Pairs that meet, against loops over all pairs of latents."""
+"""Pairs of latents, against loops over all pairs."""
 
 from itertools import combinations, product
 
@@ -17,13 +17,13 @@ ALONE = CodeSet("independent")
 
 
 def adjusted(p, tests):
-    """Benjamini and Hochberg's q by its definition: the least rate at which it is found."""
+    """Benjamini and Hochberg's q by its definition: the least rate at which it is rejected."""
     ranked = sorted(p)
     return [min(1, *(r * tests / (i + 1) for i, r in enumerate(ranked) if r >= x)) for x in p]
 
 
 def all_pairs(first, second, partners, *, within):
-    """What the table must hold of the pairs of two dense arrays of flags, (images, latents)."""
+    """The expected table of the pairs of two dense arrays of flags, (images, latents)."""
     rows, latents = first.shape
     candidates = combinations(range(latents), 2) if within else product(range(latents), repeat=2)
     met = {}
@@ -78,7 +78,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def codes():
-    """Latents come in groups of four that are selected together more often than not."""
+    """Latents come in groups of four that are mostly selected together."""
     generator = np.random.default_rng(1)
     groups = np.argsort(generator.random((400, 4)), axis=1)[:, :2]
     likely = np.zeros((400, 16))
@@ -98,10 +98,10 @@ def test_pairs_are_those_of_loops(
     monkeypatch.setattr(cofiring, "_COUNTS", counts)
     monkeypatch.setattr(cofiring, "_BATCH", 33)
     parts = make_parts(tmp_path, cache, codes, ALONE, latents=16)(ALONE)
-    counted = np.arange(0, 400, 2)
-    found = cofiring.find_pairs(parts, counted, SYNC, partners=partners)
-    lines = cofiring.table(found, ALONE).to_pylist()
-    flags = {stream: dense(codes, stream, 16)[counted] > 0 for stream in "ab"}
+    one_per_image = np.arange(0, 400, 2)
+    stream_pairs = cofiring.find_pairs(parts, one_per_image, SYNC, partners=partners)
+    lines = cofiring.table(stream_pairs, ALONE).to_pylist()
+    flags = {stream: dense(codes, stream, 16)[one_per_image] > 0 for stream in "ab"}
     total = 0
     for first, second in ("aa", "ab", "bb"):
         expected = all_pairs(flags[first], flags[second], partners, within=first == second)
@@ -120,25 +120,27 @@ def test_pairs_are_those_of_loops(
 
 
 def test_one_stream_that_one_task_counts(cache, codes, make_parts, tmp_path):
-    """Each pair once, though both its latents list it."""
-    alone = CodeRows(codes.rows, {"a": codes.indices["a"]}, {"a": codes.values["a"]})
-    parts = make_parts(tmp_path, cache, alone, ALONE, latents=16)(ALONE)
-    (found,) = cofiring.find_pairs(parts, np.arange(400), SYNC, partners=100)
-    pairs = list(zip(found.pairs.first.tolist(), found.pairs.second.tolist(), strict=True))
+    """A pair that both its latents list appears once."""
+    single = CodeRows(codes.rows, {"a": codes.indices["a"]}, {"a": codes.values["a"]})
+    parts = make_parts(tmp_path, cache, single, ALONE, latents=16)(ALONE)
+    (stream_pairs,) = cofiring.find_pairs(parts, np.arange(400), SYNC, partners=100)
+    pairs = list(
+        zip(stream_pairs.pairs.first.tolist(), stream_pairs.pairs.second.tolist(), strict=True)
+    )
     assert len(pairs) == len(set(pairs)) > 5
     assert all(a < b for a, b in pairs)
 
 
-def test_streams_that_select_together_are_not_compared(cache, random_codes, make_parts, tmp_path):
-    together = CodeSet("joint")
+def test_streams_are_not_compared_in_joint_mode(cache, random_codes, make_parts, tmp_path):
+    joint = CodeSet("joint")
     codes = random_codes(2, rows=400, latents=16, k=6, streams="ab", joint=True)
-    parts = make_parts(tmp_path, cache, codes, together, latents=16)(together)
-    found = cofiring.find_pairs(parts, np.arange(400), SYNC, partners=3)
-    assert [(x.first, x.second) for x in found] == [("a", "a"), ("b", "b")]
+    parts = make_parts(tmp_path, cache, codes, joint, latents=16)(joint)
+    stream_pairs = cofiring.find_pairs(parts, np.arange(400), SYNC, partners=3)
+    assert [(x.first, x.second) for x in stream_pairs] == [("a", "a"), ("b", "b")]
 
 
-def test_what_meets_by_chance_is_not_listed_and_what_was_planted_is(tmp_path, make_parts):
-    """Latents fire on their own but for 3 and 8, and for 5 in one stream and 11 in the other."""
+def test_planted_pairs_are_listed_and_chance_is_not(tmp_path, make_parts):
+    """Latents are independent except 3 and 8, and 5 in one stream and 11 in the other."""
     generator = np.random.default_rng(4)
     rows, latents = 3000, 40
     active = {stream: generator.random((rows, latents)) < 0.2 for stream in "ab"}
@@ -157,8 +159,8 @@ def test_what_meets_by_chance_is_not_listed_and_what_was_planted_is(tmp_path, ma
         {stream: flags.astype(np.float32) for stream, flags in active.items()},
     )  # fmt: skip
     parts = make_parts(tmp_path / "report", cache, codes, ALONE, latents=latents)(ALONE)
-    found = cofiring.find_pairs(parts, np.arange(rows), SYNC, partners=5)
-    lines = cofiring.table(found, ALONE).to_pylist()
+    stream_pairs = cofiring.find_pairs(parts, np.arange(rows), SYNC, partners=5)
+    lines = cofiring.table(stream_pairs, ALONE).to_pylist()
     assert {(x["first"], x["second"], x["first_latent"], x["second_latent"]) for x in lines} == {
         ("a", "a", 3, 8),
         ("b", "b", 3, 8),
@@ -166,7 +168,7 @@ def test_what_meets_by_chance_is_not_listed_and_what_was_planted_is(tmp_path, ma
     }
 
 
-def test_latents_that_are_always_or_hardly_ever_active_meet_nobody(tmp_path, make_parts):
+def test_latents_that_are_always_or_hardly_ever_active_are_in_no_pair(tmp_path, make_parts):
     values = np.zeros((100, 3), np.float32)
     values[:, 0] = 1
     values[:4, 1:] = 1
@@ -174,8 +176,8 @@ def test_latents_that_are_always_or_hardly_ever_active_meet_nobody(tmp_path, mak
     cache = write_arrays(tmp_path / "cache", {"a": np.ones((100, 2))}, rows_per_chunk=60)
     codes = CodeRows(np.arange(100), {"a": indices}, {"a": values})
     parts = make_parts(tmp_path / "report", cache, codes, ALONE, latents=3)(ALONE)
-    found = cofiring.find_pairs(parts, np.arange(100), SYNC, partners=5)
-    assert len(cofiring.table(found, ALONE)) == 0
+    stream_pairs = cofiring.find_pairs(parts, np.arange(100), SYNC, partners=5)
+    assert len(cofiring.table(stream_pairs, ALONE)) == 0
 
 
 def test_workers_do_not_change_a_bit(cache, codes, make_parts, tmp_path, monkeypatch):
@@ -184,6 +186,6 @@ def test_workers_do_not_change_a_bit(cache, codes, make_parts, tmp_path, monkeyp
     tables = []
     for workers in (1, 4):
         with open_reducer("threads", workers) as reducer:
-            found = cofiring.find_pairs(parts, np.arange(400), reducer, partners=3)
-            tables.append(cofiring.table(found, ALONE))
+            stream_pairs = cofiring.find_pairs(parts, np.arange(400), reducer, partners=3)
+            tables.append(cofiring.table(stream_pairs, ALONE))
     assert tables[0].equals(tables[1])

@@ -44,16 +44,16 @@ def test_every_number_is_that_of_plain_loops(random_codes, dense, split, seed, r
 
 @given(seed=st.integers(0, 10_000))
 def test_alive_and_dead_latents_are_counted(random_codes, dense, margin, seed):
-    """Their numbers have no interval, but what they are counted on; the true L0 has one."""
+    """Their numbers have a bound instead of an interval; the true L0 has an interval."""
     rows = 24
     codes = random_codes(seed, rows=rows, latents=L, k=3, streams=["a", "b", "c"])
     folds = assign_folds(Images(np.arange(rows) // 2, np.ones(rows // 2, bool)), seed)
     fold_codes = codes.take(folds.rows)
-    found = latents.active_counts(latents.count_latents(codes, L, top=TOP), folds, fold_codes)
+    counted = latents.active_counts(latents.count_latents(codes, L, top=TOP), folds, fold_codes)
     arrays = [dense(codes, stream, L) > 0 for stream in codes.streams]
     alive = np.array([array.any(axis=0) for array in arrays])
 
-    lines = latents.alive_table(found, CodeSet("joint", "untrained")).to_pylist()
+    lines = latents.alive_table(counted, CodeSet("joint", "untrained")).to_pylist()
     for number, line in enumerate(lines):
         assert line == {
             "mode": "joint",
@@ -65,7 +65,7 @@ def test_alive_and_dead_latents_are_counted(random_codes, dense, margin, seed):
         }
 
     left = [folds.of_row != fold if fold else np.ones(rows, bool) for fold in range(13)]
-    lines = latents.streams_table(found, CodeSet("joint")).to_pylist()
+    lines = latents.streams_table(counted, CodeSet("joint")).to_pylist()
     for s, line in enumerate(lines):
         active = [arrays[s][some].sum() / some.sum() for some in left]
         assert (line["stream"], line["dead_latents"]) == (codes.streams[s], (~alive[s]).sum())
@@ -80,8 +80,8 @@ def test_one_image_has_no_intervals(random_codes):
     codes = random_codes(7, rows=4, latents=L, k=3, streams=["a", "b"])
     folds = assign_folds(Images(np.zeros(4, int), np.ones(1, bool)), 0)
     counts = latents.count_latents(codes, L, top=TOP)
-    found = latents.active_counts(counts, folds, codes.take(folds.rows))
-    assert latents.alive_table(found, CodeSet("joint"))["unseen_share"].to_pylist() == (
+    counted = latents.active_counts(counts, folds, codes.take(folds.rows))
+    assert latents.alive_table(counted, CodeSet("joint"))["unseen_share"].to_pylist() == (
         [pytest.approx(0.95)] * 3
     )
-    assert latents.streams_table(found, CodeSet("joint"))["active_per_row_high"].null_count == 2
+    assert latents.streams_table(counted, CodeSet("joint"))["active_per_row_high"].null_count == 2

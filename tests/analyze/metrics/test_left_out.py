@@ -1,4 +1,4 @@
-"""What is left without a stream, against dense arrays."""
+"""Codes without a stream, against dense arrays."""
 
 import numpy as np
 import pytest
@@ -69,9 +69,9 @@ def test_every_number_is_that_of_dense_arrays(model, features, margin):
         assert line[f"{name}_low"] == pytest.approx(low, rel=10 * rel, abs=1e-4)
         assert line[f"{name}_high"] == pytest.approx(high, rel=10 * rel, abs=1e-4)
 
-    found = left_out.tables(model, features, "none", FOLDS, batch_size=7)
+    tables = left_out.tables(model, features, "none", FOLDS, batch_size=7)
     whole = select(names)
-    lines = found.selection.to_pylist()
+    lines = tables.selection.to_pylist()
     assert [(x["left_out"], x["stream"]) for x in lines] == [
         (t, s) for t in names for s in [None, *(n for n in names if n != t)]
     ]
@@ -90,7 +90,7 @@ def test_every_number_is_that_of_dense_arrays(model, features, margin):
         check(line, "jaccard", jaccard, np.array([bool(a | b) for a, b in pairs]))
     assert min(x["jaccard"] for x in lines) < 1
 
-    lines = found.reconstruction.to_pylist()
+    lines = tables.reconstruction.to_pylist()
     assert [(x["left_out"], x["target"], x["source"]) for x in lines] == [
         (t, target, source)
         for t in [None, *names]
@@ -125,10 +125,10 @@ def loud():
     return model.eval().requires_grad_(False)
 
 
-def test_a_loud_stream_is_missed_and_a_quiet_one_is_not(loud):
+def test_leaving_out_a_loud_stream_changes_more_than_a_quiet_one(loud):
     x = np.eye(4, dtype=np.float32)
-    found = left_out.tables(loud, {"loud": x, "quiet": x}, "none", no_folds(len(x)), batch_size=8)
-    lines = {(x["left_out"], x["stream"]): x for x in found.selection.to_pylist()}
+    tables = left_out.tables(loud, {"loud": x, "quiet": x}, "none", no_folds(len(x)), batch_size=8)
+    lines = {(x["left_out"], x["stream"]): x for x in tables.selection.to_pylist()}
     assert lines["quiet", None]["jaccard"] == lines["quiet", "loud"]["kept"] == 1
     assert lines["loud", None]["kept"] == lines["loud", None]["jaccard"] == 0
     # With the loud stream nothing is active in the quiet one, so nothing could have been kept.
@@ -137,13 +137,13 @@ def test_a_loud_stream_is_missed_and_a_quiet_one_is_not(loud):
 
 
 def test_one_stream_cannot_be_left_out(loud):
-    found = left_out.tables(loud, {"loud": np.eye(4)}, "none", no_folds(4), batch_size=8)
-    assert [len(table) for table in found] == [0, 0]
+    tables = left_out.tables(loud, {"loud": np.eye(4)}, "none", no_folds(4), batch_size=8)
+    assert [len(table) for table in tables] == [0, 0]
 
 
 def test_rows_that_are_all_equal_have_no_explained_variance(loud):
     x = np.ones((3, 4), np.float32)
-    found = left_out.tables(loud, {"loud": x, "quiet": x}, "none", no_folds(len(x)), batch_size=8)
-    assert found.selection["kept_low"].null_count == len(found.selection)
-    column = found.reconstruction["explained_variance"]
+    tables = left_out.tables(loud, {"loud": x, "quiet": x}, "none", no_folds(len(x)), batch_size=8)
+    assert tables.selection["kept_low"].null_count == len(tables.selection)
+    column = tables.reconstruction["explained_variance"]
     assert column.null_count == len(column) > 0

@@ -26,9 +26,9 @@ def all_pairs(values, features):
     return (weights * (unit @ unit.T)).sum() / weights.sum() if weights.any() else None
 
 
-def scores_of(parts, counted, folds=None, reducer=SYNC):
+def scores_of(parts, one_per_image, folds=None, reducer=SYNC):
     folds = folds or no_folds(parts.cache.info.rows)
-    return monosemanticity.score_latents(parts, counted, folds, reducer)
+    return monosemanticity.score_latents(parts, one_per_image, folds, reducer)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def codes(random_codes):
 
 
 @pytest.fixture(scope="module")
-def counted(cache):
+def one_per_image(cache):
     """The first analysed row of each image: images have two rows, and row 5 is not valid."""
     valid = cache.valid_rows(STREAMS)
     rows = read_images(cache.rows(["sample_id"])["sample_id"], valid).first_rows(valid)
@@ -54,68 +54,70 @@ def counted(cache):
 def folds(cache):
     """Twenty folds of two images; five images are in none."""
     valid = cache.valid_rows(STREAMS)
-    found = assign_folds(read_images(cache.rows(["sample_id"])["sample_id"], valid), 4)
-    assert np.bincount(found.of_row[::2]).tolist() == [5, *[2] * 20]
-    return found
+    actual = assign_folds(read_images(cache.rows(["sample_id"])["sample_id"], valid), 4)
+    assert np.bincount(actual.of_row[::2]).tolist() == [5, *[2] * 20]
+    return actual
 
 
 @pytest.mark.parametrize("sums", [1, 100, 2**23])
 def test_scores_are_those_of_all_pairs(
-    cache, codes, counted, dense, make_parts, tmp_path, monkeypatch, sums
+    cache, codes, one_per_image, dense, make_parts, tmp_path, monkeypatch, sums
 ):
     monkeypatch.setattr(monosemanticity, "_SUMS", sums)
     monkeypatch.setattr(monosemanticity, "_BATCH", 7)
     parts = make_parts(tmp_path, cache, codes, ALONE, latents=20)(ALONE)
-    found = scores_of(parts, counted)
-    lines = monosemanticity.table(found, ALONE).to_pylist()
+    actual = scores_of(parts, one_per_image)
+    lines = monosemanticity.table(actual, ALONE).to_pylist()
     assert [(x["stream"], x["reference"], x["latent"]) for x in lines] == list(
         product(STREAMS, STREAMS, range(20))
     )
     expected = {}
     features = {s: np.concatenate([cache.features(s, c) for c in range(3)]) for s in STREAMS}
     for line in lines:
-        values = dense(codes, line["stream"], 20)[counted, line["latent"]]
-        score = all_pairs(values, features[line["reference"]][counted].astype(np.float64))
+        values = dense(codes, line["stream"], 20)[one_per_image, line["latent"]]
+        score = all_pairs(values, features[line["reference"]][one_per_image].astype(np.float64))
         assert line["pictures"] == np.count_nonzero(values)
         assert line["score"] == pytest.approx(score, abs=1e-6)
         expected.setdefault((line["stream"], line["reference"]), []).append(score)
     assert any(x["score"] is None for x in lines)
-    for line in monosemanticity.means(found, ALONE, 0).to_pylist():
+    for line in monosemanticity.means(actual, ALONE, 0).to_pylist():
         known = [x for x in expected[line["stream"], line["reference"]] if x is not None]
         assert line["latents"] == len(known)
         assert line["value"] == pytest.approx(np.mean(known), abs=1e-6)
         assert line["value_low"] is line["value_high"] is None  # without folds
-        each = features[line["reference"]][counted].astype(np.float64)
-        assert line["any_two"] == pytest.approx(all_pairs(np.ones(len(each)), each), abs=1e-6)
+        of_reference = features[line["reference"]][one_per_image].astype(np.float64)
+        assert line["any_two"] == pytest.approx(
+            all_pairs(np.ones(len(of_reference)), of_reference), abs=1e-6
+        )
 
 
-def test_permuted_codes_stand_beside_the_features_of_their_places(
-    cache, codes, counted, dense, make_parts, tmp_path
+def test_codes_permuted_after_selection_meet_the_features_of_their_places(
+    cache, codes, one_per_image, dense, make_parts, tmp_path
 ):
     parts = make_parts(tmp_path, cache, codes, ALONE, latents=20)
     moved = parts(CodeSet("independent", "permuted"))
     assert len(moved) > 1
-    lines = monosemanticity.table(scores_of(moved, counted), moved.code_set).to_pylist()
+    lines = monosemanticity.table(scores_of(moved, one_per_image), moved.code_set).to_pylist()
     placed = np.concatenate([moved.rows(part) for part in range(len(moved))])
     features = np.concatenate([cache.features("clip_text", c) for c in range(3)])
     values = np.concatenate([dense(moved.codes(part), "dino", 20) for part in range(len(moved))])[
-        np.isin(placed, counted)
+        np.isin(placed, one_per_image)
     ]
-    features = features[placed[np.isin(placed, counted)]].astype(np.float64)
+    features = features[placed[np.isin(placed, one_per_image)]].astype(np.float64)
     for line in lines:
         if (line["stream"], line["reference"]) == ("dino", "clip_text"):
             score = all_pairs(values[:, line["latent"]], features)
             assert line["score"] == pytest.approx(score, abs=1e-6)
 
 
-def test_what_moved_before_selection_brings_its_features_along(
-    cache, random_codes, counted, dense, make_parts, tmp_path
+def test_codes_permuted_before_selection_keep_their_features(
+    cache, random_codes, one_per_image, dense, make_parts, tmp_path
 ):
-    """Each image counts by its first row, wherever that was moved to."""
+    """Each image counts by its first row, wherever it is moved."""
     code_set = CodeSet("joint", "permuted_before")
     codes = random_codes(8, rows=90, latents=20, k=6, streams=STREAMS, joint=True)
     parts = make_parts(tmp_path, cache, codes, code_set, latents=20)(code_set)
-    lines = monosemanticity.table(scores_of(parts, counted), code_set).to_pylist()
+    lines = monosemanticity.table(scores_of(parts, one_per_image), code_set).to_pylist()
     values, features, rows = [], [], []
     for part in range(len(parts)):
         values.append(dense(parts.codes(part), "dino", 20))
@@ -125,7 +127,7 @@ def test_what_moved_before_selection_brings_its_features_along(
     assert sorted(rows) == np.flatnonzero(cache.valid_rows(STREAMS)).tolist()
     whole = np.concatenate([cache.features("clip_text", c) for c in range(3)])
     assert (whole[rows] == np.concatenate(features)).all()
-    first = np.isin(rows, counted)
+    first = np.isin(rows, one_per_image)
     for line in lines:
         if (line["stream"], line["reference"]) == ("dino", "clip_text"):
             score = all_pairs(
@@ -148,8 +150,8 @@ def test_one_meaning_scores_one_and_two_score_less(make_parts, tmp_path):
     indices = np.tile(np.arange(4, dtype=np.uint8), (7, 1))
     codes = CodeRows(np.arange(7), dict.fromkeys(STREAMS, indices), dict.fromkeys(STREAMS, values))
     parts = make_parts(tmp_path / "report", cache, codes, ALONE, latents=4)(ALONE)
-    found = scores_of(parts, np.arange(7))
-    for scores in found:
+    actual = scores_of(parts, np.arange(7))
+    for scores in actual:
         # Of 15 equally heavy pairs, 6 are of one kind.
         np.testing.assert_allclose(scores.score, [1, 6 / 15, np.nan, np.nan], atol=1e-6)
         assert scores.images.tolist() == [3, 6, 1, 2]
@@ -164,8 +166,8 @@ def test_one_meaning_scores_one_and_two_score_less(make_parts, tmp_path):
         (CodeSet("joint", "permuted_before"), CodeSet("joint", "permuted_before"), 200),
     ],
 )
-def test_intervals_are_those_of_all_pairs_of_the_images_that_are_left(
-    cache, random_codes, counted, folds, dense, make_parts, tmp_path, monkeypatch,
+def test_intervals_are_those_of_all_pairs_outside_each_fold(
+    cache, random_codes, one_per_image, folds, dense, make_parts, tmp_path, monkeypatch,
     code_set, stored, sums,
 ):  # fmt: skip
     """Nine latents are active on few images: without some folds they have no score. An image is
@@ -176,18 +178,18 @@ def test_intervals_are_those_of_all_pairs_of_the_images_that_are_left(
     for stream in STREAMS:
         codes.values[stream][8:][codes.indices[stream][8:] < 9] = 0
     parts = make_parts(tmp_path, cache, codes, stored, latents=20)(code_set)
-    means = monosemanticity.means(scores_of(parts, counted, folds), code_set, folds.share)
+    means = monosemanticity.means(scores_of(parts, one_per_image, folds), code_set, folds.share)
     lines = {(x["stream"], x["reference"]): x for x in means.to_pylist()}
     assert len(lines) == 9
     latents = set()
     for stream, reference in product(("dino", "clip_text"), repeat=2):
-        seen = [parts.placed_features(part, reference) for part in range(len(parts))]
-        rows = np.concatenate([rows for rows, _ in seen])
-        features = np.concatenate([features for _, features in seen]).astype(np.float64)
+        placed = [parts.placed_features(part, reference) for part in range(len(parts))]
+        rows = np.concatenate([rows for rows, _ in placed])
+        features = np.concatenate([features for _, features in placed]).astype(np.float64)
         values = np.concatenate([dense(parts.codes(p), stream, 20) for p in range(len(parts))])
         figures = []
         for fold in range(1 + folds.number):
-            left = np.isin(rows, counted) & ((fold == 0) | (folds.of_row[rows] != fold))
+            left = np.isin(rows, one_per_image) & ((fold == 0) | (folds.of_row[rows] != fold))
             scores = [all_pairs(of_latent, features[left]) for of_latent in values[left].T]
             known = [score for score in scores if score is not None]
             figures.append(np.mean(known))
@@ -222,7 +224,7 @@ def test_a_latent_of_one_fold_has_no_score_without_it(make_parts, tmp_path):
 
 
 def test_workers_do_not_change_a_bit(
-    cache, codes, counted, folds, make_parts, tmp_path, monkeypatch
+    cache, codes, one_per_image, folds, make_parts, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(monosemanticity, "_SUMS", 100)
     parts = make_parts(tmp_path, cache, codes, ALONE, latents=20)(
@@ -231,7 +233,7 @@ def test_workers_do_not_change_a_bit(
     results = []
     for workers in (1, 4):
         with open_reducer("threads", workers) as reducer:
-            results.append(scores_of(parts, counted, folds, reducer))
+            results.append(scores_of(parts, one_per_image, folds, reducer))
     for a, b in zip(*results, strict=True):
         assert a.score.tobytes() == b.score.tobytes()
         assert a.any_two == b.any_two

@@ -51,15 +51,15 @@ def measured(codes, words, images, latents, *, names=4, top=20):
     ).to_pylist()
 
 
-def stratified_tail(found, numbers, held, word, mine):
-    """The chance that as many images have a word, each compared with those of as many rows."""
+def stratified_tail(results, numbers, held, word, mine):
+    """The stratified p-value of a count of images with a word."""
     mass = np.ones(1)
     for number in {numbers[p] for p in held}:
         alike = [p for p in held if numbers[p] == number]
         good, drawn = sum(word in held[p] for p in alike), len(mine & set(alike))
         x = np.arange(min(good, drawn) + 1)
         mass = np.convolve(mass, stats.hypergeom.pmf(x, len(alike), good, drawn))
-    return mass[found:].sum()
+    return mass[results:].sum()
 
 
 def brute_force(codes, texts, images, latents, *, names=4, top=20):
@@ -105,11 +105,11 @@ def brute_force(codes, texts, images, latents, *, names=4, top=20):
 @given(seed=st.integers(0, 10_000), rows=st.integers(40, 300))
 def test_every_number_is_that_of_plain_loops(seed, rows):
     codes, texts, images, words = make(seed, rows, 6)
-    found = measured(codes, words, images, 6)
+    actual = measured(codes, words, images, 6)
     expected = brute_force(codes, texts, images, 6)
-    assert len(found) == len(expected)
+    assert len(actual) == len(expected)
     for line, (rank, latent, word, both, mine, all_, odds, z, q) in zip(
-        found, expected, strict=True
+        actual, expected, strict=True
     ):
         assert (line["latent"], line["rank"], line["word"]) == (latent, rank, word)
         assert line["pictures_both"] == both
@@ -120,14 +120,14 @@ def test_every_number_is_that_of_plain_loops(seed, rows):
         assert (line["mode"], line["stream"]) == ("independent", "a")
 
 
-def test_what_was_planted_is_found_and_noise_has_no_name():
+def test_planted_words_are_names_and_noise_has_none():
     codes, _, images, words = make(1, 3000, 12)
-    found = measured(codes, words, images, 12, top=100)
-    first = {x["latent"]: x["word"] for x in found if x["rank"] == 1}
+    actual = measured(codes, words, images, 12, top=100)
+    first = {x["latent"]: x["word"] for x in actual if x["rank"] == 1}
     assert first == {0: "apple", 1: "boat", 2: "cat"}
 
 
-def test_five_captions_of_one_image_are_one_finding():
+def test_five_captions_of_one_image_count_once():
     """A latent that is active on one image has no name, however often its word is written."""
     ids = [f"p{row // 5}" for row in range(500)]
     texts = ["rare word"] * 5 + [f"word {w}" for w in VOCABULARY * 71][:495]
@@ -145,7 +145,7 @@ def test_a_stream_without_any_active_latent():
     assert measured(nothing, words, images, 3) == []
 
 
-def test_one_word_tells_nothing_from_nothing():
+def test_a_vocabulary_of_one_word_names_nothing():
     codes, texts, images, _ = make(2, 60, 3)
     words = read_words([pa.array(["word"] * len(texts))], images)
     assert measured(codes, words, images, 3) == []

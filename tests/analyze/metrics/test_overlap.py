@@ -23,8 +23,8 @@ def both_tables(parts, folds=None):
         top_rows.merge([top_rows.strongest(p, s, spare) for p in parts], spare) for s in streams
     ]
     pairs = overlap.merge([overlap.count_pairs(p, L) for p in parts])
-    cut = [top_rows.cut(each, TOP) for each in lists]
-    found = overlap.table(pairs, streams, cut, CodeSet("joint"))
+    cut = [top_rows.cut(of_stream, TOP) for of_stream in lists]
+    actual = overlap.table(pairs, streams, cut, CodeSet("joint"))
     codes = concatenate(parts)
     folds = folds or no_folds(len(codes.rows))
     fold_codes = codes.take(np.flatnonzero(folds.of_row[codes.rows]))
@@ -32,7 +32,7 @@ def both_tables(parts, folds=None):
     means = overlap.means(
         pairs, streams, lists, code_set, length=TOP, folds=folds, fold_codes=fold_codes
     )
-    return found, means
+    return actual, means
 
 
 def strongest(values):
@@ -74,7 +74,7 @@ def test_every_number_is_that_of_plain_loops(random_codes, dense, split, seed, r
         assert line["value"] == (pytest.approx(np.mean(known)) if known else None)
 
 
-def apart(a, b):
+def disjoint_correlation(a, b):
     """The mean over latents of the correlation without a common row, of at least -1."""
     varies = (a.std(axis=0) > 0) & (b.std(axis=0) > 0)
     a, b = a[:, varies].astype(float), b[:, varies].astype(float)
@@ -82,7 +82,7 @@ def apart(a, b):
 
 
 @pytest.mark.parametrize(("seed", "rows"), [(0, 60), (1, 17)])
-def test_intervals_are_those_of_the_rows_that_are_left(random_codes, dense, split, seed, rows):
+def test_intervals_are_those_of_the_rows_outside_each_fold(random_codes, dense, split, seed, rows):
     codes = random_codes(seed, rows=rows, latents=L, k=4, streams=["a", "b", "c"])
     of_row = np.arange(rows) // 2
     folds = assign_folds(Images(of_row, np.ones(of_row[-1] + 1, bool)), 3)
@@ -101,8 +101,8 @@ def test_intervals_are_those_of_the_rows_that_are_left(random_codes, dense, spli
             longer = np.max(lists, axis=0)
             trials = trials**2 / (1 / longer[longer > 0]).sum()
         if line["measure"] == "correlation":
-            # What is least has no common row: the mean of the products is 0.
-            least = np.array([apart(*both) for both in zip(*sides, strict=True)])
+            # Without a common row the mean of the products is 0.
+            least = np.array([disjoint_correlation(*both) for both in zip(*sides, strict=True)])
             degrees = degrees_of_freedom(((values - least) / (1 - least))[1:])
         low, high = (
             least[0] + (1 - least[0]) * end

@@ -19,16 +19,16 @@ def test_regressions_are_those_of_scikit_learn(seed, separation):
     x = generator.normal(size=(42, 3)) + separation * y[:, None]
     x[:, 2] = generator.random(42) < 0.1
     x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-9)
-    found = probe.fit(x, y)
+    actual = probe.fit(x, y)
     for column in range(3):
         model = LogisticRegression(C=1.0, tol=1e-10, max_iter=10_000)
         model.fit(x[:, [column]], y)
-        assert found.slope[column] == pytest.approx(model.coef_[0, 0], abs=1e-3)
-        assert found.intercept[column] == pytest.approx(model.intercept_[0], abs=1e-3)
+        assert actual.slope[column] == pytest.approx(model.coef_[0, 0], abs=1e-3)
+        assert actual.intercept[column] == pytest.approx(model.intercept_[0], abs=1e-3)
 
 
 def make(seed, images=400, latents=12):
-    """Class 0 is told by latent 3, class 1 by nothing, class 2 is rare, class 3 is everywhere."""
+    """Latent 3 predicts class 0, nothing class 1; class 2 is rare, class 3 is everywhere."""
     generator = np.random.default_rng(seed)
     labels = np.zeros((images, 4), np.int32)
     labels[:, 0] = generator.random(images) < 0.3
@@ -45,19 +45,19 @@ def measured(matrix, labels, ids=(7, 5, 3, 1), control="none"):
     return probe.table(matrix, labels, np.array(ids), code_set, "a", 1).to_pylist()
 
 
-def test_what_was_planted_is_found_and_the_rest_is_chance():
-    found = {x["class_id"]: x for x in measured(*make(0))}
+def test_a_planted_latent_is_selected_and_the_rest_is_chance():
+    actual = {x["class_id"]: x for x in measured(*make(0))}
     # The rare class has too few images, the one that all carry has no others.
-    assert set(found) == {7, 5}
-    assert found[7]["latent"] == 3
-    assert found[7]["log_loss"] < 0.1
-    assert found[7]["accuracy"] == 1
-    assert found[5]["log_loss"] == pytest.approx(np.log(2), abs=0.1)
-    assert found[5]["pictures"] == int(make(0)[1][:, 1].sum())
+    assert set(actual) == {7, 5}
+    assert actual[7]["latent"] == 3
+    assert actual[7]["log_loss"] < 0.1
+    assert actual[7]["accuracy"] == 1
+    assert actual[5]["log_loss"] == pytest.approx(np.log(2), abs=0.1)
+    assert actual[5]["pictures"] == int(make(0)[1][:, 1].sum())
 
 
-def test_a_choice_among_noise_is_not_tested_on_what_chose_it():
-    """The mean over many classes that nothing tells is not below chance."""
+def test_a_latent_selected_among_noise_is_not_better_than_chance():
+    """The mean loss over many unpredictable classes is not below chance."""
     generator = np.random.default_rng(3)
     labels = sparse.csr_matrix((generator.random((300, 60)) < 0.4).astype(np.int32))
     matrix = sparse.csr_matrix(generator.random((300, 50)).astype(np.float32))
@@ -110,13 +110,13 @@ def test_intervals_are_those_of_the_tested_images():
     generator = np.random.default_rng(0)
     right = generator.random(500) < 0.8
     losses = generator.exponential(size=500)
-    found = probe._score(losses, right)
+    actual = probe._score(losses, right)
     for name, values, least in (("accuracy", right, 0.5), ("log_loss", losses, 0.5)):
-        assert found[name] == pytest.approx(values.mean())
-        width = found[f"{name}_high"] - found[f"{name}_low"]
+        assert actual[name] == pytest.approx(values.mean())
+        width = actual[f"{name}_high"] - actual[f"{name}_low"]
         # With 20 folds a standard error is known to about a sixth.
         assert width == pytest.approx(2 * 1.96 * values.std() / np.sqrt(500), rel=0.4)
-        assert found[f"{name}_low"] > least
+        assert actual[f"{name}_low"] > least
 
 
 @pytest.mark.parametrize("half", [5, 10, 60])
@@ -127,13 +127,13 @@ def test_intervals_of_accuracy_have_their_coverage(half, truths):
     held = 0
     for _ in range(400):
         right = np.concatenate([generator.random(half) < truth for truth in truths])
-        found = probe._score(np.ones(2 * half), right)
-        held += found["accuracy_low"] <= np.mean(truths) <= found["accuracy_high"]
+        actual = probe._score(np.ones(2 * half), right)
+        held += actual["accuracy_low"] <= np.mean(truths) <= actual["accuracy_high"]
     assert held / 400 >= 0.92
 
 
 def test_all_right_is_not_certain():
-    found = probe._score(np.ones(20), np.ones(20, bool))
-    assert (found["accuracy"], found["accuracy_high"]) == (1, 1)
+    actual = probe._score(np.ones(20), np.ones(20, bool))
+    assert (actual["accuracy"], actual["accuracy_high"]) == (1, 1)
     # Of 20 throws of a coin that shows heads with this chance, all do in 5% of the cases.
-    assert found["accuracy_low"] == pytest.approx(0.05 ** (1 / 20))
+    assert actual["accuracy_low"] == pytest.approx(0.05 ** (1 / 20))

@@ -69,11 +69,11 @@ def test_every_number_is_that_of_plain_loops(
     valid[[1, 2]] = True  # labelled
     codes = random_codes(seed, rows=rows, latents=latents, k=3, streams="ab")
     parts = [p.take(np.flatnonzero(valid[p.rows])) for p in split(codes, at)]
-    found = tabulate(parts, labels, valid, latents, top).purity.to_pylist()
-    assert len(found) == 2 * 3 * 2 * latents
+    actual = tabulate(parts, labels, valid, latents, top).purity.to_pylist()
+    assert len(actual) == 2 * 3 * 2 * latents
 
     labelled = [r for r in range(rows) if valid[r] and label_ids[r]]
-    for line in found:
+    for line in actual:
         values = dense(codes, line["stream"], latents)[:, line["latent"]]
         active = strongest(values, labelled, top if line["restriction"] == "top_rows" else 0)
         assert line["rows"] == len(active)
@@ -105,19 +105,19 @@ def test_a_pure_latent_a_mixed_one_and_a_dead_one(make_labels):
     indices = np.tile(np.arange(3, dtype=np.uint8), (11, 1))
     codes = CodeRows(np.arange(11), {"a": indices}, {"a": values})
     table, means = tabulate([codes], labels, np.ones(11, np.bool_), 3, top=4)
-    found = {
+    actual = {
         (x["restriction"], x["depth"], x["latent"]): (
             x["class_id"], x["rows"], x["rows_class"], x["purity"], x["base_rate"]
         )
         for x in table.to_pylist()
     }  # fmt: skip
-    assert found["all_rows", 2, 0] == (1, 4, 4, 1, 0.5)
-    assert found["all_rows", 1, 0] == (0, 4, 4, 1, 0.8)
+    assert actual["all_rows", 2, 0] == (1, 4, 4, 1, 0.5)
+    assert actual["all_rows", 1, 0] == (0, 4, 4, 1, 0.8)
     # Row 4 has a cat and a dog: five cats and four dogs, but animals only once each.
-    assert found["all_rows", 2, 1] == (1, 8, 5, 5 / 8, 0.5)
-    assert found["all_rows", 1, 1] == (0, 8, 8, 1, 0.8)
-    assert found["top_rows", 2, 1] == (2, 4, 4, 1, 0.4)
-    assert found["all_rows", 2, 2] == found["top_rows", 1, 2] == (None, 0, 0, None, None)
+    assert actual["all_rows", 2, 1] == (1, 8, 5, 5 / 8, 0.5)
+    assert actual["all_rows", 1, 1] == (0, 8, 8, 1, 0.8)
+    assert actual["top_rows", 2, 1] == (2, 4, 4, 1, 0.4)
+    assert actual["all_rows", 2, 2] == actual["top_rows", 1, 2] == (None, 0, 0, None, None)
     lines = means.to_pylist()
     means = {
         (x["restriction"], x["depth"]): (x["latents"], x["purity"], x["base_rate"]) for x in lines
@@ -138,7 +138,7 @@ def test_a_pure_latent_a_mixed_one_and_a_dead_one(make_labels):
 def test_intervals_are_those_of_plain_loops_that_leave_images_out(
     random_codes, dense, split, make_labels, parents, seed, rows, cells, at
 ):
-    """Two rows an image; lists of the strongest rows are found anew among those that are left."""
+    """Two rows per image; lists of the strongest rows are made again from the remaining rows."""
     generator = np.random.default_rng(seed)
     latents, top = 10, 3
     label_ids = [generator.integers(0, len(parents), r % 4).tolist() for r in range(rows)]
@@ -168,13 +168,15 @@ def test_intervals_are_those_of_plain_loops_that_leave_images_out(
                 for r in np.flatnonzero(valid)
                 if label_ids[r] and not (fold and folds.of_row[r] == fold)
             ]
-            found = []
+            results = []
             for values in arrays[line["stream"]].T:
                 active = strongest(values, left, top if line["restriction"] == "top_rows" else 0)
                 carried = [carried_at(label_ids[r], parents, line["depth"]) for r in active]
                 if active:
-                    found.append(max(Counter(c for s in carried for c in s).values()) / len(active))
-            figures.append(np.mean(found) if found else np.nan)
+                    results.append(
+                        max(Counter(c for s in carried for c in s).values()) / len(active)
+                    )
+            figures.append(np.mean(results) if results else np.nan)
         interval = jackknife(np.array(figures), folds.share, least=0, most=1)
         assert line["purity"] == pytest.approx(figures[0], nan_ok=True)
         for name, end in zip(("purity_low", "purity_high"), interval, strict=True):
@@ -182,7 +184,7 @@ def test_intervals_are_those_of_plain_loops_that_leave_images_out(
 
 
 def test_a_latent_that_only_one_image_activates_is_left_out_with_it(make_labels):
-    """Latent 0 is active on cats (class 0) and two dogs; latent 1 on the last image alone, which
+    """Latent 0 is active on cats (class 0) and two dogs; latent 1 only on the last image, which
     is in a fold of its own: what is left without it is the purity of latent 0."""
     images = 12
     labels = make_labels([[0]] * 10 + [[1]] * 2, [None, None])
@@ -214,12 +216,12 @@ def test_chunks_and_blocks_do_not_change_a_bit(
     assert whole.means["purity_low"].null_count == 0
     monkeypatch.setattr(purity, "_CELLS", 3 * 12)
     for at in ([1, 2, 3], [10, 20, 50]):
-        found = tabulate(split(codes, at), labels, every, 10, 3, folds)
-        assert found.purity.equals(whole.purity)
-        assert found.means.equals(whole.means)
+        actual = tabulate(split(codes, at), labels, every, 10, 3, folds)
+        assert actual.purity.equals(whole.purity)
+        assert actual.means.equals(whole.means)
 
 
-def test_labels_are_left_as_they_are(make_labels):
+def test_labels_are_not_changed(make_labels):
     labels = make_labels([[1, 2], [2]], [None, 0, 0])
     before = labels.matrix.toarray()
     purity.carried_classes(labels, 1)

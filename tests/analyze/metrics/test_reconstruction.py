@@ -45,17 +45,17 @@ def _parameters(model):
 
 def test_codes_are_those_of_dense_arrays(biased, features, dense):
     rows = np.arange(50) + 7
-    joint, alone = encode_both(biased, features, rows, batch_size=16)
+    joint, independent = encode_both(biased, features, rows, batch_size=16)
     assert (joint.rows == rows).all()
     assert list(joint.streams) == list(biased.config.names)
     logits = {s: dense_logits(biased, s, x)[1] for s, x in features.items()}
     total = sum(logits.values())
-    for stream, each in logits.items():
-        for codes, decides in ((joint, total), (alone, each)):
-            expected = np.zeros_like(each)
+    for stream, own in logits.items():
+        for codes, decides in ((joint, total), (independent, own)):
+            expected = np.zeros_like(own)
             for row in range(50):
                 chosen = np.argsort(-decides[row])[: biased.config.k]
-                expected[row, chosen] = np.maximum(each[row, chosen], 0)
+                expected[row, chosen] = np.maximum(own[row, chosen], 0)
             np.testing.assert_allclose(
                 dense(codes, stream, biased.config.latents), expected, atol=1e-6
             )

@@ -49,12 +49,12 @@ def test_ranks_are_those_of_plain_loops(seed, images, copies, as_sparse, cost):
     wrap = sparse.csr_matrix if as_sparse else np.asarray
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval, "_COST_OF_A_PRODUCT", cost)
-        found = retrieval.ranks(
+        actual = retrieval.ranks(
             wrap(queries.astype(np.float32)),
             wrap(candidates.astype(np.float32)),
             of_images(asked, of),
         )
-    assert found.tolist() == brute_force(queries, candidates, asked, of)
+    assert actual.tolist() == brute_force(queries, candidates, asked, of)
 
 
 @pytest.mark.parametrize("wrap", [np.asarray, sparse.csr_matrix])
@@ -66,8 +66,8 @@ def test_more_queries_than_a_batch(monkeypatch, wrap, scores, cost):
     vectors = np.random.default_rng(0).normal(size=(50, 20)).astype(np.float32)
     images = np.arange(50)
     noisy = (vectors + np.random.default_rng(1).normal(size=vectors.shape)).astype(np.float32)
-    found = retrieval.ranks(wrap(noisy), wrap(vectors), of_images(images, images))
-    assert found.tolist() == brute_force(noisy, vectors, images, images)
+    actual = retrieval.ranks(wrap(noisy), wrap(vectors), of_images(images, images))
+    assert actual.tolist() == brute_force(noisy, vectors, images, images)
 
 
 def test_both_ways_to_multiply_sparse_vectors_give_the_same_bits():
@@ -81,7 +81,7 @@ def test_both_ways_to_multiply_sparse_vectors_give_the_same_bits():
     assert scores.dtype == np.float32
 
 
-def test_duplicated_images_tie_and_the_tie_counts_against_us():
+def test_a_tie_of_duplicated_images_counts_against_the_query():
     vectors = np.ones((10, 3), np.float32) * np.float32(0.1)
     images = np.arange(10)
     assert retrieval.ranks(vectors, vectors, of_images(images, images)).tolist() == [10] * 10
@@ -108,11 +108,11 @@ def test_figures_of_a_hand_made_case():
     images = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], np.float32)
     texts = np.array([[1, 0.1], [0, 1], [0.1, 1], [1, 0]], np.float32)
     vectors = {"image": images, "text": texts}
-    found = retrieval.table(
+    actual = retrieval.table(
         "codes", "independent", "none", [("image", "text"), ("text", "image")], sample,
         {"image": "image", "text": "text"}, lambda s, _: vectors[s], lambda t: vectors[t],
     ).to_pylist()  # fmt: skip
-    image_to_text, text_to_image = found
+    image_to_text, text_to_image = actual
     # Image a: caption 3 (of b) scores 1, its own best 0.995: rank 2. The same for b.
     assert (image_to_text["queries"], image_to_text["candidates"]) == (2, 4)
     assert (image_to_text["r_at_1"], image_to_text["r_at_5"]) == (0, 1)
@@ -124,8 +124,8 @@ def test_figures_of_a_hand_made_case():
     assert text_to_image["mean_reciprocal_rank"] == pytest.approx((1 + 0.5 + 1 + 0.5) / 4)
 
 
-def test_equal_captions_of_other_images_are_right_answers():
-    """Three drawings of one emoji have the same caption: a perfect model cannot tell them apart."""
+def test_equal_captions_of_other_images_are_relevant():
+    """Three drawings of one emoji have the same caption: no model can distinguish them."""
     sample = sample_of(["a", "b", "c", "d"]).with_captions(pa.array(["owl", "owl", "owl", "cat"]))
     vectors = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)
     for source, target in (("image", "text"), ("text", "image"), ("text", "text")):
@@ -134,7 +134,7 @@ def test_equal_captions_of_other_images_are_right_answers():
             {"image": "image", "text": "text"}, lambda *_: vectors, lambda _: vectors,
         ).to_pylist()  # fmt: skip
         assert line["r_at_1"] == 1
-    # Among images a drawing is its own right answer alone, and ties with the two others.
+    # Among images only the drawing itself is relevant, and it ties with the two others.
     (line,) = retrieval.table(
         "codes", "independent", "none", [("image", "image")], sample,
         {"image": "image"}, lambda *_: vectors, lambda _: vectors,
@@ -142,20 +142,20 @@ def test_equal_captions_of_other_images_are_right_answers():
     assert line["r_at_1"] == 0.25
 
 
-def line_of(found, images):
+def line_of(results, images):
     """The table's line for ranks that came about somehow."""
-    return retrieval._with_intervals(np.array(found), np.array(images))
+    return retrieval._with_intervals(np.array(results), np.array(images))
 
 
 def test_intervals_are_those_of_independent_images():
     """A share of one half among 2,000 images: 1.96 standard errors to either side."""
-    found = line_of([1, 20] * 1000, range(2000))
+    actual = line_of([1, 20] * 1000, range(2000))
     error = np.sqrt(0.25 / 2000)
-    assert found["r_at_1"] == 0.5
-    assert found["r_at_1_low"] == pytest.approx(0.5 - 1.96 * error, abs=0.2 * error)
-    assert found["r_at_1_high"] == pytest.approx(0.5 + 1.96 * error, abs=0.2 * error)
+    assert actual["r_at_1"] == 0.5
+    assert actual["r_at_1_low"] == pytest.approx(0.5 - 1.96 * error, abs=0.2 * error)
+    assert actual["r_at_1_high"] == pytest.approx(0.5 + 1.96 * error, abs=0.2 * error)
     reciprocal = np.array([1, 1 / 20] * 1000)
-    width = found["mean_reciprocal_rank_high"] - found["mean_reciprocal_rank_low"]
+    width = actual["mean_reciprocal_rank_high"] - actual["mean_reciprocal_rank_low"]
     assert width == pytest.approx(2 * 1.96 * reciprocal.std() / np.sqrt(2000), rel=0.1)
 
 
@@ -168,23 +168,23 @@ def test_captions_of_one_image_do_not_narrow_an_interval():
             assert copies[name] <= value + 1e-12
 
 
-def test_what_never_varies_has_a_width_all_the_same():
+def test_constant_ranks_have_an_interval():
     """Fifty of fifty, mid-P: the chance of them, halved, is 2.5% at the lower end."""
-    found = line_of([1] * 50, range(50))
-    assert (found["r_at_1"], found["r_at_1_high"]) == (1, pytest.approx(1))
-    assert found["r_at_1_low"] == pytest.approx(0.05 ** (1 / 50))
+    actual = line_of([1] * 50, range(50))
+    assert (actual["r_at_1"], actual["r_at_1_high"]) == (1, pytest.approx(1))
+    assert actual["r_at_1_low"] == pytest.approx(0.05 ** (1 / 50))
     copies = line_of([1] * 250, np.repeat(np.arange(50), 5))
-    assert copies["r_at_1_low"] == pytest.approx(found["r_at_1_low"])
+    assert copies["r_at_1_low"] == pytest.approx(actual["r_at_1_low"])
 
 
 def test_one_image_has_no_interval():
-    found = line_of([1, 2], [0, 0])
-    assert found["r_at_1"] == 0.5
-    assert found["r_at_1_low"] is found["mean_reciprocal_rank_high"] is None
+    actual = line_of([1, 2], [0, 0])
+    assert actual["r_at_1"] == 0.5
+    assert actual["r_at_1_low"] is actual["mean_reciprocal_rank_high"] is None
 
 
 @pytest.mark.parametrize("truth", [0.02, 0.5, 0.97])
-def test_intervals_hold_the_truth_as_often_as_they_say(truth):
+def test_intervals_have_their_coverage(truth):
     """Sixty images of one to five captions, of which half follow their image."""
     draws = np.random.default_rng(0)
     held = 0
@@ -193,7 +193,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(truth):
         follows = draws.random(len(images)) < 0.5
         of_image = (draws.random(60) < truth)[images]
         success = np.where(follows, of_image, draws.random(len(images)) < truth)
-        found = line_of(np.where(success, 1, 20), images)
-        held += found["r_at_1_low"] <= truth <= found["r_at_1_high"]
+        actual = line_of(np.where(success, 1, 20), images)
+        held += actual["r_at_1_low"] <= truth <= actual["r_at_1_high"]
     # One or two images decide where successes are rare: the interval is then a little wide.
     assert 930 <= held <= (995 if truth == 0.02 else 990)

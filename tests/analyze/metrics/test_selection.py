@@ -11,16 +11,16 @@ from sparc.analyze.rows.images import Images
 @given(seed=st.integers(0, 10_000), rows=st.integers(1, 20), at=st.lists(st.integers(1, 19)))
 def test_shares_are_those_of_sets_with_intervals(random_codes, split, margin, seed, rows, at):
     joint = random_codes(seed, rows=rows, latents=12, k=4, streams="ab", joint=True)
-    alone = random_codes(seed + 1, rows=rows, latents=12, k=4, streams="ab")
+    independent = random_codes(seed + 1, rows=rows, latents=12, k=4, streams="ab")
     folds = assign_folds(Images(np.arange(rows), np.ones(rows, bool)), seed)
-    parts = zip(split(joint, at), split(alone, at), strict=True)
+    parts = zip(split(joint, at), split(independent, at), strict=True)
     counts = selection.merge([selection.count_choices(j, i, 12, folds) for j, i in parts])
     for line in selection.table(counts, "none", folds).to_pylist():
         stream = line["stream"]
         common = np.array(
             [
                 len(set(a.tolist()) & set(b.tolist()))
-                for a, b in zip(joint.indices[stream], alone.indices[stream], strict=True)
+                for a, b in zip(joint.indices[stream], independent.indices[stream], strict=True)
             ]
         )
         assert line["share"] == pytest.approx(common.mean() / 4)

@@ -65,9 +65,9 @@ def excesses(generator, make_labels, rows, shared):
 @pytest.mark.parametrize(("rows", "worlds"), [(500, 12), (5_000, 6), (60_000, 3)])
 def test_latents_that_mean_other_things_agree_no_more_than_any_two(make_labels, rows, worlds):
     generator = np.random.default_rng(rows)
-    found = [excesses(generator, make_labels, rows, 0.0) for _ in range(worlds)]
+    actual = [excesses(generator, make_labels, rows, 0.0) for _ in range(worlds)]
     excess, low, high, value = (
-        np.array([[line[name] for line in each] for each in found])
+        np.array([[line[name] for line in lines] for lines in actual])
         for name in ("excess", "excess_low", "excess_high", "value")
     )
     # They do agree, and the more so the more rows there are: that is what chance gives.

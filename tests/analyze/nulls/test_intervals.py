@@ -28,24 +28,24 @@ def coverage(truth, intervals):
 @pytest.mark.parametrize("trials", [10, 40, 500])
 def test_shares_of_independent_images(truth, trials):
     """Every number of successes, weighted by its chance: no simulation."""
-    found = np.arange(1 + trials)
-    low, high = share_interval(found / trials, np.full(1 + trials, trials))
+    actual = np.arange(1 + trials)
+    low, high = share_interval(actual / trials, np.full(1 + trials, trials))
     held = (low <= truth) & (truth <= high)
-    assert stats.binom.pmf(found, trials, truth)[held].sum() >= 0.92
+    assert stats.binom.pmf(actual, trials, truth)[held].sum() >= 0.92
 
 
 @pytest.mark.parametrize("truth", [0.05, 0.5, 0.9])
 @pytest.mark.parametrize("images", [30, 300])
 def test_shares_of_rows_that_follow_their_image(truth, images):
     generator = np.random.default_rng(1)
-    found = []
+    results = []
     for _ in range(SETS):
         of_row = np.repeat(np.arange(images), generator.integers(1, 6, images))
         follows = generator.random(len(of_row)) < 0.5
         own = generator.random(len(of_row)) < truth
         right = np.where(follows, (generator.random(images) < truth)[of_row], own)
-        found.append(mean_share(right, of_row)[1])
-    assert 0.9 <= coverage(truth, found) <= 0.995
+        results.append(mean_share(right, of_row)[1])
+    assert 0.9 <= coverage(truth, results) <= 0.995
 
 
 @pytest.mark.parametrize("often", [0.5, 3.0, 200.0])
@@ -63,12 +63,12 @@ def test_a_mean_of_few_events_in_folds(often):
 def test_a_mean_of_jaccards_whatever_the_number_of_rows_of_a_latent(rate):
     """150 latents of two streams, with 12 classes; each fold adds Poisson numbers of rows.
 
-    The jackknife alone is 1.2 to 1.6 times as wide as it need be.
+    The plain jackknife is 1.2 to 1.6 times as wide as necessary.
     """
     generator = np.random.default_rng(3)
     members = design()
     chance = generator.dirichlet(np.full(12, 0.3), 150) * rate / FOLDS
-    values, narrowed, alone = [], [], []
+    values, narrowed, plain = [], [], []
     for _ in range(150):
         a, b = generator.poisson(chance, (2, FOLDS, *chance.shape)).astype(np.float32)
         whole = [x.sum(axis=0)[None] for x in (a, b)]
@@ -77,12 +77,12 @@ def test_a_mean_of_jaccards_whatever_the_number_of_rows_of_a_latent(rate):
         factor = narrowing(samples, figures[1:], 1 / FOLDS)
         values.append(figures[0])
         narrowed.append(jackknife(figures, 1 / FOLDS, narrowing=factor))
-        alone.append(jackknife(figures, 1 / FOLDS))
+        plain.append(jackknife(figures, 1 / FOLDS))
     truth, spread = np.mean(values), np.std(values)
     assert coverage(truth, narrowed) >= 0.9
     half_width = np.mean([high - low for low, high in narrowed]) / 2
     assert 1.0 < half_width / (1.96 * spread) < 1.55
-    assert half_width < 0.97 * np.mean([high - low for low, high in alone]) / 2
+    assert half_width < 0.97 * np.mean([high - low for low, high in plain]) / 2
 
 
 def _agreement(a, b):
@@ -92,7 +92,7 @@ def _agreement(a, b):
 
 
 @pytest.mark.parametrize("images", [10, 500, 60_000])
-def test_what_was_not_seen_is_as_rare_as_its_bound_says(images):
+def test_the_bound_on_what_was_not_observed(images):
     """At the bound a latent is missed on all images in 5% of the sets, above it in fewer."""
-    seen = np.random.default_rng(4).binomial(images, unseen_share(images), 4000)
-    assert (seen == 0).mean() == pytest.approx(0.05, abs=0.011)
+    observed = np.random.default_rng(4).binomial(images, unseen_share(images), 4000)
+    assert (observed == 0).mean() == pytest.approx(0.05, abs=0.011)

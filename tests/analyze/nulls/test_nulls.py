@@ -28,22 +28,22 @@ def most_runs(claimed):
 
 @pytest.mark.parametrize("shape", ["1 to 6 captions", "few images"])
 @pytest.mark.parametrize("null", [bench.null_associations, bench.null_pairs])
-def test_nothing_goes_with_an_attribute_that_has_nothing_to_do_with_it(null, shape):
-    found = bench.share_of_runs(null, bench.SHAPES[shape], RUNS, seed=7)
-    assert len(found) >= 1
-    for kind, share in found.items():
+def test_an_independent_attribute_has_no_associations(null, shape):
+    actual = bench.share_of_runs(null, bench.SHAPES[shape], RUNS, seed=7)
+    assert len(actual) >= 1
+    for kind, share in actual.items():
         assert share <= most_runs(bench.RATE), kind
 
 
 @pytest.mark.parametrize("shape", ["10% have 12 captions", "1 to 6 captions", "few images"])
 @pytest.mark.parametrize("null", [bench.null_names, bench.null_meetings])
-def test_no_latent_is_named_and_no_two_meet_by_chance(null, shape):
+def test_by_chance_no_latent_is_named_and_no_pair_listed(null, shape):
     for kind, share in bench.share_of_runs(null, bench.SHAPES[shape], RUNS, seed=7).items():
         assert share <= most_runs(bench.CLAIMED[kind]), kind
 
 
 @pytest.mark.parametrize(("name", "find", "strengths"), bench.STRENGTHS)
-def test_what_was_planted_strongly_is_found(name, find, strengths):
+def test_strong_planted_effects_are_detected(name, find, strengths):
     assert bench.power(find, strengths[-1], 2, seed=7) == 1, name
 
 

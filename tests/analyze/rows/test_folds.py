@@ -11,13 +11,13 @@ def make(images, rows_each=1, analysed=None):
     return Images(np.repeat(np.arange(images), rows_each), flags)
 
 
-def test_every_fold_has_as_many_whole_images():
-    found = assign_folds(make(1003, rows_each=3), 7)
-    of_image = found.of_row.reshape(1003, 3)
+def test_folds_have_the_same_number_of_whole_images():
+    assigned = assign_folds(make(1003, rows_each=3), 7)
+    of_image = assigned.of_row.reshape(1003, 3)
     assert (of_image == of_image[:, :1]).all()
     assert np.bincount(of_image[:, 0]).tolist() == [3, *[50] * 20]
-    assert (found.number, found.share) == (20, 50 / 1003)
-    assert found.rows.tolist() == np.flatnonzero(found.of_row).tolist()
+    assert (assigned.number, assigned.share) == (20, 50 / 1003)
+    assert assigned.rows.tolist() == np.flatnonzero(assigned.of_row).tolist()
 
 
 def test_the_seed_and_the_images_decide():
@@ -32,21 +32,21 @@ def test_the_seed_and_the_images_decide():
 
 def test_images_that_are_not_analysed_are_in_no_fold():
     analysed = np.arange(90) % 3 > 0
-    found = assign_folds(make(90, analysed=analysed), 1)
-    assert not found.of_row[~analysed].any()
-    assert (np.bincount(found.of_row[analysed])).tolist() == [0, *[3] * 20]
-    assert found.share == 3 / 60
+    assigned = assign_folds(make(90, analysed=analysed), 1)
+    assert not assigned.of_row[~analysed].any()
+    assert (np.bincount(assigned.of_row[analysed])).tolist() == [0, *[3] * 20]
+    assert assigned.share == 3 / 60
 
 
 def test_rows_in_folds_are_bounded(monkeypatch):
     monkeypatch.setattr(folds, "MOST_ROWS", 200)
-    found = assign_folds(make(1000, rows_each=2), 1)
-    assert np.bincount(found.of_row).tolist() == [1800, *[10] * 20]
-    assert found.share == 5 / 1000
+    assigned = assign_folds(make(1000, rows_each=2), 1)
+    assert np.bincount(assigned.of_row).tolist() == [1800, *[10] * 20]
+    assert assigned.share == 5 / 1000
 
 
 @pytest.mark.parametrize("images", [1, 2, 5, 19])
 def test_few_images_are_folds_of_one_each(images):
-    found = assign_folds(make(images, rows_each=2), 1)
+    assigned = assign_folds(make(images, rows_each=2), 1)
     expected = images if images > 1 else 0
-    assert found.number == expected == len(set(found.of_row.tolist()) - {0})
+    assert assigned.number == expected == len(set(assigned.of_row.tolist()) - {0})

@@ -36,7 +36,7 @@ def brute_force_lift(parents, class_id, depth):
 
 
 @given(trees(), st.integers(0, 1000))
-def test_ancestors_are_those_found_by_walking_up(make_labels, parents, seed):
+def test_ancestors_are_those_of_walking_up(make_labels, parents, seed):
     generator = np.random.default_rng(seed)
     label_ids = [generator.integers(0, len(parents), r % 4).tolist() for r in range(9)]
     rows = np.array([7, 2, 0, 3])
@@ -53,21 +53,21 @@ def test_ancestors_are_those_found_by_walking_up(make_labels, parents, seed):
     if not any(label_ids):
         return
     labels = make_labels(label_ids, parents)
-    found = labels.with_ancestors(rows)
-    assert found.has_canonical_format
-    assert (found.toarray() == expected[:, labels.class_ids]).all()
+    actual = labels.with_ancestors(rows)
+    assert actual.has_canonical_format
+    assert (actual.toarray() == expected[:, labels.class_ids]).all()
 
 
 @given(trees())
-def test_lifts_are_the_ancestors_found_by_walking_up(make_labels, parents):
+def test_lifts_are_the_ancestors_of_walking_up(make_labels, parents):
     labels = make_labels([list(range(len(parents)))], parents)
     columns = {class_id: column for column, class_id in enumerate(labels.class_ids.tolist())}
     for depth, lift in labels.lifts.items():
         assert (np.diff(lift) >= 0).all()
         for class_id in range(len(parents)):
             expected = brute_force_lift(parents, class_id, depth)
-            found = lift[columns[class_id]]
-            assert found == (0 if expected is None else columns[expected])
+            actual = lift[columns[class_id]]
+            assert actual == (0 if expected is None else columns[expected])
 
 
 def test_depths_end_with_the_deepest_class(make_labels, parents):
@@ -92,15 +92,15 @@ def test_without_labels_there_are_none(classes, parents):
     assert labels_of(column, classes(parents), where="x") is None
 
 
-def test_a_class_that_is_not_there_is_refused_with_its_row(classes, parents):
+def test_an_unknown_class_is_refused_with_its_row(classes, parents):
     column = pa.chunked_array([pa.array([[1], [], [2, 99]], pa.list_(pa.int32()))])
     with pytest.raises(DamagedCacheError, match="row 2 carries a class"):
         labels_of(column, classes(parents), where="x")
 
 
-def test_a_ring_of_classes_is_refused(classes):
+def test_a_cycle_of_classes_is_refused(classes):
     table = classes([None, 0, 0])
-    ring = table.set_column(3, "parent_id", pa.array([None, 2, 1], pa.int32()))
+    cycle = table.set_column(3, "parent_id", pa.array([None, 2, 1], pa.int32()))
     column = pa.chunked_array([pa.array([[1]], pa.list_(pa.int32()))])
     with pytest.raises(DamagedCacheError, match="class 1 is not connected to the tree"):
-        labels_of(column, ring, where="x")
+        labels_of(column, cycle, where="x")

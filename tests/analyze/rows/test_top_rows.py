@@ -46,7 +46,7 @@ def test_lists_are_those_of_sorting_everything(random_codes, split, seed, rows, 
     at=st.lists(st.integers(1, 39), max_size=5),
     share=st.floats(0, 1),
 )
-def test_marked_rows_have_lists_of_their_own(random_codes, split, seed, rows, length, at, share):
+def test_marked_rows_have_their_own_lists(random_codes, split, seed, rows, length, at, share):
     codes = random_codes(seed, rows=rows, latents=12, k=4, streams=["a"])
     marked = np.random.default_rng(seed).random(rows) < share
     of_row = dict(zip(codes.rows.tolist(), marked.tolist(), strict=True))
@@ -54,11 +54,11 @@ def test_marked_rows_have_lists_of_their_own(random_codes, split, seed, rows, le
     def measured(part):
         return top_rows.strongest(part, "a", length, np.array([of_row[r] for r in part.rows], bool))
 
-    found = top_rows.merge([measured(part) for part in split(codes, at)], length)
-    both = top_rows.cut(found, length), top_rows.marked(found, length)
+    actual = top_rows.merge([measured(part) for part in split(codes, at)], length)
+    both = top_rows.cut(actual, length), top_rows.marked(actual, length)
     assert as_lists(both[0]) == brute_force(codes, "a", length)
     assert as_lists(both[1]) == brute_force(codes.take(np.flatnonzero(marked)), "a", length)
-    kept = [set(zip(lists.latents, lists.rows, strict=True)) for lists in (found, *both)]
+    kept = [set(zip(lists.latents, lists.rows, strict=True)) for lists in (actual, *both)]
     assert kept[0] == kept[1] | kept[2]
 
 
@@ -81,7 +81,7 @@ def test_numbers_that_do_not_fit_one_key_are_sorted_too(latents):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_lists_without_a_fold_are_those_of_the_rows_that_are_left(random_codes, seed):
+def test_lists_without_a_fold_are_those_of_the_other_rows(random_codes, seed):
     """Folds of two rows: the spare rows make up for those that are left out."""
     length, rows = 5, 40
     codes = random_codes(seed, rows=rows, latents=12, k=4, streams=["a"])
@@ -91,13 +91,13 @@ def test_lists_without_a_fold_are_those_of_the_rows_that_are_left(random_codes, 
     members = top_rows.members(lists, length, folds)
     assert members.shape == (21, len(lists.rows))
     for fold, among in enumerate(members):
-        found = as_lists(type(lists)(*(column[among] for column in lists)))
+        actual = as_lists(type(lists)(*(column[among] for column in lists)))
         left = codes.take(np.flatnonzero(of_row != fold))
-        assert found == brute_force(left, "a", length)
+        assert actual == brute_force(left, "a", length)
     assert as_lists(top_rows.cut(lists, length)) == brute_force(codes, "a", length)
 
 
-def test_a_list_that_loses_more_rows_than_it_has_to_spare_is_shorter():
+def test_a_list_that_loses_more_rows_than_its_spare_ones_is_shorter():
     codes = CodeRows(np.arange(9), {"a": np.zeros((9, 1), np.uint8)}, {"a": np.ones((9, 1), "f4")})
     lists = top_rows.strongest(codes, "a", top_rows.with_spare(3))
     assert lists.rows.tolist() == [0, 1, 2, 3, 4]
@@ -111,17 +111,17 @@ def test_of_each_image_the_strongest_row_is_kept(random_codes, seed):
     codes = random_codes(seed, rows=24, latents=6, k=3, streams="a")
     of_row = np.arange(24) // 3
     lists = top_rows.strongest(codes, "a", 24)
-    found = top_rows.one_per_image(lists, of_row)
+    actual = top_rows.one_per_image(lists, of_row)
     expected = {}
     for latent, row in zip(lists.latents.tolist(), lists.rows.tolist(), strict=True):
         expected.setdefault((latent, of_row[row]), row)
     keys = [(latent, row) for (latent, _), row in expected.items()]
-    assert list(zip(found.latents.tolist(), found.rows.tolist(), strict=True)) == keys
+    assert list(zip(actual.latents.tolist(), actual.rows.tolist(), strict=True)) == keys
 
 
 def test_no_active_latent_gives_no_lists():
     codes = CodeRows(
         np.arange(3), {"a": np.zeros((3, 1), np.uint8)}, {"a": np.zeros((3, 1), np.float32)}
     )
-    found = top_rows.merge([top_rows.strongest(codes, "a", 2)] * 2, 2)
-    assert [len(column) for column in found] == [0, 0, 0, 0]
+    actual = top_rows.merge([top_rows.strongest(codes, "a", 2)] * 2, 2)
+    assert [len(column) for column in actual] == [0, 0, 0, 0]

@@ -25,7 +25,7 @@ def test_words_are_those_of_plain_loops(seed, chunks):
     captions = [some[i] for i in generator.integers(0, len(some), 60)]
     ids = [f"p{row // 2}" for row in range(60)]
     valid = generator.random(60) < 0.8
-    found = read(captions, ids, valid, chunks)
+    actual = read(captions, ids, valid, chunks)
     sets = {}
     for row, (name, caption) in enumerate(zip(ids, captions, strict=True)):
         if name in {n for n, v in zip(ids, valid, strict=True) if v}:
@@ -37,12 +37,12 @@ def test_words_are_those_of_plain_loops(seed, chunks):
         for word in each:
             counts[word] = counts.get(word, 0) + 1
     expected = sorted((-n, word) for word, n in counts.items() if n >= 5)
-    assert found.vocabulary == tuple(word for _, word in expected)
-    dense = found.matrix.toarray()
+    assert actual.vocabulary == tuple(word for _, word in expected)
+    dense = actual.matrix.toarray()
     assert dense.shape == (30, len(expected))
     for image in range(30):
-        held = {found.vocabulary[w] for w in np.flatnonzero(dense[image])}
-        assert held == sets.get(image, set()) & set(found.vocabulary)
+        held = {actual.vocabulary[w] for w in np.flatnonzero(dense[image])}
+        assert held == sets.get(image, set()) & set(actual.vocabulary)
     assert set(np.unique(dense)) <= {0, 1}
 
 
@@ -53,8 +53,8 @@ def test_no_captions_and_no_frequent_word():
 
 def test_the_largest_vocabulary(monkeypatch):
     monkeypatch.setattr(words, "LARGEST_VOCABULARY", 2)
-    found = read(["cat dog"] * 6 + ["cat bird"] * 6 + ["dog"])
-    assert found.vocabulary == ("cat", "dog")
+    actual = read(["cat dog"] * 6 + ["cat bird"] * 6 + ["dog"])
+    assert actual.vocabulary == ("cat", "dog")
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_the_largest_vocabulary(monkeypatch):
         (None, False),
     ],
 )
-def test_whole_words_in_either_case(caption, expected):
+def test_whole_words_ignoring_case(caption, expected):
     column = pa.chunked_array([[caption]], pa.string())
-    found = words.matches(column, ["woman", "old lady", "$5.0 (net)"])
-    assert found.tolist() == [expected]
+    actual = words.matches(column, ["woman", "old lady", "$5.0 (net)"])
+    assert actual.tolist() == [expected]
