@@ -159,14 +159,14 @@ def check(kernels: Kernels, repeats: int) -> bool:
     sizes = Sizes()
     model, batch = sizes.model(), sizes.batch()
     plain = Learner(copy.deepcopy(model), LearnerSettings(kernels=kernels))
-    reviving = Learner(copy.deepcopy(model), LearnerSettings(kernels=kernels))
-    kill(reviving, DEAD_SHARE)
+    with_dead = Learner(copy.deepcopy(model), LearnerSettings(kernels=kernels))
+    kill(with_dead, DEAD_SHARE)
     dense = DenseStep(model)
     least = measure(
         {
             "floor": floor_of(model, batch),
             "step": lambda: plain.step(batch, 1e-4),
-            "step with 5% dead": lambda: reviving.step(batch, 1e-4),
+            "step with 5% dead": lambda: with_dead.step(batch, 1e-4),
             "dense": lambda: dense(batch),
         },
         repeats,

@@ -170,11 +170,11 @@ def kernel_checks(kernels: Kernels, case: Case, device: torch.device) -> Iterato
     sums.index_add_(0, indices.reshape(-1), flat)
     yield check("latent_sums", kernels.latent_sums(inverse, values), sums.T)
 
-    along, revived = draw(case.latents), torch.arange(0, case.latents, 3, device=device)
-    revival = draw(len(revived), case.dim)
+    along, added_latents = draw(case.latents), torch.arange(0, case.latents, 3, device=device)
+    added_rows = draw(len(added_latents), case.dim)
     moments = Moments(draw(*weight.shape), draw(*weight.shape).square())
     first, second = (each.double() for each in moments)
-    gradient[revived] += revival.double()
+    gradient[added_latents] += added_rows.double()
     gradient -= along.double().unsqueeze(1) * exact[2]
     gradient *= 0.3
     first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
@@ -184,7 +184,7 @@ def kernel_checks(kernels: Kernels, case: Case, device: torch.device) -> Iterato
     kernels.update(
         weight,
         moments,
-        WeightGradient(bags, vectors, revived, revival, along),
+        WeightGradient(bags, vectors, added_latents, added_rows, along),
         slice(0, case.latents),
         AdamStep.on(device).set_to(3, 0.01),
         scale=torch.tensor(0.3, dtype=case.dtype, device=device),

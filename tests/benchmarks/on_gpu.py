@@ -393,7 +393,7 @@ def steps(report: Report, device: torch.device) -> None:
 
 
 def dead(report: Report, device: torch.device) -> None:
-    """A step that revives: 5% of the latents are dead."""
+    """A step with AuxK: 5% of the latents are dead."""
     for rows in (16384, 256):
         settings = LearnerSettings(kernels="triton", precision="tf32")
         learner = Learner(new_model(8192, device), settings)

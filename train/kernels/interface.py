@@ -51,20 +51,20 @@ class Bags(NamedTuple):
 class WeightGradient(NamedTuple):
     """The gradient of a (latents, dim) weight, never whole unless it is asked for whole.
 
-    gradient[latent] = sum over its bag + what AuxK adds - along[latent] * weight[latent]
+    gradient[latent] = sum over its bag + added row, if any - along[latent] * weight[latent]
 
     Attributes:
         bags: The terms of every latent.
         vectors: What they multiply, (R, V, dim).
-        revived: Latents that AuxK adds something to, ascending; None where there is none.
-        revival: What it adds, (revived, dim).
+        added_latents: Latents that have an added row, ascending; None for none.
+        added_rows: Those rows, from AuxK and from autograd, (added latents, dim).
         along: How much of its own direction every row gives up, (latents,); None for nothing.
     """
 
     bags: Bags
     vectors: Tensor
-    revived: Tensor | None = None
-    revival: Tensor | None = None
+    added_latents: Tensor | None = None
+    added_rows: Tensor | None = None
     along: Tensor | None = None
 
 
@@ -276,13 +276,13 @@ def gradient_rows(
         last: One past the last latent.
     """
     rows = kernels.weight_gradient(gradient.bags, gradient.vectors, first, last)
-    revived, revival, along = gradient.revived, gradient.revival, gradient.along
-    if revived is not None and revival is not None:
+    added_latents, added_rows, along = gradient.added_latents, gradient.added_rows, gradient.along
+    if added_latents is not None and added_rows is not None:
         if (first, last) != (0, len(weight)):
-            bounds = torch.tensor([first, last], device=revived.device)
-            begin, end = torch.searchsorted(revived, bounds).tolist()
-            revived, revival = revived[begin:end] - first, revival[begin:end]
-        rows.index_add_(0, revived, revival)
+            bounds = torch.tensor([first, last], device=added_latents.device)
+            begin, end = torch.searchsorted(added_latents, bounds).tolist()
+            added_latents, added_rows = added_latents[begin:end] - first, added_rows[begin:end]
+        rows.index_add_(0, added_latents, added_rows)
     if along is not None:
         rows.addcmul_(weight[first:last], along[first:last].unsqueeze(1), value=-1)
     return rows

@@ -202,8 +202,8 @@ def _update(
     values,
     offsets,
     table,
-    revived,
-    revival,
+    added_latents,
+    added_rows,
     along,
     weight,
     first_moment,
@@ -221,7 +221,7 @@ def _update(
     one = number(1)
     dim = weight.shape[1]
     gradient = np.empty(dim, weight.dtype)
-    next_revived = np.searchsorted(revived, first)
+    next_added = np.searchsorted(added_latents, first)
     for latent in range(first, last):
         row = weight[latent]
         # Loops, since Numba keeps what an expression of arrays gives in a new array.
@@ -230,9 +230,9 @@ def _update(
             gradient[i] = -given_up * row[i]
         begin, end = offsets[latent], offsets[latent + 1]
         _add_rows(gradient, values[begin:end], rows[begin:end], table)
-        if next_revived < len(revived) and revived[next_revived] == latent:
-            gradient += revival[next_revived]
-            next_revived += 1
+        if next_added < len(added_latents) and added_latents[next_added] == latent:
+            gradient += added_rows[next_added]
+            next_added += 1
         means, squares = first_moment[latent], second_moment[latent]
         norm = number(0)
         for i in range(dim):
@@ -310,9 +310,9 @@ class NumbaKernels(TorchKernels):
     ) -> None:
         """See `Kernels.update`."""
         nothing = weight.new_empty(0)
-        revived, revival = gradient.revived, gradient.revival
-        if revived is None or revival is None:
-            revived, revival = torch.empty(0, dtype=torch.int64), nothing.view(0, 0)
+        added_latents, added_rows = gradient.added_latents, gradient.added_rows
+        if added_latents is None or added_rows is None:
+            added_latents, added_rows = torch.empty(0, dtype=torch.int64), nothing.view(0, 0)
         number = nothing.numpy().dtype.type
         _update(
             *_arrays(
@@ -320,8 +320,8 @@ class NumbaKernels(TorchKernels):
                 gradient.bags.values,
                 gradient.bags.offsets,
                 gradient.vectors.reshape(-1, weight.shape[1]),
-                revived,
-                revival,
+                added_latents,
+                added_rows,
                 nothing if gradient.along is None else gradient.along,
                 weight,
                 *moments,

@@ -652,8 +652,8 @@ def update_kernel(
     offsets,
     vectors,
     summed,
-    revived,
-    revival,
+    added_latents,
+    added_rows,
     along,
     scale,
     factors,
@@ -670,8 +670,8 @@ def update_kernel(
     """One latent: its gradient, Adam and the norm of its row, all dimensions in registers.
 
     `summed` are sums of bags, from `first_latent` on, where they were worked out before; then there
-    are no `rows`, `values`, `offsets` and `vectors`. `revived` says by latent which row of
-    `revival` is added to its gradient, below zero for none. It may be None, as may `along` and
+    are no `rows`, `values`, `offsets` and `vectors`. `added_latents` says by latent which row of
+    `added_rows` is added to its gradient, below zero for none. It may be None, as may `along` and
     `scale`. `factors` are those of `AdamStep`.
     """
     position = tl.program_id(0).to(tl.int64)
@@ -687,9 +687,9 @@ def update_kernel(
         gradient = tl.load(summed + position * dim + columns, mask=in_dim, other=0.0).to(SUM)
     else:
         gradient = _bag_sum(rows, values, offsets, vectors, latent, columns, dim, BLOCK_TERMS, SUM)
-    if revived is not None:
-        place = tl.load(revived + latent)
-        added = tl.load(revival + place * dim + columns, mask=in_dim & (place >= 0), other=0.0)
+    if added_latents is not None:
+        place = tl.load(added_latents + latent)
+        added = tl.load(added_rows + place * dim + columns, mask=in_dim & (place >= 0), other=0.0)
         gradient += added.to(SUM)
     if along is not None:
         gradient -= tl.load(along + latent).to(SUM) * moved
@@ -978,11 +978,11 @@ class TritonKernels:
     ) -> None:
         """See `Kernels.update`."""
         dim = weight.shape[1]
-        revived = gradient.revived
-        if revived is not None:
-            places = revived.new_full((len(weight),), -1)
-            places[revived] = torch.arange(len(revived), device=revived.device)
-            revived = places
+        added_latents = gradient.added_latents
+        if added_latents is not None:
+            places = added_latents.new_full((len(weight),), -1)
+            places[added_latents] = torch.arange(len(added_latents), device=added_latents.device)
+            added_latents = places
         bags, vectors = gradient.bags, gradient.vectors
         terms: tuple[Tensor | None, ...] = (*bags, vectors.contiguous())
         summed = None
@@ -995,8 +995,8 @@ class TritonKernels:
             moments.second,
             *terms,
             summed,
-            revived,
-            gradient.revival,
+            added_latents,
+            gradient.added_rows,
             gradient.along,
             scale,
             step.factors,

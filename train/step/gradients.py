@@ -138,12 +138,12 @@ def add_dense(
 
 def _with_rows(gradient: WeightGradient, latents: Tensor, rows: Tensor) -> WeightGradient:
     """A gradient with something added to the rows of some latents, ascending."""
-    if gradient.revived is None or gradient.revival is None:
-        return gradient._replace(revived=latents, revival=rows)
+    if gradient.added_latents is None or gradient.added_rows is None:
+        return gradient._replace(added_latents=latents, added_rows=rows)
     every = torch.arange(len(gradient.bags.offsets) - 1, device=rows.device)
     total = rows.new_zeros(len(every), rows.shape[1])
-    total.index_add_(0, gradient.revived, gradient.revival).index_add_(0, latents, rows)
-    return gradient._replace(revived=every, revival=total)
+    total.index_add_(0, gradient.added_latents, gradient.added_rows).index_add_(0, latents, rows)
+    return gradient._replace(added_latents=every, added_rows=total)
 
 
 class _AuxiliaryGradients(NamedTuple):

@@ -133,13 +133,13 @@ def check_update(kernels, indices, values, vectors, weight, rows, *, number=3, *
         return torch.randn(shape, generator=draws, dtype=torch.float64).to(DEVICE, dtype)
 
     moments = Moments(more(latents, dim), more(latents, dim).square())
-    revived = along = scale = None
+    added_latents = along = scale = None
     _, exact = decoded_and_gradient(indices, values, vectors, latents)
     direction = weight.double().cpu()
-    if options.get("revive"):
-        revived = torch.arange(0, latents, 3, device=DEVICE)
-        revival = more(len(revived), dim)
-        exact[::3] += revival.double().cpu()
+    if options.get("add"):
+        added_latents = torch.arange(0, latents, 3, device=DEVICE)
+        added_rows = more(len(added_latents), dim)
+        exact[::3] += added_rows.double().cpu()
     if options.get("project"):
         along = more(latents)
         exact -= along.double().cpu().unsqueeze(1) * direction
@@ -159,8 +159,8 @@ def check_update(kernels, indices, values, vectors, weight, rows, *, number=3, *
     gradient = WeightGradient(
         fill_bags(invert(indices, latents), values),
         vectors,
-        revived,
-        None if revived is None else revival,
+        added_latents,
+        None if added_latents is None else added_rows,
         along,
     )
     before = [each.clone() for each in (weight, *moments)]
@@ -245,8 +245,8 @@ def test_compare(kernels, rows, repeats, vectors, k, latents, dim, dtype):
 @pytest.mark.parametrize(
     ("dtype", "rows", "options"),
     [
-        (torch.float64, slice(0, 7), {"revive": True, "project": True, "unit_rows": True}),
-        (torch.float64, slice(2, 6), {"revive": True, "clip": True}),
+        (torch.float64, slice(0, 7), {"add": True, "project": True, "unit_rows": True}),
+        (torch.float64, slice(2, 6), {"add": True, "clip": True}),
         (torch.float64, slice(0, 7), {"number": 1}),
         (torch.float32, slice(3, 7), {"project": True, "clip": True, "unit_rows": True}),
         (torch.float32, slice(0, 7), {"number": 20_000}),
@@ -320,7 +320,7 @@ def test_any_size(kernels, data):
     check_compare(kernels, *drawn, repeats=data.draw(st.sampled_from(divisors(len(drawn[0])))))
     first = data.draw(st.integers(0, latents - 1), "first")
     rows = slice(first, data.draw(st.integers(first + 1, latents), "last"))
-    given = ("revive", "project", "clip", "unit_rows")
+    given = ("add", "project", "clip", "unit_rows")
     options = {option: data.draw(st.booleans(), option) for option in given}
     check_update(kernels, *drawn, rows, **options)
 

@@ -145,10 +145,16 @@ def kernel(name: str, size: Size) -> Kernel:
     arguments = (
         {"weight": "*f", "first_moments": "*f", "second_moments": "*f"}
         | bags
-        | {"summed": "*f", "revived": "*i64", "revival": "*f", "along": "*f", "scale": "*f"}
+        | {
+            "summed": "*f",
+            "added_latents": "*i64",
+            "added_rows": "*f",
+            "along": "*f",
+            "scale": "*f",
+        }
         | {"factors": "*fp64", "first_latent": "i32", "dim": "i32"}
     )
-    optional = {} if given else dict.fromkeys(("revived", "revival", "along", "scale"))
+    optional = {} if given else dict.fromkeys(("added_latents", "added_rows", "along", "scale"))
     optional |= dict.fromkeys(bags if summed else ("summed",))
     return Kernel(
         triton_kernels.update_kernel,
