@@ -17,7 +17,6 @@ from sparc.analyze.localize import overlay
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.localize.localizer import EncodedImage, Localizer
 from sparc.analyze.localize.measures import MapScores
-from sparc.analyze.localize.opening import open_localizer
 from sparc.analyze.localize.presence import Presence
 from sparc.analyze.localize.scoring import score_cache
 from sparc.analyze.localize.targets import Query, TextFeature
@@ -77,7 +76,7 @@ def localize_images(run: str, images: Sequence[str], config: LocalizeConfig) -> 
         raise ConfigError("say what to look for: --text TEXT or --latent NUMBER")
     if config.report:
         raise ConfigError("report needs a cache to score, and no images")
-    localizer = open_localizer(open_subject(run), config)
+    localizer = Localizer.from_subject(open_subject(run), config)
     queries: list[Query] = [localizer.read(text) for text in config.text]
     queries += config.latent
     config.output.mkdir(parents=True, exist_ok=True)
@@ -130,7 +129,7 @@ def score_localization(run: str, config: LocalizeConfig) -> pa.Table:
     cache = ActivationCache(config.cache)
     choose_streams(subject, cache, config.streams)
     report = None if not config.report else _report_on(subject, cache, config.report)
-    table = score_cache(open_localizer(subject, config), cache, config)
+    table = score_cache(Localizer.from_subject(subject, config), cache, config)
     if report is not None:
         add_table(report, TABLE, table, figures, report.about("localize", config))
     return table

@@ -14,10 +14,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sparc.analyze.codes.subject import Subject, choose_streams, open_subject
 from sparc.analyze.localize.config import LocalizeConfig, MethodName
 from sparc.analyze.localize.methods import choose, localize
 from sparc.analyze.localize.placement import Placement, find_placement
-from sparc.analyze.localize.presence import Comparison, Presence, ReferenceImages, absence
+from sparc.analyze.localize.presence import (
+    Comparison,
+    Presence,
+    ReferenceImages,
+    absence,
+    read_reference,
+)
+from sparc.analyze.localize.rebuild import build, needed_specs
 from sparc.analyze.localize.targets import (
     Objective,
     Query,
@@ -28,6 +36,10 @@ from sparc.analyze.localize.targets import (
 )
 from sparc.analyze.localize.towers import open_tower
 from sparc.analyze.localize.words import WordWeight, word_weights
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.devices import choose_device
+from sparc.common.progress import say
+from sparc.common.text import printable
 from sparc.extract.datasets.images import open_image_file
 from sparc.extract.encoders.encoder import Encoders, ImageEncoder
 from sparc.extract.encoders.tower import LocalizeError, NothingInCommonError, Tower
@@ -136,10 +148,30 @@ class Localizer:
             SparcError: The run or the cache does not exist, an encoder cannot be built, or no
                 stream can be shown.
         """
-        from sparc.analyze.codes.subject import open_subject
-        from sparc.analyze.localize.opening import open_localizer
+        return cls.from_subject(open_subject(os.fspath(run)), config or LocalizeConfig())
 
-        return open_localizer(open_subject(os.fspath(run)), config or LocalizeConfig())
+    @classmethod
+    def from_subject(cls, subject: Subject, config: LocalizeConfig) -> "Localizer":
+        """A localizer of an opened model; prints which streams cannot be shown.
+
+        Raises:
+            LocalizeError: An encoder cannot be built, or no stream can be shown.
+            CacheError: The cache of the reference does not exist, or comes from other encoders.
+        """
+        specs = needed_specs(subject, config)
+        device = choose_device(config.device)
+        reference = None
+        if config.cache:
+            cache = ActivationCache(config.cache)
+            images = [name for name, spec in specs.items() if spec.modality == "image"]
+            shown = tuple(name for name in images if name in cache.stream_names) or tuple(images)
+            choose_streams(subject, cache, shown)
+            reference = read_reference(cache, shown, config.seed, device)
+        encoders = build(subject, specs, config, device)
+        localizer = cls(subject.model, encoders, config, device, reference)
+        for stream, reason in localizer.left_out.items():
+            say(f"stream {stream} is left out: {printable(reason)}")
+        return localizer
 
     def text(self, image: str | os.PathLike[str], text: str) -> dict[str, Located]:
         """Where a text is in an image file, by image stream.

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from sparc.analyze.localize.config import LocalizeConfig, ModeName, TargetName
-from sparc.analyze.localize.random_words import RANDOM_WORDS
 from sparc.analyze.localize.targets import Query, TextFeature, active_latents, normalized
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.tables import same_as_before
@@ -26,6 +25,23 @@ REFERENCE_IMAGES = 500
 """Images of a cache that a query is compared with."""
 
 _ROWS_AT_ONCE = 64
+
+_NOUNS = """
+airport anchor ankle arrow bakery balcony basket battery beach bicycle blanket bottle
+bridge broom bucket butterfly button cabin camera candle canyon carpet castle ceiling
+chain chair cheese chimney church clock cloud coat coin compass crowd curtain desert
+dinner dog drum engine envelope farmer feather fence field finger flag flower forest
+fountain garage glacier glove guitar hammer harbour hat hill horse hospital island jacket
+kettle ladder lake lamp letter library lion mirror mountain mouse nurse ocean onion
+orchard paper parade pencil piano pillow pocket puddle queen rail ribbon river rocket roof
+rope salad sand scissors shadow shelf ship shoulder smoke snow soldier spoon stairs stone
+street sugar table teacher theatre thread ticket tower tractor tree tunnel umbrella valley
+violin wagon wall wheel window wolf yard
+"""
+
+RANDOM_WORDS = tuple(_NOUNS.split())
+"""Words that a text is compared with where there are no reference images: common nouns of many
+kinds, chosen without regard to any data set."""
 
 
 class Presence(NamedTuple):

@@ -28,6 +28,25 @@ def parse_specs(texts: Sequence[str]) -> dict[str, StreamSpec]:
     return specs
 
 
+def needed_specs(subject: Subject, config: LocalizeConfig) -> dict[str, StreamSpec]:
+    """The specs of the streams that are shown, and of all text streams, in the model's order.
+
+    Raises:
+        LocalizeError: The model has no such stream, or the encoder of a stream is unknown.
+    """
+    specs = stream_specs(subject, parse_specs(config.specs))
+    for name in config.streams:
+        if name not in specs:
+            raise LocalizeError(
+                f"{subject.location} has no stream {name!r}; it has {', '.join(specs)}"
+            )
+    return {
+        name: spec
+        for name, spec in specs.items()
+        if spec.modality == "text" or not config.streams or name in config.streams
+    }
+
+
 def stream_specs(subject: Subject, given: Mapping[str, StreamSpec]) -> dict[str, StreamSpec]:
     """The spec of every stream of a model, in the model's order.
 

@@ -71,20 +71,6 @@ class RowCounts(NamedTuple):
     carrying: tuple[sparse.csr_matrix, ...]
 
 
-def carried_classes(labels: Labels, depth: int) -> sparse.csr_matrix:
-    """The labels of all rows lifted to a depth: (rows, classes) int32, 1 where a row carries one.
-
-    Agreement counts a row with two classes under one ancestor twice, this counts it once.
-    """
-    own = labels.matrix
-    lifted = labels.lifts[depth].astype(own.indices.dtype)[own.indices]
-    # Copies, since the matrix is changed below.
-    matrix = sparse.csr_matrix((own.data.copy(), lifted, own.indptr.copy()), own.shape)
-    matrix.sum_duplicates()
-    matrix.data[:] = 1
-    return matrix
-
-
 def count_all_rows(parts: Parts, carried: sparse.csr_matrix, reducer: Reducer) -> RowCounts:
     """Count over the rows of all parts; see `count_rows`."""
     return reducer.reduce(_count_part, merge, (parts, carried), len(parts))
@@ -101,7 +87,7 @@ def count_rows(codes: CodeRows, carried: sparse.csr_matrix, latents: int) -> Row
 
     Args:
         codes: The rows.
-        carried: The classes of all rows of the cache at that depth: `carried_classes`.
+        carried: The classes of all rows of the cache at that depth: `Labels.at_depth`.
         latents: L.
     """
     codes = codes.take(np.flatnonzero(np.diff(carried.indptr)[codes.rows]))
@@ -199,7 +185,7 @@ def tables(
     for depth in labels.lifts:
         if depth == 0:
             continue  # All rows carry the root.
-        matrix = carried_classes(labels, depth)
+        matrix = labels.at_depth(depth)
         base_rates = _base_rates(matrix[valid])
         # No variable holds the counts, so they are freed before those of the next depth.
         for stream, restriction, purity in _at_depth(count(matrix), active, matrix, base_rates):

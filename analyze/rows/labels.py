@@ -40,6 +40,19 @@ class Labels(NamedTuple):
         result: npt.NDArray[np.bool_] = np.diff(self.matrix.indptr) > 0
         return result
 
+    def at_depth(self, depth: int) -> sparse.csr_matrix:
+        """The labels lifted to a depth: (rows, classes) int32, 1 where a row carries a class.
+
+        A row with two classes under one ancestor carries the ancestor once.
+        """
+        own = self.matrix
+        lifted = self.lifts[depth].astype(own.indices.dtype)[own.indices]
+        # Copies, since the matrix is changed below.
+        matrix = sparse.csr_matrix((own.data.copy(), lifted, own.indptr.copy()), own.shape)
+        matrix.sum_duplicates()
+        matrix.data[:] = 1
+        return matrix
+
     def with_ancestors(self, rows: npt.NDArray[np.int64]) -> sparse.csr_matrix:
         """Which classes some rows carry, themselves or through a descendant, (n, classes) int32.
 

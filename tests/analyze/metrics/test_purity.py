@@ -219,10 +219,3 @@ def test_chunks_and_blocks_do_not_change_a_bit(
         actual = tabulate(split(codes, at), labels, every, 10, 3, folds)
         assert actual.purity.equals(whole.purity)
         assert actual.means.equals(whole.means)
-
-
-def test_labels_are_not_changed(make_labels):
-    labels = make_labels([[1, 2], [2]], [None, 0, 0])
-    before = labels.matrix.toarray()
-    purity.carried_classes(labels, 1)
-    assert (labels.matrix.toarray() == before).all()

@@ -104,3 +104,11 @@ def test_a_cycle_of_classes_is_refused(classes):
     column = pa.chunked_array([pa.array([[1]], pa.list_(pa.int32()))])
     with pytest.raises(DamagedCacheError, match="class 1 is not connected to the tree"):
         labels_of(column, cycle, where="x")
+
+
+def test_labels_at_a_depth_count_a_row_once_and_leave_the_labels_as_they_are(make_labels):
+    labels = make_labels([[1, 2], [2]], [None, 0, 0])
+    before = labels.matrix.toarray()
+    assert labels.at_depth(0).toarray().tolist() == [[1, 0, 0], [1, 0, 0]]
+    assert labels.at_depth(1).toarray().tolist() == before.tolist()
+    assert (labels.matrix.toarray() == before).all()
