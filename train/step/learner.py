@@ -32,7 +32,7 @@ from sparc.train.step.row_terms import (
 from sparc.train.step.select import Selected, select
 from sparc.train.step.settings import LearnerSettings
 from sparc.train.step.sums import Losses, StepSums, no_sums, step_sums
-from sparc.train.step.terms.autograd import DenseTerms, dense_terms
+from sparc.train.step.terms import autograd
 from sparc.train.step.terms.registry import build_terms
 from sparc.train.step.update import Optimizer
 
@@ -158,8 +158,9 @@ class Learner:
             self._dead_latents.pass_by(rows)
         candidates = self._count(codes, auxk=auxk)
         losses, local = self._objective.differentiate(selected, candidates)
-        dense = self._by_autograd(batch, codes)
-        sums = self._sums(selected, losses, dense, compare_rows=max(1, len(selected.values) // 32))
+        dense = self._differentiate_densely(batch, codes)
+        alone = max(1, len(selected.values) // 32)
+        sums = self._sums(selected, losses, dense.values, compare_rows=alone)
         divisors = self._recipe.before_gradients(self.model)
         self._optimizer.update(self._gradients(local, codes, dense), divisors)
         return sums
@@ -181,17 +182,34 @@ class Learner:
             return (None,) * len(self.model.config.names)
         return self._candidates.by_stream()
 
-    def _by_autograd(self, batch: Mapping[str, Tensor], codes: GlobalCodes) -> DenseTerms:
+    def _differentiate_densely(
+        self, batch: Mapping[str, Tensor], codes: GlobalCodes
+    ) -> autograd.DenseTerms:
         """The loss terms that have no derivatives by hand, on the rows of all processes."""
-        if not self.by_autograd:
-            return DenseTerms({}, {})
+        if not self._objective.by_autograd:
+            return autograd.DenseTerms({}, {})
+        rows = {name: self._gather(batch[name]) for name in self.model.config.names}
+        dense = self._dense_batch(rows, codes)
+        return autograd.differentiate(self.model, self._objective.by_autograd, dense)
+
+    def _evaluate_densely(
+        self, batch: Mapping[str, Tensor], codes: GlobalCodes
+    ) -> dict[str, Tensor]:
+        """The values of those terms on the rows of this process."""
+        if not self._objective.by_autograd:
+            return {}
+        dense = self._dense_batch(batch, codes)
+        return autograd.evaluate(self.model, self._objective.by_autograd, dense)
+
+    def _dense_batch(
+        self, features: Mapping[str, Tensor], codes: GlobalCodes
+    ) -> autograd.DenseBatch:
         names = self.model.config.names
-        rows = {name: self._gather(batch[name]) for name in names}
         dead = {name: self._dead_latents.are_dead(name) for name in names}
-        return dense_terms(self.model, self._objective.by_autograd, rows, codes, dead)
+        return autograd.DenseBatch(features, codes, dead)
 
     def _gradients(
-        self, local: LocalTerms, codes: GlobalCodes, dense: DenseTerms
+        self, local: LocalTerms, codes: GlobalCodes, dense: autograd.DenseTerms
     ) -> dict[str, StreamGradients]:
         terms = gather_terms(local, codes, self._gather)
         gradients = stream_gradients(self.model, terms, self.kernels, self._workers)
@@ -208,8 +226,8 @@ class Learner:
             selected = self._select(batch)
             losses = self._objective.evaluate(selected, self._candidates_now())
             codes = GlobalCodes(selected.indices, selected.values)
-            dense = self._by_autograd(batch, codes)
-            return self._sums(selected, losses, dense, compare_rows=len(selected.values))
+            values = self._evaluate_densely(batch, codes)
+            return self._sums(selected, losses, values, compare_rows=len(selected.values))
 
     def losses(self, batch: Mapping[str, Tensor]) -> Losses:
         """The terms of the loss of a batch, all pairs decoded; changes nothing.
@@ -233,7 +251,7 @@ class Learner:
         selected = self._select(batch)
         codes = gather_codes(selected, self._gather)
         _, local = self._objective.differentiate(selected, self._candidates_now())
-        gradients = self._gradients(local, codes, self._by_autograd(batch, codes))
+        gradients = self._gradients(local, codes, self._differentiate_densely(batch, codes))
         dense = {}
         for stream, gradient in gradients.items():
             for kind, rows in (("encoder", gradient.encoder), ("decoder", gradient.decoder)):
@@ -289,14 +307,19 @@ class Learner:
         )
 
     def _sums(
-        self, selected: Selected, losses: RowLosses, dense: DenseTerms, *, compare_rows: int
+        self,
+        selected: Selected,
+        losses: RowLosses,
+        values: Mapping[str, Tensor],
+        *,
+        compare_rows: int,
     ) -> StepSums:
         return step_sums(
             self.model,
             self._objective,
             selected,
             losses,
-            dense.values,
+            values,
             compare_rows=compare_rows,
             kernels=self.kernels,
         )

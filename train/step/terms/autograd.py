@@ -1,4 +1,4 @@
-"""Loss terms that have no derivatives by hand, by autograd on dense codes of the whole batch."""
+"""Loss terms that have no derivatives by hand: their formulas on dense codes, and autograd."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sparc.train.model.network import Sparc
-from sparc.train.reference import forward
+from sparc.train.reference import Forward, forward
 from sparc.train.step.row_terms import GlobalCodes
 from sparc.train.step.terms.term import LossTerm
 
@@ -24,33 +24,44 @@ class DenseTerms(NamedTuple):
     gradients: Mapping[str, Tensor]
 
 
-def dense_terms(
-    model: Sparc,
-    terms: Sequence[LossTerm],
-    batch: Mapping[str, Tensor],
-    codes: GlobalCodes,
-    dead: Mapping[str, Tensor],
-) -> DenseTerms:
-    """Differentiate terms.
+class DenseBatch(NamedTuple):
+    """A batch for formulas: all of its rows, whichever process has them.
 
-    Args:
-        model: The model.
-        terms: The terms.
-        batch: By stream, raw features of all rows, (rows, dim).
+    Attributes:
+        features: By stream, raw, (rows, dim).
         codes: The codes that were selected for them.
         dead: By stream, which latents are dead, (latents,) bool.
     """
-    names, shared = model.config.names, codes.indices.shape[1] == 1
-    selected = {}
-    for position, name in enumerate(names):
-        active = (codes.values[:, position] > 0).to(codes.values.dtype)
-        mask = active.new_zeros(len(active), model.config.latents)
-        selected[name] = mask.scatter_(1, codes.indices[:, 0 if shared else position], active)
+
+    features: Mapping[str, Tensor]
+    codes: GlobalCodes
+    dead: Mapping[str, Tensor]
+
+    def forward(self, model: Sparc, parameters: Mapping[str, Tensor]) -> Forward:
+        """The dense codes as a function of the parameters; what was selected stays selected."""
+        indices, values = self.codes
+        selected = {}
+        for position, name in enumerate(model.config.names):
+            active = (values[:, position] > 0).to(values.dtype)
+            mask = active.new_zeros(len(active), model.config.latents)
+            own = indices[:, 0 if indices.shape[1] == 1 else position]
+            selected[name] = mask.scatter_(1, own, active)
+        return forward(model.config, parameters, self.features, self.dead, selected)
+
+
+def evaluate(model: Sparc, terms: Sequence[LossTerm], batch: DenseBatch) -> dict[str, Tensor]:
+    """The values of terms by name, scalars."""
+    computed = batch.forward(model, dict(model.named_parameters()))
+    return {term.name: term.dense(computed).mean() for term in terms}
+
+
+def differentiate(model: Sparc, terms: Sequence[LossTerm], batch: DenseBatch) -> DenseTerms:
+    """The values of terms, at least one, and the gradients of their weighted sum."""
     with torch.enable_grad():
         parameters = {
             name: value.detach().requires_grad_() for name, value in model.named_parameters()
         }
-        computed = forward(model.config, parameters, batch, dead, selected)
+        computed = batch.forward(model, parameters)
         values = {term.name: term.dense(computed).mean() for term in terms}
         loss = torch.stack([term.weight * values[term.name] for term in terms]).sum()
         gradients = torch.autograd.grad(

@@ -15,7 +15,7 @@ from sparc.train.step.row_terms import GlobalCodes
 from sparc.train.step.select import select
 from sparc.train.step.settings import LearnerSettings
 from sparc.train.step.terms import registry
-from sparc.train.step.terms.autograd import dense_terms
+from sparc.train.step.terms.autograd import DenseBatch, differentiate
 from sparc.train.step.terms.registry import TERMS, build_terms
 from sparc.train.step.terms.term import Contribution, LossTerm, SparseTerm
 
@@ -65,9 +65,9 @@ def test_derivatives_by_hand_are_those_of_the_formula(build_model, draw_batch, s
     kill(learner, 9)
     with torch.no_grad():
         selected = select(model, batch, precision="float32", kernels=learner.kernels)
-    codes = GlobalCodes(selected.indices, selected.values)
     dead = {name: torch.arange(40) < 9 for name in model.config.names}
-    by_autograd = dense_terms(model, build_terms(settings), batch, codes, dead)
+    dense = DenseBatch(batch, GlobalCodes(selected.indices, selected.values), dead)
+    by_autograd = differentiate(model, build_terms(settings), dense)
     assert by_autograd.values.keys() == {term.name for term in TERMS}
     actual = learner.gradients(batch)
     for name, gradient in by_autograd.gradients.items():
@@ -124,10 +124,13 @@ def test_two_processes_see_the_whole_batch(build_model, draw_batch, in_two_threa
     def steps(rank, gather):
         learner = Learner(models[1 + rank], settings, gather=gather)
         halves = ({n: x[5 * rank :][:5] for n, x in batch.items()} for batch in batches)
-        return [learner.step(half, 1e-2) for half in halves]
+        sums = [learner.step(half, 1e-2) for half in halves]
+        return sums, learner.measure(batches[0]) if rank == 0 else None  # alone, as validation is
 
-    for total, *halves in zip(expected, *in_two_threads(steps), strict=True):
+    (first, measured), (second, _) = in_two_threads(steps)
+    for total, *halves in zip(expected, first, second, strict=True):
         close((halves[0] + halves[1]).terms["pull"], total.terms["pull"])
+    close(measured.terms["pull"], whole.measure(batches[0]).terms["pull"])
     for name, tensor in models[0].state_dict().items():
         torch.testing.assert_close(models[1].state_dict()[name], tensor, rtol=1e-9, atol=1e-9)
         assert torch.equal(models[1].state_dict()[name], models[2].state_dict()[name])
