@@ -112,7 +112,7 @@ class TrainConfig:
     wandb: str = option("", "Log to this Weights & Biases project too (extra: wandb).")
     terms: tuple[str, ...] = option(
         (),
-        "A further loss term and its weight, NAME=WEIGHT; repeat for more.",
+        "Weight of a loss term of sparc.train.step.terms, NAME=WEIGHT; repeat for more.",
         flag="--term",
         added=True,
     )

@@ -1,30 +1,31 @@
-"""The figures of a run: how they follow from sums over rows, and the lines of metrics.jsonl.
+"""The figures of a run: their computation from sums over rows, and the lines of metrics.jsonl.
 
 Each line of `metrics.jsonl` is a JSON object:
 
     step                 steps made so far
     epoch                epochs made so far, a fraction
-    split                `train`: means over the steps since the last such line;
+    split                `train`: means over the steps since the last line of training;
                          `validation`: means over the whole validation cache
     rows                 rows that the means are taken over
     loss                 the whole loss
-    nmse                 {target: {source: …}}: NMSE of the target rebuilt from the source's code;
+    nmse                 {target: {source: …}}: NMSE of the target reconstructed from the source;
                          null for pairs that training does not decode (no cross loss)
     explained_variance   {stream: …}: of the self-reconstruction, against the mean
-    l0                   {stream: …}: values above zero a row
-    dead                 {stream: …}: latents that are dead now
-    chosen_alone         {stream: …}: share of the selection that the stream would have chosen alone
+    l0                   {stream: …}: values above zero per row
+    dead                 {stream: …}: number of dead latents
+    chosen_alone         {stream: …}: share of the selected latents that the stream would have
+                         selected independently
     aux                  {stream: …}: the AuxK loss
-    NAME                 a further loss term of this name (`--term`): its value, or {stream: …}
+    NAME                 the value of a further loss term (`--term NAME=…`), or {stream: …}
     lr                   learning rate of the last step (train only)
     mixing               how well the epoch is shuffled, see `RowOrder.mixing` (once an epoch)
-    crc32c               of the line, see `sparc.train.run.log_lines`
+    crc32c               checksum of the line, see `sparc.train.run.log_lines`
 
 Explained variance is 1 - sum |r - x|^2 / sum |x - mean(x)|^2 over all rows and dimensions of the
-normalized features, with the mean of the same rows: predicting that mean scores 0. Everything is
-a sum divided by a count, so figures do not depend on the batch size. Wall-clock figures lie in
-`timings.jsonl`, so that `metrics.jsonl` is the same, byte for byte, for a run that was
-interrupted and resumed. This module must not know files.
+normalized features, with the mean of the same rows: predicting that mean scores 0. Every figure is
+a sum divided by a count, so figures do not depend on the batch size. Wall-clock figures are in
+`timings.jsonl`, so that an interrupted and resumed run ends with the same bytes in
+`metrics.jsonl`. This module must not know files.
 """
 
 import math
@@ -38,38 +39,38 @@ from sparc.common.text import printable
 from sparc.train.step.sums import StepSums
 
 SMALLEST_VARIANCE = 1e-6
-"""A variance that is a smaller share of the mean square is taken for rounding."""
+"""A variance that is a smaller share of the mean square is taken for a rounding error."""
 
 
 def sums_to_tensors(sums: StepSums | None) -> dict[str, Tensor]:
-    """Sums as named tensors, for a checkpoint; none where there are no sums."""
+    """Sums as named tensors, for a checkpoint; empty without sums."""
     return {} if sums is None else sums.named()
 
 
 def sums_from_tensors(named: Mapping[str, Tensor], zeros: StepSums) -> StepSums | None:
-    """What `sums_to_tensors` was given.
+    """The inverse of `sums_to_tensors`.
 
     Args:
-        named: The tensors by name. A loss term may be missing: an earlier version did not have it,
-            and its sum is 0.
-        zeros: The sums over no rows; they say what is wanted, and on which device.
+        named: The tensors by name. A loss term may be missing, as an earlier version may not have
+            had it: its sum is 0.
+        zeros: The expected sums over no rows, on the device of the result.
 
     Raises:
-        RunError: They are not the sums that this version of SPARC takes for such a model.
+        RunError: The sums are of another version of SPARC, or of another model.
     """
     if not named:
         return None
-    wanted = zeros.named()
+    expected = zeros.named()
     named = {**zeros.terms, **named}
-    for name in sorted(named.keys() | wanted.keys()):
-        if name not in named or name not in wanted:
+    for name in sorted(named.keys() | expected.keys()):
+        if name not in named or name not in expected:
             raise RunError(f"its sums were made by another version of SPARC ({printable(name)})")
-        given, fitting = named[name], wanted[name]
+        given, fitting = named[name], expected[name]
         if (given.shape, given.dtype) != (fitting.shape, fitting.dtype):
             raise RunError(
                 f"its sums do not fit the model: {name} is {_kind(given)}, not {_kind(fitting)}"
             )
-    return zeros.with_named({name: named[name].to(zeros.rows.device) for name in wanted})
+    return zeros.with_named({name: named[name].to(zeros.rows.device) for name in expected})
 
 
 def _kind(tensor: Tensor) -> str:
@@ -80,7 +81,7 @@ def describe(sums: StepSums, streams: Sequence[str], dead: Mapping[str, int]) ->
     """The figures of a line of metrics.jsonl that follow from sums over rows.
 
     Args:
-        sums: Over some rows, of all processes.
+        sums: Sums over rows of all processes.
         streams: Names of the streams, in the model's order.
         dead: Dead latents by stream.
     """
@@ -107,7 +108,7 @@ def describe(sums: StepSums, streams: Sequence[str], dead: Mapping[str, int]) ->
 
 
 def line_fault(line: Mapping[str, Any]) -> str | None:
-    """What is wrong with a line of metrics.jsonl; None if all figures are there."""
+    """What is wrong with a line of metrics.jsonl; None if it is whole."""
     for name in ("step", "rows"):
         if type(line.get(name)) is not int:
             return f"{name} is no whole number"
@@ -145,7 +146,7 @@ def explained_variance(sums: StepSums) -> list[float]:
 
 
 def self_and_cross(nmse: Mapping[str, Mapping[str, float | None]]) -> tuple[float, float]:
-    """Mean NMSE of a line's self- and of its cross-reconstructions; NaN where there is none."""
+    """Mean NMSE of a line's self- and of its cross-reconstructions; NaN without any."""
     own = [nmse[name][name] for name in nmse]
     cross = [value for t, row in nmse.items() for s, value in row.items() if s != t]
     return _mean(own), _mean(cross)

@@ -1,4 +1,4 @@
-"""Which latents are dead: for how long each has had no value, counted stream by stream.
+"""Which latents are dead in a stream: for how many rows, or steps, they have had no value.
 
 Counters move only in `DeadLatents.count`, which a training step calls; measuring never does.
 """
@@ -12,9 +12,9 @@ from torch import Tensor
 from sparc.train.model.network import Sparc
 
 ACTIVE_ABOVE = 1e-3
-"""A latent was active in a row when its value is above this."""
+"""A latent is active in a row if its value is above this."""
 LOOK_EVERY = 64
-"""Steps with AuxK after which a GPU is asked again whether any latent is dead."""
+"""Steps with AuxK between two looks on a GPU whether any latent is dead."""
 
 
 class DeadLatents:
@@ -24,10 +24,10 @@ class DeadLatents:
         streams: Names of the streams, in order.
         latents: Size of the dictionary.
         threshold: A latent is dead after this many rows without a value above `ACTIVE_ABOVE`.
-        device: Where the counters lie.
+        device: The device of the counters.
 
     Attributes:
-        since_active: By stream, the count since a latent was active, (latents,) int64.
+        since_active: By stream, rows since each latent was active, (latents,) int64.
     """
 
     after_firing = 0
@@ -44,11 +44,11 @@ class DeadLatents:
         self._now = 0
 
     def units(self, rows: int) -> int:
-        """How far a batch of so many rows moves the counters."""
+        """How much a batch of that many rows adds to a counter."""
         return rows
 
     def count(self, indices: Tensor, values: Tensor) -> None:
-        """Count a batch on the device; `pass_by` is the host's part.
+        """Count a batch on the device; `pass_by` counts it on the host.
 
         Args:
             indices: Latents selected, (rows, 1 or streams, k).
@@ -67,10 +67,10 @@ class DeadLatents:
             counter.masked_fill_(fired.bool(), self.after_firing)
 
     def pass_by(self, rows: int) -> None:
-        """Note on the host that a batch was counted.
+        """Count a batch on the host, which so knows an upper bound of every counter.
 
         Args:
-            rows: Of the batch.
+            rows: Rows of the batch.
         """
         self._now += self.units(rows)
 
@@ -83,13 +83,13 @@ class DeadLatents:
         return self.since_active[stream] >= self._first_dead
 
     def none_can_be_dead(self, *, after: int = 0) -> bool:
-        """Whether surely no latent of any stream is dead; asks the device only when it must.
+        """Whether it is certain that no latent of any stream is dead.
 
-        A counter grows by `units` and no faster, so one look at the largest says for how long no
-        latent can die: a GPU is not waited for until then.
+        A counter grows by `units` a batch at most, so the largest counter says for how long no
+        latent can die: until then the device is not asked, and a GPU not waited for.
 
         Args:
-            after: Ask about the moment when the counters have moved this far.
+            after: How much the counters grow until the moment in question.
         """
         then = self._now + after
         if then < self._all_alive_until:
@@ -103,7 +103,7 @@ class DeadLatents:
         self.since_active[stream][latents] = 0
 
     def restore(self, stream: str, since_active: Tensor) -> None:
-        """Take over a counter, as after loading a checkpoint."""
+        """Set a counter to what a checkpoint holds."""
         self.since_active[stream].copy_(since_active)
         self._all_alive_until = self._now
 
@@ -119,21 +119,21 @@ class DeadLatentsByStep(DeadLatents):
         super().__init__(streams, latents, threshold=threshold + 1, device=device)
 
     def units(self, rows: int) -> int:  # noqa: ARG002
-        """One, however many rows."""
+        """One a batch."""
         return 1
 
 
 class Candidates(NamedTuple):
     """The latents of a stream that AuxK selects from: the dead ones.
 
-    On a GPU they are all latents, those alive having a bias of minus infinity: their number is
+    On a GPU they are all latents, and those alive have a bias of minus infinity: their number is
     then known without waiting for the device.
 
     Attributes:
-        latents: Which, ascending, (candidates,) int64.
+        latents: Ascending, (candidates,) int64.
         directions: Their decoder rows, (candidates, dim).
         biases: Their latent biases, (candidates,); minus infinity for those that are alive.
-        any_dead: Whether any is dead, a scalar on the device: AuxK is zero if not. None if that is
+        any_dead: Whether any is dead, a scalar on the device; if not, AuxK is zero. None if that is
             known, or does not matter.
     """
 
@@ -144,21 +144,21 @@ class Candidates(NamedTuple):
 
 
 class DeadCandidates:
-    """Offers AuxK the dead latents of every stream, and asks a GPU as rarely as may be.
+    """The dead latents of every stream, for AuxK; it waits for a GPU as rarely as possible.
 
     Args:
         model: The model.
         dead_latents: Its counters.
-        wanted: Whether there is AuxK at all.
+        enabled: Whether AuxK is part of the loss.
         without_dead: Whether AuxK counts where no latent is dead, too.
     """
 
     def __init__(
-        self, model: Sparc, dead_latents: DeadLatents, *, wanted: bool, without_dead: bool
+        self, model: Sparc, dead_latents: DeadLatents, *, enabled: bool, without_dead: bool
     ) -> None:
         self._model = model
         self._dead_latents = dead_latents
-        self._wanted = wanted
+        self._enabled = enabled
         self._without_dead = without_dead
         self._until = 0
 
@@ -166,23 +166,23 @@ class DeadCandidates:
         """Whether AuxK may have something to do; may wait for the device.
 
         Args:
-            rows: Of a batch that is yet to be counted.
+            rows: Rows of a batch that is still to be counted.
             step: Number of the step.
         """
-        if not self._wanted:
+        if not self._enabled:
             return False
         if self._without_dead or step < self._until:
             return True
         if self._dead_latents.none_can_be_dead(after=rows):
             return False
         if not self._on_cpu:
-            # It asked the device, which need not be asked in every step: AuxK without dead latents
-            # takes time but is zero.
+            # That waited for the device, which is not worth it in every step: AuxK without dead
+            # latents takes time, but is zero.
             self._until = step + LOOK_EVERY
         return True
 
     def by_stream(self) -> tuple[Candidates | None, ...]:
-        """The candidates of every stream; None where there is surely nothing to do."""
+        """The candidates of every stream; None if certainly no latent is dead in it."""
         return tuple(map(self._of, self._model.config.names))
 
     @property
@@ -193,11 +193,10 @@ class DeadCandidates:
         decoder, bias = self._model.decoder[stream], self._model.latent_bias[stream]
         if not self._on_cpu:
             are_dead = self._dead_latents.are_dead(stream)
-            every = torch.arange(len(decoder), device=decoder.device)
+            latents = torch.arange(len(decoder), device=decoder.device)
             biases = bias.masked_fill(~are_dead, -torch.inf)
-            return Candidates(
-                every, decoder, biases, None if self._without_dead else are_dead.any()
-            )
+            any_dead = None if self._without_dead else are_dead.any()
+            return Candidates(latents, decoder, biases, any_dead)
         latents = self._dead_latents.dead(stream)
         if not len(latents) and not self._without_dead:
             return None

@@ -1,4 +1,4 @@
-"""Gradients of the parameters as sums over rows, worked out some rows of a weight at a time.
+"""Gradients of the parameters, as sums over the rows of a batch.
 
 Must not know what is done with them: that is `sparc.train.step.update`.
 """
@@ -28,11 +28,11 @@ class StreamGradients:
     """The gradients of one stream's parameters.
 
     Attributes:
-        encoder: Of the encoder.
-        decoder: Of the decoder.
-        parallel: By latent, the product of its decoder row and that row's gradient, (latents,).
-        pre_bias: Of the pre-bias, (dim,).
-        latent_bias: Of the latent bias, (latents,).
+        encoder: Computed some rows at a time, when the weight is updated.
+        decoder: Likewise.
+        parallel: Dot product of each decoder row and its gradient, (latents,).
+        pre_bias: (dim,).
+        latent_bias: (latents,).
     """
 
     encoder: WeightGradient
@@ -45,13 +45,13 @@ class StreamGradients:
 def stream_gradients(
     model: Sparc, terms: GlobalTerms, kernels: Kernels, workers: Workers
 ) -> dict[str, StreamGradients]:
-    """Gradients of the mean of the rows' losses, by stream.
+    """Gradients of the mean loss of the rows, by stream.
 
     Args:
         model: The model.
         terms: The row terms of all processes.
-        kernels: The implementation.
-        workers: Share the work.
+        kernels: The implementation of the sparse mathematics.
+        workers: Threads, a stream each.
     """
     rows, streams, k = terms.values.shape
     latents = model.config.latents
@@ -72,7 +72,7 @@ def stream_gradients(
             fill_bags(inverse, values[:, position : position + 1])
             for position, inverse in enumerate(encoder_inverses)
         ]
-    # Of the sources that share the latents of an index row only the sum matters.
+    # Sources that share the latents of an index row count only as their sum.
     index_rows = len(decoder_inverses[0].order) // k
     alignments = [
         alignment.reshape(index_rows, -1, k).sum(1) / rows for alignment in terms.alignments
@@ -109,7 +109,7 @@ def stream_gradients(
 def _sums_by_stream(
     kernels: Kernels, inverses: Sequence[InverseIndex], values: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """By stream, its (R, k) values summed by latent, (latents,); all at once where they may be."""
+    """By stream, its (R, k) values summed by latent, (latents,); one pass if latents are shared."""
     if all(inverse is inverses[0] for inverse in inverses):
         return kernels.latent_sums(inverses[0], torch.stack(list(values), dim=1)).unbind()
     return tuple(
@@ -137,7 +137,7 @@ def add_dense(
 
 
 def _with_rows(gradient: WeightGradient, latents: Tensor, rows: Tensor) -> WeightGradient:
-    """A gradient with something added to the rows of some latents, ascending."""
+    """A gradient with rows added for some latents, which are ascending."""
     if gradient.added_latents is None or gradient.added_rows is None:
         return gradient._replace(added_latents=latents, added_rows=rows)
     every = torch.arange(len(gradient.bags.offsets) - 1, device=rows.device)
@@ -175,7 +175,7 @@ def _auxiliary_gradients(
         )
     indices = code.indices
     if indices.device.type != "cpu":
-        # Few dead latents fill up with others whose values are zero: those need no bags.
+        # With few dead latents TopK also picks others, of value zero: those need no bags.
         indices = torch.where(values > 0, indices, latents)
     inverse = invert(indices, latents)
     value_bags = fill_bags(inverse, values.unsqueeze(1))

@@ -37,8 +37,8 @@ from sparc.train.step.terms.registry import build_terms
 from sparc.train.step.update import Optimizer
 
 GRAPHED_LOGITS = 1 << 25
-"""Most logits of a stream in a batch whose step is recorded as a CUDA graph. The host keeps up with
-larger ones, whose intermediate results would take memory twice."""
+"""Largest batch, in logits of a stream, whose step is recorded as a CUDA graph. With larger ones
+the host keeps up with the GPU, and a recording would hold their intermediate results twice."""
 
 
 class Learner:
@@ -46,10 +46,10 @@ class Learner:
 
     Args:
         model: The model, on its device.
-        settings: The recipe.
-        gather: With several processes, joins rows of all of them (see `row_terms.Gather`): each
-            gives its part of the batch and all make the same step, that of the whole batch. The
-            parts must be of equal size if the hook demands it. The weights must be equal at first.
+        settings: How to learn.
+        gather: With several processes, joins the rows of all (see `row_terms.Gather`): each gives
+            its part of the batch, and all make the same step, that of the whole batch. They must
+            begin with equal weights.
         graphs: Whether small steps on a GPU are recorded as CUDA graphs.
 
     Attributes:
@@ -57,7 +57,7 @@ class Learner:
         no_sums: The sums of `step` over no rows.
 
     Raises:
-        ConfigError: Settings that this device cannot fulfil.
+        ConfigError: This device cannot do what the settings say.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Learner:
     ) -> None:
         self.model = model
         self.settings = settings
-        self._gather: Gather = gather or _this_process_alone
+        self._gather: Gather = gather or _one_process
         self._device = next(model.parameters()).device
         if settings.precision != "float32" and self._device.type != "cuda":
             raise ConfigError(f"precision {settings.precision} needs a GPU; use float32")
@@ -82,7 +82,7 @@ class Learner:
         self._candidates = DeadCandidates(
             model,
             self._dead_latents,
-            wanted=settings.auxk > 0 and settings.aux_weight > 0,
+            enabled=settings.auxk > 0 and settings.aux_weight > 0,
             without_dead=self._recipe.auxk_without_dead,
         )
         self._optimizer = Optimizer(
@@ -143,12 +143,12 @@ class Learner:
         return self._learn(batch, auxk=auxk).flat()
 
     def _learn(self, batch: Mapping[str, Tensor], *, auxk: bool | None = None) -> StepSums:
-        """A step between Adam's beginning and what the recipe does after the update.
+        """A step, without counting it and without what the recipe does after the update.
 
         Args:
             batch: As for `step`.
-            auxk: Whether there is AuxK; None asks, for which it may wait for the device, and counts
-                the batch on the host.
+            auxk: Whether AuxK may have something to do. None asks, which may wait for the device,
+                and counts the batch on the host.
         """
         selected = self._select(batch)
         codes = gather_codes(selected, self._gather)
@@ -159,8 +159,8 @@ class Learner:
         candidates = self._count(codes, auxk=auxk)
         losses, local = self._objective.differentiate(selected, candidates)
         dense = self._differentiate_densely(batch, codes)
-        alone = max(1, len(selected.values) // 32)
-        sums = self._sums(selected, losses, dense.values, compare_rows=alone)
+        few = max(1, len(selected.values) // 32)
+        sums = self._sums(selected, losses, dense.values, compare_rows=few)
         divisors = self._recipe.before_gradients(self.model)
         self._optimizer.update(self._gradients(local, codes, dense), divisors)
         return sums
@@ -175,7 +175,7 @@ class Learner:
         return candidates
 
     def _candidates_now(self, *, auxk: bool | None = None) -> tuple[Candidates | None, ...]:
-        """By stream, the latents that AuxK may select; None asks whether there is AuxK."""
+        """By stream, the latents that AuxK may select; `auxk` as in `_learn`."""
         if auxk is None:
             auxk = self._candidates.may_exist(rows=0, step=self._optimizer.adam.number)
         if not auxk:
@@ -268,7 +268,7 @@ class Learner:
         return {name: len(self._dead_latents.dead(name)) for name in self.model.config.names}
 
     def state(self) -> dict[str, Tensor]:
-        """What a learner must remember besides the weights to go on bit for bit, by name."""
+        """What a learner needs besides the weights to resume bit for bit, by name."""
         state = {"steps": torch.tensor(self._optimizer.adam.number)}
         for name, moments in self._optimizer.adam.moments.items():
             state[f"first.{name}"] = moments.first
@@ -278,13 +278,13 @@ class Learner:
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state` returned.
+        """Resume from what `state` returned.
 
         Args:
             state: Tensors by name, on any device.
 
         Raises:
-            RunError: It is the state of another model.
+            RunError: The state is that of another model.
         """
         own = self.state()
         for name in sorted(own.keys() | state.keys()):
@@ -325,7 +325,7 @@ class Learner:
         )
 
 
-def _this_process_alone(rows: Tensor) -> Tensor:
+def _one_process(rows: Tensor) -> Tensor:
     return rows
 
 

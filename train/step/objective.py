@@ -1,7 +1,7 @@
 """The loss of a batch: all its terms, for every stream, some rows at a time.
 
-Everything is worked out per row and before any mean over rows, so that rows of several processes
-can be joined. Must not know how the weights are changed.
+Losses and derivatives are per row, before any mean over rows, so that rows of several processes can
+be joined. Must not know how the weights are updated.
 """
 
 import functools
@@ -38,7 +38,7 @@ class RowLosses(NamedTuple):
 
     Attributes:
         square_errors: |r - x|^2, (rows, targets, sources); NaN for pairs that were not decoded.
-        by_term: By sparse term and stream, the losses, (rows,); None where there are none.
+        by_term: By sparse term and stream, the losses, (rows,); None for zero.
     """
 
     square_errors: Tensor
@@ -50,13 +50,13 @@ class Objective:
 
     Args:
         model: The model.
-        terms: Those that have a weight.
+        terms: From `build_terms`.
         kernels: The implementation of the sparse mathematics.
-        workers: Share the work.
+        workers: Threads, some rows of a target each.
 
     Attributes:
-        sparse: Terms with derivatives by hand, a stream at a time.
-        by_autograd: Terms without derivatives by hand.
+        sparse: The terms with derivatives by hand, besides reconstruction.
+        by_autograd: The terms without.
         pair_weights: Weight of every pair's NMSE in the loss, (targets, sources).
     """
 
@@ -123,7 +123,7 @@ class Objective:
     ) -> list[list[Result]]:
         """By target, the results of a function of target and rows for all parts of a batch.
 
-        All parts of a target come before the next: its decoder is what wants to stay in a cache.
+        All parts of a target come before the next one, so that its decoder stays in the cache.
         """
         parts = share_rows(selected.values, self._kernels, self._workers)
         targets = range(len(self._model.config.names))
@@ -139,7 +139,7 @@ class Objective:
     def _contributions(
         self, selected: Selected, target: int, compared: TargetTerms, candidates: Candidates | None
     ) -> dict[str, Contribution]:
-        """By sparse term, what it says about some rows."""
+        """What every sparse term contributes for some rows, by name."""
         streams = len(self._model.config.names)
         return {
             term.name: term.sparse(
@@ -177,8 +177,8 @@ def local_terms(
 
     Args:
         selected: The batch.
-        targets: By stream, how it was reconstructed.
-        contributions: By stream, what sparse terms add.
+        targets: By stream, its reconstructions.
+        contributions: By stream, what the sparse terms contribute, by name.
     """
     values = selected.values
     value_gradients = torch.zeros_like(values)

@@ -1,7 +1,7 @@
-"""Recipes: what a step does beside the loss and Adam.
+"""Recipes: what a step does besides the loss and Adam.
 
-`Recipe` is the default one; another one is a class that overrides what it does otherwise, and a
-line in `RECIPES`.
+`Recipe` is the default one. To add one, write a subclass that overrides what differs, add a line to
+`RECIPES`, and the name to `Recipe` in `sparc.train.config`.
 """
 
 from collections.abc import Mapping
@@ -24,13 +24,13 @@ class Recipe:
     """The default recipe: unit decoder rows after every step, AuxK against dead latents.
 
     Args:
-        settings: Of the step.
+        settings: The settings of the step.
     """
 
     unit_decoders = True
     """Whether decoder rows are scaled to unit norm after the update."""
     auxk_without_dead = False
-    """Whether AuxK counts where no latent is dead, too."""
+    """Whether AuxK has a value where no latent is dead."""
 
     def __init__(self, settings: LearnerSettings) -> None:
         self.settings = settings
@@ -42,14 +42,14 @@ class Recipe:
         )
 
     def counts_before_auxk(self, config: ModelConfig) -> bool:  # noqa: ARG002
-        """Whether a batch counts before AuxK asks which latents are dead, or after."""
+        """Whether a batch is counted before AuxK looks for dead latents, or after."""
         return True
 
     def before_gradients(self, model: Sparc) -> dict[str, Tensor]:  # noqa: ARG002
-        """Change the weights between the derivatives of the rows and the update.
+        """Change the weights after the derivatives of the rows, before the update.
 
         Returns:
-            By stream, what decoder rows were divided by, (latents,); none where they were not.
+            By stream, what decoder rows were divided by, (latents,); empty if they were not.
         """
         return {}
 
@@ -58,7 +58,7 @@ class Recipe:
 
         Args:
             model: The model.
-            dead_latents: Its counters.
+            dead_latents: Its counters of dead latents.
             step: Number of the step, from 1.
         """
 
@@ -66,8 +66,8 @@ class Recipe:
 class PublishedRecipe(Recipe):
     """The recipe of the code that was published with arXiv 2507.06265.
 
-    Decoder rows are scaled before Adam instead of after, deadness is counted in steps, AuxK has a
-    constant where no latent is dead, and dead latents are re-initialized.
+    Decoder rows are scaled before Adam instead of after it, deadness is counted in steps, AuxK has
+    a constant value where no latent is dead, and dead latents are re-initialized.
     """
 
     unit_decoders = False
@@ -79,7 +79,7 @@ class PublishedRecipe(Recipe):
         return DeadLatentsByStep(config.names, config.latents, threshold=threshold, device=device)
 
     def counts_before_auxk(self, config: ModelConfig) -> bool:
-        """Whether a batch counts before AuxK asks; not with local selection, as published."""
+        """Whether a batch is counted before AuxK looks; after, with local selection."""
         return config.selection != "local"
 
     def before_gradients(self, model: Sparc) -> dict[str, Tensor]:
@@ -92,7 +92,7 @@ class PublishedRecipe(Recipe):
         return divisors
 
     def after_update(self, model: Sparc, dead_latents: DeadLatents, step: int) -> None:
-        """Draw the encoder rows of dead latents again, every `REINITIALIZE_EVERY` steps."""
+        """Re-initialize the encoder rows of dead latents, every `REINITIALIZE_EVERY` steps."""
         if (step - 1) % REINITIALIZE_EVERY or dead_latents.none_can_be_dead():
             return
         for stream in model.config.names:

@@ -1,7 +1,7 @@
 """Reconstructions of one target stream: their errors, and the derivatives of the rows' losses.
 
-`arXiv 2507.06265`, section 3: self- and cross-reconstruction. Everything is worked out per row and
-before any mean over rows, so that rows of several processes can be joined.
+Source: arXiv 2507.06265, section 3. Errors and derivatives are per row, before any mean over rows,
+so that rows of several processes can be joined.
 """
 
 from collections.abc import Sequence
@@ -17,15 +17,15 @@ from sparc.train.step.select import Selected
 
 
 class TargetTerms(NamedTuple):
-    """What the reconstructions of one target say about the rows.
+    """The reconstructions of one target.
 
     `sources` are all streams, or only the target itself where cross-reconstruction is off.
 
     Attributes:
         square_errors: |r - x|^2 by source, (rows, streams); NaN for pairs that were not decoded.
-        scales: What r - x is multiplied by to give the residuals, (rows, sources).
+        scales: Factors that turn r - x into the residuals, (rows, sources).
         residuals: Derivative of the loss by the reconstructions, (rows, sources, dim).
-        products: Derivative by the values because of this target, (rows, sources, k).
+        products: Derivative of the loss by the values, through this target, (rows, sources, k).
     """
 
     square_errors: Tensor
@@ -58,9 +58,9 @@ def compare(
         model: The model.
         selected: The batch.
         target: Position of the target stream.
-        weights: Of every pair's NMSE in the loss, (targets, sources), on the batch's device.
-        cross: Whether to decode all sources, or the target's own code alone.
-        kernels: The implementation.
+        weights: Weight of every pair's NMSE in the loss, (targets, sources), on the batch's device.
+        cross: Whether to decode the codes of all sources, or only the target's own.
+        kernels: The implementation of the sparse mathematics.
     """
     rows, streams, k = selected.values.shape
     indices, values = codes_for(selected.indices, selected.values, target, cross=cross)
@@ -83,13 +83,13 @@ def compare(
 
 
 def square_errors(model: Sparc, selected: Selected, target: int, *, kernels: Kernels) -> Tensor:
-    """|r - x|^2 of a target from every source, (rows, streams), where nothing else is wanted.
+    """|r - x|^2 of a target from every source, (rows, streams), without derivatives.
 
     Args:
         model: The model.
         selected: The batch.
         target: Position of the target stream.
-        kernels: The implementation.
+        kernels: The implementation of the sparse mathematics.
     """
     indices, values = codes_for(selected.indices, selected.values, target, cross=True)
     decoder = model.decoder[model.config.names[target]]
@@ -118,5 +118,5 @@ def codes_for(
 
 
 def join_targets(parts: Sequence[TargetTerms]) -> TargetTerms:
-    """The terms of a target from those of parts of the batch, in order."""
+    """Join the reconstructions of consecutive parts of a batch."""
     return TargetTerms(*map(join_rows, zip(*parts, strict=True)))

@@ -1,9 +1,8 @@
 """What rows contribute to the gradients: the rows of one process, and those of all.
 
-Gradients are sums over rows of products of row terms. So instead of adding up dense gradients,
-every process receives everyone's row terms (a few MB where a gradient has hundreds) and works out
-the gradient of the whole batch, the same bits in each. What is not about rows is equal in all
-processes to begin with.
+Gradients are sums over rows of products of these terms. So processes do not add up dense
+gradients: each receives the row terms of all (a few MB, where a gradient has hundreds) and computes
+the gradient of the whole batch, the same bits in every process. All else is equal in all processes.
 """
 
 from collections.abc import Callable
@@ -18,13 +17,13 @@ Gather = Callable[[Tensor], Tensor]
 
 
 class AuxiliaryCode(NamedTuple):
-    """A second sparse code of a stream, over some of the latents, which its decoder decodes.
+    """A second sparse code of a stream, over some of the latents, that its decoder decodes.
 
     Derivatives are of the rows' losses times their weight.
 
     Attributes:
-        latents: Those that it may use, ascending, (latents,) int64; the same in every process.
-        indices: Those that each row uses, positions in `latents`, (rows, k).
+        latents: The latents it may use, ascending, (latents,) int64; the same in every process.
+        indices: Those that each row uses, as positions in `latents`, (rows, k).
         values: Their values, (rows, k).
         value_gradients: Derivative by the values, zero where a value is zero, (rows, k).
         residuals: Derivative by what the code is decoded to, (rows, dim).
@@ -38,7 +37,7 @@ class AuxiliaryCode(NamedTuple):
 
 
 class LocalTerms(NamedTuple):
-    """What the rows of this process contribute to the gradients, beside their codes.
+    """What the rows of this process contribute to the gradients, besides their codes.
 
     Derivatives are of the rows' losses, before any mean over rows.
 
@@ -48,7 +47,7 @@ class LocalTerms(NamedTuple):
         residuals: By target, derivative by the reconstructions, (rows, sources, dim).
         alignments: By target, value times the product of residual and decoder row,
             (rows, sources, k). Summed by latent: the product of a decoder row and its gradient.
-        auxiliary: By stream, further codes.
+        auxiliary: By stream, its auxiliary codes.
     """
 
     centred: tuple[Tensor, ...]
@@ -59,7 +58,7 @@ class LocalTerms(NamedTuple):
 
 
 class GlobalCodes(NamedTuple):
-    """The codes of all processes' rows, known before the rest: they say which latents are dead.
+    """The codes of all processes' rows; gathered first, since they say which latents are dead.
 
     Attributes:
         indices: As `Selected.indices`.
@@ -76,7 +75,7 @@ class GlobalTerms(NamedTuple):
     Attributes:
         indices: As `GlobalCodes.indices`.
         values: As `GlobalCodes.values`.
-        centred: This and what follows is that of `LocalTerms`.
+        centred: This and the following are those of `LocalTerms`.
     """
 
     indices: Tensor
@@ -97,9 +96,9 @@ def gather_terms(local: LocalTerms, codes: GlobalCodes, gather: Gather) -> Globa
     """The terms of all processes' rows.
 
     Args:
-        local: Those of this process.
+        local: The terms of this process's rows.
         codes: From `gather_codes`.
-        gather: Joins rows.
+        gather: Joins the rows of all processes.
     """
 
     def gather_code(code: AuxiliaryCode) -> AuxiliaryCode:

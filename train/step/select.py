@@ -16,22 +16,21 @@ from sparc.train.model.network import Sparc, scale
 from sparc.train.step.rows import join_streams, row_slices, rows_of, share_rows
 from sparc.train.step.settings import Precision
 
-ALONE = Workers()
-
+ONE_WORKER = Workers()
 
 _LATENTS_AT_ONCE = 2048
-"""Latents that a worker multiplies a batch with at once."""
+"""Encoder rows in one matrix product of a worker."""
 
 
 class Selected(NamedTuple):
-    """A batch up to its codes. Tuples run over the streams, in order.
+    """A batch up to its codes. Tuples have an entry a stream, in order.
 
     Attributes:
         features: Normalized features, (rows, dim).
         square_norms: Their squared norms, (rows,).
         centred: Features minus the pre-bias, (rows, dim).
-        products: Centred features times the encoders, (rows, latents): logits but for the latent
-            bias, which only what is looked at gets; bfloat16 where that is the precision.
+        products: Centred features times the encoders, (rows, latents): logits without the latent
+            bias, which is added where it is needed; bfloat16 with that precision.
         indices: Latents selected, (rows, 1, k) where the streams share them, else
             (rows, streams, k).
         values: (rows, streams, k).
@@ -62,7 +61,7 @@ def select(
     *,
     precision: Precision,
     kernels: Kernels,
-    workers: Workers = ALONE,
+    workers: Workers = ONE_WORKER,
 ) -> Selected:
     """Normalize a batch and select its latents.
 
@@ -70,9 +69,9 @@ def select(
         model: The model.
         batch: By stream, raw features, (rows, dim), none of them zero.
         precision: Arithmetic of the product with the encoders; the values of selected latents are
-            worked out again at full precision.
-        kernels: For those values.
-        workers: Share the work.
+            computed again in full precision.
+        kernels: The implementation of the sparse mathematics.
+        workers: Threads, some rows each.
     """
     names = model.config.names
     features = tuple(scale(batch[name], model.config) for name in names)
@@ -80,16 +79,16 @@ def select(
     products = _products(model, centred, precision, workers)
     pieces = share_rows(features[0], kernels, workers)
 
-    def choose(rows: slice) -> tuple[Tensor, Tensor]:
+    def select_rows(rows: slice) -> tuple[Tensor, Tensor]:
         part_centred, part_products = rows_of(centred, rows), rows_of(products, rows)
-        return _choose(model, part_centred, part_products, precision, kernels)
+        return _select_rows(model, part_centred, part_products, precision, kernels)
 
-    indices, values = join_streams(workers.map(choose, pieces))
+    indices, values = join_streams(workers.map(select_rows, pieces))
     square_norms = tuple(x.square().sum(1) for x in features)
     return Selected(features, square_norms, centred, products, indices, values)
 
 
-def _choose(
+def _select_rows(
     model: Sparc,
     centred: tuple[Tensor, ...],
     products: tuple[Tensor, ...],
@@ -103,20 +102,20 @@ def _choose(
         shared, values = kernels.select(products, biases, k)
         indices = shared.unsqueeze(1)
     else:
-        alone = [
+        by_stream = [
             kernels.select([product], [bias], k)
             for product, bias in zip(products, biases, strict=True)
         ]
-        indices = torch.stack([chosen for chosen, _ in alone], dim=1)
-        values = torch.cat([picked for _, picked in alone], dim=1)
+        indices = torch.stack([indices for indices, _ in by_stream], dim=1)
+        values = torch.cat([values for _, values in by_stream], dim=1)
     if precision == "float32":
         return indices, values
     exact = []
     for position, name in enumerate(names):
-        chosen = indices[:, 0 if indices.shape[1] == 1 else position]
+        own = indices[:, 0 if indices.shape[1] == 1 else position]
         inputs = centred[position].unsqueeze(1)
-        logits = kernels.value_gradients(chosen, inputs, model.encoder[name]).squeeze(1)
-        exact.append(logits + biases[position][chosen])
+        logits = kernels.value_gradients(own, inputs, model.encoder[name]).squeeze(1)
+        exact.append(logits + biases[position][own])
     return indices, torch.stack(exact, dim=1).relu_()
 
 
@@ -153,14 +152,14 @@ def _product(centred: Tensor, encoder: Tensor, precision: Precision) -> Tensor:
 
 @contextmanager
 def _tf32() -> Iterator[None]:
-    """Let products of float32 matrices use TF32, for a moment."""
+    """Let products of float32 matrices use TF32 within the block."""
     settings = torch.backends.cuda.matmul
     # PyTorch 2.9 renamed the switch, and warns about the old name.
-    name, wanted = (
+    name, value = (
         ("fp32_precision", "tf32") if hasattr(settings, "fp32_precision") else ("allow_tf32", True)
     )
     before = getattr(settings, name)
-    setattr(settings, name, wanted)
+    setattr(settings, name, value)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What a training step depends on, besides the batch and the learning rate."""
+"""The settings of a training step."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LearnerSettings:
-    """The settings of a training step.
+    """What a training step depends on besides the batch and the learning rate.
 
     Attributes:
         recipe: `default`, or `published` with its quirks.
@@ -25,7 +25,7 @@ class LearnerSettings:
         seed: Seed of re-initialized weights (published recipe).
         precision: Arithmetic of the product that selects; all but float32 need a GPU.
         kernels: Which implementation of the sparse mathematics.
-        terms: Weights of further loss terms, `NAME=WEIGHT` each.
+        terms: Weights of further loss terms, each `NAME=WEIGHT`.
     """
 
     recipe: Recipe = "default"
@@ -42,7 +42,7 @@ class LearnerSettings:
 
     @classmethod
     def of(cls, config: TrainConfig) -> Self:
-        """The settings of a run that belong to a step."""
+        """The settings of a run that concern a step."""
         names = {field.name for field in dataclasses.fields(cls)} - {"dead_after_steps"}
         return cls(**{name: getattr(config, name) for name in names})
 

@@ -18,8 +18,8 @@ class Losses(NamedTuple):
 
     Attributes:
         total: The loss, a scalar.
-        nmse: Of the reconstruction of each target from each source, (targets, sources); the
-            diagonal is self-reconstruction. NaN for pairs that were not decoded.
+        nmse: NMSE of each target reconstructed from each source, (targets, sources); the diagonal
+            is self-reconstruction. NaN for pairs that were not decoded.
         terms: The other terms by name: scalars, or by stream, (streams,).
     """
 
@@ -32,8 +32,8 @@ class Losses(NamedTuple):
 class StepSums:
     """Figures of a batch as sums over its rows: add them over steps and processes, then divide.
 
-    Tensors of float64 on the learner's device; nothing waits for it. A loss that is not finite
-    stays so in every sum.
+    Tensors are float64 and on the learner's device, which nothing waits for. A sum with a loss that
+    is not finite is not finite.
 
     Attributes:
         rows: Rows of the batch.
@@ -44,9 +44,9 @@ class StepSums:
         feature_sum: By stream, the normalized features, (dim,).
         feature_square_sum: Their squared norms, (streams,).
         active: Values above zero, (streams,): divided by rows, the true L0.
-        chosen: Latents that were compared for `chosen_alone`.
-        chosen_alone: How many of those each stream would have chosen by itself, (streams,).
-        terms: By loss term other than reconstruction, its value: a scalar, or by stream,
+        chosen: Selected latents of the rows on which `chosen_alone` is counted.
+        chosen_alone: How many of them each stream would have selected independently, (streams,).
+        terms: Values of the loss terms other than reconstruction, by name: scalars, or by stream,
             (streams,). AuxK is `aux`.
     """
 
@@ -110,7 +110,7 @@ def no_sums(
         dims: Widths of the streams.
         by_stream: Names of loss terms with a value by stream.
         scalars: Names of loss terms with one value.
-        device: Where they lie.
+        device: The device of the sums.
     """
     streams = len(dims)
 
@@ -150,9 +150,9 @@ def step_sums(
         model: The model.
         objective: The loss.
         selected: The batch.
-        losses: Of its rows.
-        values: By term without derivatives by hand, its value for the batch, a scalar.
-        compare_rows: Rows on which to find out what each stream would have chosen alone.
+        losses: The losses of its rows.
+        values: Values of the terms without derivatives by hand, by name, scalars.
+        compare_rows: Rows on which `chosen_alone` is counted.
         kernels: The implementation of the sparse mathematics.
     """
     rows, streams, k = selected.values.shape
@@ -188,15 +188,15 @@ def step_sums(
 
 
 def _chosen_alone(model: Sparc, selected: Selected, kernels: Kernels) -> Tensor:
-    """How many selected latents each stream would have chosen by itself, (streams,) float64."""
+    """How many selected latents each stream would have selected independently, (streams,)."""
     rows, streams, k = selected.values.shape
     if selected.indices.shape[1] > 1 or streams == 1:
         return selected.values.new_full((streams,), rows * k, dtype=torch.float64)
     shared = selected.indices[:, 0]
-    alone = []
+    counts = []
     for name, product in zip(model.config.names, selected.products, strict=True):
         bias = model.latent_bias[name]
         own, _ = kernels.select([product], [bias], k)
-        least = (product.gather(1, own) + bias[own]).amin(1, keepdim=True)
-        alone.append((product.gather(1, shared) + bias[shared] >= least).sum())
-    return torch.stack(alone).double()
+        smallest = (product.gather(1, own) + bias[own]).amin(1, keepdim=True)
+        counts.append((product.gather(1, shared) + bias[shared] >= smallest).sum())
+    return torch.stack(counts).double()

@@ -1,6 +1,7 @@
-"""The update of a step: clipping, projection, Adam and unit norms, some rows of a weight at a time.
+"""The update of a step: clipping, projection, Adam and unit norms.
 
-Must not know where gradients come from.
+Large weights are updated in blocks of rows, so that their gradient never exists as a whole. Must
+not know where gradients come from.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,29 +19,24 @@ from sparc.train.step.rows import row_slices
 
 
 class _Block(NamedTuple):
-    """Some rows of a weight, few enough to stay in a cache while they are moved.
-
-    Attributes:
-        name: Of the weight.
-        rows: Which of its rows.
-    """
+    """Rows of a weight, few enough to stay in the CPU's cache during their update."""
 
     name: str
     rows: slice
 
 
 class Optimizer:
-    """Moves the parameters of a model.
+    """Updates the parameters of a model.
 
     Args:
         model: The model.
-        kernels: The implementation.
-        workers: Share the work.
+        kernels: The implementation of the sparse mathematics.
+        workers: Threads, a block each.
         clip: Largest norm of the whole gradient; 0 does not clip.
         unit_decoders: Whether decoder rows are scaled to unit norm after every step.
 
     Attributes:
-        adam: Its state.
+        adam: The state of Adam.
     """
 
     def __init__(
@@ -56,12 +52,12 @@ class Optimizer:
     def update(
         self, gradients: Mapping[str, StreamGradients], divisors: Mapping[str, Tensor]
     ) -> None:
-        """Move all parameters; the large ones block by block.
+        """Make a step of Adam with every parameter.
 
         Args:
             gradients: By stream.
-            divisors: By stream, by what the decoder's rows were divided since their gradient was
-                taken, (latents,); a stream may be missing.
+            divisors: By stream, the norms that decoder rows were divided by before the update,
+                (latents,); a stream may be missing.
         """
         weights: dict[str, WeightGradient] = {}
         vectors: dict[str, Tensor] = {}
@@ -87,7 +83,7 @@ class Optimizer:
             scale = self._clip_scale(parameters, weights, vectors, blocks)
         step = self.adam.this_step
 
-        def move_block(block: _Block) -> None:
+        def update_block(block: _Block) -> None:
             self._kernels.update(
                 parameters[block.name],
                 self.adam.moments[block.name],
@@ -98,7 +94,7 @@ class Optimizer:
                 unit_rows=self._unit_decoders and block.name.startswith("decoder."),
             )
 
-        self._workers.map(move_block, blocks)
+        self._workers.map(update_block, blocks)
         for name, vector in vectors.items():
             if scale is not None:
                 vector.mul_(scale)
@@ -111,7 +107,7 @@ class Optimizer:
         vectors: Mapping[str, Tensor],
         blocks: Sequence[_Block],
     ) -> Tensor:
-        """The factor, a scalar, that brings the norm of the whole gradient down to `clip`."""
+        """The factor that brings the norm of the whole gradient down to `clip`, a scalar."""
 
         def square(block: _Block) -> Tensor:
             weight, gradient = parameters[block.name], weights[block.name]

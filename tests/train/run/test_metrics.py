@@ -34,8 +34,8 @@ def measured(learner, features, size):
     parts = range(0, len(features["a"]), size)
     sums = [learner.measure({n: x[i : i + size] for n, x in features.items()}) for i in parts]
     total = sums[0]
-    for each in sums[1:]:
-        total = total + each
+    for further in sums[1:]:
+        total = total + further
     return total
 
 

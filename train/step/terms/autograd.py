@@ -13,11 +13,12 @@ from sparc.train.step.terms.term import LossTerm
 
 
 class DenseTerms(NamedTuple):
-    """What terms say about a batch.
+    """The values and gradients of terms.
 
     Attributes:
-        values: By term, a scalar.
-        gradients: By name of parameter, of the weighted sum of the terms; empty without terms.
+        values: By name of term, scalars.
+        gradients: Gradient of the weighted sum of the terms, by name of parameter; empty without
+            terms.
     """
 
     values: Mapping[str, Tensor]
@@ -25,11 +26,11 @@ class DenseTerms(NamedTuple):
 
 
 class DenseBatch(NamedTuple):
-    """A batch for formulas: all of its rows, whichever process has them.
+    """A batch as the formulas need it.
 
     Attributes:
         features: By stream, raw, (rows, dim).
-        codes: The codes that were selected for them.
+        codes: The codes of these rows.
         dead: By stream, which latents are dead, (latents,) bool.
     """
 
@@ -38,7 +39,7 @@ class DenseBatch(NamedTuple):
     dead: Mapping[str, Tensor]
 
     def forward(self, model: Sparc, parameters: Mapping[str, Tensor]) -> Forward:
-        """The dense codes as a function of the parameters; what was selected stays selected."""
+        """Dense codes as a function of the parameters, with the latents that were selected."""
         indices, values = self.codes
         selected = {}
         for position, name in enumerate(model.config.names):

@@ -1,4 +1,4 @@
-"""AuxK: the dead latents of a stream reconstruct what its own code left over."""
+"""AuxK: the dead latents of a stream reconstruct what its own code leaves over."""
 
 import torch
 from torch import Tensor
@@ -28,21 +28,21 @@ class AuxK(SparseTerm):
         return aux(forward, self.settings.auxk, constant=self.settings.recipe == "published")
 
     def applies(self, candidates: Candidates | None) -> bool:
-        """Where a latent may be dead."""
+        """In streams where a latent may be dead."""
         return candidates is not None
 
     def sparse(self, rows: StreamRows) -> Contribution:
-        """Losses and derivatives; the auxiliary code lies over the candidates alone.
+        """Losses and derivatives; the auxiliary code is one over the candidates.
 
         Without candidates the code is empty, and the loss is the constant of the published recipe,
-        which moves the pre-bias alone.
+        which has a derivative by the pre-bias only.
         """
         assert rows.candidates is not None
         kernels, error = rows.kernels, rows.errors()
         bias = rows.model.pre_bias[rows.model.config.names[rows.stream]]
-        # The target, a constant, is x - r + b_pre; b_pre stands on both sides of the difference.
+        # The target, a constant, is x - r + b_pre; b_pre is on both sides of the difference.
         target_norms = (bias - error).square().sum(1, keepdim=True)
-        per_norm = torch.where(target_norms > 0, 1 / target_norms, 0)  # nothing left over: no loss
+        per_norm = torch.where(target_norms > 0, 1 / target_norms, 0)  # 0 if nothing is left over
         latents, directions, biases, any_dead = rows.candidates
         if any_dead is not None:
             per_norm = per_norm * any_dead

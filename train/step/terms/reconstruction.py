@@ -7,13 +7,13 @@ from sparc.train.step.terms.term import PairTerm
 
 
 class SelfReconstruction(PairTerm):
-    """Every stream rebuilds itself: mean_s NMSE(r_s<-s, x_s), of weight 1."""
+    """Every stream reconstructs itself: mean_s NMSE(r_s<-s, x_s), with weight 1."""
 
     name = "self"
 
     @property
     def weight(self) -> float:
-        """1: the other weights are relative to it."""
+        """1; other weights are relative to it."""
         return 1.0
 
     def pairs(self, streams: int) -> Tensor:
@@ -22,7 +22,7 @@ class SelfReconstruction(PairTerm):
 
 
 class CrossReconstruction(PairTerm):
-    """Every stream rebuilds the others: mean_{s != t} NMSE(r_t<-s, x_t)."""
+    """Every stream reconstructs the others: mean_{s != t} NMSE(r_t<-s, x_t)."""
 
     name = "cross"
 

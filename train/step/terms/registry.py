@@ -1,6 +1,6 @@
 """The terms that a loss may have.
 
-To add one, write a file beside this one with a class that has a `name` and `dense`, the formula:
+To add one, write a file in this folder with a class that has a `name` and `dense`, the formula:
 
     class PullTogether(LossTerm):
         name = "pull"
@@ -10,11 +10,12 @@ To add one, write a file beside this one with a class that has a `name` and `den
             return (codes - codes.mean(0)).square().sum(2).mean()
 
 Then add the class to `TERMS`. `sparc-train run … --term pull=0.1` trains with it, and every line of
-metrics.jsonl has its value under its name.
+metrics.jsonl has its value under its name. A term with a setting of its own instead of `--term`
+overrides `weight`.
 
-Autograd on dense codes costs several times the rest of a step. A term over pairs of streams is a
-`PairTerm`; any other may become a `SparseTerm`, with derivatives by hand. tests/train/step/terms
-holds both kinds to their `dense`.
+Such a term is differentiated by autograd on dense codes, which takes several times as long as the
+rest of a step. It can have derivatives by hand: a mean NMSE over pairs of streams as a `PairTerm`,
+any other as a `SparseTerm`. tests/train/step/terms compares them with autograd of `dense`.
 """
 
 from sparc.common.errors import ConfigError
@@ -27,16 +28,15 @@ TERMS: tuple[type[LossTerm], ...] = (SelfReconstruction, CrossReconstruction, Au
 
 
 def build_terms(settings: LearnerSettings) -> list[LossTerm]:
-    """The terms of a loss: those with a weight, and AuxK, whose value every line of metrics has.
+    """The terms that have a weight, and AuxK, which every line of metrics.jsonl has.
 
     Raises:
-        ConfigError: `--term` gives a weight to a term that does not exist, or has a setting of its
-            own.
+        ConfigError: `--term` names a term that does not exist, or that has a setting of its own.
     """
     terms = [term(settings) for term in TERMS]
-    free = [term.name for term in terms if type(term).weight is LossTerm.weight]
+    weighted = [term.name for term in terms if type(term).weight is LossTerm.weight]
     for name in settings.term_weights:
-        if name not in free:
-            known = ", ".join(free) or "none"
+        if name not in weighted:
+            known = ", ".join(weighted) or "none"
             raise ConfigError(f"--term: there is no further loss term {name!r}; known: {known}")
     return [term for term in terms if term.weight > 0 or isinstance(term, AuxK)]

@@ -20,15 +20,15 @@ from sparc.train.step.settings import LearnerSettings
 class LossTerm(ABC):
     """A term of the loss, which is the sum over terms of weight times value.
 
-    A term that says no more than `dense` is differentiated by autograd, on dense codes of the whole
-    batch: right, and slow.
+    A plain `LossTerm` is differentiated by autograd on dense codes of the whole batch, which is
+    slow; the subclasses below have derivatives by hand.
 
     Args:
-        settings: Of the training step.
+        settings: The settings of the training step.
     """
 
     name: ClassVar[str]
-    """As in `--term NAME=WEIGHT` and in metrics.jsonl."""
+    """The name in `--term NAME=WEIGHT` and in metrics.jsonl."""
 
     def __init__(self, settings: LearnerSettings) -> None:
         self.settings = settings
@@ -40,7 +40,7 @@ class LossTerm(ABC):
 
     @abstractmethod
     def dense(self, forward: Forward) -> Tensor:
-        """The formula: the value for a batch, a scalar, or by stream, of which the mean counts.
+        """The formula: the value for a batch, a scalar; or (streams,), of which the mean counts.
 
         Args:
             forward: A batch up to its dense codes, differentiable.
@@ -48,7 +48,10 @@ class LossTerm(ABC):
 
 
 class PairTerm(LossTerm):
-    """Mean NMSE over some pairs of target and source: decoded and differentiated all at once."""
+    """The mean NMSE over some pairs of target and source; metrics.jsonl has it within `nmse`.
+
+    All such terms are decoded and differentiated in one pass.
+    """
 
     @abstractmethod
     def pairs(self, streams: int) -> Tensor:
@@ -65,15 +68,15 @@ class PairTerm(LossTerm):
 
 
 class StreamRows(NamedTuple):
-    """Some rows of a batch, for a term that looks at one stream at a time.
+    """Some rows of a batch, for a term that is computed a stream at a time.
 
     Attributes:
         model: The model.
         selected: The rows, all streams.
         stream: Position of the stream.
         errors: Returns r - x of the stream's own code, (rows, dim).
-        candidates: Its dead latents, where AuxK may select any.
-        weight: Weight of the stream's losses in the loss: the term's, over the number of streams.
+        candidates: The latents that AuxK may select in the stream; None for none.
+        weight: Weight of the stream's losses: that of the term, divided by the number of streams.
         kernels: The implementation of the sparse mathematics.
     """
 
@@ -87,13 +90,13 @@ class StreamRows(NamedTuple):
 
 
 class Contribution(NamedTuple):
-    """What a term says about some rows in one stream.
+    """A term for some rows, in one stream.
 
     Attributes:
-        losses: By row, (rows,), without the weight.
-        value_gradients: Derivative of weight times loss by the values of the stream's code,
-            (rows, k); None for zero.
-        auxiliary: Another code that the stream's decoder decodes, with such derivatives.
+        losses: The stream's losses, (rows,), without the weight.
+        value_gradients: Derivative by the values of the stream's code, (rows, k), of the losses of
+            all streams times `StreamRows.weight`; None for zero.
+        auxiliary: Another code that the stream's decoder decodes, with its derivatives.
     """
 
     losses: Tensor
@@ -102,10 +105,10 @@ class Contribution(NamedTuple):
 
 
 class SparseTerm(LossTerm):
-    """A term with derivatives by hand, worked out row by row for one stream at a time."""
+    """A term with derivatives by hand, computed for some rows of one stream at a time."""
 
     def applies(self, candidates: Candidates | None) -> bool:  # noqa: ARG002
-        """Whether there is anything to do in a stream; where not, the losses are 0."""
+        """Whether `sparse` is to be called for a stream; if not, its losses are 0."""
         return True
 
     @abstractmethod
@@ -124,7 +127,7 @@ def pair_weights(terms: Sequence[LossTerm], streams: int) -> Tensor:
 
 
 def join_contributions(parts: Sequence[Mapping[str, Contribution]]) -> dict[str, Contribution]:
-    """By term, what it says about a batch, from what it says about parts of the batch in order."""
+    """Join what terms contribute for consecutive parts of a batch, by name of term."""
     return {name: _join([part[name] for part in parts]) for name in parts[0]}
 
 
