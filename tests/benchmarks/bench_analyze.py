@@ -6,11 +6,11 @@
 Without `--rows`: single figures in this one process; whatever makes up a ratio is measured in turn,
 repeatedly, and the least time of each counts, since a neighbour on the machine can only add to it.
 
-With `--rows`: makes a cache of so many rows (64 values a row in each of three streams) and a model
+With `--rows N`: makes a cache of N rows (64 values per row in each of three streams) and a model
 of skewed latents, and runs `sparc-analyze run`, `bias` and `search` on them as a user does, as
 processes. It watches them from outside: a step is over when its tables are there, and the memory of
 each step is the largest resident set since the one before. What is looked for is in the data:
-every picture is made of concepts that have a class, a word and a direction in each stream.
+every image is made of concepts that have a class, a word and a direction in each stream.
 
 `--check` fails when a target is missed.
 """
@@ -65,7 +65,7 @@ BATCH = AnalyzeConfig().batch_size
 WIDE = {"dino": 768, "clip_image": 512, "clip_text": 512}
 NARROW = dict.fromkeys(WIDE, 64)
 CHUNK = 4096
-CONCEPTS, CONCEPTS_A_PICTURE, CAPTIONS_A_PICTURE = 2000, 6, 2
+CONCEPTS, CONCEPTS_PER_IMAGE, CAPTIONS_PER_IMAGE = 2000, 6, 2
 CLASSES, DEPTHS = 600, 6
 STORED = (CodeSet("joint"), CodeSet("independent"), CodeSet("joint", "permuted_before"))
 BOTH_MODES = (CodeSet("joint"), CodeSet("independent"))
@@ -94,7 +94,7 @@ class Target(NamedTuple):
 
 
 class World:
-    """Concepts that pictures are made of, frequent and rare ones, and what each looks like.
+    """Concepts that images are made of, frequent and rare ones, and what each looks like.
 
     Args:
         dims: By stream, the width of its features.
@@ -109,10 +109,10 @@ class World:
         self.parents = _tree(draws)
         self.words = np.array([f"word{concept}" for concept in range(CONCEPTS)], dtype=object)
 
-    def concepts(self, pictures: range) -> npt.NDArray[np.int64]:
-        """The concepts of some pictures, (pictures, concepts a picture)."""
-        draws = np.random.default_rng([1, pictures.start])
-        chances = draws.random((len(pictures), CONCEPTS_A_PICTURE))
+    def concepts(self, images: range) -> npt.NDArray[np.int64]:
+        """The concepts of some images, (images, concepts per image)."""
+        draws = np.random.default_rng([1, images.start])
+        chances = draws.random((len(images), CONCEPTS_PER_IMAGE))
         return np.minimum(np.searchsorted(self.cumulated, chances), CONCEPTS - 1)
 
     def features(self, concepts: npt.NDArray[np.int64], seed: int) -> dict[str, Floats]:
@@ -129,7 +129,7 @@ class World:
         """The table of rows of a cache, from the concepts of each row."""
         n = len(concepts)
         label_ids = np.sort(concepts[:, :3] % CLASSES, axis=1).ravel().astype(np.int32)
-        names = [f"picture {(first + row) // CAPTIONS_A_PICTURE}" for row in range(n)]
+        names = [f"image {(first + row) // CAPTIONS_PER_IMAGE}" for row in range(n)]
         columns = {
             "row": np.arange(first, first + n),
             "sample_id": names,
@@ -262,24 +262,24 @@ def encoding(folder: Path, repeats: int, threads: int) -> list[Target]:
 def five_thousand_rows(repeats: int) -> list[Target]:
     """Agreement and retrieval on 5,000 rows."""
     world = World(WIDE)
-    pictures = 5000 // CAPTIONS_A_PICTURE
-    concepts = world.concepts(range(pictures)).repeat(CAPTIONS_A_PICTURE, axis=0)
+    images = 5000 // CAPTIONS_PER_IMAGE
+    concepts = world.concepts(range(images)).repeat(CAPTIONS_PER_IMAGE, axis=0)
     features = {n: torch.from_numpy(x) for n, x in world.features(concepts, 0).items()}
     with torch.inference_mode():
-        _, found = world.model().encode_both(features)
-    order = {n: codes.indices.argsort(dim=1) for n, codes in found.items()}
+        _, results = world.model().encode_both(features)
+    order = {n: codes.indices.argsort(dim=1) for n, codes in results.items()}
     codes = CodeRows(
         np.arange(len(concepts)),
-        {n: f.indices.gather(1, order[n]).numpy().astype(np.uint16) for n, f in found.items()},
-        {n: f.values.gather(1, order[n]).numpy() for n, f in found.items()},
+        {n: f.indices.gather(1, order[n]).numpy().astype(np.uint16) for n, f in results.items()},
+        {n: f.values.gather(1, order[n]).numpy() for n, f in results.items()},
     )
     labels = labels_of(world.rows(0, concepts)["label_ids"], world.classes(), where="here")
     assert labels is not None
     assert len(labels.lifts) == DEPTHS + 1
 
-    of_row = np.arange(pictures).repeat(CAPTIONS_A_PICTURE)
-    of_pictures = Images(of_row, np.ones(pictures, np.bool_))
-    folds = assign_folds(of_pictures, 42)
+    of_row = np.arange(images).repeat(CAPTIONS_PER_IMAGE)
+    every_image = Images(of_row, np.ones(images, np.bool_))
+    folds = assign_folds(every_image, 42)
 
     def agree(folds: Folds) -> None:
         spare = top_rows.with_spare(100)
@@ -295,7 +295,7 @@ def five_thousand_rows(repeats: int) -> list[Target]:
         )
 
     matrices = {n: codes.matrix(n, LATENTS) for n in WIDE}
-    sample = choose_sample(of_pictures, np.ones(len(concepts), np.bool_), 5000, 42)
+    sample = choose_sample(every_image, np.ones(len(concepts), np.bool_), 5000, 42)
 
     def retrieve() -> None:
         retrieval.table(
@@ -333,13 +333,13 @@ def five_thousand_rows(repeats: int) -> list[Target]:
 
 
 def make_cache(location: Path, rows: int) -> ActivationCache:
-    """Write a cache of so many rows, chunk by chunk."""
+    """Write a cache of `rows` rows, chunk by chunk."""
     world = World(NARROW)
     spans = [range(first, min(first + CHUNK, rows)) for first in range(0, rows, CHUNK)]
 
     def concepts(span: range) -> npt.NDArray[np.int64]:
-        pictures = range(span.start // CAPTIONS_A_PICTURE, -(-span.stop // CAPTIONS_A_PICTURE))
-        return world.concepts(pictures).repeat(CAPTIONS_A_PICTURE, axis=0)[: len(span)]
+        images = range(span.start // CAPTIONS_PER_IMAGE, -(-span.stop // CAPTIONS_PER_IMAGE))
+        return world.concepts(images).repeat(CAPTIONS_PER_IMAGE, axis=0)[: len(span)]
 
     manifest = Manifest(
         dataset="made up",
@@ -380,7 +380,7 @@ def watch(arguments: Sequence[object], step: Callable[[], str]) -> dict[str, Wat
         step: Says which step the command is at, by what it has written.
     """
     command = [sys.executable, "-m", "sparc.analyze.cli", *map(str, arguments)]
-    found: dict[str, Watched] = {}
+    results: dict[str, Watched] = {}
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         folder = Path("/proc", str(process.pid))
         current, began, peak = step(), time.perf_counter(), 0
@@ -389,14 +389,14 @@ def watch(arguments: Sequence[object], step: Callable[[], str]) -> dict[str, Wat
                 peak = max(peak, _largest_resident_set(folder))
                 now = step()
                 if now != current:
-                    found[current] = Watched(time.perf_counter() - began, peak)
+                    results[current] = Watched(time.perf_counter() - began, peak)
                     current, began, peak = now, time.perf_counter(), 0
                     (folder / "clear_refs").write_text("5")  # begins a new largest resident set
             time.sleep(0.25)
-        found[current] = Watched(time.perf_counter() - began, peak)
+        results[current] = Watched(time.perf_counter() - began, peak)
     if process.returncode:
         sys.exit(f"{' '.join(command)} failed")
-    return found
+    return results
 
 
 def _largest_resident_set(process: Path) -> int:
@@ -422,7 +422,7 @@ def step_of_a_run(report: Path) -> str:
 
 
 def whole_commands(folder: Path, rows: int, threads: int) -> list[Target]:
-    """The commands on a cache of so many rows."""
+    """The commands on a cache of `rows` rows."""
     cache, model, report = folder / "cache", folder / "model", folder / "report"
     if not (model / "config.json").exists():
         # In a process of its own: what it takes is not measured.
@@ -439,8 +439,10 @@ def whole_commands(folder: Path, rows: int, threads: int) -> list[Target]:
     steps["bias"] = watch(bias, str)[""]
     steps["first search, which makes the index"] = watch(query, str)[""]
     steps["search"] = watch(query, str)[""]
-    for name, found in steps.items():
-        print(f"{name:<40} {found.seconds:9.1f} s   at most {found.peak / 1e9:5.2f} GB resident")
+    for name, watched in steps.items():
+        print(
+            f"{name:<40} {watched.seconds:9.1f} s   at most {watched.peak / 1e9:5.2f} GB resident"
+        )
     first, again = _seconds_of_a_search(report)
     print(f"a search of latents that are looked at first: {1e3 * first:.1f} ms")
     counts = ["counts-none-joint", "counts-none-independent", "bias"]
@@ -460,7 +462,7 @@ def whole_commands(folder: Path, rows: int, threads: int) -> list[Target]:
         ),
         Target(
             "largest resident set of any command",
-            max(found.peak for found in steps.values()) / 1e9,
+            max(watched.peak for watched in steps.values()) / 1e9,
             2,
             "GB",
         ),
@@ -501,12 +503,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
         if arguments.rows:
-            found = whole_commands(folder, arguments.rows, arguments.threads)
+            targets = whole_commands(folder, arguments.rows, arguments.threads)
         else:
-            found = encoding(folder, arguments.repeats, arguments.threads)
-            found += five_thousand_rows(arguments.repeats)
-    print(*found, sep="\n")
-    if arguments.check and not all(target.met for target in found):
+            targets = encoding(folder, arguments.repeats, arguments.threads)
+            targets += five_thousand_rows(arguments.repeats)
+    print(*targets, sep="\n")
+    if arguments.check and not all(target.met for target in targets):
         sys.exit(1)
 
 

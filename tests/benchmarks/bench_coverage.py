@@ -142,12 +142,12 @@ def _purity(
     shape = LATENTS, len(codes.rows)
     active = purity.active_rows(lists, fold_codes, "a", folds, top=TOP, shape=shape)
     first = codes._replace(indices={"a": codes.indices["a"]}, values={"a": codes.values["a"]})
-    found = purity.tables(
+    tables = purity.tables(
         lambda carried: purity.count_rows(first, carried, LATENTS),
         {"a": active}, labels, np.ones(len(codes.rows), np.bool_), CodeSet("independent"),
         folds.share,
     )  # fmt: skip
-    lines: list[dict[str, Any]] = found.means.to_pylist()
+    lines: list[dict[str, Any]] = tables.means.to_pylist()
     return lines
 
 
@@ -163,9 +163,9 @@ class Coverage(NamedTuple):
     width: float
 
 
-def coverage(found: list[tuple[float, float, float]]) -> Coverage:
+def coverage(results: list[tuple[float, float, float]]) -> Coverage:
     """From a figure and the ends of its interval in each set."""
-    lines = np.array(found, np.float64)
+    lines = np.array(results, np.float64)
     value, low, high = lines[~np.isnan(lines).any(axis=1)].T
     truth, spread = value.mean(), value.std(ddof=1)
     width = (high - low).mean() / 2 / (1.96 * spread) if spread else np.nan
@@ -201,8 +201,8 @@ def run(
             for figures in measure(world, number, arguments.sets, arguments.seed):
                 for name, figure in figures.items():
                     sets.setdefault(name, []).append(figure)
-            for name, found in sets.items():
-                held, width = coverage(found)
+            for name, results in sets.items():
+                held, width = coverage(results)
                 by_figure.setdefault(name, []).append(Coverage(held, width))
                 print(f"  {name:<38}{number:>8}{held:>8.1%}{width:>12.2f}", flush=True)
     print("| figure | intervals that held the truth | half width |\n|---|---|---|")

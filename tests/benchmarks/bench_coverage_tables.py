@@ -120,13 +120,13 @@ def _figures(
     )
     counts = selection.count_choices(joint, independent, LATENTS, folds)
     yield "selection, share", ends(selection.table(counts, "none", folds).to_pylist()[0], "share")
-    found = left_out.tables(model, features, "none", folds, batch_size=4096)
-    for line in found.selection.to_pylist():
+    tables = left_out.tables(model, features, "none", folds, batch_size=4096)
+    for line in tables.selection.to_pylist():
         if line["left_out"] == "a":
             kind = "selected" if line["stream"] is None else "active"
             yield f"left out, {kind}, kept", ends(line, "kept")
             yield f"left out, {kind}, jaccard", ends(line, "jaccard")
-    for line in found.reconstruction.to_pylist():
+    for line in tables.reconstruction.to_pylist():
         if (line["left_out"], line["target"]) == (None, "b"):
             yield f"reconstruction, {line['source']} to b, nmse", ends(line, "nmse")
             yield (

@@ -1,17 +1,17 @@
-"""What the tables that state a test find where nothing is there, and where something is.
+"""False discoveries and power of the tables with tests: under the null, and with planted effects.
 
     python tests/benchmarks/bench_nulls.py [--runs 200] [--seed 1] [--planted-runs 40]
         [--workers 2]
 
-Size: codes, words and attributes that have nothing to do with each other, in shapes that make a
-careless test find something (uneven numbers of captions, uneven frequencies, few images, many
-images, one class, dead latents). Printed is the share of runs with any finding beside what is
-claimed: where nothing is there, every finding is false, so that the rate of false findings is the
-chance of any (a run counts where one of the streams has a finding; each stream has its own claim).
+Size: codes, words and attributes are independent, in worlds where a careless test rejects too often
+(uneven numbers of captions, uneven frequencies, few images, many images, one class, dead latents).
+The share of runs with any discovery is printed beside the nominal rate: under the null every
+discovery is false, so that the false discovery rate is the chance of any. (A run counts if any
+stream has a discovery; each stream has its own nominal rate.)
 
-Power: a latent, a pair or a name is planted at several strengths. Printed is the share of runs
-that find it. Of agreement, where a share of the latents stand for the same classes in all streams,
-it is the excess over any two latents, which should be that share.
+Power: a latent, a pair or a name is planted at several strengths, and the share of runs that detect
+it is printed. For agreement, where a share of the latents stand for the same classes in all
+streams, it is the excess over any two latents, which should be that share.
 """
 
 import argparse
@@ -131,7 +131,7 @@ def rows_of(shape: Shape, generator: np.random.Generator) -> Images:
 
 
 def chances(shape: Shape, images: Images) -> np.ndarray:
-    """How likely each latent is active on a row if nothing is there, (rows, latents)."""
+    """The chance that each latent is active on a row under the null, (rows, latents)."""
     frequencies = np.geomspace(*shape.frequencies, shape.latents)
     frequencies[::10] = 0
     return np.tile(frequencies, (len(images.of_row), 1))
@@ -163,13 +163,13 @@ class Findings(NamedTuple):
 
 def bias(data: Data, held: Flags, seed: int, rate: float = RATE) -> Findings:
     """What goes with an attribute of images."""
-    found = find_bias(
+    tables = find_bias(
         Parts(data), data.images, Attribute("it", held, np.ones_like(held)), {},
         Reducer("sync", None),
         rate=rate, examples=1, pair_latents=data.latents, most_pairs=50, seed=seed,
     )  # fmt: skip
-    latents = found.associations.filter(found.associations["associated"]).to_pylist()
-    pairs = found.pairs.to_pylist()
+    latents = tables.associations.filter(tables.associations["associated"]).to_pylist()
+    pairs = tables.pairs.to_pylist()
     return Findings(
         {(x["control"], x["latent"]) for x in latents},
         {(x["control"], x["first_latent"], x["second_latent"]) for x in pairs},
@@ -190,12 +190,12 @@ def names(data: Data, by_caption: Flags, top: int = 50) -> set[tuple[int, int]]:
     matrix = (gather @ sparse.csr_matrix(by_caption.astype(np.int32))).tocsr()
     matrix.data[:] = 1
     vocabulary = tuple(f"{w:03}" for w in range(matrix.shape[1]))
-    found = naming.table(
+    tables = naming.table(
         [STREAM], [top_rows.strongest(data.codes, STREAM, top)], data.latents,
         Words(matrix.astype(np.int32), vocabulary), data.images,
         np.bincount(of_row, minlength=images), CodeSet("independent"), names=5,
     )  # fmt: skip
-    return {(x["latent"], int(x["word"])) for x in found.to_pylist()}
+    return {(x["latent"], int(x["word"])) for x in tables.to_pylist()}
 
 
 def random_words(images: Images, generator: np.random.Generator, words: int = 60) -> Flags:
@@ -207,12 +207,12 @@ def random_words(images: Images, generator: np.random.Generator, words: int = 60
 def pairs_that_fire_together(data: Data) -> set[tuple[int, int]]:
     """The pairs of `cofiring.parquet`."""
     first_rows = data.images.first_rows(np.ones(len(data.codes.rows), np.bool_))
-    found = cofiring.find_pairs(Parts(data), first_rows, Reducer("sync", None), partners=10)
-    table = cofiring.table(found, CodeSet("independent"))
+    tables = cofiring.find_pairs(Parts(data), first_rows, Reducer("sync", None), partners=10)
+    table = cofiring.table(tables, CodeSet("independent"))
     return {(x["first_latent"], x["second_latent"]) for x in table.to_pylist()}
 
 
-# ---------------------------------------------------------------------- nothing is there
+# ---------------------------------------------------------------------- under the null
 
 
 def word_in_captions(shape: Shape, images: Images, generator: np.random.Generator) -> Flags:
@@ -231,25 +231,25 @@ def null_associations(shape: Shape, seed: int) -> dict[str, bool]:
     generator = np.random.default_rng(seed)
     images = rows_of(shape, generator)
     data = draw(images, chances(shape, images), generator)
-    found = {}
+    results = {}
     for kind, attribute in (("words:", word_in_captions), ("class:", class_of_images)):
         result = bias(data, attribute(shape, images, generator), seed)
         controls = {control for control, *_ in result.latents}
-        found[f"bias {kind}"] = "none" in controls
-        found[f"bias {kind} shuffled"] = "shuffled" in controls
-        found[f"bias {kind} pairs"] = any(control == "none" for control, *_ in result.pairs)
-    return found
+        results[f"bias {kind}"] = "none" in controls
+        results[f"bias {kind} shuffled"] = "shuffled" in controls
+        results[f"bias {kind} pairs"] = any(control == "none" for control, *_ in result.pairs)
+    return results
 
 
 def null_pairs(shape: Shape, seed: int) -> dict[str, bool]:
-    """Whether pairs are found where latents go with an attribute, independently given it."""
+    """Whether pairs are discovered of latents that are independent given an attribute."""
     generator = np.random.default_rng(seed)
     images = rows_of(shape, generator)
     held = word_in_captions(shape, images, generator)
     chance = chances(shape, images)
     chance[:, ::2] *= np.where(held[images.of_row], 2.5, 0.7)[:, None]
-    found = bias(draw(images, chance, generator), held, seed)
-    return {"pairs of associated latents": any(control == "none" for control, *_ in found.pairs)}
+    tables = bias(draw(images, chance, generator), held, seed)
+    return {"pairs of associated latents": any(control == "none" for control, *_ in tables.pairs)}
 
 
 def null_names(shape: Shape, seed: int) -> dict[str, bool]:
@@ -270,7 +270,7 @@ def null_meetings(shape: Shape, seed: int) -> dict[str, bool]:
 
 NULLS = (null_associations, null_pairs, null_names, null_meetings)
 CLAIMED = {"naming": naming.LARGEST_Q, "cofiring": cofiring.LARGEST_Q}
-"""By what is found, the rate of false findings; else `RATE`."""
+"""By discovery, the nominal false discovery rate if not `RATE`."""
 
 
 def share_of_runs(
@@ -280,20 +280,20 @@ def share_of_runs(
     seed: int,
     each: Callable[..., Iterable[Any]] = map,
 ) -> dict[str, float]:
-    """In which share of the runs something is found where nothing is there.
+    """The share of the runs with a discovery under the null.
 
     Args:
-        null: Simulates a cache and says what is found.
+        null: Simulates a cache and gives its discoveries.
         shape: The shape of the cache.
         runs: How many.
         seed: Where their seeds begin.
         each: Applies a function to each seed, perhaps in several processes.
     """
     results = list(each(partial(null, shape), _seeds(runs, seed)))
-    return {kind: float(np.mean([found[kind] for found in results])) for kind in results[0]}
+    return {kind: float(np.mean([values[kind] for values in results])) for kind in results[0]}
 
 
-# ---------------------------------------------------------------------- something is there
+# ---------------------------------------------------------------------- planted effects
 
 PLANTED = Shape(2000, one_to_six, word=0.1)
 LATENT, PARTNER = 75, 74
@@ -303,7 +303,7 @@ RARE = (
 
 
 def planted_association(odds: float, seed: int) -> bool:
-    """Whether a latent is found whose odds are so much larger with the attribute."""
+    """Whether a latent is discovered whose odds are larger with the attribute."""
     generator = np.random.default_rng(seed)
     images = rows_of(PLANTED, generator)
     held = word_in_captions(PLANTED, images, generator)
@@ -314,15 +314,15 @@ def planted_association(odds: float, seed: int) -> bool:
 
 
 def planted_pair(share: float, seed: int) -> bool:
-    """Whether two latents are found of which one copies the other on a share of such rows."""
+    """Whether two latents are discovered of which one copies the other on a share of such rows."""
     generator = np.random.default_rng(seed)
     images = rows_of(PLANTED, generator)
     held = word_in_captions(PLANTED, images, generator)
     active = generator.random((len(images.of_row), PLANTED.latents)) < 0.1
     copied = held[images.of_row] & (generator.random(len(active)) < share)
     active[copied, PARTNER] |= active[copied, LATENT]
-    found = bias(make(images, active, generator), held, seed, rate=RATE).pairs
-    return ("none", PARTNER, LATENT) in found
+    tables = bias(make(images, active, generator), held, seed, rate=RATE).pairs
+    return ("none", PARTNER, LATENT) in tables
 
 
 def planted_name(share: float, seed: int) -> bool:
@@ -349,7 +349,7 @@ def power(
     seed: int,
     each: Callable[..., Iterable[Any]] = map,
 ) -> float:
-    """In which share of the runs what was planted is found; arguments as for `share_of_runs`."""
+    """The share of the runs that detect a planted effect; arguments as for `share_of_runs`."""
     return float(np.mean(list(each(partial(find, strength), _seeds(runs, seed)))))
 
 
@@ -402,13 +402,13 @@ def excess(share: float, seed: int, *, missed: float) -> float:
         fold_codes=codes.take(folds.rows),
         seed=seed,
     )
-    (found,) = (
+    (results,) = (
         line["excess"]
         for line in table.to_pylist()
         if (line["depth"], line["first"]) == (1, None)
         and (line["restriction"], line["averaged_over"]) == ("all_rows", "all")
     )
-    return float(found)
+    return float(results)
 
 
 def _some_classes(generator: np.random.Generator) -> Flags:
@@ -442,8 +442,8 @@ def main() -> None:
 
 
 def size(runs: int, seed: int, each: Callable[..., Iterable[Any]]) -> None:
-    """Print what is found where nothing is there."""
-    print(f"{'nothing is there':<28} {'found':<30} {'claimed':>8} {'measured':>9}")
+    """Print false discoveries under the null."""
+    print(f"{'under the null':<28} {'discovery':<30} {'claimed':>8} {'measured':>9}")
     for name, shape in SHAPES.items():
         for null in NULLS:
             for kind, share in share_of_runs(null, shape, runs, seed, each).items():
@@ -452,8 +452,8 @@ def size(runs: int, seed: int, each: Callable[..., Iterable[Any]]) -> None:
 
 
 def strengths(runs: int, seed: int, each: Callable[..., Iterable[Any]]) -> None:
-    """Print what is found where something is there."""
-    print(f"{'something is there':<34} {'strength':>8} {'found':>7}")
+    """Print the power to detect planted effects."""
+    print(f"{'planted effect':<34} {'strength':>8} {'power':>7}")
     for name, find, planted in STRENGTHS:
         for strength in planted:
             share = power(find, strength, runs, seed, each)
@@ -465,8 +465,10 @@ def agreeing(runs: int, seed: int, each: Callable[..., Iterable[Any]]) -> None:
     print(f"{'latents that mean the same':<28} {'rows missed':>12} {'excess':>8} {'sd':>7}")
     for missed in MISSED:
         for share in AGREEING:
-            found = list(each(partial(excess, share, missed=missed), _seeds(runs, seed)))
-            line = f"{share:<28.0%} {missed:>12.0%} {np.mean(found):>8.3f} {np.std(found):>7.3f}"
+            excesses = list(each(partial(excess, share, missed=missed), _seeds(runs, seed)))
+            line = (
+                f"{share:<28.0%} {missed:>12.0%} {np.mean(excesses):>8.3f} {np.std(excesses):>7.3f}"
+            )
             print(line, flush=True)
 
 
