@@ -48,8 +48,8 @@ class Learner:
         model: The model, on its device.
         settings: How to learn.
         gather: With several processes, joins the rows of all (see `row_terms.Gather`): each gives
-            its part of the batch, and all make the same step, that of the whole batch. They must
-            begin with equal weights.
+            its part of the batch, of equal size if the hook demands it, and all make the same step,
+            that of the whole batch. They must begin with equal weights.
         graphs: Whether small steps on a GPU are recorded as CUDA graphs.
 
     Attributes:

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparc.common.errors import ConfigError, RunError
-from sparc.train.config import TrainConfig
 from sparc.train.reference import Reference, aux, pairs
 from sparc.train.step.learner import Learner
 from sparc.train.step.settings import LearnerSettings
@@ -297,55 +296,6 @@ def test_two_processes_make_the_step_of_one(
     assert all(torch.equal(one.state()[name], tensor) for name, tensor in two.state().items())
 
 
-def test_sums_add_up(build_model, draw_batch):
-    model = build_model()
-    learner = Learner(model, LearnerSettings())
-    batch = draw_batch(model, 10)
-    parts = [
-        learner.measure({n: x[part] for n, x in batch.items()})
-        for part in (slice(0, 3), slice(3, 10))
-    ]
-    whole, joined = learner.measure(batch), parts[0] + parts[1]
-    torch.testing.assert_close(joined.named(), whole.named())
-    assert all(t.dtype == torch.float64 for t in (*whole.feature_sum, whole.loss, whole.active))
-    codes = model.encode(batch)
-    for position, name in enumerate(model.config.names):
-        assert whole.active[position] == (codes[name].values > 0).sum()
-        unit = batch[name] / batch[name].norm(dim=1, keepdim=True)
-        close(whole.feature_sum[position], unit.sum(0))
-        close(whole.feature_square_sum[position], torch.tensor(10.0).double())
-
-
-def test_share_that_each_stream_would_have_chosen(build_model, draw_batch):
-    model = build_model()
-    batch = draw_batch(model, 10)
-    sums = Learner(model, LearnerSettings()).measure(batch)
-    joint, independent = model.encode_both(batch)
-    for position, name in enumerate(model.config.names):
-        pairs = zip(joint[name].indices.tolist(), independent[name].indices.tolist(), strict=True)
-        assert sums.chosen_alone[position] == sum(len(set(a) & set(b)) for a, b in pairs)
-    assert sums.chosen == 10 * model.config.k
-
-
-def test_without_cross_loss_a_step_leaves_pairs_out(build_model, draw_batch):
-    model = build_model()
-    learner = Learner(model, LearnerSettings(cross_weight=0.0))
-    assert learner.measure(draw_batch(model, 4)).nmse.isfinite().all()
-    sums = learner.step(draw_batch(model, 4), 1e-3)
-    assert torch.equal(sums.nmse.isnan(), ~torch.eye(3, dtype=torch.bool))
-    assert sums.loss.isfinite()
-
-
-def test_loss_that_is_not_finite_shows_in_the_sums(build_model, draw_batch):
-    model = build_model()
-    learner = Learner(model, LearnerSettings())
-    batch = draw_batch(model, 4)
-    good = learner.measure(batch)
-    with torch.no_grad():
-        model.pre_bias["s0"][0] = torch.nan
-    assert not (good + learner.measure(batch)).loss.isfinite()
-
-
 def test_refusals(build_model):
     model = build_model()
     with pytest.raises(ConfigError, match="needs a GPU"):
@@ -357,12 +307,6 @@ def test_refusals(build_model):
     del state["since_active.s1"]
     with pytest.raises(RunError, match=r"since_active\.s1"):
         learner.load_state(state)
-
-
-def test_settings_of_a_run():
-    config = TrainConfig(cross_weight=0.25, auxk=7, dead_after=99, clip=2.0, seed=3)
-    chosen = LearnerSettings.of(config)
-    assert chosen == LearnerSettings(cross_weight=0.25, auxk=7, dead_after=99, clip=2.0, seed=3)
 
 
 @pytest.fixture
