@@ -25,6 +25,7 @@ from sparc.analyze.maths import half_samples
 from sparc.analyze.maths.intervals import Interval, jackknife, nullable, with_interval
 from sparc.analyze.maths.mispairing import DRAWS, mispaired, same_latents
 from sparc.analyze.metrics.agreement_sums import (
+    Restricted,
     sums_by_restriction,
     sums_on_half_samples,
     with_folds,
@@ -123,37 +124,34 @@ def table(
         fold_codes: The codes of all rows that are in a fold.
         seed: Decides which latents are paired at random.
     """
-    lines: list[dict[str, Any]] = []
-    if len(counts.streams) > 1:
-        active = np.stack([np.asarray(matrix.sum(axis=0)).ravel() for matrix in counts.counts])
-        pairings = [
-            same_latents(*active.shape),
-            *(mispaired(active, seed=seed, draw=draw) for draw in range(DRAWS)),
-        ]
-        # The strongest rows of a latent that is seldom active are all its rows.
-        lengths = [np.bincount(stream.latents, minlength=counts.latents) for stream in lists]
-        cut = np.max(lengths, axis=0) > top
-        listed = np.any([pairing.with_partners(cut) for pairing in pairings], axis=0)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            all_rows_later = pool.map(
-                partial(with_folds, labels, folds, fold_codes), counts.streams, counts.counts
-            )
-            top_rows = list(pool.map(partial(with_folds_of_top, labels, folds, top, listed), lists))
-            all_rows = list(all_rows_later)
-            add_up = partial(sums_by_restriction, labels, all_rows, top_rows, cut, pool)
-            paired, *by_chance = map(add_up, pairings)
-            on_samples = {
-                "all_rows": sums_on_half_samples(labels, all_rows, folds, pairings[0], pool)
-            }
-        for restriction, sums in paired.items():
-            where = {
-                "mode": code_set.mode,
-                "control": code_set.control,
-                "restriction": restriction,
-            }
-            draws = np.stack([draw[restriction] for draw in by_chance])
-            averages = _averages(sums, draws, on_samples.get(restriction), counts, labels, folds)
-            lines += [{**where, **average} for average in averages]
+    if len(counts.streams) < 2:
+        return SCHEMA.empty_table()
+    active = np.stack([np.asarray(matrix.sum(axis=0)).ravel() for matrix in counts.counts])
+    pairings = [
+        same_latents(*active.shape),
+        *(mispaired(active, seed=seed, draw=draw) for draw in range(DRAWS)),
+    ]
+    # The strongest rows of a latent that is seldom active are all its rows.
+    lengths = [np.bincount(stream.latents, minlength=counts.latents) for stream in lists]
+    cut = np.max(lengths, axis=0) > top
+    listed = np.any([pairing.with_partners(cut) for pairing in pairings], axis=0)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        all_rows_later = pool.map(
+            partial(with_folds, labels, folds, fold_codes), counts.streams, counts.counts
+        )
+        top_rows = list(pool.map(partial(with_folds_of_top, labels, folds, top, listed), lists))
+        all_rows = list(all_rows_later)
+        add_up = partial(sums_by_restriction, labels, all_rows, top_rows, cut, pool)
+        paired, *by_chance = map(add_up, pairings)
+        on_samples = sums_on_half_samples(labels, all_rows, folds, pairings[0], pool)
+    lines = []
+    for number, restriction in enumerate(Restricted._fields):
+        # Half-samples have no lists of strongest rows.
+        samples = on_samples if restriction == "all_rows" else None
+        draws = np.stack([draw[number] for draw in by_chance])
+        for average in _averages(paired[number], draws, samples, counts, labels, folds):
+            which = {"mode": code_set.mode, "control": code_set.control}
+            lines.append({**which, "restriction": restriction, **average})
     return pa.Table.from_pylist(lines, schema=SCHEMA)
 
 

@@ -11,7 +11,7 @@ with the distance sum |A - B| of `sparc.analyze.maths.lifted_distances`.
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,13 @@ from sparc.analyze.rows.top_rows import TopRows
 Floats = npt.NDArray[np.float64]
 
 _CELLS = 1 << 18  # Latents times classes in a block, for each pair of streams.
+
+
+class Restricted(NamedTuple):
+    """Sums under each restriction of the rows; the names are those of the column `restriction`."""
+
+    all_rows: Floats
+    top_rows: Floats
 
 
 # ---------------------------------------------------------------------- counts by fold
@@ -90,7 +97,7 @@ def sums_by_restriction(
     cut: npt.NDArray[np.bool_],
     pool: ThreadPoolExecutor,
     pairing: Pairing,
-) -> dict[str, Floats]:
+) -> Restricted:
     """The sums of a pairing on all rows and on the strongest rows.
 
     Args:
@@ -103,19 +110,18 @@ def sums_by_restriction(
         pairing: Which latents are compared.
 
     Returns:
-        By `restriction` (`all_rows`, `top_rows`), sums as `_sums` gives them; NaN where a pair of
-        streams has no partners.
+        Sums as `_sums` gives them; NaN where a pair of streams has no partners.
     """
     involved = pairing.involves(cut)
     add_up = partial(_sums, labels, len(cut), pairing.pairs, pool)
     common = add_up(all_rows, pairing.latents[~involved])
-    result = {
-        restriction: common + add_up(matrices, pairing.latents[involved])
-        for restriction, matrices in (("all_rows", all_rows), ("top_rows", strongest))
-    }
+    of_involved = (
+        add_up(matrices, pairing.latents[involved]) for matrices in (all_rows, strongest)
+    )
+    result = Restricted(*(common + sums for sums in of_involved))
     for number, pair in enumerate(pairing.pairs, start=1):
         if not pair.known:  # Nor is the mean over pairs, which this one is part of.
-            for sums in result.values():
+            for sums in result:
                 sums[:, 0, [0, number]] = np.nan
     return result
 
