@@ -113,7 +113,10 @@ def aux(f: Forward, auxk: int, *, constant: bool = False) -> Tensor:
 
 @dataclasses.dataclass
 class Reference:
-    """A model in training, by the default recipe."""
+    """A model in training, by the default recipe.
+
+    `cross_weight` is lambda_cross, `aux_weight` alpha_aux; `aux_constant` see `aux`.
+    """
 
     model: Sparc
     cross_weight: float = 1.0

@@ -38,5 +38,8 @@ def build_terms(settings: LearnerSettings) -> list[LossTerm]:
     for name in settings.term_weights:
         if name not in weighted:
             known = ", ".join(weighted) or "none"
-            raise ConfigError(f"--term: there is no further loss term {name!r}; known: {known}")
+            raise ConfigError(
+                f"--term: {name!r} is no loss term that takes a weight (known: {known}); "
+                f"{__name__} says how to add one"
+            )
     return [term for term in terms if term.weight > 0 or isinstance(term, AuxK)]
