@@ -1,7 +1,7 @@
-"""A data set whose concepts, names and bias are known: what was planted is found, and nothing else.
+"""A data set with planted concepts, names and bias: the report has them, and nothing else.
 
-Images show concepts; each stream sees some of them, as directions of its own; the model's latents
-are those directions. What the report must say follows from which image shows which concept.
+Images show concepts; each stream encodes some of them, as its own directions; the model's latents
+are those directions. The expected report follows from which image shows which concept.
 """
 
 from itertools import combinations
@@ -21,15 +21,15 @@ from sparc.train import ModelConfig, Sparc, StreamShape
 
 STREAMS = ("dino", "clip", "text")
 CONCEPTS = (
-    "apple", "boat", "cat", "dog", "egg", "fish", "gate",  # seen by all
-    "apron",  # seen by all, and more often where the attribute is
-    "knife", "board",  # seen by all; under the attribute they meet
-    "beard",  # seen by dino alone, and more often where the attribute is
-    "stripe",  # seen by dino alone
-    "poem",  # seen by text alone
+    "apple", "boat", "cat", "dog", "egg", "fish", "gate",  # in all streams
+    "apron",  # in all streams, more often with the attribute
+    "knife", "board",  # in all streams; with the attribute mostly together
+    "beard",  # only in dino, more often with the attribute
+    "stripe",  # only in dino
+    "poem",  # only in text
     "left", "right",  # latent 13 is `left` in dino and clip, but `right` in text; 14 the reverse
 )  # fmt: skip
-SEEN = {
+ENCODED = {
     "dino": {*range(12), 13, 14},
     "clip": {*range(10), 13, 14},
     "text": {*range(10), 12, 13, 14},
@@ -38,10 +38,10 @@ IMAGES, LATENTS, K, DIM = 2000, 24, 12, 32
 
 
 def concept_of(stream, latent):
-    """Which concept a latent stands for in a stream; None for those that stand for nothing."""
+    """The concept of a latent in a stream; None if it has none."""
     if stream == "text" and latent in (13, 14):
         latent = {13: 14, 14: 13}[latent]
-    return latent if latent in SEEN[stream] else None
+    return latent if latent in ENCODED[stream] else None
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def shown():
         chance[:, CONCEPTS.index(concept)] = np.where(attribute, 0.4, 0.1)
     result = generator.random(chance.shape) < chance
     knife, board = CONCEPTS.index("knife"), CONCEPTS.index("board")
-    # Each is as frequent as ever, but with the attribute they mostly come together.
+    # Their frequencies are unchanged, but with the attribute they mostly occur together.
     together = generator.random(IMAGES) < 0.8
     result[:, board] = np.where(attribute & together, result[:, knife], result[:, board])
     return result, attribute
@@ -72,11 +72,11 @@ def report(shown, tmp_path_factory):
     features = {}
     for stream in STREAMS:
         directions = np.linalg.qr(generator.normal(size=(DIM, DIM)))[0]
-        visible = concepts * np.isin(np.arange(len(CONCEPTS)), list(SEEN[stream]))
-        # Something that every image shows keeps those without a concept from being zero.
+        visible = concepts * np.isin(np.arange(len(CONCEPTS)), list(ENCODED[stream]))
+        # A direction that every image has keeps those without a concept from being zero.
         values = visible @ directions[: len(CONCEPTS)] + directions[-1]
         features[stream] = np.repeat(values, 2, axis=0).astype(np.float32)
-        encoder = directions[np.arange(LATENTS) % len(CONCEPTS) + 16]  # nothing is seen there
+        encoder = directions[np.arange(LATENTS) % len(CONCEPTS) + 16]  # no concept
         for latent in range(LATENTS):
             if concept_of(stream, latent) is not None:
                 encoder[latent] = directions[concept_of(stream, latent)]
@@ -85,10 +85,10 @@ def report(shown, tmp_path_factory):
             model.decoder[stream].copy_(torch.from_numpy(encoder))
             model.latent_bias[stream].fill_(-0.1)
     captions, labels = [], []
-    for each in concepts:
-        words = [CONCEPTS[c] for c in np.flatnonzero(each)]
+    for of_image in concepts:
+        words = [CONCEPTS[c] for c in np.flatnonzero(of_image)]
         captions += [f"a photo of {' and '.join(words)}", "some other words"]
-        labels += [np.flatnonzero(each[:10]).tolist()] * 2
+        labels += [np.flatnonzero(of_image[:10]).tolist()] * 2
     columns = {
         "class_id": range(10),
         "key": [f"/{c}" for c in CONCEPTS[:10]],
@@ -125,7 +125,7 @@ def planted_agreement(concepts, first, second):
     return values
 
 
-def test_agreement_is_that_of_what_was_planted(report, shown):
+def test_agreement_is_that_of_the_planted_concepts(report, shown):
     concepts, _ = shown
     lines = {
         (x["first"], x["second"], x["averaged_over"]): x["value"]
@@ -161,8 +161,8 @@ def test_latents_that_mean_the_same_agree_more_than_any_two(report):
                 assert report.summary[f"{kind}_{name}/{where}"] == line[name]
 
 
-def test_alive_latents_are_those_that_were_planted(report):
-    (found,) = {
+def test_alive_latents_are_the_planted_ones(report):
+    (actual,) = {
         tuple(
             x["latents"]
             for x in report.table("alive").to_pylist()
@@ -171,25 +171,25 @@ def test_alive_latents_are_those_that_were_planted(report):
         for mode in ("joint", "independent")
     }
     # Nine stand for nothing, three for what one stream sees, twelve are everywhere.
-    assert found == (9, 3, 0, 12)
+    assert actual == (9, 3, 0, 12)
 
 
 @pytest.mark.parametrize("mode", ["joint", "independent"])
-def test_names_are_those_that_were_planted_and_nothing_else_has_one(report, mode):
-    found = {}
+def test_names_are_the_planted_ones_and_no_other(report, mode):
+    results = {}
     for line in report.table("naming").to_pylist():
         if line["mode"] == mode:
-            found.setdefault((line["stream"], line["latent"]), []).append(line["word"])
+            results.setdefault((line["stream"], line["latent"]), []).append(line["word"])
     expected = {
         (stream, latent): [CONCEPTS[concept_of(stream, latent)]]
         for stream in STREAMS
         for latent in range(LATENTS)
         if concept_of(stream, latent) is not None
     }
-    assert {key: words[:1] for key, words in found.items()} == expected
+    assert {key: words[:1] for key, words in results.items()} == expected
     # Knife and board, and what goes with the attribute, come together: they may share their names.
     linked = {"knife", "board", "apron", "beard"}
-    for words in found.values():
+    for words in results.values():
         assert len(words) == 1 or set(words) <= linked
 
 
@@ -215,7 +215,7 @@ def test_the_class_of_a_latent_is_the_planted_one(report, shown):
     assert means["permuted"] < 0.35 < 0.75 < means["none"]
 
 
-def test_latents_stand_for_one_thing_in_the_streams_that_see_it(report):
+def test_latents_are_monosemantic_in_the_streams_that_encode_them(report):
     any_two = {
         (x["mode"], x["stream"], x["reference"]): x
         for x in report.table("monosemanticity_means").to_pylist()
@@ -227,7 +227,7 @@ def test_latents_stand_for_one_thing_in_the_streams_that_see_it(report):
             assert line["score"] is None
             continue
         chance = any_two[line["mode"], line["stream"], line["reference"]]["any_two"]
-        if concept in SEEN[line["reference"]]:
+        if concept in ENCODED[line["reference"]]:
             assert line["score"] > chance + 0.05
         elif line["mode"] == "independent":  # beard goes with apron, which all of them see
             assert abs(line["score"] - chance) < 0.03
@@ -236,9 +236,9 @@ def test_latents_stand_for_one_thing_in_the_streams_that_see_it(report):
             assert line["value"] == pytest.approx(line["any_two"], abs=0.02)
 
 
-def test_latents_that_meet_are_those_of_one_concept_or_of_linked_ones(report):
+def test_cofiring_latents_are_those_of_one_concept_or_of_linked_ones(report):
     linked = [{"knife", "board"}, {"apron", "beard"}]
-    found = {}
+    results = {}
     for line in report.table("cofiring").to_pylist():
         if line["mode"] == "independent":
             pair = [
@@ -246,20 +246,20 @@ def test_latents_that_meet_are_those_of_one_concept_or_of_linked_ones(report):
                 for side in ("first", "second")
             ]
             assert pair[0] == pair[1] or set(pair) in linked
-            found.setdefault((line["first"], line["second"]), set()).add(
+            results.setdefault((line["first"], line["second"]), set()).add(
                 (line["first_latent"], line["second_latent"])
             )
     for stream in STREAMS:
-        assert (8, 9) in found[stream, stream]
-        assert (7, 10) in found["dino", "dino"]
+        assert (8, 9) in results[stream, stream]
+        assert (7, 10) in results["dino", "dino"]
     for first, second in combinations(STREAMS, 2):
-        for concept in SEEN[first] & SEEN[second]:
+        for concept in ENCODED[first] & ENCODED[second]:
             # Where two latents changed places, the second stream has it elsewhere.
             at = [
                 next(x for x in range(LATENTS) if concept_of(stream, x) == concept)
                 for stream in (first, second)
             ]
-            assert tuple(at) in found[first, second]
+            assert tuple(at) in results[first, second]
 
 
 @pytest.fixture(scope="module")
@@ -279,19 +279,19 @@ def table_file(shown, tmp_path_factory):
     return file
 
 
-def associations(found, control="none"):
+def associations(results, control="none"):
     return {
         (x["stream"], CONCEPTS[concept_of(x["stream"], x["latent"])]): x
-        for x in found.tables.associations.to_pylist()
+        for x in results.tables.associations.to_pylist()
         if x["associated"] and x["control"] == control
     }
 
 
-def test_the_planted_bias_is_found_and_no_other(report, table_file, shown):
+def test_associations_are_the_planted_ones(report, table_file, shown):
     concepts, attribute = shown
     config = BiasConfig(attribute=f"table:{table_file}#planted", q=0.01)
-    found = bias(report, config)
-    lines = associations(found)
+    actual = bias(report, config)
+    lines = associations(actual)
     assert {key: line["sharing"] for key, line in lines.items()} == {
         ("dino", "apron"): "all",
         ("clip", "apron"): "all",
@@ -307,10 +307,10 @@ def test_the_planted_bias_is_found_and_no_other(report, table_file, shown):
         for row in line["example_rows"]:
             assert column[row // 2]
             assert attribute[row // 2]
-    assert associations(found, "shuffled") == {}
+    assert associations(actual, "shuffled") == {}
     pairs = {
         (x["stream"], x["first_names"][0], x["second_names"][0]): x
-        for x in found.tables.pairs.to_pylist()
+        for x in actual.tables.pairs.to_pylist()
     }
     assert set(pairs) == {(stream, "knife", "board") for stream in STREAMS}
     for line in pairs.values():
@@ -318,7 +318,7 @@ def test_the_planted_bias_is_found_and_no_other(report, table_file, shown):
         met = concepts[:, 8] & concepts[:, 9]
         assert line["frequency_with"] == met[attribute].mean()
         assert all(met[row // 2] and attribute[row // 2] for row in line["example_rows"])
-    text = show(found, config)
+    text = show(actual, config)
     assert "apron" in text
     assert "knife" in text
 
@@ -336,20 +336,20 @@ def test_the_same_bias_whatever_the_workers(report, table_file, workers):
     assert alone.pairs.equals(several.pairs)
 
 
-def test_where_no_bias_was_planted_none_is_found(report, table_file):
-    found = bias(report, BiasConfig(attribute=f"table:{table_file}#unrelated", q=0.01))
-    assert associations(found) == {}
-    assert len(found.tables.pairs) == 0
+def test_an_independent_attribute_has_no_associations(report, table_file):
+    actual = bias(report, BiasConfig(attribute=f"table:{table_file}#unrelated", q=0.01))
+    assert associations(actual) == {}
+    assert len(actual.tables.pairs) == 0
 
 
 def test_a_class_goes_with_its_own_latent(report):
-    found = associations(bias(report, BiasConfig(attribute="class:cat", q=0.01)))
-    assert {key for key in found if found[key]["log_odds"] > 3} == {(s, "cat") for s in STREAMS}
+    actual = associations(bias(report, BiasConfig(attribute="class:cat", q=0.01)))
+    assert {key for key in actual if actual[key]["log_odds"] > 3} == {(s, "cat") for s in STREAMS}
 
 
 def test_words_go_with_their_own_latent(report):
-    found = associations(bias(report, BiasConfig(attribute="words:Fish,cod", q=0.01)))
-    assert {key for key in found if found[key]["log_odds"] > 3} == {(s, "fish") for s in STREAMS}
+    actual = associations(bias(report, BiasConfig(attribute="words:Fish,cod", q=0.01)))
+    assert {key for key in actual if actual[key]["log_odds"] > 3} == {(s, "fish") for s in STREAMS}
 
 
 def test_the_best_latent_of_a_class_is_the_planted_one(report):
