@@ -53,9 +53,6 @@ MEANS_SCHEMA = pa.schema(
     ]
 )
 
-_MEASURES = "rows_jaccard", "top_overlap", "correlation"
-"""The columns of `SCHEMA` that have a mean; none exceeds 1."""
-
 Floats = npt.NDArray[np.float64]
 
 
@@ -129,9 +126,9 @@ def table(
             "latent": np.arange(latents, dtype=np.int32),
             "rows_both": pairs.both[position],
             "rows_either": pairs.active[a] + pairs.active[b] - pairs.both[position],
-            "rows_jaccard": _nullable(columns["rows_jaccard"][position]),
+            "rows_jaccard": _nullable(columns.rows_jaccard[position]),
             "top_overlap": _nullable(top_overlap),
-            "correlation": _nullable(columns["correlation"][position]),
+            "correlation": _nullable(columns.correlation[position]),
         }
         pieces.append(pa.table(columns_of_pair, schema=SCHEMA))
     return pa.concat_tables(pieces)
@@ -159,52 +156,72 @@ def means(
         fold_codes: The codes of all rows that are in a fold.
     """
     latents = pairs.active.shape[1]
-    cases = [_columns(pairs)]  # on all rows, then without each fold
+    columns = [_columns(pairs)]  # on all rows, then without each fold
     fold = folds.of_row[fold_codes.rows]
     for left_out in range(1, 1 + folds.number):
         of_fold = count_pairs(fold_codes.take(np.flatnonzero(fold == left_out)), latents)
-        cases.append(_columns(pairs.without(of_fold)))
+        columns.append(_columns(pairs.without(of_fold)))
+    rows_jaccard, correlation, disjoint = map(np.stack, zip(*columns, strict=True))
     members = [top_rows.members(lists, length, folds) for lists in top]
     rows = []
     for position, (a, b) in enumerate(combinations(range(len(streams)), 2)):
-        for name in _MEASURES:
-            least: Any = np.zeros(())
-            if name == "top_overlap":
-                values = _top_overlap(top[a], top[b], members[a], members[b], latents)
-            else:
-                values = np.stack([columns[name][position] for columns in cases])
-            if name == "correlation":
-                least = mean_of_known(
-                    np.stack([columns["nothing_common"][position] for columns in cases])
-                )
-            figures, known = mean_of_known(values), ~np.isnan(values[0])
-            # The number of independent trials if nothing varies: one per latent, or per list entry.
-            trials = max(1.0, float(known.sum()))
-            if name == "top_overlap":
-                lists = ((top[s], members[s][0]) for s in (a, b))
-                lengths = np.maximum(*(_lengths(*of_stream, latents) for of_stream in lists))
-                trials = max(1.0, trials**2 / (1 / lengths[known]).sum())
-            # With few common rows, the mean lies close to its value without any, so a symmetric
-            # interval would have poor coverage: it is made for the share of the way to 1.
-            shares = (figures - least) / (1 - least)
-            # Common rows of strong and rare latents dominate a correlation.
-            degrees = degrees_of_freedom(shares[1:]) if name == "correlation" else None
-            of_shares = jackknife_share(
-                shares, folds.share, min(folds.images, trials), degrees=degrees
-            )
-            interval = Interval(*(least.flat[0] + (1 - least.flat[0]) * end for end in of_shares))
-            rows.append(
-                {
-                    "mode": code_set.mode,
-                    "control": code_set.control,
-                    "first": streams[a],
-                    "second": streams[b],
-                    "measure": name,
-                    "latents": int(known.sum()),
-                    **with_interval("value", figures[0], interval),
-                }
-            )
+        lengths = [_lengths(top[s], members[s][0], latents) for s in (a, b)]
+        measures = {
+            "rows_jaccard": _Cases(rows_jaccard[:, position]),
+            "top_overlap": _Cases(
+                _top_overlap(top[a], top[b], members[a], members[b], latents),
+                lengths=np.maximum(*lengths),
+            ),
+            "correlation": _Cases(correlation[:, position], disjoint=disjoint[:, position]),
+        }
+        rows += [
+            {
+                "mode": code_set.mode,
+                "control": code_set.control,
+                "first": streams[a],
+                "second": streams[b],
+                "measure": name,
+                **_mean(cases, folds),
+            }
+            for name, cases in measures.items()
+        ]
     return pa.Table.from_pylist(rows, schema=MEANS_SCHEMA)
+
+
+class _Cases(NamedTuple):
+    """A column of `SCHEMA` for a pair of streams: on all rows, then without each fold.
+
+    Attributes:
+        values: (1 + folds, latents), at most 1; NaN for null.
+        lengths: If a value is a share of list entries: how many, on all rows, (latents,).
+        disjoint: The values if no row were common, (1 + folds, latents); None where they are 0.
+    """
+
+    values: Floats
+    lengths: npt.NDArray[np.int64] | None = None
+    disjoint: Floats | None = None
+
+
+def _mean(cases: _Cases, folds: Folds) -> dict[str, float | int | None]:
+    """The mean over the latents that have a value: columns of `MEANS_SCHEMA` from `latents` on."""
+    figures, known = mean_of_known(cases.values), ~np.isnan(cases.values[0])
+    # The number of independent trials if nothing varies: one per latent, or per list entry.
+    trials = float(known.sum())
+    if cases.lengths is not None and known.any():
+        trials = trials**2 / (1 / cases.lengths[known]).sum()
+    # With few common rows, the mean lies close to its value without any, so a symmetric interval
+    # would have poor coverage: it is made for the share of the way to 1.
+    least, degrees = np.zeros(1), None
+    if cases.disjoint is not None:
+        least = mean_of_known(cases.disjoint)
+    shares = (figures - least) / (1 - least)
+    if cases.disjoint is not None:
+        # Common rows of strong and rare latents dominate a correlation.
+        degrees = degrees_of_freedom(shares[1:])
+    trials = min(folds.images, max(1.0, trials))
+    of_shares = jackknife_share(shares, folds.share, trials, degrees=degrees)
+    interval = Interval(*(least[0] + (1 - least[0]) * end for end in of_shares))
+    return {"latents": int(known.sum()), **with_interval("value", figures[0], interval)}
 
 
 def _sums(matrices: Sequence[Any], latents: int, power: int) -> Floats:
@@ -215,21 +232,30 @@ def _sums(matrices: Sequence[Any], latents: int, power: int) -> Floats:
     return result
 
 
-def _columns(pairs: PairCounts) -> dict[str, Floats]:
-    """Columns that follow from sums alone, (pairs, latents) each; NaN for null.
+class _Columns(NamedTuple):
+    """Columns of `SCHEMA` that follow from sums alone, (pairs, latents) each; NaN for null.
 
-    Two columns of `SCHEMA`, and as `nothing_common` the correlation of a latent if its active rows
-    in the two streams were disjoint.
+    Attributes:
+        rows_jaccard: As in `SCHEMA`.
+        correlation: As in `SCHEMA`.
+        disjoint: The correlation of a latent if its rows in the two streams were disjoint.
     """
+
+    rows_jaccard: Floats
+    correlation: Floats
+    disjoint: Floats
+
+
+def _columns(pairs: PairCounts) -> _Columns:
     first, second = np.triu_indices(len(pairs.active), 1)
     either = pairs.active[first] + pairs.active[second] - pairs.both
     disjoint = pairs._replace(product_sum=np.zeros_like(pairs.product_sum))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return {
-            "rows_jaccard": pairs.both / either,
-            "correlation": _correlation(pairs, first, second),
-            "nothing_common": _correlation(disjoint, first, second),
-        }
+        return _Columns(
+            rows_jaccard=pairs.both / either,
+            correlation=_correlation(pairs, first, second),
+            disjoint=_correlation(disjoint, first, second),
+        )
 
 
 def _top_overlap(
