@@ -161,8 +161,8 @@ class Learner:
         dense = self._differentiate_densely(batch, codes)
         few = max(1, len(selected.values) // 32)
         sums = self._sums(selected, losses, dense.values, compare_rows=few)
-        divisors = self._recipe.before_gradients(self.model)
-        self._optimizer.update(self._gradients(local, codes, dense), divisors)
+        gradients = self._gradients(local, codes, dense)
+        self._optimizer.update(gradients, self._recipe.before_update(self.model))
         return sums
 
     def _count(self, codes: GlobalCodes, *, auxk: bool) -> tuple[Candidates | None, ...]:

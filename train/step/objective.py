@@ -30,7 +30,7 @@ from sparc.train.step.terms.term import (
 )
 
 Result = TypeVar("Result")
-ByStream = Sequence[Candidates | None]
+CandidatesByStream = Sequence[Candidates | None]
 
 
 class RowLosses(NamedTuple):
@@ -76,7 +76,7 @@ class Objective:
         self._workers = workers
 
     def differentiate(
-        self, selected: Selected, candidates: ByStream
+        self, selected: Selected, candidates: CandidatesByStream
     ) -> tuple[RowLosses, LocalTerms]:
         """The losses of a batch, and what its rows contribute to the gradients.
 
@@ -97,7 +97,7 @@ class Objective:
         losses = RowLosses(errors, self._losses(contributions))
         return losses, local_terms(selected, targets, contributions)
 
-    def evaluate(self, selected: Selected, candidates: ByStream) -> RowLosses:
+    def evaluate(self, selected: Selected, candidates: CandidatesByStream) -> RowLosses:
         """The losses of a batch, all pairs decoded.
 
         Args:

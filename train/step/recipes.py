@@ -45,8 +45,8 @@ class Recipe:
         """Whether a batch is counted before AuxK looks for dead latents, or after."""
         return True
 
-    def before_gradients(self, model: Sparc) -> dict[str, Tensor]:  # noqa: ARG002
-        """Change the weights after the derivatives of the rows, before the update.
+    def before_update(self, model: Sparc) -> dict[str, Tensor]:  # noqa: ARG002
+        """Change the weights between the gradients, which are those before, and the update.
 
         Returns:
             By stream, what decoder rows were divided by, (latents,); empty if they were not.
@@ -82,7 +82,7 @@ class PublishedRecipe(Recipe):
         """Whether a batch is counted before AuxK looks; after, with local selection."""
         return config.selection != "local"
 
-    def before_gradients(self, model: Sparc) -> dict[str, Tensor]:
+    def before_update(self, model: Sparc) -> dict[str, Tensor]:
         """Scale decoder rows to unit norm."""
         divisors = {}
         for stream in model.config.names:

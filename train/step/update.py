@@ -56,8 +56,8 @@ class Optimizer:
 
         Args:
             gradients: By stream.
-            divisors: By stream, the norms that decoder rows were divided by before the update,
-                (latents,); a stream may be missing.
+            divisors: By stream, the norms that decoder rows were divided by since the gradient was
+                taken, (latents,); a stream may be missing.
         """
         weights: dict[str, WeightGradient] = {}
         vectors: dict[str, Tensor] = {}

@@ -17,7 +17,7 @@ from sparc.train.step.settings import LearnerSettings
 from sparc.train.step.terms import registry
 from sparc.train.step.terms.autograd import DenseBatch, differentiate
 from sparc.train.step.terms.registry import TERMS, build_terms
-from sparc.train.step.terms.term import Contribution, LossTerm, SparseTerm
+from sparc.train.step.terms.term import Contribution, LossTerm, PairTerm, SparseTerm
 
 
 class Pull(LossTerm):
@@ -111,6 +111,44 @@ def test_derivatives_by_hand_of_a_new_term(build_model, draw_batch, register):
     loss.backward()
     for name, gradient in learner.gradients(batch).items():
         close(gradient, model.get_parameter(name).grad)
+
+
+class Next(PairTerm):
+    """Every stream reconstructs the next one, which moves decoders too."""
+
+    name = "next"
+
+    def pairs(self, streams):
+        return torch.eye(streams).roll(1, 0).bool()
+
+
+class NextByAutograd(LossTerm):
+    name = "next"
+
+    def dense(self, forward):
+        return Next(self.settings).dense(forward)
+
+
+@pytest.mark.parametrize("recipe", ["default", "published"])
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+@pytest.mark.parametrize("pair", [(Pull, PullByHand), (NextByAutograd, Next)])
+def test_training_by_autograd_is_that_by_hand(
+    build_model, draw_batch, register, recipe, clip, pair
+):
+    weight = f"{pair[0].name}=0.7"
+    settings = LearnerSettings(
+        recipe=recipe, terms=(weight,), dead_after=15, dead_after_steps=2, auxk=3, clip=clip
+    )
+    models = []
+    for term in pair:
+        register(term)
+        models.append(build_model())
+        learner = Learner(models[-1], settings)
+        for seed in range(6):
+            learner.step(draw_batch(models[-1], 10, seed=seed), 1e-2)
+        assert sum(learner.dead_counts().values()) > 0
+    by_autograd, by_hand = (model.state_dict() for model in models)
+    torch.testing.assert_close(by_autograd, by_hand, rtol=1e-9, atol=1e-9)
 
 
 def test_two_processes_see_the_whole_batch(build_model, draw_batch, in_two_threads, register):
