@@ -1,12 +1,13 @@
 """What `sparc-train inspect` says about a run or a sweep, as text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from sparc.common.files.folder import Folder
 from sparc.common.text import amount, printable
-from sparc.train.run.log import read_lines, steps_made
+from sparc.train.config import term_weights
+from sparc.train.run.log import flatten, read_lines, steps_made
 from sparc.train.run.run_folder import (
     SWEEP_FILE,
     TIMINGS_FILE,
@@ -64,15 +65,19 @@ def _run_lines(folder: Path) -> Iterator[str]:
         of_split = [line for line in lines if line["split"] == split]
         if of_split:
             yield ""
-            yield from _figures(split, of_split[-1], model.latents)
+            yield from _figures(split, of_split[-1], model.latents, term_weights(train.terms))
 
 
-def _figures(split: str, line: dict[str, Any], latents: int) -> Iterator[str]:
+def _figures(split: str, line: dict[str, Any], latents: int, terms: Iterable[str]) -> Iterator[str]:
     names = list(line["nmse"])
-    loss = _number(line["loss"])
-    yield f"{split}, step {line['step']:,}, {amount(line['rows'], 'row')}: loss {loss}"
+    losses = [f"loss {_number(line['loss'])}"]
+    for term in terms:  # by stream if its derivatives are by hand
+        values = dict(flatten({term: line.get(term)}))
+        losses += [f"{printable(name)} {_number(value)}" for name, value in values.items()]
+    rows = amount(line["rows"], "row")
+    yield f"{split}, step {line['step']:,}, {rows}: {', '.join(losses)}"
     header = ["stream", "EV", "L0", "dead", "alone", *(f"NMSE from {n}" for n in names)]
-    rows = [
+    table = [
         [
             name,
             _number(line["explained_variance"][name]),
@@ -83,7 +88,7 @@ def _figures(split: str, line: dict[str, Any], latents: int) -> Iterator[str]:
         ]
         for name in names
     ]
-    yield from _table(header, rows)
+    yield from _table(header, table)
 
 
 def _sweep_lines(folder: Path) -> Iterator[str]:

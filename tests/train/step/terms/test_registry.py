@@ -10,12 +10,15 @@ from sparc.train import job
 from sparc.train.config import TrainConfig
 from sparc.train.reference import Reference
 from sparc.train.run.log import read_lines
+from sparc.train.run.run_summary import describe_folder
 from sparc.train.step.learner import Learner
 from sparc.train.step.row_terms import GlobalCodes
 from sparc.train.step.select import select
 from sparc.train.step.settings import LearnerSettings
 from sparc.train.step.terms import registry
 from sparc.train.step.terms.autograd import DenseBatch, differentiate
+from sparc.train.step.terms.auxk import AuxK
+from sparc.train.step.terms.reconstruction import CrossReconstruction, SelfReconstruction
 from sparc.train.step.terms.registry import TERMS, build_terms
 from sparc.train.step.terms.term import Contribution, LossTerm, PairTerm, SparseTerm
 
@@ -39,9 +42,16 @@ class PullByHand(Pull, SparseTerm):
         return Contribution(gap.square().sum(1), 2 * rows.weight * gap)
 
 
+BUILT_IN = (SelfReconstruction, CrossReconstruction, AuxK)
+
+
 @pytest.fixture
 def register(monkeypatch):
-    return lambda *terms: monkeypatch.setattr(registry, "TERMS", (*TERMS, *terms))
+    def register(*terms):
+        monkeypatch.setattr(registry, "TERMS", (*BUILT_IN, *terms))
+
+    register()
+    return register
 
 
 def close(actual, expected):
@@ -187,6 +197,7 @@ def test_a_run_trains_with_a_new_term(tmp_path, small_cache, small_settings, reg
     assert all(math.isfinite(line["pull"]) for line in lines)
     assert lines[-1]["pull"] < 0.5 * lines[0]["pull"]
     assert lines[-1]["loss"] < lines[0]["loss"]
+    assert f"loss {lines[-1]['loss']:.4f}, pull {lines[-1]['pull']:.4f}" in describe_folder(run)
 
 
 def test_a_run_with_a_new_term_resumes_as_if_undisturbed(
