@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,6 +45,7 @@ class _Answer(NamedTuple):
         grids: By image stream, the map over the grid of its encoder.
         presences: By image stream, whether the query is in the image at all.
         words: Weights of the caption's words.
+        failures: Why streams have no map.
     """
 
     query: Query
@@ -52,6 +53,7 @@ class _Answer(NamedTuple):
     grids: dict[str, npt.NDArray[np.float32]]
     presences: dict[str, Presence]
     words: list[WordWeight]
+    failures: list[str]
 
 
 def localize_images(run: str, images: Sequence[str], config: LocalizeConfig) -> list[Path]:
@@ -71,9 +73,9 @@ def localize_images(run: str, images: Sequence[str], config: LocalizeConfig) -> 
         PictureError: An image cannot be read.
     """
     if not images:
-        raise ConfigError("give the images to look at, or a cache with masks: --cache CACHE")
+        raise ConfigError("give images, or a cache with masks: --cache CACHE")
     if not config.text and not config.latent:
-        raise ConfigError("say what to look for: --text TEXT or --latent NUMBER")
+        raise ConfigError("give a query: --text TEXT or --latent NUMBER")
     if config.report:
         raise ConfigError("report needs a cache to score, and no images")
     localizer = Localizer.from_subject(open_subject(run), config)
@@ -85,30 +87,15 @@ def localize_images(run: str, images: Sequence[str], config: LocalizeConfig) -> 
     failures: list[str] = []
     with progress(len(images), "localizing", unit="images") as bar:
         for image, name in zip(images, names, strict=True):
-            encoded = localizer.encode(open_image_file(image))
-            answers.append(list(_ask(localizer, encoded, name, queries, config, failures)))
+            of_image = _ask(localizer, localizer.encode(open_image_file(image)), queries, config)
+            failures += [f"{name}: {why}" for answer in of_image for why in answer.failures]
+            answers.append([answer for answer in of_image if answer.grids])
             bar.update(1)
     if not any(answers):
         raise LocalizeError(failures[0])
     for failure in failures:
         say(failure)
-    paths: list[Path] = []
-    for_sheet: list[Image.Image] = []
-    scales = _scales(answers)
-    for image, name, of_image in zip(images, names, answers, strict=True):
-        opened = open_image_file(image)
-        for answer in of_image:
-            drawn = _draw(localizer, opened, answer, scales)
-            path = config.output / f"{name}.{answer.label}.png"
-            write_png(path, drawn)
-            paths.append(path)
-            if len(for_sheet) < overlay.SHEET_ROWS:
-                for_sheet.append(drawn)
-    if len(paths) > 1:
-        sheet = config.output / CONTACT_SHEET
-        write_png(sheet, overlay.contact_sheet(for_sheet))
-        paths.append(sheet)
-    return paths
+    return _write(localizer, images, names, answers, config)
 
 
 def score_localization(run: str, config: LocalizeConfig) -> pa.Table:
@@ -170,38 +157,54 @@ def _auc(row: Mapping[str, Any]) -> str:
 
 
 def _ask(
-    localizer: Localizer,
-    image: EncodedImage,
-    name: str,
-    queries: Sequence[Query],
-    config: LocalizeConfig,
-    failures: list[str],
-) -> Iterator[_Answer]:
+    localizer: Localizer, image: EncodedImage, queries: Sequence[Query], config: LocalizeConfig
+) -> list[_Answer]:
+    answers = []
     labels = _distinct([_file_name(_label(query)) for query in queries])
     for query, label in zip(queries, labels, strict=True):
-        grids: dict[str, npt.NDArray[np.float32]] = {}
-        presences = {}
+        answer = _Answer(query, label, {}, {}, [], [])
         for stream in localizer.towers:
             try:
-                presences[stream] = localizer.presence(stream, query, image)
-                grids[stream] = localizer.grid(stream, query, image)
+                answer.presences[stream] = localizer.presence(stream, query, image)
+                answer.grids[stream] = localizer.grid(stream, query, image)
             except LocalizeError as error:
-                failures.append(f"{name}: {printable(str(error))}")
-                continue
-            if config.arrays:
-                placement = localizer.placement(stream, image.size)
-                array = config.output / f"{name}.{label}.{stream}.npy"
-                write_array(array, placement.on_image(grids[stream]))
-        if not grids:
-            continue
+                answer.failures.append(printable(str(error)))
         caption = config.caption or (query.text if isinstance(query, TextFeature) else "")
-        yield _Answer(
-            query,
-            label,
-            grids,
-            presences,
-            localizer.words(caption, query, image) if caption else [],
-        )
+        if answer.grids and caption:
+            answer.words.extend(localizer.words(caption, query, image))
+        answers.append(answer)
+    return answers
+
+
+def _write(
+    localizer: Localizer,
+    images: Sequence[str],
+    names: Sequence[str],
+    answers: Sequence[Sequence[_Answer]],
+    config: LocalizeConfig,
+) -> list[Path]:
+    """Write the overlays, the contact sheet and, if they are wanted, the arrays."""
+    paths: list[Path] = []
+    for_sheet: list[Image.Image] = []
+    scales = _scales(answers)
+    for image, name, of_image in zip(images, names, answers, strict=True):
+        opened = open_image_file(image)
+        for answer in of_image:
+            if config.arrays:
+                for stream, grid in answer.grids.items():
+                    array = config.output / f"{name}.{answer.label}.{stream}.npy"
+                    write_array(array, localizer.placement(stream, opened.size).on_image(grid))
+            drawn = _draw(localizer, opened, answer, scales)
+            path = config.output / f"{name}.{answer.label}.png"
+            write_png(path, drawn)
+            paths.append(path)
+            if len(for_sheet) < overlay.SHEET_ROWS:
+                for_sheet.append(drawn)
+    if len(paths) > 1:
+        sheet = config.output / CONTACT_SHEET
+        write_png(sheet, overlay.contact_sheet(for_sheet))
+        paths.append(sheet)
+    return paths
 
 
 def _scales(answers: Sequence[Sequence[_Answer]]) -> dict[str, float]:
