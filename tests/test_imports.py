@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,6 +50,14 @@ def offenders(forbidden) -> list[str]:
         for name, line in imports(path)
         if forbidden(path.relative_to(ROOT).parts, name)
     ]
+
+
+def test_a_wheel_has_every_package() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    folders = {".".join(path.relative_to(ROOT).parent.parts) for path in modules()}
+    assert sorted(settings["tool"]["setuptools"]["packages"]) == sorted(
+        f"sparc.{folder}" for folder in folders
+    )
 
 
 def test_stages_import_only_what_they_may() -> None:
