@@ -44,3 +44,8 @@ MEASURES: list[Measure] = [
     Naming(),
     Cofiring(),
 ]
+
+
+def table_names() -> list[str]:
+    """Every table that a report may hold, in alphabetical order."""
+    return sorted(table.name for measure in MEASURES for table in measure.tables)

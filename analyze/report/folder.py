@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparc.analyze.config import ELSEWHERE, AnalyzeConfig
+from sparc.analyze.measures.registry import table_names
 from sparc.analyze.report.digests import (
     DIGESTS_FILE,
     digest,
@@ -47,30 +48,6 @@ INFO_FILE = "report.json"
 SUMMARY_FILE = "summary.json"
 PIECES = "pieces"
 METADATA_KEY = b"sparc"
-
-TABLES = (
-    "agreement",
-    "alive",
-    "classification",
-    "cofiring",
-    "latents",
-    "left_out_reconstruction",
-    "left_out_selection",
-    "naming",
-    "localization",
-    "monosemanticity",
-    "monosemanticity_means",
-    "overlap",
-    "overlap_means",
-    "probe",
-    "purity",
-    "purity_means",
-    "reconstruction",
-    "retrieval",
-    "selection",
-    "streams",
-)
-"""Every table that a report may hold."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,7 +174,7 @@ class Report:
     @property
     def tables(self) -> tuple[str, ...]:
         """The tables that this report holds."""
-        return tuple(name for name in TABLES if f"{name}.parquet" in self._digests)
+        return tuple(name for name in table_names() if f"{name}.parquet" in self._digests)
 
     def table(self, name: str) -> pa.Table:
         """A table.
@@ -311,7 +288,7 @@ class ReportWriter:
         Args:
             steps: In order, the tables that each step has pieces of.
         """
-        for table in TABLES:
+        for table in table_names():
             pieces = [
                 _read(self.folder, _piece(table, step))
                 for step, tables in steps.items()
@@ -323,7 +300,7 @@ class ReportWriter:
     def finish(self, summary: Mapping[str, float | None]) -> None:
         """Write `summary.json`: from then on the report is finished."""
         content = _summary_content(summary)
-        names = [INFO_FILE, *(f"{t}.parquet" for t in TABLES if self._has(f"{t}.parquet"))]
+        names = [INFO_FILE, *(f"{t}.parquet" for t in table_names() if self._has(f"{t}.parquet"))]
         digests = {name: [digest(self.folder.read(name))] for name in names}
         write_digests(self.folder, {**digests, SUMMARY_FILE: [digest(content)]})
         self.folder.write(SUMMARY_FILE, content)
@@ -331,14 +308,18 @@ class ReportWriter:
 
     def _intact_tables(self) -> set[str]:
         """The tables that were finished and are as they were written; damaged ones are removed."""
-        known = {f"{table}.parquet": table for table in TABLES if self._has(f"{table}.parquet")}
+        known = {
+            f"{table}.parquet": table for table in table_names() if self._has(f"{table}.parquet")
+        }
         if not self._has(DIGESTS_FILE) and not self.finished:
             return set()  # not finished yet: what is joined is joined again
         try:
             digests = read_digests(self.folder)
         except ReportError:
             digests = {}
-        known |= {f"{table}.parquet": table for table in TABLES if f"{table}.parquet" in digests}
+        known |= {
+            f"{table}.parquet": table for table in table_names() if f"{table}.parquet" in digests
+        }
         intact = {name for name in known if is_intact(self.folder, name, digests)}
         whole = [is_intact(self.folder, name, digests) for name in (INFO_FILE, SUMMARY_FILE)]
         if self.finished and (len(intact) < len(known) or not all(whole)):
@@ -369,7 +350,7 @@ def add_table(
 
     Args:
         report: The report.
-        name: One of `TABLES`.
+        name: A table that a measure declares.
         table: Its content.
         figures: Makes the summary of a report's folder.
         about: What its schema says: `Report.about`.

@@ -1,0 +1,157 @@
+"""A new metric is one file and one line: here the file is this one, the line a fixture."""
+
+from functools import partial
+
+import pyarrow as pa
+import pytest
+
+from sparc.analyze import AnalyzeConfig, Report, analyze
+from sparc.analyze.codes.code_sets import CodeSet
+from sparc.analyze.measure import TRAINED, Measure, Needs, Steps, Table
+from sparc.analyze.measures.agreement import Agreement
+from sparc.analyze.measures.registry import MEASURES
+from sparc.analyze.report.figure_names import Metric
+from sparc.analyze.report.page import Line, Section
+from sparc.analyze.report.summary_page import summary_page
+from sparc.analyze.report.text import NOT_MEASURED, render
+from sparc.common.errors import ReportError
+from sparc.common.files.folder import Folder
+
+SETTINGS = AnalyzeConfig(
+    top_rows=4, rows=60, permuted=False, scheduler="sync", device="cpu", probe_rows=60
+)
+SCHEMA = pa.schema([("mode", pa.string()), ("control", pa.string()), ("peak", pa.float64())])
+PEAK = Metric("peak_value")
+
+
+class Peaks(Measure):
+    """The largest value of any code."""
+
+    name = "peaks"
+    tables = (Table("peaks", TRAINED),)
+    steps = Steps("peaks")
+    headline_table = "peaks"
+    metrics = (PEAK,)
+
+    def schemas(self):
+        return {"peaks": SCHEMA}
+
+    def measure(self, context, code_set, reducer):
+        parts = context.parts(code_set)
+        peak = reducer.reduce(_peak, max, parts, len(parts))
+        line = {"mode": code_set.mode, "control": code_set.control, "peak": peak}
+        return {"peaks": pa.Table.from_pylist([line], SCHEMA)}
+
+    def figures(self, rows):
+        return {PEAK.of(mode=row["mode"], control=row["control"]): row["peak"] for row in rows}
+
+    def section(self, streams, summaries):
+        name = PEAK.of(mode="joint", control="none")
+        return Section("PEAKS: how strong?", "The largest value.", (Line("peak, joint", name),))
+
+
+def _peak(parts, part):
+    return max(float(values.max()) for values in parts.codes(part).values.values())
+
+
+@pytest.fixture
+def register():
+    """Adds a measure to the list, for one test."""
+    before = len(MEASURES)
+    yield MEASURES.append
+    del MEASURES[before:]
+
+
+@pytest.fixture(scope="module")
+def cache(make_cache, tmp_path_factory):
+    return make_cache(tmp_path_factory.mktemp("cache"))
+
+
+def files(folder):
+    root = Folder(folder)
+    return {name: root.read(name) for name in root.files()}
+
+
+def test_a_new_measure_has_a_table_a_figure_and_a_line(
+    register, cache, saved_model, tmp_path, monkeypatch
+):
+    register(Peaks())
+    report = analyze(saved_model, cache.folder.local, tmp_path / "whole", SETTINGS)
+    joint, independent = report.table("peaks").to_pylist()
+    assert (joint["mode"], independent["mode"]) == ("joint", "independent")
+    codes = [report.codes.read(CodeSet("joint"), n) for n in range(report.codes.layout.chunks)]
+    assert joint["peak"] == max(x.max() for chunk in codes for x in chunk.values.values())
+    assert report.summary["peak_value/joint/none"] == joint["peak"]
+    shown = render(summary_page([report])).splitlines()
+    (at,) = [n for n, line in enumerate(shown) if line == "PEAKS: how strong?"]
+    assert shown[at + 2].split() == ["peak,", "joint", f"{joint['peak']:.3f}"]
+
+    # Repeated, nothing is measured; interrupted, what is measured stays.
+    complete = files(tmp_path / "whole")
+    monkeypatch.setattr(Peaks, "measure", pytest.fail)
+    analyze(saved_model, cache.folder.local, tmp_path / "whole", SETTINGS)
+    assert files(tmp_path / "whole") == complete
+    monkeypatch.undo()
+    with monkeypatch.context() as broken:
+        broken.setattr(Peaks, "measure", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            analyze(saved_model, cache.folder.local, tmp_path / "resumed", SETTINGS)
+    with pytest.raises(ReportError, match="has not been finished"):
+        Report(tmp_path / "resumed")
+    measured, measure = [], Agreement.measure
+
+    def measure_agreement(self, context, code_set, reducer):
+        measured.append(code_set.mode)
+        return measure(self, context, code_set, reducer)
+
+    monkeypatch.setattr(Agreement, "measure", measure_agreement)
+    analyze(saved_model, cache.folder.local, tmp_path / "resumed", SETTINGS)
+    assert measured == ["independent"]  # joint codes come first, before what was interrupted
+    assert files(tmp_path / "resumed") == complete
+
+
+def test_a_measure_whose_needs_are_not_met_is_left_out_with_a_note(
+    register, make_cache, saved_model, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Peaks, "needs", Needs(labels=True))
+    register(Peaks())
+    cache = make_cache(tmp_path / "cache", labels=False)
+    report = analyze(saved_model, cache.folder.local, tmp_path / "report", SETTINGS)
+    (note,) = [note for note in report.info.notes if "peaks" in note.tables]
+    assert note.text.startswith("no analysed row has a label: there is no agreement,")
+    assert note.text.endswith("or peaks")
+    with pytest.raises(ReportError, match=r"no table 'peaks'.*no analysed row has a label"):
+        report.table("peaks")
+    shown = render(summary_page([report])).splitlines()
+    (at,) = [n for n, line in enumerate(shown) if line == "PEAKS: how strong?"]
+    assert shown[at + 1].startswith(f"  {NOT_MEASURED}: no analysed row has a label")
+
+
+def test_a_measure_that_breaks_its_word_is_an_error(
+    register, cache, saved_model, tmp_path, monkeypatch
+):
+    register(Peaks())
+    run = partial(analyze, saved_model, cache.folder.local, tmp_path, SETTINGS)
+    with monkeypatch.context() as other:
+        other.setattr(Peaks, "schemas", lambda _: {"peaks": SCHEMA.remove(0)})
+        with pytest.raises(TypeError, match="'peaks' declares another schema of 'peaks'"):
+            run()
+    with monkeypatch.context() as other:
+        other.setattr(Peaks, "metrics", ())
+        with pytest.raises(TypeError, match="'peaks' does not declare the metric of peak_value/"):
+            run()
+    report = run()
+    monkeypatch.setattr(Peaks, "metrics", ())
+    monkeypatch.setattr(Peaks, "headline_table", None)
+    with pytest.raises(ValueError, match="no measure declares the metric of peak_value/joint/none"):
+        summary_page([report])
+
+
+def test_measures_do_not_share_tables_or_names():
+    names = [measure.name for measure in MEASURES]
+    tables = [table.name for measure in MEASURES for table in measure.tables]
+    assert len(set(names)) == len(names) > 10
+    assert len(set(tables)) == len(tables) > 15
+    for measure in MEASURES:
+        assert set(measure.schemas()) == {table.name for table in measure.tables}
+        assert measure.headline_table in (None, *measure.schemas())
