@@ -146,7 +146,7 @@ def test_a_stream_joins_a_finished_cache_without_touching_the_others(
     [
         ({"batch_size": 5}, "batch_size: 4 there, 5 now"),
         ({"dtype": "float32"}, "dtype: 'float16' there, 'float32' now"),
-        ({"rows_per_chunk": 11}, "rows a chunk: 10 there, 11 now"),
+        ({"rows_per_chunk": 11}, "rows per chunk: 10 there, 11 now"),
         ({"compression": "lz4"}, "compression: 'none' there, 'lz4' now"),
     ],
 )
