@@ -34,6 +34,8 @@ def option(
     flag: str | None = None,
     former: str | None = None,
     added: bool = False,
+    swept: bool = False,
+    changeable: bool = False,
 ) -> Any:
     """Declare a setting of a configuration dataclass.
 
@@ -45,9 +47,17 @@ def option(
         former: What the setting was called before; files and command lines may still say it.
         added: Whether records were written before there was such a setting: while it has its
             default a record leaves it out, so that earlier versions read it and its bytes stay.
+        swept: Whether a sweep may vary it between its runs.
+        changeable: Whether a resumed run may change it.
     """
-    metadata = {"help": help, "flag": flag, "former": former, "added": added}
-    return dataclasses.field(default=default, metadata=metadata)
+    names = {"help": help, "flag": flag, "former": former}
+    flags = {"added": added, "swept": swept, "changeable": changeable}
+    return dataclasses.field(default=default, metadata=names | flags)
+
+
+def declared(config_class: type[Any], what: Literal["added", "swept", "changeable"]) -> list[str]:
+    """The settings that were declared so, in the order of their fields."""
+    return [f.name for f in dataclasses.fields(config_class) if f.metadata[what]]
 
 
 def load_config(

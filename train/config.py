@@ -1,8 +1,9 @@
 """The settings of a model and of its training, each in one frozen dataclass."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 from sparc.common.config import option
@@ -14,6 +15,7 @@ Normalize = Literal["unit", "none"]
 Recipe = Literal["default", "published"]
 Residency = Literal["auto", "device", "host", "stream"]
 Kernels = Literal["auto", "torch", "numba", "triton"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,44 +74,61 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The settings of `sparc-train run`."""
+    """The settings of `sparc-train run`: each is declared here, and nowhere else.
+
+    A step reads them as `settings`, a recipe and a loss term too. `swept` settings may differ
+    between the runs of a sweep; the others concern the data, which all its runs share.
+    `changeable` ones do not influence the weights, so that a resumed run may change them.
+    """
 
     streams: tuple[str, ...] = option(
         (), "A stream to learn from; repeat for more. All of them by default.", flag="--stream"
     )
-    latents: int = option(8192, "Size of the dictionary.")
-    k: int = option(64, "Latents selected for a row.")
-    selection: Selection = option("global", "Streams select together (global) or alone (local).")
-    recipe: Recipe = option(
-        "default", "Our recipe, or the published one with its quirks (see the README)."
+    latents: int = option(8192, "Size of the dictionary.", swept=True)
+    k: int = option(64, "Latents selected for a row.", swept=True)
+    selection: Selection = option(
+        "global", "Streams select together (global) or alone (local).", swept=True
     )
-    cross_weight: float = option(1.0, "Weight of cross-reconstruction; 0 turns it off.")
-    aux_weight: float = option(1 / 32, "Weight of AuxK, the loss of dead latents.")
-    auxk: int = option(64, "Dead latents that AuxK selects for a row; 0 turns AuxK off.")
-    dead_after: int = option(256_000, "Rows without a value after which a latent is dead.")
+    recipe: Recipe = option(
+        "default", "Our recipe, or the published one with its quirks (see the README).", swept=True
+    )
+    cross_weight: float = option(1.0, "Weight of cross-reconstruction; 0 turns it off.", swept=True)
+    aux_weight: float = option(1 / 32, "Weight of AuxK, the loss of dead latents.", swept=True)
+    auxk: int = option(
+        64, "Dead latents that AuxK selects for a row; 0 turns AuxK off.", swept=True
+    )
+    dead_after: int = option(
+        256_000, "Rows without a value after which a latent is dead.", swept=True
+    )
     batch_size: int = option(256, "Rows a step, over all processes together.")
     epochs: int = option(50, "Passes over the cache.")
-    steps: int = option(0, "Stop after so many steps instead of whole epochs; 0 does not.")
-    lr: float = option(1e-4, "Learning rate of Adam.")
-    warmup_steps: int = option(0, "Steps over which the learning rate rises from zero.")
+    steps: int = option(0, "Steps to train instead of whole epochs; 0 trains whole epochs.")
+    lr: float = option(1e-4, "Learning rate of Adam.", swept=True)
+    warmup_steps: int = option(0, "Steps over which the learning rate rises from zero.", swept=True)
     schedule: Literal["constant", "cosine"] = option(
-        "constant", "Course of the learning rate after the warm-up; cosine ends at zero."
+        "constant",
+        "Course of the learning rate after the warm-up; cosine ends at zero.",
+        swept=True,
     )
-    clip: float = option(0.0, "Largest norm of the whole gradient; 0 does not clip.")
-    seed: int = option(42, "Seed of the weights.")
+    clip: float = option(0.0, "Largest norm of the whole gradient; 0 does not clip.", swept=True)
+    seed: int = option(42, "Seed of the weights.", swept=True)
     order_seed: int = option(42, "Seed of the order of rows.")
-    precision: Literal["float32", "tf32", "bfloat16"] = option(
+    precision: Precision = option(
         "float32", "Arithmetic of the matrix products; the last two need a GPU."
     )
     device: str = option("auto", "Where to train: auto, cpu, cuda, cuda:1, …")
     kernels: Kernels = option("auto", "Implementation of the sparse mathematics.")
-    residency: Residency = option("auto", "Where the rows live while training.")
+    residency: Residency = option("auto", "Where the rows live while training.", changeable=True)
     block_chunks: int = option(8, "Chunks that are shuffled together.")
     validation: str = option("", "A second cache to measure on; it changes nothing.")
     log_every: int = option(50, "Steps between two lines of metrics.jsonl.")
-    checkpoint_every: int = option(1000, "Steps between two checkpoints.")
-    tensorboard: bool = option(False, "Log to tensorboard too (extra: tensorboard).")
-    wandb: str = option("", "Log to this Weights & Biases project too (extra: wandb).")
+    checkpoint_every: int = option(1000, "Steps between two checkpoints.", changeable=True)
+    tensorboard: bool = option(
+        False, "Log to tensorboard too (extra: tensorboard).", changeable=True
+    )
+    wandb: str = option(
+        "", "Log to this Weights & Biases project too (extra: wandb).", changeable=True
+    )
     terms: tuple[str, ...] = option(
         (),
         "Weight of a loss term of sparc.train.step.terms, NAME=WEIGHT; repeat for more.",
@@ -130,6 +149,11 @@ class TrainConfig:
         if not 0 < self.lr < math.inf:
             raise ConfigError(f"lr must be a positive number, not {self.lr}")
         term_weights(self.terms)
+
+    @functools.cached_property
+    def term_weights(self) -> Mapping[str, float]:
+        """The weights of further loss terms by name."""
+        return term_weights(self.terms)
 
     def _at_least(self, name: str, smallest: int) -> None:
         if not smallest <= getattr(self, name) < math.inf:

@@ -57,7 +57,6 @@ from sparc.train.run.run_folder import (
 )
 from sparc.train.run.sweep import INDEX_FILE, Sweep, read_failures
 from sparc.train.step.learner import Learner
-from sparc.train.step.settings import LearnerSettings
 from sparc.train.validation import check as check_validation
 
 
@@ -292,7 +291,7 @@ class _Opened:
         # It refuses settings that cannot be met here: before anything is written.
         learner = Learner(
             model.to(device),
-            LearnerSettings.of(record.train),
+            record.train,
             gather=group.gather if group.world > 1 else None,
         )
         group.wait()

@@ -30,12 +30,12 @@ BUILD = """
 from sparc.train import kernels, reader, job
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.step.learner import Learner
-from sparc.train.step.settings import LearnerSettings
+from sparc.train.config import TrainConfig
 from sparc.train.model.initialize import create_model
 dims = {dims}
 streams = tuple(StreamShape(name, dim) for name, dim in dims.items())
 model = create_model(ModelConfig(streams=streams, latents={latents}, k=64))
-learner = Learner(model, LearnerSettings())
+learner = Learner(model, TrainConfig())
 for tensor in learner.state().values():
     tensor.fill_(1)
 """

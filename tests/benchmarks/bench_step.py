@@ -28,11 +28,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from sparc.train.config import Kernels, ModelConfig, StreamShape
+from sparc.train.config import Kernels, ModelConfig, StreamShape, TrainConfig
 from sparc.train.model.initialize import create_model
 from sparc.train.model.network import Sparc
 from sparc.train.step.learner import Learner
-from sparc.train.step.settings import LearnerSettings
 
 WIDTHS = (768, 512, 512, 1024)
 """Of the first streams: DINO, CLIP's image tower, CLIP's text tower, and one more."""
@@ -158,8 +157,8 @@ def check(kernels: Kernels, repeats: int) -> bool:
     """Measure what the targets are about, and say which are met."""
     sizes = Sizes()
     model, batch = sizes.model(), sizes.batch()
-    plain = Learner(copy.deepcopy(model), LearnerSettings(kernels=kernels))
-    with_dead = Learner(copy.deepcopy(model), LearnerSettings(kernels=kernels))
+    plain = Learner(copy.deepcopy(model), TrainConfig(kernels=kernels))
+    with_dead = Learner(copy.deepcopy(model), TrainConfig(kernels=kernels))
     kill(with_dead, DEAD_SHARE)
     dense = DenseStep(model)
     least = measure(
@@ -189,7 +188,7 @@ def scale(kernels: Kernels, repeats: int) -> None:
     print(f"{'L':>6} {'k':>4} {'S':>2} {'B':>5} {'floor ms':>9} {'step ms':>9} {'ratio':>6}")
     for sizes in SCALING:
         model, batch = sizes.model(), sizes.batch()
-        learner = Learner(model, LearnerSettings(kernels=kernels))
+        learner = Learner(model, TrainConfig(kernels=kernels))
         step = functools.partial(learner.step, batch, 1e-4)
         least = measure({"floor": floor_of(model, batch), "step": step}, repeats)
         floor_ms, step_ms = least["floor"] * 1e3, least["step"] * 1e3
@@ -206,7 +205,7 @@ def profile_step(kernels: Kernels, repeats: int) -> None:
     torch.set_num_threads(1)
     sizes = Sizes()
     batch = sizes.batch()
-    learner = Learner(sizes.model(), LearnerSettings(kernels=kernels))
+    learner = Learner(sizes.model(), TrainConfig(kernels=kernels))
     learner.step(batch, 1e-4)
     with profile(activities=[ProfilerActivity.CPU]) as found:
         for _ in range(repeats):
@@ -232,7 +231,7 @@ def main() -> None:
         profile_step(arguments.kernels, arguments.repeats)
     else:
         met = check(arguments.kernels, arguments.repeats)
-    chosen = Learner(Sizes(latents=64, k=1).model(), LearnerSettings(kernels=arguments.kernels))
+    chosen = Learner(Sizes(latents=64, k=1).model(), TrainConfig(kernels=arguments.kernels))
     print(
         f"{chosen.kernels.name} kernels, {torch.get_num_threads()} threads, "
         f"PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"

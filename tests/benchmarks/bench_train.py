@@ -23,7 +23,6 @@ from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.job import run
 from sparc.train.model.initialize import create_model
 from sparc.train.step.learner import Learner
-from sparc.train.step.settings import LearnerSettings
 
 DIMS = {"dino": 768, "clip_image": 512, "clip_text": 512}
 ROWS, LATENTS, K = 256, 8192, 64
@@ -56,7 +55,7 @@ def main() -> None:
 
     streams = tuple(StreamShape(name, dim) for name, dim in DIMS.items())
     model = create_model(ModelConfig(streams=streams, latents=LATENTS, k=K))
-    learner = Learner(model, LearnerSettings())
+    learner = Learner(model, TrainConfig())
     draws = torch.Generator().manual_seed(0)
     batch = {name: torch.randn(ROWS, dim, generator=draws) for name, dim in DIMS.items()}
     settings = TrainConfig(

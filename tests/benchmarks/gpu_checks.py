@@ -13,15 +13,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sparc.train.config import ModelConfig, StreamShape
+from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.kernels import Kernels, choose
 from sparc.train.kernels.adam import AdamStep, Moments
 from sparc.train.kernels.interface import WeightGradient, fill_bags, invert
 from sparc.train.model.initialize import initial_model
 from sparc.train.model.network import Sparc
+from sparc.train.step import recipes
 from sparc.train.step.learner import Learner
 from sparc.train.step.select import select
-from sparc.train.step.settings import LearnerSettings
 
 TOLERANCES = {torch.float64: 1e-11, torch.float32: 2e-5, torch.bfloat16: 2e-2}
 """Of the largest difference over the largest number that is expected."""
@@ -245,11 +245,14 @@ LARGE_STEP = StepSize((768, 512, 512), 8192, 64, 512, 3)
 MIDDLE_STEP = StepSize((96, 65, 33), 500, 12, 64, 9)
 SMALL_STEP = StepSize((9, 5), 12, 2, 3, 3)
 
+# Few steps are made here, and latents are to be dead within them.
+recipes.DEAD_AFTER_STEPS = 2
+
 VARIANTS: dict[str, dict[str, object]] = {
     "default": {},
     "local, clipped": {"selection": "local", "clip": 0.05},
     "one code a target": {"cross_weight": 0.0},
-    "published": {"recipe": "published", "dead_after_steps": 2},
+    "published": {"recipe": "published"},
 }
 
 
@@ -285,7 +288,7 @@ def step_checks(device: torch.device, size: StepSize, variants: list[str]) -> It
         model = size.model(str(options.pop("selection", "global")))
         options = {**size.settings, **options}
         batches, start = size.batches(), copy.deepcopy(model.state_dict())
-        plain = LearnerSettings(kernels="torch", **options)  # type: ignore[arg-type]
+        plain = TrainConfig(kernels="torch", **options)  # type: ignore[arg-type]
         expected = learn(Learner(copy.deepcopy(model), plain), batches, cpu)
         triton = dataclasses.replace(plain, kernels="triton")
         name = f"{size.steps} steps, {variant}, L {size.latents}, {int(expected['dead'])} dead"
@@ -300,7 +303,7 @@ def repeat_checks(device: torch.device, size: StepSize) -> Iterator[Check]:
     """The same bits again: in a second run, after resuming, and without CUDA graphs."""
     batches = size.batches() * 2
     half = len(batches) // 2 + 1
-    settings = LearnerSettings(kernels="triton", **size.settings)  # type: ignore[arg-type]
+    settings = TrainConfig(kernels="triton", **size.settings)  # type: ignore[arg-type]
 
     def begin(model: Sparc, *, graphs: bool = True) -> Learner:
         return Learner(copy.deepcopy(model).to(device), settings, graphs=graphs)
@@ -345,7 +348,7 @@ def precision_checks(device: torch.device, size: StepSize) -> Iterator[Check]:
 def sync_checks(device: torch.device, size: StepSize) -> Iterator[Check]:
     """Whether a step without dead latents waits for the device anywhere."""
     for precision in ("float32", "tf32", "bfloat16"):
-        settings = LearnerSettings(kernels="triton", precision=precision)  # type: ignore[arg-type]
+        settings = TrainConfig(kernels="triton", precision=precision)  # type: ignore[arg-type]
         learner = Learner(size.model().float().to(device), settings, graphs=False)
         batch = {name: x.float().to(device) for name, x in size.batches()[0].items()}
         learner.step(batch, 1e-3)

@@ -65,7 +65,11 @@ from gpu_checks import all_checks  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 
-from sparc.train.config import ModelConfig, StreamShape  # noqa: E402
+from sparc.train.config import (  # noqa: E402
+    ModelConfig,
+    StreamShape,
+    TrainConfig,
+)
 from sparc.train.kernels import choose  # noqa: E402
 from sparc.train.kernels.adam import AdamStep, Moments  # noqa: E402
 from sparc.train.kernels.interface import WeightGradient, fill_bags, invert  # noqa: E402
@@ -73,7 +77,6 @@ from sparc.train.model.initialize import create_model  # noqa: E402
 from sparc.train.model.network import Sparc  # noqa: E402
 from sparc.train.step.graph import EAGER_STEPS  # noqa: E402
 from sparc.train.step.learner import GRAPHED_LOGITS, Learner  # noqa: E402
-from sparc.train.step.settings import LearnerSettings  # noqa: E402
 
 WIDTHS = {"dino": 768, "clip_image": 512, "clip_text": 512}
 K = 64
@@ -381,7 +384,7 @@ def steps(report: Report, device: torch.device) -> None:
                 for graphs in (True, False) if rows * latents <= GRAPHED_LOGITS else (False,):
                     if not report.time_left():
                         return
-                    settings = LearnerSettings(kernels="triton", precision=precision)
+                    settings = TrainConfig(kernels="triton", precision=precision)
                     learner = Learner(copy.deepcopy(model), settings, graphs=graphs)
                     step = functools.partial(learner.step, batch, 1e-4)
                     for _ in range(EAGER_STEPS):
@@ -395,7 +398,7 @@ def steps(report: Report, device: torch.device) -> None:
 def dead(report: Report, device: torch.device) -> None:
     """A step with AuxK: 5% of the latents are dead."""
     for rows in (16384, 256):
-        settings = LearnerSettings(kernels="triton", precision="tf32")
+        settings = TrainConfig(kernels="triton", precision="tf32")
         learner = Learner(new_model(8192, device), settings)
         kill(learner, 0.05)
         for _ in range(2 * EAGER_STEPS):
@@ -408,7 +411,7 @@ def dead(report: Report, device: torch.device) -> None:
 def where_time_goes(report: Report, device: torch.device) -> None:
     """The kernels of a step by their time."""
     for rows, share in ((16384, 0.0), (16384, 0.05), (256, 0.0)):
-        settings = LearnerSettings(kernels="triton", precision="tf32")
+        settings = TrainConfig(kernels="triton", precision="tf32")
         learner = Learner(new_model(8192, device), settings, graphs=False)
         if share:
             kill(learner, share)
@@ -436,7 +439,7 @@ def where_time_goes(report: Report, device: torch.device) -> None:
 def feeding(report: Report, device: torch.device) -> None:
     """Steps with rows that lie on the device or in pinned memory of the host, as float16."""
     for rows in (16384, 256):
-        settings = LearnerSettings(kernels="triton", precision="tf32")
+        settings = TrainConfig(kernels="triton", precision="tf32")
         learner = Learner(new_model(8192, device), settings)
         count = 16 * 16384
         there = {

@@ -33,10 +33,10 @@ import torch
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.kernels import choose
 from sparc.train.step.learner import Learner
-from sparc.train.step.settings import LearnerSettings
+from sparc.train.config import TrainConfig
 from sparc.train.model.initialize import create_model
 model = create_model(ModelConfig(streams=(StreamShape("a", 5),), latents=9, k=2))
-learner = Learner(model, LearnerSettings(kernels="torch"))
+learner = Learner(model, TrainConfig(kernels="torch"))
 print(float(learner.step({{"a": torch.ones(3, 5)}}, 1e-3).loss))
 import sparc.train.kernels.triton_kernels
 """

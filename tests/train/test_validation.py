@@ -8,10 +8,9 @@ import torch
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError
 from sparc.common.streams.spec import StreamOrigin
-from sparc.train.config import ModelConfig, StreamShape
+from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.model.initialize import initial_model
 from sparc.train.step.learner import Learner
-from sparc.train.step.settings import LearnerSettings
 from sparc.train.validation import check, measure
 
 STREAMS = ("dino", "clip_image", "clip_text")
@@ -22,7 +21,7 @@ def learners():
     shapes = tuple(StreamShape(*x) for x in (("dino", 24), ("clip_image", 16), ("clip_text", 12)))
     config = ModelConfig(streams=shapes, latents=32, k=3)
     models = [initial_model(config, recipe="default", seed=s, means=None) for s in (1, 2)]
-    return [Learner(model, LearnerSettings()) for model in models]
+    return [Learner(model, TrainConfig()) for model in models]
 
 
 def test_the_same_encoder_whose_weights_were_moved_is_accepted(small_cache):

@@ -20,7 +20,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.config import first_difference, from_mapping, to_mapping
+from sparc.common.config import declared, first_difference, from_mapping, to_mapping
 from sparc.common.documents import parse_object
 from sparc.common.errors import CacheError, ConfigError, RunError
 from sparc.common.files.folder import Folder
@@ -43,7 +43,7 @@ SWEEP_FILE = "sweep.json"
 
 _CHECKPOINT = re.compile(r"step-([0-9]{9,18})")
 
-CHANGEABLE = ("residency", "checkpoint_every", "tensorboard", "wandb")
+CHANGEABLE = declared(TrainConfig, "changeable")
 """Settings that have no influence on the weights: a run may be resumed with others."""
 
 

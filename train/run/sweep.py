@@ -24,7 +24,7 @@ from typing import Any, Self
 import pyarrow as pa
 
 from sparc.common.cache.tables import write_table
-from sparc.common.config import first_difference, from_mapping, read_toml, to_mapping
+from sparc.common.config import declared, first_difference, from_mapping, read_toml, to_mapping
 from sparc.common.documents import parse_object
 from sparc.common.errors import ConfigError, RunError
 from sparc.common.files.folder import Folder
@@ -38,22 +38,8 @@ from sparc.train.run.run_folder import SWEEP_FILE, is_finished
 
 INDEX_FILE = "runs.parquet"
 
-SWEPT = (
-    "latents",
-    "k",
-    "selection",
-    "recipe",
-    "cross_weight",
-    "aux_weight",
-    "auxk",
-    "dead_after",
-    "lr",
-    "warmup_steps",
-    "schedule",
-    "clip",
-    "seed",
-)
-"""Settings that a sweep may vary. The others concern the data, which all runs share."""
+SWEPT = declared(TrainConfig, "swept")
+"""Settings that a sweep may vary."""
 
 _HEADER = {"format": "sparc-sweep", "version": 1}
 

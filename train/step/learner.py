@@ -15,6 +15,7 @@ from torch import Tensor
 from sparc.common.errors import ConfigError, RunError
 from sparc.common.workers import Workers
 from sparc.train import kernels as kernel_choice
+from sparc.train.config import TrainConfig
 from sparc.train.kernels.interface import gradient_rows
 from sparc.train.model.network import Sparc
 from sparc.train.step.deadness import Candidates, DeadCandidates
@@ -30,7 +31,6 @@ from sparc.train.step.row_terms import (
     gather_terms,
 )
 from sparc.train.step.select import Selected, select
-from sparc.train.step.settings import LearnerSettings
 from sparc.train.step.sums import Losses, StepSums, no_sums, step_sums
 from sparc.train.step.terms import autograd
 from sparc.train.step.terms.registry import build_terms
@@ -63,7 +63,7 @@ class Learner:
     def __init__(
         self,
         model: Sparc,
-        settings: LearnerSettings,
+        settings: TrainConfig,
         *,
         gather: Gather | None = None,
         graphs: bool = True,

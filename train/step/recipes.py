@@ -9,15 +9,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from sparc.train.config import ModelConfig
+from sparc.train.config import ModelConfig, TrainConfig
 from sparc.train.config import Recipe as RecipeName
 from sparc.train.model.initialize import generator
 from sparc.train.model.network import Sparc
 from sparc.train.step.deadness import DeadLatents, DeadLatentsByStep
-from sparc.train.step.settings import LearnerSettings
 
 REINITIALIZE_EVERY = 100
 """Steps between two re-initializations of dead latents in the published recipe."""
+DEAD_AFTER_STEPS = 1000
+"""Steps without a value after which the published recipe calls a latent dead."""
 
 
 class Recipe:
@@ -32,7 +33,7 @@ class Recipe:
     auxk_without_dead = False
     """Whether AuxK has a value where no latent is dead."""
 
-    def __init__(self, settings: LearnerSettings) -> None:
+    def __init__(self, settings: TrainConfig) -> None:
         self.settings = settings
 
     def deadness(self, config: ModelConfig, device: torch.device) -> DeadLatents:
@@ -75,8 +76,9 @@ class PublishedRecipe(Recipe):
 
     def deadness(self, config: ModelConfig, device: torch.device) -> DeadLatents:
         """The counters that say which latents are dead."""
-        threshold = self.settings.dead_after_steps
-        return DeadLatentsByStep(config.names, config.latents, threshold=threshold, device=device)
+        return DeadLatentsByStep(
+            config.names, config.latents, threshold=DEAD_AFTER_STEPS, device=device
+        )
 
     def counts_before_auxk(self, config: ModelConfig) -> bool:
         """Whether a batch is counted before AuxK looks; after, with local selection."""

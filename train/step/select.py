@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from sparc.common.workers import Workers
+from sparc.train.config import Precision
 from sparc.train.kernels.interface import Kernels
 from sparc.train.model.network import Sparc, scale
 from sparc.train.step.rows import join_streams, row_slices, rows_of, share_rows
-from sparc.train.step.settings import Precision
 
 ONE_WORKER = Workers()
 

@@ -13,14 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sparc.common.errors import ConfigError
-from sparc.train.config import ModelConfig, StreamShape
+from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.kernels import choose
 from sparc.train.kernels.adam import AdamStep, Moments
 from sparc.train.kernels.interface import WeightGradient, fill_bags, invert
 from sparc.train.model.initialize import initial_model
 from sparc.train.reference import Reference
 from sparc.train.step.learner import Learner
-from sparc.train.step.settings import LearnerSettings
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GPU = torch.cuda.is_available()
@@ -381,7 +380,7 @@ def test_training_is_that_of_the_reference(selection, name):
         initial_model(config, recipe="default", seed=0, means=None).double().to(DEVICE)
         for _ in range(2)
     )
-    learner = Learner(model, LearnerSettings(kernels=name, dead_after=2, auxk=2))
+    learner = Learner(model, TrainConfig(kernels=name, dead_after=2, auxk=2))
     reference = Reference(twin, dead_after=2, auxk=2, lr=1e-2)
     assert learner.kernels.name == name
     draws = torch.Generator().manual_seed(1)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sparc.common.errors import RunError
-from sparc.train.config import ModelConfig, StreamShape
+from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.model.initialize import initial_model
 from sparc.train.run.metrics import (
     describe,
@@ -15,7 +15,6 @@ from sparc.train.run.metrics import (
     sums_to_tensors,
 )
 from sparc.train.step.learner import Learner
-from sparc.train.step.settings import LearnerSettings
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def features():
 def build(cross_weight=1.0, latents=20, k=3):
     config = ModelConfig(streams=(StreamShape("a", 8), StreamShape("b", 6)), latents=latents, k=k)
     model = initial_model(config, recipe="default", seed=0, means=None)
-    return Learner(model, LearnerSettings(cross_weight=cross_weight))
+    return Learner(model, TrainConfig(cross_weight=cross_weight))
 
 
 def measured(learner, features, size):

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparc.common.errors import ConfigError, RunError
+from sparc.train.config import TrainConfig
 from sparc.train.reference import Reference, aux, pairs
 from sparc.train.step.learner import Learner
-from sparc.train.step.settings import LearnerSettings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -85,7 +85,7 @@ def check_against(reference, learner, batch, dead=None):
 def test_losses_and_gradients(build_model, draw_batch, selection, dims, dead, cross_weight):
     model = build_model(dims, selection=selection)
     options = {"cross_weight": cross_weight, "aux_weight": 0.5, "auxk": 5}
-    learner = Learner(model, LearnerSettings(**options))
+    learner = Learner(model, TrainConfig(**options))
     masks = some_dead(model, dead) if dead else None
     if masks:
         kill(learner, masks)
@@ -95,13 +95,13 @@ def test_losses_and_gradients(build_model, draw_batch, selection, dims, dead, cr
 @pytest.mark.parametrize("k", [1, 40])
 def test_smallest_and_largest_k(build_model, draw_batch, k):
     model = build_model(k=k)
-    check_against(Reference(model), Learner(model, LearnerSettings()), draw_batch(model, 9))
+    check_against(Reference(model), Learner(model, TrainConfig()), draw_batch(model, 9))
 
 
 def test_rows_that_occur_twice(build_model, draw_batch):
     model = build_model()
     batch = {name: torch.cat([x, x, x[:1]]) for name, x in draw_batch(model, 5).items()}
-    check_against(Reference(model), Learner(model, LearnerSettings()), batch)
+    check_against(Reference(model), Learner(model, TrainConfig()), batch)
 
 
 @settings(max_examples=40, deadline=None)
@@ -117,7 +117,7 @@ def test_any_shape(build_model_once, draw_batch_once, data):
         seed=data.draw(st.integers(0, 1000), "seed"),
     )
     auxk = data.draw(st.integers(1, latents), "auxk")
-    learner = Learner(model, LearnerSettings(auxk=auxk))
+    learner = Learner(model, TrainConfig(auxk=auxk))
     masks = some_dead(model, data.draw(st.integers(1, latents), "dead"))
     kill(learner, masks)
     batch = draw_batch_once(model, data.draw(st.integers(1, 12), "rows"))
@@ -126,7 +126,7 @@ def test_any_shape(build_model_once, draw_batch_once, data):
 
 def test_measuring_changes_nothing(build_model, draw_batch):
     model = build_model()
-    learner = Learner(model, LearnerSettings(dead_after=5, auxk=3))
+    learner = Learner(model, TrainConfig(dead_after=5, auxk=3))
     learner.step(draw_batch(model, 8), 1e-3)
     before = {k: v.clone() for k, v in {**learner.state(), **model.state_dict()}.items()}
     learner.measure(draw_batch(model, 8, seed=5))
@@ -142,7 +142,7 @@ def test_steps_are_those_of_the_reference(build_model, draw_batch, selection, ke
     """Twenty steps of the default recipe, in which latents die."""
     model, twin = build_model(selection=selection), build_model(selection=selection)
     options = {"auxk": 4, "aux_weight": 0.5, "dead_after": 30}
-    learner = Learner(model, LearnerSettings(**options, kernels=kernels))
+    learner = Learner(model, TrainConfig(**options, kernels=kernels))
     reference = Reference(twin, **options, lr=1e-2)
     steps_with_dead = 0
     for seed in range(20):
@@ -163,7 +163,7 @@ def test_steps_are_those_of_the_reference(build_model, draw_batch, selection, ke
 
 def test_clipping_is_that_of_the_projected_gradient(build_model, draw_batch):
     model, twin = build_model(), build_model()
-    learner = Learner(model, LearnerSettings(clip=0.05))
+    learner = Learner(model, TrainConfig(clip=0.05))
     optimizer = torch.optim.Adam(twin.parameters(), lr=1e-2)
     for seed in range(5):
         batch = draw_batch(model, 10, seed=seed)
@@ -194,7 +194,8 @@ def test_published_recipe(build_model, draw_batch, selection, threshold, monkeyp
     monkeypatch.setattr("sparc.train.step.recipes.REINITIALIZE_EVERY", 8)
     model = build_model(selection=selection)
     twin = build_model(selection=selection)
-    settings_ = LearnerSettings(recipe="published", auxk=5, dead_after_steps=threshold, seed=7)
+    monkeypatch.setattr("sparc.train.step.recipes.DEAD_AFTER_STEPS", threshold)
+    settings_ = TrainConfig(recipe="published", auxk=5, seed=7)
     learner = Learner(model, settings_)
     reference = Reference(twin, auxk=5, aux_constant=True)
     optimizer = torch.optim.Adam(twin.parameters(), lr=1e-2, betas=(0.9, 0.999), eps=1e-8)
@@ -236,8 +237,11 @@ def test_published_recipe(build_model, draw_batch, selection, threshold, monkeyp
 
 
 @pytest.mark.parametrize("recipe", ["default", "published"])
-def test_steps_are_reproducible_and_resume_bit_for_bit(build_model, draw_batch, recipe):
-    options = LearnerSettings(recipe=recipe, dead_after=20, dead_after_steps=2, auxk=4)
+def test_steps_are_reproducible_and_resume_bit_for_bit(
+    build_model, draw_batch, recipe, monkeypatch
+):
+    monkeypatch.setattr("sparc.train.step.recipes.DEAD_AFTER_STEPS", 2)
+    options = TrainConfig(recipe=recipe, dead_after=20, auxk=4)
 
     def train(model, learner, steps):
         for seed in steps:
@@ -264,13 +268,13 @@ def test_steps_are_reproducible_and_resume_bit_for_bit(build_model, draw_batch, 
 @pytest.mark.parametrize("cross_weight", [1.0, 0.0])
 @pytest.mark.parametrize("recipe", ["default", "published"])
 def test_two_processes_make_the_step_of_one(
-    build_model, draw_batch, in_two_threads, selection, cross_weight, recipe
+    build_model, draw_batch, in_two_threads, selection, cross_weight, recipe, monkeypatch
 ):
-    options = LearnerSettings(
+    monkeypatch.setattr("sparc.train.step.recipes.DEAD_AFTER_STEPS", 2)
+    options = TrainConfig(
         cross_weight=cross_weight,
         recipe=recipe,
         dead_after=25,
-        dead_after_steps=2,
         auxk=4,
         clip=0.2,
     )
@@ -299,8 +303,8 @@ def test_two_processes_make_the_step_of_one(
 def test_refusals(build_model):
     model = build_model()
     with pytest.raises(ConfigError, match="needs a GPU"):
-        Learner(model, LearnerSettings(precision="bfloat16"))
-    learner = Learner(model, LearnerSettings())
+        Learner(model, TrainConfig(precision="bfloat16"))
+    learner = Learner(model, TrainConfig())
     with pytest.raises(RunError, match="does not fit"):
         learner.load_state({**learner.state(), "first.encoder.s0": torch.zeros(2)})
     state = learner.state()
@@ -322,7 +326,7 @@ def test_training_does_not_depend_on_the_number_of_threads(build_model, draw_bat
     def train(threads):
         torch.set_num_threads(threads)
         model = build_model(dims=(96, 64), latents=2048, k=8, selection=selection).float()
-        learner = Learner(model, LearnerSettings(dead_after=150, auxk=8, clip=0.1))
+        learner = Learner(model, TrainConfig(dead_after=150, auxk=8, clip=0.1))
         batches = (draw_batch(model, 70, seed=seed) for seed in range(4))
         figures = [
             learner.step({name: x.float() for name, x in batch.items()}, 1e-2).loss

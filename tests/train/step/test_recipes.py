@@ -2,9 +2,9 @@
 
 import torch
 
+from sparc.train.config import TrainConfig
 from sparc.train.step.learner import Learner
 from sparc.train.step.recipes import RECIPES, Recipe
-from sparc.train.step.settings import LearnerSettings
 
 
 class Shrinking(Recipe):
@@ -20,7 +20,7 @@ class Shrinking(Recipe):
 def test_a_new_recipe(build_model, draw_batch, monkeypatch):
     monkeypatch.setitem(RECIPES, "shrinking", Shrinking)
     model = build_model()
-    learner = Learner(model, LearnerSettings(recipe="shrinking"))
+    learner = Learner(model, TrainConfig(recipe="shrinking"))
     for seed in range(3):
         learner.step(draw_batch(model, 8, seed=seed), 1e-6)
     for decoder in model.decoder.values():

@@ -19,7 +19,7 @@ any other as a `SparseTerm`. tests/train/step/terms compares them with autograd 
 """
 
 from sparc.common.errors import ConfigError
-from sparc.train.step.settings import LearnerSettings
+from sparc.train.config import TrainConfig
 from sparc.train.step.terms.auxk import AuxK
 from sparc.train.step.terms.reconstruction import CrossReconstruction, SelfReconstruction
 from sparc.train.step.terms.term import LossTerm
@@ -27,7 +27,7 @@ from sparc.train.step.terms.term import LossTerm
 TERMS: tuple[type[LossTerm], ...] = (SelfReconstruction, CrossReconstruction, AuxK)
 
 
-def build_terms(settings: LearnerSettings) -> list[LossTerm]:
+def build_terms(settings: TrainConfig) -> list[LossTerm]:
     """The terms that have a weight, and AuxK, which every line of metrics.jsonl has.
 
     Raises:

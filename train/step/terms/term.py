@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from sparc.train.config import TrainConfig
 from sparc.train.kernels.interface import Kernels
 from sparc.train.model.network import Sparc
 from sparc.train.reference import Forward, nmse
@@ -14,7 +15,6 @@ from sparc.train.step.deadness import Candidates
 from sparc.train.step.row_terms import AuxiliaryCode
 from sparc.train.step.rows import join_rows
 from sparc.train.step.select import Selected
-from sparc.train.step.settings import LearnerSettings
 
 
 class LossTerm(ABC):
@@ -30,7 +30,7 @@ class LossTerm(ABC):
     name: ClassVar[str]
     """The name in `--term NAME=WEIGHT` and in metrics.jsonl."""
 
-    def __init__(self, settings: LearnerSettings) -> None:
+    def __init__(self, settings: TrainConfig) -> None:
         self.settings = settings
 
     @property

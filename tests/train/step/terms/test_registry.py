@@ -14,7 +14,6 @@ from sparc.train.run.run_summary import describe_folder
 from sparc.train.step.learner import Learner
 from sparc.train.step.row_terms import GlobalCodes
 from sparc.train.step.select import select
-from sparc.train.step.settings import LearnerSettings
 from sparc.train.step.terms import registry
 from sparc.train.step.terms.autograd import DenseBatch, differentiate
 from sparc.train.step.terms.auxk import AuxK
@@ -70,7 +69,7 @@ def test_derivatives_by_hand_are_those_of_the_formula(build_model, draw_batch, s
     """Of all terms together, so that a new one with derivatives by hand is held to its `dense`."""
     model = build_model(selection=selection)
     weights = [f"{term.name}=0.5" for term in TERMS if term.weight is LossTerm.weight]
-    settings = LearnerSettings(aux_weight=0.5, auxk=4, cross_weight=0.3, terms=tuple(weights))
+    settings = TrainConfig(aux_weight=0.5, auxk=4, cross_weight=0.3, terms=tuple(weights))
     learner, batch = Learner(model, settings), draw_batch(model, 9)
     kill(learner, 9)
     with torch.no_grad():
@@ -89,7 +88,7 @@ def test_derivatives_by_hand_are_those_of_the_formula(build_model, draw_batch, s
 def test_gradient_of_a_new_term(build_model, draw_batch, register, selection, recipe):
     register(Pull)
     model = build_model(selection=selection)
-    settings = LearnerSettings(recipe=recipe, terms=("pull=0.7",), auxk=3)
+    settings = TrainConfig(recipe=recipe, terms=("pull=0.7",), auxk=3)
     learner, batch = Learner(model, settings), draw_batch(model, 9)
     reference = Reference(model, auxk=3, aux_constant=recipe == "published")
     forward = reference.forward(batch)
@@ -107,7 +106,7 @@ def test_derivatives_by_hand_of_a_new_term(build_model, draw_batch, register):
     """With AuxK beside it, which has its own part of the same step."""
     register(PullByHand)
     model = build_model()
-    settings = LearnerSettings(terms=("pull=0.7",), auxk=3)
+    settings = TrainConfig(terms=("pull=0.7",), auxk=3)
     learner, batch = Learner(model, settings), draw_batch(model, 9)
     kill(learner, 9)
     assert learner.by_autograd == ()
@@ -143,12 +142,11 @@ class NextByAutograd(LossTerm):
 @pytest.mark.parametrize("clip", [0.0, 0.5])
 @pytest.mark.parametrize("pair", [(Pull, PullByHand), (NextByAutograd, Next)])
 def test_training_by_autograd_is_that_by_hand(
-    build_model, draw_batch, register, recipe, clip, pair
+    build_model, draw_batch, register, recipe, clip, pair, monkeypatch
 ):
+    monkeypatch.setattr("sparc.train.step.recipes.DEAD_AFTER_STEPS", 2)
     weight = f"{pair[0].name}=0.7"
-    settings = LearnerSettings(
-        recipe=recipe, terms=(weight,), dead_after=15, dead_after_steps=2, auxk=3, clip=clip
-    )
+    settings = TrainConfig(recipe=recipe, terms=(weight,), dead_after=15, auxk=3, clip=clip)
     models = []
     for term in pair:
         register(term)
@@ -164,7 +162,7 @@ def test_training_by_autograd_is_that_by_hand(
 def test_two_processes_see_the_whole_batch(build_model, draw_batch, in_two_threads, register):
     register(Pull)
     models = [build_model() for _ in range(3)]
-    settings = LearnerSettings(terms=("pull=0.7",), dead_after=15, auxk=3, clip=0.5)
+    settings = TrainConfig(terms=("pull=0.7",), dead_after=15, auxk=3, clip=0.5)
     whole = Learner(models[0], settings)
     batches = [draw_batch(models[0], 10, seed=seed) for seed in range(4)]
     expected = [whole.step(batch, 1e-2) for batch in batches]
@@ -225,7 +223,7 @@ def test_a_run_with_a_new_term_resumes_as_if_undisturbed(
 
 
 def test_no_term_is_called_like_another_figure(build_model):
-    sums = Learner(build_model(), LearnerSettings()).no_sums
+    sums = Learner(build_model(), TrainConfig()).no_sums
     figures = {"step", "epoch", "split", "explained_variance", "l0", "dead", "lr", "mixing"}
     others = figures | {"crc32c"} | (sums.named().keys() - sums.terms.keys())
     names = [term.name for term in TERMS]
@@ -235,11 +233,11 @@ def test_no_term_is_called_like_another_figure(build_model):
 
 def test_weights_of_terms_that_do_not_exist(build_model, register):
     with pytest.raises(ConfigError, match=r"'pull' is no loss term .*known: none"):
-        Learner(build_model(), LearnerSettings(terms=("pull=1",)))
+        Learner(build_model(), TrainConfig(terms=("pull=1",)))
     register(Pull)
     for other in ("aux=1", "cross=0.5", "self=2"):
         with pytest.raises(ConfigError, match="known: pull"):
-            Learner(build_model(), LearnerSettings(terms=(other,)))
+            Learner(build_model(), TrainConfig(terms=(other,)))
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
 import pytest
 
-from sparc.train.step.settings import LearnerSettings
+from sparc.train.config import TrainConfig
 from sparc.train.step.terms.registry import build_terms
 from sparc.train.step.terms.term import pair_weights
 
 
 def test_weights_of_pairs():
     def weights(streams, cross_weight):
-        terms = build_terms(LearnerSettings(cross_weight=cross_weight))
+        terms = build_terms(TrainConfig(cross_weight=cross_weight))
         return pair_weights(terms, streams)
 
     assert weights(1, 3.0).tolist() == [[1.0]]
