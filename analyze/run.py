@@ -163,7 +163,7 @@ def _prepare(
         raise CacheError(f"{cache.folder} has no row that is valid in {', '.join(streams)}")
     labels = read_labels(cache)
     if labels is not None and not labels.labelled[valid].any():
-        labels = None  # no analysed row has any of them
+        labels = None  # no analysed row has one
     info = cache.info
     layout = CodeLayout(
         streams=streams,

@@ -1,4 +1,4 @@
-"""Classes: how well do single latents, codes and reconstructions tell them?"""
+"""Classes: how well do single latents, codes and reconstructions predict them?"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -25,7 +25,7 @@ CROSS_MAP = Metric("reconstruction_cross_map")
 
 
 class Probe(Measure):
-    """The single latent that tells each class best."""
+    """The single latent that predicts each class best."""
 
     name = "probe"
     tables = (Table("probe"),)
@@ -95,7 +95,7 @@ class Classification(Measure):
         for stream in codes.streams:
             matrix = codes.matrix(stream, context.latents)
             lines.append(row("codes", source=stream, target=stream, inputs=matrix))
-        # Of unrelated rows a reconstruction says no more than its code.
+        # A reconstruction of unrelated rows says no more than its code.
         if not code_set.permuted:
             for source, target in product(codes.streams, repeat=2):
                 decoded = context.decoded(code_set, codes, source, target)
@@ -132,7 +132,7 @@ class Classification(Measure):
     def section(self, streams: Sequence[str], summaries: Sequence[Summary]) -> Section:
         independent: Any = {"mode": "independent", "control": "none"}
         return Section(
-            "CLASSES: do codes tell them?",
+            "CLASSES: do codes predict them?",
             "mAP: mean average precision of a linear probe, over classes and streams. Log loss of "
             "the best single latent of a class, in nats: 0 is perfect, 0.693 is chance.",
             (

@@ -57,7 +57,7 @@ class Retrieval(Measure):
                 lambda target: matrices[target],
             )
         ]
-        # Decoding is compared with the features of the same rows, which permuting takes apart.
+        # Decoded codes are compared with the features of their own rows, not of unrelated ones.
         if not code_set.permuted and pairs:
             features = context.features_at(sample.rows, reducer)
             tables.append(

@@ -79,7 +79,7 @@ class FigureName:
         by = tuple(part for part, value in given.items() if value is not None)
         if by != self.metric.by or len(self.where) != len(self.metric.where):
             wanted = ", ".join((*self.metric.by, *self.metric.where)) or "nothing"
-            raise ValueError(f"a figure {self.metric.name!r} is told by {wanted}, not by {self}")
+            raise ValueError(f"the name of a figure {self.metric.name!r} has {wanted}: {self}")
 
     def at(self, end: End) -> "FigureName":
         """The name of an end of its interval."""

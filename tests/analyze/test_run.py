@@ -84,8 +84,8 @@ def test_codes_are_those_of_plain_arrays(report, cache, model):
     total, k, latents = sum(logits.values()), model.config.k, model.config.latents
     for stream, each in logits.items():
         for code_set, decides in (("trained/joint", total), ("trained/independent", each)):
-            found = stored_codes(report, code_set, stream, latents)
-            np.testing.assert_allclose(found, select(decides, each, k), atol=1e-6)
+            stored = stored_codes(report, code_set, stream, latents)
+            np.testing.assert_allclose(stored, select(decides, each, k), atol=1e-6)
 
 
 def test_permuted_codes_are_those_of_permuted_features(report, cache, model):
@@ -110,8 +110,8 @@ def test_permuted_codes_are_those_of_permuted_features(report, cache, model):
         logits[stream] = plain_logits(model, stream, moved)
     total = sum(logits.values())
     for stream, each in logits.items():
-        found = stored_codes(report, "permuted_before/joint", stream, model.config.latents)
-        np.testing.assert_allclose(found, select(total, each, model.config.k), atol=1e-6)
+        stored = stored_codes(report, "permuted_before/joint", stream, model.config.latents)
+        np.testing.assert_allclose(stored, select(total, each, model.config.k), atol=1e-6)
 
 
 def test_tables_are_read_by_plain_pyarrow(report, cache):
@@ -141,20 +141,20 @@ def test_every_cross_model_table_has_both_modes_and_their_controls(report):
         "alive", "monosemanticity_means", "overlap_means", "purity_means", "reconstruction",
         "streams",
     ):  # fmt: skip
-        found = {(x["mode"], x["control"]) for x in report.table(name).to_pylist()}
-        assert found == expected, name
-    found = {
+        sets = {(x["mode"], x["control"]) for x in report.table(name).to_pylist()}
+        assert sets == expected, name
+    sets = {
         (x["mode"], x["control"])
         for x in report.table("retrieval").to_pylist()
         if x["space"] == "codes"
     }
-    assert found == expected
-    found = {
+    assert sets == expected
+    sets = {
         (x["mode"], x["control"])
         for x in report.table("classification").to_pylist()
         if x["space"] == "codes"
     }
-    assert found == expected
+    assert sets == expected
 
 
 def test_alive_latents_are_those_of_the_codes(report, model):
@@ -163,12 +163,12 @@ def test_alive_latents_are_those_of_the_codes(report, model):
             (stored_codes(report, f"trained/{mode}", s, 40) > 0).any(axis=0).astype(int)
             for s in model.config.names
         )
-        found = [
+        listed = [
             x["latents"]
             for x in report.table("alive").to_pylist()
             if (x["mode"], x["control"]) == (mode, "none")
         ]
-        assert found == np.bincount(alive, minlength=4).tolist()
+        assert listed == np.bincount(alive, minlength=4).tolist()
 
 
 def test_agreement_is_that_of_the_codes(report, cache, model):
@@ -182,12 +182,12 @@ def test_agreement_is_that_of_the_codes(report, cache, model):
         for latent in range(40):
             counts = {}
             for stream, dense in codes.items():
-                found = {}
+                by_class = {}
                 for row, ids in enumerate(label_ids):
                     for class_id in ids if dense[row, latent] > 0 else ():
-                        found[class_id] = found.get(class_id, 0) + 1
-                if found:
-                    counts[stream] = found
+                        by_class[class_id] = by_class.get(class_id, 0) + 1
+                if by_class:
+                    counts[stream] = by_class
             pairs = []
             for a, b in combinations(counts.values(), 2):
                 both = [(a.get(c, 0), b.get(c, 0)) for c in {*a, *b}]
@@ -270,11 +270,13 @@ def test_intervals_of_agreement_are_those_of_images_left_out(report, cache):
                 group = group_of.get(row // 2)
                 if group == left_out or (kept is not None and group not in kept):
                     continue
-                for found, dense in zip(counts, codes, strict=True):
+                for by_class, dense in zip(counts, codes, strict=True):
                     for class_id in set(label_ids[row]) if dense[position, latent] > 0 else ():
-                        found[class_id] = found.get(class_id, 0) + 1
+                        by_class[class_id] = by_class.get(class_id, 0) + 1
             if all(counts):
-                pairs = [[found.get(c, 0) for found in counts] for c in {*counts[0], *counts[1]}]
+                pairs = [
+                    [by_class.get(c, 0) for by_class in counts] for c in {*counts[0], *counts[1]}
+                ]
                 total += sum(map(min, pairs)) / sum(map(max, pairs))
         return total / 40
 
@@ -308,7 +310,7 @@ def test_intervals_of_purity_are_those_of_images_left_out(report, cache, mode, c
     group_of = groups_of_three()
 
     def mean_purity(left_out):
-        found = []
+        purities = []
         for values in codes.T:
             counts = Counter()
             active = [
@@ -319,8 +321,8 @@ def test_intervals_of_purity_are_those_of_images_left_out(report, cache, mode, c
             for carried in active:
                 counts.update(carried)
             if active:
-                found.append(max(counts.values()) / len(active))
-        return np.mean(found)
+                purities.append(max(counts.values()) / len(active))
+        return np.mean(purities)
 
     margin = margin_of([mean_purity(group) for group in range(20)])
     (line,) = [
@@ -346,7 +348,7 @@ def test_retrieval_is_on_distinct_images_and_all_captions(report):
     }
 
 
-def test_classes_are_told_from_one_row_of_each_labelled_image(report, cache):
+def test_classes_are_predicted_from_one_row_of_each_labelled_image(report, cache):
     lines = report.table("classification").to_pylist()
     spaces = [x["space"] for x in lines]
     assert {s: spaces.count(s) for s in spaces} == {"raw": 3, "codes": 15, "reconstruction": 18}
@@ -373,8 +375,8 @@ def test_unrelated_rows_are_not_found(report):
     codes = [x for x in report.table("retrieval").to_pylist() if x["space"] == "codes"]
 
     def mean(mode, control):
-        found = [x["r_at_1"] for x in codes if (x["mode"], x["control"]) == (mode, control)]
-        return np.mean(found)
+        shares = [x["r_at_1"] for x in codes if (x["mode"], x["control"]) == (mode, control)]
+        return np.mean(shares)
 
     assert mean("independent", "permuted") < 0.15
     assert mean("joint", "permuted_after") < 0.15
@@ -416,17 +418,17 @@ def test_chunks_of_another_size_give_the_same_counts(
     settings = without_scheduler(permuted=False)
     other = analyze(saved_model, whole.folder.local, tmp_path_factory.mktemp("r"), settings)
     for name in ("agreement", "alive", "purity_means", "selection", "streams"):
-        found = [x for x in report.table(name).to_pylist() if x["control"] == "none"]
-        assert other.table(name).to_pylist() == found, name
+        lines = [x for x in report.table(name).to_pylist() if x["control"] == "none"]
+        assert other.table(name).to_pylist() == lines, name
     assert other.table("purity").equals(report.table("purity"))
     assert other.table("cofiring").equals(report.table("cofiring"))
     for name in (
         "left_out_reconstruction", "left_out_selection", "monosemanticity_means", "overlap_means",
         "reconstruction", "retrieval",
     ):  # fmt: skip
-        found = [x for x in report.table(name).to_pylist() if x["control"] == "none"]
-        assert len(other.table(name)) == len(found)
-        for a, b in zip(other.table(name).to_pylist(), found, strict=True):
+        lines = [x for x in report.table(name).to_pylist() if x["control"] == "none"]
+        assert len(other.table(name)) == len(lines)
+        for a, b in zip(other.table(name).to_pylist(), lines, strict=True):
             for column, value in b.items():
                 near = pytest.approx(value, rel=1e-5) if isinstance(value, float) else value
                 assert a[column] == near, (name, column)

@@ -16,12 +16,12 @@ def test_the_interval_of_a_mean_is_the_mean_of_the_intervals(tmp_path):
 
     rows = [row("a", "a", 0.1, 0, 0.2), row("a", "b", 0.5, 0.4, 0.7), row("b", "a", 0.7, 0.6, 0.8)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "reconstruction.parquet")
-    found = figures(Folder(tmp_path))
-    assert found["nmse_cross/joint/none"] == pytest.approx(0.6)
-    assert found["nmse_cross_low/joint/none"] == pytest.approx(0.5)
-    assert found["nmse_cross_high/joint/none"] == pytest.approx(0.75)
-    assert found["nmse_self_low/joint/none"] == 0
-    assert found["explained_variance_cross_low/joint/none"] is None
+    summary = figures(Folder(tmp_path))
+    assert summary["nmse_cross/joint/none"] == pytest.approx(0.6)
+    assert summary["nmse_cross_low/joint/none"] == pytest.approx(0.5)
+    assert summary["nmse_cross_high/joint/none"] == pytest.approx(0.75)
+    assert summary["nmse_self_low/joint/none"] == 0
+    assert summary["explained_variance_cross_low/joint/none"] is None
 
 
 def test_the_intervals_of_purity_are_those_of_the_finest_classes(tmp_path):
@@ -35,8 +35,8 @@ def test_the_intervals_of_purity_are_those_of_the_finest_classes(tmp_path):
         )
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "purity_means.parquet")
-    found = figures(Folder(tmp_path))
-    assert found == {
+    summary = figures(Folder(tmp_path))
+    assert summary == {
         "purity/joint/none": pytest.approx(0.5),
         "purity_low/joint/none": pytest.approx(0.4),
         "purity_high/joint/none": pytest.approx(0.7),
@@ -52,8 +52,8 @@ def test_the_intervals_of_monosemanticity_are_apart_for_own_and_other_features(t
         )
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "monosemanticity_means.parquet")
-    found = figures(Folder(tmp_path))
-    assert found == {
+    summary = figures(Folder(tmp_path))
+    assert summary == {
         "monosemanticity_own/joint/none": pytest.approx(0.6),
         "monosemanticity_own_low/joint/none": pytest.approx(0.5),
         "monosemanticity_own_high/joint/none": pytest.approx(0.75),
