@@ -69,9 +69,10 @@ def bias(report: Annotated[str, _FINISHED], config: BiasConfig) -> None:
 @command(app, SearchConfig, "search")
 def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
     """Find images by a text, an image or a row, in any stream."""
-    from sparc.analyze.report.folder import Report, described
+    from sparc.analyze.report.folder import Report
     from sparc.analyze.report.output import write_table
     from sparc.analyze.report.sources import open_cache
+    from sparc.analyze.report.tables import described
     from sparc.analyze.search.searcher import search, show, title
     from sparc.common.text import amount
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from sparc.common.config import option
+from sparc.common.config import option, to_mapping
 from sparc.common.errors import ConfigError
 
 _SCHEDULER = "Who reduces: threads, sync, or a Dask cluster such as tcp://host:8786."
@@ -58,7 +58,12 @@ class AnalyzeConfig:
 
 ELSEWHERE = ("batch_size", "device", "scheduler", "workers")
 """Settings that say where and how the work is done, not what is measured: a report that was
-interrupted may go on with others."""
+interrupted may continue with others."""
+
+
+def deciding_settings(config: AnalyzeConfig) -> dict[str, Any]:
+    """The settings that decide what is measured and so identify a report, as JSON values."""
+    return {name: value for name, value in to_mapping(config).items() if name not in ELSEWHERE}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

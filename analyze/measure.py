@@ -100,6 +100,9 @@ class Measure(ABC):
     steps: Steps | None = None
     """When it is measured; None: another command adds its table to a finished report."""
 
+    added_by: str = ""
+    """That command, such as `sparc-analyze localize`."""
+
     needs: Needs = Needs()
     """What the cache must have."""
 

@@ -18,7 +18,7 @@ from sparc.analyze.codes.encode import encode_missing, encode_permuted
 from sparc.analyze.codes.permutation import Permutation
 from sparc.analyze.codes.store import CodeLayout, CodeStore
 from sparc.analyze.codes.subject import Subject, choose_streams, open_subject
-from sparc.analyze.config import AnalyzeConfig
+from sparc.analyze.config import AnalyzeConfig, deciding_settings
 from sparc.analyze.context import CAPTIONS, Context
 from sparc.analyze.maths.reduction import Reducer, open_reducer
 from sparc.analyze.measure import Measure, Step
@@ -31,13 +31,9 @@ from sparc.analyze.plan import (
     tables_by_step,
 )
 from sparc.analyze.report.figures import figures
-from sparc.analyze.report.folder import (
-    Report,
-    ReportInfo,
-    ReportWriter,
-    deciding_settings,
-    recognize,
-)
+from sparc.analyze.report.folder import Report
+from sparc.analyze.report.info import ReportInfo
+from sparc.analyze.report.writer import ReportWriter, recognize
 from sparc.analyze.rows.images import read_images
 from sparc.analyze.rows.labels import read_labels
 from sparc.common.cache.reader import ActivationCache
@@ -182,7 +178,7 @@ def _prepare(
     )
     measures = choose_measures(MEASURES, labelled=labels is not None, captioned=captioned)
     left_out = [measure for measure in MEASURES if measure not in measures]
-    writer = ReportWriter(
+    writer = ReportWriter.open(
         folder,
         ReportInfo(
             run=_absolute(subject.location),

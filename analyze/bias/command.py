@@ -15,9 +15,10 @@ from sparc.analyze.codes.parts import Parts
 from sparc.analyze.config import BiasConfig
 from sparc.analyze.maths.reduction import open_reducer
 from sparc.analyze.metrics.naming import names_of
-from sparc.analyze.report.folder import Report, described
+from sparc.analyze.report.folder import Report
 from sparc.analyze.report.output import write_table
 from sparc.analyze.report.sources import open_cache
+from sparc.analyze.report.tables import described
 from sparc.analyze.rows.images import read_images
 from sparc.common.text import amount, shorten
 

@@ -22,8 +22,9 @@ from sparc.analyze.localize.scoring import score_cache
 from sparc.analyze.localize.targets import Query, TextFeature
 from sparc.analyze.localize.words import WordWeight
 from sparc.analyze.report.figures import figures
-from sparc.analyze.report.folder import Report, add_table
+from sparc.analyze.report.folder import Report
 from sparc.analyze.report.output import write_array, write_png
+from sparc.analyze.report.writer import add_table
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import ConfigError, ReportError
 from sparc.common.files.folder import Folder

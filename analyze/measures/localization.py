@@ -22,6 +22,7 @@ class Localization(Measure):
 
     name = "localization"
     tables = (Table("localization"),)
+    added_by = "sparc-analyze localize"
     headline_table = "localization"
     metrics = (POINTING, *_OTHERS, AUC)
 

@@ -49,3 +49,8 @@ MEASURES: list[Measure] = [
 def table_names() -> list[str]:
     """Every table that a report may hold, in alphabetical order."""
     return sorted(table.name for measure in MEASURES for table in measure.tables)
+
+
+def adding_command(table: str) -> str:
+    """The command that adds a table to a finished report; empty: `sparc-analyze run` makes it."""
+    return next((m.added_by for m in MEASURES for t in m.tables if t.name == table), "")

@@ -15,9 +15,10 @@ from scipy import sparse
 
 from sparc.analyze.bias.attribute import read_lines
 from sparc.analyze.config import NameConfig
-from sparc.analyze.report.folder import Report, described
+from sparc.analyze.report.folder import Report
 from sparc.analyze.report.output import write_table
 from sparc.analyze.report.sources import open_cache, open_model
+from sparc.analyze.report.tables import described
 from sparc.analyze.search.query import Query, QueryEncoder
 from sparc.common.errors import ConfigError
 from sparc.common.text import amount, shorten

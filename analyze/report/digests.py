@@ -1,8 +1,8 @@
 """Digests of a report's files: a flipped bit in a figure is a figure too, and only a digest tells.
 
-`digests.json` holds the SHA-256 of each by name: two of them while a file is being replaced, so
-that an interruption between the two writes leaves nothing that looks damaged. This module must not
-know what the files mean.
+`digests.json` holds the SHA-256 of each file by name: two of them while a file is being replaced,
+so that an interruption between the two writes leaves nothing that looks damaged. This module must
+not know what the files mean.
 """
 
 import dataclasses
@@ -42,12 +42,12 @@ def read_digests(folder: Folder) -> dict[str, list[str]]:
     """
     try:
         document = unseal(folder.read(DIGESTS_FILE))
-        found = from_mapping(_Document, document, source=DIGESTS_FILE).files
-        return {name: list(digests) for name, digests in found.items()}
+        files = from_mapping(_Document, document, source=DIGESTS_FILE).files
+        return {name: list(digests) for name, digests in files.items()}
     except (OSError, ValueError, ConfigError) as error:
         raise ReportError(
             f"{folder}/{DIGESTS_FILE} is missing or damaged ({error}): run the same "
-            "`sparc-analyze run` again, which makes anew what cannot be trusted"
+            "`sparc-analyze run` again, which makes again what cannot be trusted"
         ) from error
 
 
@@ -64,15 +64,18 @@ def replace(folder: Folder, name: str, content: bytes) -> None:
     write_digests(folder, {**digests, name: [digest(content)]})
 
 
-def read_checked(folder: Folder, name: str, digests: Digests) -> bytes:
+def read_checked(folder: Folder, name: str, digests: Digests, *, advice: str) -> bytes:
     """The content of a file.
 
+    Args:
+        folder: The report's folder.
+        name: The file.
+        digests: What `read_digests` gave.
+        advice: How the reader of the message gets the file again.
+
     Raises:
-        ReportError: It is missing, or not what was written.
+        ReportError: The file is missing, or not what was written.
     """
-    advice = "run the same `sparc-analyze run` again, which makes it anew"
-    if name == "localization.parquet":
-        advice = "remove it, and run `sparc-analyze localize` with --report again"
     try:
         content = folder.read(name, largest=_LARGEST)
     except FileNotFoundError as error:
@@ -83,9 +86,9 @@ def read_checked(folder: Folder, name: str, digests: Digests) -> bytes:
 
 
 def is_intact(folder: Folder, name: str, digests: Digests) -> bool:
-    """Whether a file is there as it was written."""
+    """Whether a file exists as it was written."""
     try:
-        read_checked(folder, name, digests)
+        read_checked(folder, name, digests, advice="")
     except ReportError:
         return False
     return True

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from sparc.analyze.report.folder import METADATA_KEY
+from sparc.analyze.report.tables import METADATA_KEY
 from sparc.common.cache import tables
 from sparc.common.errors import SparcError
 from sparc.common.files.folder import Folder

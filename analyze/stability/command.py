@@ -9,8 +9,8 @@ from torch import Tensor
 
 from sparc.analyze.codes.subject import Subject, open_subject
 from sparc.analyze.config import StabilityConfig
-from sparc.analyze.report.folder import about_command, described
 from sparc.analyze.report.output import write_table
+from sparc.analyze.report.tables import about_command, described
 from sparc.analyze.stability.match import THRESHOLDS, figures, match, random_directions, table
 from sparc.common.errors import RunError
 from sparc.common.streams.spec import encoder_difference

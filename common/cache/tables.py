@@ -1,7 +1,6 @@
 """The tables beside the activations: rows, classes and rejects, as Parquet with fixed schemas."""
 
 import hashlib
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from json.encoder import encode_basestring as _quote
@@ -10,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from sparc.common.errors import CacheError, DamagedCacheError
 from sparc.common.files.folder import Folder
-from sparc.common.files.parquet import ParquetTable, read_parquet
+from sparc.common.files.parquet import ParquetTable, parquet_bytes, read_parquet
 from sparc.common.text import reason
 
 ROWS = pa.schema(
@@ -71,16 +69,7 @@ def empty(schema: pa.Schema) -> pa.Table:
 
 def write_table(folder: Folder, name: str, table: pa.Table) -> None:
     """Write a Parquet file whole; the same table always gives the same bytes."""
-    buffer = io.BytesIO()
-    # In one piece: how a table was put together in memory must not show in the file.
-    pq.write_table(
-        table.combine_chunks(),
-        buffer,
-        compression="zstd",
-        row_group_size=1 << 17,
-        write_page_checksum=True,
-    )
-    folder.write(name, buffer.getvalue())
+    folder.write(name, parquet_bytes(table))
 
 
 def read_table(

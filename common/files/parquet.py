@@ -1,10 +1,11 @@
-"""Reading Parquet that anybody may have written, in memory that its file warrants.
+"""Writing Parquet, and reading what anybody may have written, in memory that a file warrants.
 
 A few kilobytes of Parquet may stand for gigabytes: a long text is stored once and named a million
 times. So texts are read as they are stored, and counted before they are spelled out. This module
 must not know what a table means.
 """
 
+import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
@@ -88,6 +89,20 @@ class ParquetTable:
 def read_parquet(file: IO[bytes], columns: Sequence[str] | None = None) -> pa.Table:
     """The table in a Parquet file, or some of its columns; raises as `ParquetTable` does."""
     return ParquetTable(file, columns).read()
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as the bytes of a Parquet file; equal tables give equal bytes."""
+    buffer = io.BytesIO()
+    # In one piece: how a table was put together in memory must not show in the file.
+    pq.write_table(
+        table.combine_chunks(),
+        buffer,
+        compression="zstd",
+        row_group_size=1 << 17,
+        write_page_checksum=True,
+    )
+    return buffer.getvalue()
 
 
 def _refuse_claims(found: pq.FileMetaData, length: int, columns: Sequence[ColumnClaims]) -> None:

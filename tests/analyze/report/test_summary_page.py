@@ -8,11 +8,13 @@ from sparc.analyze.measures.reconstruction import NMSE_CROSS
 from sparc.analyze.measures.retrieval import R_AT_1
 from sparc.analyze.measures.selection import SHARE
 from sparc.analyze.report.figure_names import Metric, as_text
-from sparc.analyze.report.folder import Report, ReportInfo, ReportWriter
+from sparc.analyze.report.folder import Report
+from sparc.analyze.report.info import ReportInfo
 from sparc.analyze.report.notes import Note
 from sparc.analyze.report.page import Line
 from sparc.analyze.report.summary_page import require_declared, summary_page
 from sparc.analyze.report.text import MARGIN_WIDTH, NOT_MEASURED, PAGE_WIDTH, render
+from sparc.analyze.report.writer import ReportWriter
 from sparc.common.files.folder import Folder
 
 FIGURES = {
@@ -55,7 +57,7 @@ def make_report(tmp_path):
             streams=("dino", "clip_text"), stream_digests={}, latents=1024, k=32,
             selection="global", rows=1204, settings={}, notes=tuple(notes), versions={},
         )  # fmt: skip
-        writer = ReportWriter(folder, info)
+        writer = ReportWriter.open(folder, info)
         writer.finish(as_text(figures))
         return Report(folder.local)
 
