@@ -26,7 +26,7 @@ from sparc.common.text import reason
 COLUMNS = ("sample_id", "image", "caption")
 _SCHEMA = pa.schema([ROWS.field(name) for name in COLUMNS])
 
-_TABLE, _IMAGES = "rows.arrow", "images.npy"
+_TABLE, _IMAGES = "rows.arrow", "pictures.npy"
 _END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream of Arrow's messages
 _BATCH = 1 << 16  # Rows read at a time.
 _HEADER, _COMPRESSION, _OWN_METADATA = 2, 3, 4

@@ -48,12 +48,12 @@ _GROUNDS = {
 _SENTENCES = (
     "{things}",
     "{things} on a {ground} background",
-    "an image of {things}",
+    "a picture of {things}",
     "a drawing of {things} on {ground}",
-    "you can see {things} in this image",
+    "you can see {things} in this picture",
     "{things} in front of a {ground} wall",
     "this scene shows {things}",
-    "a {ground} image of {things}",
+    "a {ground} picture of {things}",
 )
 
 _PAIRS = ("{0} and {1}", "{0} next to {1}", "{0} together with {1}", "{0} beside {1}")

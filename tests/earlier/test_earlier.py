@@ -1,7 +1,8 @@
 """Caches, runs and reports that version 0.1.0 wrote (commit 8009ac4) stay readable.
 
 The archive holds a cache of three streams, a finished run, one with the published recipe, a sweep,
-a run that was killed with the digest of what it would have become, and a report.
+a run that was killed with the digest of what it would have become, and a report with its search
+index.
 """
 
 import hashlib
@@ -63,9 +64,12 @@ def test_a_report_is_read_and_searched(earlier: Path, call, tmp_path: Path) -> N
     shown = call("analyze", "compare", earlier / "report")
     assert shown.returncode == 0, shown.stderr
     assert len(report.table("agreement")) > 0
+    index = {p: digest(p) for p in (earlier / "report/index").rglob("*") if p.is_file()}
     searcher = Searcher(report, "a", run=earlier / "run", cache=earlier / "cache")
     found = searcher.row(8, source="words")
     assert np.isfinite(found["score"].to_numpy()).all()
+    after = {p: digest(p) for p in (earlier / "report/index").rglob("*") if p.is_file()}
+    assert after == index  # it is used as it is
 
 
 def test_measuring_again_computes_nothing_and_prints_the_same(earlier: Path, call) -> None:

@@ -44,7 +44,7 @@ def test_what_an_earlier_version_laid_out_is_laid_out_anew(make_cache, tmp_path)
     where.mkdir(parents=True)
     (where / "rows.arrow").write_bytes(b"without digests.json")
     assert open_rows(Folder(tmp_path / "report"), cache).take(np.array([3])).num_rows == 1
-    assert {path.name for path in where.iterdir()} == {"digests.json", "images.npy", "rows.arrow"}
+    assert {path.name for path in where.iterdir()} == {"digests.json", "pictures.npy", "rows.arrow"}
 
 
 def test_a_batch_is_checked_when_it_is_first_needed(make_cache, tmp_path, monkeypatch):
