@@ -1,4 +1,4 @@
-"""Stage 1: pictures and captions through frozen encoders into an activation cache.
+"""Stage 1: images and captions through frozen encoders into an activation cache.
 
 Knows datasets, encoders and the cache; never imports `sparc.train` or `sparc.analyze`.
 """

@@ -140,8 +140,8 @@ def _refuse(cache: ActivationCache, damages: Iterator[Damage]) -> Iterator[str]:
 
 def _describe_rows(cache: ActivationCache) -> Iterator[str]:
     info = cache.info
-    pictures = pc.count_distinct(cache.rows(["sample_id"]).column("sample_id")).as_py()
-    yield f"  rows      {info.rows:,} of {amount(pictures, 'picture')}, " + (
+    images = pc.count_distinct(cache.rows(["sample_id"]).column("sample_id")).as_py()
+    yield f"  rows      {info.rows:,} of {amount(images, 'image')}, " + (
         f"{amount(info.chunks, 'chunk')} of up to {info.rows_per_chunk:,}"
     )
 

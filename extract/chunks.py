@@ -1,6 +1,6 @@
-"""What a chunk of rows asks of the encoders: its distinct pictures and its captions.
+"""What a chunk of rows asks of the encoders: its distinct images and its captions.
 
-Knows the rows table alone: no picture is opened here and no model is known.
+Knows the rows table alone: no image is opened here and no model is known.
 """
 
 import dataclasses
@@ -16,15 +16,15 @@ from sparc.common.streams.spec import Modality, StreamSpec
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
-    """A picture of a chunk and the rows of the cache that show it.
+class ChunkImage:
+    """An image of a chunk and the rows of the cache that show it.
 
     Attributes:
-        image: Its name in the dataset; None where the rows have no picture.
+        path: Its path in the dataset; None where the rows have no image.
         rows: Consecutive rows of one chunk.
     """
 
-    image: str | None
+    path: str | None
     rows: range
 
 
@@ -36,9 +36,9 @@ class Chunk:
         index: Which chunk of the cache.
         rows: Its rows.
         streams: The streams that lack it.
-        carried: How many of its first rows show the picture that ends the chunk before: they take
+        carried: How many of its first rows show the image that ends the chunk before: they take
             over the feature stored there.
-        pictures: The pictures that begin in this chunk, in row order.
+        images: The images that begin in this chunk, in row order.
         captions: Its rows that have a caption, in row order, with the caption.
     """
 
@@ -46,7 +46,7 @@ class Chunk:
     rows: range
     streams: tuple[str, ...]
     carried: int
-    pictures: tuple[Picture, ...]
+    images: tuple[ChunkImage, ...]
     captions: tuple[tuple[int, str], ...]
 
 
@@ -62,12 +62,12 @@ class ChunkTable:
         self._first = _first_rows(rows)
 
     @property
-    def pictures(self) -> int:
-        """Number of distinct pictures."""
+    def distinct_images(self) -> int:
+        """Number of distinct images."""
         return len(self._first)
 
     def inputs(self, row: int) -> tuple[str | None, str | None]:
-        """The picture and the caption of a row, where it has them."""
+        """The image and the caption of a row, where it has them."""
         return self._rows.column("image")[row].as_py(), self._rows.column("caption")[row].as_py()
 
     def chunk(self, index: int, rows: range, streams: Sequence[str]) -> Chunk:
@@ -75,7 +75,7 @@ class ChunkTable:
         low, high = np.searchsorted(self._first, (rows.start, rows.stop))
         starts = [int(row) for row in self._first[low:high]]
         part = self._rows.slice(rows.start, len(rows))
-        images = part.column("image").to_pylist()
+        paths = part.column("image").to_pylist()
         captions = part.column("caption").to_pylist()
         ends = [*starts[1:], rows.stop] if starts else []
         return Chunk(
@@ -83,8 +83,8 @@ class ChunkTable:
             rows=rows,
             streams=tuple(streams),
             carried=(starts[0] if starts else rows.stop) - rows.start,
-            pictures=tuple(
-                Picture(images[start - rows.start], range(start, end))
+            images=tuple(
+                ChunkImage(paths[start - rows.start], range(start, end))
                 for start, end in zip(starts, ends, strict=True)
             ),
             captions=tuple(
@@ -116,19 +116,19 @@ def require_inputs(rows: pa.Table, specs: Mapping[str, StreamSpec]) -> None:
         specs: The streams, by name.
 
     Raises:
-        DatasetError: No row has a picture, or a caption, where a stream needs some.
+        DatasetError: No row has an image, or a caption, where a stream needs some.
     """
     needed: dict[Modality, tuple[str, str]] = {
-        "image": ("image", "picture"),
-        "text": ("caption", "caption"),
+        "image": ("image", "an image"),
+        "text": ("caption", "a caption"),
     }
     for name, spec in specs.items():
         column, what = needed[spec.modality]
         if rows.column(column).null_count == len(rows):
-            raise DatasetError(f"stream {name} needs a {what}, but no row of the dataset has one")
+            raise DatasetError(f"stream {name} needs {what}, but no row of the dataset has one")
 
 
 def _first_rows(rows: pa.Table) -> npt.NDArray[np.int64]:
-    """The rows at which another picture begins, in order; row 0 is one of them."""
+    """The rows at which another image begins, in order; row 0 is one of them."""
     same = [tables.same_as_before(rows[name]) for name in ("sample_id", "image")]
     return np.flatnonzero(~np.logical_and.reduce(same))

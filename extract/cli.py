@@ -7,7 +7,7 @@ import typer
 from sparc.common.cli import command, display, new_app
 from sparc.extract.config import ExtractConfig
 
-app = new_app("Pictures and captions through frozen encoders into an activation cache.")
+app = new_app("Images and captions through frozen encoders into an activation cache.")
 
 CacheArgument = Annotated[str, typer.Argument(metavar="CACHE", help="The cache: a folder or URL.")]
 

@@ -31,17 +31,17 @@ class ExtractConfig:
         "auto", "How the dataset lies on disk; auto looks."
     )
     split: str = option("", "The dataset's split, where it has several.")
-    limit: int = option(0, "Keep the first so many pictures; 0 keeps all.")
+    limit: int = option(0, "Keep the first so many images; 0 keeps all.")
     captions: Literal["each", "join", "first"] = option(
         "each", "A row a caption, all joined into one, or the first alone."
     )
-    holdout: float = option(0.0, "Fraction of pictures set apart: --split train or test.")
+    holdout: float = option(0.0, "Fraction of images set apart: --split train or test.")
     holdout_by: str = option("", "Metadata column whose equal values stay on one side.")
     labels: Path | None = option(None, "CSV of ImageID,LabelName,Confidence: other labels.")
     classes: Path | None = option(None, "CSV of LabelName,DisplayName.")
     hierarchy: Path | None = option(None, "Nested JSON of LabelName and Subcategory.")
     masks: bool = option(False, "Keep object masks too, where the dataset has them.")
-    batch_size: int = option(64, "Pictures or captions a forward pass.")
+    batch_size: int = option(64, "Images or captions a forward pass.")
     rows_per_chunk: int = option(4096, "Rows a chunk: the unit of writing and reading.")
     dtype: Literal["float16", "float32"] = option("float16", "Type of the stored features.")
     compression: Literal["none", "lz4", "zstd"] = option(
@@ -52,7 +52,7 @@ class ExtractConfig:
     )
     device: str = option("auto", "Where to encode: auto, cpu, cuda, cuda:1, …")
     devices: str = option("", "Several devices, a replica each: all, or cuda:0,cuda:1,…")
-    workers: int = option(0, "Threads that read and decode pictures; 0: one a core.")
+    workers: int = option(0, "Threads that read and decode images; 0: one a core.")
     repair: bool = option(
         False, "Check every byte of a cache that is there; make anew what is damaged, nothing else."
     )
@@ -96,7 +96,7 @@ class ExtractConfig:
 
     @property
     def threads(self) -> int:
-        """Threads that read and decode pictures: `workers`, or one for each core we may use."""
+        """Threads that read and decode images: `workers`, or one for each core we may use."""
         if self.workers:
             return self.workers
         affinity = getattr(os, "sched_getaffinity", None)  # not on macOS

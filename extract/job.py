@@ -35,7 +35,7 @@ from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders import build_encoders
 from sparc.extract.encoders.encoder import Encoders
-from sparc.extract.loader import PictureLoader
+from sparc.extract.loader import ImageLoader
 from sparc.extract.replica import ChunkFeatures, ChunkQueue, Replica
 from sparc.extract.restorer import Restorer
 
@@ -85,7 +85,7 @@ def run(
     """Extract a dataset's features into a cache, or go on with an interrupted extraction.
 
     Args:
-        dataset: The rows and their pictures.
+        dataset: The rows and their images.
         location: The cache's folder or URL.
         config: Streams and settings; `dry_run` is the caller's business.
         build: What builds the encoders of all streams on a device.
@@ -113,7 +113,7 @@ def run(
         }
         started = time.monotonic()
         table = ChunkTable(manifest.rows)
-        with PictureLoader(dataset, config.threads) as loader:
+        with ImageLoader(dataset, config.threads) as loader:
             restorer = Restorer(writer, table, replicas[0], loader)
             for name in config.specs:
                 missing[name] += restorer.restore_reasons(name, thorough=config.repair)
@@ -183,7 +183,7 @@ def _stream_info(name: str, replica: Replica, config: ExtractConfig) -> StreamIn
 def _encode(
     replicas: list[Replica],
     chunks: ChunkQueue,
-    loader: PictureLoader,
+    loader: ImageLoader,
     *,
     already: int,
     total: int,
@@ -213,7 +213,7 @@ def _encode(
 def _threads(
     replicas: list[Replica],
     chunks: ChunkQueue,
-    loader: PictureLoader,
+    loader: ImageLoader,
     tell: Callable[[ChunkFeatures | int | BaseException], None],
 ) -> Iterator[None]:
     """A thread a device, for as long as the context lasts."""
@@ -261,7 +261,7 @@ def _carry(
     values: npt.NDArray[np.float32],
     reasons: dict[int, str],
 ) -> None:
-    """Take over the feature, or the reason, of the picture that began in the chunk before."""
+    """Take over the feature, or the reason, of the image that began in the chunk before."""
     before = rows.start // cache.info.rows_per_chunk - 1
     if cache.valid(stream, before)[-1]:
         values[:carried] = cache.features(stream, before)[-1]

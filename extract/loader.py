@@ -1,7 +1,7 @@
-"""Pictures read, decoded and prepared in threads, ahead of the encoders that wait for them.
+"""Images read, decoded and prepared in threads, ahead of the encoders that wait for them.
 
-A picture that cannot be used gives a reason instead of pixels; nothing here raises for it. What is
-no picture's fault (a disk that is gone, no memory left) is raised: it must reject no picture.
+An image that cannot be used gives a reason instead of pixels; nothing here raises for it. What is
+no image's fault (a disk that is gone, no memory left) is raised: it must reject no image.
 """
 
 import threading
@@ -16,39 +16,40 @@ from torch import Tensor
 from sparc.common.errors import DatasetError, EncoderError, UnavailableError
 from sparc.common.text import shorten
 from sparc.extract.datasets.base import Dataset
+from sparc.extract.decoding import ImageError, decode
 from sparc.extract.encoders.encoder import ImageEncoder
 from sparc.extract.memory import is_out_of_memory
-from sparc.extract.pictures import PictureError, decode
 
-NO_PICTURE = "no picture"
+NO_IMAGE = "no picture"
+"""A reason, which caches record: its wording stays, so that a repaired cache has its old bytes."""
 
 
 class Loaded(NamedTuple):
-    """A picture, ready for every encoder that needs it.
+    """An image, ready for every encoder that needs it.
 
     Attributes:
         pixels: By stream, (3, height, width) float32; empty where there is a reason.
-        reason: Why the picture cannot be used; None where it can.
+        reason: Why the image cannot be used; None where it can.
     """
 
     pixels: Mapping[str, Tensor]
     reason: str | None = None
 
 
-class PictureLoader:
-    """A pool of threads that turns names of pictures into pixels.
+class ImageLoader:
+    """A pool of threads that turns names of images into pixels.
 
     Args:
-        dataset: Where the pictures come from.
+        dataset: Where the images come from.
         workers: Number of threads.
     """
 
     def __init__(self, dataset: Dataset, workers: int) -> None:
         self._dataset = dataset
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="pictures")
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="images")
         _start_all(self._pool, workers)
 
-    def __enter__(self) -> "PictureLoader":
+    def __enter__(self) -> "ImageLoader":
         return self
 
     def __exit__(
@@ -60,36 +61,36 @@ class PictureLoader:
         self._pool.shutdown(cancel_futures=True)
 
     def submit(
-        self, images: Sequence[str | None], encoders: Mapping[str, ImageEncoder]
+        self, image_paths: Sequence[str | None], encoders: Mapping[str, ImageEncoder]
     ) -> list[Future[Loaded]]:
-        """Begin to load pictures, each once for all of the encoders."""
-        return [self._pool.submit(self._load, image, encoders) for image in images]
+        """Begin to load images, each once for all of the encoders."""
+        return [self._pool.submit(self._load, path, encoders) for path in image_paths]
 
-    def _load(self, image: str | None, encoders: Mapping[str, ImageEncoder]) -> Loaded:
-        if image is None:
-            return Loaded({}, NO_PICTURE)
+    def _load(self, image_path: str | None, encoders: Mapping[str, ImageEncoder]) -> Loaded:
+        if image_path is None:
+            return Loaded({}, NO_IMAGE)
         try:
-            picture = decode(self._dataset.read_picture(image))
-        except PictureError as error:
+            image = decode(self._dataset.read_image(image_path))
+        except ImageError as error:
             return Loaded({}, str(error))
         except UnavailableError:
-            raise  # no picture is to blame: the rest would all be rejected
+            raise  # no image is to blame: the rest would all be rejected
         except DatasetError as error:
             return Loaded({}, _reason(error))
         except MemoryError as error:
-            raise _no_memory(image) from error
+            raise _no_memory(image_path) from error
         try:
-            return Loaded({name: encoder.prepare(picture) for name, encoder in encoders.items()})
+            return Loaded({name: encoder.prepare(image) for name, encoder in encoders.items()})
         except (ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
-                raise _no_memory(image) from error
+                raise _no_memory(image_path) from error
             return Loaded({}, f"cannot be prepared: {shorten(str(error), 100)}")
 
 
-def _no_memory(image: str) -> EncoderError:
+def _no_memory(image_path: str) -> EncoderError:
     return EncoderError(
-        f"not enough memory to decode {shorten(image, 200)}: choose fewer --workers, or a smaller "
-        "--batch-size"
+        f"not enough memory to decode {shorten(image_path, 200)}: choose fewer --workers, or a "
+        "smaller --batch-size"
     )
 
 

@@ -21,10 +21,10 @@ from sparc.common.text import amount, shorten, size
 from sparc.extract.chunks import ChunkTable, require_inputs
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
-from sparc.extract.pictures import PictureError, decode
+from sparc.extract.decoding import ImageError, decode
 
 FIRST_CAPTIONS = 5
-SAMPLED_PICTURES = 32
+SAMPLED_IMAGES = 32
 WIDTH = 70
 
 _WIDTHS = ("hidden_size", "d_model", "dim", "n_embd")
@@ -37,7 +37,7 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
     What the dataset holds comes first and at once: what follows imports the encoders' libraries.
 
     Args:
-        dataset: The dataset; a few of its pictures are read, to time that.
+        dataset: The dataset; a few of its images are read, to time that.
         manifest: Its rows.
         config: What would be extracted.
     """
@@ -48,7 +48,7 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
     split = f", split {manifest.split}" if manifest.split else ""
     yield f"dataset   {shorten(manifest.dataset, 200)} ({manifest.dataset_format}{split})"
     yield f"rows      {len(rows):,}"
-    yield f"pictures  {table.pictures:,}"
+    yield f"images    {table.distinct_images:,}"
     yield f"classes   {len(manifest.classes):,}, {amount(labelled, 'row')} labelled"
     if manifest.masks is not None:
         yield f"masks     {len(manifest.masks):,}"
@@ -67,7 +67,7 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
     kept = "" if config.compression == "none" else f" before {config.compression}"
     yield f"bytes     {'not known yet' if total is None else size(total) + kept}, {config.dtype}"
     if any(spec.modality == "image" for spec in config.specs.values()):
-        yield f"time      {_reading_time(dataset, rows, table.pictures, config.threads)}"
+        yield f"time      {_reading_time(dataset, rows, table.distinct_images, config.threads)}"
     else:
         yield "time      not known before the models have run"
 
@@ -138,27 +138,27 @@ def _captions(rows: pa.Table) -> Iterator[str]:
         yield f"          {shorten(caption, WIDTH)}"
 
 
-def _reading_time(dataset: Dataset, rows: pa.Table, pictures: int, threads: int) -> str:
-    images = rows.column("image")
-    images = images.filter(pc.is_valid(images)).slice(0, SAMPLED_PICTURES * 8).to_pylist()
-    sample = list(dict.fromkeys(images))[:SAMPLED_PICTURES]
+def _reading_time(dataset: Dataset, rows: pa.Table, images: int, threads: int) -> str:
+    paths = rows.column("image")
+    paths = paths.filter(pc.is_valid(paths)).slice(0, SAMPLED_IMAGES * 8).to_pylist()
+    sample = list(dict.fromkeys(paths))[:SAMPLED_IMAGES]
     if not sample:
-        return "no pictures to read"
+        return "no images to read"
     started = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
-        good = sum(pool.map(lambda image: _readable(dataset, image), sample))
-    seconds = (time.perf_counter() - started) / len(sample) * pictures
+        good = sum(pool.map(lambda path: _readable(dataset, path), sample))
+    seconds = (time.perf_counter() - started) / len(sample) * images
     return (
         f"encoding: not known before the models have run; reading and decoding alone about "
-        f"{_duration(seconds)}, judged by {amount(len(sample), 'picture')}"
+        f"{_duration(seconds)}, judged by {amount(len(sample), 'image')}"
         + (f", of which {len(sample) - good} cannot be used" if good < len(sample) else "")
     )
 
 
-def _readable(dataset: Dataset, image: str) -> bool:
+def _readable(dataset: Dataset, image_path: str) -> bool:
     try:
-        decode(dataset.read_picture(image))
-    except (PictureError, SparcError):
+        decode(dataset.read_image(image_path))
+    except (ImageError, SparcError):
         return False
     return True
 

@@ -1,6 +1,6 @@
 """One device: its copies of the encoders, and the chunks that it takes from the common queue.
 
-A batch never crosses a chunk, and a picture that cannot be used is a picture of zeros in its place
+A batch never crosses a chunk, and an image that cannot be used is an image of zeros in its place
 of the batch: what else is in a batch moves the last bits of a feature, and so must not depend on
 where an earlier run was stopped. Nothing here knows how a cache is written.
 """
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from sparc.common.errors import EncoderError
-from sparc.extract.chunks import Chunk, Picture
+from sparc.extract.chunks import Chunk, ChunkImage
 from sparc.extract.encoders.encoder import Encoder, ImageEncoder, TextEncoder
-from sparc.extract.loader import Loaded, PictureLoader
+from sparc.extract.loader import ImageLoader, Loaded
 from sparc.extract.memory import is_out_of_memory
 
 BYTES_AHEAD = 256 * 2**20
@@ -89,7 +89,7 @@ class ChunkQueue:
 
 
 class _Batch(NamedTuple):
-    """Pictures of a chunk that are encoded together; none in a chunk without pictures to encode."""
+    """Images of a chunk that are encoded together; none in a chunk without images to encode."""
 
     chunk: Chunk
     first: int
@@ -105,7 +105,7 @@ class Replica:
         device: The device.
         images: The encoders of image streams, built for that device.
         texts: The encoders of text streams, built for that device.
-        batch_size: Pictures or captions a forward pass.
+        batch_size: Images or captions a forward pass.
         threads: PyTorch threads for one operation, where the device is the CPU.
     """
 
@@ -128,7 +128,7 @@ class Replica:
     def run(
         self,
         queue: ChunkQueue,
-        loader: PictureLoader,
+        loader: ImageLoader,
         *,
         encoded: Callable[[int], None],
     ) -> Iterator[ChunkFeatures]:
@@ -136,7 +136,7 @@ class Replica:
 
         Args:
             queue: Where the chunks come from.
-            loader: What loads their pictures.
+            loader: What loads their images.
             encoded: Told how many more rows have been encoded, after every batch.
 
         Raises:
@@ -160,7 +160,7 @@ class Replica:
             batch = ahead.popleft()
             if work is None:
                 work = _ChunkWork(batch.chunk, self, encoded)
-            work.encode_pictures(batch)
+            work.encode_images(batch)
             bytes_ahead -= batch.size
             if batch.last:
                 work.encode_captions(self._batch_size, queue)
@@ -171,9 +171,9 @@ class Replica:
                 work = None
 
     def _batches(
-        self, queue: ChunkQueue, loader: PictureLoader, ahead: deque[_Batch]
+        self, queue: ChunkQueue, loader: ImageLoader, ahead: deque[_Batch]
     ) -> Iterator[_Batch | None]:
-        """Batches of pictures, being loaded; None where no chunk can be had for now."""
+        """Batches of images, being loaded; None where no chunk can be had for now."""
         while True:
             # Waiting for other devices is safe only with nothing of our own left to encode.
             chunk = queue.take(wait=not ahead)
@@ -182,16 +182,16 @@ class Replica:
                 continue
             encoders = _needed(self.images, chunk)
             pixels = sum(_bytes(encoder) for encoder in encoders.values())
-            pictures = chunk.pictures if encoders else ()
-            bounds = [*range(0, max(len(pictures), 1), self._batch_size), len(pictures)]
+            chunk_images = chunk.images if encoders else ()
+            bounds = [*range(0, max(len(chunk_images), 1), self._batch_size), len(chunk_images)]
             for first, end in pairwise(bounds):
-                images = [picture.image for picture in pictures[first:end]]
+                paths = [image.path for image in chunk_images[first:end]]
                 yield _Batch(
                     chunk=chunk,
                     first=first,
-                    loads=loader.submit(images, encoders),
-                    size=pixels * len(images),
-                    last=end == len(pictures),
+                    loads=loader.submit(paths, encoders),
+                    size=pixels * len(paths),
+                    last=end == len(chunk_images),
                 )
 
 
@@ -205,7 +205,7 @@ class _ChunkWork:
         self._encoded = encoded
         self._done = 0
         self._told = 0
-        self._waiting: list[tuple[str, list[Picture], Tensor]] = []
+        self._waiting: list[tuple[str, list[ChunkImage], Tensor]] = []
         self._result = ChunkFeatures(
             chunk=chunk,
             features={
@@ -216,22 +216,22 @@ class _ChunkWork:
             cut=dict.fromkeys(self._texts, 0),
         )
 
-    def encode_pictures(self, batch: _Batch) -> None:
-        """Encode a batch of pictures for every image stream."""
+    def encode_images(self, batch: _Batch) -> None:
+        """Encode a batch of images for every image stream."""
         loaded = [load.result() for load in batch.loads]
-        pictures = list(batch.chunk.pictures[batch.first : batch.first + len(loaded)])
-        for picture, (_, reason) in zip(pictures, loaded, strict=True):
+        images = list(batch.chunk.images[batch.first : batch.first + len(loaded)])
+        for image, (_, reason) in zip(images, loaded, strict=True):
             if reason is not None:
                 for name in self._images:
-                    self._result.reasons[name].update(dict.fromkeys(picture.rows, reason))
+                    self._result.reasons[name].update(dict.fromkeys(image.rows, reason))
         good = [pixels for pixels, reason in loaded if reason is None]
         started = []
         for name, encoder in self._images.items():
             if good:
                 empty = torch.zeros_like(good[0][name])
                 pixels = torch.stack([load.pixels.get(name, empty) for load in loaded])
-                started.append((name, pictures, self._encode_pixels(name, encoder, pixels)))
-            self._tell(len(pictures))
+                started.append((name, images, self._encode_pixels(name, encoder, pixels)))
+            self._tell(len(images))
         # On a GPU the encoder still runs: the batch before this one is fetched meanwhile.
         self._fetch()
         self._waiting = started
@@ -266,13 +266,13 @@ class _ChunkWork:
             return encoder.encode(pixels)
 
     def _fetch(self) -> None:
-        """Copy the features of the last batch to the rows that show its pictures."""
+        """Copy the features of the last batch to the rows that show its images."""
         start = self._result.chunk.rows.start
-        for name, pictures, features in self._waiting:
+        for name, images, features in self._waiting:
             reasons = self._result.reasons[name]
-            for picture, feature in zip(pictures, features.float().cpu().numpy(), strict=True):
-                if picture.rows.start not in reasons:
-                    rows = slice(picture.rows.start - start, picture.rows.stop - start)
+            for image, feature in zip(images, features.float().cpu().numpy(), strict=True):
+                if image.rows.start not in reasons:
+                    rows = slice(image.rows.start - start, image.rows.stop - start)
                     self._result.features[name][rows] = feature
         self._waiting = []
 
@@ -280,7 +280,7 @@ class _ChunkWork:
         """Report progress in whole rows: the chunk's, in proportion to what has been encoded."""
         chunk = self._result.chunk
         self._done += items
-        total = len(chunk.pictures) * len(self._images) + len(chunk.captions) * len(self._texts)
+        total = len(chunk.images) * len(self._images) + len(chunk.captions) * len(self._texts)
         rows = len(chunk.rows) * self._done // max(total, 1)
         self._encoded(rows - self._told)
         self._told = rows
@@ -305,6 +305,6 @@ def _needed(encoders: Mapping[str, E], chunk: Chunk) -> dict[str, E]:
 
 
 def _bytes(encoder: ImageEncoder) -> int:
-    """Bytes of one prepared picture."""
+    """Bytes of one prepared image."""
     height, width = (*encoder.origin.input_size, 224, 224)[:2]
     return 3 * height * width * 4

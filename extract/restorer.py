@@ -11,10 +11,10 @@ from sparc.common.cache.writer import CacheWriter
 from sparc.common.progress import say
 from sparc.common.text import amount
 from sparc.extract.chunks import ChunkTable
-from sparc.extract.loader import PictureLoader
+from sparc.extract.loader import ImageLoader
 from sparc.extract.replica import NO_CAPTION, Replica
 
-PICTURES_AT_ONCE = 64
+IMAGES_AT_ONCE = 64
 """Loaded together, to see what is wrong with each."""
 
 
@@ -25,11 +25,11 @@ class Restorer:
         writer: The cache, with its streams opened.
         table: The dataset's rows.
         replica: The encoders.
-        loader: What loads pictures.
+        loader: What loads images.
     """
 
     def __init__(
-        self, writer: CacheWriter, table: ChunkTable, replica: Replica, loader: PictureLoader
+        self, writer: CacheWriter, table: ChunkTable, replica: Replica, loader: ImageLoader
     ) -> None:
         self._writer = writer
         self._table = table
@@ -79,9 +79,9 @@ class Restorer:
             return {row: NO_CAPTION for row, (_, text) in pairs if not (text and text.strip())}
         encoders = {stream: self._replica.images[stream]}
         reasons: dict[int, str] = {}
-        for first in range(0, len(rows), PICTURES_AT_ONCE):
-            part = slice(first, first + PICTURES_AT_ONCE)
-            loads = self._loader.submit([image for image, _ in inputs[part]], encoders)
+        for first in range(0, len(rows), IMAGES_AT_ONCE):
+            part = slice(first, first + IMAGES_AT_ONCE)
+            loads = self._loader.submit([path for path, _ in inputs[part]], encoders)
             for row, load in zip(rows[part], loads, strict=True):
                 if (reason := load.result().reason) is not None:
                     reasons[row] = reason

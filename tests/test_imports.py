@@ -72,9 +72,9 @@ def test_no_stage_is_imported_by_its_folder_name() -> None:
     assert offenders(lambda _, name: name.split(".")[0] in STAGES) == []
 
 
-def test_analysis_uses_encoders_and_pictures_of_extraction_and_nothing_else_of_it() -> None:
-    # Pictures to show lie in datasets: in folders, or within tar files that a reader knows.
-    allowed = ("sparc.extract.encoders", "sparc.extract.pictures", "sparc.extract.datasets")
+def test_analysis_uses_encoders_and_images_of_extraction_and_nothing_else_of_it() -> None:
+    # Images to show lie in datasets: in folders, or within tar files that a reader knows.
+    allowed = ("sparc.extract.encoders", "sparc.extract.decoding", "sparc.extract.datasets")
 
     def forbidden(place: tuple[str, ...], name: str) -> bool:
         return (

@@ -71,7 +71,7 @@ def localize_images(run: str, images: Sequence[str], config: LocalizeConfig) -> 
     Raises:
         ConfigError: There are no images or no queries.
         LocalizeError: No query could be located.
-        PictureError: An image cannot be read.
+        ImageError: An image cannot be read.
     """
     if not images:
         raise ConfigError("give images, or a cache with masks: --cache CACHE")

@@ -177,7 +177,7 @@ class Localizer:
         """Where a text is in an image file, by image stream.
 
         Raises:
-            PictureError: The image cannot be read.
+            ImageError: The image cannot be read.
             LocalizeError: The model has no text stream, or an encoder does not allow the method.
         """
         return self._locate(image, self.read(text))
@@ -186,7 +186,7 @@ class Localizer:
         """Where a latent is in an image file, by image stream.
 
         Raises:
-            PictureError: The image cannot be read.
+            ImageError: The image cannot be read.
             LocalizeError: There is no such latent, or an encoder does not allow the method.
         """
         return self._locate(image, latent)

@@ -85,7 +85,7 @@ def score_cache(localizer: Localizer, cache: ActivationCache, config: LocalizeCo
     Raises:
         LocalizeError: The cache has no masks.
         DatasetError: The dataset, or one of its images, is missing or cannot be opened.
-        PictureError: An image cannot be decoded.
+        ImageError: An image cannot be decoded.
     """
     scored = draw_images(cache, config.max_images, config.seed)
     names = dict(

@@ -20,8 +20,8 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import ConfigError
 from sparc.common.streams.spec import Modality, StreamSpec
 from sparc.extract.datasets.images import open_image_file
+from sparc.extract.decoding import ImageError, upright_rgb
 from sparc.extract.encoders import build_encoders
-from sparc.extract.pictures import PictureError, upright_rgb
 from sparc.train.model.network import Sparc
 
 
@@ -110,7 +110,7 @@ class QueryEncoder:
                 upright = upright_rgb(image)
             else:
                 upright = open_image_file(Path(image))
-        except PictureError as error:
+        except ImageError as error:
             raise ConfigError(f"cannot read the image: {error}") from error
         with torch.inference_mode():
             pixels = self._encoder.prepare(upright)[None].to(self._device)

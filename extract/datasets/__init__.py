@@ -1,13 +1,13 @@
-"""Readers of datasets: each turns a folder into a `Manifest` and gives out its pictures.
+"""Readers of datasets: each turns a folder into a `Manifest` and gives out its images.
 
 | format      | what lies in the folder                                       | module        |
 |-------------|---------------------------------------------------------------|---------------|
-| folder      | pictures, with captions in `.txt` or `metadata.csv|jsonl|parquet` | `folder`  |
+| folder      | images, with captions in `.txt` or `metadata.csv|jsonl|parquet` | `folder`  |
 | coco        | `annotations/captions_<split>.json`, `instances_<split>.json` | `coco`        |
-| open-images | Open Images pictures with Localized Narratives                | `open_images` |
+| open-images | images of Open Images with Localized Narratives                | `open_images` |
 | webdataset  | `.tar` shards as img2dataset writes them                      | `webdataset`  |
 
-This package must not know what is done with the pictures. The readers are imported when a dataset
+This package must not know what is done with the images. The readers are imported when a dataset
 is opened, so that naming the options costs nothing.
 """
 

@@ -20,11 +20,11 @@ class DatasetOptions:
     Attributes:
         format: Which reader; `auto` looks at the folder.
         split: The dataset's split; empty means the only one there is.
-        limit: Keep the first so many pictures; 0 keeps all.
-        captions: A picture's captions give a row each, are joined into one, or only the first.
-        holdout: Fraction of the pictures set apart, where the dataset has no split of its own;
+        limit: Keep the first so many images; 0 keeps all.
+        captions: An image's captions give a row each, are joined into one, or only the first.
+        holdout: Fraction of the images set apart, where the dataset has no split of its own;
             `split` then is `train` (the rest) or `test` (those set apart).
-        holdout_by: Column whose equal values stay on one side (`folder` metadata); empty: picture.
+        holdout_by: Column whose equal values stay on one side (`folder` metadata); empty: image.
         labels: CSV of ImageID,LabelName,Confidence that replaces the dataset's own labels.
         classes: CSV of LabelName,DisplayName.
         hierarchy: Nested JSON of LabelName and Subcategory.
@@ -56,14 +56,14 @@ class DatasetOptions:
 
 
 class Dataset(Protocol):
-    """A dataset whose rows are known and whose pictures can be read."""
+    """A dataset whose rows are known and whose images can be read."""
 
     def manifest(self) -> "Manifest":
         """The rows, classes and masks, in the order in which they are encoded."""
         ...
 
-    def read_picture(self, image: str) -> bytes:
-        """The encoded bytes of a picture, by the `image` value of its rows. Thread-safe.
+    def read_image(self, image_path: str) -> bytes:
+        """The encoded bytes of an image, by the column `image` of its rows. Thread-safe.
 
         Raises:
             DatasetError: It is not there or its path leaves the dataset's folder.

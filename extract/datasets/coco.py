@@ -3,9 +3,9 @@
     DATASET/
       annotations/captions_<split>.json     images and captions  (also directly in DATASET)
       annotations/instances_<split>.json    objects with categories, optional
-      <split>/…  or  images/<split>/…  or  images/…  or  …       the pictures, by `file_name`
+      <split>/…  or  images/<split>/…  or  images/…  or  …       the images, by `file_name`
 
-A picture's id is its image id. Its labels are the categories of its objects; a category's parent is
+An image's id is its image id. Its labels are the categories of its objects; a category's parent is
 the category whose name is its `supercategory` or, where there is none, a class of that name. So a
 supercategory may itself be a category with a supercategory, to any depth.
 """
@@ -25,7 +25,7 @@ from sparc.extract.datasets.manifest import build_manifest, check_some_present
 from sparc.extract.datasets.masks import read_segmentation
 from sparc.extract.datasets.metadata import read_json
 from sparc.extract.datasets.safe_folder import SafeFolder
-from sparc.extract.datasets.source import ObjectMask, Picture, Source
+from sparc.extract.datasets.source import ImageRecord, ObjectMask, Source
 from sparc.extract.datasets.splits import choose_split
 
 _ANNOTATIONS = re.compile(r"(?:annotations/)?(captions|instances)_([^/]+)\.json")
@@ -59,9 +59,9 @@ class CocoDataset:
         split = choose_split(self._options, splits, str(folder))
         return build_manifest(str(folder), self._read(split, splits[split]), self._options)
 
-    def read_picture(self, image: str) -> bytes:
-        """The encoded bytes of a picture."""
-        return self._folder.read(image)
+    def read_image(self, image_path: str) -> bytes:
+        """The encoded bytes of an image."""
+        return self._folder.read(image_path)
 
     def _read(self, split: str, names: Mapping[str, str]) -> Source:
         documents = [
@@ -78,12 +78,12 @@ class CocoDataset:
         categories = _Categories(instances) if instances else None
         objects = _objects(instances, categories, images) if instances and categories else {}
         where = names.get("captions", names.get("instances", ""))
-        paths = self._find_pictures(split, images, where)
+        paths = self._image_paths(split, images, where)
         return Source(
             dataset_format="coco",
             split=split,
-            pictures=[
-                Picture(
+            records=[
+                ImageRecord(
                     image_id,
                     paths[image_id],
                     captions=captions.get(image_id, ()),
@@ -117,7 +117,7 @@ class CocoDataset:
             say(f"{document}: {lost} of images that it does not list left out")
         return captions
 
-    def _find_pictures(
+    def _image_paths(
         self, split: str, images: Mapping[str, Mapping[str, Any]], where: str
     ) -> dict[str, str]:
         files = set(self._folder.files)
@@ -209,7 +209,7 @@ class _Categories:
 
 
 class _Object(NamedTuple):
-    """An object in a picture: the key of its category, and where it is."""
+    """An object in an image: the key of its category, and where it is."""
 
     label: str
     segmentation: Any

@@ -20,8 +20,8 @@ def detect_format(folder: SafeFolder) -> Format:
     for name in open_images.annotation_files(folder.files):
         evidence.setdefault("open-images", name)
     for name in webdataset.shard_files(folder.files):
-        # A shard in a folder of pictures is more likely what they were unpacked from.
-        if not folder.pictures:
+        # A shard in a folder of images is more likely what they were unpacked from.
+        if not folder.images:
             evidence.setdefault("webdataset", name)
     if len(evidence) > 1:
         reasons = ", ".join(f"{name} ({shorten(file, 80)})" for name, file in evidence.items())
@@ -30,11 +30,11 @@ def detect_format(folder: SafeFolder) -> Format:
         )
     if evidence:
         return next(iter(evidence))
-    # Metadata alone are a plain folder too: its reader says that their pictures are missing.
-    if folder.pictures or metadata_files(folder.files):
+    # Metadata alone are a plain folder too: its reader says that their images are missing.
+    if folder.images or metadata_files(folder.files):
         return "folder"
     raise DatasetError(
-        f"cannot tell the format of {folder}: it has no pictures and no metadata (folder), "
+        f"cannot tell the format of {folder}: it has no images and no metadata (folder), "
         "no captions_<split>.json or instances_<split>.json (coco), "
         "no narratives or human-imagelabels (open-images), no .tar shards (webdataset)"
     )

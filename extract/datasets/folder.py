@@ -1,7 +1,7 @@
-"""A plain folder of pictures, with captions beside them (`--format folder`).
+"""A plain folder of images, with captions beside them (`--format folder`).
 
     DATASET/
-      train/                 subfolders named like splits are splits, if all pictures lie in such
+      train/                 subfolders named like splits are splits, if all images lie in such
         metadata.csv         file_name,text — or metadata.jsonl, metadata.parquet
         0001.png
         more/0002.jpg        subfolders are read too
@@ -11,8 +11,8 @@ This is the Hugging Face imagefolder convention, and more. A metadata file may l
 its `file_name` is relative to that folder. Captions are in its column `text` or else `caption`:
 text, or a list of texts where the file can hold one; several lines with one file_name are several
 captions. An optional column `labels` holds a class or a list of classes; in CSV, classes are
-separated by `;`. Where metadata give no caption, a text file of the picture's name does, one
-caption a line. Every picture is a row; its id is its path without suffix (with it, where two would
+separated by `;`. Where metadata give no caption, a text file of the image's name does, one
+caption a line. Every image is a row; its id is its path without suffix (with it, where two would
 be the same). The names of other subfolders are not taken for labels.
 """
 
@@ -35,11 +35,11 @@ from sparc.extract.datasets.metadata import (
     read_parquet,
 )
 from sparc.extract.datasets.safe_folder import LARGEST_TEXT, SafeFolder, split_suffix
-from sparc.extract.datasets.source import Picture, Source
+from sparc.extract.datasets.source import ImageRecord, Source
 from sparc.extract.datasets.splits import SYNONYMS, choose_split
 
 LABEL_SEPARATOR = ";"
-"""Between the classes of one picture, in the column `labels` of a CSV."""
+"""Between the classes of one image, in the column `labels` of a CSV."""
 
 _READERS = {
     "metadata.csv": read_csv,
@@ -49,66 +49,66 @@ _READERS = {
 
 
 class FolderDataset:
-    """A folder of pictures with captions in text or metadata files; see the module."""
+    """A folder of images with captions in text or metadata files; see the module."""
 
     def __init__(self, folder: SafeFolder, options: DatasetOptions) -> None:
         self._folder = folder
         self._options = options
 
     def manifest(self) -> Manifest:
-        """The rows, sorted by path; pictures that only metadata name come last."""
+        """The rows, sorted by path; images that only metadata name come last."""
         folder, options = self._folder, self._options
-        split = choose_split(options, split_folders(folder.pictures), str(folder))
-        pictures = [name for name in folder.pictures if not split or name.startswith(f"{split}/")]
+        split = choose_split(options, split_folders(folder.images), str(folder))
+        listed = [name for name in folder.images if not split or name.startswith(f"{split}/")]
         found = _Metadata(folder, split, options.holdout_by)
-        present = set(pictures)
-        missing = [image for image in found.captions if image not in present]
+        present = set(listed)
+        missing = [image_path for image_path in found.captions if image_path not in present]
         check_some_present(missing, len(found.captions), str(folder), "the metadata")
-        captions_of = _Sidecars(folder)
-        images = pictures + missing
+        sidecars = _Sidecars(folder)
+        image_paths = listed + missing
         source = Source(
             dataset_format="folder",
             split=split,
-            pictures=[
-                Picture(
+            records=[
+                ImageRecord(
                     sample_id,
-                    image,
-                    captions=found.captions.get(image) or captions_of.picture(image),
-                    labels=found.labels.get(image, ()),
-                    group=found.groups.get(image, ""),
+                    image_path,
+                    captions=found.captions.get(image_path) or sidecars.captions(image_path),
+                    labels=found.labels.get(image_path, ()),
+                    group=found.groups.get(image_path, ""),
                 )
-                for sample_id, image in zip(_ids(images), images, strict=True)
+                for sample_id, image_path in zip(_ids(image_paths), image_paths, strict=True)
             ],
         )
-        captions_of.say_replaced()
-        if found.captions and not any(picture.captions for picture in source.pictures):
+        sidecars.say_replaced()
+        if found.captions and not any(record.captions for record in source.records):
             columns = shorten(", ".join(sorted(found.columns)), 120)
             say(f"{folder}: its metadata have no column text or caption; columns: {columns}")
         return build_manifest(str(folder), source, options)
 
-    def read_picture(self, image: str) -> bytes:
-        """The encoded bytes of a picture."""
-        return self._folder.read(image)
+    def read_image(self, image_path: str) -> bytes:
+        """The encoded bytes of an image."""
+        return self._folder.read(image_path)
 
 
-def split_folders(pictures: Sequence[str]) -> list[str]:
-    """The subfolders that are splits: all that hold pictures, if all are named like splits."""
-    tops = sorted({name.split("/", 1)[0] if "/" in name else "" for name in pictures})
+def split_folders(image_paths: Sequence[str]) -> list[str]:
+    """The subfolders that are splits: all that hold images, if all are named like splits."""
+    tops = sorted({name.split("/", 1)[0] if "/" in name else "" for name in image_paths})
     return tops if all(top.lower() in SYNONYMS for top in tops) else []
 
 
 def metadata_files(files: Sequence[str]) -> list[str]:
-    """The files by which this layout is known where there is no picture."""
+    """The files by which this layout is known where there is no image."""
     return [name for name in files if name.rpartition("/")[2] in _READERS]
 
 
 class _Metadata:
-    """What the metadata files of a split say, by picture.
+    """What the metadata files of a split say, by image.
 
     Attributes:
-        captions: In the order of the files; an entry for every picture that is named.
+        captions: In the order of the files; an entry for every image that is named.
         labels: Classes, where there are some.
-        groups: Value of the column that holds pictures out together, where there is one.
+        groups: Value of the column that holds images out together, where there is one.
         columns: All columns that the files have.
     """
 
@@ -123,21 +123,21 @@ class _Metadata:
             is_csv = base == "metadata.csv"
             prefix = f"{split}/" if split and not below else ""
             for record in _READERS[base](folder.path(name), where):
-                image = posixpath.normpath(posixpath.join(below, _file_name(record)))
-                if not image.startswith(prefix):
+                image_path = posixpath.normpath(posixpath.join(below, _file_name(record)))
+                if not image_path.startswith(prefix):
                     continue
                 self.columns.update(record.values)
                 column = "text" if "text" in record.values else "caption"
-                self.captions.setdefault(image, []).extend(_texts(record, column))
+                self.captions.setdefault(image_path, []).extend(_texts(record, column))
                 labels = _texts(record, "labels")
                 if is_csv:
                     labels = [part for text in labels for part in text.split(LABEL_SEPARATOR)]
                 if labels:
                     stripped = (label.strip() for label in labels)
-                    self.labels.setdefault(image, []).extend(filter(None, stripped))
+                    self.labels.setdefault(image_path, []).extend(filter(None, stripped))
                 group = record.values.get(group_column)
                 if group is not None and group != "":
-                    self.groups.setdefault(image, str(group))
+                    self.groups.setdefault(image_path, str(group))
         if group_column and group_column not in self.columns:
             known = shorten(", ".join(sorted(self.columns)), 120) or "none"
             raise DatasetError(
@@ -147,16 +147,16 @@ class _Metadata:
 
 
 class _Sidecars:
-    """The text files that hold the captions of pictures of the same name."""
+    """The text files that hold the captions of images of the same name."""
 
     def __init__(self, folder: SafeFolder) -> None:
         self._folder = folder
         self._names = {name[:-4] for name in folder.files if name.endswith(".txt")}
         self._replaced = 0
 
-    def picture(self, image: str) -> list[str]:
-        """The captions of a picture, one a line."""
-        stem, _ = split_suffix(image)
+    def captions(self, image_path: str) -> list[str]:
+        """The captions of an image, one a line."""
+        stem, _ = split_suffix(image_path)
         if stem not in self._names:
             return []
         text, was_replaced = decode(self._folder.read(f"{stem}.txt", largest=LARGEST_TEXT))
@@ -208,8 +208,10 @@ def _texts(record: Record, column: str) -> list[str]:
     return texts
 
 
-def _ids(images: Sequence[str]) -> Sequence[str]:
-    stems = [split_suffix(image)[0] for image in images]
+def _ids(image_paths: Sequence[str]) -> Sequence[str]:
+    stems = [split_suffix(path)[0] for path in image_paths]
     often = Counter(stems)
-    ids = [stem if often[stem] == 1 else image for stem, image in zip(stems, images, strict=True)]
-    return ids if len(set(ids)) == len(ids) else images
+    ids = [
+        stem if often[stem] == 1 else path for stem, path in zip(stems, image_paths, strict=True)
+    ]
+    return ids if len(set(ids)) == len(ids) else image_paths

@@ -20,8 +20,8 @@ from sparc.common.files.safe_files import open_regular
 from sparc.common.text import printable, shorten
 from sparc.extract.datasets import open_dataset
 from sparc.extract.datasets.base import Dataset, DatasetOptions, Format
-from sparc.extract.datasets.safe_folder import LARGEST_PICTURE
-from sparc.extract.pictures import PictureError, decode
+from sparc.extract.datasets.safe_folder import LARGEST_IMAGE
+from sparc.extract.decoding import ImageError, decode
 
 _MOVED = "if the dataset has moved, say where it is with --dataset"
 _SHOWN = 160
@@ -56,40 +56,40 @@ class CacheImages:
         except DatasetError as error:
             raise error if given else DatasetError(f"{printable(str(error))}; {_MOVED}") from error
 
-    def read(self, image: str | None) -> bytes:
+    def read(self, image_path: str | None) -> bytes:
         """The encoded bytes of an image. Thread-safe.
 
         Args:
-            image: As the column `image` of the cache's rows has it.
+            image_path: As the column `image` of the cache's rows has it.
 
         Raises:
             DatasetError: The row has no image, or the image is not there, leaves the dataset, is
                 not a regular file or is too long.
         """
-        if not image:
+        if not image_path:
             raise DatasetError(f"{self.location}: the row has no image")
         try:
-            return self._dataset.read_picture(image)
+            return self._dataset.read_image(image_path)
         except MissingFileError as error:
             raise MissingFileError(
-                f"{self.location}/{shorten(image, _SHOWN)} is not there: {_MOVED}"
+                f"{self.location}/{shorten(image_path, _SHOWN)} is not there: {_MOVED}"
             ) from error
 
-    def open(self, image: str | None) -> Image.Image:
+    def open(self, image_path: str | None) -> Image.Image:
         """An image, decoded: upright, in RGB, at full size. Thread-safe.
 
         Args:
-            image: As for `read`.
+            image_path: As for `read`.
 
         Raises:
             DatasetError: As for `read`.
-            PictureError: It is broken, too large, or in no known format.
+            ImageError: It is broken, too large, or in no known format.
         """
-        data = self.read(image)
+        data = self.read(image_path)
         try:
             return decode(data)
-        except PictureError as error:
-            raise PictureError(f"{self.location}/{shorten(image or '', _SHOWN)}: {error}") from (
+        except ImageError as error:
+            raise ImageError(f"{self.location}/{shorten(image_path or '', _SHOWN)}: {error}") from (
                 error
             )
 
@@ -101,24 +101,24 @@ def open_image_file(path: str | os.PathLike[str]) -> Image.Image:
         path: It may lead through links, but must end at a regular file.
 
     Raises:
-        PictureError: There is no such file, or it is a folder, pipe or device, too long, broken,
+        ImageError: There is no such file, or it is a folder, pipe or device, too long, broken,
             too large, or in no known format.
     """
     try:
         real = Path(os.path.realpath(path))
         if real.is_dir():
-            raise PictureError(f"{path} is a folder: give the pictures in it")
-        with open_regular(real, largest=LARGEST_PICTURE) as file:
-            return decode(file.read(LARGEST_PICTURE + 1))
+            raise ImageError(f"{path} is a folder: give the images in it")
+        with open_regular(real, largest=LARGEST_IMAGE) as file:
+            return decode(file.read(LARGEST_IMAGE + 1))
     except FileNotFoundError as error:
-        raise PictureError(f"there is no picture {path}") from error
+        raise ImageError(f"there is no image {path}") from error
     except UnsafeError as error:
-        raise PictureError(f"{path} is not a regular file of a picture's size") from error
+        raise ImageError(f"{path} is not a regular file of an image's size") from error
     except (OSError, ValueError) as error:
-        raise PictureError(f"cannot read the picture {path}: {error}") from error
-    except PictureError as error:
+        raise ImageError(f"cannot read the image {path}: {error}") from error
+    except ImageError as error:
         message = str(error)
-        raise error if str(path) in message else PictureError(f"{path}: {message}") from error
+        raise error if str(path) in message else ImageError(f"{path}: {message}") from error
 
 
 def _open(location: str, recorded_format: str) -> Dataset:

@@ -1,8 +1,8 @@
-"""Labels and class names from files as Open Images has them, put to any reader's pictures.
+"""Labels and class names from files as Open Images has them, put to any reader's images.
 
-Labels come by id, never by position. An id may be a picture's `sample_id`, its path, its file name
+Labels come by id, never by position. An id may be an image's `sample_id`, its path, its file name
 or its file name without suffix; one of these is taken for a whole file: the one under which the
-most pictures have labels, the earlier at a tie. File names that several pictures share are not
+most images have labels, the earlier at a tie. File names that several images share are not
 used.
 """
 
@@ -17,11 +17,11 @@ from sparc.common.progress import say
 from sparc.common.text import amount, shorten
 from sparc.extract.datasets.metadata import read_csv_lines
 from sparc.extract.datasets.safe_folder import split_suffix
-from sparc.extract.datasets.source import Picture
+from sparc.extract.datasets.source import ImageRecord
 
 
 class Label(NamedTuple):
-    """A class that a picture has."""
+    """A class that an image has."""
 
     image_id: str
     key: str
@@ -77,17 +77,17 @@ def read_class_names(path: Path, name: str) -> dict[str, str]:
     return names
 
 
-def with_labels_of(pictures: Collection[Picture], path: Path) -> list[Picture]:
-    """The pictures with the labels of a file in place of their own.
+def with_labels_of(records: Collection[ImageRecord], path: Path) -> list[ImageRecord]:
+    """The images with the labels of a file in place of their own.
 
     Args:
-        pictures: All pictures of the dataset, before any is set apart.
+        records: All images of the dataset, before any is set apart.
         path: A CSV as `read_labels` takes it.
 
     Raises:
-        DatasetError: It cannot be read, or names none of the pictures.
+        DatasetError: It cannot be read, or names none of the images.
     """
-    by_kind = {kind: _unambiguous(pictures, of) for kind, of in _NAMES.items()}
+    by_kind = {kind: _unambiguous(records, of) for kind, of in _NAMES.items()}
     named = {name for names in by_kind.values() for name in names}
     keys: dict[str, list[str]] = defaultdict(list)
     strangers: set[str] = set()
@@ -101,42 +101,42 @@ def with_labels_of(pictures: Collection[Picture], path: Path) -> list[Picture]:
     if not matched:
         example = next(iter(sorted(strangers)), None)
         advice = f"it names {shorten(example, 80)!r}" if example is not None else "it has no label"
-        ours = next(iter(pictures)).sample_id
+        ours = next(iter(records)).sample_id
         raise DatasetError(
-            f"{path} labels none of the pictures: {advice}, a picture here is {shorten(ours, 80)!r}"
+            f"{path} labels none of the images: {advice}, an image here is {shorten(ours, 80)!r}"
         )
     ids = len(keys) + len(strangers)
     say(
-        f"{path}: {amount(matched, 'picture')} of {len(pictures):,} labelled, by {kind}; "
-        f"{ids - matched:,} of {amount(ids, 'labelled id')} name no picture of this split"
+        f"{path}: {amount(matched, 'image')} of {len(records):,} labelled, by {kind}; "
+        f"{ids - matched:,} of {amount(ids, 'labelled id')} name no image of this split"
     )
     name_of = _NAMES[kind]
     known = by_kind[kind]
-    return [
-        picture._replace(labels=_labels_of(name_of(picture), known, keys)) for picture in pictures
-    ]
+    return [record._replace(labels=_labels_of(name_of(record), known, keys)) for record in records]
 
 
 def _labels_of(name: str, known: Collection[str], keys: Mapping[str, list[str]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(keys.get(name, ()))) if name in known else ()
 
 
-def _file_name(picture: Picture) -> str:
-    return picture.image.rpartition("/")[2]
+def _file_name(record: ImageRecord) -> str:
+    return record.image_path.rpartition("/")[2]
 
 
-_NAMES: dict[str, Callable[[Picture], str]] = {
-    "sample id": lambda picture: picture.sample_id,
-    "path": lambda picture: picture.image,
+_NAMES: dict[str, Callable[[ImageRecord], str]] = {
+    "sample id": lambda record: record.sample_id,
+    "path": lambda record: record.image_path,
     "file name": _file_name,
-    "file name without suffix": lambda picture: split_suffix(_file_name(picture))[0],
+    "file name without suffix": lambda record: split_suffix(_file_name(record))[0],
 }
 
 
-def _unambiguous(pictures: Collection[Picture], name_of: Callable[[Picture], str]) -> set[str]:
+def _unambiguous(
+    records: Collection[ImageRecord], name_of: Callable[[ImageRecord], str]
+) -> set[str]:
     once: set[str] = set()
     again: set[str] = set()
-    for picture in pictures:
-        name = name_of(picture)
+    for record in records:
+        name = name_of(record)
         (again if name in once else once).add(name)
     return once - again

@@ -18,65 +18,65 @@ from sparc.common.text import shorten
 from sparc.extract.datasets.base import Captions, DatasetOptions
 from sparc.extract.datasets.hierarchy import Hierarchy, class_table, read_hierarchy
 from sparc.extract.datasets.labels import read_class_names, with_labels_of
-from sparc.extract.datasets.source import ObjectMask, Picture, Source
+from sparc.extract.datasets.source import ImageRecord, ObjectMask, Source
 
 
 def build_manifest(location: str, source: Source, options: DatasetOptions) -> Manifest:
     """The manifest of what a reader found.
 
     Raises:
-        DatasetError: No picture is left, two have the same id, or a labels file does not fit.
+        DatasetError: No image is left, two have the same id, or a labels file does not fit.
     """
-    if not source.pictures:
-        raise DatasetError(f"{location} has no pictures")
-    _check_ids(source.pictures, location)
-    pictures, names, hierarchy = source.pictures, source.names, source.hierarchy
+    if not source.records:
+        raise DatasetError(f"{location} has no images")
+    _check_ids(source.records, location)
+    records, names, hierarchy = source.records, source.names, source.hierarchy
     if options.labels is not None:
-        pictures = with_labels_of(pictures, options.labels)
+        records = with_labels_of(records, options.labels)
         if options.classes is not None:
             names = {**names, **read_class_names(options.classes, str(options.classes))}
         hierarchy = Hierarchy()
         if options.hierarchy is not None:
             hierarchy = read_hierarchy(options.hierarchy, str(options.hierarchy))
-    pictures = choose_pictures(pictures, options, location)
-    masks = _find_masks(source, pictures, location) if options.masks else None
-    used = {label for picture in pictures for label in picture.labels}
+    records = choose_records(records, options, location)
+    masks = _find_masks(source, records, location) if options.masks else None
+    used = {label for record in records for label in record.labels}
     used.update(mask.label for mask in masks or ())
     classes, class_ids = class_table(used, names, hierarchy)
     return Manifest(
         dataset=absolute_if_here(location),
         dataset_format=source.dataset_format,
         split=options.split if options.holdout else source.split,
-        rows=rows_table(pictures, options.captions, class_ids),
+        rows=rows_table(records, options.captions, class_ids),
         classes=classes,
         masks=None if masks is None else _masks_table(masks, class_ids),
     )
 
 
-def choose_pictures(
-    pictures: Sequence[Picture], options: DatasetOptions, location: str
-) -> Sequence[Picture]:
-    """The pictures of the part that is wanted, and of those the first so many.
+def choose_records(
+    records: Sequence[ImageRecord], options: DatasetOptions, location: str
+) -> Sequence[ImageRecord]:
+    """The images of the part that is wanted, and of those the first so many.
 
     Raises:
         DatasetError: None is left.
     """
     if options.holdout:
         wants_test = options.split == "test"
-        pictures = [
-            picture
-            for picture in pictures
-            if is_held_out(picture.group or picture.sample_id, options.holdout) == wants_test
+        records = [
+            record
+            for record in records
+            if is_held_out(record.group or record.sample_id, options.holdout) == wants_test
         ]
-        if not pictures:
+        if not records:
             raise DatasetError(
-                f"{location}: no picture falls into {options.split} with holdout {options.holdout}"
+                f"{location}: no image falls into {options.split} with holdout {options.holdout}"
             )
-    return pictures[: options.limit] if options.limit else pictures
+    return records[: options.limit] if options.limit else records
 
 
 def is_held_out(name: str, fraction: float) -> bool:
-    """Whether a picture, or a group of them, is set apart.
+    """Whether an image, or a group of them, is set apart.
 
     Depends on the name alone, so that it stays where it is when others are added, and what is set
     apart at a smaller fraction also is at a larger one.
@@ -86,21 +86,21 @@ def is_held_out(name: str, fraction: float) -> bool:
 
 
 def rows_table(
-    pictures: Sequence[Picture], captions: Captions, class_ids: Mapping[str, int]
+    records: Sequence[ImageRecord], captions: Captions, class_ids: Mapping[str, int]
 ) -> pa.Table:
-    """The rows of pictures, of schema `tables.ROWS`; a picture without captions has one row."""
+    """The rows of records, of schema `tables.ROWS`; an image without captions has one row."""
     sample_ids: list[str] = []
-    images: list[str] = []
+    image_paths: list[str] = []
     texts: list[str | None] = []
     label_ids: list[list[int]] = []
-    for picture in pictures:
-        ids = sorted({class_ids[label] for label in picture.labels})
-        for text in caption_rows(picture.captions, captions):
-            sample_ids.append(picture.sample_id)
-            images.append(picture.image)
+    for record in records:
+        ids = sorted({class_ids[label] for label in record.labels})
+        for text in caption_rows(record.captions, captions):
+            sample_ids.append(record.sample_id)
+            image_paths.append(record.image_path)
             texts.append(text)
             label_ids.append(ids)
-    columns = [range(len(sample_ids)), sample_ids, images, texts, label_ids]
+    columns = [range(len(sample_ids)), sample_ids, image_paths, texts, label_ids]
     return pa.table(
         [pa.array(column, field.type) for column, field in zip(columns, tables.ROWS, strict=True)],
         schema=tables.ROWS,
@@ -108,7 +108,7 @@ def rows_table(
 
 
 def caption_rows(captions: Sequence[str], how: Captions) -> list[str | None]:
-    """The captions of a picture's rows: stripped, without empty ones; one null where none is left.
+    """The captions of an image's rows: stripped, without empty ones; one null where none is left.
 
     Args:
         captions: As they stand in the dataset.
@@ -126,14 +126,14 @@ def caption_rows(captions: Sequence[str], how: Captions) -> list[str | None]:
             return [texts[0]]
 
 
-def check_some_present(missing: Sequence[str], pictures: int, location: str, where: str) -> None:
-    """Say how many of the pictures that metadata name are not there; refuse if none is.
+def check_some_present(missing: Sequence[str], named: int, location: str, where: str) -> None:
+    """Say how many of the images that metadata name are not there; refuse if none is.
 
     Their rows stay: extraction masks them and lists them among the rejects.
 
     Args:
         missing: Paths of those that are not there.
-        pictures: How many are named.
+        named: How many are named.
         location: The dataset.
         where: What names them.
 
@@ -143,34 +143,34 @@ def check_some_present(missing: Sequence[str], pictures: int, location: str, whe
     if not missing:
         return
     example = shorten(missing[0], 200)
-    if len(missing) == pictures:
+    if len(missing) == named:
         raise DatasetError(
-            f"{location}: none of the pictures named in {where} is there ({pictures:,} in all, for "
+            f"{location}: none of the images named in {where} is there ({named:,} in all, for "
             f"example {example})"
         )
     say(
-        f"{location}: {len(missing):,} of {pictures:,} pictures named in {where} are not there, "
+        f"{location}: {len(missing):,} of {named:,} images named in {where} are not there, "
         f"for example {example}; their rows will be rejected"
     )
 
 
-def _check_ids(pictures: Sequence[Picture], location: str) -> None:
+def _check_ids(records: Sequence[ImageRecord], location: str) -> None:
     seen: set[str] = set()
-    for picture in pictures:
-        if picture.sample_id in seen:
+    for record in records:
+        if record.sample_id in seen:
             raise DatasetError(
-                f"{location}: two pictures have the id {shorten(picture.sample_id, 80)!r}"
+                f"{location}: two images have the id {shorten(record.sample_id, 80)!r}"
             )
-        seen.add(picture.sample_id)
+        seen.add(record.sample_id)
 
 
 def _find_masks(
-    source: Source, pictures: Sequence[Picture], location: str
+    source: Source, records: Sequence[ImageRecord], location: str
 ) -> list[ObjectMask] | None:
     if source.masks is None:
         say(f"{location}: this dataset has no masks")
         return None
-    return list(source.masks(frozenset(picture.sample_id for picture in pictures)))
+    return list(source.masks(frozenset(record.sample_id for record in records)))
 
 
 def _masks_table(masks: Sequence[ObjectMask], class_ids: Mapping[str, int]) -> pa.Table:

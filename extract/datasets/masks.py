@@ -14,7 +14,7 @@ LARGEST_MASK = 1 << 28
 """Pixels, or corners times rows of a polygon: beyond it a segmentation is refused, not filled."""
 
 FARTHEST_CORNER = 1e7
-"""Pixels from the picture's corner; nothing that is meant to be seen lies there."""
+"""Pixels from the image's corner; nothing that is meant to be seen lies there."""
 
 
 class Mask(NamedTuple):
@@ -32,8 +32,8 @@ def read_segmentation(segmentation: Any, height: Any, width: Any) -> Mask:
         segmentation: A list of polygons, each a flat list of x and y, that make one object
             together; or an object with `size` and with `counts`, a list (as crowds have it) or a
             string.
-        height: Height of the picture; run lengths bring their own.
-        width: Width of the picture.
+        height: Height of the image; run lengths bring their own.
+        width: Width of the image.
 
     Raises:
         ValueError: It is none of these, or does not fit its size.
@@ -42,9 +42,9 @@ def read_segmentation(segmentation: Any, height: Any, width: Any) -> Mask:
     if isinstance(segmentation, dict):
         height, width = segmentation.get("size", (None, None))
     if type(height) is not int or type(width) is not int:
-        raise ValueError("a mask needs its picture's height and width")
+        raise ValueError("a mask needs its image's height and width")
     if height < 1 or width < 1 or height * width > LARGEST_MASK:
-        raise ValueError("the picture's size is impossible")
+        raise ValueError("the image's size is impossible")
     if isinstance(segmentation, dict):
         counts = segmentation.get("counts")
         runs = rle.decompress(counts) if isinstance(counts, str) else counts
@@ -83,14 +83,14 @@ def fill_polygon(
 
 
 def _polygon_counts(polygons: Any, height: int, width: int) -> rle.Counts:
-    """Run lengths of the union of polygons, filled in no more of the picture than they cover."""
+    """Run lengths of the union of polygons, filled in no more of the image than they cover."""
     shapes = []
     for polygon in polygons:
         numbers = np.asarray(polygon, np.float64)
         if numbers.ndim != 1 or len(numbers) < 6 or len(numbers) % 2:
             raise ValueError("a polygon needs three corners or more")
         if not (np.abs(numbers) < FARTHEST_CORNER).all():
-            raise ValueError("a polygon lies nowhere near its picture")
+            raise ValueError("a polygon lies nowhere near its image")
         if len(numbers) * height > LARGEST_MASK:
             raise ValueError("a polygon has too many corners")
         shapes.append(numbers.reshape(-1, 2))

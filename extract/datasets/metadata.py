@@ -1,4 +1,4 @@
-"""Reading what lies beside the pictures: text, CSV, JSON, JSON Lines and Parquet.
+"""Reading what lies beside the images: text, CSV, JSON, JSON Lines and Parquet.
 
 Whatever the bytes are, a reader here gives valid Unicode or raises a `DatasetError` that names the
 file and the line. Bytes that are not UTF-8 are replaced, and how many lines had some is said. This

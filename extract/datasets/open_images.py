@@ -8,8 +8,8 @@
       oidv7-class-descriptions.csv                   optional: LabelName,DisplayName
       bbox_labels_600_hierarchy.json                 optional: LabelName, Subcategory
 
-The files beside the pictures may lie in any subfolder. With narratives, the rows are the pictures
-that they describe; without, all pictures. Labels are the human-verified ones of Confidence 1.
+The files beside the images may lie in any subfolder. With narratives, the rows are the images
+that they describe; without, all images. Labels are the human-verified ones of Confidence 1.
 """
 
 import re
@@ -26,7 +26,7 @@ from sparc.extract.datasets.labels import read_class_names, read_labels
 from sparc.extract.datasets.manifest import build_manifest, check_some_present
 from sparc.extract.datasets.metadata import read_json_lines
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
-from sparc.extract.datasets.source import Picture, Source
+from sparc.extract.datasets.source import ImageRecord, Source
 from sparc.extract.datasets.splits import SYNONYMS, choose_split
 
 SPLITS = ("train", "validation", "test")
@@ -56,26 +56,26 @@ class OpenImagesDataset:
         splits = self._splits()
         if not splits:
             raise DatasetError(
-                f"{folder} has no pictures, narratives or labels of a split "
+                f"{folder} has no images, narratives or labels of a split "
                 f"({', '.join(SPLITS)}), so it is not in the layout of Open Images"
             )
         split = choose_split(self._options, splits, str(folder))
         return build_manifest(str(folder), self._read(split), self._options)
 
-    def read_picture(self, image: str) -> bytes:
-        """The encoded bytes of a picture."""
-        return self._folder.read(image)
+    def read_image(self, image_path: str) -> bytes:
+        """The encoded bytes of an image."""
+        return self._folder.read(image_path)
 
     def _splits(self) -> list[str]:
         narrated = {_split_of(name) for name in _named(self._folder.files, _NARRATIVES)}
         if narrated & set(SPLITS):
             return [split for split in SPLITS if split in narrated]
         labelled = {_split_of(name) for name in _named(self._folder.files, _LABELS)}
-        return [s for s in SPLITS if s in labelled or _pictures_of(self._folder.pictures, s)]
+        return [s for s in SPLITS if s in labelled or _images_of(self._folder.images, s)]
 
     def _read(self, split: str) -> Source:
         folder = self._folder
-        on_disk = _pictures_of(folder.pictures, split) or _by_id(folder.pictures)
+        on_disk = _images_of(folder.images, split) or _by_id(folder.images)
         narratives = _one_version(
             [n for n in _named(folder.files, _NARRATIVES) if _split_of(n) == split]
         )
@@ -87,8 +87,8 @@ class OpenImagesDataset:
         return Source(
             dataset_format="open-images",
             split=split,
-            pictures=[
-                Picture(
+            records=[
+                ImageRecord(
                     image_id,
                     on_disk.get(image_id, f"{split}/{image_id}.jpg"),
                     captions=captions.get(image_id, ()),
@@ -117,7 +117,7 @@ class OpenImagesDataset:
         check_some_present(missing, len(captions), str(self._folder), f"the {split} narratives")
         extra = sum(image_id not in captions for image_id in on_disk)
         if extra:
-            say(f"{self._folder}: {amount(extra, 'picture')} of {split} without narrative left out")
+            say(f"{self._folder}: {amount(extra, 'image')} of {split} without narrative left out")
 
     def _labels(self, split: str, wanted: set[str]) -> Mapping[str, Sequence[str]]:
         names = [n for n in _named(self._folder.files, _LABELS) if _split_of(n) == split]
@@ -161,12 +161,12 @@ def _one_version(names: Sequence[str]) -> Sequence[str]:
     return captions or complete or names
 
 
-def _pictures_of(pictures: Iterable[str], split: str) -> dict[str, str]:
-    """Pictures by id: those in a folder called like the split, or like a part of it (`train_0`)."""
+def _images_of(image_paths: Iterable[str], split: str) -> dict[str, str]:
+    """Images by id: those in a folder called like the split, or like a part of it (`train_0`)."""
     names = "|".join(name for name, meaning in SYNONYMS.items() if meaning == split)
     folder = re.compile(rf"(?:.*/)?(?:{names})(?:_[0-9a-f]+)?/.*")
-    return _by_id(name for name in pictures if folder.fullmatch(name))
+    return _by_id(name for name in image_paths if folder.fullmatch(name))
 
 
-def _by_id(pictures: Iterable[str]) -> dict[str, str]:
-    return {split_suffix(name.rpartition("/")[2])[0]: name for name in pictures}
+def _by_id(image_paths: Iterable[str]) -> dict[str, str]:
+    return {split_suffix(name.rpartition("/")[2])[0]: name for name in image_paths}

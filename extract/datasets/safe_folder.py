@@ -17,8 +17,8 @@ from sparc.common.progress import say
 from sparc.common.text import amount, shorten, size
 
 _COMMON = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-PICTURE_SUFFIXES = frozenset({*_COMMON, ".jpe", ".jfif", ".ppm", ".pgm", ".avif", ".jp2"})
-"""What makes a file a picture, in lower case."""
+IMAGE_SUFFIXES = frozenset({*_COMMON, ".jpe", ".jfif", ".ppm", ".pgm", ".avif", ".jp2"})
+"""What makes a file an image, in lower case."""
 
 _NOT_THE_FILES_FAULT = frozenset(
     getattr(errno, name)
@@ -28,11 +28,11 @@ _NOT_THE_FILES_FAULT = frozenset(
 
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 
-LARGEST_PICTURE = 1 << 30
-"""Bytes of a picture's file; a longer one is refused, not read."""
+LARGEST_IMAGE = 1 << 30
+"""Bytes of an image's file; a longer one is refused, not read."""
 
 LARGEST_TEXT = 1 << 24
-"""Bytes of a text beside a picture; a longer one is refused."""
+"""Bytes of a text beside an image; a longer one is refused."""
 
 
 def split_suffix(name: str) -> tuple[str, str]:
@@ -41,9 +41,9 @@ def split_suffix(name: str) -> tuple[str, str]:
     return stem, suffix.lower()
 
 
-def is_picture(name: str) -> bool:
-    """Whether a file's name ends like a picture's."""
-    return split_suffix(name)[1] in PICTURE_SUFFIXES
+def is_image(name: str) -> bool:
+    """Whether a file's name ends like an image's."""
+    return split_suffix(name)[1] in IMAGE_SUFFIXES
 
 
 class SafeFolder:
@@ -105,9 +105,9 @@ class SafeFolder:
         return found
 
     @cached_property
-    def pictures(self) -> list[str]:
-        """The files that are pictures by their name, sorted."""
-        return [name for name in self.files if is_picture(name)]
+    def images(self) -> list[str]:
+        """The files that are images by their name, sorted."""
+        return [name for name in self.files if is_image(name)]
 
     def path(self, name: str) -> Path:
         """Where a file of the dataset lies, after every link has been followed.
@@ -133,7 +133,7 @@ class SafeFolder:
             raise DatasetError(f"{self}: {shown} is not a regular file")
         return real
 
-    def read(self, name: str, *, largest: int = LARGEST_PICTURE) -> bytes:
+    def read(self, name: str, *, largest: int = LARGEST_IMAGE) -> bytes:
         """The content of a file.
 
         Args:

@@ -1,6 +1,6 @@
-"""What a reader hands on: the pictures that it found, the classes and the masks.
+"""What a reader hands on: the images that it found, the classes and the masks.
 
-This module must not know any dataset format, nor how rows are made of pictures.
+This module must not know any dataset format, nor how rows are made of images.
 """
 
 import dataclasses
@@ -13,19 +13,19 @@ import numpy.typing as npt
 from sparc.extract.datasets.hierarchy import Hierarchy
 
 
-class Picture(NamedTuple):
-    """A picture, as a reader found it.
+class ImageRecord(NamedTuple):
+    """An image with its captions and classes, as a reader found it.
 
     Attributes:
-        sample_id: What the dataset calls it; no two pictures share one.
-        image: What `Dataset.read_picture` takes.
+        sample_id: What the dataset calls it; no two images share one.
+        image_path: What `Dataset.read_image` takes: the column `image` of its rows.
         captions: As they stand in the dataset.
         labels: Keys of its classes.
-        group: Pictures of one group are held out together; empty: it is alone.
+        group: Images of one group are held out together; empty: it is alone.
     """
 
     sample_id: str
-    image: str
+    image_path: str
     captions: Sequence[str] = ()
     labels: Sequence[str] = ()
     group: str = ""
@@ -48,15 +48,15 @@ class Source:
     Attributes:
         dataset_format: The reader.
         split: The dataset's own split; empty where it is not divided.
-        pictures: In the order in which they are encoded.
+        records: In the order in which they are encoded.
         names: What to call the classes, by key.
         hierarchy: Where the classes stand.
-        masks: Gives the objects of pictures, by `sample_id`; None where the dataset has none.
+        masks: Gives the objects of images, by `sample_id`; None where the dataset has none.
     """
 
     dataset_format: str
     split: str
-    pictures: Sequence[Picture]
+    records: Sequence[ImageRecord]
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     hierarchy: Hierarchy = dataclasses.field(default_factory=Hierarchy)
     masks: Callable[[frozenset[str]], Iterable[ObjectMask]] | None = None

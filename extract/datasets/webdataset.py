@@ -6,7 +6,7 @@
       00001.tar
 
 The shards may lie in subfolders, which then are the splits. Members of a shard that share their
-name up to the first dot are one sample: a picture, its caption in `.txt` or else under `caption`
+name up to the first dot are one sample: an image, its caption in `.txt` or else under `caption`
 in `.json` (a text or a list of texts). A sample's id is its key; where shards repeat keys, it is
 `shard/key`. An image is named `shard/member` and read at its place in the shard.
 """
@@ -24,8 +24,8 @@ from sparc.common.text import amount, shorten, size
 from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.manifest import build_manifest
 from sparc.extract.datasets.metadata import decode, parse_json
-from sparc.extract.datasets.safe_folder import LARGEST_PICTURE, LARGEST_TEXT, SafeFolder, is_picture
-from sparc.extract.datasets.source import Picture, Source
+from sparc.extract.datasets.safe_folder import LARGEST_IMAGE, LARGEST_TEXT, SafeFolder, is_image
+from sparc.extract.datasets.source import ImageRecord, Source
 from sparc.extract.datasets.splits import choose_split
 
 LARGEST_HEADER = 1 << 20
@@ -45,7 +45,7 @@ class WebDataset:
     def __init__(self, folder: SafeFolder, options: DatasetOptions) -> None:
         self._folder = folder
         self._options = options
-        self._pictures: dict[str, dict[str, Extent]] = {}
+        self._images: dict[str, dict[str, Extent]] = {}
 
     def manifest(self) -> Manifest:
         """The rows: shards sorted by name, samples in the order of their shard."""
@@ -72,8 +72,8 @@ class WebDataset:
         source = Source(
             dataset_format="webdataset",
             split=split,
-            pictures=[
-                Picture(
+            records=[
+                ImageRecord(
                     f"{sample.shard[:-4]}/{sample.key}" if repeated else sample.key,
                     f"{sample.shard}/{sample.member}",
                     captions=sample.captions,
@@ -83,30 +83,32 @@ class WebDataset:
         )
         return build_manifest(str(folder), source, self._options)
 
-    def read_picture(self, image: str) -> bytes:
-        """The encoded bytes of a picture, by `shard/member`."""
-        shard, separator, member = image.partition(".tar/")
+    def read_image(self, image_path: str) -> bytes:
+        """The encoded bytes of an image, by `shard/member`."""
+        shard, separator, member = image_path.partition(".tar/")
         if not separator:
-            raise DatasetError(f"{self._folder}: {shorten(image, 200)} is not shard.tar/member")
-        shard += ".tar"
-        if shard not in self._pictures:
-            self._remember(shard, index_shard(self._folder, shard))
-        extent = self._pictures[shard].get(member)
-        if extent is None:
-            raise MissingFileError(f"{self._folder}: {shorten(image, 200)} is not there")
-        if member.startswith("/") or ".." in member.split("/"):
-            raise DatasetError(f"{self._folder}: {shorten(image, 200)} leaves its shard")
-        if extent.size > LARGEST_PICTURE:
             raise DatasetError(
-                f"{self._folder}: {shorten(image, 200)} has {size(extent.size)}, "
-                f"more than {size(LARGEST_PICTURE)}"
+                f"{self._folder}: {shorten(image_path, 200)} is not shard.tar/member"
+            )
+        shard += ".tar"
+        if shard not in self._images:
+            self._remember(shard, index_shard(self._folder, shard))
+        extent = self._images[shard].get(member)
+        if extent is None:
+            raise MissingFileError(f"{self._folder}: {shorten(image_path, 200)} is not there")
+        if member.startswith("/") or ".." in member.split("/"):
+            raise DatasetError(f"{self._folder}: {shorten(image_path, 200)} leaves its shard")
+        if extent.size > LARGEST_IMAGE:
+            raise DatasetError(
+                f"{self._folder}: {shorten(image_path, 200)} has {size(extent.size)}, "
+                f"more than {size(LARGEST_IMAGE)}"
             )
         return _read(self._folder, shard, [extent])[0]
 
     def _remember(self, shard: str, extents: Mapping[str, Extent]) -> None:
-        """Keep where a shard's pictures lie. Threads that do so at once keep the same."""
-        self._pictures[shard] = {
-            member: extent for member, extent in extents.items() if is_picture(member)
+        """Keep where a shard's images lie. Threads that do so at once keep the same."""
+        self._images[shard] = {
+            member: extent for member, extent in extents.items() if is_image(member)
         }
 
 
@@ -177,8 +179,8 @@ class _Shard:
         self.bad_texts = 0
 
     def samples(self) -> list[_Sample]:
-        """The samples that have a picture; of several pictures the first."""
-        pictures: dict[str, str] = {}
+        """The samples that have an image; of several images the first."""
+        images: dict[str, str] = {}
         texts: dict[str, str] = {}
         metadata: dict[str, str] = {}
         for member in self._extents:
@@ -187,14 +189,14 @@ class _Shard:
                 texts[key] = member
             elif suffix == ".json":
                 metadata[key] = member
-            elif is_picture(member):
-                pictures.setdefault(key, member)
-        captions = self._captions({key: texts[key] for key in pictures if key in texts})
-        bare = [key for key in pictures if key in metadata and not captions.get(key)]
+            elif is_image(member):
+                images.setdefault(key, member)
+        captions = self._captions({key: texts[key] for key in images if key in texts})
+        bare = [key for key in images if key in metadata and not captions.get(key)]
         captions.update(self._captions({key: metadata[key] for key in bare}))
         return [
             _Sample(self._name, key, member, captions.get(key, ()))
-            for key, member in pictures.items()
+            for key, member in images.items()
         ]
 
     def _captions(self, members: Mapping[str, str]) -> dict[str, Sequence[str]]:

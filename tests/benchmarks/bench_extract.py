@@ -26,9 +26,9 @@ from sparc.common.devices import choose_devices
 from sparc.extract import job
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets import open_dataset
+from sparc.extract.decoding import decode
 from sparc.extract.encoders import build_encoders
 from sparc.extract.encoders.encoder import ImageEncoder
-from sparc.extract.pictures import decode
 
 
 def make_pictures(folder: Path, count: int) -> None:

@@ -22,7 +22,7 @@ from sparc.extract.encoders.encoder import EncodedTexts, Encoders
 
 
 def png(number: int, *, side: int = 8) -> bytes:
-    """A small picture of noise that depends on the number alone."""
+    """A small image of noise that depends on the number alone."""
     noise = np.random.default_rng(number).integers(0, 256, (side, side, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "png")
@@ -30,12 +30,12 @@ def png(number: int, *, side: int = 8) -> bytes:
 
 
 class FakeDataset:
-    """Pictures `p0`, `p1`, … with so many captions each.
+    """Images `p0`, `p1`, … with so many captions each.
 
     Args:
-        captions: For each picture its captions.
-        broken: Pictures whose bytes are no picture.
-        missing: Pictures that are not there.
+        captions: For each image its captions.
+        broken: Images whose bytes are no image.
+        missing: Images that are not there.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class FakeDataset:
         )
         return Manifest(dataset="fake", dataset_format="fake", split="", rows=rows, classes=classes)
 
-    def read_picture(self, image: str) -> bytes:
+    def read_image(self, image: str) -> bytes:
         number = int(image[1:])
         with self._counting:
             self.reads[image] += 1
         if number in self.missing:
             raise DatasetError(f"{image}: gone") from FileNotFoundError(2, "gone")
-        return b"no picture" if number in self.broken else png(number)
+        return b"no image" if number in self.broken else png(number)
 
 
 class FakeImageEncoder:
@@ -94,8 +94,8 @@ class FakeImageEncoder:
         self.delay = delay
         self.batches: list[int] = []
 
-    def prepare(self, picture: Image.Image) -> Tensor:
-        return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+    def prepare(self, image: Image.Image) -> Tensor:
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
 
     def encode(self, pixels: Tensor) -> Tensor:
         time.sleep(self.delay)
@@ -130,7 +130,7 @@ STREAMS = ("a=timm:a", "b=timm:b", "t=transformers:t")
 
 @dataclasses.dataclass
 class FakeEncoders:
-    """Builds `a` and `b` (pictures) and `t` (captions); give it to `job.run` as `build`."""
+    """Builds `a` and `b` (images) and `t` (captions); give it to `job.run` as `build`."""
 
     scale: float = 1.0
     delay: float = 0.0

@@ -12,35 +12,35 @@ from sparc.extract.chunks import ChunkTable, lacking, require_inputs
 
 
 def rows_table(runs: list[int], captions: list[str | None] | None = None) -> pa.Table:
-    pictures = [picture for picture, run in enumerate(runs) for _ in range(run)]
+    images = [image for image, run in enumerate(runs) for _ in range(run)]
     return pa.table(
         {
-            "row": range(len(pictures)),
-            "sample_id": [f"s{picture}" for picture in pictures],
-            "image": [None if picture % 5 == 4 else f"p{picture}" for picture in pictures],
-            "caption": captions or [None] * len(pictures),
-            "label_ids": [[]] * len(pictures),
+            "row": range(len(images)),
+            "sample_id": [f"s{image}" for image in images],
+            "image": [None if image % 5 == 4 else f"p{image}" for image in images],
+            "caption": captions or [None] * len(images),
+            "label_ids": [[]] * len(images),
         },
         schema=tables.ROWS,
     )
 
 
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=20), st.integers(1, 12))
-def test_chunks_cover_every_row_once_and_every_picture_once(runs: list[int], size: int) -> None:
+def test_chunks_cover_every_row_once_and_every_image_once(runs: list[int], size: int) -> None:
     rows = rows_table(runs)
     table = ChunkTable(rows)
-    assert table.pictures == len(runs)
-    images = rows.column("image").to_pylist()
+    assert table.distinct_images == len(runs)
+    paths = rows.column("image").to_pylist()
     covered, begun = [], []
     for index, start in enumerate(range(0, len(rows), size)):
         span = range(start, min(start + size, len(rows)))
         chunk = table.chunk(index, span, ["a"])
         assert chunk.rows == span
         covered += [start + i for i in range(chunk.carried)]
-        for picture in chunk.pictures:
-            covered += picture.rows
-            begun.append(picture.rows.start)
-            assert {images[row] for row in picture.rows} == {picture.image}
+        for image in chunk.images:
+            covered += image.rows
+            begun.append(image.rows.start)
+            assert {paths[row] for row in image.rows} == {image.path}
     assert covered == list(range(len(rows)))
     ids = enumerate(rows.column("sample_id").to_pylist())
     assert begun == [next(run)[0] for _, run in groupby(ids, key=lambda pair: pair[1])]

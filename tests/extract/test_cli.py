@@ -20,14 +20,14 @@ def sparc_extract(call):
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eleven pictures with a caption each and one file that is no picture."""
-    folder = tmp_path_factory.mktemp("pictures")
+    """Eleven images with a caption each and one file that is no image."""
+    folder = tmp_path_factory.mktemp("images")
     random = np.random.default_rng(0)
     for number in range(11):
         noise = random.integers(0, 256, (40, 50, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / f"{number:02d}.jpg")
-        (folder / f"{number:02d}.txt").write_text(f"picture number {number} \x1b[31m\n")
-    (folder / "05.jpg").write_bytes(b"no picture")
+        (folder / f"{number:02d}.txt").write_text(f"image number {number} \x1b[31m\n")
+    (folder / "05.jpg").write_bytes(b"no image")
     return folder
 
 
@@ -57,7 +57,7 @@ def cache(
     return location, call_process("extract", *arguments)
 
 
-def test_run_extracts_a_folder_of_pictures(cache) -> None:
+def test_run_extracts_a_folder_of_images(cache) -> None:
     location, result = cache
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
@@ -75,13 +75,13 @@ def test_inspect_says_what_is_there(cache, weights, call_process) -> None:
     result = call_process("extract", "inspect", cache[0])
     assert result.returncode == 0, result.stderr
     for text in (
-        "11 of 11 pictures, 3 chunks of up to 4",
+        "11 of 11 images, 3 chunks of up to 4",
         "stream vit: image, dim 64, float16",
         f"timm:test_vit@{weights}",
         "3 of 3, complete",
         "10 with a feature, 1 without",
         "not a picture in a known format",
-        'row 0: 00.jpg: "picture number 0 \\x1b[31m"',
+        'row 0: 00.jpg: "image number 0 \\x1b[31m"',
     ):
         assert text in result.stdout
     assert "\x1b" not in result.stdout
@@ -135,12 +135,12 @@ def test_dry_run_writes_nothing_and_names_the_size(
     assert result.returncode == 0, result.stderr
     for text in (
         "rows      11",
-        "pictures  11",
-        "picture number 0 \\x1b[31m",
+        "images    11",
+        "image number 0 \\x1b[31m",
         f"vit = timm:test_vit@{weights} (image, dim 64, 1.4 kB)",
         "words = transformers:nobody/knows (text, dim known once the model is there)",
         "bytes     not known yet",
-        "reading and decoding alone about 0 seconds, judged by 11 pictures, of which 1 cannot",
+        "reading and decoding alone about 0 seconds, judged by 11 images, of which 1 cannot",
     ):
         assert text in result.stdout
     assert not (tmp_path / "cache").exists()

@@ -23,9 +23,7 @@ from sparc.extract import job
 from sparc.extract.config import ExtractConfig
 
 CAPTIONS = [
-    [None]
-    if i % 11 == 7
-    else [f"picture {i} caption {j}" + "x" * (i % 9) for j in range(1 + i % 4)]
+    [None] if i % 11 == 7 else [f"image {i} caption {j}" + "x" * (i % 9) for j in range(1 + i % 4)]
     for i in range(37)
 ]
 """Runs of one to four captions: with ten rows a chunk, several runs cross a boundary."""
@@ -54,10 +52,10 @@ def test_features_are_those_of_the_encoder_in_fixed_batches(
     rows = pq.read_table(tmp_path / "cache" / "rows.parquet").to_pylist()
     assert summary.encoded_rows == len(rows) == sum(map(len, CAPTIONS))
     assert set(dataset.reads.values()) == {1}
-    # Worked out again, the plain way: chunk by chunk, pictures that begin there, four at a time.
+    # Worked out again, the plain way: chunk by chunk, images that begin there, four at a time.
     import torch
 
-    from sparc.extract.pictures import decode
+    from sparc.extract.decoding import decode
 
     expected = np.zeros((len(rows), 16), np.float16)
     first_row = {}
@@ -66,12 +64,10 @@ def test_features_are_those_of_the_encoder_in_fixed_batches(
     for start in range(0, len(rows), 10):
         begun = [p for p, row in first_row.items() if start <= row < start + 10]
         for i in range(0, len(begun), 4):
-            pictures = begun[i : i + 4]
-            pixels = [built["a"].prepare(decode(dataset.read_picture(p))) for p in pictures]
-            for picture, feature in zip(
-                pictures, built["a"].encode(torch.stack(pixels)), strict=True
-            ):
-                places = [row["row"] for row in rows if row["image"] == picture]
+            images = begun[i : i + 4]
+            pixels = [built["a"].prepare(decode(dataset.read_image(p))) for p in images]
+            for image, feature in zip(images, built["a"].encode(torch.stack(pixels)), strict=True):
+                places = [row["row"] for row in rows if row["image"] == image]
                 expected[places] = feature.numpy().astype(np.float16)
     np.testing.assert_array_equal(group["a/features"][:], expected)
     assert group["a/valid"][:].all()
@@ -82,7 +78,7 @@ def test_features_are_those_of_the_encoder_in_fixed_batches(
     assert list(verify(summary.cache)) == []
 
 
-def test_a_bad_picture_is_masked_with_a_reason_and_moves_no_other_bit(
+def test_a_bad_image_is_masked_with_a_reason_and_moves_no_other_bit(
     tmp_path, fake_dataset, fake_encoders, config
 ) -> None:
     good = job.run(fake_dataset(CAPTIONS), tmp_path / "good", config, build=fake_encoders()).cache

@@ -39,12 +39,12 @@ def test_the_plan_counts_and_sizes(fake_dataset) -> None:
     text = "\n".join(lines)
     for part in (
         "rows      4",
-        "pictures  3",
+        "images    3",
         "classes   2, 4 rows labelled",
         "captions  3",
         "three\\x07",
         f"bytes     {(4 * (64 * 2 + 1) + 4 * (512 * 2 + 1)) / 1000:.1f} kB, float16",
-        "judged by 3 pictures, of which 1 cannot be used",
+        "judged by 3 images, of which 1 cannot be used",
     ):
         assert part in text
 

@@ -18,7 +18,7 @@ from sparc.extract import job
 from sparc.extract.config import ExtractConfig
 
 CAPTIONS = [
-    [None] if i % 7 == 3 else [f"picture {i} caption {j}" + "x" * (i % 9) for j in range(1 + i % 4)]
+    [None] if i % 7 == 3 else [f"image {i} caption {j}" + "x" * (i % 9) for j in range(1 + i % 4)]
     for i in range(19)
 ]
 """With ten rows a chunk, runs of captions cross boundaries, and some captions are cut."""
@@ -192,7 +192,7 @@ def test_lost_reasons_are_found_again_without_encoding(
     assert contents(location) == contents(extraction.whole)
     after = fingerprints(location)
     assert {n for n in after if before.get(n) != after[n]} == {"rejects.parquet"}
-    # Only the pictures that had been rejected were looked at.
+    # Only the images that had been rejected were looked at.
     assert set(extraction.dataset.reads) == {"p2", "p9"}
 
 

@@ -1,7 +1,7 @@
 import torch
 
 from sparc.extract.chunks import ChunkTable
-from sparc.extract.loader import PictureLoader
+from sparc.extract.loader import ImageLoader
 from sparc.extract.replica import ChunkQueue, Replica
 
 
@@ -22,6 +22,6 @@ def test_a_job_that_is_stopped_does_not_go_through_all_captions_of_its_chunk(
 
     monkeypatch.setattr(encoder, "encode", encode_and_stop)
     replica = Replica(torch.device("cpu"), {}, {"t": encoder}, batch_size=2, threads=1)
-    with PictureLoader(dataset, 1) as loader:
+    with ImageLoader(dataset, 1) as loader:
         assert list(replica.run(queue, loader, encoded=lambda _: None)) == []
     assert sizes == [2]

@@ -46,8 +46,8 @@ def config(fake_streams) -> ExtractConfig:
 
 
 @pytest.fixture
-def pictures(tmp_path, paint_folder) -> Path:
-    return paint_folder(tmp_path / "pictures", 40)
+def images(tmp_path, paint_folder) -> Path:
+    return paint_folder(tmp_path / "images", 40)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def paint_folder(fake_dataset):
         folder.mkdir(exist_ok=True)
         source = fake_dataset([["x"]] * number)
         for i in range(number):
-            (folder / f"{i:03d}.png").write_bytes(source.read_picture(f"p{i}"))
+            (folder / f"{i:03d}.png").write_bytes(source.read_image(f"p{i}"))
         return folder
 
     return paint
@@ -124,28 +124,28 @@ def test_a_file_without_permission_is_not_taken_for_damaged(
     assert len(cache.rows()) == len(CAPTIONS)
 
 
-def test_a_picture_that_vanishes_after_it_was_listed_is_rejected(
-    tmp_path, pictures, fake_encoders, config
+def test_an_image_that_vanishes_after_it_was_listed_is_rejected(
+    tmp_path, images, fake_encoders, config
 ) -> None:
-    dataset = open_dataset(pictures, DatasetOptions())
+    dataset = open_dataset(images, DatasetOptions())
     manifest = dataset.manifest
-    dataset.manifest = lambda: [manifest(), (pictures / "007.png").unlink()][0]
+    dataset.manifest = lambda: [manifest(), (images / "007.png").unlink()][0]
     summary = job.run(dataset, tmp_path / "cache", config, build=fake_encoders())
     rejects = summary.cache.rejects().to_pylist()
     assert {(r["sample_id"], r["reason"]) for r in rejects} == {("007", "no such file")}
     assert list(verify(summary.cache)) == []
 
 
-def test_a_disk_that_is_gone_rejects_no_picture(
+def test_a_disk_that_is_gone_rejects_no_image(
     tmp_path, paint_folder, fake_encoders, config
 ) -> None:
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
-    whole = paint_folder(tmp_path / "whole pictures", 40)
+    whole = paint_folder(tmp_path / "whole images", 40)
     with mounted("-t", "tmpfs", "tmpfs", folder):
         paint_folder(folder, 40)
         dataset = open_dataset(folder, DatasetOptions())
-        read, reads = dataset.read_picture, []
+        read, reads = dataset.read_image, []
 
         def read_some(image: str) -> bytes:
             reads.append(image)
@@ -153,7 +153,7 @@ def test_a_disk_that_is_gone_rejects_no_picture(
                 subprocess.run(["umount", "--lazy", str(folder)], check=True)
             return read(image)
 
-        dataset.read_picture = read_some
+        dataset.read_image = read_some
         with pytest.raises(UnavailableError, match=r"cannot be read any more .*run the same"):
             job.run(dataset, tmp_path / "cache", config, build=fake_encoders())
     whole.rename(tmp_path / "aside")
@@ -166,8 +166,8 @@ def test_a_disk_that_is_gone_rejects_no_picture(
     assert contents(fresh.folder.local) == contents(tmp_path / "cache")
 
 
-def test_too_many_open_files_reject_no_picture(tmp_path, pictures, fake_encoders, config) -> None:
-    dataset = open_dataset(pictures, DatasetOptions())
+def test_too_many_open_files_reject_no_image(tmp_path, images, fake_encoders, config) -> None:
+    dataset = open_dataset(images, DatasetOptions())
     folder = dataset._folder
     error = folder.failure("cannot read 001.png", OSError(errno.EMFILE, "Too many open files"))
     assert isinstance(error, UnavailableError)
@@ -187,7 +187,7 @@ NO_MEMORY = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 
         ("encode", NO_MEMORY),
     ],
 )
-def test_no_memory_stops_the_job_and_rejects_no_picture(
+def test_no_memory_stops_the_job_and_rejects_no_image(
     tmp_path, fake_dataset, fake_encoders, config, monkeypatch, failure, where
 ) -> None:
     job.run(fake_dataset(CAPTIONS), tmp_path / "whole", config, build=fake_encoders())

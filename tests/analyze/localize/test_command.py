@@ -34,8 +34,8 @@ from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets import DatasetOptions, open_dataset
 from sparc.extract.datasets.safe_folder import SafeFolder
 from sparc.extract.datasets.webdataset import WebDataset
+from sparc.extract.decoding import ImageError
 from sparc.extract.encoders.tower import LocalizeError
-from sparc.extract.pictures import PictureError
 from sparc.train import job as training
 from sparc.train.config import TrainConfig
 
@@ -406,7 +406,7 @@ def test_a_sliver_of_an_image_has_an_answer(run, tmp_path, size, answer):
         latent=(1,), output=tmp_path, arrays=True, streams=("cnn",), trust_encoders=True
     )
     if answer:
-        with pytest.raises(PictureError, match=answer):
+        with pytest.raises(ImageError, match=answer):
             localize_images(str(run), [str(path)], config)
         return
     localize_images(str(run), [str(path)], config)
@@ -426,5 +426,5 @@ def test_files_that_are_no_images_are_named(run, tmp_path):
         (".", "folder"),
         ("pipe.png", "not a regular file"),
     ):
-        with pytest.raises(PictureError, match=message):
+        with pytest.raises(ImageError, match=message):
             localize_images(str(run), [str(tmp_path / name)], config)

@@ -11,7 +11,7 @@ from sparc.extract.datasets import DatasetOptions, open_dataset
 
 @pytest.fixture
 def paint() -> Callable[..., None]:
-    """Writes small pictures of these names into a folder."""
+    """Writes small images of these names into a folder."""
 
     def write(folder: Path, *names: str) -> None:
         for name in names:
@@ -61,7 +61,7 @@ def captions() -> Callable[[Manifest], list[tuple[str, str | None]]]:
 
 @pytest.fixture
 def labels() -> Callable[[Manifest], dict[str, list[str]]]:
-    """Names of the classes of every picture, by sample id."""
+    """Names of the classes of every image, by sample id."""
 
     def read(manifest: Manifest) -> dict[str, list[str]]:
         names = manifest.classes["name"].to_pylist()

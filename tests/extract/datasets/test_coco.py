@@ -55,10 +55,10 @@ OBJECTS = [
 
 @pytest.fixture
 def coco(tmp_path, paint):
-    """A dataset in COCO's layout; pictures under the folder that is given."""
+    """A dataset in COCO's layout; images under the folder that is given."""
 
-    def build(pictures="val2017", split="val2017", objects=OBJECTS):
-        paint(tmp_path / pictures, "a.jpg", "b.jpg", "c.jpg")
+    def build(images="val2017", split="val2017", objects=OBJECTS):
+        paint(tmp_path / images, "a.jpg", "b.jpg", "c.jpg")
         folder = tmp_path / "annotations"
         folder.mkdir(exist_ok=True)
         captions = document(annotations=CAPTIONS)
@@ -69,11 +69,11 @@ def coco(tmp_path, paint):
     return build
 
 
-@pytest.mark.parametrize("pictures", ["val2017", "images/val2017", "images", "."])
-def test_captions_by_image(tmp_path, coco, manifest, captions, capsys, pictures):
-    coco(pictures)
+@pytest.mark.parametrize("images", ["val2017", "images/val2017", "images", "."])
+def test_captions_by_image(tmp_path, coco, manifest, captions, capsys, images):
+    coco(images)
     found = manifest()
-    prefix = "" if pictures == "." else f"{pictures}/"
+    prefix = "" if images == "." else f"{images}/"
     assert captions(found) == [
         (f"{prefix}c.jpg", "of c"),
         (f"{prefix}a.jpg", "first of a"),
@@ -84,7 +84,7 @@ def test_captions_by_image(tmp_path, coco, manifest, captions, capsys, pictures)
     assert (found.dataset_format, found.split) == ("coco", "val2017")
     assert "1 caption of images that it does not list" in capsys.readouterr().err
     opened = open_dataset(tmp_path, DatasetOptions())
-    assert opened.read_picture(f"{prefix}a.jpg") == (tmp_path / pictures / "a.jpg").read_bytes()
+    assert opened.read_image(f"{prefix}a.jpg") == (tmp_path / images / "a.jpg").read_bytes()
 
 
 def test_categories_are_labels_and_supercategories_the_hierarchy(coco, manifest, labels):
@@ -167,11 +167,11 @@ def test_splits_by_prefix_and_holdout_of_the_only_one(tmp_path, coco, manifest):
         manifest()
 
 
-def test_pictures_that_are_missing(tmp_path, coco, manifest, capsys):
+def test_images_that_are_missing(tmp_path, coco, manifest, capsys):
     coco()
     (tmp_path / "val2017/b.jpg").unlink()
     assert manifest().rows["image"].to_pylist()[-1] == "val2017/b.jpg"
-    assert "1 of 3 pictures named in " in capsys.readouterr().err
+    assert "1 of 3 images named in " in capsys.readouterr().err
     for name in ("a.jpg", "c.jpg"):
         (tmp_path / "val2017" / name).rename(tmp_path / f"other_{name}")
     with pytest.raises(DatasetError, match=r"named in .* is there .* for example c\.jpg"):
@@ -187,9 +187,9 @@ def test_file_names_that_leave_are_refused_when_read(tmp_path, paint, name):
     (tmp_path / "data/captions_val.json").write_text(json.dumps(captions))
     opened = open_dataset(tmp_path / "data", DatasetOptions())
     images = opened.manifest().rows["image"].to_pylist()
-    assert opened.read_picture(images[0])
+    assert opened.read_image(images[0])
     with pytest.raises(DatasetError, match="leaves the dataset's folder"):
-        opened.read_picture(images[1])
+        opened.read_image(images[1])
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_file_names_that_leave_are_refused_when_read(tmp_path, paint, name):
         ('{"images": [{"id": 1, "file_name": "a"}, {"id": "1", "file_name": "b"}]}', "twice"),
         ('{"images": [], "annotations": [{"caption": "x"}]}', r"annotations\[0\] has no image_id"),
         ('{"images": [], "annotations": [{"image_id": 1}]}', r"annotations\[0\] has no caption"),
-        ('{"images": [], "annotations": []}', "has no pictures"),
+        ('{"images": [], "annotations": []}', "has no images"),
     ],
 )
 def test_broken_documents_are_named(tmp_path, paint, manifest, content, message):

@@ -35,7 +35,7 @@ def test_shards(tmp_path):
 
 
 def test_what_cannot_be_told_is_refused_with_reasons(tmp_path, paint):
-    with pytest.raises(DatasetError, match=r"cannot tell.*no pictures.*coco.*open-images.*webdata"):
+    with pytest.raises(DatasetError, match=r"cannot tell.*no images.*coco.*open-images.*webdata"):
         detect_format(SafeFolder(tmp_path))
     paint(tmp_path, "a.jpg")
     (tmp_path / "captions_val.json").touch()

@@ -8,9 +8,9 @@ from sparc.common.errors import DatasetError
 from sparc.extract.datasets import DatasetOptions, open_dataset
 
 
-def test_pictures_without_anything_are_rows_without_caption(tmp_path, paint, manifest, captions):
+def test_images_without_anything_are_rows_without_caption(tmp_path, paint, manifest, captions):
     paint(tmp_path, "b.PNG", "a.jpg", "deep/er/c.jpeg")
-    (tmp_path / "notes.md").write_text("not a picture")
+    (tmp_path / "notes.md").write_text("not an image")
     paint(tmp_path, ".hidden/d.png", "__MACOSX/e.png")
     found = manifest()
     assert captions(found) == [("a.jpg", None), ("b.PNG", None), ("deep/er/c.jpeg", None)]
@@ -112,7 +112,7 @@ def test_one_split_needs_no_name_and_class_folders_are_no_splits(tmp_path, paint
         open_dataset(tmp_path / "two", DatasetOptions(split="train")).manifest()
 
 
-def test_pictures_of_one_name_have_ids_of_their_own(tmp_path, paint, manifest):
+def test_images_of_one_name_have_ids_of_their_own(tmp_path, paint, manifest):
     paint(tmp_path, "a.png", "a.jpg", "b.png", "a.jpg.png")
     ids = manifest().rows["sample_id"].to_pylist()
     assert len(set(ids)) == 4
@@ -136,13 +136,13 @@ def test_holdout_by_keeps_groups_together(tmp_path, paint, manifest):
         manifest(split="test", holdout=0.4, holdout_by="job")
 
 
-def test_pictures_that_are_not_there_stay_rows(tmp_path, paint, manifest, captions, capsys):
+def test_images_that_are_not_there_stay_rows(tmp_path, paint, manifest, captions, capsys):
     paint(tmp_path, "a.png")
     (tmp_path / "metadata.csv").write_text("file_name,text\nlost.png,L\na.png,A\n")
     assert captions(manifest()) == [("a.png", "A"), ("lost.png", "L")]
-    assert "1 of 2 pictures named in the metadata are not there" in capsys.readouterr().err
+    assert "1 of 2 images named in the metadata are not there" in capsys.readouterr().err
     with pytest.raises(DatasetError, match=r"cannot open lost.png"):
-        open_dataset(tmp_path, DatasetOptions()).read_picture("lost.png")
+        open_dataset(tmp_path, DatasetOptions()).read_image("lost.png")
     (tmp_path / "metadata.csv").write_text("file_name,text\nimg/lost.png,L\n")
     with pytest.raises(DatasetError, match=r"named in .* is there .* example img/lost.png"):
         manifest()
@@ -218,9 +218,9 @@ def test_half_surrogates_become_replacement_characters(tmp_path, paint, manifest
     assert captions(manifest()) == [("a.png", "😀 �!")]
 
 
-def test_metadata_whose_pictures_are_all_missing_are_refused_as_such(tmp_path, manifest):
+def test_metadata_whose_images_are_all_missing_are_refused_as_such(tmp_path, manifest):
     (tmp_path / "metadata.csv").write_text("file_name,text\na.png,A\n")
-    with pytest.raises(DatasetError, match=r"pictures named in the metadata is there .* a\.png"):
+    with pytest.raises(DatasetError, match=r"images named in the metadata is there .* a\.png"):
         manifest()
 
 

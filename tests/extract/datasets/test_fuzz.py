@@ -120,4 +120,4 @@ def test_mutated_metadata(tmp_path_factory, name, changes):
     if manifest.masks is not None:
         assert manifest.masks.schema == tables.MASKS
     for image in manifest.rows["image"].to_pylist():
-        outcome_of(partial(opened.read_picture, image))
+        outcome_of(partial(opened.read_image, image))

@@ -1,6 +1,6 @@
 """Whatever happens to the files of a dataset: rows that are sound, or one line that says no.
 
-Beside `test_fuzz.py`, which looks into single metadata files, this harms whole folders: pictures,
+Beside `test_fuzz.py`, which looks into single metadata files, this harms whole folders: images,
 captions and metadata of every format, several at once. FUZZ_ROUNDS=1000 looks at more of them.
 """
 
@@ -23,14 +23,14 @@ from sparc.common import rle
 from sparc.common.cache import tables
 from sparc.common.errors import SparcError
 from sparc.extract.datasets import DatasetOptions, open_dataset
-from sparc.extract.pictures import decode
+from sparc.extract.decoding import decode
 
 ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "40"))
 SECONDS_A_CASE = 20
 NAMES = [f"{number:03d}" for number in range(6)]
 
 
-def picture(number: int) -> bytes:
+def image(number: int) -> bytes:
     buffer = io.BytesIO()
     kind = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP")[number % 6]
     Image.new("RGB", (9 + number, 7), (40 * number, 90, 10)).save(buffer, kind)
@@ -44,28 +44,28 @@ def write(folder: Path, files: dict[str, bytes | str]) -> None:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def pictures(below: str = "") -> dict[str, bytes | str]:
-    return {f"{below}{name}.png": picture(number) for number, name in enumerate(NAMES)}
+def images(below: str = "") -> dict[str, bytes | str]:
+    return {f"{below}{name}.png": image(number) for number, name in enumerate(NAMES)}
 
 
 def sidecars(folder: Path) -> None:
-    write(folder, pictures() | {f"{name}.txt": f"one of {name}\ntwo\n" for name in NAMES})
+    write(folder, images() | {f"{name}.txt": f"one of {name}\ntwo\n" for name in NAMES})
 
 
 def with_csv(folder: Path) -> None:
     lines = [f'{name}.png,"a, b {name}",cat;dog' for name in NAMES]
-    write(folder, pictures() | {"metadata.csv": "\n".join(["file_name,text,labels", *lines, ""])})
+    write(folder, images() | {"metadata.csv": "\n".join(["file_name,text,labels", *lines, ""])})
 
 
 def with_json_lines(folder: Path) -> None:
     lines = [
         json.dumps({"file_name": f"{n}.png", "text": [n, "ü"], "labels": ["cat"]}) for n in NAMES
     ]
-    write(folder, pictures() | {"metadata.jsonl": "\n".join(lines)})
+    write(folder, images() | {"metadata.jsonl": "\n".join(lines)})
 
 
 def with_parquet(folder: Path) -> None:
-    write(folder, pictures())
+    write(folder, images())
     columns = {
         "file_name": [f"{name}.png" for name in NAMES],
         "text": [[name, "two"] for name in NAMES],
@@ -75,7 +75,7 @@ def with_parquet(folder: Path) -> None:
 
 
 def coco(folder: Path) -> None:
-    images = [
+    entries = [
         {"id": number, "file_name": f"{name}.png", "height": 7, "width": 9 + number}
         for number, name in enumerate(NAMES)
     ]
@@ -95,13 +95,13 @@ def coco(folder: Path) -> None:
     captions = [{"image_id": n // 2, "id": n, "caption": f"c{n}"} for n in range(2 * len(NAMES))]
     write(
         folder,
-        pictures("val2017/")
+        images("val2017/")
         | {
             "annotations/captions_val2017.json": json.dumps(
-                {"images": images, "annotations": captions}
+                {"images": entries, "annotations": captions}
             ),
             "annotations/instances_val2017.json": json.dumps(
-                {"images": images, "annotations": objects, "categories": categories}
+                {"images": entries, "annotations": objects, "categories": categories}
             ),
         },
     )
@@ -113,7 +113,7 @@ def open_images(folder: Path) -> None:
     tree = {"LabelName": "/m/e", "Subcategory": [{"LabelName": "/m/0"}, {"LabelName": "/m/1"}]}
     write(
         folder,
-        pictures("train/")
+        images("train/")
         | {
             "open_images_train_v6_captions.jsonl": "\n".join(narratives),
             "oidv7-train-annotations-human-imagelabels.csv": "\n".join(
@@ -128,7 +128,7 @@ def open_images(folder: Path) -> None:
 def webdataset(folder: Path) -> None:
     for number in range(2):
         with tarfile.open(folder / f"{number:05d}.tar", "w") as archive:
-            for name, content in enumerate(map(picture, range(3)), start=3 * number):
+            for name, content in enumerate(map(image, range(3)), start=3 * number):
                 members = {
                     f"{name:09d}.png": content,
                     f"{name:09d}.txt": f"caption {name}".encode(),
@@ -216,7 +216,7 @@ def outcome(call):
 
 
 def texts(manifest) -> list[tuple[str, str | None]]:
-    """The captions of pictures, by path without suffix: Open Images does not name it."""
+    """The captions of images, by path without suffix: Open Images does not name it."""
     rows = manifest.rows.to_pylist()
     return sorted((row["image"].rpartition(".")[0], row["caption"] or "") for row in rows)
 
@@ -230,7 +230,7 @@ def sound(manifest) -> bool:
     tables.manifest_digest(rows)
     ids = rows["sample_id"].to_pylist()
     starts = [i for i, name in enumerate(ids) if i == 0 or ids[i - 1] != name]
-    assert len(starts) == len(set(ids)), "the rows of a picture follow one another"
+    assert len(starts) == len(set(ids)), "the rows of an image follow one another"
     for labels in rows["label_ids"].to_pylist():
         assert all(0 <= i < manifest.classes.num_rows for i in labels)
     if manifest.masks is not None:
@@ -240,7 +240,7 @@ def sound(manifest) -> bool:
 
 
 def look(folder: Path):
-    """The manifest of a folder and the pictures that its rows name; None where it is refused."""
+    """The manifest of a folder and the images that its rows name; None where it is refused."""
     dataset = outcome(lambda: open_dataset(folder, DatasetOptions(masks=True)))
     manifest = outcome(dataset.manifest) if dataset else None
     if manifest is None:
@@ -248,7 +248,7 @@ def look(folder: Path):
     assert sound(manifest)
     seen = {}
     for image in dict.fromkeys(manifest.rows["image"].to_pylist()):
-        data = outcome(lambda name=image: dataset.read_picture(name))
+        data = outcome(lambda name=image: dataset.read_image(name))
         seen[image] = None if data is None else outcome(lambda content=data: decode(content))
     return manifest, seen
 
@@ -258,9 +258,9 @@ def test_a_dataset_that_was_harmed(tmp_path, make, capsys) -> None:
     whole = tmp_path / "whole"
     whole.mkdir()
     make(whole)
-    good, good_pictures = look(whole)
-    assert len(good_pictures) == len(NAMES)
-    assert all(good_pictures.values())
+    good, good_images = look(whole)
+    assert len(good_images) == len(NAMES)
+    assert all(good_images.values())
     read = 0
     for seed in range(ROUNDS):
         dice = random.Random(seed)
@@ -278,16 +278,16 @@ def test_a_dataset_that_was_harmed(tmp_path, make, capsys) -> None:
         manifest, seen = found
         names = {step.split()[-1] for step in done}
         if all(name.endswith(".png") for name in names) and len(done) == 1:
-            # Only a picture was harmed: all others, and all that is said of them, are as before.
-            for image, value in good_pictures.items():
+            # Only an image was harmed: all others, and all that is said of them, are as before.
+            for image, value in good_images.items():
                 if not any(image.endswith(name) for name in names) and "swap" not in case:
                     assert seen[image].tobytes() == value.tobytes(), case
             if make is not sidecars and not done[0].startswith(("double", "insert")):
-                # (The rows of missing pictures of a folder come last.)
+                # (The rows of missing images of a folder come last.)
                 assert texts(manifest) == texts(good), case
         if make is webdataset and not case.count("swap"):
             # Nothing ends a shard early without being noticed.
-            lost = set(good_pictures) - set(seen)
+            lost = set(good_images) - set(seen)
             gone = {name for step in done for name in [step.split()[-1]] if "tar" in name}
             kinds = {step.split()[0] for step in done}
             removed = kinds & {"delete", "link", "fifo", "folder"}

@@ -16,7 +16,7 @@ from sparc.common.cache.info import ARRAYS_DATASET, CacheInfo
 from sparc.common.errors import DatasetError, MissingFileError, SparcError
 from sparc.extract.datasets.base import Format
 from sparc.extract.datasets.images import CacheImages, open_image_file
-from sparc.extract.pictures import PictureError
+from sparc.extract.decoding import ImageError
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -79,7 +79,7 @@ def hostile(dataset) -> dict[str, str]:
     (dataset / "zero.png").symlink_to("/dev/zero")
     os.mkfifo(dataset / "pipe.png")
     (dataset / "loop.png").symlink_to("loop.png")
-    (dataset / "text.png").write_text("no picture")
+    (dataset / "text.png").write_text("no image")
     buffer = io.BytesIO()
     Image.new("RGB", (1, 1)).save(buffer, "BMP")
     claimed = (60_000).to_bytes(4, "little") * 2
@@ -149,7 +149,7 @@ def test_a_cache_without_a_folder_says_what_to_give(dataset):
         CacheImages(info(ARRAYS_DATASET, ARRAYS_DATASET))
     assert CacheImages(info(ARRAYS_DATASET, ARRAYS_DATASET), dataset).open("a.png")
     with pytest.raises(DatasetError, match=r"is a URL.*--dataset"):
-        CacheImages(info("http://example.org/pictures"))
+        CacheImages(info("http://example.org/images"))
 
 
 def test_a_file_that_the_user_names_is_regular_and_of_bounded_size(dataset):
@@ -157,9 +157,9 @@ def test_a_file_that_the_user_names_is_regular_and_of_bounded_size(dataset):
     assert open_image_file(dataset / "link.png").getpixel((0, 0)) == (0, 255, 0)
     for name, message in {
         "pipe.png": "regular file", "zero.png": "regular file", "huge.png": "regular file",
-        "sub": "is a folder", "none.png": "there is no picture", "text.png": "not a picture",
-        "loop.png": "picture", "bomb.png": "pixels",
+        "sub": "is a folder", "none.png": "there is no image", "text.png": "not a picture",
+        "loop.png": "is not a regular file", "bomb.png": "pixels",
     }.items():  # fmt: skip
-        with pytest.raises(PictureError, match=message) as caught:
+        with pytest.raises(ImageError, match=message) as caught:
             open_image_file(dataset / name)
         assert str(caught.value).count(str(dataset)) == 1

@@ -47,11 +47,11 @@ def test_labels_come_by_any_unambiguous_name(
     assert found.classes["key"].to_pylist() == ["/entity", "/animal", "/cat", "/dog"]
     assert found.classes["depth"].to_pylist() == [0, 1, 2, 1]
     said = capsys.readouterr().err
-    assert f"2 pictures of 4 labelled, by {kind}; 2 of 4 labelled ids" in said
+    assert f"2 images of 4 labelled, by {kind}; 2 of 4 labelled ids" in said
 
 
 def test_kinds_of_names_are_never_mixed(tmp_path, paint, manifest, labels, files):
-    # The ids of these pictures are the file names of other ones.
+    # The ids of these images are the file names of other ones.
     (tmp_path / "images").mkdir()
     paint(tmp_path, "images/1.png", "images/2.png", "images/3.png")
     images = [
@@ -79,7 +79,7 @@ def test_the_order_of_lines_does_not_matter(tmp_path, paint, manifest, files):
 
 def test_labels_of_nothing_here_are_refused(tmp_path, paint, manifest, files):
     paint(tmp_path, "a.png")
-    with pytest.raises(DatasetError, match=r"labels none.*names 'zebra', a picture here is 'a'"):
+    with pytest.raises(DatasetError, match=r"labels none.*names 'zebra', an image here is 'a'"):
         manifest(**files("ImageID,LabelName,Confidence\nzebra,/cat,1\n"))
     with pytest.raises(DatasetError, match="it has no label"):
         manifest(**files("ImageID,LabelName,Confidence\na,/cat,0\n"))

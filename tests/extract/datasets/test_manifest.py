@@ -5,18 +5,18 @@ from hypothesis import strategies as st
 from sparc.common.cache import tables
 from sparc.common.errors import DatasetError
 from sparc.extract.datasets.base import DatasetOptions
-from sparc.extract.datasets.manifest import build_manifest, caption_rows, choose_pictures
-from sparc.extract.datasets.source import Picture, Source
+from sparc.extract.datasets.manifest import build_manifest, caption_rows, choose_records
+from sparc.extract.datasets.source import ImageRecord, Source
 
 
-def pictures(ids):
-    return [Picture(sample_id, f"{sample_id}.png") for sample_id in ids]
+def images(ids):
+    return [ImageRecord(sample_id, f"{sample_id}.png") for sample_id in ids]
 
 
 def part(ids, split, fraction):
     options = DatasetOptions(split=split, holdout=fraction)
     try:
-        return {p.sample_id for p in choose_pictures(pictures(ids), options, "data")}
+        return {p.sample_id for p in choose_records(images(ids), options, "data")}
     except DatasetError:
         return set()
 
@@ -44,11 +44,11 @@ def test_holdout_takes_about_the_fraction():
     assert 700 < len(held) < 900
 
 
-def test_limit_counts_pictures_of_the_part():
+def test_limit_counts_images_of_the_part():
     options = DatasetOptions(split="train", holdout=0.5, limit=3)
-    chosen = choose_pictures(pictures("abcdefghijkl"), options, "data")
+    chosen = choose_records(images("abcdefghijkl"), options, "data")
     rest = DatasetOptions(split="train", holdout=0.5)
-    assert chosen == choose_pictures(pictures("abcdefghijkl"), rest, "data")[:3]
+    assert chosen == choose_records(images("abcdefghijkl"), rest, "data")[:3]
     assert len(chosen) == 3
 
 
@@ -60,12 +60,12 @@ def test_caption_rows(texts):
     assert caption_rows(texts, "join") == ([" ".join(wanted)] if wanted else [None])
 
 
-def test_rows_of_a_picture_are_consecutive_and_alike():
+def test_rows_of_an_image_are_consecutive_and_alike():
     found = [
-        Picture("b", "b.png", ["one", " ", "two"], ["dog", "cat", "dog"]),
-        Picture("a", "a.png"),
+        ImageRecord("b", "b.png", ["one", " ", "two"], ["dog", "cat", "dog"]),
+        ImageRecord("a", "a.png"),
     ]
-    source = Source(dataset_format="folder", split="", pictures=found)
+    source = Source(dataset_format="folder", split="", records=found)
     manifest = build_manifest("data", source, DatasetOptions())
     assert manifest.rows.schema == tables.ROWS
     assert manifest.classes.schema == tables.CLASSES
@@ -78,6 +78,6 @@ def test_rows_of_a_picture_are_consecutive_and_alike():
 
 
 def test_ids_are_unique():
-    source = Source(dataset_format="folder", split="", pictures=pictures("aba"))
-    with pytest.raises(DatasetError, match="two pictures have the id 'a'"):
+    source = Source(dataset_format="folder", split="", records=images("aba"))
+    with pytest.raises(DatasetError, match="two images have the id 'a'"):
         build_manifest("data", source, DatasetOptions())

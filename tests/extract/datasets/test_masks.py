@@ -84,6 +84,6 @@ def test_anything_else_is_refused(segmentation):
         read_segmentation(segmentation, 6, 8)
 
 
-def test_polygons_need_their_picture_s_size():
+def test_polygons_need_their_image_s_size():
     with pytest.raises(ValueError, match="height and width"):
         read_segmentation([[0, 0, 1, 0, 1, 1]], None, 8)

@@ -56,8 +56,8 @@ def test_rows_follow_the_narratives(dataset, manifest, captions, labels, capsys)
         {"name": "Dog, big", "depth": 1},
     ]
     said = capsys.readouterr().err
-    assert "1 of 3 pictures named in the train narratives are not there" in said
-    assert "1 picture of train without narrative" in said
+    assert "1 of 3 images named in the train narratives are not there" in said
+    assert "1 image of train without narrative" in said
 
 
 def test_splits_do_not_mix(dataset, manifest, captions, labels):
@@ -68,7 +68,7 @@ def test_splits_do_not_mix(dataset, manifest, captions, labels):
         manifest()
 
 
-def test_full_narratives_in_parts_and_pictures_in_parts(tmp_path, paint, write, manifest, captions):
+def test_full_narratives_in_parts_and_images_in_parts(tmp_path, paint, write, manifest, captions):
     paint(tmp_path, "images/train_0/a.jpg", "images/train_1/b.jpg")
     name = "narratives/open_images_train_v6_localized_narratives-0000{}-of-00002.jsonl"
     write(name.format(0), narratives(("a", "A")))
@@ -79,7 +79,7 @@ def test_full_narratives_in_parts_and_pictures_in_parts(tmp_path, paint, write, 
     assert captions(manifest()) == [("images/train_1/b.jpg", "B"), ("images/train_0/a.jpg", "A")]
 
 
-def test_without_narratives_all_pictures_are_rows(tmp_path, paint, write, manifest, labels):
+def test_without_narratives_all_images_are_rows(tmp_path, paint, write, manifest, labels):
     paint(tmp_path, "test/a.jpg", "test/b.jpg")
     text = "ImageID,Source,LabelName,Confidence\na,v,/m/cat,1\n"
     write("metadata/test-annotations-human-imagelabels.csv", text)
@@ -88,10 +88,10 @@ def test_without_narratives_all_pictures_are_rows(tmp_path, paint, write, manife
     assert labels(found) == {"a": ["/m/cat"], "b": []}
 
 
-def test_narratives_of_absent_pictures_are_refused(tmp_path, write, manifest):
+def test_narratives_of_absent_images_are_refused(tmp_path, write, manifest):
     write("open_images_test_captions.jsonl", narratives(("a", "A")))
     with pytest.raises(
-        DatasetError, match=r"none of the pictures named in .* \(1 in all, for example test/a\.jpg"
+        DatasetError, match=r"none of the images named in .* \(1 in all, for example test/a\.jpg"
     ):
         manifest()
 
@@ -119,6 +119,6 @@ def test_an_image_id_cannot_leave(tmp_path, paint, write, image_id):
     write("open_images_test_captions.jsonl", narratives(("a", "A"), (image_id, "X")))
     opened = open_dataset(tmp_path, DatasetOptions())
     images = opened.manifest().rows["image"].to_pylist()
-    assert opened.read_picture(images[0])
+    assert opened.read_image(images[0])
     with pytest.raises(DatasetError, match=r"leaves the dataset's folder|cannot open"):
-        opened.read_picture(images[1])
+        opened.read_image(images[1])

@@ -44,10 +44,10 @@ def test_metadata_may_name_what_leaves_but_it_cannot_be_read(dataset):
     opened = open_dataset(dataset, DatasetOptions())
     images = opened.manifest().rows["image"].to_pylist()
     assert images == ["a.png", "../outside/secret.png", "/etc/passwd"]
-    assert opened.read_picture("a.png").startswith(b"\x89PNG")
+    assert opened.read_image("a.png").startswith(b"\x89PNG")
     for image in images[1:]:
         with pytest.raises(DatasetError, match="leaves the dataset's folder"):
-            opened.read_picture(image)
+            opened.read_image(image)
 
 
 def test_metadata_that_is_a_link_outside_is_not_read(dataset):
@@ -65,7 +65,7 @@ def test_special_files_are_neither_listed_nor_read(dataset, monkeypatch):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket.png")
         folder = SafeFolder(dataset)
-        assert folder.pictures == ["a.png"]
+        assert folder.images == ["a.png"]
         for name in ("pipe.png", "socket.png", ""):
             with pytest.raises(DatasetError, match="is not a regular file"):
                 folder.read(name)
@@ -79,7 +79,7 @@ def test_links_are_followed_within_the_folder_alone(dataset, capsys):
     (dataset / "out.png").symlink_to(dataset.parent / "outside/secret.png")
     (dataset / "outside").symlink_to(dataset.parent / "outside")
     folder = SafeFolder(dataset)
-    assert folder.pictures == ["a.png", "again.png"]
+    assert folder.images == ["a.png", "again.png"]
     assert "2 links out of the folder left out" in capsys.readouterr().err
     assert folder.read("again.png") == folder.read("a.png")
 
@@ -92,7 +92,7 @@ def test_the_folder_itself_may_be_a_link(dataset):
 
 def test_names_that_are_not_utf8_are_left_out_and_said(dataset, capsys):
     (dataset / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
-    assert SafeFolder(dataset).pictures == ["a.png"]
+    assert SafeFolder(dataset).images == ["a.png"]
     assert "1 name not in UTF-8" in capsys.readouterr().err
 
 
@@ -103,7 +103,7 @@ def test_a_folder_must_be_there(tmp_path):
     with pytest.raises(DatasetError, match="is not a folder"):
         open_dataset(tmp_path / "file", DatasetOptions())
     with pytest.raises(DatasetError, match="is a URL"):
-        open_dataset("s3://bucket/pictures", DatasetOptions())
+        open_dataset("s3://bucket/images", DatasetOptions())
 
 
 def test_a_file_that_claims_to_be_huge_is_not_read(tmp_path):

@@ -39,7 +39,7 @@ def test_shards_of_img2dataset(tmp_path, shard, manifest, captions):
             "000000000.txt": "of text\nin one caption",
             "000000001.webp": b"two",
             "000000001.json": json.dumps({"caption": ["first", "second"]}),
-            "000000002.txt": "no picture",
+            "000000002.txt": "no image",
             "000000003.jpg": b"bare",
             "000000003.json": json.dumps({"caption": None}),
             "000000004.jpg": b"empty",
@@ -59,8 +59,8 @@ def test_shards_of_img2dataset(tmp_path, shard, manifest, captions):
     ]
     assert found.rows["sample_id"][0].as_py() == "000000000"
     opened = open_dataset(tmp_path, DatasetOptions())
-    assert opened.read_picture("00001.tar/000010000.png") == b"three"  # without a manifest before
-    assert opened.read_picture("00000.tar/000000003.jpg") == b"bare"
+    assert opened.read_image("00001.tar/000010000.png") == b"three"  # without a manifest before
+    assert opened.read_image("00000.tar/000000003.jpg") == b"bare"
 
 
 def test_keys_that_repeat_between_shards(shard, manifest):
@@ -81,7 +81,7 @@ def test_subfolders_are_splits(shard, manifest, captions):
 
 
 @pytest.mark.parametrize("kind", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-def test_pictures_are_read_by_many_threads(tmp_path, shard, kind):
+def test_images_are_read_by_many_threads(tmp_path, shard, kind):
     long = "deep/" * 40
     contents = {f"{long}{n:04}.png": bytes([n % 256]) * (n + 1) for n in range(200)}
     shard("0.tar", dict(list(contents.items())[:100]), format=kind)
@@ -89,7 +89,7 @@ def test_pictures_are_read_by_many_threads(tmp_path, shard, kind):
     opened = open_dataset(tmp_path, DatasetOptions())
     images = opened.manifest().rows["image"].to_pylist()
     with ThreadPoolExecutor(8) as pool:
-        read = list(pool.map(opened.read_picture, images))
+        read = list(pool.map(opened.read_image, images))
     assert read == list(contents.values())
 
 
@@ -103,10 +103,10 @@ def test_members_that_are_no_regular_files_are_none(tmp_path, shard):
     opened = open_dataset(tmp_path, DatasetOptions())
     images = opened.manifest().rows["image"].to_pylist()
     assert images == ["0.tar/a.jpg", "0.tar/../up.jpg", "0.tar//abs.jpg"]
-    assert opened.read_picture("0.tar/a.jpg") == b"1"
+    assert opened.read_image("0.tar/a.jpg") == b"1"
     for image in (*images[1:], "0.tar/l.jpg", "../0.tar/a.jpg", "a.jpg", "none.tar/a.jpg"):
         with pytest.raises(DatasetError):
-            opened.read_picture(image)
+            opened.read_image(image)
 
 
 def test_a_shard_that_is_a_link_outside_is_not_read(tmp_path, shard, manifest):
@@ -114,7 +114,7 @@ def test_a_shard_that_is_a_link_outside_is_not_read(tmp_path, shard, manifest):
     (tmp_path / "bad.tar").symlink_to("/dev/zero")
     assert manifest().rows.num_rows == 1
     with pytest.raises(DatasetError, match="leaves the dataset's folder"):
-        open_dataset(tmp_path, DatasetOptions()).read_picture("bad.tar/a.jpg")
+        open_dataset(tmp_path, DatasetOptions()).read_image("bad.tar/a.jpg")
 
 
 def test_damaged_shards_are_named(tmp_path, shard, manifest):
@@ -147,9 +147,9 @@ def test_broken_texts(tmp_path, shard, manifest, captions, capsys):
         manifest()
 
 
-def test_shards_without_pictures(shard, manifest):
+def test_shards_without_images(shard, manifest):
     shard("0.tar", {"a.txt": "x"})
-    with pytest.raises(DatasetError, match="has no pictures"):
+    with pytest.raises(DatasetError, match="has no images"):
         manifest()
 
 
@@ -167,7 +167,7 @@ def test_a_header_that_claims_to_be_huge_is_not_read(tmp_path, shard, manifest):
             manifest()
 
 
-def test_a_picture_that_claims_to_be_huge_is_not_read(tmp_path, shard, manifest):
+def test_an_image_that_claims_to_be_huge_is_not_read(tmp_path, shard, manifest):
     path = shard("0.tar", {"a.png": b"x"})
     header = tarfile.TarInfo("b.png")
     header.size = 1 << 40
@@ -177,6 +177,6 @@ def test_a_picture_that_claims_to_be_huge_is_not_read(tmp_path, shard, manifest)
         file.truncate(1536 + (1 << 40) + 1024)
     found = open_dataset(tmp_path, DatasetOptions())
     assert found.manifest().rows["image"].to_pylist() == ["0.tar/a.png", "0.tar/b.png"]
-    assert found.read_picture("0.tar/a.png") == b"x"
+    assert found.read_image("0.tar/a.png") == b"x"
     with pytest.raises(DatasetError, match=r"b.png has 1.1 TB, more than 1.1 GB"):
-        found.read_picture("0.tar/b.png")
+        found.read_image("0.tar/b.png")

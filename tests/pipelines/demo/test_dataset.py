@@ -65,7 +65,7 @@ def test_the_reader_of_coco_finds_what_was_composed(folder, split):
         assert found.keys() == {placed.drawing.name for placed in scene.objects}
         for placed in scene.objects:
             np.testing.assert_array_equal(found[placed.drawing.name], placed.mask)
-        assert dataset.read_picture(mine[0]["image"]).startswith(b"\xff\xd8")
+        assert dataset.read_image(mine[0]["image"]).startswith(b"\xff\xd8")
 
 
 def test_classes_stand_below_their_subgroup_and_group(folder):

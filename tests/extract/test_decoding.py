@@ -1,4 +1,4 @@
-"""Every kind of picture that datasets hold, and what must be refused in little time and memory."""
+"""Every kind of image that datasets hold, and what must be refused in little time and memory."""
 
 import io
 import struct
@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from sparc.extract.pictures import FORMATS, PictureError, decode
+from sparc.extract.decoding import FORMATS, ImageError, decode
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
 
-def encoded(picture: Image.Image, format: str, **options) -> bytes:
+def encoded(image: Image.Image, format: str, **options) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, format, **options)
+    image.save(buffer, format, **options)
     return buffer.getvalue()
 
 
@@ -28,9 +28,9 @@ def photo(mode: str = "RGB", size=(40, 24)) -> Image.Image:
     """Smooth, with a dark mark in the upper left corner that shows which way is up."""
     y, x = np.mgrid[: size[1], : size[0]]
     values = np.stack([40 + 4 * x, 60 + 6 * y, 100 + x + y], axis=-1).clip(0, 255)
-    picture = Image.fromarray(values.astype(np.uint8))
-    ImageDraw.Draw(picture).rectangle((0, 0, 7, 5), fill=(0, 0, 0))
-    return picture.convert(mode)
+    image = Image.fromarray(values.astype(np.uint8))
+    ImageDraw.Draw(image).rectangle((0, 0, 7, 5), fill=(0, 0, 0))
+    return image.convert(mode)
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -62,7 +62,7 @@ def test_common_formats_are_there():
 
 
 @pytest.mark.parametrize(
-    ("picture", "format"),
+    ("image", "format"),
     [
         (photo("CMYK"), "JPEG"),
         (photo("CMYK"), "TIFF"),
@@ -73,10 +73,10 @@ def test_common_formats_are_there():
         (photo("1"), "TIFF"),
     ],
 )
-def test_colour_modes_become_what_pillow_makes_of_them(picture, format):
+def test_colour_modes_become_what_pillow_makes_of_them(image, format):
     options = {"quality": 100} if format == "JPEG" else {}
-    decoded = decode(encoded(picture, format, **options))
-    difference = np.abs(np.asarray(decoded, int) - np.asarray(picture.convert("RGB"), int))
+    decoded = decode(encoded(image, format, **options))
+    difference = np.abs(np.asarray(decoded, int) - np.asarray(image.convert("RGB"), int))
     assert decoded.mode == "RGB"
     assert difference.mean() < (8 if format == "JPEG" else 1)
 
@@ -84,29 +84,29 @@ def test_colour_modes_become_what_pillow_makes_of_them(picture, format):
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparency_is_laid_on_white(mode):
     colour = (255, 0, 0, 0) if mode == "RGBA" else (0, 0)
-    picture = Image.new(mode, (8, 8), colour)
+    image = Image.new(mode, (8, 8), colour)
     opaque, half = ((0, 0, 255, 255), (0, 0, 0, 128)) if mode == "RGBA" else ((9, 255), (0, 128))
-    picture.putpixel((1, 1), opaque)
-    picture.putpixel((2, 2), half)
-    decoded = decode(encoded(picture, "PNG"))
+    image.putpixel((1, 1), opaque)
+    image.putpixel((2, 2), half)
+    decoded = decode(encoded(image, "PNG"))
     assert decoded.getpixel((0, 0)) == WHITE
     assert decoded.getpixel((1, 1)) == ((0, 0, 255) if mode == "RGBA" else (9, 9, 9))
     assert decoded.getpixel((2, 2)) == (127, 127, 127)
 
 
 def test_transparent_colour_of_a_palette_is_laid_on_white():
-    picture = Image.new("P", (8, 8), 0)
-    picture.putpalette([0, 0, 0, 255, 0, 0])
-    picture.putpixel((3, 3), 1)
-    decoded = decode(encoded(picture, "PNG", transparency=0))
+    image = Image.new("P", (8, 8), 0)
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    image.putpixel((3, 3), 1)
+    decoded = decode(encoded(image, "PNG", transparency=0))
     assert (decoded.getpixel((0, 0)), decoded.getpixel((3, 3))) == (WHITE, RED)
-    assert decode(encoded(picture, "GIF", transparency=0)).getpixel((0, 0)) == WHITE
+    assert decode(encoded(image, "GIF", transparency=0)).getpixel((0, 0)) == WHITE
 
 
 def test_transparent_colour_of_an_rgb_png_is_laid_on_white():
-    picture = Image.new("RGB", (4, 4), (1, 2, 3))
-    picture.putpixel((0, 0), RED)
-    decoded = decode(encoded(picture, "PNG", transparency=(1, 2, 3)))
+    image = Image.new("RGB", (4, 4), (1, 2, 3))
+    image.putpixel((0, 0), RED)
+    decoded = decode(encoded(image, "PNG", transparency=(1, 2, 3)))
     assert (decoded.getpixel((0, 0)), decoded.getpixel((1, 1))) == (RED, WHITE)
 
 
@@ -128,18 +128,18 @@ def test_sixteen_bit_grey_keeps_its_scale(format):
     ],
 )
 def test_float_tiff_is_scaled_by_the_range_that_holds_it(values, expected):
-    picture = Image.fromarray(np.array([values], np.float32))
-    assert np.asarray(decode(encoded(picture, "TIFF")))[0, :, 0].tolist() == expected
+    image = Image.fromarray(np.array([values], np.float32))
+    assert np.asarray(decode(encoded(image, "TIFF")))[0, :, 0].tolist() == expected
 
 
 def test_float_tiff_that_is_not_finite_is_refused():
-    picture = Image.fromarray(np.array([[np.nan, 1.0]], np.float32))
-    with pytest.raises(PictureError, match="not finite"):
-        decode(encoded(picture, "TIFF"))
+    image = Image.fromarray(np.array([[np.nan, 1.0]], np.float32))
+    with pytest.raises(ImageError, match="not finite"):
+        decode(encoded(image, "TIFF"))
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
-def test_a_large_grey_picture_takes_little_memory_beside_its_pixels(dtype):
+def test_a_large_grey_image_takes_little_memory_beside_its_pixels(dtype):
     data = encoded(Image.fromarray(np.zeros((2000, 2000), dtype)), "TIFF", compression="tiff_lzw")
     tracemalloc.start()
     decode(data)
@@ -149,8 +149,8 @@ def test_a_large_grey_picture_takes_little_memory_beside_its_pixels(dtype):
 
 
 def test_thirty_two_bit_grey():
-    picture = Image.fromarray(np.array([[0, 514, 65_535, 0]], np.int32))
-    assert np.asarray(decode(encoded(picture, "TIFF")))[0, :, 0].tolist() == [0, 2, 255, 0]
+    image = Image.fromarray(np.array([[0, 514, 65_535, 0]], np.int32))
+    assert np.asarray(decode(encoded(image, "TIFF")))[0, :, 0].tolist() == [0, 2, 255, 0]
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
@@ -193,10 +193,10 @@ def test_damaged_exif_does_not_matter(garbage):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_truncated_picture_is_refused(format):
+def test_a_truncated_image_is_refused(format):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     data = encoded(Image.fromarray(noise), format)
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         decode(data[: len(data) // 2])
 
 
@@ -212,8 +212,8 @@ def test_a_truncated_picture_is_refused(format):
         b"RIFF",
     ],
 )
-def test_what_is_no_picture_is_refused(data):
-    with pytest.raises(PictureError):
+def test_what_is_no_image_is_refused(data):
+    with pytest.raises(ImageError):
         decode(data)
 
 
@@ -223,14 +223,14 @@ def test_rare_formats_are_not_reached(format):
         data = encoded(photo(), format)
     except (OSError, KeyError):
         pytest.skip(f"this Pillow writes no {format}")
-    with pytest.raises(PictureError, match="known format"):
+    with pytest.raises(ImageError, match="known format"):
         decode(data)
 
 
 def test_the_reason_is_one_line_and_the_same_every_time():
     reasons = set()
     for data in (b"garbage", bytearray(b"garbage")):
-        with pytest.raises(PictureError) as caught:
+        with pytest.raises(ImageError) as caught:
             decode(bytes(data))
         reasons.add(str(caught.value))
     (reason,) = reasons
@@ -239,49 +239,49 @@ def test_the_reason_is_one_line_and_the_same_every_time():
 
 
 @pytest.mark.parametrize("size", [(20_000, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
-def test_a_huge_picture_is_refused_from_its_header(size):
+def test_a_huge_image_is_refused_from_its_header(size):
     data = png_header(*size)
     tracemalloc.start()
     try:
-        with pytest.raises(PictureError, match="pixels"):
+        with pytest.raises(ImageError, match="pixels"):
             decode(data)
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
 
 
-def test_a_real_picture_of_200_megapixels_is_refused_before_decoding(monkeypatch):
+def test_a_real_image_of_200_megapixels_is_refused_before_decoding(monkeypatch):
     # One bit a pixel: the file itself is small.
     data = encoded(Image.new("1", (20_000, 10_000)), "PNG")
     from PIL import PngImagePlugin
 
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda _: pytest.fail("decoded"))
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         decode(data)
 
 
 def test_the_limit_is_the_callers():
     data = encoded(photo(), "PNG")
     assert decode(data, max_pixels=40 * 24).size == (40, 24)
-    with pytest.raises(PictureError, match="40 x 24"):
+    with pytest.raises(ImageError, match="40 x 24"):
         decode(data, max_pixels=40 * 24 - 1)
 
 
 def test_a_thread_of_pixels_is_refused():
-    with pytest.raises(PictureError, match="200 times"):
+    with pytest.raises(ImageError, match="200 times"):
         decode(encoded(Image.new("RGB", (2, 401)), "PNG"))
     assert decode(encoded(Image.new("RGB", (2, 400)), "PNG")).size == (2, 400)
 
 
 @given(cut=st.integers(0, 2_000), position=st.integers(0, 2_000), byte=st.integers(0, 255))
-def test_damage_gives_a_picture_or_a_picture_error(cut, position, byte):
+def test_damage_gives_an_image_or_an_image_error(cut, position, byte):
     data = bytearray(JPEG if cut % 2 else PNG)
     data[position % len(data)] = byte
     if cut < len(data):
         data = data[: len(data) - cut]
     try:
         outcome = decode(bytes(data)).mode
-    except PictureError as error:
+    except ImageError as error:
         outcome = str(error)
     assert outcome.isprintable()
 
@@ -290,12 +290,12 @@ PNG, JPEG = encoded(photo(), "PNG"), encoded(photo(), "JPEG", progressive=True)
 
 
 def test_many_threads_decode_alike():
-    pictures = [encoded(photo(), format) for format in FORMATS] * 8
-    alone = [decode(data).tobytes() for data in pictures]
+    images = [encoded(photo(), format) for format in FORMATS] * 8
+    alone = [decode(data).tobytes() for data in images]
     barrier = threading.Barrier(8)
 
     def work(data: bytes) -> bytes:
         return decode(data).tobytes()
 
     with ThreadPoolExecutor(8, initializer=barrier.wait) as pool:
-        assert list(pool.map(work, pictures)) == alone
+        assert list(pool.map(work, images)) == alone
