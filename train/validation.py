@@ -6,7 +6,6 @@ Changes nothing: no counter of dead latents, no random state, no position of the
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from sparc.common.cache.reader import ActivationCache
@@ -72,12 +71,9 @@ def measure(
     """
     sums: list[StepSums | None] = [None] * len(learners)
     for chunk in range(cache.info.chunks):
-        valid = np.logical_and.reduce([cache.valid(name, chunk) for name in streams])
-        features = {
-            name: torch.from_numpy(cache.features(name, chunk)[valid]).to(device).float()
-            for name in streams
-        }
-        for start in range(0, int(valid.sum()), batch_size):
+        aligned = cache.aligned(chunk, streams)
+        features = {name: x.to(device).float() for name, x in aligned.tensors().items()}
+        for start in range(0, len(aligned), batch_size):
             batch = {name: rows[start : start + batch_size] for name, rows in features.items()}
             for position, learner in enumerate(learners):
                 of_batch, before = learner.measure(batch), sums[position]

@@ -157,10 +157,9 @@ def in_batches(
 
 def chunk_features(
     cache: ActivationCache, store: CodeStore, chunk: int
-) -> dict[str, npt.NDArray[Any]]:
+) -> Mapping[str, npt.NDArray[Any]]:
     """The features of a chunk's analysed rows, by stream, (n, dim) as stored."""
-    inside = store.valid_rows(chunk) - store.layout.chunk_rows(chunk).start
-    return {stream: cache.features(stream, chunk)[inside] for stream in store.layout.streams}
+    return cache.aligned(chunk, store.layout.streams).features
 
 
 def permuted_features(

@@ -42,10 +42,9 @@ def test_a_cache_is_read_and_verified(earlier: Path, call) -> None:
 def test_a_run_is_loaded_and_its_codes_rebuild_features(earlier: Path, run: str) -> None:
     model = load(earlier / run)
     cache = ActivationCache(earlier / "cache")
-    rows = cache.valid_rows(model.config.names)[cache.info.chunk_rows(0)]
-    features = {n: torch.from_numpy(cache.features(n, 0)[rows]) for n in model.config.names}
-    codes = model.encode(features)
-    assert {c.indices.shape for c in codes.values()} == {(rows.sum(), 4)}
+    aligned = cache.aligned(0, model.config.names)
+    codes = model.encode(aligned.tensors())
+    assert {c.indices.shape for c in codes.values()} == {(len(aligned), 4)}
     assert torch.isfinite(model.decode(codes["a"], "words")).all()
 
 

@@ -53,22 +53,21 @@ def data_means(cache: ActivationCache, config: ModelConfig, *, seed: int) -> dic
     for chunk in chunks.tolist():
         if used == SAMPLED_CHUNKS:
             break
-        valid = np.logical_and.reduce([cache.valid(name, chunk) for name in config.names])
-        if not valid.any():
+        aligned = cache.aligned(chunk, config.names)
+        if not len(aligned):
             continue
         used += 1
-        rows += int(valid.sum())
-        for name in config.names:
-            stored = torch.from_numpy(cache.features(name, chunk)[valid])
+        rows += len(aligned)
+        for name, stored in aligned.tensors().items():
             features = scale(stored.float(), config)
             if config.normalize == "unit":
-                _require_unit(cache, name, features, chunk, valid)
-            found = _sums(features)
+                _require_unit(cache, name, features, aligned.rows)
+            sums = _sums(features)
             before = total.get(name)
             total[name] = (
-                found
+                sums
                 if before is None
-                else _Sums(before.features + found.features, before.squares + found.squares)
+                else _Sums(before.features + sums.features, before.squares + sums.squares)
             )
     means = {}
     for name, sums in total.items():
@@ -84,12 +83,12 @@ def data_means(cache: ActivationCache, config: ModelConfig, *, seed: int) -> dic
 
 
 def _require_unit(
-    cache: ActivationCache, stream: str, features: Tensor, chunk: int, valid: npt.NDArray[np.bool_]
+    cache: ActivationCache, stream: str, features: Tensor, rows: npt.NDArray[np.int64]
 ) -> None:
     """Refuse features whose squares are beyond float32: normalizing makes them zero or NaN."""
     bad = ~(torch.linalg.vector_norm(features, dim=1).sub(1).abs() < 0.01)
     if bool(bad.any()):
-        row = cache.info.chunk_rows(chunk).start + int(np.flatnonzero(valid)[int(bad.nonzero()[0])])
+        row = rows[int(bad.nonzero()[0])]
         raise CacheError(
             f"{cache.folder}: stream {stream}, row {row}: the squares of these values are beyond "
             "float32, so the feature has no length; scale the stream's features"

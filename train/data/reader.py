@@ -386,7 +386,7 @@ class _ResidentRows:
                 cache.features(name, chunk, out=place.numpy())
             else:
                 place.copy_(torch.from_numpy(cache.features(name, chunk)))
-        self._valid[rows.start : rows.stop] = _valid(cache, tuple(self._features), chunk)
+        self._valid[rows.start : rows.stop] = cache.valid_in_all(chunk, tuple(self._features))
         return len(rows)
 
     def blocks(self, plan: Iterator[_Planned]) -> Iterator[tuple[_Planned, _Loaded]]:
@@ -440,13 +440,17 @@ class _StreamedRows:
         ]
 
     def _read(self, chunk: int, place: int, memory: Mapping[str, Tensor]) -> _Usable:
-        """Read a chunk into its place in a block; return its usable rows."""
+        """Read a chunk into its place in a block; return its usable rows.
+
+        Unlike `ActivationCache.aligned` this copies nothing where some rows are not valid: they
+        stay in the block, and no batch picks them.
+        """
         start = place * self._cache.info.rows_per_chunk
         count = len(self._cache.info.chunk_rows(chunk))
         for name in self._streams:
             target = memory[name][start : start + count].numpy()
             self._cache.features(name, chunk, out=target)
-        valid = _valid(self._cache, self._streams, chunk)
+        valid = self._cache.valid_in_all(chunk, self._streams)
         return start + np.flatnonzero(valid)
 
 
@@ -469,7 +473,8 @@ def usable_rows(cache: ActivationCache, streams: tuple[str, ...]) -> tuple[int, 
     with ThreadPoolExecutor(READING_THREADS) as threads:
         counts = tuple(
             threads.map(
-                lambda chunk: int(_valid(cache, streams, chunk).sum()), range(cache.info.chunks)
+                lambda chunk: int(cache.valid_in_all(chunk, streams).sum()),
+                range(cache.info.chunks),
             )
         )
     if not sum(counts):
@@ -491,10 +496,3 @@ def _bytes(cache: ActivationCache, streams: tuple[str, ...], rows: int) -> int:
         cache.streams[name].dim * np.dtype(cache.streams[name].dtype).itemsize for name in streams
     )
     return rows * row
-
-
-def _valid(cache: ActivationCache, streams: tuple[str, ...], chunk: int) -> npt.NDArray[np.bool_]:
-    flags = cache.valid(streams[0], chunk)
-    for name in streams[1:]:
-        flags = flags & cache.valid(name, chunk)
-    return flags

@@ -35,6 +35,30 @@ def test_chunks_partition_the_rows(rows: int, rows_per_chunk: int) -> None:
             info.chunk_rows(outside)
 
 
+def test_aligned_rows_are_those_that_all_streams_have(cache, features) -> None:
+    for chunk, rows in ((0, [0, 1, 2, 3, 5, 6, 7, 8, 9]), (1, range(10, 20)), (2, [20, 21])):
+        aligned = cache.aligned(chunk)
+        assert len(aligned) == len(rows)
+        assert aligned.rows.tolist() == list(rows)
+        assert list(aligned.features) == ["image", "text"]
+        for name, tensor in aligned.tensors().items():
+            np.testing.assert_array_equal(aligned.features[name], features[name][aligned.rows])
+            assert np.shares_memory(tensor.numpy(), aligned.features[name])
+    assert cache.aligned(0, ["text"]).rows.tolist() == list(range(10))
+
+
+def test_a_chunk_without_aligned_rows_has_empty_features(tmp_path) -> None:
+    values = np.ones((4, 3), np.float32)
+    cache = write_arrays(
+        tmp_path / "cache", {"a": values, "b": 0 * values}, dtype="float16", rows_per_chunk=4
+    )
+    aligned = cache.aligned(0)
+    assert len(aligned) == 0
+    assert {x.shape for x in aligned.features.values()} == {(0, 3)}
+    assert {x.dtype for x in aligned.features.values()} == {np.dtype("float16")}
+    assert len(cache.aligned(0, ["a"])) == 4
+
+
 def test_what_was_written_is_read(cache, features) -> None:
     assert cache.stream_names == ("image", "text")
     assert cache.streams["text"].modality == "text"
