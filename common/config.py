@@ -14,8 +14,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from sparc.common.documents import LARGEST, parse_toml
-from sparc.common.errors import ConfigError
+from sparc.common.errors import ConfigError, UnknownSettingError
+from sparc.common.parsing import LARGEST, parse_toml
 from sparc.common.text import shorten
 
 T = TypeVar("T")
@@ -44,7 +44,8 @@ def option(
         help: One line for `--help`.
         flag: The option's name on the command line where it is not the field's own name
             (`--stream` for a repeatable field called `streams`).
-        former: What the setting was called before; files and command lines may still say it.
+        former: What the setting was called before. Configuration files, command lines and
+            documents of artefacts may still say it.
         added: Whether records were written before there was such a setting: while it has its
             default a record leaves it out, so that earlier versions read it and its bytes stay.
         swept: Whether a sweep may vary it between its runs.
@@ -75,14 +76,10 @@ def load_config(
         ConfigError: The file cannot be read, a key is unknown, a value has the wrong type, or the
             class refuses the combination.
     """
-    values = {}
-    if path is not None:
-        known = dataclasses.fields(config_class)  # type: ignore[arg-type]
-        fields = {_option_name(f): f.name for f in known}
-        fields |= {f.metadata["former"]: f.name for f in known if f.metadata["former"]}
-        given = _read_table(path, table)
-        values = {fields.get(key.replace("-", "_"), key): each for key, each in given.items()}
     source = f"{path} [{table}]" if path is not None else "configuration"
+    values: dict[str, Any] = {}
+    if path is not None:
+        values = with_current_names(config_class, _read_table(path, table), source=source)
     return from_mapping(config_class, {**values, **overrides}, source=source)
 
 
@@ -91,27 +88,56 @@ def from_mapping(config_class: type[T], values: Mapping[str, Any], *, source: st
 
     Args:
         config_class: A dataclass.
-        values: Settings by field name; TOML and JSON types (lists stand for tuples).
+        values: Settings by field name, present or former; TOML and JSON types (lists stand for
+            tuples).
         source: Where the values come from, for the error message.
 
     Raises:
-        ConfigError: An unknown name, a missing one, or a value of the wrong type.
+        UnknownSettingError: No field has that name.
+        ConfigError: A setting is missing, given twice, or of the wrong type.
     """
     fields = {f.name: f for f in dataclasses.fields(config_class)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(config_class)
     arguments: dict[str, Any] = {}
-    for key, value in values.items():
-        name = key.replace("-", "_")
+    for name, value in with_current_names(config_class, values, source=source).items():
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
             advice = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(fields)}"
-            raise ConfigError(f"{source}: unknown setting {key!r}{advice}")
+            raise UnknownSettingError(f"{source}: unknown setting {name!r}{advice}", name)
         arguments[name] = _convert(value, hints[name], f"{source}: {name}")
     for name, field in fields.items():
         required = field.default is field.default_factory is dataclasses.MISSING
         if required and name not in arguments:
             raise ConfigError(f"{source}: {name} is missing")
     return config_class(**arguments)
+
+
+def with_current_names(
+    config_class: type, values: Mapping[str, Any], *, source: str
+) -> dict[str, Any]:
+    """Settings under the names of fields, where they are given by options or by former names.
+
+    Args:
+        config_class: A dataclass.
+        values: Settings by name; unknown names stay.
+        source: Where the values come from, for the error message.
+
+    Raises:
+        ConfigError: A setting is given under two names.
+    """
+    names: dict[str, str] = {}
+    for field in dataclasses.fields(config_class):
+        names |= {_option_name(field): field.name}
+        if former := field.metadata.get("former"):
+            names |= {former: field.name}
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        spelled = key.replace("-", "_")
+        name = names.get(spelled, spelled)
+        if name in result:
+            raise ConfigError(f"{source}: {name} is given twice, once as {key!r}")
+        result[name] = value
+    return result
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
@@ -145,7 +171,7 @@ def first_difference(
 
 def _option_name(field: "dataclasses.Field[Any]") -> str:
     """What the command line calls a setting, spelled like a field."""
-    return (field.metadata["flag"] or field.name).removeprefix("--").replace("-", "_")
+    return (field.metadata.get("flag") or field.name).removeprefix("--").replace("-", "_")
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:

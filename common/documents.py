@@ -1,103 +1,132 @@
-"""JSON and TOML that anybody may have written: parsed in bounded depth, or refused in one line.
+"""The JSON documents of artefacts: what kind and version they are, and whether they are intact.
 
-Whoever reads a document afterwards may walk it by recursion, compute with its numbers and use its
-texts as paths. This module must not know what a document means.
+A document that cannot be used says which of three things it is: of another kind or version of the
+program, with a setting that this version does not know, or damaged. Only a parse or a digest shows
+damage. (A setting that was renamed is read under both names: see `former` of
+`sparc.common.config.option`.)
+
+Many documents are sealed: a flipped bit in a setting often leaves another valid setting, so they
+carry their own SHA-256. It is the entry `sha256`, over all other entries as JSON with sorted keys
+and without spaces.
 """
 
+import dataclasses
+import hashlib
 import json
-import math
-import tomllib
+from collections.abc import Mapping
 from typing import Any
 
-LARGEST = 1 << 25
-"""Bytes of the longest document that is read: parsed, it may take fifty times as much."""
+from sparc.common.errors import ConfigError, SparcError, UnknownSettingError
+from sparc.common.parsing import parse_object
+from sparc.common.text import shorten
 
-DEEPEST = 50
-"""Tables and lists inside each other; no document of SPARC has more than ten."""
-
-_LARGEST_NUMBER = 1 << 63
+DIGEST = "sha256"
 
 
-def parse_json(content: bytes | str) -> Any:
-    """The value of a JSON text; as `json.loads`, but for what is refused.
+@dataclasses.dataclass(frozen=True)
+class DocumentKind:
+    """A kind of document: what its entries `format` and `version` must say.
+
+    Attributes:
+        format: The kind's name.
+        version: The version that is written, an integer.
+        error: What is raised where another program, or version of the program, made a document.
+        earlier: Further versions that are read.
+    """
+
+    format: str
+    version: int
+    error: type[SparcError]
+    earlier: tuple[int, ...] = ()
+
+    def document(self, entries: Mapping[str, Any]) -> dict[str, Any]:
+        """The entries with what says their kind and version, which come first."""
+        return {"format": self.format, "version": self.version, **entries}
+
+    def entries(self, document: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+        """The opposite of `document`.
+
+        Args:
+            document: A JSON object.
+            where: The document's path, for the error message.
+
+        Raises:
+            SparcError: It is of another kind or version: `error`.
+            ValueError: It says neither.
+        """
+        entries = dict(document)
+        try:
+            kind, version = entries.pop("format"), entries.pop("version")
+        except KeyError as error:
+            raise ValueError(f"it names no {error.args[0]}") from error
+        if kind != self.format:
+            raise self.error(f"{where} is in format {_shown(kind)}, not {self.format!r}")
+        if type(version) is not int or version not in (*self.earlier, self.version):
+            read = " and ".join(map(str, (*self.earlier, self.version)))
+            raise self.error(
+                f"{where} was made by another version of SPARC (format {_shown(version)}; this one "
+                f"reads {read}): use that version, or make it again"
+            )
+        return entries
+
+    def sealed_entries(self, document: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+        """The entries of a sealed document without the digest; raises as `entries` does.
+
+        Raises:
+            ValueError: Besides, it is not the one that was sealed.
+        """
+        entries = self.entries(document, where=where)
+        without_digest(document)  # after the version: another one may seal in another way
+        del entries[DIGEST]
+        return entries
+
+    def newer(self, error: ConfigError, *, where: str) -> SparcError:
+        """The error for an intact document with a setting or value that this version lacks."""
+        if isinstance(error, UnknownSettingError):
+            what = f"setting {_shown(error.setting)} is unknown to this version of SPARC"
+        else:
+            what = f"{error}, in this version of SPARC"
+        return self.error(f"{where}: {what}; it was made by a newer one: use that one")
+
+
+# ---------------------------------------------------------------------- seals
+
+
+def seal(document: Mapping[str, Any]) -> bytes:
+    """A document with its digest, as indented JSON."""
+    return (json.dumps(with_digest(document), indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def unseal(content: bytes) -> dict[str, Any]:
+    """A document without its digest.
 
     Raises:
-        ValueError: It is no JSON, nests too deeply, or holds a number that is not finite or beyond
-            64 bits, or a text that is not Unicode or has a NUL.
+        ValueError: It is no JSON object, or not the one that was sealed.
     """
-    try:
-        return _checked(json.loads(content, parse_constant=_refuse_constant))
-    except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
+    return without_digest(parse_object(content))
 
 
-def parse_object(content: bytes | str) -> dict[str, Any]:
-    """The same for a text that must be a JSON object.
+def with_digest(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a document and their digest, for a part of a larger one."""
+    return {**document, DIGEST: _digest(document)}
+
+
+def without_digest(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The opposite of `with_digest`.
 
     Raises:
-        ValueError: As `parse_json`, or it is none.
+        ValueError: They are not the entries that were sealed.
     """
-    document = parse_json(content)
-    if not isinstance(document, dict):
-        raise ValueError("it is no JSON object")
-    return document
+    entries = {key: value for key, value in document.items() if key != DIGEST}
+    if document.get(DIGEST) != _digest(entries):
+        raise ValueError(f"its content does not fit its {DIGEST}")
+    return entries
 
 
-def parse_toml(content: bytes) -> dict[str, Any]:
-    """The tables of a TOML file.
-
-    Raises:
-        ValueError: It is no TOML in UTF-8, or holds what `parse_json` refuses.
-    """
-    try:
-        document: dict[str, Any] = _checked(tomllib.loads(content.decode()))
-    except RecursionError:
-        raise ValueError(_TOO_DEEP) from None
-    return document
+def _digest(document: Mapping[str, Any]) -> str:
+    plain = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(plain.encode()).hexdigest()
 
 
-_TOO_DEEP = f"it nests more than {DEEPEST} deep"
-
-
-def _checked(document: Any) -> Any:
-    """The document itself. Level by level, since recursion is what a deep one would exhaust."""
-    level = [document]
-    for _ in range(DEEPEST + 1):
-        below: list[Any] = []
-        for value in level:
-            if isinstance(value, dict):
-                _check_texts(value)
-                below.extend(value.values())
-            elif isinstance(value, list):
-                below.extend(value)
-            else:
-                _check(value)
-        if not below:
-            return document
-        level = below
-    raise ValueError(_TOO_DEEP)
-
-
-def _check(value: Any) -> None:
-    if isinstance(value, str):
-        _check_texts((value,))
-    elif isinstance(value, int):
-        if not -_LARGEST_NUMBER <= value < _LARGEST_NUMBER:
-            raise ValueError("it holds a number beyond 64 bits")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("it holds a number that is not finite")
-
-
-def _check_texts(texts: Any) -> None:
-    for text in texts:
-        if not text.isascii():
-            try:
-                text.encode()
-            except UnicodeEncodeError:
-                raise ValueError("it holds a text that is not Unicode") from None
-        if "\0" in text:
-            raise ValueError("it holds a text with a NUL")
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"it holds {name}, which is not JSON")
+def _shown(value: Any) -> str:
+    return shorten(repr(value), 60)

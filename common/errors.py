@@ -21,6 +21,18 @@ class ConfigError(SparcError):
     """A setting that is unknown, malformed or impossible together with another one."""
 
 
+class UnknownSettingError(ConfigError):
+    """A setting that a configuration class does not have.
+
+    Attributes:
+        setting: Its name, as given.
+    """
+
+    def __init__(self, message: str, setting: str) -> None:
+        super().__init__(message)
+        self.setting = setting
+
+
 class DatasetError(SparcError):
     """A dataset folder that is not there or does not hold what its format promises."""
 

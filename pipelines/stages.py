@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from sparc.common.documents import parse_object
 from sparc.common.errors import SparcError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
+from sparc.common.parsing import parse_object
 from sparc.common.progress import say
 
 RECORD_FILE = "pipeline.json"

@@ -10,9 +10,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from sparc.common.config import from_mapping
+from sparc.common.documents import seal, unseal
 from sparc.common.errors import ConfigError, ReportError
 from sparc.common.files.folder import Folder
-from sparc.common.sealed import seal, unseal
 
 DIGESTS_FILE = "digests.json"
 

@@ -15,9 +15,9 @@ from sparc.analyze.measures.registry import table_names
 from sparc.analyze.report import tables
 from sparc.analyze.report.digests import read_checked, read_digests
 from sparc.analyze.report.info import INFO_FILE, ReportInfo
-from sparc.common.documents import parse_object
 from sparc.common.errors import ReportError
 from sparc.common.files.folder import Folder
+from sparc.common.parsing import parse_object
 
 if TYPE_CHECKING:  # it brings PyTorch along, and a summary needs the tables alone
     from sparc.analyze.codes.store import CodeStore

@@ -5,14 +5,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from sparc.analyze.config import AnalyzeConfig
+from sparc.analyze.report.digests import is_intact, read_digests
 from sparc.analyze.report.notes import Note
-from sparc.common.config import from_mapping, to_mapping
-from sparc.common.documents import parse_object
-from sparc.common.errors import ConfigError, ReportError
+from sparc.common.config import from_mapping, to_mapping, with_current_names
+from sparc.common.documents import DocumentKind
+from sparc.common.errors import ConfigError, ReportError, UnknownSettingError
 from sparc.common.files.folder import Folder
+from sparc.common.parsing import parse_object
 
-FORMAT = "sparc-report"
-VERSION = 2
+KIND = DocumentKind("sparc-report", 2, ReportError)
 
 INFO_FILE = "report.json"
 
@@ -57,7 +59,7 @@ class ReportInfo:
 
     def to_json(self) -> bytes:
         """The content of `report.json`."""
-        document = {"format": FORMAT, "version": VERSION, **self.to_mapping()}
+        document = KIND.document(self.to_mapping())
         return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
     @classmethod
@@ -68,25 +70,33 @@ class ReportInfo:
             ReportError: The file is missing, damaged or of another version.
         """
         try:
-            document = parse_object(folder.read(INFO_FILE))
+            document = KIND.entries(
+                parse_object(folder.read(INFO_FILE)), where=f"{folder}/{INFO_FILE}"
+            )
         except FileNotFoundError as error:
             raise ReportError(f"{folder} is not a report: no {INFO_FILE}") from error
         except ValueError as error:
             raise ReportError(
                 f"{folder}/{INFO_FILE} is not readable ({error}): remove the report and run again"
             ) from error
-        made_as, version = document.pop("format", None), document.pop("version", None)
-        if (made_as, version) != (FORMAT, VERSION):
-            raise ReportError(
-                f"{folder} is in format {made_as!r} version {version!r}; this SPARC reads "
-                f"version {VERSION}: use the version of SPARC that wrote it"
-            )
         try:
             if isinstance(document.get("notes"), list):
                 notes = [Note.from_json(n, source=f"{INFO_FILE}: notes") for n in document["notes"]]
                 document["notes"] = notes
-            return from_mapping(cls, document, source=INFO_FILE)
+            info = from_mapping(cls, document, source=INFO_FILE)
+            settings = with_current_names(AnalyzeConfig, info.settings, source=INFO_FILE)
+            return dataclasses.replace(info, settings=settings)
         except ConfigError as error:
+            # The report's list of digests seals this document.
+            if isinstance(error, UnknownSettingError) and _is_sealed(folder):
+                raise KIND.newer(error, where=f"{folder}/{INFO_FILE}") from error
             raise ReportError(
                 f"{folder}/{INFO_FILE} is damaged ({error}): remove the report and run again"
             ) from error
+
+
+def _is_sealed(folder: Folder) -> bool:
+    try:
+        return is_intact(folder, INFO_FILE, read_digests(folder))
+    except ReportError:
+        return False

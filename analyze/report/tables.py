@@ -11,7 +11,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from sparc.analyze.measures.registry import adding_command
-from sparc.analyze.report.info import FORMAT, VERSION
+from sparc.analyze.report.info import KIND
 from sparc.common.config import to_mapping
 from sparc.common.errors import ReportError
 from sparc.common.files.parquet import parquet_bytes, read_parquet
@@ -50,7 +50,7 @@ def described(content: pa.Table, table: str, about: Mapping[str, Any]) -> pa.Tab
         table: Its name.
         about: What it is about, as plain JSON values.
     """
-    document = {"format": FORMAT, "version": VERSION, "table": table, **about}
+    document = KIND.document({"table": table, **about})
     key = {METADATA_KEY: json.dumps(document, ensure_ascii=False).encode()}
     return content.replace_schema_metadata({**(content.schema.metadata or {}), **key})
 

@@ -7,23 +7,23 @@ know what is in them.
 
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sparc.common.documents import seal, unseal
 from sparc.common.errors import ReportError
 from sparc.common.files.durable import PARTIAL, remove_whatever
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.common.files.safe_files import inside, open_regular
-from sparc.common.sealed import seal, unseal
 
 FOLDER = "index"
 DIGESTS_FILE = "digests.json"
-ADVICE = "remove the report's folder index to have it built anew"
+ADVICE = "remove the report's folder index to have it built again"
 
 
 def built_once(folder: Folder, name: str, build: Callable[[Path], dict[str, Any]]) -> Path:
@@ -51,14 +51,22 @@ def built_once(folder: Folder, name: str, build: Callable[[Path], dict[str, Any]
     return where
 
 
-def read_notes(where: Path) -> dict[str, Any]:
+def read_notes(where: Path, names: Collection[str]) -> dict[str, Any]:
     """What the builder of a folder noted.
+
+    Args:
+        where: The folder, from `built_once`.
+        names: The notes' names.
 
     Raises:
         OSError: It cannot be read.
         ValueError: It is not what was written.
+        ReportError: Another version of the program made it, with other notes.
     """
-    return unseal(Folder(where).read(DIGESTS_FILE))
+    notes = unseal(Folder(where).read(DIGESTS_FILE))
+    if notes.keys() != set(names):
+        raise ReportError(f"{where} was built by another version of SPARC: {ADVICE}")
+    return notes
 
 
 def map_file(where: Path, name: str) -> mmap.mmap | bytes:

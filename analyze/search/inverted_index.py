@@ -139,7 +139,7 @@ def open_index(folder: Folder, store: CodeStore, stream: str) -> InvertedIndex:
         )
     where = built_once(folder, f"{_CODES.mode}/{stream}", lambda at: _build(at, store, stream))
     try:
-        digests = read_notes(where)
+        digests = read_notes(where, _SMALL)
         ends, norms, checks = (_read_small(where / name, digests[name]) for name in _SMALL)
         if ends[0] != 0 or (np.diff(ends) < 0).any():
             raise ValueError("the entries of its latents do not follow each other")

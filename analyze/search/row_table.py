@@ -147,7 +147,7 @@ def open_rows(folder: Folder, cache: ActivationCache) -> RowTable:
     """
     where = built_once(folder, "rows", lambda aside: _build(aside, cache))
     try:
-        notes = read_notes(where)
+        notes = read_notes(where, (_IMAGES, _TABLE))
         of_row = map_values(where, _IMAGES, np.int32, cache.info.rows)
         if google_crc32c.value(of_row.tobytes()) != notes[_IMAGES]:
             raise ValueError(f"{_IMAGES} is not what was written")

@@ -8,14 +8,14 @@ from typing import Any
 
 from sparc.common.cache.layout import DOCUMENT, attributes_of
 from sparc.common.config import from_mapping
-from sparc.common.documents import parse_json
-from sparc.common.errors import CacheError, ConfigError, DamagedCacheError
+from sparc.common.documents import DocumentKind
+from sparc.common.errors import CacheError, ConfigError, DamagedCacheError, UnknownSettingError
 from sparc.common.files.folder import Folder
+from sparc.common.parsing import parse_object
 from sparc.common.streams.spec import check_name
 from sparc.common.text import reason
 
-FORMAT = "sparc-activation-cache"
-VERSION = 1
+KIND = DocumentKind("sparc-activation-cache", 1, CacheError)
 
 ARRAYS_DATASET = "arrays"
 """What stands for the dataset in a cache of features that were not extracted."""
@@ -87,7 +87,7 @@ class CacheInfo:
 
     def to_document(self) -> dict[str, Any]:
         """The same as plain JSON values; the attributes of the Zarr group repeat them."""
-        return {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
+        return KIND.document(dataclasses.asdict(self))
 
     @classmethod
     def read(cls, folder: Folder) -> "CacheInfo":
@@ -108,50 +108,55 @@ class CacheInfo:
         except OSError as error:
             raise CacheError(f"cannot read {folder}/{INFO_FILE}: {error.strerror}") from error
         try:
-            return cls.from_document(parse_json(content), str(folder))
+            document = parse_object(content)
         except ValueError as error:
             what = f"{folder}/{INFO_FILE} is not readable: {reason(error)}"
             raise DamagedCacheError(f"{what}; {repair_advice(str(folder))}") from error
+        try:
+            return cls.from_document(document, str(folder))
+        except DamagedCacheError as error:
+            cause = error.__cause__
+            if isinstance(cause, UnknownSettingError) and document == _copy(folder):
+                raise KIND.newer(cause, where=f"{folder}/{INFO_FILE}") from error
+            raise
 
     @classmethod
     def read_copy(cls, folder: Folder) -> "CacheInfo | None":
         """What the attributes of the Zarr group say; None where they say nothing."""
         try:
-            attributes = attributes_of(folder.read(ROOT_DOCUMENT))
+            attributes = _copy(folder)
             return cls.from_document(attributes, str(folder)) if attributes else None
-        except (OSError, CacheError):
+        except CacheError:
             return None
 
     @classmethod
-    def from_document(cls, document: Any, where: str) -> "CacheInfo":
+    def from_document(cls, document: Mapping[str, Any], where: str) -> "CacheInfo":
         """The opposite of `to_document`.
 
         Raises:
             CacheError: It is of another version.
             DamagedCacheError: It has other keys or types.
         """
-        if not isinstance(document, dict) or not {"format", "version"} <= document.keys():
-            raise DamagedCacheError(
-                f"{where}/{INFO_FILE} is damaged: it names no format; {repair_advice(where)}"
-            )
-        kind = document["format"], document["version"]
-        if kind != (FORMAT, VERSION):
-            raise CacheError(
-                f"{where} is in format {kind[0]!r} version {kind[1]!r}; this SPARC reads "
-                f"version {VERSION}: use the version of SPARC that wrote it"
-            )
-        values = {key: value for key, value in document.items() if key not in ("format", "version")}
         try:
-            info = from_mapping(cls, values, source=INFO_FILE)
+            entries = KIND.entries(document, where=f"{where}/{INFO_FILE}")
+            info = from_mapping(cls, entries, source=INFO_FILE)
             if info.rows < 1 or info.rows_per_chunk < 1:
                 raise ConfigError("rows and rows_per_chunk must be positive")
             if len(set(map(check_name, info.streams))) < len(info.streams):
                 raise ConfigError("a stream is named twice")
-        except (ConfigError, TypeError) as error:
+        except (ConfigError, TypeError, ValueError) as error:
             raise DamagedCacheError(
                 f"{where}/{INFO_FILE} is damaged: {error}; {repair_advice(where)}"
             ) from error
         return info
+
+
+def _copy(folder: Folder) -> dict[str, Any] | None:
+    """What the attributes of the Zarr group repeat; None where they cannot be read."""
+    try:
+        return attributes_of(folder.read(ROOT_DOCUMENT))
+    except OSError:
+        return None
 
 
 # ---------------------------------------------------------------------- advice

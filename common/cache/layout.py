@@ -16,8 +16,8 @@ from zarr.core.metadata.v3 import ArrayV3Metadata
 from zarr.storage import MemoryStore
 
 from sparc.common.config import to_mapping
-from sparc.common.documents import parse_object
-from sparc.common.sealed import DIGEST, with_digest, without_digest
+from sparc.common.documents import DIGEST, with_digest, without_digest
+from sparc.common.parsing import parse_object
 from sparc.common.streams.spec import StreamInfo
 from sparc.common.text import reason
 

@@ -4,6 +4,7 @@ Everything here reads, compares and refuses; nothing is written.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,8 +14,8 @@ from sparc.common.cache import tables
 from sparc.common.cache.info import (
     ACTIVATIONS,
     CLASSES_FILE,
-    FORMAT,
     INFO_FILE,
+    KIND,
     MASKS_FILE,
     ROOT_DOCUMENT,
     ROWS_FILE,
@@ -34,7 +35,7 @@ from sparc.common.cache.layout import (
 )
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.config import from_mapping, to_mapping
-from sparc.common.errors import CacheError, ConfigError
+from sparc.common.errors import CacheError, ConfigError, DamagedCacheError, UnknownSettingError
 from sparc.common.files.durable import is_leftover
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import LOCK_FILE
@@ -58,7 +59,7 @@ def recognize(folder: Folder) -> None:
     if CacheInfo.read_copy(folder) is None:
         if not folder.exists(INFO_FILE):
             refuse_other_content(folder)
-        elif f'"{FORMAT}"'.encode() not in folder.read(INFO_FILE):
+        elif f'"{KIND.format}"'.encode() not in folder.read(INFO_FILE):
             CacheInfo.read(folder)  # one that is damaged may still be repaired
 
 
@@ -97,7 +98,7 @@ def existing_info(folder: Folder, wanted: CacheInfo, *, repair: bool) -> CacheIn
     try:
         accounts.insert(0, CacheInfo.read(folder))
     except CacheError as error:
-        if not repair:
+        if not repair or (not accounts and not isinstance(error, DamagedCacheError)):
             raise
         if not accounts:
             raise CacheError(
@@ -209,8 +210,9 @@ def existing_stream(
     below = f"{ACTIVATIONS}/{wanted.name}"
     files = {name: f"{below}/{name}" for name in STREAM_DOCUMENTS}
     stored = {name: folder.read(file) for name, file in files.items() if folder.exists(file)}
-    accounts = [_stream_info(stored.get(name)) for name in STREAM_DOCUMENTS[:2]]
-    readable = [account for account in accounts if account is not None]
+    readable, unknown = _stream_infos([stored.get(name, b"") for name in STREAM_DOCUMENTS[:2]])
+    if not readable and unknown is not None:
+        raise KIND.newer(unknown, where=f"{folder}/{files[DOCUMENT]}")
     if not readable:
         raise CacheError(
             f"{folder}: nothing says any more what made the chunks of stream "
@@ -251,12 +253,20 @@ def _flat(stream: StreamInfo) -> dict[str, Any]:
     return {**values, **origin}
 
 
-def _stream_info(document: bytes | None) -> StreamInfo | None:
-    """What a document says made a stream; None where it says nothing."""
-    try:
-        return from_mapping(StreamInfo, attributes_of(document or b"") or {}, source=DOCUMENT)
-    except (TypeError, ConfigError):
-        return None
+def _stream_infos(
+    documents: Sequence[bytes],
+) -> tuple[list[StreamInfo], UnknownSettingError | None]:
+    """What documents say made a stream, where they can be read, and a setting that is unknown."""
+    infos: list[StreamInfo] = []
+    unknown = None
+    for document in documents:
+        try:
+            infos.append(from_mapping(StreamInfo, attributes_of(document) or {}, source=DOCUMENT))
+        except UnknownSettingError as error:
+            unknown = error
+        except (TypeError, ConfigError):
+            continue
+    return infos, unknown
 
 
 def _differs(name: str, stored: bytes, wanted: bytes) -> bool:

@@ -13,6 +13,7 @@ import zarr
 from sparc.common.cache.info import (
     ACTIVATIONS,
     INFO_FILE,
+    KIND,
     CacheInfo,
     chunk_files,
     damaged,
@@ -35,7 +36,13 @@ from sparc.common.cache.layout import (
 )
 from sparc.common.cache.plain_chunks import PlainChunks
 from sparc.common.config import from_mapping
-from sparc.common.errors import CacheError, ConfigError, DamagedCacheError, IncompleteCacheError
+from sparc.common.errors import (
+    CacheError,
+    ConfigError,
+    DamagedCacheError,
+    IncompleteCacheError,
+    UnknownSettingError,
+)
 from sparc.common.files.folder import Folder
 from sparc.common.files.zarr_store import zarr_store
 from sparc.common.streams.spec import StreamInfo
@@ -133,11 +140,17 @@ class StoredStreams:
             stream = from_mapping(StreamInfo, attributes or {}, source=where)
             if stream.name != name:
                 raise ConfigError(f"the name is {stream.name!r}")
+        except UnknownSettingError as error:
+            copy = f"{ACTIVATIONS}/{name}/features/{DOCUMENT}"
+            if self._folder.exists(copy) and attributes_of(self._folder.read(copy)) == attributes:
+                raise KIND.newer(error, where=f"{self._folder}/{where}") from error
+            raise self._damaged_attributes(name, where, error) from error
         except (TypeError, ConfigError) as error:
-            raise self._damaged(
-                f"the attributes of stream {name}, in {where}, are damaged: {error}"
-            ) from error
+            raise self._damaged_attributes(name, where, error) from error
         return stream
+
+    def _damaged_attributes(self, name: str, where: str, error: Exception) -> DamagedCacheError:
+        return self._damaged(f"the attributes of stream {name}, in {where}, are damaged: {error}")
 
     @cached_property
     def _group(self) -> zarr.Group:

@@ -13,10 +13,10 @@ from typing import IO
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from sparc.common.documents import LARGEST
 from sparc.common.errors import SparcError, UnsafeError
 from sparc.common.files.durable import is_aside, remove_whatever, write_durably, writing_durably
 from sparc.common.files.safe_files import inside, open_regular, parts_of
+from sparc.common.parsing import LARGEST
 from sparc.common.text import size as shown_size
 
 

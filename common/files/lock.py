@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sparc.common.documents import parse_object
 from sparc.common.errors import LockedError, UnsafeError
 from sparc.common.files.folder import Folder, cannot_write
 from sparc.common.files.safe_files import open_checked
+from sparc.common.parsing import parse_object
 from sparc.common.text import shorten
 
 LOCK_FILE = ".lock"

@@ -24,11 +24,11 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from sparc.common.documents import parse_json
 from sparc.common.errors import DatasetError
 from sparc.common.files.durable import is_leftover
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import LOCK_FILE, exclusive
+from sparc.common.parsing import parse_json
 from sparc.common.progress import progress
 from sparc.pipelines.demo.drawings import Drawing, drawings
 from sparc.pipelines.demo.scenes import SIZE, Scene, Split, compose

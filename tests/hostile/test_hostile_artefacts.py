@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sparc.common.sealed import seal
+from sparc.common.documents import seal
 
 CASES = max(10, int(os.environ.get("SPARC_FAULTS", "0")))
 SEED = int(os.environ.get("SPARC_SEED", "0"))

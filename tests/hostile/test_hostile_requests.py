@@ -10,8 +10,8 @@ import pytest
 import safetensors.numpy
 
 from sparc.common.cache.arrays import write_arrays
+from sparc.common.documents import seal
 from sparc.common.errors import CacheError, RunError
-from sparc.common.sealed import seal
 from sparc.train import load
 
 

@@ -12,10 +12,10 @@ import torch
 
 from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.reader import ActivationCache
+from sparc.common.documents import seal, unseal
 from sparc.common.errors import CacheError, ConfigError, LockedError, RunError, SparcError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
-from sparc.common.sealed import seal, unseal
 from sparc.train import job, load
 from sparc.train.data.means import data_means
 from sparc.train.data.reader import BatchReader

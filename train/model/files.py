@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from sparc.common.config import from_mapping, to_mapping
-from sparc.common.documents import parse_object
 from sparc.common.errors import ConfigError, RunError
 from sparc.common.files.folder import Folder
+from sparc.common.parsing import parse_object
 from sparc.common.text import size
 from sparc.train.config import ModelConfig
 from sparc.train.model.tensors import is_written_here, read_tensors, write_tensors

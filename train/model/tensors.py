@@ -17,9 +17,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from sparc.common.documents import parse_object
 from sparc.common.errors import RunError
 from sparc.common.files.folder import Folder
+from sparc.common.parsing import parse_object
 from sparc.common.text import reason
 
 _DIGEST = "sha256"

@@ -21,11 +21,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from sparc.common.documents import seal, unseal
 from sparc.common.errors import RunError
 from sparc.common.files.durable import PARTIAL, file_digest, remove_whatever, sync_folder
 from sparc.common.files.folder import Folder
 from sparc.common.progress import say
-from sparc.common.sealed import seal, unseal
 from sparc.train.config import ModelConfig
 from sparc.train.data.reader import Position
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE

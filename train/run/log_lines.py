@@ -16,7 +16,7 @@ from typing import Any
 
 import google_crc32c
 
-from sparc.common.documents import parse_object
+from sparc.common.parsing import parse_object
 
 _ENTRY = b', "crc32c": "%08x"}'
 _SEALED = re.compile(rb'(.*), "crc32c": "([0-9a-f]{8})"}', re.DOTALL)

@@ -21,18 +21,17 @@ from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.config import declared, first_difference, from_mapping, to_mapping
-from sparc.common.documents import parse_object
+from sparc.common.documents import DocumentKind, seal
 from sparc.common.errors import CacheError, ConfigError, RunError
 from sparc.common.files.folder import Folder
-from sparc.common.sealed import seal, unseal
+from sparc.common.parsing import parse_object
 from sparc.common.streams.spec import StreamInfo
 from sparc.train.config import ModelConfig, TrainConfig
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE
 from sparc.train.model.network import Sparc
 from sparc.train.model.tensors import read_tensors, write_tensors
 
-FORMAT = "sparc-run"
-VERSION = 1
+KIND = DocumentKind("sparc-run", 1, RunError)
 
 INITIAL_FILE = "initial.safetensors"
 METRICS_FILE = "metrics.jsonl"
@@ -136,30 +135,21 @@ class RunRecord:
         """
         where = run / CONFIG_FILE
         try:
-            content = Folder(run).read(CONFIG_FILE)
-            document = parse_object(content)
-            found = document.get("format"), document.get("version")
-            if found == (None, None) and "model" in document:
+            document = parse_object(Folder(run).read(CONFIG_FILE))
+            if "format" not in document and "model" in document:
                 raise RunError(f"{run} holds a saved model but no run: it has no training record")
-            if found != (FORMAT, VERSION):
-                raise RunError(
-                    f"{where} is in format {found[0]!r} version {found[1]!r}; this SPARC reads "
-                    f"version {VERSION}: use the version of SPARC that wrote it"
-                )
-            document = unseal(content)
-            del document["format"], document["version"]
-            return from_mapping(cls, document, source=CONFIG_FILE)
+            entries = KIND.sealed_entries(document, where=str(where))
+            return from_mapping(cls, entries, source=CONFIG_FILE)
         except FileNotFoundError as error:
             raise RunError(f"{run} is not a run folder: no {CONFIG_FILE}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{where} is not readable: {error!r}") from error
-        except ConfigError as error:
-            raise RunError(f"{where} is damaged: {error}") from error
+        except ConfigError as error:  # the seal holds
+            raise KIND.newer(error, where=str(where)) from error
 
     def write(self, run: Path) -> None:
         """Write the record into a run folder."""
-        document = {"format": FORMAT, "version": VERSION, **to_mapping(self)}
-        Folder(run).write(CONFIG_FILE, seal(document))
+        Folder(run).write(CONFIG_FILE, seal(KIND.document(to_mapping(self))))
 
 
 def require_same(run: Path, found: TrainConfig, wanted: TrainConfig) -> None:
@@ -184,7 +174,7 @@ def require_same(run: Path, found: TrainConfig, wanted: TrainConfig) -> None:
 def is_run(folder: Path) -> bool:
     """Whether a folder is that of a run, rather than of a saved model."""
     try:
-        return bool(parse_object(Folder(folder).read(CONFIG_FILE))["format"] == FORMAT)
+        return bool(parse_object(Folder(folder).read(CONFIG_FILE))["format"] == KIND.format)
     except (OSError, ValueError, KeyError):
         return False
 

@@ -24,12 +24,19 @@ from typing import Any, Self
 import pyarrow as pa
 
 from sparc.common.cache.tables import write_table
-from sparc.common.config import declared, first_difference, from_mapping, read_toml, to_mapping
-from sparc.common.documents import parse_object
+from sparc.common.config import (
+    declared,
+    first_difference,
+    from_mapping,
+    read_toml,
+    to_mapping,
+    with_current_names,
+)
+from sparc.common.documents import DocumentKind, seal
 from sparc.common.errors import ConfigError, RunError
 from sparc.common.files.folder import Folder
 from sparc.common.files.parquet import read_parquet
-from sparc.common.sealed import seal, unseal
+from sparc.common.parsing import parse_object
 from sparc.common.text import printable, reason
 from sparc.train.config import TrainConfig
 from sparc.train.run.log import read_lines, steps_made
@@ -41,7 +48,7 @@ INDEX_FILE = "runs.parquet"
 SWEPT = declared(TrainConfig, "swept")
 """Settings that a sweep may vary."""
 
-_HEADER = {"format": "sparc-sweep", "version": 1}
+KIND = DocumentKind("sparc-sweep", 1, RunError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,18 +95,22 @@ class Sweep:
         """
         where = folder / SWEEP_FILE
         try:
-            content = Folder(folder).read(SWEEP_FILE)
-            document = parse_object(content)
-            if {key: document[key] for key in _HEADER} != _HEADER:
-                raise RunError(f"{where} is of another version of SPARC")
-            document = unseal(content)
-            for key in _HEADER:
-                del document[key]
-            found = from_mapping(cls, document, source=SWEEP_FILE)
-            found.check_names()
-            return found
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
+            document = parse_object(Folder(folder).read(SWEEP_FILE))
+            entries = KIND.sealed_entries(document, where=str(where))
+        except (OSError, ValueError) as error:
             raise RunError(f"{where} is not readable: {error!r}") from error
+        try:
+            sweep = from_mapping(cls, entries, source=SWEEP_FILE)
+        except ConfigError as error:  # the seal holds
+            raise KIND.newer(error, where=str(where)) from error
+        try:
+            varied = dict.fromkeys(sweep.varied)
+            names = with_current_names(TrainConfig, varied, source=f"{SWEEP_FILE}: varied")
+            sweep = dataclasses.replace(sweep, varied=tuple(names))
+            sweep.check_names()
+        except ConfigError as error:
+            raise RunError(f"{where} is not readable: {error}") from error
+        return sweep
 
     def check_names(self) -> None:
         """Refuse runs that would lie elsewhere, or settings that no sweep varies.
@@ -131,13 +142,7 @@ class Sweep:
                         f" go on with `sparc-train resume {folder}`, or choose another folder"
                     )
             return
-        document = {
-            **_HEADER,
-            "cache": self.cache,
-            "varied": self.varied,
-            "settings": {name: to_mapping(each) for name, each in self.settings.items()},
-        }
-        Folder(folder).write(SWEEP_FILE, seal(document))
+        Folder(folder).write(SWEEP_FILE, seal(KIND.document(to_mapping(self))))
 
     def write_index(self, folder: Path, failures: Mapping[str, str]) -> None:
         """Write `runs.parquet`.

@@ -26,9 +26,9 @@ from sparc.analyze.report.folder import Report
 from sparc.analyze.report.summary_page import summary_page
 from sparc.analyze.report.text import render
 from sparc.analyze.run import analyze
+from sparc.common.documents import seal, unseal
 from sparc.common.errors import ConfigError, DatasetError, ReportError, SparcError
 from sparc.common.files.folder import Folder
-from sparc.common.sealed import seal, unseal
 from sparc.extract import job as extraction
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets import DatasetOptions, open_dataset

@@ -9,9 +9,9 @@ import pytest
 from sparc.analyze.search import row_table
 from sparc.analyze.search.row_table import COLUMNS, open_rows
 from sparc.common.cache.reader import ActivationCache
+from sparc.common.documents import seal, unseal
 from sparc.common.errors import ReportError
 from sparc.common.files.folder import Folder
-from sparc.common.sealed import seal, unseal
 
 
 @pytest.mark.parametrize("batch", [1, 7, 64, 1000])

@@ -172,7 +172,7 @@ def test_other_versions_and_damaged_metadata_are_refused(cache) -> None:
     path = cache.folder.local / "cache.json"
     document = json.loads(path.read_text())
     for change, message in (
-        ({"version": 2}, "version 2; this SPARC reads version 1"),
+        ({"version": 2}, "another version of SPARC .format 2; this one reads 1."),
         ({"format": "other"}, "format 'other'"),
         ({"rows": 0}, "must be positive"),
         ({"surprise": 1}, "is damaged"),

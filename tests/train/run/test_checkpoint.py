@@ -4,8 +4,8 @@ import os
 import pytest
 import torch
 
+from sparc.common.documents import seal, unseal
 from sparc.common.errors import RunError, UnsafeError
-from sparc.common.sealed import seal, unseal
 from sparc.train import load
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.data.reader import Position
