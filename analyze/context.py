@@ -35,7 +35,7 @@ from sparc.analyze.rows.sample import (
 )
 from sparc.analyze.rows.words import Words, read_words
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.streams.spec import Modality
+from sparc.common.streams.info import Modality
 from sparc.train.model.network import Sparc
 
 Rows = npt.NDArray[np.int64]

@@ -16,9 +16,10 @@ from typing import NamedTuple
 import torch
 
 from sparc.common.errors import EncoderError
-from sparc.common.streams.spec import Modality, StreamOrigin, StreamSpec, encoder_difference
+from sparc.common.streams.info import Modality
+from sparc.common.streams.origin import StreamOrigin, encoder_difference
 from sparc.common.text import printable
-from sparc.extract.encoders import build_encoders
+from sparc.extract.encoders import StreamSpec, build_encoders
 from sparc.extract.encoders.encoder import Encoder, Encoders
 
 BuildEncoders = Callable[[dict[str, StreamSpec], torch.device], Encoders]

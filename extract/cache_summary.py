@@ -15,7 +15,7 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.verify import Damage, check_copy, check_metadata
 from sparc.common.errors import DamagedCacheError, IncompleteCacheError
 from sparc.common.progress import progress
-from sparc.common.streams.spec import StreamInfo
+from sparc.common.streams.info import StreamInfo
 from sparc.common.text import amount, printable, shorten, size
 
 FIRST_ROWS = 5

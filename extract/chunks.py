@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from sparc.common.cache import tables
 from sparc.common.errors import DatasetError
-from sparc.common.streams.spec import Modality, StreamSpec
+from sparc.common.streams.info import Modality
+from sparc.extract.encoders import StreamSpec
 
 
 @dataclasses.dataclass(frozen=True)

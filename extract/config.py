@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from sparc.common.config import option
 from sparc.common.devices import ALL_DEVICES, check_device
 from sparc.common.errors import ConfigError
-from sparc.common.streams.spec import StreamSpec, check_name
+from sparc.common.streams.info import check_name
+from sparc.extract.encoders import StreamSpec, parse_spec
 
 if TYPE_CHECKING:
     from sparc.extract.datasets.base import DatasetOptions
@@ -128,5 +129,5 @@ def _parse_streams(texts: tuple[str, ...]) -> dict[str, StreamSpec]:
         if check_name(name) in specs:
             raise ConfigError(f"two streams are called {name!r}")
         # As it will be recorded: whoever builds the encoder again may do so from another folder.
-        specs[name] = StreamSpec.parse(spec).anywhere()
+        specs[name] = parse_spec(spec).absolute()
     return specs

@@ -28,12 +28,12 @@ from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.common.progress import progress, say
-from sparc.common.streams.spec import StreamInfo, StreamSpec
+from sparc.common.streams.info import StreamInfo
 from sparc.common.text import amount, shorten, size
 from sparc.extract.chunks import ChunkTable, lacking, require_inputs
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
-from sparc.extract.encoders import build_encoders
+from sparc.extract.encoders import StreamSpec, build_encoders
 from sparc.extract.encoders.encoder import Encoders
 from sparc.extract.loader import ImageLoader
 from sparc.extract.replica import ChunkFeatures, ChunkQueue, Replica

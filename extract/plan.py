@@ -4,11 +4,9 @@ Widths of features are looked up in the libraries' own descriptions of their mod
 weights and without a network; what cannot be known that way is said to be unknown.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,19 +14,16 @@ import pyarrow.compute as pc
 
 from sparc.common.cache.manifest import Manifest
 from sparc.common.errors import SparcError
-from sparc.common.streams.spec import StreamSpec
 from sparc.common.text import amount, shorten, size
 from sparc.extract.chunks import ChunkTable, require_inputs
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.decoding import ImageError, decode
+from sparc.extract.encoders.libraries import feature_width
 
 FIRST_CAPTIONS = 5
 SAMPLED_IMAGES = 32
 WIDTH = 70
-
-_WIDTHS = ("hidden_size", "d_model", "dim", "n_embd")
-"""What transformers' configurations call the width of a text model (BERT, T5, DistilBERT, GPT)."""
 
 
 def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Iterator[str]:
@@ -55,7 +50,7 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
     yield from _captions(rows)
     total: int | None = 0
     for name, spec in config.specs.items():
-        dim = feature_dim(spec)
+        dim = feature_width(spec)
         if dim is None:
             total = None
             width = "dim known once the model is there"
@@ -70,64 +65,6 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
         yield f"time      {_reading_time(dataset, rows, table.distinct_images, config.threads)}"
     else:
         yield "time      not known before the models have run"
-
-
-def feature_dim(spec: StreamSpec) -> int | None:
-    """Width of an encoder's features, from its library's description; None where that is unknown.
-
-    Raises:
-        SparcError: The library has no such model.
-    """
-    try:
-        if spec.library == "timm":
-            return _timm_dim(spec)
-        if spec.library == "open_clip":
-            return _open_clip_dim(spec.model)
-        return _transformers_dim(spec.model)
-    except ImportError:
-        return None
-
-
-def _timm_dim(spec: StreamSpec) -> int | None:
-    import timm
-    import torch
-
-    model = spec.model
-    if model.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
-        return None
-    if not timm.is_model(model):
-        raise SparcError(f"timm has no model {model!r}; `timm.list_models()` lists them")
-    with torch.device("meta"):
-        built = timm.create_model(model, pretrained=False, num_classes=0)
-    if spec.pool == "default" and spec.block is None:
-        return int(getattr(built, "head_hidden_size", None) or built.num_features)
-    return int(built.num_features)
-
-
-def _open_clip_dim(model: str) -> int | None:
-    import open_clip
-
-    if model.startswith(("hf-hub:", "local-dir:")):
-        return None
-    found = open_clip.get_model_config(model)
-    if found is None:
-        raise SparcError(
-            f"open_clip has no architecture {model!r}; `open_clip.list_models()` lists them"
-        )
-    return int(found["embed_dim"])
-
-
-def _transformers_dim(model: str) -> int | None:
-    """As the model's own folder says it; transformers itself would take seconds to import."""
-    file = Path(model) / "config.json"
-    if not file.is_file():
-        return None
-    try:
-        config = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise SparcError(f"{file} is not JSON: {error}") from error
-    found = [config[name] for name in _WIDTHS if isinstance(config, dict) and name in config]
-    return int(found[0]) if found and isinstance(found[0], int) else None
 
 
 def _captions(rows: pa.Table) -> Iterator[str]:

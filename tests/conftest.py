@@ -176,7 +176,8 @@ def _write_compressed(
     from sparc.common.cache.manifest import Manifest
     from sparc.common.cache.tables import MASKS, ROWS
     from sparc.common.cache.writer import CacheWriter
-    from sparc.common.streams.spec import StreamInfo, StreamOrigin
+    from sparc.common.streams.info import StreamInfo
+    from sparc.common.streams.origin import StreamOrigin
 
     pictures = [f"picture {row // 2}" for row in range(rows)]
     table = pa.table(

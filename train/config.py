@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from sparc.common.config import option
 from sparc.common.errors import ConfigError
-from sparc.common.streams.spec import check_name
+from sparc.common.streams.info import check_name
 
 Selection = Literal["global", "local"]
 Normalize = Literal["unit", "none"]

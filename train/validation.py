@@ -10,7 +10,8 @@ import torch
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError
-from sparc.common.streams.spec import StreamInfo, encoder_difference
+from sparc.common.streams.info import StreamInfo
+from sparc.common.streams.origin import encoder_difference
 from sparc.train.step.learner import Learner
 from sparc.train.step.sums import StepSums
 

@@ -11,7 +11,8 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.config import to_mapping
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
-from sparc.common.streams.spec import StreamInfo, encoder_difference
+from sparc.common.streams.info import StreamInfo
+from sparc.common.streams.origin import encoder_difference
 from sparc.train.loading import load, load_model, load_untrained
 from sparc.train.model import tensors
 from sparc.train.model.files import CONFIG_FILE

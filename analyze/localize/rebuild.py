@@ -8,7 +8,7 @@ from sparc.analyze.codes.subject import Subject
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.recorded_encoders import RecordedStream, rebuild
 from sparc.common.errors import ConfigError, EncoderError
-from sparc.common.streams.spec import StreamSpec
+from sparc.extract.encoders import StreamSpec, parse_spec
 from sparc.extract.encoders.encoder import Encoders
 from sparc.extract.encoders.tower import LocalizeError
 
@@ -24,7 +24,7 @@ def parse_specs(texts: Sequence[str]) -> dict[str, StreamSpec]:
         name, equals, spec = text.partition("=")
         if not equals:
             raise ConfigError(f"spec must be NAME=SPEC, not {text!r}")
-        specs[name] = StreamSpec.parse(spec)
+        specs[name] = parse_spec(spec)
     return specs
 
 
@@ -70,7 +70,7 @@ def stream_specs(subject: Subject, given: Mapping[str, StreamSpec]) -> dict[str,
             specs[name] = given[name]
             continue
         try:
-            specs[name] = StreamSpec.parse(recorded.get(name, ""))
+            specs[name] = parse_spec(recorded.get(name, ""))
         except ConfigError as error:
             raise LocalizeError(
                 f"{subject.location} does not say which encoder stream {name} comes from: give it "

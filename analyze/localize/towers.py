@@ -1,13 +1,11 @@
 """Opens an image encoder as a tower, and checks that the tower computes the encoder's feature."""
 
-from typing import Any, cast
-
 import torch
 from torch.nn import functional as F
 
 from sparc.common.text import shorten
 from sparc.extract.encoders.encoder import ImageEncoder
-from sparc.extract.encoders.tower import LocalizeError, Tower
+from sparc.extract.encoders.tower import LocalizeError, Tower, TowerEncoder
 
 _SAME_FEATURE = 0.99
 """Least cosine of a feature with itself, computed in another precision."""
@@ -17,24 +15,18 @@ def open_tower(encoder: ImageEncoder) -> Tower:
     """The tower of an image encoder.
 
     Raises:
-        LocalizeError: The encoder gives no features of several places, or the tower's feature is
-            not the encoder's.
+        LocalizeError: The encoder's library knows no tower, the encoder gives no features of
+            several places, or the tower's feature is not the encoder's.
     """
-    # timm and open_clip take seconds to import, and a stream needs one of them.
-    library = encoder.origin.spec.partition(":")[0]
-    if library == "timm":
-        from sparc.extract.encoders.timm.models import TimmImageEncoder
-        from sparc.extract.encoders.timm.tower import TimmTower
-
-        assert isinstance(encoder, TimmImageEncoder)
-        tower: Tower = TimmTower(encoder.model, pool=encoder.pool, block=encoder.spec.block)
-    else:
-        from sparc.extract.encoders.open_clip.tower import open_clip_tower
-
-        tower = open_clip_tower(cast(Any, encoder).model)
+    if not isinstance(encoder, TowerEncoder):
+        raise LocalizeError(
+            f"{shorten(encoder.origin.spec, 80)} gives no features of places: its library knows no "
+            "tower of it"
+        )
+    tower = encoder.tower()
     size = encoder.origin.input_size
     count = 3 * size[0] * size[1]
-    shades = torch.linspace(-1, 1, count, device=cast(Any, encoder).device)
+    shades = torch.linspace(-1, 1, count, device=encoder.device)
     pixels = shades.reshape(1, 3, *size)
     with torch.no_grad():
         places = tower.places(pixels)

@@ -18,7 +18,7 @@ from scipy import sparse
 
 from sparc.analyze.maths.intervals import mean_share, with_interval
 from sparc.analyze.rows.sample import Sample
-from sparc.common.streams.spec import Modality
+from sparc.common.streams.info import Modality
 
 SCHEMA = pa.schema(
     [

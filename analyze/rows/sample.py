@@ -13,7 +13,7 @@ from scipy import sparse
 
 from sparc.analyze.rows.folds import FOLDS
 from sparc.analyze.rows.images import Images, incidence
-from sparc.common.streams.spec import Modality
+from sparc.common.streams.info import Modality
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 """The parts of a split: probes are fitted, selected and scored on one each."""

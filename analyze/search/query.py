@@ -18,10 +18,10 @@ from PIL import Image
 from sparc.analyze.recorded_encoders import BuildEncoders, RecordedStream, rebuild
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import ConfigError
-from sparc.common.streams.spec import Modality, StreamSpec
+from sparc.common.streams.info import Modality
 from sparc.extract.datasets.images import open_image_file
 from sparc.extract.decoding import ImageError, upright_rgb
-from sparc.extract.encoders import build_encoders
+from sparc.extract.encoders import build_encoders, parse_spec
 from sparc.train.model.network import Sparc
 
 
@@ -76,7 +76,7 @@ class QueryEncoder:
                 "encoder is known: give the one that made them with --spec"
             )
         self._encoder: Any = rebuild(
-            {stream: StreamSpec.parse(text)},
+            {stream: parse_spec(text)},
             {stream: RecordedStream(info.dim, info.modality, info.origin)},
             by_hand=[stream] if spec else [],
             trusted=trust_encoders,

@@ -20,7 +20,7 @@ from sparc.analyze.search.inverted_index import open_index
 from sparc.analyze.search.row_table import open_rows
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import ConfigError
-from sparc.common.streams.spec import Modality
+from sparc.common.streams.info import Modality
 from sparc.common.text import shorten
 
 if TYPE_CHECKING:  # a search by row needs neither an encoder nor a model

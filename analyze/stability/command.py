@@ -13,7 +13,7 @@ from sparc.analyze.report.output import write_table
 from sparc.analyze.report.tables import about_command, described
 from sparc.analyze.stability.match import THRESHOLDS, figures, match, random_directions, table
 from sparc.common.errors import RunError
-from sparc.common.streams.spec import encoder_difference
+from sparc.common.streams.origin import encoder_difference
 from sparc.common.text import amount, printable
 from sparc.train.model.network import Sparc
 

@@ -18,7 +18,8 @@ from sparc.common.cache.writer import ROWS_PER_CHUNK, CacheWriter
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
-from sparc.common.streams.spec import Modality, StreamInfo, StreamOrigin
+from sparc.common.streams.info import Modality, StreamInfo
+from sparc.common.streams.origin import StreamOrigin
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 """By stream name, (rows, dim)."""

@@ -12,7 +12,7 @@ from sparc.common.documents import DocumentKind
 from sparc.common.errors import CacheError, ConfigError, DamagedCacheError, UnknownSettingError
 from sparc.common.files.folder import Folder
 from sparc.common.parsing import parse_object
-from sparc.common.streams.spec import check_name
+from sparc.common.streams.info import check_name
 from sparc.common.text import reason
 
 KIND = DocumentKind("sparc-activation-cache", 1, CacheError)

@@ -18,7 +18,7 @@ from zarr.storage import MemoryStore
 from sparc.common.config import to_mapping
 from sparc.common.documents import DIGEST, with_digest, without_digest
 from sparc.common.parsing import parse_object
-from sparc.common.streams.spec import StreamInfo
+from sparc.common.streams.info import StreamInfo
 from sparc.common.text import reason
 
 DOCUMENT = "zarr.json"

@@ -31,7 +31,7 @@ from sparc.common.cache.info import (
 from sparc.common.cache.stored import StoredStreams
 from sparc.common.errors import CacheError, DamagedCacheError, IncompleteCacheError
 from sparc.common.files.folder import Folder
-from sparc.common.streams.spec import StreamInfo
+from sparc.common.streams.info import StreamInfo
 
 if TYPE_CHECKING:
     import torch

@@ -40,7 +40,8 @@ from sparc.common.files.durable import is_leftover
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import LOCK_FILE
 from sparc.common.progress import say
-from sparc.common.streams.spec import StreamInfo, same_spec
+from sparc.common.streams.info import StreamInfo
+from sparc.common.streams.origin import same_spec
 from sparc.common.text import printable, shorten
 
 _TABLES = {ROWS_FILE: tables.ROWS, CLASSES_FILE: tables.CLASSES, MASKS_FILE: tables.MASKS}

@@ -45,7 +45,7 @@ from sparc.common.errors import (
 )
 from sparc.common.files.folder import Folder
 from sparc.common.files.zarr_store import zarr_store
-from sparc.common.streams.spec import StreamInfo
+from sparc.common.streams.info import StreamInfo
 from sparc.common.text import reason
 
 

@@ -47,7 +47,7 @@ from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
 from sparc.common.files.zarr_store import zarr_store
 from sparc.common.progress import progress, say
-from sparc.common.streams.spec import StreamInfo
+from sparc.common.streams.info import StreamInfo
 from sparc.common.text import printable
 
 ROWS_PER_CHUNK = 4096

@@ -1,1 +1,1 @@
-"""What a stream is: its specification, and what is recorded of it."""
+"""What is recorded of a stream, and when two streams come from the same encoder."""

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sparc.common.streams.spec import StreamOrigin
+from sparc.common.streams.origin import StreamOrigin
 
 
 class EncodedTexts(NamedTuple):

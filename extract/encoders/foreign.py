@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
-from sparc.common.streams.spec import WEIGHTS_SUFFIXES
+from sparc.common.streams.places import WEIGHTS_SUFFIXES
 from sparc.common.text import shorten
 
 CODE_REFUSED = (

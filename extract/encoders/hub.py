@@ -4,7 +4,6 @@ This module must not know how any library builds its models.
 """
 
 import contextlib
-import dataclasses
 import logging
 import pickle
 import urllib.error
@@ -20,7 +19,6 @@ from huggingface_hub.errors import (
 )
 
 from sparc.common.errors import EncoderError, SparcError
-from sparc.common.streams.spec import StreamSpec
 from sparc.common.text import printable, shorten
 from sparc.extract.encoders.foreign import (
     CODE_REFUSED,
@@ -28,14 +26,13 @@ from sparc.extract.encoders.foreign import (
     is_about_code,
     no_foreign_code,
 )
+from sparc.extract.encoders.spec import StreamSpec
 
 PROBE_SECONDS = 5.0
 
 
 @contextlib.contextmanager
-def loading(
-    spec: StreamSpec, *, from_hub: bool, model_of_file: str | None = None
-) -> Iterator[None]:
+def loading(spec: StreamSpec, *, from_hub: bool, advice: str | None = None) -> Iterator[None]:
     """Turn whatever a library raises inside into one `EncoderError` about `spec`.
 
     No code that comes with the model runs inside. Where the hub cannot be reached its client works
@@ -45,13 +42,13 @@ def loading(
     Args:
         spec: The stream that is being built.
         from_hub: The model may have to come from a hub.
-        model_of_file: The model to name with a file of the same weights, if it is another one.
+        advice: What a user can do without the hub; None means `spec.offline_advice`.
     """
     try:
         with (
             _quiet_root_logger(),
-            # timm runs no such code, and importing transformers for it would take seconds.
-            contextlib.nullcontext() if spec.library == "timm" else _guarded_transformers(),
+            # The guard imports transformers, which takes seconds.
+            _guarded_transformers() if spec.may_run_transformers else contextlib.nullcontext(),
             # What lies here asks for nothing elsewhere, whatever its files refer to.
             _offline(unless_reachable=from_hub),
         ):
@@ -68,7 +65,7 @@ def loading(
             detail = shorten(" ".join(str(error).split()), 400)
             raise EncoderError(f"cannot build {_shown(spec)}: {detail}") from error
         raise EncoderError(
-            f"cannot load {_shown(spec)}: {reason}; {_advice(spec, model_of_file)}"
+            f"cannot load {_shown(spec)}: {reason}; {printable(advice or spec.offline_advice)}"
         ) from error
 
 
@@ -102,16 +99,6 @@ def hub_is_reachable() -> bool:
     except Exception:  # which types depends on the client's HTTP library
         return False
     return True
-
-
-def _advice(spec: StreamSpec, model_of_file: str | None = None) -> str:
-    if spec.library == "transformers":
-        return "pass a folder with the model's files instead, as in transformers:FOLDER"
-    if spec.library == "open_clip" and ":" in spec.model:
-        return f"pass a folder instead, as in open_clip:local-dir:FOLDER#{spec.tower}"
-    model = model_of_file or ("MODEL" if ":" in spec.model else spec.model)
-    local = dataclasses.replace(spec, model=model, weights="weights.safetensors")
-    return f"pass a weights file instead, as in {_shown(local)}"
 
 
 def _shown(spec: StreamSpec) -> str:

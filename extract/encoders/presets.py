@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from sparc.common.errors import ConfigError
-from sparc.common.streams.spec import StreamSpec
+from sparc.extract.encoders.libraries import parse_spec
+from sparc.extract.encoders.spec import StreamSpec
 
 
 def _dinov2_clip(dino: str, clip: str) -> Mapping[str, StreamSpec]:
@@ -14,7 +15,7 @@ def _dinov2_clip(dino: str, clip: str) -> Mapping[str, StreamSpec]:
         "clip_img": f"open_clip:{clip}#image",
         "clip_txt": f"open_clip:{clip}#text",
     }
-    return MappingProxyType({name: StreamSpec.parse(text) for name, text in streams.items()})
+    return MappingProxyType({name: parse_spec(text) for name, text in streams.items()})
 
 
 PRESETS: Mapping[str, Mapping[str, StreamSpec]] = MappingProxyType(

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sparc.common.streams.spec import WEIGHTS_SUFFIXES
+from sparc.common.streams.places import WEIGHTS_SUFFIXES
 from sparc.extract.encoders.foreign import ModelRefusedError
 
 LARGEST_OF_HUB = 20_000_000_000

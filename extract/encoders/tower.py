@@ -5,7 +5,7 @@ The methods know this interface; the modules `tower` of the libraries' packages 
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,25 @@ class Tower(Protocol):
 
     def attention_of(self, block: nn.Module) -> "Attention | None":
         """The attention of a block; None where its weights cannot be had."""
+        ...
+
+
+@runtime_checkable
+class TowerEncoder(Protocol):
+    """An `ImageEncoder` whose library knows its tower.
+
+    Attributes:
+        device: Where the model runs.
+    """
+
+    device: torch.device
+
+    def tower(self) -> Tower:
+        """The encoder up to its pooling and from there on.
+
+        Raises:
+            LocalizeError: The model is of a kind whose places are unknown.
+        """
         ...
 
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sparc.common.errors import EncoderError
-from sparc.common.streams.spec import WEIGHTS_SUFFIXES
+from sparc.common.streams.places import WEIGHTS_SUFFIXES
 
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Keys under which checkpoints of training programs keep the weights, in timm's order."""

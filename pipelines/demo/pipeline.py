@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sparc.common.progress import say
-from sparc.common.streams.spec import StreamSpec
+from sparc.extract.encoders import parse_spec
 from sparc.pipelines.config import DemoConfig
 from sparc.pipelines.demo.dataset import (
     CLASSES_FILE,
@@ -124,7 +124,7 @@ def demo_stages(folder: Path, config: DemoConfig, encoders: tuple[str, ...]) -> 
 
 def _names_have_maps(config: DemoConfig) -> bool:
     """Whether there is a stream that reads names and one that they could point in."""
-    specs = [StreamSpec.parse(stream.partition("=")[2]) for stream in config.streams]
+    specs = [parse_spec(stream.partition("=")[2]) for stream in config.streams]
     return not specs or {spec.modality for spec in specs} == {"image", "text"}
 
 

@@ -8,7 +8,8 @@ import torch
 
 from sparc.analyze.recorded_encoders import RecordedStream, rebuild
 from sparc.common.errors import EncoderError
-from sparc.common.streams.spec import StreamOrigin, StreamSpec
+from sparc.common.streams.origin import StreamOrigin
+from sparc.extract.encoders import parse_spec
 from sparc.extract.encoders.encoder import Encoders
 
 CPU = torch.device("cpu")
@@ -28,7 +29,7 @@ NAMES = ["timm:vit_base_patch14_dinov2.lvd142m?size=224", "open_clip:ViT-B-16/op
 def recorded(spec, **changes):
     origin = StreamOrigin(spec=spec, weights_sha256="12ab", definition_sha256="34cd")
     origin = dataclasses.replace(origin, **changes)
-    return RecordedStream(8, StreamSpec.parse(spec).modality, origin)
+    return RecordedStream(8, parse_spec(spec).modality, origin)
 
 
 def call(spec, stream, *, by_hand=(), trusted=False, made=None):
@@ -40,7 +41,7 @@ def call(spec, stream, *, by_hand=(), trusted=False, made=None):
         return Encoders({"a": SimpleNamespace(dim=8, origin=made or stream.origin)}, {})
 
     found = rebuild(
-        {"a": StreamSpec.parse(spec)}, {"a": stream}, by_hand=by_hand, trusted=trusted,
+        {"a": parse_spec(spec)}, {"a": stream}, by_hand=by_hand, trusted=trusted,
         artefact="/sent/run", device=CPU, build=build,
     )  # fmt: skip
     assert [str(each) for each in built] == [spec]
@@ -54,7 +55,7 @@ def test_a_place_that_an_artefact_names_needs_consent(spec):
 
     with pytest.raises(EncoderError) as caught:
         rebuild(
-            {"a": StreamSpec.parse(spec)}, {"a": recorded(spec)}, by_hand=(), trusted=False,
+            {"a": parse_spec(spec)}, {"a": recorded(spec)}, by_hand=(), trusted=False,
             artefact="/sent/run", device=CPU, build=never,
         )  # fmt: skip
     message = str(caught.value)

@@ -55,7 +55,8 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.writer import CacheWriter
 from sparc.common.errors import SparcError
 from sparc.common.files.folder import Folder
-from sparc.common.streams.spec import Modality, StreamInfo, StreamOrigin
+from sparc.common.streams.info import Modality, StreamInfo
+from sparc.common.streams.origin import StreamOrigin
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.model.initialize import create_model
 from sparc.train.model.network import Sparc

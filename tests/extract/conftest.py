@@ -17,7 +17,8 @@ from torch import Tensor
 from sparc.common.cache import tables
 from sparc.common.cache.manifest import Manifest
 from sparc.common.errors import DatasetError
-from sparc.common.streams.spec import StreamOrigin, StreamSpec
+from sparc.common.streams.origin import StreamOrigin
+from sparc.extract.encoders import StreamSpec
 from sparc.extract.encoders.encoder import EncodedTexts, Encoders
 
 

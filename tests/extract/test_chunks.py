@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from sparc.common.cache import tables
 from sparc.common.errors import DatasetError
-from sparc.common.streams.spec import StreamSpec
 from sparc.extract.chunks import ChunkTable, lacking, require_inputs
+from sparc.extract.encoders import parse_spec
 
 
 def rows_table(runs: list[int], captions: list[str | None] | None = None) -> pa.Table:
@@ -57,7 +57,7 @@ def test_lacking_turns_streams_into_chunks_in_order() -> None:
 
 
 def test_a_stream_without_anything_to_encode_is_refused() -> None:
-    text = {"words": StreamSpec.parse("transformers:x")}
+    text = {"words": parse_spec("transformers:x")}
     with pytest.raises(DatasetError, match="stream words needs a caption"):
         require_inputs(rows_table([1, 2]), text)
-    require_inputs(rows_table([1, 2]), {"look": StreamSpec.parse("timm:x")})
+    require_inputs(rows_table([1, 2]), {"look": parse_spec("timm:x")})

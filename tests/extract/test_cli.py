@@ -201,8 +201,8 @@ def test_a_cache_that_recorded_relative_paths_can_be_gone_on_with(
     typed, sparc_extract, tmp_path, monkeypatch
 ) -> None:
     with monkeypatch.context() as patch:
-        for module in ("common.streams.spec", "extract.datasets.manifest"):
-            patch.setattr(f"sparc.{module}.absolute_if_here", lambda location: location)
+        for module in ("encoders.timm.spec", "encoders.transformers.spec", "datasets.manifest"):
+            patch.setattr(f"sparc.extract.{module}.absolute_if_here", lambda location: location)
         assert sparc_extract(*typed[0]).returncode == 0
     cache = ActivationCache(tmp_path / "cache")
     assert cache.info.dataset == "data"

@@ -7,7 +7,7 @@ import torch
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError
-from sparc.common.streams.spec import StreamOrigin
+from sparc.common.streams.origin import StreamOrigin
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.model.initialize import initial_model
 from sparc.train.step.learner import Learner

@@ -25,7 +25,7 @@ from sparc.common.documents import DocumentKind, seal
 from sparc.common.errors import CacheError, ConfigError, RunError
 from sparc.common.files.folder import Folder
 from sparc.common.parsing import parse_object
-from sparc.common.streams.spec import StreamInfo
+from sparc.common.streams.info import StreamInfo
 from sparc.train.config import ModelConfig, TrainConfig
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE
 from sparc.train.model.network import Sparc

@@ -14,6 +14,7 @@ import huggingface_hub
 import open_clip
 import timm
 
+from sparc.common.streams.places import LOCAL_FOLDER
 from sparc.common.text import shorten
 from sparc.extract.encoders.definition import definition_digest, effective, without_defaults
 from sparc.extract.encoders.foreign import (
@@ -23,14 +24,13 @@ from sparc.extract.encoders.foreign import (
     check_transformers_config,
     read_document,
 )
+from sparc.extract.encoders.open_clip.spec import HUB
 from sparc.extract.encoders.sizes import LARGEST_OF_HUB, weights_limit
 
 CONFIG_FILE = "open_clip_config.json"
 
 TOKENIZER_SETTINGS = ("clean", "strip_sep_token", "language")
 """What `tokenizer_kwargs` may hold: what open_clip's own architectures set, and the language."""
-
-_FOLDER, _HUB = "local-dir:", "hf-hub:"
 
 
 def read_config(model: str) -> dict[str, Any]:
@@ -47,16 +47,16 @@ def read_config(model: str) -> dict[str, Any]:
         ModelRefusedError: The configuration of a folder or repository is unreadable, holds a
             setting of tokenizers that is not known, or names something elsewhere.
     """
-    if model.startswith(_FOLDER):
-        folder = Path(model.removeprefix(_FOLDER))
+    if model.startswith(LOCAL_FOLDER):
+        folder = Path(model.removeprefix(LOCAL_FOLDER))
         if not folder.is_dir():
             raise ModelRefusedError(f"there is no folder {shorten(str(folder), 300)}")
         check_folder(folder)
         config = _checked(_model_config(folder / CONFIG_FILE), folder, own_name="")
         _check_size(config, weights_limit(folder))
         return config
-    if model.startswith(_HUB):
-        name = model.removeprefix(_HUB)
+    if model.startswith(HUB):
+        name = model.removeprefix(HUB)
         path = Path(huggingface_hub.hf_hub_download(name, CONFIG_FILE))
         config = _checked(_model_config(path), None, own_name=name)
         _check_size(config, LARGEST_OF_HUB)
@@ -66,9 +66,9 @@ def read_config(model: str) -> dict[str, Any]:
 
 def largest(model: str) -> int | None:
     """Most values that a model of `local-dir:` or `hf-hub:` may have; None for open_clip's own."""
-    if model.startswith(_FOLDER):
-        return weights_limit(Path(model.removeprefix(_FOLDER)))
-    return LARGEST_OF_HUB if model.startswith(_HUB) else None
+    if model.startswith(LOCAL_FOLDER):
+        return weights_limit(Path(model.removeprefix(LOCAL_FOLDER)))
+    return LARGEST_OF_HUB if model.startswith(HUB) else None
 
 
 def needs_hub(model: str) -> bool:
@@ -77,7 +77,7 @@ def needs_hub(model: str) -> bool:
     Raises:
         ModelRefusedError: As `read_config`.
     """
-    if model.startswith(_HUB):
+    if model.startswith(HUB):
         return True
     name = read_config(model)["text_cfg"].get("hf_model_name")
     return name is not None and not Path(name).is_dir()
@@ -89,7 +89,7 @@ def tokenizer_is_on_hub(model: str) -> bool:
     Raises:
         ModelRefusedError: As `read_config`.
     """
-    if model.startswith(_FOLDER):
+    if model.startswith(LOCAL_FOLDER):
         return False
     return needs_hub(model) or "hf_tokenizer_name" in read_config(model)["text_cfg"]
 

@@ -4,6 +4,7 @@ Both towers of a model are loaded once and shared by the streams that use them. 
 `encode_image` and `encode_text` give: projected into the common space, not normalized.
 """
 
+import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,8 @@ from torch import Tensor
 
 from sparc.common.errors import EncoderError
 from sparc.common.progress import say
-from sparc.common.streams.spec import WEIGHTS_SUFFIXES, StreamOrigin, StreamSpec
+from sparc.common.streams.origin import StreamOrigin
+from sparc.common.streams.places import LOCAL_FOLDER, WEIGHTS_SUFFIXES
 from sparc.common.text import printable
 from sparc.extract.encoders.definition import tokenizer_digest
 from sparc.extract.encoders.encoder import EncodedTexts, autocast
@@ -29,7 +31,10 @@ from sparc.extract.encoders.open_clip.config import (
     text_definition,
     tokenizer_is_on_hub,
 )
+from sparc.extract.encoders.open_clip.spec import OpenClipSpec
+from sparc.extract.encoders.open_clip.tower import open_clip_tower
 from sparc.extract.encoders.sizes import require_no_larger
+from sparc.extract.encoders.tower import Tower
 from sparc.extract.encoders.weights import tensor_shapes, weights_digest
 
 _TOLD_BY_TAGS = {
@@ -74,7 +79,7 @@ class OpenClipImageEncoder:
         device: Where the model runs.
     """
 
-    def __init__(self, spec: StreamSpec, loaded: OpenClipModel, device: torch.device) -> None:
+    def __init__(self, spec: OpenClipSpec, loaded: OpenClipModel, device: torch.device) -> None:
         self.model = loaded.model.to(device)
         self.transform = loaded.transform
         self.device = device
@@ -102,6 +107,10 @@ class OpenClipImageEncoder:
             features: Tensor = self.model.encode_image(pixels.to(self.device, non_blocking=True))
         return features.float()
 
+    def tower(self) -> Tower:
+        """See `TowerEncoder.tower`."""
+        return open_clip_tower(self.model)
+
 
 class OpenClipTextEncoder:
     """The text tower of an open_clip model as a `TextEncoder`.
@@ -122,7 +131,7 @@ class OpenClipTextEncoder:
         EncoderError: The tokenizer cannot be had.
     """
 
-    def __init__(self, spec: StreamSpec, loaded: OpenClipModel, device: torch.device) -> None:
+    def __init__(self, spec: OpenClipSpec, loaded: OpenClipModel, device: torch.device) -> None:
         self.model = loaded.model.to(device)
         self.device = device
         self._spec = spec
@@ -179,7 +188,7 @@ class OpenClipTextEncoder:
         return int((longer[:, :width] != tokens[full, :width]).any(dim=1).sum())
 
 
-def load_open_clip(spec: StreamSpec) -> OpenClipModel:
+def load_open_clip(spec: OpenClipSpec) -> OpenClipModel:
     """Build both towers of a spec's model with their weights.
 
     Args:
@@ -195,10 +204,11 @@ def load_open_clip(spec: StreamSpec) -> OpenClipModel:
     options = {} if file is None else _options_of_tags(spec)
     if tagged:
         options["force_quick_gelu"] = _was_quick_gelu(spec)
-    in_folder = spec.model.startswith("local-dir:")
+    in_folder = spec.model.startswith(LOCAL_FOLDER)
     with loading(spec, from_hub=False):
         from_hub = needs_hub(spec.model) or (file is None and not in_folder)
-    with loading(spec, from_hub=from_hub, model_of_file=_model_of_file(spec) if tagged else None):
+    of_file = dataclasses.replace(spec, model=_model_of_file(spec)) if tagged else spec
+    with loading(spec, from_hub=from_hub, advice=of_file.offline_advice):
         config = read_config(spec.model)
         config["quick_gelu"] = bool(config.get("quick_gelu") or options.get("force_quick_gelu"))
         if ":" in spec.model:
@@ -241,7 +251,7 @@ def _vocabulary(tokenizer: Any) -> Mapping[str, int]:
     return found
 
 
-def _is_tag(spec: StreamSpec) -> bool:
+def _is_tag(spec: OpenClipSpec) -> bool:
     """Whether the weights are a tag that open_clip knows, after checking that the model exists."""
     if ":" in spec.model:
         return False
@@ -261,13 +271,13 @@ def _is_tag(spec: StreamSpec) -> bool:
     )
 
 
-def _was_quick_gelu(spec: StreamSpec) -> bool:
+def _was_quick_gelu(spec: OpenClipSpec) -> bool:
     """Whether the tag's weights were trained with QuickGELU, as OpenAI's were."""
     config = open_clip.get_pretrained_cfg(spec.model, spec.weights)
     return bool(config.get("quick_gelu", False))
 
 
-def _options_of_tags(spec: StreamSpec) -> dict[str, Any]:
+def _options_of_tags(spec: OpenClipSpec) -> dict[str, Any]:
     """How weights from a file are used: as all pretrained weights of their architecture are.
 
     A file says neither how pictures are to be prepared nor whether its weights were trained with
@@ -290,7 +300,7 @@ def _options_of_tags(spec: StreamSpec) -> dict[str, Any]:
     return options
 
 
-def _model_of_file(spec: StreamSpec) -> str:
+def _model_of_file(spec: OpenClipSpec) -> str:
     """The architecture to name with a file of the tag's weights."""
     quick = f"{spec.model}-quickgelu"
     return quick if _was_quick_gelu(spec) and quick in open_clip.list_models() else spec.model

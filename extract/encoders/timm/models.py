@@ -5,7 +5,6 @@ what `size`, `pool` and `block` of a spec mean.
 """
 
 import difflib
-import inspect
 import math
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,10 +16,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sparc.common.errors import EncoderError
-from sparc.common.streams.spec import StreamOrigin, StreamSpec
+from sparc.common.streams.origin import StreamOrigin
 from sparc.extract.encoders.definition import definition_digest
 from sparc.extract.encoders.encoder import autocast
 from sparc.extract.encoders.hub import loading
+from sparc.extract.encoders.timm.spec import TimmSpec
+from sparc.extract.encoders.timm.tower import TimmTower, gives_prefix_tokens
 from sparc.extract.encoders.weights import tensor_shapes, weights_digest
 
 _POSITIONS = ("pos_embed", "relative_position", "rel_pos")
@@ -76,7 +77,7 @@ class TimmImageEncoder:
             or cannot take that size.
     """
 
-    def __init__(self, spec: StreamSpec, loaded: TimmModel, device: torch.device) -> None:
+    def __init__(self, spec: TimmSpec, loaded: TimmModel, device: torch.device) -> None:
         self.model = loaded.model.to(device)
         self.device = device
         self.spec = spec
@@ -109,6 +110,10 @@ class TimmImageEncoder:
                 f"{self.spec}: the model does not pool its features: add pool=mean or pool=cls"
             )
         return features.float()
+
+    def tower(self) -> TimmTower:
+        """See `TowerEncoder.tower`."""
+        return TimmTower(self.model, pool=self.pool, block=self.spec.block)
 
     def _features(self, pixels: Tensor) -> Tensor:
         if self.spec.block is not None:
@@ -188,7 +193,7 @@ class TimmImageEncoder:
         return words
 
 
-def load_timm(spec: StreamSpec) -> TimmModel:
+def load_timm(spec: TimmSpec) -> TimmModel:
     """Build the model of a spec with its weights.
 
     Args:
@@ -225,7 +230,7 @@ def load_timm(spec: StreamSpec) -> TimmModel:
 
 
 def _create_from_file(
-    spec: StreamSpec,
+    spec: TimmSpec,
     config: dict[str, Any],
     shapes: dict[str, tuple[int, ...]],
     options: dict[str, Any],
@@ -303,12 +308,6 @@ def _data_config(model: Any, size: int | None) -> dict[str, Any]:
     return config
 
 
-def gives_prefix_tokens(model: Any) -> bool:
-    """Whether timm gives the class and register tokens after a block of this model."""
-    parameters = inspect.signature(model.forward_intermediates).parameters
-    return getattr(model, "num_prefix_tokens", 0) > 0 and "return_prefix_tokens" in parameters
-
-
 def _grid_size(model: Any, pixels: Tensor) -> int | None:
     """How many patches the model's last grid has over these pixels; None if timm does not say."""
     stages = getattr(model, "feature_info", None)
@@ -318,7 +317,7 @@ def _grid_size(model: Any, pixels: Tensor) -> int | None:
     return math.prod(math.ceil(side / reduction) for side in pixels.shape[2:])
 
 
-def _check_size(spec: StreamSpec, model: Any) -> None:
+def _check_size(spec: TimmSpec, model: Any) -> None:
     patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     if spec.size is None or patch is None:
         return

@@ -1,12 +1,12 @@
 """Image models of timm, taken apart where they pool: as streams, and as trunks of open_clip."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from sparc.extract.encoders.timm.models import gives_prefix_tokens
 from sparc.extract.encoders.tower import (
     Attention,
     LocalizeError,
@@ -121,3 +121,9 @@ class TimmTower:
             if height * width == count:
                 return int(height), int(width)
         return square_or_fail(count, type(self._model).__name__)
+
+
+def gives_prefix_tokens(model: Any) -> bool:
+    """Whether timm gives the class and register tokens after a block of this model."""
+    parameters = inspect.signature(model.forward_intermediates).parameters
+    return getattr(model, "num_prefix_tokens", 0) > 0 and "return_prefix_tokens" in parameters

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sparc.common.errors import EncoderError
-from sparc.common.streams.spec import StreamOrigin, StreamSpec
+from sparc.common.streams.origin import StreamOrigin
 from sparc.common.text import amount
 from sparc.extract.encoders.definition import definition_digest, effective, tokenizer_digest
 from sparc.extract.encoders.encoder import EncodedTexts, autocast
@@ -22,6 +22,7 @@ from sparc.extract.encoders.foreign import (
 )
 from sparc.extract.encoders.hub import in_use, loading
 from sparc.extract.encoders.sizes import LARGEST_OF_HUB, require_no_larger, weights_limit
+from sparc.extract.encoders.transformers.spec import TransformersSpec
 from sparc.extract.encoders.weights import weights_digest
 
 _NO_LIMIT = 1_000_000
@@ -70,7 +71,9 @@ class TransformersTextEncoder:
             has no pooled output.
     """
 
-    def __init__(self, spec: StreamSpec, loaded: TransformersModel, device: torch.device) -> None:
+    def __init__(
+        self, spec: TransformersSpec, loaded: TransformersModel, device: torch.device
+    ) -> None:
         _refuse_missing(spec, loaded.missing)
         self.model = loaded.model.to(device)
         self.tokenizer = loaded.tokenizer
@@ -146,7 +149,7 @@ class TransformersTextEncoder:
         return sum(length > self._context for length in lengths)
 
 
-def load_transformers(spec: StreamSpec) -> TransformersModel:
+def load_transformers(spec: TransformersSpec) -> TransformersModel:
     """Load the model and the tokenizer of a spec.
 
     Args:
@@ -195,7 +198,7 @@ def load_transformers(spec: StreamSpec) -> TransformersModel:
     return TransformersModel(model, tokenizer, weights_digest(model), config, missing)
 
 
-def _refuse_missing(spec: StreamSpec, missing: Sequence[str]) -> None:
+def _refuse_missing(spec: TransformersSpec, missing: Sequence[str]) -> None:
     if spec.pool != "default":  # what only makes the pooled output does not matter then
         missing = [name for name in missing if "pooler" not in name]
     if missing:

@@ -9,8 +9,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from sparc.common.streams.spec import StreamSpec
-from sparc.extract.encoders import build_encoders
+from sparc.extract.encoders import build_encoders, parse_spec
 from sparc.extract.encoders.timm.models import TimmImageEncoder, TimmModel
 from sparc.train import ModelConfig, Sparc, StreamShape, create_model
 
@@ -32,7 +31,7 @@ def timm_encoder() -> Callable[..., TimmImageEncoder]:
     def make(name: str, query: str = "", **options: Any) -> TimmImageEncoder:
         torch.manual_seed(0)
         model = timm.create_model(name, num_classes=0, **options).eval().requires_grad_(False)
-        spec = StreamSpec.parse(f"timm:{name}{query}")
+        spec = parse_spec(f"timm:{name}{query}")
         return TimmImageEncoder(spec, TimmModel(model, "digest", "definition"), CPU)
 
     return make
@@ -55,7 +54,7 @@ def weights_file(tmp_path_factory) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def build_encoder() -> Callable[[str], Any]:
     def build(text: str) -> Any:
-        return build_encoders({"stream": StreamSpec.parse(text)}, CPU)["stream"]
+        return build_encoders({"stream": parse_spec(text)}, CPU)["stream"]
 
     return build
 

@@ -11,7 +11,7 @@ from PIL import Image
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.localize.localizer import Localizer
 from sparc.analyze.localize.towers import open_tower
-from sparc.common.streams.spec import StreamSpec
+from sparc.extract.encoders import parse_spec
 from sparc.extract.encoders.encoder import Encoders
 from sparc.extract.encoders.open_clip.models import (
     OpenClipImageEncoder,
@@ -34,7 +34,7 @@ def encoders(timm_encoder):
     loaded = OpenClipModel(clip, image_transform(64, is_train=False), "digest", config)
 
     def spec(tower):
-        return StreamSpec.parse(f"open_clip:ViT-B-32/weights.pt#{tower}")
+        return parse_spec(f"open_clip:ViT-B-32/weights.pt#{tower}")
 
     images = {
         "image": OpenClipImageEncoder(spec("image"), loaded, CPU),

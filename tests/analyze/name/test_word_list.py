@@ -14,7 +14,7 @@ from sparc.analyze.name.word_list import Support, name, show, table
 from sparc.analyze.search import query
 from sparc.analyze.search.query import Query
 from sparc.common.errors import ConfigError
-from sparc.common.streams.spec import StreamOrigin
+from sparc.common.streams.origin import StreamOrigin
 from sparc.extract.encoders.encoder import EncodedTexts
 
 L, K = 9, 3

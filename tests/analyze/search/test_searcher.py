@@ -16,7 +16,7 @@ from sparc.analyze.search.contact_sheet import TILE, contact_sheet
 from sparc.analyze.search.searcher import SCHEMA, Code, Searcher, best, search, show
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError, ConfigError, EncoderError, RunError
-from sparc.common.streams.spec import StreamOrigin
+from sparc.common.streams.origin import StreamOrigin
 from sparc.extract.encoders.encoder import EncodedTexts
 
 SETTINGS = AnalyzeConfig(top_rows=4, rows=60, permuted=False, scheduler="sync", device="cpu")

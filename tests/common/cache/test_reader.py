@@ -18,7 +18,8 @@ from sparc.common.cache.manifest import Manifest
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.writer import CacheWriter
 from sparc.common.errors import CacheError, DamagedCacheError, IncompleteCacheError
-from sparc.common.streams.spec import StreamInfo, StreamOrigin
+from sparc.common.streams.info import StreamInfo
+from sparc.common.streams.origin import StreamOrigin
 
 
 @given(st.integers(1, 10_000), st.integers(1, 500))

@@ -18,7 +18,8 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.verify import verify
 from sparc.common.cache.writer import CacheWriter
 from sparc.common.errors import CacheError
-from sparc.common.streams.spec import StreamInfo, StreamOrigin
+from sparc.common.streams.info import StreamInfo
+from sparc.common.streams.origin import StreamOrigin
 
 INFO = StreamInfo(name="a", modality="image", dim=3, origin=StreamOrigin(spec="array"))
 VALUES = np.random.default_rng(0).standard_normal((10, 3)).astype(np.float32)

@@ -9,8 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from sparc.common.streams.spec import StreamSpec
-from sparc.extract.encoders import build_encoders
+from sparc.extract.encoders import build_encoders, parse_spec
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +34,7 @@ def build():
     """Build one encoder from the text of its spec, on the CPU."""
 
     def build(text: str):
-        return build_encoders({"stream": StreamSpec.parse(text)}, torch.device("cpu"))["stream"]
+        return build_encoders({"stream": parse_spec(text)}, torch.device("cpu"))["stream"]
 
     return build
 

@@ -8,7 +8,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
-from sparc.common.streams.spec import encoder_difference
+from sparc.common.streams.origin import encoder_difference
 
 CLIP = {
     "embed_dim": 16,

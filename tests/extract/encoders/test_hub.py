@@ -11,10 +11,9 @@ from huggingface_hub import constants
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
 
 from sparc.common.errors import ConfigError, EncoderError
-from sparc.common.streams.spec import StreamSpec
-from sparc.extract.encoders import hub
+from sparc.extract.encoders import hub, parse_spec
 
-SPEC = StreamSpec.parse("timm:test_vit?size=96")
+SPEC = parse_spec("timm:test_vit?size=96")
 
 
 def load(error, *, from_hub=True, spec=SPEC):
@@ -58,11 +57,10 @@ def test_giving_up_takes_seconds(tmp_path):
     """The whole way, in a fresh process: the hub's own client would retry for half a minute."""
     code = """
 import sys, time, torch, timm
-from sparc.common.streams.spec import StreamSpec
-from sparc.extract.encoders import build_encoders
+from sparc.extract.encoders import build_encoders, parse_spec
 start = time.monotonic()
 try:
-    build_encoders({"stream": StreamSpec.parse("timm:test_vit")}, torch.device("cpu"))
+    build_encoders({"stream": parse_spec("timm:test_vit")}, torch.device("cpu"))
 except Exception as error:
     print(type(error).__name__, error)
 print(time.monotonic() - start)

@@ -8,8 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sparc.common.errors import EncoderError
-from sparc.common.streams.spec import StreamSpec
-from sparc.extract.encoders import build_encoders
+from sparc.extract.encoders import build_encoders, parse_spec
 
 TINY, TIMM_TOWER = "sparc-test-tiny", "sparc-test-timm-tower"
 TEXT = {"context_length": 12, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
@@ -56,7 +55,7 @@ def files(tmp_path_factory, _architectures, save):
 
 
 def towers(model, weights):
-    specs = {t: StreamSpec.parse(f"open_clip:{model}/{weights}#{t}") for t in ("image", "text")}
+    specs = {t: parse_spec(f"open_clip:{model}/{weights}#{t}") for t in ("image", "text")}
     encoders = build_encoders(specs, torch.device("cpu"))
     return encoders["image"], encoders["text"]
 
@@ -152,7 +151,7 @@ def test_a_local_folder_is_read(files, pictures, tmp_path, assert_same):
     model = {"model_cfg": CONFIGS[TINY], "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
     (tmp_path / "open_clip_config.json").write_text(json.dumps(model))
     (tmp_path / "open_clip_model.safetensors").write_bytes(files[TINY].read_bytes())
-    spec = StreamSpec.parse(f"open_clip:local-dir:{tmp_path}#image")
+    spec = parse_spec(f"open_clip:local-dir:{tmp_path}#image")
     encoder = build_encoders({"stream": spec}, torch.device("cpu"))["stream"]
     plain, _ = towers(TINY, files[TINY])
     pixels = torch.stack([encoder.prepare(picture) for picture in pictures])

@@ -8,9 +8,9 @@ import timm.data
 import torch
 
 from sparc.common.errors import EncoderError
-from sparc.common.streams.spec import StreamSpec
-from sparc.extract.encoders import build_encoders
+from sparc.extract.encoders import build_encoders, parse_spec
 from sparc.extract.encoders.timm.models import TimmImageEncoder, TimmModel
+from sparc.extract.encoders.timm.spec import TimmSpec
 
 VIT, CNN = "vit_tiny_patch16_224", "test_resnet"
 
@@ -100,7 +100,7 @@ def test_dinov2_with_registers_at_another_size(build, files, by_hand, pictures, 
     name = "vit_small_patch14_reg4_dinov2"  # 518 pixels of its own, as all of timm's DINOv2
     specs = {pool: f"timm:{name}@{files[name]}?size=56&pool={pool}" for pool in ("cls", "mean")}
     encoders = build_encoders(
-        {pool: StreamSpec.parse(text) for pool, text in specs.items()}, torch.device("cpu")
+        {pool: parse_spec(text) for pool, text in specs.items()}, torch.device("cpu")
     )
     model = by_hand(name, img_size=56)
     with torch.no_grad():
@@ -202,13 +202,13 @@ def test_the_mean_goes_through_a_norm_that_comes_after_pooling(
 def test_a_mean_of_what_may_not_be_patch_tokens_is_refused(name, advice):
     loaded = TimmModel(timm.create_model(name, num_classes=0).eval(), digest="", definition="")
     with pytest.raises(EncoderError, match=f"^timm:{name}.pool=mean: .*{advice}"):
-        TimmImageEncoder(StreamSpec("timm", name, pool="mean"), loaded, torch.device("cpu"))
+        TimmImageEncoder(TimmSpec(name, pool="mean"), loaded, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("name", "prefix"), [("hiera_tiny_224", 0), ("convit_tiny", 1)])
 def test_patch_tokens_are_told_by_their_count(name, prefix, assert_same):
     model = timm.create_model(name, num_classes=0).eval().requires_grad_(False)
-    spec = StreamSpec("timm", name, pool="mean")
+    spec = TimmSpec(name, pool="mean")
     encoder = TimmImageEncoder(
         spec, TimmModel(model, digest="", definition=""), torch.device("cpu")
     )

@@ -10,8 +10,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 
 from sparc.common.errors import EncoderError
-from sparc.common.streams.spec import StreamSpec
-from sparc.extract.encoders import build_encoders
+from sparc.extract.encoders import build_encoders, parse_spec
 from sparc.extract.encoders.transformers.models import _context_length
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "cat", "dog", "on", "red", "sofa"]
@@ -120,7 +119,7 @@ def test_a_missing_pooler_matters_to_its_users_alone(build, folder, tmp_path):
         build(pooled)
     # A stream that has loaded the model for itself changes nothing.
     streams = {"mean": f"transformers:{tmp_path}", "pooled": pooled}
-    specs = {name: StreamSpec.parse(spec) for name, spec in streams.items()}
+    specs = {name: parse_spec(spec) for name, spec in streams.items()}
     with pytest.raises(EncoderError, match="lack 2 tensors"):
         build_encoders(specs, torch.device("cpu"))
 

@@ -3,7 +3,7 @@ import importlib.metadata
 import pytest
 
 from sparc.common.errors import EncoderError
-from sparc.common.streams.spec import StreamSpec
+from sparc.extract.encoders import parse_spec
 from sparc.pipelines.demo import encoders
 from sparc.pipelines.demo.encoders import prepare_encoders
 
@@ -32,7 +32,7 @@ def test_files_that_are_there_need_no_wheels(tmp_path):
         (tmp_path / name).write_bytes(b"made before")
     (tmp_path / encoders.MINILM_FOLDER).mkdir()
     (tmp_path / encoders.MINILM_FOLDER / "model.safetensors").write_bytes(b"made before")
-    specs = {name: StreamSpec.parse(text) for name, text in prepare_encoders(tmp_path).items()}
+    specs = {name: parse_spec(text) for name, text in prepare_encoders(tmp_path).items()}
     assert (tmp_path / encoders.VIT_FILE).read_bytes() == b"made before"
     assert specs["dino"].weights == str(tmp_path / encoders.VIT_FILE)
     assert (specs["dino"].pool, specs["dino"].block) == ("cls", 10)

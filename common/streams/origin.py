@@ -1,0 +1,90 @@
+"""What made a stream's features, and the one answer to "is this the same encoder?".
+
+Records name encoders of any library, so nothing here knows one: what a spec of a library may say
+is `sparc.extract.encoders`' business.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from sparc.common.streams.places import same_but_for_place
+
+_DECISIVE = ("weights_sha256", "definition_sha256", "pooling", "input_size", "preprocessing")
+"""Fields of an origin that decide, beside its spec, whether features are comparable. Precision and
+batch size change the last bits only."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StreamOrigin:
+    """What made a stream's features; features of equal origins may be compared bit for bit.
+
+    Attributes:
+        spec: The encoder's spec as text, or `array` for features that SPARC did not extract.
+        pooling: How tokens became one vector, in words.
+        input_size: Height and width of the encoder's input in pixels, or its context length in
+            tokens; empty where it does not apply.
+        weights_sha256: Digest of the model's tensors (names, dtypes, shapes and bytes), without
+            position embeddings that were resampled to another input size.
+        definition_sha256: Digest of what decides, beside the weights, what the model computes: its
+            architecture with its activation and, for a text model, its tokenizer; empty in older
+            records.
+        preprocessing: What was done to an image or caption before the encoder, in words.
+        precision: Arithmetic of the encoder: `float32`, or `bfloat16 autocast`.
+        batch_size: Images or captions per forward pass; the composition of a batch changes the
+            last bits.
+    """
+
+    spec: str
+    pooling: str = ""
+    input_size: tuple[int, ...] = ()
+    weights_sha256: str = ""
+    definition_sha256: str = ""
+    preprocessing: str = ""
+    precision: str = "float32"
+    batch_size: int = 0
+
+
+class EncoderDifference(NamedTuple):
+    """The first difference between two encoders.
+
+    Attributes:
+        what: The field of a stream's origin.
+        first: Its value in the first.
+        second: Its value in the second.
+    """
+
+    what: str
+    first: Any
+    second: Any
+
+
+def encoder_difference(first: StreamOrigin, second: StreamOrigin) -> EncoderDifference | None:
+    """The first difference between two encoders; None if their features may be compared.
+
+    The digest of the weights is not enough: models that compute different things may share the
+    same tensors. So the digests of what they compute must agree as well. If one of the two records
+    is older than that digest, the specs must agree instead, except for the place of the weights.
+    """
+    if not same_spec(first, second):
+        return EncoderDifference("spec", first.spec, second.spec)
+    for key in _DECISIVE:
+        a, b = getattr(first, key), getattr(second, key)
+        is_known = key != "definition_sha256" or (a and b)
+        if is_known and a != b:
+            return EncoderDifference(key, a, b)
+    return None
+
+
+def same_spec(first: StreamOrigin, second: StreamOrigin) -> bool:
+    """Whether two specs agree in everything that the other fields of the origins do not say.
+
+    With digests of both weights, the specs may differ in the place of the weights; with digests of
+    both definitions as well, in anything, since a spec says nothing more.
+    """
+    if first.spec == second.spec:
+        return True
+    if not (first.weights_sha256 and second.weights_sha256):
+        return False
+    if first.definition_sha256 and second.definition_sha256:
+        return True
+    return same_but_for_place(first.spec, second.spec)

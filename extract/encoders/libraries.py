@@ -1,0 +1,106 @@
+"""The encoder libraries: parsing a spec and building its encoder, whichever library it names.
+
+To add a library, write one module with a `StreamSpec` (its grammar) and a `Library` (how its models
+are loaded and used), and add the library to `_BUILT_IN`; a program of your own calls `register`
+instead. Both classes are imported for `--help`, so import the library itself inside functions, or
+in a module of the same package that they import (as `timm/` does). An `EncoderError` of yours
+reaches the user as one line; `hub.loading` makes one of whatever a library raises.
+"""
+
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from sparc.common.errors import ConfigError
+from sparc.extract.encoders.library import Library
+from sparc.extract.encoders.open_clip.library import OpenClipLibrary
+from sparc.extract.encoders.spec import MalformedSpecError, StreamSpec
+from sparc.extract.encoders.timm.library import TimmLibrary
+from sparc.extract.encoders.transformers.library import TransformersLibrary
+
+if TYPE_CHECKING:
+    import torch
+
+    from sparc.extract.encoders.encoder import Encoders, ImageEncoder, TextEncoder
+
+_BUILT_IN: tuple[Library[Any], ...] = (
+    TimmLibrary(),
+    OpenClipLibrary(),
+    TransformersLibrary(),
+)
+
+LIBRARIES: dict[str, Library[Any]] = {library.spec.library: library for library in _BUILT_IN}
+"""The libraries by name, as specs name them."""
+
+
+def register(library: Library[Any]) -> None:
+    """Make a library known to every command of this process.
+
+    Raises:
+        ConfigError: There is a library of that name.
+    """
+    name = library.spec.library
+    if name in LIBRARIES:
+        raise ConfigError(f"there is an encoder library {name!r} already")
+    LIBRARIES[name] = library
+
+
+def parse_spec(text: str) -> StreamSpec:
+    """The spec of a text, as a user writes it or a cache records it.
+
+    Raises:
+        ConfigError: The text does not follow the grammar; the message shows it.
+    """
+    name, colon, source = text.partition(":")
+    try:
+        if not colon or name not in LIBRARIES:
+            raise MalformedSpecError(f"it must begin with one of {', '.join(LIBRARIES)}")
+        spec: StreamSpec = LIBRARIES[name].spec.parse(source)
+    except MalformedSpecError as error:
+        grammar = " | ".join(library.spec.grammar for library in LIBRARIES.values())
+        raise ConfigError(
+            f"cannot read stream spec {text!r}: {error}. Specs are {grammar}"
+        ) from None
+    return spec
+
+
+def feature_width(spec: StreamSpec) -> int | None:
+    """Values of an encoder's feature, from its library's description; None if that is unknown.
+
+    Raises:
+        EncoderError: The library has no such model.
+    """
+    try:
+        return LIBRARIES[spec.library].width(spec)
+    except ImportError:
+        return None
+
+
+def build_encoders(specs: Mapping[str, StreamSpec], device: "torch.device") -> "Encoders":
+    """Build the encoders of some streams.
+
+    Streams that use the same model with the same weights share it. Only the libraries that the
+    specs name are imported: they take seconds.
+
+    Args:
+        specs: What to build, by stream name.
+        device: Where the models run.
+
+    Raises:
+        EncoderError: An encoder cannot be built; the message names its spec.
+    """
+    from sparc.extract.encoders.encoder import Encoders
+
+    models: dict[Hashable, Any] = {}
+    images: dict[str, ImageEncoder] = {}
+    texts: dict[str, TextEncoder] = {}
+    for name, spec in specs.items():
+        library = LIBRARIES[spec.library]
+        key = (spec.library, spec.model_key)
+        if key not in models:
+            models[key] = library.load(spec)
+        encoder = library.build(spec, models[key], device)
+        if spec.modality == "image":
+            images[name] = cast("ImageEncoder", encoder)
+        else:
+            texts[name] = cast("TextEncoder", encoder)
+    return Encoders(images, texts)

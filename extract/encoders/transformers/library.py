@@ -1,0 +1,47 @@
+"""transformers as an encoder library; imports transformers only where a function needs it."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparc.common.errors import EncoderError
+from sparc.extract.encoders.transformers.spec import TransformersSpec
+
+if TYPE_CHECKING:
+    import torch
+
+    from sparc.extract.encoders.encoder import TextEncoder
+
+_WIDTHS = ("hidden_size", "d_model", "dim", "n_embd")
+"""What configurations call the width of a text model (BERT, T5, DistilBERT, GPT)."""
+
+
+class TransformersLibrary:
+    """See `sparc.extract.encoders.library.Library`."""
+
+    spec = TransformersSpec
+    package = "transformers"
+
+    def width(self, spec: TransformersSpec) -> int | None:
+        """See `Library.width`; known of a folder, without importing transformers."""
+        file = Path(spec.model) / "config.json"
+        if not file.is_file():
+            return None
+        try:
+            config = json.loads(file.read_bytes())
+        except ValueError as error:
+            raise EncoderError(f"{file} is not JSON: {error}") from error
+        widths = [config[name] for name in _WIDTHS if isinstance(config, dict) and name in config]
+        return int(widths[0]) if widths and isinstance(widths[0], int) else None
+
+    def load(self, spec: TransformersSpec) -> Any:
+        """See `Library.load`."""
+        from sparc.extract.encoders.transformers.models import load_transformers
+
+        return load_transformers(spec)
+
+    def build(self, spec: TransformersSpec, model: Any, device: "torch.device") -> "TextEncoder":
+        """See `Library.build`."""
+        from sparc.extract.encoders.transformers.models import TransformersTextEncoder
+
+        return TransformersTextEncoder(spec, model, device)
