@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+from collections.abc import Iterable
 
 DISTRIBUTION = "sparc-sae"
 """What this package is called on the package index, where `sparc` is another one."""
@@ -21,11 +22,15 @@ _PACKAGES = (
 )
 
 
-def software_versions() -> dict[str, str]:
-    """Versions of SPARC, as `sparc`, of Python, and of the packages that are installed."""
-    found = {"sparc": _version(DISTRIBUTION), "python": platform.python_version()}
-    found |= {package: _version(package) for package in _PACKAGES}
-    return {name: version for name, version in found.items() if version is not None}
+def software_versions(more: Iterable[str] = ()) -> dict[str, str]:
+    """Versions of SPARC, as `sparc`, of Python, and of the packages that are installed.
+
+    Args:
+        more: Further packages to name, such as those of an encoder library.
+    """
+    versions = {"sparc": _version(DISTRIBUTION), "python": platform.python_version()}
+    versions |= {package: _version(package) for package in dict.fromkeys((*_PACKAGES, *more))}
+    return {name: version for name, version in versions.items() if version is not None}
 
 
 def _version(distribution: str) -> str | None:

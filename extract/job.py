@@ -35,6 +35,7 @@ from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders import StreamSpec, build_encoders
 from sparc.extract.encoders.encoder import Encoders
+from sparc.extract.encoders.libraries import packages_of
 from sparc.extract.loader import ImageLoader
 from sparc.extract.replica import ChunkFeatures, ChunkQueue, Replica
 from sparc.extract.restorer import Restorer
@@ -103,7 +104,11 @@ def run(
     folder = location if isinstance(location, Folder) else Folder(location)
     with exclusive(folder, recognize):
         writer = CacheWriter.open(
-            folder, manifest, rows_per_chunk=config.rows_per_chunk, repair=config.repair
+            folder,
+            manifest,
+            rows_per_chunk=config.rows_per_chunk,
+            repair=config.repair,
+            packages=packages_of(config.specs.values()),
         )
         say(f"loading {amount(len(config.specs), 'encoder')} on {', '.join(map(str, devices))}")
         replicas = _replicas(devices, config, build)

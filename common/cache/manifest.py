@@ -1,6 +1,7 @@
 """The rows of a dataset, before anything is encoded: what a dataset's reader hands to a cache."""
 
 import dataclasses
+from collections.abc import Iterable
 
 import pyarrow as pa
 
@@ -29,8 +30,13 @@ class Manifest:
     classes: pa.Table
     masks: pa.Table | None = None
 
-    def info(self, rows_per_chunk: int) -> CacheInfo:
-        """What `cache.json` says of a cache of these rows that has no streams yet."""
+    def info(self, rows_per_chunk: int, packages: Iterable[str] = ()) -> CacheInfo:
+        """What `cache.json` says of a cache of these rows that has no streams yet.
+
+        Args:
+            rows_per_chunk: Rows per chunk.
+            packages: Packages whose versions are recorded beside the usual ones.
+        """
         return CacheInfo(
             dataset=self.dataset,
             dataset_format=self.dataset_format,
@@ -39,5 +45,5 @@ class Manifest:
             rows_per_chunk=rows_per_chunk,
             manifest_digest=manifest_digest(self.rows),
             streams=(),
-            versions=software_versions(),
+            versions=software_versions(packages),
         )

@@ -6,7 +6,7 @@ folder: hold `sparc.common.files.lock.exclusive` around it.
 
 import dataclasses
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,7 @@ class CacheWriter:
         *,
         rows_per_chunk: int = ROWS_PER_CHUNK,
         repair: bool = False,
+        packages: Iterable[str] = (),
     ) -> "CacheWriter":
         """Begin a cache, or continue one that was made from the same dataset.
 
@@ -99,12 +100,13 @@ class CacheWriter:
             rows_per_chunk: Rows per chunk; the same as before where a cache is continued.
             repair: Check every byte of what is there, and remove what is damaged, to be written
                 again. Otherwise only what is missing is written.
+            packages: Packages whose versions a new cache records beside the usual ones.
 
         Raises:
             CacheError: The folder holds something else, or a cache of another dataset or setting.
         """
         folder = location if isinstance(location, Folder) else Folder(location)
-        wanted = manifest.info(rows_per_chunk)
+        wanted = manifest.info(rows_per_chunk, packages)
         if wanted.rows == 0:
             raise CacheError(f"{manifest.dataset} has no rows to encode")
         existing = existing_info(folder, wanted, repair=repair)

@@ -7,7 +7,7 @@ in a module of the same package that they import (as `timm/` does). An `EncoderE
 reaches the user as one line; `hub.loading` makes one of whatever a library raises.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from sparc.common.errors import ConfigError
@@ -73,6 +73,11 @@ def feature_width(spec: StreamSpec) -> int | None:
         return LIBRARIES[spec.library].width(spec)
     except ImportError:
         return None
+
+
+def packages_of(specs: Iterable[StreamSpec]) -> list[str]:
+    """The packages that some encoders need, by the names that a user installs."""
+    return list(dict.fromkeys(LIBRARIES[spec.library].package for spec in specs))
 
 
 def build_encoders(specs: Mapping[str, StreamSpec], device: "torch.device") -> "Encoders":

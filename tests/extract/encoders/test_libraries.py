@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -71,7 +72,7 @@ class ToyEncoder:
 
 class ToyLibrary:
     spec = ToySpec
-    package = "toy"
+    package = "pillow"
 
     def width(self, spec):
         return ToyEncoder.dim
@@ -102,6 +103,7 @@ def test_a_library_of_a_users_own_goes_all_the_way(pictures, call, tmp_path):
     done = call("extract", *extract)
     assert done.returncode == 0, done.stderr
     cache = ActivationCache(tmp_path / "cache")
+    assert cache.info.versions["pillow"] == importlib.metadata.version("pillow")
     encoder = build_encoders({"a": cache_spec(cache, "a")}, torch.device("cpu")).images["a"]
     assert encoder.origin.weights_sha256 == cache.streams["a"].origin.weights_sha256
     expected = encoder.encode(torch.stack([encoder.prepare(picture) for picture in pictures]))
