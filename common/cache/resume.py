@@ -41,7 +41,7 @@ from sparc.common.files.folder import Folder
 from sparc.common.files.lock import LOCK_FILE
 from sparc.common.progress import say
 from sparc.common.streams.info import StreamInfo
-from sparc.common.streams.origin import same_spec
+from sparc.common.streams.origin import excused_fields
 from sparc.common.text import printable, shorten
 
 _TABLES = {ROWS_FILE: tables.ROWS, CLASSES_FILE: tables.CLASSES, MASKS_FILE: tables.MASKS}
@@ -241,10 +241,8 @@ def existing_stream(
 def stream_difference(existing: StreamInfo, wanted: StreamInfo) -> str:
     """In what two streams were not made alike; empty where they were."""
     a, b = _flat(existing), _flat(wanted)
-    if same_spec(existing.origin, wanted.origin):
-        del b["spec"]  # it may name a weights file that has been moved
-    if not (a["definition_sha256"] and b["definition_sha256"]):
-        del b["definition_sha256"]  # older caches have none
+    for field in excused_fields(existing.origin, wanted.origin):
+        del b[field]
     return next((f"{k}: {a.get(k)!r} there, {b[k]!r} now" for k in b if a.get(k) != b[k]), "")
 
 

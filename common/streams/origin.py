@@ -65,26 +65,25 @@ def encoder_difference(first: StreamOrigin, second: StreamOrigin) -> EncoderDiff
     same tensors. So the digests of what they compute must agree as well. If one of the two records
     is older than that digest, the specs must agree instead, except for the place of the weights.
     """
-    if not same_spec(first, second):
-        return EncoderDifference("spec", first.spec, second.spec)
-    for key in _DECISIVE:
-        a, b = getattr(first, key), getattr(second, key)
-        is_known = key != "definition_sha256" or (a and b)
-        if is_known and a != b:
-            return EncoderDifference(key, a, b)
+    excused = excused_fields(first, second)
+    for field in ("spec", *_DECISIVE):
+        a, b = getattr(first, field), getattr(second, field)
+        if a != b and field not in excused:
+            return EncoderDifference(field, a, b)
     return None
 
 
-def same_spec(first: StreamOrigin, second: StreamOrigin) -> bool:
-    """Whether two specs agree in everything that the other fields of the origins do not say.
+def excused_fields(first: StreamOrigin, second: StreamOrigin) -> frozenset[str]:
+    """The fields in which records of one encoder may differ: its spec and its definition.
 
     With digests of both weights, the specs may differ in the place of the weights; with digests of
-    both definitions as well, in anything, since a spec says nothing more.
+    both definitions as well, in anything, since a spec says nothing more. A record may lack the
+    digest of the definition, because it is older.
     """
-    if first.spec == second.spec:
-        return True
-    if not (first.weights_sha256 and second.weights_sha256):
-        return False
-    if first.definition_sha256 and second.definition_sha256:
-        return True
-    return same_but_for_place(first.spec, second.spec)
+    have_definitions = bool(first.definition_sha256 and second.definition_sha256)
+    excused = set() if have_definitions else {"definition_sha256"}
+    if (first.weights_sha256 and second.weights_sha256) and (
+        have_definitions or same_but_for_place(first.spec, second.spec)
+    ):
+        excused.add("spec")
+    return frozenset(excused)
