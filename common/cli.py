@@ -165,7 +165,7 @@ def display(text: str) -> None:
 def _reader_is_gone() -> bool:
     """Whether it is standard output that nobody reads any more."""
     polled = select.poll()
-    polled.register(sys.stdout, 0)  # for errors, which are told unasked
+    polled.register(sys.stdout, 0)  # errors and hang-ups are reported without being asked for
     return bool(polled.poll(0))
 
 

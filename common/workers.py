@@ -68,7 +68,7 @@ class Workers:
 
 @functools.cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads that live as long as the process, shared by all who ask for so many."""
+    """Threads that live as long as the process, shared by all callers that ask for this number."""
     ready = threading.Barrier(threads + 1)
 
     def begin() -> None:

@@ -32,7 +32,7 @@ class ExtractConfig:
         "auto", "How the dataset lies on disk; auto looks."
     )
     split: str = option("", "The dataset's split, where it has several.")
-    limit: int = option(0, "Keep the first so many images; 0 keeps all.")
+    limit: int = option(0, "Keep the first N images; 0 keeps all.")
     captions: Literal["each", "join", "first"] = option(
         "each", "A row a caption, all joined into one, or the first alone."
     )
@@ -55,7 +55,7 @@ class ExtractConfig:
     devices: str = option("", "Several devices, a replica each: all, or cuda:0,cuda:1,…")
     workers: int = option(0, "Threads that read and decode images; 0: one a core.")
     repair: bool = option(
-        False, "Check every byte of a cache that is there; make anew what is damaged, nothing else."
+        False, "Check every byte of an existing cache; encode what is damaged again, nothing else."
     )
     dry_run: bool = option(False, "Say what would be done, load no model, write nothing.")
 

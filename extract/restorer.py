@@ -2,7 +2,7 @@
 
 Why a row has no feature, and how many captions were cut, are known once a chunk is encoded and
 stand beside it. Where they are lost, looking at the dataset tells most of them again, and only the
-chunks of which it does not are encoded anew.
+chunks whose reasons are lost are encoded again.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class Restorer:
             thorough: Look even if the table of rejects is there.
 
         Returns:
-            The chunks of which it could not be found: they are removed, to be encoded anew.
+            The chunks whose reasons are lost: they are removed, to be encoded again.
         """
         rows = self._writer.unexplained(stream, thorough=thorough)
         if not rows:

@@ -22,12 +22,12 @@ class PublishedConfig:
     streams: tuple[str, ...] = option(
         (), "An encoder as 'name=spec' in quotes, not the published ones; repeat.", flag="--stream"
     )
-    limit: int | None = option(None, "Only the first so many images of each split.")
+    limit: int | None = option(None, "Only the first N images of each split.")
     latents: int | None = option(None, "Size of the dictionary; 8192 as published.")
     k: int | None = option(None, "Latents selected for a row; 64 as published.")
     batch_size: int | None = option(None, "Rows a training step; 256 as published.")
     epochs: int | None = option(None, "Passes over the training rows; 50 as published.")
-    steps: int | None = option(None, "Stop training after so many steps.")
+    steps: int | None = option(None, "Stop training after N steps.")
     seed: int | None = option(None, "Seed of the weights.")
     device: str | None = option(None, "Where to compute: cpu, cuda, cuda:1, …")
     settings: Path | None = option(

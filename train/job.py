@@ -266,7 +266,7 @@ def train_together(
 
 
 class _Opened:
-    """Context manager: a trainee as it is after so many steps, with its log open.
+    """Context manager: a trainee in its state after a number of steps, with its log open.
 
     The run's folder is begun if it is new.
     """

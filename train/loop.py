@@ -104,7 +104,7 @@ class Trainee:
         )
 
     def log_window(self, step: int, processes: Processes, *, mixing: float | None) -> Line:
-        """Write the figures since the last line, and begin anew."""
+        """Write the figures since the last line, and reset them."""
         sums, self.window = _over_processes(self.window, processes), None
         assert sums is not None
         extra = {"lr": self.learning_rate(step - 1)}
@@ -128,7 +128,7 @@ class Trainee:
         return line
 
     def save(self, step: int, position: Position, processes: Processes) -> None:
-        """Write a checkpoint of the state after so many steps."""
+        """Write a checkpoint of the state after this step."""
         # As after resuming: were the sums added up for the file alone, they would be in another
         # order, and the lines of a resumed run would differ in their last bits.
         joined = _over_processes(self.window, processes)

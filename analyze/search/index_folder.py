@@ -29,7 +29,7 @@ ADVICE = "remove the report's folder index to have it built again"
 def built_once(folder: Folder, name: str, build: Callable[[Path], dict[str, Any]]) -> Path:
     """A folder of the index, built if it is not there: whole, or not at all.
 
-    One without `digests.json`, as earlier versions built them, is built anew.
+    One without `digests.json`, as earlier versions built them, is built again.
 
     Args:
         folder: A finished report's folder, on this machine.

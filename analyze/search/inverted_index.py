@@ -181,7 +181,7 @@ def _build(where: Path, store: CodeStore, stream: str) -> dict[str, str]:
             found = np.diff(matrix.indptr)
             if matrix.nnz:  # nothing cannot be mapped
                 places = np.repeat(written - matrix.indptr[:-1], found) + np.arange(matrix.nnz)
-                # Mapped anew for every chunk, so that what was written need not stay in memory.
+                # Mapped again for every chunk, so that what was written need not stay in memory.
                 np.load(where / "rows.npy", mmap_mode="r+")[places] = codes.rows[matrix.indices]
                 np.load(where / "values.npy", mmap_mode="r+")[places] = matrix.data
             written += found
@@ -196,7 +196,7 @@ def _build(where: Path, store: CodeStore, stream: str) -> dict[str, str]:
 
 
 def _create(file: Path, dtype: type[np.generic], length: int) -> None:
-    """Begin a file of so many entries, to be mapped and written piece by piece."""
+    """Create a file of a number of entries, to be mapped and written piece by piece."""
     if not length:
         write_array(file, np.zeros(0, dtype))
         return

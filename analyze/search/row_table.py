@@ -136,7 +136,7 @@ def _is_compressed(message: pa.ipc.Message) -> bool:
 
 
 def open_rows(folder: Folder, cache: ActivationCache) -> RowTable:
-    """The rows of a report's cache, laid out anew if that has not been done.
+    """The rows of a report's cache, laid out first if that has not been done.
 
     Args:
         folder: A finished report's folder, on this machine.

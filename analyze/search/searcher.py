@@ -94,8 +94,8 @@ def best(scores: npt.NDArray[np.float32], of_row: npt.NDArray[np.integer], numbe
 
 
 def _highest(scores: npt.NDArray[np.float32], number: int) -> npt.NDArray[np.int64]:
-    """At least so many rows with the highest scores above zero, and all that tie with them."""
-    # So many rows at least are as high as that block's maximum which so many maxima reach.
+    """The `number` rows with the highest scores above zero, and all that tie with the last."""
+    # The n-th largest maximum of a block is a lower bound for the n-th largest score.
     size = max(1, min(1024, len(scores) // (4 * number)))
     maxima = np.maximum.reduceat(scores, np.arange(0, len(scores), size))
     least = np.partition(maxima, -number)[-number] if number <= len(maxima) else np.float32(0)

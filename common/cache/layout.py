@@ -61,7 +61,7 @@ def stream_documents(
     """The metadata of a stream's group and arrays, by file below the stream's folder.
 
     What made the stream stands in the group's attributes, and again in those of `features`: one
-    document that is lost can be made anew from the other.
+    document that is lost can be restored from the other.
 
     Args:
         stream: The stream.

@@ -43,7 +43,7 @@ class Damage(NamedTuple):
         where: A file of the cache, or a chunk as `stream, chunk 3`.
         what: What is wrong with it.
         rows: The rows that it concerns, where it concerns some and not all.
-        files: What has to go before running the extraction again makes it anew; nothing where it
+        files: What has to go before running the extraction again writes it; nothing where it
             writes over what is damaged.
     """
 
@@ -128,7 +128,7 @@ def _read_rejects(cache: ActivationCache) -> "Iterator[Damage] | Any":
 
 
 def _in_table(name: str, what: str, rows: range | None = None) -> Damage:
-    """Damage in a table, which has to be made anew."""
+    """Damage in a table, which has to be written again."""
     return Damage(name, what, rows, files=(name,))
 
 
@@ -356,7 +356,7 @@ def _check_chunk(
         contradicted = _tell("the row is valid and rejected", rows, valid & rejected)
         remakes = remakes or bool(contradicted)
         what += contradicted
-        # Reasons can be found again without making the chunk anew.
+        # Reasons can be found again without encoding the chunk again.
         what += _tell("the row is not valid, without a reason", rows, ~valid & ~rejected)
     if not what:
         return None

@@ -20,7 +20,7 @@ class DatasetOptions:
     Attributes:
         format: Which reader; `auto` looks at the folder.
         split: The dataset's split; empty means the only one there is.
-        limit: Keep the first so many images; 0 keeps all.
+        limit: Keep the first N images; 0 keeps all.
         captions: An image's captions give a row each, are joined into one, or only the first.
         holdout: Fraction of the images set apart, where the dataset has no split of its own;
             `split` then is `train` (the rest) or `test` (those set apart).

@@ -56,7 +56,7 @@ def build_manifest(location: str, source: Source, options: DatasetOptions) -> Ma
 def choose_records(
     records: Sequence[ImageRecord], options: DatasetOptions, location: str
 ) -> Sequence[ImageRecord]:
-    """The images of the part that is wanted, and of those the first so many.
+    """The first images of the requested part.
 
     Raises:
         DatasetError: None is left.

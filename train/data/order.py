@@ -101,7 +101,7 @@ class RowOrder:
         return float(distinct.mean() / self._expected_chunks(ordered.shape[1]))
 
     def _expected_chunks(self, rows: int) -> float:
-        """Distinct chunks in so many rows drawn at random: sum over chunks of P(at least one)."""
+        """Expected number of distinct chunks in N random rows: the sum of P(at least one row)."""
         missed = [1.0] * len(self.usable)
         for chunk, count in enumerate(self.usable):
             missed[chunk] = (1 - count / self.rows) ** rows

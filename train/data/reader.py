@@ -35,7 +35,7 @@ READING_THREADS = 2
 BATCHES_AHEAD = 4
 
 SERIAL_VALUES = 32_000
-"""Torch converts at most so many values on the calling thread alone (its grain is 32,768)."""
+"""The most values that torch converts on the calling thread alone (its grain is 32,768)."""
 
 
 class Position(NamedTuple):

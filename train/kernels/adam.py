@@ -114,7 +114,7 @@ class Adam:
         return self.this_step
 
     def restore(self, number: int) -> None:
-        """Go on after so many steps."""
+        """Continue after this number of steps."""
         self.this_step = self.this_step._replace(number=number)
 
 

@@ -27,7 +27,7 @@ _BLOCK_BYTES = 6 << 20
 _BATCH_ROWS = 128
 """Rows whose logits and decoder rows stay in a cache while they are worked on."""
 _DENSE_DECODE_FACTOR = 4
-"""Where a weight has at most so many times k rows, a dense product decodes as fast as a sparse."""
+"""Up to this many times k rows, a dense product decodes as fast as a sparse one."""
 _DENSE_FACTOR = 16
 """A dense product multiplies this many times faster than rows are gathered, at least."""
 

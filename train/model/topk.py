@@ -30,7 +30,7 @@ def largest(logits: Tensor, k: int) -> Tensor:
     groups = latents // _GROUP
     if logits.device.type != "cpu" or latents % _GROUP or groups < 8 * k:
         return _partition(logits, k)
-    # A group is every so many latents, not neighbours: maxima of whole rows are fast.
+    # A group takes latents at a stride, not neighbours: maxima of whole rows are fast.
     grouped = logits.detach().view(rows, _GROUP, groups)
     chosen = largest(grouped.amax(1), k)
     candidates = grouped.gather(2, chosen.unsqueeze(1).expand(rows, _GROUP, k)).view(rows, -1)
