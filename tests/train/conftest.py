@@ -2,8 +2,10 @@
 
 import concurrent.futures
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +14,32 @@ from torch import Tensor
 from sparc.common.cache.arrays import write_arrays
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.data.planted import plant
+from sparc.train.data.reader import BatchReader
 from sparc.train.model.initialize import initial_model
 from sparc.train.model.network import Sparc
+
+
+@pytest.fixture
+def interrupt_after(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[int], AbstractContextManager[None]]:
+    """A context in which training is interrupted when it asks for one batch more than a number."""
+
+    @contextmanager
+    def interrupting(batches: int) -> Iterator[None]:
+        real, count = BatchReader.next_batch, iter(range(batches))
+
+        def next_batch(reader: BatchReader) -> Any:
+            if next(count, None) is None:
+                raise KeyboardInterrupt
+            return real(reader)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(BatchReader, "next_batch", next_batch)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return interrupting
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.train import job, load
 from sparc.train.data.means import data_means
-from sparc.train.data.reader import BatchReader
 from sparc.train.kernels import choose
 from sparc.train.loading import load_model, load_untrained
 from sparc.train.run.log import read_lines
@@ -49,21 +48,12 @@ def reference_run(tmp_path_factory, small_cache, small_settings):
 
 
 @pytest.fixture
-def run_and_interrupt(monkeypatch, small_cache):
-    """Begin or go on with a run; the process is gone after so many batches, without a word."""
+def run_and_interrupt(interrupt_after, small_cache):
+    """Start or resume a run, and interrupt it after a number of batches."""
 
     def begin(run, settings, batches):
-        real, count = BatchReader.next_batch, iter(range(batches))
-
-        def next_batch(reader):
-            if next(count, None) is None:
-                raise KeyboardInterrupt
-            return real(reader)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(BatchReader, "next_batch", next_batch)
-            with pytest.raises(KeyboardInterrupt):
-                job.run(str(small_cache), run, settings)
+        with interrupt_after(batches):
+            job.run(str(small_cache), run, settings)
 
     return begin
 

@@ -69,20 +69,11 @@ def test_every_run_is_that_of_a_separate_run(tmp_path, grid, alone, small_cache,
 
 @pytest.mark.parametrize(("batches", "saved"), [(0, 0), (5, 0), (20, 16), (33, 32)])
 def test_an_interrupted_sweep_goes_on(
-    tmp_path, monkeypatch, grid, alone, small_cache, small_settings, batches, saved
+    tmp_path, interrupt_after, grid, alone, small_cache, small_settings, batches, saved
 ):
     folder = tmp_path / "sweep"
-    real, count = BatchReader.next_batch, iter(range(batches))
-
-    def next_batch(reader):
-        if next(count, None) is None:
-            raise KeyboardInterrupt
-        return real(reader)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(BatchReader, "next_batch", next_batch)
-        with pytest.raises(KeyboardInterrupt):
-            job.run_sweep(str(small_cache), folder, small_settings(), grid(GRID))
+    with interrupt_after(batches):
+        job.run_sweep(str(small_cache), folder, small_settings(), grid(GRID))
     index = pq.read_table(folder / "runs.parquet").to_pylist()
     assert all(row["step"] == saved for row in index)
     # As if killed between two saves: one run has lost its newest checkpoint.
