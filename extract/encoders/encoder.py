@@ -24,7 +24,7 @@ class EncodedTexts(NamedTuple):
 
 
 class ImageEncoder(Protocol):
-    """A frozen model of pictures.
+    """A frozen model of images.
 
     Attributes:
         dim: Width of a feature.
@@ -34,15 +34,15 @@ class ImageEncoder(Protocol):
     dim: int
     origin: StreamOrigin
 
-    def prepare(self, picture: Image.Image) -> Tensor:
-        """The model's own preprocessing of an RGB picture: (3, height, width) float32.
+    def prepare(self, image: Image.Image) -> Tensor:
+        """The model's own preprocessing of an RGB image: (3, height, width) float32.
 
         Called from several threads at once.
         """
         ...
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Features of a batch of prepared pictures: (pictures, dim) float32, on the device."""
+        """Features of a batch of prepared images: (images, dim) float32, on the device."""
         ...
 
 

@@ -18,15 +18,15 @@ class LocalizeError(SparcError):
 
 
 class NothingInCommonError(LocalizeError):
-    """A text that activates no latent, or none that the picture has: nothing can be explained."""
+    """A text that activates no latent, or none that the image has: nothing can be explained."""
 
 
 class Places(NamedTuple):
-    """What a picture is to an encoder just before it is pooled.
+    """What an image is to an encoder just before it is pooled.
 
     Attributes:
-        patches: A vector for each place, (pictures, height, width, channels).
-        prefix: Class and register tokens, (pictures, tokens, channels); 0 tokens where there are
+        patches: A vector for each place, (images, height, width, channels).
+        prefix: Class and register tokens, (images, tokens, channels); 0 tokens where there are
             none.
     """
 
@@ -40,7 +40,7 @@ class Tower(Protocol):
     Attributes:
         blocks: The blocks that exchange tokens, up to the last one that is used; none in a
             convolutional network.
-        patchwise_pooling: Whether a picture of one single patch can be pooled; else the grid must
+        patchwise_pooling: Whether an image of one single patch can be pooled; else the grid must
             be whole.
     """
 
@@ -48,11 +48,11 @@ class Tower(Protocol):
     patchwise_pooling: bool
 
     def places(self, pixels: Tensor) -> Places:
-        """What prepared pictures, (pictures, 3, height, width), are before pooling."""
+        """What prepared images, (images, 3, height, width), are before pooling."""
         ...
 
     def pool(self, places: Places) -> Tensor:
-        """The features that the encoder makes of places, (pictures, dim)."""
+        """The features that the encoder makes of places, (images, dim)."""
         ...
 
     def attention_of(self, block: nn.Module) -> "Attention | None":
@@ -80,7 +80,7 @@ class TowerEncoder(Protocol):
 
 
 Record = Callable[[Tensor], Tensor]
-"""Takes attention weights (pictures, heads, tokens, tokens) and gives them back as they enter the
+"""Takes attention weights (images, heads, tokens, tokens) and gives them back as they enter the
 product with the values."""
 
 
@@ -157,14 +157,14 @@ class TorchAttention:
         module = self._module
         if not module.batch_first:
             tokens = tokens.transpose(0, 1)
-        pictures, count, width = tokens.shape
+        images, count, width = tokens.shape
         projected = nn.functional.linear(tokens, module.in_proj_weight, module.in_proj_bias)
-        # (3, pictures, heads, tokens, width of a head)
-        split = projected.reshape(pictures, count, 3, module.num_heads, -1).permute(2, 0, 3, 1, 4)
+        # (3, images, heads, tokens, width of a head)
+        split = projected.reshape(images, count, 3, module.num_heads, -1).permute(2, 0, 3, 1, 4)
         query, key, value = split.unbind(0)
         logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
         attended = record(logits.softmax(-1)) @ value
-        output: Tensor = module.out_proj(attended.transpose(1, 2).reshape(pictures, count, width))
+        output: Tensor = module.out_proj(attended.transpose(1, 2).reshape(images, count, width))
         return output if module.batch_first else output.transpose(0, 1)
 
 

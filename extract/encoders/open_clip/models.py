@@ -52,7 +52,7 @@ class OpenClipModel(NamedTuple):
 
     Attributes:
         model: Frozen, on the CPU.
-        transform: open_clip's evaluation transform, from a PIL picture to normalized pixels.
+        transform: open_clip's evaluation transform, from a PIL image to normalized pixels.
         digest: SHA-256 of the weights of both towers.
         config: Its architecture, as open_clip configures it.
     """
@@ -96,13 +96,13 @@ class OpenClipImageEncoder:
             preprocessing=_preprocessing_in_words(config),
         )
 
-    def prepare(self, picture: Image.Image) -> Tensor:
-        """Resize, crop and normalize an RGB picture: (3, height, width) float32."""
-        pixels: Tensor = self.transform(picture)
+    def prepare(self, image: Image.Image) -> Tensor:
+        """Resize, crop and normalize an RGB image: (3, height, width) float32."""
+        pixels: Tensor = self.transform(image)
         return pixels
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Features of prepared pictures: (pictures, dim) float32, on the device."""
+        """Features of prepared images: (images, dim) float32, on the device."""
         with torch.inference_mode(), autocast(self.device):
             features: Tensor = self.model.encode_image(pixels.to(self.device, non_blocking=True))
         return features.float()
@@ -280,7 +280,7 @@ def _was_quick_gelu(spec: OpenClipSpec) -> bool:
 def _options_of_tags(spec: OpenClipSpec) -> dict[str, Any]:
     """How weights from a file are used: as all pretrained weights of their architecture are.
 
-    A file says neither how pictures are to be prepared nor whether its weights were trained with
+    A file says neither how images are to be prepared nor whether its weights were trained with
     QuickGELU. Where the architecture's tags differ in that, open_clip's defaults remain.
     """
     tags = open_clip.list_pretrained_tags_by_model(spec.model)

@@ -46,7 +46,7 @@ class TimmModel(NamedTuple):
 class TimmImageEncoder:
     """A timm model as an `ImageEncoder`.
 
-    What becomes the feature of a picture:
+    What becomes the feature of an image:
 
     - `pool=default`: what the model itself gives to its classifier
       (`forward_head(…, pre_logits=True)`).
@@ -69,7 +69,7 @@ class TimmImageEncoder:
         spec: What it was built from.
         pool: `default`, `cls` or `mean`: what `pool` of the spec comes to in this model.
         model: The timm model, frozen, on the device.
-        transform: timm's evaluation transform, from a PIL picture to normalized pixels.
+        transform: timm's evaluation transform, from a PIL image to normalized pixels.
         device: Where the model runs.
 
     Raises:
@@ -96,13 +96,13 @@ class TimmImageEncoder:
             preprocessing=_preprocessing_in_words(config),
         )
 
-    def prepare(self, picture: Image.Image) -> Tensor:
-        """Resize, crop and normalize an RGB picture: (3, height, width) float32."""
-        pixels: Tensor = self.transform(picture)
+    def prepare(self, image: Image.Image) -> Tensor:
+        """Resize, crop and normalize an RGB image: (3, height, width) float32."""
+        pixels: Tensor = self.transform(image)
         return pixels
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Features of prepared pictures: (pictures, dim) float32, on the device."""
+        """Features of prepared images: (images, dim) float32, on the device."""
         with torch.inference_mode(), autocast(self.device):
             features = self._features(pixels.to(self.device, non_blocking=True))
         if features.ndim != 2:
@@ -322,7 +322,7 @@ def _check_size(spec: TimmSpec, model: Any) -> None:
     if spec.size is None or patch is None:
         return
     side = patch if isinstance(patch, int) else max(patch)
-    if spec.size % side:  # timm would leave out the rest of the picture
+    if spec.size % side:  # timm would leave out the rest of the image
         raise EncoderError(f"{spec}: size must be a multiple of {side}, the size of a patch")
 
 

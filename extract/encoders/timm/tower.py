@@ -68,7 +68,7 @@ class TimmTower:
         if found.ndim != 3:
             raise LocalizeError(
                 f"{type(self._model).__name__} gives no features of places, only one of the "
-                "whole picture"
+                "whole image"
             )
         tokens = found[:, self._prefix :]
         height, width = self._grid(pixels, tokens.shape[1])
