@@ -31,12 +31,12 @@ def open_dataset(location: str | os.PathLike[str], options: DatasetOptions) -> D
     Raises:
         DatasetError: There is no such folder, or `auto` cannot tell its format.
     """
-    from sparc.extract.datasets.coco import CocoDataset
-    from sparc.extract.datasets.detection import detect_format
-    from sparc.extract.datasets.folder import FolderDataset
-    from sparc.extract.datasets.open_images import OpenImagesDataset
+    from sparc.extract.datasets.formats.coco import CocoDataset
+    from sparc.extract.datasets.formats.detection import detect_format
+    from sparc.extract.datasets.formats.folder import FolderDataset
+    from sparc.extract.datasets.formats.open_images import OpenImagesDataset
+    from sparc.extract.datasets.formats.webdataset import WebDataset
     from sparc.extract.datasets.safe_folder import SafeFolder
-    from sparc.extract.datasets.webdataset import WebDataset
 
     folder = SafeFolder(location)
     match detect_format(folder) if options.format == "auto" else options.format:

@@ -2,9 +2,9 @@
 
 from sparc.common.errors import DatasetError
 from sparc.common.text import shorten
-from sparc.extract.datasets import coco, open_images, webdataset
 from sparc.extract.datasets.base import Format
-from sparc.extract.datasets.folder import metadata_files
+from sparc.extract.datasets.formats import coco, open_images, webdataset
+from sparc.extract.datasets.formats.folder import metadata_files
 from sparc.extract.datasets.safe_folder import SafeFolder
 
 

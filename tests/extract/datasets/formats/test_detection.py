@@ -3,7 +3,7 @@ import tarfile
 import pytest
 
 from sparc.common.errors import DatasetError
-from sparc.extract.datasets.detection import detect_format
+from sparc.extract.datasets.formats.detection import detect_format
 from sparc.extract.datasets.safe_folder import SafeFolder
 
 

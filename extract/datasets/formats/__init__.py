@@ -1,0 +1,1 @@
+"""The formats of datasets: what each recognises, lists and opens."""
