@@ -203,7 +203,11 @@ def _option(field: "dataclasses.Field[Any]", hint: Any) -> inspect.Parameter:
     default = "" if field.default in (None, (), "") else f" [default: {_shown(field.default)}]"
     former = field.metadata["former"]
     flags = (flag, *(["--" + former.replace("_", "-")] if former else []))
-    info = typer.Option(*flags, help=field.metadata["help"] + default, show_default=False)
+    choices = field.metadata["choices"]
+    metavar = f"<{'|'.join(choices)}>" if choices is not None else None
+    info = typer.Option(
+        *flags, help=field.metadata["help"] + default, show_default=False, metavar=metavar
+    )
     return _keyword(field.name, annotation | None, info)
 
 

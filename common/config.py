@@ -12,7 +12,7 @@ import types
 import typing
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 from sparc.common.errors import ConfigError, UnknownSettingError
 from sparc.common.parsing import LARGEST, parse_toml
@@ -36,6 +36,7 @@ def option(
     added: bool = False,
     swept: bool = False,
     changeable: bool = False,
+    choices: Collection[str] | None = None,
 ) -> Any:
     """Declare a setting of a configuration dataclass.
 
@@ -50,10 +51,12 @@ def option(
             default a record leaves it out, so that earlier versions read it and its bytes stay.
         swept: Whether a sweep may vary it between its runs.
         changeable: Whether a resumed run may change it.
+        choices: What the setting may be, such as the names in a registry. They are looked up
+            whenever a value is checked, so that what was registered since is known.
     """
-    names = {"help": help, "flag": flag, "former": former}
+    texts = {"help": help, "flag": flag, "former": former, "choices": choices}
     flags = {"added": added, "swept": swept, "changeable": changeable}
-    return dataclasses.field(default=default, metadata=names | flags)
+    return dataclasses.field(default=default, metadata=texts | flags)
 
 
 def declared(config_class: type[Any], what: Literal["added", "swept", "changeable"]) -> list[str]:
@@ -105,6 +108,9 @@ def from_mapping(config_class: type[T], values: Mapping[str, Any], *, source: st
             advice = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(fields)}"
             raise UnknownSettingError(f"{source}: unknown setting {name!r}{advice}", name)
         arguments[name] = _convert(value, hints[name], f"{source}: {name}")
+        choices = fields[name].metadata.get("choices")
+        if choices is not None:
+            require_choice(arguments[name], choices, f"{source}: {name}")
     for name, field in fields.items():
         required = field.default is field.default_factory is dataclasses.MISSING
         if required and name not in arguments:
@@ -229,9 +235,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return _convert(value, inner, where)
     if origin is Literal:
         if not any(type(value) is type(known) and value == known for known in arguments):
-            raise ConfigError(
-                f"{where} must be one of {', '.join(map(str, arguments))}, not {_shown(value)}"
-            )
+            _refuse_choice(value, arguments, where)
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
@@ -254,6 +258,21 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise ConfigError(f"{where} must be of type {hint.__name__}, not {_shown(value)}")
     return value
+
+
+def require_choice(value: Any, choices: Collection[str], where: str) -> None:
+    """Refuse a value that is not among the choices.
+
+    Raises:
+        ConfigError: Lists the choices.
+    """
+    if value not in choices:
+        _refuse_choice(value, choices, where)
+
+
+def _refuse_choice(value: Any, choices: Collection[Any], where: str) -> NoReturn:
+    known = ", ".join(map(str, choices))
+    raise ConfigError(f"{where} must be one of {known}, not {_shown(value)}")
 
 
 def _shown(value: Any) -> str:

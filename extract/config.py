@@ -6,16 +6,15 @@ Light on purpose: the command line reads this module for `--help`, so it imports
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from sparc.common.config import option
 from sparc.common.devices import ALL_DEVICES, check_device
 from sparc.common.errors import ConfigError
 from sparc.common.streams.info import check_name
+from sparc.extract.datasets.base import Captions, DatasetOptions
+from sparc.extract.datasets.formats.registry import AUTO, CHOICES, FORMATS
 from sparc.extract.encoders import StreamSpec, parse_spec
-
-if TYPE_CHECKING:
-    from sparc.extract.datasets.base import DatasetOptions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,14 +27,16 @@ class ExtractConfig:
     preset: str = option(
         "", "The published models' streams instead: dinov2-clip-b or dinov2-clip-l."
     )
-    format: Literal["auto", "folder", "coco", "open-images", "webdataset"] = option(
-        "auto", "How the dataset lies on disk; auto looks."
+    format: str = option(
+        AUTO,
+        "How the dataset lies on disk; auto looks. "
+        + "; ".join(f"{name}: {entry.summary}" for name, entry in FORMATS.items())
+        + ".",
+        choices=CHOICES,
     )
     split: str = option("", "The dataset's split, where it has several.")
     limit: int = option(0, "Keep the first N images; 0 keeps all.")
-    captions: Literal["each", "join", "first"] = option(
-        "each", "A row a caption, all joined into one, or the first alone."
-    )
+    captions: Captions = option("each", "A row a caption, all joined into one, or the first alone.")
     holdout: float = option(0.0, "Fraction of images set apart: --split train or test.")
     holdout_by: str = option("", "Metadata column whose equal values stay on one side.")
     labels: Path | None = option(None, "CSV of ImageID,LabelName,Confidence: other labels.")
@@ -103,14 +104,12 @@ class ExtractConfig:
         affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
         return len(affinity(0)) if affinity else os.cpu_count() or 1
 
-    def dataset_options(self) -> "DatasetOptions":
+    def dataset_options(self) -> DatasetOptions:
         """The settings that concern the dataset.
 
         Raises:
             ConfigError: They do not go together.
         """
-        from sparc.extract.datasets.base import DatasetOptions
-
         names = [f.name for f in dataclasses.fields(DatasetOptions)]
         return DatasetOptions(**{name: getattr(self, name) for name in names})
 

@@ -1,16 +1,11 @@
-"""Readers of datasets: each turns a folder into a `Manifest` and gives out its images.
+"""Datasets: a reader turns a folder into a `Manifest` and gives out its images.
 
-| format      | what lies in the folder                                       | module        |
-|-------------|---------------------------------------------------------------|---------------|
-| folder      | images, with captions in `.txt` or `metadata.csv|jsonl|parquet` | `folder`  |
-| coco        | `annotations/captions_<split>.json`, `instances_<split>.json` | `coco`        |
-| open-images | images of Open Images with Localized Narratives                | `open_images` |
-| webdataset  | `.tar` shards as img2dataset writes them                      | `webdataset`  |
-
-This package must not know what is done with the images. The readers are imported when a dataset
-is opened, so that naming the options costs nothing.
+`sparc.extract.datasets.formats.registry` lists the formats and says how to add one. This package
+must not know what is done with the images. Readers are imported when a dataset is opened, so that
+naming the options costs nothing.
 """
 
+import dataclasses
 import os
 
 from sparc.extract.datasets.base import Dataset, DatasetOptions
@@ -23,7 +18,7 @@ def open_dataset(location: str | os.PathLike[str], options: DatasetOptions) -> D
 
     Args:
         location: A folder on this machine.
-        options: Which reader, split, captions and labels.
+        options: Which format, split, captions and labels.
 
     Returns:
         The dataset. Its rows are not listed before `manifest()` is called.
@@ -31,20 +26,10 @@ def open_dataset(location: str | os.PathLike[str], options: DatasetOptions) -> D
     Raises:
         DatasetError: There is no such folder, or `auto` cannot tell its format.
     """
-    from sparc.extract.datasets.formats.coco import CocoDataset
-    from sparc.extract.datasets.formats.detection import detect_format
-    from sparc.extract.datasets.formats.folder import FolderDataset
-    from sparc.extract.datasets.formats.open_images import OpenImagesDataset
-    from sparc.extract.datasets.formats.webdataset import WebDataset
+    from sparc.extract.datasets.formats.detection import detect_format, reader_of
+    from sparc.extract.datasets.formats.registry import AUTO
     from sparc.extract.datasets.safe_folder import SafeFolder
 
     folder = SafeFolder(location)
-    match detect_format(folder) if options.format == "auto" else options.format:
-        case "coco":
-            return CocoDataset(folder, options)
-        case "open-images":
-            return OpenImagesDataset(folder, options)
-        case "webdataset":
-            return WebDataset(folder, options)
-        case _:
-            return FolderDataset(folder, options)
+    name = detect_format(folder) if options.format == AUTO else options.format
+    return reader_of(name)(folder, dataclasses.replace(options, format=name))

@@ -4,12 +4,13 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from sparc.common.config import require_choice
 from sparc.common.errors import ConfigError
+from sparc.extract.datasets.formats.registry import AUTO, CHOICES
 
 if TYPE_CHECKING:  # it brings Zarr along, and the options are needed for `--help`
     from sparc.common.cache.manifest import Manifest
 
-Format = Literal["auto", "folder", "coco", "open-images", "webdataset"]
 Captions = Literal["each", "join", "first"]
 
 
@@ -18,7 +19,7 @@ class DatasetOptions:
     """How to turn a dataset folder into rows.
 
     Attributes:
-        format: Which reader; `auto` looks at the folder.
+        format: A name in `FORMATS`; `auto` looks at the folder.
         split: The dataset's split; empty means the only one there is.
         limit: Keep the first N images; 0 keeps all.
         captions: An image's captions give a row each, are joined into one, or only the first.
@@ -31,7 +32,7 @@ class DatasetOptions:
         masks: Read object masks too, where the dataset has them.
     """
 
-    format: Format = "auto"
+    format: str = AUTO
     split: str = ""
     limit: int = 0
     captions: Captions = "each"
@@ -43,6 +44,7 @@ class DatasetOptions:
     masks: bool = False
 
     def __post_init__(self) -> None:
+        require_choice(self.format, CHOICES, "format")
         if self.limit < 0:
             raise ConfigError("limit must not be negative")
         if not 0 <= self.holdout < 1:

@@ -10,7 +10,6 @@ know what the images are opened for.
 
 import os
 from pathlib import Path
-from typing import cast, get_args
 
 from PIL import Image
 
@@ -19,7 +18,8 @@ from sparc.common.errors import DatasetError, MissingFileError, UnsafeError
 from sparc.common.files.safe_files import open_regular
 from sparc.common.text import printable, shorten
 from sparc.extract.datasets import open_dataset
-from sparc.extract.datasets.base import Dataset, DatasetOptions, Format
+from sparc.extract.datasets.base import Dataset, DatasetOptions
+from sparc.extract.datasets.formats.registry import AUTO, FORMATS
 from sparc.extract.datasets.safe_folder import LARGEST_IMAGE
 from sparc.extract.decoding import ImageError, decode
 
@@ -122,8 +122,5 @@ def open_image_file(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def _open(location: str, recorded_format: str) -> Dataset:
-    known = recorded_format in get_args(Format)
-    return open_dataset(
-        location,
-        DatasetOptions(format=cast(Format, recorded_format) if known else "auto"),
-    )
+    known = recorded_format in FORMATS
+    return open_dataset(location, DatasetOptions(format=recorded_format if known else AUTO))

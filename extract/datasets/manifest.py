@@ -24,6 +24,11 @@ from sparc.extract.datasets.source import ImageRecord, ObjectMask, Source
 def build_manifest(location: str, source: Source, options: DatasetOptions) -> Manifest:
     """The manifest of what a reader found.
 
+    Args:
+        location: The dataset's folder.
+        source: Its images, classes and masks.
+        options: Their `format` is recorded.
+
     Raises:
         DatasetError: No image is left, two have the same id, or a labels file does not fit.
     """
@@ -45,7 +50,7 @@ def build_manifest(location: str, source: Source, options: DatasetOptions) -> Ma
     classes, class_ids = class_table(used, names, hierarchy)
     return Manifest(
         dataset=absolute_if_here(location),
-        dataset_format=source.dataset_format,
+        dataset_format=options.format,
         split=options.split if options.holdout else source.split,
         rows=rows_table(records, options.captions, class_ids),
         classes=classes,

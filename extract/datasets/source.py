@@ -46,17 +46,15 @@ class Source:
     """All that a reader found in a dataset.
 
     Attributes:
-        dataset_format: The reader.
-        split: The dataset's own split; empty where it is not divided.
         records: In the order in which they are encoded.
+        split: The dataset's own split; empty where it is not divided.
         names: What to call the classes, by key.
         hierarchy: Where the classes stand.
         masks: Gives the objects of images, by `sample_id`; None where the dataset has none.
     """
 
-    dataset_format: str
-    split: str
     records: Sequence[ImageRecord]
+    split: str = ""
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     hierarchy: Hierarchy = dataclasses.field(default_factory=Hierarchy)
     masks: Callable[[frozenset[str]], Iterable[ObjectMask]] | None = None

@@ -1,1 +1,1 @@
-"""The formats of datasets: what each recognises, lists and opens."""
+"""The formats of datasets: `registry` lists them, `reader` says what one is made of."""

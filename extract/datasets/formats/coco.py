@@ -15,13 +15,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sparc.common.cache.manifest import Manifest
 from sparc.common.errors import DatasetError
 from sparc.common.progress import say
 from sparc.common.text import amount, shorten
-from sparc.extract.datasets.base import DatasetOptions
+from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.hierarchy import Edge, Hierarchy, build_hierarchy
-from sparc.extract.datasets.manifest import build_manifest, check_some_present
+from sparc.extract.datasets.manifest import check_some_present
 from sparc.extract.datasets.masks import read_segmentation
 from sparc.extract.datasets.metadata import read_json
 from sparc.extract.datasets.safe_folder import SafeFolder
@@ -40,32 +39,31 @@ def annotation_files(files: Iterable[str]) -> dict[str, dict[str, str]]:
     return dict(found)
 
 
-class CocoDataset:
+class CocoDataset(DatasetReader):
     """A dataset in the layout of COCO; see the module."""
 
-    def __init__(self, folder: SafeFolder, options: DatasetOptions) -> None:
-        self._folder = folder
-        self._options = options
+    absence = "no captions_<split>.json or instances_<split>.json"
 
-    def manifest(self) -> Manifest:
-        """The rows, in the order of the annotation file's images."""
-        folder = self._folder
+    @classmethod
+    def evidence(cls, folder: SafeFolder) -> str | None:
+        """An annotation file."""
+        return next(filter(_ANNOTATIONS.fullmatch, folder.files), None)
+
+    def read(self) -> Source:
+        """The images, in the order of the annotation file."""
+        folder = self.folder
         splits = annotation_files(folder.files)
         if not splits:
             raise DatasetError(
                 f"{folder} has neither annotations/captions_<split>.json nor "
                 "annotations/instances_<split>.json, so it is not in the layout of COCO"
             )
-        split = choose_split(self._options, splits, str(folder))
-        return build_manifest(str(folder), self._read(split, splits[split]), self._options)
-
-    def read_image(self, image_path: str) -> bytes:
-        """The encoded bytes of an image."""
-        return self._folder.read(image_path)
+        split = choose_split(self.options, splits, str(folder))
+        return self._read(split, splits[split])
 
     def _read(self, split: str, names: Mapping[str, str]) -> Source:
         documents = [
-            _Document(self._folder, names[kind])
+            _Document(self.folder, names[kind])
             for kind in ("captions", "instances")
             if kind in names
         ]
@@ -80,7 +78,6 @@ class CocoDataset:
         where = names.get("captions", names.get("instances", ""))
         paths = self._image_paths(split, images, where)
         return Source(
-            dataset_format="coco",
             split=split,
             records=[
                 ImageRecord(
@@ -120,7 +117,7 @@ class CocoDataset:
     def _image_paths(
         self, split: str, images: Mapping[str, Mapping[str, Any]], where: str
     ) -> dict[str, str]:
-        files = set(self._folder.files)
+        files = set(self.folder.files)
         places = (f"{split}/", f"images/{split}/", "images/", "")
         used = next((p for p in places if p and any(f.startswith(p) for f in files)), "")
         paths: dict[str, str] = {}
@@ -133,7 +130,7 @@ class CocoDataset:
                 found = name if name.startswith("/") else used + name
                 missing.append(found)
             paths[image_id] = found
-        check_some_present(missing, len(images), str(self._folder), where)
+        check_some_present(missing, len(images), str(self.folder), where)
         return paths
 
 

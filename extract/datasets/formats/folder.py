@@ -21,12 +21,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sparc.common.cache.manifest import Manifest
 from sparc.common.errors import DatasetError
 from sparc.common.progress import say
 from sparc.common.text import amount, shorten
-from sparc.extract.datasets.base import DatasetOptions
-from sparc.extract.datasets.manifest import build_manifest, check_some_present
+from sparc.extract.datasets.formats.reader import DatasetReader
+from sparc.extract.datasets.manifest import check_some_present
 from sparc.extract.datasets.metadata import (
     Record,
     decode,
@@ -48,16 +47,20 @@ _READERS = {
 }
 
 
-class FolderDataset:
+class FolderDataset(DatasetReader):
     """A folder of images with captions in text or metadata files; see the module."""
 
-    def __init__(self, folder: SafeFolder, options: DatasetOptions) -> None:
-        self._folder = folder
-        self._options = options
+    absence = "no images and no metadata"
+    fallback = True
 
-    def manifest(self) -> Manifest:
-        """The rows, sorted by path; images that only metadata name come last."""
-        folder, options = self._folder, self._options
+    @classmethod
+    def evidence(cls, folder: SafeFolder) -> str | None:
+        """An image, or metadata alone: `read` then says that their images are missing."""
+        return next(iter(folder.images or metadata_files(folder.files)), None)
+
+    def read(self) -> Source:
+        """The images, sorted by path; those that only metadata name come last."""
+        folder, options = self.folder, self.options
         split = choose_split(options, split_folders(folder.images), str(folder))
         listed = [name for name in folder.images if not split or name.startswith(f"{split}/")]
         found = _Metadata(folder, split, options.holdout_by)
@@ -67,7 +70,6 @@ class FolderDataset:
         sidecars = _Sidecars(folder)
         image_paths = listed + missing
         source = Source(
-            dataset_format="folder",
             split=split,
             records=[
                 ImageRecord(
@@ -84,11 +86,7 @@ class FolderDataset:
         if found.captions and not any(record.captions for record in source.records):
             columns = shorten(", ".join(sorted(found.columns)), 120)
             say(f"{folder}: its metadata have no column text or caption; columns: {columns}")
-        return build_manifest(str(folder), source, options)
-
-    def read_image(self, image_path: str) -> bytes:
-        """The encoded bytes of an image."""
-        return self._folder.read(image_path)
+        return source
 
 
 def split_folders(image_paths: Sequence[str]) -> list[str]:

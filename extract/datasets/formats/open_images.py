@@ -16,14 +16,13 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from sparc.common.cache.manifest import Manifest
 from sparc.common.errors import DatasetError
 from sparc.common.progress import say
 from sparc.common.text import amount
-from sparc.extract.datasets.base import DatasetOptions
+from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.hierarchy import Hierarchy, read_hierarchy
 from sparc.extract.datasets.labels import read_class_names, read_labels
-from sparc.extract.datasets.manifest import build_manifest, check_some_present
+from sparc.extract.datasets.manifest import check_some_present
 from sparc.extract.datasets.metadata import read_json_lines
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
@@ -38,43 +37,37 @@ _CLASSES = re.compile(r".*class-descriptions.*\.csv")
 _HIERARCHY = re.compile(r".*hierarchy.*\.json")
 
 
-def annotation_files(files: Iterable[str]) -> list[str]:
-    """The files by which this layout is known: narratives and human-verified labels."""
-    return [*_named(files, _NARRATIVES), *_named(files, _LABELS)]
-
-
-class OpenImagesDataset:
+class OpenImagesDataset(DatasetReader):
     """Open Images with Localized Narratives; see the module."""
 
-    def __init__(self, folder: SafeFolder, options: DatasetOptions) -> None:
-        self._folder = folder
-        self._options = options
+    absence = "no narratives or human-imagelabels"
 
-    def manifest(self) -> Manifest:
-        """The rows, in the order of the narratives; without narratives sorted by path."""
-        folder = self._folder
+    @classmethod
+    def evidence(cls, folder: SafeFolder) -> str | None:
+        """A file of narratives or of human-verified labels."""
+        files = folder.files
+        return next(iter(_named(files, _NARRATIVES) or _named(files, _LABELS)), None)
+
+    def read(self) -> Source:
+        """The images, in the order of the narratives; without narratives sorted by path."""
+        folder = self.folder
         splits = self._splits()
         if not splits:
             raise DatasetError(
                 f"{folder} has no images, narratives or labels of a split "
                 f"({', '.join(SPLITS)}), so it is not in the layout of Open Images"
             )
-        split = choose_split(self._options, splits, str(folder))
-        return build_manifest(str(folder), self._read(split), self._options)
-
-    def read_image(self, image_path: str) -> bytes:
-        """The encoded bytes of an image."""
-        return self._folder.read(image_path)
+        return self._read(choose_split(self.options, splits, str(folder)))
 
     def _splits(self) -> list[str]:
-        narrated = {_split_of(name) for name in _named(self._folder.files, _NARRATIVES)}
+        narrated = {_split_of(name) for name in _named(self.folder.files, _NARRATIVES)}
         if narrated & set(SPLITS):
             return [split for split in SPLITS if split in narrated]
-        labelled = {_split_of(name) for name in _named(self._folder.files, _LABELS)}
-        return [s for s in SPLITS if s in labelled or _images_of(self._folder.images, s)]
+        labelled = {_split_of(name) for name in _named(self.folder.files, _LABELS)}
+        return [s for s in SPLITS if s in labelled or _images_of(self.folder.images, s)]
 
     def _read(self, split: str) -> Source:
-        folder = self._folder
+        folder = self.folder
         on_disk = _images_of(folder.images, split) or _by_id(folder.images)
         narratives = _one_version(
             [n for n in _named(folder.files, _NARRATIVES) if _split_of(n) == split]
@@ -83,9 +76,8 @@ class OpenImagesDataset:
         if captions:
             self._compare(captions, on_disk, split)
         ids = list(captions or on_disk)
-        labels = {} if self._options.labels else self._labels(split, set(ids))
+        labels = {} if self.options.labels else self._labels(split, set(ids))
         return Source(
-            dataset_format="open-images",
             split=split,
             records=[
                 ImageRecord(
@@ -103,7 +95,7 @@ class OpenImagesDataset:
     def _captions(self, names: Sequence[str]) -> dict[str, list[str]]:
         captions: dict[str, list[str]] = defaultdict(list)
         for name in names:
-            for where, values in read_json_lines(self._folder.path(name), f"{self._folder}/{name}"):
+            for where, values in read_json_lines(self.folder.path(name), f"{self.folder}/{name}"):
                 image_id, caption = values.get("image_id"), values.get("caption")
                 if not isinstance(image_id, str) or not image_id or not isinstance(caption, str):
                     raise DatasetError(f"{where} needs the texts image_id and caption")
@@ -114,32 +106,32 @@ class OpenImagesDataset:
         self, captions: Mapping[str, object], on_disk: Mapping[str, str], split: str
     ) -> None:
         missing = [f"{split}/{image_id}.jpg" for image_id in captions if image_id not in on_disk]
-        check_some_present(missing, len(captions), str(self._folder), f"the {split} narratives")
+        check_some_present(missing, len(captions), str(self.folder), f"the {split} narratives")
         extra = sum(image_id not in captions for image_id in on_disk)
         if extra:
-            say(f"{self._folder}: {amount(extra, 'image')} of {split} without narrative left out")
+            say(f"{self.folder}: {amount(extra, 'image')} of {split} without narrative left out")
 
     def _labels(self, split: str, wanted: set[str]) -> Mapping[str, Sequence[str]]:
-        names = [n for n in _named(self._folder.files, _LABELS) if _split_of(n) == split]
+        names = [n for n in _named(self.folder.files, _LABELS) if _split_of(n) == split]
         labels: dict[str, list[str]] = defaultdict(list)
         for name in _one_version(names)[-1:]:
-            for image_id, key in read_labels(self._folder.path(name), f"{self._folder}/{name}"):
+            for image_id, key in read_labels(self.folder.path(name), f"{self.folder}/{name}"):
                 if image_id in wanted:
                     labels[image_id].append(key)
         return labels
 
     def _class_names(self) -> dict[str, str]:
         merged: dict[str, str] = {}
-        for name in _named(self._folder.files, _CLASSES):
-            merged.update(read_class_names(self._folder.path(name), f"{self._folder}/{name}"))
+        for name in _named(self.folder.files, _CLASSES):
+            merged.update(read_class_names(self.folder.path(name), f"{self.folder}/{name}"))
         return merged
 
     def _hierarchy(self) -> Hierarchy:
-        names = _named(self._folder.files, _HIERARCHY)
+        names = _named(self.folder.files, _HIERARCHY)
         if not names:
             return Hierarchy()
         name = next((n for n in names if "bbox_labels_600" in n), names[0])
-        return read_hierarchy(self._folder.path(name), f"{self._folder}/{name}")
+        return read_hierarchy(self.folder.path(name), f"{self.folder}/{name}")
 
 
 def _named(files: Iterable[str], pattern: re.Pattern[str]) -> list[str]:

@@ -17,12 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sparc.common.cache.manifest import Manifest
 from sparc.common.errors import DatasetError, MissingFileError
 from sparc.common.progress import progress, say
 from sparc.common.text import amount, shorten, size
 from sparc.extract.datasets.base import DatasetOptions
-from sparc.extract.datasets.manifest import build_manifest
+from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.metadata import decode, parse_json
 from sparc.extract.datasets.safe_folder import LARGEST_IMAGE, LARGEST_TEXT, SafeFolder, is_image
 from sparc.extract.datasets.source import ImageRecord, Source
@@ -39,22 +38,28 @@ class Extent(NamedTuple):
     size: int
 
 
-class WebDataset:
+class WebDataset(DatasetReader):
     """A folder of tar shards; see the module."""
 
+    absence = "no .tar shards"
+
+    @classmethod
+    def evidence(cls, folder: SafeFolder) -> str | None:
+        """A shard, but not in a folder of images, which more likely were unpacked from it."""
+        return None if folder.images else next(iter(shard_files(folder.files)), None)
+
     def __init__(self, folder: SafeFolder, options: DatasetOptions) -> None:
-        self._folder = folder
-        self._options = options
+        super().__init__(folder, options)
         self._images: dict[str, dict[str, Extent]] = {}
 
-    def manifest(self) -> Manifest:
-        """The rows: shards sorted by name, samples in the order of their shard."""
-        folder = self._folder
+    def read(self) -> Source:
+        """The images: shards sorted by name, samples in the order of their shard."""
+        folder = self.folder
         shards = shard_files(folder.files)
         if not shards:
             raise DatasetError(f"{folder} has no .tar shards")
         splits = sorted({shard.rpartition("/")[0] for shard in shards} - {""})
-        split = choose_split(self._options, splits, str(folder))
+        split = choose_split(self.options, splits, str(folder))
         wanted = [shard for shard in shards if shard.rpartition("/")[0] == split]
         samples: list[_Sample] = []
         bad_texts = 0
@@ -69,8 +74,7 @@ class WebDataset:
         if bad_texts:
             say(f"{folder}: bytes that are not UTF-8 replaced in {amount(bad_texts, 'text')}")
         repeated = len({sample.key for sample in samples}) < len(samples)
-        source = Source(
-            dataset_format="webdataset",
+        return Source(
             split=split,
             records=[
                 ImageRecord(
@@ -81,29 +85,26 @@ class WebDataset:
                 for sample in samples
             ],
         )
-        return build_manifest(str(folder), source, self._options)
 
     def read_image(self, image_path: str) -> bytes:
         """The encoded bytes of an image, by `shard/member`."""
         shard, separator, member = image_path.partition(".tar/")
         if not separator:
-            raise DatasetError(
-                f"{self._folder}: {shorten(image_path, 200)} is not shard.tar/member"
-            )
+            raise DatasetError(f"{self.folder}: {shorten(image_path, 200)} is not shard.tar/member")
         shard += ".tar"
         if shard not in self._images:
-            self._remember(shard, index_shard(self._folder, shard))
+            self._remember(shard, index_shard(self.folder, shard))
         extent = self._images[shard].get(member)
         if extent is None:
-            raise MissingFileError(f"{self._folder}: {shorten(image_path, 200)} is not there")
+            raise MissingFileError(f"{self.folder}: {shorten(image_path, 200)} is not there")
         if member.startswith("/") or ".." in member.split("/"):
-            raise DatasetError(f"{self._folder}: {shorten(image_path, 200)} leaves its shard")
+            raise DatasetError(f"{self.folder}: {shorten(image_path, 200)} leaves its shard")
         if extent.size > LARGEST_IMAGE:
             raise DatasetError(
-                f"{self._folder}: {shorten(image_path, 200)} has {size(extent.size)}, "
+                f"{self.folder}: {shorten(image_path, 200)} has {size(extent.size)}, "
                 f"more than {size(LARGEST_IMAGE)}"
             )
-        return _read(self._folder, shard, [extent])[0]
+        return _read(self.folder, shard, [extent])[0]
 
     def _remember(self, shard: str, extents: Mapping[str, Extent]) -> None:
         """Keep where a shard's images lie. Threads that do so at once keep the same."""

@@ -65,7 +65,7 @@ def test_rows_of_an_image_are_consecutive_and_alike():
         ImageRecord("b", "b.png", ["one", " ", "two"], ["dog", "cat", "dog"]),
         ImageRecord("a", "a.png"),
     ]
-    source = Source(dataset_format="folder", split="", records=found)
+    source = Source(records=found)
     manifest = build_manifest("data", source, DatasetOptions())
     assert manifest.rows.schema == tables.ROWS
     assert manifest.classes.schema == tables.CLASSES
@@ -78,6 +78,6 @@ def test_rows_of_an_image_are_consecutive_and_alike():
 
 
 def test_ids_are_unique():
-    source = Source(dataset_format="folder", split="", records=images("aba"))
+    source = Source(records=images("aba"))
     with pytest.raises(DatasetError, match="two images have the id 'a'"):
         build_manifest("data", source, DatasetOptions())

@@ -1,0 +1,49 @@
+"""What the reader of a dataset format says; the rest is the same for all formats."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from sparc.common.cache.manifest import Manifest
+from sparc.extract.datasets.base import DatasetOptions
+from sparc.extract.datasets.manifest import build_manifest
+from sparc.extract.datasets.safe_folder import SafeFolder
+from sparc.extract.datasets.source import Source
+
+
+class DatasetReader(ABC):
+    """A dataset folder that is read in one format.
+
+    Args:
+        folder: The dataset. All files are opened through it: their names are a stranger's.
+        options: Their `format` is the reader's own name, never `auto`.
+    """
+
+    absence: ClassVar[str]
+    """What a folder lacks that `auto` does not recognise, for its message: "no .tar shards"."""
+    fallback: ClassVar[bool] = False
+    """Whether `auto` considers this format only where it recognises no other."""
+
+    def __init__(self, folder: SafeFolder, options: DatasetOptions) -> None:
+        self.folder = folder
+        self.options = options
+
+    @classmethod
+    @abstractmethod
+    def evidence(cls, folder: SafeFolder) -> str | None:
+        """A file by which `auto` recognises the format; None where there is none."""
+
+    @abstractmethod
+    def read(self) -> Source:
+        """The images in the order of their rows, with their captions and classes.
+
+        Raises:
+            DatasetError: The folder is not in this format, or does not have the split.
+        """
+
+    def read_image(self, image_path: str) -> bytes:
+        """The encoded bytes of an image; see `Dataset.read_image`."""
+        return self.folder.read(image_path)
+
+    def manifest(self) -> Manifest:
+        """The rows, classes and masks; see `Dataset.manifest`."""
+        return build_manifest(str(self.folder), self.read(), self.options)

@@ -1,0 +1,75 @@
+"""The formats of datasets, as `--format` names them.
+
+To add one, write a file in this folder with a subclass of `DatasetReader`, which says how `auto`
+recognises a folder and what images lie there:
+
+    class ListedDataset(DatasetReader):
+        absence = "no images.jsonl"
+
+        @classmethod
+        def evidence(cls, folder: SafeFolder) -> str | None:
+            return "images.jsonl" if "images.jsonl" in folder.files else None
+
+        def read(self) -> Source:
+            lines = read_json_lines(self.folder.path("images.jsonl"), f"{self.folder}/images.jsonl")
+            return Source(
+                records=[
+                    ImageRecord(line["id"], line["path"], captions=[line["caption"]])
+                    for _, line in lines
+                ]
+            )
+
+Then add a line to `FORMATS`:
+
+    "listed": FormatEntry("images that images.jsonl lists", f"{_HERE}.listed:ListedDataset"),
+
+`sparc-extract run … --format listed` reads it, `auto` recognises it, and every command opens the
+images of its caches. A format whose images are not files of the folder also overrides `read_image`.
+
+Every command line reads this module: it imports no reader.
+"""
+
+import dataclasses
+from collections.abc import Collection, Iterator
+
+
+@dataclasses.dataclass(frozen=True)
+class FormatEntry:
+    """What is known of a format before its reader is imported."""
+
+    summary: str
+    """What lies in the folder, for `--help`."""
+    home: str
+    """`module:class` of the `DatasetReader`."""
+
+
+_HERE = "sparc.extract.datasets.formats"
+
+FORMATS: dict[str, FormatEntry] = {
+    "folder": FormatEntry("images, with .txt or metadata files", f"{_HERE}.folder:FolderDataset"),
+    "coco": FormatEntry("images, with COCO's annotation files", f"{_HERE}.coco:CocoDataset"),
+    "open-images": FormatEntry(
+        "Open Images with Localized Narratives", f"{_HERE}.open_images:OpenImagesDataset"
+    ),
+    "webdataset": FormatEntry("tar shards of img2dataset", f"{_HERE}.webdataset:WebDataset"),
+}
+
+AUTO = "auto"
+"""Stands for the format that a folder's files speak for."""
+
+
+class _Choices(Collection[str]):
+    """What `--format` may be: `AUTO` and whatever is in `FORMATS` at the time."""
+
+    def __contains__(self, name: object) -> bool:
+        return name == AUTO or name in FORMATS
+
+    def __iter__(self) -> Iterator[str]:
+        yield AUTO
+        yield from FORMATS
+
+    def __len__(self) -> int:
+        return 1 + len(FORMATS)
+
+
+CHOICES: Collection[str] = _Choices()

@@ -1,0 +1,129 @@
+"""A new format is one class and one line in the registry: here one that a test defines."""
+
+import subprocess
+import sys
+import zipfile
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from sparc.analyze.search.contact_sheet import contact_sheet
+from sparc.analyze.search.searcher import SCHEMA
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.errors import ConfigError
+from sparc.extract.config import ExtractConfig
+from sparc.extract.datasets import DatasetOptions
+from sparc.extract.datasets.formats.detection import reader_of
+from sparc.extract.datasets.formats.reader import DatasetReader
+from sparc.extract.datasets.formats.registry import FORMATS, FormatEntry
+from sparc.extract.datasets.images import CacheImages
+from sparc.extract.datasets.source import ImageRecord, Source
+
+COLORS = ("red", "lime", "blue")
+
+
+class AlbumDataset(DatasetReader):
+    """Images in `album.zip`, each named like its caption."""
+
+    absence = "no album.zip"
+
+    @classmethod
+    def evidence(cls, folder):
+        return "album.zip" if "album.zip" in folder.files else None
+
+    def read(self):
+        with zipfile.ZipFile(self.folder.path("album.zip")) as album:
+            names = album.namelist()
+        return Source(records=[ImageRecord(n, n, captions=[n.partition(".")[0]]) for n in names])
+
+    def read_image(self, image_path):
+        with zipfile.ZipFile(self.folder.path("album.zip")) as album:
+            return album.read(image_path)
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    entry = FormatEntry("images in album.zip", f"{__name__}:AlbumDataset")
+    monkeypatch.setitem(FORMATS, "album", entry)
+
+
+@pytest.fixture
+def album(tmp_path):
+    (tmp_path / "data").mkdir()
+    with zipfile.ZipFile(tmp_path / "data/album.zip", "w") as album:
+        for color in COLORS:
+            with album.open(f"{color}.png", "w") as file:
+                Image.new("RGB", (9, 7), color).save(file, "PNG")
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize("format_options", [[], ["--format", "album"]])
+def test_it_goes_through_the_command_to_images_of_the_cache(
+    album, tiny_streams, call, tmp_path, format_options
+):
+    streams = [option for option in tiny_streams if option.startswith("--stream=vit=")]
+    done = call(
+        "extract", "run", album, tmp_path / "cache", *format_options, *streams, "--device", "cpu"
+    )
+    assert done.returncode == 0, done.stderr
+    cache = ActivationCache(tmp_path / "cache")
+    assert cache.info.dataset_format == "album"
+    assert cache.rows().column("caption").to_pylist() == list(COLORS)
+    assert cache.valid("vit", 0).all()
+
+    album.rename(tmp_path / "moved")
+    images = CacheImages(cache.info, tmp_path / "moved")
+    assert images.open("lime.png").getpixel((0, 0)) == (0, 255, 0)
+    result = {name: [None] for name in SCHEMA.names} | {
+        "rank": [1], "score": [0.5], "row": [2], "sample_id": ["blue.png"], "image": ["blue.png"],
+        "own_picture": [False], "latents": [[]], "names": [[]],
+    }  # fmt: skip
+    sheet = tmp_path / "sheet.png"
+    table = pa.table(result, schema=SCHEMA)
+    assert contact_sheet(table, cache, sheet, title="t", dataset=str(tmp_path / "moved")) == 0
+    with Image.open(sheet) as drawn:
+        assert (0, 0, 255) in {color for _, color in drawn.getcolors(1 << 16)}
+
+
+def test_auto_asks_it_beside_the_others(album, call, tmp_path):
+    (tmp_path / "empty").mkdir()
+    extract = ("run", tmp_path / "empty", tmp_path / "cache", "--stream", "a=timm:test_vit")
+    refused = call("extract", *extract)
+    assert "no .tar shards (webdataset), no album.zip (album)" in refused.stderr
+    (album / "captions_val.json").touch()
+    refused = call("extract", "run", album, *extract[2:])
+    assert refused.returncode == 2
+    expected = "coco (captions_val.json), album (album.zip); choose one with --format"
+    assert expected in refused.stderr
+
+
+def test_a_name_that_is_not_registered_is_refused_with_the_choices(album, call, tmp_path):
+    extract = ("run", album, tmp_path / "cache", "--stream", "a=timm:test_vit")
+    refused = call("extract", *extract, "--format", "voc")
+    assert refused.returncode == 2
+    choices = "auto, folder, coco, open-images, webdataset, album"
+    assert f"format must be one of {choices}, not 'voc'" in refused.stderr
+    with pytest.raises(ConfigError, match=choices):
+        DatasetOptions(format="voc")
+    assert ExtractConfig(preset="dinov2-clip-b", format="album").dataset_options().format == "album"
+
+
+def test_the_help_lists_them():
+    code = """
+from sparc.extract.datasets.formats.registry import FORMATS, FormatEntry
+FORMATS["album"] = FormatEntry("images in album.zip", "nowhere:AlbumDataset")
+from sparc.extract.cli import app
+app(["run", "--help"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    shown = "".join(done.stdout.split())
+    assert f"--format<auto|{'|'.join(FORMATS)}>" in shown
+    for name, entry in FORMATS.items():
+        assert f"{name}: {entry.summary}".replace(" ", "") in shown
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_every_entry_names_a_reader(name):
+    assert issubclass(reader_of(name), DatasetReader)
