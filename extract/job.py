@@ -30,14 +30,14 @@ from sparc.common.files.lock import exclusive
 from sparc.common.progress import progress, say
 from sparc.common.streams.info import StreamInfo
 from sparc.common.text import amount, shorten, size
-from sparc.extract.chunks import ChunkTable, lacking, require_inputs
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders import StreamSpec, build_encoders
 from sparc.extract.encoders.encoder import Encoders
 from sparc.extract.encoders.libraries import packages_of
-from sparc.extract.loader import ImageLoader
-from sparc.extract.replica import ChunkFeatures, ChunkQueue, Replica
+from sparc.extract.encoding.chunks import ChunkTable, lacking, require_inputs
+from sparc.extract.encoding.loader import ImageLoader
+from sparc.extract.encoding.replica import ChunkFeatures, ChunkQueue, Replica
 from sparc.extract.restorer import Restorer
 
 BuildEncoders = Callable[[Mapping[str, StreamSpec], torch.device], Encoders]

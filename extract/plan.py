@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 from sparc.common.cache.manifest import Manifest
 from sparc.common.errors import SparcError
 from sparc.common.text import amount, shorten, size
-from sparc.extract.chunks import ChunkTable, require_inputs
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.decoding import ImageError, decode
 from sparc.extract.encoders.libraries import feature_width
+from sparc.extract.encoding.chunks import ChunkTable, require_inputs
 
 FIRST_CAPTIONS = 5
 SAMPLED_IMAGES = 32

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from sparc.common.cache.writer import CacheWriter
 from sparc.common.progress import say
 from sparc.common.text import amount
-from sparc.extract.chunks import ChunkTable
-from sparc.extract.loader import ImageLoader
-from sparc.extract.replica import NO_CAPTION, Replica
+from sparc.extract.encoding.chunks import ChunkTable
+from sparc.extract.encoding.loader import ImageLoader
+from sparc.extract.encoding.replica import NO_CAPTION, Replica
 
 IMAGES_AT_ONCE = 64
 """Loaded together, to see what is wrong with each."""

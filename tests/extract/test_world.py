@@ -15,9 +15,10 @@ import torch
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.verify import verify
 from sparc.common.errors import CacheError, EncoderError, SparcError, UnavailableError
-from sparc.extract import job, loader
+from sparc.extract import job
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets import DatasetOptions, open_dataset
+from sparc.extract.encoding import loader
 
 CAPTIONS = [[f"caption {i}"] for i in range(40)]
 NOBODY = 65534

@@ -18,7 +18,7 @@ from sparc.common.text import shorten
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.decoding import ImageError, decode
 from sparc.extract.encoders.encoder import ImageEncoder
-from sparc.extract.memory import is_out_of_memory
+from sparc.extract.encoding.memory import is_out_of_memory
 
 NO_IMAGE = "no picture"
 """A reason, which caches record: its wording stays, so that a repaired cache has its old bytes."""

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from sparc.common.errors import EncoderError
-from sparc.extract.chunks import Chunk, ChunkImage
 from sparc.extract.encoders.encoder import Encoder, ImageEncoder, TextEncoder
-from sparc.extract.loader import ImageLoader, Loaded
-from sparc.extract.memory import is_out_of_memory
+from sparc.extract.encoding.chunks import Chunk, ChunkImage
+from sparc.extract.encoding.loader import ImageLoader, Loaded
+from sparc.extract.encoding.memory import is_out_of_memory
 
 BYTES_AHEAD = 256 * 2**20
 """Prepared pixels that may wait for a device; one more batch is always under way."""

@@ -1,8 +1,8 @@
 import torch
 
-from sparc.extract.chunks import ChunkTable
-from sparc.extract.loader import ImageLoader
-from sparc.extract.replica import ChunkQueue, Replica
+from sparc.extract.encoding.chunks import ChunkTable
+from sparc.extract.encoding.loader import ImageLoader
+from sparc.extract.encoding.replica import ChunkQueue, Replica
 
 
 def test_a_job_that_is_stopped_does_not_go_through_all_captions_of_its_chunk(

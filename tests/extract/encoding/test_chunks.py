@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from sparc.common.cache import tables
 from sparc.common.errors import DatasetError
-from sparc.extract.chunks import ChunkTable, lacking, require_inputs
 from sparc.extract.encoders import parse_spec
+from sparc.extract.encoding.chunks import ChunkTable, lacking, require_inputs
 
 
 def rows_table(runs: list[int], captions: list[str | None] | None = None) -> pa.Table:
