@@ -12,6 +12,7 @@ from sparc.analyze.config import (
     StabilityConfig,
 )
 from sparc.analyze.localize.config import LocalizeConfig
+from sparc.common import heap
 from sparc.common.cli import command, display, new_app
 from sparc.common.text import printable
 
@@ -31,8 +32,11 @@ _IMAGES = typer.Argument(
     metavar="IMAGE", help="Files of images; none to score a cache.", show_default=False
 )
 
+_HEAP = (heap.share, heap.keep_large_arrays_apart)
+"""For commands that read parts of a cache in many threads: large arrays come and go in all."""
 
-@command(app, AnalyzeConfig, "analyze")
+
+@command(app, AnalyzeConfig, "analyze", prepare=_HEAP)
 def run(
     run: Annotated[str, _RUN],
     cache: Annotated[str, _CACHE],
@@ -57,7 +61,7 @@ def compare(reports: Annotated[list[str], _REPORTS]) -> None:
     display(render(summary_page([Report(location) for location in reports])))
 
 
-@command(app, BiasConfig, "bias")
+@command(app, BiasConfig, "bias", prepare=_HEAP)
 def bias(report: Annotated[str, _FINISHED], config: BiasConfig) -> None:
     """Find latents, and pairs, that go with an attribute of images."""
     from sparc.analyze.bias.command import bias, show

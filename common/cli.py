@@ -16,7 +16,7 @@ import sys
 import types
 import typing
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
 
@@ -50,7 +50,12 @@ def new_app(help: str) -> typer.Typer:
 
 
 def command(
-    app: typer.Typer, config_class: type | None = None, table: str = "", *, name: str | None = None
+    app: typer.Typer,
+    config_class: type | None = None,
+    table: str = "",
+    *,
+    name: str | None = None,
+    prepare: Sequence[Callable[[], None]] = (),
 ) -> Callable[[Function], Function]:
     """Register a function as a command of `app`.
 
@@ -59,6 +64,8 @@ def command(
         config_class: The command's configuration dataclass; None for a command without settings.
         table: The table of the `--config` file that holds its settings.
         name: The command's name where it is not the function's.
+        prepare: What sets something for the whole process, called before the function. Functions
+            that a notebook may call set no such thing.
     """
 
     def register(function: Function) -> Function:
@@ -76,6 +83,8 @@ def command(
                     typed = {n: arguments.pop(n) for n in names}
                     typed = {n: v for n, v in typed.items() if v not in (None, [], ())}
                     arguments["config"] = load_config(config_class, table, path, typed)
+                for set_up in prepare:
+                    set_up()
                 function(**arguments)
 
         parameters = [*positional, *_options(config_class, table), _DEBUG]

@@ -1,5 +1,9 @@
 """The memory that a process has freed and still holds: how to keep it small.
 
+`share` and `keep_large_arrays_apart` hold for the whole process, so the command lines call them and
+no function that another program may call does. A program that calls `analyze` or trains on large
+data may call them as well, before its threads begin.
+
 The C library gives each thread a heap of its own, and keeps on every heap what was freed there, for
 that thread alone; Arrow keeps what it has freed as well. Where large arrays come and go that is
 several times what is in use. Where the C library is not glibc, it is left as it is. This module
@@ -9,8 +13,6 @@ must not know what the memory is for.
 import ctypes
 import functools
 from typing import Any
-
-import pyarrow as pa
 
 # As in glibc's malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -40,6 +42,8 @@ def keep_large_arrays_apart() -> None:
 
 def give_back() -> None:
     """Give what has been freed back to the operating system."""
+    import pyarrow as pa  # a command that asks for help does without
+
     pa.default_memory_pool().release_unused()
     if _glibc() is not None:
         _glibc().malloc_trim(0)

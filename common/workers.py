@@ -10,7 +10,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -56,14 +56,22 @@ class Workers:
         A thread that PyTorch lent to one operation goes on spinning for a while, in the way of the
         workers.
         """
-        if self.threads == 1:
+        with torch_threads(1) if self.threads > 1 else nullcontext():
             yield
-            return
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(self.threads)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let PyTorch compute with that many threads for a while, in the calling thread.
+
+    PyTorch has no such setting that holds for one call: this one is restored afterwards.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @functools.cache

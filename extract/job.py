@@ -234,6 +234,7 @@ def _threads(
         threading.Thread(target=work, args=(replica,), name=f"encode on {replica.device}")
         for replica in replicas
     ]
+    pytorch_threads = torch.get_num_threads()
     for thread in threads:
         thread.start()
     try:
@@ -242,6 +243,8 @@ def _threads(
         chunks.stop()
         for thread in threads:
             thread.join()
+        # What a replica set for its own thread would hold for threads that begin later, too.
+        torch.set_num_threads(pytorch_threads)
 
 
 def _write(writer: CacheWriter, chunks: Iterator[ChunkFeatures]) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sparc.common import heap
 from sparc.common.cli import command, display, new_app
 from sparc.train.config import TrainConfig
 
@@ -32,7 +33,7 @@ Grid = Annotated[
 ]
 
 
-@command(app, TrainConfig, "train")
+@command(app, TrainConfig, "train", prepare=[heap.share])
 def run(cache: Cache, run: Run, config: TrainConfig, sweep: Grid = None) -> None:
     """Train a model, or go on with one that was interrupted."""
     from sparc.train import job
@@ -43,7 +44,7 @@ def run(cache: Cache, run: Run, config: TrainConfig, sweep: Grid = None) -> None
         job.run_sweep(cache, run, config, sweep)
 
 
-@command(app)
+@command(app, prepare=[heap.share])
 def resume(run: Run, cache: Moved = "") -> None:
     """Go on with a run or a sweep that was interrupted."""
     from sparc.train import job

@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import torch
 
-from sparc.common import heap
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.devices import choose_device
 from sparc.common.errors import RunError
@@ -202,7 +201,6 @@ def train_together(
     """
     settings = assignments[0].settings
     device = choose_device(settings.device, index=local_rank())
-    heap.share()
     with ExitStack() as stack:
         group = stack.enter_context(processes(device))
         if group.is_first:

@@ -174,8 +174,6 @@ def open_reducer(scheduler: str, workers: int = 0) -> Iterator[Reducer]:
         SparcError: No cluster answers, or `distributed` is not installed.
     """
     if "://" not in scheduler:
-        heap.share()
-        heap.keep_large_arrays_apart()
         yield Reducer(scheduler, workers or None)
         return
     try:

@@ -146,6 +146,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 @contextlib.contextmanager
 def _offline(*, unless_reachable: bool) -> Iterator[None]:
+    """Have the hub's client work offline for a while.
+
+    It takes no such argument through timm, open_clip and transformers, which call it: only this
+    constant of the process reaches it there. It is restored when the model is loaded.
+    """
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = before or not (unless_reachable and hub_is_reachable())
     try:
