@@ -32,7 +32,7 @@ _IMAGES = typer.Argument(
     metavar="IMAGE", help="Files of images; none to score a cache.", show_default=False
 )
 
-_HEAP = (heap.share, heap.keep_large_arrays_apart)
+_HEAP = (heap.share, heap.map_large_arrays)
 """For commands that read parts of a cache in many threads: large arrays come and go in all."""
 
 

@@ -207,7 +207,7 @@ def _option(field: "dataclasses.Field[Any]", hint: Any) -> inspect.Parameter:
     if inner is bool:
         flag = f"{flag}/--no-{flag.removeprefix('--')}"
     annotation = list[get_args(inner)[0]] if get_origin(inner) is tuple else inner  # type: ignore[misc]
-    # An absent option must be told apart from one that repeats the default, so typer's default is
+    # An absent option must differ from one that repeats the default, so typer's default is
     # None, and the real one is part of the help.
     default = "" if field.default in (None, (), "") else f" [default: {_shown(field.default)}]"
     former = field.metadata["former"]

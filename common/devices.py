@@ -1,7 +1,7 @@
 """Where a computation runs: the devices that a setting names.
 
 Every command takes `auto`, `cpu`, `cuda` or `cuda:<index>`, some take several. PyTorch is imported
-only to see what is there, so that checking a name costs nothing.
+only to see which devices exist, so that checking a name costs nothing.
 """
 
 import re
@@ -33,7 +33,7 @@ def choose_device(name: str, *, index: int = 0) -> "torch.device":
     """The device of that name.
 
     Args:
-        name: `auto` takes a GPU where there is one.
+        name: `auto` takes a GPU if the machine has one.
         index: The GPU that is meant where the name has no index: this process's own among several.
 
     Raises:
@@ -42,14 +42,14 @@ def choose_device(name: str, *, index: int = 0) -> "torch.device":
     import torch
 
     check_device(name)
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "cpu" or (name == "auto" and there == 0):
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and available == 0):
         return torch.device("cpu")
     _, _, given = name.partition(":")
     wanted = int(given or index)
-    if wanted >= there:
+    if wanted >= available:
         raise ConfigError(
-            f"device cuda:{wanted} is not there: this machine offers {amount(there, 'GPU')}"
+            f"device cuda:{wanted} is not there: this machine offers {amount(available, 'GPU')}"
         )
     return torch.device("cuda", wanted)
 
@@ -62,8 +62,8 @@ def choose_devices(names: str) -> "list[torch.device]":
             shared out.
 
     Raises:
-        ConfigError: One of them is not there, or is a GPU named twice; GPUs and the CPU, which
-            compute in other precisions, are mixed; or there is no GPU for `all`.
+        ConfigError: One of them does not exist, or is a GPU named twice; GPUs and the CPU, which
+            compute in different precisions, are mixed; or there is no GPU for `all`.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The exceptions of SPARC: one base class, a few kinds that a caller may want to tell apart.
+"""The exceptions of SPARC: one base class, a few kinds that a caller may want to distinguish.
 
 A message is one line that says what is wrong, where (file, row, stream) and what to do about it.
 The command line prints that line and ends with status 2; see `sparc.common.cli`.
@@ -34,7 +34,7 @@ class UnknownSettingError(ConfigError):
 
 
 class DatasetError(SparcError):
-    """A dataset folder that is not there or does not hold what its format promises."""
+    """A dataset folder that is missing or does not hold what its format promises."""
 
 
 class MissingFileError(DatasetError):
@@ -42,7 +42,7 @@ class MissingFileError(DatasetError):
 
 
 class UnavailableError(DatasetError):
-    """A dataset that cannot be read any more, for no fault of any one of its files."""
+    """A dataset that cannot be read any more, whatever file is asked for."""
 
 
 class EncoderError(SparcError):
@@ -50,7 +50,7 @@ class EncoderError(SparcError):
 
 
 class CacheError(SparcError):
-    """An activation cache that is not there, of another version, or made from something else."""
+    """An activation cache that is missing, of another version, or made from something else."""
 
 
 class IncompleteCacheError(CacheError):
@@ -66,8 +66,8 @@ class LockedError(SparcError):
 
 
 class RunError(SparcError):
-    """A run folder that is not there, damaged, or trained with other settings."""
+    """A run folder that is missing, damaged, or trained with other settings."""
 
 
 class ReportError(SparcError):
-    """A report folder that is not there, incomplete, or made from something else."""
+    """A report folder that is missing, incomplete, or made from something else."""

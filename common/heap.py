@@ -1,6 +1,6 @@
-"""The memory that a process has freed and still holds: how to keep it small.
+"""Keeping small the memory that a process has freed and still holds.
 
-`share` and `keep_large_arrays_apart` hold for the whole process, so the command lines call them and
+`share` and `map_large_arrays` hold for the whole process, so the command lines call them and
 no function that another program may call does. A program that calls `analyze` or trains on large
 data may call them as well, before its threads begin.
 
@@ -28,8 +28,8 @@ def share() -> None:
         _glibc().mallopt(_M_ARENA_MAX, 1)
 
 
-def keep_large_arrays_apart() -> None:
-    """Give arrays from a few MB on memory of their own, which goes back when they are freed.
+def map_large_arrays() -> None:
+    """Map every array of a few MB or more by itself, so that its memory goes back when it is freed.
 
     On a heap they leave holes between arrays that stay, which others seldom fit. It takes a little
     time, since new memory is cleared: not for loops that make the same arrays again and again.

@@ -47,5 +47,5 @@ def progress(
 
 
 def say(line: str) -> None:
-    """Write a line for the person at the terminal, without tearing a progress bar apart."""
+    """Write a line for the person at the terminal, without breaking a progress bar."""
     tqdm.write(printable_lines(line), file=sys.stderr)

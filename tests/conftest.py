@@ -44,12 +44,12 @@ def call() -> Call:
 
     def call(stage, *arguments):
         command = list(map(str, arguments))
-        handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(constants, "HF_HUB_OFFLINE", True)
             done = runner.invoke(importlib.import_module(f"sparc.{stage}.cli").app, command)
-        for each, handler in handlers.items():
-            signal.signal(each, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         if not isinstance(done.exception, SystemExit | None):
             raise done.exception  # a user would see its traceback
         return subprocess.CompletedProcess(command, done.exit_code, done.stdout, done.stderr)

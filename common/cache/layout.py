@@ -1,6 +1,6 @@
 """The metadata of a cache's Zarr group, as `CACHE.md` prescribes them: documents, byte for byte.
 
-Nothing here touches a cache. A writer writes these documents, a reader holds what it finds to them,
+Nothing here touches a cache. A writer writes these documents, a reader compares with them,
 and a repair puts them where one is lost.
 """
 
@@ -101,14 +101,14 @@ def stream_documents(
     return {name: store[name].to_bytes() for name in sorted(store)}
 
 
-def array_faults(found: bytes, wanted: bytes) -> list[str]:
+def array_faults(stored: bytes, wanted: bytes) -> list[str]:
     """In what an array's metadata differ from those that they should be, attributes aside.
 
     Read by Zarr first: another version of it may spell the same things in another way.
     """
     should = ArrayV3Metadata.from_dict(json.loads(wanted)).to_dict()
     try:
-        document = ArrayV3Metadata.from_dict(parse_object(found)).to_dict()
+        document = ArrayV3Metadata.from_dict(parse_object(stored)).to_dict()
     except Exception as error:  # Zarr raises almost anything at damaged metadata
         return [f"has metadata that are not readable: {reason(error)}"]
     return [
@@ -118,10 +118,10 @@ def array_faults(found: bytes, wanted: bytes) -> list[str]:
     ]
 
 
-def group_differs(found: bytes, wanted: bytes) -> bool:
+def group_differs(stored: bytes, wanted: bytes) -> bool:
     """Whether the metadata of a group say something else than they should."""
     try:
-        document = parse_object(found)
+        document = parse_object(stored)
         return any(document.get(key) != value for key, value in json.loads(wanted).items())
     except ValueError:
         return True
@@ -140,8 +140,8 @@ def records_of(document: bytes) -> dict[str, Any]:
     """What is recorded of a stream's chunks, in the metadata of its `valid`.
 
     Raises:
-        ValueError: It is not what was written. Early caches have no digest of their records: there,
-            only what is no record at all is noticed.
+        ValueError: It is not what was written. Early caches have no digest of their records: of
+            these, only entries that are no records are noticed.
     """
     attributes = attributes_of(document)
     if attributes is None:
@@ -164,8 +164,8 @@ def recorded_cut(attributes: Mapping[str, Any]) -> dict[int, int]:
 
 def recorded_checksums(attributes: Mapping[str, Any], chunks: int) -> Checksums:
     """What the chunks should end in, as far as the attributes of `valid` say it."""
-    found = attributes.get(CHECKSUMS)
-    listed = {name: found.get(name) if isinstance(found, dict) else None for name in ARRAYS}
+    recorded = attributes.get(CHECKSUMS)
+    listed = {name: recorded.get(name) if isinstance(recorded, dict) else None for name in ARRAYS}
     return {
         name: [c if type(c) is int else None for c in values]
         if isinstance(values, list) and len(values) == chunks

@@ -1,9 +1,9 @@
 """Reading chunks of a Zarr array straight from their files, where those hold the plain values.
 
-An uncompressed chunk on a local disk is its values and a CRC32C behind them, so it can be read to
-where it is wanted and checked on the way: about ten times the speed of Zarr's general machinery,
-which copies such a chunk several times. Every other array (compressed, filtered,
-behind a URL) is read by Zarr. This module must not know what the arrays mean.
+An uncompressed chunk on a local disk is its values and a CRC32C behind them, so it can be read
+straight into its destination and checked on the way: about ten times the speed of Zarr's general
+machinery, which copies such a chunk several times. Every other array (compressed, filtered, behind
+a URL) is read by Zarr. This module must not know what the arrays mean.
 """
 
 import math
@@ -42,7 +42,7 @@ class PlainChunks:
 
     @staticmethod
     def fits(folder: Folder, array: Any) -> bool:
-        """Whether the array lies on a local disk, uncompressed, with a CRC32C a chunk."""
+        """Whether the array lies on a local disk, uncompressed, with a CRC32C per chunk."""
         codecs = array.metadata.codecs
         return (
             folder.local is not None
@@ -74,9 +74,10 @@ class PlainChunks:
         shape = (self._rows, *self._rest)
         with open_regular(inside(self._folder, self._key.format(chunk))) as file:
             # Before memory is asked for: the shape is what anybody may have written.
-            found, wanted = os.fstat(file.fileno()).st_size, math.prod(shape) * self._dtype.itemsize
-            if found != wanted + _CRC_BYTES:
-                raise ValueError(f"the file holds {found} bytes, not {wanted + _CRC_BYTES}")
+            length = os.fstat(file.fileno()).st_size
+            wanted = math.prod(shape) * self._dtype.itemsize
+            if length != wanted + _CRC_BYTES:
+                raise ValueError(f"the file holds {length} bytes, not {wanted + _CRC_BYTES}")
             whole = out if out is not None and rows == self._rows else np.empty(shape, self._dtype)
             _read_checked(file.fileno(), whole.reshape(-1).view(np.uint8))
         if out is None:

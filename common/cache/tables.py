@@ -90,16 +90,16 @@ def read_table(
 
 
 def has_schema(folder: Folder, name: str, schema: pa.Schema) -> bool:
-    """Whether a file that is there is a Parquet file with the columns of a schema, and no others.
+    """Whether an existing file is Parquet with exactly the columns of a schema.
 
     Raises:
         UnsafeError: It is not a regular file.
     """
     try:
         with folder.open(name) as file:
-            found = ParquetTable(file).schema
-        kinds = (map(_kind, each.types) for each in (found, schema))
-        return found.names == schema.names and all(a == b for a, b in zip(*kinds, strict=True))
+            stored = ParquetTable(file).schema
+        kinds = (map(_kind, each.types) for each in (stored, schema))
+        return stored.names == schema.names and all(a == b for a, b in zip(*kinds, strict=True))
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return False
 
@@ -160,7 +160,7 @@ def counts_from_0(column: pa.ChunkedArray) -> bool:
 
 
 def same_image(rows: pa.Table) -> npt.NDArray[np.bool_]:
-    """Which rows go on with the image of the row before: (rows,) bool.
+    """Which rows have the image of the row before: (rows,) bool.
 
     Args:
         rows: A table with the column `sample_id` of schema `ROWS`.
@@ -189,20 +189,20 @@ def image_faults(rows: pa.Table) -> Iterator[tuple[str, npt.NDArray[np.int64]]]:
     Yields:
         A fault and its rows, ascending.
     """
-    goes_on = same_image(rows)
+    repeats = same_image(rows)
     # Images are numbered in the order in which they appear.
     ids = rows["sample_id"].combine_chunks().dictionary_encode()
     images = np.asarray(ids.indices, dtype=np.int64)
     begun = np.append(-1, np.maximum.accumulate(images))[:-1]
     for what, wrong in (
-        ("the rows of one sample_id do not all follow one another", ~goes_on & (images <= begun)),
+        ("the rows of one sample_id do not all follow one another", ~repeats & (images <= begun)),
         (
             "image is not that of the row before, of the same sample_id",
-            goes_on & ~same_as_before(rows["image"]),
+            repeats & ~same_as_before(rows["image"]),
         ),
         (
             "label_ids are not those of the row before, of the same sample_id",
-            goes_on & ~_same_lists(rows["label_ids"]),
+            repeats & ~_same_lists(rows["label_ids"]),
         ),
     ):
         if wrong.any():

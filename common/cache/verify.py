@@ -1,6 +1,6 @@
 """Looking for damage in an activation cache: checksums, tables and every promise of `CACHE.md`.
 
-Where a reader stops at the first fault, this goes on and lists them all.
+A reader stops at the first fault; this module lists them all.
 """
 
 from collections import deque
@@ -43,8 +43,8 @@ class Damage(NamedTuple):
         where: A file of the cache, or a chunk as `stream, chunk 3`.
         what: What is wrong with it.
         rows: The rows that it concerns, where it concerns some and not all.
-        files: What has to go before running the extraction again writes it; nothing where it
-            writes over what is damaged.
+        files: What has to be removed before the extraction restores it; nothing where it writes
+            over what is damaged.
     """
 
     where: str
@@ -64,10 +64,10 @@ def verify(
 
     Args:
         cache: The cache; a chunk that was never written counts as damage.
-        checked: Told how many more rows of a stream have been checked, if given.
+        checked: Called with how many more rows of a stream have been checked, if given.
 
     Yields:
-        Every damage that was found, one a chunk.
+        All damage, one item per chunk.
     """
     rejects = yield from check_tables(cache)
     for stream in cache.stream_names:
@@ -77,10 +77,10 @@ def verify(
 def check_tables(
     cache: ActivationCache,
 ) -> "Iterator[Damage] | Any":  # a generator that returns the rejects
-    """Check the tables and `cache.json`; returns the rejects, or None where they are not all there.
+    """Check the tables and `cache.json`; returns the rejects, or None where some are missing.
 
     Yields:
-        Every damage that was found.
+        All damage.
     """
     yield from check_copy(cache)
     rows = yield from _read(cache, ROWS_FILE, tables.ROWS)
@@ -141,11 +141,11 @@ def _plain(cache: ActivationCache, error: DamagedCacheError) -> str:
 def check_copy(cache: ActivationCache) -> Iterator[Damage]:
     """Hold `cache.json` against the attributes of the Zarr group, which repeat it."""
     try:
-        found = cache.folder.read(ROOT_DOCUMENT)
+        content = cache.folder.read(ROOT_DOCUMENT)
     except FileNotFoundError:
-        found = b""
-    attributes = attributes_of(found)
-    if attributes is None or group_differs(found, root_document(attributes)):
+        content = b""
+    attributes = attributes_of(content)
+    if attributes is None or group_differs(content, root_document(attributes)):
         yield Damage(ROOT_DOCUMENT, "it is missing or not readable")
     elif attributes and CacheInfo.read_copy(cache.folder) != cache.info:
         yield Damage(INFO_FILE, f"it is not what {ROOT_DOCUMENT} repeats")
@@ -244,7 +244,7 @@ def check_stream(
         cache: The cache.
         stream: Which stream.
         rejects: Of schema `tables.REJECTS`; None where they cannot be read.
-        checked: Told how many more rows have been checked, if given.
+        checked: Called with how many more rows have been checked, if given.
     """
     whole = yield from check_metadata(cache, stream)
     if not whole:
@@ -256,15 +256,15 @@ def check_stream(
         numbers = of_stream.column("row").to_numpy()
         rejected[numbers[(numbers >= 0) & (numbers < cache.info.rows)]] = True
 
-    goes_on = np.zeros(cache.info.rows, dtype=np.bool_)
+    same_image = np.zeros(cache.info.rows, dtype=np.bool_)
     if cache.stream(stream).modality == "image":
         with suppress(DamagedCacheError):  # which is listed with the tables
-            goes_on = tables.same_image(cache.rows(["sample_id"]))
+            same_image = tables.same_image(cache.rows(["sample_id"]))
 
     def check(chunk: int) -> Damage | None:
         rows = cache.info.chunk_rows(chunk)
         mine = None if rejected is None else rejected[rows.start : rows.stop]
-        return _check_chunk(cache, stream, chunk, mine, goes_on[rows.start : rows.stop])
+        return _check_chunk(cache, stream, chunk, mine, same_image[rows.start : rows.stop])
 
     for chunk, damage in enumerate(_in_threads(check, cache.info.chunks)):
         if damage is not None:
@@ -291,7 +291,7 @@ def check_metadata(
     """Check the metadata of a stream and of its arrays, and what is recorded of its chunks.
 
     Yields:
-        Every damage that was found.
+        All damage.
     """
     try:
         document = cache.stored.documents(stream)
@@ -321,7 +321,7 @@ def _check_chunk(
     stream: str,
     chunk: int,
     rejected: npt.NDArray[np.bool_] | None,
-    goes_on: npt.NDArray[np.bool_],
+    same_image: npt.NDArray[np.bool_],
 ) -> Damage | None:
     """What is wrong with a chunk, in one line.
 
@@ -330,7 +330,7 @@ def _check_chunk(
         stream: Which stream.
         chunk: Which chunk.
         rejected: (rows of the chunk,) whether the row has a reason; None where that is not known.
-        goes_on: (rows of the chunk,) whether the row must have the feature of the row before.
+        same_image: (rows of the chunk,) whether the row shows the image of the row before.
     """
     rows = cache.info.chunk_rows(chunk)
     values, features_fault = _try(cache.features, stream, chunk)
@@ -343,21 +343,21 @@ def _check_chunk(
         faults = zip(ARRAYS, (features_fault, valid_fault), strict=True)
         what.extend(f"{name}: {fault}" for name, fault in faults if fault)
     if values is not None and valid is not None:
-        found = find_faults(values)
-        what += _tell("a valid feature is not finite", rows, valid & found.not_finite)
-        what += _tell("a valid feature is zero", rows, valid & found.zero)
-        what += _tell(
-            "the feature of a row that is not valid is not zero", rows, ~valid & ~found.zero
+        faults_by_row = find_faults(values)
+        what += _clause("a valid feature is not finite", rows, valid & faults_by_row.not_finite)
+        what += _clause("a valid feature is zero", rows, valid & faults_by_row.zero)
+        what += _clause(
+            "the feature of a row that is not valid is not zero", rows, ~valid & ~faults_by_row.zero
         )
-        unlike = differing(values, goes_on, valid)
-        what += _tell("the feature is not that of the same image's row before", rows, unlike)
+        unlike = differing(values, same_image, valid)
+        what += _clause("the feature is not that of the same image's row before", rows, unlike)
     remakes = bool(what)
     if valid is not None and rejected is not None:
-        contradicted = _tell("the row is valid and rejected", rows, valid & rejected)
+        contradicted = _clause("the row is valid and rejected", rows, valid & rejected)
         remakes = remakes or bool(contradicted)
         what += contradicted
-        # Reasons can be found again without encoding the chunk again.
-        what += _tell("the row is not valid, without a reason", rows, ~valid & ~rejected)
+        # Reasons can be restored without encoding the chunk again.
+        what += _clause("the row is not valid, without a reason", rows, ~valid & ~rejected)
     if not what:
         return None
     where = f"{stream}, chunk {chunk}"
@@ -376,7 +376,7 @@ def _try(
         return None, reason(error.__cause__ or error)
 
 
-def _tell(what: str, rows: range, wrong: npt.NDArray[np.bool_]) -> list[str]:
+def _clause(what: str, rows: range, wrong: npt.NDArray[np.bool_]) -> list[str]:
     """One clause about the rows of a chunk that are wrong; none where none is."""
     places = np.flatnonzero(wrong)
     if not len(places):

@@ -52,7 +52,7 @@ class Folder:
         return f"{self._root}/{name}" if name else self._root
 
     def inside(self, name: str = "") -> Path:
-        """The path of a file of a folder on this machine, whether it is there or not.
+        """The path of a file of a folder on this machine, whether it exists or not.
 
         Raises:
             UnsafeError: A part of the way is a link, or the name leads out of the folder.
@@ -61,7 +61,7 @@ class Folder:
         return inside(self.local, name)
 
     def exists(self, name: str = "") -> bool:
-        """Whether a file or folder of that name is there."""
+        """Whether a file or folder of that name exists."""
         if self.local is not None:
             return self.inside(name).exists()
         return bool(self._filesystem.exists(self.path(name)))
@@ -164,7 +164,7 @@ class Folder:
                 remove_whatever(target.parent / entry)
 
     def remove(self, name: str) -> None:
-        """Remove a file or a folder; nothing happens where there is none. A link is no folder."""
+        """Remove a file or a folder; nothing happens where none exists. A link is no folder."""
         if self.local is not None:
             remove_whatever(self._target(name))
         elif self.exists(name):
@@ -186,8 +186,8 @@ class Folder:
         while waiting:
             where = waiting.pop()
             try:
-                with os.scandir(self.inside(where)) as found:
-                    entries = list(found)
+                with os.scandir(self.inside(where)) as scanned:
+                    entries = list(scanned)
             except (FileNotFoundError, NotADirectoryError):
                 continue
             for entry in entries:
@@ -200,20 +200,20 @@ class Folder:
     def sizes(self, below: str = "") -> dict[str, int]:
         """Bytes of all files below a subfolder, by name relative to this folder."""
         if self.local is not None:
-            found_here = {}
+            sizes = {}
             for name, entry in self._entries(below):
                 with suppress(FileNotFoundError):  # a partial file that was just renamed
-                    found_here[name] = entry.stat(follow_symlinks=False).st_size
-            return found_here
+                    sizes[name] = entry.stat(follow_symlinks=False).st_size
+            return sizes
         root = self.path(below)
         # Zarr writes through a connection of its own, which this one's listings know nothing of.
         self._filesystem.invalidate_cache()
         if not self._filesystem.exists(root):
             return {}
-        found = self._filesystem.find(root, detail=True)
+        details_of = self._filesystem.find(root, detail=True)
         return {
             path.removeprefix(self._root).lstrip("/"): int(details["size"])
-            for path, details in found.items()
+            for path, details in details_of.items()
         }
 
     def size(self) -> int:
@@ -233,8 +233,8 @@ class Folder:
     def remove_partial_files(self) -> None:
         """Remove what an interrupted process left half-written, files and folders.
 
-        Only what bears the name that writing here gives: call it once the folder has been found to
-        be what it should be. Object stores leave nothing.
+        Only what bears the name that writing here gives: call it once the folder has been
+        recognized. Object stores leave nothing.
         """
         if self.local is None:
             return
@@ -246,6 +246,6 @@ class Folder:
 
 
 def cannot_write(folder: Folder, error: OSError) -> SparcError:
-    """What to tell a person whose folder cannot be begun."""
+    """The error for a folder that cannot be written to."""
     reason = error.strerror or str(error)
     return SparcError(f"cannot write to {folder}: {reason}; choose another folder")

@@ -87,14 +87,14 @@ def _local(path: Path, folder: Folder, holder: bytes) -> Iterator[None]:
 
 def _is_lock(descriptor: int) -> bool:
     """Whether a file is empty or names a holder, and has one name alone: it will be removed."""
-    found, content = os.fstat(descriptor), os.pread(descriptor, _LARGEST, 0)
-    return found.st_nlink <= 1 and (not content or _holder(content) is not None)
+    status, content = os.fstat(descriptor), os.pread(descriptor, _LARGEST, 0)
+    return status.st_nlink <= 1 and (not content or _holder(content) is not None)
 
 
-def _is(path: Path, found: os.stat_result) -> bool:
+def _is(path: Path, status: os.stat_result) -> bool:
     """Whether a path still leads to a file that was opened."""
     try:
-        return os.path.samestat(path.lstat(), found)
+        return os.path.samestat(path.lstat(), status)
     except FileNotFoundError:
         return False
 

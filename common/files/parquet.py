@@ -27,7 +27,7 @@ ROWS_PER_BYTE = 256
 
 
 class ParquetTable:
-    """A Parquet file, opened and found plausible.
+    """A Parquet file, opened and checked for plausibility.
 
     Args:
         file: The file; it must stay open.
@@ -41,21 +41,21 @@ class ParquetTable:
     def __init__(self, file: IO[bytes], columns: Sequence[str] | None = None) -> None:
         length = file.seek(0, 2)
         file.seek(0)
-        found = pq.read_metadata(file)
-        _refuse_claims(found, length, column_claims(file))
-        leaves = [found.schema.column(number) for number in range(found.num_columns)]
+        footer = pq.read_metadata(file)
+        _refuse_claims(footer, length, column_claims(file))
+        leaves = [footer.schema.column(number) for number in range(footer.num_columns)]
         texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
         file.seek(0)
         self._opened = pq.ParquetFile(
-            file, metadata=found, read_dictionary=texts, page_checksum_verification=True
+            file, metadata=footer, read_dictionary=texts, page_checksum_verification=True
         )
         schema = self._opened.schema_arrow
-        there = schema.names  # a list that pyarrow makes at each call
-        names = there if columns is None else list(columns)
-        times, fields = Counter(there), dict(zip(there, schema, strict=True))
+        all_names = schema.names  # a list that pyarrow makes at every call
+        names = all_names if columns is None else list(columns)
+        times, fields = Counter(all_names), dict(zip(all_names, schema, strict=True))
         if missing := [name for name in names if times[name] != 1]:
             raise KeyError(missing[0])
-        self.rows: int = found.num_rows
+        self.rows: int = footer.num_rows
         self.schema = pa.schema([_plain(fields[name]) for name in names], metadata=schema.metadata)
         self._left = _allowed(length)
 
@@ -105,14 +105,14 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def _refuse_claims(found: pq.FileMetaData, length: int, columns: Sequence[ColumnClaims]) -> None:
+def _refuse_claims(footer: pq.FileMetaData, length: int, columns: Sequence[ColumnClaims]) -> None:
     """Refuse a footer that promises more than is there, before anything loops or allocates."""
-    groups = [found.row_group(number) for number in range(found.num_row_groups)]
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
     rows = [group.num_rows for group in groups]
-    if sum(rows) != found.num_rows or min(rows, default=0) < 0:
+    if sum(rows) != footer.num_rows or min(rows, default=0) < 0:
         raise ValueError("its groups do not have the rows that it claims")
-    if found.num_rows > ROWS_PER_BYTE * length:
-        raise ValueError(f"it claims {found.num_rows:,} rows in {length:,} bytes")
+    if footer.num_rows > ROWS_PER_BYTE * length:
+        raise ValueError(f"it claims {footer.num_rows:,} rows in {length:,} bytes")
     if len(columns) != sum(group.num_columns for group in groups):
         raise ValueError("its groups do not have the columns that it claims")
     stored = sum(max(column.uncompressed_bytes, 4 * column.values) for column in columns)

@@ -20,7 +20,7 @@ _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def inside(root: str | os.PathLike[str], name: str) -> Path:
-    """The path of a file below a folder, which need not be there; no part of the way is a link.
+    """The path of a file below a folder, which need not exist; no part of the way is a link.
 
     Args:
         root: The folder; it may be a link.
@@ -66,10 +66,10 @@ def open_regular(path: Path, *, largest: int | None = None) -> io.BufferedReader
         UnsafeError: It is a link, folder, pipe, socket or device, or too long.
     """
     descriptor = open_checked(path, os.O_RDONLY)
-    there = os.fstat(descriptor).st_size
-    if largest is not None and there > largest:
+    length = os.fstat(descriptor).st_size
+    if largest is not None and length > largest:
         os.close(descriptor)
-        raise UnsafeError(f"{path} has {size(there)}, more than the {size(largest)} it may have")
+        raise UnsafeError(f"{path} has {size(length)}, more than the {size(largest)} it may have")
     return os.fdopen(descriptor, "rb")
 
 

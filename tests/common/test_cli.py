@@ -51,6 +51,10 @@ def fail(how: Annotated[str, typer.Argument()]) -> None:
             raise SparcError("initialization failed") from error
     raise RuntimeError("a bug")
 
+@command(app, prepare=[lambda: print("prepared")])
+def prepared() -> None:
+    print("runs")
+
 @command(app)
 def many() -> None:
     for number in range(100_000):
@@ -89,6 +93,11 @@ def test_options_are_the_fields_and_win_over_the_file(program, tmp_path) -> None
         "show", "x", "--config", str(toml), "--count", "3", "--fast", "--name", "b", "--name", "c"
     )
     assert typed.stdout == "x 3 red True ('b', 'c')\n"
+
+
+def test_a_process_is_prepared_for_a_command_that_runs_and_not_for_its_help(program) -> None:
+    assert program("prepared").stdout == "prepared\nruns\n"
+    assert "prepared\n" not in program("prepared", "--help").stdout
 
 
 def test_help_shows_defaults(program) -> None:

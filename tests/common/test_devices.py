@@ -10,7 +10,7 @@ from sparc.common.errors import ConfigError
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """Makes PyTorch report so many GPUs."""
+    """Makes PyTorch report that number of GPUs."""
 
     def report(number: int) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: number > 0)

@@ -33,11 +33,11 @@ def test_no_flipped_bit_goes_unnoticed():
             damaged = bytearray(content)
             damaged[place] ^= 1 << bit
             try:
-                found = unseal(bytes(damaged))
+                document_read = unseal(bytes(damaged))
             except ValueError:
                 continue
             # White space that became other white space.
-            assert found == document
+            assert document_read == document
             assert content[place : place + 1].isspace()
 
 

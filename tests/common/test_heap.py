@@ -39,22 +39,22 @@ for thread in threads:
     thread.start()
 for thread in threads:
     thread.join()
-found = heaps(sys.argv[1]) - begun
+grown = heaps(sys.argv[1]) - begun
 heap.give_back()
-print(found, resident() - before)
+print(grown, resident() - before)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of glibc, on Linux")
 def test_threads_share_a_heap_and_what_is_free_is_given_back(tmp_path):
-    found = {}
-    for kind in ("shared", "apart"):
+    counts = {}
+    for kind in ("shared", "separate"):
         command = [sys.executable, "-c", PROGRAM, str(tmp_path / "info.xml"), kind]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         begun, left = done.stdout.split()
-        found[kind] = int(begun)
+        counts[kind] = int(begun)
         assert float(left) < 10  # MB, of 80
-    assert found["shared"] == 0 < found["apart"]
+    assert counts["shared"] == 0 < counts["separate"]
 
 
 # The heap takes arrays of any size, as it does after a while; small ones hold large ones there.
@@ -68,8 +68,8 @@ def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
 
 ctypes.CDLL(None).mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD
-if sys.argv[1] == "apart":
-    heap.keep_large_arrays_apart()
+if sys.argv[1] == "separate":
+    heap.map_large_arrays()
 before, large, small = resident(), [], []
 for _ in range(10):
     large.append(np.ones(8 << 20, np.uint8))
@@ -82,8 +82,8 @@ print(resident() - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="of glibc, on Linux")
 def test_large_arrays_leave_no_holes():
     left = {}
-    for kind in ("apart", "together"):
+    for kind in ("separate", "together"):
         command = [sys.executable, "-c", LARGE_ARRAYS, kind]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         left[kind] = float(done.stdout)
-    assert left["apart"] < 10 < 60 < left["together"]  # MB, of 84
+    assert left["separate"] < 10 < 60 < left["together"]  # MB, of 84

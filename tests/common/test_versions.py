@@ -18,10 +18,10 @@ ADVICE = re.compile(r"pip install (?:-\S+ )*['\"]?sparc(?![-\w])|\bsparc\[\w+[\]
 def test_the_distribution_is_the_one_that_is_installed_and_versions_name_it_sparc():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["name"] == DISTRIBUTION == "sparc-sae"
-    found = software_versions()
-    assert found["sparc"] == importlib.metadata.version(DISTRIBUTION) == project["version"]
-    assert found["python"] == platform.python_version()
-    assert found["torch"] == importlib.metadata.version("torch")
+    versions = software_versions()
+    assert versions["sparc"] == importlib.metadata.version(DISTRIBUTION) == project["version"]
+    assert versions["python"] == platform.python_version()
+    assert versions["torch"] == importlib.metadata.version("torch")
 
 
 def test_what_is_not_installed_has_no_version(monkeypatch):
@@ -51,5 +51,5 @@ def test_nothing_advises_to_install_the_package_of_another():
     read = [path for path in files if path.is_file() and path.suffix in kinds]
     assert len(read) > 150
     for path in read:
-        found = ADVICE.search(path.read_text(encoding="utf-8"))
-        assert found is None, f"{path.relative_to(ROOT)}: {found}"
+        match = ADVICE.search(path.read_text(encoding="utf-8"))
+        assert match is None, f"{path.relative_to(ROOT)}: {match}"

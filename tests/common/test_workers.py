@@ -29,11 +29,11 @@ def test_results_come_in_order_and_pieces_see_one_thread():
 def test_threads_that_begin_later_are_left_alone():
     torch.set_num_threads(2)
     Workers(2).map(abs, range(4))
-    seen = []
-    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    counts = []
+    thread = threading.Thread(target=lambda: counts.append(torch.get_num_threads()))
     thread.start()
     thread.join()
-    assert seen == [2]
+    assert counts == [2]
 
 
 def test_learners_share_their_threads():

@@ -86,8 +86,8 @@ def test_other_arrays_are_left_to_zarr(tmp_path):
         serializer=zarr.codecs.BytesCodec(endian="big"),
         compressors=(zarr.codecs.Crc32cCodec(),),
     )
-    for each in (compressed, plain_without_checksum, big_endian):
-        assert not PlainChunks.fits(folder, each)
+    for kind in (compressed, plain_without_checksum, big_endian):
+        assert not PlainChunks.fits(folder, kind)
     assert not PlainChunks.fits(Folder("memory://cache"), compressed)
 
 

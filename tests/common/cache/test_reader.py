@@ -254,8 +254,8 @@ def test_any_tool_opens_it(cache, features) -> None:
     assert stream["features"].dims == ("row", "text_dim")
     np.testing.assert_array_equal(stream["features"].values, text)
     assert pandas.read_parquet(where / "rows.parquet")["caption"][7] == "caption 7"
-    found = duckdb.sql(f"SELECT reason, count(*) FROM '{where}/rejects.parquet' GROUP BY reason")
-    assert sorted(found.fetchall()) == [
+    counts = duckdb.sql(f"SELECT reason, count(*) FROM '{where}/rejects.parquet' GROUP BY reason")
+    assert sorted(counts.fetchall()) == [
         ("the feature is not finite", 1),
         ("the feature is zero", 1),
     ]

@@ -47,11 +47,11 @@ def test_every_damaged_chunk_is_listed_with_its_rows(cache) -> None:
     path = root / "text/valid/c/1"
     path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
     (root / "text/features/c/2/0").unlink()
-    found = faults(cache)
-    assert len(found) == 3
-    assert found[0].startswith("image, chunk 0, rows 0 to 9: features: the file holds 5 bytes")
-    assert found[1] == "text, chunk 1, rows 10 to 19: valid: its values do not fit its CRC32C"
-    assert found[2] == "text, chunk 2, rows 20 to 22: features: it has not been written"
+    lines = faults(cache)
+    assert len(lines) == 3
+    assert lines[0].startswith("image, chunk 0, rows 0 to 9: features: the file holds 5 bytes")
+    assert lines[1] == "text, chunk 1, rows 10 to 19: valid: its values do not fit its CRC32C"
+    assert lines[2] == "text, chunk 2, rows 20 to 22: features: it has not been written"
     (root / "text/valid/c/2").unlink()
     assert faults(cache)[2] == "text, chunk 2, rows 20 to 22: it has not been written"
 
@@ -160,8 +160,8 @@ def test_another_layout_is_listed(cache) -> None:
     with pytest.raises(DamagedCacheError, match=r"has shape .* write the same arrays there again"):
         ActivationCache(cache.folder).features("image", 0)
     path.write_text("{")
-    (found,) = [fault for fault in faults(cache) if fault.startswith("image: ")]
-    assert "stream image" in found
+    (line,) = [fault for fault in faults(cache) if fault.startswith("image: ")]
+    assert "stream image" in line
 
 
 @pytest.mark.parametrize("file", ["image/zarr.json", "image/features/zarr.json"])
@@ -232,5 +232,5 @@ def test_damage_in_ten_of_many_chunks_is_found_and_none_invented(tmp_path) -> No
         content = bytearray(path.read_bytes())
         content[len(content) * number // 10] ^= 1 << (number % 8)
         path.write_bytes(content)
-    found = [damage.rows.start // 10 for damage in verify(ActivationCache(cache.folder))]
-    assert found == sorted(damaged)
+    chunks = [damage.rows.start // 10 for damage in verify(ActivationCache(cache.folder))]
+    assert chunks == sorted(damaged)

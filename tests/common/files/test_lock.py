@@ -29,8 +29,8 @@ def test_a_second_process_is_told_who_holds_it_and_a_dead_holder_is_no_obstacle(
         [sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "held\n"
-    told = f"{folder} is being written by process {process.pid} on {socket.gethostname()}"
-    with pytest.raises(LockedError, match=re.escape(told)), exclusive(folder):
+    message = f"{folder} is being written by process {process.pid} on {socket.gethostname()}"
+    with pytest.raises(LockedError, match=re.escape(message)), exclusive(folder):
         pass
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -50,8 +50,8 @@ def test_the_lock_is_freed_by_an_error(tmp_path) -> None:
 def test_behind_a_url_the_message_says_what_to_remove() -> None:
     folder = Folder(f"memory://{uuid.uuid4().hex}/cache")
     with exclusive(folder):
-        told = r"is dead, remove memory://.*/cache/\.lock"
-        with pytest.raises(LockedError, match=told), exclusive(folder):
+        message = r"is dead, remove memory://.*/cache/\.lock"
+        with pytest.raises(LockedError, match=message), exclusive(folder):
             pass
         assert folder.exists(LOCK_FILE)
     assert not folder.exists(LOCK_FILE)
@@ -62,8 +62,8 @@ def test_a_folder_that_cannot_be_written_to_is_said(tmp_path, monkeypatch) -> No
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(os, "open", refuse)
-    told = f"cannot write to {tmp_path}: Read-only file system; choose another"
-    with pytest.raises(SparcError, match=re.escape(told)), exclusive(Folder(tmp_path)):
+    message = f"cannot write to {tmp_path}: Read-only file system; choose another"
+    with pytest.raises(SparcError, match=re.escape(message)), exclusive(Folder(tmp_path)):
         pass
 
 

@@ -84,8 +84,8 @@ def test_a_table_of_many_columns_takes_no_longer_than_its_columns() -> None:
 def test_the_claims_of_a_footer_are_those_that_arrow_reads() -> None:
     table = pa.table({"n": range(50), "t": [["a"] * (i % 9) for i in range(50)], "d": [0.5] * 50})
     file = stored(table, row_group_size=20)
-    found = pq.read_metadata(file)
-    groups = [found.row_group(number) for number in range(found.num_row_groups)]
+    footer = pq.read_metadata(file)
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
     columns = [group.column(n) for group in groups for n in range(group.num_columns)]
     assert column_claims(file) == [(c.num_values, c.total_uncompressed_size) for c in columns]
     assert len(columns) == 9
