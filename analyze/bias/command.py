@@ -180,8 +180,8 @@ def _numbers(rows: Sequence[int]) -> str:
 def _with_attribute(table: pa.Table, found: Bias) -> pa.Table:
     about = {
         "attribute": found.attribute.name,
-        "pictures": str(int(found.attribute.known.sum())),
-        "pictures_with": str(int(found.attribute.held.sum())),
+        "images": str(int(found.attribute.known.sum())),
+        "images_with": str(int(found.attribute.held.sum())),
         "strata": json.dumps({str(rows): sides for rows, sides in found.strata.items()}),
     }
     return table.replace_schema_metadata(about)

@@ -126,14 +126,14 @@ def score_localization(run: str, config: LocalizeConfig) -> pa.Table:
 def describe_scores(table: pa.Table) -> str:
     """The means over all classes as text, stream by stream."""
     rows = [row for row in table.to_pylist() if row["class_id"] is None]
-    several = any(row["pictures"] == "several" for row in rows)
+    several = any(row["images"] == "several" for row in rows)
     lines = [
         "maps of a class's name against its masks"
         + (", in images of several classes" if several else ""),
         f"  {'':<28}{'pointing':>10}{'best IoU':>10}{'Otsu IoU':>10}{'precision':>11}",
     ]
     for row in rows:
-        if row["pictures"] == ("several" if several else "all"):
+        if row["images"] == ("several" if several else "all"):
             name = f"{row['stream']}, {row['map'].replace('_', ' ')}"
             values = "".join(
                 f"{row[field]:>{width}.3f}"

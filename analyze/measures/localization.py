@@ -34,14 +34,14 @@ class Localization(Measure):
     def figures(self, rows: Rows) -> Figures:
         means = [row for row in rows if row["class_id"] is None]
         result: Figures = {
-            metric.of(row["map"], row["pictures"], row["stream"]): row[
+            metric.of(row["map"], row["images"], row["stream"]): row[
                 metric.name.removeprefix("localization_")
             ]
             for row in means
             for metric in (POINTING, *_OTHERS)
         }
         return result | {
-            AUC.of("text", row["pictures"], row["stream"], end=end): row.get(f"auc{end}")
+            AUC.of("text", row["images"], row["stream"], end=end): row.get(f"auc{end}")
             for row in means
             if row["map"] == "text"
             for end in ENDS

@@ -30,7 +30,7 @@ SCHEMA = pa.schema(
         pa.field("stream", pa.string(), nullable=False),
         pa.field("reference", pa.string(), nullable=False),
         pa.field("latent", pa.int32(), nullable=False),
-        pa.field("pictures", pa.int64(), nullable=False),
+        pa.field("images", pa.int64(), nullable=False),
         pa.field("score", pa.float64()),
     ]
 )
@@ -127,7 +127,7 @@ def table(scores: Sequence[LatentScores], code_set: CodeSet) -> pa.Table:
             "stream": [stream] * latents,
             "reference": [reference] * latents,
             "latent": np.arange(latents, dtype=np.int32),
-            "pictures": images,
+            "images": images,
             "score": pa.array(score, mask=np.isnan(score)),
         }
         pieces.append(pa.table(columns, schema=SCHEMA))

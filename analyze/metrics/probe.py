@@ -21,7 +21,7 @@ SCHEMA = pa.schema(
         pa.field("control", pa.string(), nullable=False),
         pa.field("stream", pa.string(), nullable=False),
         pa.field("class_id", pa.int32(), nullable=False),
-        pa.field("pictures", pa.int64(), nullable=False),
+        pa.field("images", pa.int64(), nullable=False),
         pa.field("latent", pa.int32()),
         *(
             pa.field(f"{name}{end}", pa.float64(), nullable=False)
@@ -80,7 +80,7 @@ def table(
         generator = np.random.default_rng([seed, class_id])
         row = {"mode": code_set.mode, "control": code_set.control, "stream": stream}
         result = _probe(matrix, positive, generator)
-        rows.append({**row, "class_id": class_id, "pictures": int(positive.sum()), **result})
+        rows.append({**row, "class_id": class_id, "images": int(positive.sum()), **result})
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 

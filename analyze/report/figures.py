@@ -8,9 +8,9 @@ from sparc.analyze.measure import Measure
 from sparc.analyze.measures.registry import MEASURES
 from sparc.analyze.report.figure_names import Figures, as_text
 from sparc.analyze.report.folder import SUMMARY_FILE, Report
+from sparc.analyze.report.tables import file_of, read_table
 from sparc.common.errors import ReportError
 from sparc.common.files.folder import Folder
-from sparc.common.files.parquet import read_parquet
 
 
 def headline_tables() -> list[str]:
@@ -29,10 +29,11 @@ def figures(folder: Folder) -> dict[str, float | None]:
     """
 
     def read(name: str) -> pa.Table:
-        with folder.open(f"{name}.parquet") as file:
-            return read_parquet(file)
+        file = file_of(name)
+        with folder.open(file) as opened:
+            return read_table(opened, f"{folder}/{file}")
 
-    present = [name for name in headline_tables() if folder.exists(f"{name}.parquet")]
+    present = [name for name in headline_tables() if folder.exists(file_of(name))]
     return _figures({name: read(name) for name in present}, folder)
 
 

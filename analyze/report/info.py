@@ -14,7 +14,8 @@ from sparc.common.errors import ConfigError, ReportError, UnknownSettingError
 from sparc.common.files.folder import Folder
 from sparc.common.parsing import parse_object
 
-KIND = DocumentKind("sparc-report", 2, ReportError)
+KIND = DocumentKind("sparc-report", 3, ReportError, earlier=(2,))
+"""Version 3 calls some columns otherwise: see `sparc.analyze.report.tables.RENAMED_COLUMNS`."""
 
 INFO_FILE = "report.json"
 
@@ -37,6 +38,7 @@ class ReportInfo:
         settings: The settings that decide what is measured.
         notes: What was left out or approximated, and why.
         versions: Version by package.
+        version: The version of the format; what a report is about does not depend on it.
     """
 
     run: str
@@ -52,13 +54,21 @@ class ReportInfo:
     settings: Mapping[str, Any]
     notes: tuple[Note, ...]
     versions: Mapping[str, str]
+    version: int = dataclasses.field(default=KIND.version, compare=False)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the report is of the version that is written today."""
+        return self.version == KIND.version
 
     def to_mapping(self) -> dict[str, Any]:
-        """The content of `report.json` but for its format, as plain JSON values."""
-        return {**to_mapping(self), "notes": [note.to_json() for note in self.notes]}
+        """The content of `report.json` but for its format and version, as plain JSON values."""
+        entries = {**to_mapping(self), "notes": [note.to_json() for note in self.notes]}
+        del entries["version"]
+        return entries
 
     def to_json(self) -> bytes:
-        """The content of `report.json`."""
+        """The content of `report.json`, in the version that is written today."""
         document = KIND.document(self.to_mapping())
         return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -70,9 +80,9 @@ class ReportInfo:
             ReportError: The file is missing, damaged or of another version.
         """
         try:
-            document = KIND.entries(
-                parse_object(folder.read(INFO_FILE)), where=f"{folder}/{INFO_FILE}"
-            )
+            parsed = parse_object(folder.read(INFO_FILE))
+            document = KIND.entries(parsed, where=f"{folder}/{INFO_FILE}")
+            document["version"] = parsed["version"]
         except FileNotFoundError as error:
             raise ReportError(f"{folder} is not a report: no {INFO_FILE}") from error
         except ValueError as error:

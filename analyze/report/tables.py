@@ -1,5 +1,6 @@
 """A report's tables as files: their names, and what each says of itself in its schema.
 
+A table of an earlier version is read as one of today's: `RENAMED_COLUMNS` says what differs.
 This module must not know how a table is computed, nor its columns: those are with the measures.
 """
 
@@ -15,10 +16,24 @@ from sparc.analyze.report.info import KIND
 from sparc.common.config import to_mapping
 from sparc.common.errors import ReportError
 from sparc.common.files.parquet import parquet_bytes, read_parquet
+from sparc.common.parsing import parse_object
 from sparc.common.text import reason
 from sparc.common.versions import software_versions
 
 METADATA_KEY = b"sparc"
+
+RENAMED_COLUMNS = {
+    "own_picture": "own_image",
+    "pictures": "images",
+    "pictures_both": "images_both",
+    "pictures_first": "images_first",
+    "pictures_latent": "images_latent",
+    "pictures_second": "images_second",
+    "pictures_with": "images_with",
+    "pictures_without": "images_without",
+    "pictures_word": "images_word",
+}
+"""Columns of reports of version 2, and what they have been called since."""
 
 _ENDING = ".parquet"
 
@@ -66,19 +81,57 @@ def table_bytes(table: str, content: pa.Table, about: Mapping[str, Any]) -> byte
 
 
 def read_table(file: IO[bytes] | bytes, where: str) -> pa.Table:
-    """Read a table of a report.
+    """Read a table of a report; one of an earlier version as if it were of today's.
 
     Args:
         file: The open file, or its bytes.
         where: The file's place, for the message.
 
     Raises:
-        ReportError: It is not Parquet, or claims more than a file of its size can hold.
+        ReportError: It is not Parquet, claims more than a file of its size can hold, or is of a
+            newer version.
     """
+    return _as_current(_read(file, where), where)
+
+
+def rewritten(content: bytes, where: str) -> bytes | None:
+    """The content of a table's file as it is written today; None if it is of today's version.
+
+    Args:
+        content: The content.
+        where: The file's place, for the message.
+
+    Raises:
+        ReportError: As for `read_table`.
+    """
+    table = _read(content, where)
+    current = _as_current(table, where)
+    return None if current is table else parquet_bytes(current)
+
+
+def _read(file: IO[bytes] | bytes, where: str) -> pa.Table:
     try:
         return read_parquet(io.BytesIO(file) if isinstance(file, bytes) else file)
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise ReportError(f"{where} is not readable as Parquet: {reason(error)}") from error
+
+
+def _as_current(table: pa.Table, where: str) -> pa.Table:
+    """A table with today's names of columns and a description of today's version.
+
+    Returns:
+        The table itself if it is of today's version.
+    """
+    try:
+        description = parse_object((table.schema.metadata or {}).get(METADATA_KEY, b"{}"))
+        about = KIND.entries(description, where=where)
+        name = about.pop("table")
+    except (KeyError, ValueError) as error:
+        raise ReportError(f"{where} does not say what it is about: {reason(error)}") from error
+    if description["version"] == KIND.version:
+        return table
+    columns = [RENAMED_COLUMNS.get(column, column) for column in table.column_names]
+    return described(table.rename_columns(columns), name, about)
 
 
 def _adding_command(file: str) -> str:

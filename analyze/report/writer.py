@@ -16,6 +16,7 @@ from sparc.analyze.report.digests import (
     Digests,
     digest,
     is_intact,
+    read_checked,
     read_digests,
     replace,
     write_digests,
@@ -69,6 +70,8 @@ class ReportWriter:
         writer = cls(folder, ReportInfo.read(folder), _keep_intact(folder))
         if writer.finished:
             folder.remove(PIECES)  # it may have been interrupted just before
+        else:
+            _rewrite_earlier(folder, writer.info, sorted(writer._intact))
         return writer
 
     @property
@@ -123,6 +126,8 @@ def add_table(
 ) -> None:
     """Add a table to a finished report, or replace the one of that name, and its figures.
 
+    A report of an earlier version becomes one of today's: a report is of one version.
+
     Args:
         report: The report.
         name: The table's name.
@@ -136,6 +141,7 @@ def add_table(
     """
     with exclusive(report.folder, ReportInfo.read):
         report.check()
+        _rewrite_earlier(report.folder, report.info, report.tables)
         replace(report.folder, tables.file_of(name), tables.table_bytes(name, table, about))
         replace(report.folder, SUMMARY_FILE, _summary_content(figures(report.folder)))
 
@@ -246,6 +252,27 @@ def _reopen_damaged(folder: Folder, digests: Digests, damaged: Sequence[str]) ->
         say(f"{folder}/{file} is missing or damaged: {tables.remedy(file)}")
     for file in documents:
         say(f"{folder}/{file} is damaged: {tables.remedy(file)}")
+
+
+def _rewrite_earlier(folder: Folder, info: ReportInfo, names: Sequence[str]) -> None:
+    """Write what is of an earlier version as it is written today; nothing is measured again.
+
+    Args:
+        folder: The report's folder.
+        info: What its `report.json` says.
+        names: Its intact tables. They may have been rewritten before an interruption.
+    """
+    if not info.is_current:
+        try:
+            replace(folder, INFO_FILE, info.to_json())
+        except ReportError:  # an unfinished report need not have digests
+            folder.write(INFO_FILE, info.to_json())
+    digests = read_digests(folder) if names else {}
+    for file in map(tables.file_of, names):
+        written = read_checked(folder, file, digests, advice=tables.advice(file))
+        content = tables.rewritten(written, f"{folder}/{file}")
+        if content is not None:
+            replace(folder, file, content)
 
 
 def _refuse_other_subject(folder: Folder, recorded: ReportInfo, wanted: ReportInfo) -> None:

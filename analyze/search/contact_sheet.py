@@ -11,7 +11,7 @@ import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFont
 
 from sparc.analyze.report.output import write_png
-from sparc.analyze.search.searcher import OWN_PICTURE
+from sparc.analyze.search.searcher import OWN_IMAGE
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import SparcError
 from sparc.common.text import shorten
@@ -97,7 +97,7 @@ def contact_sheet(
 
 
 def _tag(row: Mapping[str, Any]) -> str:
-    which = OWN_PICTURE if row["own_picture"] else f"row {row['row']}"
+    which = OWN_IMAGE if row["own_image"] else f"row {row['row']}"
     return f"{row['score']:.3f}  {which}"
 
 

@@ -36,13 +36,13 @@ SCHEMA = pa.schema(
         pa.field("sample_id", pa.string(), nullable=False),
         pa.field("image", pa.string()),
         pa.field("caption", pa.string()),
-        pa.field("own_picture", pa.bool_(), nullable=False),
+        pa.field("own_image", pa.bool_(), nullable=False),
         pa.field("latents", pa.list_(pa.int32()), nullable=False),
         pa.field("names", pa.list_(pa.string()), nullable=False),
     ]
 )
 
-OWN_PICTURE = "the query's own image"
+OWN_IMAGE = "the query's own image"
 
 _REASONS = 5
 """Latents shown of those that query and row share, the weightiest first."""
@@ -115,7 +115,7 @@ class Searcher:
 
     `text`, `image`, `row` and `find` return a table of `SCHEMA` with a line an image, the best
     first: `score`, the cosine of the codes; the `row` of the cache with its `sample_id`, `image`
-    and `caption`; `latents`, those that weigh most, and their `names`; `own_picture`, whether a
+    and `caption`; `latents`, those that weigh most, and their `names`; `own_image`, whether a
     row was looked for and this is its image. See `REPORT.md`.
 
     Args:
@@ -222,7 +222,7 @@ class Searcher:
             "score": found.scores,
             "row": found.rows,
             **{name: table[name] for name in table.column_names},
-            "own_picture": self._own_image(code, found.rows),
+            "own_image": self._own_image(code, found.rows),
             "latents": reasons,
             "names": [[w for i in each for w in self._names.get(i, [])] for each in reasons],
         }
@@ -333,7 +333,7 @@ def show(found: pa.Table) -> str:
     for row in found.to_pylist():
         image = shorten(row["image"] or row["sample_id"], 28)
         reasons = ", ".join(dict.fromkeys(row["names"])) or ", ".join(map(str, row["latents"]))
-        own = f"{OWN_PICTURE}; " if row["own_picture"] else ""
+        own = f"{OWN_IMAGE}; " if row["own_image"] else ""
         lines.append(
             f"{row['score']:>7.3f}  {row['row']:>9}  {image:<28} "
             f"{shorten(row['caption'] or '', 44):<44} {own}{shorten(reasons, 40)}"

@@ -171,7 +171,7 @@ def test_bias_finds_what_goes_with_an_attribute(report, cache, call, call_proces
     assert len(table) == 2 * 3 * 40
     assert table.schema.metadata[b"attribute"] == b"class:/m/3"
     metadata = pq.read_table(tmp_path / "pairs.parquet").schema.metadata
-    assert metadata[b"pictures_with"]
+    assert metadata[b"images_with"]
     about = json.loads(metadata[b"sparc"])
     assert (about["table"], about["command"]["name"]) == ("pairs", "bias")
     together = call(

@@ -362,11 +362,11 @@ def test_classes_are_predicted_from_one_row_of_each_labelled_image(report, cache
         return class_id in above
 
     labelled = {row // 2 for row, ids in enumerate(labels) if ids and row != 5}
-    assert {x["pictures"] for x in lines} == {min(60, len(labelled))}
+    assert {x["images"] for x in lines} == {min(60, len(labelled))}
     for line in report.table("probe").to_pylist():
         first = [r for r in range(150) if labels[r] and r != 5]
         seen = {r // 2: r for r in reversed(first)}.values()
-        assert line["pictures"] == sum(is_of(line["class_id"], r) for r in seen)
+        assert line["images"] == sum(is_of(line["class_id"], r) for r in seen)
     assert any(parents.count(x["class_id"]) for x in report.table("probe").to_pylist())
 
 

@@ -6,7 +6,6 @@ index.
 """
 
 import hashlib
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +15,6 @@ import torch
 from sparc.analyze import Report, Searcher
 from sparc.common.cache import ActivationCache
 from sparc.train import load
-
-ARCHIVE = Path(__file__).parent / "version-0.1.0.tar.xz"
-
-
-@pytest.fixture
-def earlier(tmp_path: Path) -> Path:
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(tmp_path, filter="data")
-    return tmp_path
 
 
 def digest(path: Path) -> str:

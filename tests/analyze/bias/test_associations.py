@@ -188,7 +188,7 @@ def test_every_association_is_that_of_plain_loops(seed, rows, at):
         for line in [x for x in table.to_pylist() if x["control"] == control]:
             key = line["stream"], line["latent"]
             wanted = lines[key]
-            assert (line["pictures_both"], line["pictures_latent"]) == (
+            assert (line["images_both"], line["images_latent"]) == (
                 wanted["both"],
                 wanted["alone"],
             )
@@ -281,7 +281,7 @@ def test_every_pair_is_that_of_plain_loops(seed, rows, at):
     for line in found:
         pair = line["first_latent"], line["second_latent"]
         wanted = expected[line["stream"]][pair]
-        assert (line["pictures_with"], line["pictures_without"]) == wanted["met"]
+        assert (line["images_with"], line["images_without"]) == wanted["met"]
         assert line["log_odds"] == pytest.approx(wanted["odds"])
         assert line["q"] == pytest.approx(wanted["q"], rel=1e-6)
         assert line["interaction"] == pytest.approx(wanted["interaction"])
@@ -350,4 +350,4 @@ def test_an_image_longer_than_a_part_counts_once():
     held = np.arange(10) < 5
     table, _ = analyse(codes, range(3, 100, 3), images, Attribute("it", held, held | True), 1)
     line = table.to_pylist()[0]
-    assert (line["pictures_both"], line["pictures_latent"]) == (5, 10)
+    assert (line["images_both"], line["images_latent"]) == (5, 10)

@@ -217,15 +217,14 @@ def test_scores_go_into_the_report(run, cache, report, call):
     (mean,) = [
         row
         for row in rows
-        if (row["stream"], row["map"], row["pictures"], row["class"])
+        if (row["stream"], row["map"], row["images"], row["class"])
         == ("cnn", "centre", "several", None)
     ]
     assert mean["objects"] == 12
     (text,) = [
         row
         for row in rows
-        if (row["stream"], row["map"], row["pictures"], row["class"])
-        == ("cnn", "text", "all", None)
+        if (row["stream"], row["map"], row["images"], row["class"]) == ("cnn", "text", "all", None)
     ]
     # Both squares are in every scene: no class is absent, so there is no AUC.
     assert (text["absent"], text["auc"], mean["absent"]) == (0, None, None)

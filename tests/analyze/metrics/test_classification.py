@@ -81,7 +81,7 @@ def test_classes_in_the_inputs_are_predicted_and_others_are_chance():
         return table.to_pylist()[0]
 
     actual = line(x)
-    assert (actual["pictures"], actual["classes"]) == (400, 3)
+    assert (actual["images"], actual["classes"]) == (400, 3)
     assert actual["ridge"] in classification.RIDGES
     assert actual["mean_average_precision"] > (0.9 + 0.2 + 0.2) / 3
     noise = np.random.default_rng(5).normal(size=(400, 20))

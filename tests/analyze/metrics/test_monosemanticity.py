@@ -76,7 +76,7 @@ def test_scores_are_those_of_all_pairs(
     for line in lines:
         values = dense(codes, line["stream"], 20)[one_per_image, line["latent"]]
         score = all_pairs(values, features[line["reference"]][one_per_image].astype(np.float64))
-        assert line["pictures"] == np.count_nonzero(values)
+        assert line["images"] == np.count_nonzero(values)
         assert line["score"] == pytest.approx(score, abs=1e-6)
         expected.setdefault((line["stream"], line["reference"]), []).append(score)
     assert any(x["score"] is None for x in lines)

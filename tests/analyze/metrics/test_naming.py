@@ -112,8 +112,8 @@ def test_every_number_is_that_of_plain_loops(seed, rows):
         actual, expected, strict=True
     ):
         assert (line["latent"], line["rank"], line["word"]) == (latent, rank, word)
-        assert line["pictures_both"] == both
-        assert (line["pictures_latent"], line["pictures_word"]) == (mine, all_)
+        assert line["images_both"] == both
+        assert (line["images_latent"], line["images_word"]) == (mine, all_)
         assert line["log_odds"] == pytest.approx(odds)
         assert line["z"] == pytest.approx(z)
         assert line["q"] == pytest.approx(q, rel=1e-6)

@@ -53,7 +53,7 @@ def test_a_planted_latent_is_selected_and_the_rest_is_chance():
     assert actual[7]["log_loss"] < 0.1
     assert actual[7]["accuracy"] == 1
     assert actual[5]["log_loss"] == pytest.approx(np.log(2), abs=0.1)
-    assert actual[5]["pictures"] == int(make(0)[1][:, 1].sum())
+    assert actual[5]["images"] == int(make(0)[1][:, 1].sum())
 
 
 def test_a_latent_selected_among_noise_is_not_better_than_chance():

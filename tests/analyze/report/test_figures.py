@@ -1,10 +1,15 @@
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from sparc.analyze.report.figure_names import ENDS
 from sparc.analyze.report.figures import figures
+from sparc.analyze.report.tables import file_of, table_bytes
 from sparc.common.files.folder import Folder
+
+
+def write(folder, table, rows):
+    content = table_bytes(table, pa.Table.from_pylist(rows), about={})
+    (folder / file_of(table)).write_bytes(content)
 
 
 def test_the_interval_of_a_mean_is_the_mean_of_the_intervals(tmp_path):
@@ -15,7 +20,7 @@ def test_the_interval_of_a_mean_is_the_mean_of_the_intervals(tmp_path):
         return {**about, **dict(zip(names, nmse, strict=True)), **explained}
 
     rows = [row("a", "a", 0.1, 0, 0.2), row("a", "b", 0.5, 0.4, 0.7), row("b", "a", 0.7, 0.6, 0.8)]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "reconstruction.parquet")
+    write(tmp_path, "reconstruction", rows)
     summary = figures(Folder(tmp_path))
     assert summary["nmse_cross/joint/none"] == pytest.approx(0.6)
     assert summary["nmse_cross_low/joint/none"] == pytest.approx(0.5)
@@ -34,7 +39,7 @@ def test_the_intervals_of_purity_are_those_of_the_finest_classes(tmp_path):
             ("all_rows", 2, None), ("top_rows", 2, 0.7),
         )
     ]  # fmt: skip
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "purity_means.parquet")
+    write(tmp_path, "purity_means", rows)
     summary = figures(Folder(tmp_path))
     assert summary == {
         "purity/joint/none": pytest.approx(0.5),
@@ -51,7 +56,7 @@ def test_the_intervals_of_monosemanticity_are_apart_for_own_and_other_features(t
             ("a", "a", (0.5, 0.4, 0.6)), ("b", "b", (0.7, 0.6, 0.9)), ("a", "b", (0.2, 0.1, 0.3)),
         )
     ]  # fmt: skip
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "monosemanticity_means.parquet")
+    write(tmp_path, "monosemanticity_means", rows)
     summary = figures(Folder(tmp_path))
     assert summary == {
         "monosemanticity_own/joint/none": pytest.approx(0.6),

@@ -115,7 +115,7 @@ def test_the_querys_own_image_is_told_apart(report):
     ):
         found = search(report, config)
         expected = [row // 2 == 6 for row in found["row"].to_pylist()]
-        assert found["own_picture"].to_pylist() == expected
+        assert found["own_image"].to_pylist() == expected
         _, *lines = show(found).splitlines()
         assert ["the query's own image" in line for line in lines] == expected
         assert sum(expected) == 1
@@ -125,7 +125,7 @@ def test_a_query_from_elsewhere_has_no_image_of_its_own(report):
     searcher = Searcher(report, "dino")
     code = searcher.row_code(12)
     found = searcher.find(Code(code.indices, code.values), results=3)
-    assert set(found["own_picture"].to_pylist()) == {False}
+    assert set(found["own_image"].to_pylist()) == {False}
     assert "own image" not in show(found)
 
 
@@ -240,7 +240,7 @@ def sheet_of(cache, images, tmp_path, **options):
         "sample_id": ["x"] * count,
         "image": images,
         "caption": ["a \x1b[31m caption"] * count,
-        "own_picture": [False] * count,
+        "own_image": [False] * count,
         "latents": [[1]] * count,
         "names": [["red"]] * count,
     }
