@@ -164,9 +164,10 @@ def _prepare(
     layout = CodeLayout(
         streams=streams,
         latents=subject.model.config.latents,
-        k=subject.model.config.k,
+        k=subject.model.config.width,
         rows=info.rows,
         rows_per_chunk=info.rows_per_chunk,
+        padded=subject.model.config.k_max is not None,
     )
     starts = range(0, info.rows, info.rows_per_chunk)
     images = read_images(cache.rows(["sample_id"])["sample_id"], valid)
@@ -188,7 +189,7 @@ def _prepare(
             streams=streams,
             stream_digests={s: cache.streams[s].origin.weights_sha256 for s in streams},
             latents=layout.latents,
-            k=layout.k,
+            k=subject.model.config.k,
             selection=subject.model.config.selection,
             rows=int(valid.sum()),
             settings=deciding_settings(config),

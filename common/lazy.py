@@ -1,4 +1,4 @@
-"""Names that a package offers but imports only when they are first used.
+"""Names that are imported only when they are first used: those of packages and of registries.
 
 Must not know what the names stand for.
 """
@@ -7,6 +7,12 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
+
+
+def import_home(home: str) -> Any:
+    """What `module:name` names, imported now; registries say so where their entries live."""
+    module, _, name = home.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def lazy_names(

@@ -44,6 +44,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("cli",),
     ),
     "train": (
+        ("model.selectors.registry",),
         ("config", "distributed"),
         ("model",),
         ("reference", "kernels", "data"),

@@ -13,13 +13,14 @@ from sparc.common.lazy import lazy_names
 if TYPE_CHECKING:
     from sparc.train.config import ModelConfig, StreamShape
     from sparc.train.loading import load
+    from sparc.train.model.codes import Codes
     from sparc.train.model.initialize import create_model
-    from sparc.train.model.network import Codes, Sparc
+    from sparc.train.model.network import Sparc
 
 __all__ = ["Codes", "ModelConfig", "Sparc", "StreamShape", "create_model", "load"]
 
 _HOMES = {
-    "Codes": "sparc.train.model.network",
+    "Codes": "sparc.train.model.codes",
     "ModelConfig": "sparc.train.config",
     "Sparc": "sparc.train.model.network",
     "StreamShape": "sparc.train.config",

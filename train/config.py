@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
-from sparc.common.config import option
+from sparc.common.config import option, require_choice
 from sparc.common.errors import ConfigError
 from sparc.common.streams.info import check_name
+from sparc.train.model.selectors.registry import SELECTORS
 
-Selection = Literal["global", "local"]
 Normalize = Literal["unit", "none"]
 Recipe = Literal["default", "published"]
 Residency = Literal["auto", "device", "host", "stream"]
@@ -33,17 +33,19 @@ class ModelConfig:
     Attributes:
         streams: The streams, in their fixed order: sums over streams follow it.
         latents: L, the size of the dictionary.
-        k: Latents selected for a row.
-        selection: `global`: the streams of a row select together, from the sum of their logits;
-            `local`: each stream selects alone.
+        k: Latents that a row uses; with a selector that varies their number, the mean.
+        selection: Which latents those are, a name in `SELECTORS`.
         normalize: `unit` scales every feature to unit L2 norm first; `none` takes it as it is.
+        k_max: The most latents that a row uses, with a selector that varies their number; chosen by
+            the selector where it is not given. None where every row uses k.
     """
 
     streams: tuple[StreamShape, ...]
     latents: int = 8192
     k: int = 64
-    selection: Selection = "global"
+    selection: str = "global"
     normalize: Normalize = "unit"
+    k_max: int | None = option(None, "", added=True)
 
     def __post_init__(self) -> None:
         names = [stream.name for stream in self.streams]
@@ -55,10 +57,20 @@ class ModelConfig:
                 raise ConfigError(f"stream {stream.name}: dim must be at least 1")
         if not 1 <= self.k <= self.latents:
             raise ConfigError(f"k must be from 1 to the number of latents, {self.latents}")
-        for name, known in (("selection", Selection), ("normalize", Normalize)):
-            if getattr(self, name) not in get_args(known):
-                words = ", ".join(get_args(known))
-                raise ConfigError(f"{name} must be one of {words}, not {getattr(self, name)!r}")
+        require_choice(self.selection, SELECTORS, "selection")
+        require_choice(self.normalize, get_args(Normalize), "normalize")
+        widest = SELECTORS[self.selection].widest
+        if widest > 1 and self.k_max is None:
+            object.__setattr__(self, "k_max", min(self.latents, widest * self.k))
+        if widest == 1 and self.k_max is not None:
+            raise ConfigError(f"with selection {self.selection} every row uses k: leave k_max out")
+        if not self.k <= self.width <= self.latents:
+            raise ConfigError(f"k_max must be from k, {self.k}, to latents, {self.latents}")
+
+    @property
+    def width(self) -> int:
+        """Columns of a code: the most latents that a row uses."""
+        return self.k if self.k_max is None else self.k_max
 
     @property
     def parameters(self) -> int:
@@ -85,9 +97,12 @@ class TrainConfig:
         (), "A stream to learn from; repeat for more. All of them by default.", flag="--stream"
     )
     latents: int = option(8192, "Size of the dictionary.", swept=True)
-    k: int = option(64, "Latents selected for a row.", swept=True)
-    selection: Selection = option(
-        "global", "Streams select together (global) or alone (local).", swept=True
+    k: int = option(64, "Latents that a row uses.", swept=True)
+    selection: str = option(
+        "global",
+        f"Which latents: {'; '.join(f'{s}: {SELECTORS[s].summary}' for s in SELECTORS)}.",
+        swept=True,
+        choices=SELECTORS,
     )
     recipe: Recipe = option(
         "default", "Our recipe, or the published one with its quirks (see the README).", swept=True

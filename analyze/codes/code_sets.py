@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from sparc.train.model.network import Mode
+from sparc.train.model.codes import Mode
 
 Control = Literal["none", "permuted", "permuted_before", "permuted_after", "untrained"]
 """`none`: no control, the trained model on the real rows. `untrained`: the model at step 0. The

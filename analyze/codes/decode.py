@@ -5,7 +5,8 @@ import numpy.typing as npt
 import torch
 
 from sparc.analyze.codes.code_rows import CodeRows
-from sparc.train.model.network import Codes, Sparc
+from sparc.train.model.codes import Codes
+from sparc.train.model.network import Sparc
 
 
 def to_codes(codes: CodeRows, stream: str, device: torch.device) -> Codes:

@@ -21,14 +21,12 @@ from sparc.analyze.codes.store import CodeStore
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.progress import progress
 from sparc.common.workers import Workers
-from sparc.train.model.network import Codes, Sparc, select_independently, select_jointly
+from sparc.train.model.codes import Codes, Mode
+from sparc.train.model.network import Sparc
 
 T = TypeVar("T")
 
 Features = Mapping[str, npt.NDArray[Any]]
-
-Select = Callable[[Mapping[str, torch.Tensor], int], dict[str, Codes]]
-"""From the logits of all streams, (rows, L) each, and k to the codes of all streams."""
 
 _BLOCK = 64
 """Rows per selection on a CPU: their logits fit the cache of a core."""
@@ -48,8 +46,7 @@ def encode_both(
     Returns:
         The joint codes and the independent ones.
     """
-    select = (select_jointly, select_independently)
-    joint, independent = _encode(select, model, features, rows, batch_size)
+    joint, independent = _encode(("joint", "independent"), model, features, rows, batch_size)
     return joint, independent
 
 
@@ -57,7 +54,7 @@ def encode_jointly(
     model: Sparc, features: Features, rows: npt.NDArray[np.int64], *, batch_size: int
 ) -> CodeRows:
     """Joint codes only; arguments as for `encode_both`."""
-    (codes,) = _encode((select_jointly,), model, features, rows, batch_size)
+    (codes,) = _encode(("joint",), model, features, rows, batch_size)
     return codes
 
 
@@ -131,21 +128,21 @@ def encode_permuted(
 
 
 def _encode(
-    select: Sequence[Select],
+    modes: Sequence[Mode],
     model: Sparc,
     features: Features,
     rows: npt.NDArray[np.int64],
     batch_size: int,
 ) -> list[CodeRows]:
-    """Codes of some rows, one for each way to select."""
+    """Codes of some rows in each mode."""
     device = next(model.parameters()).device
     streams = [name for name in model.config.names if name in features]
     batches = [slice(start, start + batch_size) for start in range(0, len(rows), batch_size)]
-    latents, k = model.config.latents, model.config.k
+    latents = model.config.latents
 
     @torch.inference_mode()
     def encode(batches: Sequence[slice], memory: torch.Tensor) -> list[list[list[CodeRows]]]:
-        """By batch and block, the codes of each way to select."""
+        """By batch and block, the codes in each mode."""
         result = []
         for batch in batches:
             logits = {}
@@ -155,7 +152,7 @@ def _encode(
                 logits[stream] = model.logits(stream, normalized, out=out[: len(raw)])
             result.append(
                 [
-                    [_sorted(way(block, k), of_block, latents) for way in select]
+                    [_sorted(model.select(block, mode), of_block, latents) for mode in modes]
                     for block, of_block in _blocks(logits, rows[batch])
                 ]
             )

@@ -79,9 +79,9 @@ class Parts:
         return self._store.layout.latents
 
     @property
-    def k(self) -> int:
-        """Latents selected for a row."""
-        return self._store.layout.k
+    def padded(self) -> bool:
+        """Whether rows may use fewer latents than a code has columns; see `CodeLayout`."""
+        return self._store.layout.padded
 
     def __len__(self) -> int:
         return len(self._chunks)

@@ -17,7 +17,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.common.config import from_mapping, to_mapping
+from sparc.common.config import from_mapping, option, to_mapping
 from sparc.common.errors import ConfigError, ReportError
 from sparc.common.files.folder import Folder
 from sparc.common.files.zarr_store import zarr_store
@@ -39,9 +39,10 @@ class CodeLayout:
     Attributes:
         streams: The streams that have codes, in the model's order.
         latents: L.
-        k: Latents selected for a row.
+        k: Columns of a code, the most latents that a row uses.
         rows: Rows of the cache; those that were not analysed hold zeros.
         rows_per_chunk: As in the cache.
+        padded: Whether rows may use fewer than k latents; the others have the value zero.
     """
 
     streams: tuple[str, ...]
@@ -49,6 +50,7 @@ class CodeLayout:
     k: int
     rows: int
     rows_per_chunk: int
+    padded: bool = option(False, "", added=True)
 
     def __post_init__(self) -> None:
         if min(self.latents, self.k, self.rows, self.rows_per_chunk) < 1:

@@ -15,7 +15,8 @@ from torch import Tensor
 from sparc.analyze.localize.config import ModeName, TargetName
 from sparc.common.text import shorten
 from sparc.extract.encoders.tower import NothingInCommonError
-from sparc.train.model.network import Codes, Sparc
+from sparc.train.model.codes import Codes
+from sparc.train.model.network import Sparc
 
 Objective = Callable[[Tensor], Tensor]
 """From features of one stream, (rows, dim), to the value that is explained, (rows,)."""
@@ -91,9 +92,10 @@ def text_objective(
     weights = values / values.norm()
     if target == "latents":
         return latents_objective(model, stream, latents, weights)
-    own = codes[stream].indices[0]
+    selected = _selected(model, codes, stream)
+    own = codes[stream].indices[0, selected]
     shared = weights.new_zeros(model.config.latents).index_put((latents,), weights)[own]
-    if not bool((shared * codes[stream].values[0]).any()):
+    if not bool((shared * codes[stream].values[0, selected]).any()):
         raise NothingInCommonError(
             f"the text '{shorten(text.text, 60)}' shares no active latent with the image in "
             f"stream {stream} ({mode} selection): use the target latents instead"
@@ -119,6 +121,15 @@ def active_latents(codes: Codes) -> list[Tensor]:
     return [
         latents[values > 0] for latents, values in zip(codes.indices, codes.values, strict=True)
     ]
+
+
+def _selected(model: Sparc, codes: Mapping[str, Codes], stream: str) -> Tensor:
+    """Which columns of a row's code are selected, active or not, rather than padding, (width,)."""
+    indices = codes[stream].indices
+    if model.config.k_max is None:
+        return torch.ones_like(indices[0], dtype=torch.bool)
+    sharing = [other for other in codes.values() if other.indices is indices]
+    return torch.stack([other.values[0] > 0 for other in sharing]).any(0)
 
 
 def _active(codes: Codes) -> tuple[Tensor, Tensor]:

@@ -91,7 +91,9 @@ def tables(
         left = {stream: x for stream, x in features.items() if stream != left_out}
         codes = encode_jointly(model, left, rows, batch_size=batch_size)
         which = {"control": control, "left_out": left_out}
-        lines = _selection_lines(whole, codes, folds, model.config.latents)
+        config = model.config
+        padded = config.k_max is not None
+        lines = _selection_lines(whole, codes, folds, config.latents, padded=padded)
         selections.extend({**which, **line} for line in lines)
         reconstruct(codes, left_out)
     return Tables(
@@ -101,11 +103,11 @@ def tables(
 
 
 def _selection_lines(
-    whole: CodeRows, left: CodeRows, folds: Folds, latents: int
+    whole: CodeRows, left: CodeRows, folds: Folds, latents: int, *, padded: bool
 ) -> Iterator[dict[str, Any]]:
     """The overlap of the selections, and of the latents active in each stream that is left."""
     first = left.streams[0]
-    selections = [selected(codes.indices[first], latents) for codes in (whole, left)]
+    selections = [selected(codes, first, latents, padded=padded) for codes in (whole, left)]
     sets: list[tuple[str | None, list[sparse.spmatrix]]] = [(None, selections)]
     for name in left.streams:
         sets.append((name, [codes.matrix(name, latents) > 0 for codes in (whole, left)]))

@@ -52,11 +52,12 @@ def count_all_choices(
 
 def _count_part(shared: tuple[Parts, Parts, Folds], part: int) -> SharedChoices:
     joint, independent, folds = shared
-    return count_choices(joint.codes(part), independent.codes(part), joint.latents, folds)
+    both = joint.codes(part), independent.codes(part)
+    return count_choices(*both, joint.latents, folds, padded=joint.padded)
 
 
 def count_choices(
-    joint: CodeRows, independent: CodeRows, latents: int, folds: Folds
+    joint: CodeRows, independent: CodeRows, latents: int, folds: Folds, *, padded: bool
 ) -> SharedChoices:
     """Count over some rows.
 
@@ -65,14 +66,15 @@ def count_choices(
         independent: Their independent codes.
         latents: L.
         folds: The folds of rows.
+        padded: As for `selected`.
     """
-    jointly = selected(joint.indices[joint.streams[0]], latents)
+    jointly = selected(joint, joint.streams[0], latents, padded=padded)
 
     def count(latents_of_rows: sparse.csr_matrix) -> npt.NDArray[np.float64]:
         return folds.add(joint.rows, np.diff(latents_of_rows.indptr))
 
     also_independent = [
-        count(jointly.multiply(selected(independent.indices[stream], latents)).tocsr())
+        count(jointly.multiply(selected(independent, stream, latents, padded=padded)).tocsr())
         for stream in joint.streams
     ]
     return SharedChoices(joint.streams, count(jointly), np.stack(also_independent, axis=1))
@@ -108,12 +110,24 @@ def table(counts: SharedChoices, control: str, folds: Folds) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def selected(indices: npt.NDArray[np.integer], latents: int) -> sparse.csr_matrix:
-    """1 where a latent is selected, active or not: from (n, k) indices to (n, latents) int8."""
-    n, k = indices.shape
-    matrix = sparse.csr_matrix(
-        (np.ones(n * k, np.int8), indices.ravel().astype(np.int32), np.arange(0, n * k + 1, k)),
-        shape=(n, latents),
-    )
+def selected(codes: CodeRows, stream: str, latents: int, *, padded: bool) -> sparse.csr_matrix:
+    """1 where a stream selects a latent, active or not, (n, latents) int8.
+
+    Args:
+        codes: Codes of n rows.
+        stream: The stream.
+        latents: L.
+        padded: Whether rows may use fewer latents than a code has columns. A padding latent is one
+            without a value above zero in any stream that shares the selection.
+    """
+    indices = codes.indices[stream]
+    is_selected = np.ones(indices.shape, bool)
+    if padded:
+        sharing = [other for other in codes.streams if codes.indices[other] is indices]
+        is_selected = np.logical_or.reduce([codes.values[other] > 0 for other in sharing])
+    ends = np.concatenate([[0], np.cumsum(is_selected.sum(axis=1))])
+    chosen = indices[is_selected].astype(np.int32)
+    shape = (len(indices), latents)
+    matrix = sparse.csr_matrix((np.ones(len(chosen), np.int8), chosen, ends), shape)
     matrix.has_canonical_format = True
     return matrix

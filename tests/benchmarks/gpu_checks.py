@@ -21,7 +21,7 @@ from sparc.train.model.initialize import initial_model
 from sparc.train.model.network import Sparc
 from sparc.train.step import recipes
 from sparc.train.step.learner import Learner
-from sparc.train.step.select import select
+from sparc.train.step.select import select_candidates
 
 TOLERANCES = {torch.float64: 1e-11, torch.float32: 2e-5, torch.bfloat16: 2e-2}
 """Of the largest difference over the largest number that is expected."""
@@ -332,11 +332,11 @@ def precision_checks(device: torch.device, size: StepSize) -> Iterator[Check]:
     model = size.model().to(device)
     batch = {name: x.to(device) for name, x in size.batches()[0].items()}
     kernels = choose("triton", device)
-    exact = select(model, batch, precision="float32", kernels=kernels)
+    exact = select_candidates(model, batch, precision="float32", kernels=kernels)
     single = copy.deepcopy(model).float()
     singles = {name: x.float() for name, x in batch.items()}
     for precision, most in (("float32", 0.001), ("tf32", 0.02), ("bfloat16", 0.1)):
-        found = select(single, singles, precision=precision, kernels=kernels)  # type: ignore[arg-type]
+        found = select_candidates(single, singles, precision=precision, kernels=kernels)  # type: ignore[arg-type]
         same = (found.indices[:, 0, :, None] == exact.indices[:, 0, None, :]).any(2)
         yield Check(f"{precision}: share of other latents", 1 - float(same.double().mean()), most)
         logits = torch.stack(exact.products, dim=1)

@@ -153,7 +153,10 @@ def test_a_damaged_last_checkpoint_costs_only_time(
     assert result(run) == result(reference_run)
 
 
-@pytest.mark.parametrize("changes", [{"selection": "local"}, {"recipe": "published"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"selection": "local"}, {"selection": "batch"}, {"recipe": "published"}],
+)
 def test_other_kinds_of_runs_resume_bit_for_bit(
     tmp_path, run_and_interrupt, small_cache, small_settings, changes
 ):

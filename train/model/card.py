@@ -9,6 +9,7 @@ import re
 
 from sparc.common.text import printable
 from sparc.train.config import ModelConfig
+from sparc.train.model.selectors.registry import SELECTORS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,11 +44,10 @@ def render_card(config: ModelConfig, repository: str, card: ModelCard) -> str:
         # JSON's texts are YAML's too, whatever they hold.
         head.append(f"license: {json.dumps(card.license)}")
     lines = ["---", *head, "---", "", f"# {repository}", ""]
-    together = "together (Global TopK)" if config.selection == "global" else "alone (Local TopK)"
     lines += [
         f"A SPARC model (arXiv 2507.06265): one dictionary of {config.latents:,} sparse latents "
-        f"shared by {len(config.streams)} streams. {config.k} latents are selected for a row; the "
-        f"streams select {together}.",
+        f"shared by {len(config.streams)} streams. With k = {config.k} a row uses these latents: "
+        f"{SELECTORS[config.selection].summary}.",
         "",
         "| stream | dim | encoder |",
         "|---|---|---|",

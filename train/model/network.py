@@ -6,9 +6,9 @@ Encodes raw features to codes and decodes codes to unit-scale features, for any 
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from sparc.common.errors import SparcError
 from sparc.common.files.folder import Folder
 from sparc.train.config import ModelConfig
 from sparc.train.model.card import ModelCard, render_card
+from sparc.train.model.codes import Codes, Mode
 from sparc.train.model.files import (
     WEIGHTS_FILE,
     read_weights,
@@ -26,22 +27,7 @@ from sparc.train.model.files import (
     write_weights,
 )
 from sparc.train.model.hub import require_repository_id, upload
-from sparc.train.model.topk import largest, sum_in_order
-
-Mode = Literal["joint", "independent"]
-
-
-class Codes(NamedTuple):
-    """Sparse codes of some rows in one stream.
-
-    Attributes:
-        indices: The latents selected for each row, (rows, k) int64, in no particular order.
-        values: Their values, (rows, k), zero where the logit was not positive: a row's true L0 is
-            the number of values above zero, at most k.
-    """
-
-    indices: Tensor
-    values: Tensor
+from sparc.train.model.selectors.selector import select, selector_of
 
 
 class Sparc(nn.Module):
@@ -55,21 +41,30 @@ class Sparc(nn.Module):
         decoder: By stream, (latents, dim): the direction of each latent, of unit norm.
         pre_bias: By stream, (dim,): taken off before encoding, added again after decoding.
         latent_bias: By stream, (latents,).
+        selector: Which latents a row uses.
+        thresholds: What a selector with thresholds has learned, (1 + streams,) float32: of the sum
+            of all streams, and of each stream alone; NaN before the first step. None for others.
     """
+
+    thresholds: Tensor | None
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.selector = selector_of(config.selection)
         shapes = {stream.name: (config.latents, stream.dim) for stream in config.streams}
         self.encoder = _parameters(shapes)
         self.decoder = _parameters(shapes)
         self.pre_bias = _parameters({name: shape[1:] for name, shape in shapes.items()})
         self.latent_bias = _parameters({name: shape[:1] for name, shape in shapes.items()})
+        unknown = torch.full((1 + len(shapes),), torch.nan)
+        learns = self.selector.learns_thresholds
+        self.register_buffer("thresholds", unknown if learns else None)
 
     @property
     def own_mode(self) -> Mode:
-        """How the streams of a row selected while the model was trained."""
-        return "joint" if self.config.selection == "global" else "independent"
+        """The mode in which the model was trained."""
+        return self.selector.own_mode
 
     def normalize(self, stream: str, features: Tensor) -> Tensor:
         """Raw features as the model sees them, and as it reconstructs them.
@@ -119,9 +114,9 @@ class Sparc(nn.Module):
 
         Args:
             features: By stream, (rows, dim). Streams may be missing: joint selection sums the
-                logits of those that are there.
-            mode: `joint`: the streams of a row select together, which needs the same rows in each;
-                `independent`: each selects as if it were alone. By default as in training.
+                logits of those that are given.
+            mode: `joint`: the streams of a row select the same latents, which needs the same rows
+                in each; `independent`: each selects by its own logits. By default as in training.
 
         Returns:
             Codes by stream. Ties are broken the same way for the same row.
@@ -133,12 +128,43 @@ class Sparc(nn.Module):
         mode = mode or self.own_mode
         if mode not in get_args(Mode):
             raise SparcError(f"mode must be {' or '.join(get_args(Mode))}, not {mode!r}")
-        logits = self._all_logits(features, joint=mode == "joint")
-        if mode == "joint":
-            return select_jointly(logits, self.config.k)
-        return select_independently(logits, self.config.k)
+        return self.select(self._all_logits(features, joint=mode == "joint"), mode)
 
     forward = encode
+
+    def select(self, logits: Mapping[str, Tensor], mode: Mode) -> dict[str, Codes]:
+        """Codes from logits.
+
+        Args:
+            logits: By stream, (rows, latents) each, from `logits`; streams may be missing.
+            mode: As for `encode`.
+
+        Returns:
+            Codes by stream; in joint mode the streams share one tensor of indices.
+        """
+        return select(self.selector, self.config, logits, mode, self._threshold)
+
+    def known_thresholds(self) -> Tensor | None:
+        """`thresholds`, or None where the selector has none or none was learned yet."""
+        if self.thresholds is None or bool(self.thresholds.isnan().any()):
+            return None
+        return self.thresholds
+
+    def _threshold(self, streams: Sequence[str]) -> Tensor | None:
+        """The threshold of the sum of some streams' logits.
+
+        It was learned for each stream alone and for all. The sum of all thresholds exceeds that of
+        the sum by a gap; of some streams the gap is the share that their pairs have in all pairs.
+        """
+        thresholds, names = self.known_thresholds(), self.config.names
+        if thresholds is None:
+            return None
+        own = thresholds[1:]
+        total = torch.stack([own[names.index(stream)] for stream in streams]).sum()
+        pairs = len(streams) * (len(streams) - 1)
+        if pairs:
+            total = total - (own.sum() - thresholds[0]) * pairs / (len(names) * (len(names) - 1))
+        return total
 
     def encode_both(
         self, features: Mapping[str, Tensor]
@@ -155,8 +181,7 @@ class Sparc(nn.Module):
             SparcError: As `encode`.
         """
         logits = self._all_logits(features, joint=True)
-        k = self.config.k
-        return select_jointly(logits, k), select_independently(logits, k)
+        return self.select(logits, "joint"), self.select(logits, "independent")
 
     def decode(self, codes: Codes, stream: str) -> Tensor:
         """Rebuild a stream's normalized features from codes, which may be another stream's.
@@ -285,34 +310,6 @@ def scale(features: Tensor, config: ModelConfig) -> Tensor:
         return features
     norms: Tensor = torch.linalg.vector_norm(features, dim=1, keepdim=True)
     return features / norms
-
-
-def select_jointly(logits: Mapping[str, Tensor], k: int) -> dict[str, Codes]:
-    """Global TopK: the k latents with the largest sum of logits over the streams.
-
-    Args:
-        logits: By stream, (rows, latents) each; summed in the mapping's order.
-        k: Latents a row.
-    """
-    total = sum_in_order(list(logits.values()))
-    indices = largest(total, k)
-    return {
-        stream: Codes(indices, each.gather(1, indices).relu()) for stream, each in logits.items()
-    }
-
-
-def select_independently(logits: Mapping[str, Tensor], k: int) -> dict[str, Codes]:
-    """Local TopK: the k latents with the largest logits of each stream.
-
-    Args:
-        logits: By stream, (rows, latents) each.
-        k: Latents a row.
-    """
-    codes = {}
-    for stream, each in logits.items():
-        indices = largest(each, k)
-        codes[stream] = Codes(indices, each.gather(1, indices).relu())
-    return codes
 
 
 def _parameters(shapes: Mapping[str, tuple[int, ...]]) -> nn.ParameterDict:

@@ -21,6 +21,7 @@ from sparc.train.model.network import Sparc
 from sparc.train.step.deadness import Candidates, DeadCandidates
 from sparc.train.step.gradients import StreamGradients, add_dense, stream_gradients
 from sparc.train.step.graph import StepGraphs
+from sparc.train.step.keep import batch_thresholds, keep, learn_thresholds
 from sparc.train.step.objective import Objective, RowLosses
 from sparc.train.step.recipes import RECIPES
 from sparc.train.step.row_terms import (
@@ -30,7 +31,7 @@ from sparc.train.step.row_terms import (
     gather_codes,
     gather_terms,
 )
-from sparc.train.step.select import Selected, select
+from sparc.train.step.select import Selected, select_candidates
 from sparc.train.step.sums import Losses, StepSums, no_sums, step_sums
 from sparc.train.step.terms import autograd
 from sparc.train.step.terms.registry import build_terms
@@ -151,6 +152,7 @@ class Learner:
                 and counts the batch on the host.
         """
         selected = self._select(batch)
+        learn_thresholds(self.model, selected.thresholds)
         codes = gather_codes(selected, self._gather)
         if auxk is None:
             rows, step = len(codes.values), self._optimizer.adam.number
@@ -219,11 +221,13 @@ class Learner:
     def measure(self, batch: Mapping[str, Tensor]) -> StepSums:
         """The figures of a batch, all pairs of streams decoded; changes nothing.
 
+        Latents are selected as in use: a row's codes do not depend on the other rows.
+
         Args:
             batch: As for `step`.
         """
         with self._workers.one_thread_each():
-            selected = self._select(batch)
+            selected = keep(self.model, self._candidates_of(batch), self.model.known_thresholds())
             losses = self._objective.evaluate(selected, self._candidates_now())
             codes = GlobalCodes(selected.indices, selected.values)
             values = self._evaluate_densely(batch, codes)
@@ -298,7 +302,15 @@ class Learner:
                 tensor.copy_(state[name])
 
     def _select(self, batch: Mapping[str, Tensor]) -> Selected:
-        return select(
+        """The codes of a batch in training."""
+        candidates = self._candidates_of(batch)
+        thresholds = batch_thresholds(
+            self.model, candidates, self._gather, self.kernels, self._workers
+        )
+        return keep(self.model, candidates, thresholds)
+
+    def _candidates_of(self, batch: Mapping[str, Tensor]) -> Selected:
+        return select_candidates(
             self.model,
             batch,
             precision=self.settings.precision,

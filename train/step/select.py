@@ -31,9 +31,11 @@ class Selected(NamedTuple):
         centred: Features minus the pre-bias, (rows, dim).
         products: Centred features times the encoders, (rows, latents): logits without the latent
             bias, which is added where it is needed; bfloat16 with that precision.
-        indices: Latents selected, (rows, 1, k) where the streams share them, else
-            (rows, streams, k).
-        values: (rows, streams, k).
+        indices: Latents of the rows, (rows, 1, width) where the streams share them, else
+            (rows, streams, width).
+        values: (rows, streams, width), zero where the selector left a latent out.
+        kept: Which of `indices` are selected, of the same shape; None: all.
+        thresholds: What the selector compared scores with, shaped as `Sparc.thresholds`, or None.
     """
 
     features: tuple[Tensor, ...]
@@ -42,6 +44,8 @@ class Selected(NamedTuple):
     products: tuple[Tensor, ...]
     indices: Tensor
     values: Tensor
+    kept: Tensor | None = None
+    thresholds: Tensor | None = None
 
     def rows(self, rows: slice) -> "Selected":
         """Some of the rows."""
@@ -52,10 +56,12 @@ class Selected(NamedTuple):
             rows_of(self.products, rows),
             self.indices[rows],
             self.values[rows],
+            None if self.kept is None else self.kept[rows],
+            self.thresholds,
         )
 
 
-def select(
+def select_candidates(
     model: Sparc,
     batch: Mapping[str, Tensor],
     *,
@@ -63,7 +69,9 @@ def select(
     kernels: Kernels,
     workers: Workers = ONE_WORKER,
 ) -> Selected:
-    """Normalize a batch and select its latents.
+    """Normalize a batch and find the `width` latents of each row with the largest scores.
+
+    That is all of the selection, unless `step.keep` leaves some of them out.
 
     Args:
         model: The model.
@@ -81,14 +89,14 @@ def select(
 
     def select_rows(rows: slice) -> tuple[Tensor, Tensor]:
         part_centred, part_products = rows_of(centred, rows), rows_of(products, rows)
-        return _select_rows(model, part_centred, part_products, precision, kernels)
+        return _candidates(model, part_centred, part_products, precision, kernels)
 
     indices, values = join_streams(workers.map(select_rows, pieces))
     square_norms = tuple(x.square().sum(1) for x in features)
     return Selected(features, square_norms, centred, products, indices, values)
 
 
-def _select_rows(
+def _candidates(
     model: Sparc,
     centred: tuple[Tensor, ...],
     products: tuple[Tensor, ...],
@@ -96,14 +104,14 @@ def _select_rows(
     kernels: Kernels,
 ) -> tuple[Tensor, Tensor]:
     """`Selected.indices` and `Selected.values` of some rows."""
-    names, k = model.config.names, model.config.k
+    names, width = model.config.names, model.config.width
     biases = [model.latent_bias[name] for name in names]
-    if model.config.selection == "global":
-        shared, values = kernels.select(products, biases, k)
+    if model.own_mode == "joint":
+        shared, values = kernels.select(products, biases, width)
         indices = shared.unsqueeze(1)
     else:
         by_stream = [
-            kernels.select([product], [bias], k)
+            kernels.select([product], [bias], width)
             for product, bias in zip(products, biases, strict=True)
         ]
         indices = torch.stack([indices for indices, _ in by_stream], dim=1)

@@ -155,7 +155,8 @@ def step_sums(
         compare_rows: Rows on which `chosen_alone` is counted.
         kernels: The implementation of the sparse mathematics.
     """
-    rows, streams, k = selected.values.shape
+    rows, streams, _ = selected.values.shape
+    compared = selected.rows(slice(compare_rows))
     squared = losses.square_errors.double()
     norms = torch.stack(selected.square_norms, dim=1).double()
     nmse = (squared / norms.unsqueeze(2)).sum(0)
@@ -181,22 +182,35 @@ def step_sums(
         feature_sum=tuple(x.sum(0).double() for x in selected.features),
         feature_square_sum=norms.sum(0),
         active=(selected.values > 0).sum((0, 2)).double(),
-        chosen=nmse.new_full((), compare_rows * k),
-        chosen_alone=_chosen_alone(model, selected.rows(slice(compare_rows)), kernels),
+        chosen=_chosen(compared).mean(),
+        chosen_alone=_chosen_alone(model, compared, kernels),
         terms=terms,
     )
 
 
+def _chosen(selected: Selected) -> Tensor:
+    """How many latents are selected, (streams,); jointly selected ones count in every stream."""
+    rows, streams, width = selected.values.shape
+    if selected.kept is None:
+        return selected.values.new_full((streams,), rows * width, dtype=torch.float64)
+    return selected.kept.sum((0, 2)).double().expand(streams)
+
+
 def _chosen_alone(model: Sparc, selected: Selected, kernels: Kernels) -> Tensor:
     """How many selected latents each stream would have selected independently, (streams,)."""
-    rows, streams, k = selected.values.shape
-    if selected.indices.shape[1] > 1 or streams == 1:
-        return selected.values.new_full((streams,), rows * k, dtype=torch.float64)
+    if selected.indices.shape[1] > 1 or selected.values.shape[1] == 1:
+        return _chosen(selected)
     shared = selected.indices[:, 0]
     counts = []
-    for name, product in zip(model.config.names, selected.products, strict=True):
-        bias = model.latent_bias[name]
-        own, _ = kernels.select([product], [bias], k)
-        smallest = (product.gather(1, own) + bias[own]).amin(1, keepdim=True)
-        counts.append((product.gather(1, shared) + bias[shared] >= smallest).sum())
+    for position, name in enumerate(model.config.names):
+        product, bias = selected.products[position], model.latent_bias[name]
+        if selected.thresholds is not None:
+            smallest = selected.thresholds[1 + position]
+        else:
+            own, _ = kernels.select([product], [bias], model.config.k)
+            smallest = (product.gather(1, own) + bias[own]).amin(1, keepdim=True)
+        also = product.gather(1, shared) + bias[shared] >= smallest
+        if selected.kept is not None:
+            also &= selected.kept[:, 0]
+        counts.append(also.sum())
     return torch.stack(counts).double()

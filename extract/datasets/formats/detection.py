@@ -1,9 +1,7 @@
 """Which reader a dataset folder gets: by the name of its format, or by its files (`auto`)."""
 
-import importlib
-from typing import cast
-
 from sparc.common.errors import DatasetError
+from sparc.common.lazy import import_home
 from sparc.common.text import shorten
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.formats.registry import FORMATS
@@ -12,8 +10,8 @@ from sparc.extract.datasets.safe_folder import SafeFolder
 
 def reader_of(name: str) -> type[DatasetReader]:
     """The reader of a format in `FORMATS`."""
-    module, _, attribute = FORMATS[name].home.partition(":")
-    return cast("type[DatasetReader]", getattr(importlib.import_module(module), attribute))
+    reader: type[DatasetReader] = import_home(FORMATS[name].home)
+    return reader
 
 
 def detect_format(folder: SafeFolder) -> str:

@@ -1,7 +1,7 @@
 from typing import get_args
 
 from sparc.analyze.codes.code_sets import CodeSet, Control
-from sparc.train.model.network import Mode
+from sparc.train.model.codes import Mode
 
 
 def test_every_set_has_a_path_of_its_own_and_is_stored_or_reorders_one_that_is():

@@ -61,8 +61,9 @@ def build_encoder() -> Callable[[str], Any]:
 
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., Sparc]:
-    def make(latents: int = 64, k: int = 8, **dims: int) -> Sparc:
+    def make(latents: int = 64, k: int = 8, selection: str = "global", **dims: int) -> Sparc:
         shapes = tuple(StreamShape(name, dim) for name, dim in dims.items())
-        return create_model(ModelConfig(streams=shapes, latents=latents, k=k), seed=3).eval()
+        config = ModelConfig(streams=shapes, latents=latents, k=k, selection=selection)
+        return create_model(config, seed=3).eval()
 
     return make

@@ -45,6 +45,28 @@ def test_similarity_is_the_cosine_of_the_codes(model, mode):
     torch.testing.assert_close(objective(image)[0], expected)
 
 
+@pytest.mark.parametrize("mode", ["independent", "joint"])
+def test_similarity_leaves_out_what_a_selector_with_thresholds_does(make_model, mode):
+    model = make_model(dino=12, text=10, selection="batch").requires_grad_(False)
+    model.thresholds.fill_(0.1)
+    torch.manual_seed(1)
+    inputs = {"dino": torch.randn(1, 12), "text": torch.randn(1, 10)}
+    logits = {s: model.logits(s, model.normalize(s, x))[0] for s, x in inputs.items()}
+    scores = dict.fromkeys(logits, sum(logits.values())) if mode == "joint" else logits
+    selected = {stream: score >= 0.1 for stream, score in scores.items()}
+    assert all(0 < mask.sum() < model.config.width for mask in selected.values())
+
+    text = TextFeature("a cat", "text", inputs["text"])
+    objective = text_objective(
+        model, "dino", text, {"dino": inputs["dino"]}, target="similarity", mode=mode
+    )
+    of_text = logits["text"].relu() * selected["text"]
+    for features in (inputs["dino"], torch.randn(1, 12)):  # the selection is held fixed
+        own = model.logits("dino", model.normalize("dino", features))[0].relu() * selected["dino"]
+        expected = torch.cosine_similarity(own, of_text, dim=0)
+        torch.testing.assert_close(objective(features)[0], expected)
+
+
 def test_joint_and_independent_choose_other_latents(model):
     torch.manual_seed(2)
     image, text = torch.randn(1, 12), TextFeature("a cat", "text", torch.randn(1, 10))

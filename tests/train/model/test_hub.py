@@ -58,6 +58,21 @@ def test_published_model_loads_by_its_id(hub, model):
     assert 'load("someone/sparc-toy")' in card
 
 
+def test_a_model_with_learned_thresholds_encodes_the_same_after_the_hub(hub):
+    config = ModelConfig(streams=(StreamShape("a", 7),), latents=40, k=6, selection="batch")
+    model = create_model(config)
+    model.thresholds.fill_(0.3)
+    features = {"a": torch.randn(20, 7, generator=torch.Generator().manual_seed(0))}
+    expected = model.encode(features)["a"]
+    assert (expected.values > 0).sum(1).unique().numel() > 1
+    model.push_to_hub("someone/batch")
+    codes = load("someone/batch").encode(features)["a"]
+    assert torch.equal(codes.indices, expected.indices)
+    assert torch.equal(codes.values, expected.values)
+    card = (hub / "someone/batch/README.md").read_text()
+    assert "With k = 6 a row uses these latents: k on average, those with the largest sums" in card
+
+
 def test_the_clients_cache_may_hold_links_into_its_store_and_nowhere_else(hub, model):
     model.save(hub / "blobs")
     snapshot = hub / "someone/linked"

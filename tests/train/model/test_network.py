@@ -159,7 +159,7 @@ def test_an_unknown_mode_is_refused(model, features):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"selection": "joint"}, "selection must be one of global, local, not 'joint'"),
+        ({"selection": "joint"}, "selection must be one of global, local, batch, not 'joint'"),
         ({"normalize": "l2"}, "normalize must be one of unit, none, not 'l2'"),
     ],
 )

@@ -1,5 +1,6 @@
 """The training step against the dense reference with autograd, in float64."""
 
+import functools
 import importlib.util
 
 import pytest
@@ -92,6 +93,19 @@ def test_losses_and_gradients(build_model, draw_batch, selection, dims, dead, cr
     check_against(Reference(model, **options), learner, draw_batch(model, 11), masks)
 
 
+@pytest.mark.parametrize("dims", [(7,), (7, 5), (3, 9, 4, 8)])
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_gradients_with_a_varying_number_of_latents(build_model, draw_batch, dims, kernels):
+    model = build_model(dims, selection="batch")
+    options = {"cross_weight": 0.3, "aux_weight": 0.5, "auxk": 5}
+    learner = Learner(model, TrainConfig(**options, kernels=kernels))
+    masks, batch = some_dead(model, 9), draw_batch(model, 11)
+    kill(learner, masks)
+    _, expected = loss_and_gradients(Reference(model, **options), batch, masks)
+    for name, gradient in learner.gradients(batch).items():
+        close(gradient, expected[name])
+
+
 @pytest.mark.parametrize("k", [1, 40])
 def test_smallest_and_largest_k(build_model, draw_batch, k):
     model = build_model(k=k)
@@ -136,7 +150,7 @@ def test_measuring_changes_nothing(build_model, draw_batch):
     assert all(torch.equal(after[name], before[name]) for name in before)
 
 
-@pytest.mark.parametrize("selection", ["global", "local"])
+@pytest.mark.parametrize("selection", ["global", "local", "batch"])
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_steps_are_those_of_the_reference(build_model, draw_batch, selection, kernels):
     """Twenty steps of the default recipe, in which latents die."""
@@ -236,11 +250,14 @@ def test_published_recipe(build_model, draw_batch, selection, threshold, monkeyp
         close(model.get_parameter(name), parameter, 1e-9)
 
 
-@pytest.mark.parametrize("recipe", ["default", "published"])
+@pytest.mark.parametrize(
+    ("recipe", "selection"), [("default", "global"), ("published", "global"), ("default", "batch")]
+)
 def test_steps_are_reproducible_and_resume_bit_for_bit(
-    build_model, draw_batch, recipe, monkeypatch
+    build_model, draw_batch, recipe, selection, monkeypatch
 ):
     monkeypatch.setattr("sparc.train.step.recipes.DEAD_AFTER_STEPS", 2)
+    build_model = functools.partial(build_model, selection=selection)
     options = TrainConfig(recipe=recipe, dead_after=20, auxk=4)
 
     def train(model, learner, steps):
@@ -264,7 +281,7 @@ def test_steps_are_reproducible_and_resume_bit_for_bit(
             assert torch.equal(learner.state()[name], tensor), name
 
 
-@pytest.mark.parametrize("selection", ["global", "local"])
+@pytest.mark.parametrize("selection", ["global", "local", "batch"])
 @pytest.mark.parametrize("cross_weight", [1.0, 0.0])
 @pytest.mark.parametrize("recipe", ["default", "published"])
 def test_two_processes_make_the_step_of_one(
@@ -321,7 +338,7 @@ def threads_as_before():
 
 
 @pytest.mark.usefixtures("threads_as_before")
-@pytest.mark.parametrize("selection", ["global", "local"])
+@pytest.mark.parametrize("selection", ["global", "local", "batch"])
 def test_training_does_not_depend_on_the_number_of_threads(build_model, draw_batch, selection):
     def train(threads):
         torch.set_num_threads(threads)

@@ -13,7 +13,7 @@ from sparc.train.run.log import read_lines
 from sparc.train.run.run_summary import describe_folder
 from sparc.train.step.learner import Learner
 from sparc.train.step.row_terms import GlobalCodes
-from sparc.train.step.select import select
+from sparc.train.step.select import select_candidates
 from sparc.train.step.terms import registry
 from sparc.train.step.terms.autograd import DenseBatch, differentiate
 from sparc.train.step.terms.auxk import AuxK
@@ -73,7 +73,7 @@ def test_derivatives_by_hand_are_those_of_the_formula(build_model, draw_batch, s
     learner, batch = Learner(model, settings), draw_batch(model, 9)
     kill(learner, 9)
     with torch.no_grad():
-        selected = select(model, batch, precision="float32", kernels=learner.kernels)
+        selected = select_candidates(model, batch, precision="float32", kernels=learner.kernels)
     dead = {name: torch.arange(40) < 9 for name in model.config.names}
     dense = DenseBatch(batch, GlobalCodes(selected.indices, selected.values), dead)
     by_autograd = differentiate(model, build_terms(settings), dense)

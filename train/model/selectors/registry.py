@@ -1,0 +1,48 @@
+"""The selectors that `--selection` may name.
+
+To add one, write a file in this folder with a subclass of `Selector`, which says what a selector
+may decide:
+
+    class AboveHalf(Selector):
+        own_mode = "joint"
+
+        def keep(self, scores: Tensor, k: int, threshold: Tensor | None) -> Tensor:
+            return scores >= scores.amax(1, keepdim=True) / 2
+
+Then add a line to `SELECTORS`. `sparc-train run … --selection half` trains with it, with every
+implementation of the kernels, and the analysis encodes with it in both modes.
+
+Every command line reads this module: it imports no selector.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class SelectorEntry:
+    """What is known of a selector before it is imported."""
+
+    summary: str
+    """What a row uses, after "latents: ", as the help and the model card say it."""
+    home: str
+    """`module:class` of the `Selector`."""
+    widest: int = 1
+    """A row uses at most this multiple of k latents; 1: exactly k."""
+
+
+_HERE = "sparc.train.model.selectors"
+
+SELECTORS: dict[str, SelectorEntry] = {
+    "global": SelectorEntry(
+        "the k with the largest sum of logits over the streams (Global TopK)",
+        f"{_HERE}.topk:GlobalTopK",
+    ),
+    "local": SelectorEntry(
+        "in each stream the k with the largest logits (Local TopK)", f"{_HERE}.topk:LocalTopK"
+    ),
+    "batch": SelectorEntry(
+        "k on average, those with the largest sums of logits of a whole batch (BatchTopK)",
+        f"{_HERE}.batch_topk:BatchTopK",
+        widest=4,
+    ),
+}

@@ -1,0 +1,123 @@
+"""Which of the candidates a selector keeps: by the thresholds of the batch, or by learned ones.
+
+In training a selector with thresholds compares with those of the batch, of all processes; the model
+remembers their running mean for use. Must not know what a selector decides.
+"""
+
+import torch
+from torch import Tensor
+
+from sparc.common.workers import Workers
+from sparc.train.kernels.interface import Kernels
+from sparc.train.model.network import Sparc
+from sparc.train.model.topk import sum_in_order
+from sparc.train.step.row_terms import Gather
+from sparc.train.step.rows import join_rows, share_rows
+from sparc.train.step.select import Selected
+
+RATE = 0.1
+"""Share of a batch's thresholds in the running mean, which covers about the last twenty batches.
+They vary little from batch to batch but grow with the weights: a slower mean would lag behind."""
+
+Streams = tuple[int, ...]
+"""Positions of the streams whose logits are summed to scores."""
+
+
+def keep(model: Sparc, candidates: Selected, thresholds: Tensor | None) -> Selected:
+    """Set the values of the candidates that the selector leaves out to zero.
+
+    Args:
+        model: The model.
+        candidates: From `select_candidates`.
+        thresholds: Shaped as `Sparc.thresholds`; None where none is known.
+    """
+    masks = []
+    for position, streams in enumerate(_own_sums(model)):
+        indices = candidates.indices[:, position]
+        scores = _scores(model, candidates.products, indices, streams)
+        threshold = None if thresholds is None else thresholds[_place(model, streams)]
+        mask = model.selector.keep(scores, model.config.k, threshold)
+        if mask is None:
+            return candidates
+        masks.append(mask)
+    kept = torch.stack(masks, dim=1)
+    values = candidates.values.where(kept, 0)
+    return candidates._replace(values=values, kept=kept, thresholds=thresholds)
+
+
+def batch_thresholds(
+    model: Sparc, candidates: Selected, gather: Gather, kernels: Kernels, workers: Workers
+) -> Tensor | None:
+    """The thresholds of a batch, shaped as `Sparc.thresholds`; None for selectors without any.
+
+    Args:
+        model: The model.
+        candidates: The rows of this process.
+        gather: Joins the rows of all processes.
+        kernels: The implementation of the sparse mathematics.
+        workers: Threads, some rows each.
+    """
+    if not model.selector.learns_thresholds:
+        return None
+    names, config = model.config.names, model.config
+    own = _own_sums(model)
+    parts = share_rows(candidates.values, kernels, workers)
+
+    def scores(streams: Streams) -> Tensor:
+        def of_rows(rows: slice) -> Tensor:
+            products = tuple(candidates.products[stream][rows] for stream in streams)
+            if streams in own:
+                indices = candidates.indices[rows, own.index(streams)]
+            else:
+                biases = [model.latent_bias[names[stream]] for stream in streams]
+                indices, _ = kernels.select(products, biases, config.width)
+            return _scores(model, tuple(p[rows] for p in candidates.products), indices, streams)
+
+        return gather(join_rows(workers.map(of_rows, parts)))
+
+    every: Streams = tuple(range(len(names)))
+    sums = [every, *((stream,) for stream in every)]
+    by_sum = {
+        streams: model.selector.batch_threshold(scores(streams), config.k)
+        for streams in dict.fromkeys(sums)
+    }
+    return torch.stack([by_sum[streams] for streams in sums])
+
+
+def learn_thresholds(model: Sparc, thresholds: Tensor | None) -> None:
+    """Move the model's thresholds towards those of a batch; the first batch sets them."""
+    learned = model.thresholds
+    if learned is None or thresholds is None:
+        return
+    batch = thresholds.to(learned.dtype)
+    learned.copy_(torch.where(learned.isnan(), batch, learned.lerp(batch, RATE)))
+
+
+def _own_sums(model: Sparc) -> list[Streams]:
+    """For each set of indices, the streams by whose logits they were ranked."""
+    every = tuple(range(len(model.config.names)))
+    return [every] if model.own_mode == "joint" else [(stream,) for stream in every]
+
+
+def _place(model: Sparc, streams: Streams) -> int:
+    """Where `Sparc.thresholds` has that of a sum."""
+    return 0 if len(streams) == len(model.config.names) else 1 + streams[0]
+
+
+def _scores(
+    model: Sparc, products: tuple[Tensor, ...], indices: Tensor, streams: Streams
+) -> Tensor:
+    """Sums of logits of some latents, (rows, width).
+
+    Args:
+        model: The model.
+        products: As `Selected.products`.
+        indices: The latents, (rows, width).
+        streams: The streams to sum over.
+    """
+    biases = [model.latent_bias[model.config.names[stream]] for stream in streams]
+    logits = [
+        products[stream].gather(1, indices) + bias[indices]
+        for stream, bias in zip(streams, biases, strict=True)
+    ]
+    return sum_in_order(logits)
