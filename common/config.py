@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 TABLES = (
     *("extract", "train", "analyze", "search", "bias", "name", "stability", "localize"),
-    "pipeline",
+    *("align", "pipeline"),
 )
 """The tables that one `--config FILE.toml` may hold: one for each command with settings."""
 

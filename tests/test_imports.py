@@ -45,13 +45,13 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "train": (
         ("model.selectors.registry",),
-        ("config", "distributed"),
+        ("config", "distributed", "align.config", "align.record"),
         ("model",),
-        ("reference", "kernels", "data"),
+        ("reference", "kernels", "data", "align.refit"),
         ("step",),
         ("run", "validation"),
         ("loading", "loop"),
-        ("job",),
+        ("job", "align.command", "align.thresholds"),
         ("cli",),
     ),
     "analyze": (
@@ -255,7 +255,7 @@ def test_a_configuration_file_may_have_a_table_for_every_command(call) -> None:
     ("program", "commands"),
     [
         ("extract", ["run", "inspect", "verify"]),
-        ("train", ["run", "resume", "inspect"]),
+        ("train", ["run", "resume", "align", "inspect"]),
         ("analyze", ["run", "compare", "bias", "search", "name", "stability", "localize"]),
         ("pipelines", ["demo", "coco", "open-images"]),
     ],

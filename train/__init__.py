@@ -11,19 +11,32 @@ from typing import TYPE_CHECKING
 from sparc.common.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from sparc.train.align.command import align_run
+    from sparc.train.align.config import AlignConfig
     from sparc.train.config import ModelConfig, StreamShape
     from sparc.train.loading import load
     from sparc.train.model.codes import Codes
     from sparc.train.model.initialize import create_model
     from sparc.train.model.network import Sparc
 
-__all__ = ["Codes", "ModelConfig", "Sparc", "StreamShape", "create_model", "load"]
+__all__ = [
+    "AlignConfig",
+    "Codes",
+    "ModelConfig",
+    "Sparc",
+    "StreamShape",
+    "align_run",
+    "create_model",
+    "load",
+]
 
 _HOMES = {
+    "AlignConfig": "sparc.train.align.config",
     "Codes": "sparc.train.model.codes",
     "ModelConfig": "sparc.train.config",
     "Sparc": "sparc.train.model.network",
     "StreamShape": "sparc.train.config",
+    "align_run": "sparc.train.align.command",
     "create_model": "sparc.train.model.initialize",
     "load": "sparc.train.loading",
 }

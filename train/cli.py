@@ -7,12 +7,20 @@ import typer
 
 from sparc.common import heap
 from sparc.common.cli import command, display, new_app
+from sparc.train.align.config import AlignConfig
 from sparc.train.config import TrainConfig
 
 app = new_app("Train one dictionary of sparse latents shared by the streams of a cache.")
 
 Cache = Annotated[str, typer.Argument(metavar="CACHE", help="An activation cache: folder or URL.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", file_okay=False)]
+Source = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="A finished run, a saved model, or a hub repository."),
+]
+Out = Annotated[
+    Path, typer.Argument(metavar="OUT", help="The aligned model's folder.", file_okay=False)
+]
 Moved = Annotated[
     str,
     typer.Option(
@@ -52,9 +60,17 @@ def resume(run: Run, cache: Moved = "") -> None:
     job.resume(run, cache=cache)
 
 
+@command(app, AlignConfig, "align")
+def align(source: Source, cache: Cache, out: Out, config: AlignConfig) -> None:
+    """Refit a trained model's encoders so that its streams agree alone."""
+    from sparc.train.align.command import align_run
+
+    align_run(source, cache, out, config)
+
+
 @command(app)
 def inspect(run: Run) -> None:
-    """Say what a run is, how far it is, and its last figures."""
+    """Say what a run or model is, how far it is, and its last figures."""
     from sparc.train.run.run_summary import describe_folder
 
     display(describe_folder(run))

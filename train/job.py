@@ -6,8 +6,6 @@ data, and each is bit for bit what it would be alone.
 
 import dataclasses
 import importlib.util
-import os
-import re
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -19,9 +17,8 @@ import torch
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.devices import choose_device
 from sparc.common.errors import RunError
-from sparc.common.files.durable import is_leftover
 from sparc.common.files.folder import Folder
-from sparc.common.files.lock import LOCK_FILE, exclusive
+from sparc.common.files.lock import exclusive
 from sparc.common.files.paths import recorded_here
 from sparc.common.progress import say
 from sparc.common.text import amount, size
@@ -51,6 +48,8 @@ from sparc.train.run.run_folder import (
     absolute_location,
     is_finished,
     load_initial,
+    refuse_other_content,
+    require_local,
     require_same,
     save_initial,
 )
@@ -82,7 +81,7 @@ def run(cache_location: str, folder: Path, settings: TrainConfig) -> None:
     Raises:
         SparcError: The cache, the folder or the settings do not allow it, or training diverged.
     """
-    _require_local(folder)
+    require_local(folder)
     require_services(settings)
     settings = _anywhere(settings)
     if not _finished_already(folder, settings):
@@ -105,7 +104,7 @@ def run_sweep(cache_location: str, folder: Path, settings: TrainConfig, grid: Pa
     Raises:
         SparcError: The cache, the folder or the settings do not allow it, or a run diverged.
     """
-    _require_local(folder)
+    require_local(folder)
     location = absolute_location(cache_location)
     _train_sweep(folder, Sweep.plan(grid, location, _anywhere(settings)))
 
@@ -349,12 +348,6 @@ def _new_record(
     )
 
 
-def _require_local(folder: Path) -> None:
-    """Refuse a URL, which as a path would become a folder with a strange name."""
-    if re.match(r"[a-z][a-z0-9+]+:/", str(folder)):
-        raise RunError(f"{folder}: a run folder must be on a local disk; the cache may be a URL")
-
-
 def _anywhere(settings: TrainConfig) -> TrainConfig:
     """The settings with paths that hold in every working directory."""
     if not settings.validation:
@@ -381,7 +374,7 @@ def _recognize_run(folder: Folder) -> None:
     if folder.exists(CONFIG_FILE):
         RunRecord.read(folder.inside())
     else:
-        _refuse_other_content(folder, "run", (CONFIG_FILE, INITIAL_FILE))
+        refuse_other_content(folder, "run", (CONFIG_FILE, INITIAL_FILE))
         if folder.exists(INITIAL_FILE) and not is_written_here(folder, INITIAL_FILE):
             raise RunError(
                 f"{folder} holds an {INITIAL_FILE} that SPARC did not write: choose another"
@@ -393,15 +386,7 @@ def _recognize_sweep(folder: Folder) -> None:
     if folder.exists(SWEEP_FILE):
         Sweep.read(folder.inside())
     else:
-        _refuse_other_content(folder, "sweep", (SWEEP_FILE,))
-
-
-def _refuse_other_content(folder: Folder, kind: str, begun: Sequence[str]) -> None:
-    """A folder without a record may only hold what an interrupted start leaves."""
-    for name in os.listdir(folder.inside()):
-        is_ours = name in (LOCK_FILE, *begun) or is_leftover(name, begun)
-        if not is_ours:
-            raise RunError(f"{folder} is not empty and not a {kind} (it holds {name})")
+        refuse_other_content(folder, "sweep", (SWEEP_FILE,))
 
 
 def _common_step(

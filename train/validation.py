@@ -4,14 +4,14 @@ Changes nothing: no counter of dead latents, no random state, no position of the
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError
 from sparc.common.streams.info import StreamInfo
-from sparc.common.streams.origin import encoder_difference
+from sparc.common.streams.origin import EncoderDifference, encoder_difference
+from sparc.train.config import StreamShape
 from sparc.train.step.learner import Learner
 from sparc.train.step.sums import StepSums
 
@@ -28,26 +28,48 @@ def check(cache: ActivationCache, streams: Sequence[StreamInfo]) -> None:
         IncompleteCacheError: Its extraction has not finished.
     """
     names = [stream.name for stream in streams]
-    cache.require_complete(names)
-    for wanted in streams:
-        found = cache.streams[wanted.name]
-        if difference := encoder_difference(found.origin, wanted.origin):
-            raise _made_by_another(cache, wanted.name, *difference)
-        if found.dim != wanted.dim:
-            raise _made_by_another(cache, wanted.name, "dim", found.dim, wanted.dim)
+    shapes = [StreamShape(stream.name, stream.dim) for stream in streams]
+    require_streams(cache, shapes, streams, called="validation cache ")
     if not cache.valid_rows(names).any():
         raise CacheError(
             f"validation cache {cache.folder}: no row is valid in all of {', '.join(names)}"
         )
 
 
-def _made_by_another(
-    cache: ActivationCache, stream: str, what: str, there: Any, here: Any
-) -> CacheError:
-    return CacheError(
-        f"validation cache {cache.folder}: stream {stream} was made by another encoder "
-        f"({what}: {there!r}, not {here!r}); extract it as the training cache"
-    )
+def require_streams(
+    cache: ActivationCache,
+    shapes: Sequence[StreamShape],
+    trained_on: Sequence[StreamInfo],
+    *,
+    called: str = "",
+) -> None:
+    """Refuse a cache without the streams of a model, whole and made by the same encoders.
+
+    Args:
+        cache: The cache.
+        shapes: The streams of the model.
+        trained_on: The streams that it was trained on, where that is known.
+        called: What the cache is, for error messages.
+
+    Raises:
+        CacheError: It lacks a stream, or another encoder made it.
+        IncompleteCacheError: Its extraction has not finished.
+    """
+    cache.require_complete([stream.name for stream in shapes])
+    origins = {stream.name: stream.origin for stream in trained_on}
+    for name, dim in ((stream.name, stream.dim) for stream in shapes):
+        stream = cache.streams[name]
+        difference = None
+        if name in origins:
+            difference = encoder_difference(stream.origin, origins[name])
+        if difference is None and stream.dim != dim:
+            difference = EncoderDifference("dim", stream.dim, dim)
+        if difference is not None:
+            what, there, here = difference
+            raise CacheError(
+                f"{called}{cache.folder}: stream {name} was made by another encoder "
+                f"({what}: {there!r}, not {here!r}); extract it as the training cache"
+            )
 
 
 def measure(

@@ -61,6 +61,10 @@ CASES: Mapping[str, Case] = {
         ),
         kills=2,
     ),
+    "align": Case(
+        ("train", "align", "{given}/run", "{given}/cache", "{folder}/aligned", "--device=cpu"),
+        kills=2,
+    ),
     "analyze": Case(
         (
             *("analyze", "run", "{given}/run", "{given}/cache", "{folder}/report", "--device=cpu"),

@@ -46,11 +46,9 @@ def data_means(cache: ActivationCache, config: ModelConfig, *, seed: int) -> dic
         CacheError: A stream is constant, so there is nothing to learn from it; or its values are so
             large or small that no length can be computed.
     """
-    generator = np.random.Generator(np.random.PCG64(seed))
-    chunks = generator.permutation(cache.info.chunks)
     total: dict[str, _Sums] = {}
     rows = used = 0
-    for chunk in chunks.tolist():
+    for chunk in shuffled_chunks(cache, seed):
         if used == SAMPLED_CHUNKS:
             break
         aligned = cache.aligned(chunk, config.names)
@@ -61,7 +59,7 @@ def data_means(cache: ActivationCache, config: ModelConfig, *, seed: int) -> dic
         for name, stored in aligned.tensors().items():
             features = scale(stored.float(), config)
             if config.normalize == "unit":
-                _require_unit(cache, name, features, aligned.rows)
+                require_unit(cache, name, features, aligned.rows)
             sums = _sums(features)
             before = total.get(name)
             total[name] = (
@@ -82,7 +80,13 @@ def data_means(cache: ActivationCache, config: ModelConfig, *, seed: int) -> dic
     return means
 
 
-def _require_unit(
+def shuffled_chunks(cache: ActivationCache, seed: int) -> list[int]:
+    """All chunks of a cache in random order, to sample from: neighbours may be of one kind."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    return [int(chunk) for chunk in generator.permutation(cache.info.chunks)]
+
+
+def require_unit(
     cache: ActivationCache, stream: str, features: Tensor, rows: npt.NDArray[np.int64]
 ) -> None:
     """Refuse features whose squares are beyond float32: normalizing makes them zero or NaN."""

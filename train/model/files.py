@@ -4,7 +4,7 @@ Knows the configuration of a model and must not know the model: weights are tens
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -13,6 +13,7 @@ from sparc.common.errors import ConfigError, RunError
 from sparc.common.files.folder import Folder
 from sparc.common.parsing import parse_object
 from sparc.common.text import size
+from sparc.train.align.record import AlignRecord
 from sparc.train.config import ModelConfig
 from sparc.train.model.tensors import is_written_here, read_tensors, write_tensors
 
@@ -44,10 +45,30 @@ def read_config(folder: Folder) -> ModelConfig:
         raise RunError(str(error)) from error
 
 
-def write_config(folder: Folder, config: ModelConfig) -> None:
-    """Write a model's `config.json`, which `read_config` reads."""
-    content = json.dumps({"model": to_mapping(config)}, indent=2) + "\n"
-    folder.write(CONFIG_FILE, content.encode())
+def write_config(folder: Folder, config: ModelConfig, aligned: Sequence[AlignRecord] = ()) -> None:
+    """Write a saved model's `config.json`, which `read_config` and `read_aligned` read."""
+    document: dict[str, object] = {"model": to_mapping(config)}
+    if aligned:
+        document["aligned"] = [to_mapping(record) for record in aligned]
+    folder.write(CONFIG_FILE, (json.dumps(document, indent=2) + "\n").encode())
+
+
+def read_aligned(folder: Folder) -> tuple[AlignRecord, ...]:
+    """How a saved model was aligned, from the table `aligned` of its `config.json`.
+
+    Raises:
+        RunError: It is not readable.
+    """
+    where = f"{folder}/{CONFIG_FILE}"
+    try:
+        entries = parse_object(folder.read(CONFIG_FILE)).get("aligned", [])
+        if not isinstance(entries, list):
+            raise TypeError("aligned is not a list")
+        return tuple(from_mapping(AlignRecord, e, source=f"{where}: aligned") for e in entries)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise RunError(f"{where} does not say how the model was aligned: {error!r}") from error
+    except ConfigError as error:
+        raise RunError(str(error)) from error
 
 
 def read_weights(
@@ -102,6 +123,14 @@ def require_weights(folder: Folder, config: ModelConfig) -> None:
         )
 
 
+def is_saved_model(folder: Folder) -> bool:
+    """Whether a folder has the `config.json` of a saved model, which is no run's."""
+    try:
+        return parse_object(folder.read(CONFIG_FILE)).keys() - {"aligned"} == {"model"}
+    except (FileNotFoundError, ValueError):
+        return False
+
+
 def refuse_other_files(folder: Folder) -> None:
     """Refuse to overwrite anything but a saved model: many programs have files of these names.
 
@@ -114,11 +143,7 @@ def refuse_other_files(folder: Folder) -> None:
                 f"{folder} holds a {WEIGHTS_FILE} that SPARC did not write: save to another folder"
             )
         return
-    try:
-        is_model = parse_object(folder.read(CONFIG_FILE)).keys() == {"model"}
-    except ValueError:
-        is_model = False
-    if not is_model:
+    if not is_saved_model(folder):
         raise RunError(
             f"{folder} holds a {CONFIG_FILE} that is no saved model's: save to another folder"
         )

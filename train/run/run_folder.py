@@ -14,7 +14,7 @@ This module must not know how training works: a report reads runs through it.
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -23,9 +23,12 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.config import declared, first_difference, from_mapping, to_mapping
 from sparc.common.documents import DocumentKind, seal
 from sparc.common.errors import CacheError, ConfigError, RunError
+from sparc.common.files.durable import is_leftover
 from sparc.common.files.folder import Folder
+from sparc.common.files.lock import LOCK_FILE
 from sparc.common.parsing import parse_object
 from sparc.common.streams.info import StreamInfo
+from sparc.train.align.record import AlignRecord
 from sparc.train.config import ModelConfig, TrainConfig
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE
 from sparc.train.model.network import Sparc
@@ -114,6 +117,8 @@ class RunRecord:
         kernels: The implementation of the sparse mathematics.
         processes: How many processes shared the work.
         versions: Version by package, and of Python.
+        aligned: How the weights were aligned after training, once or again; the metrics are those
+            of the run before.
     """
 
     model: ModelConfig
@@ -125,6 +130,7 @@ class RunRecord:
     kernels: str
     processes: int
     versions: Mapping[str, str]
+    aligned: tuple[AlignRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
 
     @classmethod
     def read(cls, run: Path) -> "RunRecord":
@@ -169,6 +175,32 @@ def require_same(run: Path, found: TrainConfig, wanted: TrainConfig) -> None:
             f"{run} was begun with {name} = {recorded}, not {asked}: go on with "
             f"`sparc-train resume {run}`, or choose another folder"
         )
+
+
+def require_local(folder: Path) -> None:
+    """Refuse a URL, which as a path would become a folder with a strange name.
+
+    Raises:
+        RunError: It is one.
+    """
+    if re.match(r"[a-z][a-z0-9+]+:/", str(folder)):
+        raise RunError(f"{folder}: a run folder must be on a local disk; the cache may be a URL")
+
+
+def refuse_other_content(folder: Folder, kind: str, begun: Collection[str]) -> None:
+    """Refuse a folder without a record that holds more than an interrupted start leaves.
+
+    Args:
+        folder: A folder on this machine.
+        kind: What it should hold, for the error message.
+        begun: The files that may be there.
+
+    Raises:
+        RunError: It holds another file.
+    """
+    for name in os.listdir(folder.inside()):
+        if name not in (LOCK_FILE, *begun) and not is_leftover(name, begun):
+            raise RunError(f"{folder} is not empty and not a {kind} (it holds {name})")
 
 
 def is_run(folder: Path) -> bool:

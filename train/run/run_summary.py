@@ -6,7 +6,9 @@ from typing import Any
 
 from sparc.common.files.folder import Folder
 from sparc.common.text import amount, printable
+from sparc.train.align.record import AlignRecord
 from sparc.train.config import term_weights
+from sparc.train.model.files import is_saved_model, read_aligned, read_config
 from sparc.train.run.log import flatten, read_lines, steps_made
 from sparc.train.run.run_folder import (
     SWEEP_FILE,
@@ -19,14 +21,35 @@ from sparc.train.run.sweep import INDEX_FILE, read_index
 
 
 def describe_folder(folder: Path) -> str:
-    """What a run or a sweep is, how far it is, and its last figures.
+    """What a run, a sweep or a saved model is, how far a run is, and its last figures.
 
     Raises:
-        RunError: It is neither, or damaged.
+        RunError: It is none of them, or damaged.
     """
     if Folder(folder).exists(SWEEP_FILE):
         return "\n".join(_sweep_lines(folder))
+    if is_saved_model(Folder(folder)):
+        return "\n".join(_model_lines(Folder(folder)))
     return "\n".join(_run_lines(folder))
+
+
+def _model_lines(folder: Folder) -> Iterator[str]:
+    model = read_config(folder)
+    latents = amount(model.latents, "latent")
+    yield f"a saved model: {latents}, k {model.k}, {model.selection} selection"
+    for stream in model.streams:
+        yield f"  {stream.name}: dim {stream.dim}"
+    yield from _aligned_lines(read_aligned(folder))
+
+
+def _aligned_lines(aligned: Iterable[AlignRecord]) -> Iterator[str]:
+    for record in aligned:
+        settings = record.settings
+        keep = "" if settings.keep else ", spread not kept"
+        yield (
+            f"aligned: {printable(record.source)}, on {amount(record.rows, 'row')} of "
+            f"{printable(record.cache)}, mix {settings.mix:g}, ridge {settings.ridge:g}{keep}"
+        )
 
 
 def _run_lines(folder: Path) -> Iterator[str]:
@@ -47,6 +70,7 @@ def _run_lines(folder: Path) -> Iterator[str]:
         yield f"  {stream.name}: {stream.modality}, dim {stream.dim}, {spec}"
     if is_finished(folder):
         yield f"finished: {amount(record.steps, 'step')}"
+        yield from _aligned_lines(record.aligned)
     else:
         saved = saved_steps(folder)
         kept = f"last checkpoint at {saved[-1]:,}" if saved else "no checkpoint yet"

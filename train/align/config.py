@@ -1,0 +1,38 @@
+"""The settings of `sparc-train align`."""
+
+import dataclasses
+import math
+
+from sparc.common.config import option
+from sparc.common.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AlignConfig:
+    """How encoders are refitted (the formulas are in `sparc.train.align.refit`), and on what."""
+
+    mix: float = option(
+        1.0, "How far encoders move: 0 leaves them as they are, 1 takes the refitted ones."
+    )
+    ridge: float = option(
+        1e-4, "Added to a stream's covariance on the diagonal, as a share of its trace."
+    )
+    keep: bool = option(True, "Keep the spread of each latent's summed logits.")
+    rows: int = option(
+        32_768, "Rows to sample for every pair of streams, in whole chunks; all if there are fewer."
+    )
+    seed: int = option(42, "Seed of the sample.")
+    device: str = option(
+        "auto",
+        "Where to compute, in double precision: auto, cpu, cuda, cuda:1, …",
+        changeable=True,
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mix <= 1:
+            raise ConfigError(f"mix must be from 0 to 1, not {self.mix}")
+        if not 0 < self.ridge < math.inf:
+            raise ConfigError(f"ridge must be a positive number, not {self.ridge}")
+        for name, smallest in (("rows", 2), ("seed", 0)):
+            if getattr(self, name) < smallest:
+                raise ConfigError(f"{name} must be at least {smallest}, not {getattr(self, name)}")

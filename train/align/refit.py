@@ -1,0 +1,101 @@
+"""The closed form: a stream's encoder becomes its best linear guess of all streams' mean logits.
+
+With features x_s of S streams, their means mu_s and covariances C_st, a stream's logits
+h_s = E_s (x_s - b_s) + c_s and their mean over streams hbar, ridge regression of hbar on x_s gives
+
+    E_s' = 1/S sum_t E_t C_ts (C_ss + rho I)^-1        with rho = ridge * tr(C_ss)
+    c_s' = hbar(mu) - E_s' (mu_s - b_s)
+
+rho is a share of the trace, that is `ridge * dim` times the mean eigenvalue: 0.04 of it for 384
+values at 1e-4. Encoders move by `mix`, E = (1 - mix) E + mix E', and c likewise.
+
+A regression shrinks what streams do not share, and latents that shrink are selected no more. So
+`keep` scales row l of all encoders by g_l = clip(std before / std after, 0.2, 5) of the latent's
+summed logits, about each stream's mean logit.
+
+No rows are needed, only means and covariances. The cost are two products of (latents, D) with
+(D, D), D being the width of all streams together, and a triangular solve for each stream.
+"""
+
+import torch
+from torch import Tensor
+
+from sparc.train.data.moments import Moments
+from sparc.train.model.network import Sparc
+
+LARGEST_GAIN = 5.0
+"""Most that `keep` scales a latent by, and the inverse of the least."""
+
+_LATENTS = 1024
+"""Latents that are refitted at once: what is computed for them all has their width in doubles."""
+
+
+def align(
+    model: Sparc, moments: Moments, *, mix: float = 1.0, ridge: float = 1e-4, keep: bool = True
+) -> None:
+    """Refit the encoders and latent biases of a model, in place.
+
+    Decoders and pre-biases stay. It is computed in double precision where the model lies.
+
+    Args:
+        model: A model of at least two streams.
+        moments: Of the model's streams, normalized.
+        mix: How far encoders move to the refitted ones.
+        ridge: The ridge as a share of the trace of a stream's covariance.
+        keep: Whether each latent's summed logits keep their standard deviation.
+    """
+    names = model.config.names
+    assert moments.names == names
+    moments = moments.to(model.pre_bias[names[0]].device)
+    triangles = {name: _triangle(moments.covariance(name, name), ridge) for name in names}
+    with torch.no_grad():
+        centre = {s: moments.means[s] - model.pre_bias[s].double() for s in names}
+        for first in range(0, model.config.latents, _LATENTS):
+            some = slice(first, first + _LATENTS)
+            before = torch.cat([model.encoder[s][some].double() for s in names], dim=1)
+            biases = torch.stack([model.latent_bias[s][some].double() for s in names])
+            projected = before @ moments.covariances  # of row l: covariance of its sum with x
+            refitted = torch.cat(
+                [
+                    torch.cholesky_solve(columns.T, triangles[s]).T / len(names)
+                    for s, columns in zip(names, moments.split(projected), strict=True)
+                ],
+                dim=1,
+            )
+            after = torch.lerp(before, refitted, mix)
+            # A stream's mean logits move to the mean over streams as far as its encoder does.
+            own = torch.stack(_products(moments, before, centre)) + biases
+            means = torch.lerp(own, own.mean(0).expand_as(own), mix)
+            if keep:
+                variance = _row_products(projected, before)
+                after *= _gain(variance, _row_products(after @ moments.covariances, after))
+            offsets = means - torch.stack(_products(moments, after, centre))
+            for s, rows, offset in zip(names, moments.split(after), offsets, strict=True):
+                model.encoder[s][some] = rows.to(model.encoder[s].dtype)
+                model.latent_bias[s][some] = offset.to(model.latent_bias[s].dtype)
+
+
+def _triangle(covariance: Tensor, ridge: float) -> Tensor:
+    """The Cholesky factor of C + ridge tr(C) I."""
+    diagonal = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
+    factor: Tensor = torch.linalg.cholesky(covariance + ridge * covariance.trace() * diagonal)
+    return factor
+
+
+def _products(moments: Moments, rows: Tensor, vectors: dict[str, Tensor]) -> list[Tensor]:
+    """By stream, the products of the encoder's rows with a vector: (latents,) each."""
+    parts = zip(moments.names, moments.split(rows), strict=True)
+    return [columns @ vectors[s] for s, columns in parts]
+
+
+def _row_products(first: Tensor, second: Tensor) -> Tensor:
+    return (first * second).sum(1, keepdim=True)
+
+
+def _gain(before: Tensor, after: Tensor) -> Tensor:
+    """What to scale latents by so that their variance becomes that before, (latents, 1).
+
+    Covariances of pairs that different rows have may give a variance below zero: it counts as 0.
+    """
+    ratio = (before.clamp_min(0) / after.clamp_min(0)).sqrt()
+    return ratio.nan_to_num(1.0, posinf=LARGEST_GAIN).clamp(1 / LARGEST_GAIN, LARGEST_GAIN)

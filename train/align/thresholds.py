@@ -1,0 +1,40 @@
+"""Thresholds of a selector that has them, learned once more for encoders that have moved."""
+
+import torch
+
+from sparc.common.cache.reader import ActivationCache
+from sparc.train.data.means import shuffled_chunks
+from sparc.train.model.network import Sparc
+from sparc.train.model.topk import sum_in_order
+
+_BATCH = 256
+"""Rows whose thresholds are taken together, as in training."""
+
+_BATCHES = 32
+"""Batches that are enough for a mean: thresholds vary little between them."""
+
+
+def relearn_thresholds(model: Sparc, cache: ActivationCache, *, seed: int) -> None:
+    """Set the thresholds to the means over some batches, in place; other selectors have none.
+
+    Args:
+        model: The model.
+        cache: A cache with its streams.
+        seed: Seed of the sample of chunks, of whose rows those count that are valid in all streams.
+    """
+    if model.thresholds is None:
+        return
+    selector, config = model.selector, model.config
+    sums, batches = torch.zeros_like(model.thresholds), 0
+    for chunk in shuffled_chunks(cache, seed):
+        features = cache.aligned(chunk, config.names).tensors()
+        for rows in zip(*(torch.split(features[s], _BATCH) for s in config.names), strict=True):
+            parts = zip(config.names, rows, strict=True)
+            logits = [model.logits(s, model.normalize(s, x.float())) for s, x in parts]
+            for place, scores in enumerate([sum_in_order(logits), *logits]):
+                candidates = scores.topk(config.width, dim=1).values
+                sums[place] += selector.batch_threshold(candidates, config.k)
+            batches += 1
+        if batches >= _BATCHES:
+            break
+    model.thresholds.copy_(sums / batches)  # NaN, that is unknown, where no row has all streams
