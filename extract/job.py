@@ -1,23 +1,21 @@
-"""The extraction job: every chunk that some stream lacks is encoded and written, in order.
+"""The extraction job: plan which chunks some stream lacks, encode and write them in order, finish.
 
-Devices encode, this module writes: each chunk as soon as its turn comes, so that a job that was
-stopped anywhere goes on with the next chunk, and ends with the same bytes.
+An executor encodes (`sparc.extract.encoding.executor`, the seam for other machines), this module
+writes: each chunk as soon as its turn comes, so that a job that was stopped anywhere continues with
+the next chunk and ends with the same bytes.
 """
 
 import dataclasses
 import os
-import queue
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
-import torch
 
 from sparc.common.cache.features import bad_features
 from sparc.common.cache.reader import ActivationCache
@@ -32,15 +30,20 @@ from sparc.common.streams.info import StreamInfo
 from sparc.common.text import amount, shorten, size
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
-from sparc.extract.encoders import StreamSpec, build_encoders
+from sparc.extract.encoders import build_encoders
 from sparc.extract.encoders.encoder import Encoders
 from sparc.extract.encoders.libraries import packages_of
-from sparc.extract.encoding.chunks import ChunkTable, lacking, require_inputs
+from sparc.extract.encoding.chunks import (
+    ChunkFeatures,
+    ChunkTable,
+    Work,
+    lacking,
+    require_inputs,
+)
+from sparc.extract.encoding.executor import Executor, ThreadExecutor
 from sparc.extract.encoding.loader import ImageLoader
-from sparc.extract.encoding.replica import ChunkFeatures, ChunkQueue, Replica
+from sparc.extract.encoding.replica import BuildEncoders, Replica, build_replicas
 from sparc.extract.restorer import Restorer
-
-BuildEncoders = Callable[[Mapping[str, StreamSpec], torch.device], Encoders]
 
 
 class Summary(NamedTuple):
@@ -111,140 +114,71 @@ def run(
             packages=packages_of(config.specs.values()),
         )
         say(f"loading {amount(len(config.specs), 'encoder')} on {', '.join(map(str, devices))}")
-        replicas = _replicas(devices, config, build)
-        missing = {
-            name: writer.open_stream(_stream_info(name, replicas[0], config))
-            for name in config.specs
-        }
-        started = time.monotonic()
+        replicas = build_replicas(devices, config.specs, build, batch_size=config.batch_size)
         table = ChunkTable(manifest.rows)
         with ImageLoader(dataset, config.threads) as loader:
-            restorer = Restorer(writer, table, replicas[0], loader)
-            for name in config.specs:
-                missing[name] += restorer.restore_reasons(name, thorough=config.repair)
-            work = lacking(missing)
-            encoded_rows = sum(len(writer.info.chunk_rows(chunk)) for chunk in work)
-            if work:
-                chunks = (
-                    table.chunk(index, writer.info.chunk_rows(index), streams)
-                    for index, streams in work.items()
-                )
-                in_order = _encode(
-                    replicas,
-                    ChunkQueue(chunks, ahead=2 * len(replicas) + 1),
-                    loader,
-                    already=writer.info.rows - encoded_rows,
-                    total=writer.info.rows,
-                    order=list(work),
-                )
-                with closing(in_order):
-                    _write(writer, in_order)
-        for name in replicas[0].texts:
-            restorer.restore_cut(name)
-        writer.finish()
+            restorer = Restorer(writer, table, replicas[0].encoders, loader)
+            work = _plan(writer, restorer, table, _stream_infos(replicas[0], config), config)
+            started = time.monotonic()
+            _encode(work, ThreadExecutor(replicas, loader), writer)
+        _finish(writer, restorer, replicas[0].encoders)
         seconds = time.monotonic() - started
-    cache = ActivationCache(folder)
-    rejected = _rejected(cache, tuple(config.specs))
-    cut = {name: cache.cut(name) for name in replicas[0].texts}
-    return Summary(cache, encoded_rows, seconds, rejected, cut)
+    return _summarize(ActivationCache(folder), config, work.rows, seconds)
 
 
-def _replicas(
-    devices: list[torch.device], config: ExtractConfig, build: BuildEncoders
-) -> list[Replica]:
-    on_cpu = sum(device.type == "cpu" for device in devices)
-    threads = max(1, torch.get_num_threads() // max(on_cpu, 1))
-    replicas = []
-    for device in devices:
-        encoders = build(config.specs, device)
-        replicas.append(
-            Replica(
-                device,
-                encoders.images,
-                encoders.texts,
-                batch_size=config.batch_size,
-                threads=threads,
+def _stream_infos(replica: Replica, config: ExtractConfig) -> list[StreamInfo]:
+    precision = "bfloat16 autocast" if replica.device.type == "cuda" else "float32"
+    infos = []
+    for name, spec in config.specs.items():
+        encoder = replica.encoders[name]
+        origin = dataclasses.replace(
+            encoder.origin, precision=precision, batch_size=config.batch_size
+        )
+        infos.append(
+            StreamInfo(
+                name=name,
+                modality=spec.modality,
+                dim=encoder.dim,
+                dtype=config.dtype,
+                compression=config.compression,
+                keep_bits=config.keep_bits,
+                origin=origin,
             )
         )
-    return replicas
+    return infos
 
 
-def _stream_info(name: str, replica: Replica, config: ExtractConfig) -> StreamInfo:
-    encoder = replica.encoders[name]
-    precision = "bfloat16 autocast" if replica.device.type == "cuda" else "float32"
-    return StreamInfo(
-        name=name,
-        modality=config.specs[name].modality,
-        dim=encoder.dim,
-        dtype=config.dtype,
-        compression=config.compression,
-        keep_bits=config.keep_bits,
-        origin=dataclasses.replace(
-            encoder.origin, precision=precision, batch_size=config.batch_size
-        ),
-    )
+def _plan(
+    writer: CacheWriter,
+    restorer: Restorer,
+    table: ChunkTable,
+    streams: Sequence[StreamInfo],
+    config: ExtractConfig,
+) -> Work:
+    """The chunks to be encoded: those that are missing, and those whose reasons are lost."""
+    missing = {stream.name: writer.open_stream(stream) for stream in streams}
+    for name in missing:
+        missing[name] += restorer.restore_reasons(name, thorough=config.repair)
+    return Work(table, writer.info, lacking(missing))
 
 
-def _encode(
-    replicas: list[Replica],
-    chunks: ChunkQueue,
-    loader: ImageLoader,
-    *,
-    already: int,
-    total: int,
-    order: list[int],
-) -> Generator[ChunkFeatures, None, None]:
-    """Encode on all devices at once; the chunks come out in order, however they get done."""
-    events: queue.SimpleQueue[ChunkFeatures | int | BaseException] = queue.SimpleQueue()
+def _encode(work: Work, executor: Executor, writer: CacheWriter) -> None:
+    """Encode and write chunks, in order."""
+    if not work.streams:
+        return
+    total = work.info.rows
     with (
-        progress(total, "extracting", initial=already) as bar,
-        _threads(replicas, chunks, loader, events.put),
+        progress(total, "extracting", initial=total - work.rows) as bar,
+        closing(executor.encode(work, rows_done=bar.update)) as chunks,
     ):
-        early: dict[int, ChunkFeatures] = {}
-        for index in order:
-            while index not in early:
-                event = events.get()
-                if isinstance(event, BaseException):
-                    raise event
-                if isinstance(event, int):
-                    bar.update(event)
-                else:
-                    early[event.chunk.index] = event
-            yield early.pop(index)
-            chunks.written()
+        _write(writer, chunks)
 
 
-@contextmanager
-def _threads(
-    replicas: list[Replica],
-    chunks: ChunkQueue,
-    loader: ImageLoader,
-    tell: Callable[[ChunkFeatures | int | BaseException], None],
-) -> Iterator[None]:
-    """A thread a device, for as long as the context lasts."""
-
-    def work(replica: Replica) -> None:
-        try:
-            for features in replica.run(chunks, loader, encoded=tell):
-                tell(features)
-        except BaseException as error:  # raised again by the thread that waits for features
-            tell(error)
-
-    threads = [
-        threading.Thread(target=work, args=(replica,), name=f"encode on {replica.device}")
-        for replica in replicas
-    ]
-    pytorch_threads = torch.get_num_threads()
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        chunks.stop()
-        for thread in threads:
-            thread.join()
-        # What a replica set for its own thread would hold for threads that begin later, too.
-        torch.set_num_threads(pytorch_threads)
+def _finish(writer: CacheWriter, restorer: Restorer, encoders: Encoders) -> None:
+    """Complete what the cache says of its chunks."""
+    for name in encoders.texts:
+        restorer.restore_cut(name)
+    writer.finish()
 
 
 def _write(writer: CacheWriter, chunks: Iterator[ChunkFeatures]) -> None:
@@ -255,8 +189,7 @@ def _write(writer: CacheWriter, chunks: Iterator[ChunkFeatures]) -> None:
             stream, values, why = cache.stream(name), features[name], reasons[name]
             if chunk.carried and stream.modality == "image":
                 _carry(cache, name, chunk.rows, chunk.carried, values, why)
-            found = bad_features(values, chunk.rows.start, dtype=stream.dtype)
-            for row, reason in found.items():
+            for row, reason in bad_features(values, chunk.rows.start, dtype=stream.dtype).items():
                 why.setdefault(row, reason)
             writer.write(name, chunk.index, values, why, cut=cut.get(name))
 
@@ -280,6 +213,15 @@ def _carry(
     )
     (reason,) = rejects.filter(same).column("reason").to_pylist()
     reasons.update(dict.fromkeys(rows[:carried], reason))
+
+
+def _summarize(
+    cache: ActivationCache, config: ExtractConfig, encoded_rows: int, seconds: float
+) -> Summary:
+    rejected = _rejected(cache, tuple(config.specs))
+    texts = [name for name, spec in config.specs.items() if spec.modality == "text"]
+    cut = {name: cache.cut(name) for name in texts}
+    return Summary(cache, encoded_rows, seconds, rejected, cut)
 
 
 def _rejected(cache: ActivationCache, streams: tuple[str, ...]) -> dict[str, int]:

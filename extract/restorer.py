@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from sparc.common.cache.writer import CacheWriter
 from sparc.common.progress import say
 from sparc.common.text import amount
+from sparc.extract.encoders.encoder import Encoders
+from sparc.extract.encoding.chunk_work import NO_CAPTION
 from sparc.extract.encoding.chunks import ChunkTable
 from sparc.extract.encoding.loader import ImageLoader
-from sparc.extract.encoding.replica import NO_CAPTION, Replica
 
 IMAGES_AT_ONCE = 64
 """Loaded together, to see what is wrong with each."""
@@ -24,16 +25,16 @@ class Restorer:
     Args:
         writer: The cache, with its streams opened.
         table: The dataset's rows.
-        replica: The encoders.
-        loader: What loads images.
+        encoders: Those of the streams.
+        loader: Loads images.
     """
 
     def __init__(
-        self, writer: CacheWriter, table: ChunkTable, replica: Replica, loader: ImageLoader
+        self, writer: CacheWriter, table: ChunkTable, encoders: Encoders, loader: ImageLoader
     ) -> None:
         self._writer = writer
         self._table = table
-        self._replica = replica
+        self._encoders = encoders
         self._loader = loader
 
     def restore_reasons(self, stream: str, *, thorough: bool) -> list[int]:
@@ -68,16 +69,16 @@ class Restorer:
         for chunk in self._writer.uncounted(stream):
             rows = self._writer.info.chunk_rows(chunk)
             captions = [text for _, text in self._table.chunk(chunk, rows, [stream]).captions]
-            counts[chunk] = self._replica.texts[stream].count_cut(captions) if captions else 0
+            counts[chunk] = self._encoders.texts[stream].count_cut(captions) if captions else 0
         self._writer.count_cut(stream, counts)
 
     def _reasons(self, stream: str, rows: Sequence[int]) -> dict[int, str]:
         """Why rows can have no feature; nothing about those that nothing in the dataset hinders."""
         inputs = [self._table.inputs(row) for row in rows]
-        if stream in self._replica.texts:
+        if stream in self._encoders.texts:
             pairs = zip(rows, inputs, strict=True)
             return {row: NO_CAPTION for row, (_, text) in pairs if not (text and text.strip())}
-        encoders = {stream: self._replica.images[stream]}
+        encoders = {stream: self._encoders.images[stream]}
         reasons: dict[int, str] = {}
         for first in range(0, len(rows), IMAGES_AT_ONCE):
             part = slice(first, first + IMAGES_AT_ONCE)

@@ -1,7 +1,7 @@
 """The interface that every encoder has, whatever library it comes from."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -80,6 +80,13 @@ class Encoders:
 
     def __getitem__(self, stream: str) -> Encoder:
         return self.images[stream] if stream in self.images else self.texts[stream]
+
+    def of(self, streams: Collection[str]) -> "Encoders":
+        """Those of some streams."""
+        return Encoders(
+            {name: encoder for name, encoder in self.images.items() if name in streams},
+            {name: encoder for name, encoder in self.texts.items() if name in streams},
+        )
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -1,16 +1,18 @@
-"""What a chunk of rows asks of the encoders: its distinct images and its captions.
+"""What a chunk of rows asks of the encoders, its distinct images and captions, and what they give.
 
 Knows the rows table alone: no image is opened here and no model is known.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from sparc.common.cache import tables
+from sparc.common.cache.info import CacheInfo
 from sparc.common.errors import DatasetError
 from sparc.common.streams.info import Modality
 from sparc.extract.encoders import StreamSpec
@@ -49,6 +51,23 @@ class Chunk:
     carried: int
     images: tuple[ChunkImage, ...]
     captions: tuple[tuple[int, str], ...]
+
+
+class ChunkFeatures(NamedTuple):
+    """What the encoders made of a chunk, before it is written.
+
+    Attributes:
+        chunk: Which chunk, and for which streams.
+        features: By stream, (rows of the chunk, dim) float32; zeros where there is a reason, and
+            in the rows that the chunk takes over from the one before.
+        reasons: By stream, why a row of the cache has no feature.
+        cut: By text stream, how many captions were longer than the encoder's context.
+    """
+
+    chunk: Chunk
+    features: dict[str, npt.NDArray[np.float32]]
+    reasons: dict[str, dict[int, str]]
+    cut: dict[str, int]
 
 
 class ChunkTable:
@@ -94,6 +113,30 @@ class ChunkTable:
                 if text and text.strip()
             ),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """The chunks that some streams lack: what a job gives to its executor.
+
+    Iterating makes the chunks one by one, in order, since each holds its captions.
+    """
+
+    table: ChunkTable
+    """The rows."""
+    info: CacheInfo
+    """What the cache is: how its rows are divided."""
+    streams: Mapping[int, Sequence[str]]
+    """The streams that lack a chunk, by its index, in order."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows the chunks have."""
+        return sum(len(self.info.chunk_rows(index)) for index in self.streams)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        for index, streams in self.streams.items():
+            yield self.table.chunk(index, self.info.chunk_rows(index), streams)
 
 
 def lacking(missing: Mapping[str, Sequence[int]]) -> dict[int, list[str]]:

@@ -169,7 +169,7 @@ def test_a_disk_that_is_gone_rejects_no_image(
 
 def test_too_many_open_files_reject_no_image(tmp_path, images, fake_encoders, config) -> None:
     dataset = open_dataset(images, DatasetOptions())
-    folder = dataset._folder
+    folder = dataset.folder
     error = folder.failure("cannot read 001.png", OSError(errno.EMFILE, "Too many open files"))
     assert isinstance(error, UnavailableError)
     error = folder.failure("cannot read 001.png", OSError(errno.EIO, "Input/output error"))

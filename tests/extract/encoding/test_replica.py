@@ -1,8 +1,9 @@
 import torch
 
+from sparc.extract.encoding.chunk_queue import ChunkQueue
 from sparc.extract.encoding.chunks import ChunkTable
 from sparc.extract.encoding.loader import ImageLoader
-from sparc.extract.encoding.replica import ChunkQueue, Replica
+from sparc.extract.encoding.replica import Replica
 
 
 def test_a_job_that_is_stopped_does_not_go_through_all_captions_of_its_chunk(
@@ -12,7 +13,8 @@ def test_a_job_that_is_stopped_does_not_go_through_all_captions_of_its_chunk(
     dataset = fake_dataset([["caption"]] * 20)
     chunk = ChunkTable(dataset.manifest().rows).chunk(0, range(20), ["t"])
     queue = ChunkQueue(iter([chunk]), ahead=2)
-    encoder = fake_encoders()({"t": None}, torch.device("cpu"))["t"]
+    encoders = fake_encoders()({"t": None}, torch.device("cpu"))
+    encoder = encoders["t"]
     encode, sizes = encoder.encode, []
 
     def encode_and_stop(captions):
@@ -21,7 +23,7 @@ def test_a_job_that_is_stopped_does_not_go_through_all_captions_of_its_chunk(
         return encode(captions)
 
     monkeypatch.setattr(encoder, "encode", encode_and_stop)
-    replica = Replica(torch.device("cpu"), {}, {"t": encoder}, batch_size=2, threads=1)
+    replica = Replica(torch.device("cpu"), encoders, batch_size=2, threads=1)
     with ImageLoader(dataset, 1) as loader:
-        assert list(replica.run(queue, loader, encoded=lambda _: None)) == []
+        assert list(replica.run(queue, loader, rows_done=lambda _: None)) == []
     assert sizes == [2]

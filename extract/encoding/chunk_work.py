@@ -1,0 +1,151 @@
+"""A chunk that is being encoded: batches of its images, then its captions.
+
+An image that cannot be used is an image of zeros in its place of the batch, so that the others get
+the same bits without it. Nothing here knows where chunks come from or go to.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparc.common.errors import EncoderError
+from sparc.extract.encoders.encoder import Encoders, ImageEncoder
+from sparc.extract.encoding.chunk_queue import ChunkQueue
+from sparc.extract.encoding.chunks import Chunk, ChunkFeatures, ChunkImage
+from sparc.extract.encoding.loader import Loaded
+from sparc.extract.encoding.memory import is_out_of_memory
+
+NO_CAPTION = "no caption"
+
+
+class Batch(NamedTuple):
+    """Images of a chunk that are encoded together; none in a chunk without images to encode."""
+
+    chunk: Chunk
+    first: int
+    loads: list[Future[Loaded]]
+    size: int
+    last: bool
+
+
+class ChunkWork:
+    """A chunk that is being encoded.
+
+    Args:
+        chunk: The chunk.
+        encoders: Those of its streams.
+        device: Where they run.
+        rows_done: Called after every batch, with the number of rows encoded since the last.
+    """
+
+    def __init__(
+        self,
+        chunk: Chunk,
+        encoders: Encoders,
+        device: torch.device,
+        rows_done: Callable[[int], object],
+    ) -> None:
+        self._encoders = encoders
+        self._device = device
+        self._rows_done = rows_done
+        self._items_done = 0
+        self._rows_reported = 0
+        self._waiting: list[tuple[str, list[ChunkImage], Tensor]] = []
+        self._result = ChunkFeatures(
+            chunk=chunk,
+            features={
+                name: np.zeros((len(chunk.rows), encoders[name].dim), dtype=np.float32)
+                for name in chunk.streams
+            },
+            reasons={name: {} for name in chunk.streams},
+            cut=dict.fromkeys(encoders.texts, 0),
+        )
+
+    def encode_images(self, batch: Batch) -> None:
+        """Encode a batch of images for every image stream."""
+        loaded = [load.result() for load in batch.loads]
+        images = list(batch.chunk.images[batch.first : batch.first + len(loaded)])
+        for image, (_, reason) in zip(images, loaded, strict=True):
+            if reason is not None:
+                for name in self._encoders.images:
+                    self._result.reasons[name].update(dict.fromkeys(image.rows, reason))
+        good = [pixels for pixels, reason in loaded if reason is None]
+        started = []
+        for name, encoder in self._encoders.images.items():
+            if good:
+                empty = torch.zeros_like(good[0][name])
+                pixels = torch.stack([load.pixels.get(name, empty) for load in loaded])
+                started.append((name, images, self._encode_pixels(name, encoder, pixels)))
+            self._report(len(images))
+        # On a GPU the encoder still runs: the batch before this one is fetched meanwhile.
+        self._fetch()
+        self._waiting = started
+
+    def encode_captions(self, batch_size: int, queue: ChunkQueue) -> None:
+        """Encode the chunk's captions for every text stream, or until the queue is stopped."""
+        captions = self._result.chunk.captions
+        without = set(self._result.chunk.rows).difference(row for row, _ in captions)
+        for name, encoder in self._encoders.texts.items():
+            self._result.reasons[name].update(dict.fromkeys(sorted(without), NO_CAPTION))
+            for first in range(0, len(captions), batch_size):
+                if queue.stopped:
+                    return
+                batch = captions[first : first + batch_size]
+                with torch.inference_mode(), _memory_advice(name, self._device):
+                    features, cut = encoder.encode([text for _, text in batch])
+                places = [row - self._result.chunk.rows.start for row, _ in batch]
+                self._result.features[name][places] = features.float().cpu().numpy()
+                self._result.cut[name] += cut
+                self._report(len(batch))
+
+    def finish(self) -> ChunkFeatures:
+        """The finished chunk."""
+        self._fetch()
+        self._rows_done(len(self._result.chunk.rows) - self._rows_reported)
+        return self._result
+
+    def _encode_pixels(self, name: str, encoder: ImageEncoder, pixels: Tensor) -> Tensor:
+        if self._device.type == "cuda":
+            pixels = pixels.pin_memory().to(self._device, non_blocking=True)
+        with torch.inference_mode(), _memory_advice(name, self._device):
+            return encoder.encode(pixels)
+
+    def _fetch(self) -> None:
+        """Copy the features of the last batch to the rows that show its images."""
+        start = self._result.chunk.rows.start
+        for name, images, features in self._waiting:
+            reasons = self._result.reasons[name]
+            for image, feature in zip(images, features.float().cpu().numpy(), strict=True):
+                if image.rows.start not in reasons:
+                    rows = slice(image.rows.start - start, image.rows.stop - start)
+                    self._result.features[name][rows] = feature
+        self._waiting = []
+
+    def _report(self, items: int) -> None:
+        """Report progress in whole rows: the chunk's, in proportion to what has been encoded."""
+        chunk = self._result.chunk
+        self._items_done += items
+        images = len(chunk.images) * len(self._encoders.images)
+        captions = len(chunk.captions) * len(self._encoders.texts)
+        rows = len(chunk.rows) * self._items_done // max(images + captions, 1)
+        self._rows_done(rows - self._rows_reported)
+        self._rows_reported = rows
+
+
+@contextmanager
+def _memory_advice(stream: str, device: torch.device) -> Iterator[None]:
+    """An allocation that fails becomes an error that says what to do."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise EncoderError(
+            f"stream {stream}: a batch does not fit the memory of {device}; "
+            "choose a smaller --batch-size"
+        ) from error
