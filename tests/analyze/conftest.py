@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import settings
 from scipy import stats
 
 from sparc.analyze.codes.code_rows import CodeRows
@@ -23,10 +22,6 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.tables import CLASSES
 from sparc.common.files.folder import Folder
 from sparc.train import ModelConfig, Sparc, StreamShape, create_model
-
-# A busy machine must not fail a test.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
 
 # Class 11 is shallow (depth 1, no children); classes 6 to 9 lie at depth 3.
 PARENTS: list[int | None] = [None, None, 0, 0, 1, 1, 2, 2, 3, 4, 4, None]
