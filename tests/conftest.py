@@ -118,6 +118,24 @@ def save_tokenizer() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
+def save_bert(save_tokenizer) -> Callable[..., Path]:
+    """Write a BERT with random weights that knows some words; `settings` override its own."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    def save(folder, words, *, model_max_length=8, **settings):
+        torch.manual_seed(0)
+        small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        sizes = {"intermediate_size": 16, "max_position_embeddings": 16}
+        config = BertConfig(vocab_size=len(words), **{**small, **sizes, **settings})
+        BertModel(config).save_pretrained(folder)
+        save_tokenizer(folder, words, model_max_length=model_max_length)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
 def artefacts(tmp_path_factory: pytest.TempPathFactory, call: Call) -> Path:
     """A folder with a small one of each kind, to be copied before it is changed.
 

@@ -13,8 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
-import transformers
 from PIL import Image
 
 from sparc.analyze.config import AnalyzeConfig
@@ -45,16 +43,9 @@ CAPTIONS = ["a red and a green square", "a red square", "a green square and a sq
 
 
 @pytest.fixture(scope="module")
-def text_folder(tmp_path_factory, save_tokenizer):
+def text_folder(tmp_path_factory, save_bert):
     folder = tmp_path_factory.mktemp("bert")
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=16, max_position_embeddings=16, initializer_range=1.0,
-    )  # fmt: skip
-    transformers.BertModel(config).save_pretrained(folder)
-    save_tokenizer(folder, WORDS, model_max_length=16)
-    return folder
+    return save_bert(folder, WORDS, model_max_length=16, initializer_range=1.0)
 
 
 @pytest.fixture(scope="module")

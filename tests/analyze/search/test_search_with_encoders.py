@@ -23,18 +23,9 @@ CAPTIONS = [f"{colour} {thing}" for colour in WORDS[4:7] for thing in WORDS[7:]]
 
 
 @pytest.fixture(scope="module")
-def save_text_model(save_tokenizer):
-    return functools.partial(write_text_model, save_tokenizer)
-
-
-def write_text_model(save_tokenizer, folder):
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=len(WORDS), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=48, max_position_embeddings=16,
-    )  # fmt: skip
-    transformers.BertModel(config).save_pretrained(folder)
-    save_tokenizer(folder, WORDS, model_max_length=10)
+def save_text_model(save_bert):
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "model_max_length": 10}
+    return functools.partial(save_bert, words=WORDS, **sizes)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Pictures, and small models with random weights saved to files."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
+from sparc.common.errors import EncoderError
 from sparc.extract.encoders import build_encoders, parse_spec
 
 
@@ -66,3 +68,74 @@ def assert_same():
         assert error.max() < 1e-5
 
     return assert_same
+
+
+CLIP = {
+    "embed_dim": 16,
+    "vision_cfg": {
+        "image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16,
+    },
+    "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def clip_config():
+    """The architecture of a small CLIP, as open_clip configures it."""
+    return CLIP
+
+
+@pytest.fixture(scope="session")
+def clip_weights(tmp_path_factory) -> Path:
+    """Random weights of the small CLIP."""
+    import open_clip
+
+    torch.manual_seed(0)
+    state = open_clip.model.CLIP(**CLIP).state_dict()
+    file = tmp_path_factory.mktemp("clip") / "clip.safetensors"
+    save_file({name: value.clone().contiguous() for name, value in state.items()}, file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def save_clip(clip_weights):
+    """Write the small CLIP as a folder of open_clip, with other settings than its weights'."""
+
+    def write(folder, *, text=(), vision=(), preprocess=(), **more):
+        folder.mkdir(exist_ok=True)
+        config = {
+            **CLIP,
+            **more,
+            "text_cfg": {**CLIP["text_cfg"], **dict(text)},
+            "vision_cfg": {**CLIP["vision_cfg"], **dict(vision)},
+        }
+        document = {"model_cfg": config, "preprocess_cfg": dict(preprocess)}
+        (folder / "open_clip_config.json").write_text(json.dumps(document))
+        (folder / "open_clip_model.safetensors").write_bytes(clip_weights.read_bytes())
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def refused(build):
+    """Check that an encoder is refused in one printable line that says why."""
+
+    def refused(spec: str, message: str) -> None:
+        with pytest.raises(EncoderError, match=message) as caught:
+            build(spec)
+        assert str(caught.value).isprintable()
+        assert str(caught.value).startswith(f"cannot build {spec}: ")
+
+    return refused
+
+
+@pytest.fixture(scope="session")
+def write_json():
+    """Write a JSON document, or change some keys of one that is there."""
+
+    def write(path: Path, content, *, update: bool = False) -> None:
+        before = json.loads(path.read_text()) if update else {}
+        path.write_text(json.dumps({**before, **content}))
+
+    return write

@@ -5,38 +5,21 @@ import json
 import open_clip
 import pytest
 import torch
-import transformers
 from safetensors.torch import save_file
 
 from sparc.common.streams.origin import encoder_difference
 
-CLIP = {
-    "embed_dim": 16,
-    "vision_cfg": {
-        "image_size": 32, "layers": 1, "width": 32, "patch_size": 16, "head_width": 16,
-    },
-    "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-}  # fmt: skip
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "cat", "Cat"]
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    state = open_clip.model.CLIP(**CLIP).state_dict()
-    file = tmp_path_factory.mktemp("weights") / "clip.safetensors"
-    save_file({name: value.clone().contiguous() for name, value in state.items()}, file)
-    return file
-
-
 @pytest.fixture
-def architecture(tmp_path):
+def architecture(tmp_path, clip_config):
     """Make open_clip know an architecture for the while."""
     known = dict(open_clip.factory._MODEL_CONFIGS)
     paths = list(open_clip.factory._MODEL_CONFIG_PATHS)
 
     def add(name, **changes):
-        (tmp_path / f"{name}.json").write_text(json.dumps({**CLIP, **changes}))
+        (tmp_path / f"{name}.json").write_text(json.dumps({**clip_config, **changes}))
         open_clip.add_model_config(tmp_path / f"{name}.json")
 
     yield add
@@ -45,20 +28,9 @@ def architecture(tmp_path):
     open_clip.factory._MODEL_CONFIG_PATHS[:] = paths
 
 
-def clip_folder(folder, weights, *, text=(), vision=(), preprocess=(), **more):
-    folder.mkdir()
-    config = {**CLIP, **more}
-    config["text_cfg"] = {**CLIP["text_cfg"], **dict(text)}
-    config["vision_cfg"] = {**CLIP["vision_cfg"], **dict(vision)}
-    document = {"model_cfg": config, "preprocess_cfg": dict(preprocess)}
-    (folder / "open_clip_config.json").write_text(json.dumps(document))
-    (folder / "open_clip_model.safetensors").write_bytes(weights.read_bytes())
-    return folder
-
-
 def difference(build, first, second):
-    found = encoder_difference(build(first).origin, build(second).origin)
-    return found and found.what
+    difference = encoder_difference(build(first).origin, build(second).origin)
+    return difference and difference.what
 
 
 CHANGES = {
@@ -77,29 +49,32 @@ CHANGES = {
 
 @pytest.mark.parametrize("tower", ["image", "text"])
 @pytest.mark.parametrize("name", CHANGES)
-def test_an_open_clip_model_of_the_same_tensors(name, tower, weights, build, tmp_path):
+def test_an_open_clip_model_of_the_same_tensors(name, tower, save_clip, build, tmp_path):
     changes, towers = CHANGES[name]
-    first = clip_folder(tmp_path / "first", weights)
-    second = clip_folder(tmp_path / "second", weights, **changes)
-    found = difference(build, *(f"open_clip:local-dir:{f}#{tower}" for f in (first, second)))
+    first = save_clip(tmp_path / "first")
+    second = save_clip(tmp_path / "second", **changes)
+    what = difference(build, *(f"open_clip:local-dir:{f}#{tower}" for f in (first, second)))
     expected = ("definition_sha256", "preprocessing") if tower in towers else (None,)
-    assert found in expected
+    assert what in expected
 
 
 def test_only_the_place_of_the_weights_may_differ(
-    weights, build, tmp_path, architecture, monkeypatch
+    clip_weights, save_clip, build, tmp_path, architecture, monkeypatch
 ):
     """A tag, a file and a folder of one model are one encoder; QuickGELU makes another."""
     architecture("sparc-a")
     architecture("sparc-a-quickgelu", quick_gelu=True)
-    tags = {"plain": {"file": str(weights)}, "openai": {"file": str(weights), "quick_gelu": True}}
+    tags = {
+        "plain": {"file": str(clip_weights)},
+        "openai": {"file": str(clip_weights), "quick_gelu": True},
+    }
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "sparc-a", tags)
     moved = tmp_path / "moved.safetensors"
-    moved.write_bytes(weights.read_bytes())
-    folder = clip_folder(tmp_path / "folder", weights)
-    quick_folder = clip_folder(tmp_path / "quick", weights, quick_gelu=True)
-    plain = [f"sparc-a/{weights}", f"sparc-a/{moved}", "sparc-a/plain", f"local-dir:{folder}"]
-    quick = [f"sparc-a-quickgelu/{weights}", "sparc-a/openai", f"local-dir:{quick_folder}"]
+    moved.write_bytes(clip_weights.read_bytes())
+    folder = save_clip(tmp_path / "folder")
+    quick_folder = save_clip(tmp_path / "quick", quick_gelu=True)
+    plain = [f"sparc-a/{clip_weights}", f"sparc-a/{moved}", "sparc-a/plain", f"local-dir:{folder}"]
+    quick = [f"sparc-a-quickgelu/{clip_weights}", "sparc-a/openai", f"local-dir:{quick_folder}"]
     for tower in ("image", "text"):
         origins = [
             [build(f"open_clip:{s}#{tower}").origin for s in each] for each in (plain, quick)
@@ -107,19 +82,6 @@ def test_only_the_place_of_the_weights_may_differ(
         assert {encoder_difference(a, b) for each in origins for a in each for b in each} == {None}
         different = {encoder_difference(a, b).what for a in origins[0] for b in origins[1]}
         assert different == {"definition_sha256"}
-
-
-def bert_folder(folder, save_tokenizer, words=WORDS, **settings):
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=16, max_position_embeddings=16,
-    )  # fmt: skip
-    transformers.BertModel(config).save_pretrained(folder)
-    save_tokenizer(folder, words, model_max_length=8)
-    file = folder / "config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -132,26 +94,28 @@ def bert_folder(folder, save_tokenizer, words=WORDS, **settings):
     ],
 )
 def test_a_transformers_model_of_the_same_tensors(
-    settings, expected, build, tmp_path, save_tokenizer
+    settings, expected, build, tmp_path, save_bert, write_json
 ):
-    first = bert_folder(tmp_path / "first", save_tokenizer)
-    second = bert_folder(tmp_path / "second", save_tokenizer, **settings)
-    found = difference(build, f"transformers:{first}", f"transformers:{second}")
-    assert found == expected
+    first = save_bert(tmp_path / "first", WORDS)
+    second = save_bert(tmp_path / "second", settings.get("words", WORDS))
+    changes = {key: value for key, value in settings.items() if key != "words"}
+    write_json(second / "config.json", changes, update=True)
+    what = difference(build, f"transformers:{first}", f"transformers:{second}")
+    assert what == expected
 
 
 def test_a_tokenizer_of_the_same_vocabulary_that_splits_otherwise_is_another(
-    build, tmp_path, save_tokenizer
+    build, tmp_path, save_bert
 ):
     from tokenizers import Tokenizer, normalizers
 
-    first = bert_folder(tmp_path / "first", save_tokenizer)
-    second = bert_folder(tmp_path / "second", save_tokenizer)
+    first = save_bert(tmp_path / "first", WORDS)
+    second = save_bert(tmp_path / "second", WORDS)
     tokenizer = Tokenizer.from_file(str(second / "tokenizer.json"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.save(str(second / "tokenizer.json"))
-    found = difference(build, f"transformers:{first}", f"transformers:{second}")
-    assert found == "definition_sha256"
+    what = difference(build, f"transformers:{first}", f"transformers:{second}")
+    assert what == "definition_sha256"
 
 
 def test_a_timm_model_is_its_architecture_size_and_pooling(build, tmp_path):

@@ -19,17 +19,11 @@ CONTEXT = 10
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, save_tokenizer):
+def folder(tmp_path_factory, save_bert):
     """A BERT of two layers with random weights, as `save_pretrained` leaves it."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48}
     folder = tmp_path_factory.mktemp("bert")
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=len(WORDS), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=48, max_position_embeddings=16,
-    )  # fmt: skip
-    transformers.BertModel(config).save_pretrained(folder)
-    save_tokenizer(folder, WORDS, model_max_length=CONTEXT)
-    return folder
+    return save_bert(folder, WORDS, model_max_length=CONTEXT, **sizes)
 
 
 def by_hand(folder, caption):
