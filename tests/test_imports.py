@@ -44,7 +44,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("cli",),
     ),
     "train": (
-        ("model.selectors.registry",),
+        ("model.selectors.registry", "kernels.registry"),
         ("config", "distributed", "align.config", "align.record"),
         ("model",),
         ("reference", "kernels", "data", "align.refit"),

@@ -9,12 +9,14 @@ from typing import Literal, get_args
 from sparc.common.config import option, require_choice
 from sparc.common.errors import ConfigError
 from sparc.common.streams.info import check_name
+from sparc.train.kernels.registry import AUTO as AUTO_KERNELS
+from sparc.train.kernels.registry import CHOICES as KERNELS_CHOICES
+from sparc.train.kernels.registry import KERNELS
 from sparc.train.model.selectors.registry import SELECTORS
 
 Normalize = Literal["unit", "none"]
 Recipe = Literal["default", "published"]
 Residency = Literal["auto", "device", "host", "stream"]
-Kernels = Literal["auto", "torch", "numba", "triton"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 
 
@@ -132,7 +134,12 @@ class TrainConfig:
         "float32", "Arithmetic of the matrix products; the last two need a GPU."
     )
     device: str = option("auto", "Where to train: auto, cpu, cuda, cuda:1, …")
-    kernels: Kernels = option("auto", "Implementation of the sparse mathematics.")
+    kernels: str = option(
+        AUTO_KERNELS,
+        "Implementation of the sparse mathematics; auto takes the first that is installed and "
+        f"runs on the device. {'; '.join(f'{k}: {KERNELS[k].summary}' for k in KERNELS)}.",
+        choices=KERNELS_CHOICES,
+    )
     residency: Residency = option("auto", "Where the rows live while training.", changeable=True)
     block_chunks: int = option(8, "Chunks that are shuffled together.")
     validation: str = option("", "A second cache to measure on; it changes nothing.")

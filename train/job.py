@@ -5,7 +5,6 @@ data, and each is bit for bit what it would be alone.
 """
 
 import dataclasses
-import importlib.util
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -27,7 +26,8 @@ from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.data.means import data_means
 from sparc.train.data.reader import BatchReader, Position
 from sparc.train.distributed import Processes, is_first_process, local_rank, processes
-from sparc.train.kernels import choose as choose_kernels
+from sparc.train.kernels import choice
+from sparc.train.kernels.registry import AUTO
 from sparc.train.loading import untrained_model
 from sparc.train.loop import Trainee, train
 from sparc.train.model.files import CONFIG_FILE
@@ -342,7 +342,7 @@ def _new_record(
         steps=settings.steps or settings.epochs * per_epoch,
         steps_per_epoch=per_epoch,
         device=f"{device.type}{name}",
-        kernels=choose_kernels(settings.kernels, device).name,
+        kernels=choice.choose(settings.kernels, device).name,
         processes=group.world,
         versions=software_versions(),
     )
@@ -425,9 +425,9 @@ def _say_what_begins(
     )
     if slow := trainees[0].learner.by_autograd:
         say(f"{', '.join(slow)}: no derivatives by hand, so steps wait for autograd on dense codes")
-    without_numba = group.device.type == "cpu" and importlib.util.find_spec("numba") is None
-    if without_numba and record.train.kernels == "auto":
-        say("pip install numba makes steps about a fifth faster")
+    if record.train.kernels == AUTO:
+        for sentence in choice.advice(group.device):
+            say(sentence)
 
 
 def _say_what_ended(folder: Path) -> None:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparc.train.kernels import choose
 from sparc.train.kernels.adam import Adam, AdamStep, Moments, move
+from sparc.train.kernels.choice import choose
 from sparc.train.kernels.interface import WeightGradient, fill_bags, invert
 
 

@@ -28,7 +28,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from sparc.train.config import Kernels, ModelConfig, StreamShape, TrainConfig
+from sparc.train.config import ModelConfig, StreamShape, TrainConfig
+from sparc.train.kernels.registry import CHOICES
 from sparc.train.model.initialize import create_model
 from sparc.train.model.network import Sparc
 from sparc.train.step.learner import Learner
@@ -153,7 +154,7 @@ def floor_of(model: Sparc, batch: dict[str, Tensor]) -> Callable[[], Tensor]:
     return lambda: torch.mm(rows, side_by_side.T)
 
 
-def check(kernels: Kernels, repeats: int) -> bool:
+def check(kernels: str, repeats: int) -> bool:
     """Measure what the targets are about, and say which are met."""
     sizes = Sizes()
     model, batch = sizes.model(), sizes.batch()
@@ -183,7 +184,7 @@ def check(kernels: Kernels, repeats: int) -> bool:
     return all(met)
 
 
-def scale(kernels: Kernels, repeats: int) -> None:
+def scale(kernels: str, repeats: int) -> None:
     """Measure steps of several sizes."""
     print(f"{'L':>6} {'k':>4} {'S':>2} {'B':>5} {'floor ms':>9} {'step ms':>9} {'ratio':>6}")
     for sizes in SCALING:
@@ -199,7 +200,7 @@ def scale(kernels: Kernels, repeats: int) -> None:
         )
 
 
-def profile_step(kernels: Kernels, repeats: int) -> None:
+def profile_step(kernels: str, repeats: int) -> None:
     """Print the operations of a step by what they take of one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -216,7 +217,7 @@ def profile_step(kernels: Kernels, repeats: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kernels", default="auto", choices=["auto", "torch", "numba"])
+    parser.add_argument("--kernels", default="auto", choices=list(CHOICES))
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--check", action="store_true")

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
-from sparc.train.kernels import Kernels, choose
 from sparc.train.kernels.adam import AdamStep, Moments
-from sparc.train.kernels.interface import WeightGradient, fill_bags, invert
+from sparc.train.kernels.choice import choose
+from sparc.train.kernels.interface import Kernels, WeightGradient, fill_bags, invert
 from sparc.train.model.initialize import initial_model
 from sparc.train.model.network import Sparc
 from sparc.train.step import recipes

@@ -70,8 +70,8 @@ from sparc.train.config import (  # noqa: E402
     StreamShape,
     TrainConfig,
 )
-from sparc.train.kernels import choose  # noqa: E402
 from sparc.train.kernels.adam import AdamStep, Moments  # noqa: E402
+from sparc.train.kernels.choice import choose  # noqa: E402
 from sparc.train.kernels.interface import WeightGradient, fill_bags, invert  # noqa: E402
 from sparc.train.model.initialize import create_model  # noqa: E402
 from sparc.train.model.network import Sparc  # noqa: E402

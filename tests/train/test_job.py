@@ -18,7 +18,7 @@ from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.train import job, load
 from sparc.train.data.means import data_means
-from sparc.train.kernels import choose
+from sparc.train.kernels.choice import choose
 from sparc.train.loading import load_model, load_untrained
 from sparc.train.run.log import read_lines
 from sparc.train.run.run_folder import RunRecord, saved_steps

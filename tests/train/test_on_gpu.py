@@ -31,7 +31,7 @@ for name in {NOT_NEEDED!r}:
     sys.modules[name] = None
 import torch
 from sparc.train.config import ModelConfig, StreamShape
-from sparc.train.kernels import choose
+from sparc.train.kernels.choice import choose
 from sparc.train.step.learner import Learner
 from sparc.train.config import TrainConfig
 from sparc.train.model.initialize import create_model

@@ -257,7 +257,6 @@ class NumbaKernels(TorchKernels):
     def compare(
         self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor, scales: Tensor
     ) -> Compared:
-        """See `Kernels.compare`."""
         rows, vectors, _ = values.shape
         compared = Compared(
             values.new_empty(rows, vectors),
@@ -270,25 +269,21 @@ class NumbaKernels(TorchKernels):
     def square_errors(
         self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor
     ) -> Tensor:
-        """See `Kernels.square_errors`."""
         square_errors = values.new_empty(values.shape[:2])
         _square_errors(*_arrays(indices, values, weight, wanted, square_errors))
         return square_errors
 
     def decode(self, indices: Tensor, values: Tensor, weight: Tensor) -> Tensor:
-        """See `Kernels.decode`."""
         decoded = values.new_empty(*values.shape[:2], weight.shape[1])
         _decode(*_arrays(indices, values, weight, decoded))
         return decoded
 
     def value_gradients(self, indices: Tensor, vectors: Tensor, weight: Tensor) -> Tensor:
-        """See `Kernels.value_gradients`."""
         products = vectors.new_empty(*vectors.shape[:2], indices.shape[1])
         _value_gradients(*_arrays(indices, vectors, weight, products))
         return products
 
     def weight_gradient(self, bags: Bags, vectors: Tensor, first: int, last: int) -> Tensor:
-        """See `Kernels.weight_gradient`."""
         table = vectors.reshape(-1, vectors.shape[2])
         gradient = table.new_empty(last - first, table.shape[1])
         rows, values, offsets, table_, gradient_ = _arrays(
@@ -308,7 +303,6 @@ class NumbaKernels(TorchKernels):
         scale: Tensor | None,
         unit_rows: bool,
     ) -> None:
-        """See `Kernels.update`."""
         nothing = weight.new_empty(0)
         added_latents, added_rows = gradient.added_latents, gradient.added_rows
         if added_latents is None or added_rows is None:
@@ -334,8 +328,7 @@ class NumbaKernels(TorchKernels):
             unit_rows,
         )
 
-    def block_rows(self, weight: Tensor) -> int:  # noqa: ARG002
-        """See `Kernels.block_rows`."""
+    def block_rows(self, weight: Tensor) -> int:
         return _BLOCK_ROWS
 
 

@@ -40,7 +40,6 @@ class TorchKernels:
     def select(
         self, products: Sequence[Tensor], biases: Sequence[Tensor], k: int
     ) -> tuple[Tensor, Tensor]:
-        """See `Kernels.select`."""
         total, bias = sum_in_order(products), sum_in_order(biases)
         total = total + bias if len(products) == 1 else total.add_(bias)
         indices = largest(total, k)
@@ -53,7 +52,6 @@ class TorchKernels:
     def compare(
         self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor, scales: Tensor
     ) -> Compared:
-        """See `Kernels.compare`."""
         errors = self._errors(indices, values, weight, wanted)
         square_errors = torch.linalg.vector_norm(errors, dim=2).square_()
         residuals = errors.mul_(scales.unsqueeze(2))
@@ -62,7 +60,6 @@ class TorchKernels:
     def square_errors(
         self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor
     ) -> Tensor:
-        """See `Kernels.square_errors`."""
         errors = self._errors(indices, values, weight, wanted)
         norms: Tensor = torch.linalg.vector_norm(errors, dim=2)
         return norms.square_()
@@ -74,7 +71,6 @@ class TorchKernels:
         return decoded
 
     def decode(self, indices: Tensor, values: Tensor, weight: Tensor) -> Tensor:
-        """See `Kernels.decode`."""
         rows, vectors, k = values.shape
         if _is_small(weight, k):
             codes = values.new_zeros(rows, vectors, len(weight))
@@ -89,7 +85,6 @@ class TorchKernels:
         return sums.view(rows, vectors, -1)
 
     def value_gradients(self, indices: Tensor, vectors: Tensor, weight: Tensor) -> Tensor:
-        """See `Kernels.value_gradients`."""
         rows, count, dim = vectors.shape
         k = indices.shape[1]
         if _is_small(weight, k):
@@ -107,7 +102,6 @@ class TorchKernels:
         return products.view(rows, count, k)
 
     def weight_gradient(self, bags: Bags, vectors: Tensor, first: int, last: int) -> Tensor:
-        """See `Kernels.weight_gradient`."""
         rows, values, offsets = bags
         latents, table = len(offsets) - 1, vectors.reshape(-1, vectors.shape[2])
         # A row of vectors has k terms for each of them.
@@ -131,7 +125,6 @@ class TorchKernels:
         )
 
     def latent_sums(self, inverse: InverseIndex, values: Tensor) -> Tensor:
-        """See `Kernels.latent_sums`."""
         return latent_sums(inverse, values)
 
     def update(
@@ -145,7 +138,6 @@ class TorchKernels:
         scale: Tensor | None,
         unit_rows: bool,
     ) -> None:
-        """See `Kernels.update`."""
         dense = gradient_rows(self, weight, gradient, rows.start, rows.stop)
         if scale is not None:
             dense.mul_(scale)
@@ -155,17 +147,14 @@ class TorchKernels:
             moved.div_(torch.linalg.vector_norm(moved, dim=1, keepdim=True))
 
     def block_rows(self, weight: Tensor) -> int:
-        """See `Kernels.block_rows`."""
         if weight.device.type != "cpu":
             return len(weight)  # where a block begins in the bags is known to the device only
         return max(64, _BLOCK_BYTES // (weight.shape[1] * weight.element_size()))
 
     def is_dense(self, latents: int, k: int) -> bool:
-        """See `Kernels.is_dense`."""
         return latents <= _DENSE_FACTOR * k
 
     def batch_rows(self, batch: Tensor) -> int:
-        """See `Kernels.batch_rows`."""
         return _BATCH_ROWS if batch.device.type == "cpu" else len(batch)
 
 

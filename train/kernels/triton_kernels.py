@@ -859,7 +859,6 @@ class TritonKernels:
     def compare(
         self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor, scales: Tensor
     ) -> Compared:
-        """See `Kernels.compare`."""
         rows, vectors, k = values.shape
         dim = weight.shape[1]
         square_errors = weight.new_empty(rows, vectors)
@@ -885,7 +884,6 @@ class TritonKernels:
     def square_errors(
         self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor
     ) -> Tensor:
-        """See `Kernels.square_errors`."""
         rows, vectors, k = values.shape
         dim = weight.shape[1]
         square_errors = weight.new_empty(rows, vectors)
@@ -904,7 +902,6 @@ class TritonKernels:
         return square_errors
 
     def decode(self, indices: Tensor, values: Tensor, weight: Tensor) -> Tensor:
-        """See `Kernels.decode`."""
         rows, vectors, k = values.shape
         dim = weight.shape[1]
         out = weight.new_empty(rows, vectors, dim)
@@ -922,7 +919,6 @@ class TritonKernels:
         return out
 
     def value_gradients(self, indices: Tensor, vectors: Tensor, weight: Tensor) -> Tensor:
-        """See `Kernels.value_gradients`."""
         rows, count, dim = vectors.shape
         k = indices.shape[1]
         out = vectors.new_empty(rows, count, k)
@@ -940,7 +936,6 @@ class TritonKernels:
         return out
 
     def weight_gradient(self, bags: Bags, vectors: Tensor, first: int, last: int) -> Tensor:
-        """See `Kernels.weight_gradient`."""
         dim = vectors.shape[2]
         out = vectors.new_empty(last - first, dim)
         blocks = weight_gradient_blocks(dim, _terms_of_a_bag(bags))
@@ -958,7 +953,6 @@ class TritonKernels:
         return out
 
     def latent_sums(self, inverse: InverseIndex, values: Tensor) -> Tensor:
-        """See `Kernels.latent_sums`."""
         table = side_by_side(values)
         ones = table.new_ones(len(table))
         bags = Bags(inverse.order, ones, inverse.offsets)
@@ -976,7 +970,6 @@ class TritonKernels:
         scale: Tensor | None,
         unit_rows: bool,
     ) -> None:
-        """See `Kernels.update`."""
         dim = weight.shape[1]
         added_latents = gradient.added_latents
         if added_latents is not None:
@@ -1011,15 +1004,12 @@ class TritonKernels:
         )
 
     def block_rows(self, weight: Tensor) -> int:
-        """See `Kernels.block_rows`."""
         return len(weight)
 
-    def is_dense(self, latents: int, k: int) -> bool:  # noqa: ARG002
-        """See `Kernels.is_dense`."""
+    def is_dense(self, latents: int, k: int) -> bool:
         return False
 
     def batch_rows(self, batch: Tensor) -> int:
-        """See `Kernels.batch_rows`."""
         return len(batch)
 
 

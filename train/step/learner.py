@@ -14,8 +14,8 @@ from torch import Tensor
 
 from sparc.common.errors import ConfigError, RunError
 from sparc.common.workers import Workers
-from sparc.train import kernels as kernel_choice
 from sparc.train.config import TrainConfig
+from sparc.train.kernels.choice import choose as choose_kernels
 from sparc.train.kernels.interface import gradient_rows
 from sparc.train.model.network import Sparc
 from sparc.train.step.deadness import Candidates, DeadCandidates
@@ -75,7 +75,7 @@ class Learner:
         self._device = next(model.parameters()).device
         if settings.precision != "float32" and self._device.type != "cuda":
             raise ConfigError(f"precision {settings.precision} needs a GPU; use float32")
-        self.kernels = kernel_choice.choose(settings.kernels, self._device)
+        self.kernels = choose_kernels(settings.kernels, self._device)
         self._workers = Workers.of(self._device)
         self._recipe = RECIPES[settings.recipe](settings)
         self._objective = Objective(model, build_terms(settings), self.kernels, self._workers)

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from sparc.common.errors import ConfigError
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
-from sparc.train.kernels import choose
 from sparc.train.kernels.adam import AdamStep, Moments
+from sparc.train.kernels.choice import available, choose
 from sparc.train.kernels.interface import WeightGradient, fill_bags, invert
+from sparc.train.kernels.registry import KERNELS
 from sparc.train.model.initialize import initial_model
 from sparc.train.reference import Reference
 from sparc.train.step.learner import Learner
@@ -24,11 +25,7 @@ from sparc.train.step.learner import Learner
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU and not INTERPRETED else "cpu")
-NAMES = ["torch"]
-if INTERPRETED or GPU:
-    NAMES.append("triton")
-if not GPU:
-    NAMES.append("numba")
+NAMES = list(available(DEVICE))
 EXAMPLES = 3 if INTERPRETED else 40
 
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 2e-2}
@@ -414,6 +411,8 @@ def test_choice():
     assert choose("torch", cpu).name == "torch"
     with pytest.raises(ConfigError, match="needs a GPU"):
         choose("triton", cpu)
+    with pytest.raises(ConfigError, match="kernels must be one of auto, numba, triton, torch, not"):
+        choose("cuda", cpu)
     with pytest.raises(ConfigError, match="needs a CPU"):
         choose("numba", torch.device("cuda"))
 
@@ -421,7 +420,7 @@ def test_choice():
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter runs anywhere")
 @pytest.mark.parametrize(("name", "device"), [("triton", "cuda"), ("numba", "cpu")])
 def test_what_is_not_installed(name, device, monkeypatch):
-    monkeypatch.setitem(sys.modules, f"sparc.train.kernels.{name}_kernels", None)
+    monkeypatch.setitem(sys.modules, KERNELS[name].home.partition(":")[0], None)
     assert choose("auto", torch.device(device)).name == "torch"
     with pytest.raises(ConfigError, match="use kernels auto"):
         choose(name, torch.device(device))

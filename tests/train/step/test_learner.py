@@ -1,7 +1,6 @@
 """The training step against the dense reference with autograd, in float64."""
 
 import functools
-import importlib.util
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 
 from sparc.common.errors import ConfigError, RunError
 from sparc.train.config import TrainConfig
+from sparc.train.kernels.choice import available
 from sparc.train.reference import Reference, aux, pairs
 from sparc.train.step.learner import Learner
 
@@ -24,7 +24,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-KERNELS = ["torch", *(["numba"] if importlib.util.find_spec("numba") else [])]
+KERNELS = list(available(torch.device("cpu")))
 
 
 def close(actual, expected, tolerance=1e-11):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sparc.common.workers import Workers
-from sparc.train.kernels import choose
+from sparc.train.kernels.choice import choose
 from sparc.train.step.rows import share_rows
 
 KERNELS = choose("torch", torch.device("cpu"))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sparc.train.kernels import choose
+from sparc.train.kernels.choice import choose
 from sparc.train.step.select import select_candidates
 
 KERNELS = choose("torch", torch.device("cpu"))

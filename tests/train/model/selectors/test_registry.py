@@ -1,16 +1,15 @@
 """A new selector is one class and one line in the registry: here one that a test defines."""
 
-import importlib.util
-
 import pytest
 import torch
 
+from sparc.train.kernels.choice import available
 from sparc.train.loading import load
 from sparc.train.model.selectors.registry import SELECTORS, SelectorEntry
 from sparc.train.model.selectors.selector import Selector, selector_of
 from sparc.train.run.log import read_lines
 
-KERNELS = ["torch", *(["numba"] if importlib.util.find_spec("numba") else [])]
+KERNELS = list(available(torch.device("cpu")))
 
 
 class AboveHalf(Selector):

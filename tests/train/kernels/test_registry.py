@@ -1,0 +1,88 @@
+"""A new implementation is one class and one line in the registry: here one that a test defines."""
+
+import sys
+
+import pytest
+import torch
+
+from sparc.common.errors import ConfigError
+from sparc.common.lazy import import_home
+from sparc.train.kernels import choice
+from sparc.train.kernels.registry import KERNELS, KernelsEntry
+from sparc.train.kernels.torch_kernels import TorchKernels
+from sparc.train.loading import load
+from sparc.train.run.run_folder import RunRecord
+
+CPU = torch.device("cpu")
+
+
+class CountedKernels(TorchKernels):
+    """Those in PyTorch, which say how often codes were compared."""
+
+    name = "counted"
+    comparisons = 0
+
+    def compare(self, *arguments):
+        type(self).comparisons += 1
+        return super().compare(*arguments)
+
+
+COUNTED = KernelsEntry("counted, on a CPU", f"{__name__}:CountedKernels", device="cpu")
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    monkeypatch.setattr(CountedKernels, "comparisons", 0)
+    monkeypatch.setitem(KERNELS, "counted", COUNTED)
+
+
+def test_a_model_is_trained_with_it(small_cache, tmp_path, call, counted):
+    settings = ("--latents", 96, "--k", 4, "--steps", 5, "--batch-size", 64, "--device", "cpu")
+    for name in ("counted", "torch"):
+        done = call("train", "run", small_cache, tmp_path / name, *settings, "--kernels", name)
+        assert done.returncode == 0, done.stderr
+        assert f"{name} kernels" in done.stderr
+    assert CountedKernels.comparisons > 0
+    assert RunRecord.read(tmp_path / "counted").kernels == "counted"
+    one, other = (load(tmp_path / name).state_dict() for name in ("counted", "torch"))
+    assert all(torch.equal(one[key], other[key]) for key in other)
+
+
+def test_auto_takes_the_first_that_runs(monkeypatch):
+    missing = KernelsEntry("", "sparc.train.kernels.not_installed:Kernels")
+    entries = {"missing": missing, "counted": COUNTED, **KERNELS}
+    monkeypatch.setattr(choice, "KERNELS", entries)
+    assert next(choice.available(CPU)) == choice.choose("auto", CPU).name == "counted"
+    assert choice.choose("auto", torch.device("meta")).name == "torch"
+
+
+def test_it_is_refused_where_it_does_not_run(counted):
+    with pytest.raises(ConfigError, match="kernels counted needs a CPU, not device meta"):
+        choice.choose("counted", torch.device("meta"))
+
+
+def test_the_help_lists_it(call):
+    shown = " ".join(call("train", "run", "--help").stdout.split())
+    assert "<auto|numba|triton|torch>" in shown
+    assert f"numba: {KERNELS['numba'].summary}; triton: {KERNELS['triton'].summary}" in shown
+
+
+def test_a_name_that_is_not_registered_is_refused(small_cache, tmp_path, call, counted):
+    done = call("train", "run", small_cache, tmp_path / "run", "--kernels", "fast")
+    assert done.returncode == 2
+    assert "kernels must be one of auto, numba, triton, torch, counted, not 'fast'" in done.stderr
+
+
+def test_what_is_faster_is_recommended_where_it_is_not_installed(monkeypatch):
+    assert list(choice.advice(CPU)) == []
+    for module in ("numba", KERNELS["numba"].home.partition(":")[0]):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert list(choice.advice(CPU)) == ["pip install numba makes steps about a fifth faster"]
+    assert list(choice.advice(torch.device("meta"))) == []
+
+
+@pytest.mark.parametrize("name", list(KERNELS))
+def test_every_entry_names_an_implementation_of_its_name(name):
+    if KERNELS[name].package:
+        pytest.importorskip(KERNELS[name].package)
+    assert import_home(KERNELS[name].home).name == name

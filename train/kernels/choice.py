@@ -1,0 +1,63 @@
+"""Which implementation of the sparse mathematics a step uses."""
+
+import importlib.util
+from collections.abc import Iterator
+
+import torch
+
+from sparc.common.config import require_choice
+from sparc.common.errors import ConfigError
+from sparc.common.lazy import import_home
+from sparc.train.kernels.interface import Kernels
+from sparc.train.kernels.registry import AUTO, CHOICES, KERNELS
+
+_DEVICES = {"cuda": "a GPU", "cpu": "a CPU"}
+
+
+def choose(name: str, device: torch.device) -> Kernels:
+    """The implementation for a device; its `name` says which it is.
+
+    Args:
+        name: A name in `KERNELS`, or `auto`: the first of `available`.
+        device: Where the model lies.
+
+    Raises:
+        ConfigError: There is no such implementation, or it cannot run here.
+    """
+    require_choice(name, CHOICES, "kernels")
+    if name == AUTO:
+        name = next(available(device))
+    entry = KERNELS[name]
+    if not entry.runs_on(device):
+        needed = _DEVICES.get(entry.device, entry.device)
+        raise ConfigError(f"kernels {name} needs {needed}, not device {device}; use kernels auto")
+    try:
+        kernels: Kernels = import_home(entry.home)()
+    except ImportError as error:
+        raise ConfigError(f"kernels {name}: {error}; use kernels auto") from error
+    return kernels
+
+
+def available(device: torch.device) -> Iterator[str]:
+    """The names of the implementations that run on a device and are installed, best first."""
+    for name, entry in KERNELS.items():
+        if entry.runs_on(device):
+            try:
+                import_home(entry.home)
+            except (ImportError, RuntimeError):  # the latter where Numba cannot keep its code
+                continue
+            yield name
+
+
+def advice(device: torch.device) -> Iterator[str]:
+    """What to install for faster steps, a sentence each.
+
+    Args:
+        device: Where a model is trained, with whatever `auto` chose.
+    """
+    best = next(available(device))
+    for name, entry in KERNELS.items():
+        if name == best:
+            return
+        if entry.runs_on(device) and entry.gain and not importlib.util.find_spec(entry.package):
+            yield f"pip install {entry.package} {entry.gain}"

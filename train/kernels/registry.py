@@ -1,0 +1,79 @@
+"""The implementations of the sparse mathematics that `--kernels` may name.
+
+To add one, write a file in this folder with a class that has a `name` and the operations of
+`sparc.train.kernels.interface.Kernels`; a subclass of `TorchKernels` overrides what it does better:
+
+    class FusedKernels(TorchKernels):
+        name = "fused"
+
+        def decode(self, indices: Tensor, values: Tensor, weight: Tensor) -> Tensor:
+            return fused.decode(indices, values, weight)
+
+Then add a line to `KERNELS`, before those that `auto` should prefer it to:
+
+    "fused": KernelsEntry("fused, on a GPU", f"{_HERE}.fused:FusedKernels", device="cuda"),
+
+`sparc-train run … --kernels fused` trains with it; tests/train/kernels holds it to the formulas.
+
+Every command line reads this module: it imports no implementation.
+"""
+
+import dataclasses
+import os
+from collections import ChainMap
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelsEntry:
+    """What is known of an implementation before it is imported."""
+
+    summary: str
+    """What it is and where it runs, for `--help`."""
+    home: str
+    """`module:class` of the `Kernels`."""
+    device: str = ""
+    """Type of the device that it needs, as PyTorch calls it; empty: any."""
+    emulation: str = ""
+    """Environment variable that is 1 where that device is emulated on any other, slowly."""
+    package: str = ""
+    """What must be installed besides PyTorch."""
+    gain: str = ""
+    """What users gain who install it: said to those whose `auto` would choose it then."""
+
+    def runs_on(self, device: "torch.device") -> bool:
+        """Whether it runs on a device, once it is installed."""
+        emulated = bool(self.emulation) and os.environ.get(self.emulation) == "1"
+        return emulated or self.device in ("", device.type)
+
+
+_HERE = "sparc.train.kernels"
+
+KERNELS: dict[str, KernelsEntry] = {
+    "numba": KernelsEntry(
+        "compiled, on a CPU",
+        f"{_HERE}.numba_kernels:NumbaKernels",
+        device="cpu",
+        package="numba",
+        gain="makes steps about a fifth faster",
+    ),
+    "triton": KernelsEntry(
+        "on a GPU",
+        f"{_HERE}.triton_kernels:TritonKernels",
+        device="cuda",
+        emulation="TRITON_INTERPRET",
+        package="triton",
+    ),
+    "torch": KernelsEntry("anywhere", f"{_HERE}.torch_kernels:TorchKernels"),
+}
+"""In the order in which `auto` asks them."""
+
+AUTO = "auto"
+"""Stands for the first of `KERNELS` that is installed and runs on the device."""
+
+CHOICES: Collection[str] = ChainMap(KERNELS, {AUTO: KernelsEntry("", "")})
+"""What `--kernels` may be: `AUTO`, and whatever is in `KERNELS` at the time."""
