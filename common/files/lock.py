@@ -20,6 +20,9 @@ from sparc.common.text import shorten
 
 LOCK_FILE = ".lock"
 
+_BEGINNING = b'{"pid": '
+"""Of what a lock holds: a process that was killed while it wrote its name left the first bytes."""
+
 _LARGEST = 4096
 """Bytes of the longest lock: it names a process and a machine."""
 
@@ -86,9 +89,10 @@ def _local(path: Path, folder: Folder, holder: bytes) -> Iterator[None]:
 
 
 def _is_lock(descriptor: int) -> bool:
-    """Whether a file is empty or names a holder, and has one name alone: it will be removed."""
+    """Whether a file is a lock, whole or cut off, and has one name alone: it will be removed."""
     status, content = os.fstat(descriptor), os.pread(descriptor, _LARGEST, 0)
-    return status.st_nlink <= 1 and (not content or _holder(content) is not None)
+    cut_off = content[: len(_BEGINNING)] == _BEGINNING[: len(content)]
+    return status.st_nlink <= 1 and (cut_off or _holder(content) is not None)
 
 
 def _is(path: Path, status: os.stat_result) -> bool:

@@ -88,6 +88,16 @@ def test_a_file_of_that_name_that_is_no_lock_stays(tmp_path, content) -> None:
     assert (tmp_path / ".lock").read_text() == content
 
 
+@pytest.mark.parametrize("written", [0, 3, 15])
+def test_what_a_killed_process_wrote_of_a_lock_is_no_obstacle(tmp_path, written) -> None:
+    with exclusive(Folder(tmp_path)):
+        whole = (tmp_path / ".lock").read_bytes()
+    (tmp_path / ".lock").write_bytes(whole[:written])
+    with exclusive(Folder(tmp_path)):
+        assert (tmp_path / ".lock").read_bytes() == whole
+    assert not (tmp_path / ".lock").exists()
+
+
 def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path) -> None:
     os.mkfifo(tmp_path / ".lock")
     with pytest.raises(UnsafeError, match="not a regular file"), exclusive(Folder(tmp_path)):
