@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
+from sparc.common.cache.arrays import write_arrays
 from sparc.pipelines.demo.dataset import SceneSettings, write_scenes
 
 FAULTS = int(os.environ.get("SPARC_FAULTS", "0"))
@@ -62,7 +64,7 @@ CASES: Mapping[str, Case] = {
         kills=2,
     ),
     "align": Case(
-        ("train", "align", "{given}/run", "{given}/cache", "{folder}/aligned", "--device=cpu"),
+        ("train", "align", "{given}/narrow", "{given}/arrays", "{folder}/out", "--device=cpu"),
         kills=2,
     ),
     "analyze": Case(
@@ -117,10 +119,13 @@ def given(tmp_path_factory, commands, tiny_streams) -> Path:
     write_scenes(folder / "scenes", SceneSettings(train=1, test=20))
     (folder / "grid.toml").write_text("k = [2, 4]\n")
     (folder / "words.txt").write_text("a cat\na cow\nan owl\n")
+    rows = np.random.default_rng(0).standard_normal((40, 10)).astype(np.float32)
+    write_arrays(folder / "arrays", {"one": rows[:, :6], "other": rows[:, 4:]})
     words = {"given": folder, "folder": folder}
     for each in (
         (*extract("test", "{given}/cache"), *tiny_streams),
         ("train", "run", "{given}/cache", "{given}/run", *SMALL, *TRAIN),
+        ("train", "run", "{given}/arrays", "{given}/narrow", *SMALL, *TRAIN),
         ("analyze", "run", "{given}/run", "{given}/cache", "{given}/report", "--device=cpu"),
     ):
         done = commands.run(*(word.format(**words) for word in each), watch=folder)

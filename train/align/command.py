@@ -183,7 +183,7 @@ def _recognize(folder: Folder) -> None:
     """Refuse a folder with anything but an aligned model, or what an interruption left of one."""
     if not folder.exists(CONFIG_FILE):
         files = (WEIGHTS_FILE, INITIAL_FILE)
-        refuse_other_content(folder, "run", files)
+        refuse_other_content(folder, "run", (*files, CONFIG_FILE))
         for name in files:
             if folder.exists(name) and not is_written_here(folder, name):
                 raise RunError(f"{folder} holds a {name} that SPARC did not write: choose another")
