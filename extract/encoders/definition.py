@@ -1,7 +1,7 @@
-"""What an encoder computes beside its weights, as a digest: its architecture and its tokenizer.
+"""A digest of what decides, besides weights, what an encoder computes: architecture and tokenizer.
 
-The same tensors are the weights of several models: one with GELU and one with QuickGELU, say. What
-goes into a digest must not depend on the machine, on where files lie, or on the version of a
+The same tensors can be the weights of different models, such as one with GELU and one with
+QuickGELU. A digest must not depend on the machine, on where files are, or on the version of a
 library that computes the same. This module must not know any model library.
 """
 
@@ -20,7 +20,7 @@ PROBES = (
     "[MASK] <s> </s> <unk> <|endoftext|> <start_of_text>",
     "the quick brown fox jumps over the lazy dog " * 40,
 )
-"""Captions that tokenizers with one vocabulary split in different ways: case, accents, length."""
+"""Captions that tokenizers of one vocabulary may split differently: case, accents, length."""
 
 _OF_NO_EFFECT = frozenset(
     (
@@ -30,14 +30,14 @@ _OF_NO_EFFECT = frozenset(
         *("attn_implementation", "_attn_implementation", "_attn_implementation_autoset"),
     )
 )
-"""Settings of a `config.json` of transformers that say nothing of a text's hidden states."""
+"""Settings of a `config.json` of transformers that do not affect hidden states."""
 
 
 def definition_digest(**parts: Any) -> str:
-    """SHA-256 of what decides, beside weights, what a model computes; 64 hexadecimal digits.
+    """SHA-256 of what decides, besides weights, what a model computes; 64 hexadecimal digits.
 
     Args:
-        parts: Plain values of JSON, by name.
+        parts: JSON values, by name.
     """
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -46,17 +46,17 @@ def definition_digest(**parts: Any) -> str:
 def tokenizer_digest(
     vocabulary: Mapping[str, int], tokenize: Callable[[Sequence[str]], list[list[int]]]
 ) -> str:
-    """SHA-256 of what a tokenizer does: its vocabulary, and the tokens of `PROBES`.
+    """SHA-256 of what a tokenizer does: its vocabulary, and its tokens of `PROBES`.
 
     Args:
-        vocabulary: The number of every token.
-        tokenize: From captions to rows of token numbers.
+        vocabulary: The id of every token.
+        tokenize: Gives the token ids of each caption.
     """
     return definition_digest(vocabulary=sorted(vocabulary.items()), tokens=tokenize(PROBES))
 
 
 def without_defaults(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that differ from a library's defaults: a new setting changes no digest."""
+    """The settings that differ from a library's defaults, so that new ones change no digest."""
     return {
         key: value
         for key, value in settings.items()
@@ -65,7 +65,7 @@ def without_defaults(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -
 
 
 def effective(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A `config.json` of transformers without what changes no hidden state."""
+    """A `config.json` of transformers without the settings that do not affect hidden states."""
     return {
         key: effective(value) if isinstance(value, Mapping) else value
         for key, value in config.items()

@@ -1,8 +1,8 @@
-"""What comes with a model from someone else: its code is never run, its references stay inside.
+"""Models of untrusted origin: their code is never run, and they read no files but their own.
 
-A folder or a hub repository of a model is written by a stranger. Beside weights it holds settings
-that the model libraries obey: to import a Python file (`auto_map`), to fetch compiled kernels, to
-read files or repositories elsewhere. Every loader passes here, by way of `hub.loading`.
+Besides weights, the folder or hub repository of a model holds settings that the model libraries
+obey: they import a Python file (`auto_map`), fetch compiled kernels, or read files or repositories
+elsewhere. Every loader passes through here, by way of `hub.loading`.
 """
 
 import base64
@@ -23,23 +23,23 @@ CODE_REFUSED = (
 )
 
 _LARGEST_DOCUMENT = 128_000_000
-"""Bytes of a file that is not weights; the largest tokenizers known take 35 MB."""
+"""Most bytes of a file other than weights; the largest known tokenizers take 35 MB."""
 
 MOST_LAYERS = 1000
-"""Layers of a model that anybody has trained; libraries build any number, one after the other."""
+"""More layers than any trained model has; libraries would build any number, one by one."""
 
 MOST_GROWTH = 1000
-"""How many times longer a tokenizer may make a text before it splits it; known ones: about 40."""
+"""How many times longer a tokenizer may make a text before splitting it; known ones: about 40."""
 
 _GUARDED = ("get_cached_module_file", "get_class_in_module")
-"""The functions of transformers that copy and that import a model's Python file."""
+"""The functions of transformers that copy or import a model's Python file."""
 
-_NO_QUESTION = "TIME_OUT_REMOTE_CODE"
+_QUESTION_TIMEOUT = "TIME_OUT_REMOTE_CODE"
 """Seconds that transformers waits for an answer to "run the code?"; with 0 it does not ask."""
 
 
 class ModelRefusedError(Exception):
-    """What a model's files ask for and SPARC does not do; `hub.loading` adds which model it is."""
+    """A model's files ask for something that SPARC refuses; `hub.loading` adds the model's name."""
 
 
 _LOCK = threading.RLock()
@@ -47,45 +47,45 @@ _LOCK = threading.RLock()
 
 @contextlib.contextmanager
 def no_foreign_code() -> Iterator[None]:
-    """While inside, transformers neither imports a model's Python file nor asks whether to.
+    """Context in which transformers neither imports a model's Python file nor asks whether to.
 
-    This holds for whatever is called inside, with any `trust_remote_code`: open_clip hands
-    settings of a stranger's file on to transformers.
+    This holds whatever `trust_remote_code` is passed: open_clip passes settings of a model's files
+    on to transformers.
 
     Raises:
-        ModelRefusedError: The installed transformers has no such functions, so that nothing is
-            known of how it would run code.
+        ModelRefusedError: The installed transformers lacks the functions that are guarded, so it
+            may run code in another way.
     """
     try:
         dynamic = importlib.import_module("transformers.dynamic_module_utils")
     except ImportError:  # without transformers nothing here can import a model's file
         yield
         return
-    if missing := [name for name in (*_GUARDED, _NO_QUESTION) if not hasattr(dynamic, name)]:
+    if missing := [name for name in (*_GUARDED, _QUESTION_TIMEOUT) if not hasattr(dynamic, name)]:
         raise ModelRefusedError(
             f"the installed transformers lacks {missing[0]}, by which SPARC keeps it from running "
             "code that comes with a model: install another version"
         )
-    # One at a time: two threads that undo their changes in another order would lift the guard.
+    # One thread at a time: two that restored in the wrong order would lift the guard.
     with _LOCK, contextlib.ExitStack() as stack:
-        stack.enter_context(mock.patch.object(dynamic, _NO_QUESTION, 0))
+        stack.enter_context(mock.patch.object(dynamic, _QUESTION_TIMEOUT, 0))
         for name in _GUARDED:
             stack.enter_context(mock.patch.object(dynamic, name, _refuse_code))
         yield
 
 
 def is_about_code(error: BaseException) -> bool:
-    """Whether a library failed since code that comes with a model was not run."""
+    """Whether a library failed because code that comes with a model was not run."""
     return "trust_remote_code" in str(error)
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a model's folder that reads what lies elsewhere, or is no plain files.
+    """Refuse a model's folder that refers to files elsewhere, or has other than regular files.
 
     Raises:
-        ModelRefusedError: A link leads out of the folder, something is a pipe or a device, a
+        ModelRefusedError: A link leads out of the folder, an entry is a pipe or a device, a
             document is larger than any known, an index of weights names files elsewhere, or a
-            tokenizer would blow a short text up.
+            tokenizer would make a short text huge.
     """
     for entry in sorted(folder.iterdir()):
         if entry.is_symlink() and not _stays(entry, folder):
@@ -139,7 +139,7 @@ def read_document(path: Path) -> dict[str, Any]:
     """A JSON object from a model's folder.
 
     Raises:
-        ModelRefusedError: It is not there, or holds something else.
+        ModelRefusedError: It does not exist, or is not a JSON object.
     """
     try:
         if path.stat().st_size > _LARGEST_DOCUMENT:
@@ -164,10 +164,10 @@ def _stays(link: Path, folder: Path) -> bool:
         target = link.resolve(strict=True)
     except (OSError, RuntimeError):
         return False
-    inside = [folder.resolve()]
+    allowed = [folder.resolve()]
     if folder.resolve().parent.name == "snapshots":  # models--org--name/snapshots/REVISION
-        inside.append(folder.resolve().parents[1] / "blobs")
-    return any(target.is_relative_to(each) for each in inside)
+        allowed.append(folder.resolve().parents[1] / "blobs")
+    return any(target.is_relative_to(place) for place in allowed)
 
 
 def _check_index(path: Path) -> None:
@@ -180,7 +180,7 @@ def _check_index(path: Path) -> None:
 
 
 def _check_growth(normalizer: Any, path: Path) -> None:
-    """Refuse a normalizer of which a few steps make gigabytes of a word."""
+    """Refuse a normalizer that turns a word into gigabytes in a few steps."""
     growth, waiting = 1.0, [normalizer]
     while waiting:
         step = waiting.pop()
@@ -199,12 +199,10 @@ def _growth(step: Mapping[str, Any]) -> float:
     match step.get("type"):
         case "Replace":
             pattern = step.get("pattern")
-            found = pattern.get("String") if isinstance(pattern, Mapping) else None
+            old = pattern.get("String") if isinstance(pattern, Mapping) else None
             content = len(str(step.get("content", "")))
-            # An expression may match between any two characters, as an empty text does.
-            return (
-                max(1.0, content / len(found)) if isinstance(found, str) and found else 1 + content
-            )
+            # An expression may match between any two characters, as the empty text does.
+            return max(1.0, content / len(old)) if isinstance(old, str) and old else 1 + content
         case "Prepend":
             return 1 + len(str(step.get("prepend", "")))
         case "NFD" | "NFKD" | "NFC" | "NFKC":
@@ -215,11 +213,11 @@ def _growth(step: Mapping[str, Any]) -> float:
 
 
 def _longest_replacement(charsmap: Any) -> float:
-    """Length of the longest text that a table of sentencepiece puts in a character's place."""
+    """Length of the longest text that a sentencepiece table substitutes for a character."""
     try:
         content = base64.b64decode(charsmap)
     except (TypeError, ValueError):
-        return 1  # which the tokenizer refuses
+        return 1  # the tokenizer will refuse it
     texts = content[4 + int.from_bytes(content[:4], "little") :]
     return max(1, *map(len, texts.split(b"\0")))
 

@@ -1,4 +1,4 @@
-"""Loading models that may come from a model hub: quick to give up, and errors in one line.
+"""Loading models that may come from a model hub: no long retries, and errors in one line.
 
 This module must not know how any library builds its models.
 """
@@ -41,7 +41,7 @@ def loading(spec: StreamSpec, *, from_hub: bool, advice: str | None = None) -> I
 
     Args:
         spec: The stream that is being built.
-        from_hub: The model may have to come from a hub.
+        from_hub: Whether the model may have to come from a hub.
         advice: What a user can do without the hub; None means `spec.offline_advice`.
     """
     try:
@@ -49,7 +49,7 @@ def loading(spec: StreamSpec, *, from_hub: bool, advice: str | None = None) -> I
             _quiet_root_logger(),
             # The guard imports transformers, which takes seconds.
             _guarded_transformers() if spec.may_run_transformers else contextlib.nullcontext(),
-            # What lies here asks for nothing elsewhere, whatever its files refer to.
+            # A local model asks the hub for nothing, whatever its files refer to.
             _offline(unless_reachable=from_hub),
         ):
             yield
@@ -73,8 +73,8 @@ def loading(spec: StreamSpec, *, from_hub: bool, advice: str | None = None) -> I
 def in_use(spec: StreamSpec) -> Iterator[None]:
     """Turn what a library raises while an encoder runs into one `EncoderError` about `spec`.
 
-    The files of a model may hold what fails at some texts only: a token without an embedding, an
-    expression that takes too long. A lack of memory stays what it is.
+    A model's files may fail for some texts only: a token without an embedding, an expression that
+    takes too long. A lack of memory is raised unchanged.
     """
     try:
         yield
@@ -88,7 +88,7 @@ def in_use(spec: StreamSpec) -> Iterator[None]:
 
 
 def _is_failure(error: BaseException) -> bool:
-    """Whether a library failed; a panic of one in Rust, as tokenizers is, is no `Exception`."""
+    """Whether a library failed. A panic in Rust, as in tokenizers, is not an `Exception`."""
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
@@ -106,7 +106,7 @@ def _shown(spec: StreamSpec) -> str:
 
 
 def _refusal(error: BaseException) -> str | None:
-    """What the model holds that is not done, if a library failed for that."""
+    """Why SPARC refuses the model, if that is why a library failed."""
     chain = list(_chain(error))
     for e in chain:
         if isinstance(e, ModelRefusedError):
@@ -148,8 +148,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _offline(*, unless_reachable: bool) -> Iterator[None]:
     """Have the hub's client work offline for a while.
 
-    It takes no such argument through timm, open_clip and transformers, which call it: only this
-    constant of the process reaches it there. It is restored when the model is loaded.
+    timm, open_clip and transformers call it and cannot pass such an argument on: only this constant
+    of the process reaches it. It is restored once the model is loaded.
     """
     before = constants.HF_HUB_OFFLINE
     constants.HF_HUB_OFFLINE = before or not (unless_reachable and hub_is_reachable())
@@ -161,25 +161,25 @@ def _offline(*, unless_reachable: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _guarded_transformers() -> Iterator[None]:
-    """Keep transformers from running code of models, and from speaking: errors are enough.
+    """Keep transformers from running a model's code, and from logging.
 
-    What it would say quotes the model's files as they are, control codes and all.
+    Its messages would quote the model's files unescaped, control codes included.
     """
     with no_foreign_code():
         try:
-            from transformers.utils import logging as words
+            from transformers.utils import logging as their_logging
         except ImportError:
             yield
             return
-        level, had_bar = words.get_verbosity(), words.is_progress_bar_enabled()
-        words.set_verbosity(logging.CRITICAL)
-        words.disable_progress_bar()
+        level, had_bar = their_logging.get_verbosity(), their_logging.is_progress_bar_enabled()
+        their_logging.set_verbosity(logging.CRITICAL)
+        their_logging.disable_progress_bar()
         try:
             yield
         finally:
-            words.set_verbosity(level)
+            their_logging.set_verbosity(level)
             if had_bar:
-                words.enable_progress_bar()
+                their_logging.enable_progress_bar()
 
 
 @contextlib.contextmanager

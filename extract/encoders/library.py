@@ -1,4 +1,4 @@
-"""The interface of an encoder library; `sparc.extract.encoders.libraries` lists those there are."""
+"""The interface of an encoder library; `sparc.extract.encoders.libraries` lists them."""
 
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 

@@ -32,8 +32,8 @@ PRESETS: Mapping[str, Mapping[str, StreamSpec]] = MappingProxyType(
 )
 """Specs by stream name, by preset.
 
-The models are the published ones. DINOv2 sees the whole shorter side, as timm prescribes for it;
-the published extraction cut the middle 224 pixels out of 256.
+The models are the published ones. DINOv2 gets the whole shorter side, as timm prescribes for it;
+the published extraction cropped the central 224 of 256 pixels.
 """
 
 

@@ -1,4 +1,4 @@
-"""How large a model will be, before any memory is taken for it.
+"""How large a model will be, known before any memory is allocated for it.
 
 A few bytes of a model's settings may ask for any number of parameters, which libraries allocate and
 initialize before they compare them with the weights.
@@ -14,16 +14,16 @@ from sparc.common.streams.places import WEIGHTS_SUFFIXES
 from sparc.extract.encoders.foreign import ModelRefusedError
 
 LARGEST_OF_HUB = 20_000_000_000
-"""Values of the largest model of a hub that is built; the largest of CLIP have 5e9."""
+"""Most values of a model from a hub; the largest CLIP models have 5e9."""
 
 _SMALL = 100_000_000
-"""Values of a model that any machine can hold, whatever weights come with it."""
+"""Values of a model that fits every machine, whatever weights come with it."""
 
 
 def weights_limit(folder: Path) -> int:
-    """Most values that the model in a folder may have: each takes a byte of its weights or more."""
+    """Most values that the model in a folder may have: each takes at least a byte of weights."""
     return max(
-        _SMALL, sum(_bytes_there(f) for f in folder.iterdir() if f.suffix in WEIGHTS_SUFFIXES)
+        _SMALL, sum(_stored_bytes(f) for f in folder.iterdir() if f.suffix in WEIGHTS_SUFFIXES)
     )
 
 
@@ -47,11 +47,11 @@ def require_no_larger(build: Callable[[], nn.Module], limit: int) -> None:
         )
 
 
-def _bytes_there(file: Path) -> int:
-    """The size of a weights file, or about what is on the disk of one with holes."""
+def _stored_bytes(file: Path) -> int:
+    """The size of a weights file; of a sparse one, about the bytes that are on the disk."""
     with file.open("rb") as opened:
-        if not any(opened.read(8)):  # no format of weights begins so
+        if not any(opened.read(8)):  # no weights format begins with zeros
             return 0
-    found = file.stat()
-    # Four times its blocks, since disks compress; some network disks count no blocks at all.
-    return min(found.st_size, found.st_blocks * 512 * 4 or found.st_size)
+    status = file.stat()
+    # Four times its blocks, since disks compress; some network disks report no blocks at all.
+    return min(status.st_size, status.st_blocks * 512 * 4 or status.st_size)

@@ -16,7 +16,7 @@ Pool = Literal["cls", "mean", "default"]
 
 
 class MalformedSpecError(ValueError):
-    """A spec that does not follow its library's grammar: the text says why."""
+    """A spec that does not follow its library's grammar: the message says why."""
 
 
 class StreamSpec(ABC):
@@ -55,9 +55,9 @@ class StreamSpec(ABC):
     @property
     @abstractmethod
     def place(self) -> str | None:
-        """Where the model lies, if the spec says so: a file, a folder, or a repository of a hub.
+        """Where the model is, if the spec says so: a file, a folder, or a repository of a hub.
 
-        None for a name in the library's own registry, which says where the weights lie. Places
+        None for a name in the library's own registry, which says where the weights are. Places
         that a cache or run names are opened only with the user's consent.
         """
 
@@ -74,14 +74,14 @@ class StreamSpec(ABC):
     def absolute(self) -> Self:
         """The same with the absolute path of a local file or folder that holds the weights.
 
-        Names of a hub and pretrained tags stay, and so does a path that no spec can hold.
+        Hub names and pretrained tags stay as they are, and so does a path that no spec can express.
         """
         absolute = self._with_absolute_paths()
         try:
             is_readable = type(self).parse(absolute.source) == absolute
         except MalformedSpecError:
             is_readable = False
-        # A folder above may have a question mark in its name, which most specs cannot hold.
+        # A parent folder may have a question mark in its name, which most specs cannot express.
         return absolute if is_readable else self
 
     def _with_absolute_paths(self) -> Self:
@@ -140,6 +140,6 @@ def split_options(source: str, allowed: Sequence[str]) -> tuple[str, Options]:
 
 
 def join_options(before: str, options: Mapping[str, object]) -> str:
-    """The text that `split_options` splits; an option whose value is None is left out."""
+    """The inverse of `split_options`; an option whose value is None is left out."""
     query = "&".join(f"{key}={value}" for key, value in options.items() if value is not None)
     return f"{before}?{query}" if query else before

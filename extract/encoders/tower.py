@@ -1,6 +1,6 @@
-"""A frozen image encoder, taken apart where it pools: what the methods need to look inside.
+"""A frozen image encoder, split where it pools: what localization needs to look inside.
 
-The methods know this interface; the modules `tower` of the libraries' packages implement it.
+The methods of localization know this interface; the libraries' modules `tower` implement it.
 """
 
 import contextlib
@@ -14,20 +14,19 @@ from sparc.common.errors import SparcError
 
 
 class LocalizeError(SparcError):
-    """A map that cannot be made: the text says why."""
+    """A map cannot be made: the message says why."""
 
 
 class NothingInCommonError(LocalizeError):
-    """A text that activates no latent, or none that the image has: nothing can be explained."""
+    """A text activates no latent, or none that the image has: there is nothing to localize."""
 
 
 class Places(NamedTuple):
-    """What an image is to an encoder just before it is pooled.
+    """The features of images just before they are pooled.
 
     Attributes:
-        patches: A vector for each place, (images, height, width, channels).
-        prefix: Class and register tokens, (images, tokens, channels); 0 tokens where there are
-            none.
+        patches: A vector per place of the grid, (images, height, width, channels).
+        prefix: Class and register tokens, (images, tokens, channels); tokens may be 0.
     """
 
     patches: Tensor
@@ -35,28 +34,27 @@ class Places(NamedTuple):
 
 
 class Tower(Protocol):
-    """An image encoder whose features can be followed back to places.
+    """An image encoder whose features can be traced back to places.
 
     Attributes:
-        blocks: The blocks that exchange tokens, up to the last one that is used; none in a
-            convolutional network.
-        patchwise_pooling: Whether an image of one single patch can be pooled; else the grid must
-            be whole.
+        blocks: The attention blocks, up to the last one that is used; none in a convolutional
+            network.
+        patchwise_pooling: Whether a single patch can be pooled; otherwise only the whole grid can.
     """
 
     blocks: Sequence[nn.Module]
     patchwise_pooling: bool
 
     def places(self, pixels: Tensor) -> Places:
-        """What prepared images, (images, 3, height, width), are before pooling."""
+        """Prepared images, (images, 3, height, width), encoded up to the pooling."""
         ...
 
     def pool(self, places: Places) -> Tensor:
-        """The features that the encoder makes of places, (images, dim)."""
+        """The features of these places, (images, dim): the rest of the encoder."""
         ...
 
     def attention_of(self, block: nn.Module) -> "Attention | None":
-        """The attention of a block; None where its weights cannot be had."""
+        """The attention of a block; None where its weights are not accessible."""
         ...
 
 
@@ -71,31 +69,31 @@ class TowerEncoder(Protocol):
     device: torch.device
 
     def tower(self) -> Tower:
-        """The encoder up to its pooling and from there on.
+        """The encoder, split where it pools.
 
         Raises:
-            LocalizeError: The model is of a kind whose places are unknown.
+            LocalizeError: It is not known where models of this kind pool.
         """
         ...
 
 
 Record = Callable[[Tensor], Tensor]
-"""Takes attention weights (images, heads, tokens, tokens) and gives them back as they enter the
-product with the values."""
+"""Takes attention weights, (images, heads, tokens, tokens), and returns those that the values are
+multiplied by."""
 
 
 class Attention(Protocol):
     """The attention of one block."""
 
     def recording(self, record: Record) -> "contextlib.AbstractContextManager[None]":
-        """While this lasts, the weights of every forward pass go through `record`."""
+        """Context in which the weights of every forward pass go through `record`."""
         ...
 
 
 class SwitchedAttention:
     """An attention module of timm, whose `fused_attn` switches to plain arithmetic.
 
-    The weights pass through its `attn_drop`, where a hook finds them.
+    The weights pass through its `attn_drop`, to which a hook is added.
 
     Args:
         module: The module.
@@ -105,7 +103,7 @@ class SwitchedAttention:
         self._module = module
 
     @staticmethod
-    def is_here(module: object) -> bool:
+    def fits(module: object) -> bool:
         """Whether a module has that switch and that dropout."""
         return hasattr(module, "fused_attn") and isinstance(
             getattr(module, "attn_drop", None), nn.Module
@@ -128,8 +126,8 @@ class SwitchedAttention:
 class TorchAttention:
     """An `nn.MultiheadAttention` over one sequence, as in open_clip's own towers.
 
-    It keeps its weights to itself, so a hook makes them again from the inputs and puts in the
-    place of the output the same output, made from the weights.
+    It does not give its weights away, so a hook computes them again from the inputs, and replaces
+    the output by the same output, computed from these weights.
 
     Args:
         module: The module.
@@ -142,12 +140,12 @@ class TorchAttention:
     def recording(self, record: Record) -> Iterator[None]:
         """See `Attention.recording`."""
 
-        def again(
+        def recompute(
             _module: nn.Module, inputs: tuple[Tensor, ...], _output: object
         ) -> tuple[Tensor, None]:
             return self._attend(inputs[0], record), None
 
-        handle = self._module.register_forward_hook(again)
+        handle = self._module.register_forward_hook(recompute)
         try:
             yield
         finally:
@@ -187,7 +185,7 @@ def no_prefix(patches: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def replaced_input(module: nn.Module, replace: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """While this lasts, the first input of a module is what `replace` makes of it."""
+    """Context in which the first input of a module passes through `replace`."""
 
     def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (replace(inputs[0]), *inputs[1:])
@@ -200,7 +198,7 @@ def replaced_input(module: nn.Module, replace: Callable[[Tensor], Tensor]) -> It
 
 
 def with_gradient(value: Tensor) -> Tensor:
-    """The value itself, from here on with a gradient (weights are frozen: nothing else has one)."""
+    """The value, with gradients from here on (weights are frozen: nothing else has them)."""
     return value if value.requires_grad else value.detach().requires_grad_()
 
 

@@ -28,7 +28,7 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     code in it.
 
     Raises:
-        EncoderError: The file is not there, damaged, or not plain weights.
+        EncoderError: The file is missing, damaged, or not plain weights.
     """
     if not path.is_file():
         raise EncoderError(f"there is no weights file {path}")
@@ -83,7 +83,7 @@ def _read_torch_file(path: Path) -> dict[str, Tensor]:
             f"{path} holds more than tensors, and SPARC runs no code from weights files: save the "
             "model's state_dict as safetensors"
         ) from error
-    except Exception as error:  # torch.load raises many types at damaged or foreign files
+    except Exception as error:  # torch.load raises many types for damaged or foreign files
         # PyTorch names the TorchScript archives that weights_only refuses.
         if "TorchScript" in str(error):
             raise EncoderError(

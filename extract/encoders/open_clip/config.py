@@ -1,8 +1,8 @@
 """The `open_clip_config.json` of a folder or hub repository, checked before open_clip obeys it.
 
-open_clip hands several of its settings on: `tokenizer_kwargs` to a tokenizer's constructor,
+open_clip passes several of its settings on: `tokenizer_kwargs` to a tokenizer's constructor,
 `hf_model_name`, `hf_tokenizer_name` and `timm_model_name` to libraries that read files and
-repositories of that name. This module knows what of it is harmless; it builds nothing.
+repositories of that name. This module knows which of them are harmless; it builds nothing.
 """
 
 import dataclasses
@@ -34,13 +34,13 @@ TOKENIZER_SETTINGS = ("clean", "strip_sep_token", "language")
 
 
 def read_config(model: str) -> dict[str, Any]:
-    """What a model is: its architecture's configuration, harmless to build.
+    """The configuration of a model's architecture, checked to be harmless.
 
     Args:
         model: A name that open_clip knows, `local-dir:FOLDER`, or `hf-hub:ORGANIZATION/NAME`.
 
     Returns:
-        open_clip's `model_cfg`; what it names lies in the folder, in the repository, or is one of
+        open_clip's `model_cfg`; whatever it names is in the folder, in the repository, or one of
         open_clip's own.
 
     Raises:
@@ -72,7 +72,7 @@ def largest(model: str) -> int | None:
 
 
 def needs_hub(model: str) -> bool:
-    """Whether building the model asks the hub for something beside the weights of a tag.
+    """Whether building the model asks the hub for something besides the weights of a tag.
 
     Raises:
         ModelRefusedError: As `read_config`.
@@ -84,7 +84,7 @@ def needs_hub(model: str) -> bool:
 
 
 def tokenizer_is_on_hub(model: str) -> bool:
-    """Whether the tokenizer comes from the hub; that of a folder lies in it.
+    """Whether the tokenizer comes from the hub; a folder holds its own.
 
     Raises:
         ModelRefusedError: As `read_config`.
@@ -95,12 +95,12 @@ def tokenizer_is_on_hub(model: str) -> bool:
 
 
 def image_definition(config: Mapping[str, Any], preprocessing: Mapping[str, Any]) -> str:
-    """Digest of what an image tower computes, beside its weights.
+    """Digest of what decides, besides its weights, what an image tower computes.
 
     Args:
         config: As `read_config` gives it, with the activation that is used.
-        preprocessing: open_clip's settings of its transform; those that a stream's origin has in
-            words are left out.
+        preprocessing: open_clip's settings of its transform; those that a stream's origin
+            describes are left out.
     """
     vision = without_defaults(config["vision_cfg"], _defaults(open_clip.CLIPVisionCfg))
     for name in ("timm_model_pretrained", "timm_drop", "timm_drop_path", "patch_dropout"):
@@ -115,7 +115,7 @@ def image_definition(config: Mapping[str, Any], preprocessing: Mapping[str, Any]
 
 
 def text_definition(config: Mapping[str, Any], tokenizer: str, model: Any) -> str:
-    """Digest of what a text tower computes, beside its weights.
+    """Digest of what decides, besides its weights, what a text tower computes.
 
     Args:
         config: As `read_config` gives it, with the activation that is used.
@@ -123,7 +123,7 @@ def text_definition(config: Mapping[str, Any], tokenizer: str, model: Any) -> st
         model: The open_clip model.
     """
     text = without_defaults(config["text_cfg"], _defaults(open_clip.CLIPTextCfg))
-    # Names say where something lies; what lies there is looked at itself.
+    # Names only say where something is; the thing itself is part of the digest.
     for name in ("hf_tokenizer_name", "hf_model_name", "hf_model_pretrained", "tokenizer_kwargs"):
         text.pop(name, None)
     inner = getattr(getattr(model, "text", None), "config", None)  # of transformers, or none
@@ -162,7 +162,7 @@ def _model_config(path: Path) -> dict[str, Any]:
 def _checked(config: dict[str, Any], folder: Path | None, *, own_name: str) -> dict[str, Any]:
     text, vision = dict(config["text_cfg"]), dict(config["vision_cfg"])
     _check_tokenizer_settings(text.get("tokenizer_kwargs") or {})
-    # Of a folder open_clip takes the folder's own tokenizer, whatever the name.
+    # For a folder, open_clip takes the folder's own tokenizer, whatever this name is.
     if folder is None and text.get("hf_tokenizer_name"):
         _check_name("hf_tokenizer_name", text["hf_tokenizer_name"], own_name)
     if text.get("hf_model_name"):
@@ -186,11 +186,11 @@ def _checked(config: dict[str, Any], folder: Path | None, *, own_name: str) -> d
 
 
 def _check_size(config: Mapping[str, Any], limit: int) -> None:
-    """Refuse a tower that is larger than its weights: open_clip would fill the memory first.
+    """Refuse a tower that is larger than its weights, before open_clip fills the memory with it.
 
     Args:
         config: As `read_config` gives it.
-        limit: Bytes of the weights: no parameter takes less than one.
+        limit: Bytes of the weights: a parameter takes at least one.
     """
     for tower in ("vision_cfg", "text_cfg", "multimodal_cfg"):
         settings = config.get(tower)
@@ -210,8 +210,8 @@ def _least_parameters(tower: str, settings: Mapping[str, Any]) -> float:
     )
 
     def value(name: str) -> float:
-        found = settings.get(name, defaults.get(name, 0))
-        numbers = found if isinstance(found, list | tuple) else [found]
+        setting = settings.get(name, defaults.get(name, 0))
+        numbers = setting if isinstance(setting, list | tuple) else [setting]
         if not all(isinstance(number, int | float) for number in numbers):
             raise ModelRefusedError(f"its {CONFIG_FILE}: {name} of {tower} is not a number")
         return float(sum(numbers))

@@ -37,14 +37,14 @@ from sparc.extract.encoders.sizes import require_no_larger
 from sparc.extract.encoders.tower import Tower
 from sparc.extract.encoders.weights import tensor_shapes, weights_digest
 
-_TOLD_BY_TAGS = {
+_TAG_SETTINGS = {
     "mean": "image_mean",
     "std": "image_std",
     "interpolation": "image_interpolation",
     "resize_mode": "image_resize_mode",
     "quick_gelu": "force_quick_gelu",
 }
-"""What open_clip's tags tell of the use of their weights, by the option that sets it."""
+"""What open_clip's tags say about the use of their weights, and the option that sets it."""
 
 
 class OpenClipModel(NamedTuple):
@@ -128,7 +128,7 @@ class OpenClipTextEncoder:
         device: Where the model runs.
 
     Raises:
-        EncoderError: The tokenizer cannot be had.
+        EncoderError: The tokenizer cannot be loaded.
     """
 
     def __init__(self, spec: OpenClipSpec, loaded: OpenClipModel, device: torch.device) -> None:
@@ -174,14 +174,14 @@ class OpenClipTextEncoder:
         return tokens
 
     def _count_cut(self, captions: Sequence[str], tokens: Tensor) -> int:
-        # open_clip's tokenizers do not tell, so this asks only what holds for all of them. A row
-        # that is full does not end as that of the empty caption does. (Two tokens: some tokenizers
-        # pad with the end token, others end every row in a class token.)
+        # open_clip's tokenizers do not say, so this relies on what they have in common: a full row
+        # does not end like the row of the empty caption. (Two tokens are compared: some tokenizers
+        # pad with the end token, others end every row with a class token.)
         full = (tokens[:, -2:] != self._empty[-2:]).any(dim=1)
         suspects = [caption for caption, is_full in zip(captions, full, strict=True) if is_full]
         if not suspects:
             return 0
-        # A row that was cut has its end token where a longer context holds a word.
+        # A row that was cut has its end token where a longer context has a word.
         longer = self.tokenizer(suspects, context_length=self._context + 1)
         class_token = getattr(self.tokenizer, "tokenizer_mode", "") == "clips"
         width = self._context - 1 if class_token else self._context
@@ -195,7 +195,7 @@ def load_open_clip(spec: OpenClipSpec) -> OpenClipModel:
         spec: The stream's spec; its `tower` does not matter here.
 
     Raises:
-        EncoderError: There is no such model, its weights cannot be had, or do not fit it.
+        EncoderError: There is no such model, or its weights cannot be loaded or do not fit it.
     """
     tagged = _is_tag(spec)
     file = None if tagged or spec.weights is None else Path(spec.weights)
@@ -237,18 +237,18 @@ def load_open_clip(spec: OpenClipSpec) -> OpenClipModel:
 
 
 def _tokenizer(model: str) -> Any:
-    """A model's tokenizer; settings of its own file pass only if they are known."""
+    """A model's tokenizer; `read_config` refuses settings that are not known."""
     text = read_config(model)["text_cfg"]
-    # Of the model's settings and these, open_clip lets these win.
+    # These override the model's own settings.
     ours = {"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}
     return open_clip.get_tokenizer(model, **ours)
 
 
 def _vocabulary(tokenizer: Any) -> Mapping[str, int]:
-    """The number of every token, of any of open_clip's tokenizers."""
+    """The id of every token, for any of open_clip's tokenizers."""
     inner = getattr(tokenizer, "tokenizer", None)
-    found: Mapping[str, int] = tokenizer.encoder if inner is None else inner.get_vocab()
-    return found
+    vocabulary: Mapping[str, int] = tokenizer.encoder if inner is None else inner.get_vocab()
+    return vocabulary
 
 
 def _is_tag(spec: OpenClipSpec) -> bool:
@@ -278,16 +278,16 @@ def _was_quick_gelu(spec: OpenClipSpec) -> bool:
 
 
 def _options_of_tags(spec: OpenClipSpec) -> dict[str, Any]:
-    """How weights from a file are used: as all pretrained weights of their architecture are.
+    """How weights from a file are used: like all pretrained weights of their architecture.
 
     A file says neither how images are to be prepared nor whether its weights were trained with
-    QuickGELU. Where the architecture's tags differ in that, open_clip's defaults remain.
+    QuickGELU. Where the architecture's tags disagree, open_clip's defaults remain.
     """
     tags = open_clip.list_pretrained_tags_by_model(spec.model)
-    told = [open_clip.get_pretrained_cfg(spec.model, tag) for tag in tags]
+    configs = [open_clip.get_pretrained_cfg(spec.model, tag) for tag in tags]
     options, disputed = {}, []
-    for key, option in _TOLD_BY_TAGS.items():
-        values = [config.get(key) or None for config in told]
+    for key, option in _TAG_SETTINGS.items():
+        values = [config.get(key) or None for config in configs]
         if any(value != values[0] for value in values):
             disputed.append(key)
         elif values and values[0] is not None:

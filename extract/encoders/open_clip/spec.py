@@ -10,7 +10,7 @@ from sparc.common.streams.places import LOCAL_FOLDER, WEIGHTS_SUFFIXES
 from sparc.extract.encoders.spec import MalformedSpecError, StreamSpec
 
 HUB = "hf-hub:"
-"""What the name of a model begins with that is a repository of the hub."""
+"""The beginning of a model's name that is a repository of the hub."""
 
 
 @dataclasses.dataclass(frozen=True)

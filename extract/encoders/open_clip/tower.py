@@ -1,4 +1,4 @@
-"""Image towers of open_clip, taken apart where they pool. timm's inside it are `TimmTower`s."""
+"""Image towers of open_clip, split where they pool; those that timm builds are `TimmTower`s."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ def open_clip_tower(model: Any) -> Tower:
     """The image tower of an open_clip model.
 
     Raises:
-        LocalizeError: It is of a kind whose places are not known.
+        LocalizeError: It is not known where models of this kind pool.
     """
     finish = _normalize if _normalizes(model) else _as_it_is
     visual = model.visual
@@ -35,7 +35,7 @@ def open_clip_tower(model: Any) -> Tower:
         return TimmTower(
             visual.trunk,
             head=lambda pooled: finish(head(pooled)),
-            # Pooling by attention with positions of its own needs all of them.
+            # Attention pooling with its own position embeddings needs the whole grid.
             patchwise_pooling=not hasattr(head, "pool"),
         )
     if isinstance(visual, VisionTransformer) and hasattr(visual, "_pool"):
@@ -70,10 +70,10 @@ class OpenClipTransformerTower:
 
     def places(self, pixels: Tensor) -> Places:
         """See `Tower.places`."""
-        found = self._visual.forward_intermediates(
+        output = self._visual.forward_intermediates(
             pixels, indices=1, intermediates_only=True, output_extra_tokens=True
         )
-        (patches,), (prefix,) = found["image_intermediates"], found["image_intermediates_prefix"]
+        (patches,), (prefix,) = output["image_intermediates"], output["image_intermediates_prefix"]
         return Places(patches.permute(0, 2, 3, 1), prefix)
 
     def pool(self, places: Places) -> Tensor:
@@ -110,10 +110,10 @@ class OpenClipResNetTower:
 
     def places(self, pixels: Tensor) -> Places:
         """See `Tower.places`."""
-        found = pixels
+        features = pixels
         for name in ("stem", "layer1", "layer2", "layer3", "layer4"):
-            found = getattr(self._visual, name)(found)
-        patches = found.permute(0, 2, 3, 1)
+            features = getattr(self._visual, name)(features)
+        patches = features.permute(0, 2, 3, 1)
         return Places(patches, no_prefix(patches))
 
     def pool(self, places: Places) -> Tensor:
@@ -126,7 +126,7 @@ class OpenClipResNetTower:
 
 
 def _normalizes(model: Any) -> bool:
-    """Whether `encode_image` normalizes unless told otherwise, as CoCa's does."""
+    """Whether `encode_image` normalizes by default, as CoCa's does."""
     parameter = inspect.signature(model.encode_image).parameters.get("normalize")
     return parameter is not None and parameter.default is True
 

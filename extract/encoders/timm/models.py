@@ -50,10 +50,10 @@ class TimmImageEncoder:
 
     - `pool=default`: what the model itself gives to its classifier
       (`forward_head(…, pre_logits=True)`).
-    - `pool=cls`: the class token behind the final norm, as with timm's `global_pool="token"`.
-    - `pool=mean`: the mean of the patch tokens, without class and register tokens, behind the
-      final norm, as with `global_pool="avg"`; of a convolutional network, the mean of its last
-      feature map. Refused where timm does not say which tokens are those of patches.
+    - `pool=cls`: the class token after the final norm, as with timm's `global_pool="token"`.
+    - `pool=mean`: the mean of the patch tokens, without class and register tokens, after the
+      final norm, as with `global_pool="avg"`; in a convolutional network, the mean of the
+      last feature map. Refused where timm does not say which tokens are those of patches.
     - `block=i`: tokens after block i, counted from 0, as `forward_intermediates` gives them:
       before the final norm. `pool=default` then takes the class token where the model itself
       pools by it, else the mean. Networks that timm counts in stages count stages.
@@ -73,8 +73,8 @@ class TimmImageEncoder:
         device: Where the model runs.
 
     Raises:
-        EncoderError: The model has no class token, no patch tokens that are known, no such block,
-            or cannot take that size.
+        EncoderError: The model has no class token or no such block, timm does not say which tokens
+            are its patches, or it cannot take that size.
     """
 
     def __init__(self, spec: TimmSpec, loaded: TimmModel, device: torch.device) -> None:
@@ -133,12 +133,12 @@ class TimmImageEncoder:
             token = features[:, 0]
         else:
             token = self._patch_tokens(features, pixels).mean(1)
-        # Where timm norms after pooling instead of before, that is the final norm.
+        # In models that normalize after pooling, this is the final norm.
         normed: Tensor = getattr(self.model, "fc_norm", nn.Identity())(token)
         return normed
 
     def _patch_tokens(self, tokens: Tensor, pixels: Tensor) -> Tensor:
-        """The tokens without class and register tokens, of which not every model tells timm."""
+        """The tokens of patches; not for every model timm knows which those are."""
         patches = tokens[:, getattr(self.model, "num_prefix_tokens", 0) :]
         if patches.shape[1] != _grid_size(self.model, pixels):
             has_class_token = getattr(self.model, "cls_token", None) is not None
@@ -151,11 +151,11 @@ class TimmImageEncoder:
     def _block_features(self, pixels: Tensor, block: int) -> Tensor:
         has_prefix = gives_prefix_tokens(self.model)
         options = {"return_prefix_tokens": True} if has_prefix else {}
-        (found,) = self.model.forward_intermediates(
+        (output,) = self.model.forward_intermediates(
             pixels, indices=[block], stop_early=True, intermediates_only=True, **options
         )
-        # (rows, channels, height, width); with the class and register tokens beside it, if any.
-        patches, prefix = found if has_prefix else (found, found)
+        # (rows, channels, height, width), and the class and register tokens, if there are any.
+        patches, prefix = output if has_prefix else (output, output)
         features: Tensor = prefix[:, 0] if self.pool == "cls" else patches.mean((2, 3))
         return features
 
@@ -200,7 +200,7 @@ def load_timm(spec: TimmSpec) -> TimmModel:
         spec: The stream's spec; its `pool` and `block` do not matter here.
 
     Raises:
-        EncoderError: There is no such model, its weights cannot be had, or do not fit it.
+        EncoderError: There is no such model, or its weights cannot be loaded or do not fit it.
     """
     path = None if spec.weights is None else Path(spec.weights)
     shapes = None if path is None else tensor_shapes(path)
@@ -235,8 +235,8 @@ def _create_from_file(
     shapes: dict[str, tuple[int, ...]],
     options: dict[str, Any],
 ) -> Any:
-    # With as many classes as the file has, timm loads strictly: a missing tensor would otherwise
-    # keep its random start without a word.
+    # With the file's own number of classes timm loads strictly: a missing tensor would otherwise
+    # silently keep its random initial values.
     classes = _classes_in_file(config, shapes)
     source = {"file": str(spec.weights), "source": "", "num_classes": classes, "label_offset": 0}
     try:
@@ -260,8 +260,8 @@ def _create_from_file(
 def _classes_in_file(config: dict[str, Any], shapes: dict[str, tuple[int, ...]]) -> int:
     own = config.get("classifier") or ()
     names = ((own,) if isinstance(own, str) else tuple(own)) + _HEADS
-    found = timm.models.clean_state_dict(shapes)  # without the prefixes of training programs
-    return next((found[f"{n}.weight"][0] for n in names if f"{n}.weight" in found), 0)
+    clean = timm.models.clean_state_dict(shapes)  # without the prefixes of training programs
+    return next((clean[f"{n}.weight"][0] for n in names if f"{n}.weight" in clean), 0)
 
 
 class _Known(NamedTuple):
@@ -270,7 +270,7 @@ class _Known(NamedTuple):
     Attributes:
         weights: Where its weights are and which input they expect.
         architecture: The name of its architecture, without a tag.
-        arguments: How a repository of a hub changes that.
+        arguments: What the repository of a hub changes in it.
     """
 
     weights: dict[str, Any]
@@ -298,7 +298,7 @@ def _known_of(model: str) -> _Known:
 
 
 def _data_config(model: Any, size: int | None) -> dict[str, Any]:
-    """Preprocessing; at the model's own test size, with the crop that belongs to that."""
+    """Preprocessing; at the model's own test size, with the crop that belongs to it."""
     own = model.pretrained_cfg.get("test_input_size")
     config: dict[str, Any] = timm.data.resolve_model_data_config(
         model,
@@ -341,7 +341,7 @@ def _is_position(name: str) -> bool:
 
 
 def _first_misfit(error: Exception) -> str:
-    """What PyTorch says first about weights that do not fit."""
+    """The first thing that PyTorch says about weights that do not fit."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     detail = lines[1] if len(lines) > 1 else (lines[0] if lines else type(error).__name__)
     return detail if len(detail) <= 120 else detail[:119] + "…"

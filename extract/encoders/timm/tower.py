@@ -1,4 +1,4 @@
-"""Image models of timm, taken apart where they pool: as streams, and as trunks of open_clip."""
+"""Image models of timm, split where they pool: as streams, and as trunks of open_clip."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ class TimmTower:
         model: The model.
         pool: As `sparc.extract.encoders.timm.models.TimmImageEncoder` resolves it.
         block: After which block its places are taken; None for the end.
-        head: What is done with the pooled output; of open_clip's models, their projection.
+        head: What is applied to the pooled output; for open_clip's models, their projection.
         patchwise_pooling: See `Tower`.
 
     Attributes:
@@ -50,36 +50,36 @@ class TimmTower:
         self._is_map = False
         self.patchwise_pooling = patchwise_pooling
         blocks = getattr(model, "blocks", None)
-        found = list(blocks) if isinstance(blocks, nn.Sequential | nn.ModuleList) else []
-        used = found if block is None else found[: block + 1]
+        known = list(blocks) if isinstance(blocks, nn.Sequential | nn.ModuleList) else []
+        used = known if block is None else known[: block + 1]
         self.blocks: Sequence[nn.Module] = [
-            b for b in used if SwitchedAttention.is_here(getattr(b, "attn", None))
+            b for b in used if SwitchedAttention.fits(getattr(b, "attn", None))
         ]
 
     def places(self, pixels: Tensor) -> Places:
         """See `Tower.places`."""
         if self._block is not None:
             return self._places_after(pixels, self._block)
-        found: Tensor = self._model.forward_features(pixels)
-        self._is_map = found.ndim == 4
-        if found.ndim == 4:
-            patches = found if self._channels_last else found.permute(0, 2, 3, 1)
+        features: Tensor = self._model.forward_features(pixels)
+        self._is_map = features.ndim == 4
+        if features.ndim == 4:
+            patches = features if self._channels_last else features.permute(0, 2, 3, 1)
             return Places(patches, no_prefix(patches))
-        if found.ndim != 3:
+        if features.ndim != 3:
             raise LocalizeError(
                 f"{type(self._model).__name__} gives no features of places, only one of the "
                 "whole image"
             )
-        tokens = found[:, self._prefix :]
+        tokens = features[:, self._prefix :]
         height, width = self._grid(pixels, tokens.shape[1])
-        return Places(tokens.reshape(len(tokens), height, width, -1), found[:, : self._prefix])
+        return Places(tokens.reshape(len(tokens), height, width, -1), features[:, : self._prefix])
 
     def pool(self, places: Places) -> Tensor:
         """See `Tower.pool`."""
         if self._block is not None or self._pool != "default":
             pooled = places.prefix[:, 0] if self._reads_class_token else places.patches.mean((1, 2))
             if self._block is None and not self._is_map:
-                # Where timm norms after pooling instead of before, that is the final norm.
+                # In models that normalize after pooling, this is the final norm.
                 pooled = getattr(self._model, "fc_norm", nn.Identity())(pooled)
             return pooled
         if self._is_map:
@@ -95,7 +95,7 @@ class TimmTower:
     def attention_of(self, block: nn.Module) -> Attention | None:
         """See `Tower.attention_of`."""
         module = getattr(block, "attn", None)
-        if not SwitchedAttention.is_here(module):
+        if not SwitchedAttention.fits(module):
             return None
         assert isinstance(module, nn.Module)
         return SwitchedAttention(module)
@@ -107,10 +107,10 @@ class TimmTower:
     def _places_after(self, pixels: Tensor, block: int) -> Places:
         has_prefix = gives_prefix_tokens(self._model)
         options = {"return_prefix_tokens": True} if has_prefix else {}
-        (found,) = self._model.forward_intermediates(
+        (output,) = self._model.forward_intermediates(
             pixels, indices=[block], stop_early=True, intermediates_only=True, **options
         )
-        patches, prefix = found if has_prefix else (found, None)
+        patches, prefix = output if has_prefix else (output, None)
         patches = patches.permute(0, 2, 3, 1)
         return Places(patches, no_prefix(patches) if prefix is None else prefix)
 

@@ -23,7 +23,7 @@ class TransformersLibrary:
     package = "transformers"
 
     def width(self, spec: TransformersSpec) -> int | None:
-        """See `Library.width`; known of a folder, without importing transformers."""
+        """See `Library.width`; known for a folder, without importing transformers."""
         file = Path(spec.model) / "config.json"
         if not file.is_file():
             return None

@@ -26,7 +26,7 @@ from sparc.extract.encoders.transformers.spec import TransformersSpec
 from sparc.extract.encoders.weights import weights_digest
 
 _NO_LIMIT = 1_000_000
-"""Tokenizers that know no limit of length say 10**30; no text model reads this much."""
+"""Tokenizers without a limit of length say 10**30; no text model reads this many tokens."""
 
 
 class TransformersModel(NamedTuple):
@@ -62,13 +62,13 @@ class TransformersTextEncoder:
     Attributes:
         dim: Width of a feature.
         origin: What the stream's attributes record.
-        model: The model, frozen, on the device; of an encoder and decoder, the encoder.
+        model: The model, frozen, on the device; the encoder of an encoder-decoder.
         tokenizer: Its tokenizer.
         device: Where the model runs.
 
     Raises:
-        EncoderError: The weights are not all there, or the model cannot be fed with text alone, or
-            has no pooled output.
+        EncoderError: Weights are missing, or the model does not take text alone, or has no pooled
+            output.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ def load_transformers(spec: TransformersSpec) -> TransformersModel:
         spec: The stream's spec; its `pool` does not matter here.
 
     Raises:
-        EncoderError: transformers is not installed, or the model cannot be had.
+        EncoderError: transformers is not installed, or the model cannot be loaded.
     """
     try:
         from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
@@ -199,7 +199,7 @@ def load_transformers(spec: TransformersSpec) -> TransformersModel:
 
 
 def _refuse_missing(spec: TransformersSpec, missing: Sequence[str]) -> None:
-    if spec.pool != "default":  # what only makes the pooled output does not matter then
+    if spec.pool != "default":  # the pooler is not used then
         missing = [name for name in missing if "pooler" not in name]
     if missing:
         raise EncoderError(
@@ -209,7 +209,7 @@ def _refuse_missing(spec: TransformersSpec, missing: Sequence[str]) -> None:
 
 
 def _context_length(config: Any, tokenizer: Any) -> int | None:
-    """Most tokens of a caption, special ones included; None if nothing limits them."""
+    """Most tokens of a caption, special ones included; None if there is no limit."""
     limits = [tokenizer.model_max_length]
     positions = getattr(config, "max_position_embeddings", None)
     if positions:
