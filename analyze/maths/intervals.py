@@ -25,7 +25,6 @@ def jackknife(
     figures: Any,
     share: float,
     *,
-    narrowing: Any = 1,
     least: float = -np.inf,
     most: float = np.inf,
 ) -> Interval:
@@ -44,7 +43,6 @@ def jackknife(
     Args:
         figures: (1 + G, ...): on all images, then without each fold. NaN where undefined.
         share: f.
-        narrowing: Factor of the standard error: `half_samples.narrowing`.
         least: Lower bound of such figures.
         most: Upper bound of such figures.
 
@@ -52,7 +50,7 @@ def jackknife(
         (...); NaN where a figure is undefined, or there are fewer than two folds.
     """
     whole, folds = np.asarray(figures[0], np.float64), len(figures) - 1
-    error = narrowing * np.sqrt(jackknife_variance(figures[1:], share))
+    error = np.sqrt(jackknife_variance(figures[1:], share))
     if folds < 2:
         return Interval(error, error)
     margin = stdtrit(folds - 1, 0.975) * error

@@ -39,28 +39,28 @@ class Agreement(Measure):
     metrics = (VALUE, MISPAIRED, EXCESS, *_OF_ALIVE)
 
     def schemas(self) -> Mapping[str, pa.Schema]:
-        from sparc.analyze.metrics.agreement import SCHEMA
+        from sparc.analyze.metrics.agreement.table import SCHEMA
 
         return {"agreement": SCHEMA}
 
     def measure(
         self, context: "Context", code_set: "CodeSet", reducer: "Reducer"
     ) -> Mapping[str, pa.Table]:
-        from sparc.analyze.metrics import agreement
+        from sparc.analyze.metrics.agreement.table import table
 
         counted = context.counted(code_set, reducer)
         assert counted.classes is not None
-        table = agreement.table(
+        result = table(
             counted.classes,
             counted.labelled,
             context.known_labels,
             code_set,
             top=context.config.top_rows,
-            folds=context.folds,
-            fold_codes=counted.fold_codes,
+            images=context.images,
+            sample=counted.fold_codes,
             seed=context.config.seed,
         )
-        return {"agreement": table}
+        return {"agreement": result}
 
     def figures(self, rows: Rows) -> Figures:
         result: Figures = {}

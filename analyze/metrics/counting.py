@@ -10,8 +10,8 @@ from typing import NamedTuple
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.parts import Parts, in_batches
 from sparc.analyze.maths.reduction import Reducer
-from sparc.analyze.metrics.agreement import ClassCounts, count_classes
-from sparc.analyze.metrics.agreement import merge as merge_classes
+from sparc.analyze.metrics.agreement.counts import ClassCounts, count_classes
+from sparc.analyze.metrics.agreement.counts import merge as merge_classes
 from sparc.analyze.metrics.latents import ActiveCounts, LatentCounts, active_counts, count_latents
 from sparc.analyze.metrics.latents import merge as merge_latents
 from sparc.analyze.metrics.overlap import PairCounts, count_pairs

@@ -40,7 +40,9 @@ from sparc.analyze.codes.encode import encode_missing
 from sparc.analyze.codes.store import CodeLayout, CodeStore
 from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.maths.reduction import Reducer
-from sparc.analyze.metrics import agreement, latents, retrieval
+from sparc.analyze.metrics import latents, retrieval
+from sparc.analyze.metrics.agreement.counts import count_classes
+from sparc.analyze.metrics.agreement.table import table as agreement_table
 from sparc.analyze.report.folder import Report
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import Folds, assign_folds, no_folds
@@ -284,14 +286,14 @@ def five_thousand_rows(repeats: int) -> list[Target]:
 
     def agree(folds: Folds) -> None:
         spare = top_rows.with_spare(100)
-        agreement.table(
-            agreement.count_classes(codes, labels, LATENTS),
+        agreement_table(
+            count_classes(codes, labels, LATENTS),
             [top_rows.strongest(codes, stream, spare) for stream in WIDE],
             labels,
             CodeSet("independent"),
             top=100,
-            folds=folds,
-            fold_codes=codes.take(folds.rows),
+            images=every_image,
+            sample=codes.take(folds.rows),
             seed=42,
         )
 

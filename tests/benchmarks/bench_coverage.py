@@ -23,7 +23,9 @@ import pyarrow as pa
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.intervals import mean_share
-from sparc.analyze.metrics import agreement, overlap, purity
+from sparc.analyze.metrics import overlap, purity
+from sparc.analyze.metrics.agreement.counts import count_classes
+from sparc.analyze.metrics.agreement.table import table as agreement_table
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import Folds, assign_folds
 from sparc.analyze.rows.images import Images
@@ -87,15 +89,15 @@ def measure(world: World, rows: int, sets: int, seed: int) -> Iterator[Figures]:
             values[stream] = np.where(mine < chance, strength, 0).astype(np.float32)
         indices = np.tile(np.arange(LATENTS, dtype=np.uint8), (rows, 1))
         codes = CodeRows(np.arange(rows), dict.fromkeys(values, indices), values)
-        folds = assign_folds(Images(of_row, np.ones(of_row[-1] + 1, np.bool_)), seed)
-        yield dict(_figures(codes, folds, of_image[of_row], of_row))
+        images = Images(of_row, np.ones(of_row[-1] + 1, np.bool_))
+        yield dict(_figures(codes, assign_folds(images, seed), of_image[of_row], images))
 
 
 def _figures(
     codes: CodeRows,
     folds: Folds,
     classes: npt.NDArray[np.int64],
-    images: npt.NDArray[np.int64],
+    images: Images,
 ) -> Iterator[tuple[str, tuple[float, float, float]]]:
     column = pa.chunked_array([pa.array(classes[:, None].tolist(), pa.list_(pa.int32()))])
     ids = range(CLASSES)
@@ -109,9 +111,9 @@ def _figures(
     lists = [top_rows.strongest(codes, stream, spare) for stream in codes.streams]
     fold_codes = codes.take(folds.rows)
     code_set = CodeSet("independent")
-    lines = agreement.table(
-        agreement.count_classes(codes, labels, LATENTS), lists, labels, code_set,
-        top=TOP, folds=folds, fold_codes=fold_codes, seed=0,
+    lines = agreement_table(
+        count_classes(codes, labels, LATENTS), lists, labels, code_set,
+        top=TOP, images=images, sample=fold_codes, seed=0,
     ).to_pylist()  # fmt: skip
     for line in lines:
         if line["first"] is None and line["depth"] == 1:
@@ -126,7 +128,7 @@ def _figures(
     for line in _purity(lists[0], labels, fold_codes, codes, folds):
         yield f"purity, {line['restriction']}", ends(line, "purity")
     right = codes.values["a"][:, 0] > 0
-    share, interval = mean_share(right, images)
+    share, interval = mean_share(right, images.of_row)
     yield "a share", (share, float(interval.low), float(interval.high))
 
 

@@ -30,7 +30,9 @@ from sparc.analyze.bias.attribute import Attribute
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.reduction import Reducer
-from sparc.analyze.metrics import agreement, cofiring, naming
+from sparc.analyze.metrics import cofiring, naming
+from sparc.analyze.metrics.agreement.counts import count_classes
+from sparc.analyze.metrics.agreement.table import table as agreement_table
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import assign_folds
 from sparc.analyze.rows.images import Images
@@ -392,14 +394,14 @@ def excess(share: float, seed: int, *, missed: float) -> float:
     indices = np.tile(np.arange(_LATENTS, dtype=np.uint8), (len(of_row), 1))
     codes = CodeRows(np.arange(len(of_row)), dict.fromkeys(_SEEN, indices), values)
     folds = assign_folds(images, seed)
-    table = agreement.table(
-        agreement.count_classes(codes, labels, _LATENTS),
+    table = agreement_table(
+        count_classes(codes, labels, _LATENTS),
         [top_rows.strongest(codes, stream, top_rows.with_spare(50)) for stream in _SEEN],
         labels,
         CodeSet("independent"),
         top=50,
-        folds=folds,
-        fold_codes=codes.take(folds.rows),
+        images=images,
+        sample=codes.take(folds.rows),
         seed=seed,
     )
     (results,) = (

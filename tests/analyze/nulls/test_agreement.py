@@ -10,9 +10,9 @@ import pytest
 
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.metrics import agreement
+from sparc.analyze.metrics.agreement.counts import count_classes
+from sparc.analyze.metrics.agreement.table import table as agreement_table
 from sparc.analyze.rows import top_rows
-from sparc.analyze.rows.folds import assign_folds
 from sparc.analyze.rows.images import Images
 
 LATENTS, CLASSES, STREAMS = 96, 30, ("a", "b", "c")
@@ -48,15 +48,15 @@ def excesses(generator, make_labels, rows, shared):
         values[stream] = (active * generator.random(active.shape)).astype(np.float32)
     indices = np.tile(np.arange(LATENTS, dtype=np.uint8), (len(of_row), 1))
     codes = CodeRows(np.arange(len(of_row)), dict.fromkeys(STREAMS, indices), values)
-    folds = assign_folds(Images(of_row, np.ones(len(captions), bool)), 0)
-    table = agreement.table(
-        agreement.count_classes(codes, labels, LATENTS),
+    images = Images(of_row, np.ones(len(captions), bool))
+    table = agreement_table(
+        count_classes(codes, labels, LATENTS),
         [top_rows.strongest(codes, stream, top_rows.with_spare(100)) for stream in STREAMS],
         labels,
         CodeSet("independent"),
         top=100,
-        folds=folds,
-        fold_codes=codes.take(np.flatnonzero(folds.of_row[codes.rows])),
+        images=images,
+        sample=codes,
         seed=int(generator.integers(1000)),
     )
     return [x for x in table.to_pylist() if x["averaged_over"] == "alive" and x["depth"] > 0]

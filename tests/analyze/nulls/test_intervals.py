@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sparc.analyze.maths.half_samples import FOLDS, design, narrowing
 from sparc.analyze.maths.intervals import (
-    jackknife,
     jackknife_share,
     mean_share,
     share_interval,
@@ -57,38 +55,6 @@ def test_a_mean_of_few_events_in_folds(often):
     )
     interval = jackknife_share(shares, 1 / 20, 2000)
     assert coverage(often / 2000, zip(*interval, strict=True)) >= 0.9
-
-
-@pytest.mark.parametrize("rate", [0.3, 2.0, 30.0])
-def test_a_mean_of_jaccards_whatever_the_number_of_rows_of_a_latent(rate):
-    """150 latents of two streams, with 12 classes; each fold adds Poisson numbers of rows.
-
-    The plain jackknife is 1.2 to 1.6 times as wide as necessary.
-    """
-    generator = np.random.default_rng(3)
-    members = design()
-    chance = generator.dirichlet(np.full(12, 0.3), 150) * rate / FOLDS
-    values, narrowed, plain = [], [], []
-    for _ in range(150):
-        a, b = generator.poisson(chance, (2, FOLDS, *chance.shape)).astype(np.float32)
-        whole = [x.sum(axis=0)[None] for x in (a, b)]
-        figures = np.concatenate([_agreement(*whole), _agreement(whole[0] - a, whole[1] - b)])
-        samples = _agreement(*(np.tensordot(members, x, 1) for x in (a, b)))
-        factor = narrowing(samples, figures[1:], 1 / FOLDS)
-        values.append(figures[0])
-        narrowed.append(jackknife(figures, 1 / FOLDS, narrowing=factor))
-        plain.append(jackknife(figures, 1 / FOLDS))
-    truth, spread = np.mean(values), np.std(values)
-    assert coverage(truth, narrowed) >= 0.9
-    half_width = np.mean([high - low for low, high in narrowed]) / 2
-    assert 1.0 < half_width / (1.96 * spread) < 1.55
-    assert half_width < 0.97 * np.mean([high - low for low, high in plain]) / 2
-
-
-def _agreement(a, b):
-    """The mean over latents of their Jaccards, from (cases, latents, classes)."""
-    low, high = np.minimum(a, b).sum(axis=-1), np.maximum(a, b).sum(axis=-1)
-    return (low / np.maximum(high, 1)).mean(axis=-1)
 
 
 @pytest.mark.parametrize("images", [10, 500, 60_000])
