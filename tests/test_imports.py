@@ -78,7 +78,6 @@ TO_BE_DIVIDED = {
     "analyze/bias/associations.py",
     "train/data/reader.py",
     "train/job.py",
-    "train/kernels/triton_kernels.py",
 }
 """Long files without a reason. This list only ever becomes shorter."""
 HEAVY = ("torch", "zarr", "pyarrow", "timm", "open_clip", "transformers", "dask", "pandas", "numpy")

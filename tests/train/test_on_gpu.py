@@ -38,7 +38,7 @@ from sparc.train.model.initialize import create_model
 model = create_model(ModelConfig(streams=(StreamShape("a", 5),), latents=9, k=2))
 learner = Learner(model, TrainConfig(kernels="torch"))
 print(float(learner.step({{"a": torch.ones(3, 5)}}, 1e-3).loss))
-import sparc.train.kernels.triton_kernels
+import sparc.train.kernels.triton.kernels
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -63,7 +63,7 @@ KERNELS: dict[str, KernelsEntry] = {
     ),
     "triton": KernelsEntry(
         "on a GPU",
-        f"{_HERE}.triton_kernels:TritonKernels",
+        f"{_HERE}.triton.kernels:TritonKernels",
         device="cuda",
         emulation="TRITON_INTERPRET",
         package="triton",

@@ -343,7 +343,7 @@ def test_select_from_any_size(kernels, data):
     with pytest.MonkeyPatch.context() as patch:
         if kernels.name == "triton":  # several blocks
             for name in ("_ROW_LATENTS", "_GROUPS", "_BLOCK_LATENTS"):
-                patch.setattr(f"sparc.train.kernels.triton_kernels.{name}", 16)
+                patch.setattr(f"sparc.train.kernels.triton.select.{name}", 16)
         check_select(kernels, *logits, data.draw(st.integers(1, latents), "k"))
 
 

@@ -63,7 +63,7 @@ def test_it_is_refused_where_it_does_not_run(counted):
 
 def test_the_help_lists_it(call):
     shown = " ".join(call("train", "run", "--help").stdout.split())
-    assert "<auto|numba|triton|torch>" in shown
+    assert "<auto|numba|triton|torch" in shown
     assert f"numba: {KERNELS['numba'].summary}; triton: {KERNELS['triton'].summary}" in shown
 
 

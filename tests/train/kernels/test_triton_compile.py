@@ -16,8 +16,8 @@ triton = pytest.importorskip("triton")
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource, CompiledKernel  # noqa: E402
 
-from sparc.train.kernels import triton_kernels  # noqa: E402
 from sparc.train.kernels.adam import BETA1, BETA2, EPSILON  # noqa: E402
+from sparc.train.kernels.triton import bags, compare, decode, select, update  # noqa: E402
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("TRITON_INTERPRET") == "1", reason="the interpreter compiles nothing"
@@ -70,7 +70,7 @@ def kernel(name: str, size: Size) -> Kernel:
     vectors, dim = size.vectors, size.dim
     decoding = {"indices": "*i64", "values": "*f", "weight": "*f"}
     numbers = {"k": "i32", "dim": "i32"}
-    bags = {"rows": "*i64", "values": "*f", "offsets": "*i64", "vectors": "*f"}
+    bag = {"rows": "*i64", "values": "*f", "offsets": "*i64", "vectors": "*f"}
     many = {"VECTORS": vectors, "VECTORS_POW2": triton.next_power_of_2(vectors)}
     sums = {"SUM": triton.language.float32}
     if name == "select":
@@ -85,9 +85,9 @@ def kernel(name: str, size: Size) -> Kernel:
         }
         constants = {"STREAMS": vectors, "KEY": triton.language.uint32}
         return Kernel(
-            triton_kernels.select_kernel,
+            select.select_kernel,
             arguments,
-            constants | sums | triton_kernels.select_blocks(1024),
+            constants | sums | select.select_blocks(1024),
         )
     if name == "select_from_many":
         arguments = {
@@ -104,47 +104,47 @@ def kernel(name: str, size: Size) -> Kernel:
         latents = 65536 if vectors == 4 else 8192
         constants = {"STREAMS": vectors, "KEY": triton.language.uint32}
         return Kernel(
-            triton_kernels.select_from_many_kernel,
+            select.select_from_many_kernel,
             arguments,
-            constants | sums | triton_kernels.select_from_many_blocks(latents, vectors),
+            constants | sums | select.select_from_many_blocks(latents, vectors),
         )
     if name == "compare":
         outputs = {"square_errors": "*f", "residuals": "*f", "products": "*f"}
         return Kernel(
-            triton_kernels.compare_kernel,
+            compare.compare_kernel,
             decoding | {"wanted": "*f", "scales": "*f"} | outputs | numbers | {"repeats": "i32"},
-            many | sums | triton_kernels.compare_blocks(vectors, dim),
+            many | sums | compare.compare_blocks(vectors, dim),
         )
     if name == "square_errors":
         return Kernel(
-            triton_kernels.square_errors_kernel,
+            compare.square_errors_kernel,
             decoding | {"wanted": "*f", "square_errors": "*f"} | numbers | {"repeats": "i32"},
-            many | sums | triton_kernels.square_errors_blocks(vectors, dim),
+            many | sums | compare.square_errors_blocks(vectors, dim),
         )
     if name == "decode":
         return Kernel(
-            triton_kernels.decode_kernel,
+            decode.decode_kernel,
             decoding | {"out": "*f"} | numbers,
-            many | sums | triton_kernels.decode_blocks(vectors),
+            many | sums | decode.decode_blocks(vectors),
         )
     if name == "value_gradients":
         return Kernel(
-            triton_kernels.value_gradients_kernel,
+            decode.value_gradients_kernel,
             {"indices": "*i64", "vectors": "*f", "weight": "*f", "out": "*f"} | numbers,
-            many | sums | triton_kernels.value_gradients_blocks(vectors),
+            many | sums | decode.value_gradients_blocks(vectors),
         )
     if name in ("weight_gradient", "weight_gradient_of_long_bags"):
         terms = 1000 if name == "weight_gradient_of_long_bags" else 1
         return Kernel(
-            triton_kernels.weight_gradient_kernel,
-            bags | {"out": "*f", "first_latent": "i32", "dim": "i32"},
-            sums | triton_kernels.weight_gradient_blocks(dim, terms),
+            bags.weight_gradient_kernel,
+            bag | {"out": "*f", "first_latent": "i32", "dim": "i32"},
+            sums | bags.weight_gradient_blocks(dim, terms),
         )
     given = vectors > 1  # a case without what need not be there
     summed = name == "update_from_sums"
     arguments = (
         {"weight": "*f", "first_moments": "*f", "second_moments": "*f"}
-        | bags
+        | bag
         | {
             "summed": "*f",
             "added_latents": "*i64",
@@ -155,14 +155,14 @@ def kernel(name: str, size: Size) -> Kernel:
         | {"factors": "*fp64", "first_latent": "i32", "dim": "i32"}
     )
     optional = {} if given else dict.fromkeys(("added_latents", "added_rows", "along", "scale"))
-    optional |= dict.fromkeys(bags if summed else ("summed",))
+    optional |= dict.fromkeys(bag if summed else ("summed",))
     return Kernel(
-        triton_kernels.update_kernel,
+        update.update_kernel,
         {name: kind for name, kind in arguments.items() if name not in optional},
         optional
         | {"BETA1": BETA1, "BETA2": BETA2, "EPSILON": EPSILON, "UNIT_ROWS": given}
         | sums
-        | triton_kernels.update_blocks(dim, terms=0 if size.architecture == 80 else 1000),
+        | update.update_blocks(dim, terms=0 if size.architecture == 80 else 1000),
     )
 
 
