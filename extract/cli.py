@@ -18,7 +18,7 @@ def run(
     cache: CacheArgument,
     config: ExtractConfig,
 ) -> None:
-    """Encode a dataset, or go on where it was interrupted."""
+    """Encode a dataset, or continue where an earlier run stopped."""
     from sparc.extract.datasets import open_dataset
 
     opened = open_dataset(dataset, config.dataset_options())
@@ -55,14 +55,14 @@ def verify(cache: CacheArgument) -> None:
 
     opened = ActivationCache(cache)
     total = opened.info.rows * len(opened.stream_names)
-    found = 0
+    faults = 0
     with progress(total, "verifying") as bar:
         for damage in find_damage(opened, checked=bar.update):
-            found += 1
+            faults += 1
             display(printable(str(damage)))
-    if found:
+    if faults:
         raise DamagedCacheError(
-            f"{opened.folder}: {amount(found, 'fault')} found; {opened.repair_advice}"
+            f"{opened.folder}: {amount(faults, 'fault')} found; {opened.repair_advice}"
         )
     display(f"{opened.folder}: {amount(opened.info.rows, 'row')} in every stream, no damage")
 

@@ -29,22 +29,22 @@ class ExtractConfig:
     )
     format: str = option(
         AUTO,
-        "How the dataset lies on disk; auto looks. "
+        "How the dataset is stored; auto looks at its files. "
         + "; ".join(f"{name}: {entry.summary}" for name, entry in FORMATS.items())
         + ".",
         choices=CHOICES,
     )
     split: str = option("", "The dataset's split, where it has several.")
     limit: int = option(0, "Keep the first N images; 0 keeps all.")
-    captions: Captions = option("each", "A row a caption, all joined into one, or the first alone.")
-    holdout: float = option(0.0, "Fraction of images set apart: --split train or test.")
-    holdout_by: str = option("", "Metadata column whose equal values stay on one side.")
-    labels: Path | None = option(None, "CSV of ImageID,LabelName,Confidence: other labels.")
+    captions: Captions = option("each", "A row per caption, one of all joined, or of the first.")
+    holdout: float = option(0.0, "Fraction of images held out for --split test; train is the rest.")
+    holdout_by: str = option("", "Metadata column whose equal values are held out together.")
+    labels: Path | None = option(None, "CSV of ImageID,LabelName,Confidence, used instead.")
     classes: Path | None = option(None, "CSV of LabelName,DisplayName.")
     hierarchy: Path | None = option(None, "Nested JSON of LabelName and Subcategory.")
     masks: bool = option(False, "Keep object masks too, where the dataset has them.")
-    batch_size: int = option(64, "Images or captions a forward pass.")
-    rows_per_chunk: int = option(4096, "Rows a chunk: the unit of writing and reading.")
+    batch_size: int = option(64, "Images or captions per forward pass.")
+    rows_per_chunk: int = option(4096, "Rows per chunk, the unit of writing and reading.")
     dtype: Literal["float16", "float32"] = option("float16", "Type of the stored features.")
     compression: Literal["none", "lz4", "zstd"] = option(
         "none", "Lossless compression; features hardly compress."
@@ -53,12 +53,12 @@ class ExtractConfig:
         None, "Mantissa bits to keep of float32 (BitRound); helps compression."
     )
     device: str = option("auto", "Where to encode: auto, cpu, cuda, cuda:1, …")
-    devices: str = option("", "Several devices, a replica each: all, or cuda:0,cuda:1,…")
-    workers: int = option(0, "Threads that read and decode images; 0: one a core.")
+    devices: str = option("", "Several devices, with a replica on each: all, or cuda:0,cuda:1,…")
+    workers: int = option(0, "Threads that read and decode images; 0: one per core.")
     repair: bool = option(
         False, "Check every byte of an existing cache; encode what is damaged again, nothing else."
     )
-    dry_run: bool = option(False, "Say what would be done, load no model, write nothing.")
+    dry_run: bool = option(False, "Only say what would be done: load no model, write nothing.")
 
     def __post_init__(self) -> None:
         if bool(self.streams) == bool(self.preset):

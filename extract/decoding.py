@@ -1,7 +1,7 @@
-"""From the bytes of an image to RGB pixels, or to one line that says why that cannot be.
+"""From the bytes of an image to RGB pixels, or to one line that says why this is impossible.
 
 That line becomes the reason of a rejected row. Caches record reasons, so their wording ("the
-picture …") stays as it is: a repaired cache then has the bytes that it had before.
+picture …") never changes: a repaired cache then has the bytes that it had before.
 
 Whatever an image's file claims is checked before memory is spent on it. This module must not know
 where the bytes come from, nor which encoder reads the pixels.
@@ -23,8 +23,8 @@ MAX_PIXELS = 100_000_000
 """A larger image is refused: decoded, it would take more than 300 MB."""
 
 MAX_ASPECT = 200
-"""An image this many times longer than wide is refused: encoders enlarge the shorter side to a few
-hundred pixels, and the longer one with it."""
+"""An image this many times longer than wide is refused, and the reverse: encoders enlarge the
+shorter side to a few hundred pixels, and the longer one with it."""
 
 Image.init()
 FORMATS = tuple(
@@ -32,7 +32,7 @@ FORMATS = tuple(
     for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
     if name in Image.OPEN
 )
-"""The formats that are read. Pillow knows many more, with parsers that few images have tested."""
+"""The formats that are read. Pillow knows many more, whose parsers are little tested."""
 
 _LINES = 64
 """Lines of a grey image that are scaled at a time."""
@@ -50,13 +50,13 @@ _TURNS = {
 
 
 class ImageError(SparcError):
-    """An image that cannot be read: the text gives the reason, the caller knows which image."""
+    """An image cannot be read: the message gives the reason, the caller knows which image."""
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
     """An image that Pillow has opened, upright and in RGB; see `decode`."""
     image.load()
-    # After loading: Pillow has then turned TIFFs, and taken the tag away.
+    # After loading, which turns TIFFs upright and removes their tag.
     turn = _TURNS.get(_orientation(image))
     return _rgb(image if turn is None else image.transpose(turn))
 
@@ -64,10 +64,10 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode an image at full size, upright, in RGB.
 
-    Transparency is laid on white, an animation gives its first frame, EXIF orientation is applied.
-    Grey values beyond 8 bits are scaled to 8: 16-bit ones from 0..65535; 32-bit and float ones from
-    0..1 (float), 0..255 or 0..65535, whichever is the first to hold them, else from their own
-    range.
+    Transparency is put on white, an animation gives its first frame, EXIF orientation is applied.
+    Grey values of more than 8 bits are scaled to 8: those of 16 bits from 0..65535; integers of 32
+    bits and floats from 0..1 (floats only), 0..255 or 0..65535, the first of these that contains
+    them, else from their own range.
 
     May be called from several threads at once.
 
@@ -77,7 +77,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
     Raises:
         ImageError: The image is broken, truncated, too large or in no known format.
-        MemoryError: This machine has not enough, which says nothing about the image.
+        MemoryError: This machine has too little memory, which says nothing about the image.
     """
     if not data:
         raise ImageError("the file is empty")
@@ -91,7 +91,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise ImageError(f"not a picture in a known format ({', '.join(FORMATS)})") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"the picture has more than {max_pixels:,} pixels") from error
-    except Exception as error:  # Pillow's parsers raise almost anything at damaged bytes
+    except Exception as error:  # Pillow's parsers raise almost anything for damaged bytes
         raise ImageError(f"the picture is broken: {shorten(str(error), 160)}") from error
 
 
@@ -130,7 +130,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _range(image: Image.Image) -> tuple[float, float]:
-    """The values that stand for black and white in an image whose type does not say it."""
+    """The values of black and white in an image whose type does not define them."""
     least, most = math.inf, -math.inf
     for _, lines in _lines(image):
         if not np.isfinite(lines).all():
@@ -153,9 +153,9 @@ def _grey(image: Image.Image, black: float, white: float) -> Image.Image:
 
 
 def _lines(image: Image.Image) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """The values of some lines at a time, and the first line's number.
+    """The values of a few lines at a time, with the first line's number.
 
-    An array of the whole image, and one in double precision, would take many times its memory.
+    Arrays of the whole image, one of them in double precision, would take many times its memory.
     """
     width, height = image.size
     for start in range(0, height, _LINES):

@@ -54,7 +54,7 @@ class Summary(NamedTuple):
         encoded_rows: Rows that this run wrote for at least one stream.
         seconds: How long encoding took, without building the encoders.
         rejected: By stream, how many rows of the cache have no feature.
-        cut: By text stream, captions that were longer than the encoder's context.
+        cut: By text stream, how many captions were longer than the encoder's context.
     """
 
     cache: ActivationCache
@@ -86,13 +86,13 @@ def run(
     *,
     build: BuildEncoders = build_encoders,
 ) -> Summary:
-    """Extract a dataset's features into a cache, or go on with an interrupted extraction.
+    """Extract a dataset's features into a cache, or continue an interrupted extraction.
 
     Args:
         dataset: The rows and their images.
         location: The cache's folder or URL.
         config: Streams and settings; `dry_run` is the caller's business.
-        build: What builds the encoders of all streams on a device.
+        build: Builds the encoders of all streams on a device.
 
     Raises:
         DatasetError: The dataset has nothing that a stream could encode.
@@ -225,14 +225,14 @@ def _summarize(
 
 
 def _rejected(cache: ActivationCache, streams: tuple[str, ...]) -> dict[str, int]:
-    """How many rows of each stream have no feature; refuses a stream that has none at all."""
+    """How many rows of each stream have no feature; a stream without any feature is refused."""
     rejects = cache.rejects()
     counts = {}
     for name in streams:
-        mine = rejects.filter(pc.equal(rejects.column("stream"), name))
-        counts[name] = len(mine)
-        if len(mine) == cache.info.rows:
-            ((reason, _),) = Counter(mine.column("reason").to_pylist()).most_common(1)
+        of_stream = rejects.filter(pc.equal(rejects.column("stream"), name))
+        counts[name] = len(of_stream)
+        if len(of_stream) == cache.info.rows:
+            ((reason, _),) = Counter(of_stream.column("reason").to_pylist()).most_common(1)
             raise CacheError(
                 f"stream {name}: no row has a feature (most often: {shorten(reason, 100)}); "
                 "correct the dataset and extract into another folder"

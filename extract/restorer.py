@@ -1,8 +1,7 @@
-"""What a cache says about its rows, found again in the dataset where it was lost.
+"""Restores from the dataset what a cache has lost of what it says about its rows.
 
-Why a row has no feature, and how many captions were cut, are known once a chunk is encoded and
-stand beside it. Where they are lost, looking at the dataset tells most of them again, and only the
-chunks whose reasons are lost are encoded again.
+A cache records why rows have no feature and how many captions were cut. Most of what is lost can be
+told from the dataset; chunks whose reasons cannot are encoded again.
 """
 
 from collections.abc import Sequence
@@ -16,11 +15,11 @@ from sparc.extract.encoding.chunks import ChunkTable
 from sparc.extract.encoding.loader import ImageLoader
 
 IMAGES_AT_ONCE = 64
-"""Loaded together, to see what is wrong with each."""
+"""Loaded at a time, to see what is wrong with them."""
 
 
 class Restorer:
-    """Finds again what is lost of a cache that is there.
+    """Restores what an existing cache has lost.
 
     Args:
         writer: The cache, with its streams opened.
@@ -38,14 +37,14 @@ class Restorer:
         self._loader = loader
 
     def restore_reasons(self, stream: str, *, thorough: bool) -> list[int]:
-        """Find again why rows have no feature, where nothing says it.
+        """Restore why rows have no feature, where it is not recorded.
 
         Args:
             stream: Which stream.
-            thorough: Look even if the table of rejects is there.
+            thorough: Look even if the table of rejects exists.
 
         Returns:
-            The chunks whose reasons are lost: they are removed, to be encoded again.
+            The chunks whose reasons cannot be restored: they are removed, to be encoded again.
         """
         rows = self._writer.unexplained(stream, thorough=thorough)
         if not rows:
@@ -58,13 +57,13 @@ class Restorer:
             stream, {row: why for row, why in reasons.items() if row // per_chunk not in lost}
         )
         say(
-            f"stream {stream}: nothing said why {amount(len(rows), 'row')} had no feature; "
-            f"found again from the dataset, {amount(len(lost), 'chunk')} to be encoded anew"
+            f"stream {stream}: it was lost why {amount(len(rows), 'row')} had no feature; restored "
+            f"from the dataset, {amount(len(lost), 'chunk')} to be encoded again"
         )
         return lost
 
     def restore_cut(self, stream: str) -> None:
-        """Count again how many captions of a text stream were cut, where nothing says it."""
+        """Count how many captions of a text stream were cut, where it is not recorded."""
         counts = {}
         for chunk in self._writer.uncounted(stream):
             rows = self._writer.info.chunk_rows(chunk)
@@ -73,7 +72,7 @@ class Restorer:
         self._writer.count_cut(stream, counts)
 
     def _reasons(self, stream: str, rows: Sequence[int]) -> dict[int, str]:
-        """Why rows can have no feature; nothing about those that nothing in the dataset hinders."""
+        """Why rows can have no feature; rows for which the dataset gives no reason are left out."""
         inputs = [self._table.inputs(row) for row in rows]
         if stream in self._encoders.texts:
             pairs = zip(rows, inputs, strict=True)

@@ -1,10 +1,10 @@
-"""The tree of classes: where each class stands, and the table of the classes that are used.
+"""The tree of classes: the place of each class, and the table of the classes that are used.
 
-One virtual root is depth 0. A class without a parent has depth 1. Where the dataset's tree has a
-single top class with others below (Open Images' Entity), that class is the virtual root: its
-children have no parent and depth 1, and it is in the table, with depth 0, only if a row carries it.
-A class that stands twice in the tree keeps its deeper place, below the parent it has there; the
-depth of every class is one more than its parent's.
+A virtual root has depth 0, a class without a parent depth 1. Where the dataset's tree has a single
+top class with others below it (Open Images' Entity), that class is the virtual root: its children
+have no parent and depth 1, and it is in the table, with depth 0, only if a row has it. A class that
+occurs twice in the tree keeps its deeper place and the parent that it has there; the depth of every
+class is one more than its parent's.
 """
 
 from collections import defaultdict, deque
@@ -22,7 +22,7 @@ from sparc.extract.datasets.metadata import read_json
 
 
 class Place(NamedTuple):
-    """Where a class stands.
+    """The place of a class in the tree.
 
     Attributes:
         parent: Key of the class above it; None at the top.
@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 
 class Hierarchy(NamedTuple):
-    """The places of classes, by key, in tree order (a class before those below it).
+    """The places of classes, by key, in tree order (parents first).
 
     Attributes:
         places: Every class of the tree but the root.
@@ -61,7 +61,7 @@ def build_hierarchy(edges: Sequence[Edge], where: str) -> Hierarchy:
         where: The document, for messages.
 
     Raises:
-        DatasetError: A class stands below itself.
+        DatasetError: A class is below itself.
     """
     tops = list(dict.fromkeys(edge.child for edge in edges if edge.parent is None))
     edges = list(dict.fromkeys(edges))
@@ -88,13 +88,13 @@ def build_hierarchy(edges: Sequence[Edge], where: str) -> Hierarchy:
 
 
 def read_hierarchy(path: Path, name: str) -> Hierarchy:
-    """Read a hierarchy as Open Images has it.
+    """Read a hierarchy in the form of Open Images.
 
     Nested objects `{"LabelName": …, "Subcategory": […]}`, one at the top or a list of them; other
-    entries (`Part`) say something else and are ignored.
+    entries, such as `Part`, are ignored.
 
     Raises:
-        DatasetError: It cannot be read, is something else, or a class stands below itself.
+        DatasetError: It cannot be read, is not such a tree, or a class is below itself.
     """
     document = read_json(path, name)
     edges: list[Edge] = []
@@ -129,12 +129,12 @@ class ClassTable(NamedTuple):
 
 
 def class_table(used: Set[str], names: Mapping[str, str], hierarchy: Hierarchy) -> ClassTable:
-    """The classes that rows carry, and all above them: in tree order, then the rest by key.
+    """The classes that rows have, with all their ancestors: in tree order, then the rest by key.
 
     Args:
-        used: Keys of the classes that a row or a mask carries.
-        names: What to call a class, by key; a class without a name is called by its key.
-        hierarchy: Where they stand.
+        used: Keys of the classes that a row or a mask has.
+        names: Names of classes, by key; a class without one is called by its key.
+        hierarchy: Their places.
     """
     wanted = set(used)
     for key in used:
@@ -161,7 +161,7 @@ def class_table(used: Set[str], names: Mapping[str, str], hierarchy: Hierarchy) 
 
 
 def _longest_paths(edges: Sequence[Edge], where: str) -> dict[str, int]:
-    """Depth of every class, tops being 1, by visiting each class after all that it stands below."""
+    """Depth of every class, 1 at the top, by visiting each class after all of its parents."""
     below: dict[str | None, list[str]] = defaultdict(list)
     unvisited: dict[str, int] = defaultdict(int)
     for parent, child in edges:
@@ -178,5 +178,5 @@ def _longest_paths(edges: Sequence[Edge], where: str) -> dict[str, int]:
                 ready.append((child, depths[child]))
     for key, mentions in unvisited.items():
         if mentions:
-            raise DatasetError(f"{where}: class {shorten(key, 80)} stands below itself")
+            raise DatasetError(f"{where}: class {shorten(key, 80)} is below itself")
     return depths

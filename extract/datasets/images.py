@@ -1,11 +1,11 @@
 """The one door to images: those of a cache's rows, and a file that the user names.
 
-A cache only records where its images lie, and both the cache and the dataset may come from
-strangers. `CacheImages` opens an image by its recorded name through the reader of the dataset's
-format, so that the rules of `SafeFolder` hold for every command: regular files inside the dataset,
-no link out of it, no pipe or device, a bounded number of bytes and of pixels. A path that the user
-types may lead anywhere, but must be a regular file of bounded size as well. This module must not
-know what the images are opened for.
+A cache only records where its images are, and neither the cache nor the dataset is trusted.
+`CacheImages` opens an image by its recorded name through the reader of the dataset's format, so
+that the rules of `SafeFolder` hold for every command: regular files inside the dataset, no link out
+of it, no pipe or device, a bounded number of bytes and of pixels. A path that the user types may
+lead anywhere, but must be a regular file of bounded size as well. This module must not know what
+the images are opened for.
 """
 
 import os
@@ -25,7 +25,7 @@ from sparc.extract.decoding import ImageError, decode
 
 _MOVED = "if the dataset has moved, say where it is with --dataset"
 _SHOWN = 160
-"""Letters of a recorded name in a message."""
+"""Characters of a recorded name in a message."""
 
 
 class CacheImages:
@@ -63,7 +63,7 @@ class CacheImages:
             image_path: As the column `image` of the cache's rows has it.
 
         Raises:
-            DatasetError: The row has no image, or the image is not there, leaves the dataset, is
+            DatasetError: The row has no image, or the image is missing, is outside the dataset, is
                 not a regular file or is too long.
         """
         if not image_path:

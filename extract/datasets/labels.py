@@ -1,9 +1,8 @@
-"""Labels and class names from files as Open Images has them, put to any reader's images.
+"""Labels and class names from files in the form of Open Images, for the images of any format.
 
-Labels come by id, never by position. An id may be an image's `sample_id`, its path, its file name
-or its file name without suffix; one of these is taken for a whole file: the one under which the
-most images have labels, the earlier at a tie. File names that several images share are not
-used.
+Labels are matched by id, never by position. An id may be an image's `sample_id`, its path, its file
+name or its file name without suffix; a whole file uses one of these: the one by which the most
+images have labels, in a tie the earlier. Names that several images share are not used.
 """
 
 import sys
@@ -61,10 +60,10 @@ def read_labels(path: Path, name: str) -> Iterator[Label]:
 
 
 def read_class_names(path: Path, name: str) -> dict[str, str]:
-    """What to call classes, by key: a CSV of LabelName,DisplayName, with or without that header.
+    """Names of classes, by key: a CSV of LabelName,DisplayName, with or without that header.
 
     Raises:
-        DatasetError: It cannot be read, or a line has no two columns.
+        DatasetError: It cannot be read, or a line has fewer than two columns.
     """
     names: dict[str, str] = {}
     for number, cells in read_csv_lines(path, name):
@@ -78,10 +77,10 @@ def read_class_names(path: Path, name: str) -> dict[str, str]:
 
 
 def with_labels_of(records: Collection[ImageRecord], path: Path) -> list[ImageRecord]:
-    """The images with the labels of a file in place of their own.
+    """The images with the labels of a file instead of their own.
 
     Args:
-        records: All images of the dataset, before any is set apart.
+        records: All images of the dataset, before any is held out.
         path: A CSV as `read_labels` takes it.
 
     Raises:
@@ -90,22 +89,22 @@ def with_labels_of(records: Collection[ImageRecord], path: Path) -> list[ImageRe
     by_kind = {kind: _unambiguous(records, of) for kind, of in _NAMES.items()}
     named = {name for names in by_kind.values() for name in names}
     keys: dict[str, list[str]] = defaultdict(list)
-    strangers: set[str] = set()
+    unknown: set[str] = set()
     for image_id, key in read_labels(path, str(path)):
         if image_id in named:
             keys[image_id].append(key)
         else:
-            strangers.add(image_id)
+            unknown.add(image_id)
     kind = max(by_kind, key=lambda kind: sum(name in keys for name in by_kind[kind]))
     matched = sum(name in keys for name in by_kind[kind])
     if not matched:
-        example = next(iter(sorted(strangers)), None)
+        example = next(iter(sorted(unknown)), None)
         advice = f"it names {shorten(example, 80)!r}" if example is not None else "it has no label"
         ours = next(iter(records)).sample_id
         raise DatasetError(
             f"{path} labels none of the images: {advice}, an image here is {shorten(ours, 80)!r}"
         )
-    ids = len(keys) + len(strangers)
+    ids = len(keys) + len(unknown)
     say(
         f"{path}: {amount(matched, 'image')} of {len(records):,} labelled, by {kind}; "
         f"{ids - matched:,} of {amount(ids, 'labelled id')} name no image of this split"

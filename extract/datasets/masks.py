@@ -1,6 +1,6 @@
 """Object masks from the segmentations of COCO's files: polygons and run lengths.
 
-This module must not know where segmentations stand in a file.
+This module must not know where in a file segmentations are.
 """
 
 from typing import Any, NamedTuple
@@ -11,10 +11,10 @@ import numpy.typing as npt
 from sparc.common import rle
 
 LARGEST_MASK = 1 << 28
-"""Pixels, or corners times rows of a polygon: beyond it a segmentation is refused, not filled."""
+"""Pixels, or corners times rows of a polygon: a larger segmentation is refused, not filled."""
 
 FARTHEST_CORNER = 1e7
-"""Pixels from the image's corner; nothing that is meant to be seen lies there."""
+"""Pixels from the image's corner; a corner farther away is refused."""
 
 
 class Mask(NamedTuple):
@@ -29,15 +29,15 @@ def read_segmentation(segmentation: Any, height: Any, width: Any) -> Mask:
     """The mask of an object.
 
     Args:
-        segmentation: A list of polygons, each a flat list of x and y, that make one object
-            together; or an object with `size` and with `counts`, a list (as crowds have it) or a
+        segmentation: A list of polygons, each a flat list of x and y, whose union is the object;
+            or a JSON object with `size` and `counts`, the latter a list (as for crowds) or a
             string.
-        height: Height of the image; run lengths bring their own.
+        height: Height of the image; run lengths have their own.
         width: Width of the image.
 
     Raises:
         ValueError: It is none of these, or does not fit its size.
-        TypeError: A number is something else.
+        TypeError: A value is not a number.
     """
     if isinstance(segmentation, dict):
         height, width = segmentation.get("size", (None, None))
@@ -57,7 +57,7 @@ def read_segmentation(segmentation: Any, height: Any, width: Any) -> Mask:
 def fill_polygon(
     corners: npt.NDArray[np.float64], height: int, width: int
 ) -> npt.NDArray[np.bool_]:
-    """The pixels whose centres lie inside a polygon.
+    """The pixels whose centres are inside a polygon.
 
     Args:
         corners: (corners, 2) x and y, measured from the corner of the first pixel.
@@ -75,7 +75,7 @@ def fill_polygon(
     edge, row = np.nonzero(crosses)
     slope = (next_x[edge] - x[edge]) / (next_y[edge] - y[edge])
     crossing = x[edge] + (centres[row] - y[edge]) * slope
-    # From the first centre right of a crossing on, inside and outside change places.
+    # Inside and outside swap at the first centre to the right of each crossing.
     first = np.clip(np.ceil(crossing - 0.5), 0, width).astype(np.int64)
     changes = np.bincount(row * (width + 1) + first, minlength=height * (width + 1))
     passed = np.cumsum(changes.reshape(height, width + 1), axis=1)[:, :width]
@@ -83,7 +83,7 @@ def fill_polygon(
 
 
 def _polygon_counts(polygons: Any, height: int, width: int) -> rle.Counts:
-    """Run lengths of the union of polygons, filled in no more of the image than they cover."""
+    """Run lengths of the union of polygons; only the part that they cover is computed."""
     shapes = []
     for polygon in polygons:
         numbers = np.asarray(polygon, np.float64)

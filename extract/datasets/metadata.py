@@ -1,8 +1,8 @@
-"""Reading what lies beside the images: text, CSV, JSON, JSON Lines and Parquet.
+"""Reading the files beside the images: text, CSV, JSON, JSON Lines and Parquet.
 
-Whatever the bytes are, a reader here gives valid Unicode or raises a `DatasetError` that names the
-file and the line. Bytes that are not UTF-8 are replaced, and how many lines had some is said. This
-module must not know what the columns mean.
+Whatever the bytes are, these functions give valid Unicode or raise a `DatasetError` that names the
+file and the line. Bytes that are not UTF-8 are replaced, and a message counts the lines that had
+some. This module must not know what the columns mean.
 """
 
 import csv
@@ -20,10 +20,10 @@ from sparc.common.progress import say
 from sparc.common.text import amount, shorten, size
 
 LARGEST_LINE = 1 << 26
-"""Bytes of a line of a table; a longer one is refused."""
+"""Most bytes of a line of a table; a longer one is refused."""
 
 MOST_COLUMNS = 10_000
-"""Columns of a table; one with more is refused."""
+"""Most columns of a table; one with more is refused."""
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -44,8 +44,8 @@ def read_text(path: Path, name: str) -> str:
     """A whole text file, without a byte order mark.
 
     Args:
-        path: Where it lies.
-        name: How to call it in messages.
+        path: The file.
+        name: What messages call it.
 
     Raises:
         DatasetError: It cannot be read.
@@ -63,14 +63,14 @@ def read_json(path: Path, name: str) -> Any:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """Parse JSON; half surrogates, which no Unicode text may hold, become U+FFFD.
+    """Parse JSON; lone surrogates, which valid Unicode does not have, become U+FFFD.
 
     Raises:
-        DatasetError: It is not JSON, with the place at which it ceases to be.
+        DatasetError: It is not JSON; the message names the line.
     """
     try:
         document = json.loads(text)
-        # Python parses the escape of half a surrogate pair to a string that cannot be encoded.
+        # Python turns an escaped lone surrogate into a string that cannot be encoded.
         return _well_formed(document) if _SURROGATE.search(text) else document
     except json.JSONDecodeError as error:
         line = f", line {error.lineno}" if "\n" in text.strip() else ""
@@ -82,7 +82,7 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def read_json_lines(path: Path, name: str) -> Iterator[Record]:
-    """The objects of a JSON Lines file; empty lines are passed over.
+    """The objects of a JSON Lines file, without empty lines.
 
     Raises:
         DatasetError: It cannot be read, or a line is not a JSON object.
@@ -98,7 +98,7 @@ def read_json_lines(path: Path, name: str) -> Iterator[Record]:
 
 
 def read_csv_lines(path: Path, name: str) -> Iterator[tuple[int, list[str]]]:
-    """Number and cells of each line of a CSV file, its header included; not of empty lines.
+    """Number and cells of each line of a CSV file, the header included, empty lines left out.
 
     Raises:
         DatasetError: It cannot be read, or its quoting is broken.
@@ -116,7 +116,7 @@ def read_csv(path: Path, name: str) -> Iterator[Record]:
     """The lines of a CSV file with a header.
 
     Raises:
-        DatasetError: As for `read_csv_lines`, or a line does not have the header's columns.
+        DatasetError: As for `read_csv_lines`, or a line has not as many columns as the header.
     """
     lines = read_csv_lines(path, name)
     _, header = next(lines, (0, []))

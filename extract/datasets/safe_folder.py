@@ -1,8 +1,8 @@
 """The files of a dataset folder, and nothing outside it.
 
-Datasets come from strangers: a name in their metadata may climb out with `..`, be absolute, pass
+Datasets are not trusted: a name in their metadata may climb out with `..`, be absolute, pass
 through a link or name a device. Every file of a dataset is opened through `SafeFolder`, which
-refuses those. This module must not know any dataset format.
+refuses these. This module must not know any dataset format.
 """
 
 import errno
@@ -18,7 +18,7 @@ from sparc.common.text import amount, shorten, size
 
 _COMMON = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 IMAGE_SUFFIXES = frozenset({*_COMMON, ".jpe", ".jfif", ".ppm", ".pgm", ".avif", ".jp2"})
-"""What makes a file an image, in lower case."""
+"""The suffixes of image files, in lower case."""
 
 _NOT_THE_FILES_FAULT = frozenset(
     getattr(errno, name)
@@ -29,10 +29,10 @@ _NOT_THE_FILES_FAULT = frozenset(
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 LARGEST_IMAGE = 1 << 30
-"""Bytes of an image's file; a longer one is refused, not read."""
+"""Most bytes of an image's file; a longer one is refused, not read."""
 
 LARGEST_TEXT = 1 << 24
-"""Bytes of a text beside an image; a longer one is refused."""
+"""Most bytes of an image's text file; a longer one is refused."""
 
 
 def split_suffix(name: str) -> tuple[str, str]:
@@ -42,7 +42,7 @@ def split_suffix(name: str) -> tuple[str, str]:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file's name ends like an image's."""
+    """Whether a file has the suffix of an image."""
     return split_suffix(name)[1] in IMAGE_SUFFIXES
 
 
@@ -80,7 +80,7 @@ class SafeFolder:
     @cached_property
     def files(self) -> list[str]:
         """Every file, as a path relative to the folder with `/` between its parts, sorted."""
-        found: list[str] = []
+        files: list[str] = []
         outside = badly_named = 0
         waiting = [""]
         while waiting:
@@ -96,13 +96,13 @@ class SafeFolder:
                 elif entry.is_dir(follow_symlinks=False):
                     waiting.append(f"{relative}/")
                 elif _is_file(entry):
-                    found.append(relative)
+                    files.append(relative)
         if outside:
             say(f"{self}: {amount(outside, 'link')} out of the folder left out")
         if badly_named:
             say(f"{self}: {amount(badly_named, 'name')} not in UTF-8 left out: rename them")
-        found.sort()
-        return found
+        files.sort()
+        return files
 
     @cached_property
     def images(self) -> list[str]:
@@ -110,13 +110,13 @@ class SafeFolder:
         return [name for name in self.files if is_image(name)]
 
     def path(self, name: str) -> Path:
-        """Where a file of the dataset lies, after every link has been followed.
+        """The real path of a file of the dataset, after following every link.
 
         Args:
-            name: A path relative to the folder, from a listing or from anybody's metadata.
+            name: A path relative to the folder, from a listing or from untrusted metadata.
 
         Raises:
-            MissingFileError: It is not there.
+            MissingFileError: It does not exist.
             DatasetError: It leaves the folder, or is not a regular file.
         """
         shown = shorten(name, 200)
@@ -145,11 +145,11 @@ class SafeFolder:
         """
         path = self.path(name)
         try:
-            # Opened without waiting: in between, a pipe may have taken the file's place.
+            # Opened without waiting, since a pipe may have replaced the file in the meantime.
             with open_regular(path) as file:
-                if (there := os.fstat(file.fileno()).st_size) > largest:
+                if (held := os.fstat(file.fileno()).st_size) > largest:
                     raise DatasetError(
-                        f"{self}: {shorten(name, 200)} has {size(there)}, more than {size(largest)}"
+                        f"{self}: {shorten(name, 200)} has {size(held)}, more than {size(largest)}"
                     )
                 return file.read(largest)
         except UnsafeError as error:
@@ -158,26 +158,26 @@ class SafeFolder:
             raise self.failure(f"cannot read {shorten(name, 200)}", error) from error
 
     def failure(self, what: str, error: OSError) -> DatasetError:
-        """What to raise where a file cannot be read: whether that is the file's own fault.
+        """The error to raise for a file that cannot be read, which may not be the file's fault.
 
         Args:
-            what: What could not be done with which file.
+            what: What failed, with the file's name.
             error: What the operating system said.
 
         Returns:
             An `UnavailableError` where the whole folder is gone or this process can open no file;
-            a `MissingFileError` where there is no such file.
+            a `MissingFileError` where the file does not exist.
         """
         if error.errno in _NOT_THE_FILES_FAULT or not self._is_there():
             return UnavailableError(
                 f"{self} cannot be read any more ({what}: {error.strerror}); run the same command "
-                "again once it can, to go on where it stopped"
+                "again once it can, to continue where it stopped"
             )
         kind = MissingFileError if error.errno in _MISSING else DatasetError
         return kind(f"{self}: {what}: {error.strerror}")
 
     def _is_there(self) -> bool:
-        """Whether the folder is still the one that was opened: an unmounted disk leaves another."""
+        """Whether the folder is still the one that was opened; after unmounting it is another."""
         try:
             return _identity(self._root) == self._identity
         except OSError:
@@ -197,8 +197,8 @@ class SafeFolder:
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_dev, found.st_ino
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

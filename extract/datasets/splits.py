@@ -1,4 +1,4 @@
-"""Which of a dataset's splits is meant."""
+"""Which of a dataset's splits the user means."""
 
 from collections.abc import Collection
 
@@ -17,13 +17,13 @@ SYNONYMS = {
     "eval": "test",
     "evaluation": "test",
 }
-"""The customary names of splits, and which of them mean the same."""
+"""The usual names of splits, and what they mean."""
 
 
 def choose_split(options: DatasetOptions, splits: Collection[str], location: str) -> str:
     """The dataset's own split that the options ask for.
 
-    A name may be given exactly, by a customary synonym, or by its beginning (`val` for `val2017`).
+    A name may be given exactly, by a usual synonym, or by its beginning (`val` for `val2017`).
 
     Args:
         options: With holdout, `split` names the part that is drawn, not a split of the dataset.
@@ -52,11 +52,11 @@ def choose_split(options: DatasetOptions, splits: Collection[str], location: str
         [split for split in splits if _meaning(split) == _meaning(asked)],
         [split for split in splits if split.lower().startswith(asked.lower())],
     )
-    found: list[str] = next((fit for fit in fits if fit), [])
-    if len(found) != 1:
-        problem = "several splits that fit" if found else "no split"
+    matches: list[str] = next((fit for fit in fits if fit), [])
+    if len(matches) != 1:
+        problem = "several splits that fit" if matches else "no split"
         raise DatasetError(f"{location} has {problem} {asked!r}; its splits: {known}")
-    return found[0]
+    return matches[0]
 
 
 def _meaning(split: str) -> str:

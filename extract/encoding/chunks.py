@@ -1,6 +1,6 @@
-"""What a chunk of rows asks of the encoders, its distinct images and captions, and what they give.
+"""What a chunk of rows needs from the encoders, and what they give for it.
 
-Knows the rows table alone: no image is opened here and no model is known.
+Knows only the rows table: no image is opened here and no model is known.
 """
 
 import dataclasses
@@ -39,8 +39,8 @@ class Chunk:
         index: Which chunk of the cache.
         rows: Its rows.
         streams: The streams that lack it.
-        carried: How many of its first rows show the image that ends the chunk before: they take
-            over the feature stored there.
+        carried: How many of its first rows show the last image of the chunk before: they take over
+            the feature stored there.
         images: The images that begin in this chunk, in row order.
         captions: Its rows that have a caption, in row order, with the caption.
     """
@@ -153,14 +153,14 @@ def lacking(missing: Mapping[str, Sequence[int]]) -> dict[int, list[str]]:
 
 
 def require_inputs(rows: pa.Table, specs: Mapping[str, StreamSpec]) -> None:
-    """Refuse streams for which a dataset has nothing at all.
+    """Refuse streams for which a dataset has no input at all.
 
     Args:
         rows: A table of schema `sparc.common.cache.tables.ROWS`.
         specs: The streams, by name.
 
     Raises:
-        DatasetError: No row has an image, or a caption, where a stream needs some.
+        DatasetError: A stream needs images, or captions, and no row has one.
     """
     needed: dict[Modality, tuple[str, str]] = {
         "image": ("image", "an image"),
@@ -173,6 +173,6 @@ def require_inputs(rows: pa.Table, specs: Mapping[str, StreamSpec]) -> None:
 
 
 def _first_rows(rows: pa.Table) -> npt.NDArray[np.int64]:
-    """The rows at which another image begins, in order; row 0 is one of them."""
+    """The rows at which a new image begins, in order, row 0 included."""
     same = [tables.same_as_before(rows[name]) for name in ("sample_id", "image")]
     return np.flatnonzero(~np.logical_and.reduce(same))

@@ -1,7 +1,7 @@
 """Images read, decoded and prepared in threads, ahead of the encoders that wait for them.
 
-An image that cannot be used gives a reason instead of pixels; nothing here raises for it. What is
-no image's fault (a disk that is gone, no memory left) is raised: it must reject no image.
+An image that cannot be used gives a reason instead of pixels, not an exception. What is no image's
+fault (a disk that is gone, no memory left) is raised, so that no image is rejected for it.
 """
 
 import threading
@@ -21,7 +21,7 @@ from sparc.extract.encoders.encoder import ImageEncoder
 from sparc.extract.encoding.memory import is_out_of_memory
 
 NO_IMAGE = "no picture"
-"""A reason, which caches record: its wording stays, so that a repaired cache has its old bytes."""
+"""A reason, which caches record: its wording never changes, nor do a repaired cache's bytes."""
 
 
 class Loaded(NamedTuple):
@@ -37,7 +37,7 @@ class Loaded(NamedTuple):
 
 
 class ImageLoader:
-    """A pool of threads that turns names of images into pixels.
+    """A pool of threads that turns paths of images into pixels.
 
     Args:
         dataset: Where the images come from.
@@ -63,7 +63,7 @@ class ImageLoader:
     def submit(
         self, image_paths: Sequence[str | None], encoders: Mapping[str, ImageEncoder]
     ) -> list[Future[Loaded]]:
-        """Begin to load images, each once for all of the encoders."""
+        """Begin to load images, each only once for all encoders."""
         return [self._pool.submit(self._load, path, encoders) for path in image_paths]
 
     def _load(self, image_path: str | None, encoders: Mapping[str, ImageEncoder]) -> Loaded:
@@ -95,7 +95,7 @@ def _no_memory(image_path: str) -> EncoderError:
 
 
 def _reason(error: DatasetError) -> str:
-    """The reason without the file's name, which the rejects hold anyway: reasons get counted."""
+    """The reason without the file's name, so that equal reasons can be counted."""
     if isinstance(error.__cause__, FileNotFoundError):
         return "no such file"
     if isinstance(error.__cause__, OSError):
@@ -104,18 +104,18 @@ def _reason(error: DatasetError) -> str:
 
 
 def _start_all(pool: ThreadPoolExecutor, workers: int) -> None:
-    """Start every thread of the pool and keep PyTorch from starting more inside each.
+    """Start every thread of the pool, and keep PyTorch from starting more in each of them.
 
-    PyTorch would give each thread a team of its own, as large as the machine, and the teams would
-    fight the encoder for the cores. `torch.set_num_threads` holds for the calling thread, and for
-    threads that have not used PyTorch yet: so it is called in all of them first, then restored.
+    PyTorch would start as many threads as the machine has cores in each, all of which would compete
+    with the encoder. `torch.set_num_threads` holds for the calling thread, and for threads that
+    have not used PyTorch yet: so it is called in all of them first, then restored.
     """
     threads = torch.get_num_threads()
-    met = threading.Barrier(workers)
+    all_started = threading.Barrier(workers)
 
     def limit() -> None:
         torch.set_num_threads(1)
-        met.wait()
+        all_started.wait()
 
     for future in [pool.submit(limit) for _ in range(workers)]:
         future.result()

@@ -31,7 +31,7 @@ def png(number: int, *, side: int = 8) -> bytes:
 
 
 class FakeDataset:
-    """Images `p0`, `p1`, … with so many captions each.
+    """Images `p0`, `p1`, … with these captions.
 
     Args:
         captions: For each image its captions.

@@ -1,4 +1,4 @@
-"""Whatever of a cache is lost or damaged is made anew, and nothing else is touched."""
+"""Whatever a cache has lost, or is damaged, is made again, and nothing else is touched."""
 
 import dataclasses
 import hashlib
@@ -88,7 +88,7 @@ def extraction(tmp_path, fake_dataset, fake_encoders, fake_streams) -> Extractio
 
 
 @pytest.mark.parametrize("damage", [delete, truncate, empty, flip])
-def test_just_what_is_damaged_is_made_anew(extraction, tmp_path, damage) -> None:
+def test_only_what_is_damaged_is_made_again(extraction, tmp_path, damage) -> None:
     """Several files at once, a stream each, and the tables; everything else keeps its bytes."""
     damaged = (
         f"{ZARR}/a/features/c/1/0",
@@ -196,9 +196,7 @@ def test_lost_reasons_are_found_again_without_encoding(
     assert set(extraction.dataset.reads) == {"p2", "p9"}
 
 
-def test_a_chunk_is_encoded_anew_where_the_dataset_does_not_tell_the_reason(
-    extraction, tmp_path
-) -> None:
+def test_a_chunk_is_encoded_again_where_the_dataset_gives_no_reason(extraction, tmp_path) -> None:
     encode = extraction.build
 
     def build(specs, device):

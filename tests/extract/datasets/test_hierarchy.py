@@ -85,7 +85,7 @@ def test_something_else_is_refused(tmp_path, document):
 
 
 def test_a_class_below_itself_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match="class /a stands below itself"):
+    with pytest.raises(DatasetError, match="class /a is below itself"):
         read(tmp_path, node("/root", node("/a", node("/b", node("/a")))))
 
 

@@ -228,7 +228,7 @@ def test_broken_documents_are_named(tmp_path, paint, manifest, content, message)
                 {"id": 90, "name": "a", "supercategory": "b"},
                 {"id": 91, "name": "b", "supercategory": "a"},
             ],
-            "stands below itself",
+            "is below itself",
         ),
     ],
 )
