@@ -16,9 +16,9 @@ from sparc.analyze.codes.subject import Subject, choose_streams, open_subject
 from sparc.analyze.localize import overlay
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.localize.localizer import EncodedImage, Localizer
-from sparc.analyze.localize.measures import MapScores
 from sparc.analyze.localize.presence import Presence
-from sparc.analyze.localize.scoring import score_cache
+from sparc.analyze.localize.scoring.cache_scores import score_cache
+from sparc.analyze.localize.scoring.measures import MapScores
 from sparc.analyze.localize.targets import Query, TextFeature
 from sparc.analyze.localize.words import WordWeight
 from sparc.analyze.report.figures import figures

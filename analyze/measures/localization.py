@@ -27,7 +27,7 @@ class Localization(Measure):
     metrics = (POINTING, *_OTHERS, AUC)
 
     def schemas(self) -> Mapping[str, pa.Schema]:
-        from sparc.analyze.localize.scoring import SCHEMA
+        from sparc.analyze.localize.scoring.cache_scores import SCHEMA
 
         return {"localization": SCHEMA}
 

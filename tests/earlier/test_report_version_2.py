@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sparc.analyze import LocalizeConfig, Report, analyze
-from sparc.analyze.localize.scoring import SCHEMA
+from sparc.analyze.localize.scoring.cache_scores import SCHEMA
 from sparc.analyze.measure import Measure
 from sparc.analyze.measures.registry import MEASURES
 from sparc.analyze.report import writer

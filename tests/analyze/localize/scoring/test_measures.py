@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from sparc.analyze.localize.measures import otsu_threshold, score
+from sparc.analyze.localize.scoring.measures import otsu_threshold, score
 
 
 def test_a_perfect_map_scores_one():

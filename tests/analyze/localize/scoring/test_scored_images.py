@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sparc.analyze.localize.scored_images import (
+from sparc.analyze.localize.scoring.scored_images import (
     ScoredImage,
     _with_ancestors,
     compared_size,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sparc.analyze.localize.measures import Mask
+from sparc.analyze.localize.scoring.measures import Mask
 from sparc.common import rle
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.text import shorten

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import t
 from sklearn.metrics import roc_auc_score
 
-from sparc.analyze.localize.detection import ScoredText, auc
+from sparc.analyze.localize.scoring.detection import ScoredText, auc
 
 
 def draw(images, strength, seed):

@@ -15,10 +15,10 @@ import pyarrow as pa
 import torch
 
 from sparc.analyze.localize.config import LocalizeConfig
-from sparc.analyze.localize.detection import ScoredText, auc
 from sparc.analyze.localize.localizer import EncodedImage, Localizer
-from sparc.analyze.localize.measures import MapScores, score
-from sparc.analyze.localize.scored_images import (
+from sparc.analyze.localize.scoring.detection import ScoredText, auc
+from sparc.analyze.localize.scoring.measures import MapScores, score
+from sparc.analyze.localize.scoring.scored_images import (
     ScoredImage,
     compared_size,
     draw_absent,

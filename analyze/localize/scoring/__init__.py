@@ -1,0 +1,1 @@
+"""Scores of maps against the masks of a cache, beside those of baselines."""
