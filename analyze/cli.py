@@ -1,36 +1,29 @@
-"""The command line `sparc-analyze`."""
+"""The command line `sparc-analyze`.
+
+A question that one asks of a report or a run is a folder: its settings in `config.py`, its command
+line in `command.py`, and modules that compute the answer and show it. How to add one: such a folder
+(and its line in `pyproject.toml`), a line at the end of this module, and the name of its table of
+settings in `sparc.common.config.TABLES`. Settings that other commands have as well come from
+`sparc.analyze.options`.
+"""
 
 from typing import Annotated
 
-import typer
-
-from sparc.analyze.config import (
-    AnalyzeConfig,
-    BiasConfig,
-    NameConfig,
-    SearchConfig,
-    StabilityConfig,
-)
+from sparc.analyze.arguments import CACHE, NEW_REPORT, REPORT, REPORTS, RUN
+from sparc.analyze.bias.config import BiasConfig
+from sparc.analyze.config import AnalyzeConfig
+from sparc.analyze.localize.command import localize
 from sparc.analyze.localize.config import LocalizeConfig
+from sparc.analyze.name.command import name
+from sparc.analyze.name.config import NameConfig
+from sparc.analyze.search.command import search
+from sparc.analyze.search.config import SearchConfig
+from sparc.analyze.stability.command import stability
+from sparc.analyze.stability.config import StabilityConfig
 from sparc.common import heap
 from sparc.common.cli import command, display, new_app
-from sparc.common.text import printable
 
 app = new_app("Measure what a trained dictionary says, and what its streams agree on.")
-
-_RUN = typer.Argument(
-    metavar="RUN", help="A run's folder, a saved model's folder, or a hub repository."
-)
-_OTHER = typer.Argument(metavar="RUN", help="Another run on the same encoders.")
-_CACHE = typer.Argument(metavar="CACHE", help="The activation cache to measure on.")
-_REPORT = typer.Argument(
-    metavar="REPORT", help="The report's folder; run again to go on after an interruption."
-)
-_FINISHED = typer.Argument(metavar="REPORT", help="A finished report.")
-_REPORTS = typer.Argument(metavar="REPORT", help="Finished reports.")
-_IMAGES = typer.Argument(
-    metavar="IMAGE", help="Files of images; none to score a cache.", show_default=False
-)
 
 _HEAP = (heap.share, heap.map_large_arrays)
 """For commands that read parts of a cache in many threads: large arrays come and go in all."""
@@ -38,9 +31,9 @@ _HEAP = (heap.share, heap.map_large_arrays)
 
 @command(app, AnalyzeConfig, "analyze", prepare=_HEAP)
 def run(
-    run: Annotated[str, _RUN],
-    cache: Annotated[str, _CACHE],
-    report: Annotated[str, _REPORT],
+    run: Annotated[str, RUN],
+    cache: Annotated[str, CACHE],
+    report: Annotated[str, NEW_REPORT],
     config: AnalyzeConfig,
 ) -> None:
     """Write codes, tables and a summary of a run on a cache."""
@@ -52,7 +45,7 @@ def run(
 
 
 @command(app)
-def compare(reports: Annotated[list[str], _REPORTS]) -> None:
+def compare(reports: Annotated[list[str], REPORTS]) -> None:
     """Show the summaries of several reports side by side."""
     from sparc.analyze.report.folder import Report
     from sparc.analyze.report.summary_page import summary_page
@@ -62,7 +55,7 @@ def compare(reports: Annotated[list[str], _REPORTS]) -> None:
 
 
 @command(app, BiasConfig, "bias", prepare=_HEAP)
-def bias(report: Annotated[str, _FINISHED], config: BiasConfig) -> None:
+def bias(report: Annotated[str, REPORT], config: BiasConfig) -> None:
     """Find latents, and pairs, that go with an attribute of images."""
     from sparc.analyze.bias.command import bias, show
     from sparc.analyze.report.folder import Report
@@ -70,70 +63,10 @@ def bias(report: Annotated[str, _FINISHED], config: BiasConfig) -> None:
     display(show(bias(Report(report), config), config))
 
 
-@command(app, SearchConfig, "search")
-def search(report: Annotated[str, _FINISHED], config: SearchConfig) -> None:
-    """Find images by a text, an image or a row, in any stream."""
-    from sparc.analyze.report.folder import Report
-    from sparc.analyze.report.output import write_table
-    from sparc.analyze.report.sources import open_cache
-    from sparc.analyze.report.tables import described
-    from sparc.analyze.search.searcher import search, show, title
-    from sparc.common.text import amount
-
-    opened = Report(report)
-    found = search(opened, config)
-    display(show(found))
-    if config.out is not None:
-        write_table(config.out, described(found, "search", opened.about("search", config)))
-    if config.sheet is not None:
-        from sparc.analyze.search.contact_sheet import contact_sheet
-
-        cache = open_cache(opened, config.cache)
-        missing = contact_sheet(
-            found, cache, config.sheet, title=title(opened, config), dataset=config.dataset
-        )
-        if missing:
-            typer.echo(
-                f"{amount(missing, 'image')} could not be read and left an empty frame; if the "
-                "dataset has moved, say with --dataset where it is",
-                err=True,
-            )
-
-
-@command(app, NameConfig, "name")
-def name(report: Annotated[str, _FINISHED], config: NameConfig) -> None:
-    """Name latents by a list of words, through the text stream."""
-    from sparc.analyze.name.word_list import name, show
-    from sparc.analyze.report.folder import Report
-
-    display(show(name(Report(report), config)))
-
-
-@command(app, StabilityConfig, "stability")
-def stability(
-    run: Annotated[str, _RUN], other: Annotated[str, _OTHER], config: StabilityConfig
-) -> None:
-    """Tell how many of a run's latents another run has found as well."""
-    from sparc.analyze.stability.command import compare, show
-
-    display(show(compare(run, other, config)))
-
-
-@command(app, LocalizeConfig, "localize")
-def localize(
-    run: Annotated[str, _RUN],
-    config: LocalizeConfig,
-    images: Annotated[list[str] | None, _IMAGES] = None,
-) -> None:
-    """Show where in images a text or a latent is. With --cache alone, score maps on its masks."""
-    from sparc.analyze.localize import command as localization
-
-    if config.cache and not images:
-        display(localization.describe_scores(localization.score_localization(run, config)))
-        return
-    for path in localization.localize_images(run, images or [], config):
-        display(printable(str(path)))
-
+command(app, SearchConfig, "search")(search)
+command(app, NameConfig, "name")(name)
+command(app, StabilityConfig, "stability")(stability)
+command(app, LocalizeConfig, "localize")(localize)
 
 if __name__ == "__main__":
     app()

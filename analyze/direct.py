@@ -12,11 +12,13 @@ import pyarrow as pa
 
 from sparc.analyze.bias.associations import BiasTables
 from sparc.analyze.bias.command import bias
-from sparc.analyze.config import BiasConfig, NameConfig, StabilityConfig
-from sparc.analyze.name.word_list import name
+from sparc.analyze.bias.config import BiasConfig
+from sparc.analyze.name.config import NameConfig
+from sparc.analyze.name.word_list import name_by_words
 from sparc.analyze.report.folder import Report
-from sparc.analyze.stability.command import Stability, compare
-from sparc.common.config import from_mapping
+from sparc.analyze.stability.compare import Stability, compare
+from sparc.analyze.stability.config import StabilityConfig
+from sparc.common.config import from_mapping, lists_of_one, with_current_names
 
 Location = str | os.PathLike[str]
 Config = TypeVar("Config", BiasConfig, NameConfig, StabilityConfig)
@@ -33,7 +35,8 @@ def bias_of(
         report: A finished report, or its folder.
         attribute: As for `sparc-analyze bias --attribute`, such as `class:dog`.
         against: A second attribute: images that have exactly one of the two are compared.
-        settings: Other fields of `sparc.analyze.config.BiasConfig`, such as `mode`, `q` and `out`.
+        settings: Other fields of `sparc.analyze.bias.config.BiasConfig`, such as `mode`, `q` and
+            `out`.
 
     Returns:
         The tables `associations` and `pairs`; their columns are in `REPORT.md`.
@@ -43,7 +46,8 @@ def bias_of(
             it or none.
     """
     values = {"attribute": attribute, "against": against, **settings}
-    return bias(_opened(report), _config(BiasConfig, values, "bias_of")).tables
+    config = _config(BiasConfig, values, "bias_of")
+    return bias(_opened(report), config).tables
 
 
 def name_latents(report: Report | Location, *, words: Sequence[str], **settings: Any) -> pa.Table:
@@ -54,8 +58,8 @@ def name_latents(report: Report | Location, *, words: Sequence[str], **settings:
     Args:
         report: A finished report, or its folder.
         words: Words or phrases.
-        settings: Fields of `sparc.analyze.config.NameConfig`, such as `template`, `names`,
-            `trust_encoders` and `out`.
+        settings: Fields of `sparc.analyze.name.config.NameConfig`, such as `template`, `names`,
+            `specs`, `trust_encoders` and `out`.
 
     Returns:
         A line for each latent and each of its words; the columns are in `REPORT.md`.
@@ -63,7 +67,8 @@ def name_latents(report: Report | Location, *, words: Sequence[str], **settings:
     Raises:
         SparcError: A setting is unknown, or the encoder or the model cannot be loaded.
     """
-    return name(_opened(report), _config(NameConfig, settings, "name_latents"), words)
+    config = _config(NameConfig, settings, "name_latents")
+    return name_by_words(_opened(report), config, words)
 
 
 def stability_of(run: Location, other: Location, **settings: Any) -> Stability:
@@ -74,7 +79,7 @@ def stability_of(run: Location, other: Location, **settings: Any) -> Stability:
     Args:
         run: A finished run's folder, a saved model's folder, or a hub repository.
         other: Another one on the same encoders.
-        settings: Fields of `sparc.analyze.config.StabilityConfig`: `seed` and `out`.
+        settings: Fields of `sparc.analyze.stability.config.StabilityConfig`: `seed` and `out`.
 
     Returns:
         The tables `figures` and `matching`, whose columns are in `REPORT.md`, and notes.
@@ -87,11 +92,16 @@ def stability_of(run: Location, other: Location, **settings: Any) -> Stability:
 
 
 def _config(config_class: type[Config], settings: Mapping[str, Any], source: str) -> Config:
-    plain = {
-        key: os.fspath(value) if isinstance(value, os.PathLike) else value
-        for key, value in settings.items()
-    }
-    return from_mapping(config_class, plain, source=source)
+    plain = {name: _plain(value) for name, value in settings.items()}
+    current = with_current_names(config_class, plain, source=source)
+    return from_mapping(config_class, lists_of_one(config_class, current), source=source)
+
+
+def _plain(value: Any) -> Any:
+    """A setting as a configuration file gives it."""
+    if isinstance(value, Mapping):  # specs, by stream as a `Searcher` takes them
+        return [f"{name}={text}" for name, text in value.items()]
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _opened(report: Report | Location) -> Report:

@@ -10,16 +10,16 @@ Whatever is built must be the encoder that the artefact recorded: `encoder_diffe
 digests of the weights and of what is computed. This pins a repository of a hub as well.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 
-from sparc.common.errors import EncoderError
+from sparc.common.errors import ConfigError, EncoderError
 from sparc.common.streams.info import Modality
 from sparc.common.streams.origin import StreamOrigin, encoder_difference
 from sparc.common.text import printable
-from sparc.extract.encoders import StreamSpec, build_encoders
+from sparc.extract.encoders import StreamSpec, build_encoders, parse_spec
 from sparc.extract.encoders.encoder import Encoder, Encoders
 
 BuildEncoders = Callable[[dict[str, StreamSpec], torch.device], Encoders]
@@ -37,6 +37,49 @@ class RecordedStream(NamedTuple):
     dim: int
     modality: Modality | None
     origin: StreamOrigin | None
+
+
+def specs_by_stream(
+    texts: Sequence[str], streams: Mapping[str, Modality | None], *, artefact: str
+) -> dict[str, str]:
+    """What `--spec` gives by hand, by stream: each `NAME=SPEC`, or a bare `SPEC`.
+
+    A bare one is for the only stream there is, or the only one that reads what its encoder does.
+
+    Args:
+        texts: The values of `--spec`.
+        streams: The streams that may be meant, and what each reads; None where nothing says so.
+        artefact: What has these streams, for messages.
+
+    Raises:
+        ConfigError: There is no such stream, a bare spec may be for several, or a stream has two.
+    """
+    specs: dict[str, str] = {}
+    for text in texts:
+        name, equals, spec = text.partition("=")
+        if not equals or ":" in name:  # no name has a colon, and every spec begins with one
+            name, spec = _only_reader(text, streams), text
+        if name not in streams:
+            raise ConfigError(
+                f"--spec {text}: {artefact} has no stream {name!r} to encode with; it has "
+                f"{', '.join(streams)}"
+            )
+        if name in specs:
+            raise ConfigError(f"--spec gives stream {name} two encoders: {specs[name]} and {spec}")
+        specs[name] = spec
+    return specs
+
+
+def _only_reader(spec: str, streams: Mapping[str, Modality | None]) -> str:
+    able = list(streams)
+    if len(able) > 1:
+        wanted = parse_spec(spec).modality
+        able = [name for name, modality in streams.items() if modality in (wanted, None)]
+    if len(able) != 1:
+        raise ConfigError(
+            f"say with --spec 'NAME={spec}' which stream it is for: {', '.join(able or streams)}"
+        )
+    return able[0]
 
 
 def rebuild(

@@ -23,8 +23,11 @@ from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
 import typer
 
 from sparc.common.config import load_config
-from sparc.common.errors import SparcError, Terminated
+from sparc.common.errors import ConfigError, SparcError, Terminated
 from sparc.common.text import printable, printable_lines
+
+_FORMER = "former_"
+"""Begins the name of a parameter for a setting's former name: no field is called so."""
 
 _format_warning = warnings.formatwarning
 
@@ -79,9 +82,7 @@ def command(
             with one_line_errors(debug=debug):
                 if config_class is not None:
                     path = arguments.pop("config")
-                    names = [f.name for f in dataclasses.fields(config_class)]
-                    typed = {n: arguments.pop(n) for n in names}
-                    typed = {n: v for n, v in typed.items() if v not in (None, [], ())}
+                    typed = _typed(config_class, arguments)
                     arguments["config"] = load_config(config_class, table, path, typed)
                 for set_up in prepare:
                     set_up()
@@ -194,30 +195,67 @@ def _options(config_class: type | None, table: str) -> list[inspect.Parameter]:
             "--config", metavar="FILE.toml", help=f"Settings from this file's [{table}] table."
         ),
     )
+    fields = dataclasses.fields(config_class)
     return [
         file_option,
-        *(_option(f, hints[f.name]) for f in dataclasses.fields(config_class)),
+        *(_option(f, hints[f.name]) for f in fields),
+        *(_former_option(f, hints[f.name]) for f in fields if f.metadata["former"]),
     ]
+
+
+def _former_option(field: "dataclasses.Field[Any]", hint: Any) -> inspect.Parameter:
+    """The option of a renamed setting as it was called before: it works, and no help shows it."""
+    flag = "--" + field.metadata["former"].replace("_", "-")
+    return _keyword(
+        _FORMER + field.name, _annotation(hint), typer.Option(_both_ways(flag, hint), hidden=True)
+    )
 
 
 def _option(field: "dataclasses.Field[Any]", hint: Any) -> inspect.Parameter:
     """The command line option of one configuration field: absent means 'as configured'."""
     flag = field.metadata["flag"] or "--" + field.name.replace("_", "-")
-    inner = _without_none(hint)
-    if inner is bool:
-        flag = f"{flag}/--no-{flag.removeprefix('--')}"
-    annotation = list[get_args(inner)[0]] if get_origin(inner) is tuple else inner  # type: ignore[misc]
     # An absent option must differ from one that repeats the default, so typer's default is
     # None, and the real one is part of the help.
     default = "" if field.default in (None, (), "") else f" [default: {_shown(field.default)}]"
-    former = field.metadata["former"]
-    flags = (flag, *(["--" + former.replace("_", "-")] if former else []))
     choices = field.metadata["choices"]
     metavar = f"<{'|'.join(choices)}>" if choices is not None else None
     info = typer.Option(
-        *flags, help=field.metadata["help"] + default, show_default=False, metavar=metavar
+        _both_ways(flag, hint),
+        help=field.metadata["help"] + default,
+        show_default=False,
+        metavar=metavar,
     )
-    return _keyword(field.name, annotation | None, info)
+    return _keyword(field.name, _annotation(hint), info)
+
+
+def _both_ways(flag: str, hint: Any) -> str:
+    """A flag as typer declares it: a switch can be turned off as well."""
+    return f"{flag}/--no-{flag.removeprefix('--')}" if _without_none(hint) is bool else flag
+
+
+def _annotation(hint: Any) -> Any:
+    """What typer converts to: None where the option is absent."""
+    inner = _without_none(hint)
+    return (list[get_args(inner)[0]] if get_origin(inner) is tuple else inner) | None  # type: ignore[misc]
+
+
+def _typed(config_class: type, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The settings among typer's arguments that were typed, by field; they are taken out of these.
+
+    Raises:
+        ConfigError: One was typed under its present name and its former one.
+    """
+    typed: dict[str, Any] = {}
+    for field in dataclasses.fields(config_class):
+        for argument in (field.name, _FORMER + field.name):
+            value = arguments.pop(argument, None)
+            if value in (None, [], ()):
+                continue
+            if field.name in typed:
+                former = field.metadata["former"]
+                raise ConfigError(f"{field.name} is given twice, once by its former name {former}")
+            typed[field.name] = value
+    return typed
 
 
 def _shown(value: Any) -> str:

@@ -82,7 +82,8 @@ def load_config(
     source = f"{path} [{table}]" if path is not None else "configuration"
     values: dict[str, Any] = {}
     if path is not None:
-        values = with_current_names(config_class, _read_table(path, table), source=source)
+        written = with_current_names(config_class, _read_table(path, table), source=source)
+        values = lists_of_one(config_class, written)
     return from_mapping(config_class, {**values, **overrides}, source=source)
 
 
@@ -144,6 +145,21 @@ def with_current_names(
             raise ConfigError(f"{source}: {name} is given twice, once as {key!r}")
         result[name] = value
     return result
+
+
+def lists_of_one(config_class: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a person writes them: where a list of texts is expected, a text is a list of one.
+
+    Args:
+        config_class: A dataclass.
+        values: Settings by the names of fields.
+    """
+    hints = typing.get_type_hints(config_class)
+    lists = {name for name, hint in hints.items() if hint == tuple[str, ...]}
+    return {
+        name: [value] if name in lists and isinstance(value, str) else value
+        for name, value in values.items()
+    }
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

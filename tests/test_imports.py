@@ -55,6 +55,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("cli",),
     ),
     "analyze": (
+        ("options", "arguments"),
         ("config", "maths", "recorded_encoders", "report.notes", "report.digests"),
         ("codes", "report.info"),
         ("rows", "report.figure_names"),
@@ -63,7 +64,8 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("measure", "plan"),
         ("measures", "report.control_lines", "report.text"),
         ("report",),
-        ("run", "bias", "search", "stability", "localize.command"),
+        ("run", "bias", "search", "stability", "localize.maps", "localize.scores"),
+        ("localize.command",),
         ("name",),
         ("direct", "cli"),
     ),

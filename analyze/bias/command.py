@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from sparc.analyze.bias.associations import BiasTables, analysed_rows, find_bias
 from sparc.analyze.bias.attribute import Attribute, check_both_sides, contrast, read_attribute
+from sparc.analyze.bias.config import BiasConfig
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts
-from sparc.analyze.config import BiasConfig
 from sparc.analyze.maths.reduction import open_reducer
 from sparc.analyze.metrics.naming import names_of
 from sparc.analyze.report.folder import Report

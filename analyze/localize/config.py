@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from sparc.analyze.config import TRUST_ENCODERS
+from sparc.analyze import options
 from sparc.common.config import option
 from sparc.common.errors import ConfigError
 
@@ -39,34 +39,27 @@ class LocalizeConfig:
     streams: tuple[str, ...] = option(
         (), "A stream to show; repeat for more. All by default.", flag="--stream"
     )
-    specs: tuple[str, ...] = option(
-        (),
-        "'NAME=SPEC', in quotes: a stream's spec, instead of the recorded one; repeat for more.",
-        flag="--spec",
-    )
-    trust_encoders: bool = option(False, TRUST_ENCODERS)
-    text_stream: str = option("", "The text stream that reads --text; the first by default.")
-    output: Path = option(Path("localized"), "The folder to write overlays to.")
     arrays: bool = option(False, "Also write every map as a .npy array.")
+    report: str = option("", "With --cache: its report, to add the scores to.")
+    max_images: int = option(
+        200, "With --cache: number of images to score, drawn at random.", former="max_pictures"
+    )
+    template: str = options.template("a {}", "the name of a class of --cache")
+    source: str = options.source("the first one of texts", former="text_stream")
+    out: Path = options.out_folder("overlays", Path("localized"), former="output")
+    specs: tuple[str, ...] = options.specs()
+    trust_encoders: bool = options.trust_encoders()
     cache: str = option(
         "",
         "With images: compare each query with its strength in the images of this cache. Without: "
         "score maps of the cache's classes against its masks.",
     )
-    report: str = option("", "With --cache: its report, to add the scores to.")
-    dataset: str = option("", "With --cache: where its images are, if they have moved.")
-    template: str = option("a {}", "With --cache: the text for a class, {} being its name.")
-    max_images: int = option(
-        200, "With --cache: number of images to score, drawn at random.", former="max_pictures"
-    )
-    seed: int = option(42, "Seed of the images drawn and of the random latents.")
-    device: str = option("auto", "Where the encoders run: auto, cpu, cuda, cuda:1, …")
+    dataset: str = options.moved_dataset()
+    seed: int = options.seed("the images drawn and of the random latents")
+    device: str = options.device("the encoders run")
 
     def __post_init__(self) -> None:
-        for name in ("layers", "max_images"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if "{}" not in self.template:
-            raise ConfigError(f"template must hold {{}} for the class's name: {self.template!r}")
+        options.check_at_least(self, 1, "layers", "max_images")
+        options.check_template(self.template, "the class's name")
         if self.report and not self.cache:
             raise ConfigError("report needs cache: scores are measured on a cache's masks")

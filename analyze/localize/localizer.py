@@ -128,7 +128,7 @@ class Localizer:
             raise LocalizeError(
                 f"no stream can show places in an image ({reasons or 'none reads images'})"
             )
-        wanted = config.text_stream
+        wanted = config.source
         if wanted and wanted not in self._texts:
             known = ", ".join(self._texts) or "none"
             raise LocalizeError(f"there is no text stream {wanted!r}; text streams: {known}")

@@ -6,26 +6,11 @@ import torch
 
 from sparc.analyze.codes.subject import Subject
 from sparc.analyze.localize.config import LocalizeConfig
-from sparc.analyze.recorded_encoders import RecordedStream, rebuild
+from sparc.analyze.recorded_encoders import RecordedStream, rebuild, specs_by_stream
 from sparc.common.errors import ConfigError, EncoderError
 from sparc.extract.encoders import StreamSpec, parse_spec
 from sparc.extract.encoders.encoder import Encoders
 from sparc.extract.encoders.tower import LocalizeError
-
-
-def parse_specs(texts: Sequence[str]) -> dict[str, StreamSpec]:
-    """Parse settings of the form NAME=SPEC.
-
-    Raises:
-        ConfigError: One has another form.
-    """
-    specs = {}
-    for text in texts:
-        name, equals, spec = text.partition("=")
-        if not equals:
-            raise ConfigError(f"spec must be NAME=SPEC, not {text!r}")
-        specs[name] = parse_spec(spec)
-    return specs
 
 
 def needed_specs(subject: Subject, config: LocalizeConfig) -> dict[str, StreamSpec]:
@@ -34,7 +19,7 @@ def needed_specs(subject: Subject, config: LocalizeConfig) -> dict[str, StreamSp
     Raises:
         LocalizeError: The model has no such stream, or the encoder of a stream is unknown.
     """
-    specs = stream_specs(subject, parse_specs(config.specs))
+    specs = stream_specs(subject, config.specs)
     for name in config.streams:
         if name not in specs:
             raise LocalizeError(
@@ -47,30 +32,26 @@ def needed_specs(subject: Subject, config: LocalizeConfig) -> dict[str, StreamSp
     }
 
 
-def stream_specs(subject: Subject, given: Mapping[str, StreamSpec]) -> dict[str, StreamSpec]:
+def stream_specs(subject: Subject, given: Sequence[str]) -> dict[str, StreamSpec]:
     """The spec of every stream of a model, in the model's order.
 
     Args:
         subject: The model.
-        given: Specs that replace those that its run recorded.
+        given: The values of `--spec`, which replace what its run recorded.
 
     Raises:
-        LocalizeError: The model has no such stream, or the encoder of a stream is unknown.
+        ConfigError: The model has no such stream, or it is not clear which stream is meant.
+        LocalizeError: The encoder of a stream is unknown.
     """
-    names = subject.model.config.names
-    for name in given:
-        if name not in names:
-            raise LocalizeError(
-                f"{subject.location} has no stream {name!r}; it has {', '.join(names)}"
-            )
-    recorded = {stream.name: stream.origin.spec for stream in subject.trained_on or ()}
+    by_hand = _specs_by_hand(subject, given)
+    trained_on = {stream.name: stream.origin.spec for stream in subject.trained_on or ()}
     specs = {}
-    for name in names:
-        if name in given:
-            specs[name] = given[name]
+    for name in subject.model.config.names:
+        if name in by_hand:
+            specs[name] = parse_spec(by_hand[name])
             continue
         try:
-            specs[name] = parse_spec(recorded.get(name, ""))
+            specs[name] = parse_spec(trained_on.get(name, ""))
         except ConfigError as error:
             raise LocalizeError(
                 f"{subject.location} does not say which encoder stream {name} comes from: give it "
@@ -90,20 +71,30 @@ def build(
     Raises:
         LocalizeError: An encoder may not or cannot be built, or is not the one recorded.
     """
-    trained_on = {stream.name: stream for stream in subject.trained_on or ()}
-    recorded = {}
-    for stream in subject.model.config.streams:
-        info = trained_on.get(stream.name)
-        modality, origin = (info.modality, info.origin) if info else (None, None)
-        recorded[stream.name] = RecordedStream(stream.dim, modality, origin)
     try:
         return rebuild(
             specs,
-            recorded,
-            by_hand=parse_specs(config.specs),
+            _recorded(subject),
+            by_hand=_specs_by_hand(subject, config.specs),
             trusted=config.trust_encoders,
             artefact=subject.location,
             device=device,
         )
     except EncoderError as error:
         raise LocalizeError(str(error)) from error
+
+
+def _specs_by_hand(subject: Subject, given: Sequence[str]) -> dict[str, str]:
+    streams = {name: stream.modality for name, stream in _recorded(subject).items()}
+    return specs_by_stream(given, streams, artefact=subject.location)
+
+
+def _recorded(subject: Subject) -> dict[str, RecordedStream]:
+    """What a model's run recorded of its streams, in the model's order."""
+    trained_on = {stream.name: stream for stream in subject.trained_on or ()}
+    recorded = {}
+    for stream in subject.model.config.streams:
+        info = trained_on.get(stream.name)
+        modality, origin = (info.modality, info.origin) if info else (None, None)
+        recorded[stream.name] = RecordedStream(stream.dim, modality, origin)
+    return recorded

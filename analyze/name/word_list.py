@@ -4,8 +4,8 @@ Unlike the words of captions these need no captions of the analysed rows, and th
 that no caption holds. See `REPORT.md` for the table.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +14,14 @@ import pyarrow.compute as pc
 from scipy import sparse
 
 from sparc.analyze.bias.attribute import read_lines
-from sparc.analyze.config import NameConfig
+from sparc.analyze.name.config import NameConfig
+from sparc.analyze.recorded_encoders import specs_by_stream
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.output import write_table
 from sparc.analyze.report.sources import open_cache, open_model
 from sparc.analyze.report.tables import described
 from sparc.analyze.search.query import Query, QueryEncoder
 from sparc.common.errors import ConfigError
-from sparc.common.text import amount, shorten
 
 SCHEMA = pa.schema(
     [
@@ -40,8 +40,6 @@ SCHEMA = pa.schema(
 )
 
 _BATCH = 256  # Words encoded at a time.
-_FEW = 5
-"""Rows that are enough to believe in a latent: more of them do not bring it further up."""
 
 
 class Support(NamedTuple):
@@ -56,7 +54,9 @@ class Support(NamedTuple):
     rows: int
 
 
-def name(report: Report, config: NameConfig, words: Sequence[str] | None = None) -> pa.Table:
+def name_by_words(
+    report: Report, config: NameConfig, words: Sequence[str] | None = None
+) -> pa.Table:
     """Send a word list through a report's text stream.
 
     Args:
@@ -79,11 +79,12 @@ def name(report: Report, config: NameConfig, words: Sequence[str] | None = None)
     if stream not in texts:
         known = f"it has {', '.join(texts)}" if texts else "it has none"
         raise ConfigError(f"say with --from which text stream of {report.folder} to use: {known}")
+    specs = specs_by_stream(config.specs, {stream: "text"}, artefact=f"the text of {report.folder}")
     encoder = QueryEncoder(
         cache,
         open_model(report, config.run),
         stream,
-        spec=config.spec,
+        spec=specs.get(stream, ""),
         trust_encoders=config.trust_encoders,
     )
     batches = [
@@ -150,18 +151,6 @@ def table(
     return pa.table(columns, schema=SCHEMA)
 
 
-def show(found: pa.Table, *, lines: int = 20) -> str:
-    """The best supported names as plain text.
-
-    Not by z: one word that alone activates a latent has the largest z there is, however weakly it
-    does so.
-    """
-    rows = [row for row in found.to_pylist() if row["rank"] == 1]
-    rows.sort(key=_order)
-    more = [f"  and {amount(len(rows) - lines, 'more latent')}"] if len(rows) > lines else []
-    return "\n".join([_heading(rows), *map(_line, rows[:lines]), *more])
-
-
 def _support(report: Report, stream: str) -> Support:
     """Of a stream that selects alone, as it does for words."""
     latents = report.table("latents")
@@ -170,26 +159,3 @@ def _support(report: Report, stream: str) -> Support:
     rows_active = np.zeros(report.info.latents, np.int64)
     rows_active[own["latent"].to_numpy()] = own["rows_active"].to_numpy()
     return Support(rows_active, report.info.rows)
-
-
-def _order(row: Mapping[str, Any]) -> tuple[int, float, int]:
-    """Latents of few rows last, else by how much more a word activates one than words do."""
-    return -min(row["rows_active"], _FEW), row["mean_value"] - row["value"], row["latent"]
-
-
-def _heading(rows: Sequence[Mapping[str, Any]]) -> str:
-    named = f"{amount(len(rows), 'latent')} named"
-    dead = sum(not row["rows_active"] for row in rows)
-    if not dead:
-        return named
-    are = "is" if dead == 1 else "are"
-    return f"{named}; {dead:,} of them, listed last, {are} active on no row of the report"
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    count = row["rows_active"]
-    return (
-        f"  {row['latent']:>7}  {shorten(row['word'], 30):<30} value {row['value']:.3f} (mean "
-        f"{row['mean_value']:.3f}), active on {amount(row['words_active'], 'word')} of "
-        f"{row['words']:,}, {amount(count, 'row') if count else 'NO ROW'} of {row['rows']:,}"
-    )

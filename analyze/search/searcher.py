@@ -1,10 +1,10 @@
-"""Images in the space of one stream that a text, an image or a row of another one finds.
+"""Search in the space of one stream, by a text, an image or a row of any other.
 
 See `REPORT.md` for the table.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,16 +12,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.config import SearchConfig
 from sparc.analyze.metrics.naming import names_of
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.sources import open_cache, open_model
 from sparc.analyze.search.inverted_index import open_index
+from sparc.analyze.search.ranking import best
 from sparc.analyze.search.row_table import open_rows
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import ConfigError
 from sparc.common.streams.info import Modality
-from sparc.common.text import shorten
 
 if TYPE_CHECKING:  # a search by row needs neither an encoder nor a model
     from PIL import Image
@@ -62,46 +61,6 @@ class Code(NamedTuple):
     row: int | None = None
 
 
-class Found(NamedTuple):
-    """What a search found.
-
-    Attributes:
-        rows: Rows of the cache, one of each image, by descending score, (n,).
-        scores: Cosine of their codes with the query's, (n,) float32.
-    """
-
-    rows: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.float32]
-
-
-def best(scores: npt.NDArray[np.float32], of_row: npt.NDArray[np.integer], number: int) -> Found:
-    """The images with the highest scores, by their best row; equal ones in the order of rows.
-
-    Args:
-        scores: By row of the cache, (rows,); rows of score 0 are not found.
-        of_row: The image of every row, (rows,).
-        number: How many images.
-    """
-    wanted = 4 * number
-    while True:
-        rows = _highest(scores, wanted)
-        rows = rows[np.argsort(-scores[rows], kind="stable")]
-        first = np.sort(np.unique(of_row[rows], return_index=True)[1])
-        if len(first) >= number or wanted >= len(scores):
-            rows = rows[first[:number]]
-            return Found(rows, scores[rows])
-        wanted *= 4
-
-
-def _highest(scores: npt.NDArray[np.float32], number: int) -> npt.NDArray[np.int64]:
-    """The `number` rows with the highest scores above zero, and all that tie with the last."""
-    # The n-th largest maximum of a block is a lower bound for the n-th largest score.
-    size = max(1, min(1024, len(scores) // (4 * number)))
-    maxima = np.maximum.reduceat(scores, np.arange(0, len(scores), size))
-    least = np.partition(maxima, -number)[-number] if number <= len(maxima) else np.float32(0)
-    return np.flatnonzero(scores >= least if least > 0 else scores > 0)
-
-
 class Searcher:
     """A report, opened to be searched often in the space of one stream.
 
@@ -124,7 +83,7 @@ class Searcher:
         cache: Where the report's cache is, if it has moved.
         run: Where its run is, if it has moved.
         specs: By stream, the encoder that reads texts or images, instead of the one that the cache
-            names.
+            names; or what `--spec` takes, for the stream that reads the query.
         trust_encoders: Whether the encoders that the cache names may be loaded. They decide which
             files are read and what the hub is asked for: trust those of a cache of your own.
 
@@ -139,13 +98,13 @@ class Searcher:
         *,
         cache: str = "",
         run: str = "",
-        specs: Mapping[str, str] | None = None,
+        specs: Mapping[str, str] | Sequence[str] = (),
         trust_encoders: bool = False,
     ) -> None:
         report = report if isinstance(report, Report) else Report(report)
         self.report = report
         self._run = run
-        self._specs = specs or {}
+        self._specs = specs
         self._trust_encoders = trust_encoders
         self._encoders: dict[str, QueryEncoder] = {}
         self.cache = open_cache(report, cache)
@@ -214,15 +173,16 @@ class Searcher:
             ConfigError: It holds the codes of several texts.
         """
         code = _single(code)
-        found = best(self._index.scores(code.indices, code.values), self._rows.of_row, results)
-        reasons = self._reasons(code, found.rows)
-        table = self._rows.take(found.rows)
+        scores = self._index.scores(code.indices, code.values)
+        rows, scores = best(scores, self._rows.of_row, results)
+        reasons = self._reasons(code, rows)
+        table = self._rows.take(rows)
         columns = {
-            "rank": np.arange(1, len(found.rows) + 1, dtype=np.int32),
-            "score": found.scores,
-            "row": found.rows,
+            "rank": np.arange(1, len(rows) + 1, dtype=np.int32),
+            "score": scores,
+            "row": rows,
             **{name: table[name] for name in table.column_names},
-            "own_image": self._own_image(code, found.rows),
+            "own_image": self._own_image(code, rows),
             "latents": reasons,
             "names": [[w for i in each for w in self._names.get(i, [])] for each in reasons],
         }
@@ -271,11 +231,24 @@ class Searcher:
                 raise ConfigError(
                     f"{self.report.info.run} and {self.cache.folder} share no stream {stream!r}"
                 )
-            named = spec or self._specs.get(stream, "")
             self._encoders[stream] = QueryEncoder(
-                self.cache, model, stream, spec=named, trust_encoders=self._trust_encoders
+                self.cache,
+                model,
+                stream,
+                spec=spec or self._spec_of(stream),
+                trust_encoders=self._trust_encoders,
             )
         return self._encoders[stream]
+
+    def _spec_of(self, stream: str) -> str:
+        """The spec that was given by hand for a stream; empty if none was."""
+        if isinstance(self._specs, Mapping):
+            return self._specs.get(stream, "")
+        from sparc.analyze.recorded_encoders import specs_by_stream
+
+        modality = self.cache.streams[stream].modality
+        artefact = f"the query of {self.report.folder}"
+        return specs_by_stream(self._specs, {stream: modality}, artefact=artefact).get(stream, "")
 
     def _own_image(self, code: Code, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which rows are of the query's own image."""
@@ -296,57 +269,6 @@ class Searcher:
         ]
 
 
-def search(report: Report, config: SearchConfig) -> pa.Table:
-    """Search a report once.
-
-    Args:
-        report: A finished report.
-        config: What to look for, and where.
-
-    Returns:
-        A table of `SCHEMA`.
-
-    Raises:
-        SparcError: A stream, row or file is not there, or the encoder cannot be rebuilt.
-    """
-    searcher = Searcher(
-        report,
-        config.into,
-        cache=config.cache,
-        run=config.run,
-        trust_encoders=config.trust_encoders,
-    )
-    source, results = config.source, config.results
-    if config.row is not None:
-        return searcher.row(config.row, source=source, results=results)
-    modality: Modality = "text" if config.text else "image"
-    encoder = searcher.encoder(modality, source, spec=config.spec)
-    query = encoder.texts([config.text]) if config.text else encoder.image(config.image_file)
-    return searcher.find(query, results=results)
-
-
-def show(found: pa.Table) -> str:
-    """The table as plain text."""
-    if not len(found):
-        return "nothing found: no row shares an active latent with the query"
-    lines = [f"{'score':>7}  {'row':>9}  {'image':<28} {'caption':<44} because of"]
-    for row in found.to_pylist():
-        image = shorten(row["image"] or row["sample_id"], 28)
-        reasons = ", ".join(dict.fromkeys(row["names"])) or ", ".join(map(str, row["latents"]))
-        own = f"{OWN_IMAGE}; " if row["own_image"] else ""
-        lines.append(
-            f"{row['score']:>7.3f}  {row['row']:>9}  {image:<28} "
-            f"{shorten(row['caption'] or '', 44):<44} {own}{shorten(reasons, 40)}"
-        )
-    return "\n".join(lines)
-
-
-def title(report: Report, config: SearchConfig) -> str:
-    """Where was looked, and for what; the former first, since a long text is cut."""
-    stream = config.into or _only_stream(report)
-    return f"in {stream}: {config.text or str(config.image or f'row {config.row}')}"
-
-
 def _single(code: "Code | Query") -> Code:
     """The code of one query, also out of a batch of one."""
     if isinstance(code, Code):
@@ -357,6 +279,7 @@ def _single(code: "Code | Query") -> Code:
 
 
 def _only_stream(report: Report) -> str:
+    """The stream that is searched if none is named."""
     if len(report.info.streams) > 1:
         raise ConfigError(f"say with --in where to look: {', '.join(report.info.streams)}")
     return report.info.streams[0]

@@ -2,7 +2,7 @@
 
 A dictionary is no accident of its seed if another run finds the same directions. See `REPORT.md`
 for the tables. This module must not know where dictionaries come from: that is
-`sparc.analyze.stability.command`.
+`sparc.analyze.stability.compare`.
 """
 
 from collections.abc import Mapping, Sequence

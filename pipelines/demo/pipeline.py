@@ -157,7 +157,7 @@ def _localization_stages(
                 *("localize", str(runs["sparc"]), *map(str, showcase.images)),
                 *(f"--cache={cache}", "--trust-encoders"),
                 *(f"--text={text}" for text in showcase.texts),
-                f"--output={folder / MAPS_FOLDER}",
+                f"--out={folder / MAPS_FOLDER}",
             ),
             folder / MAPS_FOLDER,
             shows_result=False,

@@ -14,7 +14,7 @@ import torch
 
 from sparc.analyze import AnalyzeConfig, analyze
 from sparc.analyze.bias.command import bias, show
-from sparc.analyze.config import BiasConfig
+from sparc.analyze.bias.config import BiasConfig
 from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.tables import CLASSES
 from sparc.train import ModelConfig, Sparc, StreamShape

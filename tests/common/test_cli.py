@@ -20,8 +20,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 class Settings:
     count: int = option(3, "How many.")
     kind: Literal["red", "green"] = option("red", "Which kind.")
-    fast: bool = option(True, "Fast or not.")
-    names: tuple[str, ...] = option((), "Names.", flag="--name")
+    fast: bool = option(True, "Fast or not.", former="quick")
+    names: tuple[str, ...] = option((), "Names.", flag="--name", former="labels")
 
 app = new_app("A program.")
 
@@ -98,6 +98,18 @@ def test_options_are_the_fields_and_win_over_the_file(program, tmp_path) -> None
 def test_a_process_is_prepared_for_a_command_that_runs_and_not_for_its_help(program) -> None:
     assert program("prepared").stdout == "prepared\nruns\n"
     assert "prepared\n" not in program("prepared", "--help").stdout
+
+
+def test_a_former_name_works_and_no_help_shows_it(program) -> None:
+    typed = program("show", "x", "--labels", "a", "--labels", "b", "--no-quick")
+    assert typed.stdout == "x 3 red False ('a', 'b')\n"
+    shown = program("show", "--help").stdout
+    assert "--name" in shown
+    assert "quick" not in shown
+    assert "labels" not in shown
+    twice = program("show", "x", "--labels", "a", "--name", "b")
+    assert twice.returncode == 2
+    assert twice.stderr == "error: names is given twice, once by its former name labels\n"
 
 
 def test_help_shows_defaults(program) -> None:

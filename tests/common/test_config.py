@@ -86,6 +86,15 @@ def test_a_file_may_call_a_setting_as_the_option_is_called(tmp_path) -> None:
         assert load_config(Settings, "extract", path, {"names": ("b",)}).names == ("b",)
 
 
+def test_in_a_file_one_text_stands_for_a_list_of_one(tmp_path) -> None:
+    path = tmp_path / "sparc.toml"
+    path.write_text('[extract]\nnames = "abc"\n')
+    assert load_config(Settings, "extract", path, {}) == Settings(names=("abc",))
+    path.write_text("[extract]\nnames = 3\n")
+    with pytest.raises(ConfigError, match="names must be a list, not 3"):
+        load_config(Settings, "extract", path, {})
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

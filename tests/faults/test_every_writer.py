@@ -98,12 +98,12 @@ CASES: Mapping[str, Case] = {
         (
             *("analyze", "localize", "{given}/run", "{given}/scenes/images/test/test_000000.jpg"),
             "--trust-encoders",
-            *("--latent=1", "--latent=2", "--arrays", "--output={folder}/maps", "--device=cpu"),
+            *("--latent=1", "--latent=2", "--arrays", "--out={folder}/maps", "--device=cpu"),
         ),
     ),
     "scores": Case(
         (
-            *("analyze", "localize", "{given}/run", "--cache={given}/cache", "--max-pictures=2"),
+            *("analyze", "localize", "{given}/run", "--cache={given}/cache", "--max-images=2"),
             "--trust-encoders",
             *("--report={folder}/report", "--device=cpu"),
         ),

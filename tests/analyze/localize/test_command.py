@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 
 from sparc.analyze.config import AnalyzeConfig
-from sparc.analyze.localize.command import localize_images, score_localization
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.localize.localizer import Localizer
+from sparc.analyze.localize.maps import localize_images
+from sparc.analyze.localize.scores import score_localization
 from sparc.analyze.report.digests import replace
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.summary_page import summary_page
@@ -123,7 +124,7 @@ def test_images_are_written_for_every_text_and_latent(run, scenes, call_process,
     image = scenes / "val" / "0.png"
     result = call_process(
         "analyze", "localize", run, image, "--text", "a red square", "--latent", 3,
-        "--output", tmp_path, "--arrays", "--caption", "a red and a green square",
+        "--out", tmp_path, "--arrays", "--caption", "a red and a green square",
         "--trust-encoders",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -168,7 +169,7 @@ def test_maps_share_a_scale_and_absent_queries_have_no_colour(run, scenes, tmp_p
     active = max((n for n in presences if not presences[n].absent), key=lambda n: presences[n][0])
     inactive = next(n for n in presences if presences[n].absent)
     config = LocalizeConfig(
-        latent=(active, inactive), output=tmp_path, streams=("cnn",), trust_encoders=True
+        latent=(active, inactive), out=tmp_path, streams=("cnn",), trust_encoders=True
     )
     localize_images(str(run), [str(image)], config)
 
@@ -345,7 +346,7 @@ def test_moved_weights_are_named_and_can_be_given(run, scenes, streams, tmp_path
             (moved / file.name).write_bytes(file.read_bytes())
     (moved / "config.json").write_bytes(seal(document))
     images = [str(scenes / "val" / "0.png")]
-    trusted = {"latent": (1,), "output": tmp_path / "out", "trust_encoders": True}
+    trusted = {"latent": (1,), "out": tmp_path / "out", "trust_encoders": True}
     config = LocalizeConfig(**trusted)
     with pytest.raises(LocalizeError, match=r"no weights file .*moved.*--spec"):
         localize_images(str(moved), images, config)
@@ -363,12 +364,12 @@ def test_moved_weights_are_named_and_can_be_given(run, scenes, streams, tmp_path
         ({"latent": (32,)}, "the model has 0 to 31"),
         ({"latent": (1,), "streams": ("clip",)}, "no stream 'clip'"),
         ({"latent": (1,), "streams": ("text",)}, "none reads images"),
-        ({"latent": (1,), "text_stream": "vit"}, "no text stream 'vit'"),
+        ({"latent": (1,), "source": "vit"}, "no text stream 'vit'"),
         ({"latent": (1,), "method": "attention", "streams": ("cnn",)}, "no attention"),
     ],
 )
 def test_impossible_requests_are_refused(run, scenes, tmp_path, settings, message):
-    config = LocalizeConfig(output=tmp_path, trust_encoders=True, **settings)
+    config = LocalizeConfig(out=tmp_path, trust_encoders=True, **settings)
     with pytest.raises(SparcError) as caught:
         localize_images(str(run), [str(scenes / "val" / "0.png")], config)
     assert message in str(caught.value)
@@ -393,7 +394,7 @@ def test_a_sliver_of_an_image_has_an_answer(run, tmp_path, size, answer):
     path = tmp_path / "sliver.png"
     Image.new("RGB", size, "red").save(path)
     config = LocalizeConfig(
-        latent=(1,), output=tmp_path, arrays=True, streams=("cnn",), trust_encoders=True
+        latent=(1,), out=tmp_path, arrays=True, streams=("cnn",), trust_encoders=True
     )
     if answer:
         with pytest.raises(ImageError, match=answer):
@@ -407,7 +408,7 @@ def test_a_sliver_of_an_image_has_an_answer(run, tmp_path, size, answer):
 
 
 def test_files_that_are_no_images_are_named(run, tmp_path):
-    config = LocalizeConfig(latent=(1,), output=tmp_path, trust_encoders=True)
+    config = LocalizeConfig(latent=(1,), out=tmp_path, trust_encoders=True)
     (tmp_path / "text.png").write_text("no (image|picture)")
     os.mkfifo(tmp_path / "pipe.png")
     for name, message in (

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from sparc.analyze import AnalyzeConfig, analyze
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.config import NameConfig
-from sparc.analyze.name.word_list import Support, name, show, table
+from sparc.analyze.name.config import NameConfig
+from sparc.analyze.name.page import show
+from sparc.analyze.name.word_list import Support, name_by_words, table
 from sparc.analyze.search import query
 from sparc.analyze.search.query import Query
 from sparc.common.errors import ConfigError
@@ -111,9 +112,12 @@ def report(make_cache, saved_model, tmp_path, monkeypatch):
 def test_words_go_through_the_text_stream(report, model, tmp_path):
     (tmp_path / "words.txt").write_text("3\n5\n\n3\n7\n")
     config = NameConfig(
-        words=tmp_path / "words.txt", template="an image of {}", spec="transformers:some", names=9
+        words=tmp_path / "words.txt",
+        template="an image of {}",
+        specs=("transformers:some",),
+        names=9,
     )
-    found = name(report, config)
+    found = name_by_words(report, config)
     codes = model.encode({"clip_text": torch.eye(16)[[3, 5, 7]]}, "independent")["clip_text"]
     active = {
         (int(i), word)
@@ -130,10 +134,10 @@ def test_words_go_through_the_text_stream(report, model, tmp_path):
     assert 0 in found["rows_active"].to_pylist()
     assert show(found).startswith(f"{len({latent for latent, _ in active})} latents named")
     with pytest.raises(ConfigError, match=r"which text stream of .*: it has clip_text"):
-        name(report, NameConfig(words=tmp_path / "words.txt", source="dino"))
+        name_by_words(report, NameConfig(words=tmp_path / "words.txt", source="dino"))
     (tmp_path / "words.txt").write_text("\n")
     with pytest.raises(ConfigError, match="holds no word"):
-        name(report, NameConfig(words=tmp_path / "words.txt"))
+        name_by_words(report, NameConfig(words=tmp_path / "words.txt"))
 
 
 def test_the_file_says_what_it_was_made_from(report, saved_model, call, tmp_path):

@@ -7,13 +7,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sparc.analyze import AnalyzeConfig, Report, analyze
-from sparc.analyze.config import SearchConfig
 from sparc.analyze.report.sources import open_cache, open_model
 from sparc.analyze.rows.images import read_images
 from sparc.analyze.search import contact_sheet as contact_sheet_module
 from sparc.analyze.search import query
+from sparc.analyze.search.config import SearchConfig
 from sparc.analyze.search.contact_sheet import TILE, contact_sheet
-from sparc.analyze.search.searcher import SCHEMA, Code, Searcher, best, search, show
+from sparc.analyze.search.once import open_searcher, search_once
+from sparc.analyze.search.page import show
+from sparc.analyze.search.ranking import best
+from sparc.analyze.search.searcher import SCHEMA, Code, Searcher
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError, ConfigError, EncoderError, RunError
 from sparc.common.streams.origin import StreamOrigin
@@ -35,6 +38,10 @@ def test_the_best_images_are_those_of_plain_loops(seed, rows, number):
             expected.append((row, -score))
     found = best(scores, images.of_row, number)
     assert list(zip(found.rows.tolist(), found.scores.tolist(), strict=True)) == expected
+
+
+def search(report, config):
+    return search_once(open_searcher(report, config), config)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +177,7 @@ def use(monkeypatch, encoder):
 def test_a_text_finds_images_of_a_model_that_never_saw_text(report, model, monkeypatch):
     texts = features_of(report, "clip_text")[77:78]
     use(monkeypatch, FakeEncoder(texts))
-    config = SearchConfig(text="a red apple", into="dino", results=5, spec="transformers:some")
+    config = SearchConfig(text="a red apple", into="dino", results=5, specs=("transformers:some",))
     found = search(report, config)
     code = independent(model, "clip_text", texts)[0]
     expected = expected_images(report, model, code, "dino", 5)
@@ -182,7 +189,7 @@ def test_an_image_is_read_by_the_stream_that_is_searched(report, model, monkeypa
     features = features_of(report, "dino")[30:31]
     use(monkeypatch, FakeEncoder(features, spec="timm:vit"))
     config = SearchConfig(
-        image=tmp_path / "red.png", into="dino", results=2, spec="timm:vit", source=""
+        image=tmp_path / "red.png", into="dino", results=2, specs=("dino=timm:vit",), source=""
     )
     found = search(report, config)
     assert found["row"][0].as_py() // 2 == 15
@@ -193,7 +200,7 @@ def test_an_image_is_read_by_the_stream_that_is_searched(report, model, monkeypa
 
 def test_another_encoder_is_refused(report, monkeypatch):
     use(monkeypatch, FakeEncoder(np.ones((1, 9), np.float32)))
-    config = SearchConfig(text="x", into="dino", spec="transformers:some")
+    config = SearchConfig(text="x", into="dino", specs=("transformers:some",))
     with pytest.raises(EncoderError, match="values of a feature: 16 then, 9 now"):
         search(report, config)
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from sparc.analyze.codes.subject import open_subject
-from sparc.analyze.config import StabilityConfig
 from sparc.analyze.stability import match as matches
-from sparc.analyze.stability.command import compare, show
+from sparc.analyze.stability.compare import compare
+from sparc.analyze.stability.config import StabilityConfig
+from sparc.analyze.stability.page import show
 from sparc.common.errors import RunError
 from sparc.train import ModelConfig, StreamShape, create_model
 
@@ -132,7 +133,7 @@ def test_only_runs_of_one_seed_are_said_to_have_begun_alike(save, monkeypatch):
         opened = open_subject(location)
         return dataclasses.replace(opened, untrained=opened.model)
 
-    monkeypatch.setattr("sparc.analyze.stability.command.open_subject", open_as)
+    monkeypatch.setattr("sparc.analyze.stability.compare.open_subject", open_as)
     for seeds, same in (((1, 1), True), ((1, 2), False)):
         found = compare(*map(save, seeds), StabilityConfig())
         text = show(found)
@@ -169,7 +170,7 @@ def test_other_encoders_are_refused(save, make_cache, tmp_path, monkeypatch):
         trained_on = tuple(map(other, streams)) if name == "other" else streams
         return dataclasses.replace(open_subject(location), trained_on=trained_on)
 
-    monkeypatch.setattr("sparc.analyze.stability.command.open_subject", open_as)
+    monkeypatch.setattr("sparc.analyze.stability.compare.open_subject", open_as)
     found = compare("run", "run", StabilityConfig())
     assert found.figures["cosine"].to_pylist()[0] == pytest.approx(1)
     with pytest.raises(RunError, match=r"different encoders as stream dino \(spec: "):

@@ -114,7 +114,7 @@ def test_a_library_of_a_users_own_goes_all_the_way(pictures, call, tmp_path):
     assert done.returncode == 0, done.stderr
     refused = call(
         "analyze", "localize", tmp_path / "run", tmp_path / "data/0.png", "--latent", 1,
-        "--output", tmp_path / "maps", "--device", "cpu",
+        "--out", tmp_path / "maps", "--device", "cpu",
     )  # fmt: skip
     assert refused.returncode == 2
     last = " ".join(refused.stderr.split("error: ")[-1].split())

@@ -1,0 +1,47 @@
+"""The settings of `sparc-analyze bias`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from sparc.analyze import options
+from sparc.common.config import option
+from sparc.common.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BiasConfig:
+    """Which attribute latents are tested against, and how."""
+
+    attribute: str = option(
+        "",
+        "class:<name or key>, words:<word>,<word>,… (or words:@<file>) found in captions, or "
+        "table:<CSV or Parquet with sample_id>#<column>[=<value>].",
+    )
+    against: str = option(
+        "", "A second attribute: images that have exactly one of the two are compared."
+    )
+    mode: Literal["independent", "joint"] = option(
+        "independent",
+        "Codes of streams that select alone, or together: then all go with what one goes with.",
+    )
+    q: float = option(0.05, "Share of the findings that may be false.")
+    examples: int = option(5, "Example rows of a finding.")
+    pair_latents: int = option(512, "Latents, the most frequent ones, whose pairs are tested.")
+    pairs: int = option(50, "Pairs reported of a stream.")
+    lines: int = option(10, "Findings shown of a stream.")
+    out: Path | None = options.out_folder("associations.parquet and pairs.parquet")
+    cache: str = options.moved_cache()
+    seed: int = options.seed("the control, in which the attribute is shuffled")
+    scheduler: str = options.scheduler()
+    workers: int = options.workers()
+
+    def __post_init__(self) -> None:
+        if not self.attribute:
+            raise ConfigError("say what to look for with --attribute, such as words:woman,women")
+        if not 0 < self.q < 1:
+            raise ConfigError(f"q must be a share between 0 and 1, not {self.q}")
+        options.check_at_least(
+            self, 0, "examples", "pair_latents", "pairs", "lines", "seed", "workers"
+        )
+        options.check_scheduler(self.scheduler)

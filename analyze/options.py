@@ -1,0 +1,136 @@
+"""Settings that several commands of `sparc-analyze` share, each declared once.
+
+A command's configuration lists its own settings first, then those that it takes from here in the
+order of this module, so that every `--help` names the same things alike and in the same order.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from sparc.common.config import option
+from sparc.common.errors import ConfigError
+
+
+def template(default: str, of: str) -> Any:
+    """The text that is encoded for a word or a class."""
+    return option(default, f"The text that is encoded; {{}} stands for {of}.")
+
+
+def names() -> Any:
+    """How many words name a latent."""
+    return option(10, "Words that a latent is named by, at most.")
+
+
+def source(default: str, *, former: str | None = None) -> Any:
+    """The stream through which a query goes; `default` says which one it is if none is named."""
+    return option(
+        "",
+        f"The stream that reads the query; {default} by default.",
+        flag="--from",
+        former=former,
+    )
+
+
+def out_file() -> Any:
+    """A file for the command's one table."""
+    return option(None, "Write the table to this Parquet file.")
+
+
+def out_folder(of: str, default: Path | None = None, *, former: str | None = None) -> Any:
+    """A folder for what the command makes."""
+    return option(default, f"Folder for {of}.", former=former)
+
+
+def specs() -> Any:
+    """Encoders by hand, as `sparc.analyze.recorded_encoders.specs_by_stream` reads them."""
+    return option(
+        (),
+        "Encoder of a stream, in quotes, instead of the recorded one: 'NAME=SPEC', or 'SPEC' where "
+        "one stream alone can be meant; repeat for more.",
+        flag="--spec",
+    )
+
+
+def trust_encoders() -> Any:
+    """Consent to build encoders from places that an artefact names."""
+    return option(
+        False,
+        "Also build encoders from files, folders and hub repositories that the cache or run "
+        "names: its maker chose them.",
+    )
+
+
+def moved_run() -> Any:
+    """The report's run."""
+    return option("", "Where the report's run is, if it has moved.")
+
+
+def moved_cache() -> Any:
+    """The report's cache."""
+    return option("", "Where the report's cache is, if it has moved.")
+
+
+def moved_dataset() -> Any:
+    """The cache's dataset, whose images are opened."""
+    return option("", "Where the cache's dataset is, if it has moved.")
+
+
+def seed(of: str) -> Any:
+    """The seed of what is drawn at random."""
+    return option(42, f"Seed of {of}.")
+
+
+def device(of: str) -> Any:
+    """Where PyTorch computes."""
+    return option("auto", f"Where {of}: auto, cpu, cuda, cuda:1, …")
+
+
+def scheduler() -> Any:
+    """What runs a pass over the codes."""
+    return option(
+        "threads", "Who reduces: threads, sync, or a Dask cluster such as tcp://host:8786."
+    )
+
+
+def workers() -> Any:
+    """How many threads do."""
+    return option(0, "Threads of --scheduler threads; 0 takes one for each processor.")
+
+
+# ---------------------------------------------------------------------- their rules
+
+
+def check_at_least(config: Any, least: int, *names: str) -> None:
+    """Refuse smaller numbers.
+
+    Raises:
+        ConfigError: A setting is below `least`.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value < least:
+            rule = "must not be negative" if least == 0 else f"must be at least {least}"
+            raise ConfigError(f"{name} {rule}, not {value}")
+
+
+def check_template(template: str, of: str) -> None:
+    """Refuse a template without a place for the word.
+
+    Raises:
+        ConfigError: It has none.
+    """
+    if "{}" not in template:
+        raise ConfigError(f"template must hold {{}} for {of}, not {template!r}")
+
+
+def check_scheduler(scheduler: str) -> None:
+    """Refuse a scheduler that is neither a known one nor an address.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if scheduler not in ("threads", "sync") and "://" not in scheduler:
+        raise ConfigError(
+            "scheduler must be threads, sync or a cluster's address such as tcp://host:8786, not "
+            f"{scheduler!r}"
+        )

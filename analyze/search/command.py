@@ -1,0 +1,34 @@
+"""The command line `sparc-analyze search`."""
+
+from typing import Annotated
+
+import typer
+
+from sparc.analyze.arguments import REPORT
+from sparc.analyze.search.config import SearchConfig
+from sparc.common.cli import display
+
+
+def search(report: Annotated[str, REPORT], config: SearchConfig) -> None:
+    """Find images by a text, an image or a row, in any stream."""
+    from sparc.analyze.report.folder import Report
+    from sparc.analyze.search.once import open_searcher, search_once
+    from sparc.analyze.search.page import show, title
+
+    searcher = open_searcher(Report(report), config)
+    table = search_once(searcher, config)
+    display(show(table))
+    if config.sheet is not None:
+        from sparc.analyze.search.contact_sheet import contact_sheet
+        from sparc.common.text import amount
+
+        heading = title(searcher.stream, config)
+        missing = contact_sheet(
+            table, searcher.cache, config.sheet, title=heading, dataset=config.dataset
+        )
+        if missing:
+            typer.echo(
+                f"{amount(missing, 'image')} could not be read and left an empty frame; if the "
+                "dataset has moved, say with --dataset where it is",
+                err=True,
+            )

@@ -1,0 +1,100 @@
+"""The commands that ask a question of a report or a run have one shape, and name options alike."""
+
+import dataclasses
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import typer
+
+from sparc.analyze import cli
+from sparc.analyze.bias.config import BiasConfig
+from sparc.analyze.config import AnalyzeConfig
+from sparc.analyze.direct import name_latents
+from sparc.analyze.localize.config import LocalizeConfig
+from sparc.analyze.name.config import NameConfig
+from sparc.analyze.recorded_encoders import specs_by_stream
+from sparc.analyze.search.config import SearchConfig
+from sparc.analyze.stability.config import StabilityConfig
+from sparc.common.config import load_config
+from sparc.common.errors import ConfigError
+
+QUESTIONS = {
+    "bias": BiasConfig,
+    "localize": LocalizeConfig,
+    "name": NameConfig,
+    "search": SearchConfig,
+    "stability": StabilityConfig,
+}
+COMMANDS = {"run": AnalyzeConfig, **QUESTIONS}
+OWN_MEANING = {"text", "mode", "streams", "cache", "out", "seed", "source", "template", "device"}
+"""Settings whose help says what they are in this command."""
+
+
+def test_every_question_is_a_folder_and_a_command() -> None:
+    commands = set(typer.main.get_group(cli.app).commands)  # type: ignore[attr-defined]
+    assert commands == {"run", "compare", *QUESTIONS}
+    for name in QUESTIONS:
+        folder = Path(cli.__file__).parent / name
+        assert {"config.py", "command.py"} <= {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(("one", "other"), list(combinations(COMMANDS, 2)))
+def test_the_same_options_have_the_same_names_order_and_help(one: str, other: str) -> None:
+    fields = [{f.name: f for f in dataclasses.fields(COMMANDS[name])} for name in (one, other)]
+    common = [[name for name in own if name in fields[0] and name in fields[1]] for own in fields]
+    assert common[0] == common[1]
+    for name in common[0]:
+        mine, others = (own[name].metadata for own in fields)
+        assert mine["flag"] == others["flag"]
+        assert name in OWN_MEANING or mine["help"] == others["help"], name
+
+
+def test_no_option_is_a_former_name_of_another_command() -> None:
+    """What one command calls by a new name, no other may call by the old one."""
+    fields = [field for config in COMMANDS.values() for field in dataclasses.fields(config)]
+    former = {field.metadata["former"] for field in fields} - {None}
+    assert former == {"max_pictures", "output", "picture", "text_stream"}
+    assert not former & {field.name for field in fields}
+
+
+def test_configuration_files_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "sparc.toml"
+    file.write_text(
+        '[localize]\noutput = "maps"\ntext_stream = "words"\nmax_pictures = 5\n'
+        '[search]\nrow = 1\nspec = "timm:vit"\n[name]\nspec = "transformers:a/b"\n'
+    )
+    localize = load_config(LocalizeConfig, "localize", file, {})
+    assert (localize.out, localize.source, localize.max_images) == (Path("maps"), "words", 5)
+    assert load_config(SearchConfig, "search", file, {}).specs == ("timm:vit",)
+    assert load_config(NameConfig, "name", file, {}).specs == ("transformers:a/b",)
+
+
+def test_a_spec_is_for_the_stream_it_names_or_the_only_one_that_reads_alike() -> None:
+    streams = {"vit": "image", "cnn": "image", "words": "text"}
+
+    def of(*texts: str, among=streams):
+        return specs_by_stream(texts, among, artefact="the run")
+
+    assert of("vit=timm:a?size=8", "transformers:b") == {
+        "vit": "timm:a?size=8",
+        "words": "transformers:b",
+    }
+    # Of a single stream also what reads something else: the encoder's check says what is wrong.
+    assert of("timm:a?size=8", among={"words": "text"}) == {"words": "timm:a?size=8"}
+    assert of("timm:a", among={"vit": None, "words": "text"}) == {"vit": "timm:a"}
+    with pytest.raises(ConfigError, match=r"say with --spec 'NAME=timm:a' which .*: vit, cnn$"):
+        of("timm:a")
+    with pytest.raises(ConfigError, match=r"the run has no stream 'dino'.*vit, cnn, words"):
+        of("dino=timm:a")
+    with pytest.raises(ConfigError, match="stream words two encoders: transformers:a and"):
+        of("transformers:a", "words=transformers:b")
+    with pytest.raises(ConfigError, match="cannot read stream spec 'vit'"):
+        of("vit")
+
+
+def test_python_takes_specs_by_stream_as_a_searcher_does() -> None:
+    with pytest.raises(ConfigError, match="name_latents: specs must be a list"):
+        name_latents("nowhere", words=["a"], specs=3)
+    with pytest.raises(ConfigError, match="specs is given twice"):
+        name_latents("nowhere", words=["a"], specs={"words": "timm:a"}, spec="timm:a")
