@@ -157,6 +157,12 @@ class TrainConfig:
         flag="--term",
         added=True,
     )
+    balance: float = option(
+        0.0,
+        "Most that a bias moves in a step towards even use of latents; 0: not at all.",
+        swept=True,
+        added=True,
+    )
     align: tuple[str, ...] = option(
         (),
         "Share of the steps after which encoders are aligned (see sparc-train align), SHARE or "
@@ -170,7 +176,7 @@ class TrainConfig:
         self._at_least("block_chunks", 1)
         for name in ("auxk", "dead_after", "steps", "warmup_steps", "clip", "cross_weight"):
             self._at_least(name, 0)
-        for name in ("aux_weight", "seed", "order_seed"):
+        for name in ("aux_weight", "seed", "order_seed", "balance"):
             self._at_least(name, 0)
         if self.k > self.latents:
             raise ConfigError(f"k ({self.k}) cannot exceed latents ({self.latents})")
