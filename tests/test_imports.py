@@ -44,14 +44,14 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("cli",),
     ),
     "train": (
-        ("model.selectors.registry", "kernels.registry"),
+        ("model.selectors.registry", "kernels.registry", "step.recipes.registry"),
         ("config", "distributed", "align.config", "align.record"),
         ("model",),
-        ("reference", "kernels", "data", "align.refit", "align.thresholds", "align.aligner"),
+        ("reference", "kernels", "data", "align.refit"),
         ("step",),
         ("run", "validation"),
         ("loading", "loop"),
-        ("job", "align.command"),
+        ("job", "align.command", "align.thresholds"),
         ("cli",),
     ),
     "analyze": (

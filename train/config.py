@@ -13,9 +13,9 @@ from sparc.train.kernels.registry import AUTO as AUTO_KERNELS
 from sparc.train.kernels.registry import CHOICES as KERNELS_CHOICES
 from sparc.train.kernels.registry import KERNELS
 from sparc.train.model.selectors.registry import SELECTORS
+from sparc.train.step.recipes.registry import RECIPES
 
 Normalize = Literal["unit", "none"]
-Recipe = Literal["default", "published"]
 Residency = Literal["auto", "device", "host", "stream"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 
@@ -106,8 +106,12 @@ class TrainConfig:
         swept=True,
         choices=SELECTORS,
     )
-    recipe: Recipe = option(
-        "default", "Our recipe, or the published one with its quirks (see the README).", swept=True
+    recipe: str = option(
+        "default",
+        "What training does besides the loss and Adam. "
+        f"{'; '.join(f'{r}: {RECIPES[r].summary}' for r in RECIPES)}.",
+        swept=True,
+        choices=RECIPES,
     )
     cross_weight: float = option(1.0, "Weight of cross-reconstruction; 0 turns it off.", swept=True)
     aux_weight: float = option(1 / 32, "Weight of AuxK, the loss of dead latents.", swept=True)
@@ -157,18 +161,6 @@ class TrainConfig:
         flag="--term",
         added=True,
     )
-    balance: float = option(
-        0.0,
-        "Most that a bias moves in a step towards even use of latents; 0: not at all.",
-        swept=True,
-        added=True,
-    )
-    align: tuple[str, ...] = option(
-        (),
-        "Share of the steps after which encoders are aligned (see sparc-train align), SHARE or "
-        "SHARE=MIX; repeat for more.",
-        added=True,
-    )
 
     def __post_init__(self) -> None:
         for name in ("latents", "k", "batch_size", "epochs", "log_every", "checkpoint_every"):
@@ -176,23 +168,16 @@ class TrainConfig:
         self._at_least("block_chunks", 1)
         for name in ("auxk", "dead_after", "steps", "warmup_steps", "clip", "cross_weight"):
             self._at_least(name, 0)
-        for name in ("aux_weight", "seed", "order_seed", "balance"):
+        for name in ("aux_weight", "seed", "order_seed"):
             self._at_least(name, 0)
         if self.k > self.latents:
             raise ConfigError(f"k ({self.k}) cannot exceed latents ({self.latents})")
         if not 0 < self.lr < math.inf:
             raise ConfigError(f"lr must be a positive number, not {self.lr}")
+        for field in dataclasses.fields(self):
+            if (choices := field.metadata["choices"]) is not None:
+                require_choice(getattr(self, field.name), choices, field.name)
         term_weights(self.terms)
-        align_mixes(self.align)
-
-    def mixes_by_step(self, steps: int) -> dict[int, float]:
-        """After which steps, counted from 1, encoders are aligned, and how far they move.
-
-        Args:
-            steps: Steps of the whole run.
-        """
-        mixes = align_mixes(self.align).items()
-        return {max(1, round(share * steps)): mix for share, mix in mixes}
 
     @functools.cached_property
     def term_weights(self) -> Mapping[str, float]:
@@ -202,30 +187,6 @@ class TrainConfig:
     def _at_least(self, name: str, smallest: int) -> None:
         if not smallest <= getattr(self, name) < math.inf:
             raise ConfigError(f"{name} must be at least {smallest}, not {getattr(self, name)}")
-
-
-def align_mixes(align: Sequence[str]) -> dict[float, float]:
-    """The shares of the steps after which encoders are aligned, and how far they move then.
-
-    Args:
-        align: `SHARE` or `SHARE=MIX` each.
-
-    Raises:
-        ConfigError: One is not that, or a share stands twice.
-    """
-    mixes: dict[float, float] = {}
-    for point in align:
-        text, _, mix_text = point.partition("=")
-        try:
-            share, mix = float(text), float(mix_text or 1)
-        except ValueError:
-            share = mix = math.nan
-        if not (0 < share <= 1 and 0 <= mix <= 1):
-            raise ConfigError(f"--align wants SHARE or SHARE=MIX, both up to 1, not {point!r}")
-        if share in mixes:
-            raise ConfigError(f"--align gives the share {share:g} twice")
-        mixes[share] = mix
-    return mixes
 
 
 def term_weights(terms: Sequence[str]) -> dict[str, float]:

@@ -22,7 +22,6 @@ from sparc.common.files.paths import recorded_here
 from sparc.common.progress import say
 from sparc.common.text import amount, size
 from sparc.common.versions import software_versions
-from sparc.train.align.aligner import Aligner
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.data.means import data_means
 from sparc.train.data.reader import BatchReader, Position
@@ -56,6 +55,7 @@ from sparc.train.run.run_folder import (
 )
 from sparc.train.run.sweep import INDEX_FILE, Sweep, read_failures
 from sparc.train.step.learner import Learner
+from sparc.train.step.recipes.recipe import recipe_of
 from sparc.train.validation import check as check_validation
 
 
@@ -257,7 +257,6 @@ def train_together(
             trainees,
             first_step=first_step,
             validation=validation,
-            aligner=_aligner(cache, trainees[0].record, first_step, group),
             processes=group,
             on_change=lambda: _call(on_change, trainees),
         )
@@ -283,7 +282,7 @@ class _Opened:
         means = None
         if Folder(run).exists(CONFIG_FILE):
             means = load_initial(run)
-        elif record.train.recipe == "default":
+        elif recipe_of(record.train).starts_at_means:
             means = data_means(cache, record.model, seed=record.train.order_seed)
         model = untrained_model(record, means)
         checkpoint = load_checkpoint(run, step, model) if step else None
@@ -321,15 +320,6 @@ class _Opened:
     def __exit__(self, *_: object) -> None:
         if self._trainee.log is not None:
             self._trainee.log.close()
-
-
-def _aligner(
-    cache: ActivationCache, record: RunRecord, first_step: int, group: Processes
-) -> Aligner | None:
-    """What aligns the models after some of the steps that are still to be made; None if none is."""
-    if all(step <= first_step for step in record.train.mixes_by_step(record.steps)):
-        return None
-    return Aligner(cache, record.model, seed=record.train.order_seed, processes=group)
 
 
 def _new_record(

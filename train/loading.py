@@ -84,5 +84,4 @@ def untrained_model(record: RunRecord, means: Mapping[str, Tensor] | None) -> Sp
         record: The run.
         means: Its initial pre-biases by stream, (dim,); None for zero.
     """
-    train = record.train
-    return initial_model(record.model, recipe=train.recipe, seed=train.seed, means=means)
+    return initial_model(record.model, seed=record.train.seed, means=means)

@@ -19,8 +19,8 @@ from sparc.train.kernels.choice import choose
 from sparc.train.kernels.interface import Kernels, WeightGradient, fill_bags, invert
 from sparc.train.model.initialize import initial_model
 from sparc.train.model.network import Sparc
-from sparc.train.step import recipes
 from sparc.train.step.learner import Learner
+from sparc.train.step.recipes import published
 from sparc.train.step.select import select_candidates
 
 TOLERANCES = {torch.float64: 1e-11, torch.float32: 2e-5, torch.bfloat16: 2e-2}
@@ -223,7 +223,7 @@ class StepSize:
     def model(self, selection: str = "global") -> Sparc:
         streams = tuple(StreamShape(f"s{i}", dim) for i, dim in enumerate(self.dims))
         config = ModelConfig(streams=streams, latents=self.latents, k=self.k, selection=selection)  # type: ignore[arg-type]
-        return initial_model(config, recipe="default", seed=0, means=None).double()
+        return initial_model(config, seed=0, means=None).double()
 
     def batches(self) -> list[dict[str, Tensor]]:
         """Features of few directions, so that latents die."""
@@ -246,7 +246,7 @@ MIDDLE_STEP = StepSize((96, 65, 33), 500, 12, 64, 9)
 SMALL_STEP = StepSize((9, 5), 12, 2, 3, 3)
 
 # Few steps are made here, and latents are to be dead within them.
-recipes.DEAD_AFTER_STEPS = 2
+published.DEAD_AFTER_STEPS = 2
 
 VARIANTS: dict[str, dict[str, object]] = {
     "default": {},

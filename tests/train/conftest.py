@@ -58,7 +58,7 @@ def build_model() -> Callable[..., Sparc]:
         config = ModelConfig(
             streams=streams, latents=latents, k=k, selection=selection, normalize=normalize
         )
-        model = initial_model(config, recipe="default", seed=seed, means=None).double()
+        model = initial_model(config, seed=seed, means=None).double()
         draws = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name in config.names:

@@ -20,7 +20,7 @@ STREAMS = ("dino", "clip_image", "clip_text")
 def learners():
     shapes = tuple(StreamShape(*x) for x in (("dino", 24), ("clip_image", 16), ("clip_text", 12)))
     config = ModelConfig(streams=shapes, latents=32, k=3)
-    models = [initial_model(config, recipe="default", seed=s, means=None) for s in (1, 2)]
+    models = [initial_model(config, seed=s, means=None) for s in (1, 2)]
     return [Learner(model, TrainConfig()) for model in models]
 
 

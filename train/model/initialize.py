@@ -1,4 +1,4 @@
-"""The weights of step 0, a function of configuration, recipe, seed and data means alone.
+"""The weights of step 0, a function of configuration, seed and initial pre-biases alone.
 
 Must not know the training loop: a report recomputes the untrained model of a run from here.
 """
@@ -9,13 +9,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from sparc.train.config import ModelConfig, Recipe
+from sparc.train.config import ModelConfig
 from sparc.train.model.network import Sparc
 
 
-def initial_model(
-    config: ModelConfig, *, recipe: Recipe, seed: int, means: Mapping[str, Tensor] | None
-) -> Sparc:
+def initial_model(config: ModelConfig, *, seed: int, means: Mapping[str, Tensor] | None) -> Sparc:
     """Build a model with the weights of step 0, on the CPU.
 
     Encoder rows are drawn from U(-1/sqrt(dim), 1/sqrt(dim)), a decoder's rows are the encoder's
@@ -24,9 +22,9 @@ def initial_model(
 
     Args:
         config: The model's streams and sizes.
-        recipe: `default` starts pre-biases at the means; `published` starts them at zero.
         seed: Seed of the weights.
-        means: By stream, the mean of its normalized features, (dim,); None means zero.
+        means: By stream, where its pre-bias starts, (dim,): the mean of its normalized features;
+            None for zero.
     """
     model = Sparc(config)
     with torch.no_grad():
@@ -35,19 +33,19 @@ def initial_model(
             bound = stream.dim**-0.5
             encoder.uniform_(-bound, bound, generator=generator(seed, stream.name))
             model.decoder[stream.name].copy_(encoder / encoder.norm(dim=1, keepdim=True))
-            if means is not None and recipe == "default":
+            if means is not None:
                 model.pre_bias[stream.name].copy_(means[stream.name])
     return model
 
 
 def create_model(config: ModelConfig, *, seed: int = 42) -> Sparc:
-    """Build a model with freshly initialized weights (the default recipe, zero pre-biases).
+    """Build a model with freshly initialized weights (zero pre-biases).
 
     Args:
         config: The model's streams and sizes.
         seed: Seed of the weights.
     """
-    return initial_model(config, recipe="default", seed=seed, means=None)
+    return initial_model(config, seed=seed, means=None)
 
 
 def generator(seed: int, *purpose: object) -> torch.Generator:

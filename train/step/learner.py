@@ -18,13 +18,12 @@ from sparc.train.config import TrainConfig
 from sparc.train.kernels.choice import choose as choose_kernels
 from sparc.train.kernels.interface import gradient_rows
 from sparc.train.model.network import Sparc
-from sparc.train.step.balance import Balance
 from sparc.train.step.deadness import Candidates, DeadCandidates
 from sparc.train.step.gradients import StreamGradients, add_dense, stream_gradients
 from sparc.train.step.graph import StepGraphs
 from sparc.train.step.keep import batch_thresholds, keep, learn_thresholds
 from sparc.train.step.objective import Objective, RowLosses
-from sparc.train.step.recipes import RECIPES
+from sparc.train.step.recipes.recipe import recipe_of
 from sparc.train.step.row_terms import (
     Gather,
     GlobalCodes,
@@ -32,7 +31,7 @@ from sparc.train.step.row_terms import (
     gather_codes,
     gather_terms,
 )
-from sparc.train.step.select import Selected, select_alone, select_candidates
+from sparc.train.step.select import Selected, select_candidates
 from sparc.train.step.sums import Losses, StepSums, no_sums, step_sums
 from sparc.train.step.terms import autograd
 from sparc.train.step.terms.registry import build_terms
@@ -78,7 +77,7 @@ class Learner:
             raise ConfigError(f"precision {settings.precision} needs a GPU; use float32")
         self.kernels = choose_kernels(settings.kernels, self._device)
         self._workers = Workers.of(self._device)
-        self._recipe = RECIPES[settings.recipe](settings)
+        self._recipe = recipe_of(settings)
         self._objective = Objective(model, build_terms(settings), self.kernels, self._workers)
         self._dead_latents = self._recipe.deadness(model.config, self._device)
         self._candidates = DeadCandidates(
@@ -94,7 +93,6 @@ class Learner:
             clip=settings.clip,
             unit_decoders=self._recipe.unit_decoders,
         )
-        self._balance = Balance(model, settings.balance) if settings.balance > 0 else None
         self.no_sums = no_sums(
             [stream.dim for stream in model.config.streams],
             by_stream=[term.name for term in self._objective.sparse],
@@ -167,9 +165,6 @@ class Learner:
         sums = self._sums(selected, losses, dense.values, compare_rows=few)
         gradients = self._gradients(local, codes, dense)
         self._optimizer.update(gradients, self._recipe.before_update(self.model))
-        if self._balance is not None:
-            self._balance.count(selected, self._gather)
-            self._balance.move(self.model)
         return sums
 
     def _count(self, codes: GlobalCodes, *, auxk: bool) -> tuple[Candidates | None, ...]:
@@ -284,7 +279,7 @@ class Learner:
             state[f"second.{name}"] = moments.second
         for name, counter in self._dead_latents.since_active.items():
             state[f"since_active.{name}"] = counter
-        return state if self._balance is None else {**state, **self._balance.state()}
+        return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Resume from what `state` returned.
@@ -312,10 +307,7 @@ class Learner:
         thresholds = batch_thresholds(
             self.model, candidates, self._gather, self.kernels, self._workers
         )
-        selected = keep(self.model, candidates, thresholds)
-        if self._balance is None:
-            return selected
-        return select_alone(self.model, selected, self.kernels, self._workers)
+        return keep(self.model, candidates, thresholds)
 
     def _candidates_of(self, batch: Mapping[str, Tensor]) -> Selected:
         return select_candidates(

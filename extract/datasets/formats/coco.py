@@ -7,8 +7,7 @@
 
 An image's id is its image id. Its labels are the categories of its objects; a category's parent is
 the category whose name is its `supercategory` or, where there is none, a class of that name. So a
-supercategory may itself be a category with a supercategory, to any depth. The other fields of an
-image, and of the annotation that holds a caption, may become columns of the cache (`--column`).
+supercategory may itself be a category with a supercategory, to any depth.
 """
 
 import re
@@ -72,7 +71,7 @@ class CocoDataset(DatasetReader):
         for document in documents:
             for image_id, image in document.images():
                 images.setdefault(image_id, image)
-        annotations = self._annotations(documents[0], images) if "captions" in names else {}
+        captions = self._captions(documents[0], images) if "captions" in names else {}
         instances = documents[-1] if "instances" in names else None
         categories = _Categories(instances) if instances else None
         objects = _objects(instances, categories, images) if instances and categories else {}
@@ -84,15 +83,10 @@ class CocoDataset(DatasetReader):
                 ImageRecord(
                     image_id,
                     paths[image_id],
-                    captions=[a["caption"] for a in annotations.get(image_id, ())],
+                    captions=captions.get(image_id, ()),
                     labels=tuple(dict.fromkeys(o.label for o in objects.get(image_id, ()))),
-                    columns=self.columns.of(image, without=("id", "file_name")),
-                    caption_columns=[
-                        self.columns.of(a, without=("id", "image_id", "caption"))
-                        for a in annotations.get(image_id, ())
-                    ],
                 )
-                for image_id, image in images.items()
+                for image_id in images
             ],
             names=categories.names if categories else {},
             hierarchy=categories.hierarchy if categories else Hierarchy(),
@@ -101,24 +95,24 @@ class CocoDataset(DatasetReader):
             else None,
         )
 
-    def _annotations(
+    def _captions(
         self, document: "_Document", images: Mapping[str, Any]
-    ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """The annotations that hold captions, by image."""
-        annotations: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    ) -> Mapping[str, Sequence[str]]:
+        captions: dict[str, list[str]] = defaultdict(list)
         strangers = 0
         for where, annotation in document.entries("annotations"):
             image_id = _identifier(annotation, "image_id", where)
-            if not isinstance(annotation.get("caption"), str):
+            caption = annotation.get("caption")
+            if not isinstance(caption, str):
                 raise DatasetError(f"{where} has no caption")
             if image_id in images:
-                annotations[image_id].append(annotation)
+                captions[image_id].append(caption)
             else:
                 strangers += 1
         if strangers:
             lost = amount(strangers, "caption")
             say(f"{document}: {lost} of images that it does not list left out")
-        return annotations
+        return captions
 
     def _image_paths(
         self, split: str, images: Mapping[str, Mapping[str, Any]], where: str

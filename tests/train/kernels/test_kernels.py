@@ -373,10 +373,7 @@ def test_training_is_that_of_the_reference(selection, name):
     """With AuxK: all but the latents selected in the first batch are dead in it."""
     streams = (StreamShape("a", 9), StreamShape("b", 5))
     config = ModelConfig(streams=streams, latents=12, k=2, selection=selection)
-    model, twin = (
-        initial_model(config, recipe="default", seed=0, means=None).double().to(DEVICE)
-        for _ in range(2)
-    )
+    model, twin = (initial_model(config, seed=0, means=None).double().to(DEVICE) for _ in range(2))
     learner = Learner(model, TrainConfig(kernels=name, dead_after=2, auxk=2))
     reference = Reference(twin, dead_after=2, auxk=2, lr=1e-2)
     assert learner.kernels.name == name

@@ -8,9 +8,9 @@ from sparc.train.model.initialize import initial_model
 CONFIG = ModelConfig(streams=(StreamShape("a", 16), StreamShape("b", 9)), latents=500, k=6)
 
 
-def test_default_recipe():
+def test_a_new_model():
     means = {"a": torch.randn(16), "b": torch.randn(9)}
-    model = initial_model(CONFIG, recipe="default", seed=3, means=means)
+    model = initial_model(CONFIG, seed=3, means=means)
     for name, dim in (("a", 16), ("b", 9)):
         encoder, decoder = model.encoder[name], model.decoder[name]
         assert encoder.abs().max() <= dim**-0.5
@@ -21,23 +21,20 @@ def test_default_recipe():
         assert not model.latent_bias[name].any()
 
 
-def test_published_recipe_starts_pre_biases_at_zero():
+def test_without_means_pre_biases_start_at_zero():
     means = {"a": torch.randn(16), "b": torch.randn(9)}
-    published = initial_model(CONFIG, recipe="published", seed=3, means=means)
-    default = initial_model(CONFIG, recipe="default", seed=3, means=means)
-    assert not published.pre_bias["a"].any()
-    assert torch.equal(published.encoder["a"], default.encoder["a"])
+    one, other = (initial_model(CONFIG, seed=3, means=m) for m in (None, means))
+    assert not one.pre_bias["a"].any()
+    assert torch.equal(one.encoder["a"], other.encoder["a"])
 
 
 def test_weights_depend_on_seed_and_name_alone():
-    model = initial_model(CONFIG, recipe="default", seed=3, means=None)
+    model = initial_model(CONFIG, seed=3, means=None)
     torch.manual_seed(99)
     alone = ModelConfig(streams=(StreamShape("b", 9),), latents=500, k=6)
-    assert torch.equal(
-        initial_model(alone, recipe="default", seed=3, means=None).encoder["b"], model.encoder["b"]
-    )
-    other = initial_model(CONFIG, recipe="default", seed=4, means=None)
+    assert torch.equal(initial_model(alone, seed=3, means=None).encoder["b"], model.encoder["b"])
+    other = initial_model(CONFIG, seed=4, means=None)
     assert not torch.equal(other.encoder["b"], model.encoder["b"])
     twins = ModelConfig(streams=(StreamShape("a", 9), StreamShape("b", 9)), latents=500, k=6)
-    twins_model = initial_model(twins, recipe="default", seed=3, means=None)
+    twins_model = initial_model(twins, seed=3, means=None)
     assert not torch.equal(twins_model.encoder["a"], twins_model.encoder["b"])

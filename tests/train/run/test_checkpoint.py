@@ -36,7 +36,7 @@ def checkpoint(step):
 @pytest.fixture
 def run(tmp_path):
     for step in (10, 20, 30):
-        model = initial_model(CONFIG, recipe="default", seed=step, means=None)
+        model = initial_model(CONFIG, seed=step, means=None)
         save_checkpoint(tmp_path, model, checkpoint(step))
     return tmp_path
 
@@ -49,12 +49,12 @@ def test_the_newest_are_kept_and_come_back(run):
     assert torch.equal(found.learner["first.encoder.a"], torch.full((6, 4), 30.0))
     assert found.window["rows"] == 7
     assert found.logged == Logged(12, "ab")
-    expected = initial_model(CONFIG, recipe="default", seed=30, means=None)
+    expected = initial_model(CONFIG, seed=30, means=None)
     assert torch.equal(model.encoder["a"], expected.encoder["a"])
 
 
 def test_a_checkpoint_is_itself_a_model(run):
-    expected = initial_model(CONFIG, recipe="default", seed=20, means=None)
+    expected = initial_model(CONFIG, seed=20, means=None)
     loaded = load(run / "checkpoints/step-000000020")
     assert torch.equal(loaded.encoder["a"], expected.encoder["a"])
 

@@ -25,7 +25,7 @@ def features():
 
 def build(cross_weight=1.0, latents=20, k=3):
     config = ModelConfig(streams=(StreamShape("a", 8), StreamShape("b", 6)), latents=latents, k=k)
-    model = initial_model(config, recipe="default", seed=0, means=None)
+    model = initial_model(config, seed=0, means=None)
     return Learner(model, TrainConfig(cross_weight=cross_weight))
 
 

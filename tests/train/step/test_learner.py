@@ -205,10 +205,10 @@ def test_clipping_is_that_of_the_projected_gradient(build_model, draw_batch):
 @pytest.mark.parametrize("threshold", [1000, 3])
 def test_published_recipe(build_model, draw_batch, selection, threshold, monkeypatch):
     """Twenty steps against the published formulas, written densely."""
-    monkeypatch.setattr("sparc.train.step.recipes.REINITIALIZE_EVERY", 8)
+    monkeypatch.setattr("sparc.train.step.recipes.published.REINITIALIZE_EVERY", 8)
     model = build_model(selection=selection)
     twin = build_model(selection=selection)
-    monkeypatch.setattr("sparc.train.step.recipes.DEAD_AFTER_STEPS", threshold)
+    monkeypatch.setattr("sparc.train.step.recipes.published.DEAD_AFTER_STEPS", threshold)
     settings_ = TrainConfig(recipe="published", auxk=5, seed=7)
     learner = Learner(model, settings_)
     reference = Reference(twin, auxk=5, aux_constant=True)
@@ -256,7 +256,7 @@ def test_published_recipe(build_model, draw_batch, selection, threshold, monkeyp
 def test_steps_are_reproducible_and_resume_bit_for_bit(
     build_model, draw_batch, recipe, selection, monkeypatch
 ):
-    monkeypatch.setattr("sparc.train.step.recipes.DEAD_AFTER_STEPS", 2)
+    monkeypatch.setattr("sparc.train.step.recipes.published.DEAD_AFTER_STEPS", 2)
     build_model = functools.partial(build_model, selection=selection)
     options = TrainConfig(recipe=recipe, dead_after=20, auxk=4)
 
@@ -287,7 +287,7 @@ def test_steps_are_reproducible_and_resume_bit_for_bit(
 def test_two_processes_make_the_step_of_one(
     build_model, draw_batch, in_two_threads, selection, cross_weight, recipe, monkeypatch
 ):
-    monkeypatch.setattr("sparc.train.step.recipes.DEAD_AFTER_STEPS", 2)
+    monkeypatch.setattr("sparc.train.step.recipes.published.DEAD_AFTER_STEPS", 2)
     options = TrainConfig(
         cross_weight=cross_weight,
         recipe=recipe,

@@ -1,15 +1,22 @@
-"""A recipe of another kind; the published one is held to its formulas in test_learner."""
+"""A new recipe is one class and one line in the registry: here one that a test defines.
 
+The published recipe is held to its formulas in test_learner.
+"""
+
+import pytest
 import torch
 
+from sparc.common.errors import ConfigError
 from sparc.train.config import TrainConfig
-from sparc.train.step.learner import Learner
-from sparc.train.step.recipes import RECIPES, Recipe
+from sparc.train.loading import load, load_untrained
+from sparc.train.step.recipes.recipe import Recipe, recipe_of
+from sparc.train.step.recipes.registry import RECIPES, RecipeEntry
 
 
 class Shrinking(Recipe):
     """Decoder rows have no fixed norm, and lose a tenth of it after every step."""
 
+    starts_at_means = False
     unit_decoders = False
 
     def after_update(self, model, dead_latents, step):
@@ -17,12 +24,50 @@ class Shrinking(Recipe):
             decoder.mul_(0.9)
 
 
-def test_a_new_recipe(build_model, draw_batch, monkeypatch):
-    monkeypatch.setitem(RECIPES, "shrinking", Shrinking)
-    model = build_model()
-    learner = Learner(model, TrainConfig(recipe="shrinking"))
-    for seed in range(3):
-        learner.step(draw_batch(model, 8, seed=seed), 1e-6)
-    for decoder in model.decoder.values():
+@pytest.fixture(autouse=True)
+def shrinking(monkeypatch):
+    entry = RecipeEntry("decoder rows shrink", f"{__name__}:Shrinking")
+    monkeypatch.setitem(RECIPES, "shrinking", entry)
+
+
+@pytest.fixture
+def train(small_cache, tmp_path, call):
+    def train(recipe):
+        sizes = ("--latents", 96, "--k", 4, "--steps", 3, "--batch-size", 64, "--lr", 1e-6)
+        done = call("train", "run", small_cache, tmp_path / recipe, *sizes, "--recipe", recipe)
+        assert done.returncode == 0, done.stderr
+        return tmp_path / recipe
+
+    return train
+
+
+def test_a_model_is_trained_by_it(train):
+    run = train("shrinking")
+    for decoder in load(run).decoder.values():
         norms = decoder.norm(dim=1)
         torch.testing.assert_close(norms, torch.full_like(norms, 0.9**3), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "at_means"), [("default", True), ("published", False), ("shrinking", False)]
+)
+def test_a_recipe_says_where_pre_biases_start(train, recipe, at_means):
+    for bias in load_untrained(train(recipe)).pre_bias.values():
+        assert bool(bias.any()) == at_means
+
+
+def test_the_help_lists_them(call):
+    shown = " ".join(call("train", "run", "--help").stdout.split())
+    assert "<default|published" in shown
+    assert f"default: {RECIPES['default'].summary}; published" in shown
+
+
+def test_a_name_that_is_not_registered_is_refused():
+    message = "recipe must be one of default, published, shrinking, not 'none'"
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig(recipe="none")
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_every_entry_names_a_recipe(name):
+    assert isinstance(recipe_of(TrainConfig(recipe=name)), Recipe)

@@ -1,1 +1,1 @@
-"""Selectors: which latents a row uses, one file a selector; `registry` lists them."""
+"""Selectors: which latents a row uses, one file per selector; `registry` lists them."""

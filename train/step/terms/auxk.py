@@ -5,7 +5,7 @@ from torch import Tensor
 
 from sparc.train.reference import Forward, aux
 from sparc.train.step.deadness import Candidates
-from sparc.train.step.recipes import RECIPES
+from sparc.train.step.recipes.recipe import recipe_of
 from sparc.train.step.row_terms import AuxiliaryCode
 from sparc.train.step.terms.term import Contribution, SparseTerm, StreamRows
 
@@ -26,7 +26,7 @@ class AuxK(SparseTerm):
 
     def dense(self, forward: Forward) -> Tensor:
         """The formula, by stream."""
-        constant = RECIPES[self.settings.recipe].auxk_without_dead
+        constant = recipe_of(self.settings).auxk_without_dead
         return aux(forward, self.settings.auxk, constant=constant)
 
     def applies(self, candidates: Candidates | None) -> bool:

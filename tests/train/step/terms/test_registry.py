@@ -144,7 +144,7 @@ class NextByAutograd(LossTerm):
 def test_training_by_autograd_is_that_by_hand(
     build_model, draw_batch, register, recipe, clip, pair, monkeypatch
 ):
-    monkeypatch.setattr("sparc.train.step.recipes.DEAD_AFTER_STEPS", 2)
+    monkeypatch.setattr("sparc.train.step.recipes.published.DEAD_AFTER_STEPS", 2)
     weight = f"{pair[0].name}=0.7"
     settings = TrainConfig(recipe=recipe, terms=(weight,), dead_after=15, auxk=3, clip=clip)
     models = []

@@ -1,0 +1,61 @@
+"""What a recipe decides, and the default one."""
+
+import torch
+from torch import Tensor
+
+from sparc.common.lazy import import_home
+from sparc.train.config import ModelConfig, TrainConfig
+from sparc.train.model.network import Sparc
+from sparc.train.step.deadness import DeadLatents
+from sparc.train.step.recipes.registry import RECIPES
+
+
+class Recipe:
+    """The default recipe: unit decoder rows after every step, AuxK against dead latents.
+
+    Args:
+        settings: The settings of training.
+    """
+
+    starts_at_means = True
+    """Whether pre-biases start at the mean of the data, or at zero."""
+    unit_decoders = True
+    """Whether decoder rows are scaled to unit norm after the update."""
+    auxk_without_dead = False
+    """Whether AuxK has a value where no latent is dead."""
+
+    def __init__(self, settings: TrainConfig) -> None:
+        self.settings = settings
+
+    def deadness(self, config: ModelConfig, device: torch.device) -> DeadLatents:
+        """The counters that say which latents are dead."""
+        return DeadLatents(
+            config.names, config.latents, threshold=self.settings.dead_after, device=device
+        )
+
+    def counts_before_auxk(self, config: ModelConfig) -> bool:  # noqa: ARG002
+        """Whether a batch is counted before AuxK looks for dead latents, or after."""
+        return True
+
+    def before_update(self, model: Sparc) -> dict[str, Tensor]:  # noqa: ARG002
+        """Change the weights after their gradients are computed and before the update.
+
+        Returns:
+            By stream, what decoder rows were divided by, (latents,); empty if they were not.
+        """
+        return {}
+
+    def after_update(self, model: Sparc, dead_latents: DeadLatents, step: int) -> None:
+        """Change the weights after the update.
+
+        Args:
+            model: The model.
+            dead_latents: Its counters of dead latents.
+            step: Number of the step, from 1.
+        """
+
+
+def recipe_of(settings: TrainConfig) -> Recipe:
+    """The recipe that the settings name."""
+    recipe: Recipe = import_home(RECIPES[settings.recipe].home)(settings)
+    return recipe
