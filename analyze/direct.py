@@ -1,7 +1,7 @@
-"""What the commands `bias`, `name` and `stability` find, from Python and as tables.
+"""The commands `bias`, `name` and `stability` as functions that return tables.
 
-The functions do what the commands do, with the same settings by the same names, and write a file
-only if `out` says where. This module must not know how anything is found.
+They take the settings of the commands by the same names, and write a file only if `out` says where.
+This module must not know how anything is computed.
 """
 
 import os
@@ -42,8 +42,8 @@ def bias_of(
         The tables `associations` and `pairs`; their columns are in `REPORT.md`.
 
     Raises:
-        SparcError: A setting is unknown, the attribute names what is not there, or all images have
-            it or none.
+        SparcError: A setting is unknown, the attribute names something that does not exist, or all
+            images have it, or none.
     """
     values = {"attribute": attribute, "against": against, **settings}
     config = _config(BiasConfig, values, "bias_of")
@@ -62,7 +62,7 @@ def name_latents(report: Report | Location, *, words: Sequence[str], **settings:
             `specs`, `trust_encoders` and `out`.
 
     Returns:
-        A line for each latent and each of its words; the columns are in `REPORT.md`.
+        A row for each latent and each of its words; the columns are in `REPORT.md`.
 
     Raises:
         SparcError: A setting is unknown, or the encoder or the model cannot be loaded.
@@ -72,7 +72,7 @@ def name_latents(report: Report | Location, *, words: Sequence[str], **settings:
 
 
 def stability_of(run: Location, other: Location, **settings: Any) -> Stability:
-    """How many of a run's latents another run has found as well.
+    """How many of a run's latents another run has as well.
 
         stability_of("run", "run-of-another-seed").figures
 

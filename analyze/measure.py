@@ -1,8 +1,8 @@
 """What a metric must provide so that a report measures, sums up and shows it: `Measure`.
 
-A new metric is one file in `sparc.analyze.measures` and one line in its registry, which says how.
-This module knows no metric. Neither it nor a measure's file imports PyTorch, Zarr or Dask before
-something is measured, since the summary of a report needs none of them.
+A new metric is one file in `sparc.analyze.measures` and one line in its registry, whose docstring
+says how. This module knows no metric. Neither it nor a measure's file imports PyTorch, Zarr or Dask
+before something is measured, since the summary of a report needs none of them.
 """
 
 import dataclasses
@@ -47,7 +47,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What a cache must have; a measure whose needs are not met is left out, with a note."""
+    """What a cache must have; without it the measure is left out, with a note."""
 
     labels: bool = False
     """Some analysed row carries a class."""
@@ -61,8 +61,8 @@ class Steps:
     """The steps that a measure takes; an interrupted report continues at the first missing one."""
 
     name: str
-    """How the names of its steps begin. Measures of one name take their steps one after the other
-    and share what `Context` counts for them."""
+    """The beginning of its steps' names. Measures with the same name take their steps one after the
+    other and share what `Context` counts for them."""
 
     each: Literal["code_set", "control"] = "code_set"
     """A step for each set of codes, or one for both modes of a control."""
@@ -72,7 +72,7 @@ class Steps:
 
 
 class Step(NamedTuple):
-    """What a measure measures at one go.
+    """One step of a measure.
 
     Attributes:
         name: The same for measures that share a pass over the codes.
@@ -127,7 +127,7 @@ class Measure(ABC):
             reducer: Runs reductions over parts.
 
         Returns:
-            By table, the rows that it adds. What the step does not ask for is ignored.
+            By table, the rows that it adds; tables that the step does not ask for are ignored.
         """
         raise NotImplementedError(f"{self.name} is not measured by `sparc-analyze run`")
 

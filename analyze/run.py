@@ -1,8 +1,8 @@
 """From a run and a cache to a report.
 
 Codes are written chunk by chunk; then each step of each measure adds its pieces to the tables, and
-a step whose pieces exist is done. `sparc.analyze.plan` says which steps there are,
-`sparc.analyze.measures` what they measure.
+a step whose pieces exist is skipped. `sparc.analyze.plan` lists the steps, `sparc.analyze.measures`
+says what they measure.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ def analyze(
 ) -> Report:
     """Measure a trained model on a cache, and write a report.
 
-    Run again after an interruption, it continues where it stopped.
+    After an interruption the same call continues where it stopped.
 
     Args:
         run: A finished run's folder, a saved model's folder, or a hub repository.
@@ -140,7 +140,7 @@ class _Analysis:
 
 
 def _check_columns(step: Step, table: pa.Table, declared: pa.Schema, name: str) -> None:
-    """See that a measure makes the table that it declares: pieces of a table must fit together."""
+    """Check that a measure makes the table that it declares: the pieces of a table must fit."""
     if not table.schema.equals(declared):
         raise TypeError(
             f"the measure {step.measure.name!r} declares another schema of {name!r} than that of "
@@ -217,6 +217,6 @@ def _prepare(
 
 
 def _absolute(location: str) -> str:
-    """A location that still holds elsewhere; a URL or a hub repository is one already."""
+    """A location that is valid in any folder; a URL or a hub repository already is."""
     local = Folder(location).local
     return str(local.absolute()) if local is not None and local.exists() else location

@@ -1,4 +1,4 @@
-"""The command line of whole runs: `sparc-pipeline`."""
+"""The command line `sparc-pipeline`: whole runs."""
 
 from pathlib import Path
 from typing import Annotated

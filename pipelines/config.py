@@ -1,7 +1,7 @@
 """The settings of the pipelines, as options and as the TOML table [pipeline].
 
-A pipeline has few settings of its own. Everything else that the three commands can be told goes
-through `settings`, a file that each of them gets as its `--config`.
+A pipeline has few settings of its own. All other settings of the three commands go through
+`settings`, a file that each of them gets as its `--config`.
 """
 
 import dataclasses
@@ -14,18 +14,20 @@ from sparc.common.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PublishedConfig:
-    """What the pipelines of the published experiments (arXiv 2507.06265) have in common.
+    """The settings that the published experiments (arXiv 2507.06265) share.
 
     A setting of None is left to the commands' own defaults, which are those of the paper.
     """
 
     streams: tuple[str, ...] = option(
-        (), "An encoder as 'name=spec' in quotes, not the published ones; repeat.", flag="--stream"
+        (),
+        "An encoder as 'name=spec' in quotes, instead of the published ones; repeat for more.",
+        flag="--stream",
     )
     limit: int | None = option(None, "Only the first N images of each split.")
     latents: int | None = option(None, "Size of the dictionary; 8192 as published.")
     k: int | None = option(None, "Latents selected for a row; 64 as published.")
-    batch_size: int | None = option(None, "Rows a training step; 256 as published.")
+    batch_size: int | None = option(None, "Rows per training step; 256 as published.")
     epochs: int | None = option(None, "Passes over the training rows; 50 as published.")
     steps: int | None = option(None, "Stop training after N steps.")
     seed: int | None = option(None, "Seed of the weights.")
@@ -43,7 +45,7 @@ class CocoConfig(PublishedConfig):
     train_split: str = option("train", "The split to learn from.")
     test_split: str = option("val", "The split to measure on.")
     captions: Literal["each", "join", "first"] = option(
-        "join", "A row a caption, all joined into one, or the first alone."
+        "join", "A row per caption, all captions joined, or the first one alone."
     )
 
 
@@ -55,7 +57,7 @@ class OpenImagesConfig(PublishedConfig):
     train_split: str = option("train", "The split to learn from.")
     test_split: str = option("test", "The split to measure on.")
     captions: Literal["each", "join", "first"] = option(
-        "each", "A row a caption, all joined into one, or the first alone."
+        "each", "A row per caption, all captions joined, or the first one alone."
     )
 
 
@@ -65,10 +67,10 @@ class DemoConfig:
 
     encoders: Literal["wheels", "hub"] = option(
         "wheels",
-        "Pretrained models out of installed packages, or DINOv2 and CLIP from the model hub.",
+        "Pretrained models from installed packages, or DINOv2 and CLIP from the model hub.",
     )
     streams: tuple[str, ...] = option(
-        (), "An encoder of your own as 'name=spec' in quotes; repeat.", flag="--stream"
+        (), "An encoder of your own as 'name=spec' in quotes; repeat for more.", flag="--stream"
     )
     train_scenes: int = option(1200, "Scenes to learn from.")
     test_scenes: int = option(300, "Scenes to measure on.")

@@ -1,7 +1,7 @@
 """The published experiments, from the dataset's folder to the report.
 
-Both splits become caches, SPARC learns from the first and is measured on the second. What is not
-said here follows the commands' defaults, which are those of the paper (arXiv 2507.06265).
+Both splits become caches; SPARC is trained on the first and measured on the second. All other
+settings are the commands' defaults, which are those of the paper (arXiv 2507.06265).
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
 """Running the three commands one after another, each as a process of its own.
 
-A stage is a command that a person could type, and it is printed as such. What a pipeline has
-finished is written down beside its products, so that running it again passes over it; a stage that
-was interrupted is run again, and the command itself goes on where it stopped. This module must not
+A stage is a command that a person could type, and it is printed as such. A record of the finished
+stages lies beside their products, so that a second run skips them; an interrupted stage is run
+again, and the command itself continues where it stopped. This module must not
 know what the commands do.
 """
 
@@ -38,7 +38,7 @@ class Stage(NamedTuple):
         program: Which of the programs: `extract` stands for `sparc-extract`.
         arguments: Its arguments.
         product: The folder that it makes.
-        shows_result: Whether what it writes to standard output is for the reader of this pipeline.
+        shows_result: Whether its standard output is shown.
     """
 
     title: str
@@ -56,11 +56,11 @@ class Stage(NamedTuple):
 def run_stages(location: Path, stages: Sequence[Stage]) -> None:
     """Run the stages that are not finished yet, in order.
 
-    A stage is passed over if the same command has finished before, its product is still there and
-    no stage before it had to run.
+    A stage is skipped if the same command has finished before, its product still exists, and no
+    stage before it had to run.
 
     Args:
-        location: The pipeline's folder; it is made if need be.
+        location: The pipeline's folder, created if need be.
         stages: The whole pipeline.
 
     Raises:
@@ -75,7 +75,7 @@ def run_stages(location: Path, stages: Sequence[Stage]) -> None:
                 finished.pop(0)
                 say(f"{heading}: done before")
                 continue
-            if finished:  # not so any more, however this one ends
+            if finished:  # out of date, however this stage ends
                 finished.clear()
                 _record(folder, stages[: number - 1])
             say(f"{heading}\n    $ {stage.command}")
@@ -84,13 +84,13 @@ def run_stages(location: Path, stages: Sequence[Stage]) -> None:
 
 
 def _record(folder: Folder, finished: Sequence[Stage]) -> None:
-    """Write down which stages have finished."""
+    """Record which stages have finished."""
     commands = [stage.command for stage in finished]
     folder.write(RECORD_FILE, (json.dumps({"finished": commands}, indent=2) + "\n").encode())
 
 
 def _recognize(folder: Folder) -> None:
-    """Refuse a folder whose record is another program's; a damaged one is written again."""
+    """Refuse a folder whose record is another program's; a damaged record is replaced."""
     try:
         document = parse_object(folder.read(RECORD_FILE))
     except (FileNotFoundError, ValueError):
@@ -112,8 +112,8 @@ def _finished(folder: Folder) -> list[str]:
 def _run(stage: Stage, heading: str) -> None:
     """Run a stage to its end.
 
-    The process has a session of its own: an interruption reaches it once, from here, and it is
-    given the time to leave its folder in order. A second interruption ends it at once.
+    The process has its own session, so that an interruption reaches it once, from here, and it has
+    the time to leave its folder in order. A second interruption kills it.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", f"sparc.{stage.program}.cli", *stage.arguments],
@@ -133,14 +133,14 @@ def _run(stage: Stage, heading: str) -> None:
     if status:
         raise SparcError(
             f"stage {heading} failed with status {status}, see above; what is finished is kept: "
-            "run the same command again to go on from there"
+            "run the same command again to continue"
         )
 
 
 def _end_with_the_pipeline() -> None:
-    """In the new process: be terminated if the pipeline is killed, where Linux can do that.
+    """In the new process: be terminated when the pipeline is killed, which only Linux can do.
 
-    Otherwise the stage would go on unseen, and hold its folder against the next attempt.
+    Otherwise the stage would continue in the background and keep its folder locked.
     """
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

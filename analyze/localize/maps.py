@@ -117,7 +117,7 @@ def _write(
     answers: Sequence[Sequence[_Answer]],
     config: LocalizeConfig,
 ) -> list[Path]:
-    """Write the overlays, the contact sheet and, if they are wanted, the arrays."""
+    """Write the overlays, the contact sheet and, if asked for, the arrays."""
     paths: list[Path] = []
     for_sheet: list[Image.Image] = []
     scales = _scales(answers)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Cofiring(Measure):
-    """Pairs of latents that are active on the same images more often than chance gives."""
+    """Pairs of latents that are active on the same images more often than by chance."""
 
     name = "cofiring"
     tables = (Table("cofiring", TRAINED),)

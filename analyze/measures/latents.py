@@ -98,9 +98,9 @@ class Streams(Measure):
             "LATENTS: how many are alive, that is, active on any row?",
             "A dead latent was not active on any of these images. With 95% confidence it is active "
             "on at most the stated share of images of the kind. Share of the selection: of the "
-            "latents that the streams select together, how many a "
-            "stream would have selected alone; a stream with a large share decides for the others. "
-            "Without it: how many of them the other streams still select.",
+            "latents that the streams select jointly, how many a stream would have selected on its "
+            "own; a stream with a large share decides for the others. Without it: how many of them "
+            "the other streams still select.",
             (*_alive_lines(), *selection_lines(streams)),
         )
 
@@ -110,7 +110,7 @@ def _alive_lines() -> Iterator[Line]:
     counted_on = (
         Line("images that these are counted on", ALIVE_IMAGES.of(), style="count"),
         Line(
-            "a latent not seen active is active on at most",
+            "a latent not active here is active on at most",
             ALIVE_UNSEEN_SHARE.of(),
             style="percent",
         ),

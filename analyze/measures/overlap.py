@@ -1,4 +1,4 @@
-"""Overlap: do two streams use a latent on the same rows, with like values?"""
+"""Overlap: do two streams use a latent on the same rows, with similar values?"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING

@@ -70,8 +70,8 @@ class Reconstruction(Measure):
         return Section(
             "CROSS-RECONSTRUCTION: does the code of one stream rebuild the features of another?",
             "NMSE: 0 is perfect, 1 is what a zero vector gives. Explained variance: 1 is perfect, "
-            "0 is what the mean gives. Mean over pairs of streams; a stream that is rebuilt badly "
-            "from its own code spoils them all.",
+            "0 is what the mean gives. Mean over pairs of streams; one stream that is badly "
+            "rebuilt from its own code makes them all worse.",
             (
                 independent_line("NMSE, ", NMSE_CROSS),
                 joint_line("NMSE, ", NMSE_CROSS),

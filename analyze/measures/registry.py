@@ -2,12 +2,12 @@
 
 How to add one, in one new file beside this one and one line below:
 
-1. Derive a class from `sparc.analyze.measure.Measure`. Name it, list its `tables` (a table of the
-   trained model alone says so) and say what it `needs`.
+1. Derive a class from `sparc.analyze.measure.Measure`. Give it a `name`, its `tables` (with
+   `TRAINED` where only the trained model has rows) and what it `needs`.
 2. `schemas` gives the columns of each table; explain them in `REPORT.md`.
 3. `measure` gives the rows of one set of codes. The codes come from `Context`: part by part with
    `context.parts(code_set)` and the reducer, or for sampled rows with `context.codes_at`. Import
-   what computes inside of it; a small metric may compute right there.
+   the module that computes inside the method; a small metric may compute in the method itself.
 4. For the summary: declare the `metrics`, say which table they are made from (`headline_table`),
    make the `figures` from its rows, and a `section` of the page that shows them.
 5. Add an instance to `MEASURES`.

@@ -1,4 +1,4 @@
-"""Selection: who decides what the streams select together, and what remains without a stream?"""
+"""Selection: which streams decide the joint selection, and what remains without one of them?"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ KEPT = Metric("left_out_kept", by=("control",), where=("stream",))
 
 
 def selection_lines(streams: Iterable[str]) -> Iterator[Line]:
-    """Who decides what is selected together, stream by stream."""
+    """Which streams decide the joint selection, line by line."""
     for stream in streams:
         yield Line(
             f"share of the selection: {stream}",

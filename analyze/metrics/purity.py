@@ -1,4 +1,4 @@
-"""The most frequent class of a latent's rows, and how much more frequent it is there than overall.
+"""The most frequent class of a latent's rows, and how much more frequent it is on these.
 
 See `REPORT.md` for the tables. Means are computed on all rows and without each fold, for their
 intervals.

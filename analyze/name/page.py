@@ -8,23 +8,23 @@ import pyarrow as pa
 from sparc.common.text import amount, shorten
 
 _FEW = 5
-"""Rows that are enough to believe in a latent: more of them do not bring it further up."""
+"""Rows that are enough evidence for a latent: more do not move it further up."""
 
 
-def show(found: pa.Table, *, lines: int = 20) -> str:
+def show(table: pa.Table, *, lines: int = 20) -> str:
     """The best supported names as plain text.
 
-    Not by z: one word that alone activates a latent has the largest z there is, however weakly it
-    does so.
+    They are not ranked by z: a word that alone activates a latent has the largest possible z,
+    however small its value.
     """
-    rows = [row for row in found.to_pylist() if row["rank"] == 1]
+    rows = [row for row in table.to_pylist() if row["rank"] == 1]
     rows.sort(key=_order)
     more = [f"  and {amount(len(rows) - lines, 'more latent')}"] if len(rows) > lines else []
     return "\n".join([_heading(rows), *map(_line, rows[:lines]), *more])
 
 
 def _order(row: Mapping[str, Any]) -> tuple[int, float, int]:
-    """Latents of few rows last, else by how much more a word activates one than words do."""
+    """By support up to `_FEW` rows, then by how far the value exceeds the mean over words."""
     return -min(row["rows_active"], _FEW), row["mean_value"] - row["value"], row["latent"]
 
 

@@ -1,7 +1,7 @@
-"""Names from a list of words: each word goes through the text stream, and names what it activates.
+"""Names from a list of words: each word is encoded by the text stream and names what it activates.
 
-Unlike the words of captions these need no captions of the analysed rows, and they may be words
-that no caption holds. See `REPORT.md` for the table.
+Unlike names from captions, these need no captions, and a word need not occur in any. See
+`REPORT.md` for the table.
 """
 
 from collections.abc import Sequence
@@ -43,11 +43,11 @@ _BATCH = 256  # Words encoded at a time.
 
 
 class Support(NamedTuple):
-    """How often the latents of a stream are active in a report, each stream selecting alone.
+    """How often the latents of a stream are active in a report, independently selected.
 
     Attributes:
         rows_active: Rows on which each is active, (latents,).
-        rows: How many rows there are.
+        rows: Number of analysed rows.
     """
 
     rows_active: npt.NDArray[np.integer]
@@ -68,7 +68,8 @@ def name_by_words(
         A table of `SCHEMA`; it has been written to `config.out`, if that is given.
 
     Raises:
-        SparcError: The list, the cache or the model is not there, or the encoder cannot be rebuilt.
+        SparcError: The list, the cache or the model does not exist, or the encoder cannot be
+            built.
     """
     words = list(dict.fromkeys(_words_of(config) if words is None else words))
     if not words:
@@ -91,10 +92,10 @@ def name_by_words(
         encoder.texts([config.template.replace("{}", w) for w in words[first : first + _BATCH]])
         for first in range(0, len(words), _BATCH)
     ]
-    found = table(stream, words, batches, _support(report, stream), names=config.names)
+    result = table(stream, words, batches, _support(report, stream), names=config.names)
     if config.out is not None:
-        write_table(config.out, described(found, "name", report.about("name", config)))
-    return found
+        write_table(config.out, described(result, "name", report.about("name", config)))
+    return result
 
 
 def _words_of(config: NameConfig) -> list[str]:
@@ -121,29 +122,29 @@ def table(
     active = values.ravel() > 0
     latents = len(support.rows_active)
     shape = (latents, len(words))
-    found = sparse.csr_matrix(
+    matrix = sparse.csr_matrix(
         (values.ravel()[active].astype(np.float64), (indices.ravel()[active], word[active])), shape
     )
-    latent = np.repeat(np.arange(latents), np.diff(found.indptr))
+    latent = np.repeat(np.arange(latents), np.diff(matrix.indptr))
     # A latent's values over the whole list, zero where a word does not activate it.
-    mean = np.asarray(found.sum(axis=1)).ravel() / len(words)
-    square = np.asarray(found.multiply(found).sum(axis=1)).ravel() / len(words)
+    mean = np.asarray(matrix.sum(axis=1)).ravel() / len(words)
+    square = np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel() / len(words)
     spread = np.sqrt(np.maximum(square - mean**2, 0))[latent]
-    off = found.data - mean[latent]
-    z = np.divide(off, spread, out=np.zeros_like(off), where=spread > 1e-9 * found.data)
-    order = np.lexsort((found.indices, -found.data, latent))
-    rank = np.arange(len(order)) - found.indptr[latent]
+    off = matrix.data - mean[latent]
+    z = np.divide(off, spread, out=np.zeros_like(off), where=spread > 1e-9 * matrix.data)
+    order = np.lexsort((matrix.indices, -matrix.data, latent))
+    rank = np.arange(len(order)) - matrix.indptr[latent]
     order, rank = order[rank < names], rank[rank < names]
     listed = np.array(words, dtype=object)
     columns = {
         "stream": [stream] * len(order),
         "latent": latent[order].astype(np.int32),
         "rank": (rank + 1).astype(np.int32),
-        "word": pa.array(listed[found.indices[order]], pa.string()),
-        "value": found.data[order].astype(np.float32),
+        "word": pa.array(listed[matrix.indices[order]], pa.string()),
+        "value": matrix.data[order].astype(np.float32),
         "mean_value": mean[latent[order]],
         "z": z[order],
-        "words_active": np.diff(found.indptr)[latent[order]].astype(np.int64),
+        "words_active": np.diff(matrix.indptr)[latent[order]].astype(np.int64),
         "words": np.full(len(order), len(words)),
         "rows_active": support.rows_active[latent[order]].astype(np.int64),
         "rows": np.full(len(order), support.rows),
@@ -152,7 +153,7 @@ def table(
 
 
 def _support(report: Report, stream: str) -> Support:
-    """Of a stream that selects alone, as it does for words."""
+    """Of independent codes, as those of words are."""
     latents = report.table("latents")
     wanted = pc.and_(pc.equal(latents["mode"], "independent"), pc.equal(latents["stream"], stream))
     own = latents.filter(wanted)

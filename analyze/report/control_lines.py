@@ -1,4 +1,4 @@
-"""The lines of a figure of each mode, with the controls of that mode."""
+"""Lines for a figure in either mode, with the controls of that mode."""
 
 from typing import Literal
 
@@ -6,11 +6,11 @@ from sparc.analyze.report.figure_names import Metric
 from sparc.analyze.report.page import Line
 
 MODES: "tuple[Literal['independent', 'joint'], ...]" = ("independent", "joint")
-"""In the order of a page: what was learnt stands first."""
+"""In the order of a page: what was learnt comes first."""
 
 
 def independent_line(text: str, metric: Metric) -> Line:
-    """A figure of streams that each select alone; the text goes before the mode."""
+    """A figure of independent codes; the text goes before the mode."""
     return Line(
         f"{text}independent",
         metric.of(mode="independent", control="none"),
@@ -22,7 +22,7 @@ def independent_line(text: str, metric: Metric) -> Line:
 
 
 def joint_line(text: str, metric: Metric) -> Line:
-    """A figure of streams that select together; the text goes before the mode."""
+    """A figure of joint codes; the text goes before the mode."""
     return Line(
         f"{text}joint",
         metric.of(mode="joint", control="none"),
@@ -40,6 +40,6 @@ def untrained_line(metric: Metric, *where: str) -> Line:
 
 
 def joint_leak_line(metric: Metric) -> Line:
-    """What selecting together alone gives."""
+    """What joint selection alone gives."""
     name = metric.of(mode="joint", control="permuted_before")
-    return Line("unrelated rows that selected together", name)
+    return Line("unrelated rows, selected jointly", name)

@@ -1,4 +1,4 @@
-"""Digests of a report's files: a flipped bit in a figure is a figure too, and only a digest tells.
+"""Digests of a report's files: only they tell a figure with a flipped bit from another figure.
 
 `digests.json` holds the SHA-256 of each file by name: two of them while a file is being replaced,
 so that an interruption between the two writes leaves nothing that looks damaged. This module must
@@ -24,7 +24,7 @@ _LARGEST = 1 << 33
 
 @dataclasses.dataclass(frozen=True)
 class _Document:
-    """What `digests.json` says."""
+    """The content of `digests.json`."""
 
     files: Mapping[str, tuple[str, ...]]
 
@@ -70,8 +70,8 @@ def read_checked(folder: Folder, name: str, digests: Digests, *, advice: str) ->
     Args:
         folder: The report's folder.
         name: The file.
-        digests: What `read_digests` gave.
-        advice: How the reader of the message gets the file again.
+        digests: From `read_digests`.
+        advice: How to get the file again, for the message.
 
     Raises:
         ReportError: The file is missing, or not what was written.

@@ -24,7 +24,7 @@ Figures = dict["FigureName", float | None]
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """A kind of figure, and what tells two figures of this kind apart."""
+    """A kind of figure, and what distinguishes two figures of this kind."""
 
     name: str
 
@@ -32,7 +32,7 @@ class Metric:
     """Which of these a name has."""
 
     where: tuple[str, ...] = ()
-    """What else it has, behind them: a stream, say."""
+    """Its further parts, such as a stream."""
 
     def of(
         self,

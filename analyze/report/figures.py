@@ -77,7 +77,7 @@ def _figures_of(measure: Measure, table: pa.Table, folder: Folder) -> Figures:
 
 
 def _declared(measure: Measure, figures: Figures) -> Figures:
-    """See that a measure declares the metrics that it gives figures of."""
+    """Check that a measure declares the metrics of its figures."""
     for name in figures:
         if name.metric not in measure.metrics:
             raise TypeError(f"the measure {measure.name!r} does not declare the metric of {name}")

@@ -22,7 +22,7 @@ INFO_FILE = "report.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportInfo:
-    """What `report.json` says.
+    """The content of `report.json`.
 
     Attributes:
         run: The run, saved model or hub repository.

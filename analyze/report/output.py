@@ -17,19 +17,19 @@ from sparc.common.files.parquet import ParquetTable
 
 
 def write_table(file: Path, table: pa.Table) -> None:
-    """Write a Parquet file; its folder is made if need be.
+    """Write a Parquet file, and its folder if need be.
 
     Raises:
-        SparcError: Something else lies there, as for all functions here.
+        SparcError: The file is something else. All functions here raise this.
     """
     _refuse_other(file, "Parquet", b"PAR1")
     if file.exists() and file.stat().st_size and not _is_described(file):
-        raise SparcError(f"{file} is there and no table of SPARC: give another name")
+        raise SparcError(f"{file} exists and is no table of SPARC: give another name")
     tables.write_table(Folder(file.parent), file.name, table)
 
 
 def write_png(file: Path, image: Image.Image) -> None:
-    """Write a PNG file; its folder is made if need be."""
+    """Write a PNG file, and its folder if need be."""
     _refuse_other(file, "PNG", b"\x89PNG\r\n\x1a\n")
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
@@ -37,7 +37,7 @@ def write_png(file: Path, image: Image.Image) -> None:
 
 
 def write_array(file: Path, array: npt.NDArray[np.generic]) -> None:
-    """Write a NumPy file; its folder is made if need be."""
+    """Write a NumPy file, and its folder if need be."""
     _refuse_other(file, "NumPy", b"\x93NUMPY")
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
@@ -45,23 +45,23 @@ def write_array(file: Path, array: npt.NDArray[np.generic]) -> None:
 
 
 def _refuse_other(file: Path, kind: str, begins: bytes) -> None:
-    """Refuse to replace what was not made here: a name is soon mistyped."""
+    """Refuse to replace a file of another kind: a name is easily mistyped."""
     try:
         is_regular = stat.S_ISREG(file.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
         return
     if is_regular:
-        with file.open("rb") as there:
-            content = there.read(len(begins))
+        with file.open("rb") as opened:
+            content = opened.read(len(begins))
         if content in (b"", begins):
             return
-    raise SparcError(f"{file} is there and no {kind} file: it is not replaced, give another name")
+    raise SparcError(f"{file} exists and is no {kind} file: it is not replaced, give another name")
 
 
 def _is_described(file: Path) -> bool:
     """Whether a Parquet file says in its schema what it is about, as `REPORT.md` says."""
     try:
-        with file.open("rb") as there:
-            return METADATA_KEY in (ParquetTable(there).schema.metadata or {})
+        with file.open("rb") as opened:
+            return METADATA_KEY in (ParquetTable(opened).schema.metadata or {})
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return False

@@ -1,7 +1,7 @@
-"""The page of a summary as data: which figures stand in which order, under which words.
+"""The page of a summary as data: which figures it shows, in which order, under which words.
 
-It says nothing of widths or of how a number is written down: that is for a renderer, such as
-`sparc.analyze.report.text`. `sparc.analyze.report.summary_page` puts one together.
+Widths and the format of numbers are up to a renderer, such as `sparc.analyze.report.text`.
+`sparc.analyze.report.summary_page` makes a page.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ class Line:
     text: str
 
     figure: FigureName
-    """Where the reports have its interval, that is shown as well."""
+    """Shown with its interval, where the reports have one."""
 
     controls: tuple["Line", ...] = ()
     """What the figure is to be compared with."""
@@ -30,7 +30,7 @@ class Line:
     style: Style = "decimal"
 
     def levels(self, level: int = 0) -> Iterator[tuple[int, "Line"]]:
-        """The line itself and, each a level deeper, those of its controls."""
+        """The line itself, then those of its controls, a level deeper."""
         yield level, self
         for control in self.controls:
             yield from control.levels(level + 1)
@@ -51,13 +51,13 @@ class Section:
     """The tables that its measure makes."""
 
     def levels(self) -> Iterator[tuple[int, Line]]:
-        """All lines; those of controls follow the line that they belong to, a level deeper."""
+        """All lines; controls follow their line, a level deeper."""
         for line in self.lines:
             yield from line.levels()
 
 
 class Shown(NamedTuple):
-    """What a page shows of one figure: it and the ends of its interval.
+    """A figure on a page, and the ends of its interval.
 
     Attributes:
         value: None where it is undefined.
@@ -75,7 +75,7 @@ class Column:
     """What a page says of one report."""
 
     name: str
-    """Short, and unlike the names of the others."""
+    """Short, and unique on the page."""
 
     place: str
     """The report's folder or URL."""

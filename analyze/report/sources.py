@@ -1,7 +1,7 @@
-"""What a finished report was made from, found again and checked: its cache and its model.
+"""What a finished report was made from, opened again and checked: its cache and its model.
 
-Both may have moved since; then the user says where they are, and their digests tell whether it is
-true.
+Both may have moved; then the user says where they are, and their digests tell whether they are the
+same.
 """
 
 import os
@@ -22,10 +22,10 @@ def open_cache(report: Report, location: Location = "") -> ActivationCache:
 
     Args:
         report: The report.
-        location: Where the cache lies now; empty: where it lay.
+        location: The cache if it has moved; empty: the recorded place.
 
     Raises:
-        CacheError: It is not there, or it holds other rows than those of the report.
+        CacheError: It does not exist, or holds other rows than those of the report.
     """
     way_out = f"say with --cache where the cache of {report.folder} is"
     where = location or recorded_here(report.info.cache, artefact=report.folder, way_out=way_out)
@@ -48,10 +48,10 @@ def open_model(report: Report, location: Location = "") -> Sparc:
 
     Args:
         report: The report.
-        location: Where its run or saved model is now; empty: where it was.
+        location: Its run or saved model if it has moved; empty: the recorded place.
 
     Raises:
-        RunError: It is not there, or it is another model.
+        RunError: It does not exist, or is another model.
     """
     way_out = f"say with --run where the run of {report.folder} is"
     where = os.fspath(location) or recorded_here(

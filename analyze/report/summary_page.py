@@ -1,4 +1,4 @@
-"""The page of the summary of some reports, put together from the sections of the measures."""
+"""The page that sums up reports, made of the sections of the measures."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -10,10 +10,10 @@ from sparc.analyze.report.page import Column, Line, Page
 from sparc.common.text import amount
 
 _READING = (
-    "independent: each stream of a row selects its own latents alone. joint: the streams select "
-    "together, all the same latents, so that they agree by construction and leak to each other "
-    "what they select. Indented lines are controls: only what exceeds them was learnt. ±: half of "
-    "a 95% interval, over other images of the same kind. -: undefined."
+    "independent: each stream of a row selects its own latents. joint: all streams select the same "
+    "latents, by the sum of their logits, so that they agree by construction and leak what they "
+    "select to each other. Indented lines are controls: only what exceeds them was learnt. ±: half "
+    "of a 95% interval, over other images of the same kind. -: undefined."
 )
 
 
@@ -37,7 +37,7 @@ def summary_page(reports: Sequence[Report]) -> Page:
 
 
 def make_columns(reports: Sequence[Report]) -> tuple[Column, ...]:
-    """What a page says of each of some reports.
+    """What a page says of several reports.
 
     Raises:
         ReportError: A report is damaged or of another version, or lacks a figure that it must have.
@@ -46,10 +46,10 @@ def make_columns(reports: Sequence[Report]) -> tuple[Column, ...]:
 
 
 def require_declared(lines: Iterable[Line]) -> None:
-    """See that some measure declares the metric of every line.
+    """Check that every line shows a metric that a measure declares.
 
     Raises:
-        ValueError: None declares one of them.
+        ValueError: No measure declares one of them.
     """
     declared = {metric for measure in MEASURES for metric in measure.metrics}
     for line in lines:
@@ -72,7 +72,7 @@ def _column(report: Report, name: str) -> Column:
 
 
 def _names(reports: Sequence[Report]) -> list[str]:
-    """The last parts of the reports' paths, as many as tell them apart."""
+    """The ends of the reports' paths, as long as it takes to distinguish them."""
     paths = [str(report.folder).rstrip("/").split("/") for report in reports]
     different = len(set(map(tuple, paths)))
     for length in range(1, 1 + max(map(len, paths))):

@@ -22,7 +22,7 @@ _FORMATS: dict[Style, str] = {
 
 
 def render(page: Page) -> str:
-    """A page as text of at most `PAGE_WIDTH`; more reports than two make it wider."""
+    """A page as text, at most `PAGE_WIDTH` wide; with more than two reports it is wider."""
     lines = [*_heading(page.columns), "", *_wrapped(_reading(page))]
     if len(page.columns) > 1:
         names = [shorten(column.name, COLUMN_WIDTH - 2) for column in page.columns]
@@ -36,11 +36,11 @@ def render(page: Page) -> str:
 
 
 def cell(column: Column, line: Line) -> str:
-    """A figure as tables show it, and behind it how far its interval goes to the farther side.
+    """A figure and the distance to the farther end of its interval.
 
     Returns:
-        The figure, followed by a margin of `MARGIN_WIDTH`, which is blank without an interval. A
-        dash stands for a figure that is undefined; `NOT_MEASURED` says that there is none.
+        The figure, then a margin of `MARGIN_WIDTH`, blank without an interval. A dash stands for a
+        figure that is undefined, `NOT_MEASURED` for one that the report does not have.
     """
     shown = column.figure(line.figure)
     if shown is None:

@@ -38,7 +38,7 @@ class ReportWriter:
 
     Args:
         folder: The report's folder.
-        info: What its `report.json` says.
+        info: Its `report.json`.
         intact: The tables that are finished and as they were written.
     """
 
@@ -80,17 +80,17 @@ class ReportWriter:
         return self.folder.exists(SUMMARY_FILE)
 
     def has_pieces(self, step: str, names: Sequence[str]) -> bool:
-        """Whether a step's pieces of some tables have been written, or the tables themselves."""
+        """Whether a step's pieces of these tables have been written, or the tables themselves."""
         return all(
             name in self._intact or _is_readable(self.folder, _piece(name, step)) for name in names
         )
 
     def write_piece(self, step: str, table: str, content: pa.Table) -> None:
-        """Write what a step adds to a table."""
+        """Write a step's rows of a table."""
         self._write(_piece(table, step), table, content)
 
     def join(self, steps: Mapping[str, Sequence[str]]) -> None:
-        """Put the pieces of all steps together.
+        """Join the pieces of all steps to tables.
 
         Args:
             steps: In order, the tables that each step has pieces of.
@@ -133,7 +133,7 @@ def add_table(
         name: The table's name.
         table: Its content.
         figures: Makes the summary of a report's folder.
-        about: What its schema says: `Report.about`.
+        about: The description in its schema: `Report.about`.
 
     Raises:
         LockedError: Another process is writing to the report.
@@ -259,7 +259,7 @@ def _rewrite_earlier(folder: Folder, info: ReportInfo, names: Sequence[str]) -> 
 
     Args:
         folder: The report's folder.
-        info: What its `report.json` says.
+        info: Its `report.json`.
         names: Its intact tables. They may have been rewritten before an interruption.
     """
     if not info.is_current:

@@ -28,7 +28,7 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         if sum([bool(self.text), self.image is not None, self.row is not None]) != 1:
-            raise ConfigError("give one of --text, --image and --row to look for")
+            raise ConfigError("give one of --text, --image and --row as the query")
         if self.sheet is not None and self.sheet.suffix.lower() != ".png":
             raise ConfigError(f"the sheet is a PNG file: its name must end in .png, {self.sheet}")
         options.check_at_least(self, 1, "results")

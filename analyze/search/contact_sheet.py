@@ -1,6 +1,6 @@
-"""Found images side by side in one PNG, as a person wants to see them.
+"""The images of a search side by side in one PNG.
 
-An image that cannot be read leaves an empty frame: the others are shown all the same.
+An image that cannot be read leaves an empty frame, and the others are shown all the same.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,21 +66,21 @@ def draw(title: str, tiles: Sequence[Tile]) -> Image.Image:
 
 
 def contact_sheet(
-    found: pa.Table, cache: ActivationCache, file: Path, *, title: str, dataset: str = ""
+    table: pa.Table, cache: ActivationCache, file: Path, *, title: str, dataset: str = ""
 ) -> int:
     """Write the sheet of a search.
 
     Args:
-        found: A table of `sparc.analyze.search.searcher.SCHEMA`.
+        table: Of schema `sparc.analyze.search.searcher.SCHEMA`.
         cache: The cache whose images they are.
         file: The PNG file.
-        title: What was looked for, and where.
-        dataset: Where the dataset's folder is now; empty: where it was.
+        title: The stream and the query.
+        dataset: The dataset's folder if it has moved; empty: the recorded one.
 
     Returns:
-        How many images could not be read and are empty frames.
+        Number of images that could not be read: empty frames.
     """
-    images = list(_images(found["image"].to_pylist(), cache, dataset))
+    images = list(_images(table["image"].to_pylist(), cache, dataset))
     tiles = [
         Tile(
             image,
@@ -90,7 +90,7 @@ def contact_sheet(
                 shorten(", ".join(dict.fromkeys(row["names"])), _LETTERS),
             ],
         )
-        for image, row in zip(images, found.to_pylist(), strict=True)
+        for image, row in zip(images, table.to_pylist(), strict=True)
     ]
     write_png(file, draw(shorten(title, 200), tiles))
     return sum(image is None for image in images)
@@ -112,7 +112,7 @@ def _images(
         opened = None
     for image in images:
         try:
-            found = opened.open(image) if opened else None
+            result = opened.open(image) if opened else None
         except SparcError:
-            found = None
-        yield found
+            result = None
+        yield result

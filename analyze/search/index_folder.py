@@ -1,6 +1,6 @@
-"""Where a report keeps what makes searches fast: `index/`, built when it is first needed.
+"""A report's search index, `index/`, built when it is first needed.
 
-A folder of it is there with its `digests.json`, a sealed document that says what its builder notes
+A folder of it exists once it has its `digests.json`, a sealed document with what its builder notes
 of the other files: their digests, so that a reader can check what it reads. This module must not
 know what is in them.
 """
@@ -27,15 +27,15 @@ ADVICE = "remove the report's folder index to have it built again"
 
 
 def built_once(folder: Folder, name: str, build: Callable[[Path], dict[str, Any]]) -> Path:
-    """A folder of the index, built if it is not there: whole, or not at all.
+    """A folder of the index, built if it does not exist: whole, or not at all.
 
     One without `digests.json`, as earlier versions built them, is built again.
 
     Args:
         folder: A finished report's folder, on this machine.
         name: The folder below the index.
-        build: Writes its content into a folder that is there and empty, and returns what
-            `read_notes` is to return.
+        build: Writes its content into an empty folder, and returns what `read_notes` is to
+            return.
 
     Raises:
         ReportError: The report lies behind a URL.
@@ -82,7 +82,7 @@ def map_file(where: Path, name: str) -> mmap.mmap | bytes:
     """
     with open_regular(inside(where, name)) as opened:
         if not os.fstat(opened.fileno()).st_size:
-            return b""  # nothing cannot be mapped
+            return b""  # an empty file cannot be mapped
         return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
 
 
@@ -95,7 +95,7 @@ def map_values(where: Path, name: str, dtype: type[np.generic], count: int) -> n
         where: The folder, from `built_once`.
         name: The file in it.
         dtype: Of the values.
-        count: How many there are.
+        count: Their number.
 
     Raises:
         OSError: It cannot be read.

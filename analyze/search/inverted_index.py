@@ -28,7 +28,7 @@ from sparc.common.progress import progress
 from sparc.common.text import reason
 
 _CODES = CodeSet("independent")
-"""A query has no partner to select with, so it meets codes that were selected alone too."""
+"""A query has no other stream to select with, so it is compared with independent codes."""
 
 _SMALL = ("ends.npy", "norms.npy", "checks.npy")
 
@@ -45,9 +45,9 @@ class InvertedIndex(NamedTuple):
     Attributes:
         ends: Where the entries of each latent begin, and the last ones end, (L + 1,) int64.
         rows: By entry, the row of the cache, ascending within a latent, (entries,) int32.
-        values: By entry, the latent's value there, above zero, (entries,) float32.
-        norms: The Euclidean length of each row's code, (rows,) float32; infinite where it has none,
-            so that its cosine with anything is zero.
+        values: By entry, the latent's value on that row, above zero, (entries,) float32.
+        norms: The Euclidean length of each row's code, (rows,) float32; infinite where the code is
+            empty, so that its cosine with anything is zero.
         checks: By latent, the CRC32C of its rows and values, (L,) uint32.
         sound: Latents whose entries have been checked since the index was opened.
     """
@@ -72,11 +72,11 @@ class InvertedIndex(NamedTuple):
         length = float(np.linalg.norm(values.astype(np.float64)))
         if not length:
             return np.zeros(len(self.norms), np.float32)
-        # In ascending order: the same query always adds up to the same bits.
+        # In ascending order, so that a query gives the same bits however it is ordered.
         order = np.argsort(indices)
         latents, weights = indices[order].astype(np.int64), values[order] / np.float32(length)
         spans = [self._span(latent) for latent in latents.tolist()]
-        # SciPy walks through the columns several times faster than NumPy adds at places.
+        # SciPy multiplies by columns several times faster than `np.add.at`.
         columns = sparse.csc_matrix(
             (
                 np.concatenate([self.values[span] for span in spans]),
@@ -96,7 +96,7 @@ class InvertedIndex(NamedTuple):
             ReportError: The entries of a latent are damaged.
         """
         result = np.zeros((len(indices), len(rows)), np.float32)
-        # As plain arrays, of which parts are taken several times faster than of mapped ones.
+        # Plain arrays: slicing them is several times faster than slicing mapped ones.
         all_rows, all_values = np.asarray(self.rows), np.asarray(self.values)
         for line, latent in zip(result, indices.tolist(), strict=True):
             span = self._span(latent)
@@ -107,21 +107,21 @@ class InvertedIndex(NamedTuple):
         return result
 
     def _span(self, latent: int) -> slice:
-        """Where a latent's entries lie, after a look at whether they are what was written."""
+        """Where a latent's entries lie; checks that they are what was written."""
         span = slice(int(self.ends[latent]), int(self.ends[latent + 1]))
         if latent not in self.sound:
             if _check(self.rows[span], self.values[span]) != self.checks[latent]:
                 raise ReportError(f"the search index is damaged at latent {latent}: {ADVICE}")
             listed = self.rows[span]
-            # SciPy does not look where it writes.
+            # SciPy does not check indices before it writes.
             if len(listed) and not 0 <= listed.min() <= listed.max() < len(self.norms):
-                raise ReportError(f"the search index names rows that are not there: {ADVICE}")
+                raise ReportError(f"the search index names rows beyond the cache's: {ADVICE}")
             self.sound.add(latent)
         return span
 
 
 def open_index(folder: Folder, store: CodeStore, stream: str) -> InvertedIndex:
-    """The index of a stream, built if it is not there yet.
+    """The index of a stream, built if there is none yet.
 
     Args:
         folder: A finished report's folder, on this machine.
@@ -178,13 +178,13 @@ def _build(where: Path, store: CodeStore, stream: str) -> dict[str, str]:
         for chunk in chunks:
             codes = store.read(_CODES, chunk, streams=(stream,))
             matrix = codes.matrix(stream, layout.latents).tocsc()
-            found = np.diff(matrix.indptr)
-            if matrix.nnz:  # nothing cannot be mapped
-                places = np.repeat(written - matrix.indptr[:-1], found) + np.arange(matrix.nnz)
-                # Mapped again for every chunk, so that what was written need not stay in memory.
+            added = np.diff(matrix.indptr)
+            if matrix.nnz:  # an empty file cannot be mapped
+                places = np.repeat(written - matrix.indptr[:-1], added) + np.arange(matrix.nnz)
+                # Mapped again for every chunk, so that written pages can leave memory.
                 np.load(where / "rows.npy", mmap_mode="r+")[places] = codes.rows[matrix.indices]
                 np.load(where / "values.npy", mmap_mode="r+")[places] = matrix.data
-            written += found
+            written += added
             bar.update(1)
     rows, strengths = (np.load(where / f"{n}.npy", mmap_mode="r") for n in ("rows", "values"))
     spans = [slice(a, b) for a, b in pairwise(ends.tolist())]
@@ -202,7 +202,7 @@ def _create(file: Path, dtype: type[np.generic], length: int) -> None:
         return
     np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=(length,))
     with file.open("rb+") as opened:
-        # Where a disk is full, writing to mapped memory would end the process without a word.
+        # On a full disk, writing to mapped memory would kill the process.
         os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
 
 

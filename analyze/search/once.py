@@ -14,10 +14,10 @@ def open_searcher(report: Report, config: SearchConfig) -> Searcher:
 
     Args:
         report: A finished report.
-        config: The stream that is searched, and where things are.
+        config: The stream that is searched, and where run and cache are.
 
     Raises:
-        SparcError: The stream or the cache is not there, or something is damaged.
+        SparcError: The stream or the cache does not exist, or something is damaged.
     """
     return Searcher(
         report,
@@ -41,7 +41,7 @@ def search_once(searcher: Searcher, config: SearchConfig) -> pa.Table:
         that is given.
 
     Raises:
-        SparcError: A stream, row or file is not there, or the encoder cannot be built again.
+        SparcError: A stream, row or file does not exist, or the encoder cannot be built.
     """
     table = _ask(searcher, config)
     if config.out is not None:

@@ -1,8 +1,7 @@
-"""From a text, an image or a row to the code that is searched with.
+"""From a text or an image to the code of the query.
 
-A text or an image goes through the very encoder that made its stream of the cache, built again
-from a spec given by hand, or from the recorded one if the user trusts it; and through the model
-alone: no other stream helps it select.
+It goes through the encoder that made its stream of the cache, built again from a spec given by
+hand, or from the recorded one if the user trusts it; then the model selects for this stream alone.
 """
 
 import os
@@ -45,13 +44,13 @@ class QueryEncoder:
         model: The model, on the device to use.
         stream: Which stream.
         spec: Replaces the recorded spec, whose file may have moved; empty keeps it.
-        trust_encoders: Whether to build what the cache names, should that be a place of its own.
+        trust_encoders: Whether to build from a file, folder or repository that the cache names.
         build: Builds the encoder.
 
     Raises:
         ConfigError: The stream's features did not come from an encoder, or it reads something else.
-        EncoderError: The encoder may not or cannot be built, or is another one than that of the
-            cache; see `sparc.analyze.recorded_encoders`.
+        EncoderError: The encoder may not or cannot be built, or is not the one of the cache;
+            see `sparc.analyze.recorded_encoders`.
     """
 
     def __init__(

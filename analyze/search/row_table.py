@@ -1,9 +1,9 @@
-"""What a search shows of rows, laid out so that a few of them are found in no time.
+"""What a search shows of rows, laid out so that a few of them are read in no time.
 
-A cache's table is made to be read whole: for one caption a hundred thousand are decompressed. In a
-report, `index/rows/`, the same columns lie uncompressed, and both files are mapped into memory.
-What is read of them is checked: the images when they are opened, a batch of rows by its CRC32C
-when it is first needed. This module must not know codes.
+A cache's table is made to be read whole: to read one caption, a hundred thousand are decompressed.
+In a report's `index/rows/` the same columns lie uncompressed, in files that are mapped into memory.
+The images are checked when the index is opened, a batch of rows by its CRC32C when it is first
+needed. This module must not know codes.
 """
 
 import struct
@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     Attributes:
         start: The first of them.
         begin: Their first byte.
-        end: The first byte behind them.
+        end: The first byte after them.
         check: The CRC32C of their bytes.
     """
 
@@ -95,16 +95,16 @@ class RowTable:
                     raise ReportError(
                         f"a batch of the table of rows is not as it was written: {ADVICE}"
                     )
-                found = pa.ipc.read_record_batch(message, _SCHEMA)
-                found.validate(full=True)  # its offsets are not looked at again
+                read = pa.ipc.read_record_batch(message, _SCHEMA)
+                read.validate(full=True)  # nothing checks its offsets later
             except (pa.ArrowException, OSError, EOFError, MemoryError) as error:
                 raise ReportError(
                     f"the table of rows is damaged ({reason(error)}): {ADVICE}"
                 ) from error
             end = self._starts[number + 1] if number + 1 < len(self._starts) else len(self.of_row)
-            if len(found) != end - batch.start:
-                raise ReportError(f"the table of rows has not the rows of the cache: {ADVICE}")
-            self._read[number] = found
+            if len(read) != end - batch.start:
+                raise ReportError(f"the table of rows is not that of the cache: {ADVICE}")
+            self._read[number] = read
         return self._read[number]
 
 
@@ -136,7 +136,7 @@ def _is_compressed(message: pa.ipc.Message) -> bool:
 
 
 def open_rows(folder: Folder, cache: ActivationCache) -> RowTable:
-    """The rows of a report's cache, laid out first if that has not been done.
+    """The rows of a report's cache; their index is built if there is none yet.
 
     Args:
         folder: A finished report's folder, on this machine.

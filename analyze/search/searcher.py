@@ -44,7 +44,7 @@ SCHEMA = pa.schema(
 OWN_IMAGE = "the query's own image"
 
 _REASONS = 5
-"""Latents shown of those that query and row share, the weightiest first."""
+"""Latents listed of those that query and row share, those of the largest products first."""
 
 
 class Code(NamedTuple):
@@ -53,7 +53,7 @@ class Code(NamedTuple):
     Attributes:
         indices: Its latents, each at most once, (k,).
         values: Their values, zero where not active, (k,) float32.
-        row: The row of the cache that it is the code of; None if it comes from elsewhere.
+        row: The row of the cache that it is the code of; None for a text or an image file.
     """
 
     indices: npt.NDArray[np.integer]
@@ -67,28 +67,27 @@ class Searcher:
         searcher = Searcher("report", "dino", trust_encoders=True)
         searcher.text("a red apple").to_pandas()  # or .image("apple.jpg"), or .row(7)
 
-    What is slow happens once, here: the stream's index is built if it is not there yet, the files
-    are mapped, the names read. A search then reads what the query's latents have, and the rows
-    that it finds. The model and the encoder of a stream are loaded by the first text or image that
-    goes through it.
+    Opening does what is slow: it builds the stream's index if there is none yet, maps the files and
+    reads the names. A search then reads the entries of the query's latents and the rows of the
+    matches. The first text or image that goes through a stream loads the model and its encoder.
 
     `text`, `image`, `row` and `find` return a table of `SCHEMA` with a line an image, the best
     first: `score`, the cosine of the codes; the `row` of the cache with its `sample_id`, `image`
-    and `caption`; `latents`, those that weigh most, and their `names`; `own_image`, whether a
-    row was looked for and this is its image. See `REPORT.md`.
+    and `caption`; `latents`, those that weigh most, and their `names`; `own_image`, whether
+    this is the image of the row that was the query. See `REPORT.md`.
 
     Args:
         report: A finished report, or its folder.
-        stream: Where to look; needless where the report has one stream alone.
+        stream: The stream that is searched; may be left out if the report has only one.
         cache: Where the report's cache is, if it has moved.
         run: Where its run is, if it has moved.
         specs: By stream, the encoder that reads texts or images, instead of the one that the cache
             names; or what `--spec` takes, for the stream that reads the query.
-        trust_encoders: Whether the encoders that the cache names may be loaded. They decide which
-            files are read and what the hub is asked for: trust those of a cache of your own.
+        trust_encoders: Whether the encoders that the cache names may be loaded. It then
+            decides which files are read and what the hub is asked for.
 
     Raises:
-        SparcError: The stream or the cache is not there, or something is damaged.
+        SparcError: The stream or the cache does not exist, or something is damaged.
     """
 
     def __init__(
@@ -116,12 +115,12 @@ class Searcher:
         self._names = {latent: words for (s, latent), words in names.items() if s == self.stream}
 
     def text(self, text: str, *, source: str = "", results: int = 12) -> pa.Table:
-        """The images that a text finds.
+        """The images that match a text best.
 
         Args:
-            text: What to look for.
+            text: The query.
             source: The stream that reads it; the only one of texts by default.
-            results: How many images.
+            results: Number of images.
 
         Raises:
             SparcError: No stream reads texts, or its encoder or the model cannot be loaded.
@@ -141,7 +140,7 @@ class Searcher:
             image: Its file, or an image of Pillow.
             source: The stream that reads it; by default the one that is searched, or else the only
                 one of images.
-            results: How many images.
+            results: Number of images.
 
         Raises:
             SparcError: It is no image, no stream reads it, or its encoder or the model cannot be
@@ -155,7 +154,7 @@ class Searcher:
         Args:
             row: Row of the cache.
             source: The stream that reads it; the one that is searched by default.
-            results: How many images.
+            results: Number of images.
 
         Raises:
             ConfigError: There is no such row or stream.
@@ -167,7 +166,7 @@ class Searcher:
 
         Args:
             code: Of a row, a text or an image; see `row_code` and `encoder`.
-            results: How many images.
+            results: Number of images.
 
         Raises:
             ConfigError: It holds the codes of several texts.
@@ -184,7 +183,7 @@ class Searcher:
             **{name: table[name] for name in table.column_names},
             "own_image": self._own_image(code, rows),
             "latents": reasons,
-            "names": [[w for i in each for w in self._names.get(i, [])] for each in reasons],
+            "names": [[w for i in latents for w in self._names.get(i, [])] for latents in reasons],
         }
         return pa.table(columns, schema=SCHEMA)
 
@@ -200,7 +199,7 @@ class Searcher:
         """
         store, stream = self.report.codes, stream or self.stream
         if not (0 <= row < store.layout.rows and store.valid[row]):
-            raise ConfigError(f"{self.report.folder}: row {row} is not there or not analysed")
+            raise ConfigError(f"{self.report.folder}: row {row} does not exist or was not analysed")
         if stream not in store.layout.streams:
             raise ConfigError(
                 f"{self.report.folder} has no stream {stream!r}; it has "
@@ -212,7 +211,7 @@ class Searcher:
         return Code(codes.indices[stream][at], codes.values[stream][at], row)
 
     def encoder(self, modality: Modality, source: str = "", *, spec: str = "") -> "QueryEncoder":
-        """What turns texts or images into codes, through one stream; loaded once.
+        """The encoder from texts or images to codes of one stream; loaded once.
 
         Args:
             modality: What it is to read.
@@ -281,14 +280,14 @@ def _single(code: "Code | Query") -> Code:
 def _only_stream(report: Report) -> str:
     """The stream that is searched if none is named."""
     if len(report.info.streams) > 1:
-        raise ConfigError(f"say with --in where to look: {', '.join(report.info.streams)}")
+        raise ConfigError(f"say with --in which stream to search: {', '.join(report.info.streams)}")
     return report.info.streams[0]
 
 
 def _stream_that_reads(
     modality: Modality, report: Report, cache: ActivationCache, target: str
 ) -> str:
-    """The stream that a query of that kind goes through: the target itself if it can."""
+    """The stream that reads such a query: the target itself if it can."""
     able = [s for s in report.info.streams if cache.streams[s].modality == modality]
     if target in able:
         return target

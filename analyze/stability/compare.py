@@ -49,20 +49,20 @@ def compare(first: str, second: str, config: StabilityConfig) -> Stability:
     streams = _common_streams(a, b)
     trained = [_directions(x.model, streams) for x in (a, b)]
     matching = match(*trained)
-    found = [figures("none", matching)]
+    rows = [figures("none", matching)]
     notes = list(_notes(a, b, streams))
     same_beginning = False
     if a.untrained is not None and b.untrained is not None:
         beginnings = [_directions(x, streams) for x in (a.untrained, b.untrained)]
-        found.append(figures("untrained", match(*beginnings)))
+        rows.append(figures("untrained", match(*beginnings)))
         same_beginning = _equal(*beginnings)
     if same_beginning:
         notes.append(
             "what both runs have in common may be their beginning, since they have the same seed: "
             "compare runs of two seeds"
         )
-    found.append(figures("random", match(*random_directions(trained, config.seed))))
-    result = Stability(pa.concat_tables(found), table(matching), tuple(notes), same_beginning)
+    rows.append(figures("random", match(*random_directions(trained, config.seed))))
+    result = Stability(pa.concat_tables(rows), table(matching), tuple(notes), same_beginning)
     if config.out is not None:
         about = {
             "runs": [_about_run(x) for x in (a, b)],
@@ -88,24 +88,24 @@ def _equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
 
 
 def _common_streams(first: Subject, second: Subject) -> list[str]:
-    there = {stream.name: stream for stream in second.model.config.streams}
-    common = [stream for stream in first.model.config.streams if stream.name in there]
+    others = {stream.name: stream for stream in second.model.config.streams}
+    common = [stream for stream in first.model.config.streams if stream.name in others]
     if not common:
         raise RunError(
             f"{first.location} and {second.location} have no stream in common: "
-            f"{', '.join(first.model.config.names)} and {', '.join(there)}"
+            f"{', '.join(first.model.config.names)} and {', '.join(others)}"
         )
     for stream in common:
-        if stream.dim != there[stream.name].dim:
-            _refuse(stream.name, first, second, "dim", stream.dim, there[stream.name].dim)
+        if stream.dim != others[stream.name].dim:
+            _refuse(stream.name, first, second, "dim", stream.dim, others[stream.name].dim)
     names = [stream.name for stream in common]
     origins = [
-        {stream.name: stream.origin for stream in each.trained_on or () if stream.name in names}
-        for each in (first, second)
+        {stream.name: stream.origin for stream in run.trained_on or () if stream.name in names}
+        for run in (first, second)
     ]
     for name in names:
         if name in origins[0] and name in origins[1]:
-            mine, other = (each[name] for each in origins)
+            mine, other = (by_stream[name] for by_stream in origins)
             if (difference := encoder_difference(mine, other)) is not None:
                 _refuse(name, first, second, *difference)
     return names

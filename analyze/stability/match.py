@@ -1,6 +1,6 @@
 """Which latents two dictionaries have in common: their directions, matched one to one.
 
-A dictionary is no accident of its seed if another run finds the same directions. See `REPORT.md`
+A dictionary is no accident of its seed if another run learns the same directions. See `REPORT.md`
 for the tables. This module must not know where dictionaries come from: that is
 `sparc.analyze.stability.compare`.
 """
@@ -43,7 +43,7 @@ MATCHING_SCHEMA = pa.schema(
 
 THRESHOLDS = {"above_0_5": 0.5, "above_0_7": 0.7, "above_0_9": 0.9}
 
-_BLOCK = 1024  # Latents a product.
+_BLOCK = 1024  # Latents per product.
 
 Decoders = Mapping[str, Tensor]
 """By stream, a decoder's directions, (latents, dim)."""
@@ -59,7 +59,7 @@ class Matching(NamedTuple):
         by: `joint`: matched by the mean over the streams; `own`: by this stream alone.
         stream: Where the cosines are measured; None: their mean over the streams.
         first: Latents of the first, ascending.
-        second: The latent of the second that each is matched with.
+        second: Their partners in the second.
         cosine: Their cosines, float64.
         nearest_first: The largest cosine of a latent of the first with any of the second, mean
             over the latents of the first.
@@ -76,7 +76,7 @@ class Matching(NamedTuple):
 
 
 def match(first: Decoders, second: Decoders) -> list[Matching]:
-    """Match for all streams jointly, then for each alone.
+    """Match all streams jointly, then each on its own.
 
     One matrix of cosines is held at a time, in float64: 512 MiB for twice 8,192 latents.
 
@@ -85,53 +85,53 @@ def match(first: Decoders, second: Decoders) -> list[Matching]:
         second: Another one with the same streams; it may have more or fewer latents.
     """
     together, joint = _match_jointly(first, second)
-    found = [joint]
+    matchings = [joint]
     for stream in first:
-        found += _match_stream(first, second, stream, together)
-    return found
+        matchings += _match_stream(first, second, stream, together)
+    return matchings
 
 
 def random_directions(decoders: Sequence[Decoders], seed: int) -> list[dict[str, Tensor]]:
     """As many directions as each of some dictionaries has, drawn at random."""
     generator = torch.Generator().manual_seed(seed)
     return [
-        {stream: torch.randn(x.shape, generator=generator) for stream, x in each.items()}
-        for each in decoders
+        {stream: torch.randn(x.shape, generator=generator) for stream, x in by_stream.items()}
+        for by_stream in decoders
     ]
 
 
-def figures(control: str, found: Sequence[Matching]) -> pa.Table:
+def figures(control: str, matchings: Sequence[Matching]) -> pa.Table:
     """A row for each matching and stream, of schema `SCHEMA`."""
     rows = [
         {
             "control": control,
-            "matching": each.by,
-            "stream": each.stream,
-            "matched": len(each.cosine),
-            "cosine": float(each.cosine.mean()),
-            **{name: float((each.cosine > least).mean()) for name, least in THRESHOLDS.items()},
-            "nearest_first": each.nearest_first,
-            "nearest_second": each.nearest_second,
+            "matching": matching.by,
+            "stream": matching.stream,
+            "matched": len(matching.cosine),
+            "cosine": float(matching.cosine.mean()),
+            **{name: float((matching.cosine > least).mean()) for name, least in THRESHOLDS.items()},
+            "nearest_first": matching.nearest_first,
+            "nearest_second": matching.nearest_second,
         }
-        for each in found
+        for matching in matchings
     ]
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def table(found: Sequence[Matching]) -> pa.Table:
+def table(matchings: Sequence[Matching]) -> pa.Table:
     """A row for each matching, stream and pair, of `MATCHING_SCHEMA`."""
     pieces = [
         pa.table(
             {
-                "matching": [each.by] * len(each.first),
-                "stream": pa.array([each.stream] * len(each.first), pa.string()),
-                "first_latent": each.first.astype(np.int32),
-                "second_latent": each.second.astype(np.int32),
-                "cosine": each.cosine,
+                "matching": [matching.by] * len(matching.first),
+                "stream": pa.array([matching.stream] * len(matching.first), pa.string()),
+                "first_latent": matching.first.astype(np.int32),
+                "second_latent": matching.second.astype(np.int32),
+                "cosine": matching.cosine,
             },
             schema=MATCHING_SCHEMA,
         )
-        for each in found
+        for matching in matchings
     ]
     return pa.concat_tables(pieces)
 
@@ -169,7 +169,7 @@ def _mean_cosines(first: Decoders, second: Decoders, streams: Sequence[str]) -> 
 
 def _assign(cosines: Cosines) -> Assignment:
     """The one-to-one matching with the largest sum of cosines (Hungarian method)."""
-    # Told to maximize, SciPy would copy the matrix.
+    # In place: to maximize, SciPy would copy the matrix.
     np.negative(cosines, out=cosines)
     first, second = linear_sum_assignment(cosines)
     np.negative(cosines, out=cosines)

@@ -8,13 +8,13 @@ from sparc.analyze.stability.match import THRESHOLDS
 from sparc.common.text import amount, printable
 
 
-def show(found: Stability) -> str:
+def show(result: Stability) -> str:
     """The figures as plain text."""
-    return "\n".join(_lines(found))
+    return "\n".join(_lines(result))
 
 
-def _lines(found: Stability) -> Iterator[str]:
-    rows = found.figures.to_pylist()
+def _lines(result: Stability) -> Iterator[str]:
+    rows = result.figures.to_pylist()
     yield f"{amount(rows[0]['matched'], 'latent')} matched one to one by their decoders' cosines"
     yield (
         "latents of two seeds match in part: read each figure against the random baseline below "
@@ -29,17 +29,17 @@ def _lines(found: Stability) -> Iterator[str]:
             for control, title in _CONTROLS.items():
                 for other in rows:
                     if other["control"] == control and _same_place(row, other):
-                        yield _line(f"  {title}", other) + _remark(control, found)
-    for note in found.notes:
+                        yield _line(f"  {title}", other) + _remark(control, result)
+    for note in result.notes:
         yield f"note: {printable(note)}"
 
 
 _CONTROLS = {"untrained": "as they began", "random": "random directions"}
 
 
-def _remark(control: str, found: Stability) -> str:
-    """What a reader of one line must know, beside its figures."""
-    if control == "untrained" and found.same_beginning:
+def _remark(control: str, result: Stability) -> str:
+    """What a reader of the line must know beside its figures."""
+    if control == "untrained" and result.same_beginning:
         return "  same seed: both began with the same directions"
     return ""
 

@@ -1,7 +1,7 @@
-"""Renaming the tensors of a wheel's model to those of the same model in timm.
+"""Renames the tensors of a wheel's model as timm names those of the same model.
 
 Nothing is guessed: a tensor that is left over on either side, or whose shape differs, is an error.
-This module knows tensors and names alone; where the files lie is the business of `encoders.py`.
+This module knows only tensors and names; `encoders.py` knows where the files lie.
 """
 
 from collections.abc import Mapping
@@ -31,31 +31,31 @@ def tensors_of_onnx(model: Any) -> dict[str, Tensor]:
         model: An `onnx.ModelProto`.
 
     Raises:
-        EncoderError: A constant belongs to nothing that is known.
+        EncoderError: A constant belongs to no known layer.
     """
     from onnx import numpy_helper
 
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     values = {name: np.array(numpy_helper.to_array(t)) for name, t in constants.items()}
-    found: dict[str, np.ndarray[Any, Any]] = {}
+    tensors: dict[str, np.ndarray[Any, Any]] = {}
     for node in model.graph.node:
         if node.op_type != "MatMul":
             continue
         for name in node.input:
             if name in values and not name.startswith((BACKBONE, _DECODER)):
                 layer = ".".join(node.name.strip("/").split("/")[1:-1])
-                found[f"{layer}.weight"] = values.pop(name).T
+                tensors[f"{layer}.weight"] = values.pop(name).T
     for name in list(values):
         if name.startswith(BACKBONE):
-            found[name.removeprefix(BACKBONE)] = values.pop(name)
+            tensors[name.removeprefix(BACKBONE)] = values.pop(name)
     positions = [name for name, value in values.items() if value.ndim == 3]
     if len(positions) == 2:
         ordered = sorted((values.pop(name) for name in positions), key=lambda p: int(p.shape[1]))
-        found["embeddings.position_embeddings"] = np.concatenate(ordered, axis=1)
+        tensors["embeddings.position_embeddings"] = np.concatenate(ordered, axis=1)
     unknown = [name for name in values if not name.startswith(_DECODER)]
     if unknown:
         raise EncoderError(f"the ONNX file holds a tensor that belongs to no layer: {unknown[0]}")
-    return {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in found.items()}
+    return {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in tensors.items()}
 
 
 def vit_for_timm(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,8 +8,8 @@
       scenes.json                            what was asked for; written last
 
 The LabelName of a class in the label files is its category id in the COCO files, so that masks and
-labels mean the same classes. Nothing here knows how a cache is made: the scenes are read by the
-reader that reads COCO.
+labels mean the same classes. Nothing here knows how a cache is made: the reader of COCO reads
+the scenes.
 """
 
 import csv
@@ -41,9 +41,9 @@ CLASSES_FILE = "classes.csv"
 HIERARCHY_FILE = "hierarchy.json"
 
 _VERSION = 1
+"""To be raised when the same settings begin to give other scenes."""
 
 _ADVICE = "choose another folder or remove it"
-"""To be raised when the same settings begin to give other scenes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ def write_scenes(location: Path, settings: SceneSettings) -> None:
     """Write scenes, or do nothing where exactly these scenes have been written already.
 
     Args:
-        location: The folder; it is made if need be.
+        location: The folder, created if need be.
         settings: Which scenes.
 
     Raises:
@@ -74,7 +74,7 @@ def write_scenes(location: Path, settings: SceneSettings) -> None:
     """
     folder = Folder(location)
     wanted = {"version": _VERSION, **dataclasses.asdict(settings)}
-    with exclusive(folder, lambda found: _recognize(found, wanted)):
+    with exclusive(folder, lambda opened: _recognize(opened, wanted)):
         if not folder.exists(SETTINGS_FILE):
             folder.write(BEGUN_FILE, _json(wanted))
             _write(folder, settings)
@@ -83,7 +83,7 @@ def write_scenes(location: Path, settings: SceneSettings) -> None:
 
 
 def _recognize(folder: Folder, wanted: Mapping[str, Any]) -> None:
-    """Refuse a folder in which anything but these scenes lies, whole or begun."""
+    """Refuse a folder that holds anything but these scenes, finished or begun."""
     for name in (SETTINGS_FILE, BEGUN_FILE):
         if folder.exists(name):
             try:
@@ -118,7 +118,7 @@ def _write(folder: Folder, settings: SceneSettings) -> None:
 
 
 class _Annotations:
-    """The captions and the objects of one split, in COCO's form."""
+    """The captions and the objects of one split, in COCO's format."""
 
     def __init__(self) -> None:
         self.images: list[dict[str, Any]] = []
@@ -190,7 +190,7 @@ def _write_image(path: Path, scene: Scene) -> None:
 
 
 def _path(drawing: Drawing) -> tuple[str, ...]:
-    """A drawing's class, by the names on the way to it from the top of the tree."""
+    """A drawing's class, as the names from the top of the tree to it."""
     return drawing.group, drawing.subgroup, drawing.name
 
 

@@ -19,7 +19,7 @@ class Drawing(NamedTuple):
     Attributes:
         file: Its file in `FOLDER`, RGBA.
         name: What it shows: `sunflower`.
-        phrase: The name as it stands in a sentence: `a sunflower`.
+        phrase: The name with its article: `a sunflower`.
         subgroup: What it is a kind of: `flowers`.
         group: What that is a kind of: `plants`.
         code_point: The emoji's Unicode code point in hexadecimal.

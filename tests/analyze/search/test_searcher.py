@@ -206,11 +206,11 @@ def test_another_encoder_is_refused(report, monkeypatch):
 
 
 def test_errors_say_what_to_do(report, make_cache, model, tmp_path):
-    with pytest.raises(ConfigError, match="say with --in where to look: dino, clip_image"):
+    with pytest.raises(ConfigError, match="say with --in which stream to search: dino, clip_image"):
         search(report, SearchConfig(row=1))
-    with pytest.raises(ConfigError, match="row 5 is not there or not analysed"):
+    with pytest.raises(ConfigError, match="row 5 does not exist or was not analysed"):
         search(report, SearchConfig(row=5, into="dino"))
-    with pytest.raises(ConfigError, match="row 150 is not there"):
+    with pytest.raises(ConfigError, match="row 150 does not exist"):
         search(report, SearchConfig(row=150, into="dino"))
     with pytest.raises(ConfigError, match="has no stream 'audio'"):
         search(report, SearchConfig(row=1, into="dino", source="audio"))
