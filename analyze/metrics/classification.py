@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import linalg, sparse
 
-from sparc.analyze.maths.intervals import jackknife, mean_of_known, with_interval
+from sparc.analyze.maths.intervals import jackknife_share, mean_of_known, with_interval
 from sparc.analyze.rows.sample import TEST, TRAIN, VALIDATION, SplitImages
 
 SCHEMA = pa.schema(
@@ -63,7 +63,9 @@ def row(
     if images.labels.shape[1]:
         ridge, precisions = _probe(inputs, images)
     folds = len(precisions) - 1
-    interval = jackknife(precisions, 1 / max(1, folds), least=0, most=1)
+    tested = int((images.parts == TEST).sum())
+    # Like a share it varies less towards 0 and 1, where a symmetric interval has poor coverage.
+    interval = jackknife_share(precisions, 1 / max(1, folds), tested)
     line = {
         "space": space,
         "mode": mode,

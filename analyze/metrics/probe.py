@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse, special
+from scipy.special import stdtrit
 
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.maths.intervals import jackknife, share_interval
+from sparc.analyze.maths.intervals import Interval, jackknife_variance, share_interval
 from sparc.analyze.rows.folds import FOLDS
 from sparc.analyze.rows.sample import TEST, TRAIN, VALIDATION, split
 
@@ -146,12 +147,12 @@ def _probe(
     y = np.arange(2 * count) < count
     # Positives and negatives are split alike, so that every part is balanced.
     part = np.concatenate([split(count, generator), split(count, generator)])
-    some = matrix[chosen]
+    some, trained = matrix[chosen], int((part == TRAIN).sum())
     candidates = _candidates(some[part == TRAIN], y[part == TRAIN])
     if not len(candidates):  # no latent is active on any of these images
         tested = int((part == TEST).sum())
         losses, right = np.full(tested, np.log(2)), np.zeros(tested, np.bool_)  # a tie is wrong
-        return {"latent": None, **_score(losses, right)}
+        return {"latent": None, **_score(losses, right, trained)}
     x = np.asarray(some[:, candidates].todense(), dtype=np.float64)
     mean, spread = x[part == TRAIN].mean(axis=0), x[part == TRAIN].std(axis=0)
     x = (x - mean) / spread
@@ -163,16 +164,17 @@ def _probe(
     right = np.where(y, logits > 0, logits < 0)
     return {
         "latent": int(candidates[best]),
-        **_score(losses[part == TEST, best], right[part == TEST]),
+        **_score(losses[part == TEST, best], right[part == TEST], trained),
     }
 
 
-def _score(losses: Floats, right: npt.NDArray[np.bool_]) -> dict[str, float]:
+def _score(losses: Floats, right: npt.NDArray[np.bool_], trained: int) -> dict[str, float]:
     """Means over the test images with their intervals, by name.
 
     Args:
         losses: Of the positives and then of as many negatives, each in random order, (n,).
         right: Whether each image is classified right, (n,).
+        trained: On how many images the probe was fitted.
     """
     half = len(losses) // 2
     # Each fold has positives and negatives.
@@ -181,7 +183,11 @@ def _score(losses: Floats, right: npt.NDArray[np.bool_]) -> dict[str, float]:
     sums, sizes = np.bincount(fold, weights=losses), np.bincount(fold)
     without = (losses.sum() - sums) / (len(losses) - sizes)
     loss, accuracy = float(losses.mean()), float(right.mean())
-    loss_interval = jackknife([loss, *without], 1 / folds, least=0)
+    # Fitting k parameters to n images costs chi^2_k / (2 n) nats on others (Wilks), of variance
+    # 1 / n^2 for slope and intercept. Of a probe near chance that is most of the variance.
+    variance = jackknife_variance(without, 1 / folds) + 1 / trained**2
+    margin = stdtrit(folds - 1, 0.975) * np.sqrt(variance)
+    loss_interval = Interval(np.maximum(loss - margin, 0), loss + margin)
     # Stratified by class, accuracy varies less than on images drawn at random: p (1 - p) of both
     # together by the mean of it within classes. Half an image is added to each count, so that no
     # rate is 0 or 1.

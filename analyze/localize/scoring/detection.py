@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sparc.analyze.maths.intervals import Interval, jackknife
+from sparc.analyze.maths.intervals import Interval, jackknife_share
 
 
 class ScoredText(NamedTuple):
@@ -38,7 +38,8 @@ class Auc(NamedTuple):
 def auc(texts: Sequence[ScoredText]) -> Auc:
     """The AUC of present against absent texts, over all pairs; ties count half.
 
-    The interval is a jackknife that leaves out one image at a time, with all its texts.
+    The interval is that of a share, with the variance of a jackknife that leaves out one image at a
+    time, with all its texts.
     """
     images = np.unique([text.image for text in texts], return_inverse=True)[1].ravel()
     present = np.array([text.present for text in texts], np.bool_)
@@ -54,7 +55,7 @@ def auc(texts: Sequence[ScoredText]) -> Auc:
     left = _left_out(pairs.astype(np.float64))
     without = np.divide(_left_out(wins), left, out=np.full(count, np.nan), where=left > 0)
     figures: npt.NDArray[np.float64] = np.append(_share(wins.sum(), pairs.sum()), without)
-    interval = jackknife(figures, 1 / count if count else 1.0, least=0.0, most=1.0)
+    interval = jackknife_share(figures, 1 / count if count else 1.0, count)
     return Auc(float(figures[0]), interval)
 
 

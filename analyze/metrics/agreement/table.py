@@ -123,8 +123,8 @@ def table(
 
 
 _DRAWS_FOR_INTERVALS = 2
-"""Of so many random pairings the influences of images are measured: fewer than `DRAWS` make the
-variance of their mean larger, if anything."""
+"""Number of random pairings of which the influences of images are measured. Fewer than `DRAWS` make
+the variance of their mean larger, if anything."""
 
 
 def _averages(

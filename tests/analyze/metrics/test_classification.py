@@ -107,9 +107,20 @@ def test_intervals_are_those_of_the_tested_images():
         )
     squares = sum((v - np.mean(values[1:])) ** 2 for v in values[1:])
     margin = stats.t.ppf(0.975, 19) * np.sqrt(19 / 20 * squares)
+    low, high = (table[f"mean_average_precision_{end}"] for end in ("low", "high"))
     assert table["mean_average_precision"] == pytest.approx(values[0])
-    assert table["mean_average_precision_low"] == pytest.approx(values[0] - margin)
-    assert table["mean_average_precision_high"] == pytest.approx(values[0] + margin)
+    # As wide as that of a mean, but longer where there is more room.
+    assert high - low == pytest.approx(2 * margin, rel=0.1)
+    assert 0 < high - values[0] < values[0] - low < 1
+
+
+def test_a_perfect_precision_is_not_certain():
+    images = split_images(make()[1], 1)
+    perfect = np.hstack([np.asarray(images.labels, float)] * 2)
+    table = classification.row("codes", "joint", "none", "a", "a", perfect, images).to_pylist()[0]
+    assert table["mean_average_precision"] == table["mean_average_precision_high"] == 1
+    tested = np.count_nonzero(images.parts == 2)
+    assert table["mean_average_precision_low"] == pytest.approx(0.05 ** (1 / tested))
 
 
 def test_too_few_images_give_nulls():

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from scipy.stats import t
+from scipy.stats import norm, t
 from sklearn.metrics import roc_auc_score
 
 from sparc.analyze.localize.scoring.detection import ScoredText, auc
+from sparc.analyze.maths.intervals import share_interval
 
 
 def draw(images, strength, seed):
@@ -27,10 +28,13 @@ def test_the_auc_and_its_interval_are_those_of_the_definitions():
     actual = auc(judged)
     assert actual.value == pytest.approx(plain(judged))
     without = [plain([j for j in judged if j.image != image]) for image in range(0, 36, 3)]
-    error = np.sqrt(11 / 12 * ((without - np.mean(without)) ** 2).sum())
-    margin = t.ppf(0.975, 11) * error
-    assert actual.interval.low == pytest.approx(actual.value - margin)
-    assert actual.interval.high == pytest.approx(min(1, actual.value + margin))
+    variance = 11 / 12 * ((without - np.mean(without)) ** 2).sum()
+    trials = (
+        actual.value * (1 - actual.value) / variance * (norm.ppf(0.975) / t.ppf(0.975, 11)) ** 2
+    )
+    low, high = share_interval(actual.value, trials)
+    assert actual.interval.low == pytest.approx(low)
+    assert actual.interval.high == pytest.approx(high)
 
 
 def test_random_scores_have_an_interval_around_a_half():
@@ -39,6 +43,21 @@ def test_random_scores_have_an_interval_around_a_half():
         low, high = auc(draw(40, 0.0, seed)).interval
         held += low <= 0.5 <= high
     assert held >= 90
+
+
+@pytest.mark.parametrize("strength", [1.0, 2.5])
+def test_intervals_near_1_have_their_coverage(strength):
+    results = [auc(draw(15, strength, seed)) for seed in range(200)]
+    truth = norm.cdf(strength / np.sqrt(2))
+    held = [result.interval.low <= truth <= result.interval.high for result in results]
+    assert np.mean(held) >= 0.92
+
+
+def test_a_perfect_auc_is_not_certain():
+    judged = [ScoredText(image, present, present) for image in range(10) for present in (0, 1)]
+    actual = auc(judged)
+    assert actual.value == actual.interval.high == 1
+    assert actual.interval.low == pytest.approx(0.05 ** (1 / 10))
 
 
 def test_without_present_or_absent_texts_there_is_no_auc():
