@@ -52,7 +52,7 @@ def operations(
     indices, values = kernels.select(products, biases, k)
     of_streams = indices.unsqueeze(1).expand(rows, streams, k)
     bags = fill_bags(invert(indices, latents), values)
-    gradient = WeightGradient(bags, vectors, along=along)
+    gradient = WeightGradient(bags, vectors, parallel=along)
     moments, step = Adam({"": weight}).moments[""], AdamStep.on(device).set_to(1, 0.0)
     used = weight[indices.unique()]
     parts = pieces(rows, kernels.batch_rows(wanted))

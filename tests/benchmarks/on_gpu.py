@@ -338,8 +338,8 @@ def kernels_of(
     skewed = fill_bags(invert(drawn.topk(K, dim=1).indices, latents), values)
     for name, gradient in {
         "update, 1 vector": WeightGradient(own, first),
-        "update, 3 vectors": WeightGradient(bags, vectors, along=along),
-        "update, 3 vectors, skewed": WeightGradient(skewed, vectors, along=along),
+        "update, 3 vectors": WeightGradient(bags, vectors, parallel=along),
+        "update, 3 vectors, skewed": WeightGradient(skewed, vectors, parallel=along),
     }.items():
         read = nbytes(*gradient.bags, gradient.vectors, along)
         yield (

@@ -14,23 +14,22 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class AdamStep(NamedTuple):
-    """What a step of Adam is about, besides the tensors that it moves.
+    """The numbers of a step of Adam.
 
-    What changes from step to step also lies on the device, so that a recorded CUDA graph of a step
-    serves all of them.
+    They also lie on the device, so that one recorded CUDA graph serves every step.
 
     Attributes:
-        number: How many steps there are with this one.
+        number: Number of the step, from 1.
         lr: Learning rate.
         steps: `number` as a float32 scalar on the device.
-        lr_there: `lr` as a float32 scalar on the device.
-        factors: `rate` and `spread` on the device, (2,) float64.
+        lr_on_device: `lr` as a float32 scalar on the device.
+        factors: `step_size` and `second_correction` on the device, (2,) float64.
     """
 
     number: int
     lr: float
     steps: Tensor
-    lr_there: Tensor
+    lr_on_device: Tensor
     factors: Tensor
 
     @classmethod
@@ -47,24 +46,24 @@ class AdamStep(NamedTuple):
         """Another step, in the same tensors.
 
         Args:
-            number: How many steps there are with it, at least 1.
+            number: Number of the step, from 1.
             lr: Learning rate.
         """
         step = self._replace(number=number, lr=lr)
         step.steps.fill_(number)
-        step.lr_there.fill_(lr)
-        step.factors[0].fill_(step.rate)
-        step.factors[1].fill_(step.spread)
+        step.lr_on_device.fill_(lr)
+        step.factors[0].fill_(step.step_size)
+        step.factors[1].fill_(step.second_correction)
         return step
 
     @property
-    def rate(self) -> float:
-        """What the mean of gradients is multiplied by: lr, corrected for the mean's beginning."""
+    def step_size(self) -> float:
+        """What the first moment is multiplied by: lr, with the bias correction."""
         return self.lr / (1 - BETA1**self.number)
 
     @property
-    def spread(self) -> float:
-        """What the root of the mean of squares is divided by, for the same reason."""
+    def second_correction(self) -> float:
+        """What the root of the second moment is divided by: its bias correction."""
         return math.sqrt(1 - BETA2**self.number)
 
 
@@ -93,8 +92,8 @@ class Adam:
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         self.moments = {
-            name: Moments(torch.zeros_like(each), torch.zeros_like(each))
-            for name, each in parameters.items()
+            name: Moments(torch.zeros_like(parameter), torch.zeros_like(parameter))
+            for name, parameter in parameters.items()
         }
         device = next(iter(parameters.values())).device
         self.this_step = AdamStep.on(device)
@@ -105,7 +104,7 @@ class Adam:
         return self.this_step.number
 
     def begin_step(self, lr: float) -> AdamStep:
-        """Count a step; then move every row of every parameter once.
+        """Begin the next step, in which every row of every parameter is to be moved once.
 
         Args:
             lr: Learning rate.
@@ -135,7 +134,7 @@ def move(parameter: Tensor, gradient: Tensor, moments: Moments, step: AdamStep) 
         [moments.second],
         [],
         [step.steps],
-        lr=step.lr if parameter.device.type == "cpu" else step.lr_there,
+        lr=step.lr if parameter.device.type == "cpu" else step.lr_on_device,
         beta1=BETA1,
         beta2=BETA2,
         weight_decay=0.0,

@@ -50,7 +50,7 @@ def available(device: torch.device) -> Iterator[str]:
 
 
 def advice(device: torch.device) -> Iterator[str]:
-    """What to install for faster steps, a sentence each.
+    """What to install for faster steps, in sentences.
 
     Args:
         device: Where a model is trained, with whatever `auto` chose.

@@ -1,10 +1,9 @@
 """What a training step needs from an implementation of the sparse mathematics.
 
-All of it is about one shape of problem: R index rows of k latents each, every one of them carrying
-V vectors of k values (V is the number of streams where they share their latents, else 1). The
-latents of an index row are all different. Weights lie (latents, dim), a latent's direction in one
-row. The arithmetic is deterministic: the same input gives the same bits in every run of the same
-implementation on the same machine.
+Throughout there are R index rows of k latents, all different; an index row carries V vectors of k
+values (V is the number of streams where they share their latents, else 1). Weights have shape
+(latents, dim): a latent's direction is one row. The arithmetic is deterministic: the same input
+gives the same bits in every run of the same implementation on the same machine.
 """
 
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ class InverseIndex(NamedTuple):
 
 
 class Bags(NamedTuple):
-    """The terms of a weight gradient, a bag a latent.
+    """The terms of a weight gradient, one bag per latent.
 
     gradient[latent] = sum over its bag of values[n] * vectors[rows[n]]
 
@@ -49,31 +48,31 @@ class Bags(NamedTuple):
 
 
 class WeightGradient(NamedTuple):
-    """The gradient of a (latents, dim) weight, never whole unless it is asked for whole.
+    """The gradient of a (latents, dim) weight as its terms, so that it need not exist as a whole.
 
-    gradient[latent] = sum over its bag + added row, if any - along[latent] * weight[latent]
+    gradient[latent] = sum over its bag + added row, if any - parallel[latent] * weight[latent]
 
     Attributes:
         bags: The terms of every latent.
         vectors: What they multiply, (R, V, dim).
         added_latents: Latents that have an added row, ascending; None for none.
         added_rows: Those rows, from AuxK and from autograd, (added latents, dim).
-        along: How much of its own direction every row gives up, (latents,); None for nothing.
+        parallel: The multiple of its own row that is taken off, (latents,); None for nothing.
     """
 
     bags: Bags
     vectors: Tensor
     added_latents: Tensor | None = None
     added_rows: Tensor | None = None
-    along: Tensor | None = None
+    parallel: Tensor | None = None
 
 
 class Compared(NamedTuple):
-    """Codes that were decoded and compared with what they should have become.
+    """Decoded codes compared with their targets.
 
     Attributes:
-        square_errors: |decoded - wanted|^2, (R, V).
-        residuals: decoded - wanted, scaled, (R, V, dim).
+        square_errors: |decoded - target|^2, (R, V).
+        residuals: decoded - target, scaled, (R, V, dim).
         products: Dot products of residuals with the weight rows of their index row, (R, V, k).
     """
 
@@ -104,23 +103,23 @@ class Kernels(Protocol):
         ...
 
     def compare(
-        self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor, scales: Tensor
+        self, indices: Tensor, values: Tensor, weight: Tensor, targets: Tensor, scales: Tensor
     ) -> Compared:
-        """Decode, subtract what is wanted, and differentiate by the values.
+        """Decode, subtract the targets, and differentiate by the values.
 
         Args:
             indices: (R, k) int64.
             values: (R, V, k).
             weight: (latents, dim).
-            wanted: (rows, dim); R is a multiple of rows, the index rows of a row side by side.
+            targets: (rows, dim); R is a multiple of rows, the index rows of a row are consecutive.
             scales: What the residuals of a square error are multiplied by, (R, V).
         """
         ...
 
     def square_errors(
-        self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor
+        self, indices: Tensor, values: Tensor, weight: Tensor, targets: Tensor
     ) -> Tensor:
-        """`Compared.square_errors` where nothing else is asked for; arguments as for `compare`."""
+        """`Compared.square_errors` alone; arguments as for `compare`."""
         ...
 
     def decode(self, indices: Tensor, values: Tensor, weight: Tensor) -> Tensor:
@@ -171,7 +170,7 @@ class Kernels(Protocol):
             values: (R, V, k).
 
         Returns:
-            (V, latents), contiguous: each lies in one piece, as the optimizer wants it.
+            (V, latents), contiguous.
         """
         ...
 
@@ -200,7 +199,7 @@ class Kernels(Protocol):
         ...
 
     def block_rows(self, weight: Tensor) -> int:
-        """How many rows of this weight `update` is best asked for at once."""
+        """How many rows of this weight `update` should move in one call."""
         ...
 
     def is_dense(self, latents: int, k: int) -> bool:
@@ -208,7 +207,7 @@ class Kernels(Protocol):
         ...
 
     def batch_rows(self, batch: Tensor) -> int:
-        """How many rows of this batch are best decoded and differentiated at once, at most."""
+        """How many rows of this batch should be decoded and differentiated in one call, at most."""
         ...
 
 
@@ -216,7 +215,7 @@ def invert(indices: Tensor, latents: int) -> InverseIndex:
     """Sort index rows by latent.
 
     Args:
-        indices: (R, k) int64. On a GPU those of `latents` belong to no latent.
+        indices: (R, k) int64; on a GPU the number `latents` stands for no latent.
         latents: Size of the dictionary.
     """
     keys = indices.reshape(-1)
@@ -229,8 +228,8 @@ def invert(indices: Tensor, latents: int) -> InverseIndex:
         # Fewer bits are fewer passes over the keys. (bincount would wait for the device.)
         type = torch.int16 if latents < 1 << 15 else torch.int32
         ordered, order = keys.to(type).sort(stable=True)
-        each = torch.arange(latents + 1, dtype=type, device=keys.device)
-        offsets = torch.searchsorted(ordered, each)
+        every = torch.arange(latents + 1, dtype=type, device=keys.device)
+        offsets = torch.searchsorted(ordered, every)
     return InverseIndex(order, order // indices.shape[1], offsets)
 
 
@@ -276,13 +275,13 @@ def gradient_rows(
         last: One past the last latent.
     """
     rows = kernels.weight_gradient(gradient.bags, gradient.vectors, first, last)
-    added_latents, added_rows, along = gradient.added_latents, gradient.added_rows, gradient.along
+    added_latents, added_rows = gradient.added_latents, gradient.added_rows
     if added_latents is not None and added_rows is not None:
         if (first, last) != (0, len(weight)):
             bounds = torch.tensor([first, last], device=added_latents.device)
             begin, end = torch.searchsorted(added_latents, bounds).tolist()
             added_latents, added_rows = added_latents[begin:end] - first, added_rows[begin:end]
         rows.index_add_(0, added_latents, added_rows)
-    if along is not None:
-        rows.addcmul_(weight[first:last], along[first:last].unsqueeze(1), value=-1)
+    if (parallel := gradient.parallel) is not None:
+        rows.addcmul_(weight[first:last], parallel[first:last].unsqueeze(1), value=-1)
     return rows

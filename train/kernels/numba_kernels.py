@@ -26,7 +26,7 @@ from sparc.train.kernels.interface import Bags, Compared, WeightGradient
 from sparc.train.kernels.torch_kernels import TorchKernels
 
 _BLOCK_ROWS = 2048
-"""Weight rows of a piece of work: enough to forget what a piece costs, few enough to share out."""
+"""Weight rows per piece of work: enough to hide its overhead, few enough to balance threads."""
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -58,7 +58,7 @@ def _add_rows(total, scales, rows, table):
 
 @_compiled
 def _add_rows_to_three(totals, scales, rows, table):
-    """As `_add_rows` to three vectors, each with scales of its own: a row is read once for all."""
+    """As `_add_rows`, to three vectors with their own scales: a row is read once for all."""
     first, second, third = totals[0], totals[1], totals[2]
     dim = totals.shape[1]
     whole = len(rows) // 4 * 4
@@ -144,13 +144,13 @@ def _multiply_rows_by_each(products, vectors, rows, table):
 
 
 @_compiled
-def _compare(indices, values, weight, wanted, scales, square_errors, residuals, products):
+def _compare(indices, values, weight, targets, scales, square_errors, residuals, products):
     """Row by row: the weight rows that are decoded are multiplied while they are in a cache."""
     rows, vectors, _ = values.shape
-    repeat = rows // len(wanted)
+    repeat = rows // len(targets)
     for row in range(rows):
         for vector in range(vectors):
-            residuals[row, vector] = -wanted[row // repeat]
+            residuals[row, vector] = -targets[row // repeat]
         _add_rows_to_each(residuals[row], values[row], indices[row], weight)
         for vector in range(vectors):
             errors = residuals[row, vector]
@@ -164,12 +164,12 @@ def _compare(indices, values, weight, wanted, scales, square_errors, residuals, 
 
 
 @_compiled
-def _square_errors(indices, values, weight, wanted, square_errors):
+def _square_errors(indices, values, weight, targets, square_errors):
     rows, vectors, _ = values.shape
-    repeat = rows // len(wanted)
+    repeat = rows // len(targets)
     errors = np.empty((vectors, weight.shape[1]), weight.dtype)
     for row in range(rows):
-        errors[:] = -wanted[row // repeat]
+        errors[:] = -targets[row // repeat]
         _add_rows_to_each(errors, values[row], indices[row], weight)
         for vector in range(vectors):
             square_errors[row, vector] = (errors[vector] * errors[vector]).sum()
@@ -204,7 +204,7 @@ def _update(
     table,
     added_latents,
     added_rows,
-    along,
+    parallel,
     weight,
     first_moment,
     second_moment,
@@ -225,9 +225,9 @@ def _update(
     for latent in range(first, last):
         row = weight[latent]
         # Loops, since Numba keeps what an expression of arrays gives in a new array.
-        given_up = along[latent] if len(along) else number(0)
+        own_share = parallel[latent] if len(parallel) else number(0)
         for i in range(dim):
-            gradient[i] = -given_up * row[i]
+            gradient[i] = -own_share * row[i]
         begin, end = offsets[latent], offsets[latent + 1]
         _add_rows(gradient, values[begin:end], rows[begin:end], table)
         if next_added < len(added_latents) and added_latents[next_added] == latent:
@@ -250,12 +250,12 @@ def _update(
 
 
 class NumbaKernels(TorchKernels):
-    """Implements `sparc.train.kernels.interface.Kernels`, on a CPU; what is left is PyTorch's."""
+    """Implements `sparc.train.kernels.interface.Kernels` on a CPU; the rest is PyTorch's."""
 
     name = "numba"
 
     def compare(
-        self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor, scales: Tensor
+        self, indices: Tensor, values: Tensor, weight: Tensor, targets: Tensor, scales: Tensor
     ) -> Compared:
         rows, vectors, _ = values.shape
         compared = Compared(
@@ -263,14 +263,14 @@ class NumbaKernels(TorchKernels):
             values.new_empty(rows, vectors, weight.shape[1]),
             values.new_empty(values.shape),
         )
-        _compare(*_arrays(indices, values, weight, wanted, scales, *compared))
+        _compare(*_arrays(indices, values, weight, targets, scales, *compared))
         return compared
 
     def square_errors(
-        self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor
+        self, indices: Tensor, values: Tensor, weight: Tensor, targets: Tensor
     ) -> Tensor:
         square_errors = values.new_empty(values.shape[:2])
-        _square_errors(*_arrays(indices, values, weight, wanted, square_errors))
+        _square_errors(*_arrays(indices, values, weight, targets, square_errors))
         return square_errors
 
     def decode(self, indices: Tensor, values: Tensor, weight: Tensor) -> Tensor:
@@ -316,15 +316,15 @@ class NumbaKernels(TorchKernels):
                 gradient.vectors.reshape(-1, weight.shape[1]),
                 added_latents,
                 added_rows,
-                nothing if gradient.along is None else gradient.along,
+                nothing if gradient.parallel is None else gradient.parallel,
                 weight,
                 *moments,
             ),
             rows.start,
             rows.stop,
             number(1 if scale is None else scale.item()),
-            number(step.rate),
-            number(1 / step.spread),
+            number(step.step_size),
+            number(1 / step.second_correction),
             unit_rows,
         )
 
@@ -333,8 +333,8 @@ class NumbaKernels(TorchKernels):
 
 
 def _arrays(*tensors: Tensor) -> tuple[NDArray[Any], ...]:
-    """The tensors' memory, each row by row: the functions are compiled for that order alone.
+    """The tensors as C-contiguous arrays, which the functions are compiled for.
 
-    What is written to must lie so already.
+    Outputs must be contiguous already: of other tensors these are copies.
     """
     return tuple(tensor.detach().contiguous().numpy() for tensor in tensors)

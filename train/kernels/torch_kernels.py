@@ -50,24 +50,24 @@ class TorchKernels:
         return indices, torch.stack(values, dim=1).relu_()
 
     def compare(
-        self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor, scales: Tensor
+        self, indices: Tensor, values: Tensor, weight: Tensor, targets: Tensor, scales: Tensor
     ) -> Compared:
-        errors = self._errors(indices, values, weight, wanted)
+        errors = self._errors(indices, values, weight, targets)
         square_errors = torch.linalg.vector_norm(errors, dim=2).square_()
         residuals = errors.mul_(scales.unsqueeze(2))
         return Compared(square_errors, residuals, self.value_gradients(indices, residuals, weight))
 
     def square_errors(
-        self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor
+        self, indices: Tensor, values: Tensor, weight: Tensor, targets: Tensor
     ) -> Tensor:
-        errors = self._errors(indices, values, weight, wanted)
+        errors = self._errors(indices, values, weight, targets)
         norms: Tensor = torch.linalg.vector_norm(errors, dim=2)
         return norms.square_()
 
-    def _errors(self, indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
+    def _errors(self, indices: Tensor, values: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         decoded = self.decode(indices, values, weight)
-        rows, dim = wanted.shape
-        decoded.view(rows, -1, dim).sub_(wanted.unsqueeze(1))
+        rows, dim = targets.shape
+        decoded.view(rows, -1, dim).sub_(targets.unsqueeze(1))
         return decoded
 
     def decode(self, indices: Tensor, values: Tensor, weight: Tensor) -> Tensor:

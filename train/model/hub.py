@@ -22,10 +22,10 @@ class Snapshot(Folder):
     def inside(self, name: str = "") -> Path:
         """The file that a link leads to; it must lie in what the client keeps of the model."""
         assert self.local is not None
-        found = Path(os.path.realpath(self.local.joinpath(*parts_of(self.local, name))))
-        if not found.is_relative_to(Path(os.path.realpath(self.local)).parents[1]):
+        target = Path(os.path.realpath(self.local.joinpath(*parts_of(self.local, name))))
+        if not target.is_relative_to(Path(os.path.realpath(self.local)).parents[1]):
             raise UnsafeError(f"{self}/{name} leads out of the hub's cache")
-        return found
+        return target
 
 
 def is_repository_id(text: str) -> bool:

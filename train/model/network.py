@@ -31,7 +31,7 @@ from sparc.train.model.selectors.selector import select, selector_of
 
 
 class Sparc(nn.Module):
-    """A sparse autoencoder with one encoder and one decoder a stream, over the same latents.
+    """A sparse autoencoder with one encoder and one decoder per stream, over the same latents.
 
     The weights are zero until they are initialized (`sparc.train.model.initialize`) or loaded.
 
@@ -39,7 +39,7 @@ class Sparc(nn.Module):
         config: What the model was built from.
         encoder: By stream, (latents, dim): the encoder's rows.
         decoder: By stream, (latents, dim): the direction of each latent, of unit norm.
-        pre_bias: By stream, (dim,): taken off before encoding, added again after decoding.
+        pre_bias: By stream, (dim,): subtracted before encoding, added after decoding.
         latent_bias: By stream, (latents,).
         selector: Which latents a row uses.
         thresholds: What a selector with thresholds has learned, (1 + streams,) float32: of the sum

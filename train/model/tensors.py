@@ -1,6 +1,6 @@
 """Tensors in safetensors files that carry a digest of what they hold.
 
-A flipped bit in a weight is still a number: only a digest tells. It lies in the file's own
+A weight with a flipped bit is still a number: only a digest shows it. It lies in the file's own
 metadata, so it goes wherever the file goes. This module must not know what the tensors mean.
 """
 
@@ -37,14 +37,14 @@ def write_tensors(
         folder: Where.
         name: The file's name.
         tensors: What it holds.
-        about: What the tensors mean nothing without, as JSON values: it enters the digest.
+        about: What gives the tensors their meaning, as JSON values: part of the digest.
     """
-    there = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    metadata = {_DIGEST: digest(there, about=about)}
+    on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    metadata = {_DIGEST: digest(on_cpu, about=about)}
     with folder.writing(name) as path:
         try:
             # Not by bytes in memory, which would be a second copy of all tensors.
-            safetensors.torch.save_file(there, path, metadata=metadata)
+            safetensors.torch.save_file(on_cpu, path, metadata=metadata)
         except safetensors.SafetensorError as error:
             raise _os_error(error) from error
 
@@ -83,7 +83,7 @@ def read_tensors(
 
 
 def is_written_here(folder: Folder, name: str) -> bool:
-    """Whether a file that is there bears the digest that `write_tensors` gives.
+    """Whether an existing file has the digest that `write_tensors` gives.
 
     Raises:
         UnsafeError: It is not a regular file.
@@ -98,17 +98,17 @@ def is_written_here(folder: Folder, name: str) -> bool:
 
 
 def _os_error(error: safetensors.SafetensorError) -> OSError:
-    """What failed, which the library tells in words only."""
-    found = re.search(r"os error (\d+)", str(error))
-    number = int(found[1]) if found else errno.EIO
+    """The error of the system, which the library says in its message only."""
+    match = re.search(r"os error (\d+)", str(error))
+    number = int(match[1]) if match else errno.EIO
     return OSError(number, os.strerror(number))
 
 
 def digest(tensors: Mapping[str, Tensor], *, about: Any = None) -> str:
     """SHA-256 over what the tensors are about, and over their names, types, shapes and values."""
-    found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    sha256 = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
-        found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha256.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        found.update(values.numpy().data)
-    return found.hexdigest()
+        sha256.update(values.numpy().data)
+    return sha256.hexdigest()

@@ -39,7 +39,7 @@ def largest(logits: Tensor, k: int) -> Tensor:
 
 
 def _partition(numbers: Tensor, k: int) -> Tensor:
-    """The k largest of every row, all compared with each other; as `largest`."""
+    """As `largest`, without groups."""
     if numbers.device.type == "cpu" and torch.get_num_threads() == 1 and k < numbers.shape[1]:
         # NumPy finds them with vector instructions, two to three times faster than one thread of
         # PyTorch; but several threads of PyTorch share the rows.

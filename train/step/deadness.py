@@ -14,7 +14,7 @@ from sparc.train.model.network import Sparc
 ACTIVE_ABOVE = 1e-3
 """A latent is active in a row if its value is above this."""
 LOOK_EVERY = 64
-"""Steps with AuxK between two looks on a GPU whether any latent is dead."""
+"""On a GPU, steps with AuxK between two checks whether any latent is dead."""
 
 
 class DeadLatents:
@@ -27,7 +27,7 @@ class DeadLatents:
         device: The device of the counters.
 
     Attributes:
-        since_active: By stream, rows since each latent was active, (latents,) int64.
+        since_active: By stream and latent, rows since it was active, (latents,) int64.
     """
 
     after_firing = 0
@@ -67,7 +67,7 @@ class DeadLatents:
             counter.masked_fill_(fired.bool(), self.after_firing)
 
     def pass_by(self, rows: int) -> None:
-        """Count a batch on the host, which so knows an upper bound of every counter.
+        """Count a batch on the host, which thus knows an upper bound of every counter.
 
         Args:
             rows: Rows of the batch.
@@ -119,7 +119,7 @@ class DeadLatentsByStep(DeadLatents):
         super().__init__(streams, latents, threshold=threshold + 1, device=device)
 
     def units(self, rows: int) -> int:  # noqa: ARG002
-        """One a batch."""
+        """One per batch."""
         return 1
 
 

@@ -51,7 +51,7 @@ def stream_gradients(
         model: The model.
         terms: The row terms of all processes.
         kernels: The implementation of the sparse mathematics.
-        workers: Threads, a stream each.
+        workers: Threads; each takes a stream.
     """
     rows, streams, k = terms.values.shape
     latents = model.config.latents
@@ -74,11 +74,9 @@ def stream_gradients(
         ]
     # Sources that share the latents of an index row count only as their sum.
     index_rows = len(decoder_inverses[0].order) // k
-    alignments = [
-        alignment.reshape(index_rows, -1, k).sum(1) / rows for alignment in terms.alignments
-    ]
+    of_rows = [parallel.reshape(index_rows, -1, k).sum(1) / rows for parallel in terms.parallels]
     latent_biases = _sums_by_stream(kernels, encoder_inverses, value_gradients.unbind(1))
-    parallels = _sums_by_stream(kernels, decoder_inverses, alignments)
+    parallels = _sums_by_stream(kernels, decoder_inverses, of_rows)
 
     def of_stream(position: int) -> StreamGradients:
         inverse, own = encoder_inverses[position], value_gradients[:, position]
@@ -161,10 +159,10 @@ def _auxiliary_gradients(
 ) -> _AuxiliaryGradients:
     latents = len(code.latents)
     values, value_gradients = code.values / rows, code.value_gradients / rows
-    alignments = values * code.value_gradients
+    parallels = values * code.value_gradients
     if kernels.is_dense(latents, code.indices.shape[1]):
         codes = torch.zeros(3, len(values), latents, dtype=values.dtype, device=values.device)
-        sparse = torch.stack((value_gradients, values, alignments))
+        sparse = torch.stack((value_gradients, values, parallels))
         codes.scatter_(2, code.indices.expand(sparse.shape), sparse)
         return _AuxiliaryGradients(
             code.latents,
@@ -175,7 +173,7 @@ def _auxiliary_gradients(
         )
     indices = code.indices
     if indices.device.type != "cpu":
-        # With few dead latents TopK also picks others, of value zero: those need no bags.
+        # With few dead latents TopK also selects others, with value zero: they need no bags.
         indices = torch.where(values > 0, indices, latents)
     inverse = invert(indices, latents)
     value_bags = fill_bags(inverse, values.unsqueeze(1))
@@ -184,5 +182,5 @@ def _auxiliary_gradients(
         code.latents,
         kernels.weight_gradient(gradient_bags, centred.unsqueeze(1), 0, latents),
         kernels.weight_gradient(value_bags, code.residuals.unsqueeze(1), 0, latents),
-        *kernels.latent_sums(inverse, torch.stack((alignments, value_gradients), dim=1)),
+        *kernels.latent_sums(inverse, torch.stack((parallels, value_gradients), dim=1)),
     )

@@ -55,7 +55,7 @@ def batch_thresholds(
         candidates: The rows of this process.
         gather: Joins the rows of all processes.
         kernels: The implementation of the sparse mathematics.
-        workers: Threads, some rows each.
+        workers: Threads; each takes some rows.
     """
     if not model.selector.learns_thresholds:
         return None

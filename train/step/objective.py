@@ -52,7 +52,7 @@ class Objective:
         model: The model.
         terms: From `build_terms`.
         kernels: The implementation of the sparse mathematics.
-        workers: Threads, some rows of a target each.
+        workers: Threads; each takes some rows of a target.
 
     Attributes:
         sparse: The terms with derivatives by hand, besides reconstruction.
@@ -182,12 +182,12 @@ def local_terms(
     """
     values = selected.values
     value_gradients = torch.zeros_like(values)
-    alignments = []
+    parallels = []
     for target, (_, _, _, products) in enumerate(targets):
         cross = products.shape[1] == values.shape[1]
         sources = slice(None) if cross else slice(target, target + 1)
         value_gradients[:, sources] += products
-        alignments.append(products * values[:, sources])
+        parallels.append(products * values[:, sources])
     for stream, terms in enumerate(contributions):
         for term in terms.values():
             if term.value_gradients is not None:
@@ -197,7 +197,7 @@ def local_terms(
         selected.centred,
         value_gradients,
         tuple(target.residuals for target in targets),
-        tuple(alignments),
+        tuple(parallels),
         tuple(
             tuple(term.auxiliary for term in terms.values() if term.auxiliary is not None)
             for terms in contributions

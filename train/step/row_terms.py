@@ -45,7 +45,7 @@ class LocalTerms(NamedTuple):
         centred: By stream, the encoders' inputs, (rows, dim).
         value_gradients: Derivative by the values, zero where a value is zero, (rows, streams, k).
         residuals: By target, derivative by the reconstructions, (rows, sources, dim).
-        alignments: By target, value times the product of residual and decoder row,
+        parallels: By target, value times the product of residual and decoder row,
             (rows, sources, k). Summed by latent: the product of a decoder row and its gradient.
         auxiliary: By stream, its auxiliary codes.
     """
@@ -53,7 +53,7 @@ class LocalTerms(NamedTuple):
     centred: tuple[Tensor, ...]
     value_gradients: Tensor
     residuals: tuple[Tensor, ...]
-    alignments: tuple[Tensor, ...]
+    parallels: tuple[Tensor, ...]
     auxiliary: tuple[tuple[AuxiliaryCode, ...], ...]
 
 
@@ -83,7 +83,7 @@ class GlobalTerms(NamedTuple):
     centred: tuple[Tensor, ...]
     value_gradients: Tensor
     residuals: tuple[Tensor, ...]
-    alignments: tuple[Tensor, ...]
+    parallels: tuple[Tensor, ...]
     auxiliary: tuple[tuple[AuxiliaryCode, ...], ...]
 
 
@@ -110,6 +110,6 @@ def gather_terms(local: LocalTerms, codes: GlobalCodes, gather: Gather) -> Globa
         centred=tuple(map(gather, local.centred)),
         value_gradients=gather(local.value_gradients),
         residuals=tuple(map(gather, local.residuals)),
-        alignments=tuple(map(gather, local.alignments)),
+        parallels=tuple(map(gather, local.parallels)),
         auxiliary=tuple(tuple(map(gather_code, of_stream)) for of_stream in local.auxiliary),
     )

@@ -10,7 +10,7 @@ from sparc.train.kernels.interface import Kernels
 
 
 def share_rows(batch: Tensor, kernels: Kernels, workers: Workers) -> list[slice]:
-    """Parts of a batch: at least one a worker, none larger than the kernels want."""
+    """Parts of a batch: at least one per worker, none larger than suits the kernels."""
     per_worker = -(-len(batch) // workers.threads)
     return row_slices(len(batch), max(1, min(per_worker, kernels.batch_rows(batch))))
 

@@ -79,7 +79,7 @@ def select_candidates(
         precision: Arithmetic of the product with the encoders; the values of selected latents are
             computed again in full precision.
         kernels: The implementation of the sparse mathematics.
-        workers: Threads, some rows each.
+        workers: Threads; each takes some rows.
     """
     names = model.config.names
     features = tuple(scale(batch[name], model.config) for name in names)

@@ -62,7 +62,7 @@ class StepSums:
     terms: Mapping[str, Tensor]
 
     def named(self) -> dict[str, Tensor]:
-        """All sums by name: `feature_sum` has one a stream, a term its own name."""
+        """All sums by name: `feature_sum` has one per stream, a term its own name."""
         fields = {name: getattr(self, name) for name in _TENSORS}
         features = {f"feature_sum.{i}": total for i, total in enumerate(self.feature_sum)}
         return {**fields, **features, **self.terms}

@@ -31,7 +31,7 @@ class Optimizer:
     Args:
         model: The model.
         kernels: The implementation of the sparse mathematics.
-        workers: Threads, a block each.
+        workers: Threads; each updates blocks of rows.
         clip: Largest norm of the whole gradient; 0 does not clip.
         unit_decoders: Whether decoder rows are scaled to unit norm after every step.
 
@@ -52,7 +52,7 @@ class Optimizer:
     def update(
         self, gradients: Mapping[str, StreamGradients], divisors: Mapping[str, Tensor]
     ) -> None:
-        """Make a step of Adam with every parameter.
+        """Make one step of Adam for every parameter.
 
         Args:
             gradients: By stream.
@@ -62,12 +62,12 @@ class Optimizer:
         weights: dict[str, WeightGradient] = {}
         vectors: dict[str, Tensor] = {}
         for stream, gradient in gradients.items():
-            along = gradient.parallel
+            parallel = gradient.parallel
             if stream in divisors:
-                along = along / divisors[stream]
+                parallel = parallel / divisors[stream]
             weights[f"encoder.{stream}"] = gradient.encoder
-            # The part along a unit row would only change its norm.
-            weights[f"decoder.{stream}"] = gradient.decoder._replace(along=along)
+            # The component parallel to a unit row would only change its norm.
+            weights[f"decoder.{stream}"] = gradient.decoder._replace(parallel=parallel)
             vectors[f"pre_bias.{stream}"] = gradient.pre_bias
             vectors[f"latent_bias.{stream}"] = gradient.latent_bias
         parameters = dict(self._model.named_parameters())

@@ -104,17 +104,17 @@ def check(kernels, indices, values, vectors, weight, block):
 
 
 def check_compare(kernels, indices, values, vectors, weight, repeats):
-    """The first of `vectors` are what is wanted, a row of them for every `repeats` index rows."""
-    wanted, scales = vectors[::repeats, 0], vectors[:, :, 0] + 2
+    """The first of `vectors` are what is targets, a row of them for every `repeats` index rows."""
+    targets, scales = vectors[::repeats, 0], vectors[:, :, 0] + 2
     decoded, _ = decoded_and_gradient(indices, values, vectors, len(weight), weight)
-    errors = decoded - wanted.double().cpu().repeat_interleave(repeats, 0).unsqueeze(1)
+    errors = decoded - targets.double().cpu().repeat_interleave(repeats, 0).unsqueeze(1)
     squares = torch.stack([torch.stack([each @ each for each in row]) for row in errors])
     residuals = errors * scales.double().cpu().unsqueeze(2)
-    compared = kernels.compare(indices, values, weight, wanted, scales)
+    compared = kernels.compare(indices, values, weight, targets, scales)
     close(compared.square_errors, squares, weight.dtype)
     close(compared.residuals, residuals, weight.dtype)
     close(compared.products, dot_products(indices, residuals, weight), weight.dtype)
-    alone = kernels.square_errors(indices, values, weight, wanted)
+    alone = kernels.square_errors(indices, values, weight, targets)
     close(alone, squares, weight.dtype)
 
 

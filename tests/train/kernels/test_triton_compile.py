@@ -112,13 +112,13 @@ def kernel(name: str, size: Size) -> Kernel:
         outputs = {"square_errors": "*f", "residuals": "*f", "products": "*f"}
         return Kernel(
             compare.compare_kernel,
-            decoding | {"wanted": "*f", "scales": "*f"} | outputs | numbers | {"repeats": "i32"},
+            decoding | {"targets": "*f", "scales": "*f"} | outputs | numbers | {"repeats": "i32"},
             many | sums | compare.compare_blocks(vectors, dim),
         )
     if name == "square_errors":
         return Kernel(
             compare.square_errors_kernel,
-            decoding | {"wanted": "*f", "square_errors": "*f"} | numbers | {"repeats": "i32"},
+            decoding | {"targets": "*f", "square_errors": "*f"} | numbers | {"repeats": "i32"},
             many | sums | compare.square_errors_blocks(vectors, dim),
         )
     if name == "decode":
@@ -149,12 +149,12 @@ def kernel(name: str, size: Size) -> Kernel:
             "summed": "*f",
             "added_latents": "*i64",
             "added_rows": "*f",
-            "along": "*f",
+            "parallel": "*f",
             "scale": "*f",
         }
         | {"factors": "*fp64", "first_latent": "i32", "dim": "i32"}
     )
-    optional = {} if given else dict.fromkeys(("added_latents", "added_rows", "along", "scale"))
+    optional = {} if given else dict.fromkeys(("added_latents", "added_rows", "parallel", "scale"))
     optional |= dict.fromkeys(bag if summed else ("summed",))
     return Kernel(
         update.update_kernel,

@@ -1,1 +1,1 @@
-"""The sparse mathematics in Triton, for GPUs, a module for each kind of operation."""
+"""The sparse mathematics in Triton, for GPUs: one module per kind of operation."""

@@ -11,7 +11,7 @@ from sparc.train.kernels.interface import Bags, InverseIndex, side_by_side
 from sparc.train.kernels.triton.tiles import sum_type
 
 LONG_BAG = 32
-"""Terms of a bag, on average, from which on sums are worked out before `update_kernel`."""
+"""Terms of a bag, on average, from which on sums are computed before `update_kernel`."""
 
 
 @triton.jit
@@ -85,7 +85,7 @@ def weight_gradient_kernel(
 
 
 def weight_gradient_blocks(dim: int, terms: int) -> dict[str, int]:
-    """Constants of `weight_gradient_kernel` that are about speed alone.
+    """Tile sizes and warps of `weight_gradient_kernel`, which change its speed only.
 
     Args:
         dim: Width of the vectors.

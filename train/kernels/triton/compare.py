@@ -17,7 +17,7 @@ def _errors(
     indices,
     values,
     weight,
-    wanted,
+    targets,
     row,
     columns,
     k,
@@ -28,12 +28,12 @@ def _errors(
     BLOCK_TERMS: tl.constexpr,
     SUM: tl.constexpr,
 ):
-    """Some columns of decoded - wanted, as `decode_columns`; past the last vector, anything."""
+    """Some columns of decoded - targets, as `decode_columns`; past the last vector, anything."""
     decoded = decode_columns(
         indices, values, weight, row, columns, k, dim, VECTORS, VECTORS_POW2, BLOCK_TERMS, SUM
     )
     columns = columns[None, None, :]
-    target = tl.load(wanted + row // repeats * dim + columns, mask=columns < dim, other=0.0)
+    target = tl.load(targets + row // repeats * dim + columns, mask=columns < dim, other=0.0)
     return decoded - target.to(SUM)
 
 
@@ -42,7 +42,7 @@ def square_errors_kernel(
     indices,
     values,
     weight,
-    wanted,
+    targets,
     square_errors,
     k,
     dim,
@@ -62,7 +62,7 @@ def square_errors_kernel(
             indices,
             values,
             weight,
-            wanted,
+            targets,
             row,
             columns,
             k,
@@ -84,7 +84,7 @@ def compare_kernel(
     indices,
     values,
     weight,
-    wanted,
+    targets,
     scales,
     square_errors,
     residuals,
@@ -111,7 +111,7 @@ def compare_kernel(
             indices,
             values,
             weight,
-            wanted,
+            targets,
             row,
             columns,
             k,
@@ -144,7 +144,7 @@ def compare_kernel(
 
 
 def square_errors_blocks(vectors: int, dim: int) -> dict[str, int]:
-    """Constants of `square_errors_kernel` that are about speed alone."""
+    """Tile sizes and warps of `square_errors_kernel`, which change its speed only."""
     columns = min(1024, triton.next_power_of_2(dim), TILE // triton.next_power_of_2(vectors))
     warps = 8 if columns > 512 else 4
     return {
@@ -155,13 +155,13 @@ def square_errors_blocks(vectors: int, dim: int) -> dict[str, int]:
 
 
 def compare_blocks(vectors: int, dim: int) -> dict[str, int]:
-    """Constants of `compare_kernel` that are about speed alone."""
+    """Tile sizes and warps of `compare_kernel`, which change its speed only."""
     decoding = square_errors_blocks(vectors, dim)
     terms, columns = product_tile(vectors, decoding["num_warps"])
     return {**decoding, "PRODUCT_TERMS": terms, "PRODUCT_DIM": columns}
 
 
-def square_errors(indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor) -> Tensor:
+def square_errors(indices: Tensor, values: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     rows, vectors, k = values.shape
     dim = weight.shape[1]
     square_errors = weight.new_empty(rows, vectors)
@@ -169,11 +169,11 @@ def square_errors(indices: Tensor, values: Tensor, weight: Tensor, wanted: Tenso
         indices.contiguous(),
         values.contiguous(),
         weight,
-        wanted.contiguous(),
+        targets.contiguous(),
         square_errors,
         k,
         dim,
-        rows // len(wanted),
+        rows // len(targets),
         **vector_constants(vectors, weight),
         **square_errors_blocks(vectors, dim),
     )
@@ -181,7 +181,7 @@ def square_errors(indices: Tensor, values: Tensor, weight: Tensor, wanted: Tenso
 
 
 def compare(
-    indices: Tensor, values: Tensor, weight: Tensor, wanted: Tensor, scales: Tensor
+    indices: Tensor, values: Tensor, weight: Tensor, targets: Tensor, scales: Tensor
 ) -> Compared:
     rows, vectors, k = values.shape
     dim = weight.shape[1]
@@ -192,14 +192,14 @@ def compare(
         indices.contiguous(),
         values.contiguous(),
         weight,
-        wanted.contiguous(),
+        targets.contiguous(),
         scales.contiguous(),
         square_errors,
         residuals,
         products,
         k,
         dim,
-        rows // len(wanted),
+        rows // len(targets),
         **vector_constants(vectors, weight),
         **compare_blocks(vectors, dim),
     )

@@ -67,12 +67,12 @@ def dot_products(
         directions = tl.load(
             weight + latents * dim + columns, mask=(terms < k) & (columns < dim), other=0.0
         ).to(SUM)
-        along = tl.load(
+        vector = tl.load(
             vectors + (row * VECTORS + lanes) * dim + columns,
             mask=(lanes < VECTORS) & (columns < dim),
             other=0.0,
         ).to(SUM)
-        total += directions * along
+        total += directions * vector
     return tl.sum(total, axis=2)
 
 
@@ -129,12 +129,12 @@ def value_gradients_kernel(
 
 
 def decode_blocks(vectors: int) -> dict[str, int]:
-    """Constants of `decode_kernel` that are about speed alone."""
+    """Tile sizes and warps of `decode_kernel`, which change its speed only."""
     return {"BLOCK_TERMS": decode_terms(vectors, 4), "BLOCK_DIM": 512, "num_warps": 4}
 
 
 def value_gradients_blocks(vectors: int) -> dict[str, int]:
-    """Constants of `value_gradients_kernel` that are about speed alone."""
+    """Tile sizes and warps of `value_gradients_kernel`, which change its speed only."""
     terms, columns = product_tile(vectors, 4)
     return {"BLOCK_TERMS": terms, "BLOCK_DIM": columns, "num_warps": 4}
 

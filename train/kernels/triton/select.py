@@ -15,9 +15,9 @@ from sparc.train.kernels.triton.tiles import sum_type
 _ROW_LATENTS = 1024
 """Most latents of a row that a program of `select` keeps in registers."""
 _GROUPS = 1024
-"""Groups of latents, at most, where there are more, ..."""
+"""Most groups that a longer row is divided into."""
 _BLOCK_LATENTS = 2048
-"""... and latents that are looked at at once."""
+"""Latents of a longer row that are read at once."""
 
 
 @triton.jit
@@ -114,7 +114,7 @@ def _kth_largest_in_memory(keys, length, k, KEY: tl.constexpr, BLOCK: tl.constex
 
 @triton.jit
 def _keep_largest(
-    found,
+    keys,
     least,
     room,
     latents_of_keys,
@@ -133,12 +133,12 @@ def _keep_largest(
 ):
     """Write those of some keys that are among the k largest, and the logits of their latents.
 
-    `before` of the row were written, and `room` of those that equal the least may be in all. The
-    number that was written, and of equal ones that were seen.
+    `before` of the row are written already, and of all keys that equal the least `room` may be.
+    Returns how many were written, and how many equal the least.
     """
-    equal = ((found == least) & inside).to(tl.int32)
+    equal = ((keys == least) & inside).to(tl.int32)
     in_time = equal_before + tl.cumsum(equal) <= room
-    chosen = inside & ((found > least) | ((found == least) & in_time))
+    chosen = inside & ((keys > least) | ((keys == least) & in_time))
     place = before + tl.cumsum(chosen.to(tl.int32)) - 1
     tl.store(indices + row * k + place, latents_of_keys.to(tl.int64), mask=chosen)
     for stream in tl.static_range(STREAMS):
@@ -146,7 +146,7 @@ def _keep_largest(
         logit = tl.load(own + latents_of_keys, mask=chosen, other=0.0)
         bias = tl.load(biases[stream] + latents_of_keys, mask=chosen, other=0.0)
         value = logit.to(SUM) + bias.to(SUM)
-        value = tl.where(value < 0.0, 0.0, value)  # NaN stays: it is to be seen in the loss
+        value = tl.where(value < 0.0, 0.0, value)  # NaN stays, so that the loss shows it
         where = values + (row * STREAMS + stream) * k + place
         tl.store(where, value.to(values.dtype.element_ty), mask=chosen)
     return tl.sum(chosen.to(tl.int32)), tl.sum(equal)
@@ -228,8 +228,8 @@ def select_from_many_kernel(
         groups = first // GROUP + tl.arange(0, BLOCK // GROUP)
         lanes = groups[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
         inside = lanes < latents
-        found = _sort_keys(products, bias, row, lanes, inside, latents, STREAMS, SUM, KEY)
-        tl.store(keys + groups, tl.max(found, axis=1), mask=groups * GROUP < latents)
+        block_keys = _sort_keys(products, bias, row, lanes, inside, latents, STREAMS, SUM, KEY)
+        tl.store(keys + groups, tl.max(block_keys, axis=1), mask=groups * GROUP < latents)
     tl.debug_barrier()  # threads read what others wrote
     groups = tl.arange(0, GROUPS)
     maxima = tl.load(keys + groups, mask=groups * GROUP < latents, other=0)
@@ -251,11 +251,11 @@ def select_from_many_kernel(
             tl.broadcast_to((of_chosen < reaching)[:, None], (FEW // GROUP, GROUP)), (FEW,)
         )
         inside = given & (lanes < latents)
-        found = _sort_keys(products, bias, row, lanes, inside, latents, STREAMS, SUM, KEY)
-        reaches = (found >= floor) & inside
+        block_keys = _sort_keys(products, bias, row, lanes, inside, latents, STREAMS, SUM, KEY)
+        reaches = (block_keys >= floor) & inside
         place = count + tl.cumsum(reaches.to(tl.int32)) - 1
         tl.debug_barrier()  # all have read which groups were chosen
-        tl.store(keys + place, found, mask=reaches)
+        tl.store(keys + place, block_keys, mask=reaches)
         tl.store(candidates + place, lanes, mask=reaches)
         count += tl.sum(reaches.to(tl.int32))
     tl.debug_barrier()
@@ -264,10 +264,10 @@ def select_from_many_kernel(
     before, equal_before = 0, 0
     for first in range(0, count, FEW):
         lanes = first + tl.arange(0, FEW)
-        found = tl.load(keys + lanes, mask=lanes < count, other=0)
+        block_keys = tl.load(keys + lanes, mask=lanes < count, other=0)
         latents_of_keys = tl.load(candidates + lanes, mask=lanes < count, other=0)
         written, equal = _keep_largest(
-            found,
+            block_keys,
             least,
             k - larger,
             latents_of_keys,
@@ -289,13 +289,13 @@ def select_from_many_kernel(
 
 
 def select_blocks(latents: int) -> dict[str, int]:
-    """Constants of `select_kernel`, a block having all latents, about speed alone."""
+    """Block size and warps of `select_kernel`: a block has all latents."""
     block: int = triton.next_power_of_2(latents)
     return {"BLOCK": block, "num_warps": max(1, min(4, block // 128))}
 
 
 def select_from_many_blocks(latents: int, streams: int) -> dict[str, int]:
-    """Constants of `select_from_many_kernel` that are about speed alone."""
+    """Tile sizes and warps of `select_from_many_kernel`, which change its speed only."""
     group: int = triton.next_power_of_2(triton.cdiv(latents, _GROUPS))
     return {
         "GROUP": group,
@@ -317,11 +317,11 @@ def select(products: Sequence[Tensor], biases: Sequence[Tensor], k: int) -> tupl
     values = biases[0].new_empty(rows, len(products), k)
     wide = products[0].dtype == torch.float64
     bias = biases[0].to(torch.float64 if wide else torch.float32)
-    for each in biases[1:]:
-        bias = bias + each
+    for other in biases[1:]:
+        bias = bias + other
     read = (
         tuple(product.contiguous() for product in products),
-        tuple(each.contiguous() for each in biases),
+        tuple(of_stream.contiguous() for of_stream in biases),
         bias,
     )
     constants = {

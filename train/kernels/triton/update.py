@@ -26,7 +26,7 @@ def update_kernel(
     summed,
     added_latents,
     added_rows,
-    along,
+    parallel,
     scale,
     factors,
     first_latent,
@@ -41,10 +41,10 @@ def update_kernel(
 ):
     """One latent: its gradient, Adam and the norm of its row, all dimensions in registers.
 
-    `summed` are sums of bags, from `first_latent` on, where they were worked out before; then there
-    are no `rows`, `values`, `offsets` and `vectors`. `added_latents` says by latent which row of
-    `added_rows` is added to its gradient, below zero for none. It may be None, as may `along` and
-    `scale`. `factors` are those of `AdamStep`.
+    `summed` are the sums of bags, from `first_latent` on, if they were computed before; `rows`,
+    `values`, `offsets` and `vectors` are None then. `added_latents` says by latent which row of
+    `added_rows` is added to its gradient, below zero for none. It may be None, as may `parallel`
+    and `scale`. `factors` are those of `AdamStep`.
     """
     position = tl.program_id(0).to(tl.int64)
     latent = first_latent + position
@@ -63,8 +63,8 @@ def update_kernel(
         place = tl.load(added_latents + latent)
         added = tl.load(added_rows + place * dim + columns, mask=in_dim & (place >= 0), other=0.0)
         gradient += added.to(SUM)
-    if along is not None:
-        gradient -= tl.load(along + latent).to(SUM) * moved
+    if parallel is not None:
+        gradient -= tl.load(parallel + latent).to(SUM) * moved
     if scale is not None:
         gradient *= tl.load(scale).to(SUM)
     first = BETA1 * first + (1 - BETA1) * gradient
@@ -79,7 +79,7 @@ def update_kernel(
 
 
 def update_blocks(dim: int, terms: int) -> dict[str, int]:
-    """Constants of `update_kernel`, a block having all dimensions, that are about speed alone.
+    """Tile sizes and warps of `update_kernel`: a block has all dimensions.
 
     Args:
         dim: Width of the weight.
@@ -124,7 +124,7 @@ def update(
         summed,
         added_latents,
         gradient.added_rows,
-        gradient.along,
+        gradient.parallel,
         scale,
         step.factors,
         rows.start,

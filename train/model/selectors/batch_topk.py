@@ -7,8 +7,7 @@ width, so a row keeps at most `ModelConfig.k_max` of them.
 
 In use a row's code must not depend on its batch. As in the paper a threshold decides instead: the
 running mean of the smallest score that training batches kept. It is learned for the sum of all
-streams and, as if each were the only one, for every single stream; independent mode uses the
-latter.
+streams, and for every stream by itself; independent mode uses the latter.
 """
 
 import torch

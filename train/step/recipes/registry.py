@@ -14,7 +14,7 @@ Then add a line to `RECIPES`:
 
     "decaying": RecipeEntry("decoder rows decay", f"{_HERE}.decaying:Decaying"),
 
-`sparc-train run … --recipe decaying` trains with it, alone and in sweeps.
+`sparc-train run … --recipe decaying` trains with it, as does a sweep.
 
 Every command line reads this module: it imports no recipe.
 """
@@ -27,7 +27,7 @@ class RecipeEntry:
     """What is known of a recipe before it is imported."""
 
     summary: str
-    """What sets it apart, for `--help`."""
+    """What it is, for `--help`."""
     home: str
     """`module:class` of the `Recipe`."""
 
