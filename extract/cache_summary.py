@@ -144,6 +144,9 @@ def _describe_rows(cache: ActivationCache) -> Iterator[str]:
     yield f"  rows      {info.rows:,} of {amount(images, 'image')}, " + (
         f"{amount(info.chunks, 'chunk')} of up to {info.rows_per_chunk:,}"
     )
+    if cache.columns:
+        columns = (f"{field.name} ({field.type})" for field in cache.columns)
+        yield f"  columns   {shorten(', '.join(columns), 300)}"
 
 
 def _describe_classes(cache: ActivationCache) -> Iterator[str]:

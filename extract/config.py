@@ -43,6 +43,11 @@ class ExtractConfig:
     classes: Path | None = option(None, "CSV of LabelName,DisplayName.")
     hierarchy: Path | None = option(None, "Nested JSON of LabelName and Subcategory.")
     masks: bool = option(False, "Keep object masks too, where the dataset has them.")
+    columns: tuple[str, ...] = option(
+        (),
+        "A column of the dataset's metadata to keep in rows.parquet, or all; repeat for more.",
+        flag="--column",
+    )
     batch_size: int = option(64, "Images or captions per forward pass.")
     rows_per_chunk: int = option(4096, "Rows per chunk, the unit of writing and reading.")
     dtype: Literal["float16", "float32"] = option("float16", "Type of the stored features.")

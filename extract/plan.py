@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sparc.common.cache import tables
 from sparc.common.cache.manifest import Manifest
 from sparc.common.errors import SparcError
 from sparc.common.text import amount, shorten, size
@@ -45,6 +46,10 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
     yield f"rows      {len(rows):,}"
     yield f"images    {table.distinct_images:,}"
     yield f"classes   {len(manifest.classes):,}, {amount(labelled, 'row')} labelled"
+    columns = tables.dataset_columns(rows.schema)
+    if columns:
+        listed = ", ".join(f"{field.name} ({field.type})" for field in columns)
+        yield f"columns   {shorten(listed, 300)}"
     if manifest.masks is not None:
         yield f"masks     {len(manifest.masks):,}"
     yield from _captions(rows)

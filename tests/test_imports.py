@@ -47,11 +47,11 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("model.selectors.registry", "kernels.registry", "step.recipes.registry"),
         ("config", "distributed", "align.config", "align.record"),
         ("model",),
-        ("reference", "kernels", "data", "align.refit"),
+        ("reference", "kernels", "data", "align.refit", "align.thresholds", "align.aligner"),
         ("step",),
         ("run", "validation"),
         ("loading", "loop"),
-        ("job", "align.command", "align.thresholds"),
+        ("job", "align.command"),
         ("cli",),
     ),
     "analyze": (

@@ -161,6 +161,18 @@ class TrainConfig:
         flag="--term",
         added=True,
     )
+    balance: float = option(
+        0.0,
+        "Most that a bias moves in a step towards even use of latents; 0: not at all.",
+        swept=True,
+        added=True,
+    )
+    align: tuple[str, ...] = option(
+        (),
+        "Share of the steps after which encoders are aligned (see sparc-train align), SHARE or "
+        "SHARE=MIX; repeat for more.",
+        added=True,
+    )
 
     def __post_init__(self) -> None:
         for name in ("latents", "k", "batch_size", "epochs", "log_every", "checkpoint_every"):
@@ -168,7 +180,7 @@ class TrainConfig:
         self._at_least("block_chunks", 1)
         for name in ("auxk", "dead_after", "steps", "warmup_steps", "clip", "cross_weight"):
             self._at_least(name, 0)
-        for name in ("aux_weight", "seed", "order_seed"):
+        for name in ("aux_weight", "seed", "order_seed", "balance"):
             self._at_least(name, 0)
         if self.k > self.latents:
             raise ConfigError(f"k ({self.k}) cannot exceed latents ({self.latents})")
@@ -178,6 +190,16 @@ class TrainConfig:
             if (choices := field.metadata["choices"]) is not None:
                 require_choice(getattr(self, field.name), choices, field.name)
         term_weights(self.terms)
+        align_mixes(self.align)
+
+    def mixes_by_step(self, steps: int) -> dict[int, float]:
+        """After which steps, counted from 1, encoders are aligned, and how far they move.
+
+        Args:
+            steps: Steps of the whole run.
+        """
+        mixes = align_mixes(self.align).items()
+        return {max(1, round(share * steps)): mix for share, mix in mixes}
 
     @functools.cached_property
     def term_weights(self) -> Mapping[str, float]:
@@ -187,6 +209,30 @@ class TrainConfig:
     def _at_least(self, name: str, smallest: int) -> None:
         if not smallest <= getattr(self, name) < math.inf:
             raise ConfigError(f"{name} must be at least {smallest}, not {getattr(self, name)}")
+
+
+def align_mixes(align: Sequence[str]) -> dict[float, float]:
+    """The shares of the steps after which encoders are aligned, and how far they move then.
+
+    Args:
+        align: `SHARE` or `SHARE=MIX` each.
+
+    Raises:
+        ConfigError: One is not that, or a share stands twice.
+    """
+    mixes: dict[float, float] = {}
+    for point in align:
+        text, _, mix_text = point.partition("=")
+        try:
+            share, mix = float(text), float(mix_text or 1)
+        except ValueError:
+            share = mix = math.nan
+        if not (0 < share <= 1 and 0 <= mix <= 1):
+            raise ConfigError(f"--align wants SHARE or SHARE=MIX, both up to 1, not {point!r}")
+        if share in mixes:
+            raise ConfigError(f"--align gives the share {share:g} twice")
+        mixes[share] = mix
+    return mixes
 
 
 def term_weights(terms: Sequence[str]) -> dict[str, float]:

@@ -58,6 +58,11 @@ class Processes(NamedTuple):
         # Gathered and then added in the order of ranks: the same bits everywhere, every time.
         return self.gather(values.unsqueeze(0)).sum(0)
 
+    def copy_from_first(self, tensor: Tensor) -> None:
+        """Set a tensor, in place, to what the first process has; every process waits for it."""
+        if self.world > 1:
+            torch.distributed.broadcast(tensor.detach(), 0)
+
     def from_first(self, value: int) -> int:
         """What the first process says; every process waits for it."""
         return int(self.gather(torch.tensor([value], device=self.device))[0])

@@ -22,6 +22,7 @@ from sparc.common.files.paths import recorded_here
 from sparc.common.progress import say
 from sparc.common.text import amount, size
 from sparc.common.versions import software_versions
+from sparc.train.align.aligner import Aligner
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.data.means import data_means
 from sparc.train.data.reader import BatchReader, Position
@@ -257,6 +258,7 @@ def train_together(
             trainees,
             first_step=first_step,
             validation=validation,
+            aligner=_aligner(cache, trainees[0].record, first_step, group),
             processes=group,
             on_change=lambda: _call(on_change, trainees),
         )
@@ -320,6 +322,15 @@ class _Opened:
     def __exit__(self, *_: object) -> None:
         if self._trainee.log is not None:
             self._trainee.log.close()
+
+
+def _aligner(
+    cache: ActivationCache, record: RunRecord, first_step: int, group: Processes
+) -> Aligner | None:
+    """What aligns the models after some of the steps that are still to be made; None if none is."""
+    if all(step <= first_step for step in record.train.mixes_by_step(record.steps)):
+        return None
+    return Aligner(cache, record.model, seed=record.train.order_seed, processes=group)
 
 
 def _new_record(

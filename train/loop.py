@@ -19,6 +19,7 @@ from torch import Tensor
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import Terminated
 from sparc.common.progress import progress
+from sparc.train.align.aligner import Aligner
 from sparc.train.data.reader import BatchReader, Position
 from sparc.train.distributed import Processes
 from sparc.train.run.checkpoint import Checkpoint, save_checkpoint
@@ -157,6 +158,7 @@ def train(
     *,
     first_step: int,
     validation: ActivationCache | None,
+    aligner: Aligner | None,
     processes: Processes,
     on_change: Callable[[], None],
 ) -> None:
@@ -167,6 +169,7 @@ def train(
         trainees: Models that agree in everything but the model and its learning.
         first_step: Steps made so far.
         validation: A cache to measure on after every epoch and at the end.
+        aligner: Aligns the models after the steps that their settings name; None where none do.
         processes: The processes that train together.
         on_change: Called in the first process after states have been saved, and when a trainee has
             failed.
@@ -176,6 +179,7 @@ def train(
     """
     record = trainees[0].record
     settings, steps = record.train, record.steps
+    mixes = settings.mixes_by_step(steps)
     rows = reader.order.batch_rows
     clock = _Clock(reader, first_step * rows)
     with (
@@ -190,6 +194,9 @@ def train(
             for trainee in active:
                 trainee.learn(batch, step)
             done = step + 1
+            if aligner is not None and done in mixes:
+                for trainee in active:
+                    aligner.align(trainee.learner.model, mixes[done])
             log = done % settings.log_every == 0 or done == steps
             stopping = stop.reason is not None
             save = done % settings.checkpoint_every == 0 or done == steps or stopping

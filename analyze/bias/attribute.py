@@ -1,10 +1,11 @@
-"""Attributes of images: a class, words in captions, or a column of a table.
+"""Attributes of images: a class, words in captions, or a column of the cache or of a table.
 
 An attribute is given as text; `GRAMMAR` says how. This module must not know codes.
 """
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,8 @@ from sparc.common.errors import ConfigError
 from sparc.common.text import amount, shorten
 
 GRAMMAR = (
-    "class:<name or key>, words:<word>,<word>,…, words:@<file with a word a line>, or "
+    "class:<name or key>, words:<word>,<word>,…, words:@<file with a word a line>, "
+    "column:<column of rows.parquet>[=<value>], or "
     "table:<CSV or Parquet file with a column sample_id>#<column>[=<value>]"
 )
 
@@ -53,8 +55,9 @@ def read_attribute(text: str, cache: ActivationCache, images: Images) -> Attribu
 
     Args:
         text: See `GRAMMAR`. A class is held by an image that carries it or a class below it, and
-            known of those that carry any; words are known of images with a caption; a table's
-            column of the images whose `sample_id` it names with a value.
+            known of those that carry any; words are known of images with a caption. A column of
+            the dataset is held by an image with a row of that value, and known of those with a row
+            of any; a table's column is known of the images whose `sample_id` it names with a value.
         cache: The cache.
         images: Its images.
 
@@ -66,6 +69,8 @@ def read_attribute(text: str, cache: ActivationCache, images: Images) -> Attribu
         held, known = _of_class(rest, cache, images)
     elif kind == "words" and rest:
         held, known = _of_words(rest, cache, images)
+    elif kind == "column" and rest:
+        held, known = _of_column(rest, cache, images)
     elif kind == "table" and "#" in rest:
         held, known = _of_table(rest, cache, images)
     else:
@@ -149,6 +154,45 @@ def read_lines(file: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
+def _of_column(text: str, cache: ActivationCache, images: Images) -> tuple[Flags, Flags]:
+    columns = cache.columns
+    # A column's name may hold an equals sign: the longest one that fits is meant.
+    fitting = [name for name in columns.names if text == name or text.startswith(f"{name}=")]
+    if not fitting:
+        known = ", ".join(shorten(name, 40) for name in columns.names[:20])
+        raise ConfigError(
+            f"{cache.folder} has no column {text.partition('=')[0]!r}; "
+            + (f"it has {known}" if known else "it was extracted without --column")
+        )
+    name = max(fitting, key=len)
+    column = cache.rows([name])[name].combine_chunks().dictionary_encode()
+    values = column.dictionary.to_pylist()
+    if text == name:
+        spelt = f"column:{name}"
+        held_values = [_truth(value, str(cache.folder), spelt, values) for value in values]
+    else:
+        wanted = _parsed(text.removeprefix(f"{name}="), columns.field(name).type, name)
+        held_values = [value == wanted for value in values]
+    known_rows = np.asarray(column.is_valid(), dtype=np.bool_)
+    codes = np.asarray(column.indices.fill_null(0))
+    held_rows = known_rows & np.append(held_values, False)[codes]
+    return images.any_row(held_rows), images.any_row(known_rows)
+
+
+def _parsed(text: str, kind: pa.DataType, column: str) -> Any:
+    """A value that is meant, in the type of its column."""
+    if pa.types.is_string(kind):
+        return text
+    if pa.types.is_boolean(kind) and text.lower() in _TRUE + _FALSE:
+        return text.lower() in _TRUE
+    with suppress(ValueError):
+        if pa.types.is_integer(kind):
+            return int(text)
+        if pa.types.is_floating(kind):
+            return float(text)
+    raise ConfigError(f"column {column} is of type {kind}, and {text!r} is not")
+
+
 def _of_table(text: str, cache: ActivationCache, images: Images) -> tuple[Flags, Flags]:
     file, _, column = text.rpartition("#")
     column, equals, value = column.partition("=")
@@ -159,7 +203,7 @@ def _of_table(text: str, cache: ActivationCache, images: Images) -> tuple[Flags,
     for sample_id, found in zip(ids, values, strict=True):
         if found is None or sample_id is None:
             continue
-        held = _is(found, value) if equals else _truth(found, file, column, values)
+        held = _is(found, value) if equals else _truth(found, file, f"#{column}", values)
         if held_by.setdefault(sample_id, held) != held:
             raise ConfigError(
                 f"{file}: sample_id {shorten(sample_id, 40)!r} has two different values of {column}"
@@ -205,12 +249,20 @@ def _is(found: Any, value: str) -> bool:
     return str(found) == value
 
 
-def _truth(found: Any, file: str, column: str, values: Sequence[Any]) -> bool:
-    text = str(found).lower()
+def _truth(value: Any, where: str, column: str, values: Sequence[Any]) -> bool:
+    """What a cell says that is true or false.
+
+    Args:
+        value: The cell.
+        where: The table, for messages.
+        column: How an attribute names the column.
+        values: All cells, for messages.
+    """
+    text = str(value).lower()
     if text not in _TRUE + _FALSE:
         some = sorted({shorten(str(v), 40) for v in values if v is not None})[:8]
         raise ConfigError(
-            f"{file}: column {column} is not true or false; say which value is meant, such as "
-            f"#{column}={some[0]} (there are {', '.join(some)})"
+            f"{where}: {column} is not true or false; say which value is meant, such as "
+            f"{column}={some[0]} (there are {', '.join(some)})"
         )
     return text in _TRUE

@@ -15,7 +15,8 @@ class BiasConfig:
 
     attribute: str = option(
         "",
-        "class:<name or key>, words:<word>,<word>,… (or words:@<file>) found in captions, or "
+        "class:<name or key>, words:<word>,<word>,… (or words:@<file>) found in captions, "
+        "column:<column of rows.parquet>[=<value>], or "
         "table:<CSV or Parquet with sample_id>#<column>[=<value>].",
     )
     against: str = option(

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sparc.common.cache import tables
+from sparc.common.cache.columns import column_array
 from sparc.common.cache.features import as_stored, bad_features, differing, find_faults
 from sparc.common.cache.info import ARRAYS_DATASET
 from sparc.common.cache.manifest import Manifest
@@ -34,6 +35,7 @@ def write_arrays(
     captions: Sequence[str | None] | None = None,
     label_ids: Sequence[Sequence[int]] | None = None,
     classes: pa.Table | None = None,
+    columns: Mapping[str, Any] | None = None,
     dtype: Literal["float16", "float32"] = "float32",
     rows_per_chunk: int = ROWS_PER_CHUNK,
 ) -> ActivationCache:
@@ -53,6 +55,8 @@ def write_arrays(
         captions: The rows' captions.
         label_ids: The rows' classes, as `class_id` of `classes`.
         classes: A table of schema `tables.CLASSES`: class_id (from 0), key, name, parent_id, depth.
+        columns: What else is known of the rows, by name: texts, integers, floats or booleans, a
+            value per row, None or NaN where it is not known. `rows.parquet` keeps them.
         dtype: Type to store.
         rows_per_chunk: Rows per chunk.
 
@@ -65,12 +69,14 @@ def write_arrays(
     """
     arrays = {name: np.asarray(values) for name, values in features.items()}
     rows = _common_rows(arrays)
-    _require_lengths(rows, sample_ids=sample_ids, captions=captions, label_ids=label_ids)
+    given = {"sample_ids": sample_ids, "captions": captions, "label_ids": label_ids}
+    _require_lengths(rows, given)
     if rows_per_chunk < 1:
         raise CacheError(f"rows_per_chunk must be at least 1, not {rows_per_chunk}")
     classes = classes if classes is not None else tables.empty(tables.CLASSES)
     _require_classes(label_ids or (), classes)
     table = _rows_table(rows, sample_ids, captions, label_ids)
+    table = _with_columns(table, columns or {})
     streams = _streams(arrays, modality or {}, dtype)
     _require_consistent_images(table, arrays, streams)
     manifest = Manifest(
@@ -102,6 +108,18 @@ def _rows_table(
         },
         schema=tables.ROWS,
     )
+
+
+def _with_columns(table: pa.Table, columns: Mapping[str, Any]) -> pa.Table:
+    arrays = {}
+    for name, values in columns.items():
+        try:
+            tables.check_column_name(name)
+            arrays[name] = column_array(values)
+        except ValueError as error:
+            raise CacheError(f"column {name!r}: {error}") from error
+    _require_lengths(len(table), {f"column {name!r}": array for name, array in arrays.items()})
+    return tables.with_columns(table, arrays)
 
 
 def _streams(
@@ -160,7 +178,7 @@ def _common_rows(arrays: Arrays) -> int:
     return len(arrays[first])
 
 
-def _require_lengths(rows: int, **columns: Sequence[Any] | None) -> None:
+def _require_lengths(rows: int, columns: Mapping[str, Sequence[Any] | None]) -> None:
     for name, values in columns.items():
         if values is not None and len(values) != rows:
             raise CacheError(f"{name}: {len(values)} for {rows} rows")

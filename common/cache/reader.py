@@ -32,6 +32,7 @@ from sparc.common.cache.stored import StoredStreams
 from sparc.common.errors import CacheError, DamagedCacheError, IncompleteCacheError
 from sparc.common.files.folder import Folder
 from sparc.common.streams.info import StreamInfo
+from sparc.common.text import shorten
 
 if TYPE_CHECKING:
     import torch
@@ -240,9 +241,29 @@ class ActivationCache:
 
     # ------------------------------------------------------------------ tables
 
+    @property
+    def columns(self) -> pa.Schema:
+        """The columns of the dataset that the rows table holds beside those of `tables.ROWS`."""
+        return tables.dataset_columns(self._rows_schema)
+
+    @cached_property
+    def _rows_schema(self) -> pa.Schema:
+        with self._advising():
+            return tables.rows_schema(self.folder, ROWS_FILE)
+
     def rows(self, columns: list[str] | None = None) -> pa.Table:
-        """The rows table, of schema `tables.ROWS` or some of its columns."""
-        table = self._table(ROWS_FILE, tables.ROWS, columns)
+        """The rows table, of schema `tables.ROWS`, or some columns of it or of `columns`.
+
+        Raises:
+            CacheError: There is no such column.
+        """
+        schema = tables.ROWS
+        if not set(columns or ()).issubset(schema.names):
+            schema = self._rows_schema
+            for name in set(columns or ()).difference(schema.names):
+                known = shorten(", ".join(schema.names), 200)
+                raise CacheError(f"{self.folder} has no column {name!r}; it has {known}")
+        table = self._table(ROWS_FILE, schema, columns)
         if len(table) != self.info.rows:
             raise self._damaged(f"{ROWS_FILE} has {len(table)} rows, the cache {self.info.rows}")
         return table

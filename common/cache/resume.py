@@ -140,7 +140,7 @@ def refuse_other_dataset(
         None,
     )
     if difference is None and existing.manifest_digest != wanted.manifest_digest:
-        difference = _first_difference(tables.read_table(folder, ROWS_FILE, tables.ROWS), rows)
+        difference = _first_difference(ActivationCache(folder), rows)
     if difference is not None:
         raise CacheError(
             f"{folder} was made from another dataset or with other settings ({difference}): repeat "
@@ -148,10 +148,22 @@ def refuse_other_dataset(
         )
 
 
-def _first_difference(existing: pa.Table, wanted: pa.Table) -> str:
-    for name in ("sample_id", "image", "caption", "label_ids"):
-        columns = existing.column(name).to_pylist(), wanted.column(name).to_pylist()
-        for row, (a, b) in enumerate(zip(*columns, strict=True)):
+def _first_difference(cache: ActivationCache, wanted: pa.Table) -> str:
+    """In what a cache's rows are not those of a manifest of as many rows."""
+    try:
+        existing = cache.rows([*tables.ROWS.names, *cache.columns.names])
+    except DamagedCacheError:
+        return f"{ROWS_FILE}, which would say more, is missing or damaged"
+    columns = cache.columns, tables.dataset_columns(wanted.schema)
+    if columns[0] != columns[1]:
+        there, now = (
+            shorten(", ".join(f"{c.name} {c.type}" for c in schema), 100) or "none"
+            for schema in columns
+        )
+        return f"columns of the dataset: {there} there, {now} now"
+    for name in wanted.column_names[1:]:
+        values = existing.column(name).to_pylist(), wanted.column(name).to_pylist()
+        for row, (a, b) in enumerate(zip(*values, strict=True)):
             if a != b:
                 return (
                     f"row {row}, {name}: {shorten(repr(a), 60)} there, {shorten(repr(b), 60)} now"

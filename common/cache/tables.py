@@ -1,7 +1,10 @@
-"""The tables beside the activations: rows, classes and rejects, as Parquet with fixed schemas."""
+"""The tables beside the activations: rows, classes and rejects, as Parquet with fixed schemas.
+
+The table of the rows may also hold columns of the dataset (`sparc.common.cache.columns`).
+"""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from json.encoder import encode_basestring as _quote
 
@@ -10,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sparc.common.cache.columns import digest_header, digest_values, stored_type
 from sparc.common.errors import CacheError, DamagedCacheError
 from sparc.common.files.folder import Folder
 from sparc.common.files.parquet import ParquetTable, parquet_bytes, read_parquet
@@ -62,6 +66,40 @@ MASKS = pa.schema(
 beginning with zeros (the uncompressed run-length encoding of COCO)."""
 
 
+def dataset_columns(rows: pa.Schema) -> pa.Schema:
+    """The columns of the dataset in a table of rows, sorted by name, with their stored types.
+
+    Columns of other types, which another program may have added, are left out.
+    """
+    stored = {field.name: stored_type(field.type) for field in rows}
+    names = sorted(name for name, kind in stored.items() if kind and name not in ROWS.names)
+    return pa.schema([(name, stored[name]) for name in names])
+
+
+def with_columns(rows: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table:
+    """A table of schema `ROWS` with columns of the dataset, sorted by name.
+
+    Raises:
+        ValueError: A column has no name, or the name of one of ours.
+    """
+    for name in sorted(columns):
+        check_column_name(name)
+        rows = rows.append_column(name, columns[name])
+    return rows
+
+
+def check_column_name(name: str) -> None:
+    """Refuse a name that a column of the dataset cannot have.
+
+    Raises:
+        ValueError: It is empty, or a name in `ROWS`.
+    """
+    if not name:
+        raise ValueError("a column needs a name")
+    if name in ROWS.names:
+        raise ValueError(f"every cache has a column {name} of its own")
+
+
 def empty(schema: pa.Schema) -> pa.Table:
     """A table of that schema without rows."""
     return schema.empty_table()
@@ -89,8 +127,20 @@ def read_table(
         raise DamagedCacheError(f"{folder}/{name} has other columns than it should") from error
 
 
+def rows_schema(folder: Folder, name: str) -> pa.Schema:
+    """`ROWS` and the columns of the dataset in a stored table of rows.
+
+    Raises:
+        DamagedCacheError: The file is missing or is not Parquet.
+    """
+    with _readable(folder, name), folder.open(name) as file:
+        return pa.schema([*ROWS, *dataset_columns(ParquetTable(file).schema)])
+
+
 def has_schema(folder: Folder, name: str, schema: pa.Schema) -> bool:
-    """Whether an existing file is Parquet with exactly the columns of a schema.
+    """Whether an existing file is Parquet with the columns of a schema, and no others.
+
+    A table of rows may hold columns of the dataset after ours.
 
     Raises:
         UnsafeError: It is not a regular file.
@@ -98,10 +148,15 @@ def has_schema(folder: Folder, name: str, schema: pa.Schema) -> bool:
     try:
         with folder.open(name) as file:
             stored = ParquetTable(file).schema
-        kinds = (map(_kind, each.types) for each in (stored, schema))
-        return stored.names == schema.names and all(a == b for a, b in zip(*kinds, strict=True))
     except (OSError, ValueError, KeyError, pa.ArrowException):
         return False
+    ours, others = stored.names[: len(schema)], stored.names[len(schema) :]
+    allowed = dataset_columns(stored).names if schema is ROWS else []
+    return (
+        ours == schema.names
+        and list(map(_kind, stored.types[: len(schema)])) == list(map(_kind, schema.types))
+        and sorted(others) == allowed
+    )
 
 
 def _kind(type_: pa.DataType) -> tuple[bool, pa.DataType]:
@@ -226,21 +281,32 @@ def manifest_digest(rows: pa.Table) -> str:
     """What identifies a dataset: SHA-256 over (sample_id, image, caption, label_ids) in row order.
 
     Each row enters as one line of JSON: a list of the four values, UTF-8, no spaces, ending in a
-    newline.
+    newline. Where there are columns of the dataset, a line of their names and types comes first,
+    and their values follow the four.
 
     Args:
-        rows: A table of schema `ROWS`.
+        rows: A table of schema `ROWS`, with or without columns of the dataset.
 
     Returns:
         The digest in lower-case hexadecimal.
     """
     digest = hashlib.sha256()
+    more = dataset_columns(rows.schema)
+    if more:
+        digest.update(digest_header(more).encode())
     for batch in rows.to_batches(max_chunksize=65_536):
         texts = [_quoted(batch.column(name)) for name in ("sample_id", "image", "caption")]
         labels = [",".join(map(str, ids)) for ids in batch.column("label_ids").to_pylist()]
-        lines = [f"[{a},{b},{c},[{d}]]\n" for a, b, c, d in zip(*texts, labels, strict=True)]
+        four = [f"{a},{b},{c},[{d}]" for a, b, c, d in zip(*texts, labels, strict=True)]
+        others = [digest_values(batch.column(name)) for name in more.names]
+        lines = [f"[{','.join(values)}]\n" for values in zip(four, *others, strict=True)]
         digest.update("".join(lines).encode())
     return digest.hexdigest()
+
+
+def has_digest(rows: pa.Table, digest: str) -> bool:
+    """Whether a digest is that of rows, or of these before another program added columns."""
+    return digest in (manifest_digest(t) for t in (rows, rows.select(ROWS.names)))
 
 
 def _quoted(texts: pa.Array) -> list[str]:

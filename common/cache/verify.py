@@ -106,7 +106,8 @@ def _read(
     cache: ActivationCache, name: str, schema: pa.Schema
 ) -> "Iterator[Damage] | Any":  # a generator that returns the table
     try:
-        return tables.read_table(cache.folder, name, schema)
+        wanted = tables.rows_schema(cache.folder, name) if schema is tables.ROWS else schema
+        return tables.read_table(cache.folder, name, wanted)
     except DamagedCacheError as error:
         yield _in_table(name, _plain(cache, error))
         return None
@@ -152,7 +153,7 @@ def check_copy(cache: ActivationCache) -> Iterator[Damage]:
 
 
 def _check_rows(cache: ActivationCache, rows: pa.Table) -> Iterator[Damage]:
-    if tables.manifest_digest(rows) != cache.info.manifest_digest:
+    if not tables.has_digest(rows, cache.info.manifest_digest):
         yield _in_table(ROWS_FILE, f"its digest is not the manifest_digest of {INFO_FILE}")
     numbers = rows.column("row").to_numpy()
     wrong = np.flatnonzero(numbers != np.arange(len(rows)))

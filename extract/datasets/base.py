@@ -13,6 +13,9 @@ if TYPE_CHECKING:  # it brings Zarr along, and the options are needed for `--hel
 
 Captions = Literal["each", "join", "first"]
 
+ALL_COLUMNS = "all"
+"""Stands for every column of a dataset's metadata."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetOptions:
@@ -30,6 +33,7 @@ class DatasetOptions:
         classes: CSV of LabelName,DisplayName.
         hierarchy: Nested JSON of LabelName and Subcategory.
         masks: Read object masks too, where the dataset has them.
+        columns: Columns of the metadata that `rows.parquet` keeps; `all` alone: every one.
     """
 
     format: str = AUTO
@@ -42,6 +46,7 @@ class DatasetOptions:
     classes: Path | None = None
     hierarchy: Path | None = None
     masks: bool = False
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require_choice(self.format, CHOICES, "format")
@@ -55,6 +60,8 @@ class DatasetOptions:
             raise ConfigError("holdout_by needs holdout")
         if (self.classes or self.hierarchy) and not self.labels:
             raise ConfigError("classes and hierarchy describe labels: give labels too")
+        if ALL_COLUMNS in self.columns and len(self.columns) > 1:
+            raise ConfigError("give --column all or the names of columns, not both")
 
 
 class Dataset(Protocol):

@@ -6,16 +6,19 @@ any dataset lies on disk.
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from sparc.common.cache import tables
+from sparc.common.cache.columns import column_array
 from sparc.common.cache.manifest import Manifest
 from sparc.common.errors import DatasetError
 from sparc.common.files.paths import absolute_if_here
 from sparc.common.progress import say
 from sparc.common.text import shorten
 from sparc.extract.datasets.base import Captions, DatasetOptions
+from sparc.extract.datasets.columns import column_types, merged
 from sparc.extract.datasets.hierarchy import Hierarchy, class_table, read_hierarchy
 from sparc.extract.datasets.labels import read_class_names, with_labels_of
 from sparc.extract.datasets.source import ImageRecord, ObjectMask, Source
@@ -45,6 +48,7 @@ def build_manifest(location: str, source: Source, options: DatasetOptions) -> Ma
             hierarchy = read_hierarchy(options.hierarchy, str(options.hierarchy))
     records = choose_records(records, options, location)
     masks = _find_masks(source, records, location) if options.masks else None
+    types = column_types(source.records, options.columns, location)
     used = {label for record in records for label in record.labels}
     used.update(mask.label for mask in masks or ())
     classes, class_ids = class_table(used, names, hierarchy)
@@ -52,7 +56,7 @@ def build_manifest(location: str, source: Source, options: DatasetOptions) -> Ma
         dataset=absolute_if_here(location),
         dataset_format=options.format,
         split=options.split if options.holdout else source.split,
-        rows=rows_table(records, options.captions, class_ids),
+        rows=rows_table(records, options.captions, class_ids, types),
         classes=classes,
         masks=None if masks is None else _masks_table(masks, class_ids),
     )
@@ -91,44 +95,77 @@ def is_held_out(name: str, fraction: float) -> bool:
 
 
 def rows_table(
-    records: Sequence[ImageRecord], captions: Captions, class_ids: Mapping[str, int]
+    records: Sequence[ImageRecord],
+    captions: Captions,
+    class_ids: Mapping[str, int],
+    types: Mapping[str, pa.DataType],
 ) -> pa.Table:
-    """The rows of records, of schema `tables.ROWS`; an image without captions has one row."""
+    """The rows of records, of schema `tables.ROWS`; an image without captions has one row.
+
+    Args:
+        records: The images.
+        captions: How captions make rows.
+        class_ids: The classes, by key.
+        types: The columns of the dataset that are kept, by name.
+    """
     sample_ids: list[str] = []
     image_paths: list[str] = []
     texts: list[str | None] = []
     label_ids: list[list[int]] = []
+    others: dict[str, list[Any]] = {name: [] for name in types}
     for record in records:
         ids = sorted({class_ids[label] for label in record.labels})
-        for text in caption_rows(record.captions, captions):
+        for row in caption_rows(record.captions, captions):
             sample_ids.append(record.sample_id)
             image_paths.append(record.image_path)
-            texts.append(text)
+            texts.append(row.text)
             label_ids.append(ids)
+            if types:
+                values = _columns_of(record, row)
+                for name, column in others.items():
+                    column.append(values.get(name))
     columns = [range(len(sample_ids)), sample_ids, image_paths, texts, label_ids]
-    return pa.table(
+    table = pa.table(
         [pa.array(column, field.type) for column, field in zip(columns, tables.ROWS, strict=True)],
         schema=tables.ROWS,
     )
+    kept = {name: column_array(column, types[name]) for name, column in others.items()}
+    return tables.with_columns(table, kept)
 
 
-def caption_rows(captions: Sequence[str], how: Captions) -> list[str | None]:
+class CaptionRow(NamedTuple):
+    """The caption of a row, and which captions of its image it is made of, by number."""
+
+    text: str | None
+    sources: Sequence[int]
+
+
+def caption_rows(captions: Sequence[str], how: Captions) -> list[CaptionRow]:
     """The captions of an image's rows: stripped, without empty ones; one null where none is left.
 
     Args:
         captions: As they stand in the dataset.
         how: A row each, all joined by spaces, or only the first.
     """
-    texts = [text for text in (caption.strip() for caption in captions) if text]
-    if not texts:
-        return [None]
+    rows = [CaptionRow(c.strip(), [i]) for i, c in enumerate(captions) if c.strip()]
+    if not rows:
+        return [CaptionRow(None, range(len(captions)))]
     match how:
         case "each":
-            return [*texts]
+            return rows
         case "join":
-            return [" ".join(texts)]
+            texts = " ".join(row.text for row in rows if row.text)
+            return [CaptionRow(texts, [number for row in rows for number in row.sources])]
         case "first":
-            return [texts[0]]
+            return rows[:1]
+
+
+def _columns_of(record: ImageRecord, row: CaptionRow) -> dict[str, Any]:
+    """The values of the dataset's columns in a row."""
+    if not record.caption_columns:
+        return dict(record.columns)
+    of_captions = merged((record.caption_columns[n] for n in row.sources), record.sample_id)
+    return {**record.columns, **of_captions}
 
 
 def check_some_present(missing: Sequence[str], named: int, location: str, where: str) -> None:

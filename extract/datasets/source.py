@@ -5,7 +5,7 @@ This module must not know any dataset format, nor how rows are made of images.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ class ImageRecord(NamedTuple):
         captions: As they stand in the dataset.
         labels: Keys of its classes.
         group: Images of one group are held out together; empty: it is alone.
+        columns: Values of columns that `rows.parquet` keeps, by name: of all its rows.
+        caption_columns: The same of each caption, in the place of what `columns` says; none, or
+            one per caption.
     """
 
     sample_id: str
@@ -29,6 +32,8 @@ class ImageRecord(NamedTuple):
     captions: Sequence[str] = ()
     labels: Sequence[str] = ()
     group: str = ""
+    columns: Mapping[str, Any] = {}
+    caption_columns: Sequence[Mapping[str, Any]] = ()
 
 
 class ObjectMask(NamedTuple):

@@ -1,6 +1,6 @@
 """Codes, labels, caches and models for the tests of the analysis."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,7 @@ def make_cache() -> Callable[..., ActivationCache]:
         labels: bool = True,
         streams: Sequence[str] = tuple(DIMS),
         dtype: Any = "float16",
+        columns: Mapping[str, Any] | None = None,
     ) -> ActivationCache:
         generator = np.random.default_rng(3)
         hidden = generator.normal(size=(rows // 2 + 1, 8))
@@ -155,6 +156,7 @@ def make_cache() -> Callable[..., ActivationCache]:
             captions=[f"caption {row}" for row in range(rows)],
             label_ids=some if labels else None,
             classes=make_classes(PARENTS) if labels else None,
+            columns=columns,
             rows_per_chunk=rows_per_chunk,
             dtype=dtype,
         )

@@ -29,7 +29,11 @@ def command(stage, *arguments):
 
 @pytest.fixture(scope="module")
 def cache(make_cache, tmp_path_factory):
-    return make_cache(tmp_path_factory.mktemp("cache"), rows=100, rows_per_chunk=8).folder.local
+    site = ["north" if row // 2 % 3 else None if row > 60 else "south" for row in range(100)]
+    made = make_cache(
+        tmp_path_factory.mktemp("cache"), rows=100, rows_per_chunk=8, columns={"site": site}
+    )
+    return made.folder.local
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +184,9 @@ def test_bias_finds_what_goes_with_an_attribute(report, cache, call, call_proces
     )  # fmt: skip
     assert together.returncode == 0, together.stderr
     assert "1 of 3 images have it; streams select TOGETHER" in together.stdout
+    column = call("analyze", "bias", report[0], "--attribute", "column:site=north")
+    assert column.returncode == 0, column.stderr
+    assert column.stdout.startswith("column:site=north: 33 of 44 images have it")
     moved = tmp_path / "moved"
     moved.symlink_to(cache)
     result = call(

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import zarr
 from PIL import Image
@@ -85,6 +86,43 @@ def test_inspect_says_what_is_there(cache, weights, call_process) -> None:
     ):
         assert text in result.stdout
     assert "\x1b" not in result.stdout
+
+
+def test_columns_of_the_metadata_go_from_the_command_to_plain_pyarrow(
+    weights, call_process, sparc_extract, tmp_path
+) -> None:
+    folder, cache = tmp_path / "images", tmp_path / "cache"
+    folder.mkdir()
+    lines = ["file_name,text,site,year"]
+    for number in range(6):
+        noise = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{number}.png")
+        lines.append(f"{number}.png,image {number},{'north' if number % 2 else ''},{2000 + number}")
+    (folder / "metadata.csv").write_text("\n".join(lines))
+    settings = [f"--stream=vit=timm:test_vit@{weights}", "--device=cpu", "--rows-per-chunk=4"]
+    asked = [*settings, "--column=site", "--column", "year"]
+    done = call_process("extract", "run", folder, cache, *asked)
+    assert done.returncode == 0, done.stderr
+    table = pq.read_table(cache / "rows.parquet")
+    assert table["year"].to_pylist() == [2000 + number for number in range(6)]
+    assert table["site"].to_pylist() == [None, "north"] * 3
+    shown = sparc_extract("inspect", cache).stdout
+    assert "  columns   site (string), year (int64)\n" in shown
+    planned = sparc_extract("run", folder, cache, *asked, "--dry-run").stdout
+    assert "columns   site (string), year (int64)\n" in planned
+
+    whole = {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+    refused = sparc_extract("run", folder, cache, *settings, "--column=site")
+    assert refused.returncode == 2
+    assert "(columns of the dataset: site string, year int64 there, site string now)" in (
+        refused.stderr
+    )
+    content = (cache / "rows.parquet").read_bytes()
+    (cache / "rows.parquet").write_bytes(content[:-9] + b"x" + content[-8:])
+    (cache / "activations.zarr/vit/features/c/1/0").unlink()
+    repaired = sparc_extract("run", folder, cache, *settings, "--column=all", "--repair")
+    assert repaired.returncode == 0, repaired.stderr
+    assert {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()} == whole
 
 
 def test_damage_is_found_and_repaired(

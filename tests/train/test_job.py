@@ -155,7 +155,12 @@ def test_a_damaged_last_checkpoint_costs_only_time(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"selection": "local"}, {"selection": "batch"}, {"recipe": "published"}],
+    [
+        {"selection": "local"},
+        {"selection": "batch"},
+        {"recipe": "published"},
+        {"align": ("0.4", "0.7=0.5", "1"), "selection": "batch"},
+    ],
 )
 def test_other_kinds_of_runs_resume_bit_for_bit(
     tmp_path, run_and_interrupt, small_cache, small_settings, changes

@@ -5,7 +5,6 @@ one of the hub. The aligned one says in its `config.json` what it was made from.
 """
 
 import dataclasses
-import math
 import os
 import shlex
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from torch import Tensor
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.config import declared, first_difference, to_mapping
 from sparc.common.devices import choose_device
-from sparc.common.errors import CacheError, RunError
+from sparc.common.errors import RunError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.common.progress import say
@@ -28,7 +27,7 @@ from sparc.train.align.config import AlignConfig
 from sparc.train.align.record import AlignRecord
 from sparc.train.align.refit import align
 from sparc.train.align.thresholds import relearn_thresholds
-from sparc.train.data.moments import data_moments
+from sparc.train.data.moments import data_moments, require_rows
 from sparc.train.loading import load
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE, read_aligned, write_config
 from sparc.train.model.network import Sparc
@@ -46,14 +45,6 @@ from sparc.train.run.run_folder import (
 from sparc.train.validation import require_streams
 
 Location = str | os.PathLike[str]
-
-FEWEST_ROWS = 0.5
-"""Rows for each value of the widest stream. With three streams of 384 values, a half takes a tenth
-off the error of cross-reconstruction of what 12 rows for each value take, 1 a quarter, 2 three
-quarters; self-reconstruction suffers from few rows."""
-
-FEW_ROWS = 2
-"""Likewise, below which a note says so."""
 
 
 class _Source(NamedTuple):
@@ -115,7 +106,7 @@ def align_run(
         moments = data_moments(
             opened, source.model.config, rows=config.rows, seed=config.seed, device=device
         )
-        _require_rows(opened, moments.rows, source.model)
+        require_rows(opened, source.model.config, moments)
         model = source.model.to(device)
         align(model, moments, mix=config.mix, ridge=config.ridge, keep=config.keep)
         relearn_thresholds(model, opened, seed=config.seed)
@@ -152,19 +143,6 @@ def _record(source: _Source, cache: ActivationCache, config: AlignConfig) -> Ali
         settings=config,
         versions=software_versions(),
     )
-
-
-def _require_rows(cache: ActivationCache, rows: int, model: Sparc) -> None:
-    """Refuse covariances of so few rows that a refitted encoder only repeats these rows."""
-    widest = max(model.config.streams, key=lambda stream: stream.dim)
-    shared = f"{amount(rows, 'row')} that every pair of streams has"
-    if rows < widest.dim * FEWEST_ROWS:
-        raise CacheError(
-            f"{cache.folder}: {shared} are too few for the covariance of {widest.name}, which is "
-            f"{widest.dim:,} wide: at least {math.ceil(widest.dim * FEWEST_ROWS):,} are needed"
-        )
-    if rows < widest.dim * FEW_ROWS:
-        say(f"note: {shared} are few for {widest.name}, which is {widest.dim:,} wide")
 
 
 def _write(target: Folder, source: _Source, model: Sparc, record: AlignRecord) -> None:

@@ -18,6 +18,7 @@ from sparc.train.config import TrainConfig
 from sparc.train.kernels.choice import choose as choose_kernels
 from sparc.train.kernels.interface import gradient_rows
 from sparc.train.model.network import Sparc
+from sparc.train.step.balance import Balance
 from sparc.train.step.deadness import Candidates, DeadCandidates
 from sparc.train.step.gradients import StreamGradients, add_dense, stream_gradients
 from sparc.train.step.graph import StepGraphs
@@ -31,7 +32,7 @@ from sparc.train.step.row_terms import (
     gather_codes,
     gather_terms,
 )
-from sparc.train.step.select import Selected, select_candidates
+from sparc.train.step.select import Selected, select_alone, select_candidates
 from sparc.train.step.sums import Losses, StepSums, no_sums, step_sums
 from sparc.train.step.terms import autograd
 from sparc.train.step.terms.registry import build_terms
@@ -93,6 +94,7 @@ class Learner:
             clip=settings.clip,
             unit_decoders=self._recipe.unit_decoders,
         )
+        self._balance = Balance(model, settings.balance) if settings.balance > 0 else None
         self.no_sums = no_sums(
             [stream.dim for stream in model.config.streams],
             by_stream=[term.name for term in self._objective.sparse],
@@ -165,6 +167,9 @@ class Learner:
         sums = self._sums(selected, losses, dense.values, compare_rows=few)
         gradients = self._gradients(local, codes, dense)
         self._optimizer.update(gradients, self._recipe.before_update(self.model))
+        if self._balance is not None:
+            self._balance.count(selected, self._gather)
+            self._balance.move(self.model)
         return sums
 
     def _count(self, codes: GlobalCodes, *, auxk: bool) -> tuple[Candidates | None, ...]:
@@ -279,7 +284,7 @@ class Learner:
             state[f"second.{name}"] = moments.second
         for name, counter in self._dead_latents.since_active.items():
             state[f"since_active.{name}"] = counter
-        return state
+        return state if self._balance is None else {**state, **self._balance.state()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Resume from what `state` returned.
@@ -307,7 +312,10 @@ class Learner:
         thresholds = batch_thresholds(
             self.model, candidates, self._gather, self.kernels, self._workers
         )
-        return keep(self.model, candidates, thresholds)
+        selected = keep(self.model, candidates, thresholds)
+        if self._balance is None:
+            return selected
+        return select_alone(self.model, selected, self.kernels, self._workers)
 
     def _candidates_of(self, batch: Mapping[str, Tensor]) -> Selected:
         return select_candidates(

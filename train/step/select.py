@@ -36,6 +36,8 @@ class Selected(NamedTuple):
         values: (rows, streams, width), zero where the selector left a latent out.
         kept: Which of `indices` are selected, of the same shape; None: all.
         thresholds: What the selector compared scores with, shaped as `Sparc.thresholds`, or None.
+        alone: The k latents that each stream would select alone, (rows, streams, k); None where
+            nothing asks for them.
     """
 
     features: tuple[Tensor, ...]
@@ -46,6 +48,7 @@ class Selected(NamedTuple):
     values: Tensor
     kept: Tensor | None = None
     thresholds: Tensor | None = None
+    alone: Tensor | None = None
 
     def rows(self, rows: slice) -> "Selected":
         """Some of the rows."""
@@ -58,6 +61,7 @@ class Selected(NamedTuple):
             self.values[rows],
             None if self.kept is None else self.kept[rows],
             self.thresholds,
+            None if self.alone is None else self.alone[rows],
         )
 
 
@@ -94,6 +98,29 @@ def select_candidates(
     indices, values = join_streams(workers.map(select_rows, pieces))
     square_norms = tuple(x.square().sum(1) for x in features)
     return Selected(features, square_norms, centred, products, indices, values)
+
+
+def select_alone(model: Sparc, selected: Selected, kernels: Kernels, workers: Workers) -> Selected:
+    """A batch that was selected jointly, with `alone`; another one as it is.
+
+    Args:
+        model: The model.
+        selected: The batch.
+        kernels: The implementation of the sparse mathematics.
+        workers: Threads, some rows each.
+    """
+    names, k = model.config.names, model.config.k
+    if selected.indices.shape[1] == len(names):
+        return selected
+
+    def of_rows(rows: slice) -> tuple[Tensor]:
+        products = zip(names, rows_of(selected.products, rows), strict=True)
+        sets = [kernels.select([x], [model.latent_bias[name]], k)[0] for name, x in products]
+        return (torch.stack(sets, dim=1),)
+
+    pieces = share_rows(selected.features[0], kernels, workers)
+    (alone,) = join_streams(workers.map(of_rows, pieces))
+    return selected._replace(alone=alone)
 
 
 def _candidates(

@@ -7,7 +7,8 @@
 
 An image's id is its image id. Its labels are the categories of its objects; a category's parent is
 the category whose name is its `supercategory` or, where there is none, a class of that name. So a
-supercategory may itself be a category with a supercategory, to any depth.
+supercategory may itself be a category with a supercategory, to any depth. The other fields of an
+image, and of the annotation that holds a caption, may become columns of the cache (`--column`).
 """
 
 import re
@@ -71,7 +72,7 @@ class CocoDataset(DatasetReader):
         for document in documents:
             for image_id, image in document.images():
                 images.setdefault(image_id, image)
-        captions = self._captions(documents[0], images) if "captions" in names else {}
+        annotations = self._annotations(documents[0], images) if "captions" in names else {}
         instances = documents[-1] if "instances" in names else None
         categories = _Categories(instances) if instances else None
         objects = _objects(instances, categories, images) if instances and categories else {}
@@ -83,10 +84,15 @@ class CocoDataset(DatasetReader):
                 ImageRecord(
                     image_id,
                     paths[image_id],
-                    captions=captions.get(image_id, ()),
+                    captions=[a["caption"] for a in annotations.get(image_id, ())],
                     labels=tuple(dict.fromkeys(o.label for o in objects.get(image_id, ()))),
+                    columns=self.columns.of(image, without=("id", "file_name")),
+                    caption_columns=[
+                        self.columns.of(a, without=("id", "image_id", "caption"))
+                        for a in annotations.get(image_id, ())
+                    ],
                 )
-                for image_id in images
+                for image_id, image in images.items()
             ],
             names=categories.names if categories else {},
             hierarchy=categories.hierarchy if categories else Hierarchy(),
@@ -95,24 +101,24 @@ class CocoDataset(DatasetReader):
             else None,
         )
 
-    def _captions(
+    def _annotations(
         self, document: "_Document", images: Mapping[str, Any]
-    ) -> Mapping[str, Sequence[str]]:
-        captions: dict[str, list[str]] = defaultdict(list)
+    ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """The annotations that hold captions, by image."""
+        annotations: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         strangers = 0
         for where, annotation in document.entries("annotations"):
             image_id = _identifier(annotation, "image_id", where)
-            caption = annotation.get("caption")
-            if not isinstance(caption, str):
+            if not isinstance(annotation.get("caption"), str):
                 raise DatasetError(f"{where} has no caption")
             if image_id in images:
-                captions[image_id].append(caption)
+                annotations[image_id].append(annotation)
             else:
                 strangers += 1
         if strangers:
             lost = amount(strangers, "caption")
             say(f"{document}: {lost} of images that it does not list left out")
-        return captions
+        return annotations
 
     def _image_paths(
         self, split: str, images: Mapping[str, Mapping[str, Any]], where: str

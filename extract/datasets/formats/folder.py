@@ -11,9 +11,10 @@ This is the Hugging Face imagefolder convention, and more. A metadata file may l
 its `file_name` is relative to that folder. Captions are in its column `text` or else `caption`:
 text, or a list of texts where the file can hold one; several lines with one file_name are several
 captions. An optional column `labels` holds a class or a list of classes; in CSV, classes are
-separated by `;`. Where metadata give no caption, a text file of the image's name does, one
-caption a line. Every image is a row; its id is its path without suffix (with it, where two would
-be the same). The names of other subfolders are not taken for labels.
+separated by `;`. Other columns may become columns of the cache (`--column`). Where metadata give no
+caption, a text file of the image's name does, one caption a line. Every image is a row; its id is
+its path without suffix (with it, where two would be the same). The names of other subfolders are
+not taken for labels.
 """
 
 import posixpath
@@ -24,6 +25,7 @@ from typing import Any
 from sparc.common.errors import DatasetError
 from sparc.common.progress import say
 from sparc.common.text import amount, shorten
+from sparc.extract.datasets.columns import RecordColumns, merged, parse_cells
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.manifest import check_some_present
 from sparc.extract.datasets.metadata import (
@@ -47,6 +49,10 @@ _READERS = {
 }
 
 
+_READ_COLUMNS = ("file_name", "text", "caption", "labels")
+"""What this reader itself makes paths, captions and labels of."""
+
+
 class FolderDataset(DatasetReader):
     """A folder of images with captions in text or metadata files; see the module."""
 
@@ -63,7 +69,7 @@ class FolderDataset(DatasetReader):
         folder, options = self.folder, self.options
         split = choose_split(options, split_folders(folder.images), str(folder))
         listed = [name for name in folder.images if not split or name.startswith(f"{split}/")]
-        found = _Metadata(folder, split, options.holdout_by)
+        found = _Metadata(folder, split, options.holdout_by, self.columns)
         present = set(listed)
         missing = [image_path for image_path in found.captions if image_path not in present]
         check_some_present(missing, len(found.captions), str(folder), "the metadata")
@@ -78,6 +84,8 @@ class FolderDataset(DatasetReader):
                     captions=found.captions.get(image_path) or sidecars.captions(image_path),
                     labels=found.labels.get(image_path, ()),
                     group=found.groups.get(image_path, ""),
+                    columns=merged(found.columns_of.get(image_path, ()), image_path),
+                    caption_columns=found.caption_columns.get(image_path, ()),
                 )
                 for sample_id, image_path in zip(_ids(image_paths), image_paths, strict=True)
             ],
@@ -108,13 +116,20 @@ class _Metadata:
         labels: Classes, where there are some.
         groups: Value of the column that holds images out together, where there is one.
         columns: All columns that the files have.
+        columns_of: Values of the columns that are kept, of each line without a caption.
+        caption_columns: The same of each caption.
     """
 
-    def __init__(self, folder: SafeFolder, split: str, group_column: str) -> None:
+    def __init__(
+        self, folder: SafeFolder, split: str, group_column: str, kept: RecordColumns
+    ) -> None:
         self.captions: dict[str, list[str]] = {}
         self.labels: dict[str, list[str]] = {}
         self.groups: dict[str, str] = {}
         self.columns: set[str] = set()
+        self.columns_of: dict[str, list[dict[str, Any]]] = {}
+        self.caption_columns: dict[str, list[dict[str, Any]]] = {}
+        cells: list[dict[str, Any]] = []
         for name in _metadata_of(folder, split):
             below, _, base = name.rpartition("/")
             where = f"{folder}/{name}"
@@ -126,7 +141,17 @@ class _Metadata:
                     continue
                 self.columns.update(record.values)
                 column = "text" if "text" in record.values else "caption"
-                self.captions.setdefault(image_path, []).extend(_texts(record, column))
+                texts = _texts(record, column)
+                self.captions.setdefault(image_path, []).extend(texts)
+                if kept.wanted:
+                    values = kept.of(record.values, without=_READ_COLUMNS)
+                    if is_csv:
+                        cells.append(values)
+                    if texts:
+                        of_captions = self.caption_columns.setdefault(image_path, [])
+                        of_captions.extend([values] * len(texts))
+                    else:
+                        self.columns_of.setdefault(image_path, []).append(values)
                 labels = _texts(record, "labels")
                 if is_csv:
                     labels = [part for text in labels for part in text.split(LABEL_SEPARATOR)]
@@ -136,6 +161,7 @@ class _Metadata:
                 group = record.values.get(group_column)
                 if group is not None and group != "":
                     self.groups.setdefault(image_path, str(group))
+        parse_cells(cells)
         if group_column and group_column not in self.columns:
             known = shorten(", ".join(sorted(self.columns)), 120) or "none"
             raise DatasetError(

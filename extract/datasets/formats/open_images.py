@@ -9,12 +9,14 @@
       bbox_labels_600_hierarchy.json                 optional: LabelName, Subcategory
 
 The files beside the images may lie in any subfolder. With narratives, the rows are the images
-that they describe; without, all images. Labels are the human-verified ones of Confidence 1.
+that they describe, and their other fields may become columns of the cache (`--column`); without,
+all images. Labels are the human-verified ones of Confidence 1.
 """
 
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from sparc.common.errors import DatasetError
 from sparc.common.progress import say
@@ -72,10 +74,10 @@ class OpenImagesDataset(DatasetReader):
         narratives = _one_version(
             [n for n in _named(folder.files, _NARRATIVES) if _split_of(n) == split]
         )
-        captions = self._captions(narratives)
-        if captions:
-            self._compare(captions, on_disk, split)
-        ids = list(captions or on_disk)
+        narrated = self._narratives(narratives)
+        if narrated:
+            self._compare(narrated, on_disk, split)
+        ids = list(narrated or on_disk)
         labels = {} if self.options.labels else self._labels(split, set(ids))
         return Source(
             split=split,
@@ -83,8 +85,9 @@ class OpenImagesDataset(DatasetReader):
                 ImageRecord(
                     image_id,
                     on_disk.get(image_id, f"{split}/{image_id}.jpg"),
-                    captions=captions.get(image_id, ()),
+                    captions=[narrative.caption for narrative in narrated.get(image_id, ())],
                     labels=tuple(dict.fromkeys(labels.get(image_id, ()))),
+                    caption_columns=[n.columns for n in narrated.get(image_id, ())],
                 )
                 for image_id in ids
             ],
@@ -92,22 +95,23 @@ class OpenImagesDataset(DatasetReader):
             hierarchy=self._hierarchy(),
         )
 
-    def _captions(self, names: Sequence[str]) -> dict[str, list[str]]:
-        captions: dict[str, list[str]] = defaultdict(list)
+    def _narratives(self, names: Sequence[str]) -> dict[str, list["_Narrative"]]:
+        narratives: dict[str, list[_Narrative]] = defaultdict(list)
         for name in names:
             for where, values in read_json_lines(self.folder.path(name), f"{self.folder}/{name}"):
                 image_id, caption = values.get("image_id"), values.get("caption")
                 if not isinstance(image_id, str) or not image_id or not isinstance(caption, str):
                     raise DatasetError(f"{where} needs the texts image_id and caption")
-                captions[image_id].append(caption)
-        return dict(captions)
+                columns = self.columns.of(values, without=("image_id", "caption"))
+                narratives[image_id].append(_Narrative(caption, columns))
+        return dict(narratives)
 
     def _compare(
-        self, captions: Mapping[str, object], on_disk: Mapping[str, str], split: str
+        self, narrated: Mapping[str, object], on_disk: Mapping[str, str], split: str
     ) -> None:
-        missing = [f"{split}/{image_id}.jpg" for image_id in captions if image_id not in on_disk]
-        check_some_present(missing, len(captions), str(self.folder), f"the {split} narratives")
-        extra = sum(image_id not in captions for image_id in on_disk)
+        missing = [f"{split}/{image_id}.jpg" for image_id in narrated if image_id not in on_disk]
+        check_some_present(missing, len(narrated), str(self.folder), f"the {split} narratives")
+        extra = sum(image_id not in narrated for image_id in on_disk)
         if extra:
             say(f"{self.folder}: {amount(extra, 'image')} of {split} without narrative left out")
 
@@ -132,6 +136,13 @@ class OpenImagesDataset(DatasetReader):
             return Hierarchy()
         name = next((n for n in names if "bbox_labels_600" in n), names[0])
         return read_hierarchy(self.folder.path(name), f"{self.folder}/{name}")
+
+
+class _Narrative(NamedTuple):
+    """A caption of an image, and the other fields of its line that become columns."""
+
+    caption: str
+    columns: Mapping[str, Any]
 
 
 def _named(files: Iterable[str], pattern: re.Pattern[str]) -> list[str]:

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from sparc.common.cache.manifest import Manifest
 from sparc.extract.datasets.base import DatasetOptions
+from sparc.extract.datasets.columns import RecordColumns
 from sparc.extract.datasets.manifest import build_manifest
 from sparc.extract.datasets.safe_folder import SafeFolder
 from sparc.extract.datasets.source import Source
@@ -26,6 +27,8 @@ class DatasetReader(ABC):
     def __init__(self, folder: SafeFolder, options: DatasetOptions) -> None:
         self.folder = folder
         self.options = options
+        self.columns = RecordColumns(options.columns)
+        """Chooses the fields of metadata that `rows.parquet` keeps; see `ImageRecord.columns`."""
 
     @classmethod
     @abstractmethod
@@ -46,4 +49,6 @@ class DatasetReader(ABC):
 
     def manifest(self) -> Manifest:
         """The rows, classes and masks; see `Dataset.manifest`."""
-        return build_manifest(str(self.folder), self.read(), self.options)
+        source = self.read()
+        self.columns.require_known(str(self.folder))
+        return build_manifest(str(self.folder), source, self.options)

@@ -19,6 +19,9 @@ recognises a folder and what images lie there:
                 ]
             )
 
+What else a line says becomes columns of the cache, where `--column` asks for them, with
+`columns=self.columns.of(line, without=("id", "path", "caption"))` in the `ImageRecord`.
+
 Then add a line to `FORMATS`:
 
     "listed": FormatEntry("images that images.jsonl lists", f"{_HERE}.listed:ListedDataset"),

@@ -7,13 +7,14 @@
 
 The shards may lie in subfolders, which then are the splits. Members of a shard that share their
 name up to the first dot are one sample: an image, its caption in `.txt` or else under `caption`
-in `.json` (a text or a list of texts). A sample's id is its key; where shards repeat keys, it is
+in `.json` (a text or a list of texts), whose other fields may become columns of the cache
+(`--column`). A sample's id is its key; where shards repeat keys, it is
 `shard/key`. An image is named `shard/member` and read at its place in the shard.
 """
 
 import os
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from sparc.common.errors import DatasetError, MissingFileError
 from sparc.common.progress import progress, say
 from sparc.common.text import amount, shorten, size
 from sparc.extract.datasets.base import DatasetOptions
+from sparc.extract.datasets.columns import RecordColumns
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.metadata import decode, parse_json
 from sparc.extract.datasets.safe_folder import LARGEST_IMAGE, LARGEST_TEXT, SafeFolder, is_image
@@ -67,9 +69,9 @@ class WebDataset(DatasetReader):
             for shard in wanted:
                 extents = index_shard(folder, shard)
                 self._remember(shard, extents)
-                found = _Shard(folder, shard, extents)
-                samples.extend(found.samples())
-                bad_texts += found.bad_texts
+                opened = _Shard(folder, shard, extents, self.columns)
+                samples.extend(opened.samples())
+                bad_texts += opened.bad_texts
                 bar.update()
         if bad_texts:
             say(f"{folder}: bytes that are not UTF-8 replaced in {amount(bad_texts, 'text')}")
@@ -81,6 +83,7 @@ class WebDataset(DatasetReader):
                     f"{sample.shard[:-4]}/{sample.key}" if repeated else sample.key,
                     f"{sample.shard}/{sample.member}",
                     captions=sample.captions,
+                    columns=sample.columns,
                 )
                 for sample in samples
             ],
@@ -168,15 +171,19 @@ class _Sample(NamedTuple):
     key: str
     member: str
     captions: Sequence[str]
+    columns: Mapping[str, Any]
 
 
 class _Shard:
     """The samples of one shard."""
 
-    def __init__(self, folder: SafeFolder, shard: str, extents: dict[str, Extent]) -> None:
+    def __init__(
+        self, folder: SafeFolder, shard: str, extents: dict[str, Extent], columns: RecordColumns
+    ) -> None:
         self._folder = folder
         self._name = shard
         self._extents = extents
+        self._columns = columns
         self.bad_texts = 0
 
     def samples(self) -> list[_Sample]:
@@ -192,22 +199,36 @@ class _Shard:
                 metadata[key] = member
             elif is_image(member):
                 images.setdefault(key, member)
-        captions = self._captions({key: texts[key] for key in images if key in texts})
-        bare = [key for key in images if key in metadata and not captions.get(key)]
-        captions.update(self._captions({key: metadata[key] for key in bare}))
+        captions: dict[str, Sequence[str]] = {
+            key: [text] if text.strip() else []
+            for key, text in self._texts({key: texts[key] for key in images if key in texts})
+        }
+        columns: dict[str, Mapping[str, Any]] = {}
+        wanted = {
+            key: metadata[key]
+            for key in images
+            if key in metadata and (self._columns.wanted or not captions.get(key))
+        }
+        for key, text in self._texts(wanted):
+            where = f"{self._folder}/{self._name}/{shorten(metadata[key], 120)}"
+            document = parse_json(text, where)
+            if isinstance(document, dict):
+                columns[key] = self._columns.of(document, without=("caption",))
+                if not captions.get(key):
+                    captions[key] = _captions_of(document, where)
         return [
-            _Sample(self._name, key, member, captions.get(key, ()))
+            _Sample(self._name, key, member, captions.get(key, ()), columns.get(key, {}))
             for key, member in images.items()
         ]
 
-    def _captions(self, members: Mapping[str, str]) -> dict[str, Sequence[str]]:
-        """Captions by key, from the text or JSON member of each."""
+    def _texts(self, members: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        """The texts of members, by key."""
         extents = [self._text_extent(member) for member in members.values()]
         contents = _read(self._folder, self._name, extents)
-        return {
-            key: self._parse(member, content)
-            for (key, member), content in zip(members.items(), contents, strict=True)
-        }
+        for key, content in zip(members, contents, strict=True):
+            text, was_replaced = decode(content)
+            self.bad_texts += was_replaced
+            yield key, text
 
     def _text_extent(self, member: str) -> Extent:
         extent = self._extents[member]
@@ -217,20 +238,15 @@ class _Shard:
             )
         return extent
 
-    def _parse(self, member: str, content: bytes) -> Sequence[str]:
-        text, was_replaced = decode(content)
-        self.bad_texts += was_replaced
-        if not member.lower().endswith(".json"):
-            return [text] if text.strip() else []
-        where = f"{self._folder}/{self._name}/{shorten(member, 120)}"
-        document = parse_json(text, where)
-        caption = document.get("caption") if isinstance(document, dict) else None
-        if caption is None:
-            return []
-        captions: list[Any] = caption if isinstance(caption, list) else [caption]
-        if not all(isinstance(text, str) for text in captions):
-            raise DatasetError(f"{where}: caption must be text or a list of texts")
-        return captions
+
+def _captions_of(document: Mapping[str, Any], where: str) -> Sequence[str]:
+    caption = document.get("caption")
+    if caption is None:
+        return []
+    captions: list[Any] = caption if isinstance(caption, list) else [caption]
+    if not all(isinstance(text, str) for text in captions):
+        raise DatasetError(f"{where}: caption must be text or a list of texts")
+    return captions
 
 
 def split_key(member: str) -> tuple[str, str]:

@@ -30,6 +30,12 @@ def cache(tmp_path_factory):
         captions=CAPTIONS,
         label_ids=LABELS,
         classes=pa.table(columns, schema=CLASSES),
+        columns={
+            "year": [2001, 2002, None, 2001, 7],
+            "site": ["north", "north", "n=1", None, ""],
+            "site=n": [True, None, False, True, False],
+            "share": [0.5, 0.5, 2.0, None, 1.0],
+        },
     )
 
 
@@ -105,6 +111,39 @@ def test_a_parquet_table(cache, tmp_path):
     assert found == ([False, True, False, False], [False, True, True, False])
 
 
+def test_a_column_of_the_cache_is_held_by_an_image_with_such_a_row(cache):
+    known = [True, False, True, True]  # of c, no value of site is known
+    for text, column_known, held in (
+        ("site=north", [True, True, False, True], [True, False, False, False]),
+        ("site=", [True, True, False, True], [False, False, False, True]),
+        ("year=2001", known, [True, False, True, False]),
+        ("year=2002", known, [True, False, False, False]),
+        ("share=2", [True, True, False, True], [False, True, False, False]),
+        ("site=n", [True] * 4, [True, False, True, False]),  # a column of that name, true
+        ("site=n=false", [True] * 4, [False, True, False, True]),
+    ):
+        assert read(cache, f"column:{text}") == (held, column_known), text
+    assert read(cache, "column:year=2001", (0, 0, 1, 1, 1))[0] == [False, False, True, False]
+
+
+def test_a_column_or_value_that_is_not_there_is_refused(cache, tmp_path):
+    for text, message in (
+        ("colour=red", "has no column 'colour'; it has share, site, site=n, year"),
+        ("caption", "has no column 'caption'; it has share"),
+        ("year=new", "column year is of type int64, and 'new' is not"),
+        ("site=n=maybe", "column site=n is of type bool, and 'maybe' is not"),
+        (
+            "year",
+            r"column:year is not true or false; .* column:year=2001 \(there are 2001, 2002, 7",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            read(cache, f"column:{text}")
+    bare = write_arrays(tmp_path / "bare", {"a": np.ones((5, 2), np.float32)})
+    with pytest.raises(ConfigError, match="no column 'site'; it was extracted without --column"):
+        read(bare, "column:site=north")
+
+
 def test_tables_that_say_nothing_or_too_much(cache, tmp_path):
     file = tmp_path / "table.csv"
     file.write_text("sample_id,x\n7,true\n")
@@ -117,7 +156,9 @@ def test_tables_that_say_nothing_or_too_much(cache, tmp_path):
         read(cache, f"table:{tmp_path}/none.csv#x")
 
 
-@pytest.mark.parametrize("text", ["", "woman", "class:", "words:", "table:x.csv", "colour:red"])
+@pytest.mark.parametrize(
+    "text", ["", "woman", "class:", "words:", "column:", "table:x.csv", "colour:red"]
+)
 def test_what_follows_no_grammar_shows_it(cache, text):
     with pytest.raises(ConfigError, match=r"cannot read the attribute .*give class:<name or key>"):
         read(cache, text)

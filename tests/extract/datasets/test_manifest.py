@@ -55,9 +55,12 @@ def test_limit_counts_images_of_the_part():
 @given(st.lists(st.text()))
 def test_caption_rows(texts):
     wanted = [text.strip() for text in texts if text.strip()]
-    assert caption_rows(texts, "each") == (wanted or [None])
-    assert caption_rows(texts, "first") == (wanted or [None])[:1]
-    assert caption_rows(texts, "join") == ([" ".join(wanted)] if wanted else [None])
+    each, first, join = (caption_rows(texts, how) for how in ("each", "first", "join"))
+    assert [row.text for row in each] == (wanted or [None])
+    assert first == [each[0]._replace(sources=first[0].sources)]
+    assert [row.text for row in join] == ([" ".join(wanted)] if wanted else [None])
+    for row in each if wanted else ():
+        assert [texts[number].strip() for number in row.sources] == [row.text]
 
 
 def test_rows_of_an_image_are_consecutive_and_alike():

@@ -1,0 +1,169 @@
+"""Columns of a dataset that go into `rows.parquet`, as `--column` asks for them.
+
+A reader hands each record of its metadata to `RecordColumns.of`, and what that returns to
+`ImageRecord`. This module must not know any dataset format.
+"""
+
+import math
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from sparc.common.cache import tables
+from sparc.common.cache.columns import column_array
+from sparc.common.errors import ConfigError, DatasetError
+from sparc.common.text import shorten
+from sparc.extract.datasets.base import ALL_COLUMNS
+from sparc.extract.datasets.source import ImageRecord
+
+_INTEGER = re.compile(r"0|-?[1-9]\d*")
+_FLOAT = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+_LARGEST_EXACT = 1 << 53
+"""Up to here every integer is a float."""
+
+
+class RecordColumns:
+    """Chooses which fields of a dataset's records are columns.
+
+    Args:
+        wanted: `DatasetOptions.columns`.
+
+    Raises:
+        ConfigError: A wanted column has the name of one that every cache has.
+    """
+
+    def __init__(self, wanted: Sequence[str]) -> None:
+        for name in wanted:
+            try:
+                tables.check_column_name(name)
+            except ValueError as error:
+                raise ConfigError(
+                    f"--column {name!r}: {error}; rename yours in the dataset"
+                ) from error
+        self.wanted = tuple(wanted)
+        self._known: dict[str, None] = {}
+
+    def of(self, record: Mapping[str, Any], *, without: Collection[str]) -> dict[str, Any]:
+        """The chosen fields of a record.
+
+        Args:
+            record: A line of metadata.
+            without: The fields that the reader itself makes paths, captions or labels of.
+        """
+        if not self.wanted:
+            return {}
+        fields = {name: _null(value) for name, value in record.items() if name not in without}
+        self._known.update(dict.fromkeys(fields))
+        if self.wanted == (ALL_COLUMNS,):
+            return fields
+        return {name: fields[name] for name in self.wanted if name in fields}
+
+    def require_known(self, location: str) -> None:
+        """Refuse wanted columns that no record has.
+
+        Raises:
+            DatasetError: There is one; says which columns there are.
+        """
+        for name in self.wanted:
+            if name not in self._known and name != ALL_COLUMNS:
+                known = shorten(", ".join(sorted(self._known)), 300) or "none"
+                raise DatasetError(f"{location} has no column {name!r} to keep; columns: {known}")
+
+
+def _null(value: Any) -> Any:
+    """The value, or null for NaN, which is not even equal to itself."""
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def merged(records: Iterable[Mapping[str, Any]], image: str) -> dict[str, Any]:
+    """The fields of several records that one row stands for; a null says nothing.
+
+    Raises:
+        DatasetError: Two records have different values.
+    """
+    result: dict[str, Any] = {}
+    for record in records:
+        for name, value in record.items():
+            earlier = result.setdefault(name, value)
+            if earlier is None:
+                result[name] = value
+            elif value is not None and value != earlier:
+                raise DatasetError(
+                    f"image {shorten(image, 80)!r} has one row but two values of column {name!r}: "
+                    "leave the column out, or keep a row per caption with --captions each"
+                )
+    return result
+
+
+def parse_cells(lines: Sequence[dict[str, Any]]) -> None:
+    """Give the cells of CSV files, which are texts, the types that they are written as, in place.
+
+    A column is of integers, floats or booleans (`true`, `false`) if all its cells are; else of
+    texts. Digits with leading zeros, or too many for a number, are texts. Blank cells are null.
+
+    Args:
+        lines: The lines of all files, by column.
+    """
+    for name in {name for line in lines for name in line}:
+        cells = {line[name].strip() for line in lines if name in line} - {""}
+        parse = _parser(cells)
+        for line in lines:
+            if name in line:
+                text = line[name]
+                line[name] = parse(text) if text.strip() else None
+
+
+def _parser(cells: Collection[str]) -> Any:
+    """What makes values of cells."""
+    integers = [cell for cell in cells if _INTEGER.fullmatch(cell)]
+    largest = max((abs(int(cell)) for cell in integers if len(cell) < 30), default=0)
+    too_long = any(len(cell) >= 30 for cell in integers)
+    if cells and len(integers) == len(cells) and largest < 1 << 63 and not too_long:
+        return int
+    if cells and all(map(_FLOAT.fullmatch, cells)) and largest <= _LARGEST_EXACT and not too_long:
+        return float
+    if cells and all(cell.lower() in ("true", "false") for cell in cells):
+        return lambda cell: cell.strip().lower() == "true"
+    return str
+
+
+def column_types(
+    records: Sequence[ImageRecord], wanted: Sequence[str], location: str
+) -> dict[str, pa.DataType]:
+    """The types of the columns that records have, by name.
+
+    Args:
+        records: All images of the dataset, so that parts of it have the same types.
+        wanted: `DatasetOptions.columns`.
+        location: The dataset, for messages.
+
+    Raises:
+        DatasetError: The values of a column cannot be kept, or its name cannot.
+    """
+    types: dict[str, pa.DataType] = {}
+    refused: dict[str, str] = {}
+    values: dict[str, list[Any]] = {}
+    for line in _lines(records) if wanted else ():
+        for name, value in line.items():
+            values.setdefault(name, []).append(value)
+    for name, of_column in sorted(values.items()):
+        try:
+            tables.check_column_name(name)
+            types[name] = column_array(of_column).type
+        except ValueError as error:
+            refused[name] = str(error)
+    for name, why in refused.items():
+        advice = "convert it in the dataset, or leave it out"
+        if tuple(wanted) == (ALL_COLUMNS,):
+            keep = shorten(" ".join(f"--column {kept}" for kept in types), 300)
+            advice = f"in place of --column all, name the columns to keep: {keep or 'none can be'}"
+        raise DatasetError(f"{location}: column {name!r} cannot be kept: {why}; {advice}")
+    return types
+
+
+def _lines(records: Iterable[ImageRecord]) -> Iterator[Mapping[str, Any]]:
+    for record in records:
+        yield record.columns
+        yield from record.caption_columns

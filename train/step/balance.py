@@ -1,0 +1,94 @@
+"""Balance: latent biases move towards even use of the latents, beside the gradient.
+
+With f the frequency of a latent in a stream, that is the mean of two running means, of how often
+the streams select it jointly and of how often the stream would select it alone,
+
+    u = log((k / L) / (f + 1e-4))
+    c += rate * clip(u - clip(u, -1, 1), -1, 1)
+
+so only latents that are used e times more or less often than on average are moved. Distillation
+rewards latents that are used already; this keeps the others.
+"""
+
+import torch
+from torch import Tensor
+
+from sparc.train.model.network import Sparc
+from sparc.train.step.row_terms import Gather
+from sparc.train.step.select import Selected
+
+MEMORY = 0.97
+"""What a running mean keeps of its value in a batch."""
+
+_SMALLEST = 1e-4
+"""Added to a frequency: one that is smaller cannot be told from zero."""
+
+
+class Balance:
+    """Frequencies of latents, and the biases that follow from them.
+
+    Args:
+        model: The model.
+        rate: What a bias is moved by in a batch, at most.
+
+    Attributes:
+        joint: How often the streams select a latent jointly, (latents,); none if they never do.
+        alone: By stream, how often it would select a latent alone, (latents,).
+    """
+
+    def __init__(self, model: Sparc, rate: float) -> None:
+        config = model.config
+        self._even = config.k / config.latents
+        self._rate = rate
+        self.joint = self._new(model) if model.own_mode == "joint" else None
+        self.alone = {name: self._new(model) for name in config.names}
+
+    def _new(self, model: Sparc) -> Tensor:
+        bias = model.latent_bias[model.config.names[0]]
+        return torch.full_like(bias.detach(), self._even)
+
+    def count(self, selected: Selected, gather: Gather) -> None:
+        """Count a batch.
+
+        Args:
+            selected: The rows of this process, with `alone`.
+            gather: Joins the rows of all processes.
+        """
+        latents = len(next(iter(self.alone.values())))
+        sets = [] if self.joint is None else [_used(selected, 0, latents)]
+        if selected.alone is not None:
+            sets += [_counts(indices, None, latents) for indices in selected.alone.unbind(1)]
+        else:
+            sets += [_used(selected, position, latents) for position in range(len(self.alone))]
+        counts = gather(torch.stack(sets).unsqueeze(0))
+        rows = gather(counts.new_full((1,), len(selected.values))).sum()
+        means = [*([] if self.joint is None else [self.joint]), *self.alone.values()]
+        for mean, frequency in zip(means, counts.sum(0) / rows, strict=True):
+            mean.lerp_(frequency.to(mean.dtype), 1 - MEMORY)
+
+    def move(self, model: Sparc) -> None:
+        """Move the latent biases, in place."""
+        for name, alone in self.alone.items():
+            frequency = alone if self.joint is None else (alone + self.joint) / 2
+            lack = torch.log(self._even / (frequency + _SMALLEST))
+            step = (lack - lack.clamp(-1, 1)).clamp(-1, 1)
+            model.latent_bias[name].add_(step, alpha=self._rate)
+
+    def state(self) -> dict[str, Tensor]:
+        """The running means by name; a checkpoint has them."""
+        state = {f"frequency.{name}": mean for name, mean in self.alone.items()}
+        return state if self.joint is None else {**state, "joint_frequency": self.joint}
+
+
+def _used(selected: Selected, position: int, latents: int) -> Tensor:
+    """How often each latent is selected in a stream, or jointly, (latents,)."""
+    place = position if selected.indices.shape[1] > 1 else 0
+    kept = None if selected.kept is None else selected.kept[:, place]
+    return _counts(selected.indices[:, place], kept, latents)
+
+
+def _counts(indices: Tensor, kept: Tensor | None, latents: int) -> Tensor:
+    # Whole numbers, so that the order in which a GPU adds them makes no difference.
+    weights = torch.ones_like(indices) if kept is None else kept.to(indices.dtype)
+    counts = torch.zeros(latents, dtype=indices.dtype, device=indices.device)
+    return counts.scatter_add_(0, indices.reshape(-1), weights.reshape(-1)).double()
