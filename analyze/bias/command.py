@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sparc.analyze.bias.associations import BiasTables, analysed_rows, find_bias
+from sparc.analyze.bias.associations import BiasTables, find_bias
 from sparc.analyze.bias.attribute import Attribute, check_both_sides, contrast, read_attribute
 from sparc.analyze.bias.config import BiasConfig
 from sparc.analyze.codes.code_sets import CodeSet
@@ -19,6 +19,7 @@ from sparc.analyze.report.folder import Report
 from sparc.analyze.report.output import write_table
 from sparc.analyze.report.sources import open_cache
 from sparc.analyze.report.tables import described
+from sparc.analyze.rows.active_images import analysed_rows
 from sparc.analyze.rows.images import read_images
 from sparc.common.text import amount, shorten
 

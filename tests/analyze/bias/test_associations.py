@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sparc.analyze.bias.associations import _test_pairs, find_bias, shuffle
+from sparc.analyze.bias.associations import find_bias
 from sparc.analyze.bias.attribute import Attribute
+from sparc.analyze.bias.counting import shuffle
+from sparc.analyze.bias.pairs import pairs_that_meet_more
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths import stratified
@@ -335,7 +337,7 @@ def test_pairs_of_which_half_the_story_is_true_are_no_finding():
         sides = images(draws, (0.4, 0.2), True), images(draws, (0.25, 0.3), False)
         meetings = np.stack([side.T @ side for side in sides])[:, None]
         totals = np.array([[2000], [2000]])
-        found = _test_pairs("none", 0, meetings, np.arange(140), totals, RATE, 1000)
+        found = pairs_that_meet_more("none", 0, meetings, np.arange(140), totals, RATE, 1000)
         cases_with_findings += len(found.first) > 0
     assert cases_with_findings <= 3  # one in twenty is expected
 
