@@ -30,7 +30,8 @@ GRAMMAR = (
 
 Flags = npt.NDArray[np.bool_]
 
-_CAPTIONS = 1 << 16  # Captions searched at a time.
+_CAPTIONS = 1 << 16
+"""Captions searched at a time."""
 
 _TRUE = ("true", "1", "1.0", "yes")
 _FALSE = ("false", "0", "0.0", "no")
@@ -86,7 +87,7 @@ def contrast(first: Attribute, second: Attribute) -> Attribute:
 
 
 def check_both_sides(attribute: Attribute) -> None:
-    """Refuse an attribute that all images have, or none.
+    """Refuse an attribute that all images have, or that none has.
 
     Raises:
         ConfigError: There is nothing to compare.
@@ -95,21 +96,21 @@ def check_both_sides(attribute: Attribute) -> None:
     known = int(attribute.known.sum())
     if not 0 < held < known:
         raise ConfigError(
-            f"{attribute.name}: {held:,} of {amount(known, 'image')} have it, so that there is "
-            "nothing to compare"
+            f"{attribute.name}: {held:,} of {amount(known, 'image')} have it, so there is nothing "
+            "to compare"
         )
 
 
 def _of_class(name: str, cache: ActivationCache, images: Images) -> tuple[Flags, Flags]:
     classes = cache.classes()
     keys, names = classes["key"].to_pylist(), classes["name"].to_pylist()
-    found = [c for c, key in enumerate(keys) if key == name]
-    found = found or [c for c, n in enumerate(names) if n.casefold() == name.casefold()]
-    if len(found) != 1:
-        problem = f"{len(found)} classes are" if found else "no class is"
-        which = f" (keys {', '.join(shorten(keys[c], 40) for c in found)})" if found else ""
+    matches = [c for c, key in enumerate(keys) if key == name]
+    matches = matches or [c for c, n in enumerate(names) if n.casefold() == name.casefold()]
+    if len(matches) != 1:
+        problem = f"{len(matches)} classes are" if matches else "no class is"
+        which = f" (keys {', '.join(shorten(keys[c], 40) for c in matches)})" if matches else ""
         raise ConfigError(f"{cache.folder}: {problem} called {name!r}{which}; give a class's key")
-    members = set(found)
+    members = set(matches)
     parents = classes["parent_id"].to_pylist()
     while below := {c for c, parent in enumerate(parents) if parent in members} - members:
         members |= below
@@ -128,15 +129,15 @@ def _of_words(text: str, cache: ActivationCache, images: Images) -> tuple[Flags,
         phrases = [word.strip() for word in text.split(",") if word.strip()]
     if not phrases:
         raise ConfigError(f"words:{text} holds no word")
-    found, written = [], []
+    matching, captioned = [], []
     for batch in cache.row_batches(["caption"], _CAPTIONS):
         captions = batch.column("caption")
-        found.append(words.matches(captions, phrases))
-        written.append(np.asarray(captions.is_valid(), dtype=np.bool_))
-    known = np.concatenate(written)
+        matching.append(words.matches(captions, phrases))
+        captioned.append(np.asarray(captions.is_valid(), dtype=np.bool_))
+    known = np.concatenate(captioned)
     if not known.any():
-        raise ConfigError(f"{cache.folder} has no captions in which words could be found")
-    return images.any_row(np.concatenate(found)), images.any_row(known)
+        raise ConfigError(f"{cache.folder} has no captions to look for words in")
+    return images.any_row(np.concatenate(matching)), images.any_row(known)
 
 
 def read_lines(file: Path) -> list[str]:
@@ -200,10 +201,10 @@ def _of_table(text: str, cache: ActivationCache, images: Images) -> tuple[Flags,
     ids = table["sample_id"].cast(pa.string()).to_pylist()
     values = table[column].to_pylist()
     held_by: dict[str, bool] = {}
-    for sample_id, found in zip(ids, values, strict=True):
-        if found is None or sample_id is None:
+    for sample_id, cell in zip(ids, values, strict=True):
+        if cell is None or sample_id is None:
             continue
-        held = _is(found, value) if equals else _truth(found, file, f"#{column}", values)
+        held = _is(cell, value) if equals else _truth(cell, file, f"#{column}", values)
         if held_by.setdefault(sample_id, held) != held:
             raise ConfigError(
                 f"{file}: sample_id {shorten(sample_id, 40)!r} has two different values of {column}"
@@ -229,7 +230,7 @@ def _read_table(file: str, column: str) -> pa.Table:
         if os.fspath(file).endswith(".parquet"):
             table = pq.read_table(file)
         else:
-            # As they are written: names must keep their leading zeros, values their decimals.
+            # Read as text: names must keep their leading zeros, values their decimals.
             types = {"sample_id": pa.string(), column: pa.string()}
             options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
             table = pyarrow.csv.read_csv(file, convert_options=options)
@@ -242,11 +243,11 @@ def _read_table(file: str, column: str) -> pa.Table:
     return table
 
 
-def _is(found: Any, value: str) -> bool:
-    """Whether a cell has a value, as it is written; a boolean is written in any case."""
-    if isinstance(found, bool):
-        return str(found).lower() == value.lower()
-    return str(found) == value
+def _is(cell: Any, value: str) -> bool:
+    """Whether a cell reads like a value; true and false may be in upper or lower case."""
+    if isinstance(cell, bool):
+        return str(cell).lower() == value.lower()
+    return str(cell) == value
 
 
 def _truth(value: Any, where: str, column: str, values: Sequence[Any]) -> bool:

@@ -27,7 +27,7 @@ _NAME_WIDTH = 30
 
 
 class Bias(NamedTuple):
-    """What goes with an attribute, and on which images that was found.
+    """What goes with an attribute, and which images say so.
 
     Attributes:
         attribute: The attribute.
@@ -75,12 +75,12 @@ def bias(report: Report, config: BiasConfig) -> Bias:
             most_pairs=config.pairs,
             seed=config.seed,
         )
-    found = Bias(attribute, tables, _strata(attribute, analysed_rows(parts, images)))
+    result = Bias(attribute, tables, _strata(attribute, analysed_rows(parts, images)))
     if config.out is not None:
         for name, table in tables._asdict().items():
-            made = described(_with_attribute(table, found), name, report.about("bias", config))
+            made = described(_with_attribute(table, result), name, report.about("bias", config))
             write_table(config.out / f"{name}.parquet", made)
-    return found
+    return result
 
 
 def _strata(attribute: Attribute, rows: npt.NDArray[np.int64]) -> dict[int, tuple[int, int]]:
@@ -89,23 +89,23 @@ def _strata(attribute: Attribute, rows: npt.NDArray[np.int64]) -> dict[int, tupl
     return {int(n): (int(held[n]), int(known[n] - held[n])) for n in np.flatnonzero(known)}
 
 
-def show(found: Bias, config: BiasConfig) -> str:
-    """What was found as plain text."""
-    return "\n".join(_lines(found, config))
+def show(result: Bias, config: BiasConfig) -> str:
+    """The findings as plain text."""
+    return "\n".join(_lines(result, config))
 
 
-def _lines(found: Bias, config: BiasConfig) -> Iterator[str]:
-    attribute = found.attribute
+def _lines(result: Bias, config: BiasConfig) -> Iterator[str]:
+    attribute = result.attribute
     held, known = int(attribute.held.sum()), int(attribute.known.sum())
     yield (
         f"{shorten(attribute.name, 200)}: {held:,} of {amount(known, 'image')} have it; "
-        f"streams select {'each alone' if config.mode == 'independent' else 'TOGETHER'}"
+        f"streams select {'independently' if config.mode == 'independent' else 'JOINTLY'}"
     )
-    yield from _compared(found.strata)
+    yield from _compared(result.strata)
     if config.mode == "joint":
-        yield "  together: what one stream goes with, the others go with by construction"
-    rows = found.tables.associations.filter(found.tables.associations["associated"]).to_pylist()
-    for stream in dict.fromkeys(found.tables.associations["stream"].to_pylist()):
+        yield "  joint: what one stream goes with, the others go with by construction"
+    rows = result.tables.associations.filter(result.tables.associations["associated"]).to_pylist()
+    for stream in dict.fromkeys(result.tables.associations["stream"].to_pylist()):
         own = [x for x in rows if x["stream"] == stream and x["control"] == "none"]
         chance = sum(x["stream"] == stream and x["control"] == "shuffled" for x in rows)
         with_it = [x for x in own if x["log_odds"] > 0]
@@ -118,7 +118,7 @@ def _lines(found: Bias, config: BiasConfig) -> Iterator[str]:
             yield _association_line(None)
         own.sort(key=lambda x: (x["p"], -abs(x["log_odds"]), x["latent"]))
         yield from map(_association_line, own[: config.lines])
-    pairs = found.tables.pairs.to_pylist()
+    pairs = result.tables.pairs.to_pylist()
     chance = sum(x["control"] == "shuffled" for x in pairs)
     pairs = [x for x in pairs if x["control"] == "none"]
     yield ""
@@ -131,11 +131,11 @@ def _lines(found: Bias, config: BiasConfig) -> Iterator[str]:
 
 
 def _compared(strata: dict[int, tuple[int, int]]) -> Iterator[str]:
-    """Which images are compared, where they differ in how many rows they have."""
+    """Which images are compared, where these differ in their number of rows."""
     if len(strata) == 1:
         return
-    alone = sum(sum(sides) for sides in strata.values() if not min(sides))
-    without = f"; {amount(alone, 'image')} without a counterpart" if alone else ""
+    unmatched = sum(sum(sides) for sides in strata.values() if not min(sides))
+    without = f"; {amount(unmatched, 'image')} without a counterpart" if unmatched else ""
     span = f"{min(strata)} to {max(strata)}"
     yield f"  only images with the same number of rows ({span}) are compared{without}"
 
@@ -178,11 +178,11 @@ def _numbers(rows: Sequence[int]) -> str:
     return ", ".join(map(str, rows))
 
 
-def _with_attribute(table: pa.Table, found: Bias) -> pa.Table:
+def _with_attribute(table: pa.Table, result: Bias) -> pa.Table:
     about = {
-        "attribute": found.attribute.name,
-        "images": str(int(found.attribute.known.sum())),
-        "images_with": str(int(found.attribute.held.sum())),
-        "strata": json.dumps({str(rows): sides for rows, sides in found.strata.items()}),
+        "attribute": result.attribute.name,
+        "images": str(int(result.attribute.known.sum())),
+        "images_with": str(int(result.attribute.held.sum())),
+        "strata": json.dumps({str(rows): sides for rows, sides in result.strata.items()}),
     }
     return table.replace_schema_metadata(about)

@@ -24,13 +24,15 @@ class BiasConfig:
     )
     mode: Literal["independent", "joint"] = option(
         "independent",
-        "Codes of streams that select alone, or together: then all go with what one goes with.",
+        "Codes that each stream selects by itself, or all jointly: then they share all findings.",
     )
-    q: float = option(0.05, "Share of the findings that may be false.")
-    examples: int = option(5, "Example rows of a finding.")
-    pair_latents: int = option(512, "Latents, the most frequent ones, whose pairs are tested.")
-    pairs: int = option(50, "Pairs reported of a stream.")
-    lines: int = option(10, "Findings shown of a stream.")
+    q: float = option(0.05, "False discovery rate that is accepted.")
+    examples: int = option(5, "Example rows per finding.")
+    pair_latents: int = option(
+        512, "Number of latents whose pairs are tested, the most frequent ones."
+    )
+    pairs: int = option(50, "Pairs reported per stream.")
+    lines: int = option(10, "Findings shown per stream.")
     out: Path | None = options.out_folder("associations.parquet and pairs.parquet")
     cache: str = options.moved_cache()
     seed: int = options.seed("the control, in which the attribute is shuffled")

@@ -166,7 +166,7 @@ def test_bias_finds_what_goes_with_an_attribute(report, cache, call, call_proces
     assert result.returncode == 0, result.stderr
     first, *lines = result.stdout.splitlines()
     assert first.startswith("class:/m/3: ")
-    assert "streams select each alone" in first
+    assert "streams select independently" in first
     assert [x.split(":")[0] for x in lines if "when the attribute is shuffled" in x][:3] == [
         "dino", "clip_image", "clip_text",
     ]  # fmt: skip
@@ -183,7 +183,7 @@ def test_bias_finds_what_goes_with_an_attribute(report, cache, call, call_proces
         "words:caption 8,caption 12", "--mode", "joint",
     )  # fmt: skip
     assert together.returncode == 0, together.stderr
-    assert "1 of 3 images have it; streams select TOGETHER" in together.stdout
+    assert "1 of 3 images have it; streams select JOINTLY" in together.stdout
     column = call("analyze", "bias", report[0], "--attribute", "column:site=north")
     assert column.returncode == 0, column.stderr
     assert column.stdout.startswith("column:site=north: 33 of 44 images have it")
