@@ -198,15 +198,15 @@ def test_bias_finds_what_goes_with_an_attribute(report, cache, call, call_proces
 def test_search_gives_a_table_and_a_sheet(report, call_process, tmp_path):
     arguments = ["search", report[0], "--row", 0, "--from", "clip_text", "--in", "dino"]
     result = call_process(
-        "analyze", *arguments, "--results", 3, "--out", tmp_path / "found.parquet",
+        "analyze", *arguments, "--results", 3, "--out", tmp_path / "matches.parquet",
         "--sheet", tmp_path / "sheet.png",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     # A heading and three images; this cache has no dataset.
     assert len(result.stdout.splitlines()) == 4
     assert "3 images could not be read and left an empty frame" in result.stderr
-    assert pq.read_table(tmp_path / "found.parquet")["rank"].to_pylist() == [1, 2, 3]
-    about = about_table(tmp_path / "found.parquet")
+    assert pq.read_table(tmp_path / "matches.parquet")["rank"].to_pylist() == [1, 2, 3]
+    about = about_table(tmp_path / "matches.parquet")
     command = about.pop("command")
     assert (command["name"], command["report"]) == ("search", str(report[0]))
     assert (command["settings"]["row"], command["settings"]["into"]) == (0, "dino")

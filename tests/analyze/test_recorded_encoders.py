@@ -40,12 +40,12 @@ def call(spec, stream, *, by_hand=(), trusted=False, made=None):
         built.extend(specs.values())
         return Encoders({"a": SimpleNamespace(dim=8, origin=made or stream.origin)}, {})
 
-    found = rebuild(
+    encoders = rebuild(
         {"a": parse_spec(spec)}, {"a": stream}, by_hand=by_hand, trusted=trusted,
         artefact="/sent/run", device=CPU, build=build,
     )  # fmt: skip
     assert [str(each) for each in built] == [spec]
-    return found
+    return encoders
 
 
 @pytest.mark.parametrize("spec", [*PLACES, *TEXT_PLACES])

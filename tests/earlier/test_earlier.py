@@ -55,8 +55,8 @@ def test_a_report_is_read_and_searched(earlier: Path, call, tmp_path: Path) -> N
     assert len(report.table("agreement")) > 0
     index = {p: digest(p) for p in (earlier / "report/index").rglob("*") if p.is_file()}
     searcher = Searcher(report, "a", run=earlier / "run", cache=earlier / "cache")
-    found = searcher.row(8, source="words")
-    assert np.isfinite(found["score"].to_numpy()).all()
+    matches = searcher.row(8, source="words")
+    assert np.isfinite(matches["score"].to_numpy()).all()
     after = {p: digest(p) for p in (earlier / "report/index").rglob("*") if p.is_file()}
     assert after == index  # it is used as it is
 

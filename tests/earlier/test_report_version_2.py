@@ -172,3 +172,15 @@ def test_one_of_a_newer_version_is_called_that_and_left_as_it_is(earlier: Path) 
     with pytest.raises(ReportError, match=r"made by another version of SPARC \(format 4"):
         continue_report(earlier)
     assert contents(earlier / "report") == before
+
+
+def test_the_page_of_the_format_lists_the_renamed_columns() -> None:
+    page = (Path(__file__).parents[2] / "analyze/REPORT.md").read_text(encoding="utf-8")
+    table = page.partition("*Version 2*")[2].partition("*Damage.*")[0]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| ")]
+    pairs = [
+        pair
+        for earlier, now in rows
+        for pair in zip(earlier.strip().split(", "), now.strip().split(", "), strict=True)
+    ]
+    assert dict(pairs) == {"version 2": "version 3", **RENAMED_COLUMNS}

@@ -24,8 +24,8 @@ def test_coco_as_published():
 
 
 def test_open_images_as_published():
-    found = commands(OpenImagesConfig(limit=100, device="cpu", steps=7), "open-images")
-    assert found == [
+    listed = commands(OpenImagesConfig(limit=100, device="cpu", steps=7), "open-images")
+    assert listed == [
         "sparc-extract run data out/caches/train --split=train --preset=dinov2-clip-l "
         "--format=open-images --captions=each --limit=100 --device=cpu",
         "sparc-extract run data out/caches/test --split=test --preset=dinov2-clip-l "

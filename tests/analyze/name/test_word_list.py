@@ -29,7 +29,7 @@ def test_every_number_is_that_of_plain_loops(seed, count, names):
     values = generator.choice([0, 0.5, 1, 2], (count, K)).astype(np.float32)
     batches = [Query(indices[a : a + 7], values[a : a + 7]) for a in range(0, count, 7)]
     support = Support(generator.integers(0, 5, L), 4)
-    found = table("text", words, batches, support, names=names).to_pylist()
+    rows = table("text", words, batches, support, names=names).to_pylist()
     dense = np.zeros((count, L))
     np.put_along_axis(dense, indices, values, 1)
     expected = []
@@ -40,8 +40,8 @@ def test_every_number_is_that_of_plain_loops(seed, count, names):
             z = (-value - column.mean()) / column.std() if column.std() else 0
             active = int((column > 0).sum())
             expected.append((latent, rank, words[word], -value, column.mean(), z, active))
-    assert len(found) == len(expected)
-    for line, (latent, rank, word, value, mean, z, active) in zip(found, expected, strict=True):
+    assert len(rows) == len(expected)
+    for line, (latent, rank, word, value, mean, z, active) in zip(rows, expected, strict=True):
         assert (line["latent"], line["rank"], line["word"]) == (latent, rank, word)
         assert (line["value"], line["words_active"], line["words"]) == (value, active, count)
         assert line["mean_value"] == pytest.approx(mean)
@@ -117,7 +117,7 @@ def test_words_go_through_the_text_stream(report, model, tmp_path):
         specs=("transformers:some",),
         names=9,
     )
-    found = name_by_words(report, config)
+    named = name_by_words(report, config)
     codes = model.encode({"clip_text": torch.eye(16)[[3, 5, 7]]}, "independent")["clip_text"]
     active = {
         (int(i), word)
@@ -125,14 +125,14 @@ def test_words_go_through_the_text_stream(report, model, tmp_path):
         for i, v in zip(row, values, strict=True)
         if v > 0
     }
-    assert {(x["latent"], x["word"]) for x in found.to_pylist()} == active
-    assert set(found["words"].to_pylist()) == {3}
+    assert {(x["latent"], x["word"]) for x in named.to_pylist()} == active
+    assert set(named["words"].to_pylist()) == {3}
     dense = independent_codes(report, "clip_text")
-    for line in found.to_pylist():
+    for line in named.to_pylist():
         assert line["rows_active"] == int((dense[:, line["latent"]] > 0).sum())
         assert line["rows"] == len(dense) == 39
-    assert 0 in found["rows_active"].to_pylist()
-    assert show(found).startswith(f"{len({latent for latent, _ in active})} latents named")
+    assert 0 in named["rows_active"].to_pylist()
+    assert show(named).startswith(f"{len({latent for latent, _ in active})} latents named")
     with pytest.raises(ConfigError, match=r"which text stream of .*: it has clip_text"):
         name_by_words(report, NameConfig(words=tmp_path / "words.txt", source="dino"))
     (tmp_path / "words.txt").write_text("\n")

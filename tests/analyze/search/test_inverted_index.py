@@ -42,11 +42,11 @@ def test_scores_are_cosines_of_dense_codes(tmp_path_factory, random_codes, dense
     query[indices] = values
     lengths = np.linalg.norm(matrix, axis=1) * np.linalg.norm(query)
     expected = np.divide(matrix @ query, lengths, out=np.zeros(rows), where=lengths > 0)
-    found = index.scores(indices, values)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    scores = index.scores(indices, values)
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
     assert np.array_equal(index.values_at(np.arange(L), np.arange(rows)), matrix.T)
     again = open_index(Folder(folder), store, "b")
-    assert np.array_equal(again.scores(indices, values), found)
+    assert np.array_equal(again.scores(indices, values), scores)
 
 
 def test_an_index_is_built_once_and_mapped(tmp_path, random_codes, monkeypatch):

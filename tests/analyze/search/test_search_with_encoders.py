@@ -59,11 +59,11 @@ def root(tmp_path_factory, save_text_model, call) -> Path:
 def test_a_text_finds_itself_and_gives_a_sheet_of_real_images(root, call, tmp_path):
     result = call(
         "analyze", "search", root / "report", "--text", "green cat", "--in", "words", "--results",
-        2, "--out", tmp_path / "found.parquet", "--sheet", tmp_path / "sheet.png",
+        2, "--out", tmp_path / "matches.parquet", "--sheet", tmp_path / "sheet.png",
         "--trust-encoders",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    best = pq.read_table(tmp_path / "found.parquet").to_pylist()[0]
+    best = pq.read_table(tmp_path / "matches.parquet").to_pylist()[0]
     assert best["caption"] == "green cat"
     assert best["score"] == pytest.approx(1, abs=1e-5)
     assert "could not be read" not in result.stderr
@@ -74,12 +74,12 @@ def test_a_text_finds_itself_and_gives_a_sheet_of_real_images(root, call, tmp_pa
 
 
 def test_an_image_finds_itself_and_a_text_finds_images(root, call, tmp_path):
-    arguments = ["--in", "vit", "--out", tmp_path / "found.parquet", "--trust-encoders"]
+    arguments = ["--in", "vit", "--out", tmp_path / "matches.parquet", "--trust-encoders"]
     result = call(
         "analyze", "search", root / "report", "--image", root / "images/03.png", *arguments
     )
     assert result.returncode == 0, result.stderr
-    best = pq.read_table(tmp_path / "found.parquet").to_pylist()[0]
+    best = pq.read_table(tmp_path / "matches.parquet").to_pylist()[0]
     assert (best["image"], best["score"]) == ("03.png", pytest.approx(1, abs=1e-4))
     result = call("analyze", "search", root / "report", "--text", "red apple", *arguments)
     assert result.returncode == 0, result.stderr
@@ -158,7 +158,7 @@ def test_from_python_a_search_is_that_of_the_command(root, call, tmp_path):
     searcher = Searcher(root / "report", "vit", trust_encoders=True)
 
     def typed(*options):
-        out = tmp_path / "found.parquet"
+        out = tmp_path / "matches.parquet"
         done = call(
             "analyze",
             "search",
@@ -205,12 +205,12 @@ def test_from_python_names_are_those_of_the_command(root, call, tmp_path):
     ]
     assert call("analyze", "name", root / "report", *options).returncode == 0
     out = tmp_path / "called"
-    found = name_latents(
+    named = name_latents(
         Report(root / "report"), words=WORDS[4:], template="a {}", trust_encoders=True, out=out
     )
     typed, called = (pq.read_table(tmp_path / name) for name in ("typed", "called"))
     assert typed.equals(called)
-    assert called.replace_schema_metadata().equals(found)
+    assert called.replace_schema_metadata().equals(named)
     with pytest.raises(ConfigError, match="the list holds no word"):
         name_latents(root / "report", words=[])
     with pytest.raises(ConfigError, match="name_latents: unknown setting 'templat'; did you mean"):

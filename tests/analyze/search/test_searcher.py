@@ -36,8 +36,8 @@ def test_the_best_images_are_those_of_plain_loops(seed, rows, number):
         if score < 0 and row // 3 not in seen and len(expected) < number:
             seen.add(row // 3)
             expected.append((row, -score))
-    found = best(scores, images.of_row, number)
-    assert list(zip(found.rows.tolist(), found.scores.tolist(), strict=True)) == expected
+    matches = best(scores, images.of_row, number)
+    assert list(zip(matches.rows.tolist(), matches.scores.tolist(), strict=True)) == expected
 
 
 def search(report, config):
@@ -75,24 +75,26 @@ def expected_images(report, model, query_code, target, number):
     norms = np.linalg.norm(codes, axis=1) * np.linalg.norm(query_code)
     scores = np.divide(codes @ query_code, norms, out=np.zeros(len(codes)), where=norms > 0)
     order = sorted(range(len(codes)), key=lambda r: (-round(scores[r], 5), r))
-    found, seen = [], set()
+    matches, seen = [], set()
     for row in order:
-        if row // 2 not in seen and len(found) < number:
+        if row // 2 not in seen and len(matches) < number:
             seen.add(row // 2)
-            found.append((row // 2, scores[row]))
-    return found
+            matches.append((row // 2, scores[row]))
+    return matches
 
 
 def test_a_row_of_one_stream_finds_images_in_another(report, model):
-    found = search(report, SearchConfig(row=40, source="clip_text", into="dino", results=7))
-    assert found.schema == SCHEMA
+    matches = search(report, SearchConfig(row=40, source="clip_text", into="dino", results=7))
+    assert matches.schema == SCHEMA
     code = independent(model, "clip_text", features_of(report, "clip_text")[40:41])[0]
     expected = expected_images(report, model, code, "dino", 7)
-    assert [r // 2 for r in found["row"].to_pylist()] == [image for image, _ in expected]
-    assert found["score"].to_pylist() == pytest.approx([s for _, s in expected], abs=1e-5)
-    assert found["caption"].to_pylist() == [f"caption {r}" for r in found["row"].to_pylist()]
+    assert [r // 2 for r in matches["row"].to_pylist()] == [image for image, _ in expected]
+    assert matches["score"].to_pylist() == pytest.approx([s for _, s in expected], abs=1e-5)
+    assert matches["caption"].to_pylist() == [f"caption {r}" for r in matches["row"].to_pylist()]
     dino = independent(model, "dino", features_of(report, "dino"))
-    for row, latents in zip(found["row"].to_pylist(), found["latents"].to_pylist(), strict=True):
+    for row, latents in zip(
+        matches["row"].to_pylist(), matches["latents"].to_pylist(), strict=True
+    ):
         weights = code * dino[row]
         assert latents == np.argsort(-weights, kind="stable")[: len(latents)].tolist()
         assert len(latents) == min(5, int((weights > 0).sum()))
@@ -109,9 +111,9 @@ def test_a_report_is_opened_once_for_many_searches(report, monkeypatch):
 
 
 def test_a_row_finds_itself(report):
-    found = search(report, SearchConfig(row=12, into="clip_image", results=3))
-    assert (found["row"][0].as_py() // 2, found["score"][0].as_py()) == (6, pytest.approx(1))
-    assert "caption 12" in show(found)
+    matches = search(report, SearchConfig(row=12, into="clip_image", results=3))
+    assert (matches["row"][0].as_py() // 2, matches["score"][0].as_py()) == (6, pytest.approx(1))
+    assert "caption 12" in show(matches)
 
 
 def test_the_querys_own_image_is_told_apart(report):
@@ -120,10 +122,10 @@ def test_the_querys_own_image_is_told_apart(report):
         SearchConfig(row=12, into="clip_image", results=3),
         SearchConfig(row=12, source="clip_text", into="dino", results=75),
     ):
-        found = search(report, config)
-        expected = [row // 2 == 6 for row in found["row"].to_pylist()]
-        assert found["own_image"].to_pylist() == expected
-        _, *lines = show(found).splitlines()
+        matches = search(report, config)
+        expected = [row // 2 == 6 for row in matches["row"].to_pylist()]
+        assert matches["own_image"].to_pylist() == expected
+        _, *lines = show(matches).splitlines()
         assert ["the query's own image" in line for line in lines] == expected
         assert sum(expected) == 1
 
@@ -131,9 +133,9 @@ def test_the_querys_own_image_is_told_apart(report):
 def test_a_query_from_elsewhere_has_no_image_of_its_own(report):
     searcher = Searcher(report, "dino")
     code = searcher.row_code(12)
-    found = searcher.find(Code(code.indices, code.values), results=3)
-    assert set(found["own_image"].to_pylist()) == {False}
-    assert "own image" not in show(found)
+    matches = searcher.find(Code(code.indices, code.values), results=3)
+    assert set(matches["own_image"].to_pylist()) == {False}
+    assert "own image" not in show(matches)
 
 
 def test_a_sheet_tells_where_was_looked_and_which_image_is_the_querys(
@@ -178,10 +180,10 @@ def test_a_text_finds_images_of_a_model_that_never_saw_text(report, model, monke
     texts = features_of(report, "clip_text")[77:78]
     use(monkeypatch, FakeEncoder(texts))
     config = SearchConfig(text="a red apple", into="dino", results=5, specs=("transformers:some",))
-    found = search(report, config)
+    matches = search(report, config)
     code = independent(model, "clip_text", texts)[0]
     expected = expected_images(report, model, code, "dino", 5)
-    assert [r // 2 for r in found["row"].to_pylist()] == [image for image, _ in expected]
+    assert [r // 2 for r in matches["row"].to_pylist()] == [image for image, _ in expected]
 
 
 def test_an_image_is_read_by_the_stream_that_is_searched(report, model, monkeypatch, tmp_path):
@@ -191,8 +193,8 @@ def test_an_image_is_read_by_the_stream_that_is_searched(report, model, monkeypa
     config = SearchConfig(
         image=tmp_path / "red.png", into="dino", results=2, specs=("dino=timm:vit",), source=""
     )
-    found = search(report, config)
-    assert found["row"][0].as_py() // 2 == 15
+    matches = search(report, config)
+    assert matches["row"][0].as_py() // 2 == 15
     (tmp_path / "red.png").write_bytes(b"no image")
     with pytest.raises(ConfigError, match=r"cannot read the image: .*red\.png"):
         search(report, config)

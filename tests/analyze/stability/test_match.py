@@ -47,12 +47,12 @@ def test_matchings_are_the_best_of_all(sizes, monkeypatch):
     first, second = directions(1, sizes[0]), directions(2, sizes[1])
     own = {stream: cosines(first, second, stream) for stream in DIMS}
     mean = sum(own.values()) / 2
-    found = {(x.by, x.stream): x for x in matches.match(first, second)}
-    assert list(found) == [
+    matchings = {(x.by, x.stream): x for x in matches.match(first, second)}
+    assert list(matchings) == [
         ("joint", None), ("joint", "dino"), ("own", "dino"), ("joint", "text"), ("own", "text"),
     ]  # fmt: skip
-    joint = found["joint", None]
-    for (by, stream), x in found.items():
+    joint = matchings["joint", None]
+    for (by, stream), x in matchings.items():
         matrix = mean if stream is None else own[stream]
         assert len(x.first) == len(set(x.first)) == len(set(x.second)) == min(sizes)
         np.testing.assert_allclose(x.cosine, matrix[x.first, x.second], atol=1e-6)
@@ -76,11 +76,11 @@ def test_a_permuted_dictionary_is_recognized_and_a_stream_that_moved_on_its_own_
         for stream, x in first.items()
     }
     matching = matches.match(first, second)
-    found = {(x.by, x.stream): x for x in matching}
+    matchings = {(x.by, x.stream): x for x in matching}
     inverse = np.argsort(order)
-    assert found["joint", None].second.tolist() == inverse.tolist()
-    assert found["own", "dino"].second.tolist() == inverse.tolist()
-    assert found["own", "text"].second.tolist() == np.argsort(swapped).tolist()
+    assert matchings["joint", None].second.tolist() == inverse.tolist()
+    assert matchings["own", "dino"].second.tolist() == inverse.tolist()
+    assert matchings["own", "text"].second.tolist() == np.argsort(swapped).tolist()
     rows = {(x["matching"], x["stream"]): x for x in matches.figures("none", matching).to_pylist()}
     assert rows["own", "text"]["cosine"] == pytest.approx(1)
     assert rows["joint", "dino"]["above_0_9"] == 1
@@ -94,8 +94,8 @@ def test_a_direction_without_a_length_is_like_none():
     first, second = directions(5, 3), directions(6, 3)
     for x in first.values():
         x[1] = 0
-    for found in matches.match(first, second):
-        assert found.cosine[found.first == 1] == [0]
+    for matching in matches.match(first, second):
+        assert matching.cosine[matching.first == 1] == [0]
 
 
 @pytest.fixture(scope="module")
@@ -110,18 +110,19 @@ def save(tmp_path_factory):
 
 
 def test_dictionaries_that_have_nothing_in_common_are_like_random_ones(save, tmp_path):
-    found = compare(save(1), save(2, latents=50), StabilityConfig(out=tmp_path))
+    stability = compare(save(1), save(2, latents=50), StabilityConfig(out=tmp_path))
     rows = {
-        (x["control"], x["matching"], x["stream"]): x["cosine"] for x in found.figures.to_pylist()
+        (x["control"], x["matching"], x["stream"]): x["cosine"]
+        for x in stability.figures.to_pylist()
     }
     assert {control for control, _, _ in rows} == {"none", "random"}
     for stream in (None, "dino", "text"):
         assert rows["none", "joint", stream] == pytest.approx(
             rows["random", "joint", stream], abs=0.1
         )
-    assert pq.read_table(tmp_path / "stability.parquet").equals(found.figures)
-    assert pq.read_table(tmp_path / "matching.parquet").equals(found.matching)
-    text = show(found)
+    assert pq.read_table(tmp_path / "stability.parquet").equals(stability.figures)
+    assert pq.read_table(tmp_path / "matching.parquet").equals(stability.matching)
+    text = show(stability)
     assert text.startswith("30 latents matched one to one")
     assert "two seeds match in part" in text.splitlines()[1]
     assert text.count("random directions") == 5
@@ -135,18 +136,18 @@ def test_only_runs_of_one_seed_are_said_to_have_begun_alike(save, monkeypatch):
 
     monkeypatch.setattr("sparc.analyze.stability.compare.open_subject", open_as)
     for seeds, same in (((1, 1), True), ((1, 2), False)):
-        found = compare(*map(save, seeds), StabilityConfig())
-        text = show(found)
-        assert found.same_beginning == same
+        stability = compare(*map(save, seeds), StabilityConfig())
+        text = show(stability)
+        assert stability.same_beginning == same
         assert text.count("as they began") == 5
         assert text.count("same seed: both began with the same directions") == 5 * same
         assert ("may be their beginning" in text) == same
 
 
 def test_streams_of_one_alone_are_left_out(save):
-    found = compare(save(1, dino=5, text=4), save(1, dino=5, audio=4), StabilityConfig())
-    assert set(found.figures["stream"].to_pylist()) == {None, "dino"}
-    assert "streams that only one of them has are left out: audio, text" in show(found)
+    stability = compare(save(1, dino=5, text=4), save(1, dino=5, audio=4), StabilityConfig())
+    assert set(stability.figures["stream"].to_pylist()) == {None, "dino"}
+    assert "streams that only one of them has are left out: audio, text" in show(stability)
 
 
 def test_what_cannot_be_compared_is_refused(save):
@@ -171,7 +172,7 @@ def test_other_encoders_are_refused(save, make_cache, tmp_path, monkeypatch):
         return dataclasses.replace(open_subject(location), trained_on=trained_on)
 
     monkeypatch.setattr("sparc.analyze.stability.compare.open_subject", open_as)
-    found = compare("run", "run", StabilityConfig())
-    assert found.figures["cosine"].to_pylist()[0] == pytest.approx(1)
+    stability = compare("run", "run", StabilityConfig())
+    assert stability.figures["cosine"].to_pylist()[0] == pytest.approx(1)
     with pytest.raises(RunError, match=r"different encoders as stream dino \(spec: "):
         compare("run", "other", StabilityConfig())

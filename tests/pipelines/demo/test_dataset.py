@@ -59,12 +59,12 @@ def test_the_reader_of_coco_finds_what_was_composed(folder, split):
             assert {classes[i]["name"] for i in row["label_ids"]} == {
                 placed.drawing.name for placed in scene.objects
             }
-        found = {
+        decoded = {
             classes[m["class_id"]]["name"]: decode(m) for m in masks if m["sample_id"] == sample_id
         }
-        assert found.keys() == {placed.drawing.name for placed in scene.objects}
+        assert decoded.keys() == {placed.drawing.name for placed in scene.objects}
         for placed in scene.objects:
-            np.testing.assert_array_equal(found[placed.drawing.name], placed.mask)
+            np.testing.assert_array_equal(decoded[placed.drawing.name], placed.mask)
         assert dataset.read_image(mine[0]["image"]).startswith(b"\xff\xd8")
 
 

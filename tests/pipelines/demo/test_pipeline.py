@@ -129,6 +129,6 @@ def test_other_settings_in_the_same_folder_are_refused(finished, tiny_streams, r
 )
 def test_names_are_looked_for_where_something_reads_them(tmp_path, specs, stages):
     write_scenes(tmp_path / "scenes", SceneSettings(train=4, test=12, seed=5))
-    found = demo_stages(tmp_path, DemoConfig(streams=specs), ())
-    assert len(found) == stages
-    assert sum("localize" in stage.arguments for stage in found) == stages - 6
+    listed = demo_stages(tmp_path, DemoConfig(streams=specs), ())
+    assert len(listed) == stages
+    assert sum("localize" in stage.arguments for stage in listed) == stages - 6

@@ -45,9 +45,9 @@ def test_captions_name_every_object_and_nothing_else(split, index):
 
 
 def test_all_numbers_of_objects_and_grounds_occur():
-    found = [compose(0, "train", index) for index in range(60)]
-    assert {len(scene.objects) for scene in found} == {1, 2, 3}
-    corners = {scene.image.getpixel((0, 0)) for scene in found}
+    composed = [compose(0, "train", index) for index in range(60)]
+    assert {len(scene.objects) for scene in composed} == {1, 2, 3}
+    corners = {scene.image.getpixel((0, 0)) for scene in composed}
     assert len(corners) > 5
 
 
