@@ -33,6 +33,10 @@ class Forward(NamedTuple):
     """z_s, (B, L): zero but for the selected latents."""
     dead: ByStream
     """Which latents are dead in the stream, (L,) bool."""
+    selected: ByStream
+    """1 for the latents that the row uses, (B, L)."""
+    alone: ByStream
+    """1 for the k latents that the stream would select alone, (B, L)."""
 
     def decode(self, code: Tensor, target: str) -> Tensor:
         """W_dec,t z + b_pre,t: a code of any stream in the space of the target, (B, d_t)."""
@@ -58,7 +62,14 @@ def forward(
     }
     selected = selected or select(config, logits)
     # z_s = ReLU(h_s) on I, zero elsewhere
-    return Forward(w, x, logits, {s: logits[s].relu() * selected[s] for s in logits}, dead)
+    codes = {s: logits[s].relu() * selected[s] for s in logits}
+    alone = {s: top(h, config.k) for s, h in logits.items()}
+    return Forward(w, x, logits, codes, dead, selected, alone)
+
+
+def top(scores: Tensor, k: int) -> Tensor:
+    """1 for the k largest of every row, (B, L)."""
+    return torch.zeros_like(scores).scatter(1, scores.topk(k).indices, 1)
 
 
 def select(config: ModelConfig, logits: ByStream) -> ByStream:
@@ -69,9 +80,7 @@ def select(config: ModelConfig, logits: ByStream) -> ByStream:
     if config.selection == "batch":  # the B k largest sums of the batch
         smallest = total.flatten().topk(len(total) * config.k).values[-1]
         return dict.fromkeys(logits, (total >= smallest).to(total.dtype))
-    return {
-        s: torch.zeros_like(h).scatter(1, h.topk(config.k).indices, 1) for s, h in scores.items()
-    }
+    return {s: top(h, config.k) for s, h in scores.items()}
 
 
 def nmse(r: Tensor, x: Tensor) -> Tensor:

@@ -75,11 +75,20 @@ def stream_gradients(
     # Sources that share the latents of an index row count only as their sum.
     index_rows = len(decoder_inverses[0].order) // k
     of_rows = [parallel.reshape(index_rows, -1, k).sum(1) / rows for parallel in terms.parallels]
-    latent_biases = _sums_by_stream(kernels, encoder_inverses, value_gradients.unbind(1))
+    encoder_gradients = list(value_gradients.unbind(1))
+    if any(terms.further):
+        encoder_inverses = []
+        for position, further in enumerate(terms.further):
+            own = terms.indices[:, 0 if len(by_set) == 1 else position]
+            every = torch.cat((own, *(logits.indices for logits in further)), dim=1)
+            added = (logits.gradients / rows for logits in further)
+            encoder_inverses.append(invert(every, latents))
+            encoder_gradients[position] = torch.cat((encoder_gradients[position], *added), dim=1)
+    latent_biases = _sums_by_stream(kernels, encoder_inverses, encoder_gradients)
     parallels = _sums_by_stream(kernels, decoder_inverses, of_rows)
 
     def of_stream(position: int) -> StreamGradients:
-        inverse, own = encoder_inverses[position], value_gradients[:, position]
+        inverse, own = encoder_inverses[position], encoder_gradients[position]
         centred, residual = terms.centred[position], terms.residuals[position]
         latent_bias, parallel = latent_biases[position], parallels[position]
         pre_bias = residual.sum((0, 1)) / rows

@@ -175,10 +175,10 @@ class Learner:
     def _count(self, codes: GlobalCodes, *, auxk: bool) -> tuple[Candidates | None, ...]:
         """Count a batch, and return the latents that AuxK may select, by stream."""
         if self._recipe.counts_before_auxk(self.model.config):
-            self._dead_latents.count(*codes)
+            self._dead_latents.count(codes.indices, codes.values)
             return self._candidates_now(auxk=auxk)
         candidates = self._candidates_now(auxk=auxk)
-        self._dead_latents.count(*codes)
+        self._dead_latents.count(codes.indices, codes.values)
         return candidates
 
     def _candidates_now(self, *, auxk: bool | None = None) -> tuple[Candidates | None, ...]:
@@ -233,8 +233,9 @@ class Learner:
         """
         with self._workers.one_thread_each():
             selected = keep(self.model, self._candidates_of(batch), self.model.known_thresholds())
+            selected = self._with_alone(selected)
             losses = self._objective.evaluate(selected, self._candidates_now())
-            codes = GlobalCodes(selected.indices, selected.values)
+            codes = GlobalCodes(selected.indices, selected.values, selected.kept)
             values = self._evaluate_densely(batch, codes)
             return self._sums(selected, losses, values, compare_rows=len(selected.values))
 
@@ -314,6 +315,12 @@ class Learner:
         )
         selected = keep(self.model, candidates, thresholds)
         if self._balance is None:
+            return self._with_alone(selected)
+        return select_alone(self.model, selected, self.kernels, self._workers)
+
+    def _with_alone(self, selected: Selected) -> Selected:
+        """The codes of a batch with all that the terms of the loss need."""
+        if not self._objective.needs_alone:
             return selected
         return select_alone(self.model, selected, self.kernels, self._workers)
 

@@ -57,6 +57,7 @@ class Objective:
     Attributes:
         sparse: The terms with derivatives by hand, besides reconstruction.
         by_autograd: The terms without.
+        needs_alone: Whether a term needs `Selected.alone`.
         pair_weights: Weight of every pair's NMSE in the loss, (targets, sources).
     """
 
@@ -64,6 +65,7 @@ class Objective:
         self, model: Sparc, terms: Sequence[LossTerm], kernels: Kernels, workers: Workers
     ) -> None:
         self.sparse = [term for term in terms if isinstance(term, SparseTerm)]
+        self.needs_alone = any(term.needs_alone for term in terms)
         self.by_autograd = [term for term in terms if not isinstance(term, SparseTerm | PairTerm)]
         streams = len(model.config.names)
         weights = pair_weights(terms, streams)
@@ -193,6 +195,10 @@ def local_terms(
             if term.value_gradients is not None:
                 value_gradients[:, stream] += term.value_gradients
     value_gradients.mul_(values > 0)
+    for stream, terms in enumerate(contributions):
+        for term in terms.values():
+            if term.logit_gradients is not None:
+                value_gradients[:, stream] += term.logit_gradients
     return LocalTerms(
         selected.centred,
         value_gradients,
@@ -200,6 +206,10 @@ def local_terms(
         tuple(parallels),
         tuple(
             tuple(term.auxiliary for term in terms.values() if term.auxiliary is not None)
+            for terms in contributions
+        ),
+        tuple(
+            tuple(term.further for term in terms.values() if term.further is not None)
             for terms in contributions
         ),
     )

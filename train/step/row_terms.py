@@ -36,6 +36,18 @@ class AuxiliaryCode(NamedTuple):
     residuals: Tensor
 
 
+class FurtherLogits(NamedTuple):
+    """Derivatives by logits of latents beside those of a stream's code.
+
+    Attributes:
+        indices: The latents, (rows, n) int64. One may be among those of the code too.
+        gradients: Derivative of the rows' losses times their weight, (rows, n).
+    """
+
+    indices: Tensor
+    gradients: Tensor
+
+
 class LocalTerms(NamedTuple):
     """What the rows of this process contribute to the gradients, besides their codes.
 
@@ -43,11 +55,13 @@ class LocalTerms(NamedTuple):
 
     Attributes:
         centred: By stream, the encoders' inputs, (rows, dim).
-        value_gradients: Derivative by the values, zero where a value is zero, (rows, streams, k).
+        value_gradients: Derivative by the logits of the codes' latents, (rows, streams, k): by
+            their values, zero where a value is zero, and of terms of the logits themselves.
         residuals: By target, derivative by the reconstructions, (rows, sources, dim).
         parallels: By target, value times the product of residual and decoder row,
             (rows, sources, k). Summed by latent: the product of a decoder row and its gradient.
         auxiliary: By stream, its auxiliary codes.
+        further: By stream, derivatives by further logits.
     """
 
     centred: tuple[Tensor, ...]
@@ -55,6 +69,7 @@ class LocalTerms(NamedTuple):
     residuals: tuple[Tensor, ...]
     parallels: tuple[Tensor, ...]
     auxiliary: tuple[tuple[AuxiliaryCode, ...], ...]
+    further: tuple[tuple[FurtherLogits, ...], ...]
 
 
 class GlobalCodes(NamedTuple):
@@ -63,10 +78,12 @@ class GlobalCodes(NamedTuple):
     Attributes:
         indices: As `Selected.indices`.
         values: As `Selected.values`.
+        kept: As `Selected.kept`.
     """
 
     indices: Tensor
     values: Tensor
+    kept: Tensor | None = None
 
 
 class GlobalTerms(NamedTuple):
@@ -85,11 +102,13 @@ class GlobalTerms(NamedTuple):
     residuals: tuple[Tensor, ...]
     parallels: tuple[Tensor, ...]
     auxiliary: tuple[tuple[AuxiliaryCode, ...], ...]
+    further: tuple[tuple[FurtherLogits, ...], ...]
 
 
 def gather_codes(selected: Selected, gather: Gather) -> GlobalCodes:
     """The codes of all processes' rows."""
-    return GlobalCodes(gather(selected.indices), gather(selected.values))
+    kept = None if selected.kept is None else gather(selected.kept)
+    return GlobalCodes(gather(selected.indices), gather(selected.values), kept)
 
 
 def gather_terms(local: LocalTerms, codes: GlobalCodes, gather: Gather) -> GlobalTerms:
@@ -105,11 +124,16 @@ def gather_terms(local: LocalTerms, codes: GlobalCodes, gather: Gather) -> Globa
         latents, *rows = code
         return AuxiliaryCode(latents, *(gather(tensor.contiguous()) for tensor in rows))
 
+    def gather_logits(logits: FurtherLogits) -> FurtherLogits:
+        return FurtherLogits(*(gather(tensor.contiguous()) for tensor in logits))
+
     return GlobalTerms(
-        *codes,
+        codes.indices,
+        codes.values,
         centred=tuple(map(gather, local.centred)),
         value_gradients=gather(local.value_gradients),
         residuals=tuple(map(gather, local.residuals)),
         parallels=tuple(map(gather, local.parallels)),
         auxiliary=tuple(tuple(map(gather_code, of_stream)) for of_stream in local.auxiliary),
+        further=tuple(tuple(map(gather_logits, of_stream)) for of_stream in local.further),
     )

@@ -40,13 +40,15 @@ class DenseBatch(NamedTuple):
 
     def forward(self, model: Sparc, parameters: Mapping[str, Tensor]) -> Forward:
         """Dense codes as a function of the parameters, with the latents that were selected."""
-        indices, values = self.codes
+        indices, values, kept = self.codes
         selected = {}
         for position, name in enumerate(model.config.names):
-            active = (values[:, position] > 0).to(values.dtype)
-            mask = active.new_zeros(len(active), model.config.latents)
-            own = indices[:, 0 if indices.shape[1] == 1 else position]
-            selected[name] = mask.scatter_(1, own, active)
+            place = 0 if indices.shape[1] == 1 else position
+            mask = values.new_zeros(len(values), model.config.latents)
+            used = torch.ones_like(values[:, position])
+            if kept is not None:
+                used = kept[:, place].to(values.dtype)
+            selected[name] = mask.scatter_(1, indices[:, place], used)
         return forward(model.config, parameters, self.features, self.dead, selected)
 
 

@@ -21,10 +21,11 @@ any other as a `SparseTerm`. tests/train/step/terms compares them with autograd 
 from sparc.common.errors import ConfigError
 from sparc.train.config import TrainConfig
 from sparc.train.step.terms.auxk import AuxK
+from sparc.train.step.terms.distill import Distill
 from sparc.train.step.terms.reconstruction import CrossReconstruction, SelfReconstruction
 from sparc.train.step.terms.term import LossTerm
 
-TERMS: tuple[type[LossTerm], ...] = (SelfReconstruction, CrossReconstruction, AuxK)
+TERMS: tuple[type[LossTerm], ...] = (SelfReconstruction, CrossReconstruction, AuxK, Distill)
 
 
 def build_terms(settings: TrainConfig) -> list[LossTerm]:

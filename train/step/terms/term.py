@@ -12,7 +12,7 @@ from sparc.train.kernels.interface import Kernels
 from sparc.train.model.network import Sparc
 from sparc.train.reference import Forward, nmse
 from sparc.train.step.deadness import Candidates
-from sparc.train.step.row_terms import AuxiliaryCode
+from sparc.train.step.row_terms import AuxiliaryCode, FurtherLogits
 from sparc.train.step.rows import join_rows
 from sparc.train.step.select import Selected
 
@@ -29,6 +29,8 @@ class LossTerm(ABC):
 
     name: ClassVar[str]
     """The name in `--term NAME=WEIGHT` and in metrics.jsonl."""
+    needs_alone: ClassVar[bool] = False
+    """Whether `Selected.alone` is to be computed for it."""
 
     def __init__(self, settings: TrainConfig) -> None:
         self.settings = settings
@@ -97,11 +99,16 @@ class Contribution(NamedTuple):
         value_gradients: Derivative by the values of the stream's code, (rows, k), of the losses of
             all streams times `StreamRows.weight`; None for zero.
         auxiliary: Another code that the stream's decoder decodes, with its derivatives.
+        logit_gradients: As `value_gradients`, by the logits of the code's latents: they count where
+            the value is zero, too.
+        further: Derivatives by further logits of the stream.
     """
 
     losses: Tensor
     value_gradients: Tensor | None = None
     auxiliary: AuxiliaryCode | None = None
+    logit_gradients: Tensor | None = None
+    further: FurtherLogits | None = None
 
 
 class SparseTerm(LossTerm):
@@ -133,6 +140,8 @@ def join_contributions(parts: Sequence[Mapping[str, Contribution]]) -> dict[str,
 
 def _join(parts: Sequence[Contribution]) -> Contribution:
     gradients = [part.value_gradients for part in parts if part.value_gradients is not None]
+    by_logits = [part.logit_gradients for part in parts if part.logit_gradients is not None]
+    further = [part.further for part in parts if part.further is not None]
     codes = [part.auxiliary for part in parts if part.auxiliary is not None]
     auxiliary = None
     if codes:
@@ -142,4 +151,6 @@ def _join(parts: Sequence[Contribution]) -> Contribution:
         join_rows([part.losses for part in parts]),
         join_rows(gradients) if gradients else None,
         auxiliary,
+        join_rows(by_logits) if by_logits else None,
+        FurtherLogits(*map(join_rows, zip(*further, strict=True))) if further else None,
     )
