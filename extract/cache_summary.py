@@ -1,4 +1,4 @@
-"""What is in a cache: what made it, how complete it is, and figures that show if it is sound.
+"""What is in a cache: what made it, how complete it is, and figures that show whether it is sound.
 
 Features are read a chunk at a time; memory does not grow with the cache.
 """
@@ -23,18 +23,18 @@ WIDTH = 60
 
 
 class StreamFigures(NamedTuple):
-    """A stream in figures, over the chunks that are written.
+    """Figures of a stream, over the chunks that are written.
 
     Attributes:
         info: What the stream is and what made it.
         chunks: Chunks written.
-        damaged: Chunks that are there and cannot be read.
+        damaged: Chunks that exist and cannot be read.
         valid: Rows with a feature, of those in written chunks.
         norm_mean: Mean L2 norm of the valid features; NaN without any.
         norm_deviation: Standard deviation of the norms.
         norm_smallest: Smallest norm.
         norm_largest: Largest norm.
-        norm_of_mean: L2 norm of the mean feature: near the mean norm, all features are alike.
+        norm_of_mean: L2 norm of the mean feature; near the mean norm if all features are alike.
         reasons: Rows without a feature, by reason.
     """
 
@@ -51,7 +51,7 @@ class StreamFigures(NamedTuple):
 
 
 def measure(cache: ActivationCache, stream: str) -> StreamFigures:
-    """Read a stream once and sum it up; chunks that are damaged are passed over and counted.
+    """Read a stream once and summarize it; damaged chunks are counted and skipped.
 
     Raises:
         DamagedCacheError: What made the stream, or why rows have no feature, cannot be read.
@@ -95,7 +95,7 @@ def measure(cache: ActivationCache, stream: str) -> StreamFigures:
 
 
 def describe(cache: ActivationCache) -> Iterator[str]:
-    """A cache for a person to read, line by line; every line is safe to print.
+    """A cache, described for a person to read, line by line; every line is safe to print.
 
     Raises:
         DamagedCacheError: After all the lines, if something could not be read.
@@ -132,7 +132,7 @@ def describe(cache: ActivationCache) -> Iterator[str]:
 
 
 def _refuse(cache: ActivationCache, damages: Iterator[Damage]) -> Iterator[str]:
-    """Nothing to show, or the first damage as an error: damaged metadata may look sound."""
+    """No lines, or the first damage as an error: damaged metadata may look sound."""
     for damage in damages:
         raise DamagedCacheError(f"{cache.folder}: {damage}")
     return iter(())

@@ -1,7 +1,7 @@
 """`--dry-run`: what an extraction would do and how much it would write, before any model loads.
 
 Widths of features are looked up in the libraries' own descriptions of their models, without
-weights and without a network; what cannot be known that way is said to be unknown.
+weights and without a network; widths that are not known this way are reported as unknown.
 """
 
 import time
@@ -30,10 +30,10 @@ WIDTH = 70
 def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Iterator[str]:
     """The plan for a person to read, line by line; every line is safe to print.
 
-    What the dataset holds comes first and at once: what follows imports the encoders' libraries.
+    What the dataset holds comes first, before the encoders' libraries are imported.
 
     Args:
-        dataset: The dataset; a few of its images are read, to time that.
+        dataset: The dataset; a few of its images are read, to time it.
         manifest: Its rows.
         config: What would be extracted.
     """
@@ -58,7 +58,7 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
         dim = feature_width(spec)
         if dim is None:
             total = None
-            width = "dim known once the model is there"
+            width = "dim known once the model is loaded"
         else:
             stored = len(rows) * (dim * np.dtype(config.dtype).itemsize + 1)
             total = None if total is None else total + stored

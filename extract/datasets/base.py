@@ -23,17 +23,19 @@ class DatasetOptions:
 
     Attributes:
         format: A name in `FORMATS`; `auto` looks at the folder.
-        split: The dataset's split; empty means the only one there is.
+        split: The dataset's split; empty means the only one.
         limit: Keep the first N images; 0 keeps all.
-        captions: An image's captions give a row each, are joined into one, or only the first.
-        holdout: Fraction of the images set apart, where the dataset has no split of its own;
-            `split` then is `train` (the rest) or `test` (those set apart).
-        holdout_by: Column whose equal values stay on one side (`folder` metadata); empty: image.
+        captions: Whether an image has a row for each caption, one for all joined, or one for the
+            first.
+        holdout: Fraction of the images held out, where the dataset has no splits; `split` then is
+            `test` (those held out) or `train` (the rest).
+        holdout_by: Column of `folder` metadata whose equal values are held out together; if empty,
+            each image by itself.
         labels: CSV of ImageID,LabelName,Confidence that replaces the dataset's own labels.
         classes: CSV of LabelName,DisplayName.
         hierarchy: Nested JSON of LabelName and Subcategory.
         masks: Read object masks too, where the dataset has them.
-        columns: Columns of the metadata that `rows.parquet` keeps; `all` alone: every one.
+        columns: Columns of the metadata that `rows.parquet` keeps; `all` keeps every one.
     """
 
     format: str = AUTO
@@ -75,6 +77,6 @@ class Dataset(Protocol):
         """The encoded bytes of an image, by the column `image` of its rows. Thread-safe.
 
         Raises:
-            DatasetError: It is not there or its path leaves the dataset's folder.
+            DatasetError: It does not exist, or its path leaves the dataset's folder.
         """
         ...

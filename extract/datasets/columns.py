@@ -1,7 +1,7 @@
 """Columns of a dataset that go into `rows.parquet`, as `--column` asks for them.
 
-A reader hands each record of its metadata to `RecordColumns.of`, and what that returns to
-`ImageRecord`. This module must not know any dataset format.
+A reader passes each record of its metadata to `RecordColumns.of`, and the result to `ImageRecord`.
+This module must not know any dataset format.
 """
 
 import math
@@ -21,7 +21,7 @@ from sparc.extract.datasets.source import ImageRecord
 _INTEGER = re.compile(r"0|-?[1-9]\d*")
 _FLOAT = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
 _LARGEST_EXACT = 1 << 53
-"""Up to here every integer is a float."""
+"""Up to here every integer is exact as a float."""
 
 
 class RecordColumns:
@@ -50,7 +50,7 @@ class RecordColumns:
 
         Args:
             record: A line of metadata.
-            without: The fields that the reader itself makes paths, captions or labels of.
+            without: The fields that the reader uses for paths, captions or labels.
         """
         if not self.wanted:
             return {}
@@ -64,7 +64,7 @@ class RecordColumns:
         """Refuse wanted columns that no record has.
 
         Raises:
-            DatasetError: There is one; says which columns there are.
+            DatasetError: There is one; the message lists the columns that exist.
         """
         for name in self.wanted:
             if name not in self._known and name != ALL_COLUMNS:
@@ -73,12 +73,12 @@ class RecordColumns:
 
 
 def _null(value: Any) -> Any:
-    """The value, or null for NaN, which is not even equal to itself."""
+    """The value, or null for NaN, which would not be equal to itself."""
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def merged(records: Iterable[Mapping[str, Any]], image: str) -> dict[str, Any]:
-    """The fields of several records that one row stands for; a null says nothing.
+    """The fields of the records that make one row; other values win over null.
 
     Raises:
         DatasetError: Two records have different values.
@@ -98,7 +98,7 @@ def merged(records: Iterable[Mapping[str, Any]], image: str) -> dict[str, Any]:
 
 
 def parse_cells(lines: Sequence[dict[str, Any]]) -> None:
-    """Give the cells of CSV files, which are texts, the types that they are written as, in place.
+    """Convert the cells of CSV files, in place, from text to the types that they are written as.
 
     A column is of integers, floats or booleans (`true`, `false`) if all its cells are; else of
     texts. Digits with leading zeros, or too many for a number, are texts. Blank cells are null.
@@ -116,7 +116,7 @@ def parse_cells(lines: Sequence[dict[str, Any]]) -> None:
 
 
 def _parser(cells: Collection[str]) -> Any:
-    """What makes values of cells."""
+    """The function that converts these cells, as `parse_cells` says."""
     integers = [cell for cell in cells if _INTEGER.fullmatch(cell)]
     largest = max((abs(int(cell)) for cell in integers if len(cell) < 30), default=0)
     too_long = any(len(cell) >= 30 for cell in integers)

@@ -1,7 +1,7 @@
-"""From what a reader found to the manifest: labels, holdout, limit, captions, rows.
+"""From a reader's images to the manifest: labels, holdout, limit, captions, rows.
 
-Every reader ends here, so that these mean the same for all of them. This module must not know how
-any dataset lies on disk.
+Every reader ends here, so that these options mean the same for all formats. This module must not
+know how any dataset is stored.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from sparc.extract.datasets.source import ImageRecord, ObjectMask, Source
 
 
 def build_manifest(location: str, source: Source, options: DatasetOptions) -> Manifest:
-    """The manifest of what a reader found.
+    """The manifest of a reader's images.
 
     Args:
         location: The dataset's folder.
@@ -65,7 +65,7 @@ def build_manifest(location: str, source: Source, options: DatasetOptions) -> Ma
 def choose_records(
     records: Sequence[ImageRecord], options: DatasetOptions, location: str
 ) -> Sequence[ImageRecord]:
-    """The first images of the requested part.
+    """The images of the requested part, up to the limit.
 
     Raises:
         DatasetError: None is left.
@@ -85,10 +85,10 @@ def choose_records(
 
 
 def is_held_out(name: str, fraction: float) -> bool:
-    """Whether an image, or a group of them, is set apart.
+    """Whether an image, or a group of them, is held out.
 
-    Depends on the name alone, so that it stays where it is when others are added, and what is set
-    apart at a smaller fraction also is at a larger one.
+    This depends on the name only, so that no image changes sides when others are added, and what is
+    held out at a smaller fraction also is at a larger one.
     """
     digest = hashlib.blake2b(name.encode(), digest_size=8, key=b"sparc holdout").digest()
     return int.from_bytes(digest, "big") < fraction * 2**64
@@ -134,18 +134,18 @@ def rows_table(
 
 
 class CaptionRow(NamedTuple):
-    """The caption of a row, and which captions of its image it is made of, by number."""
+    """The caption of a row, and the numbers of the captions of its image that it is made of."""
 
     text: str | None
     sources: Sequence[int]
 
 
 def caption_rows(captions: Sequence[str], how: Captions) -> list[CaptionRow]:
-    """The captions of an image's rows: stripped, without empty ones; one null where none is left.
+    """The captions of an image's rows: stripped, without empty ones; one null if none is left.
 
     Args:
-        captions: As they stand in the dataset.
-        how: A row each, all joined by spaces, or only the first.
+        captions: As the dataset has them.
+        how: One row for each, one for all joined by spaces, or one for the first.
     """
     rows = [CaptionRow(c.strip(), [i]) for i, c in enumerate(captions) if c.strip()]
     if not rows:
@@ -169,12 +169,12 @@ def _columns_of(record: ImageRecord, row: CaptionRow) -> dict[str, Any]:
 
 
 def check_some_present(missing: Sequence[str], named: int, location: str, where: str) -> None:
-    """Say how many of the images that metadata name are not there; refuse if none is.
+    """Say how many of the images that metadata name are missing; refuse if all are.
 
     Their rows stay: extraction masks them and lists them among the rejects.
 
     Args:
-        missing: Paths of those that are not there.
+        missing: Paths of the missing ones.
         named: How many are named.
         location: The dataset.
         where: What names them.
@@ -197,13 +197,13 @@ def check_some_present(missing: Sequence[str], named: int, location: str, where:
 
 
 def _check_ids(records: Sequence[ImageRecord], location: str) -> None:
-    seen: set[str] = set()
+    ids: set[str] = set()
     for record in records:
-        if record.sample_id in seen:
+        if record.sample_id in ids:
             raise DatasetError(
                 f"{location}: two images have the id {shorten(record.sample_id, 80)!r}"
             )
-        seen.add(record.sample_id)
+        ids.add(record.sample_id)
 
 
 def _find_masks(

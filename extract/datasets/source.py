@@ -1,4 +1,4 @@
-"""What a reader hands on: the images that it found, the classes and the masks.
+"""What a reader reads of a dataset: its images, classes and masks.
 
 This module must not know any dataset format, nor how rows are made of images.
 """
@@ -14,17 +14,17 @@ from sparc.extract.datasets.hierarchy import Hierarchy
 
 
 class ImageRecord(NamedTuple):
-    """An image with its captions and classes, as a reader found it.
+    """An image with its captions and classes, as the dataset has them.
 
     Attributes:
-        sample_id: What the dataset calls it; no two images share one.
+        sample_id: What the dataset calls it; unique.
         image_path: What `Dataset.read_image` takes: the column `image` of its rows.
-        captions: As they stand in the dataset.
+        captions: Unchanged.
         labels: Keys of its classes.
-        group: Images of one group are held out together; empty: it is alone.
-        columns: Values of columns that `rows.parquet` keeps, by name: of all its rows.
-        caption_columns: The same of each caption, in the place of what `columns` says; none, or
-            one per caption.
+        group: Images of one group are held out together; empty: the image is its own group.
+        columns: Values of further columns of `rows.parquet`, by name, for all rows of the image.
+        caption_columns: The same for each caption, which override `columns`: one per caption, or
+            none at all.
     """
 
     sample_id: str
@@ -48,13 +48,13 @@ class ObjectMask(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-    """All that a reader found in a dataset.
+    """All that a reader reads of a dataset.
 
     Attributes:
         records: In the order in which they are encoded.
         split: The dataset's own split; empty where it is not divided.
-        names: What to call the classes, by key.
-        hierarchy: Where the classes stand.
+        names: Names of the classes, by key.
+        hierarchy: Places of the classes.
         masks: Gives the objects of images, by `sample_id`; None where the dataset has none.
     """
 

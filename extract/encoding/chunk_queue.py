@@ -11,7 +11,7 @@ class ChunkQueue:
 
     Args:
         chunks: The chunks; pulled one by one.
-        ahead: How many may be handed out and not written.
+        ahead: How many may be handed out and not yet written.
     """
 
     def __init__(self, chunks: Iterator[Chunk], ahead: int) -> None:
@@ -21,7 +21,7 @@ class ChunkQueue:
         self._stopped = False
 
     def take(self, *, wait: bool) -> Chunk | None:
-        """The next chunk; None where none is left, or none may be had yet and `wait` is false."""
+        """The next chunk; None if none is left, or if none is free yet and `wait` is false."""
         if not self._free.acquire(blocking=wait):
             return None
         with self._turn:

@@ -1,7 +1,7 @@
 """A chunk that is being encoded: batches of its images, then its captions.
 
-An image that cannot be used is an image of zeros in its place of the batch, so that the others get
-the same bits without it. Nothing here knows where chunks come from or go to.
+A batch has zeros in place of an image that cannot be used, so that the features of the others keep
+their bits. Nothing here knows where chunks come from or go to.
 """
 
 from collections.abc import Callable, Iterator
@@ -139,7 +139,7 @@ class ChunkWork:
 
 @contextmanager
 def _memory_advice(stream: str, device: torch.device) -> Iterator[None]:
-    """An allocation that fails becomes an error that says what to do."""
+    """Turn a failed allocation into an error that says what to do."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

@@ -86,9 +86,9 @@ class Replica:
     def _batches(
         self, queue: ChunkQueue, loader: ImageLoader, ahead: deque[Batch]
     ) -> Iterator[Batch | None]:
-        """Batches of images, being loaded; None where no chunk can be had for now."""
+        """Batches of images, being loaded; None where no chunk is available for now."""
         while True:
-            # Waiting for other devices is safe only with nothing of our own left to encode.
+            # Waiting for other devices is safe only if this one has nothing left to encode.
             chunk = queue.take(wait=not ahead)
             if chunk is None:
                 yield None

@@ -176,7 +176,7 @@ def test_dry_run_writes_nothing_and_names_the_size(
         "images    11",
         "image number 0 \\x1b[31m",
         f"vit = timm:test_vit@{weights} (image, dim 64, 1.4 kB)",
-        "words = transformers:nobody/knows (text, dim known once the model is there)",
+        "words = transformers:nobody/knows (text, dim known once the model is loaded)",
         "bytes     not known yet",
         "reading and decoding alone about 0 seconds, judged by 11 images, of which 1 cannot",
     ):

@@ -5,9 +5,9 @@
       annotations/instances_<split>.json    objects with categories, optional
       <split>/…  or  images/<split>/…  or  images/…  or  …       the images, by `file_name`
 
-An image's id is its image id. Its labels are the categories of its objects; a category's parent is
-the category whose name is its `supercategory` or, where there is none, a class of that name. So a
-supercategory may itself be a category with a supercategory, to any depth. The other fields of an
+A sample's id is its image's id. Its labels are the categories of its objects; a category's parent
+is the category whose name is its `supercategory` or, without such a category, a class of that name.
+So a supercategory may itself be a category with a supercategory, to any depth. Further fields of an
 image, and of the annotation that holds a caption, may become columns of the cache (`--column`).
 """
 
@@ -33,11 +33,11 @@ _ANNOTATIONS = re.compile(r"(?:annotations/)?(captions|instances)_([^/]+)\.json"
 
 def annotation_files(files: Iterable[str]) -> dict[str, dict[str, str]]:
     """The annotation files of a dataset: by split, then by kind (`captions`, `instances`)."""
-    found: dict[str, dict[str, str]] = defaultdict(dict)
+    by_split: dict[str, dict[str, str]] = defaultdict(dict)
     for name in files:
         if match := _ANNOTATIONS.fullmatch(name):
-            found[match[2]].setdefault(match[1], name)
-    return dict(found)
+            by_split[match[2]].setdefault(match[1], name)
+    return dict(by_split)
 
 
 class CocoDataset(DatasetReader):
@@ -106,7 +106,7 @@ class CocoDataset(DatasetReader):
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """The annotations that hold captions, by image."""
         annotations: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        strangers = 0
+        unlisted = 0
         for where, annotation in document.entries("annotations"):
             image_id = _identifier(annotation, "image_id", where)
             if not isinstance(annotation.get("caption"), str):
@@ -114,9 +114,9 @@ class CocoDataset(DatasetReader):
             if image_id in images:
                 annotations[image_id].append(annotation)
             else:
-                strangers += 1
-        if strangers:
-            lost = amount(strangers, "caption")
+                unlisted += 1
+        if unlisted:
+            lost = amount(unlisted, "caption")
             say(f"{document}: {lost} of images that it does not list left out")
         return annotations
 
@@ -130,12 +130,12 @@ class CocoDataset(DatasetReader):
         missing: list[str] = []
         for image_id, image in images.items():
             name = image["file_name"]
-            found = next((p + name for p in places if p + name in files), None)
-            if found is None:
-                # An absolute name stays what it is: reading it is refused.
-                found = name if name.startswith("/") else used + name
-                missing.append(found)
-            paths[image_id] = found
+            path = next((p + name for p in places if p + name in files), None)
+            if path is None:
+                # An absolute name stays as it is: reading it is refused.
+                path = name if name.startswith("/") else used + name
+                missing.append(path)
+            paths[image_id] = path
         check_some_present(missing, len(images), str(self.folder), where)
         return paths
 
@@ -153,7 +153,7 @@ class _Document:
         return self._where
 
     def entries(self, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The objects of a list, each with its place for messages."""
+        """The objects of a list, each with its position for messages."""
         values = self._document.get(key)
         if not isinstance(values, list):
             raise DatasetError(f"{self} has no list {key!r}")
@@ -165,24 +165,24 @@ class _Document:
 
     def images(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The images by id."""
-        seen: set[str] = set()
+        ids: set[str] = set()
         for where, image in self.entries("images"):
             image_id = _identifier(image, "id", where)
             name = image.get("file_name")
             if not isinstance(name, str) or not name:
                 raise DatasetError(f"{where} has no file_name")
-            if image_id in seen:
-                raise DatasetError(f"{where}: id {shorten(image_id, 80)} stands there twice")
-            seen.add(image_id)
+            if image_id in ids:
+                raise DatasetError(f"{where}: id {shorten(image_id, 80)} occurs twice")
+            ids.add(image_id)
             yield image_id, image
 
 
 class _Categories:
-    """The categories of a document and the tree that their supercategories make.
+    """The categories of a document and the tree of their supercategories.
 
     Attributes:
         names: By key; the key of a category is its id.
-        hierarchy: Categories, and supercategories that are no category themselves.
+        hierarchy: Categories, and supercategories that are not categories themselves.
     """
 
     def __init__(self, document: _Document) -> None:
@@ -193,16 +193,16 @@ class _Categories:
             key = _identifier(category, "id", where)
             name, parent = category.get("name"), category.get("supercategory") or ""
             if not isinstance(name, str) or not isinstance(parent, str):
-                raise DatasetError(f"{where} has no name, or a supercategory that is no text")
+                raise DatasetError(f"{where} has no name, or a supercategory that is not text")
             if key in self.names:
-                raise DatasetError(f"{where}: id {shorten(key, 80)} stands there twice")
+                raise DatasetError(f"{where}: id {shorten(key, 80)} occurs twice")
             self.names[key] = name
             by_name.setdefault(name, key)
             above[key] = parent
         edges: list[Edge] = []
         for key, parent_name in list(above.items()):
             parent = by_name.get(parent_name)
-            # COCO's person has the supercategory person, which then is a class of its own.
+            # COCO's person has the supercategory person, which becomes another class.
             if parent_name and (parent is None or parent == key):
                 parent = f"supercategory/{parent_name}"
                 self.names[parent] = parent_name
@@ -251,7 +251,7 @@ def _masks(
             continue
         for label, segmentation in objects.get(image_id, ()):
             if not segmentation:
-                continue  # an object with a box alone
+                continue  # an object with nothing but a box
             try:
                 mask = read_segmentation(segmentation, image.get("height"), image.get("width"))
             except (ValueError, TypeError, OverflowError):

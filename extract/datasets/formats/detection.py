@@ -18,7 +18,7 @@ def detect_format(folder: SafeFolder) -> str:
     """The format of a dataset folder, a name in `FORMATS`.
 
     Raises:
-        DatasetError: Its files speak for several formats, or for none.
+        DatasetError: Its files indicate several formats, or none.
     """
     readers = {name: reader_of(name) for name in FORMATS}
     for fallback in (False, True):

@@ -1,20 +1,20 @@
 """A plain folder of images, with captions beside them (`--format folder`).
 
     DATASET/
-      train/                 subfolders named like splits are splits, if all images lie in such
+      train/                 subfolders named like splits are splits, if all images are in such
         metadata.csv         file_name,text — or metadata.jsonl, metadata.parquet
         0001.png
         more/0002.jpg        subfolders are read too
-        more/0002.txt        captions of 0002.jpg, one a line
+        more/0002.txt        captions of 0002.jpg, one per line
 
-This is the Hugging Face imagefolder convention, and more. A metadata file may lie in any folder;
+This is the Hugging Face imagefolder convention, extended. A metadata file may be in any folder;
 its `file_name` is relative to that folder. Captions are in its column `text` or else `caption`:
 text, or a list of texts where the file can hold one; several lines with one file_name are several
 captions. An optional column `labels` holds a class or a list of classes; in CSV, classes are
-separated by `;`. Other columns may become columns of the cache (`--column`). Where metadata give no
-caption, a text file of the image's name does, one caption a line. Every image is a row; its id is
-its path without suffix (with it, where two would be the same). The names of other subfolders are
-not taken for labels.
+separated by `;`. Further columns may become columns of the cache (`--column`). An image without a
+caption in the metadata has those of the text file of its name, one per line. Every image is a row;
+its id is its path without suffix (with it, where two would be the same). The names of other
+subfolders are not used as labels.
 """
 
 import posixpath
@@ -61,18 +61,18 @@ class FolderDataset(DatasetReader):
 
     @classmethod
     def evidence(cls, folder: SafeFolder) -> str | None:
-        """An image, or metadata alone: `read` then says that their images are missing."""
+        """An image, or else metadata: `read` then says that their images are missing."""
         return next(iter(folder.images or metadata_files(folder.files)), None)
 
     def read(self) -> Source:
-        """The images, sorted by path; those that only metadata name come last."""
+        """The images, sorted by path; missing ones that metadata name come last."""
         folder, options = self.folder, self.options
         split = choose_split(options, split_folders(folder.images), str(folder))
         listed = [name for name in folder.images if not split or name.startswith(f"{split}/")]
-        found = _Metadata(folder, split, options.holdout_by, self.columns)
+        metadata = _Metadata(folder, split, options.holdout_by, self.columns)
         present = set(listed)
-        missing = [image_path for image_path in found.captions if image_path not in present]
-        check_some_present(missing, len(found.captions), str(folder), "the metadata")
+        missing = [image_path for image_path in metadata.captions if image_path not in present]
+        check_some_present(missing, len(metadata.captions), str(folder), "the metadata")
         sidecars = _Sidecars(folder)
         image_paths = listed + missing
         source = Source(
@@ -81,30 +81,30 @@ class FolderDataset(DatasetReader):
                 ImageRecord(
                     sample_id,
                     image_path,
-                    captions=found.captions.get(image_path) or sidecars.captions(image_path),
-                    labels=found.labels.get(image_path, ()),
-                    group=found.groups.get(image_path, ""),
-                    columns=merged(found.columns_of.get(image_path, ()), image_path),
-                    caption_columns=found.caption_columns.get(image_path, ()),
+                    captions=metadata.captions.get(image_path) or sidecars.captions(image_path),
+                    labels=metadata.labels.get(image_path, ()),
+                    group=metadata.groups.get(image_path, ""),
+                    columns=merged(metadata.columns_of.get(image_path, ()), image_path),
+                    caption_columns=metadata.caption_columns.get(image_path, ()),
                 )
                 for sample_id, image_path in zip(_ids(image_paths), image_paths, strict=True)
             ],
         )
         sidecars.say_replaced()
-        if found.captions and not any(record.captions for record in source.records):
-            columns = shorten(", ".join(sorted(found.columns)), 120)
+        if metadata.captions and not any(record.captions for record in source.records):
+            columns = shorten(", ".join(sorted(metadata.columns)), 120)
             say(f"{folder}: its metadata have no column text or caption; columns: {columns}")
         return source
 
 
 def split_folders(image_paths: Sequence[str]) -> list[str]:
-    """The subfolders that are splits: all that hold images, if all are named like splits."""
+    """The subfolders that are splits: all with images, if all of them are named like splits."""
     tops = sorted({name.split("/", 1)[0] if "/" in name else "" for name in image_paths})
     return tops if all(top.lower() in SYNONYMS for top in tops) else []
 
 
 def metadata_files(files: Sequence[str]) -> list[str]:
-    """The files by which this layout is known where there is no image."""
+    """The metadata files, in any folder."""
     return [name for name in files if name.rpartition("/")[2] in _READERS]
 
 
@@ -113,8 +113,8 @@ class _Metadata:
 
     Attributes:
         captions: In the order of the files; an entry for every image that is named.
-        labels: Classes, where there are some.
-        groups: Value of the column that holds images out together, where there is one.
+        labels: Classes of the images that have some.
+        groups: Values of the column whose equal values are held out together.
         columns: All columns that the files have.
         columns_of: Values of the columns that are kept, of each line without a caption.
         caption_columns: The same of each caption.
@@ -171,7 +171,7 @@ class _Metadata:
 
 
 class _Sidecars:
-    """The text files that hold the captions of images of the same name."""
+    """The text files with the captions of the images of the same name."""
 
     def __init__(self, folder: SafeFolder) -> None:
         self._folder = folder
@@ -179,7 +179,7 @@ class _Sidecars:
         self._replaced = 0
 
     def captions(self, image_path: str) -> list[str]:
-        """The captions of an image, one a line."""
+        """The captions of an image, one per line."""
         stem, _ = split_suffix(image_path)
         if stem not in self._names:
             return []

@@ -1,4 +1,4 @@
-"""Open Images with Localized Narratives (`--format open-images`), under the names they come with.
+"""Open Images with Localized Narratives (`--format open-images`), with their original file names.
 
     DATASET/
       train/<ImageID>.jpg                            also images/train/, train_0/, train_1/, …
@@ -8,9 +8,9 @@
       oidv7-class-descriptions.csv                   optional: LabelName,DisplayName
       bbox_labels_600_hierarchy.json                 optional: LabelName, Subcategory
 
-The files beside the images may lie in any subfolder. With narratives, the rows are the images
-that they describe, and their other fields may become columns of the cache (`--column`); without,
-all images. Labels are the human-verified ones of Confidence 1.
+The files beside the images may be in any subfolder. With narratives, the rows are the images that
+they describe, and their further fields may become columns of the cache (`--column`); without, all
+images. Labels are the human-verified ones of Confidence 1.
 """
 
 import re
@@ -150,7 +150,7 @@ def _named(files: Iterable[str], pattern: re.Pattern[str]) -> list[str]:
 
 
 def _split_of(name: str) -> str:
-    """The split that an annotation file is of, by its name or else by its folder's."""
+    """The split of an annotation file, by its name or else by its folder's name."""
     folder, _, base = name.rpartition("/")
     if match := _SPLIT.search(base):
         return SYNONYMS[match[1]]
@@ -158,14 +158,14 @@ def _split_of(name: str) -> str:
 
 
 def _one_version(names: Sequence[str]) -> Sequence[str]:
-    """Of files that repeat each other, the leaner narratives, or the labels of all classes."""
+    """Of files with the same content, the captions without traces, or the labels of all classes."""
     captions = [name for name in names if "captions" in name.rpartition("/")[2]]
     complete = [name for name in names if "boxable" not in name]
     return captions or complete or names
 
 
 def _images_of(image_paths: Iterable[str], split: str) -> dict[str, str]:
-    """Images by id: those in a folder called like the split, or like a part of it (`train_0`)."""
+    """Images by id: those in a folder named like the split or a part of it (`train_0`)."""
     names = "|".join(name for name, meaning in SYNONYMS.items() if meaning == split)
     folder = re.compile(rf"(?:.*/)?(?:{names})(?:_[0-9a-f]+)?/.*")
     return _by_id(name for name in image_paths if folder.fullmatch(name))

@@ -1,4 +1,4 @@
-"""What the reader of a dataset format says; the rest is the same for all formats."""
+"""What a dataset format has to define; everything else is the same for all formats."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -15,7 +15,7 @@ class DatasetReader(ABC):
     """A dataset folder that is read in one format.
 
     Args:
-        folder: The dataset. All files are opened through it: their names are a stranger's.
+        folder: The dataset. Every file is opened through it, since names are not trusted.
         options: Their `format` is the reader's own name, never `auto`.
     """
 

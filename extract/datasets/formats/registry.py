@@ -1,7 +1,7 @@
 """The formats of datasets, as `--format` names them.
 
 To add one, write a file in this folder with a subclass of `DatasetReader`, which says how `auto`
-recognises a folder and what images lie there:
+recognises a folder and which images it has:
 
     class ListedDataset(DatasetReader):
         absence = "no images.jsonl"
@@ -19,15 +19,14 @@ recognises a folder and what images lie there:
                 ]
             )
 
-What else a line says becomes columns of the cache, where `--column` asks for them, with
-`columns=self.columns.of(line, without=("id", "path", "caption"))` in the `ImageRecord`.
-
 Then add a line to `FORMATS`:
 
     "listed": FormatEntry("images that images.jsonl lists", f"{_HERE}.listed:ListedDataset"),
 
 `sparc-extract run … --format listed` reads it, `auto` recognises it, and every command opens the
 images of its caches. A format whose images are not files of the folder also overrides `read_image`.
+Further fields of a line become columns of the cache where `--column` asks for them, with
+`columns=self.columns.of(line, without=("id", "path", "caption"))` in the `ImageRecord`.
 
 Every command line reads this module: it imports no reader.
 """
@@ -41,7 +40,7 @@ class FormatEntry:
     """What is known of a format before its reader is imported."""
 
     summary: str
-    """What lies in the folder, for `--help`."""
+    """What is in the folder, for `--help`."""
     home: str
     """`module:class` of the `DatasetReader`."""
 
@@ -58,7 +57,7 @@ FORMATS: dict[str, FormatEntry] = {
 }
 
 AUTO = "auto"
-"""Stands for the format that a folder's files speak for."""
+"""Stands for the format that the files of the folder indicate."""
 
 
 class _Choices(Collection[str]):

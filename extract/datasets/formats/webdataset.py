@@ -5,11 +5,11 @@
       00000.parquet    beside the shards; not needed
       00001.tar
 
-The shards may lie in subfolders, which then are the splits. Members of a shard that share their
-name up to the first dot are one sample: an image, its caption in `.txt` or else under `caption`
-in `.json` (a text or a list of texts), whose other fields may become columns of the cache
-(`--column`). A sample's id is its key; where shards repeat keys, it is
-`shard/key`. An image is named `shard/member` and read at its place in the shard.
+The shards may be in subfolders, which then are the splits. Members of a shard with the same name up
+to the first dot, the key, are one sample: an image, its caption in `.txt` or else under `caption`
+in `.json` (a text or a list of texts), whose further fields may become columns of the cache
+(`--column`). A sample's id is its key; where shards repeat keys, it is `shard/key`. An image is
+named `shard/member` and read at its offset in the shard.
 """
 
 import os
@@ -30,11 +30,11 @@ from sparc.extract.datasets.source import ImageRecord, Source
 from sparc.extract.datasets.splits import choose_split
 
 LARGEST_HEADER = 1 << 20
-"""Bytes of a long name or of extended attributes; a shard with longer ones is refused."""
+"""Most bytes of a long name or of extended attributes; a shard with longer ones is refused."""
 
 
 class Extent(NamedTuple):
-    """Where a member's bytes lie in its shard."""
+    """Where a member's bytes are in its shard."""
 
     offset: int
     size: int
@@ -47,7 +47,7 @@ class WebDataset(DatasetReader):
 
     @classmethod
     def evidence(cls, folder: SafeFolder) -> str | None:
-        """A shard, but not in a folder of images, which more likely were unpacked from it."""
+        """A shard, unless the folder has images, which more likely were unpacked from it."""
         return None if folder.images else next(iter(shard_files(folder.files)), None)
 
     def __init__(self, folder: SafeFolder, options: DatasetOptions) -> None:
@@ -110,20 +110,20 @@ class WebDataset(DatasetReader):
         return _read(self.folder, shard, [extent])[0]
 
     def _remember(self, shard: str, extents: Mapping[str, Extent]) -> None:
-        """Keep where a shard's images lie. Threads that do so at once keep the same."""
+        """Keep where a shard's images are. Threads that do so at once keep the same."""
         self._images[shard] = {
             member: extent for member, extent in extents.items() if is_image(member)
         }
 
 
 def shard_files(files: Sequence[str]) -> list[str]:
-    """The shards among a dataset's files: in the folder, or else in its subfolders."""
+    """The shards among a dataset's files: those in the folder, or else those in its subfolders."""
     shards = [name for name in files if name.endswith(".tar")]
     return [name for name in shards if "/" not in name] or shards
 
 
 def index_shard(folder: SafeFolder, shard: str) -> dict[str, Extent]:
-    """Where the regular files of a shard lie. Links, devices and sparse files are no members.
+    """Where the regular files of a shard are. Links, devices and sparse files are left out.
 
     Raises:
         DatasetError: It is not a tar file, or was cut off.
@@ -149,7 +149,7 @@ def index_shard(folder: SafeFolder, shard: str) -> dict[str, Extent]:
 
 
 class _Member(tarfile.TarInfo):
-    """A member whose extended header is looked at before memory is spent on it."""
+    """A member whose extended header is checked before memory is spent on it."""
 
     def _proc_member(self, archive: tarfile.TarFile) -> Any:
         if self.type in _EXTENDED and self.size > LARGEST_HEADER:
@@ -187,7 +187,7 @@ class _Shard:
         self.bad_texts = 0
 
     def samples(self) -> list[_Sample]:
-        """The samples that have an image; of several images the first."""
+        """The samples that have an image; of several images, the first counts."""
         images: dict[str, str] = {}
         texts: dict[str, str] = {}
         metadata: dict[str, str] = {}
@@ -258,7 +258,7 @@ def split_key(member: str) -> tuple[str, str]:
 
 
 def _check_end(path: Path, offset: int) -> None:
-    """Refuse a shard in which headers cease before its end, which `tarfile` takes for the end."""
+    """Refuse a shard with a damaged header, which `tarfile` takes for the shard's end."""
     with path.open("rb") as file:
         file.seek(offset)
         if any(file.read(tarfile.BLOCKSIZE)):

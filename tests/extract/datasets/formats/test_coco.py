@@ -221,7 +221,7 @@ def test_broken_documents_are_named(tmp_path, paint, manifest, content, message)
     ("categories", "message"),
     [
         ([{"id": 1}], "has no name"),
-        ([{"id": 1, "name": "a"}, {"id": 1, "name": "b"}], "stands there twice"),
+        ([{"id": 1, "name": "a"}, {"id": 1, "name": "b"}], "occurs twice"),
         ([{"id": 2, "name": "a"}], "there is no category 90"),
         (
             [
