@@ -58,12 +58,12 @@ def extract(fake_dataset, fake_encoders, fake_streams):
 
 def everything(location: Path) -> dict[str, object]:
     """All that a reader gets from a cache, each thing read on its own; None where it is refused."""
-    found: dict[str, object] = {}
+    contents: dict[str, object] = {}
     cache = None
     with refusing():
         cache = ActivationCache(location)
     if cache is None:
-        return found
+        return contents
     readers = {
         "rows": cache.rows,
         "classes": cache.classes,
@@ -76,8 +76,8 @@ def everything(location: Path) -> dict[str, object]:
             readers[f"{stream}/valid/{chunk}"] = lambda s=stream, c=chunk: cache.valid(s, c)
     for name, read in readers.items():
         with refusing():
-            found[name] = read()
-    return found
+            contents[name] = read()
+    return contents
 
 
 @contextmanager
@@ -151,14 +151,14 @@ def test_a_cache_that_was_harmed(extract, tmp_path, capsys) -> None:
         case = f"seed {seed}: {done}"
         if not location.exists():  # all of it was one folder that went
             continue
-        found = everything(location)
-        for name, value in found.items():
+        contents = everything(location)
+        for name, value in contents.items():
             assert value is None or same(good[name], value), (case, name)
         damage = ["cannot be opened"]
         with refusing():
             damage = list(map(str, verify(ActivationCache(location))))
         assert all("\n" not in line for line in damage), (case, damage)
-        if found.keys() != good.keys():
+        if contents.keys() != good.keys():
             assert damage, case
         with refusing():
             for line in cache_summary.describe(ActivationCache(location)):

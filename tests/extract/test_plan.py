@@ -27,7 +27,7 @@ def test_what_the_dataset_holds_is_said_before_any_library_of_models_is_imported
     script = (
         "import sys, sparc.extract.plan; print({'torch', 'timm', 'transformers'} & {*sys.modules})"
     )
-    found = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert found.stdout == "set()\n"
+    assert process.stdout == "set()\n"

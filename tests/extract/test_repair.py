@@ -302,8 +302,8 @@ def test_a_flipped_digest_of_the_rows_is_found_without_the_copy_of_cache_json(
     delete(location / f"{ZARR}/zarr.json")
     path = location / "cache.json"
     path.write_text(path.read_text().replace('"manifest_digest": "', '"manifest_digest": "0')[:-1])
-    found = [damage.where for damage in verify(ActivationCache(location))]
-    assert found[:2] == [f"{ZARR}/zarr.json", "rows.parquet"]
+    places = [damage.where for damage in verify(ActivationCache(location))]
+    assert places[:2] == [f"{ZARR}/zarr.json", "rows.parquet"]
 
 
 def test_a_stream_that_is_not_asked_for_is_left_alone(extraction, tmp_path) -> None:

@@ -112,8 +112,8 @@ def test_open_images_has_columns_of_narratives(tmp_path, paint, write, manifest)
     paint(tmp_path, "train/a.jpg")
     line = {"dataset_id": "open", "image_id": "a", "annotator_id": 4, "caption": "c", "traces": []}
     write("open_images_train_v6_captions.jsonl", json.dumps(line) + "\n")
-    found = kept(manifest(columns=("annotator_id",)))
-    assert found == {"annotator_id": ("int64", [4])}
+    result = kept(manifest(columns=("annotator_id",)))
+    assert result == {"annotator_id": ("int64", [4])}
     with pytest.raises(
         DatasetError, match=r"'traces' cannot .*: --column annotator_id --column dataset_id$"
     ):
@@ -135,9 +135,9 @@ def test_webdataset_has_columns_of_json_also_beside_a_text(tmp_path, manifest):
             header = tarfile.TarInfo(name)
             header.size = len(content)
             archive.addfile(header, io.BytesIO(content))
-    found = manifest(columns=("all",))
-    assert found.rows["caption"].to_pylist() == ["of text", "bare", None]
-    assert kept(found) == {"nsfw": ("string", [None] * 3), "width": ("int64", [640, 320, None])}
+    result = manifest(columns=("all",))
+    assert result.rows["caption"].to_pylist() == ["of text", "bare", None]
+    assert kept(result) == {"nsfw": ("string", [None] * 3), "width": ("int64", [640, 320, None])}
 
 
 def test_what_cannot_be_kept_is_refused_with_a_way_out(tmp_path, paint, write, manifest):

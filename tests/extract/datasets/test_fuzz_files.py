@@ -269,13 +269,13 @@ def test_a_dataset_that_was_harmed(tmp_path, make, capsys) -> None:
         done = [harm(folder, dice) for _ in range(dice.choice((1, 1, 1, 3)))]
         case = f"seed {seed}: {done}"
         with within(SECONDS_A_CASE):
-            found = look(folder)
+            reading = look(folder)
         capsys.readouterr()
         shutil.rmtree(folder)
-        if found is None:
+        if reading is None:
             continue
         read += 1
-        manifest, seen = found
+        manifest, seen = reading
         names = {step.split()[-1] for step in done}
         if all(name.endswith(".png") for name in names) and len(done) == 1:
             # Only an image was harmed: all others, and all that is said of them, are as before.

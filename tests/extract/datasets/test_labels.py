@@ -42,10 +42,10 @@ def test_labels_come_by_any_unambiguous_name(
     csv = f"Source,ImageID,LabelName,Confidence\nv,{second},/cat,1\nv,{second},/dog,0\n"
     csv += f"v,{first},/dog,1.0\nv,{first},/entity,1\nv,{first},/dog,1\nv,stranger,/cat,1\n"
     csv += "v,c,/cat,1\n" if kind != "file name" else "v,c.png,/cat,1\n"
-    found = manifest(**files(csv))
-    assert labels(found) == {"x/a": ["/entity", "/dog"], "y/b": ["Cat"], "z/c": [], "w/c": []}
-    assert found.classes["key"].to_pylist() == ["/entity", "/animal", "/cat", "/dog"]
-    assert found.classes["depth"].to_pylist() == [0, 1, 2, 1]
+    result = manifest(**files(csv))
+    assert labels(result) == {"x/a": ["/entity", "/dog"], "y/b": ["Cat"], "z/c": [], "w/c": []}
+    assert result.classes["key"].to_pylist() == ["/entity", "/animal", "/cat", "/dog"]
+    assert result.classes["depth"].to_pylist() == [0, 1, 2, 1]
     said = capsys.readouterr().err
     assert f"2 images of 4 labelled, by {kind}; 2 of 4 labelled ids" in said
 

@@ -64,11 +64,11 @@ def test_caption_rows(texts):
 
 
 def test_rows_of_an_image_are_consecutive_and_alike():
-    found = [
+    records = [
         ImageRecord("b", "b.png", ["one", " ", "two"], ["dog", "cat", "dog"]),
         ImageRecord("a", "a.png"),
     ]
-    source = Source(records=found)
+    source = Source(records=records)
     manifest = build_manifest("data", source, DatasetOptions())
     assert manifest.rows.schema == tables.ROWS
     assert manifest.classes.schema == tables.CLASSES

@@ -21,8 +21,8 @@ def test_rectangles_cover_exactly_their_pixels(left, top, width, height, twice):
     polygon = [left, top, right, top, right, bottom, left, bottom]
     expected = np.zeros((12, 15), bool)
     expected[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
-    found = pixels([polygon] * (2 if twice else 1), 12, 15)
-    np.testing.assert_array_equal(found, expected)
+    mask = pixels([polygon] * (2 if twice else 1), 12, 15)
+    np.testing.assert_array_equal(mask, expected)
 
 
 def test_several_polygons_are_one_mask():
@@ -52,8 +52,8 @@ def test_both_kinds_of_run_lengths():
     column = np.zeros((6, 8), bool)
     column[:, 1] = True
     for counts in ([6, 6, 36], "66T1"):
-        found = pixels({"size": [6, 8], "counts": counts}, None, None)
-        np.testing.assert_array_equal(found, column)
+        mask = pixels({"size": [6, 8], "counts": counts}, None, None)
+        np.testing.assert_array_equal(mask, column)
 
 
 @pytest.mark.parametrize(

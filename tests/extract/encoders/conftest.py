@@ -60,11 +60,11 @@ def save():
 def assert_same():
     """Two batches of features agree to 1e-5 of their size, row by row."""
 
-    def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
-        assert found.dtype == torch.float32
-        assert found.shape == expected.shape
-        assert torch.isfinite(found).all()
-        error = (found - expected).norm(dim=1) / expected.norm(dim=1)
+    def assert_same(actual: torch.Tensor, expected: torch.Tensor) -> None:
+        assert actual.dtype == torch.float32
+        assert actual.shape == expected.shape
+        assert torch.isfinite(actual).all()
+        error = (actual - expected).norm(dim=1) / expected.norm(dim=1)
         assert error.max() < 1e-5
 
     return assert_same

@@ -47,11 +47,11 @@ def _architectures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, _architectures, save):
     folder = tmp_path_factory.mktemp("weights")
-    found = {}
+    paths = {}
     for name, suffix in {TINY: ".safetensors", TIMM_TOWER: ".pt"}.items():
         torch.manual_seed(0)
-        found[name] = save(open_clip.create_model(name), folder / f"{name}{suffix}")
-    return found
+        paths[name] = save(open_clip.create_model(name), folder / f"{name}{suffix}")
+    return paths
 
 
 def towers(model, weights):
@@ -110,9 +110,9 @@ def test_a_tag_trained_with_quick_gelu_gets_it(files, pictures, monkeypatch, ass
     plain, _ = open_clip.create_model_from_pretrained(TINY, str(files[TINY]))
     pixels = torch.stack([transform(picture) for picture in pictures])
     with torch.no_grad():
-        found = image.encode(pixels)
-        assert_same(found, quick.eval().encode_image(pixels))
-        assert (found - plain.eval().encode_image(pixels)).abs().max() > 1e-4
+        features = image.encode(pixels)
+        assert_same(features, quick.eval().encode_image(pixels))
+        assert (features - plain.eval().encode_image(pixels)).abs().max() > 1e-4
 
 
 def test_a_file_is_used_as_all_tags_of_its_architecture_are(

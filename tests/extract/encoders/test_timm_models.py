@@ -26,15 +26,15 @@ def files(tmp_path_factory, save):
         "test_efficientnet": ".bin",
         "vit_small_patch14_reg4_dinov2": ".safetensors",
     }
-    found = {}
+    paths = {}
     for name, suffix in suffixes.items():
         torch.manual_seed(len(name))
         model = timm.create_model(name, pretrained=False)
         with torch.no_grad():  # as after training: norms and biases that matter, uneven tokens
             for parameter in model.parameters():
                 parameter.add_(0.05 * torch.randn_like(parameter))
-        found[name] = save(model, folder / f"{name}{suffix}")
-    return found
+        paths[name] = save(model, folder / f"{name}{suffix}")
+    return paths
 
 
 @pytest.fixture(scope="module")

@@ -37,9 +37,9 @@ def by_hand(folder, caption):
 def test_the_default_is_the_mean_without_padding(build, folder, assert_same):
     encoder = build(f"transformers:{folder}")
     expected = torch.cat([by_hand(folder, c).last_hidden_state.mean(1) for c in CAPTIONS])
-    found = encoder.encode(CAPTIONS)
-    assert_same(found.features, expected)
-    assert found.cut == 0
+    encoded = encoder.encode(CAPTIONS)
+    assert_same(encoded.features, expected)
+    assert encoded.cut == 0
     assert encoder.dim == 32
     assert encoder.origin.input_size == (CONTEXT,)
     assert "but padding" in encoder.origin.pooling

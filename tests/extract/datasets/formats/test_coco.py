@@ -72,16 +72,16 @@ def coco(tmp_path, paint):
 @pytest.mark.parametrize("images", ["val2017", "images/val2017", "images", "."])
 def test_captions_by_image(tmp_path, coco, manifest, captions, capsys, images):
     coco(images)
-    found = manifest()
+    result = manifest()
     prefix = "" if images == "." else f"{images}/"
-    assert captions(found) == [
+    assert captions(result) == [
         (f"{prefix}c.jpg", "of c"),
         (f"{prefix}a.jpg", "first of a"),
         (f"{prefix}a.jpg", "second of a"),
         (f"{prefix}b.jpg", None),
     ]
-    assert found.rows["sample_id"].to_pylist() == ["30", "10", "10", "20"]
-    assert (found.dataset_format, found.split) == ("coco", "val2017")
+    assert result.rows["sample_id"].to_pylist() == ["30", "10", "10", "20"]
+    assert (result.dataset_format, result.split) == ("coco", "val2017")
     assert "1 caption of images that it does not list" in capsys.readouterr().err
     opened = open_dataset(tmp_path, DatasetOptions())
     assert opened.read_image(f"{prefix}a.jpg") == (tmp_path / images / "a.jpg").read_bytes()
@@ -89,13 +89,13 @@ def test_captions_by_image(tmp_path, coco, manifest, captions, capsys, images):
 
 def test_categories_are_labels_and_supercategories_the_hierarchy(coco, manifest, labels):
     coco()
-    found = manifest()
-    assert labels(found) == {"30": [], "10": ["poodle"], "20": ["person", "thing"]}
+    result = manifest()
+    assert labels(result) == {"30": [], "10": ["poodle"], "20": ["person", "thing"]}
     lines = {
         (line["key"], line["name"]): (line["parent_id"], line["depth"])
-        for line in found.classes.to_pylist()
+        for line in result.classes.to_pylist()
     }
-    keys = found.classes["key"].to_pylist()
+    keys = result.classes["key"].to_pylist()
     assert lines == {
         ("supercategory/person", "person"): (None, 1),
         ("1", "person"): (keys.index("supercategory/person"), 2),
@@ -113,12 +113,12 @@ def test_masks_one_line_an_object(coco, manifest):
     ]
     boxed = [{"image_id": 10, "category_id": 1, "segmentation": []}]
     coco(objects=OBJECTS + broken + boxed)
-    found = manifest(masks=True)
-    assert found.masks.schema == tables.MASKS
-    keys = found.classes["key"].to_pylist()
+    result = manifest(masks=True)
+    assert result.masks.schema == tables.MASKS
+    keys = result.classes["key"].to_pylist()
     lines = [
         (m["sample_id"], keys[m["class_id"]], rle.decode(m["counts"], m["height"], m["width"]))
-        for m in found.masks.to_pylist()
+        for m in result.masks.to_pylist()
     ]
     assert [line[:2] for line in lines] == [("10", "90"), ("10", "90"), ("20", "1"), ("20", "91")]
     square = np.zeros((6, 8), bool)
@@ -142,14 +142,14 @@ def test_unreadable_masks_are_counted(coco, manifest, capsys):
 def test_captions_alone_or_instances_alone(tmp_path, coco, manifest):
     coco()
     (tmp_path / "annotations/captions_val2017.json").unlink()
-    found = manifest()
-    assert found.rows["caption"].to_pylist() == [None] * 3
-    assert found.classes.num_rows
+    result = manifest()
+    assert result.rows["caption"].to_pylist() == [None] * 3
+    assert result.classes.num_rows
     coco()
     (tmp_path / "annotations/instances_val2017.json").unlink()
-    found = manifest(masks=True)
-    assert found.classes.num_rows == 0
-    assert found.masks is None
+    result = manifest(masks=True)
+    assert result.classes.num_rows == 0
+    assert result.masks is None
 
 
 def test_splits_by_prefix_and_holdout_of_the_only_one(tmp_path, coco, manifest):

@@ -12,10 +12,10 @@ def test_images_without_anything_are_rows_without_caption(tmp_path, paint, manif
     paint(tmp_path, "b.PNG", "a.jpg", "deep/er/c.jpeg")
     (tmp_path / "notes.md").write_text("not an image")
     paint(tmp_path, ".hidden/d.png", "__MACOSX/e.png")
-    found = manifest()
-    assert captions(found) == [("a.jpg", None), ("b.PNG", None), ("deep/er/c.jpeg", None)]
-    assert found.rows["sample_id"].to_pylist() == ["a", "b", "deep/er/c"]
-    assert (found.dataset, found.dataset_format, found.split) == (str(tmp_path), "folder", "")
+    result = manifest()
+    assert captions(result) == [("a.jpg", None), ("b.PNG", None), ("deep/er/c.jpeg", None)]
+    assert result.rows["sample_id"].to_pylist() == ["a", "b", "deep/er/c"]
+    assert (result.dataset, result.dataset_format, result.split) == (str(tmp_path), "folder", "")
 
 
 def test_text_files_hold_a_caption_a_line(tmp_path, paint, manifest, captions):
@@ -54,15 +54,15 @@ def test_metadata_files(tmp_path, paint, manifest, captions, labels, kind, colum
             (tmp_path / "metadata.jsonl").write_text(text)
         else:
             pq.write_table(pa.Table.from_pylist(lines), tmp_path / "metadata.parquet")
-    found = manifest()
-    assert captions(found) == [
+    result = manifest()
+    assert captions(result) == [
         ("a.png", "first"),
         ("a.png", "second"),
         ("c.png", None),
         ("sub/b.png", 'bee, "quoted"\nbroken'),
     ]
-    assert labels(found) == {"a": [], "c": [], "sub/b": ["animal", "insect"]}
-    assert found.classes["depth"].to_pylist() == [1, 1]
+    assert labels(result) == {"a": [], "c": [], "sub/b": ["animal", "insect"]}
+    assert result.classes["depth"].to_pylist() == [1, 1]
 
 
 def test_captions_joined_or_first(tmp_path, paint, manifest, captions):
@@ -103,11 +103,11 @@ def test_metadata_above_the_splits(tmp_path, paint, manifest, captions):
 
 def test_one_split_needs_no_name_and_class_folders_are_no_splits(tmp_path, paint, manifest):
     paint(tmp_path / "one", "train/a.png")
-    found = open_dataset(tmp_path / "one", DatasetOptions()).manifest()
-    assert found.split == "train"
+    result = open_dataset(tmp_path / "one", DatasetOptions()).manifest()
+    assert result.split == "train"
     paint(tmp_path / "two", "train/a.png", "plane/b.png")
-    found = open_dataset(tmp_path / "two", DatasetOptions()).manifest()
-    assert (found.rows.num_rows, found.split) == (2, "")
+    result = open_dataset(tmp_path / "two", DatasetOptions()).manifest()
+    assert (result.rows.num_rows, result.split) == (2, "")
     with pytest.raises(DatasetError, match="has no splits"):
         open_dataset(tmp_path / "two", DatasetOptions(split="train")).manifest()
 

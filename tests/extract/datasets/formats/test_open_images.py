@@ -41,16 +41,16 @@ def dataset(tmp_path, paint, write):
 
 
 def test_rows_follow_the_narratives(dataset, manifest, captions, labels, capsys):
-    found = manifest(split="train")
-    assert found.dataset_format == "open-images"
-    assert captions(found) == [
+    result = manifest(split="train")
+    assert result.dataset_format == "open-images"
+    assert captions(result) == [
         ("train/000b.jpg", "bee"),
         ("train/000b.jpg", "bee again"),
         ("train/000a.jpg", "one"),
         ("train/000x.jpg", "lost"),
     ]
-    assert labels(found) == {"000b": ["Cat"], "000a": ["Dog, big"], "000x": []}
-    assert found.classes.select(["name", "depth"]).to_pylist() == [
+    assert labels(result) == {"000b": ["Cat"], "000a": ["Dog, big"], "000x": []}
+    assert result.classes.select(["name", "depth"]).to_pylist() == [
         {"name": "Animal", "depth": 1},
         {"name": "Cat", "depth": 2},
         {"name": "Dog, big", "depth": 1},
@@ -61,9 +61,9 @@ def test_rows_follow_the_narratives(dataset, manifest, captions, labels, capsys)
 
 
 def test_splits_do_not_mix(dataset, manifest, captions, labels):
-    found = manifest(split="val")
-    assert captions(found) == [("validation/000v.jpg", "vee")]
-    assert labels(found) == {"000v": ["Cat"]}
+    result = manifest(split="val")
+    assert captions(result) == [("validation/000v.jpg", "vee")]
+    assert labels(result) == {"000v": ["Cat"]}
     with pytest.raises(DatasetError, match="--split: train, validation"):
         manifest()
 
@@ -83,9 +83,9 @@ def test_without_narratives_all_images_are_rows(tmp_path, paint, write, manifest
     paint(tmp_path, "test/a.jpg", "test/b.jpg")
     text = "ImageID,Source,LabelName,Confidence\na,v,/m/cat,1\n"
     write("metadata/test-annotations-human-imagelabels.csv", text)
-    found = manifest()
-    assert found.rows["caption"].to_pylist() == [None, None]
-    assert labels(found) == {"a": ["/m/cat"], "b": []}
+    result = manifest()
+    assert result.rows["caption"].to_pylist() == [None, None]
+    assert labels(result) == {"a": ["/m/cat"], "b": []}
 
 
 def test_narratives_of_absent_images_are_refused(tmp_path, write, manifest):

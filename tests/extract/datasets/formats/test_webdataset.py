@@ -47,9 +47,9 @@ def test_shards_of_img2dataset(tmp_path, shard, manifest, captions):
             "000000004.json": json.dumps({"caption": "instead"}),
         },
     )
-    found = manifest()
-    assert found.dataset_format == "webdataset"
-    assert captions(found) == [
+    result = manifest()
+    assert result.dataset_format == "webdataset"
+    assert captions(result) == [
         ("00000.tar/000000000.jpg", "of text\nin one caption"),
         ("00000.tar/000000001.webp", "first"),
         ("00000.tar/000000001.webp", "second"),
@@ -57,7 +57,7 @@ def test_shards_of_img2dataset(tmp_path, shard, manifest, captions):
         ("00000.tar/000000004.jpg", "instead"),
         ("00001.tar/000010000.png", None),
     ]
-    assert found.rows["sample_id"][0].as_py() == "000000000"
+    assert result.rows["sample_id"][0].as_py() == "000000000"
     opened = open_dataset(tmp_path, DatasetOptions())
     assert opened.read_image("00001.tar/000010000.png") == b"three"  # without a manifest before
     assert opened.read_image("00000.tar/000000003.jpg") == b"bare"
@@ -175,8 +175,8 @@ def test_an_image_that_claims_to_be_huge_is_not_read(tmp_path, shard, manifest):
         file.seek(1024)
         file.write(header.tobuf(tarfile.GNU_FORMAT))
         file.truncate(1536 + (1 << 40) + 1024)
-    found = open_dataset(tmp_path, DatasetOptions())
-    assert found.manifest().rows["image"].to_pylist() == ["0.tar/a.png", "0.tar/b.png"]
-    assert found.read_image("0.tar/a.png") == b"x"
+    dataset = open_dataset(tmp_path, DatasetOptions())
+    assert dataset.manifest().rows["image"].to_pylist() == ["0.tar/a.png", "0.tar/b.png"]
+    assert dataset.read_image("0.tar/a.png") == b"x"
     with pytest.raises(DatasetError, match=r"b.png has 1.1 TB, more than 1.1 GB"):
-        found.read_image("0.tar/b.png")
+        dataset.read_image("0.tar/b.png")
