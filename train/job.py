@@ -25,7 +25,8 @@ from sparc.common.versions import software_versions
 from sparc.train.align.aligner import Aligner
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.data.means import data_means
-from sparc.train.data.reader import BatchReader, Position
+from sparc.train.data.order import Position
+from sparc.train.data.reader import BatchReader
 from sparc.train.distributed import Processes, is_first_process, local_rank, processes
 from sparc.train.kernels import choice
 from sparc.train.kernels.registry import AUTO

@@ -20,7 +20,8 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import Terminated
 from sparc.common.progress import progress
 from sparc.train.align.aligner import Aligner
-from sparc.train.data.reader import BatchReader, Position
+from sparc.train.data.order import Position
+from sparc.train.data.reader import BatchReader
 from sparc.train.distributed import Processes
 from sparc.train.run.checkpoint import Checkpoint, save_checkpoint
 from sparc.train.run.log import Line, RunLog

@@ -1,6 +1,6 @@
-"""In which order the rows of a cache are learnt: a pure function of a few numbers.
+"""The order in which the rows of a cache are learnt: a pure function of a few numbers.
 
-The order depends on the seed, the epoch, the number of usable rows in each chunk and the chunks a
+The order depends on the seed, the epoch, the number of usable rows in each chunk and the chunks per
 block, and on nothing else: neither on where the rows live, nor on how fast they arrive, nor on how
 many processes share the work. This module must not read a cache.
 """
@@ -13,7 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 MIXING_BLOCKS = 4
-"""How many blocks of an epoch `RowOrder.mixing` looks at."""
+"""The number of blocks of an epoch that `RowOrder.mixing` looks at."""
+
+
+class Position(NamedTuple):
+    """A batch in the endless sequence of epochs.
+
+    Attributes:
+        epoch: Counted from 0.
+        step: The batch of that epoch, counted from 0.
+    """
+
+    epoch: int
+    step: int
 
 
 class Block(NamedTuple):
@@ -36,12 +48,12 @@ class RowOrder:
 
     The chunks are shuffled, `block_chunks` of them at a time form a block, the rows of a block are
     permuted, and the batches are cut from one block after the other; a batch may lie across two.
-    The last rows of an epoch that fill no batch are left out of it, others each time.
+    The last rows of an epoch, which fill no batch, are left out; they are others in every epoch.
 
     Attributes:
         usable: Usable rows in each chunk of the cache.
-        block_chunks: M, the chunks of a block.
-        batch_size: Rows of a batch, over all processes together.
+        block_chunks: M, chunks per block.
+        batch_size: Rows per batch, over all processes together.
         seed: Seed of the order.
     """
 
@@ -57,7 +69,7 @@ class RowOrder:
 
     @property
     def batch_rows(self) -> int:
-        """Rows that a batch really has: fewer than `batch_size` where the cache has fewer."""
+        """Actual rows per batch: fewer than `batch_size` where the cache has fewer."""
         return min(self.batch_size, self.rows)
 
     @property
@@ -77,7 +89,7 @@ class RowOrder:
         return blocks
 
     def permutation(self, epoch: int, block: int, rows: int) -> npt.NDArray[np.int64]:
-        """In which order the usable rows of an epoch's block come: (rows,) int64."""
+        """The order of the usable rows of an epoch's block: (rows,) int64."""
         return self._generator(epoch, 1 + block).permutation(rows)
 
     def mixing(self, epoch: int) -> float:
@@ -92,10 +104,10 @@ class RowOrder:
         for number, block in enumerate(self.blocks(epoch)[:MIXING_BLOCKS]):
             chunk_of_row = np.repeat(block.chunks, [self.usable[c] for c in block.chunks])
             pieces.append(chunk_of_row[self.permutation(epoch, number, block.rows)])
-        seen = np.concatenate(pieces)
-        batches = seen[: len(seen) // self.batch_rows * self.batch_rows]
+        chunks = np.concatenate(pieces)
+        batches = chunks[: len(chunks) // self.batch_rows * self.batch_rows]
         if len(batches) == 0:
-            batches = seen
+            batches = chunks
         ordered = np.sort(batches.reshape(-1, min(self.batch_rows, len(batches))), axis=1)
         distinct = 1 + np.count_nonzero(np.diff(ordered, axis=1), axis=1)
         return float(distinct.mean() / self._expected_chunks(ordered.shape[1]))

@@ -27,7 +27,7 @@ from sparc.common.files.durable import PARTIAL, file_digest, remove_whatever, sy
 from sparc.common.files.folder import Folder
 from sparc.common.progress import say
 from sparc.train.config import ModelConfig
-from sparc.train.data.reader import Position
+from sparc.train.data.order import Position
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE
 from sparc.train.model.network import Sparc
 from sparc.train.model.tensors import HEADER, read_tensors, write_tensors

@@ -10,8 +10,9 @@ import torch
 from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError, ConfigError, DamagedCacheError, IncompleteCacheError
-from sparc.train.data.order import RowOrder
-from sparc.train.data.reader import BatchReader, Position, block_bytes, usable_rows
+from sparc.train.data.order import Position, RowOrder
+from sparc.train.data.reader import BatchReader
+from sparc.train.data.rows import block_bytes, usable_rows
 
 STREAMS = ("dino", "clip_image", "clip_text")
 

@@ -8,7 +8,7 @@ from sparc.common.documents import seal, unseal
 from sparc.common.errors import RunError, UnsafeError
 from sparc.train import load
 from sparc.train.config import ModelConfig, StreamShape
-from sparc.train.data.reader import Position
+from sparc.train.data.order import Position
 from sparc.train.model.initialize import initial_model
 from sparc.train.model.network import Sparc
 from sparc.train.run.checkpoint import (

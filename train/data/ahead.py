@@ -1,0 +1,89 @@
+"""Batches that a thread picks ahead of the trainer, in a ring of buffers.
+
+This module must not know where the rows live.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+BATCHES_AHEAD = 4
+
+
+class Buffers(NamedTuple):
+    """Memory for a batch.
+
+    Attributes:
+        tensors: By stream, (rows, dim).
+        copied: What must have happened before it may be written again.
+    """
+
+    tensors: dict[str, Tensor]
+    copied: torch.cuda.Event | None
+
+
+Pool = queue.SimpleQueue[Buffers | None]
+"""Buffers that may be written; None ends the picking."""
+
+
+class BatchesAhead:
+    """A thread that picks batches into a ring of buffers.
+
+    Args:
+        pick: Picks batches into buffers of a pool, until the pool hands out None.
+        new_buffers: Makes the tensors of one batch.
+        device: Where batches are wanted.
+    """
+
+    def __init__(
+        self,
+        pick: Callable[[Pool], Iterator[dict[str, Tensor]]],
+        new_buffers: Callable[[], dict[str, Tensor]],
+        device: torch.device,
+    ) -> None:
+        self._device = device
+        self._free: Pool = queue.SimpleQueue()
+        self._full: queue.SimpleQueue[dict[str, Tensor] | BaseException] = queue.SimpleQueue()
+        self._in_use: dict[str, Tensor] | None = None
+        for _ in range(BATCHES_AHEAD + 1):
+            self._free.put(Buffers(new_buffers(), None))
+        self._batches = pick(self._free)
+        self._thread = threading.Thread(target=self._run, name="sparc-reader", daemon=True)
+        self._thread.start()
+
+    def next_batch(self) -> Mapping[str, Tensor]:
+        """The next batch, by stream, (rows, dim) float32; see `BatchReader.next_batch`."""
+        if self._in_use is not None:
+            self._free.put(Buffers(self._in_use, None))
+            self._in_use = None
+        batch = self._full.get()
+        if isinstance(batch, BaseException):
+            self._full.put(batch)  # for the next call
+            raise batch
+        if self._device.type == "cpu":
+            self._in_use = batch
+            return batch
+        sent = {name: t.to(self._device, non_blocking=True) for name, t in batch.items()}
+        copied = None
+        if self._device.type == "cuda":
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record(torch.cuda.current_stream(self._device))
+        self._free.put(Buffers(batch, copied))
+        return {name: x.float() for name, x in sent.items()}
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._free.put(None)
+        # Buffers that are still in the pool come out before the None: at most a few batches.
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            for batch in self._batches:
+                self._full.put(batch)
+        except BaseException as error:
+            self._full.put(error)
