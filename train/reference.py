@@ -76,10 +76,10 @@ def select(config: ModelConfig, logits: ByStream) -> ByStream:
     """Which latents each row uses in each stream: 1 where it does, (B, L), by stream."""
     # Global: I = TopK(sum_s h_s, k), shared by the streams. Local: I_s = TopK(h_s, k).
     total = torch.stack(list(logits.values())).sum(0)
-    scores = logits if config.selection == "local" else dict.fromkeys(logits, total)
     if config.selection == "batch":  # the B k largest sums of the batch
         smallest = total.flatten().topk(len(total) * config.k).values[-1]
         return dict.fromkeys(logits, (total >= smallest).to(total.dtype))
+    scores = {"global": dict.fromkeys(logits, total), "local": logits}[config.selection]
     return {s: top(h, config.k) for s, h in scores.items()}
 
 

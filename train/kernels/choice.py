@@ -12,6 +12,7 @@ from sparc.train.kernels.interface import Kernels
 from sparc.train.kernels.registry import AUTO, CHOICES, KERNELS
 
 _DEVICES = {"cuda": "a GPU", "cpu": "a CPU"}
+_UNUSABLE = (ImportError, RuntimeError)  # the latter where Numba has no place to keep its code
 
 
 def choose(name: str, device: torch.device) -> Kernels:
@@ -33,7 +34,7 @@ def choose(name: str, device: torch.device) -> Kernels:
         raise ConfigError(f"kernels {name} needs {needed}, not device {device}; use kernels auto")
     try:
         kernels: Kernels = import_home(entry.home)()
-    except ImportError as error:
+    except _UNUSABLE as error:
         raise ConfigError(f"kernels {name}: {error}; use kernels auto") from error
     return kernels
 
@@ -44,7 +45,7 @@ def available(device: torch.device) -> Iterator[str]:
         if entry.runs_on(device):
             try:
                 import_home(entry.home)
-            except (ImportError, RuntimeError):  # the latter where Numba cannot keep its code
+            except _UNUSABLE:
                 continue
             yield name
 

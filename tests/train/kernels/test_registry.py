@@ -56,6 +56,17 @@ def test_auto_takes_the_first_that_runs(monkeypatch):
     assert choice.choose("auto", torch.device("meta")).name == "torch"
 
 
+def test_one_that_cannot_be_imported_is_left_to_others(monkeypatch, tmp_path):
+    (tmp_path / "no_cache.py").write_text('raise RuntimeError("cannot cache function")')
+    monkeypatch.syspath_prepend(tmp_path)
+    broken = KernelsEntry("", "no_cache:Kernels")
+    monkeypatch.setattr(choice, "KERNELS", {"broken": broken, **KERNELS})
+    assert choice.choose("auto", CPU).name != "broken"
+    monkeypatch.setitem(KERNELS, "broken", broken)
+    with pytest.raises(ConfigError, match="kernels broken: cannot cache function; use kernels aut"):
+        choice.choose("broken", CPU)
+
+
 def test_it_is_refused_where_it_does_not_run(counted):
     with pytest.raises(ConfigError, match="kernels counted needs a CPU, not device meta"):
         choice.choose("counted", torch.device("meta"))
