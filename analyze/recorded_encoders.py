@@ -61,8 +61,7 @@ def specs_by_stream(
             name, spec = _only_reader(text, streams), text
         if name not in streams:
             raise ConfigError(
-                f"--spec {text}: {artefact} has no stream {name!r} to encode with; it has "
-                f"{', '.join(streams)}"
+                f"--spec {text}: {artefact} takes encoders of {', '.join(streams)}, not of {name!r}"
             )
         if name in specs:
             raise ConfigError(f"--spec gives stream {name} two encoders: {specs[name]} and {spec}")

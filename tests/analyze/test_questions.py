@@ -3,20 +3,24 @@
 import dataclasses
 from itertools import combinations
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from sparc.analyze import cli
+from sparc.analyze import arguments, cli, options
 from sparc.analyze.bias.config import BiasConfig
 from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.direct import name_latents
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.name.config import NameConfig
 from sparc.analyze.recorded_encoders import specs_by_stream
+from sparc.analyze.search.command import search
 from sparc.analyze.search.config import SearchConfig
 from sparc.analyze.stability.config import StabilityConfig
-from sparc.common.config import load_config
+from sparc.common.cli import command, display, new_app
+from sparc.common.config import load_config, option
 from sparc.common.errors import ConfigError
 
 QUESTIONS = {
@@ -37,6 +41,43 @@ def test_every_question_is_a_folder_and_a_command() -> None:
     for name in QUESTIONS:
         folder = Path(cli.__file__).parent / name
         assert {"config.py", "command.py"} <= {path.name for path in folder.iterdir()}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CountConfig:
+    """The settings of a question that this test adds."""
+
+    above: float = option(0.5, "Count values above this.")
+    out: Path | None = options.out_file()
+    cache: str = options.moved_cache()
+    seed: int = options.seed("the rows that are drawn")
+
+    def __post_init__(self) -> None:
+        options.check_at_least(self, 0, "seed")
+
+
+def test_a_further_question_takes_its_arguments_and_options_from_the_shared_ones() -> None:
+    app = new_app("The analysis, with one question more.")
+
+    def count(report: Annotated[str, arguments.REPORT], config: CountConfig) -> None:
+        """Count something."""
+        display(f"{report} {config.above} {config.out} {config.seed}")
+
+    command(app, SearchConfig, "search")(search)
+    command(app, CountConfig, "search")(count)
+    runner = CliRunner()
+    asked = runner.invoke(app, ["count", "report", "--out", "t.parquet", "--seed", "3"])
+    assert asked.stdout == "report 0.5 t.parquet 3\n"
+    refused = runner.invoke(app, ["count", "report", "--seed", "-1"])
+    assert refused.exit_code == 2
+    assert refused.stderr == "error: seed must not be negative, not -1\n"
+    mine, others = (
+        " ".join(runner.invoke(app, [name, "--help"]).stdout.split())
+        for name in ("count", "search")
+    )
+    for shared in ("Write the table to this Parquet file.", "Where the report's cache is"):
+        assert shared in mine
+        assert shared in others
 
 
 @pytest.mark.parametrize(("one", "other"), list(combinations(COMMANDS, 2)))
@@ -85,7 +126,7 @@ def test_a_spec_is_for_the_stream_it_names_or_the_only_one_that_reads_alike() ->
     assert of("timm:a", among={"vit": None, "words": "text"}) == {"vit": "timm:a"}
     with pytest.raises(ConfigError, match=r"say with --spec 'NAME=timm:a' which .*: vit, cnn$"):
         of("timm:a")
-    with pytest.raises(ConfigError, match=r"the run has no stream 'dino'.*vit, cnn, words"):
+    with pytest.raises(ConfigError, match="takes encoders of vit, cnn, words, not of 'dino'"):
         of("dino=timm:a")
     with pytest.raises(ConfigError, match="stream words two encoders: transformers:a and"):
         of("transformers:a", "words=transformers:b")
