@@ -21,7 +21,7 @@ from sparc.analyze.codes.subject import Subject, choose_streams, open_subject
 from sparc.analyze.config import AnalyzeConfig, deciding_settings
 from sparc.analyze.context import CAPTIONS, Context
 from sparc.analyze.maths.reduction import Reducer, open_reducer
-from sparc.analyze.measure import Measure, Step
+from sparc.analyze.measure import Step
 from sparc.analyze.measures.registry import MEASURES
 from sparc.analyze.plan import (
     choose_code_sets,
@@ -52,7 +52,8 @@ def analyze(
 ) -> Report:
     """Measure a trained model on a cache, and write a report.
 
-    After an interruption the same call continues where it stopped.
+    After an interruption the same call continues where it stopped. A finished report gets the
+    tables, figures and notes of measures that are newer than it; what it has stays.
 
     Args:
         run: A finished run's folder, a saved model's folder, or a hub repository.
@@ -72,7 +73,9 @@ def analyze(
     with exclusive(folder, recognize), open_reducer(config.scheduler, config.workers) as reducer:
         analysis = _prepare(open_subject(os.fspath(run)), ActivationCache(cache), folder, config)
         analysis.encode()
-        if not analysis.writer.finished:
+        if analysis.writer.finished:
+            analysis.writer.add_figures(figures(folder))
+        else:
             analysis.measure(reducer)
     return Report(report)
 
@@ -85,13 +88,13 @@ class _Analysis:
         context: What its measures share.
         writer: The report.
         code_sets: The sets of codes that are measured, in the order of the tables.
-        measures: What is measured on them.
+        steps: What is measured on them, step by step.
     """
 
     context: Context
     writer: ReportWriter
     code_sets: tuple[CodeSet, ...]
-    measures: Sequence[Measure]
+    steps: Sequence[Step]
 
     def encode(self) -> None:
         """Write the codes that are missing."""
@@ -116,16 +119,16 @@ class _Analysis:
             for model in (self.context.subject.model, self.context.subject.untrained):
                 if model is not None:
                     model.to("cpu")
-        steps = plan_steps(self.measures, self.code_sets)
-        missing = [s for s in steps if not self.writer.has_pieces(s.name, s.tables)]
-        with progress(len(steps), "tables", unit="steps", initial=len(steps) - len(missing)) as bar:
+        missing = [s for s in self.steps if not self.writer.has_pieces(s.name, s.tables)]
+        done = len(self.steps) - len(missing)
+        with progress(len(self.steps), "tables", unit="steps", initial=done) as bar:
             for name, shared in groupby(missing, key=lambda step: step.name):
                 bar.set_postfix_str(name)
                 for step in shared:
                     self._measure(step, reducer)
                     bar.update(1)
                 self.context.forget()
-        self.writer.join(tables_by_step(steps))
+        self.writer.join(tables_by_step(self.steps))
         self.writer.finish(figures(self.writer.folder))
 
     def _measure(self, step: Step, reducer: Reducer) -> None:
@@ -179,6 +182,8 @@ def _prepare(
     )
     measures = choose_measures(MEASURES, labelled=labels is not None, captioned=captioned)
     left_out = [measure for measure in MEASURES if measure not in measures]
+    code_sets = choose_code_sets(subject, config)
+    steps = plan_steps(measures, code_sets)
     writer = ReportWriter.open(
         folder,
         ReportInfo(
@@ -196,10 +201,10 @@ def _prepare(
             notes=tuple(make_notes(subject, streams, permutation, config, left_out)),
             versions=software_versions(),
         ),
+        {table for step in steps for table in step.tables},
     )
     for note in writer.info.notes:
         say(f"note: {note.text}")
-    code_sets = choose_code_sets(subject, config)
     store = CodeStore(folder)
     stored = [s for s in code_sets if s.stored]
     store.create(layout, valid, stored)
@@ -213,7 +218,7 @@ def _prepare(
         labels=labels,
         config=config,
     )
-    return _Analysis(context=context, writer=writer, code_sets=code_sets, measures=measures)
+    return _Analysis(context=context, writer=writer, code_sets=code_sets, steps=steps)
 
 
 def _absolute(location: str) -> str:

@@ -50,8 +50,7 @@ def checked_figures(report: Report) -> Mapping[str, float | None]:
         if name not in report.summary:
             raise ReportError(
                 f"{report.folder}/{SUMMARY_FILE} has no figure {name!r}, which the report's tables "
-                f"give: remove {SUMMARY_FILE} and run the same `sparc-analyze run` again, which "
-                "makes it of the tables"
+                f"give: run the same `sparc-analyze run` again, which adds it"
             )
     return report.summary
 

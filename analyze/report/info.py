@@ -61,6 +61,11 @@ class ReportInfo:
         """Whether the report is of the version that is written today."""
         return self.version == KIND.version
 
+    @property
+    def explained(self) -> frozenset[str]:
+        """The tables that a note says are missing, and why."""
+        return frozenset(table for note in self.notes for table in note.tables)
+
     def to_mapping(self) -> dict[str, Any]:
         """The content of `report.json` but for its format and version, as plain JSON values."""
         entries = {**to_mapping(self), "notes": [note.to_json() for note in self.notes]}

@@ -50,6 +50,9 @@ class Section:
     tables: tuple[str, ...] = ()
     """The tables that its measure makes."""
 
+    made_by_run: bool = False
+    """Whether `sparc-analyze run` makes them: another command adds those of a question."""
+
     def levels(self) -> Iterator[tuple[int, Line]]:
         """All lines; controls follow their line, a level deeper."""
         for line in self.lines:
@@ -86,6 +89,9 @@ class Column:
     sizes: str
     """Its rows, latents and streams, in words."""
 
+    tables: tuple[str, ...]
+    """The tables that it has."""
+
     notes: tuple[Note, ...]
     """What was left out or approximated in it."""
 
@@ -120,11 +126,14 @@ class Page:
         ]
 
     def why_unmeasured(self, section: Section) -> list[str]:
-        """What the reports' notes say of the tables of a section."""
-        texts = (
-            note.text
-            for column in self.columns
-            for note in column.notes
-            if set(note.tables) & set(section.tables)
-        )
+        """Why the reports lack the tables of a section: their notes say it, or they are older."""
+        texts = []
+        for column in self.columns:
+            notes = [n.text for n in column.notes if set(n.tables) & set(section.tables)]
+            if not notes and section.made_by_run and not set(column.tables) & set(section.tables):
+                notes = [
+                    f"{column.place} was made before there was this table; the same `sparc-analyze "
+                    "run` again adds it"
+                ]
+            texts += notes
         return list(dict.fromkeys(texts))

@@ -32,7 +32,8 @@ def summary_page(reports: Sequence[Report]) -> Page:
         if section is not None:
             require_declared(line for _, line in section.levels())
             tables = tuple(table.name for table in measure.tables)
-            sections.append(dataclasses.replace(section, tables=tables))
+            by_run = measure.steps is not None
+            sections.append(dataclasses.replace(section, tables=tables, made_by_run=by_run))
     return Page(columns=columns, reading=_READING, sections=tuple(sections))
 
 
@@ -66,6 +67,7 @@ def _column(report: Report, name: str) -> Column:
         about=(("run", info.run), ("cache", info.cache)),
         sizes=f"{sizes}, trained with {info.selection} selection; "
         f"streams {', '.join(info.streams)}",
+        tables=report.tables,
         notes=info.notes,
         figures=checked_figures(report),
     )

@@ -69,7 +69,10 @@ def _reading(page: Page) -> str:
         for _, line in page.shown(section)
         for column in page.columns
     )
-    explained = f" {NOT_MEASURED}: that report has no such figure; its notes say what was left out."
+    explained = (
+        f" {NOT_MEASURED}: that report has no such figure; its notes say what was left out, and "
+        "the same `sparc-analyze run` again adds what is newer than it."
+    )
     return page.reading + (explained if lacking else "")
 
 

@@ -3,12 +3,14 @@
 This module must not know how a table is computed.
 """
 
+import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from sparc.analyze.config import AnalyzeConfig, deciding_settings
 from sparc.analyze.measures.registry import table_names
 from sparc.analyze.report import tables
 from sparc.analyze.report.digests import (
@@ -48,14 +50,17 @@ class ReportWriter:
         self._intact = intact
 
     @classmethod
-    def open(cls, folder: Folder, info: ReportInfo) -> "ReportWriter":
+    def open(cls, folder: Folder, info: ReportInfo, wanted: Collection[str] = ()) -> "ReportWriter":
         """Begin a report, or continue one. Hold `sparc.common.files.lock.exclusive` around it.
 
-        Of a finished report, damaged tables are removed, to be made again; the others stay.
+        Of a finished report, damaged tables are removed, to be made again; the others stay. One
+        that lacks a wanted table, or the note that explains why there is none, is continued: the
+        measure is newer than the report.
 
         Args:
             folder: The report's folder.
             info: What the report is about.
+            wanted: The tables that the report is to have.
 
         Raises:
             ReportError: The folder holds something else, or a report on something else.
@@ -67,11 +72,13 @@ class ReportWriter:
             _refuse_other_subject(folder, ReportInfo.read(folder), info)
         else:
             folder.write(INFO_FILE, info.to_json())
-        writer = cls(folder, ReportInfo.read(folder), _keep_intact(folder))
+        intact = _keep_intact(folder)
+        _reopen_incomplete(folder, info, wanted)
+        writer = cls(folder, ReportInfo.read(folder), intact)
         if writer.finished:
             folder.remove(PIECES)  # it may have been interrupted just before
         else:
-            _rewrite_earlier(folder, writer.info, sorted(writer._intact))
+            _rewrite_earlier(folder, writer.info, sorted(intact))
         return writer
 
     @property
@@ -112,6 +119,18 @@ class ReportWriter:
         write_digests(self.folder, {**digests, SUMMARY_FILE: [digest(content)]})
         self.folder.write(SUMMARY_FILE, content)
         self.folder.remove(PIECES)
+
+    def add_figures(self, figures: Mapping[str, float | None]) -> None:
+        """Add to the summary of a finished report the figures that it lacks.
+
+        Args:
+            figures: All that its tables give.
+        """
+        summary = Report(self.folder.location).summary
+        lacking = [name for name in figures if name not in summary]
+        if lacking:
+            say(f"{self.folder}/{SUMMARY_FILE} gets {', '.join(lacking)}")
+            replace(self.folder, SUMMARY_FILE, _summary_content({**figures, **summary}))
 
     def _write(self, file: str, table: str, content: pa.Table) -> None:
         self.folder.write(file, tables.table_bytes(table, content, self.info.to_mapping()))
@@ -254,6 +273,39 @@ def _reopen_damaged(folder: Folder, digests: Digests, damaged: Sequence[str]) ->
         say(f"{folder}/{file} is damaged: {tables.remedy(file)}")
 
 
+def _reopen_incomplete(folder: Folder, wanted: ReportInfo, tables_wanted: Collection[str]) -> None:
+    """Continue a report that was finished before there were some tables, or notes on them.
+
+    Its `report.json` then has today's notes and, where tables are added, today's versions.
+    """
+    recorded = ReportInfo.read(folder)
+    finished = folder.exists(SUMMARY_FILE)
+    held = read_digests(folder) if finished or _has_digests(folder) else None
+    added = [t for t in sorted(tables_wanted) if held is not None and tables.file_of(t) not in held]
+    if finished and not added and wanted.explained <= recorded.explained:
+        return
+    renewed = dataclasses.replace(
+        recorded,
+        notes=wanted.notes,
+        settings={**wanted.settings, **recorded.settings},
+        versions=wanted.versions if added else recorded.versions,
+    )
+    if added:
+        say(f"{folder} was made before there were all of today's tables: adding {', '.join(added)}")
+    elif finished:
+        say(f"{folder}/{INFO_FILE} gets today's notes")
+    folder.remove(SUMMARY_FILE)
+    if renewed != recorded:
+        _write_info(folder, renewed)
+
+
+def _write_info(folder: Folder, info: ReportInfo) -> None:
+    try:
+        replace(folder, INFO_FILE, info.to_json())
+    except ReportError:  # an unfinished report need not have digests
+        folder.write(INFO_FILE, info.to_json())
+
+
 def _rewrite_earlier(folder: Folder, info: ReportInfo, names: Sequence[str]) -> None:
     """Write what is of an earlier version as it is written today; nothing is measured again.
 
@@ -263,10 +315,7 @@ def _rewrite_earlier(folder: Folder, info: ReportInfo, names: Sequence[str]) -> 
         names: Its intact tables. They may have been rewritten before an interruption.
     """
     if not info.is_current:
-        try:
-            replace(folder, INFO_FILE, info.to_json())
-        except ReportError:  # an unfinished report need not have digests
-            folder.write(INFO_FILE, info.to_json())
+        _write_info(folder, info)
     digests = read_digests(folder) if names else {}
     for file in map(tables.file_of, names):
         written = read_checked(folder, file, digests, advice=tables.advice(file))
@@ -276,12 +325,14 @@ def _rewrite_earlier(folder: Folder, info: ReportInfo, names: Sequence[str]) -> 
 
 
 def _refuse_other_subject(folder: Folder, recorded: ReportInfo, wanted: ReportInfo) -> None:
+    # What an earlier version did without a setting is what the setting's default does.
+    settings = {**deciding_settings(AnalyzeConfig()), **recorded.settings}
     for what, then, now in (
         ("model", recorded.model_sha256, wanted.model_sha256),
         ("rows of the cache", recorded.manifest_digest, wanted.manifest_digest),
         ("streams", list(recorded.streams), list(wanted.streams)),
         ("encoders", dict(recorded.stream_digests), dict(wanted.stream_digests)),
-        *((name, recorded.settings.get(name), value) for name, value in wanted.settings.items()),
+        *((name, settings.get(name), value) for name, value in wanted.settings.items()),
     ):
         if then != now:
             raise ReportError(

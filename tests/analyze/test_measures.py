@@ -1,5 +1,6 @@
 """A new metric is one file and one line: here the file is this one, the line a fixture."""
 
+import dataclasses
 from functools import partial
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.measure import TRAINED, Measure, Needs, Steps, Table
 from sparc.analyze.measures.agreement import Agreement
 from sparc.analyze.measures.registry import MEASURES
+from sparc.analyze.report.digests import replace
 from sparc.analyze.report.figure_names import Metric
 from sparc.analyze.report.page import Line, Section
 from sparc.analyze.report.summary_page import summary_page
@@ -108,6 +110,83 @@ def test_a_new_measure_has_a_table_a_figure_and_a_line(
     analyze(saved_model, cache.folder.local, tmp_path / "resumed", SETTINGS)
     assert measured == ["independent"]  # joint codes come first, before what was interrupted
     assert files(tmp_path / "resumed") == complete
+
+
+def test_a_finished_report_gets_a_newer_table_and_its_figures_and_keeps_the_others(
+    register, cache, saved_model, tmp_path, monkeypatch, capsys
+):
+    before = files(analyze(saved_model, cache.folder.local, tmp_path, SETTINGS).folder.local)
+    register(Peaks())
+    page = " ".join(render(summary_page([Report(tmp_path)])).split())
+    assert "PEAKS: how strong? not measured: " in page
+    assert "again adds it" in page
+    for measure in MEASURES[:-1]:
+        monkeypatch.setattr(type(measure), "measure", pytest.fail)
+    capsys.readouterr()
+    report = analyze(saved_model, cache.folder.local, tmp_path, SETTINGS)
+    said = [line for line in capsys.readouterr().err.splitlines() if "adding" in line]
+    assert said == [f"{tmp_path} was made before there were all of today's tables: adding peaks"]
+    after = files(tmp_path)
+    assert after.keys() == before.keys() | {"peaks.parquet"}
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed == {"summary.json", "digests.json"}
+    assert report.summary["peak_value/joint/none"] == report.table("peaks")["peak"][0].as_py()
+    report.check()
+    analyze(saved_model, cache.folder.local, tmp_path, SETTINGS)
+    assert files(tmp_path) == after
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_newer_table_that_cannot_be_measured_is_explained_by_a_new_note(
+    register, make_cache, saved_model, tmp_path, monkeypatch, finished
+):
+    cache = make_cache(tmp_path / "cache", labels=False)
+    location = cache.folder.local, tmp_path / "report", SETTINGS
+    tables = analyze(saved_model, *location).tables
+    if not finished:
+        (tmp_path / "report/summary.json").unlink()
+    monkeypatch.setattr(Peaks, "needs", Needs(labels=True))
+    register(Peaks())
+    report = analyze(saved_model, *location)
+    assert report.tables == tables
+    (note,) = [note for note in report.info.notes if "peaks" in note.tables]
+    assert note.text.endswith("or peaks")
+    after = files(tmp_path / "report")
+    analyze(saved_model, *location)
+    assert files(tmp_path / "report") == after
+
+
+def test_a_finished_report_gets_a_newer_figure_of_a_table_that_it_has(
+    register, cache, saved_model, tmp_path, monkeypatch, capsys
+):
+    register(Peaks())
+    with monkeypatch.context() as earlier:
+        earlier.setattr(Peaks, "figures", lambda *_: {})
+        analyze(saved_model, cache.folder.local, tmp_path, SETTINGS)
+    before = files(tmp_path)
+    with pytest.raises(ReportError, match=r"has no figure 'peak_value/joint/none'.*which adds it"):
+        summary_page([Report(tmp_path)])
+    report = analyze(saved_model, cache.folder.local, tmp_path, SETTINGS)
+    assert "summary.json gets peak_value/joint/none" in capsys.readouterr().err
+    assert report.summary["peak_value/joint/none"] == report.table("peaks")["peak"][0].as_py()
+    after = files(tmp_path)
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed == {"summary.json", "digests.json"}
+
+
+def test_a_setting_that_is_newer_than_a_report_is_as_if_it_had_its_default(
+    cache, saved_model, tmp_path
+):
+    report = analyze(saved_model, cache.folder.local, tmp_path, SETTINGS)
+    settings = {k: v for k, v in report.info.settings.items() if k != "partners"}
+    info = dataclasses.replace(report.info, settings=settings)
+    replace(report.folder, "report.json", info.to_json())
+    before = files(tmp_path)
+    analyze(saved_model, cache.folder.local, tmp_path, SETTINGS)
+    assert files(tmp_path) == before
+    other = dataclasses.replace(SETTINGS, partners=3)
+    with pytest.raises(ReportError, match=r"\(partners: 10 there, 3 now\)"):
+        analyze(saved_model, cache.folder.local, tmp_path, other)
 
 
 def test_a_measure_whose_needs_are_not_met_is_left_out_with_a_note(
