@@ -77,7 +77,7 @@ def test_it_goes_through_the_command_to_images_of_the_cache(
     assert images.open("lime.png").getpixel((0, 0)) == (0, 255, 0)
     result = {name: [None] for name in SCHEMA.names} | {
         "rank": [1], "score": [0.5], "row": [2], "sample_id": ["blue.png"], "image": ["blue.png"],
-        "own_picture": [False], "latents": [[]], "names": [[]],
+        "own_image": [False], "latents": [[]], "names": [[]],
     }  # fmt: skip
     sheet = tmp_path / "sheet.png"
     table = pa.table(result, schema=SCHEMA)
