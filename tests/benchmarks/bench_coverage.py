@@ -45,6 +45,7 @@ class World:
         alike: On what share of the rows the second stream has what the first has.
         uneven: Whether some classes are frequent.
         captions: How many rows an image has at most.
+        stronger: Whether latents are stronger on classes that activate them more often.
     """
 
     name: str
@@ -52,6 +53,7 @@ class World:
     alike: float
     uneven: bool = False
     captions: int = 1
+    stronger: bool = False
 
 
 _POWER = 0.5 / np.arange(1, 1 + LATENTS)
@@ -61,6 +63,7 @@ WORLDS = (
     World("power law, joint", _POWER, 0.85),
     World("seldom, independent, uneven classes", _SELDOM, 0.0, uneven=True),
     World("power law, half alike, captions", _POWER, 0.5, uneven=True, captions=4),
+    World("power law, half alike, stronger on some classes", _POWER, 0.5, stronger=True),
 )
 
 Figures = dict[str, tuple[float, float, float]]
@@ -85,7 +88,10 @@ def measure(world: World, rows: int, sets: int, seed: int) -> Iterator[Figures]:
         ):
             kind = affinity[0] if stream == "a" or world.alike else affinity.mean(axis=0)
             chance = np.minimum(world.often[:, None] * kind, 0.9)[:, of_image[of_row]].T
-            strength = 0.1 + generator.random(drawn.shape)
+            strength = generator.random(drawn.shape)
+            if world.stronger:
+                strength *= (0.2 + np.minimum(kind, 4))[:, of_image[of_row]].T
+            strength += 0.1
             values[stream] = np.where(mine < chance, strength, 0).astype(np.float32)
         indices = np.tile(np.arange(LATENTS, dtype=np.uint8), (rows, 1))
         codes = CodeRows(np.arange(rows), dict.fromkeys(values, indices), values)
