@@ -167,6 +167,12 @@ class TrainConfig:
         swept=True,
         added=True,
     )
+    independent: float = option(
+        0.0,
+        "Share of the batches in which each stream selects alone, where selection is joint.",
+        swept=True,
+        added=True,
+    )
     align: tuple[str, ...] = option(
         (),
         "Share of the steps after which encoders are aligned (see sparc-train align), SHARE or "
@@ -184,6 +190,8 @@ class TrainConfig:
             self._at_least(name, 0)
         if self.k > self.latents:
             raise ConfigError(f"k ({self.k}) cannot exceed latents ({self.latents})")
+        if not 0 <= self.independent <= 1:
+            raise ConfigError(f"independent must be from 0 to 1, not {self.independent}")
         if not 0 < self.lr < math.inf:
             raise ConfigError(f"lr must be a positive number, not {self.lr}")
         for field in dataclasses.fields(self):

@@ -6,7 +6,8 @@ Each line of `metrics.jsonl` is a JSON object:
     epoch                epochs made so far, a fraction
     split                `train`: means over the steps since the last line of training;
                          `validation`: means over the whole validation cache
-    rows                 rows that the means are taken over
+    rows                 rows that the means are over; with `--independent` those of both kinds
+                         of batches, of which `chosen_alone` counts the joint ones
     loss                 the whole loss
     nmse                 {target: {source: …}}: NMSE of the target reconstructed from the source;
                          null for pairs that training does not decode (no cross loss)

@@ -55,14 +55,16 @@ class Balance:
             gather: Joins the rows of all processes.
         """
         latents = len(next(iter(self.alone.values())))
-        sets = [] if self.joint is None else [_used(selected, 0, latents)]
+        shared = selected.indices.shape[1] == 1
+        joint = self.joint if shared else None  # which is not known of a batch that selected alone
+        sets = [] if joint is None else [_used(selected, 0, latents)]
         if selected.alone is not None:
             sets += [_counts(indices, None, latents) for indices in selected.alone.unbind(1)]
         else:
             sets += [_used(selected, position, latents) for position in range(len(self.alone))]
         counts = gather(torch.stack(sets).unsqueeze(0))
         rows = gather(counts.new_full((1,), len(selected.values))).sum()
-        means = [*([] if self.joint is None else [self.joint]), *self.alone.values()]
+        means = [*([] if joint is None else [joint]), *self.alone.values()]
         for mean, frequency in zip(means, counts.sum(0) / rows, strict=True):
             mean.lerp_(frequency.to(mean.dtype), 1 - MEMORY)
 

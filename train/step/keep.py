@@ -32,7 +32,7 @@ def keep(model: Sparc, candidates: Selected, thresholds: Tensor | None) -> Selec
         thresholds: Shaped as `Sparc.thresholds`; None where none is known.
     """
     masks = []
-    for position, streams in enumerate(_own_sums(model)):
+    for position, streams in enumerate(_ranked_by(model, candidates)):
         indices = candidates.indices[:, position]
         scores = _scores(model, candidates.products, indices, streams)
         threshold = None if thresholds is None else thresholds[_place(model, streams)]
@@ -60,7 +60,7 @@ def batch_thresholds(
     if not model.selector.learns_thresholds:
         return None
     names, config = model.config.names, model.config
-    own = _own_sums(model)
+    own = _ranked_by(model, candidates)
     parts = share_rows(candidates.values, kernels, workers)
 
     def scores(streams: Streams) -> Tensor:
@@ -93,10 +93,11 @@ def learn_thresholds(model: Sparc, thresholds: Tensor | None) -> None:
     learned.copy_(torch.where(learned.isnan(), batch, learned.lerp(batch, RATE)))
 
 
-def _own_sums(model: Sparc) -> list[Streams]:
+def _ranked_by(model: Sparc, candidates: Selected) -> list[Streams]:
     """For each set of indices, the streams by whose logits they were ranked."""
     every = tuple(range(len(model.config.names)))
-    return [every] if model.own_mode == "joint" else [(stream,) for stream in every]
+    shared = candidates.indices.shape[1] == 1
+    return [every] if shared else [(stream,) for stream in every]
 
 
 def _place(model: Sparc, streams: Streams) -> int:

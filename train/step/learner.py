@@ -8,6 +8,7 @@ other.
 
 import functools
 from collections.abc import Mapping
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from sparc.common.workers import Workers
 from sparc.train.config import TrainConfig
 from sparc.train.kernels.choice import choose as choose_kernels
 from sparc.train.kernels.interface import gradient_rows
+from sparc.train.model.codes import Mode
 from sparc.train.model.network import Sparc
 from sparc.train.step.balance import Balance
 from sparc.train.step.deadness import Candidates, DeadCandidates
@@ -32,6 +34,7 @@ from sparc.train.step.row_terms import (
     gather_codes,
     gather_terms,
 )
+from sparc.train.step.schedule import mode_of_step
 from sparc.train.step.select import Selected, select_alone, select_candidates
 from sparc.train.step.sums import Losses, StepSums, no_sums, step_sums
 from sparc.train.step.terms import autograd
@@ -101,12 +104,13 @@ class Learner:
             scalars=self.by_autograd,
             device=self._device,
         )
-        self._graphs: dict[bool, StepGraphs] = {}
+        self._graphs: dict[tuple[bool, Mode], StepGraphs] = {}
         can_record = self._device.type == "cuda" and gather is None and not self.by_autograd
         if graphs and can_record:
             self._graphs = {
-                auxk: StepGraphs(functools.partial(self._figures, auxk=auxk))
+                (auxk, mode): StepGraphs(functools.partial(self._figures, auxk=auxk, mode=mode))
                 for auxk in (False, True)
+                for mode in get_args(Mode)
             }
 
     @property
@@ -132,28 +136,37 @@ class Learner:
         config, rows = self.model.config, len(next(iter(batch.values())))
         adam = self._optimizer.adam
         adam.begin_step(lr)
+        mode = mode_of_step(
+            adam.number,
+            own=self.model.own_mode,
+            independent=self.settings.independent,
+            seed=self.settings.seed,
+        )
         if self._graphs and rows * config.latents <= GRAPHED_LOGITS:
-            learn = self._graphs[self._candidates.may_exist(rows=rows, step=adam.number)]
+            learn = self._graphs[self._candidates.may_exist(rows=rows, step=adam.number), mode]
             self._dead_latents.pass_by(rows)
             figures = learn({name: batch[name] for name in config.names})
             sums = self.no_sums.with_flat(figures)
         else:
-            sums = self._learn(batch)
+            sums = self._learn(batch, mode=mode)
         self._recipe.after_update(self.model, self._dead_latents, adam.number)
         return sums
 
-    def _figures(self, batch: Mapping[str, Tensor], *, auxk: bool) -> Tensor:
-        return self._learn(batch, auxk=auxk).flat()
+    def _figures(self, batch: Mapping[str, Tensor], *, auxk: bool, mode: Mode) -> Tensor:
+        return self._learn(batch, auxk=auxk, mode=mode).flat()
 
-    def _learn(self, batch: Mapping[str, Tensor], *, auxk: bool | None = None) -> StepSums:
+    def _learn(
+        self, batch: Mapping[str, Tensor], *, auxk: bool | None = None, mode: Mode
+    ) -> StepSums:
         """A step, without counting it and without what the recipe does after the update.
 
         Args:
             batch: As for `step`.
             auxk: Whether AuxK may have something to do. None asks, which may wait for the device,
                 and counts the batch on the host.
+            mode: How the streams select.
         """
-        selected = self._select(batch)
+        selected = self._select(batch, mode)
         learn_thresholds(self.model, selected.thresholds)
         codes = gather_codes(selected, self._gather)
         if auxk is None:
@@ -258,7 +271,7 @@ class Learner:
         Args:
             batch: As for `step`.
         """
-        selected = self._select(batch)
+        selected = self._select(batch, self.model.own_mode)
         codes = gather_codes(selected, self._gather)
         _, local = self._objective.differentiate(selected, self._candidates_now())
         gradients = self._gradients(local, codes, self._differentiate_densely(batch, codes))
@@ -307,9 +320,9 @@ class Learner:
             elif name != "steps":
                 tensor.copy_(state[name])
 
-    def _select(self, batch: Mapping[str, Tensor]) -> Selected:
+    def _select(self, batch: Mapping[str, Tensor], mode: Mode) -> Selected:
         """The codes of a batch in training."""
-        candidates = self._candidates_of(batch)
+        candidates = self._candidates_of(batch, mode)
         thresholds = batch_thresholds(
             self.model, candidates, self._gather, self.kernels, self._workers
         )
@@ -324,12 +337,13 @@ class Learner:
             return selected
         return select_alone(self.model, selected, self.kernels, self._workers)
 
-    def _candidates_of(self, batch: Mapping[str, Tensor]) -> Selected:
+    def _candidates_of(self, batch: Mapping[str, Tensor], mode: Mode | None = None) -> Selected:
         return select_candidates(
             self.model,
             batch,
             precision=self.settings.precision,
             kernels=self.kernels,
+            mode=mode,
             workers=self._workers,
         )
 

@@ -1,7 +1,29 @@
-"""The schedule of the learning rate."""
+"""What changes from step to step: the learning rate, and how the streams of a batch select."""
 
 import math
 from typing import Literal
+
+import torch
+
+from sparc.train.model.codes import Mode
+from sparc.train.model.initialize import generator
+
+
+def mode_of_step(step: int, *, own: Mode, independent: float, seed: int) -> Mode:
+    """How the streams of a step's batch select: a coin that depends on the step's number alone.
+
+    So a resumed run, every process and every implementation toss the same one.
+
+    Args:
+        step: Number of the step.
+        own: The mode of the model; `independent` leaves no choice.
+        independent: Share of the batches in which each stream selects alone.
+        seed: Seed of the coins.
+    """
+    if own == "independent" or independent == 0:
+        return own
+    toss = float(torch.rand((), generator=generator(seed, "mode", step), dtype=torch.float64))
+    return "independent" if toss < independent else "joint"
 
 
 def learning_rate(

@@ -13,6 +13,7 @@ from torch import Tensor
 from sparc.common.workers import Workers
 from sparc.train.config import Precision
 from sparc.train.kernels.interface import Kernels
+from sparc.train.model.codes import Mode
 from sparc.train.model.network import Sparc, scale
 from sparc.train.step.rows import join_streams, row_slices, rows_of, share_rows
 
@@ -71,6 +72,7 @@ def select_candidates(
     *,
     precision: Precision,
     kernels: Kernels,
+    mode: Mode | None = None,
     workers: Workers = ONE_WORKER,
 ) -> Selected:
     """Normalize a batch and find the `width` latents of each row with the largest scores.
@@ -83,6 +85,7 @@ def select_candidates(
         precision: Arithmetic of the product with the encoders; the values of selected latents are
             computed again in full precision.
         kernels: The implementation of the sparse mathematics.
+        mode: Whether the streams select jointly or independently; by default as the model does.
         workers: Threads; each takes some rows.
     """
     names = model.config.names
@@ -93,7 +96,9 @@ def select_candidates(
 
     def select_rows(rows: slice) -> tuple[Tensor, Tensor]:
         part_centred, part_products = rows_of(centred, rows), rows_of(products, rows)
-        return _candidates(model, part_centred, part_products, precision, kernels)
+        return _candidates(
+            model, part_centred, part_products, precision, kernels, mode or model.own_mode
+        )
 
     indices, values = join_streams(workers.map(select_rows, pieces))
     square_norms = tuple(x.square().sum(1) for x in features)
@@ -129,11 +134,12 @@ def _candidates(
     products: tuple[Tensor, ...],
     precision: Precision,
     kernels: Kernels,
+    mode: Mode,
 ) -> tuple[Tensor, Tensor]:
     """`Selected.indices` and `Selected.values` of some rows."""
     names, width = model.config.names, model.config.width
     biases = [model.latent_bias[name] for name in names]
-    if model.own_mode == "joint":
+    if mode == "joint":
         shared, values = kernels.select(products, biases, width)
         indices = shared.unsqueeze(1)
     else:

@@ -156,6 +156,8 @@ def step_sums(
         kernels: The implementation of the sparse mathematics.
     """
     rows, streams, _ = selected.values.shape
+    if selected.indices.shape[1] > 1 and model.own_mode == "joint":
+        compare_rows = 0  # a batch that selected independently
     compared = selected.rows(slice(compare_rows))
     squared = losses.square_errors.double()
     norms = torch.stack(selected.square_norms, dim=1).double()
