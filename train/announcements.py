@@ -1,0 +1,58 @@
+"""What `sparc-train` says when training begins and when a run has ended."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from sparc.common.progress import say
+from sparc.common.text import amount, size
+from sparc.train.data.reader import BatchReader
+from sparc.train.distributed import Processes
+from sparc.train.kernels import choice
+from sparc.train.kernels.registry import AUTO
+from sparc.train.loop import Trainee
+from sparc.train.run.log import read_lines
+from sparc.train.run.run_folder import (
+    RunRecord,
+)
+
+
+def say_what_begins(
+    reader: BatchReader, trainees: Sequence[Trainee], first_step: int, group: Processes
+) -> None:
+    """Say what is trained, on what, and whether it goes on from an earlier step."""
+    record = trainees[0].record
+    order = reader.order
+    if order.rows < order.batch_size:
+        say(
+            f"the cache has {amount(order.rows, 'usable row')}, fewer than a batch of "
+            f"{order.batch_size:,}: every step learns from all of them"
+        )
+    memory = f"streamed through 2 blocks of {size(reader.block_bytes)}"
+    where = {"device": "on the device", "host": "in memory", "stream": memory}
+    begun = f", going on after step {first_step:,}" if first_step else ""
+    together = f", {group.world} processes" if group.world > 1 else ""
+    say(
+        f"{', '.join(record.model.names)}: {amount(order.rows, 'row')} {where[reader.residency]}, "
+        f"{amount(record.steps, 'step')} of {amount(order.batch_rows, 'row')} "
+        f"({order.steps_per_epoch:,} an epoch), {record.device}, "
+        f"{trainees[0].learner.kernels.name} kernels{together}{begun}"
+    )
+    if slow := trainees[0].learner.by_autograd:
+        say(f"{', '.join(slow)}: no derivatives by hand, so steps wait for autograd on dense codes")
+    if record.train.kernels == AUTO:
+        for sentence in choice.advice(group.device):
+            say(sentence)
+
+
+def say_what_ended(folder: Path) -> None:
+    """Say how a run ended, and which command comes next."""
+    record = RunRecord.read(folder)
+    parts = [f"{folder}: trained for {amount(record.steps, 'step')}"]
+    losses = {line["split"]: line["loss"] for line in read_lines(folder)}
+    for split, name in (("train", "loss"), ("validation", "validation loss")):
+        if losses.get(split) is not None:
+            parts.append(f"{name} {losses[split]:.4f}")
+    # Rows that it has not learnt from tell more, where a validation cache names such rows.
+    measure = ["sparc-analyze", "run", str(folder), record.train.validation or "CACHE", "REPORT"]
+    say(f"{', '.join(parts)}; measure it: {shlex.join(measure)}")

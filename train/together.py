@@ -1,0 +1,267 @@
+"""Training several runs on one pass over the data: from folders to trainees, and through the loop.
+
+The runs agree in all settings that concern the data, and each is bit for bit what it would be if it
+were trained by itself.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.devices import choose_device
+from sparc.common.errors import RunError
+from sparc.common.files.folder import Folder
+from sparc.common.files.lock import exclusive
+from sparc.common.versions import software_versions
+from sparc.train.align.aligner import Aligner
+from sparc.train.announcements import say_what_begins
+from sparc.train.config import ModelConfig, StreamShape, TrainConfig
+from sparc.train.data.means import data_means
+from sparc.train.data.order import Position
+from sparc.train.data.reader import BatchReader
+from sparc.train.distributed import Processes, local_rank, processes
+from sparc.train.kernels import choice
+from sparc.train.loading import untrained_model
+from sparc.train.loop import Trainee, train
+from sparc.train.model.files import CONFIG_FILE
+from sparc.train.model.tensors import is_written_here
+from sparc.train.run.checkpoint import (
+    discard_checkpoints_after,
+    good_steps,
+    load_checkpoint,
+    remove_partial_checkpoints,
+)
+from sparc.train.run.log import RunLog
+from sparc.train.run.metrics import sums_from_tensors
+from sparc.train.run.run_folder import (
+    INITIAL_FILE,
+    DataRecord,
+    RunRecord,
+    load_initial,
+    refuse_other_content,
+    require_same,
+    save_initial,
+)
+from sparc.train.step.learner import Learner
+from sparc.train.step.recipes.recipe import recipe_of
+from sparc.train.validation import check as check_validation
+
+
+class Assignment(NamedTuple):
+    """A run that is to be made.
+
+    Attributes:
+        run: Its folder.
+        settings: How to train it.
+    """
+
+    run: Path
+    settings: TrainConfig
+
+
+def train_together(
+    cache_location: str,
+    assignments: Sequence[Assignment],
+    *,
+    on_change: Callable[[Sequence[Trainee]], None] | None = None,
+) -> Sequence[Trainee]:
+    """Train runs on one pass over the data.
+
+    Args:
+        cache_location: Folder or URL of the activation cache.
+        assignments: The runs, none of them finished, equal in all settings that concern the data.
+        on_change: Called in the first process whenever states have been saved or a run has failed.
+
+    Returns:
+        The trainees, of which some may have failed, or all.
+    """
+    settings = assignments[0].settings
+    device = choose_device(settings.device, index=local_rank())
+    with ExitStack() as stack:
+        group = stack.enter_context(processes(device))
+        if group.is_first:
+            for run, _ in assignments:
+                stack.enter_context(exclusive(Folder(run), _recognize_run))
+                Folder(run).remove_partial_files()
+                remove_partial_checkpoints(run)
+        group.wait()
+        cache = ActivationCache(cache_location)
+        streams = cache.choose(settings.streams)
+        begun = [
+            RunRecord.read(run) if Folder(run).exists(CONFIG_FILE) else None
+            for run, _ in assignments
+        ]
+        for (run, wanted), record in zip(assignments, begun, strict=True):
+            if record is not None:
+                require_same(run, record.train, wanted)
+                record.data.check(cache)
+        validation = None
+        if settings.validation:
+            validation = ActivationCache(settings.validation)
+            check_validation(validation, [cache.streams[name] for name in streams])
+        reader = stack.enter_context(
+            BatchReader(
+                cache,
+                streams,
+                batch_size=settings.batch_size,
+                block_chunks=settings.block_chunks,
+                seed=settings.order_seed,
+                residency=settings.residency,
+                device=device,
+                rank=group.rank,
+                world=group.world,
+            )
+        )
+        records = [
+            _new_record(wanted, cache, reader, device, group)
+            if record is None
+            else dataclasses.replace(record, train=wanted)
+            for (_, wanted), record in zip(assignments, begun, strict=True)
+        ]
+        first_step = _common_step(assignments, records, group)
+        trainees = [
+            stack.enter_context(_opened(run, record, first_step, cache, device, group))
+            for (run, _), record in zip(assignments, records, strict=True)
+        ]
+        per_epoch = reader.order.steps_per_epoch
+        reader.seek(Position(first_step // per_epoch, first_step % per_epoch))
+        if group.is_first:
+            say_what_begins(reader, trainees, first_step, group)
+            _call(on_change, trainees)
+        train(
+            reader,
+            trainees,
+            first_step=first_step,
+            validation=validation,
+            aligner=_aligner(cache, trainees[0].record, first_step, group),
+            processes=group,
+            on_change=lambda: _call(on_change, trainees),
+        )
+    return trainees
+
+
+@contextmanager
+def _opened(
+    run: Path,
+    record: RunRecord,
+    step: int,
+    cache: ActivationCache,
+    device: torch.device,
+    group: Processes,
+) -> Iterator[Trainee]:
+    """A trainee in its state after a number of steps, with its log open.
+
+    The run's folder is begun if it is new.
+    """
+    means = None
+    if Folder(run).exists(CONFIG_FILE):
+        means = load_initial(run)
+    elif recipe_of(record.train).starts_at_means:
+        means = data_means(cache, record.model, seed=record.train.order_seed)
+    model = untrained_model(record, means)
+    checkpoint = load_checkpoint(run, step, model) if step else None
+    # Before anything is written: it refuses settings that cannot be met here.
+    learner = Learner(
+        model.to(device),
+        record.train,
+        gather=group.gather if group.world > 1 else None,
+    )
+    group.wait()
+    if group.is_first and not Folder(run).exists(CONFIG_FILE):
+        save_initial(run, means)
+        record.write(run)
+    window = None
+    if checkpoint is not None:
+        learner.load_state(checkpoint.learner)
+        if group.is_first:  # the sums are those of all processes
+            try:
+                window = sums_from_tensors(checkpoint.window, learner.no_sums)
+            except RunError as error:
+                raise RunError(
+                    f"{run}: the checkpoint of step {step} cannot be resumed: {error}; resume "
+                    "with the version that wrote it, or train again in another folder"
+                ) from None
+    group.wait()
+    log = None
+    if group.is_first:
+        discard_checkpoints_after(run, step)
+        log = RunLog(run, record, step=step, logged=checkpoint.logged if checkpoint else None)
+    try:
+        yield Trainee(run, record, learner, log, window)
+    finally:
+        if log is not None:
+            log.close()
+
+
+def _aligner(
+    cache: ActivationCache, record: RunRecord, first_step: int, group: Processes
+) -> Aligner | None:
+    """What aligns the models after some of the steps that are still to be made; None if none is."""
+    if all(step <= first_step for step in record.train.mixes_by_step(record.steps)):
+        return None
+    return Aligner(cache, record.model, seed=record.train.order_seed, processes=group)
+
+
+def _new_record(
+    settings: TrainConfig,
+    cache: ActivationCache,
+    reader: BatchReader,
+    device: torch.device,
+    group: Processes,
+) -> RunRecord:
+    per_epoch = reader.order.steps_per_epoch
+    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    return RunRecord(
+        model=ModelConfig(
+            streams=tuple(StreamShape(n, cache.streams[n].dim) for n in reader.streams),
+            latents=settings.latents,
+            k=settings.k,
+            selection=settings.selection,
+        ),
+        train=settings,
+        data=DataRecord.of(cache, reader.streams, reader.order.rows),
+        steps=settings.steps or settings.epochs * per_epoch,
+        steps_per_epoch=per_epoch,
+        device=f"{device.type}{name}",
+        kernels=choice.choose(settings.kernels, device).name,
+        processes=group.world,
+        versions=software_versions(),
+    )
+
+
+def _recognize_run(folder: Folder) -> None:
+    """Refuse a folder that is neither a run, of any settings, nor the start of one."""
+    if folder.exists(CONFIG_FILE):
+        RunRecord.read(folder.inside())
+    else:
+        refuse_other_content(folder, "run", (CONFIG_FILE, INITIAL_FILE))
+        if folder.exists(INITIAL_FILE) and not is_written_here(folder, INITIAL_FILE):
+            raise RunError(
+                f"{folder} holds an {INITIAL_FILE} that SPARC did not write: choose another"
+            )
+
+
+def _common_step(
+    assignments: Sequence[Assignment], records: Sequence[RunRecord], group: Processes
+) -> int:
+    """The newest step from which every run can go on, as the first process sees it; 0: none."""
+    step = 0
+    if group.is_first:
+        good = [
+            set(good_steps(run, record.model))
+            for (run, _), record in zip(assignments, records, strict=True)
+        ]
+        step = max(set.intersection(*good), default=0)
+    return group.from_first(step)
+
+
+def _call(
+    on_change: Callable[[Sequence[Trainee]], None] | None, trainees: Sequence[Trainee]
+) -> None:
+    if on_change is not None:
+        on_change(trainees)
