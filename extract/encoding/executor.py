@@ -33,7 +33,7 @@ class Executor(Protocol):
         should not be many chunks ahead of that. Closing the generator stops the work.
 
         Args:
-            work: The chunks. Those of a stopped job are encoded again by the next.
+            work: The chunks that some streams lack, in order.
             rows_done: Called with a number of rows that were encoded, in the caller's thread.
 
         Raises:
