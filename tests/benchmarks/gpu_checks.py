@@ -253,6 +253,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "local, clipped": {"selection": "local", "clip": 0.05},
     "one code a target": {"cross_weight": 0.0},
     "published": {"recipe": "published"},
+    "alone": {"terms": ("distill=0.1",), "balance": 1e-3, "independent": 0.5},
 }
 
 
@@ -299,11 +300,12 @@ def step_checks(device: torch.device, size: StepSize, variants: list[str]) -> It
             yield Check(f"{name}, {kind}", far(found, expected, start), tolerance)
 
 
-def repeat_checks(device: torch.device, size: StepSize) -> Iterator[Check]:
+def repeat_checks(device: torch.device, size: StepSize, variant: str) -> Iterator[Check]:
     """The same bits again: in a second run, after resuming, and without CUDA graphs."""
     batches = size.batches() * 2
     half = len(batches) // 2 + 1
-    settings = TrainConfig(kernels="triton", **size.settings)  # type: ignore[arg-type]
+    options = {**size.settings, **VARIANTS[variant]}
+    settings = TrainConfig(kernels="triton", **options)  # type: ignore[arg-type]
 
     def begin(model: Sparc, *, graphs: bool = True) -> Learner:
         return Learner(copy.deepcopy(model).to(device), settings, graphs=graphs)
@@ -314,17 +316,18 @@ def repeat_checks(device: torch.device, size: StepSize) -> Iterator[Check]:
     def different(found: dict[str, Tensor]) -> float:
         return float(sum((found[name] != each).sum() for name, each in whole.items()))
 
-    yield Check("again: numbers that differ", different(learn(begin(model), batches, device)), 0)
+    found = learn(begin(model), batches, device)
+    yield Check(f"{variant}, again: numbers that differ", different(found), 0)
     begun = begin(model)
     learn(begun, batches[:half], device)
     resumed = begin(begun.model)
     resumed.load_state(copy.deepcopy(begun.state()))
     found = learn(resumed, batches[half:], device)
-    yield Check("resumed: numbers that differ", different(found), 0)
+    yield Check(f"{variant}, resumed: numbers that differ", different(found), 0)
     if device.type != "cuda":
         return
     found = learn(begin(model, graphs=False), batches, device)
-    yield Check("without graphs: numbers that differ", different(found), 0)
+    yield Check(f"{variant}, without graphs: numbers that differ", different(found), 0)
 
 
 def precision_checks(device: torch.device, size: StepSize) -> Iterator[Check]:
@@ -377,9 +380,10 @@ def all_checks(device: torch.device, *, small: bool) -> list[Callable[[], Iterat
     for case in cases:
         groups.append(lambda case=case: kernel_checks(kernels, case, device))  # type: ignore[misc]
     size = SMALL_STEP if small else MIDDLE_STEP
-    variants = ["default", "published"] if small else list(VARIANTS)
+    variants = ["default", "published", "alone"] if small else list(VARIANTS)
     groups.append(lambda: step_checks(device, size, variants))
-    groups.append(lambda: repeat_checks(device, size))
+    groups.append(lambda: repeat_checks(device, size, "default"))
+    groups.append(lambda: repeat_checks(device, size, "alone"))
     if device.type == "cuda":
         groups.append(lambda: step_checks(device, LARGE_STEP, ["default"]))
         groups.append(lambda: precision_checks(device, LARGE_STEP))
