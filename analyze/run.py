@@ -170,7 +170,7 @@ def _prepare(
         k=subject.model.config.width,
         rows=info.rows,
         rows_per_chunk=info.rows_per_chunk,
-        padded=subject.model.config.k_max is not None,
+        padded=subject.model.selector.leaves_out,
     )
     starts = range(0, info.rows, info.rows_per_chunk)
     images = read_images(cache.rows(["sample_id"])["sample_id"], valid)

@@ -35,11 +35,11 @@ class ModelConfig:
     Attributes:
         streams: The streams, in their fixed order: sums over streams follow it.
         latents: L, the size of the dictionary.
-        k: Latents that a row uses; with a selector that varies their number, the mean.
+        k: Latents that a row uses: exactly, at most or on average, as the selector says.
         selection: Which latents those are, a name in `SELECTORS`.
         normalize: `unit` scales every feature to unit L2 norm first; `none` takes it as it is.
-        k_max: The most latents that a row uses, with a selector that varies their number; chosen by
-            the selector where it is not given. None where every row uses k.
+        k_max: The most latents that a row uses, with a selector that may use more than k; chosen by
+            the selector where it is not given. None with selectors that never do.
     """
 
     streams: tuple[StreamShape, ...]
@@ -65,7 +65,9 @@ class ModelConfig:
         if widest > 1 and self.k_max is None:
             object.__setattr__(self, "k_max", min(self.latents, widest * self.k))
         if widest == 1 and self.k_max is not None:
-            raise ConfigError(f"with selection {self.selection} every row uses k: leave k_max out")
+            raise ConfigError(
+                f"with selection {self.selection} rows use at most k: leave k_max out"
+            )
         if not self.k <= self.width <= self.latents:
             raise ConfigError(f"k_max must be from k, {self.k}, to latents, {self.latents}")
 
@@ -99,7 +101,9 @@ class TrainConfig:
         (), "A stream to learn from; repeat for more. All of them by default.", flag="--stream"
     )
     latents: int = option(8192, "Size of the dictionary.", swept=True)
-    k: int = option(64, "Latents that a row uses.", swept=True)
+    k: int = option(
+        64, "Latents that a row uses: exactly, at most or on average (--selection).", swept=True
+    )
     selection: str = option(
         "global",
         f"Which latents: {'; '.join(f'{s}: {SELECTORS[s].summary}' for s in SELECTORS)}.",

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sparc.common.errors import ConfigError
 from sparc.train.config import ModelConfig
 from sparc.train.model.network import Sparc
 
@@ -75,6 +76,8 @@ def top(scores: Tensor, k: int) -> Tensor:
 def select(config: ModelConfig, logits: ByStream) -> ByStream:
     """Which latents each row uses in each stream: 1 where it does, (B, L), by stream."""
     # Global: I = TopK(sum_s h_s, k), shared by the streams. Local: I_s = TopK(h_s, k).
+    if config.selection not in ("global", "local", "batch"):
+        raise ConfigError(f"the reference does not know selection {config.selection}: give masks")
     total = torch.stack(list(logits.values())).sum(0)
     if config.selection == "batch":  # the B k largest sums of the batch
         smallest = total.flatten().topk(len(total) * config.k).values[-1]

@@ -126,7 +126,7 @@ def active_latents(codes: Codes) -> list[Tensor]:
 def _selected(model: Sparc, codes: Mapping[str, Codes], stream: str) -> Tensor:
     """Which columns of a row's code are selected, active or not, rather than padding, (width,)."""
     indices = codes[stream].indices
-    if model.config.k_max is None:
+    if not model.selector.leaves_out:
         return torch.ones_like(indices[0], dtype=torch.bool)
     sharing = [other for other in codes.values() if other.indices is indices]
     return torch.stack([other.values[0] > 0 for other in sharing]).any(0)

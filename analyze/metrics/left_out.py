@@ -91,9 +91,8 @@ def tables(
         left = {stream: x for stream, x in features.items() if stream != left_out}
         codes = encode_jointly(model, left, rows, batch_size=batch_size)
         which = {"control": control, "left_out": left_out}
-        config = model.config
-        padded = config.k_max is not None
-        lines = _selection_lines(whole, codes, folds, config.latents, padded=padded)
+        padded = model.selector.leaves_out
+        lines = _selection_lines(whole, codes, folds, model.config.latents, padded=padded)
         selections.extend({**which, **line} for line in lines)
         reconstruct(codes, left_out)
     return Tables(

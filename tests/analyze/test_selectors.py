@@ -6,12 +6,18 @@ import torch
 import zarr
 
 from sparc.analyze import AnalyzeConfig, analyze
+from sparc.analyze.metrics import left_out
+from sparc.analyze.rows.folds import assign_folds
+from sparc.analyze.rows.images import Images
 from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.reader import ActivationCache
-from sparc.train import job
-from sparc.train.config import TrainConfig
+from sparc.train import create_model, job
+from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.data.planted import plant
 from sparc.train.loading import load, load_untrained
+from sparc.train.model.selectors.registry import SELECTORS, SelectorEntry
+from sparc.train.model.selectors.selector import Selector
+from sparc.train.run.log import read_lines
 
 SETTINGS = AnalyzeConfig(top_rows=4, rows=200, permute_rows=256, scheduler="sync", device="cpu")
 
@@ -112,3 +118,57 @@ def test_tables_count_what_is_selected_and_no_padding(report, run, features):
         assert row["active_per_row"] == pytest.approx(active, abs=1e-3)
     assert report.info.selection == "batch"
     assert report.info.k == 4
+
+
+class AboveHalf(Selector):
+    """Of the k largest sums those above half of the row's largest: codes are k wide."""
+
+    own_mode = "joint"
+
+    def keep(self, scores, k, threshold):
+        return scores > scores.amax(1, keepdim=True) / 2
+
+
+def above_half(scores):
+    """The latents of `AboveHalf` with k 16, (rows, latents)."""
+    sixteenth = np.sort(scores, axis=1)[:, -16:-15]
+    return (scores >= sixteenth) & (scores > scores.max(1, keepdims=True) / 2)
+
+
+def test_a_selector_that_leaves_latents_out_of_k(small_cache, features, tmp_path, monkeypatch):
+    monkeypatch.setitem(SELECTORS, "half", SelectorEntry("half", f"{__name__}:AboveHalf"))
+    settings = TrainConfig(
+        latents=96, k=16, selection="half", batch_size=64, steps=60, lr=3e-3, dead_after=2000
+    )
+    job.run(str(small_cache), tmp_path / "run", settings)
+    model = load(tmp_path / "run")
+    assert (model.config.k_max, model.config.width) == (None, 16)
+    logits = logits_of(model, features)
+    joint = above_half(sum(logits.values()))
+    assert joint.sum(1).mean() < 14
+    report = analyze(tmp_path / "run", small_cache, tmp_path / "report", SETTINGS)
+    for own in report.table("selection").to_pylist():
+        if own["control"] == "none":
+            also = joint & above_half(logits[own["stream"]])
+            assert own["share"] == pytest.approx(also.sum() / joint.sum(), abs=1e-3)
+    line = list(read_lines(tmp_path / "run"))[-1]
+    # Training counts some rows while the model still moves: about as in the report.
+    shares = {s: (joint & above_half(x)).sum() / joint.sum() for s, x in logits.items()}
+    assert line["chosen_alone"] == pytest.approx(shares, abs=0.15)
+
+
+def test_left_out_streams_count_no_padding(features, monkeypatch):
+    monkeypatch.setitem(SELECTORS, "half", SelectorEntry("half", f"{__name__}:AboveHalf"))
+    shapes = tuple(StreamShape(s, x.shape[1]) for s, x in features.items())
+    model = create_model(ModelConfig(streams=shapes, latents=96, k=16, selection="half"), seed=1)
+    some = {s: x[:50] for s, x in features.items()}
+    folds = assign_folds(Images(np.arange(50), np.ones(50, bool)), 0)
+    with torch.no_grad():
+        logits = logits_of(model, some)
+        tables = left_out.tables(model, some, "none", folds, batch_size=16)
+    whole = above_half(sum(logits.values()))
+    for row in tables.selection.to_pylist():
+        if row["stream"] is None:
+            left = above_half(sum(x for s, x in logits.items() if s != row["left_out"]))
+            kept = (whole & left).sum(1) / whole.sum(1)
+            assert row["kept"] == pytest.approx(kept.mean())

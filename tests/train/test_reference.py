@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from sparc.common.errors import ConfigError
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.model.network import Sparc
+from sparc.train.model.selectors.registry import SELECTORS
 from sparc.train.reference import Reference, aux, cross_reconstruction, self_reconstruction
 
 
@@ -36,6 +38,14 @@ def test_terms(reference):
     # Stream a leaves (0, 0.8) over, of which its dead latent explains (0, 0.4).
     assert aux(forward, auxk=1).tolist() == [pytest.approx(0.25), 0]
     assert reference.loss(forward).item() == pytest.approx(0.32 + 0.5 * 0.48 + 0.1 * 0.125)
+
+
+def test_a_selection_that_it_does_not_know_is_refused(reference, monkeypatch):
+    monkeypatch.setitem(SELECTORS, "other", SELECTORS["global"])
+    streams = reference.model.config.streams
+    reference.model.config = ModelConfig(streams=streams, latents=2, k=1, selection="other")
+    with pytest.raises(ConfigError, match="does not know selection other"):
+        reference.forward(BATCH)
 
 
 def test_local_selection(reference):

@@ -14,7 +14,7 @@ class Codes(NamedTuple):
 
     Attributes:
         indices: Latents of each row, (rows, width) int64, all different, in no particular order.
-            `width` is k, or with a selector that varies the number of latents `k_max`.
+            `width` is `ModelConfig.width`: k, or `k_max` with a selector that may use more.
         values: Their values, (rows, width): zero where the logit is not positive, and where the
             selector left the latent out. A row's true L0 is the number of values above zero.
     """

@@ -206,12 +206,18 @@ def _chosen_alone(model: Sparc, selected: Selected, kernels: Kernels) -> Tensor:
     counts = []
     for position, name in enumerate(model.config.names):
         product, bias = selected.products[position], model.latent_bias[name]
+        scores = product.gather(1, shared) + bias[shared]
         if selected.thresholds is not None:
-            smallest = selected.thresholds[1 + position]
+            also = scores >= selected.thresholds[1 + position]
         else:
-            own, _ = kernels.select([product], [bias], model.config.k)
-            smallest = (product.gather(1, own) + bias[own]).amin(1, keepdim=True)
-        also = product.gather(1, shared) + bias[shared] >= smallest
+            own, _ = kernels.select([product], [bias], model.config.width)
+            own_scores = product.gather(1, own) + bias[own]
+            kept = model.selector.keep(own_scores, model.config.k, None)
+            if kept is None:
+                also = scores >= own_scores.amin(1, keepdim=True)
+            else:
+                also = torch.zeros_like(product, dtype=torch.bool).scatter(1, own, kept)
+                also = also.gather(1, shared)
         if selected.kept is not None:
             also &= selected.kept[:, 0]
         counts.append(also.sum())

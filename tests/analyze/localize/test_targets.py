@@ -10,6 +10,8 @@ from sparc.analyze.localize.targets import (
     text_objective,
 )
 from sparc.extract.encoders.tower import LocalizeError
+from sparc.train.model.selectors.registry import SELECTORS, SelectorEntry
+from sparc.train.model.selectors.selector import Selector
 
 
 @pytest.fixture
@@ -45,10 +47,25 @@ def test_similarity_is_the_cosine_of_the_codes(model, mode):
     torch.testing.assert_close(objective(image)[0], expected)
 
 
+class AboveThreshold(Selector):
+    """Of the k candidates those whose score is at least 0.1."""
+
+    own_mode = "joint"
+
+    def keep(self, scores, k, threshold):
+        return scores >= 0.1
+
+
+@pytest.mark.parametrize("selection", ["batch", "above"])
 @pytest.mark.parametrize("mode", ["independent", "joint"])
-def test_similarity_leaves_out_what_a_selector_with_thresholds_does(make_model, mode):
-    model = make_model(dino=12, text=10, selection="batch").requires_grad_(False)
-    model.thresholds.fill_(0.1)
+def test_similarity_leaves_out_what_a_selector_does(make_model, mode, selection, monkeypatch):
+    entry = SelectorEntry("above 0.1", f"{__name__}:AboveThreshold")
+    monkeypatch.setitem(SELECTORS, "above", entry)
+    k = 8 if selection == "batch" else 32  # both choose among 32 candidates
+    model = make_model(dino=12, text=10, selection=selection, k=k).requires_grad_(False)
+    if model.thresholds is not None:
+        model.thresholds.fill_(0.1)
+    assert model.config.width == 32
     torch.manual_seed(1)
     inputs = {"dino": torch.randn(1, 12), "text": torch.randn(1, 10)}
     logits = {s: model.logits(s, model.normalize(s, x))[0] for s, x in inputs.items()}

@@ -9,8 +9,13 @@ may decide:
         def keep(self, scores: Tensor, k: int, threshold: Tensor | None) -> Tensor:
             return scores >= scores.amax(1, keepdim=True) / 2
 
-Then add a line to `SELECTORS`. `sparc-train run … --selection half` trains with it, with every
-implementation of the kernels, and the analysis encodes with it in both modes.
+Then add a line to `SELECTORS`:
+
+    "half": SelectorEntry("of the k largest sums those above half of the first", "…:AboveHalf"),
+
+`sparc-train run … --selection half` trains with it, with every implementation of the kernels, and
+the analysis encodes with it in both modes. Here a row uses at most k latents, since `keep` sees k
+candidates; with `widest=2` it sees 2 k of them, and the row uses at most 2 k.
 
 Every command line reads this module: it imports no selector.
 """
@@ -27,7 +32,8 @@ class SelectorEntry:
     home: str
     """`module:class` of the `Selector`."""
     widest: int = 1
-    """A row uses at most this multiple of k latents; 1: exactly k."""
+    """`keep` chooses among this multiple of k candidates, which is also the width of the codes. A
+    row uses all of them where the selector has no `keep`."""
 
 
 _HERE = "sparc.train.model.selectors"

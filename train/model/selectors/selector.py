@@ -3,12 +3,13 @@
 The latents of a row are ranked by scores: in joint mode the sums of the streams' logits, in
 independent mode the logits of one stream. Candidates are the `width` latents with the largest
 scores; a selector may leave some of them out. So codes always have `width` columns, and a latent
-that was left out is there with the value zero.
+that was left out is among them with the value zero. Whoever counts what is selected asks
+`Selector.leaves_out` whether that may be: the width does not say.
 """
 
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, final
 
 from torch import Tensor
 
@@ -27,6 +28,12 @@ class Selector(ABC):
     learns_thresholds: ClassVar[bool] = False
     """Whether `keep` compares scores with a threshold that is learned in training: one for the sum
     of all streams and one for each stream, which the model stores in the buffer `thresholds`."""
+
+    @final
+    @property
+    def leaves_out(self) -> bool:
+        """Whether a row may use fewer latents than a code has columns: whether `keep` decides."""
+        return type(self).keep is not Selector.keep
 
     def keep(self, scores: Tensor, k: int, threshold: Tensor | None) -> Tensor | None:
         """Which candidates are selected.

@@ -150,7 +150,7 @@ def test_a_model_of_topk_is_saved_as_before(build_model, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"selection": "global", "k_max": 12}, "every row uses k: leave k_max out"),
+        ({"selection": "global", "k_max": 12}, "rows use at most k: leave k_max out"),
         ({"selection": "batch", "k_max": 5}, "k_max must be from k, 6, to latents, 40"),
         ({"selection": "batch", "k_max": 41}, "k_max must be from k, 6, to latents, 40"),
     ],
