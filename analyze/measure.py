@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import pyarrow as pa
 
 from sparc.analyze.report.figure_names import Figures, Metric
+from sparc.analyze.report.notes import Note
 from sparc.analyze.report.page import Section
 
 if TYPE_CHECKING:
     from sparc.analyze.codes.code_sets import CodeSet, Control
+    from sparc.analyze.codes.permutation import Permutation
+    from sparc.analyze.codes.subject import Subject
+    from sparc.analyze.config import AnalyzeConfig
     from sparc.analyze.context import Context
     from sparc.analyze.maths.reduction import Reducer
+    from sparc.analyze.rows.labels import Labels
 
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
@@ -88,6 +93,29 @@ class Step(NamedTuple):
     tables: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scope:
+    """What a report is about, before anything is measured: notes depend on it."""
+
+    subject: "Subject"
+    """The model."""
+
+    streams: tuple[str, ...]
+    """The analysed streams."""
+
+    rows: int
+    """The number of analysed rows."""
+
+    labels: "Labels | None"
+    """The labels of the cache's rows; None where no analysed row has any."""
+
+    permutation: "Permutation"
+    """The order of images of the permuted controls."""
+
+    config: "AnalyzeConfig"
+    """The settings."""
+
+
 class Measure(ABC):
     """A metric as a report sees it. What is optional has a default."""
 
@@ -105,6 +133,9 @@ class Measure(ABC):
 
     needs: Needs = Needs()
     """What the cache must have."""
+
+    compares_streams: bool = False
+    """Whether it compares streams only: a note says that it compares nothing where there is one."""
 
     headline_table: str | None = None
     """Which of its tables the headline figures are made from, if there are any."""
@@ -134,6 +165,13 @@ class Measure(ABC):
     def measure_raw(self, context: "Context", reducer: "Reducer") -> Mapping[str, pa.Table]:
         """Measure raw features: see `Steps.raw`; otherwise as `measure`."""
         raise NotImplementedError(f"{self.name} does not measure raw features")
+
+    def notes(self, scope: Scope) -> Sequence[Note]:  # noqa: ARG002
+        """What a reader of its tables must know of this report, such as an approximation.
+
+        Unmet `needs`, and a single stream, are noted for it.
+        """
+        return ()
 
     def figures(self, rows: Rows) -> Figures:  # noqa: ARG002
         """The headline figures, from the rows of `headline_table`."""

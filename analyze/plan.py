@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.codes.permutation import Permutation
 from sparc.analyze.codes.subject import Subject
 from sparc.analyze.config import AnalyzeConfig
-from sparc.analyze.measure import Measure, Step, Table
+from sparc.analyze.measure import Measure, Scope, Step, Table
 from sparc.analyze.report.notes import Note
 from sparc.common.text import amount
 
@@ -86,21 +85,17 @@ def _tables(measure: Measure, code_set: CodeSet) -> tuple[str, ...]:
 
 
 def make_notes(
-    subject: Subject,
-    streams: Sequence[str],
-    permutation: Permutation,
-    config: AnalyzeConfig,
-    left_out: Sequence[Measure],
+    scope: Scope, measures: Sequence[Measure], left_out: Sequence[Measure]
 ) -> Iterator[Note]:
     """What is left out of a report or approximated in it, and why.
 
     Args:
-        subject: The model.
-        streams: The analysed streams.
-        permutation: The order of images of the permuted controls.
-        config: The settings.
+        scope: What the report is about.
+        measures: What is measured.
         left_out: The measures whose needs are not met.
     """
+    subject, streams, config = scope.subject, scope.streams, scope.config
+    permutation = scope.permutation
     absent = [name for name in subject.model.config.names if name not in streams]
     if absent:
         are = "is" if len(absent) == 1 else "are"
@@ -109,16 +104,18 @@ def make_notes(
             "with those that are there, so joint figures are those of the streams left"
         )
     if len(streams) == 1:
-        yield Note("there is one stream: agreement, overlap and retrieval compare nothing")
+        comparing = sorted(m.name for m in (*measures, *left_out) if m.compares_streams)
+        yield Note(f"there is one stream: {_listed(comparing, 'and')} compare nothing")
     for lacking, needing in (
         ("no analysed row has a label", [m for m in left_out if m.needs.labels]),
         ("the cache has no captions", [m for m in left_out if m.needs.captions]),
     ):
         if needing:
-            *names, last = (measure.name for measure in needing)
-            listed = f"{', '.join(names)} or {last}" if names else last
+            listed = _listed([measure.name for measure in needing], "or")
             tables = tuple(table.name for measure in needing for table in measure.tables)
             yield Note(f"{lacking}: there is no {listed}", tables)
+    for measure in measures:
+        yield from measure.notes(scope)
     if not config.untrained:
         yield Note("the untrained control is left out (--no-untrained)")
     elif subject.untrained is None:
@@ -139,3 +136,8 @@ def make_notes(
             f"most {len(streams) - 1} others have: the permuted controls, which exchange images "
             "with as many rows, cannot keep all of their streams apart"
         )
+
+
+def _listed(names: Sequence[str], conjunction: str) -> str:
+    *others, last = names
+    return f"{', '.join(others)} {conjunction} {last}" if others else last

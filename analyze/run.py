@@ -21,7 +21,7 @@ from sparc.analyze.codes.subject import Subject, choose_streams, open_subject
 from sparc.analyze.config import AnalyzeConfig, deciding_settings
 from sparc.analyze.context import CAPTIONS, Context
 from sparc.analyze.maths.reduction import Reducer, open_reducer
-from sparc.analyze.measure import Step
+from sparc.analyze.measure import Scope, Step
 from sparc.analyze.measures.registry import MEASURES
 from sparc.analyze.plan import (
     choose_code_sets,
@@ -184,6 +184,14 @@ def _prepare(
     left_out = [measure for measure in MEASURES if measure not in measures]
     code_sets = choose_code_sets(subject, config)
     steps = plan_steps(measures, code_sets)
+    scope = Scope(
+        subject=subject,
+        streams=streams,
+        rows=int(valid.sum()),
+        labels=labels,
+        permutation=permutation,
+        config=config,
+    )
     writer = ReportWriter.open(
         folder,
         ReportInfo(
@@ -196,9 +204,9 @@ def _prepare(
             latents=layout.latents,
             k=subject.model.config.k,
             selection=subject.model.config.selection,
-            rows=int(valid.sum()),
+            rows=scope.rows,
             settings=deciding_settings(config),
-            notes=tuple(make_notes(subject, streams, permutation, config, left_out)),
+            notes=tuple(make_notes(scope, measures, left_out)),
             versions=software_versions(),
         ),
         {table for step in steps for table in step.tables},

@@ -34,6 +34,7 @@ class Agreement(Measure):
     name = "agreement"
     tables = (Table("agreement", UNPERMUTED),)
     steps = Steps("counts")
+    compares_streams = True
     needs = Needs(labels=True)
     headline_table = "agreement"
     metrics = (VALUE, MISPAIRED, EXCESS, *_OF_ALIVE)

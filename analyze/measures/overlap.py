@@ -19,6 +19,7 @@ class Overlap(Measure):
     name = "overlap"
     tables = (Table("overlap", TRAINED), Table("overlap_means"))
     steps = Steps("counts")
+    compares_streams = True
 
     def schemas(self) -> Mapping[str, pa.Schema]:
         from sparc.analyze.metrics.overlap import MEANS_SCHEMA, SCHEMA

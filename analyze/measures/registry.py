@@ -4,13 +4,18 @@ How to add one, in one new file beside this one and one line below:
 
 1. Derive a class from `sparc.analyze.measure.Measure`. Give it a `name`, its `tables` (with
    `TRAINED` where only the trained model has rows) and what it `needs`.
-2. `schemas` gives the columns of each table; explain them in `REPORT.md`.
+2. `schemas` gives the columns of each table. Give the table a line in the list of files at the top
+   of `REPORT.md` and a section that explains its columns and formula.
 3. `measure` gives the rows of one set of codes. The codes come from `Context`: part by part with
    `context.parts(code_set)` and the reducer, or for sampled rows with `context.codes_at`. Import
    the module that computes inside the method; a small metric may compute in the method itself.
-4. For the summary: declare the `metrics`, say which table they are made from (`headline_table`),
-   make the `figures` from its rows, and a `section` of the page that shows them.
-5. Add an instance to `MEASURES`.
+4. `notes` says what a reader must know of a particular report, such as an approximation. Why a
+   table is missing where its `needs` are not met is noted without it.
+5. For the summary: declare the `metrics`, say which table they are made from (`headline_table`),
+   make the `figures` from its rows, and a `section` of the page that shows them. `REPORT.md` lists
+   the figures under `summary.json`.
+6. Add an instance to `MEASURES`. Finished reports get the table when the same `sparc-analyze run`
+   runs again.
 """
 
 from sparc.analyze.measure import Measure

@@ -28,6 +28,7 @@ class Retrieval(Measure):
     name = "retrieval"
     tables = (Table("retrieval"),)
     steps = Steps("retrieval", raw=True)
+    compares_streams = True
     headline_table = "retrieval"
     metrics = (*R_AT_1.values(), *R_AT_10.values(), *MEDIAN_RANK.values())
 

@@ -1,11 +1,14 @@
 """A new metric is one file and one line: here the file is this one, the line a fixture."""
 
 import dataclasses
+import re
 from functools import partial
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from sparc import analyze as analyze_package
 from sparc.analyze import AnalyzeConfig, Report, analyze
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.measure import TRAINED, Measure, Needs, Steps, Table
@@ -13,8 +16,10 @@ from sparc.analyze.measures.agreement import Agreement
 from sparc.analyze.measures.registry import MEASURES
 from sparc.analyze.report.digests import replace
 from sparc.analyze.report.figure_names import Metric
+from sparc.analyze.report.notes import Note
 from sparc.analyze.report.page import Line, Section
 from sparc.analyze.report.summary_page import summary_page
+from sparc.analyze.report.tables import file_of
 from sparc.analyze.report.text import NOT_MEASURED, render
 from sparc.common.errors import ReportError
 from sparc.common.files.folder import Folder
@@ -37,6 +42,9 @@ class Peaks(Measure):
 
     def schemas(self):
         return {"peaks": SCHEMA}
+
+    def notes(self, scope):
+        return [Note(f"peaks are those of {scope.rows} rows")]
 
     def measure(self, context, code_set, reducer):
         parts = context.parts(code_set)
@@ -129,8 +137,9 @@ def test_a_finished_report_gets_a_newer_table_and_its_figures_and_keeps_the_othe
     after = files(tmp_path)
     assert after.keys() == before.keys() | {"peaks.parquet"}
     changed = {name for name in before if after[name] != before[name]}
-    assert changed == {"summary.json", "digests.json"}
+    assert changed == {"report.json", "summary.json", "digests.json"}
     assert report.summary["peak_value/joint/none"] == report.table("peaks")["peak"][0].as_py()
+    assert report.info.notes[-1] == Note("peaks are those of 149 rows")
     report.check()
     analyze(saved_model, cache.folder.local, tmp_path, SETTINGS)
     assert files(tmp_path) == after
@@ -234,3 +243,26 @@ def test_measures_do_not_share_tables_or_names():
     for measure in MEASURES:
         assert set(measure.schemas()) == {table.name for table in measure.tables}
         assert measure.headline_table in (None, *measure.schemas())
+
+
+def test_the_page_on_reports_names_every_table_and_figure():
+    assert not explains("nmse_self/M/C SPACE_r_at_1/M/C Figures", "peak_value")
+    page = (Path(analyze_package.__file__).parent / "REPORT.md").read_text(encoding="utf-8")
+    beginning, summary = page.split("## Rows, modes", 1)[0], page.split("## summary.json", 1)[1]
+    summary = summary.split("\n## ", 1)[0]
+    for measure in MEASURES:
+        for table in measure.tables:
+            file = file_of(table.name)
+            assert file in beginning, f"REPORT.md lacks {file} in the list of files at its top"
+            heading = rf"(?m)^## .*\b{re.escape(file)}"
+            assert re.search(heading, page), f"REPORT.md has no section on {file}"
+        for metric in measure.metrics:
+            assert explains(summary, metric.name), (
+                f"REPORT.md does not explain the figure {metric.name} under summary.json"
+            )
+
+
+def explains(text, name):
+    """Whether a name is in a text; in names of the text, capitals stand for any word."""
+    names = [word for word in re.findall("[A-Za-z0-9_]+", text) if re.search("[a-z]", word)]
+    return any(re.fullmatch(re.sub("[A-Z]+", "[a-z0-9_]+", word), name) for word in names)
