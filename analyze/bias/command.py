@@ -14,7 +14,7 @@ from sparc.analyze.bias.config import BiasConfig
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts
 from sparc.analyze.maths.reduction import open_reducer
-from sparc.analyze.metrics.naming import names_of
+from sparc.analyze.metrics.meaning.naming import names_of
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.output import write_table
 from sparc.analyze.report.sources import open_cache

@@ -1,6 +1,6 @@
 """The measures of a report, in the order of its summary.
 
-How to add one, in one new file beside this one and one line below:
+How to add one, in one new file beside this one or in a subfolder, and one line below:
 
 1. Derive a class from `sparc.analyze.measure.Measure`. Give it a `name`, its `tables` (with
    `TRAINED` where only the trained model has rows) and what it `needs`.
@@ -21,13 +21,13 @@ How to add one, in one new file beside this one and one line below:
 from sparc.analyze.measure import Measure
 from sparc.analyze.measures.agreement import Agreement
 from sparc.analyze.measures.classes import Classification, Probe
-from sparc.analyze.measures.cofiring import Cofiring
 from sparc.analyze.measures.latents import Latents, Streams
 from sparc.analyze.measures.localization import Localization
-from sparc.analyze.measures.monosemanticity import Monosemanticity
-from sparc.analyze.measures.naming import Naming
+from sparc.analyze.measures.meaning.cofiring import Cofiring
+from sparc.analyze.measures.meaning.monosemanticity import Monosemanticity
+from sparc.analyze.measures.meaning.naming import Naming
+from sparc.analyze.measures.meaning.purity import Purity
 from sparc.analyze.measures.overlap import Overlap
-from sparc.analyze.measures.purity import Purity
 from sparc.analyze.measures.reconstruction import Reconstruction
 from sparc.analyze.measures.retrieval import Retrieval
 from sparc.analyze.measures.selection import LeftOut, Selection

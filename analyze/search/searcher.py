@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.metrics.naming import names_of
+from sparc.analyze.metrics.meaning.naming import names_of
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.sources import open_cache, open_model
 from sparc.analyze.search.inverted_index import open_index

@@ -23,9 +23,10 @@ import pyarrow as pa
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.intervals import mean_share
-from sparc.analyze.metrics import overlap, purity
+from sparc.analyze.metrics import overlap
 from sparc.analyze.metrics.agreement.counts import count_classes
 from sparc.analyze.metrics.agreement.table import table as agreement_table
+from sparc.analyze.metrics.meaning import purity
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import Folds, assign_folds
 from sparc.analyze.rows.images import Images

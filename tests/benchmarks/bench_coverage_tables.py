@@ -21,14 +21,8 @@ from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.encode import encode_jointly
 from sparc.analyze.maths.reduction import Reducer
-from sparc.analyze.metrics import (
-    classification,
-    left_out,
-    monosemanticity,
-    probe,
-    retrieval,
-    selection,
-)
+from sparc.analyze.metrics import classification, left_out, probe, retrieval, selection
+from sparc.analyze.metrics.meaning import monosemanticity
 from sparc.analyze.rows.folds import Folds, assign_folds
 from sparc.analyze.rows.images import Images
 from sparc.analyze.rows.sample import Sample, split_images

@@ -30,9 +30,9 @@ from sparc.analyze.bias.attribute import Attribute
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.reduction import Reducer
-from sparc.analyze.metrics import cofiring, naming
 from sparc.analyze.metrics.agreement.counts import count_classes
 from sparc.analyze.metrics.agreement.table import table as agreement_table
+from sparc.analyze.metrics.meaning import cofiring, naming
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import assign_folds
 from sparc.analyze.rows.images import Images

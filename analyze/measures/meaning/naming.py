@@ -22,14 +22,14 @@ class Naming(Measure):
     needs = Needs(captions=True)
 
     def schemas(self) -> Mapping[str, pa.Schema]:
-        from sparc.analyze.metrics.naming import SCHEMA
+        from sparc.analyze.metrics.meaning.naming import SCHEMA
 
         return {"naming": SCHEMA}
 
     def measure(
         self, context: "Context", code_set: "CodeSet", reducer: "Reducer"
     ) -> Mapping[str, pa.Table]:
-        from sparc.analyze.metrics import naming
+        from sparc.analyze.metrics.meaning import naming
 
         words = context.read_words()
         if words is None:

@@ -9,7 +9,7 @@ from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.intervals import jackknife
 from sparc.analyze.maths.reduction import Reducer, open_reducer
-from sparc.analyze.metrics import monosemanticity
+from sparc.analyze.metrics.meaning import monosemanticity
 from sparc.analyze.rows.folds import assign_folds, no_folds
 from sparc.analyze.rows.images import Images, read_images
 from sparc.common.cache.arrays import write_arrays

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sparc.analyze.codes.code_rows import CodeRows, concatenate
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.intervals import jackknife
-from sparc.analyze.metrics import purity
+from sparc.analyze.metrics.meaning import purity
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import assign_folds, no_folds
 from sparc.analyze.rows.images import Images

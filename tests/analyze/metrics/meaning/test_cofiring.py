@@ -9,7 +9,7 @@ from scipy import stats
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.reduction import Reducer, open_reducer
-from sparc.analyze.metrics import cofiring
+from sparc.analyze.metrics.meaning import cofiring
 from sparc.common.cache.arrays import write_arrays
 
 SYNC = Reducer("sync", 1)

@@ -7,7 +7,7 @@ from scipy import stats
 
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.metrics import naming
+from sparc.analyze.metrics.meaning import naming
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.images import read_images
 from sparc.analyze.rows.words import read_words

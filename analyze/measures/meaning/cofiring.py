@@ -21,14 +21,14 @@ class Cofiring(Measure):
     steps = Steps("cofiring")
 
     def schemas(self) -> Mapping[str, pa.Schema]:
-        from sparc.analyze.metrics.cofiring import SCHEMA
+        from sparc.analyze.metrics.meaning.cofiring import SCHEMA
 
         return {"cofiring": SCHEMA}
 
     def measure(
         self, context: "Context", code_set: "CodeSet", reducer: "Reducer"
     ) -> Mapping[str, pa.Table]:
-        from sparc.analyze.metrics import cofiring
+        from sparc.analyze.metrics.meaning import cofiring
 
         pairs = cofiring.find_pairs(
             context.parts(code_set),

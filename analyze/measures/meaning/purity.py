@@ -27,14 +27,14 @@ class Purity(Measure):
     metrics = (PURITY,)
 
     def schemas(self) -> Mapping[str, pa.Schema]:
-        from sparc.analyze.metrics.purity import MEANS_SCHEMA, SCHEMA
+        from sparc.analyze.metrics.meaning.purity import MEANS_SCHEMA, SCHEMA
 
         return {"purity": SCHEMA, "purity_means": MEANS_SCHEMA}
 
     def measure(
         self, context: "Context", code_set: "CodeSet", reducer: "Reducer"
     ) -> Mapping[str, pa.Table]:
-        from sparc.analyze.metrics import purity
+        from sparc.analyze.metrics.meaning import purity
         from sparc.analyze.rows import top_rows
         from sparc.analyze.rows.labelled import read_labelled_rows
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from sparc.analyze.measure import TRAINED, Measure, Row, Rows, Steps, Summary, Table
-from sparc.analyze.measures.purity import PURITY
+from sparc.analyze.measures.meaning.purity import PURITY
 from sparc.analyze.report.control_lines import independent_line
 from sparc.analyze.report.figure_names import ENDS, End, FigureName, Figures, Metric, means
 from sparc.analyze.report.page import Section
@@ -30,14 +30,14 @@ class Monosemanticity(Measure):
     metrics = (OWN, CROSS)
 
     def schemas(self) -> Mapping[str, pa.Schema]:
-        from sparc.analyze.metrics.monosemanticity import MEANS_SCHEMA, SCHEMA
+        from sparc.analyze.metrics.meaning.monosemanticity import MEANS_SCHEMA, SCHEMA
 
         return {"monosemanticity": SCHEMA, "monosemanticity_means": MEANS_SCHEMA}
 
     def measure(
         self, context: "Context", code_set: "CodeSet", reducer: "Reducer"
     ) -> Mapping[str, pa.Table]:
-        from sparc.analyze.metrics import monosemanticity
+        from sparc.analyze.metrics.meaning import monosemanticity
 
         scores = monosemanticity.score_latents(
             context.parts(code_set), context.one_per_image, context.folds, reducer
