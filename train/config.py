@@ -130,9 +130,10 @@ class TrainConfig:
     steps: int = option(0, "Steps to train instead of whole epochs; 0 trains whole epochs.")
     lr: float = option(1e-4, "Learning rate of Adam.", swept=True)
     warmup_steps: int = option(0, "Steps over which the learning rate rises from zero.", swept=True)
-    schedule: Literal["constant", "cosine"] = option(
+    schedule: Literal["constant", "cosine", "tail"] = option(
         "constant",
-        "Course of the learning rate after the warm-up; cosine ends at zero.",
+        "Course of the learning rate after the warm-up; cosine falls to zero, tail in the last "
+        "fifth of the steps.",
         swept=True,
     )
     clip: float = option(0.0, "Largest norm of the whole gradient; 0 does not clip.", swept=True)
@@ -184,13 +185,20 @@ class TrainConfig:
         added=True,
     )
 
+    align_lr: float = option(
+        1.0,
+        "What encoders' learning rate is multiplied by after the last aligning before the end.",
+        swept=True,
+        added=True,
+    )
+
     def __post_init__(self) -> None:
         for name in ("latents", "k", "batch_size", "epochs", "log_every", "checkpoint_every"):
             self._at_least(name, 1)
         self._at_least("block_chunks", 1)
         for name in ("auxk", "dead_after", "steps", "warmup_steps", "clip", "cross_weight"):
             self._at_least(name, 0)
-        for name in ("aux_weight", "seed", "order_seed", "balance"):
+        for name in ("aux_weight", "seed", "order_seed", "balance", "align_lr"):
             self._at_least(name, 0)
         if self.k > self.latents:
             raise ConfigError(f"k ({self.k}) cannot exceed latents ({self.latents})")
@@ -203,6 +211,15 @@ class TrainConfig:
                 require_choice(getattr(self, field.name), choices, field.name)
         term_weights(self.terms)
         align_mixes(self.align)
+
+    def settling_from(self, steps: int) -> float:
+        """After how many steps `align_lr` holds: those to the last aligning before the end.
+
+        Args:
+            steps: Steps of the whole run.
+        """
+        inner = [step for step in self.mixes_by_step(steps) if step < steps]
+        return max(inner, default=math.inf)
 
     def mixes_by_step(self, steps: int) -> dict[int, float]:
         """After which steps, counted from 1, encoders are aligned, and how far they move.

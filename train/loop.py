@@ -66,7 +66,11 @@ class Trainee:
 
     def learn(self, batch: Mapping[str, Tensor], step: int) -> None:
         """Make a step, counted from 0, without waiting for the device."""
-        sums = self.learner.step(batch, self.learning_rate(step))
+        lr, train = self.learning_rate(step), self.record.train
+        encoder_lr = None
+        if step >= train.settling_from(self.record.steps):
+            encoder_lr = lr * train.align_lr
+        sums = self.learner.step(batch, lr, encoder_lr)
         bad = torch.where(sums.loss <= LARGEST_LOSS * sums.rows, NEVER, step)
         self._first_bad = torch.minimum(self._first_bad, bad)
         self.window = sums if self.window is None else self.window + sums

@@ -160,7 +160,7 @@ def test_a_damaged_last_checkpoint_costs_only_time(
         {"selection": "batch"},
         {"recipe": "published"},
         {"terms": ("distill=0.1",), "balance": 5e-4, "independent": 0.5},
-        {"align": ("0.4", "0.7=0.5", "1"), "selection": "batch"},
+        {"align": ("0.4", "0.7=0.5", "1"), "selection": "batch", "align_lr": 0.1},
     ],
 )
 def test_other_kinds_of_runs_resume_bit_for_bit(

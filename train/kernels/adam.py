@@ -88,6 +88,7 @@ class Adam:
     Attributes:
         moments: By name of parameter.
         this_step: The last step that began.
+        encoder_step: The same with the learning rate of encoders.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
@@ -97,20 +98,30 @@ class Adam:
         }
         device = next(iter(parameters.values())).device
         self.this_step = AdamStep.on(device)
+        self.encoder_step = AdamStep.on(device)
 
     @property
     def number(self) -> int:
         """Steps taken."""
         return self.this_step.number
 
-    def begin_step(self, lr: float) -> AdamStep:
-        """Begin the next step, in which every row of every parameter is to be moved once.
+    def begin_step(self, lr: float, encoder_lr: float | None = None) -> AdamStep:
+        """Begin the next step; then each row of each parameter has to be moved once.
 
         Args:
             lr: Learning rate.
+            encoder_lr: That of encoders and latent biases, if it is another one.
         """
-        self.this_step = self.this_step.set_to(self.number + 1, lr)
+        number = self.number + 1
+        self.this_step = self.this_step.set_to(number, lr)
+        own = lr if encoder_lr is None else encoder_lr
+        self.encoder_step = self.encoder_step.set_to(number, own)
         return self.this_step
+
+    def step_of(self, parameter: str) -> AdamStep:
+        """The step of a parameter, by its name."""
+        encodes = parameter.startswith(("encoder.", "latent_bias."))
+        return self.encoder_step if encodes else self.this_step
 
     def restore(self, number: int) -> None:
         """Continue after this number of steps."""

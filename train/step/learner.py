@@ -119,23 +119,26 @@ class Learner:
         return tuple(term.name for term in self._objective.by_autograd)
 
     @torch.no_grad()
-    def step(self, batch: Mapping[str, Tensor], lr: float) -> StepSums:
+    def step(
+        self, batch: Mapping[str, Tensor], lr: float, encoder_lr: float | None = None
+    ) -> StepSums:
         """Learn from a batch.
 
         Args:
             batch: By stream, raw features, (rows, dim), on the device; no row zero or not finite.
             lr: Learning rate.
+            encoder_lr: That of encoders and latent biases, if it is another one.
 
         Returns:
             The figures of this process's rows, at the weights before the step.
         """
         with self._workers.one_thread_each():
-            return self._step(batch, lr)
+            return self._step(batch, lr, encoder_lr)
 
-    def _step(self, batch: Mapping[str, Tensor], lr: float) -> StepSums:
+    def _step(self, batch: Mapping[str, Tensor], lr: float, encoder_lr: float | None) -> StepSums:
         config, rows = self.model.config, len(next(iter(batch.values())))
         adam = self._optimizer.adam
-        adam.begin_step(lr)
+        adam.begin_step(lr, encoder_lr)
         mode = mode_of_step(
             adam.number,
             own=self.model.own_mode,

@@ -8,6 +8,9 @@ import torch
 from sparc.train.model.codes import Mode
 from sparc.train.model.initialize import generator
 
+TAIL = 0.2
+"""Share of the steps over which the learning rate falls with `tail`."""
+
 
 def mode_of_step(step: int, *, own: Mode, independent: float, seed: int) -> Mode:
     """How the streams of a step's batch select: a coin that depends on the step's number alone.
@@ -32,13 +35,13 @@ def learning_rate(
     steps: int,
     peak: float,
     warmup_steps: int,
-    schedule: Literal["constant", "cosine"],
+    schedule: Literal["constant", "cosine", "tail"],
 ) -> float:
     """The learning rate of a step.
 
     It rises linearly over the warm-up and reaches its peak at the last step of it. Then it is
-    constant (`constant`) or falls along half a cosine that would be zero one step after the last
-    (`cosine`).
+    constant (`constant`), or falls along half a cosine that would be zero one step after the last
+    (`cosine`), or stays until it falls linearly over the last fifth of the steps (`tail`).
 
     Args:
         step: Counted from 0.
@@ -51,5 +54,7 @@ def learning_rate(
         return peak * (step + 1) / warmup_steps
     if schedule == "constant":
         return peak
+    if schedule == "tail":
+        return peak * min(1.0, (steps - step) / (TAIL * steps))
     progress = (step - warmup_steps) / max(1, steps - warmup_steps)
     return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

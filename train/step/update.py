@@ -81,7 +81,6 @@ class Optimizer:
         scale = None
         if self._clip > 0:
             scale = self._clip_scale(parameters, weights, vectors, blocks)
-        step = self.adam.this_step
 
         def update_block(block: _Block) -> None:
             self._kernels.update(
@@ -89,7 +88,7 @@ class Optimizer:
                 self.adam.moments[block.name],
                 weights[block.name],
                 block.rows,
-                step,
+                self.adam.step_of(block.name),
                 scale=scale,
                 unit_rows=self._unit_decoders and block.name.startswith("decoder."),
             )
@@ -98,7 +97,7 @@ class Optimizer:
         for name, vector in vectors.items():
             if scale is not None:
                 vector.mul_(scale)
-            move(parameters[name], vector, self.adam.moments[name], step)
+            move(parameters[name], vector, self.adam.moments[name], self.adam.step_of(name))
 
     def _clip_scale(
         self,

@@ -30,6 +30,8 @@ def test_after_the_last_step_it_is_that_of_the_finished_run(
 def test_shares_are_steps_and_a_share_is_counted_once():
     settings = TrainConfig(align=("0.25", "0.5=0.7", "1=0.5"))
     assert settings.mixes_by_step(70) == {18: 1.0, 35: 0.7, 70: 0.5}
+    assert TrainConfig(align=("0.25", "0.5=0.7", "1")).settling_from(70) == 35
+    assert TrainConfig(align=("1",)).settling_from(70) == float("inf")
     assert TrainConfig(align=("0.001",)).mixes_by_step(70) == {1: 1.0}
     for wrong in ("0", "1.5", "0.5=2", "half"):
         with pytest.raises(ConfigError, match="--align wants SHARE or SHARE=MIX"):

@@ -40,6 +40,21 @@ def test_steps_are_those_of_the_reference_that_selects_as_the_coin_says(
         torch.testing.assert_close(model.get_parameter(name), parameter, rtol=1e-9, atol=1e-9)
 
 
+def test_encoders_may_have_a_learning_rate_of_their_own(build_model, draw_batch):
+    model, twin = build_model(), build_model()
+    learner, reference = Learner(model, TrainConfig()), Reference(twin)
+    slow = [*twin.encoder.values(), *twin.latent_bias.values()]
+    others = [*twin.decoder.values(), *twin.pre_bias.values()]
+    groups = [{"params": slow, "lr": 1e-3}, {"params": others, "lr": 1e-2}]
+    reference.adam = torch.optim.Adam(groups)
+    for seed in range(5):
+        batch = draw_batch(model, 10, seed=seed)
+        reference.step(batch)
+        learner.step(batch, 1e-2, 1e-3)
+    for name, parameter in twin.named_parameters():
+        torch.testing.assert_close(model.get_parameter(name), parameter, rtol=1e-9, atol=1e-9)
+
+
 def test_the_coin_depends_on_seed_and_step_alone():
     def tosses(share, seed, own="joint"):
         return [

@@ -26,5 +26,11 @@ def test_the_cosine_spans_what_is_left_of_the_run():
     assert 0 < rates[-1] < 0.002
 
 
+def test_the_tail_is_the_last_fifth():
+    rates = course("tail", 10)
+    assert rates[9:81] == [2.0] * 72
+    assert rates[81:] == pytest.approx([2.0 * (19 - i) / 20 for i in range(19)])
+
+
 def test_a_warm_up_longer_than_the_run():
     assert course("cosine", 1000)[-1] == pytest.approx(0.2)
