@@ -62,7 +62,7 @@ def resume(run: Run, cache: Moved = "") -> None:
 
 @command(app, AlignConfig, "align")
 def align(source: Source, cache: Cache, out: Out, config: AlignConfig) -> None:
-    """Refit a trained model's encoders so that its streams agree alone."""
+    """Refit a trained model's encoders so that independent codes agree."""
     from sparc.train.align.command import align_run
 
     align_run(source, cache, out, config)

@@ -78,7 +78,7 @@ class ModelConfig:
 
     @property
     def parameters(self) -> int:
-        """How many numbers the model consists of."""
+        """Number of parameters."""
         widths = sum(stream.dim for stream in self.streams)
         return (2 * self.latents + 1) * widths + self.latents * len(self.streams)
 
@@ -90,7 +90,7 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The settings of `sparc-train run`: each is declared here, and nowhere else.
+    """The settings of `sparc-train run`, declared here and nowhere else.
 
     A step reads them as `settings`, a recipe and a loss term too. `swept` settings may differ
     between the runs of a sweep; the others concern the data, which all its runs share.
@@ -102,7 +102,7 @@ class TrainConfig:
     )
     latents: int = option(8192, "Size of the dictionary.", swept=True)
     k: int = option(
-        64, "Latents that a row uses: exactly, at most or on average (--selection).", swept=True
+        64, "Latents per row: exactly, at most or on average (--selection).", swept=True
     )
     selection: str = option(
         "global",
@@ -119,15 +119,13 @@ class TrainConfig:
     )
     cross_weight: float = option(1.0, "Weight of cross-reconstruction; 0 turns it off.", swept=True)
     aux_weight: float = option(1 / 32, "Weight of AuxK, the loss of dead latents.", swept=True)
-    auxk: int = option(
-        64, "Dead latents that AuxK selects for a row; 0 turns AuxK off.", swept=True
-    )
+    auxk: int = option(64, "Dead latents that AuxK selects per row; 0 turns AuxK off.", swept=True)
     dead_after: int = option(
         256_000, "Rows without a value after which a latent is dead.", swept=True
     )
-    batch_size: int = option(256, "Rows a step, over all processes together.")
+    batch_size: int = option(256, "Rows per step, over all processes.")
     epochs: int = option(50, "Passes over the cache.")
-    steps: int = option(0, "Steps to train instead of whole epochs; 0 trains whole epochs.")
+    steps: int = option(0, "Steps to train in place of whole epochs; 0 trains whole epochs.")
     lr: float = option(1e-4, "Learning rate of Adam.", swept=True)
     warmup_steps: int = option(0, "Steps over which the learning rate rises from zero.", swept=True)
     schedule: Literal["constant", "cosine", "tail"] = option(
@@ -150,7 +148,7 @@ class TrainConfig:
         choices=KERNELS_CHOICES,
     )
     residency: Residency = option("auto", "Where the rows live while training.", changeable=True)
-    block_chunks: int = option(8, "Chunks that are shuffled together.")
+    block_chunks: int = option(8, "Chunks that are shuffled as one block.")
     validation: str = option("", "A second cache to measure on; it changes nothing.")
     log_every: int = option(50, "Steps between two lines of metrics.jsonl.")
     checkpoint_every: int = option(1000, "Steps between two checkpoints.", changeable=True)
@@ -174,7 +172,7 @@ class TrainConfig:
     )
     independent: float = option(
         0.0,
-        "Share of the batches in which each stream selects alone, where selection is joint.",
+        "Share of the batches in which streams select independently, where selection is joint.",
         swept=True,
         added=True,
     )
@@ -244,10 +242,10 @@ def align_mixes(align: Sequence[str]) -> dict[float, float]:
     """The shares of the steps after which encoders are aligned, and how far they move then.
 
     Args:
-        align: `SHARE` or `SHARE=MIX` each.
+        align: Items `SHARE` or `SHARE=MIX`.
 
     Raises:
-        ConfigError: One is not that, or a share stands twice.
+        ConfigError: An item is malformed, or a share is given twice.
     """
     mixes: dict[float, float] = {}
     for point in align:
@@ -268,10 +266,10 @@ def term_weights(terms: Sequence[str]) -> dict[str, float]:
     """The weights of further loss terms by name.
 
     Args:
-        terms: `NAME=WEIGHT` each.
+        terms: Items `NAME=WEIGHT`.
 
     Raises:
-        ConfigError: One is not that, or a name stands twice.
+        ConfigError: An item is malformed, or a name is given twice.
     """
     weights: dict[str, float] = {}
     for term in terms:

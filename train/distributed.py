@@ -1,8 +1,8 @@
-"""Several processes that train one model, each with its part of every batch.
+"""Several processes that train one model, every process with its part of each batch.
 
 Started by `torchrun --nproc-per-node 2 -m sparc.train.cli run CACHE RUN`. All processes hold the
 same weights and make the same step: they exchange what their rows contribute to the gradients
-(`gather`). The first process alone writes.
+(`gather`). Only the first process writes.
 """
 
 import os
@@ -15,17 +15,17 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-# The others wait in an exchange while the first process validates or reads checkpoints, however
-# long that takes. One that dies is not waited for: `torchrun` ends all when one fails.
+# The others wait in an exchange while the first process validates or reads checkpoints, which may
+# take long. Nobody waits for one that has died: `torchrun` ends all when one fails.
 _TIMEOUT = timedelta(days=7)
 
 
 class Processes(NamedTuple):
-    """This process among those that train together.
+    """This process among those that train one model.
 
     Attributes:
         rank: Which one it is; the first, 0, writes.
-        world: How many there are.
+        world: Number of processes.
         device: Where this process trains.
     """
 
@@ -74,7 +74,7 @@ class Processes(NamedTuple):
 
 
 def local_rank() -> int:
-    """Which one this process is on its machine, and so which GPU is its own."""
+    """The number of this process on its machine, which is that of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
@@ -85,7 +85,7 @@ def is_first_process() -> bool:
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[Processes]:
-    """Join the processes that `torchrun` started; alone where it did not.
+    """Join the processes that `torchrun` started; one process where it did not.
 
     Args:
         device: Where this process trains; it becomes CUDA's current one.

@@ -35,8 +35,8 @@ from sparc.train.validation import measure
 NEVER = 2**62
 
 LARGEST_LOSS = 1e6
-"""Zeros have a loss near 1 and Adam's steps a length of their own: training that has left for here
-stays finite and does not come back."""
+"""A loss beyond this means divergence: zeros have a loss near 1. Adam's steps are bounded, so the
+loss may stay finite, but it does not recover."""
 
 
 @dataclasses.dataclass
@@ -48,9 +48,9 @@ class Trainee:
         record: What the run is.
         learner: Changes the weights.
         log: Where figures go; None in all processes but the first.
-        window: Sums since the last line of metrics; up to the last checkpoint, the first process
-            has those of all.
-        failure: Why it is trained no further; None while all is well.
+        window: Sums since the last line of metrics. In the first process, those up to the last
+            checkpoint are over all processes.
+        failure: Why training was given up; None while it continues.
     """
 
     run: Path
@@ -121,7 +121,7 @@ class Trainee:
     def log_sums(
         self, split: str, step: int, sums: StepSums, extra: Mapping[str, float] | None = None
     ) -> Line:
-        """Write the figures that follow from sums."""
+        """Write the figures computed from sums."""
         line = {
             "step": step,
             "epoch": step / self.record.steps_per_epoch,
@@ -135,8 +135,8 @@ class Trainee:
 
     def save(self, step: int, position: Position, processes: Processes) -> None:
         """Write a checkpoint of the state after this step."""
-        # As after resuming: were the sums added up for the file alone, they would be in another
-        # order, and the lines of a resumed run would differ in their last bits.
+        # The window itself is replaced, as resuming does: sums added in another order would make
+        # the lines of a resumed run differ in their last bits.
         joined = _over_processes(self.window, processes)
         self.window = joined if processes.is_first else None
         if self.log is None:
@@ -175,7 +175,7 @@ def train(
         first_step: Steps made so far.
         validation: A cache to measure on after every epoch and at the end.
         aligner: Aligns the models after the steps that their settings name; None where none do.
-        processes: The processes that train together.
+        processes: The processes that share every batch.
         on_change: Called in the first process after states have been saved, and when a trainee has
             failed.
 
@@ -195,7 +195,7 @@ def train(
     ):
         for step in range(first_step, steps):
             batch = reader.next_batch()
-            active = [each for each in trainees if each.failure is None]
+            active = [trainee for trainee in trainees if trainee.failure is None]
             for trainee in active:
                 trainee.learn(batch, step)
             done = step + 1
@@ -208,15 +208,15 @@ def train(
             if log or save:
                 for trainee in active:
                     trainee.check(processes, weights=save)
-                if any(each.failure for each in active):
-                    active = [each for each in active if each.failure is None]
+                if any(trainee.failure for trainee in active):
+                    active = [trainee for trainee in active if trainee.failure is None]
                     if processes.is_first:
                         on_change()
                     if not active:
                         return
             if log:
                 mixing = _mixing(reader, done, settings.log_every)
-                lines = [each.log_window(done, processes, mixing=mixing) for each in active]
+                lines = [t.log_window(done, processes, mixing=mixing) for t in active]
                 time_line = clock.line(done, done * rows)
                 for trainee in active:
                     if trainee.log is not None:
@@ -244,12 +244,12 @@ def _validate(
     batch_size: int,
     processes: Processes,
 ) -> None:
-    """Measure on the validation cache; the first process alone, which the others then wait for."""
+    """Measure on the validation cache in the first process, for which the others wait."""
     if not processes.is_first:
         return
-    names, learners = trainees[0].record.model.names, [each.learner for each in trainees]
-    found = measure(cache, names, learners, batch_size=batch_size, device=processes.device)
-    for trainee, sums in zip(trainees, found, strict=True):
+    names, learners = trainees[0].record.model.names, [trainee.learner for trainee in trainees]
+    measured = measure(cache, names, learners, batch_size=batch_size, device=processes.device)
+    for trainee, sums in zip(trainees, measured, strict=True):
         trainee.log_sums("validation", step, sums)
 
 
@@ -261,7 +261,7 @@ def _over_processes(sums: StepSums | None, processes: Processes) -> StepSums | N
 
 
 def _mixing(reader: BatchReader, done: int, log_every: int) -> float | None:
-    """How well this epoch is mixed, for the first line of metrics in it; else None."""
+    """How well this epoch is mixed, for its first line of metrics; else None."""
     per_epoch = reader.order.steps_per_epoch
     epoch = (done - 1) // per_epoch
     line_before = (done - 1) // log_every * log_every
@@ -271,7 +271,7 @@ def _mixing(reader: BatchReader, done: int, log_every: int) -> float | None:
 
 
 def _postfix(lines: Sequence[Line], record: RunRecord, waiting: float) -> str:
-    """What stands beside the progress bar."""
+    """The text beside the progress bar."""
     losses = [line["loss"] for line in lines]
     if len(lines) > 1:
         return f"{len(lines)} runs, loss {min(losses):.3f} to {max(losses):.3f}"
@@ -297,7 +297,7 @@ class _Clock:
         self._last = (time.perf_counter(), reader.waited, rows)
 
     def line(self, step: int, rows: int) -> dict[str, float]:
-        """The figures since the last call: seconds, rows a second, share of time spent waiting."""
+        """Figures since the last call: seconds, rows per second, share of time spent waiting."""
         began, waited, before = self._last
         self._last = (time.perf_counter(), self._reader.waited, rows)
         seconds = max(self._last[0] - began, 1e-9)
@@ -318,7 +318,7 @@ class _Stop:
 
 @contextmanager
 def _stop_signal(processes: Processes) -> Iterator[_Stop]:
-    """What Ctrl-C or SIGTERM sets, so that a step is never torn apart.
+    """What Ctrl-C or SIGTERM sets, so that a step is never interrupted halfway.
 
     A second signal interrupts at once. Several processes cannot agree on a step to stop at, so
     with more than one a signal interrupts as usual and the last checkpoint counts.
@@ -335,9 +335,9 @@ def _stop_signal(processes: Processes) -> Iterator[_Stop]:
         stop.reason = reason
 
     signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(each, ask) for each in signals]
+    before = [signal.signal(number, ask) for number in signals]
     try:
         yield stop
     finally:
-        for each, handler in zip(signals, before, strict=True):
-            signal.signal(each, handler)
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

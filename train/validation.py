@@ -65,10 +65,10 @@ def require_streams(
         if difference is None and stream.dim != dim:
             difference = EncoderDifference("dim", stream.dim, dim)
         if difference is not None:
-            what, there, here = difference
+            what, actual, expected = difference
             raise CacheError(
                 f"{called}{cache.folder}: stream {name} was made by another encoder "
-                f"({what}: {there!r}, not {here!r}); extract it as the training cache"
+                f"({what}: {actual!r}, not {expected!r}); extract it as the training cache"
             )
 
 
@@ -83,14 +83,14 @@ def measure(
     """Measure models on every row that is valid in all streams, in the order of the cache.
 
     Args:
-        cache: A cache that `check` has let pass.
+        cache: A cache that `check` accepts.
         streams: The streams of the models.
         learners: The models; all are measured in one pass.
         batch_size: Largest batch.
         device: Where the models lie.
 
     Returns:
-        For each learner, the sums over all rows.
+        The sums over all rows, one per learner.
     """
     sums: list[StepSums | None] = [None] * len(learners)
     for chunk in range(cache.info.chunks):
@@ -101,4 +101,4 @@ def measure(
             for position, learner in enumerate(learners):
                 of_batch, before = learner.measure(batch), sums[position]
                 sums[position] = of_batch if before is None else before + of_batch
-    return [each for each in sums if each is not None]
+    return [of_learner for of_learner in sums if of_learner is not None]

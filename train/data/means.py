@@ -1,4 +1,4 @@
-"""What must be known of the data before training: the mean of each stream."""
+"""The mean of each stream, from a sample of the data, for training to start from."""
 
 from typing import NamedTuple
 
@@ -43,8 +43,8 @@ def data_means(cache: ActivationCache, config: ModelConfig, *, seed: int) -> dic
         By stream, (dim,) float32.
 
     Raises:
-        CacheError: A stream is constant, so there is nothing to learn from it; or its values are so
-            large or small that no length can be computed.
+        CacheError: A stream is constant, or its values are so large or small that a norm cannot be
+            computed.
     """
     total: dict[str, _Sums] = {}
     rows = used = 0
@@ -81,7 +81,7 @@ def data_means(cache: ActivationCache, config: ModelConfig, *, seed: int) -> dic
 
 
 def shuffled_chunks(cache: ActivationCache, seed: int) -> list[int]:
-    """All chunks of a cache in random order, to sample from: neighbours may be of one kind."""
+    """All chunks of a cache in random order, to sample from: neighbours may be alike."""
     generator = np.random.Generator(np.random.PCG64(seed))
     return [int(chunk) for chunk in generator.permutation(cache.info.chunks)]
 
@@ -95,7 +95,7 @@ def require_unit(
         row = rows[int(bad.nonzero()[0])]
         raise CacheError(
             f"{cache.folder}: stream {stream}, row {row}: the squares of these values are beyond "
-            "float32, so the feature has no length; scale the stream's features"
+            "float32, so the feature has no norm; scale the stream's features"
         )
 
 

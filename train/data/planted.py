@@ -1,9 +1,9 @@
 """Made-up features whose concepts are known, to see whether training finds them.
 
-Each stream has its own directions for the concepts that all streams share, and concepts of its
-own. A row has a few concepts; a shared one has the same strength in every stream. So there is a
-right answer: a latent for each shared concept, the same latent in all streams, its decoder along
-the stream's direction. This module must not know how training works.
+A stream has its own directions for the concepts that all streams share, and private concepts. A row
+has a few concepts; a shared one has the same strength in every stream. So the right answer is
+known: one latent per shared concept, the same in all streams, its decoder along the stream's
+direction. This module must not know how training works.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Planted(NamedTuple):
 
 
 class Recovery(NamedTuple):
-    """How well a model has found the shared concepts.
+    """How well a model recovers the shared concepts.
 
     Attributes:
         cosine: By stream, the mean over concepts of the largest cosine of a decoder row with the
@@ -61,7 +61,7 @@ def plant(
         dims: By stream, the width of its features.
         rows: Number of rows.
         shared: Concepts that all streams have.
-        private: Concepts that each stream has for itself.
+        private: Private concepts per stream.
         active: Mean number of concepts a row has in a stream, of both kinds.
         noise: Standard deviation of the noise, as a share of a feature's norm.
         seed: Seed of everything.
@@ -93,7 +93,7 @@ def recovery(model: Sparc, planted: Planted) -> Recovery:
         largest = similarity.max(dim=1)
         cosine[name] = float(largest.values.mean())
         best.append(largest.indices)
-    same = torch.stack([(each == best[0]) for each in best]).all(dim=0)
+    same = torch.stack([(latents == best[0]) for latents in best]).all(dim=0)
     return Recovery(cosine, float(same.float().mean()))
 
 

@@ -118,7 +118,7 @@ def remove_partial_checkpoints(run: Path) -> None:
 
 
 def good_steps(run: Path, model: ModelConfig) -> list[int]:
-    """The steps of which there is an undamaged checkpoint, in order; says which are damaged.
+    """The steps that have an undamaged checkpoint, in order; says which are damaged.
 
     Args:
         run: The run's folder.
@@ -169,17 +169,17 @@ def load_checkpoint(run: Path, step: int, model: Sparc) -> Checkpoint:
 
 
 def discard_checkpoints_after(run: Path, step: int) -> None:
-    """Leave only the checkpoints that a run has which has just come to `step`."""
-    for found in saved_steps(run):
-        if found > step:
-            _remove(run, found)
+    """Leave only the checkpoints that a run has when it has just reached `step`."""
+    for saved in saved_steps(run):
+        if saved > step:
+            _remove(run, saved)
     _keep_the_newest(run)
 
 
 def _largest(model: ModelConfig) -> int:
-    """Bytes of all tensors in a checkpoint's longest file, and to spare.
+    """An upper bound for the bytes of all tensors in a checkpoint's longest file.
 
-    Those are two moments of each parameter, and a count of eight bytes for each latent.
+    These are two moments per parameter, and a count of eight bytes per latent.
     """
     return 32 * model.parameters
 
@@ -212,8 +212,8 @@ def _problem(folder: Path, *, largest: int) -> str | None:
         if _folder(folder.parent.parent, document["step"]) != folder:
             return f"it is of step {document['step']}"
         for name in _FILES:
-            there = file_digest(Folder(folder).inside(name), largest=largest)
-            if there != document["files"][name]:
+            digest = file_digest(Folder(folder).inside(name), largest=largest)
+            if digest != document["files"][name]:
                 return f"{name} is not what was written"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{_STATE}: {error}"

@@ -116,7 +116,7 @@ _FAULTS = {METRICS_FILE: line_fault, TIMINGS_FILE: _timing_fault}
 
 
 def steps_made(run: Path) -> int:
-    """The last step that a run's metrics or checkpoints tell of: either may be ahead.
+    """The last step in a run's metrics or checkpoints: either may be ahead.
 
     Raises:
         RunError: The metrics are damaged.
@@ -135,7 +135,7 @@ def flatten(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 class _LogFile:
-    """A file of lines that is only ever added to.
+    """A file of lines that is only appended to.
 
     Args:
         path: Where it is.
@@ -167,7 +167,7 @@ class _LogFile:
 
 
 def _held(path: Path, logged: Logged | None) -> bytes:
-    """What metrics.jsonl held at a checkpoint; nothing where a person has removed it.
+    """What metrics.jsonl held at a checkpoint; empty where the user has removed it.
 
     Raises:
         RunError: It has been damaged since.
@@ -185,7 +185,7 @@ def _held(path: Path, logged: Logged | None) -> bytes:
 
 
 def _content(path: Path) -> bytes | None:
-    """The bytes of a log; None where there is none."""
+    """The bytes of a log; None where there is no such file."""
     try:
         return Folder(path.parent).read(path.name, largest=_LARGEST)
     except FileNotFoundError:

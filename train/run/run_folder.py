@@ -158,21 +158,21 @@ class RunRecord:
         Folder(run).write(CONFIG_FILE, seal(KIND.document(to_mapping(self))))
 
 
-def require_same(run: Path, found: TrainConfig, wanted: TrainConfig) -> None:
-    """Refuse to go on with a run under other settings.
+def require_same(run: Path, recorded: TrainConfig, wanted: TrainConfig) -> None:
+    """Refuse to continue a run under other settings.
 
     Args:
         run: The run's folder.
-        found: Its settings.
+        recorded: Its settings.
         wanted: The settings asked for.
 
     Raises:
         RunError: Names the first setting that differs.
     """
-    if difference := first_difference(found, wanted, ignore=CHANGEABLE):
-        name, recorded, asked = difference
+    if difference := first_difference(recorded, wanted, ignore=CHANGEABLE):
+        name, before, now = difference
         raise RunError(
-            f"{run} was begun with {name} = {recorded}, not {asked}: go on with "
+            f"{run} was begun with {name} = {before}, not {now}: go on with "
             f"`sparc-train resume {run}`, or choose another folder"
         )
 
@@ -228,7 +228,7 @@ def checkpoint_entries(run: Path) -> list[str]:
 
 
 def saved_steps(run: Path) -> list[int]:
-    """The steps of which there is a checkpoint, damaged or not, in order."""
+    """The steps that have a checkpoint, damaged or not, in order."""
     matches = map(_CHECKPOINT.fullmatch, checkpoint_entries(run))
     return sorted(int(match[1]) for match in matches if match)
 
@@ -247,7 +247,7 @@ def require_finished(run: Path) -> None:
     """Refuse a run that has not made its last step.
 
     Raises:
-        RunError: Says how far it is and how to go on; or there is no such run, or it is damaged.
+        RunError: Says how far it is and how to continue; or there is no such run, or it is damaged.
     """
     record = RunRecord.read(run)
     if is_finished(run):

@@ -53,7 +53,7 @@ KIND = DocumentKind("sparc-sweep", 1, RunError)
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """Runs that are trained together.
+    """Runs that are trained on one pass over the data.
 
     Attributes:
         cache: Folder or URL of the cache they learn from.
@@ -128,17 +128,18 @@ class Sweep:
             raise ConfigError("it has no runs")
 
     def begin(self, folder: Path) -> None:
-        """Write the record, or find that the folder holds this very sweep.
+        """Write the record, unless the folder holds this very sweep.
 
         Raises:
             RunError: It holds another one, or something else.
         """
         if Folder(folder).exists(SWEEP_FILE):
-            found = Sweep.read(folder).settings
-            for name in sorted(found.keys() | self.settings.keys()):
-                if found.get(name) != self.settings.get(name):
+            recorded = Sweep.read(folder).settings
+            for name in sorted(recorded.keys() | self.settings.keys()):
+                if recorded.get(name) != self.settings.get(name):
+                    difference = _difference(recorded, self.settings, name)
                     raise RunError(
-                        f"{folder} holds another sweep ({_difference(found, self.settings, name)}):"
+                        f"{folder} holds another sweep ({difference}):"
                         f" go on with `sparc-train resume {folder}`, or choose another folder"
                     )
             return
@@ -215,7 +216,7 @@ def read_index(folder: Path) -> pa.Table:
             raise ValueError("it does not say how far every run is")
     except (OSError, ValueError, pa.ArrowException) as error:
         raise RunError(
-            f"{where} is damaged ({reason(error)}): remove it, it is made again"
+            f"{where} is damaged ({reason(error)}): remove it, and it is made again"
         ) from error
     return table
 
@@ -244,16 +245,16 @@ def _read_grid(path: Path) -> dict[str, list[Any]]:
 
 
 def _difference(
-    found: Mapping[str, TrainConfig], wanted: Mapping[str, TrainConfig], name: str
+    recorded: Mapping[str, TrainConfig], wanted: Mapping[str, TrainConfig], name: str
 ) -> str:
     if name not in wanted:
         return f"{name} is not in the file"
-    if name not in found:
+    if name not in recorded:
         return f"{name} is not in it"
-    difference = first_difference(found[name], wanted[name])
+    difference = first_difference(recorded[name], wanted[name])
     assert difference is not None
-    key, recorded, asked = difference
-    return f"{name}: {key} = {recorded}, not {asked}"
+    key, before, now = difference
+    return f"{name}: {key} = {before}, not {now}"
 
 
 def _known(value: float) -> float | None:
