@@ -15,6 +15,7 @@ from sparc.common.streams.info import check_name
 from sparc.extract.datasets.base import Captions, DatasetOptions
 from sparc.extract.datasets.formats.registry import AUTO, CHOICES, FORMATS
 from sparc.extract.encoders import StreamSpec, parse_spec
+from sparc.extract.encoders.libraries import LIBRARIES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,10 @@ class ExtractConfig:
     """The settings of `sparc-extract run`."""
 
     streams: tuple[str, ...] = option(
-        (), "An encoder to run, as 'name=spec' in quotes; repeat for more.", flag="--stream"
+        (),
+        "An encoder to run, as 'name=spec' in quotes; repeat for more. A spec is LIBRARY:MODEL, of "
+        f"{', '.join(LIBRARIES)}.",
+        flag="--stream",
     )
     preset: str = option(
         "", "The published models' streams instead: dinov2-clip-b or dinov2-clip-l."

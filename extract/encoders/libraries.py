@@ -1,9 +1,32 @@
 """The encoder libraries: parsing a spec and building its encoder, whichever library it names.
 
-To add a library, write one module with a `StreamSpec` (its grammar) and a `Library` (how its models
-are loaded and used), and add the library to `_BUILT_IN`; a program of your own calls `register`
-instead. Both classes are imported for `--help`, so import the library itself inside functions, or
-in a module of the same package that they import (as `timm/` does). An `EncoderError` of yours
+To add one, write a package beside this module, such as `timm/`:
+
+- `__init__.py`, a line that says what lives there.
+- `spec.py`: a `StreamSpec`, the grammar of `NAME:source`. It imports no model library, since every
+  command line parses specs. `place` is the file, folder or hub repository that the source names:
+  what a cache or run says lies there is opened only with the user's consent. None: a name that the
+  library itself resolves.
+- `library.py`: a `Library`, whose methods import `models.py` when called. `package` is what
+  a user installs with pip: its version is recorded, and a missing one is advised.
+- `models.py`: loads the model and makes it an `ImageEncoder` or `TextEncoder`. It imports the model
+  library and `spec.py`, never `library.py`, so that no two modules import each other.
+
+Then add the library to `_BUILT_IN`, and the package to the list of packages in `pyproject.toml`. A
+program of your own calls `register` instead; its spec and library may share a module.
+
+An encoder's `origin` is a `StreamOrigin`, by which later commands know the encoder again: they
+refuse another one. Fill in
+
+- `spec`: `str(spec.absolute())`;
+- `weights_sha256`: `weights.weights_digest(model)`;
+- `definition_sha256`: `definition.definition_digest(...)` of what else decides the output, such as
+  the architecture and, for texts, `tokenizer_digest`;
+- `pooling`: in words, how tokens became one vector;
+- `preprocessing`: in words, what was done to the image or caption first;
+- `input_size`: height and width in pixels, or the context length in tokens.
+
+`weights.load_weights(path)` reads a weights file and runs no code of it. An `EncoderError` of yours
 reaches the user as one line; `hub.loading` makes one of whatever a library raises.
 """
 

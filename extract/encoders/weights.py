@@ -5,8 +5,9 @@ No weights file is ever unpickled beyond plain tensors. This module must not kno
 
 import hashlib
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +31,24 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     Raises:
         EncoderError: The file is missing, damaged, or not plain weights.
     """
-    if not path.is_file():
-        raise EncoderError(f"there is no weights file {path}")
-    if path.suffix not in WEIGHTS_SUFFIXES:
-        raise EncoderError(
-            f"cannot tell what {path} holds: a weights file ends in one of "
-            f"{', '.join(WEIGHTS_SUFFIXES)}"
-        )
+    _check_is_weights_file(path)
     if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as file:
-                return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise EncoderError(f"{path} is not a readable safetensors file: {error}") from error
+        with _open_safetensors(path) as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     return {name: tuple(value.shape) for name, value in _read_torch_file(path).items()}
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file on the CPU, by name; no code in it is run.
+
+    Raises:
+        EncoderError: As for `tensor_shapes`.
+    """
+    _check_is_weights_file(path)
+    if path.suffix == ".safetensors":
+        with _open_safetensors(path) as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return _read_torch_file(path)
 
 
 def weights_digest(module: nn.Module, *, without: Callable[[str], bool] | None = None) -> str:
@@ -73,6 +78,25 @@ def weights_digest(module: nn.Module, *, without: Callable[[str], bool] | None =
 def _tensor_digest(value: Tensor) -> str:
     flat = value.detach().cpu().contiguous().reshape(-1)
     return hashlib.sha256(flat.view(torch.uint8).numpy().data).hexdigest()
+
+
+def _check_is_weights_file(path: Path) -> None:
+    if not path.is_file():
+        raise EncoderError(f"there is no weights file {path}")
+    if path.suffix not in WEIGHTS_SUFFIXES:
+        raise EncoderError(
+            f"cannot tell what {path} holds: a weights file ends in one of "
+            f"{', '.join(WEIGHTS_SUFFIXES)}"
+        )
+
+
+@contextmanager
+def _open_safetensors(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise EncoderError(f"{path} is not a readable safetensors file: {error}") from error
 
 
 def _read_torch_file(path: Path) -> dict[str, Tensor]:

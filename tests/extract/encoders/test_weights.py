@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sparc.common.errors import EncoderError
-from sparc.extract.encoders.weights import tensor_shapes, weights_digest
+from sparc.extract.encoders.weights import load_weights, tensor_shapes, weights_digest
 
 
 class Evil:
@@ -136,3 +136,19 @@ def test_a_file_without_weights_is_refused(tmp_path):
         tensor_shapes(tmp_path / "list.pt")
     with pytest.raises(EncoderError, match="no weights"):
         tensor_shapes(tmp_path / "empty.pt")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_the_tensors_of_a_weights_file_are_read(tmp_path, suffix):
+    file = tmp_path / f"weights{suffix}"
+    state = small().state_dict()
+    if suffix == ".pt":
+        torch.save({"state_dict": state}, file)
+    else:
+        save_file(state, file)
+    tensors = load_weights(file)
+    assert tensors.keys() == state.keys()
+    assert all(torch.equal(tensors[name], value) for name, value in state.items())
+    file.write_bytes(b"damaged")
+    with pytest.raises(EncoderError, match="is not a readable"):
+        load_weights(file)
