@@ -177,12 +177,12 @@ def _aligned_in(folder: Folder) -> tuple[AlignRecord, ...]:
 
 def _require_same(folder: Folder, wanted: AlignRecord) -> None:
     """Refuse a finished aligned model of another source, cache or other settings."""
-    found = _aligned_in(folder)[-1]
+    existing = _aligned_in(folder)[-1]
     names = ("source_sha256", "manifest_digest", "streams")
-    same = all(getattr(found, name) == getattr(wanted, name) for name in names)
+    same = all(getattr(existing, name) == getattr(wanted, name) for name in names)
     ignore = declared(AlignConfig, "changeable")
-    if not same or first_difference(found.settings, wanted.settings, ignore=ignore):
+    if not same or first_difference(existing.settings, wanted.settings, ignore=ignore):
         raise RunError(
-            f"{folder} holds {found.source} aligned on {found.cache}, with other weights, rows or "
-            "settings: choose another folder"
+            f"{folder} holds {existing.source} aligned on {existing.cache}, with other "
+            "weights, rows or settings: choose another folder"
         )

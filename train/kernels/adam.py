@@ -106,7 +106,7 @@ class Adam:
         return self.this_step.number
 
     def begin_step(self, lr: float, encoder_lr: float | None = None) -> AdamStep:
-        """Begin the next step; then each row of each parameter has to be moved once.
+        """Begin the next step, in which every row of every parameter is to be moved once.
 
         Args:
             lr: Learning rate.

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import huggingface_hub
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -149,6 +150,17 @@ def test_a_saved_model_stays_one_and_remembers_every_aligning(saved, tmp_path, c
     assert shown.count("aligned: ") == 2
     load(tmp_path / "twice").save(tmp_path / "exported")
     load(tmp_path / "exported").save(tmp_path / "twice")  # a saved model may be replaced by hand
+
+
+def test_a_model_of_the_hub_is_named_by_its_id(saved, tmp_path, monkeypatch):
+    model, cache = saved
+    shutil.copytree(model, tmp_path / "hub/someone/sparc")
+    downloads = lambda repository, **_: str(tmp_path / "hub" / repository)  # noqa: E731
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", downloads)
+    monkeypatch.chdir(tmp_path)
+    align_run("someone/sparc", cache, "aligned", CPU)
+    (how,) = json.loads((tmp_path / "aligned/config.json").read_text())["aligned"]
+    assert how["source"] == "someone/sparc"
 
 
 def test_a_cache_that_does_not_go_with_the_model_is_refused(finished, small_cache, tmp_path):
