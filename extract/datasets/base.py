@@ -29,7 +29,7 @@ class DatasetOptions:
             first.
         holdout: Fraction of the images held out, where the dataset has no splits; `split` then is
             `test` (those held out) or `train` (the rest).
-        holdout_by: Column of `folder` metadata whose equal values are held out together; if empty,
+        holdout_by: Column of the metadata whose equal values are held out together; if empty,
             each image by itself.
         labels: CSV of ImageID,LabelName,Confidence that replaces the dataset's own labels.
         classes: CSV of LabelName,DisplayName.

@@ -29,12 +29,13 @@ class RecordColumns:
 
     Args:
         wanted: `DatasetOptions.columns`.
+        group_by: `DatasetOptions.holdout_by`, which `grouped` makes groups of.
 
     Raises:
         ConfigError: A wanted column has the name of one that every cache has.
     """
 
-    def __init__(self, wanted: Sequence[str]) -> None:
+    def __init__(self, wanted: Sequence[str], group_by: str = "") -> None:
         for name in wanted:
             try:
                 tables.check_column_name(name)
@@ -43,6 +44,8 @@ class RecordColumns:
                     f"--column {name!r}: {error}; rename yours in the dataset"
                 ) from error
         self.wanted = tuple(wanted)
+        self._group_by = group_by
+        self._reads = tuple(dict.fromkeys((*wanted, group_by))) if group_by else self.wanted
         self._known: dict[str, None] = {}
 
     def of(self, record: Mapping[str, Any], *, without: Collection[str]) -> dict[str, Any]:
@@ -52,13 +55,49 @@ class RecordColumns:
             record: A line of metadata.
             without: The fields that the reader uses for paths, captions or labels.
         """
-        if not self.wanted:
+        if not self:
             return {}
         fields = {name: _null(value) for name, value in record.items() if name not in without}
         self._known.update(dict.fromkeys(fields))
         if self.wanted == (ALL_COLUMNS,):
             return fields
-        return {name: fields[name] for name in self.wanted if name in fields}
+        return {name: fields[name] for name in self._reads if name in fields}
+
+    def __bool__(self) -> bool:
+        """Whether any field is chosen, so that metadata must be read."""
+        return bool(self._reads)
+
+    def grouped(self, records: Sequence[ImageRecord], location: str) -> Sequence[ImageRecord]:
+        """Records with the groups that `--holdout-by` asks for: the values of a column.
+
+        The column is taken away again unless it is also wanted as one. A record that already has a
+        group keeps it.
+
+        Raises:
+            DatasetError: No image has a value of the column; the message lists those that exist.
+        """
+        name = self._group_by
+        if not name:
+            return records
+        keeps = name in self.wanted or ALL_COLUMNS in self.wanted
+        result = []
+        for record in records:
+            lines = [record.columns, *record.caption_columns]
+            values = (line.get(name) for line in lines)
+            group = record.group or next((str(v) for v in values if v is not None and v != ""), "")
+            if not keeps:
+                lines = [{k: v for k, v in line.items() if k != name} for line in lines]
+            columns, *of_captions = lines
+            result.append(
+                record._replace(group=group, columns=columns, caption_columns=of_captions)
+            )
+        if not any(record.group for record in result):
+            known = shorten(", ".join(sorted(self._known)), 300) or "none"
+            raise DatasetError(
+                f"{location}: no image has a value of the column {name!r} of --holdout-by; "
+                f"columns: {known}"
+            )
+        return result
 
     def require_known(self, location: str) -> None:
         """Refuse wanted columns that no record has.

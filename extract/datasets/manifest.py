@@ -24,13 +24,16 @@ from sparc.extract.datasets.labels import read_class_names, with_labels_of
 from sparc.extract.datasets.source import ImageRecord, ObjectMask, Source
 
 
-def build_manifest(location: str, source: Source, options: DatasetOptions) -> Manifest:
+def build_manifest(
+    location: str, source: Source, options: DatasetOptions, *, split: str = ""
+) -> Manifest:
     """The manifest of a reader's images.
 
     Args:
         location: The dataset's folder.
         source: Its images, classes and masks.
         options: Their `format` is recorded.
+        split: The dataset's own split; empty where it is not divided.
 
     Raises:
         DatasetError: No image is left, two have the same id, or a labels file does not fit.
@@ -55,7 +58,7 @@ def build_manifest(location: str, source: Source, options: DatasetOptions) -> Ma
     return Manifest(
         dataset=absolute_if_here(location),
         dataset_format=options.format,
-        split=options.split if options.holdout else source.split,
+        split=options.split if options.holdout else split,
         rows=rows_table(records, options.captions, class_ids, types),
         classes=classes,
         masks=None if masks is None else _masks_table(masks, class_ids),

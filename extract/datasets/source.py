@@ -4,7 +4,7 @@ This module must not know any dataset format, nor how rows are made of images.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +21,8 @@ class ImageRecord(NamedTuple):
         image_path: What `Dataset.read_image` takes: the column `image` of its rows.
         captions: Unchanged.
         labels: Keys of its classes.
-        group: Images of one group are held out together; empty: the image is its own group.
+        group: Images of one group are held out together. Empty: the value of the column that
+            `--holdout-by` names, or, without one, the image is its own group.
         columns: Values of further columns of `rows.parquet`, by name, for all rows of the image.
         caption_columns: The same for each caption, which override `columns`: one per caption, or
             none at all.
@@ -52,14 +53,16 @@ class Source:
 
     Attributes:
         records: In the order in which they are encoded.
-        split: The dataset's own split; empty where it is not divided.
+        named: Paths of the images that metadata name, which may be missing; None: all of `records`.
+        named_in: What names them, for messages.
         names: Names of the classes, by key.
         hierarchy: Places of the classes.
         masks: Gives the objects of images, by `sample_id`; None where the dataset has none.
     """
 
     records: Sequence[ImageRecord]
-    split: str = ""
+    named: Collection[str] | None = None
+    named_in: str = "the metadata"
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     hierarchy: Hierarchy = dataclasses.field(default_factory=Hierarchy)
     masks: Callable[[frozenset[str]], Iterable[ObjectMask]] | None = None

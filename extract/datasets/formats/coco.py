@@ -13,7 +13,7 @@ image, and of the annotation that holds a caption, may become columns of the cac
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sparc.common.errors import DatasetError
@@ -21,12 +21,10 @@ from sparc.common.progress import say
 from sparc.common.text import amount, shorten
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.hierarchy import Edge, Hierarchy, build_hierarchy
-from sparc.extract.datasets.manifest import check_some_present
 from sparc.extract.datasets.masks import read_segmentation
 from sparc.extract.datasets.metadata import read_json
 from sparc.extract.datasets.safe_folder import SafeFolder
 from sparc.extract.datasets.source import ImageRecord, ObjectMask, Source
-from sparc.extract.datasets.splits import choose_split
 
 _ANNOTATIONS = re.compile(r"(?:annotations/)?(captions|instances)_([^/]+)\.json")
 
@@ -50,19 +48,19 @@ class CocoDataset(DatasetReader):
         """An annotation file."""
         return next(filter(_ANNOTATIONS.fullmatch, folder.files), None)
 
-    def read(self) -> Source:
-        """The images, in the order of the annotation file."""
-        folder = self.folder
-        splits = annotation_files(folder.files)
+    def splits(self) -> Collection[str]:
+        """Those with an annotation file."""
+        splits = annotation_files(self.folder.files)
         if not splits:
             raise DatasetError(
-                f"{folder} has neither annotations/captions_<split>.json nor "
+                f"{self.folder} has neither annotations/captions_<split>.json nor "
                 "annotations/instances_<split>.json, so it is not in the layout of COCO"
             )
-        split = choose_split(self.options, splits, str(folder))
-        return self._read(split, splits[split])
+        return splits
 
-    def _read(self, split: str, names: Mapping[str, str]) -> Source:
+    def read(self, split: str) -> Source:
+        """The images, in the order of the annotation file."""
+        names = annotation_files(self.folder.files)[split]
         documents = [
             _Document(self.folder, names[kind])
             for kind in ("captions", "instances")
@@ -77,9 +75,9 @@ class CocoDataset(DatasetReader):
         categories = _Categories(instances) if instances else None
         objects = _objects(instances, categories, images) if instances and categories else {}
         where = names.get("captions", names.get("instances", ""))
-        paths = self._image_paths(split, images, where)
+        paths = self._image_paths(split, images)
         return Source(
-            split=split,
+            named_in=where,
             records=[
                 ImageRecord(
                     image_id,
@@ -120,23 +118,18 @@ class CocoDataset(DatasetReader):
             say(f"{document}: {lost} of images that it does not list left out")
         return annotations
 
-    def _image_paths(
-        self, split: str, images: Mapping[str, Mapping[str, Any]], where: str
-    ) -> dict[str, str]:
+    def _image_paths(self, split: str, images: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         files = set(self.folder.files)
         places = (f"{split}/", f"images/{split}/", "images/", "")
         used = next((p for p in places if p and any(f.startswith(p) for f in files)), "")
         paths: dict[str, str] = {}
-        missing: list[str] = []
         for image_id, image in images.items():
             name = image["file_name"]
             path = next((p + name for p in places if p + name in files), None)
             if path is None:
                 # An absolute name stays as it is: reading it is refused.
                 path = name if name.startswith("/") else used + name
-                missing.append(path)
             paths[image_id] = path
-        check_some_present(missing, len(images), str(self.folder), where)
         return paths
 
 

@@ -19,15 +19,15 @@ subfolders are not used as labels.
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from sparc.common.errors import DatasetError
 from sparc.common.progress import say
 from sparc.common.text import amount, shorten
+from sparc.extract.datasets.base import ALL_COLUMNS
 from sparc.extract.datasets.columns import RecordColumns, merged, parse_cells
 from sparc.extract.datasets.formats.reader import DatasetReader
-from sparc.extract.datasets.manifest import check_some_present
 from sparc.extract.datasets.metadata import (
     Record,
     decode,
@@ -37,7 +37,7 @@ from sparc.extract.datasets.metadata import (
 )
 from sparc.extract.datasets.safe_folder import LARGEST_TEXT, SafeFolder, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
-from sparc.extract.datasets.splits import SYNONYMS, choose_split
+from sparc.extract.datasets.splits import SYNONYMS
 
 LABEL_SEPARATOR = ";"
 """Between the classes of one image, in the column `labels` of a CSV."""
@@ -64,19 +64,21 @@ class FolderDataset(DatasetReader):
         """An image, or else metadata: `read` then says that their images are missing."""
         return next(iter(folder.images or metadata_files(folder.files)), None)
 
-    def read(self) -> Source:
+    def splits(self) -> Collection[str]:
+        """The subfolders that are splits."""
+        return split_folders(self.folder.images)
+
+    def read(self, split: str) -> Source:
         """The images, sorted by path; missing ones that metadata name come last."""
         folder, options = self.folder, self.options
-        split = choose_split(options, split_folders(folder.images), str(folder))
         listed = [name for name in folder.images if not split or name.startswith(f"{split}/")]
         metadata = _Metadata(folder, split, options.holdout_by, self.columns)
         present = set(listed)
         missing = [image_path for image_path in metadata.captions if image_path not in present]
-        check_some_present(missing, len(metadata.captions), str(folder), "the metadata")
         sidecars = _Sidecars(folder)
         image_paths = listed + missing
         source = Source(
-            split=split,
+            named=metadata.captions,
             records=[
                 ImageRecord(
                     sample_id,
@@ -130,6 +132,9 @@ class _Metadata:
         self.columns_of: dict[str, list[dict[str, Any]]] = {}
         self.caption_columns: dict[str, list[dict[str, Any]]] = {}
         cells: list[dict[str, Any]] = []
+        # A group here is the text in the file, whatever type `parse_cells` gives the column.
+        is_kept = {group_column, ALL_COLUMNS} & {*kept.wanted}
+        without = _READ_COLUMNS if is_kept else (*_READ_COLUMNS, group_column)
         for name in _metadata_of(folder, split):
             below, _, base = name.rpartition("/")
             where = f"{folder}/{name}"
@@ -144,7 +149,7 @@ class _Metadata:
                 texts = _texts(record, column)
                 self.captions.setdefault(image_path, []).extend(texts)
                 if kept.wanted:
-                    values = kept.of(record.values, without=_READ_COLUMNS)
+                    values = kept.of(record.values, without=without)
                     if is_csv:
                         cells.append(values)
                     if texts:

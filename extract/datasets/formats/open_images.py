@@ -15,7 +15,7 @@ images. Labels are the human-verified ones of Confidence 1.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sparc.common.errors import DatasetError
@@ -24,11 +24,10 @@ from sparc.common.text import amount
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.hierarchy import Hierarchy, read_hierarchy
 from sparc.extract.datasets.labels import read_class_names, read_labels
-from sparc.extract.datasets.manifest import check_some_present
 from sparc.extract.datasets.metadata import read_json_lines
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
-from sparc.extract.datasets.splits import SYNONYMS, choose_split
+from sparc.extract.datasets.splits import SYNONYMS
 
 SPLITS = ("train", "validation", "test")
 
@@ -50,16 +49,15 @@ class OpenImagesDataset(DatasetReader):
         files = folder.files
         return next(iter(_named(files, _NARRATIVES) or _named(files, _LABELS)), None)
 
-    def read(self) -> Source:
-        """The images, in the order of the narratives; without narratives sorted by path."""
-        folder = self.folder
+    def splits(self) -> Collection[str]:
+        """Those of the narratives; without narratives, those of labels or images."""
         splits = self._splits()
         if not splits:
             raise DatasetError(
-                f"{folder} has no images, narratives or labels of a split "
+                f"{self.folder} has no images, narratives or labels of a split "
                 f"({', '.join(SPLITS)}), so it is not in the layout of Open Images"
             )
-        return self._read(choose_split(self.options, splits, str(folder)))
+        return splits
 
     def _splits(self) -> list[str]:
         narrated = {_split_of(name) for name in _named(self.folder.files, _NARRATIVES)}
@@ -68,7 +66,8 @@ class OpenImagesDataset(DatasetReader):
         labelled = {_split_of(name) for name in _named(self.folder.files, _LABELS)}
         return [s for s in SPLITS if s in labelled or _images_of(self.folder.images, s)]
 
-    def _read(self, split: str) -> Source:
+    def read(self, split: str) -> Source:
+        """The images, in the order of the narratives; without narratives sorted by path."""
         folder = self.folder
         on_disk = _images_of(folder.images, split) or _by_id(folder.images)
         narratives = _one_version(
@@ -76,11 +75,11 @@ class OpenImagesDataset(DatasetReader):
         )
         narrated = self._narratives(narratives)
         if narrated:
-            self._compare(narrated, on_disk, split)
+            self._say_left_out(narrated, on_disk, split)
         ids = list(narrated or on_disk)
         labels = {} if self.options.labels else self._labels(split, set(ids))
         return Source(
-            split=split,
+            named_in=f"the {split} narratives",
             records=[
                 ImageRecord(
                     image_id,
@@ -106,11 +105,9 @@ class OpenImagesDataset(DatasetReader):
                 narratives[image_id].append(_Narrative(caption, columns))
         return dict(narratives)
 
-    def _compare(
+    def _say_left_out(
         self, narrated: Mapping[str, object], on_disk: Mapping[str, str], split: str
     ) -> None:
-        missing = [f"{split}/{image_id}.jpg" for image_id in narrated if image_id not in on_disk]
-        check_some_present(missing, len(narrated), str(self.folder), f"the {split} narratives")
         extra = sum(image_id not in narrated for image_id in on_disk)
         if extra:
             say(f"{self.folder}: {amount(extra, 'image')} of {split} without narrative left out")

@@ -1,14 +1,21 @@
-"""What a dataset format has to define; everything else is the same for all formats."""
+"""What a dataset format has to define; everything else is the same for all formats.
 
+A format lists the splits and reads one of them. `DatasetReader.manifest` does what the options ask
+for: it chooses the split, holds images out, says which are missing, keeps columns.
+"""
+
+import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from typing import ClassVar
 
 from sparc.common.cache.manifest import Manifest
 from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.columns import RecordColumns
-from sparc.extract.datasets.manifest import build_manifest
+from sparc.extract.datasets.manifest import build_manifest, check_some_present
 from sparc.extract.datasets.safe_folder import SafeFolder
 from sparc.extract.datasets.source import Source
+from sparc.extract.datasets.splits import choose_split
 
 
 class DatasetReader(ABC):
@@ -27,7 +34,7 @@ class DatasetReader(ABC):
     def __init__(self, folder: SafeFolder, options: DatasetOptions) -> None:
         self.folder = folder
         self.options = options
-        self.columns = RecordColumns(options.columns)
+        self.columns = RecordColumns(options.columns, options.holdout_by)
         """Chooses the fields of metadata that `rows.parquet` keeps; see `ImageRecord.columns`."""
 
     @classmethod
@@ -35,20 +42,46 @@ class DatasetReader(ABC):
     def evidence(cls, folder: SafeFolder) -> str | None:
         """A file by which `auto` recognises the format; None where there is none."""
 
-    @abstractmethod
-    def read(self) -> Source:
-        """The images in the order of their rows, with their captions and classes.
+    def splits(self) -> Collection[str]:
+        """The splits that the dataset has; none where it is not divided.
 
         Raises:
-            DatasetError: The folder is not in this format, or does not have the split.
+            DatasetError: The folder is not in this format.
+        """
+        return ()
+
+    @abstractmethod
+    def read(self, split: str) -> Source:
+        """The images in the order of their rows, with their captions and classes.
+
+        Args:
+            split: One of `splits()`; empty where there are none.
+
+        Raises:
+            DatasetError: The folder is not in this format.
         """
 
     def read_image(self, image_path: str) -> bytes:
-        """The encoded bytes of an image; see `Dataset.read_image`."""
+        """The encoded bytes of an image; see `Dataset.read_image`.
+
+        Where a format overrides this, images are no files of the folder, and `manifest` does not
+        look whether they are there.
+        """
         return self.folder.read(image_path)
 
     def manifest(self) -> Manifest:
         """The rows, classes and masks; see `Dataset.manifest`."""
-        source = self.read()
-        self.columns.require_known(str(self.folder))
-        return build_manifest(str(self.folder), source, self.options)
+        location = str(self.folder)
+        split = choose_split(self.options, self.splits(), location)
+        source = self.read(split)
+        if type(self).read_image is DatasetReader.read_image:
+            files = set(self.folder.files)
+            named = source.named
+            if named is None:
+                named = [record.image_path for record in source.records]
+            missing = [image_path for image_path in named if image_path not in files]
+            check_some_present(missing, len(named), location, source.named_in)
+        self.columns.require_known(location)
+        records = self.columns.grouped(source.records, location)
+        source = dataclasses.replace(source, records=records)
+        return build_manifest(location, source, self.options, split=split)

@@ -10,7 +10,7 @@ recognises a folder and which images it has:
         def evidence(cls, folder: SafeFolder) -> str | None:
             return "images.jsonl" if "images.jsonl" in folder.files else None
 
-        def read(self) -> Source:
+        def read(self, split: str) -> Source:
             lines = read_json_lines(self.folder.path("images.jsonl"), f"{self.folder}/images.jsonl")
             return Source(
                 records=[
@@ -24,8 +24,11 @@ Then add a line to `FORMATS`:
     "listed": FormatEntry("images that images.jsonl lists", f"{_HERE}.listed:ListedDataset"),
 
 `sparc-extract run … --format listed` reads it, `auto` recognises it, and every command opens the
-images of its caches. A format whose images are not files of the folder also overrides `read_image`.
-Further fields of a line become columns of the cache where `--column` asks for them, with
+images of its caches. A format whose images are not files of the folder also overrides `read_image`,
+one that is divided also `splits`. `--split`, `--holdout`, `--limit`, labels and missing images are
+the base class's business.
+Further fields of a line become columns of the cache where `--column` asks for them, and groups
+where `--holdout-by` does, with
 `columns=self.columns.of(line, without=("id", "path", "caption"))` in the `ImageRecord`.
 
 Every command line reads this module: it imports no reader.

@@ -14,7 +14,7 @@ named `shard/member` and read at its offset in the shard.
 
 import os
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,6 @@ from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.metadata import decode, parse_json
 from sparc.extract.datasets.safe_folder import LARGEST_IMAGE, LARGEST_TEXT, SafeFolder, is_image
 from sparc.extract.datasets.source import ImageRecord, Source
-from sparc.extract.datasets.splits import choose_split
 
 LARGEST_HEADER = 1 << 20
 """Most bytes of a long name or of extended attributes; a shard with longer ones is refused."""
@@ -54,15 +53,17 @@ class WebDataset(DatasetReader):
         super().__init__(folder, options)
         self._images: dict[str, dict[str, Extent]] = {}
 
-    def read(self) -> Source:
+    def splits(self) -> Collection[str]:
+        """The subfolders with shards."""
+        shards = shard_files(self.folder.files)
+        if not shards:
+            raise DatasetError(f"{self.folder} has no .tar shards")
+        return sorted({shard.rpartition("/")[0] for shard in shards} - {""})
+
+    def read(self, split: str) -> Source:
         """The images: shards sorted by name, samples in the order of their shard."""
         folder = self.folder
-        shards = shard_files(folder.files)
-        if not shards:
-            raise DatasetError(f"{folder} has no .tar shards")
-        splits = sorted({shard.rpartition("/")[0] for shard in shards} - {""})
-        split = choose_split(self.options, splits, str(folder))
-        wanted = [shard for shard in shards if shard.rpartition("/")[0] == split]
+        wanted = [shard for shard in shard_files(folder.files) if shard.rpartition("/")[0] == split]
         samples: list[_Sample] = []
         bad_texts = 0
         with progress(len(wanted), "shards", unit="shards") as bar:
@@ -77,7 +78,6 @@ class WebDataset(DatasetReader):
             say(f"{folder}: bytes that are not UTF-8 replaced in {amount(bad_texts, 'text')}")
         repeated = len({sample.key for sample in samples}) < len(samples)
         return Source(
-            split=split,
             records=[
                 ImageRecord(
                     f"{sample.shard[:-4]}/{sample.key}" if repeated else sample.key,
@@ -207,7 +207,7 @@ class _Shard:
         wanted = {
             key: metadata[key]
             for key in images
-            if key in metadata and (self._columns.wanted or not captions.get(key))
+            if key in metadata and (self._columns or not captions.get(key))
         }
         for key, text in self._texts(wanted):
             where = f"{self._folder}/{self._name}/{shorten(metadata[key], 120)}"

@@ -160,6 +160,8 @@ def test_splits_by_prefix_and_holdout_of_the_only_one(tmp_path, coco, manifest):
     ]
     assert not set(parts[0]) & set(parts[1])
     assert set(parts[0]) | set(parts[1]) == {"10", "20", "30"}
+    with pytest.raises(DatasetError, match="value of the column 'who' of --holdout-by; columns: "):
+        manifest(split="test", holdout=0.5, holdout_by="who")
     coco("train2017", "train2017")
     assert manifest(split="val").split == "val2017"
     assert manifest(split="train").rows["image"][0].as_py() == "train2017/c.jpg"

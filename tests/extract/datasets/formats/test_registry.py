@@ -11,9 +11,9 @@ from PIL import Image
 from sparc.analyze.search.contact_sheet import contact_sheet
 from sparc.analyze.search.searcher import SCHEMA
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.errors import ConfigError
+from sparc.common.errors import ConfigError, DatasetError
 from sparc.extract.config import ExtractConfig
-from sparc.extract.datasets import DatasetOptions
+from sparc.extract.datasets import DatasetOptions, open_dataset
 from sparc.extract.datasets.formats.detection import reader_of
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.formats.registry import FORMATS, FormatEntry
@@ -32,10 +32,20 @@ class AlbumDataset(DatasetReader):
     def evidence(cls, folder):
         return "album.zip" if "album.zip" in folder.files else None
 
-    def read(self):
+    def read(self, split):
         with zipfile.ZipFile(self.folder.path("album.zip")) as album:
             names = album.namelist()
-        return Source(records=[ImageRecord(n, n, captions=[n.partition(".")[0]]) for n in names])
+        return Source(
+            records=[
+                ImageRecord(
+                    n,
+                    n,
+                    captions=[n.partition(".")[0]],
+                    columns=self.columns.of({"size": len(n) % 2}, without=()),
+                )
+                for n in names
+            ]
+        )
 
     def read_image(self, image_path):
         with zipfile.ZipFile(self.folder.path("album.zip")) as album:
@@ -84,6 +94,46 @@ def test_it_goes_through_the_command_to_images_of_the_cache(
     assert contact_sheet(table, cache, sheet, title="t", dataset=str(tmp_path / "moved")) == 0
     with Image.open(sheet) as drawn:
         assert (0, 0, 255) in {color for _, color in drawn.getcolors(1 << 16)}
+
+
+def test_splits_and_holdout_need_nothing_of_the_reader(album):
+    with pytest.raises(DatasetError, match="has no splits: leave --split out"):
+        open_dataset(album, DatasetOptions(split="train")).manifest()
+    unknown = open_dataset(album, DatasetOptions(split="train", holdout=0.5, holdout_by="color"))
+    with pytest.raises(DatasetError, match="column 'color' of --holdout-by; columns: size"):
+        unknown.manifest()
+    sizes = set()
+    for split in ("train", "test"):
+        options = DatasetOptions(split=split, holdout=0.5, holdout_by="size", columns=("size",))
+        (size,) = set(open_dataset(album, options).manifest().rows["size"].to_pylist())
+        sizes.add(size)
+    assert len(sizes) == 2
+
+
+class ListedDataset(DatasetReader):
+    """Files that `listed.txt` names."""
+
+    absence = "no listed.txt"
+
+    @classmethod
+    def evidence(cls, folder):
+        return "listed.txt" if "listed.txt" in folder.files else None
+
+    def read(self, split):
+        names = self.folder.path("listed.txt").read_text().split()
+        return Source(records=[ImageRecord(name, name) for name in names], named_in="listed.txt")
+
+
+def test_missing_images_need_nothing_of_the_reader(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(FORMATS, "listed", FormatEntry("a list", f"{__name__}:ListedDataset"))
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "listed.txt").write_text("a.png b.png")
+    options = DatasetOptions(format="listed")
+    assert open_dataset(tmp_path, options).manifest().rows.num_rows == 2
+    assert "1 of 2 images named in listed.txt are not there" in capsys.readouterr().err
+    (tmp_path / "listed.txt").write_text("b.png")
+    with pytest.raises(DatasetError, match=r"none of the images named in listed\.txt is there"):
+        open_dataset(tmp_path, options).manifest()
 
 
 def test_auto_asks_it_beside_the_others(album, call, tmp_path):
