@@ -23,7 +23,7 @@ from sparc.analyze.stability.config import StabilityConfig
 from sparc.common import heap
 from sparc.common.cli import command, display, new_app
 
-app = new_app("Measure what a trained dictionary says, and what its streams agree on.")
+app = new_app("Evaluate a trained dictionary: what its latents stand for, where streams agree.")
 
 _HEAP = (heap.share, heap.map_large_arrays)
 """For commands that read parts of a cache in many threads: large arrays come and go in all."""

@@ -16,15 +16,13 @@ class AnalyzeConfig:
         "A stream to analyse; repeat for more. All that model and cache share by default.",
         flag="--stream",
     )
-    permuted: bool = option(True, "Measure the control in which unrelated rows stand together.")
+    permuted: bool = option(True, "Measure the permuted controls, which pair unrelated rows.")
     untrained: bool = option(True, "Measure the control of the run's model before training.")
     top_rows: int = option(100, "Rows in the list of a latent's strongest rows.")
     names: int = options.names()
-    partners: int = option(10, "Latents that a latent is listed to be active with, at most.")
-    rows: int = option(
-        5000, "Rows that retrieval, and images that classification is measured on, at random."
-    )
-    probe_rows: int = option(20_000, "Images that single latents are probed on, at random.")
+    partners: int = option(10, "Most co-firing partners listed per latent.")
+    rows: int = option(5000, "Random sample: rows for retrieval, images for classification.")
+    probe_rows: int = option(20_000, "Random sample: images for probes of single latents.")
     permute_rows: int = option(
         65_536, "Rows permuted at a time; a cache with more is permuted in random blocks."
     )

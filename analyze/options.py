@@ -88,7 +88,8 @@ def device(of: str) -> Any:
 def scheduler() -> Any:
     """What runs a pass over the codes."""
     return option(
-        "threads", "Who reduces: threads, sync, or a Dask cluster such as tcp://host:8786."
+        "threads",
+        "Scheduler of the reductions: threads, sync, or a Dask cluster such as tcp://host:8786.",
     )
 
 

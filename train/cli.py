@@ -70,7 +70,7 @@ def align(source: Source, cache: Cache, out: Out, config: AlignConfig) -> None:
 
 @command(app)
 def inspect(run: Run) -> None:
-    """Say what a run or model is, how far it is, and its last figures."""
+    """Show a run or model, its progress and latest metrics."""
     from sparc.train.run.run_summary import describe_folder
 
     display(describe_folder(run))

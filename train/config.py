@@ -35,10 +35,10 @@ class ModelConfig:
     Attributes:
         streams: The streams, in their fixed order: sums over streams follow it.
         latents: L, the size of the dictionary.
-        k: Latents that a row uses: exactly, at most or on average, as the selector says.
+        k: Active latents per row: exactly, at most or on average, as the selector says.
         selection: Which latents those are, a name in `SELECTORS`.
         normalize: `unit` scales every feature to unit L2 norm first; `none` takes it as it is.
-        k_max: The most latents that a row uses, with a selector that may use more than k; chosen by
+        k_max: The most active latents per row, with a selector that allows more than k; chosen by
             the selector where it is not given. None with selectors that never do.
     """
 
@@ -73,7 +73,7 @@ class ModelConfig:
 
     @property
     def width(self) -> int:
-        """Columns of a code: the most latents that a row uses."""
+        """Columns of a code: the most active latents per row."""
         return self.k if self.k_max is None else self.k_max
 
     @property
@@ -92,9 +92,13 @@ class ModelConfig:
 class TrainConfig:
     """The settings of `sparc-train run`, declared here and nowhere else.
 
-    A step reads them as `settings`, a recipe and a loss term too. `swept` settings may differ
-    between the runs of a sweep; the others concern the data, which all its runs share.
-    `changeable` ones do not influence the weights, so that a resumed run may change them.
+    A sweep may vary `swept` settings; the others concern the data, which all its runs share. A
+    resumed run may change `changeable` ones, which do not influence the weights. A new setting is
+    `added`: records leave it out while it has its default, so that earlier runs stay as they are.
+
+    How an option reaches the step: `sparc.train.step.learner.Learner` gets this object as
+    `settings`. It hands single values to the optimizer, and the whole object to the recipe and to
+    each loss term, which read `self.settings`.
     """
 
     streams: tuple[str, ...] = option(
@@ -121,7 +125,7 @@ class TrainConfig:
     aux_weight: float = option(1 / 32, "Weight of AuxK, the loss of dead latents.", swept=True)
     auxk: int = option(64, "Dead latents that AuxK selects per row; 0 turns AuxK off.", swept=True)
     dead_after: int = option(
-        256_000, "Rows without a value after which a latent is dead.", swept=True
+        256_000, "A latent is dead after this many rows without a value.", swept=True
     )
     batch_size: int = option(256, "Rows per step, over all processes.")
     epochs: int = option(50, "Passes over the cache.")
@@ -130,15 +134,15 @@ class TrainConfig:
     warmup_steps: int = option(0, "Steps over which the learning rate rises from zero.", swept=True)
     schedule: Literal["constant", "cosine", "tail"] = option(
         "constant",
-        "Course of the learning rate after the warm-up; cosine falls to zero, tail in the last "
+        "Learning-rate schedule after the warm-up; cosine falls to zero, tail in the last "
         "fifth of the steps.",
         swept=True,
     )
-    clip: float = option(0.0, "Largest norm of the whole gradient; 0 does not clip.", swept=True)
+    clip: float = option(0.0, "Clip the global gradient norm to this; 0 does not clip.", swept=True)
     seed: int = option(42, "Seed of the weights.", swept=True)
     order_seed: int = option(42, "Seed of the order of rows.")
     precision: Precision = option(
-        "float32", "Arithmetic of the matrix products; the last two need a GPU."
+        "float32", "Precision of matrix products; tf32 and bfloat16 need a GPU."
     )
     device: str = option("auto", "Where to train: auto, cpu, cuda, cuda:1, …")
     kernels: str = option(
@@ -147,7 +151,7 @@ class TrainConfig:
         f"runs on the device. {'; '.join(f'{k}: {KERNELS[k].summary}' for k in KERNELS)}.",
         choices=KERNELS_CHOICES,
     )
-    residency: Residency = option("auto", "Where the rows live while training.", changeable=True)
+    residency: Residency = option("auto", "Where the data is kept.", changeable=True)
     block_chunks: int = option(8, "Chunks that are shuffled as one block.")
     validation: str = option("", "A second cache to measure on; it changes nothing.")
     log_every: int = option(50, "Steps between two lines of metrics.jsonl.")

@@ -74,7 +74,7 @@ def top(scores: Tensor, k: int) -> Tensor:
 
 
 def select(config: ModelConfig, logits: ByStream) -> ByStream:
-    """Which latents each row uses in each stream: 1 where it does, (B, L), by stream."""
+    """Global TopK, or another selection: 1 where a latent is selected, (B, L), by stream."""
     # Global: I = TopK(sum_s h_s, k), shared by the streams. Local: I_s = TopK(h_s, k).
     if config.selection not in ("global", "local", "batch"):
         raise ConfigError(f"the reference does not know selection {config.selection}: give masks")

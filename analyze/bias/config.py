@@ -24,9 +24,10 @@ class BiasConfig:
     )
     mode: Literal["independent", "joint"] = option(
         "independent",
-        "Codes that each stream selects by itself, or all jointly: then they share all findings.",
+        "independent: each stream selects its own latents; joint: all select the same ones and "
+        "share all findings.",
     )
-    q: float = option(0.05, "False discovery rate that is accepted.")
+    q: float = option(0.05, "False discovery rate (FDR) level.")
     examples: int = option(5, "Example rows per finding.")
     pair_latents: int = option(
         512, "Number of latents whose pairs are tested, the most frequent ones."

@@ -110,7 +110,7 @@ def _alive_lines() -> Iterator[Line]:
     counted_on = (
         Line("images that these are counted on", ALIVE_IMAGES.of(), style="count"),
         Line(
-            "a latent not active here is active on at most",
+            "a dead latent is active on at most",
             ALIVE_UNSEEN_SHARE.of(),
             style="percent",
         ),

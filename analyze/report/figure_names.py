@@ -32,7 +32,7 @@ class Metric:
     """Which of these a name has."""
 
     where: tuple[str, ...] = ()
-    """Its further parts, such as a stream."""
+    """Further parts of a name after mode and control, such as the stream."""
 
     def of(
         self,

@@ -17,7 +17,7 @@ class AlignConfig:
     ridge: float = option(
         1e-4, "Added to a stream's covariance on the diagonal, as a share of its trace."
     )
-    keep: bool = option(True, "Keep the spread of each latent's summed logits.")
+    keep: bool = option(True, "Preserve the variance of each latent's summed logits.")
     rows: int = option(
         32_768, "Rows to sample for every pair of streams, in whole chunks; all if there are fewer."
     )

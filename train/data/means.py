@@ -1,4 +1,4 @@
-"""The mean of each stream, from a sample of the data, for training to start from."""
+"""Each stream's feature mean, estimated on a sample: it initializes the pre-biases."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The order in which the rows of a cache are learnt: a pure function of a few numbers.
+"""The order in which training visits the rows of a cache: a pure function of a few numbers.
 
 The order depends on the seed, the epoch, the number of usable rows in each chunk and the chunks per
 block, and on nothing else: neither on where the rows live, nor on how fast they arrive, nor on how

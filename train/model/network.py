@@ -151,7 +151,7 @@ class Sparc(nn.Module):
         return self.thresholds
 
     def _threshold(self, streams: Sequence[str]) -> Tensor | None:
-        """The threshold of the sum of some streams' logits.
+        """The threshold for the logits summed over a subset of the streams.
 
         It was learned for each stream alone and for all. The sum of all thresholds exceeds that of
         the sum by a gap; of some streams the gap is the share that their pairs have in all pairs.

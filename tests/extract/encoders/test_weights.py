@@ -150,5 +150,5 @@ def test_the_tensors_of_a_weights_file_are_read(tmp_path, suffix):
     assert tensors.keys() == state.keys()
     assert all(torch.equal(tensors[name], value) for name, value in state.items())
     file.write_bytes(b"damaged")
-    with pytest.raises(EncoderError, match="is not a readable"):
+    with pytest.raises(EncoderError, match=r"is not a readable|holds more than tensors"):
         load_weights(file)
