@@ -296,8 +296,8 @@ def test_divergence_is_told_and_the_last_good_state_kept(
 ):
     real, count = Learner.step, iter(range(1, 1000))
 
-    def step(learner, batch, lr):
-        return real(learner, batch, float("inf") if next(count) == 26 else lr)
+    def step(learner, batch, lr, *others):
+        return real(learner, batch, float("inf") if next(count) == 26 else lr, *others)
 
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
@@ -328,8 +328,8 @@ def test_weights_that_are_not_finite_are_never_saved(
     """The last step before a checkpoint ruins the weights: no loss has seen them yet."""
     real, count = Learner.step, iter(range(1, 1000))
 
-    def step(learner, batch, lr):
-        return real(learner, batch, float("inf") if next(count) == 24 else lr)
+    def step(learner, batch, lr, *others):
+        return real(learner, batch, float("inf") if next(count) == 24 else lr, *others)
 
     monkeypatch.setattr(Learner, "step", step)
     with pytest.raises(

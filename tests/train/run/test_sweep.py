@@ -90,9 +90,9 @@ def test_a_run_that_diverges_does_not_stop_the_others(
 ):
     real = Learner.step
 
-    def step(learner, batch, lr):
+    def step(learner, batch, lr, *others):
         ruined = learner.model.config.k == 3 and learner.settings.seed == 2
-        return real(learner, batch, float("inf") if ruined else lr)
+        return real(learner, batch, float("inf") if ruined else lr, *others)
 
     monkeypatch.setattr(Learner, "step", step)
     folder = tmp_path / "sweep"
