@@ -18,6 +18,7 @@ from sparc.train.step.recipes.registry import RECIPES
 Normalize = Literal["unit", "none"]
 Residency = Literal["auto", "device", "host", "stream"]
 Precision = Literal["float32", "tf32", "bfloat16"]
+ErrorScale = Literal["norm", "variance"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +123,13 @@ class TrainConfig:
         choices=RECIPES,
     )
     cross_weight: float = option(1.0, "Weight of cross-reconstruction; 0 turns it off.", swept=True)
+    error: ErrorScale = option(
+        "norm",
+        "What the loss divides the squared errors of reconstruction by: norm: |x|^2 of the row; "
+        "variance: the stream's mean squared distance from its mean.",
+        swept=True,
+        added=True,
+    )
     aux_weight: float = option(1 / 32, "Weight of AuxK, the loss of dead latents.", swept=True)
     auxk: int = option(64, "Dead latents that AuxK selects per row; 0 turns AuxK off.", swept=True)
     dead_after: int = option(

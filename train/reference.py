@@ -9,7 +9,7 @@ have the names that they have in `Sparc`: `encoder.s` and `decoder.s` are (L, d_
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -39,9 +39,19 @@ class Forward(NamedTuple):
     alone: ByStream
     """1 for the k latents that the stream would select alone, (B, L)."""
 
+    variances: Sequence[float] | None = None
+    """E|x_s - E x_s|^2 of the streams, with `--error variance`; None: errors are NMSE."""
+
     def decode(self, code: Tensor, target: str) -> Tensor:
         """W_dec,t z + b_pre,t: a code of any stream in the space of the target, (B, d_t)."""
         return code @ self.parameters[f"decoder.{target}"] + self.parameters[f"pre_bias.{target}"]
+
+    def error(self, code: Tensor, target: str) -> Tensor:
+        """err(r, x_t), a scalar: NMSE, or mean over rows of |r - x_t|^2 / E|x_t - E x_t|^2."""
+        r, x = self.decode(code, target), self.x[target]
+        if self.variances is None:
+            return nmse(r, x)
+        return (r - x).square().sum(1).mean() / self.variances[list(self.x).index(target)]
 
 
 def forward(
@@ -92,18 +102,18 @@ def nmse(r: Tensor, x: Tensor) -> Tensor:
 
 
 def pairs(f: Forward) -> Tensor:
-    """NMSE(r_t<-s, x_t), (targets, sources): the reconstruction of t from the code of s."""
-    rows = [[nmse(f.decode(f.codes[s], t), f.x[t]) for s in f.codes] for t in f.x]
+    """err(r_t<-s, x_t), (targets, sources): the reconstruction of t from the code of s."""
+    rows = [[f.error(f.codes[s], t) for s in f.codes] for t in f.x]
     return torch.stack([torch.stack(row) for row in rows])
 
 
 def self_reconstruction(f: Forward) -> Tensor:
-    """mean_s NMSE(r_s<-s, x_s)."""
+    """mean_s err(r_s<-s, x_s)."""
     return pairs(f).diagonal().mean()
 
 
 def cross_reconstruction(f: Forward) -> Tensor:
-    """mean_{s != t} NMSE(r_t<-s, x_t); 0 for a single stream."""
+    """mean_{s != t} err(r_t<-s, x_t); 0 for a single stream."""
     others = pairs(f)[~torch.eye(len(f.x), dtype=torch.bool)]
     return others.mean() if len(others) else others.sum()
 
@@ -141,6 +151,8 @@ class Reference:
     """Rows without a value above 1e-3 after which a latent is dead in a stream."""
     aux_constant: bool = False
     lr: float = 1e-4
+    variances: Sequence[float] | None = None
+    """See `Forward.variances`; a constant of the run."""
 
     def __post_init__(self) -> None:
         biases = self.model.latent_bias
@@ -150,10 +162,11 @@ class Reference:
     def forward(self, batch: ByStream, dead: ByStream | None = None) -> Forward:
         """Codes of raw features; `dead` are the latents that are dead now unless given."""
         dead = dead or {s: rows >= self.dead_after for s, rows in self.unused.items()}
-        return forward(self.model.config, dict(self.model.named_parameters()), batch, dead)
+        computed = forward(self.model.config, dict(self.model.named_parameters()), batch, dead)
+        return computed._replace(variances=self.variances)
 
     def loss(self, f: Forward) -> Tensor:
-        """mean_s NMSE(r_s<-s) + lambda_cross mean_{s!=t} NMSE(r_t<-s) + alpha_aux mean_s aux_s."""
+        """mean_s err(r_s<-s) + lambda_cross mean_{s!=t} err(r_t<-s) + alpha_aux mean_s aux_s."""
         auxiliary = aux(f, self.auxk, constant=self.aux_constant).mean()
         cross = cross_reconstruction(f)
         return self_reconstruction(f) + self.cross_weight * cross + self.aux_weight * auxiliary

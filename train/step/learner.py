@@ -7,7 +7,7 @@ other.
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import get_args
 
 import torch
@@ -55,6 +55,8 @@ class Learner:
         gather: With several processes, joins the rows of all (see `row_terms.Gather`): each gives
             its part of the batch, of equal size if the hook demands it, and all make the same step,
             that of the whole batch. They must begin with equal weights.
+        variances: With `--error variance`, E|x - E x|^2 of the streams' normalized features, in
+            order: a constant of the run.
         graphs: Whether small steps on a GPU are recorded as CUDA graphs.
 
     Attributes:
@@ -71,6 +73,7 @@ class Learner:
         settings: TrainConfig,
         *,
         gather: Gather | None = None,
+        variances: Sequence[float] = (),
         graphs: bool = True,
     ) -> None:
         self.model = model
@@ -82,7 +85,10 @@ class Learner:
         self.kernels = choose_kernels(settings.kernels, self._device)
         self._workers = Workers.of(self._device)
         self._recipe = recipe_of(settings)
-        self._objective = Objective(model, build_terms(settings), self.kernels, self._workers)
+        self._variances = _required_variances(model, settings, variances)
+        self._objective = Objective(
+            model, build_terms(settings), self.kernels, self._workers, variances=self._variances
+        )
         self._dead_latents = self._recipe.deadness(model.config, self._device)
         self._candidates = DeadCandidates(
             model,
@@ -229,7 +235,7 @@ class Learner:
     ) -> autograd.DenseBatch:
         names = self.model.config.names
         dead = {name: self._dead_latents.are_dead(name) for name in names}
-        return autograd.DenseBatch(features, codes, dead)
+        return autograd.DenseBatch(features, codes, dead, self._variances)
 
     def _gradients(
         self, local: LocalTerms, codes: GlobalCodes, dense: autograd.DenseTerms
@@ -367,6 +373,17 @@ class Learner:
             compare_rows=compare_rows,
             kernels=self.kernels,
         )
+
+
+def _required_variances(
+    model: Sparc, settings: TrainConfig, variances: Sequence[float]
+) -> Sequence[float] | None:
+    """What errors are divided by, None for the rows' |x|^2."""
+    if settings.error == "norm":
+        return None
+    if len(variances) != len(model.config.names) or not all(v > 0 for v in variances):
+        raise ConfigError("error variance needs the variance of every stream, above zero")
+    return variances
 
 
 def _one_process(rows: Tensor) -> Tensor:

@@ -32,11 +32,13 @@ class DenseBatch(NamedTuple):
         features: By stream, raw, (rows, dim).
         codes: The codes of these rows.
         dead: By stream, which latents are dead, (latents,) bool.
+        variances: As of `Forward`.
     """
 
     features: Mapping[str, Tensor]
     codes: GlobalCodes
     dead: Mapping[str, Tensor]
+    variances: Sequence[float] | None = None
 
     def forward(self, model: Sparc, parameters: Mapping[str, Tensor]) -> Forward:
         """Dense codes as a function of the parameters, with the latents that were selected."""
@@ -49,7 +51,8 @@ class DenseBatch(NamedTuple):
             if kept is not None:
                 used = kept[:, place].to(values.dtype)
             selected[name] = mask.scatter_(1, indices[:, place], used)
-        return forward(model.config, parameters, self.features, self.dead, selected)
+        computed = forward(model.config, parameters, self.features, self.dead, selected)
+        return computed._replace(variances=self.variances)
 
 
 def evaluate(model: Sparc, terms: Sequence[LossTerm], batch: DenseBatch) -> dict[str, Tensor]:
