@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sparc.common.config import to_mapping
 from sparc.common.files.folder import Folder
 from sparc.common.text import amount, printable
 from sparc.train.align.record import AlignRecord
-from sparc.train.config import term_weights
+from sparc.train.config import TrainConfig, term_weights
 from sparc.train.model.files import is_saved_model, read_aligned, read_config
 from sparc.train.run.log import flatten, read_lines, steps_made
 from sparc.train.run.run_folder import (
@@ -52,6 +53,16 @@ def _aligned_lines(aligned: Iterable[AlignRecord]) -> Iterator[str]:
         )
 
 
+def _changed_settings(train: TrainConfig) -> list[str]:
+    """Every setting that is not its default."""
+    defaults = to_mapping(TrainConfig())
+    return [
+        f"{name} {printable(str(value))}"
+        for name, value in to_mapping(train).items()
+        if name not in defaults or value != defaults[name]
+    ]
+
+
 def _run_lines(folder: Path) -> Iterator[str]:
     record = RunRecord.read(folder)
     model, train, data = record.model, record.train, record.data
@@ -60,6 +71,8 @@ def _run_lines(folder: Path) -> Iterator[str]:
         f"{amount(model.latents, 'latent')}, k {model.k}, {model.selection} selection, "
         f"{train.recipe} recipe, cross weight {train.cross_weight:g}, seed {train.seed}"
     )
+    if changed := _changed_settings(train):
+        yield f"settings other than the defaults: {', '.join(changed)}"
     yield (
         f"from {printable(data.cache)} ({printable(data.dataset)}"
         f"{' ' + printable(data.split) if data.split else ''}): "

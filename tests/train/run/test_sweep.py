@@ -78,6 +78,11 @@ def test_the_weight_of_a_loss_term_is_varied_as_separate_runs_have_it(
     assert all(row["finished"] for row in index)
     settings = small_settings(steps=6, k=4, terms=("distill=0.5",))
     job.run(str(small_cache), tmp_path / "alone", settings)
+    shown = describe_folder(tmp_path / "alone")
+    (changed,) = [line for line in shown.splitlines() if line.startswith("settings other than")]
+    assert "terms ['distill=0.5']" in changed
+    assert "steps 6" in changed
+    assert "schedule" not in changed
     assert result(folder / index[1]["run"]) == result(tmp_path / "alone")
     assert result(folder / index[0]["run"]) != result(folder / index[1]["run"])
 
