@@ -69,7 +69,8 @@ def _run_lines(folder: Path) -> Iterator[str]:
     lines = read_lines(folder)
     yield (
         f"{amount(model.latents, 'latent')}, k {model.k}, {model.selection} selection, "
-        f"{train.recipe} recipe, cross weight {train.cross_weight:g}, seed {train.seed}"
+        f"{train.recipe} recipe, cross weight {train.cross_weight:g}, "
+        f"{'errors over the variance, ' if train.error == 'variance' else ''}seed {train.seed}"
     )
     if changed := _changed_settings(train):
         yield f"settings other than the defaults: {', '.join(changed)}"
@@ -111,8 +112,8 @@ def _figures(split: str, line: dict[str, Any], latents: int, terms: Iterable[str
     for term in terms:  # by stream if its derivatives are by hand
         values = dict(flatten({term: line.get(term)}))
         losses += [f"{printable(name)} {_number(value)}" for name, value in values.items()]
-    rows = amount(line["rows"], "row")
-    yield f"{split}, step {line['step']:,}, {rows}: {', '.join(losses)}"
+    measured_on = amount(line["rows"], "row")
+    yield f"{split}, step {line['step']:,}, {measured_on}: {', '.join(losses)}"
     header = ["stream", "EV", "L0", "dead", "alone", *(f"NMSE from {n}" for n in names)]
     table = [
         [
@@ -126,6 +127,10 @@ def _figures(split: str, line: dict[str, Any], latents: int, terms: Iterable[str
         for name in names
     ]
     yield from _table(header, table)
+    if len(names) > 1 and (pairs := line.get("explained_variance_pairs")):
+        header = ["target", *(f"EV from {name}" for name in names)]
+        rows = [[target, *(_number(pairs[target][s]) for s in names)] for target in names]
+        yield from _table(header, rows)
 
 
 def _sweep_lines(folder: Path) -> Iterator[str]:
