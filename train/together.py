@@ -5,13 +5,12 @@ were trained by itself.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.devices import choose_device
@@ -22,7 +21,7 @@ from sparc.common.versions import software_versions
 from sparc.train.align.aligner import Aligner
 from sparc.train.announcements import say_what_begins
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
-from sparc.train.data.means import data_statistics
+from sparc.train.data.means import data_means
 from sparc.train.data.order import Position
 from sparc.train.data.reader import BatchReader
 from sparc.train.distributed import Processes, local_rank, processes
@@ -49,6 +48,7 @@ from sparc.train.run.run_folder import (
     save_initial,
 )
 from sparc.train.step.learner import Learner
+from sparc.train.step.noise import Share
 from sparc.train.step.recipes.recipe import recipe_of
 from sparc.train.validation import check as check_validation
 
@@ -159,22 +159,19 @@ def _opened(
 
     The run's folder is begun if it is new.
     """
-    means: Mapping[str, Tensor] | None = None
+    means = None
     if Folder(run).exists(CONFIG_FILE):
         means = load_initial(run)
-    else:
-        means, variances = _from_data(cache, record, group)
-        record = dataclasses.replace(
-            record, data=dataclasses.replace(record.data, variances=variances)
-        )
+    elif recipe_of(record.train).starts_at_means:
+        means = data_means(cache, record.model, seed=record.train.order_seed)
     model = untrained_model(record, means)
     checkpoint = load_checkpoint(run, step, model) if step else None
     # Before anything is written: it refuses settings that cannot be met here.
     learner = Learner(
         model.to(device),
         record.train,
-        variances=record.data.variances,
         gather=group.gather if group.world > 1 else None,
+        share=Share(group.rank, group.world),
     )
     group.wait()
     if group.is_first and not Folder(run).exists(CONFIG_FILE):
@@ -201,23 +198,6 @@ def _opened(
     finally:
         if log is not None:
             log.close()
-
-
-def _from_data(
-    cache: ActivationCache, record: RunRecord, group: Processes
-) -> tuple[Mapping[str, Tensor] | None, tuple[float, ...]]:
-    """What a new run takes from the data: its pre-biases of step 0 and `DataRecord.variances`."""
-    starts_at_means = recipe_of(record.train).starts_at_means
-    by_variance = record.train.error == "variance"
-    if not (starts_at_means or by_variance):
-        return None, ()
-    statistics = data_statistics(cache, record.model, seed=record.train.order_seed)
-    means = statistics.means if starts_at_means else None
-    if not by_variance:
-        return means, ()
-    variances = torch.tensor(statistics.variances, dtype=torch.float64, device=group.device)
-    group.copy_from_first(variances)
-    return means, tuple(variances.tolist())
 
 
 def _aligner(

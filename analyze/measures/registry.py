@@ -27,7 +27,6 @@ from sparc.analyze.measures.meaning.cofiring import Cofiring
 from sparc.analyze.measures.meaning.monosemanticity import Monosemanticity
 from sparc.analyze.measures.meaning.naming import Naming
 from sparc.analyze.measures.meaning.purity import Purity
-from sparc.analyze.measures.meaning.twins import Twins
 from sparc.analyze.measures.overlap import Overlap
 from sparc.analyze.measures.reconstruction import Reconstruction
 from sparc.analyze.measures.retrieval import Retrieval
@@ -49,7 +48,6 @@ MEASURES: list[Measure] = [
     Overlap(),
     Naming(),
     Cofiring(),
-    Twins(),
 ]
 
 

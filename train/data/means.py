@@ -1,7 +1,4 @@
-"""Each stream's feature mean and variance, estimated on a sample.
-
-Means initialize the pre-biases; variances are what `--error variance` divides by.
-"""
+"""Each stream's feature mean, estimated on a sample: it initializes the pre-biases."""
 
 from typing import NamedTuple
 
@@ -32,17 +29,8 @@ class _Sums(NamedTuple):
     squares: float
 
 
-class Statistics(NamedTuple):
-    """Of every stream's normalized features."""
-
-    means: dict[str, Tensor]
-    """By stream, (dim,) float32: where pre-biases start."""
-    variances: tuple[float, ...]
-    """E|x - E x|^2 of the streams, in the model's order: what `--error variance` divides by."""
-
-
-def data_statistics(cache: ActivationCache, config: ModelConfig, *, seed: int) -> Statistics:
-    """The mean and the variance of every stream's normalized features.
+def data_means(cache: ActivationCache, config: ModelConfig, *, seed: int) -> dict[str, Tensor]:
+    """The mean of every stream's normalized features, for pre-biases to start at.
 
     Chunks are sampled from the whole cache: its first rows may all be of one kind.
 
@@ -50,6 +38,9 @@ def data_statistics(cache: ActivationCache, config: ModelConfig, *, seed: int) -
         cache: A complete cache with a row that is valid in all streams of the model.
         config: The model, which says what normalized means.
         seed: Seed of the sample.
+
+    Returns:
+        By stream, (dim,) float32.
 
     Raises:
         CacheError: A stream is constant, or its values are so large or small that a norm cannot be
@@ -76,9 +67,8 @@ def data_statistics(cache: ActivationCache, config: ModelConfig, *, seed: int) -
                 if before is None
                 else _Sums(before.features + sums.features, before.squares + sums.squares)
             )
-    means, variances = {}, []
-    for name in config.names:
-        sums = total[name]
+    means = {}
+    for name, sums in total.items():
         mean = sums.features / rows
         variance = sums.squares / rows - float(mean.square().sum())
         if rows > 1 and variance <= SMALLEST_VARIANCE * sums.squares / rows:
@@ -87,8 +77,7 @@ def data_statistics(cache: ActivationCache, config: ModelConfig, *, seed: int) -
                 "is nothing to learn from it; leave it out by naming the others with --stream"
             )
         means[name] = mean.float()
-        variances.append(variance)
-    return Statistics(means, tuple(variances))
+    return means
 
 
 def shuffled_chunks(cache: ActivationCache, seed: int) -> list[int]:

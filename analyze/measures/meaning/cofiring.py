@@ -30,5 +30,10 @@ class Cofiring(Measure):
     ) -> Mapping[str, pa.Table]:
         from sparc.analyze.metrics.meaning import cofiring
 
-        pairs = context.cofired(code_set, reducer).pairs
+        pairs = cofiring.find_pairs(
+            context.parts(code_set),
+            context.one_per_image,
+            reducer,
+            partners=context.config.partners,
+        )
         return {"cofiring": cofiring.table(pairs, code_set)}

@@ -1,1 +1,0 @@
-"""Renderers of the summary's page, one file per kind of file; `registry` lists them."""
