@@ -11,7 +11,7 @@ from typing import Annotated
 
 from sparc.analyze.arguments import CACHE, NEW_REPORT, REPORT, REPORTS, RUN
 from sparc.analyze.bias.config import BiasConfig
-from sparc.analyze.config import AnalyzeConfig
+from sparc.analyze.config import AnalyzeConfig, CompareConfig
 from sparc.analyze.localize.command import localize
 from sparc.analyze.localize.config import LocalizeConfig
 from sparc.analyze.name.command import name
@@ -37,21 +37,25 @@ def run(
     config: AnalyzeConfig,
 ) -> None:
     """Write codes, tables and a summary of a run on a cache."""
+    from sparc.analyze.report.renderers.text import render
     from sparc.analyze.report.summary_page import summary_page
-    from sparc.analyze.report.text import render
     from sparc.analyze.run import analyze
 
     display(render(summary_page([analyze(run, cache, report, config)])))
 
 
-@command(app)
-def compare(reports: Annotated[list[str], REPORTS]) -> None:
+@command(app, CompareConfig, "compare")
+def compare(reports: Annotated[list[str], REPORTS], config: CompareConfig) -> None:
     """Show the summaries of several reports side by side."""
     from sparc.analyze.report.folder import Report
+    from sparc.analyze.report.renderers.text import render
+    from sparc.analyze.report.summary_file import write_summary
     from sparc.analyze.report.summary_page import summary_page
-    from sparc.analyze.report.text import render
 
-    display(render(summary_page([Report(location) for location in reports])))
+    page = summary_page([Report(location) for location in reports])
+    if config.summary is not None:
+        write_summary(config.summary, page)
+    display(render(page))
 
 
 @command(app, BiasConfig, "bias", prepare=_HEAP)

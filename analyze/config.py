@@ -1,10 +1,12 @@
 """The settings of `sparc-analyze run`; each question's are in the `config` of its folder."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from sparc.analyze import options
-from sparc.common.config import option, to_mapping
+from sparc.analyze.report.renderers.registry import check_suffix
+from sparc.common.config import declared, option, to_mapping
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,13 +28,16 @@ class AnalyzeConfig:
     permute_rows: int = option(
         65_536, "Rows permuted at a time; a cache with more is permuted in random blocks."
     )
+    summary: Path | None = options.summary()
     seed: int = options.seed("the permutations, of the rows and images drawn, and of the intervals")
-    batch_size: int = option(512, "Rows encoded at a time.")
+    batch_size: int = option(512, "Rows encoded at a time.", changeable=True)
     device: str = options.device("the model runs")
     scheduler: str = options.scheduler()
     workers: int = options.workers()
 
     def __post_init__(self) -> None:
+        if self.summary is not None:
+            check_suffix(self.summary)
         options.check_at_least(
             self,
             1,
@@ -42,11 +47,21 @@ class AnalyzeConfig:
         options.check_scheduler(self.scheduler)
 
 
-ELSEWHERE = ("batch_size", "device", "scheduler", "workers")
-"""Settings that say where and how the work is done, not what is measured: a report that was
-interrupted may continue with others."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """What `sparc-analyze compare` does beside printing."""
+
+    summary: Path | None = options.summary()
+
+    def __post_init__(self) -> None:
+        if self.summary is not None:
+            check_suffix(self.summary)
 
 
 def deciding_settings(config: AnalyzeConfig) -> dict[str, Any]:
-    """The settings that decide what is measured and so identify a report, as JSON values."""
-    return {name: value for name, value in to_mapping(config).items() if name not in ELSEWHERE}
+    """The settings that decide what is measured and so identify a report, as JSON values.
+
+    The others are declared `changeable`: an interrupted report may continue with other ones.
+    """
+    changeable = declared(AnalyzeConfig, "changeable")
+    return {name: value for name, value in to_mapping(config).items() if name not in changeable}

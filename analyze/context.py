@@ -23,6 +23,7 @@ from sparc.analyze.codes.subject import Subject
 from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.metrics.counting import Counted, count_codes
+from sparc.analyze.metrics.meaning.cofiring import Cofired, count_cofiring
 from sparc.analyze.rows.folds import Folds, assign_folds
 from sparc.analyze.rows.images import Images
 from sparc.analyze.rows.labels import Labels
@@ -67,6 +68,7 @@ class Context:
     labels: Labels | None
     config: AnalyzeConfig
     _counted: dict[CodeSet, Counted] = dataclasses.field(default_factory=dict, repr=False)
+    _cofired: dict[CodeSet, Cofired] = dataclasses.field(default_factory=dict, repr=False)
 
     # ------------------------------------------------------------------ the cache
 
@@ -150,9 +152,22 @@ class Context:
             )
         return self._counted[code_set]
 
+    def cofired(self, code_set: CodeSet, reducer: Reducer) -> Cofired:
+        """Which latents of some codes are active together, in one pass for all measures."""
+        if code_set not in self._cofired:
+            self._cofired[code_set] = count_cofiring(
+                self.parts(code_set),
+                self.one_per_image,
+                reducer,
+                partners=self.config.partners,
+                seed=self.config.seed,
+            )
+        return self._cofired[code_set]
+
     def forget(self) -> None:
         """Drop what was counted for the measures of a step."""
         self._counted.clear()
+        self._cofired.clear()
 
     # ------------------------------------------------------------------ rows that are sampled
 

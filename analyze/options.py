@@ -7,6 +7,7 @@ order of this module, so that every `--help` names the same things alike and in 
 from pathlib import Path
 from typing import Any
 
+from sparc.analyze.report.renderers.registry import RENDERERS
 from sparc.common.config import option
 from sparc.common.errors import ConfigError
 
@@ -39,6 +40,15 @@ def out_file() -> Any:
 def out_folder(of: str, default: Path | None = None, *, former: str | None = None) -> Any:
     """A folder for what the command makes."""
     return option(default, f"Folder for {of}.", former=former)
+
+
+def summary() -> Any:
+    """A file for the summary of reports, beside what is printed."""
+    return option(
+        None,
+        f"Write the summary to this file, too; its suffix says how: {', '.join(RENDERERS)}.",
+        changeable=True,
+    )
 
 
 def specs() -> Any:
@@ -82,7 +92,7 @@ def seed(of: str) -> Any:
 
 def device(of: str) -> Any:
     """Where PyTorch computes."""
-    return option("auto", f"Where {of}: auto, cpu, cuda, cuda:1, …")
+    return option("auto", f"Where {of}: auto, cpu, cuda, cuda:1, …", changeable=True)
 
 
 def scheduler() -> Any:
@@ -90,12 +100,15 @@ def scheduler() -> Any:
     return option(
         "threads",
         "Scheduler of the reductions: threads, sync, or a Dask cluster such as tcp://host:8786.",
+        changeable=True,
     )
 
 
 def workers() -> Any:
     """How many threads do."""
-    return option(0, "Threads of --scheduler threads; 0 takes one for each processor.")
+    return option(
+        0, "Threads of --scheduler threads; 0 takes one for each processor.", changeable=True
+    )
 
 
 # ---------------------------------------------------------------------- their rules

@@ -33,6 +33,8 @@ from sparc.analyze.plan import (
 from sparc.analyze.report.figures import figures
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.info import ReportInfo
+from sparc.analyze.report.summary_file import check_summary_file, write_summary
+from sparc.analyze.report.summary_page import summary_page
 from sparc.analyze.report.writer import ReportWriter, recognize
 from sparc.analyze.rows.images import read_images
 from sparc.analyze.rows.labels import read_labels
@@ -70,6 +72,8 @@ def analyze(
     """
     config = config or AnalyzeConfig()
     folder = Folder(report)
+    if config.summary is not None:
+        check_summary_file(config.summary)
     with exclusive(folder, recognize), open_reducer(config.scheduler, config.workers) as reducer:
         analysis = _prepare(open_subject(os.fspath(run)), ActivationCache(cache), folder, config)
         analysis.encode()
@@ -77,7 +81,10 @@ def analyze(
             analysis.writer.add_figures(figures(folder))
         else:
             analysis.measure(reducer)
-    return Report(report)
+    finished = Report(report)
+    if config.summary is not None:
+        write_summary(config.summary, summary_page([finished]))
+    return finished
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,8 @@ from sparc.common.text import shorten
 T = TypeVar("T")
 
 TABLES = (
-    *("extract", "train", "analyze", "search", "bias", "name", "stability", "localize"),
-    *("align", "pipeline"),
+    *("extract", "train", "analyze", "compare", "search", "bias", "name", "stability"),
+    *("localize", "align", "pipeline"),
 )
 """The tables that one `--config FILE.toml` may hold: one for each command with settings."""
 

@@ -18,6 +18,7 @@ from sparc.train.step.recipes.registry import RECIPES
 Normalize = Literal["unit", "none"]
 Residency = Literal["auto", "device", "host", "stream"]
 Precision = Literal["float32", "tf32", "bfloat16"]
+ErrorScale = Literal["norm", "variance"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +123,13 @@ class TrainConfig:
         choices=RECIPES,
     )
     cross_weight: float = option(1.0, "Weight of cross-reconstruction; 0 turns it off.", swept=True)
+    error: ErrorScale = option(
+        "norm",
+        "What the loss divides the squared errors of reconstruction by: norm: |x|^2 of the row; "
+        "variance: the stream's mean squared distance from its mean.",
+        swept=True,
+        added=True,
+    )
     aux_weight: float = option(1 / 32, "Weight of AuxK, the loss of dead latents.", swept=True)
     auxk: int = option(64, "Dead latents that AuxK selects per row; 0 turns AuxK off.", swept=True)
     dead_after: int = option(
@@ -180,18 +188,6 @@ class TrainConfig:
         swept=True,
         added=True,
     )
-    noise: float = option(
-        0.0,
-        "Norm of the noise in what encoders read, as a share of the feature's; targets have none.",
-        swept=True,
-        added=True,
-    )
-    alive_by: Literal["any", "both"] = option(
-        "any",
-        "What keeps a latent from being dead: any use, or both joint and independent selection.",
-        swept=True,
-        added=True,
-    )
     align: tuple[str, ...] = option(
         (),
         "Share of the steps after which encoders are aligned (see sparc-train align), SHARE or "
@@ -212,7 +208,7 @@ class TrainConfig:
         self._at_least("block_chunks", 1)
         for name in ("auxk", "dead_after", "steps", "warmup_steps", "clip", "cross_weight"):
             self._at_least(name, 0)
-        for name in ("aux_weight", "seed", "order_seed", "balance", "noise", "align_lr"):
+        for name in ("aux_weight", "seed", "order_seed", "balance", "align_lr"):
             self._at_least(name, 0)
         if self.k > self.latents:
             raise ConfigError(f"k ({self.k}) cannot exceed latents ({self.latents})")

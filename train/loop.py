@@ -63,6 +63,8 @@ class Trainee:
     def __post_init__(self) -> None:
         device = next(self.learner.model.parameters()).device
         self._first_bad = torch.full((), NEVER, dtype=torch.int64, device=device)
+        # Over variances, zeros have a loss of up to |x|^2, which is 1, over the smallest.
+        self._largest_loss = LARGEST_LOSS / min((1.0, *self.record.data.variances))
 
     def learn(self, batch: Mapping[str, Tensor], step: int) -> None:
         """Make a step, counted from 0, without waiting for the device."""
@@ -71,7 +73,7 @@ class Trainee:
         if step >= train.settling_from(self.record.steps):
             encoder_lr = lr * train.align_lr
         sums = self.learner.step(batch, lr, encoder_lr)
-        bad = torch.where(sums.loss <= LARGEST_LOSS * sums.rows, NEVER, step)
+        bad = torch.where(sums.loss <= self._largest_loss * sums.rows, NEVER, step)
         self._first_bad = torch.minimum(self._first_bad, bad)
         self.window = sums if self.window is None else self.window + sums
 
@@ -97,8 +99,9 @@ class Trainee:
         parameters = self.learner.model.parameters()
         if first_bad == NEVER and (not weights or all(p.isfinite().all() for p in parameters)):
             return
+        largest = f"{self._largest_loss:,.0f}"
         problem = (
-            f"the loss exceeded {LARGEST_LOSS:,.0f} or was not finite at step {first_bad + 1:,}"
+            f"the loss exceeded {largest} or was not finite at step {first_bad + 1:,}"
             if first_bad != NEVER
             else "the weights were not finite after the last step"
         )

@@ -9,7 +9,7 @@ have the names that they have in `Sparc`: `encoder.s` and `decoder.s` are (L, d_
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -39,9 +39,19 @@ class Forward(NamedTuple):
     alone: ByStream
     """1 for the k latents that the stream would select alone, (B, L)."""
 
+    variances: Sequence[float] | None = None
+    """E|x_s - E x_s|^2 of the streams, with `--error variance`; None: errors are NMSE."""
+
     def decode(self, code: Tensor, target: str) -> Tensor:
         """W_dec,t z + b_pre,t: a code of any stream in the space of the target, (B, d_t)."""
         return code @ self.parameters[f"decoder.{target}"] + self.parameters[f"pre_bias.{target}"]
+
+    def error(self, code: Tensor, target: str) -> Tensor:
+        """err(r, x_t), a scalar: NMSE, or mean over rows of |r - x_t|^2 / E|x_t - E x_t|^2."""
+        r, x = self.decode(code, target), self.x[target]
+        if self.variances is None:
+            return nmse(r, x)
+        return (r - x).square().sum(1).mean() / self.variances[list(self.x).index(target)]
 
 
 def forward(
@@ -50,23 +60,15 @@ def forward(
     batch: ByStream,
     dead: ByStream,
     selected: ByStream | None = None,
-    noise: ByStream | None = None,
 ) -> Forward:
-    """Codes of raw features, (B, d_s) by stream.
-
-    `selected`, if given, are masks (B, L). `noise`, if given, is what encoders read besides
-    features of norm 1, (B, d_s): e_s below.
-    """
+    """Codes of raw features, (B, d_s) by stream; `selected`, if given, are masks (B, L)."""
     w = parameters
     x = {s: batch[s] for s in config.names}
     if config.normalize == "unit":
         x = {s: x[s] / x[s].norm(dim=1, keepdim=True) for s in x}
-    read = x
-    if noise is not None:
-        read = {s: x[s] + noise[s] * x[s].norm(dim=1, keepdim=True) for s in x}
-    # h_s = W_enc,s (x_s + |x_s| e_s - b_pre,s) + b_lat,s
+    # h_s = W_enc,s (x_s - b_pre,s) + b_lat,s
     logits = {
-        s: (read[s] - w[f"pre_bias.{s}"]) @ w[f"encoder.{s}"].T + w[f"latent_bias.{s}"]
+        s: (x[s] - w[f"pre_bias.{s}"]) @ w[f"encoder.{s}"].T + w[f"latent_bias.{s}"]
         for s in config.names
     }
     selected = selected or select(config, logits)
@@ -100,18 +102,18 @@ def nmse(r: Tensor, x: Tensor) -> Tensor:
 
 
 def pairs(f: Forward) -> Tensor:
-    """NMSE(r_t<-s, x_t), (targets, sources): the reconstruction of t from the code of s."""
-    rows = [[nmse(f.decode(f.codes[s], t), f.x[t]) for s in f.codes] for t in f.x]
+    """err(r_t<-s, x_t), (targets, sources): the reconstruction of t from the code of s."""
+    rows = [[f.error(f.codes[s], t) for s in f.codes] for t in f.x]
     return torch.stack([torch.stack(row) for row in rows])
 
 
 def self_reconstruction(f: Forward) -> Tensor:
-    """mean_s NMSE(r_s<-s, x_s)."""
+    """mean_s err(r_s<-s, x_s)."""
     return pairs(f).diagonal().mean()
 
 
 def cross_reconstruction(f: Forward) -> Tensor:
-    """mean_{s != t} NMSE(r_t<-s, x_t); 0 for a single stream."""
+    """mean_{s != t} err(r_t<-s, x_t); 0 for a single stream."""
     others = pairs(f)[~torch.eye(len(f.x), dtype=torch.bool)]
     return others.mean() if len(others) else others.sum()
 
@@ -147,42 +149,34 @@ class Reference:
     auxk: int = 64
     dead_after: int = 256_000
     """Rows without a value above 1e-3 after which a latent is dead in a stream."""
-    alive_by: str = "any"
-    """With `both`, a latent that a stream has not selected alone for as many rows is dead, too."""
     aux_constant: bool = False
     lr: float = 1e-4
+    variances: Sequence[float] | None = None
+    """See `Forward.variances`; a constant of the run."""
 
     def __post_init__(self) -> None:
         biases = self.model.latent_bias
         self.unused = {s: torch.zeros_like(biases[s], dtype=torch.int64) for s in biases}
-        self.unused_alone = {s: rows.clone() for s, rows in self.unused.items()}
         self.adam = torch.optim.Adam(self.model.parameters(), lr=self.lr)
 
-    def forward(
-        self, batch: ByStream, dead: ByStream | None = None, noise: ByStream | None = None
-    ) -> Forward:
+    def forward(self, batch: ByStream, dead: ByStream | None = None) -> Forward:
         """Codes of raw features; `dead` are the latents that are dead now unless given."""
-        if dead is None:
-            unused = self.unused
-            if self.alive_by == "both":
-                unused = {s: rows.maximum(self.unused_alone[s]) for s, rows in unused.items()}
-            dead = {s: rows >= self.dead_after for s, rows in unused.items()}
-        parameters = dict(self.model.named_parameters())
-        return forward(self.model.config, parameters, batch, dead, noise=noise)
+        dead = dead or {s: rows >= self.dead_after for s, rows in self.unused.items()}
+        computed = forward(self.model.config, dict(self.model.named_parameters()), batch, dead)
+        return computed._replace(variances=self.variances)
 
     def loss(self, f: Forward) -> Tensor:
-        """mean_s NMSE(r_s<-s) + lambda_cross mean_{s!=t} NMSE(r_t<-s) + alpha_aux mean_s aux_s."""
+        """mean_s err(r_s<-s) + lambda_cross mean_{s!=t} err(r_t<-s) + alpha_aux mean_s aux_s."""
         auxiliary = aux(f, self.auxk, constant=self.aux_constant).mean()
         cross = cross_reconstruction(f)
         return self_reconstruction(f) + self.cross_weight * cross + self.aux_weight * auxiliary
 
-    def step(self, batch: ByStream, noise: ByStream | None = None) -> Tensor:
+    def step(self, batch: ByStream) -> Tensor:
         """Learn from a batch; returns the loss at the weights before."""
-        f = self.forward(batch, noise=noise)
-        if self.alive_by == "any" or self.model.config.selection != "local":
-            _count(self.unused, f.codes)
-        _count(self.unused_alone, {s: h.relu() * f.alone[s] for s, h in f.logits.items()})
-        loss = self.loss(self.forward(batch, noise=noise))
+        for s, code in self.forward(batch).codes.items():
+            self.unused[s] += len(code)
+            self.unused[s][(code > 1e-3).any(0)] = 0
+        loss = self.loss(self.forward(batch))
         self.adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
@@ -193,10 +187,3 @@ class Reference:
             for decoder in self.model.decoder.values():
                 decoder /= decoder.norm(dim=1, keepdim=True)
         return loss.detach()
-
-
-def _count(unused: ByStream, codes: ByStream) -> None:
-    """Count the rows since each latent had a value, in place."""
-    for s, code in codes.items():
-        unused[s].add_(len(code))
-        unused[s][(code > 1e-3).any(0)] = 0

@@ -5,12 +5,13 @@ were trained by itself.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.devices import choose_device
@@ -21,7 +22,7 @@ from sparc.common.versions import software_versions
 from sparc.train.align.aligner import Aligner
 from sparc.train.announcements import say_what_begins
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
-from sparc.train.data.means import data_means
+from sparc.train.data.means import data_statistics
 from sparc.train.data.order import Position
 from sparc.train.data.reader import BatchReader
 from sparc.train.distributed import Processes, local_rank, processes
@@ -48,7 +49,6 @@ from sparc.train.run.run_folder import (
     save_initial,
 )
 from sparc.train.step.learner import Learner
-from sparc.train.step.noise import Share
 from sparc.train.step.recipes.recipe import recipe_of
 from sparc.train.validation import check as check_validation
 
@@ -159,19 +159,22 @@ def _opened(
 
     The run's folder is begun if it is new.
     """
-    means = None
+    means: Mapping[str, Tensor] | None = None
     if Folder(run).exists(CONFIG_FILE):
         means = load_initial(run)
-    elif recipe_of(record.train).starts_at_means:
-        means = data_means(cache, record.model, seed=record.train.order_seed)
+    else:
+        means, variances = _from_data(cache, record, group)
+        record = dataclasses.replace(
+            record, data=dataclasses.replace(record.data, variances=variances)
+        )
     model = untrained_model(record, means)
     checkpoint = load_checkpoint(run, step, model) if step else None
     # Before anything is written: it refuses settings that cannot be met here.
     learner = Learner(
         model.to(device),
         record.train,
+        variances=record.data.variances,
         gather=group.gather if group.world > 1 else None,
-        share=Share(group.rank, group.world),
     )
     group.wait()
     if group.is_first and not Folder(run).exists(CONFIG_FILE):
@@ -198,6 +201,23 @@ def _opened(
     finally:
         if log is not None:
             log.close()
+
+
+def _from_data(
+    cache: ActivationCache, record: RunRecord, group: Processes
+) -> tuple[Mapping[str, Tensor] | None, tuple[float, ...]]:
+    """What a new run takes from the data: its pre-biases of step 0 and `DataRecord.variances`."""
+    starts_at_means = recipe_of(record.train).starts_at_means
+    by_variance = record.train.error == "variance"
+    if not (starts_at_means or by_variance):
+        return None, ()
+    statistics = data_statistics(cache, record.model, seed=record.train.order_seed)
+    means = statistics.means if starts_at_means else None
+    if not by_variance:
+        return means, ()
+    variances = torch.tensor(statistics.variances, dtype=torch.float64, device=group.device)
+    group.copy_from_first(variances)
+    return means, tuple(variances.tolist())
 
 
 def _aligner(

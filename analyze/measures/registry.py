@@ -27,6 +27,7 @@ from sparc.analyze.measures.meaning.cofiring import Cofiring
 from sparc.analyze.measures.meaning.monosemanticity import Monosemanticity
 from sparc.analyze.measures.meaning.naming import Naming
 from sparc.analyze.measures.meaning.purity import Purity
+from sparc.analyze.measures.meaning.twins import Twins
 from sparc.analyze.measures.overlap import Overlap
 from sparc.analyze.measures.reconstruction import Reconstruction
 from sparc.analyze.measures.retrieval import Retrieval
@@ -48,6 +49,7 @@ MEASURES: list[Measure] = [
     Overlap(),
     Naming(),
     Cofiring(),
+    Twins(),
 ]
 
 

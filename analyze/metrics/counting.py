@@ -30,7 +30,7 @@ class Counted(NamedTuple):
         active: On how many rows they are, of all rows and without each fold.
         pairs: How often the latents of two streams are active on the same rows.
         classes: Which classes go with them; None where labels are not counted.
-        longer: By stream, the strongest rows and one more, which shows that there are more.
+        longer: By stream, the strongest rows with some to spare for those in a fold.
         labelled: By stream, the same of labelled rows alone, where labels are counted.
         fold_codes: The codes of the rows in a fold.
     """

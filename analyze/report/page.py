@@ -1,6 +1,7 @@
 """The page of a summary as data: which figures it shows, in which order, under which words.
 
-Widths and the format of numbers are up to a renderer, such as `sparc.analyze.report.text`.
+What a figure looks like and what explains it is here, too. Widths, markup and escaping are up to a
+renderer: `sparc.analyze.report.renderers.registry` says how to add one.
 `sparc.analyze.report.summary_page` makes a page.
 """
 
@@ -13,6 +14,24 @@ from sparc.analyze.report.notes import Note
 
 Style = Literal["decimal", "one decimal", "count", "percent"]
 """How a figure is written: with three decimals, with one, as a whole number, or as a percentage."""
+
+FORMATS: Mapping[Style, str] = {
+    "decimal": ".3f",
+    "one decimal": ",.1f",
+    "count": ",.0f",
+    "percent": ".2%",
+}
+
+NOT_MEASURED = "not measured"
+"""Stands for a figure that a report does not have."""
+
+READING = (
+    "independent: each stream of a row selects its own latents. joint: all streams select the same "
+    "latents, by the sum of their logits, so that they agree by construction and leak what they "
+    "select to each other. Indented lines are controls: only what exceeds them was learnt. ±: half "
+    "of a 95% interval, over other images of the same kind. -: undefined."
+)
+"""How the figures of a summary are read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +92,21 @@ class Shown(NamedTuple):
     high: float | None
 
 
+class Cell(NamedTuple):
+    """A figure as text.
+
+    Attributes:
+        text: The figure; a dash where it is undefined, `NOT_MEASURED` where the report lacks it.
+        margin: ± and the distance to the farther end of its interval; empty without one.
+    """
+
+    text: str
+    margin: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.margin}".rstrip()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Column:
     """What a page says of one report."""
@@ -105,6 +139,18 @@ class Column:
         ends = (self.figures.get(str(name.at(end))) for end in ("_low", "_high"))
         return Shown(self.figures[str(name)], *ends)
 
+    def cell(self, line: Line) -> Cell:
+        """The figure of a line as text."""
+        shown = self.figure(line.figure)
+        if shown is None:
+            return Cell(NOT_MEASURED)
+        if shown.value is None:
+            return Cell("-")
+        style = FORMATS[line.style]
+        distances = [abs(end - shown.value) for end in (shown.low, shown.high) if end is not None]
+        margin = f"±{max(distances):{style}}" if distances else ""
+        return Cell(f"{shown.value:{style}}", margin)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Page:
@@ -124,6 +170,20 @@ class Page:
             for level, line in section.levels()
             if any(column.figure(line.figure) is not None for column in self.columns)
         ]
+
+    def explanation(self) -> str:
+        """How the figures are read; `NOT_MEASURED` is explained where the page shows it."""
+        lacking = any(
+            column.figure(line.figure) is None
+            for section in self.sections
+            for _, line in self.shown(section)
+            for column in self.columns
+        )
+        explained = (
+            f" {NOT_MEASURED}: that report has no such figure; its notes say what was left out, "
+            "and the same `sparc-analyze run` again adds what is newer than it."
+        )
+        return self.reading + (explained if lacking else "")
 
     def why_unmeasured(self, section: Section) -> list[str]:
         """Why the reports lack the tables of a section: their notes say it, or they are older."""

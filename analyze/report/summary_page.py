@@ -6,15 +6,8 @@ from collections.abc import Iterable, Sequence
 from sparc.analyze.measures.registry import MEASURES
 from sparc.analyze.report.figures import checked_figures
 from sparc.analyze.report.folder import Report
-from sparc.analyze.report.page import Column, Line, Page
+from sparc.analyze.report.page import READING, Column, Line, Page
 from sparc.common.text import amount
-
-_READING = (
-    "independent: each stream of a row selects its own latents. joint: all streams select the same "
-    "latents, by the sum of their logits, so that they agree by construction and leak what they "
-    "select to each other. Indented lines are controls: only what exceeds them was learnt. ±: half "
-    "of a 95% interval, over other images of the same kind. -: undefined."
-)
 
 
 def summary_page(reports: Sequence[Report]) -> Page:
@@ -34,7 +27,7 @@ def summary_page(reports: Sequence[Report]) -> Page:
             tables = tuple(table.name for table in measure.tables)
             by_run = measure.steps is not None
             sections.append(dataclasses.replace(section, tables=tables, made_by_run=by_run))
-    return Page(columns=columns, reading=_READING, sections=tuple(sections))
+    return Page(columns=columns, reading=READING, sections=tuple(sections))
 
 
 def make_columns(reports: Sequence[Report]) -> tuple[Column, ...]:

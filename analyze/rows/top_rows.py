@@ -94,8 +94,12 @@ def merge(parts: Sequence[TopRows], length: int) -> TopRows:
 
 
 def with_spare(length: int) -> int:
-    """The length of a list that shows whether a latent is active on more than `length` rows."""
-    return length + 1
+    """The length that leaves `length` rows in most lists after a fold is left out.
+
+    A fold has about a twentieth of the rows; lists get a quarter more. Rare lists with many rows of
+    few images may still become slightly shorter.
+    """
+    return length + max(2, length // 4)
 
 
 def one_per_image(lists: TopRows, of_row: npt.NDArray[np.int64]) -> TopRows:
@@ -124,44 +128,58 @@ def marked(lists: TopRows, length: int) -> TopRows:
 def members(lists: TopRows, length: int, folds: Folds) -> npt.NDArray[np.bool_]:
     """Which entries are in the list on all rows, and in the list without each fold.
 
-    No other rows move up: an entrant is a single row, and its noise would count as that of the
-    images left out, so that intervals would be half as wide again as necessary.
-
     Args:
-        lists: Lists with a spare entry or none.
+        lists: Lists with spare entries.
         length: Rows in a list at most.
         folds: The folds.
 
     Returns:
         (1 + folds, entries): on all rows, then without each fold.
     """
-    fold, cases = folds.of_row[lists.rows], np.arange(1 + folds.number)
-    # No row is left out in the first case.
-    kept = (fold != cases[:, None]) | (cases == 0)[:, None]
-    return np.asarray(kept & _first(lists.latents, length))
+    begins, lengths = _lists(lists.latents)
+    fold, owner = folds.of_row[lists.rows], np.repeat(np.arange(len(begins)), lengths)
+    first = np.arange(len(owner)) - begins[owner] < length
+    result = np.empty((1 + folds.number, len(owner)), np.bool_)
+    result[0] = first
+    # For each of the first entries in a fold, a spare entry moves up.
+    gone = np.zeros((len(result), len(begins)), np.int64)
+    np.add.at(gone, (fold[first], owner[first]), 1)
+    spare = np.flatnonzero(~first)
+    for left_out, line in enumerate(result[1:], start=1):
+        np.logical_and(first, fold != left_out, out=line)
+        kept = spare[fold[spare] != left_out]
+        of = owner[kept]
+        rank = np.arange(len(of)) - np.searchsorted(of, of)
+        line[kept] = rank < gone[left_out, of]
+    return result
 
 
 def changes(lists: TopRows, length: int, folds: Folds, shape: tuple[int, int]) -> Any:
-    """Which rows are in the lists, and which leave them with each fold.
+    """Which rows are in the lists, and how the lists change without each fold.
+
+    Where a fold's rows leave a list, others move up.
 
     Args:
-        lists: Lists with a spare entry or none.
+        lists: Lists with spare entries.
         length: Rows in a list at most.
         folds: The folds.
         shape: L, and the number of rows of the cache.
 
     Returns:
         ((1 + folds) * L, rows) int32 in CSR format: 1 where a row is in a list; then, for each
-        fold, 1 where such a row is in the fold.
+        fold, 1 where a row leaves the list without the fold, and -1 where it moves up.
     """
     latents, rows = shape
-    listed = cut(lists, length)
-    fold = folds.of_row[listed.rows].astype(np.int64)
-    lost = np.flatnonzero(fold)
-    lines = np.concatenate([listed.latents, latents * fold[lost] + listed.latents[lost]])
+    among = members(lists, length, folds)
+    whole = np.flatnonzero(among[0])
+    fold, changed = np.divmod(np.flatnonzero(among[1:] != among[0]), max(1, len(lists.rows)))
+    entries = np.concatenate([whole, changed])
+    first = np.concatenate([np.zeros_like(whole), latents * (1 + fold)])
+    weights = np.concatenate([np.ones(len(whole)), np.where(among[0, changed], 1, -1)])
     matrix = sparse.coo_matrix(
-        (np.ones(len(lines), np.int32), (lines, np.append(listed.rows, listed.rows[lost]))),
+        (weights, (first + lists.latents[entries], lists.rows[entries])),
         shape=((1 + folds.number) * latents, rows),
+        dtype=np.int32,
     )
     matrix.has_canonical_format = True  # No row is twice in a list.
     return matrix.tocsr()
@@ -200,3 +218,9 @@ def _first(latents: npt.NDArray[Any], length: int) -> npt.NDArray[np.bool_]:
     result = np.ones(len(latents), np.bool_)
     np.not_equal(latents[length:], latents[: max(0, len(latents) - length)], out=result[length:])
     return result
+
+
+def _lists(latents: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The begin and the length of each list."""
+    begins = np.flatnonzero(np.diff(latents, prepend=np.array(-1, np.int64).astype(latents.dtype)))
+    return begins, np.diff(begins, append=len(latents))

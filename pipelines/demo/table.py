@@ -13,8 +13,8 @@ from sparc.analyze.measures.retrieval import R_AT_1, R_AT_10
 from sparc.analyze.report.figure_names import FigureMode, Metric
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.page import Column, Line, Section
+from sparc.analyze.report.renderers.text import cell
 from sparc.analyze.report.summary_page import make_columns, require_declared
-from sparc.analyze.report.text import cell
 
 _WIDTH = 92
 _TEXT_WIDTH = 60

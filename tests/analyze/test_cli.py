@@ -15,8 +15,8 @@ import pytest
 
 from sparc.analyze.report.digests import replace
 from sparc.analyze.report.folder import Report
+from sparc.analyze.report.page import NOT_MEASURED
 from sparc.analyze.report.summary_page import summary_page
-from sparc.analyze.report.text import NOT_MEASURED
 from sparc.common.errors import ReportError
 from sparc.common.files.folder import Folder
 

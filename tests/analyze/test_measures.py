@@ -17,10 +17,10 @@ from sparc.analyze.measures.registry import MEASURES
 from sparc.analyze.report.digests import replace
 from sparc.analyze.report.figure_names import Metric
 from sparc.analyze.report.notes import Note
-from sparc.analyze.report.page import Line, Section
+from sparc.analyze.report.page import NOT_MEASURED, Line, Section
+from sparc.analyze.report.renderers.text import render
 from sparc.analyze.report.summary_page import summary_page
 from sparc.analyze.report.tables import file_of
-from sparc.analyze.report.text import NOT_MEASURED, render
 from sparc.common.errors import ReportError
 from sparc.common.files.folder import Folder
 

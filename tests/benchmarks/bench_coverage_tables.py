@@ -112,7 +112,7 @@ def _figures(
         {s: codes.indices[s] for s, codes in alone.items()},
         {s: codes.values[s] for s, codes in alone.items()},
     )
-    counts = selection.count_choices(joint, independent, LATENTS, folds)
+    counts = selection.count_choices(joint, independent, LATENTS, folds, padded=False)
     yield "selection, share", ends(selection.table(counts, "none", folds).to_pylist()[0], "share")
     tables = left_out.tables(model, features, "none", folds, batch_size=4096)
     for line in tables.selection.to_pylist():

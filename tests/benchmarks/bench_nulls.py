@@ -107,7 +107,7 @@ class Cache(NamedTuple):
 
 
 class Parts:
-    """Codes in memory: what `find_bias` and `cofiring.find_pairs` ask of `Parts`."""
+    """Codes in memory: what `find_bias` and `count_cofiring` ask of `Parts`."""
 
     def __init__(self, data: Data, pieces: int = 3) -> None:
         ends = np.linspace(0, len(data.codes.rows), pieces + 1).astype(int)
@@ -209,7 +209,8 @@ def random_words(images: Images, generator: np.random.Generator, words: int = 60
 def pairs_that_fire_together(data: Data) -> set[tuple[int, int]]:
     """The pairs of `cofiring.parquet`."""
     first_rows = data.images.first_rows(np.ones(len(data.codes.rows), np.bool_))
-    tables = cofiring.find_pairs(Parts(data), first_rows, Reducer("sync", None), partners=10)
+    reducer = Reducer("sync", None)
+    tables = cofiring.count_cofiring(Parts(data), first_rows, reducer, partners=10, seed=1).pairs
     table = cofiring.table(tables, CodeSet("independent"))
     return {(x["first_latent"], x["second_latent"]) for x in table.to_pylist()}
 

@@ -61,9 +61,18 @@ def test_a_report_is_read_and_searched(earlier: Path, call, tmp_path: Path) -> N
     assert after == index  # it is used as it is
 
 
-def test_measuring_again_computes_nothing_and_prints_the_same(earlier: Path, call) -> None:
-    before = {p: digest(p) for p in sorted((earlier / "report").rglob("*.parquet"))}
+def test_measuring_again_adds_what_is_newer_and_keeps_the_rest(earlier: Path, call) -> None:
+    report = Report(earlier / "report")
+    tables = {name: report.table(name) for name in report.tables}
+    figures = dict(report.summary)
     command = ("analyze", "run", earlier / "run", earlier / "cache", earlier / "report")
     again = call(*command)
     assert again.returncode == 0, again.stderr
+    report = Report(earlier / "report")
+    assert {"twins", "twin_means"} <= set(report.tables) - set(tables)
+    for name, table in tables.items():
+        assert report.table(name).equals(table)
+    assert figures.items() <= report.summary.items()
+    before = {p: digest(p) for p in sorted((earlier / "report").rglob("*.parquet"))}
+    assert call(*command).returncode == 0
     assert {p: digest(p) for p in sorted((earlier / "report").rglob("*.parquet"))} == before

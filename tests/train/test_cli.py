@@ -104,8 +104,10 @@ def test_inspect_a_finished_run(call_process, undisturbed, small_cache):
     assert "finished: 240 steps" in shown
     (header,) = [line for line in shown.splitlines() if line.startswith("stream")]
     assert header.split()[:5] == ["stream", "EV", "L0", "dead", "alone"]
-    (dino,) = [line for line in shown.splitlines() if line.startswith("dino")]
-    assert 0.5 < float(dino.split()[1]) < 1
+    own, pairs = [line.split() for line in shown.splitlines() if line.startswith("dino ")]
+    assert 0.5 < float(own[1]) < 1
+    assert own[1] == pairs[1]
+    assert " ".join(shown.split()).count("target EV from dino EV from clip_image") == 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from sparc.train.run.run_folder import RunRecord
 OPTIONS = [
     *("--latents", 96, "--k", 4, "--auxk", 8, "--dead-after", 150, "--batch-size", 64),
     *("--steps", 40, "--lr", 3e-3, "--log-every", 5, "--checkpoint-every", 8),
-    *("--block-chunks", 4, "--align", 0.5, "--noise", 0.1),
+    *("--block-chunks", 4, "--align", 0.5, "--error", "variance"),
 ]
 
 
@@ -60,6 +60,7 @@ def test_two_processes_are_one(tmp_path, call_process, small_cache, two):
     done = call_process("train", "run", small_cache, one, *OPTIONS, "--validation", small_cache)
     assert done.returncode == 0, done.stderr
     assert RunRecord.read(two).processes == 2
+    assert RunRecord.read(two).data.variances == RunRecord.read(one).data.variances
     assert_same_run(one, two)
 
 

@@ -17,11 +17,11 @@ from sparc.common.errors import CacheError, ConfigError, LockedError, RunError, 
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.train import job, load
-from sparc.train.data.means import data_means
+from sparc.train.data.means import data_statistics
 from sparc.train.kernels.choice import choose
 from sparc.train.loading import load_model, load_untrained
 from sparc.train.run.log import read_lines
-from sparc.train.run.run_folder import RunRecord, saved_steps
+from sparc.train.run.run_folder import RunRecord, load_initial, saved_steps
 from sparc.train.run.run_summary import describe_folder
 from sparc.train.step.learner import Learner
 
@@ -159,13 +159,8 @@ def test_a_damaged_last_checkpoint_costs_only_time(
         {"selection": "local"},
         {"selection": "batch"},
         {"recipe": "published"},
-        {
-            "terms": ("distill=0.1",),
-            "balance": 5e-4,
-            "independent": 0.5,
-            "noise": 0.25,
-            "alive_by": "both",
-        },
+        {"recipe": "published", "error": "variance"},
+        {"terms": ("distill=0.1",), "balance": 5e-4, "independent": 0.5},
         {"align": ("0.4", "0.7=0.5", "1"), "selection": "batch", "align_lr": 0.1},
     ],
 )
@@ -178,6 +173,19 @@ def test_other_kinds_of_runs_resume_bit_for_bit(
     run_and_interrupt(run, settings, 19)
     job.resume(run)
     assert result(run) == result(whole)
+
+
+@pytest.mark.parametrize("recipe", ["default", "published"])
+def test_variances_are_recorded_where_errors_are_divided_by_them(
+    tmp_path, small_cache, small_settings, reference_run, recipe
+):
+    run = tmp_path / "run"
+    job.run(str(small_cache), run, small_settings(steps=3, error="variance", recipe=recipe))
+    record = RunRecord.read(run)
+    wanted = data_statistics(ActivationCache(small_cache), record.model, seed=42)
+    assert record.data.variances == wanted.variances
+    assert (load_initial(run) is None) == (recipe == "published")
+    assert "variances" not in (reference_run / "config.json").read_text()
 
 
 def test_residency_has_no_influence(tmp_path, reference_run, small_cache, small_settings):
@@ -212,7 +220,7 @@ def test_the_untrained_model_is_that_of_step_0(
         assert not any(weight.requires_grad for weight in untrained.parameters())
         for name, value in untrained.state_dict().items():
             assert torch.equal(value, seen[0][name])
-    means = data_means(ActivationCache(small_cache), untrained.config, seed=42)
+    means = data_statistics(ActivationCache(small_cache), untrained.config, seed=42).means
     assert torch.equal(untrained.pre_bias["dino"], means["dino"])
 
 
@@ -302,8 +310,8 @@ def test_divergence_is_told_and_the_last_good_state_kept(
 ):
     real, count = Learner.step, iter(range(1, 1000))
 
-    def step(learner, batch, lr):
-        return real(learner, batch, float("inf") if next(count) == 26 else lr)
+    def step(learner, batch, lr, *others):
+        return real(learner, batch, float("inf") if next(count) == 26 else lr, *others)
 
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
@@ -334,8 +342,8 @@ def test_weights_that_are_not_finite_are_never_saved(
     """The last step before a checkpoint ruins the weights: no loss has seen them yet."""
     real, count = Learner.step, iter(range(1, 1000))
 
-    def step(learner, batch, lr):
-        return real(learner, batch, float("inf") if next(count) == 24 else lr)
+    def step(learner, batch, lr, *others):
+        return real(learner, batch, float("inf") if next(count) == 24 else lr, *others)
 
     monkeypatch.setattr(Learner, "step", step)
     with pytest.raises(

@@ -48,6 +48,14 @@ def test_a_selection_that_it_does_not_know_is_refused(reference, monkeypatch):
         reference.forward(BATCH)
 
 
+def test_errors_over_the_variance(reference):
+    """Rows of a and b have norm 1: errors of a count twice, those of b half."""
+    reference.variances = (0.5, 2.0)
+    forward = reference.forward(BATCH)
+    assert self_reconstruction(forward).item() == pytest.approx((0.64 / 0.5 + 0 / 2) / 2)
+    assert cross_reconstruction(forward).item() == pytest.approx((0.80 / 0.5 + 0.16 / 2) / 2)
+
+
 def test_local_selection(reference):
     reference.model.latent_bias["a"].data[1] = 0
     reference.model.config = ModelConfig(

@@ -1,4 +1,7 @@
-"""Each stream's feature mean, estimated on a sample: it initializes the pre-biases."""
+"""Each stream's feature mean and variance, estimated on a sample.
+
+Means initialize the pre-biases; variances are what `--error variance` divides by.
+"""
 
 from typing import NamedTuple
 
@@ -29,8 +32,17 @@ class _Sums(NamedTuple):
     squares: float
 
 
-def data_means(cache: ActivationCache, config: ModelConfig, *, seed: int) -> dict[str, Tensor]:
-    """The mean of every stream's normalized features, for pre-biases to start at.
+class Statistics(NamedTuple):
+    """Of every stream's normalized features."""
+
+    means: dict[str, Tensor]
+    """By stream, (dim,) float32: where pre-biases start."""
+    variances: tuple[float, ...]
+    """E|x - E x|^2 of the streams, in the model's order: what `--error variance` divides by."""
+
+
+def data_statistics(cache: ActivationCache, config: ModelConfig, *, seed: int) -> Statistics:
+    """The mean and the variance of every stream's normalized features.
 
     Chunks are sampled from the whole cache: its first rows may all be of one kind.
 
@@ -38,9 +50,6 @@ def data_means(cache: ActivationCache, config: ModelConfig, *, seed: int) -> dic
         cache: A complete cache with a row that is valid in all streams of the model.
         config: The model, which says what normalized means.
         seed: Seed of the sample.
-
-    Returns:
-        By stream, (dim,) float32.
 
     Raises:
         CacheError: A stream is constant, or its values are so large or small that a norm cannot be
@@ -67,8 +76,9 @@ def data_means(cache: ActivationCache, config: ModelConfig, *, seed: int) -> dic
                 if before is None
                 else _Sums(before.features + sums.features, before.squares + sums.squares)
             )
-    means = {}
-    for name, sums in total.items():
+    means, variances = {}, []
+    for name in config.names:
+        sums = total[name]
         mean = sums.features / rows
         variance = sums.squares / rows - float(mean.square().sum())
         if rows > 1 and variance <= SMALLEST_VARIANCE * sums.squares / rows:
@@ -77,7 +87,8 @@ def data_means(cache: ActivationCache, config: ModelConfig, *, seed: int) -> dic
                 "is nothing to learn from it; leave it out by naming the others with --stream"
             )
         means[name] = mean.float()
-    return means
+        variances.append(variance)
+    return Statistics(means, tuple(variances))
 
 
 def shuffled_chunks(cache: ActivationCache, seed: int) -> list[int]:

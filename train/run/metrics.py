@@ -12,6 +12,8 @@ Each line of `metrics.jsonl` is a JSON object:
     nmse                 {target: {source: …}}: NMSE of the target reconstructed from the source;
                          null for pairs that training does not decode (no cross loss)
     explained_variance   {stream: …}: of the self-reconstruction, against the mean
+    explained_variance_pairs
+                         {target: {source: …}}: the same of every pair; null as for nmse
     l0                   {stream: …}: values above zero per row
     dead                 {stream: …}: number of dead latents
     chosen_alone         {stream: …}: share of the selected latents that the stream would have
@@ -88,7 +90,7 @@ def describe(sums: StepSums, streams: Sequence[str], dead: Mapping[str, int]) ->
     """
     rows = float(sums.rows)
     nmse = (sums.nmse / rows).tolist()
-    variance = explained_variance(sums)
+    variance = explained_variances(sums)
 
     def by_stream(values: Sequence[float]) -> dict[str, float | None]:
         return {name: _finite(value) for name, value in zip(streams, values, strict=True)}
@@ -100,7 +102,8 @@ def describe(sums: StepSums, streams: Sequence[str], dead: Mapping[str, int]) ->
         "rows": int(rows),
         "loss": _finite(float(sums.loss) / rows),
         "nmse": {target: by_stream(nmse[t]) for t, target in enumerate(streams)},
-        "explained_variance": by_stream(variance),
+        "explained_variance": by_stream([variance[t][t] for t in range(len(streams))]),
+        "explained_variance_pairs": {t: by_stream(variance[i]) for i, t in enumerate(streams)},
         "l0": by_stream((sums.active / rows).tolist()),
         "dead": {name: dead[name] for name in streams},
         "chosen_alone": by_stream((sums.chosen_alone / sums.chosen).tolist()),
@@ -118,8 +121,16 @@ def line_fault(line: Mapping[str, Any]) -> str | None:
     nmse = line.get("nmse")
     if not isinstance(nmse, dict):
         return "nmse is missing"
-    by_stream = {name: line.get(name) for name in _BY_STREAM}
-    for name, figures in (*by_stream.items(), *((f"nmse of {t}", x) for t, x in nmse.items())):
+    # Earlier versions did not write it.
+    pairs = line.get(_VARIANCE_PAIRS, nmse)
+    if not isinstance(pairs, dict) or pairs.keys() != nmse.keys():
+        return f"{_VARIANCE_PAIRS} is not given for all streams"
+    figures_by_name = {
+        **{name: line.get(name) for name in _BY_STREAM},
+        **{f"nmse of {target}": row for target, row in nmse.items()},
+        **{f"{_VARIANCE_PAIRS} of {target}": row for target, row in pairs.items()},
+    }
+    for name, figures in figures_by_name.items():
         if not isinstance(figures, dict) or not nmse.keys() <= figures.keys():
             return f"{name} is not given for all streams"
         if not all(map(_is_figure, figures.values())):
@@ -127,6 +138,7 @@ def line_fault(line: Mapping[str, Any]) -> str | None:
     return None
 
 
+_VARIANCE_PAIRS = "explained_variance_pairs"
 _BY_STREAM = ("explained_variance", "l0", "dead", "chosen_alone")
 
 
@@ -134,15 +146,19 @@ def _is_figure(value: Any) -> bool:
     return value is None or type(value) in (int, float)
 
 
-def explained_variance(sums: StepSums) -> list[float]:
-    """Explained variance of every stream's self-reconstruction; NaN where nothing varies."""
+def explained_variances(sums: StepSums) -> list[list[float]]:
+    """Explained variance by target and source.
+
+    NaN where the target does not vary, and for pairs that were not decoded.
+    """
     result = []
     for position, total in enumerate(sums.feature_sum):
         squares = float(sums.feature_square_sum[position])
         variance = squares - float(total.square().sum() / sums.rows)
-        error = float(sums.squared_error[position, position])
-        # Features are float32: where all rows are equal, what is left is their rounding.
-        result.append(1 - error / variance if variance > SMALLEST_VARIANCE * squares else math.nan)
+        if variance <= SMALLEST_VARIANCE * squares:
+            # Features are float32: where all rows are equal, what is left is their rounding.
+            variance = math.nan
+        result.append([1 - error / variance for error in sums.squared_error[position].tolist()])
     return result
 
 

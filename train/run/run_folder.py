@@ -61,6 +61,8 @@ class DataRecord:
         usable_rows: Rows that are valid in all streams of the run.
         manifest_digest: Identifies the rows; see `sparc.common.cache.tables.manifest_digest`.
         streams: The streams of the run and what made them.
+        variances: Of the streams, in order, E|x - E x|^2 of normalized features, which errors are
+            divided by; empty with `--error norm`.
     """
 
     cache: str
@@ -70,6 +72,7 @@ class DataRecord:
     usable_rows: int
     manifest_digest: str
     streams: tuple[StreamInfo, ...]
+    variances: tuple[float, ...] = dataclasses.field(default=(), metadata={"added": True})
 
     @classmethod
     def of(cls, cache: ActivationCache, streams: tuple[str, ...], usable_rows: int) -> "DataRecord":

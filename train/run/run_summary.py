@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sparc.common.config import to_mapping
 from sparc.common.files.folder import Folder
 from sparc.common.text import amount, printable
 from sparc.train.align.record import AlignRecord
-from sparc.train.config import term_weights
+from sparc.train.config import TrainConfig, term_weights
 from sparc.train.model.files import is_saved_model, read_aligned, read_config
 from sparc.train.run.log import flatten, read_lines, steps_made
 from sparc.train.run.run_folder import (
@@ -52,14 +53,27 @@ def _aligned_lines(aligned: Iterable[AlignRecord]) -> Iterator[str]:
         )
 
 
+def _changed_settings(train: TrainConfig) -> list[str]:
+    """Every setting that is not its default."""
+    defaults = to_mapping(TrainConfig())
+    return [
+        f"{name} {printable(str(value))}"
+        for name, value in to_mapping(train).items()
+        if name not in defaults or value != defaults[name]
+    ]
+
+
 def _run_lines(folder: Path) -> Iterator[str]:
     record = RunRecord.read(folder)
     model, train, data = record.model, record.train, record.data
     lines = read_lines(folder)
     yield (
         f"{amount(model.latents, 'latent')}, k {model.k}, {model.selection} selection, "
-        f"{train.recipe} recipe, cross weight {train.cross_weight:g}, seed {train.seed}"
+        f"{train.recipe} recipe, cross weight {train.cross_weight:g}, "
+        f"{'errors over the variance, ' if train.error == 'variance' else ''}seed {train.seed}"
     )
+    if changed := _changed_settings(train):
+        yield f"settings other than the defaults: {', '.join(changed)}"
     yield (
         f"from {printable(data.cache)} ({printable(data.dataset)}"
         f"{' ' + printable(data.split) if data.split else ''}): "
@@ -98,8 +112,8 @@ def _figures(split: str, line: dict[str, Any], latents: int, terms: Iterable[str
     for term in terms:  # by stream if its derivatives are by hand
         values = dict(flatten({term: line.get(term)}))
         losses += [f"{printable(name)} {_number(value)}" for name, value in values.items()]
-    rows = amount(line["rows"], "row")
-    yield f"{split}, step {line['step']:,}, {rows}: {', '.join(losses)}"
+    measured_on = amount(line["rows"], "row")
+    yield f"{split}, step {line['step']:,}, {measured_on}: {', '.join(losses)}"
     header = ["stream", "EV", "L0", "dead", "alone", *(f"NMSE from {n}" for n in names)]
     table = [
         [
@@ -113,6 +127,10 @@ def _figures(split: str, line: dict[str, Any], latents: int, terms: Iterable[str
         for name in names
     ]
     yield from _table(header, table)
+    if len(names) > 1 and (pairs := line.get("explained_variance_pairs")):
+        header = ["target", *(f"EV from {name}" for name in names)]
+        rows = [[target, *(_number(pairs[target][s]) for s in names)] for target in names]
+        yield from _table(header, rows)
 
 
 def _sweep_lines(folder: Path) -> Iterator[str]:

@@ -4,6 +4,7 @@ A sweep's file lists values by setting, and every combination becomes a run:
 
     k = [32, 64]
     cross_weight = [0.0, 1.0]
+    term.distill = [0.0, 0.1]        the weight of a loss term
 
     RUN/
       sweep.json                   the cache and the settings of every run
@@ -48,6 +49,9 @@ INDEX_FILE = "runs.parquet"
 SWEPT = declared(TrainConfig, "swept")
 """Settings that a sweep may vary."""
 
+_TERM = "term."
+"""Begins the name of a loss term's weight, as a sweep's file and `runs.parquet` call it."""
+
 KIND = DocumentKind("sparc-sweep", 1, RunError)
 
 
@@ -82,9 +86,18 @@ class Sweep:
         for values in itertools.product(*grid.values()):
             chosen = dict(zip(grid, values, strict=True))
             name = ",".join(f"{key}={value}" for key, value in chosen.items())
-            merged = {**to_mapping(base), **chosen}
+            merged = to_mapping(base)
+            weights: dict[str, Any] = dict(base.term_weights)
+            for key, value in chosen.items():
+                if key.startswith(_TERM):
+                    weights[key.removeprefix(_TERM)] = value
+                else:
+                    merged[key] = value
+            if any(key.startswith(_TERM) for key in chosen):
+                merged["terms"] = [f"{term}={weight}" for term, weight in weights.items()]
             settings[name] = from_mapping(TrainConfig, merged, source=f"{path}: {name}")
-        return cls(cache, tuple(grid), settings)
+        varied = sorted(grid, key=lambda key: key.startswith(_TERM))  # terms last, as in `read`
+        return cls(cache, tuple(varied), settings)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -104,9 +117,10 @@ class Sweep:
         except ConfigError as error:  # the seal holds
             raise KIND.newer(error, where=str(where)) from error
         try:
-            varied = dict.fromkeys(sweep.varied)
+            varied = dict.fromkeys(key for key in sweep.varied if not key.startswith(_TERM))
+            terms = [key for key in sweep.varied if key.startswith(_TERM)]
             names = with_current_names(TrainConfig, varied, source=f"{SWEEP_FILE}: varied")
-            sweep = dataclasses.replace(sweep, varied=tuple(names))
+            sweep = dataclasses.replace(sweep, varied=(*names, *terms))
             sweep.check_names()
         except ConfigError as error:
             raise RunError(f"{where} is not readable: {error}") from error
@@ -122,7 +136,7 @@ class Sweep:
             if not name or "/" in name or name.startswith("."):
                 raise ConfigError(f"{printable(name)!r} is no name of a run")
         for key in self.varied:
-            if key not in SWEPT:
+            if not _may_vary(key):
                 raise ConfigError(f"a sweep cannot vary {printable(key)!r}")
         if not self.settings:
             raise ConfigError("it has no runs")
@@ -165,7 +179,7 @@ class Sweep:
         """
         types = {int: pa.int64(), float: pa.float64(), str: pa.string()}
         example = next(iter(self.settings.values()))
-        varied = [(name, types[type(getattr(example, name))]) for name in self.varied]
+        varied = [(name, types[type(_value(example, name))]) for name in self.varied]
         figures = ("loss", "nmse", "cross_nmse", "explained_variance", "l0", "dead")
         return pa.schema(
             [
@@ -183,7 +197,7 @@ class Sweep:
         lines = [x for x in read_lines(folder / name) if x["split"] == "train"]
         row = {
             "run": name,
-            **{key: getattr(settings, key) for key in self.varied},
+            **{key: _value(settings, key) for key in self.varied},
             "step": steps_made(folder / name),
             "finished": is_finished(folder / name),
             "failure": failure,
@@ -231,10 +245,16 @@ def read_failures(folder: Path) -> dict[str, str]:
 
 def _read_grid(path: Path) -> dict[str, list[Any]]:
     document = read_toml(path, "sweep")
-    grid = {key.replace("-", "_"): values for key, values in document.items()}
+    grid: dict[str, Any] = {}
+    for key, values in document.items():
+        if key == "term" and isinstance(values, Mapping):
+            grid |= {f"{_TERM}{name}": weights for name, weights in values.items()}
+        else:
+            grid[key.replace("-", "_")] = values
     for key, values in grid.items():
-        if key not in SWEPT:
-            raise ConfigError(f"{path}: a sweep cannot vary {key!r}, only {', '.join(SWEPT)}")
+        if not _may_vary(key):
+            known = ", ".join((*SWEPT, f"{_TERM}NAME"))
+            raise ConfigError(f"{path}: a sweep cannot vary {key!r}, only {known}")
         if not isinstance(values, list) or not values:
             raise ConfigError(f"{path}: {key} must be a list of values, such as {key} = [1, 2]")
         if len({repr(value) for value in values}) < len(values):
@@ -242,6 +262,18 @@ def _read_grid(path: Path) -> dict[str, list[Any]]:
     if not grid:
         raise ConfigError(f"{path} varies nothing: give lists of values, such as k = [32, 64]")
     return grid
+
+
+def _may_vary(key: str) -> bool:
+    return key in SWEPT or key.startswith(_TERM)
+
+
+def _value(settings: TrainConfig, key: str) -> int | float | str:
+    """The value of a setting, or the weight of a loss term, that a sweep varies."""
+    if key.startswith(_TERM):
+        return settings.term_weights.get(key.removeprefix(_TERM), 0.0)
+    value: int | float | str = getattr(settings, key)
+    return value
 
 
 def _difference(

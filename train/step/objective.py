@@ -15,7 +15,13 @@ from sparc.common.workers import Workers
 from sparc.train.kernels.interface import Kernels
 from sparc.train.model.network import Sparc
 from sparc.train.step.deadness import Candidates
-from sparc.train.step.reconstruct import TargetTerms, compare, join_targets, square_errors
+from sparc.train.step.reconstruct import (
+    TargetTerms,
+    compare,
+    denominators,
+    join_targets,
+    square_errors,
+)
 from sparc.train.step.row_terms import LocalTerms
 from sparc.train.step.rows import join_rows, share_rows
 from sparc.train.step.select import Selected
@@ -53,16 +59,24 @@ class Objective:
         terms: From `build_terms`.
         kernels: The implementation of the sparse mathematics.
         workers: Threads; each takes some rows of a target.
+        variances: Of the streams, what squared errors are divided by; None for the rows' |x|^2.
 
     Attributes:
         sparse: The terms with derivatives by hand, besides reconstruction.
         by_autograd: The terms without.
         needs_alone: Whether a term needs `Selected.alone`.
-        pair_weights: Weight of every pair's NMSE in the loss, (targets, sources).
+        pair_weights: Weight of every pair's error in the loss, (targets, sources).
+        variances: As given, (streams,).
     """
 
     def __init__(
-        self, model: Sparc, terms: Sequence[LossTerm], kernels: Kernels, workers: Workers
+        self,
+        model: Sparc,
+        terms: Sequence[LossTerm],
+        kernels: Kernels,
+        workers: Workers,
+        *,
+        variances: Sequence[float] | None = None,
     ) -> None:
         self.sparse = [term for term in terms if isinstance(term, SparseTerm)]
         self.needs_alone = any(term.needs_alone for term in terms)
@@ -73,6 +87,9 @@ class Objective:
         self._cross = streams == 1 or bool(off_diagonal.any())
         bias = model.latent_bias[model.config.names[0]]
         self.pair_weights = weights.to(bias.device, bias.dtype)
+        self.variances = None
+        if variances is not None:
+            self.variances = torch.tensor(variances, dtype=bias.dtype, device=bias.device)
         self._model = model
         self._kernels = kernels
         self._workers = workers
@@ -135,7 +152,13 @@ class Objective:
 
     def _compare(self, selected: Selected, target: int, *, cross: bool) -> TargetTerms:
         return compare(
-            self._model, selected, target, self.pair_weights, cross=cross, kernels=self._kernels
+            self._model,
+            selected,
+            target,
+            self.pair_weights,
+            denominators(selected, target, self.variances),
+            cross=cross,
+            kernels=self._kernels,
         )
 
     def _contributions(
@@ -200,7 +223,7 @@ def local_terms(
             if term.logit_gradients is not None:
                 value_gradients[:, stream] += term.logit_gradients
     return LocalTerms(
-        selected.read,
+        selected.centred,
         value_gradients,
         tuple(target.residuals for target in targets),
         tuple(parallels),

@@ -48,6 +48,7 @@ def compare(
     selected: Selected,
     target: int,
     weights: Tensor,
+    denominators: Tensor,
     *,
     cross: bool,
     kernels: Kernels,
@@ -58,14 +59,16 @@ def compare(
         model: The model.
         selected: The batch.
         target: Position of the target stream.
-        weights: Weight of every pair's NMSE in the loss, (targets, sources), on the batch's device.
+        weights: Weight of every pair's error in the loss, (targets, sources), on the batch's
+            device.
+        denominators: What the target's squared errors are divided by, (rows,).
         cross: Whether to decode the codes of all sources, or only the target's own.
         kernels: The implementation of the sparse mathematics.
     """
     rows, streams, k = selected.values.shape
     indices, values = codes_for(selected.indices, selected.values, target, cross=cross)
     sources = slice(None) if cross else slice(target, target + 1)
-    scales = 2 * weights[target, sources] / selected.square_norms[target].unsqueeze(1)
+    scales = 2 * weights[target, sources] / denominators.unsqueeze(1)
     compared = kernels.compare(
         indices,
         values,
@@ -80,6 +83,18 @@ def compare(
         square_errors = all_pairs
     residuals = compared.residuals.view(rows, len(scales[0]), -1)
     return TargetTerms(square_errors, scales, residuals, compared.products.view(rows, -1, k))
+
+
+def denominators(selected: Selected, target: int, variances: Tensor | None) -> Tensor:
+    """What the loss divides the squared errors of a target by, (rows,).
+
+    Args:
+        selected: The batch.
+        target: Position of the target stream.
+        variances: Of the streams, (streams,); None for the rows' |x|^2.
+    """
+    square_norms = selected.square_norms[target]
+    return square_norms if variances is None else variances[target].expand_as(square_norms)
 
 
 def square_errors(model: Sparc, selected: Selected, target: int, *, kernels: Kernels) -> Tensor:

@@ -54,7 +54,7 @@ class LocalTerms(NamedTuple):
     Derivatives are of the rows' losses, before any mean over rows.
 
     Attributes:
-        read: By stream, what the encoder multiplies, (rows, dim).
+        centred: By stream, the encoders' inputs, (rows, dim).
         value_gradients: Derivative by the logits of the codes' latents, (rows, streams, k): by
             their values, zero where a value is zero, and of terms of the logits themselves.
         residuals: By target, derivative by the reconstructions, (rows, sources, dim).
@@ -64,7 +64,7 @@ class LocalTerms(NamedTuple):
         further: By stream, derivatives by further logits.
     """
 
-    read: tuple[Tensor, ...]
+    centred: tuple[Tensor, ...]
     value_gradients: Tensor
     residuals: tuple[Tensor, ...]
     parallels: tuple[Tensor, ...]
@@ -92,12 +92,12 @@ class GlobalTerms(NamedTuple):
     Attributes:
         indices: As `GlobalCodes.indices`.
         values: As `GlobalCodes.values`.
-        read: This and the following are those of `LocalTerms`.
+        centred: This and the following are those of `LocalTerms`.
     """
 
     indices: Tensor
     values: Tensor
-    read: tuple[Tensor, ...]
+    centred: tuple[Tensor, ...]
     value_gradients: Tensor
     residuals: tuple[Tensor, ...]
     parallels: tuple[Tensor, ...]
@@ -130,7 +130,7 @@ def gather_terms(local: LocalTerms, codes: GlobalCodes, gather: Gather) -> Globa
     return GlobalTerms(
         codes.indices,
         codes.values,
-        read=tuple(map(gather, local.read)),
+        centred=tuple(map(gather, local.centred)),
         value_gradients=gather(local.value_gradients),
         residuals=tuple(map(gather, local.residuals)),
         parallels=tuple(map(gather, local.parallels)),

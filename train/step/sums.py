@@ -162,9 +162,12 @@ def step_sums(
     squared = losses.square_errors.double()
     norms = torch.stack(selected.square_norms, dim=1).double()
     nmse = (squared / norms.unsqueeze(2)).sum(0)
+    errors = nmse
+    if objective.variances is not None:
+        errors = squared.sum(0) / objective.variances.double().unsqueeze(1)
     weights = objective.pair_weights.double()
     # A pair that was not decoded is NaN and has weight zero.
-    loss = torch.where(weights > 0, weights * nmse, 0).sum()
+    loss = torch.where(weights > 0, weights * errors, 0).sum()
     zero = nmse.new_zeros(())
     terms = {}
     for term in objective.sparse:

@@ -30,10 +30,5 @@ class Cofiring(Measure):
     ) -> Mapping[str, pa.Table]:
         from sparc.analyze.metrics.meaning import cofiring
 
-        pairs = cofiring.find_pairs(
-            context.parts(code_set),
-            context.one_per_image,
-            reducer,
-            partners=context.config.partners,
-        )
+        pairs = context.cofired(code_set, reducer).pairs
         return {"cofiring": cofiring.table(pairs, code_set)}

@@ -4,7 +4,7 @@ See `REPORT.md` for the table.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise, product
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts
 from sparc.analyze.maths.exact_tests import benjamini_hochberg, upper_tail
 from sparc.analyze.maths.reduction import Reducer
+from sparc.analyze.metrics.meaning import twins
+from sparc.analyze.metrics.meaning.twins import ANY_STREAM, Nearest, any_stream
 
 SCHEMA = pa.schema(
     [
@@ -88,10 +90,25 @@ class StreamPairs(NamedTuple):
     pairs: Pairs
 
 
+class Cofired(NamedTuple):
+    """What one pass over a set of codes counts of latents that are active together.
+
+    Attributes:
+        pairs: For each stream with itself and, in independent mode, with each later stream.
+        twins: The nearest twins of all latents of each stream and, in joint mode, `ANY_STREAM`.
+        shifted: The same where the images of the latent itself are shifted: chance.
+    """
+
+    pairs: list[StreamPairs]
+    twins: list[Nearest]
+    shifted: list[Nearest]
+
+
 class _Task(NamedTuple):
     stream: str
     other: str
     latents: range  # Of the stream; partners are all latents of the other.
+    shifted: bool = False  # Whether the images of these latents are shifted.
 
 
 class _Shared(NamedTuple):
@@ -99,12 +116,18 @@ class _Shared(NamedTuple):
     one_per_image: npt.NDArray[np.bool_]  # By row of the cache.
     tasks: tuple[_Task, ...]
     partners: int
+    seed: int
 
 
-def find_pairs(
-    parts: Parts, one_per_image: npt.NDArray[np.int64], reducer: Reducer, *, partners: int
-) -> list[StreamPairs]:
-    """Find the pairs that are active together more often than by chance.
+def count_cofiring(
+    parts: Parts,
+    one_per_image: npt.NDArray[np.int64],
+    reducer: Reducer,
+    *,
+    partners: int,
+    seed: int,
+) -> Cofired:
+    """Find the pairs that are active together more often than by chance, and the nearest twins.
 
     A task counts the pairs of some latents over all parts, so that counts are never sent and memory
     does not grow with the rows.
@@ -114,15 +137,13 @@ def find_pairs(
         one_per_image: A row of each image.
         reducer: Runs the tasks.
         partners: Pairs kept per latent, those of largest phi.
-
-    Returns:
-        For each stream with itself and, in independent mode, with each later stream.
+        seed: Decides by how much images are shifted.
     """
     flags = np.zeros(parts.cache.info.rows, dtype=np.bool_)
     flags[one_per_image] = True
-    shared = _Shared(parts, flags, tuple(_tasks(parts)), partners)
-    pairs = reducer.reduce(_count_task, _merge, shared, len(shared.tasks))
-    return _merge([pairs])  # A single task has not been merged yet.
+    shared = _Shared(parts, flags, tuple(_tasks(parts)), partners, seed)
+    counted = reducer.reduce(_count_task, _merge, shared, len(shared.tasks))
+    return _merge([counted])  # A single task has not been merged yet.
 
 
 def table(stream_pairs: Sequence[StreamPairs], code_set: CodeSet) -> pa.Table:
@@ -155,45 +176,84 @@ def table(stream_pairs: Sequence[StreamPairs], code_set: CodeSet) -> pa.Table:
 
 def _tasks(parts: Parts) -> Iterator[_Task]:
     block = max(1, _COUNTS // parts.latents)
+    blocks = [
+        range(start, min(start + block, parts.latents)) for start in range(0, parts.latents, block)
+    ]
+    independent = parts.code_set.mode == "independent"
     for stream, other in product(parts.streams, repeat=2):
         # In joint mode, pairs across streams say the same as those within one.
-        if stream == other or parts.code_set.mode == "independent":
-            for start in range(0, parts.latents, block):
-                yield _Task(stream, other, range(start, min(start + block, parts.latents)))
+        if stream == other or independent:
+            yield from (_Task(stream, other, latents) for latents in blocks)
+    for stream in parts.streams:
+        yield from (_Task(stream, stream, latents, shifted=True) for latents in blocks)
+    if not independent:
+        for shifted in (False, True):
+            yield from (_Task(ANY_STREAM, ANY_STREAM, latents, shifted) for latents in blocks)
 
 
-def _count_task(shared: _Shared, number: int) -> list[StreamPairs]:
-    """The strongest partners of some latents."""
+def _count_task(shared: _Shared, number: int) -> Cofired:
+    """The strongest partners and the nearest twins of some latents."""
     parts, task = shared.parts, shared.tasks[number]
     both = np.zeros((len(task.latents), parts.latents), np.int32)
     active = np.zeros((2, parts.latents), np.int64)
     images = 0
-    for codes in _batches(shared, task):
+    for batch, codes in enumerate(_batches(shared, task)):
         images += len(codes.rows)
         active += [
             np.bincount(codes.indices[s][codes.values[s] > 0], minlength=parts.latents)
             for s in (task.stream, task.other)
         ]
-        _count(both, codes, task, parts.latents)
+        offsets = _offsets(shared.seed, batch, len(codes.rows), task, parts.latents)
+        _count(both, codes, task, parts.latents, offsets)
+    near = [twins.nearest(task.stream, both, active[0], task.latents)]
+    if task.shifted:
+        return Cofired([], [], near)
+    if task.stream == ANY_STREAM:
+        return Cofired([], near, [])
     pairs = _strongest(both, images, active, task, shared.partners)
     stream_pairs = StreamPairs(task.stream, task.other, images, (active[0], active[1]), pairs)
-    return [_in_order(stream_pairs, parts.streams)]
+    within = task.stream == task.other
+    return Cofired([_in_order(stream_pairs, parts.streams)], near if within else [], [])
+
+
+def _offsets(
+    seed: int, batch: int, images: int, task: _Task, latents: int
+) -> npt.NDArray[np.int64] | None:
+    """By how many places the images of each latent of a shifted task move in a batch, cyclically.
+
+    They follow from the seed, the batch and the latent, whatever the blocks of latents are.
+    """
+    if not task.shifted:
+        return None
+    drawn = np.random.default_rng([seed, batch]).integers(1, max(images, 2), size=latents)
+    return drawn[task.latents.start : task.latents.stop]
 
 
 def _batches(shared: _Shared, task: _Task) -> Iterator[CodeRows]:
     """The codes of one row of each image, in batches of whole parts."""
-    streams = tuple(dict.fromkeys((task.stream, task.other)))
+    joined = task.stream == ANY_STREAM
+    streams = () if joined else tuple(dict.fromkeys((task.stream, task.other)))
     waiting: list[CodeRows] = []
     for part in range(len(shared.parts)):
         codes = shared.parts.codes(part, streams)
         waiting.append(codes.take(np.flatnonzero(shared.one_per_image[codes.rows])))
         if part + 1 == len(shared.parts) or sum(len(x.rows) for x in waiting) >= _BATCH:
-            yield concatenate(waiting)
+            batch = concatenate(waiting)
+            yield any_stream(batch) if joined else batch
             waiting = []
 
 
-def _count(both: npt.NDArray[np.int32], codes: CodeRows, task: _Task, latents: int) -> None:
-    """Add the latents active in the other stream on the images of each latent of the first."""
+def _count(
+    both: npt.NDArray[np.int32],
+    codes: CodeRows,
+    task: _Task,
+    latents: int,
+    offsets: npt.NDArray[np.int64] | None,
+) -> None:
+    """Add the latents active in the other stream on the images of each latent of the first.
+
+    With offsets, on those that many places further on, cyclically.
+    """
     # A latent that is selected but not active counts as one beyond the last.
     partners = np.where(
         codes.values[task.other] > 0, codes.indices[task.other].astype(np.int64), latents
@@ -204,7 +264,10 @@ def _count(both: npt.NDArray[np.int32], codes: CodeRows, task: _Task, latents: i
         :, task.latents.start : task.latents.stop
     ].tocsc()
     for line, (begin, end) in enumerate(pairwise(by_latent.indptr)):
-        active = partners[by_latent.indices[begin:end]]
+        images = by_latent.indices[begin:end]
+        if offsets is not None:
+            images = (images + offsets[line]) % len(partners)
+        active = partners[images]
         both[line] += np.bincount(active.ravel(), minlength=latents + 1)[:latents]
 
 
@@ -254,10 +317,19 @@ def _in_order(given: StreamPairs, streams: Sequence[str]) -> StreamPairs:
     return StreamPairs(given.second, given.first, given.images, given.active[::-1], swapped)
 
 
-def _merge(parts: Sequence[list[StreamPairs]]) -> list[StreamPairs]:
+def _merge(parts: Sequence[Cofired]) -> Cofired:
+    """What is counted of the same streams, together."""
+    return Cofired(
+        _merge_pairs(chain.from_iterable(part.pairs for part in parts)),
+        twins.merge(chain.from_iterable(part.twins for part in parts)),
+        twins.merge(chain.from_iterable(part.shifted for part in parts)),
+    )
+
+
+def _merge_pairs(parts: Iterable[StreamPairs]) -> list[StreamPairs]:
     """The pairs of the same streams together; a pair that both its latents list appears once."""
     by_streams: dict[tuple[str, str], list[StreamPairs]] = {}
-    for block in chain.from_iterable(parts):
+    for block in parts:
         by_streams.setdefault((block.first, block.second), []).append(block)
     merged = []
     for blocks in by_streams.values():

@@ -254,7 +254,7 @@ def _all_rows(
 
 
 def _top_rows(listed: sparse.csr_matrix, carried: sparse.csr_matrix, latents: int) -> _Rows:
-    """The strongest rows of each latent of a stream: without a fold, those that it does not have.
+    """The strongest rows of each latent of a stream: where some are left out, others move up.
 
     Args:
         listed: As in `ActiveRows`.

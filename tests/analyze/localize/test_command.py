@@ -22,8 +22,8 @@ from sparc.analyze.localize.maps import localize_images
 from sparc.analyze.localize.scores import score_localization
 from sparc.analyze.report.digests import replace
 from sparc.analyze.report.folder import Report
+from sparc.analyze.report.renderers.text import render
 from sparc.analyze.report.summary_page import summary_page
-from sparc.analyze.report.text import render
 from sparc.analyze.run import analyze
 from sparc.common.documents import seal, unseal
 from sparc.common.errors import ConfigError, DatasetError, ReportError, SparcError

@@ -81,16 +81,6 @@ def disjoint_correlation(a, b):
     return np.maximum(-a.mean(axis=0) * b.mean(axis=0) / a.std(axis=0) / b.std(axis=0), -1).mean()
 
 
-def top_overlap(first, second, left):
-    """The mean over latents of the overlap of their lists, of which only some rows are left."""
-    values = []
-    for a, b in zip(first.T, second.T, strict=True):
-        of_a, of_b = strongest(a) & left, strongest(b) & left
-        if of_a or of_b:
-            values.append(len(of_a & of_b) / max(len(of_a), len(of_b)))
-    return np.mean(values)
-
-
 @pytest.mark.parametrize(("seed", "rows"), [(0, 60), (1, 17)])
 def test_intervals_are_those_of_the_rows_outside_each_fold(random_codes, dense, split, seed, rows):
     codes = random_codes(seed, rows=rows, latents=L, k=4, streams=["a", "b", "c"])
@@ -102,7 +92,6 @@ def test_intervals_are_those_of_the_rows_outside_each_fold(random_codes, dense, 
     ]
     tables = [both_tables([c._replace(rows=np.arange(len(c.rows)))])[1].to_pylist() for c in left]
     arrays = [{s: dense(some, s, L) for s in codes.streams} for some in left]
-    kept = [{r for r in range(rows) if not g or folds.of_row[r] != g} for g in range(len(left))]
     for position, line in enumerate(means.to_pylist()):
         values = np.array([table[position]["value"] for table in tables])
         trials, least, degrees = line["latents"], np.zeros(len(values)), None
@@ -111,7 +100,6 @@ def test_intervals_are_those_of_the_rows_outside_each_fold(random_codes, dense, 
             lists = [[len(strongest(values)) for values in side[0].T] for side in sides]
             longer = np.max(lists, axis=0)
             trials = trials**2 / (1 / longer[longer > 0]).sum()
-            values = np.array([top_overlap(*(side[0] for side in sides), left) for left in kept])
         if line["measure"] == "correlation":
             # Without a common row the mean of the products is 0.
             least = np.array([disjoint_correlation(*both) for both in zip(*sides, strict=True)])

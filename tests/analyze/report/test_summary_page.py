@@ -12,9 +12,9 @@ from sparc.analyze.report.figure_names import Metric, as_text
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.info import ReportInfo
 from sparc.analyze.report.notes import Note
-from sparc.analyze.report.page import Line
+from sparc.analyze.report.page import NOT_MEASURED, Line
+from sparc.analyze.report.renderers.text import MARGIN_WIDTH, PAGE_WIDTH, render
 from sparc.analyze.report.summary_page import require_declared, summary_page
-from sparc.analyze.report.text import MARGIN_WIDTH, NOT_MEASURED, PAGE_WIDTH, render
 from sparc.analyze.report.writer import ReportWriter
 from sparc.common.files.folder import Folder
 

@@ -81,32 +81,29 @@ def test_numbers_that_do_not_fit_one_key_are_sorted_too(latents):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_without_a_fold_lists_lose_its_rows(random_codes, seed):
+def test_lists_without_a_fold_are_those_of_the_other_rows(random_codes, seed):
+    """Folds of two rows: the spare rows make up for those that are left out."""
     length, rows = 5, 40
     codes = random_codes(seed, rows=rows, latents=12, k=4, streams=["a"])
     lists = top_rows.strongest(codes, "a", top_rows.with_spare(length))
-    of_row = np.random.default_rng(seed).integers(0, 9, rows)
-    folds = Folds(of_row.astype(np.uint8), 8, 1 / 9, rows)
+    of_row = 1 + np.random.default_rng(seed).permutation(rows) % 20
+    folds = Folds(of_row.astype(np.uint8), 20, 1 / 20, rows)
     members = top_rows.members(lists, length, folds)
-    assert members.shape == (9, len(lists.rows))
-    whole = brute_force(codes, "a", length)
+    assert members.shape == (21, len(lists.rows))
     for fold, among in enumerate(members):
         actual = as_lists(type(lists)(*(column[among] for column in lists)))
-        left = {
-            latent: [(value, row) for value, row in entries if not fold or of_row[row] != fold]
-            for latent, entries in whole.items()
-        }
-        assert actual == {latent: entries for latent, entries in left.items() if entries}
-    lost = top_rows.changes(lists, length, folds, (12, rows)).toarray().reshape(9, 12, rows)
-    for fold in range(9):
-        expected = {
-            (latent, row)
-            for latent, entries in whole.items()
-            for _, row in entries
-            if not fold or of_row[row] == fold
-        }
-        assert set(zip(*(x.tolist() for x in np.nonzero(lost[fold])), strict=True)) == expected
-    assert lost.max() == 1
+        left = codes.take(np.flatnonzero(of_row != fold))
+        assert actual == brute_force(left, "a", length)
+    assert as_lists(top_rows.cut(lists, length)) == brute_force(codes, "a", length)
+
+
+def test_a_list_that_loses_more_rows_than_its_spare_ones_is_shorter():
+    codes = CodeRows(np.arange(9), {"a": np.zeros((9, 1), np.uint8)}, {"a": np.ones((9, 1), "f4")})
+    lists = top_rows.strongest(codes, "a", top_rows.with_spare(3))
+    assert lists.rows.tolist() == [0, 1, 2, 3, 4]
+    folds = Folds(np.array([1, 1, 1, 1, 2, 2, 0, 0, 0], np.uint8), 2, 4 / 9, 9)
+    members = top_rows.members(lists, 3, folds)
+    assert [lists.rows[line].tolist() for line in members] == [[0, 1, 2], [4], [0, 1, 2]]
 
 
 @given(seed=st.integers(0, 10_000))

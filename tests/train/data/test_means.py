@@ -7,24 +7,26 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.data import means
-from sparc.train.data.means import data_means
+from sparc.train.data.means import data_statistics
 
 
 def config(**dims):
     return ModelConfig(streams=tuple(StreamShape(*item) for item in dims.items()), latents=4, k=1)
 
 
-def test_means_of_normalized_features_over_rows_valid_in_all_streams(small_cache):
+def test_statistics_of_normalized_features_over_rows_valid_in_all_streams(small_cache):
     cache = ActivationCache(small_cache)
     names = ("dino", "clip_text")
-    means = data_means(cache, config(dino=24, clip_text=12), seed=0)
+    means, variances = data_statistics(cache, config(dino=24, clip_text=12), seed=0)
     valid = cache.valid_rows(names)
-    for name in names:
+    for name, variance in zip(names, variances, strict=True):
         chunks = [cache.features(name, c) for c in range(cache.info.chunks)]
         rows = np.concatenate(chunks)[valid].astype(np.float64)
-        expected = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).mean(0)
+        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        expected = unit.mean(0)
         assert means[name].numpy() == pytest.approx(expected, abs=1e-6)
         assert means[name].dtype == torch.float32
+        assert variance == pytest.approx(unit.var(0).sum(), rel=1e-5)
 
 
 def test_chunks_are_sampled_from_the_whole_cache(tmp_path, monkeypatch):
@@ -33,10 +35,10 @@ def test_chunks_are_sampled_from_the_whole_cache(tmp_path, monkeypatch):
     features = np.zeros((640, 2), np.float32)
     features[:320, 0] = features[320:, 1] = 1
     cache = write_arrays(tmp_path / "cache", {"a": features}, rows_per_chunk=16)
-    mean = data_means(cache, config(a=2), seed=0)["a"]
+    mean = data_statistics(cache, config(a=2), seed=0).means["a"]
     assert 0.2 < mean[0] < 0.8
     assert mean.sum() == pytest.approx(1)
-    assert torch.equal(data_means(cache, config(a=2), seed=0)["a"], mean)
+    assert torch.equal(data_statistics(cache, config(a=2), seed=0).means["a"], mean)
 
 
 def test_a_constant_stream_is_refused(tmp_path):
@@ -45,7 +47,7 @@ def test_a_constant_stream_is_refused(tmp_path):
     varied = np.random.default_rng(0).standard_normal((100, 3)).astype(np.float32)
     cache = write_arrays(tmp_path / "cache", {"good": varied, "flat": lengths * direction})
     with pytest.raises(CacheError, match="stream flat is constant over 100 sampled rows"):
-        data_means(cache, config(good=3, flat=3), seed=0)
+        data_statistics(cache, config(good=3, flat=3), seed=0)
 
 
 @pytest.mark.parametrize("size", [1e30, 1e-30, 1e-44])
@@ -55,4 +57,4 @@ def test_values_whose_squares_are_beyond_float32_are_named(tmp_path, size):
     cache = write_arrays(tmp_path, {"a": values}, rows_per_chunk=8, dtype="float32")
     config = ModelConfig(streams=(StreamShape("a", 4),), latents=4, k=2)
     with pytest.raises(CacheError, match=r"stream a, row 7: the squares .* are beyond float32"):
-        data_means(cache, config, seed=0)
+        data_statistics(cache, config, seed=0)

@@ -369,13 +369,17 @@ def test_same_bits_every_time(kernels):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("selection", ["global", "local", "batch"])
-def test_training_is_that_of_the_reference(selection, name):
+@pytest.mark.parametrize("variances", [None, (0.3, 0.7)])
+def test_training_is_that_of_the_reference(selection, name, variances):
     """With AuxK: all but the latents selected in the first batch are dead in it."""
     streams = (StreamShape("a", 9), StreamShape("b", 5))
     config = ModelConfig(streams=streams, latents=12, k=2, selection=selection)
     model, twin = (initial_model(config, seed=0, means=None).double().to(DEVICE) for _ in range(2))
-    learner = Learner(model, TrainConfig(kernels=name, dead_after=2, auxk=2))
-    reference = Reference(twin, dead_after=2, auxk=2, lr=1e-2)
+    settings = TrainConfig(
+        kernels=name, dead_after=2, auxk=2, error="variance" if variances else "norm"
+    )
+    learner = Learner(model, settings, variances=variances or ())
+    reference = Reference(twin, dead_after=2, auxk=2, lr=1e-2, variances=variances)
     assert learner.kernels.name == name
     draws = torch.Generator().manual_seed(1)
     for _ in range(2):

@@ -76,7 +76,8 @@ FIGURES = {
 @pytest.mark.parametrize(
     "changes",
     [{"step": 1.5}, {"split": None}, {"nmse": 3}, {"nmse": {"a": {}}}, {"l0": {}}, {"dead": 3},
-     {"loss": "low"}, {"chosen_alone": {"a": []}}],
+     {"loss": "low"}, {"chosen_alone": {"a": []}}, {"explained_variance_pairs": {"b": {"a": 1}}},
+     {"explained_variance_pairs": 3}, {"explained_variance_pairs": {"a": {"a": "much"}}}],
 )  # fmt: skip
 def test_a_line_of_metrics_that_lacks_a_figure_is_damaged(tmp_path, changes):
     file = tmp_path / "metrics.jsonl"

@@ -9,7 +9,7 @@ from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.model.initialize import initial_model
 from sparc.train.run.metrics import (
     describe,
-    explained_variance,
+    explained_variances,
     self_and_cross,
     sums_from_tensors,
     sums_to_tensors,
@@ -59,22 +59,24 @@ def test_predicting_the_mean_explains_nothing(features):
             model.pre_bias[name].copy_(torch.nn.functional.normalize(x).mean(0))
             model.latent_bias[name].fill_(-1e3)  # no value is above zero: only the bias is left
     sums = measured(learner, features, 60)
-    assert explained_variance(sums) == pytest.approx([0, 0], abs=1e-5)
+    assert np.array(explained_variances(sums)) == pytest.approx(np.zeros((2, 2)), abs=1e-5)
     assert describe(sums, ("a", "b"), {"a": 0, "b": 0})["l0"] == {"a": 0, "b": 0}
 
 
 def test_explained_variance_is_that_of_the_formula(features):
     learner = build()
-    sums = measured(learner, features, 240)
-    for position, name in enumerate(("a", "b")):
+    line = describe(measured(learner, features, 240), ("a", "b"), {"a": 0, "b": 0})
+    for name in ("a", "b"):
         x = torch.nn.functional.normalize(features[name]).double().numpy()
-        with torch.no_grad():
-            r = learner.model.reconstruct(features, name, name).double().numpy()
-        expected = 1 - ((r - x) ** 2).sum() / ((x - x.mean(0)) ** 2).sum()
-        assert explained_variance(sums)[position] == pytest.approx(expected, abs=1e-5)
-        pair = describe(sums, ("a", "b"), {"a": 0, "b": 0})["nmse"][name][name]
-        rows = ((r - x) ** 2).sum(1) / (x**2).sum(1)
-        assert pair == pytest.approx(rows.mean(), rel=1e-5)
+        for source in ("a", "b"):
+            with torch.no_grad():
+                r = learner.model.reconstruct(features, source, name).double().numpy()
+            explained = 1 - ((r - x) ** 2).sum() / ((x - x.mean(0)) ** 2).sum()
+            pair = line["explained_variance_pairs"][name][source]
+            assert pair == pytest.approx(explained, abs=1e-5)
+            rows = ((r - x) ** 2).sum(1) / (x**2).sum(1)
+            assert line["nmse"][name][source] == pytest.approx(rows.mean(), rel=1e-5)
+        assert line["explained_variance"][name] == line["explained_variance_pairs"][name][name]
 
 
 def test_rows_that_do_not_vary_have_no_explained_variance(features):
@@ -86,7 +88,7 @@ def test_rows_that_do_not_vary_have_no_explained_variance(features):
 def test_pairs_that_are_not_trained_are_null(features):
     learner = build(cross_weight=0.0)
     line = describe(learner.step(features, 1e-3), ("a", "b"), learner.dead_counts())
-    assert line["nmse"]["a"]["b"] is None
+    assert line["nmse"]["a"]["b"] is line["explained_variance_pairs"]["a"]["b"] is None
     assert line["nmse"]["a"]["a"] > 0
     own, cross = self_and_cross(line["nmse"])
     assert own > 0

@@ -67,6 +67,26 @@ def test_every_run_is_that_of_a_separate_run(tmp_path, grid, alone, small_cache,
         read_index(folder)
 
 
+def test_the_weight_of_a_loss_term_is_varied_as_separate_runs_have_it(
+    tmp_path, grid, small_cache, small_settings
+):
+    folder, text = tmp_path / "sweep", "term.distill = [0, 0.5]\nk = [4]\n"
+    job.run_sweep(str(small_cache), folder, small_settings(steps=6), grid(text))
+    index = read_index(folder).to_pylist()
+    assert [row["run"] for row in index] == ["term.distill=0,k=4", "term.distill=0.5,k=4"]
+    assert [row["term.distill"] for row in index] == [0.0, 0.5]
+    assert all(row["finished"] for row in index)
+    settings = small_settings(steps=6, k=4, terms=("distill=0.5",))
+    job.run(str(small_cache), tmp_path / "alone", settings)
+    shown = describe_folder(tmp_path / "alone")
+    (changed,) = [line for line in shown.splitlines() if line.startswith("settings other than")]
+    assert "terms ['distill=0.5']" in changed
+    assert "steps 6" in changed
+    assert "schedule" not in changed
+    assert result(folder / index[1]["run"]) == result(tmp_path / "alone")
+    assert result(folder / index[0]["run"]) != result(folder / index[1]["run"])
+
+
 @pytest.mark.parametrize(("batches", "saved"), [(0, 0), (5, 0), (20, 16), (33, 32)])
 def test_an_interrupted_sweep_goes_on(
     tmp_path, interrupt_after, grid, alone, small_cache, small_settings, batches, saved
@@ -90,9 +110,9 @@ def test_a_run_that_diverges_does_not_stop_the_others(
 ):
     real = Learner.step
 
-    def step(learner, batch, lr):
+    def step(learner, batch, lr, *others):
         ruined = learner.model.config.k == 3 and learner.settings.seed == 2
-        return real(learner, batch, float("inf") if ruined else lr)
+        return real(learner, batch, float("inf") if ruined else lr, *others)
 
     monkeypatch.setattr(Learner, "step", step)
     folder = tmp_path / "sweep"
@@ -142,6 +162,8 @@ def test_a_finished_sweep_and_another_one(tmp_path, grid, small_cache, small_set
     ("text", "message"),
     [
         ("batch_size = [1, 2]", "cannot vary 'batch_size'"),
+        ("terms = [['distill=1']]", r"cannot vary 'terms', only .*term\.NAME"),
+        ("term.distill = [-1]", "wants NAME=WEIGHT"),
         ("k = 3", "k must be a list of values"),
         ("k = []", "k must be a list of values"),
         ("k = [1, 1]", "lists a value twice"),

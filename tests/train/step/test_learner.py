@@ -93,6 +93,42 @@ def test_losses_and_gradients(build_model, draw_batch, selection, dims, dead, cr
     check_against(Reference(model, **options), learner, draw_batch(model, 11), masks)
 
 
+@pytest.mark.parametrize("selection", ["global", "local", "batch"])
+@pytest.mark.parametrize("cross_weight", [1.0, 0.0])
+@pytest.mark.parametrize("recipe", ["default", "published"])
+@pytest.mark.parametrize("dead", [0, 9])
+def test_errors_over_the_variance(build_model, draw_batch, selection, cross_weight, recipe, dead):
+    model = build_model(selection=selection)
+    options = {"cross_weight": cross_weight, "aux_weight": 0.5, "auxk": 5}
+    variances = (0.2, 0.9, 0.05)
+    learner = Learner(
+        model, TrainConfig(**options, error="variance", recipe=recipe), variances=variances
+    )
+    masks, batch = some_dead(model, dead), draw_batch(model, 11)
+    for mask in masks.values():
+        mask &= dead > 0
+    kill(learner, masks)
+    options["aux_constant"] = recipe == "published"
+    reference = Reference(model, **options, variances=variances)
+    total, expected = loss_and_gradients(reference, batch, masks)
+    by_norm, _ = loss_and_gradients(Reference(model, **options), batch, masks)
+    assert total > 1.5 * by_norm
+    if selection != "batch":  # whose thresholds in use are learned
+        losses = learner.losses(batch)
+        close(losses.total, total)
+        with torch.no_grad():
+            close(losses.nmse, pairs(Reference(model).forward(batch, masks)))
+    actual = learner.gradients(batch)
+    for name, gradient in expected.items():
+        close(actual[name], gradient)
+
+
+@pytest.mark.parametrize("variances", [(), (0.2, 0.9), (0.2, 0.9, 0.0)])
+def test_variances_that_are_no_divisors_are_refused(build_model, variances):
+    with pytest.raises(ConfigError, match="the variance of every stream"):
+        Learner(build_model(), TrainConfig(error="variance"), variances=variances)
+
+
 @pytest.mark.parametrize("dims", [(7,), (7, 5), (3, 9, 4, 8)])
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_gradients_with_a_varying_number_of_latents(build_model, draw_batch, dims, kernels):

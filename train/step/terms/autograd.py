@@ -8,7 +8,6 @@ from torch import Tensor
 
 from sparc.train.model.network import Sparc
 from sparc.train.reference import Forward, forward
-from sparc.train.step.noise import Inputs
 from sparc.train.step.row_terms import GlobalCodes
 from sparc.train.step.terms.term import LossTerm
 
@@ -30,14 +29,16 @@ class DenseBatch(NamedTuple):
     """A batch as the formulas need it.
 
     Attributes:
-        inputs: Raw features, and noise if there is any.
+        features: By stream, raw, (rows, dim).
         codes: The codes of these rows.
         dead: By stream, which latents are dead, (latents,) bool.
+        variances: As of `Forward`.
     """
 
-    inputs: Inputs
+    features: Mapping[str, Tensor]
     codes: GlobalCodes
     dead: Mapping[str, Tensor]
+    variances: Sequence[float] | None = None
 
     def forward(self, model: Sparc, parameters: Mapping[str, Tensor]) -> Forward:
         """Dense codes as a function of the parameters, with the latents that were selected."""
@@ -50,8 +51,8 @@ class DenseBatch(NamedTuple):
             if kept is not None:
                 used = kept[:, place].to(values.dtype)
             selected[name] = mask.scatter_(1, indices[:, place], used)
-        features, noise = self.inputs
-        return forward(model.config, parameters, features, self.dead, selected, noise)
+        computed = forward(model.config, parameters, self.features, self.dead, selected)
+        return computed._replace(variances=self.variances)
 
 
 def evaluate(model: Sparc, terms: Sequence[LossTerm], batch: DenseBatch) -> dict[str, Tensor]:

@@ -14,6 +14,8 @@ class AuxK(SparseTerm):
     """aux_s = NMSE(W_dec,s a_s + b_pre,s, stopgrad(x_s - r_s<-s + b_pre,s)).
 
     a_s = ReLU(h_s) on the `auxk` largest of the dead latents; 0 where none is dead.
+    With `--error variance` too, it is divided by |target|^2: what is left over shrinks in training,
+    and the variance of the features would turn the term off with it.
     Source: appendix of arXiv 2507.06265, after Gao et al. 2024, equation 10.
     """
 

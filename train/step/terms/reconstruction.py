@@ -1,4 +1,7 @@
-"""Self- and cross-reconstruction (arXiv 2507.06265, section 3)."""
+"""Self- and cross-reconstruction (arXiv 2507.06265, section 3).
+
+err is the paper's NMSE, or with `--error variance` |r - x|^2 over the variance of the stream of x.
+"""
 
 import torch
 from torch import Tensor
@@ -7,7 +10,7 @@ from sparc.train.step.terms.term import PairTerm
 
 
 class SelfReconstruction(PairTerm):
-    """Every stream reconstructs itself: mean_s NMSE(r_s<-s, x_s), with weight 1."""
+    """Every stream reconstructs itself: mean_s err(r_s<-s, x_s), with weight 1."""
 
     name = "self"
 
@@ -22,7 +25,7 @@ class SelfReconstruction(PairTerm):
 
 
 class CrossReconstruction(PairTerm):
-    """Every stream reconstructs the others: mean_{s != t} NMSE(r_t<-s, x_t)."""
+    """Every stream reconstructs the others: mean_{s != t} err(r_t<-s, x_t)."""
 
     name = "cross"
 

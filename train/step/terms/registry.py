@@ -10,8 +10,11 @@ To add one, write a file in this folder with a class that has a `name` and `dens
             return (codes - codes.mean(0)).square().sum(2).mean()
 
 Then add the class to `TERMS`. `sparc-train run … --term pull=0.1` trains with it, and every line of
-metrics.jsonl has its value under its name. A term with a setting of its own instead of `--term`
-overrides `weight`.
+metrics.jsonl has its value under its name. A sweep's file varies the weight with
+`term.pull = [0.0, 0.1]`. A term with a setting of its own instead of `--term` overrides `weight`.
+
+`Forward` has, by stream, features `x` (B, d_s), and `logits`, `codes`, `selected` and `alone`, each
+(B, L), and `dead` (L,); `forward.decode(code, target)` gives (B, d_t).
 
 Such a term is differentiated by autograd on dense codes, which takes several times as long as the
 rest of a step. It can have derivatives by hand: a mean NMSE over pairs of streams as a `PairTerm`,

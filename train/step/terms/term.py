@@ -10,7 +10,7 @@ from torch import Tensor
 from sparc.train.config import TrainConfig
 from sparc.train.kernels.interface import Kernels
 from sparc.train.model.network import Sparc
-from sparc.train.reference import Forward, nmse
+from sparc.train.reference import Forward
 from sparc.train.step.deadness import Candidates
 from sparc.train.step.row_terms import AuxiliaryCode, FurtherLogits
 from sparc.train.step.rows import join_rows
@@ -50,7 +50,7 @@ class LossTerm(ABC):
 
 
 class PairTerm(LossTerm):
-    """The mean NMSE over some pairs of target and source; metrics.jsonl has it within `nmse`.
+    """The mean error over some pairs of target and source, divided as `--error` says.
 
     All such terms are decoded and differentiated in one pass.
     """
@@ -60,12 +60,12 @@ class PairTerm(LossTerm):
         """Which pairs, (targets, sources) bool."""
 
     def dense(self, forward: Forward) -> Tensor:
-        """The mean of NMSE(r_t<-s, x_t) over the pairs; 0 without any."""
+        """The mean of err(r_t<-s, x_t) over the pairs; 0 without any."""
         names = list(forward.x)
         pairs = [(names[t], names[s]) for t, s in self.pairs(len(names)).nonzero().tolist()]
         if not pairs:
             return forward.x[names[0]].new_zeros(())
-        values = [nmse(forward.decode(forward.codes[s], t), forward.x[t]) for t, s in pairs]
+        values = [forward.error(forward.codes[s], t) for t, s in pairs]
         return torch.stack(values).mean()
 
 
@@ -124,7 +124,7 @@ class SparseTerm(LossTerm):
 
 
 def pair_weights(terms: Sequence[LossTerm], streams: int) -> Tensor:
-    """The weight of every pair's NMSE in the loss, (targets, sources) float64."""
+    """The weight of every pair's error in the loss, (targets, sources) float64."""
     weights = torch.zeros(streams, streams, dtype=torch.float64)
     for term in terms:
         if isinstance(term, PairTerm):

@@ -227,7 +227,7 @@ def test_intervals_have_their_coverage(measured, make_labels, captions):
     prefers = generator.random((L, classes)) < 0.3
     own = generator.random((len(streams), L, classes)) < 0.15
     chance = 0.05 + 0.4 * prefers + 0.3 * own
-    seen = Images(np.repeat(np.arange(images), captions), np.ones(images, bool))
+    every_image = Images(np.repeat(np.arange(images), captions), np.ones(images, bool))
     results = []
     for _ in range(sets):
         of_image = generator.integers(0, classes, images)
@@ -241,7 +241,7 @@ def test_intervals_have_their_coverage(measured, make_labels, captions):
             values[stream] = active.astype(np.float32).repeat(captions, axis=0)
         indices = np.tile(np.arange(L, dtype=np.uint8), (images * captions, 1))
         codes = CodeRows(np.arange(len(indices)), dict.fromkeys(streams, indices), values)
-        table = measured([codes], labels, images=seen, sample=codes.rows)
+        table = measured([codes], labels, images=every_image, sample=codes.rows)
         results.append([table[name].to_numpy() for name in ("value", "value_low", "value_high")])
     at = [i for i, name in enumerate(table["restriction"].to_pylist()) if name == "all_rows"]
     value, low, high = np.moveaxis(np.array(results)[..., at], 1, 0)

@@ -16,6 +16,11 @@ SYNC = Reducer("sync", 1)
 ALONE = CodeSet("independent")
 
 
+def count_pairs(parts, one_per_image, reducer, partners):
+    counted = cofiring.count_cofiring(parts, one_per_image, reducer, partners=partners, seed=1)
+    return counted.pairs
+
+
 def adjusted(p, tests):
     """Benjamini and Hochberg's q by its definition: the least rate at which it is rejected."""
     ranked = sorted(p)
@@ -99,7 +104,7 @@ def test_pairs_are_those_of_loops(
     monkeypatch.setattr(cofiring, "_BATCH", 33)
     parts = make_parts(tmp_path, cache, codes, ALONE, latents=16)(ALONE)
     one_per_image = np.arange(0, 400, 2)
-    stream_pairs = cofiring.find_pairs(parts, one_per_image, SYNC, partners=partners)
+    stream_pairs = count_pairs(parts, one_per_image, SYNC, partners=partners)
     lines = cofiring.table(stream_pairs, ALONE).to_pylist()
     flags = {stream: dense(codes, stream, 16)[one_per_image] > 0 for stream in "ab"}
     total = 0
@@ -123,7 +128,7 @@ def test_one_stream_that_one_task_counts(cache, codes, make_parts, tmp_path):
     """A pair that both its latents list appears once."""
     single = CodeRows(codes.rows, {"a": codes.indices["a"]}, {"a": codes.values["a"]})
     parts = make_parts(tmp_path, cache, single, ALONE, latents=16)(ALONE)
-    (stream_pairs,) = cofiring.find_pairs(parts, np.arange(400), SYNC, partners=100)
+    (stream_pairs,) = count_pairs(parts, np.arange(400), SYNC, partners=100)
     pairs = list(
         zip(stream_pairs.pairs.first.tolist(), stream_pairs.pairs.second.tolist(), strict=True)
     )
@@ -135,7 +140,7 @@ def test_streams_are_not_compared_in_joint_mode(cache, random_codes, make_parts,
     joint = CodeSet("joint")
     codes = random_codes(2, rows=400, latents=16, k=6, streams="ab", joint=True)
     parts = make_parts(tmp_path, cache, codes, joint, latents=16)(joint)
-    stream_pairs = cofiring.find_pairs(parts, np.arange(400), SYNC, partners=3)
+    stream_pairs = count_pairs(parts, np.arange(400), SYNC, partners=3)
     assert [(x.first, x.second) for x in stream_pairs] == [("a", "a"), ("b", "b")]
 
 
@@ -159,7 +164,7 @@ def test_planted_pairs_are_listed_and_chance_is_not(tmp_path, make_parts):
         {stream: flags.astype(np.float32) for stream, flags in active.items()},
     )  # fmt: skip
     parts = make_parts(tmp_path / "report", cache, codes, ALONE, latents=latents)(ALONE)
-    stream_pairs = cofiring.find_pairs(parts, np.arange(rows), SYNC, partners=5)
+    stream_pairs = count_pairs(parts, np.arange(rows), SYNC, partners=5)
     lines = cofiring.table(stream_pairs, ALONE).to_pylist()
     assert {(x["first"], x["second"], x["first_latent"], x["second_latent"]) for x in lines} == {
         ("a", "a", 3, 8),
@@ -176,7 +181,7 @@ def test_latents_that_are_always_or_hardly_ever_active_are_in_no_pair(tmp_path, 
     cache = write_arrays(tmp_path / "cache", {"a": np.ones((100, 2))}, rows_per_chunk=60)
     codes = CodeRows(np.arange(100), {"a": indices}, {"a": values})
     parts = make_parts(tmp_path / "report", cache, codes, ALONE, latents=3)(ALONE)
-    stream_pairs = cofiring.find_pairs(parts, np.arange(100), SYNC, partners=5)
+    stream_pairs = count_pairs(parts, np.arange(100), SYNC, partners=5)
     assert len(cofiring.table(stream_pairs, ALONE)) == 0
 
 
@@ -186,6 +191,6 @@ def test_workers_do_not_change_a_bit(cache, codes, make_parts, tmp_path, monkeyp
     tables = []
     for workers in (1, 4):
         with open_reducer("threads", workers) as reducer:
-            stream_pairs = cofiring.find_pairs(parts, np.arange(400), reducer, partners=3)
+            stream_pairs = count_pairs(parts, np.arange(400), reducer, partners=3)
             tables.append(cofiring.table(stream_pairs, ALONE))
     assert tables[0].equals(tables[1])

@@ -12,7 +12,6 @@ from sparc.train.reference import Reference
 from sparc.train.run.log import read_lines
 from sparc.train.run.run_summary import describe_folder
 from sparc.train.step.learner import Learner
-from sparc.train.step.noise import Inputs
 from sparc.train.step.row_terms import GlobalCodes
 from sparc.train.step.select import select_candidates
 from sparc.train.step.terms import registry
@@ -66,19 +65,28 @@ def kill(learner, count):
 
 
 @pytest.mark.parametrize("selection", ["global", "local"])
-def test_derivatives_by_hand_are_those_of_the_formula(build_model, draw_batch, selection):
+@pytest.mark.parametrize("variances", [None, (0.3, 0.7, 0.1)])
+def test_derivatives_by_hand_are_those_of_the_formula(
+    build_model, draw_batch, selection, variances
+):
     """Of all terms together, so that a new one with derivatives by hand is held to its `dense`."""
     model = build_model(selection=selection)
     weights = [f"{term.name}=0.5" for term in TERMS if term.weight is LossTerm.weight]
-    settings = TrainConfig(aux_weight=0.5, auxk=4, cross_weight=0.3, terms=tuple(weights))
-    learner, batch = Learner(model, settings), draw_batch(model, 9)
+    settings = TrainConfig(
+        aux_weight=0.5,
+        auxk=4,
+        cross_weight=0.3,
+        terms=tuple(weights),
+        error="variance" if variances else "norm",
+    )
+    learner = Learner(model, settings, variances=variances or ())
+    batch = draw_batch(model, 9)
     kill(learner, 9)
     with torch.no_grad():
-        selected = select_candidates(
-            model, Inputs(batch), precision="float32", kernels=learner.kernels
-        )
+        selected = select_candidates(model, batch, precision="float32", kernels=learner.kernels)
     dead = {name: torch.arange(40) < 9 for name in model.config.names}
-    dense = DenseBatch(Inputs(batch), GlobalCodes(selected.indices, selected.values), dead)
+    codes = GlobalCodes(selected.indices, selected.values)
+    dense = DenseBatch(batch, codes, dead, variances)
     by_autograd = differentiate(model, build_terms(settings), dense)
     assert by_autograd.values.keys() == {term.name for term in TERMS}
     actual = learner.gradients(batch)

@@ -1,0 +1,1 @@
+"""Renderers of the summary's page, one file per kind of file; `registry` lists them."""
