@@ -44,7 +44,10 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("cli",),
     ),
     "train": (
-        ("model.selectors.registry", "kernels.registry", "step.recipes.registry"),
+        (
+            *("model.selectors.registry", "kernels.registry"),
+            *("step.recipes.registry", "step.terms.registry"),
+        ),
         ("config", "distributed", "align.config", "align.record"),
         ("model",),
         ("reference", "kernels", "data", "align.refit", "align.thresholds", "align.aligner"),

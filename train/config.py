@@ -3,17 +3,19 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
 from sparc.common.config import option, require_choice
 from sparc.common.errors import ConfigError
 from sparc.common.streams.info import check_name
+from sparc.common.text import shorten
 from sparc.train.kernels.registry import AUTO as AUTO_KERNELS
 from sparc.train.kernels.registry import CHOICES as KERNELS_CHOICES
 from sparc.train.kernels.registry import KERNELS
 from sparc.train.model.selectors.registry import SELECTORS
 from sparc.train.step.recipes.registry import RECIPES
+from sparc.train.step.terms.registry import TERMS, weighted_terms
 
 Normalize = Literal["unit", "none"]
 Residency = Literal["auto", "device", "host", "stream"]
@@ -172,7 +174,8 @@ class TrainConfig:
     )
     terms: tuple[str, ...] = option(
         (),
-        "Weight of a loss term of sparc.train.step.terms, NAME=WEIGHT; repeat for more.",
+        "Weight of a further loss term, NAME=WEIGHT; repeat for more. "
+        f"{'; '.join(f'{t}: {entry.summary}' for t, entry in weighted_terms().items())}.",
         flag="--term",
         added=True,
     )
@@ -281,7 +284,8 @@ def term_weights(terms: Sequence[str]) -> dict[str, float]:
         terms: Items `NAME=WEIGHT`.
 
     Raises:
-        ConfigError: An item is malformed, or a name is given twice.
+        ConfigError: An item is malformed, a name is given twice, or no term of that name takes a
+            weight from `--term`.
     """
     weights: dict[str, float] = {}
     for term in terms:
@@ -294,5 +298,13 @@ def term_weights(terms: Sequence[str]) -> dict[str, float]:
             raise ConfigError(f"--term wants NAME=WEIGHT, a weight of at least 0, not {term!r}")
         if name in weights:
             raise ConfigError(f"--term gives {name!r} two weights")
+        if name not in (known := weighted_terms()):
+            raise ConfigError(_why_no_weight(name, known))
         weights[name] = weight
     return weights
+
+
+def _why_no_weight(name: str, known: Iterable[str]) -> str:
+    message = f"--term must name one of {', '.join(known)}, not {shorten(repr(name), 100)}"
+    option = TERMS[name].option if name in TERMS else None
+    return f"{message}, whose weight is {option}" if option else message

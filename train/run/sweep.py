@@ -43,6 +43,7 @@ from sparc.train.config import TrainConfig
 from sparc.train.run.log import read_lines, steps_made
 from sparc.train.run.metrics import self_and_cross
 from sparc.train.run.run_folder import SWEEP_FILE, is_finished
+from sparc.train.step.terms.registry import weighted_terms
 
 INDEX_FILE = "runs.parquet"
 
@@ -253,7 +254,7 @@ def _read_grid(path: Path) -> dict[str, list[Any]]:
             grid[key.replace("-", "_")] = values
     for key, values in grid.items():
         if not _may_vary(key):
-            known = ", ".join((*SWEPT, f"{_TERM}NAME"))
+            known = ", ".join((*SWEPT, *(f"{_TERM}{name}" for name in weighted_terms())))
             raise ConfigError(f"{path}: a sweep cannot vary {key!r}, only {known}")
         if not isinstance(values, list) or not values:
             raise ConfigError(f"{path}: {key} must be a list of values, such as {key} = [1, 2]")
@@ -265,7 +266,7 @@ def _read_grid(path: Path) -> dict[str, list[Any]]:
 
 
 def _may_vary(key: str) -> bool:
-    return key in SWEPT or key.startswith(_TERM)
+    return key in SWEPT or (key.startswith(_TERM) and key.removeprefix(_TERM) in weighted_terms())
 
 
 def _value(settings: TrainConfig, key: str) -> int | float | str:

@@ -38,7 +38,7 @@ from sparc.train.step.schedule import mode_of_step
 from sparc.train.step.select import Selected, select_alone, select_candidates
 from sparc.train.step.sums import Losses, StepSums, no_sums, step_sums
 from sparc.train.step.terms import autograd
-from sparc.train.step.terms.registry import build_terms
+from sparc.train.step.terms.term import build_terms
 from sparc.train.step.update import Optimizer
 
 GRAPHED_LOGITS = 1 << 25

@@ -162,7 +162,7 @@ def test_a_finished_sweep_and_another_one(tmp_path, grid, small_cache, small_set
     ("text", "message"),
     [
         ("batch_size = [1, 2]", "cannot vary 'batch_size'"),
-        ("terms = [['distill=1']]", r"cannot vary 'terms', only .*term\.NAME"),
+        ("terms = [['distill=1']]", r"cannot vary 'terms', only .*term\.distill"),
         ("term.distill = [-1]", "wants NAME=WEIGHT"),
         ("k = 3", "k must be a list of values"),
         ("k = []", "k must be a list of values"),

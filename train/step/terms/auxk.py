@@ -19,7 +19,7 @@ class AuxK(SparseTerm):
     Source: appendix of arXiv 2507.06265, after Gao et al. 2024, equation 10.
     """
 
-    name = "aux"
+    always_logged = True
 
     @property
     def weight(self) -> float:

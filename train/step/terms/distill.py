@@ -17,7 +17,6 @@ class Distill(SparseTerm):
     stream would select alone. It needs no decoder. 0 where streams do not select jointly.
     """
 
-    name = "distill"
     needs_alone = True
 
     def dense(self, forward: Forward) -> Tensor:

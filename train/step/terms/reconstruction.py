@@ -12,8 +12,6 @@ from sparc.train.step.terms.term import PairTerm
 class SelfReconstruction(PairTerm):
     """Every stream reconstructs itself: mean_s err(r_s<-s, x_s), with weight 1."""
 
-    name = "self"
-
     @property
     def weight(self) -> float:
         """1; other weights are relative to it."""
@@ -26,8 +24,6 @@ class SelfReconstruction(PairTerm):
 
 class CrossReconstruction(PairTerm):
     """Every stream reconstructs the others: mean_{s != t} err(r_t<-s, x_t)."""
-
-    name = "cross"
 
     @property
     def weight(self) -> float:

@@ -1,49 +1,70 @@
 """The terms that a loss may have.
 
-To add one, write a file in this folder with a class that has a `name` and `dense`, the formula:
+To add one, write a file in this folder with a subclass of `LossTerm` that has `dense`, the formula:
 
     class PullTogether(LossTerm):
-        name = "pull"
-
         def dense(self, forward: Forward) -> Tensor:
             codes = torch.stack(list(forward.codes.values()))
             return (codes - codes.mean(0)).square().sum(2).mean()
 
-Then add the class to `TERMS`. `sparc-train run … --term pull=0.1` trains with it, and every line of
-metrics.jsonl has its value under its name. A sweep's file varies the weight with
-`term.pull = [0.0, 0.1]`. A term with a setting of its own instead of `--term` overrides `weight`.
+Then add a line to `TERMS`:
+
+    "pull": TermEntry("pulls a row's codes together", f"{_HERE}.pull:PullTogether"),
+
+`sparc-train run … --term pull=0.1` trains with it, and every line of metrics.jsonl has its value
+under its name (the mean over streams, if `dense` returns one value per stream). A sweep's file
+varies the weight with `term.pull = [0.0, 0.1]`. A term whose weight is a setting of its own instead
+overrides `weight`, and its entry names the option.
 
 `Forward` has, by stream, features `x` (B, d_s), and `logits`, `codes`, `selected` and `alone`, each
 (B, L), and `dead` (L,); `forward.decode(code, target)` gives (B, d_t).
 
 Such a term is differentiated by autograd on dense codes, which takes several times as long as the
-rest of a step. It can have derivatives by hand: a mean NMSE over pairs of streams as a `PairTerm`,
+rest of a step. It can have derivatives by hand: a mean error over pairs of streams as a `PairTerm`,
 any other as a `SparseTerm`. tests/train/step/terms compares them with autograd of `dense`.
+
+Every command line reads this module: it imports no term.
 """
 
-from sparc.common.errors import ConfigError
-from sparc.train.config import TrainConfig
-from sparc.train.step.terms.auxk import AuxK
-from sparc.train.step.terms.distill import Distill
-from sparc.train.step.terms.reconstruction import CrossReconstruction, SelfReconstruction
-from sparc.train.step.terms.term import LossTerm
-
-TERMS: tuple[type[LossTerm], ...] = (SelfReconstruction, CrossReconstruction, AuxK, Distill)
+import dataclasses
 
 
-def build_terms(settings: TrainConfig) -> list[LossTerm]:
-    """The terms that have a weight, and AuxK, which every line of metrics.jsonl has.
+@dataclasses.dataclass(frozen=True)
+class TermEntry:
+    """What is known of a loss term before it is imported."""
 
-    Raises:
-        ConfigError: `--term` names a term that does not exist, or that has a setting of its own.
-    """
-    terms = [term(settings) for term in TERMS]
-    weighted = [term.name for term in terms if type(term).weight is LossTerm.weight]
-    for name in settings.term_weights:
-        if name not in weighted:
-            known = ", ".join(weighted) or "none"
-            raise ConfigError(
-                f"--term: {name!r} is no loss term that takes a weight (known: {known}); "
-                f"{__name__} says how to add one"
-            )
-    return [term for term in terms if term.weight > 0 or isinstance(term, AuxK)]
+    summary: str
+    """What it rewards or penalizes, for `--help`."""
+    home: str
+    """`module:class` of the `LossTerm`."""
+    option: str | None = "--term"
+    """The option that sets its weight; None where the weight is constant."""
+
+
+_HERE = "sparc.train.step.terms"
+
+TERMS: dict[str, TermEntry] = {
+    "self": TermEntry(
+        "every stream reconstructs itself",
+        f"{_HERE}.reconstruction:SelfReconstruction",
+        option=None,
+    ),
+    "cross": TermEntry(
+        "every stream reconstructs the others",
+        f"{_HERE}.reconstruction:CrossReconstruction",
+        option="--cross-weight",
+    ),
+    "aux": TermEntry(
+        "dead latents reconstruct what a code leaves over (AuxK)",
+        f"{_HERE}.auxk:AuxK",
+        option="--aux-weight",
+    ),
+    "distill": TermEntry(
+        "each stream's logits learn which latents are selected jointly", f"{_HERE}.distill:Distill"
+    ),
+}
+
+
+def weighted_terms() -> dict[str, TermEntry]:
+    """The terms that `--term` may name, as they are registered now."""
+    return {name: entry for name, entry in TERMS.items() if entry.option == "--term"}

@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from sparc.common.lazy import import_home
 from sparc.train.config import TrainConfig
 from sparc.train.kernels.interface import Kernels
 from sparc.train.model.network import Sparc
@@ -15,6 +16,7 @@ from sparc.train.step.deadness import Candidates
 from sparc.train.step.row_terms import AuxiliaryCode, FurtherLogits
 from sparc.train.step.rows import join_rows
 from sparc.train.step.select import Selected
+from sparc.train.step.terms.registry import TERMS
 
 
 class LossTerm(ABC):
@@ -25,15 +27,17 @@ class LossTerm(ABC):
 
     Args:
         settings: The settings of the training step.
+        name: The term's name in `TERMS`, in `--term NAME=WEIGHT` and in metrics.jsonl.
     """
 
-    name: ClassVar[str]
-    """The name in `--term NAME=WEIGHT` and in metrics.jsonl."""
+    always_logged: ClassVar[bool] = False
+    """Whether lines of metrics.jsonl have its value even if its weight is 0."""
     needs_alone: ClassVar[bool] = False
     """Whether `Selected.alone` is to be computed for it."""
 
-    def __init__(self, settings: TrainConfig) -> None:
+    def __init__(self, settings: TrainConfig, name: str) -> None:
         self.settings = settings
+        self.name = name
 
     @property
     def weight(self) -> float:
@@ -121,6 +125,14 @@ class SparseTerm(LossTerm):
     @abstractmethod
     def sparse(self, rows: StreamRows) -> Contribution:
         """Losses and derivatives of some rows in one stream."""
+
+
+def build_terms(settings: TrainConfig) -> list[LossTerm]:
+    """The terms that have a weight, and those that are logged without one."""
+    terms: list[LossTerm] = [
+        import_home(entry.home)(settings, name) for name, entry in TERMS.items()
+    ]
+    return [term for term in terms if term.weight > 0 or term.always_logged]
 
 
 def pair_weights(terms: Sequence[LossTerm], streams: int) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sparc.common.errors import ConfigError
+from sparc.common.lazy import import_home
 from sparc.train import job
 from sparc.train.config import TrainConfig
 from sparc.train.reference import Reference
@@ -16,16 +17,18 @@ from sparc.train.step.row_terms import GlobalCodes
 from sparc.train.step.select import select_candidates
 from sparc.train.step.terms import registry
 from sparc.train.step.terms.autograd import DenseBatch, differentiate
-from sparc.train.step.terms.auxk import AuxK
-from sparc.train.step.terms.reconstruction import CrossReconstruction, SelfReconstruction
-from sparc.train.step.terms.registry import TERMS, build_terms
-from sparc.train.step.terms.term import Contribution, LossTerm, PairTerm, SparseTerm
+from sparc.train.step.terms.registry import TERMS, TermEntry, weighted_terms
+from sparc.train.step.terms.term import (
+    Contribution,
+    LossTerm,
+    PairTerm,
+    SparseTerm,
+    build_terms,
+)
 
 
 class Pull(LossTerm):
     """Pulls the streams' codes of a row towards their mean."""
-
-    name = "pull"
 
     def dense(self, forward):
         codes = torch.stack(list(forward.codes.values()), dim=1)
@@ -41,15 +44,12 @@ class PullByHand(Pull, SparseTerm):
         return Contribution(gap.square().sum(1), 2 * rows.weight * gap)
 
 
-BUILT_IN = (SelfReconstruction, CrossReconstruction, AuxK)
-
-
 @pytest.fixture
 def register(monkeypatch):
-    def register(*terms):
-        monkeypatch.setattr(registry, "TERMS", (*BUILT_IN, *terms))
+    def register(name, term):
+        entry = TermEntry("of a test", f"{__name__}:{term.__name__}")
+        monkeypatch.setitem(registry.TERMS, name, entry)
 
-    register()
     return register
 
 
@@ -71,7 +71,7 @@ def test_derivatives_by_hand_are_those_of_the_formula(
 ):
     """Of all terms together, so that a new one with derivatives by hand is held to its `dense`."""
     model = build_model(selection=selection)
-    weights = [f"{term.name}=0.5" for term in TERMS if term.weight is LossTerm.weight]
+    weights = [f"{name}=0.5" for name in weighted_terms()]
     settings = TrainConfig(
         aux_weight=0.5,
         auxk=4,
@@ -88,7 +88,7 @@ def test_derivatives_by_hand_are_those_of_the_formula(
     codes = GlobalCodes(selected.indices, selected.values)
     dense = DenseBatch(batch, codes, dead, variances)
     by_autograd = differentiate(model, build_terms(settings), dense)
-    assert by_autograd.values.keys() == {term.name for term in TERMS}
+    assert by_autograd.values.keys() == set(TERMS)
     actual = learner.gradients(batch)
     for name, gradient in by_autograd.gradients.items():
         close(actual[name], gradient)
@@ -97,13 +97,13 @@ def test_derivatives_by_hand_are_those_of_the_formula(
 @pytest.mark.parametrize("selection", ["global", "local"])
 @pytest.mark.parametrize("recipe", ["default", "published"])
 def test_gradient_of_a_new_term(build_model, draw_batch, register, selection, recipe):
-    register(Pull)
+    register("pull", Pull)
     model = build_model(selection=selection)
     settings = TrainConfig(recipe=recipe, terms=("pull=0.7",), auxk=3)
     learner, batch = Learner(model, settings), draw_batch(model, 9)
     reference = Reference(model, auxk=3, aux_constant=recipe == "published")
     forward = reference.forward(batch)
-    pull = Pull(settings).dense(forward)
+    pull = Pull(settings, "pull").dense(forward)
     loss = reference.loss(forward) + 0.7 * pull
     losses = learner.losses(batch)
     close(losses.total, loss.detach())
@@ -115,7 +115,7 @@ def test_gradient_of_a_new_term(build_model, draw_batch, register, selection, re
 
 def test_derivatives_by_hand_of_a_new_term(build_model, draw_batch, register):
     """With AuxK beside it, which has its own part of the same step."""
-    register(PullByHand)
+    register("pull", PullByHand)
     model = build_model()
     settings = TrainConfig(terms=("pull=0.7",), auxk=3)
     learner, batch = Learner(model, settings), draw_batch(model, 9)
@@ -124,10 +124,10 @@ def test_derivatives_by_hand_of_a_new_term(build_model, draw_batch, register):
     reference = Reference(model, auxk=3)
     dead = {name: torch.arange(40) < 9 for name in model.config.names}
     forward = reference.forward(batch, dead)
-    loss = reference.loss(forward) + 0.7 * Pull(settings).dense(forward)
+    loss = reference.loss(forward) + 0.7 * Pull(settings, "pull").dense(forward)
     losses = learner.losses(batch)
     close(losses.total, loss.detach())
-    close(losses.terms["pull"].mean(), Pull(settings).dense(forward).detach())
+    close(losses.terms["pull"].mean(), Pull(settings, "pull").dense(forward).detach())
     loss.backward()
     for name, gradient in learner.gradients(batch).items():
         close(gradient, model.get_parameter(name).grad)
@@ -136,17 +136,13 @@ def test_derivatives_by_hand_of_a_new_term(build_model, draw_batch, register):
 class Next(PairTerm):
     """Every stream reconstructs the next one, which moves decoders too."""
 
-    name = "next"
-
     def pairs(self, streams):
         return torch.eye(streams).roll(1, 0).bool()
 
 
 class NextByAutograd(LossTerm):
-    name = "next"
-
     def dense(self, forward):
-        return Next(self.settings).dense(forward)
+        return Next(self.settings, self.name).dense(forward)
 
 
 @pytest.mark.parametrize("recipe", ["default", "published"])
@@ -156,11 +152,11 @@ def test_training_by_autograd_is_that_by_hand(
     build_model, draw_batch, register, recipe, clip, pair, monkeypatch
 ):
     monkeypatch.setattr("sparc.train.step.recipes.published.DEAD_AFTER_STEPS", 2)
-    weight = f"{pair[0].name}=0.7"
-    settings = TrainConfig(recipe=recipe, terms=(weight,), dead_after=15, auxk=3, clip=clip)
+    register("new", pair[0])
+    settings = TrainConfig(recipe=recipe, terms=("new=0.7",), dead_after=15, auxk=3, clip=clip)
     models = []
     for term in pair:
-        register(term)
+        register("new", term)
         models.append(build_model())
         learner = Learner(models[-1], settings)
         for seed in range(6):
@@ -171,7 +167,7 @@ def test_training_by_autograd_is_that_by_hand(
 
 
 def test_two_processes_see_the_whole_batch(build_model, draw_batch, in_two_threads, register):
-    register(Pull)
+    register("pull", Pull)
     models = [build_model() for _ in range(3)]
     settings = TrainConfig(terms=("pull=0.7",), dead_after=15, auxk=3, clip=0.5)
     whole = Learner(models[0], settings)
@@ -194,7 +190,7 @@ def test_two_processes_see_the_whole_batch(build_model, draw_batch, in_two_threa
 
 
 def test_a_run_trains_with_a_new_term(tmp_path, small_cache, small_settings, register, capsys):
-    register(Pull)
+    register("pull", Pull)
     last = {}
     for weight in ("0", "1"):
         run = tmp_path / weight
@@ -212,7 +208,7 @@ def test_a_run_trains_with_a_new_term(tmp_path, small_cache, small_settings, reg
 def test_a_run_with_a_new_term_resumes_as_if_undisturbed(
     tmp_path, small_cache, small_settings, register, monkeypatch
 ):
-    register(Pull)
+    register("pull", Pull)
     settings = small_settings(terms=("pull=0.1",), steps=20)
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     job.run(str(small_cache), whole, settings)
@@ -237,18 +233,39 @@ def test_no_term_is_called_like_another_figure(build_model):
     sums = Learner(build_model(), TrainConfig()).no_sums
     figures = {"step", "epoch", "split", "explained_variance", "l0", "dead", "lr", "mixing"}
     others = figures | {"crc32c"} | (sums.named().keys() - sums.terms.keys())
-    names = [term.name for term in TERMS]
-    assert len(set(names)) == len(names)
-    assert not others & set(names)
+    assert not others & set(TERMS)
 
 
-def test_weights_of_terms_that_do_not_exist(build_model, register):
-    with pytest.raises(ConfigError, match=r"'pull' is no loss term .*known: none"):
-        Learner(build_model(), TrainConfig(terms=("pull=1",)))
-    register(Pull)
-    for other in ("aux=1", "cross=0.5", "self=2"):
-        with pytest.raises(ConfigError, match="known: pull"):
-            Learner(build_model(), TrainConfig(terms=(other,)))
+def test_the_help_lists_them(call):
+    shown = " ".join(call("train", "run", "--help").stdout.split())
+    assert f"distill: {TERMS['distill'].summary}." in shown
+
+
+def test_only_registered_terms_have_weights(tmp_path, small_cache, call, register):
+    register("pull", Pull)
+    done = call("train", "run", small_cache, tmp_path / "run", "--term", "pul=1")
+    assert done.returncode
+    assert "--term must name one of distill, pull, not 'pul'" in done.stderr
+    grid = tmp_path / "grid.toml"
+    grid.write_text("term.pul = [0, 1]")
+    done = call("train", "run", small_cache, tmp_path / "run", "--sweep", grid)
+    assert done.returncode
+    assert "cannot vary 'term.pul', only " in done.stderr
+    assert done.stderr.strip().endswith(", term.distill, term.pull")
+
+
+@pytest.mark.parametrize(
+    ("term", "option"), [("aux=1", "--aux-weight"), ("cross=0.5", "--cross-weight")]
+)
+def test_terms_with_an_option_of_their_own(term, option):
+    with pytest.raises(ConfigError, match=f"one of distill, not .* whose weight is {option}"):
+        TrainConfig(terms=(term,))
+
+
+def test_entries_say_which_terms_take_a_weight():
+    for name, entry in TERMS.items():
+        term = import_home(entry.home)
+        assert (term.weight is LossTerm.weight) == (name in weighted_terms()), name
 
 
 @pytest.mark.parametrize(
@@ -260,5 +277,5 @@ def test_weights_that_are_none(term):
 
 
 def test_two_weights_of_one_term():
-    with pytest.raises(ConfigError, match="'pull' two weights"):
-        TrainConfig(terms=("pull=1", "pull=2"))
+    with pytest.raises(ConfigError, match="'distill' two weights"):
+        TrainConfig(terms=("distill=1", "distill=2"))

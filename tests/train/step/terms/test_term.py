@@ -1,8 +1,7 @@
 import pytest
 
 from sparc.train.config import TrainConfig
-from sparc.train.step.terms.registry import build_terms
-from sparc.train.step.terms.term import pair_weights
+from sparc.train.step.terms.term import build_terms, pair_weights
 
 
 def test_weights_of_pairs():
