@@ -20,6 +20,7 @@ NMSE_CROSS = Metric("nmse_cross")
 EXPLAINED_SELF = Metric("explained_variance_self")
 EXPLAINED_CROSS = Metric("explained_variance_cross")
 EXPLAINED_OF_STREAM = Metric("explained_variance_self", where=("stream",))
+EXPLAINED_OF_TARGET = Metric("explained_variance_cross", where=("stream",), added=True)
 
 
 class Reconstruction(Measure):
@@ -29,7 +30,14 @@ class Reconstruction(Measure):
     tables = (Table("reconstruction"),)
     steps = Steps("reconstruction")
     headline_table = "reconstruction"
-    metrics = (NMSE_SELF, NMSE_CROSS, EXPLAINED_SELF, EXPLAINED_CROSS, EXPLAINED_OF_STREAM)
+    metrics = (
+        NMSE_SELF,
+        NMSE_CROSS,
+        EXPLAINED_SELF,
+        EXPLAINED_CROSS,
+        EXPLAINED_OF_STREAM,
+        EXPLAINED_OF_TARGET,
+    )
 
     def schemas(self) -> Mapping[str, pa.Schema]:
         from sparc.analyze.metrics.reconstruction import SCHEMA
@@ -56,15 +64,17 @@ class Reconstruction(Measure):
                     for end in ENDS:
                         yield metric.of(**of, end=end), row[f"{column}{end}"]
 
-        of_streams = {
-            EXPLAINED_OF_STREAM.of(
-                row["source"], mode=row["mode"], control=row["control"], end=end
-            ): row[f"explained_variance{end}"]
-            for row in rows
-            if row["source"] == row["target"]
-            for end in ENDS
-        }
-        return {**means(over_streams()), **of_streams}
+        def by_target() -> Iterator[tuple[FigureName, float | None]]:
+            for row in rows:
+                own = row["source"] == row["target"]
+                metric = EXPLAINED_OF_STREAM if own else EXPLAINED_OF_TARGET
+                for end in ENDS:
+                    name = metric.of(
+                        row["target"], mode=row["mode"], control=row["control"], end=end
+                    )
+                    yield name, row[f"explained_variance{end}"]
+
+        return {**means(over_streams()), **means(by_target())}
 
     def section(self, streams: Sequence[str], summaries: Sequence[Summary]) -> Section:
         return Section(
@@ -84,6 +94,15 @@ class Reconstruction(Measure):
                         (untrained_line(EXPLAINED_OF_STREAM, stream),),
                     )
                     for stream in streams
+                ),
+                *(
+                    Line(
+                        f"explained variance from the others, independent: {stream}",
+                        EXPLAINED_OF_TARGET.of(stream, mode="independent", control="none"),
+                        (untrained_line(EXPLAINED_OF_TARGET, stream),),
+                    )
+                    for stream in streams
+                    if len(streams) > 1
                 ),
             ),
         )

@@ -34,33 +34,37 @@ def figures(folder: Folder) -> dict[str, float | None]:
             return read_table(opened, f"{folder}/{file}")
 
     present = [name for name in headline_tables() if folder.exists(file_of(name))]
-    return _figures({name: read(name) for name in present}, folder)
+    return as_text(_figures({name: read(name) for name in present}, folder))
 
 
 def checked_figures(report: Report) -> Mapping[str, float | None]:
     """The figures of a finished report's summary, once it has all that the tables give.
 
-    A figure that it lacks was then not measured; one that is null is undefined.
+    A figure that it lacks was then not measured; one that is null is undefined. Of a
+    metric that is newer than the report (`Metric.added`) it may lack all figures.
 
     Raises:
         ReportError: A figure is missing, or the report is damaged or of another version.
     """
     tables = {name: report.table(name) for name in headline_tables() if name in report.tables}
-    for name in _figures(tables, report.folder):
-        if name not in report.summary:
+    given = _figures(tables, report.folder)
+    missing = [name for name in given if str(name) not in report.summary]
+    known = {name.metric for name in given if str(name) in report.summary}
+    for name in missing:
+        if name.metric in known or not name.metric.added:
             raise ReportError(
-                f"{report.folder}/{SUMMARY_FILE} has no figure {name!r}, which the report's tables "
+                f"{report.folder}/{SUMMARY_FILE} has no figure '{name}', which the report's tables "
                 f"give: run the same `sparc-analyze run` again, which adds it"
             )
     return report.summary
 
 
-def _figures(tables: Mapping[str, pa.Table], folder: Folder) -> dict[str, float | None]:
-    result: dict[str, float | None] = {}
+def _figures(tables: Mapping[str, pa.Table], folder: Folder) -> Figures:
+    result: Figures = {}
     for measure in MEASURES:
         table = tables.get(measure.headline_table or "")
         if table is not None:
-            result |= as_text(_declared(measure, _figures_of(measure, table, folder)))
+            result |= _declared(measure, _figures_of(measure, table, folder))
     return result
 
 

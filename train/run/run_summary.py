@@ -69,8 +69,7 @@ def _run_lines(folder: Path) -> Iterator[str]:
     lines = read_lines(folder)
     yield (
         f"{amount(model.latents, 'latent')}, k {model.k}, {model.selection} selection, "
-        f"{train.recipe} recipe, cross weight {train.cross_weight:g}, "
-        f"{'errors over the variance, ' if train.error == 'variance' else ''}seed {train.seed}"
+        f"{train.recipe} recipe, cross weight {train.cross_weight:g}, seed {train.seed}"
     )
     if changed := _changed_settings(train):
         yield f"settings other than the defaults: {', '.join(changed)}"

@@ -29,6 +29,22 @@ def test_the_interval_of_a_mean_is_the_mean_of_the_intervals(tmp_path):
     assert summary["explained_variance_cross_low/joint/none"] is None
 
 
+def test_explained_variance_of_a_target_is_a_mean_over_the_other_sources(tmp_path):
+    values = {("a", "a"): 0.9, ("b", "a"): 0.5, ("c", "a"): -0.1, ("a", "b"): 0.3}
+    ends = {f"{figure}{end}": None for figure in ("nmse", "explained_variance") for end in ENDS}
+    rows = [
+        {"mode": "joint", "control": "none", "source": source, "target": target}
+        | {**ends, "explained_variance": value}
+        for (source, target), value in values.items()
+    ]
+    write(tmp_path, "reconstruction", rows)
+    summary = figures(Folder(tmp_path))
+    assert summary["explained_variance_self/joint/none/a"] == pytest.approx(0.9)
+    assert summary["explained_variance_cross/joint/none/a"] == pytest.approx(0.2)
+    assert summary["explained_variance_cross/joint/none/b"] == pytest.approx(0.3)
+    assert summary["explained_variance_cross/joint/none"] == pytest.approx((0.5 - 0.1 + 0.3) / 3)
+
+
 def test_the_intervals_of_purity_are_those_of_the_finest_classes(tmp_path):
     about = {"mode": "joint", "control": "none"}
     rows = [
