@@ -1,6 +1,6 @@
 """Agreement: does a latent stand for the same classes in every stream?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -86,8 +86,16 @@ class Agreement(Measure):
             "in part, most of all where classes are few. Excess: how much of the way from there to "
             "1 is gone; 0 where a latent is no more alike in two streams than two latents are.",
             (
-                *(_line(depth, "independent") for depth in sorted(every, reverse=True)),
-                *(_line(depth, "joint") for depth in sorted(finest, reverse=True)),
+                *(
+                    line
+                    for depth in sorted(every, reverse=True)
+                    for line in _lines(depth, "independent")
+                ),
+                *(
+                    line
+                    for depth in sorted(finest, reverse=True)
+                    for line in _lines(depth, "joint")
+                ),
             ),
         )
 
@@ -97,17 +105,18 @@ def depths(summary: Summary) -> list[int]:
     return sorted({int(depth.removeprefix("depth ")) for (depth,) in VALUE.where_in(summary)})
 
 
-def _line(depth: int, mode: FigureMode) -> Line:
-    def control(text: str, metric: Metric, control: "Control" = "none") -> Line:
-        return Line(text, metric.of(f"depth {depth}", mode=mode, control=control))
+def _lines(depth: int, mode: FigureMode) -> Iterator[Line]:
+    def line(text: str, metric: Metric, *controls: Line, control: "Control" = "none") -> Line:
+        return Line(text, metric.of(f"depth {depth}", mode=mode, control=control), controls)
 
-    return Line(
-        f"classes at depth {depth}, {mode}",
-        VALUE.of(f"depth {depth}", mode=mode, control="none"),
-        (
-            control("two latents of like frequency (chance)", MISPAIRED),
-            control("excess over chance", EXCESS),
-            control("untrained model", VALUE, "untrained"),
-            control("untrained model, excess over its chance", EXCESS, "untrained"),
-        ),
+    yield line(
+        f"excess of agreement, classes at depth {depth}, {mode}",
+        EXCESS,
+        line("untrained model", EXCESS, control="untrained"),
+    )
+    yield line(
+        f"agreement, classes at depth {depth}, {mode}",
+        VALUE,
+        line("two latents of like frequency (chance)", MISPAIRED),
+        line("untrained model", VALUE, control="untrained"),
     )

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from sparc.analyze.measure import TRAINED, Measure, Rows, Steps, Summary, Table
-from sparc.analyze.measures.selection import selection_lines
 from sparc.analyze.report.control_lines import MODES
 from sparc.analyze.report.figure_names import ENDS, Figures, Metric
 from sparc.analyze.report.page import Line, Section
@@ -97,11 +96,8 @@ class Streams(Measure):
         return Section(
             "LATENTS: how many are alive, that is, active on any row?",
             "A dead latent was not active on any of these images. With 95% confidence it is active "
-            "on at most the stated share of images of the kind. Share of the selection: of the "
-            "latents that the streams select jointly, how many a stream would have selected on its "
-            "own; a stream with a large share decides for the others. Without it: how many of them "
-            "the other streams still select.",
-            (*_alive_lines(), *selection_lines(streams)),
+            "on at most the stated share of images of the kind.",
+            tuple(_alive_lines()),
         )
 
 

@@ -78,7 +78,7 @@ class Reconstruction(Measure):
 
     def section(self, streams: Sequence[str], summaries: Sequence[Summary]) -> Section:
         return Section(
-            "CROSS-RECONSTRUCTION: does the code of one stream rebuild the features of another?",
+            "TRANSLATION: does the code of one stream rebuild the features of another?",
             "NMSE: 0 is perfect, 1 is what a zero vector gives. Explained variance: 1 is perfect, "
             "0 is what the mean gives. Mean over pairs of streams; one stream that is badly "
             "rebuilt from its own code makes them all worse.",

@@ -35,6 +35,8 @@ from sparc.analyze.measures.selection import LeftOut, Selection
 
 MEASURES: list[Measure] = [
     Agreement(),
+    Overlap(),
+    Twins(),
     Reconstruction(),
     Retrieval(),
     Latents(),
@@ -46,10 +48,8 @@ MEASURES: list[Measure] = [
     Purity(),
     Streams(),
     Localization(),
-    Overlap(),
     Naming(),
     Cofiring(),
-    Twins(),
 ]
 
 

@@ -53,6 +53,22 @@ MEANS_SCHEMA = pa.schema(
     ]
 )
 
+ROWS_SCHEMA = pa.schema(
+    [
+        pa.field("mode", pa.string(), nullable=False),
+        pa.field("control", pa.string(), nullable=False),
+        pa.field("first", pa.string(), nullable=False),
+        pa.field("second", pa.string(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("jaccard", pa.float64()),
+        pa.field("jaccard_low", pa.float64()),
+        pa.field("jaccard_high", pa.float64()),
+        pa.field("cosine", pa.float64()),
+        pa.field("cosine_low", pa.float64()),
+        pa.field("cosine_high", pa.float64()),
+    ]
+)
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -68,6 +84,9 @@ class PairCounts(NamedTuple):
         square_sum: Sum of squared values, (streams, latents) float64.
         both: Rows on which the latent is active in both streams, (pairs, latents) int64.
         product_sum: Sum of the products of their values, (pairs, latents) float64.
+        of_rows: Over the rows on which a latent is active in either stream: their number, the sum
+            of the Jaccards of the latents active in the two streams, and that of the cosines of
+            the two codes, (pairs, 3) float64.
     """
 
     rows: int
@@ -76,6 +95,7 @@ class PairCounts(NamedTuple):
     square_sum: Floats
     both: npt.NDArray[np.int64]
     product_sum: Floats
+    of_rows: Floats
 
     def without(self, others: "PairCounts") -> "PairCounts":
         """The sums over the rows that are not among others'."""
@@ -94,6 +114,7 @@ def count_pairs(codes: CodeRows, latents: int) -> PairCounts:
         _sums(matrices, latents, 2),
         _sums(products, latents, 0).astype(np.int64),
         _sums(products, latents, 1),
+        _sums_of_rows(matrices, products),
     )
 
 
@@ -188,6 +209,48 @@ def means(
     return pa.Table.from_pylist(rows, schema=MEANS_SCHEMA)
 
 
+def row_table(
+    pairs: PairCounts,
+    streams: Sequence[str],
+    code_set: CodeSet,
+    *,
+    folds: Folds,
+    fold_codes: CodeRows,
+) -> pa.Table:
+    """How alike the codes of a row are, a line for each pair of streams, of `ROWS_SCHEMA`.
+
+    Args:
+        pairs: Counts of pairs.
+        streams: The streams, in order.
+        code_set: Which codes these are.
+        folds: The rows that are left out in turn.
+        fold_codes: The codes of all rows that are in a fold.
+    """
+    latents, fold = pairs.active.shape[1], folds.of_row[fold_codes.rows]
+    sums = [pairs.of_rows]  # on all rows, then without each fold
+    for left_out in range(1, 1 + folds.number):
+        of_fold = fold_codes.take(np.flatnonzero(fold == left_out))
+        matrices = [of_fold.matrix(s, latents).astype(np.float64) for s in streams]
+        products = [a.multiply(b).tocsr() for a, b in combinations(matrices, 2)]
+        sums.append(pairs.of_rows - _sums_of_rows(matrices, products))
+    numbers, totals = np.stack(sums)[..., :1], np.stack(sums)[..., 1:]
+    means = totals / np.where(numbers > 0, numbers, np.nan)
+    interval = jackknife_share(means, folds.share, folds.images)
+    lines = [
+        {
+            "mode": code_set.mode,
+            "control": code_set.control,
+            "first": first,
+            "second": second,
+            "rows": int(pairs.of_rows[pair, 0]),
+            **with_interval("jaccard", means[0, pair, 0], interval, (pair, 0)),
+            **with_interval("cosine", means[0, pair, 1], interval, (pair, 1)),
+        }
+        for pair, (first, second) in enumerate(combinations(streams, 2))
+    ]
+    return pa.Table.from_pylist(lines, schema=ROWS_SCHEMA)
+
+
 class _Cases(NamedTuple):
     """A column of `SCHEMA` for a pair of streams: on all rows, then without each fold.
 
@@ -229,6 +292,26 @@ def _sums(matrices: Sequence[Any], latents: int, power: int) -> Floats:
     result = np.zeros((len(matrices), latents))
     for line, matrix in zip(result, matrices, strict=True):
         line[:] = np.bincount(matrix.indices, weights=matrix.data**power, minlength=latents)
+    return result
+
+
+def _sums_of_rows(matrices: Sequence[Any], products: Sequence[Any]) -> Floats:
+    """`PairCounts.of_rows` from the codes (rows, latents) of each stream, and their products."""
+    sizes = [np.diff(matrix.indptr) for matrix in matrices]
+    norms = [np.sqrt(np.asarray(m.multiply(m).sum(axis=1)).ravel()) for m in matrices]
+    result = np.zeros((len(products), 3))
+    for line, product, (a, b) in zip(
+        result, products, combinations(range(len(matrices)), 2), strict=True
+    ):
+        both, dot = np.diff(product.indptr), np.asarray(product.sum(axis=1)).ravel()
+        either, lengths = sizes[a] + sizes[b] - both, norms[a] * norms[b]
+        some = lengths > 0  # A zero vector has a cosine of 0.
+        cosines = np.divide(dot, lengths, out=np.zeros(len(dot)), where=some)
+        line[:] = (
+            np.count_nonzero(either),
+            (both / np.maximum(either, 1)).sum(),
+            np.minimum(cosines, 1).sum(),
+        )
     return result
 
 

@@ -69,7 +69,7 @@ def test_measuring_again_adds_what_is_newer_and_keeps_the_rest(earlier: Path, ca
     again = call(*command)
     assert again.returncode == 0, again.stderr
     report = Report(earlier / "report")
-    assert {"twins", "twin_means"} <= set(report.tables) - set(tables)
+    assert {"row_overlap", "twins", "twin_means"} <= set(report.tables) - set(tables)
     for name, table in tables.items():
         assert report.table(name).equals(table)
     assert figures.items() <= report.summary.items()

@@ -67,12 +67,15 @@ def make_version_2(table: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_newer_measure(earlier: Path) -> Iterator[None]:
-    """Only the measures of that time: a finished report would get the tables of newer ones."""
-    today, tables = list(MEASURES), set(Report(earlier / "report").tables)
-    MEASURES[:] = [
-        m for m in today if m.steps is None or tables.issuperset(table.name for table in m.tables)
-    ]
+def no_newer_table(earlier: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Only the tables of that time: a finished report would get newer ones."""
+    today, present = list(MEASURES), Report(earlier / "report").tables
+    for measure in today:
+        tables = tuple(t for t in measure.tables if t.name in present or measure.steps is None)
+        monkeypatch.setattr(type(measure), "tables", tables)
+        if measure.headline_table not in {table.name for table in tables}:
+            monkeypatch.setattr(type(measure), "headline_table", None)
+    MEASURES[:] = [measure for measure in today if measure.tables]
     yield
     MEASURES[:] = today
 

@@ -10,7 +10,7 @@ from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.intervals import degrees_of_freedom, jackknife_share
 from sparc.analyze.metrics import overlap
 from sparc.analyze.rows import top_rows
-from sparc.analyze.rows.folds import assign_folds, no_folds
+from sparc.analyze.rows.folds import Folds, assign_folds, no_folds
 from sparc.analyze.rows.images import Images
 
 L, TOP = 10, 3
@@ -140,3 +140,38 @@ def test_equal_codes_overlap_fully(random_codes):
     )
     _, means = both_tables([twice])
     assert [x["value"] for x in means.to_pylist()] == pytest.approx([1, 1, 1])
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    rows=st.integers(8, 30),
+    joint=st.booleans(),
+    at=st.lists(st.integers(1, 29), max_size=4),
+)
+def test_overlap_of_rows_is_that_of_plain_loops_with_and_without_each_fold(
+    random_codes, dense, split, seed, rows, joint, at
+):
+    codes = random_codes(seed, rows=rows, latents=L, k=4, streams=["a", "b", "c"], joint=joint)
+    codes.values["a"][0] = codes.values["b"][0] = codes.values["c"][1] = 0
+    folds = Folds((1 + np.arange(rows) % 4).astype(np.uint8), 4, 0.25, rows)
+    pairs = overlap.merge([overlap.count_pairs(part, L) for part in split(codes, at)])
+    code_set = CodeSet("joint", "untrained")
+    table = overlap.row_table(pairs, codes.streams, code_set, folds=folds, fold_codes=codes)
+    arrays = {stream: dense(codes, stream, L) for stream in codes.streams}
+    assert [(x["first"], x["second"]) for x in table.to_pylist()] == list(combinations("abc", 2))
+    for line in table.to_pylist():
+        values = np.full((rows, 2), np.nan)
+        for row in range(rows):
+            a, b = (arrays[line[side]][row] for side in ("first", "second"))
+            if (a + b).any():
+                length = np.linalg.norm(a) * np.linalg.norm(b)
+                jaccard = ((a > 0) & (b > 0)).sum() / ((a > 0) | (b > 0)).sum()
+                values[row] = jaccard, a @ b / length if length else 0
+        assert line["rows"] == (~np.isnan(values[:, 0])).sum()
+        without = [values] + [values[np.arange(rows) % 4 != fold] for fold in range(4)]
+        means = np.stack([np.nanmean(some, axis=0) for some in without])
+        interval = jackknife_share(means, 0.25, rows)
+        for column, name in enumerate(("jaccard", "cosine")):
+            assert line[name] == pytest.approx(means[0, column])
+            assert line[f"{name}_low"] == pytest.approx(interval.low[column], abs=1e-6)
+            assert line[f"{name}_high"] == pytest.approx(interval.high[column], abs=1e-6)

@@ -19,21 +19,21 @@ from sparc.analyze.report.writer import ReportWriter
 from sparc.common.files.folder import Folder
 
 FIGURES = {
+    EXCESS.of("depth 3", mode="independent", control="none"): 0.079,
+    EXCESS.of("depth 3", mode="independent", control="untrained"): 0.001,
     VALUE.of("depth 3", mode="independent", control="none"): 0.090,
     MISPAIRED.of("depth 3", mode="independent", control="none"): 0.012,
-    EXCESS.of("depth 3", mode="independent", control="none"): 0.079,
     VALUE.of("depth 3", mode="independent", control="untrained"): 0.031,
-    EXCESS.of("depth 3", mode="independent", control="untrained"): 0.001,
+    EXCESS.of("depth 1", mode="independent", control="none"): 0.135,
+    EXCESS.of("depth 1", mode="independent", control="untrained"): 0.002,
     VALUE.of("depth 1", mode="independent", control="none"): 0.309,
     MISPAIRED.of("depth 1", mode="independent", control="none"): 0.201,
-    EXCESS.of("depth 1", mode="independent", control="none"): 0.135,
     VALUE.of("depth 1", mode="independent", control="untrained"): 0.221,
-    EXCESS.of("depth 1", mode="independent", control="untrained"): 0.002,
+    EXCESS.of("depth 3", mode="joint", control="none"): 0.763,
+    EXCESS.of("depth 3", mode="joint", control="untrained"): 0.787,
     VALUE.of("depth 3", mode="joint", control="none"): 0.766,
     MISPAIRED.of("depth 3", mode="joint", control="none"): 0.013,
-    EXCESS.of("depth 3", mode="joint", control="none"): 0.763,
     VALUE.of("depth 3", mode="joint", control="untrained"): 0.790,
-    EXCESS.of("depth 3", mode="joint", control="untrained"): 0.787,
     MISPAIRED.of("depth 3", mode="independent", control="untrained"): 0.011,
     MISPAIRED.of("depth 1", mode="independent", control="untrained"): 0.2,
     MISPAIRED.of("depth 3", mode="joint", control="untrained"): 0.012,
@@ -82,12 +82,22 @@ def test_reports_stand_side_by_side(make_report):
     text = summarize([make_report("sparc", FIGURES), make_report("baseline", baseline)])
     lines = text.splitlines()
     (names,) = [line for line in lines if line.split() == ["sparc", "baseline"]]
-    (independent,) = [line for line in lines if "depth 3, independent" in line]
+    (independent,) = [
+        line for line in lines if "  agreement, classes at depth 3, independent" in line
+    ]
     assert independent.split()[-2:] == ["0.090", "0.045"]
     assert len(names) == len(independent) + MARGIN_WIDTH
     (untrained,) = [line for line in lines if "0.790" in line]
     assert untrained.split("0.790")[1].strip() == NOT_MEASURED
     assert f"{NOT_MEASURED}: that report has no such figure" in " ".join(text.split())
+
+
+def test_the_first_figure_is_the_excess_of_agreement_at_the_finest_classes(make_report):
+    lines = summarize([make_report("r", FIGURES)]).splitlines()
+    first = next(line for line in lines if re.search(r"\d\.\d\d\d", line))
+    assert re.sub(" +", " ", first) == " excess of agreement, classes at depth 3, independent 0.079"
+    titles = [line.split(":")[0] for line in lines if re.match("[A-Z]+: ", line)]
+    assert titles[:4] == ["AGREEMENT", "CONSISTENCY", "TWINS", "TRANSLATION"]
 
 
 def test_a_figure_that_no_measure_declares_is_an_error_not_an_empty_cell():
@@ -100,7 +110,7 @@ def test_a_figure_that_is_undefined_is_a_dash(make_report):
     some = {**FIGURES, EXCESS.of("depth 3", mode="joint", control="none"): None}
     lines = summarize([make_report("undefined", some)]).splitlines()
     (at,) = [n for n, line in enumerate(lines) if "0.766" in line]
-    assert lines[at + 2].split()[-1] == "-"
+    assert lines[at - 2].split()[-1] == "-"
 
 
 def test_reports_with_trees_of_classes_of_other_depths_keep_their_controls(make_report):
@@ -117,10 +127,13 @@ def test_reports_with_trees_of_classes_of_other_depths_keep_their_controls(make_
     lines = [line.strip().replace(NOT_MEASURED, "-") for line in text.splitlines()]
     assert "flat/report    deep/report" in lines
     for heading, values in (
-        ("classes at depth 3, independent", ["- 0.090", "- 0.012", "- 0.079", "- 0.031"]),
-        ("classes at depth 1, independent", ["0.309 0.309", "0.201 0.201", "0.135 0.135"]),
-        ("classes at depth 3, joint", ["- 0.766", "- 0.013", "- 0.763", "- 0.790"]),
-        ("classes at depth 1, joint", ["0.766 -", "0.013 -", "0.763 -", "0.790 -"]),
+        ("agreement, classes at depth 3, independent", ["- 0.090", "- 0.012", "- 0.031"]),
+        ("excess of agreement, classes at depth 3, independent", ["- 0.079", "- 0.001"]),
+        ("agreement, classes at depth 1, independent", ["0.309 0.309", "0.201 0.201"]),
+        ("excess of agreement, classes at depth 1, independent", ["0.135 0.135"]),
+        ("agreement, classes at depth 3, joint", ["- 0.766", "- 0.013", "- 0.790"]),
+        ("agreement, classes at depth 1, joint", ["0.766 -", "0.013 -", "0.790 -"]),
+        ("excess of agreement, classes at depth 1, joint", ["0.763 -", "0.787 -"]),
     ):
         (first,) = (n for n, line in enumerate(lines) if line.startswith(heading))
         shown = [" ".join(line.split()[-2:]) for line in lines[first : first + len(values)]]
@@ -156,7 +169,7 @@ def test_a_section_that_is_newer_than_a_report_says_how_to_get_it(make_report):
 def test_a_section_of_another_command_is_left_out_until_that_has_measured(make_report):
     text = summarize([make_report("r", {NMSE_CROSS.of(mode="independent", control="none"): 0.5})])
     assert "LOCALIZATION" not in text
-    assert "CROSS-RECONSTRUCTION" in text
+    assert "TRANSLATION" in text
 
 
 def test_intervals_stand_behind_their_figures(make_report):
@@ -166,11 +179,12 @@ def test_intervals_stand_behind_their_figures(make_report):
         NMSE_CROSS.of(mode="independent", control="none", end="_low"): None,
         NMSE_CROSS.of(mode="independent", control="none", end="_high"): None,
     }
-    text = summarize([make_report("a", {**FIGURES, **ends}), make_report("b", FIGURES)])
-    (line,) = [line for line in text.splitlines() if "depth 3, independent" in line]
+    reports = [make_report("a", {**FIGURES, **ends}), make_report("b", FIGURES)]
+    lines = summarize(reports).splitlines()
+    (line,) = [line for line in lines if "  agreement, classes at depth 3, ind" in line]
     # The farther end decides; a figure without an interval stands where the others stand.
     first, second = line.index("0.090"), line.rindex("0.090")
     assert line[first:second].split() == ["0.090", "±0.012"]
-    (other,) = [line for line in text.splitlines() if "NMSE, independent" in line]
+    (other,) = [line for line in lines if "NMSE, independent" in line]
     assert (other.index("0.736"), other.rindex("0.736")) == (first, second)
     assert "±" not in other
