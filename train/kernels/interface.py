@@ -199,15 +199,21 @@ class Kernels(Protocol):
         ...
 
     def block_rows(self, weight: Tensor) -> int:
-        """How many rows of this weight `update` should move in one call."""
+        """How many rows of this weight `update` should move in one call, at least 1."""
         ...
 
     def is_dense(self, latents: int, k: int) -> bool:
-        """Whether codes of k values are so dense that plain matrix products beat these kernels."""
+        """Whether codes of k values are so dense that plain matrix products beat these kernels.
+
+        Asked for AuxK, with the number of dead latents.
+        """
         ...
 
     def batch_rows(self, batch: Tensor) -> int:
-        """How many rows of this batch should be decoded and differentiated in one call, at most."""
+        """How many rows of this batch should be in one call, at most, from `select` to gradients.
+
+        With several worker threads fewer are.
+        """
         ...
 
 

@@ -14,6 +14,17 @@ Then add a line to `KERNELS`, before those that `auto` should prefer it to:
     "fused": KernelsEntry("fused, on a GPU", f"{_HERE}.fused:FusedKernels", device="cuda"),
 
 `sparc-train run … --kernels fused` trains with it; tests/train/kernels holds it to the formulas.
+`auto` takes the first that runs: one after `torch`, which runs anywhere, is used only if it is
+named. How a step divides its work it asks the implementation; `TorchKernels` answers where a
+subclass does not:
+
+- `batch_rows` rows of the batch at most, and at least one part per worker thread, go into one call
+  of `select`, `decode`, `compare` and the like: what stays in a cache. Return `len(batch)` if one
+  call is best, as on a GPU.
+- `block_rows` rows of a weight go into one call of `update`, after all gradients are known. It is
+  independent of `batch_rows`.
+- `is_dense` is asked about AuxK only, whose codes choose among the dead latents: if it is true,
+  matrix products take the place of bags for them, and the kernels are not called.
 
 Every command line reads this module: it imports no implementation.
 """

@@ -12,6 +12,7 @@ import torch
 
 from sparc.common.errors import ConfigError, RunError, SparcError
 from sparc.train import Codes, ModelConfig, Sparc, StreamShape, create_model, load
+from sparc.train.model.selectors.registry import SELECTORS
 
 STREAMS = (StreamShape("a", 7), StreamShape("b", 5), StreamShape("c", 6))
 
@@ -159,7 +160,7 @@ def test_an_unknown_mode_is_refused(model, features):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"selection": "joint"}, "selection must be one of global, local, batch, not 'joint'"),
+        ({"selection": "joint"}, f"selection must be one of {', '.join(SELECTORS)}, not 'joint'"),
         ({"normalize": "l2"}, "normalize must be one of unit, none, not 'l2'"),
     ],
 )
