@@ -191,6 +191,18 @@ class TrainConfig:
         swept=True,
         added=True,
     )
+    noise: float = option(
+        0.0,
+        "Norm of the noise in what encoders read, as a share of the feature's; targets have none.",
+        swept=True,
+        added=True,
+    )
+    alive_by: Literal["any", "both"] = option(
+        "any",
+        "What keeps a latent from being dead: any use, or both joint and independent selection.",
+        swept=True,
+        added=True,
+    )
     align: tuple[str, ...] = option(
         (),
         "Share of the steps after which encoders are aligned (see sparc-train align), SHARE or "
@@ -211,7 +223,7 @@ class TrainConfig:
         self._at_least("block_chunks", 1)
         for name in ("auxk", "dead_after", "steps", "warmup_steps", "clip", "cross_weight"):
             self._at_least(name, 0)
-        for name in ("aux_weight", "seed", "order_seed", "balance", "align_lr"):
+        for name in ("aux_weight", "seed", "order_seed", "balance", "noise", "align_lr"):
             self._at_least(name, 0)
         if self.k > self.latents:
             raise ConfigError(f"k ({self.k}) cannot exceed latents ({self.latents})")

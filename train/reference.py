@@ -60,15 +60,23 @@ def forward(
     batch: ByStream,
     dead: ByStream,
     selected: ByStream | None = None,
+    noise: ByStream | None = None,
 ) -> Forward:
-    """Codes of raw features, (B, d_s) by stream; `selected`, if given, are masks (B, L)."""
+    """Codes of raw features, (B, d_s) by stream.
+
+    `selected`, if given, are masks (B, L). `noise`, if given, is what encoders read besides
+    features of norm 1, (B, d_s): e_s below.
+    """
     w = parameters
     x = {s: batch[s] for s in config.names}
     if config.normalize == "unit":
         x = {s: x[s] / x[s].norm(dim=1, keepdim=True) for s in x}
-    # h_s = W_enc,s (x_s - b_pre,s) + b_lat,s
+    read = x
+    if noise is not None:
+        read = {s: x[s] + noise[s] * x[s].norm(dim=1, keepdim=True) for s in x}
+    # h_s = W_enc,s (x_s + |x_s| e_s - b_pre,s) + b_lat,s
     logits = {
-        s: (x[s] - w[f"pre_bias.{s}"]) @ w[f"encoder.{s}"].T + w[f"latent_bias.{s}"]
+        s: (read[s] - w[f"pre_bias.{s}"]) @ w[f"encoder.{s}"].T + w[f"latent_bias.{s}"]
         for s in config.names
     }
     selected = selected or select(config, logits)
@@ -149,6 +157,8 @@ class Reference:
     auxk: int = 64
     dead_after: int = 256_000
     """Rows without a value above 1e-3 after which a latent is dead in a stream."""
+    alive_by: str = "any"
+    """With `both`, a latent that a stream has not selected alone for as many rows is dead, too."""
     aux_constant: bool = False
     lr: float = 1e-4
     variances: Sequence[float] | None = None
@@ -157,12 +167,20 @@ class Reference:
     def __post_init__(self) -> None:
         biases = self.model.latent_bias
         self.unused = {s: torch.zeros_like(biases[s], dtype=torch.int64) for s in biases}
+        self.unused_alone = {s: rows.clone() for s, rows in self.unused.items()}
         self.adam = torch.optim.Adam(self.model.parameters(), lr=self.lr)
 
-    def forward(self, batch: ByStream, dead: ByStream | None = None) -> Forward:
+    def forward(
+        self, batch: ByStream, dead: ByStream | None = None, noise: ByStream | None = None
+    ) -> Forward:
         """Codes of raw features; `dead` are the latents that are dead now unless given."""
-        dead = dead or {s: rows >= self.dead_after for s, rows in self.unused.items()}
-        computed = forward(self.model.config, dict(self.model.named_parameters()), batch, dead)
+        if dead is None:
+            unused = self.unused
+            if self.alive_by == "both":
+                unused = {s: rows.maximum(self.unused_alone[s]) for s, rows in unused.items()}
+            dead = {s: rows >= self.dead_after for s, rows in unused.items()}
+        parameters = dict(self.model.named_parameters())
+        computed = forward(self.model.config, parameters, batch, dead, noise=noise)
         return computed._replace(variances=self.variances)
 
     def loss(self, f: Forward) -> Tensor:
@@ -171,12 +189,13 @@ class Reference:
         cross = cross_reconstruction(f)
         return self_reconstruction(f) + self.cross_weight * cross + self.aux_weight * auxiliary
 
-    def step(self, batch: ByStream) -> Tensor:
+    def step(self, batch: ByStream, noise: ByStream | None = None) -> Tensor:
         """Learn from a batch; returns the loss at the weights before."""
-        for s, code in self.forward(batch).codes.items():
-            self.unused[s] += len(code)
-            self.unused[s][(code > 1e-3).any(0)] = 0
-        loss = self.loss(self.forward(batch))
+        f = self.forward(batch, noise=noise)
+        if self.alive_by == "any" or self.model.config.selection != "local":
+            _count(self.unused, f.codes)
+        _count(self.unused_alone, {s: h.relu() * f.alone[s] for s, h in f.logits.items()})
+        loss = self.loss(self.forward(batch, noise=noise))
         self.adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
@@ -187,3 +206,10 @@ class Reference:
             for decoder in self.model.decoder.values():
                 decoder /= decoder.norm(dim=1, keepdim=True)
         return loss.detach()
+
+
+def _count(unused: ByStream, codes: ByStream) -> None:
+    """Count the rows since each latent had a value, in place."""
+    for s, code in codes.items():
+        unused[s].add_(len(code))
+        unused[s][(code > 1e-3).any(0)] = 0

@@ -49,6 +49,7 @@ from sparc.train.run.run_folder import (
     save_initial,
 )
 from sparc.train.step.learner import Learner
+from sparc.train.step.noise import Share
 from sparc.train.step.recipes.recipe import recipe_of
 from sparc.train.validation import check as check_validation
 
@@ -175,6 +176,7 @@ def _opened(
         record.train,
         variances=record.data.variances,
         gather=group.gather if group.world > 1 else None,
+        share=Share(group.rank, group.world),
     )
     group.wait()
     if group.is_first and not Folder(run).exists(CONFIG_FILE):

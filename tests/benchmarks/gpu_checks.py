@@ -20,6 +20,7 @@ from sparc.train.kernels.interface import Kernels, WeightGradient, fill_bags, in
 from sparc.train.model.initialize import initial_model
 from sparc.train.model.network import Sparc
 from sparc.train.step.learner import Learner
+from sparc.train.step.noise import Inputs
 from sparc.train.step.recipes import published
 from sparc.train.step.select import select_candidates
 
@@ -335,11 +336,11 @@ def precision_checks(device: torch.device, size: StepSize) -> Iterator[Check]:
     model = size.model().to(device)
     batch = {name: x.to(device) for name, x in size.batches()[0].items()}
     kernels = choose("triton", device)
-    exact = select_candidates(model, batch, precision="float32", kernels=kernels)
+    exact = select_candidates(model, Inputs(batch), precision="float32", kernels=kernels)
     single = copy.deepcopy(model).float()
     singles = {name: x.float() for name, x in batch.items()}
     for precision, most in (("float32", 0.001), ("tf32", 0.02), ("bfloat16", 0.1)):
-        found = select_candidates(single, singles, precision=precision, kernels=kernels)  # type: ignore[arg-type]
+        found = select_candidates(single, Inputs(singles), precision=precision, kernels=kernels)  # type: ignore[arg-type]
         same = (found.indices[:, 0, :, None] == exact.indices[:, 0, None, :]).any(2)
         yield Check(f"{precision}: share of other latents", 1 - float(same.double().mean()), most)
         logits = torch.stack(exact.products, dim=1)

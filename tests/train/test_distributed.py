@@ -17,7 +17,7 @@ from sparc.train.run.run_folder import RunRecord
 OPTIONS = [
     *("--latents", 96, "--k", 4, "--auxk", 8, "--dead-after", 150, "--batch-size", 64),
     *("--steps", 40, "--lr", 3e-3, "--log-every", 5, "--checkpoint-every", 8),
-    *("--block-chunks", 4, "--align", 0.5, "--error", "variance"),
+    *("--block-chunks", 4, "--align", 0.5, "--error", "variance", "--noise", 0.1),
 ]
 
 

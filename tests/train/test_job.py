@@ -160,7 +160,13 @@ def test_a_damaged_last_checkpoint_costs_only_time(
         {"selection": "batch"},
         {"recipe": "published"},
         {"recipe": "published", "error": "variance"},
-        {"terms": ("distill=0.1",), "balance": 5e-4, "independent": 0.5},
+        {
+            "terms": ("distill=0.1",),
+            "balance": 5e-4,
+            "independent": 0.5,
+            "noise": 0.25,
+            "alive_by": "both",
+        },
         {"align": ("0.4", "0.7=0.5", "1"), "selection": "batch", "align_lr": 0.1},
     ],
 )

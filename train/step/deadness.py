@@ -3,7 +3,7 @@
 Counters move only in `DeadLatents.count`, which a training step calls; measuring never does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,15 @@ ACTIVE_ABOVE = 1e-3
 """A latent is active in a row if its value is above this."""
 LOOK_EVERY = 64
 """On a GPU, steps with AuxK between two checks whether any latent is dead."""
+
+
+class SparseCodes(NamedTuple):
+    """Latents that rows select, and their values."""
+
+    indices: Tensor
+    """(rows, 1 or streams, k)."""
+    values: Tensor
+    """(rows, streams, k)."""
 
 
 class DeadLatents:
@@ -47,16 +56,25 @@ class DeadLatents:
         """How much a batch of that many rows adds to a counter."""
         return rows
 
-    def count(self, indices: Tensor, values: Tensor) -> None:
+    def counters(self) -> dict[str, Tensor]:
+        """All counters by name; a checkpoint has them."""
+        return {f"since_active.{name}": counter for name, counter in self.since_active.items()}
+
+    def count(self, codes: SparseCodes, alone: SparseCodes | None = None) -> None:  # noqa: ARG002
         """Count a batch on the device; `pass_by` counts it on the host.
 
         Args:
-            indices: Latents selected, (rows, 1 or streams, k).
-            values: Their values, (rows, streams, k).
+            codes: Those of the batch.
+            alone: Those of streams that would select alone, if the batch selected jointly and
+                anything asks for them.
         """
+        self._count(self.since_active, codes)
+
+    def _count(self, counters: Mapping[str, Tensor], codes: SparseCodes) -> None:
+        indices, values = codes
         active = (values > ACTIVE_ABOVE).to(torch.int64)
         shared = indices.shape[1] == 1
-        for position, counter in enumerate(self.since_active.values()):
+        for position, counter in enumerate(counters.values()):
             fired = torch.zeros_like(counter).scatter_reduce_(
                 0,
                 indices[:, 0 if shared else position].reshape(-1),
@@ -94,7 +112,7 @@ class DeadLatents:
         then = self._now + after
         if then < self._all_alive_until:
             return True
-        largest = max(int(counter.max()) for counter in self.since_active.values())
+        largest = max(int(counter.max()) for counter in self.counters().values())
         self._all_alive_until = self._now + self._first_dead - largest
         return then < self._all_alive_until
 
@@ -102,10 +120,48 @@ class DeadLatents:
         """Set the counters of some latents to zero."""
         self.since_active[stream][latents] = 0
 
-    def restore(self, stream: str, since_active: Tensor) -> None:
-        """Set a counter to what a checkpoint holds."""
-        self.since_active[stream].copy_(since_active)
+    def restore(self, name: str, count: Tensor) -> None:
+        """Set one of `counters` to what a checkpoint holds."""
+        self.counters()[name].copy_(count)
         self._all_alive_until = self._now
+
+
+class DeadLatentsOfEitherMode(DeadLatents):
+    """A latent is dead where joint use is missing, and where independent use is.
+
+    Joint use is counted in batches that select jointly; the use of each stream alone in all.
+
+    Attributes:
+        since_alone: As `since_active`, of the streams' own selections.
+    """
+
+    def __init__(
+        self, streams: Sequence[str], latents: int, *, threshold: int, device: torch.device
+    ) -> None:
+        super().__init__(streams, latents, threshold=threshold, device=device)
+        self.since_alone = {
+            name: torch.zeros_like(counter) for name, counter in self.since_active.items()
+        }
+
+    def counters(self) -> dict[str, Tensor]:
+        """All counters by name; a checkpoint has them."""
+        alone = {f"since_alone.{name}": counter for name, counter in self.since_alone.items()}
+        return {**super().counters(), **alone}
+
+    def count(self, codes: SparseCodes, alone: SparseCodes | None = None) -> None:
+        """Count a batch; a single stream's own selection is the joint one."""
+        if codes.indices.shape[1] == 1:
+            self._count(self.since_active, codes)
+        self._count(self.since_alone, alone or codes)
+
+    def are_dead(self, stream: str) -> Tensor:
+        """Which of the stream's latents are dead, (latents,) bool."""
+        return super().are_dead(stream) | (self.since_alone[stream] >= self._first_dead)
+
+    def forget(self, stream: str, latents: Tensor) -> None:
+        """Set the counters of some latents to zero."""
+        super().forget(stream, latents)
+        self.since_alone[stream][latents] = 0
 
 
 class DeadLatentsByStep(DeadLatents):

@@ -89,19 +89,19 @@ def stream_gradients(
 
     def of_stream(position: int) -> StreamGradients:
         inverse, own = encoder_inverses[position], encoder_gradients[position]
-        centred, residual = terms.centred[position], terms.residuals[position]
+        read, residual = terms.read[position], terms.residuals[position]
         latent_bias, parallel = latent_biases[position], parallels[position]
         pre_bias = residual.sum((0, 1)) / rows
         auxiliary = []
         for code in terms.auxiliary[position]:
             pre_bias += code.residuals.sum(0) / rows
             if len(code.latents):
-                auxiliary.append(_auxiliary_gradients(code, centred, rows, kernels))
+                auxiliary.append(_auxiliary_gradients(code, read, rows, kernels))
         for added in auxiliary:
             latent_bias = latent_bias.index_add(0, added.latents, added.latent_bias)
             parallel = parallel.index_add(0, added.latents, added.parallel)
         pre_bias -= latent_bias @ model.encoder[model.config.names[position]]
-        encoder = WeightGradient(fill_bags(inverse, own.unsqueeze(1)), centred.unsqueeze(1))
+        encoder = WeightGradient(fill_bags(inverse, own.unsqueeze(1)), read.unsqueeze(1))
         decoder = WeightGradient(
             decoder_bags[position], residual.reshape(index_rows, -1, residual.shape[2])
         )
@@ -164,7 +164,7 @@ class _AuxiliaryGradients(NamedTuple):
 
 
 def _auxiliary_gradients(
-    code: AuxiliaryCode, centred: Tensor, rows: int, kernels: Kernels
+    code: AuxiliaryCode, read: Tensor, rows: int, kernels: Kernels
 ) -> _AuxiliaryGradients:
     latents = len(code.latents)
     values, value_gradients = code.values / rows, code.value_gradients / rows
@@ -175,7 +175,7 @@ def _auxiliary_gradients(
         codes.scatter_(2, code.indices.expand(sparse.shape), sparse)
         return _AuxiliaryGradients(
             code.latents,
-            codes[0].T @ centred,
+            codes[0].T @ read,
             codes[1].T @ code.residuals,
             codes[2].sum(0),
             codes[0].sum(0),
@@ -189,7 +189,7 @@ def _auxiliary_gradients(
     gradient_bags = fill_bags(inverse, value_gradients.unsqueeze(1))
     return _AuxiliaryGradients(
         code.latents,
-        kernels.weight_gradient(gradient_bags, centred.unsqueeze(1), 0, latents),
+        kernels.weight_gradient(gradient_bags, read.unsqueeze(1), 0, latents),
         kernels.weight_gradient(value_bags, code.residuals.unsqueeze(1), 0, latents),
         *kernels.latent_sums(inverse, torch.stack((parallels, value_gradients), dim=1)),
     )

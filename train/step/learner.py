@@ -21,18 +21,21 @@ from sparc.train.kernels.interface import gradient_rows
 from sparc.train.model.codes import Mode
 from sparc.train.model.network import Sparc
 from sparc.train.step.balance import Balance
-from sparc.train.step.deadness import Candidates, DeadCandidates
+from sparc.train.step.deadness import Candidates, DeadCandidates, SparseCodes
 from sparc.train.step.gradients import StreamGradients, add_dense, stream_gradients
 from sparc.train.step.graph import StepGraphs
 from sparc.train.step.keep import batch_thresholds, keep, learn_thresholds
+from sparc.train.step.noise import ALL_ROWS, Inputs, Share
 from sparc.train.step.objective import Objective, RowLosses
 from sparc.train.step.recipes.recipe import recipe_of
 from sparc.train.step.row_terms import (
     Gather,
     GlobalCodes,
     LocalTerms,
+    gather_alone,
     gather_codes,
     gather_terms,
+    one_process,
 )
 from sparc.train.step.schedule import mode_of_step
 from sparc.train.step.select import Selected, select_alone, select_candidates
@@ -55,6 +58,7 @@ class Learner:
         gather: With several processes, joins the rows of all (see `row_terms.Gather`): each gives
             its part of the batch, of equal size if the hook demands it, and all make the same step,
             that of the whole batch. They must begin with equal weights.
+        share: Which rows of a batch this process gives, where there are several.
         variances: With `--error variance`, E|x - E x|^2 of the streams' normalized features, in
             order: a constant of the run.
         graphs: Whether small steps on a GPU are recorded as CUDA graphs.
@@ -73,12 +77,14 @@ class Learner:
         settings: TrainConfig,
         *,
         gather: Gather | None = None,
+        share: Share = ALL_ROWS,
         variances: Sequence[float] = (),
         graphs: bool = True,
     ) -> None:
         self.model = model
         self.settings = settings
-        self._gather: Gather = gather or _one_process
+        self._gather: Gather = gather or one_process
+        self._share = share
         self._device = next(model.parameters()).device
         if settings.precision != "float32" and self._device.type != "cuda":
             raise ConfigError(f"precision {settings.precision} needs a GPU; use float32")
@@ -104,6 +110,7 @@ class Learner:
             unit_decoders=self._recipe.unit_decoders,
         )
         self._balance = Balance(model, settings.balance) if settings.balance > 0 else None
+        self._counts_alone = settings.alive_by == "both"
         self.no_sums = no_sums(
             [stream.dim for stream in model.config.streams],
             by_stream=[term.name for term in self._objective.sparse],
@@ -139,12 +146,17 @@ class Learner:
             The figures of this process's rows, at the weights before the step.
         """
         with self._workers.one_thread_each():
-            return self._step(batch, lr, encoder_lr)
+            self._optimizer.adam.begin_step(lr, encoder_lr)
+            inputs = Inputs({name: batch[name] for name in self.model.config.names})
+            scale, seed = self.settings.noise, self.settings.seed
+            if scale > 0:
+                step = self._optimizer.adam.number
+                inputs = inputs.with_noise(scale, seed=seed, step=step, share=self._share)
+            return self._step(inputs)
 
-    def _step(self, batch: Mapping[str, Tensor], lr: float, encoder_lr: float | None) -> StepSums:
-        config, rows = self.model.config, len(next(iter(batch.values())))
+    def _step(self, inputs: Inputs) -> StepSums:
+        config, rows = self.model.config, len(next(iter(inputs.features.values())))
         adam = self._optimizer.adam
-        adam.begin_step(lr, encoder_lr)
         mode = mode_of_step(
             adam.number,
             own=self.model.own_mode,
@@ -154,37 +166,36 @@ class Learner:
         if self._graphs and rows * config.latents <= GRAPHED_LOGITS:
             learn = self._graphs[self._candidates.may_exist(rows=rows, step=adam.number), mode]
             self._dead_latents.pass_by(rows)
-            figures = learn({name: batch[name] for name in config.names})
+            figures = learn(inputs.tensors())
             sums = self.no_sums.with_flat(figures)
         else:
-            sums = self._learn(batch, mode=mode)
+            sums = self._learn(inputs, mode=mode)
         self._recipe.after_update(self.model, self._dead_latents, adam.number)
         return sums
 
-    def _figures(self, batch: Mapping[str, Tensor], *, auxk: bool, mode: Mode) -> Tensor:
-        return self._learn(batch, auxk=auxk, mode=mode).flat()
+    def _figures(self, tensors: Mapping[str, Tensor], *, auxk: bool, mode: Mode) -> Tensor:
+        return self._learn(Inputs.of_tensors(tensors), auxk=auxk, mode=mode).flat()
 
-    def _learn(
-        self, batch: Mapping[str, Tensor], *, auxk: bool | None = None, mode: Mode
-    ) -> StepSums:
+    def _learn(self, inputs: Inputs, *, auxk: bool | None = None, mode: Mode) -> StepSums:
         """A step, without counting it and without what the recipe does after the update.
 
         Args:
-            batch: As for `step`.
+            inputs: The batch, with noise if there is any.
             auxk: Whether AuxK may have something to do. None asks, which may wait for the device,
                 and counts the batch on the host.
             mode: How the streams select.
         """
-        selected = self._select(batch, mode)
+        selected = self._select(inputs, mode)
         learn_thresholds(self.model, selected.thresholds)
         codes = gather_codes(selected, self._gather)
         if auxk is None:
             rows, step = len(codes.values), self._optimizer.adam.number
             auxk = self._candidates.may_exist(rows=rows, step=step)
             self._dead_latents.pass_by(rows)
-        candidates = self._count(codes, auxk=auxk)
+        alone = gather_alone(selected, self._gather) if self._counts_alone else None
+        candidates = self._count(codes, alone, auxk=auxk)
         losses, local = self._objective.differentiate(selected, candidates)
-        dense = self._differentiate_densely(batch, codes)
+        dense = self._differentiate_densely(inputs, codes)
         few = max(1, len(selected.values) // 32)
         sums = self._sums(selected, losses, dense.values, compare_rows=few)
         gradients = self._gradients(local, codes, dense)
@@ -194,13 +205,16 @@ class Learner:
             self._balance.move(self.model)
         return sums
 
-    def _count(self, codes: GlobalCodes, *, auxk: bool) -> tuple[Candidates | None, ...]:
+    def _count(
+        self, codes: GlobalCodes, alone: SparseCodes | None, *, auxk: bool
+    ) -> tuple[Candidates | None, ...]:
         """Count a batch, and return the latents that AuxK may select, by stream."""
+        own = SparseCodes(codes.indices, codes.values)
         if self._recipe.counts_before_auxk(self.model.config):
-            self._dead_latents.count(codes.indices, codes.values)
+            self._dead_latents.count(own, alone)
             return self._candidates_now(auxk=auxk)
         candidates = self._candidates_now(auxk=auxk)
-        self._dead_latents.count(codes.indices, codes.values)
+        self._dead_latents.count(own, alone)
         return candidates
 
     def _candidates_now(self, *, auxk: bool | None = None) -> tuple[Candidates | None, ...]:
@@ -211,31 +225,24 @@ class Learner:
             return (None,) * len(self.model.config.names)
         return self._candidates.by_stream()
 
-    def _differentiate_densely(
-        self, batch: Mapping[str, Tensor], codes: GlobalCodes
-    ) -> autograd.DenseTerms:
+    def _differentiate_densely(self, inputs: Inputs, codes: GlobalCodes) -> autograd.DenseTerms:
         """The loss terms that have no derivatives by hand, on the rows of all processes."""
         if not self._objective.by_autograd:
             return autograd.DenseTerms({}, {})
-        rows = {name: self._gather(batch[name]) for name in self.model.config.names}
-        dense = self._dense_batch(rows, codes)
+        dense = self._dense_batch(inputs.gathered(self._gather), codes)
         return autograd.differentiate(self.model, self._objective.by_autograd, dense)
 
-    def _evaluate_densely(
-        self, batch: Mapping[str, Tensor], codes: GlobalCodes
-    ) -> dict[str, Tensor]:
+    def _evaluate_densely(self, inputs: Inputs, codes: GlobalCodes) -> dict[str, Tensor]:
         """The values of those terms on the rows of this process."""
         if not self._objective.by_autograd:
             return {}
-        dense = self._dense_batch(batch, codes)
+        dense = self._dense_batch(inputs, codes)
         return autograd.evaluate(self.model, self._objective.by_autograd, dense)
 
-    def _dense_batch(
-        self, features: Mapping[str, Tensor], codes: GlobalCodes
-    ) -> autograd.DenseBatch:
+    def _dense_batch(self, inputs: Inputs, codes: GlobalCodes) -> autograd.DenseBatch:
         names = self.model.config.names
         dead = {name: self._dead_latents.are_dead(name) for name in names}
-        return autograd.DenseBatch(features, codes, dead, self._variances)
+        return autograd.DenseBatch(inputs, codes, dead, self._variances)
 
     def _gradients(
         self, local: LocalTerms, codes: GlobalCodes, dense: autograd.DenseTerms
@@ -254,11 +261,12 @@ class Learner:
             batch: As for `step`.
         """
         with self._workers.one_thread_each():
-            selected = keep(self.model, self._candidates_of(batch), self.model.known_thresholds())
+            inputs = Inputs(batch)
+            selected = keep(self.model, self._candidates_of(inputs), self.model.known_thresholds())
             selected = self._with_alone(selected)
             losses = self._objective.evaluate(selected, self._candidates_now())
             codes = GlobalCodes(selected.indices, selected.values, selected.kept)
-            values = self._evaluate_densely(batch, codes)
+            values = self._evaluate_densely(inputs, codes)
             return self._sums(selected, losses, values, compare_rows=len(selected.values))
 
     def losses(self, batch: Mapping[str, Tensor]) -> Losses:
@@ -275,15 +283,16 @@ class Learner:
     def gradients(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The gradient of the loss, dense, by name of parameter; changes nothing.
 
-        This is the plain gradient: nothing is projected or clipped.
+        This is the plain gradient, without noise: nothing is projected or clipped.
 
         Args:
             batch: As for `step`.
         """
-        selected = self._select(batch, self.model.own_mode)
+        inputs = Inputs(batch)
+        selected = self._select(inputs, self.model.own_mode)
         codes = gather_codes(selected, self._gather)
         _, local = self._objective.differentiate(selected, self._candidates_now())
-        gradients = self._gradients(local, codes, self._differentiate_densely(batch, codes))
+        gradients = self._gradients(local, codes, self._differentiate_densely(inputs, codes))
         dense = {}
         for stream, gradient in gradients.items():
             for kind, rows in (("encoder", gradient.encoder), ("decoder", gradient.decoder)):
@@ -305,8 +314,7 @@ class Learner:
         for name, moments in self._optimizer.adam.moments.items():
             state[f"first.{name}"] = moments.first
             state[f"second.{name}"] = moments.second
-        for name, counter in self._dead_latents.since_active.items():
-            state[f"since_active.{name}"] = counter
+        state |= self._dead_latents.counters()
         return state if self._balance is None else {**state, **self._balance.state()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -324,19 +332,19 @@ class Learner:
                 raise RunError(f"the optimizer's state does not fit this model: {name}")
         self._optimizer.adam.restore(int(state["steps"]))
         for name, tensor in own.items():
-            if name.startswith("since_active."):
-                self._dead_latents.restore(name.removeprefix("since_active."), state[name])
+            if name in self._dead_latents.counters():
+                self._dead_latents.restore(name, state[name])
             elif name != "steps":
                 tensor.copy_(state[name])
 
-    def _select(self, batch: Mapping[str, Tensor], mode: Mode) -> Selected:
+    def _select(self, inputs: Inputs, mode: Mode) -> Selected:
         """The codes of a batch in training."""
-        candidates = self._candidates_of(batch, mode)
+        candidates = self._candidates_of(inputs, mode)
         thresholds = batch_thresholds(
             self.model, candidates, self._gather, self.kernels, self._workers
         )
         selected = keep(self.model, candidates, thresholds)
-        if self._balance is None:
+        if self._balance is None and not self._counts_alone:
             return self._with_alone(selected)
         return select_alone(self.model, selected, self.kernels, self._workers)
 
@@ -346,10 +354,10 @@ class Learner:
             return selected
         return select_alone(self.model, selected, self.kernels, self._workers)
 
-    def _candidates_of(self, batch: Mapping[str, Tensor], mode: Mode | None = None) -> Selected:
+    def _candidates_of(self, inputs: Inputs, mode: Mode | None = None) -> Selected:
         return select_candidates(
             self.model,
-            batch,
+            inputs,
             precision=self.settings.precision,
             kernels=self.kernels,
             mode=mode,
@@ -384,10 +392,6 @@ def _required_variances(
     if len(variances) != len(model.config.names) or not all(v > 0 for v in variances):
         raise ConfigError("error variance needs the variance of every stream, above zero")
     return variances
-
-
-def _one_process(rows: Tensor) -> Tensor:
-    return rows
 
 
 def _alike(tensor: Tensor, other: Tensor) -> bool:

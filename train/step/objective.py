@@ -223,7 +223,7 @@ def local_terms(
             if term.logit_gradients is not None:
                 value_gradients[:, stream] += term.logit_gradients
     return LocalTerms(
-        selected.centred,
+        selected.read,
         value_gradients,
         tuple(target.residuals for target in targets),
         tuple(parallels),

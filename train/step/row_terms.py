@@ -10,10 +10,16 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from sparc.train.step.deadness import SparseCodes
 from sparc.train.step.select import Selected
 
 Gather = Callable[[Tensor], Tensor]
 """Joins a tensor of all processes along its first dimension, the rows, in the order of ranks."""
+
+
+def one_process(rows: Tensor) -> Tensor:
+    """The `Gather` of a process on its own."""
+    return rows
 
 
 class AuxiliaryCode(NamedTuple):
@@ -54,7 +60,7 @@ class LocalTerms(NamedTuple):
     Derivatives are of the rows' losses, before any mean over rows.
 
     Attributes:
-        centred: By stream, the encoders' inputs, (rows, dim).
+        read: By stream, what the encoder multiplies, (rows, dim).
         value_gradients: Derivative by the logits of the codes' latents, (rows, streams, k): by
             their values, zero where a value is zero, and of terms of the logits themselves.
         residuals: By target, derivative by the reconstructions, (rows, sources, dim).
@@ -64,7 +70,7 @@ class LocalTerms(NamedTuple):
         further: By stream, derivatives by further logits.
     """
 
-    centred: tuple[Tensor, ...]
+    read: tuple[Tensor, ...]
     value_gradients: Tensor
     residuals: tuple[Tensor, ...]
     parallels: tuple[Tensor, ...]
@@ -92,12 +98,12 @@ class GlobalTerms(NamedTuple):
     Attributes:
         indices: As `GlobalCodes.indices`.
         values: As `GlobalCodes.values`.
-        centred: This and the following are those of `LocalTerms`.
+        read: This and the following are those of `LocalTerms`.
     """
 
     indices: Tensor
     values: Tensor
-    centred: tuple[Tensor, ...]
+    read: tuple[Tensor, ...]
     value_gradients: Tensor
     residuals: tuple[Tensor, ...]
     parallels: tuple[Tensor, ...]
@@ -109,6 +115,13 @@ def gather_codes(selected: Selected, gather: Gather) -> GlobalCodes:
     """The codes of all processes' rows."""
     kept = None if selected.kept is None else gather(selected.kept)
     return GlobalCodes(gather(selected.indices), gather(selected.values), kept)
+
+
+def gather_alone(selected: Selected, gather: Gather) -> SparseCodes | None:
+    """What all processes' rows would select with each stream alone; None where it is not known."""
+    if selected.alone is None or selected.alone_values is None:
+        return None
+    return SparseCodes(gather(selected.alone), gather(selected.alone_values))
 
 
 def gather_terms(local: LocalTerms, codes: GlobalCodes, gather: Gather) -> GlobalTerms:
@@ -130,7 +143,7 @@ def gather_terms(local: LocalTerms, codes: GlobalCodes, gather: Gather) -> Globa
     return GlobalTerms(
         codes.indices,
         codes.values,
-        centred=tuple(map(gather, local.centred)),
+        read=tuple(map(gather, local.read)),
         value_gradients=gather(local.value_gradients),
         residuals=tuple(map(gather, local.residuals)),
         parallels=tuple(map(gather, local.parallels)),

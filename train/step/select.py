@@ -3,7 +3,7 @@
 `arXiv 2507.06265`, section 3. Must not know what the codes are compared with.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from sparc.train.config import Precision
 from sparc.train.kernels.interface import Kernels
 from sparc.train.model.codes import Mode
 from sparc.train.model.network import Sparc, scale
+from sparc.train.step.noise import Inputs
 from sparc.train.step.rows import join_streams, row_slices, rows_of, share_rows
 
 ONE_WORKER = Workers()
@@ -30,7 +31,8 @@ class Selected(NamedTuple):
         features: Normalized features, (rows, dim).
         square_norms: Their squared norms, (rows,).
         centred: Features minus the pre-bias, (rows, dim).
-        products: Centred features times the encoders, (rows, latents): logits without the latent
+        read: What the encoders multiply: `centred`, with noise if there is any.
+        products: `read` times the encoders, (rows, latents): logits without the latent
             bias, which is added where it is needed; bfloat16 with that precision.
         indices: Latents of the rows, (rows, 1, width) where the streams share them, else
             (rows, streams, width).
@@ -39,17 +41,20 @@ class Selected(NamedTuple):
         thresholds: What the selector compared scores with, shaped as `Sparc.thresholds`, or None.
         alone: The k latents that each stream would select alone, (rows, streams, k); None where
             nothing asks for them.
+        alone_values: Their values, likewise; those of `products`, without higher precision.
     """
 
     features: tuple[Tensor, ...]
     square_norms: tuple[Tensor, ...]
     centred: tuple[Tensor, ...]
+    read: tuple[Tensor, ...]
     products: tuple[Tensor, ...]
     indices: Tensor
     values: Tensor
     kept: Tensor | None = None
     thresholds: Tensor | None = None
     alone: Tensor | None = None
+    alone_values: Tensor | None = None
 
     def rows(self, rows: slice) -> "Selected":
         """Some of the rows."""
@@ -57,18 +62,20 @@ class Selected(NamedTuple):
             rows_of(self.features, rows),
             rows_of(self.square_norms, rows),
             rows_of(self.centred, rows),
+            rows_of(self.read, rows),
             rows_of(self.products, rows),
             self.indices[rows],
             self.values[rows],
             None if self.kept is None else self.kept[rows],
             self.thresholds,
             None if self.alone is None else self.alone[rows],
+            None if self.alone_values is None else self.alone_values[rows],
         )
 
 
 def select_candidates(
     model: Sparc,
-    batch: Mapping[str, Tensor],
+    inputs: Inputs,
     *,
     precision: Precision,
     kernels: Kernels,
@@ -81,7 +88,7 @@ def select_candidates(
 
     Args:
         model: The model.
-        batch: By stream, raw features, (rows, dim), none of them zero.
+        inputs: The batch, no feature zero.
         precision: Arithmetic of the product with the encoders; the values of selected latents are
             computed again in full precision.
         kernels: The implementation of the sparse mathematics.
@@ -89,24 +96,30 @@ def select_candidates(
         workers: Threads; each takes some rows.
     """
     names = model.config.names
-    features = tuple(scale(batch[name], model.config) for name in names)
+    features = tuple(scale(inputs.features[name], model.config) for name in names)
+    square_norms = tuple(x.square().sum(1) for x in features)
     centred = tuple(x - model.pre_bias[name] for name, x in zip(names, features, strict=True))
-    products = _products(model, centred, precision, workers)
+    read = centred
+    if inputs.noise is not None:
+        read = tuple(
+            torch.addcmul(x, inputs.noise[name], squares.sqrt().unsqueeze(1))
+            for name, x, squares in zip(names, centred, square_norms, strict=True)
+        )
+    products = _products(model, read, precision, workers)
     pieces = share_rows(features[0], kernels, workers)
 
     def select_rows(rows: slice) -> tuple[Tensor, Tensor]:
-        part_centred, part_products = rows_of(centred, rows), rows_of(products, rows)
+        part_read, part_products = rows_of(read, rows), rows_of(products, rows)
         return _candidates(
-            model, part_centred, part_products, precision, kernels, mode or model.own_mode
+            model, part_read, part_products, precision, kernels, mode or model.own_mode
         )
 
     indices, values = join_streams(workers.map(select_rows, pieces))
-    square_norms = tuple(x.square().sum(1) for x in features)
-    return Selected(features, square_norms, centred, products, indices, values)
+    return Selected(features, square_norms, centred, read, products, indices, values)
 
 
 def select_alone(model: Sparc, selected: Selected, kernels: Kernels, workers: Workers) -> Selected:
-    """A batch that was selected jointly, with `alone`; another one as it is.
+    """A batch that was selected jointly, with `alone` and its values; another one as it is.
 
     Args:
         model: The model.
@@ -118,19 +131,20 @@ def select_alone(model: Sparc, selected: Selected, kernels: Kernels, workers: Wo
     if selected.indices.shape[1] == len(names):
         return selected
 
-    def of_rows(rows: slice) -> tuple[Tensor]:
+    def of_rows(rows: slice) -> tuple[Tensor, Tensor]:
         products = zip(names, rows_of(selected.products, rows), strict=True)
-        sets = [kernels.select([x], [model.latent_bias[name]], k)[0] for name, x in products]
-        return (torch.stack(sets, dim=1),)
+        codes = [kernels.select([x], [model.latent_bias[name]], k) for name, x in products]
+        indices, values = zip(*codes, strict=True)
+        return torch.stack(indices, dim=1), torch.cat(values, dim=1)
 
     pieces = share_rows(selected.features[0], kernels, workers)
-    (alone,) = join_streams(workers.map(of_rows, pieces))
-    return selected._replace(alone=alone)
+    alone, values = join_streams(workers.map(of_rows, pieces))
+    return selected._replace(alone=alone, alone_values=values)
 
 
 def _candidates(
     model: Sparc,
-    centred: tuple[Tensor, ...],
+    read: tuple[Tensor, ...],
     products: tuple[Tensor, ...],
     precision: Precision,
     kernels: Kernels,
@@ -154,41 +168,41 @@ def _candidates(
     exact = []
     for position, name in enumerate(names):
         own = indices[:, 0 if indices.shape[1] == 1 else position]
-        inputs = centred[position].unsqueeze(1)
-        logits = kernels.value_gradients(own, inputs, model.encoder[name]).squeeze(1)
+        logits = kernels.value_gradients(
+            own, read[position].unsqueeze(1), model.encoder[name]
+        ).squeeze(1)
         exact.append(logits + biases[position][own])
     return indices, torch.stack(exact, dim=1).relu_()
 
 
 def _products(
-    model: Sparc, centred: tuple[Tensor, ...], precision: Precision, workers: Workers
+    model: Sparc, read: tuple[Tensor, ...], precision: Precision, workers: Workers
 ) -> tuple[Tensor, ...]:
     names = model.config.names
-    if centred[0].device.type != "cpu":
+    if read[0].device.type != "cpu":
         return tuple(
-            _product(y, model.encoder[name], precision)
-            for name, y in zip(names, centred, strict=True)
+            _product(y, model.encoder[name], precision) for name, y in zip(names, read, strict=True)
         )
-    products = tuple(y.new_empty(len(y), model.config.latents) for y in centred)
+    products = tuple(y.new_empty(len(y), model.config.latents) for y in read)
 
     def multiply(piece: tuple[int, slice]) -> None:
         stream, latents = piece
         weight = model.encoder[names[stream]].detach()
-        torch.mm(centred[stream], weight[latents].T, out=products[stream][:, latents])
+        torch.mm(read[stream], weight[latents].T, out=products[stream][:, latents])
 
     parts = row_slices(model.config.latents, _LATENTS_AT_ONCE)
-    widest_first = sorted(range(len(names)), key=lambda stream: -centred[stream].shape[1])
+    widest_first = sorted(range(len(names)), key=lambda stream: -read[stream].shape[1])
     workers.map(multiply, [(stream, part) for stream in widest_first for part in parts])
     return products
 
 
-def _product(centred: Tensor, encoder: Tensor, precision: Precision) -> Tensor:
+def _product(read: Tensor, encoder: Tensor, precision: Precision) -> Tensor:
     if precision == "bfloat16":
-        return centred.bfloat16() @ encoder.bfloat16().T
+        return read.bfloat16() @ encoder.bfloat16().T
     if precision == "tf32":
         with _tf32():
-            return centred @ encoder.T
-    return centred @ encoder.T
+            return read @ encoder.T
+    return read @ encoder.T
 
 
 @contextmanager

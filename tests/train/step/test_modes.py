@@ -18,12 +18,13 @@ def local(config):
     return dataclasses.replace(config, selection="local")
 
 
+@pytest.mark.parametrize("alive_by", ["any", "both"])
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_steps_are_those_of_the_reference_that_selects_as_the_coin_says(
-    build_model, draw_batch, kernels
+    build_model, draw_batch, kernels, alive_by
 ):
     model, twin = build_model(), build_model()
-    options = {"auxk": 4, "aux_weight": 0.5, "dead_after": 30}
+    options = {"auxk": 4, "aux_weight": 0.5, "dead_after": 30, "alive_by": alive_by}
     learner = Learner(model, TrainConfig(**options, independent=0.5, kernels=kernels, seed=5))
     reference = Reference(twin, **options, lr=1e-2)
     joint, modes = twin.config, set()

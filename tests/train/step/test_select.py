@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sparc.train.kernels.choice import choose
+from sparc.train.step.noise import Inputs
 from sparc.train.step.select import select_candidates
 
 KERNELS = choose("torch", torch.device("cpu"))
@@ -16,7 +17,7 @@ def test_values_are_exact_whatever_selected_them(build_model, draw_batch, precis
     batch = draw_batch(model, 12)
     before = torch.backends.cuda.matmul.allow_tf32
     with torch.no_grad():
-        rough = select_candidates(model, batch, precision=precision, kernels=KERNELS)
+        rough = select_candidates(model, Inputs(batch), precision=precision, kernels=KERNELS)
         for position, name in enumerate(model.config.names):
             indices = rough.indices[:, position if selection == "local" else 0]
             logits = model.logits(name, model.normalize(name, batch[name]))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from sparc.common.errors import ConfigError
 from sparc.train.config import ModelConfig
 from sparc.train.model.initialize import generator
 from sparc.train.model.network import Sparc
@@ -29,6 +30,8 @@ class PublishedRecipe(Recipe):
 
     def deadness(self, config: ModelConfig, device: torch.device) -> DeadLatents:
         """The counters that say which latents are dead."""
+        if self.settings.alive_by != "any":
+            raise ConfigError("recipe published counts any use of a latent: leave alive_by out")
         return DeadLatentsByStep(
             config.names, config.latents, threshold=DEAD_AFTER_STEPS, device=device
         )

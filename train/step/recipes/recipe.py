@@ -6,7 +6,7 @@ from torch import Tensor
 from sparc.common.lazy import import_home
 from sparc.train.config import ModelConfig, TrainConfig
 from sparc.train.model.network import Sparc
-from sparc.train.step.deadness import DeadLatents
+from sparc.train.step.deadness import DeadLatents, DeadLatentsOfEitherMode
 from sparc.train.step.recipes.registry import RECIPES
 
 
@@ -29,7 +29,8 @@ class Recipe:
 
     def deadness(self, config: ModelConfig, device: torch.device) -> DeadLatents:
         """The counters that say which latents are dead."""
-        return DeadLatents(
+        either = self.settings.alive_by == "both"
+        return (DeadLatentsOfEitherMode if either else DeadLatents)(
             config.names, config.latents, threshold=self.settings.dead_after, device=device
         )
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sparc.train.model.network import Sparc
 from sparc.train.reference import Forward, forward
+from sparc.train.step.noise import Inputs
 from sparc.train.step.row_terms import GlobalCodes
 from sparc.train.step.terms.term import LossTerm
 
@@ -29,13 +30,13 @@ class DenseBatch(NamedTuple):
     """A batch as the formulas need it.
 
     Attributes:
-        features: By stream, raw, (rows, dim).
+        inputs: Raw features, and noise if there is any.
         codes: The codes of these rows.
         dead: By stream, which latents are dead, (latents,) bool.
         variances: As of `Forward`.
     """
 
-    features: Mapping[str, Tensor]
+    inputs: Inputs
     codes: GlobalCodes
     dead: Mapping[str, Tensor]
     variances: Sequence[float] | None = None
@@ -51,7 +52,8 @@ class DenseBatch(NamedTuple):
             if kept is not None:
                 used = kept[:, place].to(values.dtype)
             selected[name] = mask.scatter_(1, indices[:, place], used)
-        computed = forward(model.config, parameters, self.features, self.dead, selected)
+        features, noise = self.inputs
+        computed = forward(model.config, parameters, features, self.dead, selected, noise)
         return computed._replace(variances=self.variances)
 
 

@@ -13,6 +13,7 @@ from sparc.train.reference import Reference
 from sparc.train.run.log import read_lines
 from sparc.train.run.run_summary import describe_folder
 from sparc.train.step.learner import Learner
+from sparc.train.step.noise import Inputs
 from sparc.train.step.row_terms import GlobalCodes
 from sparc.train.step.select import select_candidates
 from sparc.train.step.terms import registry
@@ -83,10 +84,12 @@ def test_derivatives_by_hand_are_those_of_the_formula(
     batch = draw_batch(model, 9)
     kill(learner, 9)
     with torch.no_grad():
-        selected = select_candidates(model, batch, precision="float32", kernels=learner.kernels)
+        selected = select_candidates(
+            model, Inputs(batch), precision="float32", kernels=learner.kernels
+        )
     dead = {name: torch.arange(40) < 9 for name in model.config.names}
     codes = GlobalCodes(selected.indices, selected.values)
-    dense = DenseBatch(batch, codes, dead, variances)
+    dense = DenseBatch(Inputs(batch), codes, dead, variances)
     by_autograd = differentiate(model, build_terms(settings), dense)
     assert by_autograd.values.keys() == set(TERMS)
     actual = learner.gradients(batch)
