@@ -136,7 +136,7 @@ def test_every_cross_model_table_has_both_modes_and_their_controls(report):
     }  # fmt: skip
     for name in (
         "alive", "monosemanticity_means", "overlap_means", "purity_means", "reconstruction",
-        "streams",
+        "row_overlap", "streams",
     ):  # fmt: skip
         sets = {(x["mode"], x["control"]) for x in report.table(name).to_pylist()}
         assert sets == expected, name
@@ -220,6 +220,7 @@ def test_every_figure_of_several_models_has_its_interval(report):
         "monosemanticity_means": ["value"],
         "overlap_means": ["value"],
         "purity_means": ["purity"],
+        "row_overlap": ["jaccard", "cosine"],
         "reconstruction": ["nmse", "explained_variance"],
         "retrieval": ["r_at_1", "r_at_5", "r_at_10", "mean_reciprocal_rank"],
         "classification": ["mean_average_precision"],
