@@ -8,7 +8,7 @@ from sparc.train.kernels.choice import available
 from sparc.train.reference import Reference, cross_reconstruction
 from sparc.train.step.learner import Learner
 from sparc.train.step.noise import Share, draw_noise
-from sparc.train.step.terms import registry
+from sparc.train.step.terms.registry import TERMS, TermEntry
 from sparc.train.step.terms.term import LossTerm
 
 KERNELS = list(available(torch.device("cpu")))
@@ -64,17 +64,18 @@ def test_draws_differ_between_steps_seeds_and_streams_and_never_else():
 class CrossAgain(LossTerm):
     """Cross-reconstruction once more, by autograd."""
 
-    name = "cross_again"
-
     def dense(self, forward):
         return cross_reconstruction(forward)
 
 
+@pytest.fixture
+def cross_again(monkeypatch):
+    monkeypatch.setitem(TERMS, "cross_again", TermEntry("of a test", f"{__name__}:CrossAgain"))
+
+
+@pytest.mark.usefixtures("cross_again")
 @pytest.mark.parametrize("terms", [("distill=0.4",), ("cross_again=0.7",)])
-def test_two_processes_make_the_steps_of_one(
-    build_model, draw_batch, in_two_threads, monkeypatch, terms
-):
-    monkeypatch.setattr(registry, "TERMS", (*registry.TERMS, CrossAgain))
+def test_two_processes_make_the_steps_of_one(build_model, draw_batch, in_two_threads, terms):
     settings = TrainConfig(terms=terms, noise=0.5)
     whole = build_model()
     batches = [draw_batch(whole, 8, seed=seed) for seed in range(3)]
@@ -95,9 +96,9 @@ def test_two_processes_make_the_steps_of_one(
             torch.testing.assert_close(other, parameter, rtol=0, atol=1e-9)
 
 
-def test_terms_by_autograd_read_the_same_noise(build_model, draw_batch, monkeypatch):
+@pytest.mark.usefixtures("cross_again")
+def test_terms_by_autograd_read_the_same_noise(build_model, draw_batch):
     """A second cross term by autograd moves weights as twice the weight by hand does."""
-    monkeypatch.setattr(registry, "TERMS", (*registry.TERMS, CrossAgain))
     model, twin = build_model(), build_model()
     learner = Learner(model, TrainConfig(noise=0.5, terms=("cross_again=1",)))
     doubled = Learner(twin, TrainConfig(noise=0.5, cross_weight=2))
