@@ -2,7 +2,12 @@
 
 `Executor` is the seam between a job and whatever does its work: a job knows which chunks are to be
 done and how they are written, an executor knows where encoders run. Another one, for several
-machines say, is a class with `encode`, and the line of `job.run` that makes the executor. Features
+machines say, is a class with `encode`, and the line of `job.run` that makes the executor. There
+the dataset, the settings (specs, devices, threads, batch size) and `build` are at hand, besides the
+replicas and the loader, which hold models and threads and stay in their process. Datasets, specs,
+`build_encoders`, `Work`, `Chunk` and `ChunkFeatures` can be pickled: another process builds its own
+`build_replicas([device], specs, build, …)` and `ImageLoader(dataset, threads)` once, gets a `Chunk`
+and returns its `ChunkFeatures`, by `Replica.run(ChunkQueue(iter([chunk]), ahead=1), …)`. Features
 come back to the job because only one process may write a cache, and because rows at the beginning
 of a chunk may show the image that ends the chunk before and take over its feature.
 """
@@ -34,7 +39,9 @@ class Executor(Protocol):
 
         Args:
             work: The chunks that some streams lack, in order.
-            rows_done: Called with a number of rows that were encoded, in the caller's thread.
+            rows_done: Shows progress. Called with the number of rows encoded since the last call,
+                only in the thread that iterates: others, and other processes, send their numbers
+                there.
 
         Raises:
             EncoderError: A batch does not fit a device's memory.
