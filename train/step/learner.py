@@ -199,7 +199,8 @@ class Learner:
         few = max(1, len(selected.values) // 32)
         sums = self._sums(selected, losses, dense.values, compare_rows=few)
         gradients = self._gradients(local, codes, dense)
-        self._optimizer.update(gradients, self._recipe.before_update(self.model))
+        lr = self._optimizer.adam.this_step.lr_on_device
+        self._optimizer.update(gradients, self._recipe.before_update(self.model, lr))
         if self._balance is not None:
             self._balance.count(selected, self._gather)
             self._balance.move(self.model)

@@ -9,6 +9,7 @@ import torch
 from sparc.common.errors import ConfigError
 from sparc.train.config import TrainConfig
 from sparc.train.loading import load, load_untrained
+from sparc.train.step.learner import Learner
 from sparc.train.step.recipes.recipe import Recipe, recipe_of
 from sparc.train.step.recipes.registry import RECIPES, RecipeEntry
 
@@ -28,6 +29,27 @@ class Shrinking(Recipe):
 def shrinking(monkeypatch):
     entry = RecipeEntry("decoder rows shrink", f"{__name__}:Shrinking")
     monkeypatch.setitem(RECIPES, "shrinking", entry)
+
+
+class Summing(Recipe):
+    """Latent biases are what the learning rates of all steps add up to."""
+
+    def before_update(self, model, lr):
+        self.total = getattr(self, "total", 0) + lr.clone()
+        return {}
+
+    def after_update(self, model, dead_latents, step):
+        for bias in model.latent_bias.values():
+            bias.copy_(self.total)
+
+
+def test_a_recipe_knows_the_learning_rate(build_model, draw_batch, monkeypatch):
+    monkeypatch.setitem(RECIPES, "sum", RecipeEntry("of a test", f"{__name__}:Summing"))
+    model = build_model()
+    learner = Learner(model, TrainConfig(recipe="sum"))
+    for lr in (0.5, 0.25):
+        learner.step(draw_batch(model, 9), lr)
+    assert all((bias == 0.75).all() for bias in model.latent_bias.values())
 
 
 @pytest.fixture
