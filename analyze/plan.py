@@ -100,7 +100,7 @@ def make_notes(
     if absent:
         are = "is" if len(absent) == 1 else "are"
         yield Note(
-            f"of the model's streams, {', '.join(absent)} {are} left out: streams select together "
+            f"of the model's streams, {', '.join(absent)} {are} left out: streams select jointly "
             "with those that are there, so joint figures are those of the streams left"
         )
     if len(streams) == 1:

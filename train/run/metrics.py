@@ -19,7 +19,8 @@ Each line of `metrics.jsonl` is a JSON object:
     chosen_alone         {stream: …}: share of the selected latents that the stream would have
                          selected independently
     aux                  {stream: …}: the AuxK loss
-    NAME                 the value of a further loss term (`--term NAME=…`), or {stream: …}
+    NAME                 the value of a further loss term (`--term NAME=…`); {stream: …} where its
+                         derivatives are by hand
     lr                   learning rate of the last step (train only)
     mixing               how well the epoch is shuffled, see `RowOrder.mixing` (once an epoch)
     crc32c               checksum of the line, see `sparc.train.run.log_lines`

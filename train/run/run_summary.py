@@ -113,7 +113,7 @@ def _figures(split: str, line: dict[str, Any], latents: int, terms: Iterable[str
         losses += [f"{printable(name)} {_number(value)}" for name, value in values.items()]
     measured_on = amount(line["rows"], "row")
     yield f"{split}, step {line['step']:,}, {measured_on}: {', '.join(losses)}"
-    header = ["stream", "EV", "L0", "dead", "alone", *(f"NMSE from {n}" for n in names)]
+    header = ["stream", "EV", "L0", "dead", "own", *(f"NMSE from {n}" for n in names)]
     table = [
         [
             name,
