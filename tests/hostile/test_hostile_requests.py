@@ -33,7 +33,7 @@ def rewritten(file, **changes) -> None:
     [
         ({"data__cache": "http://127.0.0.1:9/cache"}, "say with --cache where the cache is"),
         ({"data__cache": "simplecache::http://127.0.0.1:9/x"}, "say with --cache"),
-        ({"train__validation": "http://127.0.0.1:9/cache"}, "go on with `sparc-train run`"),
+        ({"train__validation": "http://127.0.0.1:9/cache"}, "continue with `sparc-train run`"),
         ({"train__wandb": "theirs"}, "Weights & Biases project 'theirs'"),
     ],
 )

@@ -93,7 +93,7 @@ def test_terminated_it_saves_and_says_how_to_go_on(tmp_path, small_cache, settin
     assert not (run / "model.safetensors").exists()
     stopped = max(saved_steps(run))
     said = finish(start(small_cache, run, settings))
-    assert f"going on after step {stopped}" in said
+    assert f"continuing after step {stopped}" in said
     assert result(run) == result(undisturbed)
 
 

@@ -155,7 +155,7 @@ class Sweep:
                     difference = _difference(recorded, self.settings, name)
                     raise RunError(
                         f"{folder} holds another sweep ({difference}):"
-                        f" go on with `sparc-train resume {folder}`, or choose another folder"
+                        f" continue with `sparc-train resume {folder}`, or choose another folder"
                     )
             return
         Folder(folder).write(SWEEP_FILE, seal(KIND.document(to_mapping(self))))
