@@ -101,7 +101,7 @@ def make_notes(
         are = "is" if len(absent) == 1 else "are"
         yield Note(
             f"of the model's streams, {', '.join(absent)} {are} left out: streams select jointly "
-            "with those that are there, so joint figures are those of the streams left"
+            "with the others, so joint figures are those of the remaining streams"
         )
     if len(streams) == 1:
         comparing = sorted(m.name for m in (*measures, *left_out) if m.compares_streams)

@@ -108,7 +108,7 @@ def read_lines(run: Path, name: str = METRICS_FILE) -> list[dict[str, Any]]:
 def _timing_fault(line: Line) -> str | None:
     for name in ("step", "rows_per_second", "waiting"):
         if type(line.get(name)) not in (int, float):
-            return f"{name} is no number"
+            return f"{name} is not a number"
     return None
 
 
