@@ -3,6 +3,10 @@
 The published recipe is held to its formulas in test_learner.
 """
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -93,3 +97,15 @@ def test_a_name_that_is_not_registered_is_refused():
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_every_entry_names_a_recipe(name):
     assert isinstance(recipe_of(TrainConfig(recipe=name)), Recipe)
+
+
+def test_the_settings_of_the_page_of_recipes_train(small_cache, tmp_path, call):
+    page = (Path(__file__).parents[3] / "train" / "RECIPES.md").read_text()
+    (tmp_path / "cheap.toml").write_text(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0])
+    sizes = ("--latents", 96, "--k", 4, "--steps", 8, "--batch-size", 64, "--noise", 0.1)
+    settings = ("--config", tmp_path / "cheap.toml")
+    done = call("train", "run", small_cache, tmp_path / "run", *settings, *sizes)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run" / "config.json").read_text())["train"]
+    assert record["noise"] == 0.1  # an option that is typed wins
+    assert (record["alive_by"], record["terms"]) == ("both", ["distill=0.15"])
