@@ -132,6 +132,11 @@ def _figures(
         pairs, codes.streams, lists, code_set, length=TOP, folds=folds, fold_codes=fold_codes
     ).to_pylist():
         yield f"overlap, {line['measure']}", ends(line, "value")
+    of_rows = overlap.row_table(
+        pairs, codes.streams, code_set, folds=folds, fold_codes=fold_codes
+    ).to_pylist()
+    for name in ("jaccard", "cosine"):
+        yield f"row_overlap, {name}", ends(of_rows[0], name)
     for line in _purity(lists[0], labels, fold_codes, codes, folds):
         yield f"purity, {line['restriction']}", ends(line, "purity")
     right = codes.values["a"][:, 0] > 0

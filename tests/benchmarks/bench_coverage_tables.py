@@ -4,8 +4,9 @@
 
 The companion of `bench_coverage.py`, which says how its output is read: reconstruction, selection,
 what is left out, monosemanticity, retrieval, the probe and the classification, each by the table
-that `sparc-analyze run` writes. A model with random weights stays as it is; every set has other
-images of eight classes, with one row each or up to four.
+that `sparc-analyze run` writes, and explained variance by target, a mean over two sources of three
+streams. A model with random weights stays as it is; every set has other images of eight classes,
+with one row each or up to four.
 """
 
 from collections.abc import Iterator
@@ -21,8 +22,17 @@ from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.encode import encode_jointly
 from sparc.analyze.maths.reduction import Reducer
-from sparc.analyze.metrics import classification, left_out, probe, retrieval, selection
+from sparc.analyze.measures.reconstruction import Reconstruction
+from sparc.analyze.metrics import (
+    classification,
+    left_out,
+    probe,
+    reconstruction,
+    retrieval,
+    selection,
+)
 from sparc.analyze.metrics.meaning import monosemanticity
+from sparc.analyze.report.figure_names import as_text
 from sparc.analyze.rows.folds import Folds, assign_folds
 from sparc.analyze.rows.images import Images
 from sparc.analyze.rows.sample import Sample, split_images
@@ -80,8 +90,11 @@ def measure(world: World, rows: int, sets: int, seed: int) -> Iterator[Figures]:
     generator = np.random.default_rng(seed)
     shapes = tuple(StreamShape(name, DIM) for name in ("a", "b"))
     model = create_model(ModelConfig(streams=shapes, latents=LATENTS, k=6), seed=1)
+    of_three = create_model(
+        ModelConfig(streams=(*shapes, StreamShape("c", DIM)), latents=LATENTS, k=6), seed=1
+    )
     centres = generator.normal(size=(2, CLASSES, DIM))
-    for _ in range(sets):
+    for number in range(sets):
         captions = generator.integers(1, 1 + world.captions, rows)
         of_row = np.repeat(np.arange(rows), captions)[:rows]
         images = of_row[-1] + 1
@@ -94,7 +107,39 @@ def measure(world: World, rows: int, sets: int, seed: int) -> Iterator[Figures]:
             both = (centre[of_image] + of_both)[of_row]
             features[stream] = (both + world.own * own).astype(np.float32)
         folds = assign_folds(Images(of_row, np.ones(images, np.bool_)), seed)
-        yield dict(_figures(model, features, folds, of_row, of_image))
+        figures = dict(_figures(model, features, folds, of_row, of_image))
+        own = np.random.default_rng([seed, number]).normal(size=(images, DIM))[of_row]
+        third = (both + world.own * own).astype(np.float32)
+        yield figures | dict(_by_target(of_three, {**features, "c": third}, folds))
+
+
+def _encode_independently(
+    model: Sparc, features: dict[str, npt.NDArray[np.float32]], rows: npt.NDArray[np.int64]
+) -> CodeRows:
+    alone = {s: encode_jointly(model, {s: x}, rows, batch_size=4096) for s, x in features.items()}
+    return CodeRows(
+        rows,
+        {s: codes.indices[s] for s, codes in alone.items()},
+        {s: codes.values[s] for s, codes in alone.items()},
+    )
+
+
+def _by_target(
+    model: Sparc, features: dict[str, npt.NDArray[np.float32]], folds: Folds
+) -> Iterator[tuple[str, tuple[float, float, float]]]:
+    codes = _encode_independently(model, features, np.arange(len(folds.of_row)))
+    sums = reconstruction.sum_errors(model, features, codes, folds)
+    table = reconstruction.table(sums, CodeSet("independent"), folds.share)
+    figures = as_text(Reconstruction().figures(table.to_pylist()))
+    for stream in features:
+        low, value, high = (
+            figures[f"explained_variance_cross{end}/independent/none/{stream}"]
+            for end in ("_low", "", "_high")
+        )
+        assert low is not None
+        assert value is not None
+        assert high is not None
+        yield f"explained_variance_cross of {stream}", (value, low, high)
 
 
 def _figures(
@@ -106,12 +151,7 @@ def _figures(
 ) -> Iterator[tuple[str, tuple[float, float, float]]]:
     rows = np.arange(len(of_row))
     joint = encode_jointly(model, features, rows, batch_size=4096)
-    alone = {s: encode_jointly(model, {s: x}, rows, batch_size=4096) for s, x in features.items()}
-    independent = CodeRows(
-        rows,
-        {s: codes.indices[s] for s, codes in alone.items()},
-        {s: codes.values[s] for s, codes in alone.items()},
-    )
+    independent = _encode_independently(model, features, rows)
     counts = selection.count_choices(joint, independent, LATENTS, folds, padded=False)
     yield "selection, share", ends(selection.table(counts, "none", folds).to_pylist()[0], "share")
     tables = left_out.tables(model, features, "none", folds, batch_size=4096)
