@@ -8,7 +8,7 @@ RUN = typer.Argument(
 OTHER_RUN = typer.Argument(metavar="RUN", help="Another run on the same encoders.")
 CACHE = typer.Argument(metavar="CACHE", help="The activation cache to measure on.")
 NEW_REPORT = typer.Argument(
-    metavar="REPORT", help="The report's folder; run again to go on after an interruption."
+    metavar="REPORT", help="The report's folder; run again to continue after an interruption."
 )
 REPORT = typer.Argument(metavar="REPORT", help="A finished report.")
 REPORTS = typer.Argument(metavar="REPORT", help="Finished reports.")

@@ -23,7 +23,7 @@ from sparc.analyze.stability.config import StabilityConfig
 from sparc.common import heap
 from sparc.common.cli import command, display, new_app
 
-app = new_app("Evaluate a trained dictionary: what its latents stand for, where streams agree.")
+app = new_app("Evaluate a trained dictionary: what its latents stand for and where streams agree.")
 
 _HEAP = (heap.share, heap.map_large_arrays)
 """For commands that read parts of a cache in many threads: large arrays come and go in all."""
@@ -60,7 +60,7 @@ def compare(reports: Annotated[list[str], REPORTS], config: CompareConfig) -> No
 
 @command(app, BiasConfig, "bias", prepare=_HEAP)
 def bias(report: Annotated[str, REPORT], config: BiasConfig) -> None:
-    """Find latents, and pairs, that go with an attribute of images."""
+    """Find latents, and pairs, associated with an image attribute."""
     from sparc.analyze.bias.command import bias, show
     from sparc.analyze.report.folder import Report
 

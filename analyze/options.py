@@ -19,14 +19,14 @@ def template(default: str, of: str) -> Any:
 
 def names() -> Any:
     """How many words name a latent."""
-    return option(10, "Words that a latent is named by, at most.")
+    return option(10, "Largest number of words that name a latent.")
 
 
 def source(default: str, *, former: str | None = None) -> Any:
     """The stream through which a query goes; `default` says which one it is if none is named."""
     return option(
         "",
-        f"The stream that reads the query; {default} by default.",
+        f"The stream that encodes the query; {default} by default.",
         flag="--from",
         former=former,
     )
@@ -56,7 +56,7 @@ def specs() -> Any:
     return option(
         (),
         "Encoder of a stream, in quotes, instead of the recorded one: 'NAME=SPEC', or 'SPEC' where "
-        "one stream alone can be meant; repeat for more.",
+        "only one stream can be meant; repeat for more.",
         flag="--spec",
     )
 
@@ -106,9 +106,7 @@ def scheduler() -> Any:
 
 def workers() -> Any:
     """How many threads do."""
-    return option(
-        0, "Threads of --scheduler threads; 0 takes one for each processor.", changeable=True
-    )
+    return option(0, "Threads of --scheduler threads; 0: one per core.", changeable=True)
 
 
 # ---------------------------------------------------------------------- their rules

@@ -100,8 +100,8 @@ def make_notes(
     if absent:
         are = "is" if len(absent) == 1 else "are"
         yield Note(
-            f"of the model's streams, {', '.join(absent)} {are} left out: streams select together "
-            "with those that are there, so joint figures are those of the streams left"
+            f"of the model's streams, {', '.join(absent)} {are} left out: streams select jointly "
+            "with the others, so joint figures are those of the remaining streams"
         )
     if len(streams) == 1:
         comparing = sorted(m.name for m in (*measures, *left_out) if m.compares_streams)

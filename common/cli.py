@@ -102,7 +102,7 @@ def command(
 class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.suppress
     """Context manager: a `SparcError` becomes one line and exit status 2.
 
-    An interruption becomes one line that says how to go on, with the customary status: 130 for
+    An interruption becomes one line that says how to continue, with the customary status: 130 for
     Ctrl-C, 143 for SIGTERM. With `debug` every exception keeps its traceback.
     """
 
@@ -133,7 +133,7 @@ class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.sup
         interruption = error if isinstance(error, KeyboardInterrupt) else self._interruption
         if interruption is not None:
             status = 143 if isinstance(interruption, Terminated) else 130
-            line = "interrupted; run the same command again to go on where it stopped"
+            line = "interrupted; run the same command again to continue where it stopped"
             _leave(line, status=status)
         if isinstance(error, SparcError):
             _leave(f"error: {printable(str(error))}", status=2)
@@ -144,7 +144,7 @@ class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.sup
         if isinstance(error, OSError) and error.errno is not None:
             where = f" ({error.filename})" if error.filename else ""
             advice = (
-                "; make room and run the same command again to go on where it stopped"
+                "; make room and run the same command again to continue where it stopped"
                 if error.errno in (errno.ENOSPC, errno.EDQUOT)
                 else ""
             )

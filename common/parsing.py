@@ -39,7 +39,7 @@ def parse_object(content: bytes | str) -> dict[str, Any]:
     """
     document = parse_json(content)
     if not isinstance(document, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     return document
 
 

@@ -7,7 +7,7 @@ import typer
 from sparc.common.cli import command, display, new_app
 from sparc.extract.config import ExtractConfig
 
-app = new_app("Images and captions through frozen encoders into an activation cache.")
+app = new_app("Encode images and captions with frozen encoders into an activation cache.")
 
 CacheArgument = Annotated[str, typer.Argument(metavar="CACHE", help="The cache: a folder or URL.")]
 
@@ -36,7 +36,7 @@ def run(
 
 @command(app)
 def inspect(cache: CacheArgument) -> None:
-    """Say what is in a cache, what made it, and what is missing."""
+    """Show what a cache holds, what made it, and what is missing."""
     from sparc.common.cache.reader import ActivationCache
     from sparc.extract import cache_summary
 

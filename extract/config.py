@@ -29,7 +29,7 @@ class ExtractConfig:
         flag="--stream",
     )
     preset: str = option(
-        "", "The published models' streams instead: dinov2-clip-b or dinov2-clip-l."
+        "", "The published models' streams, instead of --stream: dinov2-clip-b or dinov2-clip-l."
     )
     format: str = option(
         AUTO,
@@ -40,12 +40,18 @@ class ExtractConfig:
     )
     split: str = option("", "The dataset's split, where it has several.")
     limit: int = option(0, "Keep the first N images; 0 keeps all.")
-    captions: Captions = option("each", "A row per caption, one of all joined, or of the first.")
+    captions: Captions = option(
+        "each", "A row per caption, or one per image: of all captions joined, or of the first."
+    )
     holdout: float = option(0.0, "Fraction of images held out for --split test; train is the rest.")
     holdout_by: str = option("", "Metadata column whose equal values are held out together.")
-    labels: Path | None = option(None, "CSV of ImageID,LabelName,Confidence, used instead.")
-    classes: Path | None = option(None, "CSV of LabelName,DisplayName.")
-    hierarchy: Path | None = option(None, "Nested JSON of LabelName and Subcategory.")
+    labels: Path | None = option(
+        None, "CSV of ImageID,LabelName,Confidence, instead of the dataset's own labels."
+    )
+    classes: Path | None = option(None, "CSV of LabelName,DisplayName: the names of classes.")
+    hierarchy: Path | None = option(
+        None, "Nested JSON of LabelName and Subcategory: the hierarchy of classes."
+    )
     masks: bool = option(False, "Keep object masks too, where the dataset has them.")
     columns: tuple[str, ...] = option(
         (),
@@ -59,7 +65,7 @@ class ExtractConfig:
         "none", "Lossless compression; features hardly compress."
     )
     keep_bits: int | None = option(
-        None, "Mantissa bits to keep of float32 (BitRound); helps compression."
+        None, "Mantissa bits of float32 to keep (BitRound); helps compression."
     )
     device: str = option("auto", "Where to encode: auto, cpu, cuda, cuda:1, …")
     devices: str = option("", "Several devices, with a replica on each: all, or cuda:0,cuda:1,…")

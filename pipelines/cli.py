@@ -8,7 +8,7 @@ import typer
 from sparc.common.cli import command, display, new_app
 from sparc.pipelines.config import CocoConfig, DemoConfig, OpenImagesConfig
 
-app = new_app("Whole runs: from a dataset to a report, through the three commands.")
+app = new_app("Whole experiments: from a dataset to a report, with the three commands.")
 
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's folder.")]
 Folder = Annotated[

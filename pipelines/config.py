@@ -33,7 +33,7 @@ class PublishedConfig:
     seed: int | None = option(None, "Seed of the weights.")
     device: str | None = option(None, "Where to compute: cpu, cuda, cuda:1, …")
     settings: Path | None = option(
-        None, "TOML file whose tables [extract], [train] and [analyze] the commands get."
+        None, "TOML file with tables [extract], [train] and [analyze] for the three commands."
     )
 
 
@@ -45,7 +45,7 @@ class CocoConfig(PublishedConfig):
     train_split: str = option("train", "The split to learn from.")
     test_split: str = option("val", "The split to measure on.")
     captions: Literal["each", "join", "first"] = option(
-        "join", "A row per caption, all captions joined, or the first one alone."
+        "join", "A row per caption, or one per image: of all captions joined, or of the first."
     )
 
 
@@ -57,7 +57,7 @@ class OpenImagesConfig(PublishedConfig):
     train_split: str = option("train", "The split to learn from.")
     test_split: str = option("test", "The split to measure on.")
     captions: Literal["each", "join", "first"] = option(
-        "each", "A row per caption, all captions joined, or the first one alone."
+        "each", "A row per caption, or one per image: of all captions joined, or of the first."
     )
 
 

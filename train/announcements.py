@@ -20,7 +20,7 @@ from sparc.train.run.run_folder import (
 def say_what_begins(
     reader: BatchReader, trainees: Sequence[Trainee], first_step: int, group: Processes
 ) -> None:
-    """Say what is trained, on what, and whether it goes on from an earlier step."""
+    """Say what is trained, on what, and whether it continues from an earlier step."""
     record = trainees[0].record
     order = reader.order
     if order.rows < order.batch_size:
@@ -30,7 +30,7 @@ def say_what_begins(
         )
     memory = f"streamed through 2 blocks of {size(reader.block_bytes)}"
     where = {"device": "on the device", "host": "in memory", "stream": memory}
-    begun = f", going on after step {first_step:,}" if first_step else ""
+    begun = f", continuing after step {first_step:,}" if first_step else ""
     together = f", {group.world} processes" if group.world > 1 else ""
     say(
         f"{', '.join(record.model.names)}: {amount(order.rows, 'row')} {where[reader.residency]}, "

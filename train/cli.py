@@ -36,14 +36,14 @@ Grid = Annotated[
         "--sweep",
         metavar="FILE.toml",
         help="Train a model for every combination of the values listed in this file, such as "
-        "k = [32, 64], on one pass over the data; each has its folder below RUN.",
+        "k = [32, 64], on one pass over the data; each gets its own folder below RUN.",
     ),
 ]
 
 
 @command(app, TrainConfig, "train", prepare=[heap.share])
 def run(cache: Cache, run: Run, config: TrainConfig, sweep: Grid = None) -> None:
-    """Train a model, or go on with one that was interrupted."""
+    """Train a model, or resume an interrupted run."""
     from sparc.train import job
 
     if sweep is None:
@@ -54,7 +54,7 @@ def run(cache: Cache, run: Run, config: TrainConfig, sweep: Grid = None) -> None
 
 @command(app, prepare=[heap.share])
 def resume(run: Run, cache: Moved = "") -> None:
-    """Go on with a run or a sweep that was interrupted."""
+    """Resume an interrupted run or sweep."""
     from sparc.train import job
 
     job.resume(run, cache=cache)

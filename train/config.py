@@ -113,7 +113,8 @@ class TrainConfig:
     )
     selection: str = option(
         "global",
-        f"Which latents: {'; '.join(f'{s}: {SELECTORS[s].summary}' for s in SELECTORS)}.",
+        "Which latents a row uses. "
+        f"{'; '.join(f'{s}: {SELECTORS[s].summary}' for s in SELECTORS)}.",
         swept=True,
         choices=SELECTORS,
     )
@@ -127,15 +128,17 @@ class TrainConfig:
     cross_weight: float = option(1.0, "Weight of cross-reconstruction; 0 turns it off.", swept=True)
     error: ErrorScale = option(
         "norm",
-        "What the loss divides the squared errors of reconstruction by: norm: |x|^2 of the row; "
+        "What squared reconstruction errors are divided by in the loss. norm: |x|^2 of the row; "
         "variance: the stream's mean squared distance from its mean.",
         swept=True,
         added=True,
     )
-    aux_weight: float = option(1 / 32, "Weight of AuxK, the loss of dead latents.", swept=True)
+    aux_weight: float = option(
+        1 / 32, "Weight of AuxK, the loss that revives dead latents.", swept=True
+    )
     auxk: int = option(64, "Dead latents that AuxK selects per row; 0 turns AuxK off.", swept=True)
     dead_after: int = option(
-        256_000, "A latent is dead after this many rows without a value.", swept=True
+        256_000, "Rows without an active value after which a latent counts as dead.", swept=True
     )
     batch_size: int = option(256, "Rows per step, over all processes.")
     epochs: int = option(50, "Passes over the cache.")
@@ -144,8 +147,8 @@ class TrainConfig:
     warmup_steps: int = option(0, "Steps over which the learning rate rises from zero.", swept=True)
     schedule: Literal["constant", "cosine", "tail"] = option(
         "constant",
-        "Learning-rate schedule after the warm-up; cosine falls to zero, tail in the last "
-        "fifth of the steps.",
+        "Learning-rate schedule after the warm-up; cosine decays to zero, tail decays to zero over "
+        "the last fifth of the steps.",
         swept=True,
     )
     clip: float = option(0.0, "Clip the global gradient norm to this; 0 does not clip.", swept=True)
@@ -157,15 +160,19 @@ class TrainConfig:
     device: str = option("auto", "Where to train: auto, cpu, cuda, cuda:1, …")
     kernels: str = option(
         AUTO_KERNELS,
-        "Implementation of the sparse mathematics; auto takes the first that is installed and "
+        "Implementation of the sparse operations; auto takes the first that is installed and "
         f"runs on the device. {'; '.join(f'{k}: {KERNELS[k].summary}' for k in KERNELS)}.",
         choices=KERNELS_CHOICES,
     )
-    residency: Residency = option("auto", "Where the data is kept.", changeable=True)
+    residency: Residency = option(
+        "auto",
+        "Where training rows are kept: on the device, in host memory, or streamed from the cache.",
+        changeable=True,
+    )
     block_chunks: int = option(8, "Chunks that are shuffled as one block.")
-    validation: str = option("", "A second cache to measure on; it changes nothing.")
-    log_every: int = option(50, "Steps between two lines of metrics.jsonl.")
-    checkpoint_every: int = option(1000, "Steps between two checkpoints.", changeable=True)
+    validation: str = option("", "A second cache to measure on; training does not depend on it.")
+    log_every: int = option(50, "Steps between lines of metrics.jsonl.")
+    checkpoint_every: int = option(1000, "Steps between checkpoints.", changeable=True)
     tensorboard: bool = option(
         False, "Log to tensorboard too (extra: tensorboard).", changeable=True
     )
@@ -181,13 +188,13 @@ class TrainConfig:
     )
     balance: float = option(
         0.0,
-        "Most that a bias moves in a step towards even use of latents; 0: not at all.",
+        "Largest change of a latent bias per step towards even use of latents; 0 turns it off.",
         swept=True,
         added=True,
     )
     independent: float = option(
         0.0,
-        "Share of the batches in which streams select independently, where selection is joint.",
+        "With joint selection: share of the batches in which streams select independently instead.",
         swept=True,
         added=True,
     )
@@ -205,14 +212,14 @@ class TrainConfig:
     )
     align: tuple[str, ...] = option(
         (),
-        "Share of the steps after which encoders are aligned (see sparc-train align), SHARE or "
+        "Fraction of the steps after which encoders are aligned (see sparc-train align), SHARE or "
         "SHARE=MIX; repeat for more.",
         added=True,
     )
 
     align_lr: float = option(
         1.0,
-        "What encoders' learning rate is multiplied by after the last aligning before the end.",
+        "Factor on the encoders' learning rate after the last alignment before the end.",
         swept=True,
         added=True,
     )

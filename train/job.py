@@ -32,7 +32,7 @@ from sparc.train.together import Assignment, train_together
 
 
 def run(cache_location: str, folder: Path, settings: TrainConfig) -> None:
-    """Train a model, or go on with one that was begun with the same settings.
+    """Train a model, or resume one that was begun with the same settings.
 
     Args:
         cache_location: Folder or URL of the activation cache.
@@ -54,7 +54,7 @@ def run(cache_location: str, folder: Path, settings: TrainConfig) -> None:
 
 
 def run_sweep(cache_location: str, folder: Path, settings: TrainConfig, grid: Path) -> None:
-    """Train a model for every point of a grid, on one pass over the data, or go on with that.
+    """Train a model for every point of a grid, on one pass over the data, or resume that.
 
     Args:
         cache_location: Folder or URL of the activation cache.
@@ -71,7 +71,7 @@ def run_sweep(cache_location: str, folder: Path, settings: TrainConfig, grid: Pa
 
 
 def resume(folder: Path, *, cache: str = "") -> None:
-    """Go on with a run or a sweep, with the cache and the settings that it was begun with.
+    """Resume a run or a sweep, with the cache and the settings that it was begun with.
 
     Args:
         folder: The run's or the sweep's folder.
@@ -97,7 +97,7 @@ def _here(folder: Path, cache: str) -> str:
 
 def _require_here(folder: Path, settings: TrainConfig) -> None:
     """Refuse settings that would send requests which the user has not typed."""
-    way_out = "go on with `sparc-train run`, the same cache and settings"
+    way_out = "continue with `sparc-train run`, the same cache and settings"
     recorded_here(settings.validation, artefact=folder, way_out=way_out)
     if settings.wandb:
         raise RunError(

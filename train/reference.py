@@ -36,8 +36,8 @@ class Forward(NamedTuple):
     """Which latents are dead in the stream, (L,) bool."""
     selected: ByStream
     """1 for the latents that the row uses, (B, L)."""
-    alone: ByStream
-    """1 for the k latents that the stream would select alone, (B, L)."""
+    own: ByStream
+    """1 for the k latents that the stream would select independently, (B, L)."""
 
     variances: Sequence[float] | None = None
     """E|x_s - E x_s|^2 of the streams, with `--error variance`; None: errors are NMSE."""
@@ -82,8 +82,8 @@ def forward(
     selected = selected or select(config, logits)
     # z_s = ReLU(h_s) on I, zero elsewhere
     codes = {s: logits[s].relu() * selected[s] for s in logits}
-    alone = {s: top(h, config.k) for s, h in logits.items()}
-    return Forward(w, x, logits, codes, dead, selected, alone)
+    own = {s: top(h, config.k) for s, h in logits.items()}
+    return Forward(w, x, logits, codes, dead, selected, own)
 
 
 def top(scores: Tensor, k: int) -> Tensor:
@@ -158,7 +158,7 @@ class Reference:
     dead_after: int = 256_000
     """Rows without a value above 1e-3 after which a latent is dead in a stream."""
     alive_by: str = "any"
-    """With `both`, a latent that a stream has not selected alone for as many rows is dead, too."""
+    """With `both`, a latent that was not in a stream's own TopK for as many rows is dead, too."""
     aux_constant: bool = False
     lr: float = 1e-4
     variances: Sequence[float] | None = None
@@ -167,7 +167,7 @@ class Reference:
     def __post_init__(self) -> None:
         biases = self.model.latent_bias
         self.unused = {s: torch.zeros_like(biases[s], dtype=torch.int64) for s in biases}
-        self.unused_alone = {s: rows.clone() for s, rows in self.unused.items()}
+        self.unused_own = {s: rows.clone() for s, rows in self.unused.items()}
         self.adam = torch.optim.Adam(self.model.parameters(), lr=self.lr)
 
     def forward(
@@ -177,7 +177,7 @@ class Reference:
         if dead is None:
             unused = self.unused
             if self.alive_by == "both":
-                unused = {s: rows.maximum(self.unused_alone[s]) for s, rows in unused.items()}
+                unused = {s: rows.maximum(self.unused_own[s]) for s, rows in unused.items()}
             dead = {s: rows >= self.dead_after for s, rows in unused.items()}
         parameters = dict(self.model.named_parameters())
         computed = forward(self.model.config, parameters, batch, dead, noise=noise)
@@ -194,7 +194,7 @@ class Reference:
         f = self.forward(batch, noise=noise)
         if self.alive_by == "any" or self.model.config.selection != "local":
             _count(self.unused, f.codes)
-        _count(self.unused_alone, {s: h.relu() * f.alone[s] for s, h in f.logits.items()})
+        _count(self.unused_own, {s: h.relu() * f.own[s] for s, h in f.logits.items()})
         loss = self.loss(self.forward(batch, noise=noise))
         self.adam.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

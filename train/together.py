@@ -273,7 +273,7 @@ def _recognize_run(folder: Folder) -> None:
 def _common_step(
     assignments: Sequence[Assignment], records: Sequence[RunRecord], group: Processes
 ) -> int:
-    """The newest step from which every run can go on, as the first process sees it; 0: none."""
+    """The newest step from which every run can continue, as the first process sees it; 0: none."""
     step = 0
     if group.is_first:
         good = [

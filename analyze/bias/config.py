@@ -15,7 +15,7 @@ class BiasConfig:
 
     attribute: str = option(
         "",
-        "class:<name or key>, words:<word>,<word>,… (or words:@<file>) found in captions, "
+        "class:<name or key>, words:<word>,<word>,… (or words:@<file>) in captions, "
         "column:<column of rows.parquet>[=<value>], or "
         "table:<CSV or Parquet with sample_id>#<column>[=<value>].",
     )

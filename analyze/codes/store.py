@@ -97,7 +97,7 @@ class CodeStore:
         valid: npt.NDArray[np.bool_],
         code_sets: Sequence[CodeSet],
     ) -> None:
-        """Create an empty store, unless there is one to go on with.
+        """Create an empty store, unless there is one to continue.
 
         A store whose metadata are damaged is replaced.
 

@@ -13,7 +13,7 @@ def localize(
     config: LocalizeConfig,
     images: Annotated[list[str] | None, IMAGES] = None,
 ) -> None:
-    """Show where in images a text or a latent is. With --cache alone, score maps on its masks."""
+    """Show where in images a text or a latent is. Without images, score maps on --cache's masks."""
     if config.cache and not images:
         from sparc.analyze.localize.scores import score_localization, show
 

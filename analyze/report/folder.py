@@ -91,7 +91,7 @@ class Report:
         except ValueError as error:
             raise ReportError(f"{self.folder}/{SUMMARY_FILE} is damaged: {error}") from error
         if not all(value is None or type(value) in (int, float) for value in document.values()):
-            raise ReportError(f"{self.folder}/{SUMMARY_FILE} is damaged: a figure is no number")
+            raise ReportError(f"{self.folder}/{SUMMARY_FILE} is damaged: a figure is not a number")
         return document
 
     def check(self) -> None:

@@ -24,7 +24,7 @@ def write_table(file: Path, table: pa.Table) -> None:
     """
     _refuse_other(file, "Parquet", b"PAR1")
     if file.exists() and file.stat().st_size and not _is_described(file):
-        raise SparcError(f"{file} exists and is no table of SPARC: give another name")
+        raise SparcError(f"{file} exists and is not a table of SPARC: give another name")
     tables.write_table(Folder(file.parent), file.name, table)
 
 
@@ -55,7 +55,7 @@ def _refuse_other(file: Path, kind: str, begins: bytes) -> None:
             content = opened.read(len(begins))
         if content in (b"", begins):
             return
-    raise SparcError(f"{file} exists and is no {kind} file: it is not replaced, give another name")
+    raise SparcError(f"{file} exists and is not a {kind} file: choose another name")
 
 
 def _is_described(file: Path) -> bool:

@@ -42,4 +42,4 @@ def check_summary_file(file: Path) -> None:
         return
     except OSError as error:
         raise SparcError(f"{file} cannot be read: {error.strerror}") from error
-    raise SparcError(f"{file} exists and is no summary: it is not replaced, give another name")
+    raise SparcError(f"{file} exists and is not a summary of SPARC: choose another name")

@@ -12,9 +12,9 @@ from sparc.common.errors import ConfigError
 class SearchConfig:
     """The query, and the stream that is searched."""
 
-    text: str = option("", "Look for what a text says.")
-    image: Path | None = option(None, "Look for what is like this image's file.", former="picture")
-    row: int | None = option(None, "Look for what is like this row of the cache.")
+    text: str = option("", "Search by this text.")
+    image: Path | None = option(None, "Search by the image in this file.", former="picture")
+    row: int | None = option(None, "Search by this row of the cache.")
     into: str = option("", "The stream in whose space images are searched.", flag="--in")
     results: int = option(12, "Images to list.")
     sheet: Path | None = option(None, "Draw the images to this PNG file.")

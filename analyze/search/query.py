@@ -1,7 +1,7 @@
 """From a text or an image to the code of the query.
 
 It goes through the encoder that made its stream of the cache, built again from a spec given by
-hand, or from the recorded one if the user trusts it; then the model selects for this stream alone.
+hand, or from the recorded one if the user trusts it; then this stream selects independently.
 """
 
 import os

@@ -10,7 +10,7 @@ from sparc.common.cli import display
 def stability(
     run: Annotated[str, RUN], other: Annotated[str, OTHER_RUN], config: StabilityConfig
 ) -> None:
-    """Tell how many of a run's latents another run has as well."""
+    """Measure how many latents of a run another run has learned."""
     from sparc.analyze.stability.compare import compare
     from sparc.analyze.stability.page import show
 

@@ -145,12 +145,12 @@ def records_of(document: bytes) -> dict[str, Any]:
     """
     attributes = attributes_of(document)
     if attributes is None:
-        raise ValueError("its attributes are no JSON object")
+        raise ValueError("its attributes are not a JSON object")
     if DIGEST in attributes:
         return without_digest(attributes)
     unknown = sorted(attributes.keys() - {CUT, CHECKSUMS})
     if unknown:
-        raise ValueError(f"{_shown(unknown[0])} is no record of chunks")
+        raise ValueError(f"{_shown(unknown[0])} is not a record of chunks")
     return attributes
 
 

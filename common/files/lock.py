@@ -66,8 +66,8 @@ def _local(path: Path, folder: Folder, holder: bytes) -> Iterator[None]:
         if not _is_lock(descriptor):
             os.close(descriptor)
             raise UnsafeError(
-                f"{path} is no lock of SPARC, it is another file or has another name too: remove "
-                "it, or choose another folder"
+                f"{path} is not a lock of SPARC, but another file or one with a second name: "
+                "remove it, or choose another folder"
             )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -58,7 +58,7 @@ def _claims(metadata: dict[int, Any]) -> Iterator[ColumnClaims]:
             claimed = column[_META_DATA]
             values, size = claimed[_NUM_VALUES], claimed[_UNCOMPRESSED]
             if type(values) is not int or type(size) is not int or min(values, size) < 0:
-                raise ValueError("its footer claims a size that is no number of bytes or values")
+                raise ValueError("its footer claims a size that is not a number of bytes or values")
             yield ColumnClaims(values, size)
 
 

@@ -50,7 +50,7 @@ def parts_of(root: str | os.PathLike[str], name: str) -> list[str]:
     """
     parts = name.split("/") if name else []
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        raise UnsafeError(f"{root}: {printable(name)!r} is no name of a file in it")
+        raise UnsafeError(f"{root}: {printable(name)!r} is not the name of a file in it")
     return parts
 
 

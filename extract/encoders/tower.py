@@ -174,7 +174,7 @@ def square_or_fail(count: int, what: str) -> tuple[int, int]:
     """
     side = int(count**0.5 + 0.5)
     if side * side != count:
-        raise LocalizeError(f"{what}: {count} tokens are no square of patches")
+        raise LocalizeError(f"{what}: {count} tokens do not form a square of patches")
     return side, side
 
 

@@ -95,7 +95,7 @@ def _recognize(folder: Folder, wanted: Mapping[str, Any]) -> None:
             return
     ours = (BEGUN_FILE, LOCK_FILE)
     if any(name not in ours and not is_leftover(name, ours) for name in folder.files()):
-        raise DatasetError(f"{folder} holds files that are no scenes: {_ADVICE}")
+        raise DatasetError(f"{folder} holds files that are not scenes: {_ADVICE}")
 
 
 def _write(folder: Folder, settings: SceneSettings) -> None:

@@ -3,6 +3,7 @@
     python tests/benchmarks/bench_step.py [--kernels torch] [--repeats 7] [--threads 2] [--check]
     python tests/benchmarks/bench_step.py --scaling      # in L, k, S and B, one at a time
     python tests/benchmarks/bench_step.py --profile      # where the time of a step goes
+    python tests/benchmarks/bench_step.py --cheap        # the recipe of train/RECIPES.md
 
 Floor: one `torch.mm` of the batch with all encoders side by side, the product that selection needs.
 Dense: the published way, from its formulas: every code a dense (rows, latents) tensor, AuxK decoded
@@ -19,6 +20,7 @@ import argparse
 import copy
 import dataclasses
 import functools
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -37,6 +39,12 @@ from sparc.train.step.learner import Learner
 WIDTHS = (768, 512, 512, 1024)
 """Of the first streams: DINO, CLIP's image tower, CLIP's text tower, and one more."""
 DEAD_SHARE = 0.05
+CHEAP = TrainConfig(
+    noise=0.25, independent=0.6, terms=("distill=0.15",), balance=5e-4, alive_by="both"
+)
+"""What `cheap` of train/RECIPES.md adds to a step."""
+BLOCK = 10
+MOST_FOR_CHEAP = 1.35
 MOST_OF_FLOOR, LEAST_OF_DENSE, MOST_FOR_AUXK = 2.0, 6.5, 0.15
 
 
@@ -200,6 +208,30 @@ def scale(kernels: str, repeats: int) -> None:
         )
 
 
+def compare_cheap(kernels: str, repeats: int) -> None:
+    """What the recipe of train/RECIPES.md costs in a step, without the aligning.
+
+    Medians over blocks of steps, which alternate: a block has batches of both kinds.
+    """
+    sizes = Sizes()
+    model, batch = sizes.model(), sizes.batch()
+    cheap = dataclasses.replace(CHEAP, kernels=kernels)
+    settings = {"default": TrainConfig(kernels=kernels), "cheap": cheap}
+    learners = {name: Learner(copy.deepcopy(model), train) for name, train in settings.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in learners}
+    for repeat in range(repeats + 1):
+        for name, learner in learners.items():
+            begin = time.perf_counter()
+            for _ in range(BLOCK):
+                learner.step(batch, 1e-4)
+            if repeat:  # the first round warms up
+                seconds[name].append((time.perf_counter() - begin) / BLOCK)
+    ratios = [cheap / plain for plain, cheap in zip(*seconds.values(), strict=True)]
+    for name, times in seconds.items():
+        print(f"{name:20s} {statistics.median(times) * 1e3:8.1f} ms")
+    print(f"cheap / default      {statistics.median(ratios):8.2f}  wanted: {MOST_FOR_CHEAP}")
+
+
 def profile_step(kernels: str, repeats: int) -> None:
     """Print the operations of a step by what they take of one thread."""
     threads = torch.get_num_threads()
@@ -223,11 +255,14 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--scaling", action="store_true")
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--cheap", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     met = True
     if arguments.scaling:
         scale(arguments.kernels, arguments.repeats)
+    elif arguments.cheap:
+        compare_cheap(arguments.kernels, arguments.repeats)
     elif arguments.profile:
         profile_step(arguments.kernels, arguments.repeats)
     else:

@@ -132,15 +132,15 @@ def test_a_wrong_choice_is_refused(program) -> None:
         (
             "full",
             2,
-            "error: No space left on device; make room and run the same command again to go on "
+            "error: No space left on device; make room and run the same command again to continue "
             "where it stopped",
         ),
-        ("term", 143, "interrupted; run the same command again to go on where it stopped"),
-        ("int", 130, "interrupted; run the same command again to go on where it stopped"),
+        ("term", 143, "interrupted; run the same command again to continue where it stopped"),
+        ("int", 130, "interrupted; run the same command again to continue where it stopped"),
         (
             "inside a library",
             143,
-            "interrupted; run the same command again to go on where it stopped",
+            "interrupted; run the same command again to continue where it stopped",
         ),
     ],
 )

@@ -28,7 +28,7 @@ def test_what_cannot_be_worked_with_is_refused(content, why) -> None:
 
 
 def test_an_object_is_no_list() -> None:
-    with pytest.raises(ValueError, match="no JSON object"):
+    with pytest.raises(ValueError, match="not a JSON object"):
         parse_object(b"[]")
     assert parse_object(b'{"a": [1, -2.5, "x", null, true]}') == {"a": [1, -2.5, "x", None, True]}
 

@@ -33,7 +33,7 @@ def rewritten(file, **changes) -> None:
     [
         ({"data__cache": "http://127.0.0.1:9/cache"}, "say with --cache where the cache is"),
         ({"data__cache": "simplecache::http://127.0.0.1:9/x"}, "say with --cache"),
-        ({"train__validation": "http://127.0.0.1:9/cache"}, "go on with `sparc-train run`"),
+        ({"train__validation": "http://127.0.0.1:9/cache"}, "continue with `sparc-train run`"),
         ({"train__wandb": "theirs"}, "Weights & Biases project 'theirs'"),
     ],
 )
@@ -61,8 +61,8 @@ def test_a_search_replaces_only_what_is_like_its_sheet(artefacts, run, tmp_path)
     search = ("analyze", "search", tmp_path / "report", "--row=1", "--in=image")
     for option, said in (
         (f"--sheet={tmp_path}/keep.txt", "must end in .png"),
-        (f"--sheet={tmp_path}/keep.png", "no PNG file: it is not replaced"),
-        (f"--out={tmp_path}/keep.txt", "no Parquet file: it is not replaced"),
+        (f"--sheet={tmp_path}/keep.png", "not a PNG file: choose another name"),
+        (f"--out={tmp_path}/keep.txt", "not a Parquet file: choose another name"),
     ):
         done = run(*search, option)
         assert done.status == 2
@@ -123,5 +123,5 @@ def test_a_table_of_somebody_else_is_not_replaced_by_a_search(run, artefacts, tm
     before = table.read_bytes()
     done = run("analyze", "search", artefacts / "report", "--row=1", "--in=image", f"--out={table}")
     assert done.status == 2
-    assert "no table of SPARC" in done.said
+    assert "not a table of SPARC" in done.said
     assert table.read_bytes() == before

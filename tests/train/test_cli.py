@@ -93,7 +93,7 @@ def test_terminated_it_saves_and_says_how_to_go_on(tmp_path, small_cache, settin
     assert not (run / "model.safetensors").exists()
     stopped = max(saved_steps(run))
     said = finish(start(small_cache, run, settings))
-    assert f"going on after step {stopped}" in said
+    assert f"continuing after step {stopped}" in said
     assert result(run) == result(undisturbed)
 
 
@@ -103,7 +103,7 @@ def test_inspect_a_finished_run(call_process, undisturbed, small_cache):
     assert f"from {small_cache}" in shown
     assert "finished: 240 steps" in shown
     (header,) = [line for line in shown.splitlines() if line.startswith("stream")]
-    assert header.split()[:5] == ["stream", "EV", "L0", "dead", "alone"]
+    assert header.split()[:5] == ["stream", "EV", "L0", "dead", "own"]
     own, pairs = [line.split() for line in shown.splitlines() if line.startswith("dino ")]
     assert 0.5 < float(own[1]) < 1
     assert own[1] == pairs[1]

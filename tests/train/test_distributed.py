@@ -66,13 +66,13 @@ def test_two_processes_are_one(tmp_path, call_process, small_cache, two):
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_a_resumed_run_counts_the_rows_of_all_processes(tmp_path, two, processes):
-    """It goes on after step 32, between the lines of metrics of steps 30 and 35."""
+    """It continues after step 32, between the lines of metrics of steps 30 and 35."""
     run = tmp_path / "run"
     shutil.copytree(two, run)
     (run / "model.safetensors").unlink()
     done = torchrun("resume", run, processes=processes)
     assert done.returncode == 0, done.stderr
-    assert "going on after step 32" in done.stderr
+    assert "continuing after step 32" in done.stderr
     assert_same_run(run, two)
     if processes == 2:
         for file in ("model.safetensors", "metrics.jsonl"):

@@ -110,7 +110,7 @@ def test_inspect_is_not_behind_the_last_checkpoint(tmp_path, run_and_interrupt, 
     for batches, step, saved in ((5, 0, "no checkpoint yet"), (17, 16, 16), (6, 20, 16)):
         run_and_interrupt(run, settings, batches)
         kept = saved if isinstance(saved, str) else f"last checkpoint at {saved}"
-        assert f"step {step} of 70 ({kept}); go on with" in describe_folder(run)
+        assert f"step {step} of 70 ({kept}); continue with" in describe_folder(run)
 
 
 def test_a_checkpoint_with_sums_of_another_version_is_refused(

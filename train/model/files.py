@@ -145,5 +145,5 @@ def refuse_other_files(folder: Folder) -> None:
         return
     if not is_saved_model(folder):
         raise RunError(
-            f"{folder} holds a {CONFIG_FILE} that is no saved model's: save to another folder"
+            f"{folder} holds a {CONFIG_FILE} that is not of a saved model: save to another folder"
         )

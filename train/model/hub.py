@@ -40,7 +40,7 @@ def require_repository_id(text: str) -> None:
         SparcError: It is not `owner/name`.
     """
     if not is_repository_id(text):
-        raise SparcError(f"{text!r} is no repository id; write owner/name")
+        raise SparcError(f"{text!r} is not a repository id: write owner/name")
 
 
 def download(repository: str, files: Sequence[str]) -> Snapshot:

@@ -43,7 +43,8 @@ class Sparc(nn.Module):
         latent_bias: By stream, (latents,).
         selector: Which latents a row uses.
         thresholds: What a selector with thresholds has learned, (1 + streams,) float32: of the sum
-            of all streams, and of each stream alone; NaN before the first step. None for others.
+            of all streams, and of each stream's own logits; NaN before the first step. None for
+            others.
     """
 
     thresholds: Tensor | None
@@ -153,8 +154,9 @@ class Sparc(nn.Module):
     def _threshold(self, streams: Sequence[str]) -> Tensor | None:
         """The threshold for the logits summed over a subset of the streams.
 
-        It was learned for each stream alone and for all. The sum of all thresholds exceeds that of
-        the sum by a gap; of some streams the gap is the share that their pairs have in all pairs.
+        It was learned for each stream's own logits and for the sum of all. The streams' thresholds
+        add up to more than that of the sum, by a gap; for some of the streams the gap is the share
+        that their pairs have in all pairs.
         """
         thresholds, names = self.known_thresholds(), self.config.names
         if thresholds is None:

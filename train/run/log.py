@@ -100,7 +100,7 @@ def read_lines(run: Path, name: str = METRICS_FILE) -> list[dict[str, Any]]:
             if fault := _FAULTS[name](line):
                 raise ValueError(f"line {number}: {fault}")
     except (OSError, ValueError) as error:
-        advice = "remove it, or the line, to go on without these figures"
+        advice = "remove it, or the line, to continue without these figures"
         raise RunError(f"{path} is damaged ({reason(error)}): {advice}") from error
     return lines
 
@@ -108,7 +108,7 @@ def read_lines(run: Path, name: str = METRICS_FILE) -> list[dict[str, Any]]:
 def _timing_fault(line: Line) -> str | None:
     for name in ("step", "rows_per_second", "waiting"):
         if type(line.get(name)) not in (int, float):
-            return f"{name} is no number"
+            return f"{name} is not a number"
     return None
 
 
@@ -178,7 +178,7 @@ def _held(path: Path, logged: Logged | None) -> bytes:
     kept = content[: logged.size]
     if len(kept) < logged.size or hashlib.sha256(kept).hexdigest() != logged.sha256:
         raise RunError(
-            f"{path} does not hold the lines that were written: remove it to go on without the "
+            f"{path} does not hold the lines that were written: remove it to continue without the "
             "figures so far"
         )
     return kept

@@ -19,7 +19,8 @@ Each line of `metrics.jsonl` is a JSON object:
     chosen_alone         {stream: …}: share of the selected latents that the stream would have
                          selected independently
     aux                  {stream: …}: the AuxK loss
-    NAME                 the value of a further loss term (`--term NAME=…`), or {stream: …}
+    NAME                 the value of a further loss term (`--term NAME=…`); {stream: …} where its
+                         derivatives are by hand
     lr                   learning rate of the last step (train only)
     mixing               how well the epoch is shuffled, see `RowOrder.mixing` (once an epoch)
     crc32c               checksum of the line, see `sparc.train.run.log_lines`
@@ -115,7 +116,7 @@ def line_fault(line: Mapping[str, Any]) -> str | None:
     """What is wrong with a line of metrics.jsonl; None if it is whole."""
     for name in ("step", "rows"):
         if type(line.get(name)) is not int:
-            return f"{name} is no whole number"
+            return f"{name} is not a whole number"
     if not isinstance(line.get("split"), str) or not _is_figure(line.get("loss", "")):
         return "split or loss is missing"
     nmse = line.get("nmse")
@@ -134,7 +135,7 @@ def line_fault(line: Mapping[str, Any]) -> str | None:
         if not isinstance(figures, dict) or not nmse.keys() <= figures.keys():
             return f"{name} is not given for all streams"
         if not all(map(_is_figure, figures.values())):
-            return f"{name} holds what is no number"
+            return f"{name} holds something other than numbers"
     return None
 
 

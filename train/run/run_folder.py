@@ -175,7 +175,7 @@ def require_same(run: Path, recorded: TrainConfig, wanted: TrainConfig) -> None:
     if difference := first_difference(recorded, wanted, ignore=CHANGEABLE):
         name, before, now = difference
         raise RunError(
-            f"{run} was begun with {name} = {before}, not {now}: go on with "
+            f"{run} was begun with {name} = {before}, not {now}: continue with "
             f"`sparc-train resume {run}`, or choose another folder"
         )
 

@@ -88,7 +88,7 @@ def _run_lines(folder: Path) -> Iterator[str]:
         saved = saved_steps(folder)
         kept = f"last checkpoint at {saved[-1]:,}" if saved else "no checkpoint yet"
         yield (
-            f"step {steps_made(folder):,} of {record.steps:,} ({kept}); go on with "
+            f"step {steps_made(folder):,} of {record.steps:,} ({kept}); continue with "
             f"`sparc-train resume {folder}`"
         )
     timings = read_lines(folder, TIMINGS_FILE)
@@ -113,7 +113,7 @@ def _figures(split: str, line: dict[str, Any], latents: int, terms: Iterable[str
         losses += [f"{printable(name)} {_number(value)}" for name, value in values.items()]
     measured_on = amount(line["rows"], "row")
     yield f"{split}, step {line['step']:,}, {measured_on}: {', '.join(losses)}"
-    header = ["stream", "EV", "L0", "dead", "alone", *(f"NMSE from {n}" for n in names)]
+    header = ["stream", "EV", "L0", "dead", "own", *(f"NMSE from {n}" for n in names)]
     table = [
         [
             name,
@@ -134,7 +134,7 @@ def _figures(split: str, line: dict[str, Any], latents: int, terms: Iterable[str
 
 def _sweep_lines(folder: Path) -> Iterator[str]:
     if not Folder(folder).exists(INDEX_FILE):
-        yield f"a sweep that has not begun; go on with `sparc-train resume {folder}`"
+        yield f"a sweep that has not begun; continue with `sparc-train resume {folder}`"
         return
     runs = read_index(folder).to_pylist()
     finished = sum(run["finished"] for run in runs)
@@ -152,7 +152,7 @@ def _sweep_lines(folder: Path) -> Iterator[str]:
     ]
     yield from _table(header, rows)
     if not all(run["finished"] or run["failure"] for run in runs):
-        yield f"go on with `sparc-train resume {folder}`"
+        yield f"continue with `sparc-train resume {folder}`"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -135,7 +135,7 @@ class Sweep:
         """
         for name in self.settings:
             if not name or "/" in name or name.startswith("."):
-                raise ConfigError(f"{printable(name)!r} is no name of a run")
+                raise ConfigError(f"{printable(name)!r} cannot be the name of a run")
         for key in self.varied:
             if not _may_vary(key):
                 raise ConfigError(f"a sweep cannot vary {printable(key)!r}")
@@ -155,7 +155,7 @@ class Sweep:
                     difference = _difference(recorded, self.settings, name)
                     raise RunError(
                         f"{folder} holds another sweep ({difference}):"
-                        f" go on with `sparc-train resume {folder}`, or choose another folder"
+                        f" continue with `sparc-train resume {folder}`, or choose another folder"
                     )
             return
         Folder(folder).write(SWEEP_FILE, seal(KIND.document(to_mapping(self))))

@@ -1,7 +1,7 @@
 """Balance: latent biases move towards even use of the latents, beside the gradient.
 
 With f the frequency of a latent in a stream, that is the mean of two running means, of how often
-the streams select it jointly and of how often the stream would select it alone,
+the streams select it jointly and of how often it is in the stream's own TopK,
 
     u = log((k / L) / (f + 1e-4))
     c += rate * clip(u - clip(u, -1, 1), -1, 1)
@@ -33,7 +33,7 @@ class Balance:
 
     Attributes:
         joint: How often the streams select a latent jointly, (latents,); none if they never do.
-        alone: By stream, how often it would select a latent alone, (latents,).
+        own: By stream, how often a latent is in its own TopK, (latents,).
     """
 
     def __init__(self, model: Sparc, rate: float) -> None:
@@ -41,7 +41,7 @@ class Balance:
         self._even = config.k / config.latents
         self._rate = rate
         self.joint = self._new(model) if model.own_mode == "joint" else None
-        self.alone = {name: self._new(model) for name in config.names}
+        self.own = {name: self._new(model) for name in config.names}
 
     def _new(self, model: Sparc) -> Tensor:
         bias = model.latent_bias[model.config.names[0]]
@@ -51,34 +51,34 @@ class Balance:
         """Count a batch.
 
         Args:
-            selected: The rows of this process, with `alone`.
+            selected: The rows of this process, with `own`.
             gather: Joins the rows of all processes.
         """
-        latents = len(next(iter(self.alone.values())))
+        latents = len(next(iter(self.own.values())))
         shared = selected.indices.shape[1] == 1
-        joint = self.joint if shared else None  # which is not known of a batch that selected alone
+        joint = self.joint if shared else None  # unknown for a batch that selected independently
         sets = [] if joint is None else [_used(selected, 0, latents)]
-        if selected.alone is not None:
-            sets += [_counts(indices, None, latents) for indices in selected.alone.unbind(1)]
+        if selected.own is not None:
+            sets += [_counts(indices, None, latents) for indices in selected.own.unbind(1)]
         else:
-            sets += [_used(selected, position, latents) for position in range(len(self.alone))]
+            sets += [_used(selected, position, latents) for position in range(len(self.own))]
         counts = gather(torch.stack(sets).unsqueeze(0))
         rows = gather(counts.new_full((1,), len(selected.values))).sum()
-        means = [*([] if joint is None else [joint]), *self.alone.values()]
+        means = [*([] if joint is None else [joint]), *self.own.values()]
         for mean, frequency in zip(means, counts.sum(0) / rows, strict=True):
             mean.lerp_(frequency.to(mean.dtype), 1 - MEMORY)
 
     def move(self, model: Sparc) -> None:
         """Move the latent biases, in place."""
-        for name, alone in self.alone.items():
-            frequency = alone if self.joint is None else (alone + self.joint) / 2
+        for name, own in self.own.items():
+            frequency = own if self.joint is None else (own + self.joint) / 2
             lack = torch.log(self._even / (frequency + _SMALLEST))
             step = (lack - lack.clamp(-1, 1)).clamp(-1, 1)
             model.latent_bias[name].add_(step, alpha=self._rate)
 
     def state(self) -> dict[str, Tensor]:
         """The running means by name; a checkpoint has them."""
-        state = {f"frequency.{name}": mean for name, mean in self.alone.items()}
+        state = {f"frequency.{name}": mean for name, mean in self.own.items()}
         return state if self.joint is None else {**state, "joint_frequency": self.joint}
 
 

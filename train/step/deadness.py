@@ -60,13 +60,12 @@ class DeadLatents:
         """All counters by name; a checkpoint has them."""
         return {f"since_active.{name}": counter for name, counter in self.since_active.items()}
 
-    def count(self, codes: SparseCodes, alone: SparseCodes | None = None) -> None:  # noqa: ARG002
+    def count(self, codes: SparseCodes, own: SparseCodes | None = None) -> None:  # noqa: ARG002
         """Count a batch on the device; `pass_by` counts it on the host.
 
         Args:
             codes: Those of the batch.
-            alone: Those of streams that would select alone, if the batch selected jointly and
-                anything asks for them.
+            own: Each stream's own TopK, if the batch selected jointly and anything asks for it.
         """
         self._count(self.since_active, codes)
 
@@ -129,39 +128,39 @@ class DeadLatents:
 class DeadLatentsOfEitherMode(DeadLatents):
     """A latent is dead where joint use is missing, and where independent use is.
 
-    Joint use is counted in batches that select jointly; the use of each stream alone in all.
+    Joint use is counted in batches that select jointly; each stream's own TopK in all.
 
     Attributes:
-        since_alone: As `since_active`, of the streams' own selections.
+        since_own: As `since_active`, of the streams' own TopK.
     """
 
     def __init__(
         self, streams: Sequence[str], latents: int, *, threshold: int, device: torch.device
     ) -> None:
         super().__init__(streams, latents, threshold=threshold, device=device)
-        self.since_alone = {
+        self.since_own = {
             name: torch.zeros_like(counter) for name, counter in self.since_active.items()
         }
 
     def counters(self) -> dict[str, Tensor]:
         """All counters by name; a checkpoint has them."""
-        alone = {f"since_alone.{name}": counter for name, counter in self.since_alone.items()}
-        return {**super().counters(), **alone}
+        own = {f"since_alone.{name}": counter for name, counter in self.since_own.items()}
+        return {**super().counters(), **own}
 
-    def count(self, codes: SparseCodes, alone: SparseCodes | None = None) -> None:
+    def count(self, codes: SparseCodes, own: SparseCodes | None = None) -> None:
         """Count a batch; a single stream's own selection is the joint one."""
         if codes.indices.shape[1] == 1:
             self._count(self.since_active, codes)
-        self._count(self.since_alone, alone or codes)
+        self._count(self.since_own, own or codes)
 
     def are_dead(self, stream: str) -> Tensor:
         """Which of the stream's latents are dead, (latents,) bool."""
-        return super().are_dead(stream) | (self.since_alone[stream] >= self._first_dead)
+        return super().are_dead(stream) | (self.since_own[stream] >= self._first_dead)
 
     def forget(self, stream: str, latents: Tensor) -> None:
         """Set the counters of some latents to zero."""
         super().forget(stream, latents)
-        self.since_alone[stream][latents] = 0
+        self.since_own[stream][latents] = 0
 
 
 class DeadLatentsByStep(DeadLatents):

@@ -32,13 +32,13 @@ from sparc.train.step.row_terms import (
     Gather,
     GlobalCodes,
     LocalTerms,
-    gather_alone,
     gather_codes,
+    gather_own,
     gather_terms,
     one_process,
 )
 from sparc.train.step.schedule import mode_of_step
-from sparc.train.step.select import Selected, select_alone, select_candidates
+from sparc.train.step.select import Selected, select_candidates, select_own
 from sparc.train.step.sums import Losses, StepSums, no_sums, step_sums
 from sparc.train.step.terms import autograd
 from sparc.train.step.terms.term import build_terms
@@ -110,7 +110,7 @@ class Learner:
             unit_decoders=self._recipe.unit_decoders,
         )
         self._balance = Balance(model, settings.balance) if settings.balance > 0 else None
-        self._counts_alone = settings.alive_by == "both"
+        self._counts_own = settings.alive_by == "both"
         self.no_sums = no_sums(
             [stream.dim for stream in model.config.streams],
             by_stream=[term.name for term in self._objective.sparse],
@@ -192,29 +192,30 @@ class Learner:
             rows, step = len(codes.values), self._optimizer.adam.number
             auxk = self._candidates.may_exist(rows=rows, step=step)
             self._dead_latents.pass_by(rows)
-        alone = gather_alone(selected, self._gather) if self._counts_alone else None
-        candidates = self._count(codes, alone, auxk=auxk)
+        own = gather_own(selected, self._gather) if self._counts_own else None
+        candidates = self._count(codes, own, auxk=auxk)
         losses, local = self._objective.differentiate(selected, candidates)
         dense = self._differentiate_densely(inputs, codes)
         few = max(1, len(selected.values) // 32)
         sums = self._sums(selected, losses, dense.values, compare_rows=few)
         gradients = self._gradients(local, codes, dense)
-        self._optimizer.update(gradients, self._recipe.before_update(self.model))
+        lr = self._optimizer.adam.this_step.lr_on_device
+        self._optimizer.update(gradients, self._recipe.before_update(self.model, lr))
         if self._balance is not None:
             self._balance.count(selected, self._gather)
             self._balance.move(self.model)
         return sums
 
     def _count(
-        self, codes: GlobalCodes, alone: SparseCodes | None, *, auxk: bool
+        self, codes: GlobalCodes, own: SparseCodes | None, *, auxk: bool
     ) -> tuple[Candidates | None, ...]:
         """Count a batch, and return the latents that AuxK may select, by stream."""
-        own = SparseCodes(codes.indices, codes.values)
+        selected = SparseCodes(codes.indices, codes.values)
         if self._recipe.counts_before_auxk(self.model.config):
-            self._dead_latents.count(own, alone)
+            self._dead_latents.count(selected, own)
             return self._candidates_now(auxk=auxk)
         candidates = self._candidates_now(auxk=auxk)
-        self._dead_latents.count(own, alone)
+        self._dead_latents.count(selected, own)
         return candidates
 
     def _candidates_now(self, *, auxk: bool | None = None) -> tuple[Candidates | None, ...]:
@@ -263,7 +264,7 @@ class Learner:
         with self._workers.one_thread_each():
             inputs = Inputs(batch)
             selected = keep(self.model, self._candidates_of(inputs), self.model.known_thresholds())
-            selected = self._with_alone(selected)
+            selected = self._with_own(selected)
             losses = self._objective.evaluate(selected, self._candidates_now())
             codes = GlobalCodes(selected.indices, selected.values, selected.kept)
             values = self._evaluate_densely(inputs, codes)
@@ -344,15 +345,15 @@ class Learner:
             self.model, candidates, self._gather, self.kernels, self._workers
         )
         selected = keep(self.model, candidates, thresholds)
-        if self._balance is None and not self._counts_alone:
-            return self._with_alone(selected)
-        return select_alone(self.model, selected, self.kernels, self._workers)
+        if self._balance is None and not self._counts_own:
+            return self._with_own(selected)
+        return select_own(self.model, selected, self.kernels, self._workers)
 
-    def _with_alone(self, selected: Selected) -> Selected:
+    def _with_own(self, selected: Selected) -> Selected:
         """The codes of a batch with all that the terms of the loss need."""
-        if not self._objective.needs_alone:
+        if not self._objective.needs_own:
             return selected
-        return select_alone(self.model, selected, self.kernels, self._workers)
+        return select_own(self.model, selected, self.kernels, self._workers)
 
     def _candidates_of(self, inputs: Inputs, mode: Mode | None = None) -> Selected:
         return select_candidates(

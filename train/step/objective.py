@@ -64,7 +64,7 @@ class Objective:
     Attributes:
         sparse: The terms with derivatives by hand, besides reconstruction.
         by_autograd: The terms without.
-        needs_alone: Whether a term needs `Selected.alone`.
+        needs_own: Whether a term needs `Selected.own`.
         pair_weights: Weight of every pair's error in the loss, (targets, sources).
         variances: As given, (streams,).
     """
@@ -79,7 +79,7 @@ class Objective:
         variances: Sequence[float] | None = None,
     ) -> None:
         self.sparse = [term for term in terms if isinstance(term, SparseTerm)]
-        self.needs_alone = any(term.needs_alone for term in terms)
+        self.needs_own = any(term.needs_own for term in terms)
         self.by_autograd = [term for term in terms if not isinstance(term, SparseTerm | PairTerm)]
         streams = len(model.config.names)
         weights = pair_weights(terms, streams)

@@ -117,11 +117,11 @@ def gather_codes(selected: Selected, gather: Gather) -> GlobalCodes:
     return GlobalCodes(gather(selected.indices), gather(selected.values), kept)
 
 
-def gather_alone(selected: Selected, gather: Gather) -> SparseCodes | None:
-    """What all processes' rows would select with each stream alone; None where it is not known."""
-    if selected.alone is None or selected.alone_values is None:
+def gather_own(selected: Selected, gather: Gather) -> SparseCodes | None:
+    """The own TopK of each stream in all processes' rows; None where it is not known."""
+    if selected.own is None or selected.own_values is None:
         return None
-    return SparseCodes(gather(selected.alone), gather(selected.alone_values))
+    return SparseCodes(gather(selected.own), gather(selected.own_values))
 
 
 def gather_terms(local: LocalTerms, codes: GlobalCodes, gather: Gather) -> GlobalTerms:

@@ -20,7 +20,7 @@ def mode_of_step(step: int, *, own: Mode, independent: float, seed: int) -> Mode
     Args:
         step: Number of the step.
         own: The mode of the model; `independent` leaves no choice.
-        independent: Share of the batches in which each stream selects alone.
+        independent: Share of the batches in which the streams select independently.
         seed: Seed of the coins.
     """
     if own == "independent" or independent == 0:

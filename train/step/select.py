@@ -39,9 +39,9 @@ class Selected(NamedTuple):
         values: (rows, streams, width), zero where the selector left a latent out.
         kept: Which of `indices` are selected, of the same shape; None: all.
         thresholds: What the selector compared scores with, shaped as `Sparc.thresholds`, or None.
-        alone: The k latents that each stream would select alone, (rows, streams, k); None where
-            nothing asks for them.
-        alone_values: Their values, likewise; those of `products`, without higher precision.
+        own: The k latents that each stream would select independently, (rows, streams, k); None
+            where nothing asks for them.
+        own_values: Their values, likewise; those of `products`, without higher precision.
     """
 
     features: tuple[Tensor, ...]
@@ -53,8 +53,8 @@ class Selected(NamedTuple):
     values: Tensor
     kept: Tensor | None = None
     thresholds: Tensor | None = None
-    alone: Tensor | None = None
-    alone_values: Tensor | None = None
+    own: Tensor | None = None
+    own_values: Tensor | None = None
 
     def rows(self, rows: slice) -> "Selected":
         """Some of the rows."""
@@ -68,8 +68,8 @@ class Selected(NamedTuple):
             self.values[rows],
             None if self.kept is None else self.kept[rows],
             self.thresholds,
-            None if self.alone is None else self.alone[rows],
-            None if self.alone_values is None else self.alone_values[rows],
+            None if self.own is None else self.own[rows],
+            None if self.own_values is None else self.own_values[rows],
         )
 
 
@@ -118,8 +118,8 @@ def select_candidates(
     return Selected(features, square_norms, centred, read, products, indices, values)
 
 
-def select_alone(model: Sparc, selected: Selected, kernels: Kernels, workers: Workers) -> Selected:
-    """A batch that was selected jointly, with `alone` and its values; another one as it is.
+def select_own(model: Sparc, selected: Selected, kernels: Kernels, workers: Workers) -> Selected:
+    """A batch that was selected jointly, with `own` and its values; another one as it is.
 
     Args:
         model: The model.
@@ -138,8 +138,8 @@ def select_alone(model: Sparc, selected: Selected, kernels: Kernels, workers: Wo
         return torch.stack(indices, dim=1), torch.cat(values, dim=1)
 
     pieces = share_rows(selected.features[0], kernels, workers)
-    alone, values = join_streams(workers.map(of_rows, pieces))
-    return selected._replace(alone=alone, alone_values=values)
+    own, values = join_streams(workers.map(of_rows, pieces))
+    return selected._replace(own=own, own_values=values)
 
 
 def _candidates(

@@ -53,7 +53,7 @@ def test_other_files_and_suffixes_are_refused(analyzed, call, tmp_path):
     for command in (analyzed, ("compare", analyzed[3])):
         done = call("analyze", *command, "--summary", tmp_path / "notes.txt")
         assert done.returncode == 2
-        assert "notes.txt exists and is no summary: it is not replaced" in done.stderr
+        assert "notes.txt exists and is not a summary of SPARC: choose" in done.stderr
         done = call("analyze", *command, "--summary", tmp_path / "page.pdf")
         assert done.returncode == 2
         assert f"its suffix must be one of {', '.join(RENDERERS)}" in done.stderr

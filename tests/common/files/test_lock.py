@@ -83,7 +83,7 @@ def test_a_link_in_the_place_of_the_lock_destroys_nothing(tmp_path) -> None:
 @pytest.mark.parametrize("content", ["aptitude", "{}", "x" * 10_000])
 def test_a_file_of_that_name_that_is_no_lock_stays(tmp_path, content) -> None:
     (tmp_path / ".lock").write_text(content)
-    with pytest.raises(UnsafeError, match="is no lock of SPARC"), exclusive(Folder(tmp_path)):
+    with pytest.raises(UnsafeError, match="is not a lock of SPARC"), exclusive(Folder(tmp_path)):
         pass
     assert (tmp_path / ".lock").read_text() == content
 

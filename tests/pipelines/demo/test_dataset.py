@@ -121,7 +121,7 @@ def test_other_scenes_are_refused(folder):
 def test_a_folder_of_something_else_is_left_as_it_is(name, tmp_path):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("years of work")
-    with pytest.raises(DatasetError, match="holds files that are no scenes"):
+    with pytest.raises(DatasetError, match="holds files that are not scenes"):
         write_scenes(tmp_path, SETTINGS)
     assert [p.read_text() for p in tmp_path.rglob("*") if p.is_file()] == ["years of work"]
 

@@ -230,7 +230,7 @@ def test_operations(kernels, rows, vectors, k, latents, dim, dtype):
     [
         (1, 1, 1, 1, 1, 1, torch.float64),
         (4, 1, 3, 9, 30, 7, torch.float64),
-        (6, 3, 1, 5, 30, 9, torch.float64),  # streams of a row that select alone
+        (6, 3, 1, 5, 30, 9, torch.float64),  # streams of a row that select independently
         (1, 1, 4, 70, 300, 33, torch.float32),  # more latents than a tile of Triton
         (1, 1, 3, 2, 20, 1040, torch.float32),  # more dimensions
     ],

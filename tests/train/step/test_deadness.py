@@ -86,7 +86,7 @@ def test_a_latent_needs_joint_and_independent_use(build_model, draw_batch, selec
         with torch.no_grad():
             forward = Reference(model).forward(batch)
         for s, h in forward.logits.items():
-            codes = {"own": h * forward.alone[s]}
+            codes = {"own": h * forward.own[s]}
             if mode == "joint":
                 codes["joint"] = forward.codes[s]
             elif selection == "batch":
@@ -115,7 +115,9 @@ def test_of_a_single_stream_both_are_the_same(build_model, draw_batch):
     assert learners[0].dead_counts()["s0"]
 
 
-def test_two_processes_count_what_both_select_alone(build_model, draw_batch, in_two_threads):
+def test_two_processes_count_what_both_select_independently(
+    build_model, draw_batch, in_two_threads
+):
     settings = TrainConfig(alive_by="both", dead_after=16)
     whole = build_model()
     learner = Learner(whole, settings)

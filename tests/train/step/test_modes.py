@@ -1,4 +1,4 @@
-"""Batches of which each stream selects alone, between batches that select jointly."""
+"""Batches whose streams select independently, between batches that select jointly."""
 
 import dataclasses
 

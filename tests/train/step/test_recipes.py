@@ -3,12 +3,17 @@
 The published recipe is held to its formulas in test_learner.
 """
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
 from sparc.common.errors import ConfigError
 from sparc.train.config import TrainConfig
 from sparc.train.loading import load, load_untrained
+from sparc.train.step.learner import Learner
 from sparc.train.step.recipes.recipe import Recipe, recipe_of
 from sparc.train.step.recipes.registry import RECIPES, RecipeEntry
 
@@ -28,6 +33,27 @@ class Shrinking(Recipe):
 def shrinking(monkeypatch):
     entry = RecipeEntry("decoder rows shrink", f"{__name__}:Shrinking")
     monkeypatch.setitem(RECIPES, "shrinking", entry)
+
+
+class Summing(Recipe):
+    """Latent biases are what the learning rates of all steps add up to."""
+
+    def before_update(self, model, lr):
+        self.total = getattr(self, "total", 0) + lr.clone()
+        return {}
+
+    def after_update(self, model, dead_latents, step):
+        for bias in model.latent_bias.values():
+            bias.copy_(self.total)
+
+
+def test_a_recipe_knows_the_learning_rate(build_model, draw_batch, monkeypatch):
+    monkeypatch.setitem(RECIPES, "sum", RecipeEntry("of a test", f"{__name__}:Summing"))
+    model = build_model()
+    learner = Learner(model, TrainConfig(recipe="sum"))
+    for lr in (0.5, 0.25):
+        learner.step(draw_batch(model, 9), lr)
+    assert all((bias == 0.75).all() for bias in model.latent_bias.values())
 
 
 @pytest.fixture
@@ -71,3 +97,15 @@ def test_a_name_that_is_not_registered_is_refused():
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_every_entry_names_a_recipe(name):
     assert isinstance(recipe_of(TrainConfig(recipe=name)), Recipe)
+
+
+def test_the_settings_of_the_page_of_recipes_train(small_cache, tmp_path, call):
+    page = (Path(__file__).parents[3] / "train" / "RECIPES.md").read_text()
+    (tmp_path / "cheap.toml").write_text(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0])
+    sizes = ("--latents", 96, "--k", 4, "--steps", 8, "--batch-size", 64, "--noise", 0.1)
+    settings = ("--config", tmp_path / "cheap.toml")
+    done = call("train", "run", small_cache, tmp_path / "run", *settings, *sizes)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run" / "config.json").read_text())["train"]
+    assert record["noise"] == 0.1  # an option that is typed wins
+    assert (record["alive_by"], record["terms"]) == ("both", ["distill=0.15"])

@@ -40,7 +40,7 @@ class PublishedRecipe(Recipe):
         """Whether a batch is counted before AuxK looks; after, with local selection."""
         return config.selection != "local"
 
-    def before_update(self, model: Sparc) -> dict[str, Tensor]:
+    def before_update(self, model: Sparc, lr: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """Scale decoder rows to unit norm."""
         divisors = {}
         for stream in model.config.names:

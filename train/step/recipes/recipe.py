@@ -38,8 +38,13 @@ class Recipe:
         """Whether a batch is counted before AuxK looks for dead latents, or after."""
         return True
 
-    def before_update(self, model: Sparc) -> dict[str, Tensor]:  # noqa: ARG002
+    def before_update(self, model: Sparc, lr: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """Change the weights after their gradients are computed and before the update.
+
+        Args:
+            model: The model.
+            lr: Learning rate of the step, a float32 scalar on the device. Never read it on the
+                host: a recorded CUDA graph would keep that number.
 
         Returns:
             By stream, what decoder rows were divided by, (latents,); empty if they were not.

@@ -1,4 +1,4 @@
-"""Distillation: a stream's own logits learn which latents the streams select together."""
+"""Distillation: a stream's own logits learn which latents the streams select jointly."""
 
 import torch
 from torch import Tensor
@@ -13,11 +13,11 @@ TEMPERATURE = 0.05
 class Distill(SparseTerm):
     """distill_s = - mean over T of log softmax_U(h_s / tau), for each row.
 
-    T are the latents that the row's streams select jointly, a constant; U is T and those k that the
-    stream would select alone. It needs no decoder. 0 where streams do not select jointly.
+    T are the latents that the row's streams select jointly, a constant; U is T and the k latents of
+    the stream's own TopK. It needs no decoder. 0 where streams do not select jointly.
     """
 
-    needs_alone = True
+    needs_own = True
 
     def dense(self, forward: Forward) -> Tensor:
         """The formula, by stream."""
@@ -26,7 +26,7 @@ class Distill(SparseTerm):
             return torch.stack([h.new_zeros(()) for h in forward.logits.values()])
         values = []
         for s, h in forward.logits.items():
-            union = (shared + forward.alone[s]) > 0
+            union = (shared + forward.own[s]) > 0
             log_p = (h / TEMPERATURE).masked_fill(~union, -torch.inf).log_softmax(1)
             mean = torch.where(shared > 0, log_p, 0).sum(1) / shared.sum(1).clamp(min=1)
             values.append(-mean.mean())
@@ -35,11 +35,11 @@ class Distill(SparseTerm):
     def sparse(self, rows: StreamRows) -> Contribution:
         """Losses, and derivatives by the logits of T and of the stream's own latents."""
         selected, stream = rows.selected, rows.stream
-        if selected.alone is None:
+        if selected.own is None:
             return Contribution(selected.values.new_zeros(len(selected.values)))
         product = selected.products[stream]
         bias = rows.model.latent_bias[rows.model.config.names[stream]]
-        shared, own = selected.indices[:, 0], selected.alone[:, stream]
+        shared, own = selected.indices[:, 0], selected.own[:, stream]
         kept = torch.ones_like(shared, dtype=torch.bool)
         if selected.kept is not None:
             kept = selected.kept[:, 0]

@@ -16,7 +16,7 @@ under its name (the mean over streams, if `dense` returns one value per stream).
 varies the weight with `term.pull = [0.0, 0.1]`. A term whose weight is a setting of its own instead
 overrides `weight`, and its entry names the option.
 
-`Forward` has, by stream, features `x` (B, d_s), and `logits`, `codes`, `selected` and `alone`, each
+`Forward` has, by stream, features `x` (B, d_s), and `logits`, `codes`, `selected` and `own`, each
 (B, L), and `dead` (L,); `forward.decode(code, target)` gives (B, d_t).
 
 Such a term is differentiated by autograd on dense codes, which takes several times as long as the

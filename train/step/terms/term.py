@@ -32,8 +32,8 @@ class LossTerm(ABC):
 
     always_logged: ClassVar[bool] = False
     """Whether lines of metrics.jsonl have its value even if its weight is 0."""
-    needs_alone: ClassVar[bool] = False
-    """Whether `Selected.alone` is to be computed for it."""
+    needs_own: ClassVar[bool] = False
+    """Whether `Selected.own` is to be computed for it."""
 
     def __init__(self, settings: TrainConfig, name: str) -> None:
         self.settings = settings
