@@ -15,9 +15,9 @@ Then add a line to `RENDERERS`:
 
     ".html": f"{_HERE}.html:render",
 
-`page` says what a page holds. Its texts come from reports, which are not trusted: escape them. The
-text must contain the beginning of `Page.reading`, by which `--summary` recognises a summary that it
-may replace.
+`page` says what a page holds: titles and notes too, which this example leaves out. Its texts come
+from reports, which are not trusted: escape them. The text must contain the beginning of
+`Page.reading`, by which `--summary` recognises a summary that it may replace.
 
 Every command line reads this module: it imports no renderer.
 """

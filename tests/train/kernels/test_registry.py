@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 class CountedKernels(TorchKernels):
     """Those in PyTorch, which say how often codes were compared."""
 
-    name = "counted"
+    name = "counted-here"
     comparisons = 0
 
     def compare(self, *arguments):
@@ -34,35 +34,35 @@ COUNTED = KernelsEntry("counted, on a CPU", f"{__name__}:CountedKernels", device
 @pytest.fixture
 def counted(monkeypatch):
     monkeypatch.setattr(CountedKernels, "comparisons", 0)
-    monkeypatch.setitem(KERNELS, "counted", COUNTED)
+    monkeypatch.setitem(KERNELS, "counted-here", COUNTED)
 
 
 def test_a_model_is_trained_with_it(small_cache, tmp_path, call, counted):
     settings = ("--latents", 96, "--k", 4, "--steps", 5, "--batch-size", 64, "--device", "cpu")
-    for name in ("counted", "torch"):
+    for name in ("counted-here", "torch"):
         done = call("train", "run", small_cache, tmp_path / name, *settings, "--kernels", name)
         assert done.returncode == 0, done.stderr
         assert f"{name} kernels" in done.stderr
     assert CountedKernels.comparisons > 0
-    assert RunRecord.read(tmp_path / "counted").kernels == "counted"
-    one, other = (load(tmp_path / name).state_dict() for name in ("counted", "torch"))
+    assert RunRecord.read(tmp_path / "counted-here").kernels == "counted-here"
+    one, other = (load(tmp_path / name).state_dict() for name in ("counted-here", "torch"))
     assert all(torch.equal(one[key], other[key]) for key in other)
 
 
 def test_auto_takes_the_first_that_runs(monkeypatch):
     missing = KernelsEntry("", "sparc.train.kernels.not_installed:Kernels")
-    entries = {"missing": missing, "counted": COUNTED, **KERNELS}
+    entries = {"missing": missing, "counted-here": COUNTED, **KERNELS}
     monkeypatch.setattr(choice, "KERNELS", entries)
-    assert next(choice.available(CPU)) == choice.choose("auto", CPU).name == "counted"
+    assert next(choice.available(CPU)) == choice.choose("auto", CPU).name == "counted-here"
     assert choice.choose("auto", torch.device("meta")).name == "torch"
 
 
 def test_auto_never_takes_one_after_those_that_run_anywhere(monkeypatch):
     anywhere = dataclasses.replace(COUNTED, device="")
-    monkeypatch.setattr(choice, "KERNELS", {**KERNELS, "counted": anywhere})
+    monkeypatch.setattr(choice, "KERNELS", {**KERNELS, "counted-here": anywhere})
     for device in (CPU, torch.device("meta"), torch.device("cuda")):
-        assert "counted" in choice.available(device)
-        assert next(choice.available(device)) != "counted"
+        assert "counted-here" in choice.available(device)
+        assert next(choice.available(device)) != "counted-here"
 
 
 def test_one_that_cannot_be_imported_is_left_to_others(monkeypatch, tmp_path):
@@ -77,8 +77,8 @@ def test_one_that_cannot_be_imported_is_left_to_others(monkeypatch, tmp_path):
 
 
 def test_it_is_refused_where_it_does_not_run(counted):
-    with pytest.raises(ConfigError, match="kernels counted needs a CPU, not device meta"):
-        choice.choose("counted", torch.device("meta"))
+    with pytest.raises(ConfigError, match="kernels counted-here needs a CPU, not device meta"):
+        choice.choose("counted-here", torch.device("meta"))
 
 
 def test_the_help_lists_it(call):
@@ -91,7 +91,7 @@ def test_a_name_that_is_not_registered_is_refused(small_cache, tmp_path, call, c
     done = call("train", "run", small_cache, tmp_path / "run", "--kernels", "fast")
     assert done.returncode == 2
     assert f"kernels must be one of {', '.join(('auto', *KERNELS))}, not 'fast'" in done.stderr
-    assert "counted" in done.stderr
+    assert "counted-here" in done.stderr
 
 
 def test_what_is_faster_is_recommended_where_it_is_not_installed(monkeypatch):

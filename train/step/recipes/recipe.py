@@ -44,7 +44,8 @@ class Recipe:
         Args:
             model: The model.
             lr: Learning rate of the step, a float32 scalar on the device. Never read it on the
-                host: a recorded CUDA graph would keep that number.
+                host: a recorded CUDA graph would keep that number. For the same reason a tensor
+                that is kept for `after_update` is allocated once and filled with `copy_`.
 
         Returns:
             By stream, what decoder rows were divided by, (latents,); empty if they were not.

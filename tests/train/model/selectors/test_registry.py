@@ -24,7 +24,7 @@ class AboveHalf(Selector):
 @pytest.fixture(autouse=True)
 def half(monkeypatch):
     entry = SelectorEntry("those above half", f"{__name__}:AboveHalf", widest=2)
-    monkeypatch.setitem(SELECTORS, "half", entry)
+    monkeypatch.setitem(SELECTORS, "half-here", entry)
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
@@ -32,11 +32,11 @@ def test_it_trains_and_encodes(small_cache, tmp_path, call, kernels):
     run = tmp_path / "run"
     sizes = ("--latents", 96, "--k", 4, "--steps", 30, "--batch-size", 64, "--lr", 3e-3)
     done = call(
-        "train", "run", small_cache, run, *sizes, "--selection", "half", "--kernels", kernels
+        "train", "run", small_cache, run, *sizes, "--selection", "half-here", "--kernels", kernels
     )
     assert done.returncode == 0, done.stderr
     model = load(run)
-    assert (model.config.selection, model.config.k_max) == ("half", 8)
+    assert (model.config.selection, model.config.k_max) == ("half-here", 8)
     (line,) = read_lines(run)
     assert all(0 < value < 8 for value in line["l0"].values())
     draws = torch.Generator().manual_seed(0)
@@ -56,7 +56,7 @@ def test_a_name_that_is_not_registered_is_refused(small_cache, tmp_path, call):
     done = call("train", "run", small_cache, tmp_path / "run", "--selection", "third")
     assert done.returncode == 2
     assert f"selection must be one of {', '.join(SELECTORS)}, not 'third'" in done.stderr
-    assert "half" in done.stderr
+    assert "half-here" in done.stderr
 
 
 def test_the_help_lists_them(call):
