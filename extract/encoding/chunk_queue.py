@@ -11,49 +11,34 @@ class ChunkQueue:
 
     Args:
         chunks: The chunks; pulled one by one.
-        ahead: How many may be handed out and not yet written, at least 1. Who takes more must call
-            `written`.
+        ahead: How many may be handed out and not yet written. To learn that none is left takes a
+            place too: whoever takes the only chunk and never calls `written` needs 2.
     """
 
     def __init__(self, chunks: Iterator[Chunk], ahead: int) -> None:
-        if ahead < 1:
-            raise ValueError(f"ahead must be at least 1, not {ahead}")
         self._chunks = chunks
-        self._ahead = ahead
-        self._upcoming: Chunk | None = None
-        self._unwritten = 0
+        self._free = threading.Semaphore(ahead)
+        self._turn = threading.Lock()
         self._stopped = False
-        self._changed = threading.Condition()
 
     def take(self, *, wait: bool) -> Chunk | None:
         """The next chunk; None if none is left, or if none is free yet and `wait` is false."""
-        with self._changed:
-            while not self._stopped:
-                full = self._unwritten >= self._ahead
-                if full and not wait:
-                    return None
-                # Pulled before there is a place for it, so that nobody waits where none is left.
-                self._upcoming = self._upcoming or next(self._chunks, None)
-                if self._upcoming is None:
-                    return None
-                if not full:
-                    chunk, self._upcoming = self._upcoming, None
-                    self._unwritten += 1
-                    return chunk
-                self._changed.wait()
+        if not self._free.acquire(blocking=wait):
             return None
+        with self._turn:
+            chunk = None if self._stopped else next(self._chunks, None)
+        if chunk is None:
+            self._free.release()
+        return chunk
 
     def written(self) -> None:
         """A chunk that was handed out has been written."""
-        with self._changed:
-            self._unwritten -= 1
-            self._changed.notify_all()
+        self._free.release()
 
     def stop(self) -> None:
         """Hand out nothing more."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
+        self._stopped = True
+        self._free.release()
 
     @property
     def stopped(self) -> bool:

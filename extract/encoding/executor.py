@@ -7,7 +7,7 @@ the dataset, the settings (specs, devices, threads, batch size) and `build` are 
 replicas and the loader, which hold models and threads and stay in their process. Datasets, specs,
 `build_encoders`, `Work`, `Chunk` and `ChunkFeatures` can be pickled: another process builds its own
 `build_replicas([device], specs, build, …)` and `ImageLoader(dataset, threads)` once, gets a `Chunk`
-and returns its `ChunkFeatures`, by `Replica.run(ChunkQueue(iter([chunk]), ahead=1), …)`. Features
+and returns its `ChunkFeatures`, by `Replica.run(ChunkQueue(iter([chunk]), ahead=2), …)`. Features
 come back to the job because only one process may write a cache, and because rows at the beginning
 of a chunk may show the image that ends the chunk before and take over its feature.
 """

@@ -15,9 +15,10 @@ import pytest
 
 from sparc.analyze import LocalizeConfig, Report, analyze
 from sparc.analyze.localize.scoring.cache_scores import SCHEMA
-from sparc.analyze.measure import Measure
+from sparc.analyze.measure import Measure, Rows
 from sparc.analyze.measures.registry import MEASURES
 from sparc.analyze.report import writer
+from sparc.analyze.report.figure_names import Figures
 from sparc.analyze.report.figures import figures
 from sparc.analyze.report.tables import RENAMED_COLUMNS
 from sparc.common.errors import ReportError
@@ -66,11 +67,23 @@ def make_version_2(table: Path) -> None:
     pq.write_table(content.rename_columns(names).replace_schema_metadata(metadata), table)
 
 
+def only_known(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
+    of_today = type(measure).figures
+
+    def figures_of_that_time(self: Measure, rows: Rows) -> Figures:
+        return {
+            name: value for name, value in of_today(self, rows).items() if not name.metric.added
+        }
+
+    monkeypatch.setattr(type(measure), "figures", figures_of_that_time)
+
+
 @pytest.fixture(autouse=True)
-def no_newer_table(earlier: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Only the tables of that time: a finished report would get newer ones."""
+def nothing_newer(earlier: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Only the tables and figures of that time: a finished report would get newer ones."""
     today, present = list(MEASURES), Report(earlier / "report").tables
     for measure in today:
+        only_known(measure, monkeypatch)
         tables = tuple(t for t in measure.tables if t.name in present or measure.steps is None)
         monkeypatch.setattr(type(measure), "tables", tables)
         if measure.headline_table not in {table.name for table in tables}:

@@ -90,7 +90,7 @@ def test_the_clients_cache_may_hold_links_into_its_store_and_nowhere_else(hub, m
 
 def test_saving_replaces_no_other_configuration(model, tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(RunError, match="no saved model's"):
+    with pytest.raises(RunError, match="not of a saved model"):
         model.save(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
     model.save(tmp_path / "mine")
