@@ -17,6 +17,7 @@ from sparc.train.data.planted import plant
 from sparc.train.data.reader import BatchReader
 from sparc.train.model.initialize import initial_model
 from sparc.train.model.network import Sparc
+from sparc.train.step.learner import Learner
 
 
 @pytest.fixture
@@ -79,6 +80,25 @@ def draw_batch() -> Callable[..., dict[str, Tensor]]:
         }
 
     return draw
+
+
+@pytest.fixture
+def check_resumed_steps(build_model, draw_batch) -> Callable[..., None]:
+    def check(settings: TrainConfig, **model: Any) -> None:
+        """Six steps, and the last three of another learner that takes over the state."""
+        models = [build_model(**model) for _ in range(2)]
+        first, second = (Learner(model, settings) for model in models)
+        for seed in range(6):
+            first.step(draw_batch(models[0], 9, seed=seed), 1e-2)
+            if seed == 2:
+                models[1].load_state_dict(models[0].state_dict())
+                second.load_state({name: x.clone() for name, x in first.state().items()})
+        for seed in range(3, 6):
+            second.step(draw_batch(models[1], 9, seed=seed), 1e-2)
+        for name, tensor in models[0].state_dict().items():
+            assert torch.equal(models[1].state_dict()[name], tensor)
+
+    return check
 
 
 @pytest.fixture

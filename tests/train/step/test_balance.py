@@ -57,15 +57,5 @@ def test_two_processes_count_the_rows_of_both(build_model, draw_batch, in_two_th
 
 
 @pytest.mark.parametrize("selection", ["global", "batch"])
-def test_it_resumes_bit_for_bit(build_model, draw_batch, selection):
-    models = [build_model(selection=selection) for _ in range(2)]
-    first, second = (Learner(model, TrainConfig(balance=0.01)) for model in models)
-    for seed in range(6):
-        first.step(draw_batch(models[0], 9, seed=seed), 1e-2)
-        if seed == 2:
-            models[1].load_state_dict(models[0].state_dict())
-            second.load_state({name: x.clone() for name, x in first.state().items()})
-    for seed in range(3, 6):
-        second.step(draw_batch(models[1], 9, seed=seed), 1e-2)
-    for name, tensor in models[0].state_dict().items():
-        assert torch.equal(models[1].state_dict()[name], tensor)
+def test_it_resumes_bit_for_bit(check_resumed_steps, selection):
+    check_resumed_steps(TrainConfig(balance=0.01), selection=selection)
