@@ -11,6 +11,7 @@ from typing import Literal
 from sparc.common.config import option
 from sparc.common.devices import ALL_DEVICES, check_device
 from sparc.common.errors import ConfigError
+from sparc.common.registry import summaries
 from sparc.common.streams.info import check_name
 from sparc.extract.datasets.base import Captions, DatasetOptions
 from sparc.extract.datasets.formats.registry import AUTO, CHOICES, FORMATS
@@ -33,9 +34,7 @@ class ExtractConfig:
     )
     format: str = option(
         AUTO,
-        "How the dataset is stored; auto looks at its files. "
-        + "; ".join(f"{name}: {entry.summary}" for name, entry in FORMATS.items())
-        + ".",
+        f"How the dataset is stored; auto looks at its files. {summaries(FORMATS)}.",
         choices=CHOICES,
     )
     split: str = option("", "The dataset's split, where it has several.")

@@ -28,7 +28,7 @@ ALLOWED = {
 LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "common": (
         ("errors", "text", "lazy", "heap", "progress", "workers", "devices", "rle", "versions"),
-        ("parsing",),
+        ("parsing", "registry"),
         ("config", "documents"),
         ("files",),
         ("streams",),

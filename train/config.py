@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from sparc.common.config import option, require_choice
 from sparc.common.errors import ConfigError
+from sparc.common.registry import summaries
 from sparc.common.streams.info import check_name
 from sparc.common.text import shorten
 from sparc.train.kernels.registry import AUTO as AUTO_KERNELS
@@ -113,15 +114,13 @@ class TrainConfig:
     )
     selection: str = option(
         "global",
-        "Which latents a row uses. "
-        f"{'; '.join(f'{s}: {SELECTORS[s].summary}' for s in SELECTORS)}.",
+        f"Which latents a row uses. {summaries(SELECTORS)}.",
         swept=True,
         choices=SELECTORS,
     )
     recipe: str = option(
         "default",
-        "What training does besides the loss and Adam. "
-        f"{'; '.join(f'{r}: {RECIPES[r].summary}' for r in RECIPES)}.",
+        f"What training does besides the loss and Adam. {summaries(RECIPES)}.",
         swept=True,
         choices=RECIPES,
     )
@@ -161,7 +160,7 @@ class TrainConfig:
     kernels: str = option(
         AUTO_KERNELS,
         "Implementation of the sparse operations; auto takes the first that is installed and "
-        f"runs on the device. {'; '.join(f'{k}: {KERNELS[k].summary}' for k in KERNELS)}.",
+        f"runs on the device. {summaries(KERNELS)}.",
         choices=KERNELS_CHOICES,
     )
     residency: Residency = option(
@@ -182,7 +181,7 @@ class TrainConfig:
     terms: tuple[str, ...] = option(
         (),
         "Weight of a further loss term, NAME=WEIGHT; repeat for more. "
-        f"{'; '.join(f'{t}: {entry.summary}' for t, entry in weighted_terms().items())}.",
+        f"{summaries(weighted_terms())}.",
         flag="--term",
         added=True,
     )

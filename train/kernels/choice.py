@@ -7,7 +7,6 @@ import torch
 
 from sparc.common.config import require_choice
 from sparc.common.errors import ConfigError
-from sparc.common.lazy import import_home
 from sparc.train.kernels.interface import Kernels
 from sparc.train.kernels.registry import AUTO, CHOICES, KERNELS
 
@@ -33,7 +32,7 @@ def choose(name: str, device: torch.device) -> Kernels:
         needed = _DEVICES.get(entry.device, entry.device)
         raise ConfigError(f"kernels {name} needs {needed}, not device {device}; use kernels auto")
     try:
-        kernels: Kernels = import_home(entry.home)()
+        kernels: Kernels = entry.load()()
     except _UNUSABLE as error:
         raise ConfigError(f"kernels {name}: {error}; use kernels auto") from error
     return kernels
@@ -44,7 +43,7 @@ def available(device: torch.device) -> Iterator[str]:
     for name, entry in KERNELS.items():
         if entry.runs_on(device):
             try:
-                import_home(entry.home)
+                entry.load()
             except _UNUSABLE:
                 continue
             yield name

@@ -35,18 +35,16 @@ from collections import ChainMap
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from sparc.common.registry import Entry
+
 if TYPE_CHECKING:
     import torch
 
 
 @dataclasses.dataclass(frozen=True)
-class KernelsEntry:
-    """What is known of an implementation before it is imported."""
+class KernelsEntry(Entry):
+    """An implementation of the kernels: its summary says where it runs, too."""
 
-    summary: str
-    """What it is and where it runs, for `--help`."""
-    home: str
-    """`module:class` of the `Kernels`."""
     device: str = ""
     """Type of the device that it needs, as PyTorch calls it; empty: any."""
     emulation: str = ""

@@ -1,7 +1,6 @@
 """Which reader a dataset folder gets: by the name of its format, or by its files (`auto`)."""
 
 from sparc.common.errors import DatasetError
-from sparc.common.lazy import import_home
 from sparc.common.text import shorten
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.formats.registry import FORMATS
@@ -10,7 +9,7 @@ from sparc.extract.datasets.safe_folder import SafeFolder
 
 def reader_of(name: str) -> type[DatasetReader]:
     """The reader of a format in `FORMATS`."""
-    reader: type[DatasetReader] = import_home(FORMATS[name].home)
+    reader: type[DatasetReader] = FORMATS[name].load()
     return reader
 
 

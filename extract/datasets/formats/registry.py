@@ -21,7 +21,7 @@ recognises a folder and which images it has:
 
 Then add a line to `FORMATS`:
 
-    "listed": FormatEntry("images that images.jsonl lists", f"{_HERE}.listed:ListedDataset"),
+    "listed": Entry("images that images.jsonl lists", f"{_HERE}.listed:ListedDataset"),
 
 `sparc-extract run … --format listed` reads it, `auto` recognises it, and every command opens the
 images of its caches. A format whose images are not files of the folder also overrides `read_image`,
@@ -34,47 +34,24 @@ where `--holdout-by` does, with
 Every command line reads this module: it imports no reader.
 """
 
-import dataclasses
-from collections.abc import Collection, Iterator
+from collections import ChainMap
+from collections.abc import Collection
 
-
-@dataclasses.dataclass(frozen=True)
-class FormatEntry:
-    """What is known of a format before its reader is imported."""
-
-    summary: str
-    """What is in the folder, for `--help`."""
-    home: str
-    """`module:class` of the `DatasetReader`."""
-
+from sparc.common.registry import Entry
 
 _HERE = "sparc.extract.datasets.formats"
 
-FORMATS: dict[str, FormatEntry] = {
-    "folder": FormatEntry("images, with .txt or metadata files", f"{_HERE}.folder:FolderDataset"),
-    "coco": FormatEntry("images, with COCO's annotation files", f"{_HERE}.coco:CocoDataset"),
-    "open-images": FormatEntry(
+FORMATS: dict[str, Entry] = {
+    "folder": Entry("images, with .txt or metadata files", f"{_HERE}.folder:FolderDataset"),
+    "coco": Entry("images, with COCO's annotation files", f"{_HERE}.coco:CocoDataset"),
+    "open-images": Entry(
         "Open Images with Localized Narratives", f"{_HERE}.open_images:OpenImagesDataset"
     ),
-    "webdataset": FormatEntry("tar shards of img2dataset", f"{_HERE}.webdataset:WebDataset"),
+    "webdataset": Entry("tar shards of img2dataset", f"{_HERE}.webdataset:WebDataset"),
 }
 
 AUTO = "auto"
 """Stands for the format that the files of the folder indicate."""
 
-
-class _Choices(Collection[str]):
-    """What `--format` may be: `AUTO` and whatever is in `FORMATS` at the time."""
-
-    def __contains__(self, name: object) -> bool:
-        return name == AUTO or name in FORMATS
-
-    def __iter__(self) -> Iterator[str]:
-        yield AUTO
-        yield from FORMATS
-
-    def __len__(self) -> int:
-        return 1 + len(FORMATS)
-
-
-CHOICES: Collection[str] = _Choices()
+CHOICES: Collection[str] = ChainMap(FORMATS, {AUTO: Entry("", "")})
+"""What `--format` may be: `AUTO`, and whatever is in `FORMATS` at the time."""

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from sparc.common.errors import ConfigError
+from sparc.common.registry import Entry
 from sparc.train.config import TrainConfig
 from sparc.train.loading import load, load_untrained
 from sparc.train.step.learner import Learner
 from sparc.train.step.recipes.recipe import Recipe, recipe_of
-from sparc.train.step.recipes.registry import RECIPES, RecipeEntry
+from sparc.train.step.recipes.registry import RECIPES
 
 
 class Shrinking(Recipe):
@@ -31,7 +32,7 @@ class Shrinking(Recipe):
 
 @pytest.fixture(autouse=True)
 def shrinking(monkeypatch):
-    entry = RecipeEntry("decoder rows shrink", f"{__name__}:Shrinking")
+    entry = Entry("decoder rows shrink", f"{__name__}:Shrinking")
     monkeypatch.setitem(RECIPES, "shrinking", entry)
 
 
@@ -48,7 +49,7 @@ class Summing(Recipe):
 
 
 def test_a_recipe_knows_the_learning_rate(build_model, draw_batch, monkeypatch):
-    monkeypatch.setitem(RECIPES, "sum", RecipeEntry("of a test", f"{__name__}:Summing"))
+    monkeypatch.setitem(RECIPES, "sum", Entry("of a test", f"{__name__}:Summing"))
     model = build_model()
     learner = Learner(model, TrainConfig(recipe="sum"))
     for lr in (0.5, 0.25):

@@ -22,15 +22,13 @@ Every command line reads this module: it imports no selector.
 
 import dataclasses
 
+from sparc.common.registry import Entry
+
 
 @dataclasses.dataclass(frozen=True)
-class SelectorEntry:
-    """What is known of a selector before it is imported."""
+class SelectorEntry(Entry):
+    """A selector: its summary says what a row uses, after "latents: ", in help and model card."""
 
-    summary: str
-    """What a row uses, after "latents: ", as the help and the model card say it."""
-    home: str
-    """`module:class` of the `Selector`."""
     widest: int = 1
     """`keep` chooses among this multiple of k candidates, which is also the width of the codes. A
     row uses all of them where the selector has no `keep`."""

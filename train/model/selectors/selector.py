@@ -13,7 +13,6 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from sparc.common.lazy import import_home
 from sparc.train.config import ModelConfig
 from sparc.train.model.codes import Codes, Mode
 from sparc.train.model.selectors.registry import SELECTORS
@@ -62,7 +61,7 @@ class Selector(ABC):
 
 def selector_of(name: str) -> Selector:
     """The selector of a name in `SELECTORS`."""
-    selector: Selector = import_home(SELECTORS[name].home)()
+    selector: Selector = SELECTORS[name].load()()
     return selector
 
 

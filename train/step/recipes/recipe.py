@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from sparc.common.lazy import import_home
 from sparc.train.config import ModelConfig, TrainConfig
 from sparc.train.model.network import Sparc
 from sparc.train.step.deadness import DeadLatents, DeadLatentsOfEitherMode
@@ -64,5 +63,5 @@ class Recipe:
 
 def recipe_of(settings: TrainConfig) -> Recipe:
     """The recipe that the settings name."""
-    recipe: Recipe = import_home(RECIPES[settings.recipe].home)(settings)
+    recipe: Recipe = RECIPES[settings.recipe].load()(settings)
     return recipe

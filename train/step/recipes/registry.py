@@ -12,31 +12,20 @@ what differs:
 
 Then add a line to `RECIPES`:
 
-    "decaying": RecipeEntry("decoder rows decay", f"{_HERE}.decaying:Decaying"),
+    "decaying": Entry("decoder rows decay", f"{_HERE}.decaying:Decaying"),
 
 `sparc-train run … --recipe decaying` trains with it, as does a sweep.
 
 Every command line reads this module: it imports no recipe.
 """
 
-import dataclasses
-
-
-@dataclasses.dataclass(frozen=True)
-class RecipeEntry:
-    """What is known of a recipe before it is imported."""
-
-    summary: str
-    """What it is, for `--help`."""
-    home: str
-    """`module:class` of the `Recipe`."""
-
+from sparc.common.registry import Entry
 
 _HERE = "sparc.train.step.recipes"
 
-RECIPES: dict[str, RecipeEntry] = {
-    "default": RecipeEntry("ours", f"{_HERE}.recipe:Recipe"),
-    "published": RecipeEntry(
+RECIPES: dict[str, Entry] = {
+    "default": Entry("ours", f"{_HERE}.recipe:Recipe"),
+    "published": Entry(
         "as published with arXiv 2507.06265, quirks included", f"{_HERE}.published:PublishedRecipe"
     ),
 }

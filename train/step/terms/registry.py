@@ -28,15 +28,13 @@ Every command line reads this module: it imports no term.
 
 import dataclasses
 
+from sparc.common.registry import Entry
+
 
 @dataclasses.dataclass(frozen=True)
-class TermEntry:
-    """What is known of a loss term before it is imported."""
+class TermEntry(Entry):
+    """A loss term: its summary says what it rewards or penalizes."""
 
-    summary: str
-    """What it rewards or penalizes, for `--help`."""
-    home: str
-    """`module:class` of the `LossTerm`."""
     option: str | None = "--term"
     """The option that sets its weight; None where the weight is constant."""
 

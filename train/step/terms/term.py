@@ -7,7 +7,6 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from sparc.common.lazy import import_home
 from sparc.train.config import TrainConfig
 from sparc.train.kernels.interface import Kernels
 from sparc.train.model.network import Sparc
@@ -129,9 +128,7 @@ class SparseTerm(LossTerm):
 
 def build_terms(settings: TrainConfig) -> list[LossTerm]:
     """The terms that have a weight, and those that are logged without one."""
-    terms: list[LossTerm] = [
-        import_home(entry.home)(settings, name) for name, entry in TERMS.items()
-    ]
+    terms: list[LossTerm] = [entry.load()(settings, name) for name, entry in TERMS.items()]
     return [term for term in terms if term.weight > 0 or term.always_logged]
 
 

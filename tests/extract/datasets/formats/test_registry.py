@@ -12,11 +12,12 @@ from sparc.analyze.search.contact_sheet import contact_sheet
 from sparc.analyze.search.searcher import SCHEMA
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import ConfigError, DatasetError
+from sparc.common.registry import Entry
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets import DatasetOptions, open_dataset
 from sparc.extract.datasets.formats.detection import reader_of
 from sparc.extract.datasets.formats.reader import DatasetReader
-from sparc.extract.datasets.formats.registry import FORMATS, FormatEntry
+from sparc.extract.datasets.formats.registry import FORMATS
 from sparc.extract.datasets.images import CacheImages
 from sparc.extract.datasets.source import ImageRecord, Source
 
@@ -54,7 +55,7 @@ class AlbumDataset(DatasetReader):
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    entry = FormatEntry("images in album.zip", f"{__name__}:AlbumDataset")
+    entry = Entry("images in album.zip", f"{__name__}:AlbumDataset")
     monkeypatch.setitem(FORMATS, "album", entry)
 
 
@@ -125,7 +126,7 @@ class ListedDataset(DatasetReader):
 
 
 def test_missing_images_need_nothing_of_the_reader(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(FORMATS, "listed", FormatEntry("a list", f"{__name__}:ListedDataset"))
+    monkeypatch.setitem(FORMATS, "listed", Entry("a list", f"{__name__}:ListedDataset"))
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     (tmp_path / "listed.txt").write_text("a.png b.png")
     options = DatasetOptions(format="listed")
@@ -163,8 +164,9 @@ def test_a_name_that_is_not_registered_is_refused_with_the_choices(album, call, 
 
 def test_the_help_lists_them():
     code = """
-from sparc.extract.datasets.formats.registry import FORMATS, FormatEntry
-FORMATS["album"] = FormatEntry("images in album.zip", "nowhere:AlbumDataset")
+from sparc.common.registry import Entry
+from sparc.extract.datasets.formats.registry import FORMATS
+FORMATS["album"] = Entry("images in album.zip", "nowhere:AlbumDataset")
 from sparc.extract.cli import app
 app(["run", "--help"])
 """
