@@ -157,7 +157,7 @@ def mean_share(values: Any, images: Any) -> tuple[float, Interval]:
 
 
 def jackknife_share(
-    figures: Any, share: float, trials: float, *, degrees: float | None = None
+    figures: Any, share: float, trials: Any, *, degrees: float | None = None
 ) -> Interval:
     """`jackknife` for means of values between 0 and 1, which may be 0 or 1 themselves.
 
@@ -167,7 +167,7 @@ def jackknife_share(
     Args:
         figures: As for `jackknife`, (1 + G, ...).
         share: The share of the images in one fold.
-        trials: The number of trials where nothing varies: the images, or fewer.
+        trials: The number of trials where nothing varies, one or (...): the images, or fewer.
         degrees: Degrees of freedom of the variance; G - 1 by default, which holds for sums of many
             terms of similar weight.
     """

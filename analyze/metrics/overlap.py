@@ -235,7 +235,9 @@ def row_table(
         sums.append(pairs.of_rows - _sums_of_rows(matrices, products))
     numbers, totals = np.stack(sums)[..., :1], np.stack(sums)[..., 1:]
     means = totals / np.where(numbers > 0, numbers, np.nan)
-    interval = jackknife_share(means, folds.share, folds.images)
+    # Rows on which neither stream is active say nothing: only the others' images are trials.
+    trials = np.maximum(1, folds.images * numbers[0] / max(1, pairs.rows))
+    interval = jackknife_share(means, folds.share, trials)
     lines = [
         {
             "mode": code_set.mode,

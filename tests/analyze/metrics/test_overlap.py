@@ -170,8 +170,26 @@ def test_overlap_of_rows_is_that_of_plain_loops_with_and_without_each_fold(
         assert line["rows"] == (~np.isnan(values[:, 0])).sum()
         without = [values] + [values[np.arange(rows) % 4 != fold] for fold in range(4)]
         means = np.stack([np.nanmean(some, axis=0) for some in without])
-        interval = jackknife_share(means, 0.25, rows)
+        interval = jackknife_share(means, 0.25, line["rows"])
         for column, name in enumerate(("jaccard", "cosine")):
             assert line[name] == pytest.approx(means[0, column])
             assert line[f"{name}_low"] == pytest.approx(interval.low[column], abs=1e-6)
             assert line[f"{name}_high"] == pytest.approx(interval.high[column], abs=1e-6)
+
+
+def test_rows_on_which_no_stream_is_active_say_nothing():
+    """No common latent on 40 of 400 rows: the interval is that of 40 images, not of 400."""
+    active = np.arange(400) < 40
+    values = {
+        stream: np.where(active[:, None], weights, 0).astype(np.float32)
+        for stream, weights in (("a", [1.0, 0.0]), ("b", [0.0, 1.0]))
+    }
+    indices = np.tile(np.arange(2, dtype=np.uint8), (400, 1))
+    codes = CodeRows(np.arange(400), dict.fromkeys(values, indices), values)
+    folds = Folds((1 + np.arange(400) % 4).astype(np.uint8), 4, 0.25, 400)
+    pairs = overlap.count_pairs(codes, 2)
+    code_set = CodeSet("independent")
+    table = overlap.row_table(pairs, ["a", "b"], code_set, folds=folds, fold_codes=codes)
+    (line,) = table.to_pylist()
+    assert (line["rows"], line["jaccard"], line["jaccard_low"]) == (40, 0, 0)
+    assert line["jaccard_high"] == pytest.approx(1 - 0.05 ** (1 / 40), rel=1e-3)
