@@ -53,8 +53,8 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
         "",
         " " * _TEXT_WIDTH + "".join(f"{name:>{_CELL_WIDTH}}" for name in locations),
     ]
-    for number, section in enumerate(_sections(columns[0], some.streams)):
-        rows += [section.title] if number == 0 else ["", section.title]
+    for section in _sections(columns[0], some.streams):
+        rows += ["", section.title]
         require_declared(line for _, line in section.levels())
         for level, line in section.levels():
             cells = "".join(f"{cell(column, line):>{_CELL_WIDTH}}" for column in columns)
