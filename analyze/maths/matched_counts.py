@@ -13,6 +13,7 @@ from scipy import sparse
 Integers = npt.NDArray[np.int64]
 
 _BITS = 32  # Two counts share an integer, so that they are merged at once.
+_MASK = (1 << _BITS) - 1
 
 
 class MatchedCounts(NamedTuple):
@@ -36,12 +37,12 @@ class MatchedCounts(NamedTuple):
     @property
     def a(self) -> Integers:
         """The counts of the first stream."""
-        return self.counts & ((1 << _BITS) - 1)
+        return self.counts & _MASK
 
     @property
     def b(self) -> Integers:
         """The counts of the second stream."""
-        return self.counts >> _BITS
+        return self.counts >> _BITS & _MASK  # the mask, since the uppermost bit is no sign
 
     def lifted(self, lift: Integers) -> "MatchedCounts":
         """Add up the classes that one class stands for; they are neighbours."""
@@ -72,7 +73,7 @@ def match(first: sparse.csr_matrix, second: sparse.csr_matrix, *, positions: boo
     """Put the cells of two canonical int64 matrices, (n, classes), side by side.
 
     Args:
-        first: The counts of the first stream, below 2^31.
+        first: The counts of the first stream; the sum of a latent's is below 2^32.
         second: Those of the second.
         positions: Whether `of_first` and `of_second` are wanted.
     """

@@ -1,7 +1,7 @@
 """Counts side by side at every depth, against dense counts."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import sparse
 
@@ -17,6 +17,7 @@ def draw(seed, most):
 
 
 @given(seed=st.integers(0, 10_000), most=st.sampled_from([2, 4, 1 << 29]))
+@example(seed=1973, most=1 << 29)  # a sum above 2^31
 def test_counts_side_by_side(seed, most):
     dense = draw(seed, most), draw(seed + 1, most)
     matched = match(*(sparse.csr_matrix(x.astype(np.int64)) for x in dense), positions=True)
