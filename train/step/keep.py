@@ -1,4 +1,4 @@
-"""Which of the candidates a selector keeps: by the thresholds of the batch, or by learned ones.
+"""The codes of a batch: which candidates a selector keeps, by thresholds of the batch or learned.
 
 In training a selector with thresholds compares with those of the batch, of all processes; the model
 remembers their running mean for use. Must not know what a selector decides.
@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from sparc.common.workers import Workers
+from sparc.train.config import Precision
 from sparc.train.kernels.interface import Kernels
+from sparc.train.model.codes import Mode
 from sparc.train.model.network import Sparc
 from sparc.train.model.topk import sum_in_order
+from sparc.train.step.noise import Inputs
 from sparc.train.step.row_terms import Gather
 from sparc.train.step.rows import join_rows, share_rows
-from sparc.train.step.select import Selected
+from sparc.train.step.select import Selected, select_candidates, select_own
 
 RATE = 0.1
 """Share of a batch's thresholds in the running mean, which covers about the last twenty batches.
@@ -21,6 +24,67 @@ They vary little from batch to batch but grow with the weights: a slower mean wo
 
 Streams = tuple[int, ...]
 """Positions of the streams whose logits are summed to scores."""
+
+
+class Selection:
+    """How the streams of a batch select, in training and in use.
+
+    Args:
+        model: The model.
+        kernels: The implementation of the sparse mathematics.
+        workers: Threads; each takes some rows.
+        precision: Precision of the products of logits.
+        gather: Joins the rows of all processes.
+        own_in_training: Whether each stream's own codes are wanted in training, too.
+        own_in_use: The same in use.
+    """
+
+    def __init__(
+        self,
+        model: Sparc,
+        kernels: Kernels,
+        workers: Workers,
+        *,
+        precision: Precision,
+        gather: Gather,
+        own_in_training: bool,
+        own_in_use: bool,
+    ) -> None:
+        self._model = model
+        self._kernels = kernels
+        self._workers = workers
+        self._precision: Precision = precision
+        self._gather = gather
+        self._own_in_training = own_in_training
+        self._own_in_use = own_in_use
+
+    def in_training(self, inputs: Inputs, mode: Mode) -> Selected:
+        """The codes of a batch, by the thresholds of the whole batch where the selector has any."""
+        candidates = self._candidates(inputs, mode)
+        thresholds = batch_thresholds(
+            self._model, candidates, self._gather, self._kernels, self._workers
+        )
+        selected = keep(self._model, candidates, thresholds)
+        return self._with_own(selected) if self._own_in_training else selected
+
+    def in_use(self, inputs: Inputs) -> Selected:
+        """The codes of rows, each of which does not depend on the others."""
+        candidates = self._candidates(inputs, self._model.own_mode)
+        selected = keep(self._model, candidates, self._model.known_thresholds())
+        return self._with_own(selected) if self._own_in_use else selected
+
+    def _candidates(self, inputs: Inputs, mode: Mode) -> Selected:
+        return select_candidates(
+            self._model,
+            inputs,
+            precision=self._precision,
+            kernels=self._kernels,
+            mode=mode,
+            workers=self._workers,
+        )
+
+    def _with_own(self, selected: Selected) -> Selected:
+        return select_own(self._model, selected, self._kernels, self._workers)
 
 
 def keep(model: Sparc, candidates: Selected, thresholds: Tensor | None) -> Selected:

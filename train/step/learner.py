@@ -24,7 +24,7 @@ from sparc.train.step.balance import Balance
 from sparc.train.step.deadness import Candidates, DeadCandidates, SparseCodes
 from sparc.train.step.gradients import StreamGradients, add_dense, stream_gradients
 from sparc.train.step.graph import StepGraphs
-from sparc.train.step.keep import batch_thresholds, keep, learn_thresholds
+from sparc.train.step.keep import Selection, learn_thresholds
 from sparc.train.step.noise import ALL_ROWS, Inputs, Share
 from sparc.train.step.objective import Objective, RowLosses
 from sparc.train.step.recipes.recipe import recipe_of
@@ -38,9 +38,9 @@ from sparc.train.step.row_terms import (
     one_process,
 )
 from sparc.train.step.schedule import mode_of_step
-from sparc.train.step.select import Selected, select_candidates, select_own
+from sparc.train.step.select import Selected
 from sparc.train.step.sums import Losses, StepSums, no_sums, step_sums
-from sparc.train.step.terms import autograd
+from sparc.train.step.terms.autograd import DenseTerms, TermsByAutograd
 from sparc.train.step.terms.term import build_terms
 from sparc.train.step.update import Optimizer
 
@@ -91,11 +91,14 @@ class Learner:
         self.kernels = choose_kernels(settings.kernels, self._device)
         self._workers = Workers.of(self._device)
         self._recipe = recipe_of(settings)
-        self._variances = _required_variances(model, settings, variances)
+        divisors = _required_variances(model, settings, variances)
         self._objective = Objective(
-            model, build_terms(settings), self.kernels, self._workers, variances=self._variances
+            model, build_terms(settings), self.kernels, self._workers, variances=divisors
         )
         self._dead_latents = self._recipe.deadness(model.config, self._device)
+        self._by_autograd = TermsByAutograd(
+            model, self._objective.by_autograd, self._dead_latents, self._gather, divisors
+        )
         self._candidates = DeadCandidates(
             model,
             self._dead_latents,
@@ -111,6 +114,15 @@ class Learner:
         )
         self._balance = Balance(model, settings.balance) if settings.balance > 0 else None
         self._counts_own = settings.alive_by == "both"
+        self._selection = Selection(
+            model,
+            self.kernels,
+            self._workers,
+            precision=settings.precision,
+            gather=self._gather,
+            own_in_training=self._counts_own or settings.balance > 0 or self._objective.needs_own,
+            own_in_use=self._objective.needs_own,
+        )
         self.no_sums = no_sums(
             [stream.dim for stream in model.config.streams],
             by_stream=[term.name for term in self._objective.sparse],
@@ -129,7 +141,7 @@ class Learner:
     @property
     def by_autograd(self) -> tuple[str, ...]:
         """Names of the loss terms that train through autograd, which is slow."""
-        return tuple(term.name for term in self._objective.by_autograd)
+        return self._by_autograd.names
 
     @torch.no_grad()
     def step(
@@ -185,7 +197,7 @@ class Learner:
                 and counts the batch on the host.
             mode: How the streams select.
         """
-        selected = self._select(inputs, mode)
+        selected = self._selection.in_training(inputs, mode)
         learn_thresholds(self.model, selected.thresholds)
         codes = gather_codes(selected, self._gather)
         if auxk is None:
@@ -195,7 +207,7 @@ class Learner:
         own = gather_own(selected, self._gather) if self._counts_own else None
         candidates = self._count(codes, own, auxk=auxk)
         losses, local = self._objective.differentiate(selected, candidates)
-        dense = self._differentiate_densely(inputs, codes)
+        dense = self._by_autograd.differentiate(inputs, codes)
         few = max(1, len(selected.values) // 32)
         sums = self._sums(selected, losses, dense.values, compare_rows=few)
         gradients = self._gradients(local, codes, dense)
@@ -226,27 +238,8 @@ class Learner:
             return (None,) * len(self.model.config.names)
         return self._candidates.by_stream()
 
-    def _differentiate_densely(self, inputs: Inputs, codes: GlobalCodes) -> autograd.DenseTerms:
-        """The loss terms that have no derivatives by hand, on the rows of all processes."""
-        if not self._objective.by_autograd:
-            return autograd.DenseTerms({}, {})
-        dense = self._dense_batch(inputs.gathered(self._gather), codes)
-        return autograd.differentiate(self.model, self._objective.by_autograd, dense)
-
-    def _evaluate_densely(self, inputs: Inputs, codes: GlobalCodes) -> dict[str, Tensor]:
-        """The values of those terms on the rows of this process."""
-        if not self._objective.by_autograd:
-            return {}
-        dense = self._dense_batch(inputs, codes)
-        return autograd.evaluate(self.model, self._objective.by_autograd, dense)
-
-    def _dense_batch(self, inputs: Inputs, codes: GlobalCodes) -> autograd.DenseBatch:
-        names = self.model.config.names
-        dead = {name: self._dead_latents.are_dead(name) for name in names}
-        return autograd.DenseBatch(inputs, codes, dead, self._variances)
-
     def _gradients(
-        self, local: LocalTerms, codes: GlobalCodes, dense: autograd.DenseTerms
+        self, local: LocalTerms, codes: GlobalCodes, dense: DenseTerms
     ) -> dict[str, StreamGradients]:
         terms = gather_terms(local, codes, self._gather)
         gradients = stream_gradients(self.model, terms, self.kernels, self._workers)
@@ -263,11 +256,10 @@ class Learner:
         """
         with self._workers.one_thread_each():
             inputs = Inputs(batch)
-            selected = keep(self.model, self._candidates_of(inputs), self.model.known_thresholds())
-            selected = self._with_own(selected)
+            selected = self._selection.in_use(inputs)
             losses = self._objective.evaluate(selected, self._candidates_now())
             codes = GlobalCodes(selected.indices, selected.values, selected.kept)
-            values = self._evaluate_densely(inputs, codes)
+            values = self._by_autograd.evaluate(inputs, codes)
             return self._sums(selected, losses, values, compare_rows=len(selected.values))
 
     def losses(self, batch: Mapping[str, Tensor]) -> Losses:
@@ -290,10 +282,10 @@ class Learner:
             batch: As for `step`.
         """
         inputs = Inputs(batch)
-        selected = self._select(inputs, self.model.own_mode)
+        selected = self._selection.in_training(inputs, self.model.own_mode)
         codes = gather_codes(selected, self._gather)
         _, local = self._objective.differentiate(selected, self._candidates_now())
-        gradients = self._gradients(local, codes, self._differentiate_densely(inputs, codes))
+        gradients = self._gradients(local, codes, self._by_autograd.differentiate(inputs, codes))
         dense = {}
         for stream, gradient in gradients.items():
             for kind, rows in (("encoder", gradient.encoder), ("decoder", gradient.decoder)):
@@ -337,33 +329,6 @@ class Learner:
                 self._dead_latents.restore(name, state[name])
             elif name != "steps":
                 tensor.copy_(state[name])
-
-    def _select(self, inputs: Inputs, mode: Mode) -> Selected:
-        """The codes of a batch in training."""
-        candidates = self._candidates_of(inputs, mode)
-        thresholds = batch_thresholds(
-            self.model, candidates, self._gather, self.kernels, self._workers
-        )
-        selected = keep(self.model, candidates, thresholds)
-        if self._balance is None and not self._counts_own:
-            return self._with_own(selected)
-        return select_own(self.model, selected, self.kernels, self._workers)
-
-    def _with_own(self, selected: Selected) -> Selected:
-        """The codes of a batch with all that the terms of the loss need."""
-        if not self._objective.needs_own:
-            return selected
-        return select_own(self.model, selected, self.kernels, self._workers)
-
-    def _candidates_of(self, inputs: Inputs, mode: Mode | None = None) -> Selected:
-        return select_candidates(
-            self.model,
-            inputs,
-            precision=self.settings.precision,
-            kernels=self.kernels,
-            mode=mode,
-            workers=self._workers,
-        )
 
     def _sums(
         self,

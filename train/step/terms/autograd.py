@@ -8,8 +8,9 @@ from torch import Tensor
 
 from sparc.train.model.network import Sparc
 from sparc.train.reference import Forward, forward
+from sparc.train.step.deadness import DeadLatents
 from sparc.train.step.noise import Inputs
-from sparc.train.step.row_terms import GlobalCodes
+from sparc.train.step.row_terms import Gather, GlobalCodes
 from sparc.train.step.terms.term import LossTerm
 
 
@@ -55,6 +56,55 @@ class DenseBatch(NamedTuple):
         features, noise = self.inputs
         computed = forward(model.config, parameters, features, self.dead, selected, noise)
         return computed._replace(variances=self.variances)
+
+
+class TermsByAutograd:
+    """The terms that train through autograd, in the training of a model.
+
+    Args:
+        model: The model.
+        terms: These terms; may be none.
+        dead_latents: Its counters of dead latents.
+        gather: Joins the rows of all processes.
+        variances: As of `Forward`.
+    """
+
+    def __init__(
+        self,
+        model: Sparc,
+        terms: Sequence[LossTerm],
+        dead_latents: DeadLatents,
+        gather: Gather,
+        variances: Sequence[float] | None,
+    ) -> None:
+        self.names = tuple(term.name for term in terms)
+        self._model = model
+        self._terms = terms
+        self._dead_latents = dead_latents
+        self._gather = gather
+        self._variances = variances
+
+    def differentiate(self, inputs: Inputs, codes: GlobalCodes) -> DenseTerms:
+        """Values and gradients on the rows of all processes.
+
+        Args:
+            inputs: The rows of this process.
+            codes: Those of all processes.
+        """
+        if not self._terms:
+            return DenseTerms({}, {})
+        batch = self._batch(inputs.gathered(self._gather), codes)
+        return differentiate(self._model, self._terms, batch)
+
+    def evaluate(self, inputs: Inputs, codes: GlobalCodes) -> dict[str, Tensor]:
+        """Values on the rows of this process, by name."""
+        if not self._terms:
+            return {}
+        return evaluate(self._model, self._terms, self._batch(inputs, codes))
+
+    def _batch(self, inputs: Inputs, codes: GlobalCodes) -> DenseBatch:
+        dead = {name: self._dead_latents.are_dead(name) for name in self._model.config.names}
+        return DenseBatch(inputs, codes, dead, self._variances)
 
 
 def evaluate(model: Sparc, terms: Sequence[LossTerm], batch: DenseBatch) -> dict[str, Tensor]:
