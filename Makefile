@@ -22,8 +22,9 @@ lint: $(VENV)/dev.installed
 types: $(VENV)/dev.installed
 	mkdir -p .mypy-tree/sparc
 	for stage in $(STAGES); do ln -sfn ../../$$stage .mypy-tree/sparc/$$stage; done
+	ln -sfn ../../sparc/__init__.py .mypy-tree/sparc/__init__.py
 	cd .mypy-tree && MYPYPATH=. ../$(BIN)/mypy --config-file ../pyproject.toml \
-	    --namespace-packages --explicit-package-bases $(foreach stage,$(STAGES),-p sparc.$(stage))
+	    --namespace-packages --explicit-package-bases -p sparc
 
 format: $(VENV)/dev.installed
 	$(BIN)/ruff check --fix .

@@ -4,8 +4,10 @@ The names below are imported when they are first used, so that reading the confi
 stage does not load PyTorch.
 """
 
+import sys
 from typing import TYPE_CHECKING
 
+from sparc.analyze.call import AnalyzeStage
 from sparc.common.lazy import lazy_names
 
 if TYPE_CHECKING:
@@ -42,3 +44,5 @@ _HOMES = {
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)
+
+sys.modules[__name__].__class__ = AnalyzeStage

@@ -5,23 +5,36 @@ This module must not know how anything is computed.
 """
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from sparc.analyze.bias.associations import BiasTables
 from sparc.analyze.bias.command import bias
 from sparc.analyze.bias.config import BiasConfig
+from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.name.config import NameConfig
 from sparc.analyze.name.word_list import name_by_words
 from sparc.analyze.report.folder import Report
+from sparc.analyze.run import analyze
 from sparc.analyze.stability.compare import Stability, compare
 from sparc.analyze.stability.config import StabilityConfig
-from sparc.common.config import from_mapping, lists_of_one, with_current_names
+from sparc.common.config import one_config, settings_from
 
 Location = str | os.PathLike[str]
-Config = TypeVar("Config", BiasConfig, NameConfig, StabilityConfig)
+
+
+def analyze_run(
+    run: Location,
+    cache: Location,
+    report: Location,
+    config: AnalyzeConfig | None = None,
+    **settings: Any,
+) -> Report:
+    """Measure a trained model on a cache; see `sparc.analyze.call.AnalyzeStage`."""
+    config = one_config(AnalyzeConfig, config, settings, source="sparc.analyze")
+    return analyze(run, cache, report, config)
 
 
 def bias_of(
@@ -46,7 +59,7 @@ def bias_of(
             images have it, or none.
     """
     values = {"attribute": attribute, "against": against, **settings}
-    config = _config(BiasConfig, values, "bias_of")
+    config = settings_from(BiasConfig, values, source="bias_of")
     return bias(_opened(report), config).tables
 
 
@@ -67,7 +80,7 @@ def name_latents(report: Report | Location, *, words: Sequence[str], **settings:
     Raises:
         SparcError: A setting is unknown, or the encoder or the model cannot be loaded.
     """
-    config = _config(NameConfig, settings, "name_latents")
+    config = settings_from(NameConfig, settings, source="name_latents")
     return name_by_words(_opened(report), config, words)
 
 
@@ -87,21 +100,8 @@ def stability_of(run: Location, other: Location, **settings: Any) -> Stability:
     Raises:
         SparcError: A setting is unknown, one of them is no model, or their encoders differ.
     """
-    config = _config(StabilityConfig, settings, "stability_of")
+    config = settings_from(StabilityConfig, settings, source="stability_of")
     return compare(os.fspath(run), os.fspath(other), config)
-
-
-def _config(config_class: type[Config], settings: Mapping[str, Any], source: str) -> Config:
-    plain = {name: _plain(value) for name, value in settings.items()}
-    current = with_current_names(config_class, plain, source=source)
-    return from_mapping(config_class, lists_of_one(config_class, current), source=source)
-
-
-def _plain(value: Any) -> Any:
-    """A setting as a configuration file gives it."""
-    if isinstance(value, Mapping):  # specs, by stream as a `Searcher` takes them
-        return [f"{name}={text}" for name, text in value.items()]
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _opened(report: Report | Location) -> Report:

@@ -8,6 +8,8 @@ and raise `ConfigError`. This module must not know any particular configuration 
 
 import dataclasses
 import difflib
+import numbers
+import os
 import types
 import typing
 from collections.abc import Collection, Mapping
@@ -117,6 +119,61 @@ def from_mapping(config_class: type[T], values: Mapping[str, Any], *, source: st
         if required and name not in arguments:
             raise ConfigError(f"{source}: {name} is missing")
     return config_class(**arguments)
+
+
+def settings_from(config_class: type[T], settings: Mapping[str, Any], *, source: str) -> T:
+    """Build a configuration from the arguments of a call in Python.
+
+    Args:
+        config_class: A frozen dataclass whose fields were declared with `option`.
+        settings: Settings by the names of fields or of options: paths and NumPy's numbers as well,
+            one text where a list of texts is expected, and a mapping for texts `NAME=VALUE`.
+        source: Which call, for the error message.
+
+    Raises:
+        UnknownSettingError: No setting has that name.
+        ConfigError: A setting is given twice, of the wrong type, or impossible.
+    """
+    plain = {name: _typed(value) for name, value in settings.items()}
+    current = with_current_names(config_class, plain, source=source)
+    return from_mapping(config_class, lists_of_one(config_class, current), source=source)
+
+
+def one_config(
+    config_class: type[T], config: T | None, settings: Mapping[str, Any], *, source: str
+) -> T:
+    """The configuration of a call in Python that takes one, or single settings.
+
+    Args:
+        config_class: As for `settings_from`.
+        config: The configuration, if one was given.
+        settings: Single settings.
+        source: Which call, for the error message.
+
+    Raises:
+        ConfigError: Both are given, or as for `settings_from`.
+    """
+    if config is None:
+        return settings_from(config_class, settings, source=source)
+    if settings:
+        raise ConfigError(
+            f"{source}: {', '.join(settings)} beside a config: put all settings into the config, "
+            "or give single settings alone"
+        )
+    return config
+
+
+def _typed(value: Any) -> Any:
+    """A setting of a call as a configuration file gives it."""
+    if isinstance(value, Mapping):
+        return [f"{name}={text}" for name, text in value.items()]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
 
 
 def with_current_names(

@@ -56,7 +56,8 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("loading", "loop", "announcements"),
         ("together",),
         ("job", "align.command"),
-        ("cli",),
+        ("direct",),
+        ("cli", "call"),
     ),
     "analyze": (
         ("options", "arguments", "report.renderers.registry"),
@@ -72,6 +73,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("localize.command",),
         ("name",),
         ("direct", "cli"),
+        ("call",),
     ),
     "pipelines": (("config",), ("stages",), ("published", "demo"), ("cli",)),
 }
@@ -195,8 +197,9 @@ def test_a_wheel_has_every_package() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     folders = {".".join(path.relative_to(ROOT).parent.parts) for path in modules()}
     assert sorted(settings["tool"]["setuptools"]["packages"]) == sorted(
-        f"sparc.{folder}" for folder in folders
+        ["sparc", *(f"sparc.{folder}" for folder in folders)]
     )
+    assert sorted((ROOT / "sparc").glob("*.py")) == [ROOT / "sparc/__init__.py"]
 
 
 def test_stages_import_only_what_they_may() -> None:

@@ -6,14 +6,16 @@ The names below are imported when they are first used, so that reading the confi
 stage does not load PyTorch.
 """
 
+import sys
 from typing import TYPE_CHECKING
 
 from sparc.common.lazy import lazy_names
+from sparc.train.call import TrainStage
 
 if TYPE_CHECKING:
     from sparc.train.align.command import align_run
     from sparc.train.align.config import AlignConfig
-    from sparc.train.config import ModelConfig, StreamShape
+    from sparc.train.config import ModelConfig, StreamShape, TrainConfig
     from sparc.train.loading import load
     from sparc.train.model.codes import Codes
     from sparc.train.model.initialize import create_model
@@ -25,6 +27,7 @@ __all__ = [
     "ModelConfig",
     "Sparc",
     "StreamShape",
+    "TrainConfig",
     "align_run",
     "create_model",
     "load",
@@ -36,9 +39,12 @@ _HOMES = {
     "ModelConfig": "sparc.train.config",
     "Sparc": "sparc.train.model.network",
     "StreamShape": "sparc.train.config",
+    "TrainConfig": "sparc.train.config",
     "align_run": "sparc.train.align.command",
     "create_model": "sparc.train.model.initialize",
     "load": "sparc.train.loading",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)
+
+sys.modules[__name__].__class__ = TrainStage

@@ -3,6 +3,7 @@
 Also the untrained model of a run: its weights before the first step.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from sparc.train.run.run_folder import (
 )
 
 
-def load(location: str | Path) -> Sparc:
+def load(location: str | os.PathLike[str]) -> Sparc:
     """Load a trained model, on the CPU and ready for use.
 
     It is in evaluation mode and its weights are frozen, so that codes are plain numbers and need no
@@ -37,13 +38,14 @@ def load(location: str | Path) -> Sparc:
         RunError: Nothing is there, or what is there is no SPARC model, is damaged, or is a run that
             has not finished.
     """
+    location = os.fspath(location)
     folder = Folder(location)
     if not folder.exists(CONFIG_FILE):
         if folder.exists(SWEEP_FILE):
             raise RunError(f"{location} is a sweep: give one of the runs in it")
-        if folder.exists() or not is_repository_id(str(location)):
+        if folder.exists() or not is_repository_id(location):
             raise RunError(f"{location} holds no SPARC model: {CONFIG_FILE} is not there")
-        folder = download(str(location), (CONFIG_FILE, WEIGHTS_FILE))
+        folder = download(location, (CONFIG_FILE, WEIGHTS_FILE))
     elif folder.local is not None and is_run(folder.local):
         require_finished(folder.local)
     config = read_config(folder)

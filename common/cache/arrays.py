@@ -1,6 +1,7 @@
 """Making a cache from arrays that somebody already has, and refusing those that contradict it."""
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -11,16 +12,18 @@ import pyarrow as pa
 from sparc.common.cache import tables
 from sparc.common.cache.columns import column_array
 from sparc.common.cache.features import as_stored, bad_features, differing, find_faults
+from sparc.common.cache.image_files import ImageFiles, locate
 from sparc.common.cache.info import ARRAYS_DATASET
 from sparc.common.cache.manifest import Manifest
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.cache.resume import recognize
+from sparc.common.cache.resume import recognize, remove_cache
 from sparc.common.cache.writer import ROWS_PER_CHUNK, CacheWriter
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.common.streams.info import Modality, StreamInfo
 from sparc.common.streams.origin import StreamOrigin
+from sparc.common.text import reason
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 """By stream name, (rows, dim)."""
@@ -33,32 +36,40 @@ def write_arrays(
     modality: Mapping[str, Literal["image", "text"]] | None = None,
     sample_ids: Sequence[str] | None = None,
     captions: Sequence[str | None] | None = None,
+    images: Sequence[str | os.PathLike[str] | None] | None = None,
     label_ids: Sequence[Sequence[int]] | None = None,
     classes: pa.Table | None = None,
     columns: Mapping[str, Any] | None = None,
     dtype: Literal["float16", "float32"] = "float32",
     rows_per_chunk: int = ROWS_PER_CHUNK,
+    overwrite: bool = False,
 ) -> ActivationCache:
     """Make a cache from features that you already have.
+
+        write_arrays("cache", {"dino": dino, "clip": clip}, captions=captions, images=files)
 
     Where the folder holds a cache already, its chunks must be those of the features; what is
     missing or damaged is written again.
 
     Args:
         location: The cache's folder or URL.
-        features: By stream name, (rows, dim) each, with the same number of rows: arrays, or what
-            NumPy makes arrays of. A row that is zero or not finite is not valid in that stream.
+        features: By stream name, (rows, dim) each, with the same number of rows: arrays, tensors
+            of any device, or what NumPy makes arrays of. A row that is zero or not finite is not
+            valid in that stream.
         modality: `image` or `text` by stream; image where it says nothing.
-        sample_ids: What the rows' images are called; by default the row numbers. The rows of one
-            image must follow one another, with the same labels and, in a stream of images, the
-            same feature.
+        sample_ids: What the rows' images are called; by default the names of `images`, or else
+            the row numbers. The rows of one image must follow one another, with the same labels
+            and, in a stream of images, the same feature.
         captions: The rows' captions.
+        images: The files of the rows' images, which contact sheets show; they stay where they are.
         label_ids: The rows' classes, as `class_id` of `classes`.
         classes: A table of schema `tables.CLASSES`: class_id (from 0), key, name, parent_id, depth.
         columns: What else is known of the rows, by name: texts, integers, floats or booleans, a
             value per row, None or NaN where it is not known. `rows.parquet` keeps them.
         dtype: Type to store.
         rows_per_chunk: Rows per chunk.
+        overwrite: Remove the cache that the folder holds, whatever it was made from. A folder that
+            holds anything else is refused all the same.
 
     Returns:
         The cache, opened for reading.
@@ -67,23 +78,30 @@ def write_arrays(
         CacheError: The arguments do not fit each other, features are no floats, rows of one image
             contradict each other, or the folder holds something else.
     """
-    arrays = {name: np.asarray(values) for name, values in features.items()}
+    arrays = {name: _as_array(name, values) for name, values in features.items()}
     rows = _common_rows(arrays)
     given = {"sample_ids": sample_ids, "captions": captions, "label_ids": label_ids}
-    _require_lengths(rows, given)
+    _require_lengths(rows, {**given, "images": images})
     if rows_per_chunk < 1:
         raise CacheError(f"rows_per_chunk must be at least 1, not {rows_per_chunk}")
     classes = classes if classes is not None else tables.empty(tables.CLASSES)
     _require_classes(label_ids or (), classes)
-    table = _rows_table(rows, sample_ids, captions, label_ids)
+    files = None if images is None else locate(images)
+    table = _rows_table(rows, sample_ids, captions, label_ids, files)
     table = _with_columns(table, columns or {})
     streams = _streams(arrays, modality or {}, dtype)
     _require_consistent_images(table, arrays, streams)
     manifest = Manifest(
-        dataset=ARRAYS_DATASET, dataset_format=ARRAYS_DATASET, split="", rows=table, classes=classes
+        dataset=ARRAYS_DATASET if files is None else files.folder,
+        dataset_format=ARRAYS_DATASET,
+        split="",
+        rows=table,
+        classes=classes,
     )
     folder = Folder(location) if not isinstance(location, Folder) else location
     with exclusive(folder, recognize):
+        if overwrite:
+            remove_cache(folder)
         writer = CacheWriter.open(folder, manifest, rows_per_chunk=rows_per_chunk, repair=True)
         for stream in streams:
             _write_stream(writer, stream, arrays[stream.name])
@@ -91,23 +109,46 @@ def write_arrays(
     return ActivationCache(folder)
 
 
+_ARGUMENTS = {"sample_id": "sample_ids", "caption": "captions"}
+"""What `write_arrays` calls a column of the rows, where it is not its name."""
+
+
+def _as_array(stream: str, values: Any) -> npt.NDArray[Any]:
+    """Features as an array; those of a tensor, which NumPy need not be able to read."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    try:
+        return np.asarray(values)
+    except (TypeError, ValueError) as error:
+        kind = type(values).__name__
+        raise CacheError(f"stream {stream}: NumPy makes no array of a {kind}: {error}") from error
+
+
 def _rows_table(
     rows: int,
     sample_ids: Sequence[str] | None,
     captions: Sequence[str | None] | None,
     label_ids: Sequence[Sequence[int]] | None,
+    files: ImageFiles | None,
 ) -> pa.Table:
-    ids = list(sample_ids) if sample_ids is not None else [str(row) for row in range(rows)]
-    return pa.table(
-        {
-            "row": range(rows),
-            "sample_id": ids,
-            "image": pa.nulls(rows, pa.string()),
-            "caption": list(captions) if captions is not None else pa.nulls(rows, pa.string()),
-            "label_ids": [list(x) for x in label_ids] if label_ids is not None else [[]] * rows,
-        },
-        schema=tables.ROWS,
-    )
+    names = files.names if files is not None else [None] * rows
+    if sample_ids is None:
+        sample_ids = [name or str(row) for row, name in enumerate(names)]
+    columns: dict[str, Any] = {
+        "row": range(rows),
+        "sample_id": list(sample_ids),
+        "image": names,
+        "caption": list(captions) if captions is not None else pa.nulls(rows, pa.string()),
+        "label_ids": [list(x) for x in label_ids] if label_ids is not None else [[]] * rows,
+    }
+    for name, values in columns.items():
+        try:
+            columns[name] = pa.array(values, tables.ROWS.field(name).type)
+        except (pa.ArrowException, TypeError) as error:
+            raise CacheError(f"{_ARGUMENTS.get(name, name)}: {reason(error)}") from error
+    return pa.table(columns, schema=tables.ROWS)
 
 
 def _with_columns(table: pa.Table, columns: Mapping[str, Any]) -> pa.Table:
@@ -236,5 +277,5 @@ def _require_equal(
     if not np.array_equal(stored, wanted):
         raise CacheError(
             f"{cache.folder} holds other features of stream {stream} (chunk {chunk} differs): "
-            "choose another folder"
+            "choose another folder, or write over it with overwrite=True"
         )

@@ -18,7 +18,8 @@ from sparc.common.text import reason
 KIND = DocumentKind("sparc-activation-cache", 1, CacheError)
 
 ARRAYS_DATASET = "arrays"
-"""What stands for the dataset in a cache of features that were not extracted."""
+"""What stands for the format in a cache of features that were not extracted, and for the dataset
+where it does not know any images."""
 
 INFO_FILE = "cache.json"
 ACTIVATIONS = "activations.zarr"
@@ -64,6 +65,11 @@ class CacheInfo:
     manifest_digest: str
     streams: tuple[str, ...]
     versions: Mapping[str, str]
+
+    @property
+    def made_from(self) -> str:
+        """What to make the cache from again: the dataset, or `ARRAYS_DATASET`."""
+        return ARRAYS_DATASET if self.dataset_format == ARRAYS_DATASET else self.dataset
 
     @property
     def chunks(self) -> int:
@@ -181,7 +187,7 @@ def finish_advice(location: str, dataset: str) -> str:
 
 def damaged(folder: Folder, info: CacheInfo, what: str) -> DamagedCacheError:
     """The error for damage in a cache, with the way to repair it."""
-    advice = repair_advice(str(folder), info.dataset)
+    advice = repair_advice(str(folder), info.made_from)
     return DamagedCacheError(f"{folder}: {what}; {advice}")
 
 

@@ -151,7 +151,7 @@ class ActivationCache:
                 raise IncompleteCacheError(
                     f"{self.folder} is incomplete: stream {stream} lacks {len(missing)} of "
                     f"{self.info.chunks} chunks ({shown}); "
-                    + finish_advice(str(self.folder), self.info.dataset)
+                    + finish_advice(str(self.folder), self.info.made_from)
                 )
 
     # ------------------------------------------------------------------ activations
@@ -326,7 +326,7 @@ class ActivationCache:
     @property
     def repair_advice(self) -> str:
         """What to do about damage, with the command to run."""
-        return repair_advice(str(self.folder), self.info.dataset)
+        return repair_advice(str(self.folder), self.info.made_from)
 
     def _table(self, name: str, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
         with self._advising():

@@ -226,7 +226,7 @@ class CacheWriter:
         valid = np.ones(len(rows), dtype=np.bool_)
         valid[[row - rows.start for row in reasons]] = False
         masked = np.where(valid[:, None], features, 0)
-        is_array = self.info.dataset == ARRAYS_DATASET
+        is_array = self.info.made_from == ARRAYS_DATASET
         advice = 'give dtype="float32"' if is_array else "extract this stream with --dtype float32"
         require_storable(masked, valid, dtype, stream=stream, first_row=rows.start, advice=advice)
         # Rejects first, flags last: a chunk with flags is done, and nothing of it is missing.

@@ -47,12 +47,14 @@ class CacheImages:
         given = os.fspath(location)
         if not given and info.dataset == ARRAYS_DATASET:
             raise DatasetError(
-                "the cache was written from arrays, so that no dataset is known: say with "
-                "--dataset where its images are"
+                "the cache was written from arrays without images: say with --dataset where they "
+                "are, or write it with `images`"
             )
         self.location = given or info.dataset
         try:
-            self._dataset = _open(self.location, info.dataset_format)
+            # Files that somebody named lie in a plain folder, whatever else is in it.
+            plain = not given and info.dataset_format == ARRAYS_DATASET
+            self._dataset = _open(self.location, "folder" if plain else info.dataset_format)
         except DatasetError as error:
             raise error if given else DatasetError(f"{printable(str(error))}; {_MOVED}") from error
 

@@ -3,11 +3,15 @@ import os
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from sparc.common.cache import tables
 from sparc.common.cache.arrays import write_arrays
+from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.verify import verify
 from sparc.common.errors import CacheError
+from sparc.common.files.folder import Folder
+from sparc.extract.datasets.images import CacheImages
 
 VALUES = np.random.default_rng(0).standard_normal((10, 3)).astype(np.float32)
 
@@ -94,3 +98,87 @@ def test_arrays_may_be_written_again_but_not_others_in_their_place(tmp_path) -> 
     values[3] *= 2
     with pytest.raises(CacheError, match=r"other features of stream a .chunk 1 differs"):
         write_arrays(tmp_path / "cache", {"a": values}, dtype="float16", rows_per_chunk=3)
+
+
+def test_other_arrays_take_the_place_of_a_cache_where_that_is_asked_for(tmp_path) -> None:
+    write_arrays(tmp_path / "cache", {"a": VALUES, "b": VALUES}, captions=list("abcdefghij"))
+    with pytest.raises(CacheError, match="overwrite=True"):
+        write_arrays(tmp_path / "cache", {"a": VALUES[:4]})
+    cache = write_arrays(tmp_path / "cache", {"a": VALUES[:4]}, overwrite=True)
+    assert cache.stream_names == ("a",)
+    assert cache.info.rows == 4
+    assert list(verify(cache)) == []
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/cat.jpg").write_text("somebody's only photo")
+    with pytest.raises(CacheError, match=r"not a cache .it holds cat\.jpg"):
+        write_arrays(tmp_path / "photos", {"a": VALUES}, overwrite=True)
+    assert (tmp_path / "photos/cat.jpg").read_text() == "somebody's only photo"
+
+
+@pytest.mark.parametrize("removals", range(5))
+def test_an_overwrite_that_stopped_halfway_is_done_again(tmp_path, monkeypatch, removals) -> None:
+    write_arrays(tmp_path / "cache", {"a": VALUES}, captions=list("abcdefghij"))
+    remove, names = Folder.remove, []
+
+    def stop(folder, name):
+        if name != ".lock" and len(names) == removals:
+            raise KeyboardInterrupt
+        names.append(name)
+        remove(folder, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "remove", stop)
+        with pytest.raises(KeyboardInterrupt):
+            write_arrays(tmp_path / "cache", {"a": VALUES[:4]}, overwrite=True)
+    cache = write_arrays(tmp_path / "cache", {"a": VALUES[:4]}, overwrite=True)
+    assert cache.info.rows == 4
+    assert list(verify(cache)) == []
+
+
+def test_tensors_of_any_kind_are_arrays(tmp_path) -> None:
+    torch = pytest.importorskip("torch")
+    tensor = torch.from_numpy(VALUES)
+    learnt = tensor.clone().requires_grad_()
+    cache = write_arrays(tmp_path / "cache", {"a": learnt, "b": tensor.bfloat16()})
+    np.testing.assert_array_equal(cache.features("a", 0), VALUES)
+    np.testing.assert_allclose(cache.features("b", 0), VALUES, rtol=1e-2)
+
+
+def test_images_stay_where_they_are_and_are_found_there(tmp_path) -> None:
+    files = [tmp_path / "images" / name for name in ("a/cat.png", "b/dog.png")]
+    for number, file in enumerate(files):
+        file.parent.mkdir(parents=True)
+        Image.new("RGB", (5 + number, 4)).save(file)
+    (tmp_path / "latest.png").symlink_to(files[1])
+    features = VALUES[[0, 0, 1, 2]]
+    images = [files[0], str(files[0]), tmp_path / "latest.png", None]
+    cache = write_arrays(tmp_path / "cache", {"a": features}, images=images)
+    assert cache.rows(["sample_id", "image"]).to_pylist() == [
+        {"sample_id": name or "3", "image": name}
+        for name in ("a/cat.png", "a/cat.png", "b/dog.png", None)
+    ]
+    assert CacheImages(cache.info).open("b/dog.png").size == (6, 4)
+    (chunk,) = (tmp_path / "cache").rglob("features/c/0/0")
+    chunk.write_bytes(b"damaged")
+    with pytest.raises(CacheError, match="write the same arrays there again"):
+        ActivationCache(tmp_path / "cache").features("a", 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"images": ["nowhere.png", None]}, "images: row 0: there is no file nowhere.png"),
+        ({"images": [None, VALUES]}, "images: row 1 is a ndarray, not the path of a file"),
+        ({"images": [None, None]}, "images: not a single row has one"),
+        ({"images": ["/usr/bin/env", "/etc/hostname"]}, "no folder in common"),
+        ({"images": ["a"]}, "images: 1 for 2 rows"),
+        ({"sample_ids": [7, 8]}, "sample_ids: "),
+        ({"captions": [VALUES, None]}, "captions: "),
+    ],
+)
+def test_what_is_no_image_or_text_is_refused_in_one_line(tmp_path, arguments, message) -> None:
+    with pytest.raises(CacheError) as caught:
+        write_arrays(tmp_path / "cache", {"a": VALUES[:2]}, **arguments)
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 250
+    assert "\n" not in str(caught.value)

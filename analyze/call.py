@@ -1,0 +1,47 @@
+"""What makes the package `sparc.analyze` a function as well; `sparc.train.call` says why."""
+
+import os
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sparc.analyze.config import AnalyzeConfig
+    from sparc.analyze.report.folder import Report
+
+
+class AnalyzeStage(ModuleType):
+    """The package `sparc.analyze`, which can be called."""
+
+    def __call__(
+        self,
+        run: str | os.PathLike[str],
+        cache: str | os.PathLike[str],
+        report: str | os.PathLike[str],
+        config: "AnalyzeConfig | None" = None,
+        **settings: Any,
+    ) -> "Report":
+        """Measure a trained model on a cache, and write a report, as `sparc-analyze run` does.
+
+            report = sparc.analyze("run", "cache-test", "report")
+
+        After an interruption the same call continues where it stopped; where the report is
+        finished, it opens it.
+
+        Args:
+            run: A finished run's folder, a saved model's folder, or a hub repository.
+            cache: An activation cache, usually not the one that was trained on.
+            report: The report's folder or URL.
+            config: All settings in one object.
+            settings: Single settings instead: fields of `sparc.analyze.AnalyzeConfig`, whose names
+                are those of the options of `sparc-analyze run`.
+
+        Returns:
+            The finished report.
+
+        Raises:
+            SparcError: A setting is unknown or impossible, run and cache do not go together, the
+                report is on something else, another process writes to it, or a file is damaged.
+        """
+        from sparc.analyze.direct import analyze_run
+
+        return analyze_run(run, cache, report, config, **settings)

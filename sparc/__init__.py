@@ -1,0 +1,59 @@
+"""One dictionary of sparse concepts, shared by several frozen models.
+
+    import sparc
+
+    sparc.write_arrays("cache", {"dino": dino, "clip": clip}, captions=captions, images=files)
+    model = sparc.train("cache", "run", latents=1024, k=32)
+    report = sparc.analyze("run", "cache-test", "report")
+
+Whatever `__all__` lists is public, as is what the packages of the stages list. The stages are
+packages and functions at once: `sparc.train("cache", "run")` does what `sparc-train run` does, and
+`from sparc.train import TrainConfig` imports from the package. Importing `sparc` loads neither
+PyTorch nor NumPy: a name is imported when it is first used.
+"""
+
+from typing import TYPE_CHECKING
+
+from sparc.common.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from sparc.analyze.call import AnalyzeStage
+    from sparc.analyze.report.folder import Report
+    from sparc.common.cache.arrays import write_arrays
+    from sparc.common.cache.reader import ActivationCache
+    from sparc.common.errors import SparcError
+    from sparc.train.call import TrainStage
+    from sparc.train.loading import load
+    from sparc.train.model.codes import Codes
+    from sparc.train.model.network import Sparc
+
+    # To a type checker these packages are what can be called: a module cannot. Their other names
+    # are checked where they are imported: `from sparc.train import align_run`.
+    analyze: AnalyzeStage
+    train: TrainStage
+else:
+    from sparc import analyze, train
+
+__all__ = [
+    "ActivationCache",
+    "Codes",
+    "Report",
+    "Sparc",
+    "SparcError",
+    "analyze",
+    "load",
+    "train",
+    "write_arrays",
+]
+
+_HOMES = {
+    "ActivationCache": "sparc.common.cache.reader",
+    "Codes": "sparc.train.model.codes",
+    "Report": "sparc.analyze.report.folder",
+    "Sparc": "sparc.train.model.network",
+    "SparcError": "sparc.common.errors",
+    "load": "sparc.train.loading",
+    "write_arrays": "sparc.common.cache.arrays",
+}
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,0 +1,22 @@
+"""`sparc-train run` as a function that returns the model."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from sparc.common.config import one_config
+from sparc.train import job
+from sparc.train.config import TrainConfig
+from sparc.train.loading import load
+from sparc.train.model.network import Sparc
+
+Location = str | os.PathLike[str]
+
+
+def train(
+    cache: Location, run: Location, config: TrainConfig | None = None, **settings: Any
+) -> Sparc:
+    """Train a model, or resume an interrupted run; see `sparc.train.call.TrainStage`."""
+    config = one_config(TrainConfig, config, settings, source="sparc.train")
+    job.run(os.fspath(cache), Path(run), config)
+    return load(run)
