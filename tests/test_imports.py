@@ -50,7 +50,10 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ),
         ("config", "distributed", "align.config", "align.record"),
         ("model",),
-        ("reference", "kernels", "data", "align.refit", "align.thresholds", "align.aligner"),
+        (
+            *("reference", "kernels", "data", "align.refit", "align.selecting"),
+            *("align.thresholds", "align.on_cache", "align.aligner"),
+        ),
         ("step",),
         ("run", "validation"),
         ("loading", "loop", "announcements"),

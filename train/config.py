@@ -215,7 +215,11 @@ class TrainConfig:
         "SHARE=MIX; repeat for more.",
         added=True,
     )
-
+    align_discriminant: float = option(
+        0.1,
+        "Share of aligned encoders that discriminates the rows which select a latent jointly.",
+        added=True,
+    )
     align_lr: float = option(
         1.0,
         "Factor on the encoders' learning rate after the last alignment before the end.",
@@ -233,8 +237,9 @@ class TrainConfig:
             self._at_least(name, 0)
         if self.k > self.latents:
             raise ConfigError(f"k ({self.k}) cannot exceed latents ({self.latents})")
-        if not 0 <= self.independent <= 1:
-            raise ConfigError(f"independent must be from 0 to 1, not {self.independent}")
+        for name in ("independent", "align_discriminant"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be from 0 to 1, not {getattr(self, name)}")
         if not 0 < self.lr < math.inf:
             raise ConfigError(f"lr must be a positive number, not {self.lr}")
         for field in dataclasses.fields(self):

@@ -228,7 +228,13 @@ def _aligner(
     """What aligns the models after some of the steps that are still to be made; None if none is."""
     if all(step <= first_step for step in record.train.mixes_by_step(record.steps)):
         return None
-    return Aligner(cache, record.model, seed=record.train.order_seed, processes=group)
+    return Aligner(
+        cache,
+        record.model,
+        seed=record.train.order_seed,
+        discriminant=record.train.align_discriminant,
+        processes=group,
+    )
 
 
 def _new_record(

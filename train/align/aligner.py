@@ -1,11 +1,10 @@
 """Aligning while a model is trained, after set shares of its steps."""
 
-import torch
+import dataclasses
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.train.align.config import AlignConfig
-from sparc.train.align.refit import align
-from sparc.train.align.thresholds import relearn_thresholds
+from sparc.train.align.on_cache import align_on_cache
 from sparc.train.config import ModelConfig
 from sparc.train.data.moments import data_moments, require_rows
 from sparc.train.distributed import Processes
@@ -21,6 +20,7 @@ class Aligner:
         cache: The cache of the run.
         config: A model of the run.
         seed: Seed of the sample of rows.
+        discriminant: As in `AlignConfig`.
         processes: The processes that train together.
 
     Raises:
@@ -28,10 +28,16 @@ class Aligner:
     """
 
     def __init__(
-        self, cache: ActivationCache, config: ModelConfig, *, seed: int, processes: Processes
+        self,
+        cache: ActivationCache,
+        config: ModelConfig,
+        *,
+        seed: int,
+        discriminant: float,
+        processes: Processes,
     ) -> None:
         self._cache = cache
-        self._settings = AlignConfig(seed=seed)
+        self._settings = AlignConfig(seed=seed, discriminant=discriminant)
         self._processes = processes
         self._moments = None
         if processes.is_first:
@@ -47,15 +53,8 @@ class Aligner:
         changes nothing, to forget that of their squares too costs joint cross-reconstruction.)
         """
         if self._moments is not None:
-            align(
-                model,
-                self._moments,
-                mix=mix,
-                ridge=self._settings.ridge,
-                keep=self._settings.keep,
-            )
-            with torch.no_grad():
-                relearn_thresholds(model, self._cache, seed=self._settings.seed)
+            settings = dataclasses.replace(self._settings, mix=mix)
+            align_on_cache(model, self._cache, self._moments, settings)
         for tensor in (*model.encoder.values(), *model.latent_bias.values()):
             self._processes.copy_from_first(tensor)
         if model.thresholds is not None:

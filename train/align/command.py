@@ -24,9 +24,8 @@ from sparc.common.streams.info import StreamInfo
 from sparc.common.text import amount
 from sparc.common.versions import software_versions
 from sparc.train.align.config import AlignConfig
+from sparc.train.align.on_cache import align_on_cache
 from sparc.train.align.record import AlignRecord
-from sparc.train.align.refit import align
-from sparc.train.align.thresholds import relearn_thresholds
 from sparc.train.data.moments import data_moments, require_rows
 from sparc.train.loading import load
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE, read_aligned, write_config
@@ -108,8 +107,7 @@ def align_run(
         )
         require_rows(opened, source.model.config, moments)
         model = source.model.to(device)
-        align(model, moments, mix=config.mix, ridge=config.ridge, keep=config.keep)
-        relearn_thresholds(model, opened, seed=config.seed)
+        align_on_cache(model, opened, moments, config)
         record = dataclasses.replace(wanted, rows=moments.rows)
         _write(target, source, model.cpu(), record)
     measure = shlex.join(["sparc-analyze", "run", str(target), "CACHE", "REPORT"])

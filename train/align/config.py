@@ -18,6 +18,10 @@ class AlignConfig:
         1e-4, "Added to a stream's covariance on the diagonal, as a share of its trace."
     )
     keep: bool = option(True, "Preserve the variance of each latent's summed logits.")
+    discriminant: float = option(
+        0.1,
+        "Share of the refitted encoders that discriminates the rows which select a latent jointly.",
+    )
     rows: int = option(
         32_768, "Rows to sample for every pair of streams, in whole chunks; all if there are fewer."
     )
@@ -31,6 +35,8 @@ class AlignConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.mix <= 1:
             raise ConfigError(f"mix must be from 0 to 1, not {self.mix}")
+        if not 0 <= self.discriminant <= 1:
+            raise ConfigError(f"discriminant must be from 0 to 1, not {self.discriminant}")
         if not 0 < self.ridge < math.inf:
             raise ConfigError(f"ridge must be a positive number, not {self.ridge}")
         for name, smallest in (("rows", 2), ("seed", 0)):

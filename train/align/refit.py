@@ -7,19 +7,32 @@ h_s = E_s (x_s - b_s) + c_s and their mean over streams hbar, ridge regression o
     c_s' = hbar(mu) - E_s' (mu_s - b_s)
 
 rho is a share of the trace, that is `ridge * dim` times the mean eigenvalue: 0.04 of it for 384
-values at 1e-4. Encoders move by `mix`, E = (1 - mix) E + mix E', and c likewise.
+values at 1e-4.
+
+That guesses logits as well as all rows allow, but what matters is which rows select a latent. The
+direction that tells these from the others is Fisher's discriminant. With m_sl the mean of x_s over
+the rows that select l jointly, its row l is
+
+    F_sl = a_sl (C_ss + rho I)^-1 (m_sl - mu_s)
+
+where a_sl gives its logits the standard deviation that those of row l of E_s' have. The two are
+mixed, E_s' = (1 - discriminant) E_s' + discriminant F_s, where a row selects the latent at all.
+
+Encoders move by `mix`, E = (1 - mix) E + mix E', and c likewise.
 
 A regression shrinks what streams do not share, and latents that shrink are selected no more. So
 `keep` scales row l of all encoders by g_l = clip(std before / std after, 0.2, 5) of the latent's
 summed logits, about each stream's mean logit.
 
-No rows are needed, only means and covariances. The cost are two products of (latents, D) with
-(D, D), D being the width of all streams together, and a triangular solve for each stream.
+No rows are needed, only means and covariances, and the means m_sl. The cost are two products of
+(latents, D) with (D, D), D being the width of all streams together, and a triangular solve for each
+stream, or two.
 """
 
 import torch
 from torch import Tensor
 
+from sparc.train.align.selecting import SelectingRows
 from sparc.train.data.moments import Moments
 from sparc.train.model.network import Sparc
 
@@ -31,7 +44,14 @@ _LATENTS = 1024
 
 
 def align(
-    model: Sparc, moments: Moments, *, mix: float = 1.0, ridge: float = 1e-4, keep: bool = True
+    model: Sparc,
+    moments: Moments,
+    *,
+    mix: float = 1.0,
+    ridge: float = 1e-4,
+    keep: bool = True,
+    discriminant: float = 0.0,
+    selecting: SelectingRows | None = None,
 ) -> None:
     """Refit the encoders and latent biases of a model, in place.
 
@@ -43,7 +63,10 @@ def align(
         mix: How far encoders move to the refitted ones.
         ridge: The ridge as a share of the trace of a stream's covariance.
         keep: Whether each latent's summed logits keep their standard deviation.
+        discriminant: Share of Fisher's discriminant in the refitted encoders.
+        selecting: The rows that select each latent; needed where `discriminant` is not 0.
     """
+    assert discriminant == 0 or selecting is not None
     names = model.config.names
     assert moments.names == names
     moments = moments.to(model.pre_bias[names[0]].device)
@@ -62,6 +85,18 @@ def align(
                 ],
                 dim=1,
             )
+            if discriminant > 0 and selecting is not None:
+                fisher = [
+                    _fisher(
+                        guess,
+                        selecting.means[s][some].to(guess) - moments.means[s],
+                        selecting.counts[some].to(guess.device) > 0,
+                        moments.covariance(s, s),
+                        triangles[s],
+                    )
+                    for s, guess in zip(names, moments.split(refitted), strict=True)
+                ]
+                refitted = torch.lerp(refitted, torch.cat(fisher, dim=1), discriminant)
             after = torch.lerp(before, refitted, mix)
             # A stream's mean logits move to the mean over streams as far as its encoder does.
             own = torch.stack(_products(moments, before, centre)) + biases
@@ -80,6 +115,24 @@ def _triangle(covariance: Tensor, ridge: float) -> Tensor:
     diagonal = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
     factor: Tensor = torch.linalg.cholesky(covariance + ridge * covariance.trace() * diagonal)
     return factor
+
+
+def _fisher(
+    guess: Tensor, differences: Tensor, selected: Tensor, covariance: Tensor, triangle: Tensor
+) -> Tensor:
+    """Fisher's discriminants of a stream, with the variance of `guess` in their logits.
+
+    Args:
+        guess: The refitted encoder, (latents, dim).
+        differences: m_sl - mu_s, (latents, dim).
+        selected: Whether a row selects the latent; where none does, `guess` stays, (latents,).
+        covariance: C_ss.
+        triangle: The Cholesky factor of C_ss + rho I.
+    """
+    rows = torch.cholesky_solve(differences.T, triangle).T
+    wanted, has = (_row_products(r @ covariance, r).clamp_min(0) for r in (guess, rows))
+    usable = selected.unsqueeze(1) & (has > 0)
+    return torch.where(usable, rows * (wanted / has).sqrt(), guess)
 
 
 def _products(moments: Moments, rows: Tensor, vectors: dict[str, Tensor]) -> list[Tensor]:

@@ -6,6 +6,7 @@ import torch
 
 from sparc.common.cache.arrays import write_arrays
 from sparc.train.align.refit import align
+from sparc.train.align.selecting import selecting_rows
 from sparc.train.data.moments import data_moments
 
 CPU = torch.device("cpu")
@@ -40,7 +41,7 @@ def draw(tmp_path):
     return build
 
 
-def dense(model, x, mix, ridge, keep):
+def dense(model, x, mix, ridge, keep, discriminant=0):
     """The formulas as they stand, on all rows, by stream: encoders and latent biases."""
     names = model.config.names
     mu = {s: x[s].mean(0) for s in names}
@@ -51,11 +52,19 @@ def dense(model, x, mix, ridge, keep):
     def logits(encoders, biases):
         return {s: (x[s] - model.pre_bias[s]) @ encoders[s].T + biases[s] for s in names}
 
+    summed = sum(logits({s: w[s][0] for s in w}, {s: w[s][1] for s in w}).values())
+    selected = torch.zeros_like(summed).scatter_(1, summed.topk(model.config.k, 1).indices, 1)
     encoders, biases = {}, {}
     for s in names:
         rho = ridge * cov[s, s].trace()
         regularized = cov[s, s] + rho * torch.eye(len(mu[s]), dtype=torch.float64)
         guess = sum(w[t][0] @ cov[t, s] for t in names) @ regularized.inverse() / len(names)
+        for latent in range(len(guess) if discriminant else 0):
+            rows = selected[:, latent] > 0
+            if rows.any():
+                fisher = regularized.inverse() @ (x[s][rows].mean(0) - mu[s])
+                fisher *= (x[s] @ guess[latent]).std() / (x[s] @ fisher).std()
+                guess[latent] = (1 - discriminant) * guess[latent] + discriminant * fisher
         encoders[s] = (1 - mix) * w[s][0] + mix * guess
         biases[s] = (1 - mix) * w[s][1] + mix * (mean_logit - guess @ w[s][2])
     if keep:
@@ -70,14 +79,23 @@ def dense(model, x, mix, ridge, keep):
 
 
 @pytest.mark.parametrize(
-    ("mix", "ridge", "keep"), [(1, 1e-4, True), (0.4, 1e-2, True), (1, 1e-3, False)]
+    ("mix", "ridge", "keep", "discriminant"),
+    [(1, 1e-4, True, 0), (0.4, 1e-2, True, 0), (1, 1e-3, False, 0), (0.8, 1e-3, True, 0.3)],
 )
-def test_it_is_the_dense_closed_form(draw, build_model, mix, ridge, keep):
+def test_it_is_the_dense_closed_form(draw, build_model, mix, ridge, keep, discriminant):
     cache, unit = draw()
     model = build_model(dims=(7, 5, 6), latents=40)
     with torch.no_grad():
-        encoders, biases = dense(model, unit, mix, ridge, keep)
-    align(model, moments_of(cache, model.config), mix=mix, ridge=ridge, keep=keep)
+        encoders, biases = dense(model, unit, mix, ridge, keep, discriminant)
+    align(
+        model,
+        moments_of(cache, model.config),
+        mix=mix,
+        ridge=ridge,
+        keep=keep,
+        discriminant=discriminant,
+        selecting=selecting_rows(model, cache, rows=10**6, seed=0),
+    )
     for s in model.config.names:
         torch.testing.assert_close(model.encoder[s].data, encoders[s], rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(model.latent_bias[s].data, biases[s], rtol=1e-4, atol=1e-6)
