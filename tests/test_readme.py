@@ -52,7 +52,7 @@ def test_the_help_says_to_quote_specs(call, program, command):
 PYTHON = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 EXAMPLES = {
     "write": "sparc.write_arrays(",
-    "use": "import load",
+    "use": "sparc.load(",
     "analyze": "import AnalyzeConfig",
     "ask": "import Searcher, bias_of",
 }

@@ -9,11 +9,12 @@ from sparc.train.model.codes import Codes
 from sparc.train.model.network import Sparc
 
 
-def to_codes(codes: CodeRows, stream: str, device: torch.device) -> Codes:
+def to_codes(codes: CodeRows, stream: str, device: torch.device, latents: int) -> Codes:
     """A stream's codes as the model takes them: indices (n, k) int64, values (n, k) float32."""
     return Codes(
         torch.from_numpy(codes.indices[stream].astype(np.int64)).to(device),
         torch.from_numpy(np.ascontiguousarray(codes.values[stream])).to(device),
+        latents,
     )
 
 
@@ -21,6 +22,6 @@ def to_codes(codes: CodeRows, stream: str, device: torch.device) -> Codes:
 def decode(model: Sparc, codes: CodeRows, source: str, target: str) -> npt.NDArray[np.float32]:
     """Reconstruct the target's normalized features from the source's codes, (n, dim)."""
     device = next(model.parameters()).device
-    features = model.decode(to_codes(codes, source, device), target)
+    features = model.decode(to_codes(codes, source, device, model.config.latents), target)
     result: npt.NDArray[np.float32] = features.float().cpu().numpy()
     return result

@@ -161,7 +161,8 @@ def _sum_batch(
 ) -> ErrorSums:
     sources, targets = codes.streams, tuple(features)
     device = next(model.parameters()).device
-    sparse_codes = {source: to_codes(codes, source, device) for source in sources}
+    latents = model.config.latents
+    sparse_codes = {source: to_codes(codes, source, device, latents) for source in sources}
     count = len(codes.rows)
     fold = folds.of_row[codes.rows]
     # Adds up rows by fold, in a fixed order.

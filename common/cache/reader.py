@@ -82,6 +82,16 @@ class ActivationCache:
         self.stored = StoredStreams(self.folder, self.info)
         """The streams as they lie in Zarr: for writing, verifying and tests."""
 
+    def __repr__(self) -> str:
+        widths = []
+        for name in self.stream_names:
+            try:
+                widths.append(f"{name} {self.stream(name).dim:,}")
+            except CacheError:
+                widths.append(f"{name} (damaged)")
+        streams = ", ".join(widths) or "no streams"
+        return f"ActivationCache({str(self.folder)!r}: {self.info.rows:,} rows; {streams})"
+
     def _require_plausible(self) -> None:
         """Refuse more rows than the table has, before anything loops over them."""
         if self.info.rows <= _BELIEVED_ROWS:

@@ -5,10 +5,10 @@ Encodes raw features to codes and decodes codes to unit-scale features, for any 
 `sparc.train.step.learner`.
 """
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import get_args
+from typing import get_args, overload
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from sparc.common.files.folder import Folder
 from sparc.train.config import ModelConfig
 from sparc.train.model.card import ModelCard, render_card
 from sparc.train.model.codes import Codes, Mode
+from sparc.train.model.features import Features, as_tensor, as_tensors
 from sparc.train.model.files import (
     WEIGHTS_FILE,
     read_weights,
@@ -67,7 +68,7 @@ class Sparc(nn.Module):
         """The mode in which the model was trained."""
         return self.selector.own_mode
 
-    def normalize(self, stream: str, features: Tensor) -> Tensor:
+    def normalize(self, stream: str, features: Features) -> Tensor:
         """Raw features as the model sees them, and as it reconstructs them.
 
         Args:
@@ -75,19 +76,13 @@ class Sparc(nn.Module):
             features: (rows, dim).
 
         Raises:
-            SparcError: No such stream, no tensor, a wrong width, or a row that is zero or not
+            SparcError: No such stream, no numbers, a wrong width, or a row that is zero or not
                 finite.
         """
         self._check_stream(stream)
         weight = self.encoder[stream]
-        if not isinstance(features, Tensor):
-            kind = type(features).__name__  # type: ignore[unreachable]  # but not in a notebook
-            raise SparcError(f"stream {stream}: features must be a tensor, not a {kind}")
-        if features.ndim != 2 or features.shape[1] != weight.shape[1]:
-            shape = tuple(features.shape)
-            raise SparcError(
-                f"stream {stream}: features must be (rows, {weight.shape[1]}), not {shape}"
-            )
+        features = as_tensor(stream, features)
+        self._check_shape(stream, features)
         features = features.to(device=weight.device, dtype=weight.dtype)
         norms = torch.linalg.vector_norm(features, dim=1)
         usable = norms.isfinite() & (norms > 0)
@@ -110,17 +105,41 @@ class Sparc(nn.Module):
         centred = normalized - self.pre_bias[stream]
         return torch.addmm(self.latent_bias[stream], centred, self.encoder[stream].T, out=out)
 
-    def encode(self, features: Mapping[str, Tensor], mode: Mode | None = None) -> dict[str, Codes]:
+    @overload
+    def encode(
+        self, features: Mapping[str, Features], mode: Mode | None = None
+    ) -> dict[str, Codes]: ...
+
+    @overload
+    def encode(
+        self, features: Features, mode: Mode | None = None, *, stream: str = ""
+    ) -> Codes: ...
+
+    def encode(
+        self,
+        features: Mapping[str, Features] | Features,
+        mode: Mode | None = None,
+        *,
+        stream: str = "",
+    ) -> dict[str, Codes] | Codes:
         """Encode raw features of any of the model's streams.
 
+            codes = model.encode({"dino": dino, "clip": clip})  # codes["dino"], codes["clip"]
+            codes = model.encode(dino, stream="dino")  # of one stream alone
+            codes = model.encode(dino[7], stream="dino")  # of a single row
+
         Args:
-            features: By stream, (rows, dim). Streams may be missing: joint selection sums the
-                logits of those that are given.
+            features: By stream, (rows, dim): tensors, arrays, or what NumPy makes arrays of.
+                Streams may be missing: joint selection sums the logits of those that are given.
+                (dim,) in every stream is a single row. Or the features of one stream alone.
             mode: `joint`: the streams of a row select the same latents, which needs the same rows
                 in each; `independent`: each selects by its own logits. By default as in training.
+            stream: Whose features they are, if they are not given by stream; may be left out if
+                the model has only one.
 
         Returns:
-            Codes by stream. Ties are broken the same way for the same row.
+            Codes by stream; those of the one stream whose features were given alone. Ties are
+            broken the same way for the same row.
 
         Raises:
             SparcError: An unknown stream or mode, a wrong shape, or a row that is zero or not
@@ -129,7 +148,12 @@ class Sparc(nn.Module):
         mode = mode or self.own_mode
         if mode not in get_args(Mode):
             raise SparcError(f"mode must be {' or '.join(get_args(Mode))}, not {mode!r}")
-        return self.select(self._all_logits(features, joint=mode == "joint"), mode)
+        by_stream = self._by_stream(features, stream)
+        tensors, single = as_tensors(by_stream)
+        codes = self.select(self._all_logits(tensors, joint=mode == "joint"), mode)
+        if single:
+            codes = {name: of_stream.single() for name, of_stream in codes.items()}
+        return codes if by_stream is features else next(iter(codes.values()))
 
     forward = encode
 
@@ -169,12 +193,12 @@ class Sparc(nn.Module):
         return total
 
     def encode_both(
-        self, features: Mapping[str, Tensor]
+        self, features: Mapping[str, Features]
     ) -> tuple[dict[str, Codes], dict[str, Codes]]:
         """The joint and the independent codes of `encode`, from one product a stream.
 
         Args:
-            features: By stream, (rows, dim), the same rows in each.
+            features: By stream, (rows, dim), the same rows in each; or (dim,), as for `encode`.
 
         Returns:
             Joint codes and independent codes, each by stream.
@@ -182,8 +206,15 @@ class Sparc(nn.Module):
         Raises:
             SparcError: As `encode`.
         """
-        logits = self._all_logits(features, joint=True)
-        return self.select(logits, "joint"), self.select(logits, "independent")
+        tensors, single = as_tensors(features)
+        logits = self._all_logits(tensors, joint=True)
+        joint, independent = self.select(logits, "joint"), self.select(logits, "independent")
+        if not single:
+            return joint, independent
+        return (
+            {name: codes.single() for name, codes in joint.items()},
+            {name: codes.single() for name, codes in independent.items()},
+        )
 
     def decode(self, codes: Codes, stream: str) -> Tensor:
         """Rebuild a stream's normalized features from codes, which may be another stream's.
@@ -193,18 +224,19 @@ class Sparc(nn.Module):
             stream: The stream whose decoder is used.
 
         Returns:
-            (rows, dim), at the scale of `normalize`.
+            (rows, dim), at the scale of `normalize`; (dim,) of a single row.
         """
         self._check_stream(stream)
+        indices, values = (x if x.ndim == 2 else x[None] for x in codes)
         sums: Tensor = F.embedding_bag(
-            codes.indices, self.decoder[stream], per_sample_weights=codes.values, mode="sum"
+            indices, self.decoder[stream], per_sample_weights=values, mode="sum"
         )
         bias: Tensor = self.pre_bias[stream]
-        return sums + bias
+        return (sums + bias).squeeze(0) if codes.values.ndim == 1 else sums + bias
 
     def reconstruct(
         self,
-        features: Mapping[str, Tensor],
+        features: Mapping[str, Features],
         source: str,
         target: str,
         mode: Mode | None = None,
@@ -227,7 +259,7 @@ class Sparc(nn.Module):
             raise SparcError(f"no features of stream {source} were given")
         return self.decode(self.encode(features, mode)[source], target)
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | os.PathLike[str]) -> None:
         """Write `config.json` and `model.safetensors`, which `sparc.train.load` reads.
 
         Args:
@@ -289,8 +321,9 @@ class Sparc(nn.Module):
 
     def _all_logits(self, features: Mapping[str, Tensor], *, joint: bool) -> dict[str, Tensor]:
         """Logits by stream, in the order of the configuration, so that sums are reproducible."""
-        for stream in features:
+        for stream, values in features.items():
             self._check_stream(stream)
+            self._check_shape(stream, values)
         if not features:
             raise SparcError("no features were given: at least one stream is needed")
         rows = {stream: len(x) for stream, x in features.items()}
@@ -299,6 +332,31 @@ class Sparc(nn.Module):
             raise SparcError(f"to select jointly every stream needs the same rows; given: {counts}")
         present = [name for name in self.config.names if name in features]
         return {name: self.logits(name, self.normalize(name, features[name])) for name in present}
+
+    def _by_stream(
+        self, features: Mapping[str, Features] | Features, stream: str
+    ) -> Mapping[str, Features]:
+        """Features by stream, where those of one may have been given alone."""
+        if isinstance(features, Mapping):
+            if stream:
+                raise SparcError(f"stream {stream!r} beside features by stream: leave it out")
+            return features
+        if not stream and len(self.config.names) > 1:
+            known = ", ".join(self.config.names)
+            raise SparcError(f"say whose features they are with stream=…, one of {known}")
+        return {stream or self.config.names[0]: features}
+
+    def __repr__(self) -> str:
+        widths = ", ".join(f"{stream.name} {stream.dim:,}" for stream in self.config.streams)
+        return (
+            f"Sparc({widths}; {self.config.latents:,} latents, k {self.config.k}, selection "
+            f"{self.config.selection})"
+        )
+
+    def _check_shape(self, stream: str, features: Tensor) -> None:
+        dim, shape = self.encoder[stream].shape[1], tuple(features.shape)
+        if len(shape) != 2 or shape[1] != dim:
+            raise SparcError(f"stream {stream}: features must be (rows, {dim}), not {shape}")
 
     def _check_stream(self, stream: str) -> None:
         if stream not in self.config.names:

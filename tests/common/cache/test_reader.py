@@ -259,3 +259,10 @@ def test_any_tool_opens_it(cache, features) -> None:
         ("the feature is not finite", 1),
         ("the feature is zero", 1),
     ]
+
+
+def test_what_is_shown_of_a_cache_is_one_line_even_of_a_damaged_one(cache) -> None:
+    assert repr(cache) == f"ActivationCache('{cache.folder}': 23 rows; image 6, text 4)"
+    for document in cache.folder.inside("activations.zarr/text").rglob("zarr.json"):
+        document.write_text("{}")
+    assert "image 6, text (damaged)" in repr(ActivationCache(cache.folder))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas
 import pytest
 import safetensors.numpy
 import safetensors.torch
@@ -26,10 +27,6 @@ def model():
 def features():
     draws = torch.Generator().manual_seed(2)
     return {s.name: 3 * torch.randn(9, s.dim, generator=draws) for s in STREAMS}
-
-
-def dense(codes, latents=40):
-    return torch.zeros(len(codes.indices), latents).scatter(1, codes.indices, codes.values)
 
 
 def expected_codes(model, features, names, k=6):
@@ -59,7 +56,7 @@ def test_any_streams_select_together(model, features, names):
     assert set(codes) == set(names)
     for name, expected in expected_codes(model, features, names).items():
         assert codes[name].indices.shape == codes[name].values.shape == (9, 6)
-        torch.testing.assert_close(dense(codes[name]), expected)
+        torch.testing.assert_close(codes[name].dense(), expected)
 
 
 def test_order_in_which_features_are_given_does_not_matter(model, features):
@@ -73,7 +70,7 @@ def test_order_in_which_features_are_given_does_not_matter(model, features):
 def test_independent_mode_is_each_stream_alone(model, features):
     together = model.encode(features, "independent")
     for name, x in features.items():
-        torch.testing.assert_close(dense(together[name]), dense(model.encode({name: x})[name]))
+        torch.testing.assert_close(together[name].dense(), model.encode({name: x})[name].dense())
 
 
 @pytest.mark.parametrize("selection", ["global", "local"])
@@ -96,7 +93,7 @@ def test_reconstruction(model, features):
         model.pre_bias["b"].normal_()
     codes = model.encode(features)
     rebuilt = model.decode(codes["a"], "b")
-    expected = dense(codes["a"]) @ model.decoder["b"] + model.pre_bias["b"]
+    expected = codes["a"].dense() @ model.decoder["b"] + model.pre_bias["b"]
     torch.testing.assert_close(rebuilt, expected)
     torch.testing.assert_close(model.reconstruct(features, "a", "b"), expected)
 
@@ -104,7 +101,7 @@ def test_reconstruction(model, features):
 def test_scale_of_features_does_not_matter(model, features):
     louder = {name: 7 * x for name, x in features.items()}
     one, other = model.encode(features), model.encode(louder)
-    torch.testing.assert_close(dense(one["a"]), dense(other["a"]))
+    torch.testing.assert_close(one["a"].dense(), other["a"].dense())
     assert torch.allclose(model.normalize("a", louder["a"]).norm(dim=1), torch.ones(9))
 
 
@@ -137,7 +134,11 @@ def test_row_without_a_code_is_named(model, features, bad):
         ({"d": torch.ones(9, 3)}, "no stream 'd'; it has a, b, c"),
         ({"a": torch.ones(9, 3)}, r"stream a: features must be \(rows, 7\), not \(9, 3\)"),
         ({"a": torch.ones(4, 7)}, "the same rows; given: a 4, b 9, c 9"),
-        ({"a": np.ones((9, 7))}, "stream a: features must be a tensor, not a ndarray"),
+        ({"a": "x" * 9}, "stream a: features must be an array of numbers, not a str"),
+        ({"a": [[1.0], [1.0, 2.0]] * 5}, "stream a: NumPy makes no array of a list"),
+        ({"a": torch.ones(7)}, "stream a has features of a single row, .dim,., and another stream"),
+        ({"a": torch.ones(2, 3, 7)}, r"features must be \(rows, 7\), not \(2, 3, 7\)"),
+        ({"a": torch.tensor(1.0)}, r"features must be \(rows, 7\), not \(\)"),
     ],
 )
 def test_refused_features(model, features, change, message):
@@ -253,3 +254,76 @@ def test_codes_can_be_differentiated(model, features):
     model.reconstruct(x, "a", "b").square().sum().backward()
     assert x["a"].grad.abs().sum() > 0
     assert model.decoder["b"].grad.abs().sum() > 0
+
+
+def assert_equal_codes(one, other):
+    assert torch.equal(one.indices, other.indices)
+    assert torch.equal(one.values, other.values)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        torch.Tensor.numpy,
+        torch.Tensor.tolist,
+        torch.Tensor.double,
+        lambda x: x.numpy().astype(">f4"),
+        lambda x: x.numpy()[::-1].copy()[::-1],
+        lambda x: np.frombuffer(x.numpy().tobytes(), np.float32).reshape(x.shape),
+        lambda x: pandas.DataFrame(x.numpy()),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_features_of_any_kind_have_the_same_codes(model, features, kind):
+    with torch.no_grad():
+        codes = model.encode({name: kind(x) for name, x in features.items()})
+        for name, expected in model.encode(features).items():
+            assert_equal_codes(codes[name], expected)
+
+
+@pytest.mark.parametrize("mode", ["joint", "independent"])
+@torch.no_grad()
+def test_a_single_row_has_the_code_that_it_has_among_others(model, features, mode):
+    codes = model.encode(features, mode)
+    row = {name: x[3].numpy() for name, x in features.items()}
+    both = dict(zip(("joint", "independent"), model.encode_both(row), strict=True))
+    for single in (model.encode(row, mode), both[mode]):
+        for name, code in single.items():
+            torch.testing.assert_close(code.dense(), codes[name].dense()[3])
+            assert code.to_scipy().shape == (1, 40)
+            torch.testing.assert_close(model.decode(code, "b"), model.decode(codes[name], "b")[3])
+    rebuilt = model.reconstruct(features, "a", "c", mode)[3]
+    torch.testing.assert_close(model.reconstruct(row, "a", "c", mode), rebuilt)
+
+
+def test_features_of_one_stream_may_be_given_alone(model, features):
+    alone = model.encode(features["b"], stream="b")
+    assert_equal_codes(alone, model.encode({"b": features["b"]})["b"])
+    indices, values = model.encode(features["b"][0], stream="b")
+    assert indices.shape == values.shape == (6,)
+    with pytest.raises(SparcError, match="whose features they are with stream=…, one of a, b, c"):
+        model.encode(features["b"])
+    with pytest.raises(SparcError, match="no stream 'x'; it has a, b, c"):
+        model.encode(features["b"], stream="x")
+    with pytest.raises(SparcError, match="stream 'b' beside features by stream"):
+        model.encode(features, stream="b")
+    one = create_model(ModelConfig(streams=STREAMS[:1], latents=40, k=6), seed=1)
+    assert_equal_codes(one.encode(features["a"]), one.encode({"a": features["a"]})["a"])
+
+
+def test_sparse_and_dense_codes_are_the_same_numbers(model, features):
+    for codes in model.encode(features).values():
+        matrix = codes.to_scipy()
+        assert matrix.has_sorted_indices
+        assert (matrix.data > 0).all()
+        np.testing.assert_array_equal(matrix.toarray(), codes.dense().detach().numpy())
+    no_rows = Codes(codes.indices[:0], codes.values[:0], 40)
+    assert no_rows.dense().shape == no_rows.to_scipy().shape == (0, 40)
+
+
+def test_what_is_shown_of_models_and_codes_is_one_line(model, features):
+    codes = model.encode(features["a"], stream="a")
+    assert repr(codes) == "Codes(9 rows, 6 of 40 latents, cpu)"
+    row = model.encode(features["a"][0], stream="a")
+    assert repr(row) == "Codes(a single row, 6 of 40 latents, cpu)"
+    assert repr(model) == "Sparc(a 7, b 5, c 6; 40 latents, k 6, selection global)"

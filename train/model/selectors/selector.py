@@ -101,4 +101,4 @@ def select(
 
 def _codes(logits: Tensor, indices: Tensor, kept: Tensor | None) -> Codes:
     values = logits.gather(1, indices).relu()
-    return Codes(indices, values if kept is None else values.where(kept, 0))
+    return Codes(indices, values if kept is None else values.where(kept, 0), logits.shape[1])
