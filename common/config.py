@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 TABLES = (
     *("extract", "train", "analyze", "compare", "search", "bias", "name", "stability"),
-    *("localize", "align", "pipeline"),
+    *("localize", "align", "match", "pipeline"),
 )
 """The tables that one `--config FILE.toml` may hold: one for each command with settings."""
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sparc.train.align.config import AlignConfig
     from sparc.train.config import ModelConfig, StreamShape, TrainConfig
     from sparc.train.loading import load
+    from sparc.train.match.command import match_run
+    from sparc.train.match.config import MatchConfig
     from sparc.train.model.codes import Codes
     from sparc.train.model.initialize import create_model
     from sparc.train.model.network import Sparc
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AlignConfig",
     "Codes",
+    "MatchConfig",
     "ModelConfig",
     "Sparc",
     "StreamShape",
@@ -31,11 +34,13 @@ __all__ = [
     "align_run",
     "create_model",
     "load",
+    "match_run",
 ]
 
 _HOMES = {
     "AlignConfig": "sparc.train.align.config",
     "Codes": "sparc.train.model.codes",
+    "MatchConfig": "sparc.train.match.config",
     "ModelConfig": "sparc.train.config",
     "Sparc": "sparc.train.model.network",
     "StreamShape": "sparc.train.config",
@@ -43,6 +48,7 @@ _HOMES = {
     "align_run": "sparc.train.align.command",
     "create_model": "sparc.train.model.initialize",
     "load": "sparc.train.loading",
+    "match_run": "sparc.train.match.command",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

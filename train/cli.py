@@ -9,6 +9,7 @@ from sparc.common import heap
 from sparc.common.cli import command, display, new_app
 from sparc.train.align.config import AlignConfig
 from sparc.train.config import TrainConfig
+from sparc.train.match.config import MatchConfig
 
 app = new_app("Train one dictionary of sparse latents shared by the streams of a cache.")
 
@@ -19,7 +20,7 @@ Source = Annotated[
     typer.Argument(metavar="RUN", help="A finished run, a saved model, or a hub repository."),
 ]
 Out = Annotated[
-    Path, typer.Argument(metavar="OUT", help="The aligned model's folder.", file_okay=False)
+    Path, typer.Argument(metavar="OUT", help="The resulting model's folder.", file_okay=False)
 ]
 Moved = Annotated[
     str,
@@ -66,6 +67,14 @@ def align(source: Source, cache: Cache, out: Out, config: AlignConfig) -> None:
     from sparc.train.align.command import align_run
 
     align_run(source, cache, out, config)
+
+
+@command(app, MatchConfig, "match")
+def match(source: Source, cache: Cache, out: Out, config: MatchConfig) -> None:
+    """Renumber the latents of each stream so that they correspond."""
+    from sparc.train.match.command import match_run
+
+    match_run(source, cache, out, config)
 
 
 @command(app)

@@ -67,6 +67,9 @@ CASES: Mapping[str, Case] = {
         ("train", "align", "{given}/narrow", "{given}/arrays", "{folder}/out", "--device=cpu"),
         kills=2,
     ),
+    "match": Case(
+        ("train", "match", "{given}/narrow", "{given}/arrays", "{folder}/out", "--device=cpu"),
+    ),
     "analyze": Case(
         (
             *("analyze", "run", "{given}/run", "{given}/cache", "{folder}/report", "--device=cpu"),

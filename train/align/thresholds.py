@@ -27,7 +27,10 @@ def relearn_thresholds(model: Sparc, cache: ActivationCache, *, seed: int) -> No
     selector, config = model.selector, model.config
     sums, batches = torch.zeros_like(model.thresholds), 0
     for chunk in shuffled_chunks(cache, seed):
-        features = cache.aligned(chunk, config.names).tensors()
+        aligned = cache.aligned(chunk, config.names)
+        if not len(aligned):
+            continue
+        features = aligned.tensors()
         for rows in zip(*(torch.split(features[s], _BATCH) for s in config.names), strict=True):
             parts = zip(config.names, rows, strict=True)
             logits = [model.logits(s, model.normalize(s, x.float())) for s, x in parts]

@@ -4,7 +4,7 @@ Knows the configuration of a model and must not know the model: weights are tens
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from torch import Tensor
 
@@ -13,8 +13,8 @@ from sparc.common.errors import ConfigError, RunError
 from sparc.common.files.folder import Folder
 from sparc.common.parsing import parse_object
 from sparc.common.text import size
-from sparc.train.align.record import AlignRecord
 from sparc.train.config import ModelConfig
+from sparc.train.derive.history import HISTORY_FIELDS, History
 from sparc.train.model.tensors import is_written_here, read_tensors, write_tensors
 
 CONFIG_FILE = "config.json"
@@ -45,28 +45,23 @@ def read_config(folder: Folder) -> ModelConfig:
         raise RunError(str(error)) from error
 
 
-def write_config(folder: Folder, config: ModelConfig, aligned: Sequence[AlignRecord] = ()) -> None:
-    """Write a saved model's `config.json`, which `read_config` and `read_aligned` read."""
-    document: dict[str, object] = {"model": to_mapping(config)}
-    if aligned:
-        document["aligned"] = [to_mapping(record) for record in aligned]
+def write_config(folder: Folder, config: ModelConfig, history: History | None = None) -> None:
+    """Write a saved model's `config.json`, which `read_config` and `read_history` read."""
+    document = {"model": to_mapping(config), **to_mapping(history or History())}
     folder.write(CONFIG_FILE, (json.dumps(document, indent=2) + "\n").encode())
 
 
-def read_aligned(folder: Folder) -> tuple[AlignRecord, ...]:
-    """How a saved model was aligned, from the table `aligned` of its `config.json`.
+def read_history(folder: Folder) -> History:
+    """What was done to a saved model after its training, from its `config.json`.
 
     Raises:
         RunError: It is not readable.
     """
     where = f"{folder}/{CONFIG_FILE}"
     try:
-        entries = parse_object(folder.read(CONFIG_FILE)).get("aligned", [])
-        if not isinstance(entries, list):
-            raise TypeError("aligned is not a list")
-        return tuple(from_mapping(AlignRecord, e, source=f"{where}: aligned") for e in entries)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise RunError(f"{where} does not say how the model was aligned: {error!r}") from error
+        return History.read(parse_object(folder.read(CONFIG_FILE)), source=where)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{where} does not say how the model was changed: {error!r}") from error
     except ConfigError as error:
         raise RunError(str(error)) from error
 
@@ -126,7 +121,7 @@ def require_weights(folder: Folder, config: ModelConfig) -> None:
 def is_saved_model(folder: Folder) -> bool:
     """Whether a folder has the `config.json` of a saved model, which is no run's."""
     try:
-        return parse_object(folder.read(CONFIG_FILE)).keys() - {"aligned"} == {"model"}
+        return parse_object(folder.read(CONFIG_FILE)).keys() - HISTORY_FIELDS == {"model"}
     except (FileNotFoundError, ValueError):
         return False
 

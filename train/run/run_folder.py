@@ -30,6 +30,8 @@ from sparc.common.parsing import parse_object
 from sparc.common.streams.info import StreamInfo
 from sparc.train.align.record import AlignRecord
 from sparc.train.config import ModelConfig, TrainConfig
+from sparc.train.derive.history import History
+from sparc.train.match.record import MatchRecord
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE
 from sparc.train.model.network import Sparc
 from sparc.train.model.tensors import read_tensors, write_tensors
@@ -122,6 +124,7 @@ class RunRecord:
         versions: Version by package, and of Python.
         aligned: How the weights were aligned after training, once or again; the metrics are those
             of the run before.
+        matched: How latents were matched after training; likewise.
     """
 
     model: ModelConfig
@@ -134,6 +137,16 @@ class RunRecord:
     processes: int
     versions: Mapping[str, str]
     aligned: tuple[AlignRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
+    matched: tuple[MatchRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
+
+    @property
+    def history(self) -> History:
+        """What was done to the model after its training."""
+        return History(aligned=self.aligned, matched=self.matched)
+
+    def with_history(self, history: History) -> "RunRecord":
+        """This record with another history."""
+        return dataclasses.replace(self, **vars(history))
 
     @classmethod
     def read(cls, run: Path) -> "RunRecord":

@@ -7,9 +7,10 @@ from typing import Any
 from sparc.common.config import to_mapping
 from sparc.common.files.folder import Folder
 from sparc.common.text import amount, printable
-from sparc.train.align.record import AlignRecord
 from sparc.train.config import TrainConfig, term_weights
-from sparc.train.model.files import is_saved_model, read_aligned, read_config
+from sparc.train.derive.history import History
+from sparc.train.derive.record import ChangeRecord
+from sparc.train.model.files import is_saved_model, read_config, read_history
 from sparc.train.run.log import flatten, read_lines, steps_made
 from sparc.train.run.run_folder import (
     SWEEP_FILE,
@@ -40,17 +41,23 @@ def _model_lines(folder: Folder) -> Iterator[str]:
     yield f"a saved model: {latents}, k {model.k}, {model.selection} selection"
     for stream in model.streams:
         yield f"  {stream.name}: dim {stream.dim}"
-    yield from _aligned_lines(read_aligned(folder))
+    yield from _history_lines(read_history(folder))
 
 
-def _aligned_lines(aligned: Iterable[AlignRecord]) -> Iterator[str]:
-    for record in aligned:
-        settings = record.settings
+def _history_lines(history: History) -> Iterator[str]:
+    for aligned in history.aligned:
+        settings = aligned.settings
         keep = "" if settings.keep else ", spread not kept"
-        yield (
-            f"aligned: {printable(record.source)}, on {amount(record.rows, 'row')} of "
-            f"{printable(record.cache)}, mix {settings.mix:g}, ridge {settings.ridge:g}{keep}"
-        )
+        how = f"mix {settings.mix:g}, ridge {settings.ridge:g}{keep}"
+        yield f"aligned: {_made_from(aligned)}, {how}"
+    for matched in history.matched:
+        correlations = f"{matched.before:.3f} to {matched.after:.3f}"
+        yield f"matched: {_made_from(matched)}, mean correlation {correlations}"
+
+
+def _made_from(record: ChangeRecord) -> str:
+    rows = amount(record.rows, "row")
+    return f"{printable(record.source)}, on {rows} of {printable(record.cache)}"
 
 
 def _changed_settings(train: TrainConfig) -> list[str]:
@@ -83,7 +90,7 @@ def _run_lines(folder: Path) -> Iterator[str]:
         yield f"  {stream.name}: {stream.modality}, dim {stream.dim}, {spec}"
     if is_finished(folder):
         yield f"finished: {amount(record.steps, 'step')}"
-        yield from _aligned_lines(record.aligned)
+        yield from _history_lines(record.history)
     else:
         saved = saved_steps(folder)
         kept = f"last checkpoint at {saved[-1]:,}" if saved else "no checkpoint yet"

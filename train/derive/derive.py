@@ -1,0 +1,203 @@
+"""From a trained model and a cache to a changed model, for commands such as `sparc-train align`.
+
+What comes out is what went in: a run folder of a run, a saved model's folder of a saved model or of
+one of the hub. The changed one says in its `config.json` what it was made from.
+"""
+
+import os
+import shlex
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from torch import Tensor
+
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.config import declared, first_difference, to_mapping
+from sparc.common.errors import RunError
+from sparc.common.files.folder import Folder
+from sparc.common.files.lock import exclusive
+from sparc.common.progress import say
+from sparc.common.versions import software_versions
+from sparc.train.derive.history import History
+from sparc.train.derive.record import ChangeRecord
+from sparc.train.loading import load
+from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE, read_history, write_config
+from sparc.train.model.network import Sparc
+from sparc.train.model.tensors import digest, is_written_here
+from sparc.train.run.run_folder import (
+    INITIAL_FILE,
+    RunRecord,
+    absolute_location,
+    is_run,
+    load_initial,
+    refuse_other_content,
+    require_local,
+    save_initial,
+)
+from sparc.train.validation import require_streams
+
+Location = str | os.PathLike[str]
+
+Record = TypeVar("Record", bound=ChangeRecord)
+
+
+class Change(ABC, Generic[Record]):
+    """A change of a finished model: what `derive` needs to know of it."""
+
+    kind: type[Record]
+    """Its record, which `sparc.train.derive.history` knows."""
+    past: str
+    """What it has done to a model, such as `aligned`."""
+    gerund: str
+    """What it does, such as `aligning`."""
+
+    @abstractmethod
+    def record(self, about: dict[str, Any]) -> Record:
+        """The record of the change before it is made.
+
+        Args:
+            about: The fields of `ChangeRecord` but `settings`.
+        """
+
+    @abstractmethod
+    def apply(self, model: Sparc, cache: ActivationCache, record: Record) -> Record:
+        """Change the model in place, which lies on the CPU before and after.
+
+        Returns:
+            The record with what is known now.
+
+        Raises:
+            CacheError: The cache has too few rows for it.
+        """
+
+    @abstractmethod
+    def summary(self, record: Record) -> str:
+        """What was done, in a line."""
+
+
+def derive(change: Change[Any], run: Location, cache: Location, out: Location) -> Sparc:
+    """Change a trained model of several streams, and write what results.
+
+    The same call after an interruption finishes what it began; nothing finished is overwritten.
+
+    Args:
+        change: What is to be done.
+        run: A finished run's folder, a saved model's folder or URL, or a hub repository.
+        cache: An activation cache with all streams of the model.
+        out: The folder of the changed model; it must not hold anything.
+
+    Returns:
+        The changed model, on the CPU, in evaluation mode and frozen.
+
+    Raises:
+        RunError: There is no such model, it has one stream only, or `out` holds something else.
+        CacheError: The cache lacks a stream of the model, has one from another encoder, or too few
+            rows.
+    """
+    require_local(Path(out))
+    source, target = _open(os.fspath(run)), Folder(out)
+    names = source.model.config.names
+    if len(names) == 1:
+        raise RunError(f"{run} has one stream, {names[0]}: {change.gerund} needs at least two")
+    opened = ActivationCache(cache)
+    trained_on = source.record.data.streams if source.record else source.history.streams
+    require_streams(opened, source.model.config.streams, trained_on)
+    with exclusive(target, lambda folder: _recognize(folder, change)):
+        wanted = change.record(_about(source, opened))
+        if target.exists(CONFIG_FILE):
+            _require_same(target, source, wanted, change)
+            say(f"{target} is finished: {source.location}, {change.past}")
+            return load(target.location)
+        record = change.apply(source.model, opened, wanted)
+        _write(target, source, record)
+    measure = shlex.join(["sparc-analyze", "run", str(target), "CACHE", "REPORT"])
+    say(f"{target}: {change.summary(record)}: {measure}")
+    return load(target.location)
+
+
+class _Source(NamedTuple):
+    """The model that is to be changed, and what is known about it."""
+
+    location: str
+    """Where it lies, in words that hold elsewhere too."""
+    model: Sparc
+    record: RunRecord | None
+    """Of a run; None for a saved model."""
+    initial: dict[str, Tensor] | None
+    """The run's pre-biases of step 0."""
+    history: History
+
+
+def _open(location: str) -> _Source:
+    model = load(location)
+    folder = Folder(location)
+    if not folder.exists(CONFIG_FILE):  # a hub repository
+        return _Source(location, model, None, None, History())
+    where = absolute_location(location)
+    if folder.local is not None and is_run(folder.local):
+        record = RunRecord.read(folder.local)
+        return _Source(where, model, record, load_initial(folder.local), record.history)
+    return _Source(where, model, None, None, read_history(folder))
+
+
+def _about(source: _Source, cache: ActivationCache) -> dict[str, Any]:
+    model = source.model
+    return {
+        "source": source.location,
+        "source_sha256": digest(model.state_dict(), about=to_mapping(model.config)),
+        "cache": absolute_location(cache.folder.location),
+        "dataset": cache.info.dataset,
+        "split": cache.info.split,
+        "manifest_digest": cache.info.manifest_digest,
+        "streams": tuple(cache.streams[name] for name in model.config.names),
+        "rows": 0,
+        "versions": software_versions(),
+    }
+
+
+def _write(target: Folder, source: _Source, record: ChangeRecord) -> None:
+    """Write the changed model; its `config.json` comes last and makes it one."""
+    model, history = source.model, source.history.followed_by(record)
+    if source.record is not None:
+        save_initial(target.inside(), source.initial)
+        model.write_weights(target, WEIGHTS_FILE)
+        source.record.with_history(history).write(target.inside())
+    else:
+        model.write_weights(target, WEIGHTS_FILE)
+        write_config(target, model.config, history)
+
+
+def _recognize(folder: Folder, change: Change[Any]) -> None:
+    """Refuse a folder with anything but such a model, or what an interruption left of one."""
+    if not folder.exists(CONFIG_FILE):
+        files = (WEIGHTS_FILE, INITIAL_FILE)
+        refuse_other_content(folder, "run", (*files, CONFIG_FILE))
+        for name in files:
+            if folder.exists(name) and not is_written_here(folder, name):
+                raise RunError(f"{folder} holds a {name} that SPARC did not write: choose another")
+    elif not _history_in(folder).of_kind(change.kind):
+        raise RunError(f"{folder} holds another model, which stays: choose another folder")
+
+
+def _history_in(folder: Folder) -> History:
+    if is_run(folder.inside()):
+        return RunRecord.read(folder.inside()).history
+    return read_history(folder)
+
+
+def _require_same(
+    folder: Folder, source: _Source, wanted: ChangeRecord, change: Change[Any]
+) -> None:
+    """Refuse a finished model of another source or cache, or changed under other settings."""
+    history = _history_in(folder)
+    existing = history.of_kind(change.kind)[-1]
+    names = ("source_sha256", "manifest_digest", "streams")
+    same = all(getattr(existing, name) == getattr(wanted, name) for name in names)
+    same = same and history == source.history.followed_by(existing)
+    ignore = declared(type(wanted.settings), "changeable")
+    if not same or first_difference(existing.settings, wanted.settings, ignore=ignore):
+        raise RunError(
+            f"{folder} holds {existing.source} {change.past} on {existing.cache}, with other "
+            "weights, rows or settings: choose another folder"
+        )

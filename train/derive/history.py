@@ -1,0 +1,55 @@
+"""What was done to a model after its training, as its `config.json` records it.
+
+A further command that changes finished models has a subclass of `ChangeRecord`, and a field here
+with its name in `_FIELDS`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from sparc.common.config import from_mapping
+from sparc.common.streams.info import StreamInfo
+from sparc.train.align.record import AlignRecord
+from sparc.train.derive.record import ChangeRecord
+from sparc.train.match.record import MatchRecord
+
+_FIELDS: dict[type[ChangeRecord], str] = {AlignRecord: "aligned", MatchRecord: "matched"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class History:
+    """The changes of each kind, the last one last. Which came first is told by their sources."""
+
+    aligned: tuple[AlignRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
+    matched: tuple[MatchRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any], *, source: str) -> "History":
+        """The history in a `config.json`.
+
+        Raises:
+            ConfigError: It is malformed.
+        """
+        entries = {name: document[name] for name in _FIELDS.values() if name in document}
+        return from_mapping(cls, entries, source=source)
+
+    def of_kind(self, kind: type[ChangeRecord]) -> tuple[ChangeRecord, ...]:
+        """The changes of a kind."""
+        changes: tuple[ChangeRecord, ...] = getattr(self, _FIELDS[kind])
+        return changes
+
+    def followed_by(self, record: ChangeRecord) -> "History":
+        """This history with one more change."""
+        changes: dict[str, Any] = {_FIELDS[type(record)]: (*self.of_kind(type(record)), record)}
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def streams(self) -> tuple[StreamInfo, ...]:
+        """The streams as the cache of a change describes them; none without a change."""
+        changes = (*self.aligned, *self.matched)
+        return changes[-1].streams if changes else ()
+
+
+HISTORY_FIELDS = frozenset(_FIELDS.values())
+"""Entries of `config.json` that are history."""

@@ -1,0 +1,1 @@
+"""Matching: latents of streams that were trained apart, numbered so that they correspond."""
