@@ -198,7 +198,7 @@ def _options(config_class: type | None, table: str) -> list[inspect.Parameter]:
     fields = dataclasses.fields(config_class)
     return [
         file_option,
-        *(_option(f, hints[f.name]) for f in fields),
+        *(_option(f, hints[f.name], _default_shown(config_class, f)) for f in fields),
         *(_former_option(f, hints[f.name]) for f in fields if f.metadata["former"]),
     ]
 
@@ -211,12 +211,24 @@ def _former_option(field: "dataclasses.Field[Any]", hint: Any) -> inspect.Parame
     )
 
 
-def _option(field: "dataclasses.Field[Any]", hint: Any) -> inspect.Parameter:
+def _default_shown(config_class: type, field: "dataclasses.Field[Any]") -> str:
+    """The end of an option's help: its default, or nothing where that is nothing."""
+    declared = field.metadata["default"]
+    shown = "" if declared in (None, (), "") else _shown(declared)
+    if decider := field.metadata["default_by"]:
+        config = config_class()
+        decided = _shown(getattr(config, field.name))
+        if decided != shown:
+            decision = f"{decider} {getattr(config, decider)}"
+            shown = f"{decided or 'none'} with {decision}, else {shown or 'none'}"
+    return f" [default: {shown}]" if shown else ""
+
+
+def _option(field: "dataclasses.Field[Any]", hint: Any, default: str) -> inspect.Parameter:
     """The command line option of one configuration field: absent means 'as configured'."""
     flag = field.metadata["flag"] or "--" + field.name.replace("_", "-")
     # An absent option must differ from one that repeats the default, so typer's default is
     # None, and the real one is part of the help.
-    default = "" if field.default in (None, (), "") else f" [default: {_shown(field.default)}]"
     choices = field.metadata["choices"]
     metavar = f"<{'|'.join(choices)}>" if choices is not None else None
     info = typer.Option(

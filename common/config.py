@@ -29,16 +29,30 @@ TABLES = (
 """The tables that one `--config FILE.toml` may hold: one for each command with settings."""
 
 
+class _Unset:
+    """The type of `UNSET`."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET = _Unset()
+"""What a setting holds whose default another one decides, until it is decided: see
+`sparc.common.defaults`."""
+
+
 def option(
     default: Any,
     help: str,
     *,
     flag: str | None = None,
     former: str | None = None,
+    former_values: Mapping[str, str] | None = None,
     added: bool = False,
     swept: bool = False,
     changeable: bool = False,
     choices: Collection[str] | None = None,
+    default_by: str | None = None,
 ) -> Any:
     """Declare a setting of a configuration dataclass.
 
@@ -49,19 +63,35 @@ def option(
             (`--stream` for a repeatable field called `streams`).
         former: What the setting was called before. Configuration files, command lines and
             documents of artefacts may still say it.
+        former_values: What choices were called before, and what they are called now.
         added: Whether records were written before there was such a setting: while it has its
             default a record leaves it out, so that earlier versions read it and its bytes stay.
         swept: Whether a sweep may vary it between its runs.
         changeable: Whether a resumed run may change it.
         choices: What the setting may be, such as the names in a registry. They are looked up
             whenever a value is checked, so that what was registered since is known.
+        default_by: The setting that may decide another default. The field is then `UNSET` where
+            no value is given, and the class's `__post_init__` has to call
+            `sparc.common.defaults.set_defaults`.
     """
-    texts = {"help": help, "flag": flag, "former": former, "choices": choices}
-    flags = {"added": added, "swept": swept, "changeable": changeable}
-    return dataclasses.field(default=default, metadata=texts | flags)
+    metadata = {
+        "default": default,
+        "help": help,
+        "flag": flag,
+        "former": former,
+        "former_values": former_values or {},
+        "added": added,
+        "swept": swept,
+        "changeable": changeable,
+        "choices": choices,
+        "default_by": default_by,
+    }
+    return dataclasses.field(default=UNSET if default_by else default, metadata=metadata)
 
 
-def declared(config_class: type[Any], what: Literal["added", "swept", "changeable"]) -> list[str]:
+def declared(
+    config_class: type[Any], what: Literal["added", "swept", "changeable", "default_by"]
+) -> list[str]:
     """The settings that were declared so, in the order of their fields."""
     return [f.name for f in dataclasses.fields(config_class) if f.metadata[what]]
 
@@ -111,6 +141,8 @@ def from_mapping(config_class: type[T], values: Mapping[str, Any], *, source: st
             advice = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(fields)}"
             raise UnknownSettingError(f"{source}: unknown setting {name!r}{advice}", name)
         arguments[name] = _convert(value, hints[name], f"{source}: {name}")
+        if former := fields[name].metadata.get("former_values"):
+            arguments[name] = former.get(arguments[name], arguments[name])
         choices = fields[name].metadata.get("choices")
         if choices is not None:
             require_choice(arguments[name], choices, f"{source}: {name}")
@@ -222,10 +254,15 @@ def lists_of_one(config_class: type, values: Mapping[str, Any]) -> dict[str, Any
 def to_mapping(config: Any) -> dict[str, Any]:
     """The settings of a configuration as plain JSON values, in the order of declaration."""
     return {
-        f.name: _plain(getattr(config, f.name))
+        f.name: plain(getattr(config, f.name))
         for f in dataclasses.fields(config)
-        if not (f.metadata.get("added") and getattr(config, f.name) == f.default)
+        if not (f.metadata.get("added") and getattr(config, f.name) == plain_default(f))
     }
+
+
+def plain_default(field: "dataclasses.Field[Any]") -> Any:
+    """The default that a setting is declared with, whatever another one may decide."""
+    return field.metadata.get("default", field.default)
 
 
 def first_difference(
@@ -242,7 +279,7 @@ def first_difference(
         Its name, and its value in both.
     """
     for field in dataclasses.fields(one):
-        values = _plain(getattr(one, field.name)), _plain(getattr(other, field.name))
+        values = plain(getattr(one, field.name)), plain(getattr(other, field.name))
         if field.name not in ignore and values[0] != values[1]:
             return (field.name, *values)
     return None
@@ -286,11 +323,12 @@ def _read_table(path: Path, table: str) -> Mapping[str, Any]:
     return typing.cast("Mapping[str, Any]", document.get(table, {}))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON has it."""
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, Path):
         return str(value)
     return to_mapping(value) if dataclasses.is_dataclass(value) else value

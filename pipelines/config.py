@@ -19,6 +19,10 @@ class PublishedConfig:
     A setting of None is left to the commands' own defaults, which are those of the paper.
     """
 
+    recipe: str = option(
+        "published", "How to train: published, or a recipe of `sparc-train run --recipe`."
+    )
+
     streams: tuple[str, ...] = option(
         (),
         "An encoder as 'name=spec' in quotes, instead of the published ones; repeat for more.",

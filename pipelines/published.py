@@ -1,7 +1,8 @@
 """The published experiments, from the dataset's folder to the report.
 
-Both splits become caches; SPARC is trained on the first and measured on the second. All other
-settings are the commands' defaults, which are those of the paper (arXiv 2507.06265).
+Both splits become caches; SPARC is trained on the first, by the published recipe, and measured on
+the second. All other settings are the commands' defaults, which are those of the paper (arXiv
+2507.06265).
 """
 
 from pathlib import Path
@@ -39,6 +40,7 @@ def published_stages(
         *common,
     )
     training = _options(
+        recipe=config.recipe,
         latents=config.latents,
         k=config.k,
         batch_size=config.batch_size,

@@ -30,6 +30,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("errors", "text", "lazy", "heap", "progress", "workers", "devices", "rle", "versions"),
         ("parsing", "registry"),
         ("config", "documents"),
+        ("defaults",),
         ("files",),
         ("streams",),
         ("cache",),
@@ -46,10 +47,10 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "train": (
         (
             *("model.selectors.registry", "kernels.registry"),
-            *("step.recipes.registry", "step.terms.registry"),
+            *("step.recipes.registry", "step.terms.registry", "align.config"),
         ),
         (
-            *("config", "distributed", "align.config", "align.record"),
+            *("config", "distributed", "align.record"),
             *("match.config", "match.record", "derive.record", "derive.history"),
         ),
         ("model",),

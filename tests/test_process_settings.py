@@ -46,7 +46,9 @@ torch.set_num_threads(2)
 constants.HF_HUB_OFFLINE = False
 values = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
 write_arrays(folder / "cache", {"a": values, "b": values[:, ::-1]}, rows_per_chunk=16)
-config = TrainConfig(latents=16, k=2, auxk=2, batch_size=16, steps=3, device="cpu", kernels="torch")
+config = TrainConfig(
+    latents=16, k=2, auxk=2, batch_size=16, steps=3, device="cpu", kernels="torch"
+)
 job.run(str(folder / "cache"), folder / "run", config)
 analyze(folder / "run", folder / "cache", folder / "report", AnalyzeConfig(device="cpu"))
 import timm

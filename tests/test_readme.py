@@ -84,7 +84,9 @@ def test_the_examples_run(tmp_path, monkeypatch):
     there = {**features, "captions": [f"caption {row}" for row in range(100)]}
     exec(example("write"), there)
     write_arrays("cache-test", features, modality={"clip_txt": "text"})
-    settings = TrainConfig(latents=32, k=4, batch_size=32, steps=2, device="cpu", kernels="torch")
+    settings = TrainConfig(
+        recipe="joint", latents=32, k=4, batch_size=32, steps=2, device="cpu", kernels="torch"
+    )
     job.run("cache", Path("run"), settings)
     exec(example("use"), there)
     assert there["dino"].shape == (94, 768)

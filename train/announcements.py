@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sparc.common.progress import say
 from sparc.common.text import amount, size
+from sparc.train.data.moments import fewest_rows
 from sparc.train.data.reader import BatchReader
 from sparc.train.distributed import Processes
 from sparc.train.kernels import choice
@@ -38,9 +39,15 @@ def say_what_begins(
         f"({order.steps_per_epoch:,} an epoch), {record.device}, "
         f"{trainees[0].learner.kernels.name} kernels{together}{begun}"
     )
+    train = record.train
+    if record.has_few_rows and len(record.model.names) > 1:
+        say(
+            f"note: {amount(order.rows, 'usable row')} are too few to align encoders as recipe "
+            f"{train.recipe} does, which needs {fewest_rows(record.model):,}: they are not aligned"
+        )
     if slow := trainees[0].learner.by_autograd:
         say(f"{', '.join(slow)}: no derivatives by hand, so steps wait for autograd on dense codes")
-    if record.train.kernels == AUTO:
+    if train.kernels == AUTO:
         for sentence in choice.advice(group.device):
             say(sentence)
 

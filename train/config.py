@@ -3,25 +3,31 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, Self, get_args
 
-from sparc.common.config import option, require_choice
+from sparc.common.config import UNSET, declared, option, require_choice
+from sparc.common.defaults import set_defaults
 from sparc.common.errors import ConfigError
 from sparc.common.registry import summaries
 from sparc.common.streams.info import check_name
-from sparc.common.text import shorten
+from sparc.train.align.config import NEVER_ALIGN, align_mixes
 from sparc.train.kernels.registry import AUTO as AUTO_KERNELS
 from sparc.train.kernels.registry import CHOICES as KERNELS_CHOICES
 from sparc.train.kernels.registry import KERNELS
 from sparc.train.model.selectors.registry import SELECTORS
+from sparc.train.step.recipes.registry import DEFAULT as DEFAULT_RECIPE
+from sparc.train.step.recipes.registry import FORMER as FORMER_RECIPES
 from sparc.train.step.recipes.registry import RECIPES
-from sparc.train.step.terms.registry import TERMS, weighted_terms
+from sparc.train.step.terms.registry import term_weights, weighted_terms
 
 Normalize = Literal["unit", "none"]
 Residency = Literal["auto", "device", "host", "stream"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 ErrorScale = Literal["norm", "variance"]
+
+MOST_ROWS_TO_DEATH = 256_000
+"""Rows without a value after which a latent is dead, in long runs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +106,10 @@ class TrainConfig:
     resumed run may change `changeable` ones, which do not influence the weights. A new setting is
     `added`: records leave it out while it has its default, so that earlier runs stay as they are.
 
+    The recipe decides the defaults of some settings, here and in files and sweeps alike. To have it
+    decide them again for other settings, change a configuration with
+    `sparc.common.defaults.changed`: `dataclasses.replace` keeps what was decided.
+
     How an option reaches the step: `sparc.train.step.learner.Learner` gets this object as
     `settings`. It hands single values to the optimizer, and the whole object to the recipe and to
     each loss term, which read `self.settings`.
@@ -119,38 +129,68 @@ class TrainConfig:
         choices=SELECTORS,
     )
     recipe: str = option(
-        "default",
-        f"What training does besides the loss and Adam. {summaries(RECIPES)}.",
+        DEFAULT_RECIPE,
+        "What training does besides the loss and Adam, and the defaults of some options. "
+        f"{summaries(RECIPES)}.",
         swept=True,
         choices=RECIPES,
+        former_values=FORMER_RECIPES,
     )
-    cross_weight: float = option(1.0, "Weight of cross-reconstruction; 0 turns it off.", swept=True)
+    cross_weight: float = option(
+        1.0, "Weight of cross-reconstruction; 0 turns it off.", swept=True, default_by="recipe"
+    )
     error: ErrorScale = option(
         "norm",
         "What squared reconstruction errors are divided by in the loss. norm: |x|^2 of the row; "
         "variance: the stream's mean squared distance from its mean.",
         swept=True,
         added=True,
+        default_by="recipe",
     )
     aux_weight: float = option(
-        1 / 32, "Weight of AuxK, the loss that revives dead latents.", swept=True
+        1 / 32,
+        "Weight of AuxK, the loss that revives dead latents.",
+        swept=True,
+        default_by="recipe",
     )
-    auxk: int = option(64, "Dead latents that AuxK selects per row; 0 turns AuxK off.", swept=True)
+    auxk: int = option(
+        64,
+        "Dead latents that AuxK selects per row; 0 turns AuxK off.",
+        swept=True,
+        default_by="recipe",
+    )
     dead_after: int = option(
-        256_000, "Rows without an active value after which a latent counts as dead.", swept=True
+        MOST_ROWS_TO_DEATH,
+        "Rows without an active value after which a latent counts as dead; 0: a tenth of the rows "
+        f"of the whole run, at most {MOST_ROWS_TO_DEATH:,}.",
+        swept=True,
+        default_by="recipe",
     )
     batch_size: int = option(256, "Rows per step, over all processes.")
     epochs: int = option(50, "Passes over the cache.")
     steps: int = option(0, "Steps to train in place of whole epochs; 0 trains whole epochs.")
-    lr: float = option(1e-4, "Learning rate of Adam.", swept=True)
-    warmup_steps: int = option(0, "Steps over which the learning rate rises from zero.", swept=True)
+    lr: float = option(
+        1e-4,
+        "Learning rate of Adam. Recipe aligned lowers it for more latents.",
+        swept=True,
+        default_by="recipe",
+    )
+    warmup_steps: int = option(
+        0, "Steps over which the learning rate rises from zero.", swept=True, default_by="recipe"
+    )
     schedule: Literal["constant", "cosine", "tail"] = option(
         "constant",
         "Learning-rate schedule after the warm-up; cosine decays to zero, tail decays to zero over "
         "the last fifth of the steps.",
         swept=True,
+        default_by="recipe",
     )
-    clip: float = option(0.0, "Clip the global gradient norm to this; 0 does not clip.", swept=True)
+    clip: float = option(
+        0.0,
+        "Clip the global gradient norm to this; 0 does not clip.",
+        swept=True,
+        default_by="recipe",
+    )
     seed: int = option(42, "Seed of the weights.", swept=True)
     order_seed: int = option(42, "Seed of the order of rows.")
     precision: Precision = option(
@@ -184,50 +224,62 @@ class TrainConfig:
         f"{summaries(weighted_terms())}.",
         flag="--term",
         added=True,
+        default_by="recipe",
     )
     balance: float = option(
         0.0,
         "Largest change of a latent bias per step towards even use of latents; 0 turns it off.",
         swept=True,
         added=True,
+        default_by="recipe",
     )
     independent: float = option(
         0.0,
         "With joint selection: share of the batches in which streams select independently instead.",
         swept=True,
         added=True,
+        default_by="recipe",
     )
     noise: float = option(
         0.0,
         "Norm of the noise in what encoders read, as a share of the feature's; targets have none.",
         swept=True,
         added=True,
+        default_by="recipe",
     )
     alive_by: Literal["any", "both"] = option(
         "any",
         "What keeps a latent from being dead: any use, or both joint and independent selection.",
         swept=True,
         added=True,
+        default_by="recipe",
     )
     align: tuple[str, ...] = option(
         (),
         "Fraction of the steps after which encoders are aligned (see sparc-train align), SHARE or "
-        "SHARE=MIX; repeat for more.",
+        f"SHARE=MIX; repeat for more. {NEVER_ALIGN}: never.",
         added=True,
+        default_by="recipe",
     )
     align_discriminant: float = option(
         0.1,
         "Share of aligned encoders that discriminates the rows which select a latent jointly.",
+        swept=True,
         added=True,
+        default_by="recipe",
     )
     align_lr: float = option(
         1.0,
         "Factor on the encoders' learning rate after the last alignment before the end.",
         swept=True,
         added=True,
+        default_by="recipe",
     )
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "recipe", FORMER_RECIPES.get(self.recipe, self.recipe))
+        require_choice(self.recipe, RECIPES, "recipe")
+        set_defaults(self, _defaults_of(self.recipe))
         for name in ("latents", "k", "batch_size", "epochs", "log_every", "checkpoint_every"):
             self._at_least(name, 1)
         self._at_least("block_chunks", 1)
@@ -247,6 +299,19 @@ class TrainConfig:
                 require_choice(getattr(self, field.name), choices, field.name)
         term_weights(self.terms)
         align_mixes(self.align)
+
+    def as_recipe_decides(self) -> Self:
+        """These settings with every default that the recipe may decide, whatever was given."""
+        left_open: dict[str, Any] = dict.fromkeys(declared(type(self), "default_by"), UNSET)
+        return dataclasses.replace(self, **left_open)
+
+    def rows_to_death(self, rows: int) -> int:
+        """`dead_after`, as a number of rows where it is 0.
+
+        Args:
+            rows: Rows of the whole run, those of all its steps.
+        """
+        return self.dead_after or max(1, min(MOST_ROWS_TO_DEATH, rows // 10))
 
     def settling_from(self, steps: int) -> float:
         """After how many steps `align_lr` holds: those to the last aligning before the end.
@@ -276,58 +341,12 @@ class TrainConfig:
             raise ConfigError(f"{name} must be at least {smallest}, not {getattr(self, name)}")
 
 
-def align_mixes(align: Sequence[str]) -> dict[float, float]:
-    """The shares of the steps after which encoders are aligned, and how far they move then.
-
-    Args:
-        align: Items `SHARE` or `SHARE=MIX`.
-
-    Raises:
-        ConfigError: An item is malformed, or a share is given twice.
-    """
-    mixes: dict[float, float] = {}
-    for point in align:
-        text, _, mix_text = point.partition("=")
-        try:
-            share, mix = float(text), float(mix_text or 1)
-        except ValueError:
-            share = mix = math.nan
-        if not (0 < share <= 1 and 0 <= mix <= 1):
-            raise ConfigError(f"--align wants SHARE or SHARE=MIX, both up to 1, not {point!r}")
-        if share in mixes:
-            raise ConfigError(f"--align gives the share {share:g} twice")
-        mixes[share] = mix
-    return mixes
-
-
-def term_weights(terms: Sequence[str]) -> dict[str, float]:
-    """The weights of further loss terms by name.
-
-    Args:
-        terms: Items `NAME=WEIGHT`.
-
-    Raises:
-        ConfigError: An item is malformed, a name is given twice, or no term of that name takes a
-            weight from `--term`.
-    """
-    weights: dict[str, float] = {}
-    for term in terms:
-        name, _, text = term.partition("=")
-        try:
-            weight = float(text)
-        except ValueError:
-            weight = math.nan
-        if not name or not 0 <= weight < math.inf:
-            raise ConfigError(f"--term wants NAME=WEIGHT, a weight of at least 0, not {term!r}")
-        if name in weights:
-            raise ConfigError(f"--term gives {name!r} two weights")
-        if name not in (known := weighted_terms()):
-            raise ConfigError(_why_no_weight(name, known))
-        weights[name] = weight
-    return weights
-
-
-def _why_no_weight(name: str, known: Iterable[str]) -> str:
-    message = f"--term must name one of {', '.join(known)}, not {shorten(repr(name), 100)}"
-    option = TERMS[name].option if name in TERMS else None
-    return f"{message}, whose weight is {option}" if option else message
+def _defaults_of(recipe: str) -> Mapping[str, Any]:
+    """The defaults that a recipe decides."""
+    settings = RECIPES[recipe].settings
+    for name in settings:
+        if name not in (known := declared(TrainConfig, "default_by")):
+            raise ConfigError(
+                f"recipe {recipe} cannot set {name!r}, only one of {', '.join(known)}"
+            )
+    return settings

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from sparc.common.defaults import changed
 from sparc.common.errors import RunError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
@@ -146,7 +147,7 @@ def _anywhere(settings: TrainConfig) -> TrainConfig:
     """The settings with paths that hold in every working directory."""
     if not settings.validation:
         return settings
-    return dataclasses.replace(settings, validation=absolute_location(settings.validation))
+    return changed(settings, validation=absolute_location(settings.validation))
 
 
 def _finished_already(folder: Path, settings: TrainConfig) -> bool:

@@ -5,6 +5,7 @@ resumed: that is `sparc.train.job`.
 """
 
 import dataclasses
+import math
 import signal
 import threading
 import time
@@ -65,13 +66,14 @@ class Trainee:
         self._first_bad = torch.full((), NEVER, dtype=torch.int64, device=device)
         # Over variances, zeros have a loss of up to |x|^2, which is 1, over the smallest.
         self._largest_loss = LARGEST_LOSS / min((1.0, *self.record.data.variances))
+        self.mixes = self.record.mixes_by_step
+        settles_at = self.record.train.settling_from(self.record.steps)
+        self._settles_at = settles_at if self.mixes else math.inf
 
     def learn(self, batch: Mapping[str, Tensor], step: int) -> None:
         """Make a step, counted from 0, without waiting for the device."""
-        lr, train = self.learning_rate(step), self.record.train
-        encoder_lr = None
-        if step >= train.settling_from(self.record.steps):
-            encoder_lr = lr * train.align_lr
+        lr = self.learning_rate(step)
+        encoder_lr = lr * self.record.train.align_lr if step >= self._settles_at else None
         sums = self.learner.step(batch, lr, encoder_lr)
         bad = torch.where(sums.loss <= self._largest_loss * sums.rows, NEVER, step)
         self._first_bad = torch.minimum(self._first_bad, bad)
@@ -187,7 +189,6 @@ def train(
     """
     record = trainees[0].record
     settings, steps = record.train, record.steps
-    mixes = settings.mixes_by_step(steps)
     rows = reader.order.batch_rows
     clock = _Clock(reader, first_step * rows)
     with (
@@ -202,9 +203,14 @@ def train(
             for trainee in active:
                 trainee.learn(batch, step)
             done = step + 1
-            if aligner is not None and done in mixes:
+            if aligner is not None:
                 for trainee in active:
-                    aligner.align(trainee.learner.model, mixes[done])
+                    if done in trainee.mixes:
+                        aligner.align(
+                            trainee.learner.model,
+                            mix=trainee.mixes[done],
+                            discriminant=trainee.record.train.align_discriminant,
+                        )
             log = done % settings.log_every == 0 or done == steps
             stopping = stop.reason is not None
             save = done % settings.checkpoint_every == 0 or done == steps or stopping

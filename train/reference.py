@@ -146,7 +146,7 @@ def aux(f: Forward, auxk: int, *, constant: bool = False) -> Tensor:
 
 @dataclasses.dataclass
 class Reference:
-    """A model in training, by the default recipe.
+    """A model in training, by the recipe `joint`.
 
     `cross_weight` is lambda_cross, `aux_weight` alpha_aux; `aux_constant` see `aux`.
     """

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.devices import choose_device
-from sparc.common.errors import RunError
+from sparc.common.errors import CacheError, RunError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.common.versions import software_versions
@@ -126,6 +126,7 @@ def train_together(
             for (_, wanted), record in zip(assignments, begun, strict=True)
         ]
         first_step = _common_step(assignments, records, group)
+        aligner = _aligner(cache, records, first_step, group)  # it may refuse the cache
         trainees = [
             stack.enter_context(_opened(run, record, first_step, cache, device, group))
             for (run, _), record in zip(assignments, records, strict=True)
@@ -140,7 +141,7 @@ def train_together(
             trainees,
             first_step=first_step,
             validation=validation,
-            aligner=_aligner(cache, trainees[0].record, first_step, group),
+            aligner=aligner,
             processes=group,
             on_change=lambda: _call(on_change, trainees),
         )
@@ -173,7 +174,7 @@ def _opened(
     # Before anything is written: it refuses settings that cannot be met here.
     learner = Learner(
         model.to(device),
-        record.train,
+        dataclasses.replace(record.train, dead_after=record.rows_to_death),
         variances=record.data.variances,
         gather=group.gather if group.world > 1 else None,
         share=Share(group.rank, group.world),
@@ -223,18 +224,16 @@ def _from_data(
 
 
 def _aligner(
-    cache: ActivationCache, record: RunRecord, first_step: int, group: Processes
+    cache: ActivationCache, records: Sequence[RunRecord], first_step: int, group: Processes
 ) -> Aligner | None:
     """What aligns the models after some of the steps that are still to be made; None if none is."""
-    if all(step <= first_step for step in record.train.mixes_by_step(record.steps)):
+    if all(step <= first_step for record in records for step in record.mixes_by_step):
         return None
-    return Aligner(
-        cache,
-        record.model,
-        seed=record.train.order_seed,
-        discriminant=record.train.align_discriminant,
-        processes=group,
-    )
+    model, seed = records[0].model, records[0].train.order_seed
+    try:
+        return Aligner(cache, model, seed=seed, processes=group)
+    except CacheError as error:
+        raise CacheError(f"{error}; --align none trains without aligning") from error
 
 
 def _new_record(

@@ -51,7 +51,9 @@ def require_numbers(report):
 )
 def test_few_rows(write_cache, tmp_path, rows, latents, k):
     cache = write_cache(rows)
-    settings = TrainConfig(latents=latents, k=k, auxk=2, steps=4, log_every=2, device="cpu")
+    settings = TrainConfig(
+        recipe="joint", latents=latents, k=k, auxk=2, steps=4, log_every=2, device="cpu"
+    )
     run(str(cache.folder), tmp_path / "run", settings)
     assert all(math.isfinite(line["loss"]) for line in read_lines(tmp_path / "run"))
     report = analyze(tmp_path / "run", cache.folder.local, tmp_path / "report", SETTINGS)

@@ -36,7 +36,14 @@ def small_cache(tmp_path_factory):
 def run(small_cache, tmp_path_factory):
     run = tmp_path_factory.mktemp("batch") / "run"
     settings = TrainConfig(
-        latents=96, k=4, selection="batch", batch_size=64, steps=60, lr=3e-3, dead_after=2000
+        recipe="joint",
+        latents=96,
+        k=4,
+        selection="batch",
+        batch_size=64,
+        steps=60,
+        lr=3e-3,
+        dead_after=2000,
     )
     job.run(str(small_cache), run, settings)
     return run
@@ -138,7 +145,14 @@ def above_half(scores):
 def test_a_selector_that_leaves_latents_out_of_k(small_cache, features, tmp_path, monkeypatch):
     monkeypatch.setitem(SELECTORS, "half", SelectorEntry("half", f"{__name__}:AboveHalf"))
     settings = TrainConfig(
-        latents=96, k=16, selection="half", batch_size=64, steps=60, lr=3e-3, dead_after=2000
+        recipe="joint",
+        latents=96,
+        k=16,
+        selection="half",
+        batch_size=64,
+        steps=60,
+        lr=3e-3,
+        dead_after=2000,
     )
     job.run(str(small_cache), tmp_path / "run", settings)
     model = load(tmp_path / "run")

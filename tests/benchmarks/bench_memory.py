@@ -35,7 +35,7 @@ from sparc.train.model.initialize import create_model
 dims = {dims}
 streams = tuple(StreamShape(name, dim) for name, dim in dims.items())
 model = create_model(ModelConfig(streams=streams, latents={latents}, k=64))
-learner = Learner(model, TrainConfig())
+learner = Learner(model, TrainConfig(recipe="joint"))
 for tensor in learner.state().values():
     tensor.fill_(1)
 """

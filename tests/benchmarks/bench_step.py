@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_step.py [--kernels torch] [--repeats 7] [--threads 2] [--check]
     python tests/benchmarks/bench_step.py --scaling      # in L, k, S and B, one at a time
     python tests/benchmarks/bench_step.py --profile      # where the time of a step goes
-    python tests/benchmarks/bench_step.py --cheap        # the recipe of train/RECIPES.md
+    python tests/benchmarks/bench_step.py --aligned      # the recipe `aligned` against `joint`
 
 Floor: one `torch.mm` of the batch with all encoders side by side, the product that selection needs.
 Dense: the published way, from its formulas: every code a dense (rows, latents) tensor, AuxK decoded
@@ -39,12 +39,8 @@ from sparc.train.step.learner import Learner
 WIDTHS = (768, 512, 512, 1024)
 """Of the first streams: DINO, CLIP's image tower, CLIP's text tower, and one more."""
 DEAD_SHARE = 0.05
-CHEAP = TrainConfig(
-    noise=0.25, independent=0.6, terms=("distill=0.15",), balance=5e-4, alive_by="both"
-)
-"""What `cheap` of train/RECIPES.md adds to a step."""
 BLOCK = 10
-MOST_FOR_CHEAP = 1.35
+MOST_FOR_ALIGNED = 1.35
 MOST_OF_FLOOR, LEAST_OF_DENSE, MOST_FOR_AUXK = 2.0, 6.5, 0.15
 
 
@@ -166,8 +162,8 @@ def check(kernels: str, repeats: int) -> bool:
     """Measure what the targets are about, and say which are met."""
     sizes = Sizes()
     model, batch = sizes.model(), sizes.batch()
-    plain = Learner(copy.deepcopy(model), TrainConfig(kernels=kernels))
-    with_dead = Learner(copy.deepcopy(model), TrainConfig(kernels=kernels))
+    plain = Learner(copy.deepcopy(model), TrainConfig(recipe="joint", kernels=kernels))
+    with_dead = Learner(copy.deepcopy(model), TrainConfig(recipe="joint", kernels=kernels))
     kill(with_dead, DEAD_SHARE)
     dense = DenseStep(model)
     least = measure(
@@ -197,7 +193,7 @@ def scale(kernels: str, repeats: int) -> None:
     print(f"{'L':>6} {'k':>4} {'S':>2} {'B':>5} {'floor ms':>9} {'step ms':>9} {'ratio':>6}")
     for sizes in SCALING:
         model, batch = sizes.model(), sizes.batch()
-        learner = Learner(model, TrainConfig(kernels=kernels))
+        learner = Learner(model, TrainConfig(recipe="joint", kernels=kernels))
         step = functools.partial(learner.step, batch, 1e-4)
         least = measure({"floor": floor_of(model, batch), "step": step}, repeats)
         floor_ms, step_ms = least["floor"] * 1e3, least["step"] * 1e3
@@ -208,16 +204,17 @@ def scale(kernels: str, repeats: int) -> None:
         )
 
 
-def compare_cheap(kernels: str, repeats: int) -> None:
-    """What the recipe of train/RECIPES.md costs in a step, without the aligning.
+def compare_recipes(kernels: str, repeats: int) -> None:
+    """What the recipe `aligned` costs in a step, without the aligning.
 
     Medians over blocks of steps, which alternate: a block has batches of both kinds.
     """
     sizes = Sizes()
     model, batch = sizes.model(), sizes.batch()
-    cheap = dataclasses.replace(CHEAP, kernels=kernels)
-    settings = {"default": TrainConfig(kernels=kernels), "cheap": cheap}
-    learners = {name: Learner(copy.deepcopy(model), train) for name, train in settings.items()}
+    learners = {
+        recipe: Learner(copy.deepcopy(model), TrainConfig(recipe=recipe, kernels=kernels))
+        for recipe in ("joint", "aligned")
+    }
     seconds: dict[str, list[float]] = {name: [] for name in learners}
     for repeat in range(repeats + 1):
         for name, learner in learners.items():
@@ -226,10 +223,10 @@ def compare_cheap(kernels: str, repeats: int) -> None:
                 learner.step(batch, 1e-4)
             if repeat:  # the first round warms up
                 seconds[name].append((time.perf_counter() - begin) / BLOCK)
-    ratios = [cheap / plain for plain, cheap in zip(*seconds.values(), strict=True)]
+    ratios = [aligned / joint for joint, aligned in zip(*seconds.values(), strict=True)]
     for name, times in seconds.items():
         print(f"{name:20s} {statistics.median(times) * 1e3:8.1f} ms")
-    print(f"cheap / default      {statistics.median(ratios):8.2f}  wanted: {MOST_FOR_CHEAP}")
+    print(f"aligned / joint      {statistics.median(ratios):8.2f}  wanted: {MOST_FOR_ALIGNED}")
 
 
 def profile_step(kernels: str, repeats: int) -> None:
@@ -238,7 +235,7 @@ def profile_step(kernels: str, repeats: int) -> None:
     torch.set_num_threads(1)
     sizes = Sizes()
     batch = sizes.batch()
-    learner = Learner(sizes.model(), TrainConfig(kernels=kernels))
+    learner = Learner(sizes.model(), TrainConfig(recipe="joint", kernels=kernels))
     learner.step(batch, 1e-4)
     with profile(activities=[ProfilerActivity.CPU]) as found:
         for _ in range(repeats):
@@ -255,19 +252,21 @@ def main() -> None:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--scaling", action="store_true")
     parser.add_argument("--profile", action="store_true")
-    parser.add_argument("--cheap", action="store_true")
+    parser.add_argument("--aligned", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     met = True
     if arguments.scaling:
         scale(arguments.kernels, arguments.repeats)
-    elif arguments.cheap:
-        compare_cheap(arguments.kernels, arguments.repeats)
+    elif arguments.aligned:
+        compare_recipes(arguments.kernels, arguments.repeats)
     elif arguments.profile:
         profile_step(arguments.kernels, arguments.repeats)
     else:
         met = check(arguments.kernels, arguments.repeats)
-    chosen = Learner(Sizes(latents=64, k=1).model(), TrainConfig(kernels=arguments.kernels))
+    chosen = Learner(
+        Sizes(latents=64, k=1).model(), TrainConfig(recipe="joint", kernels=arguments.kernels)
+    )
     print(
         f"{chosen.kernels.name} kernels, {torch.get_num_threads()} threads, "
         f"PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"

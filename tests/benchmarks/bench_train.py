@@ -55,11 +55,17 @@ def main() -> None:
 
     streams = tuple(StreamShape(name, dim) for name, dim in DIMS.items())
     model = create_model(ModelConfig(streams=streams, latents=LATENTS, k=K))
-    learner = Learner(model, TrainConfig())
+    learner = Learner(model, TrainConfig(recipe="joint"))
     draws = torch.Generator().manual_seed(0)
     batch = {name: torch.randn(ROWS, dim, generator=draws) for name, dim in DIMS.items()}
     settings = TrainConfig(
-        latents=LATENTS, k=K, batch_size=ROWS, epochs=1, log_every=STEPS_A_LINE, device="cpu"
+        recipe="joint",
+        latents=LATENTS,
+        k=K,
+        batch_size=ROWS,
+        epochs=1,
+        log_every=STEPS_A_LINE,
+        device="cpu",
     )
     bare, whole, waiting = [], [], []
     with tempfile.TemporaryDirectory() as folder:

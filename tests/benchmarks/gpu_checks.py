@@ -290,7 +290,7 @@ def step_checks(device: torch.device, size: StepSize, variants: list[str]) -> It
         model = size.model(str(options.pop("selection", "global")))
         options = {**size.settings, **options}
         batches, start = size.batches(), copy.deepcopy(model.state_dict())
-        plain = TrainConfig(kernels="torch", **options)  # type: ignore[arg-type]
+        plain = TrainConfig(kernels="torch", **{"recipe": "joint", **options})  # type: ignore[arg-type]
         expected = learn(Learner(copy.deepcopy(model), plain), batches, cpu)
         triton = dataclasses.replace(plain, kernels="triton")
         name = f"{size.steps} steps, {variant}, L {size.latents}, {int(expected['dead'])} dead"
@@ -306,7 +306,7 @@ def repeat_checks(device: torch.device, size: StepSize, variant: str) -> Iterato
     batches = size.batches() * 2
     half = len(batches) // 2 + 1
     options = {**size.settings, **VARIANTS[variant]}
-    settings = TrainConfig(kernels="triton", **options)  # type: ignore[arg-type]
+    settings = TrainConfig(kernels="triton", **{"recipe": "joint", **options})  # type: ignore[arg-type]
 
     def begin(model: Sparc, *, graphs: bool = True) -> Learner:
         return Learner(copy.deepcopy(model).to(device), settings, graphs=graphs)
@@ -352,7 +352,7 @@ def precision_checks(device: torch.device, size: StepSize) -> Iterator[Check]:
 def sync_checks(device: torch.device, size: StepSize) -> Iterator[Check]:
     """Whether a step without dead latents waits for the device anywhere."""
     for precision in ("float32", "tf32", "bfloat16"):
-        settings = TrainConfig(kernels="triton", precision=precision)  # type: ignore[arg-type]
+        settings = TrainConfig(recipe="joint", kernels="triton", precision=precision)  # type: ignore[arg-type]
         learner = Learner(size.model().float().to(device), settings, graphs=False)
         batch = {name: x.float().to(device) for name, x in size.batches()[0].items()}
         learner.step(batch, 1e-3)

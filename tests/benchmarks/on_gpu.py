@@ -384,7 +384,7 @@ def steps(report: Report, device: torch.device) -> None:
                 for graphs in (True, False) if rows * latents <= GRAPHED_LOGITS else (False,):
                     if not report.time_left():
                         return
-                    settings = TrainConfig(kernels="triton", precision=precision)
+                    settings = TrainConfig(recipe="joint", kernels="triton", precision=precision)
                     learner = Learner(copy.deepcopy(model), settings, graphs=graphs)
                     step = functools.partial(learner.step, batch, 1e-4)
                     for _ in range(EAGER_STEPS):
@@ -398,7 +398,7 @@ def steps(report: Report, device: torch.device) -> None:
 def dead(report: Report, device: torch.device) -> None:
     """A step with AuxK: 5% of the latents are dead."""
     for rows in (16384, 256):
-        settings = TrainConfig(kernels="triton", precision="tf32")
+        settings = TrainConfig(recipe="joint", kernels="triton", precision="tf32")
         learner = Learner(new_model(8192, device), settings)
         kill(learner, 0.05)
         for _ in range(2 * EAGER_STEPS):
@@ -411,7 +411,7 @@ def dead(report: Report, device: torch.device) -> None:
 def where_time_goes(report: Report, device: torch.device) -> None:
     """The kernels of a step by their time."""
     for rows, share in ((16384, 0.0), (16384, 0.05), (256, 0.0)):
-        settings = TrainConfig(kernels="triton", precision="tf32")
+        settings = TrainConfig(recipe="joint", kernels="triton", precision="tf32")
         learner = Learner(new_model(8192, device), settings, graphs=False)
         if share:
             kill(learner, share)
@@ -439,7 +439,7 @@ def where_time_goes(report: Report, device: torch.device) -> None:
 def feeding(report: Report, device: torch.device) -> None:
     """Steps with rows that lie on the device or in pinned memory of the host, as float16."""
     for rows in (16384, 256):
-        settings = TrainConfig(kernels="triton", precision="tf32")
+        settings = TrainConfig(recipe="joint", kernels="triton", precision="tf32")
         learner = Learner(new_model(8192, device), settings)
         count = 16 * 16384
         there = {
@@ -498,6 +498,7 @@ def training(report: Report, device: torch.device) -> None:
                     return
                 steps = 160 if batch > 1000 else 1500
                 settings = TrainConfig(
+                    recipe="joint",
                     latents=8192,
                     k=K,
                     batch_size=batch,

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 from sparc.common.cli import command, new_app
 from sparc.common.config import option
+from sparc.common.defaults import set_defaults
 from sparc.common.errors import SparcError
 from sparc.common.progress import progress, say
 
@@ -22,6 +23,10 @@ class Settings:
     kind: Literal["red", "green"] = option("red", "Which kind.")
     fast: bool = option(True, "Fast or not.", former="quick")
     names: tuple[str, ...] = option((), "Names.", flag="--name", former="labels")
+    size: float = option(0.5, "How large.", default_by="kind")
+
+    def __post_init__(self):
+        set_defaults(self, {"size": 2.0} if self.kind == "red" else {})
 
 app = new_app("A program.")
 
@@ -115,6 +120,7 @@ def test_a_former_name_works_and_no_help_shows_it(program) -> None:
 def test_help_shows_defaults(program) -> None:
     text = " ".join(program("show", "--help").stdout.split())
     assert "How many. [default: 3]" in text
+    assert "How large. [default: 2.0 with kind red, else 0.5]" in text
     assert "--no-fast" in text
 
 

@@ -39,9 +39,12 @@ def test_a_run_is_loaded_and_its_codes_rebuild_features(earlier: Path, run: str)
 
 
 def test_an_interrupted_run_is_resumed_to_the_same_weights(earlier: Path, call) -> None:
-    resumed = call("train", "run", earlier / "cache", earlier / "interrupted", "--latents", "16",
-                   "--batch-size", "16", "--dead-after", "100", "--device", "cpu", "--kernels",
-                   "torch", "--k", "4", "--steps", "3000", "--checkpoint-every", "20")  # fmt: skip
+    command = ("train", "run", earlier / "cache", earlier / "interrupted", "--latents", "16",
+               "--batch-size", "16", "--dead-after", "100", "--device", "cpu", "--kernels",
+               "torch", "--k", "4", "--steps", "3000", "--checkpoint-every", "20")  # fmt: skip
+    refused = call(*command)  # the default recipe is another one now
+    assert "was begun with recipe = joint, not aligned: continue with `spa" in refused.stderr
+    resumed = call(*command, "--recipe", "default")  # as it was called then
     assert resumed.returncode == 0, resumed.stderr
     assert "step 80" in resumed.stderr
     expected = (earlier / "interrupted.sha256").read_text().strip()

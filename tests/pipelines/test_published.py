@@ -18,7 +18,7 @@ def test_coco_as_published():
         "--format=coco --captions=join",
         "sparc-extract run data out/caches/test --split=val --preset=dinov2-clip-b "
         "--format=coco --captions=join",
-        "sparc-train run out/caches/train out/run",
+        "sparc-train run out/caches/train out/run --recipe=published",
         "sparc-analyze run out/run out/caches/test out/report",
     ]
 
@@ -30,7 +30,7 @@ def test_open_images_as_published():
         "--format=open-images --captions=each --limit=100 --device=cpu",
         "sparc-extract run data out/caches/test --split=test --preset=dinov2-clip-l "
         "--format=open-images --captions=each --limit=100 --device=cpu",
-        "sparc-train run out/caches/train out/run --steps=7 --device=cpu",
+        "sparc-train run out/caches/train out/run --recipe=published --steps=7 --device=cpu",
         "sparc-analyze run out/run out/caches/test out/report --device=cpu",
     ]
 
@@ -38,8 +38,9 @@ def test_open_images_as_published():
 def test_the_defaults_of_training_are_the_published_ones():
     from sparc.train.config import TrainConfig
 
-    config = TrainConfig()
+    config = TrainConfig(recipe=CocoConfig().recipe)
     assert (config.latents, config.k, config.batch_size, config.epochs) == (8192, 64, 256, 50)
+    assert (config.lr, config.schedule, config.align) == (1e-4, "constant", ())
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_coco_from_the_dataset_to_the_report(
     run = json.loads((folder / "run/config.json").read_text())
     # An option wins over the file; what is in neither stays as published.
     assert [run["train"][name] for name in ("latents", "k", "steps", "lr")] == [32, 5, 3, 0.01]
-    assert run["train"]["batch_size"] == 256
+    assert (run["train"]["recipe"], run["train"]["batch_size"]) == ("published", 256)
     report = json.loads((folder / "report/report.json").read_text())
     assert report["rows"] == 10
     assert report["settings"]["rows"] == 8

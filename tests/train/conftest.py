@@ -154,6 +154,7 @@ def small_settings() -> Callable[..., TrainConfig]:
 
     def build(**changes: object) -> TrainConfig:
         small = {
+            "recipe": "joint",
             "latents": 96,
             "k": 4,
             "auxk": 8,

@@ -181,7 +181,7 @@ def test_other_kinds_of_runs_resume_bit_for_bit(
     assert result(run) == result(whole)
 
 
-@pytest.mark.parametrize("recipe", ["default", "published"])
+@pytest.mark.parametrize("recipe", ["joint", "published"])
 def test_variances_are_recorded_where_errors_are_divided_by_them(
     tmp_path, small_cache, small_settings, reference_run, recipe
 ):

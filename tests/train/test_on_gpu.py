@@ -36,7 +36,7 @@ from sparc.train.step.learner import Learner
 from sparc.train.config import TrainConfig
 from sparc.train.model.initialize import create_model
 model = create_model(ModelConfig(streams=(StreamShape("a", 5),), latents=9, k=2))
-learner = Learner(model, TrainConfig(kernels="torch"))
+learner = Learner(model, TrainConfig(recipe="joint", kernels="torch"))
 print(float(learner.step({{"a": torch.ones(3, 5)}}, 1e-3).loss))
 import sparc.train.kernels.triton.kernels
 """

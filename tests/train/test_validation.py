@@ -21,7 +21,7 @@ def learners():
     shapes = tuple(StreamShape(*x) for x in (("dino", 24), ("clip_image", 16), ("clip_text", 12)))
     config = ModelConfig(streams=shapes, latents=32, k=3)
     models = [initial_model(config, seed=s, means=None) for s in (1, 2)]
-    return [Learner(model, TrainConfig()) for model in models]
+    return [Learner(model, TrainConfig(recipe="joint")) for model in models]
 
 
 def test_the_same_encoder_whose_weights_were_moved_is_accepted(small_cache):

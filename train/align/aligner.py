@@ -20,7 +20,6 @@ class Aligner:
         cache: The cache of the run.
         config: A model of the run.
         seed: Seed of the sample of rows.
-        discriminant: As in `AlignConfig`.
         processes: The processes that train together.
 
     Raises:
@@ -28,16 +27,10 @@ class Aligner:
     """
 
     def __init__(
-        self,
-        cache: ActivationCache,
-        config: ModelConfig,
-        *,
-        seed: int,
-        discriminant: float,
-        processes: Processes,
+        self, cache: ActivationCache, config: ModelConfig, *, seed: int, processes: Processes
     ) -> None:
         self._cache = cache
-        self._settings = AlignConfig(seed=seed, discriminant=discriminant)
+        self._settings = AlignConfig(seed=seed)
         self._processes = processes
         self._moments = None
         if processes.is_first:
@@ -46,14 +39,19 @@ class Aligner:
             )
             require_rows(cache, config, self._moments)
 
-    def align(self, model: Sparc, mix: float) -> None:
+    def align(self, model: Sparc, *, mix: float, discriminant: float) -> None:
         """Refit a model's encoders in place, on its device; all processes have to call it.
 
         Adam's moments stay. (Measured on three streams of emoji: to forget the mean of gradients
         changes nothing, to forget that of their squares too costs joint cross-reconstruction.)
+
+        Args:
+            model: A model of the run.
+            mix: As in `AlignConfig`.
+            discriminant: Likewise.
         """
         if self._moments is not None:
-            settings = dataclasses.replace(self._settings, mix=mix)
+            settings = dataclasses.replace(self._settings, mix=mix, discriminant=discriminant)
             align_on_cache(model, self._cache, self._moments, settings)
         for tensor in (*model.encoder.values(), *model.latent_bias.values()):
             self._processes.copy_from_first(tensor)

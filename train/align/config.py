@@ -1,10 +1,14 @@
-"""The settings of `sparc-train align`."""
+"""The settings of `sparc-train align`, and of aligning while a model is trained."""
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from sparc.common.config import option
 from sparc.common.errors import ConfigError
+
+NEVER_ALIGN = "none"
+"""As the only item of `TrainConfig.align`: encoders are not aligned, whatever the recipe does."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,3 +46,27 @@ class AlignConfig:
         for name, smallest in (("rows", 2), ("seed", 0)):
             if getattr(self, name) < smallest:
                 raise ConfigError(f"{name} must be at least {smallest}, not {getattr(self, name)}")
+
+
+def align_mixes(align: Sequence[str]) -> dict[float, float]:
+    """The shares of the steps after which encoders are aligned, and how far they move then.
+
+    Args:
+        align: Items `SHARE` or `SHARE=MIX`, or `NEVER_ALIGN` alone.
+
+    Raises:
+        ConfigError: An item is malformed, or a share is given twice.
+    """
+    mixes: dict[float, float] = {}
+    for point in () if tuple(align) == (NEVER_ALIGN,) else align:
+        text, _, mix_text = point.partition("=")
+        try:
+            share, mix = float(text), float(mix_text or 1)
+        except ValueError:
+            share = mix = math.nan
+        if not (0 < share <= 1 and 0 <= mix <= 1):
+            raise ConfigError(f"--align wants SHARE or SHARE=MIX, both up to 1, not {point!r}")
+        if share in mixes:
+            raise ConfigError(f"--align gives the share {share:g} twice")
+        mixes[share] = mix
+    return mixes

@@ -99,18 +99,23 @@ def data_moments(
     return sums.moments(cache)
 
 
+def fewest_rows(config: ModelConfig) -> int:
+    """Rows below which a regression on the covariances only repeats these rows."""
+    return math.ceil(FEWEST_ROWS * max(stream.dim for stream in config.streams))
+
+
 def require_rows(cache: ActivationCache, config: ModelConfig, moments: Moments) -> None:
-    """Refuse covariances of so few rows that a regression on them only repeats these rows.
+    """Refuse covariances of fewer than `fewest_rows`.
 
     Raises:
         CacheError: The widest stream has more than two values for each row.
     """
     widest = max(config.streams, key=lambda stream: stream.dim)
     shared = f"{amount(moments.rows, 'row')} that every pair of streams has"
-    if moments.rows < widest.dim * FEWEST_ROWS:
+    if moments.rows < fewest_rows(config):
         raise CacheError(
             f"{cache.folder}: {shared} are too few for the covariance of {widest.name}, which is "
-            f"{widest.dim:,} wide: at least {math.ceil(widest.dim * FEWEST_ROWS):,} are needed"
+            f"{widest.dim:,} wide: at least {fewest_rows(config):,} are needed"
         )
     if moments.rows < widest.dim * FEW_ROWS:
         say(f"note: {shared} are few for {widest.name}, which is {widest.dim:,} wide")

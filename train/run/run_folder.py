@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.config import declared, first_difference, from_mapping, to_mapping
+from sparc.common.defaults import recorded_settings
 from sparc.common.documents import DocumentKind, seal
 from sparc.common.errors import CacheError, ConfigError, RunError
 from sparc.common.files.durable import is_leftover
@@ -30,6 +31,7 @@ from sparc.common.parsing import parse_object
 from sparc.common.streams.info import StreamInfo
 from sparc.train.align.record import AlignRecord
 from sparc.train.config import ModelConfig, TrainConfig
+from sparc.train.data.moments import fewest_rows
 from sparc.train.derive.history import History
 from sparc.train.match.record import MatchRecord
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE
@@ -114,7 +116,7 @@ class RunRecord:
 
     Attributes:
         model: The model.
-        train: The settings, as given.
+        train: The settings: as given, or as the recipe decided.
         data: What the run learns from.
         steps: Steps of the whole run.
         steps_per_epoch: Steps of an epoch.
@@ -161,6 +163,9 @@ class RunRecord:
             if "format" not in document and "model" in document:
                 raise RunError(f"{run} holds a saved model but no run: it has no training record")
             entries = KIND.sealed_entries(document, where=str(where))
+            if isinstance(entries.get("train"), Mapping):
+                settings = recorded_settings(TrainConfig, entries["train"], source=CONFIG_FILE)
+                entries = {**entries, "train": settings}
             return from_mapping(cls, entries, source=CONFIG_FILE)
         except FileNotFoundError as error:
             raise RunError(f"{run} is not a run folder: no {CONFIG_FILE}") from error
@@ -168,6 +173,30 @@ class RunRecord:
             raise RunError(f"{where} is not readable: {error!r}") from error
         except ConfigError as error:  # the seal holds
             raise KIND.newer(error, where=str(where)) from error
+
+    @property
+    def mixes_by_step(self) -> Mapping[int, float]:
+        """After which steps encoders are aligned, and how far they move.
+
+        Never with one stream, nor because a recipe says so where the cache has too few rows.
+        """
+        if len(self.model.names) == 1 or self.has_few_rows:
+            return {}
+        return self.train.mixes_by_step(self.steps)
+
+    @property
+    def has_few_rows(self) -> bool:
+        """Whether the recipe aligns, but the cache has too few rows for that."""
+        train = self.train
+        if not train.align or train.align != train.as_recipe_decides().align:
+            return False
+        return self.data.usable_rows < fewest_rows(self.model)
+
+    @property
+    def rows_to_death(self) -> int:
+        """Rows without a value after which a latent is dead."""
+        batch_rows = min(self.train.batch_size, self.data.usable_rows)
+        return self.train.rows_to_death(self.steps * batch_rows)
 
     def write(self, run: Path) -> None:
         """Write the record into a run folder."""

@@ -1,13 +1,14 @@
 """What `sparc-train inspect` says about a run or a sweep, as text."""
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sparc.common.config import to_mapping
+from sparc.common.config import plain
 from sparc.common.files.folder import Folder
 from sparc.common.text import amount, printable
-from sparc.train.config import TrainConfig, term_weights
+from sparc.train.config import TrainConfig
 from sparc.train.derive.history import History
 from sparc.train.derive.record import ChangeRecord
 from sparc.train.model.files import is_saved_model, read_config, read_history
@@ -61,13 +62,15 @@ def _made_from(record: ChangeRecord) -> str:
 
 
 def _changed_settings(train: TrainConfig) -> list[str]:
-    """Every setting that is not its default."""
-    defaults = to_mapping(TrainConfig())
-    return [
-        f"{name} {printable(str(value))}"
-        for name, value in to_mapping(train).items()
-        if name not in defaults or value != defaults[name]
-    ]
+    """Every setting that is not its default with this recipe."""
+    decided = train.as_recipe_decides()
+    lines = []
+    for field in dataclasses.fields(train):
+        by_recipe = field.metadata["default_by"]
+        default = getattr(decided, field.name) if by_recipe else field.default
+        if (value := getattr(train, field.name)) != default:
+            lines.append(f"{field.name} {printable(str(plain(value)))}")
+    return lines
 
 
 def _run_lines(folder: Path) -> Iterator[str]:
@@ -109,7 +112,7 @@ def _run_lines(folder: Path) -> Iterator[str]:
         of_split = [line for line in lines if line["split"] == split]
         if of_split:
             yield ""
-            yield from _figures(split, of_split[-1], model.latents, term_weights(train.terms))
+            yield from _figures(split, of_split[-1], model.latents, train.term_weights)
 
 
 def _figures(split: str, line: dict[str, Any], latents: int, terms: Iterable[str]) -> Iterator[str]:

@@ -33,6 +33,7 @@ from sparc.common.config import (
     to_mapping,
     with_current_names,
 )
+from sparc.common.defaults import given_settings, recorded_settings
 from sparc.common.documents import DocumentKind, seal
 from sparc.common.errors import ConfigError, RunError
 from sparc.common.files.folder import Folder
@@ -87,16 +88,18 @@ class Sweep:
         for values in itertools.product(*grid.values()):
             chosen = dict(zip(grid, values, strict=True))
             name = ",".join(f"{key}={value}" for key, value in chosen.items())
-            merged = to_mapping(base)
-            weights: dict[str, Any] = dict(base.term_weights)
-            for key, value in chosen.items():
-                if key.startswith(_TERM):
-                    weights[key.removeprefix(_TERM)] = value
-                else:
-                    merged[key] = value
-            if any(key.startswith(_TERM) for key in chosen):
-                merged["terms"] = [f"{term}={weight}" for term, weight in weights.items()]
+            plain = {key: value for key, value in chosen.items() if not key.startswith(_TERM)}
+            merged = {**given_settings(base), **plain}
             settings[name] = from_mapping(TrainConfig, merged, source=f"{path}: {name}")
+            varied_terms = {
+                key.removeprefix(_TERM): value
+                for key, value in chosen.items()
+                if key.startswith(_TERM)
+            }
+            if varied_terms:
+                weights = {**settings[name].term_weights, **varied_terms}
+                merged["terms"] = [f"{term}={weight}" for term, weight in weights.items()]
+                settings[name] = from_mapping(TrainConfig, merged, source=f"{path}: {name}")
         varied = sorted(grid, key=lambda key: key.startswith(_TERM))  # terms last, as in `read`
         return cls(cache, tuple(varied), settings)
 
@@ -114,6 +117,14 @@ class Sweep:
         except (OSError, ValueError) as error:
             raise RunError(f"{where} is not readable: {error!r}") from error
         try:
+            if isinstance(recorded := entries.get("settings"), Mapping):
+                complete = {
+                    name: recorded_settings(TrainConfig, of_run, source=f"{SWEEP_FILE}: {name}")
+                    if isinstance(of_run, Mapping)
+                    else of_run
+                    for name, of_run in recorded.items()
+                }
+                entries = {**entries, "settings": complete}
             sweep = from_mapping(cls, entries, source=SWEEP_FILE)
         except ConfigError as error:  # the seal holds
             raise KIND.newer(error, where=str(where)) from error

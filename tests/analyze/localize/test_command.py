@@ -115,7 +115,9 @@ def run(cache, tmp_path_factory):
     training.run(
         str(cache),
         folder,
-        TrainConfig(latents=32, k=6, auxk=4, steps=10, batch_size=8, lr=0.01, device="cpu"),
+        TrainConfig(
+            recipe="joint", latents=32, k=6, auxk=4, steps=10, batch_size=8, lr=0.01, device="cpu"
+        ),
     )
     return folder
 

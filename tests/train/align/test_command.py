@@ -23,7 +23,7 @@ from sparc.train.run.run_folder import RunRecord
 CPU = AlignConfig(device="cpu")
 
 
-@pytest.fixture(scope="module", params=["default", "published"])
+@pytest.fixture(scope="module", params=["joint", "published"])
 def finished(request, tmp_path_factory, small_cache, small_settings):
     folder = tmp_path_factory.mktemp("runs") / request.param
     run(str(small_cache), folder, small_settings(recipe=request.param, steps=20, device="cpu"))

@@ -33,6 +33,7 @@ def train_on(tmp_path_factory, planted):
 
     def train(steps, **changes):
         settings = TrainConfig(
+            recipe="joint",
             latents=64,
             k=4,
             auxk=16,

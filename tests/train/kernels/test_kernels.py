@@ -376,7 +376,11 @@ def test_training_is_that_of_the_reference(selection, name, variances):
     config = ModelConfig(streams=streams, latents=12, k=2, selection=selection)
     model, twin = (initial_model(config, seed=0, means=None).double().to(DEVICE) for _ in range(2))
     settings = TrainConfig(
-        kernels=name, dead_after=2, auxk=2, error="variance" if variances else "norm"
+        recipe="joint",
+        kernels=name,
+        dead_after=2,
+        auxk=2,
+        error="variance" if variances else "norm",
     )
     learner = Learner(model, settings, variances=variances or ())
     reference = Reference(twin, dead_after=2, auxk=2, lr=1e-2, variances=variances)

@@ -26,7 +26,7 @@ def features():
 def build(cross_weight=1.0, latents=20, k=3):
     config = ModelConfig(streams=(StreamShape("a", 8), StreamShape("b", 6)), latents=latents, k=k)
     model = initial_model(config, seed=0, means=None)
-    return Learner(model, TrainConfig(cross_weight=cross_weight))
+    return Learner(model, TrainConfig(recipe="joint", cross_weight=cross_weight))
 
 
 def measured(learner, features, size):

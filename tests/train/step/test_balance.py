@@ -13,7 +13,7 @@ def test_biases_move_as_the_formulas_say(build_model, draw_batch, selection):
     """With a learning rate of nearly zero all that moves is balance."""
     model = build_model(latents=40, k=6, selection=selection)
     biases = {s: bias.detach().clone() for s, bias in model.latent_bias.items()}
-    learner = Learner(model, TrainConfig(balance=0.01))
+    learner = Learner(model, TrainConfig(recipe="joint", balance=0.01))
     joint = {s: torch.full((40,), 6 / 40, dtype=torch.float64) for s in biases}
     alone = {s: mean.clone() for s, mean in joint.items()}
     moved = 0
@@ -36,7 +36,7 @@ def test_biases_move_as_the_formulas_say(build_model, draw_batch, selection):
 
 
 def test_two_processes_count_the_rows_of_both(build_model, draw_batch, in_two_threads):
-    settings = TrainConfig(balance=0.01)
+    settings = TrainConfig(recipe="joint", balance=0.01)
     whole = build_model()
     learner = Learner(whole, settings)
     batches = [draw_batch(whole, 8, seed=seed) for seed in range(5)]
@@ -58,4 +58,4 @@ def test_two_processes_count_the_rows_of_both(build_model, draw_batch, in_two_th
 
 @pytest.mark.parametrize("selection", ["global", "batch"])
 def test_it_resumes_bit_for_bit(check_resumed_steps, selection):
-    check_resumed_steps(TrainConfig(balance=0.01), selection=selection)
+    check_resumed_steps(TrainConfig(recipe="joint", balance=0.01), selection=selection)

@@ -76,7 +76,7 @@ def test_shortcut_never_hides_a_dead_latent():
 def test_a_latent_needs_joint_and_independent_use(build_model, draw_batch, selection):
     """Against masks of what was selected, in batches of both kinds."""
     model = build_model(selection=selection)
-    settings = TrainConfig(alive_by="both", dead_after=25, independent=0.5, seed=5)
+    settings = TrainConfig(recipe="joint", alive_by="both", dead_after=25, independent=0.5, seed=5)
     learner = Learner(model, settings)
     unused = {(s, mode): torch.zeros(40) for s in model.config.names for mode in ("joint", "own")}
     differ = 0
@@ -104,7 +104,9 @@ def test_a_latent_needs_joint_and_independent_use(build_model, draw_batch, selec
 
 def test_of_a_single_stream_both_are_the_same(build_model, draw_batch):
     learners = [
-        Learner(build_model(dims=(7,)), TrainConfig(alive_by=alive_by, dead_after=25))
+        Learner(
+            build_model(dims=(7,)), TrainConfig(recipe="joint", alive_by=alive_by, dead_after=25)
+        )
         for alive_by in ("any", "both")
     ]
     for step in range(8):
@@ -118,7 +120,7 @@ def test_of_a_single_stream_both_are_the_same(build_model, draw_batch):
 def test_two_processes_count_what_both_select_independently(
     build_model, draw_batch, in_two_threads
 ):
-    settings = TrainConfig(alive_by="both", dead_after=16)
+    settings = TrainConfig(recipe="joint", alive_by="both", dead_after=16)
     whole = build_model()
     learner = Learner(whole, settings)
     batches = [draw_batch(whole, 8, seed=seed) for seed in range(5)]

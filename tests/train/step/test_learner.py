@@ -86,7 +86,7 @@ def check_against(reference, learner, batch, dead=None):
 def test_losses_and_gradients(build_model, draw_batch, selection, dims, dead, cross_weight):
     model = build_model(dims, selection=selection)
     options = {"cross_weight": cross_weight, "aux_weight": 0.5, "auxk": 5}
-    learner = Learner(model, TrainConfig(**options))
+    learner = Learner(model, TrainConfig(recipe="joint", **options))
     masks = some_dead(model, dead) if dead else None
     if masks:
         kill(learner, masks)
@@ -95,7 +95,7 @@ def test_losses_and_gradients(build_model, draw_batch, selection, dims, dead, cr
 
 @pytest.mark.parametrize("selection", ["global", "local", "batch"])
 @pytest.mark.parametrize("cross_weight", [1.0, 0.0])
-@pytest.mark.parametrize("recipe", ["default", "published"])
+@pytest.mark.parametrize("recipe", ["joint", "published"])
 @pytest.mark.parametrize("dead", [0, 9])
 def test_errors_over_the_variance(build_model, draw_batch, selection, cross_weight, recipe, dead):
     model = build_model(selection=selection)
@@ -126,7 +126,7 @@ def test_errors_over_the_variance(build_model, draw_batch, selection, cross_weig
 @pytest.mark.parametrize("variances", [(), (0.2, 0.9), (0.2, 0.9, 0.0)])
 def test_variances_that_are_no_divisors_are_refused(build_model, variances):
     with pytest.raises(ConfigError, match="the variance of every stream"):
-        Learner(build_model(), TrainConfig(error="variance"), variances=variances)
+        Learner(build_model(), TrainConfig(recipe="joint", error="variance"), variances=variances)
 
 
 @pytest.mark.parametrize("dims", [(7,), (7, 5), (3, 9, 4, 8)])
@@ -134,7 +134,7 @@ def test_variances_that_are_no_divisors_are_refused(build_model, variances):
 def test_gradients_with_a_varying_number_of_latents(build_model, draw_batch, dims, kernels):
     model = build_model(dims, selection="batch")
     options = {"cross_weight": 0.3, "aux_weight": 0.5, "auxk": 5}
-    learner = Learner(model, TrainConfig(**options, kernels=kernels))
+    learner = Learner(model, TrainConfig(recipe="joint", **options, kernels=kernels))
     masks, batch = some_dead(model, 9), draw_batch(model, 11)
     kill(learner, masks)
     _, expected = loss_and_gradients(Reference(model, **options), batch, masks)
@@ -145,13 +145,15 @@ def test_gradients_with_a_varying_number_of_latents(build_model, draw_batch, dim
 @pytest.mark.parametrize("k", [1, 40])
 def test_smallest_and_largest_k(build_model, draw_batch, k):
     model = build_model(k=k)
-    check_against(Reference(model), Learner(model, TrainConfig()), draw_batch(model, 9))
+    check_against(
+        Reference(model), Learner(model, TrainConfig(recipe="joint")), draw_batch(model, 9)
+    )
 
 
 def test_rows_that_occur_twice(build_model, draw_batch):
     model = build_model()
     batch = {name: torch.cat([x, x, x[:1]]) for name, x in draw_batch(model, 5).items()}
-    check_against(Reference(model), Learner(model, TrainConfig()), batch)
+    check_against(Reference(model), Learner(model, TrainConfig(recipe="joint")), batch)
 
 
 @settings(max_examples=40, deadline=None)
@@ -167,7 +169,7 @@ def test_any_shape(build_model_once, draw_batch_once, data):
         seed=data.draw(st.integers(0, 1000), "seed"),
     )
     auxk = data.draw(st.integers(1, latents), "auxk")
-    learner = Learner(model, TrainConfig(auxk=auxk))
+    learner = Learner(model, TrainConfig(recipe="joint", auxk=auxk))
     masks = some_dead(model, data.draw(st.integers(1, latents), "dead"))
     kill(learner, masks)
     batch = draw_batch_once(model, data.draw(st.integers(1, 12), "rows"))
@@ -176,7 +178,7 @@ def test_any_shape(build_model_once, draw_batch_once, data):
 
 def test_measuring_changes_nothing(build_model, draw_batch):
     model = build_model()
-    learner = Learner(model, TrainConfig(dead_after=5, auxk=3))
+    learner = Learner(model, TrainConfig(recipe="joint", dead_after=5, auxk=3))
     learner.step(draw_batch(model, 8), 1e-3)
     before = {k: v.clone() for k, v in {**learner.state(), **model.state_dict()}.items()}
     learner.measure(draw_batch(model, 8, seed=5))
@@ -189,10 +191,10 @@ def test_measuring_changes_nothing(build_model, draw_batch):
 @pytest.mark.parametrize("selection", ["global", "local", "batch"])
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_steps_are_those_of_the_reference(build_model, draw_batch, selection, kernels):
-    """Twenty steps of the default recipe, in which latents die."""
+    """Twenty steps of the recipe `joint`, in which latents die."""
     model, twin = build_model(selection=selection), build_model(selection=selection)
     options = {"auxk": 4, "aux_weight": 0.5, "dead_after": 30}
-    learner = Learner(model, TrainConfig(**options, kernels=kernels))
+    learner = Learner(model, TrainConfig(recipe="joint", **options, kernels=kernels))
     reference = Reference(twin, **options, lr=1e-2)
     steps_with_dead = 0
     for seed in range(20):
@@ -213,7 +215,7 @@ def test_steps_are_those_of_the_reference(build_model, draw_batch, selection, ke
 
 def test_clipping_is_that_of_the_projected_gradient(build_model, draw_batch):
     model, twin = build_model(), build_model()
-    learner = Learner(model, TrainConfig(clip=0.05))
+    learner = Learner(model, TrainConfig(recipe="joint", clip=0.05))
     optimizer = torch.optim.Adam(twin.parameters(), lr=1e-2)
     for seed in range(5):
         batch = draw_batch(model, 10, seed=seed)
@@ -287,7 +289,7 @@ def test_published_recipe(build_model, draw_batch, selection, threshold, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("recipe", "selection"), [("default", "global"), ("published", "global"), ("default", "batch")]
+    ("recipe", "selection"), [("joint", "global"), ("published", "global"), ("joint", "batch")]
 )
 def test_steps_are_reproducible_and_resume_bit_for_bit(
     build_model, draw_batch, recipe, selection, monkeypatch
@@ -319,7 +321,7 @@ def test_steps_are_reproducible_and_resume_bit_for_bit(
 
 @pytest.mark.parametrize("selection", ["global", "local", "batch"])
 @pytest.mark.parametrize("cross_weight", [1.0, 0.0])
-@pytest.mark.parametrize("recipe", ["default", "published"])
+@pytest.mark.parametrize("recipe", ["joint", "published"])
 def test_two_processes_make_the_step_of_one(
     build_model, draw_batch, in_two_threads, selection, cross_weight, recipe, monkeypatch
 ):
@@ -356,8 +358,8 @@ def test_two_processes_make_the_step_of_one(
 def test_refusals(build_model):
     model = build_model()
     with pytest.raises(ConfigError, match="needs a GPU"):
-        Learner(model, TrainConfig(precision="bfloat16"))
-    learner = Learner(model, TrainConfig())
+        Learner(model, TrainConfig(recipe="joint", precision="bfloat16"))
+    learner = Learner(model, TrainConfig(recipe="joint"))
     with pytest.raises(RunError, match="does not fit"):
         learner.load_state({**learner.state(), "first.encoder.s0": torch.zeros(2)})
     state = learner.state()
@@ -379,7 +381,7 @@ def test_training_does_not_depend_on_the_number_of_threads(build_model, draw_bat
     def train(threads):
         torch.set_num_threads(threads)
         model = build_model(dims=(96, 64), latents=2048, k=8, selection=selection).float()
-        learner = Learner(model, TrainConfig(dead_after=150, auxk=8, clip=0.1))
+        learner = Learner(model, TrainConfig(recipe="joint", dead_after=150, auxk=8, clip=0.1))
         batches = (draw_batch(model, 70, seed=seed) for seed in range(4))
         figures = [
             learner.step({name: x.float() for name, x in batch.items()}, 1e-2).loss

@@ -25,7 +25,9 @@ def test_steps_are_those_of_the_reference_that_selects_as_the_coin_says(
 ):
     model, twin = build_model(), build_model()
     options = {"auxk": 4, "aux_weight": 0.5, "dead_after": 30, "alive_by": alive_by}
-    learner = Learner(model, TrainConfig(**options, independent=0.5, kernels=kernels, seed=5))
+    learner = Learner(
+        model, TrainConfig(recipe="joint", **options, independent=0.5, kernels=kernels, seed=5)
+    )
     reference = Reference(twin, **options, lr=1e-2)
     joint, modes = twin.config, set()
     for step in range(1, 21):
@@ -43,7 +45,7 @@ def test_steps_are_those_of_the_reference_that_selects_as_the_coin_says(
 
 def test_encoders_may_have_a_learning_rate_of_their_own(build_model, draw_batch):
     model, twin = build_model(), build_model()
-    learner, reference = Learner(model, TrainConfig()), Reference(twin)
+    learner, reference = Learner(model, TrainConfig(recipe="joint")), Reference(twin)
     slow = [*twin.encoder.values(), *twin.latent_bias.values()]
     others = [*twin.decoder.values(), *twin.pre_bias.values()]
     groups = [{"params": slow, "lr": 1e-3}, {"params": others, "lr": 1e-2}]
@@ -72,7 +74,7 @@ def test_the_coin_depends_on_seed_and_step_alone():
 
 def test_thresholds_are_learned_in_both_kinds_of_batches(build_model, draw_batch):
     model = build_model(selection="batch")
-    learner = Learner(model, TrainConfig(independent=0.5))
+    learner = Learner(model, TrainConfig(recipe="joint", independent=0.5))
     for step in range(8):
         learner.step(draw_batch(model, 10, seed=step), 1e-3)
         assert model.known_thresholds() is not None

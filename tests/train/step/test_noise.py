@@ -23,7 +23,9 @@ def noise_of(model, batch, step, scale=0.5):
 def test_steps_are_those_of_the_reference(build_model, draw_batch, kernels, normalize):
     model, twin = build_model(normalize=normalize), build_model(normalize=normalize)
     options = {"auxk": 4, "aux_weight": 0.5, "dead_after": 30}
-    learner = Learner(model, TrainConfig(**options, noise=0.5, kernels=kernels, seed=5))
+    learner = Learner(
+        model, TrainConfig(recipe="joint", **options, noise=0.5, kernels=kernels, seed=5)
+    )
     reference, plain = Reference(twin, **options, lr=1e-2), []
     for step in range(1, 16):
         batch = draw_batch(model, 10, seed=step)
@@ -39,7 +41,7 @@ def test_steps_are_those_of_the_reference(build_model, draw_batch, kernels, norm
 def test_measuring_has_none(build_model, draw_batch):
     model = build_model()
     batch = draw_batch(model, 10)
-    noisy, plain = (Learner(model, TrainConfig(noise=noise)) for noise in (0.5, 0))
+    noisy, plain = (Learner(model, TrainConfig(recipe="joint", noise=noise)) for noise in (0.5, 0))
     assert torch.equal(noisy.losses(batch).total, plain.losses(batch).total)
 
 
@@ -76,7 +78,7 @@ def cross_again(monkeypatch):
 @pytest.mark.usefixtures("cross_again")
 @pytest.mark.parametrize("terms", [("distill=0.4",), ("cross_again=0.7",)])
 def test_two_processes_make_the_steps_of_one(build_model, draw_batch, in_two_threads, terms):
-    settings = TrainConfig(terms=terms, noise=0.5)
+    settings = TrainConfig(recipe="joint", terms=terms, noise=0.5)
     whole = build_model()
     batches = [draw_batch(whole, 8, seed=seed) for seed in range(3)]
     learner = Learner(whole, settings)
@@ -100,8 +102,8 @@ def test_two_processes_make_the_steps_of_one(build_model, draw_batch, in_two_thr
 def test_terms_by_autograd_read_the_same_noise(build_model, draw_batch):
     """A second cross term by autograd moves weights as twice the weight by hand does."""
     model, twin = build_model(), build_model()
-    learner = Learner(model, TrainConfig(noise=0.5, terms=("cross_again=1",)))
-    doubled = Learner(twin, TrainConfig(noise=0.5, cross_weight=2))
+    learner = Learner(model, TrainConfig(recipe="joint", noise=0.5, terms=("cross_again=1",)))
+    doubled = Learner(twin, TrainConfig(recipe="joint", noise=0.5, cross_weight=2))
     for seed in range(4):
         batch = draw_batch(model, 10, seed=seed)
         learner.step(batch, 1e-2)
@@ -111,4 +113,4 @@ def test_terms_by_autograd_read_the_same_noise(build_model, draw_batch):
 
 
 def test_it_resumes_bit_for_bit(check_resumed_steps):
-    check_resumed_steps(TrainConfig(noise=0.5))
+    check_resumed_steps(TrainConfig(recipe="joint", noise=0.5))

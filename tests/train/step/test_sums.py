@@ -10,7 +10,7 @@ def close(actual, expected):
 
 def test_sums_add_up(build_model, draw_batch):
     model = build_model()
-    learner = Learner(model, TrainConfig())
+    learner = Learner(model, TrainConfig(recipe="joint"))
     batch = draw_batch(model, 10)
     parts = [
         learner.measure({n: x[part] for n, x in batch.items()})
@@ -30,7 +30,7 @@ def test_sums_add_up(build_model, draw_batch):
 def test_share_that_each_stream_would_have_chosen(build_model, draw_batch):
     model = build_model()
     batch = draw_batch(model, 10)
-    sums = Learner(model, TrainConfig()).measure(batch)
+    sums = Learner(model, TrainConfig(recipe="joint")).measure(batch)
     joint, independent = model.encode_both(batch)
     for position, name in enumerate(model.config.names):
         pairs = zip(joint[name].indices.tolist(), independent[name].indices.tolist(), strict=True)
@@ -40,7 +40,7 @@ def test_share_that_each_stream_would_have_chosen(build_model, draw_batch):
 
 def test_without_cross_loss_a_step_leaves_pairs_out(build_model, draw_batch):
     model = build_model()
-    learner = Learner(model, TrainConfig(cross_weight=0.0))
+    learner = Learner(model, TrainConfig(recipe="joint", cross_weight=0.0))
     assert learner.measure(draw_batch(model, 4)).nmse.isfinite().all()
     sums = learner.step(draw_batch(model, 4), 1e-3)
     assert torch.equal(sums.nmse.isnan(), ~torch.eye(3, dtype=torch.bool))
@@ -49,7 +49,7 @@ def test_without_cross_loss_a_step_leaves_pairs_out(build_model, draw_batch):
 
 def test_loss_that_is_not_finite_shows_in_the_sums(build_model, draw_batch):
     model = build_model()
-    learner = Learner(model, TrainConfig())
+    learner = Learner(model, TrainConfig(recipe="joint"))
     batch = draw_batch(model, 4)
     good = learner.measure(batch)
     with torch.no_grad():

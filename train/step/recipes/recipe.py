@@ -1,16 +1,16 @@
-"""What a recipe decides, and the default one."""
+"""What a recipe decides, as most of them do."""
 
 import torch
 from torch import Tensor
 
-from sparc.train.config import ModelConfig, TrainConfig
+from sparc.train.config import MOST_ROWS_TO_DEATH, ModelConfig, TrainConfig
 from sparc.train.model.network import Sparc
 from sparc.train.step.deadness import DeadLatents, DeadLatentsOfEitherMode
 from sparc.train.step.recipes.registry import RECIPES
 
 
 class Recipe:
-    """The default recipe: unit decoder rows after every step, AuxK against dead latents.
+    """The common recipe: unit decoder rows after every step, AuxK against dead latents.
 
     Args:
         settings: The settings of training.
@@ -29,8 +29,9 @@ class Recipe:
     def deadness(self, config: ModelConfig, device: torch.device) -> DeadLatents:
         """The counters that say which latents are dead."""
         either = self.settings.alive_by == "both"
+        threshold = self.settings.dead_after or MOST_ROWS_TO_DEATH  # 0: of a run of unknown length
         return (DeadLatentsOfEitherMode if either else DeadLatents)(
-            config.names, config.latents, threshold=self.settings.dead_after, device=device
+            config.names, config.latents, threshold=threshold, device=device
         )
 
     def counts_before_auxk(self, config: ModelConfig) -> bool:  # noqa: ARG002

@@ -27,8 +27,12 @@ Every command line reads this module: it imports no term.
 """
 
 import dataclasses
+import math
+from collections.abc import Iterable, Sequence
 
+from sparc.common.errors import ConfigError
 from sparc.common.registry import Entry
+from sparc.common.text import shorten
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,3 +70,36 @@ TERMS: dict[str, TermEntry] = {
 def weighted_terms() -> dict[str, TermEntry]:
     """The terms that `--term` may name, as they are registered now."""
     return {name: entry for name, entry in TERMS.items() if entry.option == "--term"}
+
+
+def term_weights(terms: Sequence[str]) -> dict[str, float]:
+    """The weights of further loss terms by name.
+
+    Args:
+        terms: Items `NAME=WEIGHT`.
+
+    Raises:
+        ConfigError: An item is malformed, a name is given twice, or no term of that name takes a
+            weight from `--term`.
+    """
+    weights: dict[str, float] = {}
+    for term in terms:
+        name, _, text = term.partition("=")
+        try:
+            weight = float(text)
+        except ValueError:
+            weight = math.nan
+        if not name or not 0 <= weight < math.inf:
+            raise ConfigError(f"--term wants NAME=WEIGHT, a weight of at least 0, not {term!r}")
+        if name in weights:
+            raise ConfigError(f"--term gives {name!r} two weights")
+        if name not in (known := weighted_terms()):
+            raise ConfigError(_why_no_weight(name, known))
+        weights[name] = weight
+    return weights
+
+
+def _why_no_weight(name: str, known: Iterable[str]) -> str:
+    message = f"--term must name one of {', '.join(known)}, not {shorten(repr(name), 100)}"
+    option = TERMS[name].option if name in TERMS else None
+    return f"{message}, whose weight is {option}" if option else message

@@ -36,7 +36,7 @@ def scores_of_all_sums(model, batch):
 
 
 def test_the_first_batch_sets_thresholds_and_later_ones_move_them(model, draw_batch):
-    learner = Learner(model, TrainConfig())
+    learner = Learner(model, TrainConfig(recipe="joint"))
     expected = None
     for seed in range(4):
         batch = draw_batch(model, 9, seed=seed)
@@ -56,14 +56,14 @@ def test_a_row_is_cut_at_the_largest_number_of_latents(build_model, draw_batch):
             batch[name][0] = model.encoder[name].sum(0)
             model.pre_bias[name].zero_()
             model.latent_bias[name].copy_(model.encoder[name] @ batch[name][0])
-    learner = Learner(model, TrainConfig())
+    learner = Learner(model, TrainConfig(recipe="joint"))
     sums = learner.step({name: x[:1].repeat(5, 1) for name, x in batch.items()}, 0.0)
     assert (sums.active <= 5 * 8).all()  # ties: more than B k, and never more than the width
     assert (sums.active >= 5 * 2).all()
 
 
 def learned(model, draw_batch):
-    learner = Learner(model, TrainConfig())
+    learner = Learner(model, TrainConfig(recipe="joint"))
     for seed in range(3):
         learner.step(draw_batch(model, 12, seed=seed), 1e-2)
     return learner

@@ -31,7 +31,9 @@ def by_row(forward):
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_values_and_gradients(build_model, draw_batch, selection, kernels):
     model = build_model(latents=40, k=6, selection=selection)
-    settings = TrainConfig(terms=("distill=0.4",), balance=1e-3, auxk=3, kernels=kernels)
+    settings = TrainConfig(
+        recipe="joint", terms=("distill=0.4",), balance=1e-3, auxk=3, kernels=kernels
+    )
     learner, batch = Learner(model, settings), draw_batch(model, 9)
     reference = Reference(model, auxk=3)
     forward = reference.forward(batch)
@@ -49,15 +51,15 @@ def test_values_and_gradients(build_model, draw_batch, selection, kernels):
 def test_it_is_zero_where_streams_do_not_select_jointly(build_model, draw_batch, dims, selection):
     model = build_model(dims=dims, selection=selection)
     batch = draw_batch(model, 9)
-    plain = Learner(model, TrainConfig()).gradients(batch)
-    learner = Learner(model, TrainConfig(terms=("distill=0.4",)))
+    plain = Learner(model, TrainConfig(recipe="joint")).gradients(batch)
+    learner = Learner(model, TrainConfig(recipe="joint", terms=("distill=0.4",)))
     assert not learner.losses(batch).terms["distill"].any()
     for name, gradient in learner.gradients(batch).items():
         assert torch.equal(gradient, plain[name])
 
 
 def test_two_processes_make_the_step_of_one(build_model, draw_batch, in_two_threads):
-    settings = TrainConfig(terms=("distill=0.4",))
+    settings = TrainConfig(recipe="joint", terms=("distill=0.4",))
     whole = build_model()
     batch = draw_batch(whole, 8)
     Learner(whole, settings).step(batch, 1e-3)

@@ -74,6 +74,7 @@ def test_derivatives_by_hand_are_those_of_the_formula(
     model = build_model(selection=selection)
     weights = [f"{name}=0.5" for name in weighted_terms()]
     settings = TrainConfig(
+        recipe="joint",
         aux_weight=0.5,
         auxk=4,
         cross_weight=0.3,
@@ -98,7 +99,7 @@ def test_derivatives_by_hand_are_those_of_the_formula(
 
 
 @pytest.mark.parametrize("selection", ["global", "local"])
-@pytest.mark.parametrize("recipe", ["default", "published"])
+@pytest.mark.parametrize("recipe", ["joint", "published"])
 def test_gradient_of_a_new_term(build_model, draw_batch, register, selection, recipe):
     register("pull", Pull)
     model = build_model(selection=selection)
@@ -120,7 +121,7 @@ def test_derivatives_by_hand_of_a_new_term(build_model, draw_batch, register):
     """With AuxK beside it, which has its own part of the same step."""
     register("pull", PullByHand)
     model = build_model()
-    settings = TrainConfig(terms=("pull=0.7",), auxk=3)
+    settings = TrainConfig(recipe="joint", terms=("pull=0.7",), auxk=3)
     learner, batch = Learner(model, settings), draw_batch(model, 9)
     kill(learner, 9)
     assert learner.by_autograd == ()
@@ -148,7 +149,7 @@ class NextByAutograd(LossTerm):
         return Next(self.settings, self.name).dense(forward)
 
 
-@pytest.mark.parametrize("recipe", ["default", "published"])
+@pytest.mark.parametrize("recipe", ["joint", "published"])
 @pytest.mark.parametrize("clip", [0.0, 0.5])
 @pytest.mark.parametrize("pair", [(Pull, PullByHand), (NextByAutograd, Next)])
 def test_training_by_autograd_is_that_by_hand(
@@ -172,7 +173,7 @@ def test_training_by_autograd_is_that_by_hand(
 def test_two_processes_see_the_whole_batch(build_model, draw_batch, in_two_threads, register):
     register("pull", Pull)
     models = [build_model() for _ in range(3)]
-    settings = TrainConfig(terms=("pull=0.7",), dead_after=15, auxk=3, clip=0.5)
+    settings = TrainConfig(recipe="joint", terms=("pull=0.7",), dead_after=15, auxk=3, clip=0.5)
     whole = Learner(models[0], settings)
     batches = [draw_batch(models[0], 10, seed=seed) for seed in range(4)]
     expected = [whole.step(batch, 1e-2) for batch in batches]
@@ -233,7 +234,7 @@ def test_a_run_with_a_new_term_resumes_as_if_undisturbed(
 
 
 def test_no_term_is_called_like_another_figure(build_model):
-    sums = Learner(build_model(), TrainConfig()).no_sums
+    sums = Learner(build_model(), TrainConfig(recipe="joint")).no_sums
     figures = {"step", "epoch", "split", "explained_variance", "l0", "dead", "lr", "mixing"}
     others = figures | {"crc32c"} | (sums.named().keys() - sums.terms.keys())
     assert not others & set(TERMS)
@@ -265,7 +266,7 @@ def test_only_registered_terms_have_weights(tmp_path, small_cache, call, registe
 )
 def test_terms_with_an_option_of_their_own(term, option):
     with pytest.raises(ConfigError, match=f"one of .*, not .* whose weight is {option}"):
-        TrainConfig(terms=(term,))
+        TrainConfig(recipe="joint", terms=(term,))
 
 
 def test_entries_say_which_terms_take_a_weight():
@@ -279,9 +280,9 @@ def test_entries_say_which_terms_take_a_weight():
 )
 def test_weights_that_are_none(term):
     with pytest.raises(ConfigError, match="NAME=WEIGHT"):
-        TrainConfig(terms=(term,))
+        TrainConfig(recipe="joint", terms=(term,))
 
 
 def test_two_weights_of_one_term():
     with pytest.raises(ConfigError, match="'distill' two weights"):
-        TrainConfig(terms=("distill=1", "distill=2"))
+        TrainConfig(recipe="joint", terms=("distill=1", "distill=2"))

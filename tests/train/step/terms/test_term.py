@@ -6,7 +6,7 @@ from sparc.train.step.terms.term import build_terms, pair_weights
 
 def test_weights_of_pairs():
     def weights(streams, cross_weight):
-        terms = build_terms(TrainConfig(cross_weight=cross_weight))
+        terms = build_terms(TrainConfig(recipe="joint", cross_weight=cross_weight))
         return pair_weights(terms, streams)
 
     assert weights(1, 3.0).tolist() == [[1.0]]
