@@ -11,6 +11,9 @@ from typing import Literal
 from sparc.common.config import option
 from sparc.common.errors import ConfigError
 
+SCENES_TO_ALIGN = 320
+"""Two rows each, which is half a row for each of the 1,280 values of EfficientNet-Lite0."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PublishedConfig:
@@ -80,7 +83,12 @@ class DemoConfig:
     test_scenes: int = option(300, "Scenes to measure on.")
     latents: int = option(512, "Size of the dictionary.")
     k: int = option(16, "Latents selected for a row.")
-    steps: int = option(500, "Training steps of each of the two models.")
+    steps: int = option(500, "Training steps of each of the models.")
+    aligned_baseline: bool | None = option(
+        None,
+        "Whether to measure the baseline aligned after training, too; by default with at least "
+        f"{SCENES_TO_ALIGN} scenes to learn from, which the demo's own encoders need for that.",
+    )
     seed: int = option(42, "Seed of scenes and weights.")
 
     def __post_init__(self) -> None:
@@ -91,3 +99,5 @@ class DemoConfig:
             raise ConfigError(f"k ({self.k}) cannot exceed latents ({self.latents})")
         if self.seed < 0:
             raise ConfigError(f"seed must not be negative, not {self.seed}")
+        if self.aligned_baseline is None:
+            object.__setattr__(self, "aligned_baseline", self.train_scenes >= SCENES_TO_ALIGN)

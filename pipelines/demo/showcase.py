@@ -1,9 +1,9 @@
 """Held-out scenes to draw maps on: one with several objects, and scenes that share some of them."""
 
-import json
-from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
+
+from sparc.pipelines.demo.annotations import objects_by_image
 
 OBJECTS = 3
 """Objects of the first scene, whose names are the queries."""
@@ -28,20 +28,14 @@ def choose_showcase(scenes: Path) -> Showcase:
     Args:
         scenes: The folder of the dataset, written by `sparc.pipelines.demo.dataset`.
     """
-    document = json.loads((scenes / "annotations/instances_test.json").read_text("utf-8"))
-    names = {category["id"]: category["name"] for category in document["categories"]}
-    objects: dict[int, set[str]] = defaultdict(set)
-    for annotation in document["annotations"]:
-        objects[annotation["image_id"]].add(names[annotation["category_id"]])
-    files = {
-        image["id"]: scenes / "images/test" / image["file_name"] for image in document["images"]
-    }
-    richest = max(objects, key=lambda image: (min(len(objects[image]), OBJECTS), -image))
+    objects = objects_by_image(scenes)
+    numbers = {file: number for number, file in enumerate(objects)}
+    richest = max(objects, key=lambda file: (min(len(objects[file]), OBJECTS), -numbers[file]))
     wanted = sorted(objects[richest])[:OBJECTS]
     # Then the scenes that share most with it and show something else, too.
     others = sorted(
-        (image for image in objects if image != richest and objects[image] - set(wanted)),
-        key=lambda image: (-len(objects[image] & set(wanted)), image),
+        (file for file in objects if file != richest and objects[file] - set(wanted)),
+        key=lambda file: (-len(objects[file] & set(wanted)), numbers[file]),
     )
-    shown = [richest, *others[: SCENES - 1]]
-    return Showcase(tuple(files[image] for image in shown), tuple(f"a {name}" for name in wanted))
+    shown = [scenes / "images/test" / file for file in (richest, *others[: SCENES - 1])]
+    return Showcase(tuple(shown), tuple(f"a {name}" for name in wanted))

@@ -1,7 +1,7 @@
-"""The demo's one table: SPARC beside the baseline, with the controls of every figure."""
+"""The demo's one table: SPARC beside the baselines, with the controls of every figure."""
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,11 +13,12 @@ from sparc.analyze.measures.retrieval import R_AT_1, R_AT_10
 from sparc.analyze.report.figure_names import FigureMode, Metric
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.page import Column, Line, Section
-from sparc.analyze.report.renderers.text import cell
+from sparc.analyze.report.renderers.text import MARGIN_WIDTH, cell
 from sparc.analyze.report.summary_page import make_columns, require_declared
+from sparc.pipelines.demo.searches import RESULTS, WORDS, Searches, search_by_text
 
-_WIDTH = 92
-_TEXT_WIDTH = 60
+_WIDTH = 98
+_TEXT_WIDTH = 50
 _CELL_WIDTH = 16
 
 _READING = """\
@@ -28,7 +29,8 @@ stream. Any two latents agree in part: the excess is the share of the way from t
 What exceeds the untrained model and unrelated rows was learnt from the scenes. ± is half of a
 95% interval, over other scenes of the same kind; counts of latents have none.
 The lower part is given, not learnt: streams that select jointly get the same latents, so their
-agreement is high even for an untrained model."""
+agreement is high even for an untrained model. The aligned baseline was trained as the baseline
+was; then its encoders were refitted in closed form, so that the streams' logits agree."""
 
 _DEPTHS = {1: "groups (animals, food, …)", 2: "subgroups (birds, fruit, …)", 3: "emoji (owl, …)"}
 
@@ -59,6 +61,7 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
         for level, line in section.levels():
             cells = "".join(f"{cell(column, line):>{_CELL_WIDTH}}" for column in columns)
             rows.append(f"{'  ' * (1 + level) + line.text:<{_TEXT_WIDTH}}{cells}".rstrip())
+    rows += _search_rows([search_by_text(report, folder / "scenes") for report in reports])
     places = " ".join(map(str, locations.values()))
     return "\n".join(
         [
@@ -133,6 +136,30 @@ def _sections(first: Column, streams: tuple[str, ...]) -> Iterator[Section]:
             _alive("dead in all streams, independent", "nowhere", bound),
         ),
     )
+
+
+def _search_rows(by_report: Sequence[Mapping[str, Searches]]) -> Iterator[str]:
+    """A section of searches by text, as rows; none where no text stream searches images."""
+    if not by_report[0]:
+        return
+    yield ""
+    yield f"SEARCH BY TEXT, share of the first {RESULTS} images that hold what the text names"
+    for stream in by_report[0]:
+        of_stream = [searches[stream] for searches in by_report]
+        for kind, text in (
+            ("single", f'in {stream}: the {WORDS} most frequent emoji, "a tiger"'),
+            ("pair", f'in {stream}: one of two, "a tiger and a piano"'),
+        ):
+            hits = [getattr(searches, kind) for searches in of_stream]
+            for level, line, values in (
+                (1, text, [h.first for h in hits]),
+                (2, "all images", [h.all for h in hits]),
+            ):
+                cells = "".join(
+                    f"{value:>{_CELL_WIDTH - MARGIN_WIDTH}.3f}{'':{MARGIN_WIDTH}}"
+                    for value in values
+                )
+                yield f"{'  ' * level + line:<{_TEXT_WIDTH}}{cells}".rstrip()
 
 
 def _agreement(depth: int, mode: FigureMode) -> Line:

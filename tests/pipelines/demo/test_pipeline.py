@@ -8,9 +8,11 @@ import pytest
 from sparc.pipelines.config import DemoConfig
 from sparc.pipelines.demo.dataset import SceneSettings, write_scenes
 from sparc.pipelines.demo.pipeline import demo_stages
+from sparc.train.config import TrainConfig
+from sparc.train.run.run_folder import RunRecord
 
 SMALL = (
-    *("--train-scenes=24", "--test-scenes=12", "--latents=48", "--k=4"),
+    *("--train-scenes=64", "--test-scenes=12", "--aligned-baseline", "--latents=48", "--k=4"),
     *("--steps=12", "--seed=5"),
 )
 
@@ -51,9 +53,9 @@ def test_an_interruption_ends_the_command_that_was_running(interrupted):
 def test_it_goes_on_to_the_table(finished, read_summary):
     folder, result = finished
     assert result.returncode == 0, result.stderr
-    assert "[1/9] encoding the train scenes: done before" in result.stderr
-    assert "[6/9] measuring the model baseline" in result.stderr
-    for name in ("sparc", "baseline"):
+    assert "[1/12] encoding the train scenes: done before" in result.stderr
+    assert "[8/12] measuring the model baseline aligned" in result.stderr
+    for name in ("sparc", "baseline", "baseline-aligned"):
         summary = read_summary(folder / "reports" / name)
         for figure in (
             "nmse_cross/independent/none",
@@ -71,16 +73,17 @@ def test_every_line_of_the_table_has_its_figures(finished):
     assert len(lines) > 15
     assert "agreement on emoji" in table
     for line in lines[1:]:
-        cells = [cell for cell in line[60:].split() if not cell.startswith("±")]
-        assert len(cells) == 2
+        cells = [cell for cell in line[50:].split() if not cell.startswith("±")]
+        assert len(cells) == 3
         assert all(float(cell.replace(",", "").rstrip("%")) >= -10 for cell in cells)
+    assert 'in vit: one of two, "a tiger and a piano"' in table
     learnt, _, others = table.partition("THE MAP OF AN OBJECT'S NAME")
     maps, _, latents = others.partition("LATENTS")
-    for part, intervals in ((learnt.partition("INDEPENDENT")[2], 2), (maps, 0), (latents, 0)):
+    for part, intervals in ((learnt.partition("INDEPENDENT")[2], 3), (maps, 0), (latents, 0)):
         for line in part.splitlines()[1:]:
             # Of the maps, the AUC alone has an interval; counts of latents and controls of randomly
             # paired latents have none.
-            expected = 2 if "AUC" in line else 0 if "any two latents" in line else intervals
+            expected = 3 if "AUC" in line else 0 if "any two latents" in line else intervals
             assert line.count("±") == (expected if line.startswith("  ") else 0), line
 
 
@@ -92,21 +95,30 @@ def test_maps_of_three_names_are_drawn(finished):
     assert str(folder / "localized/contact-sheet.png") in result.stdout
 
 
-def test_both_models_learn_from_the_same_rows_and_differ_as_they_should(finished):
+def test_the_models_learn_from_the_same_rows_and_differ_as_they_should(finished):
     folder, _ = finished
     info = {
         name: pq.read_schema(folder / "reports" / name / "agreement.parquet").metadata[b"sparc"]
-        for name in ("sparc", "baseline")
+        for name in ("sparc", "baseline", "baseline-aligned")
     }
-    assert b'"selection": "global"' in info["sparc"]
-    assert b'"selection": "local"' in info["baseline"]
+    for name, selection in (
+        ("sparc", b"global"),
+        ("baseline", b"local"),
+        ("baseline-aligned", b"local"),
+    ):
+        assert b'"selection": "' + selection in info[name]
+    runs = {name: RunRecord.read(folder / "runs" / name) for name in info}
+    assert runs["sparc"].train == TrainConfig(latents=48, k=4, steps=12, seed=5)
+    assert (runs["baseline"].train.recipe, runs["baseline"].aligned) == ("joint", ())
+    (aligned,) = runs["baseline-aligned"].aligned
+    assert aligned.source == str((folder / "runs/baseline").absolute())
 
 
 def test_run_again_it_prints_the_same_table_at_once(finished, tiny_streams, run_pipeline):
     folder, first = finished
     again = run_pipeline("demo", folder, *SMALL, *tiny_streams)
     assert again.stdout == first.stdout
-    assert again.stderr.count("done before") == 9
+    assert again.stderr.count("done before") == 12
 
 
 def test_other_settings_in_the_same_folder_are_refused(finished, tiny_streams, run_pipeline):
@@ -120,15 +132,17 @@ def test_other_settings_in_the_same_folder_are_refused(finished, tiny_streams, r
 @pytest.mark.parametrize(
     ("specs", "stages"),
     [
-        (("a=timm:vit", "b=transformers:bert"), 9),
-        (("a=open_clip:ViT-B-32/openai#image", "b=open_clip:ViT-B-32/openai#text"), 9),
-        ((), 9),  # the demo's own
-        (("a=timm:vit", "b=timm:efficientnet"), 6),  # nothing reads the names
-        (("b=transformers:bert",), 6),
+        (("a=timm:vit", "b=transformers:bert"), 12),
+        (("a=open_clip:ViT-B-32/openai#image", "b=open_clip:ViT-B-32/openai#text"), 12),
+        ((), 12),  # the demo's own
+        (("a=timm:vit", "b=timm:efficientnet"), 8),  # nothing reads the names
+        (("b=transformers:bert",), 8),
     ],
 )
 def test_names_are_looked_for_where_something_reads_them(tmp_path, specs, stages):
     write_scenes(tmp_path / "scenes", SceneSettings(train=4, test=12, seed=5))
+    few = DemoConfig(streams=specs, train_scenes=4)
+    assert len(demo_stages(tmp_path, few, ())) == {12: 9, 8: 6}[stages]  # too few rows to align
     listed = demo_stages(tmp_path, DemoConfig(streams=specs), ())
     assert len(listed) == stages
-    assert sum("localize" in stage.arguments for stage in listed) == stages - 6
+    assert sum("localize" in stage.arguments for stage in listed) == stages - 8
