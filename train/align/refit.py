@@ -24,10 +24,16 @@ A regression shrinks what streams do not share, and latents that shrink are sele
 `keep` scales row l of all encoders by g_l = clip(std before / std after, 0.2, 5) of the latent's
 summed logits, about each stream's mean logit.
 
+Streams may be frozen, as where one joins a trained dictionary: they count in the mean and stay.
+Then the other streams' rows alone are scaled, by the g_l with which the summed logits keep their
+variance.
+
 No rows are needed, only means and covariances, and the means m_sl. The cost are two products of
 (latents, D) with (D, D), D being the width of all streams together, and a triangular solve for each
 stream, or two.
 """
+
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -52,6 +58,7 @@ def align(
     keep: bool = True,
     discriminant: float = 0.0,
     selecting: SelectingRows | None = None,
+    frozen: Collection[str] = (),
 ) -> None:
     """Refit the encoders and latent biases of a model, in place.
 
@@ -65,12 +72,18 @@ def align(
         keep: Whether each latent's summed logits keep their standard deviation.
         discriminant: Share of Fisher's discriminant in the refitted encoders.
         selecting: The rows that select each latent; needed where `discriminant` is not 0.
+        frozen: Streams whose encoders and latent biases stay.
     """
     assert discriminant == 0 or selecting is not None
     names = model.config.names
     assert moments.names == names
     moments = moments.to(model.pre_bias[names[0]].device)
-    triangles = {name: _triangle(moments.covariance(name, name), ridge) for name in names}
+    triangles = {
+        name: triangle(moments.covariance(name, name), ridge)
+        for name in names
+        if name not in frozen
+    }
+    moves = torch.cat([torch.full_like(moments.means[s], float(s not in frozen)) for s in names])
     with torch.no_grad():
         centre = {s: moments.means[s] - model.pre_bias[s].double() for s in names}
         for first in range(0, model.config.latents, _LATENTS):
@@ -81,7 +94,11 @@ def align(
             refitted = torch.cat(
                 [
                     torch.cholesky_solve(columns.T, triangles[s]).T / len(names)
-                    for s, columns in zip(names, moments.split(projected), strict=True)
+                    if s in triangles
+                    else own_rows
+                    for s, columns, own_rows in zip(
+                        names, moments.split(projected), moments.split(before), strict=True
+                    )
                 ],
                 dim=1,
             )
@@ -94,6 +111,8 @@ def align(
                         moments.covariance(s, s),
                         triangles[s],
                     )
+                    if s in triangles
+                    else guess
                     for s, guess in zip(names, moments.split(refitted), strict=True)
                 ]
                 refitted = torch.lerp(refitted, torch.cat(fisher, dim=1), discriminant)
@@ -103,14 +122,24 @@ def align(
             means = torch.lerp(own, own.mean(0).expand_as(own), mix)
             if keep:
                 variance = _row_products(projected, before)
-                after *= _gain(variance, _row_products(after @ moments.covariances, after))
+                moving = after * moves
+                covariance = moving @ moments.covariances
+                with_frozen = None
+                if frozen:
+                    staying = after - moving
+                    variance = variance - _row_products(staying @ moments.covariances, staying)
+                    with_frozen = _row_products(covariance, staying)
+                scales = gain(variance, _row_products(covariance, moving), with_frozen)
+                after = torch.where(moves > 0, after * scales, after)
             offsets = means - torch.stack(_products(moments, after, centre))
             for s, rows, offset in zip(names, moments.split(after), offsets, strict=True):
+                if s in frozen:
+                    continue
                 model.encoder[s][some] = rows.to(model.encoder[s].dtype)
                 model.latent_bias[s][some] = offset.to(model.latent_bias[s].dtype)
 
 
-def _triangle(covariance: Tensor, ridge: float) -> Tensor:
+def triangle(covariance: Tensor, ridge: float) -> Tensor:
     """The Cholesky factor of C + ridge tr(C) I."""
     diagonal = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
     factor: Tensor = torch.linalg.cholesky(covariance + ridge * covariance.trace() * diagonal)
@@ -145,10 +174,19 @@ def _row_products(first: Tensor, second: Tensor) -> Tensor:
     return (first * second).sum(1, keepdim=True)
 
 
-def _gain(before: Tensor, after: Tensor) -> Tensor:
-    """What to scale latents by so that their variance becomes that before, (latents, 1).
+def gain(before: Tensor, after: Tensor, with_frozen: Tensor | None = None) -> Tensor:
+    """The g with g^2 after + 2 g with_frozen = before, (latents, 1), within its limits.
 
     Covariances of pairs that different rows have may give a variance below zero: it counts as 0.
+
+    Args:
+        before: Variance that latents are to have, without that of frozen streams.
+        after: Variance that they have.
+        with_frozen: Its covariance with the frozen streams' part; None for zero.
     """
-    ratio = (before.clamp_min(0) / after.clamp_min(0)).sqrt()
+    if with_frozen is None:
+        ratio = (before.clamp_min(0) / after.clamp_min(0)).sqrt()
+    else:
+        half = with_frozen / after
+        ratio = (half.square() + before / after).clamp_min(0).sqrt() - half
     return ratio.nan_to_num(1.0, posinf=LARGEST_GAIN).clamp(1 / LARGEST_GAIN, LARGEST_GAIN)

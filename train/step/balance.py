@@ -10,6 +10,8 @@ so only latents that are used e times more or less often than on average are mov
 rewards latents that are used already; this keeps the others.
 """
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
@@ -30,16 +32,18 @@ class Balance:
     Args:
         model: The model.
         rate: What a bias is moved by in a batch, at most.
+        frozen: Streams whose biases stay.
 
     Attributes:
         joint: How often the streams select a latent jointly, (latents,); none if they never do.
         own: By stream, how often a latent is in its own TopK, (latents,).
     """
 
-    def __init__(self, model: Sparc, rate: float) -> None:
+    def __init__(self, model: Sparc, rate: float, *, frozen: Collection[str] = ()) -> None:
         config = model.config
         self._even = config.k / config.latents
         self._rate = rate
+        self._frozen = frozenset(frozen)
         self.joint = self._new(model) if model.own_mode == "joint" else None
         self.own = {name: self._new(model) for name in config.names}
 
@@ -71,6 +75,8 @@ class Balance:
     def move(self, model: Sparc) -> None:
         """Move the latent biases, in place."""
         for name, own in self.own.items():
+            if name in self._frozen:
+                continue
             frequency = own if self.joint is None else (own + self.joint) / 2
             lack = torch.log(self._even / (frequency + _SMALLEST))
             step = (lack - lack.clamp(-1, 1)).clamp(-1, 1)

@@ -3,7 +3,7 @@
 Counters move only in `DeadLatents.count`, which a training step calls; measuring never does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -206,15 +206,23 @@ class DeadCandidates:
         dead_latents: Its counters.
         enabled: Whether AuxK is part of the loss.
         without_dead: Whether AuxK counts where no latent is dead, too.
+        frozen: Streams without AuxK.
     """
 
     def __init__(
-        self, model: Sparc, dead_latents: DeadLatents, *, enabled: bool, without_dead: bool
+        self,
+        model: Sparc,
+        dead_latents: DeadLatents,
+        *,
+        enabled: bool,
+        without_dead: bool,
+        frozen: Collection[str] = (),
     ) -> None:
         self._model = model
         self._dead_latents = dead_latents
         self._enabled = enabled
         self._without_dead = without_dead
+        self._frozen = frozenset(frozen)
         self._until = 0
 
     def may_exist(self, *, rows: int, step: int) -> bool:
@@ -237,7 +245,7 @@ class DeadCandidates:
         return True
 
     def by_stream(self) -> tuple[Candidates | None, ...]:
-        """The candidates of every stream; None if certainly no latent is dead in it."""
+        """The candidates of every stream; None if it is frozen or certainly has no dead latent."""
         return tuple(map(self._of, self._model.config.names))
 
     @property
@@ -245,6 +253,8 @@ class DeadCandidates:
         return next(self._model.parameters()).device.type == "cpu"
 
     def _of(self, stream: str) -> Candidates | None:
+        if stream in self._frozen:
+            return None
         decoder, bias = self._model.decoder[stream], self._model.latent_bias[stream]
         if not self._on_cpu:
             are_dead = self._dead_latents.are_dead(stream)

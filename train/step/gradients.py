@@ -4,7 +4,7 @@ Must not know what is done with them: that is `sparc.train.step.update`.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -43,7 +43,12 @@ class StreamGradients:
 
 
 def stream_gradients(
-    model: Sparc, terms: GlobalTerms, kernels: Kernels, workers: Workers
+    model: Sparc,
+    terms: GlobalTerms,
+    kernels: Kernels,
+    workers: Workers,
+    *,
+    frozen: Collection[str] = (),
 ) -> dict[str, StreamGradients]:
     """Gradients of the mean loss of the rows, by stream.
 
@@ -52,6 +57,7 @@ def stream_gradients(
         terms: The row terms of all processes.
         kernels: The implementation of the sparse mathematics.
         workers: Threads; each takes a stream.
+        frozen: Streams that need none.
     """
     rows, streams, k = terms.values.shape
     latents = model.config.latents
@@ -110,7 +116,8 @@ def stream_gradients(
             decoder = _with_rows(decoder, added.latents, added.decoder)
         return StreamGradients(encoder, decoder, parallel, pre_bias, latent_bias)
 
-    return dict(zip(model.config.names, workers.map(of_stream, range(streams)), strict=True))
+    learning = {name: i for i, name in enumerate(model.config.names) if name not in frozen}
+    return dict(zip(learning, workers.map(of_stream, learning.values()), strict=True))
 
 
 def _sums_by_stream(

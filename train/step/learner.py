@@ -7,7 +7,7 @@ other.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import get_args
 
 import torch
@@ -59,6 +59,7 @@ class Learner:
             its part of the batch, of equal size if the hook demands it, and all make the same step,
             that of the whole batch. They must begin with equal weights.
         share: Which rows of a batch this process gives, where there are several.
+        frozen: Streams whose weights stay. The others learn to reconstruct them, and from them.
         variances: With `--error variance`, E|x - E x|^2 of the streams' normalized features, in
             order: a constant of the run.
         graphs: Whether small steps on a GPU are recorded as CUDA graphs.
@@ -78,6 +79,7 @@ class Learner:
         *,
         gather: Gather | None = None,
         share: Share = ALL_ROWS,
+        frozen: Collection[str] = (),
         variances: Sequence[float] = (),
         graphs: bool = True,
     ) -> None:
@@ -85,6 +87,7 @@ class Learner:
         self.settings = settings
         self._gather: Gather = gather or one_process
         self._share = share
+        self._frozen = frozenset(frozen)
         self._device = next(model.parameters()).device
         if settings.precision != "float32" and self._device.type != "cuda":
             raise ConfigError(f"precision {settings.precision} needs a GPU; use float32")
@@ -104,6 +107,7 @@ class Learner:
             self._dead_latents,
             enabled=settings.auxk > 0 and settings.aux_weight > 0,
             without_dead=self._recipe.auxk_without_dead,
+            frozen=self._frozen,
         )
         self._optimizer = Optimizer(
             model,
@@ -111,8 +115,11 @@ class Learner:
             self._workers,
             clip=settings.clip,
             unit_decoders=self._recipe.unit_decoders,
+            frozen=self._frozen,
         )
-        self._balance = Balance(model, settings.balance) if settings.balance > 0 else None
+        self._balance = None
+        if settings.balance > 0:
+            self._balance = Balance(model, settings.balance, frozen=self._frozen)
         self._counts_own = settings.alive_by == "both"
         self._selection = Selection(
             model,
@@ -242,7 +249,9 @@ class Learner:
         self, local: LocalTerms, codes: GlobalCodes, dense: DenseTerms
     ) -> dict[str, StreamGradients]:
         terms = gather_terms(local, codes, self._gather)
-        gradients = stream_gradients(self.model, terms, self.kernels, self._workers)
+        gradients = stream_gradients(
+            self.model, terms, self.kernels, self._workers, frozen=self._frozen
+        )
         return add_dense(self.model, gradients, dense.gradients) if dense.gradients else gradients
 
     @torch.no_grad()

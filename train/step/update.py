@@ -4,7 +4,7 @@ Large weights are updated in blocks of rows, so that their gradient never exists
 not know where gradients come from.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -34,15 +34,29 @@ class Optimizer:
         workers: Threads; each updates blocks of rows.
         clip: Largest norm of the whole gradient; 0 does not clip.
         unit_decoders: Whether decoder rows are scaled to unit norm after every step.
+        frozen: Streams that get no gradients, for which Adam keeps no moments.
 
     Attributes:
         adam: The state of Adam.
     """
 
     def __init__(
-        self, model: Sparc, kernels: Kernels, workers: Workers, *, clip: float, unit_decoders: bool
+        self,
+        model: Sparc,
+        kernels: Kernels,
+        workers: Workers,
+        *,
+        clip: float,
+        unit_decoders: bool,
+        frozen: Collection[str] = (),
     ) -> None:
-        self.adam = Adam(dict(model.named_parameters()))
+        self.adam = Adam(
+            {
+                name: parameter
+                for name, parameter in model.named_parameters()
+                if name.partition(".")[2] not in frozen
+            }
+        )
         self._model = model
         self._kernels = kernels
         self._workers = workers
@@ -52,10 +66,10 @@ class Optimizer:
     def update(
         self, gradients: Mapping[str, StreamGradients], divisors: Mapping[str, Tensor]
     ) -> None:
-        """Make one step of Adam for every parameter.
+        """Make one step of Adam for every parameter that is not frozen.
 
         Args:
-            gradients: By stream.
+            gradients: By stream, none frozen.
             divisors: By stream, the norms that decoder rows were divided by since the gradient was
                 taken, (latents,); a stream may be missing.
         """

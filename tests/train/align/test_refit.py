@@ -99,3 +99,32 @@ def test_it_is_the_dense_closed_form(draw, build_model, mix, ridge, keep, discri
     for s in model.config.names:
         torch.testing.assert_close(model.encoder[s].data, encoders[s], rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(model.latent_bias[s].data, biases[s], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("frozen", [("s0",), ("s2", "s1")])
+def test_frozen_streams_stay_and_the_others_move_towards_the_mean(draw, build_model, frozen):
+    cache, x = draw()
+    model = build_model(dims=(7, 5, 6), latents=40)
+    names = model.config.names
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        spread = sum(model.logits(s, x[s]) for s in names).std(0)
+        encoders, biases = dense(model, x, 0.7, 1e-3, keep=False)
+    align(model, moments_of(cache, model.config), mix=0.7, ridge=1e-3, frozen=frozen)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]) == (
+            name.endswith(frozen) or name.startswith(("decoder.", "pre_bias."))
+        )
+    with torch.no_grad():
+        logits = {s: model.logits(s, x[s]) for s in names}
+        for s in set(names) - set(frozen):  # a positive multiple of each row of the closed form
+            scales = model.encoder[s].norm(dim=1) / encoders[s].norm(dim=1)
+            free = (scales > 0.21) & (scales < 4.9)
+            assert free.sum() > 10
+            rows = scales[:, None] * encoders[s]
+            torch.testing.assert_close(model.encoder[s].data, rows, rtol=1e-3, atol=1e-5)
+            wanted = (x[s] - model.pre_bias[s]).mean(0) @ encoders[s].T + biases[s]
+            torch.testing.assert_close(logits[s].mean(0), wanted, rtol=1e-3, atol=1e-5)
+            after = sum(logits.values()).std(0)
+            close = (after - spread).abs() < 1e-3 * spread
+            assert close[free].float().mean() > 0.9  # all where a scale can do it
