@@ -45,8 +45,8 @@ _HERE = "sparc.train.step.recipes"
 
 
 def _rate(config: Any) -> float:
-    """1.5e-3 * sqrt(1024 / latents), to three digits."""
-    return float(f"{1.5e-3 * math.sqrt(1024 / max(1, config.latents)):.3g}")
+    """1e-3 up to 1,024 latents, then 1e-3 * sqrt(1024 / latents), to three digits."""
+    return float(f"{1e-3 * math.sqrt(1024 / max(1024, config.latents)):.3g}")
 
 
 def _if_joint(value: Any, otherwise: Any) -> Callable[[Any], Any]:
@@ -70,7 +70,7 @@ RECIPES: dict[str, RecipeEntry] = {
             "dead_after": 0,
             "independent": _if_joint(0.6, 0.0),
             "balance": 5e-4,
-            "noise": 0.25,
+            "noise": 0.2,
             "alive_by": _if_joint("both", "any"),
             "align": ("0.25", "0.5", "0.8", "1=0.8"),
             "align_discriminant": 0.1,
