@@ -11,6 +11,8 @@ from typing import Annotated
 
 from sparc.analyze.arguments import CACHE, NEW_REPORT, REPORT, REPORTS, RUN
 from sparc.analyze.bias.config import BiasConfig
+from sparc.analyze.concepts.command import concepts
+from sparc.analyze.concepts.config import ConceptsConfig
 from sparc.analyze.config import AnalyzeConfig, CompareConfig
 from sparc.analyze.localize.command import localize
 from sparc.analyze.localize.config import LocalizeConfig
@@ -18,6 +20,8 @@ from sparc.analyze.name.command import name
 from sparc.analyze.name.config import NameConfig
 from sparc.analyze.search.command import search
 from sparc.analyze.search.config import SearchConfig
+from sparc.analyze.show.command import show
+from sparc.analyze.show.config import ShowConfig
 from sparc.analyze.stability.command import stability
 from sparc.analyze.stability.config import StabilityConfig
 from sparc.common import heap
@@ -67,6 +71,8 @@ def bias(report: Annotated[str, REPORT], config: BiasConfig) -> None:
     display(show(bias(Report(report), config), config))
 
 
+command(app, ConceptsConfig, "concepts")(concepts)
+command(app, ShowConfig, "show")(show)
 command(app, SearchConfig, "search")(search)
 command(app, NameConfig, "name")(name)
 command(app, StabilityConfig, "stability")(stability)

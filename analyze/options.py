@@ -51,6 +51,11 @@ def summary() -> Any:
     )
 
 
+def sheet() -> Any:
+    """A contact sheet of the command's images."""
+    return option(None, "Draw the images to this PNG file.")
+
+
 def specs() -> Any:
     """Encoders by hand, as `sparc.analyze.recorded_encoders.specs_by_stream` reads them."""
     return option(
@@ -133,6 +138,16 @@ def check_template(template: str, of: str) -> None:
     """
     if "{}" not in template:
         raise ConfigError(f"template must hold {{}} for {of}, not {template!r}")
+
+
+def check_sheet(sheet: Path | None) -> None:
+    """Refuse a contact sheet that is not called like a PNG file.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if sheet is not None and sheet.suffix.lower() != ".png":
+        raise ConfigError(f"the sheet is a PNG file: its name must end in .png, {sheet}")
 
 
 def check_scheduler(scheduler: str) -> None:

@@ -7,10 +7,12 @@ into one line on standard error and exit status 2.
 """
 
 import dataclasses
+import difflib
 import errno
 import functools
 import inspect
 import select
+import shlex
 import signal
 import sys
 import types
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, Union, get_args, get_origin
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from sparc.common.config import load_config
 from sparc.common.errors import ConfigError, SparcError, Terminated
@@ -34,9 +37,46 @@ _format_warning = warnings.formatwarning
 Function = Callable[..., None]
 
 
+class _Commands(TyperGroup):
+    """Commands; one that was left out is told from one that is misspelt."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0] if args else ""
+        misspelt = difflib.get_close_matches(name, self.commands)
+        if name not in self.commands and not misspelt and "run" in self.commands:
+            meant = f"{ctx.command_path} run {shlex.join(args)}"
+            ctx.fail(f"No such command {name!r}; did you mean `{meant}`?")
+        return super().resolve_command(ctx, args)
+
+
+def _command_class(config_class: type | None) -> type[TyperCommand]:
+    """A command whose first setting is what people type without its option."""
+    hint = _first_question(config_class)
+
+    class Asking(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            try:
+                return super().parse_args(ctx, args)
+            except Exception as error:
+                message = getattr(error, "message", "")
+                if hint and message.startswith("Got unexpected extra argument"):
+                    extra = message.partition("(")[2].partition("(")[2].removesuffix(")")
+                    error.message = f"{message}; did you mean {hint} {shlex.quote(extra)}?"  # type: ignore[attr-defined]
+                raise
+
+    return Asking
+
+
+def _first_question(config_class: type | None) -> str:
+    """The option of a command's first setting if that has no default: what the command is asked."""
+    first = next(iter(dataclasses.fields(config_class)), None) if config_class else None
+    return _flag(first) if first is not None and first.default in (None, "") else ""
+
+
 def new_app(help: str) -> typer.Typer:
     """A typer application in the style of all SPARC commands."""
     app = typer.Typer(
+        cls=_Commands,
         help=help,
         no_args_is_help=True,
         add_completion=False,
@@ -93,7 +133,7 @@ def command(
         run.__annotations__ = {p.name: p.annotation for p in parameters}
         # Typer follows __wrapped__ to the original annotations; ours must win.
         del run.__wrapped__
-        app.command(name)(run)
+        app.command(name, cls=_command_class(config_class))(run)
         return function
 
     return register
@@ -226,7 +266,7 @@ def _default_shown(config_class: type, field: "dataclasses.Field[Any]") -> str:
 
 def _option(field: "dataclasses.Field[Any]", hint: Any, default: str) -> inspect.Parameter:
     """The command line option of one configuration field: absent means 'as configured'."""
-    flag = field.metadata["flag"] or "--" + field.name.replace("_", "-")
+    flag = _flag(field)
     # An absent option must differ from one that repeats the default, so typer's default is
     # None, and the real one is part of the help.
     choices = field.metadata["choices"]
@@ -238,6 +278,10 @@ def _option(field: "dataclasses.Field[Any]", hint: Any, default: str) -> inspect
         metavar=metavar,
     )
     return _keyword(field.name, _annotation(hint), info)
+
+
+def _flag(field: "dataclasses.Field[Any]") -> str:
+    return str(field.metadata["flag"] or "--" + field.name.replace("_", "-"))
 
 
 def _both_ways(flag: str, hint: Any) -> str:

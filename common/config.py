@@ -23,8 +23,8 @@ from sparc.common.text import shorten
 T = TypeVar("T")
 
 TABLES = (
-    *("extract", "train", "analyze", "compare", "search", "bias", "name", "stability"),
-    *("localize", "align", "match", "pipeline"),
+    *("extract", "train", "analyze", "compare", "concepts", "show", "search", "bias", "name"),
+    *("stability", "localize", "align", "match", "pipeline"),
 )
 """The tables that one `--config FILE.toml` may hold: one for each command with settings."""
 

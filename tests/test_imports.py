@@ -78,11 +78,12 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("report",),
         ("run", "bias", "search", "stability", "localize.maps", "localize.scores"),
         ("localize.command",),
-        ("name",),
+        ("name", "concepts"),
+        ("show",),
         ("direct", "cli"),
         ("call",),
     ),
-    "pipelines": (("config",), ("stages",), ("published", "demo"), ("cli",)),
+    "pipelines": (("config", "commands"), ("stages",), ("published", "demo"), ("cli",)),
 }
 MOST_MODULES = 15
 """In a folder: what a reader takes in at a glance."""
@@ -265,7 +266,20 @@ def test_a_configuration_file_may_have_a_table_for_every_command(call) -> None:
     [
         ("extract", ["run", "inspect", "verify"]),
         ("train", ["run", "resume", "align", "match", "inspect"]),
-        ("analyze", ["run", "compare", "bias", "search", "name", "stability", "localize"]),
+        (
+            "analyze",
+            [
+                "run",
+                "compare",
+                "bias",
+                "concepts",
+                "show",
+                "search",
+                "name",
+                "stability",
+                "localize",
+            ],
+        ),
         ("pipelines", ["demo", "coco", "open-images"]),
     ],
 )

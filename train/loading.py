@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from sparc.common.errors import RunError
+from sparc.common.files.artefacts import instead
 from sparc.common.files.folder import Folder
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE, read_config, require_weights
 from sparc.train.model.hub import download, is_repository_id
@@ -44,7 +45,7 @@ def load(location: str | os.PathLike[str]) -> Sparc:
         if folder.exists(SWEEP_FILE):
             raise RunError(f"{location} is a sweep: give one of the runs in it")
         if folder.exists() or not is_repository_id(location):
-            raise RunError(f"{location} holds no SPARC model: {CONFIG_FILE} is not there")
+            raise RunError(f"{location} holds no SPARC model: {instead('run', folder)}")
         folder = download(location, (CONFIG_FILE, WEIGHTS_FILE))
     elif folder.local is not None and is_run(folder.local):
         require_finished(folder.local)

@@ -129,10 +129,15 @@ def partners(
         return None
     ranked = alive[np.lexsort((ties[alive], second[alive]))]
     rank = np.arange(len(ranked))
-    reach = max(_NEAREST, len(ranked) // 100)
-    least, most = np.maximum(rank - reach, 0), np.minimum(rank + reach, len(ranked) - 1)
+    near = reach(len(ranked))
+    least, most = np.maximum(rank - near, 0), np.minimum(rank + near, len(ranked) - 1)
     other = least + np.floor(choice[ranked] * (most - least)).astype(np.int64)
     other += other >= rank  # Never the latent itself.
     result = np.arange(len(first))
     result[ranked] = ranked[other]
     return result
+
+
+def reach(latents: int) -> int:
+    """By how many ranks latents may differ to be of like frequency, of this number of them."""
+    return max(_NEAREST, latents // 100)

@@ -15,7 +15,7 @@ from sparc.analyze.measures.registry import table_names
 from sparc.analyze.report import tables
 from sparc.analyze.report.digests import read_checked, read_digests
 from sparc.analyze.report.info import INFO_FILE, ReportInfo
-from sparc.common.errors import ReportError
+from sparc.common.errors import ConfigError, ReportError
 from sparc.common.files.folder import Folder
 from sparc.common.parsing import parse_object
 
@@ -93,6 +93,18 @@ class Report:
         if not all(value is None or type(value) in (int, float) for value in document.values()):
             raise ReportError(f"{self.folder}/{SUMMARY_FILE} is damaged: a figure is not a number")
         return document
+
+    def check_latent(self, latent: int) -> None:
+        """Refuse a number that no latent has.
+
+        Raises:
+            ConfigError: It is negative or too large.
+        """
+        if not 0 <= latent < self.info.latents:
+            raise ConfigError(
+                f"{self.folder} has no latent {latent}: its latents are 0 to "
+                f"{self.info.latents - 1}"
+            )
 
     def check(self) -> None:
         """Read every file but the codes.

@@ -11,6 +11,7 @@ from sparc.analyze.report.notes import Note
 from sparc.common.config import from_mapping, to_mapping, with_current_names
 from sparc.common.documents import DocumentKind
 from sparc.common.errors import ConfigError, ReportError, UnknownSettingError
+from sparc.common.files.artefacts import instead
 from sparc.common.files.folder import Folder
 from sparc.common.parsing import parse_object
 
@@ -89,7 +90,7 @@ class ReportInfo:
             document = KIND.entries(parsed, where=f"{folder}/{INFO_FILE}")
             document["version"] = parsed["version"]
         except FileNotFoundError as error:
-            raise ReportError(f"{folder} is not a report: no {INFO_FILE}") from error
+            raise ReportError(f"{folder} is not a report: {instead('report', folder)}") from error
         except ValueError as error:
             raise ReportError(
                 f"{folder}/{INFO_FILE} is not readable ({error}): remove the report and run again"

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.csv
 from PIL import Image
 
 from sparc.analyze.report.tables import METADATA_KEY
@@ -26,6 +27,29 @@ def write_table(file: Path, table: pa.Table) -> None:
     if file.exists() and file.stat().st_size and not _is_described(file):
         raise SparcError(f"{file} exists and is not a table of SPARC: give another name")
     tables.write_table(Folder(file.parent), file.name, table)
+
+
+def write_any_table(file: Path, table: pa.Table) -> None:
+    """Write a table as CSV or as Parquet, as its name ends.
+
+    In CSV a list is its values with a semicolon between them, and what the schema says is lost.
+    """
+    if file.suffix.lower() != ".csv":
+        write_table(file, table)
+        return
+    _refuse_other(file, "CSV", f'"{table.column_names[0]}"'.encode())
+    columns = {
+        name: [
+            "; ".join(map(str, cell)) if isinstance(cell, list) else cell
+            for cell in table[name].to_pylist()
+        ]
+        if pa.types.is_list(table.schema.field(name).type)
+        else table[name]
+        for name in table.column_names
+    }
+    buffer = io.BytesIO()
+    pyarrow.csv.write_csv(pa.table(columns), buffer)
+    Folder(file.parent).write(file.name, buffer.getvalue())
 
 
 def write_png(file: Path, image: Image.Image) -> None:

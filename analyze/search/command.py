@@ -20,15 +20,11 @@ def search(report: Annotated[str, REPORT], config: SearchConfig) -> None:
     display(show(table))
     if config.sheet is not None:
         from sparc.analyze.search.contact_sheet import contact_sheet
-        from sparc.common.text import amount
+        from sparc.analyze.search.tiles import unreadable
 
         heading = title(searcher.stream, config)
         missing = contact_sheet(
             table, searcher.cache, config.sheet, title=heading, dataset=config.dataset
         )
         if missing:
-            typer.echo(
-                f"{amount(missing, 'image')} could not be read and left an empty frame; if the "
-                "dataset has moved, say with --dataset where it is",
-                err=True,
-            )
+            typer.echo(unreadable(missing), err=True)

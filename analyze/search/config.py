@@ -15,9 +15,10 @@ class SearchConfig:
     text: str = option("", "Search by this text.")
     image: Path | None = option(None, "Search by the image in this file.", former="picture")
     row: int | None = option(None, "Search by this row of the cache.")
+    latent: int | None = option(None, "Search by this latent alone.")
     into: str = option("", "The stream in whose space images are searched.", flag="--in")
     results: int = option(12, "Images to list.")
-    sheet: Path | None = option(None, "Draw the images to this PNG file.")
+    sheet: Path | None = options.sheet()
     source: str = options.source("the only one that can")
     out: Path | None = options.out_file()
     specs: tuple[str, ...] = options.specs()
@@ -27,8 +28,8 @@ class SearchConfig:
     dataset: str = options.moved_dataset()
 
     def __post_init__(self) -> None:
-        if sum([bool(self.text), self.image is not None, self.row is not None]) != 1:
-            raise ConfigError("give one of --text, --image and --row as the query")
-        if self.sheet is not None and self.sheet.suffix.lower() != ".png":
-            raise ConfigError(f"the sheet is a PNG file: its name must end in .png, {self.sheet}")
+        given = [bool(self.text), *(q is not None for q in (self.image, self.row, self.latent))]
+        if sum(given) != 1:
+            raise ConfigError("give one of --text, --image, --row and --latent as the query")
+        options.check_sheet(self.sheet)
         options.check_at_least(self, 1, "results")

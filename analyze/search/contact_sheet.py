@@ -1,37 +1,19 @@
-"""The images of a search side by side in one PNG.
+"""The images of a search side by side in one PNG."""
 
-An image that cannot be read leaves an empty frame, and the others are shown all the same.
-"""
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from sparc.analyze.report.output import write_png
 from sparc.analyze.search.searcher import OWN_IMAGE
+from sparc.analyze.search.tiles import GAP, LETTERS, LINE, LINES, TILE, Sheet, Tile, open_images
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.errors import SparcError
 from sparc.common.text import shorten
-from sparc.extract.datasets.images import CacheImages
 
-TILE = 200
-"""Longer side of an image on the sheet, in pixels."""
-
-_GAP = 12
-_LINES = 3
-_LINE = 15
 _COLUMNS = 4
-_LETTERS = 32
-
-
-class Tile(NamedTuple):
-    """A place on the sheet: an image, None if it cannot be read, and lines below it."""
-
-    image: Image.Image | None
-    lines: Sequence[str]
 
 
 def draw(title: str, tiles: Sequence[Tile]) -> Image.Image:
@@ -43,26 +25,14 @@ def draw(title: str, tiles: Sequence[Tile]) -> Image.Image:
     """
     columns = max(1, min(_COLUMNS, len(tiles)))
     lines = -(-len(tiles) // columns)
-    high = TILE + _LINES * _LINE + _GAP
-    head = 2 * _GAP + _LINE
-    sheet = Image.new("RGB", (columns * (TILE + _GAP) + _GAP, head + lines * high), "white")
-    canvas = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=11)
-    canvas.text((_GAP, _GAP), title[: columns * _LETTERS], fill="black", font=font)
+    high = TILE + LINES * LINE + GAP
+    head = 2 * GAP + LINE
+    sheet = Sheet(columns * (TILE + GAP) + GAP, head + lines * high)
+    sheet.write(title[: columns * LETTERS], GAP, GAP)
     for place, tile in enumerate(tiles):
-        left = _GAP + place % columns * (TILE + _GAP)
-        top = head + place // columns * high
-        if tile.image is None:
-            canvas.rectangle((left, top, left + TILE - 1, top + TILE - 1), outline="grey")
-        else:
-            image = tile.image.copy()
-            image.thumbnail((TILE, TILE))
-            width, height = image.size
-            sheet.paste(image, (left + (TILE - width) // 2, top + (TILE - height) // 2))
-        for number, line in enumerate(tile.lines[:_LINES]):
-            at = (left, top + TILE + 2 + number * _LINE)
-            canvas.text(at, line[:_LETTERS], fill="black", font=font)
-    return sheet
+        line, column = divmod(place, columns)
+        sheet.place(tile, GAP + column * (TILE + GAP), head + line * high)
+    return sheet.image
 
 
 def contact_sheet(
@@ -80,14 +50,14 @@ def contact_sheet(
     Returns:
         Number of images that could not be read: empty frames.
     """
-    images = list(_images(table["image"].to_pylist(), cache, dataset))
+    images = list(open_images(table["image"].to_pylist(), cache, dataset))
     tiles = [
         Tile(
             image,
             [
                 _tag(row),
-                shorten(row["caption"] or row["sample_id"], _LETTERS),
-                shorten(", ".join(dict.fromkeys(row["names"])), _LETTERS),
+                shorten(row["caption"] or row["sample_id"], LETTERS),
+                shorten(", ".join(dict.fromkeys(row["names"])), LETTERS),
             ],
         )
         for image, row in zip(images, table.to_pylist(), strict=True)
@@ -99,20 +69,3 @@ def contact_sheet(
 def _tag(row: Mapping[str, Any]) -> str:
     which = OWN_IMAGE if row["own_image"] else f"row {row['row']}"
     return f"{row['score']:.3f}  {which}"
-
-
-def _images(
-    images: Sequence[str | None], cache: ActivationCache, location: str
-) -> Iterator[Image.Image | None]:
-    try:
-        opened = CacheImages(cache.info, location)
-    except SparcError:
-        if location:
-            raise
-        opened = None
-    for image in images:
-        try:
-            result = opened.open(image) if opened else None
-        except SparcError:
-            result = None
-        yield result

@@ -52,6 +52,8 @@ def search_once(searcher: Searcher, config: SearchConfig) -> pa.Table:
 
 def _ask(searcher: Searcher, config: SearchConfig) -> pa.Table:
     source, results = config.source, config.results
+    if config.latent is not None:
+        return searcher.latent(config.latent, results=results)
     if config.row is not None:
         return searcher.row(config.row, source=source, results=results)
     if config.image is not None:

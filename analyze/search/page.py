@@ -24,5 +24,8 @@ def show(table: pa.Table) -> str:
 
 
 def title(stream: str, config: SearchConfig) -> str:
-    """The stream that was searched, then the query: a long text is cut."""
-    return f"in {stream}: {config.text or str(config.image or f'row {config.row}')}"
+    """The stream that was searched, then what the images are near to: not what they are."""
+    if config.latent is not None:
+        return f"in {stream}: nearest to latent {config.latent} alone"
+    query = f'"{config.text}"' if config.text else str(config.image or f"row {config.row}")
+    return f"in {stream}: nearest to {query}"

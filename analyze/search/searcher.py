@@ -65,15 +65,15 @@ class Searcher:
     """A report, opened to be searched often in the space of one stream.
 
         searcher = Searcher("report", "dino", trust_encoders=True)
-        searcher.text("a red apple").to_pandas()  # or .image("apple.jpg"), or .row(7)
+        searcher.text("a red apple").to_pandas()  # or .image("apple.jpg"), .row(7), .latent(42)
 
     Opening does what is slow: it builds the stream's index if there is none yet, maps the files and
     reads the names. A search then reads the entries of the query's latents and the rows of the
     matches. The first text or image that goes through a stream loads the model and its encoder.
 
-    `text`, `image`, `row` and `find` return a table of `SCHEMA` with a line an image, the best
-    first: `score`, the cosine of the codes; the `row` of the cache with its `sample_id`, `image`
-    and `caption`; `latents`, those that weigh most, and their `names`; `own_image`, whether
+    `text`, `image`, `row`, `latent` and `find` return a table of `SCHEMA` with a line an image, the
+    best first: `score`, the cosine of the codes; the `row` of the cache with its `sample_id`,
+    `image` and `caption`; `latents`, those that weigh most, and their `names`; `own_image`, whether
     this is the image of the row that was the query. See `REPORT.md`.
 
     Args:
@@ -160,6 +160,20 @@ class Searcher:
             ConfigError: There is no such row or stream.
         """
         return self.find(self.row_code(row, source), results=results)
+
+    def latent(self, latent: int, *, results: int = 12) -> pa.Table:
+        """The images whose codes are nearest to one latent alone, in the stream that is searched.
+
+        Args:
+            latent: Its number.
+            results: Number of images.
+
+        Raises:
+            ConfigError: There is no such latent.
+        """
+        self.report.check_latent(latent)
+        code = Code(np.array([latent]), np.ones(1, np.float32))
+        return self.find(code, results=results)
 
     def find(self, code: "Code | Query", *, results: int = 12) -> pa.Table:
         """The images whose independent codes are most like a code.

@@ -10,6 +10,7 @@ from sparc.common.cache.layout import DOCUMENT, attributes_of
 from sparc.common.config import from_mapping
 from sparc.common.documents import DocumentKind
 from sparc.common.errors import CacheError, ConfigError, DamagedCacheError, UnknownSettingError
+from sparc.common.files.artefacts import instead
 from sparc.common.files.folder import Folder
 from sparc.common.parsing import parse_object
 from sparc.common.streams.info import check_name
@@ -110,7 +111,8 @@ class CacheInfo:
                 raise DamagedCacheError(
                     f"{folder} has lost its {INFO_FILE}; {repair_advice(str(folder))}"
                 ) from error
-            raise CacheError(f"{folder} is not an activation cache: no {INFO_FILE}") from error
+            why = instead("cache", folder)
+            raise CacheError(f"{folder} is not an activation cache: {why}") from error
         except OSError as error:
             raise CacheError(f"cannot read {folder}/{INFO_FILE}: {error.strerror}") from error
         try:

@@ -9,14 +9,22 @@ from itertools import combinations
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 from sparc.analyze import AnalyzeConfig, analyze
 from sparc.analyze.bias.command import bias, show
 from sparc.analyze.bias.config import BiasConfig
+from sparc.analyze.concepts.config import ConceptsConfig
+from sparc.analyze.concepts.evidence import elsewhere, same_number
+from sparc.analyze.concepts.find import find
+from sparc.analyze.concepts.gather import Evidence
+from sparc.analyze.show.latent import latent as show_latent
 from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.tables import CLASSES
+from sparc.common.errors import ConfigError
 from sparc.train import ModelConfig, Sparc, StreamShape
 
 STREAMS = ("dino", "clip", "text")
@@ -359,3 +367,144 @@ def test_the_best_latent_of_a_class_is_the_planted_one(report):
             assert line["accuracy"] == 1
         if line["control"] == "permuted":
             assert line["log_loss"] > 0.6
+
+
+def test_concepts_lists_what_streams_share_and_what_only_one_has(report):
+    evidence = Evidence(report)
+
+    def latents(**settings):
+        return sorted(find(evidence, ConceptsConfig(**settings)).table["latent"].to_pylist())
+
+    # The planted number must be the same: `left` and `right` change places in text.
+    assert latents(shared=True) == list(range(10))
+    assert latents(only="dino") == [CONCEPTS.index("beard"), CONCEPTS.index("stripe")]
+    assert latents(only="clip") == []
+    assert latents(only="text") == [CONCEPTS.index("poem")]
+    # dino and clip share latent 13, which text has as 14: it is not lacking.
+    assert [latents(lacking=stream) for stream in STREAMS] == [[], [], []]
+    left = CONCEPTS.index("left")
+    assert evidence.sharing.same["dino", "clip"].shared[left]
+    assert not evidence.sharing.same["dino", "text"].shared[left]
+    assert evidence.sharing.elsewhere["dino", "text"].latent[left] == CONCEPTS.index("right")
+
+
+def test_what_one_stream_lacks_is_what_the_others_share(report):
+    """Without clip, dino and text have two streams' concepts; with it, `apron` is in all."""
+    evidence = Evidence(report)
+    sharing = evidence.sharing
+    everywhere = sharing.shared_by(STREAMS)
+    for stream in STREAMS:
+        others = tuple(s for s in STREAMS if s != stream)
+        by_hand = sharing.shared_by(others) & ~everywhere
+        for other in others:
+            by_hand &= sharing.elsewhere[other, stream].lacking
+        wanted = find(evidence, ConceptsConfig(lacking=stream)).table["latent"].to_pylist()
+        assert sorted(wanted) == np.flatnonzero(by_hand).tolist()
+
+
+def test_agreement_of_latents_is_that_of_the_report(report):
+    evidence = Evidence(report)
+    table = report.table("agreement").to_pylist()
+    for (first, second), figure in evidence.agreed.items():
+        (line,) = (
+            row
+            for row in table
+            if (row["mode"], row["control"], row["first"], row["second"])
+            == ("independent", "none", first, second)
+            and (row["restriction"], row["averaged_over"]) == ("all_rows", "alive")
+            and row["depth"] == evidence.depth
+        )
+        assert np.nanmean(figure.value) == pytest.approx(line["value"])
+        # Its draws are some of the pairings whose mean this is.
+        assert np.nanmean(figure.mispaired) == pytest.approx(line["mispaired"], abs=0.03)
+
+
+def test_a_class_or_a_word_finds_its_latent(report):
+    evidence = Evidence(report)
+    cat = CONCEPTS.index("cat")
+    by_class = find(evidence, ConceptsConfig(of_class="cat")).table
+    assert by_class["latent"][0].as_py() == cat
+    assert by_class["class_overlap"][0].as_py() == 1
+    assert find(evidence, ConceptsConfig(word="Cat")).table["latent"].to_pylist() == [cat]
+    with pytest.raises(ConfigError, match="named 'cats'; similar names: cat"):
+        find(evidence, ConceptsConfig(word="cats"))
+
+
+def test_concepts_on_the_command_line(report, call, tmp_path):
+    shown = call("analyze", "concepts", report.folder, "--shared", "--out", tmp_path / "x.csv")
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith("10 latents shared by dino, clip and text;")
+    assert "cat | cat | cat" in shown.stdout
+    csv = pyarrow.csv.read_csv(tmp_path / "x.csv").to_pylist()
+    call("analyze", "concepts", report.folder, "--shared", "--out", tmp_path / "x.parquet")
+    parquet = pq.read_table(tmp_path / "x.parquet")
+    assert [row["latent"] for row in csv] == parquet["latent"].to_pylist()
+    assert min(parquet["overlap_excess"].to_pylist()) > 0.9
+    assert set(parquet["thin"].to_pylist()) == {None}
+    with (tmp_path / "mine.csv").open("w") as file:
+        file.write("my own table\n")
+    refused = call("analyze", "concepts", report.folder, "--out", tmp_path / "mine.csv")
+    assert "not a CSV file" in refused.stderr or "is not a" in refused.stderr
+    refused = call("analyze", "concepts", report.folder, "--only", "dina")
+    assert refused.stderr.endswith("has no stream 'dina' for --only; it has dino, clip, text\n")
+
+
+def test_without_meaning_in_common_nothing_is_shared(report):
+    """Images of one stream in another order: frequencies stay, and what was shared is gone."""
+    evidence = Evidence(report)
+    active = evidence.activity.active
+    order = np.random.default_rng(1).permutation(active["dino"].shape[1])
+    same = same_number(active["dino"][:, order], active["clip"])
+    assert not same.shared.any()
+    assert abs(np.nanmean(same.overlap.excess)) < 0.02
+    # And without shared latents there is no measure of what lacking would be.
+    assert not elsewhere(active["dino"][:, order], active["clip"], same, seed=1).lacking.any()
+
+
+def test_show_gathers_what_the_report_says_of_a_latent(report, shown):
+    concepts, _ = shown
+    cat = CONCEPTS.index("cat")
+    view = show_latent(Evidence(report), cat)
+    assert view.shared
+    assert view.only == view.lacking == view.nearest == ()
+    images = set(np.flatnonzero(concepts[:, cat]).tolist())
+    for stream in view.streams:
+        assert stream.images == len(images)
+        assert stream.rows == 2 * len(images)
+        assert stream.names[0].word == "cat"
+        assert (stream.classes[0].name, stream.classes[0].share) == ("cat", 1)
+        assert stream.classes[0].base_rate < 0.3
+        entries = (*stream.strongest, *stream.quantiles)
+        assert {entry.row // 2 for entry in entries} <= images
+        assert [e.place for e in stream.strongest] == [1, 2, 3, 4, 5]
+        values = [entry.value for entry in entries]
+        assert values == sorted(values, reverse=True)
+    assert all(pair.shared and pair.overlap == pair.agreement == 1 for pair in view.pairs)
+    assert [p.latent for p in show_latent(Evidence(report), CONCEPTS.index("knife")).partners] == [
+        CONCEPTS.index("board")
+    ] * 3
+    stripe = show_latent(Evidence(report), CONCEPTS.index("stripe"))
+    assert stripe.only == ("dino",)
+    assert [(n.stream, n.lacking) for n in stripe.nearest] == [("dino", True)] * 2
+
+
+def test_show_and_search_by_latent_on_the_command_line(report, call, tmp_path):
+    cat = CONCEPTS.index("cat")
+    done = call("analyze", "show", report.folder, "--latent", cat, "--sheet", tmp_path / "cat.png")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("latent 2: shared by dino, clip, text\n")
+    assert "24 images could not be read" in done.stderr  # the cache was written from arrays
+    with Image.open(tmp_path / "cat.png") as sheet:
+        assert sheet.width > sheet.height > 600
+    listed = call("analyze", "search", report.folder, "--latent", cat, "--in", "dino")
+    assert listed.returncode == 0, listed.stderr
+    names = [line.split("because")[-1] for line in listed.stdout.splitlines()[1:]]
+    assert len(names) == 12
+    assert all(line.rstrip().endswith("cat") for line in names)
+    refused = call("analyze", "show", report.folder, "--latent", 24)
+    assert refused.stderr.endswith("has no latent 24: its latents are 0 to 23\n")
+    assert call("analyze", "show", report.folder).stderr == (
+        "error: say which latent with --latent, such as --latent 42\n"
+    )
+    dead = call("analyze", "show", report.folder, "--latent", 23)
+    assert dead.stdout.startswith("latent 23: active on none of 2,000 images")

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from sparc.analyze import arguments, cli, options
 from sparc.analyze.bias.config import BiasConfig
+from sparc.analyze.concepts.config import ConceptsConfig
 from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.direct import name_latents
 from sparc.analyze.localize.config import LocalizeConfig
@@ -18,6 +19,7 @@ from sparc.analyze.name.config import NameConfig
 from sparc.analyze.recorded_encoders import specs_by_stream
 from sparc.analyze.search.command import search
 from sparc.analyze.search.config import SearchConfig
+from sparc.analyze.show.config import ShowConfig
 from sparc.analyze.stability.config import StabilityConfig
 from sparc.common.cli import command, display, new_app
 from sparc.common.config import load_config, option
@@ -25,13 +27,26 @@ from sparc.common.errors import ConfigError
 
 QUESTIONS = {
     "bias": BiasConfig,
+    "concepts": ConceptsConfig,
     "localize": LocalizeConfig,
     "name": NameConfig,
     "search": SearchConfig,
+    "show": ShowConfig,
     "stability": StabilityConfig,
 }
 COMMANDS = {"run": AnalyzeConfig, **QUESTIONS}
-OWN_MEANING = {"text", "mode", "streams", "cache", "out", "seed", "source", "template", "device"}
+OWN_MEANING = {
+    "text",
+    "latent",
+    "mode",
+    "streams",
+    "cache",
+    "out",
+    "seed",
+    "source",
+    "template",
+    "device",
+}
 """Settings whose help says what they are in this command."""
 
 

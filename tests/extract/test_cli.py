@@ -280,4 +280,7 @@ def test_mistakes_are_named_in_one_line(
 def test_inspect_of_something_else_is_refused(sparc_extract, tmp_path) -> None:
     result = sparc_extract("inspect", tmp_path)
     assert result.returncode == 2
-    assert result.stderr.strip() == f"error: {tmp_path} is not an activation cache: no cache.json"
+    assert result.stderr.strip() == (
+        f"error: {tmp_path} is not an activation cache: no cache.json; "
+        "`sparc-extract run DATASET CACHE` makes one"
+    )

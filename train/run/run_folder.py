@@ -24,6 +24,7 @@ from sparc.common.config import declared, first_difference, from_mapping, to_map
 from sparc.common.defaults import recorded_settings
 from sparc.common.documents import DocumentKind, seal
 from sparc.common.errors import CacheError, ConfigError, RunError
+from sparc.common.files.artefacts import instead
 from sparc.common.files.durable import is_leftover
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import LOCK_FILE
@@ -168,7 +169,8 @@ class RunRecord:
                 entries = {**entries, "train": settings}
             return from_mapping(cls, entries, source=CONFIG_FILE)
         except FileNotFoundError as error:
-            raise RunError(f"{run} is not a run folder: no {CONFIG_FILE}") from error
+            why = instead("run", Folder(run))
+            raise RunError(f"{run} is not a run folder: {why}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{where} is not readable: {error!r}") from error
         except ConfigError as error:  # the seal holds

@@ -149,7 +149,7 @@ def test_a_sheet_tells_where_was_looked_and_which_image_is_the_querys(
     result = call("analyze", "search", report.folder, *options)
     assert result.returncode == 0, result.stderr
     ((title, tiles),) = drawn
-    assert title == "in clip_image: row 12"
+    assert title == "in clip_image: nearest to row 12"
     assert tiles[0].lines[0] == "1.000  the query's own image"
     assert tiles[1].lines[0].split("  ")[1].startswith("row ")
 

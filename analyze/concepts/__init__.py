@@ -1,0 +1,1 @@
+"""`sparc-analyze concepts`: which latents streams share, and which only one has or lacks."""

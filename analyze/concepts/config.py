@@ -1,0 +1,33 @@
+"""The settings of `sparc-analyze concepts`."""
+
+import dataclasses
+from pathlib import Path
+
+from sparc.analyze import options
+from sparc.common.config import option
+from sparc.common.errors import ConfigError
+
+ENDINGS = (".csv", ".parquet")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConceptsConfig:
+    """Which latents are wanted."""
+
+    shared: bool = option(False, "Only latents that all streams share.")
+    only: str = option("", "Only latents of this stream that no other stream has.")
+    lacking: str = option("", "Only latents that all streams but this one share.")
+    of_class: str = option(
+        "", "Only latents that go with this class: its name or key.", flag="--class"
+    )
+    word: str = option("", "Only latents that have this word among their names.")
+    limit: int = option(20, "Number of latents to show; 0: all. A file of --out has all.")
+    out: Path | None = option(None, "Write the table to this file: .csv or .parquet.")
+    cache: str = options.moved_cache()
+
+    def __post_init__(self) -> None:
+        if sum([self.shared, bool(self.only), bool(self.lacking)]) > 1:
+            raise ConfigError("give one of --shared, --only STREAM and --lacking STREAM, not two")
+        options.check_at_least(self, 0, "limit")
+        if self.out is not None and self.out.suffix.lower() not in ENDINGS:
+            raise ConfigError(f"the table's name must end in .csv or .parquet, not {self.out}")

@@ -1,0 +1,149 @@
+"""The latents that were asked for, as plain text."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sparc.analyze.concepts.config import ConceptsConfig
+from sparc.analyze.concepts.evidence import LEAST_IMAGES
+from sparc.analyze.concepts.find import FEW_IMAGES, Concepts
+from sparc.analyze.concepts.names import GUESS
+from sparc.common.text import amount, shorten
+
+_NAMES_WIDTH = 76
+
+
+def show(result: Concepts, config: ConceptsConfig) -> str:
+    """The table as plain text, and below it what its reader must know."""
+    return "\n".join(_lines(result, config))
+
+
+def _lines(result: Concepts, config: ConceptsConfig) -> Iterator[str]:
+    rows = result.table.to_pylist()
+    yield _heading(result, config)
+    shown = rows[: config.limit] if config.limit else rows
+    if shown:
+        yield _columns(result.streams, config)
+    for row in shown:
+        yield _line(row, result.streams, config)
+    if len(rows) > len(shown):
+        yield f"  and {amount(len(rows) - len(shown), 'more latent')}: --limit 0, or --out FILE.csv"
+    yield from _notes(result, rows)
+
+
+def _heading(result: Concepts, config: ConceptsConfig) -> str:
+    count, streams = len(result.table), result.streams
+    which = "active in any stream"
+    if config.shared:
+        which = f"shared by {_and(streams)}"
+    elif config.only:
+        others = [stream for stream in streams if stream != config.only]
+        which = f"of {config.only} that no latent of {_and(others, 'or')} matches"
+    elif config.lacking:
+        others = [stream for stream in streams if stream != config.lacking]
+        which = f"shared by {_and(others)} and lacking in {config.lacking}"
+    if config.of_class:
+        which += f", that go with class {config.of_class}"
+    if config.word:
+        which += f", named {config.word}"
+    enough = f"{LEAST_IMAGES} of {amount(result.images, 'image')} or more"
+    return (
+        f"{amount(count, 'latent')} {which}; of {result.alive:,} alive, {result.judged:,} are "
+        f"active on {enough} in {_and(result.asked)}"
+    )
+
+
+def _columns(streams: tuple[str, ...], config: ConceptsConfig) -> str:
+    by_class = f" {'class':>6}" if config.of_class else ""
+    if config.only:
+        return (
+            f"  {'latent':>6}{by_class} {'alike':>6}  {'images':<{_images_width(streams)}}  names"
+        )
+    return (
+        f"  {'latent':>6}{by_class} {'overlap':>8} {'chance':>7} {'excess':>7}  {'agreement':>9} "
+        f"{'chance':>7} {'excess':>7}  {'images':<{_images_width(streams)}}  names"
+    )
+
+
+def _line(row: Mapping[str, Any], streams: tuple[str, ...], config: ConceptsConfig) -> str:
+    by_class = f" {_share(row['class_overlap'], 6)}" if config.of_class else ""
+    images = "/".join(str(row[f"images_{stream}"]) for stream in streams)
+    names = _called(row, streams)
+    thin = f"  TOO THIN: {row['thin']}" if row["thin"] else ""
+    if config.only:
+        alike = _share(row[f"monosemanticity_{config.only}"], 6)
+        return (
+            f"  {row['latent']:>6}{by_class} {alike}  {images:<{_images_width(streams)}}  "
+            f"{names}{thin}"
+        )
+    overlap = " ".join(
+        _share(row[f"overlap{which}"], width)
+        for which, width in (("", 8), ("_mispaired", 7), ("_excess", 7))
+    )
+    agreement = " ".join(
+        _share(row[f"agreement{which}"], width)
+        for which, width in (("", 9), ("_mispaired", 7), ("_excess", 7))
+    )
+    return (
+        f"  {row['latent']:>6}{by_class} {overlap}  {agreement}  "
+        f"{images:<{_images_width(streams)}}  {names}{thin}"
+    )
+
+
+def _called(row: Mapping[str, Any], streams: tuple[str, ...]) -> str:
+    """The names in every stream; where there are none, the most frequent class in brackets."""
+    width = max(12, _NAMES_WIDTH // len(streams))
+    return " | ".join(shorten(called(row, stream), width) for stream in streams)
+
+
+def called(row: Mapping[str, Any], stream: str) -> str:
+    """What a row of the table says a latent is called in a stream."""
+    name, images = row[f"name_{stream}"], row[f"name_images_{stream}"]
+    if name:
+        return f"{name}?" if images < GUESS else str(name)
+    if row[f"class_{stream}"]:
+        return f"[{row[f'class_{stream}']} {row[f'class_share_{stream}']:.0%}]"
+    return "-"
+
+
+def _images_width(streams: tuple[str, ...]) -> int:
+    return max(len("images"), 5 * len(streams) - 1)
+
+
+def _notes(result: Concepts, rows: list[dict[str, Any]]) -> Iterator[str]:
+    streams = result.streams
+    if result.shared_untrained is not None:
+        yield f"control: the untrained model has {result.shared_untrained} shared by all streams"
+    if rows:
+        yield _of_what(result)
+        yield f"images and names are of {', '.join(streams)}, in this order"
+        if any(called(row, s).endswith("?") for row in rows for s in streams):
+            yield f"?: fewer than {GUESS} images support the name: a guess"
+    if result.images < FEW_IMAGES:
+        yield (
+            f"SMALL: {amount(result.images, 'image')} are few; a latent must be active on "
+            f"{LEAST_IMAGES} of them to be judged, and what is missing here may only be rare"
+        )
+
+
+def _of_what(result: Concepts) -> str:
+    """What the figures of the table are."""
+    if len(result.asked) == 1 and len(result.streams) > 1:
+        (stream,) = result.asked
+        return (
+            f"alike: by how much the latent's images are more alike than any two, cosine of "
+            f"{stream}'s features"
+        )
+    which = "of the weakest pair of streams" if len(result.asked) > 2 else "of both streams"
+    return (
+        f"overlap: of the images on which the latent is active, {which}; chance: with other "
+        "latents of like frequency; a dash: not defined"
+    )
+
+
+def _share(value: float | None, width: int) -> str:
+    return f"{value:>{width}.2f}" if value is not None else f"{'-':>{width}}"
+
+
+def _and(names: "tuple[str, ...] | list[str]", word: str = "and") -> str:
+    *most, last = names
+    return f"{', '.join(most)} {word} {last}" if most else last

@@ -1,0 +1,63 @@
+"""Latents of like frequency: what a latent is compared with to see what chance gives.
+
+This module must not know what is compared.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sparc.analyze.maths.mispairing import reach
+
+Integers = npt.NDArray[np.int64]
+
+
+class Rivals(NamedTuple):
+    """For some latents of one stream, the latents of another that they are mispaired with.
+
+    Attributes:
+        latents: Latents that are active in both streams, by their frequency in the other, (n,).
+        others: The mispaired latents of each, (n, 2 * reach); where there are fewer, some entries
+            mean nothing.
+        known: Which entries mean something, (n, 2 * reach).
+    """
+
+    latents: Integers
+    others: Integers
+    known: npt.NDArray[np.bool_]
+
+
+def rivals(first: Integers, second: Integers) -> Rivals:
+    """All latents that `sparc.analyze.maths.mispairing.partners` draws from, instead of one.
+
+    Args:
+        first: On how many images each latent is active in the one stream, (latents,).
+        second: The same in the other stream, whose latents are the rivals.
+    """
+    alive = np.flatnonzero((first > 0) & (second > 0))
+    ranked = alive[np.argsort(second[alive], kind="stable")]
+    near = reach(len(ranked))
+    offsets = np.concatenate([np.arange(-near, 0), np.arange(1, near + 1)])
+    places = np.arange(len(ranked))[:, None] + offsets
+    known = (places >= 0) & (places < len(ranked))
+    if not len(ranked):
+        return Rivals(ranked, places, known)
+    return Rivals(ranked, ranked[np.clip(places, 0, len(ranked) - 1)], known)
+
+
+def upper_of_neighbours(
+    values: npt.NDArray[np.float64], share: float, *, around: int = 50
+) -> npt.NDArray[np.float64]:
+    """A quantile of the values of the latents next in rank, each latent's own included, (n,).
+
+    Args:
+        values: Of each latent, in the order of frequency, (n, m); NaN where there is none.
+        share: Which quantile, from 0 to 1; always one of the values.
+        around: How many latents are taken to either side.
+    """
+    result = np.empty(len(values))
+    for place in range(len(values)):
+        near = values[max(0, place - around) : place + around + 1]
+        result[place] = np.nanquantile(near, share, method="higher")
+    return result

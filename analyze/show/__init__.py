@@ -1,0 +1,1 @@
+"""`sparc-analyze show`: one latent on one screen."""

@@ -1,0 +1,61 @@
+"""The images of a latent in one PNG: a band for each stream, its strongest images and further ones.
+
+A sheet says what it shows, images on which the latent is active; what they have in common is for
+its reader to see.
+"""
+
+from pathlib import Path
+
+from sparc.analyze.report.output import write_png
+from sparc.analyze.search.tiles import GAP, LETTERS, LINE, LINES, TILE, Sheet, Tile, open_images
+from sparc.analyze.show.latent import QUANTILES, STRONGEST
+from sparc.analyze.show.view import InStream, Latent, LatentImage
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.text import amount, shorten
+
+_COLUMNS = STRONGEST + len(QUANTILES)
+_BAND = LINE + TILE + LINES * LINE + 2 * GAP
+
+
+def latent_sheet(latent: Latent, cache: ActivationCache, file: Path, *, dataset: str = "") -> int:
+    """Write the sheet of a latent.
+
+    Args:
+        latent: The latent.
+        cache: The cache whose images they are.
+        file: The PNG file.
+        dataset: The dataset's folder if it has moved; empty: the recorded one.
+
+    Returns:
+        Number of images that could not be read: empty frames.
+    """
+    streams = [stream for stream in latent.streams if stream.images]
+    head = 2 * GAP + LINE
+    sheet = Sheet(_COLUMNS * (TILE + GAP) + GAP, head + max(1, len(streams)) * _BAND)
+    title = f"images on which latent {latent.number} is active, the strongest first; then at "
+    title += ", ".join(f"{share:.0%}" for share in QUANTILES) + " of them"
+    sheet.write(title if streams else f"latent {latent.number} is active on no image", GAP, GAP)
+    missing = 0
+    for band, stream in enumerate(streams):
+        top = head + band * _BAND
+        sheet.write(_heading(stream), GAP, top)
+        shown = (*stream.strongest, *stream.quantiles)
+        images = open_images([image.image for image in shown], cache, dataset)
+        for column, (entry, image) in enumerate(zip(shown, images, strict=True)):
+            missing += image is None
+            sheet.place(Tile(image, _text(entry)), GAP + column * (TILE + GAP), top + LINE + GAP)
+    write_png(file, sheet.image)
+    return missing
+
+
+def _heading(stream: InStream) -> str:
+    names = ", ".join(str(name) for name in stream.names[:3])
+    called = f"; named {names}" if names else ""
+    return shorten(f"{stream.stream}: {amount(stream.images, 'image')}{called}", 200)
+
+
+def _text(entry: LatentImage) -> list[str]:
+    return [
+        f"{entry.place}.  value {entry.value:.3f}  row {entry.row}",
+        shorten(entry.caption or entry.sample_id, LETTERS),
+    ]

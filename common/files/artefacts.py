@@ -1,0 +1,55 @@
+"""Which kind of artefact a folder is, so that one given for another is answered with the next step.
+
+Artefacts are told from each other by the file that each of them has. This module must not know what
+else is in them.
+"""
+
+from typing import Literal
+
+from sparc.common.errors import SparcError
+from sparc.common.files.folder import Folder
+from sparc.common.parsing import parse_object
+from sparc.common.text import shorten
+
+Kind = Literal["cache", "run", "report"]
+
+_FILES: dict[Kind, str] = {"cache": "cache.json", "report": "report.json", "run": "config.json"}
+
+_CALLED: dict[Kind, str] = {"cache": "an activation cache", "run": "a run", "report": "a report"}
+
+_MADE_BY: dict[Kind, str] = {
+    "cache": "sparc-extract run DATASET CACHE",
+    "run": "sparc-train run CACHE RUN",
+    "report": "sparc-analyze run RUN CACHE REPORT",
+}
+
+
+def instead(wanted: Kind, folder: Folder) -> str:
+    """Why a folder is not the artefact that is wanted: what it is, and what to do.
+
+    Args:
+        wanted: What a command expects.
+        folder: What it was given.
+    """
+    command = _MADE_BY[wanted]
+    kind = next((k for k in _FILES if k != wanted and folder.exists(_FILES[k])), None)
+    if kind is None:
+        missing = f"no {_FILES[wanted]}" if folder.exists() else "there is no such folder"
+        return f"{missing}; `{command}` makes one"
+    source = _recorded(folder, kind, wanted)
+    if source:
+        return f"it is {_CALLED[kind]}; give the {wanted} that it was made from, {source}"
+    if kind == "run" and wanted == "cache":  # a saved model does not say what it was trained on
+        return f"it is {_CALLED[kind]}; `{command}` makes a cache"
+    return f"it is {_CALLED[kind]}; `{command.replace(kind.upper(), str(folder))}` makes one"
+
+
+def _recorded(folder: Folder, kind: Kind, wanted: Kind) -> str:
+    """Where an artefact says that what it was made from is; empty where it does not."""
+    try:
+        document = parse_object(folder.read(_FILES[kind]))
+    except (OSError, ValueError, SparcError):
+        return ""
+    data = document.get("data") if kind == "run" else document
+    location = data.get(wanted) if isinstance(data, dict) else None
+    return shorten(location, 200) if isinstance(location, str) else ""

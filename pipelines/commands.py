@@ -1,0 +1,88 @@
+"""The command `sparc`: lists the four others and hands over to them.
+
+`sparc extract run …` is `sparc-extract run …`. Nothing of a stage is imported before it is called.
+"""
+
+import difflib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from sparc.common.lazy import import_home
+
+
+class Stage(NamedTuple):
+    """One of the commands.
+
+    Attributes:
+        home: Its typer application, as `module:name`.
+        help: What it does, in a line.
+        example: How it is typed.
+    """
+
+    home: str
+    help: str
+    example: str
+
+
+STAGES: Mapping[str, Stage] = {
+    "extract": Stage(
+        "sparc.extract.cli:app",
+        "encode images and captions with frozen encoders into a cache",
+        "sparc extract run pictures/ cache --preset dinov2-clip-b",
+    ),
+    "train": Stage(
+        "sparc.train.cli:app",
+        "train one dictionary of sparse latents on a cache",
+        "sparc train run cache run",
+    ),
+    "analyze": Stage(
+        "sparc.analyze.cli:app",
+        "measure a trained model, list and show its concepts, search by them",
+        "sparc analyze run run cache report; sparc analyze concepts report --shared",
+    ),
+    "pipeline": Stage(
+        "sparc.pipelines.cli:app",
+        "whole experiments; a demo that needs no data and no GPU",
+        "sparc pipeline demo",
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script.
+
+    Args:
+        arguments: What was typed after `sparc`; None: what this process was called with.
+    """
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
+    if name in ("", "-h", "--help", "help"):
+        sys.stdout.write(help_text())
+    elif name in STAGES:
+        import_home(STAGES[name].home)(args=rest, prog_name=f"sparc {name}")
+    else:
+        sys.stderr.write(f"error: {_unknown(name)}\n")
+        raise SystemExit(2)
+
+
+def help_text() -> str:
+    """The four commands, each with an example."""
+    lines = ["Usage: sparc COMMAND …", ""]
+    for name, stage in STAGES.items():
+        lines += [f"  {name:<9} {stage.help}", f"  {'':<9} {stage.example}", ""]
+    return "\n".join([*lines, "sparc COMMAND --help says more; sparc-COMMAND is the same.", ""])
+
+
+def _unknown(name: str) -> str:
+    """What is wrong with a command that does not exist, and what was meant."""
+    for stage, command in STAGES.items():
+        app = import_home(command.home)
+        if name in {info.name or info.callback.__name__ for info in app.registered_commands}:
+            return f"{name} is a command of sparc {stage}: type `sparc {stage} {name} …`"
+    near = difflib.get_close_matches(name, STAGES, n=1)
+    advice = f"did you mean `sparc {near[0]}`?" if near else f"there are {', '.join(STAGES)}"
+    return f"sparc has no command {name!r}; {advice}"
+
+
+if __name__ == "__main__":
+    main()
