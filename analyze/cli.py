@@ -7,6 +7,7 @@ settings in `sparc.common.config.TABLES`. Settings that other commands have as w
 `sparc.analyze.options`.
 """
 
+import shlex
 from typing import Annotated
 
 from sparc.analyze.arguments import CACHE, NEW_REPORT, REPORT, REPORTS, RUN
@@ -44,8 +45,11 @@ def run(
     from sparc.analyze.report.renderers.text import render
     from sparc.analyze.report.summary_page import summary_page
     from sparc.analyze.run import analyze
+    from sparc.common.progress import say
 
     display(render(summary_page([analyze(run, cache, report, config)])))
+    question = shlex.join(["sparc-analyze", "concepts", report, "--shared"])
+    say(f"next: `{question}` lists the concepts that all streams share")
 
 
 @command(app, CompareConfig, "compare")

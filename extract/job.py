@@ -31,7 +31,7 @@ from sparc.common.text import amount, shorten, size
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders import build_encoders
-from sparc.extract.encoders.encoder import Encoders
+from sparc.extract.encoders.encoder import Encoder, Encoders
 from sparc.extract.encoders.libraries import packages_of
 from sparc.extract.encoding.chunks import (
     ChunkFeatures,
@@ -45,6 +45,9 @@ from sparc.extract.encoding.loader import ImageLoader
 from sparc.extract.encoding.replica import BuildEncoders, Replica, build_replicas
 from sparc.extract.restorer import Restorer
 
+_NAMED_REASONS = 3
+"""Reasons why rows have no feature that a summary names; the cache's `rejects.parquet` has all."""
+
 
 class Summary(NamedTuple):
     """What a job did.
@@ -53,15 +56,20 @@ class Summary(NamedTuple):
         cache: The cache, complete in the job's streams.
         encoded_rows: Rows that this run wrote for at least one stream.
         seconds: How long encoding took, without building the encoders.
-        rejected: By stream, how many rows of the cache have no feature.
+        reasons: By stream, why rows of the cache have no feature: how many rows by reason.
         cut: By text stream, how many captions were longer than the encoder's context.
     """
 
     cache: ActivationCache
     encoded_rows: int
     seconds: float
-    rejected: Mapping[str, int]
+    reasons: Mapping[str, Counter[str]]
     cut: Mapping[str, int]
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """By stream, how many rows of the cache have no feature."""
+        return {name: reasons.total() for name, reasons in self.reasons.items()}
 
     def __str__(self) -> str:
         info = self.cache.info
@@ -72,11 +80,21 @@ class Summary(NamedTuple):
             done = "nothing was left to do"
         parts = [f"{done}. {self.cache.folder} holds {amount(info.rows, 'row')}"]
         for name, rejected in self.rejected.items():
-            note = f", {rejected:,} without a feature" if rejected else ""
+            why = _most_often(self.reasons[name])
+            note = f", {rejected:,} without a feature: {why}" if rejected else ""
             cut = self.cut.get(name, 0)
             note += f", {amount(cut, 'caption')} cut at the encoder's context" if cut else ""
             parts.append(f"{name} (dim {self.cache.stream(name).dim}{note})")
         return ", ".join(parts) + f"; {size(self.cache.folder.size())}."
+
+
+def _most_often(reasons: Counter[str]) -> str:
+    """The first reasons why rows have no feature."""
+    first = [
+        f"{shorten(reason, 100)} ({amount(rows, 'row')})"
+        for reason, rows in reasons.most_common(_NAMED_REASONS)
+    ]
+    return f"{'; '.join(first)}{'; …' if len(reasons) > _NAMED_REASONS else ''}"
 
 
 def run(
@@ -115,6 +133,8 @@ def run(
         )
         say(f"loading {amount(len(config.specs), 'encoder')} on {', '.join(map(str, devices))}")
         replicas = build_replicas(devices, config.specs, build, batch_size=config.batch_size)
+        for name in config.specs:
+            say(f"{name}: {_reads(replicas[0].encoders[name])}")
         table = ChunkTable(manifest.rows)
         with ImageLoader(dataset, config.threads) as loader:
             restorer = Restorer(writer, table, replicas[0].encoders, loader)
@@ -124,6 +144,13 @@ def run(
         _finish(writer, restorer, replicas[0].encoders)
         seconds = time.monotonic() - started
     return _summarize(ActivationCache(folder), config, work.rows, seconds)
+
+
+def _reads(encoder: Encoder) -> str:
+    """What an encoder reads and what becomes its feature."""
+    origin = encoder.origin
+    reads = f"reads {' x '.join(map(str, origin.input_size))}" if origin.input_size else ""
+    return shorten(", ".join(filter(None, [reads, origin.pooling, f"dim {encoder.dim}"])), 200)
 
 
 def _stream_infos(replica: Replica, config: ExtractConfig) -> list[StreamInfo]:
@@ -218,23 +245,23 @@ def _carry(
 def _summarize(
     cache: ActivationCache, config: ExtractConfig, encoded_rows: int, seconds: float
 ) -> Summary:
-    rejected = _rejected(cache, tuple(config.specs))
+    reasons = _reasons(cache, tuple(config.specs))
     texts = [name for name, spec in config.specs.items() if spec.modality == "text"]
     cut = {name: cache.cut(name) for name in texts}
-    return Summary(cache, encoded_rows, seconds, rejected, cut)
+    return Summary(cache, encoded_rows, seconds, reasons, cut)
 
 
-def _rejected(cache: ActivationCache, streams: tuple[str, ...]) -> dict[str, int]:
-    """How many rows of each stream have no feature; a stream without any feature is refused."""
+def _reasons(cache: ActivationCache, streams: tuple[str, ...]) -> dict[str, Counter[str]]:
+    """Why rows of each stream have no feature; a stream without any feature is refused."""
     rejects = cache.rejects()
-    counts = {}
+    result = {}
     for name in streams:
         of_stream = rejects.filter(pc.equal(rejects.column("stream"), name))
-        counts[name] = len(of_stream)
+        result[name] = reasons = Counter(of_stream.column("reason").to_pylist())
         if len(of_stream) == cache.info.rows:
-            ((reason, _),) = Counter(of_stream.column("reason").to_pylist()).most_common(1)
+            ((reason, _),) = reasons.most_common(1)
             raise CacheError(
                 f"stream {name}: no row has a feature (most often: {shorten(reason, 100)}); "
                 "correct the dataset and extract into another folder"
             )
-    return counts
+    return result

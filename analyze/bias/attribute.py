@@ -3,6 +3,7 @@
 An attribute is given as text; `GRAMMAR` says how. This module must not know codes.
 """
 
+import difflib
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -75,7 +76,8 @@ def read_attribute(text: str, cache: ActivationCache, images: Images) -> Attribu
     elif kind == "table" and "#" in rest:
         held, known = _of_table(rest, cache, images)
     else:
-        raise ConfigError(f"cannot read the attribute {text!r}: give {GRAMMAR}")
+        advice = f"did you mean class:{text} or words:{text}? Else " if ":" not in text else ""
+        raise ConfigError(f"cannot read the attribute {text!r}: {advice}give {GRAMMAR}")
     known = known & images.analysed
     return Attribute(text, held & known, known)
 
@@ -107,9 +109,17 @@ def _of_class(name: str, cache: ActivationCache, images: Images) -> tuple[Flags,
     matches = [c for c, key in enumerate(keys) if key == name]
     matches = matches or [c for c, n in enumerate(names) if n.casefold() == name.casefold()]
     if len(matches) != 1:
-        problem = f"{len(matches)} classes are" if matches else "no class is"
-        which = f" (keys {', '.join(shorten(keys[c], 40) for c in matches)})" if matches else ""
-        raise ConfigError(f"{cache.folder}: {problem} called {name!r}{which}; give a class's key")
+        if not names:
+            raise ConfigError(f"{cache.folder} has no classes: it was made without labels")
+        if not matches:
+            near = difflib.get_close_matches(name, [*names, *keys], n=3) or names[:3]
+            shown = ", ".join(shorten(text, 40) for text in near)
+            raise ConfigError(f"{cache.folder}: no class is called {name!r}; there are {shown}, …")
+        which = ", ".join(shorten(keys[c], 40) for c in matches)
+        raise ConfigError(
+            f"{cache.folder}: {len(matches)} classes are called {name!r} (keys {which}); give a "
+            "class's key"
+        )
     members = set(matches)
     parents = classes["parent_id"].to_pylist()
     while below := {c for c, parent in enumerate(parents) if parent in members} - members:

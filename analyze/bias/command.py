@@ -1,7 +1,8 @@
 """The command `sparc-analyze bias`: from a finished report and an attribute to tables and text."""
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +12,11 @@ import pyarrow as pa
 from sparc.analyze.bias.associations import BiasTables, find_bias
 from sparc.analyze.bias.attribute import Attribute, check_both_sides, contrast, read_attribute
 from sparc.analyze.bias.config import BiasConfig
+from sparc.analyze.bias.detectable import least_images, tested_latents
+from sparc.analyze.bias.latents import LEAST_IMAGES
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts
+from sparc.analyze.concepts.names import guesses
 from sparc.analyze.maths.reduction import open_reducer
 from sparc.analyze.metrics.meaning.naming import names_of
 from sparc.analyze.report.folder import Report
@@ -34,11 +38,13 @@ class Bias(NamedTuple):
         tables: What goes with it.
         strata: By how many analysed rows an image has, the known images with the attribute and
             those without: only images of one stratum are compared.
+        guesses: Names that few images support: stream, latent and word.
     """
 
     attribute: Attribute
     tables: BiasTables
     strata: dict[int, tuple[int, int]]
+    guesses: frozenset[tuple[str, int, str]] = frozenset()
 
 
 def bias(report: Report, config: BiasConfig) -> Bias:
@@ -75,7 +81,8 @@ def bias(report: Report, config: BiasConfig) -> Bias:
             most_pairs=config.pairs,
             seed=config.seed,
         )
-    result = Bias(attribute, tables, _strata(attribute, analysed_rows(parts, images)))
+    strata = _strata(attribute, analysed_rows(parts, images))
+    result = Bias(attribute, tables, strata, guesses(report, config.mode))
     if config.out is not None:
         for name, table in tables._asdict().items():
             made = described(_with_attribute(table, result), name, report.about("bias", config))
@@ -105,6 +112,7 @@ def _lines(result: Bias, config: BiasConfig) -> Iterator[str]:
     if config.mode == "joint":
         yield "  joint: what one stream goes with, the others go with by construction"
     rows = result.tables.associations.filter(result.tables.associations["associated"]).to_pylist()
+    wide = False
     for stream in dict.fromkeys(result.tables.associations["stream"].to_pylist()):
         own = [x for x in rows if x["stream"] == stream and x["control"] == "none"]
         chance = sum(x["stream"] == stream and x["control"] == "shuffled" for x in rows)
@@ -114,10 +122,18 @@ def _lines(result: Bias, config: BiasConfig) -> Iterator[str]:
             f"{stream}: {amount(len(with_it), 'latent')} with it, {len(own) - len(with_it):,} "
             f"with its absence ({chance:,} when the attribute is shuffled)"
         )
+        yield f"  {_power(result, stream, held, known, config.q)}"
         if own:
-            yield _association_line(None)
+            yield _association_line(None, result)
         own.sort(key=lambda x: (x["p"], -abs(x["log_odds"]), x["latent"]))
-        yield from map(_association_line, own[: config.lines])
+        yield from (_association_line(row, result) for row in own[: config.lines])
+        wide = wide or any(map(_is_wide, own[: config.lines]))
+    if wide:
+        yield ""
+        yield (
+            "WIDE: the interval spans more than two orders of magnitude: that there is an "
+            "association is known, its size is not"
+        )
     pairs = result.tables.pairs.to_pylist()
     chance = sum(x["control"] == "shuffled" for x in pairs)
     pairs = [x for x in pairs if x["control"] == "none"]
@@ -140,20 +156,49 @@ def _compared(strata: dict[int, tuple[int, int]]) -> Iterator[str]:
     yield f"  only images with the same number of rows ({span}) are compared{without}"
 
 
-def _association_line(row: dict[str, Any] | None) -> str:
+def _power(result: Bias, stream: str, held: int, known: int, rate: float) -> str:
+    """What could have been found at best in a sample of this size."""
+    tested = tested_latents(result.tables.associations, stream)
+    of = f"{amount(tested, 'latent')} tested"
+    if not tested:
+        return "NOTHING COULD BE FOUND: no latent is active on enough known images to be tested"
+    few, side = min((held, "with"), (known - held, "without"))
+    least = least_images(few, known, tested, rate)
+    if least is None:
+        return (
+            f"NOTHING COULD BE FOUND ({of}): not even a latent that is active on all of the "
+            f"{amount(few, 'image')} {side} it and on no other"
+        )
+    others = max(LEAST_IMAGES - least, 0) or "no"
+    return (
+        f"{of}; the smallest effect that would be found: a latent active on {least:,} of the "
+        f"{amount(few, 'image')} {side} it and on {others} other"
+    )
+
+
+def _is_wide(row: Mapping[str, Any]) -> bool:
+    return bool(row["log_odds_high"] - row["log_odds_low"] > _WIDE)
+
+
+def _association_line(row: dict[str, Any] | None, result: Bias) -> str:
     if row is None:
         return (
             f"  {'latent':>7}  {'name':<{_NAME_WIDTH}} {'with':>7} {'without':>7}  "
-            f"{'odds ratio (95%)':<22} {'q':>8}  {'shared':<8} rows"
+            f"{'odds ratio (95%)':<27} {'q':>8}  {'shared':<8} rows"
         )
     ratio, low, high = (float(np.exp(row[n])) for n in _ODDS)
-    interval = f"{ratio:.2f} ({low:.2f} to {high:.2f})"
+    interval = f"{ratio:.2f} ({low:.2f} to {high:.2f}){' WIDE' if _is_wide(row) else ''}"
+    place = row["stream"], row["latent"]
+    names = _name([f"{w}?" if (*place, w) in result.guesses else w for w in row["names"]])
     return (
-        f"  {row['latent']:>7}  {_name(row['names']):<{_NAME_WIDTH}} "
-        f"{row['frequency_with']:>7.1%} {row['frequency_without']:>7.1%}  {interval:<22} "
+        f"  {row['latent']:>7}  {names:<{_NAME_WIDTH}} "
+        f"{row['frequency_with']:>7.1%} {row['frequency_without']:>7.1%}  {interval:<27} "
         f"{row['q']:>8.1g}  {row['sharing']:<8} {_numbers(row['example_rows'])}"
     )
 
+
+_WIDE = math.log(100)
+"""Width of an interval of log odds that says little about the size."""
 
 _ODDS = ("log_odds", "log_odds_low", "log_odds_high")
 

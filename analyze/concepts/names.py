@@ -51,11 +51,17 @@ class MostFrequentClass(NamedTuple):
     base_rate: float
 
 
-def names(report: Report) -> Mapping[Place, tuple[Name, ...]]:
-    """The names of independently selected latents, the best first; none without captions."""
+def guesses(report: Report, mode: str) -> frozenset[tuple[str, int, str]]:
+    """The names that are guesses: stream, latent and word."""
+    called = names(report, mode).items()
+    return frozenset((*place, name.word) for place, words in called for name in words if name.guess)
+
+
+def names(report: Report, mode: str = "independent") -> Mapping[Place, tuple[Name, ...]]:
+    """The names of latents in a mode, the best first; none without captions."""
     if "naming" not in report.tables:
         return {}
-    table = report.table("naming").filter(pc.field("mode") == "independent")
+    table = report.table("naming").filter(pc.field("mode") == mode)
     columns = ("stream", "latent", "rank", "word", "images_both", "images_latent")
     result: dict[Place, list[Name]] = {}
     rows = zip(*(table[column].to_pylist() for column in columns), strict=True)

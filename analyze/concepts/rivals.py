@@ -3,6 +3,7 @@
 This module must not know what is compared.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +59,8 @@ def upper_of_neighbours(
     """
     result = np.empty(len(values))
     for place in range(len(values)):
-        near = values[max(0, place - around) : place + around + 1]
-        result[place] = np.nanquantile(near, share, method="higher")
+        near = values[max(0, place - around) : place + around + 1].ravel()
+        near = near[~np.isnan(near)]
+        higher = math.ceil(share * (len(near) - 1))
+        result[place] = np.sort(near)[higher]
     return result

@@ -70,7 +70,10 @@ def localize_images(run: str, images: Sequence[str], config: LocalizeConfig) -> 
         raise ConfigError("give a query: --text TEXT or --latent NUMBER")
     if config.report:
         raise ConfigError("report needs a cache to score, and no images")
-    localizer = Localizer.from_subject(open_subject(run), config)
+    subject = open_subject(run)
+    for image in images:  # before encoders are built, which takes its time
+        open_image_file(image)
+    localizer = Localizer.from_subject(subject, config)
     queries: list[Query] = [localizer.read(text) for text in config.text]
     queries += config.latent
     config.out.mkdir(parents=True, exist_ok=True)

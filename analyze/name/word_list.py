@@ -77,9 +77,16 @@ def name_by_words(
     cache = open_cache(report, config.cache)
     texts = [s for s in report.info.streams if cache.streams[s].modality == "text"]
     stream = config.source or (texts[0] if len(texts) == 1 else "")
+    if not texts:
+        raise ConfigError(
+            f"no stream of {report.folder} reads texts, so that words cannot name its latents; "
+            f"`sparc-analyze concepts {report.folder}` lists them"
+        )
     if stream not in texts:
-        known = f"it has {', '.join(texts)}" if texts else "it has none"
-        raise ConfigError(f"say with --from which text stream of {report.folder} to use: {known}")
+        known = ", ".join(texts)
+        raise ConfigError(
+            f"say with --from which text stream of {report.folder} to use: it has {known}"
+        )
     specs = specs_by_stream(config.specs, {stream: "text"}, artefact=f"the text of {report.folder}")
     encoder = QueryEncoder(
         cache,

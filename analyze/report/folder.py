@@ -94,6 +94,17 @@ class Report:
             raise ReportError(f"{self.folder}/{SUMMARY_FILE} is damaged: a figure is not a number")
         return document
 
+    def check_stream(self, stream: str) -> None:
+        """Refuse a stream that the report does not have.
+
+        Raises:
+            ConfigError: It does not; says which ones it has.
+        """
+        if stream not in self.info.streams:
+            raise ConfigError(
+                f"{self.folder} has no stream {stream!r}; it has {', '.join(self.info.streams)}"
+            )
+
     def check_latent(self, latent: int) -> None:
         """Refuse a number that no latent has.
 

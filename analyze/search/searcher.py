@@ -214,11 +214,7 @@ class Searcher:
         store, stream = self.report.codes, stream or self.stream
         if not (0 <= row < store.layout.rows and store.valid[row]):
             raise ConfigError(f"{self.report.folder}: row {row} does not exist or was not analysed")
-        if stream not in store.layout.streams:
-            raise ConfigError(
-                f"{self.report.folder} has no stream {stream!r}; it has "
-                f"{', '.join(self.report.info.streams)}"
-            )
+        self.report.check_stream(stream)
         chunk = row // store.layout.rows_per_chunk
         codes = store.read(CodeSet("independent"), chunk, streams=(stream,))
         (at,) = np.flatnonzero(codes.rows == row)
@@ -237,7 +233,7 @@ class Searcher:
         """
         from sparc.analyze.search.query import QueryEncoder
 
-        stream = source or _stream_that_reads(modality, self.report, self.cache, self.stream)
+        stream = source or stream_that_reads(modality, self.report, self.cache, self.stream)
         if stream not in self._encoders:
             model = open_model(self.report, self._run)
             if stream not in model.config.names or stream not in self.cache.stream_names:
@@ -298,17 +294,23 @@ def _only_stream(report: Report) -> str:
     return report.info.streams[0]
 
 
-def _stream_that_reads(
+def stream_that_reads(
     modality: Modality, report: Report, cache: ActivationCache, target: str
 ) -> str:
     """The stream that reads such a query: the target itself if it can."""
     able = [s for s in report.info.streams if cache.streams[s].modality == modality]
     if target in able:
         return target
-    if len(able) != 1:
-        which = f"there are {', '.join(able)}" if able else "there is none"
+    if not able:
+        queries = ("--text", "--image", "--row", "--latent")
+        others = [query for query in queries if query != f"--{modality}"]
         raise ConfigError(
-            f"say with --from which stream of {modality}s reads the query ({which} in "
-            f"{report.folder})"
+            f"no stream of {report.folder} reads {modality}s: ask with {', '.join(others[:-1])} or "
+            f"{others[-1]}"
+        )
+    if len(able) > 1:
+        raise ConfigError(
+            f"say with --from which stream of {modality}s reads the query (there are "
+            f"{', '.join(able)} in {report.folder})"
         )
     return able[0]

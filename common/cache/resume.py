@@ -270,7 +270,12 @@ def stream_difference(existing: StreamInfo, wanted: StreamInfo) -> str:
     a, b = _flat(existing), _flat(wanted)
     for field in excused_fields(existing.origin, wanted.origin):
         del b[field]
-    return next((f"{k}: {a.get(k)!r} there, {b[k]!r} now" for k in b if a.get(k) != b[k]), "")
+    for name, now in b.items():
+        if a.get(name) != now:
+            encoders = f", of {existing.origin.spec} and {wanted.origin.spec}"
+            digest = name.endswith("_sha256")
+            return f"{name}: {a.get(name)!r} there, {now!r} now{encoders if digest else ''}"
+    return ""
 
 
 def _flat(stream: StreamInfo) -> dict[str, Any]:

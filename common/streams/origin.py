@@ -8,6 +8,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 from sparc.common.streams.places import same_but_for_place
+from sparc.common.text import printable
 
 _DECISIVE = ("weights_sha256", "definition_sha256", "pooling", "input_size", "preprocessing")
 """Fields of an origin that decide, beside its spec, whether features are comparable. Precision and
@@ -58,6 +59,22 @@ class EncoderDifference(NamedTuple):
     second: Any
 
 
+class _Digest(str):
+    """A digest that is shown with the spec of the encoder that it is of."""
+
+    spec: str
+
+    @classmethod
+    def of(cls, digest: str, spec: str) -> "_Digest":
+        result = cls(digest)
+        result.spec = spec
+        return result
+
+    def __repr__(self) -> str:
+        digest = f"{self[:12]}…" if len(self) > 12 else str(self)
+        return f"{printable(self.spec)} ({digest or 'not recorded'})"
+
+
 def encoder_difference(first: StreamOrigin, second: StreamOrigin) -> EncoderDifference | None:
     """The first difference between two encoders; None if their features may be compared.
 
@@ -69,6 +86,8 @@ def encoder_difference(first: StreamOrigin, second: StreamOrigin) -> EncoderDiff
     for field in ("spec", *_DECISIVE):
         a, b = getattr(first, field), getattr(second, field)
         if a != b and field not in excused:
+            if field.endswith("_sha256"):
+                a, b = _Digest.of(a, first.spec), _Digest.of(b, second.spec)
             return EncoderDifference(field, a, b)
     return None
 

@@ -508,3 +508,18 @@ def test_show_and_search_by_latent_on_the_command_line(report, call, tmp_path):
     )
     dead = call("analyze", "show", report.folder, "--latent", 23)
     assert dead.stdout.startswith("latent 23: active on none of 2,000 images")
+
+
+def test_bias_says_what_a_small_sample_cannot_show(report, call, tmp_path):
+    rows = [f"p{image},{str(image < 2).lower()}" for image in range(19)]
+    (tmp_path / "few.csv").write_text("\n".join(["sample_id,mine", *rows]) + "\n")
+    attribute = f"table:{tmp_path / 'few.csv'}#mine"
+    small = call("analyze", "bias", report.folder, "--attribute", attribute)
+    assert "2 of 19 images have it" in small.stdout
+    assert small.stdout.count("NOTHING COULD BE FOUND") == len(STREAMS)
+    large = call("analyze", "bias", report.folder, "--attribute", "words:cat")
+    assert "NOTHING COULD BE FOUND" not in large.stdout
+    assert large.stdout.count("the smallest effect that would be found") == len(STREAMS)
+    # All images with a cat have its latent and no others do: how strong that is, no data say.
+    line = next(x for x in large.stdout.splitlines() if x.split()[:2] == ["2", "cat"])
+    assert "WIDE" in line

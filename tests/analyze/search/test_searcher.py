@@ -220,7 +220,7 @@ def test_errors_say_what_to_do(report, make_cache, model, tmp_path):
         search(report, SearchConfig(text="x", into="dino"))
     with pytest.raises(ConfigError, match="with --from which stream of images"):
         search(report, SearchConfig(image=tmp_path / "x.png", into="clip_text"))
-    with pytest.raises(ConfigError, match="give one of --text, --image and --row"):
+    with pytest.raises(ConfigError, match="give one of --text, --image, --row and --latent"):
         SearchConfig(text="x", row=3)
     other = make_cache(tmp_path / "cache", rows=140)
     with pytest.raises(CacheError, match="holds other rows"):

@@ -64,5 +64,7 @@ def test_without_a_digest_of_the_weights_another_place_is_another_encoder() -> N
     assert difference == ("spec", a.spec, b.spec)
     difference = encoder_difference(a, dataclasses.replace(b, weights_sha256="34cd"))
     assert difference == ("weights_sha256", "12ab", "34cd")
+    # No digest is shown without the name behind it.
+    assert repr(difference.first) == f"{a.spec} (12ab)"
     bits = dataclasses.replace(b, precision="bfloat16 autocast", batch_size=7)
     assert encoder_difference(a, bits) is None
