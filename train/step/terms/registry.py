@@ -64,6 +64,14 @@ TERMS: dict[str, TermEntry] = {
     "distill": TermEntry(
         "each stream's logits learn which latents are selected jointly", f"{_HERE}.distill:Distill"
     ),
+    "group_sparse": TermEntry(
+        "latents are used by all streams of a row or by none; for comparison",
+        f"{_HERE}.group_sparse:GroupSparse",
+    ),
+    "iso_energy": TermEntry(
+        "a latent has the same energy in every stream; for comparison",
+        f"{_HERE}.iso_energy:IsoEnergy",
+    ),
 }
 
 

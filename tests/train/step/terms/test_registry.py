@@ -96,6 +96,9 @@ def test_derivatives_by_hand_are_those_of_the_formula(
     actual = learner.gradients(batch)
     for name, gradient in by_autograd.gradients.items():
         close(actual[name], gradient)
+    losses = learner.losses(batch)
+    for name in weighted_terms():
+        close(losses.terms[name].mean(), by_autograd.values[name])
 
 
 @pytest.mark.parametrize("selection", ["global", "local"])
