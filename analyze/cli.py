@@ -43,11 +43,14 @@ def run(
 ) -> None:
     """Write codes, tables and a summary of a run on a cache."""
     from sparc.analyze.report.renderers.text import render
-    from sparc.analyze.report.summary_page import summary_page
+    from sparc.analyze.report.summary_page import small_samples, summary_page
     from sparc.analyze.run import analyze
     from sparc.common.progress import say
 
-    display(render(summary_page([analyze(run, cache, report, config)])))
+    finished = analyze(run, cache, report, config)
+    display(render(summary_page([finished])))
+    for line in small_samples([finished]):
+        say(line)
     question = shlex.join(["sparc-analyze", "concepts", report, "--shared"])
     say(f"next: `{question}` lists the concepts that all streams share")
 
@@ -58,12 +61,16 @@ def compare(reports: Annotated[list[str], REPORTS], config: CompareConfig) -> No
     from sparc.analyze.report.folder import Report
     from sparc.analyze.report.renderers.text import render
     from sparc.analyze.report.summary_file import write_summary
-    from sparc.analyze.report.summary_page import summary_page
+    from sparc.analyze.report.summary_page import small_samples, summary_page
+    from sparc.common.progress import say
 
-    page = summary_page([Report(location) for location in reports])
+    opened = [Report(location) for location in reports]
+    page = summary_page(opened)
     if config.summary is not None:
         write_summary(config.summary, page)
     display(render(page))
+    for line in small_samples(opened):
+        say(line)
 
 
 @command(app, BiasConfig, "bias", prepare=_HEAP)

@@ -75,12 +75,13 @@ def help_text() -> str:
 
 def _unknown(name: str) -> str:
     """What is wrong with a command that does not exist, and what was meant."""
+    meant = {stage: f"sparc {stage}" for stage in STAGES}
     for stage, command in STAGES.items():
-        app = import_home(command.home)
-        if name in {info.name or info.callback.__name__ for info in app.registered_commands}:
-            return f"{name} is a command of sparc {stage}: type `sparc {stage} {name} …`"
-    near = difflib.get_close_matches(name, STAGES, n=1)
-    advice = f"did you mean `sparc {near[0]}`?" if near else f"there are {', '.join(STAGES)}"
+        for info in import_home(command.home).registered_commands:
+            below = info.name or info.callback.__name__.replace("_", "-")
+            meant.setdefault(below, f"sparc {stage} {below}")
+    near = difflib.get_close_matches(name, meant, n=1)
+    advice = f"did you mean `{meant[near[0]]}`?" if near else f"there are {', '.join(STAGES)}"
     return f"sparc has no command {name!r}; {advice}"
 
 

@@ -24,9 +24,6 @@ from sparc.common.text import shorten
 
 Flags = npt.NDArray[np.bool_]
 
-FEW_IMAGES = 200
-"""With fewer images most latents are active on too few for any comparison."""
-
 
 class Concepts(NamedTuple):
     """Latents that were asked for, and what a reader must know of them.

@@ -5,8 +5,9 @@ from typing import Any
 
 from sparc.analyze.concepts.config import ConceptsConfig
 from sparc.analyze.concepts.evidence import LEAST_IMAGES
-from sparc.analyze.concepts.find import FEW_IMAGES, Concepts
+from sparc.analyze.concepts.find import Concepts
 from sparc.analyze.concepts.names import GUESS
+from sparc.analyze.report.summary_page import FEW_IMAGES
 from sparc.common.text import amount, shorten
 
 _NAMES_WIDTH = 76
@@ -58,9 +59,10 @@ def _columns(streams: tuple[str, ...], config: ConceptsConfig) -> str:
         return (
             f"  {'latent':>6}{by_class} {'alike':>6}  {'images':<{_images_width(streams)}}  names"
         )
+    against = f"{'mispaired':>9} {'excess':>7}"
     return (
-        f"  {'latent':>6}{by_class} {'overlap':>8} {'chance':>7} {'excess':>7}  {'agreement':>9} "
-        f"{'chance':>7} {'excess':>7}  {'images':<{_images_width(streams)}}  names"
+        f"  {'latent':>6}{by_class} {'overlap':>8} {against}  {'agreement':>9} {against}  "
+        f"{'images':<{_images_width(streams)}}  names"
     )
 
 
@@ -77,11 +79,11 @@ def _line(row: Mapping[str, Any], streams: tuple[str, ...], config: ConceptsConf
         )
     overlap = " ".join(
         _share(row[f"overlap{which}"], width)
-        for which, width in (("", 8), ("_mispaired", 7), ("_excess", 7))
+        for which, width in (("", 8), ("_mispaired", 9), ("_excess", 7))
     )
     agreement = " ".join(
         _share(row[f"agreement{which}"], width)
-        for which, width in (("", 9), ("_mispaired", 7), ("_excess", 7))
+        for which, width in (("", 9), ("_mispaired", 9), ("_excess", 7))
     )
     return (
         f"  {row['latent']:>6}{by_class} {overlap}  {agreement}  "
@@ -135,8 +137,8 @@ def _of_what(result: Concepts) -> str:
         )
     which = "of the weakest pair of streams" if len(result.asked) > 2 else "of both streams"
     return (
-        f"overlap: of the images on which the latent is active, {which}; chance: with other "
-        "latents of like frequency; a dash: not defined"
+        f"overlap: of the images on which the latent is active, {which}; mispaired: "
+        "with other latents of like frequency (chance); a dash: not defined"
     )
 
 

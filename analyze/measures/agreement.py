@@ -117,6 +117,6 @@ def _lines(depth: int, mode: FigureMode) -> Iterator[Line]:
     yield line(
         f"agreement, classes at depth {depth}, {mode}",
         VALUE,
-        line("two latents of like frequency (chance)", MISPAIRED),
+        line("mispaired latents (chance)", MISPAIRED),
         line("untrained model", VALUE, control="untrained"),
     )

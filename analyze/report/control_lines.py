@@ -16,7 +16,7 @@ def independent_line(text: str, metric: Metric) -> Line:
         metric.of(mode="independent", control="none"),
         (
             untrained_line(metric),
-            Line("unrelated rows (chance)", metric.of(mode="independent", control="permuted")),
+            Line("permuted rows (chance)", metric.of(mode="independent", control="permuted")),
         ),
     )
 
@@ -29,7 +29,7 @@ def joint_line(text: str, metric: Metric) -> Line:
         (
             Line("untrained model", metric.of(mode="joint", control="untrained")),
             joint_leak_line(metric),
-            Line("unrelated rows (chance)", metric.of(mode="joint", control="permuted_after")),
+            Line("permuted rows (chance)", metric.of(mode="joint", control="permuted_after")),
         ),
     )
 
@@ -42,4 +42,4 @@ def untrained_line(metric: Metric, *where: str) -> Line:
 def joint_leak_line(metric: Metric) -> Line:
     """What joint selection alone gives."""
     name = metric.of(mode="joint", control="permuted_before")
-    return Line("unrelated rows, selected jointly", name)
+    return Line("permuted rows, selected jointly", name)

@@ -1,13 +1,17 @@
 """The page that sums up reports, made of the sections of the measures."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from sparc.analyze.measures.latents import ALIVE_IMAGES
 from sparc.analyze.measures.registry import MEASURES
 from sparc.analyze.report.figures import checked_figures
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.page import READING, Column, Line, Page
 from sparc.common.text import amount
+
+FEW_IMAGES = 200
+"""Below this number most latents are active on too few images for any comparison."""
 
 
 def summary_page(reports: Sequence[Report]) -> Page:
@@ -28,6 +32,17 @@ def summary_page(reports: Sequence[Report]) -> Page:
             by_run = measure.steps is not None
             sections.append(dataclasses.replace(section, tables=tables, made_by_run=by_run))
     return Page(columns=columns, reading=READING, sections=tuple(sections))
+
+
+def small_samples(reports: Sequence[Report]) -> Iterator[str]:
+    """What to keep in mind where a report is about few images: a line for each such report."""
+    for report in reports:
+        images = report.summary.get(str(ALIVE_IMAGES.of()))
+        if images is not None and images < FEW_IMAGES:
+            yield (
+                f"SMALL: {report.folder} is about {amount(int(images), 'image')}; most latents are "
+                "active on too few of them to say what they stand for, and intervals are wide"
+            )
 
 
 def make_columns(reports: Sequence[Report]) -> tuple[Column, ...]:

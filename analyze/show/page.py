@@ -29,7 +29,7 @@ def _lines(latent: Latent) -> Iterator[str]:
         yield from (_class_line(stream) for stream in alive if stream.labelled)
     if latent.pairs:
         yield ""
-        yield "DO STREAMS AGREE? on images, on classes (chance: other latents of like frequency)"
+        yield "DO STREAMS AGREE? on images, on classes (in brackets: mispaired latents, chance)"
         yield from map(_pair_line, latent.pairs)
         yield from map(_nearest_line, latent.nearest)
     if latent.partners:

@@ -34,7 +34,7 @@ def _lines(result: Stability) -> Iterator[str]:
         yield f"note: {printable(note)}"
 
 
-_CONTROLS = {"untrained": "as they began", "random": "random directions"}
+_CONTROLS = {"untrained": "untrained", "random": "random directions"}
 
 
 def _remark(control: str, result: Stability) -> str:

@@ -25,8 +25,8 @@ _READING = """\
 What was learnt is in the upper part: there each model of the three (a "stream") chooses its
 latents without the others. SPARC should rebuild one stream from the code of another with a
 lower error, find an image's caption more often, and use a latent for the same classes in every
-stream. Any two latents agree in part: the excess is the share of the way from there to 1.
-What exceeds the untrained model and unrelated rows was learnt from the scenes. ± is half of a
+stream. Mispaired latents agree in part: the excess is the share of the way from there to 1.
+What exceeds the untrained model and permuted rows was learnt from the scenes. ± is half of a
 95% interval, over other scenes of the same kind; counts of latents have none.
 The lower part is given, not learnt: streams that select jointly get the same latents, so their
 agreement is high even for an untrained model. The aligned baseline was trained as the baseline
@@ -63,6 +63,7 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
             rows.append(f"{'  ' * (1 + level) + line.text:<{_TEXT_WIDTH}}{cells}".rstrip())
     rows += _search_rows([search_by_text(report, folder / "scenes") for report in reports])
     places = " ".join(map(str, locations.values()))
+    ask, asked = "sparc-analyze", next(iter(locations.values()))
     return "\n".join(
         [
             *rows,
@@ -70,6 +71,9 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
             *textwrap.wrap(_READING.replace("\n", " "), _WIDTH),
             "",
             "Where to go from here:",
+            f"  concepts that all streams share   {ask} concepts {asked} --shared",
+            f"  concepts of one stream alone      {ask} concepts {asked} --only {some.streams[0]}",
+            f"  one of them, with its images      {ask} show {asked} --latent 42 --sheet 42.png",
             f"  the reports                       {folder / 'reports'} (Parquet tables)",
             f"  every figure, side by side        sparc-analyze compare {places}",
             f"  what the encoders have written    sparc-extract inspect {folder / 'caches/train'}",
@@ -105,7 +109,7 @@ def _sections(first: Column, streams: tuple[str, ...]) -> Iterator[Section]:
                 codes.of(mode="independent", control="none"),
                 (
                     _untrained(codes),
-                    Line("unrelated rows", codes.of(mode="independent", control="permuted")),
+                    Line("permuted rows", codes.of(mode="independent", control="permuted")),
                 ),
             ),
             Line("retrieval, R@10", R_AT_10["codes"].of(mode="independent", control="none")),
@@ -171,7 +175,7 @@ def _agreement(depth: int, mode: FigureMode) -> Line:
         f"agreement on {classes}",
         VALUE.of(f"depth {depth}", mode=mode, control="none"),
         (
-            line("any two latents", MISPAIRED),
+            line("mispaired latents", MISPAIRED),
             line("excess over these", EXCESS),
             line("excess, untrained", EXCESS, "untrained"),
         ),

@@ -219,7 +219,7 @@ def test_search_gives_a_table_and_a_sheet(report, call_process, tmp_path):
 def test_a_run_has_everything_in_common_with_itself(trained, call_process, tmp_path):
     result = call_process("analyze", "stability", trained, trained, "--out", tmp_path)
     assert result.returncode == 0, result.stderr
-    began = [x for x in result.stdout.splitlines() if x.strip().startswith("as they began")]
+    began = [x for x in result.stdout.splitlines() if x.strip().startswith("untrained ")]
     assert len(began) == 7
     assert all(x.endswith("  same seed: both began with the same directions") for x in began)
     assert "note: what both runs have in common may be their beginning" in result.stdout

@@ -64,8 +64,8 @@ def test_a_command_is_handed_over_with_its_arguments_and_its_status():
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("concepts", "concepts is a command of sparc analyze: type `sparc analyze concepts …`"),
-        ("demo", "demo is a command of sparc pipeline: type `sparc pipeline demo …`"),
+        ("concept", "sparc has no command 'concept'; did you mean `sparc analyze concepts`?"),
+        ("demo", "sparc has no command 'demo'; did you mean `sparc pipeline demo`?"),
         ("extrakt", "sparc has no command 'extrakt'; did you mean `sparc extract`?"),
         ("xyz", "sparc has no command 'xyz'; there are extract, train, analyze, pipeline"),
     ],

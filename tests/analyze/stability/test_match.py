@@ -139,7 +139,7 @@ def test_only_runs_of_one_seed_are_said_to_have_begun_alike(save, monkeypatch):
         stability = compare(*map(save, seeds), StabilityConfig())
         text = show(stability)
         assert stability.same_beginning == same
-        assert text.count("as they began") == 5
+        assert text.count("    untrained ") == 5
         assert text.count("same seed: both began with the same directions") == 5 * same
         assert ("may be their beginning" in text) == same
 

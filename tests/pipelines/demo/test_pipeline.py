@@ -83,7 +83,7 @@ def test_every_line_of_the_table_has_its_figures(finished):
         for line in part.splitlines()[1:]:
             # Of the maps, the AUC alone has an interval; counts of latents and controls of randomly
             # paired latents have none.
-            expected = 3 if "AUC" in line else 0 if "any two latents" in line else intervals
+            expected = 3 if "AUC" in line else 0 if "mispaired latents" in line else intervals
             assert line.count("±") == (expected if line.startswith("  ") else 0), line
 
 
