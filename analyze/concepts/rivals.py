@@ -14,14 +14,18 @@ from sparc.analyze.maths.mispairing import reach
 Integers = npt.NDArray[np.int64]
 
 
+MOST = 20
+"""Rivals to either side in rank, at most: of more, as many at even distances."""
+
+
 class Rivals(NamedTuple):
     """For some latents of one stream, the latents of another that they are mispaired with.
 
     Attributes:
         latents: Latents that are active in both streams, by their frequency in the other, (n,).
-        others: The mispaired latents of each, (n, 2 * reach); where there are fewer, some entries
+        others: The mispaired latents of each, (n, m); where there are fewer, some entries
             mean nothing.
-        known: Which entries mean something, (n, 2 * reach).
+        known: Which entries mean something, (n, m).
     """
 
     latents: Integers
@@ -30,7 +34,7 @@ class Rivals(NamedTuple):
 
 
 def rivals(first: Integers, second: Integers) -> Rivals:
-    """All latents that `sparc.analyze.maths.mispairing.partners` draws from, instead of one.
+    """The latents that `sparc.analyze.maths.mispairing.partners` draws one from.
 
     Args:
         first: On how many images each latent is active in the one stream, (latents,).
@@ -39,7 +43,8 @@ def rivals(first: Integers, second: Integers) -> Rivals:
     alive = np.flatnonzero((first > 0) & (second > 0))
     ranked = alive[np.argsort(second[alive], kind="stable")]
     near = reach(len(ranked))
-    offsets = np.concatenate([np.arange(-near, 0), np.arange(1, near + 1)])
+    ahead = np.unique(np.linspace(1, near, min(near, MOST)).round().astype(np.int64))
+    offsets = np.concatenate([-ahead[::-1], ahead])
     places = np.arange(len(ranked))[:, None] + offsets
     known = (places >= 0) & (places < len(ranked))
     if not len(ranked):
