@@ -64,7 +64,9 @@ def test_run_extracts_a_folder_of_images(cache) -> None:
     assert result.stdout == ""
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("11 rows encoded, ")
-    assert "vit (dim 64, 1 without a feature)" in last
+    # Why an image has no feature is said, and what the encoder read.
+    assert "vit (dim 64, 1 without a feature: not a picture in a known format" in last
+    assert "\nvit: reads 160 x 160, " in f"\n{result.stderr}"
     group = zarr.open_group(location / "activations.zarr", mode="r")
     assert group["vit/features"].shape == (11, 64)
     assert group["vit/valid"][:].tolist() == [i != 5 for i in range(11)]
