@@ -8,6 +8,7 @@ from sparc.common.progress import say
 from sparc.common.text import amount, size
 from sparc.train.data.moments import fewest_rows
 from sparc.train.data.reader import BatchReader
+from sparc.train.data.rows import RowCounts
 from sparc.train.distributed import Processes
 from sparc.train.kernels import choice
 from sparc.train.kernels.registry import AUTO
@@ -16,6 +17,9 @@ from sparc.train.run.log import read_lines
 from sparc.train.run.run_folder import (
     RunRecord,
 )
+
+LISTED_SETS = 6
+"""Sets of streams whose numbers of rows are listed."""
 
 
 def say_what_begins(
@@ -40,6 +44,8 @@ def say_what_begins(
         f"{trainees[0].learner.kernels.name} kernels{together}{begun}"
     )
     train = record.train
+    if sentence := _incomplete_rows(reader.counts, record):
+        say(sentence)
     if record.has_few_rows and len(record.model.names) > 1:
         say(
             f"note: {amount(order.rows, 'usable row')} are too few to align encoders as recipe "
@@ -50,6 +56,20 @@ def say_what_begins(
     if train.kernels == AUTO:
         for sentence in choice.advice(group.device):
             say(sentence)
+
+
+def _incomplete_rows(counts: RowCounts, record: RunRecord) -> str | None:
+    """How many rows lack which streams, and what becomes of them; None if none does."""
+    incomplete = {has: n for has, n in counts.by_streams.items() if has != record.model.names}
+    if not incomplete:
+        return None
+    missing = f"a stream is missing in {amount(sum(incomplete.values()), 'row')}, which"
+    if record.train.rows == "all":
+        return f"{missing} are left out: --rows any trains the other streams with them"
+    sets = [f"{rows:,} have {' and '.join(has)}" for has, rows in incomplete.items()]
+    if further := len(sets[LISTED_SETS:]):
+        sets[LISTED_SETS:] = [f"and {amount(further, 'further set')} of streams"]
+    return f"{missing} train the others: {', '.join(sets)}"
 
 
 def say_what_ended(folder: Path) -> None:

@@ -25,6 +25,7 @@ Normalize = Literal["unit", "none"]
 Residency = Literal["auto", "device", "host", "stream"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 ErrorScale = Literal["norm", "variance"]
+RowChoice = Literal["all", "any"]
 
 MOST_ROWS_TO_DEATH = 256_000
 """Rows without a value after which a latent is dead, in long runs."""
@@ -274,6 +275,13 @@ class TrainConfig:
         swept=True,
         added=True,
         default_by="recipe",
+    )
+
+    rows: RowChoice = option(
+        "all",
+        "Which rows are trained on: all, those that have all the streams; any, those that have at "
+        "least one, which then train what they have.",
+        added=True,
     )
 
     def __post_init__(self) -> None:

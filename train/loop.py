@@ -15,12 +15,12 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import Terminated
 from sparc.common.progress import progress
 from sparc.train.align.aligner import Aligner
+from sparc.train.data.ahead import Batch
 from sparc.train.data.order import Position
 from sparc.train.data.reader import BatchReader
 from sparc.train.distributed import Processes
@@ -70,11 +70,11 @@ class Trainee:
         settles_at = self.record.train.settling_from(self.record.steps)
         self._settles_at = settles_at if self.mixes else math.inf
 
-    def learn(self, batch: Mapping[str, Tensor], step: int) -> None:
+    def learn(self, batch: Batch, step: int) -> None:
         """Make a step, counted from 0, without waiting for the device."""
         lr = self.learning_rate(step)
         encoder_lr = lr * self.record.train.align_lr if step >= self._settles_at else None
-        sums = self.learner.step(batch, lr, encoder_lr)
+        sums = self.learner.step(batch.features, lr, encoder_lr, present=batch.present)
         bad = torch.where(sums.loss <= self._largest_loss * sums.rows, NEVER, step)
         self._first_bad = torch.minimum(self._first_bad, bad)
         self.window = sums if self.window is None else self.window + sums

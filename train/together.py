@@ -105,7 +105,8 @@ def train_together(
         validation = None
         if settings.validation:
             validation = ActivationCache(settings.validation)
-            check_validation(validation, [cache.streams[name] for name in streams])
+            infos = [cache.streams[name] for name in streams]
+            check_validation(validation, infos, rows=settings.rows)
         reader = stack.enter_context(
             BatchReader(
                 cache,
@@ -115,6 +116,7 @@ def train_together(
                 seed=settings.order_seed,
                 residency=settings.residency,
                 device=device,
+                rows=settings.rows,
                 rank=group.rank,
                 world=group.world,
             )
@@ -214,7 +216,8 @@ def _from_data(
     by_variance = record.train.error == "variance"
     if not (starts_at_means or by_variance):
         return None, ()
-    statistics = data_statistics(cache, record.model, seed=record.train.order_seed)
+    train = record.train
+    statistics = data_statistics(cache, record.model, seed=train.order_seed, rows=train.rows)
     means = statistics.means if starts_at_means else None
     if not by_variance:
         return means, ()

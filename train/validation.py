@@ -6,33 +6,41 @@ Changes nothing: no counter of dead latents, no random state, no position of the
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError
 from sparc.common.streams.info import StreamInfo
 from sparc.common.streams.origin import EncoderDifference, encoder_difference
-from sparc.train.config import StreamShape
+from sparc.train.config import RowChoice, StreamShape
+from sparc.train.data.rows import are_usable, valid_flags
 from sparc.train.step.learner import Learner
 from sparc.train.step.sums import StepSums
 
 
-def check(cache: ActivationCache, streams: Sequence[StreamInfo]) -> None:
+def check(
+    cache: ActivationCache, streams: Sequence[StreamInfo], *, rows: RowChoice = "all"
+) -> None:
     """Refuse a cache that the models of a run cannot be measured on.
 
     Args:
         cache: The validation cache.
         streams: The streams that the run learns from.
+        rows: Which rows are measured.
 
     Raises:
-        CacheError: It lacks a stream, or another encoder made it, or no row is valid in all.
+        CacheError: It lacks a stream, or another encoder made it, or no row is valid in all; with
+            `any`, in none.
         IncompleteCacheError: Its extraction has not finished.
     """
     names = [stream.name for stream in streams]
     shapes = [StreamShape(stream.name, stream.dim) for stream in streams]
     require_streams(cache, shapes, streams, called="validation cache ")
-    if not cache.valid_rows(names).any():
+    chunks = range(cache.info.chunks)
+    if not any(are_usable(valid_flags(cache, chunk, names), rows).any() for chunk in chunks):
+        which = "all" if rows == "all" else "one"
         raise CacheError(
-            f"validation cache {cache.folder}: no row is valid in all of {', '.join(names)}"
+            f"validation cache {cache.folder}: no row is valid in {which} of {', '.join(names)}"
         )
 
 
@@ -82,6 +90,8 @@ def measure(
 ) -> list[StepSums]:
     """Measure models on every row that is valid in all streams, in the order of the cache.
 
+    Models that were trained with `--rows any` are measured on those that are valid in any.
+
     Args:
         cache: A cache that `check` accepts.
         streams: The streams of the models.
@@ -94,11 +104,32 @@ def measure(
     """
     sums: list[StepSums | None] = [None] * len(learners)
     for chunk in range(cache.info.chunks):
-        aligned = cache.aligned(chunk, streams)
-        features = {name: x.to(device).float() for name, x in aligned.tensors().items()}
-        for start in range(0, len(aligned), batch_size):
-            batch = {name: rows[start : start + batch_size] for name, rows in features.items()}
+        features, present = _rows(cache, chunk, streams, learners[0].settings.rows, device)
+        for start in range(0, len(next(iter(features.values()))), batch_size):
+            some = slice(start, start + batch_size)
+            batch = {name: rows[some] for name, rows in features.items()}
+            has = None if present is None else present[some]
             for position, learner in enumerate(learners):
-                of_batch, before = learner.measure(batch), sums[position]
+                of_batch, before = learner.measure(batch, present=has), sums[position]
                 sums[position] = of_batch if before is None else before + of_batch
     return [of_learner for of_learner in sums if of_learner is not None]
+
+
+def _rows(
+    cache: ActivationCache,
+    chunk: int,
+    streams: Sequence[str],
+    choice: RowChoice,
+    device: torch.device,
+) -> tuple[dict[str, Tensor], Tensor | None]:
+    """The rows of a chunk to measure on, by stream; and which streams they have, None for all."""
+    if choice == "all":
+        aligned = cache.aligned(chunk, streams)
+        return {name: x.to(device).float() for name, x in aligned.tensors().items()}, None
+    valid = valid_flags(cache, chunk, streams)
+    usable = are_usable(valid, choice)
+    features = {
+        name: torch.from_numpy(cache.features(name, chunk)[usable]).to(device).float()
+        for name in streams
+    }
+    return features, torch.from_numpy(valid[usable]).to(device)

@@ -69,7 +69,7 @@ def rows_per_second(reader: BatchReader, *, at_least: float = 2.0) -> float:
     reader.next_batch()
     began, rows = time.perf_counter(), 0
     while (passed := time.perf_counter() - began) < at_least:
-        rows += len(reader.next_batch()["dino"])
+        rows += len(reader.next_batch().features["dino"])
     return rows / passed
 
 

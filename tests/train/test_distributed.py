@@ -64,6 +64,17 @@ def test_two_processes_are_one(tmp_path, call_process, small_cache, two):
     assert_same_run(one, two)
 
 
+def test_two_processes_are_one_with_rows_that_lack_streams(tmp_path, call_process, small_cache):
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = [*OPTIONS, "--steps", 12, "--rows", "any", "--term", "distill=0.1"]
+    options += ["--balance", 1e-3, "--independent", 0.5, "--alive-by", "both"]
+    done = call_process("train", "run", small_cache, one, *options)
+    assert done.returncode == 0, done.stderr
+    done = torchrun("run", small_cache, two, *options)
+    assert done.returncode == 0, done.stderr
+    assert_same_run(one, two)
+
+
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_a_resumed_run_counts_the_rows_of_all_processes(tmp_path, two, processes):
     """It continues after step 32, between the lines of metrics of steps 30 and 35."""

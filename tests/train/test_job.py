@@ -168,17 +168,51 @@ def test_a_damaged_last_checkpoint_costs_only_time(
             "alive_by": "both",
         },
         {"align": ("0.4", "0.7=0.5", "1"), "selection": "batch", "align_lr": 0.1},
+        {
+            "rows": "any",
+            "terms": ("distill=0.1",),
+            "balance": 5e-4,
+            "independent": 0.5,
+            "noise": 0.25,
+            "alive_by": "both",
+            "align": ("0.5",),
+            "error": "variance",
+        },
+        {"rows": "any", "recipe": "published", "selection": "batch"},
     ],
 )
 def test_other_kinds_of_runs_resume_bit_for_bit(
     tmp_path, run_and_interrupt, small_cache, small_settings, changes
 ):
     settings = small_settings(**changes, epochs=3, cross_weight=0.5, clip=1.0, schedule="cosine")
+    settings = dataclasses.replace(settings, validation=str(small_cache))
     whole, run = tmp_path / "whole", tmp_path / "run"
-    job.run(str(small_cache), whole, settings)
+    job.run(str(small_cache), whole, dataclasses.replace(settings, residency="stream"))
     run_and_interrupt(run, settings, 19)
     job.resume(run)
     assert result(run) == result(whole)
+
+
+def test_rows_that_lack_streams_are_counted(tmp_path, small_cache, small_settings, capsys):
+    """Of 1,000 rows 59 lack clip_text, 30 lack dino, and two of them both."""
+    run, other = tmp_path / "run", tmp_path / "other"
+    settings = small_settings(rows="any", steps=3, validation=str(small_cache))
+    job.run(str(small_cache), run, settings)
+    said = capsys.readouterr().err
+    assert "dino, clip_image, clip_text: 1,000 rows in memory, 3 steps of 64 rows (15 an" in said
+    assert (
+        "a stream is missing in 87 rows, which train the others: 57 have dino and clip_image, "
+        "28 have clip_image and clip_text, 2 have clip_image" in said
+    )
+    record = RunRecord.read(run)
+    assert (record.data.usable_rows, record.steps_per_epoch) == (1000, 15)
+    (validated,) = (line for line in read_lines(run) if line["split"] == "validation")
+    assert validated["rows"] == 1000
+    assert "rows any" in describe_folder(run)
+    job.run(str(small_cache), other, small_settings(steps=3))
+    said = capsys.readouterr().err
+    assert "a stream is missing in 87 rows, which are left out: --rows any trains" in said
+    assert '"rows": "all"' not in (other / "config.json").read_text()
 
 
 @pytest.mark.parametrize("recipe", ["joint", "published"])
@@ -214,10 +248,10 @@ def test_the_untrained_model_is_that_of_step_0(
     seen = []
     real = Learner.step
 
-    def step(learner, *arguments):
+    def step(learner, *arguments, **options):
         if not seen:
             seen.append({k: v.clone() for k, v in learner.model.state_dict().items()})
-        return real(learner, *arguments)
+        return real(learner, *arguments, **options)
 
     monkeypatch.setattr(Learner, "step", step)
     job.run(str(small_cache), tmp_path / "run", small_settings(steps=3))
@@ -316,8 +350,8 @@ def test_divergence_is_told_and_the_last_good_state_kept(
 ):
     real, count = Learner.step, iter(range(1, 1000))
 
-    def step(learner, batch, lr, *others):
-        return real(learner, batch, float("inf") if next(count) == 26 else lr, *others)
+    def step(learner, batch, lr, *others, **options):
+        return real(learner, batch, float("inf") if next(count) == 26 else lr, *others, **options)
 
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
@@ -348,7 +382,7 @@ def test_weights_that_are_not_finite_are_never_saved(
     """The last step before a checkpoint ruins the weights: no loss has seen them yet."""
     real, count = Learner.step, iter(range(1, 1000))
 
-    def step(learner, batch, lr, *others):
+    def step(learner, batch, lr, *others, **options):
         return real(learner, batch, float("inf") if next(count) == 24 else lr, *others)
 
     monkeypatch.setattr(Learner, "step", step)

@@ -5,7 +5,7 @@ This module must not know where the rows live.
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -14,15 +14,25 @@ from torch import Tensor
 BATCHES_AHEAD = 4
 
 
+class Batch(NamedTuple):
+    """Rows of a batch, or the memory for them."""
+
+    features: dict[str, Tensor]
+    """By stream, (rows, dim); zeros in rows that lack the stream."""
+    present: Tensor | None = None
+    """Which streams each row has, in the order of the features, (rows, streams) bool. None if all
+    rows of the cache that are read have all of them."""
+
+
 class Buffers(NamedTuple):
     """Memory for a batch.
 
     Attributes:
-        tensors: By stream, (rows, dim).
+        batch: The memory.
         copied: What must have happened before it may be written again.
     """
 
-    tensors: dict[str, Tensor]
+    batch: Batch
     copied: torch.cuda.Event | None
 
 
@@ -41,22 +51,22 @@ class BatchesAhead:
 
     def __init__(
         self,
-        pick: Callable[[Pool], Iterator[dict[str, Tensor]]],
-        new_buffers: Callable[[], dict[str, Tensor]],
+        pick: Callable[[Pool], Iterator[Batch]],
+        new_buffers: Callable[[], Batch],
         device: torch.device,
     ) -> None:
         self._device = device
         self._free: Pool = queue.SimpleQueue()
-        self._full: queue.SimpleQueue[dict[str, Tensor] | BaseException] = queue.SimpleQueue()
-        self._in_use: dict[str, Tensor] | None = None
+        self._full: queue.SimpleQueue[Batch | BaseException] = queue.SimpleQueue()
+        self._in_use: Batch | None = None
         for _ in range(BATCHES_AHEAD + 1):
             self._free.put(Buffers(new_buffers(), None))
         self._batches = pick(self._free)
         self._thread = threading.Thread(target=self._run, name="sparc-reader", daemon=True)
         self._thread.start()
 
-    def next_batch(self) -> Mapping[str, Tensor]:
-        """The next batch, by stream, (rows, dim) float32; see `BatchReader.next_batch`."""
+    def next_batch(self) -> Batch:
+        """The next batch, float32; see `BatchReader.next_batch`."""
         if self._in_use is not None:
             self._free.put(Buffers(self._in_use, None))
             self._in_use = None
@@ -67,13 +77,16 @@ class BatchesAhead:
         if self._device.type == "cpu":
             self._in_use = batch
             return batch
-        sent = {name: t.to(self._device, non_blocking=True) for name, t in batch.items()}
+        sent = {name: t.to(self._device, non_blocking=True) for name, t in batch.features.items()}
+        present = batch.present
+        if present is not None:
+            present = present.to(self._device, non_blocking=True)
         copied = None
         if self._device.type == "cuda":
             copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
             copied.record(torch.cuda.current_stream(self._device))
         self._free.put(Buffers(batch, copied))
-        return {name: x.float() for name, x in sent.items()}
+        return Batch({name: x.float() for name, x in sent.items()}, present)
 
     def close(self) -> None:
         """Stop the thread."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError
-from sparc.train.config import ModelConfig
+from sparc.train.config import ModelConfig, RowChoice
 from sparc.train.model.network import scale
 
 SAMPLED_CHUNKS = 32
@@ -30,6 +30,7 @@ class _Sums(NamedTuple):
 
     features: Tensor
     squares: float
+    rows: int
 
 
 class Statistics(NamedTuple):
@@ -41,54 +42,69 @@ class Statistics(NamedTuple):
     """E|x - E x|^2 of the streams, in the model's order: what `--error variance` divides by."""
 
 
-def data_statistics(cache: ActivationCache, config: ModelConfig, *, seed: int) -> Statistics:
+def data_statistics(
+    cache: ActivationCache, config: ModelConfig, *, seed: int, rows: RowChoice = "all"
+) -> Statistics:
     """The mean and the variance of every stream's normalized features.
 
     Chunks are sampled from the whole cache: its first rows may all be of one kind.
 
     Args:
-        cache: A complete cache with a row that is valid in all streams of the model.
+        cache: A complete cache with a row that is valid in all streams of the model, or with `any`
+            one for each stream.
         config: The model, which says what normalized means.
         seed: Seed of the sample.
+        rows: Whether a stream's figures are over the rows that are valid in all streams, or over
+            all rows that have it.
 
     Raises:
         CacheError: A stream is constant, or its values are so large or small that a norm cannot be
             computed.
     """
     total: dict[str, _Sums] = {}
-    rows = used = 0
-    for chunk in shuffled_chunks(cache, seed):
-        if used == SAMPLED_CHUNKS:
-            break
-        aligned = cache.aligned(chunk, config.names)
-        if not len(aligned):
-            continue
-        used += 1
-        rows += len(aligned)
-        for name, stored in aligned.tensors().items():
-            features = scale(stored.float(), config)
-            if config.normalize == "unit":
-                require_unit(cache, name, features, aligned.rows)
-            sums = _sums(features)
-            before = total.get(name)
-            total[name] = (
-                sums
-                if before is None
-                else _Sums(before.features + sums.features, before.squares + sums.squares)
-            )
+    for names in [config.names] if rows == "all" else [(name,) for name in config.names]:
+        total |= _sample(cache, config, names, seed)
     means, variances = {}, []
     for name in config.names:
         sums = total[name]
-        mean = sums.features / rows
-        variance = sums.squares / rows - float(mean.square().sum())
-        if rows > 1 and variance <= SMALLEST_VARIANCE * sums.squares / rows:
+        mean = sums.features / sums.rows
+        variance = sums.squares / sums.rows - float(mean.square().sum())
+        if sums.rows > 1 and variance <= SMALLEST_VARIANCE * sums.squares / sums.rows:
             raise CacheError(
-                f"{cache.folder}: stream {name} is constant over {rows:,} sampled rows, so there "
-                "is nothing to learn from it; leave it out by naming the others with --stream"
+                f"{cache.folder}: stream {name} is constant over {sums.rows:,} sampled rows, so "
+                "there is nothing to learn from it; leave it out by naming the others with --stream"
             )
         means[name] = mean.float()
         variances.append(variance)
     return Statistics(means, tuple(variances))
+
+
+def _sample(
+    cache: ActivationCache, config: ModelConfig, names: tuple[str, ...], seed: int
+) -> dict[str, _Sums]:
+    """Sums by stream over the rows of sampled chunks that are valid in all of some streams."""
+    total: dict[str, _Sums] = {}
+    used = 0
+    for chunk in shuffled_chunks(cache, seed):
+        if used == SAMPLED_CHUNKS:
+            break
+        aligned = cache.aligned(chunk, names)
+        if not len(aligned):
+            continue
+        used += 1
+        for name, stored in aligned.tensors().items():
+            features = scale(stored.float(), config)
+            if config.normalize == "unit":
+                require_unit(cache, name, features, aligned.rows)
+            sums, before = _sums(features), total.get(name)
+            if before is not None:
+                sums = _Sums(
+                    before.features + sums.features,
+                    before.squares + sums.squares,
+                    before.rows + sums.rows,
+                )
+            total[name] = sums
+    return total
 
 
 def shuffled_chunks(cache: ActivationCache, seed: int) -> list[int]:
@@ -116,4 +132,4 @@ def _sums(features: Tensor) -> _Sums:
         exact = some.double()
         sums += exact.sum(0)
         squares += float(exact.square().sum())
-    return _Sums(sums, squares)
+    return _Sums(sums, squares, len(features))

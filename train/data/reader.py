@@ -12,7 +12,7 @@ the batches are for.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import ConfigError
-from sparc.train.config import Residency
-from sparc.train.data.ahead import BatchesAhead, Pool
+from sparc.train.config import Residency, RowChoice
+from sparc.train.data.ahead import Batch, BatchesAhead, Pool
 from sparc.train.data.order import Position, RowOrder
 from sparc.train.data.residency import choose_residency
 from sparc.train.data.rows import (
@@ -31,7 +31,7 @@ from sparc.train.data.rows import (
     StreamedRows,
     block_bytes,
     bytes_of,
-    usable_rows,
+    count_rows,
 )
 
 SERIAL_VALUES = 32_000
@@ -45,8 +45,9 @@ class BatchReader:
 
     Args:
         cache: A complete cache.
-        streams: The streams to read, in the order of the cache. Rows that are not valid in all of
-            them are left out.
+        streams: The streams to read, in the order of the cache.
+        rows: `all` leaves out rows that are not valid in all the streams, `any` those that are
+            valid in none.
         batch_size: Rows per batch, over all processes together.
         block_chunks: M, the chunks that are shuffled together.
         seed: Seed of the order of rows.
@@ -57,7 +58,7 @@ class BatchReader:
 
     Raises:
         IncompleteCacheError: A chunk is missing.
-        CacheError: No row is valid in all the streams.
+        CacheError: No row is valid in all the streams; with `any`, none is in one of them.
         ConfigError: The processes cannot share a batch evenly.
     """
 
@@ -71,6 +72,7 @@ class BatchReader:
         seed: int,
         residency: Residency = "auto",
         device: torch.device | None = None,
+        rows: RowChoice = "all",
         rank: int = 0,
         world: int = 1,
     ) -> None:
@@ -79,8 +81,10 @@ class BatchReader:
         self.device = device or torch.device("cpu")
         self.waited = 0.0
         """Seconds that the trainer has waited for batches so far."""
+        self.counts = count_rows(cache, streams, rows)
+        """How many rows there are, and which streams they have."""
         self.order = RowOrder(
-            usable=usable_rows(cache, streams),
+            usable=self.counts.by_chunk,
             block_chunks=block_chunks,
             batch_size=batch_size,
             seed=seed,
@@ -99,15 +103,15 @@ class BatchReader:
         """Memory of a block; `stream` keeps two."""
         self._rows: Rows
         if self.residency == "stream":
-            self._rows = StreamedRows(cache, streams, self.order)
+            self._rows = StreamedRows(cache, streams, rows, self.order)
         else:
             place = self.device if self.residency == "device" else torch.device("cpu")
-            self._rows = ResidentRows(cache, streams, place, quiet=rank > 0)
+            self._rows = ResidentRows(cache, streams, rows, place, quiet=rank > 0)
         self._dims = {name: cache.streams[name].dim for name in streams}
         self._dtypes = {name: getattr(torch, cache.streams[name].dtype) for name in streams}
         self._position = Position(0, 0)
         self._ahead: BatchesAhead | None = None
-        self._direct: Iterator[dict[str, Tensor]] | None = None
+        self._direct: Iterator[Batch] | None = None
 
     def __enter__(self) -> "BatchReader":
         return self
@@ -125,18 +129,18 @@ class BatchReader:
         self._stop()
         self._position = position
 
-    def next_batch(self) -> Mapping[str, Tensor]:
+    def next_batch(self) -> Batch:
         """The next batch.
 
         Returns:
-            By stream, (rows, dim) float32 on the device: this process's part of the batch. On a
-            CPU the memory is used again by the next call.
+            This process's part of the batch, float32 on the device. On a CPU the memory is used
+            again by the next call.
         """
         started = time.perf_counter()
         if self._rows.device == self.device and self.device.type != "cpu":
             if self._direct is None:
                 self._direct = self._picked(self._position, None)
-            batch: Mapping[str, Tensor] = next(self._direct)
+            batch = next(self._direct)
         else:
             if self._ahead is None:
                 position = self._position
@@ -162,27 +166,31 @@ class BatchReader:
 
     # ------------------------------------------------------------------ picking rows
 
-    def _buffers(self) -> dict[str, Tensor]:
+    def _buffers(self) -> Batch:
         """Memory for a batch: float32; as stored, and pinned, where it is copied to a GPU."""
         place = self._rows.device
-        if self.device.type == "cpu" or place.type != "cpu":
-            return {
-                name: torch.empty(self._part, dim, device=place) for name, dim in self._dims.items()
-            }
-        pinned = self.device.type == "cuda"
-        return {
-            name: torch.empty(self._part, dim, dtype=self._dtypes[name], pin_memory=pinned)
+        copied = self.device.type != "cpu" and place.type == "cpu"
+        pinned = copied and self.device.type == "cuda"
+
+        def empty(columns: int, dtype: torch.dtype) -> Tensor:
+            return torch.empty(self._part, columns, dtype=dtype, device=place, pin_memory=pinned)
+
+        features = {
+            name: empty(dim, self._dtypes[name] if copied else torch.float32)
             for name, dim in self._dims.items()
         }
+        # All batches of all processes are alike in this, whichever rows they have.
+        complete = self.counts.all_complete
+        return Batch(features, None if complete else empty(len(self.streams), torch.bool))
 
-    def _picked(self, position: Position, pool: Pool | None) -> Iterator[dict[str, Tensor]]:
+    def _picked(self, position: Position, pool: Pool | None) -> Iterator[Batch]:
         """Batches from a position on, in memory from the pool (new memory without one).
 
         Ends when the pool hands out None.
         """
         order, part = self.order, self._part
         epoch, step = position
-        batch: dict[str, Tensor] | None = None
+        batch: Batch | None = None
         for planned, loaded in self._rows.blocks(self._plan(position)):
             if planned.epoch != epoch:
                 epoch, step = planned.epoch, 0
@@ -190,6 +198,9 @@ class BatchReader:
             end = block.first + block.rows
             shuffled = order.permutation(epoch, planned.number, block.rows)
             index = torch.from_numpy(loaded.usable[shuffled]).to(self._rows.device)
+            present = None
+            if not self.counts.all_complete:
+                present = torch.from_numpy(loaded.present[shuffled]).to(self._rows.device)
             while step < order.steps_per_epoch:
                 # This process's part of the batch, as rows of the epoch.
                 start = step * order.batch_rows + self._rank * part
@@ -199,10 +210,13 @@ class BatchReader:
                         return
                 low, high = max(start, block.first), min(start + part, end)
                 if low < high:
-                    picked = index[low - block.first : high - block.first]
+                    of_block = slice(low - block.first, high - block.first)
+                    of_batch = slice(low - start, high - start)
                     for name in self.streams:
-                        target = batch[name][low - start : high - start]
-                        _pick(loaded.features[name], picked, target)
+                        target = batch.features[name][of_batch]
+                        _pick(loaded.features[name], index[of_block], target)
+                    if batch.present is not None and present is not None:
+                        batch.present[of_batch] = present[of_block]
                 if start + part > end:
                     break  # the rest of it lies in the next block
                 yield batch
@@ -219,7 +233,7 @@ class BatchReader:
                     yield Planned(epoch, number, block)
             epoch, begin = epoch + 1, 0
 
-    def _memory(self, pool: Pool | None) -> dict[str, Tensor] | None:
+    def _memory(self, pool: Pool | None) -> Batch | None:
         """Memory for the next batch; None where the pool is closed."""
         if pool is None:
             return self._buffers()
@@ -228,7 +242,7 @@ class BatchReader:
             return None
         if free.copied is not None:
             free.copied.synchronize()
-        return free.tensors
+        return free.batch
 
 
 def _pick(features: Tensor, index: Tensor, out: Tensor) -> None:

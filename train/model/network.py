@@ -167,7 +167,7 @@ class Sparc(nn.Module):
         Returns:
             Codes by stream; in joint mode the streams share one tensor of indices.
         """
-        return select(self.selector, self.config, logits, mode, self._threshold)
+        return select(self.selector, self.config, logits, mode, self.threshold)
 
     def known_thresholds(self) -> Tensor | None:
         """`thresholds`, or None where the selector has none or none was learned yet."""
@@ -175,7 +175,7 @@ class Sparc(nn.Module):
             return None
         return self.thresholds
 
-    def _threshold(self, streams: Sequence[str]) -> Tensor | None:
+    def threshold(self, streams: Sequence[str]) -> Tensor | None:
         """The threshold for the logits summed over a subset of the streams.
 
         It was learned for each stream's own logits and for the sum of all. The streams' thresholds

@@ -26,7 +26,10 @@ Each line of `metrics.jsonl` is a JSON object:
     crc32c               checksum of the line, see `sparc.train.run.log_lines`
 
 Explained variance is 1 - sum |r - x|^2 / sum |x - mean(x)|^2 over all rows and dimensions of the
-normalized features, with the mean of the same rows: predicting that mean scores 0. Every figure is
+normalized features, with the mean of the same rows: predicting that mean scores 0. With `--rows
+any` figures of a stream are over the rows that have it, and those of a pair over the rows that have
+both, null without any; explained variance then divides the pair's mean error by the variance of the
+target over all rows that have it. The loss is over all rows. Every figure is
 a sum divided by a count, so figures do not depend on the batch size. Wall-clock figures are in
 `timings.jsonl`, so that an interrupted and resumed run ends with the same bytes in
 `metrics.jsonl`. This module must not know files.
@@ -90,7 +93,7 @@ def describe(sums: StepSums, streams: Sequence[str], dead: Mapping[str, int]) ->
         dead: Dead latents by stream.
     """
     rows = float(sums.rows)
-    nmse = (sums.nmse / rows).tolist()
+    nmse = (sums.nmse / sums.rows_of_pairs).tolist()
     variance = explained_variances(sums)
 
     def by_stream(values: Sequence[float]) -> dict[str, float | None]:
@@ -105,10 +108,10 @@ def describe(sums: StepSums, streams: Sequence[str], dead: Mapping[str, int]) ->
         "nmse": {target: by_stream(nmse[t]) for t, target in enumerate(streams)},
         "explained_variance": by_stream([variance[t][t] for t in range(len(streams))]),
         "explained_variance_pairs": {t: by_stream(variance[i]) for i, t in enumerate(streams)},
-        "l0": by_stream((sums.active / rows).tolist()),
+        "l0": by_stream((sums.active / sums.rows_of_streams).tolist()),
         "dead": {name: dead[name] for name in streams},
         "chosen_alone": by_stream((sums.chosen_alone / sums.chosen).tolist()),
-        **{name: of_term((total / rows).tolist()) for name, total in sums.terms.items()},
+        **{name: of_term(mean.tolist()) for name, mean in sums.term_means().items()},
     }
 
 
@@ -153,13 +156,18 @@ def explained_variances(sums: StepSums) -> list[list[float]]:
     NaN where the target does not vary, and for pairs that were not decoded.
     """
     result = []
+    pair_rows = sums.rows_of_pairs.tolist()
     for position, total in enumerate(sums.feature_sum):
+        rows = pair_rows[position][position]
         squares = float(sums.feature_square_sum[position])
-        variance = squares - float(total.square().sum() / sums.rows)
+        variance = squares - float(total.square().sum() / rows) if rows else math.nan
         if variance <= SMALLEST_VARIANCE * squares:
             # Features are float32: where all rows are equal, what is left is their rounding.
             variance = math.nan
-        result.append([1 - error / variance for error in sums.squared_error[position].tolist()])
+        errors = zip(sums.squared_error[position].tolist(), pair_rows[position], strict=True)
+        result.append(
+            [1 - error / variance * (rows / both) if both else math.nan for error, both in errors]
+        )
     return result
 
 

@@ -63,7 +63,8 @@ class DataRecord:
         dataset: What the cache was made from.
         split: Its split.
         rows: Rows of the cache.
-        usable_rows: Rows that are valid in all streams of the run.
+        usable_rows: Rows that are trained on: valid in all streams of the run, or with `--rows
+            any` in one.
         manifest_digest: Identifies the rows; see `sparc.common.cache.tables.manifest_digest`.
         streams: The streams of the run and what made them.
         variances: Of the streams, in order, E|x - E x|^2 of normalized features, which errors are

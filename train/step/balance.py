@@ -7,7 +7,9 @@ the streams select it jointly and of how often it is in the stream's own TopK,
     c += rate * clip(u - clip(u, -1, 1), -1, 1)
 
 so only latents that are used e times more or less often than on average are moved. Distillation
-rewards latents that are used already; this keeps the others.
+rewards latents that are used already; this keeps the others. A frequency is taken over the rows
+that have the stream, that of joint selection over those that have at least two; a batch without any
+leaves it as it is.
 """
 
 from collections.abc import Collection
@@ -61,15 +63,24 @@ class Balance:
         latents = len(next(iter(self.own.values())))
         shared = selected.indices.shape[1] == 1
         joint = self.joint if shared else None  # unknown for a batch that selected independently
-        sets = [] if joint is None else [_used(selected, 0, latents)]
+        present, several = selected.present, selected.several
+        have = [None] * len(self.own) if present is None else list(present.unbind(1))
+        sets = [] if joint is None else [_used(selected, 0, latents, several)]
         if selected.own is not None:
-            sets += [_counts(indices, None, latents) for indices in selected.own.unbind(1)]
+            own = zip(selected.own.unbind(1), have, strict=True)
+            sets += [_counts(indices, None, latents, has) for indices, has in own]
         else:
-            sets += [_used(selected, position, latents) for position in range(len(self.own))]
-        counts = gather(torch.stack(sets).unsqueeze(0))
-        rows = gather(counts.new_full((1,), len(selected.values))).sum()
+            sets += [_used(selected, place, latents, has) for place, has in enumerate(have)]
+        counts = gather(torch.stack(sets).unsqueeze(0)).sum(0)
         means = [*([] if joint is None else [joint]), *self.own.values()]
-        for mean, frequency in zip(means, counts.sum(0) / rows, strict=True):
+        if present is None or several is None:
+            rows = gather(counts.new_full((1,), len(selected.values))).sum()
+            frequencies = counts / rows
+        else:
+            which = present if joint is None else torch.cat((several.unsqueeze(1), present), dim=1)
+            of_sets = gather(which.sum(0, keepdim=True)).sum(0).unsqueeze(1)
+            frequencies = torch.where(of_sets > 0, counts / of_sets, torch.stack(means).double())
+        for mean, frequency in zip(means, frequencies, strict=True):
             mean.lerp_(frequency.to(mean.dtype), 1 - MEMORY)
 
     def move(self, model: Sparc) -> None:
@@ -88,15 +99,17 @@ class Balance:
         return state if self.joint is None else {**state, "joint_frequency": self.joint}
 
 
-def _used(selected: Selected, position: int, latents: int) -> Tensor:
-    """How often each latent is selected in a stream, or jointly, (latents,)."""
+def _used(selected: Selected, position: int, latents: int, rows: Tensor | None) -> Tensor:
+    """How often each latent is selected in a stream, or jointly, in some rows, (latents,)."""
     place = position if selected.indices.shape[1] > 1 else 0
     kept = None if selected.kept is None else selected.kept[:, place]
-    return _counts(selected.indices[:, place], kept, latents)
+    return _counts(selected.indices[:, place], kept, latents, rows)
 
 
-def _counts(indices: Tensor, kept: Tensor | None, latents: int) -> Tensor:
+def _counts(indices: Tensor, kept: Tensor | None, latents: int, rows: Tensor | None) -> Tensor:
     # Whole numbers, so that the order in which a GPU adds them makes no difference.
     weights = torch.ones_like(indices) if kept is None else kept.to(indices.dtype)
+    if rows is not None:
+        weights = weights * rows.unsqueeze(1)
     counts = torch.zeros(latents, dtype=indices.dtype, device=indices.device)
     return counts.scatter_add_(0, indices.reshape(-1), weights.reshape(-1)).double()

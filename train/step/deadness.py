@@ -24,6 +24,8 @@ class SparseCodes(NamedTuple):
     """(rows, 1 or streams, k)."""
     values: Tensor
     """(rows, streams, k)."""
+    present: Tensor | None = None
+    """Which streams the rows have, (rows, streams) bool; None: all."""
 
 
 class DeadLatents:
@@ -32,7 +34,8 @@ class DeadLatents:
     Args:
         streams: Names of the streams, in order.
         latents: Size of the dictionary.
-        threshold: A latent is dead after this many rows without a value above `ACTIVE_ABOVE`.
+        threshold: A latent is dead after this many rows without a value above `ACTIVE_ABOVE`; rows
+            that lack the stream do not count.
         device: The device of the counters.
 
     Attributes:
@@ -53,8 +56,12 @@ class DeadLatents:
         self._now = 0
 
     def units(self, rows: int) -> int:
-        """How much a batch of that many rows adds to a counter."""
+        """How much a batch of that many rows adds to a counter, if they all have the stream."""
         return rows
+
+    def units_of(self, has: Tensor) -> Tensor:
+        """The same of rows of which some have the stream, (rows,) bool; a scalar."""
+        return has.sum()
 
     def counters(self) -> dict[str, Tensor]:
         """All counters by name; a checkpoint has them."""
@@ -70,8 +77,10 @@ class DeadLatents:
         self._count(self.since_active, codes)
 
     def _count(self, counters: Mapping[str, Tensor], codes: SparseCodes) -> None:
-        indices, values = codes
+        indices, values, present = codes
         active = (values > ACTIVE_ABOVE).to(torch.int64)
+        if present is not None:
+            active *= present.unsqueeze(2)
         shared = indices.shape[1] == 1
         for position, counter in enumerate(counters.values()):
             fired = torch.zeros_like(counter).scatter_reduce_(
@@ -80,7 +89,8 @@ class DeadLatents:
                 active[:, position].reshape(-1),
                 "amax",
             )
-            counter.add_(self.units(len(values)))
+            rows = self.units(len(values))
+            counter.add_(rows if present is None else self.units_of(present[:, position]))
             counter.masked_fill_(fired.bool(), self.after_firing)
 
     def pass_by(self, rows: int) -> None:
@@ -148,9 +158,17 @@ class DeadLatentsOfEitherMode(DeadLatents):
         return {**super().counters(), **own}
 
     def count(self, codes: SparseCodes, own: SparseCodes | None = None) -> None:
-        """Count a batch; a single stream's own selection is the joint one."""
+        """Count a batch; a single stream's own selection is the joint one.
+
+        Of a model with several streams, a row that has only one selects nothing jointly.
+        """
         if codes.indices.shape[1] == 1:
-            self._count(self.since_active, codes)
+            joint = codes
+            if codes.present is not None:
+                streams = codes.present.shape[1]
+                several = codes.present.sum(1, keepdim=True) >= min(2, streams)
+                joint = codes._replace(present=codes.present & several)
+            self._count(self.since_active, joint)
         self._count(self.since_own, own or codes)
 
     def are_dead(self, stream: str) -> Tensor:
@@ -176,6 +194,10 @@ class DeadLatentsByStep(DeadLatents):
     def units(self, rows: int) -> int:  # noqa: ARG002
         """One per batch."""
         return 1
+
+    def units_of(self, has: Tensor) -> Tensor:
+        """One if any row has the stream."""
+        return has.any()
 
 
 class Candidates(NamedTuple):

@@ -1,8 +1,11 @@
 """The codes of a batch: which candidates a selector keeps, by thresholds of the batch or learned.
 
 In training a selector with thresholds compares with those of the batch, of all processes; the model
-remembers their running mean for use. Must not know what a selector decides.
+remembers their running mean for use. Rows that lack streams are compared with the threshold of the
+rows that have the same ones. Must not know what a selector decides.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -64,13 +67,20 @@ class Selection:
         thresholds = batch_thresholds(
             self._model, candidates, self._gather, self._kernels, self._workers
         )
-        selected = keep(self._model, candidates, thresholds)
+        joint = None
+        if thresholds is not None and candidates.present is not None:
+            joint = batch_thresholds_by_row(self._model, candidates, self._gather)
+        selected = keep(self._model, candidates, thresholds, joint)
         return self._with_own(selected) if self._own_in_training else selected
 
     def in_use(self, inputs: Inputs) -> Selected:
         """The codes of rows, each of which does not depend on the others."""
         candidates = self._candidates(inputs, self._model.own_mode)
-        selected = keep(self._model, candidates, self._model.known_thresholds())
+        thresholds = self._model.known_thresholds()
+        joint = None
+        if thresholds is not None and candidates.present is not None:
+            joint = learned_thresholds_by_row(self._model, candidates.present)
+        selected = keep(self._model, candidates, thresholds, joint)
         return self._with_own(selected) if self._own_in_use else selected
 
     def _candidates(self, inputs: Inputs, mode: Mode) -> Selected:
@@ -87,19 +97,24 @@ class Selection:
         return select_own(self._model, selected, self._kernels, self._workers)
 
 
-def keep(model: Sparc, candidates: Selected, thresholds: Tensor | None) -> Selected:
+def keep(
+    model: Sparc, candidates: Selected, thresholds: Tensor | None, joint: Tensor | None = None
+) -> Selected:
     """Set the values of the candidates that the selector leaves out to zero.
 
     Args:
         model: The model.
         candidates: From `select_candidates`.
         thresholds: Shaped as `Sparc.thresholds`; None where none is known.
+        joint: With rows that lack streams, each row's threshold of the sum, (rows, 1).
     """
     masks = []
     for position, streams in enumerate(_ranked_by(model, candidates)):
         indices = candidates.indices[:, position]
         scores = _scores(model, candidates.products, indices, streams)
         threshold = None if thresholds is None else thresholds[_place(model, streams)]
+        if joint is not None and len(streams) > 1:
+            threshold = joint
         mask = model.selector.keep(scores, model.config.k, threshold)
         if mask is None:
             return candidates
@@ -113,6 +128,9 @@ def batch_thresholds(
     model: Sparc, candidates: Selected, gather: Gather, kernels: Kernels, workers: Workers
 ) -> Tensor | None:
     """The thresholds of a batch, shaped as `Sparc.thresholds`; None for selectors without any.
+
+    Of rows that lack streams, that of the sum is over complete rows, and that of a stream over the
+    rows that have it; NaN without any.
 
     Args:
         model: The model.
@@ -139,22 +157,79 @@ def batch_thresholds(
 
         return gather(join_rows(workers.map(of_rows, parts)))
 
+    present = None if candidates.present is None else gather(candidates.present)
+
+    def threshold(streams: Streams) -> Tensor:
+        of_rows = scores(streams)
+        if present is not None:
+            of_rows = of_rows[present[:, streams].all(1)]
+        return _batch_threshold(model, of_rows)
+
     every: Streams = tuple(range(len(names)))
     sums = [every, *((stream,) for stream in every)]
-    by_sum = {
-        streams: model.selector.batch_threshold(scores(streams), config.k)
-        for streams in dict.fromkeys(sums)
-    }
+    by_sum = {streams: threshold(streams) for streams in dict.fromkeys(sums)}
     return torch.stack([by_sum[streams] for streams in sums])
 
 
+def batch_thresholds_by_row(model: Sparc, candidates: Selected, gather: Gather) -> Tensor | None:
+    """Each row's threshold of the sum, that of the batch's rows with the same streams, (rows, 1).
+
+    Args:
+        model: The model.
+        candidates: The rows of this process, of which some lack streams.
+        gather: Joins the rows of all processes.
+
+    Returns:
+        None where the streams select independently.
+    """
+    if candidates.present is None or candidates.indices.shape[1] > 1:
+        return None
+    every: Streams = tuple(range(len(model.config.names)))
+    scores = gather(_scores(model, candidates.products, candidates.indices[:, 0], every))
+    sets = gather(candidates.present)
+
+    def threshold(has: Tensor) -> Tensor:
+        return _batch_threshold(model, scores[(sets == has).all(1)])
+
+    return _by_row(candidates.present, threshold)
+
+
+def learned_thresholds_by_row(model: Sparc, present: Tensor) -> Tensor:
+    """Each row's threshold of the sum, as it was learned for the streams that it has, (rows, 1).
+
+    Args:
+        model: The model, whose thresholds are known.
+        present: As `Selected.present`.
+    """
+
+    def threshold(has: Tensor) -> Tensor:
+        known = model.threshold([model.config.names[stream] for stream in has.nonzero().flatten()])
+        assert known is not None
+        return known
+
+    return _by_row(present, threshold)
+
+
+def _by_row(present: Tensor, threshold: Callable[[Tensor], Tensor]) -> Tensor:
+    """A threshold that depends on a row's streams, (streams,) bool, for all rows, (rows, 1)."""
+    sets, which = present.unique(dim=0, return_inverse=True)  # type: ignore[no-untyped-call]
+    return torch.stack([threshold(has) for has in sets])[which].unsqueeze(1)
+
+
+def _batch_threshold(model: Sparc, scores: Tensor) -> Tensor:
+    if not len(scores):
+        return scores.new_full((), torch.nan)
+    return model.selector.batch_threshold(scores, model.config.k)
+
+
 def learn_thresholds(model: Sparc, thresholds: Tensor | None) -> None:
-    """Move the model's thresholds towards those of a batch; the first batch sets them."""
+    """Move the model's thresholds towards those of a batch, if known; the first batch sets them."""
     learned = model.thresholds
     if learned is None or thresholds is None:
         return
     batch = thresholds.to(learned.dtype)
-    learned.copy_(torch.where(learned.isnan(), batch, learned.lerp(batch, RATE)))
+    moved = torch.where(learned.isnan(), batch, learned.lerp(batch, RATE))
+    learned.copy_(torch.where(batch.isnan(), learned, moved))
 
 
 def _ranked_by(model: Sparc, candidates: Selected) -> list[Streams]:

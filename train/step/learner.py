@@ -135,9 +135,12 @@ class Learner:
             by_stream=[term.name for term in self._objective.sparse],
             scalars=self.by_autograd,
             device=self._device,
+            some_missing=settings.rows == "any",
         )
         self._graphs: dict[tuple[bool, Mode], StepGraphs] = {}
         can_record = self._device.type == "cuda" and gather is None and not self.by_autograd
+        # Thresholds of rows that lack streams wait for the device.
+        can_record &= settings.rows == "all" or not model.selector.learns_thresholds
         if graphs and can_record:
             self._graphs = {
                 (auxk, mode): StepGraphs(functools.partial(self._figures, auxk=auxk, mode=mode))
@@ -152,7 +155,12 @@ class Learner:
 
     @torch.no_grad()
     def step(
-        self, batch: Mapping[str, Tensor], lr: float, encoder_lr: float | None = None
+        self,
+        batch: Mapping[str, Tensor],
+        lr: float,
+        encoder_lr: float | None = None,
+        *,
+        present: Tensor | None = None,
     ) -> StepSums:
         """Learn from a batch.
 
@@ -160,18 +168,26 @@ class Learner:
             batch: By stream, raw features, (rows, dim), on the device; no row zero or not finite.
             lr: Learning rate.
             encoder_lr: That of encoders and latent biases, if it is another one.
+            present: With `--rows any`, which streams each row has, in the model's order, (rows,
+                streams) bool, at least one; None: all. Missing features may be anything. Either
+                all processes give it or none does.
 
         Returns:
             The figures of this process's rows, at the weights before the step.
         """
         with self._workers.one_thread_each():
             self._optimizer.adam.begin_step(lr, encoder_lr)
-            inputs = Inputs({name: batch[name] for name in self.model.config.names})
+            inputs = self._inputs(batch, present)
             scale, seed = self.settings.noise, self.settings.seed
             if scale > 0:
                 step = self._optimizer.adam.number
                 inputs = inputs.with_noise(scale, seed=seed, step=step, share=self._share)
             return self._step(inputs)
+
+    def _inputs(self, batch: Mapping[str, Tensor], present: Tensor | None) -> Inputs:
+        if present is not None and self.no_sums.pair_rows is None:
+            raise ConfigError("rows that lack a stream can be learned from with rows any only")
+        return Inputs({name: batch[name] for name in self.model.config.names}, present=present)
 
     def _step(self, inputs: Inputs) -> StepSums:
         config, rows = self.model.config, len(next(iter(inputs.features.values())))
@@ -211,7 +227,7 @@ class Learner:
             rows, step = len(codes.values), self._optimizer.adam.number
             auxk = self._candidates.may_exist(rows=rows, step=step)
             self._dead_latents.pass_by(rows)
-        own = gather_own(selected, self._gather) if self._counts_own else None
+        own = gather_own(selected, codes, self._gather) if self._counts_own else None
         candidates = self._count(codes, own, auxk=auxk)
         losses, local = self._objective.differentiate(selected, candidates)
         dense = self._by_autograd.differentiate(inputs, codes)
@@ -229,7 +245,7 @@ class Learner:
         self, codes: GlobalCodes, own: SparseCodes | None, *, auxk: bool
     ) -> tuple[Candidates | None, ...]:
         """Count a batch, and return the latents that AuxK may select, by stream."""
-        selected = SparseCodes(codes.indices, codes.values)
+        selected = SparseCodes(codes.indices, codes.values, codes.present)
         if self._recipe.counts_before_auxk(self.model.config):
             self._dead_latents.count(selected, own)
             return self._candidates_now(auxk=auxk)
@@ -255,42 +271,46 @@ class Learner:
         return add_dense(self.model, gradients, dense.gradients) if dense.gradients else gradients
 
     @torch.no_grad()
-    def measure(self, batch: Mapping[str, Tensor]) -> StepSums:
+    def measure(self, batch: Mapping[str, Tensor], *, present: Tensor | None = None) -> StepSums:
         """The figures of a batch, all pairs of streams decoded; changes nothing.
 
         Latents are selected as in use: a row's codes do not depend on the other rows.
 
         Args:
             batch: As for `step`.
+            present: As for `step`.
         """
         with self._workers.one_thread_each():
-            inputs = Inputs(batch)
+            inputs = self._inputs(batch, present)
             selected = self._selection.in_use(inputs)
             losses = self._objective.evaluate(selected, self._candidates_now())
-            codes = GlobalCodes(selected.indices, selected.values, selected.kept)
+            codes = GlobalCodes(selected.indices, selected.values, selected.kept, selected.present)
             values = self._by_autograd.evaluate(inputs, codes)
             return self._sums(selected, losses, values, compare_rows=len(selected.values))
 
-    def losses(self, batch: Mapping[str, Tensor]) -> Losses:
+    def losses(self, batch: Mapping[str, Tensor], *, present: Tensor | None = None) -> Losses:
         """The terms of the loss of a batch, all pairs decoded; changes nothing.
 
         Args:
             batch: As for `step`.
+            present: As for `step`.
         """
-        sums = self.measure(batch)
-        terms = {name: total / sums.rows for name, total in sums.terms.items()}
-        return Losses(sums.loss / sums.rows, sums.nmse / sums.rows, terms)
+        sums = self.measure(batch, present=present)
+        return Losses(sums.loss / sums.rows, sums.nmse / sums.rows_of_pairs, sums.term_means())
 
     @torch.no_grad()
-    def gradients(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def gradients(
+        self, batch: Mapping[str, Tensor], *, present: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The gradient of the loss, dense, by name of parameter; changes nothing.
 
         This is the plain gradient, without noise: nothing is projected or clipped.
 
         Args:
             batch: As for `step`.
+            present: As for `step`.
         """
-        inputs = Inputs(batch)
+        inputs = self._inputs(batch, present)
         selected = self._selection.in_training(inputs, self.model.own_mode)
         codes = gather_codes(selected, self._gather)
         _, local = self._objective.differentiate(selected, self._candidates_now())
@@ -355,6 +375,7 @@ class Learner:
             values,
             compare_rows=compare_rows,
             kernels=self.kernels,
+            some_missing=self.settings.rows == "any",
         )
 
 

@@ -25,30 +25,36 @@ ALL_ROWS = Share()
 
 
 class Inputs(NamedTuple):
-    """What a step reads: a batch and its noise. By stream, (rows, dim)."""
+    """What a step reads: a batch, its noise, and what it lacks."""
 
     features: Mapping[str, Tensor]
-    """Raw."""
+    """By stream, raw, (rows, dim)."""
     noise: Mapping[str, Tensor] | None = None
-    """From `draw_noise`."""
+    """From `draw_noise`, likewise."""
+    present: Tensor | None = None
+    """Which streams each row has, in the model's order, (rows, streams) bool; None: all. What
+    stands in place of a missing feature, NaN included, has no influence on anything."""
 
     def with_noise(
         self, scale: float, *, seed: int, step: int, share: Share = ALL_ROWS
     ) -> "Inputs":
         """The same features with noise; arguments as of `draw_noise`."""
         noise = draw_noise(self.features, scale=scale, seed=seed, step=step, share=share)
-        return Inputs(self.features, noise)
+        return Inputs(self.features, noise, self.present)
 
     def tensors(self) -> dict[str, Tensor]:
         """All of them by name, so that a recorded step reads noise that is drawn outside of it."""
         noise = {f"{_NOISE}{name}": drawn for name, drawn in (self.noise or {}).items()}
-        return {**self.features, **noise}
+        present = {} if self.present is None else {_PRESENT: self.present}
+        return {**self.features, **noise, **present}
 
     @staticmethod
     def of_tensors(tensors: Mapping[str, Tensor]) -> "Inputs":
         """The inputs of which `tensors` are all."""
-        noise = {n.removeprefix(_NOISE): x for n, x in tensors.items() if n.startswith(_NOISE)}
-        return Inputs({n: x for n, x in tensors.items() if not n.startswith(_NOISE)}, noise or None)
+        rest = {name: x for name, x in tensors.items() if name != _PRESENT}
+        noise = {n.removeprefix(_NOISE): x for n, x in rest.items() if n.startswith(_NOISE)}
+        features = {n: x for n, x in rest.items() if not n.startswith(_NOISE)}
+        return Inputs(features, noise or None, tensors.get(_PRESENT))
 
     def gathered(self, gather: Callable[[Tensor], Tensor]) -> "Inputs":
         """Those of all processes; `gather` joins their rows."""
@@ -57,6 +63,9 @@ class Inputs(NamedTuple):
 
 _NOISE = "noise."
 """Begins the names of noise: no stream is called so."""
+
+_PRESENT = ".present"
+"""Nor so."""
 
 
 def draw_noise(

@@ -1,7 +1,9 @@
 """The loss of a batch: all its terms, for every stream, some rows at a time.
 
 Losses and derivatives are per row, before any mean over rows, so that rows of several processes can
-be joined. Must not know how the weights are updated.
+be joined. A row that lacks streams has the terms of those that it has, each with the weight that it
+has in a complete row, and the loss stays the mean over all rows. Must not know how the weights are
+updated.
 """
 
 import functools
@@ -32,6 +34,7 @@ from sparc.train.step.terms.term import (
     SparseTerm,
     StreamRows,
     join_contributions,
+    of_present,
     pair_weights,
 )
 
@@ -43,7 +46,8 @@ class RowLosses(NamedTuple):
     """The losses of some rows.
 
     Attributes:
-        square_errors: |r - x|^2, (rows, targets, sources); NaN for pairs that were not decoded.
+        square_errors: |r - x|^2, (rows, targets, sources); NaN for pairs that were not decoded, and
+            any number for those that a row lacks.
         by_term: By sparse term and stream, the losses, (rows,); None for zero.
     """
 
@@ -166,13 +170,13 @@ class Objective:
     ) -> dict[str, Contribution]:
         """What every sparse term contributes for some rows, by name."""
         streams = len(self._model.config.names)
-        return {
+        contributions = {
             term.name: term.sparse(
                 StreamRows(
                     self._model,
                     selected,
                     target,
-                    functools.partial(compared.own_errors, target),
+                    functools.partial(compared.own_errors, target, selected.present),
                     candidates,
                     term.weight / streams,
                     self._kernels,
@@ -181,6 +185,10 @@ class Objective:
             for term in self.sparse
             if term.applies(candidates)
         }
+        if selected.present is None:
+            return contributions
+        has = selected.present[:, target]
+        return {name: of_present(of_term, has) for name, of_term in contributions.items()}
 
     def _losses(
         self, contributions: Sequence[Mapping[str, Contribution]]

@@ -33,14 +33,16 @@ class TargetTerms(NamedTuple):
     residuals: Tensor
     products: Tensor
 
-    def own_errors(self, target: int) -> Tensor:
-        """The errors r - x of the target's own code, (rows, dim).
+    def own_errors(self, target: int, present: Tensor | None) -> Tensor:
+        """The errors r - x of the target's own code, (rows, dim); zero in rows that lack it.
 
         Args:
             target: Position of the target stream.
+            present: As `Selected.present`.
         """
         own = target if self.scales.shape[1] > 1 else 0
-        return self.residuals[:, own] / self.scales[:, own, None]
+        errors = self.residuals[:, own] / self.scales[:, own, None]
+        return errors if present is None else errors.where(present[:, target, None], 0)
 
 
 def compare(
@@ -54,6 +56,9 @@ def compare(
     kernels: Kernels,
 ) -> TargetTerms:
     """Reconstruct a target and differentiate its part of the rows' losses.
+
+    A row that lacks the target or a source has no such pair: derivatives are zero, the error means
+    nothing.
 
     Args:
         model: The model.
@@ -69,6 +74,8 @@ def compare(
     indices, values = codes_for(selected.indices, selected.values, target, cross=cross)
     sources = slice(None) if cross else slice(target, target + 1)
     scales = 2 * weights[target, sources] / denominators.unsqueeze(1)
+    if selected.present is not None:
+        scales = scales * (selected.present[:, target, None] & selected.present[:, sources])
     compared = kernels.compare(
         indices,
         values,

@@ -85,11 +85,13 @@ class GlobalCodes(NamedTuple):
         indices: As `Selected.indices`.
         values: As `Selected.values`.
         kept: As `Selected.kept`.
+        present: As `Selected.present`.
     """
 
     indices: Tensor
     values: Tensor
     kept: Tensor | None = None
+    present: Tensor | None = None
 
 
 class GlobalTerms(NamedTuple):
@@ -114,14 +116,15 @@ class GlobalTerms(NamedTuple):
 def gather_codes(selected: Selected, gather: Gather) -> GlobalCodes:
     """The codes of all processes' rows."""
     kept = None if selected.kept is None else gather(selected.kept)
-    return GlobalCodes(gather(selected.indices), gather(selected.values), kept)
+    present = None if selected.present is None else gather(selected.present)
+    return GlobalCodes(gather(selected.indices), gather(selected.values), kept, present)
 
 
-def gather_own(selected: Selected, gather: Gather) -> SparseCodes | None:
+def gather_own(selected: Selected, codes: GlobalCodes, gather: Gather) -> SparseCodes | None:
     """The own TopK of each stream in all processes' rows; None where it is not known."""
     if selected.own is None or selected.own_values is None:
         return None
-    return SparseCodes(gather(selected.own), gather(selected.own_values))
+    return SparseCodes(gather(selected.own), gather(selected.own_values), codes.present)
 
 
 def gather_terms(local: LocalTerms, codes: GlobalCodes, gather: Gather) -> GlobalTerms:

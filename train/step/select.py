@@ -42,6 +42,9 @@ class Selected(NamedTuple):
         own: The k latents that each stream would select independently, (rows, streams, k); None
             where nothing asks for them.
         own_values: Their values, likewise; those of `products`, without higher precision.
+        present: As `Inputs.present`. Of a stream that a row lacks, features, centred, read and
+            values are zero, products are minus the latent bias, so that logits are zero in every
+            sum, and indices, square norms and `own` mean nothing.
     """
 
     features: tuple[Tensor, ...]
@@ -55,6 +58,7 @@ class Selected(NamedTuple):
     thresholds: Tensor | None = None
     own: Tensor | None = None
     own_values: Tensor | None = None
+    present: Tensor | None = None
 
     def rows(self, rows: slice) -> "Selected":
         """Some of the rows."""
@@ -70,7 +74,17 @@ class Selected(NamedTuple):
             self.thresholds,
             None if self.own is None else self.own[rows],
             None if self.own_values is None else self.own_values[rows],
+            None if self.present is None else self.present[rows],
         )
+
+    @property
+    def several(self) -> Tensor | None:
+        """Which rows have at least two streams, which alone can select jointly, (rows,) bool.
+
+        None: all, if the model has so many.
+        """
+        streams = len(self.features)
+        return None if self.present is None or streams == 1 else self.present.sum(1) > 1
 
 
 def select_candidates(
@@ -88,15 +102,18 @@ def select_candidates(
 
     Args:
         model: The model.
-        inputs: The batch, no feature zero.
+        inputs: The batch, no feature zero. Of a row that lacks streams the others select.
         precision: Arithmetic of the product with the encoders; the values of selected latents are
             computed again in full precision.
         kernels: The implementation of the sparse mathematics.
         mode: Whether the streams select jointly or independently; by default as the model does.
         workers: Threads; each takes some rows.
     """
-    names = model.config.names
-    features = tuple(scale(inputs.features[name], model.config) for name in names)
+    names, present = model.config.names, inputs.present
+    raw = tuple(inputs.features[name] for name in names)
+    if present is not None:
+        raw = _where_present(present, raw, 1.0)
+    features = tuple(scale(x, model.config) for x in raw)
     square_norms = tuple(x.square().sum(1) for x in features)
     centred = tuple(x - model.pre_bias[name] for name, x in zip(names, features, strict=True))
     read = centred
@@ -105,7 +122,13 @@ def select_candidates(
             torch.addcmul(x, inputs.noise[name], squares.sqrt().unsqueeze(1))
             for name, x, squares in zip(names, centred, square_norms, strict=True)
         )
+    if present is not None:
+        features = _where_present(present, features, 0.0)
+        centred = _where_present(present, centred, 0.0)
+        read = _where_present(present, read, 0.0)
     products = _products(model, read, precision, workers)
+    if present is not None:
+        products = _without_missing(model, products, present, workers)
     pieces = share_rows(features[0], kernels, workers)
 
     def select_rows(rows: slice) -> tuple[Tensor, Tensor]:
@@ -115,7 +138,34 @@ def select_candidates(
         )
 
     indices, values = join_streams(workers.map(select_rows, pieces))
-    return Selected(features, square_norms, centred, read, products, indices, values)
+    if present is not None:
+        values = values.where(present.unsqueeze(2), 0)
+    return Selected(
+        features, square_norms, centred, read, products, indices, values, present=present
+    )
+
+
+def _where_present(
+    present: Tensor, tensors: tuple[Tensor, ...], other: float
+) -> tuple[Tensor, ...]:
+    """By stream, (rows, dim), with another number in the rows that lack the stream."""
+    columns = present.unsqueeze(2).unbind(1)
+    return tuple(x.where(has, other) for x, has in zip(tensors, columns, strict=True))
+
+
+def _without_missing(
+    model: Sparc, products: tuple[Tensor, ...], present: Tensor, workers: Workers
+) -> tuple[Tensor, ...]:
+    """Products whose logits are zero in the rows that lack the stream.
+
+    In the precision of the biases: in a lower one the sum of the two would not be zero.
+    """
+
+    def of_stream(position: int) -> Tensor:
+        bias, product = model.latent_bias[model.config.names[position]], products[position]
+        return torch.where(present[:, position, None], product.to(bias.dtype), -bias)
+
+    return tuple(workers.map(of_stream, range(len(products))))
 
 
 def select_own(model: Sparc, selected: Selected, kernels: Kernels, workers: Workers) -> Selected:

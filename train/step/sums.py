@@ -48,6 +48,9 @@ class StepSums:
         chosen_alone: How many of them each stream would have selected independently, (streams,).
         terms: Values of the loss terms other than reconstruction, by name: scalars, or by stream,
             (streams,). AuxK is `aux`.
+        pair_rows: Rows that have both streams of a pair, (targets, sources). None with `--rows
+            all`, where all have all. What a row lacks counts as zero in every sum. `chosen` is
+            then by stream, (streams,).
     """
 
     rows: Tensor
@@ -60,12 +63,31 @@ class StepSums:
     chosen: Tensor
     chosen_alone: Tensor
     terms: Mapping[str, Tensor]
+    pair_rows: Tensor | None = None
+
+    @property
+    def rows_of_pairs(self) -> Tensor:
+        """The rows that sums by pair are over, (targets, sources)."""
+        return self.rows.expand_as(self.nmse) if self.pair_rows is None else self.pair_rows
+
+    @property
+    def rows_of_streams(self) -> Tensor:
+        """The rows that sums by stream are over, (streams,)."""
+        return self.rows_of_pairs.diagonal()
+
+    def term_means(self) -> dict[str, Tensor]:
+        """Means of `terms` by name, each over the rows that it is about."""
+        return {
+            name: total / (self.rows_of_streams if total.dim() else self.rows)
+            for name, total in self.terms.items()
+        }
 
     def named(self) -> dict[str, Tensor]:
         """All sums by name: `feature_sum` has one per stream, a term its own name."""
         fields = {name: getattr(self, name) for name in _TENSORS}
         features = {f"feature_sum.{i}": total for i, total in enumerate(self.feature_sum)}
-        return {**fields, **features, **self.terms}
+        pairs = {} if self.pair_rows is None else {"pair_rows": self.pair_rows}
+        return {**fields, **features, **self.terms, **pairs}
 
     def with_named(self, named: Mapping[str, Tensor]) -> "StepSums":
         """Other sums with the same names."""
@@ -73,6 +95,7 @@ class StepSums:
             **{name: named[name] for name in _TENSORS},
             feature_sum=tuple(named[f"feature_sum.{i}"] for i in range(len(self.feature_sum))),
             terms={name: named[name] for name in self.terms},
+            pair_rows=None if self.pair_rows is None else named["pair_rows"],
         )
 
     def flat(self) -> Tensor:
@@ -102,7 +125,12 @@ _TENSORS = tuple(
 
 
 def no_sums(
-    dims: Sequence[int], *, by_stream: Sequence[str], scalars: Sequence[str], device: torch.device
+    dims: Sequence[int],
+    *,
+    by_stream: Sequence[str],
+    scalars: Sequence[str],
+    device: torch.device,
+    some_missing: bool,
 ) -> StepSums:
     """The sums over no rows.
 
@@ -111,6 +139,7 @@ def no_sums(
         by_stream: Names of loss terms with a value by stream.
         scalars: Names of loss terms with one value.
         device: The device of the sums.
+        some_missing: Whether rows may lack streams.
     """
     streams = len(dims)
 
@@ -125,12 +154,13 @@ def no_sums(
         feature_sum=tuple(map(zeros, dims)),
         feature_square_sum=zeros(streams),
         active=zeros(streams),
-        chosen=zeros(),
+        chosen=zeros(streams) if some_missing else zeros(),
         chosen_alone=zeros(streams),
         terms={
             **{name: zeros(streams) for name in by_stream},
             **{name: zeros() for name in scalars},
         },
+        pair_rows=zeros(streams, streams) if some_missing else None,
     )
 
 
@@ -143,6 +173,7 @@ def step_sums(
     *,
     compare_rows: int,
     kernels: Kernels,
+    some_missing: bool,
 ) -> StepSums:
     """The figures of a batch.
 
@@ -154,13 +185,22 @@ def step_sums(
         values: Values of the terms without derivatives by hand, by name, scalars.
         compare_rows: Rows on which `chosen_alone` is counted.
         kernels: The implementation of the sparse mathematics.
+        some_missing: Whether rows of the run may lack streams, even if those of the batch do not.
     """
     rows, streams, _ = selected.values.shape
+    present = selected.present
     if selected.indices.shape[1] > 1 and model.own_mode == "joint":
         compare_rows = 0  # a batch that selected independently
     compared = selected.rows(slice(compare_rows))
     squared = losses.square_errors.double()
     norms = torch.stack(selected.square_norms, dim=1).double()
+    pair_rows, square_norms = None, norms
+    if present is not None:
+        pairs = present.unsqueeze(2) & present.unsqueeze(1)
+        squared, square_norms = squared.where(pairs, 0), norms.where(present, 0)
+        pair_rows = pairs.sum(0).double()
+    elif some_missing:
+        pair_rows = norms.new_full((streams, streams), rows)
     nmse = (squared / norms.unsqueeze(2)).sum(0)
     errors = nmse
     if objective.variances is not None:
@@ -185,17 +225,21 @@ def step_sums(
         nmse=nmse,
         squared_error=squared.sum(0),
         feature_sum=tuple(x.sum(0).double() for x in selected.features),
-        feature_square_sum=norms.sum(0),
+        feature_square_sum=square_norms.sum(0),
         active=(selected.values > 0).sum((0, 2)).double(),
-        chosen=_chosen(compared).mean(),
+        chosen=_chosen(compared) if some_missing else _chosen(compared).mean(),
         chosen_alone=_chosen_alone(model, compared, kernels),
         terms=terms,
+        pair_rows=pair_rows,
     )
 
 
 def _chosen(selected: Selected) -> Tensor:
     """How many latents are selected, (streams,); jointly selected ones count in every stream."""
     rows, streams, width = selected.values.shape
+    if selected.present is not None:
+        has = selected.present.unsqueeze(2).expand(-1, -1, width)
+        return (has if selected.kept is None else has & selected.kept).sum((0, 2)).double()
     if selected.kept is None:
         return selected.values.new_full((streams,), rows * width, dtype=torch.float64)
     return selected.kept.sum((0, 2)).double().expand(streams)
@@ -223,5 +267,7 @@ def _chosen_alone(model: Sparc, selected: Selected, kernels: Kernels) -> Tensor:
                 also = also.gather(1, shared)
         if selected.kept is not None:
             also &= selected.kept[:, 0]
+        if selected.present is not None:
+            also &= selected.present[:, position, None]
         counts.append(also.sum())
     return torch.stack(counts).double()

@@ -29,6 +29,16 @@ def test_statistics_of_normalized_features_over_rows_valid_in_all_streams(small_
         assert variance == pytest.approx(unit.var(0).sum(), rel=1e-5)
 
 
+def test_with_rows_any_each_stream_is_taken_over_the_rows_that_have_it(small_cache):
+    cache = ActivationCache(small_cache)
+    means, variances = data_statistics(cache, config(dino=24, clip_text=12), seed=0, rows="any")
+    for name, variance in zip(("dino", "clip_text"), variances, strict=True):
+        of_stream, (other,) = data_statistics(cache, config(**{name: len(means[name])}), seed=0)
+        assert torch.equal(means[name], of_stream[name])
+        assert variance == other
+    assert variances != data_statistics(cache, config(dino=24, clip_text=12), seed=0).variances
+
+
 def test_chunks_are_sampled_from_the_whole_cache(tmp_path, monkeypatch):
     """The first half points one way and the second another: the sample must see both."""
     monkeypatch.setattr(means, "SAMPLED_CHUNKS", 12)

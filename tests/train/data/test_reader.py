@@ -12,7 +12,7 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError, ConfigError, DamagedCacheError, IncompleteCacheError
 from sparc.train.data.order import Position, RowOrder
 from sparc.train.data.reader import BatchReader
-from sparc.train.data.rows import block_bytes, usable_rows
+from sparc.train.data.rows import block_bytes, count_rows
 
 STREAMS = ("dino", "clip_image", "clip_text")
 
@@ -34,7 +34,7 @@ def open_reader(small_cache):
 
 
 def take(reader, count):
-    return [{k: v.clone() for k, v in reader.next_batch().items()} for _ in range(count)]
+    return [{k: v.clone() for k, v in reader.next_batch().features.items()} for _ in range(count)]
 
 
 def same(a, b):
@@ -49,7 +49,9 @@ def expected(small_cache):
     whole = {
         n: np.concatenate([cache.features(n, c) for c in range(cache.info.chunks)]) for n in STREAMS
     }
-    order = RowOrder(usable=usable_rows(cache, STREAMS), block_chunks=3, batch_size=100, seed=7)
+    order = RowOrder(
+        usable=count_rows(cache, STREAMS, "all").by_chunk, block_chunks=3, batch_size=100, seed=7
+    )
     batches = []
     for epoch in range(3):
         rows = []
@@ -67,6 +69,49 @@ def test_residency_never_changes_the_batches(open_reader, expected, residency):
     reader = open_reader(residency=residency)
     assert same(take(reader, len(expected)), expected)
     assert reader.position == Position(3, 0)
+
+
+@pytest.mark.parametrize("residency", ["host", "stream", "device"])
+@pytest.mark.parametrize("streams", [STREAMS, STREAMS[1:]])
+def test_rows_that_lack_streams_come_with_those_that_they_have(
+    small_cache, open_reader, residency, streams
+):
+    cache = ActivationCache(small_cache)
+    valid = np.stack([cache.valid_rows([name]) for name in streams], axis=1)
+    reader = open_reader(residency=residency, streams=streams, rows="any", batch_size=50)
+    assert reader.order.rows == valid.any(1).sum()
+    assert sum(reader.counts.by_streams.values()) == reader.order.rows
+    assert reader.counts.by_streams[streams] == valid.all(1).sum()
+    halves = [
+        open_reader(
+            residency=residency, streams=streams, rows="any", batch_size=50, rank=r, world=2
+        )
+        for r in range(2)
+    ]
+    rows = {
+        tuple(row.tolist()): has for row, has in zip(_joined(cache, streams), valid, strict=True)
+    }
+    for _ in range(reader.order.steps_per_epoch):
+        features, present = reader.next_batch()
+        batch = torch.cat([features[name] for name in streams], dim=1)
+        for row, has in zip(batch, present, strict=True):
+            assert has.tolist() == rows[tuple(row.tolist())].tolist()
+        parts = [half.next_batch() for half in halves]
+        assert torch.equal(torch.cat([part.present for part in parts]), present)
+        for name in streams:
+            assert torch.equal(torch.cat([p.features[name] for p in parts]), features[name])
+
+
+def _joined(cache, streams):
+    whole = [[cache.features(n, c) for c in range(cache.info.chunks)] for n in streams]
+    return np.concatenate([np.concatenate(chunks) for chunks in whole], axis=1).astype(np.float32)
+
+
+def test_where_all_rows_are_complete_there_is_no_mask(open_reader, small_cache):
+    one = open_reader(streams=("clip_image",), rows="any")
+    assert one.next_batch().present is None
+    assert open_reader(rows="all").next_batch().present is None
+    assert open_reader(rows="any").next_batch().present is not None
 
 
 @pytest.mark.parametrize("residency", ["host", "stream"])
@@ -139,6 +184,19 @@ def test_damage_reaches_the_trainer_and_does_not_hang(tmp_path, residency):
 
     with pytest.raises(DamagedCacheError, match="chunk 3 of a/features"):
         read_everything()
+
+
+def test_a_stream_that_no_row_has_is_refused(tmp_path):
+    there, nowhere = np.ones((8, 3), np.float32), np.zeros((8, 3), np.float32)
+    cache = write_arrays(tmp_path, {"a": there, "b": nowhere, "c": nowhere})
+    for streams, message in (
+        (("a", "b"), "no row is valid in b; .* --stream leaves it out"),
+        (("b", "c"), "no row is valid in one of b, c"),
+    ):
+        with pytest.raises(CacheError, match=message):
+            count_rows(cache, streams, "any")
+    with pytest.raises(CacheError, match="no row is valid in all of a, b"):
+        count_rows(cache, ("a", "b"), "all")
 
 
 def test_a_reader_can_be_closed_at_any_time(small_cache):

@@ -110,9 +110,9 @@ def test_a_run_that_diverges_does_not_stop_the_others(
 ):
     real = Learner.step
 
-    def step(learner, batch, lr, *others):
+    def step(learner, batch, lr, *others, **options):
         ruined = learner.model.config.k == 3 and learner.settings.seed == 2
-        return real(learner, batch, float("inf") if ruined else lr, *others)
+        return real(learner, batch, float("inf") if ruined else lr, *others, **options)
 
     monkeypatch.setattr(Learner, "step", step)
     folder = tmp_path / "sweep"

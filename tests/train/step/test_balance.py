@@ -21,7 +21,7 @@ def test_biases_move_as_the_formulas_say(build_model, draw_batch, selection):
         batch = draw_batch(model, 9, seed=seed)
         with torch.no_grad():
             forward = Reference(model).forward(batch)
-            masks = select(model.config, forward.logits)
+            masks = select(model.config, forward.logits, forward.has)
         learner.step(batch, 1e-13)
         for s, h in forward.logits.items():
             own = torch.zeros_like(h).scatter(1, h.topk(6).indices, 1)

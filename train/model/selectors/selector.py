@@ -40,8 +40,9 @@ class Selector(ABC):
         Args:
             scores: Of the candidates, (rows, width), in no particular order.
             k: `ModelConfig.k`.
-            threshold: A scalar: in training that of the batch, in use the learned one. None where
-                none was learned, as before the first step.
+            threshold: A scalar, or (rows, 1) where rows have different streams: in training that of
+                the batch, in use the learned one. None where none was learned, as before the first
+                step.
 
         Returns:
             (rows, width) bool; None for all. In use a row's must not depend on other rows.
@@ -53,7 +54,8 @@ class Selector(ABC):
         """The threshold of a batch, a scalar, for selectors with `learns_thresholds`.
 
         Args:
-            scores: Of the candidates of all rows, of all processes, (rows, width).
+            scores: Of the candidates of all rows, of all processes, (rows, width); of those with
+                the same streams, where rows lack some.
             k: `ModelConfig.k`.
         """
         raise NotImplementedError

@@ -44,7 +44,7 @@ class DenseBatch(NamedTuple):
 
     def forward(self, model: Sparc, parameters: Mapping[str, Tensor]) -> Forward:
         """Dense codes as a function of the parameters, with the latents that were selected."""
-        indices, values, kept = self.codes
+        indices, values, kept, _ = self.codes
         selected = {}
         for position, name in enumerate(model.config.names):
             place = 0 if indices.shape[1] == 1 else position
@@ -53,8 +53,10 @@ class DenseBatch(NamedTuple):
             if kept is not None:
                 used = kept[:, place].to(values.dtype)
             selected[name] = mask.scatter_(1, indices[:, place], used)
-        features, noise = self.inputs
-        computed = forward(model.config, parameters, features, self.dead, selected, noise)
+        features, noise, present = self.inputs
+        computed = forward(
+            model.config, parameters, features, self.dead, selected, noise, present=present
+        )
         return computed._replace(variances=self.variances)
 
 

@@ -14,7 +14,8 @@ class Distill(SparseTerm):
     """distill_s = - mean over T of log softmax_U(h_s / tau), for each row.
 
     T are the latents that the row's streams select jointly, a constant; U is T and the k latents of
-    the stream's own TopK. It needs no decoder. 0 where streams do not select jointly.
+    the stream's own TopK. It needs no decoder. 0 where streams do not select jointly, as in a row
+    that has one stream.
     """
 
     needs_own = True
@@ -24,12 +25,12 @@ class Distill(SparseTerm):
         shared, *others = forward.selected.values()
         if not others or any(not torch.equal(shared, other) for other in others):
             return torch.stack([h.new_zeros(()) for h in forward.logits.values()])
-        values = []
+        values, several = [], torch.stack(list(forward.has.values())).sum(0) > 1
         for s, h in forward.logits.items():
             union = (shared + forward.own[s]) > 0
             log_p = (h / TEMPERATURE).masked_fill(~union, -torch.inf).log_softmax(1)
             mean = torch.where(shared > 0, log_p, 0).sum(1) / shared.sum(1).clamp(min=1)
-            values.append(-mean.mean())
+            values.append(-(mean * forward.has[s] * several).mean())
         return torch.stack(values)
 
     def sparse(self, rows: StreamRows) -> Contribution:
@@ -43,6 +44,8 @@ class Distill(SparseTerm):
         kept = torch.ones_like(shared, dtype=torch.bool)
         if selected.kept is not None:
             kept = selected.kept[:, 0]
+        if selected.several is not None:
+            kept = kept & selected.several.unsqueeze(1)
         in_shared = torch.zeros_like(product, dtype=torch.bool).scatter_(1, shared, kept)
         only_own = ~in_shared.gather(1, own)
         union, counts = torch.cat((shared, own), dim=1), torch.cat((kept, only_own), dim=1)

@@ -17,7 +17,9 @@ varies the weight with `term.pull = [0.0, 0.1]`. A term whose weight is a settin
 overrides `weight`, and its entry names the option.
 
 `Forward` has, by stream, features `x` (B, d_s), and `logits`, `codes`, `selected` and `own`, each
-(B, L), and `dead` (L,); `forward.decode(code, target)` gives (B, d_t).
+(B, L), and `dead` (L,); `forward.decode(code, target)` gives (B, d_t). With `--rows any` such a
+term is refused unless it says `allows_missing = True`: then it leaves out rows that lack a stream,
+where `has`, (B,) by stream, is 0.
 
 Such a term is differentiated by autograd on dense codes, which takes several times as long as the
 rest of a step. It can have derivatives by hand: a mean error over pairs of streams as a `PairTerm`,

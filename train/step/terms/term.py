@@ -7,6 +7,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from sparc.common.errors import ConfigError
 from sparc.train.config import TrainConfig
 from sparc.train.kernels.interface import Kernels
 from sparc.train.model.network import Sparc
@@ -33,6 +34,8 @@ class LossTerm(ABC):
     """Whether lines of metrics.jsonl have its value even if its weight is 0."""
     needs_own: ClassVar[bool] = False
     """Whether `Selected.own` is to be computed for it."""
+    allows_missing: ClassVar[bool] = False
+    """Whether `dense` heeds `Forward.has`, so that rows that lack streams can be trained with."""
 
     def __init__(self, settings: TrainConfig, name: str) -> None:
         self.settings = settings
@@ -58,6 +61,8 @@ class PairTerm(LossTerm):
     All such terms are decoded and differentiated in one pass.
     """
 
+    allows_missing = True
+
     @abstractmethod
     def pairs(self, streams: int) -> Tensor:
         """Which pairs, (targets, sources) bool."""
@@ -68,7 +73,7 @@ class PairTerm(LossTerm):
         pairs = [(names[t], names[s]) for t, s in self.pairs(len(names)).nonzero().tolist()]
         if not pairs:
             return forward.x[names[0]].new_zeros(())
-        values = [forward.error(forward.codes[s], t) for t, s in pairs]
+        values = [forward.error(s, t) for t, s in pairs]
         return torch.stack(values).mean()
 
 
@@ -115,7 +120,12 @@ class Contribution(NamedTuple):
 
 
 class SparseTerm(LossTerm):
-    """A term with derivatives by hand, computed for some rows of one stream at a time."""
+    """A term with derivatives by hand, computed for some rows of one stream at a time.
+
+    What it contributes for rows that lack the stream is taken for zero, so it may be any number.
+    """
+
+    allows_missing = True
 
     def applies(self, candidates: Candidates | None) -> bool:  # noqa: ARG002
         """Whether `sparse` is to be called for a stream; if not, its losses are 0."""
@@ -127,9 +137,17 @@ class SparseTerm(LossTerm):
 
 
 def build_terms(settings: TrainConfig) -> list[LossTerm]:
-    """The terms that have a weight, and those that are logged without one."""
+    """The terms that have a weight, and those that are logged without one.
+
+    Raises:
+        ConfigError: One of them cannot do with rows that lack streams, and there may be some.
+    """
     terms: list[LossTerm] = [entry.load()(settings, name) for name, entry in TERMS.items()]
-    return [term for term in terms if term.weight > 0 or term.always_logged]
+    terms = [term for term in terms if term.weight > 0 or term.always_logged]
+    for term in terms:
+        if settings.rows == "any" and not term.allows_missing:
+            raise ConfigError(f"loss term {term.name} needs all streams of a row: choose rows all")
+    return terms
 
 
 def pair_weights(terms: Sequence[LossTerm], streams: int) -> Tensor:
@@ -140,6 +158,32 @@ def pair_weights(terms: Sequence[LossTerm], streams: int) -> Tensor:
             pairs = term.pairs(streams)
             weights[pairs] += term.weight / max(1, int(pairs.sum()))
     return weights
+
+
+def of_present(contribution: Contribution, has: Tensor) -> Contribution:
+    """A contribution that is zero for rows that lack the stream.
+
+    Args:
+        contribution: A term for some rows, in one stream.
+        has: Which rows have the stream, (rows,) bool.
+    """
+
+    def masked(rows: Tensor) -> Tensor:
+        return rows.where(has.view(-1, *[1] * (rows.dim() - 1)), 0)
+
+    losses, by_values, auxiliary, by_logits, further = contribution
+    if auxiliary is not None:
+        latents, indices, *derivatives = auxiliary
+        auxiliary = AuxiliaryCode(latents, indices, *map(masked, derivatives))
+    if further is not None:
+        further = FurtherLogits(further.indices, masked(further.gradients))
+    return Contribution(
+        masked(losses),
+        None if by_values is None else masked(by_values),
+        auxiliary,
+        None if by_logits is None else masked(by_logits),
+        further,
+    )
 
 
 def join_contributions(parts: Sequence[Mapping[str, Contribution]]) -> dict[str, Contribution]:
