@@ -45,8 +45,8 @@ _HERE = "sparc.train.step.recipes"
 
 
 def _rate(config: Any) -> float:
-    """1e-3 up to 1,024 latents, then 1e-3 * sqrt(1024 / latents), to three digits."""
-    return float(f"{1e-3 * math.sqrt(1024 / max(1024, config.latents)):.3g}")
+    """1e-3 up to 4,096 latents, then 1e-3 * sqrt(4096 / latents), to three digits."""
+    return float(f"{1e-3 * math.sqrt(4096 / max(4096, config.latents)):.3g}")
 
 
 def _if_joint(value: Any, otherwise: Any) -> Callable[[Any], Any]:
@@ -72,7 +72,7 @@ RECIPES: dict[str, RecipeEntry] = {
             "balance": 5e-4,
             "noise": 0.2,
             "alive_by": _if_joint("both", "any"),
-            "align": ("0.25", "0.5", "0.8", "1=0.8"),
+            "align": ("0.25", "0.5", "0.8", "1=0.7"),
             "align_discriminant": 0.1,
             "align_lr": 0.1,
         },
