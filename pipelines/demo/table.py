@@ -19,7 +19,7 @@ from sparc.pipelines.demo.searches import RESULTS, WORDS, Searches, search_by_te
 
 _WIDTH = 98
 _TEXT_WIDTH = 50
-_CELL_WIDTH = 16
+_CELL_WIDTH = 17
 
 _READING = """\
 What was learnt is in the upper part: there each model of the three (a "stream") chooses its
