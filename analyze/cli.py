@@ -51,8 +51,9 @@ def run(
     display(render(summary_page([finished])))
     for line in small_samples([finished]):
         say(line)
-    question = shlex.join(["sparc-analyze", "concepts", report, "--shared"])
-    say(f"next: `{question}` lists the concepts that all streams share")
+    shared = ["--shared"] if len(finished.info.streams) > 1 else []
+    question = shlex.join(["sparc-analyze", "concepts", report, *shared])
+    say(f"next: `{question}` lists {'shared concepts' if shared else 'its concepts'}")
 
 
 @command(app, CompareConfig, "compare")

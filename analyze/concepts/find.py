@@ -36,6 +36,9 @@ class Concepts(NamedTuple):
         judged: Number of those that are active on enough images in each of `asked`.
         asked: The streams in question: those whose number of images decides whether a latent is
             thin, and whose pairs agreement and overlap are of.
+        alone: The stream of `--only`, or the report's only one; else empty.
+        unclear: Number of latents of which nobody can tell whether a stream lacks them, where that
+            was asked for; see `REPORT.md`.
         shared_untrained: How many latents all streams share in the untrained model; None where
             that was not asked for, or the report does not have its codes.
     """
@@ -46,6 +49,8 @@ class Concepts(NamedTuple):
     alive: int
     judged: int
     asked: tuple[str, ...]
+    alone: str
+    unclear: int
     shared_untrained: int | None
 
 
@@ -82,13 +87,17 @@ def find(evidence: Evidence, config: ConceptsConfig) -> Concepts:
         table = table.filter(pa.array(goes_with_class[table["latent"].to_numpy()]))
     if config.word:
         table = table.filter(pc.is_in(table["latent"], pa.array(_named(evidence, config.word))))
-    table = _sorted(table, config)
+    alone = asked[0] if len(asked) == 1 else ""
+    table = _sorted(table, alone, config)
     if config.out is not None:
         about = report.about("concepts", config)
         write_any_table(config.out, described(table, "concepts", about))
     untrained = evidence.shared_untrained if config.shared else None
     images = len(evidence.activity.rows)
-    return Concepts(table, evidence.streams, images, alive, judged, asked, untrained)
+    unclear = _unclear(evidence, config)
+    return Concepts(
+        table, evidence.streams, images, alive, judged, asked, alone, unclear, untrained
+    )
 
 
 def _check(evidence: Evidence, config: ConceptsConfig) -> None:
@@ -116,6 +125,22 @@ def _in_question(streams: tuple[str, ...], config: ConceptsConfig) -> tuple[str,
     if config.only:
         return (config.only,)
     return tuple(stream for stream in streams if stream != config.lacking)
+
+
+def _unclear(evidence: Evidence, config: ConceptsConfig) -> int:
+    """How many latents may be lacking or not, as far as these images show."""
+    if config.only:
+        others = [stream for stream in evidence.streams if stream != config.only]
+        pairs = [(config.only, other) for other in others]
+        asked = evidence.activity.images(config.only) >= LEAST_IMAGES
+    elif config.lacking:
+        others = [stream for stream in evidence.streams if stream != config.lacking]
+        pairs = [(other, config.lacking) for other in others]
+        asked = evidence.sharing.shared_by(tuple(others))
+    else:
+        return 0
+    unknown = [np.isnan(evidence.sharing.elsewhere[pair].limit) for pair in pairs]
+    return int((asked & np.any(unknown, axis=0)).sum())
 
 
 def _of_class(
@@ -161,12 +186,12 @@ def _named(evidence: Evidence, word: str) -> list[int]:
     return sorted(latents)
 
 
-def _sorted(table: pa.Table, config: ConceptsConfig) -> pa.Table:
+def _sorted(table: pa.Table, alone: str, config: ConceptsConfig) -> pa.Table:
     """The most telling latents first, those that are too thin last."""
     if config.of_class:
         by = "class_overlap"
-    elif config.only:
-        by = f"monosemanticity_{config.only}"
+    elif alone:
+        by = f"monosemanticity_{alone}"
     else:
         by = "overlap_excess"
     value = np.nan_to_num(table[by].to_numpy(), nan=-np.inf)

@@ -23,9 +23,9 @@ def _lines(result: Concepts, config: ConceptsConfig) -> Iterator[str]:
     yield _heading(result, config)
     shown = rows[: config.limit] if config.limit else rows
     if shown:
-        yield _columns(result.streams, config)
+        yield _columns(result, config)
     for row in shown:
-        yield _line(row, result.streams, config)
+        yield _line(row, result, config)
     if len(rows) > len(shown):
         yield f"  and {amount(len(rows) - len(shown), 'more latent')}: --limit 0, or --out FILE.csv"
     yield from _notes(result, rows)
@@ -53,9 +53,10 @@ def _heading(result: Concepts, config: ConceptsConfig) -> str:
     )
 
 
-def _columns(streams: tuple[str, ...], config: ConceptsConfig) -> str:
+def _columns(result: Concepts, config: ConceptsConfig) -> str:
+    streams = result.streams
     by_class = f" {'class':>6}" if config.of_class else ""
-    if config.only:
+    if result.alone:
         return (
             f"  {'latent':>6}{by_class} {'alike':>6}  {'images':<{_images_width(streams)}}  names"
         )
@@ -66,13 +67,14 @@ def _columns(streams: tuple[str, ...], config: ConceptsConfig) -> str:
     )
 
 
-def _line(row: Mapping[str, Any], streams: tuple[str, ...], config: ConceptsConfig) -> str:
+def _line(row: Mapping[str, Any], result: Concepts, config: ConceptsConfig) -> str:
+    streams = result.streams
     by_class = f" {_share(row['class_overlap'], 6)}" if config.of_class else ""
     images = "/".join(str(row[f"images_{stream}"]) for stream in streams)
     names = _called(row, streams)
     thin = f"  TOO THIN: {row['thin']}" if row["thin"] else ""
-    if config.only:
-        alike = _share(row[f"monosemanticity_{config.only}"], 6)
+    if result.alone:
+        alike = _share(row[f"monosemanticity_{result.alone}"], 6)
         return (
             f"  {row['latent']:>6}{by_class} {alike}  {images:<{_images_width(streams)}}  "
             f"{names}{thin}"
@@ -113,6 +115,11 @@ def _images_width(streams: tuple[str, ...]) -> int:
 
 def _notes(result: Concepts, rows: list[dict[str, Any]]) -> Iterator[str]:
     streams = result.streams
+    if result.unclear:
+        yield (
+            f"UNCLEAR: of {amount(result.unclear, 'latent')} these images cannot tell: too few are "
+            "shared to know how far shared ones overlap, or chance reaches as far"
+        )
     if result.shared_untrained is not None:
         yield f"control: the untrained model has {result.shared_untrained} shared by all streams"
     if rows:
@@ -129,11 +136,10 @@ def _notes(result: Concepts, rows: list[dict[str, Any]]) -> Iterator[str]:
 
 def _of_what(result: Concepts) -> str:
     """What the figures of the table are."""
-    if len(result.asked) == 1 and len(result.streams) > 1:
-        (stream,) = result.asked
+    if result.alone:
         return (
             f"alike: by how much the latent's images are more alike than any two, cosine of "
-            f"{stream}'s features"
+            f"{result.alone}'s features"
         )
     which = "of the weakest pair of streams" if len(result.asked) > 2 else "of both streams"
     return (

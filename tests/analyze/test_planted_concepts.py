@@ -380,6 +380,7 @@ def test_concepts_lists_what_streams_share_and_what_only_one_has(report):
     assert latents(only="dino") == [CONCEPTS.index("beard"), CONCEPTS.index("stripe")]
     assert latents(only="clip") == []
     assert latents(only="text") == [CONCEPTS.index("poem")]
+    assert find(evidence, ConceptsConfig(only="dino")).unclear == 0
     # dino and clip share latent 13, which text has as 14: it is not lacking.
     assert [latents(lacking=stream) for stream in STREAMS] == [[], [], []]
     left = CONCEPTS.index("left")
