@@ -1,13 +1,15 @@
 """Whether training on this device is right: what `on_gpu.py` checks before it measures.
 
-Every kernel against sums spelled out in float64, then whole steps against the same steps on a CPU.
-Without a GPU the same runs in Triton's interpreter, at small sizes.
+Every kernel against sums spelled out in float64, then whole steps against the same steps on a CPU,
+with the noise that the CPU draws; what a device draws itself is checked by itself. Without a GPU
+the same runs in Triton's interpreter, at small sizes.
 """
 
 import copy
 import dataclasses
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -19,6 +21,7 @@ from sparc.train.kernels.choice import choose
 from sparc.train.kernels.interface import Kernels, WeightGradient, fill_bags, invert
 from sparc.train.model.initialize import initial_model
 from sparc.train.model.network import Sparc
+from sparc.train.step import noise
 from sparc.train.step.learner import Learner
 from sparc.train.step.noise import Inputs
 from sparc.train.step.recipes import published
@@ -254,8 +257,13 @@ VARIANTS: dict[str, dict[str, object]] = {
     "local, clipped": {"selection": "local", "clip": 0.05},
     "one code a target": {"cross_weight": 0.0},
     "published": {"recipe": "published"},
-    "alone": {"terms": ("distill=0.1",), "balance": 1e-3, "independent": 0.5},
+    "independent": {"independent": 1.0},
+    "both modes": {"independent": 0.5, "alive_by": "both"},
+    "distilled, balanced": {"terms": ("distill=0.1",), "balance": 1e-3, "independent": 0.5},
+    "noise": {"noise": 0.25},
+    "aligned": {"recipe": "aligned"},
 }
+"""Options of whole steps; the recipe is joint where none is named. A learner does not align."""
 
 
 def learn(
@@ -282,6 +290,44 @@ def far(found: dict[str, Tensor], expected: dict[str, Tensor], start: dict[str, 
     return worst
 
 
+@contextmanager
+def noise_of_the_cpu() -> Iterator[None]:
+    """All devices get the noise that a CPU draws in float64: their own are other numbers."""
+    draw = noise.draw_noise
+
+    def draw_on_cpu(batch: Mapping[str, Tensor], **how: object) -> dict[str, Tensor]:
+        drawn = draw({name: x.cpu().double() for name, x in batch.items()}, **how)  # type: ignore[arg-type]
+        return {name: x.to(batch[name]) for name, x in drawn.items()}
+
+    noise.draw_noise = draw_on_cpu  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        noise.draw_noise = draw
+
+
+def noise_checks(device: torch.device) -> Iterator[Check]:
+    """What this device draws: its size, that it repeats, and that processes divide it."""
+    rows, dim, scale = 512, 96, 0.25
+
+    def draw(step: int, share: noise.Share = noise.ALL_ROWS, rows: int = rows) -> Tensor:
+        batch = {"a": torch.zeros(rows, dim, device=device)}
+        return noise.draw_noise(batch, scale=scale, seed=3, step=step, share=share)["a"]
+
+    poison(device)
+    drawn = draw(1)
+    norms = drawn.double().norm(dim=1)
+    yield Check("noise: mean norm over the wanted one", abs(float(norms.mean()) / scale - 1), 0.02)
+    # The standard error of a mean over all numbers is 0.0045 of their standard deviation.
+    mean = abs(float(drawn.double().mean())) * dim**0.5 / scale
+    yield Check("noise: mean in standard deviations", mean, 0.03)
+    yield Check("noise, again: numbers that differ", float((draw(1) != drawn).sum()), 0)
+    yield Check("noise, next step: numbers that are equal", float((draw(2) == drawn).sum()), 9)
+    halves = [draw(1, noise.Share(rank, 2), rows // 2) for rank in (0, 1)]
+    differ = float((torch.cat(halves) != drawn).sum())
+    yield Check("noise of two processes: numbers that differ", differ, 0)
+
+
 def step_checks(device: torch.device, size: StepSize, variants: list[str]) -> Iterator[Check]:
     """Steps with Triton on this device against steps with PyTorch on a CPU, in float64."""
     cpu = torch.device("cpu")
@@ -291,12 +337,14 @@ def step_checks(device: torch.device, size: StepSize, variants: list[str]) -> It
         options = {**size.settings, **options}
         batches, start = size.batches(), copy.deepcopy(model.state_dict())
         plain = TrainConfig(kernels="torch", **{"recipe": "joint", **options})  # type: ignore[arg-type]
-        expected = learn(Learner(copy.deepcopy(model), plain), batches, cpu)
+        with noise_of_the_cpu():
+            expected = learn(Learner(copy.deepcopy(model), plain), batches, cpu)
         triton = dataclasses.replace(plain, kernels="triton")
         name = f"{size.steps} steps, {variant}, L {size.latents}, {int(expected['dead'])} dead"
         for dtype, tolerance in ((torch.float64, 1e-7), (torch.float32, 2e-2)):
             learner = Learner(copy.deepcopy(model).to(device, dtype), triton)
-            found = learn(learner, batches, device)
+            with noise_of_the_cpu():
+                found = learn(learner, batches, device)
             kind = str(dtype).removeprefix("torch.")
             yield Check(f"{name}, {kind}", far(found, expected, start), tolerance)
 
@@ -381,10 +429,15 @@ def all_checks(device: torch.device, *, small: bool) -> list[Callable[[], Iterat
     for case in cases:
         groups.append(lambda case=case: kernel_checks(kernels, case, device))  # type: ignore[misc]
     size = SMALL_STEP if small else MIDDLE_STEP
-    variants = ["default", "published", "alone"] if small else list(VARIANTS)
+    variants = (
+        ["default", "published", "distilled, balanced", "aligned"] if small else list(VARIANTS)
+    )
+    groups.append(lambda: noise_checks(device))
     groups.append(lambda: step_checks(device, size, variants))
-    groups.append(lambda: repeat_checks(device, size, "default"))
-    groups.append(lambda: repeat_checks(device, size, "alone"))
+    groups.append(lambda: repeat_checks(device, size, "aligned"))
+    if not small:
+        groups.append(lambda: repeat_checks(device, size, "default"))
+        groups.append(lambda: repeat_checks(device, size, "distilled, balanced"))
     if device.type == "cuda":
         groups.append(lambda: step_checks(device, LARGE_STEP, ["default"]))
         groups.append(lambda: precision_checks(device, LARGE_STEP))
