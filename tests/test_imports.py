@@ -51,7 +51,8 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ),
         (
             *("config", "distributed", "align.record"),
-            *("match.config", "match.record", "derive.record", "derive.history"),
+            *("match.config", "match.record", "join.config", "join.record"),
+            *("derive.record", "derive.history"),
         ),
         ("model",),
         (
@@ -62,7 +63,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("run", "validation"),
         ("loading", "loop", "announcements"),
         ("together",),
-        ("job", "derive", "align.command", "match.command"),
+        ("job", "derive", "align.command", "match.command", "join"),
         ("direct",),
         ("cli", "call"),
     ),
@@ -265,7 +266,7 @@ def test_a_configuration_file_may_have_a_table_for_every_command(call) -> None:
     ("program", "commands"),
     [
         ("extract", ["run", "inspect", "verify"]),
-        ("train", ["run", "resume", "align", "match", "inspect"]),
+        ("train", ["run", "resume", "align", "match", "join", "inspect"]),
         (
             "analyze",
             [

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sparc.train.align.command import align_run
     from sparc.train.align.config import AlignConfig
     from sparc.train.config import ModelConfig, StreamShape, TrainConfig
+    from sparc.train.join.command import join_run
+    from sparc.train.join.config import JoinConfig
     from sparc.train.loading import load
     from sparc.train.match.command import match_run
     from sparc.train.match.config import MatchConfig
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AlignConfig",
     "Codes",
+    "JoinConfig",
     "MatchConfig",
     "ModelConfig",
     "Sparc",
@@ -33,6 +36,7 @@ __all__ = [
     "TrainConfig",
     "align_run",
     "create_model",
+    "join_run",
     "load",
     "match_run",
 ]
@@ -41,12 +45,14 @@ _HOMES = {
     "AlignConfig": "sparc.train.align.config",
     "Codes": "sparc.train.model.codes",
     "MatchConfig": "sparc.train.match.config",
+    "JoinConfig": "sparc.train.join.config",
     "ModelConfig": "sparc.train.config",
     "Sparc": "sparc.train.model.network",
     "StreamShape": "sparc.train.config",
     "TrainConfig": "sparc.train.config",
     "align_run": "sparc.train.align.command",
     "create_model": "sparc.train.model.initialize",
+    "join_run": "sparc.train.join.command",
     "load": "sparc.train.loading",
     "match_run": "sparc.train.match.command",
 }

@@ -9,6 +9,7 @@ from sparc.common import heap
 from sparc.common.cli import command, display, new_app
 from sparc.train.align.config import AlignConfig
 from sparc.train.config import TrainConfig
+from sparc.train.join.config import JoinConfig
 from sparc.train.match.config import MatchConfig
 
 app = new_app("Train one dictionary of sparse latents shared by the streams of a cache.")
@@ -75,6 +76,14 @@ def match(source: Source, cache: Cache, out: Out, config: MatchConfig) -> None:
     from sparc.train.match.command import match_run
 
     match_run(source, cache, out, config)
+
+
+@command(app, JoinConfig, "join", prepare=[heap.share])
+def join(source: Source, cache: Cache, out: Out, config: JoinConfig) -> None:
+    """Teach a trained model a further stream; the others stay."""
+    from sparc.train.join.command import join_run
+
+    join_run(source, cache, out, config)
 
 
 @command(app)

@@ -7,6 +7,7 @@ one of the hub. The changed one says in its `config.json` what it was made from.
 import os
 import shlex
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -18,6 +19,7 @@ from sparc.common.errors import RunError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.common.progress import say
+from sparc.common.streams.info import StreamInfo
 from sparc.common.versions import software_versions
 from sparc.train.derive.history import History
 from sparc.train.derive.record import ChangeRecord
@@ -25,6 +27,7 @@ from sparc.train.loading import load
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE, read_history, write_config
 from sparc.train.model.network import Sparc
 from sparc.train.model.tensors import digest, is_written_here
+from sparc.train.run.log import read_lines
 from sparc.train.run.run_folder import (
     INITIAL_FILE,
     RunRecord,
@@ -51,6 +54,35 @@ class Change(ABC, Generic[Record]):
     """What it has done to a model, such as `aligned`."""
     gerund: str
     """What it does, such as `aligning`."""
+    logs: tuple[str, ...] = ()
+    """Files of figures that it writes into the folder of the changed model."""
+
+    def begin(
+        self, model: Sparc, cache: ActivationCache, trained_on: Sequence[StreamInfo]
+    ) -> Sparc:
+        """The model that `apply` is to change, as a rule the given one.
+
+        Args:
+            model: The finished model.
+            cache: The cache.
+            trained_on: The model's streams as the caches it learned from describe them, where that
+                is known.
+
+        Raises:
+            RunError: It is no model for this change.
+            CacheError: It is no cache for this model.
+        """
+        names = model.config.names
+        if len(names) == 1:
+            raise RunError(
+                f"the model has one stream, {names[0]}: {self.gerund} needs at least two"
+            )
+        require_streams(cache, model.config.streams, trained_on)
+        return model
+
+    def initial(self) -> Mapping[str, Tensor]:
+        """After `apply`: pre-biases of step 0 of streams that the model did not have before."""
+        return {}
 
     @abstractmethod
     def record(self, about: dict[str, Any]) -> Record:
@@ -97,20 +129,17 @@ def derive(change: Change[Any], run: Location, cache: Location, out: Location) -
     """
     require_local(Path(out))
     source, target = _open(os.fspath(run)), Folder(out)
-    names = source.model.config.names
-    if len(names) == 1:
-        raise RunError(f"{run} has one stream, {names[0]}: {change.gerund} needs at least two")
     opened = ActivationCache(cache)
     trained_on = source.record.data.streams if source.record else source.history.streams
-    require_streams(opened, source.model.config.streams, trained_on)
+    model = change.begin(source.model, opened, trained_on)
     with exclusive(target, lambda folder: _recognize(folder, change)):
-        wanted = change.record(_about(source, opened))
+        wanted = change.record(_about(source, model, opened))
         if target.exists(CONFIG_FILE):
             _require_same(target, source, wanted, change)
             say(f"{target} is finished: {source.location}, {change.past}")
             return load(target.location)
-        record = change.apply(source.model, opened, wanted)
-        _write(target, source, record)
+        record = change.apply(model, opened, wanted)
+        _write(target, source, model, change, record)
     measure = shlex.join(["sparc-analyze", "run", str(target), "CACHE", "REPORT"])
     say(f"{target}: {change.summary(record)}: {measure}")
     return load(target.location)
@@ -141,28 +170,31 @@ def _open(location: str) -> _Source:
     return _Source(where, model, None, None, read_history(folder))
 
 
-def _about(source: _Source, cache: ActivationCache) -> dict[str, Any]:
-    model = source.model
+def _about(source: _Source, model: Sparc, cache: ActivationCache) -> dict[str, Any]:
     return {
         "source": source.location,
-        "source_sha256": digest(model.state_dict(), about=to_mapping(model.config)),
+        "source_sha256": digest(source.model.state_dict(), about=to_mapping(source.model.config)),
         "cache": absolute_location(cache.folder.location),
         "dataset": cache.info.dataset,
         "split": cache.info.split,
         "manifest_digest": cache.info.manifest_digest,
-        "streams": tuple(cache.streams[name] for name in model.config.names),
+        "streams": tuple(cache.streams[n] for n in model.config.names if n in cache.streams),
         "rows": 0,
         "versions": software_versions(),
     }
 
 
-def _write(target: Folder, source: _Source, record: ChangeRecord) -> None:
+def _write(
+    target: Folder, source: _Source, model: Sparc, change: Change[Any], record: ChangeRecord
+) -> None:
     """Write the changed model; its `config.json` comes last and makes it one."""
-    model, history = source.model, source.history.followed_by(record)
+    history = source.history.followed_by(record)
     if source.record is not None:
-        save_initial(target.inside(), source.initial)
+        initial = source.initial
+        save_initial(target.inside(), None if initial is None else {**initial, **change.initial()})
         model.write_weights(target, WEIGHTS_FILE)
-        source.record.with_history(history).write(target.inside())
+        run_record = source.record.with_history(history).with_model(model.config, record.streams)
+        run_record.write(target.inside())
     else:
         model.write_weights(target, WEIGHTS_FILE)
         write_config(target, model.config, history)
@@ -172,7 +204,9 @@ def _recognize(folder: Folder, change: Change[Any]) -> None:
     """Refuse a folder with anything but such a model, or what an interruption left of one."""
     if not folder.exists(CONFIG_FILE):
         files = (WEIGHTS_FILE, INITIAL_FILE)
-        refuse_other_content(folder, "run", (*files, CONFIG_FILE))
+        refuse_other_content(folder, "run", (*files, *change.logs, CONFIG_FILE))
+        for name in change.logs:
+            read_lines(folder.inside(), name)
         for name in files:
             if folder.exists(name) and not is_written_here(folder, name):
                 raise RunError(f"{folder} holds a {name} that SPARC did not write: choose another")

@@ -12,9 +12,14 @@ from sparc.common.config import from_mapping
 from sparc.common.streams.info import StreamInfo
 from sparc.train.align.record import AlignRecord
 from sparc.train.derive.record import ChangeRecord
+from sparc.train.join.record import JoinRecord
 from sparc.train.match.record import MatchRecord
 
-_FIELDS: dict[type[ChangeRecord], str] = {AlignRecord: "aligned", MatchRecord: "matched"}
+_FIELDS: dict[type[ChangeRecord], str] = {
+    AlignRecord: "aligned",
+    MatchRecord: "matched",
+    JoinRecord: "joined",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,6 +28,7 @@ class History:
 
     aligned: tuple[AlignRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
     matched: tuple[MatchRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
+    joined: tuple[JoinRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
 
     @classmethod
     def read(cls, document: Mapping[str, Any], *, source: str) -> "History":
@@ -46,9 +52,10 @@ class History:
 
     @property
     def streams(self) -> tuple[StreamInfo, ...]:
-        """The streams as the cache of a change describes them; none without a change."""
-        changes = (*self.aligned, *self.matched)
-        return changes[-1].streams if changes else ()
+        """The streams as the caches of changes describe them; none without a change."""
+        changes = (*self.aligned, *self.matched, *self.joined)
+        by_name = {stream.name: stream for change in changes for stream in change.streams}
+        return tuple(by_name.values())
 
 
 HISTORY_FIELDS = frozenset(_FIELDS.values())

@@ -14,7 +14,7 @@ This module must not know how training works: a report reads runs through it.
 import dataclasses
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -34,6 +34,7 @@ from sparc.train.align.record import AlignRecord
 from sparc.train.config import ModelConfig, TrainConfig
 from sparc.train.data.moments import fewest_rows
 from sparc.train.derive.history import History
+from sparc.train.join.record import JoinRecord
 from sparc.train.match.record import MatchRecord
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE
 from sparc.train.model.network import Sparc
@@ -142,15 +143,28 @@ class RunRecord:
     versions: Mapping[str, str]
     aligned: tuple[AlignRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
     matched: tuple[MatchRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
+    joined: tuple[JoinRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
 
     @property
     def history(self) -> History:
         """What was done to the model after its training."""
-        return History(aligned=self.aligned, matched=self.matched)
+        return History(aligned=self.aligned, matched=self.matched, joined=self.joined)
 
     def with_history(self, history: History) -> "RunRecord":
         """This record with another history."""
         return dataclasses.replace(self, **vars(history))
+
+    def with_model(self, model: ModelConfig, streams: Sequence[StreamInfo]) -> "RunRecord":
+        """This record for a model that may have further streams.
+
+        Args:
+            model: The model.
+            streams: What made streams that are not in `data`; others may be among them.
+        """
+        known = {stream.name for stream in self.data.streams}
+        further = tuple(stream for stream in streams if stream.name not in known)
+        data = dataclasses.replace(self.data, streams=(*self.data.streams, *further))
+        return dataclasses.replace(self, model=model, data=data)
 
     @classmethod
     def read(cls, run: Path) -> "RunRecord":

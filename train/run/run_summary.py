@@ -54,6 +54,9 @@ def _history_lines(history: History) -> Iterator[str]:
     for matched in history.matched:
         correlations = f"{matched.before:.3f} to {matched.after:.3f}"
         yield f"matched: {_made_from(matched)}, mean correlation {correlations}"
+    for joined in history.joined:
+        steps = amount(joined.steps, "step")
+        yield f"joined by {joined.settings.stream}: {_made_from(joined)}, {steps}"
 
 
 def _made_from(record: ChangeRecord) -> str:

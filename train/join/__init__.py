@@ -1,0 +1,1 @@
+"""Joining: a further stream learns the latents of a trained dictionary, whose streams stay."""

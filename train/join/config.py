@@ -1,0 +1,108 @@
+"""The settings of `sparc-train join`."""
+
+import dataclasses
+import math
+from typing import Any
+
+from sparc.common.config import option
+from sparc.common.errors import ConfigError
+from sparc.train.align.config import NEVER_ALIGN
+from sparc.train.config import ErrorScale, ModelConfig, Precision, TrainConfig
+from sparc.train.kernels.registry import AUTO as AUTO_KERNELS
+from sparc.train.kernels.registry import CHOICES as KERNELS_CHOICES
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class JoinConfig:
+    """Which stream joins, and how it learns the dictionary.
+
+    Settings with the name of one of `sparc-train run` mean the same.
+    """
+
+    stream: str = option("", "The stream of the cache that joins.")
+    epochs: int = option(20, "Passes over the cache; 0 leaves the stream as its closed form.")
+    steps: int = option(0, "Steps to train in place of whole epochs; 0 trains whole epochs.")
+    batch_size: int = option(256, "Rows per step.")
+    lr: float = option(
+        0.0,
+        "Learning rate of Adam, which falls to zero over the last fifth of the steps; 0: that of "
+        "recipe aligned.",
+    )
+    independent: float = option(0.4, "Share of the batches in which streams select independently.")
+    distill: float = option(
+        0.15, "Weight of learning in joint batches which latents to select independently."
+    )
+    balance: float = option(
+        5e-4, "Largest change of a latent bias per step towards even use of latents."
+    )
+    error: ErrorScale = option(
+        "norm",
+        "What squared reconstruction errors are divided by in the loss: norm or variance, as when "
+        "the model was trained.",
+    )
+    mix: float = option(
+        0.8, "How far the encoder moves when it is aligned after the steps; 0 leaves it."
+    )
+    ridge: float = option(
+        1e-4, "Added to the stream's covariance on the diagonal, as a share of its trace."
+    )
+    rows: int = option(
+        32_768, "Rows to sample for the closed form and the aligning; all if there are fewer."
+    )
+    seed: int = option(42, "Seed of the samples and of the order of rows.")
+    precision: Precision = option(
+        "float32", "Precision of matrix products; tf32 and bfloat16 need a GPU."
+    )
+    device: str = option("auto", "Where to train: auto, cpu, cuda, cuda:1, …", changeable=True)
+    kernels: str = option(
+        AUTO_KERNELS,
+        "Implementation of the sparse operations, as of sparc-train run.",
+        choices=KERNELS_CHOICES,
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mix <= 1:
+            raise ConfigError(f"mix must be from 0 to 1, not {self.mix}")
+        if not 0 < self.ridge < math.inf:
+            raise ConfigError(f"ridge must be a positive number, not {self.ridge}")
+        for name, smallest in (("rows", 2), ("epochs", 0), ("lr", 0), ("distill", 0)):
+            if not smallest <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be at least {smallest}, not {getattr(self, name)}")
+        self.training(None, steps=max(1, self.steps))
+
+    def training(self, model: ModelConfig | None, *, steps: int) -> TrainConfig:
+        """The settings of the steps: those of recipe aligned but for what is set here.
+
+        Encoders read no noise: frozen streams would be reconstructed from worse codes than in use.
+
+        Args:
+            model: The model; None where only this configuration is to be checked.
+            steps: Steps in all.
+
+        Raises:
+            ConfigError: A setting is out of its bounds.
+        """
+        size: dict[str, Any] = {}
+        if model is not None:
+            size = {"latents": model.latents, "k": model.k, "selection": model.selection}
+        if self.lr > 0:
+            size["lr"] = self.lr
+        settings = TrainConfig(
+            recipe="aligned",
+            align=(NEVER_ALIGN,),
+            noise=0.0,
+            steps=steps,
+            batch_size=self.batch_size,
+            independent=self.independent,
+            terms=(f"distill={self.distill}",) if self.distill > 0 else (),
+            balance=self.balance,
+            error=self.error,
+            seed=self.seed,
+            order_seed=self.seed,
+            precision=self.precision,
+            device=self.device,
+            kernels=self.kernels,
+            **size,
+        )
+        rows = steps * self.batch_size
+        return dataclasses.replace(settings, dead_after=settings.rows_to_death(rows))
