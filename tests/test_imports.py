@@ -52,6 +52,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         (
             *("config", "distributed", "align.record"),
             *("match.config", "match.record", "join.config", "join.record"),
+            *("save.config", "save.record"),
             *("derive.record", "derive.history"),
         ),
         ("model",),
@@ -63,7 +64,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("run", "validation"),
         ("loading", "loop", "announcements"),
         ("together",),
-        ("job", "derive", "align.command", "match.command", "join"),
+        ("job", "derive", "align.command", "match.command", "join", "save"),
         ("direct",),
         ("cli", "call"),
     ),
@@ -266,7 +267,7 @@ def test_a_configuration_file_may_have_a_table_for_every_command(call) -> None:
     ("program", "commands"),
     [
         ("extract", ["run", "inspect", "verify"]),
-        ("train", ["run", "resume", "align", "match", "join", "inspect"]),
+        ("train", ["run", "resume", "align", "match", "join", "save", "inspect"]),
         (
             "analyze",
             [

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from sparc.train.model.codes import Codes
     from sparc.train.model.initialize import create_model
     from sparc.train.model.network import Sparc
+    from sparc.train.model.streams import take_streams
+    from sparc.train.save.command import save_run
+    from sparc.train.save.config import SaveConfig
 
 __all__ = [
     "AlignConfig",
@@ -31,6 +34,7 @@ __all__ = [
     "JoinConfig",
     "MatchConfig",
     "ModelConfig",
+    "SaveConfig",
     "Sparc",
     "StreamShape",
     "TrainConfig",
@@ -39,6 +43,8 @@ __all__ = [
     "join_run",
     "load",
     "match_run",
+    "save_run",
+    "take_streams",
 ]
 
 _HOMES = {
@@ -47,6 +53,7 @@ _HOMES = {
     "MatchConfig": "sparc.train.match.config",
     "JoinConfig": "sparc.train.join.config",
     "ModelConfig": "sparc.train.config",
+    "SaveConfig": "sparc.train.save.config",
     "Sparc": "sparc.train.model.network",
     "StreamShape": "sparc.train.config",
     "TrainConfig": "sparc.train.config",
@@ -55,6 +62,8 @@ _HOMES = {
     "join_run": "sparc.train.join.command",
     "load": "sparc.train.loading",
     "match_run": "sparc.train.match.command",
+    "save_run": "sparc.train.save.command",
+    "take_streams": "sparc.train.model.streams",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -11,6 +11,7 @@ from sparc.train.align.config import AlignConfig
 from sparc.train.config import TrainConfig
 from sparc.train.join.config import JoinConfig
 from sparc.train.match.config import MatchConfig
+from sparc.train.save.config import SaveConfig
 
 app = new_app("Train one dictionary of sparse latents shared by the streams of a cache.")
 
@@ -84,6 +85,14 @@ def join(source: Source, cache: Cache, out: Out, config: JoinConfig) -> None:
     from sparc.train.join.command import join_run
 
     join_run(source, cache, out, config)
+
+
+@command(app, SaveConfig, "save")
+def save(source: Source, out: Out, config: SaveConfig) -> None:
+    """Save a model, or some of its streams, without its run."""
+    from sparc.train.save.command import save_run
+
+    save_run(source, out, config)
 
 
 @command(app)

@@ -70,6 +70,13 @@ CASES: Mapping[str, Case] = {
     "match": Case(
         ("train", "match", "{given}/narrow", "{given}/arrays", "{folder}/out", "--device=cpu"),
     ),
+    "join": Case(
+        (
+            *("train", "join", "{given}/one", "{given}/arrays", "{folder}/out", "--stream=other"),
+            *("--steps=6", "--batch-size=20", "--device=cpu"),
+        ),
+    ),
+    "save": Case(("train", "save", "{given}/narrow", "{folder}/out", "--stream=other")),
     "analyze": Case(
         (
             *("analyze", "run", "{given}/run", "{given}/cache", "{folder}/report", "--device=cpu"),
@@ -129,6 +136,7 @@ def given(tmp_path_factory, commands, tiny_streams) -> Path:
         (*extract("test", "{given}/cache"), *tiny_streams),
         ("train", "run", "{given}/cache", "{given}/run", *SMALL, *TRAIN),
         ("train", "run", "{given}/arrays", "{given}/narrow", *SMALL, *TRAIN),
+        ("train", "run", "{given}/arrays", "{given}/one", "--stream=one", *SMALL, *TRAIN),
         ("analyze", "run", "{given}/run", "{given}/cache", "{given}/report", "--device=cpu"),
     ):
         done = commands.run(*(word.format(**words) for word in each), watch=folder)

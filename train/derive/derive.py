@@ -128,10 +128,9 @@ def derive(change: Change[Any], run: Location, cache: Location, out: Location) -
             rows.
     """
     require_local(Path(out))
-    source, target = _open(os.fspath(run)), Folder(out)
+    source, target = open_source(os.fspath(run)), Folder(out)
     opened = ActivationCache(cache)
-    trained_on = source.record.data.streams if source.record else source.history.streams
-    model = change.begin(source.model, opened, trained_on)
+    model = change.begin(source.model, opened, source.streams())
     with exclusive(target, lambda folder: _recognize(folder, change)):
         wanted = change.record(_about(source, model, opened))
         if target.exists(CONFIG_FILE):
@@ -145,8 +144,8 @@ def derive(change: Change[Any], run: Location, cache: Location, out: Location) -
     return load(target.location)
 
 
-class _Source(NamedTuple):
-    """The model that is to be changed, and what is known about it."""
+class Source(NamedTuple):
+    """A trained model, and what is known about it."""
 
     location: str
     """Where it lies, in words that hold elsewhere too."""
@@ -157,23 +156,36 @@ class _Source(NamedTuple):
     """The run's pre-biases of step 0."""
     history: History
 
+    def streams(self) -> Sequence[StreamInfo]:
+        """The model's streams as the caches it learned from describe them, where that is known."""
+        return self.history.streams if self.record is None else self.record.data.streams
 
-def _open(location: str) -> _Source:
+    def digest(self) -> str:
+        """Digest of configuration and weights."""
+        return digest(self.model.state_dict(), about=to_mapping(self.model.config))
+
+
+def open_source(location: str) -> Source:
+    """Open a trained model: a run, a saved model or a hub repository.
+
+    Raises:
+        RunError: There is no such model.
+    """
     model = load(location)
     folder = Folder(location)
     if not folder.exists(CONFIG_FILE):  # a hub repository
-        return _Source(location, model, None, None, History())
+        return Source(location, model, None, None, History())
     where = absolute_location(location)
     if folder.local is not None and is_run(folder.local):
         record = RunRecord.read(folder.local)
-        return _Source(where, model, record, load_initial(folder.local), record.history)
-    return _Source(where, model, None, None, read_history(folder))
+        return Source(where, model, record, load_initial(folder.local), record.history)
+    return Source(where, model, None, None, read_history(folder))
 
 
-def _about(source: _Source, model: Sparc, cache: ActivationCache) -> dict[str, Any]:
+def _about(source: Source, model: Sparc, cache: ActivationCache) -> dict[str, Any]:
     return {
         "source": source.location,
-        "source_sha256": digest(source.model.state_dict(), about=to_mapping(source.model.config)),
+        "source_sha256": source.digest(),
         "cache": absolute_location(cache.folder.location),
         "dataset": cache.info.dataset,
         "split": cache.info.split,
@@ -185,7 +197,7 @@ def _about(source: _Source, model: Sparc, cache: ActivationCache) -> dict[str, A
 
 
 def _write(
-    target: Folder, source: _Source, model: Sparc, change: Change[Any], record: ChangeRecord
+    target: Folder, source: Source, model: Sparc, change: Change[Any], record: ChangeRecord
 ) -> None:
     """Write the changed model; its `config.json` comes last and makes it one."""
     history = source.history.followed_by(record)
@@ -221,7 +233,7 @@ def _history_in(folder: Folder) -> History:
 
 
 def _require_same(
-    folder: Folder, source: _Source, wanted: ChangeRecord, change: Change[Any]
+    folder: Folder, source: Source, wanted: ChangeRecord, change: Change[Any]
 ) -> None:
     """Refuse a finished model of another source or cache, or changed under other settings."""
     history = _history_in(folder)

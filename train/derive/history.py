@@ -14,6 +14,7 @@ from sparc.train.align.record import AlignRecord
 from sparc.train.derive.record import ChangeRecord
 from sparc.train.join.record import JoinRecord
 from sparc.train.match.record import MatchRecord
+from sparc.train.save.record import SaveRecord
 
 _FIELDS: dict[type[ChangeRecord], str] = {
     AlignRecord: "aligned",
@@ -29,6 +30,8 @@ class History:
     aligned: tuple[AlignRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
     matched: tuple[MatchRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
     joined: tuple[JoinRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
+    saved: tuple[SaveRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
+    """What a saved model was taken from; a history begins with it."""
 
     @classmethod
     def read(cls, document: Mapping[str, Any], *, source: str) -> "History":
@@ -37,7 +40,7 @@ class History:
         Raises:
             ConfigError: It is malformed.
         """
-        entries = {name: document[name] for name in _FIELDS.values() if name in document}
+        entries = {name: document[name] for name in HISTORY_FIELDS if name in document}
         return from_mapping(cls, entries, source=source)
 
     def of_kind(self, kind: type[ChangeRecord]) -> tuple[ChangeRecord, ...]:
@@ -53,10 +56,11 @@ class History:
     @property
     def streams(self) -> tuple[StreamInfo, ...]:
         """The streams as the caches of changes describe them; none without a change."""
-        changes = (*self.aligned, *self.matched, *self.joined)
+        changes: tuple[SaveRecord | ChangeRecord, ...]
+        changes = (*self.saved, *self.aligned, *self.matched, *self.joined)
         by_name = {stream.name: stream for change in changes for stream in change.streams}
         return tuple(by_name.values())
 
 
-HISTORY_FIELDS = frozenset(_FIELDS.values())
+HISTORY_FIELDS = frozenset(field.name for field in dataclasses.fields(History))
 """Entries of `config.json` that are history."""

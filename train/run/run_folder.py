@@ -152,7 +152,9 @@ class RunRecord:
 
     def with_history(self, history: History) -> "RunRecord":
         """This record with another history."""
-        return dataclasses.replace(self, **vars(history))
+        return dataclasses.replace(
+            self, aligned=history.aligned, matched=history.matched, joined=history.joined
+        )
 
     def with_model(self, model: ModelConfig, streams: Sequence[StreamInfo]) -> "RunRecord":
         """This record for a model that may have further streams.

@@ -54,6 +54,10 @@ def _history_lines(history: History) -> Iterator[str]:
     for matched in history.matched:
         correlations = f"{matched.before:.3f} to {matched.after:.3f}"
         yield f"matched: {_made_from(matched)}, mean correlation {correlations}"
+    for saved in history.saved:
+        new_names = saved.settings.new_names.items()
+        renamed = "".join(f", {printable(old)} as {printable(new)}" for old, new in new_names)
+        yield f"saved: from {printable(saved.source)}{renamed}"
     for joined in history.joined:
         steps = amount(joined.steps, "step")
         yield f"joined by {joined.settings.stream}: {_made_from(joined)}, {steps}"

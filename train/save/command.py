@@ -1,0 +1,85 @@
+"""The command `sparc-train save`: from a run or model to a saved model of all or some streams."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from sparc.common.errors import RunError
+from sparc.common.files.folder import Folder
+from sparc.common.files.lock import exclusive
+from sparc.common.progress import say
+from sparc.common.versions import software_versions
+from sparc.train.derive.derive import Location, open_source
+from sparc.train.derive.history import History
+from sparc.train.loading import load
+from sparc.train.model.files import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    read_history,
+    refuse_other_files,
+    write_config,
+)
+from sparc.train.model.network import Sparc
+from sparc.train.model.streams import take_streams
+from sparc.train.run.run_folder import refuse_other_content, require_local
+from sparc.train.save.config import SaveConfig
+from sparc.train.save.record import SaveRecord
+
+
+def save_run(run: Location, out: Location, config: SaveConfig | None = None) -> Sparc:
+    """Save the model of a run, or some of its streams, in a folder of its own.
+
+    Independent codes of the saved streams stay as they are, bit for bit. Joint ones change where
+    streams are left out. The same call after an interruption finishes what it began.
+
+    Args:
+        run: A finished run's folder, a saved model's folder or URL, or a hub repository.
+        out: The folder of the saved model; it must not hold anything.
+        config: Which streams, and their names.
+
+    Returns:
+        The saved model, on the CPU, in evaluation mode and frozen.
+
+    Raises:
+        RunError: There is no such model, or `out` holds something else.
+        SparcError: The model has no such stream, or two would have one name.
+    """
+    config = config or SaveConfig()
+    require_local(Path(out))
+    source, target = open_source(os.fspath(run)), Folder(out)
+    model = take_streams(source.model, config.streams, config.new_names)
+    record = SaveRecord(
+        source=source.location,
+        source_sha256=source.digest(),
+        streams=tuple(
+            dataclasses.replace(stream, name=config.new_names.get(stream.name, stream.name))
+            for stream in source.streams()
+            if stream.name in (config.streams or source.model.config.names)
+        ),
+        settings=config,
+        versions=software_versions(),
+    )
+    with exclusive(target, _recognize):
+        if target.exists(CONFIG_FILE):
+            _require_same(target, record)
+            say(f"{target} is finished: {source.location}, saved")
+        else:
+            model.write_weights(target, WEIGHTS_FILE)
+            write_config(target, model.config, History(saved=(record,)))
+            say(f"{target}: {', '.join(model.config.names)} of {source.location} saved")
+    return load(target.location)
+
+
+def _recognize(folder: Folder) -> None:
+    """Refuse a folder with anything but a saved model, or what an interruption left of one."""
+    if not folder.exists(CONFIG_FILE):
+        refuse_other_content(folder, "saved model", (WEIGHTS_FILE, CONFIG_FILE))
+    refuse_other_files(folder)
+
+
+def _require_same(folder: Folder, wanted: SaveRecord) -> None:
+    """Refuse a saved model of another source or of other streams."""
+    existing = read_history(folder).saved
+    names = ("source_sha256", "streams", "settings")
+    if not existing or any(getattr(existing[-1], n) != getattr(wanted, n) for n in names):
+        raise RunError(f"{folder} holds another model, which stays: choose another folder")
