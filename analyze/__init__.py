@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from sparc.analyze.direct import bias_of, name_latents, stability_of
     from sparc.analyze.localize.config import LocalizeConfig
     from sparc.analyze.localize.localizer import Localizer
-    from sparc.analyze.report.folder import Report
-    from sparc.analyze.run import analyze
+    from sparc.analyze.notebook.analyze import analyze
+    from sparc.analyze.notebook.report import Report
     from sparc.analyze.search.searcher import Searcher
 
 __all__ = [
@@ -35,9 +35,9 @@ _HOMES = {
     "AnalyzeConfig": "sparc.analyze.config",
     "LocalizeConfig": "sparc.analyze.localize.config",
     "Localizer": "sparc.analyze.localize.localizer",
-    "Report": "sparc.analyze.report.folder",
+    "Report": "sparc.analyze.notebook.report",
     "Searcher": "sparc.analyze.search.searcher",
-    "analyze": "sparc.analyze.run",
+    "analyze": "sparc.analyze.notebook.analyze",
     "bias_of": "sparc.analyze.direct",
     "name_latents": "sparc.analyze.direct",
     "stability_of": "sparc.analyze.direct",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sparc.analyze.config import AnalyzeConfig
-    from sparc.analyze.report.folder import Report
+    from sparc.analyze.notebook.report import Report
 
 
 class AnalyzeStage(ModuleType):
@@ -36,12 +36,12 @@ class AnalyzeStage(ModuleType):
                 are those of the options of `sparc-analyze run`.
 
         Returns:
-            The finished report.
+            The finished report, opened to be asked.
 
         Raises:
             SparcError: A setting is unknown or impossible, run and cache do not go together, the
                 report is on something else, another process writes to it, or a file is damaged.
         """
-        from sparc.analyze.direct import analyze_run
+        from sparc.analyze.notebook.analyze import analyze
 
-        return analyze_run(run, cache, report, config, **settings)
+        return analyze(run, cache, report, config, **settings)

@@ -13,28 +13,14 @@ import pyarrow as pa
 from sparc.analyze.bias.associations import BiasTables
 from sparc.analyze.bias.command import bias
 from sparc.analyze.bias.config import BiasConfig
-from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.name.config import NameConfig
 from sparc.analyze.name.word_list import name_by_words
 from sparc.analyze.report.folder import Report
-from sparc.analyze.run import analyze
 from sparc.analyze.stability.compare import Stability, compare
 from sparc.analyze.stability.config import StabilityConfig
-from sparc.common.config import one_config, settings_from
+from sparc.common.config import settings_from
 
 Location = str | os.PathLike[str]
-
-
-def analyze_run(
-    run: Location,
-    cache: Location,
-    report: Location,
-    config: AnalyzeConfig | None = None,
-    **settings: Any,
-) -> Report:
-    """Measure a trained model on a cache; see `sparc.analyze.call.AnalyzeStage`."""
-    config = one_config(AnalyzeConfig, config, settings, source="sparc.analyze")
-    return analyze(run, cache, report, config)
 
 
 def bias_of(

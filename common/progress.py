@@ -10,7 +10,15 @@ from tqdm import tqdm
 from sparc.common.text import printable, printable_lines
 
 SECONDS_BETWEEN_LINES = 10.0
-"""How often a bar is written where standard error is a file or a pipe."""
+"""How often a bar is written where standard error is a file, a pipe or a notebook; what takes less
+time than this writes none."""
+
+
+class _Bar(tqdm):  # type: ignore[misc]
+    """A bar whose figures are written when the bar is, and not with every change, in a file."""
+
+    def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
+        super().set_postfix_str(s, refresh=refresh and self.fp.isatty())
 
 
 @contextmanager
@@ -30,7 +38,7 @@ def progress(
         The `tqdm` bar: call `.update(n)`, and `.set_postfix_str(text)` for figures beside it.
     """
     on_terminal = sys.stderr.isatty()
-    with tqdm(
+    with _Bar(
         total=total,
         initial=initial,
         desc=printable(description),
@@ -40,6 +48,7 @@ def progress(
         ncols=None if on_terminal else 100,
         ascii=None if on_terminal else True,
         mininterval=0.2 if on_terminal else SECONDS_BETWEEN_LINES,
+        delay=0 if on_terminal else SECONDS_BETWEEN_LINES,
         file=sys.stderr,
         disable=quiet,
     ) as bar:

@@ -18,7 +18,7 @@ from sparc.common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sparc.analyze.call import AnalyzeStage
-    from sparc.analyze.report.folder import Report
+    from sparc.analyze.notebook.report import Report
     from sparc.common.cache.arrays import write_arrays
     from sparc.common.cache.reader import ActivationCache
     from sparc.common.errors import SparcError
@@ -49,7 +49,7 @@ __all__ = [
 _HOMES = {
     "ActivationCache": "sparc.common.cache.reader",
     "Codes": "sparc.train.model.codes",
-    "Report": "sparc.analyze.report.folder",
+    "Report": "sparc.analyze.notebook.report",
     "Sparc": "sparc.train.model.network",
     "SparcError": "sparc.common.errors",
     "load": "sparc.train.loading",

@@ -83,6 +83,8 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("name",),
         ("show",),
         ("direct", "cli"),
+        ("notebook.frames",),
+        ("notebook",),
         ("call",),
     ),
     "pipelines": (("config", "commands"), ("stages",), ("published", "demo"), ("cli",)),

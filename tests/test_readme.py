@@ -4,8 +4,11 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import sparc
 from sparc.common.cache.arrays import write_arrays
 from sparc.pipelines.demo.dataset import SceneSettings, write_scenes
 from sparc.train import job
@@ -51,10 +54,10 @@ def test_the_help_says_to_quote_specs(call, program, command):
 
 PYTHON = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 EXAMPLES = {
-    "write": "sparc.write_arrays(",
+    "arrays": "sparc.write_arrays(",
     "use": "sparc.load(",
-    "analyze": "import AnalyzeConfig",
-    "ask": "import Searcher, bias_of",
+    "analyze": "report-test",
+    "ask": "stability_of",
 }
 """What tells the examples in Python apart; each is run below."""
 
@@ -72,6 +75,28 @@ def test_every_example_in_python_is_known_to_a_test():
         assert block in known, f"README.md has an example that no test runs:\n{block}"
 
 
+def test_own_arrays_become_a_concept_with_a_name_in_ten_lines(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ("owl", "cat", "dog", "sofa", "truck", "apple", "piano", "tree")
+    draws = np.random.default_rng(0)
+    concept = draws.integers(len(words), size=300)
+    hidden = np.eye(len(words))[concept] + 0.1 * draws.normal(size=(300, len(words)))
+    there = {name: hidden @ draws.normal(size=(len(words), 20)) for name in ("dino", "clip")}
+    there["captions"] = [f"a photo of {words[c]}" for c in concept]
+    there["files"] = [Path(f"{row:03}.png") for row in range(300)]
+    for row, file in enumerate(there["files"]):
+        Image.new("RGB", (8, 8), (30 * int(concept[row]), 0, 0)).save(file)
+    code = example("arrays")
+    assert sum(bool(line) and not line.startswith("#") for line in code.splitlines()) <= 10
+    exec(code, there)
+    latent = there["concept"]
+    for stream, names in latent.names.items():
+        own = latent.rows[latent.rows["stream"] == stream]
+        assert names[0] in words
+        assert own["caption"].iloc[0] == f"a photo of {names[0]}"
+    assert str(latent.names) in capsys.readouterr().out
+
+
 def test_the_examples_run(tmp_path, monkeypatch):
     """One after the other, on features with rejected rows."""
     monkeypatch.chdir(tmp_path)
@@ -81,13 +106,13 @@ def test_the_examples_run(tmp_path, monkeypatch):
         {"dino": 768, "clip_txt": 12}, rows=100, shared=20, private=2, active=3
     ).features
     features["clip_txt"][::17] = 0
-    there = {**features, "captions": [f"caption {row}" for row in range(100)]}
-    exec(example("write"), there)
-    write_arrays("cache-test", features, modality={"clip_txt": "text"})
+    for cache in ("cache", "cache-test"):
+        write_arrays(cache, features, modality={"clip_txt": "text"})
     settings = TrainConfig(
         recipe="joint", latents=32, k=4, batch_size=32, steps=2, device="cpu", kernels="torch"
     )
     job.run("cache", Path("run"), settings)
+    there = {}
     exec(example("use"), there)
     assert there["dino"].shape == (94, 768)
     assert published == ["you/your-model"]
@@ -111,10 +136,10 @@ def test_the_questions_are_asked_of_a_report_on_a_dataset(
     ):
         done = call(*command)
         assert done.returncode == 0, done.stderr
-    there = {}
+    there = {"sparc": sparc}
     before = sorted(Path().rglob("*"))
     exec(example("ask"), there)
     new = set(Path().rglob("*")) - set(before)
     assert {path.parts[:2] for path in new} == {("report", "index")}  # nothing is written unasked
-    found = there["searcher"].image("photo.jpg", results=5)
-    assert found["score"][0].as_py() == pytest.approx(1, abs=1e-3)  # it finds itself
+    images = there["report"].search(image="photo.jpg", stream="dino", trust_encoders=True)
+    assert images["score"][0] == pytest.approx(1, abs=1e-3)  # it finds itself

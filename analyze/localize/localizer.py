@@ -76,6 +76,10 @@ class Located(NamedTuple):
     map: npt.NDArray[np.float32]
     presence: Presence
 
+    def __repr__(self) -> str:
+        height, width = self.map.shape
+        return f"Located(map {width} x {height}, {self.presence})"
+
 
 class Localizer:
     """Locates queries in images.

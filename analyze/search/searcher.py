@@ -114,6 +114,9 @@ class Searcher:
         names = names_of(report.table("naming"), "independent", words=1) if named else {}
         self._names = {latent: words for (s, latent), words in names.items() if s == self.stream}
 
+    def __repr__(self) -> str:
+        return f"Searcher({str(self.report.folder)!r}, {self.stream!r})"
+
     def text(self, text: str, *, source: str = "", results: int = 12) -> pa.Table:
         """The images that match a text best.
 

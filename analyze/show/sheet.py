@@ -6,6 +6,8 @@ its reader to see.
 
 from pathlib import Path
 
+from PIL import Image
+
 from sparc.analyze.report.output import write_png
 from sparc.analyze.search.tiles import GAP, LETTERS, LINE, LINES, TILE, Sheet, Tile, open_images
 from sparc.analyze.show.latent import QUANTILES, STRONGEST
@@ -29,6 +31,15 @@ def latent_sheet(latent: Latent, cache: ActivationCache, file: Path, *, dataset:
     Returns:
         Number of images that could not be read: empty frames.
     """
+    image, missing = draw_sheet(latent, cache, dataset=dataset)
+    write_png(file, image)
+    return missing
+
+
+def draw_sheet(
+    latent: Latent, cache: ActivationCache, *, dataset: str = ""
+) -> tuple[Image.Image, int]:
+    """The sheet of a latent, and how many images could not be read; see `latent_sheet`."""
     streams = [stream for stream in latent.streams if stream.images]
     head = 2 * GAP + LINE
     sheet = Sheet(_COLUMNS * (TILE + GAP) + GAP, head + max(1, len(streams)) * _BAND)
@@ -44,8 +55,7 @@ def latent_sheet(latent: Latent, cache: ActivationCache, file: Path, *, dataset:
         for column, (entry, image) in enumerate(zip(shown, images, strict=True)):
             missing += image is None
             sheet.place(Tile(image, _text(entry)), GAP + column * (TILE + GAP), top + LINE + GAP)
-    write_png(file, sheet.image)
-    return missing
+    return sheet.image, missing
 
 
 def _heading(stream: InStream) -> str:

@@ -1,0 +1,24 @@
+"""`sparc-analyze run` as a function that returns the report, opened to be asked."""
+
+import os
+from typing import Any
+
+from sparc.analyze import run as command
+from sparc.analyze.config import AnalyzeConfig
+from sparc.analyze.notebook.report import Report
+from sparc.common.config import one_config
+
+Location = str | os.PathLike[str]
+
+
+def analyze(
+    run: Location,
+    cache: Location,
+    report: Location,
+    config: AnalyzeConfig | None = None,
+    **settings: Any,
+) -> Report:
+    """Measure a trained model on a cache; see `sparc.analyze.call.AnalyzeStage`."""
+    config = one_config(AnalyzeConfig, config, settings, source="sparc.analyze")
+    command.analyze(run, cache, report, config)
+    return Report(report, cache=cache, run=run)

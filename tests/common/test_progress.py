@@ -1,0 +1,31 @@
+"""What progress writes where nobody looks at a terminal."""
+
+import io
+
+from sparc.common import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def written(monkeypatch, stream: io.StringIO) -> str:
+    monkeypatch.setattr("sys.stderr", stream)
+    with progress.progress(3, "tables") as bar:
+        for figure in range(3):
+            bar.set_postfix_str(f"step {figure}")
+            bar.update(1)
+    return stream.getvalue()
+
+
+def test_a_short_job_writes_a_bar_to_a_terminal_and_nothing_to_a_file(monkeypatch) -> None:
+    assert "step 2" in written(monkeypatch, Terminal())
+    assert written(monkeypatch, io.StringIO()) == ""
+
+
+def test_a_long_job_writes_a_line_from_time_to_time(monkeypatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 1e-9)
+    lines = written(monkeypatch, io.StringIO())
+    assert "tables" in lines
+    assert "3/3" in lines
