@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from sparc.train.config import TrainConfig
-from sparc.train.reference import Forward
+from sparc.train.reference import Forward, Reference
+from sparc.train.step.learner import Learner
 from sparc.train.step.terms.group_sparse import GroupSparse
 from sparc.train.step.terms.iso_energy import IsoEnergy
 
@@ -13,7 +14,7 @@ def with_codes(*codes):
     """A batch of two rows and three latents with these codes."""
     by_stream = {str(place): torch.tensor(code) for place, code in enumerate(codes)}
     empty = dict.fromkeys(by_stream)
-    return Forward({}, empty, empty, by_stream, empty, empty, empty)
+    return Forward({}, empty, empty, by_stream, empty, empty, empty, empty)
 
 
 def value(term, *codes):
@@ -35,3 +36,17 @@ def test_energies_are_compared_by_latent_whatever_the_rows():
     assert value(IsoEnergy, one, [[1.0, 0, 1], [0, 0, 0]]) == pytest.approx((4 - 1) / (4 + 1) / 3)
     assert value(IsoEnergy, one, one, other) == pytest.approx(2 / 3 / 3)
     assert value(IsoEnergy, one) == 0
+
+
+@pytest.mark.parametrize("selection", ["global", "local"])
+def test_group_sparsity_of_rows_that_lack_streams(build_model, draw_batch, selection):
+    model = build_model(selection=selection)
+    settings = TrainConfig(recipe="joint", rows="any", terms=("group_sparse=0.5",))
+    learner, batch = Learner(model, settings), draw_batch(model, 9)
+    present = torch.arange(27).view(9, 3) % 5 > 0
+    reference = Reference(model)
+    forward = reference.forward(batch, present=present)
+    loss = reference.loss(forward) + 0.5 * GroupSparse(settings, "group_sparse").dense(forward)
+    loss.backward()
+    for name, gradient in learner.gradients(batch, present=present).items():
+        torch.testing.assert_close(gradient, model.get_parameter(name).grad, rtol=1e-10, atol=1e-10)
