@@ -47,9 +47,12 @@ def say_what_begins(
     if sentence := _incomplete_rows(reader.counts, record):
         say(sentence)
     if record.has_few_rows and len(record.model.names) > 1:
+        few = amount(record.rows_to_align, "usable row")
+        if train.rows == "any":
+            few += " that every pair of streams has"
         say(
-            f"note: {amount(order.rows, 'usable row')} are too few to align encoders as recipe "
-            f"{train.recipe} does, which needs {fewest_rows(record.model):,}: they are not aligned"
+            f"note: {few} are too few to align encoders as recipe {train.recipe} does, which needs "
+            f"{fewest_rows(record.model):,}: they are not aligned"
         )
     if slow := trainees[0].learner.by_autograd:
         say(f"{', '.join(slow)}: no derivatives by hand, so steps wait for autograd on dense codes")

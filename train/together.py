@@ -256,7 +256,12 @@ def _new_record(
             selection=settings.selection,
         ),
         train=settings,
-        data=DataRecord.of(cache, reader.streams, reader.order.rows),
+        data=DataRecord.of(
+            cache,
+            reader.streams,
+            reader.order.rows,
+            pair_rows=reader.counts.pair_rows if settings.rows == "any" else 0,
+        ),
         steps=settings.steps or settings.epochs * per_epoch,
         steps_per_epoch=per_epoch,
         device=f"{device.type}{name}",

@@ -17,6 +17,7 @@ from sparc.common.errors import CacheError, ConfigError, LockedError, RunError, 
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.train import job, load
+from sparc.train.config import TrainConfig
 from sparc.train.data.means import data_statistics
 from sparc.train.kernels.choice import choose
 from sparc.train.loading import load_model, load_untrained
@@ -206,6 +207,7 @@ def test_rows_that_lack_streams_are_counted(tmp_path, small_cache, small_setting
     )
     record = RunRecord.read(run)
     assert (record.data.usable_rows, record.steps_per_epoch) == (1000, 15)
+    assert record.data.pair_rows == 913
     (validated,) = (line for line in read_lines(run) if line["split"] == "validation")
     assert validated["rows"] == 1000
     assert "rows any" in describe_folder(run)
@@ -383,13 +385,30 @@ def test_weights_that_are_not_finite_are_never_saved(
     real, count = Learner.step, iter(range(1, 1000))
 
     def step(learner, batch, lr, *others, **options):
-        return real(learner, batch, float("inf") if next(count) == 24 else lr, *others)
+        return real(learner, batch, float("inf") if next(count) == 24 else lr, *others, **options)
 
     monkeypatch.setattr(Learner, "step", step)
     with pytest.raises(
         RunError, match=r"weights were not finite after the last step .*step 16 is kept"
     ):
         job.run(str(small_cache), tmp_path / "run", small_settings())
+
+
+def test_images_and_texts_without_any_pair_are_trained_but_not_aligned(tmp_path, capsys):
+    features = {"image": torch.rand(96, 8).numpy(), "text": torch.rand(96, 6).numpy()}
+    features["image"][:48] = features["text"][48:] = 0
+    write_arrays(tmp_path / "cache", features, rows_per_chunk=16)
+    settings = {"latents": 16, "k": 2, "steps": 12, "batch_size": 16, "block_chunks": 1}
+    settings |= {"log_every": 1, "validation": str(tmp_path / "cache")}
+    job.run(str(tmp_path / "cache"), tmp_path / "run", TrainConfig(rows="any", **settings))
+    said = capsys.readouterr().err
+    assert "missing in 96 rows, which train the others: 48 have" in said
+    assert "note: 0 usable rows that every pair of streams has are too few to align" in said
+    for line in read_lines(tmp_path / "run"):
+        # Chunks are blocks here, so that one of the streams is missing in all rows of a batch.
+        own = [line["nmse"][name][name] is not None for name in ("image", "text")]
+        assert sum(own) == (2 if line["split"] == "validation" else 1)
+        assert line["nmse"]["image"]["text"] is None
 
 
 def test_fewer_rows_than_a_batch(tmp_path, capsys, small_settings):

@@ -210,6 +210,8 @@ class RowCounts(NamedTuple):
     """Rows, usable or not, by the streams that they have; most first, none with no stream."""
     all_complete: bool
     """Whether all usable rows have all streams."""
+    pair_rows: int
+    """Rows that every pair of streams has, at least."""
 
 
 def count_rows(cache: ActivationCache, streams: tuple[str, ...], rows: RowChoice) -> RowCounts:
@@ -247,7 +249,12 @@ def count_rows(cache: ActivationCache, streams: tuple[str, ...], rows: RowChoice
             f"{cache.folder}: no row is valid in {empty[0]}; {why}, and --stream leaves it out"
         )
     complete = rows == "all" or set(total) == {streams}
-    return RowCounts(by_chunk, dict(total.most_common()), complete)
+    pair_rows = min(
+        sum(n for has, n in total.items() if {first, second} <= {*has})
+        for first in streams
+        for second in streams
+    )
+    return RowCounts(by_chunk, dict(total.most_common()), complete, pair_rows)
 
 
 def block_bytes(cache: ActivationCache, streams: tuple[str, ...], block_chunks: int) -> int:

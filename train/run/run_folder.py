@@ -70,6 +70,7 @@ class DataRecord:
         streams: The streams of the run and what made them.
         variances: Of the streams, in order, E|x - E x|^2 of normalized features, which errors are
             divided by; empty with `--error norm`.
+        pair_rows: With `--rows any`, rows that every pair of streams has, at least; else 0.
     """
 
     cache: str
@@ -80,9 +81,17 @@ class DataRecord:
     manifest_digest: str
     streams: tuple[StreamInfo, ...]
     variances: tuple[float, ...] = dataclasses.field(default=(), metadata={"added": True})
+    pair_rows: int = dataclasses.field(default=0, metadata={"added": True})
 
     @classmethod
-    def of(cls, cache: ActivationCache, streams: tuple[str, ...], usable_rows: int) -> "DataRecord":
+    def of(
+        cls,
+        cache: ActivationCache,
+        streams: tuple[str, ...],
+        usable_rows: int,
+        *,
+        pair_rows: int = 0,
+    ) -> "DataRecord":
         """The record of some streams of a cache."""
         return cls(
             cache=absolute_location(cache.folder.location),
@@ -92,6 +101,7 @@ class DataRecord:
             usable_rows=usable_rows,
             manifest_digest=cache.info.manifest_digest,
             streams=tuple(cache.streams[name] for name in streams),
+            pair_rows=pair_rows,
         )
 
     def check(self, cache: ActivationCache) -> None:
@@ -209,7 +219,12 @@ class RunRecord:
         train = self.train
         if not train.align or train.align != train.as_recipe_decides().align:
             return False
-        return self.data.usable_rows < fewest_rows(self.model)
+        return self.rows_to_align < fewest_rows(self.model)
+
+    @property
+    def rows_to_align(self) -> int:
+        """Rows of the cache from which covariances of every pair of streams can be taken."""
+        return self.data.pair_rows if self.train.rows == "any" else self.data.usable_rows
 
     @property
     def rows_to_death(self) -> int:

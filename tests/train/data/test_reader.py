@@ -82,6 +82,7 @@ def test_rows_that_lack_streams_come_with_those_that_they_have(
     assert reader.order.rows == valid.any(1).sum()
     assert sum(reader.counts.by_streams.values()) == reader.order.rows
     assert reader.counts.by_streams[streams] == valid.all(1).sum()
+    assert reader.counts.pair_rows == (valid.T.astype(int) @ valid).min()
     halves = [
         open_reader(
             residency=residency, streams=streams, rows="any", batch_size=50, rank=r, world=2
