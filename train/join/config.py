@@ -68,7 +68,7 @@ class JoinConfig:
         for name, smallest in (("rows", 2), ("epochs", 0), ("lr", 0), ("distill", 0)):
             if not smallest <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must be at least {smallest}, not {getattr(self, name)}")
-        self.training(None, steps=max(1, self.steps))
+        self.training(None, steps=self.steps or 1)
 
     def training(self, model: ModelConfig | None, *, steps: int) -> TrainConfig:
         """The settings of the steps: those of recipe aligned but for what is set here.
