@@ -92,6 +92,16 @@ def new_app(help: str) -> typer.Typer:
     return app
 
 
+def confirm(question: str) -> None:
+    """Ask before something is removed, where somebody can answer: on a terminal.
+
+    Raises:
+        typer.Abort: The answer is no.
+    """
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        typer.confirm(printable(question), abort=True, err=True)
+
+
 def command(
     app: typer.Typer,
     config_class: type | None = None,

@@ -50,7 +50,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
             *("step.recipes.registry", "step.terms.registry", "align.config"),
         ),
         (
-            *("config", "distributed", "align.record"),
+            *("config", "proposal", "distributed", "align.record"),
             *("match.config", "match.record", "join.config", "join.record"),
             *("save.config", "save.record"),
             *("derive.record", "derive.history"),

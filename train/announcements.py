@@ -21,6 +21,9 @@ from sparc.train.run.run_folder import (
 LISTED_SETS = 6
 """Sets of streams whose numbers of rows are listed."""
 
+FEW_ROWS = 300
+"""Fewer rows to learn from are called few."""
+
 
 def say_what_begins(
     reader: BatchReader, trainees: Sequence[Trainee], first_step: int, group: Processes
@@ -33,6 +36,15 @@ def say_what_begins(
             f"the cache has {amount(order.rows, 'usable row')}, fewer than a batch of "
             f"{order.batch_size:,}: every step learns from all of them"
         )
+    latents = max(trainee.record.model.latents for trainee in trainees)
+    if latents > order.rows:
+        say(
+            f"note: {amount(latents, 'latent')} are more than the {amount(order.rows, 'row')} to "
+            "learn from: most will stand for single rows or none; without --latents and --k, sizes "
+            "fit the cache"
+        )
+    if order.rows < FEW_ROWS:
+        say(f"note: {amount(order.rows, 'row')} are few: concepts and figures may be accidents")
     memory = f"streamed through 2 blocks of {size(reader.block_bytes)}"
     where = {"device": "on the device", "host": "in memory", "stream": memory}
     begun = f", continuing after step {first_step:,}" if first_step else ""

@@ -24,6 +24,8 @@ class TrainStage(ModuleType):
         cache: str | os.PathLike[str],
         run: str | os.PathLike[str],
         config: "TrainConfig | None" = None,
+        *,
+        overwrite: bool = False,
         **settings: Any,
     ) -> "Sparc":
         """Train a model on a cache, as `sparc-train run` does.
@@ -37,6 +39,8 @@ class TrainStage(ModuleType):
             cache: An activation cache: its folder or URL.
             run: The run's folder, on this machine.
             config: All settings in one object.
+            overwrite: Remove the run that the folder holds first, whatever its settings. A folder
+                that holds anything else is refused all the same.
             settings: Single settings instead: fields of `sparc.train.TrainConfig`, whose names are
                 those of the options of `sparc-train run`.
 
@@ -49,4 +53,4 @@ class TrainStage(ModuleType):
         """
         from sparc.train.direct import train
 
-        return train(cache, run, config, **settings)
+        return train(cache, run, config, overwrite=overwrite, **settings)

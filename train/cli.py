@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from sparc.common import heap
-from sparc.common.cli import command, display, new_app
+from sparc.common.cli import command, confirm, display, new_app
+from sparc.common.errors import ConfigError
 from sparc.train.align.config import AlignConfig
 from sparc.train.config import TrainConfig
 from sparc.train.join.config import JoinConfig
@@ -33,6 +34,13 @@ Moved = Annotated[
         show_default=False,
     ),
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Remove the run that the folder holds, whatever its settings; asks on a terminal.",
+    ),
+]
 Grid = Annotated[
     Path | None,
     typer.Option(
@@ -45,12 +53,18 @@ Grid = Annotated[
 
 
 @command(app, TrainConfig, "train", prepare=[heap.share])
-def run(cache: Cache, run: Run, config: TrainConfig, sweep: Grid = None) -> None:
+def run(
+    cache: Cache, run: Run, config: TrainConfig, sweep: Grid = None, overwrite: Overwrite = False
+) -> None:
     """Train a model, or resume an interrupted run."""
     from sparc.train import job
 
+    if sweep is not None and overwrite:
+        raise ConfigError("--overwrite is for a single run: remove the sweep's folder by hand")
+    if overwrite and run.exists():
+        confirm(f"Remove the run in {run}?")
     if sweep is None:
-        job.run(cache, run, config)
+        job.run(cache, run, config, overwrite=overwrite)
     else:
         job.run_sweep(cache, run, config, sweep)
 

@@ -119,9 +119,18 @@ class TrainConfig:
     streams: tuple[str, ...] = option(
         (), "A stream to learn from; repeat for more. All of them by default.", flag="--stream"
     )
-    latents: int = option(8192, "Size of the dictionary.", swept=True)
+    latents: int = option(
+        0,
+        "Size of the dictionary; 0: what fits the cache, up to 8,192.",
+        swept=True,
+        default_by="recipe",
+    )
     k: int = option(
-        64, "Latents per row: exactly, at most or on average (--selection).", swept=True
+        0,
+        "Latents per row: exactly, at most or on average (--selection); 0: what fits the number of "
+        "latents, up to 64.",
+        swept=True,
+        default_by="recipe",
     )
     selection: str = option(
         "global",
@@ -288,14 +297,16 @@ class TrainConfig:
         object.__setattr__(self, "recipe", FORMER_RECIPES.get(self.recipe, self.recipe))
         require_choice(self.recipe, RECIPES, "recipe")
         set_defaults(self, _defaults_of(self.recipe))
-        for name in ("latents", "k", "batch_size", "epochs", "log_every", "checkpoint_every"):
+        for name in ("latents", "k"):
+            self._at_least(name, 0)
+        for name in ("batch_size", "epochs", "log_every", "checkpoint_every"):
             self._at_least(name, 1)
         self._at_least("block_chunks", 1)
         for name in ("auxk", "dead_after", "steps", "warmup_steps", "clip", "cross_weight"):
             self._at_least(name, 0)
         for name in ("aux_weight", "seed", "order_seed", "balance", "noise", "align_lr"):
             self._at_least(name, 0)
-        if self.k > self.latents:
+        if self.k > self.latents > 0:
             raise ConfigError(f"k ({self.k}) cannot exceed latents ({self.latents})")
         for name in ("independent", "align_discriminant"):
             if not 0 <= getattr(self, name) <= 1:

@@ -14,9 +14,14 @@ Location = str | os.PathLike[str]
 
 
 def train(
-    cache: Location, run: Location, config: TrainConfig | None = None, **settings: Any
+    cache: Location,
+    run: Location,
+    config: TrainConfig | None = None,
+    *,
+    overwrite: bool = False,
+    **settings: Any,
 ) -> Sparc:
     """Train a model, or resume an interrupted run; see `sparc.train.call.TrainStage`."""
     config = one_config(TrainConfig, config, settings, source="sparc.train")
-    job.run(os.fspath(cache), Path(run), config)
+    job.run(os.fspath(cache), Path(run), config, overwrite=overwrite)
     return load(run)

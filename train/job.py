@@ -1,11 +1,13 @@
 """What `sparc-train run` and `resume` do: a run or a sweep, begun, resumed or already finished."""
 
 import dataclasses
+import os
 import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from sparc.common.cache.reader import ActivationCache
 from sparc.common.defaults import changed
 from sparc.common.errors import RunError
 from sparc.common.files.folder import Folder
@@ -18,7 +20,9 @@ from sparc.train.config import TrainConfig
 from sparc.train.distributed import is_first_process
 from sparc.train.loop import Trainee
 from sparc.train.model.files import CONFIG_FILE
+from sparc.train.proposal import say_size, with_size
 from sparc.train.run.log import require_services
+from sparc.train.run.removal import remove_run
 from sparc.train.run.run_folder import (
     SWEEP_FILE,
     RunRecord,
@@ -32,20 +36,28 @@ from sparc.train.run.sweep import INDEX_FILE, Sweep, read_failures
 from sparc.train.together import Assignment, train_together
 
 
-def run(cache_location: str, folder: Path, settings: TrainConfig) -> None:
+def run(
+    cache_location: str, folder: Path, settings: TrainConfig, *, overwrite: bool = False
+) -> None:
     """Train a model, or resume one that was begun with the same settings.
 
     Args:
         cache_location: Folder or URL of the activation cache.
         folder: The run's folder.
         settings: How to train.
+        overwrite: Remove the run that the folder holds first, whatever its settings.
 
     Raises:
         SparcError: The cache, the folder or the settings do not allow it, or training diverged.
     """
     require_local(folder)
     require_services(settings)
-    settings = _anywhere(settings)
+    if overwrite:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise RunError(f"--overwrite needs a single process: remove {folder} by hand")
+        ActivationCache(cache_location)  # nothing is removed if there is nothing to learn from
+        remove_run(folder)
+    settings = _with_size(_anywhere(settings), cache_location, _recorded(folder))
     if not _finished_already(folder, settings):
         (trainee,) = train_together(cache_location, [Assignment(folder, settings)])
         if trainee.failure is not None:
@@ -68,7 +80,13 @@ def run_sweep(cache_location: str, folder: Path, settings: TrainConfig, grid: Pa
     """
     require_local(folder)
     location = absolute_location(cache_location)
-    _train_sweep(folder, Sweep.plan(grid, location, _anywhere(settings)))
+    sweep = Sweep.plan(grid, location, _anywhere(settings))
+    begun = Sweep.read(folder).settings if Folder(folder).exists(SWEEP_FILE) else {}
+    sizes = {
+        name: _with_size(of_run, cache_location, begun.get(name))
+        for name, of_run in sweep.settings.items()
+    }
+    _train_sweep(folder, dataclasses.replace(sweep, settings=sizes))
 
 
 def resume(folder: Path, *, cache: str = "") -> None:
@@ -148,6 +166,32 @@ def _anywhere(settings: TrainConfig) -> TrainConfig:
     if not settings.validation:
         return settings
     return changed(settings, validation=absolute_location(settings.validation))
+
+
+def _recorded(folder: Path) -> TrainConfig | None:
+    """The settings of the run that a folder holds; None if it holds none."""
+    return RunRecord.read(folder).train if Folder(folder).exists(CONFIG_FILE) else None
+
+
+def _with_size(settings: TrainConfig, cache: str, recorded: TrainConfig | None) -> TrainConfig:
+    """The settings with numbers of latents: those given, those of the run, or what fits the cache.
+
+    Args:
+        settings: The settings, in which 0 stands for a number that was not given.
+        cache: Folder or URL of the cache.
+        recorded: The settings of the run if it was begun before.
+    """
+    if settings.latents and settings.k:
+        return settings
+    if recorded is not None:
+        sizes = settings.latents or recorded.latents, settings.k or recorded.k
+        return changed(settings, latents=sizes[0], k=sizes[1])
+    opened = ActivationCache(cache)
+    width = max(opened.stream(name).dim for name in opened.choose(settings.streams))
+    sized = with_size(settings, rows=opened.info.rows, width=width)
+    if is_first_process():
+        say(say_size(sized, rows=opened.info.rows, width=width))
+    return sized
 
 
 def _finished_already(folder: Path, settings: TrainConfig) -> bool:

@@ -30,7 +30,6 @@ from sparc.train.kernels import choice
 from sparc.train.loading import untrained_model
 from sparc.train.loop import Trainee, train
 from sparc.train.model.files import CONFIG_FILE
-from sparc.train.model.tensors import is_written_here
 from sparc.train.run.checkpoint import (
     discard_checkpoints_after,
     good_steps,
@@ -39,12 +38,11 @@ from sparc.train.run.checkpoint import (
 )
 from sparc.train.run.log import RunLog
 from sparc.train.run.metrics import sums_from_tensors
+from sparc.train.run.removal import recognize_run
 from sparc.train.run.run_folder import (
-    INITIAL_FILE,
     DataRecord,
     RunRecord,
     load_initial,
-    refuse_other_content,
     require_same,
     save_initial,
 )
@@ -88,7 +86,7 @@ def train_together(
         group = stack.enter_context(processes(device))
         if group.is_first:
             for run, _ in assignments:
-                stack.enter_context(exclusive(Folder(run), _recognize_run))
+                stack.enter_context(exclusive(Folder(run), recognize_run))
                 Folder(run).remove_partial_files()
                 remove_partial_checkpoints(run)
         group.wait()
@@ -269,18 +267,6 @@ def _new_record(
         processes=group.world,
         versions=software_versions(),
     )
-
-
-def _recognize_run(folder: Folder) -> None:
-    """Refuse a folder that is neither a run, of any settings, nor the start of one."""
-    if folder.exists(CONFIG_FILE):
-        RunRecord.read(folder.inside())
-    else:
-        refuse_other_content(folder, "run", (CONFIG_FILE, INITIAL_FILE))
-        if folder.exists(INITIAL_FILE) and not is_written_here(folder, INITIAL_FILE):
-            raise RunError(
-                f"{folder} holds an {INITIAL_FILE} that SPARC did not write: choose another"
-            )
 
 
 def _common_step(

@@ -124,10 +124,10 @@ def test_a_new_recipe_has_settings(monkeypatch):
     monkeypatch.setitem(RECIPES, "new", RecipeEntry("of a test", home, settings=settings))
     config = TrainConfig(recipe="new", k=8)
     assert (config.clip, config.lr, config.align) == (0.5, 0.08, ("1",))
-    assert TrainConfig(recipe="new", clip=0).clip == 0
-    monkeypatch.setitem(RECIPES, "wrong", RecipeEntry("", home, settings={"latents": 7}))
-    with pytest.raises(ConfigError, match="recipe wrong cannot set 'latents', only one of cross"):
-        TrainConfig(recipe="wrong")
+    assert TrainConfig(recipe="new", k=8, clip=0).clip == 0
+    monkeypatch.setitem(RECIPES, "wrong", RecipeEntry("", home, settings={"seed": 7}))
+    with pytest.raises(ConfigError, match="recipe wrong cannot set 'seed', only one of latents"):
+        TrainConfig(recipe="wrong", k=8)
 
 
 @pytest.mark.parametrize(

@@ -252,7 +252,8 @@ def require_same(run: Path, recorded: TrainConfig, wanted: TrainConfig) -> None:
         name, before, now = difference
         raise RunError(
             f"{run} was begun with {name} = {before}, not {now}: continue with "
-            f"`sparc-train resume {run}`, or choose another folder"
+            f"`sparc-train resume {run}`, choose another folder, or remove this run with "
+            "--overwrite"
         )
 
 

@@ -18,7 +18,8 @@ Then add a line to `RECIPES`:
 
 `sparc-train run … --recipe decaying` trains with it, as does a sweep. `settings` are the defaults
 that it decides, by the names of fields of `TrainConfig` that are declared with `_by_recipe`; a
-function computes one from the configuration, as from the number of latents. What a user gives wins.
+function computes one from the configuration, as from the number of latents, which is 0, as is k,
+until what fits the cache is known. What a user gives wins.
 A recipe that differs in settings alone needs no class of its own: its home is `recipe:Recipe`.
 
 Every command line reads this module: it imports no recipe.
@@ -81,6 +82,8 @@ RECIPES: dict[str, RecipeEntry] = {
         "streams select jointly in every batch, and nothing is aligned", f"{_HERE}.recipe:Recipe"
     ),
     "published": RecipeEntry(
-        "as published with arXiv 2507.06265, quirks included", f"{_HERE}.published:PublishedRecipe"
+        "as published with arXiv 2507.06265, quirks included",
+        f"{_HERE}.published:PublishedRecipe",
+        settings={"latents": 8192, "k": 64},
     ),
 }
