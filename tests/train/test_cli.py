@@ -115,7 +115,7 @@ def test_inspect_a_finished_run(call_process, undisturbed, small_cache):
     [
         (["run", "nowhere", "run"], "nowhere is not an activation cache"),
         (["resume", "."], ". is not a run folder"),
-        (["run", "nowhere", "run", "--k", "9000"], "k (9000) cannot exceed latents (8192)"),
+        (["run", "nowhere", "run", "--latents=8", "--k=9"], "k (9) cannot exceed latents (8)"),
         (["run", "nowhere", "run", "--lr", "nan"], "lr must be a positive number, not nan"),
         (["run", "nowhere", "run", "--clip", "nan"], "clip must be at least 0, not nan"),
     ],
