@@ -21,6 +21,7 @@ How to add one, in one new file beside this one or in a subfolder, and one line 
 from sparc.analyze.measure import Measure
 from sparc.analyze.measures.agreement import Agreement
 from sparc.analyze.measures.classes import Classification, Probe
+from sparc.analyze.measures.intervention import Intervention
 from sparc.analyze.measures.latents import Latents, Streams
 from sparc.analyze.measures.localization import Localization
 from sparc.analyze.measures.meaning.cofiring import Cofiring
@@ -39,6 +40,7 @@ MEASURES: list[Measure] = [
     Twins(),
     Reconstruction(),
     Retrieval(),
+    Intervention(),
     Latents(),
     Probe(),
     Classification(),

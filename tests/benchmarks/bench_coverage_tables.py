@@ -3,13 +3,14 @@
     python tests/benchmarks/bench_coverage_tables.py [--sets 200] [--rows 500 2000] [--seed 0]
 
 The companion of `bench_coverage.py`, which says how its output is read: reconstruction, selection,
-what is left out, monosemanticity, retrieval, the probe and the classification, each by the table
-that `sparc-analyze run` writes, and explained variance by target, a mean over two sources of three
-streams. A model with random weights stays as it is; every set has other images of eight classes,
-with one row each or up to four.
+what is left out, monosemanticity, retrieval, the intervention on it, the probe and the
+classification, each by the table that `sparc-analyze run` writes, and explained variance by target,
+a mean over two sources of three streams. A model with random weights stays as it is, and so do the
+latents that the intervention keeps; every set has other images of eight classes, with one row each
+or up to four.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.measures.reconstruction import Reconstruction
 from sparc.analyze.metrics import (
     classification,
+    intervention,
     left_out,
     probe,
     reconstruction,
@@ -93,7 +95,10 @@ def measure(world: World, rows: int, sets: int, seed: int) -> Iterator[Figures]:
     of_three = create_model(
         ModelConfig(streams=(*shapes, StreamShape("c", DIM)), latents=LATENTS, k=6), seed=1
     )
+    sharing = create_model(model.config, seed=1)  # half of its latents mean the same in both
+    sharing.encoder["b"].data[: LATENTS // 2] = sharing.encoder["a"].data[: LATENTS // 2]
     centres = generator.normal(size=(2, CLASSES, DIM))
+    choices: tuple[intervention.Choice, ...] = ()
     for number in range(sets):
         captions = generator.integers(1, 1 + world.captions, rows)
         of_row = np.repeat(np.arange(rows), captions)[:rows]
@@ -108,6 +113,10 @@ def measure(world: World, rows: int, sets: int, seed: int) -> Iterator[Figures]:
             features[stream] = (both + world.own * own).astype(np.float32)
         folds = assign_folds(Images(of_row, np.ones(images, np.bool_)), seed)
         figures = dict(_figures(model, features, folds, of_row, of_image))
+        sample = _scored(of_row)
+        matrices = _matrices(sharing, features, sample)
+        choices = choices or intervention.choose_by_halves(sample, matrices, seed=seed)
+        figures |= _interventions(sample, matrices, choices, seed)
         own = np.random.default_rng([seed, number]).normal(size=(images, DIM))[of_row]
         third = (both + world.own * own).astype(np.float32)
         yield figures | dict(_by_target(of_three, {**features, "c": third}, folds))
@@ -122,6 +131,36 @@ def _encode_independently(
         {s: codes.indices[s] for s, codes in alone.items()},
         {s: codes.values[s] for s, codes in alone.items()},
     )
+
+
+def _interventions(
+    sample: Sample,
+    matrices: intervention.Matrices,
+    choices: Sequence[intervention.Choice],
+    seed: int,
+) -> Figures:
+    lines = intervention.table(
+        "independent", "none", [("b", "a")], sample, {"a": "image", "b": "text"}, matrices,
+        choices=choices, seed=seed,
+    ).to_pylist()  # fmt: skip
+    return {
+        f"intervention, {line['kept']}, {name}": ends(line, name)
+        for line in lines
+        for name in ("r_at_1", "r_at_10")
+    }
+
+
+def _matrices(
+    model: Sparc, features: dict[str, npt.NDArray[np.float32]], sample: Sample
+) -> intervention.Matrices:
+    some = {stream: x[sample.rows] for stream, x in features.items()}
+    codes = _encode_independently(model, some, sample.rows)
+    return {stream: codes.matrix(stream, LATENTS) for stream in codes.streams}
+
+
+def _scored(of_row: npt.NDArray[np.int64]) -> Sample:
+    some = np.flatnonzero(of_row < MOST_SCORED)
+    return Sample(some, of_row[some], np.full(len(some), -1))
 
 
 def _by_target(
@@ -178,8 +217,8 @@ def _figures(
     for line in monosemanticity.means(scores, code_set, folds.share).to_pylist():
         if line["stream"] == "a":
             yield f"monosemanticity, in {line['reference']}", ends(line, "value")
-    some = np.flatnonzero(of_row < MOST_SCORED)
-    sample = Sample(some, of_row[some], np.full(len(some), -1))
+    sample = _scored(of_row)
+    some = sample.rows
     line = retrieval.table(
         "raw", None, "none", [("b", "a")], sample, {"a": "image", "b": "text"},
         lambda source, _: features[source][some], lambda target: features[target][some],
