@@ -207,7 +207,7 @@ def test_too_few_rows_and_a_single_stream_are_refused(saved, tmp_path):
     create_model(ModelConfig(streams=(StreamShape("a", 32),), latents=8, k=2)).save(
         tmp_path / "one"
     )
-    with pytest.raises(RunError, match="one has one stream, a: aligning needs at least two"):
+    with pytest.raises(RunError, match="the model has one stream, a: aligning needs at least"):
         align_run(tmp_path / "one", cache, tmp_path / "out", CPU)
     with pytest.raises(RunError, match="must be on a local disk"):
         align_run(model, cache, "s3://bucket/out", CPU)
