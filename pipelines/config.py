@@ -86,8 +86,8 @@ class DemoConfig:
     steps: int = option(500, "Training steps of each of the models.")
     aligned_baseline: bool | None = option(
         None,
-        "Whether to measure the baseline aligned after training, too; by default with at least "
-        f"{SCENES_TO_ALIGN} scenes to learn from, which the demo's own encoders need for that.",
+        "Whether to measure the baseline matched and aligned after training, too; by default with "
+        f"at least {SCENES_TO_ALIGN} scenes to learn from: the demo's own encoders need them.",
     )
     seed: int = option(42, "Seed of scenes and weights.")
 

@@ -1,9 +1,9 @@
 """The demo: scenes, encoders, the three commands for three models, and one table.
 
 SPARC, with the default recipe, is compared with the paper's baseline, one dictionary per stream:
-local TopK without cross-reconstruction, and with that baseline aligned after training, which makes
-even dictionaries agree that were never trained to share anything. All learn from the same rows and
-are measured on the same held-out scenes.
+local TopK without cross-reconstruction, and with that baseline matched and aligned after training,
+which makes even dictionaries agree that were never trained to share anything. All learn from the
+same rows and are measured on the same held-out scenes.
 """
 
 from collections.abc import Mapping
@@ -35,8 +35,7 @@ TRAINED: Mapping[str, tuple[str, ...]] = {
 """The models that are trained, and their settings other than the defaults."""
 
 ALIGNED = "baseline aligned"
-"""The baseline, aligned after training."""
-
+"""The baseline, matched and then aligned after training."""
 
 HUB_PRESET = "dinov2-clip-b"
 
@@ -117,14 +116,20 @@ def demo_stages(folder: Path, config: DemoConfig, encoders: tuple[str, ...]) -> 
         for name, settings in TRAINED.items()
     ]
     if config.aligned_baseline:
-        stages.append(
-            Stage(
-                "aligning the model baseline after training",
-                "train",
-                ("align", str(runs["baseline"]), str(caches["train"]), str(runs[ALIGNED])),
-                runs[ALIGNED],
+        source, matched = runs["baseline"], folder / "runs/baseline-matched"
+        for command, doing, result in (
+            ("match", "matching", matched),
+            ("align", "aligning", runs[ALIGNED]),
+        ):
+            stages.append(
+                Stage(
+                    f"{doing} the model baseline after training",
+                    "train",
+                    (command, str(source), str(caches["train"]), str(result)),
+                    result,
+                )
             )
-        )
+            source = result
     stages += [
         Stage(
             f"measuring the model {name} on the test scenes",

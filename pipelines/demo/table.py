@@ -30,7 +30,8 @@ What exceeds the untrained model and permuted rows was learnt from the scenes. �
 95% interval, over other scenes of the same kind; counts of latents have none.
 The lower part is given, not learnt: streams that select jointly get the same latents, so their
 agreement is high even for an untrained model. The aligned baseline was trained as the baseline
-was; then its encoders were refitted in closed form, so that the streams' logits agree."""
+was; then its latents were renumbered so that those that fire together have one number, and its
+encoders refitted in closed form, so that the streams' logits agree."""
 
 _DEPTHS = {1: "groups (animals, food, …)", 2: "subgroups (birds, fruit, …)", 3: "emoji (owl, …)"}
 

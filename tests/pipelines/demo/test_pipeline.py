@@ -53,8 +53,8 @@ def test_an_interruption_ends_the_command_that_was_running(interrupted):
 def test_it_goes_on_to_the_table(finished, read_summary):
     folder, result = finished
     assert result.returncode == 0, result.stderr
-    assert "[1/12] encoding the train scenes: done before" in result.stderr
-    assert "[8/12] measuring the model baseline aligned" in result.stderr
+    assert "[1/13] encoding the train scenes: done before" in result.stderr
+    assert "[9/13] measuring the model baseline aligned" in result.stderr
     for name in ("sparc", "baseline", "baseline-aligned"):
         summary = read_summary(folder / "reports" / name)
         for figure in (
@@ -111,14 +111,16 @@ def test_the_models_learn_from_the_same_rows_and_differ_as_they_should(finished)
     assert runs["sparc"].train == TrainConfig(latents=48, k=4, steps=12, seed=5)
     assert (runs["baseline"].train.recipe, runs["baseline"].aligned) == ("joint", ())
     (aligned,) = runs["baseline-aligned"].aligned
-    assert aligned.source == str((folder / "runs/baseline").absolute())
+    (matched,) = runs["baseline-aligned"].matched
+    assert matched.source == str((folder / "runs/baseline").absolute())
+    assert aligned.source == str((folder / "runs/baseline-matched").absolute())
 
 
 def test_run_again_it_prints_the_same_table_at_once(finished, tiny_streams, run_pipeline):
     folder, first = finished
     again = run_pipeline("demo", folder, *SMALL, *tiny_streams)
     assert again.stdout == first.stdout
-    assert again.stderr.count("done before") == 12
+    assert again.stderr.count("done before") == 13
 
 
 def test_other_settings_in_the_same_folder_are_refused(finished, tiny_streams, run_pipeline):
@@ -132,17 +134,17 @@ def test_other_settings_in_the_same_folder_are_refused(finished, tiny_streams, r
 @pytest.mark.parametrize(
     ("specs", "stages"),
     [
-        (("a=timm:vit", "b=transformers:bert"), 12),
-        (("a=open_clip:ViT-B-32/openai#image", "b=open_clip:ViT-B-32/openai#text"), 12),
-        ((), 12),  # the demo's own
-        (("a=timm:vit", "b=timm:efficientnet"), 8),  # nothing reads the names
-        (("b=transformers:bert",), 8),
+        (("a=timm:vit", "b=transformers:bert"), 13),
+        (("a=open_clip:ViT-B-32/openai#image", "b=open_clip:ViT-B-32/openai#text"), 13),
+        ((), 13),  # the demo's own
+        (("a=timm:vit", "b=timm:efficientnet"), 9),  # nothing reads the names
+        (("b=transformers:bert",), 9),
     ],
 )
 def test_names_are_looked_for_where_something_reads_them(tmp_path, specs, stages):
     write_scenes(tmp_path / "scenes", SceneSettings(train=4, test=12, seed=5))
     few = DemoConfig(streams=specs, train_scenes=4)
-    assert len(demo_stages(tmp_path, few, ())) == {12: 9, 8: 6}[stages]  # too few rows to align
+    assert len(demo_stages(tmp_path, few, ())) == {13: 9, 9: 6}[stages]  # too few rows to align
     listed = demo_stages(tmp_path, DemoConfig(streams=specs), ())
     assert len(listed) == stages
-    assert sum("localize" in stage.arguments for stage in listed) == stages - 8
+    assert sum("localize" in stage.arguments for stage in listed) == stages - 9
