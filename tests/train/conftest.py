@@ -20,6 +20,15 @@ from sparc.train.model.network import Sparc
 from sparc.train.step.learner import Learner
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """All of a module in one thread, so that its figures are the same on every machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def interrupt_after(
     monkeypatch: pytest.MonkeyPatch,

@@ -17,13 +17,7 @@ TRAINING, HELD_OUT = 4096, slice(4096, 5120)
 SIZE = ("--latents=72", "--k=5", "--seed=42", "--order-seed=42", "--device=cpu")
 STEPS = ("--steps=400", "--batch-size=128", "--lr=3e-3")
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,7 @@ from sparc.train.loading import load_model, load_untrained
 
 DIMS = {"dino": 48, "clip_image": 40, "clip_text": 32}
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
