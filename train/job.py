@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.defaults import changed
-from sparc.common.errors import RunError
+from sparc.common.errors import RunError, SparcError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.common.files.paths import recorded_here
@@ -58,7 +58,7 @@ def run(
         ActivationCache(cache_location)  # nothing is removed if there is nothing to learn from
         remove_run(folder)
     settings = _with_size(_anywhere(settings), cache_location, _recorded(folder))
-    if not _finished_already(folder, settings):
+    if not _finished_already(folder, settings, cache_location):
         (trainee,) = train_together(cache_location, [Assignment(folder, settings)])
         if trainee.failure is not None:
             raise RunError(trainee.failure)
@@ -136,7 +136,8 @@ def _train_sweep(folder: Path, sweep: Sweep) -> None:
         open_runs = [
             Assignment(Folder(folder).inside(name), settings)
             for name, settings in sweep.settings.items()
-            if name not in failures and not _finished_already(Folder(folder).inside(name), settings)
+            if name not in failures
+            and not _finished_already(Folder(folder).inside(name), settings, sweep.cache)
         ]
 
         def write_index(trainees: Sequence[Trainee]) -> None:
@@ -194,18 +195,36 @@ def _with_size(settings: TrainConfig, cache: str, recorded: TrainConfig | None) 
     return sized
 
 
-def _finished_already(folder: Path, settings: TrainConfig) -> bool:
-    """Whether a run with these settings has ended; says so.
+def _finished_already(folder: Path, settings: TrainConfig, cache: str) -> bool:
+    """Whether a run of this cache with these settings has ended; says so.
 
     Raises:
-        RunError: It was made with others.
+        CacheError: It has learnt from another cache, or this is none.
+        RunError: It was made with other settings.
     """
     if not Folder(folder).exists(CONFIG_FILE) or not is_finished(folder):
         return False
     record = RunRecord.read(folder)
     require_same(folder, record.train, settings)
+    _require_same_cache(cache, record)
     say(f"{folder} is finished: {amount(record.steps, 'step')}")
     return True
+
+
+def _require_same_cache(location: str, record: RunRecord) -> None:
+    """Refuse a cache that a finished run has not learnt from; the run's own may be deleted.
+
+    Raises:
+        CacheError: It is another cache, or none.
+    """
+    try:
+        cache = ActivationCache(location)
+    except SparcError:
+        is_recorded = os.path.abspath(location) == os.path.abspath(record.data.cache)
+        if is_recorded and not os.path.exists(location):
+            return
+        raise
+    record.check(cache)
 
 
 def _recognize_sweep(folder: Folder) -> None:

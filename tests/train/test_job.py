@@ -6,6 +6,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -290,6 +291,33 @@ def test_a_finished_run_says_so(reference_run, small_cache, small_settings, caps
     job.resume(reference_run)
     assert capsys.readouterr().err.count("is finished: 70 steps") == 2
     assert result(reference_run) == before
+
+
+def test_a_finished_run_refuses_another_cache_but_not_its_own_deleted_one(
+    tmp_path, small_settings, capsys
+):
+    caches = {name: tmp_path / name for name in ("cache", "moved", "rows", "streams")}
+    features = np.random.default_rng(0).normal(size=(64, 8)).astype(np.float32)
+    write_arrays(caches["cache"], {"a": features})
+    shutil.copytree(caches["cache"], caches["moved"])
+    write_arrays(caches["rows"], {"a": features[:32]})
+    write_arrays(caches["streams"], {"b": features})
+    run, settings = tmp_path / "run", small_settings(steps=2)
+    job.run(str(caches["cache"]), run, settings)
+    for location, message in (
+        (caches["rows"], "holds other rows .*give the same cache, another run folder, or"),
+        (caches["streams"], "stream a is not the one"),
+        (tmp_path / "nope", "nope is not an activation cache"),
+        (run, "run is not an activation cache"),
+    ):
+        with pytest.raises(CacheError, match=message):
+            job.run(str(location), run, settings)
+    capsys.readouterr()
+    job.run(str(caches["moved"]), run, settings)
+    shutil.rmtree(caches["cache"])
+    job.run(str(caches["cache"]), run, settings)
+    job.resume(run)
+    assert capsys.readouterr().err.count("is finished: 2 steps") == 3
 
 
 def test_other_settings_are_refused_by_name(

@@ -113,13 +113,13 @@ class DataRecord:
         if cache.info.manifest_digest != self.manifest_digest:
             raise CacheError(
                 f"{cache.folder} holds other rows than the run has learnt from "
-                f"({self.cache}): give the same cache, or another run folder"
+                f"({self.cache}): give the same cache, another run folder, or --overwrite"
             )
         for stream in self.streams:
             if cache.streams.get(stream.name) != stream:
                 raise CacheError(
                     f"{cache.folder}: stream {stream.name} is not the one that the run has learnt "
-                    f"from ({self.cache}): give the same cache, or another run folder"
+                    f"from ({self.cache}): give the same cache, another run folder, or --overwrite"
                 )
 
 
@@ -177,6 +177,16 @@ class RunRecord:
         further = tuple(stream for stream in streams if stream.name not in known)
         data = dataclasses.replace(self.data, streams=(*self.data.streams, *further))
         return dataclasses.replace(self, model=model, data=data)
+
+    def check(self, cache: ActivationCache) -> None:
+        """Refuse a cache that training has not read; streams joined later may be of another.
+
+        Raises:
+            CacheError: Says what differs.
+        """
+        joined = {record.streams[-1].name for record in self.joined}
+        streams = tuple(stream for stream in self.data.streams if stream.name not in joined)
+        dataclasses.replace(self.data, streams=streams).check(cache)
 
     @classmethod
     def read(cls, run: Path) -> "RunRecord":
