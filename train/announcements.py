@@ -56,7 +56,8 @@ def say_what_begins(
         f"{trainees[0].learner.kernels.name} kernels{together}{begun}"
     )
     train = record.train
-    if sentence := _incomplete_rows(reader.counts, record):
+    joins = bool(trainees[0].learner.frozen)
+    if sentence := _incomplete_rows(reader.counts, record, joins=joins):
         say(sentence)
     if record.has_few_rows and len(record.model.names) > 1:
         few = amount(record.rows_to_align, "usable row")
@@ -73,14 +74,21 @@ def say_what_begins(
             say(sentence)
 
 
-def _incomplete_rows(counts: RowCounts, record: RunRecord) -> str | None:
-    """How many rows lack which streams, and what becomes of them; None if none does."""
+def _incomplete_rows(counts: RowCounts, record: RunRecord, *, joins: bool) -> str | None:
+    """How many rows lack which streams, and what becomes of them; None if none does.
+
+    Args:
+        counts: The rows of the cache.
+        record: What is trained.
+        joins: Whether a stream joins frozen ones, which learn from no row.
+    """
     incomplete = {has: n for has, n in counts.by_streams.items() if has != record.model.names}
     if not incomplete:
         return None
     missing = f"a stream is missing in {amount(sum(incomplete.values()), 'row')}, which"
     if record.train.rows == "all":
-        return f"{missing} are left out: --rows any trains the other streams with them"
+        advice = "" if joins else ": --rows any trains the other streams with them"
+        return f"{missing} are left out{advice}"
     sets = [f"{rows:,} have {' and '.join(has)}" for has, rows in incomplete.items()]
     if further := len(sets[LISTED_SETS:]):
         sets[LISTED_SETS:] = [f"and {amount(further, 'further set')} of streams"]

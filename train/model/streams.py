@@ -31,6 +31,12 @@ def take_streams(
     for name in (*taken, *new_names):
         if name not in before:
             raise SparcError(f"the model has no stream {name!r}; it has {', '.join(before)}")
+    twice = sorted({name for name in taken if taken.count(name) > 1})
+    if twice:
+        raise SparcError(f"stream {twice[0]} is given twice")
+    for name in new_names:
+        if name not in taken:
+            raise SparcError(f"stream {name} is renamed, but only {', '.join(taken)} taken")
     after = [new_names.get(name, name) for name in taken]
     if len(set(after)) < len(after):
         raise SparcError(f"streams would not have different names: {', '.join(after)}")

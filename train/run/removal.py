@@ -1,10 +1,12 @@
 """Removing a run whose place another one is to take."""
 
+import os
 from pathlib import Path
 
 from sparc.common.errors import RunError
+from sparc.common.files.durable import is_leftover
 from sparc.common.files.folder import Folder
-from sparc.common.files.lock import exclusive
+from sparc.common.files.lock import LOCK_FILE, exclusive
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE
 from sparc.train.model.tensors import is_written_here
 from sparc.train.run.run_folder import (
@@ -48,11 +50,22 @@ def remove_run(run: Path) -> None:
     """Remove the run that a folder holds, finished or not; nothing happens where there is none.
 
     Raises:
-        RunError: The folder holds something else.
+        RunError: The folder holds something else, or something else besides; then all stays.
         LockedError: Another process writes to it.
     """
     folder = Folder(run)
     if folder.exists():
         with exclusive(folder, recognize_run):
+            _refuse_further_content(folder)
             for name in _CONTENT:
                 folder.remove(name)
+
+
+def _refuse_further_content(folder: Folder) -> None:
+    """Refuse to remove a run beside which its folder holds anything, as a new run would be."""
+    for name in sorted(os.listdir(folder.inside())):
+        if name not in (LOCK_FILE, *_CONTENT) and not is_leftover(name, _CONTENT):
+            raise RunError(
+                f"{folder} holds {name} besides the run, so nothing is overwritten: move it, or "
+                "choose another folder"
+            )

@@ -66,6 +66,7 @@ class Learner:
 
     Attributes:
         kernels: The implementation of the sparse mathematics that was chosen.
+        frozen: As given.
         no_sums: The sums of `step` over no rows.
 
     Raises:
@@ -87,7 +88,7 @@ class Learner:
         self.settings = settings
         self._gather: Gather = gather or one_process
         self._share = share
-        self._frozen = frozenset(frozen)
+        self.frozen = frozenset(frozen)
         self._device = next(model.parameters()).device
         if settings.precision != "float32" and self._device.type != "cuda":
             raise ConfigError(f"precision {settings.precision} needs a GPU; use float32")
@@ -107,7 +108,7 @@ class Learner:
             self._dead_latents,
             enabled=settings.auxk > 0 and settings.aux_weight > 0,
             without_dead=self._recipe.auxk_without_dead,
-            frozen=self._frozen,
+            frozen=self.frozen,
         )
         self._optimizer = Optimizer(
             model,
@@ -115,11 +116,11 @@ class Learner:
             self._workers,
             clip=settings.clip,
             unit_decoders=self._recipe.unit_decoders,
-            frozen=self._frozen,
+            frozen=self.frozen,
         )
         self._balance = None
         if settings.balance > 0:
-            self._balance = Balance(model, settings.balance, frozen=self._frozen)
+            self._balance = Balance(model, settings.balance, frozen=self.frozen)
         self._counts_own = settings.alive_by == "both"
         self._selection = Selection(
             model,
@@ -266,7 +267,7 @@ class Learner:
     ) -> dict[str, StreamGradients]:
         terms = gather_terms(local, codes, self._gather)
         gradients = stream_gradients(
-            self.model, terms, self.kernels, self._workers, frozen=self._frozen
+            self.model, terms, self.kernels, self._workers, frozen=self.frozen
         )
         return add_dense(self.model, gradients, dense.gradients) if dense.gradients else gradients
 

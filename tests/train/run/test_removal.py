@@ -38,6 +38,11 @@ def test_nothing_else_is_removed(cache, tmp_path) -> None:
     assert (tmp_path / "photos/cat.jpg").exists()
     job.run(str(cache), tmp_path / "run", settings, overwrite=True)  # there is none yet
     before = (tmp_path / "run/model.safetensors").read_bytes()
+    (tmp_path / "run/notes.txt").write_text("what this run is about")
+    with pytest.raises(RunError, match=r"holds notes\.txt besides the run, so nothing is overwr"):
+        job.run(str(cache), tmp_path / "run", settings, overwrite=True)
+    (tmp_path / "run/notes.txt").unlink()
+    assert (tmp_path / "run/model.safetensors").read_bytes() == before
     with pytest.raises(Exception, match="not an activation cache"):
         job.run(str(tmp_path / "nowhere"), tmp_path / "run", settings, overwrite=True)
     assert (tmp_path / "run/model.safetensors").read_bytes() == before

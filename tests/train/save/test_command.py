@@ -72,8 +72,9 @@ def test_impossible_names_are_refused(finished):
     for streams, rename, message in [
         (["sun"], {}, "no stream 'sun'"),
         (["dino"], {"sun": "moon"}, "no stream 'sun'"),
-        (["dino", "dino"], {}, "different names: dino, dino"),
+        (["dino", "dino"], {}, "stream dino is given twice"),
         ([], {"dino": "clip_text"}, "different names"),
+        (["dino"], {"clip_text": "words"}, "clip_text is renamed, but only dino taken"),
     ]:
         with pytest.raises(SparcError, match=message):
             take_streams(model, streams, rename)
