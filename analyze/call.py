@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sparc.analyze.config import AnalyzeConfig
     from sparc.analyze.notebook.report import Report
+    from sparc.common.cache.reader import ActivationCache
 
 
 class AnalyzeStage(ModuleType):
@@ -15,7 +16,7 @@ class AnalyzeStage(ModuleType):
     def __call__(
         self,
         run: str | os.PathLike[str],
-        cache: str | os.PathLike[str],
+        cache: "str | os.PathLike[str] | ActivationCache",
         report: str | os.PathLike[str],
         config: "AnalyzeConfig | None" = None,
         **settings: Any,

@@ -32,6 +32,9 @@ from sparc.common.text import printable, printable_lines
 _FORMER = "former_"
 """Begins the name of a parameter for a setting's former name: no field is called so."""
 
+_CLOSE = 0.65
+"""How alike a command and what was typed must be at least, if arguments follow as of `run`."""
+
 _format_warning = warnings.formatwarning
 
 Function = Callable[..., None]
@@ -42,7 +45,9 @@ class _Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0] if args else ""
-        misspelt = difflib.get_close_matches(name, self.commands)
+        several = sum(not argument.startswith("-") for argument in args) > 1
+        cutoff = _CLOSE if several else 0.6  # `cache RUN` rather means a folder than `match`
+        misspelt = difflib.get_close_matches(name, self.commands, cutoff=cutoff)
         if name not in self.commands and not misspelt and "run" in self.commands:
             meant = f"{ctx.command_path} run {shlex.join(args)}"
             ctx.fail(f"No such command {name!r}; did you mean `{meant}`?")

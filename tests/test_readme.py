@@ -54,7 +54,8 @@ def test_the_help_says_to_quote_specs(call, program, command):
 
 PYTHON = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 EXAMPLES = {
-    "arrays": "sparc.write_arrays(",
+    "arrays": "sparc.train(",
+    "labels": "label_ids=",
     "use": "sparc.load(",
     "analyze": "report-test",
     "ask": "stability_of",
@@ -95,6 +96,10 @@ def test_own_arrays_become_a_concept_with_a_name_in_ten_lines(tmp_path, monkeypa
         assert names[0] in words
         assert own["caption"].iloc[0] == f"a photo of {names[0]}"
     assert str(latent.names) in capsys.readouterr().out
+    exec(example("labels"), {**there, "labels": concept % 3})
+    labelled = sparc.ActivationCache("labelled")
+    assert labelled.rows(["label_ids"])["label_ids"].to_pylist() == [[c % 3] for c in concept]
+    assert labelled.classes()["name"].to_pylist() == ["cat", "dog", "sofa"]
 
 
 def test_the_examples_run(tmp_path, monkeypatch):

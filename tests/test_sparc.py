@@ -77,6 +77,16 @@ def test_training_returns_the_model_of_the_run(folder) -> None:
     assert isinstance(same, sparc.Sparc)
 
 
+def test_an_open_cache_stands_for_its_folder_and_a_model_for_none(folder) -> None:
+    cache = sparc.ActivationCache(folder / "cache")
+    model = sparc.train(cache, folder / "run", **SMALL)
+    assert sparc.analyze(folder / "run", cache, folder / "report", device="cpu").tables
+    with pytest.raises(sparc.SparcError, match="the run: give its folder or URL, not a Sparc"):
+        sparc.analyze(model, cache, folder / "report")
+    with pytest.raises(sparc.SparcError, match="the cache: give its folder or URL, not a dict"):
+        sparc.train({"dino": [1.0]}, folder / "run")
+
+
 def test_a_report_is_opened_again(folder) -> None:
     report = sparc.analyze(str(folder / "run"), str(folder / "cache"), str(folder / "report"))
     assert report.tables == sparc.Report(folder / "report").tables

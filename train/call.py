@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sparc.common.cache.reader import ActivationCache
     from sparc.train.config import TrainConfig
     from sparc.train.model.network import Sparc
 
@@ -21,7 +22,7 @@ class TrainStage(ModuleType):
 
     def __call__(
         self,
-        cache: str | os.PathLike[str],
+        cache: "str | os.PathLike[str] | ActivationCache",
         run: str | os.PathLike[str],
         config: "TrainConfig | None" = None,
         *,
@@ -36,7 +37,7 @@ class TrainStage(ModuleType):
         has finished, it returns its model.
 
         Args:
-            cache: An activation cache: its folder or URL.
+            cache: An activation cache: its folder or URL, or opened.
             run: The run's folder, on this machine.
             config: All settings in one object.
             overwrite: Remove the run that the folder holds first, whatever its settings. A folder

@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from sparc.common.cache.reader import ActivationCache
 from sparc.common.config import one_config
+from sparc.common.files.folder import location_of
 from sparc.train import job
 from sparc.train.config import TrainConfig
 from sparc.train.loading import load
@@ -14,7 +16,7 @@ Location = str | os.PathLike[str]
 
 
 def train(
-    cache: Location,
+    cache: Location | ActivationCache,
     run: Location,
     config: TrainConfig | None = None,
     *,
@@ -23,5 +25,10 @@ def train(
 ) -> Sparc:
     """Train a model, or resume an interrupted run; see `sparc.train.call.TrainStage`."""
     config = one_config(TrainConfig, config, settings, source="sparc.train")
-    job.run(os.fspath(cache), Path(run), config, overwrite=overwrite)
+    job.run(
+        location_of(cache, "the cache"),
+        Path(location_of(run, "the run")),
+        config,
+        overwrite=overwrite,
+    )
     return load(run)

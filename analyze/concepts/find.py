@@ -187,7 +187,10 @@ def _named(evidence: Evidence, word: str) -> list[int]:
 
 
 def _sorted(table: pa.Table, alone: str, config: ConceptsConfig) -> pa.Table:
-    """The most telling latents first, those that are too thin last."""
+    """The most telling latents first, those that are too thin last.
+
+    Of the latents that only one stream has, those without a name in it follow those with one.
+    """
     if config.of_class:
         by = "class_overlap"
     elif alone:
@@ -196,4 +199,7 @@ def _sorted(table: pa.Table, alone: str, config: ConceptsConfig) -> pa.Table:
         by = "overlap_excess"
     value = np.nan_to_num(table[by].to_numpy(), nan=-np.inf)
     thin = np.asarray(table["thin"].is_valid())
-    return table.take(np.lexsort((table["latent"].to_numpy(), -value, thin)))
+    nameless = np.zeros(len(table), np.bool_)
+    if config.only:
+        nameless = np.asarray(table[f"name_{config.only}"].is_null())
+    return table.take(np.lexsort((table["latent"].to_numpy(), -value, nameless, thin)))

@@ -29,6 +29,8 @@ def _lines(result: Concepts, config: ConceptsConfig) -> Iterator[str]:
     if len(rows) > len(shown):
         yield f"  and {amount(len(rows) - len(shown), 'more latent')}: --limit 0, or --out FILE.csv"
     yield from _notes(result, rows)
+    if config.only and (nameless := result.table[f"name_{config.only}"].null_count):
+        yield f"{nameless:,} of {amount(len(rows), 'latent')} without a name in {config.only}"
 
 
 def _heading(result: Concepts, config: ConceptsConfig) -> str:

@@ -6,19 +6,23 @@ from typing import Any
 from sparc.analyze import run as command
 from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.notebook.report import Report
+from sparc.common.cache.reader import ActivationCache
 from sparc.common.config import one_config
+from sparc.common.files.folder import location_of
 
 Location = str | os.PathLike[str]
 
 
 def analyze(
     run: Location,
-    cache: Location,
+    cache: Location | ActivationCache,
     report: Location,
     config: AnalyzeConfig | None = None,
     **settings: Any,
 ) -> Report:
     """Measure a trained model on a cache; see `sparc.analyze.call.AnalyzeStage`."""
     config = one_config(AnalyzeConfig, config, settings, source="sparc.analyze")
+    run, cache = location_of(run, "the run"), location_of(cache, "the cache")
+    report = location_of(report, "the report")
     command.analyze(run, cache, report, config)
     return Report(report, cache=cache, run=run)

@@ -108,7 +108,8 @@ class Report(folder.Report):
             shared: Only latents that all streams share.
             only: Only latents of this stream that no other stream has.
             lacking: Only latents that all streams but this one share.
-            settings: Other options of `sparc-analyze concepts`: `of_class`, `word`, `out`.
+            settings: Other options of `sparc-analyze concepts`: `of_class`, `word`, `out`; and
+                `limit`, the number of latents, by default all.
 
         Returns:
             A row for each latent, the most telling first; `REPORT.md` has definitions and columns.
@@ -118,7 +119,8 @@ class Report(folder.Report):
         """
         wanted = {"shared": shared, "only": only, "lacking": lacking, **settings}
         config = settings_from(ConceptsConfig, wanted, source="report.concepts")
-        return frame(find(self._evidence, config).table)
+        table = find(self._evidence, config).table
+        return frame(table.slice(0, config.limit or None) if "limit" in settings else table)
 
     def latent(self, number: int) -> LatentView:
         """All that is known of a latent: what `sparc-analyze show --latent` shows.

@@ -54,6 +54,11 @@ def _verdict(latent: Latent) -> str:
         return f"shared by {', '.join(streams)}"
     if latent.lacking:
         return f"all streams but {', '.join(latent.lacking)} share it"
+    if len(latent.only) > 1:
+        return (
+            f"one number for unrelated things in {', '.join(latent.only)}: what it stands for in "
+            "each of them, no latent of another stream matches"
+        )
     if latent.only:
         return f"only in {', '.join(latent.only)}: no latent of another stream matches it"
     shared = [f"{pair.first} and {pair.second}" for pair in latent.pairs if pair.shared]

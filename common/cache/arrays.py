@@ -15,15 +15,17 @@ from sparc.common.cache.features import as_stored, bad_features, differing, find
 from sparc.common.cache.image_files import ImageFiles, locate
 from sparc.common.cache.info import ARRAYS_DATASET
 from sparc.common.cache.manifest import Manifest
+from sparc.common.cache.own_labels import rows_of_labels, table_of_classes
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.resume import recognize, remove_cache
 from sparc.common.cache.writer import ROWS_PER_CHUNK, CacheWriter
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
+from sparc.common.progress import say
 from sparc.common.streams.info import Modality, StreamInfo
 from sparc.common.streams.origin import StreamOrigin
-from sparc.common.text import reason
+from sparc.common.text import amount, reason
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 """By stream name, (rows, dim)."""
@@ -37,8 +39,8 @@ def write_arrays(
     sample_ids: Sequence[str] | None = None,
     captions: Sequence[str | None] | None = None,
     images: Sequence[str | os.PathLike[str] | None] | None = None,
-    label_ids: Sequence[Sequence[int]] | None = None,
-    classes: pa.Table | None = None,
+    label_ids: Sequence[int | None] | Sequence[Sequence[int]] | npt.NDArray[Any] | None = None,
+    classes: Sequence[str] | pa.Table | None = None,
     columns: Mapping[str, Any] | None = None,
     dtype: Literal["float16", "float32"] = "float32",
     rows_per_chunk: int = ROWS_PER_CHUNK,
@@ -62,8 +64,10 @@ def write_arrays(
             and, in a stream of images, the same feature.
         captions: The rows' captions.
         images: The files of the rows' images, which contact sheets show; they stay where they are.
-        label_ids: The rows' classes, as `class_id` of `classes`.
-        classes: A table of schema `tables.CLASSES`: class_id (from 0), key, name, parent_id, depth.
+        label_ids: The rows' classes, as places in `classes`: an int a row, None where a row has no
+            label, or a list of ints a row.
+        classes: The names of the classes; or, where they form a tree, a table of schema
+            `tables.CLASSES`: class_id (from 0), key, name, parent_id, depth.
         columns: What else is known of the rows, by name: texts, integers, floats or booleans, a
             value per row, None or NaN where it is not known. `rows.parquet` keeps them.
         dtype: Type to store.
@@ -78,25 +82,28 @@ def write_arrays(
         CacheError: The arguments do not fit each other, features are no floats, rows of one image
             contradict each other, or the folder holds something else.
     """
+    _require_order(location, features)
     arrays = {name: _as_array(name, values) for name, values in features.items()}
     rows = _common_rows(arrays)
-    given = {"sample_ids": sample_ids, "captions": captions, "label_ids": label_ids}
-    _require_lengths(rows, {**given, "images": images})
+    _require_lengths(rows, {"sample_ids": sample_ids, "captions": captions, "images": images})
     if rows_per_chunk < 1:
         raise CacheError(f"rows_per_chunk must be at least 1, not {rows_per_chunk}")
-    classes = classes if classes is not None else tables.empty(tables.CLASSES)
-    _require_classes(label_ids or (), classes)
+    labels = rows_of_labels(label_ids) if label_ids is not None else [[]] * rows
+    _require_lengths(rows, {"label_ids": labels})
+    class_table = table_of_classes(classes)
+    _require_classes(labels, class_table)
     files = None if images is None else locate(images)
-    table = _rows_table(rows, sample_ids, captions, label_ids, files)
+    table = _rows_table(rows, sample_ids, captions, labels, files)
     table = _with_columns(table, columns or {})
     streams = _streams(arrays, modality or {}, dtype)
     _require_consistent_images(table, arrays, streams)
+    notes = _notes_on_finite(arrays)
     manifest = Manifest(
         dataset=ARRAYS_DATASET if files is None else files.folder,
         dataset_format=ARRAYS_DATASET,
         split="",
         rows=table,
-        classes=classes,
+        classes=class_table,
     )
     folder = Folder(location) if not isinstance(location, Folder) else location
     with exclusive(folder, recognize):
@@ -106,6 +113,8 @@ def write_arrays(
         for stream in streams:
             _write_stream(writer, stream, arrays[stream.name])
         writer.finish()
+    for note in notes:
+        say(note)
     return ActivationCache(folder)
 
 
@@ -130,7 +139,7 @@ def _rows_table(
     rows: int,
     sample_ids: Sequence[str] | None,
     captions: Sequence[str | None] | None,
-    label_ids: Sequence[Sequence[int]] | None,
+    labels: Sequence[Sequence[int]],
     files: ImageFiles | None,
 ) -> pa.Table:
     names = files.names if files is not None else [None] * rows
@@ -141,7 +150,7 @@ def _rows_table(
         "sample_id": list(sample_ids),
         "image": names,
         "caption": list(captions) if captions is not None else pa.nulls(rows, pa.string()),
-        "label_ids": [list(x) for x in label_ids] if label_ids is not None else [[]] * rows,
+        "label_ids": labels,
     }
     for name, values in columns.items():
         try:
@@ -225,12 +234,38 @@ def _require_lengths(rows: int, columns: Mapping[str, Sequence[Any] | None]) -> 
             raise CacheError(f"{name}: {len(values)} for {rows} rows")
 
 
-def _require_classes(label_ids: Sequence[Sequence[int]], classes: pa.Table) -> None:
-    if not tables.counts_from_0(classes["class_id"]):
-        raise CacheError("classes: class_id must count from 0 in the order of the table")
+def _require_order(location: Any, features: Any) -> None:
+    """Refuse arguments that were swapped, or arrays without the names of their streams."""
+    form = 'write_arrays("cache", {"dino": dino, "clip": clip})'
+    if not isinstance(location, str | os.PathLike | Folder):
+        kind = type(location).__name__
+        raise CacheError(f"the cache's folder comes first, not a {kind}: {form}")
+    if not isinstance(features, Mapping) or not all(isinstance(name, str) for name in features):
+        raise CacheError(f"features need the names of their streams, in a dict: {form}")
+
+
+def _notes_on_finite(arrays: Arrays) -> list[str]:
+    """What to say of features that hold NaN or infinity; a stream that has no others is refused."""
+    notes = []
+    for name, values in arrays.items():
+        bad = int(find_faults(values).not_finite.sum())
+        if bad and bad == len(values):
+            raise CacheError(f"stream {name}: every row holds NaN or infinity")
+        if bad:
+            notes.append(
+                f"stream {name}: {bad:,} of {amount(len(values), 'row')} hold NaN or infinity: "
+                "they count as missing"
+            )
+    return notes
+
+
+def _require_classes(labels: Sequence[Sequence[int]], classes: pa.Table) -> None:
     known = range(len(classes))
-    for unknown in {class_id for ids in label_ids for class_id in ids}.difference(known):
-        raise CacheError(f"label_ids name class {unknown}, which is not in classes")
+    for unknown in {class_id for ids in labels for class_id in ids}.difference(known):
+        raise CacheError(
+            f"label_ids name class {unknown}, which is not in classes; "
+            'classes=["cat", "dog"] names classes 0 and 1'
+        )
 
 
 def _require_consistent_images(

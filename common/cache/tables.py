@@ -214,6 +214,25 @@ def counts_from_0(column: pa.ChunkedArray) -> bool:
     return np.array_equal(column.to_numpy(), np.arange(len(column)))
 
 
+def class_faults(classes: pa.Table) -> Iterator[str]:
+    """What is wrong with the tree of the classes, a line each.
+
+    Args:
+        classes: A table of schema `CLASSES` whose `class_id` counts from 0.
+    """
+    count = len(classes)
+    parents = classes.column("parent_id").to_pylist()
+    depths = classes.column("depth").to_pylist()
+    for class_id, (parent, depth) in enumerate(zip(parents, depths, strict=True)):
+        if parent is not None and not 0 <= parent < count:
+            yield f"class {class_id} has the parent {parent}, which is none"
+        # The dataset's single root is at depth 0, if a row carries it; its children have no parent.
+        if depth < 0 or (parent is None) != (depth <= 1):
+            yield f"class {class_id} is at depth {depth}, parent {parent}"
+        elif parent is not None and 0 <= parent < count and depths[parent] >= depth:
+            yield f"class {class_id} is not deeper than its parent {parent}"
+
+
 def same_image(rows: pa.Table) -> npt.NDArray[np.bool_]:
     """Which rows have the image of the row before: (rows,) bool.
 

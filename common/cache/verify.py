@@ -164,24 +164,11 @@ def _check_rows(cache: ActivationCache, rows: pa.Table) -> Iterator[Damage]:
 
 
 def _check_classes(classes: pa.Table) -> Iterator[Damage]:
-    count = len(classes)
     if not tables.counts_from_0(classes["class_id"]):
         yield _in_table(CLASSES_FILE, "column class_id does not count from 0")
         return
-    parents = classes.column("parent_id").to_pylist()
-    depths = classes.column("depth").to_pylist()
-    for class_id, (parent, depth) in enumerate(zip(parents, depths, strict=True)):
-        if parent is not None and not 0 <= parent < count:
-            yield _in_table(
-                CLASSES_FILE, f"class {class_id} has the parent {parent}, which is none"
-            )
-        # The dataset's single root is at depth 0, if a row carries it; its children have no parent.
-        if depth < 0 or (parent is None) != (depth <= 1):
-            yield _in_table(CLASSES_FILE, f"class {class_id} is at depth {depth}, parent {parent}")
-        elif parent is not None and 0 <= parent < count and depths[parent] >= depth:
-            yield _in_table(
-                CLASSES_FILE, f"class {class_id} is not deeper than its parent {parent}"
-            )
+    for fault in tables.class_faults(classes):
+        yield _in_table(CLASSES_FILE, fault)
 
 
 def _check_labels(rows: pa.Table, classes: int) -> Iterator[Damage]:

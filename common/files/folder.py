@@ -20,6 +20,19 @@ from sparc.common.parsing import LARGEST
 from sparc.common.text import size as shown_size
 
 
+def location_of(given: object, what: str) -> str:
+    """Where something lies: a path or URL, or an object that was opened from one, such as a cache.
+
+    Raises:
+        SparcError: It is an object that lies nowhere, such as a model.
+    """
+    if isinstance(given, str | os.PathLike):
+        return str(os.fspath(given))
+    if isinstance(folder := getattr(given, "folder", None), Folder):
+        return folder.location
+    raise SparcError(f"{what}: give its folder or URL, not a {type(given).__name__}")
+
+
 class Folder:
     """A folder given as a path or as an fsspec URL (`s3://bucket/cache`).
 

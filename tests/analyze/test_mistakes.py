@@ -34,6 +34,8 @@ def places(make_cache, saved_model, call, tmp_path_factory):
 MISTAKES = [
     # one artefact for another, or none
     ("train CACHE NEW", "did you mean `", "run CACHE NEW`?"),
+    ("train cache NEW", "did you mean `", "run cache NEW`?"),
+    ("train inspekt RUN NEW", "Did you mean 'inspect'?"),
     ("train run RUN NEW", "it is a run; `sparc-extract run DATASET CACHE` makes a cache"),
     ("train run REPORT NEW", "it is a report; give the cache that it was made from, CACHE"),
     ("train run nowhere NEW", "there is no such folder; `sparc-extract run DATASET CACHE`"),

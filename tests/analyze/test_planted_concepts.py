@@ -17,11 +17,14 @@ from PIL import Image
 from sparc.analyze import AnalyzeConfig, analyze
 from sparc.analyze.bias.command import bias, show
 from sparc.analyze.bias.config import BiasConfig
+from sparc.analyze.concepts import page
 from sparc.analyze.concepts.config import ConceptsConfig
 from sparc.analyze.concepts.evidence import elsewhere, same_number
 from sparc.analyze.concepts.find import find
 from sparc.analyze.concepts.gather import Evidence
+from sparc.analyze.report.folder import Report
 from sparc.analyze.show.latent import latent as show_latent
+from sparc.analyze.show.page import show as show_page
 from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.tables import CLASSES
 from sparc.common.errors import ConfigError
@@ -389,6 +392,29 @@ def test_concepts_lists_what_streams_share_and_what_only_one_has(report):
     assert evidence.sharing.elsewhere["dino", "text"].latent[left] == CONCEPTS.index("right")
 
 
+class WithoutNames(Report):
+    """A report that has no name for some latents."""
+
+    nameless = ()
+
+    def table(self, name):
+        table = super().table(name)
+        if name != "naming":
+            return table
+        return table.filter([x not in self.nameless for x in table["latent"].to_pylist()])
+
+
+def test_latents_of_one_stream_without_a_name_come_after_the_others(report):
+    wanted = ConceptsConfig(only="dino")
+    first, second = find(Evidence(report), wanted).table["latent"].to_pylist()
+    assert "without a name" not in page.show(find(Evidence(report), wanted), wanted)
+    unnamed = WithoutNames(str(report.folder))
+    unnamed.nameless = (first,)
+    result = find(Evidence(unnamed), wanted)
+    assert result.table["latent"].to_pylist() == [second, first]
+    assert "1 of 2 latents without a name in dino" in page.show(result, wanted).splitlines()
+
+
 def test_what_one_stream_lacks_is_what_the_others_share(report):
     """Without clip, dino and text have two streams' concepts; with it, `apron` is in all."""
     evidence = Evidence(report)
@@ -487,6 +513,10 @@ def test_show_gathers_what_the_report_says_of_a_latent(report, shown):
     stripe = show_latent(Evidence(report), CONCEPTS.index("stripe"))
     assert stripe.only == ("dino",)
     assert [(n.stream, n.lacking) for n in stripe.nearest] == [("dino", True)] * 2
+    assert show_page(stripe).startswith("latent 11: only in dino: no latent of another stream")
+    assert show_page(stripe._replace(only=("dino", "text"))).startswith(
+        "latent 11: one number for unrelated things in dino, text: "
+    )
 
 
 def test_show_and_search_by_latent_on_the_command_line(report, call, tmp_path):

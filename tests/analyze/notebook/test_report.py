@@ -51,6 +51,8 @@ def test_concepts_are_those_of_the_command(report, call, tmp_path) -> None:
     assert report.latents["latent"].is_unique
     assert set(shared["latent"]) < set(report.latents["latent"])
     assert len(report.concepts(word="owl")) < len(report.latents)
+    assert report.concepts(shared=True, limit=2)["latent"].tolist() == shared["latent"].tolist()[:2]
+    assert len(report.concepts(limit=0)) == len(report.latents)
 
 
 def test_without_pandas_tables_are_of_arrow(report, monkeypatch) -> None:

@@ -13,6 +13,7 @@ from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
 from sparc.extract.datasets.images import CacheImages
 
+NULLS = pa.table({name: [None] for name in tables.CLASSES.names}, schema=tables.CLASSES)
 VALUES = np.random.default_rng(0).standard_normal((10, 3)).astype(np.float32)
 
 
@@ -82,6 +83,87 @@ def test_arrays_whose_rows_contradict_each_other_are_refused_by_row(
         write_arrays(tmp_path / "cache", features, **{**sound, **arguments})
     assert not (tmp_path / "cache").exists()
     assert list(verify(write_arrays(tmp_path / "cache", features, **sound, rows_per_chunk=3))) == []
+
+
+@pytest.mark.parametrize(
+    ("label_ids", "stored"),
+    [
+        (np.array([0, 1, 0]), [[0], [1], [0]]),
+        ([0, None, 1], [[0], [], [1]]),
+        (np.array([[0, 2], [1, 2], [2, 1]]), [[0, 2], [1, 2], [2, 1]]),
+        ([np.array([0, 1]), (), {2}], [[0, 1], [], [2]]),
+    ],
+)
+def test_labels_are_an_int_or_ints_a_row_and_classes_their_names(
+    tmp_path, label_ids, stored
+) -> None:
+    names = ["cat", "dog", "owl"]
+    cache = write_arrays(tmp_path / "cache", {"a": VALUES[:3]}, label_ids=label_ids, classes=names)
+    assert cache.rows(["label_ids"])["label_ids"].to_pylist() == stored
+    assert cache.classes()["name"].to_pylist() == names
+    assert list(verify(cache)) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"label_ids": ["cat", "dog"]}, "row 0 is 'cat': give an int a row, [0, 2, …], or"),
+        ({"label_ids": [0.0, 1.0]}, "row 0 is 0.0: give an int a row"),
+        ({"label_ids": [[0], [[1]]]}, "row 1 is [[1]]: give an int a row"),
+        ({"label_ids": [True, False]}, "row 0 is True: give an int a row"),
+        ({"label_ids": np.eye(2, dtype=int)}, "a column a class? Give the ids instead: [np."),
+        ({"label_ids": 3}, "label_ids: give an int a row"),
+        ({"label_ids": [0]}, "label_ids: 1 for 2 rows"),
+        ({"label_ids": [0, 5]}, 'name class 5, which is not in classes; classes=["cat", "dog"]'),
+        ({"classes": ["cat", "cat"]}, "classes: 2 are called 'cat'"),
+        ({"classes": {"cat": 0}}, 'give the list of names, classes=["cat", "dog"], or an Arrow'),
+        ({"classes": [1, 2]}, "not a list of other things"),
+        ({"classes": pa.table({"class_id": [0], "name": ["a"]})}, "the table has no column key"),
+        ({"classes": class_table(0).set_column(4, "depth", [[3]])}, "class 0 is at depth 3"),
+        ({"classes": class_table(0).set_column(1, "key", [[None]])}, "'key' with null values"),
+        ({"classes": NULLS}, "a class_id is missing"),
+    ],
+)
+def test_labels_in_another_form_are_refused_with_the_right_one(
+    tmp_path, arguments, message
+) -> None:
+    given = {"classes": ["cat", "dog"], **arguments}
+    with pytest.raises(CacheError) as caught:
+        write_arrays(tmp_path / "cache", {"a": VALUES[:2]}, **given)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (({"a": VALUES}, "cache"), "the cache's folder comes first, not a dict: write_arrays("),
+        (("cache", [VALUES]), 'in a dict: write_arrays("cache", {"dino": dino, "clip": clip})'),
+        (("cache", VALUES), "features need the names of their streams"),
+        (("cache", {1: VALUES}), "features need the names of their streams"),
+    ],
+)
+def test_swapped_arguments_and_bare_arrays_are_answered_with_a_call(
+    tmp_path, monkeypatch, arguments, message
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CacheError) as caught:
+        write_arrays(*arguments)
+    assert message in str(caught.value)
+
+
+def test_rows_with_a_value_that_is_not_finite_are_counted_aloud(tmp_path, capsys) -> None:
+    values = VALUES.copy()
+    values[2, 1], values[5, 0] = np.nan, np.inf
+    cache = write_arrays(tmp_path / "cache", {"a": values, "b": VALUES})
+    said = "stream a: 2 of 10 rows hold NaN or infinity: they count as missing\n"
+    assert capsys.readouterr().err == said
+    assert np.flatnonzero(~cache.valid("a", 0)).tolist() == [2, 5]
+    values[:, 0] = np.nan
+    with pytest.raises(CacheError, match="stream a: every row holds NaN or infinity"):
+        write_arrays(tmp_path / "other", {"a": values})
+    assert not (tmp_path / "other").exists()
 
 
 def test_arrays_that_do_not_fit_float16_are_refused_in_the_words_of_python(tmp_path) -> None:
