@@ -207,7 +207,7 @@ def _prepare(
             cache=_absolute(cache.folder.location),
             manifest_digest=info.manifest_digest,
             streams=streams,
-            stream_digests={s: cache.streams[s].origin.weights_sha256 for s in streams},
+            stream_digests={s: cache.streams[s].origin.digest for s in streams},
             latents=layout.latents,
             k=subject.model.config.k,
             selection=subject.model.config.selection,

@@ -92,6 +92,26 @@ def test_a_report_is_opened_again(folder) -> None:
     assert report.tables == sparc.Report(folder / "report").tables
 
 
+def test_other_features_in_the_same_cache_are_not_what_run_and_report_are_of(tmp_path) -> None:
+    cache, run, report = (tmp_path / name for name in ("cache", "run", "report"))
+    features, others = np.random.default_rng(0).normal(size=(2, 60, 8)).astype(np.float32)
+
+    def work() -> None:
+        sparc.train(cache, run, **SMALL)
+        sparc.analyze(run, cache, report, device="cpu")
+
+    sparc.write_arrays(cache, {"a": features})
+    work()
+    sparc.write_arrays(cache, {"a": features}, overwrite=True)
+    work()
+    sparc.write_arrays(cache, {"a": others}, overwrite=True)
+    with pytest.raises(sparc.SparcError, match=r"stream a is not the one .* --overwrite"):
+        sparc.train(cache, run, **SMALL)
+    with pytest.raises(sparc.SparcError, match=r"a report on something else, .*features: "):
+        sparc.analyze(run, cache, report, device="cpu")
+    sparc.analyze(run, cache, tmp_path / "on other rows", device="cpu")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -31,7 +31,8 @@ class ReportInfo:
         cache: The cache that was analysed.
         manifest_digest: Identifies its rows.
         streams: The streams that were analysed, in the model's order.
-        stream_digests: By stream, the digest of its encoder's weights, where the cache knows it.
+        stream_digests: By stream, the digest of its encoder's weights or, of an array, of its
+            features; empty where the cache does not know it.
         latents: L.
         k: Latents selected for a row.
         selection: How the model was trained to select: `global` or `local`.

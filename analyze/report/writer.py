@@ -331,7 +331,7 @@ def _refuse_other_subject(folder: Folder, recorded: ReportInfo, wanted: ReportIn
         ("model", recorded.model_sha256, wanted.model_sha256),
         ("rows of the cache", recorded.manifest_digest, wanted.manifest_digest),
         ("streams", list(recorded.streams), list(wanted.streams)),
-        ("encoders", dict(recorded.stream_digests), dict(wanted.stream_digests)),
+        ("encoders or features", dict(recorded.stream_digests), dict(wanted.stream_digests)),
         *((name, settings.get(name), value) for name, value in wanted.settings.items()),
     ):
         if then != now:

@@ -11,7 +11,13 @@ import pyarrow as pa
 
 from sparc.common.cache import tables
 from sparc.common.cache.columns import column_array
-from sparc.common.cache.features import as_stored, bad_features, differing, find_faults
+from sparc.common.cache.features import (
+    as_stored,
+    bad_features,
+    differing,
+    features_digest,
+    find_faults,
+)
 from sparc.common.cache.image_files import ImageFiles, locate
 from sparc.common.cache.info import ARRAYS_DATASET
 from sparc.common.cache.manifest import Manifest
@@ -186,7 +192,10 @@ def _streams(
             modality="text" if modality.get(name) == "text" else "image",
             dim=values.shape[1],
             dtype=dtype,
-            origin=StreamOrigin(spec="array"),
+            origin=StreamOrigin(
+                spec="array",
+                features_sha256=features_digest(values, dtype, rows_at_once=ROWS_PER_CHUNK),
+            ),
         )
         for name, values in arrays.items()
     ]

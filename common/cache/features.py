@@ -3,6 +3,7 @@
 Faults are looked for in the bits rather than the values: NumPy is slow at comparing float16.
 """
 
+import hashlib
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -127,6 +128,28 @@ def as_stored(features: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[A
     """The features in the stored type; what does not fit becomes infinite without a warning."""
     with np.errstate(over="ignore"):
         return features.astype(dtype, copy=False)
+
+
+def features_digest(
+    features: npt.NDArray[Any], dtype: Literal["float16", "float32"], *, rows_at_once: int
+) -> str:
+    """SHA-256 of features as a cache stores them: little-endian, row by row, zero where not valid.
+
+    Args:
+        features: (rows, dim).
+        dtype: Type to store.
+        rows_at_once: Rows to convert in one go; the digest does not depend on it.
+
+    Returns:
+        The digest in lower-case hexadecimal.
+    """
+    digest = hashlib.sha256()
+    for start in range(0, len(features), rows_at_once):
+        part = features[start : start + rows_at_once]
+        stored = np.array(as_stored(part, np.dtype(dtype)), dtype=np.dtype(dtype).newbyteorder("<"))
+        stored[list(bad_features(part, 0, dtype=dtype))] = 0
+        digest.update(stored.tobytes())
+    return digest.hexdigest()
 
 
 def rounded(values: npt.NDArray[Any], keep_bits: int | None) -> npt.NDArray[Any]:

@@ -249,6 +249,11 @@ def existing_stream(
     same = (info for info in readable if not stream_difference(info, wanted))
     made_by = next(same, readable[0])
     if difference := stream_difference(made_by, wanted):
+        if difference.startswith("features_sha256"):
+            raise CacheError(
+                f"{folder} holds other features of stream {wanted.name}: choose another folder, "
+                "or write over it with overwrite=True"
+            )
         raise CacheError(
             f"{folder}: stream {wanted.name} was made in another way ({difference}); "
             "give the new stream another name or folder"
@@ -269,7 +274,7 @@ def stream_difference(existing: StreamInfo, wanted: StreamInfo) -> str:
     """In what two streams were not made alike; empty where they were."""
     a, b = _flat(existing), _flat(wanted)
     for field in excused_fields(existing.origin, wanted.origin):
-        del b[field]
+        b.pop(field, None)
     for name, now in b.items():
         if a.get(name) != now:
             encoders = f", of {existing.origin.spec} and {wanted.origin.spec}"

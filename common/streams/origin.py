@@ -33,6 +33,8 @@ class StreamOrigin:
         precision: Arithmetic of the encoder: `float32`, or `bfloat16 autocast`.
         batch_size: Images or captions per forward pass; the composition of a batch changes the
             last bits.
+        features_sha256: Digest of features that SPARC did not extract, which nothing else tells
+            from others; see `sparc.common.cache.features.features_digest`.
     """
 
     spec: str
@@ -43,6 +45,12 @@ class StreamOrigin:
     preprocessing: str = ""
     precision: str = "float32"
     batch_size: int = 0
+    features_sha256: str = dataclasses.field(default="", metadata={"added": True})
+
+    @property
+    def digest(self) -> str:
+        """Of the encoder's weights, or of features that were not extracted; empty if unknown."""
+        return self.weights_sha256 or self.features_sha256
 
 
 class EncoderDifference(NamedTuple):
@@ -97,7 +105,7 @@ def excused_fields(first: StreamOrigin, second: StreamOrigin) -> frozenset[str]:
 
     With digests of both weights, the specs may differ in the place of the weights; with digests of
     both definitions as well, in anything, since a spec says nothing more. A record may lack the
-    digest of the definition, because it is older.
+    digest of the definition, or that of features, because it is older.
     """
     have_definitions = bool(first.definition_sha256 and second.definition_sha256)
     excused = set() if have_definitions else {"definition_sha256"}
@@ -105,4 +113,6 @@ def excused_fields(first: StreamOrigin, second: StreamOrigin) -> frozenset[str]:
         have_definitions or same_but_for_place(first.spec, second.spec)
     ):
         excused.add("spec")
+    if not (first.features_sha256 and second.features_sha256):
+        excused.add("features_sha256")
     return frozenset(excused)

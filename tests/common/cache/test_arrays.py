@@ -1,3 +1,5 @@
+import hashlib
+import json
 import os
 
 import numpy as np
@@ -178,8 +180,39 @@ def test_arrays_may_be_written_again_but_not_others_in_their_place(tmp_path) -> 
     for same in (values, values.tolist(), torch.from_numpy(values)):
         write_arrays(tmp_path / "cache", {"a": same}, dtype="float16", rows_per_chunk=3)
     values[3] *= 2
-    with pytest.raises(CacheError, match=r"other features of stream a .chunk 1 differs"):
+    with pytest.raises(CacheError, match=r"other features of stream a: .*overwrite=True"):
         write_arrays(tmp_path / "cache", {"a": values}, dtype="float16", rows_per_chunk=3)
+
+
+def test_a_stream_of_arrays_has_the_digest_of_what_is_stored(tmp_path) -> None:
+    values = VALUES[:6].copy()
+    values[1] = np.nan
+
+    def digest(name: str, values, **more) -> str:
+        return write_arrays(tmp_path / name, {"a": values}, **more).streams["a"].origin.digest
+
+    stored = write_arrays(tmp_path / "a", {"a": values}).features("a", 0)
+    expected = hashlib.sha256(stored.astype("<f4").tobytes()).hexdigest()
+    assert digest("a", values) == expected
+    assert digest("b", values.astype(np.float64), rows_per_chunk=4) == expected
+    values[1] = -np.inf
+    assert digest("c", np.asfortranarray(values)) == expected
+    values[5] *= 2
+    assert digest("d", values) != expected
+
+
+def test_a_stream_without_a_digest_is_continued_by_the_same_arrays_only(tmp_path) -> None:
+    write_arrays(tmp_path / "cache", {"a": VALUES}, rows_per_chunk=4)
+    for name in ("zarr.json", "features/zarr.json"):
+        path = tmp_path / "cache/activations.zarr/a" / name
+        document = json.loads(path.read_text())
+        del document["attributes"]["origin"]["features_sha256"]  # as an earlier version wrote it
+        path.write_text(json.dumps(document))
+    again = write_arrays(tmp_path / "cache", {"a": VALUES}, rows_per_chunk=4)
+    assert again.streams["a"].origin.digest == ""
+    other = VALUES * np.repeat([1, 2], [4, len(VALUES) - 4])[:, None]
+    with pytest.raises(CacheError, match=r"other features of stream a .chunk 1 differs"):
+        write_arrays(tmp_path / "cache", {"a": other}, rows_per_chunk=4)
 
 
 def test_other_arrays_take_the_place_of_a_cache_where_that_is_asked_for(tmp_path) -> None:
