@@ -32,20 +32,17 @@ def small_cache(tmp_path_factory):
     return folder
 
 
+def train(cache, run, **selection):
+    settings = TrainConfig(
+        recipe="joint", latents=96, batch_size=64, steps=60, lr=3e-3, dead_after=2000, **selection
+    )
+    job.run(str(cache), run, settings)
+
+
 @pytest.fixture(scope="module")
 def run(small_cache, tmp_path_factory):
     run = tmp_path_factory.mktemp("batch") / "run"
-    settings = TrainConfig(
-        recipe="joint",
-        latents=96,
-        k=4,
-        selection="batch",
-        batch_size=64,
-        steps=60,
-        lr=3e-3,
-        dead_after=2000,
-    )
-    job.run(str(small_cache), run, settings)
+    train(small_cache, run, k=4, selection="batch")
     return run
 
 
@@ -144,17 +141,7 @@ def above_half(scores):
 
 def test_a_selector_that_leaves_latents_out_of_k(small_cache, features, tmp_path, monkeypatch):
     monkeypatch.setitem(SELECTORS, "half", SelectorEntry("half", f"{__name__}:AboveHalf"))
-    settings = TrainConfig(
-        recipe="joint",
-        latents=96,
-        k=16,
-        selection="half",
-        batch_size=64,
-        steps=60,
-        lr=3e-3,
-        dead_after=2000,
-    )
-    job.run(str(small_cache), tmp_path / "run", settings)
+    train(small_cache, tmp_path / "run", k=16, selection="half")
     model = load(tmp_path / "run")
     assert (model.config.k_max, model.config.width) == (None, 16)
     logits = logits_of(model, features)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.progress import progress
-from sparc.train.data.means import shuffled_chunks
+from sparc.train.data.sampling import complete_chunks
 from sparc.train.model.network import Sparc
 from sparc.train.model.topk import largest, sum_in_order
 
@@ -41,7 +41,6 @@ def selecting_rows(model: Sparc, cache: ActivationCache, *, rows: int, seed: int
         seed: Seed of the sample of chunks.
     """
     config = model.config
-    device = model.pre_bias[config.names[0]].device
     counts = torch.zeros(config.latents, dtype=torch.int64)
     sums = {
         stream.name: torch.zeros(config.latents, stream.dim, dtype=torch.float64)
@@ -49,15 +48,10 @@ def selecting_rows(model: Sparc, cache: ActivationCache, *, rows: int, seed: int
     }
     total, used = min(rows, cache.info.rows), 0
     with progress(total, "Rows by latent") as bar:
-        for chunk in shuffled_chunks(cache, seed):
-            if used >= rows:
-                break
-            features = cache.aligned(chunk, config.names).tensors()
+        for aligned in complete_chunks(cache, config.names, seed):
+            features = aligned.tensors()
             for batch in zip(*(torch.split(features[s], _BATCH) for s in sums), strict=True):
-                normalized = [
-                    model.normalize(s, x.float().to(device))
-                    for s, x in zip(sums, batch, strict=True)
-                ]
+                normalized = [model.normalize(s, x) for s, x in zip(sums, batch, strict=True)]
                 logits = [model.logits(s, x) for s, x in zip(sums, normalized, strict=True)]
                 selected = largest(sum_in_order(logits), config.k).cpu()
                 counts += torch.bincount(selected.flatten(), minlength=config.latents)
@@ -67,6 +61,8 @@ def selecting_rows(model: Sparc, cache: ActivationCache, *, rows: int, seed: int
                         sums[name].index_add_(0, selected[:, place], exact)
                 used += len(selected)
                 bar.update(min(used, total) - min(used - len(selected), total))
+            if used >= rows:
+                break
     divisors = counts.clamp(min=1).unsqueeze(1)
     return SelectingRows(
         counts=counts, means={name: total / divisors for name, total in sums.items()}

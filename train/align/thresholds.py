@@ -3,7 +3,7 @@
 import torch
 
 from sparc.common.cache.reader import ActivationCache
-from sparc.train.data.means import shuffled_chunks
+from sparc.train.data.sampling import complete_chunks
 from sparc.train.model.network import Sparc
 from sparc.train.model.topk import sum_in_order
 
@@ -26,14 +26,11 @@ def relearn_thresholds(model: Sparc, cache: ActivationCache, *, seed: int) -> No
         return
     selector, config = model.selector, model.config
     sums, batches = torch.zeros_like(model.thresholds), 0
-    for chunk in shuffled_chunks(cache, seed):
-        aligned = cache.aligned(chunk, config.names)
-        if not len(aligned):
-            continue
+    for aligned in complete_chunks(cache, config.names, seed):
         features = aligned.tensors()
         for rows in zip(*(torch.split(features[s], _BATCH) for s in config.names), strict=True):
             parts = zip(config.names, rows, strict=True)
-            logits = [model.logits(s, model.normalize(s, x.float())) for s, x in parts]
+            logits = [model.logits(s, model.normalize(s, x)) for s, x in parts]
             for place, scores in enumerate([sum_in_order(logits), *logits]):
                 candidates = scores.topk(config.width, dim=1).values
                 sums[place] += selector.batch_threshold(candidates, config.k)

@@ -3,6 +3,7 @@
 Means initialize the pre-biases; variances are what `--error variance` divides by.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError
 from sparc.train.config import ModelConfig, RowChoice
+from sparc.train.data.sampling import complete_chunks
 from sparc.train.model.network import scale
 
 SAMPLED_CHUNKS = 32
@@ -84,14 +86,7 @@ def _sample(
 ) -> dict[str, _Sums]:
     """Sums by stream over the rows of sampled chunks that are valid in all of some streams."""
     total: dict[str, _Sums] = {}
-    used = 0
-    for chunk in shuffled_chunks(cache, seed):
-        if used == SAMPLED_CHUNKS:
-            break
-        aligned = cache.aligned(chunk, names)
-        if not len(aligned):
-            continue
-        used += 1
+    for aligned in itertools.islice(complete_chunks(cache, names, seed), SAMPLED_CHUNKS):
         for name, stored in aligned.tensors().items():
             features = scale(stored.float(), config)
             if config.normalize == "unit":
@@ -105,12 +100,6 @@ def _sample(
                 )
             total[name] = sums
     return total
-
-
-def shuffled_chunks(cache: ActivationCache, seed: int) -> list[int]:
-    """All chunks of a cache in random order, to sample from: neighbours may be alike."""
-    generator = np.random.Generator(np.random.PCG64(seed))
-    return [int(chunk) for chunk in generator.permutation(cache.info.chunks)]
 
 
 def require_unit(

@@ -15,8 +15,8 @@ from sparc.train.config import ModelConfig
 from sparc.train.data.means import (
     SMALLEST_VARIANCE,
     require_unit,
-    shuffled_chunks,
 )
+from sparc.train.data.sampling import shuffled_chunks
 from sparc.train.model.network import scale
 
 _ROWS_SUMMED = 1024

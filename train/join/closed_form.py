@@ -34,8 +34,8 @@ from torch import Tensor
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.progress import progress
 from sparc.train.align.refit import gain, triangle
-from sparc.train.data.means import shuffled_chunks
 from sparc.train.data.moments import Moments
+from sparc.train.data.sampling import complete_chunks
 from sparc.train.model.network import Sparc
 
 ROUNDS = 20
@@ -122,14 +122,9 @@ def _normal_equations(
     products = torch.zeros(config.latents, len(model.pre_bias[stream]), dtype=torch.float64)
     total, taken = min(rows, cache.info.rows), 0
     with progress(total, "Decoder") as bar, torch.no_grad():
-        for chunk in shuffled_chunks(cache, seed):
-            if taken >= rows:
-                break
-            aligned = cache.aligned(chunk, config.names).tensors()
-            taken += len(aligned[stream])
-            bar.update(len(aligned[stream]))
-            features = {name: x.to(device).float() for name, x in aligned.items()}
-            for first in range(0, len(aligned[stream]), _ROWS):
+        for aligned in complete_chunks(cache, config.names, seed):
+            features = {name: x.to(device).float() for name, x in aligned.tensors().items()}
+            for first in range(0, len(aligned), _ROWS):
                 some = {name: x[first : first + _ROWS] for name, x in features.items()}
                 codes = model.encode(some, "joint")
                 indices = codes[stream].indices.cpu()
@@ -142,4 +137,8 @@ def _normal_equations(
                 dense = torch.zeros(len(indices), config.latents, dtype=torch.float64)
                 dense.scatter_(1, indices, values.sum(1))
                 products.addmm_(dense.T, centred.double().cpu())
+            taken += len(aligned)
+            bar.update(len(aligned))
+            if taken >= rows:
+                break
     return gram, products

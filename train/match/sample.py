@@ -11,7 +11,7 @@ from scipy import sparse
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError
 from sparc.common.progress import progress
-from sparc.train.data.means import shuffled_chunks
+from sparc.train.data.sampling import shuffled_chunks
 from sparc.train.model.network import Sparc
 
 _ROWS_ENCODED = 1024

@@ -16,14 +16,6 @@ from sparc.train.step.learner import Learner
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture(scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 KERNELS = list(available(torch.device("cpu")))
 
 
