@@ -7,7 +7,7 @@ from sparc.analyze.codes.subject import Subject
 from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.measure import Measure, Scope, Step, Table
 from sparc.analyze.report.notes import Note
-from sparc.common.text import amount
+from sparc.common.text import amount, listed
 
 
 def choose_code_sets(subject: Subject, config: AnalyzeConfig) -> tuple[CodeSet, ...]:
@@ -105,15 +105,15 @@ def make_notes(
         )
     if len(streams) == 1:
         comparing = sorted(m.name for m in (*measures, *left_out) if m.compares_streams)
-        yield Note(f"there is one stream: {_listed(comparing, 'and')} compare nothing")
+        yield Note(f"there is one stream: {listed(comparing)} compare nothing")
     for lacking, needing in (
         ("no analysed row has a label", [m for m in left_out if m.needs.labels]),
         ("the cache has no captions", [m for m in left_out if m.needs.captions]),
     ):
         if needing:
-            listed = _listed([measure.name for measure in needing], "or")
+            names = listed([measure.name for measure in needing], "or")
             tables = tuple(table.name for measure in needing for table in measure.tables)
-            yield Note(f"{lacking}: there is no {listed}", tables)
+            yield Note(f"{lacking}: there is no {names}", tables)
     for measure in measures:
         yield from measure.notes(scope)
     if not config.untrained:
@@ -136,8 +136,3 @@ def make_notes(
             f"most {len(streams) - 1} others have: the permuted controls, which exchange images "
             "with as many rows, cannot keep all of their streams apart"
         )
-
-
-def _listed(names: Sequence[str], conjunction: str) -> str:
-    *others, last = names
-    return f"{', '.join(others)} {conjunction} {last}" if others else last

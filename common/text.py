@@ -1,5 +1,7 @@
 """Text that comes from datasets, made safe to show: it is data, never markup or control codes."""
 
+from collections.abc import Sequence
+
 
 def printable(text: str) -> str:
     """Escape what is not printable, so that the text stays on one line and moves no cursor."""
@@ -37,3 +39,9 @@ def size(bytes: float) -> str:
             return f"{bytes:.0f} {unit}" if unit == "bytes" else f"{bytes:.1f} {unit}"
         bytes /= 1000
     return f"{bytes:.1f} TB"
+
+
+def listed(names: Sequence[str], conjunction: str = "and") -> str:
+    """Names as they are listed in a sentence: a, b and c."""
+    *others, last = names
+    return f"{', '.join(others)} {conjunction} {last}" if others else last

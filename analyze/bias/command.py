@@ -16,9 +16,8 @@ from sparc.analyze.bias.detectable import least_images, tested_latents
 from sparc.analyze.bias.latents import LEAST_IMAGES
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts
-from sparc.analyze.concepts.names import guesses
+from sparc.analyze.concepts.names import guesses, names
 from sparc.analyze.maths.reduction import open_reducer
-from sparc.analyze.metrics.meaning.naming import names_of
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.output import write_table
 from sparc.analyze.report.sources import open_cache
@@ -28,6 +27,9 @@ from sparc.analyze.rows.images import read_images
 from sparc.common.text import amount, shorten
 
 _NAME_WIDTH = 30
+
+_WORDS = 3
+"""Words of a name that the tables hold."""
 
 
 class Bias(NamedTuple):
@@ -66,14 +68,14 @@ def bias(report: Report, config: BiasConfig) -> Bias:
         attribute = contrast(attribute, read_attribute(config.against, cache, images))
     check_both_sides(attribute)
     parts = Parts(store, cache, CodeSet(config.mode))
-    named = "naming" in report.tables
-    names = names_of(report.table("naming"), config.mode) if named else {}
+    called = names(report, config.mode)
+    words = {place: [name.word for name in best[:_WORDS]] for place, best in called.items()}
     with open_reducer(config.scheduler, config.workers) as reducer:
         tables = find_bias(
             parts,
             images,
             attribute,
-            names,
+            words,
             reducer,
             rate=config.q,
             examples=config.examples,
@@ -82,7 +84,7 @@ def bias(report: Report, config: BiasConfig) -> Bias:
             seed=config.seed,
         )
     strata = _strata(attribute, analysed_rows(parts, images))
-    result = Bias(attribute, tables, strata, guesses(report, config.mode))
+    result = Bias(attribute, tables, strata, guesses(called))
     if config.out is not None:
         for name, table in tables._asdict().items():
             made = described(_with_attribute(table, result), name, report.about("bias", config))

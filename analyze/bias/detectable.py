@@ -5,6 +5,7 @@ This module must not know codes.
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sparc.analyze.bias.latents import LEAST_IMAGES
 from sparc.analyze.maths.exact_tests import upper_tail
@@ -35,5 +36,5 @@ def least_images(held: int, known: int, tested: int, rate: float) -> int | None:
 
 def tested_latents(associations: pa.Table, stream: str) -> int:
     """How many latents of a stream were tested."""
-    rows = zip(*(associations[c].to_pylist() for c in ("stream", "control", "p")), strict=True)
-    return sum(s == stream and control == "none" and p is not None for s, control, p in rows)
+    own = associations.filter((pc.field("stream") == stream) & (pc.field("control") == "none"))
+    return int(pc.sum(own["p"].is_valid()).as_py() or 0)

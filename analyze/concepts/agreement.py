@@ -16,33 +16,18 @@ from sparc.analyze.concepts.evidence import Figure
 from sparc.analyze.concepts.rivals import rivals
 from sparc.analyze.maths.matched_counts import match
 from sparc.analyze.metrics.agreement.counts import ClassCounts
-from sparc.analyze.rows.labels import Labels
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 
-def agreement_of_latents(
-    counts: ClassCounts, labels: Labels, depth: int
-) -> Mapping[tuple[str, str], Figure]:
-    """By pair of streams, the agreement of every latent with itself at a depth of the classes."""
-    lifted = [lift(matrix, labels, depth) for matrix in counts.counts]
+def agreement_of_latents(counts: ClassCounts) -> Mapping[tuple[str, str], Figure]:
+    """By pair of streams, the agreement of every latent with itself at the deepest classes."""
+    by_latent = [matrix.T.tocsr().astype(np.int64) for matrix in counts.counts]
     return {
-        (counts.streams[a], counts.streams[b]): _of_pair(lifted[a], lifted[b])
-        for a, b in combinations(range(len(lifted)), 2)
+        (counts.streams[a], counts.streams[b]): _of_pair(by_latent[a], by_latent[b])
+        for a, b in combinations(range(len(by_latent)), 2)
     }
-
-
-def lift(counts: sparse.csc_matrix, labels: Labels, depth: int) -> sparse.csr_matrix:
-    """Counts of classes, (classes, latents), lifted to a depth: (latents, classes) int64."""
-    to = labels.lifts[depth]
-    classes = len(to)
-    lifting = sparse.csr_matrix(
-        (np.ones(classes, np.int64), (to, np.arange(classes))), (classes, classes)
-    )
-    result = (lifting @ counts.astype(np.int64)).T.tocsr()
-    result.sum_duplicates()
-    return result
 
 
 def _of_pair(first: sparse.csr_matrix, second: sparse.csr_matrix) -> Figure:

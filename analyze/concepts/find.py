@@ -13,7 +13,6 @@ from sparc.analyze.bias.attribute import check_both_sides, read_attribute
 from sparc.analyze.concepts.config import ConceptsConfig
 from sparc.analyze.concepts.evidence import LARGEST_Q, LEAST_IMAGES
 from sparc.analyze.concepts.gather import Evidence
-from sparc.analyze.concepts.names import names
 from sparc.analyze.concepts.table import build
 from sparc.analyze.maths.exact_tests import benjamini_hochberg, upper_tail
 from sparc.analyze.report.folder import Report
@@ -114,7 +113,7 @@ def _check(evidence: Evidence, config: ConceptsConfig) -> None:
         other = next((s for s in streams if s != config.lacking), "")
         advice = f": ask with --only {other}" if other else ""
         raise ConfigError(f"--lacking needs two streams beside {config.lacking}{advice}")
-    if config.word:
+    if config.word and "naming" not in evidence.report.tables:
         evidence.report.table("naming")  # says why it is missing
     if config.of_class and evidence.labels is None:
         raise ConfigError(f"{evidence.cache.folder} has no classes: leave --class out")
@@ -170,7 +169,7 @@ def _of_class(
 
 def _named(evidence: Evidence, word: str) -> list[int]:
     """The latents that have a word among their names in any stream."""
-    called = names(evidence.report)
+    called = evidence.names
     wanted = word.casefold()
     latents = {latent for (_, latent), words in called.items() if wanted in {n.word for n in words}}
     if not latents:

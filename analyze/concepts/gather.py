@@ -15,7 +15,16 @@ from sparc.analyze.codes.code_sets import CodeSet, Control
 from sparc.analyze.concepts.activity import Activity, read_activity
 from sparc.analyze.concepts.agreement import agreement_of_latents
 from sparc.analyze.concepts.evidence import Elsewhere, Figure, SameNumber, elsewhere, same_number
+from sparc.analyze.concepts.names import (
+    MostFrequentClass,
+    Name,
+    Place,
+    monosemanticity,
+    most_frequent_classes,
+    names,
+)
 from sparc.analyze.maths.reduction import open_reducer
+from sparc.analyze.metrics.meaning.purity import base_rates
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.sources import open_cache
 from sparc.analyze.rows.images import Images, read_images
@@ -73,10 +82,27 @@ class Evidence:
         """The labels of the cache; None if no row has any."""
         return read_labels(self.cache)
 
-    @property
-    def depth(self) -> int:
-        """The deepest classes, at which agreement is measured here; 0 without labels."""
-        return max(self.labels.lifts) if self.labels is not None else 0
+    @cached_property
+    def base_rates(self) -> npt.NDArray[np.float64] | None:
+        """The share of the labelled rows that carry each class, (classes,); None without labels."""
+        if self.labels is None:
+            return None
+        return base_rates(self.labels.matrix[self.report.codes.valid])
+
+    @cached_property
+    def names(self) -> Mapping[Place, tuple[Name, ...]]:
+        """The names of latents, the best first; none without captions."""
+        return names(self.report)
+
+    @cached_property
+    def classes(self) -> Mapping[Place, MostFrequentClass]:
+        """The most frequent class of each latent; none without labels."""
+        return most_frequent_classes(self.report, self.cache)
+
+    @cached_property
+    def monosemanticity(self) -> Mapping[Place, float]:
+        """How alike the images of each latent are, above chance."""
+        return monosemanticity(self.report)
 
     @cached_property
     def activity(self) -> Activity:
@@ -91,9 +117,9 @@ class Evidence:
     @cached_property
     def agreed(self) -> Mapping[Pair, Figure]:
         """By pair, in the streams' order, the agreement of every latent; empty without labels."""
-        if self.labels is None or self.activity.classes is None:
+        if self.activity.classes is None:
             return {}
-        return agreement_of_latents(self.activity.classes, self.labels, self.depth)
+        return agreement_of_latents(self.activity.classes)
 
     @cached_property
     def shared_untrained(self) -> int | None:

@@ -1,6 +1,6 @@
 """What latents are called in each stream: words of captions, or else their most frequent class."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pyarrow.compute as pc
@@ -43,18 +43,17 @@ class MostFrequentClass(NamedTuple):
     Attributes:
         name: The class.
         share: The share of the latent's labelled rows that carry it.
-        base_rate: The same of all labelled rows.
     """
 
     name: str
     share: float
-    base_rate: float
 
 
-def guesses(report: Report, mode: str) -> frozenset[tuple[str, int, str]]:
-    """The names that are guesses: stream, latent and word."""
-    called = names(report, mode).items()
-    return frozenset((*place, name.word) for place, words in called for name in words if name.guess)
+def guesses(called: Mapping[Place, Sequence[Name]]) -> frozenset[tuple[str, int, str]]:
+    """Of names, those that are guesses: stream, latent and word."""
+    return frozenset(
+        (*place, name.word) for place, words in called.items() for name in words if name.guess
+    )
 
 
 def names(report: Report, mode: str = "independent") -> Mapping[Place, tuple[Name, ...]]:
@@ -87,9 +86,7 @@ def most_frequent_classes(
     rows = table.filter(wanted).to_pylist()
     called = cache.classes()["name"].to_pylist()
     return {
-        (row["stream"], row["latent"]): MostFrequentClass(
-            called[row["class_id"]], row["purity"], row["base_rate"]
-        )
+        (row["stream"], row["latent"]): MostFrequentClass(called[row["class_id"]], row["purity"])
         for row in rows
     }
 

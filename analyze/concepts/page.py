@@ -8,7 +8,7 @@ from sparc.analyze.concepts.evidence import LEAST_IMAGES
 from sparc.analyze.concepts.find import Concepts
 from sparc.analyze.concepts.names import GUESS
 from sparc.analyze.report.summary_page import FEW_IMAGES
-from sparc.common.text import amount, shorten
+from sparc.common.text import amount, listed, shorten
 
 _NAMES_WIDTH = 76
 
@@ -37,13 +37,13 @@ def _heading(result: Concepts, config: ConceptsConfig) -> str:
     count, streams = len(result.table), result.streams
     which = "active in any stream"
     if config.shared:
-        which = f"shared by {_and(streams)}"
+        which = f"shared by {listed(streams)}"
     elif config.only:
         others = [stream for stream in streams if stream != config.only]
-        which = f"of {config.only} that no latent of {_and(others, 'or')} matches"
+        which = f"of {config.only} that no latent of {listed(others, 'or')} matches"
     elif config.lacking:
         others = [stream for stream in streams if stream != config.lacking]
-        which = f"shared by {_and(others)} and lacking in {config.lacking}"
+        which = f"shared by {listed(others)} and lacking in {config.lacking}"
     if config.of_class:
         which += f", that go with class {config.of_class}"
     if config.word:
@@ -51,7 +51,7 @@ def _heading(result: Concepts, config: ConceptsConfig) -> str:
     enough = f"{LEAST_IMAGES} of {amount(result.images, 'image')} or more"
     return (
         f"{amount(count, 'latent')} {which}; of {result.alive:,} alive, {result.judged:,} are "
-        f"active on {enough} in {_and(result.asked)}"
+        f"active on {enough} in {listed(result.asked)}"
     )
 
 
@@ -152,8 +152,3 @@ def _of_what(result: Concepts) -> str:
 
 def _share(value: float | None, width: int) -> str:
     return f"{value:>{width}.2f}" if value is not None else f"{'-':>{width}}"
-
-
-def _and(names: "tuple[str, ...] | list[str]", word: str = "and") -> str:
-    *most, last = names
-    return f"{', '.join(most)} {word} {last}" if most else last

@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from sparc.analyze.concepts.evidence import LEAST_IMAGES
 from sparc.analyze.concepts.gather import Evidence
-from sparc.analyze.concepts.names import monosemanticity, most_frequent_classes, names
 from sparc.common.text import amount
 
 Flags = npt.NDArray[np.bool_]
@@ -154,9 +153,7 @@ def _weakest(evidence: Evidence, pairs: Sequence[tuple[str, str]], alive: Any) -
 
 
 def _by_stream(evidence: Evidence, images: Mapping[str, Any], alive: Any) -> dict[str, Any]:
-    called = names(evidence.report)
-    classes = most_frequent_classes(evidence.report, evidence.cache)
-    alike = monosemanticity(evidence.report)
+    called, classes, alike = evidence.names, evidence.classes, evidence.monosemanticity
     columns: dict[str, Any] = {}
     for stream in evidence.streams:
         own = [called.get((stream, latent), ())[:NAMES] for latent in alive]

@@ -6,7 +6,6 @@ happens to be active on the same rows in two streams is not rewarded on these ve
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,20 +95,20 @@ def choose(matrices: Matrices, *, seed: int) -> Choice:
 def _shared(active: Sequence[Any], counts: npt.NDArray[np.int64], seed: int) -> Flags:
     rows, latents = active[0].shape
     by_latent = [matrix.tocsc() for matrix in active]
-    every = np.arange(latents)
     own: list[Floats] = []
     chance: list[Floats] = []
-    for number, (a, b) in enumerate(combinations(range(len(active)), 2)):
-        others = mispairing.partners(counts[a], counts[b], seed=seed, draw=0, pair=number)
-        for partners, excesses in ((every, own), (others, chance)):
-            if partners is None:
+    same = mispairing.same_latents(*counts.shape)
+    mispaired = mispairing.mispaired(counts, seed=seed, draw=0)
+    for pairing, excesses in ((same, own), (mispaired, chance)):
+        for a, b, partners, known in pairing.pairs:
+            if not known:
                 excesses.append(np.full(latents, np.nan))
                 continue
             both = by_latent[a].multiply(by_latent[b][:, partners]).sum(axis=0)
             excesses.append(excess(np.asarray(both).ravel(), counts[a], counts[b][partners], rows))
     mean, of_chance = (mean_of_known(np.stack(x, axis=-1)) for x in (own, chance))
-    known = of_chance[~np.isnan(of_chance)]
-    result: Flags = mean > (np.quantile(known, QUANTILE) if len(known) else np.inf)
+    drawn = of_chance[~np.isnan(of_chance)]
+    result: Flags = mean > (np.quantile(drawn, QUANTILE) if len(drawn) else np.inf)
     return result
 
 

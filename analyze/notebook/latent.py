@@ -7,6 +7,7 @@ anything is computed.
 import base64
 import html
 import io
+import itertools
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +19,7 @@ from sparc.analyze.notebook.frames import frame
 from sparc.analyze.search.tiles import open_images
 from sparc.analyze.show.page import show
 from sparc.analyze.show.sheet import draw_sheet
-from sparc.analyze.show.view import InStream, Latent, LatentImage
+from sparc.analyze.show.view import Latent, LatentImage
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.text import amount, printable
 
@@ -77,15 +78,16 @@ class LatentView:
         lines = [
             {"stream": stream.stream, **entry._asdict()}
             for stream in self.facts.streams
-            for entry in _entries(stream)
+            for entry in stream.shown
         ]
         return frame(pa.Table.from_pylist(lines, schema=_ROWS))
 
     @property
     def images(self) -> dict[str, list[Image.Image | None]]:
         """By stream, the images of `rows`; None where one cannot be read."""
+        images = self._open()
         return {
-            stream.stream: list(self._open([entry.image for entry in _entries(stream)]))
+            stream.stream: list(itertools.islice(images, len(stream.shown)))
             for stream in self.facts.streams
         }
 
@@ -114,22 +116,19 @@ class LatentView:
     def _html(self) -> Iterator[str]:
         yield f"<details><summary>latent {self.number}</summary><pre>"
         yield f"{html.escape(str(self))}</pre></details>"
+        images = self._open()
         for stream in self.facts.streams:
             names = ", ".join(self.names[stream.stream][:3])
             heading = f"{stream.stream}: {amount(stream.images, 'image')}"
             yield f"<p><b>{html.escape(heading)}</b> {html.escape(printable(names))}</p><div>"
-            entries = _entries(stream)
-            images = self._open([entry.image for entry in entries])
-            for entry, image in zip(entries, images, strict=True):
-                yield _figure(entry, image)
+            for entry in stream.shown:
+                yield _figure(entry, next(images))
             yield "</div>"
 
-    def _open(self, images: list[str | None]) -> Iterator[Image.Image | None]:
-        return iter(open_images(images, self._cache, self._dataset))
-
-
-def _entries(stream: InStream) -> tuple[LatentImage, ...]:
-    return (*stream.strongest, *stream.quantiles)
+    def _open(self) -> Iterator[Image.Image | None]:
+        """The images of all streams, one after the other."""
+        images = [entry.image for stream in self.facts.streams for entry in stream.shown]
+        return open_images(images, self._cache, self._dataset)
 
 
 def _figure(entry: LatentImage, image: Image.Image | None) -> str:

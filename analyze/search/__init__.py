@@ -1,1 +1,1 @@
-"""`sparc-analyze search`: rows that a text, an image or a row finds."""
+"""`sparc-analyze search`: rows that a text, an image, a row or a latent finds."""

@@ -10,7 +10,7 @@ from sparc.common.cli import display
 
 
 def search(report: Annotated[str, REPORT], config: SearchConfig) -> None:
-    """Find images by a text, an image or a row, in any stream."""
+    """Find images by text, image, row or latent, in any stream."""
     from sparc.analyze.report.folder import Report
     from sparc.analyze.search.once import open_searcher, search_once
     from sparc.analyze.search.page import show, title

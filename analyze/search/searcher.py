@@ -1,4 +1,4 @@
-"""Search in the space of one stream, by a text, an image or a row of any other.
+"""Search in the space of one stream, by a text, an image, a row or a latent of any other.
 
 See `REPORT.md` for the table.
 """

@@ -13,7 +13,6 @@ from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts
 from sparc.analyze.concepts.evidence import Figure
 from sparc.analyze.concepts.gather import Evidence
-from sparc.analyze.concepts.names import monosemanticity, names
 from sparc.analyze.concepts.table import lacking, only
 from sparc.analyze.show.view import (
     ClassShare,
@@ -23,7 +22,6 @@ from sparc.analyze.show.view import (
     LatentImage,
     Nearest,
     Partner,
-    Twin,
 )
 
 STRONGEST = 5
@@ -64,8 +62,6 @@ def latent(evidence: Evidence, number: int) -> Latent:
 
 
 def _in_streams(evidence: Evidence, number: int) -> tuple[InStream, ...]:
-    called, alike = names(evidence.report), monosemanticity(evidence.report)
-    twins = _twins(evidence, number)
     active = _active_rows(evidence, number)
     of_row = evidence.images.of_row
     chosen: dict[str, tuple[list[tuple[int, int, float]], list[tuple[int, int, float]]]] = {}
@@ -93,11 +89,10 @@ def _in_streams(evidence: Evidence, number: int) -> tuple[InStream, ...]:
                 len(rows),
                 len(rows) / max(int(evidence.report.info.rows), 1),
                 len(listed),
-                called.get((stream, number), ()),
+                evidence.names.get((stream, number), ()),
                 classes,
                 labelled,
-                alike.get((stream, number)),
-                twins.get(stream),
+                evidence.monosemanticity.get((stream, number)),
                 shown(listed[:STRONGEST]),
                 shown(more),
             )
@@ -135,16 +130,14 @@ def _texts(
 
 
 def _classes(evidence: Evidence, rows: npt.NDArray[np.int64]) -> tuple[tuple[ClassShare, ...], int]:
-    labels = evidence.labels
-    if labels is None:
+    labels, base = evidence.labels, evidence.base_rates
+    if labels is None or base is None:
         return (), 0
-    carried = labels.at_depth(evidence.depth)
     labelled = evidence.report.codes.valid & labels.labelled
     own = rows[labelled[rows]]
     if not len(own):
         return (), 0
-    count = np.asarray(carried[own].sum(axis=0)).ravel()
-    base = np.asarray(carried[np.flatnonzero(labelled)].sum(axis=0)).ravel() / labelled.sum()
+    count = np.asarray(labels.matrix[own].sum(axis=0)).ravel()
     share = count / len(own)
     order = np.argsort(base - share, kind="stable")[:CLASSES]
     called = evidence.cache.classes()["name"].to_pylist()
@@ -153,18 +146,6 @@ def _classes(evidence: Evidence, rows: npt.NDArray[np.int64]) -> tuple[tuple[Cla
         for c in order
         if share[c] > base[c]
     ), len(own)
-
-
-def _twins(evidence: Evidence, number: int) -> dict[str, Twin]:
-    if "twins" not in evidence.report.tables:
-        return {}
-    own = (pc.field("mode") == "independent") & (pc.field("latent") == number)
-    rows = evidence.report.table("twins").filter(own).to_pylist()
-    return {
-        row["stream"]: Twin(row["twin"], row["jaccard"], row["jaccard_shifted"])
-        for row in rows
-        if row["twin"] is not None
-    }
 
 
 def _in_pair(evidence: Evidence, number: int, pair: tuple[str, str]) -> InPair:
@@ -209,7 +190,6 @@ def _partners(evidence: Evidence, number: int) -> tuple[Partner, ...]:
     """Those of its own streams, the closest first in each."""
     if "cofiring" not in evidence.report.tables:
         return ()
-    called = names(evidence.report)
     within = (pc.field("mode") == "independent") & (pc.field("first") == pc.field("second"))
     mine = (pc.field("first_latent") == number) | (pc.field("second_latent") == number)
     rows = evidence.report.table("cofiring").filter(within & mine).to_pylist()
@@ -218,7 +198,7 @@ def _partners(evidence: Evidence, number: int) -> tuple[Partner, ...]:
     for row in rows:
         other = row["second_latent" if row["first_latent"] == number else "first_latent"]
         stream = row["first"]
-        words = called.get((stream, other), ())
+        words = evidence.names.get((stream, other), ())
         counts = row["images_both"], row["lift"], row["phi"]
         result.append(Partner(stream, other, words, *counts))
     return tuple(result)

@@ -46,13 +46,13 @@ def draw_sheet(
     title = f"images on which latent {latent.number} is active, the strongest first; then at "
     title += ", ".join(f"{share:.0%}" for share in QUANTILES) + " of them"
     sheet.write(title if streams else f"latent {latent.number} is active on no image", GAP, GAP)
-    missing = 0
+    wanted = [entry.image for stream in streams for entry in stream.shown]
+    images, missing = open_images(wanted, cache, dataset), 0
     for band, stream in enumerate(streams):
         top = head + band * _BAND
         sheet.write(_heading(stream), GAP, top)
-        shown = (*stream.strongest, *stream.quantiles)
-        images = open_images([image.image for image in shown], cache, dataset)
-        for column, (entry, image) in enumerate(zip(shown, images, strict=True)):
+        for column, entry in enumerate(stream.shown):
+            image = next(images)
             missing += image is None
             sheet.place(Tile(image, _text(entry)), GAP + column * (TILE + GAP), top + LINE + GAP)
     return sheet.image, missing

@@ -41,20 +41,6 @@ class ClassShare(NamedTuple):
     base_rate: float
 
 
-class Twin(NamedTuple):
-    """The other latent of the stream that is active on most of the same images.
-
-    Attributes:
-        latent: Its number.
-        jaccard: Of the images.
-        shifted: Chance.
-    """
-
-    latent: int
-    jaccard: float
-    shifted: float
-
-
 class InStream(NamedTuple):
     """A latent in one stream.
 
@@ -68,7 +54,6 @@ class InStream(NamedTuple):
         labelled: Labelled rows on which it is active.
         monosemanticity: By how much its images are more alike than any two, in the stream's
             features; None where unknown.
-        twin: Its twin; None if it has none.
         strongest: Its images, the strongest first.
         quantiles: Further ones, at `QUANTILES`.
     """
@@ -81,9 +66,13 @@ class InStream(NamedTuple):
     classes: tuple[ClassShare, ...]
     labelled: int
     monosemanticity: float | None
-    twin: Twin | None
     strongest: tuple[LatentImage, ...]
     quantiles: tuple[LatentImage, ...]
+
+    @property
+    def shown(self) -> tuple[LatentImage, ...]:
+        """All images that are shown of it."""
+        return self.strongest + self.quantiles
 
 
 class InPair(NamedTuple):

@@ -186,9 +186,9 @@ def tables(
         if depth == 0:
             continue  # All rows carry the root.
         matrix = labels.at_depth(depth)
-        base_rates = _base_rates(matrix[valid])
+        rates = base_rates(matrix[valid])
         # No variable holds the counts, so they are freed before those of the next depth.
-        for stream, restriction, purity in _at_depth(count(matrix), active, matrix, base_rates):
+        for stream, restriction, purity in _at_depth(count(matrix), active, matrix, rates):
             where = {"stream": stream, "restriction": restriction, "depth": depth}
             pieces[stream].append(_piece(purity, where, labels.class_ids, code_set))
             lines[stream].append(_line(purity, where, code_set, share))
@@ -384,7 +384,7 @@ def _active(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     return (matrix > 0).astype(np.int32)
 
 
-def _base_rates(carried: sparse.csr_matrix) -> npt.NDArray[np.float64]:
+def base_rates(carried: sparse.csr_matrix) -> npt.NDArray[np.float64]:
     """The share of the labelled rows that carry each class, (classes,)."""
     labelled = int(np.count_nonzero(np.diff(carried.indptr)))
     total = np.asarray(carried.sum(axis=0), dtype=np.float64).ravel()
