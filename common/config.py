@@ -8,6 +8,7 @@ and raise `ConfigError`. This module must not know any particular configuration 
 
 import dataclasses
 import difflib
+import math
 import numbers
 import os
 import types
@@ -369,6 +370,13 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):
         raise ConfigError(f"{where} must be of type {hint.__name__}, not {_shown(value)}")
     return value
+
+
+def require_at_least(config: object, name: str, smallest: float) -> None:
+    """Refuse a setting below its least value, infinite or NaN, with a `ConfigError`."""
+    value = getattr(config, name)
+    if not smallest <= value < math.inf:
+        raise ConfigError(f"{name} must be at least {smallest}, not {value}")
 
 
 def require_choice(value: Any, choices: Collection[str], where: str) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal, Self, get_args
 
-from sparc.common.config import UNSET, declared, option, require_choice
+from sparc.common.config import UNSET, declared, option, require_at_least, require_choice
 from sparc.common.defaults import set_defaults
 from sparc.common.errors import ConfigError
 from sparc.common.registry import summaries
@@ -298,14 +298,14 @@ class TrainConfig:
         require_choice(self.recipe, RECIPES, "recipe")
         set_defaults(self, _defaults_of(self.recipe))
         for name in ("latents", "k"):
-            self._at_least(name, 0)
+            require_at_least(self, name, 0)
         for name in ("batch_size", "epochs", "log_every", "checkpoint_every"):
-            self._at_least(name, 1)
-        self._at_least("block_chunks", 1)
+            require_at_least(self, name, 1)
+        require_at_least(self, "block_chunks", 1)
         for name in ("auxk", "dead_after", "steps", "warmup_steps", "clip", "cross_weight"):
-            self._at_least(name, 0)
+            require_at_least(self, name, 0)
         for name in ("aux_weight", "seed", "order_seed", "balance", "noise", "align_lr"):
-            self._at_least(name, 0)
+            require_at_least(self, name, 0)
         if self.k > self.latents > 0:
             raise ConfigError(f"k ({self.k}) cannot exceed latents ({self.latents})")
         for name in ("independent", "align_discriminant"):
@@ -354,10 +354,6 @@ class TrainConfig:
     def term_weights(self) -> Mapping[str, float]:
         """The weights of further loss terms by name."""
         return term_weights(self.terms)
-
-    def _at_least(self, name: str, smallest: int) -> None:
-        if not smallest <= getattr(self, name) < math.inf:
-            raise ConfigError(f"{name} must be at least {smallest}, not {getattr(self, name)}")
 
 
 def _defaults_of(recipe: str) -> Mapping[str, Any]:

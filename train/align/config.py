@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from sparc.common.config import option
+from sparc.common.config import option, require_at_least
 from sparc.common.errors import ConfigError
 
 NEVER_ALIGN = "none"
@@ -44,8 +44,7 @@ class AlignConfig:
         if not 0 < self.ridge < math.inf:
             raise ConfigError(f"ridge must be a positive number, not {self.ridge}")
         for name, smallest in (("rows", 2), ("seed", 0)):
-            if getattr(self, name) < smallest:
-                raise ConfigError(f"{name} must be at least {smallest}, not {getattr(self, name)}")
+            require_at_least(self, name, smallest)
 
 
 def align_mixes(align: Sequence[str]) -> dict[float, float]:

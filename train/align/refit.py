@@ -141,8 +141,9 @@ def align(
 
 def triangle(covariance: Tensor, ridge: float) -> Tensor:
     """The Cholesky factor of C + ridge tr(C) I."""
-    diagonal = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
-    factor: Tensor = torch.linalg.cholesky(covariance + ridge * covariance.trace() * diagonal)
+    regularized = covariance.clone()
+    regularized.diagonal().add_(ridge * covariance.trace())
+    factor: Tensor = torch.linalg.cholesky(regularized)
     return factor
 
 

@@ -1,7 +1,7 @@
 """What was done to a model after its training, as its `config.json` records it.
 
-A further command that changes finished models has a subclass of `ChangeRecord`, and a field here
-with its name in `_FIELDS`.
+A further command that changes finished models has a subclass of `ChangeRecord`, a field here with
+its name in `_FIELDS`, and a field of that name in `RunRecord`; `run_summary` says it.
 """
 
 import dataclasses
@@ -21,6 +21,9 @@ _FIELDS: dict[type[ChangeRecord], str] = {
     MatchRecord: "matched",
     JoinRecord: "joined",
 }
+
+CHANGES = tuple(_FIELDS.values())
+"""The fields of changes, which a run's record has too."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,7 @@ class History:
     def streams(self) -> tuple[StreamInfo, ...]:
         """The streams as the caches of changes describe them; none without a change."""
         changes: tuple[SaveRecord | ChangeRecord, ...]
-        changes = (*self.saved, *self.aligned, *self.matched, *self.joined)
+        changes = (*self.saved, *(change for name in CHANGES for change in getattr(self, name)))
         by_name = {stream.name: stream for change in changes for stream in change.streams}
         return tuple(by_name.values())
 

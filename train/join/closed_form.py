@@ -95,12 +95,7 @@ def fit_decoder(model: Sparc, stream: str, cache: ActivationCache, *, rows: int,
     gram, products = _normal_equations(model, stream, cache, rows=rows, seed=seed)
     decoder = model.decoder[stream]
     used = gram.diagonal() > 0
-    ridge = _RIDGE * gram.diagonal().mean()
-    factor = gram.clone()
-    factor.diagonal().add_(ridge)
-    factor = torch.linalg.cholesky(factor)
-    start = torch.cholesky_solve(products, factor)
-    del factor
+    start = torch.cholesky_solve(products, triangle(gram, _RIDGE / len(gram)))
     with torch.no_grad():
         gram, products = gram.to(decoder), products.to(decoder)
         directions = torch.where(used[:, None].to(decoder.device), start.to(decoder), decoder)
@@ -117,15 +112,15 @@ def _normal_equations(
     model: Sparc, stream: str, cache: ActivationCache, *, rows: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """G and B of the sampled rows, on the CPU in double precision."""
-    config, device = model.config, model.pre_bias[stream].device
+    config = model.config
     gram = torch.zeros(config.latents, config.latents, dtype=torch.float64)
     products = torch.zeros(config.latents, len(model.pre_bias[stream]), dtype=torch.float64)
     total, taken = min(rows, cache.info.rows), 0
     with progress(total, "Decoder") as bar, torch.no_grad():
         for aligned in complete_chunks(cache, config.names, seed):
-            features = {name: x.to(device).float() for name, x in aligned.tensors().items()}
+            tensors = aligned.tensors()
             for first in range(0, len(aligned), _ROWS):
-                some = {name: x[first : first + _ROWS] for name, x in features.items()}
+                some = {name: x[first : first + _ROWS] for name, x in tensors.items()}
                 codes = model.encode(some, "joint")
                 indices = codes[stream].indices.cpu()
                 values = torch.stack([code.values for code in codes.values()], 1).double().cpu()

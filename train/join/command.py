@@ -118,10 +118,7 @@ class _Joining(Change[JoinRecord]):
             for name, tensor in learning.state_dict().items():
                 if name.partition(".")[2] == new:
                     model.get_parameter(name).copy_(tensor)
-        if model.thresholds is not None:
-            own = model.thresholds[1:-1].clone()
-            relearn_thresholds(model, cache, seed=config.seed)
-            model.thresholds[1:-1] = own
+        relearn_thresholds(model, cache, seed=config.seed, own=(new,))
         return dataclasses.replace(record, rows=moments.rows, steps=steps)
 
     def summary(self, record: JoinRecord) -> str:

@@ -1,12 +1,10 @@
 """The settings of `sparc-train join`."""
 
 import dataclasses
-import math
 from typing import Any
 
-from sparc.common.config import option
-from sparc.common.errors import ConfigError
-from sparc.train.align.config import NEVER_ALIGN
+from sparc.common.config import option, require_at_least
+from sparc.train.align.config import NEVER_ALIGN, AlignConfig
 from sparc.train.config import ErrorScale, ModelConfig, Precision, TrainConfig
 from sparc.train.kernels.registry import AUTO as AUTO_KERNELS
 from sparc.train.kernels.registry import CHOICES as KERNELS_CHOICES
@@ -61,13 +59,9 @@ class JoinConfig:
     )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.mix <= 1:
-            raise ConfigError(f"mix must be from 0 to 1, not {self.mix}")
-        if not 0 < self.ridge < math.inf:
-            raise ConfigError(f"ridge must be a positive number, not {self.ridge}")
-        for name, smallest in (("rows", 2), ("epochs", 0), ("lr", 0), ("distill", 0)):
-            if not smallest <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name} must be at least {smallest}, not {getattr(self, name)}")
+        AlignConfig(mix=self.mix, ridge=self.ridge, rows=self.rows)
+        for name in ("epochs", "lr", "distill"):
+            require_at_least(self, name, 0)
         self.training(None, steps=self.steps or 1)
 
     def training(self, model: ModelConfig | None, *, steps: int) -> TrainConfig:
@@ -87,7 +81,7 @@ class JoinConfig:
             size = {"latents": model.latents, "k": model.k, "selection": model.selection}
         if self.lr > 0:
             size["lr"] = self.lr
-        settings = TrainConfig(
+        return TrainConfig(
             recipe="aligned",
             align=(NEVER_ALIGN,),
             noise=0.0,
@@ -104,5 +98,3 @@ class JoinConfig:
             kernels=self.kernels,
             **size,
         )
-        rows = steps * self.batch_size
-        return dataclasses.replace(settings, dead_after=settings.rows_to_death(rows))

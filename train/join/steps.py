@@ -1,8 +1,7 @@
 """The steps of a stream that joins: the loop of training, with the other streams frozen."""
 
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 
 from sparc.common.cache.reader import ActivationCache
@@ -70,9 +69,10 @@ def make_steps(
         variances: tuple[float, ...] = ()
         if settings.error == "variance":
             variances = data_statistics(cache, model.config, seed=config.seed).variances
+        rows = steps * reader.order.batch_rows
         learner = Learner(
             model,
-            settings,
+            dataclasses.replace(settings, dead_after=settings.rows_to_death(rows)),
             frozen=[name for name in names if name != stream],
             variances=variances,
         )
@@ -90,7 +90,7 @@ def make_steps(
             processes=1,
             versions=software_versions(),
         )
-        with _log(folder, record) as log:
+        with closing(RunLog(folder, record, step=0, logged=None)) as log:
             trainee = _Joining(folder, record, learner, log)
             processes = Processes(device=device)
             say_what_begins(reader, [trainee], 0, processes)
@@ -106,12 +106,3 @@ def make_steps(
     if trainee.failure is not None:
         raise RunError(trainee.failure)
     return steps
-
-
-@contextmanager
-def _log(folder: Path, record: RunRecord) -> Iterator[RunLog]:
-    log = RunLog(folder, record, step=0, logged=None)
-    try:
-        yield log
-    finally:
-        log.close()

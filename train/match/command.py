@@ -52,14 +52,6 @@ def permute(model: Sparc, permutations: dict[str, Permutation]) -> None:
                 weight.copy_(weight[order])
 
 
-def _relearn_joint_threshold(model: Sparc, cache: ActivationCache, *, seed: int) -> None:
-    """Learn the threshold of the summed logits once more; each stream's own stays."""
-    if model.thresholds is not None:
-        own = model.thresholds[1:].clone()
-        relearn_thresholds(model, cache, seed=seed)
-        model.thresholds[1:] = own
-
-
 class _Matching(Change[MatchRecord]):
     kind = MatchRecord
     past = "matched"
@@ -78,7 +70,7 @@ class _Matching(Change[MatchRecord]):
         model.cpu()
         matching = match(sample, rounds=config.rounds)
         permute(model, matching.permutations)
-        _relearn_joint_threshold(model, cache, seed=config.seed)
+        relearn_thresholds(model, cache, seed=config.seed, own=())
         return dataclasses.replace(
             record,
             rows=shared_rows(sample),

@@ -2,8 +2,7 @@
 
 import dataclasses
 
-from sparc.common.config import option
-from sparc.common.errors import ConfigError
+from sparc.common.config import option, require_at_least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,5 +22,4 @@ class MatchConfig:
 
     def __post_init__(self) -> None:
         for name, smallest in (("rows", 2), ("rounds", 0), ("seed", 0)):
-            if getattr(self, name) < smallest:
-                raise ConfigError(f"{name} must be at least {smallest}, not {getattr(self, name)}")
+            require_at_least(self, name, smallest)

@@ -16,6 +16,7 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -33,7 +34,7 @@ from sparc.common.streams.info import StreamInfo
 from sparc.train.align.record import AlignRecord
 from sparc.train.config import ModelConfig, TrainConfig
 from sparc.train.data.moments import fewest_rows
-from sparc.train.derive.history import History
+from sparc.train.derive.history import CHANGES, History
 from sparc.train.join.record import JoinRecord
 from sparc.train.match.record import MatchRecord
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE
@@ -129,7 +130,7 @@ class RunRecord:
 
     Attributes:
         model: The model.
-        train: The settings: as given, or as the recipe decided.
+        train: The settings: as given, as the recipe decided, or as fits the cache (latents, k).
         data: What the run learns from.
         steps: Steps of the whole run.
         steps_per_epoch: Steps of an epoch.
@@ -140,6 +141,7 @@ class RunRecord:
         aligned: How the weights were aligned after training, once or again; the metrics are those
             of the run before.
         matched: How latents were matched after training; likewise.
+        joined: Which streams joined after training, and how; likewise.
     """
 
     model: ModelConfig
@@ -158,13 +160,12 @@ class RunRecord:
     @property
     def history(self) -> History:
         """What was done to the model after its training."""
-        return History(aligned=self.aligned, matched=self.matched, joined=self.joined)
+        return History(**{name: getattr(self, name) for name in CHANGES})
 
     def with_history(self, history: History) -> "RunRecord":
         """This record with another history."""
-        return dataclasses.replace(
-            self, aligned=history.aligned, matched=history.matched, joined=history.joined
-        )
+        changes: dict[str, Any] = {name: getattr(history, name) for name in CHANGES}
+        return dataclasses.replace(self, **changes)
 
     def with_model(self, model: ModelConfig, streams: Sequence[StreamInfo]) -> "RunRecord":
         """This record for a model that may have further streams.
