@@ -251,9 +251,10 @@ def _options(config_class: type | None, table: str) -> list[inspect.Parameter]:
         ),
     )
     fields = dataclasses.fields(config_class)
+    decided = config_class() if any(f.metadata["default_by"] for f in fields) else None
     return [
         file_option,
-        *(_option(f, hints[f.name], _default_shown(config_class, f)) for f in fields),
+        *(_option(f, hints[f.name], _default_shown(f, decided)) for f in fields),
         *(_former_option(f, hints[f.name]) for f in fields if f.metadata["former"]),
     ]
 
@@ -266,12 +267,16 @@ def _former_option(field: "dataclasses.Field[Any]", hint: Any) -> inspect.Parame
     )
 
 
-def _default_shown(config_class: type, field: "dataclasses.Field[Any]") -> str:
-    """The end of an option's help: its default, or nothing where that is nothing."""
+def _default_shown(field: "dataclasses.Field[Any]", config: Any) -> str:
+    """The end of an option's help: its default, or nothing where that is nothing.
+
+    Args:
+        field: The field of the configuration.
+        config: The configuration where nothing is given, for what another setting decides.
+    """
     declared = field.metadata["default"]
     shown = "" if declared in (None, (), "") else _shown(declared)
     if decider := field.metadata["default_by"]:
-        config = config_class()
         decided = _shown(getattr(config, field.name))
         if decided != shown:
             decision = f"{decider} {getattr(config, decider)}"

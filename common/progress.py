@@ -18,7 +18,7 @@ class _Bar(tqdm):  # type: ignore[misc]
     """A bar whose figures are written when the bar is, and not with every change, in a file."""
 
     def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
-        super().set_postfix_str(s, refresh=refresh and self.fp.isatty())
+        super().set_postfix_str(s, refresh=refresh and not self.disable and self.fp.isatty())
 
 
 @contextmanager

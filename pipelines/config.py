@@ -19,7 +19,7 @@ SCENES_TO_ALIGN = 320
 class PublishedConfig:
     """The settings that the published experiments (arXiv 2507.06265) share.
 
-    A setting of None is left to the commands' own defaults, which are those of the paper.
+    A setting of None is left to the commands and the recipe: `published` has those of the paper.
     """
 
     recipe: str = option(

@@ -1,8 +1,8 @@
 """The published experiments, from the dataset's folder to the report.
 
 Both splits become caches; SPARC is trained on the first, by the published recipe, and measured on
-the second. All other settings are the commands' defaults, which are those of the paper (arXiv
-2507.06265).
+the second. All other settings are the commands' defaults, which with that recipe are those of the
+paper (arXiv 2507.06265).
 """
 
 from pathlib import Path

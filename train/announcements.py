@@ -14,9 +14,7 @@ from sparc.train.kernels import choice
 from sparc.train.kernels.registry import AUTO
 from sparc.train.loop import Trainee
 from sparc.train.run.log import read_lines
-from sparc.train.run.run_folder import (
-    RunRecord,
-)
+from sparc.train.run.run_folder import RunRecord
 
 LISTED_SETS = 6
 """Sets of streams whose numbers of rows are listed."""
@@ -31,6 +29,7 @@ def say_what_begins(
     """Say what is trained, on what, and whether it continues from an earlier step."""
     record = trainees[0].record
     order = reader.order
+    joins = bool(trainees[0].learner.frozen)
     if order.rows < order.batch_size:
         say(
             f"the cache has {amount(order.rows, 'usable row')}, fewer than a batch of "
@@ -40,8 +39,8 @@ def say_what_begins(
     if latents > order.rows:
         say(
             f"note: {amount(latents, 'latent')} are more than the {amount(order.rows, 'row')} to "
-            "learn from: most will stand for single rows or none; without --latents and --k, sizes "
-            "fit the cache"
+            "learn from: most will stand for single rows or none"
+            + ("" if joins else "; without --latents and --k, sizes fit the cache")
         )
     if order.rows < FEW_ROWS:
         say(f"note: {amount(order.rows, 'row')} are few: concepts and figures may be accidents")
@@ -56,7 +55,6 @@ def say_what_begins(
         f"{trainees[0].learner.kernels.name} kernels{together}{begun}"
     )
     train = record.train
-    joins = bool(trainees[0].learner.frozen)
     if sentence := _incomplete_rows(reader.counts, record, joins=joins):
         say(sentence)
     if record.has_few_rows and len(record.model.names) > 1:

@@ -358,9 +358,9 @@ class TrainConfig:
 
 def _defaults_of(recipe: str) -> Mapping[str, Any]:
     """The defaults that a recipe decides."""
-    settings = RECIPES[recipe].settings
+    settings, known = RECIPES[recipe].settings, declared(TrainConfig, "default_by")
     for name in settings:
-        if name not in (known := declared(TrainConfig, "default_by")):
+        if name not in known:
             raise ConfigError(
                 f"recipe {recipe} cannot set {name!r}, only one of {', '.join(known)}"
             )

@@ -83,6 +83,11 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def world_size() -> int:
+    """How many processes `torchrun` started; 1 where it did not."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def processes(device: torch.device) -> Iterator[Processes]:
     """Join the processes that `torchrun` started; one process where it did not.
@@ -92,7 +97,7 @@ def processes(device: torch.device) -> Iterator[Processes]:
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = world_size()
     if world == 1:
         yield Processes(device=device)
         return

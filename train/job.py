@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from sparc.common.progress import say
 from sparc.common.text import amount
 from sparc.train.announcements import say_what_ended
 from sparc.train.config import TrainConfig
-from sparc.train.distributed import is_first_process
+from sparc.train.distributed import is_first_process, world_size
 from sparc.train.loop import Trainee
 from sparc.train.model.files import CONFIG_FILE
 from sparc.train.proposal import say_size, with_size
@@ -53,11 +53,12 @@ def run(
     require_local(folder)
     require_services(settings)
     if overwrite:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if world_size() > 1:
             raise RunError(f"--overwrite needs a single process: remove {folder} by hand")
         ActivationCache(cache_location)  # nothing is removed if there is nothing to learn from
         remove_run(folder)
-    settings = _with_size(_anywhere(settings), cache_location, _recorded(folder))
+    this, begun = {folder.name: _anywhere(settings)}, {folder.name: _recorded(folder)}
+    (settings,) = _with_sizes(this, cache_location, begun).values()
     if not _finished_already(folder, settings, cache_location):
         (trainee,) = train_together(cache_location, [Assignment(folder, settings)])
         if trainee.failure is not None:
@@ -82,10 +83,7 @@ def run_sweep(cache_location: str, folder: Path, settings: TrainConfig, grid: Pa
     location = absolute_location(cache_location)
     sweep = Sweep.plan(grid, location, _anywhere(settings))
     begun = Sweep.read(folder).settings if Folder(folder).exists(SWEEP_FILE) else {}
-    sizes = {
-        name: _with_size(of_run, cache_location, begun.get(name))
-        for name, of_run in sweep.settings.items()
-    }
+    sizes = _with_sizes(sweep.settings, cache_location, begun)
     _train_sweep(folder, dataclasses.replace(sweep, settings=sizes))
 
 
@@ -174,25 +172,36 @@ def _recorded(folder: Path) -> TrainConfig | None:
     return RunRecord.read(folder).train if Folder(folder).exists(CONFIG_FILE) else None
 
 
-def _with_size(settings: TrainConfig, cache: str, recorded: TrainConfig | None) -> TrainConfig:
+def _with_sizes(
+    runs: Mapping[str, TrainConfig], cache: str, recorded: Mapping[str, TrainConfig | None]
+) -> dict[str, TrainConfig]:
     """The settings with numbers of latents: those given, those of the run, or what fits the cache.
 
     Args:
-        settings: The settings, in which 0 stands for a number that was not given.
+        runs: The settings by run, in which 0 stands for a number that was not given.
         cache: Folder or URL of the cache.
-        recorded: The settings of the run if it was begun before.
+        recorded: Likewise, those of runs that were begun before.
     """
-    if settings.latents and settings.k:
-        return settings
-    if recorded is not None:
-        sizes = settings.latents or recorded.latents, settings.k or recorded.k
-        return changed(settings, latents=sizes[0], k=sizes[1])
-    opened = ActivationCache(cache)
-    width = max(opened.stream(name).dim for name in opened.choose(settings.streams))
-    sized = with_size(settings, rows=opened.info.rows, width=width)
+    result: dict[str, TrainConfig] = {}
+    opened: ActivationCache | None = None
+    sentences: dict[str, None] = {}
+    for run, settings in runs.items():
+        before = recorded.get(run)
+        if settings.latents and settings.k:
+            result[run] = settings
+        elif before is not None:
+            sizes = settings.latents or before.latents, settings.k or before.k
+            result[run] = changed(settings, latents=sizes[0], k=sizes[1])
+        else:
+            opened = opened or ActivationCache(cache)
+            rows, names = opened.info.rows, opened.choose(settings.streams)
+            width = max(opened.stream(name).dim for name in names)
+            result[run] = with_size(settings, rows=rows, width=width)
+            sentences[say_size(result[run], rows=rows, width=width)] = None
     if is_first_process():
-        say(say_size(sized, rows=opened.info.rows, width=width))
-    return sized
+        for sentence in sentences:
+            say(sentence)
+    return result
 
 
 def _finished_already(folder: Path, settings: TrainConfig, cache: str) -> bool:

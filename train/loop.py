@@ -109,9 +109,10 @@ class Trainee:
         )
         good = saved_steps(self.run)
         kept = f"the state of step {good[-1]:,} is kept" if good else "no state had been saved"
+        gentler = "" if self.learner.frozen else ", a longer --warmup-steps or --clip 1"
         self.failure = (
             f"{self.run}: training diverged, {problem} ({kept}); begin another run with an --lr "
-            f"below {self.record.train.lr:g}, a longer --warmup-steps or --clip 1"
+            f"below {self.record.train.lr:g}{gentler}"
         )
 
     def log_window(self, step: int, processes: Processes, *, mixing: float | None) -> Line:

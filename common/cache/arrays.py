@@ -202,15 +202,21 @@ def _streams(
 
 
 def _write_stream(writer: CacheWriter, stream: StreamInfo, features: npt.NDArray[Any]) -> None:
-    """Write the chunks that are missing, and hold the others to the features."""
+    """Write the chunks that are missing, and hold the others to the features.
+
+    The writer has done that already where the stream's record has a digest of the features.
+    """
     missing = set(writer.open_stream(stream))
+    undigested = not writer.cache.stream(stream.name).origin.features_sha256
     for chunk in range(writer.info.chunks):
         rows = writer.info.chunk_rows(chunk)
         part = features[rows.start : rows.stop]
-        reasons = bad_features(part, rows.start, dtype=stream.dtype)
         if chunk in missing:
-            writer.write(stream.name, chunk, part, reasons)
-        else:
+            writer.write(
+                stream.name, chunk, part, bad_features(part, rows.start, dtype=stream.dtype)
+            )
+        elif undigested:
+            reasons = bad_features(part, rows.start, dtype=stream.dtype)
             _require_equal(writer.cache, stream.name, chunk, part, reasons)
 
 
@@ -257,7 +263,8 @@ def _notes_on_finite(arrays: Arrays) -> list[str]:
     """What to say of features that hold NaN or infinity; a stream that has no others is refused."""
     notes = []
     for name, values in arrays.items():
-        bad = int(find_faults(values).not_finite.sum())
+        pieces = (values[at : at + ROWS_PER_CHUNK] for at in range(0, len(values), ROWS_PER_CHUNK))
+        bad = sum(int(find_faults(piece).not_finite.sum()) for piece in pieces)
         if bad and bad == len(values):
             raise CacheError(f"stream {name}: every row holds NaN or infinity")
         if bad:

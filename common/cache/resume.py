@@ -44,7 +44,7 @@ from sparc.common.files.folder import Folder
 from sparc.common.files.lock import LOCK_FILE
 from sparc.common.progress import say
 from sparc.common.streams.info import StreamInfo
-from sparc.common.streams.origin import excused_fields
+from sparc.common.streams.origin import EncoderDifference, excused_fields
 from sparc.common.text import printable, shorten
 
 _TABLES = {ROWS_FILE: tables.ROWS, CLASSES_FILE: tables.CLASSES, MASKS_FILE: tables.MASKS}
@@ -246,16 +246,20 @@ def existing_stream(
             f"{folder}: nothing says any more what made the chunks of stream "
             f"{wanted.name}; remove {below} to encode all of them again"
         )
-    same = (info for info in readable if not stream_difference(info, wanted))
+    same = (info for info in readable if _stream_difference(info, wanted) is None)
     made_by = next(same, readable[0])
-    if difference := stream_difference(made_by, wanted):
-        if difference.startswith("features_sha256"):
+    if (difference := _stream_difference(made_by, wanted)) is not None:
+        what, first, second = difference
+        if what == "features_sha256":
             raise CacheError(
                 f"{folder} holds other features of stream {wanted.name}: choose another folder, "
                 "or write over it with overwrite=True"
             )
+        encoders = f", of {made_by.origin.spec} and {wanted.origin.spec}"
+        digest = what.endswith("_sha256")
         raise CacheError(
-            f"{folder}: stream {wanted.name} was made in another way ({difference}); "
+            f"{folder}: stream {wanted.name} was made in another way "
+            f"({what}: {first!r} there, {second!r} now{encoders if digest else ''}); "
             "give the new stream another name or folder"
         )
     records: dict[str, Any] = {}
@@ -270,17 +274,15 @@ def existing_stream(
     return state, lost
 
 
-def stream_difference(existing: StreamInfo, wanted: StreamInfo) -> str:
-    """In what two streams were not made alike; empty where they were."""
+def _stream_difference(existing: StreamInfo, wanted: StreamInfo) -> EncoderDifference | None:
+    """In what two streams were not made alike; None where they were."""
     a, b = _flat(existing), _flat(wanted)
     for field in excused_fields(existing.origin, wanted.origin):
         b.pop(field, None)
     for name, now in b.items():
         if a.get(name) != now:
-            encoders = f", of {existing.origin.spec} and {wanted.origin.spec}"
-            digest = name.endswith("_sha256")
-            return f"{name}: {a.get(name)!r} there, {now!r} now{encoders if digest else ''}"
-    return ""
+            return EncoderDifference(name, a.get(name), now)
+    return None
 
 
 def _flat(stream: StreamInfo) -> dict[str, Any]:

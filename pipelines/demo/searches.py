@@ -68,7 +68,8 @@ def search_by_text(report: Report, scenes: Path) -> Mapping[str, Searches]:
             chance += _holding(wanted, objects.values()) / len(objects)
         return Hits(first / len(texts), chance / len(texts))
 
-    searchers = {s: Searcher(report, s) for s in streams if modalities[s] == "image"}
+    images = (s for s in streams if modalities[s] == "image")
+    searchers = {s: reader if s == streams[0] else Searcher(report, s) for s in images}
     return {
         s: Searches(hits(opened, singles), hits(opened, pairs)) for s, opened in searchers.items()
     }

@@ -61,7 +61,7 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
         require_declared(line for _, line in section.levels())
         for level, line in section.levels():
             cells = "".join(f"{cell(column, line):>{_CELL_WIDTH}}" for column in columns)
-            rows.append(f"{'  ' * (1 + level) + line.text:<{_TEXT_WIDTH}}{cells}".rstrip())
+            rows.append(_row(1 + level, line.text, cells))
     rows += _search_rows([search_by_text(report, folder / "scenes") for report in reports])
     places = " ".join(map(str, locations.values()))
     ask, asked = "sparc-analyze", next(iter(locations.values()))
@@ -164,7 +164,11 @@ def _search_rows(by_report: Sequence[Mapping[str, Searches]]) -> Iterator[str]:
                     f"{value:>{_CELL_WIDTH - MARGIN_WIDTH}.3f}{'':{MARGIN_WIDTH}}"
                     for value in values
                 )
-                yield f"{'  ' * level + line:<{_TEXT_WIDTH}}{cells}".rstrip()
+                yield _row(level, line, cells)
+
+
+def _row(level: int, text: str, cells: str) -> str:
+    return f"{'  ' * level + text:<{_TEXT_WIDTH}}{cells}".rstrip()
 
 
 def _agreement(depth: int, mode: FigureMode) -> Line:

@@ -12,10 +12,7 @@ from sparc.common.errors import CacheError
 from sparc.common.progress import progress, say
 from sparc.common.text import amount
 from sparc.train.config import ModelConfig
-from sparc.train.data.means import (
-    SMALLEST_VARIANCE,
-    require_unit,
-)
+from sparc.train.data.means import SMALLEST_VARIANCE, require_unit
 from sparc.train.data.sampling import shuffled_chunks
 from sparc.train.model.network import scale
 

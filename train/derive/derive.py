@@ -109,23 +109,23 @@ class Change(ABC, Generic[Record]):
 
 
 def derive(change: Change[Any], run: Location, cache: Location, out: Location) -> Sparc:
-    """Change a trained model of several streams, and write what results.
+    """Change a trained model, and write what results.
 
     The same call after an interruption finishes what it began; nothing finished is overwritten.
 
     Args:
         change: What is to be done.
         run: A finished run's folder, a saved model's folder or URL, or a hub repository.
-        cache: An activation cache with all streams of the model.
+        cache: An activation cache that the change accepts; see `Change.begin`.
         out: The folder of the changed model; it must not hold anything.
 
     Returns:
         The changed model, on the CPU, in evaluation mode and frozen.
 
     Raises:
-        RunError: There is no such model, it has one stream only, or `out` holds something else.
-        CacheError: The cache lacks a stream of the model, has one from another encoder, or too few
-            rows.
+        RunError: There is no such model, the change does not accept it, or `out` holds something
+            else.
+        CacheError: The change does not accept the cache, or it has too few rows.
     """
     require_local(Path(out))
     source, target = open_source(os.fspath(run)), Folder(out)

@@ -79,7 +79,7 @@ class Sparc(nn.Module):
             SparcError: No such stream, no numbers, a wrong width, or a row that is zero or not
                 finite.
         """
-        self._check_stream(stream)
+        self.check_stream(stream)
         weight = self.encoder[stream]
         features = as_tensor(stream, features)
         self._check_shape(stream, features)
@@ -226,7 +226,7 @@ class Sparc(nn.Module):
         Returns:
             (rows, dim), at the scale of `normalize`; (dim,) of a single row.
         """
-        self._check_stream(stream)
+        self.check_stream(stream)
         indices, values = (x if x.ndim == 2 else x[None] for x in codes)
         sums: Tensor = F.embedding_bag(
             indices, self.decoder[stream], per_sample_weights=values, mode="sum"
@@ -322,7 +322,7 @@ class Sparc(nn.Module):
     def _all_logits(self, features: Mapping[str, Tensor], *, joint: bool) -> dict[str, Tensor]:
         """Logits by stream, in the order of the configuration, so that sums are reproducible."""
         for stream, values in features.items():
-            self._check_stream(stream)
+            self.check_stream(stream)
             self._check_shape(stream, values)
         if not features:
             raise SparcError("no features were given: at least one stream is needed")
@@ -358,7 +358,12 @@ class Sparc(nn.Module):
         if len(shape) != 2 or shape[1] != dim:
             raise SparcError(f"stream {stream}: features must be (rows, {dim}), not {shape}")
 
-    def _check_stream(self, stream: str) -> None:
+    def check_stream(self, stream: str) -> None:
+        """Refuse the name of a stream that the model does not have.
+
+        Raises:
+            SparcError: It is one.
+        """
         if stream not in self.config.names:
             known = ", ".join(self.config.names)
             raise SparcError(f"the model has no stream {stream!r}; it has {known}")

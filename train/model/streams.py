@@ -29,8 +29,7 @@ def take_streams(
     new_names, before = dict(rename or {}), model.config.names
     taken = tuple(streams) or before
     for name in (*taken, *new_names):
-        if name not in before:
-            raise SparcError(f"the model has no stream {name!r}; it has {', '.join(before)}")
+        model.check_stream(name)
     twice = sorted({name for name in taken if taken.count(name) > 1})
     if twice:
         raise SparcError(f"stream {twice[0]} is given twice")

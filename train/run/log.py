@@ -17,7 +17,13 @@ from sparc.train.config import TrainConfig
 from sparc.train.run.checkpoint import Logged
 from sparc.train.run.log_lines import seal_line, unseal_line, unseal_lines
 from sparc.train.run.metrics import line_fault
-from sparc.train.run.run_folder import METRICS_FILE, TIMINGS_FILE, RunRecord, saved_steps
+from sparc.train.run.run_folder import (
+    METRICS_FILE,
+    TENSORBOARD,
+    TIMINGS_FILE,
+    RunRecord,
+    saved_steps,
+)
 
 Line = Mapping[str, Any]
 
@@ -212,7 +218,7 @@ class _Service(Protocol):
 
 class _Tensorboard:
     def __init__(self, run: Path, step: int) -> None:
-        self._writer: Any = _summary_writer()(str(run / "tensorboard"), purge_step=step + 1)
+        self._writer: Any = _summary_writer()(str(run / TENSORBOARD), purge_step=step + 1)
 
     def write(self, step: int, group: str, figures: Mapping[str, float]) -> None:
         for name, value in figures.items():

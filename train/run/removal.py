@@ -1,20 +1,20 @@
 """Removing a run whose place another one is to take."""
 
-import os
 from pathlib import Path
 
 from sparc.common.errors import RunError
-from sparc.common.files.durable import is_leftover
 from sparc.common.files.folder import Folder
-from sparc.common.files.lock import LOCK_FILE, exclusive
+from sparc.common.files.lock import exclusive
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE
 from sparc.train.model.tensors import is_written_here
 from sparc.train.run.run_folder import (
     CHECKPOINTS,
     INITIAL_FILE,
     METRICS_FILE,
+    SERVICE_FOLDERS,
     TIMINGS_FILE,
     RunRecord,
+    foreign_entry,
     refuse_other_content,
 )
 
@@ -23,7 +23,7 @@ _CONTENT = (
     CHECKPOINTS,
     METRICS_FILE,
     TIMINGS_FILE,
-    "tensorboard",
+    *SERVICE_FOLDERS,
     INITIAL_FILE,
     CONFIG_FILE,
 )
@@ -63,9 +63,8 @@ def remove_run(run: Path) -> None:
 
 def _refuse_further_content(folder: Folder) -> None:
     """Refuse to remove a run beside which its folder holds anything, as a new run would be."""
-    for name in sorted(os.listdir(folder.inside())):
-        if name not in (LOCK_FILE, *_CONTENT) and not is_leftover(name, _CONTENT):
-            raise RunError(
-                f"{folder} holds {name} besides the run, so nothing is overwritten: move it, or "
-                "choose another folder"
-            )
+    if name := foreign_entry(folder, _CONTENT):
+        raise RunError(
+            f"{folder} holds {name} besides the run, so nothing is overwritten: move it, or choose "
+            "another folder"
+        )

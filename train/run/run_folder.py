@@ -47,6 +47,8 @@ INITIAL_FILE = "initial.safetensors"
 METRICS_FILE = "metrics.jsonl"
 TIMINGS_FILE = "timings.jsonl"
 CHECKPOINTS = "checkpoints"
+TENSORBOARD, WANDB = SERVICE_FOLDERS = ("tensorboard", "wandb")
+"""What logging services write; Weights & Biases chooses the name itself."""
 SWEEP_FILE = "sweep.json"
 """Lies in the folder of a sweep, whose runs are folders in it; see `sparc.train.run.sweep`."""
 
@@ -289,9 +291,15 @@ def refuse_other_content(folder: Folder, kind: str, begun: Collection[str]) -> N
     Raises:
         RunError: It holds another file.
     """
-    for name in os.listdir(folder.inside()):
-        if name not in (LOCK_FILE, *begun) and not is_leftover(name, begun):
-            raise RunError(f"{folder} is not empty and not a {kind} (it holds {name})")
+    if name := foreign_entry(folder, begun):
+        raise RunError(f"{folder} is not empty and not a {kind} (it holds {name})")
+
+
+def foreign_entry(folder: Folder, ours: Collection[str]) -> str | None:
+    """What a folder on this machine holds besides some files of ours; None if that is all."""
+    names = sorted(os.listdir(folder.inside()))
+    own = (LOCK_FILE, *ours)
+    return next((name for name in names if name not in own and not is_leftover(name, ours)), None)
 
 
 def is_run(folder: Path) -> bool:

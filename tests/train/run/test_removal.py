@@ -29,6 +29,15 @@ def test_another_run_takes_the_place(cache, tmp_path, call) -> None:
     assert load(tmp_path / "run").config.latents == 9
 
 
+def test_what_services_logged_goes_with_the_run(cache, tmp_path) -> None:
+    job.run(str(cache), tmp_path / "run", TrainConfig(latents=8, **SMALL))
+    for service in ("tensorboard", "wandb"):
+        (tmp_path / "run" / service / "first").mkdir(parents=True)
+    job.run(str(cache), tmp_path / "run", TrainConfig(latents=9, **SMALL), overwrite=True)
+    assert load(tmp_path / "run").config.latents == 9
+    assert not (tmp_path / "run/wandb").exists()
+
+
 def test_nothing_else_is_removed(cache, tmp_path) -> None:
     settings = TrainConfig(latents=8, **SMALL)
     (tmp_path / "photos").mkdir()
