@@ -20,6 +20,9 @@ from sparc.extract.encoding.loader import ImageLoader
 BYTES_AHEAD = 256 * 2**20
 """Prepared pixels that may wait for a device; one more batch is always under way."""
 
+CHUNKS_AHEAD = 2
+"""Chunks that may wait for a device as a whole, so that small ones are left for the others."""
+
 BuildEncoders = Callable[[Mapping[str, StreamSpec], torch.device], Encoders]
 
 
@@ -88,8 +91,9 @@ class Replica:
     ) -> Iterator[Batch | None]:
         """Batches of images, being loaded; None where no chunk is available for now."""
         while True:
+            whole = sum(batch.last for batch in ahead)
             # Waiting for other devices is safe only if this one has nothing left to encode.
-            chunk = queue.take(wait=not ahead)
+            chunk = queue.take(wait=not ahead) if whole < CHUNKS_AHEAD else None
             if chunk is None:
                 yield None
                 continue

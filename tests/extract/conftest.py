@@ -87,12 +87,21 @@ class FakeDataset:
 class FakeImageEncoder:
     """Features that depend on the whole batch, as real ones do in their last bits."""
 
-    def __init__(self, dim: int, seed: int, *, scale: float = 1.0, delay: float = 0.0) -> None:
+    def __init__(
+        self,
+        dim: int,
+        seed: int,
+        *,
+        scale: float = 1.0,
+        delay: float = 0.0,
+        meeting: threading.Barrier | None = None,
+    ) -> None:
         self.dim = dim
         self.origin = StreamOrigin(spec=f"fake {seed}", input_size=(8, 8))
         generator = torch.Generator().manual_seed(seed)
         self.weight = torch.randn(3 * 8 * 8, dim, generator=generator) * scale
         self.delay = delay
+        self.meeting = meeting
         self.batches: list[int] = []
 
     def prepare(self, image: Image.Image) -> Tensor:
@@ -100,6 +109,8 @@ class FakeImageEncoder:
 
     def encode(self, pixels: Tensor) -> Tensor:
         time.sleep(self.delay)
+        if self.meeting is not None and not self.batches:
+            self.meeting.wait(timeout=60)
         self.batches.append(len(pixels))
         features = pixels.flatten(1) @ self.weight
         place = torch.arange(len(pixels), dtype=torch.float32)[:, None]
@@ -131,15 +142,21 @@ STREAMS = ("a=timm:a", "b=timm:b", "t=transformers:t")
 
 @dataclasses.dataclass
 class FakeEncoders:
-    """Builds `a` and `b` (images) and `t` (captions); give it to `job.run` as `build`."""
+    """Builds `a` and `b` (images) and `t` (captions); give it to `job.run` as `build`.
+
+    The first batch of every `a` waits for those of as many others as `meeting` wants.
+    """
 
     scale: float = 1.0
     delay: float = 0.0
+    meeting: threading.Barrier | None = None
     built: list[dict[str, object]] = dataclasses.field(default_factory=list)
 
     def __call__(self, specs: Mapping[str, StreamSpec], device: torch.device) -> Encoders:
         makers = {
-            "a": lambda: FakeImageEncoder(16, 1, scale=self.scale, delay=self.delay),
+            "a": lambda: FakeImageEncoder(
+                16, 1, scale=self.scale, delay=self.delay, meeting=self.meeting
+            ),
             "b": lambda: FakeImageEncoder(24, 2, delay=self.delay),
             "t": lambda: FakeTextEncoder(12, delay=self.delay),
         }

@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -109,7 +110,7 @@ def test_several_devices_write_what_one_writes(
 ) -> None:
     job.run(fake_dataset(CAPTIONS), tmp_path / "one", config, build=fake_encoders())
     three = dataclasses.replace(config, devices="cpu,cpu,cpu")
-    encoders = fake_encoders(delay=0.002)
+    encoders = fake_encoders(meeting=threading.Barrier(3))
     job.run(fake_dataset(CAPTIONS, broken=[2]), tmp_path / "bad", three, build=encoders)
     job.run(fake_dataset(CAPTIONS), tmp_path / "three", three, build=encoders)
     assert contents(tmp_path / "one") == contents(tmp_path / "three")
