@@ -19,7 +19,8 @@ Then add a line to `RECIPES`:
 `sparc-train run … --recipe decaying` trains with it, as does a sweep. `settings` are the defaults
 that it decides, by the names of fields of `TrainConfig` that are declared with
 `default_by="recipe"`; a function computes one from the configuration, as from the number of
-latents, which is 0, as is k, until what fits the cache is known. What a user gives wins. A recipe that differs in settings alone needs no class of its own: its home is `recipe:Recipe`.
+latents, which is 0, as is k, until what fits the cache is known. What a user gives wins. A recipe
+that differs in settings alone needs no class of its own: its home is `recipe:Recipe`.
 
 Every command line reads this module: it imports no recipe.
 """
