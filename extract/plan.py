@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 from sparc.common.cache import tables
 from sparc.common.cache.manifest import Manifest
 from sparc.common.errors import SparcError
+from sparc.common.images.decoding import ImageError, decode
 from sparc.common.text import amount, shorten, size
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
-from sparc.extract.decoding import ImageError, decode
 from sparc.extract.encoders.libraries import feature_width
 from sparc.extract.encoding.chunks import ChunkTable, require_inputs
 

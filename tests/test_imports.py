@@ -31,13 +31,12 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("parsing", "registry"),
         ("config", "documents"),
         ("defaults",),
-        ("files",),
+        ("files", "images"),
         ("streams",),
         ("cache",),
         ("cli",),
     ),
     "extract": (
-        ("decoding",),
         ("datasets", "encoders"),
         ("config", "encoding"),
         ("plan", "restorer"),
@@ -228,7 +227,7 @@ def test_no_stage_is_imported_by_its_folder_name() -> None:
 
 def test_analysis_uses_encoders_and_images_of_extraction_and_nothing_else_of_it() -> None:
     # Images to show lie in datasets: in folders, or within tar files that a reader knows.
-    allowed = ("sparc.extract.encoders", "sparc.extract.decoding", "sparc.extract.datasets")
+    allowed = ("sparc.extract.encoders", "sparc.extract.datasets")
 
     def forbidden(place: tuple[str, ...], name: str) -> bool:
         return (

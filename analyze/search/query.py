@@ -17,9 +17,9 @@ from PIL import Image
 from sparc.analyze.recorded_encoders import BuildEncoders, RecordedStream, rebuild
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import ConfigError
+from sparc.common.images.decoding import ImageError, upright_rgb
 from sparc.common.streams.info import Modality
 from sparc.extract.datasets.images import open_image_file
-from sparc.extract.decoding import ImageError, upright_rgb
 from sparc.extract.encoders import build_encoders, parse_spec
 from sparc.train.model.network import Sparc
 

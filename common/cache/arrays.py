@@ -18,7 +18,6 @@ from sparc.common.cache.features import (
     features_digest,
     find_faults,
 )
-from sparc.common.cache.image_files import ImageFiles, locate
 from sparc.common.cache.info import ARRAYS_DATASET
 from sparc.common.cache.manifest import Manifest
 from sparc.common.cache.own_labels import rows_of_labels, table_of_classes
@@ -28,6 +27,7 @@ from sparc.common.cache.writer import ROWS_PER_CHUNK, CacheWriter
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
+from sparc.common.images.files import ImageFiles, locate
 from sparc.common.progress import say
 from sparc.common.streams.info import Modality, StreamInfo
 from sparc.common.streams.origin import StreamOrigin

@@ -16,12 +16,12 @@ from PIL import Image
 from sparc.common.cache.info import ARRAYS_DATASET, CacheInfo
 from sparc.common.errors import DatasetError, MissingFileError, UnsafeError
 from sparc.common.files.safe_files import open_regular
+from sparc.common.images.decoding import ImageError, decode
 from sparc.common.text import printable, shorten
 from sparc.extract.datasets import open_dataset
 from sparc.extract.datasets.base import Dataset, DatasetOptions
 from sparc.extract.datasets.formats.registry import AUTO, FORMATS
 from sparc.extract.datasets.safe_folder import LARGEST_IMAGE
-from sparc.extract.decoding import ImageError, decode
 
 _MOVED = "if the dataset has moved, say where it is with --dataset"
 _SHOWN = 160

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from sparc.common.errors import DatasetError, EncoderError, UnavailableError
+from sparc.common.images.decoding import ImageError, decode
 from sparc.common.text import shorten
 from sparc.extract.datasets.base import Dataset
-from sparc.extract.decoding import ImageError, decode
 from sparc.extract.encoders.encoder import ImageEncoder
 from sparc.extract.encoding.memory import is_out_of_memory
 

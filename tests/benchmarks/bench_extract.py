@@ -23,10 +23,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from sparc.common.devices import choose_devices
+from sparc.common.images.decoding import decode
 from sparc.extract import job
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets import open_dataset
-from sparc.extract.decoding import decode
 from sparc.extract.encoders import build_encoders
 from sparc.extract.encoders.encoder import ImageEncoder
 

@@ -56,7 +56,7 @@ def test_features_are_those_of_the_encoder_in_fixed_batches(
     # Worked out again, the plain way: chunk by chunk, images that begin there, four at a time.
     import torch
 
-    from sparc.extract.decoding import decode
+    from sparc.common.images.decoding import decode
 
     expected = np.zeros((len(rows), 16), np.float16)
     first_row = {}

@@ -28,12 +28,12 @@ from sparc.analyze.run import analyze
 from sparc.common.documents import seal, unseal
 from sparc.common.errors import ConfigError, DatasetError, ReportError, SparcError
 from sparc.common.files.folder import Folder
+from sparc.common.images.decoding import ImageError
 from sparc.extract import job as extraction
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets import DatasetOptions, open_dataset
 from sparc.extract.datasets.formats.webdataset import WebDataset
 from sparc.extract.datasets.safe_folder import SafeFolder
-from sparc.extract.decoding import ImageError
 from sparc.extract.encoders.tower import LocalizeError
 from sparc.train import job as training
 from sparc.train.config import TrainConfig

@@ -22,8 +22,8 @@ from PIL import Image
 from sparc.common import rle
 from sparc.common.cache import tables
 from sparc.common.errors import SparcError
+from sparc.common.images.decoding import decode
 from sparc.extract.datasets import DatasetOptions, open_dataset
-from sparc.extract.decoding import decode
 
 ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "40"))
 SECONDS_A_CASE = 20

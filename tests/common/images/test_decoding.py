@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from sparc.extract.decoding import FORMATS, ImageError, decode
+from sparc.common.images.decoding import FORMATS, ImageError, decode
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
