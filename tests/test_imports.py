@@ -81,6 +81,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("localize.command",),
         ("name",),
         ("show",),
+        ("browse",),
         ("direct", "cli"),
         ("notebook.frames",),
         ("notebook",),
