@@ -24,8 +24,8 @@ def python(code: str) -> str:
 
 def test_the_import_is_quick_and_imports_nothing_heavy() -> None:
     code = (
-        "import sys, time; begin = time.perf_counter(); import sparc; "
-        "print(time.perf_counter() - begin); "
+        "import sys, time; begin = time.process_time(); import sparc; "
+        "print(time.process_time() - begin); "
         "print(*sys.modules)"
     )
     seconds, modules = min(

@@ -76,9 +76,10 @@ WRITER = """
 import sys
 from sparc.common.files.folder import Folder
 folder = Folder(sys.argv[1])
-print("ready", flush=True)
 for number in range(10**9):
     folder.write("file", bytes([number % 256]) * 200_000)
+    if number == 0:
+        print("ready", flush=True)
 """
 
 
