@@ -129,7 +129,7 @@ def check_transformers_config(config: Mapping[str, Any]) -> None:
                 )
         elif "layers" in key and isinstance(value, int) and value > MOST_LAYERS:
             raise ModelRefusedError(f"its config.json asks for {value:,} layers ({key})")
-        elif key == "transformers_weights" and value is not None and not _is_plain_name(value):
+        elif key == "transformers_weights" and value is not None and not is_plain_name(value):
             raise ModelRefusedError(
                 f"its config.json names weights elsewhere: {shorten(str(value), 80)}"
             )
@@ -141,17 +141,28 @@ def read_document(path: Path) -> dict[str, Any]:
     Raises:
         ModelRefusedError: It does not exist, or is not a JSON object.
     """
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise ModelRefusedError(f"{shorten(str(path), 300)} does not hold a JSON object")
+    return document
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file from a model's folder holds.
+
+    Raises:
+        ModelRefusedError: It is not a regular file, is larger than any known, or is not JSON.
+    """
     try:
+        if not path.is_file():
+            raise ModelRefusedError(f"{shorten(str(path), 300)} is not a regular file")
         if path.stat().st_size > _LARGEST_DOCUMENT:
             raise ModelRefusedError(f"{shorten(str(path), 300)} is too large")
-        document = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ModelRefusedError(
             f"cannot read {shorten(str(path), 300)}: {shorten(str(error), 120)}"
         ) from error
-    if not isinstance(document, dict):
-        raise ModelRefusedError(f"{shorten(str(path), 300)} does not hold a JSON object")
-    return document
 
 
 def _refuse_code(*_: Any, **__: Any) -> NoReturn:
@@ -173,7 +184,7 @@ def _stays(link: Path, folder: Path) -> bool:
 def _check_index(path: Path) -> None:
     files = read_document(path).get("weight_map", {})
     for name in files.values() if isinstance(files, dict) else ():
-        if not _is_plain_name(name):
+        if not is_plain_name(name):
             raise ModelRefusedError(
                 f"{shorten(str(path), 300)} names weights elsewhere: {shorten(str(name), 80)}"
             )
@@ -222,5 +233,6 @@ def _longest_replacement(charsmap: Any) -> float:
     return max(1, *map(len, texts.split(b"\0")))
 
 
-def _is_plain_name(name: Any) -> bool:
+def is_plain_name(name: Any) -> bool:
+    """Whether a name that a model's file gives leads to an entry of the same folder."""
     return isinstance(name, str) and name not in ("", ".", "..") and not {"/", "\\"} & {*name}

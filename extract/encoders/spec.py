@@ -6,13 +6,16 @@ This module knows what specs have in common and helps to parse them. It knows no
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
-from typing import ClassVar, Literal, Self, get_args
+from typing import ClassVar, Literal, Self, TypeVar, get_args
 from urllib.parse import parse_qsl
 
 from sparc.common.streams.info import Modality
+from sparc.common.text import listed
 
 Pool = Literal["cls", "mean", "default"]
 """How tokens become one vector: the class token, the mean, or what the model itself does."""
+
+Choice = TypeVar("Choice", bound=str)
 
 
 class MalformedSpecError(ValueError):
@@ -117,10 +120,20 @@ class Options:
         Raises:
             MalformedSpecError: There is no such pooling.
         """
-        for pool in get_args(Pool):
-            if pool == self.values.get("pool", default):
-                return pool  # type: ignore[no-any-return]
-        raise MalformedSpecError("pool must be cls, mean or default")
+        return self.choice("pool", get_args(Pool)) or default
+
+    def choice(self, key: str, allowed: Sequence[Choice]) -> Choice | None:
+        """One of some texts; None if the option is not given.
+
+        Raises:
+            MalformedSpecError: It is another text.
+        """
+        if key not in self.values:
+            return None
+        for choice in allowed:
+            if choice == self.values[key]:
+                return choice
+        raise MalformedSpecError(f"{key} must be {listed(allowed, 'or')}")
 
 
 def split_options(source: str, allowed: Sequence[str]) -> tuple[str, Options]:

@@ -31,7 +31,9 @@ class TransformersLibrary:
             config = json.loads(file.read_bytes())
         except ValueError as error:
             raise EncoderError(f"{file} is not JSON: {error}") from error
-        widths = [config[name] for name in _WIDTHS if isinstance(config, dict) and name in config]
+        if not isinstance(config, dict) or "text_config" in config:  # CLIP's towers have their own
+            return None
+        widths = [config[name] for name in _WIDTHS if name in config]
         return int(widths[0]) if widths and isinstance(widths[0], int) else None
 
     def load(self, spec: TransformersSpec) -> Any:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sparc.common.errors import EncoderError
+from sparc.common.progress import say
 from sparc.common.streams.origin import StreamOrigin
 from sparc.common.text import amount
 from sparc.extract.encoders.definition import definition_digest, effective, tokenizer_digest
@@ -19,10 +20,13 @@ from sparc.extract.encoders.foreign import (
     ModelRefusedError,
     check_folder,
     check_transformers_config,
+    read_json,
 )
 from sparc.extract.encoders.hub import in_use, loading
 from sparc.extract.encoders.sizes import LARGEST_OF_HUB, require_no_larger, weights_limit
-from sparc.extract.encoders.transformers.spec import TransformersSpec
+from sparc.extract.encoders.transformers.fit import is_causal, require_own_tokenizer
+from sparc.extract.encoders.transformers.pooling import IN_WORDS, OwnPooling, own_pooling, pooled
+from sparc.extract.encoders.transformers.spec import TextPool, TransformersSpec
 from sparc.extract.encoders.weights import weights_digest
 
 _NO_LIMIT = 1_000_000
@@ -37,6 +41,7 @@ class TransformersModel(NamedTuple):
         tokenizer: Pads on the right.
         digest: SHA-256 of the model's weights.
         config: Its `config.json`.
+        own: The pooling that its files name; None if they name none.
         missing: Tensors of the model that the weights lack, by name: they are random.
     """
 
@@ -44,6 +49,7 @@ class TransformersModel(NamedTuple):
     tokenizer: Any
     digest: str
     config: Mapping[str, Any]
+    own: OwnPooling | None
     missing: tuple[str, ...]
 
 
@@ -51,8 +57,9 @@ class TransformersTextEncoder:
     """A transformers model as a `TextEncoder`.
 
     What becomes the feature of a caption: `pool=mean`, the mean of the last hidden state over all
-    tokens but the padding; `pool=cls`, the first token; `pool=default`, the model's own
-    `pooler_output`.
+    tokens but the padding; `pool=cls`, the first token; `pool=last`, the last one; `pool=default`,
+    the model's own `pooler_output`. Without `pool`: what the files of sentence-transformers say,
+    the model's own output of a text tower such as CLIP's, and the mean of all other models.
 
     Args:
         spec: What to build.
@@ -67,14 +74,15 @@ class TransformersTextEncoder:
         device: Where the model runs.
 
     Raises:
-        EncoderError: Weights are missing, or the model does not take text alone, or has no pooled
-            output.
+        EncoderError: Weights are missing, the tokenizer is that of another model, or the model does
+            not take text alone, has no pooled output, or a first token that has seen no other.
     """
 
     def __init__(
         self, spec: TransformersSpec, loaded: TransformersModel, device: torch.device
     ) -> None:
-        _refuse_missing(spec, loaded.missing)
+        self.pool = _choose_pool(spec, loaded)
+        _refuse_missing(spec, self.pool, loaded.missing)
         self.model = loaded.model.to(device)
         self.tokenizer = loaded.tokenizer
         self.device = device
@@ -82,13 +90,14 @@ class TransformersTextEncoder:
         with loading(spec, from_hub=False):
             self._context = _context_length(self.model.config, self.tokenizer)
             self.dim = int(self.encode(["text"]).features.shape[1])
+            if self.pool == "cls" and is_causal(self.model, self.tokenizer):
+                raise EncoderError(
+                    f"{spec}: its first token sees no other, so captions that begin alike would "
+                    "have the same feature: use pool=mean or pool=last"
+                )
         self.origin = StreamOrigin(
             spec=str(spec),
-            pooling={
-                "mean": "mean of the last hidden state over all tokens but padding",
-                "cls": "first token of the last hidden state",
-                "default": "the model's own pooler_output",
-            }[spec.pool],
+            pooling=IN_WORDS[self.pool],
             input_size=() if self._context is None else (self._context,),
             weights_sha256=loaded.digest,
             definition_sha256=definition_digest(
@@ -106,8 +115,13 @@ class TransformersTextEncoder:
         """Features of captions, cut to the model's context."""
         with in_use(self._spec), torch.inference_mode(), autocast(self.device):
             tokens = self._tokens(captions).to(self.device)
-            features = self._pool(self.model(**tokens), tokens["attention_mask"]).float()
-            return EncodedTexts(features, self._count_cut(captions, tokens["attention_mask"]))
+            mask = tokens["attention_mask"]
+            features = pooled(self._output(tokens), mask, self.pool)
+            if features is None:
+                raise EncoderError(
+                    f"{self._spec}: the model has no pooled output: use pool=mean or pool=cls"
+                )
+            return EncodedTexts(features.float(), self._count_cut(captions, mask))
 
     def count_cut(self, captions: Sequence[str]) -> int:
         """How many of the captions are longer than the context, without encoding them."""
@@ -117,25 +131,21 @@ class TransformersTextEncoder:
     def _tokens(self, captions: Sequence[str]) -> Any:
         return self.tokenizer(
             list(captions),
-            padding=True,
+            padding="max_length" if _reads_padding(self.model.config) else True,
             truncation=self._context is not None,
             max_length=self._context,
             return_tensors="pt",
+            return_attention_mask=True,
         )
 
-    def _pool(self, output: Any, mask: Tensor) -> Tensor:
-        hidden: Tensor = output.last_hidden_state
-        if self._spec.pool == "cls":
-            return hidden[:, 0]
-        if self._spec.pool == "mean":
-            weights = mask[:, :, None].to(torch.float32)
-            return (hidden.float() * weights).sum(1) / weights.sum(1)
-        pooled: Tensor | None = getattr(output, "pooler_output", None)
-        if pooled is None:
-            raise EncoderError(
-                f"{self._spec}: the model has no pooled output: use pool=mean or pool=cls"
-            )
-        return pooled
+    def _output(self, tokens: Mapping[str, Tensor]) -> Any:
+        if _reads_padding(self.model.config):
+            tokens = {"input_ids": tokens["input_ids"]}
+        if not _has_text_tower(self.model):
+            return self.model(**tokens)
+        return (self.model.get_text_features if self.pool == "default" else self.model.text_model)(
+            **tokens
+        )
 
     def _count_cut(self, captions: Sequence[str], mask: Tensor) -> int:
         if self._context is None:
@@ -188,18 +198,66 @@ def load_transformers(spec: TransformersSpec) -> TransformersModel:
             weights_only=True,
             output_loading_info=True,
         )
+        require_own_tokenizer(model, tokenizer)
+        own = own_pooling(lambda name: _read_json(spec.model, name))
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "right"
-        if model.config.is_encoder_decoder:
+        missing = sorted(report["missing_keys"])
+        # A T5 saved without its decoder says that it is no encoder-decoder, and is built as one.
+        if hasattr(model, "encoder") and hasattr(model, "decoder"):
             model = model.get_encoder()
+            missing = [name for name in missing if not name.startswith("decoder.")]
+        elif _has_text_tower(model):
+            missing = [name for name in missing if not name.startswith(("vision", "visual"))]
     model = model.float().eval().requires_grad_(False)
-    missing = tuple(sorted(report["missing_keys"]))
-    return TransformersModel(model, tokenizer, weights_digest(model), config, missing)
+    return TransformersModel(model, tokenizer, weights_digest(model), config, own, tuple(missing))
 
 
-def _refuse_missing(spec: TransformersSpec, missing: Sequence[str]) -> None:
-    if spec.pool != "default":  # the pooler is not used then
+def _read_json(model: str, name: str) -> Any:
+    """A JSON file of a model's folder or repository; None if there is none."""
+    from transformers.utils.hub import cached_file
+
+    path = cached_file(model, name, _raise_exceptions_for_missing_entries=False)
+    return None if path is None else read_json(Path(path))
+
+
+def _has_text_tower(model: Any) -> bool:
+    """Whether a model reads images too, as CLIP does, and has features for texts alone."""
+    return hasattr(model, "get_text_features") and hasattr(model, "text_model")
+
+
+def _reads_padding(config: Any) -> bool:
+    """Whether a model was trained on texts of one length, and looks at their padding too."""
+    return str(config.model_type).startswith("siglip")
+
+
+def _choose_pool(spec: TransformersSpec, loaded: TransformersModel) -> TextPool:
+    """The pooling of the spec, else the model's own, else the mean.
+
+    Raises:
+        EncoderError: The model has one that a spec cannot express.
+    """
+    own = loaded.own
+    if spec.pool is not None:
+        if own is not None and spec.pool != own.pool:
+            say(f"{spec}: the model was trained with another pooling ({own.described})")
+        return spec.pool
+    if own is not None:
+        if own.pool is None:
+            raise EncoderError(
+                f"{spec}: the model's own pooling ({own.described}) cannot be had: add ?pool=mean "
+                "for the mean of its tokens, which is another feature"
+            )
+        return own.pool
+    is_tower = _has_text_tower(loaded.model) or loaded.model.config.model_type.endswith(
+        "_text_model"
+    )
+    return "default" if is_tower else "mean"
+
+
+def _refuse_missing(spec: TransformersSpec, pool: TextPool, missing: Sequence[str]) -> None:
+    if pool != "default":  # the pooler is not used then
         missing = [name for name in missing if "pooler" not in name]
     if missing:
         raise EncoderError(
@@ -210,6 +268,7 @@ def _refuse_missing(spec: TransformersSpec, missing: Sequence[str]) -> None:
 
 def _context_length(config: Any, tokenizer: Any) -> int | None:
     """Most tokens of a caption, special ones included; None if there is no limit."""
+    config = config.get_text_config()
     limits = [tokenizer.model_max_length]
     positions = getattr(config, "max_position_embeddings", None)
     if positions:

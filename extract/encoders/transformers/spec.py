@@ -3,17 +3,19 @@
 import dataclasses
 import os
 from collections.abc import Hashable
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self, get_args
 
 from sparc.common.files.paths import absolute_if_here
 from sparc.common.streams.info import Modality
 from sparc.extract.encoders.spec import (
     MalformedSpecError,
-    Pool,
     StreamSpec,
     join_options,
     split_options,
 )
+
+TextPool = Literal["mean", "cls", "last", "default"]
+"""The mean of all tokens, the first one, the last one, or what the model itself does."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +24,14 @@ class TransformersSpec(StreamSpec):
 
     Attributes:
         model: A repository of the hub, or a folder.
-        pool: How tokens become a feature.
+        pool: How tokens become a feature; None: as the model's own files say, else their mean.
     """
 
     library: ClassVar[str] = "transformers"
-    grammar: ClassVar[str] = "transformers:<name or folder>[?pool=mean|cls|default]"
+    grammar: ClassVar[str] = "transformers:<name or folder>[?pool=mean|cls|last|default]"
 
     model: str
-    pool: Pool = "mean"
+    pool: TextPool | None = None
 
     @classmethod
     def parse(cls, source: str) -> Self:
@@ -37,12 +39,12 @@ class TransformersSpec(StreamSpec):
         model, options = split_options(source, ("pool",))
         if not model:
             raise MalformedSpecError("a name is missing")
-        return cls(model, options.pool(default="mean"))
+        return cls(model, options.choice("pool", get_args(TextPool)))
 
     @property
     def source(self) -> str:
         """See `StreamSpec.source`."""
-        return join_options(self.model, {"pool": None if self.pool == "mean" else self.pool})
+        return join_options(self.model, {"pool": self.pool})
 
     @property
     def modality(self) -> Modality:

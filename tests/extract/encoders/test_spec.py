@@ -14,10 +14,11 @@ name = st.text(st.sampled_from("abcXYZ019_-./"), min_size=1, max_size=20).filter
     lambda text: text.strip("/") == text
 )
 pool = st.sampled_from(["cls", "mean", "default"])
+text_pool = st.none() | st.sampled_from(["cls", "mean", "last", "default"])
 size = st.none() | st.integers(1, 2000)
 block = st.none() | st.integers(0, 99)
 timm = st.builds(TimmSpec, name, st.none() | name, size, pool, block)
-transformers = st.builds(TransformersSpec, name, pool)
+transformers = st.builds(TransformersSpec, name, text_pool)
 architecture = name.map(lambda text: text.replace("/", ""))
 open_clip = st.builds(
     OpenClipSpec,
@@ -41,7 +42,7 @@ def test_specs_of_the_readme() -> None:
     hub = parse_spec("open_clip:hf-hub:org/model#image")
     assert (hub.model, hub.weights, hub.modality) == ("hf-hub:org/model", None, "image")
     text = parse_spec("transformers:org/model")
-    assert (text.pool, text.modality, str(text)) == ("mean", "text", "transformers:org/model")
+    assert (text.pool, text.modality, str(text)) == (None, "text", "transformers:org/model")
 
 
 @pytest.mark.parametrize(
