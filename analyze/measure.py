@@ -32,10 +32,10 @@ Rows = Sequence[Row]
 Summary = Mapping[str, float | None]
 """The figures of a report by the text of their names, as in `summary.json`."""
 
-TRAINED: "tuple[Control, ...]" = ("none",)
+TRAINED: "tuple[Control, ...]" = ("trained",)
 """The trained model on the real rows: no control."""
 
-UNPERMUTED: "tuple[Control, ...]" = ("none", "untrained")
+UNPERMUTED: "tuple[Control, ...]" = ("trained", "untrained")
 """Codes whose rows stand in their own places."""
 
 

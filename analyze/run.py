@@ -111,7 +111,7 @@ class _Analysis:
         device = choose_device(config.device)
         size = config.batch_size
         model = self.context.subject.model.to(device)
-        encode_missing(store, cache, model, control="none", batch_size=size)
+        encode_missing(store, cache, model, control="trained", batch_size=size)
         if config.permuted:
             encode_permuted(store, cache, model, self.context.permutation, batch_size=size)
         untrained = CodeSet("joint", "untrained")

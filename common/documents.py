@@ -18,7 +18,7 @@ from typing import Any
 
 from sparc.common.errors import ConfigError, SparcError, UnknownSettingError
 from sparc.common.parsing import parse_object
-from sparc.common.text import shorten
+from sparc.common.text import listed, shorten
 
 DIGEST = "sha256"
 
@@ -62,7 +62,7 @@ class DocumentKind:
         if kind != self.format:
             raise self.error(f"{where} is in format {_shown(kind)}, not {self.format!r}")
         if type(version) is not int or version not in (*self.earlier, self.version):
-            read = " and ".join(map(str, (*self.earlier, self.version)))
+            read = listed([str(version) for version in (*self.earlier, self.version)])
             raise self.error(
                 f"{where} was made by another version of SPARC (format {_shown(version)}; this one "
                 f"reads {read}): use that version, or make it again"

@@ -93,7 +93,7 @@ def test_another_version_is_called_that(place: Path, ask, kind: str) -> None:
     KINDS[kind][0](place, lambda document: document.update(version=7))
     status, said = ask(kind)
     assert status == 2
-    reads = "2 and 3" if kind == "report" else "1"
+    reads = "2, 3 and 4" if kind == "report" else "1"
     assert f"made by another version of SPARC (format 7; this one reads {reads})" in said
     assert "damaged" not in said
 

@@ -89,10 +89,10 @@ def find_bias(
         pairs_that_meet_more(
             control, stream, np.stack([held, known - held]), chosen, totals, rate, most_pairs
         )
-        for group, control in ((1, "none"), (2, "shuffled"))
+        for group, control in ((1, "trained"), (2, "shuffled"))
         for stream, (known, held) in enumerate(meetings[:, [0, group]])
     ]
-    pairs = tuple(np.stack([t.first, t.second], axis=1) for t in tested if t.control == "none")
+    pairs = tuple(np.stack([t.first, t.second], axis=1) for t in tested if t.control == "trained")
     inputs = inputs._replace(pairs=pairs)
     rows = reducer.reduce(list_examples, partial(merge_examples, examples), inputs, len(parts))
     return BiasTables(

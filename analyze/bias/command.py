@@ -116,7 +116,7 @@ def _lines(result: Bias, config: BiasConfig) -> Iterator[str]:
     rows = result.tables.associations.filter(result.tables.associations["associated"]).to_pylist()
     wide = False
     for stream in dict.fromkeys(result.tables.associations["stream"].to_pylist()):
-        own = [x for x in rows if x["stream"] == stream and x["control"] == "none"]
+        own = [x for x in rows if x["stream"] == stream and x["control"] == "trained"]
         chance = sum(x["stream"] == stream and x["control"] == "shuffled" for x in rows)
         with_it = [x for x in own if x["log_odds"] > 0]
         yield ""
@@ -138,7 +138,7 @@ def _lines(result: Bias, config: BiasConfig) -> Iterator[str]:
         )
     pairs = result.tables.pairs.to_pylist()
     chance = sum(x["control"] == "shuffled" for x in pairs)
-    pairs = [x for x in pairs if x["control"] == "none"]
+    pairs = [x for x in pairs if x["control"] == "trained"]
     yield ""
     yield (
         f"PAIRS that meet more often under it: {len(pairs):,} ({chance:,} when the attribute is "

@@ -36,5 +36,5 @@ def least_images(held: int, known: int, tested: int, rate: float) -> int | None:
 
 def tested_latents(associations: pa.Table, stream: str) -> int:
     """How many latents of a stream were tested."""
-    own = associations.filter((pc.field("stream") == stream) & (pc.field("control") == "none"))
+    own = associations.filter((pc.field("stream") == stream) & (pc.field("control") == "trained"))
     return int(pc.sum(own["p"].is_valid()).as_py() or 0)

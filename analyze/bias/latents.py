@@ -58,7 +58,7 @@ def associations_table(
     known, active = counts.known.sum(axis=1), counts.known.swapaxes(1, 2)
     tested = known >= LEAST_IMAGES
     pieces = []
-    for control, by_stratum in (("none", counts.held), ("shuffled", counts.shuffled)):
+    for control, by_stratum in (("trained", counts.held), ("shuffled", counts.shuffled)):
         both = by_stratum.sum(axis=1)
         ratio = stratified.odds_ratio(by_stratum.swapaxes(1, 2), all_known, active, having)
         p = np.ones(both.shape)
@@ -70,7 +70,7 @@ def associations_table(
         sharing = _sharing(associated, tested, ratio)
         for s, stream in enumerate(parts.streams):
             examples = [[] for _ in range(parts.latents)]  # type: list[list[int]]
-            if control == "none":
+            if control == "trained":
                 more = ratio.log_odds[s] > 0
                 _fill(examples, counts.top_held[s], associated[s] & more)
                 _fill(examples, counts.top_others[s], associated[s] & ~more)

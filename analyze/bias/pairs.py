@@ -47,7 +47,7 @@ class MeetingPairs(NamedTuple):
     """Pairs of one stream that meet more often with the attribute; arrays are (pairs,).
 
     Attributes:
-        control: `none`, or `shuffled` where the attribute was.
+        control: `trained`, or `shuffled` where the attribute was.
         stream: Number of the stream.
         first: The first latent of each pair.
         second: The second.
@@ -83,7 +83,7 @@ def pairs_that_meet_more(
     """The pairs of a stream that meet more often with the attribute.
 
     Args:
-        control: `none`, or `shuffled` where the attribute was.
+        control: `trained`, or `shuffled` where the attribute was.
         stream: Number of the stream.
         matrices: (2, strata, latents, latents), images on which two latents are active: with the
             attribute and without.
@@ -188,7 +188,7 @@ def pairs_table(
         for i, (first, second) in enumerate(
             zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
         ):
-            shown = examples[pairs.stream][i] if pairs.control == "none" else []
+            shown = examples[pairs.stream][i] if pairs.control == "trained" else []
             rows.append(
                 {
                     "mode": parts.code_set.mode,

@@ -4,8 +4,8 @@ from typing import Literal, NamedTuple
 
 from sparc.train.model.codes import Mode
 
-Control = Literal["none", "permuted", "permuted_before", "permuted_after", "untrained"]
-"""`none`: no control, the trained model on the real rows. `untrained`: the model at step 0. The
+Control = Literal["trained", "permuted", "permuted_before", "permuted_after", "untrained"]
+"""`trained`: no control, the trained model on the real rows. `untrained`: the model at step 0. The
 others permute whole images in every stream on its own: `permuted_before` joint selection,
 `permuted_after` it, and `permuted` in independent mode, where both are the same."""
 
@@ -14,12 +14,12 @@ class CodeSet(NamedTuple):
     """Which codes: how the streams selected, and which control it is."""
 
     mode: Mode
-    control: Control = "none"
+    control: Control = "trained"
 
     @property
     def path(self) -> str:
-        """Where the set lies in `codes.zarr`; without a control it lies under `trained`."""
-        return f"{'trained' if self.control == 'none' else self.control}/{self.mode}"
+        """Where the set lies in `codes.zarr`."""
+        return f"{self.control}/{self.mode}"
 
     @property
     def permuted(self) -> bool:

@@ -63,7 +63,7 @@ def encode_missing(
     cache: ActivationCache,
     model: Sparc,
     *,
-    control: Literal["none", "untrained"],
+    control: Literal["trained", "untrained"],
     batch_size: int,
 ) -> None:
     """Write both modes' codes of the chunks that lack them.
@@ -83,7 +83,7 @@ def encode_missing(
     def read(chunk: int) -> tuple[int, Features]:
         return chunk, chunk_features(cache, store, chunk)
 
-    name = "codes" if control == "none" else f"codes ({control})"
+    name = "codes" if control == "trained" else f"codes ({control})"
     with _writing(store, missing, name) as write:
         for chunk, features in _ahead(read, missing):
             rows = store.valid_rows(chunk)

@@ -107,7 +107,7 @@ class Evidence:
     @cached_property
     def activity(self) -> Activity:
         """On which images latents are active."""
-        return self._read("none", self.labels)
+        return self._read("trained", self.labels)
 
     @cached_property
     def sharing(self) -> Sharing:

@@ -100,7 +100,7 @@ def monosemanticity(report: Report) -> Mapping[Place, float]:
         return {}
     own = (pc.field("mode") == "independent") & (pc.field("stream") == pc.field("reference"))
     means = report.table("monosemanticity_means")
-    means = means.filter(own & (pc.field("control") == "none"))
+    means = means.filter(own & (pc.field("control") == "trained"))
     any_two = dict(zip(means["stream"].to_pylist(), means["any_two"].to_pylist(), strict=True))
     table = report.table("monosemanticity").filter(own & pc.field("score").is_valid())
     columns = (table[name].to_pylist() for name in ("stream", "latent", "score"))

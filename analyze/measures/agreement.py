@@ -106,7 +106,7 @@ def depths(summary: Summary) -> list[int]:
 
 
 def _lines(depth: int, mode: FigureMode) -> Iterator[Line]:
-    def line(text: str, metric: Metric, *controls: Line, control: "Control" = "none") -> Line:
+    def line(text: str, metric: Metric, *controls: Line, control: "Control" = "trained") -> Line:
         return Line(text, metric.of(f"depth {depth}", mode=mode, control=control), controls)
 
     yield line(

@@ -109,7 +109,7 @@ class Classification(Measure):
         rows, images = context.classified
         features = context.features_at(rows, reducer)
         lines = [
-            classification.row("raw", None, "none", stream, stream, features[stream], images)
+            classification.row("raw", None, "trained", stream, stream, features[stream], images)
             for stream in context.streams
         ]
         return {"classification": pa.concat_tables(lines)}
@@ -130,13 +130,13 @@ class Classification(Measure):
         return means(over_streams())
 
     def section(self, streams: Sequence[str], summaries: Sequence[Summary]) -> Section:
-        independent: Any = {"mode": "independent", "control": "none"}
+        independent: Any = {"mode": "independent", "control": "trained"}
         return Section(
             "CLASSES: do codes predict them?",
             "mAP: mean average precision of a linear probe, over classes and streams. Log loss of "
             "the best single latent of a class, in nats: 0 is perfect, 0.693 is chance.",
             (
-                Line("mAP on raw features", RAW_MAP.of(mode="raw", control="none")),
+                Line("mAP on raw features", RAW_MAP.of(mode="raw", control="trained")),
                 independent_line("mAP on codes, ", CODES_MAP),
                 Line("mAP on reconstructions", SELF_MAP.of(**independent)),
                 Line(
@@ -144,10 +144,11 @@ class Classification(Measure):
                     CROSS_MAP.of(**independent),
                     (untrained_line(CROSS_MAP),),
                 ),
-                Line("mAP on codes, joint", CODES_MAP.of(mode="joint", control="none")),
+                Line("mAP on codes, joint", CODES_MAP.of(mode="joint", control="trained")),
                 independent_line("log loss of single latents, ", LOG_LOSS),
                 Line(
-                    "log loss of single latents, joint", LOG_LOSS.of(mode="joint", control="none")
+                    "log loss of single latents, joint",
+                    LOG_LOSS.of(mode="joint", control="trained"),
                 ),
             ),
         )

@@ -71,7 +71,7 @@ class Intervention(Measure):
         return means(over_pairs())
 
     def section(self, streams: Sequence[str], summaries: Sequence[Summary]) -> Section:
-        of: Any = {"mode": "independent", "control": "none"}
+        of: Any = {"mode": "independent", "control": "trained"}
 
         def with_random(text: str, metric: Metric, kept: str, random: str) -> Line:
             control = Line(f"{text}as many at random", metric.of(random, **of))

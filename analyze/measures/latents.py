@@ -115,7 +115,7 @@ def _alive_lines() -> Iterator[Line]:
         for text, place in places:
             yield Line(
                 f"alive in {text}, {mode}",
-                ALIVE[place].of(mode=mode, control="none"),
+                ALIVE[place].of(mode=mode, control="trained"),
                 counted_on if (mode, place) == ("joint", "nowhere") else (),
                 style="count",
             )

@@ -90,7 +90,7 @@ class Reconstruction(Measure):
                 *(
                     Line(
                         f"explained variance of its own, independent: {stream}",
-                        EXPLAINED_OF_STREAM.of(stream, mode="independent", control="none"),
+                        EXPLAINED_OF_STREAM.of(stream, mode="independent", control="trained"),
                         (untrained_line(EXPLAINED_OF_STREAM, stream),),
                     )
                     for stream in streams
@@ -98,7 +98,7 @@ class Reconstruction(Measure):
                 *(
                     Line(
                         f"explained variance from the others, independent: {stream}",
-                        EXPLAINED_OF_TARGET.of(stream, mode="independent", control="none"),
+                        EXPLAINED_OF_TARGET.of(stream, mode="independent", control="trained"),
                         (untrained_line(EXPLAINED_OF_TARGET, stream),),
                     )
                     for stream in streams
@@ -110,4 +110,4 @@ class Reconstruction(Measure):
 
 def _modes(text: str, metric: Metric) -> Iterator[Line]:
     for mode in MODES:
-        yield Line(f"{text}{mode}", metric.of(mode=mode, control="none"))
+        yield Line(f"{text}{mode}", metric.of(mode=mode, control="trained"))

@@ -86,7 +86,7 @@ class Retrieval(Measure):
         table = retrieval.table(
             "raw",
             None,
-            "none",
+            "trained",
             pairs,
             context.sample,
             context.modalities,
@@ -108,7 +108,7 @@ class Retrieval(Measure):
 
     def section(self, streams: Sequence[str], summaries: Sequence[Summary]) -> Section:
         codes, rebuilt = R_AT_1["codes"], R_AT_1["cross_reconstruction"]
-        independent: Any = {"mode": "independent", "control": "none"}
+        independent: Any = {"mode": "independent", "control": "trained"}
         return Section(
             "RETRIEVAL: does a row of one stream find its own image or caption in another?",
             "R@n: share of the queries that rank it among the first n. Mean over pairs of streams.",
@@ -127,11 +127,11 @@ class Retrieval(Measure):
                 ),
                 Line(
                     "R@1 on raw features, where widths match",
-                    R_AT_1["raw"].of(mode="raw", control="none"),
+                    R_AT_1["raw"].of(mode="raw", control="trained"),
                 ),
                 Line(
                     "R@1 on codes, joint: a leak",
-                    codes.of(mode="joint", control="none"),
+                    codes.of(mode="joint", control="trained"),
                     (joint_leak_line(codes),),
                 ),
             ),

@@ -24,8 +24,8 @@ def selection_lines(streams: Iterable[str]) -> Iterator[Line]:
     for stream in streams:
         yield Line(
             f"share of the selection: {stream}",
-            SHARE.of(stream, control="none"),
-            (Line(f"still selected without {stream}", KEPT.of(stream, control="none")),),
+            SHARE.of(stream, control="trained"),
+            (Line(f"still selected without {stream}", KEPT.of(stream, control="trained")),),
         )
 
 

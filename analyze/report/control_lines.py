@@ -13,7 +13,7 @@ def independent_line(text: str, metric: Metric) -> Line:
     """A figure of independent codes; the text goes before the mode."""
     return Line(
         f"{text}independent",
-        metric.of(mode="independent", control="none"),
+        metric.of(mode="independent", control="trained"),
         (
             untrained_line(metric),
             Line("permuted rows (chance)", metric.of(mode="independent", control="permuted")),
@@ -25,7 +25,7 @@ def joint_line(text: str, metric: Metric) -> Line:
     """A figure of joint codes; the text goes before the mode."""
     return Line(
         f"{text}joint",
-        metric.of(mode="joint", control="none"),
+        metric.of(mode="joint", control="trained"),
         (
             Line("untrained model", metric.of(mode="joint", control="untrained")),
             joint_leak_line(metric),

@@ -18,7 +18,7 @@ DIGESTS_FILE = "digests.json"
 
 Digests = Mapping[str, Sequence[str]]
 
-_LARGEST = 1 << 33
+LARGEST_TABLE = 1 << 33
 """Bytes of a report's longest table."""
 
 
@@ -77,7 +77,7 @@ def read_checked(folder: Folder, name: str, digests: Digests, *, advice: str) ->
         ReportError: The file is missing, or not what was written.
     """
     try:
-        content = folder.read(name, largest=_LARGEST)
+        content = folder.read(name, largest=LARGEST_TABLE)
     except FileNotFoundError as error:
         raise ReportError(f"{folder}/{name} is missing: {advice}") from error
     if digest(content) not in digests.get(name, ()):

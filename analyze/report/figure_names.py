@@ -2,7 +2,7 @@
 
 A measure declares its kinds of figures, each a `Metric`, and names are made from them: a misspelt
 one is an unknown Python name, not an empty cell. In `summary.json` a name is text, such as
-`agreement_low/independent/none/depth 3`; `REPORT.md` lists them.
+`agreement_low/independent/trained/depth 3`; `REPORT.md` lists them.
 """
 
 import dataclasses
@@ -69,7 +69,7 @@ class FigureName:
     """How streams selected; `raw` where features are measured instead of codes."""
 
     control: "Control | None" = None
-    """Which control it is; `none` is the trained model on the real rows."""
+    """Which control it is; `trained` is the trained model on the real rows."""
 
     where: tuple[str, ...] = ()
     """The parts that `Metric.where` says."""

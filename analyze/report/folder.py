@@ -14,6 +14,7 @@ import pyarrow as pa
 from sparc.analyze.measures.registry import table_names
 from sparc.analyze.report import tables
 from sparc.analyze.report.digests import read_checked, read_digests
+from sparc.analyze.report.earlier import current_figures
 from sparc.analyze.report.info import INFO_FILE, ReportInfo
 from sparc.common.errors import ConfigError, ReportError
 from sparc.common.files.folder import Folder
@@ -80,7 +81,7 @@ class Report:
 
     @cached_property
     def summary(self) -> Mapping[str, float | None]:
-        """The headline figures by name, as in `summary.json`.
+        """The headline figures by name, as in `summary.json`; earlier reports' by today's names.
 
         Raises:
             ReportError: They are damaged.
@@ -92,7 +93,7 @@ class Report:
             raise ReportError(f"{self.folder}/{SUMMARY_FILE} is damaged: {error}") from error
         if not all(value is None or type(value) in (int, float) for value in document.values()):
             raise ReportError(f"{self.folder}/{SUMMARY_FILE} is damaged: a figure is not a number")
-        return document
+        return current_figures(document)
 
     def check_stream(self, stream: str) -> None:
         """Refuse a stream that the report does not have.

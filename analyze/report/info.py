@@ -15,8 +15,8 @@ from sparc.common.files.artefacts import instead
 from sparc.common.files.folder import Folder
 from sparc.common.parsing import parse_object
 
-KIND = DocumentKind("sparc-report", 3, ReportError, earlier=(2,))
-"""Version 3 calls some columns otherwise: see `sparc.analyze.report.tables.RENAMED_COLUMNS`."""
+KIND = DocumentKind("sparc-report", 4, ReportError, earlier=(2, 3))
+"""What earlier versions say otherwise: see `sparc.analyze.report.earlier`."""
 
 INFO_FILE = "report.json"
 

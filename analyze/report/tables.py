@@ -1,6 +1,6 @@
 """A report's tables as files: their names, and what each says of itself in its schema.
 
-A table of an earlier version is read as one of today's: `RENAMED_COLUMNS` says what differs.
+A table of an earlier version is read as one of today's: `sparc.analyze.report.earlier` says how.
 This module must not know how a table is computed, nor its columns: those are with the measures.
 """
 
@@ -12,6 +12,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from sparc.analyze.measures.registry import adding_command
+from sparc.analyze.report.earlier import current_table
 from sparc.analyze.report.info import KIND
 from sparc.common.config import to_mapping
 from sparc.common.errors import ReportError
@@ -21,19 +22,6 @@ from sparc.common.text import reason
 from sparc.common.versions import software_versions
 
 METADATA_KEY = b"sparc"
-
-RENAMED_COLUMNS = {
-    "own_picture": "own_image",
-    "pictures": "images",
-    "pictures_both": "images_both",
-    "pictures_first": "images_first",
-    "pictures_latent": "images_latent",
-    "pictures_second": "images_second",
-    "pictures_with": "images_with",
-    "pictures_without": "images_without",
-    "pictures_word": "images_word",
-}
-"""Columns of reports of version 2, and what they have been called since."""
 
 _ENDING = ".parquet"
 
@@ -117,7 +105,7 @@ def _read(file: IO[bytes] | bytes, where: str) -> pa.Table:
 
 
 def _as_current(table: pa.Table, where: str) -> pa.Table:
-    """A table with today's names of columns and a description of today's version.
+    """A table as it is written today, with a description of today's version.
 
     Returns:
         The table itself if it is of today's version.
@@ -130,8 +118,7 @@ def _as_current(table: pa.Table, where: str) -> pa.Table:
         raise ReportError(f"{where} does not say what it is about: {reason(error)}") from error
     if description["version"] == KIND.version:
         return table
-    columns = [RENAMED_COLUMNS.get(column, column) for column in table.column_names]
-    return described(table.rename_columns(columns), name, about)
+    return described(current_table(table), name, about)
 
 
 def _adding_command(file: str) -> str:

@@ -15,6 +15,7 @@ from sparc.analyze.measures.registry import table_names
 from sparc.analyze.report import tables
 from sparc.analyze.report.digests import (
     DIGESTS_FILE,
+    LARGEST_TABLE,
     Digests,
     digest,
     is_intact,
@@ -23,6 +24,7 @@ from sparc.analyze.report.digests import (
     replace,
     write_digests,
 )
+from sparc.analyze.report.earlier import current_piece
 from sparc.analyze.report.folder import SUMMARY_FILE, Report
 from sparc.analyze.report.info import INFO_FILE, ReportInfo
 from sparc.common.errors import ReportError
@@ -79,6 +81,7 @@ class ReportWriter:
             folder.remove(PIECES)  # it may have been interrupted just before
         else:
             _rewrite_earlier(folder, writer.info, sorted(intact))
+            _rename_earlier_pieces(folder)
         return writer
 
     @property
@@ -123,13 +126,17 @@ class ReportWriter:
     def add_figures(self, figures: Mapping[str, float | None]) -> None:
         """Add to the summary of a finished report the figures that it lacks.
 
+        A report of an earlier version becomes one of today's then.
+
         Args:
             figures: All that its tables give.
         """
-        summary = Report(self.folder.location).summary
+        report = Report(self.folder.location)
+        summary = report.summary
         lacking = [name for name in figures if name not in summary]
         if lacking:
             say(f"{self.folder}/{SUMMARY_FILE} gets {', '.join(lacking)}")
+            _rewrite_earlier(self.folder, report.info, report.tables)
             replace(self.folder, SUMMARY_FILE, _summary_content({**figures, **summary}))
 
     def _write(self, file: str, table: str, content: pa.Table) -> None:
@@ -322,6 +329,14 @@ def _rewrite_earlier(folder: Folder, info: ReportInfo, names: Sequence[str]) -> 
         content = tables.rewritten(written, f"{folder}/{file}")
         if content is not None:
             replace(folder, file, content)
+
+
+def _rename_earlier_pieces(folder: Folder) -> None:
+    """Give an interrupted report's pieces the names of today."""
+    for file in folder.files(PIECES):
+        if (current := current_piece(file)) != file:
+            folder.write(current, folder.read(file, largest=LARGEST_TABLE))
+            folder.remove(file)
 
 
 def _refuse_other_subject(folder: Folder, recorded: ReportInfo, wanted: ReportInfo) -> None:

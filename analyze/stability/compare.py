@@ -49,7 +49,7 @@ def compare(first: str, second: str, config: StabilityConfig) -> Stability:
     streams = _common_streams(a, b)
     trained = [_directions(x.model, streams) for x in (a, b)]
     matching = match(*trained)
-    rows = [figures("none", matching)]
+    rows = [figures("trained", matching)]
     notes = list(_notes(a, b, streams))
     same_beginning = False
     if a.untrained is not None and b.untrained is not None:

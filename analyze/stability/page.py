@@ -24,7 +24,7 @@ def _lines(result: Stability) -> Iterator[str]:
         f"  {'':<44}{'cosine':>8}" + "".join(f"  > {x}" for x in THRESHOLDS.values()) + "  nearest"
     )
     for row in rows:
-        if row["control"] == "none":
+        if row["control"] == "trained":
             yield _line(_title(row), row)
             for control, title in _CONTROLS.items():
                 for other in rows:

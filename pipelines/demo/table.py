@@ -99,21 +99,22 @@ def _sections(first: Column, streams: tuple[str, ...]) -> Iterator[Section]:
             *(_agreement(depth, "independent") for depth in of_classes if depth > 0),
             Line(
                 "cross-reconstruction, NMSE (lower is better)",
-                NMSE_CROSS.of(mode="independent", control="none"),
+                NMSE_CROSS.of(mode="independent", control="trained"),
                 (_untrained(NMSE_CROSS),),
             ),
             Line(
-                "explained variance of it", EXPLAINED_CROSS.of(mode="independent", control="none")
+                "explained variance of it",
+                EXPLAINED_CROSS.of(mode="independent", control="trained"),
             ),
             Line(
                 "retrieval, R@1",
-                codes.of(mode="independent", control="none"),
+                codes.of(mode="independent", control="trained"),
                 (
                     _untrained(codes),
                     Line("permuted rows", codes.of(mode="independent", control="permuted")),
                 ),
             ),
-            Line("retrieval, R@10", R_AT_10["codes"].of(mode="independent", control="none")),
+            Line("retrieval, R@10", R_AT_10["codes"].of(mode="independent", control="trained")),
         ),
     )
     yield Section(
@@ -121,8 +122,8 @@ def _sections(first: Column, streams: tuple[str, ...]) -> Iterator[Section]:
         "",
         (
             *(_agreement(depth, "joint") for depth in of_classes[-1:]),
-            Line("cross-reconstruction, NMSE", NMSE_CROSS.of(mode="joint", control="none")),
-            Line("retrieval, R@1: a leak", codes.of(mode="joint", control="none")),
+            Line("cross-reconstruction, NMSE", NMSE_CROSS.of(mode="joint", control="trained")),
+            Line("retrieval, R@1: a leak", codes.of(mode="joint", control="trained")),
         ),
     )
     # Image streams have maps; text streams weigh words, which are not scored.
@@ -172,13 +173,15 @@ def _row(level: int, text: str, cells: str) -> str:
 
 
 def _agreement(depth: int, mode: FigureMode) -> Line:
-    def line(text: str, metric: Metric, control: Literal["none", "untrained"] = "none") -> Line:
+    def line(
+        text: str, metric: Metric, control: Literal["trained", "untrained"] = "trained"
+    ) -> Line:
         return Line(text, metric.of(f"depth {depth}", mode=mode, control=control))
 
     classes = "emoji" if mode == "joint" else _DEPTHS.get(depth, f"classes at depth {depth}")
     return Line(
         f"agreement on {classes}",
-        VALUE.of(f"depth {depth}", mode=mode, control="none"),
+        VALUE.of(f"depth {depth}", mode=mode, control="trained"),
         (
             line("mispaired latents", MISPAIRED),
             line("excess over these", EXCESS),
@@ -204,5 +207,5 @@ def _map(stream: str) -> Line:
 
 
 def _alive(text: str, place: str, *controls: Line) -> Line:
-    name = ALIVE[place].of(mode="independent", control="none")
+    name = ALIVE[place].of(mode="independent", control="trained")
     return Line(text, name, controls, style="count")

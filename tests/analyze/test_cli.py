@@ -72,15 +72,15 @@ def test_a_run_gives_a_report_and_prints_its_summary(report, trained):
     assert "untrained model" in result.stdout
     assert str(trained) in result.stdout
     controls = set(pq.read_table(folder / "agreement.parquet")["control"].to_pylist())
-    assert controls == {"none", "untrained"}  # permuted rows are no null for agreement
-    assert json.loads((folder / "summary.json").read_text())["nmse_cross/joint/none"] > 0
+    assert controls == {"trained", "untrained"}  # permuted rows are no null for agreement
+    assert json.loads((folder / "summary.json").read_text())["nmse_cross/joint/trained"] > 0
 
 
 def test_the_untrained_control_is_the_model_of_step_0(report):
     """Its reconstructions are far worse: training did something, and the control is without it."""
     summary = json.loads((report[0] / "summary.json").read_text())
     for mode in ("joint", "independent"):
-        assert summary[f"nmse_self/{mode}/untrained"] > summary[f"nmse_self/{mode}/none"]
+        assert summary[f"nmse_self/{mode}/untrained"] > summary[f"nmse_self/{mode}/trained"]
 
 
 def test_a_killed_command_goes_on_where_it_stopped(report, trained, cache, tmp_path):
@@ -132,11 +132,11 @@ def test_a_summary_that_lost_a_figure_gets_it_from_the_tables_again(
 ):
     folder = Folder(shutil.copytree(report[0], tmp_path / "report"))
     whole = json.loads(folder.read("summary.json"))
-    rest = {key: value for key, value in whole.items() if key != "codes_r_at_1/joint/none"}
+    rest = {key: value for key, value in whole.items() if key != "codes_r_at_1/joint/trained"}
     replace(folder, "summary.json", json.dumps(rest).encode())
     result = call("analyze", "compare", folder.local)
     assert result.returncode == 2
-    assert "codes_r_at_1/joint/none" in result.stderr
+    assert "codes_r_at_1/joint/trained" in result.stderr
     again = ("run", trained, cache, folder.local, "--rows", 100, "--device", "cpu")
     assert call("analyze", *again).returncode == 0
     assert json.loads(folder.read("summary.json")) == whole

@@ -56,7 +56,7 @@ class Peaks(Measure):
         return {PEAK.of(mode=row["mode"], control=row["control"]): row["peak"] for row in rows}
 
     def section(self, streams, summaries):
-        name = PEAK.of(mode="joint", control="none")
+        name = PEAK.of(mode="joint", control="trained")
         return Section("PEAKS: how strong?", "The largest value.", (Line("peak, joint", name),))
 
 
@@ -91,7 +91,7 @@ def test_a_new_measure_has_a_table_a_figure_and_a_line(
     assert (joint["mode"], independent["mode"]) == ("joint", "independent")
     codes = [report.codes.read(CodeSet("joint"), n) for n in range(report.codes.layout.chunks)]
     assert joint["peak"] == max(x.max() for chunk in codes for x in chunk.values.values())
-    assert report.summary["peak_value/joint/none"] == joint["peak"]
+    assert report.summary["peak_value/joint/trained"] == joint["peak"]
     shown = render(summary_page([report])).splitlines()
     (at,) = [n for n, line in enumerate(shown) if line == "PEAKS: how strong?"]
     assert shown[at + 2].split() == ["peak,", "joint", f"{joint['peak']:.3f}"]
@@ -138,7 +138,7 @@ def test_a_finished_report_gets_a_newer_table_and_its_figures_and_keeps_the_othe
     assert after.keys() == before.keys() | {"peaks.parquet"}
     changed = {name for name in before if after[name] != before[name]}
     assert changed == {"report.json", "summary.json", "digests.json"}
-    assert report.summary["peak_value/joint/none"] == report.table("peaks")["peak"][0].as_py()
+    assert report.summary["peak_value/joint/trained"] == report.table("peaks")["peak"][0].as_py()
     assert Note("peaks are those of 149 rows") in report.info.notes
     report.check()
     analyze(saved_model, cache.folder.local, tmp_path, SETTINGS)
@@ -173,11 +173,13 @@ def test_a_finished_report_gets_a_newer_figure_of_a_table_that_it_has(
         earlier.setattr(Peaks, "figures", lambda *_: {})
         analyze(saved_model, cache.folder.local, tmp_path, SETTINGS)
     before = files(tmp_path)
-    with pytest.raises(ReportError, match=r"has no figure 'peak_value/joint/none'.*which adds it"):
+    with pytest.raises(
+        ReportError, match=r"has no figure 'peak_value/joint/trained'.*which adds it"
+    ):
         summary_page([Report(tmp_path)])
     report = analyze(saved_model, cache.folder.local, tmp_path, SETTINGS)
-    assert "summary.json gets peak_value/joint/none" in capsys.readouterr().err
-    assert report.summary["peak_value/joint/none"] == report.table("peaks")["peak"][0].as_py()
+    assert "summary.json gets peak_value/joint/trained" in capsys.readouterr().err
+    assert report.summary["peak_value/joint/trained"] == report.table("peaks")["peak"][0].as_py()
     after = files(tmp_path)
     changed = {name for name in before if after[name] != before[name]}
     assert changed == {"summary.json", "digests.json"}
@@ -231,7 +233,9 @@ def test_a_measure_that_breaks_its_word_is_an_error(
     report = run()
     monkeypatch.setattr(Peaks, "metrics", ())
     monkeypatch.setattr(Peaks, "headline_table", None)
-    with pytest.raises(ValueError, match="no measure declares the metric of peak_value/joint/none"):
+    with pytest.raises(
+        ValueError, match="no measure declares the metric of peak_value/joint/trained"
+    ):
         summary_page([report])
 
 

@@ -70,5 +70,5 @@ def test_a_model_whose_latents_are_all_dead(write_cache, tmp_path):
     model.save(tmp_path / "model")
     report = analyze(tmp_path / "model", cache.folder.local, tmp_path / "report", SETTINGS)
     require_numbers(report)
-    assert report.summary["alive_nowhere/independent/none"] == 8
-    assert report.summary["nmse_self/joint/none"] == pytest.approx(1)
+    assert report.summary["alive_nowhere/independent/trained"] == 8
+    assert report.summary["nmse_self/joint/trained"] == pytest.approx(1)

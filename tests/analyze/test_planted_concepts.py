@@ -141,7 +141,7 @@ def test_agreement_is_that_of_the_planted_concepts(report, shown):
     lines = {
         (x["first"], x["second"], x["averaged_over"]): x["value"]
         for x in report.table("agreement").to_pylist()
-        if (x["mode"], x["control"], x["depth"]) == ("independent", "none", 1)
+        if (x["mode"], x["control"], x["depth"]) == ("independent", "trained", 1)
         and x["restriction"] == "all_rows"
     }
     by_latent = [[] for _ in range(LATENTS)]
@@ -158,7 +158,7 @@ def test_agreement_is_that_of_the_planted_concepts(report, shown):
 
 
 def test_latents_that_mean_the_same_agree_more_than_any_two(report):
-    lines = [x for x in report.table("agreement").to_pylist() if x["control"] == "none"]
+    lines = [x for x in report.table("agreement").to_pylist() if x["control"] == "trained"]
     for line in lines:
         if line["depth"] == 1 and line["averaged_over"] == "alive":
             # Ten of twelve agree fully; those that changed places are of all classes.
@@ -167,7 +167,7 @@ def test_latents_that_mean_the_same_agree_more_than_any_two(report):
             assert line["excess_low"] > 0
         if line["first"] is None and line["restriction"] == "all_rows":
             kind = "agreement" + ("_alive" if line["averaged_over"] == "alive" else "")
-            where = f"{line['mode']}/none/depth {line['depth']}"
+            where = f"{line['mode']}/trained/depth {line['depth']}"
             for name in ("mispaired", "excess", "excess_low", "excess_high"):
                 assert report.summary[f"{kind}_{name}/{where}"] == line[name]
 
@@ -177,7 +177,7 @@ def test_alive_latents_are_the_planted_ones(report):
         tuple(
             x["latents"]
             for x in report.table("alive").to_pylist()
-            if (x["mode"], x["control"]) == (mode, "none")
+            if (x["mode"], x["control"]) == (mode, "trained")
         )
         for mode in ("joint", "independent")
     }
@@ -223,14 +223,14 @@ def test_the_class_of_a_latent_is_the_planted_one(report, shown):
         for x in report.table("purity_means").to_pylist()
         if (x["mode"], x["stream"], x["restriction"]) == ("independent", "dino", "all_rows")
     }
-    assert means["permuted"] < 0.35 < 0.75 < means["none"]
+    assert means["permuted"] < 0.35 < 0.75 < means["trained"]
 
 
 def test_latents_are_monosemantic_in_the_streams_that_encode_them(report):
     any_two = {
         (x["mode"], x["stream"], x["reference"]): x
         for x in report.table("monosemanticity_means").to_pylist()
-        if x["control"] == "none"
+        if x["control"] == "trained"
     }
     for line in report.table("monosemanticity").to_pylist():
         concept = concept_of(line["stream"], line["latent"])
@@ -290,7 +290,7 @@ def table_file(shown, tmp_path_factory):
     return file
 
 
-def associations(results, control="none"):
+def associations(results, control="trained"):
     return {
         (x["stream"], CONCEPTS[concept_of(x["stream"], x["latent"])]): x
         for x in results.tables.associations.to_pylist()
@@ -365,7 +365,7 @@ def test_words_go_with_their_own_latent(report):
 
 def test_the_best_latent_of_a_class_is_the_planted_one(report):
     for line in report.table("probe").to_pylist():
-        if (line["mode"], line["control"]) == ("independent", "none"):
+        if (line["mode"], line["control"]) == ("independent", "trained"):
             assert line["latent"] == line["class_id"]
             assert line["accuracy"] == 1
         if line["control"] == "permuted":
@@ -437,7 +437,7 @@ def test_agreement_of_latents_is_that_of_the_report(report):
             row
             for row in table
             if (row["mode"], row["control"], row["first"], row["second"])
-            == ("independent", "none", first, second)
+            == ("independent", "trained", first, second)
             and (row["restriction"], row["averaged_over"]) == ("all_rows", "alive")
             and row["depth"] == max(evidence.labels.lifts)
         )

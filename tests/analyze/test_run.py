@@ -131,8 +131,8 @@ def test_tables_are_read_by_plain_pyarrow(report, cache):
 
 def test_every_cross_model_table_has_both_modes_and_their_controls(report):
     expected = {
-        ("joint", "none"), ("joint", "permuted_before"), ("joint", "permuted_after"),
-        ("independent", "none"), ("independent", "permuted"),
+        ("joint", "trained"), ("joint", "permuted_before"), ("joint", "permuted_after"),
+        ("independent", "trained"), ("independent", "permuted"),
     }  # fmt: skip
     for name in (
         "alive", "monosemanticity_means", "overlap_means", "purity_means", "reconstruction",
@@ -163,7 +163,7 @@ def test_alive_latents_are_those_of_the_codes(report, model):
         listed = [
             x["latents"]
             for x in report.table("alive").to_pylist()
-            if (x["mode"], x["control"]) == (mode, "none")
+            if (x["mode"], x["control"]) == (mode, "trained")
         ]
         assert listed == np.bincount(alive, minlength=4).tolist()
 
@@ -193,11 +193,11 @@ def test_agreement_is_that_of_the_codes(report, cache, model):
         (line,) = [
             x
             for x in report.table("agreement").to_pylist()
-            if (x["mode"], x["control"], x["depth"]) == (mode, "none", 3)
+            if (x["mode"], x["control"], x["depth"]) == (mode, "trained", 3)
             and (x["first"], x["restriction"], x["averaged_over"]) == (None, "all_rows", "all")
         ]
         assert line["value"] == pytest.approx(np.mean(values))
-        assert report.summary[f"agreement/{mode}/none/depth 3"] == line["value"]
+        assert report.summary[f"agreement/{mode}/trained/depth 3"] == line["value"]
 
 
 def test_without_a_stream_the_selection_is_that_of_the_others(report, cache, model):
@@ -210,7 +210,7 @@ def test_without_a_stream_the_selection_is_that_of_the_others(report, cache, mod
     assert len(whole) == 9
     assert len(rows) == 9 + 3 * 6
     for line in (x for x in lines if x["stream"] is None):
-        key = f"left_out_kept/none/{line['left_out']}"
+        key = f"left_out_kept/trained/{line['left_out']}"
         assert 0 < line["jaccard"] < line["kept"] == report.summary[key] < 1
 
 
@@ -231,8 +231,8 @@ def test_every_figure_of_several_models_has_its_interval(report):
             assert all(low <= value <= high for low, value, high in ends), name
             assert np.mean([low < high for low, _, high in ends]) > 0.5, name
     for figure in (
-        "agreement/independent/none/depth 3", "nmse_cross/independent/permuted",
-        "monosemanticity_own/independent/none", "monosemanticity_cross/joint/permuted_before",
+        "agreement/independent/trained/depth 3", "nmse_cross/independent/permuted",
+        "monosemanticity_own/independent/trained", "monosemanticity_cross/joint/permuted_before",
         "purity/joint/permuted_after",
     ):  # fmt: skip
         name, rest = figure.split("/", 1)
@@ -303,7 +303,7 @@ def test_the_interval_of_agreement_is_that_of_dense_arrays(report, cache):
     (line,) = [
         x
         for x in report.table("agreement").to_pylist()
-        if (x["mode"], x["control"], x["depth"]) == ("independent", "none", 3)
+        if (x["mode"], x["control"], x["depth"]) == ("independent", "trained", 3)
         and (x["first"], x["second"]) == ("dino", "clip_text")
         and (x["restriction"], x["averaged_over"]) == ("all_rows", "all")
     ]
@@ -315,7 +315,7 @@ def test_the_interval_of_agreement_is_that_of_dense_arrays(report, cache):
 @pytest.mark.parametrize(
     ("mode", "control", "stored"),
     [
-        ("independent", "none", "trained/independent"),
+        ("independent", "trained", "trained/independent"),
         ("joint", "permuted_before", "permuted_before/joint"),
     ],
 )
@@ -435,7 +435,7 @@ def test_chunks_of_another_size_give_the_same_counts(
     settings = without_scheduler(permuted=False)
     other = analyze(saved_model, whole.folder.local, tmp_path_factory.mktemp("r"), settings)
     for name in ("agreement", "alive", "purity_means", "selection", "streams"):
-        lines = [x for x in report.table(name).to_pylist() if x["control"] == "none"]
+        lines = [x for x in report.table(name).to_pylist() if x["control"] == "trained"]
         assert other.table(name).to_pylist() == lines, name
     assert other.table("purity").equals(report.table("purity"))
     assert other.table("cofiring").equals(report.table("cofiring"))
@@ -443,7 +443,7 @@ def test_chunks_of_another_size_give_the_same_counts(
         "left_out_reconstruction", "left_out_selection", "monosemanticity_means", "overlap_means",
         "reconstruction", "retrieval",
     ):  # fmt: skip
-        lines = [x for x in report.table(name).to_pylist() if x["control"] == "none"]
+        lines = [x for x in report.table(name).to_pylist() if x["control"] == "trained"]
         assert len(other.table(name)) == len(lines)
         for a, b in zip(other.table(name).to_pylist(), lines, strict=True):
             for column, value in b.items():

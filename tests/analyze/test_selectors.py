@@ -112,11 +112,13 @@ def test_tables_count_what_is_selected_and_no_padding(report, run, features):
     for position, (stream, own) in enumerate(logits.items()):
         also = joint & selected(own, model.thresholds[1 + position].item())
         rows = report.table("selection").to_pylist()
-        (row,) = [r for r in rows if r["stream"] == stream and r["control"] == "none"]
+        (row,) = [r for r in rows if r["stream"] == stream and r["control"] == "trained"]
         assert row["share"] == pytest.approx(also.sum() / joint.sum(), abs=1e-3)
         rows = report.table("streams").to_pylist()
         (row,) = [
-            r for r in rows if (r["stream"], r["mode"], r["control"]) == (stream, "joint", "none")
+            r
+            for r in rows
+            if (r["stream"], r["mode"], r["control"]) == (stream, "joint", "trained")
         ]
         active = (joint & (own > 0)).sum(1).mean()
         assert row["active_per_row"] == pytest.approx(active, abs=1e-3)
@@ -149,7 +151,7 @@ def test_a_selector_that_leaves_latents_out_of_k(small_cache, features, tmp_path
     assert joint.sum(1).mean() < 14
     report = analyze(tmp_path / "run", small_cache, tmp_path / "report", SETTINGS)
     for own in report.table("selection").to_pylist():
-        if own["control"] == "none":
+        if own["control"] == "trained":
             also = joint & above_half(logits[own["stream"]])
             assert own["share"] == pytest.approx(also.sum() / joint.sum(), abs=1e-3)
     line = list(read_lines(tmp_path / "run"))[-1]
@@ -166,7 +168,7 @@ def test_left_out_streams_count_no_padding(features, monkeypatch):
     folds = assign_folds(Images(np.arange(50), np.ones(50, bool)), 0)
     with torch.no_grad():
         logits = logits_of(model, some)
-        tables = left_out.tables(model, some, "none", folds, batch_size=16)
+        tables = left_out.tables(model, some, "trained", folds, batch_size=16)
     whole = above_half(sum(logits.values()))
     for row in tables.selection.to_pylist():
         if row["stream"] is None:

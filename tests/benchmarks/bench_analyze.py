@@ -236,7 +236,7 @@ def encoding(folder: Path, repeats: int, threads: int) -> list[Target]:
         made.append(folder / "codes")
         store = CodeStore(Folder(made[0]))
         store.create(layout, np.ones(rows, np.bool_), BOTH_MODES)
-        encode_missing(store, cache, model, control="none", batch_size=BATCH)
+        encode_missing(store, cache, model, control="trained", batch_size=BATCH)
         for code_set in BOTH_MODES:
             merge = partial(latents.merge, top=100)
             reducer.reduce(_top_rows, merge, (store, code_set), layout.chunks)
@@ -304,7 +304,7 @@ def five_thousand_rows(repeats: int) -> list[Target]:
         retrieval.table(
             "codes",
             "independent",
-            "none",
+            "trained",
             [("dino", "clip_text")],
             sample,
             {"dino": "text", "clip_text": "text"},

@@ -140,7 +140,7 @@ def _interventions(
     seed: int,
 ) -> Figures:
     lines = intervention.table(
-        "independent", "none", [("b", "a")], sample, {"a": "image", "b": "text"}, matrices,
+        "independent", "trained", [("b", "a")], sample, {"a": "image", "b": "text"}, matrices,
         choices=choices, seed=seed,
     ).to_pylist()  # fmt: skip
     return {
@@ -172,7 +172,7 @@ def _by_target(
     figures = as_text(Reconstruction().figures(table.to_pylist()))
     for stream in features:
         low, value, high = (
-            figures[f"explained_variance_cross{end}/independent/none/{stream}"]
+            figures[f"explained_variance_cross{end}/independent/trained/{stream}"]
             for end in ("_low", "", "_high")
         )
         assert low is not None
@@ -192,8 +192,11 @@ def _figures(
     joint = encode_jointly(model, features, rows, batch_size=4096)
     independent = _encode_independently(model, features, rows)
     counts = selection.count_choices(joint, independent, LATENTS, folds, padded=False)
-    yield "selection, share", ends(selection.table(counts, "none", folds).to_pylist()[0], "share")
-    tables = left_out.tables(model, features, "none", folds, batch_size=4096)
+    yield (
+        "selection, share",
+        ends(selection.table(counts, "trained", folds).to_pylist()[0], "share"),
+    )
+    tables = left_out.tables(model, features, "trained", folds, batch_size=4096)
     for line in tables.selection.to_pylist():
         if line["left_out"] == "a":
             kind = "selected" if line["stream"] is None else "active"
@@ -220,7 +223,7 @@ def _figures(
     sample = _scored(of_row)
     some = sample.rows
     line = retrieval.table(
-        "raw", None, "none", [("b", "a")], sample, {"a": "image", "b": "text"},
+        "raw", None, "trained", [("b", "a")], sample, {"a": "image", "b": "text"},
         lambda source, _: features[source][some], lambda target: features[target][some],
     ).to_pylist()[0]  # fmt: skip
     for name in ("r_at_1", "r_at_10", "mean_reciprocal_rank"):
@@ -236,7 +239,7 @@ def _figures(
             yield "probe, accuracy", ends(line, "accuracy")
             yield "probe, log loss", ends(line, "log_loss")
     chosen = split_images(labels, 1)
-    line = classification.row("codes", "joint", "none", "a", "a", codes, chosen).to_pylist()[0]
+    line = classification.row("codes", "joint", "trained", "a", "a", codes, chosen).to_pylist()[0]
     yield "classification", ends(line, "mean_average_precision")
 
 

@@ -238,9 +238,9 @@ def null_associations(shape: Shape, seed: int) -> dict[str, bool]:
     for kind, attribute in (("words:", word_in_captions), ("class:", class_of_images)):
         result = bias(data, attribute(shape, images, generator), seed)
         controls = {control for control, *_ in result.latents}
-        results[f"bias {kind}"] = "none" in controls
+        results[f"bias {kind}"] = "trained" in controls
         results[f"bias {kind} shuffled"] = "shuffled" in controls
-        results[f"bias {kind} pairs"] = any(control == "none" for control, *_ in result.pairs)
+        results[f"bias {kind} pairs"] = any(control == "trained" for control, *_ in result.pairs)
     return results
 
 
@@ -252,7 +252,9 @@ def null_pairs(shape: Shape, seed: int) -> dict[str, bool]:
     chance = chances(shape, images)
     chance[:, ::2] *= np.where(held[images.of_row], 2.5, 0.7)[:, None]
     tables = bias(draw(images, chance, generator), held, seed)
-    return {"pairs of associated latents": any(control == "none" for control, *_ in tables.pairs)}
+    return {
+        "pairs of associated latents": any(control == "trained" for control, *_ in tables.pairs)
+    }
 
 
 def null_names(shape: Shape, seed: int) -> dict[str, bool]:
@@ -313,7 +315,7 @@ def planted_association(odds: float, seed: int) -> bool:
     chance = chances(PLANTED, images)
     base = chance[:, LATENT] / (1 - chance[:, LATENT]) * np.where(held[images.of_row], odds, 1)
     chance[:, LATENT] = base / (1 + base)
-    return ("none", LATENT) in bias(draw(images, chance, generator), held, seed).latents
+    return ("trained", LATENT) in bias(draw(images, chance, generator), held, seed).latents
 
 
 def planted_pair(share: float, seed: int) -> bool:
@@ -325,7 +327,7 @@ def planted_pair(share: float, seed: int) -> bool:
     copied = held[images.of_row] & (generator.random(len(active)) < share)
     active[copied, PARTNER] |= active[copied, LATENT]
     tables = bias(make(images, active, generator), held, seed, rate=RATE).pairs
-    return ("none", PARTNER, LATENT) in tables
+    return ("trained", PARTNER, LATENT) in tables
 
 
 def planted_name(share: float, seed: int) -> bool:

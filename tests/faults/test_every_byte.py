@@ -102,7 +102,7 @@ def read_report(folder: Path, call) -> Iterator[Callable[[], Any]]:
     yield lambda: codes.valid.tobytes()
     for path in sorted((folder / "codes.zarr").glob("*/*/zarr.json")):
         control, mode = path.parts[-3:-1]
-        code_set = CodeSet(mode, "none" if control == "trained" else control)
+        code_set = CodeSet(mode, control)
         for chunk in range(codes.layout.chunks):
             yield lambda code_set=code_set, chunk=chunk: codes.read(code_set, chunk)
 

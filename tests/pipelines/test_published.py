@@ -67,7 +67,7 @@ def test_coco_from_the_dataset_to_the_report(
     report = json.loads((folder / "report/report.json").read_text())
     assert report["rows"] == 10
     assert report["settings"]["rows"] == 8
-    assert read_summary(folder / "report")["nmse_cross/independent/none"] > 0
+    assert read_summary(folder / "report")["nmse_cross/independent/trained"] > 0
     again = pipeline_in_this_process("coco", scenes, folder, *small)
     assert again.returncode == 0
     assert again.stderr.count("done before") == 4

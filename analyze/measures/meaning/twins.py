@@ -87,7 +87,7 @@ class Twins(Measure):
 
 
 def _lines(mode: Any) -> Iterator[Line]:
-    of: Any = {"mode": mode, "control": "none"}
+    of: Any = {"mode": mode, "control": "trained"}
     chance = "images of the latent itself shifted (chance)"
     yield Line(
         f"nearest twin's Jaccard, {mode}",

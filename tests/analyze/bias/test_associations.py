@@ -183,7 +183,7 @@ def test_every_association_is_that_of_plain_loops(seed, rows, at):
     table, _ = analyse(codes, at, images, attribute, names=names)
     assert len(table) == 2 * 2 * L
     for control, held in (
-        ("none", attribute.held),
+        ("trained", attribute.held),
         ("shuffled", shuffle(attribute, strata_of(codes, images), 1)),
     ):
         lines = expected_associations(codes, images, attribute, held)
@@ -209,7 +209,7 @@ def test_every_association_is_that_of_plain_loops(seed, rows, at):
             assert line["associated"] == (wanted["q"] <= RATE)
             assert line["sharing"] == sharing(lines, *key)
             examples = []
-            if line["associated"] and control == "none":
+            if line["associated"] and control == "trained":
                 flags = attribute.held if odds > 0 else attribute.known & ~attribute.held
                 latent = line["latent"]
                 examples = strongest(codes, images, line["stream"], flags, lambda v, i=latent: v[i])
@@ -275,7 +275,7 @@ def test_every_pair_is_that_of_plain_loops(seed, rows, at):
     for stream in "ab":
         counts += [len(active & having) for active in image_sets(codes, images, stream)]
     chosen = sorted(sorted(range(L), key=lambda i: (-counts[i], i))[:5])
-    found = [x for x in table.to_pylist() if x["control"] == "none"]
+    found = [x for x in table.to_pylist() if x["control"] == "trained"]
     expected = {s: expected_pairs(codes, images, attribute, s, chosen) for s in "ab"}
     assert {(x["stream"], x["first_latent"], x["second_latent"]) for x in found} == {
         (s, *pair) for s in "ab" for pair in expected[s]
@@ -301,7 +301,7 @@ def test_what_was_planted_is_found_and_parts_do_not_change_a_bit():
         assert found[0].equals(whole[0])
         assert found[1].equals(whole[1])
     rows = [x for x in whole[0].to_pylist() if x["associated"]]
-    real = {(x["stream"], x["latent"]): x["sharing"] for x in rows if x["control"] == "none"}
+    real = {(x["stream"], x["latent"]): x["sharing"] for x in rows if x["control"] == "trained"}
     assert real[("a", 0)] == real[("b", 0)] == "all"
     assert real[("a", 1)] == "own"
     assert ("b", 1) not in real
@@ -337,7 +337,7 @@ def test_pairs_of_which_half_the_story_is_true_are_no_finding():
         sides = images(draws, (0.4, 0.2), True), images(draws, (0.25, 0.3), False)
         meetings = np.stack([side.T @ side for side in sides])[:, None]
         totals = np.array([[2000], [2000]])
-        found = pairs_that_meet_more("none", 0, meetings, np.arange(140), totals, RATE, 1000)
+        found = pairs_that_meet_more("trained", 0, meetings, np.arange(140), totals, RATE, 1000)
         cases_with_findings += len(found.first) > 0
     assert cases_with_findings <= 3  # one in twenty is expected
 

@@ -225,7 +225,7 @@ def test_scores_go_into_the_report(run, cache, report, call):
     assert 0 < mean["average_precision"] < 0.5
     summary = json.loads((report / "summary.json").read_text())
     assert summary["localization_pointing/centre/several/cnn"] == mean["pointing"]
-    assert "codes_r_at_1/independent/none" in summary
+    assert "codes_r_at_1/independent/trained" in summary
     assert "LOCALIZATION" in render(summary_page([Report(report)]))
 
 

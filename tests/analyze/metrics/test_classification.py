@@ -77,7 +77,7 @@ def test_classes_in_the_inputs_are_predicted_and_others_are_chance():
     images = split_images(labels, 1)
 
     def line(inputs):
-        table = classification.row("codes", "joint", "none", "a", "b", inputs, images)
+        table = classification.row("codes", "joint", "trained", "a", "b", inputs, images)
         return table.to_pylist()[0]
 
     actual = line(x)
@@ -94,7 +94,7 @@ def test_intervals_are_those_of_the_tested_images():
     x, labels = make()
     images = split_images(labels, 1)
     tested = images.parts == 2
-    table = classification.row("codes", "joint", "none", "a", "a", x, images).to_pylist()[0]
+    table = classification.row("codes", "joint", "trained", "a", "a", x, images).to_pylist()[0]
     training = images.parts == 0
     (scores,) = predict(x, images.labels, training, [table["ridge"]])
     scores = scores[tested[~training]]
@@ -117,7 +117,9 @@ def test_intervals_are_those_of_the_tested_images():
 def test_a_perfect_precision_is_not_certain():
     images = split_images(make()[1], 1)
     perfect = np.hstack([np.asarray(images.labels, float)] * 2)
-    table = classification.row("codes", "joint", "none", "a", "a", perfect, images).to_pylist()[0]
+    table = classification.row("codes", "joint", "trained", "a", "a", perfect, images).to_pylist()[
+        0
+    ]
     assert table["mean_average_precision"] == table["mean_average_precision_high"] == 1
     tested = np.count_nonzero(images.parts == 2)
     assert table["mean_average_precision_low"] == pytest.approx(0.05 ** (1 / tested))
@@ -126,6 +128,6 @@ def test_a_perfect_precision_is_not_certain():
 def test_too_few_images_give_nulls():
     x, labels = make()
     images = split_images(labels[:8], 1)
-    table = classification.row("raw", None, "none", "a", "a", x[:8], images)
+    table = classification.row("raw", None, "trained", "a", "a", x[:8], images)
     for end in ("", "_low", "_high"):
         assert table[f"mean_average_precision{end}"].to_pylist() == [None]

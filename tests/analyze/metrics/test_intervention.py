@@ -41,7 +41,7 @@ def table_of(codes, sample, streams=("a", "b", "c")):
     pairs = list(permutations(streams, 2))
     choices = intervention.choose_by_halves(sample, matrices, seed=SEED)
     return intervention.table(
-        "independent", "none", pairs, sample, MODALITIES, matrices, choices=choices, seed=SEED
+        "independent", "trained", pairs, sample, MODALITIES, matrices, choices=choices, seed=SEED
     ).to_pylist()
 
 

@@ -69,7 +69,7 @@ def test_every_number_is_that_of_dense_arrays(model, features, margin):
         assert line[f"{name}_low"] == pytest.approx(low, rel=10 * rel, abs=1e-4)
         assert line[f"{name}_high"] == pytest.approx(high, rel=10 * rel, abs=1e-4)
 
-    tables = left_out.tables(model, features, "none", FOLDS, batch_size=7)
+    tables = left_out.tables(model, features, "trained", FOLDS, batch_size=7)
     whole = select(names)
     lines = tables.selection.to_pylist()
     assert [(x["left_out"], x["stream"]) for x in lines] == [
@@ -85,7 +85,7 @@ def test_every_number_is_that_of_dense_arrays(model, features, margin):
         pairs = list(zip(before, after, strict=True))
         kept = np.array([len(a & b) / max(1, len(a)) for a, b in pairs])
         jaccard = np.array([len(a & b) / max(1, len(a | b)) for a, b in pairs])
-        assert line["control"] == "none"
+        assert line["control"] == "trained"
         check(line, "kept", kept, np.array([bool(a) for a, _ in pairs]))
         check(line, "jaccard", jaccard, np.array([bool(a | b) for a, b in pairs]))
     assert min(x["jaccard"] for x in lines) < 1
@@ -127,7 +127,9 @@ def loud():
 
 def test_leaving_out_a_loud_stream_changes_more_than_a_quiet_one(loud):
     x = np.eye(4, dtype=np.float32)
-    tables = left_out.tables(loud, {"loud": x, "quiet": x}, "none", no_folds(len(x)), batch_size=8)
+    tables = left_out.tables(
+        loud, {"loud": x, "quiet": x}, "trained", no_folds(len(x)), batch_size=8
+    )
     lines = {(x["left_out"], x["stream"]): x for x in tables.selection.to_pylist()}
     assert lines["quiet", None]["jaccard"] == lines["quiet", "loud"]["kept"] == 1
     assert lines["loud", None]["kept"] == lines["loud", None]["jaccard"] == 0
@@ -137,13 +139,15 @@ def test_leaving_out_a_loud_stream_changes_more_than_a_quiet_one(loud):
 
 
 def test_one_stream_cannot_be_left_out(loud):
-    tables = left_out.tables(loud, {"loud": np.eye(4)}, "none", no_folds(4), batch_size=8)
+    tables = left_out.tables(loud, {"loud": np.eye(4)}, "trained", no_folds(4), batch_size=8)
     assert [len(table) for table in tables] == [0, 0]
 
 
 def test_rows_that_are_all_equal_have_no_explained_variance(loud):
     x = np.ones((3, 4), np.float32)
-    tables = left_out.tables(loud, {"loud": x, "quiet": x}, "none", no_folds(len(x)), batch_size=8)
+    tables = left_out.tables(
+        loud, {"loud": x, "quiet": x}, "trained", no_folds(len(x)), batch_size=8
+    )
     assert tables.selection["kept_low"].null_count == len(tables.selection)
     column = tables.reconstruction["explained_variance"]
     assert column.null_count == len(column) > 0

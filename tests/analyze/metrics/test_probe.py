@@ -40,7 +40,7 @@ def make(seed, images=400, latents=12):
     return sparse.csr_matrix(values.astype(np.float32)), sparse.csr_matrix(labels)
 
 
-def measured(matrix, labels, ids=(7, 5, 3, 1), control="none"):
+def measured(matrix, labels, ids=(7, 5, 3, 1), control="trained"):
     code_set = CodeSet("independent", control)
     return probe.table(matrix, labels, np.array(ids), code_set, "a", 1).to_pylist()
 

@@ -109,7 +109,7 @@ def test_figures_of_a_hand_made_case():
     texts = np.array([[1, 0.1], [0, 1], [0.1, 1], [1, 0]], np.float32)
     vectors = {"image": images, "text": texts}
     actual = retrieval.table(
-        "codes", "independent", "none", [("image", "text"), ("text", "image")], sample,
+        "codes", "independent", "trained", [("image", "text"), ("text", "image")], sample,
         {"image": "image", "text": "text"}, lambda s, _: vectors[s], lambda t: vectors[t],
     ).to_pylist()  # fmt: skip
     image_to_text, text_to_image = actual
@@ -130,13 +130,13 @@ def test_equal_captions_of_other_images_are_relevant():
     vectors = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)
     for source, target in (("image", "text"), ("text", "image"), ("text", "text")):
         (line,) = retrieval.table(
-            "codes", "independent", "none", [(source, target)], sample,
+            "codes", "independent", "trained", [(source, target)], sample,
             {"image": "image", "text": "text"}, lambda *_: vectors, lambda _: vectors,
         ).to_pylist()  # fmt: skip
         assert line["r_at_1"] == 1
     # Among images only the drawing itself is relevant, and it ties with the two others.
     (line,) = retrieval.table(
-        "codes", "independent", "none", [("image", "image")], sample,
+        "codes", "independent", "trained", [("image", "image")], sample,
         {"image": "image"}, lambda *_: vectors, lambda _: vectors,
     ).to_pylist()  # fmt: skip
     assert line["r_at_1"] == 0.25

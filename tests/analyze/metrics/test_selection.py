@@ -17,7 +17,7 @@ def test_shares_are_those_of_sets_with_intervals(random_codes, split, margin, se
     counts = selection.merge(
         [selection.count_choices(j, i, 12, folds, padded=False) for j, i in parts]
     )
-    for line in selection.table(counts, "none", folds).to_pylist():
+    for line in selection.table(counts, "trained", folds).to_pylist():
         stream = line["stream"]
         common = np.array(
             [

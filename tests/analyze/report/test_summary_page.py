@@ -19,29 +19,29 @@ from sparc.analyze.report.writer import ReportWriter
 from sparc.common.files.folder import Folder
 
 FIGURES = {
-    EXCESS.of("depth 3", mode="independent", control="none"): 0.079,
+    EXCESS.of("depth 3", mode="independent", control="trained"): 0.079,
     EXCESS.of("depth 3", mode="independent", control="untrained"): 0.001,
-    VALUE.of("depth 3", mode="independent", control="none"): 0.090,
-    MISPAIRED.of("depth 3", mode="independent", control="none"): 0.012,
+    VALUE.of("depth 3", mode="independent", control="trained"): 0.090,
+    MISPAIRED.of("depth 3", mode="independent", control="trained"): 0.012,
     VALUE.of("depth 3", mode="independent", control="untrained"): 0.031,
-    EXCESS.of("depth 1", mode="independent", control="none"): 0.135,
+    EXCESS.of("depth 1", mode="independent", control="trained"): 0.135,
     EXCESS.of("depth 1", mode="independent", control="untrained"): 0.002,
-    VALUE.of("depth 1", mode="independent", control="none"): 0.309,
-    MISPAIRED.of("depth 1", mode="independent", control="none"): 0.201,
+    VALUE.of("depth 1", mode="independent", control="trained"): 0.309,
+    MISPAIRED.of("depth 1", mode="independent", control="trained"): 0.201,
     VALUE.of("depth 1", mode="independent", control="untrained"): 0.221,
-    EXCESS.of("depth 3", mode="joint", control="none"): 0.763,
+    EXCESS.of("depth 3", mode="joint", control="trained"): 0.763,
     EXCESS.of("depth 3", mode="joint", control="untrained"): 0.787,
-    VALUE.of("depth 3", mode="joint", control="none"): 0.766,
-    MISPAIRED.of("depth 3", mode="joint", control="none"): 0.013,
+    VALUE.of("depth 3", mode="joint", control="trained"): 0.766,
+    MISPAIRED.of("depth 3", mode="joint", control="trained"): 0.013,
     VALUE.of("depth 3", mode="joint", control="untrained"): 0.790,
     MISPAIRED.of("depth 3", mode="independent", control="untrained"): 0.011,
     MISPAIRED.of("depth 1", mode="independent", control="untrained"): 0.2,
     MISPAIRED.of("depth 3", mode="joint", control="untrained"): 0.012,
-    NMSE_CROSS.of(mode="independent", control="none"): 0.736,
-    R_AT_1["codes"].of(mode="independent", control="none"): 0.261,
-    R_AT_1["codes"].of(mode="joint", control="none"): 0.990,
-    ALIVE["nowhere"].of(mode="independent", control="none"): 1_224,
-    SHARE.of("dino", control="none"): 0.5,
+    NMSE_CROSS.of(mode="independent", control="trained"): 0.736,
+    R_AT_1["codes"].of(mode="independent", control="trained"): 0.261,
+    R_AT_1["codes"].of(mode="joint", control="trained"): 0.990,
+    ALIVE["nowhere"].of(mode="independent", control="trained"): 1_224,
+    SHARE.of("dino", control="trained"): 0.5,
 }
 
 
@@ -101,13 +101,15 @@ def test_the_first_figure_is_the_excess_of_agreement_at_the_finest_classes(make_
 
 
 def test_a_figure_that_no_measure_declares_is_an_error_not_an_empty_cell():
-    line = Line("agreement", Metric("agrement").of(mode="joint", control="none"))
-    with pytest.raises(ValueError, match="no measure declares the metric of agrement/joint/none"):
+    line = Line("agreement", Metric("agrement").of(mode="joint", control="trained"))
+    with pytest.raises(
+        ValueError, match="no measure declares the metric of agrement/joint/trained"
+    ):
         require_declared([line])
 
 
 def test_a_figure_that_is_undefined_is_a_dash(make_report):
-    some = {**FIGURES, EXCESS.of("depth 3", mode="joint", control="none"): None}
+    some = {**FIGURES, EXCESS.of("depth 3", mode="joint", control="trained"): None}
     lines = summarize([make_report("undefined", some)]).splitlines()
     (at,) = [n for n, line in enumerate(lines) if "0.766" in line]
     assert lines[at - 2].split()[-1] == "-"
@@ -148,7 +150,7 @@ def test_the_page_is_narrow_and_plain(make_report):
 
 
 def test_a_section_that_was_not_measured_says_why(make_report):
-    some = {NMSE_CROSS.of(mode="independent", control="none"): 0.5}
+    some = {NMSE_CROSS.of(mode="independent", control="trained"): 0.5}
     note = Note("no analysed row has a label: there is no agreement", ("agreement",))
     lines = summarize([make_report("r", some, notes=[note])]).splitlines()
     (at,) = [n for n, line in enumerate(lines) if line.startswith("AGREEMENT")]
@@ -157,7 +159,7 @@ def test_a_section_that_was_not_measured_says_why(make_report):
 
 
 def test_a_section_that_is_newer_than_a_report_says_how_to_get_it(make_report):
-    some = {NMSE_CROSS.of(mode="independent", control="none"): 0.5}
+    some = {NMSE_CROSS.of(mode="independent", control="trained"): 0.5}
     text = " ".join(summarize([make_report("r", some)]).split())
     assert re.search(
         "AGREEMENT: [^?]*[?] not measured: [^ ]*/r was made before there was this table; the same "
@@ -167,17 +169,19 @@ def test_a_section_that_is_newer_than_a_report_says_how_to_get_it(make_report):
 
 
 def test_a_section_of_another_command_is_left_out_until_that_has_measured(make_report):
-    text = summarize([make_report("r", {NMSE_CROSS.of(mode="independent", control="none"): 0.5})])
+    text = summarize(
+        [make_report("r", {NMSE_CROSS.of(mode="independent", control="trained"): 0.5})]
+    )
     assert "LOCALIZATION" not in text
     assert "TRANSLATION" in text
 
 
 def test_intervals_stand_behind_their_figures(make_report):
     ends = {
-        VALUE.of("depth 3", mode="independent", control="none", end="_low"): 0.078,
-        VALUE.of("depth 3", mode="independent", control="none", end="_high"): 0.101,
-        NMSE_CROSS.of(mode="independent", control="none", end="_low"): None,
-        NMSE_CROSS.of(mode="independent", control="none", end="_high"): None,
+        VALUE.of("depth 3", mode="independent", control="trained", end="_low"): 0.078,
+        VALUE.of("depth 3", mode="independent", control="trained", end="_high"): 0.101,
+        NMSE_CROSS.of(mode="independent", control="trained", end="_low"): None,
+        NMSE_CROSS.of(mode="independent", control="trained", end="_high"): None,
     }
     reports = [make_report("a", {**FIGURES, **ends}), make_report("b", FIGURES)]
     lines = summarize(reports).splitlines()

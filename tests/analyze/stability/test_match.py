@@ -81,7 +81,9 @@ def test_a_permuted_dictionary_is_recognized_and_a_stream_that_moved_on_its_own_
     assert matchings["joint", None].second.tolist() == inverse.tolist()
     assert matchings["own", "dino"].second.tolist() == inverse.tolist()
     assert matchings["own", "text"].second.tolist() == np.argsort(swapped).tolist()
-    rows = {(x["matching"], x["stream"]): x for x in matches.figures("none", matching).to_pylist()}
+    rows = {
+        (x["matching"], x["stream"]): x for x in matches.figures("trained", matching).to_pylist()
+    }
     assert rows["own", "text"]["cosine"] == pytest.approx(1)
     assert rows["joint", "dino"]["above_0_9"] == 1
     assert rows["joint", "text"]["above_0_9"] == rows["joint", None]["above_0_9"] == 38 / 40
@@ -115,9 +117,9 @@ def test_dictionaries_that_have_nothing_in_common_are_like_random_ones(save, tmp
         (x["control"], x["matching"], x["stream"]): x["cosine"]
         for x in stability.figures.to_pylist()
     }
-    assert {control for control, _, _ in rows} == {"none", "random"}
+    assert {control for control, _, _ in rows} == {"trained", "random"}
     for stream in (None, "dino", "text"):
-        assert rows["none", "joint", stream] == pytest.approx(
+        assert rows["trained", "joint", stream] == pytest.approx(
             rows["random", "joint", stream], abs=0.1
         )
     assert pq.read_table(tmp_path / "stability.parquet").equals(stability.figures)

@@ -58,9 +58,9 @@ def test_it_goes_on_to_the_table(finished, read_summary):
     for name in ("sparc", "baseline", "baseline-aligned"):
         summary = read_summary(folder / "reports" / name)
         for figure in (
-            "nmse_cross/independent/none",
-            "agreement/independent/none/depth 3",
-            "codes_r_at_1/independent/none",
+            "nmse_cross/independent/trained",
+            "agreement/independent/trained/depth 3",
+            "codes_r_at_1/independent/trained",
             "localization_pointing/text/several/vit",
         ):
             assert f"{summary[figure]:.3f}" in result.stdout
