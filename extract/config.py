@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from sparc.common.cache.thumbnails.sizes import LARGEST_SIDE, SIDE, SMALLEST_SIDE
 from sparc.common.config import option
 from sparc.common.devices import ALL_DEVICES, check_device
 from sparc.common.errors import ConfigError
@@ -66,6 +67,11 @@ class ExtractConfig:
     keep_bits: int | None = option(
         None, "Mantissa bits of float32 to keep (BitRound); helps compression."
     )
+    thumbnails: int = option(
+        SIDE,
+        "Longest side in pixels of the pictures that the cache keeps of its images, to show them "
+        "without the dataset; 0 keeps none.",
+    )
     device: str = option("auto", "Where to encode: auto, cpu, cuda, cuda:1, …")
     devices: str = option("", "Several devices, with a replica on each: all, or cuda:0,cuda:1,…")
     workers: int = option(0, "Threads that read and decode images; 0: one per core.")
@@ -88,6 +94,10 @@ class ExtractConfig:
                 raise ConfigError(f"{name} must be at least {smallest}")
         if self.workers < 0:
             raise ConfigError("workers must not be negative")
+        if self.thumbnails and not SMALLEST_SIDE <= self.thumbnails <= LARGEST_SIDE:
+            raise ConfigError(
+                f"thumbnails must be 0, or from {SMALLEST_SIDE} to {LARGEST_SIDE} pixels"
+            )
         if self.keep_bits is not None and self.dtype != "float32":
             raise ConfigError("keep_bits needs dtype float32")
         if self.keep_bits is not None and not 1 <= self.keep_bits <= 23:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from sparc.common.cache.features import bad_features
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.resume import recognize
+from sparc.common.cache.thumbnails.writer import ThumbnailWriter
 from sparc.common.cache.writer import CacheWriter
 from sparc.common.devices import choose_devices
 from sparc.common.errors import CacheError
@@ -55,6 +56,7 @@ class Summary(NamedTuple):
     Attributes:
         cache: The cache, complete in the job's streams.
         encoded_rows: Rows that this run wrote for at least one stream.
+        pictured_rows: Rows whose thumbnails this run wrote.
         seconds: How long encoding took, without building the encoders.
         reasons: By stream, why rows of the cache have no feature: how many rows by reason.
         cut: By text stream, how many captions were longer than the encoder's context.
@@ -62,6 +64,7 @@ class Summary(NamedTuple):
 
     cache: ActivationCache
     encoded_rows: int
+    pictured_rows: int
     seconds: float
     reasons: Mapping[str, Counter[str]]
     cut: Mapping[str, int]
@@ -76,6 +79,8 @@ class Summary(NamedTuple):
         if self.encoded_rows:
             rate = self.encoded_rows / max(self.seconds, 1e-9)
             done = f"{amount(self.encoded_rows, 'row')} encoded, {rate:,.1f} rows/s"
+        elif self.pictured_rows:
+            done = f"thumbnails made for {amount(self.pictured_rows, 'row')}"
         else:
             done = "nothing was left to do"
         parts = [f"{done}. {self.cache.folder} holds {amount(info.rows, 'row')}"]
@@ -132,18 +137,28 @@ def run(
             packages=packages_of(config.specs.values()),
         )
         say(f"loading {amount(len(config.specs), 'encoder')} on {', '.join(map(str, devices))}")
+        thumbnails = ThumbnailWriter(folder, writer.info, config.thumbnails)
+        unpictured = _without_thumbnails(thumbnails, config)
         replicas = build_replicas(devices, config.specs, build, batch_size=config.batch_size)
         for name in config.specs:
             say(f"{name}: {_reads(replicas[0].encoders[name])}")
         table = ChunkTable(manifest.rows)
         with ImageLoader(dataset, config.threads) as loader:
             restorer = Restorer(writer, table, replicas[0].encoders, loader)
-            work = _plan(writer, restorer, table, _stream_infos(replicas[0], config), config)
+            streams = _stream_infos(replicas[0], config)
+            missing = _missing(writer, restorer, streams, config)
+            work = Work(
+                table,
+                writer.info,
+                lacking(missing, unpictured),
+                frozenset(unpictured),
+                config.thumbnails,
+            )
             started = time.monotonic()
-            _encode(work, ThreadExecutor(replicas, loader), writer)
+            _encode(work, ThreadExecutor(replicas, loader), writer, thumbnails)
         _finish(writer, restorer, replicas[0].encoders)
         seconds = time.monotonic() - started
-    return _summarize(ActivationCache(folder), config, work.rows, seconds)
+    return _summarize(ActivationCache(folder), config, work, seconds)
 
 
 def _reads(encoder: Encoder) -> str:
@@ -175,21 +190,29 @@ def _stream_infos(replica: Replica, config: ExtractConfig) -> list[StreamInfo]:
     return infos
 
 
-def _plan(
+def _without_thumbnails(writer: ThumbnailWriter, config: ExtractConfig) -> list[int]:
+    """The chunks whose thumbnails are to be made: none for text alone."""
+    if config.thumbnails and any(spec.modality == "image" for spec in config.specs.values()):
+        return writer.open(repair=config.repair)
+    return []
+
+
+def _missing(
     writer: CacheWriter,
     restorer: Restorer,
-    table: ChunkTable,
     streams: Sequence[StreamInfo],
     config: ExtractConfig,
-) -> Work:
-    """The chunks to be encoded: those that are missing, and those whose reasons are lost."""
+) -> dict[str, list[int]]:
+    """By stream, the chunks to be encoded: missing ones, and those whose reasons are lost."""
     missing = {stream.name: writer.open_stream(stream) for stream in streams}
     for name in missing:
         missing[name] += restorer.restore_reasons(name, thorough=config.repair)
-    return Work(table, writer.info, lacking(missing))
+    return missing
 
 
-def _encode(work: Work, executor: Executor, writer: CacheWriter) -> None:
+def _encode(
+    work: Work, executor: Executor, writer: CacheWriter, thumbnails: ThumbnailWriter
+) -> None:
     """Encode and write chunks, in order."""
     if not work.streams:
         return
@@ -198,7 +221,7 @@ def _encode(work: Work, executor: Executor, writer: CacheWriter) -> None:
         progress(total, "extracting", initial=total - work.rows) as bar,
         closing(executor.encode(work, rows_done=bar.update)) as chunks,
     ):
-        _write(writer, chunks)
+        _write(writer, thumbnails, chunks)
 
 
 def _finish(writer: CacheWriter, restorer: Restorer, encoders: Encoders) -> None:
@@ -208,17 +231,23 @@ def _finish(writer: CacheWriter, restorer: Restorer, encoders: Encoders) -> None
     writer.finish()
 
 
-def _write(writer: CacheWriter, chunks: Iterator[ChunkFeatures]) -> None:
+def _write(
+    writer: CacheWriter, thumbnails: ThumbnailWriter, chunks: Iterator[ChunkFeatures]
+) -> None:
     """Write chunks in order."""
     cache = ActivationCache(writer.folder)
-    for chunk, features, reasons, cut in chunks:
+    for encoded in chunks:
+        chunk = encoded.chunk
+        if chunk.thumbnail_side:
+            thumbnails.write(chunk.index, encoded.thumbnails, carried=chunk.carried)
         for name in chunk.streams:
-            stream, values, why = cache.stream(name), features[name], reasons[name]
+            stream = cache.stream(name)
+            values, why = encoded.features[name], encoded.reasons[name]
             if chunk.carried and stream.modality == "image":
                 _carry(cache, name, chunk.rows, chunk.carried, values, why)
             for row, reason in bad_features(values, chunk.rows.start, dtype=stream.dtype).items():
                 why.setdefault(row, reason)
-            writer.write(name, chunk.index, values, why, cut=cut.get(name))
+            writer.write(name, chunk.index, values, why, cut=encoded.cut.get(name))
 
 
 def _carry(
@@ -243,12 +272,12 @@ def _carry(
 
 
 def _summarize(
-    cache: ActivationCache, config: ExtractConfig, encoded_rows: int, seconds: float
+    cache: ActivationCache, config: ExtractConfig, work: Work, seconds: float
 ) -> Summary:
     reasons = _reasons(cache, tuple(config.specs))
     texts = [name for name, spec in config.specs.items() if spec.modality == "text"]
     cut = {name: cache.cut(name) for name in texts}
-    return Summary(cache, encoded_rows, seconds, reasons, cut)
+    return Summary(cache, work.rows_to_encode, work.rows_pictured, seconds, reasons, cut)
 
 
 def _reasons(cache: ActivationCache, streams: tuple[str, ...]) -> dict[str, Counter[str]]:

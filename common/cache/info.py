@@ -29,6 +29,7 @@ CLASSES_FILE = "classes.parquet"
 REJECTS_FILE = "rejects.parquet"
 MASKS_FILE = "masks.parquet"
 REJECT_PARTS = "rejects"
+THUMBNAILS = "thumbnails"
 ROOT_DOCUMENT = f"{ACTIVATIONS}/{DOCUMENT}"
 
 

@@ -29,6 +29,7 @@ from sparc.common.cache.info import (
     repair_advice,
 )
 from sparc.common.cache.stored import StoredStreams
+from sparc.common.cache.thumbnails.reader import Thumbnails
 from sparc.common.errors import CacheError, DamagedCacheError, IncompleteCacheError
 from sparc.common.files.folder import Folder
 from sparc.common.streams.info import StreamInfo
@@ -81,6 +82,8 @@ class ActivationCache:
         self._require_plausible()
         self.stored = StoredStreams(self.folder, self.info)
         """The streams as they lie in Zarr: for writing, verifying and tests."""
+        self.thumbnails = Thumbnails(self.folder, self.info)
+        """Small pictures of the rows' images, if the cache has any."""
 
     def __repr__(self) -> str:
         widths = []

@@ -22,6 +22,7 @@ from sparc.common.cache.info import (
     REJECTS_FILE,
     ROOT_DOCUMENT,
     ROWS_FILE,
+    THUMBNAILS,
     CacheInfo,
 )
 from sparc.common.cache.layout import (
@@ -72,7 +73,7 @@ def remove_cache(folder: Folder) -> None:
 
     `cache.json` goes last: an interrupted removal leaves what is still recognized as a cache.
     """
-    for name in (ACTIVATIONS, REJECT_PARTS, REJECTS_FILE, *_TABLES, INFO_FILE):
+    for name in (ACTIVATIONS, THUMBNAILS, REJECT_PARTS, REJECTS_FILE, *_TABLES, INFO_FILE):
         folder.remove(name)
 
 

@@ -29,6 +29,7 @@ from sparc.common.cache.info import (
 )
 from sparc.common.cache.layout import ARRAYS, DOCUMENT, attributes_of, group_differs, root_document
 from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.thumbnails.table import thumbnail_file
 from sparc.common.errors import DamagedCacheError, IncompleteCacheError
 from sparc.common.text import amount, reason
 
@@ -72,6 +73,7 @@ def verify(
     rejects = yield from check_tables(cache)
     for stream in cache.stream_names:
         yield from check_stream(cache, stream, rejects, checked=checked)
+    yield from check_thumbnails(cache)
 
 
 def check_tables(
@@ -259,6 +261,19 @@ def check_stream(
             yield damage
         if checked is not None:
             checked(len(cache.info.chunk_rows(chunk)))
+
+
+def check_thumbnails(cache: ActivationCache) -> Iterator[Damage]:
+    """Check the files of thumbnails, every picture included; nothing where there is none."""
+    if not cache.thumbnails.chunks:
+        return
+
+    def check(chunk: int) -> Damage | None:
+        fault = cache.thumbnails.fault(chunk)
+        rows, files = cache.info.chunk_rows(chunk), (thumbnail_file(chunk),)
+        return None if fault is None else Damage(f"thumbnails, chunk {chunk}", fault, rows, files)
+
+    yield from filter(None, _in_threads(check, cache.info.chunks))
 
 
 def _in_threads(check: Callable[[int], Damage | None], chunks: int) -> Iterator[Damage | None]:

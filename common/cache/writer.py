@@ -27,6 +27,7 @@ from sparc.common.cache.info import (
     REJECTS_FILE,
     ROOT_DOCUMENT,
     ROWS_FILE,
+    THUMBNAILS,
     CacheInfo,
     chunk_files,
     reject_part,
@@ -127,6 +128,7 @@ class CacheWriter:
         tables.write_table(self.folder, ROWS_FILE, manifest.rows)
         tables.write_table(self.folder, CLASSES_FILE, manifest.classes)
         self.folder.remove(MASKS_FILE)
+        self.folder.remove(THUMBNAILS)
         self._write_missing_masks(manifest)
         self._put_info(self.info)
 

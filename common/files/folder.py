@@ -118,12 +118,16 @@ class Folder:
             file.seek(max(0, file.seek(0, os.SEEK_END) - count))
             return file.read()
 
-    def open(self, name: str, *, largest: int | None = None) -> IO[bytes]:
+    def open(
+        self, name: str, *, largest: int | None = None, read_ahead: int | None = None
+    ) -> IO[bytes]:
         """Open a file for reading.
 
         Args:
             name: The file.
             largest: Most bytes that it may have; None: any number.
+            read_ahead: Bytes that are fetched at a time behind a URL; None: as its file system
+                likes, which is much where little is wanted.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -131,7 +135,8 @@ class Folder:
         """
         if self.local is not None:
             return open_regular(self.inside(name), largest=largest)
-        return self._filesystem.open(self.path(name), "rb")  # type: ignore[no-any-return]
+        settings = {} if read_ahead is None else {"block_size": read_ahead}
+        return self._filesystem.open(self.path(name), "rb", **settings)  # type: ignore[no-any-return]
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file so that it has either its old content or the new one, never a part.

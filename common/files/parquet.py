@@ -8,7 +8,7 @@ must not know what a table means.
 import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -61,11 +61,21 @@ class ParquetTable:
 
     def read(self) -> pa.Table:
         """All rows."""
-        table = self._opened.read(columns=self.schema.names).select(self.schema.names)
+        table = self._opened.read(columns=self.schema.names)
+        return self._spelled_out(table.select(self.schema.names))
+
+    def _spelled_out(self, table: pa.Table) -> pa.Table:
         self._count(table)
         table = table.cast(self.schema)
         table.validate(full=True)  # texts may not be Unicode
         return table
+
+    def group(self, number: int) -> pa.Table:
+        """The rows of one row group, counted from 0; nothing else of the file is read."""
+        if not 0 <= number < self._opened.num_row_groups:
+            raise ValueError(f"it has no row group {number}")
+        table = self._opened.read_row_group(number, columns=self.schema.names)
+        return self._spelled_out(table.select(self.schema.names))
 
     def batches(self, size: int) -> Iterator[pa.RecordBatch]:
         """The rows in order, in memory that one batch takes.
@@ -91,15 +101,29 @@ def read_parquet(file: IO[bytes], columns: Sequence[str] | None = None) -> pa.Ta
     return ParquetTable(file, columns).read()
 
 
-def parquet_bytes(table: pa.Table) -> bytes:
-    """A table as the bytes of a Parquet file; equal tables give equal bytes."""
+def parquet_bytes(
+    table: pa.Table,
+    *,
+    compression: Literal["zstd", "none"] = "zstd",
+    group_rows: int = 1 << 17,
+    statistics: bool = True,
+) -> bytes:
+    """A table as the bytes of a Parquet file; equal tables give equal bytes.
+
+    Args:
+        table: The table.
+        compression: Of its pages.
+        group_rows: Rows of every row group but the last.
+        statistics: Whether the footer tells the least and the largest value of a group.
+    """
     buffer = io.BytesIO()
     # In one piece: how a table was put together in memory must not show in the file.
     pq.write_table(
         table.combine_chunks(),
         buffer,
-        compression="zstd",
-        row_group_size=1 << 17,
+        compression=compression,
+        row_group_size=group_rows,
+        write_statistics=statistics,
         write_page_checksum=True,
     )
     return buffer.getvalue()

@@ -61,7 +61,9 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     return _rgb(image if turn is None else image.transpose(turn))
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] = FORMATS
+) -> Image.Image:
     """Decode an image at full size, upright, in RGB.
 
     Transparency is put on white, an animation gives its first frame, EXIF orientation is applied.
@@ -74,6 +76,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     Args:
         data: The encoded image.
         max_pixels: Most pixels; judged by the header, before anything is decoded.
+        formats: The formats that are read, as Pillow calls them.
 
     Raises:
         ImageError: The image is broken, truncated, too large or in no known format.
@@ -82,13 +85,13 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if not data:
         raise ImageError("the file is empty")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
             _check_size(*image.size, max_pixels)
             return upright_rgb(image)
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        raise ImageError(f"not a picture in a known format ({', '.join(FORMATS)})") from error
+        raise ImageError(f"not a picture in a known format ({', '.join(formats)})") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"the picture has more than {max_pixels:,} pixels") from error
     except Exception as error:  # Pillow's parsers raise almost anything for damaged bytes

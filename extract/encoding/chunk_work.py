@@ -64,17 +64,20 @@ class ChunkWork:
             },
             reasons={name: {} for name in chunk.streams},
             cut=dict.fromkeys(encoders.texts, 0),
+            thumbnails={},
         )
 
     def encode_images(self, batch: Batch) -> None:
         """Encode a batch of images for every image stream."""
         loaded = [load.result() for load in batch.loads]
         images = list(batch.chunk.images[batch.first : batch.first + len(loaded)])
-        for image, (_, reason) in zip(images, loaded, strict=True):
-            if reason is not None:
+        for image, load in zip(images, loaded, strict=True):
+            if load.thumbnail is not None:
+                self._result.thumbnails.update(dict.fromkeys(image.rows, load.thumbnail))
+            if load.reason is not None:
                 for name in self._encoders.images:
-                    self._result.reasons[name].update(dict.fromkeys(image.rows, reason))
-        good = [pixels for pixels, reason in loaded if reason is None]
+                    self._result.reasons[name].update(dict.fromkeys(image.rows, load.reason))
+        good = [load.pixels for load in loaded if load.reason is None]
         started = []
         for name, encoder in self._encoders.images.items():
             if good:

@@ -4,7 +4,7 @@ Knows only the rows table: no image is opened here and no model is known.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -39,8 +39,9 @@ class Chunk:
         index: Which chunk of the cache.
         rows: Its rows.
         streams: The streams that lack it.
+        thumbnail_side: Longest side in pixels of the thumbnails that it lacks; 0: it lacks none.
         carried: How many of its first rows show the last image of the chunk before: they take over
-            the feature stored there.
+            the feature, and the thumbnail, stored there.
         images: The images that begin in this chunk, in row order.
         captions: Its rows that have a caption, in row order, with the caption.
     """
@@ -48,6 +49,7 @@ class Chunk:
     index: int
     rows: range
     streams: tuple[str, ...]
+    thumbnail_side: int
     carried: int
     images: tuple[ChunkImage, ...]
     captions: tuple[tuple[int, str], ...]
@@ -62,12 +64,15 @@ class ChunkFeatures(NamedTuple):
             in the rows that the chunk takes over from the one before.
         reasons: By stream, why a row of the cache has no feature.
         cut: By text stream, how many captions were longer than the encoder's context.
+        thumbnails: By row of the cache, the thumbnail of an image that begins in this chunk, if the
+            chunk lacks thumbnails and the image could be decoded.
     """
 
     chunk: Chunk
     features: dict[str, npt.NDArray[np.float32]]
     reasons: dict[str, dict[int, str]]
     cut: dict[str, int]
+    thumbnails: dict[int, bytes]
 
 
 class ChunkTable:
@@ -90,8 +95,10 @@ class ChunkTable:
         """The image and the caption of a row, where it has them."""
         return self._rows.column("image")[row].as_py(), self._rows.column("caption")[row].as_py()
 
-    def chunk(self, index: int, rows: range, streams: Sequence[str]) -> Chunk:
-        """What those streams need for a chunk of those rows."""
+    def chunk(
+        self, index: int, rows: range, streams: Sequence[str], *, thumbnail_side: int = 0
+    ) -> Chunk:
+        """What those streams, and thumbnails of that size, need for a chunk of those rows."""
         low, high = np.searchsorted(self._first, (rows.start, rows.stop))
         starts = [int(row) for row in self._first[low:high]]
         part = self._rows.slice(rows.start, len(rows))
@@ -102,6 +109,7 @@ class ChunkTable:
             index=index,
             rows=rows,
             streams=tuple(streams),
+            thumbnail_side=thumbnail_side,
             carried=(starts[0] if starts else rows.stop) - rows.start,
             images=tuple(
                 ChunkImage(paths[start - rows.start], range(start, end))
@@ -117,7 +125,7 @@ class ChunkTable:
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """The chunks that some streams lack: what a job gives to its executor.
+    """The chunks that lack something: what a job gives to its executor.
 
     Iterating makes the chunks one by one, in order, since each holds its captions.
     """
@@ -127,25 +135,47 @@ class Work:
     info: CacheInfo
     """What the cache is: how its rows are divided."""
     streams: Mapping[int, Sequence[str]]
-    """The streams that lack a chunk, by its index, in order."""
+    """The streams that lack a chunk, by its index, in order; none where thumbnails are all."""
+    thumbnails: frozenset[int] = frozenset()
+    """The chunks that lack thumbnails, all of them in `streams`."""
+    thumbnail_side: int = 0
+    """Longest side of these thumbnails, in pixels."""
 
     @property
     def rows(self) -> int:
         """How many rows the chunks have."""
-        return sum(len(self.info.chunk_rows(index)) for index in self.streams)
+        return self._rows(self.streams)
+
+    @property
+    def rows_to_encode(self) -> int:
+        """How many rows the chunks have that some stream lacks."""
+        return self._rows(index for index, streams in self.streams.items() if streams)
+
+    @property
+    def rows_pictured(self) -> int:
+        """How many rows the chunks have that lack thumbnails."""
+        return self._rows(self.thumbnails)
 
     def __iter__(self) -> Iterator[Chunk]:
         for index, streams in self.streams.items():
-            yield self.table.chunk(index, self.info.chunk_rows(index), streams)
+            side = self.thumbnail_side if index in self.thumbnails else 0
+            rows = self.info.chunk_rows(index)
+            yield self.table.chunk(index, rows, streams, thumbnail_side=side)
+
+    def _rows(self, chunks: Iterable[int]) -> int:
+        return sum(len(self.info.chunk_rows(index)) for index in chunks)
 
 
-def lacking(missing: Mapping[str, Sequence[int]]) -> dict[int, list[str]]:
+def lacking(
+    missing: Mapping[str, Sequence[int]], thumbnails: Iterable[int] = ()
+) -> dict[int, list[str]]:
     """Which streams lack a chunk, by chunk in order.
 
     Args:
         missing: The chunks that each stream lacks.
+        thumbnails: The chunks that lack thumbnails; they are listed even if no stream lacks them.
     """
-    streams: dict[int, list[str]] = {}
+    streams: dict[int, list[str]] = {chunk: [] for chunk in thumbnails}
     for name, chunks in missing.items():
         for chunk in chunks:
             streams.setdefault(chunk, []).append(name)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sparc.common.cache.thumbnails.picture import thumbnail_of
 from sparc.common.errors import DatasetError, EncoderError, UnavailableError
 from sparc.common.images.decoding import ImageError, decode
 from sparc.common.text import shorten
@@ -30,10 +31,12 @@ class Loaded(NamedTuple):
     Attributes:
         pixels: By stream, (3, height, width) float32; empty where there is a reason.
         reason: Why the image cannot be used; None where it can.
+        thumbnail: A WebP file, where one was asked for and the image could be decoded.
     """
 
     pixels: Mapping[str, Tensor]
     reason: str | None = None
+    thumbnail: bytes | None = None
 
 
 class ImageLoader:
@@ -61,12 +64,26 @@ class ImageLoader:
         self._pool.shutdown(cancel_futures=True)
 
     def submit(
-        self, image_paths: Sequence[str | None], encoders: Mapping[str, ImageEncoder]
+        self,
+        image_paths: Sequence[str | None],
+        encoders: Mapping[str, ImageEncoder],
+        *,
+        thumbnail_side: int = 0,
     ) -> list[Future[Loaded]]:
-        """Begin to load images, each only once for all encoders."""
-        return [self._pool.submit(self._load, path, encoders) for path in image_paths]
+        """Begin to load images, each only once for all encoders and its thumbnail.
 
-    def _load(self, image_path: str | None, encoders: Mapping[str, ImageEncoder]) -> Loaded:
+        Args:
+            image_paths: As the column `image` of the rows has them.
+            encoders: The encoders to prepare the images for, by stream.
+            thumbnail_side: Longest side of thumbnails in pixels; 0 makes none.
+        """
+        return [
+            self._pool.submit(self._load, path, encoders, thumbnail_side) for path in image_paths
+        ]
+
+    def _load(
+        self, image_path: str | None, encoders: Mapping[str, ImageEncoder], thumbnail_side: int
+    ) -> Loaded:
         if image_path is None:
             return Loaded({}, NO_IMAGE)
         try:
@@ -80,11 +97,16 @@ class ImageLoader:
         except MemoryError as error:
             raise _no_memory(image_path) from error
         try:
-            return Loaded({name: encoder.prepare(image) for name, encoder in encoders.items()})
+            thumbnail = thumbnail_of(image, thumbnail_side) if thumbnail_side else None
+        except MemoryError as error:
+            raise _no_memory(image_path) from error
+        try:
+            pixels = {name: encoder.prepare(image) for name, encoder in encoders.items()}
         except (ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 raise _no_memory(image_path) from error
-            return Loaded({}, f"cannot be prepared: {shorten(str(error), 100)}")
+            return Loaded({}, f"cannot be prepared: {shorten(str(error), 100)}", thumbnail)
+        return Loaded(pixels, thumbnail=thumbnail)
 
 
 def _no_memory(image_path: str) -> EncoderError:

@@ -99,14 +99,14 @@ class Replica:
                 continue
             encoders = self.encoders.of(chunk.streams).images
             pixels = sum(_bytes(encoder) for encoder in encoders.values())
-            chunk_images = chunk.images if encoders else ()
+            chunk_images = chunk.images if encoders or chunk.thumbnail_side else ()
             bounds = [*range(0, max(len(chunk_images), 1), self._batch_size), len(chunk_images)]
             for first, end in pairwise(bounds):
                 paths = [image.path for image in chunk_images[first:end]]
                 yield Batch(
                     chunk=chunk,
                     first=first,
-                    loads=loader.submit(paths, encoders),
+                    loads=loader.submit(paths, encoders, thumbnail_side=chunk.thumbnail_side),
                     size=pixels * len(paths),
                     last=end == len(chunk_images),
                 )
