@@ -12,6 +12,9 @@ NEW_REPORT = typer.Argument(
 )
 REPORT = typer.Argument(metavar="REPORT", help="A finished report.")
 REPORTS = typer.Argument(metavar="REPORT", help="Finished reports.")
+SITE = typer.Argument(
+    metavar="SITE", help="The site's folder; run again to continue after an interruption."
+)
 IMAGES = typer.Argument(
     metavar="IMAGE", help="Files of images; none to score a cache.", show_default=False
 )

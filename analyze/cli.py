@@ -12,6 +12,8 @@ from typing import Annotated
 
 from sparc.analyze.arguments import CACHE, NEW_REPORT, REPORT, REPORTS, RUN
 from sparc.analyze.bias.config import BiasConfig
+from sparc.analyze.browse.command import browse
+from sparc.analyze.browse.config import BrowseConfig
 from sparc.analyze.concepts.command import concepts
 from sparc.analyze.concepts.config import ConceptsConfig
 from sparc.analyze.config import AnalyzeConfig, CompareConfig
@@ -85,6 +87,7 @@ def bias(report: Annotated[str, REPORT], config: BiasConfig) -> None:
 
 command(app, ConceptsConfig, "concepts")(concepts)
 command(app, ShowConfig, "show")(show)
+command(app, BrowseConfig, "browse", prepare=_HEAP)(browse)
 command(app, SearchConfig, "search")(search)
 command(app, NameConfig, "name")(name)
 command(app, StabilityConfig, "stability")(stability)

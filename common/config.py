@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 TABLES = (
     *("extract", "train", "analyze", "compare", "concepts", "show", "search", "bias", "name"),
-    *("stability", "localize", "align", "match", "join", "save", "pipeline"),
+    *("browse", "stability", "localize", "align", "match", "join", "save", "pipeline"),
 )
 """The tables that one `--config FILE.toml` may hold: one for each command with settings."""
 

@@ -278,6 +278,7 @@ def test_a_configuration_file_may_have_a_table_for_every_command(call) -> None:
                 "bias",
                 "concepts",
                 "show",
+                "browse",
                 "search",
                 "name",
                 "stability",

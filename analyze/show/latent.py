@@ -55,8 +55,8 @@ def latent(evidence: Evidence, number: int) -> Latent:
         tuple(s for s in streams if several and only(evidence, s)[number]),
         tuple(s for s in streams if several and lacking(evidence, s)[number]),
         _in_streams(evidence, number),
-        tuple(_in_pair(evidence, number, pair) for pair in combinations(streams, 2)),
-        tuple(_nearest(evidence, number)),
+        tuple(in_pair(evidence, number, pair) for pair in combinations(streams, 2)),
+        tuple(nearest(evidence, number)),
         _partners(evidence, number),
     )
 
@@ -148,7 +148,8 @@ def _classes(evidence: Evidence, rows: npt.NDArray[np.int64]) -> tuple[tuple[Cla
     ), len(own)
 
 
-def _in_pair(evidence: Evidence, number: int, pair: tuple[str, str]) -> InPair:
+def in_pair(evidence: Evidence, number: int, pair: tuple[str, str]) -> InPair:
+    """What a latent is in two streams, in their order."""
     same, agreed = evidence.sharing.same[pair], evidence.agreed.get(pair)
     return InPair(
         *pair,
@@ -167,7 +168,8 @@ def _figure(figure: Figure | None, number: int) -> tuple[float | None, float | N
     return (None if np.isnan(value) else value), (None if np.isnan(chance) else chance)
 
 
-def _nearest(evidence: Evidence, number: int) -> list[Nearest]:
+def nearest(evidence: Evidence, number: int) -> list[Nearest]:
+    """What other streams have for a latent of each stream, where it is alive and not shared."""
     result = []
     for (stream, other), of_pair in evidence.sharing.elsewhere.items():
         alive = evidence.activity.images(stream)[number] > 0

@@ -140,7 +140,7 @@ class InStream:
 
     Attributes:
         rows: Rows on which it is active.
-        images: Images that these show; in joint mode likewise.
+        images: Images on which it is active, as `concepts` counts them; None in joint mode.
         frequency: Share of all rows.
         mean: Mean value on its rows; None if it has none.
         largest: The largest value.
@@ -155,7 +155,7 @@ class InStream:
     """
 
     rows: int
-    images: int
+    images: int | None
     frequency: float
     mean: float | None
     largest: float | None

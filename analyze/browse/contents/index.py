@@ -96,15 +96,13 @@ class Headline:
         mode: How streams selected; empty where that makes no difference.
         given: Whether the figure is given by construction in part: joint ones are.
         stream: The stream that it is of; None if of several.
-        first: The first of the pair of streams that it is of, else None.
-        second: The second one.
         value: The figure; None where it is undefined or was not measured.
         low: Lower end of its 95% interval; None where it has none.
         high: The upper end.
         controls: What it must exceed, or stay below.
         range: The ends of its scale where these are known.
-        better: Which direction is better, where one is.
-        unit: What is counted; empty otherwise.
+        better: `lower` where less is better.
+        unit: What is counted; empty where nothing is.
         style: How the figure is written.
         missing: Why it was not measured; None where it was.
     """
@@ -112,20 +110,18 @@ class Headline:
     section: str
     text: str
     explanation: str
-    mode: str
-    given: bool
-    stream: str | None
-    first: str | None
-    second: str | None
-    value: float | None
-    low: float | None
-    high: float | None
-    controls: tuple[ControlFigure, ...]
-    range: tuple[float, float] | None
-    better: Literal["higher", "lower"] | None
-    unit: str
-    style: Style
-    missing: str | None
+    mode: str = ""
+    given: bool = False
+    stream: str | None = None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    controls: tuple[ControlFigure, ...] = ()
+    range: tuple[float, float] | None = None
+    better: Literal["lower"] | None = None
+    unit: str = ""
+    style: Style = "decimal"
+    missing: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

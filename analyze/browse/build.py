@@ -1,0 +1,222 @@
+"""From a report to a site: gather, choose pictures, write; continued where it was interrupted."""
+
+import hashlib
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sparc.analyze.browse.config import BrowseConfig
+from sparc.analyze.browse.contents import columns as encoded
+from sparc.analyze.browse.contents.detail import Detail, Details, Sprite
+from sparc.analyze.browse.contents.index import Column, DetailFiles, Images, Index, Lists, Views
+from sparc.analyze.browse.contents.scripts import script
+from sparc.analyze.browse.folder import SiteFolder, SiteRecord, recognize, remove_site
+from sparc.analyze.browse.gather.gathered import Gathered, gather
+from sparc.analyze.browse.page_files import START, digest, page_files
+from sparc.analyze.browse.pictures.budget import Plan
+from sparc.analyze.browse.pictures.draw import bytes_of_page, draw_all, plan_pictures, wanted
+from sparc.analyze.browse.pictures.sources import TILE, Pictures, open_pictures
+from sparc.analyze.browse.pictures.sprites import columns_of
+from sparc.analyze.report.digests import DIGESTS_FILE
+from sparc.analyze.report.folder import Report
+from sparc.common.config import to_mapping
+from sparc.common.files.folder import Folder
+from sparc.common.files.lock import exclusive
+from sparc.common.progress import progress
+from sparc.common.text import amount
+from sparc.common.versions import software_versions
+
+Location = str | os.PathLike[str]
+
+_PER_FILE = (256, 128, 64, 32, 16)
+"""Latents in a file of details: as many as fit in `_FILE_BYTES`."""
+
+_FILE_BYTES = 1_000_000
+
+_MARGIN = 1.05
+"""Of an estimated size."""
+
+_NOT_DECISIVE = ("overwrite", "workers")
+"""Settings that do not decide what a site shows."""
+
+_NO_PICTURES = Plan({}, "")
+
+
+class Site(NamedTuple):
+    """A site that was made.
+
+    Attributes:
+        start: The page to open.
+        bytes: Size of all its files; 0 if it had been finished before.
+        latents: How many have a page.
+        notes: What a person must know: what was left out, and why.
+    """
+
+    start: str
+    bytes: int
+    latents: int
+    notes: tuple[str, ...]
+
+
+def browse(report: Report, site: Location, config: BrowseConfig | None = None) -> Site:
+    """Make a site of a report: a folder of pages that opens by double click.
+
+    After an interruption the same call continues where it stopped. A finished site is checked, and
+    what is damaged is made again.
+
+    Args:
+        report: A finished report.
+        site: The site's folder.
+        config: The settings.
+
+    Raises:
+        SparcError: The folder holds something else, the report's cache is not there, or something
+            is damaged.
+    """
+    config = config or BrowseConfig()
+    folder, files = Folder(site), page_files()
+    record = SiteRecord(
+        report=str(report.folder),
+        report_sha256=hashlib.sha256(report.folder.read(DIGESTS_FILE)).hexdigest(),
+        settings={n: v for n, v in to_mapping(config).items() if n not in _NOT_DECISIVE},
+        versions={**software_versions(), "page": digest(files)},
+    )
+    with exclusive(folder, recognize):
+        if config.overwrite:
+            remove_site(folder)
+        opened = SiteFolder(folder, record)
+        if opened.finished:
+            return Site(folder.path(START), 0, 0, (f"{folder} is finished",))
+        opened.begin()
+        return _Building(opened, folder, report, config, files).build()
+
+
+class _Building:
+    """A site that is being made."""
+
+    def __init__(
+        self,
+        site: SiteFolder,
+        folder: Folder,
+        report: Report,
+        config: BrowseConfig,
+        page: Mapping[str, bytes],
+    ) -> None:
+        self._site, self._folder, self._report = site, folder, report
+        self._config, self._page = config, page
+        self._workers = config.workers or os.cpu_count() or 1
+
+    def build(self) -> Site:
+        config = self._config
+        gathered = gather(self._report, cache=config.cache, run=config.run, workers=config.workers)
+        pictures = open_pictures(
+            gathered.evidence.cache, gathered.shown, config.dataset, self._workers
+        )
+        notes = list(gathered.notes)
+        per_file = _per_file(bytes_of_page(gathered))
+        plan, unreadable = _NO_PICTURES, 0
+        if isinstance(pictures, str):
+            notes.append(f"the site has no pictures: {pictures}")
+        else:
+            without = script("index", self._index(gathered, _NO_PICTURES, notes, per_file))
+            room = self._config.bytes - len(without) - sum(map(len, self._page.values()))
+            room -= round(bytes_of_page(gathered) * len(gathered.alive) * _MARGIN)
+            plan, unreadable = self._draw(gathered, pictures, room)
+        self._write_details(gathered, plan, per_file)
+        index = self._index(gathered, plan, notes, per_file)
+        self._site.write("data/index.js", script("index", index))
+        for name, content in self._page.items():
+            self._site.write(name, content)
+        size = self._site.finish()
+        if plan.dropped:
+            notes.append(f"{config.size} had no room for {plan.dropped}")
+        if unreadable:
+            notes.append(f"{amount(unreadable, 'image')} could not be read: empty frames")
+        return Site(self._folder.path(START), size, len(gathered.alive), tuple(notes))
+
+    def _draw(self, gathered: Gathered, pictures: Pictures, room: int) -> tuple[Plan, int]:
+        plan = plan_pictures(gathered, pictures, room)
+        sheets = sum(tiles > 0 for tiles in plan.tiles.values())
+        with progress(sheets, "drawing pictures", unit="latents") as bar:
+            unreadable = draw_all(self._site, gathered, pictures, plan, self._workers, bar.update)
+        return plan, unreadable
+
+    def _write_details(self, gathered: Gathered, plan: Plan, per_file: int) -> None:
+        with progress(len(gathered.alive), "writing pages", unit="latents") as bar:
+            for number, of_file in groupby(
+                _details(gathered, plan), lambda detail: detail.latent // per_file
+            ):
+                content = Details(latents={detail.latent: detail for detail in of_file})
+                self._site.write(
+                    f"data/latents/{number:04d}.js", script(f"latents/{number}", content)
+                )
+                bar.update(len(content.latents))
+
+    def _index(self, gathered: Gathered, plan: Plan, notes: Sequence[str], per_file: int) -> Index:
+        classes, latents = gathered.class_latents
+        place = str(self._report.folder).rstrip("/").split("/")
+        return Index(
+            title="/".join(place[-2:]),
+            command=self._command(),
+            report=gathered.about,
+            streams=gathered.streams,
+            notes=tuple(notes),
+            headlines=gathered.headlines,
+            columns=(*gathered.columns, _tiles_column(plan, self._report.info.latents)),
+            classes=classes,
+            class_latents=lists(latents),
+            details=DetailFiles(latents_per_file=per_file),
+            images=Images(
+                tile=TILE,
+                format="webp" if any(plan.tiles.values()) else "",
+                dropped=plan.dropped,
+            ),
+            views=Views(),
+        )
+
+    def _command(self) -> str:
+        """How this site was made, to copy."""
+        words = ["sparc-analyze", "browse", str(self._report.folder), str(self._folder)]
+        default = to_mapping(BrowseConfig())
+        for name, value in to_mapping(self._config).items():
+            if name not in _NOT_DECISIVE and value != default[name]:
+                words += [f"--{name.replace('_', '-')}", str(value)]
+        return shlex.join(words)
+
+
+def lists(of_things: Sequence[Sequence[int]]) -> Lists:
+    """Lists of latents, one after the other."""
+    ends = np.cumsum([0, *map(len, of_things)])
+    return Lists(
+        encoded.counts(ends), encoded.counts([latent for of in of_things for latent in of])
+    )
+
+
+def _details(gathered: Gathered, plan: Plan) -> Iterator[Detail]:
+    for latent, choice in gathered.choices():
+        number = plan.tiles.get(latent, 0)
+        images: list[Any] = wanted(gathered, choice).images[:number].tolist() if number else []
+        tiles = {image: tile for tile, image in enumerate(images)}
+        sprite = Sprite(columns=columns_of(number), tiles=number) if number else None
+        yield gathered.details.detail(latent, choice, tiles, sprite)
+
+
+def _per_file(bytes_of_one: float) -> int:
+    fitting = [number for number in _PER_FILE if number * bytes_of_one <= _FILE_BYTES]
+    return fitting[0] if fitting else _PER_FILE[-1]
+
+
+def _tiles_column(plan: Plan, latents: int) -> Column:
+    tiles = [plan.tiles.get(latent, 0) for latent in range(latents)]
+    return Column(
+        key="tiles",
+        label="pictures",
+        help="Pictures on the latent's page.",
+        group="size",
+        kind="count",
+        data=encoded.counts(tiles),
+    )

@@ -1,0 +1,45 @@
+"""The settings of `sparc-analyze browse`."""
+
+import dataclasses
+import re
+
+from sparc.analyze import options
+from sparc.common.config import option
+from sparc.common.errors import ConfigError
+
+_UNITS = {"kB": 1000, "MB": 1000**2, "GB": 1000**3}
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(kB|MB|GB)\s*", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BrowseConfig:
+    """What a site shows."""
+
+    size: str = option(
+        "300MB", "Size that the site should have at most; pictures are dropped first."
+    )
+    overwrite: bool = option(
+        False, "Replace the site that the folder holds, of another report for example."
+    )
+    run: str = options.moved_run()
+    cache: str = options.moved_cache()
+    dataset: str = options.moved_dataset()
+    workers: int = option(0, "Threads; 0: one per core.", changeable=True)
+
+    def __post_init__(self) -> None:
+        _ = self.bytes
+        options.check_at_least(self, 0, "workers")
+
+    @property
+    def bytes(self) -> int:
+        """`size` in bytes.
+
+        Raises:
+            ConfigError: It is not a size.
+        """
+        match = _SIZE.fullmatch(self.size)
+        if match is None:
+            raise ConfigError(f"size must be like 300MB or 1.5GB, not {self.size!r}")
+        unit = {name.lower(): number for name, number in _UNITS.items()}[match[2].lower()]
+        return int(float(match[1]) * unit)

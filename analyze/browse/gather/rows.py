@@ -1,0 +1,114 @@
+"""The rows that a site shows: their texts, and which of them show the same image."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sparc.analyze.concepts.gather import Evidence
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.text import shorten
+
+CAPTION = 300
+"""Characters of a caption at most."""
+
+NAME = 80
+"""Characters of a class or a sample's name."""
+
+IMAGE = 300
+"""Characters of an image's name."""
+
+CLASSES = 8
+"""Classes of a row."""
+
+
+_BATCH = 1 << 16
+"""Rows read at a time."""
+
+
+class RowTexts(NamedTuple):
+    """A row as it is shown."""
+
+    sample: str
+    image: str | None
+    caption: str | None
+    classes: tuple[str, ...]
+
+
+class ShownRows:
+    """The rows that are shown of any latent.
+
+    Args:
+        evidence: The report.
+        rows: Which rows, ascending, (n,).
+    """
+
+    def __init__(self, evidence: Evidence, rows: npt.NDArray[np.int64]) -> None:
+        self._rows = rows
+        self._of_row = evidence.images.of_row
+        self._table = _taken(evidence.cache, ["sample_id", "image", "caption"], rows)
+        self._classes = _classes(evidence, rows)
+
+    def texts(self, rows: npt.NDArray[np.int64]) -> list[RowTexts]:
+        """The texts of some of them, cut."""
+        taken = self._table.take(pa.array(np.searchsorted(self._rows, rows))).to_pylist()
+        return [
+            RowTexts(
+                shorten(line["sample_id"], NAME),
+                _cut(line["image"], IMAGE),
+                _cut(line["caption"], CAPTION),
+                self._classes.get(row, ()),
+            )
+            for row, line in zip(rows.tolist(), taken, strict=True)
+        ]
+
+    @cached_property
+    def rows_with_image(self) -> npt.NDArray[np.int64]:
+        """Those of them that have an image, ascending."""
+        return np.asarray(self._rows[np.asarray(self._table["image"].is_valid())])
+
+    def has_image(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which of some rows have an image, (n,)."""
+        return np.isin(rows, self.rows_with_image)
+
+    def image_names(self, rows: Sequence[int]) -> list[str | None]:
+        """The names of some rows' images in the dataset; None where a row has none."""
+        taken = self._table["image"].take(pa.array(np.searchsorted(self._rows, rows)))
+        names: list[str | None] = taken.to_pylist()
+        return names
+
+    def image_numbers(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """The number of each row's image: rows of one image have the same, (n,)."""
+        numbers: npt.NDArray[np.int64] = self._of_row[rows]
+        return numbers
+
+
+def _taken(cache: ActivationCache, columns: Sequence[str], rows: npt.NDArray[np.int64]) -> pa.Table:
+    """Some rows of a cache's table, which is read a batch at a time."""
+    taken, first = [], 0
+    for batch in cache.row_batches(columns, _BATCH):
+        begin, end = np.searchsorted(rows, [first, first + len(batch)])
+        taken.append(batch.take(pa.array(rows[begin:end] - first)))
+        first += len(batch)
+    return pa.Table.from_batches(taken).combine_chunks()
+
+
+def _classes(evidence: Evidence, rows: npt.NDArray[np.int64]) -> Mapping[int, tuple[str, ...]]:
+    labels = evidence.labels
+    if labels is None:
+        return {}
+    called = [shorten(name, NAME) for name in evidence.cache.classes()["name"].to_pylist()]
+    carried = labels.matrix[rows]
+    result = {}
+    for place, row in enumerate(rows.tolist()):
+        columns = carried.indices[carried.indptr[place] : carried.indptr[place + 1]][:CLASSES]
+        if len(columns):
+            result[row] = tuple(called[labels.class_ids[column]] for column in columns)
+    return result
+
+
+def _cut(text: str | None, width: int) -> str | None:
+    return None if text is None else shorten(text, width)
