@@ -63,10 +63,27 @@ class DatasetPictures:
         return buffer.getvalue()
 
 
+class Thumbnails:
+    """The pictures that the cache keeps.
+
+    Args:
+        cache: The cache; it has thumbnails.
+    """
+
+    def __init__(self, cache: ActivationCache) -> None:
+        self._thumbnails = cache.thumbnails
+
+    def read(self, rows: Sequence[int]) -> Mapping[int, Image.Image]:
+        """See `Pictures`."""
+        return self._thumbnails.images(rows)
+
+
 def open_pictures(
     cache: ActivationCache, shown: ShownRows, dataset: str, workers: int
 ) -> Pictures | str:
     """The pictures of a cache's rows; or why there are none, in words.
+
+    A dataset that is named is read, else the cache's thumbnails, else the recorded dataset.
 
     Args:
         cache: The cache.
@@ -79,6 +96,8 @@ def open_pictures(
     """
     if not len(shown.rows_with_image):
         return "the rows have no images"
+    if cache.thumbnails.side and not dataset:
+        return Thumbnails(cache)
     try:
         return DatasetPictures(CacheImages(cache.info, dataset), shown, workers)
     except SparcError as error:

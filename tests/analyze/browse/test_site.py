@@ -168,7 +168,7 @@ def test_a_stream_s_share_of_the_selection_is_that_of_the_table(world, site) -> 
     )
     for stream in STREAMS:
         share = np.nan_to_num(column(index, f"selection_share:{stream}"))
-        (whole,) = table(world / "report", "selection", control="none", stream=stream)["share"]
+        (whole,) = table(world / "report", "selection", control="trained", stream=stream)["share"]
         np.testing.assert_allclose((share * jointly).sum() / jointly.sum(), whole.as_py(), 1e-5)
 
 
@@ -179,16 +179,16 @@ def test_headlines_have_the_figures_of_the_summary_with_their_controls(world, si
     assert agreement["mode"] == "independent"
     assert not agreement["given"]
     for key, end in (("value", ""), ("low", "_low"), ("high", "_high")):
-        wanted = summary[f"agreement{end}/independent/none/depth 1"]
+        wanted = summary[f"agreement{end}/independent/trained/depth 1"]
         np.testing.assert_allclose(agreement[key], wanted, rtol=1e-5)
     (mispaired,) = agreement["controls"]
     assert mispaired["name"] == "mispaired latents (chance)"
-    wanted = summary["agreement_mispaired/independent/none/depth 1"]
+    wanted = summary["agreement_mispaired/independent/trained/depth 1"]
     np.testing.assert_allclose(mispaired["value"], wanted, rtol=1e-5)
     assert all(h["given"] == (h["mode"] == "joint") for h in headlines)
     assert any(h["given"] for h in headlines)
     shown = {round(h["value"], 4) for h in headlines if h["value"] is not None}
-    assert round(summary["nmse_cross/independent/none"], 4) in shown
+    assert round(summary["nmse_cross/independent/trained"], 4) in shown
     selection = [h for h in headlines if h["text"] == "share of the selection: dino"]
     assert [h["stream"] for h in selection] == ["dino"]
 
