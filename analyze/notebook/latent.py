@@ -127,8 +127,9 @@ class LatentView:
 
     def _open(self) -> Iterator[Image.Image | None]:
         """The images of all streams, one after the other."""
-        images = [entry.image for stream in self.facts.streams for entry in stream.shown]
-        return open_images(images, self._cache, self._dataset)
+        shown = [entry for stream in self.facts.streams for entry in stream.shown]
+        rows, images = [entry.row for entry in shown], [entry.image for entry in shown]
+        return open_images(rows, images, self._cache, self._dataset)
 
 
 def _figure(entry: LatentImage, image: Image.Image | None) -> str:

@@ -50,7 +50,7 @@ def contact_sheet(
     Returns:
         Number of images that could not be read: empty frames.
     """
-    images = list(open_images(table["image"].to_pylist(), cache, dataset))
+    images = list(open_images(table["row"].to_pylist(), table["image"].to_pylist(), cache, dataset))
     tiles = [
         Tile(
             image,

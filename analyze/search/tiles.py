@@ -64,23 +64,30 @@ class Sheet:
 def unreadable(images: int) -> str:
     """What a person is told of images that could not be read, and what to do."""
     return (
-        f"{amount(images, 'image')} could not be read and left an empty frame; if the dataset has "
-        "moved, say with --dataset where it is"
+        f"{amount(images, 'image')} could not be read and left an empty frame; the cache has no "
+        "thumbnails of them, so if the dataset has moved, say with --dataset where it is"
     )
 
 
 def open_images(
-    images: Sequence[str | None], cache: ActivationCache, dataset: str = ""
+    rows: Sequence[int], images: Sequence[str | None], cache: ActivationCache, dataset: str = ""
 ) -> Iterator[Image.Image | None]:
-    """The images of some rows; None for one that cannot be read.
+    """The images of some rows, from the dataset or else the cache's thumbnails of them.
+
+    A sheet shows images larger than thumbnails are, so the dataset comes first, where it is.
 
     Args:
-        images: What the column `image` of the rows says.
+        rows: Rows of the cache.
+        images: What the column `image` of these rows says.
         cache: The cache.
         dataset: The dataset's folder if it has moved; empty: the recorded one.
 
+    Yields:
+        By row, the image; None where neither has it.
+
     Raises:
         DatasetError: A folder was given, and is no dataset.
+        DamagedCacheError: A thumbnail that is needed is damaged.
     """
     try:
         opened = CacheImages(cache.info, dataset)
@@ -88,9 +95,14 @@ def open_images(
         if dataset:
             raise
         opened = None
-    for image in images:
+    thumbnails: dict[int, Image.Image] | None = None
+    for row, image in zip(rows, images, strict=True):
         try:
             result = opened.open(image) if opened else None
         except SparcError:
             result = None
+        if result is None:
+            if thumbnails is None:  # all at once, which takes hardly longer than one
+                thumbnails = cache.thumbnails.images(rows)
+            result = thumbnails.get(row)
         yield result

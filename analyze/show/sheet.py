@@ -46,8 +46,9 @@ def draw_sheet(
     title = f"images on which latent {latent.number} is active, the strongest first; then at "
     title += ", ".join(f"{share:.0%}" for share in QUANTILES) + " of them"
     sheet.write(title if streams else f"latent {latent.number} is active on no image", GAP, GAP)
-    wanted = [entry.image for stream in streams for entry in stream.shown]
-    images, missing = open_images(wanted, cache, dataset), 0
+    shown = [entry for stream in streams for entry in stream.shown]
+    rows, names = [entry.row for entry in shown], [entry.image for entry in shown]
+    images, missing = open_images(rows, names, cache, dataset), 0
     for band, stream in enumerate(streams):
         top = head + band * _BAND
         sheet.write(_heading(stream), GAP, top)

@@ -73,6 +73,31 @@ def test_a_text_finds_itself_and_gives_a_sheet_of_real_images(root, call, tmp_pa
         assert {color for _, color in own.getcolors(1 << 24)} <= shown
 
 
+def test_a_sheet_shows_thumbnails_where_the_dataset_is_gone(root, call, tmp_path):
+    def sheet(name, cache):
+        result = call(
+            "analyze", "search", root / "report", "--row", 6, "--in", "vit", "--results", 3,
+            "--cache", cache, "--sheet", tmp_path / name,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        with Image.open(tmp_path / name) as opened:
+            return np.asarray(opened.convert("RGB")).astype(int), result.stderr
+
+    from_dataset, _ = sheet("a.png", root / "cache")
+    shutil.copytree(root / "cache", tmp_path / "bare")
+    shutil.rmtree(tmp_path / "bare/thumbnails")
+    (root / "images").rename(root / "elsewhere")
+    try:
+        from_thumbnails, said = sheet("b.png", root / "cache")
+        empty, complaint = sheet("c.png", tmp_path / "bare")
+    finally:
+        (root / "elsewhere").rename(root / "images")
+    assert "could not be read" not in said
+    assert "3 images could not be read and left an empty frame; the cache has no thu" in complaint
+    assert not np.array_equal(from_dataset, from_thumbnails), "WebP loses a little"
+    assert abs(from_dataset - from_thumbnails).mean() * 10 < abs(from_dataset - empty).mean()
+
+
 def test_an_image_finds_itself_and_a_text_finds_images(root, call, tmp_path):
     arguments = ["--in", "vit", "--out", tmp_path / "matches.parquet", "--trust-encoders"]
     result = call(
