@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from sparc.analyze.measure import UNPERMUTED, Measure, Needs, Rows, Steps, Summary, Table
+from sparc.analyze.report.control_lines import UNTRAINED
 from sparc.analyze.report.figure_names import ENDS, FigureMode, Figures, Metric
 from sparc.analyze.report.page import Line, Section
 
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
     from sparc.analyze.context import Context
     from sparc.analyze.maths.reduction import Reducer
 
-VALUE = Metric("agreement", where=("depth",))
-MISPAIRED = Metric("agreement_mispaired", where=("depth",))
-EXCESS = Metric("agreement_excess", where=("depth",))
+VALUE = Metric("agreement", where=("depth",), title="agreement")
+MISPAIRED = Metric("agreement_mispaired", where=("depth",), title="mispaired latents")
+EXCESS = Metric("agreement_excess", where=("depth",), title="excess of agreement")
 
 _OF_ALIVE = tuple(
     Metric(f"agreement_alive{kind}", where=("depth",)) for kind in ("", "_mispaired", "_excess")
@@ -84,7 +85,8 @@ class Agreement(Measure):
             "AGREEMENT: do the classes of a latent's rows match between the streams?",
             "0: not at all, 1: fully. Mean over all latents, dead ones as 0. Any two latents agree "
             "in part, most of all where classes are few. Excess: how much of the way from there to "
-            "1 is gone; 0 where a latent is no more alike in two streams than two latents are.",
+            "1 is gone; 0 where a latent is no more alike in two streams than two latents are. "
+            "Depth: of the classes, 1 is the coarsest.",
             (
                 *(
                     line
@@ -110,13 +112,13 @@ def _lines(depth: int, mode: FigureMode) -> Iterator[Line]:
         return Line(text, metric.of(f"depth {depth}", mode=mode, control=control), controls)
 
     yield line(
-        f"excess of agreement, classes at depth {depth}, {mode}",
+        f"{EXCESS.title}, depth {depth}, {mode}",
         EXCESS,
-        line("untrained model", EXCESS, control="untrained"),
+        line(UNTRAINED, EXCESS, control="untrained"),
     )
     yield line(
-        f"agreement, classes at depth {depth}, {mode}",
+        f"{VALUE.title}, depth {depth}, {mode}",
         VALUE,
-        line("mispaired latents (chance)", MISPAIRED),
-        line("untrained model", VALUE, control="untrained"),
+        line(MISPAIRED.title, MISPAIRED),
+        line(UNTRAINED, VALUE, control="untrained"),
     )

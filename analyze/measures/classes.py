@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from sparc.analyze.context import Context
     from sparc.analyze.maths.reduction import Reducer
 
-LOG_LOSS = Metric("probe_log_loss")
+LOG_LOSS = Metric("probe_log_loss", title="log loss of single latents")
 RAW_MAP = Metric("raw_map")
-CODES_MAP = Metric("codes_map")
+CODES_MAP = Metric("codes_map", title="mAP on codes")
 SELF_MAP = Metric("reconstruction_self_map")
 CROSS_MAP = Metric("reconstruction_cross_map")
 
@@ -137,17 +137,17 @@ class Classification(Measure):
             "the best single latent of a class, in nats: 0 is perfect, 0.693 is chance.",
             (
                 Line("mAP on raw features", RAW_MAP.of(mode="raw", control="trained")),
-                independent_line("mAP on codes, ", CODES_MAP),
+                independent_line(CODES_MAP),
                 Line("mAP on reconstructions", SELF_MAP.of(**independent)),
                 Line(
                     "mAP on cross-reconstructions",
                     CROSS_MAP.of(**independent),
                     (untrained_line(CROSS_MAP),),
                 ),
-                Line("mAP on codes, joint", CODES_MAP.of(mode="joint", control="trained")),
-                independent_line("log loss of single latents, ", LOG_LOSS),
+                Line(f"{CODES_MAP.title}, joint", CODES_MAP.of(mode="joint", control="trained")),
+                independent_line(LOG_LOSS),
                 Line(
-                    "log loss of single latents, joint",
+                    f"{LOG_LOSS.title}, joint",
                     LOG_LOSS.of(mode="joint", control="trained"),
                 ),
             ),

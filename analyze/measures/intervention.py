@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from sparc.analyze.context import Context
     from sparc.analyze.maths.reduction import Reducer
 
-R_AT_1 = Metric("kept_r_at_1", where=("kept",), added=True)
-R_AT_10 = Metric("kept_r_at_10", where=("kept",), added=True)
+R_AT_1 = Metric("kept_r_at_1", where=("kept",), title="retrieval, R@1", added=True)
+R_AT_10 = Metric("kept_r_at_10", where=("kept",), title="retrieval, R@10", added=True)
 LATENTS = Metric("kept_latents", where=("kept",), added=True)
 
 
@@ -73,9 +73,15 @@ class Intervention(Measure):
     def section(self, streams: Sequence[str], summaries: Sequence[Summary]) -> Section:
         of: Any = {"mode": "independent", "control": "trained"}
 
-        def with_random(text: str, metric: Metric, kept: str, random: str) -> Line:
-            control = Line(f"{text}as many at random", metric.of(random, **of))
-            return Line(f"{text}shared latents", metric.of(kept, **of), (control,))
+        def lines(metric: Metric) -> Iterator[Line]:
+            yield Line(f"{metric.title}, all latents", metric.of("all", **of))
+            for which, kept, random in (
+                ("only", "shared", "random"),
+                ("without", "not_shared", "not_random"),
+            ):
+                text = f"{metric.title}, {which}"
+                control = Line(f"{text} as many at random", metric.of(random, **of))
+                yield Line(f"{text} shared latents", metric.of(kept, **of), (control,))
 
         return Section(
             "INTERVENTION: does retrieval rest on the latents that streams share?",
@@ -84,12 +90,8 @@ class Intervention(Measure):
             "codes, independent, with some latents only; random ones are of like frequency. Mean "
             "over pairs of streams.",
             (
-                Line("R@1, all latents", R_AT_1.of("all", **of)),
-                with_random("R@1, only ", R_AT_1, "shared", "random"),
-                with_random("R@1, without ", R_AT_1, "not_shared", "not_random"),
-                Line("R@10, all latents", R_AT_10.of("all", **of)),
-                with_random("R@10, only ", R_AT_10, "shared", "random"),
-                with_random("R@10, without ", R_AT_10, "not_shared", "not_random"),
+                *lines(R_AT_1),
+                *lines(R_AT_10),
                 Line("shared latents", LATENTS.of("shared", **of), style="count"),
             ),
         )

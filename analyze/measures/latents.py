@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from sparc.analyze.context import Context
     from sparc.analyze.maths.reduction import Reducer
 
-ALIVE = {place: Metric(f"alive_{place}") for place in ("everywhere", "somewhere", "nowhere")}
+ALIVE = {
+    "everywhere": Metric("alive_everywhere", title="alive in all streams"),
+    "somewhere": Metric("alive_somewhere", title="alive in some streams"),
+    "nowhere": Metric("alive_nowhere", title="alive in no stream"),
+}
 ALIVE_IMAGES = Metric("alive_images", by=())
-ALIVE_UNSEEN_SHARE = Metric("alive_unseen_share", by=())
+ALIVE_UNSEEN_SHARE = Metric("alive_unseen_share", by=(), title="a dead latent is active on at most")
 ACTIVE_PER_ROW = Metric("active_per_row", where=("stream",))
 
 
@@ -102,20 +106,19 @@ class Streams(Measure):
 
 
 def _alive_lines() -> Iterator[Line]:
-    places = (("all streams", "everywhere"), ("some", "somewhere"), ("none", "nowhere"))
     counted_on = (
         Line("images that these are counted on", ALIVE_IMAGES.of(), style="count"),
         Line(
-            "a dead latent is active on at most",
+            ALIVE_UNSEEN_SHARE.title,
             ALIVE_UNSEEN_SHARE.of(),
             style="percent",
         ),
     )
     for mode in MODES:
-        for text, place in places:
+        for place, metric in ALIVE.items():
             yield Line(
-                f"alive in {text}, {mode}",
-                ALIVE[place].of(mode=mode, control="trained"),
+                f"{metric.title}, {mode}",
+                metric.of(mode=mode, control="trained"),
                 counted_on if (mode, place) == ("joint", "nowhere") else (),
                 style="count",
             )

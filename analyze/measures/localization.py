@@ -9,12 +9,16 @@ from sparc.analyze.report.figure_names import ENDS, Figures, Metric
 from sparc.analyze.report.page import Line, Section
 
 _WHERE = ("map", "images", "stream")
-POINTING = Metric("localization_pointing", by=(), where=_WHERE)
-AUC = Metric("localization_auc", by=(), where=_WHERE)
+POINTING = Metric("localization_pointing", by=(), where=_WHERE, title="map of the name")
+AUC = Metric("localization_auc", by=(), where=_WHERE, title="present against absent names, AUC")
 _OTHERS = tuple(
     Metric(f"localization_{column}", by=(), where=_WHERE)
     for column in ("iou_best", "iou_otsu", "average_precision")
 )
+
+RANDOM_LATENT = "a latent active in the image"
+CENTRE = "the image's centre"
+"""What pages call its baselines."""
 
 
 class Localization(Measure):
@@ -58,12 +62,12 @@ class Localization(Measure):
 
 def _line(stream: str) -> Line:
     return Line(
-        f"{stream}: map of the name",
+        f"{stream}: {POINTING.title}",
         POINTING.of("text", "several", stream),
         (
             Line("similarity of raw features", POINTING.of("raw_similarity", "several", stream)),
-            Line("a latent active in the image", POINTING.of("random_latent", "several", stream)),
-            Line("the image's centre", POINTING.of("centre", "several", stream)),
-            Line("present against absent names, AUC", AUC.of("text", "several", stream)),
+            Line(RANDOM_LATENT, POINTING.of("random_latent", "several", stream)),
+            Line(CENTRE, POINTING.of("centre", "several", stream)),
+            Line(AUC.title, AUC.of("text", "several", stream)),
         ),
     )

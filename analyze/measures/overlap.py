@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from sparc.analyze.maths.reduction import Reducer
 
 
-ROW_JACCARD = Metric("row_jaccard")
-ROW_COSINE = Metric("row_cosine")
+ROW_JACCARD = Metric("row_jaccard", title="Jaccard of latents")
+ROW_COSINE = Metric("row_cosine", title="cosine of codes")
 
 
 class Overlap(Measure):
@@ -87,9 +87,9 @@ class Overlap(Measure):
             "set); a stream with a large share decides for the others. Without it: how many of "
             "them the other streams still select.",
             (
-                independent_line("Jaccard of latents, ", ROW_JACCARD),
-                independent_line("cosine of codes, ", ROW_COSINE),
-                joint_line("cosine of codes, ", ROW_COSINE),
+                independent_line(ROW_JACCARD),
+                independent_line(ROW_COSINE),
+                joint_line(ROW_COSINE),
                 *selection_lines(streams),
             ),
         )

@@ -15,12 +15,21 @@ if TYPE_CHECKING:
     from sparc.analyze.context import Context
     from sparc.analyze.maths.reduction import Reducer
 
-NMSE_SELF = Metric("nmse_self")
-NMSE_CROSS = Metric("nmse_cross")
-EXPLAINED_SELF = Metric("explained_variance_self")
-EXPLAINED_CROSS = Metric("explained_variance_cross")
-EXPLAINED_OF_STREAM = Metric("explained_variance_self", where=("stream",))
-EXPLAINED_OF_TARGET = Metric("explained_variance_cross", where=("stream",), added=True)
+NMSE_SELF = Metric("nmse_self", title="self-reconstruction, NMSE")
+NMSE_CROSS = Metric("nmse_cross", title="cross-reconstruction, NMSE")
+EXPLAINED_SELF = Metric("explained_variance_self", title="self-reconstruction, explained variance")
+EXPLAINED_CROSS = Metric(
+    "explained_variance_cross", title="cross-reconstruction, explained variance"
+)
+EXPLAINED_OF_STREAM = Metric(
+    "explained_variance_self", where=("stream",), title="self-reconstruction, explained variance"
+)
+EXPLAINED_OF_TARGET = Metric(
+    "explained_variance_cross",
+    where=("stream",),
+    title="cross-reconstruction, explained variance",
+    added=True,
+)
 
 
 class Reconstruction(Measure):
@@ -80,16 +89,17 @@ class Reconstruction(Measure):
         return Section(
             "TRANSLATION: does the code of one stream rebuild the features of another?",
             "NMSE: 0 is perfect, 1 is what a zero vector gives. Explained variance: 1 is perfect, "
-            "0 is what the mean gives. Mean over pairs of streams; one stream that is badly "
-            "rebuilt from its own code makes them all worse.",
+            "0 is what the mean gives. Cross: from the code of another stream, self: from its own. "
+            "Mean over streams or pairs of them; a stream that is badly rebuilt from its own code "
+            "makes all cross ones worse. Of one target: independent.",
             (
-                independent_line("NMSE, ", NMSE_CROSS),
-                joint_line("NMSE, ", NMSE_CROSS),
-                *_modes("explained variance, ", EXPLAINED_CROSS),
-                *_modes("NMSE of a stream's own features, ", NMSE_SELF),
+                independent_line(NMSE_CROSS),
+                joint_line(NMSE_CROSS),
+                *_modes(EXPLAINED_CROSS),
+                *_modes(NMSE_SELF),
                 *(
                     Line(
-                        f"explained variance of its own, independent: {stream}",
+                        f"{EXPLAINED_OF_STREAM.title}: {stream}",
                         EXPLAINED_OF_STREAM.of(stream, mode="independent", control="trained"),
                         (untrained_line(EXPLAINED_OF_STREAM, stream),),
                     )
@@ -97,7 +107,7 @@ class Reconstruction(Measure):
                 ),
                 *(
                     Line(
-                        f"explained variance from the others, independent: {stream}",
+                        f"{EXPLAINED_OF_TARGET.title}: {stream}",
                         EXPLAINED_OF_TARGET.of(stream, mode="independent", control="trained"),
                         (untrained_line(EXPLAINED_OF_TARGET, stream),),
                     )
@@ -108,6 +118,6 @@ class Reconstruction(Measure):
         )
 
 
-def _modes(text: str, metric: Metric) -> Iterator[Line]:
+def _modes(metric: Metric) -> Iterator[Line]:
     for mode in MODES:
-        yield Line(f"{text}{mode}", metric.of(mode=mode, control="trained"))
+        yield Line(f"{metric.title}, {mode}", metric.of(mode=mode, control="trained"))

@@ -16,9 +16,21 @@ if TYPE_CHECKING:
     from sparc.analyze.context import Context
     from sparc.analyze.maths.reduction import Reducer
 
-_SPACES = ("codes", "cross_reconstruction", "raw")
-R_AT_1 = {space: Metric(f"{space}_r_at_1") for space in _SPACES}
-R_AT_10 = {space: Metric(f"{space}_r_at_10") for space in _SPACES}
+_SPACES = {
+    "codes": "",
+    "cross_reconstruction": " of cross-reconstructions among features",
+    "raw": " on raw features",
+}
+"""What a title says of each space; what is ranked are codes where it says nothing."""
+
+R_AT_1 = {
+    space: Metric(f"{space}_r_at_1", title=f"retrieval, R@1{where}")
+    for space, where in _SPACES.items()
+}
+R_AT_10 = {
+    space: Metric(f"{space}_r_at_10", title=f"retrieval, R@10{where}")
+    for space, where in _SPACES.items()
+}
 MEDIAN_RANK = {space: Metric(f"{space}_median_rank") for space in _SPACES}
 
 
@@ -108,29 +120,31 @@ class Retrieval(Measure):
 
     def section(self, streams: Sequence[str], summaries: Sequence[Summary]) -> Section:
         codes, rebuilt = R_AT_1["codes"], R_AT_1["cross_reconstruction"]
+        ten = R_AT_10["codes"]
         independent: Any = {"mode": "independent", "control": "trained"}
         return Section(
             "RETRIEVAL: does a row of one stream find its own image or caption in another?",
-            "R@n: share of the queries that rank it among the first n. Mean over pairs of streams.",
+            "R@n: share of the queries that rank it among the first n, by codes where nothing else "
+            "is said. Mean over pairs of streams.",
             (
-                independent_line("R@1 on codes, ", codes),
-                Line("R@10 on codes, independent", R_AT_10["codes"].of(**independent)),
+                independent_line(codes),
+                Line(f"{ten.title}, independent", ten.of(**independent)),
                 Line(
-                    "median rank on codes, independent",
+                    "retrieval, median rank, independent",
                     MEDIAN_RANK["codes"].of(**independent),
                     style="one decimal",
                 ),
                 Line(
-                    "R@1 of cross-reconstructions among features",
+                    rebuilt.title,
                     rebuilt.of(**independent),
                     (untrained_line(rebuilt),),
                 ),
                 Line(
-                    "R@1 on raw features, where widths match",
+                    f"{R_AT_1['raw'].title}, where widths match",
                     R_AT_1["raw"].of(mode="raw", control="trained"),
                 ),
                 Line(
-                    "R@1 on codes, joint: a leak",
+                    f"{codes.title}, joint: a leak",
                     codes.of(mode="joint", control="trained"),
                     (joint_leak_line(codes),),
                 ),

@@ -5,41 +5,45 @@ from typing import Literal
 from sparc.analyze.report.figure_names import Metric
 from sparc.analyze.report.page import Line
 
+UNTRAINED = "untrained model"
+PERMUTED = "permuted rows"
+"""What pages call controls, wherever they show them."""
+
 MODES: "tuple[Literal['independent', 'joint'], ...]" = ("independent", "joint")
 """In the order of a page: what was learnt comes first."""
 
 
-def independent_line(text: str, metric: Metric) -> Line:
-    """A figure of independent codes; the text goes before the mode."""
+def independent_line(metric: Metric) -> Line:
+    """A figure of independent codes, by its title."""
     return Line(
-        f"{text}independent",
+        f"{metric.title}, independent",
         metric.of(mode="independent", control="trained"),
         (
             untrained_line(metric),
-            Line("permuted rows (chance)", metric.of(mode="independent", control="permuted")),
+            Line(PERMUTED, metric.of(mode="independent", control="permuted")),
         ),
     )
 
 
-def joint_line(text: str, metric: Metric) -> Line:
-    """A figure of joint codes; the text goes before the mode."""
+def joint_line(metric: Metric) -> Line:
+    """A figure of joint codes, by its title."""
     return Line(
-        f"{text}joint",
+        f"{metric.title}, joint",
         metric.of(mode="joint", control="trained"),
         (
-            Line("untrained model", metric.of(mode="joint", control="untrained")),
+            Line(UNTRAINED, metric.of(mode="joint", control="untrained")),
             joint_leak_line(metric),
-            Line("permuted rows (chance)", metric.of(mode="joint", control="permuted_after")),
+            Line(PERMUTED, metric.of(mode="joint", control="permuted_after")),
         ),
     )
 
 
 def untrained_line(metric: Metric, *where: str) -> Line:
     """The same figure of the untrained model, independent."""
-    return Line("untrained model", metric.of(*where, mode="independent", control="untrained"))
+    return Line(UNTRAINED, metric.of(*where, mode="independent", control="untrained"))
 
 
 def joint_leak_line(metric: Metric) -> Line:
     """What joint selection alone gives."""
     name = metric.of(mode="joint", control="permuted_before")
-    return Line("permuted rows, selected jointly", name)
+    return Line(f"{PERMUTED}, selected jointly", name)

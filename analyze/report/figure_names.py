@@ -34,6 +34,9 @@ class Metric:
     where: tuple[str, ...] = ()
     """Further parts of a name after mode and control, such as the stream."""
 
+    title: str = ""
+    """What pages call it, wherever they show it; mode and control are said beside it."""
+
     added: bool = False
     """Whether reports were finished before there was this metric: they may lack all its figures."""
 

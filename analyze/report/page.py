@@ -28,8 +28,9 @@ NOT_MEASURED = "not measured"
 READING = (
     "independent: each stream of a row selects its own latents. joint: all streams select the same "
     "latents, by the sum of their logits, so that they agree by construction and leak what they "
-    "select to each other. Indented lines are controls: only what exceeds them was learnt. ±: half "
-    "of a 95% interval, over other images of the same kind. -: undefined."
+    "select to each other. Indented lines are controls: only what exceeds them was learnt. "
+    "untrained model: the same before its first step; permuted rows, mispaired latents: chance. "
+    "±: half of a 95% interval, over other images of the same kind. -: undefined."
 )
 """How the figures of a summary are read."""
 

@@ -3,13 +3,13 @@
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from sparc.analyze.measures.agreement import EXCESS, MISPAIRED, VALUE, depths
 from sparc.analyze.measures.latents import ALIVE, ALIVE_UNSEEN_SHARE
-from sparc.analyze.measures.localization import AUC, POINTING
+from sparc.analyze.measures.localization import AUC, CENTRE, POINTING, RANDOM_LATENT
 from sparc.analyze.measures.reconstruction import EXPLAINED_CROSS, NMSE_CROSS
 from sparc.analyze.measures.retrieval import R_AT_1, R_AT_10
+from sparc.analyze.report.control_lines import PERMUTED, UNTRAINED
 from sparc.analyze.report.figure_names import FigureMode, Metric
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.page import Column, Line, Section
@@ -33,7 +33,12 @@ agreement is high even for an untrained model. The aligned baseline was trained 
 was; then its latents were renumbered so that those that fire together have one number, and its
 encoders refitted in closed form, so that the streams' logits agree."""
 
-_DEPTHS = {1: "groups (animals, food, …)", 2: "subgroups (birds, fruit, …)", 3: "emoji (owl, …)"}
+_DEPTHS = {
+    1: ": groups (animals, food, …)",
+    2: ": subgroups (birds, fruit, …)",
+    3: ": emoji (owl, …)",
+}
+"""What the classes of each depth are."""
 
 
 def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
@@ -91,30 +96,30 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
 
 def _sections(first: Column, streams: tuple[str, ...]) -> Iterator[Section]:
     """The sections of the table, with the depths and maps that the first report has."""
-    codes, of_classes = R_AT_1["codes"], depths(first.figures)
+    codes, ten, of_classes = R_AT_1["codes"], R_AT_10["codes"], depths(first.figures)
     yield Section(
         "INDEPENDENT, each stream selects its own latents: this is learnt",
         "",
         (
             *(_agreement(depth, "independent") for depth in of_classes if depth > 0),
             Line(
-                "cross-reconstruction, NMSE (lower is better)",
+                f"{NMSE_CROSS.title} (lower is better)",
                 NMSE_CROSS.of(mode="independent", control="trained"),
                 (_untrained(NMSE_CROSS),),
             ),
             Line(
-                "explained variance of it",
+                EXPLAINED_CROSS.title,
                 EXPLAINED_CROSS.of(mode="independent", control="trained"),
             ),
             Line(
-                "retrieval, R@1",
+                codes.title,
                 codes.of(mode="independent", control="trained"),
                 (
                     _untrained(codes),
-                    Line("permuted rows", codes.of(mode="independent", control="permuted")),
+                    Line(PERMUTED, codes.of(mode="independent", control="permuted")),
                 ),
             ),
-            Line("retrieval, R@10", R_AT_10["codes"].of(mode="independent", control="trained")),
+            Line(ten.title, ten.of(mode="independent", control="trained")),
         ),
     )
     yield Section(
@@ -122,24 +127,22 @@ def _sections(first: Column, streams: tuple[str, ...]) -> Iterator[Section]:
         "",
         (
             *(_agreement(depth, "joint") for depth in of_classes[-1:]),
-            Line("cross-reconstruction, NMSE", NMSE_CROSS.of(mode="joint", control="trained")),
-            Line("retrieval, R@1: a leak", codes.of(mode="joint", control="trained")),
+            Line(NMSE_CROSS.title, NMSE_CROSS.of(mode="joint", control="trained")),
+            Line(f"{codes.title}: a leak", codes.of(mode="joint", control="trained")),
         ),
     )
     # Image streams have maps; text streams weigh words, which are not scored.
     maps = [_map(s) for s in streams if first.figure(POINTING.of("text", "several", s)) is not None]
     if maps:
-        title = "THE MAP OF AN OBJECT'S NAME points at it, in scenes of several objects"
+        title = "THE MAP OF AN OBJECT'S NAME points at it, in images of several objects"
         yield Section(title, "", tuple(maps))
-    bound = Line(
-        "such a latent is active (95%) on at most", ALIVE_UNSEEN_SHARE.of(), style="percent"
-    )
+    bound = Line(f"{ALIVE_UNSEEN_SHARE.title} (95%)", ALIVE_UNSEEN_SHARE.of(), style="percent")
     yield Section(
         "LATENTS",
         "",
         (
-            _alive("alive in all streams, independent", "everywhere"),
-            _alive("dead in all streams, independent", "nowhere", bound),
+            _alive("everywhere"),
+            _alive("nowhere", bound),
         ),
     )
 
@@ -173,39 +176,35 @@ def _row(level: int, text: str, cells: str) -> str:
 
 
 def _agreement(depth: int, mode: FigureMode) -> Line:
-    def line(
-        text: str, metric: Metric, control: Literal["trained", "untrained"] = "trained"
-    ) -> Line:
-        return Line(text, metric.of(f"depth {depth}", mode=mode, control=control))
+    def line(metric: Metric, *controls: Line) -> Line:
+        return Line(metric.title, metric.of(where, mode=mode, control="trained"), controls)
 
-    classes = "emoji" if mode == "joint" else _DEPTHS.get(depth, f"classes at depth {depth}")
+    where = f"depth {depth}"
+    untrained = Line(UNTRAINED, EXCESS.of(where, mode=mode, control="untrained"))
     return Line(
-        f"agreement on {classes}",
-        VALUE.of(f"depth {depth}", mode=mode, control="trained"),
-        (
-            line("mispaired latents", MISPAIRED),
-            line("excess over these", EXCESS),
-            line("excess, untrained", EXCESS, "untrained"),
-        ),
+        f"{VALUE.title}, {where}{_DEPTHS.get(depth, '')}",
+        VALUE.of(where, mode=mode, control="trained"),
+        (line(MISPAIRED), line(EXCESS, untrained)),
     )
 
 
 def _untrained(metric: Metric) -> Line:
-    return Line("untrained", metric.of(mode="independent", control="untrained"))
+    return Line(UNTRAINED, metric.of(mode="independent", control="untrained"))
 
 
 def _map(stream: str) -> Line:
     return Line(
-        f"in {stream}",
+        f"{stream}: {POINTING.title}",
         POINTING.of("text", "several", stream),
         (
-            Line("a latent active in the scene", POINTING.of("random_latent", "several", stream)),
-            Line("the centre of the scene", POINTING.of("centre", "several", stream)),
-            Line("present against absent names, AUC", AUC.of("text", "several", stream)),
+            Line(RANDOM_LATENT, POINTING.of("random_latent", "several", stream)),
+            Line(CENTRE, POINTING.of("centre", "several", stream)),
+            Line(AUC.title, AUC.of("text", "several", stream)),
         ),
     )
 
 
-def _alive(text: str, place: str, *controls: Line) -> Line:
-    name = ALIVE[place].of(mode="independent", control="trained")
-    return Line(text, name, controls, style="count")
+def _alive(place: str, *controls: Line) -> Line:
+    metric = ALIVE[place]
+    name = metric.of(mode="independent", control="trained")
+    return Line(f"{metric.title}, independent", name, controls, style="count")

@@ -107,7 +107,7 @@ def test_reports_are_compared(report, call_process):
     result = call_process("analyze", "compare", report[0], report[0])
     assert result.returncode == 0, result.stderr
     lines = map(str.strip, result.stdout.splitlines())
-    (line,) = [x for x in lines if x.startswith("agreement, classes at depth 3, independent")]
+    (line,) = [x for x in lines if x.startswith("agreement, depth 3, independent")]
     *_, value, margin, value_again, margin_again = line.split()
     assert (value, margin) == (value_again, margin_again)
     assert float(value) > 0
@@ -151,7 +151,7 @@ def test_reports_with_other_contents_are_compared_and_say_what_they_lack(
     shown = call("analyze", "compare", report[0], tmp_path / "some").stdout
     assert "untrained control is left out (--no-untrained)" in " ".join(shown.split())
     assert "permuted controls are left out (--no-permuted)" in " ".join(shown.split())
-    (line,) = [x for x in shown.splitlines() if x.startswith("  R@1 on codes, independent")]
+    (line,) = [x for x in shown.splitlines() if x.startswith("  retrieval, R@1, independent")]
     following = shown.splitlines()[shown.splitlines().index(line) + 1]
     assert "untrained" in following
     assert following.endswith(NOT_MEASURED)

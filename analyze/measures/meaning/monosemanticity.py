@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from sparc.analyze.context import Context
     from sparc.analyze.maths.reduction import Reducer
 
-OWN = Metric("monosemanticity_own")
-CROSS = Metric("monosemanticity_cross")
+OWN = Metric("monosemanticity_own", title="monosemanticity, own features")
+CROSS = Metric("monosemanticity_cross", title="monosemanticity, another's features")
 
 
 class Monosemanticity(Measure):
@@ -61,8 +61,8 @@ class Monosemanticity(Measure):
             "where they are all alike. Purity: share of its rows that carry its most frequent "
             "class. Mean over latents and streams.",
             (
-                independent_line("monosemanticity, own features, ", OWN),
-                independent_line("monosemanticity, another's features, ", CROSS),
-                independent_line("purity, finest classes, ", PURITY),
+                independent_line(OWN),
+                independent_line(CROSS),
+                independent_line(PURITY),
             ),
         )

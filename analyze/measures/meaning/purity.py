@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sparc.analyze.context import Context
     from sparc.analyze.maths.reduction import Reducer
 
-PURITY = Metric("purity")
+PURITY = Metric("purity", title="purity, finest classes")
 
 
 class Purity(Measure):

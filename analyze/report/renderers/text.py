@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from sparc.analyze.report.page import NOT_MEASURED, Column, Line, Page, Section
 from sparc.common.text import printable, shorten
 
-LABEL_WIDTH = 52
+LABEL_WIDTH = 56
 COLUMN_WIDTH = 15
 MARGIN_WIDTH = 7
 PAGE_WIDTH = 96

@@ -175,14 +175,14 @@ def test_a_stream_s_share_of_the_selection_is_that_of_the_table(world, site) -> 
 def test_headlines_have_the_figures_of_the_summary_with_their_controls(world, site) -> None:
     summary = json.loads((world / "report/summary.json").read_text())
     headlines = read(site / "data/index.js")["headlines"]
-    agreement = next(h for h in headlines if h["text"].startswith("agreement, classes at depth 1"))
+    agreement = next(h for h in headlines if h["text"].startswith("agreement, depth 1"))
     assert agreement["mode"] == "independent"
     assert not agreement["given"]
     for key, end in (("value", ""), ("low", "_low"), ("high", "_high")):
         wanted = summary[f"agreement{end}/independent/trained/depth 1"]
         np.testing.assert_allclose(agreement[key], wanted, rtol=1e-5)
     (mispaired,) = agreement["controls"]
-    assert mispaired["name"] == "mispaired latents (chance)"
+    assert mispaired["name"] == "mispaired latents"
     wanted = summary["agreement_mispaired/independent/trained/depth 1"]
     np.testing.assert_allclose(mispaired["value"], wanted, rtol=1e-5)
     assert all(h["given"] == (h["mode"] == "joint") for h in headlines)

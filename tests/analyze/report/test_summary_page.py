@@ -82,9 +82,7 @@ def test_reports_stand_side_by_side(make_report):
     text = summarize([make_report("sparc", FIGURES), make_report("baseline", baseline)])
     lines = text.splitlines()
     (names,) = [line for line in lines if line.split() == ["sparc", "baseline"]]
-    (independent,) = [
-        line for line in lines if "  agreement, classes at depth 3, independent" in line
-    ]
+    (independent,) = [line for line in lines if "  agreement, depth 3, independent" in line]
     assert independent.split()[-2:] == ["0.090", "0.045"]
     assert len(names) == len(independent) + MARGIN_WIDTH
     (untrained,) = [line for line in lines if "0.790" in line]
@@ -95,7 +93,7 @@ def test_reports_stand_side_by_side(make_report):
 def test_the_first_figure_is_the_excess_of_agreement_at_the_finest_classes(make_report):
     lines = summarize([make_report("r", FIGURES)]).splitlines()
     first = next(line for line in lines if re.search(r"\d\.\d\d\d", line))
-    assert re.sub(" +", " ", first) == " excess of agreement, classes at depth 3, independent 0.079"
+    assert re.sub(" +", " ", first) == " excess of agreement, depth 3, independent 0.079"
     titles = [line.split(":")[0] for line in lines if re.match("[A-Z]+: ", line)]
     assert titles[:4] == ["AGREEMENT", "CONSISTENCY", "TWINS", "TRANSLATION"]
 
@@ -129,13 +127,13 @@ def test_reports_with_trees_of_classes_of_other_depths_keep_their_controls(make_
     lines = [line.strip().replace(NOT_MEASURED, "-") for line in text.splitlines()]
     assert "flat/report    deep/report" in lines
     for heading, values in (
-        ("agreement, classes at depth 3, independent", ["- 0.090", "- 0.012", "- 0.031"]),
-        ("excess of agreement, classes at depth 3, independent", ["- 0.079", "- 0.001"]),
-        ("agreement, classes at depth 1, independent", ["0.309 0.309", "0.201 0.201"]),
-        ("excess of agreement, classes at depth 1, independent", ["0.135 0.135"]),
-        ("agreement, classes at depth 3, joint", ["- 0.766", "- 0.013", "- 0.790"]),
-        ("agreement, classes at depth 1, joint", ["0.766 -", "0.013 -", "0.790 -"]),
-        ("excess of agreement, classes at depth 1, joint", ["0.763 -", "0.787 -"]),
+        ("agreement, depth 3, independent", ["- 0.090", "- 0.012", "- 0.031"]),
+        ("excess of agreement, depth 3, independent", ["- 0.079", "- 0.001"]),
+        ("agreement, depth 1, independent", ["0.309 0.309", "0.201 0.201"]),
+        ("excess of agreement, depth 1, independent", ["0.135 0.135"]),
+        ("agreement, depth 3, joint", ["- 0.766", "- 0.013", "- 0.790"]),
+        ("agreement, depth 1, joint", ["0.766 -", "0.013 -", "0.790 -"]),
+        ("excess of agreement, depth 1, joint", ["0.763 -", "0.787 -"]),
     ):
         (first,) = (n for n, line in enumerate(lines) if line.startswith(heading))
         shown = [" ".join(line.split()[-2:]) for line in lines[first : first + len(values)]]
@@ -185,7 +183,7 @@ def test_intervals_stand_behind_their_figures(make_report):
     }
     reports = [make_report("a", {**FIGURES, **ends}), make_report("b", FIGURES)]
     lines = summarize(reports).splitlines()
-    (line,) = [line for line in lines if "  agreement, classes at depth 3, ind" in line]
+    (line,) = [line for line in lines if "  agreement, depth 3, ind" in line]
     # The farther end decides; a figure without an interval stands where the others stand.
     first, second = line.index("0.090"), line.rindex("0.090")
     assert line[first:second].split() == ["0.090", "±0.012"]
