@@ -134,6 +134,7 @@ def command(
         @functools.wraps(function)
         def run(**arguments: Any) -> None:
             debug = arguments.pop("debug")
+            arguments = {name: _from_home(value) for name, value in arguments.items()}
             with one_line_errors(debug=debug):
                 if config_class is not None:
                     path = arguments.pop("config")
@@ -152,6 +153,10 @@ def command(
         return function
 
     return register
+
+
+def _from_home(value: Any) -> Any:
+    return value.expanduser() if isinstance(value, Path) else value
 
 
 class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.suppress

@@ -364,7 +364,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             raise ConfigError(f"{where} must be a table, not {_shown(value)}")
         return from_mapping(hint, value, source=where)
     if hint is Path and isinstance(value, str | Path):
-        return Path(value)
+        return Path(value).expanduser()
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):

@@ -15,6 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from sparc.common.errors import SparcError, UnsafeError
 from sparc.common.files.durable import is_aside, remove_whatever, write_durably, writing_durably
+from sparc.common.files.paths import from_home
 from sparc.common.files.safe_files import inside, open_regular, parts_of
 from sparc.common.parsing import LARGEST
 from sparc.common.text import size as shown_size
@@ -27,7 +28,7 @@ def location_of(given: object, what: str) -> str:
         SparcError: It is an object that lies nowhere, such as a model.
     """
     if isinstance(given, str | os.PathLike):
-        return str(os.fspath(given))
+        return from_home(given)
     if isinstance(folder := getattr(given, "folder", None), Folder):
         return folder.location
     raise SparcError(f"{what}: give its folder or URL, not a {type(given).__name__}")

@@ -1,4 +1,4 @@
-"""Paths that a person typed, as they are recorded: so that they hold in every working directory."""
+"""Paths that a person typed, as they are meant and as they are recorded."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,15 @@ from pathlib import Path
 from sparc.common.errors import SparcError
 
 
+def from_home(location: str | os.PathLike[str]) -> str:
+    """A path or URL in which `~` is the home folder, where no shell has seen to that."""
+    return os.path.expanduser(os.fspath(location))
+
+
 def absolute_if_here(location: str) -> str:
     """The absolute path of a file or folder of this machine; a URL or any other name as it is.
+
+    So the record of it holds in every working directory.
 
     Links and `..` stay, since what they lead to may differ from what their text suggests.
     """

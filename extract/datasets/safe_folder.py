@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sparc.common.errors import DatasetError, MissingFileError, UnavailableError, UnsafeError
+from sparc.common.files.paths import from_home
 from sparc.common.files.safe_files import open_regular
 from sparc.common.progress import say
 from sparc.common.text import amount, shorten, size
@@ -60,7 +61,7 @@ class SafeFolder:
     """
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
-        self.location = os.fspath(location)
+        self.location = from_home(location)
         if "://" in self.location:
             raise DatasetError(
                 f"{self.location} is a URL: datasets are read from folders, copy it to this machine"

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Hashable
 from typing import ClassVar, Self
 
-from sparc.common.files.paths import absolute_if_here
+from sparc.common.files.paths import absolute_if_here, from_home
 from sparc.common.streams.info import Modality
 from sparc.common.streams.places import LOCAL_FOLDER, WEIGHTS_SUFFIXES
 from sparc.extract.encoders.spec import MalformedSpecError, StreamSpec
@@ -38,12 +38,15 @@ class OpenClipSpec(StreamSpec):
         if tower not in ("image", "text") or "#" not in source:
             raise MalformedSpecError("it must end in #image or #text")
         modality: Modality = "image" if tower == "image" else "text"
-        if before.startswith((HUB, LOCAL_FOLDER)):
+        if before.startswith(LOCAL_FOLDER):
+            folder = from_home(before.removeprefix(LOCAL_FOLDER))
+            return cls(f"{LOCAL_FOLDER}{folder}", None, modality)
+        if before.startswith(HUB):
             return cls(before, None, modality)
         model, _, weights = before.partition("/")
         if not model or not weights:
             raise MalformedSpecError("it must name a pretrained tag or a weights file")
-        return cls(model, weights, modality)
+        return cls(model, from_home(weights), modality)
 
     @property
     def source(self) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Hashable
 from typing import ClassVar, Self
 
-from sparc.common.files.paths import absolute_if_here
+from sparc.common.files.paths import absolute_if_here, from_home
 from sparc.common.streams.info import Modality
 from sparc.common.streams.places import WEIGHTS_SUFFIXES
 from sparc.extract.encoders.spec import (
@@ -50,7 +50,7 @@ class TimmSpec(StreamSpec):
             raise MalformedSpecError("a name is missing")
         return cls(
             model,
-            weights or None,
+            from_home(weights) or None,
             pool=options.pool(default="default"),
             size=options.number("size", smallest=1),
             block=options.number("block", smallest=0),

@@ -5,7 +5,7 @@ import os
 from collections.abc import Hashable
 from typing import ClassVar, Literal, Self, get_args
 
-from sparc.common.files.paths import absolute_if_here
+from sparc.common.files.paths import absolute_if_here, from_home
 from sparc.common.streams.info import Modality
 from sparc.extract.encoders.spec import (
     MalformedSpecError,
@@ -39,7 +39,7 @@ class TransformersSpec(StreamSpec):
         model, options = split_options(source, ("pool",))
         if not model:
             raise MalformedSpecError("a name is missing")
-        return cls(model, options.choice("pool", get_args(TextPool)))
+        return cls(from_home(model), options.choice("pool", get_args(TextPool)))
 
     @property
     def source(self) -> str:
