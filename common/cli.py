@@ -27,6 +27,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from sparc.common.config import load_config
 from sparc.common.errors import ConfigError, SparcError, Terminated
+from sparc.common.progress import no_bar
 from sparc.common.text import printable, printable_lines
 
 _FORMER = "former_"
@@ -172,6 +173,8 @@ class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.sup
 
     def __enter__(self) -> None:
         warnings.formatwarning = _printable_warning
+        # Pillow warns of damaged metadata, which say nothing about an image's pixels.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         signal.signal(signal.SIGTERM, self._interrupt)
         # A shell has background commands ignore Ctrl-C: that is left as it is.
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -229,7 +232,8 @@ def display(text: str) -> None:
     Whatever else moves a cursor or colours a terminal is escaped: the text may quote what anybody
     wrote into an artefact or a dataset.
     """
-    typer.echo(printable_lines(text))
+    with no_bar():
+        typer.echo(printable_lines(text))
 
 
 def _reader_is_gone() -> bool:

@@ -6,6 +6,7 @@ the same fields into command line options. Cross-field rules live in the class's
 and raise `ConfigError`. This module must not know any particular configuration class.
 """
 
+import codecs
 import dataclasses
 import difflib
 import math
@@ -306,7 +307,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
             content = file.read(LARGEST + 1)
         if len(content) > LARGEST:
             raise ValueError("it is too long")
-        return parse_toml(content)
+        return parse_toml(content.removeprefix(codecs.BOM_UTF8))  # of a Windows editor
     except OSError as error:
         raise ConfigError(f"cannot read {what} {path}: {error.strerror}") from error
     except ValueError as error:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from tqdm import tqdm
@@ -57,4 +57,13 @@ def progress(
 
 def say(line: str) -> None:
     """Write a line for the person at the terminal, without breaking a progress bar."""
-    tqdm.write(printable_lines(line), file=sys.stderr)
+    with no_bar():
+        sys.stderr.write(f"{printable_lines(line)}\n")
+
+
+def no_bar() -> AbstractContextManager[None]:
+    """Context in which no progress bar takes the terminal's last line, so that it can be used."""
+    if not sys.stderr.isatty():  # bars are lines of their own there, and seldom
+        return nullcontext()
+    context: AbstractContextManager[None] = tqdm.external_write_mode(file=sys.stderr)
+    return context

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparc.common.config import first_difference, from_mapping, load_config, option, to_mapping
+from sparc.common.config import (
+    first_difference,
+    from_mapping,
+    load_config,
+    option,
+    read_toml,
+    to_mapping,
+)
 from sparc.common.errors import ConfigError
 
 
@@ -84,6 +91,13 @@ def test_a_file_may_call_a_setting_as_the_option_is_called(tmp_path) -> None:
         path.write_text(f'[extract]\n{name} = ["a"]\n')
         assert load_config(Settings, "extract", path, {}) == Settings(names=("a",))
         assert load_config(Settings, "extract", path, {"names": ("b",)}).names == ("b",)
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path) -> None:
+    (tmp_path / "plain.toml").write_bytes(b"[train]\nk = 3\n")
+    (tmp_path / "marked.toml").write_bytes(b"\xef\xbb\xbf[train]\nk = 3\n")
+    plain, marked = (read_toml(tmp_path / f"{n}.toml", "settings") for n in ("plain", "marked"))
+    assert plain == marked == {"train": {"k": 3}}
 
 
 def test_in_a_file_one_text_stands_for_a_list_of_one(tmp_path) -> None:

@@ -3,6 +3,7 @@
 import io
 
 from sparc.common import progress
+from sparc.common.cli import display
 
 
 class Terminal(io.StringIO):
@@ -29,3 +30,16 @@ def test_a_long_job_writes_a_line_from_time_to_time(monkeypatch) -> None:
     lines = written(monkeypatch, io.StringIO())
     assert "tables" in lines
     assert "3/3" in lines
+
+
+def test_lines_of_a_command_stand_alone_beside_a_bar(monkeypatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("sys.stdout", terminal)
+    with progress.progress(3, "reading") as bar:
+        bar.update(1)
+        display("rows 40")
+    before, _, _ = terminal.getvalue().partition("rows 40\n")
+    *_, bar_shown, blanks, rest = before.split("\r")
+    assert "reading" in bar_shown
+    assert blanks.strip() == rest == ""

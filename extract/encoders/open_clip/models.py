@@ -259,6 +259,9 @@ def _is_tag(spec: OpenClipSpec) -> bool:
     if spec.model not in models:
         near = difflib.get_close_matches(spec.model, models, n=1)
         advice = f"; did you mean {near[0]}?" if near else ""
+        if Path(spec.model).is_dir():
+            folder = spec.model if spec.weights is None else f"{spec.model}/{spec.weights}"
+            advice = f"; a folder is named open_clip:{LOCAL_FOLDER}{folder}#{spec.tower}"
         raise EncoderError(f"open_clip has no architecture {spec.model!r}{advice}")
     assert spec.weights is not None
     if open_clip.is_pretrained_cfg(spec.model, spec.weights):

@@ -197,7 +197,13 @@ def load_transformers(spec: TransformersSpec) -> TransformersModel:
             trust_remote_code=False,
             weights_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused here, by name
         )
+        for name, in_file, in_model in sorted(report["mismatched_keys"]):
+            raise ModelRefusedError(
+                f"its weights do not fit its config.json: {name} is {tuple(in_file)} in the file, "
+                f"{tuple(in_model)} by config.json"
+            )
         require_own_tokenizer(model, tokenizer)
         own = own_pooling(lambda name: _read_json(spec.model, name))
         if tokenizer.pad_token is None:

@@ -136,6 +136,18 @@ def test_the_tokenizer_of_another_model_is_refused(
     refused(f"transformers:{tmp_path}", message)
 
 
+def test_weights_of_other_sizes_than_the_configuration_are_refused(
+    bert, tmp_path, write_json, refused
+) -> None:
+    for file in bert.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    write_json(tmp_path / "config.json", {"intermediate_size": 20}, update=True)
+    refused(
+        f"transformers:{tmp_path}",
+        r"do not fit its config.json: .*intermediate.*\(16,\) in the file, \(20,\) by config.json",
+    )
+
+
 def test_a_t5_without_its_decoder_is_an_encoder(build, tmp_path, save_tokenizer, assert_same):
     config = transformers.T5Config(
         vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2
