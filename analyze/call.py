@@ -19,6 +19,8 @@ class AnalyzeStage(ModuleType):
         cache: "str | os.PathLike[str] | ActivationCache",
         report: str | os.PathLike[str],
         config: "AnalyzeConfig | None" = None,
+        *,
+        overwrite: bool = False,
         **settings: Any,
     ) -> "Report":
         """Measure a trained model on a cache, and write a report, as `sparc-analyze run` does.
@@ -33,6 +35,8 @@ class AnalyzeStage(ModuleType):
             cache: An activation cache, usually not the one that was trained on.
             report: The report's folder or URL.
             config: All settings in one object.
+            overwrite: Remove the report that the folder holds first, whatever it is about. A folder
+                that holds anything else is refused all the same.
             settings: Single settings instead: fields of `sparc.analyze.AnalyzeConfig`, whose names
                 are those of the options of `sparc-analyze run`.
 
@@ -45,4 +49,4 @@ class AnalyzeStage(ModuleType):
         """
         from sparc.analyze.notebook.analyze import analyze
 
-        return analyze(run, cache, report, config, **settings)
+        return analyze(run, cache, report, config, overwrite=overwrite, **settings)

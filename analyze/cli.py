@@ -28,7 +28,7 @@ from sparc.analyze.show.config import ShowConfig
 from sparc.analyze.stability.command import stability
 from sparc.analyze.stability.config import StabilityConfig
 from sparc.common import heap
-from sparc.common.cli import command, display, new_app
+from sparc.common.cli import command, confirm, display, new_app, overwrite_option
 
 app = new_app("Evaluate a trained dictionary: what its latents stand for and where streams agree.")
 
@@ -42,14 +42,18 @@ def run(
     cache: Annotated[str, CACHE],
     report: Annotated[str, NEW_REPORT],
     config: AnalyzeConfig,
+    overwrite: Annotated[bool, overwrite_option("report")] = False,
 ) -> None:
     """Write codes, tables and a summary of a run on a cache."""
     from sparc.analyze.report.renderers.text import render
     from sparc.analyze.report.summary_page import small_samples, summary_page
     from sparc.analyze.run import analyze
+    from sparc.common.files.folder import Folder
     from sparc.common.progress import say
 
-    finished = analyze(run, cache, report, config)
+    if overwrite and Folder(report).exists():
+        confirm(f"Remove the report in {report}?")
+    finished = analyze(run, cache, report, config, overwrite=overwrite)
     display(render(summary_page([finished])))
     for line in small_samples([finished]):
         say(line)

@@ -30,6 +30,7 @@ from sparc.analyze.plan import (
     plan_steps,
     tables_by_step,
 )
+from sparc.analyze.removal import remove_report
 from sparc.analyze.report.figures import figures
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.info import ReportInfo
@@ -50,7 +51,12 @@ Location = str | os.PathLike[str]
 
 
 def analyze(
-    run: Location, cache: Location, report: Location, config: AnalyzeConfig | None = None
+    run: Location,
+    cache: Location,
+    report: Location,
+    config: AnalyzeConfig | None = None,
+    *,
+    overwrite: bool = False,
 ) -> Report:
     """Measure a trained model on a cache, and write a report.
 
@@ -62,6 +68,7 @@ def analyze(
         cache: An activation cache, usually not the one that was trained on.
         report: The report's folder or URL.
         config: The settings.
+        overwrite: Remove the report that the folder holds first, whatever it is about.
 
     Returns:
         The finished report.
@@ -75,7 +82,8 @@ def analyze(
     if config.summary is not None:
         check_summary_file(config.summary)
     with exclusive(folder, recognize), open_reducer(config.scheduler, config.workers) as reducer:
-        analysis = _prepare(open_subject(os.fspath(run)), ActivationCache(cache), folder, config)
+        subject, opened = open_subject(os.fspath(run)), ActivationCache(cache)
+        analysis = _prepare(subject, opened, folder, config, overwrite=overwrite)
         analysis.encode()
         if analysis.writer.finished:
             analysis.writer.add_figures(figures(folder))
@@ -159,7 +167,12 @@ def _check_columns(step: Step, table: pa.Table, declared: pa.Schema, name: str) 
 
 
 def _prepare(
-    subject: Subject, cache: ActivationCache, folder: Folder, config: AnalyzeConfig
+    subject: Subject,
+    cache: ActivationCache,
+    folder: Folder,
+    config: AnalyzeConfig,
+    *,
+    overwrite: bool,
 ) -> _Analysis:
     streams = choose_streams(subject, cache, config.streams)
     captions = cache.row_batches(["caption"], CAPTIONS)
@@ -199,6 +212,8 @@ def _prepare(
         permutation=permutation,
         config=config,
     )
+    if overwrite:  # not earlier: nothing is removed where run and cache cannot make another one
+        remove_report(folder)
     writer = ReportWriter.open(
         folder,
         ReportInfo(

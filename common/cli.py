@@ -98,6 +98,14 @@ def new_app(help: str) -> typer.Typer:
     return app
 
 
+def overwrite_option(kind: str) -> Any:
+    """The option `--overwrite` of a command that makes a folder of a kind, such as `run`."""
+    return typer.Option(
+        "--overwrite",
+        help=f"Remove the {kind} that the folder holds, whatever it is of; asks on a terminal.",
+    )
+
+
 def confirm(question: str) -> None:
     """Ask before something is removed, where somebody can answer: on a terminal.
 

@@ -77,7 +77,10 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("measure", "plan"),
         ("measures", "report.control_lines", "report.renderers.text"),
         ("report",),
-        ("run", "bias", "concepts", "search", "stability", "localize.maps", "localize.scores"),
+        (
+            *("run", "removal", "bias", "concepts", "search", "stability"),
+            *("localize.maps", "localize.scores"),
+        ),
         ("localize.command",),
         ("name",),
         ("show",),

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sparc.common import heap
-from sparc.common.cli import command, confirm, display, new_app
+from sparc.common.cli import command, confirm, display, new_app, overwrite_option
 from sparc.common.errors import ConfigError
 from sparc.train.align.config import AlignConfig
 from sparc.train.config import TrainConfig
@@ -34,13 +34,7 @@ Moved = Annotated[
         show_default=False,
     ),
 ]
-Overwrite = Annotated[
-    bool,
-    typer.Option(
-        "--overwrite",
-        help="Remove the run that the folder holds, whatever its settings; asks on a terminal.",
-    ),
-]
+Overwrite = Annotated[bool, overwrite_option("run")]
 Grid = Annotated[
     Path | None,
     typer.Option(

@@ -18,11 +18,13 @@ def analyze(
     cache: Location | ActivationCache,
     report: Location,
     config: AnalyzeConfig | None = None,
+    *,
+    overwrite: bool = False,
     **settings: Any,
 ) -> Report:
     """Measure a trained model on a cache; see `sparc.analyze.call.AnalyzeStage`."""
     config = one_config(AnalyzeConfig, config, settings, source="sparc.analyze")
     run, cache = location_of(run, "the run"), location_of(cache, "the cache")
     report = location_of(report, "the report")
-    command.analyze(run, cache, report, config)
+    command.analyze(run, cache, report, config, overwrite=overwrite)
     return Report(report, cache=cache, run=run)

@@ -352,5 +352,5 @@ def _refuse_other_subject(folder: Folder, recorded: ReportInfo, wanted: ReportIn
         if then != now:
             raise ReportError(
                 f"{folder} is a report on something else, or with other settings ({what}: {then} "
-                f"there, {now} now): choose another folder"
+                f"there, {now} now): choose another folder, or remove this report with --overwrite"
             )

@@ -4,10 +4,14 @@ Artefacts are told from each other by the file that each of them has. This modul
 else is in them.
 """
 
+import os
+from collections.abc import Collection
 from typing import Literal
 
 from sparc.common.errors import SparcError
+from sparc.common.files.durable import is_leftover
 from sparc.common.files.folder import Folder
+from sparc.common.files.lock import LOCK_FILE
 from sparc.common.parsing import parse_object
 from sparc.common.text import shorten
 
@@ -42,6 +46,19 @@ def instead(wanted: Kind, folder: Folder) -> str:
     if kind == "run" and wanted == "cache":  # a saved model does not say what it was trained on
         return f"it is {_CALLED[kind]}; `{command}` makes a cache"
     return f"it is {_CALLED[kind]}; `{command.replace(kind.upper(), str(folder))}` makes one"
+
+
+def foreign_entry(folder: Folder, ours: Collection[str]) -> str | None:
+    """What a folder holds besides some files and folders of ours; None if that is all.
+
+    A lock is ours, and what a killed process left while it wrote one of the files.
+    """
+    if folder.local is not None:
+        names = sorted(os.listdir(folder.inside()))
+    else:
+        names = sorted({name.split("/")[0] for name in folder.files()})
+    own = (LOCK_FILE, *ours)
+    return next((name for name in names if name not in own and not is_leftover(name, ours)), None)
 
 
 def _recorded(folder: Folder, kind: Kind, wanted: Kind) -> str:

@@ -1,5 +1,6 @@
 """Whole reports, made in this process and read back with plain pyarrow and Zarr."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -17,7 +18,7 @@ from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.permutation import Permutation
 from sparc.analyze.measures.registry import MEASURES
 from sparc.common.cache.arrays import write_arrays
-from sparc.common.errors import LockedError, ReportError
+from sparc.common.errors import LockedError, ReportError, SparcError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 
@@ -586,3 +587,43 @@ def read_everything(report):
     for code_set in (CodeSet("joint"), CodeSet("independent"), CodeSet("joint", "permuted_before")):
         for chunk in range(store.layout.chunks):
             store.read(code_set, chunk)
+
+
+def test_another_report_takes_the_place_where_that_is_asked_for(
+    report, cache, saved_model, tmp_path, call
+):
+    folder, cache = tmp_path / "report", cache.folder.local
+    shutil.copytree(report.folder.local, folder)
+    call("analyze", "search", folder, "--row=1", "--in=dino")
+    command = ("analyze", "run", saved_model, cache, folder, "--rows=50", "--top-rows=4",
+               "--permute-rows=64", "--no-permuted", "--no-untrained", "--device=cpu")  # fmt: skip
+    refused = call(*command)
+    assert "remove this report with --overwrite" in refused.stderr
+    done = call(*command, "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert Report(folder).info.settings["rows"] == 50
+    assert not (folder / "index").exists()
+    call("analyze", "run", saved_model, cache, tmp_path / "new", *command[5:], "--overwrite")
+    assert files(tmp_path / "new").keys() == files(folder).keys()
+
+
+def test_overwriting_removes_nothing_but_a_report(report, cache, saved_model, tmp_path):
+    folder = tmp_path / "report"
+    shutil.copytree(report.folder.local, folder)
+    before = files(folder)
+    with pytest.raises(SparcError, match="not an activation cache"):
+        analyze(saved_model, tmp_path / "nowhere", folder, SETTINGS, overwrite=True)
+    some = dataclasses.replace(SETTINGS, streams=("x",))
+    with pytest.raises(SparcError, match=r"\bx\b"):
+        analyze(saved_model, cache.folder.local, folder, some, overwrite=True)
+    assert files(folder) == before
+    (folder / "notes.txt").write_text("what this report is about")
+    with pytest.raises(ReportError, match=r"holds notes\.txt besides the report, so nothing is ov"):
+        analyze(saved_model, cache.folder.local, folder, SETTINGS, overwrite=True)
+    (folder / "notes.txt").unlink()
+    assert files(folder) == before
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/cat.jpg").write_text("somebody's only photo")
+    with pytest.raises(ReportError, match=r"not a report .it holds cat\.jpg"):
+        analyze(saved_model, cache.folder.local, tmp_path / "photos", SETTINGS, overwrite=True)
+    assert (tmp_path / "photos/cat.jpg").exists()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sparc.common.errors import RunError
+from sparc.common.files.artefacts import foreign_entry
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE
@@ -14,7 +15,6 @@ from sparc.train.run.run_folder import (
     SERVICE_FOLDERS,
     TIMINGS_FILE,
     RunRecord,
-    foreign_entry,
     refuse_other_content,
 )
 

@@ -25,10 +25,8 @@ from sparc.common.config import declared, first_difference, from_mapping, to_map
 from sparc.common.defaults import recorded_settings
 from sparc.common.documents import DocumentKind, seal
 from sparc.common.errors import CacheError, ConfigError, RunError
-from sparc.common.files.artefacts import instead
-from sparc.common.files.durable import is_leftover
+from sparc.common.files.artefacts import foreign_entry, instead
 from sparc.common.files.folder import Folder
-from sparc.common.files.lock import LOCK_FILE
 from sparc.common.parsing import parse_object
 from sparc.common.streams.info import StreamInfo
 from sparc.train.align.record import AlignRecord
@@ -293,13 +291,6 @@ def refuse_other_content(folder: Folder, kind: str, begun: Collection[str]) -> N
     """
     if name := foreign_entry(folder, begun):
         raise RunError(f"{folder} is not empty and not a {kind} (it holds {name})")
-
-
-def foreign_entry(folder: Folder, ours: Collection[str]) -> str | None:
-    """What a folder on this machine holds besides some files of ours; None if that is all."""
-    names = sorted(os.listdir(folder.inside()))
-    own = (LOCK_FILE, *ours)
-    return next((name for name in names if name not in own and not is_leftover(name, ours)), None)
 
 
 def is_run(folder: Path) -> bool:
