@@ -60,6 +60,8 @@ def run(
     shared = ["--shared"] if len(finished.info.streams) > 1 else []
     question = shlex.join(["sparc-analyze", "concepts", report, *shared])
     say(f"next: `{question}` lists {'shared concepts' if shared else 'its concepts'}")
+    pages = shlex.join(["sparc-analyze", "browse", report, f"{report.rstrip('/')}-site"])
+    say(f"or `{pages}` makes pages to look at them in a browser")
 
 
 @command(app, CompareConfig, "compare")

@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from sparc.analyze.browse.config import BrowseConfig
 from sparc.analyze.browse.contents import columns as encoded
 from sparc.analyze.browse.contents.detail import Detail, Details, Sprite
-from sparc.analyze.browse.contents.index import Column, DetailFiles, Images, Index, Lists, Views
+from sparc.analyze.browse.contents.index import Column, DetailFiles, Images, Index, Views, lists
 from sparc.analyze.browse.contents.scripts import script
 from sparc.analyze.browse.folder import SiteFolder, SiteRecord, recognize, remove_site
 from sparc.analyze.browse.gather.gathered import Gathered, gather
@@ -21,6 +19,7 @@ from sparc.analyze.browse.pictures.budget import Plan
 from sparc.analyze.browse.pictures.draw import bytes_of_page, draw_all, plan_pictures, wanted
 from sparc.analyze.browse.pictures.sources import TILE, Pictures, open_pictures
 from sparc.analyze.browse.pictures.sprites import columns_of
+from sparc.analyze.browse.views import write_views
 from sparc.analyze.report.digests import DIGESTS_FILE
 from sparc.analyze.report.folder import Report
 from sparc.common.config import to_mapping
@@ -109,28 +108,31 @@ class _Building:
         self._site, self._folder, self._report = site, folder, report
         self._config, self._page = config, page
         self._workers = config.workers or os.cpu_count() or 1
+        self._views = Views()
 
     def build(self) -> Site:
         config = self._config
         gathered = gather(self._report, cache=config.cache, run=config.run, workers=config.workers)
+        for name, content in self._page.items():
+            self._site.write(name, content)
+        self._views, notes = write_views(self._site, gathered, config)
+        notes = [*gathered.notes, *notes]
         pictures = open_pictures(
             gathered.evidence.cache, gathered.shown, config.dataset, self._workers
         )
-        notes = list(gathered.notes)
-        per_file = _per_file(bytes_of_page(gathered))
+        bytes_of_one = bytes_of_page(gathered)
+        per_file = _per_file(bytes_of_one)
         plan, unreadable = _NO_PICTURES, 0
         if isinstance(pictures, str):
             notes.append(f"the site has no pictures: {pictures}")
         else:
-            without = script("index", self._index(gathered, _NO_PICTURES, notes, per_file))
-            room = self._config.bytes - len(without) - sum(map(len, self._page.values()))
-            room -= round(bytes_of_page(gathered) * len(gathered.alive) * _MARGIN)
+            index = self._index(gathered, plan, notes, per_file)
+            rest = len(script("index", index)) + bytes_of_one * len(gathered.alive)
+            room = config.bytes - self._site.bytes - rest * _MARGIN
             plan, unreadable = self._draw(gathered, pictures, room)
         self._write_details(gathered, plan, per_file)
         index = self._index(gathered, plan, notes, per_file)
         self._site.write("data/index.js", script("index", index))
-        for name, content in self._page.items():
-            self._site.write(name, content)
         size = self._site.finish()
         if plan.dropped:
             notes.append(f"{config.size} had no room for {plan.dropped}")
@@ -138,7 +140,7 @@ class _Building:
             notes.append(f"{amount(unreadable, 'image')} could not be read: empty frames")
         return Site(self._folder.path(START), size, len(gathered.alive), tuple(notes))
 
-    def _draw(self, gathered: Gathered, pictures: Pictures, room: int) -> tuple[Plan, int]:
+    def _draw(self, gathered: Gathered, pictures: Pictures, room: float) -> tuple[Plan, int]:
         plan = plan_pictures(gathered, pictures, room)
         sheets = sum(tiles > 0 for tiles in plan.tiles.values())
         with progress(sheets, "drawing pictures", unit="latents") as bar:
@@ -175,7 +177,7 @@ class _Building:
                 format="webp" if any(plan.tiles.values()) else "",
                 dropped=plan.dropped,
             ),
-            views=Views(),
+            views=self._views,
         )
 
     def _command(self) -> str:
@@ -184,16 +186,9 @@ class _Building:
         default = to_mapping(BrowseConfig())
         for name, value in to_mapping(self._config).items():
             if name not in _NOT_DECISIVE and value != default[name]:
-                words += [f"--{name.replace('_', '-')}", str(value)]
+                flag = name.replace("_", "-")
+                words += [f"--no-{flag}"] if value is False else [f"--{flag}", str(value)]
         return shlex.join(words)
-
-
-def lists(of_things: Sequence[Sequence[int]]) -> Lists:
-    """Lists of latents, one after the other."""
-    ends = np.cumsum([0, *map(len, of_things)])
-    return Lists(
-        encoded.counts(ends), encoded.counts([latent for of in of_things for latent in of])
-    )
 
 
 def _details(gathered: Gathered, plan: Plan) -> Iterator[Detail]:

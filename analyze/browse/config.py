@@ -19,6 +19,9 @@ class BrowseConfig:
     size: str = option(
         "300MB", "Size that the site should have at most; pictures are dropped first."
     )
+    map: bool = option(
+        True, "Place latents in a plane, by the directions that they write into the streams."
+    )
     overwrite: bool = option(
         False, "Replace the site that the folder holds, of another report for example."
     )

@@ -62,6 +62,8 @@ class SiteFolder:
     def __init__(self, folder: Folder, record: SiteRecord) -> None:
         self._folder, self._record = folder, record
         self._digests: dict[str, str] = {}
+        self.bytes = 0
+        """Bytes of the files that were written."""
         known = _read(folder)
         if known is not None:
             _refuse_other(folder, known, record)
@@ -105,6 +107,7 @@ class SiteFolder:
     def write(self, name: str, content: bytes) -> None:
         """Write a file, whole or not at all."""
         self._folder.write(name, content)
+        self.bytes += len(content)
         self._digests[name] = hashlib.sha256(content).hexdigest()
 
     def finish(self) -> int:

@@ -10,6 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparc.analyze import direct
+from sparc.analyze.browse.build import browse
+from sparc.analyze.browse.config import BrowseConfig
 from sparc.analyze.concepts.config import ConceptsConfig
 from sparc.analyze.concepts.find import find
 from sparc.analyze.concepts.gather import Evidence
@@ -134,6 +136,26 @@ class Report(folder.Report):
         return LatentView(
             facts_of(self._evidence, int(number)), self._evidence.cache, self._dataset
         )
+
+    def browse(self, site: Location, **settings: Any) -> str:
+        """Make pages that show what latents stand for: what `sparc-analyze browse` makes.
+
+            report.browse("report-site")  # a folder; open its index.html in a browser
+
+        Args:
+            site: The site's folder.
+            settings: Options of `sparc-analyze browse`, such as `size` and `overwrite`.
+
+        Returns:
+            The page to open.
+
+        Raises:
+            SparcError: A setting is unknown, the folder holds something else, or the report's cache
+                is not there.
+        """
+        places = {"cache": self._cache, "run": self._run, "dataset": self._dataset}
+        config = settings_from(BrowseConfig, {**places, **settings}, source="report.browse")
+        return browse(self, site, config).start
 
     def search(
         self,

@@ -37,6 +37,11 @@ class Words(NamedTuple):
     vocabulary: tuple[str, ...]
 
 
+def split_words(texts: pa.Array) -> pa.ListArray:
+    """The words of each text, in lower case; its ends may be empty ones. A null has none."""
+    return pc.split_pattern_regex(pc.utf8_lower(pc.fill_null(texts, "")), _BETWEEN_WORDS)
+
+
 def read_words(captions: Iterable[pa.Array], images: Images) -> Words | None:
     """The words of a cache's captions; None where there are none.
 
@@ -50,7 +55,7 @@ def read_words(captions: Iterable[pa.Array], images: Images) -> Words | None:
     for part in captions:
         of_row = images.of_row[first : first + len(part)]
         first += len(part)
-        lists = pc.split_pattern_regex(pc.utf8_lower(pc.fill_null(part, "")), _BETWEEN_WORDS)
+        lists = split_words(part)
         words = lists.flatten()
         of_word = np.repeat(of_row, np.asarray(lists.value_lengths(), dtype=np.int64))
         # Single letters split off by an apostrophe, and empty ends of a caption, are no words.

@@ -1,10 +1,12 @@
 """The content of `data/index.js`: all that the start page and the list of latents need."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from sparc.analyze.browse.contents.columns import Encoded, Numbers
+import numpy as np
+
+from sparc.analyze.browse.contents.columns import Encoded, Numbers, counts
 from sparc.analyze.report.page import Style
 
 VERSION = 1
@@ -164,6 +166,12 @@ class Lists:
 
     starts: Numbers
     latents: Numbers
+
+
+def lists(of_things: Sequence[Sequence[int]]) -> Lists:
+    """The latents of each thing, one list after the other."""
+    ends = np.cumsum([0, *map(len, of_things)])
+    return Lists(counts(ends), counts([latent for of in of_things for latent in of]))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

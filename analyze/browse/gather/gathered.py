@@ -78,6 +78,13 @@ class Gathered:
         return np.flatnonzero(np.any(active, axis=0)).tolist()
 
     @cached_property
+    def dead(self) -> npt.NDArray[np.bool_]:
+        """Which latents are active in no stream, where each selects on its own, (L,)."""
+        flags = np.ones(self.tables.latents, np.bool_)
+        flags[self.concepts["latent"].to_numpy()] = False
+        return flags
+
+    @cached_property
     def chooser(self) -> Chooser:
         """Chooses the rows that are shown."""
         return Chooser(self.tables, self.activity, self.evidence.images.of_row)

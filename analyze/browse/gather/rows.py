@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sparc.analyze.concepts.gather import Evidence
+from sparc.analyze.rows.words import split_words
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.text import shorten
 
@@ -79,6 +80,14 @@ class ShownRows:
         taken = self._table["image"].take(pa.array(np.searchsorted(self._rows, rows)))
         names: list[str | None] = taken.to_pylist()
         return names
+
+    def words(self, rows: npt.NDArray[np.int64]) -> list[list[str]]:
+        """The words of some rows' captions, in lower case."""
+        places = pa.array(np.searchsorted(self._rows, rows))
+        words: list[list[str]] = split_words(
+            self._table["caption"].take(places).combine_chunks()
+        ).to_pylist()
+        return words
 
     def image_numbers(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The number of each row's image: rows of one image have the same, (n,)."""

@@ -304,6 +304,46 @@ def test_a_tile_is_the_picture_of_its_row_and_nothing_else_of_the_file(site) -> 
         assert len({row["tile"] for row in page["rows"]}) == sprite["tiles"]
 
 
+def test_words_lead_to_latents_by_name_class_and_caption(world, site) -> None:
+    words = read(site / "data/words.js")
+    assert words["words"] == sorted(words["words"])
+    starts, latents = decode(words["starts"]), decode(words["latents"])
+    leads = {
+        word: set(latents[starts[place] : starts[place + 1]].tolist())
+        for place, word in enumerate(words["words"])
+    }
+    named = table(world / "report", "naming", mode="independent", word="owl")["latent"].to_pylist()
+    assert len(named) > 0
+    assert set(named) <= leads["owl"]
+    index = read(site / "data/index.js")
+    assert index["classes"] == sorted(index["classes"])
+    starts, latents = (decode(index["class_latents"][key]) for key in ("starts", "latents"))
+    at = index["classes"].index("owl")
+    of_class = set(latents[starts[at] : starts[at + 1]].tolist())
+    owls = {n for s in STREAMS for n, c in enumerate(column(index, f"class:{s}")) if c == "owl"}
+    assert of_class == owls
+    assert owls <= leads["owl"]
+    for latent in leads["number"]:
+        captions = [row["caption"] for row in details(site)[latent]["rows"]]
+        assert sum("number" in caption for caption in captions) >= 2
+
+
+def test_latents_of_like_directions_lie_close_together(world, site) -> None:
+    plane = read(site / "data/map.js")
+    assert plane["method"].startswith("t-SNE of the decoder rows")
+    dead = column(read(site / "data/index.js"), "dead")
+    latents = decode(plane["latents"])
+    assert latents.tolist() == np.flatnonzero(dead == 0).tolist()
+    places = np.stack([decode(plane["x"]), decode(plane["y"])], axis=1).astype(float)
+    assert places.min() == 0
+    assert places.max() == 1
+    model = sparc.load(world / "run")
+    rows = np.concatenate([model.decoder[s].numpy()[latents] for s in STREAMS], axis=1)
+    likeness = (rows @ rows.T)[np.triu_indices(len(latents), 1)]
+    distance = np.linalg.norm(places[:, None] - places, axis=-1)[np.triu_indices(len(latents), 1)]
+    assert np.corrcoef(likeness, distance)[0, 1] < -0.3
+
+
 def test_a_small_site_drops_what_is_needed_least_and_says_so(world, call, tmp_path, site) -> None:
     whole = sum(map(len, contents(site).values()))
     pictures = sum(len(x) for name, x in contents(site).items() if name.startswith("images"))
