@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from sparc.common.cache.thumbnails.sizes import LARGEST_SIDE, SIDE, SMALLEST_SIDE
+from sparc.common.cache.thumbnails.sizes import SIDE, side_fault
 from sparc.common.config import option
 from sparc.common.devices import ALL_DEVICES, check_device
 from sparc.common.errors import ConfigError
@@ -94,10 +94,8 @@ class ExtractConfig:
                 raise ConfigError(f"{name} must be at least {smallest}")
         if self.workers < 0:
             raise ConfigError("workers must not be negative")
-        if self.thumbnails and not SMALLEST_SIDE <= self.thumbnails <= LARGEST_SIDE:
-            raise ConfigError(
-                f"thumbnails must be 0, or from {SMALLEST_SIDE} to {LARGEST_SIDE} pixels"
-            )
+        if (fault := side_fault(self.thumbnails)) is not None:
+            raise ConfigError(fault)
         if self.keep_bits is not None and self.dtype != "float32":
             raise ConfigError("keep_bits needs dtype float32")
         if self.keep_bits is not None and not 1 <= self.keep_bits <= 23:

@@ -38,9 +38,9 @@ from sparc.analyze.localize.towers import open_tower
 from sparc.analyze.localize.words import WordWeight, word_weights
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.devices import choose_device
+from sparc.common.images.files import open_image_file
 from sparc.common.progress import say
 from sparc.common.text import printable
-from sparc.extract.datasets.images import open_image_file
 from sparc.extract.encoders.encoder import Encoders, ImageEncoder
 from sparc.extract.encoders.tower import LocalizeError, NothingInCommonError, Tower
 from sparc.train.model.network import Sparc

@@ -20,9 +20,9 @@ from sparc.analyze.localize.targets import Query, TextFeature
 from sparc.analyze.localize.words import WordWeight
 from sparc.analyze.report.output import write_array, write_png
 from sparc.common.errors import ConfigError
+from sparc.common.images.files import open_image_file
 from sparc.common.progress import progress, say
 from sparc.common.text import printable
-from sparc.extract.datasets.images import open_image_file
 from sparc.extract.encoders.tower import LocalizeError
 
 CONTACT_SHEET = "contact-sheet.png"

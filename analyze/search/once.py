@@ -10,8 +10,8 @@ from sparc.analyze.search.config import SearchConfig
 from sparc.analyze.search.searcher import Searcher, stream_that_reads
 from sparc.common.errors import ConfigError
 from sparc.common.images.decoding import ImageError
+from sparc.common.images.files import open_image_file
 from sparc.common.streams.info import Modality
-from sparc.extract.datasets.images import open_image_file
 
 
 def open_searcher(report: Report, config: SearchConfig) -> Searcher:

@@ -18,8 +18,8 @@ from sparc.analyze.recorded_encoders import BuildEncoders, RecordedStream, rebui
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import ConfigError
 from sparc.common.images.decoding import ImageError, upright_rgb
+from sparc.common.images.files import open_image_file
 from sparc.common.streams.info import Modality
-from sparc.extract.datasets.images import open_image_file
 from sparc.extract.encoders import build_encoders, parse_spec
 from sparc.train.model.network import Sparc
 

@@ -23,6 +23,8 @@ from sparc.common.cache.manifest import Manifest
 from sparc.common.cache.own_labels import rows_of_labels, table_of_classes
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.resume import recognize, remove_cache
+from sparc.common.cache.thumbnails.own_images import write_thumbnails
+from sparc.common.cache.thumbnails.sizes import SIDE, side_fault
 from sparc.common.cache.writer import ROWS_PER_CHUNK, CacheWriter
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
@@ -48,6 +50,7 @@ def write_arrays(
     label_ids: Sequence[int | None] | Sequence[Sequence[int]] | npt.NDArray[Any] | None = None,
     classes: Sequence[str] | pa.Table | None = None,
     columns: Mapping[str, Any] | None = None,
+    thumbnails: int = SIDE,
     dtype: Literal["float16", "float32"] = "float32",
     rows_per_chunk: int = ROWS_PER_CHUNK,
     overwrite: bool = False,
@@ -70,12 +73,15 @@ def write_arrays(
             and, in a stream of images, the same feature.
         captions: The rows' captions.
         images: The files of the rows' images, which contact sheets show; they stay where they are.
+            Each is read once, for a thumbnail; one that cannot be read has none.
         label_ids: The rows' classes, as places in `classes`: an int a row, None where a row has no
             label, or a list of ints a row.
         classes: The names of the classes; or, where they form a tree, a table of schema
             `tables.CLASSES`: class_id (from 0), key, name, parent_id, depth.
         columns: What else is known of the rows, by name: texts, integers, floats or booleans, a
             value per row, None or NaN where it is not known. `rows.parquet` keeps them.
+        thumbnails: Longest side in pixels of the pictures that the cache keeps of `images`, to show
+            them where the files are not at hand; 0 keeps none.
         dtype: Type to store.
         rows_per_chunk: Rows per chunk.
         overwrite: Remove the cache that the folder holds, whatever it was made from. A folder that
@@ -94,6 +100,8 @@ def write_arrays(
     _require_lengths(rows, {"sample_ids": sample_ids, "captions": captions, "images": images})
     if rows_per_chunk < 1:
         raise CacheError(f"rows_per_chunk must be at least 1, not {rows_per_chunk}")
+    if (fault := side_fault(thumbnails)) is not None:
+        raise CacheError(fault)
     labels = rows_of_labels(label_ids) if label_ids is not None else [[]] * rows
     _require_lengths(rows, {"label_ids": labels})
     class_table = table_of_classes(classes)
@@ -119,6 +127,8 @@ def write_arrays(
         for stream in streams:
             _write_stream(writer, stream, arrays[stream.name])
         writer.finish()
+        if files is not None and thumbnails:
+            write_thumbnails(folder, writer.info, table, files, thumbnails)
     for note in notes:
         say(note)
     return ActivationCache(folder)

@@ -1,11 +1,22 @@
-"""Where the images of rows lie that somebody names by their files: one folder, and names in it."""
+"""Image files that somebody names: where they lie, as a cache records it, and what is in them.
+
+A path that a person types may lead anywhere, but must end at a regular file of bounded size.
+"""
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from sparc.common.errors import CacheError
+from PIL import Image
+
+from sparc.common.errors import CacheError, UnsafeError
+from sparc.common.files.safe_files import open_regular
+from sparc.common.images.decoding import ImageError, decode
 from sparc.common.text import shorten
+
+LARGEST_IMAGE = 1 << 30
+"""Most bytes of an image's file; a longer one is refused, not read."""
 
 
 class ImageFiles(NamedTuple):
@@ -51,3 +62,30 @@ def _real(row: int, image: str | os.PathLike[str]) -> str:
     if not os.path.isfile(path):
         raise CacheError(f"images: row {row}: there is no file {shorten(os.fspath(image), 160)}")
     return path
+
+
+def open_image_file(path: str | os.PathLike[str]) -> Image.Image:
+    """An image file that the user named, decoded: upright, in RGB, at full size.
+
+    Args:
+        path: It may lead through links, but must end at a regular file.
+
+    Raises:
+        ImageError: There is no such file, or it is a folder, pipe or device, too long, broken,
+            too large, or in no known format.
+    """
+    try:
+        real = Path(os.path.realpath(path))
+        if real.is_dir():
+            raise ImageError(f"{path} is a folder: give the images in it")
+        with open_regular(real, largest=LARGEST_IMAGE) as file:
+            return decode(file.read(LARGEST_IMAGE + 1))
+    except FileNotFoundError as error:
+        raise ImageError(f"there is no image {path}") from error
+    except UnsafeError as error:
+        raise ImageError(f"{path} is not a regular file of an image's size") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot read the image {path}: {error}") from error
+    except ImageError as error:
+        message = str(error)
+        raise error if str(path) in message else ImageError(f"{path}: {message}") from error

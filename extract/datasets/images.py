@@ -1,27 +1,23 @@
-"""The one door to images: those of a cache's rows, and a file that the user names.
+"""The one door to the images of a cache's rows.
 
 A cache only records where its images are, and neither the cache nor the dataset is trusted.
 `CacheImages` opens an image by its recorded name through the reader of the dataset's format, so
 that the rules of `SafeFolder` hold for every command: regular files inside the dataset, no link out
-of it, no pipe or device, a bounded number of bytes and of pixels. A path that the user types may
-lead anywhere, but must be a regular file of bounded size as well. This module must not know what
-the images are opened for.
+of it, no pipe or device, a bounded number of bytes and of pixels. (Files that the user names:
+`sparc.common.images.files`.) This module must not know what the images are opened for.
 """
 
 import os
-from pathlib import Path
 
 from PIL import Image
 
 from sparc.common.cache.info import ARRAYS_DATASET, CacheInfo
-from sparc.common.errors import DatasetError, MissingFileError, UnsafeError
-from sparc.common.files.safe_files import open_regular
+from sparc.common.errors import DatasetError, MissingFileError
 from sparc.common.images.decoding import ImageError, decode
 from sparc.common.text import printable, shorten
 from sparc.extract.datasets import open_dataset
 from sparc.extract.datasets.base import Dataset, DatasetOptions
 from sparc.extract.datasets.formats.registry import AUTO, FORMATS
-from sparc.extract.datasets.safe_folder import LARGEST_IMAGE
 
 _MOVED = "if the dataset has moved, say where it is with --dataset"
 _SHOWN = 160
@@ -94,33 +90,6 @@ class CacheImages:
             raise ImageError(f"{self.location}/{shorten(image_path or '', _SHOWN)}: {error}") from (
                 error
             )
-
-
-def open_image_file(path: str | os.PathLike[str]) -> Image.Image:
-    """An image file that the user named, decoded: upright, in RGB, at full size.
-
-    Args:
-        path: It may lead through links, but must end at a regular file.
-
-    Raises:
-        ImageError: There is no such file, or it is a folder, pipe or device, too long, broken,
-            too large, or in no known format.
-    """
-    try:
-        real = Path(os.path.realpath(path))
-        if real.is_dir():
-            raise ImageError(f"{path} is a folder: give the images in it")
-        with open_regular(real, largest=LARGEST_IMAGE) as file:
-            return decode(file.read(LARGEST_IMAGE + 1))
-    except FileNotFoundError as error:
-        raise ImageError(f"there is no image {path}") from error
-    except UnsafeError as error:
-        raise ImageError(f"{path} is not a regular file of an image's size") from error
-    except (OSError, ValueError) as error:
-        raise ImageError(f"cannot read the image {path}: {error}") from error
-    except ImageError as error:
-        message = str(error)
-        raise error if str(path) in message else ImageError(f"{path}: {message}") from error
 
 
 def _open(location: str, recorded_format: str) -> Dataset:

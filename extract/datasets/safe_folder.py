@@ -14,6 +14,7 @@ from pathlib import Path
 from sparc.common.errors import DatasetError, MissingFileError, UnavailableError, UnsafeError
 from sparc.common.files.paths import from_home
 from sparc.common.files.safe_files import open_regular
+from sparc.common.images.files import LARGEST_IMAGE
 from sparc.common.progress import say
 from sparc.common.text import amount, shorten, size
 
@@ -28,9 +29,6 @@ _NOT_THE_FILES_FAULT = frozenset(
 )
 
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
-
-LARGEST_IMAGE = 1 << 30
-"""Most bytes of an image's file; a longer one is refused, not read."""
 
 LARGEST_TEXT = 1 << 24
 """Most bytes of an image's text file; a longer one is refused."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sparc.common.cache.info import THUMBNAILS, CacheInfo
+from sparc.common.cache.info import ARRAYS_DATASET, THUMBNAILS, CacheInfo
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.thumbnails.reader import Thumbnails
 from sparc.common.cache.thumbnails.table import table_bytes, thumbnail_file
@@ -48,9 +48,11 @@ class ThumbnailWriter:
                     self._folder.remove(name)
         side = self._reader.side
         if side not in (0, self._longest_side):
+            is_array = self._info.made_from == ARRAYS_DATASET
             raise CacheError(
                 f"{self._folder} has thumbnails of {side} pixels, not {self._longest_side}: give "
-                f"--thumbnails {side}, or remove {self._folder}/{THUMBNAILS} to make them again"
+                f"{'thumbnails=' if is_array else '--thumbnails '}{side}, or remove "
+                f"{self._folder}/{THUMBNAILS} to make them again"
             )
         written = set(self._reader.chunks)
         return [chunk for chunk in range(self._info.chunks) if chunk not in written]

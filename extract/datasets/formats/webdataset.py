@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sparc.common.errors import DatasetError, MissingFileError
+from sparc.common.images.files import LARGEST_IMAGE
 from sparc.common.progress import progress, say
 from sparc.common.text import amount, shorten, size
 from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.columns import RecordColumns
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.metadata import decode, parse_json
-from sparc.extract.datasets.safe_folder import LARGEST_IMAGE, LARGEST_TEXT, SafeFolder, is_image
+from sparc.extract.datasets.safe_folder import LARGEST_TEXT, SafeFolder, is_image
 from sparc.extract.datasets.source import ImageRecord, Source
 
 LARGEST_HEADER = 1 << 20

@@ -273,10 +273,44 @@ def test_images_stay_where_they_are_and_are_found_there(tmp_path) -> None:
         for name in ("a/cat.png", "a/cat.png", "b/dog.png", None)
     ]
     assert CacheImages(cache.info).open("b/dog.png").size == (6, 4)
+    sizes = {row: image.size for row, image in cache.thumbnails.images(range(4)).items()}
+    assert sizes == {0: (5, 4), 1: (5, 4), 2: (6, 4)}
     (chunk,) = (tmp_path / "cache").rglob("features/c/0/0")
     chunk.write_bytes(b"damaged")
     with pytest.raises(CacheError, match="write the same arrays there again"):
         ActivationCache(tmp_path / "cache").features("a", 0)
+
+
+def test_thumbnails_of_own_images(tmp_path, capsys) -> None:
+    """Across chunks, with images that cannot be read, made again where they are lost."""
+    files = []
+    for number in range(5):
+        files.append(tmp_path / f"images/{number}.png")
+        files[-1].parent.mkdir(exist_ok=True)
+        Image.new("RGB", (300, 10 * number + 10), (50 * number, 0, 0)).save(files[-1])
+    files[3].write_bytes(b"no image")
+    order = [0, 0, 1, 1, 1, 1, 1, 2, 3, 4]  # an image that fills a chunk and more
+    arguments = {"images": [files[n] for n in order], "rows_per_chunk": 3}
+    features = {"a": VALUES[order]}
+    cache = write_arrays(tmp_path / "cache", features, **arguments)
+    assert "1 image without a thumbnail; the first: " in capsys.readouterr().err
+    pictures = cache.thumbnails.images(range(10))
+    assert {row: image.size for row, image in pictures.items()} == {
+        row: (96, round((10 * n + 10) * 96 / 300)) for row, n in enumerate(order) if n != 3
+    }
+    whole = {name: cache.folder.read(name) for name in cache.folder.files()}
+    (tmp_path / "cache/thumbnails/00000001.parquet").unlink()
+    (tmp_path / "cache/thumbnails/00000003.parquet").write_bytes(b"damaged")
+    assert len(list(verify(cache))) == 2
+    write_arrays(tmp_path / "cache", features, **arguments)
+    assert {name: cache.folder.read(name) for name in cache.folder.files()} == whole
+    with pytest.raises(CacheError, match=r"thumbnails of 96 pixels, not 64: give thumbnails=96"):
+        write_arrays(tmp_path / "cache", features, thumbnails=64, **arguments)
+    bare = write_arrays(tmp_path / "cache", features, thumbnails=0, overwrite=True, **arguments)
+    assert bare.thumbnails.side == 0
+    assert not (tmp_path / "cache/thumbnails").exists()
+    with pytest.raises(CacheError, match="from 16 to 512 pixels, not 7"):
+        write_arrays(tmp_path / "cache", features, thumbnails=7, **arguments)
 
 
 @pytest.mark.parametrize(

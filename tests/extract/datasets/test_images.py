@@ -14,7 +14,8 @@ from PIL import Image
 from sparc.common.cache.info import ARRAYS_DATASET, CacheInfo
 from sparc.common.errors import DatasetError, MissingFileError, SparcError
 from sparc.common.images.decoding import ImageError
-from sparc.extract.datasets.images import CacheImages, open_image_file
+from sparc.common.images.files import open_image_file
+from sparc.extract.datasets.images import CacheImages
 
 pytestmark = pytest.mark.timeout(60)
 
