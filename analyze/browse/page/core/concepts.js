@@ -1,0 +1,91 @@
+"use strict";
+/** What the index says of latents: columns, names, streams. Columns are decoded when first used. */
+Page.concepts = (() => {
+  const { clean } = Page.dom;
+  const decoded = new Map();
+  let byKey = null;
+
+  const index = () => Page.data.index();
+  const total = () => index().report.latents;
+  const streams = () => index().streams;
+  const names = () => streams().map((stream) => stream.name);
+
+  /**
+   * A column, or undefined where the site has none of this key.
+   * @returns {{key, label, help, group, stream, mode, kind, chance, shown, numbers, texts, codes}|undefined}
+   *   `numbers`: by latent (NaN: not defined); of texts `codes` by latent (0: none) and `texts`
+   */
+  function column(key) {
+    byKey ??= new Map(index().columns.map((one) => [one.key, one]));
+    if (!decoded.has(key) && byKey.has(key)) {
+      const { data, ...rest } = byKey.get(key);
+      const made =
+        data.type === "text"
+          ? { ...rest, texts: data.values, codes: Page.data.numbers(data.codes) }
+          : { ...rest, numbers: Page.data.numbers(data) };
+      decoded.set(key, made);
+    }
+    return decoded.get(key);
+  }
+
+  const has = (key) => index().columns.some((one) => one.key === key);
+
+  /** The number of a latent in a column, NaN where it is not defined. */
+  function value(key, latent) {
+    const found = column(key);
+    return found?.numbers ? found.numbers[latent] : NaN;
+  }
+
+  /** The text of a latent in a column, "" where there is none. */
+  function text(key, latent) {
+    const chosen = column(key);
+    return chosen?.texts && chosen.codes[latent] ? chosen.texts[chosen.codes[latent] - 1] : "";
+  }
+
+  const dead = (latent) => value("dead", latent) === 1;
+
+  /** Is the latent's name in this stream a guess, which few images support? */
+  const guess = (latent, stream) => value(`guess:${stream}`, latent) === 1;
+
+  /**
+   * What to call a latent: its names where streams have them, else its classes.
+   * @returns {{text: string, streams: string[], kind: "name"|"guess"|"class"}[]} equal texts once
+   */
+  function labels(latent) {
+    const found = [];
+    for (const stream of names()) {
+      const name = text(`name:${stream}`, latent);
+      const label = name || text(`class:${stream}`, latent);
+      if (!label) continue;
+      const kind = !name ? "class" : guess(latent, stream) ? "guess" : "name";
+      const same = found.find((one) => one.text === label);
+      if (same) {
+        same.streams.push(stream);
+        if (kind === "name") same.kind = kind;
+      } else {
+        found.push({ text: label, streams: [stream], kind });
+      }
+    }
+    return found;
+  }
+
+  /** One short name of a latent, "" where no stream has any. */
+  function title(latent) {
+    const all = labels(latent).sort((a, b) => b.streams.length - a.streams.length);
+    const best = all.find((one) => one.kind === "name") ?? all[0];
+    return best ? clean(best.text.split(", ")[0], 60) : "";
+  }
+
+  /** The number of a stream, by which it has its colour; -1: no stream of this site. */
+  const place = (stream) => names().indexOf(stream);
+
+  /** How a column's values are written. */
+  function format(shown, kind, group) {
+    if (kind === "count") return Page.dom.count(shown);
+    if (kind === "flag") return shown === 1 ? "yes" : shown === 0 ? "no" : "–";
+    if (kind === "share" && ["size", "stream share"].includes(group)) return Page.dom.percent(shown);
+    return Page.dom.number(shown, 2);
+  }
+
+  return { column, has, value, text, dead, guess, labels, title, names, streams, place, total, format };
+})();

@@ -1,0 +1,108 @@
+"use strict";
+/** A figure with what it must exceed: a bar, a whisker for its interval, ticks for its controls. */
+Page.figures = (() => {
+  const { h, number } = Page.dom;
+
+  /** The colour of a stream, as a class: `stream-0` and so on; the seventh looks like the first. */
+  const hue = (stream) => `stream-${((Page.concepts.place(stream) % 6) + 6) % 6}`;
+
+  /** A stream's name behind its dot. */
+  const stream = (name) =>
+    h("span", { class: `stream ${hue(name)}` }, h("i.dot", { "aria-hidden": "true" }), Page.dom.words(name, 40));
+
+  const given = () =>
+    h(
+      "span.given",
+      { title: "All streams were made to select the same latents, so that they agree in part by construction" },
+      "given in part by construction",
+    );
+
+  /**
+   * @param {{value: number, low?: number, high?: number, range?: number[]|null, given?: boolean,
+   *   controls?: {name: string, value: number}[], stream?: string, label?: string}} figure
+   */
+  function bar(figure) {
+    const controls = (figure.controls ?? []).filter((control) => Number.isFinite(control.value));
+    const numbers = [figure.value, figure.low, figure.high, ...controls.map((control) => control.value)].filter(
+      Number.isFinite,
+    );
+    const [from, to] = extent(figure.range, numbers);
+    const at = (value) => Math.min(100, Math.max(0, (100 * (value - from)) / (to - from || 1)));
+    const zero = at(Math.max(from, Math.min(0, to)));
+    const end = at(figure.value);
+    const part = [];
+    if (Number.isFinite(figure.value)) {
+      part.push(h("i.fill", { vars: { left: `${Math.min(zero, end)}%`, width: `${Math.abs(end - zero)}%` } }));
+      if (Number.isFinite(figure.low) && Number.isFinite(figure.high)) {
+        part.push(
+          h("i.whisker", { vars: { left: `${at(figure.low)}%`, width: `${at(figure.high) - at(figure.low)}%` } }),
+        );
+      }
+    }
+    for (const control of controls)
+      part.push(
+        h("i.tick", { vars: { left: `${at(control.value)}%` }, title: `${control.name}: ${number(control.value)}` }),
+      );
+    const kind = ["bar", figure.given && "by-construction", figure.stream && hue(figure.stream)]
+      .filter(Boolean)
+      .join(" ");
+    return h("span", { class: kind, role: "img", "aria-label": spoken(figure, controls) }, part);
+  }
+
+  function extent(range, numbers) {
+    if (range) return range;
+    const low = Math.min(0, ...numbers);
+    const high = Math.max(0, ...numbers);
+    return [low, high + (high - low) * 0.08 || 1];
+  }
+
+  function spoken(figure, controls) {
+    const parts = [`${figure.label ? `${figure.label}: ` : ""}${number(figure.value)}`];
+    if (Number.isFinite(figure.low) && Number.isFinite(figure.high))
+      parts.push(`95 % interval ${number(figure.low)} to ${number(figure.high)}`);
+    for (const control of controls) parts.push(`${control.name} ${number(control.value)}`);
+    return parts.join(", ");
+  }
+
+  /** A headline figure of the report as a small block: words, value, bar, and its controls by name. */
+  function headline(figure) {
+    const { plural, clean } = Page.dom;
+    const measured = Number.isFinite(figure.value);
+    const half =
+      Number.isFinite(figure.low) && Number.isFinite(figure.high) ? ` ±${number((figure.high - figure.low) / 2)}` : "";
+    const share = figure.range && figure.range[0] === 0 && figure.range[1] === 1;
+    const shown =
+      figure.unit && !share ? plural(figure.value, figure.unit.replace(/s$/, ""), figure.unit) : number(figure.value);
+    const of = [figure.stream, figure.first && `${figure.first} – ${figure.second}`]
+      .filter(Boolean)
+      .map((name) => clean(name, 40));
+    return h(
+      "figure",
+      { class: `headline${figure.given ? " is-given" : ""}` },
+      h(
+        "figcaption",
+        Page.dom.words(figure.text, 90),
+        of.length ? h("small", ` ${of.join(" ")}`) : null,
+        figure.mode ? h("span.mode", figure.mode) : null,
+      ),
+      measured
+        ? h("p.value", h("b", shown), h("small", half))
+        : h("p.value.none", Page.dom.clean(figure.missing || "not measured", 200)),
+      measured ? bar({ ...figure, label: figure.text }) : null,
+      h(
+        "ul.controls",
+        (figure.controls ?? []).map((control) =>
+          h(
+            "li",
+            h("i.tick-key", { "aria-hidden": "true" }),
+            Page.dom.words(control.name, 40),
+            h("b", number(control.value)),
+          ),
+        ),
+      ),
+      figure.given ? given() : null,
+    );
+  }
+
+  return { bar, headline, stream, hue, given };
+})();
