@@ -20,7 +20,12 @@ from sparc.common.cache.features import (
 )
 from sparc.common.cache.info import ARRAYS_DATASET
 from sparc.common.cache.manifest import Manifest
-from sparc.common.cache.own_labels import rows_of_labels, table_of_classes
+from sparc.common.cache.own_rows import (
+    captions_of_rows,
+    names_of_rows,
+    rows_of_labels,
+    table_of_classes,
+)
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.resume import recognize, remove_cache
 from sparc.common.cache.thumbnails.own_images import write_thumbnails
@@ -44,7 +49,7 @@ def write_arrays(
     features: Mapping[str, npt.ArrayLike],
     *,
     modality: Mapping[str, Literal["image", "text"]] | None = None,
-    sample_ids: Sequence[str] | None = None,
+    sample_ids: Sequence[str] | Sequence[int] | None = None,
     captions: Sequence[str | None] | None = None,
     images: Sequence[str | os.PathLike[str] | None] | None = None,
     label_ids: Sequence[int | None] | Sequence[Sequence[int]] | npt.NDArray[Any] | None = None,
@@ -71,7 +76,7 @@ def write_arrays(
         sample_ids: What the rows' images are called; by default the names of `images`, or else
             the row numbers. The rows of one image must follow one another, with the same labels
             and, in a stream of images, the same feature.
-        captions: The rows' captions.
+        captions: The rows' captions; None, or NaN as in pandas, where a row has none.
         images: The files of the rows' images, which contact sheets show; they stay where they are.
             Each is read once, for a thumbnail; one that cannot be read has none.
         label_ids: The rows' classes, as places in `classes`: an int a row, None where a row has no
@@ -153,7 +158,7 @@ def _as_array(stream: str, values: Any) -> npt.NDArray[Any]:
 
 def _rows_table(
     rows: int,
-    sample_ids: Sequence[str] | None,
+    sample_ids: Sequence[str] | Sequence[int] | None,
     captions: Sequence[str | None] | None,
     labels: Sequence[Sequence[int]],
     files: ImageFiles | None,
@@ -163,9 +168,9 @@ def _rows_table(
         sample_ids = [name or str(row) for row, name in enumerate(names)]
     columns: dict[str, Any] = {
         "row": range(rows),
-        "sample_id": list(sample_ids),
+        "sample_id": names_of_rows(sample_ids),
         "image": names,
-        "caption": list(captions) if captions is not None else pa.nulls(rows, pa.string()),
+        "caption": captions_of_rows(captions if captions is not None else [None] * rows),
         "label_ids": labels,
     }
     for name, values in columns.items():

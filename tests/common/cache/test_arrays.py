@@ -3,6 +3,7 @@ import json
 import os
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from PIL import Image
@@ -135,6 +136,53 @@ def test_labels_in_another_form_are_refused_with_the_right_one(
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "cache").exists()
+
+
+def test_what_is_known_of_rows_may_come_from_pandas(tmp_path) -> None:
+    known = pd.DataFrame(
+        {"id": [139, 285, 632], "text": ["a cat", None, "a dog"], "class": [1, 0, 1]}
+    )
+    classes = pd.DataFrame(
+        {"class_id": [0, 1], "key": ["c", "d"], "name": ["cat", "dog"],
+         "parent_id": [None, None], "depth": [1, 1]}
+    )  # fmt: skip
+    cache = write_arrays(
+        tmp_path / "cache",
+        {"a": VALUES[:3]},
+        sample_ids=known["id"],
+        captions=known["text"],
+        label_ids=known["class"],
+        classes=classes,
+    )
+    rows = cache.rows()
+    assert rows["sample_id"].to_pylist() == ["139", "285", "632"]
+    assert rows["caption"].to_pylist() == ["a cat", None, "a dog"]
+    assert rows["label_ids"].to_pylist() == [[1], [0], [1]]
+    assert cache.classes()["name"].to_pylist() == ["cat", "dog"]
+    assert list(verify(cache)) == []
+
+
+@pytest.mark.parametrize("gap", [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT])
+def test_a_caption_may_be_missing_in_every_way_that_people_write_it(tmp_path, gap) -> None:
+    cache = write_arrays(tmp_path / "cache", {"a": VALUES[:2]}, captions=["a cat", gap])
+    assert cache.rows(["caption"])["caption"].to_pylist() == ["a cat", None]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"captions": ["a", 7]}, "captions: row 1 is 7, not a text"),
+        ({"captions": [b"a", "b"]}, "captions: row 0 is b'a', not a text"),
+        ({"sample_ids": [1, 2.5]}, "sample_ids: row 1 is 2.5, neither a text nor a whole number"),
+        ({"sample_ids": [True, False]}, "sample_ids: row 0 is True, neither"),
+        ({"sample_ids": ["a", None]}, "sample_ids: row 1 is None, neither"),
+    ],
+)
+def test_captions_and_names_of_another_kind_are_refused_by_row(
+    tmp_path, arguments, message
+) -> None:
+    with pytest.raises(CacheError, match=message):
+        write_arrays(tmp_path / "cache", {"a": VALUES[:2]}, **arguments)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +369,7 @@ def test_thumbnails_of_own_images(tmp_path, capsys) -> None:
         ({"images": [None, None]}, "images: not a single row has one"),
         ({"images": ["/usr/bin/env", "/etc/hostname"]}, "no folder in common"),
         ({"images": ["a"]}, "images: 1 for 2 rows"),
-        ({"sample_ids": [7, 8]}, "sample_ids: "),
+        ({"sample_ids": [7, b"8"]}, "sample_ids: "),
         ({"captions": [VALUES, None]}, "captions: "),
     ],
 )

@@ -1,8 +1,12 @@
-"""The labels of somebody's own arrays in the forms that people have them; the rest is refused."""
+"""Captions, names and labels of somebody's own rows, in the forms that people have them.
 
+The rest is refused.
+"""
+
+import numbers
 import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +18,36 @@ from sparc.common.text import reason, shorten
 
 _LABEL_FORM = "give an int a row, [0, 2, …], or a list of ints a row, [[0], [0, 2], …]"
 _CLASS_FORM = 'give the list of names, classes=["cat", "dog"], or an Arrow table'
+
+
+def captions_of_rows(captions: Iterable[Any]) -> list[str | None]:
+    """The caption of each row; None where it is missing, as pandas and NumPy write it too.
+
+    Raises:
+        CacheError: One is no text.
+    """
+    result = [None if _is_missing(caption) else caption for caption in captions]
+    for row, caption in enumerate(result):
+        if caption is not None and not isinstance(caption, str):
+            raise CacheError(f"captions: row {row} is {_quoted(caption)}, not a text")
+    return result
+
+
+def names_of_rows(sample_ids: Iterable[Any]) -> list[str]:
+    """What each row is called: texts, or whole numbers, which become their digits.
+
+    Raises:
+        CacheError: One is missing or something else.
+    """
+    result = []
+    for row, name in enumerate(sample_ids):
+        is_number = isinstance(name, numbers.Integral) and not isinstance(name, bool | np.bool_)
+        if not is_number and not isinstance(name, str):
+            raise CacheError(
+                f"sample_ids: row {row} is {_quoted(name)}, neither a text nor a whole number"
+            )
+        result.append(str(name))
+    return result
 
 
 def rows_of_labels(label_ids: Any) -> list[list[int]]:
@@ -59,13 +93,16 @@ def table_of_classes(classes: Any) -> pa.Table:
     """The classes as a table of schema `tables.CLASSES`.
 
     Args:
-        classes: Such a table; or the names, whose places are the class ids; or None.
+        classes: Such a table, of Arrow or pandas; or the names, whose places are the class ids; or
+            None.
 
     Raises:
         CacheError: It is something else, or a table that no cache may hold.
     """
     if classes is None:
         return tables.empty(tables.CLASSES)
+    if hasattr(classes, "to_records") and not isinstance(classes, pa.Table):  # a DataFrame
+        classes = pa.Table.from_pandas(classes, preserve_index=False)
     if isinstance(classes, pa.Table):
         return _checked(classes)
     if not isinstance(classes, list | tuple | np.ndarray) or not all(
@@ -105,6 +142,13 @@ def _checked(classes: pa.Table) -> pa.Table:
     if (fault := next(tables.class_faults(classes), None)) is not None:
         raise CacheError(f"classes: {fault}")
     return classes
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value is None, NaN, or what pandas has for them."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, numbers.Real) and bool(value != value)
 
 
 def _columns() -> str:
