@@ -110,7 +110,7 @@ def _lines(result: Bias, config: BiasConfig) -> Iterator[str]:
         f"{shorten(attribute.name, 200)}: {held:,} of {amount(known, 'image')} have it; "
         f"streams select {'independently' if config.mode == 'independent' else 'JOINTLY'}"
     )
-    yield from _compared(result.strata)
+    yield from compared(result.strata)
     if config.mode == "joint":
         yield "  joint: what one stream goes with, the others go with by construction"
     rows = result.tables.associations.filter(result.tables.associations["associated"]).to_pylist()
@@ -124,7 +124,7 @@ def _lines(result: Bias, config: BiasConfig) -> Iterator[str]:
             f"{stream}: {amount(len(with_it), 'latent')} with it, {len(own) - len(with_it):,} "
             f"with its absence ({chance:,} when the attribute is shuffled)"
         )
-        yield f"  {_power(result, stream, held, known, config.q)}"
+        yield f"  {power(result, stream, held, known, config.q)}"
         if own:
             yield _association_line(None, result)
         own.sort(key=lambda x: (x["p"], -abs(x["log_odds"]), x["latent"]))
@@ -148,8 +148,8 @@ def _lines(result: Bias, config: BiasConfig) -> Iterator[str]:
         yield from map(_pair_line, [x for x in pairs if x["stream"] == stream][: config.lines])
 
 
-def _compared(strata: dict[int, tuple[int, int]]) -> Iterator[str]:
-    """Which images are compared, where these differ in their number of rows."""
+def compared(strata: dict[int, tuple[int, int]]) -> Iterator[str]:
+    """Which images are compared, where these differ in their number of rows; else nothing."""
     if len(strata) == 1:
         return
     unmatched = sum(sum(sides) for sides in strata.values() if not min(sides))
@@ -158,7 +158,7 @@ def _compared(strata: dict[int, tuple[int, int]]) -> Iterator[str]:
     yield f"  only images with the same number of rows ({span}) are compared{without}"
 
 
-def _power(result: Bias, stream: str, held: int, known: int, rate: float) -> str:
+def power(result: Bias, stream: str, held: int, known: int, rate: float) -> str:
     """What could have been found at best in a sample of this size."""
     tested = tested_latents(result.tables.associations, stream)
     of = f"{amount(tested, 'latent')} tested"

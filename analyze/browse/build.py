@@ -19,7 +19,7 @@ from sparc.analyze.browse.pictures.budget import Plan
 from sparc.analyze.browse.pictures.draw import bytes_of_page, draw_all, plan_pictures, wanted
 from sparc.analyze.browse.pictures.sources import TILE, Pictures, open_pictures
 from sparc.analyze.browse.pictures.sprites import columns_of
-from sparc.analyze.browse.views import write_views
+from sparc.analyze.browse.views import MadeViews, make_views
 from sparc.analyze.report.digests import DIGESTS_FILE
 from sparc.analyze.report.folder import Report
 from sparc.common.config import to_mapping
@@ -90,7 +90,6 @@ def browse(report: Report, site: Location, config: BrowseConfig | None = None) -
         opened = SiteFolder(folder, record)
         if opened.finished:
             return Site(folder.path(START), 0, 0, (f"{folder} is finished",))
-        opened.begin()
         return _Building(opened, folder, report, config, files).build()
 
 
@@ -108,18 +107,20 @@ class _Building:
         self._site, self._folder, self._report = site, folder, report
         self._config, self._page = config, page
         self._workers = config.workers or os.cpu_count() or 1
-        self._views = Views()
+        self._views = MadeViews(Views(), {}, ())
 
     def build(self) -> Site:
         config = self._config
         gathered = gather(self._report, cache=config.cache, run=config.run, workers=config.workers)
-        for name, content in self._page.items():
-            self._site.write(name, content)
-        self._views, notes = write_views(self._site, gathered, config)
-        notes = [*gathered.notes, *notes]
+        self._views = make_views(gathered, config)
+        notes = [*gathered.notes, *self._views.notes]
         pictures = open_pictures(
             gathered.evidence.cache, gathered.shown, config.dataset, self._workers
         )
+        # What may fail for a setting comes before: a site that was begun keeps its settings.
+        self._site.begin()
+        for name, content in self._views.files.items():
+            self._site.write(name, content)
         bytes_of_one = bytes_of_page(gathered)
         per_file = _per_file(bytes_of_one)
         plan, unreadable = _NO_PICTURES, 0
@@ -128,11 +129,14 @@ class _Building:
         else:
             index = self._index(gathered, plan, notes, per_file)
             rest = len(script("index", index)) + bytes_of_one * len(gathered.alive)
+            rest += sum(map(len, self._page.values()))
             room = config.bytes - self._site.bytes - rest * _MARGIN
             plan, unreadable = self._draw(gathered, pictures, room)
         self._write_details(gathered, plan, per_file)
         index = self._index(gathered, plan, notes, per_file)
         self._site.write("data/index.js", script("index", index))
+        for name in sorted(self._page, key=lambda name: name == START):  # the page itself last
+            self._site.write(name, self._page[name])
         size = self._site.finish()
         if plan.dropped:
             notes.append(f"{config.size} had no room for {plan.dropped}")
@@ -177,7 +181,7 @@ class _Building:
                 format="webp" if any(plan.tiles.values()) else "",
                 dropped=plan.dropped,
             ),
-            views=self._views,
+            views=self._views.views,
         )
 
     def _command(self) -> str:
@@ -187,7 +191,11 @@ class _Building:
         for name, value in to_mapping(self._config).items():
             if name not in _NOT_DECISIVE and value != default[name]:
                 flag = name.replace("_", "-")
-                words += [f"--no-{flag}"] if value is False else [f"--{flag}", str(value)]
+                if isinstance(value, bool):
+                    words += [f"--{flag}" if value else f"--no-{flag}"]
+                else:
+                    for single in value if isinstance(value, list) else [value]:
+                        words += [f"--{flag}", str(single)]
         return shlex.join(words)
 
 

@@ -22,6 +22,11 @@ class BrowseConfig:
     map: bool = option(
         True, "Place latents in a plane, by the directions that they write into the streams."
     )
+    bias: tuple[str, ...] = option(
+        (),
+        "Which latents go with this attribute, as for `sparc-analyze bias`, or with 'ATTRIBUTE "
+        "against ATTRIBUTE'; repeat for more.",
+    )
     overwrite: bool = option(
         False, "Replace the site that the folder holds, of another report for example."
     )

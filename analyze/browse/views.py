@@ -1,32 +1,56 @@
 """The data files that only some views of a site need."""
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
 from sparc.analyze.browse.config import BrowseConfig
 from sparc.analyze.browse.contents.index import Views
 from sparc.analyze.browse.contents.scripts import script
-from sparc.analyze.browse.contents.views import Map
-from sparc.analyze.browse.folder import SiteFolder
+from sparc.analyze.browse.contents.views import BiasReports, Map
+from sparc.analyze.browse.gather.bias import bias_report
 from sparc.analyze.browse.gather.gathered import Gathered
 from sparc.analyze.browse.gather.plane import place_latents
 from sparc.analyze.browse.gather.words import index_words
 
 
-def write_views(
-    site: SiteFolder, gathered: Gathered, config: BrowseConfig
-) -> tuple[Views, list[str]]:
-    """Write the files of the views that were asked for.
+class MadeViews(NamedTuple):
+    """The files of the views of a site.
 
-    Args:
-        site: The site.
-        gathered: The report.
-        config: The settings.
-
-    Returns:
-        Which views there are, and why others are not.
+    Attributes:
+        views: Which views there are.
+        files: By name in the site, their content.
+        notes: Why there are no others.
     """
+
+    views: Views
+    files: Mapping[str, bytes]
+    notes: tuple[str, ...]
+
+
+def make_views(gathered: Gathered, config: BrowseConfig) -> MadeViews:
+    """Make the files of the views that were asked for.
+
+    Raises:
+        SparcError: An attribute names what is not there, or all images have it or none.
+    """
+    contents: dict[str, Any] = {}
+    notes = []
+    reports = tuple(
+        bias_report(gathered.evidence.report, asked, cache=config.cache, workers=config.workers)
+        for asked in config.bias
+    )
+    if reports:
+        contents["bias"] = BiasReports(reports=reports)
     words = index_words(gathered)
-    site.write("data/words.js", script("words", words))
+    if words.words:
+        contents["words"] = words
     plane = place_latents(gathered) if config.map else ""
     if isinstance(plane, Map):
-        site.write("data/map.js", script("map", plane))
-    notes = [f"there is no map of latents: {plane}"] if plane and isinstance(plane, str) else []
-    return Views(words=bool(words.words), map=isinstance(plane, Map)), notes
+        contents["map"] = plane
+    elif plane:
+        notes.append(f"there is no map of latents: {plane}")
+    return MadeViews(
+        Views(**dict.fromkeys(contents, True)),
+        {f"data/{name}.js": script(name, content) for name, content in contents.items()},
+        tuple(notes),
+    )

@@ -103,7 +103,7 @@ class Headline:
         high: The upper end.
         controls: What it must exceed, or stay below.
         range: The ends of its scale where these are known.
-        better: `lower` where less is better.
+        better: In which direction it is better, where it is in one.
         unit: What is counted; empty where nothing is.
         style: How the figure is written.
         missing: Why it was not measured; None where it was.
@@ -120,7 +120,7 @@ class Headline:
     high: float | None = None
     controls: tuple[ControlFigure, ...] = ()
     range: tuple[float, float] | None = None
-    better: Literal["lower"] | None = None
+    better: Literal["higher", "lower"] | None = None
     unit: str = ""
     style: Style = "decimal"
     missing: str | None = None

@@ -37,3 +37,83 @@ class Map:
     latents: Numbers
     x: Numbers
     y: Numbers
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Association:
+    """A latent that was tested against an attribute, from the table `associations`.
+
+    Attributes:
+        stream: The stream.
+        latent: The latent.
+        name: Its best names.
+        effect: Log2 of the odds ratio of being active, with the attribute against without.
+        low: Lower end of its 95% interval.
+        high: The upper end.
+        q: Of the test.
+        associated: Whether it is found to go with the attribute, or with its absence.
+        images_with: Images with the attribute on which it is active.
+        images_without: Images without it on which it is active.
+        sharing: Which streams report the same latent.
+    """
+
+    stream: str
+    latent: int
+    name: str
+    effect: float | None
+    low: float | None
+    high: float | None
+    q: float | None
+    associated: bool
+    images_with: int
+    images_without: int
+    sharing: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeetingPair:
+    """Two latents that meet more often under the attribute, from the table `pairs`."""
+
+    stream: str
+    first: int
+    first_name: str
+    second: int
+    second_name: str
+    images_with: int
+    images_without: int
+    interaction: float
+    q: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BiasReport:
+    """What goes with an attribute of images.
+
+    Attributes:
+        name: What the report is called.
+        attribute: The attribute, as it was asked for.
+        against: The second attribute; None where images without the first were compared.
+        images_with: Images with the attribute.
+        images_without: Images that were compared with them.
+        note: Which images were compared, and what shuffling gives.
+        smallest: The smallest effect that would have been found, by stream.
+        associations: Every latent that was tested, the most certain first in each stream.
+        pairs: Pairs of them, likewise.
+    """
+
+    name: str
+    attribute: str
+    against: str | None
+    images_with: int
+    images_without: int
+    note: str
+    smallest: str
+    associations: tuple[Association, ...]
+    pairs: tuple[MeetingPair, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BiasReports:
+    """`data/bias.js`: reports in the order in which they were asked for."""
+
+    reports: tuple[BiasReport, ...]

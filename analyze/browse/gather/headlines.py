@@ -1,6 +1,7 @@
 """The figures of a report's summary, with their controls: its own words and values."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 from sparc.analyze.browse.contents.index import ControlFigure, Headline
 from sparc.analyze.measures.latents import ALIVE_IMAGES
@@ -8,10 +9,17 @@ from sparc.analyze.report.folder import Report
 from sparc.analyze.report.page import Column, Line, Section, Shown
 from sparc.analyze.report.summary_page import summary_page
 
-LOWER_IS_BETTER = frozenset(
-    {"nmse_cross", "nmse_self", "probe_log_loss", "codes_median_rank", "twin_jaccard"}
-)
-"""The metrics that measure an error, a rank or a likeness that is not wanted."""
+BETTER: Mapping[str, Literal["higher", "lower"]] = {
+    **dict.fromkeys(("agreement", "agreement_excess", "codes_r_at_1", "codes_r_at_10"), "higher"),
+    **dict.fromkeys(("explained_variance_cross", "explained_variance_self"), "higher"),
+    **dict.fromkeys(("cross_reconstruction_r_at_1", "codes_map"), "higher"),
+    **dict.fromkeys(("reconstruction_self_map", "reconstruction_cross_map"), "higher"),
+    **dict.fromkeys(("monosemanticity_own", "monosemanticity_cross", "purity"), "higher"),
+    **dict.fromkeys(("localization_pointing", "localization_auc"), "higher"),
+    **dict.fromkeys(("nmse_cross", "nmse_self", "probe_log_loss", "codes_median_rank"), "lower"),
+    "twin_jaccard": "lower",
+}
+"""In which direction a metric is better, where it is in one; of joint figures, in none."""
 
 
 def headlines(report: Report) -> tuple[Headline, ...]:
@@ -81,7 +89,7 @@ def _headline(
         high=shown.high,
         controls=controls,
         range=_range(line, [value for value in values if value is not None]),
-        better="lower" if name.metric.name in LOWER_IS_BETTER else None,
+        better=None if name.mode == "joint" else BETTER.get(name.metric.name),
         unit=count if line.style == "count" else "",
         style=line.style,
     )

@@ -25,6 +25,7 @@ STREAMS = ("dino", "clip")
 DIMS = {"dino": 10, "clip": 8}
 IMAGES = 120
 FAST = ("--device=cpu", "--no-untrained", "--no-permuted")
+BIAS = ("--bias=class:owl", "--bias=words:cat against words:sofa")
 SECRET = b"taken at home"
 
 
@@ -77,7 +78,7 @@ def world(tmp_path_factory, call) -> Path:
 
 @pytest.fixture(scope="module")
 def site(world, call) -> Path:
-    done = call("analyze", "browse", world / "report", world / "site")
+    done = call("analyze", "browse", world / "report", world / "site", *BIAS)
     assert done.returncode == 0, done.stderr
     assert f"open {world}/site/index.html" in done.stdout
     return world / "site"
@@ -344,6 +345,30 @@ def test_latents_of_like_directions_lie_close_together(world, site) -> None:
     assert np.corrcoef(likeness, distance)[0, 1] < -0.3
 
 
+def test_bias_is_that_of_the_command(world, site, call, tmp_path) -> None:
+    owl, contrast = read(site / "data/bias.js")["reports"]
+    done = call("analyze", "bias", world / "report", "--attribute=class:owl", f"--out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert owl["smallest"].split("; the smallest")[0].removeprefix("dino: ") in done.stdout
+    lines = table(tmp_path, "associations", control="trained").to_pylist()
+    tested = {(x["stream"], x["latent"]): x for x in lines if x["q"] is not None}
+    assert {(x["stream"], x["latent"]) for x in owl["associations"]} == set(tested)
+    assert any(x["associated"] for x in owl["associations"])
+    for shown in owl["associations"]:
+        line = tested[shown["stream"], shown["latent"]]
+        assert shown["associated"] == line["associated"]
+        assert shown["images_with"] == line["images_both"]
+        np.testing.assert_allclose(shown["effect"] * np.log(2), line["log_odds"], rtol=1e-5)
+        np.testing.assert_allclose(shown["q"], line["q"], rtol=1e-5)
+    pairs = table(tmp_path, "pairs", control="trained")
+    assert len(owl["pairs"]) == len(pairs)
+    assert (contrast["attribute"], contrast["against"]) == ("words:cat", "words:sofa")
+    done = call("analyze", "browse", world / "report", tmp_path / "x", "--bias=class:unicorn")
+    assert done.returncode == 2
+    assert "unicorn" in done.stderr
+    assert not (tmp_path / "x").exists() or contents(tmp_path / "x") == {}
+
+
 def test_a_small_site_drops_what_is_needed_least_and_says_so(world, call, tmp_path, site) -> None:
     whole = sum(map(len, contents(site).values()))
     pictures = sum(len(x) for name, x in contents(site).items() if name.startswith("images"))
@@ -374,15 +399,15 @@ def test_an_interrupted_site_is_continued_and_the_same(world, site, call, tmp_pa
     stamps = [sprite.stat().st_mtime_ns for sprite in sprites[1:]]
     sprites[0].unlink()
     shutil.rmtree(again / "data")
-    done = call("analyze", "browse", world / "report", again)
+    done = call("analyze", "browse", world / "report", again, *BIAS)
     assert done.returncode == 0, done.stderr
     assert [sprite.stat().st_mtime_ns for sprite in sprites[1:]] == stamps
     assert_same_site(again, site)
     (again / "data/latents/0000.js").write_text("sparcData('latents/0', {})")
-    done = call("analyze", "browse", world / "report", again)
+    done = call("analyze", "browse", world / "report", again, *BIAS)
     assert "0000.js is missing or damaged: it is made again" in done.stderr
     assert_same_site(again, site)
-    done = call("analyze", "browse", world / "report", again)
+    done = call("analyze", "browse", world / "report", again, *BIAS)
     assert "is finished" in done.stderr
 
 
@@ -403,7 +428,7 @@ def test_a_folder_of_something_else_is_refused(world, site, call, tmp_path) -> N
     assert "is not empty and not a site" in done.stderr
     again = tmp_path / "site"
     shutil.copytree(site, again)
-    done = call("analyze", "browse", world / "report", again, "--size=1MB")
+    done = call("analyze", "browse", world / "report", again, *BIAS, "--size=1MB")
     assert done.returncode == 2
     assert "(size: 300MB there, 1MB now)" in done.stderr
     done = call("analyze", "browse", world / "report", again, "--size=1MB", "--overwrite")
