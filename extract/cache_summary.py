@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
+from sparc.common.cache.info import THUMBNAILS
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.verify import Damage, check_copy, check_metadata
 from sparc.common.errors import DamagedCacheError, IncompleteCacheError
@@ -110,6 +111,7 @@ def describe(cache: ActivationCache) -> Iterator[str]:
         partial(_describe_rows, cache),
         partial(_describe_classes, cache),
         partial(_describe_files, cache),
+        partial(_describe_thumbnails, cache),
         *(partial(_describe_stream, cache, stream) for stream in cache.stream_names),
         partial(_first_rows, cache),
     ]
@@ -165,6 +167,17 @@ def _describe_files(cache: ActivationCache) -> Iterator[str]:
     yield f"  manifest  sha256 {shorten(cache.info.manifest_digest, 64)}"
     yield f"  made by   {shorten(', '.join(versions), 300)}"
     yield f"  size      {size(cache.folder.size())}"
+
+
+def _describe_thumbnails(cache: ActivationCache) -> Iterator[str]:
+    chunks = cache.thumbnails.chunks
+    if chunks:
+        taken = size(sum(cache.folder.sizes(THUMBNAILS).values()))
+        state = "" if len(chunks) == cache.info.chunks else ", NOT COMPLETE"
+        yield (
+            f"  pictures  thumbnails of up to {cache.thumbnails.side} pixels, {taken}, in "
+            f"{len(chunks):,} of {amount(cache.info.chunks, 'chunk')}{state}"
+        )
 
 
 def _describe_stream(cache: ActivationCache, stream: str) -> Iterator[str]:

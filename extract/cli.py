@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from sparc.common.cli import command, display, new_app
+from sparc.common.cli import command, confirm, display, new_app, overwrite_option
 from sparc.extract.config import ExtractConfig
 
 app = new_app("Encode images and captions with frozen encoders into an activation cache.")
@@ -17,6 +17,7 @@ def run(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's folder.")],
     cache: CacheArgument,
     config: ExtractConfig,
+    overwrite: Annotated[bool, overwrite_option("cache")] = False,
 ) -> None:
     """Encode a dataset, or continue where an earlier run stopped."""
     from sparc.extract.datasets import open_dataset
@@ -28,10 +29,13 @@ def run(
         for line in plan.describe(opened, opened.manifest(), config):
             display(line)
         return
+    from sparc.common.files.folder import Folder
     from sparc.common.progress import say
     from sparc.extract import job
 
-    say(str(job.run(opened, cache, config)))
+    if overwrite and Folder(cache).exists():
+        confirm(f"Remove the cache in {cache}?")
+    say(str(job.run(opened, cache, config, overwrite=overwrite)))
 
 
 @command(app)

@@ -16,9 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
+import torch
 
 from sparc.common.cache.features import bad_features
 from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.removal import refuse_further_content, remove_cache
 from sparc.common.cache.resume import recognize
 from sparc.common.cache.thumbnails.writer import ThumbnailWriter
 from sparc.common.cache.writer import CacheWriter
@@ -48,6 +50,11 @@ from sparc.extract.restorer import Restorer
 
 _NAMED_REASONS = 3
 """Reasons why rows have no feature that a summary names; the cache's `rejects.parquet` has all."""
+
+_KEPT_CHUNKS = 16
+"""In how many chunks rows are best cut that are encoded slowly: what is finished is kept."""
+
+_LEAST_CHUNK = 64
 
 
 class Summary(NamedTuple):
@@ -108,6 +115,7 @@ def run(
     config: ExtractConfig,
     *,
     build: BuildEncoders = build_encoders,
+    overwrite: bool = False,
 ) -> Summary:
     """Extract a dataset's features into a cache, or continue an interrupted extraction.
 
@@ -116,6 +124,8 @@ def run(
         location: The cache's folder or URL.
         config: Streams and settings; `dry_run` is the caller's business.
         build: Builds the encoders of all streams on a device.
+        overwrite: Remove the cache that the folder holds first, whatever it is of; nothing is
+            removed where an encoder cannot be built.
 
     Raises:
         DatasetError: The dataset has nothing that a stream could encode.
@@ -129,6 +139,11 @@ def run(
     require_inputs(manifest.rows, config.specs)
     folder = location if isinstance(location, Folder) else Folder(location)
     with exclusive(folder, recognize):
+        replicas: list[Replica] = []
+        if overwrite:
+            refuse_further_content(folder)
+            replicas = _replicas(devices, config, build)
+            remove_cache(folder)
         writer = CacheWriter.open(
             folder,
             manifest,
@@ -136,12 +151,9 @@ def run(
             repair=config.repair,
             packages=packages_of(config.specs.values()),
         )
-        say(f"loading {amount(len(config.specs), 'encoder')} on {', '.join(map(str, devices))}")
         thumbnails = ThumbnailWriter(folder, writer.info, config.thumbnails)
         unpictured = _without_thumbnails(thumbnails, config)
-        replicas = build_replicas(devices, config.specs, build, batch_size=config.batch_size)
-        for name in config.specs:
-            say(f"{name}: {_reads(replicas[0].encoders[name])}")
+        replicas = replicas or _replicas(devices, config, build)
         table = ChunkTable(manifest.rows)
         with ImageLoader(dataset, config.threads) as loader:
             restorer = Restorer(writer, table, replicas[0].encoders, loader)
@@ -159,6 +171,17 @@ def run(
         _finish(writer, restorer, replicas[0].encoders)
         seconds = time.monotonic() - started
     return _summarize(ActivationCache(folder), config, work, seconds)
+
+
+def _replicas(
+    devices: Sequence[torch.device], config: ExtractConfig, build: BuildEncoders
+) -> list[Replica]:
+    """The encoders on each device, announced with what they read."""
+    say(f"loading {amount(len(config.specs), 'encoder')} on {', '.join(map(str, devices))}")
+    replicas = build_replicas(devices, config.specs, build, batch_size=config.batch_size)
+    for name in config.specs:
+        say(f"{name}: {_reads(replicas[0].encoders[name])}")
+    return replicas
 
 
 def _reads(encoder: Encoder) -> str:
@@ -221,7 +244,24 @@ def _encode(
         progress(total, "extracting", initial=total - work.rows) as bar,
         closing(executor.encode(work, rows_done=bar.update)) as chunks,
     ):
-        _write(writer, thumbnails, chunks)
+        try:
+            _write(writer, thumbnails, chunks)
+        except KeyboardInterrupt:
+            _say_if_nothing_is_kept(ActivationCache(writer.folder))
+            raise
+
+
+def _say_if_nothing_is_kept(cache: ActivationCache) -> None:
+    """Say that an interrupted job has not finished the first chunk of a cache, and what helps."""
+    if any(len(cache.missing_chunks(name)) < cache.info.chunks for name in cache.stream_names):
+        return
+    smaller = 1 << max(_LEAST_CHUNK, cache.info.rows // _KEPT_CHUNKS).bit_length() - 1
+    advice = (
+        f": `--rows-per-chunk {smaller} --overwrite` keeps more of what is interrupted"
+        if smaller < cache.info.rows_per_chunk
+        else ""
+    )
+    say(f"no chunk of {cache.info.rows_per_chunk:,} rows was finished, so nothing is kept{advice}")
 
 
 def _finish(writer: CacheWriter, restorer: Restorer, encoders: Encoders) -> None:

@@ -27,7 +27,8 @@ from sparc.common.cache.own_rows import (
     table_of_classes,
 )
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.cache.resume import recognize, remove_cache
+from sparc.common.cache.removal import remove_cache
+from sparc.common.cache.resume import recognize
 from sparc.common.cache.thumbnails.own_images import write_thumbnails
 from sparc.common.cache.thumbnails.sizes import SIDE, side_fault
 from sparc.common.cache.writer import ROWS_PER_CHUNK, CacheWriter

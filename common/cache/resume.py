@@ -18,11 +18,8 @@ from sparc.common.cache.info import (
     INFO_FILE,
     KIND,
     MASKS_FILE,
-    REJECT_PARTS,
-    REJECTS_FILE,
     ROOT_DOCUMENT,
     ROWS_FILE,
-    THUMBNAILS,
     CacheInfo,
 )
 from sparc.common.cache.layout import (
@@ -66,15 +63,6 @@ def recognize(folder: Folder) -> None:
             refuse_other_content(folder)
         elif f'"{KIND.format}"'.encode() not in folder.read(INFO_FILE):
             CacheInfo.read(folder)  # one that is damaged may still be repaired
-
-
-def remove_cache(folder: Folder) -> None:
-    """Remove the cache that a recognized folder holds, but for its lock.
-
-    `cache.json` goes last: an interrupted removal leaves what is still recognized as a cache.
-    """
-    for name in (ACTIVATIONS, THUMBNAILS, REJECT_PARTS, REJECTS_FILE, *_TABLES, INFO_FILE):
-        folder.remove(name)
 
 
 def refuse_other_content(folder: Folder) -> None:
@@ -155,12 +143,15 @@ def refuse_other_dataset(
     if difference is None and existing.manifest_digest != wanted.manifest_digest:
         difference = _first_difference(ActivationCache(folder), rows)
     if difference is not None:
-        way_out = f"repeat what made it, from {shorten(existing.dataset, 200)}"
+        way_out = (
+            f"repeat what made it, from {shorten(existing.dataset, 200)}, choose another folder, "
+            "or remove this cache with --overwrite"
+        )
         if wanted.made_from == ARRAYS_DATASET:
-            way_out = "write over it with overwrite=True"
+            way_out = "write over it with overwrite=True, or choose another folder"
         raise CacheError(
             f"{folder} was made from another dataset or with other settings ({difference}): "
-            f"{way_out}, or choose another folder"
+            f"{way_out}"
         )
 
 

@@ -86,6 +86,8 @@ def test_inspect_says_what_is_there(cache, weights, call_process) -> None:
         "3 of 3, complete",
         "10 with a feature, 1 without",
         "not a picture in a known format",
+        "thumbnails of up to 96 pixels, ",
+        " in 3 of 3 chunks\n",
         'row 0: 00.jpg: "image number 0 \\x1b[31m"',
     ):
         assert text in result.stdout
@@ -127,6 +129,11 @@ def test_columns_of_the_metadata_go_from_the_command_to_plain_pyarrow(
     repaired = sparc_extract("run", folder, cache, *settings, "--column=all", "--repair")
     assert repaired.returncode == 0, repaired.stderr
     assert {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()} == whole
+
+    assert refused.stderr.rstrip().endswith("or remove this cache with --overwrite")
+    anew = sparc_extract("run", folder, cache, *settings, "--column=site", "--overwrite")
+    assert anew.returncode == 0, anew.stderr
+    assert pq.read_table(cache / "rows.parquet").column_names[5:] == ["site"]
 
 
 def test_damage_is_found_and_repaired(

@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import itertools
 import os
 import random
 import signal
@@ -17,7 +18,7 @@ import zarr
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.verify import verify
-from sparc.common.errors import CacheError, ConfigError, DatasetError, LockedError
+from sparc.common.errors import CacheError, ConfigError, DatasetError, EncoderError, LockedError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.extract import job
@@ -268,6 +269,62 @@ def test_a_stream_without_a_single_feature_is_an_error(
     with pytest.raises(DatasetError, match="stream t needs a caption"):
         job.run(silent, tmp_path / "silent", config, build=fake_encoders())
     assert not (tmp_path / "silent").exists()
+
+
+def test_overwriting_begins_again_with_other_settings(
+    tmp_path, fake_dataset, fake_encoders, config
+) -> None:
+    location, dataset = tmp_path / "cache", fake_dataset(CAPTIONS)
+    job.run(dataset, location, config, build=fake_encoders())
+    before = contents(location)
+    other = dataclasses.replace(config, rows_per_chunk=11, streams=config.streams[:1])
+
+    def broken(specs, device):
+        raise EncoderError("no such model")
+
+    with pytest.raises(EncoderError):
+        job.run(dataset, location, other, build=broken, overwrite=True)
+    (location / "notes.txt").write_text("years of work")
+    encoders = fake_encoders()
+    with pytest.raises(CacheError, match=r"holds notes\.txt besides the cache, so nothing is over"):
+        job.run(dataset, location, other, build=encoders, overwrite=True)
+    assert encoders.built == []
+    (location / "notes.txt").unlink()
+    assert contents(location) == before
+    job.run(dataset, location, other, build=encoders, overwrite=True)
+    job.run(dataset, tmp_path / "new", other, build=fake_encoders(), overwrite=True)
+    assert contents(location) == contents(tmp_path / "new")
+
+
+def test_an_interrupted_job_says_if_nothing_is_kept(
+    tmp_path, fake_dataset, fake_encoders, config, capsys
+) -> None:
+    def interrupted(after):
+        def build(specs, device):
+            encoders = fake_encoders()(specs, device)
+            encode = encoders.images["a"].encode
+
+            def stop(pixels):
+                if len(encoders.images["a"].batches) == after:
+                    raise KeyboardInterrupt
+                return encode(pixels)
+
+            encoders.images["a"].encode = stop
+            return encoders
+
+        return build
+
+    small = dataclasses.replace(config, rows_per_chunk=80)
+    ends = itertools.accumulate(map(len, CAPTIONS), initial=0)
+    batches = -(-sum(first < 80 for first in list(ends)[:-1]) // config.batch_size)
+    for after, lost in ((1, True), (batches, False)):  # in the first chunk; in the second
+        with pytest.raises(KeyboardInterrupt):
+            job.run(fake_dataset(CAPTIONS), tmp_path / "cache", small, build=interrupted(after))
+        said = (
+            "no chunk of 80 rows was finished, so nothing is kept: `--rows-per-chunk 64 "
+            "--overwrite` keeps more of what is interrupted"
+        )
+        assert (said in capsys.readouterr().err) == lost
 
 
 def test_a_cache_behind_a_url(fake_dataset, fake_encoders, config, tmp_path) -> None:

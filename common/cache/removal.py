@@ -1,0 +1,51 @@
+"""Removing a cache whose place another one is to take."""
+
+from sparc.common.cache.info import (
+    ACTIVATIONS,
+    CLASSES_FILE,
+    INFO_FILE,
+    MASKS_FILE,
+    REJECT_PARTS,
+    REJECTS_FILE,
+    ROWS_FILE,
+    THUMBNAILS,
+)
+from sparc.common.errors import CacheError
+from sparc.common.files.artefacts import foreign_entry
+from sparc.common.files.folder import Folder
+
+_CONTENT = (
+    ACTIVATIONS,
+    THUMBNAILS,
+    REJECT_PARTS,
+    REJECTS_FILE,
+    ROWS_FILE,
+    CLASSES_FILE,
+    MASKS_FILE,
+    INFO_FILE,
+)
+"""`cache.json` goes last: an interrupted removal leaves what is still recognized as a cache."""
+
+
+def refuse_further_content(folder: Folder) -> None:
+    """Refuse to remove a cache beside which a recognized folder holds anything.
+
+    Raises:
+        CacheError: It does; nothing has been removed.
+    """
+    if folder.exists() and (name := foreign_entry(folder, _CONTENT)):
+        raise CacheError(
+            f"{folder} holds {name} besides the cache, so nothing is overwritten: move it, or "
+            "choose another folder"
+        )
+
+
+def remove_cache(folder: Folder) -> None:
+    """Remove the cache that a recognized folder holds, but for its lock.
+
+    Raises:
+        CacheError: The folder holds something else besides; then all stays.
+    """
+    refuse_further_content(folder)
+    for name in _CONTENT:
+        folder.remove(name)
