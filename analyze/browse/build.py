@@ -107,7 +107,7 @@ class _Building:
         self._site, self._folder, self._report = site, folder, report
         self._config, self._page = config, page
         self._workers = config.workers or os.cpu_count() or 1
-        self._views = MadeViews(Views(), {}, ())
+        self._views = MadeViews(Views(), {}, (), ())
 
     def build(self) -> Site:
         config = self._config
@@ -172,7 +172,11 @@ class _Building:
             streams=gathered.streams,
             notes=tuple(notes),
             headlines=gathered.headlines,
-            columns=(*gathered.columns, _tiles_column(plan, self._report.info.latents)),
+            columns=(
+                *gathered.columns,
+                *self._views.columns,
+                _tiles_column(plan, self._report.info.latents),
+            ),
             classes=classes,
             class_latents=lists(latents),
             details=DetailFiles(latents_per_file=per_file),

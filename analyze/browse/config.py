@@ -27,6 +27,11 @@ class BrowseConfig:
         "Which latents go with this attribute, as for `sparc-analyze bias`, or with 'ATTRIBUTE "
         "against ATTRIBUTE'; repeat for more.",
     )
+    compare: tuple[str, ...] = option(
+        (),
+        "Another report on the same encoders to stand beside this one, its run and cache at hand; "
+        "repeat for more.",
+    )
     overwrite: bool = option(
         False, "Replace the site that the folder holds, of another report for example."
     )

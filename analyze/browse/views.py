@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sparc.analyze.browse.config import BrowseConfig
-from sparc.analyze.browse.contents.index import Views
+from sparc.analyze.browse.contents.index import Column, Views
 from sparc.analyze.browse.contents.scripts import script
-from sparc.analyze.browse.contents.views import BiasReports, Map
+from sparc.analyze.browse.contents.views import BiasReports, Comparisons, Map
 from sparc.analyze.browse.gather.bias import bias_report
+from sparc.analyze.browse.gather.compare import compare_reports, stability_column
 from sparc.analyze.browse.gather.gathered import Gathered
 from sparc.analyze.browse.gather.plane import place_latents
 from sparc.analyze.browse.gather.words import index_words
@@ -20,11 +21,13 @@ class MadeViews(NamedTuple):
         views: Which views there are.
         files: By name in the site, their content.
         notes: Why there are no others.
+        columns: Columns of the list that come from them.
     """
 
     views: Views
     files: Mapping[str, bytes]
     notes: tuple[str, ...]
+    columns: tuple[Column, ...]
 
 
 def make_views(gathered: Gathered, config: BrowseConfig) -> MadeViews:
@@ -41,6 +44,8 @@ def make_views(gathered: Gathered, config: BrowseConfig) -> MadeViews:
     )
     if reports:
         contents["bias"] = BiasReports(reports=reports)
+    if compared := compare_reports(gathered, config.compare, run=config.run):
+        contents["compare"] = Comparisons(reports=compared)
     words = index_words(gathered)
     if words.words:
         contents["words"] = words
@@ -53,4 +58,5 @@ def make_views(gathered: Gathered, config: BrowseConfig) -> MadeViews:
         Views(**dict.fromkeys(contents, True)),
         {f"data/{name}.js": script(name, content) for name, content in contents.items()},
         tuple(notes),
+        tuple(map(stability_column, compared[:1])),
     )

@@ -46,14 +46,14 @@ def compare(first: str, second: str, config: StabilityConfig) -> Stability:
         RunError: One of them is no model, or their streams come from different encoders.
     """
     a, b = open_subject(first), open_subject(second)
-    streams = _common_streams(a, b)
-    trained = [_directions(x.model, streams) for x in (a, b)]
+    streams = common_streams(a, b)
+    trained = [directions_of(x.model, streams) for x in (a, b)]
     matching = match(*trained)
     rows = [figures("trained", matching)]
     notes = list(_notes(a, b, streams))
     same_beginning = False
     if a.untrained is not None and b.untrained is not None:
-        beginnings = [_directions(x, streams) for x in (a.untrained, b.untrained)]
+        beginnings = [directions_of(x, streams) for x in (a.untrained, b.untrained)]
         rows.append(figures("untrained", match(*beginnings)))
         same_beginning = _equal(*beginnings)
     if same_beginning:
@@ -79,7 +79,8 @@ def _about_run(subject: Subject) -> dict[str, Any]:
     return {"run": subject.location, "model_sha256": subject.digest, "streams": names}
 
 
-def _directions(model: Sparc, streams: list[str]) -> dict[str, Tensor]:
+def directions_of(model: Sparc, streams: list[str]) -> dict[str, Tensor]:
+    """By stream, the decoder's directions, (latents, dim)."""
     return {stream: model.decoder[stream].detach() for stream in streams}
 
 
@@ -87,7 +88,12 @@ def _equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
     return all(torch.equal(first[stream], second[stream]) for stream in first)
 
 
-def _common_streams(first: Subject, second: Subject) -> list[str]:
+def common_streams(first: Subject, second: Subject) -> list[str]:
+    """The streams that two models have in common.
+
+    Raises:
+        RunError: There are none, or one comes from different encoders.
+    """
     others = {stream.name: stream for stream in second.model.config.streams}
     common = [stream for stream in first.model.config.streams if stream.name in others]
     if not common:

@@ -91,6 +91,11 @@ def match(first: Decoders, second: Decoders) -> list[Matching]:
     return matchings
 
 
+def match_jointly(first: Decoders, second: Decoders) -> Matching:
+    """Match all streams jointly alone; see `match`."""
+    return _match_jointly(first, second)[1]
+
+
 def random_directions(decoders: Sequence[Decoders], seed: int) -> list[dict[str, Tensor]]:
     """As many directions as each of some dictionaries has, drawn at random."""
     generator = torch.Generator().manual_seed(seed)

@@ -1,8 +1,10 @@
-"""The content of the files that only some views need: words and the map."""
+"""The content of the files that only some views need: words, map, bias and other reports."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from sparc.analyze.browse.contents.columns import Numbers
+from sparc.analyze.browse.contents.index import Headline
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,3 +119,67 @@ class BiasReports:
     """`data/bias.js`: reports in the order in which they were asked for."""
 
     reports: tuple[BiasReport, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Matches:
+    """Latents of this report and their partners in another one.
+
+    Attributes:
+        match: By latent of this report, that of the other one; -1 if it has none.
+        similarity: The mean cosine of their decoder rows; NaN if it has none.
+    """
+
+    match: Numbers
+    similarity: Numbers
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OtherLatent:
+    """A latent of the other report.
+
+    Attributes:
+        names: By stream, its best names.
+        agreement: Its agreement, as in the list of latents.
+        rows: Rows on which it is active, in the stream where these are most.
+    """
+
+    names: Mapping[str, str]
+    agreement: float | None
+    rows: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Another report beside this one.
+
+    Attributes:
+        name: The other report.
+        location: Its folder.
+        streams: The streams that both models have.
+        limit: Two latents are the same concept where their cosine exceeds this.
+        latents: The partner of each latent.
+        headlines: The figures of the other report's summary.
+        gained: Latents that are alive in the other report and the same as none here.
+        lost: Latents that are alive here and the same as none of the other report.
+        details: By number, latents of the other report: partners, and those gained.
+        notes: What a reader must know.
+    """
+
+    name: str
+    location: str
+    streams: tuple[str, ...]
+    limit: float
+    latents: Matches
+    headlines: tuple[Headline, ...]
+    gained: tuple[int, ...]
+    lost: tuple[int, ...]
+    details: Mapping[int, OtherLatent]
+    notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Comparisons:
+    """`data/compare.js`: the other reports, in the order in which they were asked for."""
+
+    reports: tuple[Comparison, ...]

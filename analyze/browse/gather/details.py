@@ -30,8 +30,11 @@ from sparc.analyze.concepts.gather import Evidence
 from sparc.analyze.show.latent import in_pair, nearest
 from sparc.common.text import shorten
 
-CLASSES = 10
+CLASSES: Mapping[Mode, int] = {"independent": 10, "joint": 5}
 """Classes listed of a latent in each stream."""
+
+JOINT_NAMES = 3
+"""Names listed in joint mode."""
 
 Integers = npt.NDArray[np.int64]
 
@@ -110,6 +113,7 @@ class DetailMaker:
         classes, labelled = self._classes_of(latent, mode, stream)
         images = int(self._evidence.activity.images(stream)[latent]) if independent else None
         alike = self._evidence.monosemanticity.get((stream, latent)) if independent else None
+        names = self._tables.names.get((mode, stream), {}).get(latent, ())
         alive = table.rows[latent] > 0
 
         def examples(rows: Rows) -> tuple[Example, ...]:
@@ -123,7 +127,7 @@ class DetailMaker:
             mean=float(table.mean[latent]) if alive else None,
             largest=float(table.largest[latent]) if alive else None,
             labelled=labelled,
-            names=self._tables.names.get((mode, stream), {}).get(latent, ()),
+            names=names if independent else names[:JOINT_NAMES],
             classes=classes,
             monosemanticity=alike,
             purity=self._tables.purity.get((mode, stream), {}).get(latent),
@@ -158,7 +162,7 @@ class DetailMaker:
         line = counted.carrying[streams.index(stream)][latent]
         columns, counts = line.indices, line.data
         share = counts / labelled
-        order = np.lexsort((columns, base[columns] - share))[:CLASSES]
+        order = np.lexsort((columns, base[columns] - share))[: CLASSES[mode]]
         return tuple(
             ClassShare(
                 name=self._classes[labels.class_ids[columns[n]]],

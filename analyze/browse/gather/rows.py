@@ -13,7 +13,7 @@ from sparc.analyze.rows.words import split_words
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.text import shorten
 
-CAPTION = 300
+CAPTION = 200
 """Characters of a caption at most."""
 
 NAME = 80
@@ -22,7 +22,7 @@ NAME = 80
 IMAGE = 300
 """Characters of an image's name."""
 
-CLASSES = 8
+CLASSES = 4
 """Classes of a row."""
 
 

@@ -3,6 +3,7 @@
 A table that the report does not have gives nothing.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -22,6 +23,9 @@ Floats = npt.NDArray[np.float64]
 
 NAMES = 3
 """Words that stand for a latent in a list; its page has all."""
+
+PARTNERS = 6
+"""Latents that fire together with one, listed of each stream: the closest."""
 
 Where = tuple[Mode, str]
 """A mode and a stream."""
@@ -117,8 +121,12 @@ class Tables:
         table = table.filter(within).sort_by([("phi", "descending")])
         columns = ("first", "first_latent", "second_latent", "images_both", "lift", "phi", "q")
         result: dict[int, list[Cofiring]] = {}
+        listed: Counter[tuple[str, int]] = Counter()
         for stream, first, second, both, lift, phi, q in _lines(table, columns):
             for latent, other in ((first, second), (second, first)):
+                listed[stream, latent] += 1
+                if listed[stream, latent] > PARTNERS:
+                    continue
                 partner = Cofiring(
                     stream=stream,
                     latent=other,

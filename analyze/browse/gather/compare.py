@@ -1,0 +1,129 @@
+"""Other reports beside this one: which of their latents are the same, gained and lost."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sparc.analyze.browse.contents import columns as encoded
+from sparc.analyze.browse.contents.index import Column
+from sparc.analyze.browse.contents.views import Comparison, Matches, OtherLatent
+from sparc.analyze.browse.gather.gathered import Gathered
+from sparc.analyze.browse.gather.headlines import headlines
+from sparc.analyze.browse.gather.tables import Tables
+from sparc.analyze.codes.subject import Subject, open_subject
+from sparc.analyze.concepts.gather import Evidence
+from sparc.analyze.concepts.table import build
+from sparc.analyze.report.folder import Report
+from sparc.analyze.report.sources import open_model
+from sparc.analyze.report.summary_page import make_columns
+from sparc.analyze.stability.compare import common_streams, directions_of
+from sparc.analyze.stability.match import Matching, match_jointly
+
+LIMIT = 0.7
+"""Two latents are the same concept where the mean cosine of their decoder rows exceeds this."""
+
+Flags = npt.NDArray[np.bool_]
+
+
+def compare_reports(
+    gathered: Gathered, locations: Sequence[str], *, run: str = ""
+) -> tuple[Comparison, ...]:
+    """Other reports beside this one.
+
+    Args:
+        gathered: This report.
+        locations: The other reports; their runs and caches are where they were.
+        run: Where the run of this one is if it has moved.
+
+    Raises:
+        SparcError: One is no finished report, or its run or cache is not there, or two streams of
+            one name come from different encoders.
+    """
+    if not locations:
+        return ()
+    report = gathered.evidence.report
+    others = [Report(location) for location in locations]
+    names = [column.name for column in make_columns([report, *others])][1:]
+    own = _subject(report, run)
+    return tuple(
+        _compare(gathered, own, other, name) for other, name in zip(others, names, strict=True)
+    )
+
+
+def stability_column(comparison: Comparison) -> Column:
+    """How alike each latent's partner in another report is, as a column of the list."""
+    return Column(
+        key="stability",
+        label=f"in {comparison.name}",
+        help=f"Cosine of its decoder rows with those of its partner in {comparison.name}; above "
+        f"{comparison.limit} it is the same concept.",
+        group="stability",
+        kind="share",
+        data=comparison.latents.similarity,
+    )
+
+
+def _subject(report: Report, run: str = "") -> Subject:
+    open_model(report, run)  # says what is wrong where it is not at hand
+    return open_subject(run or report.info.run)
+
+
+def _compare(gathered: Gathered, own: Subject, report: Report, name: str) -> Comparison:
+    subject = _subject(report)
+    streams = common_streams(own, subject)
+    matching = match_jointly(
+        directions_of(own.model, streams), directions_of(subject.model, streams)
+    )
+    latents = gathered.tables.latents
+    partner, cosine = np.full(latents, -1), np.full(latents, np.nan)
+    partner[matching.first], cosine[matching.first] = matching.second, matching.cosine
+    evidence = Evidence(report)
+    concepts = build(evidence, evidence.streams)
+    alive = np.zeros(report.info.latents, np.bool_)
+    alive[concepts["latent"].to_numpy()] = True
+    same_here, same_there = _same(matching, latents, report.info.latents)
+    gained = np.flatnonzero(alive & ~same_there).tolist()
+    agreement = dict(
+        zip(concepts["latent"].to_pylist(), concepts["agreement"].to_pylist(), strict=True)
+    )
+    tables = Tables(report, [])
+    listed = sorted({*gained, *matching.second.tolist()})
+    return Comparison(
+        name=name,
+        location=str(report.folder),
+        streams=tuple(streams),
+        limit=LIMIT,
+        latents=Matches(match=encoded.places(partner), similarity=encoded.floats(cosine)),
+        headlines=headlines(report),
+        gained=tuple(gained),
+        lost=tuple(np.flatnonzero(~gathered.dead & ~same_here).tolist()),
+        details={latent: _other(tables, latent, agreement.get(latent)) for latent in listed},
+        notes=_notes(gathered, report),
+    )
+
+
+def _same(matching: Matching, latents: int, others: int) -> tuple[Flags, Flags]:
+    """Which latents of either report are the same as one of the other."""
+    here, there = np.zeros(latents, np.bool_), np.zeros(others, np.bool_)
+    same = matching.cosine > LIMIT
+    here[matching.first[same]] = True
+    there[matching.second[same]] = True
+    return here, there
+
+
+def _other(tables: Tables, latent: int, agreement: float | None) -> OtherLatent:
+    rows = [of.rows[latent] for (mode, _), of in tables.of_latents.items() if mode == "independent"]
+    streams = [stream for mode, stream in tables.of_latents if mode == "independent"]
+    names = {stream: tables.called(stream, latent) for stream in streams}
+    return OtherLatent(
+        names={stream: name for stream, name in names.items() if name},
+        agreement=agreement,
+        rows=int(max(rows)),
+    )
+
+
+def _notes(gathered: Gathered, report: Report) -> tuple[str, ...]:
+    if report.info.manifest_digest == gathered.evidence.report.info.manifest_digest:
+        return ()
+    return ("the two reports are about other rows: only their models' latents can be compared",)
