@@ -21,5 +21,5 @@ function clickNext() {
 
 const done = arguments[0];
 let left = 60;
-const step = () => (clickNext() && (left -= 1) ? setTimeout(step, 12) : done());
+const step = () => (clickNext() && (left -= 1) ? setTimeout(step, 4) : done());
 step();

@@ -69,12 +69,20 @@ Page.concepts = (() => {
     return found;
   }
 
-  /** One short name of a latent, "" where no stream has any. */
+  /** One short name of a latent, from the streams that have the concept; "" where they have none. */
   function title(latent) {
-    const all = labels(latent).sort((a, b) => b.streams.length - a.streams.length);
+    const only = text("only", latent);
+    const lacking = text("lacking", latent);
+    const has = ({ streams: own }) => own.some((stream) => (only ? listed(only, stream) : !listed(lacking, stream)));
+    const all = labels(latent)
+      .filter(has)
+      .sort((a, b) => b.streams.length - a.streams.length);
     const best = all.find((one) => one.kind === "name") ?? all[0];
     return best ? clean(best.text.split(", ")[0], 60) : "";
   }
+
+  /** Is a stream in a text that lists streams? */
+  const listed = (streams, stream) => streams.split(", ").includes(stream);
 
   /** The number of a stream, by which it has its colour; -1: no stream of this site. */
   const place = (stream) => names().indexOf(stream);
@@ -87,5 +95,5 @@ Page.concepts = (() => {
     return Page.dom.number(shown, 2);
   }
 
-  return { column, has, value, text, dead, guess, labels, title, names, streams, place, total, format };
+  return { listed, column, has, value, text, dead, guess, labels, title, names, streams, place, total, format };
 })();

@@ -135,7 +135,7 @@ Page.dom = (() => {
   function number(value, digits = 3) {
     if (value === null || value === undefined || !Number.isFinite(value)) return "–";
     const size = Math.abs(value);
-    if (size !== 0 && size < 0.0005) return value.toExponential(0).replace("-", "−").replace("e−", "e−");
+    if (size !== 0 && size < 0.0005) return value.toExponential(0).replaceAll("-", "−");
     const places = size >= 100 ? 0 : size >= 10 ? Math.min(1, digits) : size >= 1 ? Math.min(2, digits) : digits;
     const text = value.toFixed(places).replace("-", "−");
     return size >= 1000 ? count(value) : text;

@@ -68,7 +68,7 @@ Page.query = (() => {
     if (question.is === "only" || question.is === "lacking") {
       only((i) => {
         const text = concepts.text(question.is, i);
-        return question.stream ? listsStream(text, question.stream) : text !== "";
+        return question.stream ? concepts.listed(text, question.stream) : text !== "";
       });
     }
     for (const { key, low, high } of question.ranges) {
@@ -85,8 +85,6 @@ Page.query = (() => {
     }
     return kept;
   }
-
-  const listsStream = (text, stream) => text === stream || text.split(", ").includes(stream);
 
   function order(kept, question) {
     const latents = [];

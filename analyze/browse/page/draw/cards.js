@@ -29,22 +29,26 @@ Page.cards = (() => {
     if (!detail) return;
     const own = detail.modes.independent ?? detail.modes.joint ?? {};
     for (const stream of Page.concepts.names()) {
-      const top = own[stream]?.top?.slice(0, SHOWN) ?? [];
+      const without = detail.lacking.includes(stream) || (detail.only.length > 0 && !detail.only.includes(stream));
       place.append(
         h(
           "span",
-          { class: `card-row ${Page.figures.hue(stream)}` },
-          h("i.dot", { title: stream }),
-          top.length ? shown(detail, own[stream], top) : h("span.card-none", `not in ${Page.dom.clean(stream, 30)}`),
+          {
+            class: `card-row ${Page.figures.hue(stream)}${without ? " faint" : ""}`,
+            title: without ? `${stream} does not have it` : stream,
+          },
+          h("i.dot"),
+          shown(detail, stream, own[stream]),
         ),
       );
     }
   }
 
-  /** Pictures; of a site without any, how often the latent is active. */
-  function shown(detail, own, top) {
-    if (detail.sprite) return top.map(([row]) => Page.pictures.picture(detail, row));
-    return h("span.card-none", `${plural(own.rows, "row")}, ${percent(own.frequency)}`);
+  /** The strongest pictures of a stream; of a site without any, how often the latent is active. */
+  function shown(detail, stream, own) {
+    if (!own?.top?.length) return h("span.card-none", `not in ${Page.dom.clean(stream, 30)}`);
+    if (!detail.sprite) return h("span.card-none", `${plural(own.rows, "row")}, ${percent(own.frequency)}`);
+    return own.top.slice(0, SHOWN).map(([row]) => Page.pictures.picture(detail, row));
   }
 
   const waiting = new WeakMap();

@@ -1,14 +1,14 @@
 "use strict";
 /** A figure with what it must exceed: a bar, a whisker for its interval, ticks for its controls. */
 Page.figures = (() => {
-  const { h, number } = Page.dom;
+  const { h, words, count, number, percent } = Page.dom;
 
   /** The colour of a stream, as a class: `stream-0` and so on; the seventh looks like the first. */
   const hue = (stream) => `stream-${((Page.concepts.place(stream) % 6) + 6) % 6}`;
 
   /** A stream's name behind its dot. */
   const stream = (name) =>
-    h("span", { class: `stream ${hue(name)}` }, h("i.dot", { "aria-hidden": "true" }), Page.dom.words(name, 40));
+    h("span", { class: `stream ${hue(name)}` }, h("i.dot", { "aria-hidden": "true" }), words(name, 40));
 
   const given = () =>
     h(
@@ -64,42 +64,33 @@ Page.figures = (() => {
     return parts.join(", ");
   }
 
+  /** A number as the report's summary writes it. */
+  const WRITTEN = { count, percent, "one decimal": (value) => value.toFixed(1), decimal: number };
+
   /** A headline figure of the report as a small block: words, value, bar, and its controls by name. */
   function headline(figure) {
-    const { plural, clean } = Page.dom;
-    const measured = Number.isFinite(figure.value);
-    const half =
-      Number.isFinite(figure.low) && Number.isFinite(figure.high) ? ` ±${number((figure.high - figure.low) / 2)}` : "";
-    const share = figure.range && figure.range[0] === 0 && figure.range[1] === 1;
-    const shown =
-      figure.unit && !share ? plural(figure.value, figure.unit.replace(/s$/, ""), figure.unit) : number(figure.value);
-    const of = [figure.stream, figure.first && `${figure.first} – ${figure.second}`]
-      .filter(Boolean)
-      .map((name) => clean(name, 40));
+    const written = (value) => (Number.isFinite(value) ? (WRITTEN[figure.style] ?? number)(value) : "–");
+    const interval = Number.isFinite(figure.low) && Number.isFinite(figure.high);
+    const half = interval ? ` ±${written((figure.high - figure.low) / 2)}` : "";
+    const caption = h(
+      "figcaption",
+      words(figure.text.replace(`, ${figure.mode}`, ""), 90),
+      figure.stream ? [" ", words(figure.stream, 40, "small")] : null,
+      figure.mode ? h("span.mode", figure.mode) : null,
+    );
+    if (!Number.isFinite(figure.value)) {
+      return h("figure.headline", caption, h("p.value.none", words(figure.missing || "not measured", 200)));
+    }
+    const control = ({ name, value }) =>
+      h("li", h("i.tick-key", { "aria-hidden": "true" }), words(name, 40), h("b", written(value)));
     return h(
       "figure",
       { class: `headline${figure.given ? " is-given" : ""}` },
-      h(
-        "figcaption",
-        Page.dom.words(figure.text, 90),
-        of.length ? h("small", ` ${of.join(" ")}`) : null,
-        figure.mode ? h("span.mode", figure.mode) : null,
-      ),
-      measured
-        ? h("p.value", h("b", shown), h("small", half))
-        : h("p.value.none", Page.dom.clean(figure.missing || "not measured", 200)),
-      measured ? bar({ ...figure, label: figure.text }) : null,
-      h(
-        "ul.controls",
-        (figure.controls ?? []).map((control) =>
-          h(
-            "li",
-            h("i.tick-key", { "aria-hidden": "true" }),
-            Page.dom.words(control.name, 40),
-            h("b", number(control.value)),
-          ),
-        ),
-      ),
+      caption,
+      h("p.value", h("b", written(figure.value)), h("small", ` ${figure.unit ?? ""}${half}`)),
+      bar({ ...figure, label: figure.text }),
+      h("ul.controls", figure.controls.map(control)),
+      figure.better === "lower" ? h("small", "lower is better") : null,
       figure.given ? given() : null,
     );
   }

@@ -2,7 +2,7 @@
 /** Pictures: tiles of a latent's sprite sheet, with heat maps over them. A picture that is not there shows its caption or number. */
 Page.pictures = (() => {
   const { h, words, clean, number } = Page.dom;
-  const STRIP = 5;
+  const STRIP = 9;
 
   const sheet = (latent) => {
     const { format } = Page.data.index().images;

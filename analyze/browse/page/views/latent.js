@@ -26,8 +26,7 @@ Page.latent = (() => {
     const mode = chosenMode(detail, params);
     main.append(
       Page.latentImages.draw(detail, mode, params),
-      Page.latentEvidence.draw(detail, mode, params),
-      Page.latentRelated.draw(detail, mode, listing),
+      h("div.panels", Page.latentEvidence.sections(detail, mode, params), Page.latentRelated.sections(detail, listing)),
       notes(latent),
     );
   }

@@ -1,126 +1,93 @@
 "use strict";
 /** Why a latent has its name, and whether streams agree: pairs, names, classes, values; each with its control. */
 Page.latentEvidence = (() => {
-  const { h, words, number, percent, plural } = Page.dom;
+  const { h, words, count, number, percent, plural } = Page.dom;
 
-  function draw(detail, mode, params) {
+  /** The sections, each a panel or null. */
+  function sections(detail, mode, params) {
     const streams = Page.concepts.names().filter((name) => Object.hasOwn(detail.modes[mode], name));
     const own = streams.map((stream) => ({ stream, ...detail.modes[mode][stream] }));
-    return h(
-      "div.panels",
-      pairs(detail, mode),
-      names(own, detail),
-      classes(own),
-      Page.latentValues.draw(detail, own, params),
-    );
+    return [pairs(detail), names(own), classes(own), Page.latentValues.draw(detail, own, params)];
   }
 
   const panel = (title, help, ...content) => h("section.panel", h("h2", title), h("p.help", help), content);
 
-  /** Agreement of each pair of streams, beside that of mispaired latents. */
-  function pairs(detail, mode) {
-    const own = detail.pairs.filter((pair) => pair.mode === mode);
-    if (!own.length) return null;
-    const measured = (key) => own.some((pair) => Number.isFinite(pair[key]));
-    const figure = (pair, key, label) =>
-      measured(key)
-        ? h(
-            "div.measured",
-            h("span", label),
-            h("b", number(pair[key], 2)),
-            Page.figures.bar({
-              value: pair[key],
-              range: [0, 1],
-              given: mode === "joint",
-              label,
-              controls: [{ name: "mispaired", value: pair[`${key}_mispaired`] }],
-            }),
-            h(
-              "small",
-              Number.isFinite(pair[`${key}_mispaired`])
-                ? `chance ${number(pair[`${key}_mispaired`], 2)}`
-                : "chance not measured",
-            ),
-          )
-        : null;
-    return panel(
-      "Do the streams agree?",
-      [
-        "Overlap: of the images on which either is active, those on which both are. Agreement: how alike their classes are. ",
-        h("i.tick-key"),
-        " the same for mispaired latents of like frequency: chance.",
-        mode === "joint" ? [" ", Page.figures.given()] : null,
-      ],
+  /** How alike the latent is in each pair of streams, beside mispaired latents: when each selects its own. */
+  function pairs(detail) {
+    const all = detail.pairs.filter((pair) => pair.mode === "independent");
+    if (!all.length) return null;
+    const keys = ["overlap", "agreement"].filter((key) => all.some((pair) => Number.isFinite(pair[key])));
+    const row = (pair) =>
       h(
-        "ul.pairs",
-        own.map((pair) =>
+        "li",
+        h(
+          "p",
+          Page.figures.stream(pair.first),
+          h("span.and", "and"),
+          Page.figures.stream(pair.second),
+          pair.shared ? h("span.badge.shared", "shared") : null,
           h(
-            "li",
-            { class: mode === "joint" ? "is-given" : "" },
-            h(
-              "p",
-              Page.figures.stream(pair.first),
-              h("span.and", "and"),
-              Page.figures.stream(pair.second),
-              pair.shared ? h("span.badge.shared", "shared") : null,
-              h(
-                "small",
-                `${plural(pair.images_both, "image")} in both${Number.isFinite(pair.q) ? `, q ${number(pair.q)}` : ""}`,
-              ),
-            ),
-            figure(pair, "overlap", "overlap"),
-            figure(pair, "agreement", "agreement"),
+            "small",
+            `${plural(pair.images_both, "image")} in both`,
+            Number.isFinite(pair.q) ? `, q ${number(pair.q)}` : "",
           ),
         ),
-      ),
+        keys.map((key) => beside(key, pair[key], pair[`${key}_mispaired`])),
+      );
+    const help = [
+      "When each stream selects its own latents. Overlap: of the images on which either is active, those on which both are. ",
+      keys.includes("agreement") ? "Agreement: how alike their classes are. " : "",
+      h("i.tick-key"),
+      " the same for mispaired latents of like frequency: chance.",
+    ];
+    return panel("Do the streams agree?", help, h("ul.pairs", all.map(row)));
+  }
+
+  /** A figure with chance beside it. */
+  function beside(label, value, chance) {
+    const controls = [{ name: "mispaired", value: chance }];
+    return h(
+      "div.measured",
+      h("span", label),
+      h("b", number(value, 2)),
+      Page.figures.bar({ value, range: [0, 1], label, controls }),
+      h("small", Number.isFinite(chance) ? `chance ${number(chance, 2)}` : "chance not measured"),
     );
   }
 
   /** The words that name the latent, with what supports them. */
   function names(own) {
-    if (!own.some((one) => one.names?.length)) return null;
+    if (!own.some((one) => one.names.length)) return null;
+    const support = ({ images, of, lift, q }) => [
+      Number.isFinite(of) ? `in ${count(images)} of ${plural(of, "image")}` : plural(images, "image"),
+      Number.isFinite(lift) ? `${number(lift, 1)}× chance` : "",
+      Number.isFinite(q) ? `q ${number(q)}` : "",
+    ];
+    const item = (name) =>
+      h(
+        "li",
+        { class: name.guess ? "guess" : "" },
+        h(
+          "a",
+          {
+            href: Page.route.link("latents", "", new URLSearchParams({ q: name.word })),
+            title: "latents with this word",
+          },
+          words(name.word, 40),
+        ),
+        name.guess ? h("span.badge.thin", { title: "few images support this name" }, "guess") : null,
+        h("small", support(name).filter(Boolean).join(" · ")),
+      );
+    const inStream = ({ stream, names: all }) =>
+      h(
+        "div",
+        Page.figures.stream(stream),
+        all.length ? h("ul", all.slice(0, 8).map(item)) : h("p.empty", "No word stands out."),
+      );
     return panel(
       "Its names, and why",
-      "Words of captions that are more frequent where the latent is active. In brackets: images that support the word, and how many times chance that is.",
-      h(
-        "div.names",
-        own.map((one) =>
-          h(
-            "div",
-            Page.figures.stream(one.stream),
-            one.names?.length
-              ? h(
-                  "ul",
-                  one.names.slice(0, 8).map((name) =>
-                    h(
-                      "li",
-                      { class: name.guess ? "guess" : "" },
-                      h(
-                        "a",
-                        {
-                          href: Page.route.link("latents", "", new URLSearchParams({ q: name.word })),
-                          title: "latents with this word",
-                        },
-                        words(name.word, 40),
-                      ),
-                      h(
-                        "small",
-                        [
-                          plural(name.images, "image"),
-                          Number.isFinite(name.lift) ? `${number(name.lift, 1)}×` : "",
-                          Number.isFinite(name.q) ? `q ${number(name.q)}` : "",
-                        ]
-                          .filter(Boolean)
-                          .join(" · "),
-                      ),
-                      name.guess ? h("span.badge.thin", { title: "few images support this name" }, "guess") : null,
-                    ),
-                  ),
-                )
-              : h("p.empty", "No word stands out."),
-          ),
-        ),
-      ),
+      "Words that captions of its strongest images have more often than others: in how many of these images, how many times chance that is, and q, the share of false names to expect.",
+      h("div.names", own.map(inStream)),
     );
   }
 
@@ -203,5 +170,5 @@ Page.latentEvidence = (() => {
     );
   }
 
-  return { draw, panel };
+  return { sections, panel };
 })();

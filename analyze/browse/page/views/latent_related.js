@@ -3,10 +3,12 @@
 Page.latentRelated = (() => {
   const { h, words, number, plural } = Page.dom;
 
-  function draw(detail, mode, listing) {
-    const sections = [bridge(detail, listing), together(detail, listing), neighbours(detail, listing)].filter(Boolean);
-    return sections.length ? h("div.panels.related", sections) : null;
-  }
+  /** The sections, each a panel or null. */
+  const sections = (detail, listing) => [
+    bridge(detail, listing),
+    together(detail, listing),
+    neighbours(detail, listing),
+  ];
 
   const panel = (title, help, streams, entries) =>
     h(
@@ -134,5 +136,5 @@ Page.latentRelated = (() => {
       : null;
   }
 
-  return { draw };
+  return { sections };
 })();

@@ -97,7 +97,7 @@ Page.list = (() => {
       update();
       const element = drawn.get(state.active);
       element.classList.add("active");
-      element.focus({ preventScroll: true });
+      element.querySelector("a").focus({ preventScroll: true });
     }
 
     let asked = false;

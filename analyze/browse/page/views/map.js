@@ -108,7 +108,7 @@ Page.map = (() => {
       several
         ? [
             entry("accent", "shared by all"),
-            Page.concepts.names().map((name) => entry(Page.figures.hue(name), ["only ", words(name, 30)])),
+            Page.concepts.names().map((name) => entry(Page.figures.hue(name), h("span", "only ", words(name, 30)))),
             entry("mute", "other"),
           ]
         : entry("mute", "latent"),

@@ -21,17 +21,21 @@ Page.rows = (() => {
 
   /** @param {number} at the row's place in the list */
   function row(latent, chosen, at) {
-    const { concepts } = Page;
     const marked = Page.keep.get(latent).marked;
+    const thin = Page.concepts.text("thin", latent);
+    const figures = chosen.map((column) => {
+      const given = column.mode === "joint" ? " is-given" : "";
+      const attributes = {
+        class: `cell${given}`,
+        role: "gridcell",
+        "data-key": column.key,
+        "data-label": column.label,
+      };
+      return h("span", attributes, cell(column, latent));
+    });
     return h(
-      "a.row",
-      {
-        role: "row",
-        "aria-rowindex": at + 2,
-        href: Page.route.link("latent", latent, Page.route.listing()),
-        "data-latent": latent,
-        tabindex: -1,
-      },
+      "div.row",
+      { role: "row", "aria-rowindex": at + 2, "data-latent": latent },
       h(
         "span.cell.number",
         { role: "rowheader" },
@@ -42,66 +46,56 @@ Page.rows = (() => {
         "span.cell.concept",
         { role: "gridcell" },
         Page.pictures.strip(latent),
-        labels(latent),
-        concepts.text("thin", latent) ? h("small.thin", { title: concepts.text("thin", latent) }, "rare") : null,
-      ),
-      chosen.map((column) =>
         h(
-          "span",
-          {
-            class: `cell ${column.kind}${column.mode === "joint" ? " is-given" : ""}`,
-            role: "gridcell",
-            "data-key": column.key,
-            "data-label": column.label,
-          },
-          cell(column, latent),
+          "a.open",
+          { href: Page.route.link("latent", latent, Page.route.listing()), "aria-label": spoken(latent) },
+          labels(latent),
         ),
+        thin ? h("small.thin", { title: thin }, "rare") : null,
       ),
+      figures,
     );
   }
+
+  const spoken = (latent) => [`latent ${latent}`, Page.concepts.title(latent)].filter(Boolean).join(", ");
 
   /** Names by stream; streams that agree share a line. */
   function labels(latent) {
     const all = Page.concepts.labels(latent);
-    if (Page.concepts.dead(latent)) return h("span.labels.dead", "dead: active nowhere");
+    if (Page.concepts.dead(latent)) return h("span.labels.unnamed", "dead: active nowhere");
     if (!all.length) return h("span.labels.unnamed", "no name");
     const everywhere = all.length === 1 && all[0].streams.length === Page.concepts.names().length;
-    return h(
-      "span.labels",
-      all
-        .slice(0, 3)
-        .map((label) =>
-          h(
-            "span",
-            { class: `label ${label.kind}` },
-            everywhere
-              ? null
-              : label.streams.map((name) => h("i", { class: `dot ${Page.figures.hue(name)}`, title: name })),
-            words(label.text, 60),
-            label.kind === "guess" ? h("abbr", { title: "few images support this name: a guess" }, "?") : null,
-            label.kind === "class" ? h("small", "class") : null,
-          ),
-        ),
-    );
+    const line = ({ text, streams, kind }) =>
+      h(
+        "span",
+        { class: `label ${kind}` },
+        everywhere ? null : streams.map(dot),
+        words(text, 60),
+        kind === "guess" ? h("abbr", { title: "few images support this name: a guess" }, "?") : null,
+        kind === "class" ? h("small", "class") : null,
+      );
+    return h("span.labels", all.slice(0, 3).map(line));
   }
 
+  const dot = (stream) => h("i", { class: `dot ${Page.figures.hue(stream)}`, title: stream });
+
+  /** A figure; where it has a scale, a bar below it with a tick for chance. */
   function cell(column, latent) {
-    const full = Page.concepts.column(column.key);
-    if (full.texts) return words(Page.concepts.text(column.key, latent) || "–", 40);
-    const value = full.numbers[latent];
+    const { texts, numbers } = Page.concepts.column(column.key);
+    if (texts) return words(Page.concepts.text(column.key, latent) || "–", 40);
+    const value = numbers[latent];
     const shown = h("b", Page.concepts.format(value, column.kind, column.group));
-    if (column.kind !== "share" && column.kind !== "signed") return shown;
+    if (!["share", "signed"].includes(column.kind) || column.group === "size") return shown;
     const chance = column.chance ? Page.concepts.value(column.chance, latent) : NaN;
+    const figure = {
+      value,
+      range: column.kind === "share" ? [0, 1] : [-1, 1],
+      stream: column.stream,
+      label: column.label,
+    };
     return [
       shown,
-      Page.figures.bar({
-        value,
-        range: column.kind === "share" ? [0, 1] : [-1, 1],
-        stream: column.stream,
-        given: column.mode === "joint",
-        label: column.label,
-        controls: [{ name: "chance", value: chance }],
-      }),
+      Page.figures.bar({ ...figure, given: column.mode === "joint", controls: [{ name: "chance", value: chance }] }),
     ];
   }
 
@@ -109,7 +103,7 @@ Page.rows = (() => {
   const heading = (column) =>
     h(
       "span",
-      column.stream ? h("i", { class: `dot ${Page.figures.hue(column.stream)}`, title: column.stream }) : null,
+      column.stream ? dot(column.stream) : null,
       words(column.label, 40),
       column.mode === "joint" ? h("small.mode", { title: "given in part by construction" }, "joint") : null,
     );

@@ -25,7 +25,7 @@ Page.start = (() => {
             h(
               "li",
               Page.figures.stream(stream.name),
-              h("small", words(`${stream.encoder} · ${stream.modality} · ${count(stream.dim)} dimensions`, 90)),
+              h("small", { title: clean(stream.encoder, 300) }, encoder(stream)),
             ),
           ),
         ),
@@ -34,6 +34,12 @@ Page.start = (() => {
       figures(headlines),
       await beginning(),
     );
+  }
+
+  /** What a stream's features are, without the place of the weights. */
+  function encoder({ encoder: spec, modality, dim }) {
+    const name = spec.split(/[@?]/)[0].split(/[\\/]/).at(-1);
+    return [name && [words(name, 50), " · "], modality, ` · ${count(dim)} dimensions`];
   }
 
   /** The doors to what all share, what one has, what one lacks; with a single stream, to its clearest concepts. */
@@ -59,7 +65,7 @@ Page.start = (() => {
     made.push(
       await door(
         "What only one has",
-        "Active in one stream; no other has it, on this latent or on another.",
+        "Active in one stream; no other has it, on this latent or on another. One latent may be two concepts, one in each of two streams.",
         new URLSearchParams({ is: "only" }),
         "door",
         streams,
