@@ -67,6 +67,8 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
     kept = "" if config.compression == "none" else f" before {config.compression}"
     yield f"bytes     {'not known yet' if total is None else size(total) + kept}, {config.dtype}"
     if any(spec.modality == "image" for spec in config.specs.values()):
+        if config.thumbnails:
+            yield f"pictures  thumbnails of up to {config.thumbnails} pixels"
         yield f"time      {_reading_time(dataset, rows, table.distinct_images, config.threads)}"
     else:
         yield "time      not known before the models have run"

@@ -17,6 +17,7 @@ def test_the_plan_counts_and_sizes(fake_dataset) -> None:
         "captions  3",
         "three\\x07",
         f"bytes     {(4 * (64 * 2 + 1) + 4 * (512 * 2 + 1)) / 1000:.1f} kB, float16",
+        "pictures  thumbnails of up to 96 pixels",
         "judged by 3 images, of which 1 cannot be used",
     ):
         assert part in text
