@@ -16,6 +16,7 @@ class ConceptsConfig:
 
     shared: bool = option(False, "Only latents that all streams share.")
     only: str = option("", "Only latents of this stream that no other stream has.")
+    all: bool = option(False, "With --only: also latents that no word and no class goes with.")
     lacking: str = option("", "Only latents that all streams but this one share.")
     of_class: str = option(
         "", "Only latents that go with this class: its name or key.", flag="--class"
@@ -28,6 +29,8 @@ class ConceptsConfig:
     def __post_init__(self) -> None:
         if sum([self.shared, bool(self.only), bool(self.lacking)]) > 1:
             raise ConfigError("give one of --shared, --only STREAM and --lacking STREAM, not two")
+        if self.all and not self.only:
+            raise ConfigError("--all is for --only STREAM: otherwise all latents are listed anyway")
         options.check_at_least(self, 0, "limit")
         if self.out is not None and self.out.suffix.lower() not in ENDINGS:
             raise ConfigError(f"the table's name must end in .csv or .parquet, not {self.out}")

@@ -13,6 +13,7 @@ from sparc.analyze.bias.attribute import check_both_sides, read_attribute
 from sparc.analyze.concepts.config import ConceptsConfig
 from sparc.analyze.concepts.evidence import LARGEST_Q, LEAST_IMAGES
 from sparc.analyze.concepts.gather import Evidence
+from sparc.analyze.concepts.meaning import with_meaning
 from sparc.analyze.concepts.table import build
 from sparc.analyze.maths.exact_tests import benjamini_hochberg, upper_tail
 from sparc.analyze.report.folder import Report
@@ -38,6 +39,8 @@ class Concepts(NamedTuple):
         alone: The stream of `--only`, or the report's only one; else empty.
         unclear: Number of latents of which nobody can tell whether a stream lacks them, where that
             was asked for; see `REPORT.md`.
+        meaningless: With `only`: how many latents were left out, since no word and no class goes
+            with them beyond chance; 0 where all were asked for.
         shared_untrained: How many latents all streams share in the untrained model; None where
             that was not asked for, or the report does not have its codes.
     """
@@ -50,6 +53,7 @@ class Concepts(NamedTuple):
     asked: tuple[str, ...]
     alone: str
     unclear: int
+    meaningless: int
     shared_untrained: int | None
 
 
@@ -86,6 +90,12 @@ def find(evidence: Evidence, config: ConceptsConfig) -> Concepts:
         table = table.filter(pa.array(goes_with_class[table["latent"].to_numpy()]))
     if config.word:
         table = table.filter(pc.is_in(table["latent"], pa.array(_named(evidence, config.word))))
+    meaningless = 0
+    if config.only and not (config.all or config.of_class or config.word):
+        clear = with_meaning(evidence, config.only)
+        if clear is not None:
+            kept = clear[table["latent"].to_numpy()]
+            table, meaningless = table.filter(pa.array(kept)), int((~kept).sum())
     alone = asked[0] if len(asked) == 1 else ""
     table = _sorted(table, alone, config)
     if config.out is not None:
@@ -95,7 +105,16 @@ def find(evidence: Evidence, config: ConceptsConfig) -> Concepts:
     images = len(evidence.activity.rows)
     unclear = _unclear(evidence, config)
     return Concepts(
-        table, evidence.streams, images, alive, judged, asked, alone, unclear, untrained
+        table=table,
+        streams=evidence.streams,
+        images=images,
+        alive=alive,
+        judged=judged,
+        asked=asked,
+        alone=alone,
+        unclear=unclear,
+        meaningless=meaningless,
+        shared_untrained=untrained,
     )
 
 

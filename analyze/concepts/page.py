@@ -29,8 +29,6 @@ def _lines(result: Concepts, config: ConceptsConfig) -> Iterator[str]:
     if len(rows) > len(shown):
         yield f"  and {amount(len(rows) - len(shown), 'more latent')}: --limit 0, or --out FILE.csv"
     yield from _notes(result, rows)
-    if config.only and (nameless := result.table[f"name_{config.only}"].null_count):
-        yield f"{nameless:,} of {amount(len(rows), 'latent')} without a name in {config.only}"
 
 
 def _heading(result: Concepts, config: ConceptsConfig) -> str:
@@ -41,6 +39,8 @@ def _heading(result: Concepts, config: ConceptsConfig) -> str:
     elif config.only:
         others = [stream for stream in streams if stream != config.only]
         which = f"of {config.only} that no latent of {listed(others, 'or')} matches"
+        if result.meaningless:
+            which += ", with a name or a class"
     elif config.lacking:
         others = [stream for stream in streams if stream != config.lacking]
         which = f"shared by {listed(others)} and lacking in {config.lacking}"
@@ -117,6 +117,11 @@ def _images_width(streams: tuple[str, ...]) -> int:
 
 def _notes(result: Concepts, rows: list[dict[str, Any]]) -> Iterator[str]:
     streams = result.streams
+    if result.meaningless:
+        yield (
+            f"and {amount(result.meaningless, 'latent')} that no word and no class goes with in "
+            f"{result.alone} beyond chance: nothing tells what they show; --all lists them"
+        )
     if result.unclear:
         yield (
             f"UNCLEAR: of {amount(result.unclear, 'latent')} these images cannot tell: too few are "

@@ -12,6 +12,7 @@ from sparc.analyze.localize.scoring.cache_scores import score_cache
 from sparc.analyze.localize.scoring.measures import MapScores
 from sparc.analyze.report.figures import figures
 from sparc.analyze.report.folder import Report
+from sparc.analyze.report.sources import stream_with_other_features
 from sparc.analyze.report.writer import add_table
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import ConfigError, ReportError
@@ -90,4 +91,10 @@ def _report_on(subject: Subject, cache: ActivationCache, location: str) -> Repor
                 f"{location} is a report on something else ({what}: {recorded} there, {wanted} "
                 f"now): write one with `sparc-analyze run {subject.location} {cache.folder} REPORT`"
             )
+    if stream := stream_with_other_features(report, cache):
+        raise ReportError(
+            f"{location} is a report on other features of stream {stream} than {cache.folder} "
+            f"holds now: measure them with `sparc-analyze run {subject.location} {cache.folder} "
+            f"{location} --overwrite`"
+        )
     return report

@@ -108,10 +108,11 @@ class Report(folder.Report):
 
         Args:
             shared: Only latents that all streams share.
-            only: Only latents of this stream that no other stream has.
+            only: Only latents of this stream that no other stream has, and that a word or class
+                goes with; `all=True` for the others as well.
             lacking: Only latents that all streams but this one share.
-            settings: Other options of `sparc-analyze concepts`: `of_class`, `word`, `out`; and
-                `limit`, the number of latents, by default all.
+            settings: Other options of `sparc-analyze concepts`: `of_class`, `word`, `all`, `out`;
+                and `limit`, the number of latents, by default all.
 
         Returns:
             A row for each latent, the most telling first; `REPORT.md` has definitions and columns.

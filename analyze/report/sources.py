@@ -5,6 +5,7 @@ same.
 """
 
 import os
+import shlex
 
 from sparc.analyze.codes.subject import digest
 from sparc.analyze.report.folder import Report
@@ -25,7 +26,7 @@ def open_cache(report: Report, location: Location = "") -> ActivationCache:
         location: The cache if it has moved; empty: the recorded place.
 
     Raises:
-        CacheError: It does not exist, or holds other rows than those of the report.
+        CacheError: It does not exist, or holds other rows or features than those of the report.
     """
     way_out = f"say with --cache where the cache of {report.folder} is"
     where = location or recorded_here(report.info.cache, artefact=report.folder, way_out=way_out)
@@ -40,7 +41,28 @@ def open_cache(report: Report, location: Location = "") -> ActivationCache:
             f"{cache.folder} holds other rows than the cache that {report.folder} was made from: "
             "say with --cache where that is"
         )
+    if stream := stream_with_other_features(report, cache):
+        again = shlex.join(
+            ["sparc-analyze", "run", report.info.run, str(cache.folder), str(report.folder)]
+        )
+        raise CacheError(
+            f"{cache.folder} holds other features of stream {stream} than when {report.folder} was "
+            f"made: measure them with `{again} --overwrite`, or {way_out}"
+        )
     return cache
+
+
+def stream_with_other_features(report: Report, cache: ActivationCache) -> str | None:
+    """A stream of which a cache of the same rows holds other features than a report is about.
+
+    Returns:
+        None where there is none, as far as both have digests of what made their features.
+    """
+    for name, recorded in report.info.stream_digests.items():
+        stream = cache.streams.get(name)
+        if stream is not None and recorded and stream.origin.digest not in ("", recorded):
+            return name
+    return None
 
 
 def open_model(report: Report, location: Location = "") -> Sparc:

@@ -78,7 +78,7 @@ def comparison(folder: Path, locations: Mapping[str, Path]) -> str:
             "",
             "Where to go from here:",
             f"  concepts that all streams share   {ask} concepts {asked} --shared",
-            f"  concepts of one stream alone      {ask} concepts {asked} --only {some.streams[0]}",
+            f"  concepts of one stream alone      {ask} concepts {asked} --only {some.streams[-1]}",
             f"  one of them, with its images      {ask} show {asked} --latent 42 --sheet 42.png",
             f"  the reports                       {folder / 'reports'} (Parquet tables)",
             f"  every figure, side by side        sparc-analyze compare {places}",

@@ -62,6 +62,7 @@ MISTAKES = [
     ("analyze bias REPORT class:dog", "did you mean --attribute class:dog?"),
     ("train run CACHE NEW --latent 64", "--latents"),
     ("train run CACHE NEW --latents 8 --k 9", "k (9) cannot exceed latents (8)"),
+    ("analyze concepts REPORT --all", "--all is for --only STREAM"),
     # names that do not exist
     ("analyze concepts REPORT --only dina", "no stream 'dina'", "it has dino, clip_image"),
     ("analyze concepts REPORT --lacking clip", "no stream 'clip'", "it has dino, clip_image"),

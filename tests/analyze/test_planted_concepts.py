@@ -22,6 +22,7 @@ from sparc.analyze.concepts.config import ConceptsConfig
 from sparc.analyze.concepts.evidence import elsewhere, same_number
 from sparc.analyze.concepts.find import find
 from sparc.analyze.concepts.gather import Evidence
+from sparc.analyze.concepts.meaning import with_meaning
 from sparc.analyze.report.folder import Report
 from sparc.analyze.show.latent import latent as show_latent
 from sparc.analyze.show.page import show as show_page
@@ -404,15 +405,21 @@ class WithoutNames(Report):
         return table.filter([x not in self.nameless for x in table["latent"].to_pylist()])
 
 
-def test_latents_of_one_stream_without_a_name_come_after_the_others(report):
-    wanted = ConceptsConfig(only="dino")
-    first, second = find(Evidence(report), wanted).table["latent"].to_pylist()
-    assert "without a name" not in page.show(find(Evidence(report), wanted), wanted)
+def test_latents_of_one_stream_that_nothing_goes_with_are_listed_where_all_are_asked_for(report):
+    wanted, every = ConceptsConfig(only="dino"), ConceptsConfig(only="dino", all=True)
+    assert find(Evidence(report), wanted).meaningless == 0
+    beard, stripe = CONCEPTS.index("beard"), CONCEPTS.index("stripe")
     unnamed = WithoutNames(str(report.folder))
-    unnamed.nameless = (first,)
-    result = find(Evidence(unnamed), wanted)
-    assert result.table["latent"].to_pylist() == [second, first]
-    assert "1 of 2 latents without a name in dino" in page.show(result, wanted).splitlines()
+    unnamed.nameless = (beard, stripe)
+    evidence = Evidence(unnamed)
+    # Neither is a class, but beards occur with aprons, which are one.
+    assert np.flatnonzero(with_meaning(evidence, "dino")).tolist() == [*range(11), 13, 14]
+    result = find(evidence, wanted)
+    assert result.table["latent"].to_pylist() == [beard]
+    assert "and 1 latent that no word and no class goes with in dino" in page.show(result, wanted)
+    assert set(find(evidence, every).table["latent"].to_pylist()) == {beard, stripe}
+    unnamed.nameless = (stripe,)
+    assert find(Evidence(unnamed), every).table["latent"].to_pylist() == [beard, stripe]
 
 
 def test_what_one_stream_lacks_is_what_the_others_share(report):

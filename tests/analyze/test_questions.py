@@ -5,6 +5,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -21,6 +22,7 @@ from sparc.analyze.search.command import search
 from sparc.analyze.search.config import SearchConfig
 from sparc.analyze.show.config import ShowConfig
 from sparc.analyze.stability.config import StabilityConfig
+from sparc.common.cache.arrays import write_arrays
 from sparc.common.cli import command, display, new_app
 from sparc.common.config import load_config, option
 from sparc.common.errors import ConfigError
@@ -154,3 +156,28 @@ def test_python_takes_specs_by_stream_as_a_searcher_does() -> None:
         name_latents("nowhere", words=["a"], specs=3)
     with pytest.raises(ConfigError, match="specs is given twice"):
         name_latents("nowhere", words=["a"], specs={"words": "timm:a"}, spec="timm:a")
+
+
+def test_other_features_in_the_report_s_cache_are_noticed(saved_model, call, tmp_path) -> None:
+    cache, report, draws = tmp_path / "cache", tmp_path / "report", np.random.default_rng(0)
+    dims = {"dino": 24, "clip_image": 16, "clip_text": 16}
+    features = {name: draws.normal(size=(40, dim)) for name, dim in dims.items()}
+    captions = [f"a {'cat' if row % 2 else 'dog'}" for row in range(40)]
+    write_arrays(cache, features, captions=captions)
+    command = ("analyze", "run", saved_model, cache, report, "--no-permuted", "--device=cpu")
+    assert call(*command).returncode == 0
+    write_arrays(cache, {**features, "dino": -features["dino"]}, captions=captions, overwrite=True)
+    for question in (
+        ("concepts", report),
+        ("show", report, "--latent=1"),
+        ("bias", report, "--attribute=words:cat"),
+        ("search", report, "--row=1", "--in=dino"),
+        ("localize", saved_model, "--cache", cache, "--report", report),
+    ):
+        done = call("analyze", *question)
+        assert done.returncode == 2, question
+        said = " ".join(done.stderr.split())
+        assert "other features of stream dino" in said
+        assert f"{report} --overwrite`" in said
+    assert call(*command, "--overwrite").returncode == 0
+    assert call("analyze", "concepts", report).returncode == 0
