@@ -1,4 +1,4 @@
-"""The demo: scenes, encoders, the three commands for three models, and one table.
+"""The demo: scenes, encoders, the three commands for three models, one table, and pages.
 
 SPARC, with the default recipe, is compared with the paper's baseline, one dictionary per stream:
 local TopK without cross-reconstruction, and with that baseline matched and aligned after training,
@@ -42,6 +42,9 @@ HUB_PRESET = "dinov2-clip-b"
 MAPS_FOLDER = "localized"
 """The folder of the maps of a few scenes, in the demo's folder."""
 
+SITE_FOLDER = "site"
+"""The folder of the pages that show what SPARC's latents stand for, in the demo's folder."""
+
 _ROWS_PER_CHUNK = 512
 _LOCALIZED_SCENES = 40
 
@@ -54,7 +57,7 @@ def run_demo(folder: Path, config: DemoConfig) -> str:
         config: The settings.
 
     Returns:
-        The comparison, as text.
+        The comparison, as text; its last line is the path of the pages.
 
     Raises:
         SparcError: Something is missing, or a stage failed.
@@ -65,9 +68,12 @@ def run_demo(folder: Path, config: DemoConfig) -> str:
     write_scenes(scenes, settings)
     run_stages(folder, demo_stages(folder, config, _encoder_options(folder, config)))
 
+    from sparc.analyze.browse.page_files import START
     from sparc.pipelines.demo.table import comparison
 
-    return comparison(folder, _folders(folder / "reports", config))
+    table = comparison(folder, _folders(folder / "reports", config))
+    page = folder / SITE_FOLDER / START
+    return f"{table}\n\nLook at what SPARC has learnt, latent by latent, in a browser:\n  {page}"
 
 
 def demo_stages(folder: Path, config: DemoConfig, encoders: tuple[str, ...]) -> list[Stage]:
@@ -142,6 +148,16 @@ def demo_stages(folder: Path, config: DemoConfig, encoders: tuple[str, ...]) -> 
     ]
     if _names_have_maps(config):
         stages += _localization_stages(scenes, folder, caches["test"], runs, reports)
+    site = folder / SITE_FOLDER
+    stages.append(
+        Stage(
+            "making pages of what the model sparc has learnt",
+            "analyze",
+            ("browse", str(reports["sparc"]), str(site)),
+            site,
+            shows_result=False,
+        )
+    )
     return stages
 
 

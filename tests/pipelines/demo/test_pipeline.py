@@ -53,8 +53,8 @@ def test_an_interruption_ends_the_command_that_was_running(interrupted):
 def test_it_goes_on_to_the_table(finished, read_summary):
     folder, result = finished
     assert result.returncode == 0, result.stderr
-    assert "[1/13] encoding the train scenes: done before" in result.stderr
-    assert "[9/13] measuring the model baseline aligned" in result.stderr
+    assert "[1/14] encoding the train scenes: done before" in result.stderr
+    assert "[9/14] measuring the model baseline aligned" in result.stderr
     for name in ("sparc", "baseline", "baseline-aligned"):
         summary = read_summary(folder / "reports" / name)
         for figure in (
@@ -71,7 +71,7 @@ def test_every_line_of_the_table_has_its_figures(finished):
     table, _, _ = result.stdout.partition("What was learnt")
     lines = [line for line in table.splitlines() if line.startswith("  ")]
     assert len(lines) > 15
-    assert "agreement on emoji" in table
+    assert "agreement, depth 3: emoji (owl, …)" in table
     for line in lines[1:]:
         cells = [cell for cell in line[50:].split() if not cell.startswith("±")]
         assert len(cells) == 3
@@ -95,6 +95,13 @@ def test_maps_of_three_names_are_drawn(finished):
     assert str(folder / "localized/contact-sheet.png") in result.stdout
 
 
+def test_it_ends_with_the_page_that_shows_the_latents(finished):
+    folder, result = finished
+    page = folder / "site/index.html"
+    assert result.stdout.splitlines()[-1] == f"  {page}"
+    assert page.is_file()
+
+
 def test_the_models_learn_from_the_same_rows_and_differ_as_they_should(finished):
     folder, _ = finished
     info = {
@@ -116,11 +123,13 @@ def test_the_models_learn_from_the_same_rows_and_differ_as_they_should(finished)
     assert aligned.source == str((folder / "runs/baseline-matched").absolute())
 
 
-def test_run_again_it_prints_the_same_table_at_once(finished, tiny_streams, run_pipeline):
+def test_run_again_it_prints_the_same_table_at_once(
+    finished, tiny_streams, pipeline_in_this_process
+):
     folder, first = finished
-    again = run_pipeline("demo", folder, *SMALL, *tiny_streams)
+    again = pipeline_in_this_process("demo", folder, *SMALL, *tiny_streams)
     assert again.stdout == first.stdout
-    assert again.stderr.count("done before") == 13
+    assert again.stderr.count("done before") == 14
 
 
 def test_other_settings_in_the_same_folder_are_refused(finished, tiny_streams, run_pipeline):
@@ -134,17 +143,17 @@ def test_other_settings_in_the_same_folder_are_refused(finished, tiny_streams, r
 @pytest.mark.parametrize(
     ("specs", "stages"),
     [
-        (("a=timm:vit", "b=transformers:bert"), 13),
-        (("a=open_clip:ViT-B-32/openai#image", "b=open_clip:ViT-B-32/openai#text"), 13),
-        ((), 13),  # the demo's own
-        (("a=timm:vit", "b=timm:efficientnet"), 9),  # nothing reads the names
-        (("b=transformers:bert",), 9),
+        (("a=timm:vit", "b=transformers:bert"), 14),
+        (("a=open_clip:ViT-B-32/openai#image", "b=open_clip:ViT-B-32/openai#text"), 14),
+        ((), 14),  # the demo's own
+        (("a=timm:vit", "b=timm:efficientnet"), 10),  # nothing reads the names
+        (("b=transformers:bert",), 10),
     ],
 )
 def test_names_are_looked_for_where_something_reads_them(tmp_path, specs, stages):
     write_scenes(tmp_path / "scenes", SceneSettings(train=4, test=12, seed=5))
     few = DemoConfig(streams=specs, train_scenes=4)
-    assert len(demo_stages(tmp_path, few, ())) == {13: 9, 9: 6}[stages]  # too few rows to align
+    assert len(demo_stages(tmp_path, few, ())) == {14: 10, 10: 7}[stages]  # too few rows to align
     listed = demo_stages(tmp_path, DemoConfig(streams=specs), ())
     assert len(listed) == stages
-    assert sum("localize" in stage.arguments for stage in listed) == stages - 9
+    assert sum("localize" in stage.arguments for stage in listed) == stages - 10
