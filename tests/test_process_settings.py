@@ -50,7 +50,8 @@ config = TrainConfig(
     latents=16, k=2, auxk=2, batch_size=16, steps=3, device="cpu", kernels="torch"
 )
 job.run(str(folder / "cache"), folder / "run", config)
-analyze(folder / "run", folder / "cache", folder / "report", AnalyzeConfig(device="cpu"))
+settings = AnalyzeConfig(device="cpu", permuted=False, untrained=False)
+analyze(folder / "run", folder / "cache", folder / "report", settings)
 import timm
 from safetensors.torch import save_file
 save_file(timm.create_model("test_vit").state_dict(), folder / "vit.safetensors")

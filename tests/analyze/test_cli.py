@@ -31,7 +31,7 @@ def command(stage, *arguments):
 def cache(make_cache, tmp_path_factory):
     site = ["north" if row // 2 % 3 else None if row > 60 else "south" for row in range(100)]
     made = make_cache(
-        tmp_path_factory.mktemp("cache"), rows=100, rows_per_chunk=8, columns={"site": site}
+        tmp_path_factory.mktemp("cache"), rows=100, rows_per_chunk=25, columns={"site": site}
     )
     return made.folder.local
 
@@ -87,7 +87,7 @@ def test_a_killed_command_goes_on_where_it_stopped(report, trained, cache, tmp_p
     folder = tmp_path / "report"
     arguments = command("analyze", "run", trained, cache, folder, "--rows", 100, "--device", "cpu")
     # Killed as soon as some codes are there, then as soon as some pieces of tables are.
-    for sign in ("codes.zarr/trained/independent/dino/values/c/3/0", "pieces/*"):
+    for sign in ("codes.zarr/trained/independent/dino/values/c/1/0", "pieces/*"):
         process = subprocess.Popen(
             arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
         )

@@ -74,7 +74,7 @@ def register():
 
 @pytest.fixture(scope="module")
 def cache(make_cache, tmp_path_factory):
-    return make_cache(tmp_path_factory.mktemp("cache"))
+    return make_cache(tmp_path_factory.mktemp("cache"), rows=64)
 
 
 def files(folder):
@@ -139,7 +139,7 @@ def test_a_finished_report_gets_a_newer_table_and_its_figures_and_keeps_the_othe
     changed = {name for name in before if after[name] != before[name]}
     assert changed == {"report.json", "summary.json", "digests.json"}
     assert report.summary["peak_value/joint/trained"] == report.table("peaks")["peak"][0].as_py()
-    assert Note("peaks are those of 149 rows") in report.info.notes
+    assert Note("peaks are those of 63 rows") in report.info.notes
     report.check()
     analyze(saved_model, cache.folder.local, tmp_path, SETTINGS)
     assert files(tmp_path) == after
@@ -149,7 +149,7 @@ def test_a_finished_report_gets_a_newer_table_and_its_figures_and_keeps_the_othe
 def test_a_newer_table_that_cannot_be_measured_is_explained_by_a_new_note(
     register, make_cache, saved_model, tmp_path, monkeypatch, finished
 ):
-    cache = make_cache(tmp_path / "cache", labels=False)
+    cache = make_cache(tmp_path / "cache", rows=64, labels=False)
     location = cache.folder.local, tmp_path / "report", SETTINGS
     tables = analyze(saved_model, *location).tables
     if not finished:
@@ -205,7 +205,7 @@ def test_a_measure_whose_needs_are_not_met_is_left_out_with_a_note(
 ):
     monkeypatch.setattr(Peaks, "needs", Needs(labels=True))
     register(Peaks())
-    cache = make_cache(tmp_path / "cache", labels=False)
+    cache = make_cache(tmp_path / "cache", rows=64, labels=False)
     report = analyze(saved_model, cache.folder.local, tmp_path / "report", SETTINGS)
     (note,) = [note for note in report.info.notes if "peaks" in note.tables]
     assert note.text.startswith("no analysed row has a label: there is no agreement,")

@@ -117,7 +117,7 @@ def report(shown, tmp_path_factory):
         captions=captions,
         label_ids=labels,
         classes=pa.table(columns, schema=CLASSES),
-        rows_per_chunk=333,  # images lie across chunks
+        rows_per_chunk=667,  # images lie across chunks
     )
     model.save(root / "model")
     settings = AnalyzeConfig(rows=400, probe_rows=1000, scheduler="threads", device="cpu")

@@ -28,7 +28,7 @@ def small_cache(tmp_path_factory):
     planted = plant(widths, rows=600, shared=20, private=2, active=3)
     planted.features["clip_text"][::17] = 0
     folder = tmp_path_factory.mktemp("caches") / "small"
-    write_arrays(folder, planted.features, rows_per_chunk=64, dtype="float16")
+    write_arrays(folder, planted.features, rows_per_chunk=128, dtype="float16")
     return folder
 
 

@@ -331,6 +331,9 @@ def noise_checks(device: torch.device) -> Iterator[Check]:
 def step_checks(device: torch.device, size: StepSize, variants: list[str]) -> Iterator[Check]:
     """Steps with Triton on this device against steps with PyTorch on a CPU, in float64."""
     cpu = torch.device("cpu")
+    tolerances = {torch.float64: 1e-7}
+    if device != cpu:  # in the interpreter NumPy computes either
+        tolerances[torch.float32] = 2e-2
     for variant in variants:
         options = dict(VARIANTS[variant])
         model = size.model(str(options.pop("selection", "global")))
@@ -341,7 +344,7 @@ def step_checks(device: torch.device, size: StepSize, variants: list[str]) -> It
             expected = learn(Learner(copy.deepcopy(model), plain), batches, cpu)
         triton = dataclasses.replace(plain, kernels="triton")
         name = f"{size.steps} steps, {variant}, L {size.latents}, {int(expected['dead'])} dead"
-        for dtype, tolerance in ((torch.float64, 1e-7), (torch.float32, 2e-2)):
+        for dtype, tolerance in tolerances.items():
             learner = Learner(copy.deepcopy(model).to(device, dtype), triton)
             with noise_of_the_cpu():
                 found = learn(learner, batches, device)
@@ -351,7 +354,7 @@ def step_checks(device: torch.device, size: StepSize, variants: list[str]) -> It
 
 def repeat_checks(device: torch.device, size: StepSize, variant: str) -> Iterator[Check]:
     """The same bits again: in a second run, after resuming, and without CUDA graphs."""
-    batches = size.batches() * 2
+    batches = size.batches() * (2 if device.type == "cuda" else 1)
     half = len(batches) // 2 + 1
     options = {**size.settings, **VARIANTS[variant]}
     settings = TrainConfig(kernels="triton", **{"recipe": "joint", **options})  # type: ignore[arg-type]
@@ -429,9 +432,7 @@ def all_checks(device: torch.device, *, small: bool) -> list[Callable[[], Iterat
     for case in cases:
         groups.append(lambda case=case: kernel_checks(kernels, case, device))  # type: ignore[misc]
     size = SMALL_STEP if small else MIDDLE_STEP
-    variants = (
-        ["default", "published", "distilled, balanced", "aligned"] if small else list(VARIANTS)
-    )
+    variants = ["published", "distilled, balanced", "aligned"] if small else list(VARIANTS)
     groups.append(lambda: noise_checks(device))
     groups.append(lambda: step_checks(device, size, variants))
     groups.append(lambda: repeat_checks(device, size, "aligned"))

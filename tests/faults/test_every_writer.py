@@ -126,7 +126,7 @@ CASES: Mapping[str, Case] = {
 def given(tmp_path_factory, commands, tiny_streams) -> Path:
     """A dataset, its cache, a run and a report, each made by its command."""
     folder = tmp_path_factory.mktemp("given")
-    write_scenes(folder / "scenes", SceneSettings(train=1, test=20))
+    write_scenes(folder / "scenes", SceneSettings(train=1, test=16))
     (folder / "grid.toml").write_text("k = [2, 4]\n")
     (folder / "words.txt").write_text("a cat\na cow\nan owl\n")
     rows = np.random.default_rng(0).standard_normal((40, 10)).astype(np.float32)

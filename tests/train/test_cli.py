@@ -34,9 +34,10 @@ def settings(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, small_cache, settings):
+def undisturbed(tmp_path_factory, small_cache, settings, call, one_thread):
     run = tmp_path_factory.mktemp("undisturbed") / "run"
-    finish(start(small_cache, run, settings))
+    done = call("train", "run", small_cache, run, "--config", settings)
+    assert done.returncode == 0, done.stderr
     return run
 
 

@@ -21,9 +21,9 @@ OPTIONS = [
 ]
 
 
-def torchrun(*arguments, processes=2):
+def torchrun(*arguments):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(processes), "-m", "sparc.train.cli"]
+    command += ["--nproc-per-node", "2", "-m", "sparc.train.cli"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command += list(map(str, arguments))
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
@@ -55,39 +55,46 @@ def assert_same_run(a, b):
         torch.testing.assert_close(value, models[1][name], rtol=1e-2, atol=1e-3)
 
 
-def test_two_processes_are_one(tmp_path, call_process, small_cache, two):
-    one = tmp_path / "one"
-    done = call_process("train", "run", small_cache, one, *OPTIONS, "--validation", small_cache)
+@pytest.fixture(scope="module")
+def one(tmp_path_factory, call, small_cache):
+    run = tmp_path_factory.mktemp("one") / "run"
+    done = call("train", "run", small_cache, run, *OPTIONS, "--validation", small_cache)
     assert done.returncode == 0, done.stderr
+    return run
+
+
+def test_two_processes_are_one(one, two):
     assert RunRecord.read(two).processes == 2
     assert RunRecord.read(two).data.variances == RunRecord.read(one).data.variances
     assert_same_run(one, two)
 
 
-def test_two_processes_are_one_with_rows_that_lack_streams(tmp_path, call_process, small_cache):
+def test_two_processes_are_one_with_rows_that_lack_streams(tmp_path, call, small_cache):
     one, two = tmp_path / "one", tmp_path / "two"
     options = [*OPTIONS, "--steps", 12, "--rows", "any", "--term", "distill=0.1"]
     options += ["--balance", 1e-3, "--independent", 0.5, "--alive-by", "both"]
-    done = call_process("train", "run", small_cache, one, *options)
+    done = call("train", "run", small_cache, one, *options)
     assert done.returncode == 0, done.stderr
     done = torchrun("run", small_cache, two, *options)
     assert done.returncode == 0, done.stderr
     assert_same_run(one, two)
 
 
-@pytest.mark.parametrize("processes", [1, 2, 4])
-def test_a_resumed_run_counts_the_rows_of_all_processes(tmp_path, two, processes):
+@pytest.mark.parametrize(("begun_by", "resumed_by"), [(1, 2), (2, 1), (2, 2)])
+def test_a_resumed_run_counts_the_rows_of_all_processes(
+    tmp_path, call, one, two, begun_by, resumed_by
+):
     """It continues after step 32, between the lines of metrics of steps 30 and 35."""
-    run = tmp_path / "run"
-    shutil.copytree(two, run)
+    run, whole = tmp_path / "run", one if begun_by == 1 else two
+    shutil.copytree(whole, run)
     (run / "model.safetensors").unlink()
-    done = torchrun("resume", run, processes=processes)
+    done = torchrun("resume", run) if resumed_by == 2 else call("train", "resume", run)
     assert done.returncode == 0, done.stderr
     assert "continuing after step 32" in done.stderr
-    assert_same_run(run, two)
-    if processes == 2:
+    assert_same_run(run, whole)
+    if begun_by == resumed_by:
         for file in ("model.safetensors", "metrics.jsonl"):
-            assert (run / file).read_bytes() == (two / file).read_bytes()
+            assert (run / file).read_bytes() == (whole / file).read_bytes()
 
 
 def test_processes_wait_longer_than_any_validation(monkeypatch):

@@ -187,8 +187,8 @@ def test_one_image_has_no_interval():
 def test_intervals_have_their_coverage(truth):
     """Sixty images of one to five captions, of which half follow their image."""
     draws = np.random.default_rng(0)
-    held = 0
-    for _ in range(1000):
+    sets, held = 400, 0
+    for _ in range(sets):
         images = np.repeat(np.arange(60), draws.integers(1, 6, 60))
         follows = draws.random(len(images)) < 0.5
         of_image = (draws.random(60) < truth)[images]
@@ -196,4 +196,4 @@ def test_intervals_have_their_coverage(truth):
         actual = line_of(np.where(success, 1, 20), images)
         held += actual["r_at_1_low"] <= truth <= actual["r_at_1_high"]
     # One or two images decide where successes are rare: the interval is then a little wide.
-    assert 930 <= held <= (995 if truth == 0.02 else 990)
+    assert 0.93 <= held / sets <= (0.995 if truth == 0.02 else 0.99)

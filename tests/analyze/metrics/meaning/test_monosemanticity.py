@@ -226,7 +226,7 @@ def test_a_latent_of_one_fold_has_no_score_without_it(make_parts, tmp_path):
 def test_workers_do_not_change_a_bit(
     cache, codes, one_per_image, folds, make_parts, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(monosemanticity, "_SUMS", 100)
+    monkeypatch.setattr(monosemanticity, "_SUMS", 400)
     parts = make_parts(tmp_path, cache, codes, ALONE, latents=20)(
         CodeSet("independent", "permuted")
     )
