@@ -29,8 +29,9 @@ class Label(NamedTuple):
 def read_labels(path: Path, name: str) -> Iterator[Label]:
     """The confirmed labels of a CSV of ImageID,LabelName,Confidence.
 
-    Other columns are ignored, and so are lines whose Confidence is not 1 (Open Images writes 0
-    where a person said that the class is absent). Without that column every line counts.
+    Columns may be in another case, and cells may have spaces around them. Other columns are
+    ignored, and so are lines whose Confidence is not 1 (Open Images writes 0 where a person said
+    that the class is absent). Without that column every line counts.
 
     Raises:
         DatasetError: It cannot be read, or a line is malformed.
@@ -38,14 +39,16 @@ def read_labels(path: Path, name: str) -> Iterator[Label]:
     lines = read_csv_lines(path, name)
     _, header = next(lines, (0, []))
     header = [column.strip() for column in header]
-    if "ImageID" not in header or "LabelName" not in header:
+    columns = {column.lower(): place for place, column in reversed(list(enumerate(header)))}
+    if "imageid" not in columns or "labelname" not in columns:
         raise DatasetError(
             f"{name} needs the columns ImageID and LabelName (and Confidence), "
             f"not {shorten(', '.join(header), 120) or 'none'}"
         )
-    image_column, key_column = header.index("ImageID"), header.index("LabelName")
-    confidence_column = header.index("Confidence") if "Confidence" in header else None
-    for number, cells in lines:
+    image_column, key_column = columns["imageid"], columns["labelname"]
+    confidence_column = columns.get("confidence")
+    for number, line in lines:
+        cells = [cell.strip() for cell in line]
         try:
             confidence = "1" if confidence_column is None else cells[confidence_column]
             confirmed = confidence == "1" or float(confidence) == 1
@@ -56,7 +59,7 @@ def read_labels(path: Path, name: str) -> Iterator[Label]:
                 f"Confidence, not {shorten(','.join(cells), 80)}"
             ) from error
         if confirmed and key:
-            yield Label(image_id, sys.intern(key))
+            yield Label(image_id.removeprefix("./"), sys.intern(key))
 
 
 def read_class_names(path: Path, name: str) -> dict[str, str]:
@@ -69,7 +72,7 @@ def read_class_names(path: Path, name: str) -> dict[str, str]:
     for number, cells in read_csv_lines(path, name):
         if len(cells) < 2 or not cells[0]:
             raise DatasetError(f"{name}, line {number} needs two columns: LabelName,DisplayName")
-        key, display = cells[0], cells[1].strip()
+        key, display = cells[0].strip(), cells[1].strip()
         is_header = not names and key.strip().lower() in ("labelname", "id")
         if not is_header:
             names[key] = display

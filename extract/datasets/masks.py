@@ -29,9 +29,10 @@ def read_segmentation(segmentation: Any, height: Any, width: Any) -> Mask:
     """The mask of an object.
 
     Args:
-        segmentation: A list of polygons, each a flat list of x and y, whose union is the object;
-            or a JSON object with `size` and `counts`, the latter a list (as for crowds) or a
-            string.
+        segmentation: A list of polygons, each a flat list of x and y, whose union is the object; of
+            a single polygon the outer list may be missing, and those of fewer than three corners
+            add nothing. Or a JSON object with `size` and `counts`, the latter a list (as for
+            crowds) or a string.
         height: Height of the image; run lengths have their own.
         width: Width of the image.
 
@@ -85,15 +86,20 @@ def fill_polygon(
 def _polygon_counts(polygons: Any, height: int, width: int) -> rle.Counts:
     """Run lengths of the union of polygons; only the part that they cover is computed."""
     shapes = []
-    for polygon in polygons:
+    is_one = isinstance(polygons, list) and all(isinstance(n, int | float) for n in polygons)
+    for polygon in [polygons] if is_one else polygons:
         numbers = np.asarray(polygon, np.float64)
-        if numbers.ndim != 1 or len(numbers) < 6 or len(numbers) % 2:
-            raise ValueError("a polygon needs three corners or more")
+        if numbers.ndim != 1 or len(numbers) % 2:
+            raise ValueError("a polygon needs a list of x and y")
+        if len(numbers) < 6:  # a point or a line has no pixels: the object's other polygons count
+            continue
         if not (np.abs(numbers) < FARTHEST_CORNER).all():
             raise ValueError("a polygon lies nowhere near its image")
         if len(numbers) * height > LARGEST_MASK:
             raise ValueError("a polygon has too many corners")
         shapes.append(numbers.reshape(-1, 2))
+    if not shapes:
+        raise ValueError("a polygon needs three corners or more")
     corners = np.concatenate(shapes)
     limits = (width, height)
     left, top = np.clip(np.floor(corners.min(axis=0)), 0, limits).astype(np.int64)

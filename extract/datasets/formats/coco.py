@@ -23,6 +23,7 @@ from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.hierarchy import Edge, Hierarchy, build_hierarchy
 from sparc.extract.datasets.masks import read_segmentation
 from sparc.extract.datasets.metadata import read_json
+from sparc.extract.datasets.omissions import Omissions
 from sparc.extract.datasets.safe_folder import SafeFolder
 from sparc.extract.datasets.source import ImageRecord, ObjectMask, Source
 
@@ -68,7 +69,7 @@ class CocoDataset(DatasetReader):
         ]
         images: dict[str, dict[str, Any]] = {}
         for document in documents:
-            for image_id, image in document.images():
+            for image_id, image in document.images().items():
                 images.setdefault(image_id, image)
         annotations = self._annotations(documents[0], images) if "captions" in names else {}
         instances = documents[-1] if "instances" in names else None
@@ -104,18 +105,13 @@ class CocoDataset(DatasetReader):
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
         """The annotations that hold captions, by image."""
         annotations: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        unlisted = 0
-        for where, annotation in document.entries("annotations"):
-            image_id = _identifier(annotation, "image_id", where)
-            if not isinstance(annotation.get("caption"), str):
-                raise DatasetError(f"{where} has no caption")
-            if image_id in images:
+        for image_id, where, annotation in document.annotations("caption", images):
+            caption = annotation.get("caption")
+            if isinstance(caption, str) and caption.strip():
                 annotations[image_id].append(annotation)
             else:
-                unlisted += 1
-        if unlisted:
-            lost = amount(unlisted, "caption")
-            say(f"{document}: {lost} of images that it does not list left out")
+                document.omissions.add("caption", "it is no text", where)
+        document.say_omissions(unless=None if annotations else "caption")
         return annotations
 
     def _image_paths(self, split: str, images: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -134,10 +130,15 @@ class CocoDataset(DatasetReader):
 
 
 class _Document:
-    """One annotation file."""
+    """One annotation file.
+
+    Attributes:
+        omissions: The entries that are left out.
+    """
 
     def __init__(self, folder: SafeFolder, name: str) -> None:
         self._where = f"{folder}/{name}"
+        self.omissions = Omissions(self)
         self._document = read_json(folder.path(name), self._where)
         if not isinstance(self._document, dict):
             raise DatasetError(f"{self} is not a JSON object")
@@ -145,29 +146,89 @@ class _Document:
     def __str__(self) -> str:
         return self._where
 
-    def entries(self, key: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The objects of a list, each with its position for messages."""
+    def entries(self, key: str, what: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The objects of a list, each with its position for messages.
+
+        Args:
+            key: Of the list.
+            what: What its entries are called; those that are no objects are left out.
+        """
         values = self._document.get(key)
         if not isinstance(values, list):
             raise DatasetError(f"{self} has no list {key!r}")
         for position, value in enumerate(values):
-            where = f"{self}, {key}[{position}]"
-            if not isinstance(value, dict):
-                raise DatasetError(f"{where} is not an object")
-            yield where, value
+            where = f"{key}[{position}]"
+            if isinstance(value, dict):
+                yield where, value
+            else:
+                self.omissions.add(what, "it is not an object", where)
 
-    def images(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The images by id."""
-        ids: set[str] = set()
-        for where, image in self.entries("images"):
-            image_id = _identifier(image, "id", where)
-            name = image.get("file_name")
-            if not isinstance(name, str) or not name:
-                raise DatasetError(f"{where} has no file_name")
-            if image_id in ids:
-                raise DatasetError(f"{where}: id {shorten(image_id, 80)} occurs twice")
-            ids.add(image_id)
-            yield image_id, image
+    def images(self) -> Mapping[str, dict[str, Any]]:
+        """The images by id.
+
+        Raises:
+            DatasetError: One id has two different images, or no entry is one.
+        """
+        images: dict[str, dict[str, Any]] = {}
+        for where, image in self.entries("images", "image"):
+            image_id, name = _identifier(image.get("id")), image.get("file_name")
+            if image_id is None:
+                self.omissions.add("image", "it has no id", where)
+            elif not isinstance(name, str) or not name:
+                self.omissions.add("image", "it has no file_name", where)
+            elif images.setdefault(image_id, image) != image:
+                raise DatasetError(
+                    f"{self}, {where}: id {shorten(image_id, 80)} occurs twice, with file_name "
+                    f"{shorten(repr(images[image_id]['file_name']), 80)} and "
+                    f"{shorten(repr(name), 80)}"
+                )
+        if not images:
+            first = f" that can be used: {self.omissions.first}" if self.omissions.first else ""
+            raise DatasetError(f"{self} has no images{first}")
+        return images
+
+    def annotations(
+        self, what: str, images: Mapping[str, Any]
+    ) -> Iterator[tuple[str, str, dict[str, Any]]]:
+        """The annotations of images that are listed: the image's id, the place, the annotation.
+
+        Args:
+            what: What an annotation is called.
+            images: The images, by id.
+
+        Raises:
+            DatasetError: There are annotations, and none belongs to an image.
+        """
+        used = 0
+        strange = ""
+        for where, annotation in self.entries("annotations", what):
+            image_id = _identifier(annotation.get("image_id"))
+            if image_id is None:
+                self.omissions.add(what, "it has no image_id", where)
+            elif image_id not in images:
+                strange = strange or image_id
+                self.omissions.add(what, "its image is not listed", where)
+            else:
+                used += 1
+                yield image_id, where, annotation
+        if strange and not used:
+            raise DatasetError(
+                f"{self}: none of the annotations belongs to an image that is listed: image_id is "
+                f"{shorten(strange, 40)}, ids are such as {shorten(next(iter(images)), 40)}"
+            )
+
+    def say_omissions(self, *, unless: str | None) -> None:
+        """Say what was left out.
+
+        Args:
+            unless: What no entry could be read as: then everything was left out.
+
+        Raises:
+            DatasetError: That is so, and there were entries.
+        """
+        if unless and self.omissions.first:
+            raise DatasetError(f"{self}: no {unless} can be used: {self.omissions.first}")
+        self.omissions.say()
 
 
 class _Categories:
@@ -182,13 +243,19 @@ class _Categories:
         self.names: dict[str, str] = {}
         by_name: dict[str, str] = {}
         above: dict[str, str] = {}
-        for where, category in document.entries("categories"):
-            key = _identifier(category, "id", where)
+        for where, category in document.entries("categories", "category"):
+            key = _identifier(category.get("id"))
             name, parent = category.get("name"), category.get("supercategory") or ""
-            if not isinstance(name, str) or not isinstance(parent, str):
-                raise DatasetError(f"{where} has no name, or a supercategory that is not text")
-            if key in self.names:
-                raise DatasetError(f"{where}: id {shorten(key, 80)} occurs twice")
+            if key is None or not isinstance(name, str) or not isinstance(parent, str):
+                document.omissions.add(
+                    "category", "it has no id or name, or a supercategory that is not text", where
+                )
+                continue
+            if (self.names.get(key, name), above.get(key, parent)) != (name, parent):
+                raise DatasetError(
+                    f"{document}, {where}: id {shorten(key, 80)} occurs twice, as "
+                    f"{shorten(repr(self.names[key]), 80)} and {shorten(repr(name), 80)}"
+                )
             self.names[key] = name
             by_name.setdefault(name, key)
             above[key] = parent
@@ -215,20 +282,22 @@ def _objects(
     document: _Document, categories: _Categories, images: Mapping[str, Any]
 ) -> dict[str, list[_Object]]:
     objects: dict[str, list[_Object]] = defaultdict(list)
-    for where, annotation in document.entries("annotations"):
-        image_id = _identifier(annotation, "image_id", where)
-        label = _identifier(annotation, "category_id", where)
-        if label not in categories.names:
-            raise DatasetError(f"{where}: there is no category {shorten(label, 80)}")
-        if image_id in images:
+    for image_id, where, annotation in document.annotations("object", images):
+        label = _identifier(annotation.get("category_id"))
+        if label is None:
+            document.omissions.add("object", "it has no category_id", where)
+        elif label not in categories.names:
+            document.omissions.add("object", "its category is not listed", where)
+        else:
             objects[image_id].append(_Object(label, annotation.get("segmentation")))
+    document.say_omissions(unless=None if objects else "object")
     return objects
 
 
-def _identifier(entry: Mapping[str, Any], key: str, where: str) -> str:
-    value = entry.get(key)
+def _identifier(value: Any) -> str | None:
+    """An id as text; None if it is none."""
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
-        raise DatasetError(f"{where} has no {key}")
+        return None
     return str(value)
 
 

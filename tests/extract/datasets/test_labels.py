@@ -67,6 +67,19 @@ def test_kinds_of_names_are_never_mixed(tmp_path, paint, manifest, labels, files
     assert labels(manifest(**files(by_id))) == {"2": ["/n2"], "3": ["/n3"], "4": ["/n4"]}
 
 
+def test_columns_in_another_case_cells_with_spaces_and_paths_with_a_dot(
+    tmp_path, paint, manifest, labels, files
+):
+    paint(tmp_path, "a.png", "b.png")
+    content = (
+        "imageID, labelname ,confidence\n./a.png, /cat, 1\n./a.png, /dog, 0\nb.png , /dog,1.0\n"
+    )
+    assert labels(manifest(**files(content, "LabelName,DisplayName\n/cat , Cat\n"))) == {
+        "a": ["Cat"],
+        "b": ["/dog"],
+    }
+
+
 def test_the_order_of_lines_does_not_matter(tmp_path, paint, manifest, files):
     paint(tmp_path, *(f"{n}.png" for n in range(6)))
     lines = [f"{n},/c{n % 4},1\n" for n in range(6)]

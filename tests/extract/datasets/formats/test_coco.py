@@ -82,7 +82,7 @@ def test_captions_by_image(tmp_path, coco, manifest, captions, capsys, images):
     ]
     assert result.rows["sample_id"].to_pylist() == ["30", "10", "10", "20"]
     assert (result.dataset_format, result.split) == ("coco", "val2017")
-    assert "1 caption of images that it does not list" in capsys.readouterr().err
+    assert "1 caption left out: its image is not listed (annotations[3])" in capsys.readouterr().err
     opened = open_dataset(tmp_path, DatasetOptions())
     assert opened.read_image(f"{prefix}a.jpg") == (tmp_path / images / "a.jpg").read_bytes()
 
@@ -137,6 +137,58 @@ def test_unreadable_masks_are_counted(coco, manifest, capsys):
     coco(objects=[*OBJECTS, bad])
     assert manifest(masks=True).masks.num_rows == 4
     assert "1 object with an unreadable segmentation" in capsys.readouterr().err
+
+
+def test_a_bad_entry_is_left_out_and_the_others_are_read(
+    tmp_path, paint, manifest, captions, labels, capsys
+):
+    paint(tmp_path, "a.jpg", "b.jpg")
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}]
+    texts = [
+        {"image_id": 1, "caption": "of a"},
+        {"image_id": 2, "caption": None},
+        {"image_id": 2, "caption": " "},
+        {"image_id": 2, "caption": "of b"},
+        {"caption": "of nobody"},
+        "no object",
+    ]
+    objects = [
+        {"image_id": 1, "category_id": 5},
+        {"image_id": 1, "category_id": 6},
+        {"image_id": 2},
+        {"image_id": 9, "category_id": 5},
+    ]
+    categories = [{"id": 5, "name": "cat"}, {"id": 5, "name": "cat"}, {"id": 7}]
+    # The first image is listed twice, word for word, as by merged files; others are no images.
+    listed = [*images, images[0], {"id": 3}, 4]
+    for kind, annotations in (("captions", texts), ("instances", objects)):
+        content = {"images": listed, "annotations": annotations, "categories": categories}
+        (tmp_path / f"{kind}_val.json").write_text(json.dumps(content))
+    result = manifest()
+    assert captions(result) == [("a.jpg", "of a"), ("b.jpg", "of b")]
+    assert labels(result) == {"1": ["cat"], "2": []}
+    said = capsys.readouterr().err
+    for line in (
+        "captions_val.json: 2 captions left out: it is no text (the first is annotations[1])",
+        "captions_val.json: 1 caption left out: it has no image_id (annotations[4])",
+        "captions_val.json: 1 caption left out: it is not an object (annotations[5])",
+        "captions_val.json: 1 image left out: it has no file_name (images[3])",
+        "captions_val.json: 1 image left out: it is not an object (images[4])",
+        "instances_val.json: 1 object left out: its category is not listed (annotations[1])",
+        "instances_val.json: 1 object left out: it has no category_id (annotations[2])",
+        "instances_val.json: 1 object left out: its image is not listed (annotations[3])",
+        "instances_val.json: 1 category left out: it has no id or name",
+    ):
+        assert line in said
+
+
+def test_an_object_keeps_its_good_polygons(coco, manifest):
+    flat = {"image_id": 30, "category_id": 1, "segmentation": SQUARE}
+    both = {"image_id": 30, "category_id": 1, "segmentation": [SQUARE, [1.0, 1.0, 3.0, 3.0]]}
+    coco(objects=[*OBJECTS[:1], flat, both])
+    masks = manifest(masks=True).masks
+    assert masks.num_rows == 3
+    assert len({tuple(counts) for counts in masks["counts"].to_pylist()}) == 1
 
 
 def test_captions_alone_or_instances_alone(tmp_path, coco, manifest):
@@ -194,6 +246,9 @@ def test_file_names_that_leave_are_refused_when_read(tmp_path, paint, name):
         opened.read_image(images[1])
 
 
+LISTED = '"images": [{"id": "01", "file_name": "a.jpg"}]'
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -201,14 +256,25 @@ def test_file_names_that_leave_are_refused_when_read(tmp_path, paint, name):
         ('{"images": [\n}', "line 2 is not JSON"),
         ("[]", "is not a JSON object"),
         ("{}", "has no list 'images'"),
-        ('{"images": [5]}', r"images\[0\] is not an object"),
-        ('{"images": [{"file_name": "a"}]}', r"images\[0\] has no id"),
-        ('{"images": [{"id": true, "file_name": "a"}]}', r"images\[0\] has no id"),
-        ('{"images": [{"id": 1}]}', r"images\[0\] has no file_name"),
-        ('{"images": [{"id": 1, "file_name": "a"}, {"id": "1", "file_name": "b"}]}', "twice"),
-        ('{"images": [], "annotations": [{"caption": "x"}]}', r"annotations\[0\] has no image_id"),
-        ('{"images": [], "annotations": [{"image_id": 1}]}', r"annotations\[0\] has no caption"),
+        ('{"images": [5]}', r"no images that can be used: images\[0\]: it is not an object"),
+        ('{"images": [{"file_name": "a"}]}', r"images\[0\]: it has no id"),
+        ('{"images": [{"id": true, "file_name": "a"}]}', r"images\[0\]: it has no id"),
+        ('{"images": [{"id": 1}]}', r"images\[0\]: it has no file_name"),
+        (
+            '{"images": [{"id": 1, "file_name": "a"}, {"id": "1", "file_name": "b"}]}',
+            "twice, with file_name 'a' and 'b'",
+        ),
         ('{"images": [], "annotations": []}', "has no images"),
+        (
+            f'{{{LISTED}, "annotations": [{{"caption": "x"}}]}}',
+            r"annotations\[0\]: it has no image_id",
+        ),
+        (f'{{{LISTED}, "annotations": [{{"image_id": "01"}}]}}', "it is no text"),
+        (
+            f'{{{LISTED}, "annotations": [{{"image_id": 1, "caption": "x"}}]}}',
+            "none of the annotations belongs to an image that is listed: image_id is 1, ids are "
+            "such as 01",
+        ),
     ],
 )
 def test_broken_documents_are_named(tmp_path, paint, manifest, content, message):
@@ -222,9 +288,9 @@ def test_broken_documents_are_named(tmp_path, paint, manifest, content, message)
 @pytest.mark.parametrize(
     ("categories", "message"),
     [
-        ([{"id": 1}], "has no name"),
-        ([{"id": 1, "name": "a"}, {"id": 1, "name": "b"}], "occurs twice"),
-        ([{"id": 2, "name": "a"}], "there is no category 90"),
+        ([{"id": 1}], "it has no id or name"),
+        ([{"id": 1, "name": "a"}, {"id": 1, "name": "b"}], "twice, as 'a' and 'b'"),
+        ([{"id": 2, "name": "a"}], r"no object can be used: annotations\[0\]: its category is not"),
         (
             [
                 {"id": 90, "name": "a", "supercategory": "b"},
