@@ -115,7 +115,8 @@ def test_the_list_of_many_has_few_rows_in_the_document_and_is_sorted_and_filtere
     assert site.latents()[:5] == sorted(expected)[:5]
     assert "sort=latent" in site.address
     site.driver.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
-    heap = site.driver.execute_cdp_cmd("Runtime.getHeapUsage", {})["usedSize"]
+    used = site.driver.execute_cdp_cmd("Runtime.getHeapUsage", {})
+    heap = used["usedSize"] + used["embedderHeapUsedSize"] + used["backingStorageSize"]
     assert heap < 150e6
 
 
@@ -327,7 +328,7 @@ def test_hostile_texts_are_text(open_site):
         lengths = site.run(
             "return [...document.querySelectorAll('.words')].map((e) => e.textContent.length)"
         )
-        assert max(lengths) <= 600
+        assert max(lengths) <= 1000
         for width in (360, 1440):
             site.size(width)
             assert site.overflow() <= 0, (view, width)

@@ -69,14 +69,18 @@ Page.concepts = (() => {
     return found;
   }
 
+  /** The streams that have a latent's concept: `kind` says which of two is meant, what one has or what one lacks. */
+  function having(latent, kind) {
+    const [only, lacking] = [text("only", latent), text("lacking", latent)];
+    if (only && kind !== "lacking") return names().filter((stream) => listed(only, stream));
+    return names().filter((stream) => !listed(lacking, stream));
+  }
+
   /** One short name of a latent, from the streams that have the concept; "" where they have none. */
-  function title(latent) {
-    const only = text("only", latent);
-    const lacking = text("lacking", latent);
-    const has = ({ streams: own }) => own.some((stream) => (only ? listed(only, stream) : !listed(lacking, stream)));
-    const all = labels(latent)
-      .filter(has)
-      .sort((a, b) => b.streams.length - a.streams.length);
+  function title(latent, kind) {
+    const has = having(latent, kind);
+    const all = labels(latent).filter((label) => label.streams.some((stream) => has.includes(stream)));
+    all.sort((a, b) => b.streams.length - a.streams.length);
     const best = all.find((one) => one.kind === "name") ?? all[0];
     return best ? clean(best.text.split(", ")[0], 60) : "";
   }
@@ -95,5 +99,5 @@ Page.concepts = (() => {
     return Page.dom.number(shown, 2);
   }
 
-  return { listed, column, has, value, text, dead, guess, labels, title, names, streams, place, total, format };
+  return { having, listed, column, has, value, text, dead, guess, labels, title, names, streams, place, total, format };
 })();

@@ -63,7 +63,7 @@ Page.dom = (() => {
 
   /** A text from data in its own element, cut to `limit` characters and isolated from its neighbours. */
   function words(text, limit = 120, tag = "span", attributes = {}) {
-    const whole = clean(text, 600);
+    const whole = clean(text, 1000);
     const shown = clean(text, limit);
     return h(
       tag,

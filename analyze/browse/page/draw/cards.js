@@ -4,32 +4,30 @@ Page.cards = (() => {
   const { h, words, plural, percent } = Page.dom;
   const SHOWN = 4;
 
-  /** @param {URLSearchParams} listing the list that the latent's page will step through */
+  /**
+   * Streams that do not have the concept stand back, in a list of what one has or lacks.
+   * @param {URLSearchParams} listing the list that the latent's page will step through
+   */
   function card(latent, listing) {
-    const { concepts } = Page;
     const pictures = h("span.card-pictures.loading");
-    const labels = concepts.labels(latent);
+    const title = Page.concepts.title(latent, listing.get("is"));
     near.observe(pictures);
-    waiting.set(pictures, () => fill(pictures, latent));
+    waiting.set(pictures, () => fill(pictures, latent, listing.get("is")));
     return h(
       "a.card",
       { href: Page.route.link("latent", latent, listing), "data-latent": latent },
       pictures,
-      h(
-        "span.card-name",
-        labels.length ? words(concepts.title(latent), 40, "b") : h("b.unnamed", `latent ${latent}`),
-        h("small", `#${latent}`),
-      ),
+      h("span.card-name", title ? words(title, 40, "b") : h("b.unnamed", `latent ${latent}`), h("small", `#${latent}`)),
     );
   }
 
-  async function fill(place, latent) {
+  async function fill(place, latent, kind) {
     const detail = await Page.data.detail(latent).catch(() => null);
     place.classList.remove("loading");
     if (!detail) return;
     const own = detail.modes.independent ?? detail.modes.joint ?? {};
     for (const stream of Page.concepts.names()) {
-      const without = detail.lacking.includes(stream) || (detail.only.length > 0 && !detail.only.includes(stream));
+      const without = !Page.concepts.having(latent, kind).includes(stream);
       place.append(
         h(
           "span",
@@ -51,6 +49,22 @@ Page.cards = (() => {
     return own.top.slice(0, SHOWN).map(([row]) => Page.pictures.picture(detail, row));
   }
 
+  /** A short link to a latent: pictures, name, number, and lines that say why it is there. */
+  function link(latent, { name = "", listing, pictures = 3 }, ...lines) {
+    const shown = name || Page.concepts.title(latent);
+    return h(
+      "a.other",
+      { href: Page.route.link("latent", latent, listing) },
+      Page.pictures.strip(latent, pictures),
+      h(
+        "span",
+        shown ? words(shown, 40, "b") : h("b.unnamed", "no name"),
+        h("small", ` #${latent}`),
+        lines.filter(Boolean).map((line) => h("span.why", line)),
+      ),
+    );
+  }
+
   const waiting = new WeakMap();
   const near = new IntersectionObserver(
     (entries) => {
@@ -63,5 +77,5 @@ Page.cards = (() => {
     { rootMargin: "300px" },
   );
 
-  return { card };
+  return { card, link };
 })();

@@ -67,17 +67,22 @@ Page.figures = (() => {
   /** A number as the report's summary writes it. */
   const WRITTEN = { count, percent, "one decimal": (value) => value.toFixed(1), decimal: number };
 
+  /** What a headline figure is called: its words, the stream and the mode that these do not say. */
+  function named({ text, stream, mode }) {
+    const shown = mode ? text.replace(`, ${mode}`, "") : text;
+    return [
+      words(shown, 90),
+      stream && !shown.includes(stream) ? [" ", words(stream, 40, "small")] : null,
+      mode ? h("span.mode", mode) : null,
+    ];
+  }
+
   /** A headline figure of the report as a small block: words, value, bar, and its controls by name. */
   function headline(figure) {
     const written = (value) => (Number.isFinite(value) ? (WRITTEN[figure.style] ?? number)(value) : "–");
     const interval = Number.isFinite(figure.low) && Number.isFinite(figure.high);
     const half = interval ? ` ±${written((figure.high - figure.low) / 2)}` : "";
-    const caption = h(
-      "figcaption",
-      words(figure.text.replace(`, ${figure.mode}`, ""), 90),
-      figure.stream ? [" ", words(figure.stream, 40, "small")] : null,
-      figure.mode ? h("span.mode", figure.mode) : null,
-    );
+    const caption = h("figcaption", named(figure));
     if (!Number.isFinite(figure.value)) {
       return h("figure.headline", caption, h("p.value.none", words(figure.missing || "not measured", 200)));
     }
@@ -95,5 +100,5 @@ Page.figures = (() => {
     );
   }
 
-  return { bar, headline, stream, hue, given };
+  return { bar, headline, named, stream, hue, given };
 })();

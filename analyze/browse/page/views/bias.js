@@ -39,7 +39,7 @@ Page.bias = (() => {
         `: ${plural(report.images_with, "image")} with it, ${count(report.images_without)} without.`,
       ),
       report.note ? h("p.help", words(report.note, 400)) : null,
-      report.smallest ? h("p.help", "Smallest effect that could be seen: ", words(report.smallest, 200)) : null,
+      report.smallest ? h("p.help", words(report.smallest, 800)) : null,
       associations(report, stream),
       pairs(report),
     );
@@ -58,121 +58,65 @@ Page.bias = (() => {
     );
   }
 
+  /** The latents that were tested, the most certain first, as the table has them. */
   function associations(report, stream) {
-    const all = report.associations
-      .filter((one) => !stream || one.stream === stream)
-      .sort((a, b) => Number(b.associated) - Number(a.associated) || Math.abs(b.effect ?? 0) - Math.abs(a.effect ?? 0));
+    const all = report.associations.filter((one) => !stream || one.stream === stream);
     const found = all.filter((one) => one.associated).length;
-    const most = Math.max(
-      1,
-      ...all
-        .flatMap((one) => [Math.abs(one.low ?? 0), Math.abs(one.high ?? 0), Math.abs(one.effect ?? 0)])
-        .filter(Number.isFinite),
-    );
+    const ends = all.flatMap((one) => [one.low, one.high, one.effect]).filter(Number.isFinite);
+    const most = ends.reduce((largest, end) => Math.max(largest, Math.abs(end)), 1);
+    const item = (one) =>
+      h(
+        "li",
+        { class: one.associated ? "" : "is-given" },
+        Page.cards.link(one.latent, { name: one.name, pictures: 4 }, Page.figures.stream(one.stream)),
+        effect(one, one.effect, [-most, most]),
+      );
+    const help = `${plural(found, "latent")} associated of ${count(all.length)} tested. Effect: log2 odds ratio; 0 is none, 1 is twice the odds. Whisker: 95 % interval.`;
     return h(
       "section.panel",
       h("h2", "Latents that go with it"),
-      h(
-        "p.help",
-        `${plural(found, "latent")} associated of ${count(all.length)} tested. Effect: log2 odds ratio, 0 is none, 1 is twice the odds; whisker: 95 % interval.`,
-      ),
-      all.length
-        ? h(
-            "ul.associations",
-            all.slice(0, SHOWN).map((one) =>
-              h(
-                "li",
-                { class: one.associated ? "" : "is-given" },
-                h(
-                  "a.other",
-                  { href: Page.route.link("latent", one.latent) },
-                  Page.pictures.strip(one.latent, 4),
-                  h(
-                    "span",
-                    one.name ? words(one.name, 40, "b") : h("b.unnamed", "no name"),
-                    h("small", ` #${one.latent}`),
-                    h("br"),
-                    Page.figures.stream(one.stream),
-                  ),
-                ),
-                h(
-                  "div.measured",
-                  h("b", number(one.effect, 2)),
-                  Page.figures.bar({
-                    value: one.effect,
-                    low: one.low,
-                    high: one.high,
-                    range: [-most, most],
-                    stream: one.stream,
-                    label: "effect",
-                    controls: [{ name: "no effect", value: 0 }],
-                  }),
-                  h(
-                    "small",
-                    [
-                      Number.isFinite(one.q) ? `q ${number(one.q)}` : "",
-                      `${count(one.images_with)} with, ${count(one.images_without)} without`,
-                    ]
-                      .filter(Boolean)
-                      .join(" · "),
-                  ),
-                ),
-              ),
-            ),
-          )
-        : h("p.empty", "No latent was tested."),
+      h("p.help", help),
+      all.length ? h("ul.associations", all.slice(0, SHOWN).map(item)) : h("p.empty", "No latent was tested."),
       all.length > SHOWN
         ? h("p.help", `The first ${SHOWN} of ${count(all.length)}; the table of sparc-analyze bias has all.`)
         : null,
     );
   }
 
-  /** Whether the streams differ in this, each pair. */
+  /** An effect with its interval, q, and the images behind it. */
+  function effect(one, value, range) {
+    const controls = [{ name: "no effect", value: 0 }];
+    const images = `${count(one.images_with)} with, ${count(one.images_without)} without`;
+    return h(
+      "div.measured",
+      h("b", number(value, 2)),
+      Page.figures.bar({ value, low: one.low, high: one.high, range, stream: one.stream, label: "effect", controls }),
+      h("small", Number.isFinite(one.q) ? `q ${number(one.q)} · ${images}` : images),
+    );
+  }
+
+  /** Pairs of latents that go with the attribute together more than each alone. */
   function pairs(report) {
     if (!report.pairs?.length) return null;
-    const keys = [...new Set(report.pairs.flatMap(Object.keys))];
-    const text = (value) =>
-      typeof value === "number"
-        ? number(value)
-        : value === true
-          ? "yes"
-          : value === false
-            ? "no"
-            : value === null || value === undefined
-              ? "–"
-              : words(value, 60);
+    const most = report.pairs.reduce((largest, one) => Math.max(largest, Math.abs(one.interaction ?? 0)), 1);
+    const item = (one) =>
+      h(
+        "li",
+        h(
+          "div.two",
+          Page.cards.link(one.first, { name: one.first_name }, Page.figures.stream(one.stream)),
+          Page.cards.link(one.second, { name: one.second_name }, Page.figures.stream(one.stream)),
+        ),
+        effect(one, one.interaction, [-most, most]),
+      );
     return h(
       "section.panel",
-      h("h2", "Pairs"),
+      h("h2", "Pairs of latents"),
       h(
-        "div.wide-table",
-        h(
-          "table",
-          h(
-            "thead",
-            h(
-              "tr",
-              keys.map((key) => h("th", words(key.replaceAll("_", " "), 40))),
-            ),
-          ),
-          h(
-            "tbody",
-            report.pairs.slice(0, 200).map((pair) =>
-              h(
-                "tr",
-                keys.map((key) =>
-                  h(
-                    "td",
-                    ["first", "second", "latent"].includes(key) && Number.isInteger(pair[key])
-                      ? h("a", { href: Page.route.link("latent", pair[key]) }, `#${pair[key]}`)
-                      : text(pair[key]),
-                  ),
-                ),
-              ),
-            ),
-          ),
-        ),
+        "p.help",
+        "Active together, with the attribute and without. Interaction: log2 of how much more than the two alone would have it.",
       ),
+      h("ul.associations", report.pairs.slice(0, SHOWN).map(item)),
     );
   }
 

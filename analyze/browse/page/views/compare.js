@@ -1,7 +1,7 @@
 "use strict";
 /** This report beside another: figures, latents that match, latents gained and lost. */
 Page.compare = (() => {
-  const { h, words, count, number, plural, percent } = Page.dom;
+  const { h, words, count, number, plural } = Page.dom;
   const SHOWN = 40;
 
   async function draw(main) {
@@ -13,10 +13,9 @@ Page.compare = (() => {
     const other = reports[at];
     const match = Page.data.numbers(other.latents.match);
     const similarity = Page.data.numbers(other.latents.similarity);
-    const matched = [];
-    for (let i = 0; i < match.length; i += 1) if (Number.isFinite(match[i])) matched.push(i);
+    const lost = new Set(other.lost);
+    const matched = [...match.keys()].filter((latent) => Number.isFinite(match[latent]) && !lost.has(latent));
     matched.sort((a, b) => similarity[b] - similarity[a]);
-    const details = new Map(Object.entries(other.details ?? {}));
     main.append(
       h(
         "div.list-head",
@@ -37,119 +36,100 @@ Page.compare = (() => {
         " beside ",
         words(other.name, 80, "b"),
         ": ",
-        `${count(matched.length)} latents match (${percent(matched.length / Math.max(1, match.length))}), ${count(other.lost.length)} are lost, ${count(other.gained.length)} gained.`,
+        `${count(matched.length)} latents are the same concept, ${count(other.lost.length)} are lost, ${count(other.gained.length)} gained.`,
       ),
       h("p.help", words(other.location, 200)),
+      (other.notes ?? []).map((note) => h("p.help", words(note, 400))),
+      matches(other, matched, match, similarity),
+      gone("Lost", "Concepts of this report that the other does not have.", other.lost, (latent) =>
+        Page.cards.link(latent, {}),
+      ),
+      gone("Gained", "Concepts of the other report that this one does not have.", other.gained, (latent) => [
+        words(named(other, latent) || "no name", 60, "b"),
+        h("small", ` #${latent}`),
+      ]),
       figures(other),
-      matches(matched, match, similarity, details),
-      gone("Lost", "Latents of this report without a match in the other.", other.lost, null),
-      gone("Gained", "Latents of the other report without a match in this one.", other.gained, details),
     );
   }
 
-  /** Figures that both reports have, this one's bar with the other's as a tick. */
+  /** Figures that both reports have: this one's bar with the other's as a tick. */
   function figures(other) {
-    const key = (one) => JSON.stringify([one.section, one.text, one.mode, one.stream, one.first, one.second]);
+    const key = (one) => JSON.stringify([one.section, one.text, one.mode, one.stream]);
     const theirs = new Map(other.headlines.map((one) => [key(one), one]));
-    const both = Page.data
-      .index()
-      .headlines.filter((one) => Number.isFinite(one.value) && Number.isFinite(theirs.get(key(one))?.value));
-    if (!both.length) return null;
+    const both = Page.data.index().headlines.map((one) => [one, theirs.get(key(one))]);
+    const measured = both.filter(([one, second]) => Number.isFinite(one.value) && Number.isFinite(second?.value));
+    if (!measured.length) return null;
+    const heads = [
+      h("th", "figure"),
+      h("th.figure", "this"),
+      h("th"),
+      h("th.figure", "other"),
+      h("th.figure", "difference"),
+    ];
     return h(
       "section.panel",
       h("h2", "Figures"),
       h("p.help", "Bar: this report. ", h("i.tick-key"), " the other."),
-      h(
-        "div.wide-table",
-        h(
-          "table.compared",
-          h(
-            "thead",
-            h("tr", [
-              h("th", "figure"),
-              h("th.figure", "this"),
-              h("th"),
-              h("th.figure", "other"),
-              h("th.figure", "difference"),
-            ]),
-          ),
-          h(
-            "tbody",
-            both.map((one) => {
-              const second = theirs.get(key(one));
-              const gain = second.value - one.value;
-              const better = one.better ? gain > 0 === (one.better === "higher") : null;
-              const of = [one.mode, one.stream].filter(Boolean).join(", ");
-              return h(
-                "tr",
-                { class: one.given ? "is-given" : "" },
-                h("td", words(one.text, 80), of ? h("small", ` ${Page.dom.clean(of, 60)}`) : null),
-                h("td.figure", number(one.value)),
-                h(
-                  "td",
-                  Page.figures.bar({
-                    ...one,
-                    label: one.text,
-                    controls: [{ name: "other", value: second.value }],
-                  }),
-                ),
-                h("td.figure", number(second.value)),
-                h(
-                  "td.figure",
-                  gain > 0 ? "+" : "",
-                  number(gain),
-                  better === null || gain === 0 ? null : h("small", better ? " better" : " worse"),
-                ),
-              );
-            }),
-          ),
-        ),
-      ),
+      h("div.wide-table", h("table.compared", h("thead", h("tr", heads)), h("tbody", measured.map(line)))),
     );
   }
 
-  function matches(matched, match, similarity, details) {
+  function line([one, second]) {
+    const gain = second.value - one.value;
+    const verdict = !one.better || gain === 0 ? "" : gain > 0 === (one.better === "higher") ? " better" : " worse";
+    const controls = [{ name: "other", value: second.value }];
+    return h(
+      "tr",
+      { class: one.given ? "is-given" : "" },
+      h("td", Page.figures.named(one)),
+      h("td.figure", number(one.value)),
+      h("td", Page.figures.bar({ ...one, label: one.text, controls })),
+      h("td.figure", number(second.value)),
+      h("td.figure", gain > 0 ? "+" : "", number(gain), verdict ? h("small", verdict) : null),
+    );
+  }
+
+  function matches(other, matched, match, similarity) {
+    const item = (latent) => {
+      const partner = match[latent];
+      return h(
+        "li",
+        Page.cards.link(latent, { pictures: 4 }, h("small", `there #${partner} `, words(named(other, partner), 80))),
+        h(
+          "div.measured",
+          h("b", number(similarity[latent], 2)),
+          Page.figures.bar({
+            value: similarity[latent],
+            range: [0, 1],
+            label: "similarity",
+            controls: [{ name: "limit", value: other.limit }],
+          }),
+        ),
+      );
+    };
+    const first = matched.slice(0, SHOWN);
     return h(
       "section.panel",
-      h("h2", "Matched latents"),
+      h("h2", "The same concepts"),
       h(
         "p.help",
-        `The assignment of sparc-analyze stability; the ${count(Math.min(SHOWN, matched.length))} most alike of ${count(matched.length)}.`,
+        `Matched one to one by their decoder rows, as sparc-analyze stability does. Bar: cosine; `,
+        h("i.tick-key"),
+        ` the limit that it must exceed. The ${count(first.length)} most alike of ${count(matched.length)}.`,
       ),
-      h(
-        "ul.associations",
-        matched
-          .slice(0, SHOWN)
-          .map((latent) =>
-            h(
-              "li",
-              h(
-                "a.other",
-                { href: Page.route.link("latent", latent) },
-                Page.pictures.strip(latent, 4),
-                h(
-                  "span",
-                  words(Page.concepts.title(latent) || "no name", 40, "b"),
-                  h("small", ` #${latent} ↔ #${match[latent]}`),
-                  h("br"),
-                  h("small", words(named(details.get(String(match[latent]))), 80)),
-                ),
-              ),
-              h(
-                "div.measured",
-                h("b", number(similarity[latent], 2)),
-                Page.figures.bar({ value: similarity[latent], range: [0, 1], label: "similarity" }),
-              ),
-            ),
-          ),
-      ),
+      h("ul.associations", first.map(item)),
     );
   }
 
-  const named = (detail) => [...new Set(Object.values(detail?.names ?? {}))].filter(Boolean).join(" | ");
+  /** The names of the other report's latent. */
+  function named(other, latent) {
+    const names = other.details?.[latent]?.names ?? {};
+    return [...new Set(Object.values(names))].filter(Boolean).join(" | ");
+  }
 
-  /** @param details of the other report's latents; null: the latents are this report's, which have pages */
-  function gone(title, help, latents, details) {
+  /** @param {(latent: number) => Node[]|Node} draw what to show of each */
+  function gone(title, help, latents, show) {
+    const more = latents.length - SHOWN;
     return h(
       "section.panel",
       h("h2", title, h("span.count", " ", count(latents.length))),
@@ -157,26 +137,10 @@ Page.compare = (() => {
       latents.length
         ? h(
             "ul.gone",
-            latents
-              .slice(0, SHOWN)
-              .map((latent) =>
-                h(
-                  "li",
-                  details
-                    ? [h("b", words(named(details.get(String(latent))) || "no name", 60)), h("small", ` #${latent}`)]
-                    : h(
-                        "a.other",
-                        { href: Page.route.link("latent", latent) },
-                        Page.pictures.strip(latent, 3),
-                        h("span", words(Page.concepts.title(latent) || "no name", 40, "b"), h("small", ` #${latent}`)),
-                      ),
-                ),
-              ),
+            latents.slice(0, SHOWN).map((latent) => h("li", show(latent))),
           )
         : h("p.empty", "None."),
-      latents.length > SHOWN
-        ? h("p.help", `and ${plural(latents.length - SHOWN, "more latent", "more latents")}`)
-        : null,
+      more > 0 ? h("p.help", `and ${plural(more, "more latent", "more latents")}`) : null,
     );
   }
 

@@ -1,7 +1,7 @@
 "use strict";
 /** The page of a latent: its head, and the sections that the other latent_*.js draw. */
 Page.latent = (() => {
-  const { h, words, button, count, listed, clean, plural } = Page.dom;
+  const { h, words, button, count, listed, clean } = Page.dom;
 
   async function draw(main, id) {
     const latent = Number(id);
@@ -123,33 +123,36 @@ Page.latent = (() => {
   /** A name for a POSIX shell. */
   const quoted = (text) => (/^[\w./:@%+=,~-]+$/.test(text) ? text : `'${String(text).replaceAll("'", "'\\''")}'`);
 
-  /** Who has the concept, in one sentence. */
+  /** Who has the concept. A latent may be two: one that a stream alone has, and one that it lacks. */
   function verdict(detail) {
     const all = Page.concepts.names();
-    const badge = (kind, ...content) => h("span", { class: `badge ${kind}` }, content);
-    const streams = (names) => names.map((name) => Page.figures.stream(name));
-    if (detail.thin) return [badge("thin", "too rare to judge"), " ", words(detail.thin, 200)];
+    if (detail.thin) return [badge("thin", "too rare to judge"), words(detail.thin, 200)];
     if (all.length < 2) return null;
-    if (detail.shared)
+    if (detail.shared) {
+      const names = listed(all.map((name) => clean(name, 40)));
       return [
         badge("shared", `shared by ${all.length === 2 ? "both" : "all"}`),
-        " active on the same images in ",
-        listed(all.map((name) => clean(name, 40))),
-        ", beyond chance",
+        `active on the same images in ${names}, beyond chance`,
       ];
-    if (detail.only?.length)
-      return [badge("only", "only in"), streams(detail.only), " no other stream has it, here or on another latent"];
-    if (detail.lacking?.length)
-      return [badge("lacking", "lacking in"), streams(detail.lacking), " shared by the others"];
+    }
+    const said = [];
+    if (detail.only.length)
+      said.push(
+        badge("only", "only in"),
+        detail.only.map(Page.figures.stream),
+        "which no other stream has, here or on another latent",
+      );
+    if (detail.lacking.length)
+      said.push(badge("lacking", "lacking in"), detail.lacking.map(Page.figures.stream), "which the others share");
+    if (said.length) return said;
     const pairs = detail.pairs.filter((pair) => pair.shared && pair.mode === "independent");
-    return pairs.length
-      ? [
-          badge("part", "shared in part"),
-          ` by ${plural(pairs.length, "pair")} of streams: `,
-          listed(pairs.map((pair) => `${clean(pair.first, 30)} and ${clean(pair.second, 30)}`)),
-        ]
-      : [badge("part", "not shared"), " no pair of streams is active on the same images beyond chance"];
+    if (!pairs.length)
+      return [badge("part", "not shared"), "no pair of streams is active on the same images beyond chance"];
+    const named = pairs.map((pair) => `${clean(pair.first, 30)} and ${clean(pair.second, 30)}`);
+    return [badge("part", "shared in part"), `by ${listed(named)}`];
   }
+
+  const badge = (kind, text) => h("span", { class: `badge ${kind}` }, text);
 
   function notes(latent) {
     const area = h("textarea", {
