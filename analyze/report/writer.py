@@ -118,7 +118,7 @@ class ReportWriter:
         """Write `summary.json`: from then on the report is finished."""
         content = _summary_content(summary)
         names = [INFO_FILE, *_table_files(self.folder)]
-        digests = {name: [digest(self.folder.read(name))] for name in names}
+        digests = {name: [digest(self.folder.read(name, largest=LARGEST_TABLE))] for name in names}
         write_digests(self.folder, {**digests, SUMMARY_FILE: [digest(content)]})
         self.folder.write(SUMMARY_FILE, content)
         self.folder.remove(PIECES)

@@ -473,6 +473,20 @@ def test_what_is_missing_is_made_again_and_nothing_else(report, cache, saved_mod
     assert files(tmp_path) == complete
 
 
+def test_a_table_may_be_longer_than_any_document(report, cache, saved_model, tmp_path, monkeypatch):
+    """Pairs of 8,192 latents are: a report of them could not be finished."""
+    again = tmp_path / "report"
+    shutil.copytree(report.folder.local, again)
+    (again / "summary.json").unlink()
+    documents = [*again.rglob("*.json"), *cache.folder.local.rglob("*.json")]
+    longest = 1000 + max(path.stat().st_size for path in documents)
+    assert (again / "latents.parquet").stat().st_size > longest
+    with monkeypatch.context() as patch:
+        patch.setitem(Folder.read.__kwdefaults__, "largest", longest)
+        analyze(saved_model, cache.folder.local, again, SETTINGS)
+    assert files(again) == files(report.folder.local)
+
+
 def test_a_finished_report_is_not_touched(report, cache, saved_model, monkeypatch):
     monkeypatch.setattr("sparc.analyze.run.encode_missing", pytest.fail)
     before = files(report.folder.local)

@@ -126,8 +126,8 @@ class Matches:
     """Latents of this report and their partners in another one.
 
     Attributes:
-        match: By latent of this report, that of the other one; -1 if it has none.
-        similarity: The mean cosine of their decoder rows; NaN if it has none.
+        match: By latent of this report, the same one of the other report; -1 if it has none.
+        similarity: The mean cosine of the decoder rows with the latent's partner, the same or not.
     """
 
     match: Numbers

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from sparc.analyze.browse.contents import columns as encoded
 from sparc.analyze.browse.contents.index import Column
@@ -18,12 +17,10 @@ from sparc.analyze.report.folder import Report
 from sparc.analyze.report.sources import open_model
 from sparc.analyze.report.summary_page import make_columns
 from sparc.analyze.stability.compare import common_streams, directions_of
-from sparc.analyze.stability.match import Matching, match_jointly
+from sparc.analyze.stability.match import match_jointly
 
 LIMIT = 0.7
 """Two latents are the same concept where the mean cosine of their decoder rows exceeds this."""
-
-Flags = npt.NDArray[np.bool_]
 
 
 def compare_reports(
@@ -77,18 +74,20 @@ def _compare(gathered: Gathered, own: Subject, report: Report, name: str) -> Com
     )
     latents = gathered.tables.latents
     partner, cosine = np.full(latents, -1), np.full(latents, np.nan)
-    partner[matching.first], cosine[matching.first] = matching.second, matching.cosine
+    cosine[matching.first] = matching.cosine
+    same = matching.cosine > LIMIT
+    partner[matching.first[same]] = matching.second[same]
     evidence = Evidence(report)
     concepts = build(evidence, evidence.streams)
     alive = np.zeros(report.info.latents, np.bool_)
     alive[concepts["latent"].to_numpy()] = True
-    same_here, same_there = _same(matching, latents, report.info.latents)
-    gained = np.flatnonzero(alive & ~same_there).tolist()
+    alive[matching.second[same]] = False
+    gained = np.flatnonzero(alive).tolist()
     agreement = dict(
         zip(concepts["latent"].to_pylist(), concepts["agreement"].to_pylist(), strict=True)
     )
     tables = Tables(report, [])
-    listed = sorted({*gained, *matching.second.tolist()})
+    listed = sorted({*gained, *matching.second[same].tolist()})
     return Comparison(
         name=name,
         location=str(report.folder),
@@ -97,19 +96,10 @@ def _compare(gathered: Gathered, own: Subject, report: Report, name: str) -> Com
         latents=Matches(match=encoded.places(partner), similarity=encoded.floats(cosine)),
         headlines=headlines(report),
         gained=tuple(gained),
-        lost=tuple(np.flatnonzero(~gathered.dead & ~same_here).tolist()),
+        lost=tuple(np.flatnonzero(~gathered.dead & (partner < 0)).tolist()),
         details={latent: _other(tables, latent, agreement.get(latent)) for latent in listed},
         notes=_notes(gathered, report),
     )
-
-
-def _same(matching: Matching, latents: int, others: int) -> tuple[Flags, Flags]:
-    """Which latents of either report are the same as one of the other."""
-    here, there = np.zeros(latents, np.bool_), np.zeros(others, np.bool_)
-    same = matching.cosine > LIMIT
-    here[matching.first[same]] = True
-    there[matching.second[same]] = True
-    return here, there
 
 
 def _other(tables: Tables, latent: int, agreement: float | None) -> OtherLatent:

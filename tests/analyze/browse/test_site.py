@@ -385,9 +385,9 @@ def test_latents_of_another_report_are_matched_as_stability_does(world, call, tm
     matching = table(tmp_path, "matching", matching="joint").to_pylist()
     together = [line for line in matching if line["stream"] is None]
     assert len(together) == 20
-    assert (match >= 0).sum() == 20
     for line in together:
-        assert match[line["first_latent"]] == line["second_latent"]
+        partner = line["second_latent"] if line["cosine"] > 0.7 else -1
+        assert match[line["first_latent"]] == partner
         np.testing.assert_allclose(similarity[line["first_latent"]], line["cosine"], rtol=1e-6)
     same = [line for line in together if line["cosine"] > 0.7]
     index = read(tmp_path / "site/data/index.js")
@@ -399,6 +399,7 @@ def test_latents_of_another_report_are_matched_as_stability_does(world, call, tm
     np.testing.assert_array_equal(column(index, "stability"), similarity)
     summary = json.loads((report / "summary.json").read_text())["nmse_cross/independent/trained"]
     assert round(summary, 4) in {round(h["value"], 4) for h in other["headlines"] if h["value"]}
+    assert 0 < len(same) < 20
     named = {n for of in other["details"].values() for n in of["names"].values()}
     assert any(name.startswith("owl") for name in named)
 
