@@ -215,7 +215,12 @@ def list_columns(plan: Plan) -> list[Column]:
                 shown=True,
             ),
             column(
-                "shared", "shared", "sharing", "flag", encode.flags([k == "shared" for k in kinds])
+                "shared",
+                "shared",
+                "sharing",
+                "flag",
+                encode.flags([k == "shared" for k in kinds]),
+                shown=True,
             ),
             column(
                 "only",

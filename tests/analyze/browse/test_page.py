@@ -63,6 +63,9 @@ def test_the_start_shows_pictures_of_what_is_shared_and_figures_with_their_contr
     site.until("document.querySelector('.row')")
     assert site.address == "#/latents?is=shared"
     assert {plan.kind(site.plan, latent) for latent in site.latents()} == {"shared"}
+    assert set(site.run("return [...document.querySelectorAll('.who')].map((e) => e.title)")) == {
+        "all streams"
+    }
 
 
 def test_every_view_is_drawn_at_every_width(open_site):
@@ -226,7 +229,7 @@ def test_heat_maps_are_drawn_and_pictures_are_enlarged(open_site):
     assert lights[1] > lights[0]
     assert "2.00" in site.texts(".scale")[0]
     site.click(".shot")
-    assert site.count("dialog[open] canvas.heat") == 1
+    assert site.count("dialog[open] .heat.shown") == 1
     assert "1 of 9" in site.texts(".zoom-where")[0]
     site.keys(RIGHT)
     assert "2 of 9" in site.texts(".zoom-where")[0]
@@ -316,6 +319,9 @@ def test_every_control_does_something_that_ends_well(open_site):
 
 def test_hostile_texts_are_text(open_site):
     site = open_site("hostile")
+    policy = site.run("return document.querySelector('meta[http-equiv]').content")
+    assert policy.startswith("default-src 'none';")
+    assert not any(word in policy for word in ("unsafe", "http", "*"))
     for view in VIEWS:
         site.go(view)
         assert site.run("return document.title") == "shapes <of> colours · SPARC"

@@ -1,7 +1,7 @@
 "use strict";
 /** A latent as a card: a row of pictures a stream, its name, its number. Cards load the details when they are near. */
 Page.cards = (() => {
-  const { h, words, plural, percent } = Page.dom;
+  const { h, words } = Page.dom;
   const SHOWN = 4;
 
   /**
@@ -42,10 +42,11 @@ Page.cards = (() => {
     }
   }
 
-  /** The strongest pictures of a stream; of a site without any, how often the latent is active. */
+  /** The strongest pictures of a stream; where there are none, what is known of the strongest one. */
   function shown(detail, stream, own) {
     if (!own?.top?.length) return h("span.card-none", `not in ${Page.dom.clean(stream, 30)}`);
-    if (!detail.sprite) return h("span.card-none", `${plural(own.rows, "row")}, ${percent(own.frequency)}`);
+    if (!detail.sprite)
+      return words(Page.pictures.described(detail.rows[own.top[0][0]]), 80, "span", { class: "card-text" });
     return own.top.slice(0, SHOWN).map(([row]) => Page.pictures.picture(detail, row));
   }
 

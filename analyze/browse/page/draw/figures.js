@@ -87,7 +87,7 @@ Page.figures = (() => {
       return h("figure.headline", caption, h("p.value.none", words(figure.missing || "not measured", 200)));
     }
     const control = ({ name, value }) =>
-      h("li", h("i.tick-key", { "aria-hidden": "true" }), words(name, 40), h("b", written(value)));
+      h("li", h("i.tick-key", { "aria-hidden": "true" }), words(name, 90), h("b", written(value)));
     return h(
       "figure",
       { class: `headline${figure.given ? " is-given" : ""}` },

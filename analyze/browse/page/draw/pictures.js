@@ -25,31 +25,45 @@ Page.pictures = (() => {
     return clean(what, 160);
   }
 
+  /** A caption in which the words that name the latent are marked. */
+  function marked(caption, detail, mode, limit = 400) {
+    const streams = Object.values(detail.modes[mode] ?? {});
+    const known = new Set(streams.flatMap((own) => own.names.map((name) => name.word.toLowerCase())));
+    const parts = clean(caption, limit).split(/([\p{L}\p{N}]+)/u);
+    return parts.map((part) => (known.has(part.toLowerCase()) ? h("mark", part) : part));
+  }
+
   /** Two rows with one picture are one picture. */
   const identity = (row) => (row.image === null || row.image === undefined ? `row ${row.row}` : `image ${row.image}`);
 
-  /** The picture of a row of a latent's details, not framed. */
+  /** The picture of a row of a latent's details; where there is none, its caption. */
   function picture(detail, place, { stream = "", maps = false } = {}) {
     const row = detail.rows[place];
-    const there = detail.sprite && row.tile >= 0;
-    const element = h(
-      "span",
-      { class: there ? "tile" : "tile without", role: "img", "aria-label": described(row) },
-      there ? null : words(described(row), 60),
-    );
-    if (there) show(element, detail.latent, row.tile, detail.sprite.columns, detail.sprite.tiles);
-    if (maps) heat(element, detail, place, stream);
+    if (!detail.sprite || row.tile < 0) {
+      const text = row.caption ? marked(row.caption, detail, "independent", 100) : words(described(row), 60);
+      return h("span.tile.without", h("span", text));
+    }
+    const element = h("span.tile", { role: "img", "aria-label": described(row) });
+    show(element, detail.latent, row.tile, detail.sprite.columns, detail.sprite.tiles);
+    heat(element, detail, place, stream, maps);
     return element;
   }
 
-  const mapOf = (detail, place, stream) => detail.maps?.[stream]?.find((map) => map.row === place);
+  /** Whether the site has any pictures. */
+  const any = () => Page.data.index().images.format !== "";
+
+  /** The heat map of a row's picture for a stream, if the site has it. */
+  function mapOf(detail, place, stream) {
+    const maps = Object.hasOwn(detail.maps ?? {}, stream) ? detail.maps[stream] : [];
+    return maps.find((map) => map.row === place);
+  }
 
   /** Draw where in the picture the latent is, for this stream, if the site has a map of it. */
-  function heat(element, detail, place, stream) {
+  function heat(element, detail, place, stream, shown) {
     const map = mapOf(detail, place, stream);
     if (!map) return;
     const cells = Page.data.bytes(map.data);
-    const canvas = h("canvas.heat", {
+    const canvas = h(shown ? "canvas.heat.shown" : "canvas.heat", {
       width: map.width,
       height: map.height,
       title: `largest value ${number(map.largest)}`,
@@ -87,8 +101,9 @@ Page.pictures = (() => {
 
   const sizes = new Map(); // columns and rows of a sheet, by latent: lists know no details
 
-  /** The first pictures of a latent, for lists: it learns the sheet's shape from the sheet. */
+  /** The first pictures of a latent, for lists: the sheet itself says how many stand in a line. Null in a site without any. */
   function strip(latent, most = STRIP) {
+    if (!any()) return null;
     const tiles = Page.concepts.value("tiles", latent);
     const element = h("span.strip", {
       role: "img",
@@ -120,5 +135,5 @@ Page.pictures = (() => {
     return element;
   }
 
-  return { picture, strip, scale, described, identity, mapOf };
+  return { picture, marked, strip, scale, described, identity, mapOf };
 })();

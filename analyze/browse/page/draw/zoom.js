@@ -57,13 +57,13 @@ Page.zoom = (() => {
   }
 
   /** All that is known of a picture. */
-  function about(detail, { place, value, stream }, mode) {
+  function about(detail, { place, value }, mode) {
     const row = detail.rows[place];
     const facts = Object.entries({ value: number(value), row: row.row, image: row.image, sample: row.sample });
     const known = facts.filter(([, text]) => text !== null && text !== "");
     const tags = (row.classes ?? []).slice(0, 20).map((name) => words(name, 40, "span", { class: "tag" }));
     return [
-      row.caption ? h("blockquote", marked(row.caption, detail, stream, mode)) : null,
+      row.caption ? h("blockquote", Page.pictures.marked(row.caption, detail, mode)) : null,
       h(
         "dl",
         known.map(([name, text]) => [h("dt", name), h("dd", words(text, 120))]),
@@ -83,14 +83,5 @@ Page.zoom = (() => {
     );
   }
 
-  /** A caption whose words that name the latent are marked. */
-  function marked(caption, detail, stream, mode, limit = 400) {
-    const known = new Set((detail.modes[mode]?.[stream]?.names ?? []).map((name) => name.word.toLowerCase()));
-    for (const other of Object.values(detail.modes[mode] ?? {}))
-      for (const name of other.names ?? []) known.add(name.word.toLowerCase());
-    const parts = Page.dom.clean(caption, limit).split(/([\p{L}\p{N}]+)/u);
-    return parts.map((part) => (known.has(part.toLowerCase()) ? h("mark", part) : part));
-  }
-
-  return { shot, marked };
+  return { shot };
 })();

@@ -127,7 +127,7 @@ Page.latentImages = (() => {
   }
 
   function item(detail, series, at, { counts, text, mode, maps }) {
-    const { place, stream } = series[at];
+    const { place } = series[at];
     const row = detail.rows[place];
     const picture = Page.pictures.identity(row);
     const several = counts.get(picture) > 1;
@@ -141,7 +141,7 @@ Page.latentImages = (() => {
     return h(
       "li",
       Page.zoom.shot(detail, series, at, { maps, ...attributes }),
-      caption ? h("p.caption", Page.zoom.marked(row.caption, detail, stream, mode, 140)) : null,
+      caption ? h("p.caption", Page.pictures.marked(row.caption, detail, mode, 140)) : null,
     );
   }
 

@@ -3,92 +3,79 @@
 Page.map = (() => {
   const { h, words, button, plural, count } = Page.dom;
 
+  const HINT =
+    "Point at a latent to see its pictures; click to open it. With the lasso, drag around latents to list them.";
+
   async function draw(main) {
     const points = await Page.places.load();
-    if (!points) throw new Page.Missing("This site has no map.");
+    if (!points) throw new Page.Missing("This site has no map: make it again without --no-map.");
     const { params } = Page.route.read();
     const question = Page.query.parse(params);
     const kept = new Set(await Page.query.answer({ ...question, lasso: "" }));
-    const lasso = question.lasso ? Page.places.corners(question.lasso) : [];
-    const shown = h("aside.hovered", { "aria-live": "polite" });
-    const rest = () =>
-      Page.dom.replace(
-        shown,
-        h(
-          "p.help",
-          "Point at a latent to see its pictures; click to open it. With the lasso, drag around latents to list them.",
-        ),
-      );
+    const held = question.lasso ? (await Page.query.answer(question)).length : null;
+    const shown = h("aside.hovered", { "aria-live": "polite" }, h("p.help", HINT));
     const scatter = Page.scatter.create(points, {
       kept: (latent) => kept.has(latent),
       hue: colour,
-      lasso,
-      hover: (latent) =>
-        latent === null ? null : Page.dom.replace(shown, Page.cards.card(latent, Page.route.listing()), who(latent)),
+      title: Page.concepts.title,
+      order: order(points),
+      lasso: question.lasso ? Page.places.corners(question.lasso) : [],
+      view: visible(params),
+      hover: (latent) => latent !== null && Page.dom.replace(shown, Page.cards.card(latent, Page.route.listing())),
       open: (latent) => Page.route.go("latent", latent, Page.route.listing()),
       chosen: (corners) => Page.route.set({ lasso: Page.places.text(corners), tool: "lasso" }),
+      moved: ({ scale, x, y }) =>
+        Page.route.set({ at: [scale, x, y].map((part) => part.toFixed(3)).join("_") }, { draw: false }),
     });
-    const tools = h(
-      "div.choice",
-      { role: "group", "aria-label": "Tool" },
-      [
-        ["pan", "Move"],
-        ["lasso", "Lasso"],
-      ].map(([tool, label]) =>
-        button(
-          label,
-          (event) => {
-            scatter.tool(tool);
-            for (const one of tools.children) one.setAttribute("aria-pressed", String(one === event.currentTarget));
-          },
-          { "aria-pressed": String(tool === (params.get("tool") ?? "pan")), "data-tool": tool },
-        ),
-      ),
-    );
-    scatter.tool(params.get("tool") === "lasso" ? "lasso" : "pan");
-    rest();
-    Page.map.keys = {
-      Escape: () => {
-        scatter.reset();
-        rest();
-      },
-    };
-    const held = question.lasso ? (await Page.query.answer(question)).length : null;
+    Page.map.keys = { Escape: scatter.reset };
+    const there = points.latents.filter((latent) => kept.has(latent)).length;
+    const counts = [
+      `${count(there)} of ${plural(points.latents.length, "latent")}`,
+      held === null ? "" : [", ", h("b", count(held)), " in the lasso"],
+    ];
     main.append(
-      h(
-        "div.list-head",
-        h("h1", "Map"),
-        h(
-          "p.counts",
-          { role: "status" },
-          `${count([...points.latents].filter((latent) => kept.has(latent)).length)} of ${plural(points.latents.length, "latent")}`,
-          held === null ? "" : [", ", h("b", count(held)), " in the lasso"],
-        ),
-        h(
-          "div.actions",
-          tools,
-          button("+", () => scatter.zoom(1.4), { "aria-label": "zoom in" }),
-          button("−", () => scatter.zoom(1 / 1.4), { "aria-label": "zoom out" }),
-          button("Reset", () => scatter.reset()),
-          held === null
-            ? null
-            : [
-                button("Remove lasso", () => Page.route.set({ lasso: null })),
-                h(
-                  "a.button.primary",
-                  { href: Page.route.link("latents", "", Page.route.listing()) },
-                  `List these ${count(held)}`,
-                ),
-              ],
-        ),
-      ),
+      h("div.list-head", h("h1", "Map"), h("p.counts", { role: "status" }, counts), actions(scatter, params, held)),
       h(
         "p.help",
         words(points.method, 160),
         points.stream ? [", of ", Page.figures.stream(points.stream)] : null,
-        ". Distances within a cluster mean more than between clusters.",
+        ". Near is alike; how far apart clusters lie says little.",
       ),
       h("div.map-body", scatter.element, h("div.map-side", legend(), shown)),
+    );
+  }
+
+  /** The window of the map that the address asks for. */
+  function visible(params) {
+    const [scale, x, y] = (params.get("at") ?? "").split("_").map(Number);
+    return [scale, x, y].every(Number.isFinite) && scale >= 0.5 && scale <= 60
+      ? { scale, x, y }
+      : { scale: 1, x: 0, y: 0 };
+  }
+
+  /** Places of the points by interest: those first that are named first. */
+  function order(points) {
+    const interest = (i) => Page.concepts.value("interest", points.latents[i]) || 0;
+    return [...points.latents.keys()].sort((a, b) => interest(b) - interest(a));
+  }
+
+  function actions(scatter, params, held) {
+    const chosen = params.get("tool") === "lasso" ? "lasso" : "pan";
+    scatter.tool(chosen);
+    const tool = ([name, label]) =>
+      button(label, () => Page.route.set({ tool: name === "pan" ? null : name }), {
+        "aria-pressed": String(name === chosen),
+      });
+    const tools = Object.entries({ pan: "Move", lasso: "Lasso" }).map(tool);
+    const list = Page.route.link("latents", "", Page.route.listing());
+    return h(
+      "div.actions",
+      h("div.choice", { role: "group", "aria-label": "Tool" }, tools),
+      button("+", () => scatter.zoom(1.4), { "aria-label": "zoom in" }),
+      button("−", () => scatter.zoom(1 / 1.4), { "aria-label": "zoom out" }),
+      button("Reset", scatter.reset),
+      held === null ? null : button("Remove lasso", () => Page.route.set({ lasso: null })),
+      held === null ? null : h("a.button.primary", { href: list }, `List these ${count(held)}`),
     );
   }
 
@@ -114,8 +101,6 @@ Page.map = (() => {
         : entry("mute", "latent"),
     );
   }
-
-  const who = (latent) => h("p.help", `${count(Page.concepts.value("rows", latent))} rows`);
 
   return { draw, keys: {} };
 })();

@@ -7,9 +7,7 @@ Page.rows = (() => {
   const choosable = () =>
     Page.data
       .index()
-      .columns.filter(
-        (column) => !/^(name|guess|class):/.test(column.key) && !["dead", "tiles", "shared"].includes(column.key),
-      );
+      .columns.filter((column) => !/^(name|guess|class):/.test(column.key) && !["dead", "tiles"].includes(column.key));
 
   /** The columns that the address asks for, else those shown at first. */
   function columns() {
@@ -22,7 +20,6 @@ Page.rows = (() => {
   /** @param {number} at the row's place in the list */
   function row(latent, chosen, at) {
     const marked = Page.keep.get(latent).marked;
-    const thin = Page.concepts.text("thin", latent);
     const figures = chosen.map((column) => {
       const given = column.mode === "joint" ? " is-given" : "";
       const attributes = {
@@ -51,7 +48,6 @@ Page.rows = (() => {
           { href: Page.route.link("latent", latent, Page.route.listing()), "aria-label": spoken(latent) },
           labels(latent),
         ),
-        thin ? h("small.thin", { title: thin }, "rare") : null,
       ),
       figures,
     );
@@ -79,8 +75,22 @@ Page.rows = (() => {
 
   const dot = (stream) => h("i", { class: `dot ${Page.figures.hue(stream)}`, title: stream });
 
+  /** Who has the concept: a full dot for a stream that has it, an empty one for a stream that lacks it. */
+  function who(latent) {
+    const { text, value, having, names } = Page.concepts;
+    if (text("thin", latent)) return h("small.thin", { title: text("thin", latent) }, "rare");
+    const judged = value("shared", latent) === 1 || text("only", latent) || text("lacking", latent);
+    if (!judged) return h("small", { title: "shared by some streams, or not beyond chance" }, "–");
+    const has = having(latent, Page.route.read().params.get("is"));
+    const label = has.length === names().length ? "all streams" : `only ${Page.dom.listed(has)}`;
+    const mark = (stream) =>
+      h("i", { class: `dot ${Page.figures.hue(stream)}${has.includes(stream) ? "" : " hollow"}` });
+    return h("span.who", { role: "img", "aria-label": label, title: label }, names().map(mark));
+  }
+
   /** A figure; where it has a scale, a bar below it with a tick for chance. */
   function cell(column, latent) {
+    if (column.key === "shared") return who(latent);
     const { texts, numbers } = Page.concepts.column(column.key);
     if (texts) return words(Page.concepts.text(column.key, latent) || "–", 40);
     const value = numbers[latent];

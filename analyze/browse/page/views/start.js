@@ -137,7 +137,7 @@ Page.start = (() => {
     const sections = new Map();
     for (const figure of headlines) sections.set(figure.section, [...(sections.get(figure.section) ?? []), figure]);
     const leading = [...sections.values()]
-      .map((all) => all.find(leads))
+      .map((all) => all.find(leads) ?? all.find(measured))
       .filter(Boolean)
       .slice(0, LEADING);
     return h(
@@ -165,12 +165,10 @@ Page.start = (() => {
     );
   }
 
-  const leads = (figure) =>
-    figure.mode !== "joint" &&
-    !figure.given &&
-    !figure.stream &&
-    Number.isFinite(figure.value) &&
-    figure.controls?.length;
+  /** Learnt, of all streams, and measured; the best to lead with has a control, too. */
+  const measured = (figure) => !figure.given && !figure.stream && Number.isFinite(figure.value);
+  const leads = (figure) => measured(figure) && figure.controls.length > 0;
+
   const explanations = (all) =>
     [...new Set(all.map((figure) => figure.explanation).filter(Boolean))].map((text) => h("p.help", words(text, 500)));
   const sentence = (text) => (text === text.toUpperCase() ? text.charAt(0) + text.slice(1).toLowerCase() : text);
