@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import torch
 
-from sparc.common.errors import ConfigError, EncoderError
+from sparc.common.errors import ConfigError, EncoderError, setting
 from sparc.common.streams.info import Modality
 from sparc.common.streams.origin import StreamOrigin, encoder_difference
 from sparc.common.text import printable
@@ -61,10 +61,14 @@ def specs_by_stream(
             name, spec = _only_reader(text, streams), text
         if name not in streams:
             raise ConfigError(
-                f"--spec {text}: {artefact} takes encoders of {', '.join(streams)}, not of {name!r}"
+                f"{setting('--spec', 'specs=')} {text}: {artefact} takes encoders of "
+                f"{', '.join(streams)}, not of {name!r}"
             )
         if name in specs:
-            raise ConfigError(f"--spec gives stream {name} two encoders: {specs[name]} and {spec}")
+            raise ConfigError(
+                f"{setting('--spec', 'specs=')} gives stream {name} two encoders: {specs[name]} "
+                f"and {spec}"
+            )
         specs[name] = spec
     return specs
 
@@ -76,7 +80,8 @@ def _only_reader(spec: str, streams: Mapping[str, Modality | None]) -> str:
         able = [name for name, modality in streams.items() if modality in (wanted, None)]
     if len(able) != 1:
         raise ConfigError(
-            f"say with --spec 'NAME={spec}' which stream it is for: {', '.join(able or streams)}"
+            f"say with {spec_as_typed('NAME', spec)} which stream it is for: "
+            f"{', '.join(able or streams)}"
         )
     return able[0]
 
@@ -116,18 +121,19 @@ def rebuild(
         if origin is None or not origin.weights_sha256:
             raise EncoderError(
                 f"{artefact} names {_quoted(name, spec)} without a digest of its weights, so that "
-                "nothing tells whether it is that: name it by hand with --spec"
+                f"nothing tells whether it is that: name it by hand with {spec_as_typed(name)}"
             )
     try:
         encoders = build(dict(specs), device)
     except EncoderError as error:
-        advice = "" if by_hand else "; if it lies elsewhere now, say with --spec where"
+        where = f"; if it lies elsewhere now, say with {setting('--spec', 'specs=')} where"
+        advice = "" if by_hand else where
         raise EncoderError(f"{error}{advice}") from error
     for name, spec in specs.items():
         for fault in _faults(spec, encoders[name], recorded[name]):
             raise EncoderError(
                 f"{printable(str(spec))} is not the encoder that made stream {name} of "
-                f"{artefact} ({fault}): give the same one with --spec"
+                f"{artefact} ({fault}): give the same one with {spec_as_typed(name)}"
             )
     return encoders
 
@@ -136,8 +142,14 @@ def _question(foreign: Mapping[str, StreamSpec], artefact: str) -> str:
     named = ", ".join(_quoted(name, spec) for name, spec in foreign.items())
     return (
         f"{artefact} names encoders at places that its maker chose: {named}. If you trust who made "
-        "it, add --trust-encoders; else name your own with --spec"
+        f"it, add {setting('--trust-encoders', 'trust_encoders=True')}; else name your own with "
+        f"{spec_as_typed()}"
     )
+
+
+def spec_as_typed(name: str = "NAME", spec: str = "SPEC") -> str:
+    """How a person types an encoder for a stream."""
+    return setting(f"--spec '{name}={spec}'", f'specs={{"{name}": "{spec}"}}')
 
 
 def _quoted(name: str, spec: StreamSpec) -> str:

@@ -26,7 +26,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from sparc.common.config import load_config
-from sparc.common.errors import ConfigError, SparcError, Terminated
+from sparc.common.errors import ConfigError, SparcError, Terminated, on_command_line
 from sparc.common.progress import no_bar
 from sparc.common.text import printable, printable_lines
 
@@ -144,7 +144,7 @@ def command(
         def run(**arguments: Any) -> None:
             debug = arguments.pop("debug")
             arguments = {name: _from_home(value) for name, value in arguments.items()}
-            with one_line_errors(debug=debug):
+            with one_line_errors(debug=debug), on_command_line():
                 if config_class is not None:
                     path = arguments.pop("config")
                     typed = _typed(config_class, arguments)

@@ -1,8 +1,13 @@
 """The exceptions of SPARC: one base class, a few kinds that a caller may want to distinguish.
 
 A message is one line that says what is wrong, where (file, row, stream) and what to do about it.
-The command line prints that line and ends with status 2; see `sparc.common.cli`.
+The command line prints that line and ends with status 2; see `sparc.common.cli`. It speaks the
+language that it is answered in: what happens within `on_command_line` was typed there, and a
+`setting` is an option; all else was called from Python, where it is an argument.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class SparcError(Exception):
@@ -71,3 +76,33 @@ class RunError(SparcError):
 
 class ReportError(SparcError):
     """A report folder that is missing, incomplete, or made from something else."""
+
+
+# ---------------------------------------------------------------------- settings in messages
+
+_depth = 0
+"""How many commands are running. Of the process, since its threads work for the same command."""
+
+
+@contextmanager
+def on_command_line() -> Iterator[None]:
+    """Hold while a command runs."""
+    global _depth
+    _depth += 1
+    try:
+        yield
+    finally:
+        _depth -= 1
+
+
+def setting(option: str, argument: str = "") -> str:
+    """A setting as it is typed here.
+
+    Args:
+        option: On the command line, such as `--trust-encoders` or `--rows any`.
+        argument: In Python, where that is not the option's words with an equals sign, such as
+            `trust_encoders=True`; of `--dead-after` it is `dead_after=`.
+    """
+    if _depth:
+        return option
+    return argument or f"{option.removeprefix('--').replace('-', '_')}="

@@ -27,7 +27,10 @@ ALLOWED = {
 # module belongs to the longest name that begins its own.
 LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "common": (
-        ("errors", "text", "lazy", "heap", "progress", "workers", "devices", "rle", "versions"),
+        (
+            *("errors", "text", "lazy", "heap", "progress"),
+            *("workers", "devices", "rle", "versions"),
+        ),
         ("parsing", "registry"),
         ("config", "documents"),
         ("defaults",),

@@ -4,11 +4,12 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from sparc.common.errors import setting
 from sparc.common.progress import say
 from sparc.common.text import amount, size
 from sparc.train.data.moments import fewest_rows
 from sparc.train.data.reader import BatchReader
-from sparc.train.data.rows import RowCounts
+from sparc.train.data.rows import FEW_ROWS, RowCounts
 from sparc.train.distributed import Processes
 from sparc.train.kernels import choice
 from sparc.train.kernels.registry import AUTO
@@ -18,9 +19,6 @@ from sparc.train.run.run_folder import RunRecord
 
 LISTED_SETS = 6
 """Sets of streams whose numbers of rows are listed."""
-
-FEW_ROWS = 300
-"""Fewer rows to learn from are called few."""
 
 
 def say_what_begins(
@@ -37,10 +35,11 @@ def say_what_begins(
         )
     latents = max(trainee.record.model.latents for trainee in trainees)
     if latents > order.rows:
+        sizes = f"{setting('--latents')} and {setting('--k')}"
         say(
             f"note: {amount(latents, 'latent')} are more than the {amount(order.rows, 'row')} to "
             "learn from: most will stand for single rows or none"
-            + ("" if joins else "; without --latents and --k, sizes fit the cache")
+            + ("" if joins else f"; without {sizes}, they fit the cache")
         )
     if order.rows < FEW_ROWS:
         say(f"note: {amount(order.rows, 'row')} are few: concepts and figures may be accidents")
@@ -85,7 +84,8 @@ def _incomplete_rows(counts: RowCounts, record: RunRecord, *, joins: bool) -> st
         return None
     missing = f"a stream is missing in {amount(sum(incomplete.values()), 'row')}, which"
     if record.train.rows == "all":
-        advice = "" if joins else ": --rows any trains the other streams with them"
+        any_rows = setting("--rows any", 'rows="any"')
+        advice = "" if joins else f": {any_rows} trains the other streams with them"
         return f"{missing} are left out{advice}"
     sets = [f"{rows:,} have {' and '.join(has)}" for has, rows in incomplete.items()]
     if further := len(sets[LISTED_SETS:]):

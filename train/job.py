@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.defaults import changed
-from sparc.common.errors import RunError, SparcError
+from sparc.common.errors import RunError, SparcError, setting
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.common.files.paths import recorded_here
@@ -54,7 +54,8 @@ def run(
     require_services(settings)
     if overwrite:
         if world_size() > 1:
-            raise RunError(f"--overwrite needs a single process: remove {folder} by hand")
+            option = setting("--overwrite", "overwrite=True")
+            raise RunError(f"{option} needs a single process: remove {folder} by hand")
         ActivationCache(cache_location)  # nothing is removed if there is nothing to learn from
         remove_run(folder)
     this, begun = {folder.name: _anywhere(settings)}, {folder.name: _recorded(folder)}
@@ -109,7 +110,9 @@ def resume(folder: Path, *, cache: str = "") -> None:
 
 
 def _here(folder: Path, cache: str) -> str:
-    return recorded_here(cache, artefact=folder, way_out="say with --cache where the cache is")
+    return recorded_here(
+        cache, artefact=folder, way_out=f"say with {setting('--cache')} where the cache is"
+    )
 
 
 def _require_here(folder: Path, settings: TrainConfig) -> None:

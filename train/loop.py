@@ -17,7 +17,7 @@ from types import FrameType
 import torch
 
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.errors import Terminated
+from sparc.common.errors import Terminated, setting
 from sparc.common.progress import progress
 from sparc.train.align.aligner import Aligner
 from sparc.train.data.ahead import Batch
@@ -109,10 +109,14 @@ class Trainee:
         )
         good = saved_steps(self.run)
         kept = f"the state of step {good[-1]:,} is kept" if good else "no state had been saved"
-        gentler = "" if self.learner.frozen else ", a longer --warmup-steps or --clip 1"
+        gentler = (
+            ""
+            if self.learner.frozen
+            else f", a longer {setting('--warmup-steps')} or {setting('--clip 1', 'clip=1')}"
+        )
         self.failure = (
-            f"{self.run}: training diverged, {problem} ({kept}); begin another run with an --lr "
-            f"below {self.record.train.lr:g}{gentler}"
+            f"{self.run}: training diverged, {problem} ({kept}); begin another run with "
+            f"{setting('--lr')} below {self.record.train.lr:g}{gentler}"
         )
 
     def log_window(self, step: int, processes: Processes, *, mixing: float | None) -> Line:

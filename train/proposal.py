@@ -5,6 +5,7 @@ so many latents, and features of few values need not so many.
 """
 
 from sparc.common.defaults import changed
+from sparc.common.errors import setting
 from sparc.common.text import amount
 from sparc.train.config import TrainConfig
 
@@ -40,7 +41,8 @@ def say_size(settings: TrainConfig, *, rows: int, width: int) -> str:
     """What a person is told of a size that was proposed."""
     return (
         f"{amount(settings.latents, 'latent')}, {settings.k} a row, for {amount(rows, 'row')} of "
-        f"up to {amount(width, 'value')}; choose others with --latents and --k"
+        f"up to {amount(width, 'value')}; choose others with "
+        f"{setting('--latents')} and {setting('--k')}"
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.devices import choose_device
-from sparc.common.errors import CacheError, RunError
+from sparc.common.errors import CacheError, RunError, setting
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.common.versions import software_versions
@@ -234,7 +234,8 @@ def _aligner(
     try:
         return Aligner(cache, model, seed=seed, processes=group)
     except CacheError as error:
-        raise CacheError(f"{error}; --align none trains without aligning") from error
+        never = setting("--align none", 'align=("none",)')
+        raise CacheError(f"{error}; {never} trains without aligning") from error
 
 
 def _new_record(

@@ -6,7 +6,7 @@ from typing import Literal
 
 from sparc.analyze import options
 from sparc.common.config import option
-from sparc.common.errors import ConfigError
+from sparc.common.errors import ConfigError, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,9 @@ class BiasConfig:
 
     def __post_init__(self) -> None:
         if not self.attribute:
-            raise ConfigError("say what to look for with --attribute, such as words:woman,women")
+            raise ConfigError(
+                f"say what to look for with {setting('--attribute')}, such as words:woman,women"
+            )
         if not 0 < self.q < 1:
             raise ConfigError(f"q must be a share between 0 and 1, not {self.q}")
         options.check_at_least(

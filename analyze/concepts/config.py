@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sparc.analyze import options
 from sparc.common.config import option
-from sparc.common.errors import ConfigError
+from sparc.common.errors import ConfigError, setting
 
 ENDINGS = (".csv", ".parquet")
 
@@ -27,10 +27,13 @@ class ConceptsConfig:
     cache: str = options.moved_cache()
 
     def __post_init__(self) -> None:
+        only, lacking = setting("--only STREAM", "only="), setting("--lacking STREAM", "lacking=")
         if sum([self.shared, bool(self.only), bool(self.lacking)]) > 1:
-            raise ConfigError("give one of --shared, --only STREAM and --lacking STREAM, not two")
+            shared = setting("--shared", "shared=True")
+            raise ConfigError(f"give one of {shared}, {only} and {lacking}, not two")
         if self.all and not self.only:
-            raise ConfigError("--all is for --only STREAM: otherwise all latents are listed anyway")
+            every = setting("--all", "all=True")
+            raise ConfigError(f"{every} is for {only}: otherwise all latents are listed anyway")
         options.check_at_least(self, 0, "limit")
         if self.out is not None and self.out.suffix.lower() not in ENDINGS:
             raise ConfigError(f"the table's name must end in .csv or .parquet, not {self.out}")

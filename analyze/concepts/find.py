@@ -19,7 +19,7 @@ from sparc.analyze.maths.exact_tests import benjamini_hochberg, upper_tail
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.output import write_any_table
 from sparc.analyze.report.tables import described
-from sparc.common.errors import ConfigError
+from sparc.common.errors import ConfigError, setting
 from sparc.common.text import shorten
 
 Flags = npt.NDArray[np.bool_]
@@ -124,18 +124,23 @@ def _check(evidence: Evidence, config: ConceptsConfig) -> None:
     for option, stream in (("--only", config.only), ("--lacking", config.lacking)):
         if stream and stream not in streams:
             raise ConfigError(
-                f"{where} has no stream {stream!r} for {option}; it has {', '.join(streams)}"
+                f"{where} has no stream {stream!r} for {setting(option)}; it has "
+                f"{', '.join(streams)}"
             )
     if (config.shared or config.only) and len(streams) < 2:
         raise ConfigError(f"{where} has one stream, {streams[0]}: nothing to compare it with")
     if config.lacking and len(streams) < 3:
         other = next((s for s in streams if s != config.lacking), "")
-        advice = f": ask with --only {other}" if other else ""
-        raise ConfigError(f"--lacking needs two streams beside {config.lacking}{advice}")
+        advice = f": ask with {setting(f'--only {other}', f'only={other!r}')}" if other else ""
+        raise ConfigError(
+            f"{setting('--lacking')} needs two streams beside {config.lacking}{advice}"
+        )
     if config.word and "naming" not in evidence.report.tables:
         evidence.report.table("naming")  # says why it is missing
     if config.of_class and evidence.labels is None:
-        raise ConfigError(f"{evidence.cache.folder} has no classes: leave --class out")
+        raise ConfigError(
+            f"{evidence.cache.folder} has no classes: leave {setting('--class', 'of_class=')} out"
+        )
 
 
 def _in_question(streams: tuple[str, ...], config: ConceptsConfig) -> tuple[str, ...]:

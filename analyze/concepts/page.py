@@ -145,8 +145,8 @@ def _of_what(result: Concepts) -> str:
     """What the figures of the table are."""
     if result.alone:
         return (
-            f"alike: by how much the latent's images are more alike than any two, cosine of "
-            f"{result.alone}'s features"
+            "alike: monosemanticity less that of any two images, by how much the latent's images "
+            f"are more alike, cosine of {result.alone}'s features"
         )
     which = "of the weakest pair of streams" if len(result.asked) > 2 else "of both streams"
     return (

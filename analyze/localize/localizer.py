@@ -248,7 +248,7 @@ class Localizer:
         """
         if self.text_stream is None:
             raise LocalizeError(
-                "the model has no text stream, so it cannot locate a text: give a --latent"
+                "the model has no text stream, so it cannot locate a text: give a latent instead"
             )
         return TextFeature(text, self.text_stream, self._features_of(self.text_stream, [text]))
 

@@ -6,7 +6,7 @@ import torch
 
 from sparc.analyze.codes.subject import Subject
 from sparc.analyze.localize.config import LocalizeConfig
-from sparc.analyze.recorded_encoders import RecordedStream, rebuild, specs_by_stream
+from sparc.analyze.recorded_encoders import RecordedStream, rebuild, spec_as_typed, specs_by_stream
 from sparc.common.errors import ConfigError, EncoderError
 from sparc.extract.encoders import StreamSpec, parse_spec
 from sparc.extract.encoders.encoder import Encoders
@@ -55,7 +55,7 @@ def stream_specs(subject: Subject, given: Sequence[str]) -> dict[str, StreamSpec
         except ConfigError as error:
             raise LocalizeError(
                 f"{subject.location} does not say which encoder stream {name} comes from: give it "
-                f"with --spec '{name}=SPEC'"
+                f"with {spec_as_typed(name)}"
             ) from error
     return specs
 

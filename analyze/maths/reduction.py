@@ -180,7 +180,7 @@ def open_reducer(scheduler: str, workers: int = 0) -> Iterator[Reducer]:
         from distributed import Client
     except ImportError as error:
         raise SparcError(
-            f"--scheduler {scheduler} needs Dask's distributed: pip install distributed"
+            f"the scheduler {scheduler} needs Dask's distributed: pip install distributed"
         ) from error
     try:
         client = Client(scheduler, timeout="30s", set_as_default=True)

@@ -21,7 +21,7 @@ from sparc.analyze.report.output import write_table
 from sparc.analyze.report.sources import open_cache, open_model
 from sparc.analyze.report.tables import described
 from sparc.analyze.search.query import Query, QueryEncoder
-from sparc.common.errors import ConfigError
+from sparc.common.errors import ConfigError, setting
 
 SCHEMA = pa.schema(
     [
@@ -85,7 +85,8 @@ def name_by_words(
     if stream not in texts:
         known = ", ".join(texts)
         raise ConfigError(
-            f"say with --from which text stream of {report.folder} to use: it has {known}"
+            f"say with {setting('--from', 'source=')} which text stream of {report.folder} to use: "
+            f"it has {known}"
         )
     specs = specs_by_stream(config.specs, {stream: "text"}, artefact=f"the text of {report.folder}")
     encoder = QueryEncoder(

@@ -6,9 +6,11 @@ from typing import Any
 from sparc.analyze import run as command
 from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.notebook.report import Report
+from sparc.analyze.report.summary_page import small_samples
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.config import one_config
 from sparc.common.files.folder import location_of
+from sparc.common.progress import say
 
 Location = str | os.PathLike[str]
 
@@ -27,4 +29,7 @@ def analyze(
     run, cache = location_of(run, "the run"), location_of(cache, "the cache")
     report = location_of(report, "the report")
     command.analyze(run, cache, report, config, overwrite=overwrite)
-    return Report(report, cache=cache, run=run)
+    opened = Report(report, cache=cache, run=run)
+    for line in small_samples([opened]):
+        say(line)
+    return opened

@@ -16,7 +16,7 @@ import pyarrow as pa
 from PIL import Image
 
 from sparc.analyze.notebook.frames import frame
-from sparc.analyze.search.tiles import open_images
+from sparc.analyze.search.tiles import open_images, unreadable
 from sparc.analyze.show.page import show
 from sparc.analyze.show.sheet import draw_sheet
 from sparc.analyze.show.view import Latent, LatentImage
@@ -116,14 +116,18 @@ class LatentView:
     def _html(self) -> Iterator[str]:
         yield f"<details><summary>latent {self.number}</summary><pre>"
         yield f"{html.escape(str(self))}</pre></details>"
-        images = self._open()
+        images, missing = self._open(), 0
         for stream in self.facts.streams:
             names = ", ".join(self.names[stream.stream][:3])
             heading = f"{stream.stream}: {amount(stream.images, 'image')}"
             yield f"<p><b>{html.escape(heading)}</b> {html.escape(printable(names))}</p><div>"
             for entry in stream.shown:
-                yield _figure(entry, next(images))
+                image = next(images)
+                missing += image is None
+                yield _figure(entry, image)
             yield "</div>"
+        if missing:
+            yield f"<p>{html.escape(unreadable(missing, self._cache))}</p>"
 
     def _open(self) -> Iterator[Image.Image | None]:
         """The images of all streams, one after the other."""

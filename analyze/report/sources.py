@@ -10,7 +10,7 @@ import shlex
 from sparc.analyze.codes.subject import digest
 from sparc.analyze.report.folder import Report
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.errors import CacheError, RunError
+from sparc.common.errors import CacheError, RunError, setting
 from sparc.common.files.paths import recorded_here
 from sparc.train.loading import load
 from sparc.train.model.network import Sparc
@@ -28,7 +28,7 @@ def open_cache(report: Report, location: Location = "") -> ActivationCache:
     Raises:
         CacheError: It does not exist, or holds other rows or features than those of the report.
     """
-    way_out = f"say with --cache where the cache of {report.folder} is"
+    way_out = f"say with {setting('--cache')} where the cache of {report.folder} is"
     where = location or recorded_here(report.info.cache, artefact=report.folder, way_out=way_out)
     try:
         cache = ActivationCache(where)
@@ -39,7 +39,7 @@ def open_cache(report: Report, location: Location = "") -> ActivationCache:
     if cache.info.manifest_digest != report.info.manifest_digest:
         raise CacheError(
             f"{cache.folder} holds other rows than the cache that {report.folder} was made from: "
-            "say with --cache where that is"
+            f"say with {setting('--cache')} where that is"
         )
     if stream := stream_with_other_features(report, cache):
         again = shlex.join(
@@ -75,7 +75,7 @@ def open_model(report: Report, location: Location = "") -> Sparc:
     Raises:
         RunError: It does not exist, or is another model.
     """
-    way_out = f"say with --run where the run of {report.folder} is"
+    way_out = f"say with {setting('--run')} where the run of {report.folder} is"
     where = os.fspath(location) or recorded_here(
         report.info.run, artefact=report.folder, way_out=way_out
     )
@@ -90,6 +90,6 @@ def open_model(report: Report, location: Location = "") -> Sparc:
     if digest(model) != report.info.model_sha256:
         raise RunError(
             f"{where} is another model than the one that {report.folder} was made with: say with "
-            "--run where that is"
+            f"{setting('--run')} where that is"
         )
     return model

@@ -27,7 +27,7 @@ from sparc.analyze.report.digests import (
 from sparc.analyze.report.earlier import current_piece
 from sparc.analyze.report.folder import SUMMARY_FILE, Report
 from sparc.analyze.report.info import INFO_FILE, ReportInfo
-from sparc.common.errors import ReportError
+from sparc.common.errors import ReportError, setting
 from sparc.common.files.durable import is_leftover
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import LOCK_FILE, exclusive
@@ -352,5 +352,6 @@ def _refuse_other_subject(folder: Folder, recorded: ReportInfo, wanted: ReportIn
         if then != now:
             raise ReportError(
                 f"{folder} is a report on something else, or with other settings ({what}: {then} "
-                f"there, {now} now): choose another folder, or remove this report with --overwrite"
+                f"there, {now} now): choose another folder, or remove this report with "
+                f"{setting('--overwrite', 'overwrite=True')}"
             )

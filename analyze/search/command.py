@@ -2,8 +2,6 @@
 
 from typing import Annotated
 
-import typer
-
 from sparc.analyze.arguments import REPORT
 from sparc.analyze.search.config import SearchConfig
 from sparc.common.cli import display
@@ -14,6 +12,7 @@ def search(report: Annotated[str, REPORT], config: SearchConfig) -> None:
     from sparc.analyze.report.folder import Report
     from sparc.analyze.search.once import open_searcher, search_once
     from sparc.analyze.search.page import show, title
+    from sparc.common.progress import say
 
     searcher = open_searcher(Report(report), config)
     table = search_once(searcher, config)
@@ -26,5 +25,6 @@ def search(report: Annotated[str, REPORT], config: SearchConfig) -> None:
         missing = contact_sheet(
             table, searcher.cache, config.sheet, title=heading, dataset=config.dataset
         )
+        say(f"{config.sheet} shows them")
         if missing:
-            typer.echo(unreadable(missing), err=True)
+            say(unreadable(missing, searcher.cache))

@@ -5,7 +5,10 @@ from pathlib import Path
 
 from sparc.analyze import options
 from sparc.common.config import option
-from sparc.common.errors import ConfigError
+from sparc.common.errors import ConfigError, setting
+from sparc.common.text import listed
+
+QUERIES = ("--text", "--image", "--row", "--latent")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,6 @@ class SearchConfig:
     def __post_init__(self) -> None:
         given = [bool(self.text), *(q is not None for q in (self.image, self.row, self.latent))]
         if sum(given) != 1:
-            raise ConfigError("give one of --text, --image, --row and --latent as the query")
+            raise ConfigError(f"give one of {listed([setting(q) for q in QUERIES])} as the query")
         options.check_sheet(self.sheet)
         options.check_at_least(self, 1, "results")

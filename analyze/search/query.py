@@ -14,9 +14,14 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from sparc.analyze.recorded_encoders import BuildEncoders, RecordedStream, rebuild
+from sparc.analyze.recorded_encoders import (
+    BuildEncoders,
+    RecordedStream,
+    rebuild,
+    spec_as_typed,
+)
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.errors import ConfigError
+from sparc.common.errors import ConfigError, setting
 from sparc.common.images.decoding import ImageError, upright_rgb
 from sparc.common.images.files import open_image_file
 from sparc.common.streams.info import Modality
@@ -72,7 +77,7 @@ class QueryEncoder:
         if text == "array":
             raise ConfigError(
                 f"{cache.folder}: the features of stream {stream} came from elsewhere, so that no "
-                "encoder is known: give the one that made them with --spec"
+                f"encoder is known: give the one that made them with {spec_as_typed(stream)}"
             )
         self._encoder: Any = rebuild(
             {stream: parse_spec(text)},
@@ -118,7 +123,8 @@ class QueryEncoder:
     def _require(self, modality: Modality) -> None:
         if self.modality != modality:
             raise ConfigError(
-                f"stream {self._stream} does not read {modality}s: say with --from which one does"
+                f"stream {self._stream} does not read {modality}s: say with "
+                f"{setting('--from', 'source=')} which one does"
             )
 
     def _codes(self, features: torch.Tensor) -> Query:

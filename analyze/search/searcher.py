@@ -15,12 +15,14 @@ from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.metrics.meaning.naming import names_of
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.sources import open_cache, open_model
+from sparc.analyze.search.config import QUERIES
 from sparc.analyze.search.inverted_index import open_index
 from sparc.analyze.search.ranking import best
 from sparc.analyze.search.row_table import open_rows
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.errors import ConfigError
+from sparc.common.errors import ConfigError, setting
 from sparc.common.streams.info import Modality
+from sparc.common.text import listed
 
 if TYPE_CHECKING:  # a search by row needs neither an encoder nor a model
     from PIL import Image
@@ -293,7 +295,10 @@ def _single(code: "Code | Query") -> Code:
 def _only_stream(report: Report) -> str:
     """The stream that is searched if none is named."""
     if len(report.info.streams) > 1:
-        raise ConfigError(f"say with --in which stream to search: {', '.join(report.info.streams)}")
+        raise ConfigError(
+            f"say with {setting('--in', 'stream=')} which stream to search: "
+            f"{', '.join(report.info.streams)}"
+        )
     return report.info.streams[0]
 
 
@@ -305,15 +310,13 @@ def stream_that_reads(
     if target in able:
         return target
     if not able:
-        queries = ("--text", "--image", "--row", "--latent")
-        others = [query for query in queries if query != f"--{modality}"]
+        others = [setting(query) for query in QUERIES if query != f"--{modality}"]
         raise ConfigError(
-            f"no stream of {report.folder} reads {modality}s: ask with {', '.join(others[:-1])} or "
-            f"{others[-1]}"
+            f"no stream of {report.folder} reads {modality}s: ask with {listed(others, 'or')}"
         )
     if len(able) > 1:
         raise ConfigError(
-            f"say with --from which stream of {modality}s reads the query (there are "
-            f"{', '.join(able)} in {report.folder})"
+            f"say with {setting('--from', 'source=')} which stream of {modality}s reads the query "
+            f"(there are {', '.join(able)} in {report.folder})"
         )
     return able[0]

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
+from sparc.common.cache.info import ARRAYS_DATASET
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.errors import SparcError
+from sparc.common.errors import SparcError, setting
 from sparc.common.text import amount
 from sparc.extract.datasets.images import CacheImages
 
@@ -61,11 +62,17 @@ class Sheet:
             self.write(line[:LETTERS], left, top + TILE + 2 + number * LINE)
 
 
-def unreadable(images: int) -> str:
+def unreadable(images: int, cache: ActivationCache) -> str:
     """What a person is told of images that could not be read, and what to do."""
+    if cache.info.dataset == ARRAYS_DATASET:
+        return (
+            f"{amount(images, 'image')} left an empty frame: {cache.folder} was written from "
+            "arrays without images; write it with images=, a file a row, to see them"
+        )
     return (
         f"{amount(images, 'image')} could not be read and left an empty frame; the cache has no "
-        "thumbnails of them, so if the dataset has moved, say with --dataset where it is"
+        f"thumbnails of them, so if the dataset has moved, say with {setting('--dataset')} where "
+        "it is"
     )
 
 

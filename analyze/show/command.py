@@ -2,8 +2,6 @@
 
 from typing import Annotated
 
-import typer
-
 from sparc.analyze.arguments import REPORT
 from sparc.analyze.show.config import ShowConfig
 from sparc.common.cli import display
@@ -15,6 +13,7 @@ def show(report: Annotated[str, REPORT], config: ShowConfig) -> None:
     from sparc.analyze.report.folder import Report
     from sparc.analyze.show.latent import latent
     from sparc.analyze.show.page import show
+    from sparc.common.progress import say
 
     assert config.latent is not None
     evidence = Evidence(Report(report), config.cache)
@@ -25,5 +24,6 @@ def show(report: Annotated[str, REPORT], config: ShowConfig) -> None:
         from sparc.analyze.show.sheet import latent_sheet
 
         missing = latent_sheet(shown, evidence.cache, config.sheet, dataset=config.dataset)
+        say(f"{config.sheet} shows them")
         if missing:
-            typer.echo(unreadable(missing), err=True)
+            say(unreadable(missing, evidence.cache))

@@ -326,7 +326,8 @@ def _require_same_features(
             row = rows.start + int(np.flatnonzero(wrong)[0])
             raise CacheError(
                 f"stream {stream.name}, row {row}: the feature is not that of the row before, of "
-                "the same sample_id; if it is of a text, say so with modality"
+                "the same sample_id; if it is of a text, say so with "
+                f'modality={{"{stream.name}": "text"}}'
             )
 
 

@@ -61,6 +61,29 @@ def foreign_entry(folder: Folder, ours: Collection[str]) -> str | None:
     return next((name for name in names if name not in own and not is_leftover(name, ours)), None)
 
 
+def refuse_inside_artefact(folder: Folder) -> None:
+    """Refuse a folder for a new artefact that lies inside another one, at any depth.
+
+    What removes, moves or checks that one would take the new one for a part of it.
+
+    Raises:
+        SparcError: It does; says which one that is.
+    """
+    if folder.local is None:
+        return
+    for above in folder.local.absolute().parents:
+        for kind, file in _FILES.items():
+            try:
+                document = parse_object(Folder(above).read(file))
+            except (OSError, ValueError, SparcError):
+                continue
+            if str(document.get("format", "")).startswith("sparc-"):
+                raise SparcError(
+                    f"{folder} lies inside {above}, which is {_CALLED[kind]}: choose a folder "
+                    "beside it"
+                )
+
+
 def _recorded(folder: Folder, kind: Kind, wanted: Kind) -> str:
     """Where an artefact says that what it was made from is; empty where it does not."""
     try:

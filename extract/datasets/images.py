@@ -12,14 +12,13 @@ import os
 from PIL import Image
 
 from sparc.common.cache.info import ARRAYS_DATASET, CacheInfo
-from sparc.common.errors import DatasetError, MissingFileError
+from sparc.common.errors import DatasetError, MissingFileError, setting
 from sparc.common.images.decoding import ImageError, decode
 from sparc.common.text import printable, shorten
 from sparc.extract.datasets import open_dataset
 from sparc.extract.datasets.base import Dataset, DatasetOptions
 from sparc.extract.datasets.formats.registry import AUTO, FORMATS
 
-_MOVED = "if the dataset has moved, say where it is with --dataset"
 _SHOWN = 160
 """Characters of a recorded name in a message."""
 
@@ -43,8 +42,8 @@ class CacheImages:
         given = os.fspath(location)
         if not given and info.dataset == ARRAYS_DATASET:
             raise DatasetError(
-                "the cache was written from arrays without images: say with --dataset where they "
-                "are, or write it with `images`"
+                "the cache was written from arrays without images: say with "
+                f"{setting('--dataset')} where they are, or write it with `images`"
             )
         self.location = given or info.dataset
         try:
@@ -52,7 +51,9 @@ class CacheImages:
             plain = not given and info.dataset_format == ARRAYS_DATASET
             self._dataset = _open(self.location, "folder" if plain else info.dataset_format)
         except DatasetError as error:
-            raise error if given else DatasetError(f"{printable(str(error))}; {_MOVED}") from error
+            raise (
+                error if given else DatasetError(f"{printable(str(error))}; {_moved()}")
+            ) from error
 
     def read(self, image_path: str | None) -> bytes:
         """The encoded bytes of an image. Thread-safe.
@@ -70,7 +71,7 @@ class CacheImages:
             return self._dataset.read_image(image_path)
         except MissingFileError as error:
             raise MissingFileError(
-                f"{self.location}/{shorten(image_path, _SHOWN)} is not there: {_MOVED}"
+                f"{self.location}/{shorten(image_path, _SHOWN)} is not there: {_moved()}"
             ) from error
 
     def open(self, image_path: str | None) -> Image.Image:
@@ -95,3 +96,7 @@ class CacheImages:
 def _open(location: str, recorded_format: str) -> Dataset:
     known = recorded_format in FORMATS
     return open_dataset(location, DatasetOptions(format=recorded_format if known else AUTO))
+
+
+def _moved() -> str:
+    return f"if the dataset has moved, say where it is with {setting('--dataset')}"

@@ -54,7 +54,7 @@ OWN_MEANING = {
 
 def test_every_question_is_a_folder_and_a_command() -> None:
     commands = set(typer.main.get_group(cli.app).commands)  # type: ignore[attr-defined]
-    assert commands == {"run", "compare", *QUESTIONS}
+    assert commands == {"run", "compare", "browse", *QUESTIONS}
     for name in QUESTIONS:
         folder = Path(cli.__file__).parent / name
         assert {"config.py", "command.py"} <= {path.name for path in folder.iterdir()}
@@ -141,7 +141,7 @@ def test_a_spec_is_for_the_stream_it_names_or_the_only_one_that_reads_alike() ->
     # Of a single stream also what reads something else: the encoder's check says what is wrong.
     assert of("timm:a?size=8", among={"words": "text"}) == {"words": "timm:a?size=8"}
     assert of("timm:a", among={"vit": None, "words": "text"}) == {"vit": "timm:a"}
-    with pytest.raises(ConfigError, match=r"say with --spec 'NAME=timm:a' which .*: vit, cnn$"):
+    with pytest.raises(ConfigError, match=r'say with specs={"NAME": "timm:a"} which .*: vit, cnn$'):
         of("timm:a")
     with pytest.raises(ConfigError, match="takes encoders of vit, cnn, words, not of 'dino'"):
         of("dino=timm:a")

@@ -61,8 +61,8 @@ def test_a_place_that_an_artefact_names_needs_consent(spec):
     message = str(caught.value)
     assert message.startswith("/sent/run names encoders at places that its maker chose: 'a=")
     assert f"'a={spec}'" in message
-    assert "--trust-encoders" in message
-    assert "--spec" in message
+    assert "trust_encoders=True" in message
+    assert 'specs={"NAME": "SPEC"}' in message
     call(spec, recorded(spec), trusted=True)
     call(spec, recorded(spec), by_hand=["a"])
 
@@ -81,7 +81,7 @@ def test_control_codes_of_a_spec_do_not_reach_the_message():
 
 def test_a_trusted_place_without_a_digest_is_refused():
     spec = "timm:hf-hub:org/vit"
-    with pytest.raises(EncoderError, match=r"without a digest of its weights.*--spec"):
+    with pytest.raises(EncoderError, match=r"without a digest of its weights.*specs="):
         call(spec, recorded(spec, weights_sha256=""), trusted=True)
     call(spec, recorded(spec, weights_sha256=""), by_hand=["a"])
 

@@ -214,7 +214,7 @@ def test_rows_that_lack_streams_are_counted(tmp_path, small_cache, small_setting
     assert "rows any" in describe_folder(run)
     job.run(str(small_cache), other, small_settings(steps=3))
     said = capsys.readouterr().err
-    assert "a stream is missing in 87 rows, which are left out: --rows any trains" in said
+    assert 'a stream is missing in 87 rows, which are left out: rows="any" trains' in said
     assert '"rows": "all"' not in (other / "config.json").read_text()
 
 
@@ -387,7 +387,7 @@ def test_divergence_is_told_and_the_last_good_state_kept(
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", step)
         with pytest.raises(
-            RunError, match=r"not finite at step 27 .*step 24 is kept.*--lr below 0.003"
+            RunError, match=r"not finite at step 27 .*step 24 is kept.*lr= below 0.003"
         ):
             job.run(str(small_cache), run, small_settings())
     assert not (run / "model.safetensors").exists()
@@ -399,9 +399,7 @@ def test_divergence_is_told_and_the_last_good_state_kept(
 
 def test_a_loss_beyond_all_bounds_has_diverged_too(tmp_path, small_cache, small_settings):
     """With steps this large it stays finite: Adam's steps have a length of their own."""
-    with pytest.raises(
-        RunError, match=r"the loss exceeded 1,000,000 .*at step 2 .*--lr below 1000"
-    ):
+    with pytest.raises(RunError, match=r"the loss exceeded 1,000,000 .*at step 2 .*lr= below 1000"):
         job.run(str(small_cache), tmp_path / "run", small_settings(lr=1e3))
     assert not (tmp_path / "run" / "model.safetensors").exists()
 

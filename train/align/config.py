@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 from sparc.common.config import option, require_at_least
-from sparc.common.errors import ConfigError
+from sparc.common.errors import ConfigError, setting
 
 NEVER_ALIGN = "none"
 """As the only item of `TrainConfig.align`: encoders are not aligned, whatever the recipe does."""
@@ -64,8 +64,10 @@ def align_mixes(align: Sequence[str]) -> dict[float, float]:
         except ValueError:
             share = mix = math.nan
         if not (0 < share <= 1 and 0 <= mix <= 1):
-            raise ConfigError(f"--align wants SHARE or SHARE=MIX, both up to 1, not {point!r}")
+            raise ConfigError(
+                f"{setting('--align')} wants SHARE or SHARE=MIX, both up to 1, not {point!r}"
+            )
         if share in mixes:
-            raise ConfigError(f"--align gives the share {share:g} twice")
+            raise ConfigError(f"{setting('--align')} gives the share {share:g} twice")
         mixes[share] = mix
     return mixes

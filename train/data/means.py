@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.errors import CacheError
+from sparc.common.errors import CacheError, setting
 from sparc.train.config import ModelConfig, RowChoice
 from sparc.train.data.sampling import complete_chunks
 from sparc.train.model.network import scale
@@ -74,7 +74,8 @@ def data_statistics(
         if sums.rows > 1 and variance <= SMALLEST_VARIANCE * sums.squares / sums.rows:
             raise CacheError(
                 f"{cache.folder}: stream {name} is constant over {sums.rows:,} sampled rows, so "
-                "there is nothing to learn from it; leave it out by naming the others with --stream"
+                "there is nothing to learn from it; leave it out by naming the others with "
+                f"{setting('--stream', 'streams=')}"
             )
         means[name] = mean.float()
         variances.append(variance)

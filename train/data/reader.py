@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.errors import ConfigError
+from sparc.common.errors import ConfigError, setting
 from sparc.train.config import Residency, RowChoice
 from sparc.train.data.ahead import Batch, BatchesAhead, Pool
 from sparc.train.data.order import Position, RowOrder
@@ -92,7 +92,7 @@ class BatchReader:
         if self.order.batch_rows % world:
             raise ConfigError(
                 f"a batch of {self.order.batch_rows} rows cannot be shared by {world} processes: "
-                "choose a --batch-size that they divide"
+                f"choose {setting('--batch-size')} so that they divide it"
             )
         self._part = self.order.batch_rows // world
         self._rank = rank

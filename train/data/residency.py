@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from sparc.common.errors import ConfigError
+from sparc.common.errors import ConfigError, setting
 from sparc.common.text import size
 from sparc.train.config import Residency
 
@@ -28,9 +28,10 @@ def choose_residency(
         ConfigError: Rows that are asked for on a device do not fit into its free memory.
     """
     if wanted == "device" and device.type == "cuda" and bytes > free_memory(device):
+        host = setting("--residency host", 'residency="host"')
         raise ConfigError(
             f"the rows need {size(bytes)} and {device} has {size(free_memory(device))} free: "
-            "choose --residency host or stream"
+            f"choose {host} or stream"
         )
     if wanted != "auto":
         return wanted

@@ -17,12 +17,14 @@ import torch
 from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.errors import CacheError
+from sparc.common.errors import CacheError, setting
 from sparc.common.progress import progress
 from sparc.train.config import RowChoice
 from sparc.train.data.order import Block, RowOrder
 
 READING_THREADS = 2
+FEW_ROWS = 300
+"""Fewer rows to learn from are called few."""
 
 
 _RowNumbers = npt.NDArray[np.int64]
@@ -246,7 +248,8 @@ def count_rows(cache: ActivationCache, streams: tuple[str, ...], rows: RowChoice
         )
     if empty := [name for name in streams if not any(name in names for names in total)]:
         raise CacheError(
-            f"{cache.folder}: no row is valid in {empty[0]}; {why}, and --stream leaves it out"
+            f"{cache.folder}: no row is valid in {empty[0]}; {why}, and naming the others with "
+            f"{setting('--stream', 'streams=')} leaves it out"
         )
     complete = rows == "all" or set(total) == {streams}
     pair_rows = min(

@@ -16,6 +16,7 @@ from torch import Tensor
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.config import declared, first_difference, to_mapping
 from sparc.common.errors import RunError
+from sparc.common.files.artefacts import refuse_inside_artefact
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.common.progress import say
@@ -129,6 +130,7 @@ def derive(change: Change[Any], run: Location, cache: Location, out: Location) -
     """
     require_local(Path(out))
     source, target = open_source(os.fspath(run)), Folder(out)
+    refuse_inside_artefact(target)
     opened = ActivationCache(cache)
     model = change.begin(source.model, opened, source.streams())
     with exclusive(target, lambda folder: _recognize(folder, change)):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.devices import choose_device
-from sparc.common.errors import RunError
+from sparc.common.errors import RunError, setting
 from sparc.common.streams.info import StreamInfo
 from sparc.common.text import amount
 from sparc.train.align.refit import align
@@ -72,7 +72,7 @@ class _Joining(Change[JoinRecord]):
     ) -> Sparc:
         new, names = self._config.stream, model.config.names
         if not new:
-            raise RunError("name the stream that joins with --stream")
+            raise RunError(f"name the stream that joins with {setting('--stream')}")
         if new in names:
             raise RunError(f"the model has a stream {new} already: another one must join")
         present = [stream for stream in model.config.streams if stream.name in cache.streams]

@@ -7,8 +7,10 @@ import torch
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.devices import choose_device
+from sparc.common.progress import say
 from sparc.common.text import amount
 from sparc.train.align.thresholds import relearn_thresholds
+from sparc.train.data.rows import FEW_ROWS
 from sparc.train.derive.derive import Change, Location, derive
 from sparc.train.match.assign import Permutation, match
 from sparc.train.match.config import MatchConfig
@@ -68,12 +70,18 @@ class _Matching(Change[MatchRecord]):
         model.to(choose_device(config.device))
         sample = sample_codes(model, cache, rows=config.rows, seed=config.seed)
         model.cpu()
+        rows = shared_rows(sample)
+        if rows < FEW_ROWS:
+            say(
+                f"note: {amount(rows, 'row')} are few to match by: latents that are active on a "
+                "handful of rows correlate by accident"
+            )
         matching = match(sample, rounds=config.rounds)
         permute(model, matching.permutations)
         relearn_thresholds(model, cache, seed=config.seed, own=())
         return dataclasses.replace(
             record,
-            rows=shared_rows(sample),
+            rows=rows,
             before=matching.before,
             after=matching.after,
         )

@@ -24,7 +24,7 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.config import declared, first_difference, from_mapping, to_mapping
 from sparc.common.defaults import recorded_settings
 from sparc.common.documents import DocumentKind, seal
-from sparc.common.errors import CacheError, ConfigError, RunError
+from sparc.common.errors import CacheError, ConfigError, RunError, setting
 from sparc.common.files.artefacts import foreign_entry, instead
 from sparc.common.files.folder import Folder
 from sparc.common.parsing import parse_object
@@ -114,13 +114,15 @@ class DataRecord:
         if cache.info.manifest_digest != self.manifest_digest:
             raise CacheError(
                 f"{cache.folder} holds other rows than the run has learnt from "
-                f"({self.cache}): give the same cache, another run folder, or --overwrite"
+                f"({self.cache}): give the same cache, another run folder, or "
+                f"{setting('--overwrite', 'overwrite=True')}"
             )
         for stream in self.streams:
             if cache.streams.get(stream.name) != stream:
                 raise CacheError(
                     f"{cache.folder}: stream {stream.name} is not the one that the run has learnt "
-                    f"from ({self.cache}): give the same cache, another run folder, or --overwrite"
+                    f"from ({self.cache}): give the same cache, another run folder, or "
+                    f"{setting('--overwrite', 'overwrite=True')}"
                 )
 
 
@@ -261,10 +263,16 @@ def require_same(run: Path, recorded: TrainConfig, wanted: TrainConfig) -> None:
     """
     if difference := first_difference(recorded, wanted, ignore=CHANGEABLE):
         name, before, now = difference
+        if is_finished(run):  # which resuming would only say
+            overwrite = setting("--overwrite", "overwrite=True")
+            raise RunError(
+                f"{run} has finished with {name} = {before}, not {now}, and a finished run is not "
+                f"trained further: choose another folder, or remove this run with {overwrite}"
+            )
         raise RunError(
             f"{run} was begun with {name} = {before}, not {now}: continue with "
             f"`sparc-train resume {run}`, choose another folder, or remove this run with "
-            "--overwrite"
+            f"{setting('--overwrite', 'overwrite=True')}"
         )
 
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from sparc.common.errors import RunError
+from sparc.common.files.artefacts import refuse_inside_artefact
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.common.progress import say
@@ -47,6 +48,7 @@ def save_run(run: Location, out: Location, config: SaveConfig | None = None) -> 
     config = config or SaveConfig()
     require_local(Path(out))
     source, target = open_source(os.fspath(run)), Folder(out)
+    refuse_inside_artefact(target)
     model = take_streams(source.model, config.streams, config.new_names)
     record = SaveRecord(
         source=source.location,

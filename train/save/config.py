@@ -5,7 +5,7 @@ import functools
 from collections.abc import Mapping
 
 from sparc.common.config import option
-from sparc.common.errors import ConfigError
+from sparc.common.errors import ConfigError, setting
 from sparc.common.streams.info import check_name
 
 
@@ -21,11 +21,11 @@ class SaveConfig:
     def __post_init__(self) -> None:
         names = [item.partition("=")[0] for item in self.rename]
         if len(set(names)) < len(names):
-            raise ConfigError("--rename gives a stream two names")
+            raise ConfigError(f"{setting('--rename')} gives a stream two names")
         for item in self.rename:
             present, equals, new = item.partition("=")
             if not (present and equals and new):
-                raise ConfigError(f"--rename wants PRESENT=NEW, not {item!r}")
+                raise ConfigError(f"{setting('--rename')} wants PRESENT=NEW, not {item!r}")
             check_name(new)
 
     @functools.cached_property

@@ -240,7 +240,7 @@ def test_another_models_report_is_not_changed(run, cache, report):
 
 def test_a_moved_dataset_is_named(run, cache, tmp_path):
     config = LocalizeConfig(cache=str(cache), dataset=str(tmp_path), trust_encoders=True)
-    with pytest.raises(DatasetError, match="--dataset"):
+    with pytest.raises(DatasetError, match="dataset="):
         score_localization(str(run), config)
 
 
@@ -350,7 +350,7 @@ def test_moved_weights_are_named_and_can_be_given(run, scenes, streams, tmp_path
     images = [str(scenes / "val" / "0.png")]
     trusted = {"latent": (1,), "out": tmp_path / "out", "trust_encoders": True}
     config = LocalizeConfig(**trusted)
-    with pytest.raises(LocalizeError, match=r"no weights file .*moved.*--spec"):
+    with pytest.raises(LocalizeError, match=r"no weights file .*moved.*specs="):
         localize_images(str(moved), images, config)
     given = LocalizeConfig(**trusted, specs=(f"vit={streams['vit']}",))
     assert len(localize_images(str(moved), images, given)) == 1

@@ -28,6 +28,7 @@ def report(tmp_path_factory):
         {name: hidden @ draws.normal(size=(len(WORDS), dim)) for name, dim in DIMS.items()},
         captions=[f"a photo of {WORDS[c]}" for c in concept],
         images=files,
+        thumbnails=0,
     )
     small = {"batch_size": 32, "device": "cpu", "kernels": "torch", "recipe": "published"}
     sparc.train(folder / "cache", folder / "run", latents=24, k=3, epochs=40, lr=3e-3, **small)

@@ -208,7 +208,7 @@ def test_another_encoder_is_refused(report, monkeypatch):
 
 
 def test_errors_say_what_to_do(report, make_cache, model, tmp_path):
-    with pytest.raises(ConfigError, match="say with --in which stream to search: dino, clip_image"):
+    with pytest.raises(ConfigError, match="say with stream= which stream to search: dino, "):
         search(report, SearchConfig(row=1))
     with pytest.raises(ConfigError, match="row 5 does not exist or was not analysed"):
         search(report, SearchConfig(row=5, into="dino"))
@@ -216,11 +216,11 @@ def test_errors_say_what_to_do(report, make_cache, model, tmp_path):
         search(report, SearchConfig(row=150, into="dino"))
     with pytest.raises(ConfigError, match="has no stream 'audio'"):
         search(report, SearchConfig(row=1, into="dino", source="audio"))
-    with pytest.raises(ConfigError, match=r"came from elsewhere.*with --spec"):
+    with pytest.raises(ConfigError, match=r"came from elsewhere.*with specs="):
         search(report, SearchConfig(text="x", into="dino"))
-    with pytest.raises(ConfigError, match="with --from which stream of images"):
+    with pytest.raises(ConfigError, match="with source= which stream of images"):
         search(report, SearchConfig(image=tmp_path / "x.png", into="clip_text"))
-    with pytest.raises(ConfigError, match="give one of --text, --image, --row and --latent"):
+    with pytest.raises(ConfigError, match="give one of text=, image=, row= and latent="):
         SearchConfig(text="x", row=3)
     other = make_cache(tmp_path / "cache", rows=140)
     with pytest.raises(CacheError, match="holds other rows"):

@@ -57,7 +57,7 @@ def test_an_image_of_a_folder_is_opened_wherever_the_folder_is_now(
     assert images.open("a.png").getpixel((0, 0)) == (255, 0, 0)
     assert images.open("sub/again.png").getpixel((0, 0)) == (255, 0, 0)
     dataset.rename(tmp_path / "moved")
-    with pytest.raises(DatasetError, match="--dataset"):
+    with pytest.raises(DatasetError, match="dataset="):
         CacheImages(info(dataset, dataset_format))
     moved = CacheImages(info(dataset, dataset_format), tmp_path / "moved")
     assert moved.open("sub/b.png").getpixel((0, 0)) == (0, 0, 255)
@@ -83,8 +83,8 @@ def hostile(dataset) -> dict[str, str]:
         "sub/../../out/c.png": "leaves", str(outside / "c.png"): "leaves", "/dev/zero": "leaves",
         "zero.png": "leaves", "pipe.png": "not a regular file", "sub": "not a regular file",
         "loop.png": "cannot open", "nul\0.png": "cannot open", "huge.png": "more than",
-        "text.png": "not a picture", "bomb.png": "pixels", "none.png": "--dataset",
-        "a.png/none": "--dataset", "": "no image",
+        "text.png": "not a picture", "bomb.png": "pixels", "none.png": "dataset=",
+        "a.png/none": "dataset=", "": "no image",
     }  # fmt: skip
     try:
         os.mknod(dataset / "device.png", stat.S_IFCHR | 0o600, os.makedev(1, 5))
@@ -125,11 +125,11 @@ def test_an_image_of_a_webdataset_is_a_regular_member_of_a_shard(tmp_path):
     images = CacheImages(info(tmp_path / "data", "webdataset"))
     assert images.open("0.tar/a.png").size == (8, 6)
     for name in kinds:
-        with pytest.raises(MissingFileError, match="--dataset"):
+        with pytest.raises(MissingFileError, match="dataset="):
             images.open(f"0.tar/{name}")
     for name, message in {
         "0.tar/../up.png": "leaves", "0.tar//root.png": "leaves", "1.tar/a.png": "not a regular",
-        "2.tar/a.png": "leaves", "../0.tar/a.png": "leaves", "3.tar/a.png": "--dataset",
+        "2.tar/a.png": "leaves", "../0.tar/a.png": "leaves", "3.tar/a.png": "dataset=",
         "a.png": "shard.tar/member",
     }.items():  # fmt: skip
         with pytest.raises(DatasetError, match=message):
@@ -137,10 +137,10 @@ def test_an_image_of_a_webdataset_is_a_regular_member_of_a_shard(tmp_path):
 
 
 def test_a_cache_without_a_folder_says_what_to_give(dataset):
-    with pytest.raises(DatasetError, match=r"arrays.*--dataset"):
+    with pytest.raises(DatasetError, match=r"arrays.*dataset="):
         CacheImages(info(ARRAYS_DATASET, ARRAYS_DATASET))
     assert CacheImages(info(ARRAYS_DATASET, ARRAYS_DATASET), dataset).open("a.png")
-    with pytest.raises(DatasetError, match=r"is a URL.*--dataset"):
+    with pytest.raises(DatasetError, match=r"is a URL.*dataset="):
         CacheImages(info("http://example.org/images"))
 
 

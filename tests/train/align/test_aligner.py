@@ -34,7 +34,7 @@ def test_shares_are_steps_and_a_share_is_counted_once():
     assert TrainConfig(align=("1",)).settling_from(70) == float("inf")
     assert TrainConfig(align=("0.001",)).mixes_by_step(70) == {1: 1.0}
     for wrong in ("0", "1.5", "0.5=2", "half"):
-        with pytest.raises(ConfigError, match="--align wants SHARE or SHARE=MIX"):
+        with pytest.raises(ConfigError, match="align= wants SHARE or SHARE=MIX"):
             TrainConfig(align=(wrong,))
     with pytest.raises(ConfigError, match=r"gives the share 0\.5 twice"):
         TrainConfig(align=("0.5", "0.50=0.3"))

@@ -191,7 +191,7 @@ def test_a_stream_that_no_row_has_is_refused(tmp_path):
     there, nowhere = np.ones((8, 3), np.float32), np.zeros((8, 3), np.float32)
     cache = write_arrays(tmp_path, {"a": there, "b": nowhere, "c": nowhere})
     for streams, message in (
-        (("a", "b"), "no row is valid in b; .* --stream leaves it out"),
+        (("a", "b"), "no row is valid in b; .* streams= leaves it out"),
         (("b", "c"), "no row is valid in one of b, c"),
     ):
         with pytest.raises(CacheError, match=message):

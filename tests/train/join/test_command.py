@@ -169,7 +169,7 @@ def test_an_interruption_leaves_no_model(finished, cache, tmp_path, monkeypatch)
 
 def test_what_cannot_join_is_refused(finished, cache, features, tmp_path):
     out = tmp_path / "out"
-    for stream, message in [("", "with --stream"), ("clip", "has a stream clip already")]:
+    for stream, message in [("", "with stream="), ("clip", "has a stream clip already")]:
         with pytest.raises(RunError, match=message):
             join_run(finished, cache, out, dataclasses.replace(SHORT, stream=stream))
     with pytest.raises(CacheError, match="nothing"):

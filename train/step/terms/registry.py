@@ -32,7 +32,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 
-from sparc.common.errors import ConfigError
+from sparc.common.errors import ConfigError, setting
 from sparc.common.registry import Entry
 from sparc.common.text import shorten
 
@@ -100,9 +100,12 @@ def term_weights(terms: Sequence[str]) -> dict[str, float]:
         except ValueError:
             weight = math.nan
         if not name or not 0 <= weight < math.inf:
-            raise ConfigError(f"--term wants NAME=WEIGHT, a weight of at least 0, not {term!r}")
+            raise ConfigError(
+                f"{setting('--term', 'terms=')} wants NAME=WEIGHT, a weight of at least 0, not "
+                f"{term!r}"
+            )
         if name in weights:
-            raise ConfigError(f"--term gives {name!r} two weights")
+            raise ConfigError(f"{setting('--term', 'terms=')} gives {name!r} two weights")
         if name not in (known := weighted_terms()):
             raise ConfigError(_why_no_weight(name, known))
         weights[name] = weight
@@ -110,6 +113,7 @@ def term_weights(terms: Sequence[str]) -> dict[str, float]:
 
 
 def _why_no_weight(name: str, known: Iterable[str]) -> str:
-    message = f"--term must name one of {', '.join(known)}, not {shorten(repr(name), 100)}"
+    term = setting("--term", "terms=")
+    message = f"{term} must name one of {', '.join(known)}, not {shorten(repr(name), 100)}"
     option = TERMS[name].option if name in TERMS else None
     return f"{message}, whose weight is {option}" if option else message
