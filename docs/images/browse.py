@@ -1,6 +1,6 @@
 """Takes README's picture of a page of `sparc-analyze browse`, with a Chromium that has no window.
 
-After `make demo`:  .venv/bin/python docs/images/browse.py demo/site --latent 256
+After `make demo`:  .venv/bin/python docs/images/browse.py demo/site --latent 275
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 PICTURE = Path(__file__).with_suffix(".webp")
-SIZE = "1280,870"
+SIZE = "1280,885"
 """Of the window: what a latent's images in all three streams take."""
 
 MILLISECONDS = 10_000
