@@ -7,7 +7,6 @@ how codes are computed (`sparc.analyze.codes.encode`) nor what is measured on th
 
 import dataclasses
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +17,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
+from sparc.common.cache.plain_chunks import PlainChunks
 from sparc.common.config import from_mapping, option, to_mapping
 from sparc.common.errors import ConfigError, ReportError
 from sparc.common.files.folder import Folder
@@ -29,8 +29,6 @@ FORMAT = "sparc-codes"
 VERSION = 1
 
 _ADVICE = "run the same `sparc-analyze run` again, which writes it again"
-
-_CHECKSUM_BYTES = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -199,8 +197,7 @@ class CodeStore:
             ReportError: The flags are damaged.
         """
         try:
-            self._require_bytes(f"{CODES}/valid/c/0", self.layout.rows)
-            return np.asarray(self._array("valid")[:])
+            return self._content("valid", 0, slice(0, self.layout.rows))
         except ReportError:
             raise
         except Exception as error:  # Zarr's codecs raise many kinds
@@ -330,32 +327,32 @@ class CodeStore:
             return np.zeros((0, self.layout.k), self._array(name).dtype)
         where = f"{self._folder}/{CODES}: chunk {chunk} of {name}"
         try:
-            array = self._array(name)
-            size = self.layout.rows_per_chunk * self.layout.k * array.dtype.itemsize
-            with suppress(FileNotFoundError):  # Zarr reads a missing chunk as zeros
-                self._require_bytes(f"{CODES}/{name}/c/{chunk}/0", size)
-            content = np.asarray(array[self.layout.chunk_rows(chunk)])
+            content = self._content(name, chunk, self.layout.chunk_rows(chunk))
+        except FileNotFoundError as error:
+            raise ReportError(f"{where} is missing: {_ADVICE}") from error
         except Exception as error:
             raise ReportError(f"{where} is damaged ({error}): {_ADVICE}") from error
         is_index = content.dtype.kind == "u"
         # Metrics use indices unchecked.
         if (content >= self.layout.latents).any() if is_index else not np.isfinite(content).all():
             raise ReportError(f"{where} holds values that no code has: {_ADVICE}")
-        if not content.any() and chunk not in self._chunks_present(name):
-            raise ReportError(f"{where} is missing: {_ADVICE}")
         return content[inside]
 
-    def _require_bytes(self, file: str, wanted: int) -> None:
-        """Refuse a chunk file of the wrong size before it is read.
+    def _content(self, name: str, chunk: int, rows: slice) -> npt.NDArray[Any]:
+        """What a chunk of an array holds, (rows, …).
 
         Raises:
-            ValueError: It is longer or shorter than its values and their checksum.
+            FileNotFoundError: It has not been written.
         """
-        if self._folder.local is None:
-            return
-        size = self._folder.size_of(file)
-        if size != wanted + _CHECKSUM_BYTES:
-            raise ValueError(f"it has {size} bytes, not {wanted + _CHECKSUM_BYTES}")
+        array = self._array(name)
+        if PlainChunks.fits(self._folder, array):
+            plain = PlainChunks(self._folder.inside(f"{CODES}/{name}"), array)
+            return plain.read(chunk, rows.stop - rows.start)
+        content = np.asarray(array[rows])
+        # Zarr reads a missing chunk as zeros.
+        if not content.any() and chunk not in self._chunks_present(name):
+            raise FileNotFoundError(name)
+        return content
 
     def _chunks_present(self, name: str) -> set[int]:
         prefix = f"{CODES}/{name}/c/"
