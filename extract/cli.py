@@ -58,7 +58,7 @@ def verify(cache: CacheArgument) -> None:
     from sparc.common.text import amount, printable
 
     opened = ActivationCache(cache)
-    total = opened.info.rows * len(opened.stream_names)
+    total = opened.info.rows * (len(opened.stream_names) + bool(opened.thumbnails.chunks))
     faults = 0
     with progress(total, "verifying") as bar:
         for damage in find_damage(opened, checked=bar.update):

@@ -65,7 +65,8 @@ def verify(
 
     Args:
         cache: The cache; a chunk that was never written counts as damage.
-        checked: Called with how many more rows of a stream have been checked, if given.
+        checked: Called with how many more rows of a stream, or with thumbnails, have been checked,
+            if given.
 
     Yields:
         All damage, one item per chunk.
@@ -73,7 +74,7 @@ def verify(
     rejects = yield from check_tables(cache)
     for stream in cache.stream_names:
         yield from check_stream(cache, stream, rejects, checked=checked)
-    yield from check_thumbnails(cache)
+    yield from check_thumbnails(cache, checked=checked)
 
 
 def check_tables(
@@ -256,15 +257,13 @@ def check_stream(
         mine = None if rejected is None else rejected[rows.start : rows.stop]
         return _check_chunk(cache, stream, chunk, mine, same_image[rows.start : rows.stop])
 
-    for chunk, damage in enumerate(_in_threads(check, cache.info.chunks)):
-        if damage is not None:
-            yield damage
-        if checked is not None:
-            checked(len(cache.info.chunk_rows(chunk)))
+    yield from _damage_by_chunk(cache, check, checked)
 
 
-def check_thumbnails(cache: ActivationCache) -> Iterator[Damage]:
-    """Check the files of thumbnails, every picture included; nothing where there is none."""
+def check_thumbnails(
+    cache: ActivationCache, *, checked: Callable[[int], object] | None = None
+) -> Iterator[Damage]:
+    """Check the files of thumbnails, every picture included, if there are any; see `verify`."""
     if not cache.thumbnails.chunks:
         return
 
@@ -273,19 +272,24 @@ def check_thumbnails(cache: ActivationCache) -> Iterator[Damage]:
         rows, files = cache.info.chunk_rows(chunk), (thumbnail_file(chunk),)
         return None if fault is None else Damage(f"thumbnails, chunk {chunk}", fault, rows, files)
 
-    yield from filter(None, _in_threads(check, cache.info.chunks))
+    yield from _damage_by_chunk(cache, check, checked)
 
 
-def _in_threads(check: Callable[[int], Damage | None], chunks: int) -> Iterator[Damage | None]:
-    """Check chunks in several threads, never far ahead of the one whose turn it is."""
+def _damage_by_chunk(
+    cache: ActivationCache,
+    check: Callable[[int], Damage | None],
+    checked: Callable[[int], object] | None,
+) -> Iterator[Damage]:
+    """Check all chunks in several threads, never far ahead of the one whose turn it is."""
     with ThreadPoolExecutor(THREADS) as pool:
         waiting: deque[Future[Damage | None]] = deque()
-        for chunk in range(chunks):
-            waiting.append(pool.submit(check, chunk))
-            if len(waiting) > 2 * THREADS:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        for chunk in range(cache.info.chunks):
+            ahead = min(chunk + 2 * THREADS, cache.info.chunks)
+            waiting.extend(pool.submit(check, c) for c in range(chunk + len(waiting), ahead))
+            if (damage := waiting.popleft().result()) is not None:
+                yield damage
+            if checked is not None:
+                checked(len(cache.info.chunk_rows(chunk)))
 
 
 def check_metadata(

@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from sparc.common.cache.thumbnails.picture import thumbnail_of
 from sparc.common.devices import choose_devices
 from sparc.common.images.decoding import decode
 from sparc.extract import job
@@ -82,14 +83,23 @@ def main() -> None:
         encoder = built["vit"]
         assert hasattr(encoder, "prepare")
         files = sorted((root / "pictures").iterdir())[: options.batch_size]
-        started = time.perf_counter()
-        pixels = torch.stack([encoder.prepare(decode(file.read_bytes())) for file in files])
-        loading = (time.perf_counter() - started) / len(files)
+        started = time.process_time()
+        images = [decode(file.read_bytes()) for file in files]
+        decoding = (time.process_time() - started) / len(files)
+        pixels = torch.stack([encoder.prepare(image) for image in images])
+        loading = (time.process_time() - started) / len(files)
+        started = time.process_time()
+        thumbnails = [thumbnail_of(image, config.thumbnails) for image in images]
+        shrinking = (time.process_time() - started) / len(files)
         bare_cost(encoder, pixels, 1)
         print(
             f"{options.model}, batches of {options.batch_size}, {torch.get_num_threads()} threads"
         )
-        print(f"reading, decoding and preparing one picture: {loading * 1e3:.1f} ms of one core")
+        print(
+            f"one picture, of one core: {decoding * 1e3:.1f} ms to read and decode, "
+            f"{(loading - decoding) * 1e3:.1f} ms to prepare; its thumbnail "
+            f"{shrinking * 1e3:.1f} ms, {statistics.mean(map(len, thumbnails)):.0f} bytes"
+        )
         for workers in options.workers:
             ratios = []
             for number in range(options.rounds):
@@ -109,7 +119,8 @@ def main() -> None:
                 ratios.append(bare.wall / wall)
                 print(
                     f"  bare {1 / bare.wall:7.2f} rows/s, job {1 / wall:7.2f} rows/s: "
-                    f"{bare.wall / wall:.3f}; processor time {bare.processor / processor:.3f}"
+                    f"{bare.wall / wall:.3f}; processor time {bare.processor / processor:.3f}, "
+                    f"of which thumbnails {shrinking / processor:.1%}"
                 )
             print(f"workers {workers}: median ratio {statistics.median(ratios):.3f}")
 

@@ -47,6 +47,7 @@ def read_cache(folder: Path, call) -> Iterator[Callable[[], Any]]:
     yield lambda: (cache.info, dict(cache.streams))
     for table in ("rows", "classes", "rejects", "masks"):
         yield lambda table=table: getattr(cache, table)()
+    yield lambda: cache.thumbnails.encoded(range(cache.info.rows))
     for stream in cache.stream_names:
         for chunk in range(cache.info.chunks):
             yield lambda s=stream, c=chunk: cache.features(s, c).tobytes()

@@ -9,7 +9,7 @@ from sparc.common.cache.thumbnails.table import table_bytes, thumbnail_file
 from sparc.common.cache.verify import check_thumbnails
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
-from sparc.common.progress import say
+from sparc.common.progress import progress, say
 from sparc.common.text import printable
 
 
@@ -41,11 +41,8 @@ class ThumbnailWriter:
             CacheError: The cache has thumbnails of another size.
             DamagedCacheError: Those that it has cannot be read.
         """
-        if repair:
-            for damage in check_thumbnails(ActivationCache(self._folder)):
-                say(printable(str(damage)))
-                for name in damage.files:
-                    self._folder.remove(name)
+        if repair and self._reader.chunks:
+            self._remove_damaged()
         side = self._reader.side
         if side not in (0, self._longest_side):
             is_array = self._info.made_from == ARRAYS_DATASET
@@ -56,6 +53,14 @@ class ThumbnailWriter:
             )
         written = set(self._reader.chunks)
         return [chunk for chunk in range(self._info.chunks) if chunk not in written]
+
+    def _remove_damaged(self) -> None:
+        cache = ActivationCache(self._folder)
+        with progress(self._info.rows, "verifying thumbnails") as bar:
+            for damage in check_thumbnails(cache, checked=bar.update):
+                say(printable(str(damage)))
+                for name in damage.files:
+                    self._folder.remove(name)
 
     def write(self, chunk: int, thumbnails: Mapping[int, bytes], *, carried: int) -> None:
         """Write the thumbnails of a chunk.
