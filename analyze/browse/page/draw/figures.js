@@ -3,8 +3,11 @@
 Page.figures = (() => {
   const { h, words, count, number, percent } = Page.dom;
 
-  /** The colour of a stream, as a class: `stream-0` and so on; the seventh looks like the first. */
-  const hue = (stream) => `stream-${((Page.concepts.place(stream) % 6) + 6) % 6}`;
+  /** The look of a stream, as classes: six colours, then the same with square dots. */
+  function hue(stream) {
+    const place = Math.max(0, Page.concepts.place(stream));
+    return `stream-${place % 6}${place % 12 < 6 ? "" : " square"}`;
+  }
 
   /** A stream's name behind its dot. */
   const stream = (name) =>

@@ -11,7 +11,7 @@ Page.start = (() => {
     main.append(
       h(
         "section.hero",
-        h("h1", streams.length > 1 ? `What ${listed(names)} have in common` : `What ${names[0]} knows`),
+        h("h1", heading(names)),
         h(
           "p.lead",
           `${plural(report.latents, "latent")} of one sparse dictionary, each a concept that ${streams.length > 1 ? "the models may share" : "the model may hold"}, seen on `,
@@ -36,6 +36,11 @@ Page.start = (() => {
     );
   }
 
+  function heading(names) {
+    if (names.length === 1) return `What ${names[0]} knows`;
+    return `What ${names.length > 4 ? `${names.length} models` : listed(names)} have in common`;
+  }
+
   /** What a stream's features are, without the place of the weights. */
   function encoder({ encoder: spec, modality, dim }) {
     const name = spec.split(/[@?]/)[0].split(/[\\/]/).at(-1);
@@ -57,7 +62,7 @@ Page.start = (() => {
     const made = [
       await door(
         `What ${all} share`,
-        `Active on the same images in ${streams.length === 2 ? "both" : "every"} stream, more than mispaired latents are.`,
+        `Active on the same images in ${streams.length === 2 ? "both streams" : "every stream"}, more than mispaired latents are.`,
         new URLSearchParams({ is: "shared" }),
         "door",
       ),
