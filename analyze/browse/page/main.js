@@ -107,6 +107,9 @@
   Page.keep.theme();
   Page.frame.draw();
   window.addEventListener("hashchange", draw);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => Page.keep.theme());
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    Page.frame.paint();
+    draw();
+  });
   draw();
 })();

@@ -205,5 +205,5 @@ Page.frame = (() => {
     if (document.activeElement !== input) input.value = params.get("q") ?? "";
   }
 
-  return { draw, at };
+  return { draw, at, paint };
 })();
