@@ -6,10 +6,11 @@ An image that cannot be read leaves an empty frame, and the others are shown all
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sparc.common.cache.info import ARRAYS_DATASET
 from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.thumbnails.reader import Thumbnails
 from sparc.common.errors import SparcError, setting
 from sparc.common.text import amount
 from sparc.extract.datasets.images import CacheImages
@@ -110,6 +111,14 @@ def open_images(
             result = None
         if result is None:
             if thumbnails is None:  # all at once, which takes hardly longer than one
-                thumbnails = cache.thumbnails.images(rows)
+                thumbnails = _as_tiles(cache.thumbnails, rows)
             result = thumbnails.get(row)
         yield result
+
+
+def _as_tiles(thumbnails: Thumbnails, rows: Sequence[int]) -> dict[int, Image.Image]:
+    """By row, thumbnails as large as their images would be shown: small images stay small."""
+    return {
+        row: ImageOps.contain(image, (TILE, TILE)) if max(image.size) == thumbnails.side else image
+        for row, image in thumbnails.images(rows).items()
+    }
