@@ -162,8 +162,7 @@ def _of_stream(
     matrix = codes.matrix(stream, len(largest))
     place = np.repeat(np.arange(len(codes.rows)), np.diff(matrix.indptr))
     latent, values = matrix.indices.astype(np.int64), matrix.data
-    share = values.astype(np.float64) / largest[latent]
-    group = latent * BINS + np.minimum((share * BINS).astype(np.int64), BINS - 1)
+    group = latent * BINS + bins_of(values, largest[latent])
     counts = np.bincount(group, minlength=len(largest) * BINS).reshape(-1, BINS)
     numbers, rows = number[place], codes.rows[place]
     drawn = slice(None) if mode == "independent" else slice(0)
@@ -173,6 +172,12 @@ def _of_stream(
         samples.draw(*in_bins, BIN_IMAGES),
         samples.draw(latent, numbers, rows, values, SAMPLE_IMAGES),
     )
+
+
+def bins_of(values: npt.NDArray[np.float32], largest: Any) -> Integers:
+    """The bin of some values, of `BINS` of equal width from 0 to the largest value, (n,)."""
+    share = values.astype(np.float64) / largest
+    return np.asarray(np.minimum((share * BINS).astype(np.int64), BINS - 1))
 
 
 def _by_latent(matrix: Any) -> Integers:

@@ -3,14 +3,14 @@
 Every image counts by its strongest row among those that were looked at.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sparc.analyze.browse.contents.index import Mode
-from sparc.analyze.browse.gather.activity import BINS, MODES, Activity
+from sparc.analyze.browse.gather.activity import BIN_IMAGES, BINS, MODES, Activity, bins_of
 from sparc.analyze.browse.gather.tables import Tables
 
 TOP = 9
@@ -72,13 +72,28 @@ class Chooser:
         }
 
     def _in_stream(self, latent: int, mode: Mode, stream: str) -> StreamChoice:
-        of_stream = self._activity.streams[mode][stream]
-        bins = range(latent * BINS, (latent + 1) * BINS) if mode == "independent" else ()
-        return StreamChoice(
-            self._top(latent, mode, stream),
-            _near_quantiles(Rows(*of_stream.sample.of(latent)), QUANTILE_IMAGES[mode]),
-            tuple(_strongest_first(Rows(*of_stream.in_bins.of(group))) for group in bins),
-        )
+        sample = Rows(*self._activity.streams[mode][stream].sample.of(latent))
+        top = self._top(latent, mode, stream)
+        quantiles = _near_quantiles(sample, QUANTILE_IMAGES[mode])
+        bins: tuple[Rows, ...] = ()
+        if mode == "independent":
+            bins = tuple(self._bins(latent, stream, [top, *quantiles]))
+        return StreamChoice(top, quantiles, bins)
+
+    def _bins(self, latent: int, stream: str, shown: Sequence[Rows]) -> Iterator[Rows]:
+        """Images of each bin: of those that are shown anyway, if there are any."""
+        largest = self._tables.of_latents["independent", stream].largest
+        rows, first = np.unique(np.concatenate([x.rows for x in shown]), return_index=True)
+        values = np.concatenate([x.values for x in shown])[first]
+        of_rows = bins_of(values, largest[latent])
+        drawn = self._activity.streams["independent"][stream].in_bins
+        for number in range(BINS):
+            own = of_rows == number
+            own_rows = Rows(rows[own], values[own])
+            if not own.any():
+                own_rows = Rows(*drawn.of(latent * BINS + number))
+            ordered = _strongest_first(own_rows)
+            yield Rows(ordered.rows[:BIN_IMAGES], ordered.values[:BIN_IMAGES])
 
     def _top(self, latent: int, mode: Mode, stream: str) -> Rows:
         table = self._tables.of_latents[mode, stream]

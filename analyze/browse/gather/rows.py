@@ -7,8 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from scipy import sparse
 
 from sparc.analyze.concepts.gather import Evidence
+from sparc.analyze.rows.images import incidence
 from sparc.analyze.rows.words import split_words
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.text import shorten
@@ -39,6 +41,18 @@ class RowTexts(NamedTuple):
     classes: tuple[str, ...]
 
 
+class RowWords(NamedTuple):
+    """The words of captions, in lower case.
+
+    Attributes:
+        vocabulary: All of them.
+        matrix: (rows, words) int32, 1 where a row's caption has the word.
+    """
+
+    vocabulary: tuple[str, ...]
+    matrix: sparse.csr_matrix
+
+
 class ShownRows:
     """The rows that are shown of any latent.
 
@@ -55,7 +69,7 @@ class ShownRows:
 
     def texts(self, rows: npt.NDArray[np.int64]) -> list[RowTexts]:
         """The texts of some of them, cut."""
-        taken = self._table.take(pa.array(np.searchsorted(self._rows, rows))).to_pylist()
+        taken = self._table.take(pa.array(self.places(rows))).to_pylist()
         return [
             RowTexts(
                 shorten(line["sample_id"], NAME),
@@ -75,19 +89,25 @@ class ShownRows:
         """Which of some rows have an image, (n,)."""
         return np.isin(rows, self.rows_with_image)
 
-    def image_names(self, rows: Sequence[int]) -> list[str | None]:
+    def image_names(self, rows: npt.NDArray[np.int64]) -> list[str | None]:
         """The names of some rows' images in the dataset; None where a row has none."""
-        taken = self._table["image"].take(pa.array(np.searchsorted(self._rows, rows)))
+        taken = self._table["image"].take(pa.array(self.places(rows)))
         names: list[str | None] = taken.to_pylist()
         return names
 
-    def words(self, rows: npt.NDArray[np.int64]) -> list[list[str]]:
-        """The words of some rows' captions, in lower case."""
-        places = pa.array(np.searchsorted(self._rows, rows))
-        words: list[list[str]] = split_words(
-            self._table["caption"].take(places).combine_chunks()
-        ).to_pylist()
-        return words
+    def places(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where some rows stand among those that are shown, (n,)."""
+        return np.searchsorted(self._rows, rows)
+
+    @cached_property
+    def words(self) -> RowWords:
+        """The words of all captions."""
+        lists = split_words(self._table["caption"].combine_chunks())
+        encoded = lists.flatten().dictionary_encode()
+        rows = np.repeat(np.arange(len(lists)), np.asarray(lists.value_lengths()))
+        words = np.asarray(encoded.indices, np.int64)
+        shape = len(lists), max(1, len(encoded.dictionary))
+        return RowWords(tuple(encoded.dictionary.to_pylist()), incidence(rows, words, shape))
 
     def image_numbers(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The number of each row's image: rows of one image have the same, (n,)."""

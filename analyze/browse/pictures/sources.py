@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+import numpy as np
 from PIL import Image
 
 from sparc.analyze.browse.gather.rows import ShownRows
@@ -42,7 +43,7 @@ class DatasetPictures:
 
     def read(self, rows: Sequence[int]) -> Mapping[int, Image.Image]:
         """See `Pictures`: an image that cannot be read leaves its rows out."""
-        names = dict(zip(rows, self._shown.image_names(rows), strict=True))
+        names = dict(zip(rows, self._shown.image_names(np.asarray(rows, np.int64)), strict=True))
         unknown = sorted({name for name in names.values() if name} - self._known.keys())
         with ThreadPoolExecutor(self._workers) as threads:
             self._known.update(zip(unknown, threads.map(self._small, unknown), strict=True))
