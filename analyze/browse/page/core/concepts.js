@@ -48,8 +48,8 @@ Page.concepts = (() => {
   const guess = (latent, stream) => value(`guess:${stream}`, latent) === 1;
 
   /**
-   * What to call a latent: its names where streams have them, else its classes.
-   * @returns {{text: string, streams: string[], kind: "name"|"guess"|"class"}[]} equal texts once
+   * What to call a latent, stream by stream: its names, else its most frequent class with the share of its rows.
+   * @returns {{text: string, streams: string[], kind: "name"|"guess"|"class", share: number}[]} equal texts once
    */
   function labels(latent) {
     const found = [];
@@ -58,13 +58,11 @@ Page.concepts = (() => {
       const label = name || text(`class:${stream}`, latent);
       if (!label) continue;
       const kind = !name ? "class" : guess(latent, stream) ? "guess" : "name";
+      const share = name ? NaN : value(`purity:${stream}`, latent);
       const same = found.find((one) => one.text === label);
-      if (same) {
-        same.streams.push(stream);
-        if (kind === "name") same.kind = kind;
-      } else {
-        found.push({ text: label, streams: [stream], kind });
-      }
+      if (!same) found.push({ text: label, streams: [stream], kind, share });
+      else if (kind === "name") Object.assign(same, { kind, share, streams: [...same.streams, stream] });
+      else same.streams.push(stream);
     }
     return found;
   }
@@ -76,14 +74,16 @@ Page.concepts = (() => {
     return names().filter((stream) => !listed(lacking, stream));
   }
 
-  /** One short name of a latent, from the streams that have the concept; "" where they have none. */
-  function title(latent, kind) {
-    const has = having(latent, kind);
-    const all = labels(latent).filter((label) => label.streams.some((stream) => has.includes(stream)));
+  /** The best of these labels, from the streams that have the concept, with its first word alone; null: none. */
+  function naming(latent, kind) {
+    const streams = having(latent, kind);
+    const all = labels(latent).filter((label) => label.streams.some((stream) => streams.includes(stream)));
     all.sort((a, b) => b.streams.length - a.streams.length);
-    const best = all.find((one) => one.kind === "name") ?? all[0];
-    return best ? clean(best.text.split(", ")[0], 60) : "";
+    const best = ["name", "guess", "class"].map((one) => all.find((label) => label.kind === one)).find(Boolean);
+    return best ? { ...best, text: clean(best.kind === "class" ? best.text : best.text.split(", ")[0], 60) } : null;
   }
+
+  const title = (latent, kind) => naming(latent, kind)?.text ?? "";
 
   /** Is a stream in a text that lists streams? */
   const listed = (streams, stream) => streams.split(", ").includes(stream);
@@ -99,5 +99,22 @@ Page.concepts = (() => {
     return Page.dom.number(shown, 2);
   }
 
-  return { having, listed, column, has, value, text, dead, guess, labels, title, names, streams, place, total, format };
+  return {
+    naming,
+    having,
+    listed,
+    column,
+    has,
+    value,
+    text,
+    dead,
+    guess,
+    labels,
+    title,
+    names,
+    streams,
+    place,
+    total,
+    format,
+  };
 })();

@@ -1,7 +1,7 @@
 "use strict";
 /** A latent as a card: a row of pictures a stream, its name, its number. Cards load the details when they are near. */
 Page.cards = (() => {
-  const { h, words } = Page.dom;
+  const { h, words, percent } = Page.dom;
   const SHOWN = 4;
 
   /**
@@ -10,15 +10,28 @@ Page.cards = (() => {
    */
   function card(latent, listing) {
     const pictures = h("span.card-pictures.loading");
-    const title = Page.concepts.title(latent, listing.get("is"));
     near.observe(pictures);
     waiting.set(pictures, () => fill(pictures, latent, listing.get("is")));
     return h(
       "a.card",
       { href: Page.route.link("latent", latent, listing), "data-latent": latent },
       pictures,
-      h("span.card-name", title ? words(title, 40, "b") : h("b.unnamed", `latent ${latent}`), h("small", `#${latent}`)),
+      h("span.card-name", name(latent, listing.get("is")), h("small", `#${latent}`)),
     );
+  }
+
+  /** A latent's name; a guess and a class are not in bold, for they say less. */
+  function name(latent, kind) {
+    const naming = Page.concepts.naming(latent, kind);
+    if (!naming) return h("span.unnamed", "no name");
+    if (naming.kind === "name") return words(naming.text, 40, "b");
+    const why =
+      naming.kind === "guess" ? "guess" : `class${Number.isFinite(naming.share) ? `, ${percent(naming.share)}` : ""}`;
+    const title =
+      naming.kind === "guess"
+        ? "few images support this name"
+        : "no name: its most frequent class, and the share of its rows";
+    return h("span.weak", words(naming.text, 40), h("small", { title }, ` ${why}`));
   }
 
   async function fill(place, latent, kind) {
@@ -51,15 +64,14 @@ Page.cards = (() => {
   }
 
   /** A short link to a latent: pictures, name, number, and lines that say why it is there. */
-  function link(latent, { name = "", listing, pictures = 3 }, ...lines) {
-    const shown = name || Page.concepts.title(latent);
+  function link(latent, { name: given = "", listing, pictures = 3 }, ...lines) {
     return h(
       "a.other",
       { href: Page.route.link("latent", latent, listing) },
       Page.pictures.strip(latent, pictures),
       h(
         "span",
-        shown ? words(shown, 40, "b") : h("b.unnamed", "no name"),
+        given ? words(given, 40, "b") : name(latent),
         h("small", ` #${latent}`),
         lines.filter(Boolean).map((line) => h("span.why", line)),
       ),
@@ -78,5 +90,5 @@ Page.cards = (() => {
     { rootMargin: "300px" },
   );
 
-  return { card, link };
+  return { card, link, name };
 })();

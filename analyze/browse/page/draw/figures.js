@@ -81,7 +81,7 @@ Page.figures = (() => {
   }
 
   /** A headline figure of the report as a small block: words, value, bar, and its controls by name. */
-  function headline(figure) {
+  function headline(figure, { explained = false } = {}) {
     const written = (value) => (Number.isFinite(value) ? (WRITTEN[figure.style] ?? number)(value) : "–");
     const interval = Number.isFinite(figure.low) && Number.isFinite(figure.high);
     const half = interval ? ` ±${written((figure.high - figure.low) / 2)}` : "";
@@ -100,6 +100,9 @@ Page.figures = (() => {
       h("ul.controls", figure.controls.map(control)),
       figure.better === "lower" ? h("small", "lower is better") : null,
       figure.given ? given() : null,
+      explained && figure.explanation
+        ? h("details", h("summary", "what it says"), h("p.help", words(figure.explanation, 700)))
+        : null,
     );
   }
 

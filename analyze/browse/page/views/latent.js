@@ -3,6 +3,9 @@
 Page.latent = (() => {
   const { h, words, button, count, listed, clean } = Page.dom;
 
+  /** What a title says that is no name with support. */
+  const LESS = { guess: "a guess: few images support this name", class: "no name; this is its most frequent class" };
+
   async function draw(main, id) {
     const latent = Number(id);
     if (!/^\d+$/.test(id) || latent >= Page.concepts.total()) {
@@ -82,7 +85,7 @@ Page.latent = (() => {
 
   function head(latent, detail) {
     const { concepts } = Page;
-    const title = concepts.title(latent);
+    const naming = concepts.naming(latent);
     const mark = button(
       "",
       () => {
@@ -103,8 +106,8 @@ Page.latent = (() => {
       "header.latent-head",
       h(
         "div",
-        h("p.eyebrow", `Latent ${latent}`),
-        h("h1", title ? words(title, 60) : `Latent ${latent}`),
+        h("p.eyebrow", `Latent ${latent}`, naming && naming.kind !== "name" ? ` · ${LESS[naming.kind]}` : ""),
+        h("h1", { class: naming?.kind ?? "" }, naming ? words(naming.text, 60) : `Latent ${latent}`),
         detail ? h("p.verdict", verdict(detail)) : null,
       ),
       h(
@@ -126,8 +129,8 @@ Page.latent = (() => {
   /** Who has the concept. A latent may be two: one that a stream alone has, and one that it lacks. */
   function verdict(detail) {
     const all = Page.concepts.names();
-    if (detail.thin) return [badge("thin", "too rare to judge"), words(detail.thin, 200)];
-    if (all.length < 2) return null;
+    const rare = detail.thin ? [badge("thin", "rare"), words(detail.thin, 200)] : [];
+    if (all.length < 2) return rare;
     if (detail.shared) {
       const names = listed(all.map((name) => clean(name, 40)));
       return [
@@ -144,6 +147,7 @@ Page.latent = (() => {
       );
     if (detail.lacking.length)
       said.push(badge("lacking", "lacking in"), detail.lacking.map(Page.figures.stream), "which the others share");
+    said.push(...rare);
     if (said.length) return said;
     const pairs = detail.pairs.filter((pair) => pair.shared && pair.mode === "independent");
     if (!pairs.length)

@@ -57,7 +57,9 @@ Page.latentEvidence = (() => {
 
   /** The words that name the latent, with what supports them. */
   function names(own) {
-    if (!own.some((one) => one.names.length)) return null;
+    if (!Page.data.index().report.captions) {
+      return panel("Its names, and why", "Names come from captions, which the rows of this report do not have.");
+    }
     const support = ({ images, of, lift, q }) => [
       Number.isFinite(of) ? `in ${count(images)} of ${plural(of, "image")}` : plural(images, "image"),
       Number.isFinite(lift) ? `${number(lift, 1)}× chance` : "",
@@ -82,7 +84,9 @@ Page.latentEvidence = (() => {
       h(
         "div",
         Page.figures.stream(stream),
-        all.length ? h("ul", all.slice(0, 8).map(item)) : h("p.empty", "No word stands out."),
+        all.length
+          ? h("ul", all.slice(0, 8).map(item))
+          : h("p.empty", "No word is more frequent in its captions than by chance."),
       );
     return panel(
       "Its names, and why",
@@ -93,81 +97,69 @@ Page.latentEvidence = (() => {
 
   /** The most frequent classes as bars of the streams side by side, with the share of all rows as a tick. */
   function classes(own) {
+    const entries = own.flatMap((one) => one.classes);
+    if (!entries.length) return null;
     const excess = new Map();
-    for (const one of own)
-      for (const entry of one.classes ?? [])
-        excess.set(entry.name, Math.max(excess.get(entry.name) ?? -1, entry.share - entry.base));
-    if (!excess.size) return null;
-    const top = [...excess]
-      .sort((a, b) => b[1] - a[1])
-      .slice(0, 10)
-      .map(([name]) => name);
-    const most = Math.max(...own.flatMap((one) => (one.classes ?? []).map((entry) => entry.share)), 0.01);
-    const bar = (one, name) => {
-      const entry = one.classes?.find((other) => other.name === name);
-      return h(
-        "div.class-bar",
-        h("i", { class: `dot ${Page.figures.hue(one.stream)}`, title: one.stream }),
-        entry
-          ? Page.figures.bar({
-              value: entry.share,
-              range: [0, most],
-              stream: one.stream,
-              label: `${name}, ${one.stream}`,
-              controls: [{ name: "all rows", value: entry.base }],
-            })
-          : h("span.bar.blank"),
+    for (const { name, share, base } of entries) excess.set(name, Math.max(excess.get(name) ?? -1, share - base));
+    const top = [...excess].sort((a, b) => b[1] - a[1]).slice(0, 10);
+    const largest = Math.max(...entries.map((entry) => entry.share));
+    const end = [0.1, 0.2, 0.5].find((one) => one >= largest) ?? 1;
+    const item = ([name]) =>
+      h(
+        "li",
         h(
-          "small",
-          { title: entry ? `${plural(entry.rows, "row")}; of all rows ${percent(entry.base)}` : null },
-          entry ? percent(entry.share) : "–",
+          "a.class-name",
+          { href: Page.route.link("latents", "", new URLSearchParams({ class: name })) },
+          words(name, 40),
+        ),
+        h(
+          "div",
+          own.map((one) => classBar(one, name, end)),
         ),
       );
-    };
-    const purity = own.filter((one) => one.purity || Number.isFinite(one.monosemanticity));
     return panel(
       "Classes of its images",
       ["Share of its rows that carry the class. ", h("i.tick-key"), " the share of all rows: the base rate."],
       h(
         "ul.classes",
-        top.map((name) =>
-          h(
-            "li",
-            h(
-              "a.class-name",
-              { href: Page.route.link("latents", "", new URLSearchParams({ class: name })) },
-              words(name, 40),
-            ),
-            h(
-              "div",
-              own.map((one) => bar(one, name)),
-            ),
-          ),
-        ),
+        top.map(item),
+        h("li", h("span"), h("div.class-bar.axis", h("span"), h("small", h("span", "0"), h("span", percent(end))))),
       ),
-      purity.length
-        ? h(
-            "ul.facts",
-            purity.map((one) =>
-              h(
-                "li",
-                Page.figures.stream(one.stream),
-                h(
-                  "small",
-                  [
-                    one.purity
-                      ? `purity ${percent(one.purity.share)}, ${number(one.purity.lift, 1)}× the base rate`
-                      : "",
-                    Number.isFinite(one.monosemanticity) ? `monosemanticity ${number(one.monosemanticity, 2)}` : "",
-                  ]
-                    .filter(Boolean)
-                    .join(" · "),
-                ),
-              ),
-            ),
-          )
-        : null,
+      facts(own),
     );
+  }
+
+  function classBar({ stream, classes: all }, name, end) {
+    const dot = h("i", { class: `dot ${Page.figures.hue(stream)}`, title: stream });
+    const entry = all.find((one) => one.name === name);
+    if (!entry)
+      return h(
+        "div.class-bar",
+        dot,
+        h("span.bar.blank"),
+        h("small", { title: "not among its most frequent classes" }, "–"),
+      );
+    const { share, base, rows } = entry;
+    const controls = [{ name: "all rows", value: base }];
+    const bar = Page.figures.bar({ value: share, range: [0, end], stream, label: `${name}, ${stream}`, controls });
+    return h(
+      "div.class-bar",
+      dot,
+      bar,
+      h("small", { title: `${plural(rows, "row")}; of all rows ${percent(base)}` }, percent(share)),
+    );
+  }
+
+  /** Purity and monosemanticity, stream by stream. */
+  function facts(own) {
+    const known = own.filter((one) => one.purity || Number.isFinite(one.monosemanticity));
+    if (!known.length) return null;
+    const said = ({ purity, monosemanticity }) => [
+      purity ? `purity ${percent(purity.share)}, ${number(purity.lift, 1)}× the base rate` : "",
+      Number.isFinite(monosemanticity) ? `monosemanticity ${number(monosemanticity, 2)}` : "",
+    ];
+    const item = (one) => h("li", Page.figures.stream(one.stream), h("small", said(one).filter(Boolean).join(" · ")));
+    return h("ul.facts", known.map(item));
   }
 
   return { sections, panel };

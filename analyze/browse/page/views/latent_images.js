@@ -19,7 +19,7 @@ Page.latentImages = (() => {
         h("h2", "Where it is active"),
         h(
           "div.actions",
-          Object.keys(detail.modes).length > 1
+          streams.length > 1 && Object.keys(detail.modes).length > 1
             ? choice(
                 "modes",
                 "Selection",

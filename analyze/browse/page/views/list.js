@@ -155,7 +155,7 @@ Page.list = (() => {
           ? button("by interest", () => Page.route.set({ sort: null }), {
               class: "sorter",
               "aria-pressed": String(question.sort === "interest"),
-              title: "Independent agreement beyond chance, times the logarithm of the number of rows",
+              title: Page.concepts.column("interest").help,
             })
           : "concept",
       ),

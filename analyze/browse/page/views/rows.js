@@ -61,14 +61,14 @@ Page.rows = (() => {
     if (Page.concepts.dead(latent)) return h("span.labels.unnamed", "dead: active nowhere");
     if (!all.length) return h("span.labels.unnamed", "no name");
     const everywhere = all.length === 1 && all[0].streams.length === Page.concepts.names().length;
-    const line = ({ text, streams, kind }) =>
+    const line = ({ text, streams, kind, share }) =>
       h(
         "span",
         { class: `label ${kind}` },
         everywhere ? null : streams.map(dot),
         words(text, 60),
         kind === "guess" ? h("abbr", { title: "few images support this name: a guess" }, "?") : null,
-        kind === "class" ? h("small", "class") : null,
+        kind === "class" ? h("small", Number.isFinite(share) ? `class, ${Page.dom.percent(share)}` : "class") : null,
       );
     return h("span.labels", all.slice(0, 3).map(line));
   }
@@ -78,9 +78,15 @@ Page.rows = (() => {
   /** Who has the concept: a full dot for a stream that has it, an empty one for a stream that lacks it. */
   function who(latent) {
     const { text, value, having, names } = Page.concepts;
-    if (text("thin", latent)) return h("small.thin", { title: text("thin", latent) }, "rare");
     const judged = value("shared", latent) === 1 || text("only", latent) || text("lacking", latent);
-    if (!judged) return h("small", { title: "shared by some streams, or not beyond chance" }, "–");
+    if (!judged) {
+      const thin = text("thin", latent);
+      return h(
+        "small",
+        { class: thin ? "thin" : "", title: thin || "shared by some streams, or not beyond chance" },
+        thin ? "rare" : "–",
+      );
+    }
     const has = having(latent, Page.route.read().params.get("is"));
     const label = has.length === names().length ? "all streams" : `only ${Page.dom.listed(has)}`;
     const mark = (stream) =>

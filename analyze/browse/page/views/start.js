@@ -102,7 +102,10 @@ Page.start = (() => {
         );
       }),
     );
-    const first = streams.length ? spread(latents, streams, params.get("is")) : Array.from(latents.slice(0, CARDS));
+    const named = latents.filter((latent) => Page.concepts.naming(latent, params.get("is"))?.kind === "name");
+    const best = [...new Set([...named, ...latents])];
+    const first = streams.length ? spread(best, streams, params.get("is")) : best.slice(0, CARDS);
+    const naming = latents.length > named.length ? ` ${count(named.length)} of them have a name.` : "";
     return h(
       "section",
       { class: kind },
@@ -111,7 +114,7 @@ Page.start = (() => {
         h("a", { href: Page.route.link("latents", "", params) }, title),
         h("span.count", " ", count(latents.length)),
       ),
-      h("p.help", help),
+      h("p.help", help, latents.length && Page.data.index().report.captions ? naming : ""),
       by.length ? h("ul.by-stream", by) : null,
       first.length
         ? h(
@@ -125,10 +128,10 @@ Page.start = (() => {
     );
   }
 
-  /** The best latents of every stream in turn, so that no stream takes all cards. */
+  /** The first latents of every stream in turn, so that no stream takes all cards. */
   function spread(latents, streams, key) {
     const queues = streams.map(({ name }) =>
-      Array.from(latents).filter((latent) => Page.concepts.text(key, latent).split(", ").includes(name)),
+      latents.filter((latent) => Page.concepts.text(key, latent).split(", ").includes(name)),
     );
     const chosen = new Set();
     for (let turn = 0; chosen.size < CARDS && queues.some((queue) => turn < queue.length); turn += 1) {
@@ -152,9 +155,12 @@ Page.start = (() => {
         "p.help",
         "Bar: the figure, with its 95 % interval. ",
         h("i.tick-key"),
-        " a control: the same measured on an untrained model, on permuted rows or on mispaired latents. Only what exceeds these was learnt.",
+        " a control: the same measured on an untrained model, on permuted rows or on mispaired latents. Only what exceeds these was learnt, or what stays below them where lower is better.",
       ),
-      h("div.headlines", leading.map(Page.figures.headline)),
+      h(
+        "div.headlines",
+        leading.map((figure) => Page.figures.headline(figure, { explained: true })),
+      ),
       h(
         "details.all-figures",
         h("summary", `All ${count(headlines.length)} figures`),
@@ -163,7 +169,10 @@ Page.start = (() => {
             "section",
             h("h3", words(sentence(name), 60)),
             explanations(all),
-            h("div.headlines", all.map(Page.figures.headline)),
+            h(
+              "div.headlines",
+              all.map((figure) => Page.figures.headline(figure)),
+            ),
           ),
         ),
       ),
@@ -175,7 +184,7 @@ Page.start = (() => {
   const leads = (figure) => measured(figure) && figure.controls.length > 0;
 
   const explanations = (all) =>
-    [...new Set(all.map((figure) => figure.explanation).filter(Boolean))].map((text) => h("p.help", words(text, 500)));
+    [...new Set(all.map((figure) => figure.explanation).filter(Boolean))].map((text) => h("p.help", words(text, 900)));
   const sentence = (text) => (text === text.toUpperCase() ? text.charAt(0) + text.slice(1).toLowerCase() : text);
 
   async function beginning() {
@@ -190,7 +199,7 @@ Page.start = (() => {
       ),
       h(
         "p.help",
-        "Sorted by interest: how far streams agree beyond chance when each selects its own latents, times the logarithm of the number of rows. ",
+        Page.concepts.has("interest") ? `Sorted by interest. ${Page.concepts.column("interest").help} ` : "",
         dead ? `${plural(dead, "dead latent is", "dead latents are")} hidden.` : "",
       ),
       Page.rows.preview(latents.slice(0, 10)),
