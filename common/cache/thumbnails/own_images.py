@@ -11,6 +11,7 @@ from sparc.common.cache import tables
 from sparc.common.cache.info import CacheInfo
 from sparc.common.cache.thumbnails.picture import thumbnail_of
 from sparc.common.cache.thumbnails.writer import ThumbnailWriter
+from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
 from sparc.common.images.decoding import ImageError
 from sparc.common.images.files import ImageFiles, open_image_file
@@ -29,17 +30,26 @@ def write_thumbnails(
         rows: Its rows, of schema `tables.ROWS`.
         files: The images of these rows.
         longest_side: Of a thumbnail, in pixels.
+
+    Raises:
+        CacheError: A file is not there any more, or the disk that it was on.
     """
     writer = ThumbnailWriter(folder, info, longest_side)
     missing = writer.open(repair=True)
     same_image = tables.same_image(rows)
-    failures: list[str] = []
+    failures: dict[str, str] = {}
 
-    def thumbnail(name: str) -> bytes | None:
+    def thumbnail(name: str | None) -> bytes | None:
+        if name is None:
+            return None
         try:
             return thumbnail_of(open_image_file(Path(files.folder, name)), longest_side)
         except ImageError as error:
-            failures.append(str(error))
+            if _is_gone(error):
+                raise CacheError(
+                    f"images: {error}; run the same again once they are back"
+                ) from error
+            failures[name] = str(error)
             return None
 
     done = info.rows - sum(len(info.chunk_rows(chunk)) for chunk in missing)
@@ -49,16 +59,20 @@ def write_thumbnails(
     ):
         for chunk in missing:
             span = info.chunk_rows(chunk)
-            first = np.flatnonzero(~same_image[span.start : span.stop]) + span.start
-            carried = (int(first[0]) if len(first) else span.stop) - span.start
-            names = [files.names[row] for row in first]
-            made = dict(
-                zip(names, pool.map(lambda n: thumbnail(n) if n else None, names), strict=True)
-            )
-            by_row = {row: made[files.names[row]] for row in span[carried:]}
-            writer.write(
-                chunk, {row: t for row, t in by_row.items() if t is not None}, carried=carried
-            )
+            begins = np.flatnonzero(~same_image[span.start : span.stop])
+            carried = int(begins[0]) if len(begins) else len(span)
+            of_row = {row: files.names[row] for row in span[carried:]}
+            names = list(dict.fromkeys(of_row.values()))
+            made = dict(zip(names, pool.map(thumbnail, names), strict=True))
+            by_row = {row: t for row, name in of_row.items() if (t := made[name]) is not None}
+            writer.write(chunk, by_row, carried=carried)
             bar.update(len(span))
     if failures:
-        say(f"{amount(len(failures), 'image')} without a thumbnail; the first: {failures[0]}")
+        first = failures[min(failures)]
+        say(f"{amount(len(failures), 'image')} without a thumbnail; the first: {first}")
+
+
+def _is_gone(error: ImageError) -> bool:
+    """Whether a file that was there a moment ago is not: no image is to blame for that."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and not isinstance(cause, PermissionError)

@@ -11,9 +11,11 @@ from PIL import Image
 from sparc.common.cache import tables
 from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.thumbnails import own_images
 from sparc.common.cache.verify import verify
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
+from sparc.common.images.files import open_image_file
 from sparc.extract.datasets.images import CacheImages
 
 NULLS = pa.table({name: [None] for name in tables.CLASSES.names}, schema=tables.CLASSES)
@@ -329,7 +331,7 @@ def test_images_stay_where_they_are_and_are_found_there(tmp_path) -> None:
         ActivationCache(tmp_path / "cache").features("a", 0)
 
 
-def test_thumbnails_of_own_images(tmp_path, capsys) -> None:
+def test_thumbnails_of_own_images(tmp_path, capsys, monkeypatch) -> None:
     """Across chunks, with images that cannot be read, made again where they are lost."""
     files = []
     for number in range(5):
@@ -354,6 +356,13 @@ def test_thumbnails_of_own_images(tmp_path, capsys) -> None:
     assert {name: cache.folder.read(name) for name in cache.folder.files()} == whole
     with pytest.raises(CacheError, match=r"thumbnails of 96 pixels, not 64: give thumbnails=96"):
         write_arrays(tmp_path / "cache", features, thumbnails=64, **arguments)
+    (tmp_path / "cache/thumbnails/00000002.parquet").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(own_images, "open_image_file", lambda path: open_image_file(f"{path}.gone"))
+        with pytest.raises(CacheError, match=r"there is no image .*gone; run the same again once"):
+            write_arrays(tmp_path / "cache", features, **arguments)
+    write_arrays(tmp_path / "cache", features, **arguments)
+    assert {name: cache.folder.read(name) for name in cache.folder.files()} == whole
     bare = write_arrays(tmp_path / "cache", features, thumbnails=0, overwrite=True, **arguments)
     assert bare.thumbnails.side == 0
     assert not (tmp_path / "cache/thumbnails").exists()
