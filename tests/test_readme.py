@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,12 @@ def test_own_arrays_become_a_concept_with_a_name_in_ten_lines(tmp_path, monkeypa
         own = latent.rows[latent.rows["stream"] == stream]
         assert names[0] in words
         assert own["caption"].iloc[0] == f"a photo of {names[0]}"
-    assert str(latent.names) in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert str(latent.names) in printed
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pandas", None)
+        exec(code[code.index("shared =") :], there)
+    assert capsys.readouterr().out.splitlines() == printed.splitlines()[-3:]
     exec(example("labels"), {**there, "labels": concept % 3})
     labelled = sparc.ActivationCache("labelled")
     assert labelled.rows(["label_ids"])["label_ids"].to_pylist() == [[c % 3] for c in concept]

@@ -105,7 +105,7 @@ def test_other_features_in_the_same_cache_are_not_what_run_and_report_are_of(tmp
     sparc.write_arrays(cache, {"a": features}, overwrite=True)
     work()
     sparc.write_arrays(cache, {"a": others}, overwrite=True)
-    with pytest.raises(sparc.SparcError, match=r"stream a is not the one .* --overwrite"):
+    with pytest.raises(sparc.SparcError, match=r"stream a is not the one .* overwrite=True"):
         sparc.train(cache, run, **SMALL)
     with pytest.raises(sparc.SparcError, match=r"a report on something else, .*features: "):
         sparc.analyze(run, cache, report, device="cpu")

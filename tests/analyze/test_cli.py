@@ -203,7 +203,7 @@ def test_search_gives_a_table_and_a_sheet(report, call_process, tmp_path):
     assert result.returncode == 0, result.stderr
     # A heading and three images; this cache has no dataset.
     assert len(result.stdout.splitlines()) == 4
-    assert "3 images could not be read and left an empty frame" in result.stderr
+    assert "3 images left an empty frame" in result.stderr
     assert pq.read_table(tmp_path / "matches.parquet")["rank"].to_pylist() == [1, 2, 3]
     about = about_table(tmp_path / "matches.parquet")
     command = about.pop("command")

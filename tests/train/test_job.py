@@ -324,7 +324,7 @@ def test_other_settings_are_refused_by_name(
     tmp_path, run_and_interrupt, reference_run, small_cache, small_settings
 ):
     settings = small_settings(validation=str(small_cache), k=5)
-    with pytest.raises(RunError, match=r"was begun with k = 4, not 5"):
+    with pytest.raises(RunError, match="has finished with k = 4, not 5"):
         job.run(str(small_cache), reference_run, settings)
     run_and_interrupt(tmp_path / "run", small_settings(), 12)
     with pytest.raises(RunError, match=r"was begun with lr = 0.003, not 0.1"):

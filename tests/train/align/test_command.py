@@ -67,7 +67,7 @@ def excess(model, cache, report):
     """Excess of the agreement on classes, alone, over that of mispaired latents."""
     config = AnalyzeConfig(permuted=False, untrained=False, rows=200, probe_rows=200, device="cpu")
     summary = analyze(model, cache, report, config).summary
-    return summary["agreement_excess/independent/none/depth 1"]
+    return summary["agreement_excess/independent/trained/depth 1"]
 
 
 def test_a_random_dictionary_of_images_of_one_source_agrees(saved, tmp_path):
