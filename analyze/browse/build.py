@@ -12,6 +12,7 @@ from sparc.analyze.browse.contents import columns as encoded
 from sparc.analyze.browse.contents.detail import Detail, Details, Sprite
 from sparc.analyze.browse.contents.index import Column, DetailFiles, Images, Index, Views, lists
 from sparc.analyze.browse.contents.scripts import script
+from sparc.analyze.browse.export import export_latents
 from sparc.analyze.browse.folder import SiteFolder, SiteRecord, recognize, remove_site
 from sparc.analyze.browse.gather.gathered import Gathered, gather
 from sparc.analyze.browse.page_files import START, digest, page_files
@@ -39,7 +40,7 @@ _FILE_BYTES = 1_000_000
 _MARGIN = 1.05
 """Of an estimated size."""
 
-_NOT_DECISIVE = ("overwrite", "workers")
+_NOT_DECISIVE = ("overwrite", "export", "workers")
 """Settings that do not decide what a site shows."""
 
 _NO_PICTURES = Plan({}, "")
@@ -88,7 +89,8 @@ def browse(report: Report, site: Location, config: BrowseConfig | None = None) -
         if config.overwrite:
             remove_site(folder)
         opened = SiteFolder(folder, record)
-        if opened.finished:
+        exported = config.export is None or config.export.exists()
+        if opened.finished and exported:
             return Site(folder.path(START), 0, 0, (f"{folder} is finished",))
         return _Building(opened, folder, report, config, files).build()
 
@@ -107,7 +109,7 @@ class _Building:
         self._site, self._folder, self._report = site, folder, report
         self._config, self._page = config, page
         self._workers = config.workers or os.cpu_count() or 1
-        self._views = MadeViews(Views(), {}, (), ())
+        self._views = MadeViews(Views(), {}, (), (), None)
 
     def build(self) -> Site:
         config = self._config
@@ -133,6 +135,10 @@ class _Building:
             room = config.bytes - self._site.bytes - rest * _MARGIN
             plan, unreadable = self._draw(gathered, pictures, room)
         self._write_details(gathered, plan, per_file)
+        if config.export is not None:
+            source = None if isinstance(pictures, str) else pictures
+            columns = (*gathered.columns, *self._views.columns)
+            export_latents(config.export, gathered, columns, self._views.plane, source, config)
         index = self._index(gathered, plan, notes, per_file)
         self._site.write("data/index.js", script("index", index))
         for name in sorted(self._page, key=lambda name: name == START):  # the page itself last

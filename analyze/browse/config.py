@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from pathlib import Path
 
 from sparc.analyze import options
 from sparc.common.config import option
@@ -32,6 +33,12 @@ class BrowseConfig:
         "Another report on the same encoders to stand beside this one, its run and cache at hand; "
         "repeat for more.",
     )
+    export: Path | None = option(
+        None,
+        "Also write the latents to this Parquet file, with a picture each: Embedding Atlas opens "
+        "it with --image image --x x --y y.",
+        changeable=True,
+    )
     overwrite: bool = option(
         False, "Replace the site that the folder holds, of another report for example."
     )
@@ -43,6 +50,8 @@ class BrowseConfig:
     def __post_init__(self) -> None:
         _ = self.bytes
         options.check_at_least(self, 0, "workers")
+        if self.export is not None and self.export.suffix.lower() != ".parquet":
+            raise ConfigError(f"the table's name must end in .parquet, not {self.export}")
 
     @property
     def bytes(self) -> int:

@@ -22,12 +22,14 @@ class MadeViews(NamedTuple):
         files: By name in the site, their content.
         notes: Why there are no others.
         columns: Columns of the list that come from them.
+        plane: The map; None if there is none.
     """
 
     views: Views
     files: Mapping[str, bytes]
     notes: tuple[str, ...]
     columns: tuple[Column, ...]
+    plane: Map | None
 
 
 def make_views(gathered: Gathered, config: BrowseConfig) -> MadeViews:
@@ -59,4 +61,5 @@ def make_views(gathered: Gathered, config: BrowseConfig) -> MadeViews:
         {f"data/{name}.js": script(name, content) for name, content in contents.items()},
         tuple(notes),
         tuple(map(stability_column, compared[:1])),
+        plane if isinstance(plane, Map) else None,
     )

@@ -374,11 +374,12 @@ def test_bias_is_that_of_the_command(world, site, call, tmp_path) -> None:
 
 def test_latents_of_another_report_are_matched_as_stability_does(world, call, tmp_path) -> None:
     run, report = tmp_path / "run", tmp_path / "report"
+    export = f"--export={tmp_path}/latents.parquet"
     for command in (
         ("train", "run", world / "cache", run, *SMALL, "--seed=1", "--latents=20"),
         ("analyze", "run", run, world / "cache", report, *FAST),
         ("analyze", "stability", world / "run", run, f"--out={tmp_path}"),
-        ("analyze", "browse", world / "report", tmp_path / "site", f"--compare={report}"),
+        ("analyze", "browse", world / "report", tmp_path / "site", f"--compare={report}", export),
     ):
         done = call(*command)
         assert done.returncode == 0, done.stderr
@@ -402,6 +403,11 @@ def test_latents_of_another_report_are_matched_as_stability_does(world, call, tm
     summary = json.loads((report / "summary.json").read_text())["nmse_cross/independent/trained"]
     assert round(summary, 4) in {round(h["value"], 4) for h in other["headlines"] if h["value"]}
     assert 0 < len(same) < 20
+    exported = pq.read_table(tmp_path / "latents.parquet").to_pydict()
+    assert exported["latent"] == np.flatnonzero(dead == 0).tolist()
+    assert {"x", "y", "agreement", "name:dino", "stability"} <= exported.keys()
+    pictures = [Image.open(io.BytesIO(image["bytes"])) for image in exported["image"]]
+    assert {picture.size for picture in pictures} == {(96, 48)}
     named = {n for of in other["details"].values() for n in of["names"].values()}
     assert any(name.startswith("owl") for name in named)
 
