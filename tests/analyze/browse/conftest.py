@@ -138,18 +138,19 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def open_site(driver, folders, tmp_path_factory):
-    """Open a site of PLANS.
+    """Open a site of PLANS, or the one in a folder.
 
     After the test: no error was logged, and nothing was asked for outside the site.
     """
     opened: list[Path] = []
 
-    def open_(name: str, address: str = "#/") -> Site:
-        if name not in folders:
-            folders[name] = write_site(tmp_path_factory.mktemp("site"), PLANS[name])
-            copy_page(folders[name])
-        site = Site(driver, folders[name], PLANS[name])
-        opened.append(folders[name])
+    def open_(which: str | Path, address: str = "#/") -> Site:
+        if isinstance(which, str) and which not in folders:
+            folders[which] = write_site(tmp_path_factory.mktemp("site"), PLANS[which])
+            copy_page(folders[which])
+        folder = folders[which] if isinstance(which, str) else which
+        site = Site(driver, folder, PLANS[which] if isinstance(which, str) else Plan())
+        opened.append(folder)
         site.size(1440)
         site.go(address)
         return site

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from . import latents, plan, synthetic
+from . import plan, synthetic
 from .conftest import PLANS, Site, copy_page
 
 VIEWS = (
@@ -184,57 +184,6 @@ def test_a_list_is_saved_as_csv_and_json(open_site):
     for row in rows:
         assert float(row["agreement"]) == pytest.approx(table["agreement"][int(row["latent"])])
         assert row["name:dino"] == plan.concept(site.plan, int(row["latent"]))
-
-
-def test_a_latent_shows_the_pictures_of_its_table(open_site):
-    site = open_site("shapes", "#/latent/1")
-    detail = latents.detail(site.plan, 1)
-    shown = site.run(
-        "return [...document.querySelectorAll('.stream-row')].map((line) =>"
-        " [...line.querySelectorAll('.shot')].map((shot) => Number(shot.dataset.row)))"
-    )
-    tops = [
-        [detail.rows[place].row for place, _ in detail.modes["independent"][s].top]
-        for s in site.plan.streams
-    ]
-    assert shown == tops
-    several = site.run(
-        "return [...document.querySelectorAll('.shot.several')].map((s) => +s.dataset.row)"
-    )
-    assert set(several) == {
-        row for top in tops for row in top if sum(row in other for other in tops) > 1
-    }
-    assert site.texts(".caption mark")[:2] == plan.concept(site.plan, 1).split()
-
-    site.click("#modes button", "Joint")
-    site.until("location.hash.includes('mode=joint')")
-    assert "given in part by construction" in site.texts(".images .help")[0]
-    site.click("#groups button", "Median")
-    site.until("location.hash.includes('group=0.5')")
-    assert site.count(".stream-row .shot") == 4 * 3
-    site.click(".values .bin")
-    site.until("location.hash.includes('bin=')")
-    assert site.count(".bin-examples .shot") == 0  # joint values have no examples
-
-
-def test_heat_maps_are_drawn_and_pictures_are_enlarged(open_site):
-    site = open_site("shapes", "#/latent/1")
-    site.click(".images button", "Heat maps off")
-    site.until("location.hash.includes('maps=1')")
-    lights = site.run(
-        "const map = document.querySelector('.heat').getContext('2d');"
-        "const { data } = map.getImageData(0, 0, 16, 16);"
-        "return [0, 8 * 16 + 8].map((at) => data[at * 4] + data[at * 4 + 1] + data[at * 4 + 2])"
-    )
-    assert lights[1] > lights[0]
-    assert "2.00" in site.texts(".scale")[0]
-    site.click(".shot")
-    assert site.count("dialog[open] .heat.shown") == 1
-    assert "1 of 9" in site.texts(".zoom-where")[0]
-    site.keys(RIGHT)
-    assert "2 of 9" in site.texts(".zoom-where")[0]
-    site.keys(ESCAPE)
-    site.until("!document.querySelector('dialog')")
 
 
 def test_keys_lead_through_the_list_and_back(open_site):

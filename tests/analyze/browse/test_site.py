@@ -412,6 +412,32 @@ def test_latents_of_another_report_are_matched_as_stability_does(world, call, tm
     assert any(name.startswith("owl") for name in named)
 
 
+def test_the_page_shows_the_figures_and_pictures_of_the_files(site, open_site) -> None:
+    page = open_site(site, "#/latents")
+    index = read(site / "data" / "index.js")
+    for key in ("agreement", "overlap"):
+        page.go(f"#/latents?cols={key}")
+        page.until("document.querySelector('.row')")
+        shown = page.run(
+            "return [...document.querySelectorAll('.row')]"
+            ".map((r) => [Number(r.dataset.latent), r.querySelector('[data-key] b').innerText])"
+        )
+        assert len(shown) > 5
+        numbers = [np.nan if text == "–" else float(text.replace("−", "-")) for _, text in shown]
+        expected = column(index, key)[[latent for latent, _ in shown]]
+        np.testing.assert_allclose(numbers, expected, rtol=0, atol=0.00501)
+    for latent, detail in list(details(site).items())[:3]:
+        page.go(f"#/latent/{latent}")
+        rows = page.run(
+            "return [...document.querySelectorAll('.shot')].map((s) => Number(s.dataset.row))"
+        )
+        tops = [own["top"] for own in detail["modes"]["independent"].values()]
+        assert rows == [detail["rows"][place]["row"] for top in tops for place, _ in top]
+    for view in ("#/", "#/map", "#/bias", "#/about"):
+        page.go(view)
+        assert page.count("[role=alert]") == 0
+
+
 def test_a_small_site_drops_what_is_needed_least_and_says_so(world, call, tmp_path, site) -> None:
     whole = sum(map(len, contents(site).values()))
     pictures = sum(len(x) for name, x in contents(site).items() if name.startswith("images"))

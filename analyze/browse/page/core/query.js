@@ -18,7 +18,7 @@ Page.query = (() => {
         ranges.push({ key: part.slice(0, at), low: bound(low, -Infinity), high: bound(high, Infinity) });
       }
     }
-    const sort = params.get("sort") ?? (concepts.has("interest") ? "-interest" : "latent");
+    const sort = params.get("sort") ?? usual(params.get("is"));
     return {
       q: params.get("q") ?? "",
       is: params.get("is") ?? "",
@@ -31,6 +31,12 @@ Page.query = (() => {
       sort: sort.replace(/^-/, ""),
       descending: sort.startsWith("-"),
     };
+  }
+
+  /** The order at first: by interest, which is agreement; what streams do not share, by frequency. */
+  function usual(is) {
+    const key = is === "only" || is === "lacking" ? "frequency" : "interest";
+    return concepts.has(key) ? `-${key}` : "latent";
   }
 
   const bound = (text, otherwise) =>

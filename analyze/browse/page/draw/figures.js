@@ -52,10 +52,12 @@ Page.figures = (() => {
     return h("span", { class: kind, role: "img", "aria-label": spoken(figure, controls) }, part);
   }
 
+  /** The ends of a bar's scale: those that are known, 0 to 1 where that holds all numbers, else what these need. */
   function extent(range, numbers) {
     if (range) return range;
     const low = Math.min(0, ...numbers);
     const high = Math.max(0, ...numbers);
+    if (low > -0.05 && high <= 1) return [0, 1];
     return [low, high + (high - low) * 0.08 || 1];
   }
 

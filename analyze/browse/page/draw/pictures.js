@@ -4,11 +4,11 @@ Page.pictures = (() => {
   const { h, words, clean, number } = Page.dom;
   const STRIP = 9;
 
-  const sheet = (latent) => {
-    const { format } = Page.data.index().images;
+  /** A latent's sprite sheet: an address that is made from its number. */
+  function sheet(latent) {
     const folder = String(Math.floor(latent / 1000)).padStart(3, "0");
-    return `images/${folder}/${String(latent).padStart(5, "0")}.${format}`;
-  };
+    return `images/${folder}/${String(latent).padStart(5, "0")}.webp`;
+  }
 
   /** Set a tile of a sheet as an element's background, whatever the element's size. */
   function show(element, latent, tile, columns, tiles) {

@@ -156,7 +156,7 @@ Page.latentEvidence = (() => {
     if (!known.length) return null;
     const said = ({ purity, monosemanticity }) => [
       purity ? `purity ${percent(purity.share)}, ${number(purity.lift, 1)}× the base rate` : "",
-      Number.isFinite(monosemanticity) ? `monosemanticity ${number(monosemanticity, 2)}` : "",
+      Number.isFinite(monosemanticity) ? `images ${number(monosemanticity, 2)} more alike than any two` : "",
     ];
     const item = (one) => h("li", Page.figures.stream(one.stream), h("small", said(one).filter(Boolean).join(" · ")));
     return h("ul.facts", known.map(item));

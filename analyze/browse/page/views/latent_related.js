@@ -33,23 +33,29 @@ Page.latentRelated = (() => {
   }
 
   function counterpart(detail, one, listing) {
+    const [kind, verdict] = judged(detail, one);
+    const said = h("span", { class: `badge ${kind}` }, verdict);
     if (one.latent === null) {
-      const why = one.lacking ? " nowhere: no latent is active on the same images" : " no latent to compare with";
-      return h("span.nowhere", "in ", Page.figures.stream(one.other), h("small", why));
+      return h(
+        "span.nowhere",
+        "in ",
+        Page.figures.stream(one.other),
+        h("small", " no latent is active on one of these images "),
+        said,
+      );
     }
-    const same = one.latent === detail.latent;
-    const limit = Number.isFinite(one.limit) ? `, chance reaches ${number(one.limit, 2)}` : "";
-    const verdict = one.lacking
-      ? ["thin", "below chance"]
-      : same
-        ? ["shared", "the same latent"]
-        : ["part", "another latent"];
-    return Page.cards.link(
-      one.latent,
-      { name: one.name, listing },
-      h("small", `in ${Page.dom.clean(one.other, 40)}: overlap ${number(one.overlap, 2)}${limit}`),
-      h("span", { class: `badge ${verdict[0]}` }, verdict[1]),
-    );
+    const limit = Number.isFinite(one.limit) ? `, must exceed ${number(one.limit, 2)}` : "";
+    const overlap = h("small", `in ${Page.dom.clean(one.other, 40)}: overlap ${number(one.overlap, 2)}${limit}`);
+    return Page.cards.link(one.latent, { name: one.name, listing }, overlap, said);
+  }
+
+  /** What `sparc-analyze show` says of it, too. */
+  function judged(detail, { latent, overlap, limit, lacking, other }) {
+    if (!Number.isFinite(limit)) return ["part", "unclear: too little is shared to compare with"];
+    if (lacking) return ["lacking", `${other} lacks it`];
+    if (!(overlap > limit)) return ["part", "too thin to say"];
+    if (latent === null) return ["part", "unclear"];
+    return latent === detail.latent ? ["shared", "has it, on this latent"] : ["shared", "has it, on another latent"];
   }
 
   function together(detail, listing) {

@@ -152,7 +152,7 @@ Page.list = (() => {
         "span",
         { role: "columnheader", class: "cell concept" },
         Page.concepts.has("interest")
-          ? button("by interest", () => Page.route.set({ sort: null }), {
+          ? button("by interest", () => Page.route.set({ sort: "-interest" }), {
               class: "sorter",
               "aria-pressed": String(question.sort === "interest"),
               title: Page.concepts.column("interest").help,
