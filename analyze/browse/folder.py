@@ -82,6 +82,7 @@ class SiteFolder:
             return False
         damaged = [name for name, digest in self._before.items() if self._digest(name) != digest]
         if not damaged and self._continued:
+            self._folder.remove(BUILDING_FILE)  # of a process that stopped after the last file
             return True
         for name in damaged:
             say(f"{self._folder}/{name} is missing or damaged: it is made again")

@@ -33,6 +33,7 @@ IMPORTED = (
     "sparc.train.job",
     "sparc.analyze.run",
     "sparc.analyze.bias.command",
+    "sparc.analyze.browse.build",
     "sparc.analyze.search.contact_sheet",
     "sparc.analyze.localize.maps",
     "sparc.analyze.localize.scores",

@@ -92,6 +92,7 @@ CASES: Mapping[str, Case] = {
         copied=("report",),
         kills=2,
     ),
+    "browse": Case(("analyze", "browse", "{given}/report", "{folder}/site", "--no-map"), kills=2),
     "bias": Case(
         (
             *("analyze", "bias", "{given}/report", "--attribute=words:cat,cow,tiger,owl,apple"),
