@@ -10,17 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sparc.analyze.browse.contents.index import Mode
+from sparc.analyze.browse.extent import extent_of
 from sparc.analyze.browse.gather.activity import BIN_IMAGES, BINS, MODES, Activity, bins_of
 from sparc.analyze.browse.gather.tables import Tables
 
-TOP = 9
-"""Strongest images shown in each stream."""
-
 QUANTILES = (0.9, 0.5, 0.1)
 """Of the values on a latent's images, from high to low."""
-
-QUANTILE_IMAGES: Mapping[Mode, int] = {"independent": 4, "joint": 2}
-"""Images shown near each of them."""
 
 Integers = npt.NDArray[np.int64]
 
@@ -60,6 +55,7 @@ class Chooser:
 
     def __init__(self, tables: Tables, activity: Activity, of_row: Integers) -> None:
         self._tables, self._activity, self._of_row = tables, activity, of_row
+        self._extent = extent_of(tables.latents)
 
     def choose(self, latent: int) -> Choice:
         """The rows of a latent, by mode and stream."""
@@ -74,7 +70,7 @@ class Chooser:
     def _in_stream(self, latent: int, mode: Mode, stream: str) -> StreamChoice:
         sample = Rows(*self._activity.streams[mode][stream].sample.of(latent))
         top = self._top(latent, mode, stream)
-        quantiles = _near_quantiles(sample, QUANTILE_IMAGES[mode])
+        quantiles = _near_quantiles(sample, self._extent.quantile[mode])
         bins: tuple[Rows, ...] = ()
         if mode == "independent":
             bins = tuple(self._bins(latent, stream, [top, *quantiles]))
@@ -90,7 +86,7 @@ class Chooser:
         for number in range(BINS):
             own = of_rows == number
             own_rows = Rows(rows[own], values[own])
-            if not own.any():
+            if self._extent.draws_bins and not own.any():
                 own_rows = Rows(*drawn.of(latent * BINS + number))
             ordered = _strongest_first(own_rows)
             yield Rows(ordered.rows[:BIN_IMAGES], ordered.values[:BIN_IMAGES])
@@ -99,7 +95,9 @@ class Chooser:
         table = self._tables.of_latents[mode, stream]
         rows = np.asarray(table.top_rows[latent].values, np.int64)
         values = np.asarray(table.top_values[latent].values, np.float32)
-        first = np.sort(np.unique(self._of_row[rows], return_index=True)[1])[:TOP]
+        first = np.sort(np.unique(self._of_row[rows], return_index=True)[1])[
+            : self._extent.top[mode]
+        ]
         return Rows(rows[first], values[first])
 
 

@@ -21,6 +21,7 @@ from sparc.analyze.browse.contents.detail import (
     Sprite,
 )
 from sparc.analyze.browse.contents.index import Mode
+from sparc.analyze.browse.extent import extent_of
 from sparc.analyze.browse.gather.activity import BINS, Activity
 from sparc.analyze.browse.gather.choice import QUANTILES, Choice, Rows, StreamChoice, all_rows
 from sparc.analyze.browse.gather.neighbours import Nearest as NearestDirections
@@ -29,12 +30,6 @@ from sparc.analyze.browse.gather.tables import Tables
 from sparc.analyze.concepts.gather import Evidence
 from sparc.analyze.show.latent import in_pair, nearest
 from sparc.common.text import shorten
-
-CLASSES: Mapping[Mode, int] = {"independent": 10, "joint": 5}
-"""Classes listed of a latent in each stream."""
-
-JOINT_NAMES = 3
-"""Names listed in joint mode."""
 
 Integers = npt.NDArray[np.int64]
 
@@ -62,6 +57,7 @@ class DetailMaker:
     ) -> None:
         self._evidence, self._concepts, self._tables = evidence, concepts, tables
         self._activity, self._neighbours, self._shown = activity, neighbours, shown
+        self._extent = extent_of(tables.latents)
         names = evidence.cache.classes()["name"].to_pylist() if evidence.labels else []
         self._classes = [shorten(name, NAME) for name in names]
 
@@ -127,7 +123,7 @@ class DetailMaker:
             mean=float(table.mean[latent]) if alive else None,
             largest=float(table.largest[latent]) if alive else None,
             labelled=labelled,
-            names=names if independent else names[:JOINT_NAMES],
+            names=names[: self._extent.names[mode]],
             classes=classes,
             monosemanticity=alike,
             purity=self._tables.purity.get((mode, stream), {}).get(latent),
@@ -162,7 +158,7 @@ class DetailMaker:
         line = counted.carrying[streams.index(stream)][latent]
         columns, counts = line.indices, line.data
         share = counts / labelled
-        order = np.lexsort((columns, base[columns] - share))[: CLASSES[mode]]
+        order = np.lexsort((columns, base[columns] - share))[: self._extent.classes[mode]]
         return tuple(
             ClassShare(
                 name=self._classes[labels.class_ids[columns[n]]],

@@ -455,6 +455,22 @@ def test_a_small_site_drops_what_is_needed_least_and_says_so(world, call, tmp_pa
     assert any(row["tile"] < 0 for p in details(tmp_path / "site").values() for row in p["rows"])
 
 
+def test_pages_of_many_latents_are_short(world, call, tmp_path, site, monkeypatch) -> None:
+    monkeypatch.setattr("sparc.analyze.browse.extent.MANY_LATENTS", 20)
+    done = call("analyze", "browse", world / "report", tmp_path / "site", "--no-map")
+    assert done.returncode == 0, done.stderr
+    short, full = details(tmp_path / "site"), details(site)
+    assert short.keys() == full.keys()
+    for latent, page in short.items():
+        assert len(page["rows"]) <= len(full[latent]["rows"])
+        for mode, most in (("independent", 2), ("joint", 1)):
+            for stream, of in page["modes"][mode].items():
+                assert all(len(q["examples"]) <= most for q in of["quantiles"])
+                values = [v for _, v in full[latent]["modes"][mode][stream]["top"]]
+                top = [v for _, v in of["top"]]
+                assert top == values[: 9 if mode == "independent" else 4]
+
+
 def test_an_interrupted_site_is_continued_and_the_same(world, site, call, tmp_path) -> None:
     again = tmp_path / "site"
     shutil.copytree(site, again)
