@@ -28,6 +28,7 @@ from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.common.progress import progress
 from sparc.common.text import amount
+from sparc.common.text import size as shown_size
 from sparc.common.versions import software_versions
 
 Location = str | os.PathLike[str]
@@ -146,6 +147,8 @@ class _Building:
         size = self._site.finish()
         if plan.dropped:
             notes.append(f"{config.size} had no room for {plan.dropped}")
+        if size > config.bytes:
+            notes.append(f"the site has {shown_size(size)}: its pages alone need that")
         if unreadable:
             notes.append(f"{amount(unreadable, 'image')} could not be read: empty frames")
         return Site(self._folder.path(START), size, len(gathered.alive), tuple(notes))
