@@ -181,5 +181,4 @@ def test_a_reader_that_has_gone_away_is_no_error(program) -> None:
 def test_progress_goes_to_standard_error(program) -> None:
     result = program("bar")
     assert result.stdout == ""
-    assert "10/10" in result.stderr
-    assert "a line" in result.stderr
+    assert result.stderr == "a line\n"  # the bar of a short job is for a terminal

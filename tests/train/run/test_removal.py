@@ -22,7 +22,7 @@ def test_another_run_takes_the_place(cache, tmp_path, call) -> None:
     job.run(str(cache), tmp_path / "run", TrainConfig(latents=8, **SMALL))
     command = ("train", "run", cache, tmp_path / "run", "--latents=9", "--k=3", "--steps=2")
     refused = call(*command, "--device=cpu", "--kernels=torch")
-    assert "was begun with latents = 8, not 9" in refused.stderr
+    assert "has finished with latents = 8, not 9" in refused.stderr
     assert "--overwrite" in refused.stderr
     done = call(*command, "--device=cpu", "--kernels=torch", "--overwrite")
     assert done.returncode == 0, done.stderr
