@@ -32,8 +32,8 @@ Page.concepts = (() => {
 
   /** The number of a latent in a column, NaN where it is not defined. */
   function value(key, latent) {
-    const found = column(key);
-    return found?.numbers ? found.numbers[latent] : NaN;
+    const numbers = column(key)?.numbers;
+    return numbers ? numbers[latent] : NaN;
   }
 
   /** The text of a latent in a column, "" where there is none. */
@@ -52,19 +52,19 @@ Page.concepts = (() => {
    * @returns {{text: string, streams: string[], kind: "name"|"guess"|"class", share: number}[]} equal texts once
    */
   function labels(latent) {
-    const found = [];
+    const labels = [];
     for (const stream of names()) {
       const name = text(`name:${stream}`, latent);
       const label = name || text(`class:${stream}`, latent);
       if (!label) continue;
       const kind = !name ? "class" : guess(latent, stream) ? "guess" : "name";
       const share = name ? NaN : value(`purity:${stream}`, latent);
-      const same = found.find((one) => one.text === label);
-      if (!same) found.push({ text: label, streams: [stream], kind, share });
+      const same = labels.find((one) => one.text === label);
+      if (!same) labels.push({ text: label, streams: [stream], kind, share });
       else if (kind === "name") Object.assign(same, { kind, share, streams: [...same.streams, stream] });
       else same.streams.push(stream);
     }
-    return found;
+    return labels;
   }
 
   /** The streams that have a latent's concept: `kind` says which of two is meant, what one has or what one lacks. */

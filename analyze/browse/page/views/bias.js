@@ -61,7 +61,7 @@ Page.bias = (() => {
   /** The latents that were tested, the most certain first, as the table has them. */
   function associations(report, stream) {
     const all = report.associations.filter((one) => !stream || one.stream === stream);
-    const found = all.filter((one) => one.associated).length;
+    const associated = all.filter((one) => one.associated).length;
     const ends = all.flatMap((one) => [one.low, one.high, one.effect]).filter(Number.isFinite);
     const most = ends.reduce((largest, end) => Math.max(largest, Math.abs(end)), 1);
     const item = (one) =>
@@ -71,7 +71,7 @@ Page.bias = (() => {
         Page.cards.link(one.latent, { name: one.name, pictures: 4 }, Page.figures.stream(one.stream)),
         effect(one, one.effect, [-most, most]),
       );
-    const help = `${plural(found, "latent")} associated of ${count(all.length)} tested. Effect: log2 odds ratio; 0 is none, 1 is twice the odds. Whisker: 95 % interval.`;
+    const help = `${plural(associated, "latent")} associated of ${count(all.length)} tested. Effect: log2 odds ratio; 0 is none, 1 is twice the odds. Whisker: 95 % interval.`;
     return h(
       "section.panel",
       h("h2", "Latents that go with it"),
