@@ -13,17 +13,26 @@ from sparc.analyze.browse.contents.detail import Detail, Details, Sprite
 from sparc.analyze.browse.contents.index import Column, DetailFiles, Images, Index, Views, lists
 from sparc.analyze.browse.contents.scripts import script
 from sparc.analyze.browse.export import export_latents
-from sparc.analyze.browse.folder import SiteFolder, SiteRecord, recognize, remove_site
+from sparc.analyze.browse.folder import (
+    SiteFolder,
+    SiteRecord,
+    SiteSources,
+    recognize,
+    remove_site,
+)
+from sparc.analyze.browse.gather.about import Run, open_run
 from sparc.analyze.browse.gather.gathered import Gathered, gather
 from sparc.analyze.browse.page_files import START, digest, page_files
 from sparc.analyze.browse.pictures.budget import Plan
 from sparc.analyze.browse.pictures.draw import bytes_of_page, draw_all, plan_pictures, wanted
-from sparc.analyze.browse.pictures.sources import TILE, Pictures, open_pictures
+from sparc.analyze.browse.pictures.sources import TILE, Pictures, has_pictures, open_pictures
 from sparc.analyze.browse.pictures.sprites import columns_of
 from sparc.analyze.browse.views import MadeViews, make_views
 from sparc.analyze.report.digests import DIGESTS_FILE
 from sparc.analyze.report.folder import Report
+from sparc.analyze.report.sources import open_cache
 from sparc.common.config import to_mapping
+from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.common.progress import progress
@@ -41,8 +50,11 @@ _FILE_BYTES = 1_000_000
 _MARGIN = 1.05
 """Of an estimated size."""
 
-_NOT_DECISIVE = ("overwrite", "export", "workers")
-"""Settings that do not decide what a site shows."""
+_NOT_REPEATED = ("overwrite", "export", "workers")
+"""Settings that the command on the site's page leaves out."""
+
+_NOT_DECISIVE = (*_NOT_REPEATED, "run", "cache", "dataset")
+"""Settings that do not decide what a site shows: a place does by what is there (`SiteSources`)."""
 
 _NO_PICTURES = Plan({}, "")
 
@@ -80,9 +92,11 @@ def browse(report: Report, site: Location, config: BrowseConfig | None = None) -
     """
     config = config or BrowseConfig()
     folder, files = Folder(site), page_files()
+    run = open_run(report, config.run)
     record = SiteRecord(
         report=str(report.folder),
         report_sha256=hashlib.sha256(report.folder.read(DIGESTS_FILE)).hexdigest(),
+        sources=_sources(report, config, run),
         settings={n: v for n, v in to_mapping(config).items() if n not in _NOT_DECISIVE},
         versions={**software_versions(), "page": digest(files)},
     )
@@ -93,7 +107,19 @@ def browse(report: Report, site: Location, config: BrowseConfig | None = None) -
         exported = config.export is None or config.export.exists()
         if opened.finished and exported:
             return Site(folder.path(START), 0, 0, (f"{folder} is finished",))
-        return _Building(opened, folder, report, config, files).build()
+        return _Building(opened, folder, report, run, config, files).build()
+
+
+def _sources(report: Report, config: BrowseConfig, run: Run | str) -> SiteSources:
+    """What is at hand to make a site from."""
+    pictures = False
+    try:
+        pictures = has_pictures(open_cache(report, config.cache), config.dataset)
+    except CacheError:
+        if config.cache:
+            raise
+        # A finished site does not need the cache; one that is not is refused by `gather`.
+    return SiteSources(run=not isinstance(run, str), pictures=pictures)
 
 
 class _Building:
@@ -104,17 +130,18 @@ class _Building:
         site: SiteFolder,
         folder: Folder,
         report: Report,
+        run: Run | str,
         config: BrowseConfig,
         page: Mapping[str, bytes],
     ) -> None:
-        self._site, self._folder, self._report = site, folder, report
+        self._site, self._folder, self._report, self._run = site, folder, report, run
         self._config, self._page = config, page
         self._workers = config.workers or os.cpu_count() or 1
         self._views = MadeViews(Views(), {}, (), (), None)
 
     def build(self) -> Site:
         config = self._config
-        gathered = gather(self._report, cache=config.cache, run=config.run, workers=config.workers)
+        gathered = gather(self._report, run=self._run, cache=config.cache, workers=config.workers)
         self._views = make_views(gathered, config)
         notes = [*gathered.notes, *self._views.notes]
         pictures = open_pictures(
@@ -202,7 +229,7 @@ class _Building:
         words = ["sparc-analyze", "browse", str(self._report.folder), str(self._folder)]
         default = to_mapping(BrowseConfig())
         for name, value in to_mapping(self._config).items():
-            if name not in _NOT_DECISIVE and value != default[name]:
+            if name not in _NOT_REPEATED and value != default[name]:
                 flag = name.replace("_", "-")
                 if isinstance(value, bool):
                     words += [f"--{flag}" if value else f"--no-{flag}"]

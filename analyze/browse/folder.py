@@ -32,18 +32,38 @@ _LARGEST = 1 << 31
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SiteSources:
+    """What is at hand to make a site from, beside the report.
+
+    Attributes:
+        run: Whether the report's run is.
+        pictures: Whether pictures are, from the cache or its dataset.
+    """
+
+    run: bool
+    pictures: bool
+
+    def offer_more_than(self, others: Mapping[str, Any]) -> bool:
+        """Whether a site would show more than one that was made from others, as it says."""
+        own = dataclasses.asdict(self)
+        return any(own[name] and not others.get(name) for name in own)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SiteRecord:
     """What a site is of.
 
     Attributes:
         report: The report's folder.
         report_sha256: Identifies its tables.
+        sources: What it is made from; where more is at hand, it is made again.
         settings: The settings that decide what is shown.
         versions: Version by package of what made the site; another one makes it again.
     """
 
     report: str
     report_sha256: str
+    sources: SiteSources
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
 
@@ -70,6 +90,9 @@ class SiteFolder:
         self._before: Mapping[str, str] | None = None
         if known is not None and folder.exists(SITE_FILE):
             self._before = known["files"]
+        sources = known.get("sources") if known else None
+        sources = sources if isinstance(sources, dict) else {}  # earlier sites have none
+        self._complete = not record.sources.offer_more_than(sources)
         self._continued = known is not None and known["versions"] == dict(record.versions)
 
     def __str__(self) -> str:
@@ -77,11 +100,14 @@ class SiteFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether it is whole and of these versions; what is damaged was removed if not."""
+        """Whether it is whole, of these versions and of all that is at hand.
+
+        What is damaged was removed if not.
+        """
         if self._before is None:
             return False
         damaged = [name for name, digest in self._before.items() if self._digest(name) != digest]
-        if not damaged and self._continued:
+        if not damaged and self._complete and self._continued:
             self._folder.remove(BUILDING_FILE)  # of a process that stopped after the last file
             return True
         for name in damaged:
@@ -208,6 +234,12 @@ def _refuse_other(folder: Folder, known: Mapping[str, Any], record: SiteRecord) 
         if what == "report" and then == now:
             then, now = "as it was", "with other tables"
         raise ReportError(
-            f"{folder} is a site of another report, or with other settings ({what}: {then} there, "
-            f"{now} now): choose another folder, or --overwrite it"
+            f"{folder} is a site of another report, or with other settings ({what}: {_said(then)} "
+            f"there, {_said(now)} now): choose another folder, or --overwrite it"
         )
+
+
+def _said(value: Any) -> str:
+    """A setting in a message."""
+    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return text or "(none)"

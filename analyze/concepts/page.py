@@ -12,6 +12,9 @@ from sparc.common.text import amount, listed, shorten
 
 _NAMES_WIDTH = 76
 
+_IMAGES = "first rows"
+"""Heads the numbers of images: these count by their first row, those of `show` by any."""
+
 
 def show(result: Concepts, config: ConceptsConfig) -> str:
     """The table as plain text, and below it what its reader must know."""
@@ -48,7 +51,7 @@ def _heading(result: Concepts, config: ConceptsConfig) -> str:
         which += f", that go with class {config.of_class}"
     if config.word:
         which += f", named {config.word}"
-    enough = f"{LEAST_IMAGES} of {amount(result.images, 'image')} or more"
+    enough = f"the first row of {LEAST_IMAGES} of {amount(result.images, 'image')} or more"
     return (
         f"{amount(count, 'latent')} {which}; of {result.alive:,} alive, {result.judged:,} are "
         f"active on {enough} in {listed(result.asked)}"
@@ -59,13 +62,11 @@ def _columns(result: Concepts, config: ConceptsConfig) -> str:
     streams = result.streams
     by_class = f" {'class':>6}" if config.of_class else ""
     if result.alone:
-        return (
-            f"  {'latent':>6}{by_class} {'alike':>6}  {'images':<{_images_width(streams)}}  names"
-        )
+        return f"  {'latent':>6}{by_class} {'alike':>6}  {_IMAGES:<{_images_width(streams)}}  names"
     against = f"{'mispaired':>9} {'excess':>7}"
     return (
         f"  {'latent':>6}{by_class} {'overlap':>8} {against}  {'agreement':>9} {against}  "
-        f"{'images':<{_images_width(streams)}}  names"
+        f"{_IMAGES:<{_images_width(streams)}}  names"
     )
 
 
@@ -112,7 +113,7 @@ def called(row: Mapping[str, Any], stream: str) -> str:
 
 
 def _images_width(streams: tuple[str, ...]) -> int:
-    return max(len("images"), 5 * len(streams) - 1)
+    return max(len(_IMAGES), 5 * len(streams) - 1)
 
 
 def _notes(result: Concepts, rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -131,13 +132,14 @@ def _notes(result: Concepts, rows: list[dict[str, Any]]) -> Iterator[str]:
         yield f"control: the untrained model has {result.shared_untrained} shared by all streams"
     if rows:
         yield _of_what(result)
-        yield f"images and names are of {', '.join(streams)}, in this order"
+        yield f"{_IMAGES} and names are of {', '.join(streams)}, in this order"
+        yield f"{_IMAGES}: images on whose first row the latent is active; `show` counts any row"
         if any(called(row, s).endswith("?") for row in rows for s in streams):
             yield f"?: fewer than {GUESS} images support the name: a guess"
     if result.images < FEW_IMAGES:
         yield (
-            f"SMALL: {amount(result.images, 'image')} are few; a latent must be active on "
-            f"{LEAST_IMAGES} of them to be judged, and what is missing here may only be rare"
+            f"SMALL: {amount(result.images, 'image')} are few; a latent must be active on the "
+            f"first row of {LEAST_IMAGES} to be judged, and what is missing here may only be rare"
         )
 
 

@@ -121,11 +121,13 @@ def _listed(flags: Mapping[str, Flags]) -> list[list[str]]:
 def _thin(images: Mapping[str, int]) -> str | None:
     """Why a latent is not judged in some of the streams in question; None if it is in all."""
     few = [
-        f"active on {amount(count, 'image')} in {stream}" if count else f"dead in {stream}"
+        f"active on the first row of {amount(count, 'image')} in {stream}"
+        if count
+        else f"active on no image's first row in {stream}"
         for stream, count in images.items()
         if count < LEAST_IMAGES
     ]
-    return f"{', '.join(few)}; {LEAST_IMAGES} images are needed" if few else None
+    return f"{', '.join(few)}; {LEAST_IMAGES} are needed" if few else None
 
 
 def _weakest(evidence: Evidence, pairs: Sequence[tuple[str, str]], alive: Any) -> dict[str, Any]:

@@ -29,12 +29,18 @@ def _lines(latent: Latent) -> Iterator[str]:
         yield from (_class_line(stream) for stream in alive if stream.labelled)
     if latent.pairs:
         yield ""
-        yield "DO STREAMS AGREE? on images, on classes (in brackets: mispaired latents, chance)"
+        yield (
+            "DO STREAMS AGREE? on images (by their first row), on classes (in brackets: mispaired "
+            "latents, chance)"
+        )
         yield from map(_pair_line, latent.pairs)
         yield from map(_nearest_line, latent.nearest)
     if latent.partners:
         yield ""
-        yield "PARTNERS in the same stream, active on the same images more often than by chance"
+        yield (
+            "PARTNERS in the same stream, active on the same images (by their first row) more "
+            "often than by chance"
+        )
         yield from (f"  {stream.stream}: {_partners(latent, stream)}" for stream in alive)
     if alive:
         yield ""

@@ -140,7 +140,7 @@ class InStream:
 
     Attributes:
         rows: Rows on which it is active.
-        images: Images on which it is active, as `concepts` counts them; None in joint mode.
+        images: Images on which it is active by any row, as `show` counts them; None in joint mode.
         frequency: Share of all rows.
         mean: Mean value on its rows; None if it has none.
         largest: The largest value.

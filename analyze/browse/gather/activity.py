@@ -22,6 +22,8 @@ from sparc.analyze.metrics.meaning import purity
 from sparc.analyze.metrics.meaning.purity import RowCounts
 from sparc.analyze.metrics.selection import selected
 from sparc.analyze.report.folder import Report
+from sparc.analyze.rows.active_images import active_images, whole_images
+from sparc.analyze.rows.images import Images
 from sparc.common.cache.reader import ActivationCache
 
 BINS = 12
@@ -62,12 +64,15 @@ class Activity(NamedTuple):
         classes: By mode, the classes of each latent's labelled rows; empty without labels.
         jointly: Rows that select each latent jointly, (latents,) int64.
         also: By stream, how many of these also select it independently there, (latents,) int64.
+        images: By stream, on how many images it is active independently, by any of their rows,
+            (latents,) int64.
     """
 
     streams: Mapping[Mode, Mapping[str, StreamActivity]]
     classes: Mapping[Mode, RowCounts]
     jointly: Integers
     also: Mapping[str, Integers]
+    images: Mapping[str, Integers]
 
     def selection_share(self, stream: str) -> npt.NDArray[np.float64]:
         """The share of the rows that select a latent jointly on which the stream selects it, too.
@@ -86,7 +91,7 @@ Largest = Mapping[Mode, Mapping[str, npt.NDArray[np.float64]]]
 def read_activity(
     report: Report,
     cache: ActivationCache,
-    of_row: Integers,
+    images: Images,
     carried: sparse.csr_matrix | None,
     largest: Largest,
     reducer: Reducer,
@@ -97,20 +102,20 @@ def read_activity(
     Args:
         report: A finished report.
         cache: Its cache.
-        of_row: The image of every row of the cache, (rows,).
+        images: The images of the cache.
         carried: The classes of every row, (rows, classes); None without labels.
         largest: From `latents.parquet`: where histograms end.
         reducer: Reduces over the parts, in this process.
         advance: Called with the number of rows of each part that has been read.
     """
     parts = {mode: Parts(report.codes, cache, CodeSet(mode)) for mode in MODES}
-    shared = _Shared(parts, of_row, carried, largest, advance)
+    shared = _Shared(parts, images, carried, largest, advance)
     return reducer.reduce(_read_part, _merge, shared, len(parts["joint"]))
 
 
 class _Shared(NamedTuple):
     parts: Mapping[Mode, Parts]
-    of_row: Integers
+    images: Images
     carried: sparse.csr_matrix | None
     largest: Largest
     advance: Callable[[int], Any]
@@ -126,11 +131,22 @@ def _read_part(shared: _Shared, part: int) -> Activity:
         total = read if total is None else _merge([total, read])
     shared.advance(rows)
     assert total is not None  # a part has rows
-    return total
+    return total._replace(images=_count_images(shared, part))
+
+
+def _count_images(shared: _Shared, part: int) -> dict[str, Integers]:
+    """By stream, on how many of the images that begin in a part each latent is active."""
+    parts = shared.parts["independent"]
+    codes = whole_images(parts, shared.images, part)
+    counted = (
+        (stream, active_images(codes, stream, parts.latents, shared.images)[0])
+        for stream in codes.streams
+    )
+    return {stream: _by_latent(active) for stream, active in counted}
 
 
 def _read_rows(shared: _Shared, codes: Mapping[Mode, CodeRows]) -> Activity:
-    number = samples.numbers(shared.of_row[codes["joint"].rows])
+    number = samples.numbers(shared.images.of_row[codes["joint"].rows])
     latents = shared.parts["joint"].latents
     streams = {
         mode: {
@@ -149,7 +165,7 @@ def _read_rows(shared: _Shared, codes: Mapping[Mode, CodeRows]) -> Activity:
         stream: _by_latent(jointly.multiply(choose(codes["independent"], stream)))
         for stream in codes["joint"].streams
     }
-    return Activity(streams, classes, _by_latent(jointly), also)
+    return Activity(streams, classes, _by_latent(jointly), also, {})
 
 
 def _of_stream(
@@ -201,4 +217,5 @@ def _merge(parts: Sequence[Activity]) -> Activity:
         {mode: purity.merge([part.classes[mode] for part in parts]) for mode in first.classes},
         np.sum([part.jointly for part in parts], axis=0),
         {s: np.sum([part.also[s] for part in parts], axis=0) for s in first.also},
+        {s: np.sum([part.images[s] for part in parts], axis=0) for s in first.images},
     )

@@ -135,7 +135,8 @@ class _Columns:
         yield Column(
             key="thin",
             label="too thin",
-            help=f"Why it cannot be judged: a stream has fewer than {LEAST_IMAGES} images of it.",
+            help="Why it cannot be judged: in a stream it is active on the first row of fewer than "
+            f"{LEAST_IMAGES} images.",
             group="sharing",
             kind="text",
             data=self._texts(self._concepts["thin"].to_pylist()),
@@ -166,7 +167,7 @@ class _Columns:
             )
         for key, of_what, least in (
             ("agreement", "classes of its rows", "a latent of like frequency"),
-            ("overlap", "images on which it is active", "latents of like frequency"),
+            ("overlap", "images on whose first row it is active", "latents of like frequency"),
         ):
             if self._concepts[key].null_count == len(self._concepts):
                 continue

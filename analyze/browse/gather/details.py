@@ -80,7 +80,7 @@ class DetailMaker:
             shared=bool(concept and concept["shared"]),
             only=tuple(concept["only"]) if concept else (),
             lacking=tuple(concept["lacking"]) if concept else (),
-            thin=concept["thin"] if concept else "dead where each stream selects on its own",
+            thin=concept["thin"] if concept else self._unlisted(latent),
             modes={
                 mode: {
                     stream: self._in_stream(latent, mode, stream, of_stream, place)
@@ -96,6 +96,12 @@ class DetailMaker:
             neighbours=tuple(self._neighbours_of(latent)),
         )
 
+    def _unlisted(self, latent: int) -> str:
+        """Why `concepts` does not list a latent."""
+        if any(images[latent] for images in self._activity.images.values()):
+            return "active on no image's first row"
+        return "dead where each stream selects on its own"
+
     def _in_stream(
         self,
         latent: int,
@@ -107,7 +113,7 @@ class DetailMaker:
         table = self._tables.of_latents[mode, stream]
         independent = mode == "independent"
         classes, labelled = self._classes_of(latent, mode, stream)
-        images = int(self._evidence.activity.images(stream)[latent]) if independent else None
+        images = int(self._activity.images[stream][latent]) if independent else None
         alike = self._evidence.monosemanticity.get((stream, latent)) if independent else None
         names = self._tables.names.get((mode, stream), {}).get(latent, ())
         alive = table.rows[latent] > 0

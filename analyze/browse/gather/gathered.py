@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sparc.analyze.browse.contents.index import AboutReport, Column, Headline, Mode, Stream
-from sparc.analyze.browse.gather.about import Run, about_report, open_run, streams
+from sparc.analyze.browse.gather.about import Run, about_report, streams
 from sparc.analyze.browse.gather.activity import MODES, Activity, read_activity
 from sparc.analyze.browse.gather.choice import Choice, Chooser
 from sparc.analyze.browse.gather.columns import interest, list_columns
@@ -80,9 +80,9 @@ class Gathered:
     @cached_property
     def dead(self) -> npt.NDArray[np.bool_]:
         """Which latents are active in no stream, where each selects on its own, (L,)."""
-        flags = np.ones(self.tables.latents, np.bool_)
-        flags[self.concepts["latent"].to_numpy()] = False
-        return flags
+        of_latents, streams = self.tables.of_latents, self.evidence.streams
+        rows = [of_latents["independent", stream].rows for stream in streams]
+        return np.asarray(~np.any(rows, axis=0))
 
     @cached_property
     def chooser(self) -> Chooser:
@@ -145,20 +145,19 @@ class Gathered:
         return names, [sorted(by_class[name]) for name in names]
 
 
-def gather(report: Report, *, cache: str = "", run: str = "", workers: int = 0) -> Gathered:
-    """Gather all of a report, in one pass over its codes beside that of `concepts`.
+def gather(report: Report, *, run: Run | str, cache: str = "", workers: int = 0) -> Gathered:
+    """Gather all of a report, in one pass over its parts beside that of `concepts`.
 
     Args:
         report: A finished report.
+        run: Its run, or why it is not at hand.
         cache: Where its cache is if it has moved.
-        run: Where its run is if it has moved.
         workers: Threads; 0: one per core.
 
     Raises:
         SparcError: The cache is not there or another one, or something is damaged.
     """
     evidence = Evidence(report, cache)
-    opened = open_run(report, run)
     names = evidence.cache.classes()["name"].to_pylist() if evidence.labels is not None else []
     tables = Tables(report, [shorten(name, NAME) for name in names])
     largest: dict[Mode, dict[str, npt.NDArray[np.float64]]] = {
@@ -169,6 +168,6 @@ def gather(report: Report, *, cache: str = "", run: str = "", workers: int = 0) 
     rows = report.info.rows
     with open_reducer("threads", workers) as reducer, progress(rows, "reading codes") as bar:
         activity = read_activity(
-            report, evidence.cache, evidence.images.of_row, carried, largest, reducer, bar.update
+            report, evidence.cache, evidence.images, carried, largest, reducer, bar.update
         )
-    return Gathered(evidence, opened, tables, activity, build(evidence, evidence.streams))
+    return Gathered(evidence, run, tables, activity, build(evidence, evidence.streams))

@@ -97,10 +97,28 @@ def open_pictures(
     """
     if not len(shown.rows_with_image):
         return "the rows have no images"
-    if cache.thumbnails.side and not dataset:
+    if _has_thumbnails(cache, dataset):
         return Thumbnails(cache)
+    images = _dataset_images(cache, dataset)
+    return images if isinstance(images, str) else DatasetPictures(images, shown, workers)
+
+
+def has_pictures(cache: ActivationCache, dataset: str) -> bool:
+    """Whether `open_pictures` has a place to find the pictures of a cache's rows in.
+
+    Raises:
+        DatasetError: A folder was given, and is no dataset.
+    """
+    return _has_thumbnails(cache, dataset) or not isinstance(_dataset_images(cache, dataset), str)
+
+
+def _has_thumbnails(cache: ActivationCache, dataset: str) -> bool:
+    return bool(cache.thumbnails.side) and not dataset
+
+
+def _dataset_images(cache: ActivationCache, dataset: str) -> CacheImages | str:
     try:
-        return DatasetPictures(CacheImages(cache.info, dataset), shown, workers)
+        return CacheImages(cache.info, dataset)
     except SparcError as error:
         if dataset:
             raise

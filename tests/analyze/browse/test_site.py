@@ -43,21 +43,25 @@ def world(tmp_path_factory, call) -> Path:
     concept = np.repeat(draws.integers(len(WORDS), size=IMAGES), 2)
     hidden = np.eye(len(WORDS))[concept]
     hidden += np.repeat(0.1 * draws.normal(size=(IMAGES, len(WORDS))), 2, axis=0)
+    features = {name: hidden @ draws.normal(size=(len(WORDS), dim)) for name, dim in DIMS.items()}
+    # The rows of an image have different captions: a latent may be active on one of them alone.
+    features["clip"] += 0.3 * draws.normal(size=features["clip"].shape)
     exif = Image.Exif()
     exif[0x010E] = SECRET.decode()
-    files = [folder / f"{image:03}.png" for image in range(IMAGES)]
+    (folder / "images").mkdir()
+    files = [folder / f"images/{image:03}.png" for image in range(IMAGES)]
     for image, file in enumerate(files):
         Image.new("RGB", (120, 60), colour(image)).save(file, exif=exif)
     sparc.write_arrays(
         folder / "cache",
-        {name: hidden @ draws.normal(size=(len(WORDS), dim)) for name, dim in DIMS.items()},
+        features,
         modality={"clip": "text"},
         sample_ids=[f"image {row // 2}" for row in range(2 * IMAGES)],
         captions=[f"a {WORDS[c]} number {row % 2}" for row, c in enumerate(concept)],
         images=[files[row // 2] for row in range(2 * IMAGES)],
         label_ids=concept.tolist(),
         classes=list(WORDS),
-        rows_per_chunk=100,
+        rows_per_chunk=75,  # divides an image
     )
     for command in (
         ("train", "run", folder / "cache", folder / "run", *SMALL),
@@ -148,6 +152,7 @@ def test_the_list_has_the_figures_of_the_tables(world, site, call, tmp_path) -> 
         assert [name is None for name in names].count(False) == len(naming)
     done = call("analyze", "concepts", world / "report", f"--out={tmp_path}/c.parquet")
     assert done.returncode == 0, done.stderr
+    assert "first rows: images on whose first row the latent is active" in done.stdout
     concepts = pq.read_table(tmp_path / "c.parquet").to_pylist()
     for key in ("agreement", "agreement_mispaired", "agreement_excess", "overlap", "shared"):
         values = column(index, key)
@@ -155,7 +160,13 @@ def test_the_list_has_the_figures_of_the_tables(world, site, call, tmp_path) -> 
             expected = np.nan if line[key] is None else line[key]
             np.testing.assert_allclose(values[line["latent"]], expected, rtol=1e-6)
     dead = column(index, "dead")
-    assert sorted(np.flatnonzero(dead == 0)) == sorted(line["latent"] for line in concepts)
+    latents = table(world / "report", "latents", mode="independent").to_pylist()
+    alive = {line["latent"] for line in latents if line["rows_active"]}
+    assert set(np.flatnonzero(dead == 0)) == alive
+    listed = {line["latent"] for line in concepts}
+    assert listed < alive
+    of_second_rows = details(site)[min(alive - listed)]
+    assert of_second_rows["thin"] == "active on no image's first row"
     assert [column(index, "interest")[n] for n in np.flatnonzero(dead)] == [0] * int(dead.sum())
     assert column(index, "interest").max() > 0
 
@@ -218,6 +229,8 @@ def test_the_page_of_a_latent_has_its_rows_values_and_classes(world, site) -> No
                 assert of["histogram"]["counts"] == counts.tolist()
                 np.testing.assert_allclose(of["histogram"]["edges"], edges, rtol=1e-5)
                 by_row = dict(zip(np.flatnonzero(active.any(axis=1)), values[active], strict=True))
+                images = len({row // 2 for row in by_row})
+                assert of["images"] == (images if mode == "independent" else None)
                 shown = [*of["top"], *(x for q in of["quantiles"] for x in q["examples"])]
                 for place, value in shown:
                     row = page["rows"][place]["row"]
@@ -505,6 +518,40 @@ def assert_same_site(again: Path, site: Path) -> None:
     first, second = read(again / "data/index.js"), read(site / "data/index.js")
     del first["command"], second["command"]
     assert first == second
+
+
+def test_places_are_no_settings_but_a_site_is_made_again_where_more_is_at_hand(
+    world, call, tmp_path
+) -> None:
+    site, run, cache = tmp_path / "site", tmp_path / "run", tmp_path / "cache"
+    asked = ("analyze", "browse", world / "report", site, "--no-map")
+    shutil.copytree(world / "cache", cache)
+    shutil.rmtree(cache / "thumbnails")
+    (world / "images").rename(tmp_path / "images")
+    (world / "run").rename(run)
+    try:
+        done = call(*asked, "--cache", cache)
+        assert done.returncode == 0, done.stderr
+        poor = details(site)
+        done = call(*asked, "--run", run)
+        assert done.returncode == 0, done.stderr
+    finally:
+        run.rename(world / "run")
+        (tmp_path / "images").rename(world / "images")
+    assert "is finished" not in done.stderr
+    assert f"--run {run}" in read(site / "data/index.js")["command"]
+    for latent, page in details(site).items():
+        assert (poor[latent]["sprite"], poor[latent]["neighbours"]) == (None, [])
+        assert page["sprite"]["tiles"] > 0
+        assert page["neighbours"]
+    before = contents(site)
+    report = sparc.Report(world / "report", run=world / "run", cache=cache)
+    assert report.browse(site, map=False) == str(site / "index.html")
+    assert "is finished" in call(*asked, "--cache", cache).stderr
+    assert contents(site) == before
+    done = call(*asked, *BIAS)
+    assert done.returncode == 2
+    assert "(bias: (none) there, class:owl, words:cat against words:sofa now)" in done.stderr
 
 
 def test_a_folder_of_something_else_is_refused(world, site, call, tmp_path) -> None:

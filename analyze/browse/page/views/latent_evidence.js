@@ -28,14 +28,14 @@ Page.latentEvidence = (() => {
           pair.shared ? h("span.badge.shared", "shared") : null,
           h(
             "small",
-            `${plural(pair.images_both, "image")} in both`,
+            `${plural(pair.images_both, "image")} in both, by their first row`,
             Number.isFinite(pair.q) ? `, q ${number(pair.q)}` : "",
           ),
         ),
         keys.map((key) => beside(key, pair[key], pair[`${key}_mispaired`])),
       );
     const help = [
-      "When each stream selects its own latents. Overlap: of the images on which either is active, those on which both are. ",
+      "When each stream selects its own latents. Overlap: of the images on whose first row either is active, those where both are. ",
       keys.includes("agreement") ? "Agreement: how alike their classes are. " : "",
       h("i.tick-key"),
       " the same for mispaired latents of like frequency: chance.",

@@ -73,7 +73,7 @@ Page.latentRelated = (() => {
     const entries = (detail.cofiring ?? []).map((one) => ({ stream: one.stream, element: entry(one) }));
     return panel(
       "Fires together with",
-      "Latents of the same stream that are active on the same images more often than by chance.",
+      "Latents of the same stream that are active on the same images, by their first row, more often than by chance.",
       entries,
     );
   }
