@@ -112,7 +112,8 @@ def _of_class(name: str, cache: ActivationCache, images: Images) -> tuple[Flags,
         if not names:
             raise ConfigError(f"{cache.folder} has no classes: it was made without labels")
         if not matches:
-            near = difflib.get_close_matches(name, [*names, *keys], n=3) or names[:3]
+            known = list(dict.fromkeys([*names, *keys]))
+            near = difflib.get_close_matches(name, known, n=3) or known[:3]
             shown = ", ".join(shorten(text, 40) for text in near)
             raise ConfigError(f"{cache.folder}: no class is called {name!r}; there are {shown}, …")
         which = ", ".join(shorten(keys[c], 40) for c in matches)
@@ -147,7 +148,23 @@ def _of_words(text: str, cache: ActivationCache, images: Images) -> tuple[Flags,
     known = np.concatenate(captioned)
     if not known.any():
         raise ConfigError(f"{cache.folder} has no captions to look for words in")
-    return images.any_row(np.concatenate(matching)), images.any_row(known)
+    held = np.concatenate(matching)
+    if not held.any() and (near := _similar_words(phrases, cache, images)):
+        raise ConfigError(f"no caption of {cache.folder} has {text!r}; similar words: {near}")
+    return images.any_row(held), images.any_row(known)
+
+
+def _similar_words(phrases: Sequence[str], cache: ActivationCache, images: Images) -> str:
+    """Words of captions that look like some phrases."""
+    batches = (batch.column("caption") for batch in cache.row_batches(["caption"], _CAPTIONS))
+    known = words.read_words(batches, images)
+    vocabulary = () if known is None else known.vocabulary
+    near = [
+        word
+        for phrase in phrases
+        for word in difflib.get_close_matches(phrase.casefold(), vocabulary, n=3)
+    ]
+    return ", ".join(shorten(word, 40) for word in dict.fromkeys(near))
 
 
 def read_lines(file: Path) -> list[str]:

@@ -40,7 +40,8 @@ class BrowseConfig:
         changeable=True,
     )
     overwrite: bool = option(
-        False, "Replace the site that the folder holds, of another report for example."
+        False,
+        "Remove the site that the folder holds, whatever it is of; asks on a terminal.",
     )
     run: str = options.moved_run()
     cache: str = options.moved_cache()

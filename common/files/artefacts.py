@@ -15,17 +15,33 @@ from sparc.common.files.lock import LOCK_FILE
 from sparc.common.parsing import parse_object
 from sparc.common.text import shorten
 
-Kind = Literal["cache", "run", "report"]
+Kind = Literal["cache", "run", "report", "site"]
 
-_FILES: dict[Kind, str] = {"cache": "cache.json", "report": "report.json", "run": "config.json"}
+_FILES: dict[Kind, str] = {
+    "cache": "cache.json",
+    "report": "report.json",
+    "run": "config.json",
+    "site": "site.json",
+}
 
-_CALLED: dict[Kind, str] = {"cache": "an activation cache", "run": "a run", "report": "a report"}
+_CALLED: dict[Kind, str] = {
+    "cache": "an activation cache",
+    "run": "a run",
+    "report": "a report",
+    "site": "a site",
+}
 
 _MADE_BY: dict[Kind, str] = {
     "cache": "sparc-extract run DATASET CACHE",
     "run": "sparc-train run CACHE RUN",
     "report": "sparc-analyze run RUN CACHE REPORT",
+    "site": "sparc-analyze browse REPORT SITE",
 }
+
+
+def kind_of(folder: Folder) -> Kind | None:
+    """What a folder seems to be, by its files; None where it is no artefact."""
+    return next((kind for kind, file in _FILES.items() if folder.exists(file)), None)
 
 
 def instead(wanted: Kind, folder: Folder) -> str:
@@ -36,8 +52,8 @@ def instead(wanted: Kind, folder: Folder) -> str:
         folder: What it was given.
     """
     command = _MADE_BY[wanted]
-    kind = next((k for k in _FILES if k != wanted and folder.exists(_FILES[k])), None)
-    if kind is None:
+    kind = kind_of(folder)
+    if kind is None or kind == wanted:
         missing = f"no {_FILES[wanted]}" if folder.exists() else "there is no such folder"
         return f"{missing}; `{command}` makes one"
     source = _recorded(folder, kind, wanted)

@@ -9,7 +9,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sparc.common.errors import LockedError, UnsafeError
@@ -33,6 +33,8 @@ def exclusive(
 ) -> Iterator[None]:
     """Hold a folder for writing; the folder is made if need be.
 
+    One that was made goes again if nothing was written to it before an error.
+
     Args:
         folder: The folder.
         recognize: Refuses a folder that holds something else, by a `SparcError`. It is asked before
@@ -46,7 +48,20 @@ def exclusive(
     """
     if recognize is not None and folder.exists():
         recognize(folder)
+    made = folder.local is not None and not folder.local.exists()
     folder.create()
+    try:
+        with _held(folder):
+            yield
+    except BaseException:
+        if made and folder.local is not None:
+            with suppress(OSError):  # it is not empty
+                folder.local.rmdir()
+        raise
+
+
+@contextmanager
+def _held(folder: Folder) -> Iterator[None]:
     holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
     if folder.local is None:
         with _remote(folder, holder):

@@ -51,6 +51,10 @@ MISTAKES = [
     ("analyze compare RUN", "it is a run; `sparc-analyze run RUN CACHE REPORT` makes one"),
     ("analyze concepts CACHE", "`sparc-analyze run RUN CACHE REPORT` makes one"),
     ("analyze concepts nowhere", "there is no such folder; `sparc-analyze run RUN CACHE REPORT`"),
+    ("analyze browse NEW REPORT", "REPORT is a report, and the report comes first: `sparc-ana"),
+    ("analyze browse RUN NEW", "it is a run; `sparc-analyze run RUN CACHE REPORT` makes one"),
+    ("analyze browse CACHE NEW", "`sparc-analyze run RUN CACHE REPORT` makes one"),
+    ("analyze browse REPORT RUN", "is not empty and not a site", "choose another"),
     ("analyze stability REPORT RUN", "it is a report; give the run that it was made from, RUN"),
     ("analyze localize REPORT PHOTO --text cat", "give the run that it was made from, RUN"),
     # a value without its option, an option that is misspelt

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from sparc.analyze import arguments, cli, options
 from sparc.analyze.bias.config import BiasConfig
+from sparc.analyze.browse.config import BrowseConfig
 from sparc.analyze.concepts.config import ConceptsConfig
 from sparc.analyze.config import AnalyzeConfig
 from sparc.analyze.direct import name_latents
@@ -29,6 +30,7 @@ from sparc.common.errors import ConfigError
 
 QUESTIONS = {
     "bias": BiasConfig,
+    "browse": BrowseConfig,
     "concepts": ConceptsConfig,
     "localize": LocalizeConfig,
     "name": NameConfig,
@@ -48,13 +50,14 @@ OWN_MEANING = {
     "source",
     "template",
     "device",
+    "workers",
 }
 """Settings whose help says what they are in this command."""
 
 
 def test_every_question_is_a_folder_and_a_command() -> None:
     commands = set(typer.main.get_group(cli.app).commands)  # type: ignore[attr-defined]
-    assert commands == {"run", "compare", "browse", *QUESTIONS}
+    assert commands == {"run", "compare", *QUESTIONS}
     for name in QUESTIONS:
         folder = Path(cli.__file__).parent / name
         assert {"config.py", "command.py"} <= {path.name for path in folder.iterdir()}

@@ -19,7 +19,7 @@ def cache(tmp_path_factory):
     columns = {
         "class_id": range(4),
         "key": ["/m/0", "/m/1", "/m/2", "/m/3"],
-        "name": ["Animal", "Dog", "Puppy", "dog"],
+        "name": ["Animal", "Dog", "Puppy", "Dog"],
         "parent_id": [None, 0, 1, None],
         "depth": [1, 2, 3, 1],
     }
@@ -57,6 +57,8 @@ def test_a_class_is_held_with_all_below_it_and_unlabelled_images_are_unknown(cac
 def test_a_class_is_not_there_or_not_the_only_one(cache):
     with pytest.raises(ConfigError, match="no class is called 'cat'"):
         read(cache, "class:cat")
+    with pytest.raises(ConfigError, match="no class is called 'Dogs'; there are Dog, …"):
+        read(cache, "class:Dogs")
     with pytest.raises(ConfigError, match=r"2 classes are called 'dog' \(keys /m/1, /m/3\)"):
         read(cache, "class:dog")
 

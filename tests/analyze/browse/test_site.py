@@ -6,7 +6,11 @@ Tables are read with plain pyarrow, codes with plain Zarr, data files as JSON be
 import base64
 import io
 import json
+import os
+import pty
 import shutil
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -382,7 +386,11 @@ def test_bias_is_that_of_the_command(world, site, call, tmp_path) -> None:
     done = call("analyze", "browse", world / "report", tmp_path / "x", "--bias=class:unicorn")
     assert done.returncode == 2
     assert "unicorn" in done.stderr
-    assert not (tmp_path / "x").exists() or contents(tmp_path / "x") == {}
+    done = call("analyze", "browse", world / "report", tmp_path / "x", "--bias=words:sof")
+    assert done.returncode == 2
+    assert "no caption of " in done.stderr
+    assert "has 'sof'; similar words: sofa" in done.stderr
+    assert not (tmp_path / "x").exists()
 
 
 def test_latents_of_another_report_are_matched_as_stability_does(world, call, tmp_path) -> None:
@@ -558,6 +566,10 @@ def test_a_folder_of_something_else_is_refused(world, site, call, tmp_path) -> N
     done = call("analyze", "browse", world / "report", world / "run")
     assert done.returncode == 2
     assert "is not empty and not a site" in done.stderr
+    done = call("analyze", "browse", site, world / "report")
+    assert f"`sparc-analyze browse {world}/report {site}`" in done.stderr
+    done = call("analyze", "concepts", site)
+    assert f"it is a site; give the report that it was made from, {world}/report" in done.stderr
     again = tmp_path / "site"
     shutil.copytree(site, again)
     done = call("analyze", "browse", world / "report", again, *BIAS, "--size=1MB")
@@ -570,6 +582,24 @@ def test_a_folder_of_something_else_is_refused(world, site, call, tmp_path) -> N
     assert done.returncode == 2
     assert "holds mine.txt besides the site" in done.stderr
     assert call("analyze", "browse", world / "report", again, "--size=big").returncode == 2
+
+
+def test_a_terminal_is_asked_before_a_site_is_removed(world, site) -> None:
+    before = contents(site)
+    terminal, theirs = pty.openpty()
+    os.write(terminal, b"n\n")
+    command = (sys.executable, "-m", "sparc.analyze.cli", "browse", world / "report", site)
+    try:
+        done = subprocess.run(
+            [*command, "--overwrite"], stdin=theirs, stderr=theirs, stdout=subprocess.PIPE
+        )
+        said = os.read(terminal, 10_000).decode()
+    finally:
+        os.close(terminal)
+        os.close(theirs)
+    assert done.returncode == 1
+    assert f"Remove the site in {site}?" in " ".join(said.split())
+    assert contents(site) == before
 
 
 def test_one_stream_without_captions_labels_and_images(tmp_path, call) -> None:
