@@ -217,8 +217,11 @@ class Searcher:
             ConfigError: There is no such row or stream.
         """
         store, stream = self.report.codes, stream or self.stream
-        if not (0 <= row < store.layout.rows and store.valid[row]):
-            raise ConfigError(f"{self.report.folder}: row {row} does not exist or was not analysed")
+        folder, last = self.report.folder, store.layout.rows - 1
+        if not 0 <= row <= last:
+            raise ConfigError(f"{folder} has no row {row}: its rows are 0 to {last}")
+        if not store.valid[row]:
+            raise ConfigError(f"{folder}: row {row} was not analysed")
         self.report.check_stream(stream)
         chunk = row // store.layout.rows_per_chunk
         codes = store.read(CodeSet("independent"), chunk, streams=(stream,))

@@ -210,9 +210,9 @@ def test_another_encoder_is_refused(report, monkeypatch):
 def test_errors_say_what_to_do(report, make_cache, model, tmp_path):
     with pytest.raises(ConfigError, match="say with stream= which stream to search: dino, "):
         search(report, SearchConfig(row=1))
-    with pytest.raises(ConfigError, match="row 5 does not exist or was not analysed"):
+    with pytest.raises(ConfigError, match="row 5 was not analysed"):
         search(report, SearchConfig(row=5, into="dino"))
-    with pytest.raises(ConfigError, match="row 150 does not exist"):
+    with pytest.raises(ConfigError, match="has no row 150: its rows are 0 to 149"):
         search(report, SearchConfig(row=150, into="dino"))
     with pytest.raises(ConfigError, match="has no stream 'audio'"):
         search(report, SearchConfig(row=1, into="dino", source="audio"))
