@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from sparc.analyze.concepts.evidence import LEAST_IMAGES
 from sparc.analyze.concepts.names import GUESS
 from sparc.analyze.show.view import InPair, InStream, Latent, LatentImage, Nearest
-from sparc.common.text import amount, shorten
+from sparc.common.text import amount, listed, shorten
 
 _PARTNERS = 4
 _NAMES = 5
@@ -58,6 +58,12 @@ def _verdict(latent: Latent) -> str:
         return f"active on none of {amount(latent.images, 'image')}: nothing can be said of it"
     if latent.shared:
         return f"shared by {', '.join(streams)}"
+    if latent.lacking and latent.only:
+        own, others = ", ".join(latent.lacking), [s for s in streams if s not in latent.lacking]
+        return (
+            f"two concepts share this number: {own}'s own, which no other stream has; and that of "
+            f"{listed(others)}, which {own} lacks"
+        )
     if latent.lacking:
         return f"all streams but {', '.join(latent.lacking)} share it"
     if len(latent.only) > 1:

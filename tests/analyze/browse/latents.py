@@ -27,7 +27,18 @@ from sparc.analyze.browse.contents.detail import (
     Sprite,
 )
 
-from .plan import COLOURS, FORMS, TILE, Plan, concept, is_dead, kind, odd_stream, streams_of
+from .plan import (
+    COLOURS,
+    FORMS,
+    TILE,
+    TWO_CONCEPTS,
+    Plan,
+    concept,
+    is_dead,
+    kind,
+    odd_stream,
+    streams_of,
+)
 
 BINS = 12
 
@@ -60,7 +71,7 @@ def detail(plan: Plan, latent: int) -> Detail:
     return Detail(
         latent=latent,
         shared=which == "shared",
-        only=(odd,) if which == "only" else (),
+        only=(odd,) if which == "only" or latent == TWO_CONCEPTS else (),
         lacking=(odd,) if which == "lacking" else (),
         thin="active on fewer than 5 images" if latent % 17 == 4 else None,
         modes={"independent": independent, **({"joint": joint} if len(plan.streams) > 1 else {})},

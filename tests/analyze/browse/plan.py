@@ -48,6 +48,10 @@ def concept(plan: Plan, latent: int) -> str:
     return f"{COLOURS[latent % len(COLOURS)]} {FORMS[latent % len(FORMS)]}"
 
 
+TWO_CONCEPTS = 8
+"""A latent that its odd stream has for itself, while the others share something that it lacks."""
+
+
 def is_dead(latent: int) -> bool:
     return latent % 10 == 9
 

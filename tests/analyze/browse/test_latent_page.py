@@ -36,6 +36,15 @@ def test_a_latent_shows_the_pictures_of_its_table(open_site):
     assert site.count(".bin-examples .shot") == 0  # joint values have no examples
 
 
+def test_a_number_that_two_concepts_share_is_explained(open_site):
+    site = open_site("shapes", f"#/latent/{plan.TWO_CONCEPTS}")
+    (verdict,) = site.texts(".verdict")
+    assert (
+        "Two concepts share this number: clip's own, which no other stream has; and that of dino "
+        "and text, which clip lacks."
+    ) in " ".join(verdict.split())
+
+
 def test_a_class_does_not_look_like_a_name(open_site):
     weight = "return getComputedStyle(document.querySelector('h1')).fontWeight"
     site = open_site("no captions", "#/latent/0")

@@ -138,6 +138,7 @@ Page.latent = (() => {
         `active on the same images in ${names}, beyond chance`,
       ];
     }
+    if (detail.only.length && detail.lacking.length) return [...twoConcepts(detail, all), ...rare];
     const said = [];
     if (detail.only.length)
       said.push(
@@ -154,6 +155,18 @@ Page.latent = (() => {
       return [badge("part", "not shared"), "no pair of streams is active on the same images beyond chance"];
     const named = pairs.map((pair) => `${clean(pair.first, 30)} and ${clean(pair.second, 30)}`);
     return [badge("part", "shared in part"), `by ${listed(named)}`];
+  }
+
+  /** Of a latent that a stream has for something of its own, while the others share another thing. */
+  function twoConcepts(detail, all) {
+    const own = listed(detail.lacking.map((name) => clean(name, 40)));
+    const others = listed(all.filter((name) => !detail.lacking.includes(name)).map((name) => clean(name, 40)));
+    return [
+      badge("only", "only in"),
+      badge("lacking", "lacking in"),
+      detail.lacking.map(Page.figures.stream),
+      `Two concepts share this number: ${own}'s own, which no other stream has; and that of ${others}, which ${own} lacks.`,
+    ];
   }
 
   const badge = (kind, text) => h("span", { class: `badge ${kind}` }, text);
