@@ -7,12 +7,13 @@ know what the files mean.
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sparc.common.documents import DocumentKind, seal
 from sparc.common.errors import ReportError
-from sparc.common.files.durable import is_leftover
+from sparc.common.files.durable import is_aside, is_leftover
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import LOCK_FILE
 from sparc.common.parsing import parse_object
@@ -26,6 +27,12 @@ BUILDING_FILE = "building.json"
 
 CONTENT = ("index.html", "assets", "data", "images", BUILDING_FILE, SITE_FILE)
 """All that a site's folder holds. The record goes last when it is removed."""
+
+_OWN = re.compile(
+    r"index\.html|(?:building|site)\.json|assets/[\w./-]+\.(?:js|css)|data/[a-z]+\.js"
+    r"|data/latents/\d+\.js|images/\d+/\d+\.webp"
+)
+"""The files of a site. Whatever else its folder holds is somebody's, and is never removed."""
 
 _LARGEST = 1 << 31
 """Bytes of a site's longest file."""
@@ -138,14 +145,14 @@ class SiteFolder:
         self._digests[name] = hashlib.sha256(content).hexdigest()
 
     def finish(self) -> int:
-        """Remove files that this site does not have, and seal it.
+        """Remove files of a site that this one does not have, and seal it.
 
         Returns:
             Its size in bytes.
         """
         wanted = {*self._digests, BUILDING_FILE, LOCK_FILE}
         for name in self._folder.files():
-            if name not in wanted:
+            if name not in wanted and _OWN.fullmatch(name):
                 self._folder.remove(name)
         entries = dataclasses.asdict(self._record)
         files = dict(sorted(self._digests.items()))
@@ -168,10 +175,12 @@ def recognize(folder: Folder) -> None:
         ReportError: It holds something else, or a site of another version.
     """
     if _read(folder) is None:
-        foreign = _foreign(folder, ())
+        begun = (BUILDING_FILE, SITE_FILE, LOCK_FILE)
+        foreign = next((name for name in _files(folder) if not is_leftover(name, begun)), "")
         if foreign:
             raise ReportError(
-                f"{folder} is not empty and not a site (it holds {foreign}): choose another folder"
+                f"{folder} is not empty and not a site (it holds {shorten(foreign, 80)}): choose "
+                "another folder"
             )
 
 
@@ -182,22 +191,24 @@ def remove_site(folder: Folder) -> None:
         ReportError: The folder holds something else, or something else besides; then all stays.
     """
     recognize(folder)
-    if foreign := _foreign(folder, CONTENT):
+    own = (name for name in _files(folder) if not _OWN.fullmatch(name))
+    if foreign := next((name for name in own if not _is_half_written(name)), ""):
         raise ReportError(
-            f"{folder} holds {foreign} besides the site, so nothing is overwritten: move it, or "
-            "choose another folder"
+            f"{folder} holds {shorten(foreign, 80)} besides the site, so nothing is overwritten: "
+            "move it, or choose another folder"
         )
     for name in CONTENT:
         folder.remove(name)
 
 
-def _foreign(folder: Folder, own: Collection[str]) -> str:
-    """Something that a folder holds and a site does not; empty where there is nothing."""
-    for name in folder.files() if folder.exists() else ():
-        known = name == LOCK_FILE or name.split("/")[0] in own
-        if not known and not is_leftover(name, (BUILDING_FILE, SITE_FILE, LOCK_FILE)):
-            return shorten(name, 80)
-    return ""
+def _files(folder: Folder) -> Iterator[str]:
+    """The files of a folder but for its lock."""
+    yield from (name for name in (folder.files() if folder.exists() else ()) if name != LOCK_FILE)
+
+
+def _is_half_written(name: str) -> bool:
+    """Whether a killed process left it while it wrote a file of a site."""
+    return is_aside(name.rpartition("/")[2])
 
 
 def _read(folder: Folder) -> dict[str, Any] | None:

@@ -581,6 +581,16 @@ def test_a_folder_of_something_else_is_refused(world, site, call, tmp_path) -> N
     done = call("analyze", "browse", world / "report", again, "--overwrite")
     assert done.returncode == 2
     assert "holds mine.txt besides the site" in done.stderr
+    (again / "data/my").mkdir()
+    (again / "mine.txt").rename(again / "data/my/notes.md")
+    done = call("analyze", "browse", world / "report", again, "--size=1MB", "--overwrite")
+    assert "holds data/my/notes.md besides the site" in done.stderr
+    (again / "data/index.js").write_text("damaged")
+    (again / "data/latents/9999.js").write_text("of a site with more latents")
+    done = call("analyze", "browse", world / "report", again, "--size=1MB")
+    assert done.returncode == 0, done.stderr
+    assert (again / "data/my/notes.md").read_text() == "mine"
+    assert not (again / "data/latents/9999.js").exists()
     assert call("analyze", "browse", world / "report", again, "--size=big").returncode == 2
 
 
