@@ -76,7 +76,7 @@ def _command_class(config_class: type | None) -> type[TyperCommand]:
 def _first_question(config_class: type | None) -> str:
     """The option of a command's first setting if that has no default: what the command is asked."""
     first = next(iter(dataclasses.fields(config_class)), None) if config_class else None
-    return _flag(first) if first is not None and first.default in (None, "") else ""
+    return flag_of(first) if first is not None and first.default in (None, "") else ""
 
 
 def new_app(help: str) -> typer.Typer:
@@ -303,7 +303,7 @@ def _default_shown(field: "dataclasses.Field[Any]", config: Any) -> str:
 
 def _option(field: "dataclasses.Field[Any]", hint: Any, default: str) -> inspect.Parameter:
     """The command line option of one configuration field: absent means 'as configured'."""
-    flag = _flag(field)
+    flag = flag_of(field)
     # An absent option must differ from one that repeats the default, so typer's default is
     # None, and the real one is part of the help.
     choices = field.metadata["choices"]
@@ -317,7 +317,8 @@ def _option(field: "dataclasses.Field[Any]", hint: Any, default: str) -> inspect
     return _keyword(field.name, _annotation(hint), info)
 
 
-def _flag(field: "dataclasses.Field[Any]") -> str:
+def flag_of(field: "dataclasses.Field[Any]") -> str:
+    """What a setting is called on the command line, `--` included."""
     return str(field.metadata["flag"] or "--" + field.name.replace("_", "-"))
 
 

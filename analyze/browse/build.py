@@ -1,5 +1,6 @@
 """From a report to a site: gather, choose pictures, write; continued where it was interrupted."""
 
+import dataclasses
 import hashlib
 import os
 import shlex
@@ -25,12 +26,14 @@ from sparc.analyze.browse.gather.gathered import Gathered, gather
 from sparc.analyze.browse.page_files import START, digest, page_files
 from sparc.analyze.browse.pictures.budget import Plan
 from sparc.analyze.browse.pictures.draw import bytes_of_page, draw_all, plan_pictures, wanted
+from sparc.analyze.browse.pictures.heat_maps import SCALE, HeatMaps, make_heat_maps
 from sparc.analyze.browse.pictures.sources import TILE, Pictures, has_pictures, open_pictures
 from sparc.analyze.browse.pictures.sprites import columns_of
 from sparc.analyze.browse.views import MadeViews, make_views
 from sparc.analyze.report.digests import DIGESTS_FILE
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.sources import open_cache
+from sparc.common.cli import flag_of
 from sparc.common.config import to_mapping
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
@@ -50,11 +53,12 @@ _FILE_BYTES = 1_000_000
 _MARGIN = 1.05
 """Of an estimated size."""
 
-_NOT_REPEATED = ("overwrite", "export", "workers")
+_NOT_REPEATED = ("overwrite", "export", "device", "workers")
 """Settings that the command on the site's page leaves out."""
 
-_NOT_DECISIVE = (*_NOT_REPEATED, "run", "cache", "dataset")
-"""Settings that do not decide what a site shows: a place does by what is there (`SiteSources`)."""
+_NOT_DECISIVE = (*_NOT_REPEATED, "specs", "trust_encoders", "run", "cache", "dataset")
+"""Settings that do not decide what a site shows: a place does by what is there (`SiteSources`), and
+encoders are those of the run, whoever names them."""
 
 _NO_PICTURES = Plan({}, "")
 
@@ -147,11 +151,13 @@ class _Building:
         pictures = open_pictures(
             gathered.evidence.cache, gathered.shown, config.dataset, self._workers
         )
+        maps = make_heat_maps(gathered, pictures, config)
+        notes += maps.notes
         # What may fail for a setting comes before: a site that was begun keeps its settings.
         self._site.begin()
         for name, content in self._views.files.items():
             self._site.write(name, content)
-        bytes_of_one = bytes_of_page(gathered)
+        bytes_of_one = bytes_of_page(gathered) + maps.bytes / max(1, len(gathered.alive))
         per_file = _per_file(bytes_of_one)
         plan, unreadable = _NO_PICTURES, 0
         if isinstance(pictures, str):
@@ -162,7 +168,7 @@ class _Building:
             rest += sum(map(len, self._page.values()))
             room = config.bytes - self._site.bytes - rest * _MARGIN
             plan, unreadable = self._draw(gathered, pictures, room)
-        self._write_details(gathered, plan, per_file)
+        self._write_details(gathered, plan, maps, per_file)
         if config.export is not None:
             source = None if isinstance(pictures, str) else pictures
             columns = (*gathered.columns, *self._views.columns)
@@ -187,10 +193,10 @@ class _Building:
             unreadable = draw_all(self._site, gathered, pictures, plan, self._workers, bar.update)
         return plan, unreadable
 
-    def _write_details(self, gathered: Gathered, plan: Plan, per_file: int) -> None:
+    def _write_details(self, gathered: Gathered, plan: Plan, maps: HeatMaps, per_file: int) -> None:
         with progress(len(gathered.alive), "writing pages", unit="latents") as bar:
             for number, of_file in groupby(
-                _details(gathered, plan), lambda detail: detail.latent // per_file
+                _details(gathered, plan, maps), lambda detail: detail.latent // per_file
             ):
                 content = Details(latents={detail.latent: detail for detail in of_file})
                 self._site.write(
@@ -227,25 +233,30 @@ class _Building:
     def _command(self) -> str:
         """How this site was made, to copy."""
         words = ["sparc-analyze", "browse", str(self._report.folder), str(self._folder)]
-        default = to_mapping(BrowseConfig())
-        for name, value in to_mapping(self._config).items():
-            if name not in _NOT_REPEATED and value != default[name]:
-                flag = name.replace("_", "-")
+        values, default = to_mapping(self._config), to_mapping(BrowseConfig())
+        for field in dataclasses.fields(BrowseConfig):
+            value = values[field.name]
+            if field.name not in _NOT_REPEATED and value != default[field.name]:
+                flag = flag_of(field)
                 if isinstance(value, bool):
-                    words += [f"--{flag}" if value else f"--no-{flag}"]
+                    words += [flag if value else flag.replace("--", "--no-", 1)]
                 else:
                     for single in value if isinstance(value, list) else [value]:
-                        words += [f"--{flag}", str(single)]
+                        words += [flag, str(single)]
         return shlex.join(words)
 
 
-def _details(gathered: Gathered, plan: Plan) -> Iterator[Detail]:
+def _details(gathered: Gathered, plan: Plan, maps: HeatMaps) -> Iterator[Detail]:
     for latent, choice in gathered.choices():
         number = plan.tiles.get(latent, 0)
         images: list[Any] = wanted(gathered, choice).images[:number].tolist() if number else []
         tiles = {image: tile for tile, image in enumerate(images)}
         sprite = Sprite(columns=columns_of(number), tiles=number) if number else None
-        yield gathered.details.detail(latent, choice, tiles, sprite)
+        detail = gathered.details.detail(latent, choice, tiles, sprite)
+        of_latent = maps.of_latents.get(latent)
+        if of_latent:
+            detail = dataclasses.replace(detail, maps=of_latent, map_scale=SCALE)
+        yield detail
 
 
 def _per_file(bytes_of_one: float) -> int:

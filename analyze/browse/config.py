@@ -23,6 +23,12 @@ class BrowseConfig:
     map: bool = option(
         True, "Place latents in a plane, by the directions that they write into the streams."
     )
+    maps: int = option(
+        0,
+        "Draw where in its strongest images a latent is, for this number of latents, the most "
+        "interesting ones.",
+    )
+    latents: str = option("", "Draw it for these latents, too, such as 42,7.")
     bias: tuple[str, ...] = option(
         (),
         "Which latents go with this attribute, as for `sparc-analyze bias`, or with 'ATTRIBUTE "
@@ -43,14 +49,17 @@ class BrowseConfig:
         False,
         "Remove the site that the folder holds, whatever it is of; asks on a terminal.",
     )
+    specs: tuple[str, ...] = options.specs()
+    trust_encoders: bool = options.trust_encoders()
     run: str = options.moved_run()
     cache: str = options.moved_cache()
     dataset: str = options.moved_dataset()
+    device: str = options.device("the encoders run")
     workers: int = option(0, "Threads; 0: one per core.", changeable=True)
 
     def __post_init__(self) -> None:
-        _ = self.bytes
-        options.check_at_least(self, 0, "workers")
+        _ = self.bytes, self.latent_numbers
+        options.check_at_least(self, 0, "maps", "workers")
         if self.export is not None and self.export.suffix.lower() != ".parquet":
             raise ConfigError(f"the table's name must end in .parquet, not {self.export}")
 
@@ -66,3 +75,19 @@ class BrowseConfig:
             raise ConfigError(f"size must be like 300MB or 1.5GB, not {self.size!r}")
         unit = {name.lower(): number for name, number in _UNITS.items()}[match[2].lower()]
         return int(float(match[1]) * unit)
+
+    @property
+    def latent_numbers(self) -> tuple[int, ...]:
+        """`latents`, one by one.
+
+        Raises:
+            ConfigError: It is not a list of numbers.
+        """
+        if not self.latents.strip():
+            return ()
+        numbers = [number.strip() for number in self.latents.split(",")]
+        if not all(number.isdecimal() and number.isascii() for number in numbers):
+            raise ConfigError(
+                f"latents must be numbers with commas between them, like 42,7, not {self.latents!r}"
+            )
+        return tuple(map(int, numbers))

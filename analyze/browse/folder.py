@@ -239,6 +239,7 @@ def _refuse_other(folder: Folder, known: Mapping[str, Any], record: SiteRecord) 
             (name, known["settings"].get(name), value)
             for name, value in wanted["settings"].items()
             if known["settings"].get(name) != value
+            and (name in known["settings"] or value)  # a setting that is newer than the site is off
         ]
     )
     for what, then, now in differences:

@@ -234,7 +234,7 @@ class HeatMap:
 
     Attributes:
         row: Place of the picture's row in the latent's `rows`.
-        width: Cells in a line.
+        width: Cells in a line; together they cover the picture's tile.
         height: Lines.
         data: A byte a cell, in base64; 255 is the latent's `map_scale`.
         largest: The largest value in the map.
@@ -264,7 +264,7 @@ class Detail:
         nearest: What other streams have for it, where it is not shared.
         cofiring: The latents that go with it, the closest first in each stream.
         neighbours: The nearest decoder rows, likewise.
-        maps: By stream, heat maps; None if none were made.
+        maps: By stream of images, heat maps of its strongest images; None if none were made.
         map_scale: The value that 255 stands for in all of them.
     """
 

@@ -3,6 +3,7 @@
 The scenes hold a red and a green square; captions name them.
 """
 
+import base64
 import dataclasses
 import json
 import os
@@ -227,6 +228,63 @@ def test_scores_go_into_the_report(run, cache, report, call):
     assert summary["localization_pointing/centre/several/cnn"] == mean["pointing"]
     assert "codes_r_at_1/independent/trained" in summary
     assert "LOCALIZATION" in render(summary_page([Report(report)]))
+
+
+def test_the_concept_browser_has_maps_of_the_streams_strongest_images(
+    run, cache, scenes, report, call, tmp_path
+):
+    site, known = tmp_path / "site", pq.read_table(report / "latents.parquet").to_pylist()
+    asked = max(row["latent"] for row in known if row["stream"] == "cnn" and row["rows_active"])
+    browse = ("analyze", "browse", report, site, "--no-map", "--maps=1", "--device=cpu")
+    for wrong, message in (
+        (("--latents=32", "--trust-encoders"), "no latent 32: the model has 0 to 31"),
+        ((), "--trust-encoders"),
+        (("--trust-encoders", f"--dataset={tmp_path}/none"), "none"),
+    ):
+        refused = call(*browse, *wrong)
+        assert refused.returncode == 2
+        assert message in refused.stderr
+        assert not (site / "index.html").exists()
+        assert not (site / "building.json").exists()
+    done = call(*browse, f"--latents={asked}", "--trust-encoders")
+    assert done.returncode == 0, done.stderr
+    pages = {}
+    for file in (site / "data/latents").iterdir():
+        content = file.read_text().removesuffix(");\n").partition(",")[2]
+        pages |= {int(n): page for n, page in json.loads(content)["latents"].items()}
+    mapped = {latent: page for latent, page in pages.items() if page["maps"]}
+    assert asked in mapped
+    assert len(mapped) <= 2
+    localizer = Localizer.open(run, LocalizeConfig(device="cpu", trust_encoders=True))
+    compared = 0
+    for latent, page in mapped.items():
+        assert page["map_scale"] == 1
+        for stream, maps in page["maps"].items():
+            top = page["modes"]["independent"][stream]["top"][:4]
+            assert sorted(m["row"] for m in maps) == sorted(place for place, _ in top)
+            by_hand = [
+                tile(localizer, scenes, stream, latent, page["rows"][m["row"]]) for m in maps
+            ]
+            for shown, cells in zip(maps, by_hand, strict=True):
+                share = cells / np.max(by_hand)
+                written = np.frombuffer(base64.b64decode(shown["data"]), np.uint8).reshape(24, 24)
+                np.testing.assert_allclose(written / 255, share, atol=0.6 / 255)
+                assert shown["largest"] == pytest.approx(share.max(), abs=1e-5)
+                compared += 1
+    assert compared >= 8
+
+
+def tile(localizer, scenes, stream, latent, row):
+    """A map in 24 x 24 cells over a square tile that an image of 160 x 120 pixels lies on."""
+    with Image.open(scenes / row["image"]) as image:
+        encoded = localizer.encode(image.convert("RGB"))
+    grid = localizer.grid(stream, latent, encoded)
+    rise = np.maximum(grid - np.median(grid), 0)
+    # Five pixels a cell, so that the middle one is the cell's centre.
+    pixels = np.zeros((120, 120))
+    placed = localizer.placement(stream, encoded.size).on_image(rise, (120, 90))
+    pixels[15:105] = np.nan_to_num(placed)
+    return pixels[2::5, 2::5]
 
 
 def test_another_models_report_is_not_changed(run, cache, report):

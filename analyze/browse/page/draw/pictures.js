@@ -96,7 +96,8 @@ Page.pictures = (() => {
     const pixels = context.createImageData(128, 1);
     for (let i = 0; i < 128; i += 1) pixels.data.set(colour(i / 127), i * 4);
     context.putImageData(pixels, 0, 0);
-    return h("span.scale", "0", canvas, number(largest), h("small", "one scale for all streams"));
+    const what = "of the stream's strongest place; for its strongest images";
+    return h("span.scale", "0", canvas, number(largest), h("small", what));
   }
 
   const sizes = new Map(); // columns and rows of a sheet, by latent: lists know no details
