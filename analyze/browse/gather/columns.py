@@ -73,6 +73,12 @@ class _Columns:
             meaning = self._floats("overlap_excess")
         return np.asarray(np.maximum(np.nan_to_num(meaning), 0) * np.log1p(rows))
 
+    @property
+    def _interesting(self) -> str:
+        if not self._several:
+            return "How alike its images are"
+        return "How far it means the same in all streams"
+
     def _of_size(self) -> Iterator[Column]:
         rows = {stream: self._rows(stream) for stream in self._streams}
         most = np.max(list(rows.values()), axis=0)
@@ -81,8 +87,8 @@ class _Columns:
         yield Column(
             key="interest",
             label="interest",
-            help="How far it means the same in all streams beyond chance, times the logarithm of "
-            "its rows: what the list is sorted by at first.",
+            help=f"{self._interesting} beyond chance, times the logarithm of its rows: what the "
+            "list is sorted by at first.",
             group="size",
             kind="number",
             data=encoded.floats(self.interest),

@@ -35,7 +35,7 @@ Page.latent = (() => {
   }
 
   function chosenMode(detail, params) {
-    const asked = params.get("mode");
+    const asked = Page.concepts.names().length < 2 ? "" : params.get("mode"); // one stream selects alone
     return Object.hasOwn(detail.modes, asked ?? "")
       ? asked
       : Object.hasOwn(detail.modes, "independent")
