@@ -4,6 +4,7 @@ They take the settings of the commands by the same names. Tables are of pandas w
 installed, else of Arrow. This module must not know how anything is computed.
 """
 
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -24,6 +25,7 @@ from sparc.analyze.show.latent import latent as facts_of
 from sparc.common.config import settings_from
 from sparc.common.errors import ConfigError
 from sparc.common.files.paths import recorded_here
+from sparc.common.text import shorten
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,6 +33,19 @@ if TYPE_CHECKING:
     from sparc.analyze.localize.localizer import Localizer, Located
 
 Location = str | os.PathLike[str]
+
+
+def _whole(number: Any, what: str) -> int:
+    """The number of a latent or row, as NumPy and pandas give it too.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    try:
+        return operator.index(number)
+    except TypeError as error:
+        shown = shorten(repr(number), 60)
+        raise ConfigError(f"{what} must be a whole number, such as 42, not {shown}") from error
 
 
 class BiasFrames(NamedTuple):
@@ -135,7 +150,7 @@ class Report(folder.Report):
             SparcError: There is no such latent, or the report's cache is not there.
         """
         return LatentView(
-            facts_of(self._evidence, int(number)), self._evidence.cache, self._dataset
+            facts_of(self._evidence, _whole(number, "latent")), self._evidence.cache, self._dataset
         )
 
     def browse(self, site: Location, **settings: Any) -> str:
@@ -200,9 +215,9 @@ class Report(folder.Report):
             raise ConfigError(f"search for one text, image=…, row=… or latent=…: {what}")
         searcher = self._searcher(stream, specs, trust_encoders)
         if latent is not None:
-            return frame(searcher.latent(int(latent), results=results))
+            return frame(searcher.latent(_whole(latent, "latent"), results=results))
         if row is not None:
-            return frame(searcher.row(int(row), source=source, results=results))
+            return frame(searcher.row(_whole(row, "row"), source=source, results=results))
         if image is not None:
             return frame(searcher.image(image, source=source, results=results))
         assert text is not None
@@ -250,7 +265,7 @@ class Report(folder.Report):
         if text is not None:
             return localizer.text(image, text)
         assert latent is not None
-        return localizer.latent(image, int(latent))
+        return localizer.latent(image, _whole(latent, "latent"))
 
     def bias(self, attribute: str, *, against: str = "", **settings: Any) -> BiasFrames:
         """Which latents, and which pairs of them, go with an attribute of images.
