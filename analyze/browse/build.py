@@ -181,7 +181,9 @@ class _Building:
         if plan.dropped:
             notes.append(f"{config.size} had no room for {plan.dropped}")
         if size > config.bytes:
-            notes.append(f"the site has {shown_size(size)}: its pages alone need that")
+            drawn = any(plan.tiles.values())
+            cause = "its pictures are larger than estimated" if drawn else "its pages need that"
+            notes.append(f"the site has {shown_size(size)}, more than {config.size}: {cause}")
         if unreadable:
             notes.append(f"{amount(unreadable, 'image')} could not be read: empty frames")
         return Site(self._folder.path(START), size, len(gathered.alive), tuple(notes))

@@ -30,6 +30,7 @@ def captions_of_rows(captions: Iterable[Any]) -> list[str | None]:
     for row, caption in enumerate(result):
         if caption is not None and not isinstance(caption, str):
             raise CacheError(f"captions: row {row} is {_quoted(caption)}, not a text")
+        _require_unicode(caption or "", f"captions: row {row}")
     return result
 
 
@@ -46,6 +47,7 @@ def names_of_rows(sample_ids: Iterable[Any]) -> list[str]:
             raise CacheError(
                 f"sample_ids: row {row} is {_quoted(name)}, neither a text nor a whole number"
             )
+        _require_unicode(str(name), f"sample_ids: row {row}")
         result.append(str(name))
     return result
 
@@ -113,6 +115,8 @@ def table_of_classes(classes: Any) -> pa.Table:
             + (" of other things" if isinstance(classes, Sequence | np.ndarray) else "")
         )
     names = [str(name) for name in classes]
+    for place, name in enumerate(names):
+        _require_unicode(name, f"classes: class {place}")
     (name, times), *_ = Counter(names).most_common(1) or [("", 0)]
     if times > 1:
         raise CacheError(f"classes: {times} are called {_quoted(name)}; a name is given once")
@@ -142,6 +146,17 @@ def _checked(classes: pa.Table) -> pa.Table:
     if (fault := next(tables.class_faults(classes), None)) is not None:
         raise CacheError(f"classes: {fault}")
     return classes
+
+
+def _require_unicode(text: str, where: str) -> None:
+    """Refuse half of a surrogate pair, which Python holds in a text and no file can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise CacheError(
+            f"{where} is {_quoted(text)}, which is not valid Unicode: give "
+            "text.encode('utf-8', 'replace').decode()"
+        ) from error
 
 
 def _is_missing(value: Any) -> bool:

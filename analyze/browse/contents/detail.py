@@ -112,7 +112,7 @@ class Histogram:
 
     Attributes:
         edges: Of the bins, from 0 to the largest value, one more than there are bins.
-        counts: Rows in each bin; a bin has its upper edge.
+        counts: Rows in each bin; a bin has its lower edge, the last one both.
         examples: By bin; none at all in joint mode.
     """
 

@@ -178,6 +178,9 @@ def test_a_caption_may_be_missing_in_every_way_that_people_write_it(tmp_path, ga
         ({"sample_ids": [1, 2.5]}, "sample_ids: row 1 is 2.5, neither a text nor a whole number"),
         ({"sample_ids": [True, False]}, "sample_ids: row 0 is True, neither"),
         ({"sample_ids": ["a", None]}, "sample_ids: row 1 is None, neither"),
+        ({"captions": ["a", "b\ud800"]}, r"captions: row 1 is 'b\\ud800', which is not valid Uni"),
+        ({"sample_ids": ["\udfff", "b"]}, "sample_ids: row 0 is .* is not valid Unicode"),
+        ({"label_ids": [0, 0], "classes": ["\udfff"]}, "classes: class 0 .* not valid Unicode"),
     ],
 )
 def test_captions_and_names_of_another_kind_are_refused_by_row(
