@@ -119,6 +119,8 @@ class Site:
 @pytest.fixture(scope="session")
 def driver() -> Iterator[Any]:
     selenium = pytest.importorskip("selenium.webdriver")
+    from selenium.common.exceptions import WebDriverException
+
     if CHROMIUM is None or shutil.which("chromedriver") is None:
         pytest.skip("needs chromium and chromedriver")
     options = selenium.ChromeOptions()
@@ -126,7 +128,11 @@ def driver() -> Iterator[Any]:
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = selenium.Chrome(options, selenium.ChromeService(shutil.which("chromedriver")))
+    try:
+        driver = selenium.Chrome(options, selenium.ChromeService(shutil.which("chromedriver")))
+    except WebDriverException as error:  # a browser that a machine has and cannot run
+        reason = " ".join(str(error.msg).split())
+        pytest.skip(f"chromium does not start here: {reason:.200}")
     yield driver
     driver.quit()
 
