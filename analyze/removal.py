@@ -9,7 +9,7 @@ from sparc.analyze.report.tables import file_of
 from sparc.analyze.report.writer import PIECES, recognize
 from sparc.analyze.search.index_folder import FOLDER as INDEX
 from sparc.common.errors import ReportError
-from sparc.common.files.artefacts import foreign_entry
+from sparc.common.files.artefacts import refuse_foreign_entry
 from sparc.common.files.folder import Folder
 
 
@@ -25,10 +25,6 @@ def remove_report(folder: Folder) -> None:
     # An interruption leaves what is still a report: an unfinished one, whose record goes last.
     tables = map(file_of, table_names())
     content = (SUMMARY_FILE, PIECES, INDEX, *tables, CODES, DIGESTS_FILE, INFO_FILE)
-    if name := foreign_entry(folder, content):
-        raise ReportError(
-            f"{folder} holds {name} besides the report, so nothing is overwritten: move it, or "
-            "choose another folder"
-        )
+    refuse_foreign_entry(folder, "report", content, ReportError)
     for name in content:
         folder.remove(name)

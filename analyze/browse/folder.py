@@ -13,6 +13,7 @@ from typing import Any
 
 from sparc.common.documents import DocumentKind, seal
 from sparc.common.errors import ReportError
+from sparc.common.files.artefacts import beside_artefact
 from sparc.common.files.durable import is_aside, is_leftover
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import LOCK_FILE
@@ -193,10 +194,7 @@ def remove_site(folder: Folder) -> None:
     recognize(folder)
     own = (name for name in _files(folder) if not _OWN.fullmatch(name))
     if foreign := next((name for name in own if not _is_half_written(name)), ""):
-        raise ReportError(
-            f"{folder} holds {shorten(foreign, 80)} besides the site, so nothing is overwritten: "
-            "move it, or choose another folder"
-        )
+        raise ReportError(beside_artefact(folder, foreign, "site"))
     for name in CONTENT:
         folder.remove(name)
 

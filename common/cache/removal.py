@@ -11,7 +11,7 @@ from sparc.common.cache.info import (
     THUMBNAILS,
 )
 from sparc.common.errors import CacheError
-from sparc.common.files.artefacts import foreign_entry
+from sparc.common.files.artefacts import refuse_foreign_entry
 from sparc.common.files.folder import Folder
 
 _CONTENT = (
@@ -33,11 +33,8 @@ def refuse_further_content(folder: Folder) -> None:
     Raises:
         CacheError: It does; nothing has been removed.
     """
-    if folder.exists() and (name := foreign_entry(folder, _CONTENT)):
-        raise CacheError(
-            f"{folder} holds {name} besides the cache, so nothing is overwritten: move it, or "
-            "choose another folder"
-        )
+    if folder.exists():
+        refuse_foreign_entry(folder, "cache", _CONTENT, CacheError)
 
 
 def remove_cache(folder: Folder) -> None:

@@ -77,6 +77,29 @@ def foreign_entry(folder: Folder, ours: Collection[str]) -> str | None:
     return next((name for name in names if name not in own and not is_leftover(name, ours)), None)
 
 
+def refuse_foreign_entry(
+    folder: Folder, kind: Kind, ours: Collection[str], error: type[SparcError]
+) -> None:
+    """Refuse to remove an artefact beside which its folder holds anything.
+
+    Args:
+        folder: A folder that was recognized as one of that kind.
+        kind: What it is.
+        ours: The files and folders of such an artefact.
+        error: What is raised.
+    """
+    if name := foreign_entry(folder, ours):
+        raise error(beside_artefact(folder, name, kind))
+
+
+def beside_artefact(folder: Folder, name: str, kind: Kind) -> str:
+    """Why an artefact is not removed: its folder holds something of that name besides."""
+    return (
+        f"{folder} holds {shorten(name, 80)} besides the {kind}, so nothing is overwritten: move "
+        "it, or choose another folder"
+    )
+
+
 def refuse_inside_artefact(folder: Folder) -> None:
     """Refuse a folder for a new artefact that lies inside another one, at any depth.
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sparc.common.errors import RunError
-from sparc.common.files.artefacts import foreign_entry
+from sparc.common.files.artefacts import refuse_foreign_entry
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE
@@ -56,15 +56,6 @@ def remove_run(run: Path) -> None:
     folder = Folder(run)
     if folder.exists():
         with exclusive(folder, recognize_run):
-            _refuse_further_content(folder)
+            refuse_foreign_entry(folder, "run", _CONTENT, RunError)
             for name in _CONTENT:
                 folder.remove(name)
-
-
-def _refuse_further_content(folder: Folder) -> None:
-    """Refuse to remove a run beside which its folder holds anything, as a new run would be."""
-    if name := foreign_entry(folder, _CONTENT):
-        raise RunError(
-            f"{folder} holds {name} besides the run, so nothing is overwritten: move it, or choose "
-            "another folder"
-        )
