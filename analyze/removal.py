@@ -9,7 +9,7 @@ from sparc.analyze.report.tables import file_of
 from sparc.analyze.report.writer import PIECES, recognize
 from sparc.analyze.search.index_folder import FOLDER as INDEX
 from sparc.common.errors import ReportError
-from sparc.common.files.artefacts import refuse_foreign_entry
+from sparc.common.files.artefacts import remove_content
 from sparc.common.files.folder import Folder
 
 
@@ -25,6 +25,4 @@ def remove_report(folder: Folder) -> None:
     # An interruption leaves what is still a report: an unfinished one, whose record goes last.
     tables = map(file_of, table_names())
     content = (SUMMARY_FILE, PIECES, INDEX, *tables, CODES, DIGESTS_FILE, INFO_FILE)
-    refuse_foreign_entry(folder, "report", content, ReportError)
-    for name in content:
-        folder.remove(name)
+    remove_content(folder, "report", content, ReportError)

@@ -22,12 +22,12 @@ EXPLAINED_CROSS = Metric(
     "explained_variance_cross", title="cross-reconstruction, explained variance"
 )
 EXPLAINED_OF_STREAM = Metric(
-    "explained_variance_self", where=("stream",), title="self-reconstruction, explained variance"
+    "explained_variance_self", where=("stream",), title=EXPLAINED_SELF.title
 )
 EXPLAINED_OF_TARGET = Metric(
     "explained_variance_cross",
     where=("stream",),
-    title="cross-reconstruction, explained variance",
+    title=EXPLAINED_CROSS.title,
     added=True,
 )
 

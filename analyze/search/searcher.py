@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.metrics.meaning.naming import names_of
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.sources import open_cache, open_model
 from sparc.analyze.search.config import QUERIES
@@ -112,9 +112,7 @@ class Searcher:
         self.stream = stream or _only_stream(report)
         self._index = open_index(report.folder, report.codes, self.stream)
         self._rows = open_rows(report.folder, self.cache)
-        named = "naming" in report.tables
-        names = names_of(report.table("naming"), "independent", words=1) if named else {}
-        self._names = {latent: words for (s, latent), words in names.items() if s == self.stream}
+        self._names = _first_names(report, self.stream)
 
     def __repr__(self) -> str:
         return f"Searcher({str(self.report.folder)!r}, {self.stream!r})"
@@ -202,7 +200,7 @@ class Searcher:
             **{name: table[name] for name in table.column_names},
             "own_image": self._own_image(code, rows),
             "latents": reasons,
-            "names": [[w for i in latents for w in self._names.get(i, [])] for latents in reasons],
+            "names": [[self._names[i] for i in latents if i in self._names] for latents in reasons],
         }
         return pa.table(columns, schema=SCHEMA)
 
@@ -293,6 +291,15 @@ def _single(code: "Code | Query") -> Code:
     if len(code.indices) != 1:
         raise ConfigError(f"give the code of one text or image, not of {len(code.indices)}")
     return Code(code.indices[0], code.values[0])
+
+
+def _first_names(report: Report, stream: str) -> dict[int, str]:
+    """The best name of each latent of a stream that has one."""
+    if "naming" not in report.tables:
+        return {}
+    of_stream = (pc.field("mode") == "independent") & (pc.field("stream") == stream)
+    first = report.table("naming").filter(of_stream & (pc.field("rank") == 1))
+    return dict(zip(first["latent"].to_pylist(), first["word"].to_pylist(), strict=True))
 
 
 def _only_stream(report: Report) -> str:

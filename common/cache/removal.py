@@ -11,7 +11,7 @@ from sparc.common.cache.info import (
     THUMBNAILS,
 )
 from sparc.common.errors import CacheError
-from sparc.common.files.artefacts import refuse_foreign_entry
+from sparc.common.files.artefacts import refuse_foreign_entry, remove_content
 from sparc.common.files.folder import Folder
 
 _CONTENT = (
@@ -43,6 +43,5 @@ def remove_cache(folder: Folder) -> None:
     Raises:
         CacheError: The folder holds something else besides; then all stays.
     """
-    refuse_further_content(folder)
-    for name in _CONTENT:
-        folder.remove(name)
+    if folder.exists():
+        remove_content(folder, "cache", _CONTENT, CacheError)

@@ -92,6 +92,18 @@ def refuse_foreign_entry(
         raise error(beside_artefact(folder, name, kind))
 
 
+def remove_content(
+    folder: Folder, kind: Kind, ours: Collection[str], error: type[SparcError]
+) -> None:
+    """Remove an artefact, in the order of `ours`: its record should come last.
+
+    So an interrupted removal leaves what is still recognized. See `refuse_foreign_entry`.
+    """
+    refuse_foreign_entry(folder, kind, ours, error)
+    for name in ours:
+        folder.remove(name)
+
+
 def beside_artefact(folder: Folder, name: str, kind: Kind) -> str:
     """Why an artefact is not removed: its folder holds something of that name besides."""
     return (

@@ -9,7 +9,7 @@ from sparc.analyze.measures.latents import ALIVE, ALIVE_UNSEEN_SHARE
 from sparc.analyze.measures.localization import AUC, CENTRE, POINTING, RANDOM_LATENT
 from sparc.analyze.measures.reconstruction import EXPLAINED_CROSS, NMSE_CROSS
 from sparc.analyze.measures.retrieval import R_AT_1, R_AT_10
-from sparc.analyze.report.control_lines import PERMUTED, UNTRAINED
+from sparc.analyze.report.control_lines import UNTRAINED, independent_line, untrained_line
 from sparc.analyze.report.figure_names import FigureMode, Metric
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.page import Column, Line, Section
@@ -105,7 +105,7 @@ def _sections(first: Column, streams: tuple[str, ...]) -> Iterator[Section]:
             Line(
                 f"{NMSE_CROSS.title} (lower is better)",
                 NMSE_CROSS.of(mode="independent", control="trained"),
-                (_untrained(NMSE_CROSS),),
+                (untrained_line(NMSE_CROSS),),
             ),
             Line(
                 EXPLAINED_CROSS.title,
@@ -114,10 +114,7 @@ def _sections(first: Column, streams: tuple[str, ...]) -> Iterator[Section]:
             Line(
                 codes.title,
                 codes.of(mode="independent", control="trained"),
-                (
-                    _untrained(codes),
-                    Line(PERMUTED, codes.of(mode="independent", control="permuted")),
-                ),
+                independent_line(codes).controls,
             ),
             Line(ten.title, ten.of(mode="independent", control="trained")),
         ),
@@ -186,10 +183,6 @@ def _agreement(depth: int, mode: FigureMode) -> Line:
         VALUE.of(where, mode=mode, control="trained"),
         (line(MISPAIRED), line(EXCESS, untrained)),
     )
-
-
-def _untrained(metric: Metric) -> Line:
-    return Line(UNTRAINED, metric.of(mode="independent", control="untrained"))
 
 
 def _map(stream: str) -> Line:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sparc.common.errors import RunError
-from sparc.common.files.artefacts import refuse_foreign_entry
+from sparc.common.files.artefacts import remove_content
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE
@@ -56,6 +56,4 @@ def remove_run(run: Path) -> None:
     folder = Folder(run)
     if folder.exists():
         with exclusive(folder, recognize_run):
-            refuse_foreign_entry(folder, "run", _CONTENT, RunError)
-            for name in _CONTENT:
-                folder.remove(name)
+            remove_content(folder, "run", _CONTENT, RunError)

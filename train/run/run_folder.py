@@ -45,7 +45,8 @@ INITIAL_FILE = "initial.safetensors"
 METRICS_FILE = "metrics.jsonl"
 TIMINGS_FILE = "timings.jsonl"
 CHECKPOINTS = "checkpoints"
-TENSORBOARD, WANDB = SERVICE_FOLDERS = ("tensorboard", "wandb")
+TENSORBOARD = "tensorboard"
+SERVICE_FOLDERS = (TENSORBOARD, "wandb")
 """What logging services write; Weights & Biases chooses the name itself."""
 SWEEP_FILE = "sweep.json"
 """Lies in the folder of a sweep, whose runs are folders in it; see `sparc.train.run.sweep`."""

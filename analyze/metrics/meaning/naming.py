@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from scipy import sparse
 
 from sparc.analyze.codes.code_sets import CodeSet
@@ -90,22 +89,6 @@ def _strata(rows: Integers, analysed: npt.NDArray[np.bool_]) -> sparse.csr_matri
     counted = np.flatnonzero(analysed)
     numbers, stratum = np.unique(rows[counted], return_inverse=True)
     return incidence(stratum, counted, (len(numbers), len(rows)))
-
-
-def names_of(naming: pa.Table, mode: str, *, words: int = 3) -> dict[tuple[str, int], list[str]]:
-    """The first words that name each latent, by stream and latent, without nameless latents.
-
-    Args:
-        naming: A table of `SCHEMA`.
-        mode: The mode of the names.
-        words: Words per latent at most.
-    """
-    wanted = naming.filter((pc.field("mode") == mode) & (pc.field("rank") <= words))
-    names: dict[tuple[str, int], list[str]] = {}
-    columns = (wanted[name].to_pylist() for name in ("stream", "latent", "word"))
-    for stream, latent, word in zip(*columns, strict=True):
-        names.setdefault((stream, latent), []).append(word)
-    return names
 
 
 def log_odds(
