@@ -63,8 +63,8 @@ class Thumbnails:
         damage = None
         for chunk in self.chunks:
             try:
-                with self._opened(chunk) as table:
-                    return longest_side_of(table.schema, self._info)
+                with self._opened(chunk) as (_, side):
+                    return side
             except DamagedCacheError as error:
                 damage = damage or error
         if damage is not None:
@@ -108,13 +108,13 @@ class Thumbnails:
         """What is wrong with the file of a chunk or a picture in it; None where nothing is."""
         rows = self._info.chunk_rows(chunk)
         try:
-            with self._opened(chunk) as table:
-                side = longest_side_of(table.schema, self._info)
+            with self._opened(chunk) as (table, side):
                 if side != self.side:
                     return (
                         f"its pictures are scaled to {side} pixels, those of others to {self.side}"
                     )
-            for row, thumbnail in self._of_chunk(chunk, rows).items():
+                thumbnails = self._thumbnails(table, chunk, rows)
+            for row, thumbnail in thumbnails.items():
                 try:
                     picture = picture_of(thumbnail)
                 except ImageError as error:
@@ -131,19 +131,24 @@ class Thumbnails:
 
     def _of_chunk(self, chunk: int, rows: Iterable[int]) -> Mapping[int, bytes]:
         """The thumbnails of rows of one chunk, ascending; none where it has no file."""
-        first = self._info.chunk_rows(chunk).start
-        thumbnails: dict[int, bytes] = {}
         try:
-            with self._opened(chunk) as table:
-                longest_side_of(table.schema, self._info)
-                for number, wanted in groupby(rows, lambda row: (row - first) // GROUP_ROWS):
-                    group = self._group(table, chunk, number)
-                    for row in wanted:
-                        thumbnail = group[row - first - number * GROUP_ROWS].as_py()
-                        if thumbnail is not None:
-                            thumbnails[row] = thumbnail
+            with self._opened(chunk) as (table, _):
+                return self._thumbnails(table, chunk, rows)
         except FileNotFoundError:
             return {}
+
+    def _thumbnails(
+        self, table: ParquetTable, chunk: int, rows: Iterable[int]
+    ) -> Mapping[int, bytes]:
+        """The thumbnails of rows of a chunk, ascending, in its table."""
+        first = self._info.chunk_rows(chunk).start
+        thumbnails: dict[int, bytes] = {}
+        for number, wanted in groupby(rows, lambda row: (row - first) // GROUP_ROWS):
+            group = self._group(table, chunk, number)
+            for row in wanted:
+                thumbnail = group[row - first - number * GROUP_ROWS].as_py()
+                if thumbnail is not None:
+                    thumbnails[row] = thumbnail
         return thumbnails
 
     def _group(self, table: ParquetTable, chunk: int, number: int) -> pa.ChunkedArray:
@@ -155,15 +160,16 @@ class Thumbnails:
         return group["thumbnail"]
 
     @contextmanager
-    def _opened(self, chunk: int) -> Iterator[ParquetTable]:
-        """The table of a chunk; what goes wrong with it inside the context is damage.
+    def _opened(self, chunk: int) -> Iterator[tuple[ParquetTable, int]]:
+        """The table of a chunk and its longest side; what goes wrong inside the context is damage.
 
         Raises:
             FileNotFoundError: The chunk has no file.
         """
         try:
             with self._folder.open(thumbnail_file(chunk), read_ahead=_READ_AHEAD) as file:
-                yield ParquetTable(file)
+                table = ParquetTable(file)
+                yield table, longest_side_of(table.schema, self._info)
         except FileNotFoundError:
             raise
         except PermissionError as error:
