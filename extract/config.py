@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from sparc.common.cache.thumbnails.sizes import SIDE, side_fault
-from sparc.common.config import option
+from sparc.common.config import option, require_at_least
 from sparc.common.devices import ALL_DEVICES, check_device
 from sparc.common.errors import ConfigError
 from sparc.common.registry import summaries
@@ -90,8 +90,7 @@ class ExtractConfig:
         # A malformed or repeated stream, or an unknown preset, is refused before anything is read.
         _ = self.specs
         for name, smallest in (("limit", 0), ("batch_size", 1), ("rows_per_chunk", 1)):
-            if getattr(self, name) < smallest:
-                raise ConfigError(f"{name} must be at least {smallest}")
+            require_at_least(self, name, smallest)
         if self.workers < 0:
             raise ConfigError("workers must not be negative")
         if (fault := side_fault(self.thumbnails)) is not None:

@@ -1,4 +1,4 @@
-"""The extraction job: plan which chunks some stream lacks, encode and write them in order, finish.
+"""The extraction job: plan which chunks lack something, encode and write them in order, finish.
 
 An executor encodes (`sparc.extract.encoding.executor`, the seam for other machines), this module
 writes: each chunk as soon as its turn comes, so that a job that was stopped anywhere continues with

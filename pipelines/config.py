@@ -8,7 +8,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from sparc.common.config import option
+from sparc.common.config import option, require_at_least
 from sparc.common.errors import ConfigError
 
 SCENES_TO_ALIGN = 320
@@ -93,8 +93,7 @@ class DemoConfig:
 
     def __post_init__(self) -> None:
         for name in ("train_scenes", "test_scenes", "latents", "k", "steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, not {getattr(self, name)}")
+            require_at_least(self, name, 1)
         if self.k > self.latents:
             raise ConfigError(f"k ({self.k}) cannot exceed latents ({self.latents})")
         if self.seed < 0:

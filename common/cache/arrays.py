@@ -39,7 +39,7 @@ from sparc.common.images.files import ImageFiles, locate
 from sparc.common.progress import say
 from sparc.common.streams.info import Modality, StreamInfo
 from sparc.common.streams.origin import StreamOrigin
-from sparc.common.text import amount, reason
+from sparc.common.text import amount
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 """By stream name, (rows, dim)."""
@@ -140,10 +140,6 @@ def write_arrays(
     return ActivationCache(folder)
 
 
-_ARGUMENTS = {"sample_id": "sample_ids", "caption": "captions"}
-"""What `write_arrays` calls a column of the rows, where it is not its name."""
-
-
 def _as_array(stream: str, values: Any) -> npt.NDArray[Any]:
     """Features as an array; those of a tensor, which NumPy need not be able to read."""
     torch = sys.modules.get("torch")
@@ -174,11 +170,6 @@ def _rows_table(
         "caption": captions_of_rows(captions if captions is not None else [None] * rows),
         "label_ids": labels,
     }
-    for name, values in columns.items():
-        try:
-            columns[name] = pa.array(values, tables.ROWS.field(name).type)
-        except (pa.ArrowException, TypeError) as error:
-            raise CacheError(f"{_ARGUMENTS.get(name, name)}: {reason(error)}") from error
     return pa.table(columns, schema=tables.ROWS)
 
 
@@ -223,16 +214,14 @@ def _write_stream(writer: CacheWriter, stream: StreamInfo, features: npt.NDArray
     The writer has done that already where the stream's record has a digest of the features.
     """
     missing = set(writer.open_stream(stream))
-    undigested = not writer.cache.stream(stream.name).origin.features_sha256
-    for chunk in range(writer.info.chunks):
+    digested = bool(writer.cache.stream(stream.name).origin.features_sha256)
+    for chunk in sorted(missing) if digested else range(writer.info.chunks):
         rows = writer.info.chunk_rows(chunk)
         part = features[rows.start : rows.stop]
+        reasons = bad_features(part, rows.start, dtype=stream.dtype)
         if chunk in missing:
-            writer.write(
-                stream.name, chunk, part, bad_features(part, rows.start, dtype=stream.dtype)
-            )
-        elif undigested:
-            reasons = bad_features(part, rows.start, dtype=stream.dtype)
+            writer.write(stream.name, chunk, part, reasons)
+        else:
             _require_equal(writer.cache, stream.name, chunk, part, reasons)
 
 

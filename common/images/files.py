@@ -61,6 +61,11 @@ def _real(row: int, image: str | os.PathLike[str]) -> str:
     path = os.path.realpath(os.fspath(image))
     if not os.path.isfile(path):
         raise CacheError(f"images: row {row}: there is no file {shorten(os.fspath(image), 160)}")
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        name = shorten(os.fsencode(path).decode(errors="replace"), 160)
+        raise CacheError(f"images: row {row}: {name} is not named in UTF-8: rename it") from error
     return path
 
 

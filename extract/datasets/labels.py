@@ -73,7 +73,7 @@ def read_class_names(path: Path, name: str) -> dict[str, str]:
         if len(cells) < 2 or not cells[0]:
             raise DatasetError(f"{name}, line {number} needs two columns: LabelName,DisplayName")
         key, display = cells[0].strip(), cells[1].strip()
-        is_header = not names and key.strip().lower() in ("labelname", "id")
+        is_header = not names and key.lower() in ("labelname", "id")
         if not is_header:
             names[key] = display
     return names

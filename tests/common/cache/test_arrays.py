@@ -164,6 +164,13 @@ def test_what_is_known_of_rows_may_come_from_pandas(tmp_path) -> None:
     assert list(verify(cache)) == []
 
 
+def test_an_image_whose_name_is_not_unicode_is_refused_by_row(tmp_path) -> None:
+    file = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
+    open(os.fsencode(file), "xb").close()
+    with pytest.raises(CacheError, match=r"images: row 0: .*\.png is not named in UTF-8"):
+        write_arrays(tmp_path / "cache", {"a": VALUES[:1]}, images=[file], sample_ids=["a"])
+
+
 @pytest.mark.parametrize("gap", [None, float("nan"), np.float32("nan"), pd.NA, pd.NaT])
 def test_a_caption_may_be_missing_in_every_way_that_people_write_it(tmp_path, gap) -> None:
     cache = write_arrays(tmp_path / "cache", {"a": VALUES[:2]}, captions=["a cat", gap])
