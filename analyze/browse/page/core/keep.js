@@ -2,6 +2,7 @@
 /** Bookmarks and notes of this site, and the theme: in the browser's storage, else in memory. */
 Page.keep = (() => {
   const memory = new Map();
+  let last = { text: null, entries: null }; // rows ask one by one: notes are read once for each text
   const key = () => `sparc:${Page.data.index().title}:${Page.data.index().report.run ?? ""}`;
 
   function read(name) {
@@ -22,10 +23,16 @@ Page.keep = (() => {
     }
   }
 
-  /** @returns {Map<number, {marked: boolean, note: string}>} by latent */
+  /** @returns {Map<number, {marked: boolean, note: string}>} by latent, not to be changed */
   function notes() {
+    const text = read(key()) ?? "{}";
+    if (last.text !== text) last = { text, entries: parsed(text) };
+    return last.entries;
+  }
+
+  function parsed(text) {
     try {
-      return valid(JSON.parse(read(key()) ?? "{}"));
+      return valid(JSON.parse(text));
     } catch {
       return new Map();
     }
@@ -44,7 +51,7 @@ Page.keep = (() => {
 
   /** Keep a latent's entry. @returns whether it outlives this page */
   function set(latent, change) {
-    const all = notes();
+    const all = new Map(notes());
     const entry = { marked: false, note: "", ...all.get(latent), ...change };
     if (entry.marked || entry.note) all.set(latent, entry);
     else all.delete(latent);
