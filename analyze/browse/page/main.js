@@ -82,25 +82,22 @@
     };
   }
 
-  if (!Page.data.index()) {
-    document.body.append(
-      h(
-        "main.failed",
-        { role: "alert" },
-        h("h1", "The page's data are missing"),
-        h("p", "data/index.js is missing or damaged: copy the whole folder of the site, or make it again."),
-      ),
+  /** Show why there is no page. */
+  const refuse = (title, text) =>
+    document.body.append(h("main.failed", { role: "alert" }, h("h1", title), h("p", text)));
+
+  const index = Page.data.index();
+  if (!index) {
+    refuse(
+      "The page's data are missing",
+      "data/index.js is missing or damaged: copy the whole folder of the site, or make it again.",
     );
     return;
   }
-  if (Page.data.index().version !== VERSION) {
-    document.body.append(
-      h(
-        "main.failed",
-        { role: "alert" },
-        h("h1", "Another version"),
-        h("p", `The data are of version ${clean(Page.data.index().version, 20)}, this page reads version ${VERSION}.`),
-      ),
+  if (index.version !== VERSION) {
+    refuse(
+      "Another version",
+      `The data are of version ${clean(index.version, 20)}, this page reads version ${VERSION}.`,
     );
     return;
   }

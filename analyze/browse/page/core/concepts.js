@@ -44,6 +44,8 @@ Page.concepts = (() => {
 
   const dead = (latent) => value("dead", latent) === 1;
 
+  const deadCount = () => column("dead").numbers.reduce((sum, one) => sum + one, 0);
+
   /** Is the latent's name in this stream a guess, which few images support? */
   const guess = (latent, stream) => value(`guess:${stream}`, latent) === 1;
 
@@ -108,7 +110,7 @@ Page.concepts = (() => {
     value,
     text,
     dead,
-    guess,
+    deadCount,
     labels,
     title,
     names,

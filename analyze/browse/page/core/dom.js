@@ -82,9 +82,19 @@ Page.dom = (() => {
     return element;
   }
 
-  /** A button; `pressed` for one that stays in. */
+  /** A button that does `act` when it is clicked; one that stays in has the attribute `aria-pressed`. */
   function button(label, act, attributes = {}) {
     return h("button", { type: "button", ...attributes, on: { click: act } }, label);
+  }
+
+  /** Show a dialog over the page, until it is closed or its surroundings are clicked. */
+  function present(dialog) {
+    dialog.addEventListener("close", () => dialog.remove());
+    dialog.addEventListener("click", (event) => {
+      if (event.target === dialog) dialog.close();
+    });
+    document.body.append(dialog);
+    dialog.showModal();
   }
 
   /** Say something to those who do not see it, and show it for a moment. */
@@ -155,5 +165,5 @@ Page.dom = (() => {
     return names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
   }
 
-  return { h, svg, words, clean, replace, button, say, save, copy, count, number, percent, plural, listed };
+  return { h, svg, words, clean, replace, button, present, say, save, copy, count, number, percent, plural, listed };
 })();

@@ -171,12 +171,7 @@ Page.frame = (() => {
       ),
       h("form", { method: "dialog" }, h("button.primary", "Close")),
     );
-    dialog.addEventListener("close", () => dialog.remove());
-    dialog.addEventListener("click", (event) => {
-      if (event.target === dialog) dialog.close();
-    });
-    document.body.append(dialog);
-    dialog.showModal();
+    Page.dom.present(dialog);
   }
 
   function keys(event) {

@@ -34,10 +34,7 @@ Page.query = (() => {
   }
 
   /** The order at first: by interest, which is agreement; what streams do not share, by frequency. */
-  function usual(is) {
-    const key = is === "only" || is === "lacking" ? "frequency" : "interest";
-    return concepts.has(key) ? `-${key}` : "latent";
-  }
+  const usual = (is) => (is === "only" || is === "lacking" ? "-frequency" : "-interest");
 
   const bound = (text, otherwise) =>
     text === "" || text === undefined || Number.isNaN(Number(text)) ? otherwise : Number(text);
@@ -62,14 +59,14 @@ Page.query = (() => {
   }
 
   /** @returns {Uint8Array} 1 for each latent that is listed */
-  function select(question, without = "") {
+  function select(question) {
     const total = concepts.total();
     const kept = new Uint8Array(total).fill(1);
     const only = (test) => {
       for (let i = 0; i < total; i += 1) if (kept[i] && !test(i)) kept[i] = 0;
     };
-    const dead = concepts.column("dead")?.numbers;
-    if (dead && !question.dead) only((i) => dead[i] !== 1);
+    const dead = concepts.column("dead").numbers;
+    if (!question.dead) only((i) => dead[i] !== 1);
     if (question.is === "shared") only((i) => concepts.value("shared", i) === 1);
     if (question.is === "only" || question.is === "lacking") {
       only((i) => {
@@ -78,7 +75,7 @@ Page.query = (() => {
       });
     }
     for (const { key, low, high } of question.ranges) {
-      const values = key === without ? null : concepts.column(key).numbers;
+      const values = concepts.column(key).numbers;
       if (values) only((i) => values[i] >= low && values[i] <= high);
     }
     for (const set of [

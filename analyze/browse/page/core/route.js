@@ -2,8 +2,8 @@
 /** What is shown is in the address, all of it: `#/latent/42?mode=joint&sort=-interest`. */
 Page.route = (() => {
   /** @returns {{view: string, id: string, params: URLSearchParams}} */
-  function read(hash = location.hash) {
-    const [path, search = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);
+  function read() {
+    const [path, search = ""] = location.hash.replace(/^#\/?/, "").split(/\?(.*)/s);
     const [view = "", id = ""] = path.split("/");
     return { view: view || "start", id, params: new URLSearchParams(search) };
   }

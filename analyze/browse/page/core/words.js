@@ -2,6 +2,7 @@
 /** Words of names, classes and captions, and the latents that go with them. Loaded when first searched. */
 Page.words = (() => {
   const { column, has, names, total } = Page.concepts;
+  const SUGGESTED = 8;
   let sorted = null; // {word, entry}, in the order of this language's strings
   let starts = null;
   let members = null;
@@ -38,7 +39,7 @@ Page.words = (() => {
     return set;
   }
 
-  /** The same from the columns of names alone, where a site has no file of words. */
+  /** The same from the columns of names alone: a site has no file of words where classes are digits or signs, say. */
   function named(term) {
     const set = new Set();
     for (const key of names()
@@ -57,7 +58,7 @@ Page.words = (() => {
   }
 
   /** Words to suggest for a beginning, those of most latents first. */
-  function suggestions(text, limit = 8) {
+  function suggestions(text) {
     const term = text
       .toLowerCase()
       .split(/[\s,]+/)
@@ -66,7 +67,7 @@ Page.words = (() => {
     return beginning(term, 300)
       .map(({ word, entry }) => ({ word, latents: starts[entry + 1] - starts[entry] }))
       .sort((a, b) => b.latents - a.latents)
-      .slice(0, limit);
+      .slice(0, SUGGESTED);
   }
 
   return { load, latents, suggestions };

@@ -57,7 +57,7 @@ Page.cards = (() => {
 
   /** The strongest pictures of a stream; where there are none, what is known of the strongest one. */
   function shown(detail, stream, own) {
-    if (!own?.top?.length) return h("span.card-none", `not in ${Page.dom.clean(stream, 30)}`);
+    if (!own?.top.length) return h("span.card-none", `not in ${Page.dom.clean(stream, 30)}`);
     if (!detail.sprite)
       return words(Page.pictures.described(detail.rows[own.top[0][0]]), 80, "span", { class: "card-text" });
     return own.top.slice(0, SHOWN).map(([row]) => Page.pictures.picture(detail, row));
@@ -90,5 +90,5 @@ Page.cards = (() => {
     { rootMargin: "300px" },
   );
 
-  return { card, link, name };
+  return { card, link };
 })();

@@ -9,6 +9,9 @@ Page.figures = (() => {
     return `stream-${place % 6}${place % 12 < 6 ? "" : " square"}`;
   }
 
+  /** A stream's dot alone, which says its name when it is pointed at. */
+  const dot = (stream) => h("i", { class: `dot ${hue(stream)}`, title: stream });
+
   /** A stream's name behind its dot. */
   const stream = (name) =>
     h("span", { class: `stream ${hue(name)}` }, h("i.dot", { "aria-hidden": "true" }), words(name, 40));
@@ -108,5 +111,5 @@ Page.figures = (() => {
     );
   }
 
-  return { bar, headline, named, stream, hue, given };
+  return { bar, headline, named, stream, dot, hue, given };
 })();

@@ -21,7 +21,7 @@ Page.pictures = (() => {
 
   /** What a picture shows, for those who do not see it. */
   function described(row) {
-    const what = row.caption || (row.classes ?? []).join(", ") || row.sample || `row ${row.row}`;
+    const what = row.caption || row.classes.join(", ") || row.sample || `row ${row.row}`;
     return clean(what, 160);
   }
 

@@ -1,7 +1,7 @@
 "use strict";
 /** A picture enlarged, with all that is known of it; arrow keys go through the row of pictures it came from. */
 Page.zoom = (() => {
-  const { h, words, number, button, replace } = Page.dom;
+  const { h, words, number, button, replace, present } = Page.dom;
 
   /**
    * @param {object} detail of the latent
@@ -47,13 +47,8 @@ Page.zoom = (() => {
         show(at + step);
       }
     });
-    dialog.addEventListener("click", (event) => {
-      if (event.target === dialog) dialog.close();
-    });
-    dialog.addEventListener("close", () => dialog.remove());
     show(at);
-    document.body.append(dialog);
-    dialog.showModal();
+    present(dialog);
   }
 
   /** All that is known of a picture. */
@@ -61,7 +56,7 @@ Page.zoom = (() => {
     const row = detail.rows[place];
     const facts = Object.entries({ value: number(value), row: row.row, image: row.image, sample: row.sample });
     const known = facts.filter(([, text]) => text !== null && text !== "");
-    const tags = (row.classes ?? []).slice(0, 20).map((name) => words(name, 40, "span", { class: "tag" }));
+    const tags = row.classes.slice(0, 20).map((name) => words(name, 40, "span", { class: "tag" }));
     return [
       row.caption ? h("blockquote", Page.pictures.marked(row.caption, detail, mode)) : null,
       h(

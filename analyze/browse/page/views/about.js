@@ -39,7 +39,7 @@ Page.about = (() => {
           : h("p", "Nothing."),
       ),
       section("The report", list(facts)),
-      section("Versions", list(Object.entries(report.versions ?? {}))),
+      section("Versions", list(Object.entries(report.versions))),
       section(
         "What the columns mean",
         h(

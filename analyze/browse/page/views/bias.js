@@ -9,8 +9,7 @@ Page.bias = (() => {
       throw new Page.Missing("This site has no bias reports: make it again with --bias ATTRIBUTE.");
     const { reports } = await Page.data.load("bias");
     const { params } = Page.route.read();
-    const at = Math.min(reports.length - 1, Math.max(0, Number(params.get("report")) || 0));
-    const report = reports[at];
+    const { report, select } = choice("Report", reports, params);
     const stream = params.get("stream") ?? "";
     main.append(
       h(
@@ -18,12 +17,7 @@ Page.bias = (() => {
         h("h1", "Bias"),
         h(
           "div.actions",
-          picker(
-            "Report",
-            reports.map((one, i) => [String(i), one.name]),
-            String(at),
-            (value) => Page.route.set({ report: value }),
-          ),
+          select,
           picker(
             "Stream",
             [["", "all streams"], ...Page.concepts.names().map((name) => [name, name])],
@@ -43,6 +37,16 @@ Page.bias = (() => {
       associations(report, stream),
       pairs(report),
     );
+  }
+
+  /** The report that the address asks for, and the field that selects another one: null where there is no other. */
+  function choice(label, reports, params) {
+    const at = Math.min(reports.length - 1, Math.max(0, Number(params.get("report")) || 0));
+    const options = reports.map((one, i) => [String(i), one.name]);
+    return {
+      report: reports[at],
+      select: picker(label, options, String(at), (value) => Page.route.set({ report: value })),
+    };
   }
 
   function picker(label, options, now, choose) {
@@ -97,7 +101,7 @@ Page.bias = (() => {
 
   /** Pairs of latents that go with the attribute together more than each alone. */
   function pairs(report) {
-    if (!report.pairs?.length) return null;
+    if (!report.pairs.length) return null;
     const most = report.pairs.reduce((largest, one) => Math.max(largest, Math.abs(one.interaction ?? 0)), 1);
     const item = (one) =>
       h(
@@ -120,5 +124,5 @@ Page.bias = (() => {
     );
   }
 
-  return { draw, picker };
+  return { draw, choice };
 })();

@@ -9,27 +9,14 @@ Page.compare = (() => {
       throw new Page.Missing("This site compares no reports: make it again with --compare REPORT.");
     const { reports } = await Page.data.load("compare");
     const { params } = Page.route.read();
-    const at = Math.min(reports.length - 1, Math.max(0, Number(params.get("report")) || 0));
-    const other = reports[at];
+    const { report: other, select } = Page.bias.choice("With", reports, params);
     const match = Page.data.numbers(other.latents.match);
     const similarity = Page.data.numbers(other.latents.similarity);
     const lost = new Set(other.lost);
     const matched = [...match.keys()].filter((latent) => Number.isFinite(match[latent]) && !lost.has(latent));
     matched.sort((a, b) => similarity[b] - similarity[a]);
     main.append(
-      h(
-        "div.list-head",
-        h("h1", "Compare"),
-        h(
-          "div.actions",
-          Page.bias.picker(
-            "With",
-            reports.map((one, i) => [String(i), one.name]),
-            String(at),
-            (value) => Page.route.set({ report: value }),
-          ),
-        ),
-      ),
+      h("div.list-head", h("h1", "Compare"), h("div.actions", select)),
       h(
         "p.lead",
         words(Page.data.index().title, 80, "b"),
@@ -127,7 +114,7 @@ Page.compare = (() => {
     return [...new Set(Object.values(names))].filter(Boolean).join(" | ");
   }
 
-  /** @param {(latent: number) => Node[]|Node} draw what to show of each */
+  /** @param {(latent: number) => Node[]|Node} show what there is to see of a latent */
   function gone(title, help, latents, show) {
     const more = latents.length - SHOWN;
     return h(

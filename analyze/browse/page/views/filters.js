@@ -21,7 +21,7 @@ Page.filters = (() => {
   /** What a latent must be: shared, of one stream only, lacking in one. */
   function kinds(question) {
     const streams = Page.concepts.names();
-    if (streams.length < 2 || !Page.concepts.has("shared")) return null;
+    if (streams.length < 2) return null;
     const choices = [
       ["", "", "any"],
       ["shared", "", `shared by ${streams.length === 2 ? "both" : "all"}`],
@@ -50,7 +50,7 @@ Page.filters = (() => {
 
   function classes(question) {
     const { classes: names } = Page.data.index();
-    if (!names?.length) return null;
+    if (!names.length) return null;
     const input = h("input", {
       type: "search",
       list: "classes",
@@ -74,7 +74,7 @@ Page.filters = (() => {
   }
 
   function switches(question) {
-    const dead = Page.concepts.column("dead")?.numbers.reduce((sum, one) => sum + one, 0) ?? 0;
+    const dead = Page.concepts.deadCount();
     const check = (label, key, on) =>
       h(
         "label.check",
@@ -229,7 +229,7 @@ Page.filters = (() => {
           column.mode === "joint" ? h("small.mode", "joint") : null,
         ),
       ),
-      h("button", { type: "button", on: { click: () => Page.route.set({ cols: null }) } }, "As at first"),
+      button("As at first", () => Page.route.set({ cols: null })),
     );
   }
 

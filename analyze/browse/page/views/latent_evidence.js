@@ -130,7 +130,7 @@ Page.latentEvidence = (() => {
   }
 
   function classBar({ stream, classes: all }, name, end) {
-    const dot = h("i", { class: `dot ${Page.figures.hue(stream)}`, title: stream });
+    const dot = Page.figures.dot(stream);
     const entry = all.find((one) => one.name === name);
     if (!entry)
       return h(

@@ -66,7 +66,7 @@ Page.latentImages = (() => {
   function kinds(detail, mode) {
     const ats = new Set(
       Object.values(detail.modes[mode]).flatMap((own) =>
-        (own.quantiles ?? []).filter((one) => one.examples.length).map((one) => one.at),
+        own.quantiles.filter((one) => one.examples.length).map((one) => one.at),
       ),
     );
     const quantiles = [...ats]
@@ -75,7 +75,7 @@ Page.latentImages = (() => {
         key: String(at),
         label: at === 0.5 ? "Median" : `Near ${Math.round(at * 100)}%`,
         help: `pictures near the ${Math.round(at * 100)} % quantile of the values on active images`,
-        of: (own) => (own.quantiles ?? []).find((one) => one.at === at)?.examples ?? [],
+        of: (own) => own.quantiles.find((one) => one.at === at)?.examples ?? [],
       }));
     const top = { key: "top", label: "Top", help: "the strongest", of: (own) => own.top };
     return quantiles.length ? [top, ...quantiles, { key: "all", label: "All" }] : [top];

@@ -23,7 +23,7 @@ Page.latentRelated = (() => {
 
   /** Where the latent is not shared: what the other streams have for its concept. */
   function bridge(detail, listing) {
-    const entries = (detail.nearest ?? []).map((one) => ({
+    const entries = detail.nearest.map((one) => ({
       stream: one.stream,
       element: h("li", counterpart(detail, one, listing)),
     }));
@@ -70,7 +70,7 @@ Page.latentRelated = (() => {
         "li",
         Page.cards.link(one.latent, { name: one.name, listing }, h("small", why(one).filter(Boolean).join(" · "))),
       );
-    const entries = (detail.cofiring ?? []).map((one) => ({ stream: one.stream, element: entry(one) }));
+    const entries = detail.cofiring.map((one) => ({ stream: one.stream, element: entry(one) }));
     return panel(
       "Fires together with",
       "Latents of the same stream that are active on the same images, by their first row, more often than by chance.",
@@ -81,7 +81,7 @@ Page.latentRelated = (() => {
   function neighbours(detail, listing) {
     const entry = (one) =>
       h("li", Page.cards.link(one.latent, { name: one.name, listing }, h("small", `cosine ${number(one.cosine, 2)}`)));
-    const entries = (detail.neighbours ?? []).map((one) => ({ stream: one.stream, element: entry(one) }));
+    const entries = detail.neighbours.map((one) => ({ stream: one.stream, element: entry(one) }));
     return panel(
       "Nearest in the decoder",
       "Latents that write in the most similar direction into the stream's features.",

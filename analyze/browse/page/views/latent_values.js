@@ -5,7 +5,7 @@ Page.latentValues = (() => {
 
   /** @param {object[]} own what the latent is in each stream, with `stream`, its name */
   function draw(detail, own, params) {
-    const lines = own.filter((one) => one.histogram).map((one) => ({ stream: one.stream, histogram: one.histogram }));
+    const lines = own.filter((one) => one.histogram);
     if (!lines.length) return null;
     const bin = params.has("bin") ? Number(params.get("bin")) : -1;
     const choose = (other) => Page.route.set({ bin: other === bin ? null : String(other) });

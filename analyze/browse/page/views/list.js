@@ -29,7 +29,7 @@ Page.list = (() => {
   const pick = (params, keys) => new URLSearchParams([...params].filter(([key]) => keys.includes(key)));
 
   function summary(question, latents) {
-    const dead = Page.concepts.column("dead")?.numbers.reduce((sum, one) => sum + one, 0) ?? 0;
+    const dead = Page.concepts.deadCount();
     return [
       h("b", count(latents.length)),
       ` of ${plural(Page.concepts.total(), "latent")}`,
@@ -60,8 +60,8 @@ Page.list = (() => {
       body.append(
         h("p.empty", "No latent answers this. Widen a range, or ", h("a", { href: "#/latents" }, "start again"), "."),
       );
-    const state = { active: -1, first: -1, last: -1 };
     const drawn = new Map();
+    let active = -1;
     let tall = 64;
 
     function update() {
@@ -79,7 +79,7 @@ Page.list = (() => {
         if (drawn.has(at)) continue;
         const element = Page.rows.row(latents[at], chosen, at);
         element.style.transform = `translateY(${at * tall}px)`;
-        if (at === state.active) element.classList.add("active");
+        if (at === active) element.classList.add("active");
         drawn.set(at, element);
         body.append(element);
       }
@@ -87,15 +87,15 @@ Page.list = (() => {
 
     function move(step) {
       if (!latents.length) return;
-      drawn.get(state.active)?.classList.remove("active");
-      state.active = Math.min(latents.length - 1, Math.max(0, state.active + step));
-      const top = state.active * tall;
+      drawn.get(active)?.classList.remove("active");
+      active = Math.min(latents.length - 1, Math.max(0, active + step));
+      const top = active * tall;
       const head = scroll.querySelector(".head").offsetHeight;
       if (top < scroll.scrollTop) scroll.scrollTop = top;
       if (top + tall + head > scroll.scrollTop + scroll.clientHeight)
         scroll.scrollTop = top + tall + head - scroll.clientHeight;
       update();
-      const element = drawn.get(state.active);
+      const element = drawn.get(active);
       element.classList.add("active");
       element.querySelector("a").focus({ preventScroll: true });
     }
@@ -151,13 +151,11 @@ Page.list = (() => {
       h(
         "span",
         { role: "columnheader", class: "cell concept" },
-        Page.concepts.has("interest")
-          ? button("by interest", () => Page.route.set({ sort: "-interest" }), {
-              class: "sorter",
-              "aria-pressed": String(question.sort === "interest"),
-              title: Page.concepts.column("interest").help,
-            })
-          : "concept",
+        button("by interest", () => Page.route.set({ sort: "-interest" }), {
+          class: "sorter",
+          "aria-pressed": String(question.sort === "interest"),
+          title: Page.concepts.column("interest").help,
+        }),
       ),
       chosen.map((column) => sorter(column.key, Page.rows.heading(column), column.help, column.kind !== "text")),
     );

@@ -89,7 +89,7 @@ Page.map = (() => {
 
   function legend() {
     const entry = (kind, label) => h("li", h("i", { class: `dot ${kind}` }), label);
-    const several = Page.concepts.names().length > 1 && Page.concepts.has("shared");
+    const several = Page.concepts.names().length > 1;
     return h(
       "ul.legend",
       several

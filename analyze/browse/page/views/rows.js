@@ -65,15 +65,13 @@ Page.rows = (() => {
       h(
         "span",
         { class: `label ${kind}` },
-        everywhere ? null : streams.map(dot),
+        everywhere ? null : streams.map(Page.figures.dot),
         words(text, 60),
         kind === "guess" ? h("abbr", { title: "few images support this name: a guess" }, "?") : null,
         kind === "class" ? h("small", Number.isFinite(share) ? `class, ${Page.dom.percent(share)}` : "class") : null,
       );
     return h("span.labels", all.slice(0, 3).map(line));
   }
-
-  const dot = (stream) => h("i", { class: `dot ${Page.figures.hue(stream)}`, title: stream });
 
   /** Who has the concept: a full dot for a stream that has it, an empty one for a stream that lacks it. */
   function who(latent) {
@@ -119,7 +117,7 @@ Page.rows = (() => {
   const heading = (column) =>
     h(
       "span",
-      column.stream ? dot(column.stream) : null,
+      column.stream ? Page.figures.dot(column.stream) : null,
       words(column.label, 40),
       column.mode === "joint" ? h("small.mode", { title: "given in part by construction" }, "joint") : null,
     );

@@ -49,8 +49,7 @@ Page.start = (() => {
 
   /** The doors to what all share, what one has, what one lacks; with a single stream, to its clearest concepts. */
   async function doors(streams) {
-    const { concepts } = Page;
-    if (streams.length < 2 || !concepts.has("shared")) {
+    if (streams.length < 2) {
       return door(
         "The clearest concepts",
         "Latents whose images are most alike, for how often they are active.",
@@ -130,8 +129,9 @@ Page.start = (() => {
 
   /** The first latents of every stream in turn, so that no stream takes all cards. */
   function spread(latents, streams, key) {
+    const { concepts } = Page;
     const queues = streams.map(({ name }) =>
-      latents.filter((latent) => Page.concepts.text(key, latent).split(", ").includes(name)),
+      latents.filter((latent) => concepts.listed(concepts.text(key, latent), name)),
     );
     const chosen = new Set();
     for (let turn = 0; chosen.size < CARDS && queues.some((queue) => turn < queue.length); turn += 1) {
@@ -199,7 +199,7 @@ Page.start = (() => {
       ),
       h(
         "p.help",
-        Page.concepts.has("interest") ? `Sorted by interest. ${Page.concepts.column("interest").help} ` : "",
+        `Sorted by interest. ${Page.concepts.column("interest").help} `,
         dead ? `${plural(dead, "dead latent is", "dead latents are")} hidden.` : "",
       ),
       Page.rows.preview(latents.slice(0, 10)),
