@@ -44,7 +44,7 @@ def export_latents(
     Raises:
         SparcError: The file is something else.
     """
-    alive = np.flatnonzero(~gathered.dead)
+    alive = np.flatnonzero(~gathered.tables.dead)
     content: dict[str, Any] = {"latent": pa.array(alive, pa.int32())}
     content["image"] = _images(gathered, alive.tolist(), pictures)
     if plane is not None:

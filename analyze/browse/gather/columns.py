@@ -28,7 +28,8 @@ def list_columns(concepts: pa.Table, tables: Tables, activity: Activity) -> tupl
     """All columns, in the order of the list.
 
     Args:
-        concepts: The table of `concepts` with all streams in question: the latents that are alive.
+        concepts: The table of `concepts` with all streams in question: the latents that are active
+            on the first row of an image.
         tables: The report's tables.
         activity: What its codes say.
     """
@@ -48,7 +49,7 @@ def interest(concepts: pa.Table, tables: Tables) -> Floats:
 class _Columns:
     def __init__(self, concepts: pa.Table, tables: Tables, activity: Activity | None) -> None:
         self._concepts, self._tables, self._activity = concepts, tables, activity
-        self._alive = concepts["latent"].to_numpy()
+        self._listed = concepts["latent"].to_numpy()
         self._streams = [stream for mode, stream in tables.of_latents if mode == "independent"]
         self._several = len(self._streams) > 1
 
@@ -319,13 +320,13 @@ class _Columns:
         return np.asarray(self._spread(values.to_numpy(), np.nan))
 
     def _spread(self, values: Any, missing: Any) -> Any:
-        """From the latents that are alive to all, (L,)."""
+        """From the latents that `concepts` lists to all, (L,)."""
         result = np.full(self._tables.latents, missing, np.asarray(values).dtype)
-        result[self._alive] = values
+        result[self._listed] = values
         return result
 
     def _texts(self, values: Sequence[str | None]) -> encoded.Texts:
-        by_latent: Mapping[int, str | None] = dict(zip(self._alive.tolist(), values, strict=True))
+        by_latent: Mapping[int, str | None] = dict(zip(self._listed.tolist(), values, strict=True))
         return _texts([by_latent.get(latent) for latent in range(self._tables.latents)])
 
 

@@ -79,14 +79,13 @@ def _compare(gathered: Gathered, own: Subject, report: Report, name: str) -> Com
     partner[matching.first[same]] = matching.second[same]
     evidence = Evidence(report)
     concepts = build(evidence, evidence.streams)
-    alive = np.zeros(report.info.latents, np.bool_)
-    alive[concepts["latent"].to_numpy()] = True
-    alive[matching.second[same]] = False
-    gained = np.flatnonzero(alive).tolist()
+    tables = Tables(report, [])
+    unmatched = ~tables.dead
+    unmatched[matching.second[same]] = False
+    gained = np.flatnonzero(unmatched).tolist()
     agreement = dict(
         zip(concepts["latent"].to_pylist(), concepts["agreement"].to_pylist(), strict=True)
     )
-    tables = Tables(report, [])
     listed = sorted({*gained, *matching.second[same].tolist()})
     return Comparison(
         name=name,
@@ -96,7 +95,7 @@ def _compare(gathered: Gathered, own: Subject, report: Report, name: str) -> Com
         latents=Matches(match=encoded.places(partner), similarity=encoded.floats(cosine)),
         headlines=headlines(report),
         gained=tuple(gained),
-        lost=tuple(np.flatnonzero(~gathered.dead & (partner < 0)).tolist()),
+        lost=tuple(np.flatnonzero(~gathered.tables.dead & (partner < 0)).tolist()),
         details={latent: _other(tables, latent, agreement.get(latent)) for latent in listed},
         notes=_notes(gathered, report),
     )

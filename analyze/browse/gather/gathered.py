@@ -36,7 +36,8 @@ class Gathered:
         run: Its run, or why it is not at hand.
         tables: The report's tables.
         activity: What its codes say.
-        concepts: The table of `concepts`: latents that are active in any stream, independently.
+        concepts: The table of `concepts`: latents that are active in any stream, independently,
+            on the first row of an image.
     """
 
     evidence: Evidence
@@ -76,13 +77,6 @@ class Gathered:
         """The latents that have a page: those active in any stream, in either mode."""
         active = [self.tables.of_latents[place].rows > 0 for place in self.tables.of_latents]
         return np.flatnonzero(np.any(active, axis=0)).tolist()
-
-    @cached_property
-    def dead(self) -> npt.NDArray[np.bool_]:
-        """Which latents are active in no stream, where each selects on its own, (L,)."""
-        of_latents, streams = self.tables.of_latents, self.evidence.streams
-        rows = [of_latents["independent", stream].rows for stream in streams]
-        return np.asarray(~np.any(rows, axis=0))
 
     @cached_property
     def chooser(self) -> Chooser:

@@ -26,7 +26,7 @@ def place_latents(gathered: Gathered) -> Map | str:
     """Place the latents that are alive; or why that is not possible, in words."""
     if isinstance(gathered.run, str):
         return gathered.run
-    alive = [n for n, dead in enumerate(gathered.dead) if not dead]
+    alive = [n for n, dead in enumerate(gathered.tables.dead) if not dead]
     if len(alive) < 3:
         return "fewer than three latents are alive"
     most = sorted(alive, key=lambda n: (-gathered.interest[n], n))[:MOST_LATENTS]

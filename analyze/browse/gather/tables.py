@@ -71,6 +71,12 @@ class Tables:
         return {where: _of_latents(lines) for where, lines in self._by_where(table).items()}
 
     @cached_property
+    def dead(self) -> npt.NDArray[np.bool_]:
+        """Which latents are active on no row, in any stream that selects on its own, (L,)."""
+        rows = [of.rows for (mode, _), of in self.of_latents.items() if mode == "independent"]
+        return np.asarray(~np.any(rows, axis=0))
+
+    @cached_property
     def purity(self) -> Mapping[Where, Mapping[int, Purity]]:
         """By mode, stream and latent, its most frequent class at the deepest level; all rows."""
         table = self._table("purity")

@@ -397,7 +397,7 @@ def test_latents_of_another_report_are_matched_as_stability_does(world, call, tm
     run, report = tmp_path / "run", tmp_path / "report"
     export = f"--export={tmp_path}/latents.parquet"
     for command in (
-        ("train", "run", world / "cache", run, *SMALL, "--seed=1", "--latents=20"),
+        ("train", "run", world / "cache", run, *SMALL, "--seed=15", "--latents=20"),
         ("analyze", "run", run, world / "cache", report, *FAST),
         ("analyze", "stability", world / "run", run, f"--out={tmp_path}"),
         ("analyze", "browse", world / "report", tmp_path / "site", f"--compare={report}", export),
@@ -419,7 +419,10 @@ def test_latents_of_another_report_are_matched_as_stability_does(world, call, tm
     assert set(other["lost"]) == set(np.flatnonzero(dead == 0)) - {x["first_latent"] for x in same}
     latents = table(report, "latents", mode="independent").to_pylist()
     alive = {line["latent"] for line in latents if line["rows_active"]}
-    assert set(other["gained"]) == alive - {line["second_latent"] for line in same}
+    gained = set(other["gained"])
+    assert gained == alive - {line["second_latent"] for line in same}
+    on_first_rows = {x["latent"] for x in latents if any(n % 2 == 0 for n in x["top_rows"])}
+    assert gained - on_first_rows  # the first row of an image has an even number
     np.testing.assert_array_equal(column(index, "stability"), similarity)
     summary = json.loads((report / "summary.json").read_text())["nmse_cross/independent/trained"]
     assert round(summary, 4) in {round(h["value"], 4) for h in other["headlines"] if h["value"]}
