@@ -26,7 +26,7 @@ from sparc.analyze.browse.gather.gathered import Gathered, gather
 from sparc.analyze.browse.page_files import START, digest, page_files
 from sparc.analyze.browse.pictures.budget import Plan
 from sparc.analyze.browse.pictures.draw import bytes_of_page, draw_all, plan_pictures, wanted
-from sparc.analyze.browse.pictures.heat_maps import SCALE, HeatMaps, make_heat_maps
+from sparc.analyze.browse.pictures.heat_maps import HeatMaps, make_heat_maps
 from sparc.analyze.browse.pictures.sources import TILE, Pictures, has_pictures, open_pictures
 from sparc.analyze.browse.pictures.sprites import columns_of
 from sparc.analyze.browse.views import MadeViews, make_views
@@ -257,7 +257,7 @@ def _details(gathered: Gathered, plan: Plan, maps: HeatMaps) -> Iterator[Detail]
         detail = gathered.details.detail(latent, choice, tiles, sprite)
         of_latent = maps.of_latents.get(latent)
         if of_latent:
-            detail = dataclasses.replace(detail, maps=of_latent, map_scale=SCALE)
+            detail = dataclasses.replace(detail, maps=of_latent)
         yield detail
 
 

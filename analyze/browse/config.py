@@ -36,7 +36,7 @@ class BrowseConfig:
     )
     compare: tuple[str, ...] = option(
         (),
-        "Another report on the same encoders to stand beside this one, its run and cache at hand; "
+        "Another report on the same encoders to stand beside this one, its run at hand; "
         "repeat for more.",
     )
     export: Path | None = option(

@@ -144,7 +144,6 @@ class InStream:
         frequency: Share of all rows.
         mean: Mean value on its rows; None if it has none.
         largest: The largest value.
-        labelled: Its labelled rows.
         names: The best first.
         classes: Those first whose share exceeds the base rate most.
         monosemanticity: How much more alike its images are than any two; None if unknown.
@@ -159,7 +158,6 @@ class InStream:
     frequency: float
     mean: float | None
     largest: float | None
-    labelled: int
     names: tuple[Name, ...]
     classes: tuple[ClassShare, ...]
     monosemanticity: float | None
@@ -175,7 +173,6 @@ class Pair:
 
     first: str
     second: str
-    mode: str
     images_both: int
     overlap: float | None
     overlap_mispaired: float | None
@@ -236,7 +233,7 @@ class HeatMap:
         row: Place of the picture's row in the latent's `rows`.
         width: Cells in a line; together they cover the picture's tile.
         height: Lines.
-        data: A byte a cell, in base64; 255 is the latent's `map_scale`.
+        data: A byte a cell, in base64; 255 is the largest value of the latent in the stream.
         largest: The largest value in the map.
     """
 
@@ -265,7 +262,6 @@ class Detail:
         cofiring: The latents that go with it, the closest first in each stream.
         neighbours: The nearest decoder rows, likewise.
         maps: By stream of images, heat maps of its strongest images; None if none were made.
-        map_scale: The value that 255 stands for in all of them.
     """
 
     latent: int
@@ -281,7 +277,6 @@ class Detail:
     cofiring: tuple[Cofiring, ...]
     neighbours: tuple[Neighbour, ...]
     maps: Mapping[str, tuple[HeatMap, ...]] | None = None
-    map_scale: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

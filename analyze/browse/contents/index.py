@@ -31,7 +31,6 @@ class AboutReport:
         images: Images that these show.
         latents: L.
         k: Latents selected for a row.
-        selection: How the model was trained to select.
         classes: Number of classes of the cache; 0 where no row is labelled.
         captions: Whether rows have captions.
         recipe: The run's recipe; None where the run is not at hand.
@@ -46,7 +45,6 @@ class AboutReport:
     images: int
     latents: int
     k: int
-    selection: str
     classes: int
     captions: bool
     recipe: str | None

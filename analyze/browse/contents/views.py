@@ -28,14 +28,12 @@ class Map:
 
     Attributes:
         method: How they were placed, in words.
-        stream: The stream whose decoder rows they are; empty if of all.
         latents: Which latents, ascending.
         x: From 0 to 1.
         y: Likewise.
     """
 
     method: str
-    stream: str
     latents: Numbers
     x: Numbers
     y: Numbers
@@ -56,7 +54,6 @@ class Association:
         associated: Whether it is found to go with the attribute, or with its absence.
         images_with: Images with the attribute on which it is active.
         images_without: Images without it on which it is active.
-        sharing: Which streams report the same latent.
     """
 
     stream: str
@@ -69,7 +66,6 @@ class Association:
     associated: bool
     images_with: int
     images_without: int
-    sharing: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,13 +136,9 @@ class OtherLatent:
 
     Attributes:
         names: By stream, its best names.
-        agreement: Its agreement, as in the list of latents.
-        rows: Rows on which it is active, in the stream where these are most.
     """
 
     names: Mapping[str, str]
-    agreement: float | None
-    rows: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,7 +148,6 @@ class Comparison:
     Attributes:
         name: The other report.
         location: Its folder.
-        streams: The streams that both models have.
         limit: Two latents are the same concept where their cosine exceeds this.
         latents: The partner of each latent.
         headlines: The figures of the other report's summary.
@@ -168,7 +159,6 @@ class Comparison:
 
     name: str
     location: str
-    streams: tuple[str, ...]
     limit: float
     latents: Matches
     headlines: tuple[Headline, ...]

@@ -61,7 +61,6 @@ def about_report(evidence: Evidence, recipe: str | None) -> AboutReport:
         images=int(evidence.images.analysed.sum()),
         latents=info.latents,
         k=info.k,
-        selection=info.selection,
         classes=0 if evidence.labels is None else len(cache.classes()),
         captions="naming" in evidence.report.tables,
         recipe=recipe,

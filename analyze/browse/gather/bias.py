@@ -70,7 +70,6 @@ def _associations(result: Bias) -> Iterator[Association]:
             associated=line["associated"],
             images_with=line["images_both"],
             images_without=line["images_latent"] - line["images_both"],
-            sharing=line["sharing"] or "",
         )
 
 

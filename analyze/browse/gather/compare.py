@@ -11,8 +11,6 @@ from sparc.analyze.browse.gather.gathered import Gathered
 from sparc.analyze.browse.gather.headlines import headlines
 from sparc.analyze.browse.gather.tables import Tables
 from sparc.analyze.codes.subject import Subject, open_subject
-from sparc.analyze.concepts.gather import Evidence
-from sparc.analyze.concepts.table import build
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.sources import open_model
 from sparc.analyze.report.summary_page import make_columns
@@ -30,11 +28,11 @@ def compare_reports(
 
     Args:
         gathered: This report.
-        locations: The other reports; their runs and caches are where they were.
+        locations: The other reports; their runs are where they were.
         run: Where the run of this one is if it has moved.
 
     Raises:
-        SparcError: One is no finished report, or its run or cache is not there, or two streams of
+        SparcError: One is no finished report, or its run is not there, or two streams of
             one name come from different encoders.
     """
     if not locations:
@@ -77,39 +75,28 @@ def _compare(gathered: Gathered, own: Subject, report: Report, name: str) -> Com
     cosine[matching.first] = matching.cosine
     same = matching.cosine > LIMIT
     partner[matching.first[same]] = matching.second[same]
-    evidence = Evidence(report)
-    concepts = build(evidence, evidence.streams)
     tables = Tables(report, [])
     unmatched = ~tables.dead
     unmatched[matching.second[same]] = False
     gained = np.flatnonzero(unmatched).tolist()
-    agreement = dict(
-        zip(concepts["latent"].to_pylist(), concepts["agreement"].to_pylist(), strict=True)
-    )
     listed = sorted({*gained, *matching.second[same].tolist()})
     return Comparison(
         name=name,
         location=str(report.folder),
-        streams=tuple(streams),
         limit=LIMIT,
         latents=Matches(match=encoded.places(partner), similarity=encoded.floats(cosine)),
         headlines=headlines(report),
         gained=tuple(gained),
         lost=tuple(np.flatnonzero(~gathered.tables.dead & (partner < 0)).tolist()),
-        details={latent: _other(tables, latent, agreement.get(latent)) for latent in listed},
+        details={latent: _other(tables, latent) for latent in listed},
         notes=_notes(gathered, report),
     )
 
 
-def _other(tables: Tables, latent: int, agreement: float | None) -> OtherLatent:
-    rows = [of.rows[latent] for (mode, _), of in tables.of_latents.items() if mode == "independent"]
+def _other(tables: Tables, latent: int) -> OtherLatent:
     streams = [stream for mode, stream in tables.of_latents if mode == "independent"]
     names = {stream: tables.called(stream, latent) for stream in streams}
-    return OtherLatent(
-        names={stream: name for stream, name in names.items() if name},
-        agreement=agreement,
-        rows=int(max(rows)),
-    )
+    return OtherLatent(names={stream: name for stream, name in names.items() if name})
 
 
 def _notes(gathered: Gathered, report: Report) -> tuple[str, ...]:

@@ -112,7 +112,6 @@ class DetailMaker:
     ) -> InStream:
         table = self._tables.of_latents[mode, stream]
         independent = mode == "independent"
-        classes, labelled = self._classes_of(latent, mode, stream)
         images = int(self._activity.images[stream][latent]) if independent else None
         alike = self._evidence.monosemanticity.get((stream, latent)) if independent else None
         names = self._tables.names.get((mode, stream), {}).get(latent, ())
@@ -128,9 +127,8 @@ class DetailMaker:
             frequency=float(table.frequency[latent]),
             mean=float(table.mean[latent]) if alive else None,
             largest=float(table.largest[latent]) if alive else None,
-            labelled=labelled,
             names=names[: self._extent.names[mode]],
-            classes=classes,
+            classes=self._classes_of(latent, mode, stream),
             monosemanticity=alike,
             purity=self._tables.purity.get((mode, stream), {}).get(latent),
             histogram=Histogram(
@@ -149,18 +147,16 @@ class DetailMaker:
             else (),
         )
 
-    def _classes_of(
-        self, latent: int, mode: Mode, stream: str
-    ) -> tuple[tuple[ClassShare, ...], int]:
-        """The classes that stand out among a latent's labelled rows, and the number of these."""
+    def _classes_of(self, latent: int, mode: Mode, stream: str) -> tuple[ClassShare, ...]:
+        """The classes that stand out among a latent's labelled rows."""
         counted, labels = self._activity.classes.get(mode), self._evidence.labels
         base = self._evidence.base_rates
         if counted is None or labels is None or base is None:
-            return (), 0
+            return ()
         streams = list(self._activity.streams[mode])
         labelled = int(counted.rows[streams.index(stream), latent])
         if not labelled:
-            return (), 0
+            return ()
         line = counted.carrying[streams.index(stream)][latent]
         columns, counts = line.indices, line.data
         share = counts / labelled
@@ -174,7 +170,7 @@ class DetailMaker:
             )
             for n in order
             if share[n] > base[columns[n]]
-        ), labelled
+        )
 
     def _rows(self, rows: Integers, tiles: Mapping[int, int]) -> tuple[ShownRow, ...]:
         images = self._shown.image_numbers(rows).tolist()
@@ -193,7 +189,7 @@ class DetailMaker:
 
     def _pairs(self, latent: int) -> Iterator[Pair]:
         for pair in combinations(self._evidence.streams, 2):
-            yield Pair(mode="independent", **in_pair(self._evidence, latent, pair)._asdict())
+            yield Pair(**in_pair(self._evidence, latent, pair)._asdict())
 
     def _elsewhere(self, latent: int) -> Iterator[Nearest]:
         if len(self._evidence.streams) > 1:

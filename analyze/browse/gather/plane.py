@@ -42,7 +42,6 @@ def place_latents(gathered: Gathered) -> Map | str:
     x, y = ((plane - low) / np.where(span > 0, span, 1)).T
     return Map(
         method=method,
-        stream="",
         latents=encoded.counts(latents),
         x=encoded.floats(x),
         y=encoded.floats(y),

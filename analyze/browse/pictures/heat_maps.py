@@ -26,9 +26,6 @@ from sparc.common.progress import progress
 from sparc.common.text import amount, listed
 from sparc.extract.datasets.images import CacheImages
 
-SCALE = 1.0
-"""The value of the brightest cell of a latent in a stream."""
-
 
 class HeatMaps(NamedTuple):
     """The heat maps of a site.
@@ -155,7 +152,7 @@ def _requests(
 def _encoded(
     rises: Mapping[_Request, npt.NDArray[np.float32]],
 ) -> Mapping[int, Mapping[str, tuple[HeatMap, ...]]]:
-    """The maps in bytes; the brightest cell of a latent in a stream has the value `SCALE`."""
+    """The maps in bytes; the brightest cell of a latent in a stream is 255."""
     brightest: dict[tuple[int, str], float] = defaultdict(float)
     for request, cells in rises.items():
         key = request.latent, request.stream
@@ -163,7 +160,7 @@ def _encoded(
     maps: dict[int, dict[str, list[HeatMap]]] = defaultdict(lambda: defaultdict(list))
     for request in sorted(rises):
         largest = brightest[request.latent, request.stream]
-        shares = rises[request] * (SCALE / largest if largest > 0 else 0)
+        shares = rises[request] * (1 / largest if largest > 0 else 0)
         maps[request.latent][request.stream].append(
             HeatMap(
                 row=request.place,

@@ -55,7 +55,6 @@ def detail(plan: Plan, latent: int) -> Detail:
         Pair(
             first=a,
             second=b,
-            mode="independent",
             images_both=12,
             overlap=0.6 if a in here and b in here else 0.01,
             overlap_mispaired=0.02,
@@ -92,7 +91,6 @@ def detail(plan: Plan, latent: int) -> Detail:
             Neighbour(stream=s, latent=partner, cosine=0.41, name=name) for s in plan.streams
         ),
         maps={plan.streams[0]: tuple(heat_map(place) for place in range(9))} if plan.more else None,
-        map_scale=2.0 if plan.more else None,
     )
 
 
@@ -122,7 +120,6 @@ def in_stream(
         frequency=sum(counts) / 1200 if active else 0,
         mean=0.62 if active else None,
         largest=2.4 if active else None,
-        labelled=sum(counts) if active and plan.labels else 0,
         names=tuple(
             Name(word=word, images=9, of=12, lift=14.2, q=1e-6, guess=latent % 7 == 0)
             for word in name.split(" ", 1)

@@ -1,5 +1,6 @@
 """Sites of invented reports, with the pictures, names and odd texts that tests of the page need."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,28 @@ from sparc.analyze.browse.contents.detail import Details
 from sparc.analyze.browse.contents.index import (
     AboutReport,
     Column,
+    ControlFigure,
     DetailFiles,
+    Headline,
     Images,
     Index,
-    Lists,
     Stream,
     Views,
+    lists,
 )
 from sparc.analyze.browse.contents.scripts import script
-from sparc.analyze.browse.contents.views import Map, Words
+from sparc.analyze.browse.contents.views import (
+    Association,
+    BiasReport,
+    BiasReports,
+    Comparison,
+    Comparisons,
+    Map,
+    Matches,
+    MeetingPair,
+    OtherLatent,
+    Words,
+)
 
 from .latents import detail, draw_sprite
 from .plan import COLOURS, TILE, Plan, concept, is_dead, kind, odd_stream, streams_of, tiles
@@ -65,7 +79,6 @@ def index(plan: Plan) -> Index:
             images=600,
             latents=plan.latents,
             k=16,
-            selection="global",
             classes=len(names),
             captions=plan.captions,
             recipe="shared",
@@ -93,40 +106,29 @@ def index(plan: Plan) -> Index:
     )
 
 
-def lists(members: list[list[int]]) -> Lists:
-    starts = np.cumsum([0, *map(len, members)])
-    flat = [latent for latents in members for latent in latents]
-    return Lists(encode.counts(starts), encode.counts(flat))
-
-
-def headlines() -> list[dict[str, Any]]:
-    def figure(
-        text: str, value: float | None, controls: dict[str, float], **rest: Any
-    ) -> dict[str, Any]:
-        ends = {"low": value and value * 0.97, "high": value and value * 1.03}
-        of = [
-            {"name": name, "value": of, "low": None, "high": None} for name, of in controls.items()
-        ]
-        return {
+def headlines() -> tuple[Headline, ...]:
+    def figure(text: str, value: float | None, controls: dict[str, float], **rest: Any) -> Headline:
+        fields: dict[str, Any] = {
             "section": "AGREEMENT",
-            "text": text,
-            "explanation": "0: not at all, 1: fully.",
             "mode": "independent",
-            "given": False,
-            "stream": None,
-            "value": value,
-            **ends,
-            "controls": of,
-            "range": [0, 1],
-            "better": None,
-            "unit": "",
-            "style": "decimal",
-            "missing": None,
+            "range": (0, 1),
             **rest,
         }
+        return Headline(
+            text=text,
+            explanation="0: not at all, 1: fully.",
+            value=value,
+            low=value and value * 0.97,
+            high=value and value * 1.03,
+            controls=tuple(
+                ControlFigure(name=name, value=of, low=None, high=None)
+                for name, of in controls.items()
+            ),
+            **fields,
+        )
 
     chance = {"mispaired latents (chance)": 0.04, "untrained model": 0.044}
-    return [
+    return (
         figure("agreement, classes at depth 3", 0.375, chance),
         figure("agreement, classes at depth 3", 0.867, chance, mode="joint", given=True),
         figure(
@@ -140,7 +142,7 @@ def headlines() -> list[dict[str, Any]]:
         ),
         figure("NMSE", 0.264, {"untrained model": 0.463}, section="TRANSLATION", better="lower"),
         figure("recall at 1", None, {}, section="RETRIEVAL", missing="rows have no captions"),
-    ]
+    )
 
 
 def list_columns(plan: Plan) -> list[Column]:
@@ -289,71 +291,73 @@ def place(plan: Plan) -> Map:
     y = 0.5 + 0.35 * np.sin(angle) + numbers.normal(0, 0.04, len(alive))
     return Map(
         method="t-SNE of decoder rows, seed 0",
-        stream=plan.streams[0],
         latents=encode.counts(alive),
         x=encode.floats(x.clip(0, 1)),
         y=encode.floats(y.clip(0, 1)),
     )
 
 
-def bias(plan: Plan) -> dict[str, Any]:
-    associations = [
-        {
-            "stream": plan.streams[n % len(plan.streams)],
-            "latent": n,
-            "name": concept(plan, n),
-            "effect": 3 - 0.3 * n,
-            "low": 2.2 - 0.3 * n,
-            "high": 3.7 - 0.3 * n,
-            "q": 10.0 ** (n - 9),
-            "associated": n < 8,
-            "images_with": 12,
-            "images_without": 3,
-        }
-        for n in range(20)
-        if not is_dead(n)
-    ]
-    pairs = [{"first": 0, "second": 1, "effect": 1.5, "q": 0.001}]
-    one = {
-        "name": "class:red",
-        "attribute": "class red",
-        "against": None,
-        "images_with": 80,
-        "images_without": 520,
-        "note": "One attribute, all latents.",
-        "smallest": "1.4 with 80 images",
-        "associations": associations,
-        "pairs": pairs,
-    }
-    return {
-        "reports": [
-            one,
-            {
-                **one,
-                "name": "class:blue",
-                "attribute": "class blue",
-                "associations": [],
-                "pairs": [],
-            },
-        ]
-    }
+def bias(plan: Plan) -> BiasReports:
+    red = BiasReport(
+        name="class:red",
+        attribute="class red",
+        against=None,
+        images_with=80,
+        images_without=520,
+        note="One attribute, all latents.",
+        smallest="1.4 with 80 images",
+        associations=tuple(
+            Association(
+                stream=plan.streams[n % len(plan.streams)],
+                latent=n,
+                name=concept(plan, n),
+                effect=3 - 0.3 * n,
+                low=2.2 - 0.3 * n,
+                high=3.7 - 0.3 * n,
+                q=10.0 ** (n - 9),
+                associated=n < 8,
+                images_with=12,
+                images_without=3,
+            )
+            for n in range(20)
+            if not is_dead(n)
+        ),
+        pairs=(
+            MeetingPair(
+                stream=plan.streams[0],
+                first=0,
+                first_name=concept(plan, 0),
+                second=1,
+                second_name=concept(plan, 1),
+                images_with=9,
+                images_without=1,
+                interaction=1.5,
+                q=0.001,
+            ),
+        ),
+    )
+    blue = dataclasses.replace(
+        red, name="class:blue", attribute="class blue", associations=(), pairs=()
+    )
+    return BiasReports(reports=(red, blue))
 
 
-def comparison(plan: Plan) -> dict[str, Any]:
+def comparison(plan: Plan) -> Comparisons:
     match = np.array([n if n % 3 else -1 for n in range(plan.latents)])
     similarity = np.where(match >= 0, 0.9 - np.arange(plan.latents) / plan.latents / 2, np.nan)
-    other = {"names": {plan.streams[0]: "something else"}, "agreement": 0.3, "rows": 20}
-    figures = [
-        {**figure, "value": figure["value"] and figure["value"] * 1.1} for figure in headlines()
-    ]
-    one = {
-        "name": "baseline",
-        "location": "shapes/baseline",
-        "streams": list(plan.streams),
-        "latents": {"match": encode.places(match), "similarity": encode.floats(similarity)},
-        "headlines": figures,
-        "gained": [3, 6],
-        "lost": [n for n in range(plan.latents) if n % 3 == 0],
-        "details": {"3": other, "6": other},
-    }
-    return {"reports": [one]}
+    other = OtherLatent(names={plan.streams[0]: "something else"})
+    baseline = Comparison(
+        name="baseline",
+        location="shapes/baseline",
+        limit=0.4,
+        latents=Matches(match=encode.places(match), similarity=encode.floats(similarity)),
+        headlines=tuple(
+            dataclasses.replace(figure, value=figure.value and figure.value * 1.1)
+            for figure in headlines()
+        ),
+        gained=(3, 6),
+        lost=tuple(n for n in range(plan.latents) if n % 3 == 0),
+        details={3: other, 6: other},
+        notes=("Of other rows.",),
+    )
+    return Comparisons(reports=(baseline,))

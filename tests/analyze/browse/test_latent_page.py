@@ -69,7 +69,7 @@ def test_heat_maps_are_drawn_and_pictures_are_enlarged(open_site):
         "return [0, 8 * 16 + 8].map((at) => data[at * 4] + data[at * 4 + 1] + data[at * 4 + 2])"
     )
     assert lights[1] > lights[0]
-    assert "2.00" in site.texts(".scale")[0]
+    assert "1.00" in site.texts(".scale")[0]
     site.click(".shot")
     assert site.count("dialog[open] .heat.shown") == 1
     assert "1 of 9" in site.texts(".zoom-where")[0]

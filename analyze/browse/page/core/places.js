@@ -3,7 +3,7 @@
 Page.places = (() => {
   let points = null;
 
-  /** @returns {Promise<{method, stream, latents, x, y}|null>} null: the site has no map */
+  /** @returns {Promise<{method, latents, x, y}|null>} null: the site has no map */
   async function load() {
     if (!points && Page.data.index().views.map) {
       const file = await Page.data.load("map");

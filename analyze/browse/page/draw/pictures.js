@@ -89,15 +89,15 @@ Page.pictures = (() => {
     return low.map((part, i) => Math.round(part + (high[i] - part) * (at % 1)));
   }
 
-  /** The colour scale of heat maps with its numbers. */
-  function scale(largest) {
+  /** The colour scale of heat maps, from 0 to 1. */
+  function scale() {
     const canvas = h("canvas", { width: 128, height: 1, "aria-hidden": "true" });
     const context = canvas.getContext("2d");
     const pixels = context.createImageData(128, 1);
     for (let i = 0; i < 128; i += 1) pixels.data.set(colour(i / 127), i * 4);
     context.putImageData(pixels, 0, 0);
     const what = "of the stream's strongest place; for its strongest images";
-    return h("span.scale", "0", canvas, number(largest), h("small", what));
+    return h("span.scale", "0", canvas, number(1), h("small", what));
   }
 
   const sizes = new Map(); // columns and rows of a sheet, by latent: lists know no details

@@ -150,7 +150,7 @@ Page.latent = (() => {
       said.push(badge("lacking", "lacking in"), detail.lacking.map(Page.figures.stream), "which the others share");
     said.push(...rare);
     if (said.length) return said;
-    const pairs = detail.pairs.filter((pair) => pair.shared && pair.mode === "independent");
+    const pairs = detail.pairs.filter((pair) => pair.shared);
     if (!pairs.length)
       return [badge("part", "not shared"), "no pair of streams is active on the same images beyond chance"];
     const named = pairs.map((pair) => `${clean(pair.first, 30)} and ${clean(pair.second, 30)}`);

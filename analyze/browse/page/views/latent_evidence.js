@@ -14,9 +14,8 @@ Page.latentEvidence = (() => {
 
   /** How alike the latent is in each pair of streams, beside mispaired latents: when each selects its own. */
   function pairs(detail) {
-    const all = detail.pairs.filter((pair) => pair.mode === "independent");
-    if (!all.length) return null;
-    const keys = ["overlap", "agreement"].filter((key) => all.some((pair) => Number.isFinite(pair[key])));
+    if (!detail.pairs.length) return null;
+    const keys = ["overlap", "agreement"].filter((key) => detail.pairs.some((pair) => Number.isFinite(pair[key])));
     const row = (pair) =>
       h(
         "li",
@@ -40,7 +39,7 @@ Page.latentEvidence = (() => {
       h("i.tick-key"),
       " the same for mispaired latents of like frequency: chance.",
     ];
-    return panel("Do the streams agree?", help, h("ul.pairs", all.map(row)));
+    return panel("Do the streams agree?", help, h("ul.pairs", detail.pairs.map(row)));
   }
 
   /** A figure with chance beside it. */

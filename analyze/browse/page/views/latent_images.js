@@ -56,7 +56,7 @@ Page.latentImages = (() => {
         mode === "joint" || streams.length < 2
           ? null
           : [h("i.outline-key"), " outlined: a picture that several streams show."],
-        maps ? [" ", Page.pictures.scale(detail.map_scale ?? 1)] : null,
+        maps ? [" ", Page.pictures.scale()] : null,
       ),
       groups.map((kind) => panel(detail, mode, streams, kind, groups.length > 1, maps)),
     );

@@ -35,12 +35,7 @@ Page.map = (() => {
     ];
     main.append(
       h("div.list-head", h("h1", "Map"), h("p.counts", { role: "status" }, counts), actions(scatter, params, held)),
-      h(
-        "p.help",
-        words(points.method, 160),
-        points.stream ? [", of ", Page.figures.stream(points.stream)] : null,
-        ". Near is alike; how far apart clusters lie says little.",
-      ),
+      h("p.help", words(points.method, 160), ". Near is alike; how far apart clusters lie says little."),
       h("div.map-body", scatter.element, h("div.map-side", legend(), shown)),
     );
   }
