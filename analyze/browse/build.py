@@ -25,7 +25,7 @@ from sparc.analyze.browse.gather.about import Run, open_run
 from sparc.analyze.browse.gather.gathered import Gathered, gather
 from sparc.analyze.browse.page_files import START, digest, page_files
 from sparc.analyze.browse.pictures.budget import Plan
-from sparc.analyze.browse.pictures.draw import bytes_of_page, draw_all, plan_pictures, wanted
+from sparc.analyze.browse.pictures.draw import MARGIN, bytes_of_page, draw_all, plan_pictures
 from sparc.analyze.browse.pictures.heat_maps import HeatMaps, make_heat_maps
 from sparc.analyze.browse.pictures.sources import TILE, Pictures, has_pictures, open_pictures
 from sparc.analyze.browse.pictures.sprites import columns_of
@@ -50,9 +50,6 @@ _PER_FILE = (256, 128, 64, 32, 16)
 
 _FILE_BYTES = 1_000_000
 
-_MARGIN = 1.05
-"""Of an estimated size."""
-
 _NOT_REPEATED = ("overwrite", "export", "device", "workers")
 """Settings that the command on the site's page leaves out."""
 
@@ -60,7 +57,7 @@ _NOT_DECISIVE = (*_NOT_REPEATED, "specs", "trust_encoders", "run", "cache", "dat
 """Settings that do not decide what a site shows: a place does by what is there (`SiteSources`), and
 encoders are those of the run, whoever names them."""
 
-_NO_PICTURES = Plan({}, "")
+_NO_PICTURES = Plan({}, {}, "")
 
 
 class Site(NamedTuple):
@@ -91,10 +88,12 @@ def browse(report: Report, site: Location, config: BrowseConfig | None = None) -
         config: The settings.
 
     Raises:
-        SparcError: The folder holds something else, the report's cache is not there, or something
-            is damaged.
+        SparcError: There is no such latent, the folder holds something else, the report's cache is
+            not there, or something is damaged.
     """
     config = config or BrowseConfig()
+    for latent in config.latent_numbers:
+        report.check_latent(latent)
     folder, files = Folder(site), page_files()
     run = open_run(report, config.run)
     record = SiteRecord(
@@ -166,7 +165,7 @@ class _Building:
             index = self._index(gathered, plan, notes, per_file)
             rest = len(script("index", index)) + bytes_of_one * len(gathered.alive)
             rest += sum(map(len, self._page.values()))
-            room = config.bytes - self._site.bytes - rest * _MARGIN
+            room = config.bytes - self._site.bytes - rest * MARGIN
             plan, unreadable = self._draw(gathered, pictures, room)
         self._write_details(gathered, plan, maps, per_file)
         if config.export is not None:
@@ -192,7 +191,7 @@ class _Building:
         plan = plan_pictures(gathered, pictures, room)
         sheets = sum(tiles > 0 for tiles in plan.tiles.values())
         with progress(sheets, "drawing pictures", unit="latents") as bar:
-            unreadable = draw_all(self._site, gathered, pictures, plan, self._workers, bar.update)
+            unreadable = draw_all(self._site, pictures, plan, self._workers, bar.update)
         return plan, unreadable
 
     def _write_details(self, gathered: Gathered, plan: Plan, maps: HeatMaps, per_file: int) -> None:
@@ -251,7 +250,7 @@ class _Building:
 def _details(gathered: Gathered, plan: Plan, maps: HeatMaps) -> Iterator[Detail]:
     for latent, choice in gathered.choices():
         number = plan.tiles.get(latent, 0)
-        images: list[Any] = wanted(gathered, choice).images[:number].tolist() if number else []
+        images: list[Any] = plan.wanted[latent].images[:number].tolist() if number else []
         tiles = {image: tile for tile, image in enumerate(images)}
         sprite = Sprite(columns=columns_of(number), tiles=number) if number else None
         detail = gathered.details.detail(latent, choice, tiles, sprite)

@@ -8,7 +8,7 @@ from sparc.analyze import options
 from sparc.common.config import option
 from sparc.common.errors import ConfigError
 
-_UNITS = {"kB": 1000, "MB": 1000**2, "GB": 1000**3}
+_UNITS = {"kb": 1000, "mb": 1000**2, "gb": 1000**3}
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(kB|MB|GB)\s*", re.IGNORECASE)
 
@@ -73,8 +73,7 @@ class BrowseConfig:
         match = _SIZE.fullmatch(self.size)
         if match is None:
             raise ConfigError(f"size must be like 300MB or 1.5GB, not {self.size!r}")
-        unit = {name.lower(): number for name, number in _UNITS.items()}[match[2].lower()]
-        return int(float(match[1]) * unit)
+        return int(float(match[1]) * _UNITS[match[2].lower()])
 
     @property
     def latent_numbers(self) -> tuple[int, ...]:

@@ -46,7 +46,7 @@ def make_views(gathered: Gathered, config: BrowseConfig) -> MadeViews:
     )
     if reports:
         contents["bias"] = BiasReports(reports=reports)
-    if compared := compare_reports(gathered, config.compare, run=config.run):
+    if compared := compare_reports(gathered, config.compare):
         contents["compare"] = Comparisons(reports=compared)
     words = index_words(gathered)
     if words.words:

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sparc.analyze.browse.contents.index import AboutReport, Stream
+from sparc.analyze.codes.subject import Subject
 from sparc.analyze.concepts.gather import Evidence
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.sources import open_model
 from sparc.common.errors import SparcError
-from sparc.train.model.network import Sparc
 from sparc.train.run.run_folder import RunRecord, is_run
 
 
@@ -16,11 +16,11 @@ class Run(NamedTuple):
     """The run of a report.
 
     Attributes:
-        model: Its model.
+        subject: Its model, without the untrained one.
         recipe: The recipe that it was trained by; None of a saved model.
     """
 
-    model: Sparc
+    subject: Subject
     recipe: str | None
 
 
@@ -40,8 +40,16 @@ def open_run(report: Report, location: str) -> Run | str:
         if location:
             raise
         return str(error)
-    where = Path(location or report.info.run)
-    return Run(model, RunRecord.read(where).train.recipe if is_run(where) else None)
+    where = location or report.info.run
+    record = RunRecord.read(Path(where)) if is_run(Path(where)) else None
+    subject = Subject(
+        location=where,
+        model=model,
+        untrained=None,
+        digest=report.info.model_sha256,
+        trained_on=record.data.streams if record else None,
+    )
+    return Run(subject, record.train.recipe if record else None)
 
 
 def about_report(evidence: Evidence, recipe: str | None) -> AboutReport:

@@ -81,15 +81,15 @@ class Chooser:
         largest = self._tables.of_latents["independent", stream].largest
         rows, first = np.unique(np.concatenate([x.rows for x in shown]), return_index=True)
         values = np.concatenate([x.values for x in shown])[first]
-        of_rows = bins_of(values, largest[latent])
+        ordered = _strongest_first(Rows(rows, values))
+        of_rows = bins_of(ordered.values, largest[latent])
         drawn = self._activity.streams["independent"][stream].in_bins
         for number in range(BINS):
             own = of_rows == number
-            own_rows = Rows(rows[own], values[own])
+            of_bin = Rows(ordered.rows[own], ordered.values[own])
             if self._extent.draws_bins and not own.any():
-                own_rows = Rows(*drawn.of(latent * BINS + number))
-            ordered = _strongest_first(own_rows)
-            yield Rows(ordered.rows[:BIN_IMAGES], ordered.values[:BIN_IMAGES])
+                of_bin = _strongest_first(Rows(*drawn.of(latent * BINS + number)))
+            yield Rows(of_bin.rows[:BIN_IMAGES], of_bin.values[:BIN_IMAGES])
 
     def _top(self, latent: int, mode: Mode, stream: str) -> Rows:
         table = self._tables.of_latents[mode, stream]

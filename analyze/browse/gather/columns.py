@@ -33,7 +33,7 @@ def list_columns(concepts: pa.Table, tables: Tables, activity: Activity) -> tupl
         tables: The report's tables.
         activity: What its codes say.
     """
-    return tuple(_Columns(concepts, tables, activity).all())
+    return tuple(_Columns(concepts, tables).all(activity))
 
 
 def interest(concepts: pa.Table, tables: Tables) -> Floats:
@@ -43,24 +43,24 @@ def interest(concepts: pa.Table, tables: Tables) -> Floats:
     agreement, without labels that of overlap, with one stream its monosemanticity; 0 where that is
     not known or not above chance.
     """
-    return _Columns(concepts, tables, None).interest
+    return _Columns(concepts, tables).interest
 
 
 class _Columns:
-    def __init__(self, concepts: pa.Table, tables: Tables, activity: Activity | None) -> None:
-        self._concepts, self._tables, self._activity = concepts, tables, activity
+    def __init__(self, concepts: pa.Table, tables: Tables) -> None:
+        self._concepts, self._tables = concepts, tables
         self._listed = concepts["latent"].to_numpy()
         self._streams = [stream for mode, stream in tables.of_latents if mode == "independent"]
         self._several = len(self._streams) > 1
 
-    def all(self) -> Iterator[Column]:
+    def all(self, activity: Activity) -> Iterator[Column]:
         yield from self._of_size()
         if self._several:
             yield from self._of_sharing()
         for stream in self._streams:
             yield from self._of_meaning(stream)
         if self._several:
-            yield from self._of_selection()
+            yield from self._of_selection(activity)
         yield from self._of_joint()
 
     @property
@@ -281,8 +281,7 @@ class _Columns:
                 alike,
             )
 
-    def _of_selection(self) -> Iterator[Column]:
-        assert self._activity is not None
+    def _of_selection(self, activity: Activity) -> Iterator[Column]:
         for stream in self._streams:
             yield Column(
                 key=f"selection_share:{stream}",
@@ -292,7 +291,7 @@ class _Columns:
                 group="stream share",
                 kind="share",
                 stream=stream,
-                data=encoded.floats(self._activity.selection_share(stream)),
+                data=encoded.floats(activity.selection_share(stream)),
             )
 
     def _of_joint(self) -> Iterator[Column]:

@@ -7,29 +7,27 @@ import numpy as np
 from sparc.analyze.browse.contents import columns as encoded
 from sparc.analyze.browse.contents.index import Column
 from sparc.analyze.browse.contents.views import Comparison, Matches, OtherLatent
+from sparc.analyze.browse.gather.about import Run, open_run
 from sparc.analyze.browse.gather.gathered import Gathered
 from sparc.analyze.browse.gather.headlines import headlines
 from sparc.analyze.browse.gather.tables import Tables
-from sparc.analyze.codes.subject import Subject, open_subject
+from sparc.analyze.codes.subject import Subject
 from sparc.analyze.report.folder import Report
-from sparc.analyze.report.sources import open_model
 from sparc.analyze.report.summary_page import make_columns
 from sparc.analyze.stability.compare import common_streams, directions_of
 from sparc.analyze.stability.match import match_jointly
+from sparc.common.errors import RunError
 
 LIMIT = 0.7
 """Two latents are the same concept where the mean cosine of their decoder rows exceeds this."""
 
 
-def compare_reports(
-    gathered: Gathered, locations: Sequence[str], *, run: str = ""
-) -> tuple[Comparison, ...]:
+def compare_reports(gathered: Gathered, locations: Sequence[str]) -> tuple[Comparison, ...]:
     """Other reports beside this one.
 
     Args:
         gathered: This report.
         locations: The other reports; their runs are where they were.
-        run: Where the run of this one is if it has moved.
 
     Raises:
         SparcError: One is no finished report, or its run is not there, or two streams of
@@ -40,7 +38,7 @@ def compare_reports(
     report = gathered.evidence.report
     others = [Report(location) for location in locations]
     names = [column.name for column in make_columns([report, *others])][1:]
-    own = _subject(report, run)
+    own = _subject(gathered.run)
     return tuple(
         _compare(gathered, own, other, name) for other, name in zip(others, names, strict=True)
     )
@@ -59,13 +57,14 @@ def stability_column(comparison: Comparison) -> Column:
     )
 
 
-def _subject(report: Report, run: str = "") -> Subject:
-    open_model(report, run)  # says what is wrong where it is not at hand
-    return open_subject(run or report.info.run)
+def _subject(run: Run | str) -> Subject:
+    if isinstance(run, str):  # why it is not at hand
+        raise RunError(run)
+    return run.subject
 
 
 def _compare(gathered: Gathered, own: Subject, report: Report, name: str) -> Comparison:
-    subject = _subject(report)
+    subject = _subject(open_run(report, ""))
     streams = common_streams(own, subject)
     matching = match_jointly(
         directions_of(own.model, streams), directions_of(subject.model, streams)

@@ -25,11 +25,10 @@ from sparc.analyze.browse.extent import extent_of
 from sparc.analyze.browse.gather.activity import BINS, Activity
 from sparc.analyze.browse.gather.choice import QUANTILES, Choice, Rows, StreamChoice, all_rows
 from sparc.analyze.browse.gather.neighbours import Nearest as NearestDirections
-from sparc.analyze.browse.gather.rows import NAME, ShownRows
+from sparc.analyze.browse.gather.rows import ShownRows
 from sparc.analyze.browse.gather.tables import Tables
 from sparc.analyze.concepts.gather import Evidence
 from sparc.analyze.show.latent import in_pair, nearest
-from sparc.common.text import shorten
 
 Integers = npt.NDArray[np.int64]
 
@@ -58,8 +57,6 @@ class DetailMaker:
         self._evidence, self._concepts, self._tables = evidence, concepts, tables
         self._activity, self._neighbours, self._shown = activity, neighbours, shown
         self._extent = extent_of(tables.latents)
-        names = evidence.cache.classes()["name"].to_pylist() if evidence.labels else []
-        self._classes = [shorten(name, NAME) for name in names]
 
     def detail(
         self, latent: int, choice: Choice, tiles: Mapping[int, int], sprite: Sprite | None
@@ -163,7 +160,7 @@ class DetailMaker:
         order = np.lexsort((columns, base[columns] - share))[: self._extent.classes[mode]]
         return tuple(
             ClassShare(
-                name=self._classes[labels.class_ids[columns[n]]],
+                name=self._tables.classes[labels.class_ids[columns[n]]],
                 rows=int(counts[n]),
                 share=float(share[n]),
                 base=float(base[columns[n]]),

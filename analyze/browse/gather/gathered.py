@@ -73,6 +73,12 @@ class Gathered:
         return interest(self.concepts, self.tables)
 
     @cached_property
+    def by_interest(self) -> list[int]:
+        """All latents, the most interesting ones first."""
+        order: list[int] = np.argsort(-self.interest, kind="stable").tolist()
+        return order
+
+    @cached_property
     def alive(self) -> list[int]:
         """The latents that have a page: those active in any stream, in either mode."""
         active = [self.tables.of_latents[place].rows > 0 for place in self.tables.of_latents]
@@ -90,7 +96,8 @@ class Gathered:
     @cached_property
     def shown(self) -> ShownRows:
         """The rows that are shown of any latent."""
-        return ShownRows(self.evidence, shown_rows(choice for _, choice in self.choices()))
+        rows = shown_rows(choice for _, choice in self.choices())
+        return ShownRows(self.evidence, self.tables.classes, rows)
 
     @cached_property
     def neighbours(self) -> Mapping[str, Nearest]:
@@ -99,7 +106,7 @@ class Gathered:
             return {}
         of_latents = self.tables.of_latents
         alive = {s: of_latents["independent", s].rows > 0 for s in self.evidence.streams}
-        return nearest_directions(self.run.model, alive)
+        return nearest_directions(self.run.subject.model, alive)
 
     @cached_property
     def details(self) -> DetailMaker:

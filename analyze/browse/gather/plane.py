@@ -26,14 +26,14 @@ def place_latents(gathered: Gathered) -> Map | str:
     """Place the latents that are alive; or why that is not possible, in words."""
     if isinstance(gathered.run, str):
         return gathered.run
-    alive = [n for n, dead in enumerate(gathered.tables.dead) if not dead]
+    alive = [n for n in gathered.by_interest if not gathered.tables.dead[n]]
     if len(alive) < 3:
         return "fewer than three latents are alive"
-    most = sorted(alive, key=lambda n: (-gathered.interest[n], n))[:MOST_LATENTS]
-    latents = np.sort(np.array(most))
+    latents = np.sort(np.array(alive[:MOST_LATENTS]))
+    model = gathered.run.subject.model
     # The mean over the streams of the cosines of two latents is the product of these.
     rows = np.concatenate(
-        [directions(gathered.run.model, s)[latents] for s in gathered.evidence.streams], axis=1
+        [directions(model, s)[latents] for s in gathered.evidence.streams], axis=1
     )
     plane, method = _place(_principal(rows.astype(np.float64)))
     if len(latents) < len(alive):

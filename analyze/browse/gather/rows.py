@@ -11,6 +11,7 @@ from scipy import sparse
 
 from sparc.analyze.concepts.gather import Evidence
 from sparc.analyze.rows.images import incidence
+from sparc.analyze.rows.labels import Labels
 from sparc.analyze.rows.words import split_words
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.text import shorten
@@ -58,14 +59,17 @@ class ShownRows:
 
     Args:
         evidence: The report.
+        classes: The name of each class of its cache, by `class_id`.
         rows: Which rows, ascending, (n,).
     """
 
-    def __init__(self, evidence: Evidence, rows: npt.NDArray[np.int64]) -> None:
+    def __init__(
+        self, evidence: Evidence, classes: Sequence[str], rows: npt.NDArray[np.int64]
+    ) -> None:
         self._rows = rows
         self._of_row = evidence.images.of_row
         self._table = _taken(evidence.cache, ["sample_id", "image", "caption"], rows)
-        self._classes = _classes(evidence, rows)
+        self._classes = _classes(evidence.labels, classes, rows)
 
     def texts(self, rows: npt.NDArray[np.int64]) -> list[RowTexts]:
         """The texts of some of them, cut."""
@@ -81,13 +85,17 @@ class ShownRows:
         ]
 
     @cached_property
+    def _with_image(self) -> npt.NDArray[np.bool_]:
+        return np.asarray(self._table["image"].is_valid())
+
+    @cached_property
     def rows_with_image(self) -> npt.NDArray[np.int64]:
         """Those of them that have an image, ascending."""
-        return np.asarray(self._rows[np.asarray(self._table["image"].is_valid())])
+        return self._rows[self._with_image]
 
     def has_image(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Which of some rows have an image, (n,)."""
-        return np.isin(rows, self.rows_with_image)
+        """Which of some shown rows have an image, (n,)."""
+        return self._with_image[self.places(rows)]
 
     def image_names(self, rows: npt.NDArray[np.int64]) -> list[str | None]:
         """The names of some rows' images in the dataset; None where a row has none."""
@@ -125,17 +133,17 @@ def _taken(cache: ActivationCache, columns: Sequence[str], rows: npt.NDArray[np.
     return pa.Table.from_batches(taken).combine_chunks()
 
 
-def _classes(evidence: Evidence, rows: npt.NDArray[np.int64]) -> Mapping[int, tuple[str, ...]]:
-    labels = evidence.labels
+def _classes(
+    labels: Labels | None, classes: Sequence[str], rows: npt.NDArray[np.int64]
+) -> Mapping[int, tuple[str, ...]]:
     if labels is None:
         return {}
-    called = [shorten(name, NAME) for name in evidence.cache.classes()["name"].to_pylist()]
     carried = labels.matrix[rows]
     result = {}
     for place, row in enumerate(rows.tolist()):
         columns = carried.indices[carried.indptr[place] : carried.indptr[place + 1]][:CLASSES]
         if len(columns):
-            result[row] = tuple(called[labels.class_ids[column]] for column in columns)
+            result[row] = tuple(classes[labels.class_ids[column]] for column in columns)
     return result
 
 

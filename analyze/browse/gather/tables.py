@@ -56,12 +56,12 @@ class Tables:
 
     Args:
         report: A finished report.
-        classes: The name of each class of its cache, by `class_id`.
+        classes: The name of each class of its cache, cut as it is shown, by `class_id`.
     """
 
     def __init__(self, report: Report, classes: Sequence[str]) -> None:
         self._report = report
-        self._classes = classes
+        self.classes = classes
         self.latents = report.info.latents
 
     @cached_property
@@ -87,7 +87,7 @@ class Tables:
         columns = ("latent", "class_id", "purity", "base_rate", "lift")
         return {
             where: {
-                latent: Purity(name=self._classes[class_id], share=share, base=base, lift=lift)
+                latent: Purity(name=self.classes[class_id], share=share, base=base, lift=lift)
                 for latent, class_id, share, base, lift in _lines(lines, columns)
             }
             for where, lines in self._by_where(

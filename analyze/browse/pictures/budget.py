@@ -49,10 +49,12 @@ class Plan(NamedTuple):
     """How many of its images each latent shows.
 
     Attributes:
-        tiles: By latent, the first ones of what it wants.
+        wanted: By latent, what it wants to show.
+        tiles: By latent, the first ones of that.
         dropped: What there is no room for, in words; empty if there is room for all.
     """
 
+    wanted: Mapping[int, Wanted]
     tiles: Mapping[int, int]
     dropped: str
 
@@ -83,22 +85,21 @@ def wanted(
     return Wanted(rows[first], images[first], np.searchsorted(first, ends))
 
 
-def plan(tiers: Mapping[int, Integers], interest: Sequence[float], tiles: int) -> Plan:
+def plan(wants: Mapping[int, Wanted], order: Sequence[int], tiles: int) -> Plan:
     """Share out the tiles that there is room for.
 
     Args:
-        tiers: By latent, `Wanted.tiers`.
-        interest: Of each latent, (L,).
+        wants: By latent, what it wants to show.
+        order: These latents, the most interesting ones first.
         tiles: How many there is room for, in all sprite sheets together.
     """
-    order = sorted(tiers, key=lambda latent: (-interest[latent], latent))
     kept = dict.fromkeys(order, 0)
     room = tiles
     dropped: list[str] = []
     for tier, reason in enumerate(TIERS):
         without = 0
         for latent in order:
-            more = int(tiers[latent][tier]) - kept[latent]
+            more = int(wants[latent].tiers[tier]) - kept[latent]
             if more <= 0:
                 continue
             if room < more or dropped:
@@ -108,4 +109,4 @@ def plan(tiers: Mapping[int, Integers], interest: Sequence[float], tiles: int) -
             room -= more
         if without:
             dropped.append(f"{reason} of {amount(without, 'latent')}")
-    return Plan(kept, listed(dropped[::-1]) if dropped else "")
+    return Plan(wants, kept, listed(dropped[::-1]) if dropped else "")

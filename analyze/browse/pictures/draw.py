@@ -8,10 +8,9 @@ import numpy as np
 
 from sparc.analyze.browse.contents.scripts import script
 from sparc.analyze.browse.folder import SiteFolder
-from sparc.analyze.browse.gather.choice import Choice
 from sparc.analyze.browse.gather.gathered import Gathered
 from sparc.analyze.browse.pictures import budget, sprites
-from sparc.analyze.browse.pictures.budget import Plan, Wanted
+from sparc.analyze.browse.pictures.budget import Plan
 from sparc.analyze.browse.pictures.sources import Pictures
 
 _BATCH = 64
@@ -20,13 +19,8 @@ _BATCH = 64
 _SAMPLE = 64
 """Pictures, or latents, that sizes are estimated from."""
 
-_MARGIN = 1.05
+MARGIN = 1.05
 """Of an estimated size."""
-
-
-def wanted(gathered: Gathered, choice: Choice) -> Wanted:
-    """The images that a latent wants to show: those of rows that have one."""
-    return budget.wanted(choice, gathered.evidence.images.of_row, gathered.shown.has_image)
 
 
 def plan_pictures(gathered: Gathered, pictures: Pictures, room: float) -> Plan:
@@ -37,14 +31,15 @@ def plan_pictures(gathered: Gathered, pictures: Pictures, room: float) -> Plan:
         pictures: Where they come from.
         room: Bytes that they may have together.
     """
-    tiers = {latent: wanted(gathered, choice).tiers for latent, choice in gathered.choices()}
-    tiles = int(room / (_tile_bytes(gathered, pictures) * _MARGIN))
-    return budget.plan(tiers, gathered.interest.tolist(), max(0, tiles))
+    of_row, has_image = gathered.evidence.images.of_row, gathered.shown.has_image
+    wants = {n: budget.wanted(choice, of_row, has_image) for n, choice in gathered.choices()}
+    order = [latent for latent in gathered.by_interest if latent in wants]
+    tiles = int(room / (_tile_bytes(gathered, pictures) * MARGIN))
+    return budget.plan(wants, order, max(0, tiles))
 
 
 def draw_all(
     site: SiteFolder,
-    gathered: Gathered,
     pictures: Pictures,
     plan: Plan,
     workers: int,
@@ -54,7 +49,6 @@ def draw_all(
 
     Args:
         site: The site.
-        gathered: The report.
         pictures: Where they come from.
         plan: Which of them.
         workers: Threads.
@@ -69,8 +63,7 @@ def draw_all(
         for start in range(0, len(latents), _BATCH):
             batch = latents[start : start + _BATCH]
             missing = [latent for latent in batch if not site.keep(sprites.file_of(latent))]
-            choices = [(latent, gathered.chooser.choose(latent)) for latent in missing]
-            rows = {n: wanted(gathered, c).rows[: plan.tiles[n]].tolist() for n, c in choices}
+            rows = {n: plan.wanted[n].rows[: plan.tiles[n]].tolist() for n in missing}
             every = sorted({row for of_latent in rows.values() for row in of_latent})
             read = pictures.read(every) if every else {}
             unreadable.update(set(every) - read.keys())

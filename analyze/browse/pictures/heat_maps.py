@@ -69,7 +69,7 @@ def make_heat_maps(gathered: Gathered, pictures: Pictures | str, config: BrowseC
         config: Of which latents, and where encoders and images come from.
 
     Raises:
-        ConfigError: There is no such latent, or no stream of images.
+        ConfigError: There is no stream of images.
         ReportError: There are no pictures, or the run is not at hand.
         DatasetError: The dataset is missing, or none of the images can be opened.
         LocalizeError: An encoder may not or cannot be built, or no stream can be shown.
@@ -107,12 +107,8 @@ def make_heat_maps(gathered: Gathered, pictures: Pictures | str, config: BrowseC
 
 def _latents(gathered: Gathered, config: BrowseConfig) -> list[int]:
     """The latents that were asked for, ascending."""
-    number = gathered.tables.latents
-    for latent in config.latent_numbers:
-        if latent >= number:
-            raise ConfigError(f"there is no latent {latent}: the model has 0 to {number - 1}")
-    interest = gathered.interest
-    order = sorted(gathered.alive, key=lambda latent: (-interest[latent], latent))
+    alive = set(gathered.alive)
+    order = [latent for latent in gathered.by_interest if latent in alive]
     return sorted({*order[: config.maps], *config.latent_numbers})
 
 
@@ -129,7 +125,7 @@ def _open_localizer(gathered: Gathered, config: BrowseConfig) -> Localizer:
         trust_encoders=config.trust_encoders,
         device=config.device,
     )
-    return Localizer.open(config.run or report.info.run, settings)
+    return Localizer.from_subject(gathered.run.subject, settings)
 
 
 def _requests(

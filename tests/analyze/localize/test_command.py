@@ -237,7 +237,10 @@ def test_the_concept_browser_has_maps_of_the_streams_strongest_images(
     asked = max(row["latent"] for row in known if row["stream"] == "cnn" and row["rows_active"])
     browse = ("analyze", "browse", report, site, "--no-map", "--maps=1", "--device=cpu")
     for wrong, message in (
-        (("--latents=32", "--trust-encoders"), "no latent 32: the model has 0 to 31"),
+        (
+            ("--latents=32", "--trust-encoders"),
+            f"{report} has no latent 32: its latents are 0 to 31",
+        ),
         ((), "--trust-encoders"),
         (("--trust-encoders", f"--dataset={tmp_path}/none"), "none"),
     ):
