@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 TABLES = (
     *("extract", "train", "analyze", "compare", "concepts", "show", "search", "bias", "name"),
-    *("browse", "stability", "localize", "align", "match", "join", "save", "pipeline"),
+    *("browse", "stability", "localize", "align", "match", "join", "save", "export", "pipeline"),
 )
 """The tables that one `--config FILE.toml` may hold: one for each command with settings."""
 

@@ -50,11 +50,12 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         (
             *("model.selectors.registry", "kernels.registry"),
             *("step.recipes.registry", "step.terms.registry", "align.config"),
+            "dictionaries.formats.registry",
         ),
         (
             *("config", "proposal", "distributed", "align.record"),
             *("match.config", "match.record", "join.config", "join.record"),
-            *("save.config", "save.record"),
+            *("save.config", "save.record", "export.config"),
             *("derive.record", "derive.history"),
         ),
         ("model",),
@@ -62,11 +63,11 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
             *("reference", "kernels", "data", "match", "align.refit"),
             *("align.selecting", "align.thresholds", "align.on_cache", "align.aligner"),
         ),
-        ("step",),
+        ("step", "dictionaries"),
         ("run", "validation"),
         ("loading", "loop", "announcements"),
         ("together",),
-        ("job", "derive", "align.command", "match.command", "join", "save"),
+        ("job", "derive", "align.command", "match.command", "join", "save", "export"),
         ("direct",),
         ("cli", "call"),
     ),
@@ -275,7 +276,7 @@ def test_a_configuration_file_may_have_a_table_for_every_command(call) -> None:
     ("program", "commands"),
     [
         ("extract", ["run", "inspect", "verify"]),
-        ("train", ["run", "resume", "align", "match", "join", "save", "inspect"]),
+        ("train", ["run", "resume", "align", "match", "join", "save", "export", "inspect"]),
         (
             "analyze",
             [

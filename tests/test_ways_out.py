@@ -36,7 +36,12 @@ def test_a_finished_run_is_not_trained_further(place, call) -> None:
 @pytest.mark.parametrize("inside", ["cache/new", "run/deep/new", "report/new"])
 def test_a_model_is_not_written_into_another_artefact(place, call, inside) -> None:
     run, cache, new = place / "run", place / "cache", place / inside
-    for command in (("save", run, new), ("align", run, cache, new), ("match", run, cache, new)):
+    for command in (
+        ("save", run, new),
+        ("align", run, cache, new),
+        ("match", run, cache, new),
+        ("export", run, new),
+    ):
         done = call("train", *command)
         assert done.returncode == 2
         above = place / inside.split("/")[0]

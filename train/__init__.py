@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sparc.train.align.command import align_run
     from sparc.train.align.config import AlignConfig
     from sparc.train.config import ModelConfig, StreamShape, TrainConfig
+    from sparc.train.export.command import export_run
+    from sparc.train.export.config import ExportConfig
     from sparc.train.join.command import join_run
     from sparc.train.join.config import JoinConfig
     from sparc.train.loading import load
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AlignConfig",
     "Codes",
+    "ExportConfig",
     "JoinConfig",
     "MatchConfig",
     "ModelConfig",
@@ -40,6 +43,7 @@ __all__ = [
     "TrainConfig",
     "align_run",
     "create_model",
+    "export_run",
     "join_run",
     "load",
     "match_run",
@@ -50,6 +54,7 @@ __all__ = [
 _HOMES = {
     "AlignConfig": "sparc.train.align.config",
     "Codes": "sparc.train.model.codes",
+    "ExportConfig": "sparc.train.export.config",
     "MatchConfig": "sparc.train.match.config",
     "JoinConfig": "sparc.train.join.config",
     "ModelConfig": "sparc.train.config",
@@ -59,6 +64,7 @@ _HOMES = {
     "TrainConfig": "sparc.train.config",
     "align_run": "sparc.train.align.command",
     "create_model": "sparc.train.model.initialize",
+    "export_run": "sparc.train.export.command",
     "join_run": "sparc.train.join.command",
     "load": "sparc.train.loading",
     "match_run": "sparc.train.match.command",

@@ -10,6 +10,7 @@ from sparc.common.cli import command, confirm, display, new_app, overwrite_optio
 from sparc.common.errors import ConfigError
 from sparc.train.align.config import AlignConfig
 from sparc.train.config import TrainConfig
+from sparc.train.export.config import ExportConfig
 from sparc.train.join.config import JoinConfig
 from sparc.train.match.config import MatchConfig
 from sparc.train.save.config import SaveConfig
@@ -24,6 +25,10 @@ Source = Annotated[
 ]
 Out = Annotated[
     Path, typer.Argument(metavar="OUT", help="The resulting model's folder.", file_okay=False)
+]
+Exported = Annotated[
+    Path,
+    typer.Argument(metavar="OUT", help="Where each stream gets a folder.", file_okay=False),
 ]
 Moved = Annotated[
     str,
@@ -101,6 +106,14 @@ def save(source: Source, out: Out, config: SaveConfig) -> None:
     from sparc.train.save.command import save_run
 
     save_run(source, out, config)
+
+
+@command(app, ExportConfig, "export")
+def export(source: Source, out: Exported, config: ExportConfig) -> None:
+    """Write a model's streams as dictionaries of another program."""
+    from sparc.train.export.command import export_run
+
+    export_run(source, out, config)
 
 
 @command(app)

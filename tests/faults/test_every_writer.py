@@ -77,6 +77,7 @@ CASES: Mapping[str, Case] = {
         ),
     ),
     "save": Case(("train", "save", "{given}/narrow", "{folder}/out", "--stream=other")),
+    "export": Case(("train", "export", "{given}/narrow", "{folder}/out"), kills=2),
     "analyze": Case(
         (
             *("analyze", "run", "{given}/run", "{given}/cache", "{folder}/report", "--device=cpu"),

@@ -53,14 +53,16 @@ def render_card(config: ModelConfig, repository: str, card: ModelCard) -> str:
         "|---|---|---|",
     ]
     for stream in config.streams:
-        encoder = _cell(card.encoders.get(stream.name, ""))
+        encoder = table_cell(card.encoders.get(stream.name, ""))
         lines.append(f"| {stream.name} | {stream.dim} | {encoder} |")
     if card.dataset:
         rows = f", {card.rows:,} rows" if card.rows else ""
-        lines += ["", f"Trained on {_cell(card.dataset)}{rows}."]
+        lines += ["", f"Trained on {table_cell(card.dataset)}{rows}."]
     if card.figures:
         lines += ["", "| figure | value |", "|---|---|"]
-        lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in card.figures.items()]
+        lines += [
+            f"| {table_cell(name)} | {table_cell(value)} |" for name, value in card.figures.items()
+        ]
     lines += [
         "",
         "```python",
@@ -74,6 +76,6 @@ def render_card(config: ModelConfig, repository: str, card: ModelCard) -> str:
     return "\n".join(lines)
 
 
-def _cell(text: str) -> str:
+def table_cell(text: str) -> str:
     """Text of unknown origin, safe inside a Markdown table and on one line."""
     return re.sub(r"([\\`|<>\[\]*_])", r"\\\1", printable(text))

@@ -1,0 +1,1 @@
+"""Files of dictionaries, one file per program that writes them; `registry` lists them."""

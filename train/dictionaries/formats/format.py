@@ -1,0 +1,63 @@
+"""What a format of dictionaries does."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from sparc.common.files.folder import Folder
+from sparc.common.streams.info import StreamInfo
+from sparc.train.dictionaries.dictionary import Dictionary
+from sparc.train.dictionaries.formats.registry import FORMATS
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class About:
+    """What is known about a dictionary that is written, beside its numbers.
+
+    Attributes:
+        name: The stream's name.
+        stream: What made its features, where that is known.
+        source_sha256: Digest of the model that the dictionary is a part of.
+        selection: How that model selects, a name in `SELECTORS`.
+        version: SPARC's version.
+    """
+
+    name: str
+    stream: StreamInfo | None
+    source_sha256: str
+    selection: str
+    version: str
+
+
+class Format(ABC):
+    """The files of a program that trains dictionaries of one stream."""
+
+    files: ClassVar[tuple[str, ...]] = ()
+    """What `write` writes; the last one makes the dictionary whole."""
+    load: ClassVar[str] = ""
+    """How the program loads them, Python with `FOLDER` in place of the folder."""
+
+    @abstractmethod
+    def write(self, dictionary: Dictionary, folder: Folder, about: About) -> None:
+        """Write a dictionary's files into a folder that exists, `files[-1]` last."""
+
+    @abstractmethod
+    def written_from(self, folder: Folder) -> str:
+        """`About.source_sha256` of what a folder holds; empty where SPARC did not write it."""
+
+    def differences(self, dictionary: Dictionary) -> Sequence[str]:
+        """In sentences, where the codes of the written one are others."""
+        del dictionary
+        return ()
+
+    def remarks(self, dictionary: Dictionary) -> Sequence[str]:
+        """In sentences, what else a user of the written one should know."""
+        del dictionary
+        return ()
+
+
+def format_of(name: str) -> Format:
+    """The format of a name in `FORMATS`."""
+    result: Format = FORMATS[name].load()()
+    return result

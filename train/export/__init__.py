@@ -1,0 +1,1 @@
+"""Exporting: a model's streams as dictionaries of other programs."""
