@@ -4,7 +4,8 @@ A spec in a cache or a run names a place that whoever made the artefact chose: a
 a repository of a hub. SPARC runs no code from there, but it reads what lies there with libraries of
 many formats, and asks a hub for it. So such a place is opened only if the user trusts the artefact
 (`--trust-encoders`) or names the encoder by hand (`--spec`). Names in a library's own registry are
-no such place: the library says where their weights lie.
+no such place: the library says where their weights lie. Python code of a user's own, which a spec
+of `python:` names, is never run because an artefact names it, whether or not it is trusted.
 
 Whatever is built must be the encoder that the artefact recorded: `encoder_difference` tells, by the
 digests of the weights and of what is computed. This pins a repository of a hub as well.
@@ -108,12 +109,14 @@ def rebuild(
         build: Builds encoders by stream.
 
     Raises:
-        EncoderError: A spec of the artefact names a place and the user does not trust it, an
-            encoder cannot be built, or it is another one than the artefact recorded.
+        EncoderError: A spec of the artefact names a place and the user does not trust it, or names
+            code; an encoder cannot be built, or it is another one than the artefact recorded.
     """
     foreign = {
         name: spec for name, spec in specs.items() if name not in by_hand and spec.place is not None
     }
+    if code := {name: spec for name, spec in foreign.items() if spec.runs_code}:
+        raise EncoderError(_refusal_of_code(code, artefact))
     if foreign and not trusted:
         raise EncoderError(_question(foreign, artefact))
     for name, spec in foreign.items():
@@ -144,6 +147,16 @@ def _question(foreign: Mapping[str, StreamSpec], artefact: str) -> str:
         f"{artefact} names encoders at places that its maker chose: {named}. If you trust who made "
         f"it, add {setting('--trust-encoders', 'trust_encoders=True')}; else name your own with "
         f"{spec_as_typed()}"
+    )
+
+
+def _refusal_of_code(code: Mapping[str, StreamSpec], artefact: str) -> str:
+    named = ", ".join(_quoted(name, spec) for name, spec in code.items())
+    name, spec = next(iter(code.items()))
+    return (
+        f"{artefact} names Python code of its maker's machine: {named}. No code runs because an "
+        "artefact names it: if it is yours, look at it and name it by hand with "
+        f"{spec_as_typed(name, printable(str(spec)))}"
     )
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sparc.common.cache.arrays import write_arrays
     from sparc.common.cache.reader import ActivationCache
     from sparc.common.errors import SparcError
+    from sparc.extract.call import ExtractStage
     from sparc.train.call import TrainStage
     from sparc.train.loading import load
     from sparc.train.model.codes import Codes
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
     # To a type checker these packages are what can be called: a module cannot. Their other names
     # are checked where they are imported: `from sparc.train import align_run`.
     analyze: AnalyzeStage
+    extract: ExtractStage
     train: TrainStage
 else:
-    from sparc import analyze, train
+    from sparc import analyze, extract, train
 
 __all__ = [
     "ActivationCache",
@@ -41,6 +43,7 @@ __all__ = [
     "Sparc",
     "SparcError",
     "analyze",
+    "extract",
     "load",
     "train",
     "write_arrays",

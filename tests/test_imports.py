@@ -44,7 +44,8 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("config", "encoding"),
         ("plan", "restorer"),
         ("job", "cache_summary"),
-        ("cli",),
+        ("direct",),
+        ("cli", "call"),
     ),
     "train": (
         (

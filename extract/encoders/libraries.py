@@ -13,7 +13,10 @@ To add one, write a package beside this module, such as `timm/`:
   library and `spec.py`, never `library.py`, so that no two modules import each other.
 
 Then add the library to `_BUILT_IN`, and the package to the list of packages in `pyproject.toml`. A
-program of your own calls `register` instead; its spec and library may share a module.
+program of your own calls `register` instead; its spec and library may share a module. A single
+model needs no library: a function that gives it is enough (`register_encoder`, or
+`python:FILE.py:FUNCTION`). An installed package offers either, a function or a `Library`, under the
+entry point `sparc.encoders`, by the name that its specs begin with.
 
 An encoder's `origin` is a `StreamOrigin`, by which later commands know the encoder again: they
 refuse another one. Fill in
@@ -30,12 +33,15 @@ refuse another one. Fill in
 reaches the user as one line; `hub.loading` makes one of whatever a library raises.
 """
 
+import importlib.metadata
+import re
 from collections.abc import Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from sparc.common.errors import ConfigError
 from sparc.extract.encoders.library import Library
 from sparc.extract.encoders.open_clip.library import OpenClipLibrary
+from sparc.extract.encoders.python.library import PythonLibrary, RegisteredLibrary
 from sparc.extract.encoders.spec import MalformedSpecError, StreamSpec
 from sparc.extract.encoders.timm.library import TimmLibrary
 from sparc.extract.encoders.transformers.library import TransformersLibrary
@@ -44,12 +50,19 @@ if TYPE_CHECKING:
     import torch
 
     from sparc.extract.encoders.encoder import Encoders, ImageEncoder, TextEncoder
+    from sparc.extract.encoders.python.own_models import Build
 
 _BUILT_IN: tuple[Library[Any], ...] = (
     TimmLibrary(),
     OpenClipLibrary(),
     TransformersLibrary(),
+    PythonLibrary(),
 )
+
+ENTRY_POINTS = "sparc.encoders"
+"""The group of entry points under which installed packages offer encoders."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 LIBRARIES: dict[str, Library[Any]] = {library.spec.library: library for library in _BUILT_IN}
 """The libraries by name, as specs name them."""
@@ -67,6 +80,32 @@ def register(library: Library[Any]) -> None:
     LIBRARIES[name] = library
 
 
+def register_encoder(name: str, function: "Build") -> None:
+    """Make a model of your own known to this process, as the encoder `name:`.
+
+        def build(layer: int = 11) -> ImageModel:
+            return ImageModel(MyNet(layer), transform)
+
+        register_encoder("mylab", build)  # --stream 'mine=mylab:?layer=9'
+
+    Args:
+        name: What its specs begin with: lower-case letters, digits and underscores.
+        function: Gives an `ImageModel` or a `TextModel`. It is called with what stands between the
+            colon and `?` of a spec, if anything does, and with the spec's options. It takes the
+            place of one that was registered under the name before, as in a notebook.
+
+    Raises:
+        ConfigError: There is an encoder library of that name, or nothing can be called so.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"an encoder cannot be called {name!r}: use lower-case letters, digits and underscores"
+        )
+    if isinstance(LIBRARIES.get(name), RegisteredLibrary):
+        del LIBRARIES[name]
+    register(RegisteredLibrary(name, function))
+
+
 def parse_spec(text: str) -> StreamSpec:
     """The spec of a text, as a user writes it or a cache records it.
 
@@ -75,8 +114,11 @@ def parse_spec(text: str) -> StreamSpec:
     """
     name, colon, source = text.partition(":")
     try:
-        if not colon or name not in LIBRARIES:
-            raise MalformedSpecError(f"it must begin with one of {', '.join(LIBRARIES)}")
+        if not colon or not _is_known(name):
+            raise MalformedSpecError(
+                f"it must begin with one of {', '.join(LIBRARIES)}, or with a name that "
+                "register_encoder has made known"
+            )
         spec: StreamSpec = LIBRARIES[name].spec.parse(source)
     except MalformedSpecError as error:
         grammar = " | ".join(library.spec.grammar for library in LIBRARIES.values())
@@ -84,6 +126,29 @@ def parse_spec(text: str) -> StreamSpec:
             f"cannot read stream spec {text!r}: {error}. Specs are {grammar}"
         ) from None
     return spec
+
+
+def _is_known(name: str) -> bool:
+    """Whether there is such a library, here or in an installed package, which is then registered.
+
+    Raises:
+        ConfigError: The package's entry point cannot be imported.
+    """
+    if name in LIBRARIES:
+        return True
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
+        try:
+            offered = entry.load()
+        except Exception as error:
+            raise ConfigError(
+                f"the encoder {name!r} of an installed package cannot be imported from "
+                f"{entry.value}: {type(error).__name__}: {error}"
+            ) from error
+        if hasattr(offered, "spec"):
+            register(offered)
+        else:
+            register_encoder(name, offered)
+    return name in LIBRARIES
 
 
 def feature_width(spec: StreamSpec) -> int | None:

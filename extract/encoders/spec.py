@@ -35,6 +35,8 @@ class StreamSpec(ABC):
     """The form of its specs, as a message shows it."""
     may_run_transformers: ClassVar[bool] = True
     """Whether the library may call transformers, which must then run no code of a model."""
+    runs_code: ClassVar[bool] = False
+    """Whether the place holds Python code that building runs: never at an artefact's word."""
 
     @classmethod
     @abstractmethod
@@ -136,8 +138,21 @@ class Options:
         raise MalformedSpecError(f"{key} must be {listed(allowed, 'or')}")
 
 
-def split_options(source: str, allowed: Sequence[str]) -> tuple[str, Options]:
+def split_tower(source: str, *, default: Modality) -> tuple[str, Modality]:
+    """Split what follows the colon of a spec into the part before `#image` or `#text` and that."""
+    before, mark, tower = source.rpartition("#")
+    for modality in get_args(Modality):
+        if mark and tower == modality:
+            return before, modality
+    return source, default
+
+
+def split_options(source: str, allowed: Sequence[str] | None) -> tuple[str, Options]:
     """Split what follows the colon of a spec into the part before `?` and the options.
+
+    Args:
+        source: What follows the colon.
+        allowed: The options that there are; None allows any.
 
     Raises:
         MalformedSpecError: An option is malformed or not allowed.
@@ -147,7 +162,7 @@ def split_options(source: str, allowed: Sequence[str]) -> tuple[str, Options]:
         values = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
     except ValueError:
         raise MalformedSpecError("an option must be key=value") from None
-    for unknown in sorted(set(values).difference(allowed)):
+    for unknown in sorted(set(values).difference(values if allowed is None else allowed)):
         raise MalformedSpecError(f"unknown option {unknown!r}")
     return before, Options(values)
 

@@ -6,10 +6,12 @@ not depend on where an earlier run was stopped. Nothing here knows how a cache i
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 
 import torch
 
+from sparc.common.errors import EncoderError
+from sparc.common.text import printable
 from sparc.extract.encoders import StreamSpec
 from sparc.extract.encoders.encoder import Encoders, ImageEncoder
 from sparc.extract.encoding.chunk_queue import ChunkQueue
@@ -119,12 +121,23 @@ def build_replicas(
     *,
     batch_size: int,
 ) -> list[Replica]:
-    """The encoders of all streams on each device; devices that are the CPU share its threads."""
+    """The encoders of all streams on each device; devices that are the CPU share its threads.
+
+    Raises:
+        EncoderError: An encoder cannot be built, or is another one on each device.
+    """
     on_cpu = sum(device.type == "cpu" for device in devices)
     threads = max(1, torch.get_num_threads() // max(on_cpu, 1))
+    encoders = [build(specs, device) for device in devices]
+    for (name, spec), others in product(specs.items(), encoders[1:]):
+        if others[name].origin != encoders[0][name].origin:
+            raise EncoderError(
+                f"stream {name}: {printable(str(spec))} has other weights each time it is built: "
+                "load or seed them"
+            )
     return [
-        Replica(device, build(specs, device), batch_size=batch_size, threads=threads)
-        for device in devices
+        Replica(device, built, batch_size=batch_size, threads=threads)
+        for device, built in zip(devices, encoders, strict=True)
     ]
 
 

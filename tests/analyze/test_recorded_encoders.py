@@ -48,6 +48,14 @@ def call(spec, stream, *, by_hand=(), trusted=False, made=None):
     return encoders
 
 
+@pytest.mark.parametrize("spec", ["python:/sent/net.py:build", "python:os:system?command=id#text"])
+def test_code_that_an_artefact_names_runs_only_if_it_is_named_by_hand(spec):
+    with pytest.raises(EncoderError, match="names Python code") as caught:
+        call(spec, recorded(spec), trusted=True)
+    assert f'specs={{"a": "{spec}"}}' in str(caught.value)
+    assert call(spec, recorded(spec), by_hand=("a",))["a"].dim == 8
+
+
 @pytest.mark.parametrize("spec", [*PLACES, *TEXT_PLACES])
 def test_a_place_that_an_artefact_names_needs_consent(spec):
     def never(specs, device):

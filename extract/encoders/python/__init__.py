@@ -1,0 +1,1 @@
+"""Models of a user's own: any PyTorch module that a Python function gives."""
