@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.compute as pc
 
+from sparc.common.cache.account.document import read_account
 from sparc.common.cache.info import THUMBNAILS
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.verify import Damage, check_copy, check_metadata
@@ -109,6 +110,7 @@ def describe(cache: ActivationCache) -> Iterator[str]:
     sections: list[Callable[[], Iterator[str]]] = [
         partial(_refuse, cache, check_copy(cache)),
         partial(_describe_rows, cache),
+        partial(_describe_account, cache),
         partial(_describe_classes, cache),
         partial(_describe_files, cache),
         partial(_describe_thumbnails, cache),
@@ -149,6 +151,12 @@ def _describe_rows(cache: ActivationCache) -> Iterator[str]:
     if cache.columns:
         columns = (f"{field.name} ({field.type})" for field in cache.columns)
         yield f"  columns   {shorten(', '.join(columns), 300)}"
+
+
+def _describe_account(cache: ActivationCache) -> Iterator[str]:
+    account = read_account(cache.folder)
+    if account is not None:
+        yield from (f"  {line}" for line in account.lines_of_files())
 
 
 def _describe_classes(cache: ActivationCache) -> Iterator[str]:

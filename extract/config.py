@@ -58,6 +58,9 @@ class ExtractConfig:
         "A column of the dataset's metadata to keep in rows.parquet, or all; repeat for more.",
         flag="--column",
     )
+    strict: bool = option(
+        False, "Refuse a dataset with a bad record, instead of leaving the record out."
+    )
     batch_size: int = option(64, "Images or captions per forward pass.")
     rows_per_chunk: int = option(4096, "Rows per chunk, the unit of writing and reading.")
     dtype: Literal["float16", "float32"] = option("float16", "Type of the stored features.")

@@ -136,6 +136,8 @@ def run(
     """
     devices = choose_devices(config.devices or config.device)
     manifest = dataset.manifest()
+    for line in manifest.account.lines() if manifest.account is not None else ():
+        say(line)
     require_inputs(manifest.rows, config.specs)
     folder = location if isinstance(location, Folder) else Folder(location)
     with exclusive(folder, recognize):

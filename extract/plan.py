@@ -40,12 +40,13 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
     rows = manifest.rows
     require_inputs(rows, config.specs)
     table = ChunkTable(rows)
-    labelled = pc.sum(pc.greater(pc.list_value_length(rows.column("label_ids")), 0)).as_py() or 0
     split = f", split {manifest.split}" if manifest.split else ""
     yield f"dataset   {shorten(manifest.dataset, 200)} ({manifest.dataset_format}{split})"
-    yield f"rows      {len(rows):,}"
-    yield f"images    {table.distinct_images:,}"
-    yield f"classes   {len(manifest.classes):,}, {amount(labelled, 'row')} labelled"
+    if manifest.account is None:
+        yield f"rows      {len(rows):,} of {amount(table.distinct_images, 'image')}"
+    else:
+        yield from manifest.account.lines()
+    yield f"classes   {len(manifest.classes):,}"
     columns = tables.dataset_columns(rows.schema)
     if columns:
         listed = ", ".join(f"{field.name} ({field.type})" for field in columns)
@@ -76,10 +77,9 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
 
 def _captions(rows: pa.Table) -> Iterator[str]:
     captions = rows.column("caption")
-    present = captions.filter(pc.is_valid(captions))
-    yield f"captions  {len(present):,}"
-    for caption in present.slice(0, FIRST_CAPTIONS).to_pylist():
-        yield f"          {shorten(caption, WIDTH)}"
+    present = captions.filter(pc.is_valid(captions)).slice(0, FIRST_CAPTIONS)
+    for number, caption in enumerate(present.to_pylist()):
+        yield f"{'' if number else 'such as':<9} {shorten(caption, WIDTH)}"
 
 
 def _reading_time(dataset: Dataset, rows: pa.Table, images: int, threads: int) -> str:

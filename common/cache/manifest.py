@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
+from sparc.common.cache.account.account import DatasetAccount
 from sparc.common.cache.info import CacheInfo
 from sparc.common.cache.tables import manifest_digest
 from sparc.common.versions import software_versions
@@ -21,6 +22,7 @@ class Manifest:
         rows: A table of schema `tables.ROWS`.
         classes: A table of schema `tables.CLASSES`.
         masks: A table of schema `tables.MASKS`, if masks were asked for.
+        account: What was used of the dataset; None of arrays.
     """
 
     dataset: str
@@ -29,6 +31,7 @@ class Manifest:
     rows: pa.Table
     classes: pa.Table
     masks: pa.Table | None = None
+    account: DatasetAccount | None = None
 
     def info(self, rows_per_chunk: int, packages: Iterable[str] = ()) -> CacheInfo:
         """What `cache.json` says of a cache of these rows that has no streams yet.

@@ -1,5 +1,6 @@
 """Removing a cache whose place another one is to take."""
 
+from sparc.common.cache.account.document import ACCOUNT_FILE
 from sparc.common.cache.info import (
     ACTIVATIONS,
     CLASSES_FILE,
@@ -22,6 +23,7 @@ _CONTENT = (
     ROWS_FILE,
     CLASSES_FILE,
     MASKS_FILE,
+    ACCOUNT_FILE,
     INFO_FILE,
 )
 """`cache.json` goes last: an interrupted removal leaves what is still recognized as a cache."""

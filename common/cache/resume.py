@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from sparc.common.cache import tables
+from sparc.common.cache.account.document import ACCOUNT_FILE
 from sparc.common.cache.info import (
     ACTIVATIONS,
     ARRAYS_DATASET,
@@ -67,7 +68,7 @@ def recognize(folder: Folder) -> None:
 
 def refuse_other_content(folder: Folder) -> None:
     """Refuse a folder without `cache.json` that holds more than an interrupted start of a cache."""
-    ours: tuple[str, ...] = (*_TABLES, INFO_FILE)
+    ours: tuple[str, ...] = (*_TABLES, ACCOUNT_FILE, INFO_FILE)
     if CacheInfo.read_copy(folder) is not None:
         ours = (*ours, ROOT_DOCUMENT)
     for name in folder.files():

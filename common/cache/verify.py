@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sparc.common.cache import tables
+from sparc.common.cache.account.document import ACCOUNT_FILE, account_fault
 from sparc.common.cache.features import differing, find_faults
 from sparc.common.cache.info import (
     ACTIVATIONS,
@@ -92,6 +93,8 @@ def check_tables(
     masks = None
     if cache.folder.exists(MASKS_FILE):
         masks = yield from _read(cache, MASKS_FILE, tables.MASKS)
+    if fault := account_fault(cache.folder):
+        yield _in_table(ACCOUNT_FILE, fault)
     if rows is not None:
         yield from _check_rows(cache, rows)
     if classes is not None:

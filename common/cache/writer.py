@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import zarr
 
 from sparc.common.cache import tables
+from sparc.common.cache.account.document import ACCOUNT_FILE, write_account
 from sparc.common.cache.features import require_storable, rounded
 from sparc.common.cache.info import (
     ACTIVATIONS,
@@ -127,9 +128,9 @@ class CacheWriter:
     def _begin(self, manifest: Manifest) -> None:
         tables.write_table(self.folder, ROWS_FILE, manifest.rows)
         tables.write_table(self.folder, CLASSES_FILE, manifest.classes)
-        self.folder.remove(MASKS_FILE)
-        self.folder.remove(THUMBNAILS)
-        self._write_missing_masks(manifest)
+        for name in (MASKS_FILE, ACCOUNT_FILE, THUMBNAILS):
+            self.folder.remove(name)
+        self._write_missing(manifest)
         self._put_info(self.info)
 
     def _continue(self, manifest: Manifest) -> None:
@@ -140,9 +141,10 @@ class CacheWriter:
             if not self.folder.exists(name):  # lost, or removed because it was damaged
                 tables.write_table(self.folder, name, table)
         refuse_other_classes(self.folder, manifest.classes)
-        self._write_missing_masks(manifest)
+        self._write_missing(manifest)
 
-    def _write_missing_masks(self, manifest: Manifest) -> None:
+    def _write_missing(self, manifest: Manifest) -> None:
+        write_account(self.folder, manifest.account)
         if manifest.masks is not None and not self.folder.exists(MASKS_FILE):
             tables.write_table(self.folder, MASKS_FILE, manifest.masks)
 

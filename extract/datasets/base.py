@@ -36,6 +36,7 @@ class DatasetOptions:
         hierarchy: Nested JSON of LabelName and Subcategory.
         masks: Read object masks too, where the dataset has them.
         columns: Columns of the metadata that `rows.parquet` keeps; `all` keeps every one.
+        strict: Refuse a dataset with a record that cannot be used, instead of leaving it out.
     """
 
     format: str = AUTO
@@ -49,6 +50,7 @@ class DatasetOptions:
     hierarchy: Path | None = None
     masks: bool = False
     columns: tuple[str, ...] = ()
+    strict: bool = False
 
     def __post_init__(self) -> None:
         require_choice(self.format, CHOICES, "format")

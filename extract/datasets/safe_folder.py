@@ -28,6 +28,8 @@ _NOT_THE_FILES_FAULT = frozenset(
     if hasattr(errno, name)
 )
 
+_LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin"})
+
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 LARGEST_TEXT = 1 << 24
@@ -49,10 +51,14 @@ class SafeFolder:
     """A folder whose files are listed once and read without ever leaving it.
 
     Links are followed only where they lead to another place in the folder. Names that begin with
-    a dot, and `__MACOSX`, are not part of the dataset.
+    a dot, and what systems leave in folders (`__MACOSX`, `Thumbs.db`), are not part of the dataset.
 
     Args:
         location: A folder on this machine; it may itself be a link.
+
+    Attributes:
+        opened: The files that were opened by name so far.
+        hidden: Files and folders that are not part of the dataset, once `files` has listed them.
 
     Raises:
         DatasetError: There is no such folder, or it cannot be read.
@@ -72,6 +78,8 @@ class SafeFolder:
                 f"{self.location} is not a folder: give the folder that holds the dataset"
             )
         self._identity = _identity(self._root)
+        self.opened: set[str] = set()
+        self.hidden: list[str] = []
 
     def __str__(self) -> str:
         return self.location
@@ -85,9 +93,10 @@ class SafeFolder:
         while waiting:
             below = waiting.pop()
             for entry in self._entries(below):
-                if entry.name.startswith(".") or entry.name == "__MACOSX":
-                    continue
                 relative = f"{below}{entry.name}"
+                if entry.name.startswith(".") or entry.name.lower() in _LEFT_BY_SYSTEMS:
+                    self.hidden.append(relative)
+                    continue
                 if not _is_utf8(entry.name):
                     badly_named += 1
                 elif entry.is_symlink() and not self._holds(Path(os.path.realpath(entry.path))):
@@ -130,6 +139,7 @@ class SafeFolder:
             raise DatasetError(f"{self}: cannot open {shown}: {error}") from error
         if not stat.S_ISREG(mode):
             raise DatasetError(f"{self}: {shown} is not a regular file")
+        self.opened.add(name)
         return real
 
     def read(self, name: str, *, largest: int = LARGEST_IMAGE) -> bytes:

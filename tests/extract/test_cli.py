@@ -12,7 +12,10 @@ import pytest
 import zarr
 from PIL import Image
 
+from sparc.common.cache.account.document import read_account
 from sparc.common.cache.reader import ActivationCache
+from sparc.common.files.folder import Folder
+from sparc.extract.datasets import DatasetOptions, open_dataset
 
 
 @pytest.fixture(scope="module")
@@ -184,8 +187,8 @@ def test_dry_run_writes_nothing_and_names_the_size(
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     for text in (
-        "rows      11",
-        "images    11",
+        "rows      11 of 11 images",
+        "captions  all 11 rows with a caption",
         "image number 0 \\x1b[31m",
         f"vit = timm:test_vit@{weights} (image, dim 64, 1.4 kB)",
         "words = transformers:nobody/knows (text, dim known once the model is loaded)",
@@ -297,3 +300,31 @@ def test_inspect_of_something_else_is_refused(sparc_extract, tmp_path) -> None:
         f"error: {tmp_path} is not an activation cache: no cache.json; "
         "`sparc-extract run DATASET CACHE` makes one"
     )
+
+
+def test_the_cache_keeps_the_account_of_its_dataset(
+    cache, dataset, weights, sparc_extract, tmp_path
+) -> None:
+    account = open_dataset(dataset, DatasetOptions()).manifest().account
+    assert account is not None
+    location = tmp_path / "cache"
+    shutil.copytree(cache[0], location)
+    assert read_account(Folder(location)) == account
+    inspected = sparc_extract("inspect", location).stdout
+    for line in account.lines_of_files():
+        assert f"{line}\n" in cache[1].stderr
+        assert f"  {line}\n" in inspected
+    # It is sealed, and made again where it is damaged; a cache from before, without it, is whole.
+    file = location / "dataset.json"
+    intact = file.read_text()
+    file.write_text(intact.replace('"rows": 11', '"rows": 12'))
+    refused = sparc_extract("verify", location)
+    assert refused.returncode == 2
+    assert "dataset.json" in refused.stdout
+    options = ("--device", "cpu", "--rows-per-chunk", "4", "--batch-size", "2", "--repair")
+    stream = ("--stream", f"vit=timm:test_vit@{weights}")
+    repaired = sparc_extract("run", dataset, location, *stream, *options)
+    assert repaired.returncode == 0, repaired.stderr
+    assert file.read_text() == intact
+    file.unlink()
+    assert sparc_extract("verify", location).returncode == 0

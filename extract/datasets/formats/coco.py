@@ -13,17 +13,17 @@ image, and of the annotation that holds a caption, may become columns of the cac
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 from sparc.common.errors import DatasetError
 from sparc.common.progress import say
 from sparc.common.text import amount, shorten
+from sparc.extract.datasets.account import Omissions
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.hierarchy import Edge, Hierarchy, build_hierarchy
 from sparc.extract.datasets.masks import read_segmentation
 from sparc.extract.datasets.metadata import read_json
-from sparc.extract.datasets.omissions import Omissions
 from sparc.extract.datasets.safe_folder import SafeFolder
 from sparc.extract.datasets.source import ImageRecord, ObjectMask, Source
 
@@ -63,7 +63,7 @@ class CocoDataset(DatasetReader):
         """The images, in the order of the annotation file."""
         names = annotation_files(self.folder.files)[split]
         documents = [
-            _Document(self.folder, names[kind])
+            _Document(self.folder, names[kind], self.account.omissions(names[kind]))
             for kind in ("captions", "instances")
             if kind in names
         ]
@@ -111,7 +111,7 @@ class CocoDataset(DatasetReader):
                 annotations[image_id].append(annotation)
             else:
                 document.omissions.add("caption", "it is no text", where)
-        document.say_omissions(unless=None if annotations else "caption")
+        document.require_some(annotations, "caption")
         return annotations
 
     def _image_paths(self, split: str, images: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -132,13 +132,15 @@ class CocoDataset(DatasetReader):
 class _Document:
     """One annotation file.
 
-    Attributes:
-        omissions: The entries that are left out.
+    Args:
+        folder: The dataset.
+        name: The file.
+        omissions: Where the entries that are left out are counted.
     """
 
-    def __init__(self, folder: SafeFolder, name: str) -> None:
+    def __init__(self, folder: SafeFolder, name: str, omissions: Omissions) -> None:
         self._where = f"{folder}/{name}"
-        self.omissions = Omissions(self)
+        self.omissions = omissions
         self._document = read_json(folder.path(name), self._where)
         if not isinstance(self._document, dict):
             raise DatasetError(f"{self} is not a JSON object")
@@ -217,18 +219,18 @@ class _Document:
                 f"{shorten(strange, 40)}, ids are such as {shorten(next(iter(images)), 40)}"
             )
 
-    def say_omissions(self, *, unless: str | None) -> None:
-        """Say what was left out.
+    def require_some(self, entries: Sized, what: str) -> None:
+        """Refuse a file whose every entry was left out.
 
         Args:
-            unless: What no entry could be read as: then everything was left out.
+            entries: Those that were not.
+            what: What they are called.
 
         Raises:
-            DatasetError: That is so, and there were entries.
+            DatasetError: There were some, and none can be used.
         """
-        if unless and self.omissions.first:
-            raise DatasetError(f"{self}: no {unless} can be used: {self.omissions.first}")
-        self.omissions.say()
+        if not entries and self.omissions.first:
+            raise DatasetError(f"{self}: no {what} can be used: {self.omissions.first}")
 
 
 class _Categories:
@@ -290,7 +292,7 @@ def _objects(
             document.omissions.add("object", "its category is not listed", where)
         else:
             objects[image_id].append(_Object(label, annotation.get("segmentation")))
-    document.say_omissions(unless=None if objects else "object")
+    document.require_some(objects, "object")
     return objects
 
 

@@ -10,8 +10,12 @@ from collections.abc import Collection
 from typing import ClassVar
 
 from sparc.common.cache.manifest import Manifest
+from sparc.common.errors import DatasetError
+from sparc.extract.datasets.account import Account
+from sparc.extract.datasets.advice import general_advice
 from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.columns import RecordColumns
+from sparc.extract.datasets.formats.registry import FORMATS
 from sparc.extract.datasets.manifest import build_manifest, check_some_present
 from sparc.extract.datasets.safe_folder import SafeFolder
 from sparc.extract.datasets.source import Source
@@ -36,6 +40,8 @@ class DatasetReader(ABC):
         self.options = options
         self.columns = RecordColumns(options.columns, options.holdout_by)
         """Chooses the fields of metadata that `rows.parquet` keeps; see `ImageRecord.columns`."""
+        self.account = Account(folder)
+        """Where `read` enters what it uses and what it leaves out; `Account` says how."""
 
     @classmethod
     @abstractmethod
@@ -61,6 +67,24 @@ class DatasetReader(ABC):
             DatasetError: The folder is not in this format.
         """
 
+    @classmethod
+    def advice(cls, folder: SafeFolder, file: str) -> str:  # noqa: ARG003
+        """What to type so that a file that was not read is used, if this format would.
+
+        Args:
+            folder: The dataset, which `auto` or the user takes for another format.
+            file: A path in the folder.
+
+        Returns:
+            Such as `--format coco reads it`; empty where this format has no use for it.
+        """
+        return ""
+
+    def is_of_other_split(self, file: str, split: str) -> bool:
+        """Whether a file that was not read belongs to another split; by its first folder here."""
+        top = file.partition("/")[0]
+        return top != split and top in self.splits()
+
     def read_image(self, image_path: str) -> bytes:
         """The encoded bytes of an image; see `Dataset.read_image`.
 
@@ -74,6 +98,8 @@ class DatasetReader(ABC):
         location = str(self.folder)
         split = choose_split(self.options, self.splits(), location)
         source = self.read(split)
+        if self.options.strict:
+            self._refuse_omissions()
         if type(self).read_image is DatasetReader.read_image:
             files = set(self.folder.files)
             named = source.named
@@ -84,4 +110,20 @@ class DatasetReader(ABC):
         self.columns.require_known(location)
         records = self.columns.grouped(source.records, location)
         source = dataclasses.replace(source, records=records)
-        return build_manifest(location, source, self.options, split=split)
+        manifest = build_manifest(location, source, self.options, split=split)
+        account = self.account.finish(
+            manifest,
+            [record.image_path for record in source.records],
+            of_other_split=lambda file: bool(split) and self.is_of_other_split(file, split),
+            advise=self._advise,
+        )
+        return dataclasses.replace(manifest, account=account)
+
+    def _refuse_omissions(self) -> None:
+        for left_out in self.account.left_out():
+            raise DatasetError(f"{left_out}; correct it, or run without --strict")
+
+    def _advise(self, file: str) -> str:
+        """The advice of the first format that has some."""
+        advice = (FORMATS[name].load().advice(self.folder, file) for name in FORMATS)
+        return next(filter(None, advice), "") or general_advice(file)

@@ -82,7 +82,9 @@ def test_captions_by_image(tmp_path, coco, manifest, captions, capsys, images):
     ]
     assert result.rows["sample_id"].to_pylist() == ["30", "10", "10", "20"]
     assert (result.dataset_format, result.split) == ("coco", "val2017")
-    assert "1 caption left out: its image is not listed (annotations[3])" in capsys.readouterr().err
+    assert [str(entry).partition(": ")[2] for entry in result.account.left_out] == [
+        "1 caption left out: its image is not listed (annotations[3])"
+    ]
     opened = open_dataset(tmp_path, DatasetOptions())
     assert opened.read_image(f"{prefix}a.jpg") == (tmp_path / images / "a.jpg").read_bytes()
 
@@ -167,7 +169,7 @@ def test_a_bad_entry_is_left_out_and_the_others_are_read(
     result = manifest()
     assert captions(result) == [("a.jpg", "of a"), ("b.jpg", "of b")]
     assert labels(result) == {"1": ["cat"], "2": []}
-    said = capsys.readouterr().err
+    said = set(map(str, result.account.left_out))
     for line in (
         "captions_val.json: 2 captions left out: it is no text (the first is annotations[1])",
         "captions_val.json: 1 caption left out: it has no image_id (annotations[4])",
@@ -177,9 +179,12 @@ def test_a_bad_entry_is_left_out_and_the_others_are_read(
         "instances_val.json: 1 object left out: its category is not listed (annotations[1])",
         "instances_val.json: 1 object left out: it has no category_id (annotations[2])",
         "instances_val.json: 1 object left out: its image is not listed (annotations[3])",
-        "instances_val.json: 1 category left out: it has no id or name",
+        "instances_val.json: 1 category left out: it has no id or name, or a supercategory that is "
+        "not text (categories[2])",
     ):
         assert line in said
+    with pytest.raises(DatasetError, match=r"1 image left out: .*run without --strict"):
+        manifest(strict=True)
 
 
 def test_an_object_keeps_its_good_polygons(coco, manifest):
