@@ -166,6 +166,26 @@ class SafeFolder:
         except OSError as error:
             raise self.failure(f"cannot read {shorten(name, 200)}", error) from error
 
+    def head(self, name: str, size: int) -> bytes:
+        """The first bytes of a file, to recognise what it is; this does not count as reading it.
+
+        Args:
+            name: As for `path`.
+            size: Most bytes.
+
+        Returns:
+            Nothing where the file cannot be read.
+        """
+        was_opened = name in self.opened
+        try:
+            with open_regular(self.path(name)) as file:
+                return file.read(size)
+        except (DatasetError, UnsafeError, OSError):
+            return b""
+        finally:
+            if not was_opened:
+                self.opened.discard(name)
+
     def failure(self, what: str, error: OSError) -> DatasetError:
         """The error to raise for a file that cannot be read, which may not be the file's fault.
 

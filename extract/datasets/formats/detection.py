@@ -26,6 +26,11 @@ def detect_format(folder: SafeFolder) -> str:
             for name, reader in readers.items()
             if reader.fallback == fallback and (file := reader.evidence(folder)) is not None
         }
+        evidence = {
+            name: file
+            for name, file in evidence.items()
+            if not evidence.keys() & {*readers[name].yields_to}
+        }
         if len(evidence) > 1:
             reasons = ", ".join(f"{name} ({shorten(file, 80)})" for name, file in evidence.items())
             raise DatasetError(

@@ -34,6 +34,8 @@ class DatasetReader(ABC):
     """What a folder lacks that `auto` does not recognise, for its message: "no .tar shards"."""
     fallback: ClassVar[bool] = False
     """Whether `auto` considers this format only where it recognises no other."""
+    yields_to: ClassVar[Collection[str]] = ()
+    """Formats that `auto` prefers where it recognises both: `("coco",)`."""
 
     def __init__(self, folder: SafeFolder, options: DatasetOptions) -> None:
         self.folder = folder

@@ -40,6 +40,7 @@ from collections.abc import Collection
 from sparc.common.registry import Entry
 
 _HERE = "sparc.extract.datasets.formats"
+_PUBLISHED = f"{_HERE}.published"
 
 FORMATS: dict[str, Entry] = {
     "folder": Entry("images, with .txt or metadata files", f"{_HERE}.folder:FolderDataset"),
@@ -48,6 +49,9 @@ FORMATS: dict[str, Entry] = {
         "Open Images with Localized Narratives", f"{_HERE}.open_images:OpenImagesDataset"
     ),
     "webdataset": Entry("tar shards of img2dataset", f"{_HERE}.webdataset:WebDataset"),
+    "karpathy": Entry(
+        "Karpathy's splits of COCO, Flickr8k and 30k", f"{_PUBLISHED}.karpathy:KarpathyDataset"
+    ),
 }
 
 AUTO = "auto"

@@ -152,13 +152,13 @@ def test_auto_asks_it_beside_the_others(album, call, tmp_path):
 
 def test_a_name_that_is_not_registered_is_refused_with_the_choices(album, call, tmp_path):
     extract = ("run", album, tmp_path / "cache", "--stream", "a=timm:test_vit")
-    refused = call("extract", *extract, "--format", "voc")
+    refused = call("extract", *extract, "--format", "atlas")
     assert refused.returncode == 2
     choices = ", ".join(["auto", *FORMATS])
     assert choices.endswith(", album")
-    assert f"format must be one of {choices}, not 'voc'" in refused.stderr
+    assert f"format must be one of {choices}, not 'atlas'" in refused.stderr
     with pytest.raises(ConfigError, match=choices):
-        DatasetOptions(format="voc")
+        DatasetOptions(format="atlas")
     assert ExtractConfig(preset="dinov2-clip-b", format="album").dataset_options().format == "album"
 
 

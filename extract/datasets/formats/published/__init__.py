@@ -1,0 +1,1 @@
+"""Readers of published datasets in the layouts of their authors, one module a layout."""
