@@ -23,7 +23,7 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.removal import refuse_further_content, remove_cache
 from sparc.common.cache.resume import recognize
 from sparc.common.cache.thumbnails.writer import ThumbnailWriter
-from sparc.common.cache.writer import CacheWriter
+from sparc.common.cache.writer import ChunkWriter
 from sparc.common.devices import choose_devices
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
@@ -146,7 +146,7 @@ def run(
             refuse_further_content(folder)
             replicas = _replicas(devices, config, build)
             remove_cache(folder)
-        writer = CacheWriter.open(
+        writer = ChunkWriter.open(
             folder,
             manifest,
             rows_per_chunk=config.rows_per_chunk,
@@ -223,7 +223,7 @@ def _without_thumbnails(writer: ThumbnailWriter, config: ExtractConfig) -> list[
 
 
 def _missing(
-    writer: CacheWriter,
+    writer: ChunkWriter,
     restorer: Restorer,
     streams: Sequence[StreamInfo],
     config: ExtractConfig,
@@ -236,7 +236,7 @@ def _missing(
 
 
 def _encode(
-    work: Work, executor: Executor, writer: CacheWriter, thumbnails: ThumbnailWriter
+    work: Work, executor: Executor, writer: ChunkWriter, thumbnails: ThumbnailWriter
 ) -> None:
     """Encode and write chunks, in order."""
     if not work.streams:
@@ -266,7 +266,7 @@ def _say_if_nothing_is_kept(cache: ActivationCache) -> None:
     say(f"no chunk of {cache.info.rows_per_chunk:,} rows was finished, so nothing is kept{advice}")
 
 
-def _finish(writer: CacheWriter, restorer: Restorer, encoders: Encoders) -> None:
+def _finish(writer: ChunkWriter, restorer: Restorer, encoders: Encoders) -> None:
     """Complete what the cache says of its chunks."""
     for name in encoders.texts:
         restorer.restore_cut(name)
@@ -274,7 +274,7 @@ def _finish(writer: CacheWriter, restorer: Restorer, encoders: Encoders) -> None
 
 
 def _write(
-    writer: CacheWriter, thumbnails: ThumbnailWriter, chunks: Iterator[ChunkFeatures]
+    writer: ChunkWriter, thumbnails: ThumbnailWriter, chunks: Iterator[ChunkFeatures]
 ) -> None:
     """Write chunks in order."""
     cache = ActivationCache(writer.folder)

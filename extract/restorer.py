@@ -6,7 +6,7 @@ told from the dataset; chunks whose reasons cannot are encoded again.
 
 from collections.abc import Sequence
 
-from sparc.common.cache.writer import CacheWriter
+from sparc.common.cache.writer import ChunkWriter
 from sparc.common.progress import say
 from sparc.common.text import amount
 from sparc.extract.encoders.encoder import Encoders
@@ -29,7 +29,7 @@ class Restorer:
     """
 
     def __init__(
-        self, writer: CacheWriter, table: ChunkTable, encoders: Encoders, loader: ImageLoader
+        self, writer: ChunkWriter, table: ChunkTable, encoders: Encoders, loader: ImageLoader
     ) -> None:
         self._writer = writer
         self._table = table

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sparc.analyze.call import AnalyzeStage
     from sparc.analyze.notebook.report import Report
     from sparc.common.cache.arrays import write_arrays
+    from sparc.common.cache.own.writer import CacheWriter
     from sparc.common.cache.reader import ActivationCache
     from sparc.common.errors import SparcError
     from sparc.extract.call import ExtractStage
@@ -38,6 +39,7 @@ else:
 
 __all__ = [
     "ActivationCache",
+    "CacheWriter",
     "Codes",
     "Report",
     "Sparc",
@@ -51,6 +53,7 @@ __all__ = [
 
 _HOMES = {
     "ActivationCache": "sparc.common.cache.reader",
+    "CacheWriter": "sparc.common.cache.own.writer",
     "Codes": "sparc.train.model.codes",
     "Report": "sparc.analyze.notebook.report",
     "Sparc": "sparc.train.model.network",

@@ -198,7 +198,7 @@ def _write_compressed(
 ) -> None:
     from sparc.common.cache.manifest import Manifest
     from sparc.common.cache.tables import MASKS, ROWS
-    from sparc.common.cache.writer import CacheWriter
+    from sparc.common.cache.writer import ChunkWriter
     from sparc.common.streams.info import StreamInfo
     from sparc.common.streams.origin import StreamOrigin
 
@@ -231,7 +231,7 @@ def _write_compressed(
         classes=classes,
         masks=masks,
     )
-    writer = CacheWriter.open(where, manifest, rows_per_chunk=8)
+    writer = ChunkWriter.open(where, manifest, rows_per_chunk=8)
     origin = StreamOrigin(spec="timm:vit", weights_sha256="a1" * 32, input_size=(64, 64))
     images = StreamInfo(
         name="image", modality="image", dim=12, dtype="float32", keep_bits=10, compression="lz4",

@@ -56,7 +56,8 @@ def test_the_help_says_to_quote_specs(call, program, command):
 PYTHON = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 EXAMPLES = {
     "arrays": "sparc.train(",
-    "labels": "label_ids=",
+    "batches": "CacheWriter",
+    "labels": "label_ids=labels",
     "use": "sparc.load(",
     "analyze": "report-test",
     "ask": "stability_of",
@@ -106,6 +107,12 @@ def test_own_arrays_become_a_concept_with_a_name_in_ten_lines(tmp_path, monkeypa
     labelled = sparc.ActivationCache("labelled")
     assert labelled.rows(["label_ids"])["label_ids"].to_pylist() == [[c % 3] for c in concept]
     assert labelled.classes()["name"].to_pylist() == ["cat", "dog", "sofa"]
+    parts = [slice(first, first + 128) for first in range(0, 300, 128)]
+    batches = [[there[name][part] for name in ("dino", "clip", "captions")] for part in parts]
+    exec(example("batches"), {**there, "batches": batches})
+    batched = sparc.ActivationCache("batched")
+    assert batched.stream("clip").modality == "text"
+    np.testing.assert_array_equal(batched.features("dino", 0), there["dino"].astype(np.float32))
 
 
 def test_the_examples_run(tmp_path, monkeypatch):

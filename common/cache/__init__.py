@@ -9,14 +9,14 @@ from sparc.common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sparc.common.cache.arrays import write_arrays
+    from sparc.common.cache.own.writer import CacheWriter
     from sparc.common.cache.reader import ActivationCache
-    from sparc.common.cache.writer import CacheWriter
 
 __all__ = ["ActivationCache", "CacheWriter", "write_arrays"]
 
 _HOMES = {
     "ActivationCache": "sparc.common.cache.reader",
-    "CacheWriter": "sparc.common.cache.writer",
+    "CacheWriter": "sparc.common.cache.own.writer",
     "write_arrays": "sparc.common.cache.arrays",
 }
 

@@ -1,9 +1,8 @@
 """Making a cache from arrays that somebody already has, and refusing those that contradict it."""
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,35 +10,37 @@ import pyarrow as pa
 
 from sparc.common.cache import tables
 from sparc.common.cache.columns import column_array
-from sparc.common.cache.features import (
-    as_stored,
-    bad_features,
-    differing,
-    features_digest,
-    find_faults,
-)
+from sparc.common.cache.features import bad_features, features_digest, find_faults
 from sparc.common.cache.info import ARRAYS_DATASET
 from sparc.common.cache.manifest import Manifest
-from sparc.common.cache.own_rows import (
+from sparc.common.cache.own.rows import (
     captions_of_rows,
     names_of_rows,
+    require_classes,
     rows_of_labels,
     table_of_classes,
+)
+from sparc.common.cache.own.values import (
+    as_array,
+    common_rows,
+    note_on_not_finite,
+    require_lengths,
+    require_modality,
+    require_same_features,
 )
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.removal import remove_cache
 from sparc.common.cache.resume import recognize
 from sparc.common.cache.thumbnails.own_images import write_thumbnails
 from sparc.common.cache.thumbnails.sizes import SIDE, side_fault
-from sparc.common.cache.writer import ROWS_PER_CHUNK, CacheWriter
+from sparc.common.cache.writer import ROWS_PER_CHUNK, ChunkWriter
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.common.images.files import ImageFiles, locate
 from sparc.common.progress import say
-from sparc.common.streams.info import Modality, StreamInfo
+from sparc.common.streams.info import StreamInfo
 from sparc.common.streams.origin import StreamOrigin
-from sparc.common.text import amount
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 """By stream name, (rows, dim)."""
@@ -101,17 +102,17 @@ def write_arrays(
             contradict each other, or the folder holds something else.
     """
     _require_order(location, features)
-    arrays = {name: _as_array(name, values) for name, values in features.items()}
-    rows = _common_rows(arrays)
-    _require_lengths(rows, {"sample_ids": sample_ids, "captions": captions, "images": images})
+    arrays = {name: as_array(name, values) for name, values in features.items()}
+    rows = common_rows(arrays)
+    require_lengths(rows, {"sample_ids": sample_ids, "captions": captions, "images": images})
     if rows_per_chunk < 1:
         raise CacheError(f"rows_per_chunk must be at least 1, not {rows_per_chunk}")
     if (fault := side_fault(thumbnails)) is not None:
         raise CacheError(fault)
     labels = rows_of_labels(label_ids) if label_ids is not None else [[]] * rows
-    _require_lengths(rows, {"label_ids": labels})
+    require_lengths(rows, {"label_ids": labels})
     class_table = table_of_classes(classes)
-    _require_classes(labels, class_table)
+    require_classes(labels, class_table)
     files = None if images is None else locate(images)
     table = _rows_table(rows, sample_ids, captions, labels, files)
     table = _with_columns(table, columns or {})
@@ -129,28 +130,15 @@ def write_arrays(
     with exclusive(folder, recognize):
         if overwrite:
             remove_cache(folder)
-        writer = CacheWriter.open(folder, manifest, rows_per_chunk=rows_per_chunk, repair=True)
+        writer = ChunkWriter.open(folder, manifest, rows_per_chunk=rows_per_chunk, repair=True)
         for stream in streams:
             _write_stream(writer, stream, arrays[stream.name])
         writer.finish()
         if files is not None and thumbnails:
-            write_thumbnails(folder, writer.info, table, files, thumbnails)
+            write_thumbnails(folder, writer.info, table, files.folder, thumbnails)
     for note in notes:
         say(note)
     return ActivationCache(folder)
-
-
-def _as_array(stream: str, values: Any) -> npt.NDArray[Any]:
-    """Features as an array; those of a tensor, which NumPy need not be able to read."""
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
-        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
-    try:
-        return np.asarray(values)
-    except (TypeError, ValueError) as error:
-        kind = type(values).__name__
-        raise CacheError(f"stream {stream}: NumPy makes no array of a {kind}: {error}") from error
 
 
 def _rows_table(
@@ -181,18 +169,14 @@ def _with_columns(table: pa.Table, columns: Mapping[str, Any]) -> pa.Table:
             arrays[name] = column_array(values)
         except ValueError as error:
             raise CacheError(f"column {name!r}: {error}") from error
-    _require_lengths(len(table), {f"column {name!r}": array for name, array in arrays.items()})
+    require_lengths(len(table), {f"column {name!r}": array for name, array in arrays.items()})
     return tables.with_columns(table, arrays)
 
 
 def _streams(
     arrays: Arrays, modality: Mapping[str, str], dtype: Literal["float16", "float32"]
 ) -> list[StreamInfo]:
-    for name, value in modality.items():
-        if name not in arrays:
-            raise CacheError(f"modality of {name!r}: there is no such stream")
-        if value not in get_args(Modality):
-            raise CacheError(f"modality of {name!r}: {value!r} is neither image nor text")
+    require_modality(modality, arrays)
     return [
         StreamInfo(
             name=name,
@@ -208,7 +192,7 @@ def _streams(
     ]
 
 
-def _write_stream(writer: CacheWriter, stream: StreamInfo, features: npt.NDArray[Any]) -> None:
+def _write_stream(writer: ChunkWriter, stream: StreamInfo, features: npt.NDArray[Any]) -> None:
     """Write the chunks that are missing, and hold the others to the features.
 
     The writer has done that already where the stream's record has a digest of the features.
@@ -228,32 +212,6 @@ def _write_stream(writer: CacheWriter, stream: StreamInfo, features: npt.NDArray
 # ---------------------------------------------------------------------- what is refused
 
 
-def _common_rows(arrays: Arrays) -> int:
-    """The number of rows of all streams."""
-    if not arrays:
-        raise CacheError("there are no features to write")
-    first, *_ = arrays
-    for name, values in arrays.items():
-        if values.ndim != 2:
-            raise CacheError(f"stream {name}: features of shape {values.shape}, not (rows, dim)")
-        if values.dtype not in (np.float16, np.float32, np.float64):
-            raise CacheError(
-                f"stream {name}: features of type {str(values.dtype).lstrip('<>=|')}, not float16, "
-                "float32 or float64"
-            )
-        if len(values) != len(arrays[first]):
-            raise CacheError(
-                f"stream {name} has {len(values)} rows, stream {first} {len(arrays[first])}"
-            )
-    return len(arrays[first])
-
-
-def _require_lengths(rows: int, columns: Mapping[str, Sequence[Any] | None]) -> None:
-    for name, values in columns.items():
-        if values is not None and len(values) != rows:
-            raise CacheError(f"{name}: {len(values)} for {rows} rows")
-
-
 def _require_order(location: Any, features: Any) -> None:
     """Refuse arguments that were swapped, or arrays without the names of their streams."""
     form = 'write_arrays("cache", {"dino": dino, "clip": clip})'
@@ -270,23 +228,8 @@ def _notes_on_finite(arrays: Arrays) -> list[str]:
     for name, values in arrays.items():
         pieces = (values[at : at + ROWS_PER_CHUNK] for at in range(0, len(values), ROWS_PER_CHUNK))
         bad = sum(int(find_faults(piece).not_finite.sum()) for piece in pieces)
-        if bad and bad == len(values):
-            raise CacheError(f"stream {name}: every row holds NaN or infinity")
-        if bad:
-            notes.append(
-                f"stream {name}: {bad:,} of {amount(len(values), 'row')} hold NaN or infinity: "
-                "they count as missing"
-            )
-    return notes
-
-
-def _require_classes(labels: Sequence[Sequence[int]], classes: pa.Table) -> None:
-    known = range(len(classes))
-    for unknown in {class_id for ids in labels for class_id in ids}.difference(known):
-        raise CacheError(
-            f"label_ids name class {unknown}, which is not in classes; "
-            'classes=["cat", "dog"] names classes 0 and 1'
-        )
+        notes.append(note_on_not_finite(name, bad, len(values)))
+    return [note for note in notes if note]
 
 
 def _require_consistent_images(
@@ -298,26 +241,10 @@ def _require_consistent_images(
         raise CacheError(f"row {wrong[0]}: {fault}")
     same_image = tables.same_image(table)
     for stream in streams:
-        if stream.modality == "image":
-            _require_same_features(stream, arrays[stream.name], same_image)
-
-
-def _require_same_features(
-    stream: StreamInfo, features: npt.NDArray[Any], same_image: npt.NDArray[np.bool_]
-) -> None:
-    """Refuse features of one image that differ as stored, a few rows at a time."""
-    for start in range(0, len(features), ROWS_PER_CHUNK):
-        rows = slice(max(start - 1, 0), start + ROWS_PER_CHUNK)
-        stored = as_stored(features[rows], np.dtype(stream.dtype))
-        faults = find_faults(stored)
-        wrong = differing(stored, same_image[rows], ~faults.not_finite & ~faults.zero)
-        if wrong.any():
-            row = rows.start + int(np.flatnonzero(wrong)[0])
-            raise CacheError(
-                f"stream {stream.name}, row {row}: the feature is not that of the row before, of "
-                "the same sample_id; if it is of a text, say so with "
-                f'modality={{"{stream.name}": "text"}}'
-            )
+        for start in range(0, len(table), ROWS_PER_CHUNK) if stream.modality == "image" else ():
+            rows = slice(max(start - 1, 0), start + ROWS_PER_CHUNK)
+            features = arrays[stream.name][rows]
+            require_same_features(stream, features, same_image[rows], first_row=rows.start)
 
 
 def _require_equal(

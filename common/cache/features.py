@@ -14,6 +14,9 @@ from sparc.common.errors import CacheError
 
 LARGEST_FLOAT16 = 65_504.0
 
+NOT_FINITE = "the feature is not finite"
+"""The reason of a row whose feature holds NaN or infinity."""
+
 _BLOCK_BYTES = 1 << 18
 """Bytes looked at in one go: what fits a processor's cache is several times faster."""
 
@@ -79,7 +82,7 @@ def bad_features(
     """
     not_finite = find_faults(features).not_finite
     zero = find_faults(as_stored(features, np.dtype(dtype))).zero
-    reasons = {int(i) + first_row: "the feature is not finite" for i in np.flatnonzero(not_finite)}
+    reasons = {int(i) + first_row: NOT_FINITE for i in np.flatnonzero(not_finite)}
     reasons |= {int(i) + first_row: "the feature is zero" for i in np.flatnonzero(zero)}
     return reasons
 

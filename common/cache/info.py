@@ -9,7 +9,13 @@ from typing import Any
 from sparc.common.cache.layout import DOCUMENT, attributes_of
 from sparc.common.config import from_mapping
 from sparc.common.documents import DocumentKind
-from sparc.common.errors import CacheError, ConfigError, DamagedCacheError, UnknownSettingError
+from sparc.common.errors import (
+    CacheError,
+    ConfigError,
+    DamagedCacheError,
+    IncompleteCacheError,
+    UnknownSettingError,
+)
 from sparc.common.files.artefacts import instead
 from sparc.common.files.folder import Folder
 from sparc.common.parsing import parse_object
@@ -30,6 +36,9 @@ REJECTS_FILE = "rejects.parquet"
 MASKS_FILE = "masks.parquet"
 REJECT_PARTS = "rejects"
 THUMBNAILS = "thumbnails"
+APPENDED = "appended"
+APPENDED_FILE = f"{APPENDED}/begun.json"
+"""While this file exists, batches are being appended: see section 6.1 of `CACHE.md`."""
 ROOT_DOCUMENT = f"{ACTIVATIONS}/{DOCUMENT}"
 
 
@@ -108,6 +117,10 @@ class CacheInfo:
         try:
             content = folder.read(INFO_FILE)
         except FileNotFoundError as error:
+            if folder.exists(APPENDED_FILE):
+                raise IncompleteCacheError(
+                    f"{folder} has been begun in batches and not closed; {APPEND_ADVICE}"
+                ) from error
             if cls.read_copy(folder) is not None:
                 raise DamagedCacheError(
                     f"{folder} has lost its {INFO_FILE}; {repair_advice(str(folder))}"
@@ -169,6 +182,12 @@ def _copy(folder: Folder) -> dict[str, Any] | None:
 
 
 # ---------------------------------------------------------------------- advice
+
+APPEND_ADVICE = (
+    "give `sparc.CacheWriter` the same batches again: it keeps those that are written, and "
+    "closes the cache at the end"
+)
+"""What to do about a cache to which batches were appended, until something stopped it."""
 
 
 def repair_advice(location: str, dataset: str = "DATASET") -> str:

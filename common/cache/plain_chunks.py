@@ -87,6 +87,25 @@ class PlainChunks:
         return out
 
 
+def plain_object(values: npt.NDArray[Any], rows_per_chunk: int) -> bytes:
+    """The object of an uncompressed chunk, as Zarr writes it.
+
+    Args:
+        values: (rows, …), little-endian: the rows of the chunk; of the last one they may be fewer.
+        rows_per_chunk: Rows of every other chunk, up to which zeros follow.
+    """
+    lacking = rows_per_chunk - len(values)
+    content = values.tobytes() + bytes(lacking * values[:1].nbytes)
+    checksum: int = google_crc32c.value(content)
+    return content + checksum.to_bytes(_CRC_BYTES, "little")
+
+
+def is_sound(content: bytes) -> bool:
+    """Whether the object of an uncompressed chunk ends in the CRC32C of what it holds."""
+    checksum: int = google_crc32c.value(content[:-_CRC_BYTES])
+    return checksum == int.from_bytes(content[-_CRC_BYTES:], "little")
+
+
 def _read_checked(descriptor: int, values: npt.NDArray[np.uint8]) -> None:
     """Fill `values` from a file that holds just them and their CRC32C."""
     checksum = 0

@@ -3,6 +3,8 @@
 from sparc.common.cache.account.document import ACCOUNT_FILE
 from sparc.common.cache.info import (
     ACTIVATIONS,
+    APPENDED,
+    APPENDED_FILE,
     CLASSES_FILE,
     INFO_FILE,
     MASKS_FILE,
@@ -24,6 +26,7 @@ _CONTENT = (
     CLASSES_FILE,
     MASKS_FILE,
     ACCOUNT_FILE,
+    APPENDED,
     INFO_FILE,
 )
 """`cache.json` goes last: an interrupted removal leaves what is still recognized as a cache."""
@@ -46,4 +49,8 @@ def remove_cache(folder: Folder) -> None:
         CacheError: The folder holds something else besides; then all stays.
     """
     if folder.exists():
+        refuse_further_content(folder)
+        for name in folder.files(APPENDED):
+            if name != APPENDED_FILE:  # by which the start of a cache is recognized
+                folder.remove(name)
         remove_content(folder, "cache", _CONTENT, CacheError)

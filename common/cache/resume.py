@@ -14,6 +14,8 @@ from sparc.common.cache import tables
 from sparc.common.cache.account.document import ACCOUNT_FILE
 from sparc.common.cache.info import (
     ACTIVATIONS,
+    APPEND_ADVICE,
+    APPENDED_FILE,
     ARRAYS_DATASET,
     CLASSES_FILE,
     INFO_FILE,
@@ -56,18 +58,26 @@ _TABLES = {ROWS_FILE: tables.ROWS, CLASSES_FILE: tables.CLASSES, MASKS_FILE: tab
 def recognize(folder: Folder) -> None:
     """Refuse a folder that is neither a cache, of any dataset, nor the start of one.
 
+    One in which batches are being appended is such a start.
+
     Raises:
         CacheError: It holds something else, or a cache of another version.
     """
     if CacheInfo.read_copy(folder) is None:
         if not folder.exists(INFO_FILE):
-            refuse_other_content(folder)
+            if not folder.exists(APPENDED_FILE):
+                refuse_other_content(folder)
         elif f'"{KIND.format}"'.encode() not in folder.read(INFO_FILE):
             CacheInfo.read(folder)  # one that is damaged may still be repaired
 
 
 def refuse_other_content(folder: Folder) -> None:
     """Refuse a folder without `cache.json` that holds more than an interrupted start of a cache."""
+    if folder.exists(APPENDED_FILE):
+        raise CacheError(
+            f"{folder} holds a cache that was begun in batches and not closed: {APPEND_ADVICE}; or "
+            "remove it, or choose another folder"
+        )
     ours: tuple[str, ...] = (*_TABLES, ACCOUNT_FILE, INFO_FILE)
     if CacheInfo.read_copy(folder) is not None:
         ours = (*ours, ROOT_DOCUMENT)
@@ -239,9 +249,9 @@ def existing_stream(
             f"{folder}: nothing says any more what made the chunks of stream "
             f"{wanted.name}; remove {below} to encode all of them again"
         )
-    same = (info for info in readable if _stream_difference(info, wanted) is None)
+    same = (info for info in readable if stream_difference(info, wanted) is None)
     made_by = next(same, readable[0])
-    if (difference := _stream_difference(made_by, wanted)) is not None:
+    if (difference := stream_difference(made_by, wanted)) is not None:
         what, first, second = difference
         if what == "features_sha256":
             raise CacheError(
@@ -267,7 +277,7 @@ def existing_stream(
     return state, lost
 
 
-def _stream_difference(existing: StreamInfo, wanted: StreamInfo) -> EncoderDifference | None:
+def stream_difference(existing: StreamInfo, wanted: StreamInfo) -> EncoderDifference | None:
     """In what two streams were not made alike; None where they were."""
     a, b = _flat(existing), _flat(wanted)
     for field in excused_fields(existing.origin, wanted.origin):

@@ -1,6 +1,6 @@
 """Writing an activation cache, chunk by chunk, so that it can be killed and resumed anywhere.
 
-The protocol on disk is `CACHE.md`, which is normative. A `CacheWriter` must be the only one in its
+The protocol on disk is `CACHE.md`, which is normative. A `ChunkWriter` must be the only one in its
 folder: hold `sparc.common.files.lock.exclusive` around it.
 """
 
@@ -64,8 +64,8 @@ class _OpenStream:
     valid: Any
 
 
-class CacheWriter:
-    """Writes the streams of a cache; `CacheWriter.open` begins one or continues it.
+class ChunkWriter:
+    """Writes the streams of a cache; `ChunkWriter.open` begins one or continues it.
 
     Args:
         folder: The cache's folder.
@@ -91,7 +91,7 @@ class CacheWriter:
         rows_per_chunk: int = ROWS_PER_CHUNK,
         repair: bool = False,
         packages: Iterable[str] = (),
-    ) -> "CacheWriter":
+    ) -> "ChunkWriter":
         """Begin a cache, or continue one that was made from the same dataset.
 
         Writes the tables and `cache.json` where they are missing.

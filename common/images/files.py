@@ -40,21 +40,40 @@ def locate(images: Sequence[str | os.PathLike[str] | None]) -> ImageFiles:
     Raises:
         CacheError: One is no path or no file, there is none, or no folder but the root holds all.
     """
-    real = [None if image is None else _real(row, image) for row, image in enumerate(images)]
+    real = [None if image is None else real_path(image, row) for row, image in enumerate(images)]
     files = [path for path in real if path is not None]
     if not files:
         raise CacheError("images: not a single row has one; leave them out")
-    folder = os.path.commonpath([os.path.dirname(path) for path in files])
-    if folder == os.path.dirname(folder):
-        raise CacheError(
-            f"images: {shorten(files[0], 160)} and the others have no folder in common: copy them "
-            "into one, or leave images out"
-        )
+    folder = common_folder(min(files), max(files))
     names = [None if p is None else os.path.relpath(p, folder).replace(os.sep, "/") for p in real]
     return ImageFiles(folder, names)
 
 
-def _real(row: int, image: str | os.PathLike[str]) -> str:
+def common_folder(first: str, last: str) -> str:
+    """The smallest folder that holds files.
+
+    Args:
+        first: The first of their absolute paths, sorted as texts.
+        last: The last one. What begins both begins all between them.
+
+    Raises:
+        CacheError: It is the root.
+    """
+    folder = os.path.commonpath([os.path.dirname(first), os.path.dirname(last)])
+    if folder == os.path.dirname(folder):
+        raise CacheError(
+            f"images: {shorten(first, 160)} and the others have no folder in common: copy them "
+            "into one, or leave images out"
+        )
+    return folder
+
+
+def real_path(image: str | os.PathLike[str], row: int) -> str:
+    """The absolute path of a row's image, links followed.
+
+    Raises:
+        CacheError: It is no path, there is no such file, or its name is not UTF-8.
+    """
     if not isinstance(image, str | os.PathLike):
         kind = type(image).__name__  # type: ignore[unreachable]  # but not in a notebook
         raise CacheError(f"images: row {row} is a {kind}, not the path of a file: save it first")

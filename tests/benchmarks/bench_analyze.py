@@ -54,7 +54,7 @@ from sparc.common.cache import tables
 from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.manifest import Manifest
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.cache.writer import CacheWriter
+from sparc.common.cache.writer import ChunkWriter
 from sparc.common.errors import SparcError
 from sparc.common.files.folder import Folder
 from sparc.common.streams.info import Modality, StreamInfo
@@ -351,7 +351,7 @@ def make_cache(location: Path, rows: int) -> ActivationCache:
         rows=pa.concat_tables([world.rows(span.start, concepts(span)) for span in spans]),
         classes=world.classes(),
     )
-    writer = CacheWriter.open(Folder(location), manifest, rows_per_chunk=CHUNK)
+    writer = ChunkWriter.open(Folder(location), manifest, rows_per_chunk=CHUNK)
     for name, dim in NARROW.items():
         modality: Modality = "text" if name == "clip_text" else "image"
         origin = StreamOrigin(spec="array")

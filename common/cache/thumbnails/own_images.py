@@ -14,13 +14,13 @@ from sparc.common.cache.thumbnails.writer import ThumbnailWriter
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
 from sparc.common.images.decoding import ImageError
-from sparc.common.images.files import ImageFiles, open_image_file
+from sparc.common.images.files import open_image_file
 from sparc.common.progress import progress, say
 from sparc.common.text import amount
 
 
 def write_thumbnails(
-    folder: Folder, info: CacheInfo, rows: pa.Table, files: ImageFiles, longest_side: int
+    folder: Folder, info: CacheInfo, rows: pa.Table, images: str, longest_side: int
 ) -> None:
     """Write the thumbnails that a cache lacks; says how many images cannot be read, and why.
 
@@ -28,7 +28,7 @@ def write_thumbnails(
         folder: The cache's folder.
         info: What its `cache.json` says.
         rows: Its rows, of schema `tables.ROWS`.
-        files: The images of these rows.
+        images: The folder that the images of these rows lie in.
         longest_side: Of a thumbnail, in pixels.
 
     Raises:
@@ -43,7 +43,7 @@ def write_thumbnails(
         if name is None:
             return None
         try:
-            return thumbnail_of(open_image_file(Path(files.folder, name)), longest_side)
+            return thumbnail_of(open_image_file(Path(images, name)), longest_side)
         except ImageError as error:
             if _is_gone(error):
                 raise CacheError(
@@ -61,7 +61,8 @@ def write_thumbnails(
             span = info.chunk_rows(chunk)
             begins = np.flatnonzero(~same_image[span.start : span.stop])
             carried = int(begins[0]) if len(begins) else len(span)
-            of_row = {row: files.names[row] for row in span[carried:]}
+            shown = rows["image"].slice(span.start + carried, len(span) - carried).to_pylist()
+            of_row = dict(zip(span[carried:], shown, strict=True))
             names = list(dict.fromkeys(of_row.values()))
             made = dict(zip(names, pool.map(thumbnail, names), strict=True))
             by_row = {row: t for row, name in of_row.items() if (t := made[name]) is not None}

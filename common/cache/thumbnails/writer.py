@@ -14,7 +14,7 @@ from sparc.common.text import printable
 
 
 class ThumbnailWriter:
-    """Writes the thumbnails of a cache; a `CacheWriter` must have begun it.
+    """Writes the thumbnails of a cache; a `ChunkWriter` must have begun it.
 
     Args:
         folder: The cache's folder.

@@ -16,7 +16,7 @@ from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.info import CacheInfo
 from sparc.common.cache.manifest import Manifest
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.cache.writer import CacheWriter
+from sparc.common.cache.writer import ChunkWriter
 from sparc.common.errors import CacheError, DamagedCacheError, IncompleteCacheError
 from sparc.common.streams.info import StreamInfo
 from sparc.common.streams.origin import StreamOrigin
@@ -131,7 +131,7 @@ def write_compressed(location, values, compression) -> ActivationCache:
     manifest = Manifest(
         dataset="", dataset_format="", split="", rows=cache.rows(), classes=cache.classes()
     )
-    writer = CacheWriter.open(cache.folder, manifest, rows_per_chunk=half)
+    writer = ChunkWriter.open(cache.folder, manifest, rows_per_chunk=half)
     for chunk in writer.open_stream(info):
         writer.write("b", chunk, values[chunk * half : (chunk + 1) * half])
     return ActivationCache(location)

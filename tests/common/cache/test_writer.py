@@ -14,7 +14,7 @@ from sparc.common.cache.features import bad_features
 from sparc.common.cache.manifest import Manifest
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.verify import verify
-from sparc.common.cache.writer import CacheWriter
+from sparc.common.cache.writer import ChunkWriter
 from sparc.common.errors import CacheError
 from sparc.common.streams.info import StreamInfo
 from sparc.common.streams.origin import StreamOrigin
@@ -59,10 +59,10 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_chunk_that_is_written_is_done_and_the_rest_follows(tmp_path) -> None:
-    writer = CacheWriter.open(tmp_path / "cache", manifest(10), rows_per_chunk=4)
+    writer = ChunkWriter.open(tmp_path / "cache", manifest(10), rows_per_chunk=4)
     assert writer.open_stream(INFO) == [0, 1, 2]
     writer.write("a", 1, VALUES[4:8], {5: "broken"})
-    again = CacheWriter.open(tmp_path / "cache", manifest(10), rows_per_chunk=4)
+    again = ChunkWriter.open(tmp_path / "cache", manifest(10), rows_per_chunk=4)
     assert again.open_stream(INFO) == [0, 2]
     again.write("a", 0, VALUES[:4])
     again.write("a", 2, VALUES[8:], {9: "gone"})
@@ -76,7 +76,7 @@ def test_a_chunk_that_is_written_is_done_and_the_rest_follows(tmp_path) -> None:
 
 
 def test_an_all_zero_chunk_exists_on_disk(tmp_path) -> None:
-    writer = CacheWriter.open(tmp_path / "cache", manifest(10), rows_per_chunk=5)
+    writer = ChunkWriter.open(tmp_path / "cache", manifest(10), rows_per_chunk=5)
     writer.open_stream(INFO)
     writer.write("a", 0, np.zeros((5, 3)), dict.fromkeys(range(5), "black"))
     assert ActivationCache(tmp_path / "cache").missing_chunks("a") == [1]
@@ -85,11 +85,11 @@ def test_an_all_zero_chunk_exists_on_disk(tmp_path) -> None:
 
 
 def test_rejects_of_an_interrupted_chunk_do_not_outlive_it(tmp_path) -> None:
-    writer = CacheWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
+    writer = ChunkWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
     writer.open_stream(INFO)
     # As if it were killed between the rejects and the features.
     writer._write_rejects("a", 0, {2: "no such file"})
-    again = CacheWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
+    again = ChunkWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
     again.open_stream(INFO)
     again.write("a", 0, VALUES[:4])
     again.finish()
@@ -98,7 +98,7 @@ def test_rejects_of_an_interrupted_chunk_do_not_outlive_it(tmp_path) -> None:
 
 def test_a_start_killed_anywhere_is_begun_again(tmp_path) -> None:
     whole = tmp_path / "whole"
-    CacheWriter.open(whole, manifest(4), rows_per_chunk=4).open_stream(INFO)
+    ChunkWriter.open(whole, manifest(4), rows_per_chunk=4).open_stream(INFO)
     begun = (
         ["rows.parquet.0123456789abcdef0123456789abcdef.partial"],
         ["rows.parquet"],
@@ -110,29 +110,29 @@ def test_a_start_killed_anywhere_is_begun_again(tmp_path) -> None:
         for name in kept:
             is_whole = not name.endswith(".partial")
             (location / name).write_bytes((whole / name).read_bytes() if is_whole else b"half")
-        CacheWriter.open(location, manifest(4), rows_per_chunk=4).open_stream(INFO)
+        ChunkWriter.open(location, manifest(4), rows_per_chunk=4).open_stream(INFO)
         assert files(location) == files(whole)
 
 
 def test_a_stream_killed_while_it_was_written_is_written_again(tmp_path) -> None:
-    writer = CacheWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
+    writer = ChunkWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
     writer.open_stream(INFO)
     info = (tmp_path / "cache/cache.json").read_text()
     (tmp_path / "cache/cache.json").write_text(info.replace('"a"', ""))  # and not yet named there
     other = dataclasses.replace(INFO, dim=2)
-    CacheWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4).open_stream(other)
+    ChunkWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4).open_stream(other)
     assert ActivationCache(tmp_path / "cache").streams["a"] == other
 
 
 def test_a_cache_without_streams_defends_nothing(tmp_path) -> None:
-    CacheWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
-    writer = CacheWriter.open(tmp_path / "cache", manifest(7), rows_per_chunk=5)
+    ChunkWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
+    writer = ChunkWriter.open(tmp_path / "cache", manifest(7), rows_per_chunk=5)
     assert writer.info.rows == 7
     assert ActivationCache(tmp_path / "cache").info.rows_per_chunk == 5
 
 
 def test_settings_may_change_while_a_stream_has_no_chunk(tmp_path) -> None:
-    writer = CacheWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
+    writer = ChunkWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
     writer.open_stream(INFO)
     wide = dataclasses.replace(INFO, dtype="float32")
     writer.open_stream(wide)
@@ -153,13 +153,13 @@ def test_settings_may_change_while_a_stream_has_no_chunk(tmp_path) -> None:
     ],
 )
 def test_another_dataset_is_refused(tmp_path, other, message) -> None:
-    CacheWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4).open_stream(INFO)
+    ChunkWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4).open_stream(INFO)
     with pytest.raises(CacheError, match=message):
-        CacheWriter.open(tmp_path / "cache", other, rows_per_chunk=4)
+        ChunkWriter.open(tmp_path / "cache", other, rows_per_chunk=4)
 
 
 def test_a_difference_in_what_made_a_stream_is_named(tmp_path) -> None:
-    writer = CacheWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
+    writer = ChunkWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
     writer.open_stream(INFO)
     writer.write("a", 0, VALUES[:4])
     other = dataclasses.replace(INFO, origin=StreamOrigin(spec="array", input_size=(2, 2)))
@@ -172,7 +172,7 @@ def test_a_stream_goes_on_when_its_weights_were_moved(tmp_path) -> None:
         origin = StreamOrigin(spec=f"timm:vit@{place}", weights_sha256=digest)
         return dataclasses.replace(INFO, origin=origin)
 
-    writer = CacheWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
+    writer = ChunkWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
     writer.open_stream(with_weights("/old/vit.safetensors", "12ab"))
     writer.write("a", 0, VALUES[:4])
     assert writer.open_stream(with_weights("/new/vit.safetensors", "12ab")) == []
@@ -184,7 +184,7 @@ def test_a_stream_goes_on_when_its_weights_were_moved(tmp_path) -> None:
 
 
 def test_values_that_cannot_be_stored_stop_the_writer(tmp_path) -> None:
-    writer = CacheWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
+    writer = ChunkWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
     writer.open_stream(INFO)
     for value, message in (
         (7e4, "stream a: the value 70000 does not fit float16"),
@@ -215,25 +215,25 @@ def test_bad_features_are_just_those_that_the_writer_refuses(values: np.ndarray)
 
 
 def test_masks_may_join_later(tmp_path) -> None:
-    CacheWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4).open_stream(INFO)
+    ChunkWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4).open_stream(INFO)
     assert ActivationCache(tmp_path / "cache").masks() is None
     masks = pa.table(
         {"sample_id": ["1"], "class_id": [0], "height": [2], "width": [2], "counts": [[1, 3]]},
         schema=tables.MASKS,
     )
-    CacheWriter.open(tmp_path / "cache", manifest(4, masks=masks), rows_per_chunk=4)
+    ChunkWriter.open(tmp_path / "cache", manifest(4, masks=masks), rows_per_chunk=4)
     assert ActivationCache(tmp_path / "cache").masks().equals(masks)
 
 
 def test_a_dataset_without_rows_is_refused(tmp_path) -> None:
     with pytest.raises(CacheError, match="d has no rows to encode"):
-        CacheWriter.open(tmp_path / "cache", manifest(0))
+        ChunkWriter.open(tmp_path / "cache", manifest(0))
     assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize(("compression", "keep_bits"), [("lz4", 7), ("zstd", 7), ("zstd", None)])
 def test_compression_and_bit_rounding(tmp_path, compression, keep_bits) -> None:
-    writer = CacheWriter.open(tmp_path / "cache", manifest(10), rows_per_chunk=4)
+    writer = ChunkWriter.open(tmp_path / "cache", manifest(10), rows_per_chunk=4)
     info = dataclasses.replace(INFO, dtype="float32", compression=compression, keep_bits=keep_bits)
     for chunk in writer.open_stream(info):
         rows = writer.info.chunk_rows(chunk)
@@ -252,9 +252,9 @@ def test_compression_and_bit_rounding(tmp_path, compression, keep_bits) -> None:
 
 @pytest.mark.parametrize("name", ["rows.parquet", "classes.parquet"])
 def test_a_table_that_was_removed_is_written_again(tmp_path, name) -> None:
-    writer = CacheWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
+    writer = ChunkWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
     writer.open_stream(INFO)
     before = files(tmp_path / "cache")
     (tmp_path / "cache" / name).unlink()
-    CacheWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
+    ChunkWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
     assert files(tmp_path / "cache") == before

@@ -74,6 +74,24 @@ def rows_of_labels(label_ids: Any) -> list[list[int]]:
     return [_ids(value, row) for row, value in enumerate(values)]
 
 
+def require_classes(labels: Iterable[Iterable[int]], classes: pa.Table) -> None:
+    """Refuse labels that name no class.
+
+    Args:
+        labels: The class ids of each row.
+        classes: A table of schema `tables.CLASSES`.
+
+    Raises:
+        CacheError: One is not the place of a class.
+    """
+    known = range(len(classes))
+    for unknown in {class_id for ids in labels for class_id in ids}.difference(known):
+        raise CacheError(
+            f"label_ids name class {unknown}, which is not in classes; "
+            'classes=["cat", "dog"] names classes 0 and 1'
+        )
+
+
 def _looks_like_flags(values: list[Any]) -> bool:
     return bool(values) and all(len(row) > 1 and {*row} <= {0, 1} for row in values)
 

@@ -1,0 +1,1 @@
+"""Caches of features that somebody already has: rows in the forms people have them, batches."""
