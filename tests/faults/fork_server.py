@@ -29,7 +29,7 @@ IMPORTED = (
     "sparc.extract.job",
     "sparc.extract.datasets",
     "sparc.extract.encoders.timm.models",
-    "sparc.extract.encoders.transformers.models",
+    "sparc.extract.encoders.transformers.texts",
     "sparc.train.job",
     "sparc.analyze.run",
     "sparc.analyze.bias.command",

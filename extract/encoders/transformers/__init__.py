@@ -1,1 +1,1 @@
-"""The library Hugging Face transformers: text encoders."""
+"""The library Hugging Face transformers: text encoders, and image encoders with `#image`."""

@@ -10,7 +10,7 @@ from sparc.extract.encoders.transformers.spec import TransformersSpec
 if TYPE_CHECKING:
     import torch
 
-    from sparc.extract.encoders.encoder import TextEncoder
+    from sparc.extract.encoders.encoder import Encoder
 
 _WIDTHS = ("hidden_size", "d_model", "dim", "n_embd")
 """What configurations call the width of a text model (BERT, T5, DistilBERT, GPT)."""
@@ -31,19 +31,26 @@ class TransformersLibrary:
             config = json.loads(file.read_bytes())
         except ValueError as error:
             raise EncoderError(f"{file} is not JSON: {error}") from error
-        if not isinstance(config, dict) or "text_config" in config:  # CLIP's towers have their own
+        # CLIP's towers have their own, and what comes of a projection is known once it is loaded.
+        if not isinstance(config, dict) or {"text_config", "projection_dim"} & set(config):
             return None
         widths = [config[name] for name in _WIDTHS if name in config]
+        if not widths and isinstance(stages := config.get("hidden_sizes"), list):  # ConvNeXt
+            widths = stages[-1:]
         return int(widths[0]) if widths and isinstance(widths[0], int) else None
 
     def load(self, spec: TransformersSpec) -> Any:
         """See `Library.load`."""
-        from sparc.extract.encoders.transformers.models import load_transformers
+        from sparc.extract.encoders.transformers.loading import load_transformers
 
         return load_transformers(spec)
 
-    def build(self, spec: TransformersSpec, model: Any, device: "torch.device") -> "TextEncoder":
+    def build(self, spec: TransformersSpec, model: Any, device: "torch.device") -> "Encoder":
         """See `Library.build`."""
-        from sparc.extract.encoders.transformers.models import TransformersTextEncoder
+        if spec.tower == "image":
+            from sparc.extract.encoders.transformers.images import TransformersImageEncoder
+
+            return TransformersImageEncoder(spec, model, device)
+        from sparc.extract.encoders.transformers.texts import TransformersTextEncoder
 
         return TransformersTextEncoder(spec, model, device)

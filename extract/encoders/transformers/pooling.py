@@ -99,8 +99,8 @@ def pooled(output: Any, mask: Tensor, pool: TextPool) -> Tensor | None:
     if pool == "default":
         if isinstance(output, Tensor):  # of `get_text_features`, before version 5
             return output
-        own: Tensor | None = getattr(output, "pooler_output", None)
-        return own
+        projected: Tensor | None = getattr(output, "text_embeds", None)
+        return getattr(output, "pooler_output", None) if projected is None else projected
     hidden: Tensor = output.last_hidden_state
     if pool == "cls":
         return hidden[:, 0]

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models
 
 from sparc.common.errors import EncoderError
 from sparc.extract.encoders import build_encoders, parse_spec
-from sparc.extract.encoders.transformers.models import _context_length
+from sparc.extract.encoders.transformers.texts import _context_length
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "cat", "dog", "on", "red", "sofa"]
 CAPTIONS = ["a cat", "a dog on a red sofa", "cat", ""]

@@ -1,11 +1,11 @@
-"""Text encoders of Hugging Face transformers. Only this module knows transformers.
+"""Text encoders of Hugging Face transformers.
 
 Needs the extra `transformers`. No code that comes with a model is ever run.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,41 +16,14 @@ from sparc.common.streams.origin import StreamOrigin
 from sparc.common.text import amount
 from sparc.extract.encoders.definition import definition_digest, effective, tokenizer_digest
 from sparc.extract.encoders.encoder import EncodedTexts, autocast
-from sparc.extract.encoders.foreign import (
-    ModelRefusedError,
-    check_folder,
-    check_transformers_config,
-    read_json,
-)
 from sparc.extract.encoders.hub import in_use, loading
-from sparc.extract.encoders.sizes import LARGEST_OF_HUB, require_no_larger, weights_limit
 from sparc.extract.encoders.transformers.fit import is_causal, require_own_tokenizer
+from sparc.extract.encoders.transformers.loading import TransformersModel, read_model_json
 from sparc.extract.encoders.transformers.pooling import IN_WORDS, OwnPooling, own_pooling, pooled
 from sparc.extract.encoders.transformers.spec import TextPool, TransformersSpec
-from sparc.extract.encoders.weights import weights_digest
 
 _NO_LIMIT = 1_000_000
 """Tokenizers without a limit of length say 10**30; no text model reads this many tokens."""
-
-
-class TransformersModel(NamedTuple):
-    """A loaded text model.
-
-    Attributes:
-        model: Frozen, on the CPU.
-        tokenizer: Pads on the right.
-        digest: SHA-256 of the model's weights.
-        config: Its `config.json`.
-        own: The pooling that its files name; None if they name none.
-        missing: Tensors of the model that the weights lack, by name: they are random.
-    """
-
-    model: Any
-    tokenizer: Any
-    digest: str
-    config: Mapping[str, Any]
-    own: OwnPooling | None
-    missing: tuple[str, ...]
 
 
 class TransformersTextEncoder:
@@ -81,10 +54,14 @@ class TransformersTextEncoder:
     def __init__(
         self, spec: TransformersSpec, loaded: TransformersModel, device: torch.device
     ) -> None:
-        self.pool = _choose_pool(spec, loaded)
-        _refuse_missing(spec, self.pool, loaded.missing)
+        if getattr(loaded.model, "main_input_name", "") == "pixel_values":
+            raise EncoderError(f"{spec} reads images, not captions: add #image to the spec")
+        with loading(spec, from_hub=not Path(spec.model).is_dir()):
+            self.tokenizer = _tokenizer(spec, loaded.model)
+            own = own_pooling(lambda name: read_model_json(spec.model, name))
+        self.pool = _choose_pool(spec, loaded.model, own)
+        _refuse_missing(spec, self.pool, loaded)
         self.model = loaded.model.to(device)
-        self.tokenizer = loaded.tokenizer
         self.device = device
         self._spec = spec
         with loading(spec, from_hub=False):
@@ -159,73 +136,20 @@ class TransformersTextEncoder:
         return sum(length > self._context for length in lengths)
 
 
-def load_transformers(spec: TransformersSpec) -> TransformersModel:
-    """Load the model and the tokenizer of a spec.
-
-    Args:
-        spec: The stream's spec; its `pool` does not matter here.
+def _tokenizer(spec: TransformersSpec, model: Any) -> Any:
+    """The tokenizer of a model, which pads on the right.
 
     Raises:
-        EncoderError: transformers is not installed, or the model cannot be loaded.
+        ModelRefusedError: It is that of another model.
     """
-    try:
-        from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
-    except ImportError as error:
-        raise EncoderError(f"{spec} needs transformers: pip install transformers") from error
-    is_folder = Path(spec.model).is_dir()
-    if not is_folder and spec.model.startswith(("/", ".", "~")):
-        raise EncoderError(f"{spec}: there is no folder {spec.model}")
-    if is_folder and not (Path(spec.model) / "config.json").is_file():
-        raise EncoderError(f"{spec}: the folder holds no model of transformers: no config.json")
-    with loading(spec, from_hub=not is_folder):
-        if is_folder:
-            check_folder(Path(spec.model))
-            if (Path(spec.model) / "adapter_config.json").exists():
-                raise ModelRefusedError("the folder holds an adapter: merge it into its model")
-        config = PretrainedConfig.get_config_dict(spec.model)[0]
-        check_transformers_config(config)
-        require_no_larger(
-            lambda: AutoModel.from_config(
-                AutoConfig.from_pretrained(spec.model, trust_remote_code=False),
-                trust_remote_code=False,
-            ),
-            weights_limit(Path(spec.model)) if is_folder else LARGEST_OF_HUB,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(spec.model, trust_remote_code=False)
-        model, report = AutoModel.from_pretrained(
-            spec.model,
-            trust_remote_code=False,
-            weights_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused here, by name
-        )
-        for name, in_file, in_model in sorted(report["mismatched_keys"]):
-            raise ModelRefusedError(
-                f"its weights do not fit its config.json: {name} is {tuple(in_file)} in the file, "
-                f"{tuple(in_model)} by config.json"
-            )
-        require_own_tokenizer(model, tokenizer)
-        own = own_pooling(lambda name: _read_json(spec.model, name))
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        tokenizer.padding_side = "right"
-        missing = sorted(report["missing_keys"])
-        # A T5 saved without its decoder says that it is no encoder-decoder, and is built as one.
-        if hasattr(model, "encoder") and hasattr(model, "decoder"):
-            model = model.get_encoder()
-            missing = [name for name in missing if not name.startswith("decoder.")]
-        elif _has_text_tower(model):
-            missing = [name for name in missing if not name.startswith(("vision", "visual"))]
-    model = model.float().eval().requires_grad_(False)
-    return TransformersModel(model, tokenizer, weights_digest(model), config, own, tuple(missing))
+    from transformers import AutoTokenizer
 
-
-def _read_json(model: str, name: str) -> Any:
-    """A JSON file of a model's folder or repository; None if there is none."""
-    from transformers.utils.hub import cached_file
-
-    path = cached_file(model, name, _raise_exceptions_for_missing_entries=False)
-    return None if path is None else read_json(Path(path))
+    tokenizer = AutoTokenizer.from_pretrained(spec.model, trust_remote_code=False)
+    require_own_tokenizer(model, tokenizer)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
 
 
 def _has_text_tower(model: Any) -> bool:
@@ -238,13 +162,12 @@ def _reads_padding(config: Any) -> bool:
     return str(config.model_type).startswith("siglip")
 
 
-def _choose_pool(spec: TransformersSpec, loaded: TransformersModel) -> TextPool:
+def _choose_pool(spec: TransformersSpec, model: Any, own: OwnPooling | None) -> TextPool:
     """The pooling of the spec, else the model's own, else the mean.
 
     Raises:
         EncoderError: The model has one that a spec cannot express.
     """
-    own = loaded.own
     if spec.pool is not None:
         if own is not None and spec.pool != own.pool:
             say(f"{spec}: the model was trained with another pooling ({own.described})")
@@ -256,13 +179,14 @@ def _choose_pool(spec: TransformersSpec, loaded: TransformersModel) -> TextPool:
                 "for the mean of its tokens, which is another feature"
             )
         return own.pool
-    is_tower = _has_text_tower(loaded.model) or loaded.model.config.model_type.endswith(
-        "_text_model"
-    )
+    is_tower = _has_text_tower(model) or model.config.model_type.endswith("_text_model")
     return "default" if is_tower else "mean"
 
 
-def _refuse_missing(spec: TransformersSpec, pool: TextPool, missing: Sequence[str]) -> None:
+def _refuse_missing(spec: TransformersSpec, pool: TextPool, loaded: TransformersModel) -> None:
+    missing: Sequence[str] = loaded.missing
+    if _has_text_tower(loaded.model):
+        missing = [name for name in missing if not name.startswith(("vision", "visual"))]
     if pool != "default":  # the pooler is not used then
         missing = [name for name in missing if "pooler" not in name]
     if missing:
