@@ -98,6 +98,32 @@ def decode(
         raise ImageError(f"the picture is broken: {shorten(str(error), 160)}") from error
 
 
+def decode_numbers(data: bytes) -> npt.NDArray[np.uint8]:
+    """The numbers of a PNG whose pixels are numbers: places in a palette, or grey values.
+
+    Such images say which object or class each pixel belongs to; their colours mean nothing.
+
+    Args:
+        data: The encoded image.
+
+    Returns:
+        (height, width) numbers.
+
+    Raises:
+        ImageError: It is not such an image, broken or too large.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            _check_size(*image.size, MAX_PIXELS)
+            if image.mode not in ("P", "L", "1"):
+                raise ImageError(f"its pixels are colours ({image.mode}), not numbers")
+            return np.asarray(image, np.uint8)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's parsers raise almost anything for damaged bytes
+        raise ImageError(f"the picture is broken: {shorten(str(error), 160)}") from error
+
+
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageError(

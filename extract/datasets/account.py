@@ -179,7 +179,7 @@ class Account:
         for suffix, files in by_suffix.items():
             if suffix == "images" or len(files) > _NAMED_FILES:
                 what = "images" if suffix == "images" else _kind(suffix)
-                yield _several(what, files, "" if suffix == "images" else advise(files[0]))
+                yield _several(what, files, advise(files[0]))
                 continue
             for file in files:
                 yield UnusedFiles(what=file, advice=advise(file))

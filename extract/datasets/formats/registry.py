@@ -52,6 +52,7 @@ FORMATS: dict[str, Entry] = {
     "karpathy": Entry(
         "Karpathy's splits of COCO, Flickr8k and 30k", f"{_PUBLISHED}.karpathy:KarpathyDataset"
     ),
+    "voc": Entry("Pascal VOC", f"{_PUBLISHED}.voc:VocDataset"),
 }
 
 AUTO = "auto"
