@@ -35,6 +35,8 @@ CLASSES_FILE = "classes.parquet"
 REJECTS_FILE = "rejects.parquet"
 MASKS_FILE = "masks.parquet"
 REJECT_PARTS = "rejects"
+CUT_PARTS = "captions_cut"
+SHARDS = "shards"
 THUMBNAILS = "thumbnails"
 APPENDED = "appended"
 APPENDED_FILE = f"{APPENDED}/begun.json"
@@ -46,11 +48,6 @@ def chunk_files(stream: str, chunk: int) -> tuple[str, str]:
     """The two objects of a chunk of a stream, features and flags."""
     folder = f"{ACTIVATIONS}/{stream}"
     return f"{folder}/features/c/{chunk}/0", f"{folder}/valid/c/{chunk}"
-
-
-def reject_part(stream: str, chunk: int) -> str:
-    """The file of a chunk's rejects, until they are gathered in one table."""
-    return f"{REJECT_PARTS}/{stream}-{chunk:08d}.parquet"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from sparc.common.cache.info import (
     finish_advice,
     repair_advice,
 )
+from sparc.common.cache.parts.cut import read_cut
 from sparc.common.cache.stored import StoredStreams
 from sparc.common.cache.thumbnails.reader import Thumbnails
 from sparc.common.errors import CacheError, DamagedCacheError, IncompleteCacheError
@@ -243,7 +244,7 @@ class ActivationCache:
     def cut(self, stream: str) -> int:
         """How many captions were cut at the context of a text stream's encoder."""
         self.choose([stream])
-        return self.stored.cut(stream)
+        return sum({**self.stored.cut(stream), **read_cut(self.folder, stream)}.values())
 
     def dask_features(self, stream: str) -> Any:
         """The features as a `dask.array`, one block per chunk."""

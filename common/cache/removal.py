@@ -6,11 +6,13 @@ from sparc.common.cache.info import (
     APPENDED,
     APPENDED_FILE,
     CLASSES_FILE,
+    CUT_PARTS,
     INFO_FILE,
     MASKS_FILE,
     REJECT_PARTS,
     REJECTS_FILE,
     ROWS_FILE,
+    SHARDS,
     THUMBNAILS,
 )
 from sparc.common.errors import CacheError
@@ -21,6 +23,8 @@ _CONTENT = (
     ACTIVATIONS,
     THUMBNAILS,
     REJECT_PARTS,
+    CUT_PARTS,
+    SHARDS,
     REJECTS_FILE,
     ROWS_FILE,
     CLASSES_FILE,

@@ -124,9 +124,9 @@ class StoredStreams:
                 raise self._damaged(f"array {key} cannot be opened: {reason(error)}") from error
         return self._arrays[key]
 
-    def cut(self, stream: str) -> int:
-        """How many captions were cut at the context of a text stream's encoder."""
-        return sum(recorded_cut(self.array(stream, "valid").attrs).values())
+    def cut(self, stream: str) -> dict[int, int]:
+        """How many captions were cut at the context of a text stream's encoder, by chunk."""
+        return recorded_cut(self.array(stream, "valid").attrs)
 
     def _read_stream(self, name: str) -> StreamInfo:
         where = f"{ACTIVATIONS}/{name}/{DOCUMENT}"

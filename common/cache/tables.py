@@ -233,6 +233,22 @@ def class_faults(classes: pa.Table) -> Iterator[str]:
             yield f"class {class_id} is not deeper than its parent {parent}"
 
 
+def mask_faults(masks: pa.Table) -> Iterator[str]:
+    """What is wrong with the runs of object masks, a line each.
+
+    Args:
+        masks: A table of schema `MASKS`.
+    """
+    counts = masks.column("counts").combine_chunks()
+    lengths = np.diff(counts.offsets.to_numpy())
+    runs = counts.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
+    covered = np.zeros(len(masks), dtype=np.int64)
+    np.add.at(covered, np.repeat(np.arange(len(masks)), lengths), runs)
+    area = masks.column("height").to_numpy().astype(np.int64) * masks.column("width").to_numpy()
+    for index in np.flatnonzero(covered != area):
+        yield f"the runs of mask {index} do not add up to height x width"
+
+
 def same_image(rows: pa.Table) -> npt.NDArray[np.bool_]:
     """Which rows have the image of the row before: (rows,) bool.
 

@@ -29,6 +29,7 @@ from sparc.common.cache.info import (
     chunk_files,
 )
 from sparc.common.cache.layout import ARRAYS, DOCUMENT, attributes_of, group_differs, root_document
+from sparc.common.cache.parts.cut import cut_faults
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.thumbnails.table import thumbnail_file
 from sparc.common.errors import DamagedCacheError, IncompleteCacheError
@@ -95,6 +96,8 @@ def check_tables(
         masks = yield from _read(cache, MASKS_FILE, tables.MASKS)
     if fault := account_fault(cache.folder):
         yield _in_table(ACCOUNT_FILE, fault)
+    for file, fault in cut_faults(cache.folder).items():
+        yield _in_table(file, fault)
     if rows is not None:
         yield from _check_rows(cache, rows)
     if classes is not None:
@@ -194,14 +197,7 @@ def _check_masks(masks: pa.Table, rows: pa.Table, classes: int) -> Iterator[Dama
     known = pc.is_in(masks.column("sample_id"), rows.column("sample_id").combine_chunks())
     if not pc.all(known, min_count=0).as_py():
         yield _in_table(MASKS_FILE, f"sample_id names images that {ROWS_FILE} has not")
-    counts = masks.column("counts").combine_chunks()
-    lengths = np.diff(counts.offsets.to_numpy())
-    runs = counts.flatten().to_numpy(zero_copy_only=False).astype(np.int64)
-    covered = np.zeros(len(masks), dtype=np.int64)
-    np.add.at(covered, np.repeat(np.arange(len(masks)), lengths), runs)
-    area = masks.column("height").to_numpy().astype(np.int64) * masks.column("width").to_numpy()
-    for index in np.flatnonzero(covered != area):
-        yield _in_table(MASKS_FILE, f"the runs of mask {index} do not add up to height x width")
+    yield from (_in_table(MASKS_FILE, fault) for fault in tables.mask_faults(masks))
 
 
 def _check_rejects(

@@ -22,6 +22,7 @@ from sparc.common.cache.info import (
     ACTIVATIONS,
     ARRAYS_DATASET,
     CLASSES_FILE,
+    CUT_PARTS,
     INFO_FILE,
     MASKS_FILE,
     REJECT_PARTS,
@@ -31,10 +32,12 @@ from sparc.common.cache.info import (
     THUMBNAILS,
     CacheInfo,
     chunk_files,
-    reject_part,
 )
 from sparc.common.cache.layout import DOCUMENT, root_document
 from sparc.common.cache.manifest import Manifest
+from sparc.common.cache.parts.cut import read_cut, write_cut
+from sparc.common.cache.parts.names import remove_parts
+from sparc.common.cache.parts.rejects import drop_rejects, write_rejects
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.resume import (
     StreamState,
@@ -234,7 +237,7 @@ class ChunkWriter:
         advice = 'give dtype="float32"' if is_array else "extract this stream with --dtype float32"
         require_storable(masked, valid, dtype, stream=stream, first_row=rows.start, advice=advice)
         # Rejects first, flags last: a chunk with flags is done, and nothing of it is missing.
-        self._write_rejects(stream, chunk, reasons)
+        write_rejects(self.folder, self._rows, stream, chunk, reasons)
         if cut is not None:
             self.count_cut(stream, {chunk: cut})
         stored = rounded(masked.astype(dtype), opened.state.info.keep_bits)
@@ -251,24 +254,25 @@ class ChunkWriter:
     def finish(self) -> None:
         """Gather what is known of single chunks; call it when every chunk is written."""
         for stream in self._streams:
-            self._record_checksums(stream)
+            self._record_chunks(stream)
         if self.cache.reject_parts() or not self.folder.exists(REJECTS_FILE):
             tables.write_table(self.folder, REJECTS_FILE, self.cache.rejects_so_far())
         self.folder.remove(REJECT_PARTS)
+        self._remove_gathered_cut()
 
     # ------------------------------------------------------------------ what is known of chunks
 
     def count_cut(self, stream: str, cut: Mapping[int, int]) -> None:
         """Record how many captions were cut at the encoder's context, by chunk."""
-        state = self._streams[stream].state
-        counts = {**state.cut, **cut}
-        if counts != state.cut:
-            state.cut = counts
-            self._write_records(stream)
+        known = self._streams[stream].state.cut
+        for chunk, count in cut.items():
+            if known.get(chunk) != count:
+                write_cut(self.folder, stream, chunk, count)
 
     def uncounted(self, stream: str) -> list[int]:
         """The written chunks whose number of cut captions is not recorded, in order."""
-        known = {*self.cache.missing_chunks(stream), *self._streams[stream].state.cut}
+        counted = {*self._streams[stream].state.cut, *read_cut(self.folder, stream)}
+        known = counted.union(self.cache.missing_chunks(stream))
         return [chunk for chunk in range(self.info.chunks) if chunk not in known]
 
     def unexplained(self, stream: str, *, thorough: bool) -> list[int]:
@@ -299,33 +303,31 @@ class ChunkWriter:
         for row, reason in reasons.items():
             by_chunk.setdefault(row // self.info.rows_per_chunk, {})[row] = reason
         for chunk, of_chunk in by_chunk.items():
-            self._write_rejects(stream, chunk, of_chunk)
+            write_rejects(self.folder, self._rows, stream, chunk, of_chunk)
 
-    def _write_rejects(self, stream: str, chunk: int, reasons: Mapping[int, str]) -> None:
-        if not reasons:
-            return
-        rows = sorted(reasons)
-        part = pa.table(
-            {
-                "row": rows,
-                "stream": [stream] * len(rows),
-                "sample_id": self._rows["sample_id"].take(rows),
-                "reason": [reasons[row] for row in rows],
-            },
-            schema=tables.REJECTS,
-        )
-        tables.write_table(self.folder, reject_part(stream, chunk), part)
+    def _record_chunks(self, stream: str) -> None:
+        """Record of the chunks how many captions were cut, and their checksums.
 
-    def _record_checksums(self, stream: str) -> None:
-        """Record the checksums of the chunks, so that an exchanged chunk is noticed."""
-        is_new = False
-        for name, checksums in self._streams[stream].state.checksums.items():
+        By the latter an exchanged chunk is noticed.
+        """
+        state = self._streams[stream].state
+        cut = {**state.cut, **read_cut(self.folder, stream)}
+        is_new = cut != state.cut
+        state.cut = cut
+        for name, checksums in state.checksums.items():
             for chunk, checksum in enumerate(checksums):
                 if checksum is None:
                     checksums[chunk] = self.cache.stored.checksum(stream, name, chunk)
                     is_new = True
         if is_new:
             self._write_records(stream)
+
+    def _remove_gathered_cut(self) -> None:
+        """Remove the numbers of cut captions that the streams' attributes say by now."""
+        for stream in self._streams:
+            remove_parts(self.folder, CUT_PARTS, stream, range(self.info.chunks))
+        if not self.folder.files(CUT_PARTS):  # none of a stream that is still being made
+            self.folder.remove(CUT_PARTS)
 
     def _write_records(self, stream: str) -> None:
         """Write what is recorded of the chunks of a stream, in the attributes of `valid`."""
@@ -341,21 +343,15 @@ class ChunkWriter:
     def _forget(self, stream: str, chunks: Collection[int]) -> None:
         """Forget what is recorded of chunks: it may be different when they are written again."""
         was_recorded = False
+        for kind in (REJECT_PARTS, CUT_PARTS):
+            remove_parts(self.folder, kind, stream, chunks)
         for chunk in chunks:
-            self.folder.remove(reject_part(stream, chunk))
             for checksums in self._streams[stream].state.checksums.values():
                 was_recorded = was_recorded or checksums[chunk] is not None
                 checksums[chunk] = None
         if was_recorded:
             self._write_records(stream)
-        if not chunks or not self.folder.exists(REJECTS_FILE):
-            return
-        rejects = tables.read_table(self.folder, REJECTS_FILE, tables.REJECTS)
-        chunk_of_reject = rejects.column("row").to_numpy() // self.info.rows_per_chunk
-        of_stream = pc.equal(rejects.column("stream"), stream).to_numpy()
-        kept = rejects.filter(pa.array(~(of_stream & np.isin(chunk_of_reject, list(chunks)))))
-        if len(kept) < len(rejects):
-            tables.write_table(self.folder, REJECTS_FILE, kept)
+        drop_rejects(self.folder, stream, chunks, rows_per_chunk=self.info.rows_per_chunk)
 
     # ------------------------------------------------------------------ damage
 

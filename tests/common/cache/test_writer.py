@@ -88,7 +88,7 @@ def test_rejects_of_an_interrupted_chunk_do_not_outlive_it(tmp_path) -> None:
     writer = ChunkWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
     writer.open_stream(INFO)
     # As if it were killed between the rejects and the features.
-    writer._write_rejects("a", 0, {2: "no such file"})
+    writer.explain("a", {2: "no such file"})
     again = ChunkWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
     again.open_stream(INFO)
     again.write("a", 0, VALUES[:4])
@@ -258,3 +258,29 @@ def test_a_table_that_was_removed_is_written_again(tmp_path, name) -> None:
     (tmp_path / "cache" / name).unlink()
     ChunkWriter.open(tmp_path / "cache", manifest(4), rows_per_chunk=4)
     assert files(tmp_path / "cache") == before
+
+
+def test_counts_of_cut_captions_lie_beside_the_chunks_until_they_are_gathered(tmp_path) -> None:
+    text = dataclasses.replace(INFO, name="t", modality="text")
+    writer = ChunkWriter.open(tmp_path, manifest(10), rows_per_chunk=4)
+    writer.open_stream(text)
+    before = (tmp_path / "activations.zarr/t/valid/zarr.json").read_bytes()
+    for chunk, cut in enumerate((3, 0, 1)):
+        writer.write("t", chunk, VALUES[4 * chunk : 4 * chunk + 4], cut=cut)
+    parts = sorted((tmp_path / "captions_cut").iterdir())
+    assert [part.name for part in parts] == [f"t-0000000{chunk}.json" for chunk in range(3)]
+    assert (tmp_path / "activations.zarr/t/valid/zarr.json").read_bytes() == before
+    assert ActivationCache(tmp_path).cut("t") == 4
+    # One of them is damaged: the writer that continues does not know it any more.
+    parts[0].write_bytes(parts[0].read_bytes().replace(b"3", b"4", 1))
+    assert "captions_cut/t-00000000.json: its content does not fit its sha256" in [
+        str(damage) for damage in verify(ActivationCache(tmp_path))
+    ]
+    again = ChunkWriter.open(tmp_path, manifest(10), rows_per_chunk=4)
+    assert again.open_stream(text) == []
+    assert again.uncounted("t") == [0]
+    again.count_cut("t", {0: 3})
+    again.finish()
+    assert not (tmp_path / "captions_cut").exists()
+    assert ActivationCache(tmp_path).cut("t") == 4
+    assert list(verify(ActivationCache(tmp_path))) == []

@@ -1,0 +1,1 @@
+"""What is known of single chunks, in a small file for each of them until it is gathered."""
