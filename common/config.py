@@ -25,8 +25,9 @@ from sparc.common.text import shorten
 T = TypeVar("T")
 
 TABLES = (
-    *("extract", "train", "analyze", "compare", "concepts", "show", "search", "bias", "name"),
-    *("browse", "stability", "localize", "align", "match", "join", "save", "export", "pipeline"),
+    *("extract", "train", "align", "match", "join", "save", "export", "import_dictionary"),
+    *("analyze", "compare", "concepts", "show", "search", "bias", "name", "browse", "stability"),
+    *("localize", "pipeline"),
 )
 """The tables that one `--config FILE.toml` may hold: one for each command with settings."""
 

@@ -74,6 +74,10 @@ class RunError(SparcError):
     """A run folder that is missing, damaged, or trained with other settings."""
 
 
+class DictionaryError(SparcError):
+    """A dictionary of another program that is no such file, or does what no model of SPARC can."""
+
+
 class ReportError(SparcError):
     """A report folder that is missing, incomplete, or made from something else."""
 

@@ -57,6 +57,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
             *("config", "proposal", "distributed", "align.record"),
             *("match.config", "match.record", "join.config", "join.record"),
             *("save.config", "save.record", "export.config"),
+            *("importing.config", "importing.record"),
             *("derive.record", "derive.history"),
         ),
         ("model",),
@@ -68,7 +69,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("run", "validation"),
         ("loading", "loop", "announcements"),
         ("together",),
-        ("job", "derive", "align.command", "match.command", "join", "save", "export"),
+        ("job", "derive", "align.command", "match.command", "join", "save", "export", "importing"),
         ("direct",),
         ("cli", "call"),
     ),
@@ -277,7 +278,10 @@ def test_a_configuration_file_may_have_a_table_for_every_command(call) -> None:
     ("program", "commands"),
     [
         ("extract", ["run", "inspect", "verify"]),
-        ("train", ["run", "resume", "align", "match", "join", "save", "export", "inspect"]),
+        (
+            "train",
+            ["run", "resume", "align", "match", "join", "save", "export", "import", "inspect"],
+        ),
         (
             "analyze",
             [

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sparc.train.config import ModelConfig, StreamShape, TrainConfig
     from sparc.train.export.command import export_run
     from sparc.train.export.config import ExportConfig
+    from sparc.train.importing.command import import_dictionary
+    from sparc.train.importing.config import ImportConfig
     from sparc.train.join.command import join_run
     from sparc.train.join.config import JoinConfig
     from sparc.train.loading import load
@@ -34,6 +36,7 @@ __all__ = [
     "AlignConfig",
     "Codes",
     "ExportConfig",
+    "ImportConfig",
     "JoinConfig",
     "MatchConfig",
     "ModelConfig",
@@ -44,6 +47,7 @@ __all__ = [
     "align_run",
     "create_model",
     "export_run",
+    "import_dictionary",
     "join_run",
     "load",
     "match_run",
@@ -55,6 +59,7 @@ _HOMES = {
     "AlignConfig": "sparc.train.align.config",
     "Codes": "sparc.train.model.codes",
     "ExportConfig": "sparc.train.export.config",
+    "ImportConfig": "sparc.train.importing.config",
     "MatchConfig": "sparc.train.match.config",
     "JoinConfig": "sparc.train.join.config",
     "ModelConfig": "sparc.train.config",
@@ -65,6 +70,7 @@ _HOMES = {
     "align_run": "sparc.train.align.command",
     "create_model": "sparc.train.model.initialize",
     "export_run": "sparc.train.export.command",
+    "import_dictionary": "sparc.train.importing.command",
     "join_run": "sparc.train.join.command",
     "load": "sparc.train.loading",
     "match_run": "sparc.train.match.command",

@@ -11,6 +11,7 @@ from sparc.common.errors import ConfigError
 from sparc.train.align.config import AlignConfig
 from sparc.train.config import TrainConfig
 from sparc.train.export.config import ExportConfig
+from sparc.train.importing.config import ImportConfig
 from sparc.train.join.config import JoinConfig
 from sparc.train.match.config import MatchConfig
 from sparc.train.save.config import SaveConfig
@@ -29,6 +30,9 @@ Out = Annotated[
 Exported = Annotated[
     Path,
     typer.Argument(metavar="OUT", help="Where each stream gets a folder.", file_okay=False),
+]
+File = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Its file with weights, or the folder of that.")
 ]
 Moved = Annotated[
     str,
@@ -114,6 +118,14 @@ def export(source: Source, out: Exported, config: ExportConfig) -> None:
     from sparc.train.export.command import export_run
 
     export_run(source, out, config)
+
+
+@command(app, ImportConfig, "import_dictionary", name="import")
+def import_dictionary(file: File, out: Out, config: ImportConfig) -> None:
+    """Make a model of a dictionary that another program trained."""
+    from sparc.train.importing import command
+
+    command.import_dictionary(file, out, config)
 
 
 @command(app)

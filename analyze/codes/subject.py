@@ -11,6 +11,7 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.config import to_mapping
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
+from sparc.common.parsing import parse_object
 from sparc.common.streams.info import StreamInfo
 from sparc.common.streams.origin import encoder_difference
 from sparc.train.loading import load, load_model, load_untrained
@@ -120,7 +121,12 @@ def _refuse_other_encoder(
 def _is_run(location: str | Path) -> bool:
     """Whether a folder is, or claims to be, a run: a saved model has no `format`."""
     folder = Folder(location)
-    return folder.exists(CONFIG_FILE) and b'"format"' in folder.read(CONFIG_FILE)
+    if not folder.exists(CONFIG_FILE):
+        return False
+    try:
+        return "format" in parse_object(folder.read(CONFIG_FILE))
+    except ValueError:
+        return True  # damaged: reading the run says how
 
 
 def digest(model: Sparc) -> str:

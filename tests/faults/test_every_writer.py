@@ -78,6 +78,9 @@ CASES: Mapping[str, Case] = {
     ),
     "save": Case(("train", "save", "{given}/narrow", "{folder}/out", "--stream=other")),
     "export": Case(("train", "export", "{given}/narrow", "{folder}/out"), kills=2),
+    "import": Case(
+        ("train", "import", "{given}/dictionaries/one", "{folder}/out", "--stream=one"), kills=2
+    ),
     "analyze": Case(
         (
             *("analyze", "run", "{given}/run", "{given}/cache", "{folder}/report", "--device=cpu"),
@@ -138,6 +141,7 @@ def given(tmp_path_factory, commands, tiny_streams) -> Path:
         (*extract("test", "{given}/cache"), *tiny_streams),
         ("train", "run", "{given}/cache", "{given}/run", *SMALL, *TRAIN),
         ("train", "run", "{given}/arrays", "{given}/narrow", *SMALL, *TRAIN),
+        ("train", "export", "{given}/narrow", "{given}/dictionaries"),
         ("train", "run", "{given}/arrays", "{given}/one", "--stream=one", *SMALL, *TRAIN),
         ("analyze", "run", "{given}/run", "{given}/cache", "{given}/report", "--device=cpu"),
     ):

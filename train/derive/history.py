@@ -12,6 +12,7 @@ from sparc.common.config import from_mapping
 from sparc.common.streams.info import StreamInfo
 from sparc.train.align.record import AlignRecord
 from sparc.train.derive.record import ChangeRecord
+from sparc.train.importing.record import ImportRecord
 from sparc.train.join.record import JoinRecord
 from sparc.train.match.record import MatchRecord
 from sparc.train.save.record import SaveRecord
@@ -35,6 +36,8 @@ class History:
     joined: tuple[JoinRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
     saved: tuple[SaveRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
     """What a saved model was taken from; a history begins with it."""
+    imported: tuple[ImportRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
+    """Which dictionary of another program a saved model is; a history begins with it."""
 
     @classmethod
     def read(cls, document: Mapping[str, Any], *, source: str) -> "History":
@@ -59,8 +62,12 @@ class History:
     @property
     def streams(self) -> tuple[StreamInfo, ...]:
         """The streams as the caches of changes describe them; none without a change."""
-        changes: tuple[SaveRecord | ChangeRecord, ...]
-        changes = (*self.saved, *(change for name in CHANGES for change in getattr(self, name)))
+        changes: tuple[SaveRecord | ImportRecord | ChangeRecord, ...]
+        changes = (
+            *self.saved,
+            *self.imported,
+            *(change for name in CHANGES for change in getattr(self, name)),
+        )
         by_name = {stream.name: stream for change in changes for stream in change.streams}
         return tuple(by_name.values())
 

@@ -11,6 +11,8 @@ This module must not know how anybody stores that: see `sparc.train.dictionaries
 
 import dataclasses
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from sparc.train.config import Normalize
@@ -70,3 +72,42 @@ class Dictionary:
     def dim(self) -> int:
         """Values of a row."""
         return self.encoder.shape[1]
+
+
+def threshold_above(number: float, *, k: int | None = None) -> Threshold:
+    """The threshold that keeps positive logits greater than a number, rather than equal to it."""
+    if number <= 0:
+        return Threshold(0.0, k=k)
+    return Threshold(float(np.nextafter(np.float32(number), np.float32(np.inf))), k=k)
+
+
+def bias_for_uncentred(encoder: Tensor, encoder_bias: Tensor, bias: Tensor) -> Tensor:
+    """The encoder's bias, where a program does not subtract the other bias before it encodes."""
+    return (encoder_bias.double() + encoder.double() @ bias.double()).float()
+
+
+def with_unit_decoder(dictionary: Dictionary) -> Dictionary:
+    """The dictionary of logits in units of decoder rows: these get unit norm, logits their norms.
+
+    For programs that select and show codes so. Rows of zeros stay.
+    """
+    norms = torch.linalg.vector_norm(dictionary.decoder, dim=1)
+    norms = torch.where(norms > 0, norms, 1)
+    return dataclasses.replace(
+        dictionary,
+        encoder=dictionary.encoder * norms[:, None],
+        encoder_bias=dictionary.encoder_bias * norms,
+        decoder=dictionary.decoder / norms[:, None],
+    )
+
+
+def with_unit_rows(dictionary: Dictionary) -> Dictionary:
+    """The same codes, of rows that were scaled to norm sqrt(dim) and now are to unit norm."""
+    factor = dictionary.dim**0.5
+    return dataclasses.replace(
+        dictionary,
+        encoder=dictionary.encoder * factor,
+        decoder=dictionary.decoder / factor,
+        bias=dictionary.bias / factor,
+        normalize="unit",
+    )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from sparc.common.streams.info import StreamInfo
 from sparc.train.config import ModelConfig
-from sparc.train.dictionaries.formats.format import Format
+from sparc.train.dictionaries.formats.format import WritableFormat
 from sparc.train.model.card import table_cell
 from sparc.train.model.selectors.registry import SELECTORS
 from sparc.train.model.selectors.selector import selector_of
@@ -14,7 +14,7 @@ def export_card(
     config: ModelConfig,
     streams: Sequence[str],
     known: Mapping[str, StreamInfo],
-    form: Format,
+    form: WritableFormat,
     sentences: Sequence[str],
 ) -> str:
     """The page, in Markdown.

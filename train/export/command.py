@@ -11,7 +11,7 @@ from sparc.common.progress import say
 from sparc.common.text import listed
 from sparc.common.versions import software_versions
 from sparc.train.derive.derive import Location, open_source
-from sparc.train.dictionaries.formats.format import About, Format, format_of
+from sparc.train.dictionaries.formats.format import About, WritableFormat, writable_format_of
 from sparc.train.dictionaries.of_model import dictionary_of
 from sparc.train.export.card import export_card
 from sparc.train.export.config import ExportConfig
@@ -43,7 +43,7 @@ def export_run(run: Location, out: Location, config: ExportConfig | None = None)
     """
     config = config or ExportConfig()
     require_local(Path(out))
-    source, target, form = open_source(os.fspath(run)), Folder(out), format_of(config.to)
+    source, target, form = open_source(os.fspath(run)), Folder(out), writable_format_of(config.to)
     refuse_inside_artefact(target)
     for name in config.streams:
         source.model.check_stream(name)
@@ -79,7 +79,7 @@ def export_run(run: Location, out: Location, config: ExportConfig | None = None)
     return [target.inside(name) for name in names]
 
 
-def _recognize(target: Folder, names: list[str], form: Format, digest: str) -> None:
+def _recognize(target: Folder, names: list[str], form: WritableFormat, digest: str) -> None:
     """Refuse a folder with anything but this export, or what an interruption left of it."""
     refuse_other_content(target, "folder of these streams", (*names, CARD_FILE))
     for name in names:

@@ -4,14 +4,14 @@ import dataclasses
 
 from sparc.common.config import option
 from sparc.common.registry import summaries
-from sparc.train.dictionaries.formats.registry import FORMATS
+from sparc.train.dictionaries.formats.registry import WRITABLE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportConfig:
     """Which streams are exported, and for which program."""
 
-    to: str = option("saelens", f"The format. {summaries(FORMATS)}.", choices=FORMATS)
+    to: str = option("saelens", f"The format. {summaries(WRITABLE)}.", choices=WRITABLE)
     streams: tuple[str, ...] = option(
         (), "A stream to export; repeat for more. All of them by default.", flag="--stream"
     )

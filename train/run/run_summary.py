@@ -58,6 +58,8 @@ def _history_lines(history: History) -> Iterator[str]:
         new_names = saved.settings.new_names.items()
         renamed = "".join(f", {printable(old)} as {printable(new)}" for old, new in new_names)
         yield f"saved: from {printable(saved.source)}{renamed}"
+    for imported in history.imported:
+        yield f"imported: {printable(imported.source)}, {imported.format}"
     for joined in history.joined:
         steps = amount(joined.steps, "step")
         yield f"joined by {joined.settings.stream}: {_made_from(joined)}, {steps}"

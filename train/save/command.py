@@ -12,17 +12,12 @@ from sparc.common.progress import say
 from sparc.common.versions import software_versions
 from sparc.train.derive.derive import Location, open_source
 from sparc.train.derive.history import History
+from sparc.train.derive.saved_model import recognize_saved_model, write_saved_model
 from sparc.train.loading import load
-from sparc.train.model.files import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    read_history,
-    refuse_other_files,
-    write_config,
-)
+from sparc.train.model.files import CONFIG_FILE, read_history
 from sparc.train.model.network import Sparc
 from sparc.train.model.streams import take_streams
-from sparc.train.run.run_folder import refuse_other_content, require_local
+from sparc.train.run.run_folder import require_local
 from sparc.train.save.config import SaveConfig
 from sparc.train.save.record import SaveRecord
 
@@ -61,22 +56,14 @@ def save_run(run: Location, out: Location, config: SaveConfig | None = None) -> 
         settings=config,
         versions=software_versions(),
     )
-    with exclusive(target, _recognize):
+    with exclusive(target, recognize_saved_model):
         if target.exists(CONFIG_FILE):
             _require_same(target, record)
             say(f"{target} is finished: {source.location}, saved")
         else:
-            model.write_weights(target, WEIGHTS_FILE)
-            write_config(target, model.config, History(saved=(record,)))
+            write_saved_model(target, model, History(saved=(record,)))
             say(f"{target}: {', '.join(model.config.names)} of {source.location} saved")
     return load(target.location)
-
-
-def _recognize(folder: Folder) -> None:
-    """Refuse a folder with anything but a saved model, or what an interruption left of one."""
-    if not folder.exists(CONFIG_FILE):
-        refuse_other_content(folder, "saved model", (WEIGHTS_FILE, CONFIG_FILE))
-    refuse_other_files(folder)
 
 
 def _require_same(folder: Folder, wanted: SaveRecord) -> None:

@@ -5,10 +5,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+from sparc.common.errors import DictionaryError, setting
 from sparc.common.files.folder import Folder
 from sparc.common.streams.info import StreamInfo
 from sparc.train.dictionaries.dictionary import Dictionary
-from sparc.train.dictionaries.formats.registry import FORMATS
+from sparc.train.dictionaries.formats.given import Given, listing
+from sparc.train.dictionaries.formats.registry import FORMATS, WRITABLE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,9 +35,29 @@ class About:
 class Format(ABC):
     """The files of a program that trains dictionaries of one stream."""
 
-    files: ClassVar[tuple[str, ...]] = ()
+    @abstractmethod
+    def recognizes(self, given: Given) -> bool:
+        """Whether a file or folder is of this format, readable or not."""
+
+    @abstractmethod
+    def read(self, given: Given, k: int) -> Dictionary:
+        """Read a dictionary.
+
+        Args:
+            given: A file or folder that was recognized, or that the user says is one.
+            k: How many latents a row uses, as the user says; 0: as the files say.
+
+        Raises:
+            DictionaryError: It is none, or no model of SPARC can do what it does.
+        """
+
+
+class WritableFormat(Format):
+    """A format that SPARC writes."""
+
+    files: ClassVar[tuple[str, ...]]
     """What `write` writes; the last one makes the dictionary whole."""
-    load: ClassVar[str] = ""
+    load: ClassVar[str]
     """How the program loads them, Python with `FOLDER` in place of the folder."""
 
     @abstractmethod
@@ -61,3 +83,28 @@ def format_of(name: str) -> Format:
     """The format of a name in `FORMATS`."""
     result: Format = FORMATS[name].load()()
     return result
+
+
+def writable_format_of(name: str) -> WritableFormat:
+    """The format of a name in `WRITABLE`."""
+    result: WritableFormat = WRITABLE[name].load()()
+    return result
+
+
+def recognized_format(given: Given) -> str:
+    """The name of the one format that recognizes a file or folder.
+
+    Raises:
+        DictionaryError: None does, or several do.
+    """
+    names = [name for name in FORMATS if format_of(name).recognizes(given)]
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise DictionaryError(
+            f"{given} may be of {' or '.join(names)}: say which with {setting('--from', 'format=')}"
+        )
+    held = listing(given.tensors())  # a file that is no file of tensors says so itself
+    raise DictionaryError(
+        f"{given} is of no format that is read here ({', '.join(FORMATS)}): it holds {held}"
+    )

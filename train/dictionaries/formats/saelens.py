@@ -6,6 +6,9 @@ sqrt(dim) / |x|, else 1. So a dictionary that scales rows to unit norm is writte
 divided by sqrt(dim), and decoder and bias multiplied by it: its codes are the same, and
 reconstructions have the norm of the row. A threshold becomes the architecture `jumprelu`, which
 keeps what is greater than a number: it gets the largest float32 below ours.
+
+What is read is `topk`, `standard` (ReLU) and `jumprelu` with one threshold for all latents, which
+is also what SAELens makes of BatchTopK.
 """
 
 import json
@@ -21,21 +24,29 @@ from sparc.common.config import to_mapping
 from sparc.common.files.folder import Folder
 from sparc.common.parsing import parse_object
 from sparc.train.dictionaries.dictionary import Dictionary, TopK
-from sparc.train.dictionaries.formats.format import About, Format
+from sparc.train.dictionaries.formats.format import About, WritableFormat
+from sparc.train.dictionaries.formats.given import Given
+from sparc.train.dictionaries.formats.saelens_reading import CONFIG, WEIGHTS, read_saelens
 from sparc.train.model.tensors import write_tensors
-
-CONFIG = "cfg.json"
-WEIGHTS = "sae_weights.safetensors"
 
 _OLDEST = "6.0.0"
 """The first version of SAELens with such a `cfg.json`: what it says it was written for."""
 
 
-class SaeLens(Format):
-    """SAELens: architectures `topk` and `jumprelu`."""
+class SaeLens(WritableFormat):
+    """SAELens: architectures `topk`, `jumprelu` and, read only, `standard`."""
 
     files = (WEIGHTS, CONFIG)
     load = "from sae_lens import SAE\n\nsae = SAE.load_from_disk(FOLDER)"
+
+    def recognizes(self, given: Given) -> bool:
+        """By its two files."""
+        return given.has(CONFIG) and (given.has(WEIGHTS) or given.path.name == WEIGHTS)
+
+    def read(self, given: Given, k: int) -> Dictionary:
+        """Read what `SAE.load_from_disk` reads."""
+        del k
+        return read_saelens(given)
 
     def write(self, dictionary: Dictionary, folder: Folder, about: About) -> None:
         """Write float32 weights and their configuration."""

@@ -1,0 +1,1 @@
+"""Importing: a dictionary of another program as a saved model of one stream."""
