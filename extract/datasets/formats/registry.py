@@ -53,6 +53,8 @@ FORMATS: dict[str, Entry] = {
         "Karpathy's splits of COCO, Flickr8k and 30k", f"{_PUBLISHED}.karpathy:KarpathyDataset"
     ),
     "voc": Entry("Pascal VOC", f"{_PUBLISHED}.voc:VocDataset"),
+    "celeba": Entry("CelebA's lists of attributes", f"{_PUBLISHED}.celeba:CelebaDataset"),
+    "cub": Entry("CUB's and NABirds' lists", f"{_PUBLISHED}.cub:CubDataset"),
 }
 
 AUTO = "auto"

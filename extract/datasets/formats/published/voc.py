@@ -29,9 +29,9 @@ from sparc.common.errors import DatasetError, MissingFileError
 from sparc.common.images.decoding import ImageError, decode_numbers
 from sparc.extract.datasets.formats.folder import split_folders
 from sparc.extract.datasets.formats.published.documents import has_own_metadata, path_of
+from sparc.extract.datasets.formats.published.lists import read_lines
 from sparc.extract.datasets.formats.published.safe_xml import parse_xml
 from sparc.extract.datasets.formats.reader import DatasetReader
-from sparc.extract.datasets.metadata import decode
 from sparc.extract.datasets.safe_folder import LARGEST_TEXT, SafeFolder, split_suffix
 from sparc.extract.datasets.source import ImageRecord, ObjectMask, Source
 
@@ -189,7 +189,7 @@ class VocDataset(DatasetReader):
             keys = (
                 _Key(base, words[0])
                 for base, file in self._lists[split]
-                for words in self._lines(file)
+                for _, words in read_lines(self.folder, file)
             )
             self._keys[split] = list(dict.fromkeys(keys))
         return self._keys[split]
@@ -243,17 +243,10 @@ class VocDataset(DatasetReader):
             if match is None or not match["name"].endswith(f"_{split}") or match["name"] == split:
                 continue
             name = match["name"].removesuffix(f"_{split}")
-            for words in self._lines(file):
+            for _, words in read_lines(self.folder, file):
                 if len(words) > 1 and words[1] != "-1":
                     classes[_Key(match["base"], words[0])].append(name)
         return classes
-
-    def _lines(self, file: str) -> Iterator[Sequence[str]]:
-        """The words of each line of a list, without empty lines."""
-        text, _ = decode(self.folder.read(file, largest=LARGEST_TEXT))
-        for line in text.removeprefix("\ufeff").splitlines():
-            if words := line.split():
-                yield words
 
     @property
     def _has_masks(self) -> bool:

@@ -1,0 +1,73 @@
+"""Lists in text files: an entry a line, its words separated by spaces or tabs.
+
+This module must not know any dataset format.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from sparc.common.errors import DatasetError
+from sparc.extract.datasets.metadata import LARGEST_LINE, decode
+from sparc.extract.datasets.safe_folder import SafeFolder
+
+
+class Line(NamedTuple):
+    """A line that is not empty.
+
+    Attributes:
+        number: From 1.
+        words: At least one.
+    """
+
+    number: int
+    words: Sequence[str]
+
+    @property
+    def where(self) -> str:
+        """Which line, for messages."""
+        return f"line {self.number}"
+
+
+def read_lines(folder: SafeFolder, file: str, separator: str | None = None) -> Iterator[Line]:
+    """The lines of a list, without empty ones.
+
+    Args:
+        folder: The dataset.
+        file: The list.
+        separator: Between words; None: spaces or tabs, any number of them.
+
+    Raises:
+        DatasetError: It cannot be read, or a line is longer than any list has.
+    """
+    path = folder.path(file)
+    try:
+        with path.open("rb") as lines:
+            for number, data in enumerate(iter(lambda: lines.readline(LARGEST_LINE), b""), start=1):
+                if len(data) >= LARGEST_LINE:
+                    raise DatasetError(f"{folder}/{file}, line {number} is too long for a list")
+                text = decode(data)[0].removeprefix("\ufeff")
+                if text.strip():
+                    yield Line(number, [word.strip() for word in text.split(separator)])
+    except OSError as error:
+        raise folder.failure(f"cannot read {file}", error) from error
+
+
+def file_called(folder: SafeFolder, *names: str, below: str | None = None) -> str:
+    """The uppermost file of one of these names, in any case; empty where there is none.
+
+    Args:
+        folder: The dataset.
+        names: In lower case, the preferred one first.
+        below: The folder it must be in, empty or ending in `/`; None: any.
+    """
+    files: dict[str, str] = {}
+    for file in sorted(folder.files, key=lambda file: file.count("/")):
+        holder, _, name = file.rpartition("/")
+        if below is None or f"{holder}/".lstrip("/") == below:
+            files.setdefault(name.lower(), file)
+    return next((files[name] for name in names if name in files), "")
+
+
+def folder_of(file: str) -> str:
+    """The folder that holds a file, empty or ending in `/`."""
+    return file[: file.rfind("/") + 1]
