@@ -80,6 +80,7 @@ class Account:
         self._folder = folder
         self._used: dict[str, tuple[dict[str, None], dict[str, None], str]] = {}
         self._omissions: dict[str, Omissions] = {}
+        self._unusable: set[str] = set()
         self._names: list[Names] = []
         self._others: Counter[str] = Counter()
 
@@ -102,6 +103,11 @@ class Account:
     def omissions(self, file: object) -> Omissions:
         """Where the records of a file that cannot be used are counted."""
         return self._omissions.setdefault(str(file), Omissions(file))
+
+    def leave_out(self, file: str, what: str, why: str, where: str) -> None:
+        """Enter a whole file that cannot be used, although it was opened; see `Omissions.add`."""
+        self.omissions(file).add(what, why, where)
+        self._unusable.add(file)
 
     def names(self, files: Collection[str]) -> Names:
         """Resolves names of metadata against files, and enters how."""
@@ -150,7 +156,7 @@ class Account:
         )
         for file, (used, unused, advice) in self._used.items():
             alike[split_suffix(file)[1], tuple(used), tuple(unused), advice].append(file)
-        entered = self._used.keys()
+        entered = self._used.keys() | self._unusable
         for file in self._folder.opened:
             if file not in entered and not is_image(file):
                 alike[split_suffix(file)[1], (), (), ""].append(file)

@@ -47,6 +47,11 @@ def is_image(name: str) -> bool:
     return split_suffix(name)[1] in IMAGE_SUFFIXES
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is no part of a dataset; see `SafeFolder`."""
+    return name.startswith(".") or name.lower() in _LEFT_BY_SYSTEMS
+
+
 class SafeFolder:
     """A folder whose files are listed once and read without ever leaving it.
 
@@ -94,7 +99,7 @@ class SafeFolder:
             below = waiting.pop()
             for entry in self._entries(below):
                 relative = f"{below}{entry.name}"
-                if entry.name.startswith(".") or entry.name.lower() in _LEFT_BY_SYSTEMS:
+                if is_hidden(entry.name):
                     self.hidden.append(relative)
                     continue
                 if not _is_utf8(entry.name):

@@ -48,7 +48,7 @@ FORMATS: dict[str, Entry] = {
     "open-images": Entry(
         "Open Images with Localized Narratives", f"{_HERE}.open_images:OpenImagesDataset"
     ),
-    "webdataset": Entry("tar shards of img2dataset", f"{_HERE}.webdataset:WebDataset"),
+    "webdataset": Entry("tar shards of img2dataset", f"{_HERE}.webdataset.reader:WebDataset"),
     "karpathy": Entry(
         "Karpathy's splits of COCO, Flickr8k and 30k", f"{_PUBLISHED}.karpathy:KarpathyDataset"
     ),

@@ -33,7 +33,7 @@ from sparc.common.images.decoding import ImageError
 from sparc.extract import job as extraction
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets import DatasetOptions, open_dataset
-from sparc.extract.datasets.formats.webdataset import WebDataset
+from sparc.extract.datasets.formats.webdataset.reader import WebDataset
 from sparc.extract.datasets.safe_folder import SafeFolder
 from sparc.extract.encoders.tower import LocalizeError
 from sparc.train import job as training

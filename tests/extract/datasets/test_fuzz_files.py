@@ -291,5 +291,5 @@ def test_a_dataset_that_was_harmed(tmp_path, make, capsys) -> None:
             gone = {name for step in done for name in [step.split()[-1]] if "tar" in name}
             kinds = {step.split()[0] for step in done}
             removed = kinds & {"delete", "link", "fifo", "folder"}
-            assert not lost or removed, (case, lost, gone)
+            assert not lost or removed or manifest.account.left_out, (case, lost, gone)
     assert read > ROUNDS // 8
