@@ -9,7 +9,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import ClassVar, Literal, Self, TypeVar, get_args
 from urllib.parse import parse_qsl
 
+from sparc.common.files.paths import from_home
 from sparc.common.streams.info import Modality
+from sparc.common.streams.places import LOCAL_FOLDER
 from sparc.common.text import listed
 
 Pool = Literal["cls", "mean", "default"]
@@ -136,6 +138,23 @@ class Options:
             if choice == self.values[key]:
                 return choice
         raise MalformedSpecError(f"{key} must be {listed(allowed, 'or')}")
+
+
+def names_folder(name: str) -> bool:
+    """Whether a model's name is that of a folder: no library has names that begin like a path."""
+    return name.startswith((LOCAL_FOLDER, "/", "./", "../", "~"))
+
+
+def local_folder(name: str) -> str:
+    """The name of a folder as specs record it, `local-dir:FOLDER`, without `~`.
+
+    Raises:
+        MalformedSpecError: It is empty.
+    """
+    folder = from_home(name.removeprefix(LOCAL_FOLDER))
+    if not folder:
+        raise MalformedSpecError(f"a folder is missing after {LOCAL_FOLDER}")
+    return f"{LOCAL_FOLDER}{folder}"
 
 
 def split_tower(source: str, *, default: Modality) -> tuple[str, Modality]:

@@ -14,9 +14,10 @@ import huggingface_hub
 import open_clip
 import timm
 
-from sparc.common.streams.places import LOCAL_FOLDER
+from sparc.common.streams.places import LOCAL_FOLDER, WEIGHTS_SUFFIXES
 from sparc.common.text import shorten
 from sparc.extract.encoders.definition import definition_digest, effective, without_defaults
+from sparc.extract.encoders.folders import without_config
 from sparc.extract.encoders.foreign import (
     MOST_LAYERS,
     ModelRefusedError,
@@ -28,6 +29,7 @@ from sparc.extract.encoders.open_clip.spec import HUB
 from sparc.extract.encoders.sizes import LARGEST_OF_HUB, weights_limit
 
 CONFIG_FILE = "open_clip_config.json"
+WEIGHTS_FILE = "open_clip_model.safetensors"
 
 TOKENIZER_SETTINGS = ("clean", "strip_sep_token", "language")
 """What `tokenizer_kwargs` may hold: what open_clip's own architectures set, and the language."""
@@ -52,6 +54,12 @@ def read_config(model: str) -> dict[str, Any]:
         if not folder.is_dir():
             raise ModelRefusedError(f"there is no folder {shorten(str(folder), 300)}")
         check_folder(folder)
+        if not (folder / CONFIG_FILE).is_file():
+            raise without_config(folder, CONFIG_FILE, "image")
+        if not any(path.suffix in WEIGHTS_SUFFIXES for path in folder.iterdir()):
+            raise ModelRefusedError(
+                "the folder has no weights: put open_clip_model.safetensors there"
+            )
         config = _checked(_model_config(folder / CONFIG_FILE), folder, own_name="")
         _check_size(config, weights_limit(folder))
         return config

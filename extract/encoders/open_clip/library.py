@@ -1,5 +1,6 @@
 """open_clip as an encoder library; imports open_clip only where a function needs it."""
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from sparc.common.errors import EncoderError
@@ -36,7 +37,7 @@ class OpenClipLibrary:
         """See `Library.load`."""
         from sparc.extract.encoders.open_clip.models import load_open_clip
 
-        return load_open_clip(spec)
+        return load_open_clip(_in_snapshot(spec))
 
     def build(self, spec: OpenClipSpec, model: Any, device: "torch.device") -> "Encoder":
         """See `Library.build`."""
@@ -45,6 +46,19 @@ class OpenClipLibrary:
             OpenClipTextEncoder,
         )
 
+        spec = _in_snapshot(spec)
         if spec.tower == "image":
             return OpenClipImageEncoder(spec, model, device)
         return OpenClipTextEncoder(spec, model, device)
+
+
+def _in_snapshot(spec: OpenClipSpec) -> OpenClipSpec:
+    """The same with the snapshot in a hub's cache, where its folder is that of a repository."""
+    from sparc.extract.encoders.folders import in_snapshot
+    from sparc.extract.encoders.hub import loading
+
+    if not spec.model.startswith(LOCAL_FOLDER):
+        return spec
+    with loading(spec, from_hub=False):
+        folder = in_snapshot(spec.model.removeprefix(LOCAL_FOLDER))
+    return dataclasses.replace(spec, model=f"{LOCAL_FOLDER}{folder}")

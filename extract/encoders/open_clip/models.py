@@ -31,7 +31,7 @@ from sparc.extract.encoders.open_clip.config import (
     text_definition,
     tokenizer_is_on_hub,
 )
-from sparc.extract.encoders.open_clip.spec import OpenClipSpec
+from sparc.extract.encoders.open_clip.spec import HUB, OpenClipSpec
 from sparc.extract.encoders.open_clip.tower import open_clip_tower
 from sparc.extract.encoders.sizes import require_no_larger
 from sparc.extract.encoders.tower import Tower
@@ -262,6 +262,10 @@ def _is_tag(spec: OpenClipSpec) -> bool:
         if Path(spec.model).is_dir():
             folder = spec.model if spec.weights is None else f"{spec.model}/{spec.weights}"
             advice = f"; a folder is named open_clip:{LOCAL_FOLDER}{folder}#{spec.tower}"
+        elif not advice and spec.weights is not None:
+            advice = (
+                f"; a model of the hub is open_clip:{HUB}{spec.model}/{spec.weights}#{spec.tower}"
+            )
         raise EncoderError(f"open_clip has no architecture {spec.model!r}{advice}")
     assert spec.weights is not None
     if open_clip.is_pretrained_cfg(spec.model, spec.weights):

@@ -7,7 +7,12 @@ from typing import ClassVar, Self
 from sparc.common.files.paths import absolute_if_here, from_home
 from sparc.common.streams.info import Modality
 from sparc.common.streams.places import LOCAL_FOLDER, WEIGHTS_SUFFIXES
-from sparc.extract.encoders.spec import MalformedSpecError, StreamSpec
+from sparc.extract.encoders.spec import (
+    MalformedSpecError,
+    StreamSpec,
+    local_folder,
+    names_folder,
+)
 
 HUB = "hf-hub:"
 """The beginning of a model's name that is a repository of the hub."""
@@ -25,7 +30,9 @@ class OpenClipSpec(StreamSpec):
     """
 
     library: ClassVar[str] = "open_clip"
-    grammar: ClassVar[str] = "open_clip:<architecture>/<tag or weights file>#image|text"
+    grammar: ClassVar[str] = (
+        "open_clip:<architecture>/<tag or weights file>|local-dir:<folder>|hf-hub:<name>#image|text"
+    )
 
     model: str
     weights: str | None
@@ -38,9 +45,8 @@ class OpenClipSpec(StreamSpec):
         if tower not in ("image", "text") or "#" not in source:
             raise MalformedSpecError("it must end in #image or #text")
         modality: Modality = "image" if tower == "image" else "text"
-        if before.startswith(LOCAL_FOLDER):
-            folder = from_home(before.removeprefix(LOCAL_FOLDER))
-            return cls(f"{LOCAL_FOLDER}{folder}", None, modality)
+        if names_folder(before):
+            return cls(local_folder(before), None, modality)
         if before.startswith(HUB):
             return cls(before, None, modality)
         model, _, weights = before.partition("/")

@@ -17,9 +17,15 @@ from torch import Tensor, nn
 
 from sparc.common.errors import EncoderError
 from sparc.common.streams.origin import StreamOrigin
+from sparc.common.streams.places import LOCAL_FOLDER
+from sparc.common.text import printable
 from sparc.extract.encoders.definition import definition_digest
 from sparc.extract.encoders.encoder import autocast
+from sparc.extract.encoders.folders import in_snapshot
+from sparc.extract.encoders.foreign import ModelRefusedError
 from sparc.extract.encoders.hub import loading
+from sparc.extract.encoders.sizes import require_no_larger, weights_limit
+from sparc.extract.encoders.timm.folder import Known, known_of_folder
 from sparc.extract.encoders.timm.spec import TimmSpec
 from sparc.extract.encoders.timm.tower import TimmTower, gives_prefix_tokens
 from sparc.extract.encoders.weights import tensor_shapes, weights_digest
@@ -204,21 +210,25 @@ def load_timm(spec: TimmSpec) -> TimmModel:
     """
     path = None if spec.weights is None else Path(spec.weights)
     shapes = None if path is None else tensor_shapes(path)
-    from_hub = path is None or spec.model.startswith("hf-hub:")
+    in_folder = spec.model.startswith(LOCAL_FOLDER)
+    from_hub = (path is None or spec.model.startswith("hf-hub:")) and not in_folder
     with loading(spec, from_hub=from_hub):
-        config, architecture, arguments = _known_of(spec.model)
+        known = _known_of(spec.model)
+        config, architecture, arguments = known
         # A model of fixed input size is built at the size asked for, so that its position
         # embeddings are resampled once, as the weights are loaded.
         fixed = spec.size is not None and config.get("fixed_input_size", False)
         options = {"img_size": spec.size} if fixed else {}
-        if shapes is None:
+        if in_folder:
+            model = _create_from_folder(spec, known, options)
+        elif shapes is None:
             if not any(config.get(key) for key in ("url", "hf_hub_id", "file")):
                 raise EncoderError(
                     f"timm has no weights for {spec.model}: add @FILE with your own to the spec"
                 )
             model = timm.create_model(spec.model, pretrained=True, num_classes=0, **options)
         else:
-            model = _create_from_file(spec, config, shapes, options)
+            model = _create_from_file(spec, path, spec.model, known, shapes, options)
     model = model.eval().requires_grad_(False)
     definition = definition_digest(
         library="timm",
@@ -229,19 +239,33 @@ def load_timm(spec: TimmSpec) -> TimmModel:
     return TimmModel(model, weights_digest(model, without=_is_position), definition)
 
 
+def _create_from_folder(spec: TimmSpec, known: Known, options: dict[str, Any]) -> Any:
+    """The model of a folder, if it is no larger than the weights beside it."""
+    path = Path(known.weights["file"])
+    own = {"pretrained_cfg": known.weights, **known.arguments, **options}
+    own.pop("num_classes", None)  # those of the file
+    require_no_larger(
+        lambda: timm.create_model(known.architecture, pretrained=False, num_classes=0, **own),
+        weights_limit(path.parent),
+    )
+    return _create_from_file(spec, path, known.architecture, known, tensor_shapes(path), own)
+
+
 def _create_from_file(
     spec: TimmSpec,
-    config: dict[str, Any],
+    path: Path | None,
+    model_name: str,
+    known: Known,
     shapes: dict[str, tuple[int, ...]],
     options: dict[str, Any],
 ) -> Any:
     # With the file's own number of classes timm loads strictly: a missing tensor would otherwise
     # silently keep its random initial values.
-    classes = _classes_in_file(config, shapes)
-    source = {"file": str(spec.weights), "source": "", "num_classes": classes, "label_offset": 0}
+    classes = _classes_in_file(known.weights, shapes)
+    source = {"file": str(path), "source": "", "num_classes": classes, "label_offset": 0}
     try:
         model = timm.create_model(
-            spec.model,
+            model_name,
             pretrained=True,
             pretrained_cfg_overlay=source,
             num_classes=classes,
@@ -250,7 +274,7 @@ def _create_from_file(
     except (RuntimeError, KeyError, AttributeError, AssertionError, ValueError) as error:
         at_size = "" if spec.size is None else f" at size={spec.size}, if it allows that size"
         raise EncoderError(
-            f"{spec.weights} does not hold the weights of timm's {spec.model}{at_size}: name the "
+            f"{path} does not hold the weights of timm's {model_name}{at_size}: name the "
             f"model that the file was saved from ({_first_misfit(error)})"
         ) from error
     model.reset_classifier(0)
@@ -264,37 +288,36 @@ def _classes_in_file(config: dict[str, Any], shapes: dict[str, tuple[int, ...]])
     return next((clean[f"{n}.weight"][0] for n in names if f"{n}.weight" in clean), 0)
 
 
-class _Known(NamedTuple):
-    """What timm knows of a model before it builds it.
-
-    Attributes:
-        weights: Where its weights are and which input they expect.
-        architecture: The name of its architecture, without a tag.
-        arguments: What the repository of a hub changes in it.
-    """
-
-    weights: dict[str, Any]
-    architecture: str
-    arguments: dict[str, Any]
-
-
-def _known_of(model: str) -> _Known:
+def _known_of(model: str) -> Known:
+    if model.startswith(LOCAL_FOLDER):
+        known = known_of_folder(Path(in_snapshot(model.removeprefix(LOCAL_FOLDER))))
+        if not timm.is_model(known.architecture):
+            raise ModelRefusedError(
+                f"its config.json names {printable(known.architecture)}, which timm "
+                f"{timm.__version__} does not have"
+            )
+        return known
     source, _, identifier = model.rpartition(":")
     if source == "hf-hub":
-        return _Known(*timm.models.load_model_config_from_hf(identifier))
+        return Known(*timm.models.load_model_config_from_hf(identifier))
     if source:
         raise EncoderError(
-            f"cannot read {model!r} as a timm model: use timm:MODEL, timm:MODEL@FILE or "
-            "timm:hf-hub:ORGANIZATION/NAME"
+            f"cannot read {model!r} as a timm model: use timm:MODEL, timm:MODEL@FILE, "
+            "timm:local-dir:FOLDER or timm:hf-hub:ORGANIZATION/NAME"
         )
     if not timm.is_model(model):
         near = difflib.get_close_matches(model.partition(".")[0], timm.list_models(), n=1)
         advice = f"; did you mean {near[0]}?" if near else ""
         if "/" in model:
-            advice = f"; a model of the hub is timm:hf-hub:{model}"
+            is_folder = Path(model).is_dir()
+            advice = (
+                f"; a folder is named timm:{LOCAL_FOLDER}{model}"
+                if is_folder
+                else f"; a model of the hub is timm:hf-hub:{model}"
+            )
         raise EncoderError(f"timm {timm.__version__} has no model {model!r}{advice}")
     registered = timm.models.get_pretrained_cfg(model).to_dict()
-    return _Known(registered, model.partition(".")[0], {})
+    return Known(registered, model.partition(".")[0], {})
 
 
 def _data_config(model: Any, size: int | None) -> dict[str, Any]:

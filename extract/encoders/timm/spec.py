@@ -6,12 +6,14 @@ from typing import ClassVar, Self
 
 from sparc.common.files.paths import absolute_if_here, from_home
 from sparc.common.streams.info import Modality
-from sparc.common.streams.places import WEIGHTS_SUFFIXES
+from sparc.common.streams.places import LOCAL_FOLDER, WEIGHTS_SUFFIXES
 from sparc.extract.encoders.spec import (
     MalformedSpecError,
     Pool,
     StreamSpec,
     join_options,
+    local_folder,
+    names_folder,
     split_options,
 )
 
@@ -21,7 +23,7 @@ class TimmSpec(StreamSpec):
     """An image encoder of timm.
 
     Attributes:
-        model: The model's name in timm, or `hf-hub:organization/name`.
+        model: The model's name in timm, `hf-hub:organization/name`, or `local-dir:FOLDER`.
         weights: A weights file; None means timm's own weights.
         size: Input size in pixels; None means the model's own.
         pool: How tokens become a feature.
@@ -31,7 +33,8 @@ class TimmSpec(StreamSpec):
 
     library: ClassVar[str] = "timm"
     grammar: ClassVar[str] = (
-        "timm:<model>[@<weights file>][?size=<pixels>&pool=cls|mean|default&block=<index>]"
+        "timm:<model>[@<weights file>]|local-dir:<folder>"
+        "[?size=<pixels>&pool=cls|mean|default&block=<index>]"
     )
     may_run_transformers: ClassVar[bool] = False
 
@@ -45,7 +48,10 @@ class TimmSpec(StreamSpec):
     def parse(cls, source: str) -> Self:
         """See `StreamSpec.parse`."""
         before, options = split_options(source, ("size", "pool", "block"))
-        model, at, weights = before.partition("@")
+        if names_folder(before):
+            model, at, weights = local_folder(before), "", ""
+        else:
+            model, at, weights = before.partition("@")
         if not model or (at and not weights):
             raise MalformedSpecError("a name is missing")
         return cls(
@@ -84,11 +90,16 @@ class TimmSpec(StreamSpec):
     @property
     def offline_advice(self) -> str:
         """See `StreamSpec.offline_advice`."""
-        model = "MODEL" if ":" in self.model else self.model
-        local = dataclasses.replace(self, model=model, weights="weights.safetensors")
+        if ":" in self.model:
+            local = dataclasses.replace(self, model=f"{LOCAL_FOLDER}FOLDER", weights=None)
+            return f"pass the folder of a copy instead, as in {local}"
+        local = dataclasses.replace(self, weights="weights.safetensors")
         return f"pass a weights file instead, as in {local}"
 
     def _with_absolute_paths(self) -> Self:
+        if self.model.startswith(LOCAL_FOLDER):
+            folder = absolute_if_here(self.model.removeprefix(LOCAL_FOLDER))
+            return dataclasses.replace(self, model=f"{LOCAL_FOLDER}{folder}")
         if self.weights is None or not self.weights.endswith(WEIGHTS_SUFFIXES):
             return self
         return dataclasses.replace(self, weights=absolute_if_here(self.weights))

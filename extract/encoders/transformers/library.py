@@ -1,5 +1,6 @@
 """transformers as an encoder library; imports transformers only where a function needs it."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,10 +44,11 @@ class TransformersLibrary:
         """See `Library.load`."""
         from sparc.extract.encoders.transformers.loading import load_transformers
 
-        return load_transformers(spec)
+        return load_transformers(_in_snapshot(spec))
 
     def build(self, spec: TransformersSpec, model: Any, device: "torch.device") -> "Encoder":
         """See `Library.build`."""
+        spec = _in_snapshot(spec)
         if spec.tower == "image":
             from sparc.extract.encoders.transformers.images import TransformersImageEncoder
 
@@ -54,3 +56,12 @@ class TransformersLibrary:
         from sparc.extract.encoders.transformers.texts import TransformersTextEncoder
 
         return TransformersTextEncoder(spec, model, device)
+
+
+def _in_snapshot(spec: TransformersSpec) -> TransformersSpec:
+    """The same with the snapshot in a hub's cache, where its folder is that of a repository."""
+    from sparc.extract.encoders.folders import in_snapshot
+    from sparc.extract.encoders.hub import loading
+
+    with loading(spec, from_hub=False):
+        return dataclasses.replace(spec, model=in_snapshot(spec.model))

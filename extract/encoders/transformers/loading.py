@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sparc.common.errors import EncoderError
+from sparc.extract.encoders.folders import without_config
 from sparc.extract.encoders.foreign import (
     ModelRefusedError,
     check_folder,
     check_transformers_config,
+    read_document,
     read_json,
 )
 from sparc.extract.encoders.hub import loading
@@ -55,11 +57,13 @@ def load_transformers(spec: TransformersSpec) -> TransformersModel:
     is_folder = Path(spec.model).is_dir()
     if not is_folder and spec.model.startswith(("/", ".", "~")):
         raise EncoderError(f"{spec}: there is no folder {spec.model}")
-    if is_folder and not (Path(spec.model) / "config.json").is_file():
-        raise EncoderError(f"{spec}: the folder holds no model of transformers: no config.json")
     with loading(spec, from_hub=not is_folder):
         if is_folder:
             check_folder(Path(spec.model))
+            if not (Path(spec.model) / "config.json").is_file():
+                raise without_config(Path(spec.model), "config.json", spec.tower)
+            if "model_type" not in read_document(Path(spec.model) / "config.json"):
+                raise without_config(Path(spec.model), "config.json of transformers", spec.tower)
             if (Path(spec.model) / "adapter_config.json").exists():
                 raise ModelRefusedError("the folder holds an adapter: merge it into its model")
         config = PretrainedConfig.get_config_dict(spec.model)[0]

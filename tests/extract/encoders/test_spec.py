@@ -11,7 +11,7 @@ from sparc.extract.encoders.timm.spec import TimmSpec
 from sparc.extract.encoders.transformers.spec import TransformersSpec
 
 name = st.text(st.sampled_from("abcXYZ019_-./"), min_size=1, max_size=20).filter(
-    lambda text: text.strip("/") == text
+    lambda text: text.strip("/") == text and not text.startswith(("./", "../"))
 )
 pool = st.sampled_from(["cls", "mean", "default"])
 text_pool = st.none() | st.sampled_from(["cls", "mean", "last", "default"])
@@ -22,7 +22,7 @@ transformers = st.builds(TransformersSpec, name, text_pool)
 architecture = name.map(lambda text: text.replace("/", ""))
 open_clip = st.builds(
     OpenClipSpec,
-    architecture.filter(bool),
+    architecture.filter(lambda text: text.strip(".")),
     name,
     st.sampled_from(["image", "text"]),
 )

@@ -150,5 +150,5 @@ def test_a_model_that_cannot_be_had_is_refused_in_one_line(name, message, build)
 
 
 def test_a_folder_without_a_model_is_refused_by_the_file_that_it_lacks(build, tmp_path):
-    with pytest.raises(EncoderError, match=r"holds no model of transformers: no config\.json"):
+    with pytest.raises(EncoderError, match=r"the folder has no config\.json"):
         build(f"transformers:{tmp_path}")
