@@ -122,8 +122,32 @@ class SafeFolder:
         """The files that are images by their name, sorted."""
         return [name for name in self.files if is_image(name)]
 
+    @cached_property
+    def image_stems(self) -> frozenset[str]:
+        """The paths of the images without their suffixes."""
+        return frozenset(split_suffix(name)[0] for name in self.images)
+
+    def relative(self, path: Path) -> str:
+        """The path in the dataset of a file that the user names; empty if it lies elsewhere."""
+        real = Path(os.path.realpath(path))
+        return real.relative_to(self._root).as_posix() if self._holds(real) else ""
+
     def path(self, name: str) -> Path:
-        """The real path of a file of the dataset, after following every link.
+        """The real path of a file of the dataset, after following every link; it is used now.
+
+        Args:
+            name: A path relative to the folder, from a listing or from untrusted metadata.
+
+        Raises:
+            MissingFileError: It does not exist.
+            DatasetError: It leaves the folder, or is not a regular file.
+        """
+        real = self.locate(name)
+        self.opened.add(name)
+        return real
+
+    def locate(self, name: str) -> Path:
+        """As `path`, for a file that is only looked into.
 
         Args:
             name: A path relative to the folder, from a listing or from untrusted metadata.
@@ -144,7 +168,6 @@ class SafeFolder:
             raise DatasetError(f"{self}: cannot open {shown}: {error}") from error
         if not stat.S_ISREG(mode):
             raise DatasetError(f"{self}: {shown} is not a regular file")
-        self.opened.add(name)
         return real
 
     def read(self, name: str, *, largest: int = LARGEST_IMAGE) -> bytes:
@@ -181,15 +204,11 @@ class SafeFolder:
         Returns:
             Nothing where the file cannot be read.
         """
-        was_opened = name in self.opened
         try:
-            with open_regular(self.path(name)) as file:
+            with open_regular(self.locate(name)) as file:
                 return file.read(size)
         except (DatasetError, UnsafeError, OSError):
             return b""
-        finally:
-            if not was_opened:
-                self.opened.discard(name)
 
     def failure(self, what: str, error: OSError) -> DatasetError:
         """The error to raise for a file that cannot be read, which may not be the file's fault.

@@ -102,6 +102,7 @@ class DatasetAccount:
         unused: Files that were not.
         left_out: Records that cannot be used.
         resolved: Names that do not equal the file's.
+        notes: What a person should know of the images besides.
     """
 
     images: int
@@ -112,6 +113,7 @@ class DatasetAccount:
     unused: tuple[UnusedFiles, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     resolved: tuple[ResolvedNames, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def lacks_captions(self) -> bool:
@@ -143,6 +145,8 @@ class DatasetAccount:
             example = f"such as {name} to {shorten(resolved.file, _NAME_WIDTH)}"
             how = f"{amount(resolved.names, 'name')} by {resolved.how}"
             yield _line("resolved", f"{how}, {example}")
+        for note in self.notes:
+            yield _line("note", note)
 
     def _captions(self) -> str:
         if not self.captioned:

@@ -6,9 +6,10 @@ for: it chooses the split, holds images out, says which are missing, keeps colum
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from typing import ClassVar
 
+from sparc.common.cache.account.account import DatasetAccount
 from sparc.common.cache.manifest import Manifest
 from sparc.common.errors import DatasetError
 from sparc.extract.datasets.account import Account
@@ -16,9 +17,10 @@ from sparc.extract.datasets.advice import general_advice
 from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.columns import RecordColumns
 from sparc.extract.datasets.formats.registry import FORMATS
+from sparc.extract.datasets.formats.videos import look_like_videos
 from sparc.extract.datasets.manifest import build_manifest, check_some_present
 from sparc.extract.datasets.safe_folder import SafeFolder
-from sparc.extract.datasets.source import Source
+from sparc.extract.datasets.source import ImageRecord, Source
 from sparc.extract.datasets.splits import choose_split
 
 
@@ -119,7 +121,20 @@ class DatasetReader(ABC):
             of_other_split=lambda file: bool(split) and self.is_of_other_split(file, split),
             advise=self._advise,
         )
-        return dataclasses.replace(manifest, account=account)
+        notes = tuple(self._notes(records, account))
+        return dataclasses.replace(manifest, account=dataclasses.replace(account, notes=notes))
+
+    def _notes(self, records: Sequence[ImageRecord], account: DatasetAccount) -> Iterator[str]:
+        """What a person should know of these images besides."""
+        if any(record.group for record in records):
+            return
+        # Classes have folders too, whose images may be numbered: there it matters for holdout only.
+        is_to_be_told = self.options.holdout or not account.labelled
+        if is_to_be_told and look_like_videos(record.image_path for record in records):
+            yield (
+                "the images are numbered by folder, as the frames of videos are: --format frames "
+                "--holdout holds a folder out as a whole"
+            )
 
     def _refuse_omissions(self) -> None:
         for left_out in self.account.left_out():

@@ -49,6 +49,7 @@ FORMATS: dict[str, Entry] = {
         "Open Images with Localized Narratives", f"{_HERE}.open_images:OpenImagesDataset"
     ),
     "webdataset": Entry("tar shards of img2dataset", f"{_HERE}.webdataset.reader:WebDataset"),
+    "frames": Entry("folders of video frames, held out by folder", f"{_HERE}.frames:FramesDataset"),
     "karpathy": Entry(
         "Karpathy's splits of COCO, Flickr8k and 30k", f"{_PUBLISHED}.karpathy:KarpathyDataset"
     ),
