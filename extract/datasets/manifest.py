@@ -5,10 +5,13 @@ know how any dataset is stored.
 """
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sparc.common.cache import tables
 from sparc.common.cache.columns import column_array
@@ -21,7 +24,14 @@ from sparc.extract.datasets.base import Captions, DatasetOptions
 from sparc.extract.datasets.columns import column_types, merged
 from sparc.extract.datasets.hierarchy import Hierarchy, class_table, read_hierarchy
 from sparc.extract.datasets.labels import read_class_names, with_labels_of
-from sparc.extract.datasets.source import ImageRecord, ObjectMask, Source
+from sparc.extract.datasets.source import ImageRecord, Source
+
+_KEY = "key"
+"""The column of masks that their `class_id` takes the place of, once classes are numbered."""
+
+_MASKS_AT_ONCE = 4096
+_IMAGES_AT_ONCE = 8192
+"""Arrow keeps the memory that it needs in between, which is little where little is made at once."""
 
 
 def build_manifest(
@@ -53,7 +63,8 @@ def build_manifest(
     masks = _find_masks(source, records, location) if options.masks else None
     types = column_types(source.records, options.columns, location)
     used = {label for record in records for label in record.labels}
-    used.update(mask.label for mask in masks or ())
+    if masks is not None:
+        used.update(pc.unique(masks.column(_KEY)).to_pylist())
     classes, class_ids = class_table(used, names, hierarchy)
     return Manifest(
         dataset=absolute_if_here(location),
@@ -61,7 +72,7 @@ def build_manifest(
         split=options.split if options.holdout else split,
         rows=rows_table(records, options.captions, class_ids, types),
         classes=classes,
-        masks=None if masks is None else _masks_table(masks, class_ids),
+        masks=None if masks is None else _with_class_ids(masks, class_ids),
     )
 
 
@@ -111,6 +122,23 @@ def rows_table(
         class_ids: The classes, by key.
         types: The columns of the dataset that are kept, by name.
     """
+    parts: list[pa.Table] = []
+    rows = 0
+    for first in range(0, len(records), _IMAGES_AT_ONCE):
+        some = records[first : first + _IMAGES_AT_ONCE]
+        parts.append(_rows_from(rows, some, captions, class_ids, types))
+        rows += len(parts[-1])
+    return pa.concat_tables(parts)
+
+
+def _rows_from(
+    first: int,
+    records: Sequence[ImageRecord],
+    captions: Captions,
+    class_ids: Mapping[str, int],
+    types: Mapping[str, pa.DataType],
+) -> pa.Table:
+    """The rows of some of the records; the number of the first row is given."""
     sample_ids: list[str] = []
     image_paths: list[str] = []
     texts: list[str | None] = []
@@ -127,7 +155,7 @@ def rows_table(
                 values = _columns_of(record, row)
                 for name, column in others.items():
                     column.append(values.get(name))
-    columns = [range(len(sample_ids)), sample_ids, image_paths, texts, label_ids]
+    columns = [range(first, first + len(sample_ids)), sample_ids, image_paths, texts, label_ids]
     table = pa.table(
         [pa.array(column, field.type) for column, field in zip(columns, tables.ROWS, strict=True)],
         schema=tables.ROWS,
@@ -209,24 +237,33 @@ def _check_ids(records: Sequence[ImageRecord], location: str) -> None:
         ids.add(record.sample_id)
 
 
-def _find_masks(
-    source: Source, records: Sequence[ImageRecord], location: str
-) -> list[ObjectMask] | None:
+def _find_masks(source: Source, records: Sequence[ImageRecord], location: str) -> pa.Table | None:
+    """The objects of images, in the order of these: as `tables.MASKS`, but with keys of classes.
+
+    They become Arrow's a few thousand at a time: as Python objects, those of COCO take gigabytes.
+    """
     if source.masks is None:
         say(f"{location}: this dataset has no masks")
         return None
-    return list(source.masks(frozenset(record.sample_id for record in records)))
+    order = {record.sample_id: place for place, record in enumerate(records)}
+    schema = tables.MASKS.set(1, pa.field(_KEY, pa.string(), nullable=False))
+    places: list[int] = []
+    batches: list[pa.RecordBatch] = []
+    masks = iter(source.masks(frozenset(order)))
+    while some := list(itertools.islice(masks, _MASKS_AT_ONCE)):
+        places.extend(order[mask.sample_id] for mask in some)
+        columns = [
+            pa.array(column, field.type)
+            for column, field in zip(zip(*some, strict=True), schema, strict=True)
+        ]
+        batches.append(pa.record_batch(columns, schema=schema))
+    table = pa.Table.from_batches(batches, schema)
+    in_order = np.argsort(np.asarray(places, np.int64), kind="stable")
+    return table.take(pa.array(in_order))
 
 
-def _masks_table(masks: Sequence[ObjectMask], class_ids: Mapping[str, int]) -> pa.Table:
-    columns = [
-        [mask.sample_id for mask in masks],
-        [class_ids[mask.label] for mask in masks],
-        [mask.height for mask in masks],
-        [mask.width for mask in masks],
-        [mask.counts for mask in masks],
-    ]
-    return pa.table(
-        [pa.array(column, field.type) for column, field in zip(columns, tables.MASKS, strict=True)],
-        schema=tables.MASKS,
-    )
+def _with_class_ids(masks: pa.Table, class_ids: Mapping[str, int]) -> pa.Table:
+    keys = pa.array(list(class_ids), pa.string())
+    ids = pa.array(list(class_ids.values()), pa.int32())
+    numbers = pc.take(ids, pc.index_in(masks.column(_KEY), keys))
+    return masks.set_column(1, tables.MASKS.field("class_id"), numbers)

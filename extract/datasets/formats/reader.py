@@ -102,8 +102,6 @@ class DatasetReader(ABC):
         location = str(self.folder)
         split = choose_split(self.options, self.splits(), location)
         source = self.read(split)
-        if self.options.strict:
-            self._refuse_omissions()
         if type(self).read_image is DatasetReader.read_image:
             files = set(self.folder.files)
             named = source.named
@@ -115,6 +113,8 @@ class DatasetReader(ABC):
         records = self.columns.grouped(source.records, location)
         source = dataclasses.replace(source, records=records)
         manifest = build_manifest(location, source, self.options, split=split)
+        if self.options.strict:  # masks are read with the rows
+            self._refuse_omissions()
         account = self.account.finish(
             manifest,
             [record.image_path for record in source.records],

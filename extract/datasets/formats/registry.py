@@ -44,7 +44,7 @@ _PUBLISHED = f"{_HERE}.published"
 
 FORMATS: dict[str, Entry] = {
     "folder": Entry("images, with .txt or metadata files", f"{_HERE}.folder:FolderDataset"),
-    "coco": Entry("images, with COCO's annotation files", f"{_HERE}.coco:CocoDataset"),
+    "coco": Entry("images, with COCO's annotation files", f"{_HERE}.coco.reader:CocoDataset"),
     "open-images": Entry(
         "Open Images with Localized Narratives", f"{_HERE}.open_images:OpenImagesDataset"
     ),

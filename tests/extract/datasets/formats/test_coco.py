@@ -134,11 +134,29 @@ def test_masks_one_line_an_object(coco, manifest):
     assert manifest().masks is None
 
 
-def test_unreadable_masks_are_counted(coco, manifest, capsys):
+def test_unreadable_masks_are_counted(tmp_path, coco, manifest):
     bad = {"image_id": 10, "category_id": 1, "segmentation": {"size": [6, 8], "counts": [3, 4]}}
     coco(objects=[*OBJECTS, bad])
-    assert manifest(masks=True).masks.num_rows == 4
-    assert "1 object with an unreadable segmentation" in capsys.readouterr().err
+    result = manifest(masks=True)
+    assert result.masks.num_rows == 4
+    line = "1 mask left out: its segmentation cannot be read (annotations[4])"
+    assert any(line in str(left_out) for left_out in result.account.left_out)
+    (tmp_path / "annotations/captions_val2017.json").unlink()
+    with pytest.raises(DatasetError, match=r"1 mask left out: .*run without --strict"):
+        manifest(masks=True, strict=True)
+
+
+def test_masks_come_in_the_order_of_the_images(coco, manifest):
+    coco(objects=OBJECTS[::-1])
+    assert manifest(masks=True).masks["sample_id"].to_pylist() == ["10", "10", "20", "20"]
+
+
+def test_one_id_for_two_files_is_refused(tmp_path, coco, manifest):
+    coco()
+    path = tmp_path / "annotations/instances_val2017.json"
+    path.write_text(path.read_text().replace("c.jpg", "a.jpg"))
+    with pytest.raises(DatasetError, match=r"image 30 is 'a\.jpg', in the file of the captions"):
+        manifest()
 
 
 def test_a_bad_entry_is_left_out_and_the_others_are_read(

@@ -1,0 +1,1 @@
+"""The layout of COCO: which annotation files there are, and what they say of images."""

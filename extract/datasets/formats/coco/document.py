@@ -1,0 +1,204 @@
+"""One annotation file: its images, its captions, and the entries of its other lists.
+
+Entries are read one at a time, so that a file of gigabytes takes the memory of what is kept of it.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sized
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from sparc.common.errors import DatasetError
+from sparc.common.text import shorten
+from sparc.extract.datasets.account import Omissions
+from sparc.extract.datasets.columns import RecordColumns
+from sparc.extract.datasets.json_lists import JsonLists
+from sparc.extract.datasets.safe_folder import SafeFolder
+
+_NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
+"""Those of every entry where none are wanted: a million empty ones would take memory."""
+
+
+class ListedImage(NamedTuple):
+    """An image as an annotation file lists it.
+
+    Attributes:
+        file_name: What the file calls it.
+        height: In pixels, unchecked.
+        width: The same.
+        columns: The fields that become columns of the cache.
+    """
+
+    file_name: str
+    height: Any
+    width: Any
+    columns: Mapping[str, Any]
+
+
+class Caption(NamedTuple):
+    """A caption, and the fields of its annotation that become columns of the cache."""
+
+    text: str
+    columns: Mapping[str, Any]
+
+
+class Document:
+    """An annotation file, open. A context manager, as `JsonLists` is.
+
+    Args:
+        folder: The dataset.
+        name: The file in it.
+        omissions: Where the entries that are left out are counted.
+
+    Raises:
+        DatasetError: It cannot be read, or is not a JSON object.
+    """
+
+    def __init__(self, folder: SafeFolder, name: str, omissions: Omissions) -> None:
+        self._where = f"{folder}/{name}"
+        self.omissions = omissions
+        self._lists = JsonLists(folder.path(name), self._where, self.omissions)
+
+    def __str__(self) -> str:
+        return self._where
+
+    def __enter__(self) -> "Document":
+        self._lists.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._lists.__exit__(*error)
+
+    def entries(
+        self, key: str, what: str, *, flat: bool = False
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The objects of a list, each with its position.
+
+        Args:
+            key: Of the list.
+            what: What its entries are called; those that are no objects are left out.
+            flat: As `JsonLists.flat_entries`: what is nested in an entry is not needed.
+        """
+        read = self._lists.flat_entries if flat else self._lists.entries
+        for position, value in read(key, what):
+            if isinstance(value, dict):
+                yield position, value
+            else:
+                self.omissions.add(what, "it is not an object", f"{key}[{position}]")
+
+    def images(self, columns: RecordColumns) -> dict[str, ListedImage]:
+        """The images by id, in the order of the file.
+
+        Args:
+            columns: Which fields become columns.
+
+        Raises:
+            DatasetError: One id has two different images, or no entry is one.
+        """
+        images: dict[str, ListedImage] = {}
+        for position, entry in self.entries("images", "image"):
+            where = f"images[{position}]"
+            image_id, name = identifier(entry.get("id")), entry.get("file_name")
+            if image_id is None:
+                self.omissions.add("image", "it has no id", where)
+                continue
+            if not isinstance(name, str) or not name:
+                self.omissions.add("image", "it has no file_name", where)
+                continue
+            image = ListedImage(
+                name,
+                entry.get("height"),
+                entry.get("width"),
+                columns.of(entry, without=("id", "file_name")) if columns else _NO_COLUMNS,
+            )
+            if (earlier := images.setdefault(image_id, image)) != image:
+                raise DatasetError(
+                    f"{self}, {where}: id {shorten(image_id, 80)} occurs twice, with "
+                    f"{_difference(earlier, image)}"
+                )
+        if not images:
+            first = f" that can be used: {self.omissions.first}" if self.omissions.first else ""
+            raise DatasetError(f"{self} has no images{first}")
+        return images
+
+    def annotations(
+        self, what: str, images: Collection[str], *, flat: bool = False
+    ) -> Iterator[tuple[str, int, dict[str, Any]]]:
+        """The annotations of images that are listed: the image's id, the position, the annotation.
+
+        Args:
+            what: What an annotation is called.
+            images: The ids of the images.
+            flat: As for `entries`.
+
+        Raises:
+            DatasetError: There are annotations, and none belongs to an image.
+        """
+        used = 0
+        strange = ""
+        for position, annotation in self.entries("annotations", what, flat=flat):
+            image_id = identifier(annotation.get("image_id"))
+            if image_id is None:
+                self.omissions.add(what, "it has no image_id", f"annotations[{position}]")
+            elif image_id not in images:
+                strange = strange or image_id
+                self.omissions.add(what, "its image is not listed", f"annotations[{position}]")
+            else:
+                used += 1
+                yield image_id, position, annotation
+        if strange and not used:
+            raise DatasetError(
+                f"{self}: none of the annotations belongs to an image that is listed: image_id is "
+                f"{shorten(strange, 40)}, ids are such as {shorten(next(iter(images)), 40)}"
+            )
+
+    def captions(self, images: Collection[str], columns: RecordColumns) -> dict[str, list[Caption]]:
+        """The captions of images that are listed, by the image's id.
+
+        Args:
+            images: The ids of the images.
+            columns: Which fields of an annotation become columns.
+
+        Raises:
+            DatasetError: There are annotations, and none is the caption of an image.
+        """
+        captions: dict[str, list[Caption]] = {}
+        for image_id, position, annotation in self.annotations("caption", images):
+            text = annotation.get("caption")
+            if isinstance(text, str) and text.strip():
+                fields = (
+                    columns.of(annotation, without=("id", "image_id", "caption"))
+                    if columns
+                    else _NO_COLUMNS
+                )
+                captions.setdefault(image_id, []).append(Caption(text, fields))
+            else:
+                self.omissions.add("caption", "it is no text", f"annotations[{position}]")
+        self.require_some(captions, "caption")
+        return captions
+
+    def require_some(self, entries: Sized, what: str) -> None:
+        """Refuse a file whose every entry was left out.
+
+        Args:
+            entries: Those that were not.
+            what: What they are called.
+
+        Raises:
+            DatasetError: There were some, and none can be used.
+        """
+        if not entries and self.omissions.first:
+            raise DatasetError(f"{self}: no {what} can be used: {self.omissions.first}")
+
+
+def identifier(value: Any) -> str | None:
+    """An id as text; None if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+        return None
+    return str(value)
+
+
+def _difference(one: ListedImage, other: ListedImage) -> str:
+    """In what two entries of the same id differ."""
+    pairs = zip(one._fields, one, other, strict=True)
+    name, first, second = next(pair for pair in pairs if pair[1] != pair[2])
+    return f"{name} {shorten(repr(first), 80)} and {shorten(repr(second), 80)}"
