@@ -68,6 +68,8 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("step", "dictionaries"),
         ("run", "validation"),
         ("loading", "loop", "announcements"),
+        ("derive.source",),
+        ("start",),
         ("together",),
         ("job", "derive", "align.command", "match.command", "join", "save", "export", "importing"),
         ("direct",),

@@ -293,6 +293,13 @@ class TrainConfig:
         added=True,
     )
 
+    start: tuple[str, ...] = option(
+        (),
+        "A run or saved model, such as an imported dictionary, whose streams start from its "
+        "weights; repeat for more. The other streams start at random.",
+        added=True,
+    )
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "recipe", FORMER_RECIPES.get(self.recipe, self.recipe))
         require_choice(self.recipe, RECIPES, "recipe")

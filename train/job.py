@@ -12,7 +12,7 @@ from sparc.common.defaults import changed
 from sparc.common.errors import RunError, SparcError, setting
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
-from sparc.common.files.paths import recorded_here
+from sparc.common.files.paths import absolute_if_here, from_home, recorded_here
 from sparc.common.progress import say
 from sparc.common.text import amount
 from sparc.train.announcements import say_what_ended
@@ -33,6 +33,7 @@ from sparc.train.run.run_folder import (
     require_same,
 )
 from sparc.train.run.sweep import INDEX_FILE, Sweep, read_failures
+from sparc.train.start import with_size_of_start
 from sparc.train.together import Assignment, train_together
 
 
@@ -100,8 +101,10 @@ def resume(folder: Path, *, cache: str = "") -> None:
     """
     if Folder(folder).exists(SWEEP_FILE):
         sweep = Sweep.read(folder)
-        for settings in sweep.settings.values():
+        for name, settings in sweep.settings.items():
             _require_here(folder, settings)
+            if not Folder(folder).exists(f"{name}/{CONFIG_FILE}"):
+                _require_start_here(folder, settings)
         _train_sweep(folder, dataclasses.replace(sweep, cache=cache or _here(folder, sweep.cache)))
         return
     record = RunRecord.read(folder)
@@ -124,6 +127,16 @@ def _require_here(folder: Path, settings: TrainConfig) -> None:
             f"{folder} sends its figures to the Weights & Biases project {settings.wandb!r}: to "
             f"have that, {way_out}"
         )
+
+
+def _require_start_here(folder: Path, settings: TrainConfig) -> None:
+    """Refuse to fetch what a run that has not begun would start from."""
+    for place in settings.start:
+        if not os.path.exists(place):
+            raise RunError(
+                f"{folder} starts from {place}, which is no folder of this machine: continue with "
+                "`sparc-train run`, the same cache and settings"
+            )
 
 
 def _train_sweep(folder: Path, sweep: Sweep) -> None:
@@ -165,9 +178,10 @@ def _train_sweep(folder: Path, sweep: Sweep) -> None:
 
 def _anywhere(settings: TrainConfig) -> TrainConfig:
     """The settings with paths that hold in every working directory."""
+    start = tuple(absolute_if_here(from_home(place)) for place in settings.start)
     if not settings.validation:
-        return settings
-    return changed(settings, validation=absolute_location(settings.validation))
+        return changed(settings, start=start) if start else settings
+    return changed(settings, validation=absolute_location(settings.validation), start=start)
 
 
 def _recorded(folder: Path) -> TrainConfig | None:
@@ -195,6 +209,8 @@ def _with_sizes(
         elif before is not None:
             sizes = settings.latents or before.latents, settings.k or before.k
             result[run] = changed(settings, latents=sizes[0], k=sizes[1])
+        elif settings.start:
+            result[run] = with_size_of_start(settings)
         else:
             opened = opened or ActivationCache(cache)
             rows, names = opened.info.rows, opened.choose(settings.streams)

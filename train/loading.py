@@ -17,6 +17,7 @@ from sparc.train.model.hub import download, is_repository_id
 from sparc.train.model.initialize import initial_model
 from sparc.train.model.network import Sparc
 from sparc.train.run.run_folder import (
+    INITIAL_FILE,
     SWEEP_FILE,
     RunRecord,
     is_run,
@@ -70,7 +71,7 @@ def load_untrained(run: Path | str) -> Sparc:
     """The model of a run before its first step, in evaluation mode and frozen as by `load`.
 
     The weights follow from configuration and seed; only the pre-biases, which come from the data,
-    are stored.
+    are stored, and weights that are another model's.
 
     Raises:
         RunError: There is no such run, or it is damaged.
@@ -80,11 +81,24 @@ def load_untrained(run: Path | str) -> Sparc:
     return untrained_model(record, load_initial(folder)).eval().requires_grad_(False)
 
 
-def untrained_model(record: RunRecord, means: Mapping[str, Tensor] | None) -> Sparc:
+def untrained_model(record: RunRecord, initial: Mapping[str, Tensor] | None) -> Sparc:
     """The model of step 0.
 
     Args:
         record: The run.
-        means: Its initial pre-biases by stream, (dim,); None for zero.
+        initial: Its initial pre-biases by stream, (dim,), zero where there are none; and weights
+            that are another model's, by their names in `Sparc.state_dict`.
+
+    Raises:
+        RunError: They are those of another model.
     """
-    return initial_model(record.model, seed=record.train.seed, means=means)
+    initial = initial or {}
+    means = {name: x for name, x in initial.items() if name in record.model.names}
+    model = initial_model(record.model, seed=record.train.seed, means=means)
+    weights = {name: x for name, x in initial.items() if name not in means}
+    state = model.state_dict()
+    for name, tensor in weights.items():
+        if name not in state or state[name].shape != tensor.shape:
+            raise RunError(f"{INITIAL_FILE} holds a {name} that is no weight of the run's model")
+        state[name].copy_(tensor)
+    return model

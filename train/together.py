@@ -46,6 +46,7 @@ from sparc.train.run.run_folder import (
     require_same,
     save_initial,
 )
+from sparc.train.start import start_weights
 from sparc.train.step.learner import Learner
 from sparc.train.step.noise import Share
 from sparc.train.step.recipes.recipe import recipe_of
@@ -161,15 +162,16 @@ def _opened(
 
     The run's folder is begun if it is new.
     """
-    means: Mapping[str, Tensor] | None = None
+    initial: Mapping[str, Tensor] | None = None
     if Folder(run).exists(CONFIG_FILE):
-        means = load_initial(run)
+        initial = load_initial(run)
     else:
         means, variances = _from_data(cache, record, group)
+        initial = {**(means or {}), **start_weights(record, cache)}
         record = dataclasses.replace(
             record, data=dataclasses.replace(record.data, variances=variances)
         )
-    model = untrained_model(record, means)
+    model = untrained_model(record, initial)
     checkpoint = load_checkpoint(run, step, model) if step else None
     # Before anything is written: it refuses settings that cannot be met here.
     learner = Learner(
@@ -181,7 +183,7 @@ def _opened(
     )
     group.wait()
     if group.is_first and not Folder(run).exists(CONFIG_FILE):
-        save_initial(run, means)
+        save_initial(run, initial)
         record.write(run)
     window = None
     if checkpoint is not None:

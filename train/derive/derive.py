@@ -9,12 +9,12 @@ import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.config import declared, first_difference, to_mapping
+from sparc.common.config import declared, first_difference
 from sparc.common.errors import RunError
 from sparc.common.files.artefacts import refuse_inside_artefact
 from sparc.common.files.folder import Folder
@@ -24,17 +24,17 @@ from sparc.common.streams.info import StreamInfo
 from sparc.common.versions import software_versions
 from sparc.train.derive.history import History
 from sparc.train.derive.record import ChangeRecord
+from sparc.train.derive.source import Source, open_source
 from sparc.train.loading import load
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE, read_history, write_config
 from sparc.train.model.network import Sparc
-from sparc.train.model.tensors import digest, is_written_here
+from sparc.train.model.tensors import is_written_here
 from sparc.train.run.log import read_lines
 from sparc.train.run.run_folder import (
     INITIAL_FILE,
     RunRecord,
     absolute_location,
     is_run,
-    load_initial,
     refuse_other_content,
     require_local,
     save_initial,
@@ -144,44 +144,6 @@ def derive(change: Change[Any], run: Location, cache: Location, out: Location) -
     measure = shlex.join(["sparc-analyze", "run", str(target), "CACHE", "REPORT"])
     say(f"{target}: {change.summary(record)}: {measure}")
     return load(target.location)
-
-
-class Source(NamedTuple):
-    """A trained model, and what is known about it."""
-
-    location: str
-    """Where it lies, in words that hold elsewhere too."""
-    model: Sparc
-    record: RunRecord | None
-    """Of a run; None for a saved model."""
-    initial: dict[str, Tensor] | None
-    """The run's pre-biases of step 0."""
-    history: History
-
-    def streams(self) -> Sequence[StreamInfo]:
-        """The model's streams as the caches it learned from describe them, where that is known."""
-        return self.history.streams if self.record is None else self.record.data.streams
-
-    def digest(self) -> str:
-        """Digest of configuration and weights."""
-        return digest(self.model.state_dict(), about=to_mapping(self.model.config))
-
-
-def open_source(location: str) -> Source:
-    """Open a trained model: a run, a saved model or a hub repository.
-
-    Raises:
-        RunError: There is no such model.
-    """
-    model = load(location)
-    folder = Folder(location)
-    if not folder.exists(CONFIG_FILE):  # a hub repository
-        return Source(location, model, None, None, History())
-    where = absolute_location(location)
-    if folder.local is not None and is_run(folder.local):
-        record = RunRecord.read(folder.local)
-        return Source(where, model, record, load_initial(folder.local), record.history)
-    return Source(where, model, None, None, read_history(folder))
 
 
 def _about(source: Source, model: Sparc, cache: ActivationCache) -> dict[str, Any]:

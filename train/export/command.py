@@ -10,7 +10,8 @@ from sparc.common.files.lock import exclusive
 from sparc.common.progress import say
 from sparc.common.text import listed
 from sparc.common.versions import software_versions
-from sparc.train.derive.derive import Location, open_source
+from sparc.train.derive.derive import Location
+from sparc.train.derive.source import open_source
 from sparc.train.dictionaries.formats.format import About, WritableFormat, writable_format_of
 from sparc.train.dictionaries.of_model import dictionary_of
 from sparc.train.export.card import export_card

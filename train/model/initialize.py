@@ -24,7 +24,7 @@ def initial_model(config: ModelConfig, *, seed: int, means: Mapping[str, Tensor]
         config: The model's streams and sizes.
         seed: Seed of the weights.
         means: By stream, where its pre-bias starts, (dim,): the mean of its normalized features;
-            None for zero.
+            zero for streams that are not among them.
     """
     model = Sparc(config)
     with torch.no_grad():
@@ -33,7 +33,7 @@ def initial_model(config: ModelConfig, *, seed: int, means: Mapping[str, Tensor]
             bound = stream.dim**-0.5
             encoder.uniform_(-bound, bound, generator=generator(seed, stream.name))
             model.decoder[stream.name].copy_(encoder / encoder.norm(dim=1, keepdim=True))
-            if means is not None:
+            if means is not None and stream.name in means:
                 model.pre_bias[stream.name].copy_(means[stream.name])
     return model
 

@@ -2,7 +2,8 @@
 
     RUN/
       config.json            model, settings, data and software: all that repeating the run needs
-      initial.safetensors    by stream, the pre-bias of step 0, where it started at the data's mean
+      initial.safetensors    by stream, the pre-bias of step 0, where it started at the data's mean;
+                             with `--start` the weights that are another model's
       checkpoints/           see `sparc.train.run.checkpoint`
       metrics.jsonl          see `sparc.train.run.metrics`
       timings.jsonl          rows a second and the share of time spent waiting for rows
@@ -337,9 +338,9 @@ def save_finished(run: Path, model: Sparc) -> None:
     model.write_weights(Folder(run), WEIGHTS_FILE)
 
 
-def save_initial(run: Path, means: Mapping[str, Tensor] | None) -> None:
-    """Write the pre-biases of step 0 (none where they are zero)."""
-    write_tensors(Folder(run), INITIAL_FILE, means or {})
+def save_initial(run: Path, initial: Mapping[str, Tensor] | None) -> None:
+    """Write what of step 0 does not follow from configuration and seed; see `load_initial`."""
+    write_tensors(Folder(run), INITIAL_FILE, initial or {})
 
 
 def require_finished(run: Path) -> None:
@@ -365,13 +366,20 @@ def require_finished(run: Path) -> None:
 
 
 def load_initial(run: Path) -> dict[str, Tensor] | None:
-    """The pre-biases of step 0, by stream; None where they are zero.
+    """What of step 0 does not follow from configuration and seed; None if all of it does.
+
+    Returns:
+        The pre-biases that come from the data, by stream, (dim,); and of streams that started from
+        another model their weights, by their names in `Sparc.state_dict`.
 
     Raises:
         RunError: They are missing or damaged.
     """
-    width = sum(stream.dim for stream in RunRecord.read(run).model.streams)
-    return read_tensors(Folder(run), INITIAL_FILE, largest=4 * width) or None
+    record = RunRecord.read(run)
+    values = sum(stream.dim for stream in record.model.streams)
+    if record.train.start:
+        values += record.model.parameters
+    return read_tensors(Folder(run), INITIAL_FILE, largest=4 * values) or None
 
 
 def absolute_location(location: str) -> str:

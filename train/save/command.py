@@ -10,9 +10,10 @@ from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.common.progress import say
 from sparc.common.versions import software_versions
-from sparc.train.derive.derive import Location, open_source
+from sparc.train.derive.derive import Location
 from sparc.train.derive.history import History
 from sparc.train.derive.saved_model import recognize_saved_model, write_saved_model
+from sparc.train.derive.source import open_source
 from sparc.train.loading import load
 from sparc.train.model.files import CONFIG_FILE, read_history
 from sparc.train.model.network import Sparc
