@@ -1,4 +1,4 @@
-"""From a reader's images to the manifest: labels, holdout, limit, captions, rows.
+"""From a reader's images to the manifest: holdout, limit, captions, rows.
 
 Every reader ends here, so that these options mean the same for all formats. This module must not
 know how any dataset is stored.
@@ -22,8 +22,7 @@ from sparc.common.progress import say
 from sparc.common.text import shorten
 from sparc.extract.datasets.base import Captions, DatasetOptions
 from sparc.extract.datasets.columns import column_types, merged
-from sparc.extract.datasets.hierarchy import Hierarchy, class_table, read_hierarchy
-from sparc.extract.datasets.labels import read_class_names, with_labels_of
+from sparc.extract.datasets.hierarchy import class_table
 from sparc.extract.datasets.source import ImageRecord, Source
 
 _KEY = "key"
@@ -46,26 +45,18 @@ def build_manifest(
         split: The dataset's own split; empty where it is not divided.
 
     Raises:
-        DatasetError: No image is left, two have the same id, or a labels file does not fit.
+        DatasetError: No image is left, or two have the same id.
     """
     if not source.records:
         raise DatasetError(f"{location} has no images")
     _check_ids(source.records, location)
-    records, names, hierarchy = source.records, source.names, source.hierarchy
-    if options.labels is not None:
-        records = with_labels_of(records, options.labels)
-        if options.classes is not None:
-            names = {**names, **read_class_names(options.classes, str(options.classes))}
-        hierarchy = Hierarchy()
-        if options.hierarchy is not None:
-            hierarchy = read_hierarchy(options.hierarchy, str(options.hierarchy))
-    records = choose_records(records, options, location)
+    records = choose_records(source.records, options, location)
     masks = _find_masks(source, records, location) if options.masks else None
     types = column_types(source.records, options.columns, location)
     used = {label for record in records for label in record.labels}
     if masks is not None:
         used.update(pc.unique(masks.column(_KEY)).to_pylist())
-    classes, class_ids = class_table(used, names, hierarchy)
+    classes, class_ids = class_table(used, source.names, source.hierarchy)
     return Manifest(
         dataset=absolute_if_here(location),
         dataset_format=options.format,

@@ -210,6 +210,11 @@ class SafeFolder:
         except (DatasetError, UnsafeError, OSError):
             return b""
 
+    def name_of(self, path: Path) -> str:
+        """What to call a file that the user names: its path in the dataset, if it lies there."""
+        real = Path(os.path.realpath(path))
+        return real.relative_to(self._root).as_posix() if self._holds(real) else str(path)
+
     def failure(self, what: str, error: OSError) -> DatasetError:
         """The error to raise for a file that cannot be read, which may not be the file's fault.
 

@@ -18,6 +18,7 @@ from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.columns import RecordColumns
 from sparc.extract.datasets.formats.registry import FORMATS
 from sparc.extract.datasets.formats.videos import look_like_videos
+from sparc.extract.datasets.labels.of_images import with_labels_of_files
 from sparc.extract.datasets.manifest import build_manifest, check_some_present
 from sparc.extract.datasets.safe_folder import SafeFolder
 from sparc.extract.datasets.source import ImageRecord, Source
@@ -112,6 +113,8 @@ class DatasetReader(ABC):
         self.columns.require_known(location)
         records = self.columns.grouped(source.records, location)
         source = dataclasses.replace(source, records=records)
+        if source.records:
+            source = with_labels_of_files(source, self.options, self.folder, self.account)
         manifest = build_manifest(location, source, self.options, split=split)
         if self.options.strict:  # masks are read with the rows
             self._refuse_omissions()

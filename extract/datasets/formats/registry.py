@@ -46,7 +46,7 @@ FORMATS: dict[str, Entry] = {
     "folder": Entry("images, with .txt or metadata files", f"{_HERE}.folder:FolderDataset"),
     "coco": Entry("images, with COCO's annotation files", f"{_HERE}.coco.reader:CocoDataset"),
     "open-images": Entry(
-        "Open Images with Localized Narratives", f"{_HERE}.open_images:OpenImagesDataset"
+        "Open Images with Localized Narratives", f"{_HERE}.open_images.reader:OpenImagesDataset"
     ),
     "webdataset": Entry("tar shards of img2dataset", f"{_HERE}.webdataset.reader:WebDataset"),
     "frames": Entry("folders of video frames, held out by folder", f"{_HERE}.frames:FramesDataset"),

@@ -47,7 +47,9 @@ def test_labels_come_by_any_unambiguous_name(
     assert result.classes["key"].to_pylist() == ["/entity", "/animal", "/cat", "/dog"]
     assert result.classes["depth"].to_pylist() == [0, 1, 2, 1]
     said = capsys.readouterr().err
-    assert f"2 images of 4 labelled, by {kind}; 2 of 4 labelled ids" in said
+    assert f"2 images of 4 labelled, by {kind}; 2 of 6 labels name no image" in said
+    table, *_ = (files for files in result.account.used if files.what.endswith("labels.csv"))
+    assert (table.used, table.unused) == (("ImageID", "LabelName", "Confidence"), ("Source",))
 
 
 def test_kinds_of_names_are_never_mixed(tmp_path, paint, manifest, labels, files):
@@ -102,15 +104,76 @@ def test_labels_of_nothing_here_are_refused(tmp_path, paint, manifest, files):
     ("content", "message"),
     [
         ("", "needs the columns ImageID and LabelName"),
-        ("Image,Label\na,b\n", "not Image, Label"),
-        ("ImageID,LabelName,Confidence\na,/cat,high\n", "line 2: a label needs"),
-        ("ImageID,LabelName,Confidence\na,/cat\n", "line 2: a label needs"),
+        ("Image,Label\na,b\n", "not Image,Label"),
+        ("ImageID,LabelName,Confidence\na,/cat,high\n", "line 2: its Confidence is 'high'"),
+        ("ImageID,LabelName,Confidence\na,/cat\n", "a,/cat: it has not the header's 3 columns"),
     ],
 )
 def test_broken_labels_are_named(tmp_path, paint, manifest, files, content, message):
     paint(tmp_path, "a.png")
     with pytest.raises(DatasetError, match=rf"labels\.csv.*{message}"):
         manifest(**files(content))
+
+
+def test_one_bad_line_is_one_line_left_out(tmp_path, paint, manifest, labels, files):
+    paint(tmp_path, "a.png", "b.png")
+    lines = ["a,/cat,1", "b,/cat", "b,/cat,high", ",/cat,1", "b,,1", "b,/dog,1.0", "caf\xe9,x,1"]
+    given = files("")
+    text = "\n".join(["ImageID,LabelName,Confidence", "", *lines])
+    given["labels"].write_bytes(text.encode("latin-1"))
+    result = manifest(**given)
+    assert labels(result) == {"a": ["Cat"], "b": ["/dog"]}
+    assert [(entry.why, entry.records) for entry in result.account.left_out] == [
+        ("it has not the header's 3 columns", 1),
+        ("it has no ImageID or no LabelName", 2),
+        ("its Confidence is 'high'", 1),
+    ]
+    with pytest.raises(DatasetError, match=r"labels\.csv: 1 line left out.*without --strict"):
+        manifest(**given, strict=True)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_encodings_and_separators(tmp_path, paint, manifest, labels, files, encoding, separator):
+    paint(tmp_path, "\xe4.png")
+    given = files("")
+    text = 'ImageID,LabelName\n\xe4.png,"/cat"\n'.replace(",", separator)
+    given["labels"].write_bytes(text.encode(encoding))
+    assert labels(manifest(**given)) == {"\xe4": ["Cat"]}
+
+
+def test_ids_in_another_form(tmp_path, paint, manifest, labels, files, capsys):
+    paint(tmp_path, "train/a/0.png", "train/b/0.png", "val/a/1.png", "val/a/2.png")
+    for written in ("a/0.PNG", "data/train/a/0.png", "a\\0.png", "C:/x/train/a/0.jpg"):
+        result = manifest(split="train", **files(f"ImageID,LabelName\n{written},/cat\n"))
+        assert labels(result) == {"train/a/0": ["Cat"], "train/b/0": []}
+        assert "by path in another form; 0 of 1 label" in capsys.readouterr().err
+        (resolved,) = result.account.resolved
+        assert (resolved.names, resolved.example) == (1, written)
+    # Beside others that fit exactly; labels of another split's images come to none of this one.
+    mixed = files("ImageID,LabelName\ntrain/b/0.png,/dog\ntrain/a/0.PNG,/cat\nval/a/1.PNG,/x\n")
+    assert labels(manifest(split="train", **mixed)) == {
+        "train/a/0": ["Cat"],
+        "train/b/0": ["/dog"],
+    }
+    assert "2 images of 2 labelled, by path; 1 of 3 labels" in capsys.readouterr().err
+    with pytest.raises(DatasetError, match=r"labels none.*'0.png'.*it fits several images"):
+        manifest(split="train", **files("ImageID,LabelName\n0.png,/cat\n"))
+
+
+def test_a_table_of_labels_that_lies_there_is_named_with_its_option(
+    tmp_path, paint, write, manifest, labels
+):
+    paint(tmp_path, "a.png")
+    write("some.csv", "ImageID;Source;LabelName\na;v;/cat\n")
+    write("other.csv", "a,b\n1,2\n")
+    result = manifest()
+    assert {files.what: files.advice for files in result.account.unused}["some.csv"] == (
+        f"--labels {tmp_path}/some.csv"
+    )
+    result = manifest(labels=tmp_path / "some.csv")
+    assert labels(result) == {"a": ["/cat"]}
+    assert [files.what for files in result.account.used] == ["some.csv"]
 
 
 def test_broken_classes_and_missing_files_are_named(tmp_path, paint, manifest, files):

@@ -46,7 +46,7 @@ from sparc.extract.datasets.formats.webdataset.archive import (
 from sparc.extract.datasets.formats.webdataset.beside import captions_beside
 from sparc.extract.datasets.formats.webdataset.contents import Contents, Fields
 from sparc.extract.datasets.formats.webdataset.samples import Samples, put_together
-from sparc.extract.datasets.labels import names_of_numbers
+from sparc.extract.datasets.labels.classes import names_of_numbers
 from sparc.extract.datasets.safe_folder import SafeFolder, is_image, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
 from sparc.extract.datasets.splits import SYNONYMS

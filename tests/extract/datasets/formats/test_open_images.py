@@ -96,19 +96,57 @@ def test_narratives_of_absent_images_are_refused(tmp_path, write, manifest):
         manifest()
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('{"image_id": "a"}', "line 2 needs the texts image_id and caption"),
-        ('{"image_id": 5, "caption": "x"}', "line 2 needs"),
-        ('{"image_id": "a", ', "line 2 is not JSON"),
-    ],
-)
-def test_broken_narratives_are_named(tmp_path, paint, write, manifest, line, message):
+def test_one_bad_narrative_is_one_line_left_out(tmp_path, paint, write, manifest, captions):
+    paint(tmp_path, "test/a.jpg", "test/b.jpg")
+    bad = ['{"image_id": "a"}', '{"image_id": 5, "caption": "x"}', '{"image_id": "a", ', "[]"]
+    bad += ['{"image_id": "b", "caption": NaN}', ""]
+    text = narratives(("a", "A")) + "".join(f"{line}\n" for line in bad) + narratives(("b", "B"))
+    write("open_images_test_captions.jsonl", text)
+    result = manifest()
+    assert captions(result) == [("test/a.jpg", "A"), ("test/b.jpg", "B")]
+    assert [(entry.why, entry.records) for entry in result.account.left_out] == [
+        ("it needs the texts image_id and caption", 4),
+        ("its line is not JSON", 1),
+    ]
+    with pytest.raises(DatasetError, match=r"captions\.jsonl: 4 narratives .*line 2.*--strict"):
+        manifest(strict=True)
+
+
+def test_narratives_are_read_alike_by_arrow_and_by_line(tmp_path, paint, write, manifest):
     paint(tmp_path, "test/a.jpg")
-    write("open_images_test_captions.jsonl", narratives(("a", "A")) + line + "\n")
-    with pytest.raises(DatasetError, match=rf"open_images_test_captions\.jsonl, {message}"):
-        manifest()
+    line = {"image_id": "a", "caption": "ünd \U0001f600", "traces": [[{"x": 0.1, "t": 1.0}]]}
+    name = "open_images_test_captions.jsonl"
+    for text in (json.dumps(line), json.dumps(line, ensure_ascii=False) + "\n\n"):
+        write(name, text)
+        rows = manifest().rows
+        write(name, "\ufeff" + text + "\nno JSON\n")  # makes Arrow refuse the file
+        by_line = manifest()
+        assert by_line.rows == rows
+        assert rows["caption"].to_pylist() == ["ünd \U0001f600"]
+        assert by_line.account.used[0].unused == ("traces",)
+
+
+def test_ids_of_narratives_in_another_form(tmp_path, paint, write, manifest, captions):
+    paint(tmp_path, "train/a.jpg", "train/b.jpg", "train/c.JPG")
+    pairs = (("A", "of a"), ("train/b.png", "of b"), ("c", "of c"))
+    write("open_images_train_captions.jsonl", narratives(*pairs))
+    result = manifest()
+    assert captions(result) == [
+        ("train/a.jpg", "of a"),
+        ("train/b.jpg", "of b"),
+        ("train/c.JPG", "of c"),
+    ]
+    assert sum(resolved.names for resolved in result.account.resolved) == 2
+
+
+def test_labels_of_machines_are_named_with_their_option(dataset, write, manifest):
+    name = "oidv7-train-annotations-machine-imagelabels.csv"
+    write(name, "ImageID,Source,LabelName,Confidence\n000a,machine,/m/cat,0.9\n")
+    result = manifest(split="train")
+    advice = {files.what: files.advice for files in result.account.unused}
+    assert advice[name] == f"--labels {dataset}/{name}"
+    with pytest.raises(DatasetError, match="it has no label"):
+        manifest(split="train", labels=dataset / name)
 
 
 @pytest.mark.parametrize("image_id", ["../../secret", "/etc/passwd", "a/../../b"])

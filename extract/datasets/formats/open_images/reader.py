@@ -14,17 +14,21 @@ images. Labels are the human-verified ones of Confidence 1.
 """
 
 import re
-from collections import defaultdict
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
 
 from sparc.common.errors import DatasetError
 from sparc.common.progress import say
 from sparc.common.text import amount
+from sparc.extract.datasets.formats.open_images.narratives import Narrative, Narratives
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.hierarchy import Hierarchy, read_hierarchy
-from sparc.extract.datasets.labels import read_class_names, read_labels
-from sparc.extract.datasets.metadata import read_json_lines
+from sparc.extract.datasets.labels.classes import read_class_names
+from sparc.extract.datasets.labels.of_images import labels_by_image
+from sparc.extract.datasets.labels.table import is_labels, read_labels
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
 from sparc.extract.datasets.splits import SYNONYMS
@@ -35,6 +39,8 @@ _SPLIT = re.compile(r"(?:^|[-_])(train|validation|val|test)(?=[-_.])")
 _NARRATIVES = re.compile(r"(?:open_images_.*captions|.*localized_narratives).*\.jsonl")
 _LABELS = re.compile(r".*human-imagelabels.*\.csv")
 _CLASSES = re.compile(r".*class-descriptions.*\.csv")
+_HEADER = 1 << 16
+"""Bytes in which the header of a table is looked for."""
 _HIERARCHY = re.compile(r".*hierarchy.*\.json")
 
 
@@ -48,6 +54,17 @@ class OpenImagesDataset(DatasetReader):
         """A file of narratives or of human-verified labels."""
         files = folder.files
         return next(iter(_named(files, _NARRATIVES) or _named(files, _LABELS)), None)
+
+    @classmethod
+    def advice(cls, folder: SafeFolder, file: str) -> str:
+        """A table of labels is used where it is named."""
+        if split_suffix(file)[1] in (".csv", ".tsv") and is_labels(folder.head(file, _HEADER)):
+            return f"--labels {shlex.quote(f'{folder}/{file}')}"
+        return ""
+
+    def is_of_other_split(self, file: str, split: str) -> bool:
+        """Whether a file belongs to another split, by its name or its folders' names."""
+        return _split_of(file) not in ("", split)
 
     def splits(self) -> Collection[str]:
         """Those of the narratives; without narratives, those of labels or images."""
@@ -77,33 +94,43 @@ class OpenImagesDataset(DatasetReader):
         if narrated:
             self._say_left_out(narrated, on_disk, split)
         ids = list(narrated or on_disk)
-        labels = {} if self.options.labels else self._labels(split, set(ids))
+        labels = [()] * len(ids) if self.options.labels else self._labels(split, ids)
+        elsewhere = self._written_otherwise(narrated, on_disk)
         return Source(
             named_in=f"the {split} narratives",
             records=[
                 ImageRecord(
                     image_id,
-                    on_disk.get(image_id, f"{split}/{image_id}.jpg"),
+                    on_disk.get(image_id) or elsewhere.get(image_id, f"{split}/{image_id}.jpg"),
                     captions=[narrative.caption for narrative in narrated.get(image_id, ())],
-                    labels=tuple(dict.fromkeys(labels.get(image_id, ()))),
+                    labels=of_image,
                     caption_columns=[n.columns for n in narrated.get(image_id, ())],
                 )
-                for image_id in ids
+                for image_id, of_image in zip(ids, labels, strict=True)
             ],
             names=self._class_names(),
             hierarchy=self._hierarchy(),
         )
 
-    def _narratives(self, names: Sequence[str]) -> dict[str, list["_Narrative"]]:
-        narratives: dict[str, list[_Narrative]] = defaultdict(list)
-        for name in names:
-            for where, values in read_json_lines(self.folder.path(name), f"{self.folder}/{name}"):
-                image_id, caption = values.get("image_id"), values.get("caption")
-                if not isinstance(image_id, str) or not image_id or not isinstance(caption, str):
-                    raise DatasetError(f"{where} needs the texts image_id and caption")
-                columns = self.columns.of(values, without=("image_id", "caption"))
-                narratives[image_id].append(_Narrative(caption, columns))
-        return dict(narratives)
+    def _narratives(self, files: Sequence[str]) -> Mapping[str, Sequence[Narrative]]:
+        narratives: dict[str, list[Narrative]] = {}
+        for file in files:
+            path, name = self.folder.path(file), f"{self.folder}/{file}"
+            reading = Narratives(path, name, self.columns, self.account.omissions(file))
+            for image_id, narrative in reading.read():
+                narratives.setdefault(image_id, []).append(narrative)
+            self.account.uses(
+                file, used=reading.used, unused=reading.unused, advice="--column NAME keeps one"
+            )
+        return narratives
+
+    def _written_otherwise(
+        self, ids: Iterable[str], on_disk: Mapping[str, str]
+    ) -> Mapping[str, str]:
+        """The images of ids that are no file's name: with a suffix, a folder, in another case."""
+        names = self.account.names(set(on_disk.values()))
+        found = ((image_id, names.resolve(image_id)) for image_id in ids if image_id not in on_disk)
+        return {image_id: path for image_id, path in found if path is not None}
 
     def _say_left_out(
         self, narrated: Mapping[str, object], on_disk: Mapping[str, str], split: str
@@ -112,14 +139,19 @@ class OpenImagesDataset(DatasetReader):
         if extra:
             say(f"{self.folder}: {amount(extra, 'image')} of {split} without narrative left out")
 
-    def _labels(self, split: str, wanted: set[str]) -> Mapping[str, Sequence[str]]:
+    def _labels(self, split: str, ids: Sequence[str]) -> Sequence[Sequence[str]]:
+        """The classes of these images, in their order."""
         names = [n for n in _named(self.folder.files, _LABELS) if _split_of(n) == split]
-        labels: dict[str, list[str]] = defaultdict(list)
-        for name in _one_version(names)[-1:]:
-            for image_id, key in read_labels(self.folder.path(name), f"{self.folder}/{name}"):
-                if image_id in wanted:
-                    labels[image_id].append(key)
-        return labels
+        for file in _one_version(names)[-1:]:
+            path, name = self.folder.path(file), f"{self.folder}/{file}"
+            wanted = pa.array(ids, pa.string())
+            table = read_labels(path, name, wanted, self.account.omissions(file))
+            self.account.uses(file, used=table.used, unused=table.unused)
+            if others := table.strangers.lines:
+                of_all = amount(table.lines, "label")
+                say(f"{name}: {others:,} of {of_all} are of images that are no rows")
+            return labels_by_image(table, np.arange(len(ids), dtype=np.int32), len(ids))
+        return [()] * len(ids)
 
     def _class_names(self) -> dict[str, str]:
         merged: dict[str, str] = {}
@@ -133,13 +165,6 @@ class OpenImagesDataset(DatasetReader):
             return Hierarchy()
         name = next((n for n in names if "bbox_labels_600" in n), names[0])
         return read_hierarchy(self.folder.path(name), f"{self.folder}/{name}")
-
-
-class _Narrative(NamedTuple):
-    """A caption of an image, and the other fields of its line that become columns."""
-
-    caption: str
-    columns: Mapping[str, Any]
 
 
 def _named(files: Iterable[str], pattern: re.Pattern[str]) -> list[str]:

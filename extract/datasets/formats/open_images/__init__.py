@@ -1,0 +1,1 @@
+"""Open Images: `narratives` reads the captions, `reader` finds the files and makes rows."""

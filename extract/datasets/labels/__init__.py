@@ -1,0 +1,1 @@
+"""Labels: `table` reads CSVs of them, `of_images` gives them to images, `classes` has the names."""
