@@ -61,6 +61,19 @@ class ExtractConfig:
     strict: bool = option(
         False, "Refuse a dataset with a bad record, instead of leaving the record out."
     )
+    table: Path | None = option(
+        None,
+        "A table that names the images, with captions or labels, in the dataset or elsewhere: CSV, "
+        "TSV, JSON or Parquet, under any name.",
+    )
+    image_column: str = option("", "Its column, or the metadata's, with names of images.")
+    caption_column: str = option("", "The column with captions, where its name is not usual.")
+    label_column: str = option("", "The column with classes, where its name is not usual.")
+    split_column: str = option("", "The column with the split, where its name is not usual.")
+    separator: str = option(
+        "", "Between the cells of a table of text, where the first line does not show it."
+    )
+    label_separator: str = option(";", "Between the classes of a cell of a table of text.")
     batch_size: int = option(64, "Images or captions per forward pass.")
     rows_per_chunk: int = option(4096, "Rows per chunk, the unit of writing and reading.")
     dtype: Literal["float16", "float32"] = option("float16", "Type of the stored features.")

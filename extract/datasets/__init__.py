@@ -27,9 +27,11 @@ def open_dataset(location: str | os.PathLike[str], options: DatasetOptions) -> D
         DatasetError: There is no such folder, or `auto` cannot tell its format.
     """
     from sparc.extract.datasets.formats.detection import detect_format, reader_of
-    from sparc.extract.datasets.formats.registry import AUTO
+    from sparc.extract.datasets.formats.registry import AUTO, TABLE
     from sparc.extract.datasets.safe_folder import SafeFolder
 
     folder = SafeFolder(location)
-    name = detect_format(folder) if options.format == AUTO else options.format
+    name = options.format
+    if name == AUTO:
+        name = TABLE if options.table is not None else detect_format(folder)
     return reader_of(name)(folder, dataclasses.replace(options, format=name))

@@ -11,6 +11,9 @@ _ADVICE = {
     (".npy", ".npz", ".pt", ".pth", ".h5", ".hdf5", ".safetensors"): (
         "features are read by sparc-extract import"
     ),
+    (".heic", ".heif", ".jxl", ".svg", ".psd", ".dng", ".cr2", ".nef"): (
+        "such pictures cannot be read: convert them to JPEG"
+    ),
     (".mat",): "save it as CSV, then name it with --labels",
 }
 _BY_SUFFIX = {suffix: advice for suffixes, advice in _ADVICE.items() for suffix in suffixes}

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from sparc.common.config import require_choice
 from sparc.common.errors import ConfigError
-from sparc.extract.datasets.formats.registry import AUTO, CHOICES
+from sparc.extract.datasets.formats.registry import AUTO, CHOICES, TABLE
 
 if TYPE_CHECKING:  # it brings Zarr along, and the options are needed for `--help`
     from sparc.common.cache.manifest import Manifest
 
 Captions = Literal["each", "join", "first"]
+
+TAB = "\\t"
+"""How a tab is typed."""
 
 ALL_COLUMNS = "all"
 """Stands for every column of a dataset's metadata."""
@@ -37,6 +40,13 @@ class DatasetOptions:
         masks: Read object masks too, where the dataset has them.
         columns: Columns of the metadata that `rows.parquet` keeps; `all` keeps every one.
         strict: Refuse a dataset with a record that cannot be used, instead of leaving it out.
+        table: A file of names and captions, in the dataset or elsewhere, that gives the rows.
+        image_column: Its column, or the metadata's, with names of images; empty: by usual names.
+        caption_column: The column with captions; empty: by usual names.
+        label_column: The column with classes; empty: by usual names.
+        split_column: The column with the split; empty: by usual names.
+        separator: Between the cells of a table of text; empty: its first line decides.
+        label_separator: Between the classes of a cell of such a table.
     """
 
     format: str = AUTO
@@ -51,6 +61,13 @@ class DatasetOptions:
     masks: bool = False
     columns: tuple[str, ...] = ()
     strict: bool = False
+    table: Path | None = None
+    image_column: str = ""
+    caption_column: str = ""
+    label_column: str = ""
+    split_column: str = ""
+    separator: str = ""
+    label_separator: str = ";"
 
     def __post_init__(self) -> None:
         require_choice(self.format, CHOICES, "format")
@@ -64,6 +81,10 @@ class DatasetOptions:
             raise ConfigError("holdout_by needs holdout")
         if (self.classes or self.hierarchy) and not self.labels:
             raise ConfigError("classes and hierarchy describe labels: give labels too")
+        if self.table is not None and self.format not in (AUTO, TABLE):
+            raise ConfigError(f"table needs format {TABLE}, not {self.format}")
+        if len(self.separator) > 1 and self.separator != TAB:
+            raise ConfigError(f"separator must be one character, or {TAB} for a tab")
         if ALL_COLUMNS in self.columns and len(self.columns) > 1:
             raise ConfigError("give --column all or the names of columns, not both")
 

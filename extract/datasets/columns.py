@@ -58,10 +58,14 @@ class RecordColumns:
         if not self:
             return {}
         fields = {name: _null(value) for name, value in record.items() if name not in without}
-        self._known.update(dict.fromkeys(fields))
+        self.know(fields)
         if self.wanted == (ALL_COLUMNS,):
             return fields
         return {name: fields[name] for name in self._reads if name in fields}
+
+    def know(self, names: Iterable[str]) -> None:
+        """Enter columns that exist, whether a record with them is read or not."""
+        self._known.update(dict.fromkeys(names))
 
     def __bool__(self) -> bool:
         """Whether any field is chosen, so that metadata must be read."""

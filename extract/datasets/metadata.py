@@ -1,29 +1,45 @@
-"""Reading the files beside the images: text, CSV, JSON, JSON Lines and Parquet.
+"""Reading the files beside the images: text, CSV lines, JSON and JSON Lines.
 
 Whatever the bytes are, these functions give valid Unicode or raise a `DatasetError` that names the
-file and the line. Bytes that are not UTF-8 are replaced, and a message counts the lines that had
-some. This module must not know what the columns mean.
+file and the line. Text is UTF-8, or UTF-16 with a byte order mark; other bytes are replaced, and a
+message says in which line. Tables of captions and labels, where one bad record must not cost the
+file: `sparc.extract.datasets.tables`. This module must not know what the columns mean.
 """
 
+import codecs
 import csv
+import io
+import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparc.common.errors import DatasetError
-from sparc.common.progress import say
+from sparc.common.progress import progress, say
 from sparc.common.text import amount, shorten, size
+from sparc.extract.datasets.account import Omissions
 
 LARGEST_LINE = 1 << 26
 """Most bytes of a line of a table; a longer one is refused."""
 
 MOST_COLUMNS = 10_000
 """Most columns of a table; one with more is refused."""
+
+SEPARATORS = ("\t", ";", "|", ",")
+"""Between the cells of a line, in the order in which they are likely where nothing else decides."""
+
+_BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+_WATCHED = 1 << 26
+"""Bytes of a text file from which on its reading shows a bar."""
+
+_BLOCK = 1 << 20
+"""Bytes of a text file that are read at once."""
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -50,7 +66,7 @@ def read_text(path: Path, name: str) -> str:
     Raises:
         DatasetError: It cannot be read.
     """
-    return "".join(_lines(path, name, longest=None))
+    return "".join(text_lines(path, name, longest=None))
 
 
 def read_json(path: Path, name: str) -> Any:
@@ -87,7 +103,7 @@ def read_json_lines(path: Path, name: str) -> Iterator[Record]:
     Raises:
         DatasetError: It cannot be read, or a line is not a JSON object.
     """
-    for number, line in enumerate(_lines(path, name, longest=LARGEST_LINE), start=1):
+    for number, line in enumerate(text_lines(path, name, longest=LARGEST_LINE), start=1):
         if not line.strip():
             continue
         where = f"{name}, line {number}"
@@ -100,16 +116,60 @@ def read_json_lines(path: Path, name: str) -> Iterator[Record]:
 def read_csv_lines(path: Path, name: str) -> Iterator[tuple[int, list[str]]]:
     """Number and cells of each line of a CSV file, the header included, empty lines left out.
 
+    The separator is the one that the first line indicates; see `sniff_separator`.
+
     Raises:
         DatasetError: It cannot be read, or its quoting is broken.
     """
-    reader = csv.reader(_lines(path, name, longest=LARGEST_LINE), strict=True)
+    csv.field_size_limit(LARGEST_LINE)
+    lines = text_lines(path, name, longest=LARGEST_LINE)
+    first = next(lines, "")
+    separator = sniff_separator(first)
+    reader = csv.reader(
+        itertools.chain([first], lines),
+        delimiter=separator,
+        skipinitialspace=has_spaces_after(first, separator),
+        strict=True,
+    )
     try:
         for cells in reader:
             if cells:
                 yield reader.line_num, cells
     except csv.Error as error:
         raise DatasetError(f"{name}, line {reader.line_num} is not CSV: {error}") from error
+
+
+def sniff_separator(
+    first_line: str, is_known: Callable[[str], bool] = lambda _column: False
+) -> str:
+    """The separator of a table, by its first line alone, since texts hold commas.
+
+    Args:
+        first_line: The header, or the first line of a table without one.
+        is_known: Whether a column is known by its name: the separator wins that gives most of
+            them, then a tab, then the one that gives most cells.
+    """
+
+    def rank(separator: str) -> tuple[int, bool, int, bool]:
+        cells = split_line(first_line, separator)
+        names = sum(is_known(cell) for cell in cells)
+        return names, separator == "\t" and len(cells) > 1, len(cells), separator == ","
+
+    return max(SEPARATORS, key=rank)
+
+
+def has_spaces_after(first_line: str, separator: str) -> bool:
+    """Whether every separator of a line is followed by a space, which then is not of the cells."""
+    others = split_line(first_line, separator)[1:]
+    return bool(others) and all(cell.startswith(" ") for cell in others)
+
+
+def split_line(line: str, separator: str) -> list[str]:
+    """The cells of one line; a line whose quotes are broken is split at every separator."""
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:
+        return line.split(separator)
 
 
 def read_csv(path: Path, name: str) -> Iterator[Record]:
@@ -121,7 +181,7 @@ def read_csv(path: Path, name: str) -> Iterator[Record]:
     lines = read_csv_lines(path, name)
     _, header = next(lines, (0, []))
     header = [column.strip() for column in header]
-    _check_width(len(header), name)
+    check_width(len(header), name)
     for number, cells in lines:
         where = f"{name}, line {number}"
         if len(cells) != len(header):
@@ -140,7 +200,7 @@ def read_parquet(path: Path, name: str) -> Iterator[Record]:
     row = 0
     try:
         with pq.ParquetFile(path) as file:
-            _check_width(file.metadata.num_columns, name)
+            check_width(file.metadata.num_columns, name)
             for batch in file.iter_batches(batch_size=16_384):
                 for values in batch.to_pylist():
                     yield Record(f"{name}, row {row}", values)
@@ -158,23 +218,87 @@ def decode(data: bytes) -> tuple[str, bool]:
         return data.decode(errors="replace"), True
 
 
-def _lines(path: Path, name: str, *, longest: int | None) -> Iterator[str]:
-    replaced = 0
+def text_lines(
+    path: Path, name: str, *, longest: int | None, omissions: Omissions | None = None
+) -> Iterator[str]:
+    """The lines of a text file with their ends, without a byte order mark.
+
+    Args:
+        path: The file.
+        name: What messages call it.
+        longest: Most bytes of a line; None: any number.
+        omissions: Where letters that cannot be read are counted; None: they are said at the end.
+
+    Raises:
+        DatasetError: It cannot be read, or a line is too long.
+    """
+    replaced: list[int] = []
+    number = 0
     try:
-        with path.open("rb") as file:
-            for number, data in enumerate(iter(lambda: file.readline(longest or -1), b"")):
-                if longest and len(data) >= longest:
-                    raise DatasetError(f"{name}, line {number + 1} is longer than {size(longest)}")
-                text, was_replaced = decode(data)
-                replaced += was_replaced
-                yield text.removeprefix("\ufeff") if number == 0 else text
+        total = path.stat().st_size
+        with (
+            path.open("rb") as file,
+            progress(total, "lines", unit="B", quiet=total < _WATCHED) as bar,
+        ):
+            for block in _blocks(file, name):
+                for text in io.StringIO(block.text, newline="\n"):
+                    number += 1
+                    if longest and len(text) > longest:
+                        raise DatasetError(f"{name}, line {number} is longer than {size(longest)}")
+                    if block.is_replaced and "\ufffd" in text:
+                        replaced.append(number)
+                        if omissions is not None:
+                            omissions.add("letter", _UNREADABLE, f"line {number}")
+                    yield text
+                bar.update(file.tell() - bar.n)
     except OSError as error:
         raise DatasetError(f"cannot read {name}: {error.strerror}") from error
-    if replaced:
-        say(f"{name}: bytes that are not UTF-8 replaced in {amount(replaced, 'line')}")
+    if replaced and omissions is None:
+        say(
+            f"{name}: bytes that are not UTF-8 replaced in {amount(len(replaced), 'line')}, first "
+            f"in line {replaced[0]}: save it as UTF-8 ({_TO_UTF8})"
+        )
 
 
-def _check_width(columns: int, name: str) -> None:
+_TO_UTF8 = "such as with iconv -f WINDOWS-1252 -t UTF-8"
+_UNREADABLE = f"it is not UTF-8, and \ufffd stands for it: save the file as UTF-8, {_TO_UTF8}"
+
+
+class _Block(NamedTuple):
+    """Whole lines of a file, and whether a letter of them could not be read."""
+
+    text: str
+    is_replaced: bool
+
+
+def _blocks(file: IO[bytes], name: str) -> Iterator[_Block]:
+    mark = file.read(2)
+    file.seek(0)
+    encoding = _BYTE_ORDER_MARKS.get(mark, "utf-8-sig")
+    if encoding == "utf-8-sig" and b"\0" in mark:
+        raise DatasetError(f"{name} is not UTF-8: save it as UTF-8, such as with iconv")
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    rest: list[str] = []
+    while data := file.read(_BLOCK):
+        lines, end, others = decoder.decode(data).rpartition("\n")
+        if end:
+            yield _block("".join((*rest, lines, end)))
+            rest = []
+        rest.append(others)
+    yield _block("".join((*rest, decoder.decode(b"", True))))
+
+
+def _block(text: str) -> _Block:
+    # A replacement character that the file itself has counts as well: a letter was lost before.
+    return _Block(text, "\ufffd" in text)
+
+
+def check_width(columns: int, name: str) -> None:
+    """Refuse a table that is too wide to be one.
+
+    Raises:
+        DatasetError: It has more columns than `MOST_COLUMNS`.
+    """
     if columns > MOST_COLUMNS:
         raise DatasetError(f"{name} has {columns:,} columns, more than {MOST_COLUMNS:,}")
 

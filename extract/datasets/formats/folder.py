@@ -1,56 +1,53 @@
 """A plain folder of images, with captions beside them (`--format folder`).
 
     DATASET/
-      train/                 subfolders named like splits are splits, if all images are in such
-        metadata.csv         file_name,text — or metadata.jsonl, metadata.parquet
+      train/                 subfolders named like splits are splits; images beside them are left
+        metadata.csv         file_name,text — or .tsv, .jsonl, .json, .parquet
         0001.png
         more/0002.jpg        subfolders are read too
         more/0002.txt        captions of 0002.jpg, one per line
 
-This is the Hugging Face imagefolder convention, extended. A metadata file may be in any folder;
-its `file_name` is relative to that folder. Captions are in its column `text` or else `caption`:
-text, or a list of texts where the file can hold one; several lines with one file_name are several
-captions. An optional column `labels` holds a class or a list of classes; in CSV, classes are
-separated by `;`. Further columns may become columns of the cache (`--column`). An image without a
-caption in the metadata has those of the text file of its name, one per line. Every image is a row;
-its id is its path without suffix (with it, where two would be the same). The names of other
-subfolders are not used as labels.
+This is the Hugging Face imagefolder convention, extended. A metadata file may be in any folder, or
+above the splits. Names of images are relative to its folder or to the dataset, and need not be
+written exactly as the file is (`sparc.extract.datasets.names`). Where two files name an image, the
+one nearer to it counts. Where no file is called metadata, the one table that holds captions of the
+images is read, whatever its name; of several, none, and `--table` chooses.
+
+Columns are known by their usual names (`file_name`, `filepath`, `image`, …; `text`, `caption`,
+`title`, `prompt`, …; `labels`, `label`, `class`, …) or named with `--image-column`,
+`--caption-column` and `--label-column`. A caption is text, or a list of texts where the file can
+hold one; several lines with one name are several captions. Classes in a table of text are separated
+by `;` (`--label-separator`). Further columns may become columns of the cache (`--column`).
+
+An image without a caption in the metadata has those of the file of its name: `.txt` or `.caption`,
+one per line, or `.json` with a key like `caption`. Every image is a row; its id is its path without
+suffix (with it, where two would be the same). The names of other subfolders are not used as labels:
+`--format class-folders` does that.
 """
 
 import posixpath
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from typing import Any
 
 from sparc.common.errors import DatasetError
-from sparc.common.progress import say
-from sparc.common.text import amount, shorten
-from sparc.extract.datasets.base import ALL_COLUMNS
-from sparc.extract.datasets.columns import RecordColumns, merged, parse_cells
+from sparc.common.text import shorten
+from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.formats.reader import DatasetReader
-from sparc.extract.datasets.metadata import (
-    Record,
-    decode,
-    read_csv,
-    read_json_lines,
-    read_parquet,
-)
-from sparc.extract.datasets.safe_folder import LARGEST_TEXT, SafeFolder, split_suffix
+from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
 from sparc.extract.datasets.splits import SYNONYMS
-
-LABEL_SEPARATOR = ";"
-"""Between the classes of one image, in the column `labels` of a CSV."""
-
-_READERS = {
-    "metadata.csv": read_csv,
-    "metadata.jsonl": read_json_lines,
-    "metadata.parquet": read_parquet,
-}
-
-
-_READ_COLUMNS = ("file_name", "text", "caption", "labels")
-"""What this reader itself makes paths, captions and labels of."""
+from sparc.extract.datasets.tables.by_image import TextsByImage
+from sparc.extract.datasets.tables.finding import (
+    ImageFinder,
+    caption_tables,
+    metadata_files,
+    name_test,
+    places_of,
+)
+from sparc.extract.datasets.tables.opening import open_table
+from sparc.extract.datasets.tables.records import Roles, TableRecords, choose_roles
+from sparc.extract.datasets.tables.sidecars import Sidecars
+from sparc.extract.datasets.tables.table import Table
 
 
 class FolderDataset(DatasetReader):
@@ -70,171 +67,148 @@ class FolderDataset(DatasetReader):
 
     def read(self, split: str) -> Source:
         """The images, sorted by path; missing ones that metadata name come last."""
-        folder, options = self.folder, self.options
+        folder = self.folder
         listed = [name for name in folder.images if not split or name.startswith(f"{split}/")]
-        metadata = _Metadata(folder, split, options.holdout_by, self.columns)
-        present = set(listed)
-        missing = [image_path for image_path in metadata.captions if image_path not in present]
-        sidecars = _Sidecars(folder)
-        image_paths = listed + missing
-        source = Source(
-            named=metadata.captions,
-            records=[
-                ImageRecord(
-                    sample_id,
-                    image_path,
-                    captions=metadata.captions.get(image_path) or sidecars.captions(image_path),
-                    labels=metadata.labels.get(image_path, ()),
-                    group=metadata.groups.get(image_path, ""),
-                    columns=merged(metadata.columns_of.get(image_path, ()), image_path),
-                    caption_columns=metadata.caption_columns.get(image_path, ()),
-                )
-                for sample_id, image_path in zip(_ids(image_paths), image_paths, strict=True)
-            ],
-        )
-        sidecars.say_replaced()
-        if metadata.captions and not any(record.captions for record in source.records):
-            columns = shorten(", ".join(sorted(metadata.columns)), 120)
-            say(f"{folder}: its metadata have no column text or caption; columns: {columns}")
-        return source
+        sidecars = Sidecars(folder, self.account)
+        metadata = _Metadata(self, split, sidecars)
+        images, files = set(listed), set(folder.files)
+        others = [image_path for image_path in metadata.texts.captions if image_path not in images]
+        # Files that metadata name are images, whatever their suffix.
+        listed = sorted([*listed, *(name for name in others if name in files)])
+        image_paths = [*listed, *(name for name in others if name not in files)]
+        records: list[ImageRecord] = []
+        for sample_id, image_path in zip(_ids(image_paths), image_paths, strict=True):
+            has_text = any(metadata.texts.captions.get(image_path, ()))
+            otherwise = () if has_text else sidecars.captions(image_path)
+            records.append(metadata.texts.record(sample_id, image_path, otherwise))
+        return Source(named=metadata.texts.captions, records=records)
 
 
 def split_folders(image_paths: Sequence[str]) -> list[str]:
-    """The subfolders that are splits: all with images, if all of them are named like splits."""
-    tops = sorted({name.split("/", 1)[0] if "/" in name else "" for name in image_paths})
-    return tops if all(top.lower() in SYNONYMS for top in tops) else []
+    """The subfolders that are splits: all with images, if all of them are named like splits.
 
-
-def metadata_files(files: Sequence[str]) -> list[str]:
-    """The metadata files, in any folder."""
-    return [name for name in files if name.rpartition("/")[2] in _READERS]
+    A few images beside them, fewer than in them, are passed over.
+    """
+    tops = Counter(name.split("/", 1)[0] if "/" in name else "" for name in image_paths)
+    beside = tops.pop("", 0)
+    if all(top.lower() in SYNONYMS for top in tops) and beside < tops.total():
+        return sorted(tops)
+    return []
 
 
 class _Metadata:
     """What the metadata files of a split say, by image.
 
     Attributes:
-        captions: In the order of the files; an entry for every image that is named.
-        labels: Classes of the images that have some.
-        groups: Values of the column whose equal values are held out together.
-        columns: All columns that the files have.
-        columns_of: Values of the columns that are kept, of each line without a caption.
-        caption_columns: The same of each caption.
+        texts: Captions, classes, groups and columns.
     """
 
-    def __init__(
-        self, folder: SafeFolder, split: str, group_column: str, kept: RecordColumns
-    ) -> None:
-        self.captions: dict[str, list[str]] = {}
-        self.labels: dict[str, list[str]] = {}
-        self.groups: dict[str, str] = {}
-        self.columns: set[str] = set()
-        self.columns_of: dict[str, list[dict[str, Any]]] = {}
-        self.caption_columns: dict[str, list[dict[str, Any]]] = {}
-        cells: list[dict[str, Any]] = []
-        # A group here is the text in the file, whatever type `parse_cells` gives the column.
-        is_kept = {group_column, ALL_COLUMNS} & {*kept.wanted}
-        without = _READ_COLUMNS if is_kept else (*_READ_COLUMNS, group_column)
-        for name in _metadata_of(folder, split):
-            below, _, base = name.rpartition("/")
-            where = f"{folder}/{name}"
-            is_csv = base == "metadata.csv"
-            prefix = f"{split}/" if split and not below else ""
-            for record in _READERS[base](folder.path(name), where):
-                image_path = posixpath.normpath(posixpath.join(below, _file_name(record)))
-                if not image_path.startswith(prefix):
-                    continue
-                self.columns.update(record.values)
-                column = "text" if "text" in record.values else "caption"
-                texts = _texts(record, column)
-                self.captions.setdefault(image_path, []).extend(texts)
-                if kept.wanted:
-                    values = kept.of(record.values, without=without)
-                    if is_csv:
-                        cells.append(values)
-                    if texts:
-                        of_captions = self.caption_columns.setdefault(image_path, [])
-                        of_captions.extend([values] * len(texts))
-                    else:
-                        self.columns_of.setdefault(image_path, []).append(values)
-                labels = _texts(record, "labels")
-                if is_csv:
-                    labels = [part for text in labels for part in text.split(LABEL_SEPARATOR)]
-                if labels:
-                    stripped = (label.strip() for label in labels)
-                    self.labels.setdefault(image_path, []).extend(filter(None, stripped))
-                group = record.values.get(group_column)
-                if group is not None and group != "":
-                    self.groups.setdefault(image_path, str(group))
-        parse_cells(cells)
-        if group_column and group_column not in self.columns:
-            known = shorten(", ".join(sorted(self.columns)), 120) or "none"
+    def __init__(self, reader: DatasetReader, split: str, sidecars: Sidecars) -> None:
+        self._folder = reader.folder
+        self._account = reader.account
+        self._options: DatasetOptions = reader.options
+        self._split = split
+        self._kept = reader.columns
+        self._sidecars = sidecars
+        self._finder = ImageFinder(reader.folder, reader.account)
+        self._named_by: dict[str, str] = {}
+        self.texts = TextsByImage(reader.options, reader.columns)
+        self._columns: set[str] = set()
+        failures: list[DatasetError] = []
+        files = list(self._files())
+        for file in sorted(files, key=lambda name: -name.count("/")):
+            try:
+                table, roles = self._open(file)
+            except DatasetError as error:
+                failures.append(error)
+                self._account.omissions(file).add("table", shorten(str(error), 200), file)
+                continue
+            self._read(file, table, roles)
+        if failures and len(failures) == len(files):
+            raise failures[0]
+        self.texts.finish()
+        column = self._options.holdout_by
+        if column and column not in self._columns:
+            known = shorten(", ".join(sorted(self._columns)), 120) or "none"
             raise DatasetError(
-                f"{folder}: no metadata has the column {group_column!r} of --holdout-by; "
+                f"{self._folder}: no metadata has the column {column!r} of --holdout-by; "
                 f"columns: {known}"
             )
 
+    def _files(self) -> Iterator[str]:
+        """The tables that count: those called metadata, else the only one with captions.
 
-class _Sidecars:
-    """The text files with the captions of the images of the same name."""
+        Where most images have text beside them, that counts.
+        """
+        split = self._split
+        holders: set[str] = set()
+        files = metadata_files(self._folder.files)
+        if not files and not self._sidecars.are_usual(self._folder.images):
+            files = _unambiguous(caption_tables(self._folder, self._options))
+        for name in files:
+            below = name.rpartition("/")[0]
+            if split and below and not f"{below}/".startswith(f"{split}/"):
+                continue
+            if below in holders:
+                raise DatasetError(
+                    f"{self._folder}/{below}".rstrip("/") + " has metadata in several files: "
+                    "keep one"
+                )
+            holders.add(below)
+            yield name
 
-    def __init__(self, folder: SafeFolder) -> None:
-        self._folder = folder
-        self._names = {name[:-4] for name in folder.files if name.endswith(".txt")}
-        self._replaced = 0
-
-    def captions(self, image_path: str) -> list[str]:
-        """The captions of an image, one per line."""
-        stem, _ = split_suffix(image_path)
-        if stem not in self._names:
-            return []
-        text, was_replaced = decode(self._folder.read(f"{stem}.txt", largest=LARGEST_TEXT))
-        self._replaced += was_replaced
-        return text.removeprefix("\ufeff").splitlines()
-
-    def say_replaced(self) -> None:
-        if self._replaced:
-            files = amount(self._replaced, "text file")
-            say(f"{self._folder}: bytes that are not UTF-8 replaced in {files}")
-
-
-def _metadata_of(folder: SafeFolder, split: str) -> Iterator[str]:
-    holders: set[str] = set()
-    for name in metadata_files(folder.files):
-        below = name.rpartition("/")[0]
-        if split and below and not f"{below}/".startswith(f"{split}/"):
-            continue
-        if below in holders:
+    def _open(self, file: str) -> tuple[Table, Roles]:
+        where = f"{self._folder}/{file}"
+        omissions = self._account.omissions(file)
+        table = open_table(self._folder.path(file), where, omissions, self._options.separator)
+        roles = choose_roles(table, self._options, name_test(self._folder, places_of(file)))
+        if roles is None and len(table.header) == 1 and table.header[0].startswith("../"):
             raise DatasetError(
-                f"{folder}/{below}".rstrip("/") + " has metadata in several files: keep one"
+                f"{where} is a link that was copied as text ({shorten(table.header[0], 80)}): copy "
+                "the folder with its links"
             )
-        holders.add(below)
-        yield name
+        if roles is None:
+            columns = shorten(", ".join(map(str, table.header)), 120) or "none"
+            raise DatasetError(
+                f"{where} has no column file_name; its columns: {columns}; name the one with "
+                "images with --image-column"
+            )
+        return table, roles
+
+    def _read(self, file: str, table: Table, roles: Roles) -> None:
+        below = places_of(file)
+        own = f"{file.rpartition('/')[0]}/".lstrip("/")
+        prefix = f"{self._split}/" if self._split else ""
+        records = TableRecords(table, roles, self._options)
+        self._kept.know(records.further)
+        for record in records:
+            image_path = self._finder.find(record.image, below)
+            if image_path is None:
+                image_path = posixpath.normpath(own + record.image)
+                if not image_path.startswith(prefix):
+                    table.leave_out("record", "no image has its name", record.number)
+            if not image_path.startswith(prefix):
+                continue
+            nearer = self._named_by.setdefault(image_path, file)
+            if nearer != file:
+                table.leave_out(
+                    "record", f"{nearer} names the image too, nearer to it", record.number
+                )
+                continue
+            self.texts.add(image_path, record, is_text=table.is_text)
+        self._columns.update(map(str, table.columns))
+        records.enter(self._account, file)
 
 
-def _file_name(record: Record) -> str:
-    if "file_name" not in record.values:
-        columns = shorten(", ".join(map(str, record.values)), 120)
-        raise DatasetError(f"{record.where} has no column file_name; its columns: {columns}")
-    name = record.values["file_name"]
-    if not isinstance(name, str) or not name.strip():
-        raise DatasetError(f"{record.where} has no file_name")
-    return name.strip()
-
-
-def _texts(record: Record, column: str) -> list[str]:
-    value: Any = record.values.get(column)
-    if value is None:
-        return []
-    texts = value if isinstance(value, list) else [value]
-    if column == "labels":
-        texts = [str(text) if type(text) is int else text for text in texts]
-    if not all(isinstance(text, str) for text in texts):
-        raise DatasetError(
-            f"{record.where}: {column} must be text or a list of texts, "
-            f"not {shorten(repr(value), 60)}"
-        )
-    return texts
+def _unambiguous(tables: Sequence[str]) -> list[str]:
+    """Tables of other names than metadata, if only one can be meant in any folder."""
+    folders = [f"{name.rpartition('/')[0]}/".lstrip("/") for name in tables]
+    for number, folder in enumerate(folders):
+        if any(other.startswith(folder) for other in folders[number + 1 :]):
+            return []
+        if any(folder.startswith(other) for other in folders[number + 1 :]):
+            return []
+    return list(tables)
 
 
 def _ids(image_paths: Sequence[str]) -> Sequence[str]:

@@ -42,9 +42,13 @@ from sparc.common.registry import Entry
 _HERE = "sparc.extract.datasets.formats"
 _PUBLISHED = f"{_HERE}.published"
 
+TABLE = "table"
+"""The format that `--table` implies."""
+
 FORMATS: dict[str, Entry] = {
     "folder": Entry("images, with .txt or metadata files", f"{_HERE}.folder:FolderDataset"),
     "coco": Entry("images, with COCO's annotation files", f"{_HERE}.coco.reader:CocoDataset"),
+    TABLE: Entry("images that a table names (--table FILE)", f"{_HERE}.table:TableDataset"),
     "open-images": Entry(
         "Open Images with Localized Narratives", f"{_HERE}.open_images.reader:OpenImagesDataset"
     ),

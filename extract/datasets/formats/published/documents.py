@@ -9,9 +9,9 @@ from typing import Any
 from sparc.extract.datasets.account import Account
 from sparc.extract.datasets.base import ALL_COLUMNS
 from sparc.extract.datasets.columns import RecordColumns
-from sparc.extract.datasets.formats.folder import metadata_files
 from sparc.extract.datasets.names import Names
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
+from sparc.extract.datasets.tables.finding import metadata_files
 
 _HEAD = 1 << 16
 """Bytes at the beginning of a document that are looked at."""

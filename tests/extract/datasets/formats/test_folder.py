@@ -149,46 +149,93 @@ def test_images_that_are_not_there_stay_rows(tmp_path, paint, manifest, captions
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("name", "content", "message"),
     [
-        ("file_name,text\na.png,A,more\n", "line 2 has 3 columns, the header has 2"),
-        ("file_name,text\na.png,A\n,B\n", "line 3 has no file_name"),
-        ("name,text\na.png,A\n", "line 2 has no column file_name; its columns: name, text"),
-        ('file_name,text\na.png,"A\n', "line 2 is not CSV"),
+        ("csv", "file_name,text\na.png,A,more\n", "1 record .*line 2: it has 3 columns, not 2"),
+        ("csv", "file_name,text\n,B\n", "no line has a file_name"),
+        ("csv", "name,text\na.png,A\n", "no column file_name; its columns: name, text"),
+        ("csv", 'file_name,text\na.png,"A\n', "line 2: its quotes are broken"),
+        ("csv", "file_name,text,text\na.png,A,A\n", "two columns 'text'"),
+        ("jsonl", '{"file_name": \n{"file_name": \n', "line 1: it is not JSON"),
+        ("jsonl", '{"file_name": null}\n', "no line has a file_name"),
+        ("jsonl", "[" * 100_000, "nested too deeply"),
+        ("jsonl", '{"n": ' + "9" * 5000 + "}", "not JSON"),
+        ("json", '{\n"images": []}', "is no table"),
+        ("parquet", "PAR1 nothing PAR1", "row 0 is not readable as Parquet"),
     ],
 )
-def test_broken_csv_is_named_with_its_line(tmp_path, paint, manifest, content, message):
+def test_metadata_of_which_nothing_can_be_used_are_refused(
+    tmp_path, paint, manifest, name, content, message
+):
     paint(tmp_path, "a.png")
-    (tmp_path / "metadata.csv").write_text(content)
-    with pytest.raises(DatasetError, match=rf"metadata\.csv, {message}") as caught:
+    (tmp_path / f"metadata.{name}").write_text(content)
+    with pytest.raises(DatasetError, match=rf"metadata\.{name}.*{message}") as caught:
         manifest()
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("name", "content", "left_out"),
     [
-        ('{"file_name": "a.png"}\n{"file_name": \n', "line 2 is not JSON"),
-        ('{"file_name": "a.png"}\n[1]\n', "line 2 is not a JSON object"),
-        ('{"file_name": "a.png", "text": 5}\n', "line 1: text must be text or a list of texts"),
-        ('{"file_name": "a.png", "text": ["a", null]}\n', "line 1: text must be text"),
-        ('{"file_name": 7}\n', "line 1 has no file_name"),
-        ("[" * 100_000, "line 1 is nested too deeply"),
-        ('{"n": ' + "9" * 5000 + "}", "line 1 is not JSON"),
+        (
+            "csv",
+            'file_name,text\na.png,A\nb.png,leaf, green\nc.png,"open\nd.png,D\n,E\n'
+            'e.png,"a "big" dog"\nf.png,\n',
+            [
+                "1 record left out: it has 3 columns, not 2: a text with ',' needs quotes (line 3)",
+                "1 record left out: its quotes are broken (',' expected after '\"') (line 4)",
+                "1 record left out: it has no file_name (line 6)",
+            ],
+        ),
+        (
+            "jsonl",
+            '{"file_name": "a.png", "text": "A"}\n{"file_name": "b.png", "text": 5}\n'
+            '{"file_name": "c.png", "text": [NaN]}\n{"file_name": "d.png", "text": ["D", null]}\n'
+            '[1]\n{"file_name"\n{"file_name": "e.png", "text": "a \\"big\\" dog"}\n',
+            [
+                "1 caption left out: it is a number, not text (line 2)",
+                "1 caption left out: it is NaN (line 3)",
+                "1 caption left out: it is null (line 4)",
+                "1 record left out: it is not a JSON object (line 5)",
+                "1 record left out: it is not JSON: Expecting ':' delimiter (line 6)",
+            ],
+        ),
     ],
 )
-def test_broken_json_lines_are_named(tmp_path, paint, manifest, content, message):
-    paint(tmp_path, "a.png")
-    (tmp_path / "metadata.jsonl").write_text(content)
-    with pytest.raises(DatasetError, match=rf"metadata\.jsonl, {message}"):
-        manifest()
+def test_a_bad_record_costs_one_record(
+    tmp_path, paint, manifest, captions, name, content, left_out
+):
+    paint(tmp_path, "a.png", "b.png", "c.png", "d.png", "e.png", "f.png")
+    (tmp_path / f"metadata.{name}").write_text(content)
+    result = manifest()
+    assert captions(result) == [
+        ("a.png", "A"),
+        ("b.png", None),
+        ("c.png", None),
+        ("d.png", "D"),
+        ("e.png", 'a "big" dog'),
+        ("f.png", None),
+    ]
+    assert [str(entry) for entry in result.account.left_out] == [
+        f"metadata.{name}: {line}" for line in left_out
+    ]
+    with pytest.raises(DatasetError, match=r"line \d.*without --strict"):
+        manifest(strict=True)
 
 
-def test_broken_parquet_is_named(tmp_path, paint, manifest):
-    paint(tmp_path, "a.png")
-    (tmp_path / "metadata.parquet").write_bytes(b"PAR1 nothing PAR1")
-    with pytest.raises(DatasetError, match=r"metadata\.parquet, row 0 is not readable"):
-        manifest()
+def test_values_of_parquet_are_texts_where_they_can_be(tmp_path, paint, manifest, captions):
+    paint(tmp_path, "a.png", "b.png", "c.png")
+    texts = pa.array([b"bytes", b"\xe9", None], pa.binary())
+    labels = pa.array([1.0, float("nan"), 2.0])
+    names = ["a.png", "b.png", "c.png"]
+    table = pa.table({"file_name": names, "text": texts, "label": labels, "vector": [[0.5]] * 3})
+    pq.write_table(table, tmp_path / "metadata.parquet")
+    result = manifest()
+    assert captions(result) == [("a.png", "bytes"), ("b.png", None), ("c.png", None)]
+    assert result.classes["name"].to_pylist() == ["1", "2"]
+    reasons = ["it has bytes that are not UTF-8", "it is null"]
+    assert [entry.why for entry in result.account.left_out] == reasons
+    assert result.account.used[0].unused == ("vector",)
 
 
 def test_two_metadata_files_in_one_folder_are_refused(tmp_path, paint, manifest):
@@ -199,16 +246,22 @@ def test_two_metadata_files_in_one_folder_are_refused(tmp_path, paint, manifest)
         manifest()
 
 
-def test_text_that_is_not_utf8_is_replaced_and_said(tmp_path, paint, manifest, captions, capsys):
+def test_text_that_is_not_utf8_is_replaced_and_said(tmp_path, paint, manifest, captions):
     paint(tmp_path, "a.png", "b.png", "c.png")
     (tmp_path / "metadata.csv").write_bytes(b"file_name,text\na.png,caf\xe9\n")
     (tmp_path / "b.txt").write_bytes(b"na\xefve")
-    long = "x" * 10_000
+    long = "x" * 200_000
     (tmp_path / "c.txt").write_text(long)
-    assert captions(manifest()) == [("a.png", "caf�"), ("b.png", "na�ve"), ("c.png", long)]
-    said = capsys.readouterr().err
-    assert "metadata.csv: bytes that are not UTF-8 replaced in 1 line" in said
-    assert "replaced in 1 text file" in said
+    result = manifest()
+    assert captions(result) == [("a.png", "caf\ufffd"), ("b.png", "na\ufffdve"), ("c.png", long)]
+    said = [(entry.file, entry.what, entry.first) for entry in result.account.left_out]
+    assert said == [
+        ("files beside images", "letter", "b.txt"),
+        ("metadata.csv", "letter", "line 2"),
+    ]
+    assert "save the file as UTF-8" in result.account.left_out[1].why
+    (tmp_path / "metadata.csv").write_text(f"file_name,text\na.png,{long}\n")
+    assert captions(manifest())[0] == ("a.png", long)
 
 
 def test_half_surrogates_become_replacement_characters(tmp_path, paint, manifest, captions):
@@ -224,11 +277,138 @@ def test_metadata_whose_images_are_all_missing_are_refused_as_such(tmp_path, man
         manifest()
 
 
-def test_metadata_without_a_column_of_captions_is_said(tmp_path, paint, manifest, capsys):
+def test_metadata_without_a_column_of_captions_is_said(tmp_path, paint, manifest, captions):
     paint(tmp_path, "a.png")
-    (tmp_path / "metadata.csv").write_text("file_name,description\na.png,A\n")
-    manifest()
-    assert "no column text or caption; columns: description, file_name" in capsys.readouterr().err
+    (tmp_path / "metadata.csv").write_text("file_name,story\na.png,A\n")
+    account = manifest().account
+    assert account.lacks_captions
+    assert account.used[0].unused == ("story",)
+    assert captions(manifest(caption_column="Story")) == [("a.png", "A")]
+    with pytest.raises(DatasetError, match=r"no column 'tale' of --caption-column; its columns:"):
+        manifest(caption_column="tale")
     (tmp_path / "a.txt").write_text("a caption beside it")
-    manifest()
-    assert capsys.readouterr().err == ""
+    assert captions(manifest()) == [("a.png", "a caption beside it")]
+
+
+@pytest.mark.parametrize(
+    ("header", "used"),
+    [
+        ("File_Name, Text, Label", ("File_Name", "Text", "Label")),
+        ("image;prompt;class", ("image", "prompt", "class")),
+        ("filepath\ttitle\tcategory", ("filepath", "title", "category")),
+        ("image path|description|labels", ("image path", "description", "labels")),
+    ],
+)
+def test_columns_are_known_by_their_usual_names(
+    tmp_path, paint, manifest, captions, labels, header, used
+):
+    paint(tmp_path, "a.png", "b.png")
+    between = next(mark for mark in ("\t", ";", "|", ", ") if mark in header)
+    lines = [header, between.join(["a.png", '"one, two"', "cat"]), between.join(["b.png", "", ""])]
+    (tmp_path / "metadata.csv").write_text("\n".join(lines), encoding="utf-16")
+    result = manifest()
+    assert captions(result) == [("a.png", "one, two"), ("b.png", None)]
+    assert labels(result) == {"a": ["cat"], "b": []}
+    assert result.account.used[0].used == used
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.csv", "filepath\ttitle\nimages/a.jpg\tone\nimages/a.jpg\ttwo\nimages/b.jpg\tB\n"),
+        (
+            "results.csv",
+            "image_name| comment_number| comment\na.jpg| 0| one\na.jpg| 1| two\nb.jpg| 0| B",
+        ),
+        ("x.token.txt", "a.jpg#0\tone\na.jpg#1\ttwo\nb.jpg#0\tB\n"),
+        ("captions.json", '{"images/a.jpg": ["one", "two"], "images/b.jpg": "B"}'),
+        (
+            "meta.json",
+            '[{"image": "A.JPG", "captions": ["one", "two"]}, {"image": "b", "text": "B"}]',
+        ),
+        (
+            "meta.jsonl",
+            '{"path": "/data/images/a.jpg", "text": ["one", "two"]}\n'
+            '{"path": "b.jpg", "text": "B"}',
+        ),
+    ],
+)
+def test_the_only_table_of_captions_is_read_whatever_its_name(
+    tmp_path, paint, manifest, captions, name, content
+):
+    paint(tmp_path, "images/a.jpg", "images/b.jpg")
+    (tmp_path / name).write_text(content)
+    expected = [("images/a.jpg", "one"), ("images/a.jpg", "two"), ("images/b.jpg", "B")]
+    assert captions(manifest()) == expected
+    (tmp_path / f"other-{name}").write_text(content)
+    two = manifest()
+    assert two.account.lacks_captions
+    advice = {entry.what: entry.advice for entry in two.account.unused}
+    assert advice[name] == f"--table {name} reads it"
+    assert captions(manifest(table=tmp_path / name)) == expected
+
+
+def test_text_beside_most_images_wins_over_a_table(tmp_path, paint, manifest, captions):
+    paint(tmp_path, "00000/0.jpg", "00000/1.jpg")
+    pq.write_table(pa.table({"key": ["0", "1"], "caption": ["A", "B"]}), tmp_path / "00000.parquet")
+    assert captions(manifest()) == [("00000/0.jpg", "A"), ("00000/1.jpg", "B")]
+    for number in range(2):
+        (tmp_path / f"00000/{number}.txt").write_text(f"text {number}")
+        (tmp_path / f"00000/{number}.json").write_text('{"caption": "json"}')
+    result = manifest()
+    assert captions(result) == [("00000/0.jpg", "text 0"), ("00000/1.jpg", "text 1")]
+    unused = {entry.what: entry.advice for entry in result.account.unused}
+    assert unused["00000.parquet"] == "--table 00000.parquet reads it"
+
+
+def test_captions_lie_beside_images_in_files_of_several_kinds(tmp_path, paint, manifest, captions):
+    paint(tmp_path, "a.png", "b.png", "c.png", "K\u00e4se.png", "d.png")
+    (tmp_path / "a.caption").write_text("A")
+    (tmp_path / "b.json").write_text('{"url": "u", "caption": ["B", null]}')
+    (tmp_path / "c.png.TXT").write_text("C", encoding="utf-16")
+    (tmp_path / "Ka\u0308se.txt").write_text("cheese")
+    (tmp_path / "d.json").write_text("{")
+    result = manifest()
+    assert captions(result) == [
+        ("K\u00e4se.png", "cheese"),
+        ("a.png", "A"),
+        ("b.png", "B"),
+        ("c.png", "C"),
+        ("d.png", None),
+    ]
+    assert [(entry.what, entry.first) for entry in result.account.left_out] == [
+        ("caption", "b.json"),
+        ("file", "d.json"),
+    ]
+
+
+def test_the_nearer_of_two_metadata_files_counts(tmp_path, paint, manifest, captions):
+    paint(tmp_path, "train/a.png", "train/b.png", "test/c.png")
+    (tmp_path / "metadata.csv").write_text(
+        "file_name,text\ntrain/a.png,far\ntrain/b.png,B\ntest/c.png,C\nnowhere.png,N\n"
+    )
+    (tmp_path / "train/metadata.csv").write_text("file_name,text\ntrain/a.png,near\n")
+    result = manifest(split="train")
+    assert captions(result) == [("train/a.png", "near"), ("train/b.png", "B")]
+    assert [(entry.why, entry.first) for entry in result.account.left_out] == [
+        ("train/metadata.csv names the image too, nearer to it", "line 2"),
+        ("no image has its name", "line 5"),
+    ]
+
+
+def test_a_few_images_beside_splits_are_left(tmp_path, paint, manifest, captions):
+    paint(tmp_path, "preview.png", "train/a.png", "train/b.png", "val/c.png")
+    result = manifest(split="train")
+    assert captions(result) == [("train/a.png", None), ("train/b.png", None)]
+    assert next(entry.what for entry in result.account.unused) == "preview.png"
+
+
+def test_files_that_metadata_name_are_images_whatever_their_suffix(
+    tmp_path, paint, manifest, captions
+):
+    paint(tmp_path, "a.png", "b.png")
+    (tmp_path / "b.png").rename(tmp_path / "photo.jpg_large")
+    (tmp_path / "metadata.csv").write_text("file_name,text\na,A\nphoto.jpg_large,B\n")
+    result = manifest()
+    assert captions(result) == [("a.png", "A"), ("photo.jpg_large", "B")]
+    assert result.account.resolved[0].how == "suffix"

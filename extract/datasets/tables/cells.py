@@ -1,0 +1,69 @@
+"""What the value of a cell says: captions, or classes. What is no text is a fault of the record."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+
+class Texts(NamedTuple):
+    """The texts of a cell.
+
+    Attributes:
+        texts: Those that can be used.
+        fault: What is wrong with the others; empty if nothing is.
+    """
+
+    texts: Sequence[str]
+    fault: str = ""
+
+
+def captions_of(value: Any) -> Texts:
+    """The captions of a cell: text, or a list of texts. UTF-8 bytes are text; numbers are none."""
+    if type(value) is str:
+        return Texts((value,))
+    if not isinstance(value, list | tuple):
+        text, fault = _text(value)
+        return Texts(() if fault else (text,), fault)
+    parts = [_text(item) for item in value]
+    faults = [fault for _, fault in parts if fault]
+    return Texts([text for text, fault in parts if not fault], faults[0] if faults else "")
+
+
+def classes_of(value: Any, separator: str) -> Texts:
+    """The classes of a cell: text, whole numbers, or a list of them. A missing value is no fault.
+
+    Args:
+        value: The cell.
+        separator: Between the classes of a text; empty: a text is one class.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return Texts(())
+    if not isinstance(value, list | tuple):
+        value = [value]
+    classes: list[str] = []
+    fault = ""
+    for item in value:
+        is_whole = type(item) is int or (isinstance(item, float) and item.is_integer())
+        text, why = (str(int(item)), "") if is_whole else _text(item)
+        fault = fault or why
+        if not why:
+            classes.extend(text.split(separator) if separator else (text,))
+    return Texts([text for item in classes if (text := item.strip())], fault)
+
+
+def _text(value: Any) -> tuple[str, str]:
+    """The text of a value, and what is wrong with it."""
+    if isinstance(value, str):
+        return value, ""
+    if value is None:
+        return "", "it is null"
+    if isinstance(value, bytes):
+        try:
+            return value.decode(), ""
+        except UnicodeDecodeError:
+            return "", "it has bytes that are not UTF-8"
+    if isinstance(value, float) and math.isnan(value):
+        return "", "it is NaN"
+    if isinstance(value, int | float):
+        return "", "it is a number, not text"
+    return "", "it is neither text nor a list of texts"

@@ -1,0 +1,41 @@
+"""Opens a table by its content: Parquet, JSON or text with separators."""
+
+from pathlib import Path
+
+from sparc.common.errors import DatasetError
+from sparc.common.files.safe_files import open_regular
+from sparc.extract.datasets.account import Omissions
+from sparc.extract.datasets.tables.delimited import DelimitedTable
+from sparc.extract.datasets.tables.objects import JsonTable
+from sparc.extract.datasets.tables.parquet import ParquetTable
+from sparc.extract.datasets.tables.table import Table
+
+SUFFIXES = (".csv", ".tsv", ".txt", ".token", ".json", ".jsonl", ".ndjson", ".parquet", ".pq")
+"""What tables are usually called."""
+
+_HEAD = 4096
+
+
+def open_table(path: Path, name: str, omissions: Omissions, separator: str = "") -> Table:
+    """A table, whatever its name says it is.
+
+    Args:
+        path: The file.
+        name: What messages call it.
+        omissions: Where its bad records are counted.
+        separator: Between cells of text; empty: the first line decides.
+
+    Raises:
+        DatasetError: It cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise DatasetError(f"cannot read {name}: {error.strerror}") from error
+    if head.startswith(b"PAR1"):
+        return ParquetTable(path, name, omissions)
+    text = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xff\xfe \t\r\n")
+    if text.startswith((b"{", b"[")):
+        return JsonTable(path, name, omissions)
+    return DelimitedTable(path, name, omissions, separator)
