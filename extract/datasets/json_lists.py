@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, BinaryIO, ClassVar, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,9 @@ _QUOTE = ord('"')
 _IN_LIST = 2
 """Brackets that are open between the entries of a list: the document's and the list's own."""
 
+_WHOLE = ""
+"""The key of a list that is the whole document."""
+
 _SHOWS_PROGRESS = 1 << 25
 """Bytes of the smallest document that has a progress bar."""
 
@@ -51,13 +54,16 @@ class JsonLists:
         DatasetError: It cannot be read, or is not a JSON object.
     """
 
+    _opening: ClassVar[bytes] = b"{"
+    _kind: ClassVar[str] = "object"
+
     def __init__(self, path: Path, name: str, omissions: Omissions) -> None:
         self._name = name
         self._omissions = omissions
         self._begins: dict[str, int] = {}
         with ExitStack() as opening:
             self._file = opening.enter_context(_open(path, name))
-            self._searched = self._after_brace()
+            self._searched = self._after_opening()
             """Where the search for further lists goes on: behind a value of the document."""
             length = self._file.seek(0, os.SEEK_END)
             bar = progress(
@@ -204,15 +210,15 @@ class JsonLists:
             raise self._not_json(place, "no key comes before this") from error
         return str(pairs[-1][0])
 
-    def _after_brace(self) -> int:
-        """Where the document goes on behind its first brace."""
+    def _after_opening(self) -> int:
+        """Where the document goes on behind its first bracket."""
         text = self._file.read(_CHUNK)
         start = text.removeprefix(b"\xef\xbb\xbf").lstrip()
-        if start[:1] == b"{":
+        if start[:1] == self._opening:
             return len(text) - len(start) + 1
         if len(text) < _CHUNK:
             parse_json(decode(start)[0], self._name)  # raises where it is not JSON
-        raise DatasetError(f"{self._name} is not a JSON object")
+        raise DatasetError(f"{self._name} is not a JSON {self._kind}")
 
     def _chunks(self, begin: int) -> Iterator[tuple[int, bytes]]:
         """Bytes of the document and where they begin, never cut between a backslash and the next.
@@ -245,6 +251,18 @@ class JsonLists:
             f"{self._name} is not JSON: it ends {where}; the file is cut off, or a text in it is "
             "not closed: copy or write it again"
         )
+
+
+class JsonList(JsonLists):
+    """A JSON document that is one list; otherwise as `JsonLists`."""
+
+    _opening = b"["
+    _kind = "list"
+
+    def all_entries(self, what: str) -> Iterator[tuple[int, Any]]:
+        """The entries, each with its position; see `JsonLists.entries`."""
+        self._begins = {_WHOLE: self._searched}
+        return self.entries(_WHOLE, what)
 
 
 class _Found(NamedTuple):

@@ -58,6 +58,10 @@ FORMATS: dict[str, Entry] = {
         "Karpathy's splits of COCO, Flickr8k and 30k", f"{_PUBLISHED}.karpathy:KarpathyDataset"
     ),
     "voc": Entry("Pascal VOC", f"{_PUBLISHED}.voc:VocDataset"),
+    "visual-genome": Entry(
+        "Visual Genome's phrases and objects", f"{_PUBLISHED}.visual_genome:VisualGenomeDataset"
+    ),
+    "llava": Entry("LLaVA's conversations", f"{_PUBLISHED}.conversations:ConversationsDataset"),
     "celeba": Entry("CelebA's lists of attributes", f"{_PUBLISHED}.celeba:CelebaDataset"),
     "cub": Entry("CUB's and NABirds' lists", f"{_PUBLISHED}.cub:CubDataset"),
 }

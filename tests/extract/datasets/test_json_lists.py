@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sparc.common.errors import DatasetError
 from sparc.extract.datasets import json_lists
 from sparc.extract.datasets.account import Omissions
-from sparc.extract.datasets.json_lists import JsonLists
+from sparc.extract.datasets.json_lists import JsonList, JsonLists
 
 texts = st.text('ab"\\\\[]{},: \n\u00e9', max_size=8)
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
@@ -108,3 +108,37 @@ def test_an_entry_without_end_is_not_kept_in_memory(path, monkeypatch):
     monkeypatch.setattr(json_lists, "LARGEST_ENTRY", 64)
     with pytest.raises(DatasetError, match="byte 15 is not JSON: an entry of 'k' is not closed"):
         read(path, b'{"k": [{"a": 1},{"a": "' + b"x" * 200)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(values, max_size=5),
+    st.sampled_from([5, 16, 1 << 20]),
+    st.sampled_from(["utf-8", "utf-8-sig"]),
+    st.sampled_from([None, 1]),
+)
+def test_a_document_that_is_one_list(path, document, chunk, encoding, indent):
+    path.write_bytes(json.dumps(document, indent=indent).encode(encoding))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_lists, "_CHUNK", chunk)
+        with JsonList(path, "document", Omissions("document")) as entries:
+            assert list(entries.all_entries("entry")) == list(enumerate(document))
+
+
+def test_one_list_that_is_none(path):
+    for content, message in [
+        ('{"a": []}', "is not a JSON list"),
+        ('[{"a": 1}, {"b"', "ends in the midst"),
+        ("[1}", "ends without ]"),
+    ]:
+        path.write_text(content)
+        with (
+            pytest.raises(DatasetError, match=message),
+            JsonList(path, "document", Omissions("document")) as entries,
+        ):
+            list(entries.all_entries("entry"))
+    omissions = Omissions("document")
+    path.write_text('[{"a": 1}, {"b": tru}, {"c": 3}]')
+    with JsonList(path, "document", omissions) as entries:
+        assert list(entries.all_entries("entry")) == [(0, {"a": 1}), (2, {"c": 3})]
+    assert omissions.first == "[1]: it is not JSON"

@@ -3,12 +3,17 @@
 This module must not know any dataset format.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from sparc.extract.datasets.account import Account
+from sparc.common.errors import DatasetError
+from sparc.extract.datasets.account import Account, Omissions
 from sparc.extract.datasets.base import ALL_COLUMNS
 from sparc.extract.datasets.columns import RecordColumns
+from sparc.extract.datasets.json_lists import JsonList
+from sparc.extract.datasets.metadata import LARGEST_LINE, decode, parse_json
 from sparc.extract.datasets.names import Names
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
 from sparc.extract.datasets.tables.finding import metadata_files
@@ -39,6 +44,39 @@ def documents_with(
         for file in files[:_LOOKED_AT]
         if (head := folder.head(file, _HEAD)) and all(mark in head for mark in sought)
     ]
+
+
+def json_entries(
+    folder: SafeFolder, file: str, omissions: Omissions, what: str
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The objects of a document that is a list, or that has one a line, each with its place.
+
+    Args:
+        folder: The dataset.
+        file: The document.
+        omissions: Counts the entries that are no JSON objects.
+        what: What an entry is called.
+
+    Raises:
+        DatasetError: It cannot be read, or is not such a document.
+    """
+    where = f"{folder}/{file}"
+    if folder.head(file, 64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
+        entries = _line_entries(folder.path(file), where, omissions, what)
+    else:
+        entries = _list_entries(folder.path(file), where, omissions, what)
+    for place, entry in entries:
+        if isinstance(entry, dict):
+            yield place, entry
+        else:
+            omissions.add(what, "it is not an object", place)
+
+
+def image_ids(paths: Collection[str]) -> Mapping[str, str]:
+    """An id of each image: its path without suffix, or with it where several differ in that."""
+    often = Counter(split_suffix(path)[0] for path in paths)
+    stems = {path: split_suffix(path)[0] for path in paths}
+    return {path: stem if often[stem] == 1 else path for path, stem in stems.items()}
 
 
 def has_own_metadata(folder: SafeFolder) -> bool:
@@ -89,3 +127,25 @@ def enter_fields(
         unused=[name for name in others if name not in kept],
         advice="--column NAME keeps one of them",
     )
+
+
+def _list_entries(
+    path: Path, where: str, omissions: Omissions, what: str
+) -> Iterator[tuple[str, Any]]:
+    with JsonList(path, where, omissions) as document:
+        for position, entry in document.all_entries(what):
+            yield f"[{position}]", entry
+
+
+def _line_entries(
+    path: Path, where: str, omissions: Omissions, what: str
+) -> Iterator[tuple[str, Any]]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(iter(lambda: lines.readline(LARGEST_LINE), b""), start=1):
+            if not line.strip():
+                continue
+            place = f"line {number}"
+            try:
+                yield place, parse_json(decode(line)[0].removeprefix("\ufeff"), f"{where}, {place}")
+            except DatasetError:
+                omissions.add(what, "it is not JSON", place)

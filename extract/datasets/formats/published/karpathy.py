@@ -31,7 +31,7 @@ from sparc.extract.datasets.formats.published.documents import (
     text_of,
 )
 from sparc.extract.datasets.formats.reader import DatasetReader
-from sparc.extract.datasets.metadata import read_json
+from sparc.extract.datasets.json_lists import JsonLists
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
 
@@ -130,36 +130,32 @@ class KarpathyDataset(DatasetReader):
     @cached_property
     def _images(self) -> Sequence[_Image]:
         where = f"{self.folder}/{self._file}"
-        document = read_json(self.folder.path(self._file), where)
-        entries = document.get("images") if isinstance(document, dict) else None
-        if not isinstance(entries, list):
-            raise DatasetError(f"{where} has no list 'images'")
         omissions = self.account.omissions(self._file)
         images: dict[str, _Image] = {}
         others: dict[str, None] = {}
-        for image in self._usable(entries, omissions, others):
+        for image in self._usable(omissions, others):
             earlier = images.setdefault(image.sample_id, image)
             if earlier != image:
                 raise DatasetError(
                     f"{where}: two different images have the id {shorten(image.sample_id, 80)!r}"
                 )
+        if any(image.split for image in images.values()):
+            for image in [image for image in images.values() if not image.split]:
+                omissions.add("image", "it has no split", f"image {image.sample_id}")
+                del images[image.sample_id]
         if not images:
             raise DatasetError(f"{where} has no image that can be used: {omissions.first}")
         enter_fields(self.account, self.columns, self._file, _READ, others)
         return list(images.values())
 
-    def _usable(
-        self, entries: Sequence[Any], omissions: Omissions, others: dict[str, None]
-    ) -> Iterator[_Image]:
-        """The images of a list.
+    def _usable(self, omissions: Omissions, others: dict[str, None]) -> Iterator[_Image]:
+        """The images of the file.
 
         Args:
-            entries: The list.
             omissions: Counts the entries that cannot be used.
             others: Gets the fields that are not read.
         """
-        is_divided = any(isinstance(entry, dict) and entry.get("split") for entry in entries)
-        for position, entry in enumerate(entries):
+        for position, entry in self._entries(omissions):
             where = f"images[{position}]"
             if not isinstance(entry, dict):
                 omissions.add("image", "it is not an object", where)
@@ -167,9 +163,6 @@ class KarpathyDataset(DatasetReader):
             name, split = text_of(entry.get("filename")), text_of(entry.get("split"))
             if not name:
                 omissions.add("image", "it has no filename", where)
-                continue
-            if is_divided and not split:
-                omissions.add("image", "it has no split", where)
                 continue
             others.update(dict.fromkeys(entry.keys() - _NOT_COLUMNS))
             sentences = list(_sentences(entry.get("sentences"), omissions, where))
@@ -181,6 +174,11 @@ class KarpathyDataset(DatasetReader):
                 self.columns.of(entry, without=_NOT_COLUMNS),
                 [self.columns.of(fields, without=_NOT_COLUMNS) for _, fields in sentences],
             )
+
+    def _entries(self, omissions: Omissions) -> Iterator[tuple[int, Any]]:
+        path = self.folder.path(self._file)
+        with JsonLists(path, f"{self.folder}/{self._file}", omissions) as lists:
+            yield from lists.entries("images", "image")
 
 
 def _candidates(folder: SafeFolder) -> list[str]:

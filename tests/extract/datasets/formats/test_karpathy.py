@@ -92,8 +92,13 @@ def test_one_bad_record_is_one_omission(tmp_path, karpathy, manifest, captions):
         entry(None, "train", "no name"),
         {"filename": "b.jpg", "split": "train", "sentences": [{"raw": None}, 5, {"raw": "good"}]},
         {"filename": "c.jpg", "split": "train", "sentences": "text"},
-        {"filename": "d.jpg", "sentences": []},
-        {"filename": "d.jpg", "split": "train", "sentences": [{"tokens": ["a", "fish"]}]},
+        {"filename": "d.jpg", "cocoid": "d", "sentences": []},
+        {
+            "filename": "d.jpg",
+            "cocoid": 9,
+            "split": "train",
+            "sentences": [{"tokens": ["a", "fish"]}],
+        },
     ]
     karpathy([IMAGES[0], IMAGES[0], *bad])
     result = manifest()
@@ -109,7 +114,7 @@ def test_one_bad_record_is_one_omission(tmp_path, karpathy, manifest, captions):
         ("image", 1, "images[3]"),
         ("caption", 2, "images[4].sentences[0]"),
         ("caption", 1, "images[5]"),
-        ("image", 1, "images[6]"),
+        ("image", 1, "image d"),
     ]
     with pytest.raises(DatasetError, match=r"images\[2\].*without --strict"):
         open_dataset(tmp_path, DatasetOptions(strict=True)).manifest()
