@@ -83,6 +83,16 @@ class Account:
         self._unusable: set[str] = set()
         self._names: list[Names] = []
         self._others: Counter[str] = Counter()
+        self._passed_over: list[UnusedFiles] = []
+
+    def passes_over(self, what: str, advice: str) -> None:
+        """Enter what lies there besides files and is not used, such as names of folders.
+
+        Args:
+            what: What it is.
+            advice: The options that would use it.
+        """
+        self._passed_over.append(UnusedFiles(what=what, advice=advice))
 
     def uses(
         self, file: str, *, used: Iterable[str] = (), unused: Iterable[str] = (), advice: str = ""
@@ -144,7 +154,10 @@ class Account:
             captioned=len(rows) - rows.column("caption").null_count,
             labelled=pc.sum(pc.greater(labels, 0)).as_py() or 0,
             used=tuple(self._used_files()),
-            unused=tuple(self._unused_files(set(images), of_other_split, advise)),
+            unused=(
+                *self._passed_over,
+                *self._unused_files(set(images), of_other_split, advise),
+            ),
             left_out=tuple(self.left_out()),
             resolved=tuple(entry for names in self._names for entry in names.resolved()),
         )

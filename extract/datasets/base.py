@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from sparc.common.config import require_choice
 from sparc.common.errors import ConfigError
-from sparc.extract.datasets.formats.registry import AUTO, CHOICES, TABLE
+from sparc.extract.datasets.formats.registry import AUTO, CHOICES, CLASS_FOLDERS, TABLE
 
 if TYPE_CHECKING:  # it brings Zarr along, and the options are needed for `--help`
     from sparc.common.cache.manifest import Manifest
@@ -79,8 +79,11 @@ class DatasetOptions:
             raise ConfigError("holdout needs split train or test, to say which part is wanted")
         if self.holdout_by and not self.holdout:
             raise ConfigError("holdout_by needs holdout")
-        if (self.classes or self.hierarchy) and not self.labels:
-            raise ConfigError("classes and hierarchy describe labels: give labels too")
+        describes = self.classes or self.hierarchy
+        if describes and not self.labels and self.format not in (AUTO, CLASS_FOLDERS):
+            raise ConfigError(
+                f"classes and hierarchy describe labels: give labels too, or format {CLASS_FOLDERS}"
+            )
         if self.table is not None and self.format not in (AUTO, TABLE):
             raise ConfigError(f"table needs format {TABLE}, not {self.format}")
         if len(self.separator) > 1 and self.separator != TAB:

@@ -30,9 +30,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
 from sparc.common.errors import DatasetError
-from sparc.common.text import shorten
+from sparc.common.text import amount, shorten
 from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.formats.reader import DatasetReader
+from sparc.extract.datasets.labels.classes import names_of_numbers
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
 from sparc.extract.datasets.splits import SYNONYMS
@@ -77,11 +78,25 @@ class FolderDataset(DatasetReader):
         listed = sorted([*listed, *(name for name in others if name in files)])
         image_paths = [*listed, *(name for name in others if name not in files)]
         records: list[ImageRecord] = []
-        for sample_id, image_path in zip(_ids(image_paths), image_paths, strict=True):
+        for sample_id, image_path in zip(image_ids(image_paths), image_paths, strict=True):
             has_text = any(metadata.texts.captions.get(image_path, ()))
             otherwise = () if has_text else sidecars.captions(image_path)
             records.append(metadata.texts.record(sample_id, image_path, otherwise))
-        return Source(named=metadata.texts.captions, records=records)
+        labels = {label for record in records for label in record.labels}
+        if not labels and self.options.labels is None:
+            self._say_folders(listed, split)
+        names = names_of_numbers(folder, self.account, labels)
+        return Source(named=metadata.texts.captions, records=records, names=names)
+
+    def _say_folders(self, image_paths: Sequence[str], split: str) -> None:
+        """Enter folders that may be called after classes, where there are no others."""
+        start = len(split) + 1 if split else 0
+        below = [path[start:].partition("/") for path in image_paths]
+        folders = sorted({folder for folder, slash, _ in below if slash})
+        if len(folders) > 1 and all(slash for _, slash, _ in below):
+            shown = shorten(", ".join(folders), 60)
+            what = f"names of {amount(len(folders), 'folder')} ({shown})"
+            self.account.passes_over(what, "--format class-folders takes them for classes")
 
 
 def split_folders(image_paths: Sequence[str]) -> list[str]:
@@ -211,7 +226,8 @@ def _unambiguous(tables: Sequence[str]) -> list[str]:
     return list(tables)
 
 
-def _ids(image_paths: Sequence[str]) -> Sequence[str]:
+def image_ids(image_paths: Sequence[str]) -> Sequence[str]:
+    """Ids of images: their paths without suffix; with it, where two would be the same."""
     stems = [split_suffix(path)[0] for path in image_paths]
     often = Counter(stems)
     ids = [

@@ -45,8 +45,14 @@ _PUBLISHED = f"{_HERE}.published"
 TABLE = "table"
 """The format that `--table` implies."""
 
+CLASS_FOLDERS = "class-folders"
+"""The format whose folders are classes, which `--classes` and `--hierarchy` describe."""
+
 FORMATS: dict[str, Entry] = {
     "folder": Entry("images, with .txt or metadata files", f"{_HERE}.folder:FolderDataset"),
+    CLASS_FOLDERS: Entry(
+        "folders called after classes, as ImageNet's", f"{_HERE}.class_folders:ClassFolders"
+    ),
     "coco": Entry("images, with COCO's annotation files", f"{_HERE}.coco.reader:CocoDataset"),
     TABLE: Entry("images that a table names (--table FILE)", f"{_HERE}.table:TableDataset"),
     "open-images": Entry(

@@ -22,6 +22,7 @@ from sparc.common.files.paths import from_home
 from sparc.common.text import shorten
 from sparc.extract.datasets.base import TAB, DatasetOptions
 from sparc.extract.datasets.formats.reader import DatasetReader
+from sparc.extract.datasets.labels.classes import names_of_numbers
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
 from sparc.extract.datasets.source import Source
 from sparc.extract.datasets.tables.by_image import TextsByImage
@@ -90,13 +91,13 @@ class TableDataset(DatasetReader):
             raise DatasetError(f"{table.name} cannot be read: {_ADDRESSES}")
         stems = [split_suffix(image_path)[0] for image_path in texts.captions]
         ids = stems if len(set(stems)) == len(stems) else list(texts.captions)
-        return Source(
-            named_in=table.name,
-            records=[
-                texts.record(sample_id, image_path)
-                for sample_id, image_path in zip(ids, texts.captions, strict=True)
-            ],
-        )
+        image_records = [
+            texts.record(sample_id, image_path)
+            for sample_id, image_path in zip(ids, texts.captions, strict=True)
+        ]
+        labels = {label for record in image_records for label in record.labels}
+        names = names_of_numbers(self.folder, self.account, labels)
+        return Source(named_in=table.name, records=image_records, names=names)
 
     def _open(self) -> tuple[Table, Roles]:
         separator = "\t" if self.options.separator == TAB else self.options.separator

@@ -8,6 +8,7 @@ from functools import lru_cache
 from sparc.common.errors import DatasetError
 from sparc.extract.datasets.account import Account, Omissions
 from sparc.extract.datasets.base import DatasetOptions
+from sparc.extract.datasets.labels.table import is_labels
 from sparc.extract.datasets.names import Names
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
 from sparc.extract.datasets.tables.opening import SUFFIXES, open_table
@@ -21,6 +22,9 @@ _COMMENT_NUMBER = re.compile(r"#\d+$")
 
 _MOST_CANDIDATES = 50
 """Files that are looked into for a table of captions; where there are more, none is."""
+
+_HEAD = 1 << 16
+"""Bytes in which the header of a file for `--labels` must end, which counts its confidences."""
 
 _LARGEST_DOCUMENT = 1 << 26
 """Bytes of a JSON file that is looked into, since it must be read as a whole."""
@@ -115,7 +119,7 @@ def names_images(folder: SafeFolder, file: str, options: DatasetOptions) -> bool
 
 def peek(folder: SafeFolder, file: str, options: DatasetOptions) -> tuple[Table, Roles] | None:
     """A table and its roles, without any trace in the account; None where a file is none."""
-    if not _may_be_table(folder, file):
+    if not _may_be_table(folder, file) or is_labels(folder.head(file, _HEAD)):
         return None
     try:
         path = folder.locate(file)

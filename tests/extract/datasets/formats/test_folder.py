@@ -412,3 +412,10 @@ def test_files_that_metadata_name_are_images_whatever_their_suffix(
     result = manifest()
     assert captions(result) == [("a.png", "A"), ("photo.jpg_large", "B")]
     assert result.account.resolved[0].how == "suffix"
+
+
+def test_a_file_for_labels_is_no_table_of_captions(tmp_path, paint, manifest, labels):
+    paint(tmp_path, "a.png", "b.png")
+    (tmp_path / "labels.csv").write_text("ImageID,LabelName,Confidence\na,cat,0\nb,dog,1\n")
+    assert labels(manifest()) == {"a": [], "b": []}
+    assert manifest().account.unused[0].what == "labels.csv"
