@@ -119,9 +119,10 @@ def make_notes(
     if not config.untrained:
         yield Note("the untrained control is left out (--no-untrained)")
     elif subject.untrained is None:
+        unknown = ", and whether the cache comes from the same encoders could not be checked"
         yield Note(
             f"{subject.location} is a saved model without its run: the untrained control is left "
-            "out, and whether the cache comes from the same encoders could not be checked"
+            f"out{'' if subject.encoders_are_known else unknown}"
         )
     if not config.permuted:
         yield Note("the permuted controls are left out (--no-permuted)")

@@ -4,6 +4,7 @@ A cache from other encoders than those that the model was trained on is refused.
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from sparc.common.files.folder import Folder
 from sparc.common.parsing import parse_object
 from sparc.common.streams.info import StreamInfo
 from sparc.common.streams.origin import encoder_difference
-from sparc.train.loading import load, load_model, load_untrained
+from sparc.train.derive.source import open_source
+from sparc.train.loading import load_model, load_untrained
 from sparc.train.model import tensors
 from sparc.train.model.files import CONFIG_FILE
 from sparc.train.model.network import Sparc
@@ -30,7 +32,8 @@ class Subject:
         model: The trained model, in evaluation mode.
         untrained: The model at step 0 of its run; None for a saved model without a run.
         digest: SHA-256 of the trained weights.
-        trained_on: The streams of the run's cache; None for a saved model without a run.
+        trained_on: The model's streams as the caches it learned from describe them; None for a
+            saved model that does not say.
     """
 
     location: str
@@ -39,6 +42,12 @@ class Subject:
     digest: str
     trained_on: tuple[StreamInfo, ...] | None
 
+    @property
+    def encoders_are_known(self) -> bool:
+        """Whether it is known of every stream what made the features that it was trained on."""
+        known = {stream.name for stream in self.trained_on or ()}
+        return known.issuperset(self.model.config.names)
+
 
 def open_subject(location: str | Path) -> Subject:
     """Load the model of a finished run, of a saved model's folder, or of a hub repository.
@@ -46,12 +55,14 @@ def open_subject(location: str | Path) -> Subject:
     Raises:
         RunError: It does not exist, is damaged, or the run has not finished.
     """
+    untrained: Sparc | None = None
+    trained_on: tuple[StreamInfo, ...] | None
     if _is_run(location):
-        model = load_model(location)
-        untrained = load_untrained(location)
+        model, untrained = load_model(location), load_untrained(location)
         trained_on = RunRecord.read(Path(location)).data.streams
     else:
-        model, untrained, trained_on = load(location), None, None
+        source = open_source(os.fspath(location))
+        model, trained_on = source.model, tuple(source.streams()) or None
     return Subject(
         location=str(location),
         model=model,

@@ -130,7 +130,8 @@ def _notes(first: Subject, second: Subject, streams: list[str]) -> Iterator[str]
         yield f"streams that only one of them has are left out: {', '.join(absent)}"
     for subject in (first, second):
         if subject.untrained is None:
+            unknown = ", and whether both know the same encoders could not be checked"
             yield (
                 f"{subject.location} is a saved model without its run: the untrained control is "
-                "left out, and whether both know the same encoders could not be checked"
+                f"left out{'' if subject.encoders_are_known else unknown}"
             )

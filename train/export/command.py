@@ -74,8 +74,8 @@ def export_run(run: Location, out: Location, config: ExportConfig | None = None)
     for sentence in differences:
         say(f"note: {sentence}")
     say(
-        f"{target}: {listed(names)} of {source.location} exported; {target}/{CARD_FILE} says how "
-        "to load them"
+        f"{target}: {listed(names)} of {source.location} exported, a folder each; "
+        f"{target}/{CARD_FILE} says how to load them"
     )
     return [target.inside(name) for name in names]
 

@@ -4,6 +4,11 @@ import pytest
 
 from sparc.analyze.codes.subject import choose_streams, open_subject
 from sparc.common.errors import CacheError, RunError
+from sparc.common.files.folder import Folder
+from sparc.train.derive.history import History
+from sparc.train.derive.saved_model import write_saved_model
+from sparc.train.save.config import SaveConfig
+from sparc.train.save.record import SaveRecord
 
 
 @pytest.fixture
@@ -62,3 +67,21 @@ def test_features_of_another_width_are_refused(subject, make_cache, tmp_path):
 def test_anything_but_a_model_is_refused(tmp_path):
     with pytest.raises(RunError):
         open_subject(tmp_path)
+
+
+def test_a_saved_model_knows_the_encoders_that_it_records(subject, make_cache, tmp_path):
+    assert subject.trained_on is None
+    assert not subject.encoders_are_known
+    cache = make_cache(tmp_path / "cache")
+    streams = tuple(cache.streams[name] for name in subject.model.config.names)
+    folder = Folder(tmp_path / "model")
+    record = SaveRecord(
+        source="run", source_sha256="", streams=streams, settings=SaveConfig(), versions={}
+    )
+    for some, known in ((streams[:1], False), (streams, True)):
+        history = History(saved=(dataclasses.replace(record, streams=some),))
+        folder.create()
+        write_saved_model(folder, subject.model, history)
+        opened = open_subject(tmp_path / "model")
+        assert opened.trained_on == some
+        assert opened.encoders_are_known == known

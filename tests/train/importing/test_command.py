@@ -126,8 +126,9 @@ CASES = {
         {}, top_k(SCALED + ENCODER_BIAS), DECODER / DIM**0.5, BIAS / DIM**0.5,
     ),
     "saelens jumprelu": (
-        lambda f: saelens(f, architecture="jumprelu", weights={"threshold": torch.ones(40)}),
-        {"k": 8, "k_max": 40}, above(CENTRED, 1.0), DECODER, BIAS,
+        lambda f: saelens(f, architecture="jumprelu", weights={"threshold": torch.ones(40)},
+                          metadata={"training_architecture_details": {"k": 7.5}}),
+        {"k_max": 40}, above(CENTRED, 1.0), DECODER, BIAS,
     ),
     "saelens relu": (
         lambda f: saelens(f, architecture="standard"),
@@ -272,6 +273,7 @@ def test_a_dictionary_is_checked_on_a_cache_and_answers_the_commands(tmp_path, c
     assert f"imported: {given}, saelens" in call("train", "inspect", tmp_path / "out").stdout
     shown = call("analyze", "stability", tmp_path / "out", tmp_path / "out")
     assert "40 latents matched one to one" in shown.stdout, shown.stderr
+    assert "could not be checked" not in shown.stdout
 
 
 def test_what_was_exported_comes_back(tmp_path):

@@ -4,12 +4,11 @@ Nothing in it is ever run: safetensors are read, and files of PyTorch with `weig
 """
 
 import hashlib
-import io
 import pickle
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import safetensors
 import safetensors.torch
@@ -183,11 +182,11 @@ def listing(names: Iterable[str]) -> str:
     return ", ".join(shown[:_SHOWN]) + more if shown else "nothing"
 
 
-def state_dict(content: bytes, where: Path) -> dict[str, Tensor]:
+def state_dict(content: Path | IO[bytes], where: Path) -> dict[str, Tensor]:
     """The tensors that PyTorch saved, by name.
 
     Args:
-        content: What a file holds.
+        content: A file, or what follows in an open one.
         where: The file.
 
     Raises:
@@ -195,7 +194,7 @@ def state_dict(content: bytes, where: Path) -> dict[str, Tensor]:
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # of old pickles
-            document: Any = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            document: Any = torch.load(content, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DictionaryError(
             f"{where} is a pickle that holds more than tensors, and loading it would run code: "
@@ -224,4 +223,4 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"cannot tell what {path} holds: a file with weights ends in "
             f"{', '.join((_SAFE, *_TORCH))}"
         )
-    return state_dict(path.read_bytes(), path)
+    return state_dict(path, path)

@@ -80,7 +80,7 @@ class SaeLens(WritableFormat):
         return (
             "SPARC reconstructs rows of unit norm, SAELens rows of the norm that they came with. "
             "It keeps the norms of the rows that it encoded last: decode what was encoded just "
-            "before.",
+            "before. A row of zeros has no norm: SPARC refuses it, SAELens gives NaN.",
         )
 
 

@@ -1,5 +1,6 @@
 """Reading folders of SAELens: which of its architectures and normalizations SPARC has."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -63,8 +64,7 @@ def _activation(
     architecture = config.get("architecture", "standard")
     # Before version 6, a TopK autoencoder was a standard one with another activation.
     name = config.get("activation_fn", config.get("activation_fn_str", "relu"))
-    options = config.get("activation_fn_kwargs")
-    former_k = options.get("k") if isinstance(options, Mapping) else None
+    former_k = _table(config, "activation_fn_kwargs").get("k")
     k = config.get("k", former_k) or former_k
     if architecture == "topk" or (architecture == "standard" and name == "topk"):
         if type(k) is not int or not 1 <= k <= latents:
@@ -73,7 +73,7 @@ def _activation(
     if architecture == "jumprelu":
         threshold = tensors.take("threshold", latents)
         _require_one(threshold, where)
-        return _with_our_bounds(threshold_above(float(threshold[0])), config)
+        return _with_recorded_size(threshold_above(float(threshold[0])), config)
     if architecture == "standard" and name == "relu":
         return Threshold(0.0)
     what = architecture if architecture != "standard" else f"standard with activation {name}"
@@ -99,19 +99,22 @@ def _require_one(threshold: Tensor, where: object) -> None:
         )
 
 
-def _with_our_bounds(activation: Threshold, config: Mapping[str, Any]) -> Threshold:
-    """With the numbers that SPARC wrote beside a threshold of its own."""
-    metadata = config.get("metadata")
-    ours = metadata.get("sparc") if isinstance(metadata, Mapping) else None
-    written = ours.get("activation") if isinstance(ours, Mapping) else None
-    if not isinstance(written, Mapping):
-        return activation
-    k, most = written.get("k"), written.get("most")
+def _with_recorded_size(activation: Threshold, config: Mapping[str, Any]) -> Threshold:
+    """With what the metadata say of a row's latents: of SPARC's threshold, or of BatchTopK."""
+    ours = _table(_table(_table(config, "metadata"), "sparc"), "activation")
+    trained = _table(_table(config, "metadata"), "training_architecture_details")
+    k, most = ours.get("k", trained.get("k")), ours.get("most")
     return Threshold(
         activation.least,
-        k=k if type(k) is int else None,
+        k=math.ceil(k) if type(k) in (int, float) and k > 0 else None,
         most=most if type(most) is int else None,
     )
+
+
+def _table(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A table of a document; an empty one where there is none."""
+    table = document.get(name)
+    return table if isinstance(table, Mapping) else {}
 
 
 def _normalized(dictionary: Dictionary, config: Mapping[str, Any], where: object) -> Dictionary:

@@ -9,6 +9,7 @@ they are zero then. Whatever saev did to its activations before training (a mean
 with these, not in the checkpoint.
 """
 
+import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -110,4 +111,4 @@ def _tensors(given: Given) -> Tensors:
     path = given.file(FILE)
     with path.open("rb") as file:
         file.readline(_HEADER)
-        return Tensors(state_dict(file.read(), path), path)
+        return Tensors(state_dict(io.BytesIO(file.read()), path), path)
