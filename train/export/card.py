@@ -1,6 +1,6 @@
 """The page beside exported dictionaries: what they are, how to load them, what differs there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sparc.common.streams.info import StreamInfo
 from sparc.train.config import ModelConfig
@@ -32,14 +32,12 @@ def export_card(
         f"{table_cell(known[name].origin.spec) if name in known else ''} |"
         for name in streams
     ]
-    joint = selector_of(config.selection).own_mode == "joint"
-    shared = " The streams were trained to share their latents, by number." if joint else ""
     scaled = " (it scales them itself)" if config.normalize == "unit" else ""
     lines = [
         "# Dictionaries of SPARC",
         "",
         f"Each folder is a dictionary of {config.latents:,} sparse latents, that of one stream of "
-        f"a SPARC model (arXiv 2507.06265).{shared}",
+        "a SPARC model (arXiv 2507.06265).",
         "",
         "| folder | dim | encoder |",
         "|---|---|---|",
@@ -47,18 +45,28 @@ def export_card(
         "",
         "```python",
         form.load.replace("FOLDER", f'"{streams[0]}"'),
-        f"codes = sae.encode(features)  # raw features of that encoder, (rows, {dims[streams[0]]})",
         "```",
         "",
         f'The codes are those of `sparc.load(…).encode(features, "independent", stream=…)`, from '
-        f"raw features{scaled}. What SPARC also does, and one dictionary cannot:",
+        f"raw features{scaled}, (rows, dim).",
         "",
-        f"- In joint mode the streams of a row use the same latents: here {config.k} for a row, "
-        f"{SELECTORS[config.selection].summary}. A dictionary on its own sees one stream and "
-        "selects by its logits alone.",
-        "- A stream's code also rebuilds the other streams' features, through their decoders: "
-        "here `codes @ W_dec + b_dec` of another folder, up to the norm of the row.",
-        *(f"- {sentence}" for sentence in sentences),
+        *(f"- {sentence}" for sentence in (*_alone(config), *sentences)),
         "",
     ]
     return "\n".join(lines)
+
+
+def _alone(config: ModelConfig) -> Iterator[str]:
+    """What the model does with several streams, and one dictionary cannot."""
+    if len(config.streams) == 1:
+        return
+    if selector_of(config.selection).own_mode == "joint":
+        yield (
+            "The streams of the model share their latents, by number. In joint mode they also use "
+            f"the same ones for a row: here {config.k}, {SELECTORS[config.selection].summary}. A "
+            "dictionary on its own sees one stream and selects by its logits alone."
+        )
+    yield (
+        "In the model a stream's code also rebuilds the features of the others, through the "
+        "decoders of the other folders."
+    )

@@ -1,7 +1,8 @@
 """`sparc-train export --to saelens`: the same codes in SAELens, which the tests do without.
 
-What it computes is written down here. With SAELens 6.54.12 itself, the codes of three streams of
-emoji (600 rows, 512 latents, k 16) were the same up to 1.3e-7.
+What it computes is written down here, and compared with SAELens itself where that is installed.
+With version 6.54.12 the codes of three streams of emoji (600 rows, 512 latents, k 16) were the same
+up to 1.3e-7.
 """
 
 import json
@@ -11,8 +12,19 @@ import safetensors.torch
 import torch
 
 from sparc.common.cache.reader import ActivationCache
-from sparc.train import ModelConfig, SaveConfig, StreamShape, create_model, load, save_run
+from sparc.common.errors import RunError
+from sparc.train import (
+    ModelConfig,
+    SaveConfig,
+    StreamShape,
+    create_model,
+    export_run,
+    load,
+    save_run,
+)
 from sparc.train.job import run
+from sparc.train.model.selectors.registry import SELECTORS, SelectorEntry
+from sparc.train.model.selectors.selector import Selector
 
 FIELDS = {
     *("architecture", "d_in", "d_sae", "dtype", "device", "apply_b_dec_to_input"),
@@ -80,7 +92,23 @@ def test_codes_in_saelens_are_the_independent_ones(finished, small_cache, tmp_pa
     card = (out / "README.md").read_text()
     assert "| clip_text | 12 | array |" in card
     assert 'SAE.load_from_disk("dino")' in card
-    assert "here 4 for a row, the k with the largest sum of logits" in card
+    assert "here 4, the k with the largest sum of logits" in card
+
+
+def test_saelens_itself_gives_the_same_codes(finished, small_cache, tmp_path):
+    """Where somebody has installed it: the suite does without."""
+    sae_lens = pytest.importorskip("sae_lens")
+    model = load(finished)
+    features = ActivationCache(small_cache).aligned(3, model.config.names).tensors()
+    for folder in export_run(finished, tmp_path / "out"):
+        sae, rows = sae_lens.SAE.load_from_disk(folder), features[folder.name].float()
+        with torch.no_grad():
+            codes = sae.encode(rows)
+            rebuilt = sae.decode(codes)
+        wanted = model.encode(rows, "independent", stream=folder.name)
+        torch.testing.assert_close(codes, wanted.dense(), rtol=0, atol=1e-5)
+        norms = rows.norm(dim=1, keepdim=True)
+        torch.testing.assert_close(rebuilt, model.decode(wanted, folder.name) * norms)
 
 
 def test_an_export_is_finished_and_nothing_else_is_overwritten(finished, tmp_path, call):
@@ -146,3 +174,35 @@ def test_thresholds_become_those_of_jump_relu(tmp_path, call, normalize):
     codes, _ = in_saelens(tmp_path / "topk" / "a", rows)
     wanted = model.encode(rows, "independent", stream="a").dense()
     torch.testing.assert_close(codes, wanted, rtol=0, atol=1e-6)
+
+
+def test_a_card_says_only_what_holds(tmp_path):
+    for selection, dims, shared, others in [
+        ("local", (7, 5), False, True),
+        ("global", (7, 5), True, True),
+        ("global", (7,), False, False),
+    ]:
+        streams = tuple(StreamShape(f"s{i}", dim) for i, dim in enumerate(dims))
+        config = ModelConfig(streams=streams, latents=40, k=3, selection=selection)
+        place = tmp_path / f"{selection}{len(dims)}"
+        create_model(config).save(place / "model")
+        export_run(place / "model", place / "out")
+        card = (place / "out" / "README.md").read_text()
+        assert ("share their latents, by number" in card) == shared
+        assert ("rebuilds the features of the others" in card) == others
+
+
+class Halves(Selector):
+    own_mode = "joint"
+
+    def keep(self, scores, k, threshold):
+        return scores >= scores.amax(1, keepdim=True) / 2
+
+
+def test_a_selector_that_no_format_knows_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setitem(SELECTORS, "halves", SelectorEntry("halves", f"{__name__}:Halves"))
+    config = ModelConfig(streams=(StreamShape("a", 7),), latents=40, k=3, selection="halves")
+    create_model(config).save(tmp_path / "model")
+    with pytest.raises(RunError, match="selection halves leaves latents out by a rule of its own"):
+        export_run(tmp_path / "model", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

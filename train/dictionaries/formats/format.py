@@ -58,7 +58,7 @@ class WritableFormat(Format):
     files: ClassVar[tuple[str, ...]]
     """What `write` writes; the last one makes the dictionary whole."""
     load: ClassVar[str]
-    """How the program loads them, Python with `FOLDER` in place of the folder."""
+    """How the program loads them and encodes `features`, Python with `FOLDER` for the folder."""
 
     @abstractmethod
     def write(self, dictionary: Dictionary, folder: Folder, about: About) -> None:

@@ -37,7 +37,9 @@ class SaeLens(WritableFormat):
     """SAELens: architectures `topk`, `jumprelu` and, read only, `standard`."""
 
     files = (WEIGHTS, CONFIG)
-    load = "from sae_lens import SAE\n\nsae = SAE.load_from_disk(FOLDER)"
+    load = (
+        "from sae_lens import SAE\n\nsae = SAE.load_from_disk(FOLDER)\ncodes = sae.encode(features)"
+    )
 
     def recognizes(self, given: Given) -> bool:
         """By its two files."""
