@@ -25,9 +25,9 @@ from sparc.common.text import shorten
 T = TypeVar("T")
 
 TABLES = (
-    *("extract", "train", "align", "match", "join", "save", "export", "import_dictionary"),
-    *("analyze", "compare", "concepts", "show", "search", "bias", "name", "browse", "stability"),
-    *("localize", "pipeline"),
+    *("extract", "import_features", "train", "align", "match", "join", "save", "export"),
+    *("import_dictionary", "analyze", "compare", "concepts", "show", "search", "bias", "name"),
+    *("browse", "stability", "localize", "pipeline"),
 )
 """The tables that one `--config FILE.toml` may hold: one for each command with settings."""
 

@@ -5,6 +5,7 @@ Features are read a chunk at a time; memory does not grow with the cache.
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from sparc.common.cache.verify import Damage, check_copy, check_metadata
 from sparc.common.errors import DamagedCacheError, IncompleteCacheError
 from sparc.common.progress import progress
 from sparc.common.streams.info import StreamInfo
+from sparc.common.streams.origin import StreamOrigin
 from sparc.common.text import amount, printable, shorten, size
 
 FIRST_ROWS = 5
@@ -203,10 +205,11 @@ def _describe_stream(cache: ActivationCache, stream: str) -> Iterator[str]:
         ("input", " x ".join(map(str, origin.input_size))),
         ("prepared", origin.preprocessing),
         ("weights", f"sha256 {origin.weights_sha256}" if origin.weights_sha256 else ""),
-        ("computed", f"{origin.precision}, batches of {origin.batch_size}"),
+        ("computed", _computed(origin)),
+        ("imported", _imported(origin)),
     ):
         if text:
-            yield f"  {label:<9} {shorten(text, 200)}"
+            yield f"  {label:<9} {shorten(text, 300)}"
     damage = f", {figures.damaged:,} DAMAGED" if figures.damaged else ""
     yield f"  chunks    {figures.chunks:,} of {cache.info.chunks:,}, {state}{damage}"
     if (cut := cache.cut(stream)) > 0:
@@ -222,6 +225,24 @@ def _describe_stream(cache: ActivationCache, stream: str) -> Iterator[str]:
         yield f"    {count:>9,}  {shorten(reason, 100)}"
     if len(figures.reasons) > 10:
         yield f"    {'':>9}  and {len(figures.reasons) - 10:,} more reasons in rejects.parquet"
+
+
+def _computed(origin: StreamOrigin) -> str:
+    """How an encoder computed; nothing of features that were not extracted."""
+    return f"{origin.precision}, batches of {origin.batch_size}" if origin.batch_size else ""
+
+
+def _imported(origin: StreamOrigin) -> str:
+    """The file that features were imported from; nothing of others."""
+    source = origin.imported
+    if source is None:
+        return ""
+    written = datetime.fromtimestamp(source.modified, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return (
+        f"{source.path}{f'::{source.key}' if source.key else ''} ({source.format}, "
+        f"{amount(source.rows, 'row')} of {source.dtype} aligned by {source.aligned}, "
+        f"{size(source.bytes)}, written {written})"
+    )
 
 
 def _first_rows(cache: ActivationCache) -> Iterator[str]:

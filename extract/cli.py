@@ -1,11 +1,13 @@
 """The command line of stage 1: `sparc-extract`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sparc.common.cli import command, confirm, display, new_app, overwrite_option
 from sparc.extract.config import ExtractConfig
+from sparc.extract.importing.config import ImportConfig
 
 app = new_app("Encode images and captions with frozen encoders into an activation cache.")
 
@@ -36,6 +38,33 @@ def run(
     if overwrite and Folder(cache).exists():
         confirm(f"Remove the cache in {cache}?")
     say(str(job.run(opened, cache, config, overwrite=overwrite)))
+
+
+@command(app, ImportConfig, "import_features", name="import")
+def import_features(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="The file or folder of the features.")
+    ],
+    cache: CacheArgument,
+    config: ImportConfig,
+    overwrite: Annotated[bool, overwrite_option("cache")] = False,
+) -> None:
+    """Make a cache of features made elsewhere, or continue it."""
+    from sparc.common.files.folder import Folder
+    from sparc.common.progress import say
+    from sparc.extract.importing import job
+    from sparc.extract.importing.plan import describe, make_plan
+
+    plan = make_plan(source, config)
+    if config.dry_run:
+        for line in describe(plan):
+            display(line)
+        return
+    if overwrite and Folder(cache).exists():
+        confirm(f"Remove the cache in {cache}?")
+    for line in describe(plan):
+        say(line)
+    say(str(job.run(plan, cache, config, overwrite=overwrite)))
 
 
 @command(app)

@@ -42,7 +42,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "extract": (
         ("datasets", "encoders"),
         ("config", "encoding"),
-        ("plan", "restorer"),
+        ("plan", "restorer", "importing"),
         ("job", "cache_summary"),
         ("direct",),
         ("cli", "call"),
@@ -279,7 +279,7 @@ def test_a_configuration_file_may_have_a_table_for_every_command(call) -> None:
 @pytest.mark.parametrize(
     ("program", "commands"),
     [
-        ("extract", ["run", "inspect", "verify"]),
+        ("extract", ["run", "import", "inspect", "verify"]),
         (
             "train",
             ["run", "resume", "align", "match", "join", "save", "export", "import", "inspect"],

@@ -28,6 +28,9 @@ ARRAYS_DATASET = "arrays"
 """What stands for the format in a cache of features that were not extracted, and for the dataset
 where it does not know any images."""
 
+IMPORTED = "import"
+"""What stands for the format in a cache of features that were imported from files."""
+
 INFO_FILE = "cache.json"
 ACTIVATIONS = "activations.zarr"
 ROWS_FILE = "rows.parquet"
@@ -76,8 +79,9 @@ class CacheInfo:
 
     @property
     def made_from(self) -> str:
-        """What to make the cache from again: the dataset, or `ARRAYS_DATASET`."""
-        return ARRAYS_DATASET if self.dataset_format == ARRAYS_DATASET else self.dataset
+        """What to make the cache from again: the dataset, `ARRAYS_DATASET` or `IMPORTED`."""
+        has_none = self.dataset_format in (ARRAYS_DATASET, IMPORTED)
+        return self.dataset_format if has_none else self.dataset
 
     @property
     def chunks(self) -> int:
@@ -191,6 +195,11 @@ def repair_advice(location: str, dataset: str = "DATASET") -> str:
     """What to do about damage: the end of an error message."""
     if dataset == ARRAYS_DATASET:
         return "write the same arrays there again: write_arrays restores what is damaged"
+    if dataset == IMPORTED:
+        return (
+            "restore what is damaged, and nothing else, by running the same "
+            f"`sparc-extract import … {shlex.quote(location)}` again with --repair"
+        )
     return (
         "restore what is damaged, and nothing else, by running the same "
         f"`{_extract_command(dataset, location)}` again with --repair"
@@ -201,6 +210,10 @@ def finish_advice(location: str, dataset: str) -> str:
     """What to do about chunks that have not been written: the end of an error message."""
     if dataset == ARRAYS_DATASET:
         return "finish it by writing the same arrays there again"
+    if dataset == IMPORTED:
+        return (
+            f"finish it by running the same `sparc-extract import … {shlex.quote(location)}` again"
+        )
     return f"finish it by running the same `{_extract_command(dataset, location)}` again"
 
 

@@ -5,7 +5,7 @@ is `sparc.extract.encoders`' business.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sparc.common.streams.places import same_but_for_place
 from sparc.common.text import printable
@@ -13,6 +13,31 @@ from sparc.common.text import printable
 _DECISIVE = ("weights_sha256", "definition_sha256", "pooling", "input_size", "preprocessing")
 """Fields of an origin that decide, beside its spec, whether features are comparable. Precision and
 batch size change the last bits only."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImportedFrom:
+    """The file that a stream's features were imported from.
+
+    Attributes:
+        path: Its absolute path; of several files, that of their folder.
+        key: The array, tensor, dataset or column in it; empty where it has but one.
+        format: What it was read as: a name of `sparc-extract import --format`.
+        bytes: Its length; of several files, all together.
+        modified: When it was last written, of several the last of them: seconds since 1970, UTC.
+        rows: Rows of the array.
+        dtype: Type of its values in the file.
+        aligned: How its rows were brought to those of the cache: by `ids`, or as they are, `rows`.
+    """
+
+    path: str
+    key: str
+    format: str
+    bytes: int
+    modified: int
+    rows: int
+    dtype: str
+    aligned: Literal["ids", "rows"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +60,7 @@ class StreamOrigin:
             last bits.
         features_sha256: Digest of features that SPARC did not extract, which nothing else tells
             from others; see `sparc.common.cache.features.features_digest`.
+        imported: The file that they were imported from; None where they were not.
     """
 
     spec: str
@@ -46,6 +72,7 @@ class StreamOrigin:
     precision: str = "float32"
     batch_size: int = 0
     features_sha256: str = dataclasses.field(default="", metadata={"added": True})
+    imported: ImportedFrom | None = dataclasses.field(default=None, metadata={"added": True})
 
     @property
     def digest(self) -> str:

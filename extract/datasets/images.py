@@ -11,7 +11,7 @@ import os
 
 from PIL import Image
 
-from sparc.common.cache.info import ARRAYS_DATASET, CacheInfo
+from sparc.common.cache.info import ARRAYS_DATASET, IMPORTED, CacheInfo
 from sparc.common.errors import DatasetError, MissingFileError, setting
 from sparc.common.images.decoding import ImageError, decode
 from sparc.common.text import printable, shorten
@@ -48,7 +48,7 @@ class CacheImages:
         self.location = given or info.dataset
         try:
             # Files that somebody named lie in a plain folder, whatever else is in it.
-            plain = not given and info.dataset_format == ARRAYS_DATASET
+            plain = not given and info.dataset_format in (ARRAYS_DATASET, IMPORTED)
             self._dataset = _open(self.location, "folder" if plain else info.dataset_format)
         except DatasetError as error:
             raise (

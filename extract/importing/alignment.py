@@ -1,0 +1,193 @@
+"""Bringing the rows of several arrays together: by their names, or as they follow one another.
+
+By names, a row is in the cache if any stream has it; a stream that lacks it has no feature there.
+The rows of the first stream come first, in its order, then those that only others have. Where the
+names of a stream repeat (an image with several captions), they decide the rows, and every other
+array is looked up in them.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sparc.common.errors import DatasetError
+from sparc.common.text import amount, listed, shorten
+
+Places = npt.NDArray[np.int64]
+"""By row of the cache, the row of an array; -1 where it has none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """An array whose rows are to be brought to those of others.
+
+    Attributes:
+        name: What messages call it.
+        rows: How many rows it has.
+        ids: Their names, as texts; None where they have none.
+    """
+
+    name: str
+    rows: int
+    ids: pa.Array | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """The rows of a cache, and where each array has them.
+
+    Attributes:
+        rows: How many.
+        ids: Their names; None where no array has any.
+        by_ids: Whether names brought them together.
+        places: By array; None where its rows are those of the cache, in order.
+        lines: What to say about it.
+    """
+
+    rows: int
+    ids: pa.Array | None
+    by_ids: bool
+    places: dict[str, Places | None]
+    lines: tuple[str, ...] = ()
+
+
+def align(parts: Sequence[Part], *, by_ids: bool | None) -> Alignment:
+    """Bring the rows of arrays together.
+
+    Args:
+        parts: The arrays, at least one, in the order of the streams.
+        by_ids: Whether by names; None: where all have names and these differ.
+
+    Raises:
+        DatasetError: Numbers of rows differ without names; names are missing, or have nothing in
+            common; or names repeat in a way that leaves open which row belongs to which.
+    """
+    named = [part for part in parts if part.ids is not None]
+    if by_ids and len(named) < len(parts):
+        lacking = listed([part.name for part in parts if part.ids is None])
+        raise DatasetError(f"--align ids: {lacking} has no names of rows: say with --ids where")
+    if len(named) < len(parts) or (not by_ids and _all_equal(named)):
+        return _as_they_are(parts, named)
+    return _by_names(parts)
+
+
+def _all_equal(named: Sequence[Part]) -> bool:
+    names = [part.ids for part in named if part.ids is not None]
+    return all(names[0].equals(other) for other in names[1:])
+
+
+def _as_they_are(parts: Sequence[Part], named: Sequence[Part]) -> Alignment:
+    first = parts[0]
+    for part in parts:
+        if part.rows != first.rows:
+            lacking = [p.name for p in parts if p.ids is None]
+            raise DatasetError(
+                f"{first.name} has {amount(first.rows, 'row')}, {part.name} {part.rows:,}, and "
+                f"{listed(lacking)} has no names of rows to tell which belong together: say with "
+                "--ids where they lie"
+            )
+    if named and not _all_equal(named):
+        names = listed([part.name for part in named])
+        raise DatasetError(
+            f"{names} have rows of different names, and others have none: say with --ids where "
+            "these lie, or take rows as they are with --align rows"
+        )
+    ids = named[0].ids if named else None
+    lines = []
+    if named and len(named) < len(parts):
+        lines.append(f"rows as they follow one another; only {named[0].name} names them")
+    return Alignment(first.rows, ids, bool(named), {p.name: None for p in parts}, tuple(lines))
+
+
+def _by_names(parts: Sequence[Part]) -> Alignment:
+    ids, lines = _all_names(parts)
+    places = {part.name: places_in(part.ids, ids) for part in parts}
+    for part in parts:
+        found = places[part.name]
+        lacking = int((found < 0).sum())
+        if lacking == len(ids) or (part is not parts[0] and not _overlap(places, part, parts[0])):
+            mine, other = _example(part.ids), _example(parts[0].ids)
+            raise DatasetError(
+                f"{part.name} and {parts[0].name} have no name of a row in common ({mine}; "
+                f"{other}): say with --ids where they lie, or take rows as they are with "
+                "--align rows"
+            )
+        if lacking:
+            lines.append(f"{part.name} lacks {lacking:,} of {amount(len(ids), 'row')}: no feature")
+    plain: dict[str, Places | None] = {
+        name: None if np.array_equal(found, np.arange(len(found))) else found
+        for name, found in places.items()
+    }
+    return Alignment(len(ids), ids, True, plain, tuple(lines))
+
+
+def _overlap(places: dict[str, Places], one: Part, other: Part) -> bool:
+    return bool(((places[one.name] >= 0) & (places[other.name] >= 0)).any())
+
+
+def _all_names(parts: Sequence[Part]) -> tuple[pa.Array, list[str]]:
+    """The names of all rows, those of one name together."""
+    repeating = [part for part in parts if pc.count_distinct(part.ids).as_py() < part.rows]
+    if not repeating:
+        return pc.unique(pa.chunked_array([part.ids for part in parts])), []
+    base, *others = repeating
+    for part in others:
+        if part.ids is not None and not part.ids.equals(base.ids):
+            twice = _example_twice(base.ids)
+            raise DatasetError(
+                f"names of rows repeat in {base.name} (such as {twice}) and otherwise in "
+                f"{part.name}, so it is open which rows belong together: name each row once, or "
+                "take rows as they are with --align rows"
+            )
+    if not _is_grouped(base.ids):
+        raise DatasetError(
+            f"{base.name}: rows of one name, such as {_example_twice(base.ids)}, do not follow "
+            "one another: bring them together, name each row once, or take rows as they are "
+            "with --align rows"
+        )
+    single = [part.ids for part in parts if part not in repeating]
+    more = pc.unique(pa.chunked_array(single, pa.string()))
+    more = more.filter(pc.invert(pc.is_in(more, value_set=base.ids)))
+    ids = pa.concat_arrays([base.ids, more])
+    return ids, [f"names of rows repeat in {base.name}: its rows are those of the cache"]
+
+
+def _is_grouped(ids: pa.Array) -> bool:
+    """Whether rows of one name follow one another."""
+    indices = np.asarray(ids.dictionary_encode().indices)
+    return bool((np.diff(indices) >= 0).all())
+
+
+def places_in(ids: pa.Array, wanted: pa.Array) -> Places:
+    """Where names are found.
+
+    Args:
+        ids: The names of an array's rows.
+        wanted: The names of the cache's rows.
+
+    Returns:
+        By row of the cache, the row of the array: the nth of a name for the nth, where an array
+        has as many of each, else the first; -1 where it has none.
+    """
+    if ids.equals(wanted):
+        return np.arange(len(ids))
+    if pc.count_distinct(ids).as_py() < len(ids):  # the array that decides the rows
+        places = np.full(len(wanted), -1)
+        places[: len(ids)] = np.arange(len(ids))
+        return places
+    found = pc.fill_null(pc.index_in(wanted, value_set=ids), -1)
+    return np.asarray(found).astype(np.int64)
+
+
+def _example(ids: pa.Array | None) -> str:
+    return repr(shorten(str(ids[0]), 60)) if ids is not None and len(ids) else "none"
+
+
+def _example_twice(ids: pa.Array) -> str:
+    counts = pc.value_counts(ids)
+    values, times = counts.field(0), np.asarray(counts.field(1))
+    return repr(shorten(str(values[int(times.argmax())]), 60))

@@ -1,0 +1,58 @@
+"""What arrays and columns are called: names of streams, and columns that mean something."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from sparc.common.streams.info import Modality
+
+IDS = (
+    *("id", "ids", "sample_id", "sample_ids", "image_id", "image_ids", "key", "keys", "index"),
+    *("indices", "uid", "uids", "row_id", "image_path", "image_paths", "filename", "filenames"),
+    *("file_name", "file_names", "filepath", "path", "paths", "name", "names"),
+)
+CAPTIONS = ("caption", "captions", "text", "texts", "sentence", "title", "prompt", "alt")
+LABELS = ("label", "labels", "class", "target", "targets", "category", "y")
+IMAGES = (
+    *("image_path", "image", "file_name", "filename", "filepath", "path", "image_paths"),
+    *("filenames", "paths"),
+)
+
+_FEATURES = re.compile(
+    r"[_.\- ]*(features?|feats?|embeddings?|embeds?|embs?|vectors?|activations?)(?![a-z]).*",
+    re.IGNORECASE,
+)
+_TEXT = re.compile(r"(?<![a-z])(te?xts?|captions?|sentences?|words?|bert|minilm)(?![a-z])")
+_KNOWN = {"img_emb": "image", "text_emb": "text"}
+
+
+def stream_name(path: Path, key: str, *, several: bool) -> str:
+    """What a stream is called that nobody named.
+
+    Args:
+        path: The file of its array.
+        key: The array in it.
+        several: Whether the file has more arrays.
+
+    Returns:
+        A name that a stream may have: of the key, where that says more than the file's.
+    """
+    said = _KNOWN.get(key) or (key if several else path.stem)
+    short = _FEATURES.sub("", said) or said
+    name = re.sub(r"[^a-z0-9]+", "_", short.lower()).strip("_")
+    return name if name[:1].isalpha() else f"stream_{name}".rstrip("_")
+
+
+def guessed_modality(name: str, path: Path, key: str) -> Modality:
+    """What the names of a stream and of its array say that its features are of."""
+    said = " ".join((name, path.stem, key)).lower().replace("_", " ")
+    return "text" if _TEXT.search(said) else "image"
+
+
+def column_called(known: Sequence[str], columns: Sequence[str]) -> str:
+    """The column with the first of some names, in any case; empty where there is none.
+
+    A column in a group, such as `train/ids` of HDF5, is called by the end of its name.
+    """
+    lower = {column.rpartition("/")[2].lower(): column for column in reversed(columns)}
+    return next((lower[name] for name in known if name in lower), "")

@@ -1,0 +1,218 @@
+"""What an import will do: which arrays become which streams, and whose rows they are."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sparc.common.cache import tables
+from sparc.common.cache.account.account import DatasetAccount, UnusedFiles, UsedFiles
+from sparc.common.cache.info import ARRAYS_DATASET, IMPORTED
+from sparc.common.cache.manifest import Manifest
+from sparc.common.errors import DatasetError
+from sparc.common.streams.info import StreamInfo
+from sparc.common.streams.origin import StreamOrigin
+from sparc.common.text import amount, shorten, size
+from sparc.extract.importing.alignment import Alignment, Part, Places, align, places_in
+from sparc.extract.importing.config import ImportConfig
+from sparc.extract.importing.finding import Finder, Found
+from sparc.extract.importing.rows import Describer, KnownRows, known_rows, table_ids
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What an import will do.
+
+    Attributes:
+        streams: The streams, in order.
+        infos: What the cache will record of each.
+        alignment: Whose rows they are.
+        manifest: The rows.
+        lines: What to say about rows and what is known of them.
+    """
+
+    streams: Sequence[Found]
+    infos: Sequence[StreamInfo]
+    alignment: Alignment
+    manifest: Manifest
+    lines: tuple[str, ...]
+
+
+def make_plan(source: Path, config: ImportConfig) -> Plan:
+    """Find the streams of a source, bring their rows together and describe them.
+
+    Args:
+        source: The file or folder that was named.
+        config: The settings.
+
+    Raises:
+        DatasetError: A file is in no format or damaged, rows cannot be brought together, or what
+            was asked for is not there.
+    """
+    finder = Finder(source, config)
+    found = finder.streams()
+    by_ids = {"auto": None, "ids": True, "rows": False}[config.align]
+    parts = [Part(f"stream {s.name}", s.array.rows, s.ids) for s in found]
+    alignment = align(parts, by_ids=by_ids)
+    known = known_rows(config, found)
+    take = _Taking(config, known, alignment, parts[0])
+    described = Describer(config, known, take.column).describe(alignment.ids, alignment.rows)
+    infos = [_stream_info(stream, alignment, config) for stream in found]
+    manifest = Manifest(
+        dataset=described.dataset or ARRAYS_DATASET,
+        dataset_format=IMPORTED,
+        split="",
+        rows=described.rows,
+        classes=described.classes,
+        account=_account(finder, found, described.used, described.rows),
+    )
+    lines = (*alignment.lines, *take.lines, *described.lines)
+    return Plan(found, infos, alignment, manifest, lines)
+
+
+class _Taking:
+    """Brings a column of what is known to the rows of the cache."""
+
+    def __init__(
+        self, config: ImportConfig, known: KnownRows | None, alignment: Alignment, first: Part
+    ) -> None:
+        self.lines: list[str] = []
+        self._places: Places | None = None
+        self._stream = known.stream if known else ""
+        if known is None:
+            return
+        if known.stream:
+            self._places = alignment.places[f"stream {known.stream}"]
+            return
+        ids, rows = table_ids(known, config), known.rows or 0
+        if ids is None or alignment.ids is None:
+            if rows != first.rows:
+                named = "" if ids is None else ", and no stream has names of rows"
+                raise DatasetError(
+                    f"{known.where} has {amount(rows, 'row')}, {first.name} {first.rows:,}"
+                    f"{named}: say with --id-column and --ids what names them"
+                )
+            self._places = alignment.places[first.name]
+            return
+        self._places = places_of_table(ids, alignment.ids)
+        lacking = int((self._places < 0).sum())
+        if lacking == len(self._places):
+            raise DatasetError(
+                f"{known.where} names none of the rows of the streams (it has {str(ids[0])!r}, "
+                f"they have {str(alignment.ids[0])!r}): say with --id-column which column does"
+            )
+        if lacking:
+            total = amount(len(self._places), "row")
+            self.lines.append(f"{known.where} has no line for {lacking:,} of {total}")
+        further = rows - len(np.unique(self._places[self._places >= 0]))
+        if further:
+            self.lines.append(f"{amount(further, 'line')} of {known.where} stand for no row")
+
+    def column(self, values: pa.Array) -> pa.Array:
+        """A column by row of the cache; null where that has no line."""
+        if self._places is None:
+            return values
+        places = pa.array(self._places, mask=self._places < 0)
+        return values.take(places)
+
+
+def places_of_table(ids: pa.Array, wanted: pa.Array) -> Places:
+    """Where the rows of a cache are in a table: the nth of a name in the nth line of that name."""
+    if pc.count_distinct(ids).as_py() == len(ids):
+        return places_in(ids, wanted)
+    return places_in(_numbered(ids), _numbered(wanted))
+
+
+def _numbered(ids: pa.Array) -> pa.Array:
+    """Names with how often each one stood before."""
+    codes = np.asarray(ids.dictionary_encode().indices)
+    order = np.argsort(codes, kind="stable")
+    begins = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    counts = np.diff(np.append(begins, len(codes)))
+    before = np.empty(len(codes), np.int64)
+    before[order] = np.arange(len(codes)) - np.repeat(begins, counts)
+    return pc.binary_join_element_wise(pa.array(before).cast(pa.string()), ids, " ")
+
+
+def _stream_info(stream: Found, alignment: Alignment, config: ImportConfig) -> StreamInfo:
+    automatic: Literal["float16", "float32"] = (
+        "float16" if stream.array.dtype == "float16" else "float32"
+    )
+    return StreamInfo(
+        name=stream.name,
+        modality=stream.modality,
+        dim=stream.array.dim,
+        dtype=automatic if config.dtype == "auto" else config.dtype,
+        origin=StreamOrigin(spec="array", imported=stream.imported(by_ids=alignment.by_ids)),
+    )
+
+
+def _account(
+    finder: Finder, found: Sequence[Found], table: UsedFiles | None, rows: pa.Table
+) -> DatasetAccount:
+    """What was used of the source, and what was not."""
+    by_file: dict[Path, list[str]] = {}
+    for stream in found:
+        by_file.setdefault(stream.file.path, []).append(stream.key)
+        if stream.ids_in:
+            by_file.setdefault(stream.ids_in[0], []).append(stream.ids_in[1])
+    used = []
+    for path, names in by_file.items():
+        also = table if table is not None and table.what == str(path) else UsedFiles(what="")
+        unused = tuple(name for name in also.unused if name not in names)
+        used.append(
+            UsedFiles(
+                what=str(path),
+                used=(*filter(None, dict.fromkeys(names)), *also.used),
+                unused=unused,
+                advice=f"--column {unused[0]} keeps it" if unused else "",
+            )
+        )
+    if table is not None and Path(table.what) not in by_file:
+        used.append(table)
+    labelled = pc.sum(pc.greater(pc.list_value_length(rows["label_ids"]), 0)).as_py()
+    return DatasetAccount(
+        images=pc.count_distinct(rows["sample_id"]).as_py(),
+        rows=len(rows),
+        captioned=len(rows) - rows["caption"].null_count,
+        labelled=labelled or 0,
+        used=tuple(used),
+        unused=tuple(
+            UnusedFiles(what=str(path), advice=advice)
+            for path, advice in finder.passed_over.items()
+        ),
+    )
+
+
+def describe(plan: Plan) -> list[str]:
+    """The plan for a person to read; every line is safe to print."""
+    lines = []
+    for stream, info in zip(plan.streams, plan.infos, strict=True):
+        imported = info.origin.imported
+        assert imported is not None
+        key = f"::{stream.key}" if stream.key else ""
+        stored = len(plan.manifest.rows) * (info.dim * np.dtype(info.dtype).itemsize + 1)
+        names = f", rows named by {stream.ids_in[1]}" if stream.ids_in else ""
+        lines.append(
+            f"stream    {info.name}: {info.modality}, {imported.rows:,} x {info.dim} "
+            f"{imported.dtype} of {shorten(imported.path + key, 200)} ({imported.format}{names}), "
+            f"stored as {info.dtype}, {size(stored)}"
+        )
+    assert plan.manifest.account is not None
+    lines += plan.manifest.account.lines()
+    if plan.alignment.ids is not None:
+        lines.append("aligned   by the names of rows" if plan.alignment.by_ids else "")
+    else:
+        lines.append("aligned   as rows follow one another")
+    lines += [f"note      {shorten(line, 300)}" for line in plan.lines]
+    columns = tables.dataset_columns(plan.manifest.rows.schema)
+    if columns:
+        kept = ", ".join(f"{field.name} ({field.type})" for field in columns)
+        lines.append(f"columns   {shorten(kept, 300)}")
+    if len(plan.manifest.classes):
+        lines.append(f"classes   {len(plan.manifest.classes):,}")
+    return [line for line in lines if line]

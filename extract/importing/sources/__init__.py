@@ -1,0 +1,1 @@
+"""The files that hold features made elsewhere, one module a format."""
