@@ -49,6 +49,7 @@ class JsonLists:
         path: The document.
         name: What messages call it.
         omissions: Counts the entries that are not JSON.
+        quiet: Show no progress bar.
 
     Raises:
         DatasetError: It cannot be read, or is not a JSON object.
@@ -57,7 +58,7 @@ class JsonLists:
     _opening: ClassVar[bytes] = b"{"
     _kind: ClassVar[str] = "object"
 
-    def __init__(self, path: Path, name: str, omissions: Omissions) -> None:
+    def __init__(self, path: Path, name: str, omissions: Omissions, *, quiet: bool = False) -> None:
         self._name = name
         self._omissions = omissions
         self._begins: dict[str, int] = {}
@@ -70,7 +71,7 @@ class JsonLists:
                 length,
                 f"reading {os.path.basename(name)}",
                 unit="B",
-                quiet=length < _SHOWS_PROGRESS,
+                quiet=quiet or length < _SHOWS_PROGRESS,
             )
             self._bar = opening.enter_context(bar)
             self._exits = opening.pop_all()

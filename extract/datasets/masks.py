@@ -42,6 +42,7 @@ def read_segmentation(segmentation: Any, height: Any, width: Any) -> Mask:
     """
     if isinstance(segmentation, dict):
         height, width = segmentation.get("size", (None, None))
+    height, width = _whole(height), _whole(width)
     if type(height) is not int or type(width) is not int:
         raise ValueError("a mask needs its image's height and width")
     if height < 1 or width < 1 or height * width > LARGEST_MASK:
@@ -53,6 +54,11 @@ def read_segmentation(segmentation: Any, height: Any, width: Any) -> Mask:
             raise ValueError("counts must be a list or a string")
         return Mask(height, width, rle.checked(runs, height, width))
     return Mask(height, width, _polygon_counts(segmentation, height, width))
+
+
+def _whole(value: Any) -> Any:
+    """A whole number that is written as a float, as an integer; all else unchanged."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def fill_polygon(

@@ -54,6 +54,7 @@ FORMATS: dict[str, Entry] = {
         "folders called after classes, as ImageNet's", f"{_HERE}.class_folders:ClassFolders"
     ),
     "coco": Entry("images, with COCO's annotation files", f"{_HERE}.coco.reader:CocoDataset"),
+    "lvis": Entry("LVIS, with the images of COCO", f"{_HERE}.coco.reader:LvisDataset"),
     TABLE: Entry("images that a table names (--table FILE)", f"{_HERE}.table:TableDataset"),
     "open-images": Entry(
         "Open Images with Localized Narratives", f"{_HERE}.open_images.reader:OpenImagesDataset"

@@ -1,9 +1,14 @@
 """The categories of an annotation file and the tree of their supercategories."""
 
+from collections.abc import Mapping
+
 from sparc.common.errors import DatasetError
 from sparc.common.text import shorten
 from sparc.extract.datasets.formats.coco.document import Document, identifier
 from sparc.extract.datasets.hierarchy import Edge, build_hierarchy
+
+_NO_PARENT = ("none", "null")
+"""What some programs write as the supercategory of a category without one."""
 
 
 class Categories:
@@ -17,7 +22,7 @@ class Categories:
         hierarchy: Categories, and supercategories that are not categories themselves.
 
     Raises:
-        DatasetError: It has no such list, an id has two names, or a category is below itself.
+        DatasetError: It has no such list, or an id has two names.
     """
 
     def __init__(self, document: Document) -> None:
@@ -27,12 +32,16 @@ class Categories:
         for position, category in document.entries("categories", "category"):
             key = identifier(category.get("id"))
             where = f"categories[{position}]"
-            name, parent = category.get("name"), category.get("supercategory") or ""
-            if key is None or not isinstance(name, str) or not isinstance(parent, str):
-                document.omissions.add(
-                    "category", "it has no id or name, or a supercategory that is not text", where
-                )
+            # A name may be a number, as of digits.
+            name, parent = identifier(category.get("name")), category.get("supercategory") or ""
+            if key is None or name is None:
+                document.omissions.add("category", "it has no id or name", where)
                 continue
+            if not isinstance(parent, str):
+                document.omissions.add("parent class", "the supercategory is not text", where)
+                parent = ""
+            if parent.lower() in _NO_PARENT:
+                parent = ""
             if (self.names.get(key, name), above.get(key, parent)) != (name, parent):
                 raise DatasetError(
                     f"{document}, {where}: id {shorten(key, 80)} occurs twice, as "
@@ -41,13 +50,39 @@ class Categories:
             self.names[key] = name
             by_name.setdefault(name, key)
             above[key] = parent
-        edges: list[Edge] = []
-        for key, parent_name in list(above.items()):
-            parent = by_name.get(parent_name)
+        parents = {
+            key: parent
+            for key, name in above.items()
             # COCO's person has the supercategory person, which becomes another class.
-            if parent_name and (parent is None or parent == key):
-                parent = f"supercategory/{parent_name}"
-                self.names[parent] = parent_name
+            if (parent := by_name.get(name)) is not None and parent != key
+        }
+        for key in _in_circles(parents):
+            shown = f"category {shorten(self.names[key], 80)}"
+            document.omissions.add("parent class", "the category would be below itself", shown)
+            del parents[key], above[key]
+        edges: list[Edge] = []
+        for key in list(self.names):
+            parent = parents.get(key)
+            if parent is None and above.get(key):
+                parent = f"supercategory/{above[key]}"
+                self.names[parent] = above[key]
                 edges.append(Edge(None, parent))
-            edges.append(Edge(parent if parent_name else None, key))
+            edges.append(Edge(parent, key))
         self.hierarchy = build_hierarchy(edges, str(document))
+
+
+def _in_circles(parents: Mapping[str, str]) -> list[str]:
+    """The keys that come back to themselves, from parent to parent."""
+    circular: list[str] = []
+    walked: set[str] = set()
+    for start in parents:
+        way: dict[str, None] = {}
+        key: str | None = start
+        while key is not None and key not in walked:
+            walked.add(key)
+            way[key] = None
+            key = parents.get(key)
+        if key in way:
+            keys = list(way)
+            circular.extend(keys[keys.index(key) :])
+    return circular

@@ -3,9 +3,9 @@
 Entries are read one at a time, so that a file of gigabytes takes the memory of what is kept of it.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sized
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from sparc.common.errors import DatasetError
 from sparc.common.text import shorten
@@ -16,6 +16,17 @@ from sparc.extract.datasets.safe_folder import SafeFolder
 
 _NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
 """Those of every entry where none are wanted: a million empty ones would take memory."""
+
+
+_ENTRIES_WITH_ALL_KEYS = 100
+"""So many entries of a list have every key that entries of it have."""
+
+IMAGE_NAMES = ("file_name", "filename", "path", "coco_url")
+"""The keys that name an image's file, the first of them that is there. The last is that of LVIS, a
+URL that ends in the split's folder and the name."""
+
+_LARGEST_EXACT = 1 << 53
+"""Up to here every integer is exact as a float."""
 
 
 class ListedImage(NamedTuple):
@@ -49,6 +60,10 @@ class Document:
         name: The file in it.
         omissions: Where the entries that are left out are counted.
 
+    Attributes:
+        used_keys: Keys of its entries that are used.
+        other_keys: All other keys of its entries, and some of these.
+
     Raises:
         DatasetError: It cannot be read, or is not a JSON object.
     """
@@ -56,6 +71,8 @@ class Document:
     def __init__(self, folder: SafeFolder, name: str, omissions: Omissions) -> None:
         self._where = f"{folder}/{name}"
         self.omissions = omissions
+        self.used_keys: dict[str, None] = {}
+        self.other_keys: dict[str, None] = {}
         self._lists = JsonLists(folder.path(name), self._where, self.omissions)
 
     def __str__(self) -> str:
@@ -97,18 +114,20 @@ class Document:
         images: dict[str, ListedImage] = {}
         for position, entry in self.entries("images", "image"):
             where = f"images[{position}]"
-            image_id, name = identifier(entry.get("id")), entry.get("file_name")
+            key = next((key for key in IMAGE_NAMES if _is_text(entry.get(key))), "")
+            image_id, name = identifier(entry.get("id")), _file_name(entry, key)
+            self._note_keys(position, entry, ("id", key) if key else ("id",))
             if image_id is None:
                 self.omissions.add("image", "it has no id", where)
                 continue
-            if not isinstance(name, str) or not name:
+            if not name:
                 self.omissions.add("image", "it has no file_name", where)
                 continue
             image = ListedImage(
                 name,
                 entry.get("height"),
                 entry.get("width"),
-                columns.of(entry, without=("id", "file_name")) if columns else _NO_COLUMNS,
+                columns.of(entry, without=("id", key)) if columns else _NO_COLUMNS,
             )
             if (earlier := images.setdefault(image_id, image)) != image:
                 raise DatasetError(
@@ -164,7 +183,10 @@ class Document:
         captions: dict[str, list[Caption]] = {}
         for image_id, position, annotation in self.annotations("caption", images):
             text = annotation.get("caption")
-            if isinstance(text, str) and text.strip():
+            if text is None and "category_id" in annotation:
+                continue  # an object, in a file that holds both
+            self._note_keys(position, annotation, ("image_id", "caption"))
+            if _is_text(text):
                 fields = (
                     columns.of(annotation, without=("id", "image_id", "caption"))
                     if columns
@@ -175,6 +197,39 @@ class Document:
                 self.omissions.add("caption", "it is no text", f"annotations[{position}]")
         self.require_some(captions, "caption")
         return captions
+
+    def objects(
+        self, categories: Collection[str], images: Collection[str]
+    ) -> Iterator[tuple[str, str]]:
+        """The image and the category of each object, without its outline.
+
+        Args:
+            categories: The ids of the categories that are listed.
+            images: The ids of the images.
+
+        Raises:
+            DatasetError: There are annotations, and none belongs to an image.
+        """
+        for image_id, position, annotation in self.annotations("object", images, flat=True):
+            category = annotation.get("category_id")
+            if category is None and "caption" in annotation:
+                continue  # a caption, in a file that holds both
+            self._note_keys(position, annotation, ("image_id", "category_id"))
+            label = identifier(category)
+            if label is None:
+                why = "it has no category_id"
+            elif label not in categories:
+                why = "its category is not listed"
+            else:
+                yield image_id, label
+                continue
+            self.omissions.add("object", why, f"annotations[{position}]")
+
+    def _note_keys(self, position: int, entry: Mapping[str, Any], used: Iterable[str]) -> None:
+        """Note the keys of the first entries of a list, for the account."""
+        if position < _ENTRIES_WITH_ALL_KEYS:
+            self.used_keys.update(dict.fromkeys(used))
+            self.other_keys.update(dict.fromkeys(entry))
 
     def require_some(self, entries: Sized, what: str) -> None:
         """Refuse a file whose every entry was left out.
@@ -187,14 +242,31 @@ class Document:
             DatasetError: There were some, and none can be used.
         """
         if not entries and self.omissions.first:
-            raise DatasetError(f"{self}: no {what} can be used: {self.omissions.first}")
+            raise DatasetError(
+                f"{self}: no {what} can be used: {self.omissions.first}; correct the file, or take "
+                "it out of the folder"
+            )
 
 
 def identifier(value: Any) -> str | None:
     """An id as text; None if it is none."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_EXACT:
+        return str(int(value))  # as tables with gaps are exported
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
         return None
     return str(value)
+
+
+def _is_text(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _file_name(entry: Mapping[str, Any], key: str) -> str:
+    """What an image is called by one of `IMAGE_NAMES`; empty where the key is."""
+    if not key:
+        return ""
+    name: str = entry[key]
+    return name if key != IMAGE_NAMES[-1] else "/".join(name.split("/")[-2:])
 
 
 def _difference(one: ListedImage, other: ListedImage) -> str:

@@ -24,16 +24,8 @@ def read_labels(
         DatasetError: There are annotations, and none is an object of an image.
     """
     labels: dict[str, dict[str, None]] = {}
-    for image_id, position, annotation in document.annotations("object", images, flat=True):
-        label = identifier(annotation.get("category_id"))
-        if label is None:
-            document.omissions.add("object", "it has no category_id", f"annotations[{position}]")
-        elif label not in categories:
-            document.omissions.add(
-                "object", "its category is not listed", f"annotations[{position}]"
-            )
-        else:
-            labels.setdefault(image_id, {})[sys.intern(label)] = None
+    for image_id, label in document.objects(categories, images):
+        labels.setdefault(image_id, {})[sys.intern(label)] = None
     document.require_some(labels, "object")
     return {image_id: tuple(of_image) for image_id, of_image in labels.items()}
 
