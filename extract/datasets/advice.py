@@ -1,28 +1,88 @@
-"""What to do with files that no reader reads, by their suffix."""
+"""What to do with files that no reader reads, and with a dataset that is a single file."""
 
-from sparc.extract.datasets.safe_folder import split_suffix
+import posixpath
+import re
+from collections.abc import Callable
+from pathlib import PurePath
 
+_PICKLE = "a pickle can run code, so it is not read: "
+_CIFAR = (
+    "python -c \"import os, torchvision; [(os.makedirs(f'cifar/{{c}}', exist_ok=True), "
+    "i.save(f'cifar/{{c}}/{{n}}.png')) for n, (i, c) in "
+    "enumerate(torchvision.datasets.{dataset}('.'))]\", where {folder} lies, makes a folder a class"
+)
+_MNIST = (
+    "pixels of MNIST are no files of images: "
+    'python -c "import os, numpy as np; from PIL import Image; '
+    "x = np.fromfile('{images}', 'u1', offset=16).reshape(-1, 28, 28); "
+    "y = np.fromfile('{labels}', 'u1', offset=8); "
+    "[(os.makedirs(f'mnist/{{c}}', exist_ok=True), "
+    "Image.fromarray(i).save(f'mnist/{{c}}/{{n}}.png')) "
+    'for n, (i, c) in enumerate(zip(x, y))]" makes a folder a class'
+)
 _ADVICE = {
-    (".zip", ".7z", ".rar"): "unpack it",
+    (".zip",): "unpack it: an archive is read in place only where no images lie beside it",
+    (".7z", ".rar"): "unpack it",
     (".gz", ".tgz", ".xz", ".bz2", ".zst"): "decompress it",
-    (".pkl", ".pickle", ".joblib"): (
-        "a pickle can run code, so it is not read: save its content as Parquet or JSON"
-    ),
+    (".pkl", ".pickle", ".joblib"): f"{_PICKLE}save its content as Parquet or JSON",
     (".npy", ".npz", ".pt", ".pth", ".h5", ".hdf5", ".safetensors"): (
         "features are read by sparc-extract import"
     ),
     (".heic", ".heif", ".jxl", ".svg", ".psd", ".dng", ".cr2", ".nef"): (
         "such pictures cannot be read: convert them to JPEG"
     ),
-    (".mat",): "save it as CSV, then name it with --labels",
+    (".mat",): (
+        "python -c \"import scipy.io; print(scipy.io.loadmat('FILE.mat'))\" shows its labels: "
+        "write them as a CSV of ImageID,LabelName and name it with --labels"
+    ),
 }
 _BY_SUFFIX = {suffix: advice for suffixes, advice in _ADVICE.items() for suffix in suffixes}
 
+_CIFAR_FOLDER = re.compile(r"cifar-(?P<classes>100?)-?(?:batches-py|python)")
+_IDX = re.compile(r"(?P<part>(?!/)[\w/.-]*)-(?:images|labels)(?P<mark>[-.])idx[13]-ubyte", re.ASCII)
+"""Only names that mean nothing to a shell or to Python: they are part of what a user types."""
+_MARK, _OLDEST_PROTOCOL, _NEWEST_PROTOCOL = 0x80, 2, 5
+"""How pickles begin, and the versions of those that do."""
 
-def general_advice(file: str) -> str:
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".txt", ".json", ".parquet", ".pq")
+
+
+def general_advice(file: str, head: Callable[[str, int], bytes]) -> str:
     """The advice for a file of no format; empty where there is none.
 
     Args:
         file: A path in the dataset.
+        head: Gives the first bytes of a file: `SafeFolder.head`.
     """
-    return _BY_SUFFIX.get(split_suffix(file)[1], "")
+    if idx := _IDX.fullmatch(file):
+        part, mark = idx["part"], idx["mark"]
+        return _MNIST.format(
+            images=f"{part}-images{mark}idx3-ubyte", labels=f"{part}-labels{mark}idx1-ubyte"
+        )
+    if advice := _BY_SUFFIX.get(posixpath.splitext(file)[1].lower()):
+        return advice
+    mark, version, *_ = *head(file, 2), 0, 0
+    if mark != _MARK or not _OLDEST_PROTOCOL <= version <= _NEWEST_PROTOCOL:
+        return ""
+    if cifar := _CIFAR_FOLDER.search(file):
+        return _PICKLE + _CIFAR.format(dataset=f"CIFAR{cifar['classes']}", folder=cifar[0])
+    return f"{_PICKLE}save its content as images and JSON"
+
+
+def advice_for_file(location: str) -> str:
+    """What to type instead of a file that was given as a dataset.
+
+    Args:
+        location: The file.
+    """
+    path = PurePath(location)
+    suffix, holder = path.suffix.lower(), str(path.parent)
+    if path.name.lower().endswith((".tar", ".tar.gz", ".tgz")):
+        return (
+            f"give the folder of the shards, {holder} (--format webdataset), or unpack it where it "
+            f"holds a folder of images: tar -xf {path.name}"
+        )
+    if suffix in _TABLES:
+        return f"give the folder of its images, and the file with --table: {holder} --table {path}"
+    advice = _BY_SUFFIX.get(suffix, "")
+    return advice or f"give the folder that holds the dataset: {holder}"

@@ -17,6 +17,8 @@ from sparc.common.files.safe_files import open_regular
 from sparc.common.images.files import LARGEST_IMAGE
 from sparc.common.progress import say
 from sparc.common.text import amount, shorten, size
+from sparc.extract.datasets.advice import advice_for_file
+from sparc.extract.datasets.archives.unpacked import SUFFIX, UnpackedFiles
 
 _COMMON = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 IMAGE_SUFFIXES = frozenset({*_COMMON, ".jpe", ".jfif", ".ppm", ".pgm", ".avif", ".jp2"})
@@ -31,6 +33,9 @@ _NOT_THE_FILES_FAULT = frozenset(
 _LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin"})
 
 _MISSING = frozenset({errno.ENOENT, errno.ENOTDIR})
+
+_SHARDS = (".tar", ".tar.gz", ".tgz", ".arrow")
+"""How the names of shards end, beside which an archive is not read."""
 
 LARGEST_TEXT = 1 << 24
 """Most bytes of an image's text file; a longer one is refused."""
@@ -78,10 +83,8 @@ class SafeFolder:
         self._root = Path(os.path.realpath(self.location))
         if not self._root.exists():
             raise DatasetError(f"there is no dataset folder {self.location}")
-        if not self._root.is_dir():
-            raise DatasetError(
-                f"{self.location} is not a folder: give the folder that holds the dataset"
-            )
+        if not self._root.is_dir() and not self._is_archive:
+            raise DatasetError(f"{self.location} is not a folder: {advice_for_file(self.location)}")
         self._identity = _identity(self._root)
         self.opened: set[str] = set()
         self.hidden: list[str] = []
@@ -91,7 +94,22 @@ class SafeFolder:
 
     @cached_property
     def files(self) -> list[str]:
-        """Every file, as a path relative to the folder with `/` between its parts, sorted."""
+        """Every file, as a path relative to the folder with `/` between its parts, sorted.
+
+        Those of archives are among them where no images and no shards lie beside the archives.
+        """
+        members: list[str] = []
+        for file in self._archives.files:
+            is_data = not any(map(is_hidden, file.split("/")))
+            (members if is_data else self.hidden).append(file)
+        self.opened.update(filter(None, self._archives.used))
+        return sorted([*self._own_files, *members])
+
+    @cached_property
+    def _own_files(self) -> list[str]:
+        """The files that are there, not only in an archive."""
+        if self._is_archive:
+            return []
         files: list[str] = []
         outside = badly_named = 0
         waiting = [""]
@@ -116,6 +134,24 @@ class SafeFolder:
             say(f"{self}: {amount(badly_named, 'name')} not in UTF-8 left out: rename them")
         files.sort()
         return files
+
+    @property
+    def _is_archive(self) -> bool:
+        return self._root.suffix.lower() == SUFFIX and self._root.is_file()
+
+    @cached_property
+    def _archives(self) -> UnpackedFiles:
+        """What archives hold; nothing where images or shards lie there, as in most datasets.
+
+        Where both do, the images are usually the archive's, unpacked.
+        """
+        if self._is_archive:
+            return UnpackedFiles(self.location, {"": self._root})
+        own = self._own_files
+        if any(is_image(file) or file.lower().endswith(_SHARDS) for file in own):
+            return UnpackedFiles(self.location, {})
+        archives = {file: self._real(file) for file in own if split_suffix(file)[1] == SUFFIX}
+        return UnpackedFiles(self.location, archives, taken=frozenset(own))
 
     @cached_property
     def images(self) -> list[str]:
@@ -156,6 +192,15 @@ class SafeFolder:
             MissingFileError: It does not exist.
             DatasetError: It leaves the folder, or is not a regular file.
         """
+        try:
+            return self._real(name)
+        except MissingFileError:
+            if name not in self._archives.files:
+                raise
+            return self._archives.path(name)
+
+    def _real(self, name: str) -> Path:
+        """The path of a file that is there, not only in an archive."""
         shown = shorten(name, 200)
         try:
             real = Path(os.path.realpath(self._root / name))
@@ -180,7 +225,14 @@ class SafeFolder:
         Raises:
             DatasetError: As for `path`, or it is too long or cannot be read.
         """
-        path = self.path(name)
+        try:
+            path = self._real(name)
+        except MissingFileError:
+            if name not in self._archives.files:
+                raise
+            self.opened.add(name)
+            return self._archives.read(name, largest)
+        self.opened.add(name)
         try:
             # Opened without waiting, since a pipe may have replaced the file in the meantime.
             with open_regular(path) as file:
@@ -205,8 +257,10 @@ class SafeFolder:
             Nothing where the file cannot be read.
         """
         try:
-            with open_regular(self.locate(name)) as file:
+            with open_regular(self._real(name)) as file:
                 return file.read(size)
+        except MissingFileError:
+            return self._archives.head(name, size) if name in self._archives.files else b""
         except (DatasetError, UnsafeError, OSError):
             return b""
 

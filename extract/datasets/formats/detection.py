@@ -52,7 +52,7 @@ def _reason(folder: SafeFolder, readers: Mapping[str, type[DatasetReader]]) -> s
     advice: dict[str, str] = {}
     for file in folder.files[:_LOOKED_AT]:
         of_readers = (reader.advice(folder, file) for reader in readers.values())
-        if of_file := next(filter(None, of_readers), "") or general_advice(file):
+        if of_file := next(filter(None, of_readers), "") or general_advice(file, folder.head):
             advice.setdefault(of_file, file)
     if advice:
         return "; ".join(f"{shorten(file, 80)}: {what}" for what, file in [*advice.items()][:3])

@@ -146,4 +146,4 @@ class DatasetReader(ABC):
     def _advise(self, file: str) -> str:
         """The advice of the first format that has some."""
         advice = (FORMATS[name].load().advice(self.folder, file) for name in FORMATS)
-        return next(filter(None, advice), "") or general_advice(file)
+        return next(filter(None, advice), "") or general_advice(file, self.folder.head)
