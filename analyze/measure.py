@@ -112,6 +112,9 @@ class Scope:
     permutation: "Permutation"
     """The order of images of the permuted controls."""
 
+    parts: int
+    """How many rows show the image of the row before as another sample, as places of it do."""
+
     config: "AnalyzeConfig"
     """The settings."""
 

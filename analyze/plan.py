@@ -106,6 +106,12 @@ def make_notes(
     if len(streams) == 1:
         comparing = sorted(m.name for m in (*measures, *left_out) if m.compares_streams)
         yield Note(f"there is one stream: {listed(comparing)} compare nothing")
+    if scope.parts:
+        yield Note(
+            f"{amount(scope.parts, 'row')} of one image with the row before, such as places of it, "
+            "count as images of their own: intervals are too narrow and probes too good; analyse a "
+            "cache with one place of each image (sparc-extract run --places-per-image 1)"
+        )
     for lacking, needing in (
         ("no analysed row has a label", [m for m in left_out if m.needs.labels]),
         ("the cache has no captions", [m for m in left_out if m.needs.captions]),

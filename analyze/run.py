@@ -37,7 +37,7 @@ from sparc.analyze.report.info import ReportInfo
 from sparc.analyze.report.summary_file import check_summary_file, write_summary
 from sparc.analyze.report.summary_page import summary_page
 from sparc.analyze.report.writer import ReportWriter, recognize
-from sparc.analyze.rows.images import read_images
+from sparc.analyze.rows.images import count_parts, read_images
 from sparc.analyze.rows.labels import read_labels
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.devices import choose_device
@@ -193,7 +193,8 @@ def _prepare(
         padded=subject.model.selector.leaves_out,
     )
     starts = range(0, info.rows, info.rows_per_chunk)
-    images = read_images(cache.rows(["sample_id"])["sample_id"], valid)
+    names = cache.rows(["sample_id", "image"])
+    images = read_images(names["sample_id"], valid)
     permutation = Permutation(
         counts=tuple(np.add.reduceat(valid.astype(np.int64), starts).tolist()),
         sizes=images.rows(valid).astype(np.int32),
@@ -210,6 +211,7 @@ def _prepare(
         rows=int(valid.sum()),
         labels=labels,
         permutation=permutation,
+        parts=count_parts(names),
         config=config,
     )
     if overwrite:  # not earlier: nothing is removed where run and cache cannot make another one

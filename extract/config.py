@@ -74,6 +74,11 @@ class ExtractConfig:
         "", "Between the cells of a table of text, where the first line does not show it."
     )
     label_separator: str = option(";", "Between the classes of a cell of a table of text.")
+    places_per_image: int = option(
+        0,
+        "Of the places of an image (streams with ?tokens=patch&places=7x7), keep this many, drawn "
+        "by the image's name; 0 keeps all.",
+    )
     batch_size: int = option(64, "Images or captions per forward pass.")
     rows_per_chunk: int = option(4096, "Rows per chunk, the unit of writing and reading.")
     dtype: Literal["float16", "float32"] = option("float16", "Type of the stored features.")
@@ -105,7 +110,12 @@ class ExtractConfig:
             )
         # A malformed or repeated stream, or an unknown preset, is refused before anything is read.
         _ = self.specs
-        for name, smallest in (("limit", 0), ("batch_size", 1), ("rows_per_chunk", 1)):
+        for name, smallest in (
+            ("limit", 0),
+            ("places_per_image", 0),
+            ("batch_size", 1),
+            ("rows_per_chunk", 1),
+        ):
             require_at_least(self, name, smallest)
         if self.workers < 0:
             raise ConfigError("workers must not be negative")

@@ -46,6 +46,7 @@ from sparc.extract.encoding.chunks import (
 from sparc.extract.encoding.executor import Executor, ThreadExecutor
 from sparc.extract.encoding.loader import ImageLoader
 from sparc.extract.encoding.replica import BuildEncoders, Replica, build_replicas
+from sparc.extract.places import by_place, places_of
 from sparc.extract.restorer import Restorer
 
 _NAMED_REASONS = 3
@@ -139,6 +140,10 @@ def run(
     for line in manifest.account.lines() if manifest.account is not None else ():
         say(line)
     require_inputs(manifest.rows, config.specs)
+    places = places_of(config.specs.values(), config.places_per_image)
+    if places is not None:
+        manifest = by_place(manifest, places)
+        say(f"places    {places}: {amount(len(manifest.rows), 'row')}")
     folder = location if isinstance(location, Folder) else Folder(location)
     with exclusive(folder, recognize):
         replicas: list[Replica] = []
@@ -149,14 +154,16 @@ def run(
         writer = ChunkWriter.open(
             folder,
             manifest,
-            rows_per_chunk=config.rows_per_chunk,
+            rows_per_chunk=places.rows_per_chunk(config.rows_per_chunk)
+            if places
+            else config.rows_per_chunk,
             repair=config.repair,
             packages=packages_of(config.specs.values()),
         )
         thumbnails = ThumbnailWriter(folder, writer.info, config.thumbnails)
         unpictured = _without_thumbnails(thumbnails, config)
         replicas = replicas or _replicas(devices, config, build)
-        table = ChunkTable(manifest.rows)
+        table = ChunkTable(manifest.rows, places_per_image=places.per_image if places else 0)
         with ImageLoader(dataset, config.threads) as loader:
             restorer = Restorer(writer, table, replicas[0].encoders, loader)
             streams = _stream_infos(replicas[0], config)

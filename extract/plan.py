@@ -21,6 +21,7 @@ from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders.libraries import feature_width
 from sparc.extract.encoding.chunks import ChunkTable, require_inputs
+from sparc.extract.places import by_place, places_of
 
 FIRST_CAPTIONS = 5
 SAMPLED_IMAGES = 32
@@ -37,9 +38,11 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
         manifest: Its rows.
         config: What would be extracted.
     """
+    require_inputs(manifest.rows, config.specs)
+    places = places_of(config.specs.values(), config.places_per_image)
+    manifest = manifest if places is None else by_place(manifest, places)
     rows = manifest.rows
-    require_inputs(rows, config.specs)
-    table = ChunkTable(rows)
+    table = ChunkTable(rows, places_per_image=places.per_image if places else 0)
     split = f", split {manifest.split}" if manifest.split else ""
     yield f"dataset   {shorten(manifest.dataset, 200)} ({manifest.dataset_format}{split})"
     if manifest.account is None:
@@ -47,6 +50,8 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
     else:
         yield from manifest.account.lines()
     yield f"classes   {len(manifest.classes):,}"
+    if places is not None:
+        yield f"places    {places}: {amount(len(rows), 'row')}"
     columns = tables.dataset_columns(rows.schema)
     if columns:
         listed = ", ".join(f"{field.name} ({field.type})" for field in columns)

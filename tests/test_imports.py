@@ -42,6 +42,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "extract": (
         ("datasets", "encoders"),
         ("config", "encoding"),
+        ("places",),
         ("plan", "restorer", "importing"),
         ("job", "cache_summary"),
         ("direct",),

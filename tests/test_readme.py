@@ -1,5 +1,6 @@
 """What the pages show can be typed: Python that runs, specs that a shell leaves whole."""
 
+import importlib
 import re
 import shutil
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import sparc
@@ -61,6 +63,8 @@ EXAMPLES = {
     "use": "sparc.load(",
     "analyze": "report-test",
     "ask": "stability_of",
+    "own model": "# my_models.py",
+    "registered": "register_encoder(",
 }
 """What tells the examples in Python apart; each is run below."""
 
@@ -113,6 +117,36 @@ def test_own_arrays_become_a_concept_with_a_name_in_ten_lines(tmp_path, monkeypa
     batched = sparc.ActivationCache("batched")
     assert batched.stream("clip").modality == "text"
     np.testing.assert_array_equal(batched.features("dino", 0), there["dino"].astype(np.float32))
+
+
+def test_a_model_of_ones_own_is_a_stream(tmp_path, monkeypatch):
+    from sparc.extract.encoders.libraries import LIBRARIES
+
+    monkeypatch.setattr("sparc.extract.encoders.libraries.LIBRARIES", dict(LIBRARIES))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_lab.py").write_text(
+        "import torch\n"
+        "from torchvision.transforms import Compose, Resize, ToTensor\n"
+        "transform = Compose([Resize((4, 4)), ToTensor()])\n"
+        "class MyNet(torch.nn.Sequential):\n"
+        "    def __init__(self, layer):\n"
+        "        super().__init__(torch.nn.Flatten(), torch.nn.Linear(48, 5))\n"
+    )
+    (tmp_path / "my_models.py").write_text(example("own model"))
+    lab = importlib.import_module("my_lab")
+    torch.save(lab.MyNet(11).state_dict(), "net.pt")
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (8, 8), (200, 30, 0)).save("pictures/red.png")
+    file = {"mine": "python:my_models.py?weights=net.pt&layer=9"}
+    from_file = sparc.extract("pictures", "from-file", streams=file)
+    there = {}
+    exec(example("registered"), there)
+    assert set(there["cache"].stream_names) == {"mine", "last"}
+    for cache in (from_file, there["cache"]):
+        assert cache.stream("mine").dim == 5
+    digests = {c.streams["mine"].origin.weights_sha256 for c in (from_file, there["cache"])}
+    assert len(digests) == 1
 
 
 def test_the_examples_run(tmp_path, monkeypatch):

@@ -62,6 +62,16 @@ def read_images(sample_ids: pa.ChunkedArray, valid: npt.NDArray[np.bool_]) -> Im
     return Images(of_row, analysed)
 
 
+def count_parts(rows: pa.Table) -> int:
+    """How many rows show the image of the row before as another sample, as places of it do.
+
+    Args:
+        rows: A table with the columns `sample_id` and `image` of the cache.
+    """
+    same_image = same_as_before(rows["image"]) & np.asarray(rows["image"].is_valid())
+    return int((same_image & ~same_as_before(rows["sample_id"])).sum())
+
+
 def incidence(
     lines: npt.NDArray[np.integer], columns: npt.NDArray[np.int64], shape: tuple[int, int]
 ) -> sparse.csr_matrix:

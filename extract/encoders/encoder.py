@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from PIL import Image
@@ -43,6 +43,15 @@ class ImageEncoder(Protocol):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Features of a batch of prepared images: (images, dim) float32, on the device."""
+        ...
+
+
+@runtime_checkable
+class PlaceEncoder(ImageEncoder, Protocol):
+    """A frozen model of images that also has features for the places of an image."""
+
+    def encode_places(self, pixels: Tensor) -> Tensor:
+        """Features by place: (images, places, dim) float32, on the device."""
         ...
 
 

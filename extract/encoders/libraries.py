@@ -41,6 +41,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sparc.common.errors import ConfigError
 from sparc.extract.encoders.library import Library
 from sparc.extract.encoders.open_clip.library import OpenClipLibrary
+from sparc.extract.encoders.patches.spec import PatchSpec, patches_asked_for
 from sparc.extract.encoders.python.library import PythonLibrary, RegisteredLibrary
 from sparc.extract.encoders.spec import MalformedSpecError, StreamSpec
 from sparc.extract.encoders.timm.library import TimmLibrary
@@ -112,20 +113,24 @@ def parse_spec(text: str) -> StreamSpec:
     Raises:
         ConfigError: The text does not follow the grammar; the message shows it.
     """
-    name, colon, source = text.partition(":")
     try:
+        whole, grid = patches_asked_for(text)
+        name, colon, source = whole.partition(":")
         if not colon or not _is_known(name):
             raise MalformedSpecError(
                 f"it must begin with one of {', '.join(LIBRARIES)}, or with a name that "
                 "register_encoder has made known"
             )
         spec: StreamSpec = LIBRARIES[name].spec.parse(source)
+        if grid is not None and spec.modality == "text":
+            raise MalformedSpecError("captions have no patches: add #image, or remove tokens=patch")
     except MalformedSpecError as error:
-        grammar = " | ".join(library.spec.grammar for library in LIBRARIES.values())
+        grammars = [library.spec.grammar for library in LIBRARIES.values()]
+        grammar = " | ".join([*grammars, PatchSpec.grammar])
         raise ConfigError(
             f"cannot read stream spec {text!r}: {error}. Specs are {grammar}"
         ) from None
-    return spec
+    return spec if grid is None else PatchSpec(spec, grid)
 
 
 def _is_known(name: str) -> bool:
@@ -157,6 +162,8 @@ def feature_width(spec: StreamSpec) -> int | None:
     Raises:
         EncoderError: The library has no such model.
     """
+    if isinstance(spec, PatchSpec):  # patches may be wider than what is made of them
+        return None
     try:
         return LIBRARIES[spec.library].width(spec)
     except ImportError:
@@ -165,7 +172,7 @@ def feature_width(spec: StreamSpec) -> int | None:
 
 def packages_of(specs: Iterable[StreamSpec]) -> list[str]:
     """The packages that some encoders need, by the names that a user installs."""
-    return list(dict.fromkeys(LIBRARIES[spec.library].package for spec in specs))
+    return list(dict.fromkeys(LIBRARIES[_whole(spec).library].package for spec in specs))
 
 
 def build_encoders(specs: Mapping[str, StreamSpec], device: "torch.device") -> "Encoders":
@@ -182,18 +189,27 @@ def build_encoders(specs: Mapping[str, StreamSpec], device: "torch.device") -> "
         EncoderError: An encoder cannot be built; the message names its spec.
     """
     from sparc.extract.encoders.encoder import Encoders
+    from sparc.extract.encoders.patches.encoder import PatchEncoder
 
     models: dict[Hashable, Any] = {}
     images: dict[str, ImageEncoder] = {}
     texts: dict[str, TextEncoder] = {}
     for name, spec in specs.items():
-        library = LIBRARIES[spec.library]
-        key = (spec.library, spec.model_key)
+        whole = _whole(spec)
+        library = LIBRARIES[whole.library]
+        key = (whole.library, whole.model_key)
         if key not in models:
-            models[key] = library.load(spec)
-        encoder = library.build(spec, models[key], device)
+            models[key] = library.load(whole)
+        encoder = library.build(whole, models[key], device)
+        if isinstance(spec, PatchSpec):
+            encoder = PatchEncoder(spec, cast("ImageEncoder", encoder))
         if spec.modality == "image":
             images[name] = cast("ImageEncoder", encoder)
         else:
             texts[name] = cast("TextEncoder", encoder)
     return Encoders(images, texts)
+
+
+def _whole(spec: StreamSpec) -> StreamSpec:
+    """The spec of the encoder of whole images that a spec builds on: itself, but for patches."""
+    return spec.inner if isinstance(spec, PatchSpec) else spec

@@ -37,8 +37,6 @@ class StreamSpec(ABC):
     """The form of its specs, as a message shows it."""
     may_run_transformers: ClassVar[bool] = True
     """Whether the library may call transformers, which must then run no code of a model."""
-    runs_code: ClassVar[bool] = False
-    """Whether the place holds Python code that building runs: never at an artefact's word."""
 
     @classmethod
     @abstractmethod
@@ -67,6 +65,11 @@ class StreamSpec(ABC):
         None for a name in the library's own registry, which says where the weights are. Places
         that a cache or run names are opened only with the user's consent.
         """
+
+    @property
+    def runs_code(self) -> bool:
+        """Whether the place holds Python code that building runs: never at an artefact's word."""
+        return False
 
     @property
     def model_key(self) -> Hashable:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sparc.common.errors import EncoderError
-from sparc.extract.encoders.encoder import Encoders, ImageEncoder
+from sparc.extract.encoders.encoder import Encoders, ImageEncoder, PlaceEncoder
 from sparc.extract.encoding.chunk_queue import ChunkQueue
 from sparc.extract.encoding.chunks import Chunk, ChunkFeatures, ChunkImage
 from sparc.extract.encoding.loader import Loaded
@@ -91,8 +91,10 @@ class ChunkWork:
 
     def encode_captions(self, batch_size: int, queue: ChunkQueue) -> None:
         """Encode the chunk's captions for every text stream, or until the queue is stopped."""
-        captions = self._result.chunk.captions
-        without = set(self._result.chunk.rows).difference(row for row, _ in captions)
+        chunk = self._result.chunk
+        captions, repeats = chunk.captions, chunk.places_per_image
+        with_caption = (range(row, row + repeats) for row, _ in captions)
+        without = set(chunk.rows).difference(*with_caption)
         for name, encoder in self._encoders.texts.items():
             self._result.reasons[name].update(dict.fromkeys(sorted(without), NO_CAPTION))
             for first in range(0, len(captions), batch_size):
@@ -101,8 +103,9 @@ class ChunkWork:
                 batch = captions[first : first + batch_size]
                 with torch.inference_mode(), _memory_advice(name, self._device):
                     features, cut = encoder.encode([text for _, text in batch])
-                places = [row - self._result.chunk.rows.start for row, _ in batch]
-                self._result.features[name][places] = features.float().cpu().numpy()
+                first_rows = np.array([row - chunk.rows.start for row, _ in batch])
+                rows = first_rows[:, None] + np.arange(repeats)
+                self._result.features[name][rows] = features.float().cpu().numpy()[:, None]
                 self._result.cut[name] += cut
                 self._report(len(batch))
 
@@ -116,6 +119,8 @@ class ChunkWork:
         if self._device.type == "cuda":
             pixels = pixels.pin_memory().to(self._device, non_blocking=True)
         with torch.inference_mode(), _memory_advice(name, self._device):
+            if isinstance(encoder, PlaceEncoder):
+                return encoder.encode_places(pixels)
             return encoder.encode(pixels)
 
     def _fetch(self) -> None:
@@ -126,7 +131,9 @@ class ChunkWork:
             for image, feature in zip(images, features.float().cpu().numpy(), strict=True):
                 if image.rows.start not in reasons:
                     rows = slice(image.rows.start - start, image.rows.stop - start)
-                    self._result.features[name][rows] = feature
+                    places = list(self._result.chunk.places[rows])
+                    by_row = feature if feature.ndim == 1 else feature[places]
+                    self._result.features[name][rows] = by_row
         self._waiting = []
 
     def _report(self, items: int) -> None:

@@ -17,6 +17,9 @@ from sparc.common.errors import DatasetError
 from sparc.common.streams.info import Modality
 from sparc.extract.encoders import StreamSpec
 
+PLACE = "place"
+"""The column of rows that are places of images: which place of its image a row is, from 0."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ChunkImage:
@@ -43,7 +46,11 @@ class Chunk:
         carried: How many of its first rows show the last image of the chunk before: they take over
             the feature, and the thumbnail, stored there.
         images: The images that begin in this chunk, in row order.
-        captions: Its rows that have a caption, in row order, with the caption.
+        captions: Its rows that have a caption, in row order, with the caption; where rows are
+            places, the first row of each image.
+        places: Which place of its image each row is; empty where rows are whole images.
+        places_per_image: How many consecutive rows are places of one image; 1 where rows are whole
+            images.
     """
 
     index: int
@@ -53,6 +60,8 @@ class Chunk:
     carried: int
     images: tuple[ChunkImage, ...]
     captions: tuple[tuple[int, str], ...]
+    places: tuple[int, ...] = ()
+    places_per_image: int = 1
 
 
 class ChunkFeatures(NamedTuple):
@@ -80,11 +89,17 @@ class ChunkTable:
 
     Args:
         rows: A table of schema `sparc.common.cache.tables.ROWS`.
+        places_per_image: How many consecutive rows are places of one image, as the column `PLACE`
+            says; 0 where rows are whole images. No chunk divides an image into two then.
     """
 
-    def __init__(self, rows: pa.Table) -> None:
+    def __init__(self, rows: pa.Table, *, places_per_image: int = 0) -> None:
         self._rows = rows
-        self._first = _first_rows(rows)
+        self._places_per_image = places_per_image
+        if places_per_image:
+            self._first = np.arange(0, len(rows), places_per_image)
+        else:
+            self._first = _first_rows(rows)
 
     @property
     def distinct_images(self) -> int:
@@ -118,8 +133,10 @@ class ChunkTable:
             captions=tuple(
                 (row, text)
                 for row, text in zip(rows, captions, strict=True)
-                if text and text.strip()
+                if text and text.strip() and not row % (self._places_per_image or 1)
             ),
+            places=tuple(part.column(PLACE).to_pylist()) if self._places_per_image else (),
+            places_per_image=self._places_per_image or 1,
         )
 
 

@@ -79,7 +79,6 @@ class PythonSpec(FunctionSpec):
     grammar: ClassVar[str] = (
         "python:<file.py or module>[:<function>][?<option>=<value>&…][#image|#text]"
     )
-    runs_code: ClassVar[bool] = True
 
     @classmethod
     def parse(cls, source: str) -> Self:
@@ -92,6 +91,11 @@ class PythonSpec(FunctionSpec):
             raise MalformedSpecError("it must name a Python file, FILE.py, or a module")
         home = from_home(home) if home.endswith(".py") else home
         return dataclasses.replace(spec, name=f"{home}:{function}")
+
+    @property
+    def runs_code(self) -> bool:
+        """See `StreamSpec.runs_code`."""
+        return True
 
     @property
     def home(self) -> str:
