@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sparc.common.errors import setting
 from sparc.common.progress import say
-from sparc.common.text import amount, size
+from sparc.common.text import amount, listed, size
 from sparc.train.data.moments import fewest_rows
 from sparc.train.data.reader import BatchReader
 from sparc.train.data.rows import FEW_ROWS, RowCounts
@@ -15,7 +15,7 @@ from sparc.train.kernels import choice
 from sparc.train.kernels.registry import AUTO
 from sparc.train.loop import Trainee
 from sparc.train.run.log import read_lines
-from sparc.train.run.run_folder import RunRecord
+from sparc.train.run.run_folder import RunRecord, load_initial
 
 LISTED_SETS = 6
 """Sets of streams whose numbers of rows are listed."""
@@ -54,6 +54,8 @@ def say_what_begins(
         f"{trainees[0].learner.kernels.name} kernels{together}{begun}"
     )
     train = record.train
+    if train.start and not first_step:
+        say(_start(trainees[0]))
     if sentence := _incomplete_rows(reader.counts, record, joins=joins):
         say(sentence)
     if record.has_few_rows and len(record.model.names) > 1:
@@ -69,6 +71,15 @@ def say_what_begins(
     if train.kernels == AUTO:
         for sentence in choice.advice(group.device):
             say(sentence)
+
+
+def _start(trainee: Trainee) -> str:
+    """Which streams begin at the weights of other models."""
+    names, weights = trainee.record.model.names, load_initial(trainee.run) or {}
+    started = [name for name in names if f"encoder.{name}" in weights]
+    others = [name for name in names if name not in started]
+    rest = f"; {listed(others)} at random" if others else ""
+    return f"start: {listed(started)} from {listed(trainee.record.train.start)}{rest}"
 
 
 def _incomplete_rows(counts: RowCounts, record: RunRecord, *, joins: bool) -> str | None:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sparc.common.errors import EncoderError
+from sparc.common.files.torch_archives import require_stored
 from sparc.common.streams.places import WEIGHTS_SUFFIXES
 
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
@@ -100,6 +101,7 @@ def _open_safetensors(path: Path) -> Iterator[Any]:
 
 
 def _read_torch_file(path: Path) -> dict[str, Tensor]:
+    require_stored(path, path)
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

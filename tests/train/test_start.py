@@ -46,6 +46,8 @@ def test_a_stream_starts_at_the_weights_of_another_model(
     typed = ("train", "run", small_cache, folder, f"--start={first.parent / 'dino'}", "--steps=2")
     done = call(*typed, "--device=cpu", "--recipe=joint")
     assert done.returncode == 0, done.stderr
+    begins = f"start: dino from {first.parent / 'dino'}; clip_image and clip_text at random"
+    assert begins in done.stderr
     other, begun, trained = load(first), load_untrained(folder), load(folder)
     assert (trained.config.latents, trained.config.k) == (96, 4)
     for name in ("encoder", "decoder", "latent_bias", "pre_bias"):

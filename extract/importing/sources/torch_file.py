@@ -13,6 +13,7 @@ import pyarrow as pa
 import torch
 
 from sparc.common.errors import DatasetError
+from sparc.common.files.torch_archives import require_stored
 from sparc.common.text import reason
 from sparc.extract.importing.sources.feature_file import (
     FeatureArray,
@@ -100,6 +101,7 @@ class TorchFile(FeatureFile):
         return flat(loaded) if isinstance(loaded, Mapping) else {"": loaded}
 
     def _load(self) -> Any:
+        require_stored(self.path, self.path)
         for is_mapped in (True, False):  # files of before version 1.6 cannot be mapped
             try:
                 with torch.serialization.safe_globals(_NUMPY):

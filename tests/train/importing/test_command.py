@@ -70,7 +70,7 @@ def saev(folder, activation, *, tensors=(), **header):
 
 def dictionary_learning(folder, name, state):
     torch.save(state, folder / "ae.pt")
-    (folder / "config.json").write_text(json.dumps({"trainer": {"dict_class": name}}))
+    (folder / "config.json").write_text(json.dumps({"trainer": {"dict_class": name, "k": K}}))
     return folder
 
 
@@ -147,7 +147,7 @@ CASES = {
         {"k": 8, "k_max": 40}, PLAIN.relu(), DECODER, BIAS,
     ),
     "dictionary_learning topk": (
-        lambda f: dictionary_learning(f, "AutoEncoderTopK", {**linear(), **BATCH}),
+        lambda f: dictionary_learning(f, "AutoEncoderTopK", linear()),
         {}, top_k(CENTRED), DECODER, BIAS,
     ),
     "dictionary_learning batch": (
@@ -230,6 +230,12 @@ def refusals(folder):
     yield saelens(folder, name="nan", weights={"W_enc": bad.T.contiguous()}), {}, "holds NaN"
     yield saelens(folder, name="standard", architecture="standard"), {}, "say with `k=`"
     yield saelens(folder, name="two"), {"k": 6}, "the dictionary's own k is 5, not 6"
+    claimed = {"b_enc": torch.zeros(1).expand(LATENTS)}
+    yield (
+        saev(folder, {"cls": "TopK", "params": {"top_k": K}}, tensors=claimed),
+        {},
+        ("tensor b_enc claims 40 numbers, not all stored"),
+    )
     yield alone, {}, "no config.json lies beside it, and tensors alone do not tell a TopK from"
     yield dictionary_learning(gated, "GatedAutoEncoder", linear()), {}, "'GatedAutoEncoder'"
     yield overcomplete(folder, OF_OVERCOMPLETE), {}, "give the top_k of its TopKSAE with `k=`"

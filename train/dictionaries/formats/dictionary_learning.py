@@ -34,7 +34,7 @@ class DictionaryLearning(Format):
     def recognizes(self, given: Given) -> bool:
         """By its configuration or, without one, by names of tensors."""
         try:
-            return bool(_class_of(given))
+            return bool(_class_of(_trainer(given)))
         except DictionaryError:
             pass
         try:
@@ -46,19 +46,20 @@ class DictionaryLearning(Format):
     def read(self, given: Given, k: int) -> Dictionary:
         """Read what its `load_dictionary` reads."""
         del k
-        tensors, name = given.tensors(FILE), _class_of(given)
+        tensors, trainer = given.tensors(FILE), _trainer(given)
+        name = _class_of(trainer)
         if name not in _READERS:
             raise DictionaryError(
                 f"{given}: its dict_class is {shorten(name, 60)!r}, and SPARC has TopK and one "
                 f"threshold for all latents: {', '.join(_READERS)}"
             )
-        dictionary = _READERS[name](tensors)
+        dictionary = _READERS[name](tensors, trainer)
         tensors.done()
         return dictionary
 
 
-def _class_of(given: Given) -> str:
-    """What the dictionary is called, by its configuration."""
+def _trainer(given: Given) -> Mapping[str, Any]:
+    """The table `trainer` of the configuration."""
     # Checkpoints lie in a folder below it.
     place = next((p for p in (CONFIG, f"../{CONFIG}") if given.has(p)), None)
     if place is None:
@@ -67,28 +68,41 @@ def _class_of(given: Given) -> str:
             "BatchTopK: put the one there that dictionary_learning wrote with it"
         )
     trainer: Any = given.document(place).get("trainer")
-    name = trainer.get("dict_class") if isinstance(trainer, Mapping) else None
-    if not isinstance(name, str):
+    if not isinstance(trainer, Mapping) or not isinstance(trainer.get("dict_class"), str):
         raise DictionaryError(f"{given.folder / place} has no dict_class in its table trainer")
-    return name
+    return trainer
 
 
-def _top_k(tensors: Tensors) -> Dictionary:
-    tensors_k = tensors.whole("k")
+def _class_of(trainer: Mapping[str, Any]) -> str:
+    """What the dictionary is called."""
+    return str(trainer["dict_class"])
+
+
+def _top_k(tensors: Tensors, trainer: Mapping[str, Any]) -> Dictionary:
     if "threshold" in tensors:  # of another way to encode, which is not the default
         tensors.take("threshold")
-    return _linear(tensors, "b_dec", TopK(tensors_k))
+    return _linear(tensors, "b_dec", TopK(_k(tensors, trainer)))
 
 
-def _batch_top_k(tensors: Tensors) -> Dictionary:
-    return _linear(tensors, "b_dec", _threshold(tensors))
+def _k(tensors: Tensors, trainer: Mapping[str, Any]) -> int:
+    """How many latents a row uses; earlier versions say it in the configuration alone."""
+    if "k" in tensors:
+        return tensors.whole("k")
+    k = trainer.get("k")
+    if type(k) is not int:
+        raise DictionaryError(f"{CONFIG}: k is {shorten(repr(k), 60)}, not a number of latents")
+    return k
 
 
-def _threshold(tensors: Tensors) -> Threshold:
-    return threshold_above(float(tensors.take("threshold")), k=tensors.whole("k"))
+def _batch_top_k(tensors: Tensors, trainer: Mapping[str, Any]) -> Dictionary:
+    return _linear(tensors, "b_dec", _threshold(tensors, trainer))
 
 
-def _matryoshka(tensors: Tensors) -> Dictionary:
+def _threshold(tensors: Tensors, trainer: Mapping[str, Any]) -> Threshold:
+    return threshold_above(float(tensors.take("threshold")), k=_k(tensors, trainer))
+
+
+def _matryoshka(tensors: Tensors, trainer: Mapping[str, Any]) -> Dictionary:
     tensors.take("group_sizes", None)
     decoder = tensors.take("W_dec", None, None)
     latents, dim = decoder.shape
@@ -97,17 +111,17 @@ def _matryoshka(tensors: Tensors) -> Dictionary:
         encoder_bias=tensors.take("b_enc", latents),
         decoder=decoder,
         bias=tensors.take("b_dec", dim),
-        activation=_threshold(tensors),
+        activation=_threshold(tensors, trainer),
         normalize="none",
     )
 
 
-def _relu(tensors: Tensors) -> Dictionary:
+def _relu(tensors: Tensors, _trainer: Mapping[str, Any]) -> Dictionary:
     # It is loaded with decoder rows of unit norm, by default.
     return with_unit_decoder(_linear(tensors, "bias", Threshold(0.0)))
 
 
-def _relu_uncentred(tensors: Tensors) -> Dictionary:
+def _relu_uncentred(tensors: Tensors, _trainer: Mapping[str, Any]) -> Dictionary:
     return _linear(tensors, "decoder.bias", Threshold(0.0), centred=False)
 
 
@@ -128,7 +142,7 @@ def _linear(
     )
 
 
-_READERS: Mapping[str, Callable[[Tensors], Dictionary]] = {
+_READERS: Mapping[str, Callable[[Tensors, Mapping[str, Any]], Dictionary]] = {
     "AutoEncoderTopK": _top_k,
     "BatchTopKSAE": _batch_top_k,
     "MatryoshkaBatchTopKSAE": _matryoshka,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sparc.common.errors import DictionaryError
+from sparc.common.files.torch_archives import require_stored
 from sparc.common.parsing import LARGEST, parse_object
 from sparc.common.text import printable, reason, shorten
 
@@ -57,7 +58,7 @@ class Tensors:
         """
         if name not in self._left:
             raise DictionaryError(f"{self._where} has no tensor {name}: it holds {listing(self)}")
-        tensor = self._left.pop(name).detach().float()
+        tensor = self._plain(name).float()
         sizes = tuple(tensor.shape)
         fits = len(sizes) == len(shape) and all(
             wanted in (None, size) for wanted, size in zip(shape, sizes, strict=True)
@@ -70,6 +71,21 @@ class Tensors:
         if not bool(tensor.isfinite().all()):
             raise DictionaryError(f"{self._where}: tensor {name} holds NaN or infinite numbers")
         return tensor.contiguous()
+
+    def _plain(self, name: str) -> Tensor:
+        """A tensor whose numbers all lie in the file: its shape is only what somebody claims."""
+        tensor = self._left.pop(name).detach()
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex():
+            raise DictionaryError(
+                f"{self._where}: tensor {name} is sparse, quantized or complex: save it dense, as "
+                "float32"
+            )
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise DictionaryError(
+                f"{self._where}: tensor {name} claims {tensor.numel():,} numbers, not all stored: "
+                "save it with `.contiguous()`"
+            )
+        return tensor
 
     def whole(self, name: str) -> int:
         """A tensor that holds a single whole number.
@@ -191,7 +207,9 @@ def state_dict(content: Path | IO[bytes], where: Path) -> dict[str, Tensor]:
 
     Raises:
         DictionaryError: They are damaged, or more than tensors.
+        UnsafeError: They are compressed.
     """
+    require_stored(content, where)
     try:
         with warnings.catch_warnings(action="ignore"):  # of old pickles
             document: Any = torch.load(content, map_location="cpu", weights_only=True)
