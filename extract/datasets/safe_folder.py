@@ -60,8 +60,9 @@ def is_hidden(name: str) -> bool:
 class SafeFolder:
     """A folder whose files are listed once and read without ever leaving it.
 
-    Links are followed only where they lead to another place in the folder. Names that begin with
-    a dot, and what systems leave in folders (`__MACOSX`, `Thumbs.db`), are not part of the dataset.
+    Links are followed only where they lead to another place in the folder, or, from a snapshot in a
+    hub's cache, to the blobs beside it. Names that begin with a dot, and what systems leave in
+    folders (`__MACOSX`, `Thumbs.db`), are not part of the dataset.
 
     Args:
         location: A folder on this machine; it may itself be a link.
@@ -85,6 +86,7 @@ class SafeFolder:
             raise DatasetError(f"there is no dataset folder {self.location}")
         if not self._root.is_dir() and not self._is_archive:
             raise DatasetError(f"{self.location} is not a folder: {advice_for_file(self.location)}")
+        self._blobs = _hub_blobs(self._root)
         self._identity = _identity(self._root)
         self.opened: set[str] = set()
         self.hidden: list[str] = []
@@ -111,7 +113,8 @@ class SafeFolder:
         if self._is_archive:
             return []
         files: list[str] = []
-        outside = badly_named = 0
+        outside: list[str] = []
+        badly_named = 0
         waiting = [""]
         while waiting:
             below = waiting.pop()
@@ -123,13 +126,20 @@ class SafeFolder:
                 if not _is_utf8(entry.name):
                     badly_named += 1
                 elif entry.is_symlink() and not self._holds(Path(os.path.realpath(entry.path))):
-                    outside += 1
+                    outside.append(relative)
                 elif entry.is_dir(follow_symlinks=False):
                     waiting.append(f"{relative}/")
                 elif _is_file(entry):
                     files.append(relative)
         if outside:
-            say(f"{self}: {amount(outside, 'link')} out of the folder left out")
+            first = self._root / outside[0]
+            target = os.path.realpath(first)
+            common = os.path.commonpath([first, target])
+            advice = "" if common == os.sep else f": give {common}, which holds both, or copy them"
+            say(
+                f"{self}: {amount(len(outside), 'link')} out of the folder left out, such as "
+                f"{shorten(outside[0], 80)} to {shorten(target, 120)}{advice}"
+            )
         if badly_named:
             say(f"{self}: {amount(badly_named, 'name')} not in UTF-8 left out: rename them")
         files.sort()
@@ -162,11 +172,6 @@ class SafeFolder:
     def image_stems(self) -> frozenset[str]:
         """The paths of the images without their suffixes."""
         return frozenset(split_suffix(name)[0] for name in self.images)
-
-    def relative(self, path: Path) -> str:
-        """The path in the dataset of a file that the user names; empty if it lies elsewhere."""
-        real = Path(os.path.realpath(path))
-        return real.relative_to(self._root).as_posix() if self._holds(real) else ""
 
     def path(self, name: str) -> Path:
         """The real path of a file of the dataset, after following every link; it is used now.
@@ -267,7 +272,8 @@ class SafeFolder:
     def name_of(self, path: Path) -> str:
         """What to call a file that the user names: its path in the dataset, if it lies there."""
         real = Path(os.path.realpath(path))
-        return real.relative_to(self._root).as_posix() if self._holds(real) else str(path)
+        is_inside = real.is_relative_to(self._root)
+        return real.relative_to(self._root).as_posix() if is_inside else str(path)
 
     def failure(self, what: str, error: OSError) -> DatasetError:
         """The error to raise for a file that cannot be read, which may not be the file's fault.
@@ -296,7 +302,8 @@ class SafeFolder:
             return False
 
     def _holds(self, real: Path) -> bool:
-        return real.is_relative_to(self._root)
+        is_blob = self._blobs is not None and real.is_relative_to(self._blobs)
+        return is_blob or real.is_relative_to(self._root)
 
     def _entries(self, below: str) -> list[os.DirEntry[str]]:
         try:
@@ -311,6 +318,13 @@ class SafeFolder:
 def _identity(folder: Path) -> tuple[int, int]:
     status = folder.stat()
     return status.st_dev, status.st_ino
+
+
+def _hub_blobs(root: Path) -> Path | None:
+    """Where the links of a snapshot in a hub's cache lead (`snapshots/REVISION`, `blobs`)."""
+    blobs = root.parent.parent / "blobs"
+    is_real = root.parent.name == "snapshots" and blobs.is_dir() and not blobs.is_symlink()
+    return blobs if is_real else None
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

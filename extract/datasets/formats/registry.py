@@ -53,6 +53,9 @@ FORMATS: dict[str, Entry] = {
     CLASS_FOLDERS: Entry(
         "folders called after classes, as ImageNet's", f"{_HERE}.class_folders:ClassFolders"
     ),
+    "hugging-face": Entry(
+        "files of Arrow or Parquet with images", f"{_HERE}.hugging_face:HuggingFaceDataset"
+    ),
     "coco": Entry("images, with COCO's annotation files", f"{_HERE}.coco.reader:CocoDataset"),
     "lvis": Entry("LVIS, with the images of COCO", f"{_HERE}.coco.reader:LvisDataset"),
     TABLE: Entry("images that a table names (--table FILE)", f"{_HERE}.table:TableDataset"),

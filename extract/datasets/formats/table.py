@@ -124,8 +124,7 @@ class TableDataset(DatasetReader):
 
     def _file(self) -> str:
         """The table's path in the dataset; elsewhere, as it is typed."""
-        typed = self._typed()
-        return self.folder.relative(typed) or str(typed)
+        return self.folder.name_of(self._typed())
 
     def _places(self) -> tuple[str, ...]:
         file = self._file()

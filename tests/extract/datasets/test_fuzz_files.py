@@ -140,7 +140,46 @@ def webdataset(folder: Path) -> None:
                     archive.addfile(header, io.BytesIO(data))
 
 
-MAKERS = [sidecars, with_csv, with_json_lines, with_parquet, coco, open_images, webdataset]
+def with_images_inside(names: list[str]) -> pa.Table:
+    features = {"image": {"_type": "Image"}, "label": {"names": ["a", "b"], "_type": "ClassLabel"}}
+    numbers = [int(name) for name in names]
+    return pa.table(
+        {
+            "image": [{"bytes": image(number), "path": None} for number in numbers],
+            "text": [[f"one of {number}", "two"] for number in numbers],
+            "label": [number % 2 for number in numbers],
+        }
+    ).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def saved(folder: Path) -> None:
+    write(folder, {"state.json": "{}", "dataset_info.json": "{}"})
+    for number, names in enumerate((NAMES[:3], NAMES[3:])):
+        table = with_images_inside(names)
+        with pa.ipc.new_stream(
+            folder / f"data-{number:05d}-of-00002.arrow", table.schema
+        ) as stream:
+            stream.write_table(table, max_chunksize=2)
+
+
+def hub(folder: Path) -> None:
+    (folder / "data").mkdir()
+    for number, names in enumerate((NAMES[:3], NAMES[3:])):
+        path = folder / f"data/train-{number:05d}-of-00002.parquet"
+        pq.write_table(with_images_inside(names), path, row_group_size=2)
+
+
+MAKERS = [
+    saved,
+    hub,
+    sidecars,
+    with_csv,
+    with_json_lines,
+    with_parquet,
+    coco,
+    open_images,
+    webdataset,
+]
 
 PIECES = [b'"', b"\n", b"\xff\xfe", b"\0", b"../", b"{", b"[", b"null", b"-1", b",,", b"1e999"]
 PIECES += [b"9" * 30, b"\r", b"/etc/passwd", b"[" * 5000, b'{"a":' * 3000, b"\x1b]0;x\x07"]
