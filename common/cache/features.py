@@ -121,7 +121,13 @@ def require_storable(
             f"stream {stream}: the value {largest:g} does not fit float16 (at most "
             f"{LARGEST_FLOAT16:,.0f}); {advice}, under another name or into another folder"
         )
-    zero = valid & find_faults(as_stored(features, dtype)).zero
+    stored = find_faults(as_stored(features, dtype))
+    if stored.not_finite.any():
+        row = first_row + int(np.flatnonzero(stored.not_finite)[0])
+        raise CacheError(
+            f"stream {stream}, row {row}: a value is too large for {dtype.name}: scale the features"
+        )
+    zero = valid & stored.zero
     if zero.any():
         row = first_row + int(np.flatnonzero(zero)[0])
         raise CacheError(f"stream {stream}, row {row}: the feature is zero")

@@ -9,9 +9,10 @@ from sparc.common.errors import ConfigError, DatasetError
 from sparc.common.streams.info import Modality
 from sparc.common.streams.origin import ImportedFrom
 from sparc.common.text import shorten
+from sparc.extract.importing.arrays.array import FeatureArray
 from sparc.extract.importing.config import ImportConfig, Place
 from sparc.extract.importing.naming import IDS, column_called, guessed_modality, stream_name
-from sparc.extract.importing.sources.feature_file import FeatureArray, FeatureFile
+from sparc.extract.importing.sources.feature_file import FeatureFile
 from sparc.extract.importing.sources.registry import AUTO, FORMATS
 
 _PICKLES = (".pkl", ".pickle", ".joblib")

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from sparc.common.progress import progress
 from sparc.extract.importing.alignment import Places
-from sparc.extract.importing.sources.feature_file import FeatureArray, MappedArray
+from sparc.extract.importing.arrays.array import FeatureArray, MappedArray
 
 _ROWS = 4096
 _DENSE = 4

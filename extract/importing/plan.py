@@ -95,6 +95,7 @@ class _Taking:
                 raise DatasetError(
                     f"{known.where} has {amount(rows, 'row')}, {first.name} {first.rows:,}"
                     f"{named}: say with --id-column and --ids what names them"
+                    + (f" ({known.note})" if known.note else "")
                 )
             self._places = alignment.places[first.name]
             return

@@ -20,7 +20,7 @@ from sparc.common.text import listed, shorten
 from sparc.extract.importing.config import ImportConfig
 from sparc.extract.importing.finding import Found, as_names, columns_beside
 from sparc.extract.importing.naming import CAPTIONS, IDS, IMAGES, LABELS, column_called
-from sparc.extract.importing.sources.table import read_table
+from sparc.extract.importing.table import read_table
 
 ALL_COLUMNS = "all"
 
@@ -35,6 +35,7 @@ class KnownRows:
         column: Reads one of them.
         rows: How many rows it has; None where they are those of `stream`.
         stream: The stream beside whose features it lies; empty where it is a table of its own.
+        note: What was left out of it; empty where nothing was.
     """
 
     where: Path
@@ -42,18 +43,23 @@ class KnownRows:
     column: Callable[[str], pa.Array]
     rows: int | None
     stream: str
+    note: str = ""
 
 
 def known_rows(config: ImportConfig, found: Sequence[Found]) -> KnownRows | None:
     """The table that was named, or else the first file of features that knows more of its rows."""
     if config.table is not None:
-        table = read_table(config.table)
+        texts = {*IDS, *CAPTIONS, *IMAGES}
+        given = {config.id_column, config.caption_column, config.image_column}
+        table = read_table(config.table, lambda name: name.lower() in texts or name in given)
+        columns = table.columns
         return KnownRows(
             config.table,
-            table.column_names,
-            lambda name: table[name].combine_chunks(),
-            len(table),
+            columns.column_names,
+            lambda name: columns[name].combine_chunks(),
+            len(columns),
             "",
+            table.note,
         )
     for stream in found:
         columns = columns_beside(stream.file, stream.key, stream.array.rows)
@@ -109,7 +115,7 @@ class Describer:
         self._known = known
         self._take = take
         self._used: list[str] = []
-        self._lines: list[str] = []
+        self._lines = [known.note] if known is not None and known.note else []
 
     def describe(self, ids: pa.Array | None, rows: int) -> Described:
         """The rows with all that is known of them.
@@ -166,7 +172,8 @@ class Describer:
             self._lines.append(f"{name} holds {values.type}, so it is taken for no caption")
             return pa.nulls(rows, pa.string())
         self._used.append(name)
-        return self._take(values.cast(pa.string()))
+        texts = self._take(values.cast(pa.string()))
+        return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
     def _labels(self, rows: int) -> tuple[pa.Array, pa.Table]:
         """The class ids of each row, and the classes."""

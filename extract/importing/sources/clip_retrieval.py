@@ -11,9 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from sparc.common.errors import DatasetError
-from sparc.extract.importing.sources.feature_file import FeatureArray, FeatureFile
+from sparc.extract.importing.arrays.array import FeatureArray
+from sparc.extract.importing.arrays.order import in_order
+from sparc.extract.importing.sources.feature_file import FeatureFile
 from sparc.extract.importing.sources.npy import NpyFiles, mapped
-from sparc.extract.importing.sources.order import in_order
 from sparc.extract.importing.sources.parquet import ParquetFiles
 
 IMAGES, TEXTS, METADATA = "img_emb", "text_emb", "metadata"

@@ -6,23 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from sparc.common.errors import DatasetError
 from sparc.common.text import reason
-from sparc.extract.importing.sources.feature_file import (
-    FeatureArray,
-    FeatureFile,
-    SlicedArray,
-    is_features,
-    not_features,
-)
+from sparc.extract.importing.arrays.array import FeatureArray, SlicedArray
+from sparc.extract.importing.sources.keyed import KeyedFile, Shape
 from sparc.extract.importing.sources.npy import as_column
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
-class Hdf5File(FeatureFile):
+class Hdf5File(KeyedFile):
     """A file whose datasets of two dimensions are features, in groups or not."""
 
     @classmethod
@@ -33,39 +29,37 @@ class Hdf5File(FeatureFile):
         with path.open("rb") as file:
             return file.read(len(_SIGNATURE)) == _SIGNATURE
 
-    def arrays(self) -> Mapping[str, FeatureArray]:
-        """The datasets of two dimensions, by path."""
-        result: dict[str, FeatureArray] = {}
-        for key, dataset in self._datasets.items():
-            if is_features(dataset.shape, dataset.dtype.name):
-                result[key] = SlicedArray(dataset.shape, dataset.dtype.name, self._reader(key))
-        if not result and not self.columns():
-            shown = {k: f"{d.shape} {d.dtype.name}" for k, d in self._datasets.items()}
-            raise not_features(self.path, shown)
-        return result
+    @cached_property
+    def shapes(self) -> Mapping[str, Shape]:
+        """The datasets, by path."""
+        return {key: Shape(tuple(d.shape), d.dtype.name) for key, d in self._datasets.items()}
 
-    def _reader(self, key: str) -> Any:
+    def array(self, key: str) -> FeatureArray:
+        """As `KeyedFile.array`."""
         dataset = self._datasets[key]
 
         def read(start: int, stop: int) -> Any:
-            try:
-                values = dataset[start:stop]
-            except (OSError, ValueError) as error:
-                raise DatasetError(f"{self.path}, {key}: {reason(error)}") from error
-            return values.astype(values.dtype.newbyteorder("="), copy=False)
+            return self._read(key, slice(start, stop))
 
-        return read
+        return SlicedArray(dataset.shape, dataset.dtype.name, read)
 
-    def columns(self) -> Mapping[str, int]:
-        """The datasets of one dimension, by path."""
-        return {key: len(d) for key, d in self._datasets.items() if len(d.shape) == 1}
+    def vector(self, key: str) -> npt.NDArray[Any]:
+        """As `KeyedFile.vector`."""
+        return self._read(key, slice(None))
 
-    def column(self, name: str) -> pa.Array:
-        """The values of such a dataset."""
-        dataset = self._datasets[name]
+    def _read(self, key: str, rows: slice) -> npt.NDArray[Any]:
+        try:
+            values: npt.NDArray[Any] = self._datasets[key][rows]
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{self.path}, {key}: {reason(error)}") from error
+        return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+    def values(self, key: str) -> pa.Array:
+        """As `KeyedFile.values`."""
+        dataset = self._datasets[key]
         is_text = dataset.dtype.kind in "OS"
         values = np.asarray(dataset.asstr()[:] if is_text else dataset[:])
-        return as_column(values, f"{self.path}, {name}")
+        return as_column(values, f"{self.path}, {key}")
 
     @cached_property
     def _datasets(self) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from sparc.common.errors import DatasetError
 from sparc.common.text import reason
-from sparc.extract.importing.sources.arrow import dtype_of, vector_type, vectors
-from sparc.extract.importing.sources.feature_file import FeatureArray, FeatureFile, not_features
+from sparc.extract.importing.arrays.array import FeatureArray
+from sparc.extract.importing.arrays.arrow import dtype_of, vector_type, vectors
+from sparc.extract.importing.sources.feature_file import FeatureFile, not_features
 
 
 class LanceFolder(FeatureFile):

@@ -11,16 +11,9 @@ import pyarrow as pa
 
 from sparc.common.errors import DatasetError
 from sparc.common.text import reason
-from sparc.extract.importing.sources.feature_file import (
-    FeatureArray,
-    FeatureFile,
-    JoinedArray,
-    MappedArray,
-    is_features,
-    not_features,
-    pickled,
-)
-from sparc.extract.importing.sources.order import in_order
+from sparc.extract.importing.arrays.array import FeatureArray, JoinedArray, MappedArray, is_features
+from sparc.extract.importing.arrays.order import in_order
+from sparc.extract.importing.sources.feature_file import FeatureFile, not_features, pickled
 
 
 class NpyFiles(FeatureFile):

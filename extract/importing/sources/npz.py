@@ -1,7 +1,9 @@
 """NumPy's `.npz`: arrays in a zip file, mapped into memory where they are not compressed."""
 
 import zipfile
+import zlib
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -11,14 +13,9 @@ import pyarrow as pa
 
 from sparc.common.errors import DatasetError
 from sparc.common.text import reason
-from sparc.extract.importing.sources.feature_file import (
-    FeatureArray,
-    FeatureFile,
-    MappedArray,
-    is_features,
-    not_features,
-    pickled,
-)
+from sparc.extract.importing.arrays.array import FeatureArray, MappedArray
+from sparc.extract.importing.sources.feature_file import pickled
+from sparc.extract.importing.sources.keyed import KeyedFile, Shape
 from sparc.extract.importing.sources.npy import SAVE_PLAIN, as_column
 
 _LOCAL_HEADER = 30
@@ -34,7 +31,7 @@ class _Header(NamedTuple):
     length: int
 
 
-class NpzFile(FeatureFile):
+class NpzFile(KeyedFile):
     """A file of `np.savez` or `np.savez_compressed`."""
 
     @classmethod
@@ -42,29 +39,30 @@ class NpzFile(FeatureFile):
         """By its suffix."""
         return path.suffix == ".npz" and path.is_file()
 
-    def arrays(self) -> Mapping[str, FeatureArray]:
-        """The arrays of two dimensions, by name."""
-        headers = self._headers()
-        result = {
-            key: self._array(key, header)
-            for key, header in headers.items()
-            if is_features(header.shape, header.dtype.name)
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """The arrays, by name."""
+        return {
+            key: Shape(header.shape, header.dtype.name) for key, header in self._headers.items()
         }
-        if not result and not self.columns():
-            shown = {key: f"{h.shape} {h.dtype.name}" for key, h in headers.items()}
-            raise not_features(self.path, shown)
-        return result
 
-    def columns(self) -> Mapping[str, int]:
-        """The arrays of one dimension, by name."""
-        headers = self._headers()
-        return {key: h.shape[0] for key, h in headers.items() if len(h.shape) == 1}
+    def values(self, key: str) -> pa.Array:
+        """As `KeyedFile.values`."""
+        return as_column(self.vector(key), f"{self.path}, {key}")
 
-    def column(self, name: str) -> pa.Array:
-        """The values of such an array."""
-        with np.load(self.path, allow_pickle=False) as file:
-            return as_column(file[name], f"{self.path}, {name}")
+    def vector(self, key: str) -> npt.NDArray[Any]:
+        """As `KeyedFile.vector`."""
+        try:
+            values: npt.NDArray[Any] = self._loaded[key]
+        except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError) as error:
+            raise DatasetError(f"{self.path}, {key}: {reason(error)}") from error
+        return values
 
+    @cached_property
+    def _loaded(self) -> Any:
+        return np.load(self.path, allow_pickle=False)
+
+    @cached_property
     def _headers(self) -> dict[str, _Header]:
         headers = {}
         try:
@@ -81,7 +79,9 @@ class NpzFile(FeatureFile):
                 raise pickled(self.path, what, f"leave it out, or {SAVE_PLAIN}")
         return headers
 
-    def _array(self, key: str, header: _Header) -> FeatureArray:
+    def array(self, key: str) -> FeatureArray:
+        """As `KeyedFile.array`."""
+        header = self._headers[key]
         with zipfile.ZipFile(self.path) as archive:
             member = archive.getinfo(f"{key}.npy")
         if member.compress_type != zipfile.ZIP_STORED:
@@ -128,7 +128,7 @@ class _CompressedArray(FeatureArray):
             content = self._file.read((stop - start) * width)
             self._next = stop
             values = np.frombuffer(content, self._header.dtype).reshape(stop - start, self.dim)
-        except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError) as error:
             raise DatasetError(f"{self._path}, {self._member}: {reason(error)}") from error
         return values.astype(self._header.dtype.newbyteorder("="), copy=False)
 

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 
 from sparc.common.errors import DatasetError
 from sparc.common.text import reason
-from sparc.extract.importing.sources.arrow import dtype_of, vector_type, vectors
-from sparc.extract.importing.sources.feature_file import FeatureArray, FeatureFile, not_features
-from sparc.extract.importing.sources.order import in_order
+from sparc.extract.importing.arrays.array import FeatureArray
+from sparc.extract.importing.arrays.arrow import dtype_of, vector_type, vectors
+from sparc.extract.importing.arrays.order import in_order
+from sparc.extract.importing.sources.feature_file import FeatureFile, not_features
 
 _BATCH = 1024
 

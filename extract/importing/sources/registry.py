@@ -37,9 +37,9 @@ FORMATS: dict[str, Entry] = {
     "parquet": Entry("Parquet with vectors, or a folder of it", f"{_HERE}.parquet:ParquetFiles"),
     "npy": Entry("a NumPy array, or a folder of them in order", f"{_HERE}.npy:NpyFiles"),
     "npz": Entry("NumPy arrays", f"{_HERE}.npz:NpzFile"),
+    "hdf5": Entry("datasets of h5py, .h5", f"{_HERE}.hdf5:Hdf5File"),
     "torch": Entry("tensors of torch.save, .pt", f"{_HERE}.torch_file:TorchFile"),
     "safetensors": Entry("tensors", f"{_HERE}.safetensors_file:SafetensorsFile"),
-    "hdf5": Entry("datasets of h5py, .h5", f"{_HERE}.hdf5:Hdf5File"),
 }
 
 AUTO = "auto"

@@ -15,22 +15,15 @@ import torch
 from sparc.common.errors import DatasetError
 from sparc.common.files.torch_archives import require_stored
 from sparc.common.text import reason
-from sparc.extract.importing.sources.feature_file import (
-    FeatureArray,
-    FeatureFile,
-    JoinedArray,
-    MappedArray,
-    is_features,
-    not_features,
-    pickled,
-)
-from sparc.extract.importing.sources.tensors import (
+from sparc.extract.importing.arrays.array import FeatureArray, JoinedArray, MappedArray, is_features
+from sparc.extract.importing.arrays.tensors import (
     as_features,
     column_of,
     flat,
     is_column,
     stacked,
 )
+from sparc.extract.importing.sources.feature_file import FeatureFile, not_features, pickled
 
 _SAVE_TENSORS = (
     'where it was made, save tensors only: torch.save({"features": tensor, "ids": list_of_texts}, '
@@ -90,10 +83,10 @@ class TorchFile(FeatureFile):
     @cached_property
     def _by_name(self) -> FeatureArray | None:
         """Vectors under the names of their rows."""
-        values = list(self._entries.values())
-        if len(values) < 2 or not all(isinstance(value, torch.Tensor) for value in values):
+        entries = self._entries
+        if len(entries) < 2 or not all(isinstance(v, torch.Tensor) for v in entries.values()):
             return None
-        return stacked(values)
+        return stacked(entries)
 
     @cached_property
     def _entries(self) -> dict[str, Any]:
@@ -130,7 +123,7 @@ def _features(value: Any, where: str) -> FeatureArray | None:
         return None
     parts = [as_features(part) for part in value]
     if any(part is None for part in parts):
-        return stacked(list(value))
+        return stacked({str(number): vector for number, vector in enumerate(value)})
     return JoinedArray({f"{where}, batch {n}": p for n, p in enumerate(parts) if p is not None})
 
 

@@ -19,9 +19,10 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.verify import verify
 from sparc.common.errors import DatasetError
 from sparc.extract.importing import job
+from sparc.extract.importing.arrays.array import FeatureArray, MappedArray
 from sparc.extract.importing.config import ImportConfig
 from sparc.extract.importing.plan import make_plan
-from sparc.extract.importing.sources.feature_file import FeatureArray, FeatureFile, MappedArray
+from sparc.extract.importing.sources.feature_file import FeatureFile
 from sparc.extract.importing.sources.registry import FORMATS, Entry
 
 ROWS, CHUNK = 60, 16
@@ -77,6 +78,17 @@ def save_old_torch(folder: Path) -> Path:
 def save_vectors_by_name(folder: Path) -> Path:
     torch.save({i: torch.from_numpy(v) for i, v in zip(IDS, DINO, strict=True)}, folder / "dino.pt")
     return folder / "dino.pt"
+
+
+def save_vectors_in_npz(folder: Path) -> Path:
+    np.savez(folder / "clip.npz", **dict(zip(IDS, CLIP, strict=True)))
+    return folder / "clip.npz"
+
+
+def save_safetensors_by_name(folder: Path) -> Path:
+    vectors = {i: torch.from_numpy(v) for i, v in zip(IDS, DINO, strict=True)}
+    save_file(vectors, folder / "dino.safetensors")
+    return folder / "dino.safetensors"
 
 
 def save_safetensors(folder: Path) -> Path:
@@ -145,6 +157,8 @@ SAVED = {
     save_torch: {"streams_dino": DINO, "streams_clip": CLIP},
     save_old_torch: BOTH,
     save_vectors_by_name: {"dino": DINO},
+    save_vectors_in_npz: {"clip": CLIP},
+    save_safetensors_by_name: {"dino": DINO},
     save_safetensors: {"dino": DINO, "clip": torch.from_numpy(CLIP).bfloat16().float().numpy()},
     save_published: {"dino": DINO, "clip_text": CLIP},
     save_parquet: {"dino": DINO},

@@ -1,6 +1,6 @@
 """Tensors by name, and lists beside them, as files of PyTorch hold them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,12 @@ import torch
 
 from sparc.common.errors import DatasetError
 from sparc.common.text import reason
-from sparc.extract.importing.sources.feature_file import FeatureArray, SlicedArray, is_features
+from sparc.extract.importing.arrays.array import (
+    FeatureArray,
+    SlicedArray,
+    VectorsByName,
+    is_features,
+)
 
 
 def as_features(tensor: torch.Tensor) -> FeatureArray | None:
@@ -32,20 +37,15 @@ def as_numpy(tensor: torch.Tensor) -> npt.NDArray[Any]:
     return values
 
 
-def stacked(vectors: Sequence[torch.Tensor]) -> FeatureArray | None:
+def stacked(vectors: Mapping[str, torch.Tensor]) -> FeatureArray | None:
     """Vectors of one width as features, a row each; None where they are something else."""
-    if not vectors:
-        return None
-    first = vectors[0]
+    first, *_ = vectors.values()
     dtype = str(first.dtype).removeprefix("torch.")
-    same = all(v.ndim == 1 and v.shape == first.shape and v.dtype == first.dtype for v in vectors)
-    if not same or not is_features((len(vectors), *first.shape), dtype):
+    shapes = {(tuple(vector.shape), vector.dtype) for vector in vectors.values()}
+    if len(shapes) > 1 or first.ndim != 1 or not is_features((1, *first.shape), dtype):
         return None
-    return SlicedArray(
-        (len(vectors), len(first)),
-        dtype,
-        lambda start, stop: as_numpy(torch.stack(list(vectors[start:stop]))),
-    )
+    names = list(vectors)
+    return VectorsByName(names, len(first), dtype, lambda name: as_numpy(vectors[name]))
 
 
 def column_of(value: Any, where: str) -> pa.Array:

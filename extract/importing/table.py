@@ -1,0 +1,92 @@
+"""Tables of what is known of rows: Parquet, CSV, TSV and JSON Lines, as Arrow columns."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.json as pj
+import pyarrow.parquet as pq
+
+from sparc.common.errors import DatasetError
+from sparc.common.text import amount, reason, shorten
+from sparc.extract.datasets.metadata import sniff_separator, split_line, text_lines
+
+_BLOCK = 1 << 24
+"""Bytes of a text that Arrow reads at once."""
+
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table in a file.
+
+    Attributes:
+        columns: Its rows.
+        note: What was left out of it; empty where nothing was.
+    """
+
+    columns: pa.Table
+    note: str = ""
+
+
+def read_table(path: Path, is_text: Callable[[str], bool]) -> Table:
+    """A table in a file that somebody named.
+
+    Args:
+        path: The file.
+        is_text: Whether a column of CSV holds texts, also where all of them look like numbers:
+            names of rows keep their zeros.
+
+    Raises:
+        DatasetError: There is no such file, or it is none of these.
+    """
+    if not path.is_file():
+        raise DatasetError(f"there is no table {path}")
+    suffix = path.suffix.lower()
+    try:
+        if suffix in (".parquet", ".pq"):
+            return Table(pq.read_table(path))
+        if suffix in (".jsonl", ".ndjson"):
+            return Table(pj.read_json(path, read_options=pj.ReadOptions(block_size=_BLOCK)))
+        if suffix in (".csv", ".tsv", ".tab", ".txt"):
+            return _read_csv(path, is_text)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DatasetError(
+            f"{path} is not readable: {reason(error)}; save it as UTF-8, or as Parquet"
+        ) from error
+    raise DatasetError(f"{path} is no table: give Parquet, .csv, .tsv or .jsonl")
+
+
+def _read_csv(path: Path, is_text: Callable[[str], bool]) -> Table:
+    """A table with a header, whatever separates its cells; a line of another width is left out."""
+    first = next(text_lines(path, str(path), longest=_BLOCK), "").rstrip("\r\n")
+    separator = sniff_separator(first, is_text)
+    names = [name.strip() for name in split_line(first, separator)]
+    left_out: list[str] = []
+
+    def leave_out(row: Any) -> str:
+        left_out.append(row.text)
+        return "skip"
+
+    with path.open("rb") as file:
+        encoding = "utf-16" if file.read(2) in _UTF16 else "utf8"
+    table = pc.read_csv(
+        path,
+        read_options=pc.ReadOptions(
+            block_size=_BLOCK, column_names=names, skip_rows=1, encoding=encoding
+        ),
+        parse_options=pc.ParseOptions(
+            delimiter=separator, newlines_in_values=True, invalid_row_handler=leave_out
+        ),
+        convert_options=pc.ConvertOptions(
+            column_types={name: pa.string() for name in names if is_text(name)}
+        ),
+    )
+    if not left_out:
+        return Table(table)
+    what = f"{amount(len(left_out), 'line')} without {amount(len(names), 'cell')} left out"
+    return Table(table, f"{path}: {what}, the first is {shorten(left_out[0], 60)!r}")
