@@ -133,7 +133,7 @@ class Account:
     def finish(
         self,
         manifest: Manifest,
-        images: Collection[str],
+        images: Iterable[str],
         *,
         of_other_split: Callable[[str], bool],
         advise: Advise,
@@ -147,6 +147,7 @@ class Account:
             advise: The advice for a file that was not used.
         """
         rows = manifest.rows
+        files = set(self._folder.files).intersection(images)  # others lie in shards
         labels = pc.list_value_length(rows.column("label_ids"))
         return DatasetAccount(
             images=pc.count_distinct(rows.column("sample_id")).as_py(),
@@ -156,7 +157,7 @@ class Account:
             used=tuple(self._used_files()),
             unused=(
                 *self._passed_over,
-                *self._unused_files(set(images), of_other_split, advise),
+                *self._unused_files(files, of_other_split, advise),
             ),
             left_out=tuple(self.left_out()),
             resolved=tuple(entry for names in self._names for entry in names.resolved()),

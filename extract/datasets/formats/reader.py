@@ -120,7 +120,7 @@ class DatasetReader(ABC):
             self._refuse_omissions()
         account = self.account.finish(
             manifest,
-            [record.image_path for record in source.records],
+            (record.image_path for record in source.records),
             of_other_split=lambda file: bool(split) and self.is_of_other_split(file, split),
             advise=self._advise,
         )

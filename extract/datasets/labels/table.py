@@ -23,10 +23,10 @@ from sparc.extract.datasets.account import Omissions
 from sparc.extract.datasets.labels.utf8 import Utf8
 from sparc.extract.datasets.metadata import LARGEST_LINE
 
-_BLOCK = 1 << 24
+_BLOCK = 1 << 20
 """Bytes that are parsed at once."""
 
-_ROWS_AT_ONCE = 1 << 20
+_ROWS_AT_ONCE = 1 << 18
 """Fewest lines that are compared with the wanted ids at once: each time costs as much as those."""
 
 _KEPT_STRANGERS = 200_000
@@ -186,7 +186,9 @@ class _Header(NamedTuple):
         needed = [str(place) for place in self.places]
         reader = pa_csv.open_csv(
             lines,
-            read_options=pa_csv.ReadOptions(block_size=_BLOCK, column_names=names),
+            read_options=pa_csv.ReadOptions(
+                use_threads=False, block_size=_BLOCK, column_names=names
+            ),
             parse_options=pa_csv.ParseOptions(
                 delimiter=self.separator, invalid_row_handler=leave_out
             ),

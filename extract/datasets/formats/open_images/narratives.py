@@ -86,7 +86,9 @@ class Narratives:
             explicit_schema=schema, unexpected_field_behavior="ignore", newlines_in_values=False
         )
         try:
-            table = pa_json.read_json(self._path, pa_json.ReadOptions(block_size=_BLOCK), options)
+            table = pa_json.read_json(
+                self._path, pa_json.ReadOptions(use_threads=False, block_size=_BLOCK), options
+            )
         except pa.ArrowException:
             return None
         is_whole = not any(column.null_count for column in table.columns)

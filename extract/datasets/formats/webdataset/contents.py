@@ -33,6 +33,9 @@ _MOST_FIELDS = 200
 """Most names of members and keys that are listed as not used."""
 
 
+_NO_COLUMNS: Mapping[str, Any] = {}
+
+
 class Fields:
     """The kinds of members and the keys of JSON that shards have, and those that are used."""
 
@@ -108,7 +111,7 @@ class Contents:
                 self._fields.see(picture.field(member))
         captions = self._caption(picture)
         labels = self._labels(picture)
-        columns: Mapping[str, Any] = {}
+        columns = _NO_COLUMNS
         for member in picture.documents:
             document = self._document(picture, member, is_needed=not captions)
             if document is None:

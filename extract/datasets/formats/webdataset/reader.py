@@ -29,7 +29,7 @@ have a split in their names (`cc3m-train-0000.tar`). Other subfolders are read t
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import cached_property
 
 from sparc.common.errors import DatasetError, MissingFileError
 from sparc.common.images.files import LARGEST_IMAGE
@@ -47,7 +47,7 @@ from sparc.extract.datasets.formats.webdataset.beside import captions_beside
 from sparc.extract.datasets.formats.webdataset.contents import Contents, Fields
 from sparc.extract.datasets.formats.webdataset.samples import Samples, put_together
 from sparc.extract.datasets.labels.classes import names_of_numbers
-from sparc.extract.datasets.safe_folder import SafeFolder, is_image, split_suffix
+from sparc.extract.datasets.safe_folder import IMAGE_SUFFIXES, SafeFolder, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
 from sparc.extract.datasets.splits import SYNONYMS
 
@@ -72,7 +72,7 @@ class WebDataset(DatasetReader):
             return next(iter(shards), None)
         within = len(folder.images) * 2 // len(shards)
         first = index_shard(folder, shards[0], most=(within + 1) * 8)
-        images = sum(map(is_image, first.members))
+        images = sum(map(_names_image, first.members))
         folder.opened.discard(shards[0])
         return shards[0] if images > within else None
 
@@ -87,11 +87,11 @@ class WebDataset(DatasetReader):
 
     def splits(self) -> Collection[str]:
         """Folders, or else parts of the shards' names, that are named like splits."""
-        return sorted(self._shards().keys() - {""})
+        return sorted(self._shards.keys() - {""})
 
     def is_of_other_split(self, file: str, split: str) -> bool:
         """Whether a file is a shard of another split, or lies beside one."""
-        shards = self._shards()
+        shards = self._shards
         other = shards.keys() - {split, ""}
         beside = file.rpartition("/")[0].split("/")
         return any(file in shards[name] or name in beside for name in other)
@@ -99,8 +99,8 @@ class WebDataset(DatasetReader):
     def read(self, split: str) -> Source:
         """The images: shards sorted by name, samples in the order of their shard."""
         folder = self.folder
-        shards = self._shards()[split]
-        rows: list[_Row] = []
+        shards = self._shards[split]
+        records: list[ImageRecord] = []
         fields = Fields()
         indexed = []
         bad_texts = renamed = 0
@@ -109,14 +109,14 @@ class WebDataset(DatasetReader):
                 index = index_shard(folder, shard)
                 self._remember(shard, index)
                 reading = _Shard(self, shard, index, fields)
-                of_shard = reading.rows()
-                rows.extend(of_shard)
+                of_shard = reading.records()
+                records.extend(of_shard)
                 bad_texts += reading.bad_texts
                 renamed += index.renamed
                 if of_shard:
                     indexed.append(shard)
                 bar.update()
-        if not rows:
+        if not records:
             self._refuse_unreadable(shards)
         if bad_texts:
             say(f"{folder}: bytes that are not UTF-8 replaced in {amount(bad_texts, 'text')}")
@@ -128,22 +128,17 @@ class WebDataset(DatasetReader):
         for shard in indexed:
             advice = "--column NAME keeps a key of .json" if _has_keys(fields.unused) else ""
             self.account.uses(shard, used=fields.used, unused=fields.unused, advice=advice)
-        repeated = len({row.sample_id for row in rows}) < len(rows)
-        names = names_of_numbers(folder, self.account, {key for row in rows for key in row.labels})
-        return Source(
-            records=[
-                ImageRecord(
-                    f"{shard_stem(row.shard)}/{row.sample_id}" if repeated else row.sample_id,
-                    f"{row.shard}/{row.image}",
-                    captions=row.captions,
-                    labels=row.labels,
-                    columns=row.columns,
-                )
-                for row in rows
-            ],
-            names=names,
-        )
+        if len({record.sample_id for record in records}) < len(records):
+            records = [record._replace(sample_id=self._long_id(record)) for record in records]
+        labels = {key for record in records for key in record.labels}
+        return Source(records=records, names=names_of_numbers(folder, self.account, labels))
 
+    def _long_id(self, record: ImageRecord) -> str:
+        """An id that is different from those of other shards."""
+        shard, _ = self._divide(record.image_path)
+        return f"{shard_stem(shard)}/{record.sample_id}"
+
+    @cached_property
     def _shards(self) -> Mapping[str, Sequence[str]]:
         """The shards of each split; of the empty one where there are no splits."""
         shards = shard_files(self.folder.files)
@@ -189,8 +184,12 @@ class WebDataset(DatasetReader):
     def _remember(self, shard: str, index: ShardIndex) -> None:
         """Keep where a shard's images are. Threads that do so at once keep the same."""
         self._images[shard] = ImageIndex(
-            (member, extent) for member, extent in index.members.items() if is_image(member)
+            (member, extent) for member, extent in index.members.items() if _names_image(member)
         )
+
+
+def _names_image(member: str) -> bool:
+    return f".{member.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES
 
 
 def shard_files(files: Sequence[str]) -> list[str]:
@@ -222,17 +221,6 @@ def _by_split(
     return by_split
 
 
-class _Row(NamedTuple):
-    """An image of a shard."""
-
-    shard: str
-    sample_id: str
-    image: str
-    captions: Sequence[str]
-    labels: Sequence[str]
-    columns: Mapping[str, Any]
-
-
 class _Shard:
     """Reads the rows of one shard, and enters what is left out.
 
@@ -247,7 +235,7 @@ class _Shard:
         self._fields = fields
         self.bad_texts = 0
 
-    def rows(self) -> list[_Row]:
+    def records(self) -> list[ImageRecord]:
         """The images in the order of their samples."""
         dataset, shard = self._dataset, self._shard
         samples = put_together(self._index.members)
@@ -269,13 +257,12 @@ class _Shard:
             keys = {picture.image.key for picture in samples.pictures}
             captions = captions_beside(dataset.folder, dataset.account, shard_stem(shard), keys)
         return [
-            _Row(
-                shard,
+            ImageRecord(
                 picture.sample_id,
-                picture.image.name,
-                description.captions or captions.get(picture.image.key, ()),
-                description.labels,
-                description.columns,
+                f"{shard}/{picture.image.name}",
+                captions=description.captions or captions.get(picture.image.key, ()),
+                labels=description.labels,
+                columns=description.columns,
             )
             for picture, description in described
         ]

@@ -9,7 +9,7 @@ images in a sample (`0.left.jpg`, `0.right.jpg`) and texts named like images wit
 from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import NamedTuple
 
-from sparc.extract.datasets.safe_folder import is_hidden, is_image
+from sparc.extract.datasets.safe_folder import IMAGE_SUFFIXES, is_hidden
 
 TEXT_SUFFIXES = (".txt", ".caption", ".text", ".cap")
 """Of members whose content is a caption, the preferred first."""
@@ -48,6 +48,11 @@ class Member(NamedTuple):
         return cls(name, below + first, below + stem, f".{suffix.lower()}")
 
     @property
+    def is_image(self) -> bool:
+        """Whether it has the suffix of an image."""
+        return self.suffix in IMAGE_SUFFIXES
+
+    @property
     def extension(self) -> str:
         """What follows the key, in lower case: WebDataset's name of the member's field."""
         return self.name[len(self.key) :].lower()
@@ -55,7 +60,9 @@ class Member(NamedTuple):
     @property
     def is_label(self) -> bool:
         """Whether the content is a class: `.cls`, `.cls.txt`."""
-        return self.suffix == ".cls" or self.extension in (".cls.txt", ".label.txt")
+        if self.suffix == ".cls":
+            return True
+        return self.stem != self.key and self.extension in (".cls.txt", ".label.txt")
 
 
 class Picture(NamedTuple):
@@ -123,11 +130,14 @@ def put_together(names: Iterable[str]) -> Samples:
             member = Member.parse(name)
             by_key.setdefault(member.key, []).append(member)
     for key, members in by_key.items():
-        images = [member for member in members if is_image(member.name)]
-        others = [member for member in members if not is_image(member.name)]
+        images = [member for member in members if member.is_image]
+        others = [member for member in members if not member.is_image]
         if not images:
             result.without_image.append(key)
             result.unused.extend(others)
+            continue
+        if len(images) == 1 and all(member.stem == key for member in members):
+            result.pictures.append(Picture(key, images[0], sorted(others, key=_preference)))
             continue
         pictures = _pictures(key, images, others)
         result.pictures.extend(pictures)
