@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from sparc.common.cache.account.document import read_account
 from sparc.common.cache.info import THUMBNAILS
 from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.shards.status import describe_shards
 from sparc.common.cache.verify import Damage, check_copy, check_metadata
 from sparc.common.errors import DamagedCacheError, IncompleteCacheError
 from sparc.common.progress import progress
@@ -116,6 +117,7 @@ def describe(cache: ActivationCache) -> Iterator[str]:
         partial(_describe_classes, cache),
         partial(_describe_files, cache),
         partial(_describe_thumbnails, cache),
+        partial(_describe_shards, cache),
         *(partial(_describe_stream, cache, stream) for stream in cache.stream_names),
         partial(_first_rows, cache),
     ]
@@ -188,6 +190,10 @@ def _describe_thumbnails(cache: ActivationCache) -> Iterator[str]:
             f"  pictures  thumbnails of up to {cache.thumbnails.side} pixels, {taken}, in "
             f"{len(chunks):,} of {amount(cache.info.chunks, 'chunk')}{state}"
         )
+
+
+def _describe_shards(cache: ActivationCache) -> Iterator[str]:
+    yield from (f"  {line}" for line in describe_shards(cache))
 
 
 def _describe_stream(cache: ActivationCache, stream: str) -> Iterator[str]:

@@ -68,6 +68,17 @@ def import_features(
 
 
 @command(app)
+def finish(cache: CacheArgument) -> None:
+    """Finish a cache whose shards (`run --shard`) are all made."""
+    from sparc.common.cache.shards.finish import finish as gather
+    from sparc.extract.summary import contents, cut_of, reasons_of
+
+    finished = gather(cache)
+    names = finished.stream_names
+    display(contents(finished, reasons_of(finished, names), cut_of(finished, names)))
+
+
+@command(app)
 def inspect(cache: CacheArgument) -> None:
     """Show what a cache holds, what made it, and what is missing."""
     from sparc.common.cache.reader import ActivationCache
@@ -81,18 +92,29 @@ def inspect(cache: CacheArgument) -> None:
 def verify(cache: CacheArgument) -> None:
     """Read every byte of a cache and list all damage. Exit status 2 if there is any."""
     from sparc.common.cache.reader import ActivationCache
+    from sparc.common.cache.shards.status import describe_shards
+    from sparc.common.cache.verify import NOT_WRITTEN
     from sparc.common.cache.verify import verify as find_damage
-    from sparc.common.errors import DamagedCacheError
+    from sparc.common.errors import DamagedCacheError, IncompleteCacheError
     from sparc.common.progress import progress
     from sparc.common.text import amount, printable
 
     opened = ActivationCache(cache)
     total = opened.info.rows * (len(opened.stream_names) + bool(opened.thumbnails.chunks))
-    faults = 0
+    faults = unwritten = 0
     with progress(total, "verifying") as bar:
         for damage in find_damage(opened, checked=bar.update):
             faults += 1
+            unwritten += damage.what == NOT_WRITTEN
             display(printable(str(damage)))
+    unfinished = list(describe_shards(opened))
+    for line in unfinished:
+        display(line)
+    if unfinished and faults == unwritten > 0:
+        raise IncompleteCacheError(
+            f"{opened.folder} is not finished: {amount(unwritten, 'chunk')} not written yet, no "
+            "damage in the others"
+        )
     if faults:
         raise DamagedCacheError(
             f"{opened.folder}: {amount(faults, 'fault')} found; {opened.repair_advice}"

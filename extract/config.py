@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from sparc.common.cache.shards.shard import Shard
 from sparc.common.cache.thumbnails.sizes import SIDE, side_fault
 from sparc.common.config import option, require_at_least
 from sparc.common.devices import ALL_DEVICES, check_device
@@ -99,6 +100,11 @@ class ExtractConfig:
     repair: bool = option(
         False, "Check every byte of an existing cache; encode what is damaged again, nothing else."
     )
+    shard: str = option(
+        "",
+        "Make the share i/n of the chunks, as one of n commands on any machines; `sparc-extract "
+        "finish` gathers the shards, if the last of them did not.",
+    )
     dry_run: bool = option(False, "Only say what would be done: load no model, write nothing.")
 
     def __post_init__(self) -> None:
@@ -125,6 +131,11 @@ class ExtractConfig:
             raise ConfigError("keep_bits needs dtype float32")
         if self.keep_bits is not None and not 1 <= self.keep_bits <= 23:
             raise ConfigError("keep_bits must be from 1 to 23, the mantissa of float32")
+        if self.own_shard is not None and self.repair:
+            raise ConfigError(
+                "--repair checks the whole cache: run it once, without --shard, when no shard is "
+                "at work"
+            )
         if self.devices and self.device != "auto":
             raise ConfigError("give device or devices, not both")
         for device in self._named_devices():
@@ -142,6 +153,20 @@ class ExtractConfig:
         from sparc.extract.encoders.presets import preset
 
         return dict(preset(self.preset))
+
+    @property
+    def own_shard(self) -> Shard | None:
+        """The share of the chunks to make; None: all of them.
+
+        Raises:
+            ConfigError: `shard` names none.
+        """
+        return Shard.parse(self.shard) if self.shard else None
+
+    @property
+    def makes_thumbnails(self) -> bool:
+        """Whether the cache keeps small pictures: none for text alone."""
+        return self.thumbnails > 0 and any(s.modality == "image" for s in self.specs.values())
 
     @property
     def threads(self) -> int:

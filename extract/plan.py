@@ -59,6 +59,12 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
     if manifest.masks is not None:
         yield f"masks     {len(manifest.masks):,}"
     yield from _captions(rows)
+    if (shard := config.own_shard) is not None:
+        wanted = config.rows_per_chunk
+        size_of_chunk = wanted if places is None else places.rows_per_chunk(wanted)
+        chunks = -(-len(rows) // size_of_chunk)
+        own = amount(len(shard.chunks(chunks)), "chunk")
+        yield f"shard     {shard}: {own} of {chunks:,}; what follows is of all rows"
     total: int | None = 0
     for name, spec in config.specs.items():
         dim = feature_width(spec)

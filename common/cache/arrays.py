@@ -30,13 +30,12 @@ from sparc.common.cache.own.values import (
 )
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.removal import remove_cache
-from sparc.common.cache.resume import recognize
+from sparc.common.cache.shards.locks import sole_writer
 from sparc.common.cache.thumbnails.own_images import write_thumbnails
 from sparc.common.cache.thumbnails.sizes import SIDE, side_fault
 from sparc.common.cache.writer import ROWS_PER_CHUNK, ChunkWriter
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
-from sparc.common.files.lock import exclusive
 from sparc.common.images.files import ImageFiles, locate
 from sparc.common.progress import say
 from sparc.common.streams.info import StreamInfo
@@ -127,7 +126,7 @@ def write_arrays(
         classes=class_table,
     )
     folder = Folder(location) if not isinstance(location, Folder) else location
-    with exclusive(folder, recognize):
+    with sole_writer(folder):
         if overwrite:
             remove_cache(folder)
         writer = ChunkWriter.open(folder, manifest, rows_per_chunk=rows_per_chunk, repair=True)

@@ -40,6 +40,8 @@ MASKS_FILE = "masks.parquet"
 REJECT_PARTS = "rejects"
 CUT_PARTS = "captions_cut"
 SHARDS = "shards"
+AGREEMENT_FILE = f"{SHARDS}/agreement.json"
+"""While this file exists, shards have begun and are not gathered: section 6.2 of `CACHE.md`."""
 THUMBNAILS = "thumbnails"
 APPENDED = "appended"
 APPENDED_FILE = f"{APPENDED}/begun.json"
@@ -206,15 +208,19 @@ def repair_advice(location: str, dataset: str = "DATASET") -> str:
     )
 
 
-def finish_advice(location: str, dataset: str) -> str:
+def finish_advice(folder: Folder, dataset: str) -> str:
     """What to do about chunks that have not been written: the end of an error message."""
     if dataset == ARRAYS_DATASET:
         return "finish it by writing the same arrays there again"
+    place = shlex.quote(str(folder))
     if dataset == IMPORTED:
+        return f"finish it by running the same `sparc-extract import … {place}` again"
+    if folder.exists(AGREEMENT_FILE):
         return (
-            f"finish it by running the same `sparc-extract import … {shlex.quote(location)}` again"
+            "its shards have not all been made and gathered: run those again that "
+            f"`sparc-extract inspect {place}` names, then `sparc-extract finish {place}`"
         )
-    return f"finish it by running the same `{_extract_command(dataset, location)}` again"
+    return f"finish it by running the same `{_extract_command(dataset, str(folder))}` again"
 
 
 def damaged(folder: Folder, info: CacheInfo, what: str) -> DamagedCacheError:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from sparc.common.cache import tables
 from sparc.common.cache.info import (
+    AGREEMENT_FILE,
     CLASSES_FILE,
     INFO_FILE,
     MASKS_FILE,
@@ -165,7 +166,7 @@ class ActivationCache:
                 raise IncompleteCacheError(
                     f"{self.folder} is incomplete: stream {stream} lacks {len(missing)} of "
                     f"{self.info.chunks} chunks ({shown}); "
-                    + finish_advice(str(self.folder), self.info.made_from)
+                    + finish_advice(self.folder, self.info.made_from)
                 )
 
     # ------------------------------------------------------------------ activations
@@ -309,15 +310,20 @@ class ActivationCache:
         if (
             not self.folder.exists(REJECTS_FILE)
             and not self.reject_parts()
+            and not self.folder.exists(AGREEMENT_FILE)
             and not any(self.missing_chunks(stream) for stream in self.stream_names)
         ):
             raise self._damaged(f"{REJECTS_FILE} is missing")
         return self.rejects_so_far()
 
-    def rejects_so_far(self) -> pa.Table:
-        """The same while extraction runs, when the table may not have been written yet."""
+    def rejects_so_far(self, parts: Sequence[str] | None = None) -> pa.Table:
+        """The same while extraction runs, when the table may not have been written yet.
+
+        Args:
+            parts: The files of single chunks to read beside the table; None: all that exist.
+        """
         names = [REJECTS_FILE] if self.folder.exists(REJECTS_FILE) else []
-        names += self.reject_parts()
+        names += self.reject_parts() if parts is None else parts
         if not names:
             return tables.empty(tables.REJECTS)
         table = pa.concat_tables([self._table(name, tables.REJECTS) for name in names])

@@ -271,7 +271,7 @@ class StoredStreams:
     def _not_written(self, stream: str, name: str, chunk: int) -> IncompleteCacheError:
         return IncompleteCacheError(
             f"{self._folder}: chunk {chunk} of {stream}/{name} has not been written; "
-            + finish_advice(str(self._folder), self._info.made_from)
+            + finish_advice(self._folder, self._info.made_from)
         )
 
     def _damaged(self, what: str) -> DamagedCacheError:

@@ -19,6 +19,7 @@ from sparc.common.cache.account.document import ACCOUNT_FILE, account_fault
 from sparc.common.cache.features import differing, find_faults
 from sparc.common.cache.info import (
     ACTIVATIONS,
+    AGREEMENT_FILE,
     CLASSES_FILE,
     INFO_FILE,
     MASKS_FILE,
@@ -37,6 +38,9 @@ from sparc.common.text import amount, reason
 
 THREADS = 4
 """Chunks checked at once: enough for a disk that answers slowly."""
+
+NOT_WRITTEN = "it has not been written"
+"""What is wrong with a chunk that an extraction has still to make."""
 
 
 class Damage(NamedTuple):
@@ -94,10 +98,8 @@ def check_tables(
     masks = None
     if cache.folder.exists(MASKS_FILE):
         masks = yield from _read(cache, MASKS_FILE, tables.MASKS)
-    if fault := account_fault(cache.folder):
-        yield _in_table(ACCOUNT_FILE, fault)
-    for file, fault in cut_faults(cache.folder).items():
-        yield _in_table(file, fault)
+    small = {ACCOUNT_FILE: account_fault(cache.folder), **cut_faults(cache.folder)}
+    yield from (_in_table(file, fault) for file, fault in small.items() if fault)
     if rows is not None:
         yield from _check_rows(cache, rows)
     if classes is not None:
@@ -128,7 +130,8 @@ def _read_rejects(cache: ActivationCache) -> "Iterator[Damage] | Any":
     complete = False
     with suppress(DamagedCacheError):  # which is listed with the stream
         complete = not any(cache.missing_chunks(stream) for stream in cache.stream_names)
-    if cache.folder.exists(REJECTS_FILE) or (complete and not names):
+    is_gathered = complete and not names and not cache.folder.exists(AGREEMENT_FILE)
+    if cache.folder.exists(REJECTS_FILE) or is_gathered:
         names.append(REJECTS_FILE)
     whole = True
     for name in names:
@@ -377,7 +380,7 @@ def _try(
     try:
         return read(stream, chunk), ""
     except IncompleteCacheError:
-        return None, "it has not been written"
+        return None, NOT_WRITTEN
     except DamagedCacheError as error:
         return None, reason(error.__cause__ or error)
 

@@ -1,12 +1,13 @@
 """Writing an activation cache, chunk by chunk, so that it can be killed and resumed anywhere.
 
 The protocol on disk is `CACHE.md`, which is normative. A `ChunkWriter` must be the only one in its
-folder: hold `sparc.common.files.lock.exclusive` around it.
+folder, or in its shard of it: `sparc.common.cache.shards.locks` sees to that.
 """
 
 import dataclasses
 import os
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from sparc.common.cache.info import (
     REJECTS_FILE,
     ROOT_DOCUMENT,
     ROWS_FILE,
+    SHARDS,
     THUMBNAILS,
     CacheInfo,
     chunk_files,
@@ -36,9 +38,10 @@ from sparc.common.cache.info import (
 from sparc.common.cache.layout import DOCUMENT, root_document
 from sparc.common.cache.manifest import Manifest
 from sparc.common.cache.parts.cut import read_cut, write_cut
-from sparc.common.cache.parts.names import remove_parts
+from sparc.common.cache.parts.names import parts_of, remove_parts
 from sparc.common.cache.parts.rejects import drop_rejects, write_rejects
 from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.repair import remove_damaged_chunks, remove_damaged_tables
 from sparc.common.cache.resume import (
     StreamState,
     existing_info,
@@ -47,13 +50,11 @@ from sparc.common.cache.resume import (
     refuse_other_content,
     refuse_other_dataset,
 )
-from sparc.common.cache.verify import Damage, check_stream, check_tables
-from sparc.common.errors import CacheError
+from sparc.common.cache.shards.shard import Shard
+from sparc.common.errors import CacheError, DamagedCacheError
 from sparc.common.files.folder import Folder
 from sparc.common.files.zarr_store import zarr_store
-from sparc.common.progress import progress, say
 from sparc.common.streams.info import StreamInfo
-from sparc.common.text import printable
 
 ROWS_PER_CHUNK = 4096
 
@@ -75,13 +76,26 @@ class ChunkWriter:
         info: What its `cache.json` says.
         rows: The rows table.
         repair: Whether `open_stream` checks every chunk and removes those that are damaged.
+        shard: Of which chunks are this writer's; None: all are.
+        alone: Whether no other shard is at work. One that is may be writing any other chunk.
     """
 
-    def __init__(self, folder: Folder, info: CacheInfo, rows: pa.Table, *, repair: bool) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        info: CacheInfo,
+        rows: pa.Table,
+        *,
+        repair: bool,
+        shard: Shard | None = None,
+        alone: bool = True,
+    ) -> None:
         self.folder = folder
         self.info = info
         self._rows = rows
         self._repair = repair
+        self._chunks = (shard or Shard(1, 1)).chunks(info.chunks)
+        self._alone = alone
         self._streams: dict[str, _OpenStream] = {}
         self._reader: ActivationCache | None = None
 
@@ -94,6 +108,8 @@ class ChunkWriter:
         rows_per_chunk: int = ROWS_PER_CHUNK,
         repair: bool = False,
         packages: Iterable[str] = (),
+        shard: Shard | None = None,
+        alone: bool = True,
     ) -> "ChunkWriter":
         """Begin a cache, or continue one that was made from the same dataset.
 
@@ -106,6 +122,8 @@ class ChunkWriter:
             repair: Check every byte of what is there, and remove what is damaged, to be written
                 again. Otherwise only what is missing is written.
             packages: Packages whose versions a new cache records beside the usual ones.
+            shard: Of which chunks are this writer's; None: all are.
+            alone: Whether no other shard is at work.
 
         Raises:
             CacheError: The folder holds something else, or a cache of another dataset or setting.
@@ -117,14 +135,15 @@ class ChunkWriter:
         existing = existing_info(folder, wanted, repair=repair)
         if existing is None:
             refuse_other_content(folder)
-        folder.remove_partial_files()
+        if alone:
+            folder.remove_partial_files()
         if existing is None or not existing.streams:
             # A cache without streams holds nothing worth keeping: it is begun again.
-            writer = cls(folder, wanted, manifest.rows, repair=repair)
+            writer = cls(folder, wanted, manifest.rows, repair=repair, shard=shard, alone=alone)
             writer._begin(manifest)
         else:
             refuse_other_dataset(folder, existing, wanted, manifest.rows)
-            writer = cls(folder, existing, manifest.rows, repair=repair)
+            writer = cls(folder, existing, manifest.rows, repair=repair, shard=shard, alone=alone)
             writer._continue(manifest)
         return writer
 
@@ -139,7 +158,7 @@ class ChunkWriter:
     def _continue(self, manifest: Manifest) -> None:
         self._put_info(self.info)
         if self._repair:
-            self._remove_damaged_tables(has_masks=manifest.masks is not None)
+            remove_damaged_tables(self.cache, has_masks=manifest.masks is not None)
         for name, table in ((ROWS_FILE, manifest.rows), (CLASSES_FILE, manifest.classes)):
             if not self.folder.exists(name):  # lost, or removed because it was damaged
                 tables.write_table(self.folder, name, table)
@@ -167,7 +186,7 @@ class ChunkWriter:
             stream: What the stream is and what makes it.
 
         Returns:
-            The chunks that are still to be written, in order.
+            The chunks that this writer has still to write, in order.
 
         Raises:
             CacheError: The cache holds a stream of that name that was made in another way, or
@@ -175,7 +194,7 @@ class ChunkWriter:
         """
         name = stream.name
         below = f"{ACTIVATIONS}/{name}"
-        is_begun = name in self.info.streams and self._has_chunks(name)
+        is_begun = name in self.info.streams and (not self._alone or self._has_chunks(name))
         if is_begun:
             state, lost = existing_stream(self.folder, self.info, stream)
         else:
@@ -195,8 +214,8 @@ class ChunkWriter:
             state, group["features"].with_config(config), group["valid"].with_config(config)
         )
         if self._repair and is_begun:
-            self._remove_damaged_chunks(name)
-        missing = self.cache.missing_chunks(name)
+            remove_damaged_chunks(self.cache, name)
+        missing = [chunk for chunk in self.cache.missing_chunks(name) if chunk in self._chunks]
         self._forget(name, missing)
         return missing
 
@@ -252,13 +271,16 @@ class ChunkWriter:
         self._forget(stream, chunks)
 
     def finish(self) -> None:
-        """Gather what is known of single chunks; call it when every chunk is written."""
+        """Gather what is known of single chunks; call it alone, when every chunk is written."""
         for stream in self._streams:
             self._record_chunks(stream)
         if self.cache.reject_parts() or not self.folder.exists(REJECTS_FILE):
             tables.write_table(self.folder, REJECTS_FILE, self.cache.rejects_so_far())
         self.folder.remove(REJECT_PARTS)
         self._remove_gathered_cut()
+        with suppress(DamagedCacheError):  # of a stream that is not written here
+            if not any(self.cache.missing_chunks(stream) for stream in self.info.streams):
+                self.folder.remove(SHARDS)
 
     # ------------------------------------------------------------------ what is known of chunks
 
@@ -270,13 +292,13 @@ class ChunkWriter:
                 write_cut(self.folder, stream, chunk, count)
 
     def uncounted(self, stream: str) -> list[int]:
-        """The written chunks whose number of cut captions is not recorded, in order."""
+        """The chunks written here whose number of cut captions is not recorded, in order."""
         counted = {*self._streams[stream].state.cut, *read_cut(self.folder, stream)}
         known = counted.union(self.cache.missing_chunks(stream))
-        return [chunk for chunk in range(self.info.chunks) if chunk not in known]
+        return [chunk for chunk in self._chunks if chunk not in known]
 
     def unexplained(self, stream: str, *, thorough: bool) -> list[int]:
-        """The rows of written chunks that are not valid without a recorded reason, in order.
+        """The rows of chunks written here that are not valid without a recorded reason, in order.
 
         Args:
             stream: A stream that `open_stream` opened.
@@ -287,11 +309,13 @@ class ChunkWriter:
             return []
         valid = np.ones(self.info.rows, dtype=np.bool_)
         missing = set(self.cache.missing_chunks(stream))
-        for chunk in range(self.info.chunks):
+        for chunk in self._chunks:
             if chunk not in missing:
                 rows = self.info.chunk_rows(chunk)
                 valid[rows.start : rows.stop] = self.cache.valid(stream, chunk)
-        rejects = self.cache.rejects_so_far()
+        parts = parts_of(self.folder, REJECT_PARTS, stream)
+        own = [file for chunk, file in parts.items() if chunk in self._chunks]
+        rejects = self.cache.rejects_so_far(own)
         of_stream = rejects.filter(pc.equal(rejects.column("stream"), stream))
         explained = of_stream.column("row").to_numpy()
         valid[explained[(explained >= 0) & (explained < len(valid))]] = True
@@ -352,30 +376,6 @@ class ChunkWriter:
         if was_recorded:
             self._write_records(stream)
         drop_rejects(self.folder, stream, chunks, rows_per_chunk=self.info.rows_per_chunk)
-
-    # ------------------------------------------------------------------ damage
-
-    def _remove_damaged_tables(self, *, has_masks: bool) -> None:
-        for damage in check_tables(self.cache):
-            if MASKS_FILE in damage.files and not has_masks:
-                raise CacheError(
-                    f"{self.folder}: {damage}; repeat the command with --masks, or remove the file"
-                )
-            self._remove(damage)
-
-    def _remove_damaged_chunks(self, stream: str) -> None:
-        # Without the table, every row that is not valid would count as one without a reason.
-        rejects = self.cache.rejects() if self.folder.exists(REJECTS_FILE) else None
-        with progress(self.info.rows, f"verifying {stream}") as bar:
-            for damage in check_stream(self.cache, stream, rejects, checked=bar.update):
-                self._remove(damage)
-
-    def _remove(self, damage: Damage) -> None:
-        """Remove what is damaged; what is missing is written afterwards."""
-        say(printable(str(damage)))
-        # Flags before features: a chunk without flags is not done.
-        for name in reversed(damage.files):
-            self.folder.remove(name)
 
     # ------------------------------------------------------------------ documents
 

@@ -150,6 +150,22 @@ class Folder:
         self._remove_partial(name)
         write_durably(self._target(name), content)
 
+    def write_new(self, name: str, content: bytes) -> bool:
+        """Write a file behind a URL if there is none: of several processes, one alone succeeds.
+
+        Where the store has no such request (S3 and Google Cloud have) two may, at one moment.
+
+        Returns:
+            Whether the file was written; False where there is one.
+        """
+        assert self.local is None
+        self._filesystem.invalidate_cache()
+        try:
+            self._filesystem.pipe_file(self.path(name), content, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
         """Let something that writes files write one, as durably as `write` does.

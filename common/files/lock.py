@@ -7,15 +7,18 @@ behind. Behind a URL there is no such thing: the lock is a file, and a person re
 import fcntl
 import json
 import os
+import random
 import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from sparc.common.errors import LockedError, UnsafeError
 from sparc.common.files.folder import Folder, cannot_write
 from sparc.common.files.safe_files import open_checked
 from sparc.common.parsing import parse_object
+from sparc.common.progress import say
 from sparc.common.text import shorten
 
 LOCK_FILE = ".lock"
@@ -26,10 +29,19 @@ _BEGINNING = b'{"pid": '
 _LARGEST = 4096
 """Bytes of the longest lock: it names a process and a machine."""
 
+_POLL = 0.05
+"""Seconds between two attempts to take a lock, on the average."""
+
+_LONG = 10.0
+"""Seconds of patience from which on a person is told that somebody waits."""
+
 
 @contextmanager
 def exclusive(
-    folder: Folder, recognize: Callable[[Folder], object] | None = None
+    folder: Folder,
+    recognize: Callable[[Folder], object] | None = None,
+    *,
+    patience: float = 0.0,
 ) -> Iterator[None]:
     """Hold a folder for writing; the folder is made if need be.
 
@@ -40,6 +52,7 @@ def exclusive(
         recognize: Refuses a folder that holds something else, by a `SparcError`. It is asked before
             anything is written: a file called `.lock` may be anybody's. It reads, and knows that
             another process may be writing meanwhile. None recognizes any folder.
+        patience: Seconds to wait for another holder.
 
     Raises:
         LockedError: Another process holds it; the message says which.
@@ -51,7 +64,7 @@ def exclusive(
     made = folder.local is not None and not folder.local.exists()
     folder.create()
     try:
-        with _held(folder):
+        with _in_turn(folder, LOCK_FILE, str(folder), patience):
             yield
     except BaseException:
         if made and folder.local is not None:
@@ -61,18 +74,76 @@ def exclusive(
 
 
 @contextmanager
-def _held(folder: Folder) -> Iterator[None]:
-    holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
-    if folder.local is None:
-        with _remote(folder, holder):
-            yield
-    else:
-        with _local(folder.local / LOCK_FILE, folder, holder):
-            yield
+def further_lock(folder: Folder, name: str, what: str) -> Iterator[None]:
+    """Hold a part of a folder that exists, by a lock of its own.
+
+    Args:
+        folder: The folder.
+        name: The lock's file.
+        what: What is held, for the message.
+
+    Raises:
+        LockedError: Another process holds it; the message says which.
+        UnsafeError: What lies in the lock's place is no lock.
+        SparcError: Nothing can be written there.
+    """
+    if folder.local is not None:
+        folder.inside(name).parent.mkdir(exist_ok=True)
+    # Whoever looks at a local lock (`holder_of`) has it for a moment.
+    with _in_turn(folder, name, what, 10 * _POLL if folder.local is not None else 0.0):
+        yield
+
+
+def holder_of(folder: Folder, name: str) -> str | None:
+    """The process that holds a lock, in words; None where none does.
+
+    Behind a URL, where a lock does not die with its holder, one that is dead counts as well.
+
+    Raises:
+        UnsafeError: What lies in the lock's place is no lock.
+    """
+    try:
+        if folder.local is None:
+            return _name(folder.read(name, largest=_LARGEST))
+        descriptor = open_checked(folder.inside(name), os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        return _name(os.read(descriptor, _LARGEST))
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
-def _local(path: Path, folder: Folder, holder: bytes) -> Iterator[None]:
+def _in_turn(folder: Folder, name: str, what: str, patience: float) -> Iterator[None]:
+    """Hold a lock, once others have let go of it."""
+    holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
+    until = time.monotonic() + patience
+    is_announced = False
+    with ExitStack() as stack:
+        while True:
+            try:
+                if folder.local is None:
+                    stack.enter_context(_remote(folder, name, what, holder))
+                else:
+                    stack.enter_context(_local(folder, name, what, holder))
+                break
+            except LockedError as error:
+                if time.monotonic() >= until:
+                    raise
+                if not is_announced and patience >= _LONG:
+                    say(f"waiting up to {patience:.0f} s: {error}")
+                    is_announced = True
+            time.sleep(_POLL * random.uniform(0.5, 1.5))
+        yield
+
+
+@contextmanager
+def _local(folder: Folder, name: str, what: str, holder: bytes) -> Iterator[None]:
+    path = folder.inside(name.rpartition("/")[0]) / name.rpartition("/")[2]
     while True:
         try:
             descriptor = open_checked(path, os.O_RDWR | os.O_CREAT)
@@ -89,7 +160,7 @@ def _local(path: Path, folder: Folder, holder: bytes) -> Iterator[None]:
         except BlockingIOError:
             content = os.read(descriptor, _LARGEST)
             os.close(descriptor)
-            raise LockedError(f"{folder} is being written by {_name(content)}") from None
+            raise LockedError(f"{what} is being written by {_name(content)}") from None
         # The last holder may have removed the file between our opening and locking it.
         if _is(path, os.fstat(descriptor)):
             break
@@ -119,17 +190,16 @@ def _is(path: Path, status: os.stat_result) -> bool:
 
 
 @contextmanager
-def _remote(folder: Folder, holder: bytes) -> Iterator[None]:
-    if folder.exists(LOCK_FILE):
+def _remote(folder: Folder, name: str, what: str, holder: bytes) -> Iterator[None]:
+    if not folder.write_new(name, holder):
         raise LockedError(
-            f"{folder} is being written by {_name(folder.read(LOCK_FILE, largest=_LARGEST))}; "
-            f"if that process is dead, remove {folder}/{LOCK_FILE}"
+            f"{what} is being written by {holder_of(folder, name) or 'another process'}; "
+            f"if that process is dead, remove {folder}/{name}"
         )
-    folder.write(LOCK_FILE, holder)
     try:
         yield
     finally:
-        folder.remove(LOCK_FILE)
+        folder.remove(name)
 
 
 def _name(content: bytes) -> str:

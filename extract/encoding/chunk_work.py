@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     """Images of a chunk that are encoded together; none in a chunk without images to encode."""
 
     chunk: Chunk
-    first: int
+    images: tuple[ChunkImage, ...]
     loads: list[Future[Loaded]]
     size: int
     last: bool
@@ -55,7 +55,7 @@ class ChunkWork:
         self._rows_done = rows_done
         self._items_done = 0
         self._rows_reported = 0
-        self._waiting: list[tuple[str, list[ChunkImage], Tensor]] = []
+        self._waiting: list[tuple[str, tuple[ChunkImage, ...], Tensor]] = []
         self._result = ChunkFeatures(
             chunk=chunk,
             features={
@@ -70,7 +70,7 @@ class ChunkWork:
     def encode_images(self, batch: Batch) -> None:
         """Encode a batch of images for every image stream."""
         loaded = [load.result() for load in batch.loads]
-        images = list(batch.chunk.images[batch.first : batch.first + len(loaded)])
+        images = batch.images
         for image, load in zip(images, loaded, strict=True):
             if load.thumbnail is not None:
                 self._result.thumbnails.update(dict.fromkeys(image.rows, load.thumbnail))
@@ -140,7 +140,7 @@ class ChunkWork:
         """Report progress in whole rows: the chunk's, in proportion to what has been encoded."""
         chunk = self._result.chunk
         self._items_done += items
-        images = len(chunk.images) * len(self._encoders.images)
+        images = (len(chunk.lead) + len(chunk.images)) * len(self._encoders.images)
         captions = len(chunk.captions) * len(self._encoders.texts)
         rows = len(chunk.rows) * self._items_done // max(images + captions, 1)
         self._rows_done(rows - self._rows_reported)

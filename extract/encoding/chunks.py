@@ -43,8 +43,10 @@ class Chunk:
         rows: Its rows.
         streams: The streams that lack it.
         thumbnail_side: Longest side in pixels of the thumbnails that it lacks; 0: it lacks none.
-        carried: How many of its first rows show the last image of the chunk before: they take over
-            the feature, and the thumbnail, stored there.
+        carried: How many of its first rows show the last image of the chunk before.
+        lead: The images that were encoded together with that one, and it as the last of them, whose
+            rows here are the carried ones; the others have none. Where there is no lead, the
+            carried rows take over the feature, and the thumbnail, stored in the chunk before.
         images: The images that begin in this chunk, in row order.
         captions: Its rows that have a caption, in row order, with the caption; where rows are
             places, the first row of each image.
@@ -58,6 +60,7 @@ class Chunk:
     streams: tuple[str, ...]
     thumbnail_side: int
     carried: int
+    lead: tuple[ChunkImage, ...]
     images: tuple[ChunkImage, ...]
     captions: tuple[tuple[int, str], ...]
     places: tuple[int, ...] = ()
@@ -73,8 +76,8 @@ class ChunkFeatures(NamedTuple):
             in the rows that the chunk takes over from the one before.
         reasons: By stream, why a row of the cache has no feature.
         cut: By text stream, how many captions were longer than the encoder's context.
-        thumbnails: By row of the cache, the thumbnail of an image that begins in this chunk, if the
-            chunk lacks thumbnails and the image could be decoded.
+        thumbnails: By row of the cache, the thumbnail of an image that begins in this chunk, or in
+            its lead, if the chunk lacks thumbnails and the image could be decoded.
     """
 
     chunk: Chunk
@@ -111,21 +114,38 @@ class ChunkTable:
         return self._rows.column("image")[row].as_py(), self._rows.column("caption")[row].as_py()
 
     def chunk(
-        self, index: int, rows: range, streams: Sequence[str], *, thumbnail_side: int = 0
+        self,
+        index: int,
+        rows: range,
+        streams: Sequence[str],
+        *,
+        thumbnail_side: int = 0,
+        lead: int = 0,
     ) -> Chunk:
-        """What those streams, and thumbnails of that size, need for a chunk of those rows."""
+        """What those streams, and thumbnails of that size, need for a chunk of those rows.
+
+        Args:
+            index: Which chunk.
+            rows: Its rows.
+            streams: The streams.
+            thumbnail_side: Of the thumbnails; 0: none.
+            lead: Images per batch, where the chunk before cannot be relied on: an image that
+                continues here is encoded once more, in its place in its batch. 0: no lead.
+        """
         low, high = np.searchsorted(self._first, (rows.start, rows.stop))
         starts = [int(row) for row in self._first[low:high]]
         part = self._rows.slice(rows.start, len(rows))
         paths = part.column("image").to_pylist()
         captions = part.column("caption").to_pylist()
         ends = [*starts[1:], rows.stop] if starts else []
+        carried = (starts[0] if starts else rows.stop) - rows.start
         return Chunk(
             index=index,
             rows=rows,
             streams=tuple(streams),
             thumbnail_side=thumbnail_side,
-            carried=(starts[0] if starts else rows.stop) - rows.start,
+            carried=carried,
+            lead=self._lead(index, rows, carried, lead) if carried and lead else (),
             images=tuple(
                 ChunkImage(paths[start - rows.start], range(start, end))
                 for start, end in zip(starts, ends, strict=True)
@@ -138,6 +158,19 @@ class ChunkTable:
             places=tuple(part.column(PLACE).to_pylist()) if self._places_per_image else (),
             places_per_image=self._places_per_image or 1,
         )
+
+    def _lead(
+        self, index: int, rows: range, carried: int, batch_size: int
+    ) -> tuple[ChunkImage, ...]:
+        """The last batch of the chunk in which the image begins that continues in `rows`."""
+        end = int(np.searchsorted(self._first, rows.start))
+        rows_per_chunk = rows.start // index
+        begin = int(self._first[end - 1]) // rows_per_chunk * rows_per_chunk
+        low = int(np.searchsorted(self._first, begin))
+        low += (end - 1 - low) // batch_size * batch_size
+        paths = self._rows.column("image").take(self._first[low:end]).to_pylist()
+        here, nowhere = rows[:carried], rows[:0]
+        return (*(ChunkImage(path, nowhere) for path in paths[:-1]), ChunkImage(paths[-1], here))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +190,10 @@ class Work:
     """The chunks that lack thumbnails, all of them in `streams`."""
     thumbnail_side: int = 0
     """Longest side of these thumbnails, in pixels."""
+    batch_size: int = 0
+    """Images that are encoded together."""
+    detached: frozenset[int] = frozenset()
+    """The chunks that take nothing over from the chunk before, which another process makes."""
 
     @property
     def rows(self) -> int:
@@ -177,7 +214,8 @@ class Work:
         for index, streams in self.streams.items():
             side = self.thumbnail_side if index in self.thumbnails else 0
             rows = self.info.chunk_rows(index)
-            yield self.table.chunk(index, rows, streams, thumbnail_side=side)
+            lead = self.batch_size if index in self.detached else 0
+            yield self.table.chunk(index, rows, streams, thumbnail_side=side, lead=lead)
 
     def _rows(self, chunks: Iterable[int]) -> int:
         return sum(len(self.info.chunk_rows(index)) for index in chunks)

@@ -11,12 +11,13 @@ from itertools import pairwise, product
 import torch
 
 from sparc.common.errors import EncoderError
-from sparc.common.text import printable
+from sparc.common.progress import say
+from sparc.common.text import amount, printable, shorten
 from sparc.extract.encoders import StreamSpec
-from sparc.extract.encoders.encoder import Encoders, ImageEncoder
+from sparc.extract.encoders.encoder import Encoder, Encoders, ImageEncoder
 from sparc.extract.encoding.chunk_queue import ChunkQueue
 from sparc.extract.encoding.chunk_work import Batch, ChunkWork
-from sparc.extract.encoding.chunks import ChunkFeatures
+from sparc.extract.encoding.chunks import Chunk, ChunkFeatures, ChunkImage
 from sparc.extract.encoding.loader import ImageLoader
 
 BYTES_AHEAD = 256 * 2**20
@@ -101,16 +102,14 @@ class Replica:
                 continue
             encoders = self.encoders.of(chunk.streams).images
             pixels = sum(_bytes(encoder) for encoder in encoders.values())
-            chunk_images = chunk.images if encoders or chunk.thumbnail_side else ()
-            bounds = [*range(0, max(len(chunk_images), 1), self._batch_size), len(chunk_images)]
-            for first, end in pairwise(bounds):
-                paths = [image.path for image in chunk_images[first:end]]
+            for images, is_last in _divided(chunk, self._batch_size, any_images=bool(encoders)):
+                paths = [image.path for image in images]
                 yield Batch(
                     chunk=chunk,
-                    first=first,
+                    images=images,
                     loads=loader.submit(paths, encoders, thumbnail_side=chunk.thumbnail_side),
                     size=pixels * len(paths),
-                    last=end == len(chunk_images),
+                    last=is_last,
                 )
 
 
@@ -139,6 +138,44 @@ def build_replicas(
         Replica(device, built, batch_size=batch_size, threads=threads)
         for device, built in zip(devices, encoders, strict=True)
     ]
+
+
+def announced_replicas(
+    devices: Sequence[torch.device],
+    specs: Mapping[str, StreamSpec],
+    build: BuildEncoders,
+    *,
+    batch_size: int,
+) -> list[Replica]:
+    """As `build_replicas`, and says what is loaded and what each encoder reads."""
+    say(f"loading {amount(len(specs), 'encoder')} on {', '.join(map(str, devices))}")
+    replicas = build_replicas(devices, specs, build, batch_size=batch_size)
+    for name in specs:
+        say(f"{name}: {_reads(replicas[0].encoders[name])}")
+    return replicas
+
+
+def _reads(encoder: Encoder) -> str:
+    """What an encoder reads and what becomes its feature."""
+    origin = encoder.origin
+    reads = f"reads {' x '.join(map(str, origin.input_size))}" if origin.input_size else ""
+    return shorten(", ".join(filter(None, [reads, origin.pooling, f"dim {encoder.dim}"])), 200)
+
+
+def _divided(
+    chunk: Chunk, batch_size: int, *, any_images: bool
+) -> Iterator[tuple[tuple[ChunkImage, ...], bool]]:
+    """The images of a chunk that are encoded together, and whether they are the last.
+
+    The lead is a batch of its own. A chunk without images to encode has one batch, which is empty.
+    """
+    wanted = any_images or chunk.thumbnail_side > 0
+    if wanted and chunk.lead:
+        yield chunk.lead, False
+    images = chunk.images if wanted else ()
+    bounds = [*range(0, max(len(images), 1), batch_size), len(images)]
+    for first, end in pairwise(bounds):
+        yield images[first:end], end == len(images)
 
 
 def _bytes(encoder: ImageEncoder) -> int:

@@ -166,16 +166,16 @@ class FakeEncoders:
         return Encoders({n: e for n, e in made.items() if n not in texts}, texts)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fake_dataset() -> type[FakeDataset]:
     return FakeDataset
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fake_encoders() -> type[FakeEncoders]:
     return FakeEncoders
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fake_streams() -> tuple[str, ...]:
     return STREAMS

@@ -33,12 +33,12 @@ from sparc.common.cache.own.rows import table_of_classes
 from sparc.common.cache.own.values import as_array, common_rows, require_modality
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.removal import remove_cache
-from sparc.common.cache.resume import recognize, refuse_other_content
+from sparc.common.cache.resume import refuse_other_content
+from sparc.common.cache.shards.locks import sole_writer
 from sparc.common.cache.thumbnails.sizes import SIDE, side_fault
 from sparc.common.cache.writer import ROWS_PER_CHUNK
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
-from sparc.common.files.lock import exclusive
 
 
 class CacheWriter:
@@ -127,7 +127,7 @@ class CacheWriter:
             thumbnails=thumbnails,
         )
         with ExitStack() as held:
-            held.enter_context(exclusive(writer.folder, recognize))
+            held.enter_context(sole_writer(writer.folder))
             if overwrite:
                 remove_cache(writer.folder)
             writer._look()

@@ -5,13 +5,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import uuid
 
 import pytest
 
 from sparc.common.errors import LockedError, SparcError, UnsafeError
 from sparc.common.files.folder import Folder
-from sparc.common.files.lock import LOCK_FILE, exclusive
+from sparc.common.files.lock import LOCK_FILE, exclusive, further_lock, holder_of
 
 HOLDER = """
 import sys, time
@@ -111,3 +112,52 @@ def test_a_folder_that_is_not_recognized_is_not_touched(tmp_path) -> None:
     with pytest.raises(SparcError, match="not ours"), exclusive(Folder(tmp_path), refuse):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_who_is_patient_waits_until_the_holder_lets_go(tmp_path) -> None:
+    folder, has_begun, may_end = Folder(tmp_path), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with exclusive(folder):
+            has_begun.set()
+            may_end.wait(60)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert has_begun.wait(60)
+    with pytest.raises(LockedError), exclusive(folder, patience=0.2):
+        pass
+    threading.Timer(0.2, may_end.set).start()
+    with exclusive(folder, patience=60):
+        assert may_end.is_set()
+    holder.join()
+
+
+@pytest.mark.parametrize("place", ["local", "memory"])
+def test_a_further_lock_is_held_beside_that_of_the_folder(tmp_path, place) -> None:
+    folder = Folder(tmp_path if place == "local" else f"memory://{uuid.uuid4().hex}/cache")
+    name, who = "parts/1.lock", f"process {os.getpid()} on {socket.gethostname()}"
+    assert holder_of(folder, name) is None
+    with further_lock(folder, name, "part 1"):
+        assert holder_of(folder, name) == who
+        with exclusive(folder), further_lock(folder, "parts/2.lock", "part 2"):
+            pass
+        with (
+            pytest.raises(LockedError, match=rf"^part 1 is being written by {who}"),
+            further_lock(folder, name, "part 1"),
+        ):
+            pass
+    assert holder_of(folder, name) is None
+    assert folder.files() == []
+
+
+def test_the_lock_of_a_dead_process_has_no_holder_on_a_disk(tmp_path) -> None:
+    (tmp_path / "1.lock").write_text('{"pid": 1, "host": "elsewhere"}')
+    assert holder_of(Folder(tmp_path), "1.lock") is None
+
+
+def test_a_file_behind_a_url_is_written_by_one_alone() -> None:
+    folder = Folder(f"memory://{uuid.uuid4().hex}/x")
+    assert folder.write_new("a", b"first")
+    assert not folder.write_new("a", b"second")
+    assert folder.read("a") == b"first"

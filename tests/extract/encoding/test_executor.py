@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sparc.common.cache.info import CacheInfo
-from sparc.extract import job
+from sparc.extract import extraction, job
 from sparc.extract.config import ExtractConfig
 from sparc.extract.encoders import parse_spec
 from sparc.extract.encoding.chunk_queue import ChunkQueue
@@ -107,7 +107,7 @@ def test_a_job_writes_the_same_bytes_whoever_encodes(
     config = ExtractConfig(streams=fake_streams, rows_per_chunk=7, batch_size=3, workers=2)
     dataset = fake_dataset(CAPTIONS, broken=[5])
     job.run(dataset, tmp_path / "threads", config, build=fake_encoders())
-    monkeypatch.setattr(job, "ThreadExecutor", OneAfterTheOther)
+    monkeypatch.setattr(extraction, "ThreadExecutor", OneAfterTheOther)
     job.run(dataset, tmp_path / "other", config, build=fake_encoders())
     names = [p.relative_to(tmp_path / "threads") for p in (tmp_path / "threads").rglob("*")]
     files = [name for name in names if (tmp_path / "threads" / name).is_file()]

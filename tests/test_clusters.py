@@ -1,0 +1,145 @@
+"""The recipes of docs/CLUSTERS.md, followed as far as a machine without a cluster can."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.verify import verify
+from sparc.pipelines.demo.dataset import SceneSettings, write_scenes
+
+PAGE = (Path(__file__).parents[1] / "docs" / "CLUSTERS.md").read_text(encoding="utf-8")
+BASH = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+
+SBATCH = """#!/bin/bash
+# Stands for Slurm: what is submitted runs at once, the tasks of an array one after the other.
+while [[ $1 == --* ]]; do
+  case $1 in
+    --array=*) tasks=${1#--array=} ;;
+    --wrap) exec bash -c "$2" >&2 ;;
+  esac
+  shift
+done
+for task in $(seq "${tasks%-*}" "${tasks#*-}"); do
+  SLURM_ARRAY_TASK_ID=$task bash "$@" >&2 || echo "task $task failed" >&2
+done
+echo 7
+"""
+
+
+def block(text: str) -> str:
+    (only,) = [block for block in BASH if text in block]
+    return only
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory):
+    """Run a script where `sbatch`, `srun` and `sparc-extract` are commands."""
+    bin = tmp_path_factory.mktemp("bin")
+    commands = {
+        "sbatch": SBATCH,
+        "srun": '#!/bin/sh\nexec "$@"\n',
+        "sparc-extract": f'#!/bin/sh\nexec {sys.executable} -m sparc.extract.cli "$@"\n',
+    }
+    for name, content in commands.items():
+        (bin / name).write_text(content)
+        (bin / name).chmod(0o755)
+
+    def run(script: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        offline = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        path = f"{bin}:{os.environ['PATH']}"
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **offline, "PATH": path, **variables},
+            cwd=bin,
+        )
+
+    (bin / "extract.sbatch").write_text(block("#SBATCH"))
+    return run
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "scenes"
+    write_scenes(folder, SceneSettings(train=1, test=12))
+    return folder
+
+
+@pytest.mark.parametrize("script", BASH)
+def test_every_script_is_one_that_a_shell_can_read(script: str) -> None:
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_array_and_what_follows_it_leave_a_finished_cache(
+    shell, scenes, tiny_streams, tmp_path, call
+) -> None:
+    options = f"'{tiny_streams[0]}' --format=coco --split=test --rows-per-chunk=8 --device=cpu"
+    lines = block("sbatch --parsable").replace("--preset dinov2-clip-b", options)
+    submit = re.sub(r"(?m)^export .*$", 'export DATASET="$1" CACHE="$2" SHARDS=2', lines)
+    assert submit.count(options) == 1
+    cache = tmp_path / "cache"
+    done = shell(f"set -- {scenes} {cache}\n{submit}")
+    assert done.returncode == 0, done.stderr
+    assert "failed" not in done.stderr
+    first, last = re.findall(r"^shard \d/2: .*$", done.stderr, re.MULTILINE)
+    assert f"{cache} is not finished:" in first
+    assert re.search(r"^  left +1 shard, 2/2, of which chunks are missing", done.stderr, re.M)
+    assert f"{cache} holds" in last
+    assert f"\n{cache} holds" in done.stderr, "what `finish` says"
+    assert list(verify(ActivationCache(cache))) == []
+    assert not (cache / "shards").exists()
+    plain = ("run", scenes, tmp_path / "whole", *options.replace("'", "").split())
+    assert call("extract", *plain).returncode == 0
+    for path in (tmp_path / "whole").rglob("*"):
+        made = cache / path.relative_to(tmp_path / "whole")
+        assert path.is_dir() or path.read_bytes() == made.read_bytes(), path
+
+
+def test_a_task_that_is_missing_is_named_by_all_that_look(
+    shell, scenes, tiny_streams, tmp_path, call
+) -> None:
+    cache = tmp_path / "cache"
+    options = ("--format=coco", "--split=test", "--rows-per-chunk=8", "--device=cpu")
+    made = call("extract", "run", scenes, cache, tiny_streams[0], *options, "--shard=2/3")
+    assert made.returncode == 0, made.stderr
+    left = "left      2 shards, 1/3, 3/3, of which chunks are missing: run them again\n"
+    assert f"  {left}" in call("extract", "inspect", cache).stdout
+    checked = call("extract", "verify", cache)
+    assert checked.returncode == 2
+    assert left in checked.stdout
+    assert re.search(r"is not finished: \d+ chunks not written yet, no damage", checked.stderr)
+    refused = call("extract", "finish", cache)
+    assert refused.returncode == 2
+    assert "stream vit lacks" in refused.stderr
+    assert f"`sparc-extract inspect {cache}` names" in refused.stderr
+    first = ("run", scenes, cache, tiny_streams[0], *options, "--shard=1/3")
+    planned = call("extract", *first, "--dry-run").stdout
+    assert re.search(
+        r"^shard     1/3: \d+ chunks? of \d+; what follows is of all rows$", planned, re.M
+    )
+    assert call("extract", *first).returncode == 0
+    again = call("extract", "run", scenes, cache, tiny_streams[0], *options, "--shard=3/3")
+    assert again.returncode == 0, again.stderr
+    assert "shard 3/3: " in again.stderr
+    assert f"{cache} holds " in again.stderr
+    assert call("extract", "verify", cache).returncode == 0
+
+
+def test_a_pod_makes_the_shard_behind_its_index(shell, tmp_path) -> None:
+    (job,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    spec = yaml.safe_load(job)["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    (script,) = container["args"]
+    said = [
+        shell(script.replace("exec sparc-extract", "echo"), JOB_COMPLETION_INDEX=str(i)).stdout
+        for i in range(spec["completions"])
+    ]
+    assert [line.split()[-1] for line in said] == [f"{i}/8" for i in range(1, 9)]
