@@ -54,7 +54,7 @@ def say_what_begins(
         f"{trainees[0].learner.kernels.name} kernels{together}{begun}"
     )
     train = record.train
-    if train.start and not first_step:
+    if train.start_from and not first_step:
         say(_start(trainees[0]))
     if sentence := _incomplete_rows(reader.counts, record, joins=joins):
         say(sentence)
@@ -79,7 +79,7 @@ def _start(trainee: Trainee) -> str:
     started = [name for name in names if f"encoder.{name}" in weights]
     others = [name for name in names if name not in started]
     rest = f"; {listed(others)} at random" if others else ""
-    return f"start: {listed(started)} from {listed(trainee.record.train.start)}{rest}"
+    return f"start: {listed(started)} from {listed(trainee.record.train.start_from)}{rest}"
 
 
 def _incomplete_rows(counts: RowCounts, record: RunRecord, *, joins: bool) -> str | None:

@@ -293,7 +293,8 @@ class TrainConfig:
         added=True,
     )
 
-    start: tuple[str, ...] = option(
+    # Not `start`: torchrun takes `--start` for an option of its own.
+    start_from: tuple[str, ...] = option(
         (),
         "A run or saved model, such as an imported dictionary, whose streams start from its "
         "weights; repeat for more. The other streams start at random.",

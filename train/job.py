@@ -131,7 +131,7 @@ def _require_here(folder: Path, settings: TrainConfig) -> None:
 
 def _require_start_here(folder: Path, settings: TrainConfig) -> None:
     """Refuse to fetch what a run that has not begun would start from."""
-    for place in settings.start:
+    for place in settings.start_from:
         if not os.path.exists(place):
             raise RunError(
                 f"{folder} starts from {place}, which is no folder of this machine: continue with "
@@ -178,10 +178,10 @@ def _train_sweep(folder: Path, sweep: Sweep) -> None:
 
 def _anywhere(settings: TrainConfig) -> TrainConfig:
     """The settings with paths that hold in every working directory."""
-    start = tuple(absolute_if_here(from_home(place)) for place in settings.start)
+    start = tuple(absolute_if_here(from_home(place)) for place in settings.start_from)
     if not settings.validation:
-        return changed(settings, start=start) if start else settings
-    return changed(settings, validation=absolute_location(settings.validation), start=start)
+        return changed(settings, start_from=start) if start else settings
+    return changed(settings, validation=absolute_location(settings.validation), start_from=start)
 
 
 def _recorded(folder: Path) -> TrainConfig | None:
@@ -209,7 +209,7 @@ def _with_sizes(
         elif before is not None:
             sizes = settings.latents or before.latents, settings.k or before.k
             result[run] = changed(settings, latents=sizes[0], k=sizes[1])
-        elif settings.start:
+        elif settings.start_from:
             result[run] = with_size_of_start(settings)
         else:
             opened = opened or ActivationCache(cache)

@@ -1,4 +1,4 @@
-"""Where a run's streams start: at the weights of another model, as `--start` says.
+"""Where a run's streams start: at the weights of another model, as `--start-from` says.
 
 That may be a run, a saved model, or a dictionary of another program that `sparc-train import` made
 a model. Training scales features to unit norm and decoder rows too. So the start is the other
@@ -39,7 +39,7 @@ def with_size_of_start(settings: TrainConfig) -> TrainConfig:
     Raises:
         RunError: There is no such model.
     """
-    model = _opened(settings.start[0]).model.config
+    model = _opened(settings.start_from[0]).model.config
     return changed(settings, latents=settings.latents or model.latents, k=settings.k or model.k)
 
 
@@ -57,7 +57,7 @@ def start_weights(record: RunRecord, cache: ActivationCache) -> dict[str, Tensor
     """
     weights: dict[str, Tensor] = {}
     begun: dict[str, str] = {}
-    for place in record.train.start:
+    for place in record.train.start_from:
         source = _opened(place)
         model, names = source.model, record.model.names
         shapes = [stream for stream in model.config.streams if stream.name in names]

@@ -1,4 +1,6 @@
-"""`--start`: streams that begin at the weights of another model."""
+"""`--start-from`: streams that begin at the weights of another model."""
+
+import shutil
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from sparc.train import (
 )
 from sparc.train.align.command import align_run
 from sparc.train.align.config import AlignConfig
-from sparc.train.job import run
+from sparc.train.job import resume, run, run_sweep
 from sparc.train.loading import load_untrained
 
 
@@ -33,7 +35,7 @@ def settings(small_settings, first):
     save_run(first, first.parent / "dino", SaveConfig(streams=("dino",)))
 
     def build(**changes):
-        start = {"latents": 0, "k": 0, "start": (str(first.parent / "dino"),)}
+        start = {"latents": 0, "k": 0, "start_from": (str(first.parent / "dino"),)}
         return small_settings(**{**start, "steps": 12, "device": "cpu", **changes})
 
     return build
@@ -43,7 +45,14 @@ def test_a_stream_starts_at_the_weights_of_another_model(
     settings, first, small_cache, tmp_path, call
 ):
     folder = tmp_path / "run"
-    typed = ("train", "run", small_cache, folder, f"--start={first.parent / 'dino'}", "--steps=2")
+    typed = (
+        "train",
+        "run",
+        small_cache,
+        folder,
+        f"--start-from={first.parent / 'dino'}",
+        "--steps=2",
+    )
     done = call(*typed, "--device=cpu", "--recipe=joint")
     assert done.returncode == 0, done.stderr
     begins = f"start: dino from {first.parent / 'dino'}; clip_image and clip_text at random"
@@ -56,7 +65,7 @@ def test_a_stream_starts_at_the_weights_of_another_model(
         assert not torch.equal(getattr(trained, name)["dino"], theirs["dino"])
     assert not torch.allclose(begun.encoder["clip_text"], other.encoder["clip_text"], atol=1e-3)
     shown = call("train", "inspect", folder).stdout
-    assert f"start ['{first.parent / 'dino'}']" in shown
+    assert f"start_from ['{first.parent / 'dino'}']" in shown
     align_run(folder, small_cache, tmp_path / "aligned", AlignConfig(device="cpu", rows=900))
     again = load_untrained(tmp_path / "aligned")
     assert torch.equal(again.encoder["dino"], begun.encoder["dino"])
@@ -68,7 +77,7 @@ def test_an_interrupted_run_needs_its_start_no_more(
     whole = tmp_path / "whole"
     run(str(small_cache), whole, settings())
     save_run(first, tmp_path / "gone", SaveConfig(streams=("dino",)))
-    cut = settings(start=(str(tmp_path / "gone"),))
+    cut = settings(start_from=(str(tmp_path / "gone"),))
     with interrupt_after(9):
         run(str(small_cache), tmp_path / "cut", cut)
     for path in (tmp_path / "gone").iterdir():
@@ -76,8 +85,8 @@ def test_an_interrupted_run_needs_its_start_no_more(
     run(str(small_cache), tmp_path / "cut", cut)
     for name, tensor in load(whole).state_dict().items():
         assert torch.equal(load(tmp_path / "cut").state_dict()[name], tensor)
-    with pytest.raises(RunError, match="with start = "):
-        run(str(small_cache), whole, settings(start=()))
+    with pytest.raises(RunError, match="with start_from = "):
+        run(str(small_cache), whole, settings(start_from=()))
 
 
 def test_a_dictionary_of_raw_features_is_scaled_to_the_run(settings, tmp_path):
@@ -94,7 +103,7 @@ def test_a_dictionary_of_raw_features_is_scaled_to_the_run(settings, tmp_path):
     model.pre_bias["dino"].copy_(torch.randn(9, generator=draws))
     model.save(tmp_path / "raw")
     folder = tmp_path / "run"
-    run(str(tmp_path / "cache"), folder, settings(start=(str(tmp_path / "raw"),), steps=1))
+    run(str(tmp_path / "cache"), folder, settings(start_from=(str(tmp_path / "raw"),), steps=1))
     begun = load_untrained(folder)
     torch.testing.assert_close(begun.decoder["dino"].norm(dim=1), torch.ones(32))
     logits = 3 * begun.logits("dino", begun.normalize("dino", features))
@@ -116,12 +125,32 @@ def test_a_start_that_does_not_fit_is_refused(settings, first, small_cache, tmp_
     take_streams(load(first), ["clip_text"], {"clip_text": "dino"}).save(tmp_path / "narrow")
     saved = str(first.parent / "dino")
     for changes, kind, message in [
-        ({"start": (str(tmp_path / "vit"),)}, RunError, "none of the run's streams"),
+        ({"start_from": (str(tmp_path / "vit"),)}, RunError, "none of the run's streams"),
         ({"latents": 128}, RunError, "has 96 latents, the run 128: leave latents= out"),
-        ({"start": (str(tmp_path / "narrow"),)}, CacheError, r"\(dim: 24, not 12\)"),
-        ({"start": (saved, str(first))}, RunError, "dino would start from"),
-        ({"start": (str(tmp_path / "nothing"),)}, RunError, "sparc-train import. makes a model"),
+        ({"start_from": (str(tmp_path / "narrow"),)}, CacheError, r"\(dim: 24, not 12\)"),
+        ({"start_from": (saved, str(first))}, RunError, "dino would start from"),
+        (
+            {"start_from": (str(tmp_path / "nothing"),)},
+            RunError,
+            "sparc-train import. makes a model",
+        ),
     ]:
         with pytest.raises(kind, match=message):
             run(str(small_cache), tmp_path / "run", settings(**changes))
         assert not (tmp_path / "run").exists()
+
+
+def test_a_sweep_fetches_no_start_that_it_records(settings, first, small_cache, tmp_path):
+    grid, folder, start = tmp_path / "grid.toml", tmp_path / "sweep", tmp_path / "start"
+    grid.write_text("k = [2, 4]\n")
+    save_run(first, start, SaveConfig(streams=("dino",)))
+    run_sweep(str(small_cache), folder, settings(start_from=(str(start),), steps=2), grid)
+    whole = load(folder / "k=4")
+    shutil.rmtree(folder / "k=4")
+    start.rename(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match=r"starts from .*, which is no folder of this machine"):
+        resume(folder)
+    (tmp_path / "elsewhere").rename(start)
+    resume(folder)
+    for name, tensor in load(folder / "k=4").state_dict().items():
+        assert torch.equal(whole.state_dict()[name], tensor)

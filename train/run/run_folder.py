@@ -3,7 +3,7 @@
     RUN/
       config.json            model, settings, data and software: all that repeating the run needs
       initial.safetensors    by stream, the pre-bias of step 0, where it started at the data's mean;
-                             with `--start` the weights that are another model's
+                             with `--start-from` the weights that are another model's
       checkpoints/           see `sparc.train.run.checkpoint`
       metrics.jsonl          see `sparc.train.run.metrics`
       timings.jsonl          rows a second and the share of time spent waiting for rows
@@ -377,7 +377,7 @@ def load_initial(run: Path) -> dict[str, Tensor] | None:
     """
     record = RunRecord.read(run)
     values = sum(stream.dim for stream in record.model.streams)
-    if record.train.start:
+    if record.train.start_from:
         values += record.model.parameters
     return read_tensors(Folder(run), INITIAL_FILE, largest=4 * values) or None
 
