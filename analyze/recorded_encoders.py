@@ -154,8 +154,8 @@ def _refusal_of_code(code: Mapping[str, StreamSpec], artefact: str) -> str:
     named = ", ".join(_quoted(name, spec) for name, spec in code.items())
     name, spec = next(iter(code.items()))
     return (
-        f"{artefact} names Python code of its maker's machine: {named}. No code runs because an "
-        "artefact names it: if it is yours, look at it and name it by hand with "
+        f"{artefact} names Python code of its maker's machine: {named}. SPARC runs no code that an "
+        "artefact names: if it is yours, look at it and name it by hand with "
         f"{spec_as_typed(name, printable(str(spec)))}"
     )
 

@@ -1,7 +1,7 @@
 """The interface that every encoder has, whatever library it comes from."""
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -96,6 +96,17 @@ class Encoders:
             {name: encoder for name, encoder in self.images.items() if name in streams},
             {name: encoder for name, encoder in self.texts.items() if name in streams},
         )
+
+
+_SAME = 0.02
+"""Largest difference of two features of one input, as a share of their largest value: kernels of a
+GPU need not give the same last bits of bfloat16 twice."""
+
+
+def gives_same_twice(encode: Callable[[], Tensor]) -> bool:
+    """Whether an encoder draws nothing at random, as one that hides patches or words does."""
+    first, again = encode(), encode()
+    return bool(torch.allclose(first, again, rtol=0, atol=_SAME * float(first.abs().max())))
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -15,7 +15,7 @@ from sparc.common.errors import EncoderError
 from sparc.common.streams.origin import StreamOrigin
 from sparc.common.text import printable
 from sparc.extract.encoders.definition import definition_digest
-from sparc.extract.encoders.encoder import EncodedTexts, autocast
+from sparc.extract.encoders.encoder import EncodedTexts, autocast, gives_same_twice
 from sparc.extract.encoders.python.function import blaming, call, importing_beside, source_digests
 from sparc.extract.encoders.python.own_models import ImageModel, OwnModel, TextModel
 from sparc.extract.encoders.python.spec import FunctionSpec
@@ -27,9 +27,6 @@ _SIZES = ((48, 64), (64, 40))
 """Of the made-up images: inputs must not depend on them."""
 
 _CAPTIONS = ("a photo of a cat", "two dogs")
-
-_SAME = 1e-4
-"""Largest difference of two features of one input, as a share of their size."""
 
 
 class LoadedModel(NamedTuple):
@@ -118,14 +115,7 @@ class OwnImageEncoder:
             )
         self.dim = _checked_dim(spec, lambda: self.encode(torch.stack(inputs)))
         shape = tuple(inputs[0].shape)
-        self.origin = StreamOrigin(
-            spec=str(spec),
-            pooling="as its own function gives it",
-            input_size=shape[-2:] if len(shape) == 3 else (),
-            weights_sha256=loaded.weights,
-            definition_sha256=loaded.definition,
-            preprocessing="its own function's",
-        )
+        self.origin = _origin(spec, loaded, shape[-2:] if len(shape) == 3 else ())
 
     def prepare(self, image: Image.Image) -> Tensor:
         """The model's input for an RGB image, as the user's function makes it."""
@@ -186,13 +176,7 @@ class OwnTextEncoder:
         self.device = device
         loaded.own.module.to(device)
         self.dim = _checked_dim(spec, lambda: self.encode(_CAPTIONS).features)
-        self.origin = StreamOrigin(
-            spec=str(spec),
-            pooling="as its own function gives it",
-            weights_sha256=loaded.weights,
-            definition_sha256=loaded.definition,
-            preprocessing="its own function's",
-        )
+        self.origin = _origin(spec, loaded)
 
     def encode(self, captions: Sequence[str]) -> EncodedTexts:
         """Features of captions, cut by the user's tokenizer."""
@@ -236,15 +220,26 @@ def _equal(first: Any, second: Any) -> bool:
 
 def _checked_dim(spec: FunctionSpec, encode: Callable[[], Tensor]) -> int:
     """The width of features that are the same when they are computed again."""
-    first, again = encode(), encode()
-    if not torch.allclose(first, again, rtol=_SAME, atol=_SAME * float(first.abs().max())):
+    dim = int(encode().shape[1])
+    if dim < 1:
+        raise EncoderError(f"{printable(str(spec))} gives features without a value")
+    if not gives_same_twice(encode):
         raise EncoderError(
             f"{printable(str(spec))} gives other features each time for the same input: it must "
             "draw nothing at random"
         )
-    if first.shape[1] < 1:
-        raise EncoderError(f"{printable(str(spec))} gives features without a value")
-    return int(first.shape[1])
+    return dim
+
+
+def _origin(spec: FunctionSpec, loaded: LoadedModel, size: tuple[int, ...] = ()) -> StreamOrigin:
+    return StreamOrigin(
+        spec=str(spec),
+        pooling="as its own function gives it",
+        input_size=size,
+        weights_sha256=loaded.weights,
+        definition_sha256=loaded.definition,
+        preprocessing="its own function's",
+    )
 
 
 def _feature(spec: FunctionSpec, given: Any, rows: int) -> Tensor:

@@ -11,7 +11,7 @@ from sparc.common.errors import EncoderError
 from sparc.common.streams.origin import StreamOrigin
 from sparc.common.text import amount, printable
 from sparc.extract.encoders.definition import definition_digest, effective
-from sparc.extract.encoders.encoder import autocast
+from sparc.extract.encoders.encoder import autocast, gives_same_twice
 from sparc.extract.encoders.foreign import ModelRefusedError
 from sparc.extract.encoders.hub import loading
 from sparc.extract.encoders.spec import Pool
@@ -81,13 +81,12 @@ class TransformersImageEncoder:
             probe = torch.linspace(-1, 1, inputs[0].numel()).reshape(1, *inputs[0].shape)
             self.pool = self._choose_pool(probe, loaded.missing)
             self._refuse_missing(loaded.missing)
-            first, again = self.encode(probe), self.encode(probe)
-            if not torch.equal(first, again):
+            self.dim = int(self.encode(probe).shape[1])
+            if not gives_same_twice(lambda: self.encode(probe)):
                 raise ModelRefusedError(
                     "it gives other features each time for the same image: it hides patches at "
                     "random, as it was trained"
                 )
-        self.dim = int(first.shape[1])
         self.origin = StreamOrigin(
             spec=str(spec),
             pooling=_IN_WORDS.get(self.pool, f"the model's own {self._vision.output_name}"),
