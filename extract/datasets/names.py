@@ -32,7 +32,7 @@ class Names:
     """
 
     def __init__(self, files: Collection[str], location: object) -> None:
-        self._files = frozenset(files)
+        self._listed = files
         self._location = str(location)
         self._counts: dict[str, _Counted] = {}
 
@@ -90,9 +90,13 @@ class Names:
                 yield file
 
     @cached_property
+    def _files(self) -> frozenset[str]:
+        return frozenset(self._listed)
+
+    @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
         by_stem: dict[str, list[str]] = defaultdict(list)
-        for file in self._files:
+        for file in self._listed:
             by_stem[_folded_stem(_unquoted(file))].append(file)
         return by_stem
 

@@ -65,7 +65,7 @@ class ClassFolders(DatasetReader):
         has_texts = any(
             file.endswith(".txt") and file[:-4] in folder.image_stems for file in folder.files
         )
-        if has_texts or metadata_files(folder.files) or caption_tables(folder, DatasetOptions()):
+        if has_texts or metadata_files(folder) or caption_tables(folder, DatasetOptions()):
             return None
         return next(iter(folder.images))
 

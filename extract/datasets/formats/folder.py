@@ -60,7 +60,7 @@ class FolderDataset(DatasetReader):
     @classmethod
     def evidence(cls, folder: SafeFolder) -> str | None:
         """An image, or else metadata: `read` then says that their images are missing."""
-        return next(iter(folder.images or metadata_files(folder.files)), None)
+        return next(iter(folder.images or metadata_files(folder)), None)
 
     def splits(self) -> Collection[str]:
         """The subfolders that are splits."""
@@ -72,7 +72,7 @@ class FolderDataset(DatasetReader):
         listed = [name for name in folder.images if not split or name.startswith(f"{split}/")]
         sidecars = Sidecars(folder, self.account)
         metadata = _Metadata(self, split, sidecars)
-        images, files = set(listed), set(folder.files)
+        images, files = set(listed), folder.file_set
         others = [image_path for image_path in metadata.texts.captions if image_path not in images]
         # Files that metadata name are images, whatever their suffix.
         listed = sorted([*listed, *(name for name in others if name in files)])
@@ -157,7 +157,7 @@ class _Metadata:
         """
         split = self._split
         holders: set[str] = set()
-        files = metadata_files(self._folder.files)
+        files = metadata_files(self._folder)
         if not files and not self._sidecars.are_usual(self._folder.images):
             files = _unambiguous(caption_tables(self._folder, self._options))
         for name in files:

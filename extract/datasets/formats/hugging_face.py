@@ -176,7 +176,7 @@ class HuggingFaceDataset(DatasetReader):
     def _enter_descriptions(self, files: Sequence[str]) -> None:
         """Enter what `datasets` wrote beside the files, whose content is also in the files."""
         folders = {"", *(f"{file.rpartition('/')[0]}/".lstrip("/") for file in files)}
-        present = {*self.folder.files}
+        present = self.folder.file_set
         for name in (f"{folder}{base}" for folder in folders for base in _DESCRIPTIONS):
             if name in present:
                 self.account.uses(name)
@@ -207,5 +207,5 @@ def _split_of(folder: SafeFolder, file: str) -> str:
     if shard and name and name not in _PLAIN_NAMES:
         return name
     holder = below.rpartition("/")[2]
-    is_saved = f"{below}/state.json" in folder.files
+    is_saved = f"{below}/state.json" in folder.file_set
     return holder if is_saved or holder.lower() in SYNONYMS else ""

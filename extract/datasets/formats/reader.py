@@ -104,7 +104,7 @@ class DatasetReader(ABC):
         split = choose_split(self.options, self.splits(), location)
         source = self.read(split)
         if type(self).read_image is DatasetReader.read_image:
-            files = set(self.folder.files)
+            files = self.folder.file_set
             named = source.named
             if named is None:
                 named = [record.image_path for record in source.records]

@@ -128,7 +128,7 @@ class TableDataset(DatasetReader):
 
     def _places(self) -> tuple[str, ...]:
         file = self._file()
-        return places_of(file) if file in self.folder.files else ("",)
+        return places_of(file) if file in self.folder.file_set else ("",)
 
 
 def _lists_addresses(table: Table, roles: Roles) -> bool:

@@ -39,7 +39,7 @@ class ImageFinder:
     """
 
     def __init__(self, folder: SafeFolder, account: Account | None = None) -> None:
-        self._files = frozenset(folder.files)
+        self._files = folder.file_set
         images = folder.images
         self._names = Names(images, folder) if account is None else account.names(images)
 
@@ -70,9 +70,9 @@ class ImageFinder:
             return True
 
 
-def metadata_files(files: Sequence[str]) -> list[str]:
+def metadata_files(folder: SafeFolder) -> list[str]:
     """The files of the imagefolder convention, in any folder."""
-    return [name for name in files if name.rpartition("/")[2].lower() in METADATA]
+    return [name for name in folder.loose if name.rpartition("/")[2].lower() in METADATA]
 
 
 def places_of(table: str) -> tuple[str, ...]:
@@ -88,7 +88,7 @@ def caption_tables(folder: SafeFolder, options: DatasetOptions) -> list[str]:
     At least half of the names that each begins with stand for images. Files beside an image of
     the same name are none.
     """
-    candidates = [file for file in folder.files if _may_be_table(folder, file)]
+    candidates = [file for file in folder.loose if _may_be_table(folder, file)]
     if not candidates or len(candidates) > _MOST_CANDIDATES:
         return []
     return [file for file in candidates if names_images(folder, file, options)]

@@ -1,8 +1,7 @@
 """Captions of an image in the file of its name: text, one a line, or a JSON object."""
 
 import unicodedata
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 
 from sparc.common.errors import DatasetError, UnavailableError
 from sparc.common.text import shorten
@@ -29,11 +28,15 @@ class Sidecars:
     def __init__(self, folder: SafeFolder, account: Account) -> None:
         self._folder = folder
         self._omissions = account.omissions(_KIND)
-        self._files: Mapping[str, dict[str, str]] = {suffix: {} for suffix in SUFFIXES}
+        self._suffixes: set[str] = set()
+        # Those in capitals, or in another Unicode form than the image perhaps; by normal form.
+        self._unusual: dict[tuple[str, str], str] = {}
         for file in folder.files:
             stem, suffix = split_suffix(file)
-            if suffix in self._files:
-                self._files[suffix].setdefault(stem, file)
+            if suffix in SUFFIXES:
+                self._suffixes.add(suffix)
+                if not file.isascii() or not file.endswith(suffix):
+                    self._unusual.setdefault((suffix, _normal(stem)), file)
 
     def are_usual(self, images: Sequence[str]) -> bool:
         """Whether most images have a file of text beside them."""
@@ -49,26 +52,19 @@ class Sidecars:
 
     def _file(self, image_path: str, suffix: str) -> str | None:
         """The file of an image's name, or of its name with the suffix, in any Unicode form."""
-        files = self._files[suffix]
-        if not files:
+        if suffix not in self._suffixes:
             return None
         stem, _ = split_suffix(image_path)
-        exact = files.get(stem) or files.get(image_path)
-        if exact is not None or image_path.isascii():
-            return exact
-        return self._normal[suffix].get(_normal(stem))
-
-    @cached_property
-    def _normal(self) -> Mapping[str, Mapping[str, str]]:
-        """The files whose names are not ASCII, by suffix and normal form of the stem."""
-        return {
-            suffix: {_normal(stem): file for stem, file in files.items() if not stem.isascii()}
-            for suffix, files in self._files.items()
-        }
+        for of_image in (stem, image_path):
+            if (file := f"{of_image}{suffix}") in self._folder.file_set:
+                return file
+            if self._unusual and (suffix, _normal(of_image)) in self._unusual:
+                return self._unusual[suffix, _normal(of_image)]
+        return None
 
     def _read(self, file: str, suffix: str) -> Sequence[str]:
         try:
-            data = self._folder.read(file, largest=LARGEST_TEXT)
+            data = self._folder.read_beside(file, largest=LARGEST_TEXT)
             text = _decoded(data)
             if suffix != ".json":
                 if "\ufffd" in text:

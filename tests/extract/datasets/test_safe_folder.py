@@ -6,7 +6,7 @@ import pytest
 
 from sparc.common.errors import DatasetError
 from sparc.extract.datasets import DatasetOptions, open_dataset
-from sparc.extract.datasets.safe_folder import SafeFolder
+from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
 
 
 @pytest.fixture
@@ -111,3 +111,25 @@ def test_a_file_that_claims_to_be_huge_is_not_read(tmp_path):
         file.truncate(1 << 42)  # takes no room on the disk
     with pytest.raises(DatasetError, match=r"huge.png has 4.4 TB, more than 1.1 GB"):
         SafeFolder(tmp_path).read("huge.png")
+
+
+def test_files_beside_images_are_read_without_following_links(dataset):
+    (dataset / "a.txt").write_text("beside")
+    (dataset / "b.txt").symlink_to("a.txt")
+    (dataset / "c.txt").symlink_to(dataset.parent / "outside/secret.png")
+    (dataset / "metadata.csv").touch()
+    folder = SafeFolder(dataset)
+    assert folder.loose == ["b.txt", "metadata.csv"]
+    assert folder.read_beside("a.txt", largest=9) == folder.read_beside("b.txt", largest=9)
+    for name, message in (("c.txt", "leaves the dataset"), ("metadata.csv/x", "cannot open")):
+        with pytest.raises(DatasetError, match=message):
+            folder.read_beside(name, largest=9)
+    with pytest.raises(DatasetError, match="more than"):
+        folder.read_beside("a.txt", largest=2)
+    assert folder.opened == {"a.txt", "b.txt"}
+
+
+@pytest.mark.parametrize("name", ["a/b.JPG", "a.b/c", ".x", "a/..x.y", "a/.b.c", "a.", "", "a/."])
+def test_suffixes_are_those_of_the_library(name):
+    stem, suffix = os.path.splitext(name)
+    assert split_suffix(name) == (stem, suffix.lower())

@@ -36,7 +36,7 @@ def documents_with(
         suffixes: Of the files that are looked at.
     """
     wanted = {*suffixes}
-    files = [file for file in folder.files if split_suffix(file)[1] in wanted]
+    files = [file for file in folder.loose if split_suffix(file)[1] in wanted]
     files.sort(key=lambda file: file.count("/"))
     sought = [mark.encode() for mark in marks]
     return [
@@ -81,7 +81,7 @@ def image_ids(paths: Collection[str]) -> Mapping[str, str]:
 
 def has_own_metadata(folder: SafeFolder) -> bool:
     """Whether a plain folder has metadata, which a document beside them must not displace."""
-    return bool(metadata_files(folder.files))
+    return bool(metadata_files(folder))
 
 
 def identifier(value: Any) -> str:

@@ -61,7 +61,7 @@ def file_called(folder: SafeFolder, *names: str, below: str | None = None) -> st
         below: The folder it must be in, empty or ending in `/`; None: any.
     """
     files: dict[str, str] = {}
-    for file in sorted(folder.files, key=lambda file: file.count("/")):
+    for file in sorted(folder.loose, key=lambda file: file.count("/")):
         holder, _, name = file.rpartition("/")
         if below is None or f"{holder}/".lstrip("/") == below:
             files.setdefault(name.lower(), file)
