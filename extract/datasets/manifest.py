@@ -9,7 +9,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -229,28 +228,23 @@ def _check_ids(records: Sequence[ImageRecord], location: str) -> None:
 
 
 def _find_masks(source: Source, records: Sequence[ImageRecord], location: str) -> pa.Table | None:
-    """The objects of images, in the order of these: as `tables.MASKS`, but with keys of classes.
+    """The objects of images, as the reader gives them: as `tables.MASKS`, but with keys of classes.
 
     They become Arrow's a few thousand at a time: as Python objects, those of COCO take gigabytes.
     """
     if source.masks is None:
         say(f"{location}: this dataset has no masks")
         return None
-    order = {record.sample_id: place for place, record in enumerate(records)}
     schema = tables.MASKS.set(1, pa.field(_KEY, pa.string(), nullable=False))
-    places: list[int] = []
     batches: list[pa.RecordBatch] = []
-    masks = iter(source.masks(frozenset(order)))
+    masks = iter(source.masks(frozenset(record.sample_id for record in records)))
     while some := list(itertools.islice(masks, _MASKS_AT_ONCE)):
-        places.extend(order[mask.sample_id] for mask in some)
         columns = [
             pa.array(column, field.type)
             for column, field in zip(zip(*some, strict=True), schema, strict=True)
         ]
         batches.append(pa.record_batch(columns, schema=schema))
-    table = pa.Table.from_batches(batches, schema)
-    in_order = np.argsort(np.asarray(places, np.int64), kind="stable")
-    return table.take(pa.array(in_order))
+    return pa.Table.from_batches(batches, schema)
 
 
 def _with_class_ids(masks: pa.Table, class_ids: Mapping[str, int]) -> pa.Table:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 IMAGES = 118_287
@@ -99,9 +100,8 @@ def _image(number: int) -> dict[str, Any]:
 
 
 def _object(number: int, generator: random.Random, ids: list[int]) -> dict[str, Any]:
-    corners = int(min(600, max(3, generator.lognormvariate(3.7, 0.8))))
     return {
-        "segmentation": [[round(generator.random() * 480, 2) for _ in range(2 * corners)]],
+        "segmentation": [_outline(generator)],
         "area": generator.random() * 1e4,
         "iscrowd": 0,
         "image_id": generator.choice(ids),
@@ -109,6 +109,17 @@ def _object(number: int, generator: random.Random, ids: list[int]) -> dict[str, 
         "category_id": generator.randrange(CATEGORIES) + 1,
         "id": number,
     }
+
+
+def _outline(generator: random.Random) -> list[float]:
+    """A ragged circle of about 50 corners, of which some reach out of the image."""
+    corners = int(min(600, max(3, generator.lognormvariate(3.7, 0.8))))
+    radii = generator.lognormvariate(3.4, 0.7) * np.linspace(0.8, 1.2, corners)
+    angles = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    centre = (generator.random() * 640, generator.random() * 480)
+    points = radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1) + centre
+    numbers: list[float] = np.round(points.clip(0, (640, 480)), 2).ravel().tolist()
+    return numbers
 
 
 def _link_images(folder: Path, ids: list[int]) -> None:

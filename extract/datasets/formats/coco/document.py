@@ -45,11 +45,17 @@ class ListedImage(NamedTuple):
     columns: Mapping[str, Any]
 
 
-class Caption(NamedTuple):
-    """A caption, and the fields of its annotation that become columns of the cache."""
+class Captions(NamedTuple):
+    """The captions of an image.
 
-    text: str
-    columns: Mapping[str, Any]
+    Attributes:
+        texts: Unchanged.
+        columns: The fields of the annotation of each that become columns of the cache; empty where
+            none are wanted.
+    """
+
+    texts: list[str]
+    columns: list[Mapping[str, Any]]
 
 
 class Document:
@@ -170,7 +176,7 @@ class Document:
                 f"{shorten(strange, 40)}, ids are such as {shorten(next(iter(images)), 40)}"
             )
 
-    def captions(self, images: Collection[str], columns: RecordColumns) -> dict[str, list[Caption]]:
+    def captions(self, images: Collection[str], columns: RecordColumns) -> dict[str, Captions]:
         """The captions of images that are listed, by the image's id.
 
         Args:
@@ -180,21 +186,20 @@ class Document:
         Raises:
             DatasetError: There are annotations, and none is the caption of an image.
         """
-        captions: dict[str, list[Caption]] = {}
+        captions: dict[str, Captions] = {}
         for image_id, position, annotation in self.annotations("caption", images):
-            text = annotation.get("caption")
-            if text is None and "category_id" in annotation:
+            if "caption" not in annotation and "category_id" in annotation:
                 continue  # an object, in a file that holds both
             self._note_keys(position, annotation, ("image_id", "caption"))
-            if _is_text(text):
-                fields = (
-                    columns.of(annotation, without=("id", "image_id", "caption"))
-                    if columns
-                    else _NO_COLUMNS
-                )
-                captions.setdefault(image_id, []).append(Caption(text, fields))
-            else:
+            text = annotation.get("caption")
+            if not _is_text(text):
                 self.omissions.add("caption", "it is no text", f"annotations[{position}]")
+                continue
+            of_image = captions.setdefault(image_id, Captions([], []))
+            of_image.texts.append(text)
+            if columns:
+                fields = columns.of(annotation, without=("id", "image_id", "caption"))
+                of_image.columns.append(fields)
         self.require_some(captions, "caption")
         return captions
 
@@ -211,11 +216,10 @@ class Document:
             DatasetError: There are annotations, and none belongs to an image.
         """
         for image_id, position, annotation in self.annotations("object", images, flat=True):
-            category = annotation.get("category_id")
-            if category is None and "caption" in annotation:
+            if "category_id" not in annotation and "caption" in annotation:
                 continue  # a caption, in a file that holds both
             self._note_keys(position, annotation, ("image_id", "category_id"))
-            label = identifier(category)
+            label = identifier(annotation.get("category_id"))
             if label is None:
                 why = "it has no category_id"
             elif label not in categories:

@@ -16,14 +16,14 @@ So a supercategory may itself be a category with a supercategory, to any depth. 
 image, and of the annotation that holds a caption, may become columns of the cache (`--column`).
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import cached_property, partial
 
 from sparc.common.errors import DatasetError
 from sparc.common.text import shorten
 from sparc.extract.datasets.base import ALL_COLUMNS
 from sparc.extract.datasets.formats.coco.categories import Categories
-from sparc.extract.datasets.formats.coco.document import Caption, Document, ListedImage
+from sparc.extract.datasets.formats.coco.document import Captions, Document, ListedImage
 from sparc.extract.datasets.formats.coco.layout import (
     LVIS,
     AnnotationFiles,
@@ -93,7 +93,7 @@ class CocoDataset(DatasetReader):
         """The images, in the order of the annotation files."""
         files = self._files[split]
         images: dict[str, ListedImage] = {}
-        captions: Mapping[str, Sequence[Caption]] = {}
+        captions: Mapping[str, Captions] = {}
         labels: Mapping[str, tuple[str, ...]] = {}
         classes: Mapping[str, str] = {}
         hierarchy = Hierarchy()
@@ -113,18 +113,17 @@ class CocoDataset(DatasetReader):
                     )
                 self._enter(document, name)
         paths = self._image_paths(files, split, images)
+        none = Captions([], [])
         return Source(
             named_in=files.names[0],
             records=[
                 ImageRecord(
                     image_id,
                     paths[image_id],
-                    captions=[caption.text for caption in captions.get(image_id, ())],
+                    captions=captions.get(image_id, none).texts,
                     labels=labels.get(image_id, ()),
                     columns=image.columns,
-                    caption_columns=[c.columns for c in captions.get(image_id, ())]
-                    if self.columns
-                    else (),
+                    caption_columns=captions.get(image_id, none).columns,
                 )
                 for image_id, image in images.items()
             ],

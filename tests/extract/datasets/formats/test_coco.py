@@ -146,11 +146,6 @@ def test_unreadable_masks_are_counted(tmp_path, coco, manifest):
         manifest(masks=True, strict=True)
 
 
-def test_masks_come_in_the_order_of_the_images(coco, manifest):
-    coco(objects=OBJECTS[::-1])
-    assert manifest(masks=True).masks["sample_id"].to_pylist() == ["10", "10", "20", "20"]
-
-
 def test_one_id_for_two_files_is_refused(tmp_path, coco, manifest):
     coco()
     path = tmp_path / "annotations/instances_val2017.json"
