@@ -127,12 +127,18 @@ def check_transformers_config(config: Mapping[str, Any]) -> None:
                     f"its config.json asks for kernels from a hub ({key}: {shorten(value, 80)}), "
                     "which are code: remove that setting"
                 )
-        elif "layers" in key and isinstance(value, int) and value > MOST_LAYERS:
-            raise ModelRefusedError(f"its config.json asks for {value:,} layers ({key})")
+        elif ("layers" in key or "depth" in key) and (most := _largest_count(value)) > MOST_LAYERS:
+            raise ModelRefusedError(f"its config.json asks for {most:,} layers ({key})")
         elif key == "transformers_weights" and value is not None and not is_plain_name(value):
             raise ModelRefusedError(
                 f"its config.json names weights elsewhere: {shorten(str(value), 80)}"
             )
+
+
+def _largest_count(value: Any) -> int:
+    """The largest whole number of a setting that is one or a list of some, as by stage; else 0."""
+    numbers = value if isinstance(value, list) else [value]
+    return max((number for number in numbers if isinstance(number, int)), default=0)
 
 
 def read_document(path: Path) -> dict[str, Any]:

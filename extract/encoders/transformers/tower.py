@@ -105,7 +105,7 @@ class RecordedAttention:
         """See `Attention.recording`."""
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-        ALL_ATTENTION_FUNCTIONS.register(_OURS, _attend)
+        ALL_ATTENTION_FUNCTIONS[_OURS] = _attend
         before = self._config._attn_implementation
         _RECORDS.update(dict.fromkeys(self._modules, record))
         self._config._attn_implementation = _OURS

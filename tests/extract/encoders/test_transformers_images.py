@@ -18,6 +18,8 @@ _VISION = {**_SMALL, "intermediate_size": 32, "image_size": 32, "patch_size": 8}
 _DINO = {**_SMALL, "image_size": 32, "patch_size": 8}
 _TEXT = {**_SMALL, "intermediate_size": 16, "vocab_size": len(WORDS), "eos_token_id": 3}
 _STAGES = {"hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1]}
+_SWIN = {"image_size": 32, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2]}
+_SWIN |= {"window_size": 4}
 _TWO = {"vision_config": _VISION, "text_config": {**_TEXT, "max_position_embeddings": 12}}
 _SIDE = {"height": 32, "width": 32}
 
@@ -31,6 +33,11 @@ KINDS = {
     "convnext": (t.ConvNextModel, t.ConvNextConfig(**_STAGES), "ConvNextImageProcessor"),
     "resnet": (t.ResNetModel, t.ResNetConfig(**_STAGES, embedding_size=8), "ViTImageProcessor"),
     "aimv2": (t.AutoModel, t.Aimv2VisionConfig(**_VISION), "CLIPImageProcessor"),
+    "swin": (
+        t.SwinModel,
+        t.SwinConfig(**_SWIN),
+        "ViTImageProcessor",
+    ),
     "beit": (t.BeitModel, t.BeitConfig(**_VISION), "BitImageProcessor"),
     "clip": (t.CLIPModel, t.CLIPConfig(**_TWO, projection_dim=12), "CLIPImageProcessor"),
     "siglip": (t.SiglipModel, t.SiglipConfig(**_TWO), "SiglipImageProcessor"),
@@ -55,7 +62,7 @@ def save(folder, kind, **settings):
             torch.nn.init.normal_(value, std=0.2)
     model.save_pretrained(folder)
     size = {"shortest_edge": 32 if kind == "convnext" else 40}
-    fixed = kind.startswith(("siglip", "vit", "dinov3", "resnet"))
+    fixed = kind.startswith(("siglip", "vit", "dinov3", "resnet", "swin"))
     plain = {"size": _SIDE if fixed else size, "crop_size": _SIDE, **settings}
     getattr(t, processor)(**plain).save_pretrained(folder)
     return model.eval()
@@ -117,6 +124,10 @@ def test_maps_are_of_the_feature(kind, folders, build):
     encoder = build(f"transformers:{folders(kind)}#image")
     if kind in ("convnext", "resnet"):
         with pytest.raises(LocalizeError, match="a single place for the whole image"):
+            open_tower(encoder)
+        return
+    if kind == "swin":  # its last grid is coarser than its patches
+        with pytest.raises(LocalizeError, match="which tokens of a swin model"):
             open_tower(encoder)
         return
     tower = open_tower(encoder)  # compares the features of both
@@ -216,6 +227,16 @@ def test_images_are_of_one_size(settings, message, tmp_path, write_json, refused
     save(tmp_path, "dinov2")
     write_json(tmp_path / "preprocessor_config.json", settings, update=True)
     refused(f"transformers:{tmp_path}#image", message)
+
+
+def test_more_layers_than_any_model_in_a_stage_are_not_built(tmp_path, write_json, refused) -> None:
+    save(tmp_path, "convnext")
+    write_json(tmp_path / "config.json", {"depths": [1, 1, 10**9, 1]}, update=True)
+    refused(f"transformers:{tmp_path}#image", r"asks for 1,000,000,000 layers \(depths\)")
+    write_json(
+        tmp_path / "config.json", {"depths": [1] * 4, "hidden_sizes": [10**6] * 4}, update=True
+    )
+    refused(f"transformers:{tmp_path}#image", "values, which is larger than its weights")
 
 
 def test_a_folder_that_does_not_say_how_images_are_prepared(tmp_path, refused) -> None:
