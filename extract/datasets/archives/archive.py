@@ -47,6 +47,8 @@ class Archive:
             self._file = zipfile.ZipFile(open_regular(path))
         except (zipfile.BadZipFile, OSError, ValueError) as error:
             raise DatasetError(f"{name} is no zip archive, or cut off: {reason(error)}") from error
+        except NotImplementedError as error:
+            raise DatasetError(f"{name} is of a newer kind: unpack it") from error
         self.members: dict[str, zipfile.ZipInfo] = {}
         self.left_out = 0
         for member in self._file.infolist():

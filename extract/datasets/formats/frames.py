@@ -4,12 +4,13 @@
       video1/frame_0001.jpg    a folder a video; or video1_frame_0001.jpg in one folder
       video1.txt               captions of all its frames, one a line; optional
       running/video2/…         the folder that holds videos is their class, where there are several
-      videos.csv               video,text,label — or .jsonl, .parquet; optional
+      videos.csv               video,text,label — or .tsv, .json, .jsonl, .parquet; optional
 
 Any table of the dataset counts in which a column names the videos: by folder, by the folder's last
-part, or as a file such as `video1.mp4`. Its columns `text` or `caption` and `label` or `labels`
-hold for all frames of a video, and others may become columns of the cache (`--column`), as may
-`video` and `frame`, the number. First folders named like splits are splits.
+part, or as a file such as `video1.mp4`. Its columns of captions and labels, by their usual names
+(`text`, `caption`, …; `label`, `class`, …), hold for all frames of a video, and others may become
+columns of the cache (`--column`), as may `video` and `frame`, the number. First folders named like
+splits are splits.
 
 `auto` takes a folder for this format if all its images are called frames (`frame_0001.jpg`,
 `clip-frame12.png`) and there are several videos. `--holdout` never divides a video; `--holdout-by`
@@ -17,14 +18,15 @@ keeps several together that have one value in the table.
 """
 
 import posixpath
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
+from typing import Any
 
 from sparc.common.errors import DatasetError
 from sparc.extract.datasets.formats.folder import split_folders
 from sparc.extract.datasets.formats.published.documents import has_own_metadata
 from sparc.extract.datasets.formats.reader import DatasetReader
-from sparc.extract.datasets.formats.video_table import CAPTIONS, LABELS, VideoTable, texts
+from sparc.extract.datasets.formats.video_table import VideoTable
 from sparc.extract.datasets.formats.videos import videos_of
 from sparc.extract.datasets.metadata import decode
 from sparc.extract.datasets.safe_folder import LARGEST_TEXT, SafeFolder, split_suffix
@@ -67,11 +69,14 @@ class FramesDataset(DatasetReader):
             table.enter(self.folder, self.account, self.columns)
         records: list[ImageRecord] = []
         for video in videos:
-            lines = table.records.get(video.name, ()) if table else ()
-            captions = [*texts(lines, CAPTIONS), *self._captions_beside(video.name)]
+            captions = list(self._captions_beside(video.name))
             holder = posixpath.basename(posixpath.dirname(video.name))
-            labels = texts(lines, LABELS) or ([holder] if len(holders) > 1 and holder else [])
-            fields = {name: value for line in lines for name, value in line.items()}
+            labels = [holder] if len(holders) > 1 and holder else []
+            fields: Mapping[str, Any] = {}
+            if table:
+                captions = [*table.texts(video.name, table.captions), *captions]
+                labels = table.texts(video.name, table.labels) or labels
+                fields = table.further(video.name)
             group = fields.get(self.options.holdout_by)
             for image, number in video.frames.items():
                 records.append(
@@ -82,8 +87,7 @@ class FramesDataset(DatasetReader):
                         labels=labels,
                         group=video.name if group in (None, "") else str(group),
                         columns=self.columns.of(
-                            {**fields, "video": video.name, "frame": number},
-                            without=(*CAPTIONS, *LABELS),
+                            {**fields, "video": video.name, "frame": number}, without=()
                         ),
                     )
                 )

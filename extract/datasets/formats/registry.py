@@ -1,35 +1,62 @@
 """The formats of datasets, as `--format` names them.
 
-To add one, write a file in this folder with a subclass of `DatasetReader`, which says how `auto`
-recognises a folder and which images it has:
+To add one, write a file in this folder, `listed.py`, with a subclass of `DatasetReader`, which says
+how `auto` recognises a folder and which images it has:
+
+    from sparc.extract.datasets.formats.reader import DatasetReader
+    from sparc.extract.datasets.safe_folder import SafeFolder
+    from sparc.extract.datasets.source import ImageRecord, Source
+    from sparc.extract.datasets.tables.opening import open_table
 
     class ListedDataset(DatasetReader):
-        absence = "no images.jsonl"
+        absence = "no listed.jsonl"
 
         @classmethod
         def evidence(cls, folder: SafeFolder) -> str | None:
-            return "images.jsonl" if "images.jsonl" in folder.files else None
+            return "listed.jsonl" if "listed.jsonl" in folder.files else None
+
+        @classmethod
+        def advice(cls, folder: SafeFolder, file: str) -> str:
+            return "--format listed reads it" if file == "listed.jsonl" else ""
 
         def read(self, split: str) -> Source:
-            lines = read_json_lines(self.folder.path("images.jsonl"), f"{self.folder}/images.jsonl")
-            return Source(
-                records=[
-                    ImageRecord(line["id"], line["path"], captions=[line["caption"]])
-                    for _, line in lines
-                ]
-            )
+            file = "listed.jsonl"
+            omissions = self.account.omissions(file)
+            names = self.account.names(self.folder.images)
+            table = open_table(self.folder.path(file), f"{self.folder}/{file}", omissions)
+            records = []
+            for number, (image_id, path, caption) in table.rows(("id", "path", "caption")):
+                if not isinstance(image_id, str) or not isinstance(path, str):
+                    omissions.add("image", "its id or path is not text", table.where(number))
+                    continue
+                captions = [caption] if isinstance(caption, str) else []
+                records.append(ImageRecord(image_id, names.resolve(path) or path, captions))
+            self.account.uses(file, used=("id", "path", "caption"))
+            return Source(records=records, named_in=file)
 
 Then add a line to `FORMATS`:
 
-    "listed": Entry("images that images.jsonl lists", f"{_HERE}.listed:ListedDataset"),
+    "listed": Entry("images that listed.jsonl lists", f"{_HERE}.listed:ListedDataset"),
 
 `sparc-extract run … --format listed` reads it, `auto` recognises it, and every command opens the
-images of its caches. A format whose images are not files of the folder also overrides `read_image`,
-one that is divided also `splits`. `--split`, `--holdout`, `--limit`, labels and missing images are
-the base class's business.
-Further fields of a line become columns of the cache where `--column` asks for them, and groups
-where `--holdout-by` does, with
-`columns=self.columns.of(line, without=("id", "path", "caption"))` in the `ImageRecord`.
+images of its caches. What the reader says:
+
+- `evidence` must not take folders of another format. Where both may recognise one, `yields_to`
+  names those that win; `fallback` comes last of all.
+- One bad record is one entry in `omissions`, never an error, unless rows become ambiguous: two
+  different entries for one id are a `DatasetError` that names them. `--strict` refuses the others.
+- `names.resolve` gives the one file that a name stands for, however it is written.
+- `account.uses` says which columns or keys are used, and which lie there besides (`unused`). Files
+  that no reader opens are listed by themselves, with what `advice` says of them.
+- Further fields become columns of the cache where `--column` asks for them, and groups where
+  `--holdout-by` does, with `columns=self.columns.of(fields, without=("id", "path", "caption"))` in
+  the `ImageRecord`. A reader whose images are nearly equal in groups sets `group`.
+- A format whose images are not files of the folder also overrides `read_image`, one that is
+  divided also `splits`, and `is_of_other_split` where splits are not first folders.
+
+`--split`, `--holdout`, `--limit`, labels and missing images are the base class's business.
+`published/documents.py` reads JSON of any size, `published/lists.py` lists in text files. The new
+format gets a line in README's table and a test on a folder made by hand.
 
 Every command line reads this module: it imports no reader.
 """

@@ -2,30 +2,23 @@
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sparc.common.errors import DatasetError
-from sparc.extract.datasets.account import Account
+from sparc.extract.datasets.account import Account, Omissions
 from sparc.extract.datasets.columns import RecordColumns
 from sparc.extract.datasets.formats.published.documents import enter_fields, text_of
 from sparc.extract.datasets.formats.videos import Video
-from sparc.extract.datasets.metadata import Record, read_csv, read_json_lines, read_parquet
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
+from sparc.extract.datasets.tables import known_names
+from sparc.extract.datasets.tables.opening import SUFFIXES, open_table
 
-CAPTIONS = ("text", "caption", "captions", "description", "sentence")
-"""Columns with captions."""
+_CAPTIONS = known_names.CAPTIONS
+_LABELS = (*known_names.LABELS, "action")
+_VIDEOS = ("video", "videoid", "clip", "clipid", "folder", "filename", "name", "id", "path")
+"""Columns that name videos, as `known_names.plain` writes them."""
 
-LABELS = ("label", "labels", "class", "action", "category")
-"""Columns with classes."""
-
-_VIDEO = ("video", "video_id", "clip", "clip_id", "folder", "file_name", "name", "id", "path")
-_READERS: Mapping[str, Callable[[Path, str], Iterator[Record]]] = {
-    ".csv": read_csv,
-    ".jsonl": read_json_lines,
-    ".parquet": read_parquet,
-}
 _MOST_TABLES = 20
 """Most tables that are looked into."""
 
@@ -51,25 +44,47 @@ class VideoTable(NamedTuple):
     def find(cls, folder: SafeFolder, videos: Iterable[Video]) -> "VideoTable | None":
         """The table that names most videos; None where none that can be read names one."""
         names = _names(videos)
-        files = [file for file in folder.files if split_suffix(file)[1] in _READERS]
+        files = [
+            file
+            for file in folder.files
+            if split_suffix(file)[1] in SUFFIXES and split_suffix(file)[0] not in names
+        ]
         tables = (_table(folder, file, names) for file in files[:_MOST_TABLES])
         return max(filter(None, tables), key=lambda table: len(table.records), default=None)
 
     def enter(self, folder: SafeFolder, account: Account, columns: RecordColumns) -> None:
-        """Enter in the account that the table is used."""
-        folder.path(self.file)
-        used = [name for name in self.others if name in (*CAPTIONS, *LABELS)]
+        """Enter in the account that the table is used, and what of it cannot be."""
+        omissions = account.omissions(self.file)
+        table = open_table(folder.path(self.file), f"{folder}/{self.file}", omissions)
+        for _ in table.rows((self.column,)):
+            pass
+        used = [*self.captions, *self.labels]
         others = [name for name in self.others if name not in used]
         enter_fields(account, columns, self.file, [self.column, *used], others)
         for where in self.strange:
-            account.omissions(self.file).add("record", "its video is not there", where)
+            omissions.add("record", "its video is not there", where)
 
+    @property
+    def captions(self) -> Sequence[str]:
+        """The columns with captions."""
+        return list(known_names.known_among(self.others, _CAPTIONS))
 
-def texts(records: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
-    """The texts that records have in any of these columns, or in lists there, each once."""
-    values = (record.get(column) for record in records for column in columns)
-    entries = (v for value in values for v in (value if isinstance(value, list) else [value]))
-    return list(dict.fromkeys(filter(None, map(text_of, entries))))
+    @property
+    def labels(self) -> Sequence[str]:
+        """The columns with classes."""
+        return list(known_names.known_among(self.others, _LABELS))
+
+    def texts(self, video: str, columns: Iterable[str]) -> list[str]:
+        """What the records of a video have in some columns, or in lists there, each once."""
+        values = (record.get(name) for record in self.records.get(video, ()) for name in columns)
+        entries = (v for value in values for v in (value if isinstance(value, list) else [value]))
+        return list(dict.fromkeys(filter(None, map(text_of, entries))))
+
+    def further(self, video: str) -> Mapping[str, Any]:
+        """The other values of a video, by column; of several records the last one counts."""
+        read = {*self.captions, *self.labels}
+        records = self.records.get(video, ())
+        return {k: v for record in records for k, v in record.items() if k not in read}
 
 
 def _names(videos: Iterable[Video]) -> Mapping[str, str]:
@@ -83,27 +98,26 @@ def _names(videos: Iterable[Video]) -> Mapping[str, str]:
 
 
 def _table(folder: SafeFolder, file: str, names: Mapping[str, str]) -> VideoTable | None:
-    """A table by the column that names most videos; None where none names one."""
-    read = _READERS[split_suffix(file)[1]]
+    """A table by the column that names most videos; None where none does, or it is no table."""
     try:
-        lines = list(read(folder.locate(file), f"{folder}/{file}"))
+        table = open_table(folder.locate(file), f"{folder}/{file}", Omissions(file))
+        candidates = list(known_names.known_among(table.header, _VIDEOS))
+        rows = list(table.rows(table.header)) if candidates else []
     except DatasetError:
         return None
-    columns = dict.fromkeys(column for line in lines for column in line.values)
     best: VideoTable | None = None
-    for column in columns:
-        if column.lower() not in _VIDEO:
-            continue
+    for column in candidates:
         records: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
         strange: list[str] = []
-        for line in lines:
-            video = _video(line.values.get(column), names)
+        for row in rows:
+            values = dict(zip(table.header, row.values, strict=True))
+            video = _video(values.pop(column), names)
             if video is None:
-                strange.append(line.where.rpartition(", ")[2])
+                strange.append(table.where(row.number))
             else:
-                records[video].append({k: v for k, v in line.values.items() if k != column})
+                records[video].append(values)
         if len(records) > len(best.records if best else ()):
-            others = [name for name in columns if name != column]
+            others = [name for name in table.header if name != column]
             best = VideoTable(file, column, others, records, strange)
     return best
 

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+import zipfile
 from functools import partial
 
 from hypothesis import HealthCheck, given, settings
@@ -39,6 +40,16 @@ LABELS = b"ImageID,LabelName,Confidence\na,/cat,1\na,/dog,0\n"
 HIERARCHY = b'{"LabelName": "/e", "Subcategory": [{"LabelName": "/cat", "Subcategory": []}]}'
 
 
+KARPATHY = json.dumps(
+    {"images": [{"filename": "a.png", "cocoid": 7, "sentences": [{"raw": "one"}], "split": ""}]}
+).encode()
+REGIONS = json.dumps([{"id": "a", "regions": [{"phrase": "one", "x": 1}]}]).encode()
+TURNS = [{"from": "human", "value": "?"}, {"from": "gpt", "value": "one"}]
+LLAVA = json.dumps([{"image": "a.png", "conversations": TURNS}]).encode()
+VOC = b"<annotation><filename>a.png</filename><object><name>cat</name></object></annotation>"
+CELEBA = b"1\nSmiling Young\na.png 1 -1\n"
+
+
 def outcome_of(call):
     """What it gives, or None where it refuses, in one line."""
     try:
@@ -60,6 +71,14 @@ def shard() -> bytes:
     return buffer.getvalue()
 
 
+def zipped() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.png", bytes(100))
+        archive.writestr("metadata.csv", CSV)
+    return buffer.getvalue()
+
+
 FILES = {
     "metadata.csv": CSV,
     "metadata.jsonl": JSONL,
@@ -69,6 +88,12 @@ FILES = {
     "labels.csv": LABELS,
     "hierarchy.json": HIERARCHY,
     "0.tar": shard(),
+    "dataset_coco.json": KARPATHY,
+    "region_descriptions.json": REGIONS,
+    "llava.json": LLAVA,
+    "a.xml": VOC,
+    "list_attr_celeba.txt": CELEBA,
+    "data.zip": zipped(),
 }
 PIECES = [b'"', b"\n", b"\\", b"\xff\xfe", b"\0", b"../", b"{", b"[", b"]", b"null", b"-1", b",,"]
 PIECES += [b"1e999", b"NaN", b"\\ud800", b"9" * 30, b"true", b"\r", b"\xef\xbb\xbf", b"/"]
@@ -96,7 +121,7 @@ def test_mutated_metadata(tmp_path_factory, name, changes):
     folder = tmp_path_factory.mktemp("fuzz", numbered=True)
     data = folder / "data"
     data.mkdir()
-    if name != "0.tar":
+    if name not in ("0.tar", "data.zip"):
         (data / "a.png").write_bytes(b"")
     given_files = {}
     if name in ("labels.csv", "hierarchy.json"):

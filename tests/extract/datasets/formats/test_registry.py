@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import textwrap
+import types
 import zipfile
 
 import pyarrow as pa
@@ -15,6 +17,7 @@ from sparc.common.errors import ConfigError, DatasetError
 from sparc.common.registry import Entry
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets import DatasetOptions, open_dataset
+from sparc.extract.datasets.formats import registry
 from sparc.extract.datasets.formats.detection import reader_of
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.formats.registry import FORMATS
@@ -165,6 +168,7 @@ def test_a_name_that_is_not_registered_is_refused_with_the_choices(album, call, 
 def test_the_help_lists_them():
     code = """
 from sparc.common.registry import Entry
+from sparc.extract.datasets.formats import registry
 from sparc.extract.datasets.formats.registry import FORMATS
 FORMATS["album"] = Entry("images in album.zip", "nowhere:AlbumDataset")
 from sparc.extract.cli import app
@@ -181,3 +185,26 @@ app(["run", "--help"])
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_every_entry_names_a_reader(name):
     assert issubclass(reader_of(name), DatasetReader)
+
+
+def test_the_reader_of_the_instructions_works(tmp_path, monkeypatch, paint, captions):
+    """What the registry's docstring tells a stranger to write, as it stands there."""
+    code = registry.__doc__.partition("which images it has:\n")[2].partition("Then add")[0]
+    module = types.ModuleType("listed")
+    exec(textwrap.dedent(code), module.__dict__)
+    monkeypatch.setitem(sys.modules, "listed", module)
+    monkeypatch.setitem(FORMATS, "listed", Entry("a list", "listed:ListedDataset"))
+    paint(tmp_path, "pictures/A.png", "pictures/b.png", "c.png")
+    lines = [
+        '{"id": "1", "path": "a.png", "caption": "one"}',
+        '{"id": 2, "path": "b.png"}',
+        "broken",
+        '{"id": "3", "path": "b.png", "caption": null}',
+    ]
+    (tmp_path / "listed.jsonl").write_text("\n".join(lines))
+    manifest = open_dataset(tmp_path, DatasetOptions()).manifest()
+    assert manifest.dataset_format == "listed"
+    assert captions(manifest) == [("pictures/A.png", "one"), ("pictures/b.png", None)]
+    account = manifest.account
+    assert [entry.first for entry in account.left_out] == ["line 2", "line 3"]
+    assert [entry.what for entry in account.unused] == ["c.png"]
