@@ -50,12 +50,15 @@ def import_features(
     overwrite: Annotated[bool, overwrite_option("cache")] = False,
 ) -> None:
     """Make a cache of features made elsewhere, or continue it."""
+    from sparc.common.errors import ConfigError
     from sparc.common.files.folder import Folder
     from sparc.common.progress import say
     from sparc.extract.importing import job
     from sparc.extract.importing.plan import describe, make_plan
 
-    plan = make_plan(source, config)
+    if config.join and overwrite:
+        raise ConfigError("--join takes the rows of the cache that --overwrite would remove")
+    plan = make_plan(source, config, cache)
     if config.dry_run:
         for line in describe(plan):
             display(line)

@@ -183,6 +183,29 @@ def places_in(ids: pa.Array, wanted: pa.Array) -> Places:
     return np.asarray(found).astype(np.int64)
 
 
+def places_by_name(ids: pa.Array, wanted: pa.Array) -> Places:
+    """Where names are found, the nth of a name in the nth place, where the names of both repeat.
+
+    Args:
+        ids: The names of an array's or a table's rows.
+        wanted: The names of the cache's rows.
+    """
+    if pc.count_distinct(ids).as_py() == len(ids):
+        return places_in(ids, wanted)
+    return places_in(_numbered(ids), _numbered(wanted))
+
+
+def _numbered(ids: pa.Array) -> pa.Array:
+    """Names with how often each one stood before."""
+    codes = np.asarray(ids.dictionary_encode().indices)
+    order = np.argsort(codes, kind="stable")
+    begins = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    counts = np.diff(np.append(begins, len(codes)))
+    before = np.empty(len(codes), np.int64)
+    before[order] = np.arange(len(codes)) - np.repeat(begins, counts)
+    return pc.binary_join_element_wise(pa.array(before).cast(pa.string()), ids, " ")
+
+
 def _example(ids: pa.Array | None) -> str:
     return repr(shorten(str(ids[0]), 60)) if ids is not None and len(ids) else "none"
 

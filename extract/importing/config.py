@@ -62,6 +62,9 @@ class ImportConfig:
         "How rows of streams are brought together: by their names, or as they follow one another; "
         "auto takes names where every stream has them.",
     )
+    join: bool = option(
+        False, "The rows are those of the cache that is there, whatever made it: streams join it."
+    )
     table: Path | None = option(
         None, "Captions, labels and more of the rows: Parquet, CSV, TSV or JSON Lines."
     )
@@ -95,6 +98,11 @@ class ImportConfig:
         require_at_least(self, "rows_per_chunk", 1)
         if (fault := side_fault(self.thumbnails)) is not None:
             raise ConfigError(fault)
+        if self.join and (self.table or self.images or self.columns):
+            raise ConfigError(
+                "--join takes the rows of the cache with what it knows of them: leave out --table, "
+                "--images and --column"
+            )
         if self.align == "rows" and self.ids:
             raise ConfigError("--align rows takes rows as they are: leave --ids out")
 

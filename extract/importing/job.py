@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from sparc.common.cache import tables
 from sparc.common.cache.features import bad_features
-from sparc.common.cache.info import ARRAYS_DATASET, CacheInfo
+from sparc.common.cache.info import CacheInfo
 from sparc.common.cache.own.values import require_same_features
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.removal import remove_cache
@@ -87,7 +87,7 @@ def run(plan: Plan, location: str, config: ImportConfig, *, overwrite: bool = Fa
         if overwrite:
             remove_cache(folder)
         writer = ChunkWriter.open(
-            folder, plan.manifest, rows_per_chunk=config.rows_per_chunk, repair=config.repair
+            folder, plan.manifest, rows_per_chunk=plan.rows_per_chunk, repair=config.repair
         )
         infos = [_as_begun(writer, info) for info in plan.infos]
         missing = {info.name: writer.open_stream(info) for info in infos}
@@ -108,7 +108,7 @@ def run(plan: Plan, location: str, config: ImportConfig, *, overwrite: bool = Fa
         rows = _rows_of(writer.info, written)
         cache = ActivationCache(folder)
         _require_features(cache, infos)
-        if config.thumbnails and plan.manifest.dataset != ARRAYS_DATASET:
+        if config.images and config.thumbnails:
             dataset, longest = plan.manifest.dataset, config.thumbnails
             write_thumbnails(folder, writer.info, plan.manifest.rows, dataset, longest)
     return Summary(ActivationCache(folder), rows, seconds)

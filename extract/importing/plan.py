@@ -13,13 +13,15 @@ from sparc.common.cache import tables
 from sparc.common.cache.account.account import DatasetAccount, UnusedFiles, UsedFiles
 from sparc.common.cache.info import ARRAYS_DATASET, IMPORTED
 from sparc.common.cache.manifest import Manifest
+from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import DatasetError
 from sparc.common.streams.info import StreamInfo
 from sparc.common.streams.origin import StreamOrigin
 from sparc.common.text import amount, shorten, size
-from sparc.extract.importing.alignment import Alignment, Part, Places, align, places_in
+from sparc.extract.importing.alignment import Alignment, Part, Places, align, places_by_name
 from sparc.extract.importing.config import ImportConfig
 from sparc.extract.importing.finding import Finder, Found
+from sparc.extract.importing.joining import align_with, manifest_of
 from sparc.extract.importing.rows import Describer, KnownRows, known_rows, table_ids
 
 
@@ -32,6 +34,7 @@ class Plan:
         infos: What the cache will record of each.
         alignment: Whose rows they are.
         manifest: The rows.
+        rows_per_chunk: Rows per chunk.
         lines: What to say about rows and what is known of them.
     """
 
@@ -39,15 +42,17 @@ class Plan:
     infos: Sequence[StreamInfo]
     alignment: Alignment
     manifest: Manifest
+    rows_per_chunk: int
     lines: tuple[str, ...]
 
 
-def make_plan(source: Path, config: ImportConfig) -> Plan:
+def make_plan(source: Path, config: ImportConfig, location: str = "") -> Plan:
     """Find the streams of a source, bring their rows together and describe them.
 
     Args:
         source: The file or folder that was named.
         config: The settings.
+        location: The cache, whose rows the streams get with `join`.
 
     Raises:
         DatasetError: A file is in no format or damaged, rows cannot be brought together, or what
@@ -55,13 +60,19 @@ def make_plan(source: Path, config: ImportConfig) -> Plan:
     """
     finder = Finder(source, config)
     found = finder.streams()
+    if config.join:
+        cache = ActivationCache(location)
+        joined = align_with(cache, found)
+        infos = [_stream_info(s, config, by_ids=s.ids is not None) for s in found]
+        chunk_rows = cache.info.rows_per_chunk
+        return Plan(found, infos, joined, manifest_of(cache), chunk_rows, joined.lines)
     by_ids = {"auto": None, "ids": True, "rows": False}[config.align]
     parts = [Part(f"stream {s.name}", s.array.rows, s.ids) for s in found]
     alignment = align(parts, by_ids=by_ids)
     known = known_rows(config, found)
     take = _Taking(config, known, alignment, parts[0])
     described = Describer(config, known, take.column).describe(alignment.ids, alignment.rows)
-    infos = [_stream_info(stream, alignment, config) for stream in found]
+    infos = [_stream_info(stream, config, by_ids=alignment.by_ids) for stream in found]
     manifest = Manifest(
         dataset=described.dataset or ARRAYS_DATASET,
         dataset_format=IMPORTED,
@@ -71,7 +82,7 @@ def make_plan(source: Path, config: ImportConfig) -> Plan:
         account=_account(finder, found, described.used, described.rows),
     )
     lines = (*alignment.lines, *take.lines, *described.lines)
-    return Plan(found, infos, alignment, manifest, lines)
+    return Plan(found, infos, alignment, manifest, config.rows_per_chunk, lines)
 
 
 class _Taking:
@@ -99,7 +110,7 @@ class _Taking:
                 )
             self._places = alignment.places[first.name]
             return
-        self._places = places_of_table(ids, alignment.ids)
+        self._places = places_by_name(ids, alignment.ids)
         lacking = int((self._places < 0).sum())
         if lacking == len(self._places):
             raise DatasetError(
@@ -121,25 +132,7 @@ class _Taking:
         return values.take(places)
 
 
-def places_of_table(ids: pa.Array, wanted: pa.Array) -> Places:
-    """Where the rows of a cache are in a table: the nth of a name in the nth line of that name."""
-    if pc.count_distinct(ids).as_py() == len(ids):
-        return places_in(ids, wanted)
-    return places_in(_numbered(ids), _numbered(wanted))
-
-
-def _numbered(ids: pa.Array) -> pa.Array:
-    """Names with how often each one stood before."""
-    codes = np.asarray(ids.dictionary_encode().indices)
-    order = np.argsort(codes, kind="stable")
-    begins = np.flatnonzero(np.diff(codes[order], prepend=-1))
-    counts = np.diff(np.append(begins, len(codes)))
-    before = np.empty(len(codes), np.int64)
-    before[order] = np.arange(len(codes)) - np.repeat(begins, counts)
-    return pc.binary_join_element_wise(pa.array(before).cast(pa.string()), ids, " ")
-
-
-def _stream_info(stream: Found, alignment: Alignment, config: ImportConfig) -> StreamInfo:
+def _stream_info(stream: Found, config: ImportConfig, *, by_ids: bool) -> StreamInfo:
     automatic: Literal["float16", "float32"] = (
         "float16" if stream.array.dtype == "float16" else "float32"
     )
@@ -148,7 +141,7 @@ def _stream_info(stream: Found, alignment: Alignment, config: ImportConfig) -> S
         modality=stream.modality,
         dim=stream.array.dim,
         dtype=automatic if config.dtype == "auto" else config.dtype,
-        origin=StreamOrigin(spec="array", imported=stream.imported(by_ids=alignment.by_ids)),
+        origin=StreamOrigin(spec="array", imported=stream.imported(by_ids=by_ids)),
     )
 
 
@@ -168,7 +161,7 @@ def _account(
         used.append(
             UsedFiles(
                 what=str(path),
-                used=(*filter(None, dict.fromkeys(names)), *also.used),
+                used=tuple(filter(None, dict.fromkeys((*names, *also.used)))),
                 unused=unused,
                 advice=f"--column {unused[0]} keeps it" if unused else "",
             )
@@ -203,8 +196,8 @@ def describe(plan: Plan) -> list[str]:
             f"{imported.dtype} of {shorten(imported.path + key, 200)} ({imported.format}{names}), "
             f"stored as {info.dtype}, {size(stored)}"
         )
-    assert plan.manifest.account is not None
-    lines += plan.manifest.account.lines()
+    if plan.manifest.account is not None:
+        lines += plan.manifest.account.lines()
     if plan.alignment.ids is not None:
         lines.append("aligned   by the names of rows" if plan.alignment.by_ids else "")
     else:

@@ -115,6 +115,7 @@ class Describer:
         self._known = known
         self._take = take
         self._used: list[str] = []
+        self._refused: list[str] = []
         self._lines = [known.note] if known is not None and known.note else []
 
     def describe(self, ids: pa.Array | None, rows: int) -> Described:
@@ -150,7 +151,8 @@ class Describer:
         if self._known is None:
             return None
         used = tuple(dict.fromkeys(name for name in self._used if name))
-        unused = tuple(name for name in self._known.columns if name not in used)
+        known = (*used, *self._refused)
+        unused = tuple(name for name in self._known.columns if name not in known)
         return UsedFiles(
             what=str(self._known.where),
             used=used,
@@ -275,6 +277,7 @@ class Describer:
             values = self._known.column(name)
             if stored_type(values.type) is None and self._config.columns == (ALL_COLUMNS,):
                 self._lines.append(f"column {name} holds {values.type}: it is not kept")
+                self._refused.append(name)
                 continue
             try:
                 tables.check_column_name(name)

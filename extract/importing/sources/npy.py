@@ -25,7 +25,7 @@ class NpyFiles(FeatureFile):
         if path.is_dir():
             names = {re.sub(r"\d+", "", e.name) for e in path.iterdir() if e.name[0] != "."}
             return len(names) == 1 and names.pop().endswith(".npy")
-        return path.suffix == ".npy"
+        return path.suffix == ".npy" and path.is_file()
 
     def files(self) -> Sequence[Path]:
         """The file, or those of the folder in the order of the numbers in their names."""

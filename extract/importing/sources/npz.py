@@ -1,5 +1,6 @@
 """NumPy's `.npz`: arrays in a zip file, mapped into memory where they are not compressed."""
 
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -84,6 +85,12 @@ class NpzFile(KeyedFile):
         header = self._headers[key]
         with zipfile.ZipFile(self.path) as archive:
             member = archive.getinfo(f"{key}.npy")
+        wanted = header.length + math.prod(header.shape) * header.dtype.itemsize
+        if member.file_size != wanted:
+            raise DatasetError(
+                f"{self.path}, {key}: {member.file_size:,} bytes where an array of "
+                f"{header.shape} {header.dtype.name} takes {wanted:,}: it is damaged"
+            )
         if member.compress_type != zipfile.ZIP_STORED:
             return _CompressedArray(self.path, f"{key}.npy", header)
         with self.path.open("rb") as file:

@@ -31,7 +31,7 @@ class ParquetFiles(FeatureFile):
                 e for e in path.rglob("*") if e.is_file() and not e.name.startswith((".", "_"))
             ]
             return bool(shown) and {entry.suffix for entry in shown} == {".parquet"}
-        return path.suffix in (".parquet", ".pq")
+        return path.suffix in (".parquet", ".pq") and path.is_file()
 
     def files(self) -> Sequence[Path]:
         """The file, or those of the folder in the order of the numbers in their names."""

@@ -321,6 +321,29 @@ def test_a_stream_joins_and_inspect_says_where_it_comes_from(tmp_path, imported,
     assert "captions  all 60 rows with a caption" in shown
 
 
+def test_streams_join_a_cache_that_something_else_made(tmp_path, imported) -> None:
+    names = [name for name in IDS[:20] for _ in "ab"]
+    made = sparc.write_arrays(
+        tmp_path / "cache", {"other": RANDOM.standard_normal((20, 3)).repeat(2, axis=0)},
+        sample_ids=names, captions=CAPTIONS[:40], columns={"size": range(40)}, rows_per_chunk=16,
+    )  # fmt: skip
+    table = {"id": [IDS[row] for row in SHUFFLED], "dino": vectors(DINO[SHUFFLED])}
+    pq.write_table(pa.table(table), tmp_path / "dino.parquet")
+    done = imported(tmp_path / "dino.parquet", "--join")
+    np.testing.assert_array_equal(features(done.cache, "dino"), np.repeat(DINO[:20], 2, axis=0))
+    assert "note      40 rows of stream dino belong to no row of the cache" in done.said
+    np.save(tmp_path / "words.npy", CLIP[:40])
+    done = imported(tmp_path / "words.npy", "--join", "--modality", "words=text")
+    np.testing.assert_array_equal(features(done.cache, "words"), CLIP[:40])
+    assert done.cache.stream_names == ("other", "dino", "words")
+    assert done.cache.rows().equals(made.rows())
+    assert list(verify(done.cache)) == []
+    np.save(tmp_path / "words.npy", CLIP)
+    said = imported(tmp_path / "words.npy", "--join", "--stream=more=words.npy", status=2).said
+    assert "stream more has 60 rows, " in said
+    assert " 40, and no names of rows tell which belong together" in said
+
+
 def test_images_are_shown_and_those_that_are_not_there_counted(tmp_path, imported) -> None:
     (tmp_path / "pictures").mkdir()
     for row in range(0, ROWS, 2):
@@ -403,6 +426,10 @@ def refused(folder: Path) -> None:
         (["a=a.npz", "--table=table.csv"], "names none of the rows of the streams (it has 'x', th"),
         (["a=a.npz", "--column=size"], "there is no column 'size' to keep; columns: ids"),
         (["a=a.npz", "--caption-column=text"], "--caption-column text: "),
+        (
+            ["a=a.npz", "--join", "--table=table.csv"],
+            "--join takes the rows of the cache with what",
+        ),
         (["a=a.npz", "--ids=names"], "a.npz has no array of names; it has ids"),
     ],
 )
