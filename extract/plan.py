@@ -40,6 +40,7 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
     """
     require_inputs(manifest.rows, config.specs)
     places = places_of(config.specs.values(), config.places_per_image)
+    whole = manifest.rows
     manifest = manifest if places is None else by_place(manifest, places)
     rows = manifest.rows
     table = ChunkTable(rows, places_per_image=places.per_image if places else 0)
@@ -58,7 +59,7 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
         yield f"columns   {shorten(listed, 300)}"
     if manifest.masks is not None:
         yield f"masks     {len(manifest.masks):,}"
-    yield from _captions(rows)
+    yield from _captions(whole)
     if (shard := config.own_shard) is not None:
         wanted = config.rows_per_chunk
         size_of_chunk = wanted if places is None else places.rows_per_chunk(wanted)

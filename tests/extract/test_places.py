@@ -91,6 +91,7 @@ def test_verify_and_the_same_command_agree(cache, specs, data, call):
     assert "nothing was left to do" in again.stdout + again.stderr
     planned = call("extract", *command, "--dry-run")
     assert "3x3 places of each image: 54 rows" in planned.stdout
+    assert planned.stdout.count("picture 0") == 1  # each image's caption once
 
 
 def test_some_places_of_each_image_on_one_grid_and_a_caption_each(specs, data, tmp_path, words):
