@@ -110,7 +110,7 @@ def test_a_task_that_is_missing_is_named_by_all_that_look(
     options = ("--format=coco", "--split=test", "--rows-per-chunk=8", "--device=cpu")
     made = call("extract", "run", scenes, cache, tiny_streams[0], *options, "--shard=2/3")
     assert made.returncode == 0, made.stderr
-    left = "left      2 shards, 1/3, 3/3, of which chunks are missing: run them again\n"
+    left = "left      2 shards, 1/3, 3/3, of which chunks are missing: run them\n"
     assert f"  {left}" in call("extract", "inspect", cache).stdout
     checked = call("extract", "verify", cache)
     assert checked.returncode == 2

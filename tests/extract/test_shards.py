@@ -211,7 +211,7 @@ def test_a_shard_that_is_at_work_is_not_begun_twice_and_nobody_gathers(
         )
         assert "at work" in "".join(describe_shards(ActivationCache(location)))
     assert list(describe_shards(ActivationCache(location))) == [
-        "left      1 shard, 1/2, of which chunks are missing: run it again"
+        "left      1 shard, 1/2, of which chunks are missing: run it"
     ]
     with pytest.raises(IncompleteCacheError, match=r"sparc-extract inspect \S+` names, then `spa"):
         finish(location)
@@ -248,12 +248,13 @@ def test_whoever_begins_while_another_writes_disturbs_nothing(
             partial.write_bytes(b"being written")
             (location / "rejects").mkdir()
             (location / "rejects/a-00000000.parquet").write_bytes(b"being written")
-            second = run(location, "2/2").unfinished
+            second = run(location, "2/2")
             assert partial.exists()
-            assert (location / "rejects/a-00000000.parquet").exists()
+            assert (location / "rejects/a-00000000.parquet").read_bytes() == b"being written"
         finally:
             go_on.set()
-        assert second != ()
+        assert second.unfinished != ()
+        assert second.encoded_rows == second.cache.info.rows - 40, "its own chunks alone"
         assert first.result(60).unfinished == ()
     assert contents(location) == contents(whole)
 

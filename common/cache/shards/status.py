@@ -32,7 +32,7 @@ def describe_shards(cache: ActivationCache) -> Iterator[str]:
     if left:
         yield (
             f"left      {_names(left)}, of which chunks are missing: run "
-            f"{'it' if len(left) == 1 else 'them'} again"
+            f"{'it' if len(left) == 1 else 'them'}"
         )
     if not at_work and not left:
         yield f"shards    all are made; `sparc-extract finish {cache.folder}` gathers them"
