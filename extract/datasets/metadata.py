@@ -279,8 +279,12 @@ def _blocks(file: IO[bytes], name: str) -> Iterator[_Block]:
         raise DatasetError(f"{name} is not UTF-8: save it as UTF-8, such as with iconv")
     decoder = codecs.getincrementaldecoder(encoding)("replace")
     rest: list[str] = []
+    has_old_ends: bool | None = None
     while data := file.read(_BLOCK):
-        lines, end, others = decoder.decode(data).rpartition("\n")
+        text = decoder.decode(data)
+        if has_old_ends is None:  # as Macintoshes wrote, and a few programs still do
+            has_old_ends = "\r" in text and "\n" not in text
+        lines, end, others = (text.replace("\r", "\n") if has_old_ends else text).rpartition("\n")
         if end:
             yield _block("".join((*rest, lines, end)))
             rest = []

@@ -83,17 +83,23 @@ class FolderDataset(DatasetReader):
             otherwise = () if has_text else sidecars.captions(image_path)
             records.append(metadata.texts.record(sample_id, image_path, otherwise))
         labels = {label for record in records for label in record.labels}
-        if not labels and self.options.labels is None:
-            self._say_folders(listed, split)
+        self._say_folders(listed, split, is_labelled=bool(labels or self.options.labels))
         names = names_of_numbers(folder, self.account, labels)
         return Source(named=metadata.texts.captions, records=records, names=names)
 
-    def _say_folders(self, image_paths: Sequence[str], split: str) -> None:
-        """Enter folders that may be called after classes, where there are no others."""
+    def _say_folders(self, image_paths: Sequence[str], split: str, *, is_labelled: bool) -> None:
+        """Enter folders that may be splits, or classes where there are no others."""
         start = len(split) + 1 if split else 0
         below = [path[start:].partition("/") for path in image_paths]
         folders = sorted({folder for folder, slash, _ in below if slash})
-        if len(folders) > 1 and all(slash for _, slash, _ in below):
+        splits = [folder for folder in folders if folder.lower() in SYNONYMS]
+        if splits and not split:
+            what = f"folders called like splits ({shorten(', '.join(splits), 60)})"
+            advice = (
+                "images lie elsewhere too, so that all are one dataset: give one as the dataset"
+            )
+            self.account.passes_over(what, advice)
+        elif not is_labelled and len(folders) > 1 and all(slash for _, slash, _ in below):
             shown = shorten(", ".join(folders), 60)
             what = f"names of {amount(len(folders), 'folder')} ({shown})"
             self.account.passes_over(what, "--format class-folders takes them for classes")

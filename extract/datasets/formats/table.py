@@ -20,7 +20,7 @@ from pathlib import Path
 from sparc.common.errors import DatasetError
 from sparc.common.files.paths import from_home
 from sparc.common.text import shorten
-from sparc.extract.datasets.base import TAB, DatasetOptions
+from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.labels.classes import names_of_numbers
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
@@ -100,9 +100,8 @@ class TableDataset(DatasetReader):
         return Source(named_in=table.name, records=image_records, names=names)
 
     def _open(self) -> tuple[Table, Roles]:
-        separator = "\t" if self.options.separator == TAB else self.options.separator
         omissions = self.account.omissions(self._file())
-        table = open_table(self._path(), str(self._typed()), omissions, separator)
+        table = open_table(self._path(), str(self._typed()), omissions, self.options.separator)
         roles = choose_roles(table, self.options, name_test(self.folder, self._places()))
         if roles is None:
             columns = shorten(", ".join(map(str, table.header)), 120) or "none"

@@ -41,7 +41,7 @@ class DelimitedTable(Table):
         separator: Between the cells; empty: the first line decides.
 
     Raises:
-        DatasetError: The file cannot be read.
+        DatasetError: The file cannot be read, or is empty.
     """
 
     is_text = True
@@ -52,6 +52,8 @@ class DelimitedTable(Table):
         for first in text_lines(path, name, longest=LARGEST_LINE, omissions=Omissions(name)):
             if first.strip():
                 break
+        if not first.strip():
+            raise DatasetError(f"{name} is empty")
         self.separator = separator or sniff_separator(first, is_known)
         cells = [cell.strip() for cell in split_line(first.rstrip("\r\n"), self.separator)]
         check_width(len(cells), name)
@@ -75,11 +77,9 @@ class DelimitedTable(Table):
                 while len(cells) > width and not cells[-1].strip():
                     cells.pop()
                 if len(cells) != width:
-                    self._skip(
-                        f"it has {amount(len(cells), 'column')}, not {width}: a text with "
-                        f"{self.separator!r} needs quotes",
-                        number,
-                    )
+                    why = f": a text with {self.separator!r} needs quotes"
+                    count = f"it has {amount(len(cells), 'column')}, not {width}"
+                    self._skip(count + why if len(cells) > width else count, number)
                     continue
             self._good += 1
             yield Row(number, [cells[place] for place in places])

@@ -5,6 +5,7 @@ from pathlib import Path
 from sparc.common.errors import DatasetError
 from sparc.common.files.safe_files import open_regular
 from sparc.extract.datasets.account import Omissions
+from sparc.extract.datasets.base import TAB
 from sparc.extract.datasets.tables.delimited import DelimitedTable
 from sparc.extract.datasets.tables.objects import JsonTable
 from sparc.extract.datasets.tables.parquet import ParquetTable
@@ -38,4 +39,4 @@ def open_table(path: Path, name: str, omissions: Omissions, separator: str = "")
     text = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xff\xfe \t\r\n")
     if text.startswith((b"{", b"[")):
         return JsonTable(path, name, omissions)
-    return DelimitedTable(path, name, omissions, separator)
+    return DelimitedTable(path, name, omissions, "\t" if separator == TAB else separator)

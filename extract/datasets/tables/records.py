@@ -139,7 +139,7 @@ class TableRecords:
         ]
         self.kept = [
             column
-            for column in table.header
+            for column in filter(None, table.header)
             if column == options.holdout_by
             or (column in self.further and {column, ALL_COLUMNS} & {*options.columns})
         ]

@@ -154,6 +154,7 @@ def test_images_that_are_not_there_stay_rows(tmp_path, paint, manifest, captions
         ("csv", "file_name,text\na.png,A,more\n", "1 record .*line 2: it has 3 columns, not 2"),
         ("csv", "file_name,text\n,B\n", "no line has a file_name"),
         ("csv", "name,text\na.png,A\n", "no column file_name; its columns: name, text"),
+        ("csv", " \n", "is empty"),
         ("csv", 'file_name,text\na.png,"A\n', "line 2: its quotes are broken"),
         ("csv", "file_name,text,text\na.png,A,A\n", "two columns 'text'"),
         ("jsonl", '{"file_name": \n{"file_name": \n', "line 1: it is not JSON"),
@@ -419,3 +420,21 @@ def test_a_file_for_labels_is_no_table_of_captions(tmp_path, paint, manifest, la
     (tmp_path / "labels.csv").write_text("ImageID,LabelName,Confidence\na,cat,0\nb,dog,1\n")
     assert labels(manifest()) == {"a": [], "b": []}
     assert manifest().account.unused[0].what == "labels.csv"
+
+
+def test_folders_called_like_splits_beside_others_are_said(tmp_path, paint, manifest):
+    paint(tmp_path, "train/a.png", "val/b.png", "extras/c.png")
+    result = manifest()
+    assert result.rows.num_rows == 3
+    assert result.account.unused[0].what == "folders called like splits (train, val)"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_columns_without_a_name_and_other_ends_of_lines(tmp_path, paint, manifest, captions, end):
+    paint(tmp_path, "a.png", "b.png", "c.png")
+    lines = [",file_name,text", '0,a.png,"A, a"', "1,b.png,B,", "2,c.png"]
+    (tmp_path / "metadata.csv").write_bytes(end.join(lines).encode())
+    result = manifest()
+    assert captions(result) == [("a.png", "A, a"), ("b.png", "B"), ("c.png", None)]
+    assert result.account.used[0].used == ("file_name", "text")
+    assert result.account.left_out[0].why == "it has 2 columns, not 3"
