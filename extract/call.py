@@ -41,7 +41,7 @@ class ExtractStage(ModuleType):
                 are those of the options of `sparc-extract run`.
 
         Returns:
-            The complete cache.
+            The complete cache; with `shard="2/8"`, the cache as far as all shards have made it.
 
         Raises:
             SparcError: A setting is unknown or impossible, the dataset cannot be read, an encoder

@@ -19,7 +19,7 @@ class Summary(NamedTuple):
     """What a job did.
 
     Attributes:
-        cache: The cache, complete in the job's streams.
+        cache: The cache, complete in the job's streams unless something is `unfinished`.
         encoded_rows: Rows that this run wrote for at least one stream.
         pictured_rows: Rows whose thumbnails this run wrote.
         seconds: How long encoding took, without building the encoders.
