@@ -16,12 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from sparc.common.errors import DatasetError
 from sparc.common.progress import progress, say
-from sparc.common.text import amount, shorten, size
+from sparc.common.text import amount, size
 from sparc.extract.datasets.account import Omissions
 
 LARGEST_LINE = 1 << 26
@@ -170,44 +167,6 @@ def split_line(line: str, separator: str) -> list[str]:
         return next(csv.reader([line], delimiter=separator), [])
     except csv.Error:
         return line.split(separator)
-
-
-def read_csv(path: Path, name: str) -> Iterator[Record]:
-    """The lines of a CSV file with a header.
-
-    Raises:
-        DatasetError: As for `read_csv_lines`, or a line has not as many columns as the header.
-    """
-    lines = read_csv_lines(path, name)
-    _, header = next(lines, (0, []))
-    header = [column.strip() for column in header]
-    check_width(len(header), name)
-    for number, cells in lines:
-        where = f"{name}, line {number}"
-        if len(cells) != len(header):
-            raise DatasetError(
-                f"{where} has {amount(len(cells), 'column')}, the header has {len(header)}"
-            )
-        yield Record(where, dict(zip(header, cells, strict=True)))
-
-
-def read_parquet(path: Path, name: str) -> Iterator[Record]:
-    """The rows of a Parquet file.
-
-    Raises:
-        DatasetError: It cannot be read or is not Parquet.
-    """
-    row = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            check_width(file.metadata.num_columns, name)
-            for batch in file.iter_batches(batch_size=16_384):
-                for values in batch.to_pylist():
-                    yield Record(f"{name}, row {row}", values)
-                    row += 1
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = shorten(str(error), 200)
-        raise DatasetError(f"{name}, row {row} is not readable as Parquet: {reason}") from error
 
 
 def decode(data: bytes) -> tuple[str, bool]:
