@@ -13,7 +13,7 @@ from sparc.extract.datasets.account import Account, Omissions
 from sparc.extract.datasets.base import ALL_COLUMNS
 from sparc.extract.datasets.columns import RecordColumns
 from sparc.extract.datasets.json_lists import JsonList
-from sparc.extract.datasets.metadata import LARGEST_LINE, decode, parse_json
+from sparc.extract.datasets.metadata import LARGEST_LINE, parse_json, text_lines
 from sparc.extract.datasets.names import Names
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
 from sparc.extract.datasets.tables.finding import metadata_files
@@ -140,12 +140,12 @@ def _list_entries(
 def _line_entries(
     path: Path, where: str, omissions: Omissions, what: str
 ) -> Iterator[tuple[str, Any]]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(iter(lambda: lines.readline(LARGEST_LINE), b""), start=1):
-            if not line.strip():
-                continue
-            place = f"line {number}"
-            try:
-                yield place, parse_json(decode(line)[0].removeprefix("\ufeff"), f"{where}, {place}")
-            except DatasetError:
-                omissions.add(what, "it is not JSON", place)
+    lines = text_lines(path, where, longest=LARGEST_LINE, omissions=omissions)
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        place = f"line {number}"
+        try:
+            yield place, parse_json(line, f"{where}, {place}")
+        except DatasetError:
+            omissions.add(what, "it is not JSON", place)

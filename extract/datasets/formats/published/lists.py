@@ -6,8 +6,7 @@ This module must not know any dataset format.
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from sparc.common.errors import DatasetError
-from sparc.extract.datasets.metadata import LARGEST_LINE, decode
+from sparc.extract.datasets.metadata import LARGEST_LINE, text_lines
 from sparc.extract.datasets.safe_folder import SafeFolder
 
 
@@ -39,17 +38,10 @@ def read_lines(folder: SafeFolder, file: str, separator: str | None = None) -> I
     Raises:
         DatasetError: It cannot be read, or a line is longer than any list has.
     """
-    path = folder.path(file)
-    try:
-        with path.open("rb") as lines:
-            for number, data in enumerate(iter(lambda: lines.readline(LARGEST_LINE), b""), start=1):
-                if len(data) >= LARGEST_LINE:
-                    raise DatasetError(f"{folder}/{file}, line {number} is too long for a list")
-                text = decode(data)[0].removeprefix("\ufeff")
-                if text.strip():
-                    yield Line(number, [word.strip() for word in text.split(separator)])
-    except OSError as error:
-        raise folder.failure(f"cannot read {file}", error) from error
+    lines = text_lines(folder.path(file), f"{folder}/{file}", longest=LARGEST_LINE)
+    for number, text in enumerate(lines, start=1):
+        if text.strip():
+            yield Line(number, [word.strip() for word in text.split(separator)])
 
 
 def file_called(folder: SafeFolder, *names: str, below: str | None = None) -> str:
