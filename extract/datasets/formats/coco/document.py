@@ -191,15 +191,17 @@ class Document:
             if "caption" not in annotation and "category_id" in annotation:
                 continue  # an object, in a file that holds both
             self._note_keys(position, annotation, ("image_id", "caption"))
-            text = annotation.get("caption")
-            if not _is_text(text):
+            caption = annotation.get("caption")
+            several = caption if isinstance(caption, list) else [caption]
+            texts = list(filter(_is_text, several))
+            if not texts:
                 self.omissions.add("caption", "it is no text", f"annotations[{position}]")
                 continue
             of_image = captions.setdefault(image_id, Captions([], []))
-            of_image.texts.append(text)
+            of_image.texts.extend(texts)
             if columns:
                 fields = columns.of(annotation, without=("id", "image_id", "caption"))
-                of_image.columns.append(fields)
+                of_image.columns.extend([fields] * len(texts))
         self.require_some(captions, "caption")
         return captions
 

@@ -40,6 +40,10 @@ _DIGITS = "0123456789"
 _LOOKED_AT = 40
 """Most documents that are looked into: a folder with a JSON file an image has thousands."""
 
+_HEAD = 1 << 16
+_FIRST_KEYS = (b'"images"', b'"annotations"', b'"categories"', b'"info"', b'"licenses"')
+"""One of them is in the first bytes of every document; others need not be read to their end."""
+
 _FIRST_ANNOTATIONS = 100
 """How many annotations decide what a document holds."""
 
@@ -72,6 +76,13 @@ def lvis_files(folder: SafeFolder) -> dict[str, AnnotationFiles]:
 def is_own_name(file: str) -> bool:
     """Whether a file has a name that COCO or LVIS give, so that no other need be sought."""
     return bool(_COCO.fullmatch(file) or LVIS.fullmatch(file))
+
+
+def is_read(folder: SafeFolder, file: str) -> bool:
+    """Whether a file is one of `coco_files`, without looking into the others."""
+    if _matches(_COCO, folder):
+        return bool(_COCO.fullmatch(file))
+    return not _is_of_other_task(file) and _contents(folder, file) is not None
 
 
 def image_base(files: AnnotationFiles) -> str:
@@ -115,7 +126,7 @@ def _files_of_others(folder: SafeFolder) -> dict[str, AnnotationFiles]:
     first = heapq.nsmallest(_LOOKED_AT, documents, key=_depth)
     looked_into = ((file, _contents(folder, file)) for file in first)
     contents = {file: files for file, files in looked_into if files is not None}
-    of_others = {f for f in contents if f.rpartition("/")[2].startswith(_OTHER_TASKS)}
+    of_others = set(filter(_is_of_other_task, contents))
     if len(of_others) < len(contents):
         contents = {file: files for file, files in contents.items() if file not in of_others}
     by_split: dict[str, list[str]] = defaultdict(list)
@@ -132,6 +143,10 @@ def _files_of_others(folder: SafeFolder) -> dict[str, AnnotationFiles]:
     if len(result) == 1 and not any(map(_is_usual, result)):
         return {"": next(iter(result.values()))}
     return result
+
+
+def _is_of_other_task(file: str) -> bool:
+    return file.rpartition("/")[2].startswith(_OTHER_TASKS)
 
 
 def _split_of(file: str) -> str:
@@ -151,6 +166,9 @@ def _is_usual(split: str) -> bool:
 
 def _contents(folder: SafeFolder, file: str) -> AnnotationFiles | None:
     """What a document has, by its first annotations; None where it is not of COCO's kind."""
+    head = folder.head(file, _HEAD)
+    if b"\0" not in head and not any(key in head for key in _FIRST_KEYS):  # UTF-16 has zeros
+        return None
     try:
         path = folder.locate(file)
         with JsonLists(path, file, Omissions(file), quiet=True) as lists:

@@ -30,6 +30,7 @@ from sparc.extract.datasets.formats.coco.layout import (
     coco_files,
     image_base,
     is_own_name,
+    is_read,
     lvis_files,
     own_folders,
 )
@@ -63,9 +64,9 @@ class CocoDataset(DatasetReader):
     @classmethod
     def advice(cls, folder: SafeFolder, file: str) -> str:
         """That this format reads a file, if it is an annotation file."""
-        if not file.lower().endswith(".json"):
+        if not file.lower().endswith(".json") or LVIS.fullmatch(file):
             return ""
-        return "--format coco reads it" if _is_among(file, cls.annotation_files(folder)) else ""
+        return "--format coco reads it" if is_read(folder, file) else ""
 
     def is_of_other_split(self, file: str, split: str) -> bool:
         """By the annotation files, and by the folders of images."""
@@ -213,10 +214,6 @@ def _has_captions_besides(folder: SafeFolder) -> bool:
 
 def _holds_any(place: str, pictures: Collection[str]) -> bool:
     return any(picture.startswith(place) for picture in pictures)
-
-
-def _is_among(file: str, by_split: Mapping[str, AnnotationFiles]) -> bool:
-    return any(file in files.names for files in by_split.values())
 
 
 def _united(

@@ -82,6 +82,19 @@ def test_captions_and_objects_in_one_document(tmp_path, paint, write, manifest, 
     assert not result.account.left_out
 
 
+def test_several_captions_in_one_annotation(tmp_path, paint, write, manifest, captions):
+    paint(tmp_path, "0.jpg", "1.jpg")
+    listed = {**CAPTION, "caption": ["a red fish", None, "a fish"], "by": "x"}
+    write("captions_val.json", document(listed, {**CAPTION, "image_id": 1}))
+    result = manifest(columns=("by",))
+    assert captions(result) == [
+        ("0.jpg", "a red fish"),
+        ("0.jpg", "a fish"),
+        ("1.jpg", "a red fish"),
+    ]
+    assert result.rows["by"].to_pylist() == ["x", "x", None]
+
+
 def test_captions_in_another_folder(tmp_path, paint, write, manifest, captions):
     paint(tmp_path / "pictures", "0.jpg", "1.jpg")
     write("texts/captions_train.json", document(CAPTION))
