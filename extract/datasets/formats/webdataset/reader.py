@@ -15,9 +15,9 @@ further dots are understood where each image has its own text (`clip.000.jpg`, `
 `.cls.txt`, else in `.json` under `label`, `labels`, `cls`, `class`, `classes` or `category`.
 Further fields of `.json` may become columns of the cache (`--column`).
 
-*Several images in a sample* (`0.left.jpg`, `0.right.jpg`) are a row each, with the sample's
-captions, since a row is one image; where one is named by the key alone (`0.jpg`, `0.seg.png`), the
-others belong to it and are no rows.
+*Several images in a sample* (`0.left.jpg`, `0.right.jpg`) are a row each, since a row is one image,
+with the sample's captions; `--holdout` never divides them. Where one is named by the key alone
+(`0.jpg`, `0.seg.png`), the others belong to it and are no rows.
 
 A sample's id is its key, or the image's name without suffix where a sample has several; where
 shards repeat ids, it is `shard/id`. An image is named `shard/member` and read at its offset in the
@@ -45,7 +45,7 @@ from sparc.extract.datasets.formats.webdataset.archive import (
 )
 from sparc.extract.datasets.formats.webdataset.beside import captions_beside
 from sparc.extract.datasets.formats.webdataset.contents import Contents, Fields
-from sparc.extract.datasets.formats.webdataset.samples import Samples, put_together
+from sparc.extract.datasets.formats.webdataset.samples import Picture, Samples, put_together
 from sparc.extract.datasets.labels.classes import names_of_numbers
 from sparc.extract.datasets.safe_folder import IMAGE_SUFFIXES, SafeFolder, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
@@ -262,10 +262,16 @@ class _Shard:
                 f"{shard}/{picture.image.name}",
                 captions=description.captions or captions.get(picture.image.key, ()),
                 labels=description.labels,
+                group=self._group_of(picture),
                 columns=description.columns,
             )
             for picture, description in described
         ]
+
+    def _group_of(self, picture: Picture) -> str:
+        """What is held out together, unless the user says it: the images of a sample."""
+        is_said = self._dataset.options.holdout_by
+        return f"{self._shard}/{picture.group}" if picture.group and not is_said else ""
 
     def _enter(self, samples: Samples) -> None:
         """Enter which images are used, and what is not."""

@@ -73,11 +73,13 @@ class Picture(NamedTuple):
             several images.
         image: Its member.
         others: The members that describe it, the closest in name first.
+        group: The sample's key, if other images of the sample share what describes it.
     """
 
     sample_id: str
     image: Member
     others: Sequence[Member]
+    group: str = ""
 
     @property
     def texts(self) -> Iterator[Member]:
@@ -154,8 +156,10 @@ def _pictures(key: str, images: Sequence[Member], others: Sequence[Member]) -> l
     for image in chosen:
         own = {image.stem, image.name}
         is_alone = len(chosen) == 1 and (image.stem == key or not own & described)
-        sample_id = key if is_alone else image.stem
-        pictures.append(Picture(sample_id, image, _describing(image, others, own, names)))
+        describing = _describing(image, others, own, names)
+        shares = len(chosen) > 1 and not own & described
+        sample_id, group = key if is_alone else image.stem, key if shares else ""
+        pictures.append(Picture(sample_id, image, describing, group))
     return pictures
 
 

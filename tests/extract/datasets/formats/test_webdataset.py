@@ -309,6 +309,15 @@ def test_dots_in_names_and_several_images_in_a_sample(shard, manifest, captions)
     assert used(result)[1] == [".002.txt", ".001.txt", ".seg.png", ".png"]
 
 
+def test_images_of_a_sample_are_held_out_together(shard, manifest):
+    sides = ("left", "right")
+    shard("0.tar", {f"{n}.{side}.jpg": b"1" for n in range(40) for side in sides})
+    held_out = manifest(holdout=0.3, split="test").rows["sample_id"].to_pylist()
+    keys = {name.partition(".")[0] for name in held_out}
+    assert 2 <= len(keys) < 40
+    assert set(held_out) == {f"{key}.{side}" for key in keys for side in sides}
+
+
 def test_names_not_in_utf8_stay_different(tmp_path, shard, capsys):
     names = ("\xe4", "\xf6")
     members = {f"{n}{end}": n for n in names for end in (".jpg", ".txt")}
