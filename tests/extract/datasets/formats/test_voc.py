@@ -88,6 +88,8 @@ def test_masks_of_objects_and_else_of_classes(tmp_path, voc, manifest):
     assert third[2].all()
     (bad,) = result.account.left_out
     assert (bad.why, bad.first) == ("its number is that of no object", "number 9")
+    with pytest.raises(DatasetError, match=r"no object.*number 9.*without --strict"):
+        manifest(split="trainval", masks=True, strict=True)
 
 
 @pytest.mark.parametrize(
