@@ -30,8 +30,6 @@ MOST_COLUMNS = 10_000
 SEPARATORS = ("\t", ";", "|", ",")
 """Between the cells of a line, in the order in which they are likely where nothing else decides."""
 
-_BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-
 _WATCHED = 1 << 26
 """Bytes of a text file from which on its reading shows a bar."""
 
@@ -169,6 +167,11 @@ def split_line(line: str, separator: str) -> list[str]:
         return line.split(separator)
 
 
+def is_utf16(head: bytes) -> bool:
+    """Whether the first bytes of a file are the byte order mark of UTF-16."""
+    return head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+
+
 def decode(data: bytes) -> tuple[str, bool]:
     """UTF-8 text, and whether bytes had to be replaced."""
     try:
@@ -233,7 +236,7 @@ class _Block(NamedTuple):
 def _blocks(file: IO[bytes], name: str) -> Iterator[_Block]:
     mark = file.read(2)
     file.seek(0)
-    encoding = _BYTE_ORDER_MARKS.get(mark, "utf-8-sig")
+    encoding = "utf-16" if is_utf16(mark) else "utf-8-sig"
     if encoding == "utf-8-sig" and b"\0" in mark:
         raise DatasetError(f"{name} is not UTF-8: save it as UTF-8, such as with iconv")
     decoder = codecs.getincrementaldecoder(encoding)("replace")

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from sparc.common.cache import tables
 from sparc.common.cache.account.account import UsedFiles
 from sparc.common.cache.columns import column_array, stored_type
+from sparc.common.cache.own.rows import table_of_classes
 from sparc.common.errors import DatasetError
 from sparc.common.text import listed, shorten
 from sparc.extract.importing.config import ImportConfig
@@ -52,15 +53,7 @@ def known_rows(config: ImportConfig, found: Sequence[Found]) -> KnownRows | None
         texts = {*IDS, *CAPTIONS, *IMAGES}
         given = {config.id_column, config.caption_column, config.image_column}
         table = read_table(config.table, lambda name: name.lower() in texts or name in given)
-        columns = table.columns
-        return KnownRows(
-            config.table,
-            columns.column_names,
-            lambda name: columns[name].combine_chunks(),
-            len(columns),
-            "",
-            table.note,
-        )
+        return KnownRows(config.table, table.columns, table.column, table.rows, "", table.note)
     for stream in found:
         columns = columns_beside(stream.file, stream.key, stream.array.rows)
         if columns:
@@ -197,7 +190,7 @@ class Describer:
         offsets = np.concatenate([[0], np.cumsum(np.asarray(lengths))]).astype(np.int32)
         ids, class_names = self._class_ids(name, flat, names)
         self._used.append(name)
-        return pa.ListArray.from_arrays(pa.array(offsets), ids), _class_table(class_names)
+        return pa.ListArray.from_arrays(pa.array(offsets), ids), table_of_classes(class_names)
 
     def _class_ids(
         self, column: str, flat: pa.Array, names: list[str] | None
@@ -309,14 +302,6 @@ def _class_names(path: Path) -> list[str]:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DatasetError(f"--classes: {path} has {listed(twice[:3])} more than once")
     return names
-
-
-def _class_table(names: Sequence[str]) -> pa.Table:
-    count = len(names)
-    columns = [range(count), names, names, [None] * count, [1] * count]
-    return pa.table([pa.array(list(c)) for c in columns], names=tables.CLASSES.names).cast(
-        tables.CLASSES
-    )
 
 
 def _lies_in(folder: Path, name: str) -> bool:

@@ -1,23 +1,21 @@
 """Tables of what is known of rows: Parquet, CSV, TSV and JSON Lines, as Arrow columns."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.json as pj
-import pyarrow.parquet as pq
 
 from sparc.common.errors import DatasetError
 from sparc.common.text import amount, reason, shorten
-from sparc.extract.datasets.metadata import sniff_separator, split_line, text_lines
+from sparc.extract.datasets.metadata import is_utf16, sniff_separator, split_line, text_lines
+from sparc.extract.importing.sources.parquet import ParquetFiles
 
 _BLOCK = 1 << 24
 """Bytes of a text that Arrow reads at once."""
-
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +23,15 @@ class Table:
     """A table in a file.
 
     Attributes:
-        columns: Its rows.
+        columns: The names of its columns.
+        rows: How many rows it has.
+        column: Reads one of the columns; of Parquet the others cost nothing.
         note: What was left out of it; empty where nothing was.
     """
 
-    columns: pa.Table
+    columns: Sequence[str]
+    rows: int
+    column: Callable[[str], pa.Array]
     note: str = ""
 
 
@@ -49,9 +51,10 @@ def read_table(path: Path, is_text: Callable[[str], bool]) -> Table:
     suffix = path.suffix.lower()
     try:
         if suffix in (".parquet", ".pq"):
-            return Table(pq.read_table(path))
+            file = ParquetFiles(path)
+            return Table(file.names, file.rows, file.column)
         if suffix in (".jsonl", ".ndjson"):
-            return Table(pj.read_json(path, read_options=pj.ReadOptions(block_size=_BLOCK)))
+            return _in_memory(pj.read_json(path, read_options=pj.ReadOptions(block_size=_BLOCK)))
         if suffix in (".csv", ".tsv", ".tab", ".txt"):
             return _read_csv(path, is_text)
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -59,6 +62,10 @@ def read_table(path: Path, is_text: Callable[[str], bool]) -> Table:
             f"{path} is not readable: {reason(error)}; save it as UTF-8, or as Parquet"
         ) from error
     raise DatasetError(f"{path} is no table: give Parquet, .csv, .tsv or .jsonl")
+
+
+def _in_memory(table: pa.Table, note: str = "") -> Table:
+    return Table(table.column_names, len(table), lambda name: table[name].combine_chunks(), note)
 
 
 def _read_csv(path: Path, is_text: Callable[[str], bool]) -> Table:
@@ -73,7 +80,7 @@ def _read_csv(path: Path, is_text: Callable[[str], bool]) -> Table:
         return "skip"
 
     with path.open("rb") as file:
-        encoding = "utf-16" if file.read(2) in _UTF16 else "utf8"
+        encoding = "utf-16" if is_utf16(file.read(2)) else "utf8"
     table = pc.read_csv(
         path,
         read_options=pc.ReadOptions(
@@ -87,6 +94,6 @@ def _read_csv(path: Path, is_text: Callable[[str], bool]) -> Table:
         ),
     )
     if not left_out:
-        return Table(table)
+        return _in_memory(table)
     what = f"{amount(len(left_out), 'line')} without {amount(len(names), 'cell')} left out"
-    return Table(table, f"{path}: {what}, the first is {shorten(left_out[0], 60)!r}")
+    return _in_memory(table, f"{path}: {what}, the first is {shorten(left_out[0], 60)!r}")

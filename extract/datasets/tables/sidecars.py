@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from sparc.common.errors import DatasetError, UnavailableError
 from sparc.common.text import shorten
 from sparc.extract.datasets.account import Account
-from sparc.extract.datasets.metadata import parse_json
+from sparc.extract.datasets.metadata import is_utf16, parse_json
 from sparc.extract.datasets.safe_folder import LARGEST_TEXT, SafeFolder, split_suffix
 from sparc.extract.datasets.tables.cells import captions_of
 from sparc.extract.datasets.tables.known_names import CAPTIONS, known_among
@@ -89,9 +89,7 @@ class Sidecars:
 
 
 def _decoded(data: bytes) -> str:
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", errors="replace")
-    return data.decode("utf-8-sig", errors="replace")
+    return data.decode("utf-16" if is_utf16(data) else "utf-8-sig", errors="replace")
 
 
 def _normal(stem: str) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sparc.common.errors import DatasetError
-from sparc.common.text import reason
+from sparc.common.text import reason, shorten
 from sparc.extract.importing.arrays.array import FeatureArray
 from sparc.extract.importing.arrays.arrow import dtype_of, vector_type, vectors
 from sparc.extract.importing.arrays.order import in_order
@@ -56,8 +56,16 @@ class ParquetFiles(FeatureFile):
 
     def column(self, name: str) -> pa.Array:
         """A column of all files."""
-        parts = [_open(path).read([name])[name] for path in self.files()]
-        return pa.chunked_array([c for part in parts for c in part.chunks]).combine_chunks()
+        try:
+            parts = [_open(path).read([name]) for path in self.files()]
+            return pa.concat_tables(parts)[name].combine_chunks()
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DatasetError(f"{self.path}, {name}: {reason(error)}") from error
+
+    @property
+    def names(self) -> Sequence[str]:
+        """All columns, those of vectors too."""
+        return self._schema.names  # type: ignore[no-any-return]
 
     @property
     def rows(self) -> int:
@@ -71,8 +79,8 @@ class ParquetFiles(FeatureFile):
         for path in others:
             if (names := _open(path).schema_arrow.names) != schema.names:
                 raise DatasetError(
-                    f"{path} has the columns {', '.join(names)}, {first} has "
-                    f"{', '.join(schema.names)}"
+                    f"{path} has the columns {shorten(', '.join(names), 200)}, {first} has "
+                    f"{shorten(', '.join(schema.names), 200)}"
                 )
         return schema
 

@@ -396,6 +396,11 @@ def refused(folder: Path) -> None:
     np.savez(folder / "twice.npz", x=DINO, ids=["b", *IDS[:58], "b"])
     uneven = pa.array([[1.0, 2.0], [1.0]])
     pq.write_table(pa.table({"v": uneven}), folder / "uneven.parquet")
+    pq.write_table(pa.table({"v": vectors(DINO), "ids": IDS}), folder / "torn.parquet")
+    ids = pq.read_metadata(folder / "torn.parquet").row_group(0).column(1)
+    with (folder / "torn.parquet").open("r+b") as file:
+        file.seek(ids.dictionary_page_offset)
+        file.write(b"\xff" * ids.total_compressed_size)
     np.save(folder / "nan.npy", np.full((3, 2), np.nan, np.float32))
     (folder / "table.csv").write_text("id,caption\nx,y\n")
     (folder / "feature.pkl").write_bytes(pickle.dumps(1))
@@ -414,6 +419,8 @@ def refused(folder: Path) -> None:
         (["a=cut.pt"], "cut.pt is no file of torch.save"),
         (["a=cut.safetensors"], "cut.safetensors is no safetensors file"),
         (["a=cut.parquet"], "cut.parquet is not readable as Parquet"),
+        (["a=torn.parquet"], "torn.parquet, ids: "),
+        (["a=dino.npy", "--table=torn.parquet"], "torn.parquet, ids: "),
         (["a=none.npy"], "there is no none.npy in"),
         (["a=a.npz::y"], "has no array 'y'; it has x: --stream a=a.npz::KEY"),
         (["a=a.npz", "b=b.npz"], "stream b and stream a have no name of a row in common ('capti"),
