@@ -87,7 +87,7 @@ class Finder:
         places = self._config.places or self._all()
         for name in (*self._config.modalities, *self._named_ids()):
             if name not in places:
-                known = ", ".join(places)
+                known = shorten(", ".join(places), 200)
                 raise ConfigError(f"there is no stream {name!r}; there are {known}")
         return [self._found(name, place) for name, place in places.items()]
 
@@ -108,7 +108,7 @@ class Finder:
                 self.passed_over[path] = str(error).removeprefix(f"{path}: ")
                 continue
             if not keys:
-                columns = ", ".join(self._open(path)[1].columns())
+                columns = shorten(", ".join(self._open(path)[1].columns()), 200)
                 self.passed_over[path] = f"if {columns} names rows: --ids NAME={path.name}"
             for key in keys:
                 name = stream_name(path, key, several=len(keys) > 1)
@@ -130,7 +130,7 @@ class Finder:
         if not key and len(arrays) == 1:
             key = next(iter(arrays))
         if key not in arrays:
-            names = ", ".join(filter(None, arrays)) or "none with a name"
+            names = shorten(", ".join(filter(None, arrays)), 200) or "none with a name"
             raise DatasetError(
                 f"stream {name}: {path} has "
                 + (f"no array {key!r}; it has {names}" if key else f"several arrays, {names}")

@@ -57,9 +57,13 @@ class Hdf5File(KeyedFile):
     def values(self, key: str) -> pa.Array:
         """As `KeyedFile.values`."""
         dataset = self._datasets[key]
-        is_text = dataset.dtype.kind in "OS"
-        values = np.asarray(dataset.asstr()[:] if is_text else dataset[:])
-        return as_column(values, f"{self.path}, {key}")
+        if dataset.dtype.kind not in "OS":
+            return as_column(self._read(key, slice(None)), f"{self.path}, {key}")
+        try:
+            texts = np.asarray(dataset.asstr()[:])
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"{self.path}, {key}: {reason(error)}") from error
+        return as_column(texts, f"{self.path}, {key}")
 
     @cached_property
     def _datasets(self) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class LanceFolder(FeatureFile):
 
     def column(self, name: str) -> pa.Array:
         """A column."""
-        return self._dataset.to_table(columns=[name])[name].combine_chunks()
+        return self.rows_of(name, 0, self.rows)
 
     def files(self) -> Sequence[Path]:
         """The folder, whose files Lance names at random."""
@@ -63,9 +63,16 @@ class LanceFolder(FeatureFile):
             raise DatasetError(f"{self.path} is no Lance dataset: {reason(error)}") from error
 
     def rows_of(self, name: str, start: int, stop: int) -> pa.Array:
-        """Some values of a column."""
-        scanner = self._dataset.scanner(columns=[name], offset=start, limit=stop - start)
-        return scanner.to_table()[name].combine_chunks()
+        """Some values of a column.
+
+        Raises:
+            DatasetError: The dataset is damaged.
+        """
+        try:
+            scanner = self._dataset.scanner(columns=[name], offset=start, limit=stop - start)
+            return scanner.to_table()[name].combine_chunks()
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DatasetError(f"{self.path}, {name}: {reason(error)}") from error
 
     @property
     def rows(self) -> int:

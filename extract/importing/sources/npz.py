@@ -123,11 +123,11 @@ class _CompressedArray(FeatureArray):
     def read(self, start: int, stop: int) -> npt.NDArray[Any]:
         """As `FeatureArray.read`; going back begins at the beginning."""
         width = self.dim * self._header.dtype.itemsize
-        if self._file is None or start < self._next:
-            self._file = zipfile.ZipFile(self._path).open(self._member)  # noqa: SIM115 - stays open
-            self._file.read(self._header.length)
-            self._next = 0
         try:
+            if self._file is None or start < self._next:
+                file = zipfile.ZipFile(self._path).open(self._member)  # noqa: SIM115 - stays open
+                file.read(self._header.length)
+                self._file, self._next = file, 0
             while self._next < start:
                 rows = min(start - self._next, 4096)
                 self._file.read(rows * width)
