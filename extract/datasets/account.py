@@ -23,6 +23,15 @@ _Columns = tuple[str, ...]
 _NAMED_FILES = 20
 """Files of one kind that are listed by name; more are one line."""
 
+_NAMED_IN_ALL = 40
+"""Files that are listed by name; where there are more, only kinds of a few files are."""
+
+_FEW = 3
+"""Most files of such a kind."""
+
+_MOST_KINDS = 16
+"""Lines for files that were not used; those without advice come last, and more are one line."""
+
 _PROSE = ("readme", "license", "licence", "copying", "changelog", "citation")
 """How the names of files begin that no reader would read: they are not listed."""
 
@@ -196,13 +205,25 @@ class Account:
                 of_others.append(file)
             else:
                 by_suffix["images" if is_image(file) else split_suffix(file)[1]].append(file)
+        are_many = sum(map(len, by_suffix.values())) > _NAMED_IN_ALL
+        entries: list[UnusedFiles] = []
         for suffix, files in by_suffix.items():
-            if suffix == "images" or len(files) > _NAMED_FILES:
+            if suffix == "images" or len(files) > (_FEW if are_many else _NAMED_FILES):
                 what = "images" if suffix == "images" else _kind(suffix)
-                yield _several(what, files, advise(files[0]))
-                continue
-            for file in files:
-                yield UnusedFiles(what=file, advice=advise(file))
+                entries.append(_several(what, files, advise(files[0])))
+            else:
+                entries.extend(UnusedFiles(what=file, advice=advise(file)) for file in files)
+        if are_many and len(entries) > _MOST_KINDS:
+            entries.sort(key=lambda entry: not entry.advice)
+            others = entries[_MOST_KINDS:]
+            entries[_MOST_KINDS:] = [
+                UnusedFiles(
+                    what="other files",
+                    files=sum(entry.files for entry in others),
+                    example=others[0].example or others[0].what,
+                )
+            ]
+        yield from entries
         if of_others:
             yield _several("files of other splits", of_others, "--split chooses another")
         if hidden := self._folder.hidden:

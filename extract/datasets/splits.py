@@ -23,7 +23,8 @@ SYNONYMS = {
 def choose_split(options: DatasetOptions, splits: Collection[str], location: str) -> str:
     """The dataset's own split that the options ask for.
 
-    A name may be given exactly, by a usual synonym, or by its beginning (`val` for `val2017`).
+    A name may be given exactly, by a usual synonym, or by its beginning (`val` for `val2017`); the
+    folders before it may be left out (`train` for `images/train`).
 
     Args:
         options: With holdout, `split` names the part that is drawn, not a split of the dataset.
@@ -51,6 +52,7 @@ def choose_split(options: DatasetOptions, splits: Collection[str], location: str
         [split for split in splits if split == asked],
         [split for split in splits if _meaning(split) == _meaning(asked)],
         [split for split in splits if split.lower().startswith(asked.lower())],
+        [split for split in splits if _meaning(split.rpartition("/")[2]) == _meaning(asked)],
     )
     matches: list[str] = next((fit for fit in fits if fit), [])
     if len(matches) != 1:

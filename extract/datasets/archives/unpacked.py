@@ -12,6 +12,7 @@ from sparc.common.errors import DatasetError
 from sparc.common.progress import say
 from sparc.common.text import amount, shorten
 from sparc.extract.datasets.archives.archive import Archive, is_equal
+from sparc.extract.datasets.splits import SYNONYMS
 
 SUFFIX = ".zip"
 
@@ -101,6 +102,9 @@ class UnpackedFiles:
 
     def _add(self, name: str, archive: Archive, taken: Collection[str]) -> None:
         below = name[: name.rfind("/") + 1]
+        own = posixpath.splitext(name)[0]
+        if posixpath.basename(own).lower() in SYNONYMS and not _is_below(archive, own):
+            below = f"{own}/"  # an archive of a split, whose images would mix with the others'
         for file, member in archive.members.items():
             path = f"{below}{file}"
             if path in taken:
@@ -112,3 +116,9 @@ class UnpackedFiles:
                     f"{shorten(path, 120)!r}: unpack each into a folder of its own "
                     "(unzip -d FOLDER ARCHIVE)"
                 )
+
+
+def _is_below(archive: Archive, own: str) -> bool:
+    """Whether a folder of the archive's name holds all that it has."""
+    prefix = f"{posixpath.basename(own)}/"
+    return all(file.startswith(prefix) for file in archive.members)

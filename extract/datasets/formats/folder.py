@@ -25,7 +25,9 @@ suffix (with it, where two would be the same). The names of other subfolders are
 `--format class-folders` does that.
 """
 
+import dataclasses
 import posixpath
+import shlex
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
@@ -89,9 +91,8 @@ class FolderDataset(DatasetReader):
 
     def _say_folders(self, image_paths: Sequence[str], split: str, *, is_labelled: bool) -> None:
         """Enter folders that may be splits, or classes where there are no others."""
-        start = len(split) + 1 if split else 0
-        below = [path[start:].partition("/") for path in image_paths]
-        folders = sorted({folder for folder, slash, _ in below if slash})
+        own = f"{split}/" if split else ""
+        below, folders = folders_in(image_paths, own)
         splits = [folder for folder in folders if folder.lower() in SYNONYMS]
         if splits and not split:
             what = f"folders called like splits ({shorten(', '.join(splits), 60)})"
@@ -99,22 +100,50 @@ class FolderDataset(DatasetReader):
                 "images lie elsewhere too, so that all are one dataset: give one as the dataset"
             )
             self.account.passes_over(what, advice)
-        elif not is_labelled and len(folders) > 1 and all(slash for _, slash, _ in below):
+        elif not is_labelled and len(folders) > 1:
             shown = shorten(", ".join(folders), 60)
             what = f"names of {amount(len(folders), 'folder')} ({shown})"
-            self.account.passes_over(what, "--format class-folders takes them for classes")
+            advice = "--format class-folders takes them for classes"
+            if below != own:
+                inner = shlex.quote(f"{self.folder}/{below}".rstrip("/"))
+                advice = f"{inner} --format class-folders takes them for classes"
+            self.account.passes_over(what, advice)
+
+
+def folders_in(image_paths: Sequence[str], below: str) -> tuple[str, list[str]]:
+    """The folders that hold images, in the first folder that holds several of them.
+
+    Args:
+        image_paths: Images.
+        below: The folder to begin with, ending in `/`, or empty.
+
+    Returns:
+        The folder that holds them, ending in `/` or empty; and their names, sorted.
+    """
+    while True:
+        parts = [path[len(below) :].partition("/") for path in image_paths]
+        folders = sorted({folder for folder, slash, _ in parts if slash})
+        if len(folders) != 1 or not all(slash for _, slash, _ in parts):
+            return below, folders
+        below = f"{below}{folders[0]}/"
 
 
 def split_folders(image_paths: Sequence[str]) -> list[str]:
     """The subfolders that are splits: all with images, if all of them are named like splits.
 
-    A few images beside them, fewer than in them, are passed over.
+    A few images beside them, fewer than in them, are passed over. Where one folder holds all
+    images, they may lie in that (`images/train`).
     """
-    tops = Counter(name.split("/", 1)[0] if "/" in name else "" for name in image_paths)
-    beside = tops.pop("", 0)
-    if all(top.lower() in SYNONYMS for top in tops) and beside < tops.total():
-        return sorted(tops)
-    return []
+    below = ""
+    while True:
+        own = (name[len(below) :] for name in image_paths)
+        tops = Counter(name.split("/", 1)[0] if "/" in name else "" for name in own)
+        beside = tops.pop("", 0)
+        if all(top.lower() in SYNONYMS for top in tops) and beside < tops.total():
+            return sorted(f"{below}{top}" for top in tops)
+        if beside or len(tops) != 1:
+            return []
+        below = f"{below}{next(iter(tops))}/"
 
 
 class _Metadata:
@@ -125,6 +154,7 @@ class _Metadata:
     """
 
     def __init__(self, reader: DatasetReader, split: str, sidecars: Sidecars) -> None:
+        self._reader = reader
         self._folder = reader.folder
         self._account = reader.account
         self._options: DatasetOptions = reader.options
@@ -168,7 +198,7 @@ class _Metadata:
             files = _unambiguous(caption_tables(self._folder, self._options))
         for name in files:
             below = name.rpartition("/")[0]
-            if split and below and not f"{below}/".startswith(f"{split}/"):
+            if split and self._reader.is_of_other_split(name, split):
                 continue
             if below in holders:
                 raise DatasetError(
@@ -194,7 +224,7 @@ class _Metadata:
                 f"{where} has no column file_name; its columns: {columns}; name the one with "
                 "images with --image-column"
             )
-        return table, roles
+        return table, dataclasses.replace(roles, split=None)  # folders are splits here
 
     def _read(self, file: str, table: Table, roles: Roles) -> None:
         below = places_of(file)

@@ -23,6 +23,7 @@ from functools import cached_property
 from typing import Any
 
 from sparc.common.errors import DatasetError
+from sparc.common.text import amount, shorten
 from sparc.extract.datasets.formats.folder import split_folders
 from sparc.extract.datasets.formats.published.documents import has_own_metadata
 from sparc.extract.datasets.formats.reader import DatasetReader
@@ -65,6 +66,11 @@ class FramesDataset(DatasetReader):
             raise DatasetError(f"{self.folder} has no images")
         holders = {posixpath.dirname(video.name.removeprefix(prefix)) for video in videos}
         table = VideoTable.find(self.folder, videos_of(self.folder.images))
+        if not table and len(holders) < 2:
+            folders = [posixpath.basename(video.name) for video in videos]
+            shown = shorten(", ".join(folders), 60)
+            what = f"names of {amount(len(folders), 'folder')} as classes ({shown})"
+            self.account.passes_over(what, "--format class-folders, if they are no videos")
         if table:
             table.enter(self.folder, self.account, self.columns)
         records: list[ImageRecord] = []

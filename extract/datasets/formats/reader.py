@@ -7,6 +7,7 @@ for: it chooses the split, holds images out, says which are missing, keeps colum
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
 from typing import ClassVar
 
 from sparc.common.cache.account.account import DatasetAccount
@@ -16,7 +17,7 @@ from sparc.extract.datasets.account import Account
 from sparc.extract.datasets.advice import general_advice
 from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.columns import RecordColumns
-from sparc.extract.datasets.formats.registry import FORMATS
+from sparc.extract.datasets.formats.registry import FORMATS, TABLE
 from sparc.extract.datasets.formats.videos import look_like_videos
 from sparc.extract.datasets.labels.of_images import with_labels_of_files
 from sparc.extract.datasets.manifest import build_manifest, check_some_present
@@ -61,6 +62,10 @@ class DatasetReader(ABC):
         """
         return ()
 
+    @cached_property
+    def _known_splits(self) -> Collection[str]:
+        return self.splits()
+
     @abstractmethod
     def read(self, split: str) -> Source:
         """The images in the order of their rows, with their captions and classes.
@@ -86,9 +91,9 @@ class DatasetReader(ABC):
         return ""
 
     def is_of_other_split(self, file: str, split: str) -> bool:
-        """Whether a file that was not read belongs to another split; by its first folder here."""
-        top = file.partition("/")[0]
-        return top != split and top in self.splits()
+        """Whether a file that was not read belongs to another split; by its folders here."""
+        others = tuple(f"{other}/" for other in self._known_splits if other != split)
+        return file.startswith(others)
 
     def read_image(self, image_path: str) -> bytes:
         """The encoded bytes of an image; see `Dataset.read_image`.
@@ -101,7 +106,7 @@ class DatasetReader(ABC):
     def manifest(self) -> Manifest:
         """The rows, classes and masks; see `Dataset.manifest`."""
         location = str(self.folder)
-        split = choose_split(self.options, self.splits(), location)
+        split = choose_split(self.options, self._known_splits, location)
         source = self.read(split)
         if type(self).read_image is DatasetReader.read_image:
             files = self.folder.file_set
@@ -144,6 +149,7 @@ class DatasetReader(ABC):
             raise DatasetError(f"{left_out}; correct it, or run without --strict")
 
     def _advise(self, file: str) -> str:
-        """The advice of the first format that has some."""
-        advice = (FORMATS[name].load().advice(self.folder, file) for name in FORMATS)
+        """The advice of the first format that has some; last of tables, which any list may be."""
+        names = sorted(FORMATS, key=lambda name: name == TABLE)
+        advice = (FORMATS[name].load().advice(self.folder, file) for name in names)
         return next(filter(None, advice), "") or general_advice(file, self.folder.head)

@@ -14,6 +14,7 @@ first caption of `name.jpg` (Flickr8k, Flickr30k). With a column of splits, `--s
 """
 
 import posixpath
+import shlex
 from collections.abc import Collection
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from sparc.extract.datasets.source import Source
 from sparc.extract.datasets.tables.by_image import TextsByImage
 from sparc.extract.datasets.tables.finding import (
     ImageFinder,
+    finds_most,
     first_names,
     name_test,
     peek,
@@ -53,15 +55,22 @@ class TableDataset(DatasetReader):
     @classmethod
     def advice(cls, folder: SafeFolder, file: str) -> str:
         """How a table of captions or classes is read, if a file is one."""
+        typed = f"--table {shlex.quote(file)}"
         opened = peek(folder, file, DatasetOptions())
         if opened is None:
-            return ""
+            return _advice_for_spaces(folder, file, typed)
         table, roles = opened
         if _lists_addresses(table, roles):
             return _ADDRESSES
-        if not roles.captions and roles.labels is None:
+        if roles.captions or roles.labels is not None:
+            return f"{typed} reads it"
+        others = [column for column in table.header if column and column != roles.image]
+        if not others or not finds_most(folder, file, opened):
             return ""
-        return f"--table {file} reads it"
+        return (
+            f"{typed} with --caption-column NAME or --label-column NAME reads it; its columns: "
+            f"{shorten(', '.join(others), 80)}"
+        )
 
     def splits(self) -> Collection[str]:
         """The values of the column of splits."""
@@ -128,6 +137,15 @@ class TableDataset(DatasetReader):
     def _places(self) -> tuple[str, ...]:
         file = self._file()
         return places_of(file) if file in self.folder.file_set else ("",)
+
+
+def _advice_for_spaces(folder: SafeFolder, file: str, typed: str) -> str:
+    """For a list of images and classes with spaces between them."""
+    opened = peek(folder, file, DatasetOptions(separator=" "))
+    if opened is None or not finds_most(folder, file, opened) or len(opened[0].header) != 2:
+        return ""
+    _, other = opened[0].header
+    return f"{typed} --separator ' ' --label-column {shlex.quote(other)} reads classes of it"
 
 
 def _lists_addresses(table: Table, roles: Roles) -> bool:

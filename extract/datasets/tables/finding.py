@@ -110,9 +110,13 @@ def names_images(folder: SafeFolder, file: str, options: DatasetOptions) -> bool
     opened = peek(folder, file, options)
     if opened is None:
         return False
+    _, roles = opened
+    return bool(roles.captions or roles.labels) and finds_most(folder, file, opened)
+
+
+def finds_most(folder: SafeFolder, file: str, opened: tuple[Table, Roles]) -> bool:
+    """Whether at least half of the first names in a table stand for images in the folder."""
     table, roles = opened
-    if not roles.captions and roles.labels is None:
-        return False
     finder, names, below = _finder_of(folder), first_names(table, roles), places_of(file)
     return bool(names) and 2 * sum(finder.finds(name, below) for name in names) >= len(names)
 

@@ -1,6 +1,7 @@
 """Reads the records of a table for images: their names, captions, classes and further columns."""
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -182,13 +183,24 @@ class TableRecords:
         table, roles = self._table, self._roles
         others = (column for column in (roles.labels, roles.split) if column is not None)
         captions = self._gave_captions or roles.captions[:1]
-        used = dict.fromkeys((roles.image, *captions, *others, *self.kept))
+        used = dict.fromkeys(filter(None, (roles.image, *captions, *others, *self.kept)))
         unused = [column for column in table.columns if column and column not in used]
+        account.uses(file, used=used, unused=unused, advice="; ".join(self._advice(file, unused)))
+
+    def _advice(self, file: str, unused: Sequence[str]) -> Iterator[str]:
+        """The options that would use these columns."""
         texts = [column for column in unused if plain(column) in CAPTIONS]
-        advice = f"--caption-column {texts[0]} for captions; " if texts else ""
-        account.uses(
-            file, used=used, unused=unused, advice=f"{advice}--column NAME keeps one" * bool(unused)
-        )
+        if texts:
+            yield f"--caption-column {shlex.quote(texts[0])} for captions"
+        elif unused and not self._gave_captions:
+            yield "--caption-column NAME for captions"
+        if unused and self._roles.labels is None:
+            yield "--label-column NAME for classes"
+        divides = [column for column in unused if plain(column) in SPLITS]
+        if divides and self._roles.split is None:
+            yield f"--table {shlex.quote(file)} --split NAME divides by {divides[0]}"
+        if unused:
+            yield "--column NAME keeps one"
 
     def _captions(
         self, number: int, values: Sequence[Any], places: Mapping[str, int]

@@ -1,7 +1,9 @@
 """Captions of an image in the file of its name: text, one a line, or a JSON object."""
 
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 from sparc.common.errors import DatasetError, UnavailableError
 from sparc.common.text import shorten
@@ -15,6 +17,13 @@ SUFFIXES = (".txt", ".caption", ".json")
 """Of the files beside images; the earlier wins."""
 
 _KIND = "files beside images"
+
+_BOX = re.compile(r"\s*\d+(?:\s+-?[\d.]+(?:[eE][+-]?\d+)?){4,}\s*")
+"""A line of YOLO's files: a class and the numbers of a box or an outline."""
+
+_OF_TEXTS = frozenset({"caption", "captions", "text", "texts", "txt", "prompts", "descriptions"})
+_OF_IMAGES = frozenset({"image", "images", "img", "imgs", "picture", "pictures", "photos", "jpg"})
+"""What folders are called that hold the files of text, and the images, one beside the other."""
 
 
 class Sidecars:
@@ -39,8 +48,9 @@ class Sidecars:
                     self._unusual.setdefault((suffix, _normal(stem)), file)
 
     def are_usual(self, images: Sequence[str]) -> bool:
-        """Whether most images have a file of text beside them."""
-        return 2 * sum(self._file(image, ".txt") is not None for image in images) > len(images)
+        """Whether most images have a file of text beside them, that are no boxes."""
+        files = [file for image in images if (file := self._file(image, ".txt")) is not None]
+        return 2 * len(files) > len(images) and not holds_boxes(self._folder.head(files[0], 4096))
 
     def captions(self, image_path: str) -> Sequence[str]:
         """The captions of an image; none where no file has some."""
@@ -60,12 +70,28 @@ class Sidecars:
                 return file
             if self._unusual and (suffix, _normal(of_image)) in self._unusual:
                 return self._unusual[suffix, _normal(of_image)]
-        return None
+        similar = self._similar.get(suffix, {})
+        fits = next(filter(None, map(similar.get, _written(stem, _OF_IMAGES))), ())
+        return fits[0] if len(fits) == 1 else None
+
+    @cached_property
+    def _similar(self) -> Mapping[str, Mapping[str, Sequence[str]]]:
+        """The files that are of no image's name, by suffix and what they are compared by."""
+        similar: dict[str, dict[str, list[str]]] = {}
+        for file in self._folder.files:
+            stem, suffix = split_suffix(file)
+            if suffix in SUFFIXES and not {stem, file} & self._folder.image_stems:
+                for written in _written(stem, _OF_TEXTS):
+                    similar.setdefault(suffix, {}).setdefault(written, []).append(file)
+        return similar
 
     def _read(self, file: str, suffix: str) -> Sequence[str]:
         try:
             data = self._folder.read_beside(file, largest=LARGEST_TEXT)
             text = _decoded(data)
+            if suffix == ".txt" and holds_boxes(data):
+                self._folder.opened.discard(file)
+                return ()
             if suffix != ".json":
                 if "\ufffd" in text:
                     why = "it is not UTF-8, and \ufffd stands for it: save the file as UTF-8"
@@ -90,6 +116,26 @@ class Sidecars:
 
 def _decoded(data: bytes) -> str:
     return data.decode("utf-16" if is_utf16(data) else "utf-8-sig", errors="replace")
+
+
+def holds_boxes(data: bytes) -> bool:
+    """Whether a file of text has nothing but boxes, as YOLO writes them."""
+    if not data[:1].isdigit():  # nearly every text
+        return False
+    lines = data.decode("ascii", errors="replace").split("\n")
+    filled = [line for line in lines if line.strip()]
+    # The head of a longer file may end in the midst of a line.
+    return bool(filled) and all(map(_BOX.fullmatch, filled[:-1] or filled))
+
+
+def _written(stem: str, holders: frozenset[str]) -> Iterator[str]:
+    """A stem without regard to case and Unicode form; and without the folder of its kind."""
+    folded = _normal(stem).casefold()
+    yield folded
+    *folders, name = folded.split("/")
+    others = [folder for folder in folders if folder not in holders]
+    if len(others) + 1 == len(folders):
+        yield "/".join((*others, name))
 
 
 def _normal(stem: str) -> str:

@@ -40,3 +40,85 @@ def test_few_captions_are_said_even_where_no_text_stream_asks(tmp_path, paint) -
     (tmp_path / "a.txt").write_text("one")
     few = "captions  ONLY 1 of 3 rows with a caption"
     assert few in account_of(tmp_path).lines()
+
+
+def test_the_block_is_short_for_files_of_many_kinds(tmp_path, paint) -> None:
+    paint(tmp_path, "a.png")
+    for number in range(120):
+        folder = tmp_path / f"part{number}"
+        folder.mkdir()
+        (folder / f"file.x{number % 40}").write_bytes(b"")
+    (tmp_path / "features.npy").write_bytes(b"")
+    lines = [line for line in account_of(tmp_path).lines() if line.startswith("not used")]
+    assert len(lines) == 17
+    assert lines[0] == "not used  features.npy (features are read by sparc-extract import)"
+    assert lines[-1].startswith("not used  105 other files, such as part")
+
+
+def test_columns_that_nobody_read_are_named_with_the_options_that_read_them(
+    tmp_path, paint
+) -> None:
+    paint(tmp_path, "a.png", "b.png")
+    (tmp_path / "metadata.csv").write_text(
+        "file_name,tags,split\na.png,one,train\nb.png,two,test\n"
+    )
+    advice = (
+        "not used  metadata.csv: tags, split (--caption-column NAME for captions; --label-column "
+        "NAME for classes; --table metadata.csv --split NAME divides by split; --column NAME keeps "
+        "one)"
+    )
+    assert advice in account_of(tmp_path).lines()
+    assert account_of(tmp_path, caption_column="tags").captioned == 2
+    assert account_of(tmp_path, label_column="tags").labelled == 2
+    of_table = account_of(tmp_path, table="metadata.csv", split="test", caption_column="tags")
+    assert (of_table.rows, of_table.captioned) == (1, 1)
+
+
+def test_tables_without_usual_columns_are_named_with_the_options_that_read_them(
+    tmp_path, paint
+) -> None:
+    paint(tmp_path, "a.png", "b.png")
+    (tmp_path / "dogs.csv").write_text("id,breed\na,poodle\nb,beagle\n")
+    (tmp_path / "list.txt").write_text("a.png 0\nb.png 1\n")
+    assert {
+        "not used  dogs.csv (--table dogs.csv with --caption-column NAME or --label-column NAME "
+        "reads it; its columns: breed)",
+        "not used  list.txt (--table list.txt --separator ' ' --label-column 2 reads classes of "
+        "it)",
+    } <= {*account_of(tmp_path).lines()}
+    assert account_of(tmp_path, table="dogs.csv", label_column="breed").labelled == 2
+    of_list = account_of(tmp_path, table="list.txt", separator=" ", label_column="2")
+    assert of_list.labelled == 2
+
+
+def test_folders_of_numbered_images_may_be_classes_or_videos(tmp_path, paint) -> None:
+    paint(tmp_path, *(f"p/{folder}/{n:04}.png" for folder in ("cat", "dog") for n in range(3)))
+    lines = list(account_of(tmp_path).lines())
+    assert (
+        f"not used  names of 2 folders (cat, dog) ({tmp_path}/p --format class-folders takes them "
+        "for classes)"
+    ) in lines
+    assert any("--format frames" in line for line in lines)
+    assert account_of(tmp_path / "p", format="class-folders").labelled == 6
+
+
+def test_boxes_of_yolo_are_no_captions(tmp_path, paint) -> None:
+    paint(tmp_path, "a.png", "b.png")
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.1 0.25\n3 0.1 0.2 0.3 1e-3\n")
+    (tmp_path / "b.txt").write_text("5 cats on 2 mats at 7\n")
+    account = account_of(tmp_path)
+    assert account.captioned == 1
+    advice = "not used  a.txt (boxes of YOLO are not read: convert them to COCO)"
+    assert advice in account.lines()
+
+
+def test_exports_that_are_not_read_are_named_with_those_that_are(tmp_path, paint) -> None:
+    paint(tmp_path, "a.png")
+    (tmp_path / "cvat.xml").write_text("<annotations><version>1.1</version></annotations>")
+    (tmp_path / "project-1.json").write_text(
+        '[{"id": 1, "data": {}, "annotations": [{"result": []}]}]'
+    )
+    assert {
+        "not used  cvat.xml (export it from CVAT as COCO 1.0)",
+        "not used  project-1.json (export it from Label Studio as COCO or CSV)",
+    } <= {*account_of(tmp_path).lines()}

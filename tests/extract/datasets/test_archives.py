@@ -150,10 +150,10 @@ def test_what_cannot_be_read_in_place_is_said(tmp_path, pack, capsys):
 
 
 def test_two_files_for_one_path_are_refused_by_name(tmp_path, pack):
-    pack("data/train.zip", "0.jpg")
-    pack("data/val.zip", **{"0_dot_jpg": "another"})
+    pack("data/part1.zip", "0.jpg")
+    pack("data/part2.zip", **{"0_dot_jpg": "another"})
     with pytest.raises(
-        DatasetError, match=r"train\.zip and val\.zip hold different files '0\.jpg'"
+        DatasetError, match=r"part1\.zip and part2\.zip hold different files '0\.jpg'"
     ):
         read(tmp_path / "data")
     with zipfile.ZipFile(tmp_path / "data/val.zip", "w") as file:
@@ -162,6 +162,15 @@ def test_two_files_for_one_path_are_refused_by_name(tmp_path, pack):
             file.writestr("a.jpg", "y")
     with pytest.raises(DatasetError, match=r"holds two different files 'a\.jpg'"):
         list(SafeFolder(tmp_path / "data/val.zip").files)
+
+
+def test_archives_called_after_splits_are_splits(tmp_path, pack):
+    pack("data/train.zip", "0.jpg", "1.jpg")
+    pack("data/val.zip", "0.jpg")
+    with pytest.raises(DatasetError, match="choose one with --split: train, val"):
+        read(tmp_path / "data")
+    files = SafeFolder(tmp_path / "data").files
+    assert files == ["train.zip", "train/0.jpg", "train/1.jpg", "val.zip", "val/0.jpg"]
 
 
 @pytest.mark.parametrize(

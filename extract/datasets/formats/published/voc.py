@@ -38,6 +38,7 @@ from sparc.extract.datasets.source import ImageRecord, ObjectMask, Source
 _HOLDS_ANNOTATIONS = ("annotations", "annotation", "xmls", "xml", "labels")
 _MASKS = ("SegmentationObject", "SegmentationClass")
 _HOLDS_MASKS = ("segmentationclass", "segmentationobject", "segmentations", "trimaps", "masks")
+_IS_ANNOTATION = re.compile(rb"<annotation[\s>]")
 _IMAGE_SET = re.compile(r"(?P<base>(?:.*/)?)ImageSets/(?P<kind>[^/]+)/(?P<name>[^/]+)\.txt")
 _KINDS = ("Main", "Segmentation", "Layout")
 """Whose lists are the splits: those of the first kind that is there."""
@@ -81,12 +82,12 @@ class VocDataset(DatasetReader):
         if has_own_metadata(folder):
             return None
         file = next(iter(_annotation_files(folder).values()), None)
-        return file if file and b"<annotation" in folder.head(file, 4096) else None
+        return file if file and _IS_ANNOTATION.search(folder.head(file, 4096)) else None
 
     @classmethod
     def advice(cls, folder: SafeFolder, file: str) -> str:
         """For the .xml files of another format's folder, and masks."""
-        if file.endswith(".xml") and b"<annotation" in folder.head(file, 4096):
+        if file.endswith(".xml") and _IS_ANNOTATION.search(folder.head(file, 4096)):
             return "--format voc reads the objects' names"
         if _holder(file) in _MASKS and _annotation_files(folder):
             return "--masks reads them"

@@ -438,3 +438,40 @@ def test_columns_without_a_name_and_other_ends_of_lines(tmp_path, paint, manifes
     assert captions(result) == [("a.png", "A, a"), ("b.png", "B"), ("c.png", None)]
     assert result.account.used[0].used == ("file_name", "text")
     assert result.account.left_out[0].why == "it has 2 columns, not 3"
+
+
+def test_splits_may_lie_in_the_folder_that_holds_all_images(tmp_path, paint, manifest, captions):
+    paint(tmp_path, "images/train/a.png", "images/val/b.png")
+    (tmp_path / "images/train/metadata.csv").write_text("file_name,text\na.png,one\n")
+    (tmp_path / "images/val/metadata.csv").write_text("file_name,text\nb.png,two\n")
+    with pytest.raises(DatasetError, match="--split: images/train, images/val"):
+        manifest()
+    assert captions(manifest(split="train")) == [("images/train/a.png", "one")]
+    assert captions(manifest(split="images/val")) == [("images/val/b.png", "two")]
+
+
+def test_a_table_beside_the_splits_counts_for_each(tmp_path, paint, manifest, captions):
+    paint(tmp_path, "train/a.png", "val/b.png")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations/all.csv").write_text("image,caption\na.png,one\nb.png,two\n")
+    assert captions(manifest(split="train")) == [("train/a.png", "one")]
+    assert captions(manifest(split="val")) == [("val/b.png", "two")]
+
+
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [
+        ("images/a.png", "captions/a.txt"),
+        ("a.png", "texts/a.txt"),
+        ("images/x/a.png", "text/x/a.txt"),
+        ("IMG_1.PNG", "img_1.txt"),
+        ("K\u00e4se.png", "Ka\u0308se.txt"),
+    ],
+)
+def test_text_in_a_folder_of_its_own_or_in_another_case(
+    tmp_path, paint, manifest, captions, image, text
+):
+    paint(tmp_path, image)
+    (tmp_path / text).parent.mkdir(exist_ok=True, parents=True)
+    (tmp_path / text).write_text("one")
+    assert captions(manifest()) == [(image, "one")]
