@@ -10,11 +10,15 @@ from typing import IO
 
 from sparc.common.errors import UnsafeError
 
+_SCRIPT = "constants.pkl"
+"""The record by which PyTorch knows a TorchScript archive."""
+
 
 def require_stored(file: Path | IO[bytes], where: object) -> None:
     """Refuse an archive with compressed records, so that memory is bounded by the file's length.
 
-    What is no archive, as files of before PyTorch 1.6, is left to PyTorch.
+    What is no archive, as files of before PyTorch 1.6, is left to PyTorch; so is TorchScript, which
+    `torch.load` refuses with `weights_only` before it unpacks anything.
 
     Args:
         file: A file, or an open one, which stays where it is.
@@ -26,13 +30,15 @@ def require_stored(file: Path | IO[bytes], where: object) -> None:
     place = 0 if isinstance(file, Path) else file.tell()
     try:
         with zipfile.ZipFile(file) as archive:
-            packed = [x for x in archive.infolist() if x.compress_type != zipfile.ZIP_STORED]
+            records = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
         return  # PyTorch says what is wrong with it
     finally:
         if not isinstance(file, Path):
             file.seek(place)
-    if packed:
+    is_script = any(record.filename.partition("/")[2] == _SCRIPT for record in records)
+    is_packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
+    if is_packed and not is_script:
         raise UnsafeError(
             f"{where} holds compressed tensors, which torch.save does not write: load it where you "
             "trust it, and save it again"
