@@ -4,7 +4,7 @@ Nothing is passed over in silence: what a reader opens, uses and leaves out is e
 what it never opened is what was not used. This module must not know any dataset format.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -91,7 +91,6 @@ class Account:
         self._omissions: dict[str, Omissions] = {}
         self._unusable: set[str] = set()
         self._names: list[Names] = []
-        self._others: Counter[str] = Counter()
         self._passed_over: list[UnusedFiles] = []
 
     def passes_over(self, what: str, advice: str) -> None:

@@ -1,4 +1,4 @@
-"""Reading the files beside the images: text, CSV lines, JSON and JSON Lines.
+"""Reading the files beside the images: text, its lines, the lines of CSV files, JSON.
 
 Whatever the bytes are, these functions give valid Unicode or raise a `DatasetError` that names the
 file and the line. Text is UTF-8, or UTF-16 with a byte order mark; other bytes are replaced, and a
@@ -37,18 +37,6 @@ _BLOCK = 1 << 20
 """Bytes of a text file that are read at once."""
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-
-
-class Record(NamedTuple):
-    """A line of a table.
-
-    Attributes:
-        where: File and line, for messages.
-        values: By column.
-    """
-
-    where: str
-    values: dict[str, Any]
 
 
 def read_text(path: Path, name: str) -> str:
@@ -90,22 +78,6 @@ def parse_json(text: str, where: str) -> Any:
         raise DatasetError(f"{where} is nested too deeply") from error
     except ValueError as error:
         raise DatasetError(f"{where} is not JSON: {error}") from error
-
-
-def read_json_lines(path: Path, name: str) -> Iterator[Record]:
-    """The objects of a JSON Lines file, without empty lines.
-
-    Raises:
-        DatasetError: It cannot be read, or a line is not a JSON object.
-    """
-    for number, line in enumerate(text_lines(path, name, longest=LARGEST_LINE), start=1):
-        if not line.strip():
-            continue
-        where = f"{name}, line {number}"
-        values = parse_json(line, where)
-        if not isinstance(values, dict):
-            raise DatasetError(f"{where} is not a JSON object")
-        yield Record(where, values)
 
 
 def read_csv_lines(path: Path, name: str) -> Iterator[tuple[int, list[str]]]:

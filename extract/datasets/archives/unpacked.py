@@ -37,7 +37,6 @@ class UnpackedFiles:
 
     Attributes:
         used: The archives that are read, by name.
-        hidden: Members that are no data.
 
     Raises:
         DatasetError: Two archives have different files for one path.

@@ -1,11 +1,32 @@
-"""Which reader a dataset folder gets: by the name of its format, or by its files (`auto`)."""
+"""Which reader a dataset folder gets: by the name of its format, or by its files (`auto`).
+
+Several formats may recognise one folder. Then the one wins that knows more of it; what yields, and
+to what, is `yields_to` of its reader, or said in its `evidence`. From the first to the last:
+
+1. `celeba`, `cub`, `open-images`, `webdataset`, `hugging-face`: by file names that nothing else
+   has, or by images within the files. They yield to nobody; shards only to more images beside them.
+2. `coco` by its own file names, over all that may lie beside COCO's images: `karpathy`, `lvis`,
+   `voc`, `visual-genome`, `llava`. A file of another name that only looks like COCO's yields to
+   captions in `.txt` and metadata files, since exports of objects often lie beside those.
+3. `karpathy`, which has captions and splits, over `lvis` and `llava`, which are about its images.
+4. `voc`, `visual-genome`, `lvis`, `llava`. Documents of `karpathy`, `voc` and `llava` yield to
+   metadata files (`metadata.csv`, …), which somebody wrote for this very folder.
+5. `frames`, by the names of images alone, so that any annotations win: `coco`, `voc`, `karpathy`,
+   `open-images`, shards, captions in `.txt`, and metadata that do not name the videos.
+6. `class-folders`, by the names of folders alone: it yields to `coco`, `karpathy`, `voc`, `celeba`,
+   `cub`, `open-images`, shards and `frames`, to captions in `.txt`, metadata files and tables of
+   captions.
+7. `folder` (`fallback`) takes what has images or metadata and nothing else recognises.
+
+`table` is never recognised: `--table` chooses it. Two formats of which neither yields are an error
+that asks for `--format`.
+"""
 
 from collections.abc import Mapping
 
 from sparc.common.errors import DatasetError
 from sparc.common.text import shorten
-from sparc.extract.datasets.advice import general_advice
-from sparc.extract.datasets.formats.reader import DatasetReader
+from sparc.extract.datasets.formats.reader import DatasetReader, advice_on
 from sparc.extract.datasets.formats.registry import FORMATS
 from sparc.extract.datasets.safe_folder import SafeFolder
 
@@ -51,8 +72,7 @@ def _reason(folder: SafeFolder, readers: Mapping[str, type[DatasetReader]]) -> s
     """What to do with the first files, if anything; else what the folder lacks."""
     advice: dict[str, str] = {}
     for file in folder.files[:_LOOKED_AT]:
-        of_readers = (reader.advice(folder, file) for reader in readers.values())
-        if of_file := next(filter(None, of_readers), "") or general_advice(file, folder.head):
+        if of_file := advice_on(folder, file):
             advice.setdefault(of_file, file)
     if advice:
         return "; ".join(f"{shorten(file, 80)}: {what}" for what, file in [*advice.items()][:3])

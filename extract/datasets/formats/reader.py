@@ -7,7 +7,7 @@ for: it chooses the split, holds images out, says which are missing, keeps colum
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar
 
 from sparc.common.cache.account.account import DatasetAccount
@@ -39,7 +39,9 @@ class DatasetReader(ABC):
     fallback: ClassVar[bool] = False
     """Whether `auto` considers this format only where it recognises no other."""
     yields_to: ClassVar[Collection[str]] = ()
-    """Formats that `auto` prefers where it recognises both: `("coco",)`."""
+    """Formats that `auto` prefers where it recognises both: `("coco",)`.
+
+    `detection` has the order of all formats, and why."""
 
     def __init__(self, folder: SafeFolder, options: DatasetOptions) -> None:
         self.folder = folder
@@ -127,7 +129,7 @@ class DatasetReader(ABC):
             manifest,
             (record.image_path for record in source.records),
             of_other_split=lambda file: bool(split) and self.is_of_other_split(file, split),
-            advise=self._advise,
+            advise=partial(advice_on, self.folder),
         )
         notes = tuple(self._notes(records, account))
         return dataclasses.replace(manifest, account=dataclasses.replace(account, notes=notes))
@@ -148,8 +150,16 @@ class DatasetReader(ABC):
         for left_out in self.account.left_out():
             raise DatasetError(f"{left_out}; correct it, or run without --strict")
 
-    def _advise(self, file: str) -> str:
-        """The advice of the first format that has some; last of tables, which any list may be."""
-        names = sorted(FORMATS, key=lambda name: name == TABLE)
-        advice = (FORMATS[name].load().advice(self.folder, file) for name in names)
-        return next(filter(None, advice), "") or general_advice(file, self.folder.head)
+
+def advice_on(folder: SafeFolder, file: str) -> str:
+    """What to type so that a file is used: the advice of the first format that has some.
+
+    That of `table` comes last, since any list may be a table.
+
+    Args:
+        folder: The dataset.
+        file: A path in it.
+    """
+    names = sorted(FORMATS, key=lambda name: name == TABLE)
+    advice = (FORMATS[name].load().advice(folder, file) for name in names)
+    return next(filter(None, advice), "") or general_advice(file, folder.head)

@@ -42,7 +42,7 @@ Then add a line to `FORMATS`:
 images of its caches. What the reader says:
 
 - `evidence` must not take folders of another format. Where both may recognise one, `yields_to`
-  names those that win; `fallback` comes last of all.
+  names those that win; `fallback` comes last of all. `detection` lists the order of all formats.
 - One bad record is one entry in `omissions`, never an error, unless rows become ambiguous: two
   different entries for one id are a `DatasetError` that names them. `--strict` refuses the others.
 - `names.resolve` gives the one file that a name stands for, however it is written.

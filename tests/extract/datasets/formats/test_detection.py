@@ -1,9 +1,11 @@
 import tarfile
+from graphlib import TopologicalSorter
 
 import pytest
 
 from sparc.common.errors import DatasetError
-from sparc.extract.datasets.formats.detection import detect_format
+from sparc.extract.datasets.formats.detection import detect_format, reader_of
+from sparc.extract.datasets.formats.registry import FORMATS
 from sparc.extract.datasets.safe_folder import SafeFolder
 
 
@@ -43,3 +45,9 @@ def test_what_cannot_be_told_is_refused_with_reasons(tmp_path, paint):
     message = r"coco \(captions_val.json\), open-images \(open_images_test_captions.jsonl\).*--form"
     with pytest.raises(DatasetError, match=message):
         detect_format(SafeFolder(tmp_path))
+
+
+def test_formats_yield_to_formats_that_are_there_and_never_in_a_circle():
+    yields_to = {name: reader_of(name).yields_to for name in FORMATS}
+    order = list(TopologicalSorter(yields_to).static_order())  # refuses circles
+    assert sorted(order) == sorted(FORMATS)
