@@ -107,6 +107,6 @@ def reasons_of(cache: ActivationCache, streams: Sequence[str]) -> dict[str, Coun
             ((reason, _),) = reasons.most_common(1)
             raise CacheError(
                 f"stream {name}: no row has a feature (most often: {shorten(reason, 100)}); "
-                "correct the dataset and extract into another folder"
+                "correct the dataset, and give another folder for the cache"
             )
     return result

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from sparc.common.streams.origin import StreamOrigin
+from sparc.common.text import listed
 
 
 class EncodedTexts(NamedTuple):
@@ -101,6 +102,20 @@ class Encoders:
 _SAME = 0.02
 """Largest difference of two features of one input, as a share of their largest value: kernels of a
 GPU need not give the same last bits of bfloat16 twice."""
+
+_SIZES = ((48, 64), (64, 40))
+"""Of made-up images, by which it is seen whether an input depends on the size of its image."""
+
+
+def inputs_of_sizes(prepare: Callable[[Image.Image], Tensor]) -> list[Tensor]:
+    """What an encoder makes of made-up images of different sizes: inputs, which need one shape."""
+    return [prepare(Image.new("RGB", size, (90, 120, 60))) for size in _SIZES]
+
+
+def differing_shapes(inputs: Sequence[Tensor]) -> str:
+    """The shapes of inputs that are not all of one, for messages; empty where they are."""
+    shapes = sorted({tuple(pixels.shape) for pixels in inputs})
+    return listed([str(shape) for shape in shapes]) if len(shapes) > 1 else ""
 
 
 def gives_same_twice(encode: Callable[[], Tensor]) -> bool:

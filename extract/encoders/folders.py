@@ -3,14 +3,10 @@
 This module must not know any model library.
 """
 
-import json
 from pathlib import Path
 
 from sparc.common.streams.places import LOCAL_FOLDER, WEIGHTS_SUFFIXES
-from sparc.extract.encoders.foreign import ModelRefusedError
-
-_LARGEST_CONFIG = 1_000_000
-"""Bytes of a `config.json` that is looked at for advice."""
+from sparc.extract.encoders.foreign import ModelRefusedError, read_document
 
 
 def in_snapshot(folder: str) -> str:
@@ -70,15 +66,14 @@ def _otherwise(folder: Path, tower: str) -> str:
     """Which other library's model a folder is, as advice; empty if that is unknown."""
     if (folder / "open_clip_config.json").is_file():
         return f"it is a model of open_clip: open_clip:{LOCAL_FOLDER}{folder}#{tower}"
-    config = folder / "config.json"
-    if config.is_file() and config.stat().st_size < _LARGEST_CONFIG:
+    if (folder / "config.json").is_file():
         try:
-            settings = json.loads(config.read_bytes())
-        except ValueError:
+            settings = read_document(folder / "config.json")
+        except ModelRefusedError:
             return ""
-        if isinstance(settings, dict) and "model_type" in settings:
+        if "model_type" in settings:
             return f"it is a model of transformers: transformers:{folder}#{tower}"
-        if isinstance(settings, dict) and "architecture" in settings:
+        if "architecture" in settings:
             return f"it is a model of timm: timm:{LOCAL_FOLDER}{folder}"
     weights = sorted(path.name for path in folder.iterdir() if path.suffix in WEIGHTS_SUFFIXES)
     if weights:

@@ -39,6 +39,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from sparc.common.errors import ConfigError
+from sparc.common.text import reason
 from sparc.extract.encoders.library import Library
 from sparc.extract.encoders.open_clip.library import OpenClipLibrary
 from sparc.extract.encoders.patches.spec import PatchSpec, patches_asked_for
@@ -147,7 +148,7 @@ def _is_known(name: str) -> bool:
         except Exception as error:
             raise ConfigError(
                 f"the encoder {name!r} of an installed package cannot be imported from "
-                f"{entry.value}: {type(error).__name__}: {error}"
+                f"{entry.value}: {type(error).__name__}: {reason(error)}"
             ) from error
         if hasattr(offered, "spec"):
             register(offered)

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
 
 from sparc.common.cache import tables
 from sparc.common.cache.features import bad_features
@@ -35,6 +34,7 @@ from sparc.common.text import amount, shorten, size
 from sparc.extract.importing.config import ImportConfig
 from sparc.extract.importing.gathering import Gathered
 from sparc.extract.importing.plan import Plan
+from sparc.extract.summary import reasons_of
 
 LACKING = "the imported file has no feature of this row"
 """The reason of a row that only other streams have."""
@@ -94,8 +94,8 @@ def run(plan: Plan, location: str, config: ImportConfig, *, overwrite: bool = Fa
         same_image = tables.same_image(plan.manifest.rows)
         total = sum(_rows_of(writer.info, chunks) for chunks in missing.values())
         started = time.monotonic()
-        with progress(writer.info.rows * len(infos), "importing", initial=0) as bar:
-            bar.update(writer.info.rows * len(infos) - total)
+        all_rows = writer.info.rows * len(infos)
+        with progress(all_rows, "importing", initial=all_rows - total) as bar:
             for stream, info in zip(plan.streams, infos, strict=True):
                 places = plan.alignment.places[f"stream {stream.name}"]
                 gathered = Gathered(stream.array, places, _spool(folder))
@@ -187,12 +187,6 @@ def _require_same(
 
 def _require_features(cache: ActivationCache, infos: Sequence[StreamInfo]) -> None:
     """Refuse a stream without any feature, and say how many rows hold none."""
-    rejects = cache.rejects()
-    for info in infos:
-        of_stream = rejects.filter(pc.equal(rejects["stream"], info.name))
-        reasons = Counter(of_stream["reason"].to_pylist())
-        if reasons.total() == cache.info.rows:
-            ((why, _),) = reasons.most_common(1)
-            raise CacheError(f"stream {info.name}: no row has a feature (most often: {why})")
+    for name, reasons in reasons_of(cache, [info.name for info in infos]).items():
         for why, rows in reasons.most_common():
-            say(f"stream {info.name}: {amount(rows, 'row')} without a feature: {why}")
+            say(f"stream {name}: {amount(rows, 'row')} without a feature: {why}")

@@ -358,13 +358,21 @@ class CacheWriter:
                 raise CacheError(f"no row was appended to {self.folder}")
             if self._pending:
                 self._write_chunk()
-            chunks = [self._files.rows(chunk) for chunk in range(self._chunks)]
-            known = [rows for rows in chunks if rows is not None]
+            known = [self._known(chunk) for chunk in range(self._chunks)]
             closing = Closing(self.folder, self._classes)
             closing.close(known, list(self._streams.values()), self._finished, self._rows_per_chunk)
             self._files.remove()
             closing.write_thumbnails(self._thumbnails)
         return ActivationCache(self.folder)
+
+    def _known(self, chunk: int) -> ChunkRows:
+        rows = self._files.rows(chunk)
+        if rows is None:
+            raise CacheError(
+                f"{self.folder}: what is known of the rows of chunk {chunk} was lost or damaged "
+                "after it was written: append all batches again"
+            )
+        return rows
 
     @property
     def _chunks(self) -> int:

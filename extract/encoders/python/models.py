@@ -15,16 +15,19 @@ from sparc.common.errors import EncoderError
 from sparc.common.streams.origin import StreamOrigin
 from sparc.common.text import printable
 from sparc.extract.encoders.definition import definition_digest
-from sparc.extract.encoders.encoder import EncodedTexts, autocast, gives_same_twice
+from sparc.extract.encoders.encoder import (
+    EncodedTexts,
+    autocast,
+    differing_shapes,
+    gives_same_twice,
+    inputs_of_sizes,
+)
 from sparc.extract.encoders.python.function import blaming, call, importing_beside, source_digests
 from sparc.extract.encoders.python.own_models import ImageModel, OwnModel, TextModel
 from sparc.extract.encoders.python.spec import FunctionSpec
 from sparc.extract.encoders.python.tower import OwnTower
 from sparc.extract.encoders.tower import LocalizeError
 from sparc.extract.encoders.weights import weights_digest
-
-_SIZES = ((48, 64), (64, 40))
-"""Of the made-up images: inputs must not depend on them."""
 
 _CAPTIONS = ("a photo of a cat", "two dogs")
 
@@ -107,11 +110,11 @@ class OwnImageEncoder:
         self._spec, self._own = spec, loaded.own
         self.device = device
         loaded.own.module.to(device)
-        inputs = [self.prepare(Image.new("RGB", size, (90, 120, 60))) for size in _SIZES]
-        if len(shapes := {tuple(each.shape) for each in inputs}) > 1:
+        inputs = inputs_of_sizes(self.prepare)
+        if shapes := differing_shapes(inputs):
             raise EncoderError(
                 f"{printable(str(spec))}: images of different sizes become inputs of different "
-                f"shapes, {' and '.join(map(str, sorted(shapes)))}: crop or resize to one"
+                f"shapes, {shapes}: crop or resize to one"
             )
         self.dim = _checked_dim(spec, lambda: self.encode(torch.stack(inputs)))
         shape = tuple(inputs[0].shape)

@@ -11,7 +11,12 @@ from sparc.common.errors import EncoderError
 from sparc.common.streams.origin import StreamOrigin
 from sparc.common.text import amount, printable
 from sparc.extract.encoders.definition import definition_digest, effective
-from sparc.extract.encoders.encoder import autocast, gives_same_twice
+from sparc.extract.encoders.encoder import (
+    autocast,
+    differing_shapes,
+    gives_same_twice,
+    inputs_of_sizes,
+)
 from sparc.extract.encoders.foreign import ModelRefusedError
 from sparc.extract.encoders.hub import loading
 from sparc.extract.encoders.spec import Pool
@@ -28,9 +33,6 @@ _IN_WORDS = {
 
 _CLASS_TOKEN_MODELS = ("vit",)
 """Kinds of models whose classifiers read the class token, as their pooler does in other copies."""
-
-_SIZES = ((48, 64), (64, 40))
-"""Of the made-up images that tell whether an input depends on them."""
 
 
 class TransformersImageEncoder:
@@ -71,12 +73,12 @@ class TransformersImageEncoder:
             )
         with loading(spec, from_hub=not Path(spec.model).is_dir()):
             self.processor = ImageProcessor(spec.model)
-            inputs = [self.prepare(Image.new("RGB", size, (90, 120, 60))) for size in _SIZES]
-            if len(shapes := {tuple(pixels.shape) for pixels in inputs}) > 1:
+            inputs = inputs_of_sizes(self.prepare)
+            if shapes := differing_shapes(inputs):
                 raise ModelRefusedError(
-                    "images of different sizes become inputs of different shapes, "
-                    f"{' and '.join(map(str, sorted(shapes)))}: set do_center_crop and crop_size, "
-                    "or a size of height and width, in its preprocessor_config.json"
+                    f"images of different sizes become inputs of different shapes, {shapes}: set "
+                    "do_center_crop and crop_size, or a size of height and width, in its "
+                    "preprocessor_config.json"
                 )
             probe = torch.linspace(-1, 1, inputs[0].numel()).reshape(1, *inputs[0].shape)
             self.pool = self._choose_pool(probe, loaded.missing)

@@ -3,7 +3,6 @@
 Nothing in it is ever run: safetensors are read, and files of PyTorch with `weights_only`.
 """
 
-import hashlib
 import pickle
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -185,11 +184,6 @@ class Given:
             self._read[path] = _read(path)
         return Tensors(self._read[path], path)
 
-    def sha256(self, *names: str) -> str:
-        """SHA-256 of the file with the weights."""
-        with self.file(*names).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
 
 def listing(names: Iterable[str]) -> str:
     """Names of tensors, as many as a line takes."""
@@ -235,7 +229,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         try:
             return safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, OSError) as error:
-            raise DictionaryError(f"{path} is no readable safetensors file: {error}") from error
+            raise DictionaryError(
+                f"{path} is no readable safetensors file: {reason(error)}"
+            ) from error
     if path.suffix not in _TORCH:
         raise DictionaryError(
             f"cannot tell what {path} holds: a file with weights ends in "

@@ -166,6 +166,18 @@ def test_a_damaged_chunk_is_written_again_and_another_one_refused(tmp_path, at_o
         append(sparc.CacheWriter.open(folder, **FORM, dtype="float16"))
 
 
+def test_rows_that_are_lost_before_the_end_are_not_left_out_in_silence(tmp_path, at_once) -> None:
+    folder = tmp_path / "cache"
+    cache = sparc.CacheWriter.open(folder, **FORM)
+    append(cache)
+    (folder / "appended/00000002.parquet").write_bytes(b"PAR1")
+    with pytest.raises(CacheError, match=r"rows of chunk 2 was lost or damaged .* append all"):
+        cache.close()
+    with sparc.CacheWriter.open(folder, **FORM) as again:
+        append(again)
+    assert contents(folder) == at_once
+
+
 def test_a_stream_joins_a_finished_cache(tmp_path) -> None:
     folder = tmp_path / "cache"
     sparc.write_arrays(folder, {"image": IMAGE}, sample_ids=KNOWN["sample_ids"], rows_per_chunk=8)
