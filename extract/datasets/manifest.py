@@ -189,7 +189,9 @@ def _columns_of(record: ImageRecord, row: CaptionRow) -> dict[str, Any]:
     return {**record.columns, **of_captions}
 
 
-def check_some_present(missing: Sequence[str], named: int, location: str, where: str) -> None:
+def check_some_present(
+    missing: Sequence[str], named: int, location: str, where: str, present: Sequence[str]
+) -> None:
     """Say how many of the images that metadata name are missing; refuse if all are.
 
     Their rows stay: extraction masks them and lists them among the rejects.
@@ -199,6 +201,7 @@ def check_some_present(missing: Sequence[str], named: int, location: str, where:
         named: How many are named.
         location: The dataset.
         where: What names them.
+        present: The images that are there, whatever names them.
 
     Raises:
         DatasetError: All are missing.
@@ -207,9 +210,14 @@ def check_some_present(missing: Sequence[str], named: int, location: str, where:
         return
     example = shorten(missing[0], 200)
     if len(missing) == named:
+        there = (
+            f"its images have names such as {shorten(present[0], 120)}"
+            if present
+            else "it has no images: unpack or copy them into it"
+        )
         raise DatasetError(
             f"{location}: none of the images named in {where} is there ({named:,} in all, for "
-            f"example {example})"
+            f"example {example}); {there}"
         )
     say(
         f"{location}: {len(missing):,} of {named:,} images named in {where} are not there, "

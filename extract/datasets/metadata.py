@@ -206,10 +206,12 @@ class _Block(NamedTuple):
 
 
 def _blocks(file: IO[bytes], name: str) -> Iterator[_Block]:
-    mark = file.read(2)
+    mark = file.read(4)
     file.seek(0)
-    encoding = "utf-16" if is_utf16(mark) else "utf-8-sig"
-    if encoding == "utf-8-sig" and b"\0" in mark:
+    encoding = "utf-16" if is_utf16(mark[:2]) else "utf-8-sig"
+    if mark in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
+        encoding = "utf-32"
+    if encoding == "utf-8-sig" and b"\0" in mark[:2]:
         raise DatasetError(f"{name} is not UTF-8: save it as UTF-8, such as with iconv")
     decoder = codecs.getincrementaldecoder(encoding)("replace")
     rest: list[str] = []

@@ -170,6 +170,8 @@ def _difference(name: str, file: str) -> str:
 def _unquoted(name: str) -> str:
     """A name with slashes, without percent encoding, scheme and drive."""
     path = name.strip().replace("\\", "/")
+    if path.startswith(("http://", "https://")):
+        path = path.partition("?")[0].partition("#")[0]
     return _DRIVE.sub("", unquote(path) if "%" in path else path, count=1)
 
 

@@ -20,9 +20,10 @@ hold one; several lines with one name are several captions. Classes in a table o
 by `;` (`--label-separator`). Further columns may become columns of the cache (`--column`).
 
 An image without a caption in the metadata has those of the file of its name: `.txt` or `.caption`,
-one per line, or `.json` with a key like `caption`. Every image is a row; its id is its path without
-suffix (with it, where two would be the same). The names of other subfolders are not used as labels:
-`--format class-folders` does that.
+one per line, or `.json` with a key like `caption`; beside it, or in a folder called `captions`,
+`texts` or the like (`images/a.jpg`, `captions/a.txt`). Boxes of YOLO are no captions. Every
+image is a row; its id is its path without suffix (with it, where two would be the same). The names
+of other subfolders are not used as labels: `--format class-folders` does that.
 """
 
 import dataclasses
@@ -192,20 +193,21 @@ class _Metadata:
         Where most images have text beside them, that counts.
         """
         split = self._split
-        holders: set[str] = set()
+        holders: dict[str, str] = {}
         files = metadata_files(self._folder)
         if not files and not self._sidecars.are_usual(self._folder.images):
             files = _unambiguous(caption_tables(self._folder, self._options))
         for name in files:
-            below = name.rpartition("/")[0]
+            below, _, base = name.rpartition("/")
             if split and self._reader.is_of_other_split(name, split):
                 continue
             if below in holders:
+                where, typed = f"{self._folder}/{below}".rstrip("/"), shlex.quote(name)
                 raise DatasetError(
-                    f"{self._folder}/{below}".rstrip("/") + " has metadata in several files: "
-                    "keep one"
+                    f"{where} has metadata in several files, {holders[below]} and {base}: keep "
+                    f"one, or name it: --table {typed}"
                 )
-            holders.add(below)
+            holders[below] = base
             yield name
 
     def _open(self, file: str) -> tuple[Table, Roles]:

@@ -46,6 +46,11 @@ from sparc.extract.datasets.tables.records import TableRecords, choose_roles
 _LOOKED_AT = 20
 """Files that are looked into for images."""
 
+_NUMBERED = re.compile(r"(.*-)(\d+)-of-(\d+)(\.\w+)", re.DOTALL)
+"""A file that is one of several."""
+
+_MOST_NUMBERED = 100_000
+
 _SHARD = re.compile(r"(.*?)[-_.]\d+[-_.]of[-_.]\d+(?:[-_.].*)?")
 _DESCRIPTIONS = ("dataset_dict.json", "dataset_info.json", "state.json")
 _PLAIN_NAMES = ("data", "dataset")
@@ -101,6 +106,7 @@ class HuggingFaceDataset(DatasetReader):
         if len(failures) == len(files):
             raise failures[0]
         texts.finish()
+        self._enter_missing(files)
         self._enter_descriptions(files)
         paths = list(texts.captions)
         stems = [split_suffix(name)[0] for name in names]
@@ -172,6 +178,20 @@ class HuggingFaceDataset(DatasetReader):
             texts.add(record.image, record, is_text=False)
         records.enter(self.account, file)
         return table.names()
+
+    def _enter_missing(self, files: Sequence[str]) -> None:
+        """Enter the files that should be there by the names of the others (`…-of-00003`)."""
+        series: dict[tuple[str, str, str], set[int]] = defaultdict(set)
+        for file in files:
+            if match := _NUMBERED.fullmatch(file):
+                before, number, every, after = match.groups()
+                series[before, every, after].add(int(number))
+        for (before, every, after), numbers in series.items():
+            first = min(1, *numbers)  # some count from 1
+            expected = range(first, first + min(int(every), _MOST_NUMBERED))
+            for number in sorted({*expected} - numbers):
+                file = f"{before}{number:0{len(every)}d}-of-{every}{after}"
+                self.account.omissions("numbered files").add("file", "it is not there", file)
 
     def _enter_descriptions(self, files: Sequence[str]) -> None:
         """Enter what `datasets` wrote beside the files, whose content is also in the files."""

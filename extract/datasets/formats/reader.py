@@ -24,6 +24,7 @@ from sparc.extract.datasets.manifest import build_manifest, check_some_present
 from sparc.extract.datasets.safe_folder import SafeFolder
 from sparc.extract.datasets.source import ImageRecord, Source
 from sparc.extract.datasets.splits import choose_split
+from sparc.extract.datasets.tables.opening import LFS_POINTER
 
 
 class DatasetReader(ABC):
@@ -116,7 +117,8 @@ class DatasetReader(ABC):
             if named is None:
                 named = [record.image_path for record in source.records]
             missing = [image_path for image_path in named if image_path not in files]
-            check_some_present(missing, len(named), location, source.named_in)
+            present = self.folder.images
+            check_some_present(missing, len(named), location, source.named_in, present)
         self.columns.require_known(location)
         records = self.columns.grouped(source.records, location)
         source = dataclasses.replace(source, records=records)
@@ -138,6 +140,9 @@ class DatasetReader(ABC):
         """What a person should know of these images besides."""
         if any(record.group for record in records):
             return
+        heads = (self.folder.head(record.image_path, 64) for record in records[:1])
+        if any(head.startswith(LFS_POINTER) for head in heads):
+            yield "images are pointers of Git LFS: fetch them with git lfs pull"
         # Classes have folders too, whose images may be numbered: there it matters for holdout only.
         is_to_be_told = self.options.holdout or not account.labelled
         if is_to_be_told and look_like_videos(record.image_path for record in records):

@@ -1,8 +1,17 @@
 """What the value of a cell says: captions, or classes. What is no text is a fault of the record."""
 
+import ast
+import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+_MISSING = frozenset({"nan", "NaN", "null", "NULL", "None", "<NA>"})
+"""What programs write in a cell of text that has no value."""
+
+_LIST = re.compile(r"""\s*\[\s*["'].{,65536}["']\s*,?\s*\]\s*""", re.DOTALL)
+"""A list of texts that is written as a text."""
 
 
 class Texts(NamedTuple):
@@ -18,9 +27,14 @@ class Texts(NamedTuple):
 
 
 def captions_of(value: Any) -> Texts:
-    """The captions of a cell: text, or a list of texts. UTF-8 bytes are text; numbers are none."""
+    """The captions of a cell: text, or a list of texts, also one that was written as text.
+
+    UTF-8 bytes are text; numbers and what programs write for a missing value are none.
+    """
     if type(value) is str:
-        return Texts((value,))
+        if value in _MISSING:
+            return Texts((), f"it is {value}")
+        return Texts(_listed(value) or (value,))
     if not isinstance(value, list | tuple):
         text, fault = _text(value)
         return Texts(() if fault else (text,), fault)
@@ -49,6 +63,20 @@ def classes_of(value: Any, separator: str) -> Texts:
         if not why:
             classes.extend(text.split(separator) if separator else (text,))
     return Texts([text for item in classes if (text := item.strip())], fault)
+
+
+def _listed(text: str) -> Sequence[str]:
+    """The texts of a list that is written as JSON or as Python does; none where it is no such."""
+    if not _LIST.match(text):
+        return ()
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            values = parse(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(values, list) and all(isinstance(value, str) for value in values):
+            return values
+    return ()
 
 
 def _text(value: Any) -> tuple[str, str]:

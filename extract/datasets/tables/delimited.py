@@ -24,6 +24,9 @@ from sparc.extract.datasets.tables.table import Row, Table
 _URL = re.compile(r"https?://\S+")
 _COMMENT_NUMBER = re.compile(r"#\d+$")
 
+_DECLARED = re.compile(r'"?sep=(.)"?')
+"""The line with which Excel begins a table to name its separator."""
+
 _MOST_LINES = 1000
 """Lines of one record; quotes that hold more are broken."""
 
@@ -49,8 +52,12 @@ class DelimitedTable(Table):
     def __init__(self, path: Path, name: str, omissions: Omissions, separator: str = "") -> None:
         super().__init__(path, name, omissions)
         first = ""
+        self._lines_before = 0
         for first in text_lines(path, name, longest=LARGEST_LINE, omissions=Omissions(name)):
-            if first.strip():
+            if declared := _DECLARED.fullmatch(first.strip()):
+                separator = separator or declared[1]
+                self._lines_before = 1
+            elif first.strip():
                 break
         if not first.strip():
             raise DatasetError(f"{name} is empty")
@@ -70,7 +77,7 @@ class DelimitedTable(Table):
         places = [self.header.index(column) for column in columns]
         width = len(self.header)
         records = self._records()
-        if self.has_header:
+        for _ in range(self._lines_before + self.has_header):
             next(records, None)
         for number, cells in records:
             if len(cells) != width:

@@ -1,4 +1,7 @@
-"""Tables of JSON: an object a line, a list of objects, or an object whose keys are images."""
+"""Tables of JSON: an object a line, a list of objects, or an object whose keys are images.
+
+Or an object with one list of objects (`{"data": [{"image": …}]}`), or with a list a column.
+"""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +13,7 @@ from sparc.common.text import shorten
 from sparc.extract.datasets.account import Omissions
 from sparc.extract.datasets.metadata import LARGEST_LINE, parse_json, read_text, text_lines
 from sparc.extract.datasets.safe_folder import is_image
+from sparc.extract.datasets.tables.known_names import is_known
 from sparc.extract.datasets.tables.table import Row, Table
 
 IMAGE_KEY = "file_name"
@@ -101,11 +105,29 @@ def _is_lines(path: Path, name: str) -> bool:
     if isinstance(first, str):
         # A line that is broken in itself, or the first one of a document over several.
         return len(filled) > 1 and filled[1].startswith("{") and filled[0] != "{"
-    return len(filled) > 1 or not _is_by_image(first)
+    return len(filled) > 1 or not (_is_by_image(first) or _held_records(first))
 
 
 def _is_by_image(document: Mapping[str, Any]) -> bool:
     return bool(document) and is_image(next(iter(document)))
+
+
+def _held_records(document: Mapping[str, Any]) -> Sequence[Any]:
+    """The records that an object holds: its only list of objects, or a list for each column."""
+    columns = [
+        [*value.values()] if isinstance(value, dict) else value for value in document.values()
+    ]
+    lengths = {len(column) if isinstance(column, list) else -1 for column in columns}
+    if any(map(is_known, document)) and len(lengths) == 1 and -1 not in lengths:
+        return [dict(zip(document, values, strict=True)) for values in zip(*columns, strict=True)]
+    if any(is_known(key) and not isinstance(value, list) for key, value in document.items()):
+        return ()  # it is a record itself
+    lists = [
+        value
+        for value in document.values()
+        if isinstance(value, list) and value and isinstance(value[0], dict)
+    ]
+    return lists[0] if len(lists) == 1 else ()
 
 
 def _entries(document: Any, name: str) -> Sequence[Any]:
@@ -116,6 +138,8 @@ def _entries(document: Any, name: str) -> Sequence[Any]:
     """
     if isinstance(document, list):
         return document
+    if isinstance(document, dict) and (records := _held_records(document)):
+        return records
     if not isinstance(document, dict) or not _is_by_image(document):
         raise DatasetError(
             f"{name} is no table: it needs a JSON object a line, or a list of objects"

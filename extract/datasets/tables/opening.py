@@ -11,8 +11,14 @@ from sparc.extract.datasets.tables.objects import JsonTable
 from sparc.extract.datasets.tables.parquet import ParquetTable
 from sparc.extract.datasets.tables.table import Table
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".token", ".json", ".jsonl", ".ndjson", ".parquet", ".pq")
+SUFFIXES = (
+    *(".csv", ".tsv", ".tab", ".txt", ".lst", ".token", ".json", ".jsonl", ".jsonlines"),
+    *(".ndjson", ".parquet", ".pq"),
+)
 """What tables are usually called."""
+
+LFS_POINTER = b"version https://git-lfs.github.com/"
+"""How a file begins that stands for one that Git LFS has not fetched."""
 
 _HEAD = 4096
 
@@ -36,6 +42,10 @@ def open_table(path: Path, name: str, omissions: Omissions, separator: str = "")
         raise DatasetError(f"cannot read {name}: {error.strerror}") from error
     if head.startswith(b"PAR1"):
         return ParquetTable(path, name, omissions)
+    if head.startswith(LFS_POINTER):
+        raise DatasetError(f"{name} is a pointer of Git LFS: fetch the file with git lfs pull")
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise DatasetError(f"{name} is a web page and no table: download the file again")
     text = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xff\xfe \t\r\n")
     if text.startswith((b"{", b"[")):
         return JsonTable(path, name, omissions)

@@ -243,7 +243,7 @@ def test_two_metadata_files_in_one_folder_are_refused(tmp_path, paint, manifest)
     paint(tmp_path, "a.png")
     (tmp_path / "metadata.csv").write_text("file_name,text\na.png,A\n")
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "A"}')
-    with pytest.raises(DatasetError, match="several files: keep one"):
+    with pytest.raises(DatasetError, match=r"in several files, .* and .*: keep one"):
         manifest()
 
 
@@ -475,3 +475,75 @@ def test_text_in_a_folder_of_its_own_or_in_another_case(
     (tmp_path / text).parent.mkdir(exist_ok=True, parents=True)
     (tmp_path / text).write_text("one")
     assert captions(manifest()) == [(image, "one")]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        '["a cat", "it\'s \\"one\\""]',
+        """['a cat', 'it\\'s "one"']""",
+        ["a cat", 'it\'s "one"'],
+    ],
+)
+def test_a_list_that_is_written_as_text_is_several_captions(
+    tmp_path, paint, manifest, captions, cell
+):
+    paint(tmp_path, "a.png", "b.png")
+    lines = [{"file_name": "a.png", "text": cell}, {"file_name": "b.png", "text": "[sic] 'no'"}]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert captions(manifest()) == [
+        ("a.png", "a cat"),
+        ("a.png", 'it\'s "one"'),
+        ("b.png", "[sic] 'no'"),
+    ]
+
+
+def test_what_programs_write_for_a_missing_text_is_no_caption(tmp_path, paint, manifest, captions):
+    paint(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,NaN\nb.png,None\nc.png,none\n")
+    result = manifest()
+    assert captions(result) == [("a.png", None), ("b.png", None), ("c.png", "none")]
+    assert [left_out.why for left_out in result.account.left_out] == ["it is NaN", "it is None"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("data.json", '{"version": "1", "data": [{"image": "a.png", "caption": "one"}]}'),
+        ("data.json", '{"data":\n [{"image": "a.png",\n "caption": "one"}]}'),
+        ("data.json", '{"image": ["a.png"], "caption": ["one"]}'),
+        ("data.json", '{"image": {"0": "a.png"}, "caption": {"0": "one"}}'),
+        ("data.jsonlines", '{"image_file": "a.png", "caption": "one", "parts": [{"x": 1}]}'),
+        ("metadata.csv", "sep=;\nfile_name;text\na.png;one\n"),
+        ("metadata.csv", "file_name,text\na.png,one\n".encode("utf-32")),
+        ("metadata.csv", "file_name,text\nhttps://lab.org/x/a.png?size=3,one\n"),
+    ],
+)
+def test_tables_as_programs_write_them(tmp_path, paint, write, manifest, captions, name, content):
+    paint(tmp_path, "a.png")
+    write(name, content)
+    assert captions(manifest()) == [("a.png", "one")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:a\n", "git lfs pull"),
+        ("<!DOCTYPE html><html>404</html>", "is a web page and no table: download the file again"),
+        ("file_name,text\n7.png,one\n", "its images have names such as a.png"),
+    ],
+)
+def test_metadata_that_are_something_else_are_refused_with_the_way_out(
+    tmp_path, paint, write, manifest, content, message
+):
+    paint(tmp_path, "a.png")
+    write("metadata.csv", content)
+    with pytest.raises(DatasetError, match=message):
+        manifest()
+
+
+def test_images_that_git_lfs_has_not_fetched_are_said(tmp_path, write, manifest):
+    write("a.png", "version https://git-lfs.github.com/spec/v1\noid sha256:a\n")
+    assert manifest().account.notes == (
+        "images are pointers of Git LFS: fetch them with git lfs pull",
+    )

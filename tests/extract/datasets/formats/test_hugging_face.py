@@ -162,3 +162,15 @@ def test_links_of_a_hub_cache_lead_to_its_blobs(tmp_path, paint, captions) -> No
         (snapshot / name).symlink_to(f"../../blobs/{name}")
     result = open_dataset(snapshot, DatasetOptions()).manifest()
     assert captions(result) == [("0.png", "A"), ("1.png", None)]
+
+
+def test_a_file_that_is_missing_by_the_names_of_the_others_is_said(tmp_path, manifest) -> None:
+    (tmp_path / "data").mkdir()
+    for number in (0, 2):
+        path = tmp_path / f"data/train-{number:05d}-of-00003.parquet"
+        pq.write_table(stored(range(number, number + 1), names=True), path)
+    (left_out,) = manifest().account.left_out
+    assert (left_out.what, left_out.records) == ("file", 1)
+    assert left_out.first == "data/train-00001-of-00003.parquet"
+    with pytest.raises(DatasetError, match="it is not there"):
+        manifest(strict=True)
