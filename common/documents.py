@@ -14,11 +14,14 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+from sparc.common.config import from_mapping
 from sparc.common.errors import ConfigError, SparcError, UnknownSettingError
 from sparc.common.parsing import parse_object
 from sparc.common.text import listed, shorten
+
+T = TypeVar("T")
 
 DIGEST = "sha256"
 
@@ -79,6 +82,24 @@ class DocumentKind:
         without_digest(document)  # after the version: another one may seal in another way
         del entries[DIGEST]
         return entries
+
+    def sealed(self, kind: type[T], content: bytes, *, where: str) -> T:
+        """What a sealed document says, as a frozen dataclass of settings.
+
+        Args:
+            kind: The dataclass.
+            content: The document.
+            where: Its path, for the error message.
+
+        Raises:
+            SparcError: It is of another kind or version, or of a newer one: `error`.
+            ValueError: It is not the one that was sealed.
+        """
+        entries = self.sealed_entries(parse_object(content), where=where)
+        try:
+            return from_mapping(kind, entries, source=where)
+        except ConfigError as error:  # the seal holds
+            raise self.newer(error, where=where) from error
 
     def newer(self, error: ConfigError, *, where: str) -> SparcError:
         """The error for an intact document with a setting or value that this version lacks."""

@@ -18,12 +18,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sparc.common.cache.info import AGREEMENT_FILE
 from sparc.common.cache.reader import ActivationCache
+from sparc.common.cache.shards.agreement import Agreement, read_agreement, record
 from sparc.common.cache.shards.finish import finish
 from sparc.common.cache.shards.locks import hold
 from sparc.common.cache.shards.shard import Shard
 from sparc.common.cache.shards.status import describe_shards
 from sparc.common.cache.verify import verify
+from sparc.common.documents import seal, unseal
 from sparc.common.errors import CacheError, ConfigError, IncompleteCacheError, LockedError
 from sparc.common.files.folder import Folder
 from sparc.extract import job
@@ -276,6 +279,16 @@ def test_another_timm_is_refused_by_name(run, tmp_path, monkeypatch) -> None:
         ):
             run(location, "2/2")
     run(location, "2/2")
+
+
+def test_what_a_newer_version_agreed_on_is_not_called_damaged(tmp_path) -> None:
+    agreement = Agreement(shards=2, thumbnails=None, versions={})
+    record(Folder(tmp_path), agreement)
+    assert read_agreement(Folder(tmp_path)) == agreement
+    file = tmp_path / AGREEMENT_FILE
+    file.write_bytes(seal({**unseal(file.read_bytes()), "colours": 3}))
+    with pytest.raises(CacheError, match=r"'colours' is unknown .* was made by a newer one"):
+        read_agreement(Folder(tmp_path))
 
 
 def test_other_weights_and_other_thumbnails_are_refused(run, tmp_path, fake_encoders) -> None:

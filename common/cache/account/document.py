@@ -3,11 +3,9 @@
 import dataclasses
 
 from sparc.common.cache.account.account import DatasetAccount
-from sparc.common.config import from_mapping
 from sparc.common.documents import DocumentKind, seal
-from sparc.common.errors import CacheError, ConfigError, DamagedCacheError
+from sparc.common.errors import CacheError, DamagedCacheError
 from sparc.common.files.folder import Folder
-from sparc.common.parsing import parse_object
 from sparc.common.text import reason
 
 ACCOUNT_FILE = "dataset.json"
@@ -34,13 +32,9 @@ def read_account(folder: Folder) -> DatasetAccount | None:
         return None
     where = f"{folder}/{ACCOUNT_FILE}"
     try:
-        entries = KIND.sealed_entries(parse_object(content), where=where)
+        return KIND.sealed(DatasetAccount, content, where=where)
     except ValueError as error:
         raise DamagedCacheError(f"{where} is damaged: {reason(error)}") from error
-    try:
-        return from_mapping(DatasetAccount, entries, source=ACCOUNT_FILE)
-    except ConfigError as error:
-        raise KIND.newer(error, where=where) from error
 
 
 def account_fault(folder: Folder) -> str | None:

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sparc.common.cache.info import APPENDED, APPENDED_FILE
-from sparc.common.config import first_difference, from_mapping, to_mapping
+from sparc.common.config import first_difference, to_mapping
 from sparc.common.documents import DocumentKind, seal
-from sparc.common.errors import CacheError, ConfigError
+from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
 from sparc.common.files.parquet import parquet_bytes, read_parquet
 from sparc.common.parsing import parse_object
@@ -177,9 +177,8 @@ class BegunFolder:
         """
         where = f"{self._folder}/{APPENDED_FILE}"
         try:
-            document = parse_object(self._folder.read(APPENDED_FILE))
-            return from_mapping(Begun, _KIND.sealed_entries(document, where=where), source=where)
-        except (ValueError, ConfigError) as error:
+            return _KIND.sealed(Begun, self._folder.read(APPENDED_FILE), where=where)
+        except ValueError as error:
             raise CacheError(
                 f"{where} is damaged: {reason(error)}; begin anew with overwrite=True"
             ) from error

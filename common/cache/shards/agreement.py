@@ -7,11 +7,9 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 
 from sparc.common.cache.info import AGREEMENT_FILE
-from sparc.common.config import from_mapping
 from sparc.common.documents import DocumentKind, seal
-from sparc.common.errors import CacheError, ConfigError, DamagedCacheError
+from sparc.common.errors import CacheError, DamagedCacheError
 from sparc.common.files.folder import Folder
-from sparc.common.parsing import parse_object
 from sparc.common.text import listed, printable, reason
 from sparc.common.versions import software_versions
 
@@ -61,9 +59,8 @@ def read_agreement(folder: Folder) -> Agreement | None:
         return None
     where = f"{folder}/{AGREEMENT_FILE}"
     try:
-        entries = KIND.sealed_entries(parse_object(content), where=where)
-        return from_mapping(Agreement, entries, source=AGREEMENT_FILE)
-    except (ValueError, ConfigError) as error:
+        return KIND.sealed(Agreement, content, where=where)
+    except ValueError as error:
         raise DamagedCacheError(
             f"{where} is damaged: {reason(error)}; remove it, and run the shards that are left on "
             "machines with the same software as the others"

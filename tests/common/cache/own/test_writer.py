@@ -14,6 +14,7 @@ from PIL import Image
 import sparc
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.verify import verify
+from sparc.common.documents import seal, unseal
 from sparc.common.errors import CacheError, IncompleteCacheError, LockedError
 from sparc.common.files.folder import Folder
 
@@ -176,6 +177,17 @@ def test_rows_that_are_lost_before_the_end_are_not_left_out_in_silence(tmp_path,
     with sparc.CacheWriter.open(folder, **FORM) as again:
         append(again)
     assert contents(folder) == at_once
+
+
+def test_what_a_newer_version_began_is_not_called_damaged(tmp_path) -> None:
+    folder = tmp_path / "cache"
+    stopped = sparc.CacheWriter.open(folder, **FORM)
+    append(stopped, stop=20)
+    stopped.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    begun = folder / "appended/begun.json"
+    begun.write_bytes(seal({**unseal(begun.read_bytes()), "shuffled": True}))
+    with pytest.raises(CacheError, match=r"'shuffled' is unknown .* was made by a newer one"):
+        append(sparc.CacheWriter.open(folder, **FORM))
 
 
 def test_a_stream_joins_a_finished_cache(tmp_path) -> None:
