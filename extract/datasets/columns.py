@@ -15,13 +15,13 @@ from sparc.common.cache import tables
 from sparc.common.cache.columns import column_array
 from sparc.common.errors import ConfigError, DatasetError
 from sparc.common.text import shorten
+from sparc.extract.datasets.account import Account
 from sparc.extract.datasets.base import ALL_COLUMNS
 from sparc.extract.datasets.source import ImageRecord
+from sparc.extract.datasets.tables.cells import LARGEST_EXACT
 
 _INTEGER = re.compile(r"0|-?[1-9]\d*")
 _FLOAT = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
-_LARGEST_EXACT = 1 << 53
-"""Up to here every integer is exact as a float."""
 
 
 class RecordColumns:
@@ -66,6 +66,28 @@ class RecordColumns:
     def know(self, names: Iterable[str]) -> None:
         """Enter columns that exist, whether a record with them is read or not."""
         self._known.update(dict.fromkeys(names))
+
+    def enter(
+        self,
+        account: Account,
+        file: str,
+        used: Iterable[str],
+        others: Iterable[str],
+        advice: str = "--column NAME keeps one of them",
+    ) -> None:
+        """Enter the fields of a file in the account.
+
+        Args:
+            account: The account.
+            file: The file.
+            used: Fields that paths, captions or labels are made of.
+            others: Fields that only `--column` and `--holdout-by` use.
+            advice: The options that would use those of them that are not.
+        """
+        others = tuple(others)
+        kept = [n for n in others if n in self._reads or self.wanted == (ALL_COLUMNS,)]
+        unused = [name for name in others if name not in kept]
+        account.uses(file, used=[*used, *kept], unused=unused, advice=advice)
 
     def __bool__(self) -> bool:
         """Whether any field is chosen, so that metadata must be read."""
@@ -165,7 +187,7 @@ def _parser(cells: Collection[str]) -> Any:
     too_long = any(len(cell) >= 30 for cell in integers)
     if cells and len(integers) == len(cells) and largest < 1 << 63 and not too_long:
         return int
-    if cells and all(map(_FLOAT.fullmatch, cells)) and largest <= _LARGEST_EXACT and not too_long:
+    if cells and all(map(_FLOAT.fullmatch, cells)) and largest <= LARGEST_EXACT and not too_long:
         return float
     if cells and all(cell.lower() in ("true", "false") for cell in cells):
         return lambda cell: cell.strip().lower() == "true"

@@ -145,11 +145,12 @@ def is_utf16(head: bytes) -> bool:
 
 
 def decode(data: bytes) -> tuple[str, bool]:
-    """UTF-8 text, and whether bytes had to be replaced."""
+    """A text as this module reads all, without byte order mark; and whether bytes were replaced."""
+    encoding = "utf-16" if is_utf16(data) else "utf-8-sig"
     try:
-        return data.decode(), False
+        return data.decode(encoding), False
     except UnicodeDecodeError:
-        return data.decode(errors="replace"), True
+        return data.decode(encoding, errors="replace"), True
 
 
 def text_lines(

@@ -75,6 +75,20 @@ class Names:
         self._counts[how] = counted._replace(times=counted.times + 1)
         return file
 
+    def path(self, name: str, *others: str, below: Sequence[str] = ("",)) -> str:
+        """The file that a name stands for; the name itself where none fits, which is then missing.
+
+        Args:
+            name: As for `resolve`.
+            others: Names that the file may have as well.
+            below: As for `resolve`.
+
+        Raises:
+            DatasetError: Several files fit equally well.
+        """
+        files = (self.resolve(written, below) for written in (name, *others))
+        return next((file for file in files if file is not None), name)
+
     def resolved(self) -> tuple[ResolvedNames, ...]:
         """How many names do not equal the file's, by what they differ in."""
         return tuple(

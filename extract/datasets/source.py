@@ -4,6 +4,7 @@ This module must not know any dataset format, nor how rows are made of images.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparc.extract.datasets.hierarchy import Hierarchy
+from sparc.extract.datasets.safe_folder import split_suffix
 
 
 class ImageRecord(NamedTuple):
@@ -66,3 +68,13 @@ class Source:
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     hierarchy: Hierarchy = dataclasses.field(default_factory=Hierarchy)
     masks: Callable[[frozenset[str]], Iterable[ObjectMask]] | None = None
+
+
+def image_ids(image_paths: Sequence[str]) -> Sequence[str]:
+    """Ids of images: their paths without suffix; with it, where two would be the same."""
+    stems = [split_suffix(path)[0] for path in image_paths]
+    often = Counter(stems)
+    ids = [
+        stem if often[stem] == 1 else path for stem, path in zip(stems, image_paths, strict=True)
+    ]
+    return ids if len(set(ids)) == len(ids) else image_paths

@@ -1,6 +1,7 @@
-"""Which of a dataset's splits the user means."""
+"""What the splits of a dataset are called, and which of them the user means."""
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 
 from sparc.common.errors import DatasetError
 from sparc.extract.datasets.base import DatasetOptions
@@ -59,6 +60,24 @@ def choose_split(options: DatasetOptions, splits: Collection[str], location: str
         problem = "several splits that fit" if matches else "no split"
         raise DatasetError(f"{location} has {problem} {asked!r}; its splits: {known}")
     return matches[0]
+
+
+def split_folders(image_paths: Sequence[str]) -> list[str]:
+    """The subfolders that are splits: all with images, if all of them are named like splits.
+
+    A few images beside them, fewer than in them, are passed over. Where one folder holds all
+    images, they may lie in that (`images/train`).
+    """
+    below = ""
+    while True:
+        own = (name[len(below) :] for name in image_paths)
+        tops = Counter(name.split("/", 1)[0] if "/" in name else "" for name in own)
+        beside = tops.pop("", 0)
+        if all(top.lower() in SYNONYMS for top in tops) and beside < tops.total():
+            return sorted(f"{below}{top}" for top in tops)
+        if beside or len(tops) != 1:
+            return []
+        below = f"{below}{next(iter(tops))}/"
 
 
 def _meaning(split: str) -> str:

@@ -21,7 +21,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sparc.common.errors import DatasetError
 from sparc.extract.datasets.base import DatasetOptions
-from sparc.extract.datasets.formats.folder import image_ids, split_folders
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.hierarchy import Hierarchy
 from sparc.extract.datasets.labels.of_folders import (
@@ -33,8 +32,10 @@ from sparc.extract.datasets.labels.of_folders import (
 )
 from sparc.extract.datasets.metadata import text_lines
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
-from sparc.extract.datasets.source import ImageRecord, Source
+from sparc.extract.datasets.source import ImageRecord, Source, image_ids
+from sparc.extract.datasets.splits import split_folders
 from sparc.extract.datasets.tables.finding import caption_tables, metadata_files
+from sparc.extract.datasets.tables.sidecars import has_texts_beside
 
 _LISTS = re.compile(r"(?:.*_)?(?:annotations|solution|ground_truth)(?:_.*)?\.(?:txt|csv)", re.I)
 """Lists of the classes of images that lie in no folder of their class."""
@@ -62,10 +63,9 @@ class ClassFolders(DatasetReader):
         are_the_same = len(every) > 1 and all(classes == every[0] for classes in every)
         if not are_synsets and not (are_the_same and len(every[0]) > 1):
             return None
-        has_texts = any(
-            file.endswith(".txt") and file[:-4] in folder.image_stems for file in folder.files
-        )
-        if has_texts or metadata_files(folder) or caption_tables(folder, DatasetOptions()):
+        if has_texts_beside(folder) or metadata_files(folder):
+            return None
+        if caption_tables(folder, DatasetOptions()):
             return None
         return next(iter(folder.images))
 

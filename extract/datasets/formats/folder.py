@@ -29,7 +29,6 @@ of other subfolders are not used as labels: `--format class-folders` does that.
 import dataclasses
 import posixpath
 import shlex
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
 from sparc.common.errors import DatasetError
@@ -37,9 +36,9 @@ from sparc.common.text import amount, shorten
 from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.labels.classes import names_of_numbers
-from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
-from sparc.extract.datasets.source import ImageRecord, Source
-from sparc.extract.datasets.splits import SYNONYMS
+from sparc.extract.datasets.safe_folder import SafeFolder
+from sparc.extract.datasets.source import ImageRecord, Source, image_ids
+from sparc.extract.datasets.splits import SYNONYMS, split_folders
 from sparc.extract.datasets.tables.by_image import TextsByImage
 from sparc.extract.datasets.tables.finding import (
     ImageFinder,
@@ -127,24 +126,6 @@ def folders_in(image_paths: Sequence[str], below: str) -> tuple[str, list[str]]:
         if len(folders) != 1 or not all(slash for _, slash, _ in parts):
             return below, folders
         below = f"{below}{folders[0]}/"
-
-
-def split_folders(image_paths: Sequence[str]) -> list[str]:
-    """The subfolders that are splits: all with images, if all of them are named like splits.
-
-    A few images beside them, fewer than in them, are passed over. Where one folder holds all
-    images, they may lie in that (`images/train`).
-    """
-    below = ""
-    while True:
-        own = (name[len(below) :] for name in image_paths)
-        tops = Counter(name.split("/", 1)[0] if "/" in name else "" for name in own)
-        beside = tops.pop("", 0)
-        if all(top.lower() in SYNONYMS for top in tops) and beside < tops.total():
-            return sorted(f"{below}{top}" for top in tops)
-        if beside or len(tops) != 1:
-            return []
-        below = f"{below}{next(iter(tops))}/"
 
 
 class _Metadata:
@@ -262,13 +243,3 @@ def _unambiguous(tables: Sequence[str]) -> list[str]:
         if any(folder.startswith(other) for other in folders[number + 1 :]):
             return []
     return list(tables)
-
-
-def image_ids(image_paths: Sequence[str]) -> Sequence[str]:
-    """Ids of images: their paths without suffix; with it, where two would be the same."""
-    stems = [split_suffix(path)[0] for path in image_paths]
-    often = Counter(stems)
-    ids = [
-        stem if often[stem] == 1 else path for stem, path in zip(stems, image_paths, strict=True)
-    ]
-    return ids if len(set(ids)) == len(ids) else image_paths

@@ -24,14 +24,15 @@ from typing import Any
 
 from sparc.common.errors import DatasetError
 from sparc.common.text import amount, shorten
-from sparc.extract.datasets.formats.folder import split_folders
-from sparc.extract.datasets.formats.published.documents import has_own_metadata
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.formats.video_table import VideoTable
 from sparc.extract.datasets.formats.videos import videos_of
 from sparc.extract.datasets.metadata import decode
 from sparc.extract.datasets.safe_folder import LARGEST_TEXT, SafeFolder, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
+from sparc.extract.datasets.splits import split_folders
+from sparc.extract.datasets.tables.finding import metadata_files
+from sparc.extract.datasets.tables.sidecars import has_texts_beside
 
 
 class FramesDataset(DatasetReader):
@@ -49,9 +50,9 @@ class FramesDataset(DatasetReader):
         videos = videos_of(folder.images)
         if len(videos) < 2 or not all(video.are_called_frames for video in videos):
             return None
-        if any(file.endswith(".txt") and file[:-4] in folder.image_stems for file in folder.files):
+        if has_texts_beside(folder):
             return None
-        is_other = has_own_metadata(folder) and not VideoTable.find(folder, videos)
+        is_other = metadata_files(folder) and not VideoTable.find(folder, videos)
         return None if is_other else folder.images[0]
 
     def splits(self) -> Collection[str]:
@@ -103,7 +104,7 @@ class FramesDataset(DatasetReader):
         """The lines of a text file beside a video's folder that has its name."""
         if f"{video}.txt" in self._texts_beside:
             text, _ = decode(self.folder.read(f"{video}.txt", largest=LARGEST_TEXT))
-            yield from text.removeprefix("\ufeff").splitlines()
+            yield from text.splitlines()
 
     @cached_property
     def _texts_beside(self) -> frozenset[str]:

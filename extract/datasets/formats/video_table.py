@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from sparc.common.errors import DatasetError
 from sparc.extract.datasets.account import Account, Omissions
 from sparc.extract.datasets.columns import RecordColumns
-from sparc.extract.datasets.formats.published.documents import enter_fields, text_of
 from sparc.extract.datasets.formats.videos import Video
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
 from sparc.extract.datasets.tables import known_names
+from sparc.extract.datasets.tables.cells import text_of
 from sparc.extract.datasets.tables.opening import SUFFIXES, open_table
 
 _CAPTIONS = known_names.CAPTIONS
@@ -60,7 +60,7 @@ class VideoTable(NamedTuple):
             pass
         used = [*self.captions, *self.labels]
         others = [name for name in self.others if name not in used]
-        enter_fields(account, columns, self.file, [self.column, *used], others)
+        columns.enter(account, self.file, [self.column, *used], others)
         for where in self.strange:
             omissions.add("record", "its video is not there", where)
 

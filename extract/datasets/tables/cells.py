@@ -1,4 +1,4 @@
-"""What the value of a cell says: captions, or classes. What is no text is a fault of the record."""
+"""What a value of a table or of JSON says: captions, classes, an id; bad ones are no errors."""
 
 import ast
 import json
@@ -6,6 +6,9 @@ import math
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+LARGEST_EXACT = 1 << 53
+"""Up to here every integer is exact as a float."""
 
 _MISSING = frozenset({"nan", "NaN", "null", "NULL", "None", "<NA>"})
 """What programs write in a cell of text that has no value."""
@@ -77,6 +80,18 @@ def _listed(text: str) -> Sequence[str]:
         if isinstance(values, list) and all(isinstance(value, str) for value in values):
             return values
     return ()
+
+
+def text_of(value: Any) -> str:
+    """Text without spaces around it; empty if the value is none."""
+    return value.strip() if isinstance(value, str) else ""
+
+
+def identifier(value: Any) -> str:
+    """An id as text; empty if it is none. Floats stand for integers in exports of some programs."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST_EXACT:
+        return str(int(value))
+    return str(value) if type(value) in (int, str) else ""
 
 
 def _text(value: Any) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from sparc.common.errors import DatasetError, UnavailableError
 from sparc.common.text import shorten
 from sparc.extract.datasets.account import Account
-from sparc.extract.datasets.metadata import is_utf16, parse_json
+from sparc.extract.datasets.metadata import decode, parse_json
 from sparc.extract.datasets.safe_folder import LARGEST_TEXT, SafeFolder, split_suffix
 from sparc.extract.datasets.tables.cells import captions_of
 from sparc.extract.datasets.tables.known_names import CAPTIONS, known_among
@@ -88,7 +88,7 @@ class Sidecars:
     def _read(self, file: str, suffix: str) -> Sequence[str]:
         try:
             data = self._folder.read_beside(file, largest=LARGEST_TEXT)
-            text = _decoded(data)
+            text, _ = decode(data)
             if suffix == ".txt" and holds_boxes(data):
                 self._folder.opened.discard(file)
                 return ()
@@ -114,8 +114,10 @@ class Sidecars:
         return ()
 
 
-def _decoded(data: bytes) -> str:
-    return data.decode("utf-16" if is_utf16(data) else "utf-8-sig", errors="replace")
+def has_texts_beside(folder: SafeFolder) -> bool:
+    """Whether any image has a file of text beside it, as captions are kept."""
+    stems = folder.image_stems
+    return any(s == ".txt" and stem in stems for stem, s in map(split_suffix, folder.files))
 
 
 def holds_boxes(data: bytes) -> bool:

@@ -42,6 +42,8 @@ def test_half_surrogates_are_replaced_wherever_they_stand():
 def test_decode_tells_whether_bytes_were_replaced():
     assert decode("é".encode()) == ("é", False)
     assert decode(b"\xe9") == ("\ufffd", True)
+    assert decode("\ufeffé".encode()) == ("é", False)
+    assert decode("é".encode("utf-16")) == ("é", False)
 
 
 def test_lines_and_tables_are_bounded(tmp_path, monkeypatch):

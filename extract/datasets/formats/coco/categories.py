@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from sparc.common.errors import DatasetError
 from sparc.common.text import shorten
-from sparc.extract.datasets.formats.coco.document import Document, identifier
+from sparc.extract.datasets.formats.coco.document import Document
 from sparc.extract.datasets.hierarchy import Edge, build_hierarchy
+from sparc.extract.datasets.tables.cells import identifier
 
 _NO_PARENT = ("none", "null")
 """What some programs write as the supercategory of a category without one."""
@@ -34,7 +35,7 @@ class Categories:
             where = f"categories[{position}]"
             # A name may be a number, as of digits.
             name, parent = identifier(category.get("name")), category.get("supercategory") or ""
-            if key is None or name is None:
+            if not key or not name:
                 document.omissions.add("category", "it has no id or name", where)
                 continue
             if not isinstance(parent, str):

@@ -13,6 +13,7 @@ from sparc.extract.datasets.account import Omissions
 from sparc.extract.datasets.columns import RecordColumns
 from sparc.extract.datasets.json_lists import JsonLists
 from sparc.extract.datasets.safe_folder import SafeFolder
+from sparc.extract.datasets.tables.cells import identifier
 
 _NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
 """Those of every entry where none are wanted: a million empty ones would take memory."""
@@ -24,9 +25,6 @@ _ENTRIES_WITH_ALL_KEYS = 100
 IMAGE_NAMES = ("file_name", "filename", "path", "coco_url")
 """The keys that name an image's file, the first of them that is there. The last is that of LVIS, a
 URL that ends in the split's folder and the name."""
-
-_LARGEST_EXACT = 1 << 53
-"""Up to here every integer is exact as a float."""
 
 
 class ListedImage(NamedTuple):
@@ -123,7 +121,7 @@ class Document:
             key = next((key for key in IMAGE_NAMES if _is_text(entry.get(key))), "")
             image_id, name = identifier(entry.get("id")), _file_name(entry, key)
             self._note_keys(position, entry, ("id", key) if key else ("id",))
-            if image_id is None:
+            if not image_id:
                 self.omissions.add("image", "it has no id", where)
                 continue
             if not name:
@@ -162,7 +160,7 @@ class Document:
         strange = ""
         for position, annotation in self.entries("annotations", what, flat=flat):
             image_id = identifier(annotation.get("image_id"))
-            if image_id is None:
+            if not image_id:
                 self.omissions.add(what, "it has no image_id", f"annotations[{position}]")
             elif image_id not in images:
                 strange = strange or image_id
@@ -222,7 +220,7 @@ class Document:
                 continue  # a caption, in a file that holds both
             self._note_keys(position, annotation, ("image_id", "category_id"))
             label = identifier(annotation.get("category_id"))
-            if label is None:
+            if not label:
                 why = "it has no category_id"
             elif label not in categories:
                 why = "its category is not listed"
@@ -252,15 +250,6 @@ class Document:
                 f"{self}: no {what} can be used: {self.omissions.first}; correct the file, or take "
                 "it out of the folder"
             )
-
-
-def identifier(value: Any) -> str | None:
-    """An id as text; None if it is none."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_EXACT:
-        return str(int(value))  # as tables with gaps are exported
-    if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
-        return None
-    return str(value)
 
 
 def _is_text(value: Any) -> TypeGuard[str]:

@@ -4,10 +4,11 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 
 from sparc.extract.datasets.account import Omissions
-from sparc.extract.datasets.formats.coco.document import Document, ListedImage, identifier
+from sparc.extract.datasets.formats.coco.document import Document, ListedImage
 from sparc.extract.datasets.masks import read_segmentation
 from sparc.extract.datasets.safe_folder import SafeFolder
 from sparc.extract.datasets.source import ObjectMask
+from sparc.extract.datasets.tables.cells import identifier
 
 
 def read_labels(
@@ -55,9 +56,9 @@ def read_masks(
             image_id = identifier(annotation.get("image_id"))
             label = identifier(annotation.get("category_id"))
             segmentation = annotation.get("segmentation")
-            if image_id is None or image_id not in wanted or image_id not in images:
+            if image_id not in wanted or image_id not in images:
                 continue
-            if label is None or label not in categories or not segmentation:
+            if label not in categories or not segmentation:
                 continue  # without a segmentation, an object has nothing but a box
             image = images[image_id]
             try:

@@ -21,7 +21,6 @@ from functools import cached_property, partial
 
 from sparc.common.errors import DatasetError
 from sparc.common.text import shorten
-from sparc.extract.datasets.base import ALL_COLUMNS
 from sparc.extract.datasets.formats.coco.categories import Categories
 from sparc.extract.datasets.formats.coco.document import Captions, Document, ListedImage
 from sparc.extract.datasets.formats.coco.layout import (
@@ -35,11 +34,12 @@ from sparc.extract.datasets.formats.coco.layout import (
     own_folders,
 )
 from sparc.extract.datasets.formats.coco.objects import read_labels, read_masks
-from sparc.extract.datasets.formats.published.documents import has_own_metadata
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.hierarchy import Hierarchy
-from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
+from sparc.extract.datasets.safe_folder import SafeFolder
 from sparc.extract.datasets.source import ImageRecord, Source
+from sparc.extract.datasets.tables.finding import metadata_files
+from sparc.extract.datasets.tables.sidecars import has_texts_beside
 
 
 class CocoDataset(DatasetReader):
@@ -57,9 +57,9 @@ class CocoDataset(DatasetReader):
         """An annotation file; one of another program only where images have no other captions."""
         files = cls.annotation_files(folder)
         file = next((name for of_split in files.values() for name in of_split.names), None)
-        if file is None or is_own_name(file) or not _has_captions_besides(folder):
+        if file is None or is_own_name(file):
             return file
-        return None
+        return None if metadata_files(folder) or has_texts_beside(folder) else file
 
     @classmethod
     def advice(cls, folder: SafeFolder, file: str) -> str:
@@ -141,10 +141,8 @@ class CocoDataset(DatasetReader):
             advice = f"--masks reads segmentation, {advice}"
         elif "segmentation" in others:
             used = {**used, "segmentation": None}
-        wanted = others if ALL_COLUMNS in self.columns.wanted else self.columns.wanted
-        used = {**used, **{key: None for key in wanted if key in others}}
-        unused = [key for key in others if key not in used]
-        self.account.uses(name, used=used, unused=unused, advice=advice)
+        unread = [key for key in others if key not in used]
+        self.columns.enter(self.account, name, used, unread, advice)
 
     def _image_paths(
         self, files: AnnotationFiles, split: str, images: Mapping[str, ListedImage]
@@ -203,13 +201,6 @@ class LvisDataset(CocoDataset):
     def advice(cls, folder: SafeFolder, file: str) -> str:  # noqa: ARG003
         """That this format reads a file, by its name."""
         return "--format lvis reads it" if LVIS.fullmatch(file) else ""
-
-
-def _has_captions_besides(folder: SafeFolder) -> bool:
-    """Whether the images have captions that `--format folder` reads."""
-    stems = folder.image_stems
-    texts = (split_suffix(file) for file in folder.files)
-    return has_own_metadata(folder) or any(s == ".txt" and stem in stems for stem, s in texts)
 
 
 def _holds_any(place: str, pictures: Collection[str]) -> bool:

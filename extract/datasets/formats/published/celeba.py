@@ -20,7 +20,6 @@ from functools import cached_property
 
 from sparc.common.errors import DatasetError
 from sparc.common.text import shorten
-from sparc.extract.datasets.formats.published.documents import path_of
 from sparc.extract.datasets.formats.published.lists import (
     Line,
     file_called,
@@ -101,7 +100,7 @@ class CelebaDataset(DatasetReader):
             records.append(
                 ImageRecord(
                     split_suffix(name)[0],
-                    path_of(names, name, below=below),
+                    names.path(name, below=below),
                     labels=[attribute for attribute, flag in flags.items() if flag],
                     columns=self.columns.of({**flags, **of_person}, without=()),
                 )

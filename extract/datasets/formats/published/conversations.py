@@ -20,19 +20,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from sparc.common.errors import DatasetError
-from sparc.extract.datasets.formats.published.documents import (
-    documents_with,
-    enter_fields,
-    has_own_metadata,
-    image_ids,
-    json_entries,
-    path_of,
-    text_of,
-)
+from sparc.extract.datasets.formats.published.documents import documents_with, json_entries
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
-from sparc.extract.datasets.source import ImageRecord, Source
+from sparc.extract.datasets.source import ImageRecord, Source, image_ids
 from sparc.extract.datasets.splits import SYNONYMS
+from sparc.extract.datasets.tables.cells import text_of
+from sparc.extract.datasets.tables.finding import metadata_files
 
 _SUFFIXES = (".json", ".jsonl")
 _TURNS = ("conversations", "messages", "conversation")
@@ -50,7 +44,7 @@ class ConversationsDataset(DatasetReader):
     @classmethod
     def evidence(cls, folder: SafeFolder) -> str | None:
         """A list of entries with image and conversation, unless the folder has other metadata."""
-        return None if has_own_metadata(folder) else next(iter(_files(folder)), None)
+        return None if metadata_files(folder) else next(iter(_files(folder)), None)
 
     @classmethod
     def advice(cls, folder: SafeFolder, file: str) -> str:
@@ -77,12 +71,12 @@ class ConversationsDataset(DatasetReader):
         if not captions:
             first = next((self.account.omissions(file).first for file in files), "")
             raise DatasetError(f"{self.folder} has no entry that can be used: {first}")
-        ids = image_ids(captions)
+        ids = image_ids([*captions])
         return Source(
             named_in=files[0] if len(files) == 1 else "the conversations",
             records=[
-                ImageRecord(ids[path], path, captions=texts, caption_columns=columns[path])
-                for path, texts in captions.items()
+                ImageRecord(sample_id, path, captions=texts, caption_columns=columns[path])
+                for sample_id, (path, texts) in zip(ids, captions.items(), strict=True)
             ],
         )
 
@@ -110,8 +104,8 @@ class ConversationsDataset(DatasetReader):
                 answers = list(dict.fromkeys(filter(None, map(_answer, turns))))
                 if not answers:
                     omissions.add("caption", "the conversation has no answer", where)
-                yield path_of(names, image, below=below), answers, entry
-        enter_fields(self.account, self.columns, file, ("image", "answers"), sorted(others))
+                yield names.path(image, below=below), answers, entry
+        self.columns.enter(self.account, file, ("image", "answers"), sorted(others))
 
 
 def _files(folder: SafeFolder) -> list[str]:

@@ -23,7 +23,6 @@ from functools import cached_property
 import numpy as np
 
 from sparc.common.errors import DatasetError
-from sparc.extract.datasets.formats.published.documents import enter_fields, path_of
 from sparc.extract.datasets.formats.published.lists import file_called, folder_of, read_lines
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.hierarchy import Edge, Hierarchy, build_hierarchy
@@ -83,7 +82,7 @@ class CubDataset(DatasetReader):
             records.append(
                 ImageRecord(
                     image_id,
-                    path_of(names, path, below=below),
+                    names.path(path, below=below),
                     labels=(label,) if label else (),
                     columns=self.columns.of(attributes(image_id), without=()),
                 )
@@ -174,7 +173,7 @@ class CubDataset(DatasetReader):
                 omissions.add("attribute", "it is not image, attribute and 0 or 1", line.where)
             else:
                 values[row_of[image_id], column_of[attribute]] = _VALUES[flag]
-        enter_fields(self.account, self.columns, file, (), names.values())
+        self.columns.enter(self.account, file, (), names.values())
         meaning = {_PRESENT: True, _ABSENT: False, _UNKNOWN: None}
 
         def of_image(image_id: str) -> Mapping[str, bool | None]:

@@ -3,20 +3,15 @@
 This module must not know any dataset format.
 """
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sparc.common.errors import DatasetError
-from sparc.extract.datasets.account import Account, Omissions
-from sparc.extract.datasets.base import ALL_COLUMNS
-from sparc.extract.datasets.columns import RecordColumns
+from sparc.extract.datasets.account import Omissions
 from sparc.extract.datasets.json_lists import JsonList
 from sparc.extract.datasets.metadata import LARGEST_LINE, parse_json, text_lines
-from sparc.extract.datasets.names import Names
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
-from sparc.extract.datasets.tables.finding import metadata_files
 
 _HEAD = 1 << 16
 """Bytes at the beginning of a document that are looked at."""
@@ -70,63 +65,6 @@ def json_entries(
             yield place, entry
         else:
             omissions.add(what, "it is not an object", place)
-
-
-def image_ids(paths: Collection[str]) -> Mapping[str, str]:
-    """An id of each image: its path without suffix, or with it where several differ in that."""
-    often = Counter(split_suffix(path)[0] for path in paths)
-    stems = {path: split_suffix(path)[0] for path in paths}
-    return {path: stem if often[stem] == 1 else path for path, stem in stems.items()}
-
-
-def has_own_metadata(folder: SafeFolder) -> bool:
-    """Whether a plain folder has metadata, which a document beside them must not displace."""
-    return bool(metadata_files(folder))
-
-
-def identifier(value: Any) -> str:
-    """An id as text; empty if it is none."""
-    return str(value) if type(value) in (int, str) else ""
-
-
-def text_of(value: Any) -> str:
-    """Text without spaces around it; empty if the value is none."""
-    return value.strip() if isinstance(value, str) else ""
-
-
-def path_of(names: Names, *written: str, below: Iterable[str] = ("",)) -> str:
-    """The file that a name stands for; the name itself where none fits, which is then missing.
-
-    Args:
-        names: Resolves names.
-        written: The name, and others that it may have.
-        below: As for `Names.resolve`.
-    """
-    places = tuple(below)
-    files = (names.resolve(name, places) for name in written)
-    return next((file for file in files if file is not None), written[0])
-
-
-def enter_fields(
-    account: Account, columns: RecordColumns, file: str, used: Iterable[str], others: Iterable[str]
-) -> None:
-    """Enter the fields of a file in the account.
-
-    Args:
-        account: The account.
-        columns: Which of the others become columns.
-        file: The file.
-        used: Fields that paths, captions or labels are made of.
-        others: Fields that only `--column` uses.
-    """
-    others = tuple(others)
-    kept = [n for n in others if n in columns.wanted or columns.wanted == (ALL_COLUMNS,)]
-    account.uses(
-        file,
-        used=[*used, *kept],
-        unused=[name for name in others if name not in kept],
-        advice="--column NAME keeps one of them",
-    )
 
 
 def _list_entries(

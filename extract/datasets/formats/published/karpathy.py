@@ -22,18 +22,13 @@ from typing import Any, NamedTuple
 from sparc.common.errors import DatasetError
 from sparc.common.text import listed, shorten
 from sparc.extract.datasets.account import Omissions
-from sparc.extract.datasets.formats.published.documents import (
-    documents_with,
-    enter_fields,
-    has_own_metadata,
-    identifier,
-    path_of,
-    text_of,
-)
+from sparc.extract.datasets.formats.published.documents import documents_with
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.json_lists import JsonLists
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
+from sparc.extract.datasets.tables.cells import identifier, text_of
+from sparc.extract.datasets.tables.finding import metadata_files
 
 _MARKS = ('"images"', '"filename"', '"sentences"')
 _FILE_NAME = re.compile(rb'"filename"\s*:\s*"([^"\\]+)"')
@@ -62,7 +57,7 @@ class KarpathyDataset(DatasetReader):
     @classmethod
     def evidence(cls, folder: SafeFolder) -> str | None:
         """A file with `images` that have `sentences`, unless the folder has other metadata."""
-        return None if has_own_metadata(folder) else next(iter(_candidates(folder)), None)
+        return None if metadata_files(folder) else next(iter(_candidates(folder)), None)
 
     @classmethod
     def advice(cls, folder: SafeFolder, file: str) -> str:
@@ -87,7 +82,7 @@ class KarpathyDataset(DatasetReader):
             records=[
                 ImageRecord(
                     image.sample_id,
-                    path_of(names, image.name, posixpath.basename(image.name), below=below),
+                    names.path(image.name, posixpath.basename(image.name), below=below),
                     captions=image.captions,
                     columns=image.columns,
                     caption_columns=image.caption_columns,
@@ -145,7 +140,7 @@ class KarpathyDataset(DatasetReader):
                 del images[image.sample_id]
         if not images:
             raise DatasetError(f"{where} has no image that can be used: {omissions.first}")
-        enter_fields(self.account, self.columns, self._file, _READ, others)
+        self.columns.enter(self.account, self._file, _READ, others)
         return list(images.values())
 
     def _usable(self, omissions: Omissions, others: dict[str, None]) -> Iterator[_Image]:

@@ -18,17 +18,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sparc.common.errors import DatasetError
-from sparc.extract.datasets.formats.published.documents import (
-    enter_fields,
-    identifier,
-    json_entries,
-    path_of,
-    text_of,
-)
+from sparc.extract.datasets.formats.published.documents import json_entries
 from sparc.extract.datasets.formats.published.lists import file_called
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.safe_folder import SafeFolder
 from sparc.extract.datasets.source import ImageRecord, Source
+from sparc.extract.datasets.tables.cells import identifier, text_of
 
 _REGIONS = ("region_descriptions.json",)
 _IMAGES = "image_data.json"
@@ -72,7 +67,7 @@ class VisualGenomeDataset(DatasetReader):
             records=[
                 ImageRecord(
                     image_id,
-                    path_of(files, *_file_names(image_id, image)),
+                    files.path(*_file_names(image_id, image)),
                     captions=phrases.get(image_id, ()),
                     labels=tuple(labels.get(image_id, ())),
                     columns=self.columns.of(image, without=_ID),
@@ -112,7 +107,7 @@ class VisualGenomeDataset(DatasetReader):
         if file:
             keys = dict.fromkeys(key for image in images.values() for key in image)
             others = [key for key in keys if key not in (*_ID, "url")]
-            enter_fields(self.account, self.columns, file, ("image_id", "url"), others)
+            self.columns.enter(self.account, file, ("image_id", "url"), others)
         return images
 
     def _regions(
@@ -139,7 +134,7 @@ class VisualGenomeDataset(DatasetReader):
                 columns[image_id].append(self.columns.of(region, without=(*_ID, "phrase")))
         if file:
             further = [key for key in others if key not in (*_ID, "phrase")]
-            enter_fields(self.account, self.columns, file, ("phrase",), further)
+            self.columns.enter(self.account, file, ("phrase",), further)
         return phrases, columns
 
     def _objects(self) -> tuple[Mapping[str, Mapping[str, None]], Mapping[str, str]]:

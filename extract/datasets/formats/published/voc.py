@@ -27,13 +27,13 @@ import numpy as np
 from sparc.common import rle
 from sparc.common.errors import DatasetError, MissingFileError
 from sparc.common.images.decoding import ImageError, decode_numbers
-from sparc.extract.datasets.formats.folder import split_folders
-from sparc.extract.datasets.formats.published.documents import has_own_metadata, path_of
 from sparc.extract.datasets.formats.published.lists import read_lines
 from sparc.extract.datasets.formats.published.safe_xml import parse_xml
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.safe_folder import LARGEST_TEXT, SafeFolder, split_suffix
 from sparc.extract.datasets.source import ImageRecord, ObjectMask, Source
+from sparc.extract.datasets.splits import split_folders
+from sparc.extract.datasets.tables.finding import metadata_files
 
 _HOLDS_ANNOTATIONS = ("annotations", "annotation", "xmls", "xml", "labels")
 _MASKS = ("SegmentationObject", "SegmentationClass")
@@ -79,7 +79,7 @@ class VocDataset(DatasetReader):
     @classmethod
     def evidence(cls, folder: SafeFolder) -> str | None:
         """An .xml file that annotates an image, unless the folder has other metadata."""
-        if has_own_metadata(folder):
+        if metadata_files(folder):
             return None
         file = next(iter(_annotation_files(folder).values()), None)
         return file if file and _IS_ANNOTATION.search(folder.head(file, 4096)) else None
@@ -113,7 +113,7 @@ class VocDataset(DatasetReader):
                 continue  # an annotation of another name has it
             if path is None:
                 name = annotation.file_name if annotation else ""
-                path = path_of(names, name or f"{key.base}JPEGImages/{key.stem}.jpg")
+                path = names.path(name or f"{key.base}JPEGImages/{key.stem}.jpg")
             labels = annotation.objects if annotation else of_lists.get(key, ())
             record = ImageRecord(
                 ids.get(path, key.stem), path, labels=tuple(dict.fromkeys(filter(None, labels)))

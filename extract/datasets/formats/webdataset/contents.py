@@ -208,7 +208,7 @@ class Contents:
             return None
         text, was_replaced = decode(self._read(extent))
         self.bad_texts += was_replaced
-        return text.removeprefix("\ufeff")
+        return text
 
 
 class _Values(NamedTuple):

@@ -34,8 +34,9 @@ def test_folders_of_imagenet_are_classes_with_names_and_places(tmp_path, paint, 
 def test_the_same_folders_in_two_splits_are_classes(tmp_path, paint, manifest, labels):
     paint(tmp_path, "train/cat/a.jpg", "train/dog/b.jpg", "val/cat/c.jpg", "val/dog/d.jpg")
     assert labels(manifest(split="val")) == {"val/cat/c": ["cat"], "val/dog/d": ["dog"]}
-    (tmp_path / "train/cat/a.txt").write_text("a caption")
-    assert manifest(split="train").dataset_format == "folder"
+    (tmp_path / "train/cat/a.TXT").write_text("a caption")
+    result = manifest(split="train")
+    assert (result.dataset_format, result.account.captioned) == ("folder", 1)
 
 
 def test_names_of_other_folders_are_no_labels_but_said(tmp_path, paint, manifest, labels):

@@ -72,6 +72,15 @@ def test_ids_are_those_of_coco_or_the_names_and_fields_become_columns(karpathy, 
     assert (file.unused, file.advice) == (("license",), "--column NAME keeps one of them")
     karpathy([entry("a.jpg", "train", "of a")])
     assert manifest().rows["sample_id"].to_pylist() == ["a"]
+    karpathy([entry("a.jpg", "train", "of a", cocoid=11.0)])  # as tables with gaps are exported
+    assert manifest().rows["sample_id"].to_pylist() == ["11"]
+
+
+def test_a_field_that_makes_groups_is_used(karpathy, manifest):
+    karpathy([entry(f"{name}.jpg", "", "a text", place=f"at {name}") for name in "abcd"])
+    result = manifest(holdout=0.5, split="train", holdout_by="place")
+    (file,) = result.account.used
+    assert ("place" in file.used, file.unused) == (True, ())
 
 
 def test_the_file_of_the_images_that_are_there_is_read(karpathy, manifest, captions):
