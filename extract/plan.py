@@ -38,7 +38,6 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
         manifest: Its rows.
         config: What would be extracted.
     """
-    require_inputs(manifest.rows, config.specs)
     places = places_of(config.specs.values(), config.places_per_image)
     whole = manifest.rows
     manifest = manifest if places is None else by_place(manifest, places)
@@ -50,6 +49,8 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
         yield f"rows      {len(rows):,} of {amount(table.distinct_images, 'image')}"
     else:
         yield from manifest.account.lines()
+    # Not earlier: the lines before say what would give captions to a dataset that has none.
+    require_inputs(whole.rows, config.specs)
     yield f"classes   {len(manifest.classes):,}"
     if places is not None:
         yield f"places    {places}: {amount(len(rows), 'row')}"

@@ -1,8 +1,13 @@
 import subprocess
 import sys
 
+import pytest
+from PIL import Image
+
+from sparc.common.errors import DatasetError
 from sparc.extract import plan
 from sparc.extract.config import ExtractConfig
+from sparc.extract.datasets import DatasetOptions, open_dataset
 
 
 def test_the_plan_counts_and_sizes(fake_dataset) -> None:
@@ -30,3 +35,17 @@ def test_what_the_dataset_holds_is_said_before_any_library_of_models_is_imported
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert process.stdout == "set()\n"
+
+
+def test_what_would_give_captions_is_said_before_a_stream_that_needs_them_is_refused(
+    tmp_path,
+) -> None:
+    Image.new("RGB", (8, 6)).save(tmp_path / "a.png")
+    (tmp_path / "dogs.csv").write_text("id,words\na,a poodle\n")
+    dataset = open_dataset(tmp_path, DatasetOptions())
+    lines: list[str] = []
+    config = ExtractConfig(streams=("t=open_clip:ViT-B-16/x#text",))
+    planned = plan.describe(dataset, dataset.manifest(), config)
+    with pytest.raises(DatasetError, match="stream t needs a caption"):
+        lines.extend(planned)
+    assert any("--table dogs.csv with --caption-column NAME" in line for line in lines)

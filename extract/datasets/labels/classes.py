@@ -11,6 +11,7 @@ from sparc.extract.datasets.safe_folder import LARGEST_TEXT, SafeFolder
 NUMBERED_CLASSES = frozenset(
     {"classnames.txt", "class_names.txt", "classes.txt", "labels.txt", "categories.txt"}
     | {"classnames.json", "class_names.json", "classes.json", "labels.json", "categories.json"}
+    | {"label_names.txt", "label_names.json", "id2label.json", "class_to_idx.json", "names.txt"}
 )
 """Files with the names of the classes 0, 1, …: a line each, or a list or an object in JSON."""
 

@@ -11,7 +11,12 @@ from sparc.common.text import shorten
 from sparc.extract.datasets.account import Omissions
 from sparc.extract.datasets.columns import RecordColumns
 from sparc.extract.datasets.formats.webdataset.archive import Extent
-from sparc.extract.datasets.formats.webdataset.samples import TEXT_SUFFIXES, Member, Picture
+from sparc.extract.datasets.formats.webdataset.samples import (
+    LABEL_SUFFIXES,
+    TEXT_SUFFIXES,
+    Member,
+    Picture,
+)
 from sparc.extract.datasets.metadata import decode, parse_json
 from sparc.extract.datasets.safe_folder import LARGEST_TEXT
 
@@ -21,7 +26,7 @@ CAPTION_KEYS = ("caption", "text", "alt", "title", "prompt", "captions")
 LABEL_KEYS = ("label", "labels", "cls", "class", "classes", "category")
 """Keys of JSON whose value is a class or a list of classes, in any case, the preferred first."""
 
-_READ = frozenset({*TEXT_SUFFIXES, ".json", ".cls"})
+_READ = frozenset({*TEXT_SUFFIXES, *LABEL_SUFFIXES, ".json"})
 
 _LOOKED_AT = 16
 """Samples of a shard whose JSON is read in any case, to see which keys there are."""

@@ -11,9 +11,9 @@ further dots are understood where each image has its own text (`clip.000.jpg`, `
 
 *Captions* are the first of these that is not blank: a member `.txt`, `.caption`, `.text`, `.cap`
 (one caption, of any number of lines); in `.json` the key `caption`, `text`, `alt`, `title`,
-`prompt` or `captions`, in any case: a text or a list of texts. *Labels* are in `.cls` or
-`.cls.txt`, else in `.json` under `label`, `labels`, `cls`, `class`, `classes` or `category`.
-Further fields of `.json` may become columns of the cache (`--column`).
+`prompt` or `captions`, in any case: a text or a list of texts. *Labels* are in `.cls`, `.label`,
+`.class` or `.cls.txt`, else in `.json` under `label`, `labels`, `cls`, `class`, `classes` or
+`category`. Further fields of `.json` may become columns of the cache (`--column`).
 
 *Several images in a sample* (`0.left.jpg`, `0.right.jpg`) are a row each, since a row is one image,
 with the sample's captions; `--holdout` never divides them. Where one is named by the key alone
@@ -28,6 +28,7 @@ have a split in their names (`cc3m-train-0000.tar`). Other subfolders are read t
 """
 
 import re
+import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 
@@ -54,6 +55,12 @@ from sparc.extract.datasets.splits import SYNONYMS
 _SHARD = re.compile(r".*\.(?:tar|tgz|tar\.(?:gz|bz2|xz|zst))", re.IGNORECASE)
 _SHARD_IN_PATH = re.compile(r"\.tar(?=/)", re.IGNORECASE)
 _WORDS = re.compile(r"[-_.]")
+
+
+_TABLES = frozenset({".csv", ".tsv", ".parquet", ".jsonl"})
+"""Kinds of members that are tables and no parts of a sample."""
+
+_UNPACK = "tar -xf {} -C DATA"
 
 
 class WebDataset(DatasetReader):
@@ -125,13 +132,36 @@ class WebDataset(DatasetReader):
                 f"{folder}: {amount(renamed, 'name')} of members not in UTF-8: their bytes are "
                 "escaped, like \\xe4"
             )
+        self._say_folders(records)
         for shard in indexed:
             advice = "--column NAME keeps a key of .json" if _has_keys(fields.unused) else ""
+            if any(field in _TABLES for field in fields.unused):
+                unpack = _UNPACK.format(self._quoted(shard))
+                advice = f"tables within shards are read after mkdir DATA && {unpack}"
             self.account.uses(shard, used=fields.used, unused=fields.unused, advice=advice)
         if len({record.sample_id for record in records}) < len(records):
             records = [record._replace(sample_id=self._long_id(record)) for record in records]
         labels = {key for record in records for key in record.labels}
         return Source(records=records, names=names_of_numbers(folder, self.account, labels))
+
+    def _say_folders(self, records: Sequence[ImageRecord]) -> None:
+        """Enter folders within shards that may be classes, where there are no labels."""
+        if any(record.labels for record in records):
+            return
+        members = (self._divide(record.image_path)[1] for record in records)
+        folders = sorted({member.rpartition("/")[0] for member in members})
+        if len(folders) < 2 or not folders[0] or len(folders) * 2 > len(records):
+            return
+        shown = shorten(", ".join(folders), 60)
+        shard = self._quoted(self._divide(records[0].image_path)[0])
+        self.account.passes_over(
+            f"names of {amount(len(folders), 'folder')} within shards ({shown})",
+            f"mkdir DATA && {_UNPACK.format(shard)} for each shard, and DATA --format "
+            "class-folders, takes them for classes",
+        )
+
+    def _quoted(self, shard: str) -> str:
+        return shlex.quote(f"{self.folder}/{shard}")
 
     def _long_id(self, record: ImageRecord) -> str:
         """An id that is different from those of other shards."""

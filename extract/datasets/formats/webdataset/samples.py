@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 from sparc.extract.datasets.safe_folder import IMAGE_SUFFIXES, is_hidden
 
+LABEL_SUFFIXES = (".cls", ".label", ".class")
+"""Suffixes of members whose content is a class."""
+
 TEXT_SUFFIXES = (".txt", ".caption", ".text", ".cap")
 """Of members whose content is a caption, the preferred first."""
 
@@ -60,7 +63,7 @@ class Member(NamedTuple):
     @property
     def is_label(self) -> bool:
         """Whether the content is a class: `.cls`, `.cls.txt`."""
-        if self.suffix == ".cls":
+        if self.suffix in LABEL_SUFFIXES:
             return True
         return self.stem != self.key and self.extension in (".cls.txt", ".label.txt")
 

@@ -448,3 +448,14 @@ def test_an_image_that_claims_to_be_huge_is_not_read(tmp_path, shard, manifest):
     assert dataset.read_image("0.tar/a.png") == b"x"
     with pytest.raises(DatasetError, match=r"b.png has 1.1 TB, more than 1.1 GB"):
         dataset.read_image("0.tar/b.png")
+
+
+def test_folders_and_tables_within_shards_are_named_with_the_way(tmp_path, shard, manifest, labels):
+    path = shard("0.tar", {f"{c}/{n}.jpg": b"1" for c in ("cat", "dog") for n in (0, 1)})
+    (unused,) = manifest().account.unused
+    assert unused.what == "names of 2 folders within shards (cat, dog)"
+    assert f"mkdir DATA && tar -xf {path} -C DATA" in unused.advice
+    shard("0.tar", {"a.jpg": b"1", "a.label": "cat", "b.jpg": b"1", "all.csv": "file_name,text"})
+    result = manifest()
+    assert labels(result) == {"a": ["cat"], "b": []}
+    assert "tables within shards are read after mkdir DATA" in result.account.used[0].advice
