@@ -50,7 +50,7 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
     else:
         yield from manifest.account.lines()
     # Not earlier: the lines before say what would give captions to a dataset that has none.
-    require_inputs(whole.rows, config.specs)
+    require_inputs(whole, config.specs)
     yield f"classes   {len(manifest.classes):,}"
     if places is not None:
         yield f"places    {places}: {amount(len(rows), 'row')}"
