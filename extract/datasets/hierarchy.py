@@ -87,6 +87,22 @@ def build_hierarchy(edges: Sequence[Edge], where: str) -> Hierarchy:
     return Hierarchy(ordered, root)
 
 
+def hierarchy_of_pairs(pairs: Sequence[Edge], where: str) -> Hierarchy:
+    """The hierarchy of classes and the classes above them; those with none above are at the top.
+
+    Args:
+        pairs: Of a parent, which is never None, and a child.
+        where: The document, for messages.
+
+    Raises:
+        DatasetError: A class is below itself.
+    """
+    children = {pair.child for pair in pairs}
+    tops = dict.fromkeys(pair.parent for pair in pairs if pair.parent not in children)
+    edges = [Edge(None, top) for top in tops if top is not None]
+    return build_hierarchy([*edges, *pairs], where)
+
+
 def read_hierarchy(path: Path, name: str) -> Hierarchy:
     """Read a hierarchy in the form of Open Images.
 

@@ -20,6 +20,7 @@ from sparc.common.errors import DatasetError
 from sparc.common.text import shorten
 from sparc.extract.datasets.safe_folder import is_image, split_suffix
 
+_COMMENT_NUMBER = re.compile(r"#\d+$")
 _DRIVE = re.compile(r"(?:file:/*|[A-Za-z]:)(?=/)")
 
 
@@ -142,9 +143,9 @@ class _Written(NamedTuple):
         if climbs:
             parts = parts[len(parts) - parts[::-1].index("..") :]
         stem, suffix = _image_suffix("/".join(parts))
-        folded = [_folded(part) for part in stem.split("/")]
+        compared = [folded(part) for part in stem.split("/")]
         is_foreign = climbs or path.startswith("/")
-        return cls(folded[::-1], suffix, is_foreign)
+        return cls(compared[::-1], suffix, is_foreign)
 
 
 def _best(name: _Written, files: Iterable[str]) -> list[str]:
@@ -172,11 +173,11 @@ def _difference(name: str, file: str) -> str:
     if split_suffix(name)[1] != split_suffix(file)[1]:
         return "suffix"
     written, own = posixpath.basename(name), posixpath.basename(file)
-    if _folded(written) != _folded(own) and _folded(unquote(written)) == _folded(unquote(own)):
+    if folded(written) != folded(own) and folded(unquote(written)) == folded(unquote(own)):
         return "percent encoding"
     if written == own:
         return "folder"
-    if _normal(written) == _normal(own):
+    if in_normal_form(written) == in_normal_form(own):
         return "Unicode form"
     return "case"
 
@@ -195,12 +196,19 @@ def _image_suffix(path: str) -> tuple[str, str]:
 
 
 def _folded_stem(path: str) -> str:
-    return _folded(posixpath.basename(_image_suffix(path)[0]))
+    return folded(posixpath.basename(_image_suffix(path)[0]))
 
 
-def _folded(text: str) -> str:
-    return _normal(_normal(text).casefold())
+def without_comment_number(name: str) -> str:
+    """A name without the number of a caption after it (`a.jpg#0`)."""
+    return _COMMENT_NUMBER.sub("", name)
 
 
-def _normal(text: str) -> str:
+def folded(text: str) -> str:
+    """A text as it is compared without regard to case and Unicode form."""
+    return in_normal_form(in_normal_form(text).casefold())
+
+
+def in_normal_form(text: str) -> str:
+    """A text as it is compared without regard to Unicode form."""
     return unicodedata.normalize("NFC", text)

@@ -20,6 +20,8 @@ SYNONYMS = {
 }
 """The usual names of splits, and what they mean."""
 
+_DIGITS = "0123456789"
+
 
 def choose_split(options: DatasetOptions, splits: Collection[str], location: str) -> str:
     """The dataset's own split that the options ask for.
@@ -62,6 +64,11 @@ def choose_split(options: DatasetOptions, splits: Collection[str], location: str
     return matches[0]
 
 
+def is_usual(name: str) -> bool:
+    """Whether a name is the usual one of a split, with or without a number (`val`, `train2017`)."""
+    return name.lower().rstrip(_DIGITS) in SYNONYMS
+
+
 def split_folders(image_paths: Sequence[str]) -> list[str]:
     """The subfolders that are splits: all with images, if all of them are named like splits.
 
@@ -81,5 +88,5 @@ def split_folders(image_paths: Sequence[str]) -> list[str]:
 
 
 def _meaning(split: str) -> str:
-    plain = split.lower().rstrip("0123456789")
+    plain = split.lower().rstrip(_DIGITS)
     return SYNONYMS.get(plain, split.lower())

@@ -144,8 +144,8 @@ class DatasetReader(ABC):
         if any(head.startswith(LFS_POINTER) for head in heads):
             yield "images are pointers of Git LFS: fetch them with git lfs pull"
         # Classes have folders too, whose images may be numbered: there it matters for holdout only.
-        is_to_be_told = self.options.holdout or not account.labelled
-        if is_to_be_told and look_like_videos(record.image_path for record in records):
+        is_worth_saying = self.options.holdout or not account.labelled
+        if is_worth_saying and look_like_videos(record.image_path for record in records):
             yield (
                 "the images are numbered by folder, as the frames of videos are: --format frames "
                 "--holdout holds a folder out as a whole"

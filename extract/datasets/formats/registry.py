@@ -30,7 +30,7 @@ how `auto` recognises a folder and which images it has:
                     omissions.add("image", "its id or path is not text", table.where(number))
                     continue
                 captions = [caption] if isinstance(caption, str) else []
-                records.append(ImageRecord(image_id, names.resolve(path) or path, captions))
+                records.append(ImageRecord(image_id, names.path(path), captions))
             self.account.uses(file, used=("id", "path", "caption"))
             return Source(records=records, named_in=file)
 
@@ -45,7 +45,8 @@ images of its caches. What the reader says:
   names those that win; `fallback` comes last of all. `detection` lists the order of all formats.
 - One bad record is one entry in `omissions`, never an error, unless rows become ambiguous: two
   different entries for one id are a `DatasetError` that names them. `--strict` refuses the others.
-- `names.resolve` gives the one file that a name stands for, however it is written.
+- `names.path` gives the one file that a name stands for, however it is written; `names.resolve`
+  gives None where there is none.
 - `account.uses` says which columns or keys are used, and which lie there besides (`unused`). Files
   that no reader opens are listed by themselves, with what `advice` says of them.
 - Further fields become columns of the cache where `--column` asks for them, and groups where

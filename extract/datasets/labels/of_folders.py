@@ -7,14 +7,14 @@ from typing import Any
 
 from sparc.common.errors import DatasetError
 from sparc.common.text import amount
-from sparc.extract.datasets.hierarchy import Edge, Hierarchy, build_hierarchy, read_hierarchy
+from sparc.extract.datasets.hierarchy import Edge, Hierarchy, hierarchy_of_pairs, read_hierarchy
+from sparc.extract.datasets.labels.classes import NUMBERED_CLASSES
 from sparc.extract.datasets.metadata import parse_json, read_text
 
-NAME_FILES = frozenset(
-    {"loc_synset_mapping.txt", "synset_words.txt", "words.txt", "imagenet_class_index.json"}
-    | {"class_index.json", "classnames.txt", "class_names.txt", "classes.txt", "labels.txt"}
-    | {"class_names.json", "classes.json", "labels.json"}
-)
+NAME_FILES = NUMBERED_CLASSES | {
+    *("loc_synset_mapping.txt", "synset_words.txt", "words.txt"),
+    *("imagenet_class_index.json", "class_index.json"),
+}
 """Files with names of classes, in lower case, that are looked for in a dataset."""
 
 HIERARCHY_FILES = frozenset({"wordnet.is_a.txt", "is_a.txt"})
@@ -70,19 +70,16 @@ def read_wordnet(path: Path, name: str) -> Hierarchy:
     """
     if path.suffix.lower() == ".json":
         return read_hierarchy(path, name)
-    pairs: list[tuple[str, str]] = []
+    pairs: list[Edge] = []
     for number, line in enumerate(read_text(path, name).splitlines(), start=1):
         parts = line.split()
         if len(parts) == 2:
-            pairs.append((parts[0], parts[1]))
+            pairs.append(Edge(parts[0], parts[1]))
         elif parts:
             raise DatasetError(
                 f"{name}, line {number} needs two classes: the parent, then the child"
             )
-    children = {child for _, child in pairs}
-    tops = dict.fromkeys(parent for parent, _ in pairs if parent not in children)
-    edges = [Edge(None, top) for top in tops]
-    return build_hierarchy([*edges, *(Edge(parent, child) for parent, child in pairs)], name)
+    return hierarchy_of_pairs(pairs, name)
 
 
 def _pairs(document: Any) -> Iterator[tuple[str, str]]:

@@ -17,12 +17,12 @@ from sparc.extract.datasets.metadata import (
     split_line,
     text_lines,
 )
+from sparc.extract.datasets.names import without_comment_number
 from sparc.extract.datasets.safe_folder import is_image
 from sparc.extract.datasets.tables.known_names import is_known
 from sparc.extract.datasets.tables.table import Row, Table
 
 _URL = re.compile(r"https?://\S+")
-_COMMENT_NUMBER = re.compile(r"#\d+$")
 
 _DECLARED = re.compile(r'"?sep=(.)"?')
 """The line with which Excel begins a table to name its separator."""
@@ -194,4 +194,4 @@ def _is_value(cell: str) -> bool:
 
 
 def _names_image(cell: str) -> bool:
-    return is_image(_COMMENT_NUMBER.sub("", cell.strip()))
+    return is_image(without_comment_number(cell.strip()))

@@ -1,7 +1,6 @@
 """Finds the images that tables name, and the tables that name images."""
 
 import posixpath
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
@@ -9,7 +8,7 @@ from sparc.common.errors import DatasetError
 from sparc.extract.datasets.account import Account, Omissions
 from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.labels.table import is_labels
-from sparc.extract.datasets.names import Names
+from sparc.extract.datasets.names import Names, without_comment_number
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
 from sparc.extract.datasets.tables.opening import SUFFIXES, open_table
 from sparc.extract.datasets.tables.records import Roles, choose_roles
@@ -17,8 +16,6 @@ from sparc.extract.datasets.tables.table import Table
 
 METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl", "metadata.json", "metadata.parquet")
 """What the imagefolder convention calls a table; it is read without further evidence."""
-
-_COMMENT_NUMBER = re.compile(r"#\d+$")
 
 _MOST_CANDIDATES = 50
 """Files that are looked into for a table of captions; where there are more, none is."""
@@ -58,8 +55,8 @@ class ImageFinder:
             path = posixpath.normpath(place + name)
             if path in self._files:
                 return path
-        if _COMMENT_NUMBER.search(name):
-            return self.find(_COMMENT_NUMBER.sub("", name), below)
+        if (bare := without_comment_number(name)) != name:
+            return self.find(bare, below)
         return self._names.resolve(name, below)
 
     def finds(self, name: str, below: Sequence[str]) -> bool:

@@ -1,7 +1,6 @@
 """Captions of an image in the file of its name: text, one a line, or a JSON object."""
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
@@ -9,6 +8,7 @@ from sparc.common.errors import DatasetError, UnavailableError
 from sparc.common.text import shorten
 from sparc.extract.datasets.account import Account
 from sparc.extract.datasets.metadata import decode, parse_json
+from sparc.extract.datasets.names import folded, in_normal_form
 from sparc.extract.datasets.safe_folder import LARGEST_TEXT, SafeFolder, split_suffix
 from sparc.extract.datasets.tables.cells import captions_of
 from sparc.extract.datasets.tables.known_names import CAPTIONS, known_among
@@ -45,7 +45,7 @@ class Sidecars:
             if suffix in SUFFIXES:
                 self._suffixes.add(suffix)
                 if not file.isascii() or not file.endswith(suffix):
-                    self._unusual.setdefault((suffix, _normal(stem)), file)
+                    self._unusual.setdefault((suffix, in_normal_form(stem)), file)
 
     def are_usual(self, images: Sequence[str]) -> bool:
         """Whether most images have a file of text beside them, that are no boxes."""
@@ -68,8 +68,8 @@ class Sidecars:
         for of_image in (stem, image_path):
             if (file := f"{of_image}{suffix}") in self._folder.file_set:
                 return file
-            if self._unusual and (suffix, _normal(of_image)) in self._unusual:
-                return self._unusual[suffix, _normal(of_image)]
+            if self._unusual and (suffix, in_normal_form(of_image)) in self._unusual:
+                return self._unusual[suffix, in_normal_form(of_image)]
         similar = self._similar.get(suffix, {})
         fits = next(filter(None, map(similar.get, _written(stem, _OF_IMAGES))), ())
         return fits[0] if len(fits) == 1 else None
@@ -132,13 +132,9 @@ def holds_boxes(data: bytes) -> bool:
 
 def _written(stem: str, holders: frozenset[str]) -> Iterator[str]:
     """A stem without regard to case and Unicode form; and without the folder of its kind."""
-    folded = _normal(stem).casefold()
-    yield folded
-    *folders, name = folded.split("/")
+    written = folded(stem)
+    yield written
+    *folders, name = written.split("/")
     others = [folder for folder in folders if folder not in holders]
     if len(others) + 1 == len(folders):
         yield "/".join((*others, name))
-
-
-def _normal(stem: str) -> str:
-    return unicodedata.normalize("NFC", stem)

@@ -20,7 +20,7 @@ _NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
 
 
 _ENTRIES_WITH_ALL_KEYS = 100
-"""So many entries of a list have every key that entries of it have."""
+"""Entries of a list that have every key that entries of it have."""
 
 IMAGE_NAMES = ("file_name", "filename", "path", "coco_url")
 """The keys that name an image's file, the first of them that is there. The last is that of LVIS, a

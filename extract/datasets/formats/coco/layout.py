@@ -16,7 +16,7 @@ from sparc.extract.datasets.account import Omissions
 from sparc.extract.datasets.formats.coco.document import IMAGE_NAMES
 from sparc.extract.datasets.json_lists import JsonLists
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
-from sparc.extract.datasets.splits import SYNONYMS
+from sparc.extract.datasets.splits import is_usual
 
 LVIS = re.compile(r"(?:(.+)/)?lvis_v\d+(?:\.\d+)?_([^/]+)\.json")
 """The files of LVIS, which are a format of their own: their images are those of COCO."""
@@ -34,8 +34,6 @@ _SAY_NO_SPLIT = re.compile(
 
 _HOLDS_ANNOTATIONS = re.compile(r"annotations?[^/]*|labels|coco", re.IGNORECASE)
 """Names of folders that hold annotation files, with the images beside the folder."""
-
-_DIGITS = "0123456789"
 
 _LOOKED_AT = 40
 """Most documents that are looked into: a folder with a JSON file an image has thousands."""
@@ -140,7 +138,7 @@ def _files_of_others(folder: SafeFolder) -> dict[str, AnnotationFiles]:
             result |= {split_suffix(file)[0]: contents[file] for file in files}
         else:
             result[split] = AnnotationFiles("".join(captions), "".join(objects))
-    if len(result) == 1 and not any(map(_is_usual, result)):
+    if len(result) == 1 and not any(map(is_usual, result)):
         return {"": next(iter(result.values()))}
     return result
 
@@ -157,11 +155,7 @@ def _split_of(file: str) -> str:
         last = above.rpartition("/")[2]
         return "" if _HOLDS_ANNOTATIONS.fullmatch(last) else last
     words = re.split(r"[_.\- ]+", stem)
-    return next(filter(_is_usual, words), "")
-
-
-def _is_usual(split: str) -> bool:
-    return split.lower().rstrip(_DIGITS) in SYNONYMS
+    return next(filter(is_usual, words), "")
 
 
 def _contents(folder: SafeFolder, file: str) -> AnnotationFiles | None:

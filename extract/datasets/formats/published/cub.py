@@ -25,7 +25,7 @@ import numpy as np
 from sparc.common.errors import DatasetError
 from sparc.extract.datasets.formats.published.lists import file_called, folder_of, read_lines
 from sparc.extract.datasets.formats.reader import DatasetReader
-from sparc.extract.datasets.hierarchy import Edge, Hierarchy, build_hierarchy
+from sparc.extract.datasets.hierarchy import Edge, Hierarchy, hierarchy_of_pairs
 from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
 
@@ -149,10 +149,8 @@ class CubDataset(DatasetReader):
 
     def _hierarchy(self) -> Hierarchy:
         above = self._words("hierarchy.txt")
-        tops = dict.fromkeys(parent for parent in above.values() if parent not in above)
-        edges = [Edge(None, top) for top in tops]
-        edges += [Edge(parent, child) for child, parent in above.items()]
-        return build_hierarchy(edges, f"{self.folder}/{self._file('hierarchy.txt')}")
+        pairs = [Edge(parent, child) for child, parent in above.items()]
+        return hierarchy_of_pairs(pairs, f"{self.folder}/{self._file('hierarchy.txt')}")
 
     def _attributes(self, image_ids: Sequence[str]) -> Callable[[str], Mapping[str, bool | None]]:
         """Gives an image's attributes by name: true, false, or none where its list lacks them."""

@@ -48,9 +48,9 @@ from sparc.extract.datasets.formats.webdataset.beside import captions_beside
 from sparc.extract.datasets.formats.webdataset.contents import Contents, Fields
 from sparc.extract.datasets.formats.webdataset.samples import Picture, Samples, put_together
 from sparc.extract.datasets.labels.classes import names_of_numbers
-from sparc.extract.datasets.safe_folder import IMAGE_SUFFIXES, SafeFolder, split_suffix
+from sparc.extract.datasets.safe_folder import SafeFolder, is_image, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
-from sparc.extract.datasets.splits import SYNONYMS
+from sparc.extract.datasets.splits import is_usual
 
 _SHARD = re.compile(r".*\.(?:tar|tgz|tar\.(?:gz|bz2|xz|zst))", re.IGNORECASE)
 _SHARD_IN_PATH = re.compile(r"\.tar(?=/)", re.IGNORECASE)
@@ -79,7 +79,7 @@ class WebDataset(DatasetReader):
             return next(iter(shards), None)
         within = len(folder.images) * 2 // len(shards)
         first = index_shard(folder, shards[0], most=(within + 1) * 8)
-        images = sum(map(_names_image, first.members))
+        images = sum(map(is_image, first.members))
         folder.opened.discard(shards[0])
         return shards[0] if images > within else None
 
@@ -214,12 +214,8 @@ class WebDataset(DatasetReader):
     def _remember(self, shard: str, index: ShardIndex) -> None:
         """Keep where a shard's images are. Threads that do so at once keep the same."""
         self._images[shard] = ImageIndex(
-            (member, extent) for member, extent in index.members.items() if _names_image(member)
+            (member, extent) for member, extent in index.members.items() if is_image(member)
         )
-
-
-def _names_image(member: str) -> bool:
-    return f".{member.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES
 
 
 def shard_files(files: Sequence[str]) -> list[str]:
@@ -246,7 +242,7 @@ def _by_split(
     by_split: dict[str, list[str]] = {}
     for shard in shards:
         words = reversed(words_of(shard))
-        split = next((w for w in words if w.lower().rstrip("0123456789") in SYNONYMS), "")
+        split = next(filter(is_usual, words), "")
         by_split.setdefault(split, []).append(shard)
     return by_split
 
