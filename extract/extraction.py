@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 
 from sparc.common.cache.features import bad_features
 from sparc.common.cache.info import REJECT_PARTS
-from sparc.common.cache.manifest import Manifest
 from sparc.common.cache.parts.names import part_file
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.shards.shard import Shard
@@ -25,51 +24,19 @@ from sparc.common.cache.writer import ChunkWriter
 from sparc.common.files.folder import Folder
 from sparc.common.progress import progress, say
 from sparc.common.streams.info import StreamInfo
-from sparc.common.text import amount
 from sparc.extract.config import ExtractConfig
 from sparc.extract.encoders.libraries import packages_of
-from sparc.extract.encoding.chunks import ChunkFeatures, ChunkTable, Work, lacking, require_inputs
+from sparc.extract.encoding.chunks import ChunkFeatures, Work, lacking
 from sparc.extract.encoding.executor import Executor, ThreadExecutor
 from sparc.extract.encoding.loader import ImageLoader
 from sparc.extract.encoding.replica import Replica
-from sparc.extract.places import by_place, places_of
 from sparc.extract.restorer import Restorer
+from sparc.extract.rows import Rows
 
 _KEPT_CHUNKS = 16
 """In how many chunks rows are best cut that are encoded slowly: what is finished is kept."""
 
 _LEAST_CHUNK = 64
-
-
-class Rows(NamedTuple):
-    """The rows of a job.
-
-    Attributes:
-        manifest: The rows, with what the dataset says beside them.
-        table: The same, to be cut into chunks.
-        rows_per_chunk: In every chunk but the last.
-    """
-
-    manifest: Manifest
-    table: ChunkTable
-    rows_per_chunk: int
-
-
-def rows_of(manifest: Manifest, config: ExtractConfig) -> Rows:
-    """The rows of a dataset, or the places of its images where streams ask for them.
-
-    Raises:
-        DatasetError: The dataset has nothing that a stream could encode, or cannot be divided.
-        ConfigError: Streams ask for different places.
-    """
-    require_inputs(manifest.rows, config.specs)
-    places = places_of(config.specs.values(), config.places_per_image)
-    if places is None:
-        return Rows(manifest, ChunkTable(manifest.rows), config.rows_per_chunk)
-    manifest = by_place(manifest, places)
-    say(f"places    {places}: {amount(len(manifest.rows), 'row')}")
-    table = ChunkTable(manifest.rows, places_per_image=places.per_image)
-    return Rows(manifest, table, places.rows_per_chunk(config.rows_per_chunk))
 
 
 class Writers(NamedTuple):

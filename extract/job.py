@@ -17,9 +17,11 @@ from sparc.common.progress import say
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders import build_encoders
+from sparc.extract.encoding.chunks import require_inputs
 from sparc.extract.encoding.loader import ImageLoader
 from sparc.extract.encoding.replica import BuildEncoders, Replica, announced_replicas
-from sparc.extract.extraction import Extraction, open_writers, rows_of
+from sparc.extract.extraction import Extraction, open_writers
+from sparc.extract.rows import rows_of
 from sparc.extract.shards import run_shard
 from sparc.extract.summary import Summary, cut_of, reasons_of
 
@@ -60,7 +62,10 @@ def run(
     manifest = dataset.manifest()
     for line in manifest.account.lines() if manifest.account is not None else ():
         say(line)
+    require_inputs(manifest.rows, config.specs)
     rows = rows_of(manifest, config)
+    for line in rows.lines():
+        say(line)
     folder = location if isinstance(location, Folder) else Folder(location)
     if shard is not None:
         return run_shard(dataset, rows, folder, config, shard, devices, build)

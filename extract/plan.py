@@ -20,8 +20,8 @@ from sparc.common.text import amount, shorten, size
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders.libraries import feature_width
-from sparc.extract.encoding.chunks import ChunkTable, require_inputs
-from sparc.extract.places import by_place, places_of
+from sparc.extract.encoding.chunks import require_inputs
+from sparc.extract.rows import rows_of
 
 FIRST_CAPTIONS = 5
 SAMPLED_IMAGES = 32
@@ -38,22 +38,19 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
         manifest: Its rows.
         config: What would be extracted.
     """
-    places = places_of(config.specs.values(), config.places_per_image)
-    whole = manifest.rows
-    manifest = manifest if places is None else by_place(manifest, places)
-    rows = manifest.rows
-    table = ChunkTable(rows, places_per_image=places.per_image if places else 0)
+    cut = rows_of(manifest, config)
+    whole, manifest = manifest.rows, cut.manifest
+    rows, images = manifest.rows, cut.table.distinct_images
     split = f", split {manifest.split}" if manifest.split else ""
     yield f"dataset   {shorten(manifest.dataset, 200)} ({manifest.dataset_format}{split})"
     if manifest.account is None:
-        yield f"rows      {len(rows):,} of {amount(table.distinct_images, 'image')}"
+        yield f"rows      {len(rows):,} of {amount(images, 'image')}"
     else:
         yield from manifest.account.lines()
     # Not earlier: the lines before say what would give captions to a dataset that has none.
     require_inputs(whole, config.specs)
     yield f"classes   {len(manifest.classes):,}"
-    if places is not None:
-        yield f"places    {places}: {amount(len(rows), 'row')}"
+    yield from cut.lines()
     columns = tables.dataset_columns(rows.schema)
     if columns:
         listed = ", ".join(f"{field.name} ({field.type})" for field in columns)
@@ -62,9 +59,7 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
         yield f"masks     {len(manifest.masks):,}"
     yield from _captions(whole)
     if (shard := config.own_shard) is not None:
-        wanted = config.rows_per_chunk
-        size_of_chunk = wanted if places is None else places.rows_per_chunk(wanted)
-        chunks = -(-len(rows) // size_of_chunk)
+        chunks = -(-len(rows) // cut.rows_per_chunk)
         own = amount(len(shard.chunks(chunks)), "chunk")
         yield f"shard     {shard}: {own} of {chunks:,}; what follows is of all rows"
     total: int | None = 0
@@ -83,7 +78,7 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
     if any(spec.modality == "image" for spec in config.specs.values()):
         if config.thumbnails:
             yield f"pictures  thumbnails of up to {config.thumbnails} pixels"
-        yield f"time      {_reading_time(dataset, rows, table.distinct_images, config.threads)}"
+        yield f"time      {_reading_time(dataset, rows, images, config.threads)}"
     else:
         yield "time      not known before the models have run"
 

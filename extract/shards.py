@@ -26,7 +26,8 @@ from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders.libraries import packages_of
 from sparc.extract.encoding.loader import ImageLoader
 from sparc.extract.encoding.replica import BuildEncoders, announced_replicas
-from sparc.extract.extraction import Extraction, Rows, open_writers
+from sparc.extract.extraction import Extraction, open_writers
+from sparc.extract.rows import Rows
 from sparc.extract.summary import Summary, cut_of, reasons_of
 
 

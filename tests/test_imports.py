@@ -42,7 +42,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "extract": (
         ("datasets", "encoders"),
         ("config", "encoding"),
-        ("places",),
+        ("places", "rows"),
         ("plan", "restorer", "importing", "summary"),
         ("extraction",),
         ("shards",),
