@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sparc.common.errors import EncoderError
 from sparc.common.files.torch_archives import require_stored
 from sparc.common.streams.places import WEIGHTS_SUFFIXES
+from sparc.common.text import reason
 
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Keys under which checkpoints of training programs keep the weights, in timm's order."""
@@ -97,7 +98,7 @@ def _open_safetensors(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise EncoderError(f"{path} is not a readable safetensors file: {error}") from error
+        raise EncoderError(f"{path} is not a readable safetensors file: {reason(error)}") from error
 
 
 def _read_torch_file(path: Path) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from sparc.common.errors import DatasetError
 from sparc.common.text import amount, listed, shorten
 
-Places = npt.NDArray[np.int64]
+ArrayRows = npt.NDArray[np.int64]
 """By row of the cache, the row of an array; -1 where it has none."""
 
 
@@ -44,14 +44,14 @@ class Alignment:
         rows: How many.
         ids: Their names; None where no array has any.
         by_ids: Whether names brought them together.
-        places: By array; None where its rows are those of the cache, in order.
+        array_rows: By array; None where its rows are those of the cache, in order.
         lines: What to say about it.
     """
 
     rows: int
     ids: pa.Array | None
     by_ids: bool
-    places: dict[str, Places | None]
+    array_rows: dict[str, ArrayRows | None]
     lines: tuple[str, ...] = ()
 
 
@@ -105,11 +105,13 @@ def _as_they_are(parts: Sequence[Part], named: Sequence[Part]) -> Alignment:
 
 def _by_names(parts: Sequence[Part]) -> Alignment:
     ids, lines = _all_names(parts)
-    places = {part.name: places_in(part.ids, ids) for part in parts}
+    array_rows = {part.name: array_rows_in(part.ids, ids) for part in parts}
     for part in parts:
-        found = places[part.name]
+        found = array_rows[part.name]
         lacking = int((found < 0).sum())
-        if lacking == len(ids) or (part is not parts[0] and not _overlap(places, part, parts[0])):
+        if lacking == len(ids) or (
+            part is not parts[0] and not _overlap(array_rows, part, parts[0])
+        ):
             mine, other = _example(part.ids), _example(parts[0].ids)
             raise DatasetError(
                 f"{part.name} and {parts[0].name} have no name of a row in common ({mine}; "
@@ -118,15 +120,15 @@ def _by_names(parts: Sequence[Part]) -> Alignment:
             )
         if lacking:
             lines.append(f"{part.name} lacks {lacking:,} of {amount(len(ids), 'row')}: no feature")
-    plain: dict[str, Places | None] = {
+    plain: dict[str, ArrayRows | None] = {
         name: None if np.array_equal(found, np.arange(len(found))) else found
-        for name, found in places.items()
+        for name, found in array_rows.items()
     }
     return Alignment(len(ids), ids, True, plain, tuple(lines))
 
 
-def _overlap(places: dict[str, Places], one: Part, other: Part) -> bool:
-    return bool(((places[one.name] >= 0) & (places[other.name] >= 0)).any())
+def _overlap(array_rows: dict[str, ArrayRows], one: Part, other: Part) -> bool:
+    return bool(((array_rows[one.name] >= 0) & (array_rows[other.name] >= 0)).any())
 
 
 def _all_names(parts: Sequence[Part]) -> tuple[pa.Array, list[str]]:
@@ -162,7 +164,7 @@ def _is_grouped(ids: pa.Array) -> bool:
     return bool((np.diff(indices) >= 0).all())
 
 
-def places_in(ids: pa.Array, wanted: pa.Array) -> Places:
+def array_rows_in(ids: pa.Array, wanted: pa.Array) -> ArrayRows:
     """Where names are found.
 
     Args:
@@ -176,14 +178,14 @@ def places_in(ids: pa.Array, wanted: pa.Array) -> Places:
     if ids.equals(wanted):
         return np.arange(len(ids))
     if pc.count_distinct(ids).as_py() < len(ids):  # the array that decides the rows
-        places = np.full(len(wanted), -1)
-        places[: len(ids)] = np.arange(len(ids))
-        return places
+        array_rows = np.full(len(wanted), -1)
+        array_rows[: len(ids)] = np.arange(len(ids))
+        return array_rows
     found = pc.fill_null(pc.index_in(wanted, value_set=ids), -1)
     return np.asarray(found).astype(np.int64)
 
 
-def places_by_name(ids: pa.Array, wanted: pa.Array) -> Places:
+def array_rows_by_name(ids: pa.Array, wanted: pa.Array) -> ArrayRows:
     """Where names are found, the nth of a name in the nth place, where the names of both repeat.
 
     Args:
@@ -191,8 +193,8 @@ def places_by_name(ids: pa.Array, wanted: pa.Array) -> Places:
         wanted: The names of the cache's rows.
     """
     if pc.count_distinct(ids).as_py() == len(ids):
-        return places_in(ids, wanted)
-    return places_in(_numbered(ids), _numbered(wanted))
+        return array_rows_in(ids, wanted)
+    return array_rows_in(_numbered(ids), _numbered(wanted))
 
 
 def _numbered(ids: pa.Array) -> pa.Array:

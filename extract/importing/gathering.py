@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sparc.common.progress import progress
-from sparc.extract.importing.alignment import Places
+from sparc.extract.importing.alignment import ArrayRows
 from sparc.extract.importing.arrays.array import FeatureArray, MappedArray
 
 _ROWS = 4096
@@ -21,16 +21,18 @@ class Gathered:
 
     Args:
         array: The array.
-        places: Where the rows of the cache are in it; None: the same rows, in order.
+        array_rows: Where the rows of the cache are in it; None: the same rows, in order.
         spool: The folder for a copy of an array that must be read in another order than it lies
             in, and cannot be mapped; it takes no name there.
     """
 
-    def __init__(self, array: FeatureArray, places: Places | None, spool: Path) -> None:
+    def __init__(self, array: FeatureArray, array_rows: ArrayRows | None, spool: Path) -> None:
         self._array = array
-        self._places = places
+        self._array_rows = array_rows
         self._spool = spool
-        self._needs_copy = places is not None and not array.is_mapped and not _forwards(places)
+        self._needs_copy = (
+            array_rows is not None and not array.is_mapped and not _forwards(array_rows)
+        )
 
     def chunk(self, rows: range) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
         """The features of some rows, and which of these the array has.
@@ -38,13 +40,13 @@ class Gathered:
         Returns:
             (rows, dim), NaN where a row is not in the array, and (rows,) whether it is.
         """
-        if self._places is None:
+        if self._array_rows is None:
             return self._array.read(rows.start, rows.stop), np.ones(len(rows), np.bool_)
         if self._needs_copy:
             self._copy()
-        places = self._places[rows.start : rows.stop]
-        has = places >= 0
-        wanted = places[has]
+        array_rows = self._array_rows[rows.start : rows.stop]
+        has = array_rows >= 0
+        wanted = array_rows[has]
         if not len(wanted):
             return np.full((len(rows), self._array.dim), np.nan, np.float32), has
         values = self._array.take(wanted)
@@ -69,11 +71,11 @@ class Gathered:
         self._needs_copy = False
 
 
-def _forwards(places: Places) -> bool:
+def _forwards(array_rows: ArrayRows) -> bool:
     """Whether chunks of rows are short stretches of an array, one after the other."""
     last = -1
-    for start in range(0, len(places), _ROWS):
-        wanted = places[start : start + _ROWS]
+    for start in range(0, len(array_rows), _ROWS):
+        wanted = array_rows[start : start + _ROWS]
         wanted = wanted[wanted >= 0]
         if not len(wanted):
             continue

@@ -97,8 +97,8 @@ def run(plan: Plan, location: str, config: ImportConfig, *, overwrite: bool = Fa
         all_rows = writer.info.rows * len(infos)
         with progress(all_rows, "importing", initial=all_rows - total) as bar:
             for stream, info in zip(plan.streams, infos, strict=True):
-                places = plan.alignment.places[f"stream {stream.name}"]
-                gathered = Gathered(stream.array, places, _spool(folder))
+                array_rows = plan.alignment.array_rows[f"stream {stream.name}"]
+                gathered = Gathered(stream.array, array_rows, _spool(folder))
                 for chunk in missing[stream.name]:
                     _write_chunk(writer, info, chunk, gathered, same_image)
                     written.add(chunk)

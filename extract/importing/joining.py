@@ -9,7 +9,7 @@ from sparc.common.cache.manifest import Manifest
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import DatasetError
 from sparc.common.text import amount, shorten
-from sparc.extract.importing.alignment import Alignment, Places, places_by_name
+from sparc.extract.importing.alignment import Alignment, ArrayRows, array_rows_by_name
 from sparc.extract.importing.finding import Found
 
 
@@ -28,7 +28,7 @@ def align_with(cache: ActivationCache, found: Sequence[Found]) -> Alignment:
             another number of rows.
     """
     ids = cache.rows(["sample_id"])["sample_id"].combine_chunks()
-    places: dict[str, Places | None] = {}
+    array_rows: dict[str, ArrayRows | None] = {}
     lines = []
     for stream in found:
         name = f"stream {stream.name}"
@@ -38,11 +38,11 @@ def align_with(cache: ActivationCache, found: Sequence[Found]) -> Alignment:
                     f"{name} has {amount(stream.array.rows, 'row')}, {cache.folder} {len(ids):,}, "
                     "and no names of rows tell which belong together: say with --ids where they lie"
                 )
-            places[name] = None
+            array_rows[name] = None
             lines.append(f"{name} has no names of rows: taken as those of the cache, in order")
             continue
-        where = places_by_name(stream.ids, ids)
-        places[name] = where
+        where = array_rows_by_name(stream.ids, ids)
+        array_rows[name] = where
         lacking = int((where < 0).sum())
         if lacking == len(ids):
             raise DatasetError(
@@ -55,7 +55,7 @@ def align_with(cache: ActivationCache, found: Sequence[Found]) -> Alignment:
         further = stream.array.rows - len(np.unique(where[where >= 0]))
         if further:
             lines.append(f"{amount(further, 'row')} of {name} belong to no row of the cache")
-    return Alignment(len(ids), ids, True, places, tuple(lines))
+    return Alignment(len(ids), ids, True, array_rows, tuple(lines))
 
 
 def manifest_of(cache: ActivationCache) -> Manifest:

@@ -18,7 +18,7 @@ from sparc.common.errors import DatasetError
 from sparc.common.streams.info import StreamInfo
 from sparc.common.streams.origin import StreamOrigin
 from sparc.common.text import amount, shorten, size
-from sparc.extract.importing.alignment import Alignment, Part, Places, align, places_by_name
+from sparc.extract.importing.alignment import Alignment, ArrayRows, Part, align, array_rows_by_name
 from sparc.extract.importing.config import ImportConfig
 from sparc.extract.importing.finding import Finder, Found
 from sparc.extract.importing.joining import align_with, manifest_of
@@ -92,12 +92,12 @@ class _Taking:
         self, config: ImportConfig, known: KnownRows | None, alignment: Alignment, first: Part
     ) -> None:
         self.lines: list[str] = []
-        self._places: Places | None = None
+        self._array_rows: ArrayRows | None = None
         self._stream = known.stream if known else ""
         if known is None:
             return
         if known.stream:
-            self._places = alignment.places[f"stream {known.stream}"]
+            self._array_rows = alignment.array_rows[f"stream {known.stream}"]
             return
         ids, rows = table_ids(known, config), known.rows or 0
         if ids is None or alignment.ids is None:
@@ -108,28 +108,28 @@ class _Taking:
                     f"{named}: say with --id-column and --ids what names them"
                     + (f" ({known.note})" if known.note else "")
                 )
-            self._places = alignment.places[first.name]
+            self._array_rows = alignment.array_rows[first.name]
             return
-        self._places = places_by_name(ids, alignment.ids)
-        lacking = int((self._places < 0).sum())
-        if lacking == len(self._places):
+        self._array_rows = array_rows_by_name(ids, alignment.ids)
+        lacking = int((self._array_rows < 0).sum())
+        if lacking == len(self._array_rows):
             raise DatasetError(
                 f"{known.where} names none of the rows of the streams (it has {str(ids[0])!r}, "
                 f"they have {str(alignment.ids[0])!r}): say with --id-column which column does"
             )
         if lacking:
-            total = amount(len(self._places), "row")
+            total = amount(len(self._array_rows), "row")
             self.lines.append(f"{known.where} has no line for {lacking:,} of {total}")
-        further = rows - len(np.unique(self._places[self._places >= 0]))
+        further = rows - len(np.unique(self._array_rows[self._array_rows >= 0]))
         if further:
             self.lines.append(f"{amount(further, 'line')} of {known.where} stand for no row")
 
     def column(self, values: pa.Array) -> pa.Array:
         """A column by row of the cache; null where that has no line."""
-        if self._places is None:
+        if self._array_rows is None:
             return values
-        places = pa.array(self._places, mask=self._places < 0)
-        return values.take(places)
+        array_rows = pa.array(self._array_rows, mask=self._array_rows < 0)
+        return values.take(array_rows)
 
 
 def _stream_info(stream: Found, config: ImportConfig, *, by_ids: bool) -> StreamInfo:

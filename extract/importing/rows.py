@@ -5,6 +5,7 @@ handled as a whole; no row becomes an object of Python.
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from sparc.common.cache.account.account import UsedFiles
 from sparc.common.cache.columns import column_array, stored_type
 from sparc.common.cache.own.rows import table_of_classes
 from sparc.common.errors import DatasetError
-from sparc.common.text import listed, shorten
+from sparc.common.text import listed, reason, shorten
 from sparc.extract.importing.config import ImportConfig
 from sparc.extract.importing.finding import Found, as_names, columns_beside
 from sparc.extract.importing.naming import CAPTIONS, IDS, IMAGES, LABELS, column_called
@@ -297,9 +298,9 @@ def _class_names(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"--classes: cannot read {path}: {error}") from error
+        raise DatasetError(f"--classes: cannot read {path}: {reason(error)}") from error
     names = [line.strip() for line in lines if line.strip()]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := sorted(name for name, times in Counter(names).items() if times > 1):
         raise DatasetError(f"--classes: {path} has {listed(twice[:3])} more than once")
     return names
 
