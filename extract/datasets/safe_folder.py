@@ -55,6 +55,11 @@ def split_suffix(name: str) -> tuple[str, str]:
     return name[:dot], name[dot:].lower()
 
 
+def folder_of(file: str) -> str:
+    """The folder that holds a file, empty or ending in `/`."""
+    return file[: file.rfind("/") + 1]
+
+
 def is_image(name: str) -> bool:
     """Whether a file has the suffix of an image."""
     return split_suffix(name)[1] in IMAGE_SUFFIXES
@@ -214,15 +219,7 @@ class SafeFolder:
         return real
 
     def locate(self, name: str) -> Path:
-        """As `path`, for a file that is only looked into.
-
-        Args:
-            name: A path relative to the folder, from a listing or from untrusted metadata.
-
-        Raises:
-            MissingFileError: It does not exist.
-            DatasetError: It leaves the folder, or is not a regular file.
-        """
+        """As `path`, with the same errors, for a file that is only looked into."""
         try:
             return self._real(name)
         except MissingFileError:

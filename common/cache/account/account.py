@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from sparc.common.text import amount, shorten
+from sparc.common.text import amount, printable, shorten
 
 _SHOWN_NAMES = 12
 """Columns or keys that a line names."""
@@ -156,7 +156,8 @@ class DatasetAccount:
 
 
 def _line(label: str, text: str) -> str:
-    return f"{label:<9} {text}"
+    # Names of files and columns may hold anything, also where advice repeats them.
+    return f"{label:<9} {printable(text)}"
 
 
 def _share(part: int, whole: int) -> str:

@@ -36,7 +36,7 @@ from sparc.common.text import amount, shorten
 from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.labels.classes import names_of_numbers
-from sparc.extract.datasets.safe_folder import SafeFolder
+from sparc.extract.datasets.safe_folder import SafeFolder, folder_of
 from sparc.extract.datasets.source import ImageRecord, Source, image_ids
 from sparc.extract.datasets.splits import SYNONYMS, split_folders
 from sparc.extract.datasets.tables.by_image import TextsByImage
@@ -211,7 +211,7 @@ class _Metadata:
 
     def _read(self, file: str, table: Table, roles: Roles) -> None:
         below = places_of(file)
-        own = f"{file.rpartition('/')[0]}/".lstrip("/")
+        own = folder_of(file)
         prefix = f"{self._split}/" if self._split else ""
         records = TableRecords(table, roles, self._options)
         self._kept.know(records.further)
@@ -236,7 +236,7 @@ class _Metadata:
 
 def _unambiguous(tables: Sequence[str]) -> list[str]:
     """Tables of other names than metadata, if only one can be meant in any folder."""
-    folders = [f"{name.rpartition('/')[0]}/".lstrip("/") for name in tables]
+    folders = [folder_of(name) for name in tables]
     for number, folder in enumerate(folders):
         if any(other.startswith(folder) for other in folders[number + 1 :]):
             return []

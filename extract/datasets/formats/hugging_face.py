@@ -30,7 +30,7 @@ from sparc.common.images.files import LARGEST_IMAGE
 from sparc.common.text import shorten, size
 from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.formats.reader import DatasetReader
-from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
+from sparc.extract.datasets.safe_folder import SafeFolder, folder_of, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
 from sparc.extract.datasets.splits import SYNONYMS
 from sparc.extract.datasets.tables.arrow_files import (
@@ -195,7 +195,7 @@ class HuggingFaceDataset(DatasetReader):
 
     def _enter_descriptions(self, files: Sequence[str]) -> None:
         """Enter what `datasets` wrote beside the files, whose content is also in the files."""
-        folders = {"", *(f"{file.rpartition('/')[0]}/".lstrip("/") for file in files)}
+        folders = {"", *(folder_of(file) for file in files)}
         present = self.folder.file_set
         for name in (f"{folder}{base}" for folder in folders for base in _DESCRIPTIONS):
             if name in present:

@@ -9,7 +9,7 @@ from sparc.extract.datasets.account import Account, Omissions
 from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.labels.table import is_labels
 from sparc.extract.datasets.names import Names, without_comment_number
-from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
+from sparc.extract.datasets.safe_folder import SafeFolder, folder_of, split_suffix
 from sparc.extract.datasets.tables.opening import SUFFIXES, open_table
 from sparc.extract.datasets.tables.records import Roles, choose_roles
 from sparc.extract.datasets.tables.table import Table
@@ -74,9 +74,8 @@ def metadata_files(folder: SafeFolder) -> list[str]:
 
 def places_of(table: str) -> tuple[str, ...]:
     """The folders that names in a table may be relative to: its own, then the dataset."""
-    own = table.rpartition("/")[0]
-    beside = f"{split_suffix(table)[0]}/"
-    return (f"{own}/", beside, "") if own else ("", beside)
+    own, beside = folder_of(table), f"{split_suffix(table)[0]}/"
+    return (own, beside, "") if own else ("", beside)
 
 
 def caption_tables(folder: SafeFolder, options: DatasetOptions) -> list[str]:

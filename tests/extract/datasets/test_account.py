@@ -122,3 +122,13 @@ def test_exports_that_are_not_read_are_named_with_those_that_are(tmp_path, paint
         "not used  cvat.xml (export it from CVAT as COCO 1.0)",
         "not used  project-1.json (export it from Label Studio as COCO or CSV)",
     } <= {*account_of(tmp_path).lines()}
+
+
+def test_names_of_files_tear_no_line_and_move_no_cursor(tmp_path, paint) -> None:
+    paint(tmp_path, "a.png", "b.png")
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text("a caption")
+    (tmp_path / "\x1b[31m\nrows.csv").write_text("filename,caption\na.png,x\nb.png,y\n")
+    lines = list(account_of(tmp_path).lines())
+    assert any("--table" in line for line in lines)
+    assert all(line.isprintable() for line in lines)

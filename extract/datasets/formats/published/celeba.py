@@ -23,11 +23,10 @@ from sparc.common.text import shorten
 from sparc.extract.datasets.formats.published.lists import (
     Line,
     file_called,
-    folder_of,
     read_lines,
 )
 from sparc.extract.datasets.formats.reader import DatasetReader
-from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
+from sparc.extract.datasets.safe_folder import SafeFolder, folder_of, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
 
 _ATTRIBUTES = (

@@ -22,7 +22,7 @@ from typing import Any
 from sparc.common.errors import DatasetError
 from sparc.extract.datasets.formats.published.documents import documents_with, json_entries
 from sparc.extract.datasets.formats.reader import DatasetReader
-from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
+from sparc.extract.datasets.safe_folder import SafeFolder, folder_of, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source, image_ids
 from sparc.extract.datasets.splits import SYNONYMS
 from sparc.extract.datasets.tables.cells import text_of
@@ -88,7 +88,7 @@ class ConversationsDataset(DatasetReader):
         """The entries that can be used: the image's path, the answers, all keys."""
         names = self.account.names(self.folder.images)
         omissions = self.account.omissions(file)
-        below = (f"{posixpath.dirname(file)}/".lstrip("/"), "images/", "")
+        below = (folder_of(file), "images/", "")
         others: dict[str, None] = {}
         for where, entry in json_entries(self.folder, file, omissions, "entry"):
             image = _image_of(entry)

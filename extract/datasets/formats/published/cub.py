@@ -23,10 +23,10 @@ from functools import cached_property
 import numpy as np
 
 from sparc.common.errors import DatasetError
-from sparc.extract.datasets.formats.published.lists import file_called, folder_of, read_lines
+from sparc.extract.datasets.formats.published.lists import file_called, read_lines
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.hierarchy import Edge, Hierarchy, hierarchy_of_pairs
-from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
+from sparc.extract.datasets.safe_folder import SafeFolder, folder_of, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
 
 _IMAGES = "images.txt"

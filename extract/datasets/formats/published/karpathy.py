@@ -25,7 +25,7 @@ from sparc.extract.datasets.account import Omissions
 from sparc.extract.datasets.formats.published.documents import documents_with
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.json_lists import JsonLists
-from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
+from sparc.extract.datasets.safe_folder import SafeFolder, folder_of, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
 from sparc.extract.datasets.tables.cells import identifier, text_of
 from sparc.extract.datasets.tables.finding import metadata_files
@@ -76,7 +76,7 @@ class KarpathyDataset(DatasetReader):
         wanted = split.split("+")
         file = self._file
         names = self.account.names(self.folder.images)
-        below = (f"{posixpath.dirname(file)}/".lstrip("/"), "")
+        below = (folder_of(file), "")
         return Source(
             named_in=file,
             records=[

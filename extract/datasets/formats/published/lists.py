@@ -3,11 +3,12 @@
 This module must not know any dataset format.
 """
 
+import posixpath
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sparc.extract.datasets.metadata import LARGEST_LINE, text_lines
-from sparc.extract.datasets.safe_folder import SafeFolder
+from sparc.extract.datasets.safe_folder import SafeFolder, folder_of
 
 
 class Line(NamedTuple):
@@ -54,12 +55,6 @@ def file_called(folder: SafeFolder, *names: str, below: str | None = None) -> st
     """
     files: dict[str, str] = {}
     for file in sorted(folder.loose, key=lambda file: file.count("/")):
-        holder, _, name = file.rpartition("/")
-        if below is None or f"{holder}/".lstrip("/") == below:
-            files.setdefault(name.lower(), file)
+        if below is None or folder_of(file) == below:
+            files.setdefault(posixpath.basename(file).lower(), file)
     return next((files[name] for name in names if name in files), "")
-
-
-def folder_of(file: str) -> str:
-    """The folder that holds a file, empty or ending in `/`."""
-    return file[: file.rfind("/") + 1]

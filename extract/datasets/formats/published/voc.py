@@ -30,7 +30,7 @@ from sparc.common.images.decoding import ImageError, decode_numbers
 from sparc.extract.datasets.formats.published.lists import read_lines
 from sparc.extract.datasets.formats.published.safe_xml import parse_xml
 from sparc.extract.datasets.formats.reader import DatasetReader
-from sparc.extract.datasets.safe_folder import LARGEST_TEXT, SafeFolder, split_suffix
+from sparc.extract.datasets.safe_folder import LARGEST_TEXT, SafeFolder, folder_of, split_suffix
 from sparc.extract.datasets.source import ImageRecord, ObjectMask, Source
 from sparc.extract.datasets.splits import split_folders
 from sparc.extract.datasets.tables.finding import metadata_files
@@ -207,7 +207,7 @@ class VocDataset(DatasetReader):
         for image in self._images:
             if image not in shown and image.startswith(prefix):
                 stem = split_suffix(_base_name(image))[0]
-                keys.append(_Key(f"{posixpath.dirname(image)}/".lstrip("/"), stem))
+                keys.append(_Key(folder_of(image), stem))
         return keys
 
     def _image_of(self, key: _Key) -> str | None:
