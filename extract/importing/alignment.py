@@ -107,8 +107,8 @@ def _by_names(parts: Sequence[Part]) -> Alignment:
     ids, lines = _all_names(parts)
     array_rows = {part.name: array_rows_in(part.ids, ids) for part in parts}
     for part in parts:
-        found = array_rows[part.name]
-        lacking = int((found < 0).sum())
+        own = array_rows[part.name]
+        lacking = int((own < 0).sum())
         if lacking == len(ids) or (
             part is not parts[0] and not _overlap(array_rows, part, parts[0])
         ):
@@ -121,8 +121,8 @@ def _by_names(parts: Sequence[Part]) -> Alignment:
         if lacking:
             lines.append(f"{part.name} lacks {lacking:,} of {amount(len(ids), 'row')}: no feature")
     plain: dict[str, ArrayRows | None] = {
-        name: None if np.array_equal(found, np.arange(len(found))) else found
-        for name, found in array_rows.items()
+        name: None if np.array_equal(rows, np.arange(len(rows))) else rows
+        for name, rows in array_rows.items()
     }
     return Alignment(len(ids), ids, True, plain, tuple(lines))
 
@@ -181,8 +181,8 @@ def array_rows_in(ids: pa.Array, wanted: pa.Array) -> ArrayRows:
         array_rows = np.full(len(wanted), -1)
         array_rows[: len(ids)] = np.arange(len(ids))
         return array_rows
-    found = pc.fill_null(pc.index_in(wanted, value_set=ids), -1)
-    return np.asarray(found).astype(np.int64)
+    indices = pc.fill_null(pc.index_in(wanted, value_set=ids), -1)
+    return np.asarray(indices).astype(np.int64)
 
 
 def array_rows_by_name(ids: pa.Array, wanted: pa.Array) -> ArrayRows:

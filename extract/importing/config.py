@@ -113,17 +113,17 @@ class ImportConfig:
         Raises:
             ConfigError: One is malformed, or two have one name.
         """
-        found: dict[str, Place] = {}
+        places: dict[str, Place] = {}
         for text in self.streams:
             name, equals, place = text.partition("=")
             if not equals or not place:
                 raise ConfigError(
                     f"cannot read stream {text!r}: it must be NAME=PATH or NAME=PATH::KEY"
                 )
-            if check_name(name) in found:
+            if check_name(name) in places:
                 raise ConfigError(f"two streams are called {name!r}")
-            found[name] = Place.parse(place)
-        return found
+            places[name] = Place.parse(place)
+        return places
 
     @property
     def modalities(self) -> dict[str, Modality]:
@@ -132,10 +132,10 @@ class ImportConfig:
         Raises:
             ConfigError: It says something else than image or text.
         """
-        found: dict[str, Modality] = {}
+        modalities: dict[str, Modality] = {}
         for text in self.modality:
             name, _, kind = text.partition("=")
             if kind not in ("image", "text"):
                 raise ConfigError(f"--modality {text}: it must be NAME=image or NAME=text")
-            found[name] = "text" if kind == "text" else "image"
-        return found
+            modalities[name] = "text" if kind == "text" else "image"
+        return modalities

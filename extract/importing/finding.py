@@ -19,7 +19,7 @@ _PICKLES = (".pkl", ".pickle", ".joblib")
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class FoundStream:
     """An array that becomes a stream.
 
     Attributes:
@@ -77,7 +77,7 @@ class Finder:
         self.passed_over: dict[Path, str] = {}
         """Files of the source that hold no stream, and what may be done with them."""
 
-    def streams(self) -> list[Found]:
+    def streams(self) -> list[FoundStream]:
         """The streams in the order in which they were named, or that of their files.
 
         Raises:
@@ -122,7 +122,7 @@ class Finder:
             raise errors[0] if errors else DatasetError(f"{self._source} holds no features")
         return places
 
-    def _found(self, name: str, place: Place) -> Found:
+    def _found(self, name: str, place: Place) -> FoundStream:
         path = self._path(place)
         kind, file = self._open(path)
         arrays = file.arrays()
@@ -141,7 +141,7 @@ class Finder:
             raise DatasetError(f"stream {name}: {path} has no rows")
         ids, ids_in = self._ids(name, file, key, array)
         modality = self._config.modalities.get(name) or guessed_modality(name, path, key)
-        return Found(name, modality, file, kind, key, array, ids, ids_in)
+        return FoundStream(name, modality, file, kind, key, array, ids, ids_in)
 
     # ------------------------------------------------------------------ names of rows
 

@@ -10,10 +10,10 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import DatasetError
 from sparc.common.text import amount, shorten
 from sparc.extract.importing.alignment import Alignment, ArrayRows, array_rows_by_name
-from sparc.extract.importing.finding import Found
+from sparc.extract.importing.finding import FoundStream
 
 
-def align_with(cache: ActivationCache, found: Sequence[Found]) -> Alignment:
+def align_with(cache: ActivationCache, streams: Sequence[FoundStream]) -> Alignment:
     """Where the rows of a cache are in the arrays of streams that join it.
 
     An array whose rows have names is looked up by `sample_id`: the rows of an image get its one
@@ -21,7 +21,7 @@ def align_with(cache: ActivationCache, found: Sequence[Found]) -> Alignment:
 
     Args:
         cache: The cache.
-        found: The streams.
+        streams: The streams.
 
     Raises:
         DatasetError: No name of a stream is one of the cache, or a stream without names has
@@ -30,7 +30,7 @@ def align_with(cache: ActivationCache, found: Sequence[Found]) -> Alignment:
     ids = cache.rows(["sample_id"])["sample_id"].combine_chunks()
     array_rows: dict[str, ArrayRows | None] = {}
     lines = []
-    for stream in found:
+    for stream in streams:
         name = f"stream {stream.name}"
         if stream.ids is None:
             if stream.array.rows != len(ids):

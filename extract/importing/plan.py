@@ -20,7 +20,7 @@ from sparc.common.streams.origin import StreamOrigin
 from sparc.common.text import amount, shorten, size
 from sparc.extract.importing.alignment import Alignment, ArrayRows, Part, align, array_rows_by_name
 from sparc.extract.importing.config import ImportConfig
-from sparc.extract.importing.finding import Finder, Found
+from sparc.extract.importing.finding import Finder, FoundStream
 from sparc.extract.importing.joining import align_with, manifest_of
 from sparc.extract.importing.rows import Describer, KnownRows, known_rows, table_ids
 
@@ -38,7 +38,7 @@ class Plan:
         lines: What to say about rows and what is known of them.
     """
 
-    streams: Sequence[Found]
+    streams: Sequence[FoundStream]
     infos: Sequence[StreamInfo]
     alignment: Alignment
     manifest: Manifest
@@ -59,30 +59,30 @@ def make_plan(source: Path, config: ImportConfig, location: str = "") -> Plan:
             was asked for is not there.
     """
     finder = Finder(source, config)
-    found = finder.streams()
+    streams = finder.streams()
     if config.join:
         cache = ActivationCache(location)
-        joined = align_with(cache, found)
-        infos = [_stream_info(s, config, by_ids=s.ids is not None) for s in found]
+        joined = align_with(cache, streams)
+        infos = [_stream_info(s, config, by_ids=s.ids is not None) for s in streams]
         chunk_rows = cache.info.rows_per_chunk
-        return Plan(found, infos, joined, manifest_of(cache), chunk_rows, joined.lines)
+        return Plan(streams, infos, joined, manifest_of(cache), chunk_rows, joined.lines)
     by_ids = {"auto": None, "ids": True, "rows": False}[config.align]
-    parts = [Part(f"stream {s.name}", s.array.rows, s.ids) for s in found]
+    parts = [Part(f"stream {s.name}", s.array.rows, s.ids) for s in streams]
     alignment = align(parts, by_ids=by_ids)
-    known = known_rows(config, found)
+    known = known_rows(config, streams)
     take = _Taking(config, known, alignment, parts[0])
     described = Describer(config, known, take.column).describe(alignment.ids, alignment.rows)
-    infos = [_stream_info(stream, config, by_ids=alignment.by_ids) for stream in found]
+    infos = [_stream_info(stream, config, by_ids=alignment.by_ids) for stream in streams]
     manifest = Manifest(
         dataset=described.dataset or ARRAYS_DATASET,
         dataset_format=IMPORTED,
         split="",
         rows=described.rows,
         classes=described.classes,
-        account=_account(finder, found, described.used, described.rows),
+        account=_account(finder, streams, described.used, described.rows),
     )
     lines = (*alignment.lines, *take.lines, *described.lines)
-    return Plan(found, infos, alignment, manifest, config.rows_per_chunk, lines)
+    return Plan(streams, infos, alignment, manifest, config.rows_per_chunk, lines)
 
 
 class _Taking:
@@ -132,7 +132,7 @@ class _Taking:
         return values.take(array_rows)
 
 
-def _stream_info(stream: Found, config: ImportConfig, *, by_ids: bool) -> StreamInfo:
+def _stream_info(stream: FoundStream, config: ImportConfig, *, by_ids: bool) -> StreamInfo:
     automatic: Literal["float16", "float32"] = (
         "float16" if stream.array.dtype == "float16" else "float32"
     )
@@ -146,11 +146,11 @@ def _stream_info(stream: Found, config: ImportConfig, *, by_ids: bool) -> Stream
 
 
 def _account(
-    finder: Finder, found: Sequence[Found], table: UsedFiles | None, rows: pa.Table
+    finder: Finder, streams: Sequence[FoundStream], table: UsedFiles | None, rows: pa.Table
 ) -> DatasetAccount:
     """What was used of the source, and what was not."""
     by_file: dict[Path, list[str]] = {}
-    for stream in found:
+    for stream in streams:
         by_file.setdefault(stream.file.path, []).append(stream.key)
         if stream.ids_in:
             by_file.setdefault(stream.ids_in[0], []).append(stream.ids_in[1])

@@ -20,7 +20,7 @@ from sparc.common.cache.own.rows import table_of_classes
 from sparc.common.errors import DatasetError
 from sparc.common.text import listed, reason, shorten
 from sparc.extract.importing.config import ImportConfig
-from sparc.extract.importing.finding import Found, as_names, columns_beside
+from sparc.extract.importing.finding import FoundStream, as_names, columns_beside
 from sparc.extract.importing.naming import CAPTIONS, IDS, IMAGES, LABELS, column_called
 from sparc.extract.importing.table import read_table
 
@@ -48,14 +48,14 @@ class KnownRows:
     note: str = ""
 
 
-def known_rows(config: ImportConfig, found: Sequence[Found]) -> KnownRows | None:
+def known_rows(config: ImportConfig, streams: Sequence[FoundStream]) -> KnownRows | None:
     """The table that was named, or else the first file of features that knows more of its rows."""
     if config.table is not None:
         texts = {*IDS, *CAPTIONS, *IMAGES}
         given = {config.id_column, config.caption_column, config.image_column}
         table = read_table(config.table, lambda name: name.lower() in texts or name in given)
         return KnownRows(config.table, table.columns, table.column, table.rows, "", table.note)
-    for stream in found:
+    for stream in streams:
         columns = columns_beside(stream.file, stream.key, stream.array.rows)
         if columns:
             return KnownRows(stream.file.path, columns, stream.file.column, None, stream.name)
@@ -214,15 +214,15 @@ class Describer:
         if not is_number and stored_type(flat.type) != pa.string():
             raise DatasetError(f"{where}: labels of type {flat.type}, neither names nor numbers")
         unique = pc.unique(flat)
-        found = unique.take(pc.sort_indices(unique))
-        texts = found.cast(pa.string()).to_pylist()
+        values = unique.take(pc.sort_indices(unique))
+        texts = values.cast(pa.string()).to_pylist()
         if names is not None:
             if unknown := sorted({*texts} - {*names}):
                 raise DatasetError(
                     f"{where}: class {shorten(unknown[0], 60)!r} is not in {self._config.classes}"
                 )
-            found, texts = pa.array(names), names
-        ids = pc.index_in(flat.cast(found.type), value_set=found)
+            values, texts = pa.array(names), names
+        ids = pc.index_in(flat.cast(values.type), value_set=values)
         return ids.cast(pa.int32()), texts
 
     def _images(self, rows: int) -> tuple[str, pa.Array]:

@@ -103,11 +103,11 @@ def patches_asked_for(text: str) -> tuple[str, Grid | None]:
     Raises:
         MalformedSpecError: They are incomplete, or the spec is of captions.
     """
-    found = _QUERY.fullmatch(text)
-    options = found["query"].split("&") if found else []
-    if found is None or _TOKENS not in options:
+    match = _QUERY.fullmatch(text)
+    options = match["query"].split("&") if match else []
+    if match is None or _TOKENS not in options:
         return text, None
-    if found["tower"] == "#text":
+    if match["tower"] == "#text":
         raise MalformedSpecError("captions have no patches: remove tokens=patch")
     values = [option.partition("=")[2] for option in options if option.startswith("places=")]
     size = _PLACES.fullmatch(values[0]) if len(values) == 1 else None
@@ -118,4 +118,4 @@ def patches_asked_for(text: str) -> tuple[str, Grid | None]:
         )
     others = [o for o in options if o != _TOKENS and not o.startswith("places=")]
     query = f"?{'&'.join(others)}" if others else ""
-    return f"{found['before']}{query}{found['tower'] or ''}", Grid(int(size[1]), int(size[2]))
+    return f"{match['before']}{query}{match['tower'] or ''}", Grid(int(size[1]), int(size[2]))

@@ -54,14 +54,14 @@ class FeatureFile(ABC):
         return (self.path,)
 
 
-def not_features(path: Path, found: Mapping[str, str]) -> DatasetError:
+def not_features(path: Path, held: Mapping[str, str]) -> DatasetError:
     """The error for a file that holds no features.
 
     Args:
         path: The file.
-        found: What it holds instead, by key: its shape and type.
+        held: What it holds instead, by key: its shape and type.
     """
-    listed = "; ".join(f"{key or 'it'} is {what}" for key, what in found.items()) or "it is empty"
+    listed = "; ".join(f"{key or 'it'} is {what}" for key, what in held.items()) or "it is empty"
     return DatasetError(
         f"{path}: no array of (rows, dim) floats: {shorten(listed, 300)}; features are one vector "
         "a row: choose a token or take their mean, and save float32"

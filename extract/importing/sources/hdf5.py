@@ -78,11 +78,11 @@ class Hdf5File(KeyedFile):
             file = h5py.File(self.path, "r")
         except OSError as error:
             raise DatasetError(f"{self.path} is no HDF5 file: {reason(error)}") from error
-        found: dict[str, Any] = {}
+        datasets: dict[str, Any] = {}
 
         def visit(name: str, item: Any) -> None:
             if isinstance(item, h5py.Dataset) and item.shape:
-                found[name] = item
+                datasets[name] = item
 
         file.visititems(visit)
-        return found
+        return datasets

@@ -39,10 +39,10 @@ class ParquetFiles(FeatureFile):
 
     def arrays(self) -> Mapping[str, FeatureArray]:
         """The columns of vectors, by name."""
-        found = {f.name: vector_type(f.type) for f in self._schema}
+        kinds = {f.name: vector_type(f.type) for f in self._schema}
         result = {
             name: VectorColumn(self.files(), name, dtype_of(kind))
-            for name, kind in found.items()
+            for name, kind in kinds.items()
             if kind is not None
         }
         if not result and not self.columns():

@@ -29,12 +29,12 @@ class SafetensorsFile(KeyedFile):
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
         """The tensors, by name."""
-        found = {}
+        shapes = {}
         for key in self._file.keys():  # noqa: SIM118 - no dictionary
             piece = self._file.get_slice(key)
             stored = piece.get_dtype()
-            found[key] = Shape(tuple(piece.get_shape()), _TYPES.get(stored, stored.lower()))
-        return found
+            shapes[key] = Shape(tuple(piece.get_shape()), _TYPES.get(stored, stored.lower()))
+        return shapes
 
     def array(self, key: str) -> FeatureArray:
         """As `KeyedFile.array`."""
