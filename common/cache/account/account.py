@@ -130,7 +130,8 @@ class DatasetAccount:
         yield _line("captions", self._captions())
         yield _line("labels", f"{_share(self.labelled, self.rows)} with a label")
         for used in self.used:
-            yield _line("used", _of_several(used.what, used.files) + _columns(used.used))
+            if used.used or not used.unused:
+                yield _line("used", _of_several(used.what, used.files) + _columns(used.used))
             if used.unused:
                 advice = f" ({used.advice})" if used.advice else ""
                 yield _line("not used", f"{_of_file(used)}{_names(used.unused)}{advice}")

@@ -28,6 +28,7 @@ of other subfolders are not used as labels: `--format class-folders` does that.
 
 import dataclasses
 import posixpath
+import re
 import shlex
 from collections.abc import Collection, Iterator, Sequence
 
@@ -52,6 +53,9 @@ from sparc.extract.datasets.tables.records import Roles, TableRecords, choose_ro
 from sparc.extract.datasets.tables.sidecars import Sidecars
 from sparc.extract.datasets.tables.table import Table
 
+_PART = re.compile(r"\d{5,}(?:-of-\d+)?")
+"""The number of a table that is one of several parts."""
+
 
 class FolderDataset(DatasetReader):
     """A folder of images with captions in text or metadata files; see the module."""
@@ -72,7 +76,7 @@ class FolderDataset(DatasetReader):
         """The images, sorted by path; missing ones that metadata name come last."""
         folder = self.folder
         listed = [name for name in folder.images if not split or name.startswith(f"{split}/")]
-        sidecars = Sidecars(folder, self.account)
+        sidecars = Sidecars(folder, self.account, self.options.caption_column)
         metadata = _Metadata(self, split, sidecars)
         images, files = set(listed), folder.file_set
         others = [image_path for image_path in metadata.texts.captions if image_path not in images]
@@ -84,6 +88,7 @@ class FolderDataset(DatasetReader):
             has_text = any(metadata.texts.captions.get(image_path, ()))
             otherwise = () if has_text else sidecars.captions(image_path)
             records.append(metadata.texts.record(sample_id, image_path, otherwise))
+        sidecars.enter()
         labels = {label for record in records for label in record.labels}
         self._say_folders(listed, split, is_labelled=bool(labels or self.options.labels))
         names = names_of_numbers(folder, self.account, labels)
@@ -182,7 +187,7 @@ class _Metadata:
             below, _, base = name.rpartition("/")
             if split and self._reader.is_of_other_split(name, split):
                 continue
-            if below in holders:
+            if below in holders and _PART.sub("0", base) != _PART.sub("0", holders[below]):
                 where, typed = f"{self._folder}/{below}".rstrip("/"), shlex.quote(name)
                 raise DatasetError(
                     f"{where} has metadata in several files, {holders[below]} and {base}: keep "
@@ -236,6 +241,8 @@ class _Metadata:
 
 def _unambiguous(tables: Sequence[str]) -> list[str]:
     """Tables of other names than metadata, if only one can be meant in any folder."""
+    if len({_PART.sub("0", name) for name in tables}) == 1:
+        return list(tables)  # the parts of one
     folders = [folder_of(name) for name in tables]
     for number, folder in enumerate(folders):
         if any(other.startswith(folder) for other in folders[number + 1 :]):

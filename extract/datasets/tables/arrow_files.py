@@ -18,11 +18,17 @@ import pyarrow.parquet as pq
 
 from sparc.common.errors import DatasetError
 from sparc.common.text import shorten
+from sparc.extract.datasets.tables.known_names import plain
 
 SUFFIXES = (".parquet", ".arrow")
 """Of the files that may hold images."""
 
 _BYTES = "bytes"
+_IMAGES = frozenset(
+    {"image", "img", "jpg", "jpeg", "png", "webp", "picture", "imagebytes", "imgbytes"}
+)
+"""What columns of encoded images are called, as `plain` writes it; several have a number too."""
+
 _ROWS_AT_ONCE = 4096
 _KEPT_GROUPS = 2
 """Row groups of a Parquet file whose images stay in memory."""
@@ -196,7 +202,7 @@ def image_columns(schema: pa.Schema, features: dict[str, Any]) -> list[str]:
         feature = features.get(field.name)
         is_image = isinstance(feature, dict) and feature.get("_type") == "Image"
         is_struct = pa.types.is_struct(field.type) and field.type.get_field_index(_BYTES) >= 0
-        named_so = field.name.lower() in ("image", "img", "jpg", "jpeg", "png", "webp", "picture")
+        named_so = plain(field.name).rstrip("0123456789") in _IMAGES
         if (is_struct and not _is_other(feature)) or (
             _is_binary(field.type) and (is_image or named_so)
         ):

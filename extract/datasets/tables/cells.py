@@ -4,6 +4,7 @@ import ast
 import json
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,8 +14,9 @@ LARGEST_EXACT = 1 << 53
 _MISSING = frozenset({"nan", "NaN", "null", "NULL", "None", "<NA>"})
 """What programs write in a cell of text that has no value."""
 
-_LIST = re.compile(r"""\s*\[\s*["'].{,65536}["']\s*,?\s*\]\s*""", re.DOTALL)
-"""A list of texts that is written as a text."""
+_QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+_LIST = re.compile(rf"\s*\[\s*{_QUOTED}\s*(?:,\s*{_QUOTED}\s*)*,?\s*\]\s*", re.DOTALL)
+"""A list of texts that is written as JSON or as Python does."""
 
 
 class Texts(NamedTuple):
@@ -37,7 +39,7 @@ def captions_of(value: Any) -> Texts:
     if type(value) is str:
         if value in _MISSING:
             return Texts((), f"it is {value}")
-        return Texts(_listed(value) or (value,))
+        return Texts(listed_texts(value) or (value,))
     if not isinstance(value, list | tuple):
         text, fault = _text(value)
         return Texts(() if fault else (text,), fault)
@@ -60,6 +62,12 @@ def classes_of(value: Any, separator: str) -> Texts:
     classes: list[str] = []
     fault = ""
     for item in value:
+        if isinstance(item, str):
+            if item in _MISSING:
+                continue
+            if listed := listed_texts(item):
+                classes.extend(listed)
+                continue
         is_whole = type(item) is int or (isinstance(item, float) and item.is_integer())
         text, why = (str(int(item)), "") if is_whole else _text(item)
         fault = fault or why
@@ -68,18 +76,20 @@ def classes_of(value: Any, separator: str) -> Texts:
     return Texts([text for item in classes if (text := item.strip())], fault)
 
 
-def _listed(text: str) -> Sequence[str]:
+def listed_texts(text: str) -> Sequence[str]:
     """The texts of a list that is written as JSON or as Python does; none where it is no such."""
-    if not _LIST.match(text):
+    if not text.lstrip().startswith("[") or not _LIST.fullmatch(text):
         return ()
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            values = parse(text.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-        if isinstance(values, list) and all(isinstance(value, str) for value in values):
-            return values
-    return ()
+    try:
+        values: list[str] = json.loads(text)
+    except ValueError:
+        try:  # one literal at a time: a whole expression may nest without end
+            with warnings.catch_warnings(action="ignore"):  # of unknown escapes
+                literals = re.findall(_QUOTED, text, re.DOTALL)
+                values = [ast.literal_eval(literal) for literal in literals]
+        except (ValueError, SyntaxError):
+            return ()
+    return [value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for value in values]
 
 
 def text_of(value: Any) -> str:

@@ -22,6 +22,8 @@ IMAGE_KEY = "file_name"
 TEXT_KEY = "text"
 """The column of the values there, where they are no objects."""
 
+_FORMS = "it needs a JSON object a line, or a list of objects"
+
 _HEADER_RECORDS = 10_000
 """Records whose keys are the header."""
 
@@ -47,7 +49,11 @@ class JsonTable(Table):
         self._entries: Sequence[Any] | None = None
         if not _is_lines(path, name):
             self.unit = "entry"
-            self._entries = _entries(parse_json(read_text(path, name), name), name)
+            try:
+                document = parse_json(read_text(path, name), name)
+            except DatasetError as error:
+                raise DatasetError(f"{error}; {_FORMS}") from error
+            self._entries = _entries(document, name)
         self._keys: dict[str, None] = {}
         fault = ""
         for number, record in itertools.islice(self._records(Omissions(name)), _HEADER_RECORDS):
@@ -141,9 +147,7 @@ def _entries(document: Any, name: str) -> Sequence[Any]:
     if isinstance(document, dict) and (records := _held_records(document)):
         return records
     if not isinstance(document, dict) or not _is_by_image(document):
-        raise DatasetError(
-            f"{name} is no table: it needs a JSON object a line, or a list of objects"
-        )
+        raise DatasetError(f"{name} is no table: {_FORMS}")
     return [
         {IMAGE_KEY: image, **(entry if isinstance(entry, dict) else {TEXT_KEY: entry})}
         for image, entry in document.items()

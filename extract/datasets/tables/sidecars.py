@@ -16,6 +16,13 @@ from sparc.extract.datasets.tables.known_names import CAPTIONS, known_among
 SUFFIXES = (".txt", ".caption", ".json")
 """Of the files beside images; the earlier wins."""
 
+_MOST_KEYS = 20
+"""Keys of JSON without captions that are listed."""
+
+_ADVICE = (
+    "--caption-column NAME for captions; classes are read of one metadata.jsonl of file_name, label"
+)
+
 _KIND = "files beside images"
 
 _BOX = re.compile(r"\s*\d+(?:\s+-?[\d.]+(?:[eE][+-]?\d+)?){4,}\s*")
@@ -32,10 +39,15 @@ class Sidecars:
     Args:
         folder: The dataset.
         account: Where files that cannot be used are counted.
+        caption_key: The key of JSON whose value is a caption; empty: by usual names.
     """
 
-    def __init__(self, folder: SafeFolder, account: Account) -> None:
+    def __init__(self, folder: SafeFolder, account: Account, caption_key: str = "") -> None:
         self._folder = folder
+        self._account = account
+        self._caption_key = caption_key
+        self._without: list[str] = []
+        self._keys: dict[str, None] = {}
         self._omissions = account.omissions(_KIND)
         self._suffixes: set[str] = set()
         # Those in capitals, or in another Unicode form than the image perhaps; by normal form.
@@ -103,15 +115,27 @@ class Sidecars:
         except DatasetError as error:
             self._omissions.add("file", shorten(str(error), 120), file)
             return ()
+        if isinstance(document, list):
+            document = {CAPTIONS[0]: document}
         if not isinstance(document, dict):
+            self._omissions.add("file", "it is neither an object nor a list", file)
             return ()
-        for key in known_among(list(document), CAPTIONS):
+        keys = [self._caption_key] if self._caption_key in document else []
+        for key in keys or known_among(list(document), CAPTIONS):
             captions, fault = captions_of(document[key])
             if fault:
                 self._omissions.add("caption", fault, file)
             if captions:
                 return captions
+        self._without.append(file)
+        if len(self._keys) < _MOST_KEYS:
+            self._keys.update(dict.fromkeys(document))
         return ()
+
+    def enter(self) -> None:
+        """Say in the account which JSON had no captions, after all images were asked for."""
+        for file in self._without:
+            self._account.uses(file, unused=self._keys, advice=_ADVICE)
 
 
 def has_texts_beside(folder: SafeFolder) -> bool:

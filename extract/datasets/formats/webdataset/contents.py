@@ -19,6 +19,7 @@ from sparc.extract.datasets.formats.webdataset.samples import (
 )
 from sparc.extract.datasets.metadata import decode, parse_json
 from sparc.extract.datasets.safe_folder import LARGEST_TEXT
+from sparc.extract.datasets.tables.cells import listed_texts
 
 CAPTION_KEYS = ("caption", "text", "alt", "title", "prompt", "captions")
 """Keys of JSON whose value is a caption or a list of captions, in any case, the preferred first."""
@@ -227,6 +228,8 @@ def _captions(value: Any) -> _Values:
     """A caption or a list of captions. Null is no caption, which is nothing bad."""
     if value is None:
         return _Values((), "")
+    if isinstance(value, str):
+        value = [*listed_texts(value)] or value
     values = value if isinstance(value, list) else [value]
     bad = next((f"it is {_kind(v)}, not text" for v in values if not isinstance(v, str)), "")
     return _Values([v for v in values if isinstance(v, str) and v.strip()], bad)

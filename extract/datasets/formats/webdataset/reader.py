@@ -48,6 +48,7 @@ from sparc.extract.datasets.formats.webdataset.beside import captions_beside
 from sparc.extract.datasets.formats.webdataset.contents import Contents, Fields
 from sparc.extract.datasets.formats.webdataset.samples import Picture, Samples, put_together
 from sparc.extract.datasets.labels.classes import names_of_numbers
+from sparc.extract.datasets.labels.of_folders import is_synset
 from sparc.extract.datasets.safe_folder import SafeFolder, is_image, split_suffix
 from sparc.extract.datasets.source import ImageRecord, Source
 from sparc.extract.datasets.splits import is_usual
@@ -60,6 +61,7 @@ _WORDS = re.compile(r"[-_.]")
 _TABLES = frozenset({".csv", ".tsv", ".parquet", ".jsonl"})
 """Kinds of members that are tables and no parts of a sample."""
 
+_UNPACK_EACH = 'mkdir "${t%.tar}" && tar -xf "$t" -C "${t%.tar}"'
 _UNPACK = "tar -xf {} -C DATA"
 
 
@@ -147,6 +149,15 @@ class WebDataset(DatasetReader):
     def _say_folders(self, records: Sequence[ImageRecord]) -> None:
         """Enter folders within shards that may be classes, where there are no labels."""
         if any(record.labels for record in records):
+            return
+        shards = {self._divide(record.image_path)[0] for record in records}
+        stems = sorted(shard_stem(shard).rpartition("/")[2] for shard in shards)
+        if len(stems) > 1 and all(map(is_synset, stems)):
+            self.account.passes_over(
+                f"names of {amount(len(stems), 'shard')} ({shorten(', '.join(stems), 60)})",
+                f"cd {shlex.quote(str(self.folder))} && for t in *.tar; do {_UNPACK_EACH}; done "
+                "makes folders of them, whose names are classes",
+            )
             return
         members = (self._divide(record.image_path)[1] for record in records)
         folders = sorted({member.rpartition("/")[0] for member in members})

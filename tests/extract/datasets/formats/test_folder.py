@@ -547,3 +547,33 @@ def test_images_that_git_lfs_has_not_fetched_are_said(tmp_path, write, manifest)
     assert manifest().account.notes == (
         "images are pointers of Git LFS: fetch them with git lfs pull",
     )
+
+
+def test_keys_of_json_beside_images_that_are_no_captions_are_named(
+    tmp_path, paint, manifest, captions
+):
+    paint(tmp_path, "a.png", "b.png", "c.png")
+    (tmp_path / "a.json").write_text('{"short": "one", "label": "x"}')
+    (tmp_path / "b.json").write_text('{"short": "two"}')
+    (tmp_path / "c.json").write_text('["three", "four"]')
+    result = manifest()
+    assert captions(result) == [
+        ("a.png", None), ("b.png", None), ("c.png", "three"), ("c.png", "four"),
+    ]  # fmt: skip
+    assert "not used  2 .json files: short, label (--caption-column NAME for captions; " in (
+        "\n".join(result.account.lines())
+    )
+    assert captions(manifest(caption_column="short"))[:2] == [("a.png", "one"), ("b.png", "two")]
+
+
+def test_parts_of_a_table_are_read_as_one(tmp_path, paint, manifest, captions):
+    paint(tmp_path, "a.png", "b.png")
+    (tmp_path / "part-00000.csv").write_text("image,caption\na.png,one\n")
+    (tmp_path / "part-00001.csv").write_text("image,caption\nb.png,two\n")
+    assert captions(manifest()) == [("a.png", "one"), ("b.png", "two")]
+
+
+def test_lists_that_are_written_as_text_are_several_classes(tmp_path, paint, manifest, labels):
+    paint(tmp_path, "a.png", "b.png")
+    (tmp_path / "metadata.csv").write_text("file_name,label\na.png,\"['cat', 'dog']\"\nb.png,nan\n")
+    assert labels(manifest()) == {"a": ["cat", "dog"], "b": []}

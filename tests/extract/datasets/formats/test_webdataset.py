@@ -459,3 +459,16 @@ def test_folders_and_tables_within_shards_are_named_with_the_way(tmp_path, shard
     result = manifest()
     assert labels(result) == {"a": ["cat"], "b": []}
     assert "tables within shards are read after mkdir DATA" in result.account.used[0].advice
+
+
+def test_shards_called_after_synsets_are_named_with_the_way(shard, manifest, captions):
+    for name in ("n01440764", "n01443537"):
+        shard(f"{name}.tar", {f"{name}_1.jpg": b"1"})
+    (unused,) = manifest().account.unused
+    assert unused.what == "names of 2 shards (n01440764, n01443537)"
+    assert "makes folders of them" in unused.advice
+
+
+def test_a_list_in_json_that_is_written_as_text_is_several_captions(shard, manifest, captions):
+    shard("0.tar", {"a.jpg": b"1", "a.json": json.dumps({"captions": '["one", "two"]'})})
+    assert [caption for _, caption in captions(manifest())] == ["one", "two"]
