@@ -52,16 +52,18 @@ class Omissions:
         self._file = str(file)
         self._reasons: dict[tuple[str, str], _Omitted] = {}
 
-    def add(self, what: str, why: str, where: str) -> None:
-        """Count one.
+    def add(self, what: str, why: str, where: str, times: int = 1) -> None:
+        """Count one, or several of one kind.
 
         Args:
             what: What it is, such as `caption`.
             why: Why it is left out.
-            where: Where in the file it is; kept of the first one.
+            where: Where in the file it is, or the first of them; kept of the first one.
+            times: How many there are; of none nothing is entered.
         """
-        earlier = self._reasons.get((what, why), _Omitted(0, where))
-        self._reasons[what, why] = _Omitted(earlier.times + 1, earlier.first)
+        if times:
+            earlier = self._reasons.get((what, why), _Omitted(0, where))
+            self._reasons[what, why] = _Omitted(earlier.times + times, earlier.first)
 
     @property
     def first(self) -> str:

@@ -23,6 +23,7 @@ from sparc.common.errors import DatasetError
 from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.hierarchy import Hierarchy
+from sparc.extract.datasets.labels.classes import class_lists
 from sparc.extract.datasets.labels.of_folders import (
     HIERARCHY_FILES,
     NAME_FILES,
@@ -118,9 +119,8 @@ class ClassFolders(DatasetReader):
         if options.classes is not None:
             self.account.uses(self.folder.name_of(options.classes))
             return read_folder_names(options.classes, str(options.classes), classes)
-        for file in _called(self.folder.files, NAME_FILES):
+        for file, path in class_lists(self.folder, NAME_FILES):
             try:
-                path = self.folder.locate(file)
                 names = read_folder_names(path, f"{self.folder}/{file}", classes)
             except DatasetError:  # a file of that name about something else
                 continue
@@ -135,8 +135,9 @@ class ClassFolders(DatasetReader):
         if options.hierarchy is not None:
             self.account.uses(self.folder.name_of(options.hierarchy))
             return read_wordnet(options.hierarchy, str(options.hierarchy))
-        for file in _called(self.folder.files, HIERARCHY_FILES):
-            return read_wordnet(self.folder.path(file), f"{self.folder}/{file}")
+        for file, path in class_lists(self.folder, HIERARCHY_FILES):
+            self.account.uses(file)
+            return read_wordnet(path, f"{self.folder}/{file}")
         return Hierarchy()
 
     def _listed(self, image_paths: Sequence[str]) -> Mapping[str, str]:
@@ -165,10 +166,6 @@ def classes_in(image_paths: Iterable[str], split: str) -> Counter[str]:
     classes = Counter(class_of(name, prefix) for name in image_paths if name.startswith(prefix))
     del classes[""]
     return classes
-
-
-def _called(files: Iterable[str], names: Collection[str]) -> list[str]:
-    return [file for file in files if file.rpartition("/")[2].lower() in names]
 
 
 def _classes_of(rows: Sequence[Sequence[str]], image_paths: Sequence[str]) -> Mapping[str, str]:

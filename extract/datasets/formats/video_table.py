@@ -13,6 +13,7 @@ from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
 from sparc.extract.datasets.tables import known_names
 from sparc.extract.datasets.tables.cells import text_of
 from sparc.extract.datasets.tables.opening import SUFFIXES, open_table
+from sparc.extract.datasets.tables.table import Table
 
 _CAPTIONS = known_names.CAPTIONS
 _LABELS = (*known_names.LABELS, "action")
@@ -31,14 +32,16 @@ class VideoTable(NamedTuple):
         column: Names the videos.
         others: The other columns.
         records: Values by column of each record, by name of the video.
-        strange: Where records are that name no video of the dataset.
+        strange: How many records name no video of the dataset.
+        first_strange: Where the first of them is.
     """
 
     file: str
     column: str
     others: Sequence[str]
     records: Mapping[str, Sequence[Mapping[str, Any]]]
-    strange: Sequence[str]
+    strange: int
+    first_strange: str
 
     @classmethod
     def find(cls, folder: SafeFolder, videos: Iterable[Video]) -> "VideoTable | None":
@@ -61,8 +64,8 @@ class VideoTable(NamedTuple):
         used = [*self.captions, *self.labels]
         others = [name for name in self.others if name not in used]
         columns.enter(account, self.file, [self.column, *used], others)
-        for where in self.strange:
-            omissions.add("record", "its video is not there", where)
+        why = "its video is not there"
+        omissions.add("record", why, self.first_strange, times=self.strange)
 
     @property
     def captions(self) -> Sequence[str]:
@@ -99,27 +102,32 @@ def _names(videos: Iterable[Video]) -> Mapping[str, str]:
 
 def _table(folder: SafeFolder, file: str, names: Mapping[str, str]) -> VideoTable | None:
     """A table by the column that names most videos; None where none does, or it is no table."""
+    best: VideoTable | None = None
     try:
         table = open_table(folder.locate(file), f"{folder}/{file}", Omissions(file))
-        candidates = list(known_names.known_among(table.header, _VIDEOS))
-        rows = list(table.rows(table.header)) if candidates else []
+        for column in known_names.known_among(table.header, _VIDEOS):
+            by_column = _by_column(table, file, column, names)
+            if len(by_column.records) > len(best.records if best else ()):
+                best = by_column
     except DatasetError:
         return None
-    best: VideoTable | None = None
-    for column in candidates:
-        records: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        strange: list[str] = []
-        for row in rows:
-            values = dict(zip(table.header, row.values, strict=True))
-            video = _video(values.pop(column), names)
-            if video is None:
-                strange.append(table.where(row.number))
-            else:
-                records[video].append(values)
-        if len(records) > len(best.records if best else ()):
-            others = [name for name in table.header if name != column]
-            best = VideoTable(file, column, others, records, strange)
     return best
+
+
+def _by_column(table: Table, file: str, column: str, names: Mapping[str, str]) -> VideoTable:
+    """A table by a column; records that name no video are only counted, however many there are."""
+    records: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    strange, first_strange = 0, ""
+    for row in table.silent().rows(table.header):
+        values = dict(zip(table.header, row.values, strict=True))
+        video = _video(values.pop(column), names)
+        if video is None:
+            strange += 1
+            first_strange = first_strange or table.where(row.number)
+        else:
+            records[video].append(values)
+    others = [name for name in table.header if name != column]
+    return VideoTable(file, column, others, records, strange, first_strange)
 
 
 def _video(value: Any, names: Mapping[str, str]) -> str | None:

@@ -1,6 +1,6 @@
 """Names of classes: in CSVs by key, as Open Images has them, and in lists by number."""
 
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 from sparc.common.errors import DatasetError
@@ -44,20 +44,31 @@ def names_of_numbers(folder: SafeFolder, account: Account, keys: Set[str]) -> di
     """
     if not keys or not all(key.isascii() and key.isdecimal() for key in keys):
         return {}
-    for file in folder.files:
-        if file.rpartition("/")[2].lower() not in NUMBERED_CLASSES:
-            continue
-        path = folder.path(file)
+    for file, path in class_lists(folder, NUMBERED_CLASSES):
         try:
-            is_small = path.stat().st_size <= LARGEST_TEXT
-            names = read_numbered_classes(path, f"{folder}/{file}") if is_small else {}
+            names = read_numbered_classes(path, f"{folder}/{file}")
         except DatasetError:  # a file of that name about something else
-            names = {}
+            continue
         if keys <= names.keys():
             account.uses(file)
             return {key: names[key] for key in keys}
-        folder.opened.discard(file)
     return {}
+
+
+def class_lists(folder: SafeFolder, names: Set[str]) -> Iterator[tuple[str, Path]]:
+    """The files that may say something of classes, by their names, with where they are.
+
+    Files too long for that are passed over. None counts as used by that.
+
+    Args:
+        folder: The dataset.
+        names: In lower case, without folders.
+    """
+    for file in folder.files:
+        if file.rpartition("/")[2].lower() in names:
+            path = folder.locate(file)
+            if path.stat().st_size <= LARGEST_TEXT:
+                yield file, path
 
 
 def read_numbered_classes(path: Path, name: str) -> dict[str, str]:

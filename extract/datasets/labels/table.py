@@ -219,8 +219,8 @@ def _confirmed(
     counts = pc.and_(pc.not_equal(ids, ""), pc.not_equal(keys, ""))
     empty = pc.index(counts, pa.scalar(False)).as_py()
     if empty >= 0:
-        for _ in range(pc.sum(pc.invert(counts)).as_py()):
-            omissions.add("line", "it has no ImageID or no LabelName", f"line {number + empty:,}")
+        why, first = "it has no ImageID or no LabelName", f"line {number + empty:,}"
+        omissions.add("line", why, first, times=pc.sum(pc.invert(counts)).as_py())
     if confidences:
         values = confidences[0].dictionary_encode()
         confirmed = [_is_one(text) for text in values.dictionary.to_pylist()]
@@ -228,8 +228,8 @@ def _confirmed(
             if confirmed[place] is None:
                 lines = pc.equal(values.indices, place)
                 first = f"line {number + pc.index(lines, pa.scalar(True)).as_py():,}"
-                for _ in range(pc.sum(lines).as_py()):
-                    omissions.add("line", f"its Confidence is {shorten(repr(text), 40)}", first)
+                why = f"its Confidence is {shorten(repr(text), 40)}"
+                omissions.add("line", why, first, times=pc.sum(lines).as_py())
         counts = pc.and_(counts, pa.array(confirmed, pa.bool_()).take(values.indices))
     return ids.filter(counts), keys.filter(counts)
 

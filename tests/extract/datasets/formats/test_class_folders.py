@@ -5,6 +5,7 @@ import json
 import pytest
 
 from sparc.common.errors import DatasetError
+from sparc.extract.datasets.labels import classes
 
 TENCH, SHARK = "n01440764", "n01484850"
 
@@ -88,6 +89,18 @@ def test_flat_images_have_classes_of_a_list(tmp_path, paint, manifest, labels, n
         "flat/v_1": [keys[0]],
         "flat/v_2": [keys[1]],
     }
+
+
+def test_a_file_too_long_for_a_list_of_classes_is_not_read(
+    tmp_path, paint, manifest, labels, monkeypatch
+):
+    monkeypatch.setattr(classes, "LARGEST_TEXT", 20)
+    paint(tmp_path, "cat/a.jpg", "dog/b.jpg")
+    (tmp_path / "words.txt").write_text("cat\ta cat\ndog\ta dog, long\n")
+    (tmp_path / "classes.txt").write_text("a cat\na dog\n")
+    result = manifest(format="class-folders")
+    assert labels(result) == {"cat/a": ["a cat"], "dog/b": ["a dog"]}
+    assert [entry.what for entry in result.account.unused] == ["words.txt"]
 
 
 def test_what_describes_no_folder_is_refused(tmp_path, paint, manifest):
