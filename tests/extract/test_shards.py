@@ -83,6 +83,15 @@ def test_shards_are_disjoint_and_complete_and_even(total: int, count: int) -> No
     shares = [Shard(count, number).chunks(total) for number in range(1, count + 1)]
     assert list(itertools.chain.from_iterable(shares)) == list(range(total))
     assert {len(share) - total // count for share in shares} <= {0, 1}
+    for number, share in enumerate(shares, start=1):
+        owners = {Shard.of_chunk(chunk, count=count, total=total) for chunk in share}
+        assert owners <= {Shard(count, number)}
+
+
+def test_what_is_left_of_more_shards_than_chunks_is_said_at_once(run, tmp_path) -> None:
+    count = 10**9 - 1
+    summary = run(tmp_path / "cache", f"{count}/{count}")
+    assert summary.unfinished[-1].startswith("left ")
 
 
 @pytest.mark.parametrize(

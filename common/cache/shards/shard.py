@@ -37,6 +37,11 @@ class Shard:
             )
         return cls(count, number)
 
+    @classmethod
+    def of_chunk(cls, chunk: int, *, count: int, total: int) -> "Shard":
+        """The shard, of a division into `count`, that a chunk of `total` belongs to."""
+        return cls(count, -(-(chunk + 1) * count // total))
+
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 

@@ -16,8 +16,8 @@ def lacking_shards(cache: ActivationCache, count: int) -> list[Shard]:
     missing = {chunk for stream in cache.stream_names for chunk in cache.missing_chunks(stream)}
     if pictured := cache.thumbnails.chunks:
         missing |= set(range(cache.info.chunks)).difference(pictured)
-    shards = (Shard(count, number) for number in range(1, count + 1))
-    return [shard for shard in shards if not missing.isdisjoint(shard.chunks(cache.info.chunks))]
+    total = cache.info.chunks
+    return sorted({Shard.of_chunk(chunk, count=count, total=total) for chunk in missing})
 
 
 def describe_shards(cache: ActivationCache) -> Iterator[str]:
