@@ -68,11 +68,52 @@ def align(parts: Sequence[Part], *, by_ids: bool | None) -> Alignment:
     """
     named = [part for part in parts if part.ids is not None]
     if by_ids and len(named) < len(parts):
-        lacking = listed([part.name for part in parts if part.ids is None])
-        raise DatasetError(f"--align ids: {lacking} has no names of rows: say with --ids where")
+        lacking = [part.name for part in parts if part.ids is None]
+        raise DatasetError(
+            f"--align ids: {listed(lacking)} {_have(lacking)} no names of rows: say where they "
+            "lie, --ids NAME=FILE"
+        )
     if len(named) < len(parts) or (not by_ids and _all_equal(named)):
         return _as_they_are(parts, named)
-    return _by_names(parts)
+    alike = comparable([part.ids for part in named if part.ids is not None])
+    if alike is None:
+        return _by_names(parts)
+    bare = [dataclasses.replace(part, ids=i) for part, i in zip(parts, alike, strict=True)]
+    result = _by_names(bare)
+    return dataclasses.replace(result, lines=(BARE, *result.lines))
+
+
+BARE = "names of rows are compared without their folders and extensions"
+"""What to say where `comparable` gave other names."""
+
+
+def comparable(names: Sequence[pa.Array]) -> list[pa.Array] | None:
+    """Names of rows that others write with folders or extensions, without these.
+
+    Args:
+        names: Those of each array, as texts.
+
+    Returns:
+        The bare names; None where all arrays have names in common with the first as they are, or
+        where bare ones do not tell rows apart that the whole ones do.
+    """
+    if _all_meet(names):
+        return None
+    bare = [pc.replace_substring_regex(ids, _AROUND, "") for ids in names]
+    is_clear = all(
+        pc.count_distinct(short).as_py() == pc.count_distinct(ids).as_py()
+        for short, ids in zip(bare, names, strict=True)
+    )
+    return bare if is_clear and _all_meet(bare) else None
+
+
+def _all_meet(names: Sequence[pa.Array]) -> bool:
+    """Whether all have names in common with the first."""
+    first, *others = names
+    return all(pc.any(pc.is_in(other, value_set=first)).as_py() for other in others)
+
+
+_AROUND = r"^.*[/\\]|(?i:\.(jpe?g|png|webp|bmp|gif|tiff?|npy|pt|txt))$"
 
 
 def _all_equal(named: Sequence[Part]) -> bool:
@@ -87,8 +128,8 @@ def _as_they_are(parts: Sequence[Part], named: Sequence[Part]) -> Alignment:
             lacking = [p.name for p in parts if p.ids is None]
             raise DatasetError(
                 f"{first.name} has {amount(first.rows, 'row')}, {part.name} {part.rows:,}, and "
-                f"{listed(lacking)} has no names of rows to tell which belong together: say with "
-                "--ids where they lie"
+                f"{listed(lacking)} {_have(lacking)} no names of rows to tell which belong "
+                "together: say where they lie, --ids NAME=FILE"
             )
     if named and not _all_equal(named):
         names = listed([part.name for part in named])
@@ -101,6 +142,10 @@ def _as_they_are(parts: Sequence[Part], named: Sequence[Part]) -> Alignment:
     if named and len(named) < len(parts):
         lines.append(f"rows as they follow one another; only {named[0].name} names them")
     return Alignment(first.rows, ids, bool(named), {p.name: None for p in parts}, tuple(lines))
+
+
+def _have(names: Sequence[str]) -> str:
+    return "have" if len(names) > 1 else "has"
 
 
 def _by_names(parts: Sequence[Part]) -> Alignment:

@@ -1,6 +1,7 @@
 """Which arrays of which files become which streams, and where the names of their rows lie."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,8 +12,14 @@ from sparc.common.streams.origin import ImportedFrom
 from sparc.common.text import shorten
 from sparc.extract.importing.arrays.array import FeatureArray
 from sparc.extract.importing.config import ImportConfig, Place
-from sparc.extract.importing.naming import IDS, column_called, guessed_modality, stream_name
-from sparc.extract.importing.sources.feature_file import FeatureFile
+from sparc.extract.importing.naming import (
+    IDS,
+    column_called,
+    guessed_modality,
+    names_of,
+    stream_name,
+)
+from sparc.extract.importing.sources.feature_file import STACK, FeatureFile
 from sparc.extract.importing.sources.registry import AUTO, FORMATS
 
 _PICKLES = (".pkl", ".pickle", ".joblib")
@@ -91,6 +98,10 @@ class Finder:
                 raise ConfigError(f"there is no stream {name!r}; there are {known}")
         return [self._found(name, place) for name, place in places.items()]
 
+    def columns(self, path: Path) -> Sequence[str]:
+        """What a file of features has beside them."""
+        return tuple(self._open(path)[1].columns())
+
     # ------------------------------------------------------------------ streams
 
     def _all(self) -> dict[str, Place]:
@@ -98,6 +109,10 @@ class Finder:
         paths = [self._source]
         if self._source.is_dir() and self._format_of(self._source) is None:
             paths = sorted(e for e in self._source.iterdir() if not e.name.startswith("."))
+            table = self._config.table
+            paths = [
+                e for e in paths if table is None or not table.exists() or not e.samefile(table)
+            ]
         places: dict[str, Place] = {}
         errors: list[DatasetError] = []
         for path in paths:
@@ -110,6 +125,7 @@ class Finder:
             if not keys:
                 columns = shorten(", ".join(self._open(path)[1].columns()), 200)
                 self.passed_over[path] = f"if {columns} names rows: --ids NAME={path.name}"
+                errors.append(_no_vectors(path, columns))
             for key in keys:
                 name = stream_name(path, key, several=len(keys) > 1)
                 if name in places:
@@ -158,7 +174,7 @@ class Finder:
         """The names of an array's rows, and where they lie."""
         if self._config.align == "rows":
             return None, None
-        place = self._named_ids().get(stream)
+        place = self._named_ids().get(stream) or self._names_beside(file, key, array)
         keys = [text for text in self._config.ids if "=" not in text]
         if place is not None:
             file = self._open(self._path(place))[1]
@@ -185,6 +201,17 @@ class Finder:
                 "rows: say with --ids where they lie, or take rows as they are with --align rows"
             )
         return as_names(values, where), (file.path, name)
+
+    def _names_beside(self, file: FeatureFile, key: str, array: FeatureArray) -> Place | None:
+        """The file that its own name says to name the rows: `dino_ids.npy` beside `dino.npy`."""
+        if self._config.ids or column_called(IDS, columns_beside(file, key, array.rows)):
+            return None
+        names = [
+            path
+            for path in sorted(file.path.parent.iterdir())
+            if names_of(file.path, path) and self._format_of(path) and self._open(path)[1].columns()
+        ]
+        return Place(str(names[0].absolute()), "") if len(names) == 1 else None
 
     # ------------------------------------------------------------------ files
 
@@ -229,7 +256,10 @@ def as_names(values: pa.Array, where: str) -> pa.Array:
         values, kind = values.dictionary_decode(), kind.value_type
     if pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return values.cast(pa.string())
-    raise DatasetError(f"{where}: names of rows of type {kind}, neither texts nor whole numbers")
+    raise DatasetError(
+        f"{where}: names of rows of type {kind}, neither texts nor whole numbers: save them as "
+        "texts, or take rows as they follow one another with --align rows"
+    )
 
 
 def columns_beside(file: FeatureFile, key: str, rows: int) -> list[str]:
@@ -242,6 +272,15 @@ def columns_beside(file: FeatureFile, key: str, rows: int) -> list[str]:
     ]
 
 
+def _no_vectors(path: Path, columns: str) -> DatasetError:
+    """The error for a file with one value a row in each of its columns."""
+    return DatasetError(
+        f"{path}: no vectors, which are (rows, dim) floats or a column of lists of floats: it has "
+        f"{columns}; stack what belongs together, np.stack(…).astype('float32'), and save that "
+        "with np.save or torch.save"
+    )
+
+
 def _advice(path: Path) -> str:
     """What to do with a file that is in no format of features."""
     if path.suffix in _PICKLES:
@@ -251,4 +290,11 @@ def _advice(path: Path) -> str:
         )
     if path.suffix in (".csv", ".tsv", ".jsonl", ".ndjson"):
         return f"captions and labels of a table: --table {path.name}"
+    if path.is_dir() and next(path.glob("*.npy"), None) is not None:
+        return (
+            "its .npy files differ in more than a number, so they are not one stream: import the "
+            f"folder itself, each is a stream; or stack them first, {STACK}"
+        )
+    if (path / "dataset_info.json").is_file():
+        return 'save it with to_parquet("features.parquet"), and import that'
     return f"formats are {', '.join(FORMATS)}"

@@ -182,7 +182,15 @@ def _require_same(
         stored, first = np.concatenate([last.astype(values.dtype), values]), rows.start - 1
     same = same_image[first : rows.stop].copy()
     same[0] = False
-    require_same_features(info, stored, same, first_row=first)
+    try:
+        require_same_features(info, stored, same, first_row=first)
+    except CacheError as error:
+        raise CacheError(
+            f"{shorten(str(error).partition(';')[0], 200)}: two entries have one name; name each "
+            f"row once, take rows as they are with --align rows, or, where several texts of one "
+            f"image have features, say --modality {info.name}=text; then import again with "
+            "--overwrite"
+        ) from error
 
 
 def _require_features(cache: ActivationCache, infos: Sequence[StreamInfo]) -> None:

@@ -9,7 +9,13 @@ from sparc.common.cache.manifest import Manifest
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import DatasetError
 from sparc.common.text import amount, shorten
-from sparc.extract.importing.alignment import Alignment, ArrayRows, array_rows_by_name
+from sparc.extract.importing.alignment import (
+    BARE,
+    Alignment,
+    ArrayRows,
+    array_rows_by_name,
+    comparable,
+)
 from sparc.extract.importing.finding import FoundStream
 
 
@@ -41,7 +47,11 @@ def align_with(cache: ActivationCache, streams: Sequence[FoundStream]) -> Alignm
             array_rows[name] = None
             lines.append(f"{name} has no names of rows: taken as those of the cache, in order")
             continue
-        where = array_rows_by_name(stream.ids, ids)
+        own, wanted = stream.ids, ids
+        if (alike := comparable([ids, own])) is not None:
+            wanted, own = alike
+            lines.append(f"{name}: {BARE}")
+        where = array_rows_by_name(own, wanted)
         array_rows[name] = where
         lacking = int((where < 0).sum())
         if lacking == len(ids):

@@ -43,6 +43,13 @@ def stream_name(path: Path, key: str, *, several: bool) -> str:
     return name if name[:1].isalpha() else f"stream_{name}".rstrip("_")
 
 
+def names_of(path: Path, other: Path) -> bool:
+    """Whether a file is called as one that names the rows of another: `dino_ids` of `dino`."""
+    stems = {path.stem.lower(), _FEATURES.sub("", path.stem).lower()}
+    said = re.sub(r"[ .\-]", "_", other.stem.lower())
+    return any(said == f"{stem}_{name}" for stem in stems for name in IDS)
+
+
 def guessed_modality(name: str, path: Path, key: str) -> Modality:
     """What the names of a stream and of its array say that its features are of."""
     said = " ".join((name, path.stem, key)).lower().replace("_", " ")

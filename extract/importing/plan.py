@@ -18,7 +18,15 @@ from sparc.common.errors import DatasetError
 from sparc.common.streams.info import StreamInfo
 from sparc.common.streams.origin import StreamOrigin
 from sparc.common.text import amount, shorten, size
-from sparc.extract.importing.alignment import Alignment, ArrayRows, Part, align, array_rows_by_name
+from sparc.extract.importing.alignment import (
+    BARE,
+    Alignment,
+    ArrayRows,
+    Part,
+    align,
+    array_rows_by_name,
+    comparable,
+)
 from sparc.extract.importing.config import ImportConfig
 from sparc.extract.importing.finding import Finder, FoundStream
 from sparc.extract.importing.joining import align_with, manifest_of
@@ -65,7 +73,8 @@ def make_plan(source: Path, config: ImportConfig, location: str = "") -> Plan:
         joined = align_with(cache, streams)
         infos = [_stream_info(s, config, by_ids=s.ids is not None) for s in streams]
         chunk_rows = cache.info.rows_per_chunk
-        return Plan(streams, infos, joined, manifest_of(cache), chunk_rows, joined.lines)
+        lines = (*_several_files(streams), *joined.lines)
+        return Plan(streams, infos, joined, manifest_of(cache), chunk_rows, lines)
     by_ids = {"auto": None, "ids": True, "rows": False}[config.align]
     parts = [Part(f"stream {s.name}", s.array.rows, s.ids) for s in streams]
     alignment = align(parts, by_ids=by_ids)
@@ -81,7 +90,7 @@ def make_plan(source: Path, config: ImportConfig, location: str = "") -> Plan:
         classes=described.classes,
         account=_account(finder, streams, described.used, described.rows),
     )
-    lines = (*alignment.lines, *take.lines, *described.lines)
+    lines = (*_several_files(streams), *alignment.lines, *take.lines, *described.lines)
     return Plan(streams, infos, alignment, manifest, config.rows_per_chunk, lines)
 
 
@@ -110,12 +119,17 @@ class _Taking:
                 )
             self._array_rows = alignment.array_rows[first.name]
             return
-        self._array_rows = array_rows_by_name(ids, alignment.ids)
+        wanted = alignment.ids
+        if (alike := comparable([wanted, ids])) is not None:
+            wanted, ids = alike
+            self.lines.append(f"{known.where}: {BARE}")
+        self._array_rows = array_rows_by_name(ids, wanted)
         lacking = int((self._array_rows < 0).sum())
         if lacking == len(self._array_rows):
             raise DatasetError(
                 f"{known.where} names none of the rows of the streams (it has {str(ids[0])!r}, "
-                f"they have {str(alignment.ids[0])!r}): say with --id-column which column does"
+                f"they have {str(alignment.ids[0])!r}): say with --id-column which column does, or "
+                "take lines as they follow one another with --align rows"
             )
         if lacking:
             total = amount(len(self._array_rows), "row")
@@ -130,6 +144,19 @@ class _Taking:
             return values
         array_rows = pa.array(self._array_rows, mask=self._array_rows < 0)
         return values.take(array_rows)
+
+
+def _several_files(streams: Sequence[FoundStream]) -> list[str]:
+    """Which streams are read of more than one file, and in which order."""
+    lines = []
+    for stream in streams:
+        first, *others = stream.file.files()
+        if others:
+            lines.append(
+                f"stream {stream.name}: the rows of {len(others) + 1:,} files, {first.name} to "
+                f"{others[-1].name}, one after the other"
+            )
+    return lines
 
 
 def _stream_info(stream: FoundStream, config: ImportConfig, *, by_ids: bool) -> StreamInfo:
@@ -158,12 +185,16 @@ def _account(
     for path, names in by_file.items():
         also = table if table is not None and table.what == str(path) else UsedFiles(what="")
         unused = tuple(name for name in also.unused if name not in names)
+        advice = f"--column {unused[0]} keeps it" if unused else ""
+        if not unused:
+            unused = _further(finder, path, (*names, *also.used))
+            advice = "of one file and group alone is that read; bring it into one --table"
         used.append(
             UsedFiles(
                 what=str(path),
                 used=tuple(filter(None, dict.fromkeys((*names, *also.used)))),
                 unused=unused,
-                advice=f"--column {unused[0]} keeps it" if unused else "",
+                advice=advice if unused else "",
             )
         )
     if table is not None and Path(table.what) not in by_file:
@@ -182,6 +213,11 @@ def _account(
     )
 
 
+def _further(finder: Finder, path: Path, used: Sequence[str]) -> tuple[str, ...]:
+    """Columns of a file of features of which nothing was taken."""
+    return tuple(name for name in finder.columns(path) if name not in used)
+
+
 def describe(plan: Plan) -> list[str]:
     """The plan for a person to read; every line is safe to print."""
     lines = []
@@ -198,8 +234,8 @@ def describe(plan: Plan) -> list[str]:
         )
     if plan.manifest.account is not None:
         lines += plan.manifest.account.lines()
-    if plan.alignment.ids is not None:
-        lines.append("aligned   by the names of rows" if plan.alignment.by_ids else "")
+    if plan.alignment.by_ids and all(stream.ids is not None for stream in plan.streams):
+        lines.append("aligned   by the names of rows")
     else:
         lines.append("aligned   as rows follow one another")
     lines += [f"note      {shorten(line, 300)}" for line in plan.lines]

@@ -49,17 +49,24 @@ class KnownRows:
 
 
 def known_rows(config: ImportConfig, streams: Sequence[FoundStream]) -> KnownRows | None:
-    """The table that was named, or else the first file of features that knows more of its rows."""
+    """The table that was named, or else the columns beside features that know most of their rows.
+
+    Of those that know captions, else labels, the first.
+    """
     if config.table is not None:
         texts = {*IDS, *CAPTIONS, *IMAGES}
         given = {config.id_column, config.caption_column, config.image_column}
         table = read_table(config.table, lambda name: name.lower() in texts or name in given)
         return KnownRows(config.table, table.columns, table.column, table.rows, "", table.note)
+    best: KnownRows | None = None
+    most = -1
     for stream in streams:
         columns = columns_beside(stream.file, stream.key, stream.array.rows)
-        if columns:
-            return KnownRows(stream.file.path, columns, stream.file.column, None, stream.name)
-    return None
+        known = 2 * bool(column_called(CAPTIONS, columns)) + bool(column_called(LABELS, columns))
+        if columns and known > most:
+            best = KnownRows(stream.file.path, columns, stream.file.column, None, stream.name)
+            most = known
+    return best
 
 
 def table_ids(known: KnownRows, config: ImportConfig) -> pa.Array | None:

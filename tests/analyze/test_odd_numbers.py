@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from sparc.analyze import AnalyzeConfig, analyze
+from sparc.analyze.browse.build import browse
 from sparc.common.cache.arrays import write_arrays
+from sparc.common.errors import ReportError
 from sparc.train import ModelConfig, StreamShape, create_model
 from sparc.train.config import TrainConfig
 from sparc.train.job import run
@@ -72,3 +74,5 @@ def test_a_model_whose_latents_are_all_dead(write_cache, tmp_path):
     require_numbers(report)
     assert report.summary["alive_nowhere/independent/trained"] == 8
     assert report.summary["nmse_self/joint/trained"] == pytest.approx(1)
+    with pytest.raises(ReportError, match="no latent is active on any row"):
+        browse(report, tmp_path / "site")

@@ -23,6 +23,7 @@ from sparc.analyze.concepts.gather import Evidence
 from sparc.analyze.concepts.table import build
 from sparc.analyze.maths.reduction import open_reducer
 from sparc.analyze.report.folder import Report
+from sparc.common.errors import ReportError
 from sparc.common.progress import progress
 from sparc.common.text import shorten
 
@@ -80,9 +81,19 @@ class Gathered:
 
     @cached_property
     def alive(self) -> list[int]:
-        """The latents that have a page: those active in any stream, in either mode."""
+        """The latents that have a page: those active in any stream, in either mode.
+
+        Raises:
+            ReportError: None is.
+        """
         active = [self.tables.of_latents[place].rows > 0 for place in self.tables.of_latents]
-        return np.flatnonzero(np.any(active, axis=0)).tolist()
+        alive = np.flatnonzero(np.any(active, axis=0)).tolist()
+        if not alive:
+            raise ReportError(
+                f"{self.evidence.report.folder}: no latent is active on any row, so there is "
+                "nothing to browse: train on more rows or for more steps"
+            )
+        return alive
 
     @cached_property
     def chooser(self) -> Chooser:

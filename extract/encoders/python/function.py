@@ -109,7 +109,10 @@ def call(function: Callable[..., Any], arguments: Sequence[str], options: Mappin
     try:
         inspect.signature(function).bind(*arguments, **values)
     except TypeError as error:
-        raise EncoderError(f"the function cannot be called like this: {error}") from error
+        raise EncoderError(
+            f"the function cannot be called like this: {error}; its arguments are the options of "
+            "the spec, ?NAME=VALUE&NAME=VALUE"
+        ) from error
     return function(*arguments, **values)
 
 

@@ -65,7 +65,10 @@ def load_own(
         EncoderError: The function fails, or gives no model.
     """
     with blaming(spec, "cannot be built"), importing_beside(spec):
-        own = call(function, arguments, dict(spec.options))
+        try:
+            own = call(function, arguments, dict(spec.options))
+        except EncoderError as error:
+            raise EncoderError(f"{printable(str(spec))}: {error}") from error
     if not isinstance(own, ImageModel | TextModel):
         raise EncoderError(
             f"{printable(str(spec))} gives a {type(own).__name__}: it must return "

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from sparc.common.errors import DatasetError
 from sparc.extract.importing.arrays.array import FeatureArray
-from sparc.extract.importing.arrays.order import in_order
+from sparc.extract.importing.arrays.order import in_order, number
 from sparc.extract.importing.sources.feature_file import FeatureFile
 from sparc.extract.importing.sources.npy import NpyFiles, mapped
 from sparc.extract.importing.sources.parquet import ParquetFiles
@@ -68,6 +68,12 @@ class ClipRetrievalFolder(FeatureFile):
             for a, b, rows, others_rows in zip(
                 parts[first], parts[name], counts[first], counts[name], strict=False
             ):
+                if number(a) != number(b):
+                    lone = min(a, b, key=lambda path: number(path) or 0)
+                    raise DatasetError(
+                        f"{a} and {b} are not of one partition: {lone} has none of its number "
+                        "beside it: remove what an interrupted run left, or name one with --stream"
+                    )
                 if rows != others_rows:
                     raise DatasetError(f"{a} has {rows:,} rows, {b} {others_rows:,}")
             if len(parts[name]) != len(parts[first]):

@@ -13,6 +13,9 @@ from sparc.common.errors import DatasetError
 from sparc.common.text import shorten
 from sparc.extract.importing.arrays.array import FeatureArray
 
+STACK = 'np.savez("features.npz", features=np.stack(vectors), ids=names)'
+"""How vectors in files of their own become features."""
+
 
 class FeatureFile(ABC):
     """A file or folder that holds features in one format.

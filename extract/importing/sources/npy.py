@@ -13,7 +13,7 @@ from sparc.common.errors import DatasetError
 from sparc.common.text import reason
 from sparc.extract.importing.arrays.array import FeatureArray, JoinedArray, MappedArray, is_features
 from sparc.extract.importing.arrays.order import in_order
-from sparc.extract.importing.sources.feature_file import FeatureFile, not_features, pickled
+from sparc.extract.importing.sources.feature_file import STACK, FeatureFile, not_features, pickled
 
 
 class NpyFiles(FeatureFile):
@@ -39,6 +39,9 @@ class NpyFiles(FeatureFile):
             if not is_features(values.shape, values.dtype.name):
                 if values.ndim == 1 and path == self.path:
                     return {}
+                if values.ndim == 1:
+                    what = f"{path}: one vector, {described(values)}"
+                    raise DatasetError(f"{what}; features are (rows, dim): {STACK}")
                 raise not_features(path, {"": described(values)})
             parts[path.name] = MappedArray(values)
         return {"": next(iter(parts.values())) if len(parts) == 1 else JoinedArray(parts)}
@@ -71,7 +74,10 @@ def mapped(path: Path) -> npt.NDArray[Any]:
     return values
 
 
-SAVE_PLAIN = "where it was made, save np.stack(array).astype('float32') instead"
+SAVE_PLAIN = (
+    "where it was made, save np.stack(array).astype('float32') instead, and names or captions as "
+    "array.astype(str)"
+)
 """What to do about an array of Python objects."""
 
 

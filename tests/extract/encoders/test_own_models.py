@@ -116,10 +116,20 @@ def test_a_function_that_fails_says_where(code, message, build, tmp_path) -> Non
     assert str(caught.value).isprintable()
 
 
+def test_a_model_that_gives_nan_can_be_built(build) -> None:
+    register_encoder(
+        "mylab", lambda: ImageModel(nn.Flatten(), small, encode=lambda x: x.flatten(1) * np.nan)
+    )
+    assert build("mylab:").dim == 48  # its features are rejected row by row, as any that are NaN
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("python:{}?sede=3", "has no option 'sede': its options are seed and side"),
+        (
+            "python:{}?sede=3",
+            r"python:\S+\?sede=3: the function has no option 'sede': its options are seed and side",
+        ),
         ("python:{}?seed=x", "option seed must be a whole number, not 'x'"),
         ("python:{}:letters", "reads captions: add #text to the spec"),
         ("python:{}#text", "reads images: remove #text"),

@@ -259,6 +259,53 @@ def test_rows_are_brought_together_by_their_names(tmp_path, imported) -> None:
     assert list(verify(done.cache)) == []
 
 
+def test_names_in_files_of_their_own_bring_rows_together(tmp_path, imported) -> None:
+    source = tmp_path / "named"
+    source.mkdir()
+    np.save(source / "dino_features.npy", DINO)
+    np.save(source / "dino_ids.npy", np.array(IDS))
+    np.save(source / "clip.npy", CLIP[SHUFFLED])
+    np.save(source / "clip_ids.npy", np.array(IDS)[SHUFFLED])
+    for options in ([], ["--stream=clip=clip.npy", "--stream=dino=dino_features.npy"]):
+        done = imported(source, *options, "--overwrite")
+        rows = [IDS.index(name) for name in done.cache.rows(["sample_id"])["sample_id"].to_pylist()]
+        np.testing.assert_array_equal(features(done.cache, "clip"), CLIP[rows])
+        np.testing.assert_array_equal(features(done.cache, "dino"), DINO[rows])
+        assert "aligned   by the names of rows" in done.said
+        assert "not used" not in done.said
+
+
+def test_names_with_and_without_extensions_are_the_same(tmp_path, imported) -> None:
+    source, table = tmp_path / "named", tmp_path / "captions.csv"
+    source.mkdir()
+    files = [f"train/{name}.JPG" for name in IDS]
+    np.savez(source / "dino.npz", x=DINO, ids=files)
+    np.savez(source / "clip.npz", x=CLIP[SHUFFLED], ids=np.array(IDS)[SHUFFLED])
+    lines = [f"{IDS[row]}.png,{CAPTIONS[row]}" for row in SHUFFLED[:50]]
+    table.write_text("\n".join(["file_name,caption", *lines]))
+    done = imported(source, "--table", table)
+    rows = [IDS.index(name) for name in done.cache.rows(["sample_id"])["sample_id"].to_pylist()]
+    np.testing.assert_array_equal(features(done.cache, "clip"), CLIP[rows])
+    np.testing.assert_array_equal(features(done.cache, "dino"), DINO[rows])
+    captioned = {int(row) for row in SHUFFLED[:50]}
+    wanted = [CAPTIONS[row] if row in captioned else None for row in rows]
+    assert done.cache.rows(["caption"])["caption"].to_pylist() == wanted
+    assert "names of rows are compared without their folders and extensions" in done.said
+    np.savez(
+        source / "dino.npz", x=DINO, ids=[f"{n // 2}.{'jp' if n % 2 else 'pn'}g" for n in range(60)]
+    )
+    done = imported(source, status=2, name="other")
+    assert "have no name of a row in common" in done.said
+
+
+def test_captions_beside_any_stream_are_taken_and_others_listed(tmp_path, imported) -> None:
+    np.savez(tmp_path / "clip.npz", x=CLIP, ids=IDS, labels=[row % 2 for row in range(ROWS)])
+    np.savez(tmp_path / "dino.npz", x=DINO, ids=IDS, captions=CAPTIONS)
+    done = imported(tmp_path, "--dry-run")
+    assert "captions  all 60 rows" in done.shown
+    assert "clip.npz: labels (of one file and group alone is that read; bring it" in done.shown
+
+
 def test_an_image_with_several_captions_has_a_row_for_each(tmp_path, imported) -> None:
     texts = np.repeat(np.arange(10), 3)
     np.savez(tmp_path / "image.npz", dino=DINO[:12], ids=IDS[:12])
@@ -393,6 +440,7 @@ def refused(folder: Path) -> None:
     (folder / "cut.npz").write_bytes(b"PK no")
     np.savez(folder / "a.npz", x=DINO, ids=IDS)
     np.savez(folder / "b.npz", x=DINO, ids=CAPTIONS)
+    np.savez(folder / "differ.npz", x=DINO, ids=["b", "b", *IDS[:58]])
     np.savez(folder / "twice.npz", x=DINO, ids=["b", *IDS[:58], "b"])
     uneven = pa.array([[1.0, 2.0], [1.0]])
     pq.write_table(pa.table({"v": uneven}), folder / "uneven.parquet")
@@ -401,6 +449,8 @@ def refused(folder: Path) -> None:
     with (folder / "torn.parquet").open("r+b") as file:
         file.seek(ids.dictionary_page_offset)
         file.write(b"\xff" * ids.total_compressed_size)
+    (folder / "vector.npy").mkdir()
+    np.save(folder / "vector.npy/0.npy", DINO[0])
     np.save(folder / "nan.npy", np.full((3, 2), np.nan, np.float32))
     (folder / "table.csv").write_text("id,caption\nx,y\n")
     (folder / "feature.pkl").write_bytes(pickle.dumps(1))
@@ -425,6 +475,12 @@ def refused(folder: Path) -> None:
         (["a=a.npz::y"], "has no array 'y'; it has x: --stream a=a.npz::KEY"),
         (["a=a.npz", "b=b.npz"], "stream b and stream a have no name of a row in common ('capti"),
         (["a=twice.npz"], "row 59, b: the rows of one sample_id do not all follow one another"),
+        (
+            ["a=differ.npz"],
+            "row 1: the feature is not that of the row before, of the same sample_id",
+        ),
+        (["a=differ.npz"], "say --modality a=text"),
+        (["a=vector.npy"], "one vector, (6,) float32; features are (rows, dim): np.savez("),
         (["a=uneven.parquet"], "row 1 has 1 values, others have 2"),
         (["a=nan.npy"], "stream a: no row has a feature (most often: the feature is not finite)"),
         (["dino.npy"], "cannot read stream 'dino.npy': it must be NAME=PATH or NAME=PATH::KEY"),
@@ -452,10 +508,21 @@ def test_what_cannot_be_imported_is_refused_with_the_way_out(
     assert message in error
 
 
+def test_a_file_of_plain_columns_says_what_features_are(tmp_path, imported) -> None:
+    pq.write_table(pa.table({"image_id": IDS, "f0": DINO[:, 0]}), tmp_path / "wide.parquet")
+    done = imported(tmp_path / "wide.parquet", status=2)
+    assert "wide.parquet: no vectors, which are (rows, dim) floats" in done.said
+    assert "it has image_id, f0; stack what belongs together, np.stack" in done.said
+
+
 def test_parts_of_clip_retrieval_that_do_not_belong_together_are_refused(tmp_path) -> None:
     folder = save_clip_retrieval(tmp_path)
     np.save(folder / "text_emb/text_emb_3.npy", CLIP[:5])
     with pytest.raises(DatasetError, match=r"img_emb_3.npy has 6 rows, .*text_emb_3.npy 5"):
+        make_plan(folder, ImportConfig())
+    (folder / "text_emb/text_emb_3.npy").unlink()
+    (folder / "img_emb/img_emb_10.npy").unlink()
+    with pytest.raises(DatasetError, match=r"text_emb_4.npy are not of one partition: .*emb_3"):
         make_plan(folder, ImportConfig())
 
 
