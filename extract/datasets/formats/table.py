@@ -63,7 +63,8 @@ class TableDataset(DatasetReader):
         if _lists_addresses(table, roles):
             return _ADDRESSES
         if roles.captions or roles.labels is not None:
-            return f"{typed} reads it"
+            is_here = finds_most(folder, file, opened)
+            return f"{typed} reads it" if is_here else "the images that it names are not there"
         others = [column for column in table.header if column and column != roles.image]
         if not others or not finds_most(folder, file, opened):
             return ""

@@ -132,3 +132,14 @@ def test_names_of_files_tear_no_line_and_move_no_cursor(tmp_path, paint) -> None
     lines = list(account_of(tmp_path).lines())
     assert any("--table" in line for line in lines)
     assert all(line.isprintable() for line in lines)
+
+
+def test_a_table_whose_images_are_not_there_is_not_recommended(tmp_path, paint) -> None:
+    paint(tmp_path, "a.png")
+    (tmp_path / "here.csv").write_text("image,caption\na.png,one\n")
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,one\n")
+    (tmp_path / "other.csv").write_text("image,caption\nz.png,one\n")
+    assert {
+        "not used  here.csv (--table here.csv reads it)",
+        "not used  other.csv (the images that it names are not there)",
+    } <= {*account_of(tmp_path).lines()}
