@@ -36,6 +36,11 @@ _PROSE = ("readme", "license", "licence", "copying", "changelog", "citation")
 """How the names of files begin that no reader would read: they are not listed."""
 
 
+_MOST_REASONS = 100
+_FURTHER_REASONS = "for further reasons"
+"""Reasons may repeat what a file has: further ones are counted together."""
+
+
 class _Omitted(NamedTuple):
     times: int
     first: str
@@ -62,8 +67,12 @@ class Omissions:
             times: How many there are; of none nothing is entered.
         """
         if times:
-            earlier = self._reasons.get((what, why), _Omitted(0, where))
-            self._reasons[what, why] = _Omitted(earlier.times + times, earlier.first)
+            is_one_too_many = (
+                len(self._reasons) >= _MOST_REASONS and (what, why) not in self._reasons
+            )
+            reason = what, _FURTHER_REASONS if is_one_too_many else why
+            earlier = self._reasons.get(reason, _Omitted(0, where))
+            self._reasons[reason] = _Omitted(earlier.times + times, earlier.first)
 
     @property
     def first(self) -> str:

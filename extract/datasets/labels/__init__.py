@@ -1,1 +1,1 @@
-"""Labels: `table` reads CSVs of them, `of_images` gives them to images, `classes` has the names."""
+"""Labels: CSVs of them (`table`), given to `of_images`; names of `classes`, also `of_folders`."""

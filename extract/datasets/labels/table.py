@@ -32,6 +32,9 @@ _ROWS_AT_ONCE = 1 << 18
 _KEPT_STRANGERS = 200_000
 """Most labels of ids that are not wanted that are kept, to look at how these are written."""
 
+_NAMED_CONFIDENCES = 10
+"""Confidences of a block that are no numbers and are named; all further ones are counted."""
+
 _NEEDED = ("imageid", "labelname")
 _SEPARATORS = ",;\t|"
 
@@ -224,12 +227,16 @@ def _confirmed(
     if confidences:
         values = confidences[0].dictionary_encode()
         confirmed = [_is_one(text) for text in values.dictionary.to_pylist()]
-        for place, text in enumerate(values.dictionary.to_pylist()):
-            if confirmed[place] is None:
-                lines = pc.equal(values.indices, place)
-                first = f"line {number + pc.index(lines, pa.scalar(True)).as_py():,}"
-                why = f"its Confidence is {shorten(repr(text), 40)}"
-                omissions.add("line", why, first, times=pc.sum(lines).as_py())
+        bad = [place for place, is_one in enumerate(confirmed) if is_one is None]
+        whys = [shorten(repr(values.dictionary[p].as_py()), 40) for p in bad[:_NAMED_CONFIDENCES]]
+        places = [[place] for place in bad[:_NAMED_CONFIDENCES]]
+        if others := bad[_NAMED_CONFIDENCES:]:
+            whys.append("no number")
+            places.append(others)
+        for why, of_reason in zip(whys, places, strict=True):
+            lines = pc.is_in(values.indices, pa.array(of_reason, values.indices.type))
+            first = f"line {number + pc.index(lines, pa.scalar(True)).as_py():,}"
+            omissions.add("line", f"its Confidence is {why}", first, times=pc.sum(lines).as_py())
         counts = pc.and_(counts, pa.array(confirmed, pa.bool_()).take(values.indices))
     return ids.filter(counts), keys.filter(counts)
 

@@ -2,6 +2,7 @@
 
 from sparc.common.cache.account.account import DatasetAccount
 from sparc.extract.datasets import open_dataset
+from sparc.extract.datasets.account import Omissions
 from sparc.extract.datasets.base import DatasetOptions
 
 
@@ -143,3 +144,12 @@ def test_a_table_whose_images_are_not_there_is_not_recommended(tmp_path, paint) 
         "not used  here.csv (--table here.csv reads it)",
         "not used  other.csv (the images that it names are not there)",
     } <= {*account_of(tmp_path).lines()}
+
+
+def test_reasons_that_repeat_what_a_file_has_are_bounded() -> None:
+    omissions = Omissions("file")
+    for number in range(1000):
+        omissions.add("caption", f"it is {number}", f"line {number}")
+    left_out = list(omissions.left_out())
+    assert len(left_out) == 101
+    assert (left_out[-1].records, left_out[-1].first) == (900, "line 100")

@@ -132,6 +132,18 @@ def test_one_bad_line_is_one_line_left_out(tmp_path, paint, manifest, labels, fi
         manifest(**given, strict=True)
 
 
+def test_a_column_of_other_texts_as_confidence_is_a_few_reasons(tmp_path, paint, manifest, files):
+    paint(tmp_path, "a.png")
+    lines = [f"a,/cat,text {number}" for number in range(300)]
+    account = manifest(
+        **files("\n".join(["ImageID,LabelName,Confidence", *lines, "a,/cat,1"]))
+    ).account
+    (*named, others) = account.left_out
+    assert {entry.records for entry in named} == {1}
+    assert (others.why, others.first) == ("its Confidence is no number", "line 12")
+    assert len(named) + others.records == 300
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("separator", [";", "\t"])
 def test_encodings_and_separators(tmp_path, paint, manifest, labels, files, encoding, separator):

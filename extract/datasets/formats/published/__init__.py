@@ -1,1 +1,1 @@
-"""Readers of published datasets in the layouts of their authors, one module a layout."""
+"""Readers of published datasets, one module a layout; `documents`, `lists`, `safe_xml` help."""

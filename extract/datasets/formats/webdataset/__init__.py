@@ -1,1 +1,1 @@
-"""Tar shards: `archive` finds the members, `samples` puts them together, `reader` makes rows."""
+"""Tar shards: `archive` finds the members, `samples` puts them together, `contents` reads them."""

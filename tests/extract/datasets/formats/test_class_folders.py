@@ -96,11 +96,11 @@ def test_a_file_too_long_for_a_list_of_classes_is_not_read(
 ):
     monkeypatch.setattr(classes, "LARGEST_TEXT", 20)
     paint(tmp_path, "cat/a.jpg", "dog/b.jpg")
-    (tmp_path / "words.txt").write_text("cat\ta cat\ndog\ta dog, long\n")
-    (tmp_path / "classes.txt").write_text("a cat\na dog\n")
+    (tmp_path / "classes.txt").write_text("cat\ta cat\ndog\ta dog, long\n")
+    (tmp_path / "words.txt").write_text("a cat\na dog\n")
     result = manifest(format="class-folders")
     assert labels(result) == {"cat/a": ["a cat"], "dog/b": ["a dog"]}
-    assert [entry.what for entry in result.account.unused] == ["words.txt"]
+    assert [entry.what for entry in result.account.unused] == ["classes.txt"]
 
 
 def test_what_describes_no_folder_is_refused(tmp_path, paint, manifest):
