@@ -36,6 +36,9 @@ _WATCHED = 1 << 26
 _BLOCK = 1 << 20
 """Bytes of a text file that are read at once."""
 
+_GARBLED = re.compile("[\u00c2-\u00f4][\u0080-\u00bf\u0152-\u017e\u02c6\u02dc\u2013-\u2122]")
+"""What the first two bytes of a letter in UTF-8 look like in Windows-1252."""
+
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -252,3 +255,13 @@ def _well_formed(value: Any) -> Any:
     if isinstance(value, dict):
         return {_well_formed(key): _well_formed(item) for key, item in value.items()}
     return value
+
+
+def is_garbled(text: str) -> bool:
+    """Whether a text was UTF-8, was read as Windows-1252 and saved so: `KÃ¤se` for `Käse`."""
+    if text.isascii() or not _GARBLED.search(text):
+        return False
+    try:
+        return text.encode("cp1252").decode() != text
+    except UnicodeError:
+        return False

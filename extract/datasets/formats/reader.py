@@ -13,6 +13,7 @@ from typing import ClassVar
 from sparc.common.cache.account.account import DatasetAccount
 from sparc.common.cache.manifest import Manifest
 from sparc.common.errors import DatasetError
+from sparc.common.text import amount, shorten
 from sparc.extract.datasets.account import Account
 from sparc.extract.datasets.advice import general_advice
 from sparc.extract.datasets.base import DatasetOptions
@@ -21,6 +22,7 @@ from sparc.extract.datasets.formats.registry import FORMATS, TABLE
 from sparc.extract.datasets.formats.videos import look_like_videos
 from sparc.extract.datasets.labels.of_images import with_labels_of_files
 from sparc.extract.datasets.manifest import build_manifest, check_some_present
+from sparc.extract.datasets.metadata import is_garbled
 from sparc.extract.datasets.safe_folder import SafeFolder
 from sparc.extract.datasets.source import ImageRecord, Source
 from sparc.extract.datasets.splits import choose_split
@@ -138,11 +140,17 @@ class DatasetReader(ABC):
 
     def _notes(self, records: Sequence[ImageRecord], account: DatasetAccount) -> Iterator[str]:
         """What a person should know of these images besides."""
-        if any(record.group for record in records):
-            return
+        garbled = [text for record in records for text in record.captions if is_garbled(text)]
+        if garbled:
+            yield (
+                f"{amount(len(garbled), 'caption')} in UTF-8 that was read as Windows-1252 and "
+                f"saved so, such as {shorten(garbled[0], 60)}: make the file again from its source"
+            )
         heads = (self.folder.head(record.image_path, 64) for record in records[:1])
         if any(head.startswith(LFS_POINTER) for head in heads):
             yield "images are pointers of Git LFS: fetch them with git lfs pull"
+        if any(record.group for record in records):
+            return
         # Classes have folders too, whose images may be numbered: there it matters for holdout only.
         is_worth_saying = self.options.holdout or not account.labelled
         if is_worth_saying and look_like_videos(record.image_path for record in records):

@@ -153,3 +153,12 @@ def test_reasons_that_repeat_what_a_file_has_are_bounded() -> None:
     left_out = list(omissions.left_out())
     assert len(left_out) == 101
     assert (left_out[-1].records, left_out[-1].first) == (900, "line 100")
+
+
+def test_captions_that_were_read_in_another_encoding_are_said(tmp_path, paint) -> None:
+    paint(tmp_path, "a.png", "b.png", "c.png", "d.png")
+    texts = ("Käse, it’s".encode().decode("cp1252"), "Käse, Ça", "SÃO PAULO", "plain")
+    for name, text in zip("abcd", texts, strict=True):
+        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
+    (note,) = account_of(tmp_path).notes
+    assert note.startswith("1 caption in UTF-8 that was read as Windows-1252 and saved so, such as")
