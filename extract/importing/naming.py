@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparc.common.streams.info import Modality
+from sparc.extract.datasets.tables import known_names
 
 IDS = (
     *("id", "ids", "sample_id", "sample_ids", "image_id", "image_ids", "key", "keys", "index"),
     *("indices", "uid", "uids", "row_id", "image_path", "image_paths", "filename", "filenames"),
     *("file_name", "file_names", "filepath", "path", "paths", "name", "names"),
 )
-CAPTIONS = ("caption", "captions", "text", "texts", "sentence", "title", "prompt", "alt")
-LABELS = ("label", "labels", "class", "target", "targets", "category", "y")
+CAPTIONS = known_names.CAPTIONS
+LABELS = (*known_names.LABELS, "target", "targets", "y")
 IMAGES = (
     *("image_path", "image", "file_name", "filename", "filepath", "path", "image_paths"),
     *("filenames", "paths"),
@@ -57,9 +58,11 @@ def guessed_modality(name: str, path: Path, key: str) -> Modality:
 
 
 def column_called(known: Sequence[str], columns: Sequence[str]) -> str:
-    """The column with the first of some names, in any case; empty where there is none.
+    """The column with the first of some names, as `known_names.plain` compares them.
 
-    A column in a group, such as `train/ids` of HDF5, is called by the end of its name.
+    A column in a group, such as `train/ids` of HDF5, is called by the end of its name. Empty where
+    there is none.
     """
-    lower = {column.rpartition("/")[2].lower(): column for column in reversed(columns)}
-    return next((lower[name] for name in known if name in lower), "")
+    by_name = {known_names.plain(c.rpartition("/")[2]): c for c in reversed(columns)}
+    plain = map(known_names.plain, known)
+    return next((by_name[name] for name in plain if name in by_name), "")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sparc.common.errors import DatasetError
-from sparc.common.text import reason
+from sparc.common.text import printable, reason
 from sparc.extract.importing.arrays.array import FeatureArray, SlicedArray
 from sparc.extract.importing.sources.keyed import KeyedFile, Shape
 from sparc.extract.importing.sources.npy import as_column
@@ -81,8 +81,14 @@ class Hdf5File(KeyedFile):
         datasets: dict[str, Any] = {}
 
         def visit(name: str, item: Any) -> None:
-            if isinstance(item, h5py.Dataset) and item.shape:
-                datasets[name] = item
+            if not isinstance(item, h5py.Dataset) or not item.shape:
+                return
+            if item.external or item.is_virtual:
+                raise DatasetError(
+                    f"{self.path}, {printable(name)}: its values lie in other files, which whoever "
+                    "wrote this one chose: import those, or copy the values into one file"
+                )
+            datasets[name] = item
 
         file.visititems(visit)
         return datasets

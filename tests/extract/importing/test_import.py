@@ -526,6 +526,29 @@ def test_parts_of_clip_retrieval_that_do_not_belong_together_are_refused(tmp_pat
         make_plan(folder, ImportConfig())
 
 
+def test_hdf5_does_not_lead_to_files_that_its_author_chose(tmp_path) -> None:
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "secret").write_bytes(bytes(4 * 6 * ROWS))
+    kept = {"external": [(str(tmp_path / "secret"), 0, 4 * 6 * ROWS)]}
+    layout = h5py.VirtualLayout((ROWS, 6), "float32")
+    layout[:] = h5py.VirtualSource("outside.h5", "features", shape=(ROWS, 6))
+    with h5py.File(tmp_path / "raw.h5", "w") as file:
+        file.create_dataset("features", (ROWS, 6), "float32", **kept)
+    with h5py.File(tmp_path / "virtual.h5", "w") as file:
+        file.create_virtual_dataset("features", layout)
+    for name in ("raw.h5", "virtual.h5"):
+        with pytest.raises(DatasetError, match=f"{name}, features: its values lie in other files"):
+            make_plan(tmp_path / name, ImportConfig())
+
+
+def test_columns_are_known_by_the_names_that_datasets_know(tmp_path, imported) -> None:
+    columns = {"File_Name": IDS, "alt_text": CAPTIONS, "dino": vectors(DINO)}
+    pq.write_table(pa.table(columns), tmp_path / "dino.parquet")
+    rows = imported(tmp_path / "dino.parquet").cache.rows()
+    assert rows["sample_id"].to_pylist() == IDS
+    assert rows["caption"].to_pylist() == CAPTIONS
+
+
 def test_a_format_is_a_file_and_a_line(tmp_path, imported, monkeypatch) -> None:
     class RawFile(FeatureFile):
         @classmethod
