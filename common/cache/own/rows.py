@@ -26,6 +26,8 @@ def captions_of_rows(captions: Iterable[Any]) -> list[str | None]:
     Raises:
         CacheError: One is no text.
     """
+    if isinstance(captions, str):
+        raise CacheError(f"captions is one text, {_quoted(captions)}: give a list, a text a row")
     result = [None if _is_missing(caption) else caption for caption in captions]
     for row, caption in enumerate(result):
         if caption is not None and not isinstance(caption, str):

@@ -80,6 +80,7 @@ class CacheWriter:
         self._schema: pa.Schema = BATCH
         self._last: pa.Table | None = None
         self._held = ExitStack()
+        self._is_open = True
 
     @classmethod
     def open(
@@ -161,6 +162,7 @@ class CacheWriter:
         if error is None:
             self.close()
         else:
+            self._is_open = False
             self._held.__exit__(kind, error, traceback)  # a folder that stays empty goes again
 
     # ------------------------------------------------------------------ batches
@@ -231,6 +233,8 @@ class CacheWriter:
             CacheError: The batch does not fit those before, or itself; then nothing of it is
                 appended. Or what was written before is not what is given again.
         """
+        if not self._is_open:
+            raise CacheError(f"{self.folder} is closed: append before its `with` block ends")
         if not isinstance(features, Mapping) or not all(isinstance(name, str) for name in features):
             raise CacheError(
                 'a batch needs the names of its streams, in a dict: append({"dino": dino})'
@@ -351,6 +355,9 @@ class CacheWriter:
             CacheError: No row was appended, all rows of a stream lack features, or rows of one
                 image contradict each other or do not follow one another.
         """
+        if not self._is_open:
+            return ActivationCache(self.folder)
+        self._is_open = False
         with self._held:
             if self._finished is not None and self._begun is None:
                 return ActivationCache(self.folder)  # nothing was given that it might not hold

@@ -73,3 +73,18 @@ def test_what_two_formats_recognize_needs_a_word(tmp_path, monkeypatch):
     with pytest.raises(DictionaryError, match="may be of in-json or twin: say which with format="):
         import_dictionary(tmp_path, tmp_path / "model", ImportConfig(stream="a"))
     import_dictionary(tmp_path, tmp_path / "model", ImportConfig(stream="a", format="twin"))
+
+
+def test_a_format_that_asks_everything_for_tensors_hinders_no_other(tmp_path, monkeypatch):
+    class OfTensors(InJson):
+        def recognizes(self, given):
+            return "mine" in given.tensors()  # as the docstring of the registry has it
+
+    monkeypatch.setitem(globals(), "OfTensors", OfTensors)
+    entries = {"mine": FormatEntry("a file", f"{__name__}:OfTensors"), **FORMATS}
+    for name in list(FORMATS):
+        monkeypatch.delitem(FORMATS, name)
+    for name, entry in entries.items():  # it is asked first
+        monkeypatch.setitem(FORMATS, name, entry)
+    (tmp_path / "dictionary.json").write_text(json.dumps({"encoder": [[1.0]], "k": 1}))
+    import_dictionary(tmp_path, tmp_path / "model", ImportConfig(stream="a"))

@@ -37,10 +37,7 @@ class DictionaryLearning(Format):
             return bool(_class_of(_trainer(given)))
         except DictionaryError:
             pass
-        try:
-            tensors = given.tensors(FILE)
-        except DictionaryError:
-            return False
+        tensors = given.tensors(FILE)
         return "encoder.weight" in tensors and "decoder.weight" in tensors
 
     def read(self, given: Given, k: int) -> Dictionary:

@@ -37,7 +37,11 @@ class Format(ABC):
 
     @abstractmethod
     def recognizes(self, given: Given) -> bool:
-        """Whether a file or folder is of this format, readable or not."""
+        """Whether a file or folder is of this format, readable or not.
+
+        Raises:
+            DictionaryError: What it asks for cannot be read: then it is not of this format.
+        """
 
     @abstractmethod
     def read(self, given: Given, k: int) -> Dictionary:
@@ -91,13 +95,20 @@ def writable_format_of(name: str) -> WritableFormat:
     return result
 
 
+def _recognizes(name: str, given: Given) -> bool:
+    try:
+        return format_of(name).recognizes(given)
+    except DictionaryError:  # it asked a folder, or a file of another kind, for its tensors
+        return False
+
+
 def recognized_format(given: Given) -> str:
     """The name of the one format that recognizes a file or folder.
 
     Raises:
         DictionaryError: None does, or several do.
     """
-    names = [name for name in FORMATS if format_of(name).recognizes(given)]
+    names = [name for name in FORMATS if _recognizes(name, given)]
     if len(names) == 1:
         return names[0]
     if names:

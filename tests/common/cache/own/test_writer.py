@@ -282,6 +282,19 @@ def test_a_batch_that_does_not_fit_is_refused_and_nothing_of_it_kept(
     assert ActivationCache(tmp_path / "cache").info.rows == 6
 
 
+def test_what_comes_after_the_end_is_refused_and_closing_twice_is_closing_once(tmp_path) -> None:
+    with sparc.CacheWriter.open(tmp_path / "done") as cache:
+        cache.append({"text": TEXT[:5]})
+        assert cache.close().info.rows == 5
+    with pytest.raises(CacheError, match="is closed: append before its `with` block ends"):
+        cache.append({"text": TEXT[5:]})
+    assert cache.close().info.rows == 5
+    with pytest.raises(KeyError), sparc.CacheWriter.open(tmp_path / "failed") as cache:
+        raise KeyError
+    with pytest.raises(CacheError, match="is closed"):
+        cache.append({"text": TEXT})
+
+
 def test_what_cannot_be_begun_or_closed_leaves_no_folder(tmp_path) -> None:
     folder = tmp_path / "cache"
     with pytest.raises(CacheError, match="no row was appended"):
