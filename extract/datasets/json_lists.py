@@ -148,7 +148,7 @@ class JsonLists:
         rest = _Part(b"", _NO_BRACKETS)
         for offset, chunk in self._chunks(begin):
             part = rest.with_more(chunk, brackets.of(chunk))
-            beyond = part.found.places[part.found.depths < _IN_LIST]
+            beyond = part.marks.places[part.marks.depths < _IN_LIST]
             if len(beyond):
                 end = int(beyond[0])
                 if part.text[end : end + 1] != b"]":
@@ -173,10 +173,10 @@ class JsonLists:
         brackets = _Brackets(_IN_LIST - 1)
         between = bytearray()  # behind one list or object of the document, before the next
         for offset, chunk in self._chunks(self._searched):
-            found = brackets.of(chunk)
-            outer = (found.depths < 2) | ((found.depths == 2) & found.opens)
+            marks = brackets.of(chunk)
+            outer = (marks.depths < 2) | ((marks.depths == 2) & marks.opens)
             behind = 0
-            for place, depth in zip(found.places[outer].tolist(), found.depths[outer], strict=True):
+            for place, depth in zip(marks.places[outer].tolist(), marks.depths[outer], strict=True):
                 if depth == 2:
                     between += chunk[behind:place]
                     name = self._last_key(bytes(between), offset + place)
@@ -266,7 +266,7 @@ class JsonList(JsonLists):
         return self.entries(_WHOLE, what)
 
 
-class _Found(NamedTuple):
+class _Marks(NamedTuple):
     """The brackets of a text.
 
     Attributes:
@@ -280,7 +280,7 @@ class _Found(NamedTuple):
     opens: npt.NDArray[np.bool_]
 
 
-_NO_BRACKETS = _Found(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_))
+_NO_BRACKETS = _Marks(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.bool_))
 
 
 class _Brackets:
@@ -297,7 +297,7 @@ class _Brackets:
         self.depth = depth
         self._in_text = False
 
-    def of(self, chunk: bytes) -> _Found:
+    def of(self, chunk: bytes) -> _Marks:
         """The brackets of the next chunk, which must not end with a backslash."""
         if b"\\" in chunk:  # what is escaped ends no text
             chunk = chunk.replace(b"\\\\", b"__").replace(b'\\"', b"__")
@@ -317,35 +317,35 @@ class _Brackets:
         depths = self.depth + np.cumsum(np.where(opens, 1, -1))
         if len(depths):
             self.depth = int(depths[-1])
-        return _Found(places[brackets], depths, opens)
+        return _Marks(places[brackets], depths, opens)
 
 
 class _Part(NamedTuple):
     """Successive entries of a list: their text, and its brackets, as deep as in the document."""
 
     text: bytes
-    found: _Found
+    marks: _Marks
 
-    def with_more(self, text: bytes, found: _Found) -> "_Part":
+    def with_more(self, text: bytes, marks: _Marks) -> "_Part":
         """This part and what comes next."""
-        both = _Found(
-            np.concatenate([self.found.places, found.places + len(self.text)]),
-            np.concatenate([self.found.depths, found.depths]),
-            np.concatenate([self.found.opens, found.opens]),
+        both = _Marks(
+            np.concatenate([self.marks.places, marks.places + len(self.text)]),
+            np.concatenate([self.marks.depths, marks.depths]),
+            np.concatenate([self.marks.opens, marks.opens]),
         )
         return _Part(self.text + text, both)
 
     def cut(self, place: int) -> tuple["_Part", "_Part"]:
         """What is before a place, and what is behind it."""
-        number = int(np.searchsorted(self.found.places, place))
-        places, depths, opens = self.found
-        before = _Found(places[:number], depths[:number], opens[:number])
-        behind = _Found(places[number:] - place, depths[number:], opens[number:])
+        number = int(np.searchsorted(self.marks.places, place))
+        places, depths, opens = self.marks
+        before = _Marks(places[:number], depths[:number], opens[:number])
+        behind = _Marks(places[number:] - place, depths[number:], opens[number:])
         return _Part(self.text[:place], before), _Part(self.text[place:], behind)
 
     def entry_ends(self) -> list[int]:
         """The places behind entries that are objects or lists."""
-        places, depths, opens = self.found
+        places, depths, opens = self.marks
         ends: list[int] = (places[(depths == _IN_LIST) & ~opens] + 1).tolist()
         return ends
 
@@ -358,7 +358,7 @@ class _Part(NamedTuple):
 
     def flat(self) -> bytes:
         """The text with null for the lists and objects within entries."""
-        places, depths, opens = self.found
+        places, depths, opens = self.marks
         begins = places[(depths == _IN_LIST + 2) & opens]
         ends = places[(depths == _IN_LIST + 1) & ~opens] + 1
         kept = zip([0, *ends.tolist()], [*begins.tolist(), len(self.text)], strict=True)

@@ -74,7 +74,7 @@ def fit_on(model: Sparc, cache: ActivationCache) -> Fit:
 
 
 def fit_lines(fit: Fit, model: Sparc, cache: ActivationCache) -> Iterator[str]:
-    """What a person is told of it."""
+    """The lines that say it."""
     (stream,) = model.config.names
     yield (
         f"{stream} on {amount(fit.rows, 'row')} of {cache.folder}: {fit.active:.1f} latents a row, "

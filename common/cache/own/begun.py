@@ -22,7 +22,7 @@ from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
 from sparc.common.files.parquet import parquet_bytes, read_parquet
 from sparc.common.parsing import parse_object
-from sparc.common.streams.info import Modality
+from sparc.common.streams.info import Modality, check_name
 from sparc.common.text import reason, shorten
 
 _KIND = DocumentKind("sparc-appended-rows", 1, CacheError)
@@ -88,10 +88,13 @@ def streams_of(
     Args:
         arrays: By stream name, (rows, dim).
         modality: `image` or `text` by stream; image where it says nothing.
+
+    Raises:
+        ConfigError: No stream may be called so.
     """
     return tuple(
         AppendedStream(
-            name=name,
+            name=check_name(name),
             modality="text" if modality.get(name) == "text" else "image",
             dim=values.shape[1],
         )
@@ -166,7 +169,7 @@ class BegunFolder:
             what, there, now = difference
             raise CacheError(
                 f"{self._folder} was begun with other batches ({what}: {_shown(there)} there, "
-                f"{_shown(now)} now): give the same again, or begin anew with overwrite=True"
+                f"{_shown(now)} now): give the same again, or start over with overwrite=True"
             )
 
     def read(self) -> Begun:
@@ -180,7 +183,7 @@ class BegunFolder:
             return _KIND.sealed(Begun, self._folder.read(APPENDED_FILE), where=where)
         except ValueError as error:
             raise CacheError(
-                f"{where} is damaged: {reason(error)}; begin anew with overwrite=True"
+                f"{where} is damaged: {reason(error)}; start over with overwrite=True"
             ) from error
 
     # ------------------------------------------------------------------ chunks

@@ -107,7 +107,7 @@ class CacheWriter:
                 that batches name; 0 keeps none.
             dtype: Type to store.
             rows_per_chunk: Rows per chunk.
-            overwrite: Remove the cache that the folder holds, finished or not, and begin anew.
+            overwrite: Remove the cache that the folder holds, finished or not, and start over.
 
         Raises:
             CacheError: The folder holds something else, or an argument has no meaning.
@@ -305,7 +305,7 @@ class CacheWriter:
         if before is not None and not _same(before.table, table):
             raise CacheError(
                 f"{self.folder} was begun with other rows (chunk {chunk} differs in what is known "
-                "of them): give the same again, or begin anew with overwrite=True"
+                "of them): give the same again, or start over with overwrite=True"
             )
         if before is None or before.table.schema != table.schema:
             self._files.write(chunk, ChunkRows(table, reasons))

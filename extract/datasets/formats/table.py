@@ -92,8 +92,7 @@ class TableDataset(DatasetReader):
         for record in records:
             if split and record.split != split:
                 continue
-            found = finder.find(record.image, below)
-            image_path = posixpath.normpath(record.image) if found is None else found
+            image_path = finder.find(record.image, below) or posixpath.normpath(record.image)
             texts.add(image_path, record, is_text=table.is_text)
         texts.finish()
         records.enter(self.account, file)

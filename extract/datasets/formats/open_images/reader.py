@@ -129,8 +129,9 @@ class OpenImagesDataset(DatasetReader):
     ) -> Mapping[str, str]:
         """The images of ids that are no file's name: with a suffix, a folder, in another case."""
         names = self.account.names(set(on_disk.values()))
-        found = ((image_id, names.resolve(image_id)) for image_id in ids if image_id not in on_disk)
-        return {image_id: path for image_id, path in found if path is not None}
+        others = (image_id for image_id in ids if image_id not in on_disk)
+        paths = ((image_id, names.resolve(image_id)) for image_id in others)
+        return {image_id: path for image_id, path in paths if path is not None}
 
     def _say_left_out(
         self, narrated: Mapping[str, object], on_disk: Mapping[str, str], split: str

@@ -88,9 +88,9 @@ class VisualGenomeDataset(DatasetReader):
             else:
                 omissions.add(what, "it has no image_id", where)
 
-    def _count_strange(self, found: Iterable[str], listed: Collection[str], file: str) -> None:
+    def _count_strange(self, image_ids: Iterable[str], listed: Collection[str], file: str) -> None:
         """Count the images of a file that the list of images lacks."""
-        for image_id in found:
+        for image_id in image_ids:
             if image_id not in listed:
                 why = f"{_IMAGES} does not list it"
                 self.account.omissions(file).add("image", why, f"image_id {image_id}")

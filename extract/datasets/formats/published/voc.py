@@ -299,7 +299,7 @@ def _annotation_files(folder: SafeFolder) -> dict[_Key, str]:
     """The .xml files in a folder for annotations or beside an image of their name."""
     files = [file for file in folder.files if file.endswith(".xml")]
     images = {split_suffix(image)[0] for image in folder.images} if files else set()
-    found: dict[_Key, str] = {}
+    by_key: dict[_Key, str] = {}
     for file in files:
         stem = split_suffix(file)[0]
         below = posixpath.dirname(file)
@@ -307,8 +307,8 @@ def _annotation_files(folder: SafeFolder) -> dict[_Key, str]:
             continue
         while _base_name(below).lower() in _HOLDS_ANNOTATIONS:
             below = posixpath.dirname(below)
-        found.setdefault(_Key(f"{below}/".lstrip("/"), _base_name(stem)), file)
-    return found
+        by_key.setdefault(_Key(f"{below}/".lstrip("/"), _base_name(stem)), file)
+    return by_key
 
 
 def _base_name(file: str) -> str:

@@ -15,7 +15,7 @@ import sparc
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.verify import verify
 from sparc.common.documents import seal, unseal
-from sparc.common.errors import CacheError, IncompleteCacheError, LockedError
+from sparc.common.errors import CacheError, ConfigError, IncompleteCacheError, LockedError
 from sparc.common.files.folder import Folder
 
 ROWS, CHUNK = 50, 8
@@ -280,6 +280,15 @@ def test_a_batch_that_does_not_fit_is_refused_and_nothing_of_it_kept(
             cache.append(features, **{**fitting, **arguments})
         assert cache.rows == 6
     assert ActivationCache(tmp_path / "cache").info.rows == 6
+
+
+def test_a_name_that_no_stream_may_have_is_refused_before_anything_is_written(tmp_path) -> None:
+    with (
+        pytest.raises(ConfigError, match=r"a stream cannot be called '\.\./x': use lower-case"),
+        sparc.CacheWriter.open(tmp_path / "cache") as cache,
+    ):
+        cache.append({"../x": IMAGE})
+    assert not list(tmp_path.rglob("*.zarr"))
 
 
 def test_what_comes_after_the_end_is_refused_and_closing_twice_is_closing_once(tmp_path) -> None:
