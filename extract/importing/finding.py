@@ -84,6 +84,14 @@ class Finder:
         self.passed_over: dict[Path, str] = {}
         """Files of the source that hold no stream, and what may be done with them."""
 
+    def shown(self, path: Path) -> str:
+        """A file as the account names it: below the folder that was named, if it lies there."""
+        folder = (self._source if self._source.is_dir() else self._source.parent).absolute()
+        whole = path.absolute()
+        if whole == folder:
+            return folder.name
+        return str(whole.relative_to(folder)) if whole.is_relative_to(folder) else str(path)
+
     def streams(self) -> list[FoundStream]:
         """The streams in the order in which they were named, or that of their files.
 

@@ -191,14 +191,14 @@ def _account(
             advice = "of one file and group alone is that read; bring it into one --table"
         used.append(
             UsedFiles(
-                what=str(path),
+                what=finder.shown(path),
                 used=tuple(filter(None, dict.fromkeys((*names, *also.used)))),
                 unused=unused,
                 advice=advice if unused else "",
             )
         )
     if table is not None and Path(table.what) not in by_file:
-        used.append(table)
+        used.append(dataclasses.replace(table, what=finder.shown(Path(table.what))))
     labelled = pc.sum(pc.greater(pc.list_value_length(rows["label_ids"]), 0)).as_py()
     return DatasetAccount(
         images=pc.count_distinct(rows["sample_id"]).as_py(),
@@ -207,7 +207,7 @@ def _account(
         labelled=labelled or 0,
         used=tuple(used),
         unused=tuple(
-            UnusedFiles(what=str(path), advice=advice)
+            UnusedFiles(what=finder.shown(path), advice=advice)
             for path, advice in finder.passed_over.items()
         ),
     )

@@ -303,7 +303,9 @@ def test_captions_beside_any_stream_are_taken_and_others_listed(tmp_path, import
     np.savez(tmp_path / "dino.npz", x=DINO, ids=IDS, captions=CAPTIONS)
     done = imported(tmp_path, "--dry-run")
     assert "captions  all 60 rows" in done.shown
-    assert "clip.npz: labels (of one file and group alone is that read; bring it" in done.shown
+    assert "not used  clip.npz: labels (of one file and group alone is that read; bring it" in (
+        done.shown
+    )
 
 
 def test_an_image_with_several_captions_has_a_row_for_each(tmp_path, imported) -> None:
@@ -414,7 +416,8 @@ def test_a_folder_says_what_of_it_is_no_stream(tmp_path, imported) -> None:
     done = imported(tmp_path, "--dry-run")
     for line in (
         "stream    dino: image, 60 x 6 float32",
-        "names.npy (if names names rows: --ids NAME=names.npy)",
+        "used      dino.npy\n",
+        "not used  names.npy (if names names rows: --ids NAME=names.npy)",
         "old.pkl (in no format of features: a pickle runs whatever code it names; load it where",
         "captions.csv (in no format of features: captions and labels of a table: --table capt",
         "model.pt (it needs more than tensors (torch.nn.modules.linear.Linear), which is a pick",
