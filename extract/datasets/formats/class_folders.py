@@ -48,7 +48,8 @@ class ClassFolders(DatasetReader):
     """Images in folders called after their class; see the module."""
 
     absence = "no folders called after classes"
-    yields_to = ("coco", "voc", "karpathy", "celeba", "cub", "webdataset", "open-images", "frames")
+    by_names = True
+    yields_to = ("frames",)
 
     @classmethod
     def evidence(cls, folder: SafeFolder) -> str | None:

@@ -1,7 +1,8 @@
 """Which reader a dataset folder gets: by the name of its format, or by its files (`auto`).
 
 Several formats may recognise one folder. Then the one wins that knows more of it; what yields, and
-to what, is `yields_to` of its reader, or said in its `evidence`. From the first to the last:
+to what, is `yields_to` or `by_names` of its reader, or said in its `evidence`. From the first to
+the last:
 
 1. `celeba`, `cub`, `open-images`, `webdataset`, `hugging-face`: by file names that nothing else
    has, or by images within the files. They yield to nobody; shards only to more images beside them.
@@ -11,11 +12,10 @@ to what, is `yields_to` of its reader, or said in its `evidence`. From the first
 3. `karpathy`, which has captions and splits, over `lvis` and `llava`, which are about its images.
 4. `voc`, `visual-genome`, `lvis`, `llava`. Documents of `karpathy`, `voc` and `llava` yield to
    metadata files (`metadata.csv`, …), which somebody wrote for this very folder.
-5. `frames`, by the names of images alone, so that any annotations win: `coco`, `voc`, `karpathy`,
-   `open-images`, shards, captions in `.txt`, and metadata that do not name the videos.
-6. `class-folders`, by the names of folders alone: it yields to `coco`, `karpathy`, `voc`, `celeba`,
-   `cub`, `open-images`, shards and `frames`, to captions in `.txt`, metadata files and tables of
-   captions.
+5. `frames`, by the names of images alone (`by_names`): every format above wins, and so do captions
+   in `.txt` and metadata that do not name the videos.
+6. `class-folders`, by the names of folders alone (`by_names`): every format above wins, and so do
+   captions in `.txt`, metadata files and tables of captions.
 7. `folder` (`fallback`) takes what has images or metadata and nothing else recognises.
 
 `table` is never recognised: `--table` chooses it. Two formats of which neither yields are an error
@@ -53,10 +53,12 @@ def detect_format(folder: SafeFolder) -> str:
             for name, reader in readers.items()
             if reader.fallback == fallback and (file := reader.evidence(folder)) is not None
         }
+        with_files = {name for name in evidence if not readers[name].by_names}
         evidence = {
             name: file
             for name, file in evidence.items()
             if not evidence.keys() & {*readers[name].yields_to}
+            and not (with_files and readers[name].by_names)
         }
         if len(evidence) > 1:
             reasons = ", ".join(f"{name} ({shorten(file, 80)})" for name, file in evidence.items())

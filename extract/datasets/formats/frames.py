@@ -39,7 +39,7 @@ class FramesDataset(DatasetReader):
     """Frames of videos; see the module."""
 
     absence = "no folders of frame_0001.jpg"
-    yields_to = ("coco", "voc", "karpathy", "webdataset", "open-images")
+    by_names = True
 
     @classmethod
     def evidence(cls, folder: SafeFolder) -> str | None:

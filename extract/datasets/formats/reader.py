@@ -41,6 +41,9 @@ class DatasetReader(ABC):
     """What a folder lacks that `auto` does not recognise, for its message: "no .tar shards"."""
     fallback: ClassVar[bool] = False
     """Whether `auto` considers this format only where it recognises no other."""
+    by_names: ClassVar[bool] = False
+    """Whether names of images or folders are all by which `auto` recognises this format: then every
+    format that is recognised by a file of its own wins."""
     yields_to: ClassVar[Collection[str]] = ()
     """Formats that `auto` prefers where it recognises both: `("coco",)`.
 

@@ -29,6 +29,8 @@ how `auto` recognises a folder and which images it has:
                 if not isinstance(image_id, str) or not isinstance(path, str):
                     omissions.add("image", "its id or path is not text", table.where(number))
                     continue
+                if not isinstance(caption, str | None):
+                    omissions.add("caption", "it is not text", table.where(number))
                 captions = [caption] if isinstance(caption, str) else []
                 records.append(ImageRecord(image_id, names.path(path), captions))
             self.account.uses(file, used=("id", "path", "caption"))
@@ -41,23 +43,32 @@ Then add a line to `FORMATS`:
 `sparc-extract run … --format listed` reads it, `auto` recognises it, and every command opens the
 images of its caches. What the reader says:
 
-- `evidence` must not take folders of another format. Where both may recognise one, `yields_to`
-  names those that win; `fallback` comes last of all. `detection` lists the order of all formats.
+- `evidence` must not take folders of another format (`has_texts_beside` and `metadata_files` tell
+  of captions that are the folder format's). Where two readers may recognise one folder, each says
+  what it gives way to: `yields_to` names those that win over it, `by_names` lets all win that know
+  a file of theirs, `fallback` comes last of all. `detection` lists the order: add yours.
 - One bad record is one entry in `omissions`, never an error, unless rows become ambiguous: two
-  different entries for one id are a `DatasetError` that names them. `--strict` refuses the others.
-- `names.path` gives the one file that a name stands for, however it is written; `names.resolve`
-  gives None where there is none.
+  different entries for one id are a `DatasetError`, which the reader raises where it can say which
+  (else the base class names the id). `--strict` refuses the others.
+- `names.path` gives the one file that a name stands for, however it is written, and `names.resolve`
+  None where there is none; `below=("images/", "")` says where the names usually start, and counts
+  nothing then.
+- Labels of the dataset's own are `ImageRecord(…, labels=keys)`, their names and hierarchy
+  `Source(names=…, hierarchy=…)`, outlines `Source(masks=…)`.
 - `account.uses` says which columns or keys are used, and which lie there besides (`unused`). Files
   that no reader opens are listed by themselves, with what `advice` says of them.
 - Further fields become columns of the cache where `--column` asks for them, and groups where
   `--holdout-by` does, with `columns=self.columns.of(fields, without=("id", "path", "caption"))` in
-  the `ImageRecord`. A reader whose images are nearly equal in groups sets `group`.
+  the `ImageRecord`, `fields` being the record by column; `self.columns.enter(…)` takes the place
+  of `account.uses` then, and `columns.parse_cells` makes numbers of texts. A reader whose images
+  are nearly equal in groups sets `group`.
 - A format whose images are not files of the folder also overrides `read_image`, one that is
   divided also `splits`, and `is_of_other_split` where splits are not first folders.
 
-`--split`, `--holdout`, `--limit`, labels and missing images are the base class's business.
-`published/documents.py` reads JSON of any size, `published/lists.py` lists in text files. The new
-format gets a line in README's table and a test on a folder made by hand.
+`--split`, `--holdout`, `--limit`, `--labels` and missing images are the base class's business.
+`published/documents.py` reads JSON of any size, `published/lists.py` lists in text files,
+`published/safe_xml.py` XML that is not trusted. The new format gets a line in README's table and a
+test on a folder made by hand.
 
 Every command line reads this module: it imports no reader.
 """

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sparc.common.errors import DatasetError
-from sparc.common.text import amount
+from sparc.common.text import amount, shorten
 from sparc.extract.datasets.account import Omissions
 from sparc.extract.datasets.metadata import (
     LARGEST_LINE,
@@ -74,6 +74,9 @@ class DelimitedTable(Table):
 
     def rows(self, columns: Sequence[str]) -> Iterator[Row]:
         """The lines after the header, as cells."""
+        if lacking := [column for column in columns if column not in self.header]:
+            known = shorten(", ".join(self.header), 120)
+            raise DatasetError(f"{self.name} has no column {lacking[0]!r}; its columns: {known}")
         places = [self.header.index(column) for column in columns]
         width = len(self.header)
         records = self._records()

@@ -20,6 +20,9 @@ SUFFIXES = (
 LFS_POINTER = b"version https://git-lfs.github.com/"
 """How a file begins that stands for one that Git LFS has not fetched."""
 
+_LINES = (".jsonl", ".jsonlines", ".ndjson")
+"""Names of files of JSON Lines, of which the first may be bad."""
+
 _HEAD = 4096
 
 
@@ -46,7 +49,7 @@ def open_table(path: Path, name: str, omissions: Omissions, separator: str = "")
         raise DatasetError(f"{name} is a pointer of Git LFS: fetch the file with git lfs pull")
     if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
         raise DatasetError(f"{name} is a web page and no table: download the file again")
-    text = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xff\xfe \t\r\n")
-    if text.startswith((b"{", b"[")):
+    text = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")
+    if text.startswith((b"{", b"[")) or name.lower().endswith(_LINES):
         return JsonTable(path, name, omissions)
     return DelimitedTable(path, name, omissions, "\t" if separator == TAB else separator)

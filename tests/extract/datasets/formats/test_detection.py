@@ -1,3 +1,4 @@
+import json
 import tarfile
 from graphlib import TopologicalSorter
 
@@ -51,3 +52,34 @@ def test_formats_yield_to_formats_that_are_there_and_never_in_a_circle():
     yields_to = {name: reader_of(name).yields_to for name in FORMATS}
     order = list(TopologicalSorter(yields_to).static_order())  # refuses circles
     assert sorted(order) == sorted(FORMATS)
+
+
+def test_names_of_folders_yield_to_any_format_that_has_a_file_of_its_own(tmp_path, paint):
+    paint(
+        tmp_path,
+        *(f"{split}/{name}/{n}.jpg" for split in ("train", "val") for name in "ab" for n in "12"),
+    )
+    assert detect_format(SafeFolder(tmp_path)) == "class-folders"
+    answer = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A fish."}]
+    (tmp_path / "llava.json").write_text(
+        json.dumps([{"id": "1", "image": "train/a/1.jpg", "conversations": answer}])
+    )
+    assert detect_format(SafeFolder(tmp_path)) == "llava"
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.json"])
+def test_json_with_a_byte_order_mark_is_json(tmp_path, paint, manifest, name):
+    paint(tmp_path, "a.jpg", "b.jpg")
+    lines = [{"file_name": "a.jpg", "text": "one"}, {"file_name": "b.jpg", "text": "two"}]
+    content = "\n".join(map(json.dumps, lines)) if name.endswith("l") else json.dumps(lines)
+    (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    assert manifest().rows["caption"].to_pylist() == ["one", "two"]
+
+
+def test_the_first_of_json_lines_may_be_bad(tmp_path, paint, manifest):
+    paint(tmp_path, "a.jpg", "b.jpg")
+    good = json.dumps({"file_name": "b.jpg", "text": "two"})
+    (tmp_path / "metadata.jsonl").write_text(f'file_name: "a.jpg"\n{good}\n')
+    result = manifest()
+    assert result.rows["caption"].to_pylist() == [None, "two"]
+    assert [(entry.records, entry.first) for entry in result.account.left_out] == [(1, "line 1")]
