@@ -190,7 +190,7 @@ class Account:
         for file, (used, unused, advice) in self._used.items():
             alike[split_suffix(file)[1], tuple(used), tuple(unused), advice].append(file)
         entered = self._used.keys() | self._unusable
-        for file in self._folder.opened:
+        for file in sorted(self._folder.opened):  # a set, and the account is kept in the cache
             if file not in entered and not is_image(file):
                 alike[split_suffix(file)[1], (), (), ""].append(file)
         for (suffix, columns, others, advice), files in alike.items():

@@ -81,7 +81,7 @@ class SafeFolder:
         location: A folder on this machine; it may itself be a link.
 
     Attributes:
-        opened: The files that were opened by name so far.
+        opened: The files that were opened by name so far, but for images of rows.
         hidden: Files and folders that are not part of the dataset, once `files` has listed them.
 
     Raises:
@@ -220,12 +220,16 @@ class SafeFolder:
 
     def locate(self, name: str) -> Path:
         """As `path`, with the same errors, for a file that is only looked into."""
+        return self._unpacked(name) or self._archives.path(name)
+
+    def _unpacked(self, name: str) -> Path | None:
+        """As `locate`; None where the file is in an archive."""
         try:
             return self._real(name)
         except MissingFileError:
             if name not in self._archives.files:
                 raise
-            return self._archives.path(name)
+            return None
 
     def _real(self, name: str) -> Path:
         """The path of a file that is there, not only in an archive."""
@@ -253,14 +257,17 @@ class SafeFolder:
         Raises:
             DatasetError: As for `path`, or it is too long or cannot be read.
         """
-        try:
-            path = self._real(name)
-        except MissingFileError:
-            if name not in self._archives.files:
-                raise
-            self.opened.add(name)
-            return self._archives.read(name, largest)
+        path = self._unpacked(name)
         self.opened.add(name)
+        return self._content(name, path, largest)
+
+    def read_image(self, name: str) -> bytes:
+        """As `read`, for the image of a row, which is not entered: rows may be many millions."""
+        return self._content(name, self._unpacked(name), LARGEST_IMAGE)
+
+    def _content(self, name: str, path: Path | None, largest: int) -> bytes:
+        if path is None:
+            return self._archives.read(name, largest)
         try:
             # Opened without waiting, since a pipe may have replaced the file in the meantime.
             with open_regular(path) as file:

@@ -109,10 +109,14 @@ class DatasetReader(ABC):
         Where a format overrides this, images are no files of the folder, and `manifest` does not
         look whether they are there.
         """
-        return self.folder.read(image_path)
+        return self.folder.read_image(image_path)
 
     def manifest(self) -> Manifest:
-        """The rows, classes and masks; see `Dataset.manifest`."""
+        """The rows, classes and masks; see `Dataset.manifest`. They are read once."""
+        return self._manifest
+
+    @cached_property
+    def _manifest(self) -> Manifest:
         location = str(self.folder)
         split = choose_split(self.options, self._known_splits, location)
         source = self.read(split)

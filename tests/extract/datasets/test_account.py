@@ -1,9 +1,15 @@
 """Nothing of a dataset is passed over in silence: block, cache and inspection say the same."""
 
+import os
+import subprocess
+import sys
+
 from sparc.common.cache.account.account import DatasetAccount
 from sparc.extract.datasets import open_dataset
 from sparc.extract.datasets.account import Omissions
 from sparc.extract.datasets.base import DatasetOptions
+from sparc.extract.datasets.formats.folder import FolderDataset
+from sparc.extract.datasets.safe_folder import SafeFolder
 
 
 def account_of(folder, **options) -> DatasetAccount:
@@ -162,3 +168,37 @@ def test_captions_that_were_read_in_another_encoding_are_said(tmp_path, paint) -
         (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
     (note,) = account_of(tmp_path).notes
     assert note.startswith("1 caption in UTF-8 that was read as Windows-1252 and saved so, such as")
+
+
+def test_an_account_is_the_same_whenever_it_is_made(tmp_path, paint) -> None:
+    paint(tmp_path, "a.png", "b.png", "c.png")
+    for name in ("a.txt", "b.caption"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "c.json").write_text("{")
+    script = (
+        "import sys; from sparc.extract.datasets import DatasetOptions, open_dataset; "
+        "print(*open_dataset(sys.argv[1], DatasetOptions()).manifest().account.lines(), sep='\\n')"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in "1234"
+    }
+    assert len(said) == 1
+    dataset = open_dataset(tmp_path, DatasetOptions())
+    assert dataset.manifest().account == dataset.manifest().account
+
+
+def test_images_that_are_encoded_are_not_remembered(tmp_path, paint) -> None:
+    paint(tmp_path, *(f"{number}.png" for number in range(5)))
+    (tmp_path / "0.txt").write_text("a caption")
+    folder = SafeFolder(tmp_path)
+    dataset = FolderDataset(folder, DatasetOptions(format="folder"))
+    for path in dataset.manifest().rows["image"].to_pylist():
+        assert dataset.read_image(path) == (tmp_path / path).read_bytes()
+    assert folder.opened == {"0.txt"}
