@@ -91,10 +91,10 @@ def run(
         seconds = time.monotonic() - started
     cache, names = ActivationCache(folder), tuple(config.specs)
     return Summary(
-        cache,
-        extraction.work.rows_to_encode,
-        extraction.work.rows_pictured,
-        seconds,
-        reasons_of(cache, names),
-        cut_of(cache, names),
+        cache=cache,
+        encoded_rows=extraction.work.rows_to_encode,
+        pictured_rows=extraction.work.rows_pictured,
+        seconds=seconds,
+        reasons=reasons_of(cache, names),
+        cut=cut_of(cache, names),
     )

@@ -75,14 +75,14 @@ def run_shard(
     unfinished = _finish_if_last(folder, names)
     cache = ActivationCache(folder)
     return Summary(
-        cache,
-        work.rows_to_encode,
-        work.rows_pictured,
-        seconds,
-        {} if unfinished else reasons_of(cache, names),
-        {} if unfinished else cut_of(cache, names),
-        shard,
-        unfinished,
+        cache=cache,
+        encoded_rows=work.rows_to_encode,
+        pictured_rows=work.rows_pictured,
+        seconds=seconds,
+        reasons={} if unfinished else reasons_of(cache, names),
+        cut={} if unfinished else cut_of(cache, names),
+        shard=shard,
+        unfinished=unfinished,
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.config import to_mapping
-from sparc.common.errors import CacheError, RunError
+from sparc.common.errors import CacheError
 from sparc.common.files.artefacts import refuse_inside_artefact
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
@@ -15,7 +15,11 @@ from sparc.common.versions import software_versions
 from sparc.train.config import ModelConfig
 from sparc.train.derive.derive import Location
 from sparc.train.derive.history import History
-from sparc.train.derive.saved_model import recognize_saved_model, write_saved_model
+from sparc.train.derive.saved_model import (
+    recognize_saved_model,
+    refuse_other_model,
+    write_saved_model,
+)
 from sparc.train.dictionaries.as_model import model_of
 from sparc.train.dictionaries.formats.format import format_of, recognized_format
 from sparc.train.dictionaries.formats.given import Given
@@ -66,7 +70,9 @@ def import_dictionary(file: Location, out: Location, config: ImportConfig) -> Sp
     )
     with exclusive(target, recognize_saved_model):
         if target.exists(CONFIG_FILE):
-            _require_same(target, record)
+            refuse_other_model(
+                target, read_history(target).imported, record, ("source_sha256", "streams")
+            )
             say(f"{target} is finished: {given}, imported")
         else:
             if cache is not None:
@@ -99,11 +105,3 @@ def _described(model: ModelConfig) -> str:
         f"stream {model.names[0]}, {amount(model.latents, 'latent')} of {model.streams[0].dim:,} "
         f"values, k {model.k}{most}{scaled}"
     )
-
-
-def _require_same(folder: Folder, wanted: ImportRecord) -> None:
-    """Refuse a saved model of another dictionary, or with another cache."""
-    existing = read_history(folder).imported
-    names = ("source_sha256", "streams")
-    if not existing or any(getattr(existing[-1], n) != getattr(wanted, n) for n in names):
-        raise RunError(f"{folder} holds another model, which stays: choose another folder")

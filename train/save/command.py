@@ -4,7 +4,6 @@ import dataclasses
 import os
 from pathlib import Path
 
-from sparc.common.errors import RunError
 from sparc.common.files.artefacts import refuse_inside_artefact
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
@@ -12,7 +11,11 @@ from sparc.common.progress import say
 from sparc.common.versions import software_versions
 from sparc.train.derive.derive import Location
 from sparc.train.derive.history import History
-from sparc.train.derive.saved_model import recognize_saved_model, write_saved_model
+from sparc.train.derive.saved_model import (
+    recognize_saved_model,
+    refuse_other_model,
+    write_saved_model,
+)
 from sparc.train.derive.source import open_source
 from sparc.train.loading import load
 from sparc.train.model.files import CONFIG_FILE, read_history
@@ -59,17 +62,11 @@ def save_run(run: Location, out: Location, config: SaveConfig | None = None) -> 
     )
     with exclusive(target, recognize_saved_model):
         if target.exists(CONFIG_FILE):
-            _require_same(target, record)
+            refuse_other_model(
+                target, read_history(target).saved, record, ("source_sha256", "streams", "settings")
+            )
             say(f"{target} is finished: {source.location}, saved")
         else:
             write_saved_model(target, model, History(saved=(record,)))
             say(f"{target}: {', '.join(model.config.names)} of {source.location} saved")
     return load(target.location)
-
-
-def _require_same(folder: Folder, wanted: SaveRecord) -> None:
-    """Refuse a saved model of another source or of other streams."""
-    existing = read_history(folder).saved
-    names = ("source_sha256", "streams", "settings")
-    if not existing or any(getattr(existing[-1], n) != getattr(wanted, n) for n in names):
-        raise RunError(f"{folder} holds another model, which stays: choose another folder")
