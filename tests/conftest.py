@@ -12,6 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import settings
+from object_store import bucket, object_store
+
+__all__ = ["bucket", "object_store"]  # fixtures
 
 # A busy machine must not fail a test.
 settings.register_profile("no deadline", deadline=None)
