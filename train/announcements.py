@@ -10,7 +10,7 @@ from sparc.common.text import amount, listed, size
 from sparc.train.data.moments import fewest_rows
 from sparc.train.data.reader import BatchReader
 from sparc.train.data.rows import FEW_ROWS, RowCounts
-from sparc.train.distributed import Processes
+from sparc.train.distributed.processes import Processes
 from sparc.train.kernels import choice
 from sparc.train.kernels.registry import AUTO
 from sparc.train.loop import Trainee

@@ -17,7 +17,7 @@ from sparc.common.progress import say
 from sparc.common.text import amount
 from sparc.train.announcements import say_what_ended
 from sparc.train.config import TrainConfig
-from sparc.train.distributed import is_first_process, world_size
+from sparc.train.distributed.processes import is_first_process, world_size
 from sparc.train.loop import Trainee
 from sparc.train.model.files import CONFIG_FILE
 from sparc.train.proposal import say_size, with_size

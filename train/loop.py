@@ -23,7 +23,7 @@ from sparc.train.align.aligner import Aligner
 from sparc.train.data.ahead import Batch
 from sparc.train.data.order import Position
 from sparc.train.data.reader import BatchReader
-from sparc.train.distributed import Processes
+from sparc.train.distributed.processes import Processes
 from sparc.train.run.checkpoint import Checkpoint, save_checkpoint
 from sparc.train.run.log import Line, RunLog
 from sparc.train.run.metrics import describe, sums_to_tensors

@@ -25,7 +25,7 @@ from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.data.means import data_statistics
 from sparc.train.data.order import Position
 from sparc.train.data.reader import BatchReader
-from sparc.train.distributed import Processes, local_rank, processes
+from sparc.train.distributed.processes import Processes, local_rank, processes
 from sparc.train.kernels import choice
 from sparc.train.loading import untrained_model
 from sparc.train.loop import Trainee, train

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 import torch
 
-from sparc.train.distributed import processes as processes_of
+from sparc.train.distributed.processes import processes as processes_of
 from sparc.train.loading import load_model
 from sparc.train.run.log import read_lines
 from sparc.train.run.run_folder import RunRecord

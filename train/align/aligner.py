@@ -7,7 +7,7 @@ from sparc.train.align.config import AlignConfig
 from sparc.train.align.on_cache import align_on_cache
 from sparc.train.config import ModelConfig
 from sparc.train.data.moments import data_moments, require_rows
-from sparc.train.distributed import Processes
+from sparc.train.distributed.processes import Processes
 from sparc.train.model.network import Sparc
 
 

@@ -11,7 +11,7 @@ from sparc.train.announcements import say_what_begins
 from sparc.train.data.means import data_statistics
 from sparc.train.data.order import Position
 from sparc.train.data.reader import BatchReader
-from sparc.train.distributed import Processes
+from sparc.train.distributed.processes import Processes
 from sparc.train.join.config import JoinConfig
 from sparc.train.loop import Trainee, train
 from sparc.train.model.network import Sparc
