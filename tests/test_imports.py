@@ -29,7 +29,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "common": (
         (
             *("errors", "text", "lazy", "heap", "progress"),
-            *("workers", "devices", "rle", "versions"),
+            *("workers", "devices", "rle", "versions", "timing"),
         ),
         ("parsing", "registry"),
         ("config", "documents"),
