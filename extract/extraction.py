@@ -1,22 +1,15 @@
-"""A cache that is open for an extraction: what it lacks, and writing that in order.
+"""A cache that is open for an extraction: what it lacks, and making that.
 
-An executor encodes (`sparc.extract.encoding.executor`, the seam for other machines), this module
-writes: each chunk as soon as its turn comes, so that a job that was stopped anywhere continues with
-the next chunk and ends with the same bytes.
+`make_here` encodes in this process and writes each chunk as soon as its turn comes, so that a job
+that was stopped anywhere continues with the next chunk and ends with the same bytes. On a cluster
+workers do (`sparc.extract.cluster`).
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow.compute as pc
-
-from sparc.common.cache.features import bad_features
-from sparc.common.cache.info import REJECT_PARTS
-from sparc.common.cache.parts.names import part_file
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.shards.shard import Shard
 from sparc.common.cache.thumbnails.writer import ThumbnailWriter
@@ -26,12 +19,13 @@ from sparc.common.progress import progress, say
 from sparc.common.streams.info import StreamInfo
 from sparc.extract.config import ExtractConfig
 from sparc.extract.encoders.libraries import packages_of
-from sparc.extract.encoding.chunks import ChunkFeatures, Work, lacking
+from sparc.extract.encoding.chunks import Work, lacking
 from sparc.extract.encoding.executor import Executor, ThreadExecutor
 from sparc.extract.encoding.loader import ImageLoader
 from sparc.extract.encoding.replica import Replica
 from sparc.extract.restorer import Restorer
 from sparc.extract.rows import Rows
+from sparc.extract.writing import EncodedWriter
 
 _KEPT_CHUNKS = 16
 """In how many chunks rows are best cut that are encoded slowly: what is finished is kept."""
@@ -90,17 +84,24 @@ def open_writers(
     return Writers(writer, thumbnails, [chunk for chunk in unpictured if chunk in share], share)
 
 
+Make = Callable[[Work, Callable[[int], object]], object]
+"""Encodes and writes what work consists of, and calls back with the number of rows that were done
+since the last call, in the caller's thread."""
+
+
 class Extraction:
-    """What a cache lacks of some streams, and the encoders that make it.
+    """What a cache lacks of some streams, and what makes it.
 
     What the cache has lost of what it says about its rows is restored.
 
     Args:
         writers: The cache.
         rows: The rows.
-        config: Streams and settings.
-        replicas: The encoders on each device.
-        loader: Loads images.
+        config: Settings.
+        streams: What each stream is.
+        restorer: Restores what was lost.
+        together: Whether each chunk is made after the one before, by the same process. The first
+            one of a share never is.
 
     Raises:
         CacheError: A stream of the cache was made in another way.
@@ -111,54 +112,65 @@ class Extraction:
         writers: Writers,
         rows: Rows,
         config: ExtractConfig,
-        replicas: Sequence[Replica],
-        loader: ImageLoader,
+        streams: Sequence[StreamInfo],
+        restorer: Restorer,
+        *,
+        together: bool = True,
     ) -> None:
-        self._writer, self._thumbnails, unpictured, self._share = writers
-        self._texts = tuple(replicas[0].encoders.texts)
-        self._restorer = Restorer(self._writer, rows.table, replicas[0].encoders, loader)
-        missing = {
-            stream.name: self._writer.open_stream(stream)
-            for stream in _stream_infos(replicas[0], config)
-        }
+        self._writers = writers
+        self._texts = [stream.name for stream in streams if stream.modality == "text"]
+        self._restorer = restorer
+        missing = {stream.name: writers.chunks.open_stream(stream) for stream in streams}
         for name in missing:  # and those whose reasons are lost
-            missing[name] += self._restorer.restore_reasons(name, thorough=config.repair)
+            missing[name] += restorer.restore_reasons(name, thorough=config.repair)
         self.work = Work(
             rows.table,
-            self._writer.info,
-            lacking(missing, unpictured),
-            frozenset(unpictured),
+            writers.chunks.info,
+            lacking(missing, writers.unpictured),
+            frozenset(writers.unpictured),
             config.thumbnails,
             config.batch_size,
-            frozenset(self._share[:1]),
+            frozenset(writers.share[:1] if together else writers.share),
         )
-        self._executor: Executor = ThreadExecutor(replicas, loader)
 
-    def run(self) -> None:
-        """Encode and write what is missing, in order, and complete what is said of its chunks."""
+    def run(self, make: Make) -> None:
+        """Make what is missing, and complete what is said of its chunks."""
         if self.work.streams:
-            self._encode()
+            self._make(make)
         for name in self._texts:
             self._restorer.restore_cut(name)
 
     def finish(self) -> None:
         """Gather what is known of single chunks, once all are written."""
-        self._writer.finish()
+        self._writers.chunks.finish()
 
-    def _encode(self) -> None:
-        total = sum(len(self._writer.info.chunk_rows(chunk)) for chunk in self._share)
-        with (
-            progress(total, "extracting", initial=total - self.work.rows) as bar,
-            closing(self._executor.encode(self.work, rows_done=bar.update)) as chunks,
-        ):
+    def _make(self, make: Make) -> None:
+        chunks, share = self._writers.chunks, self._writers.share
+        total = sum(len(chunks.info.chunk_rows(chunk)) for chunk in share)
+        with progress(total, "extracting", initial=total - self.work.rows) as bar:
             try:
-                _write(self._writer, self._thumbnails, chunks)
+                make(self.work, bar.update)
             except KeyboardInterrupt:
-                _say_if_nothing_is_kept(ActivationCache(self._writer.folder))
+                _say_if_nothing_is_kept(ActivationCache(chunks.folder))
                 raise
 
 
-def _stream_infos(replica: Replica, config: ExtractConfig) -> list[StreamInfo]:
+def make_here(writers: Writers, replicas: Sequence[Replica], loader: ImageLoader) -> Make:
+    """What encodes on the devices of this process and writes each chunk when its turn comes."""
+    executor: Executor = ThreadExecutor(replicas, loader)
+
+    def make(work: Work, rows_done: Callable[[int], object]) -> None:
+        cache = ActivationCache(writers.chunks.folder)
+        writer = EncodedWriter(cache, writers.chunks.stream_writers, writers.thumbnails)
+        with closing(executor.encode(work, rows_done=rows_done)) as chunks:
+            for encoded in chunks:
+                writer.write(encoded)
+
+    return make
+
+
+def streams_of(replica: Replica, config: ExtractConfig) -> list[StreamInfo]:
+    """What the streams are that a replica's encoders make."""
     precision = "bfloat16 autocast" if replica.device.type == "cuda" else "float32"
     infos = []
     for name, spec in config.specs.items():
@@ -178,48 +190,6 @@ def _stream_infos(replica: Replica, config: ExtractConfig) -> list[StreamInfo]:
             )
         )
     return infos
-
-
-def _write(
-    writer: ChunkWriter, thumbnails: ThumbnailWriter, chunks: Iterator[ChunkFeatures]
-) -> None:
-    """Write chunks in order."""
-    cache = ActivationCache(writer.folder)
-    for encoded in chunks:
-        chunk = encoded.chunk
-        carried = 0 if chunk.lead else chunk.carried
-        if chunk.thumbnail_side:
-            thumbnails.write(chunk.index, encoded.thumbnails, carried=carried)
-        for name in chunk.streams:
-            stream = cache.stream(name)
-            values, why = encoded.features[name], encoded.reasons[name]
-            if carried and stream.modality == "image":
-                _carry(cache, name, chunk.rows, carried, values, why)
-            for row, reason in bad_features(values, chunk.rows.start, dtype=stream.dtype).items():
-                why.setdefault(row, reason)
-            writer.write(name, chunk.index, values, why, cut=encoded.cut.get(name))
-
-
-def _carry(
-    cache: ActivationCache,
-    stream: str,
-    rows: range,
-    carried: int,
-    values: npt.NDArray[np.float32],
-    reasons: dict[int, str],
-) -> None:
-    """Take over the feature, or the reason, of the image that began in the chunk before."""
-    before = rows.start // cache.info.rows_per_chunk - 1
-    if cache.valid(stream, before)[-1]:
-        values[:carried] = cache.features(stream, before)[-1]
-        return
-    part = part_file(REJECT_PARTS, stream, before)
-    rejects = cache.rejects_so_far([part] if cache.folder.exists(part) else [])
-    same = pc.and_(
-        pc.equal(rejects.column("row"), rows.start - 1), pc.equal(rejects.column("stream"), stream)
-    )
-    (reason,) = rejects.filter(same).column("reason").to_pylist()
-    reasons.update(dict.fromkeys(rows[:carried], reason))
 
 
 def _say_if_nothing_is_kept(cache: ActivationCache) -> None:

@@ -20,7 +20,8 @@ from sparc.extract.encoders import build_encoders
 from sparc.extract.encoding.chunks import require_inputs
 from sparc.extract.encoding.loader import ImageLoader
 from sparc.extract.encoding.replica import BuildEncoders, Replica, announced_replicas
-from sparc.extract.extraction import Extraction, open_writers
+from sparc.extract.extraction import Extraction, make_here, open_writers, streams_of
+from sparc.extract.restorer import Restorer
 from sparc.extract.rows import rows_of
 from sparc.extract.shards import run_shard
 from sparc.extract.summary import Summary, cut_of, reasons_of
@@ -84,9 +85,11 @@ def run(
                 devices, config.specs, build, batch_size=config.batch_size
             )
         loader = stack.enter_context(ImageLoader(dataset, config.threads))
-        extraction = Extraction(writers, rows, config, replicas, loader)
+        encoders = replicas[0].encoders
+        restorer = Restorer(writers.chunks, rows.table, lambda: encoders, loader)
+        extraction = Extraction(writers, rows, config, streams_of(replicas[0], config), restorer)
         started = time.monotonic()
-        extraction.run()
+        extraction.run(make_here(writers, replicas, loader))
         extraction.finish()
         seconds = time.monotonic() - started
     cache, names = ActivationCache(folder), tuple(config.specs)

@@ -4,7 +4,7 @@ A cache records why rows have no feature and how many captions were cut. Most of
 told from the dataset; chunks whose reasons cannot are encoded again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sparc.common.cache.writer import ChunkWriter
 from sparc.common.progress import say
@@ -24,12 +24,16 @@ class Restorer:
     Args:
         writer: The cache, with its streams opened.
         table: The dataset's rows.
-        encoders: Those of the streams.
+        encoders: Gives those of the streams; called only if something has been lost.
         loader: Loads images.
     """
 
     def __init__(
-        self, writer: ChunkWriter, table: ChunkTable, encoders: Encoders, loader: ImageLoader
+        self,
+        writer: ChunkWriter,
+        table: ChunkTable,
+        encoders: Callable[[], Encoders],
+        loader: ImageLoader,
     ) -> None:
         self._writer = writer
         self._table = table
@@ -68,16 +72,17 @@ class Restorer:
         for chunk in self._writer.uncounted(stream):
             rows = self._writer.info.chunk_rows(chunk)
             captions = [text for _, text in self._table.chunk(chunk, rows, [stream]).captions]
-            counts[chunk] = self._encoders.texts[stream].count_cut(captions) if captions else 0
+            encoder = self._encoders().texts[stream] if captions else None
+            counts[chunk] = encoder.count_cut(captions) if encoder is not None else 0
         self._writer.count_cut(stream, counts)
 
     def _reasons(self, stream: str, rows: Sequence[int]) -> dict[int, str]:
         """Why rows can have no feature; rows for which the dataset gives no reason are left out."""
         inputs = [self._table.inputs(row) for row in rows]
-        if stream in self._encoders.texts:
+        if self._writer.cache.stream(stream).modality == "text":
             pairs = zip(rows, inputs, strict=True)
             return {row: NO_CAPTION for row, (_, text) in pairs if not (text and text.strip())}
-        encoders = {stream: self._encoders.images[stream]}
+        encoders = {stream: self._encoders().images[stream]}
         reasons: dict[int, str] = {}
         for first in range(0, len(rows), IMAGES_AT_ONCE):
             part = slice(first, first + IMAGES_AT_ONCE)

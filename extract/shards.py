@@ -26,7 +26,8 @@ from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders.libraries import packages_of
 from sparc.extract.encoding.loader import ImageLoader
 from sparc.extract.encoding.replica import BuildEncoders, announced_replicas
-from sparc.extract.extraction import Extraction, open_writers
+from sparc.extract.extraction import Extraction, make_here, open_writers, streams_of
+from sparc.extract.restorer import Restorer
 from sparc.extract.rows import Rows
 from sparc.extract.summary import Summary, cut_of, reasons_of
 
@@ -64,11 +65,14 @@ def run_shard(
             alone = refuse_others(folder, shard)
             agreement = agree(folder, _agreement(config, shard))
             writers = open_writers(folder, rows, config, shard=shard, alone=alone)
-            extraction = Extraction(writers, rows, config, replicas, loader)
+            encoders = replicas[0].encoders
+            restorer = Restorer(writers.chunks, rows.table, lambda: encoders, loader)
+            streams = streams_of(replicas[0], config)
+            extraction = Extraction(writers, rows, config, streams, restorer)
             record(folder, agreement)
             mine.enter_context(hold(folder, shard))
         started = time.monotonic()
-        extraction.run()
+        extraction.run(make_here(writers, replicas, loader))
         seconds = time.monotonic() - started
     names = tuple(config.specs)
     work = extraction.work

@@ -14,14 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import zarr
 
 from sparc.common.cache import tables
 from sparc.common.cache.account.document import ACCOUNT_FILE, write_account
-from sparc.common.cache.features import require_storable, rounded
 from sparc.common.cache.info import (
     ACTIVATIONS,
-    ARRAYS_DATASET,
     CLASSES_FILE,
     CUT_PARTS,
     INFO_FILE,
@@ -40,6 +37,7 @@ from sparc.common.cache.manifest import Manifest
 from sparc.common.cache.parts.cut import read_cut, write_cut
 from sparc.common.cache.parts.names import parts_of, remove_parts
 from sparc.common.cache.parts.rejects import drop_rejects, write_rejects
+from sparc.common.cache.parts.stream_writer import StreamWriter
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.repair import remove_damaged_chunks, remove_damaged_tables
 from sparc.common.cache.resume import (
@@ -53,7 +51,6 @@ from sparc.common.cache.resume import (
 from sparc.common.cache.shards.shard import Shard
 from sparc.common.errors import CacheError, DamagedCacheError
 from sparc.common.files.folder import Folder
-from sparc.common.files.zarr_store import zarr_store
 from sparc.common.streams.info import StreamInfo
 
 ROWS_PER_CHUNK = 4096
@@ -61,11 +58,10 @@ ROWS_PER_CHUNK = 4096
 
 @dataclasses.dataclass(frozen=True)
 class _OpenStream:
-    """A stream that is being written: what is known of it, and its two Zarr arrays."""
+    """A stream that is being written: what is known of it, and who writes its chunks."""
 
     state: StreamState
-    features: Any
-    valid: Any
+    writer: StreamWriter
 
 
 class ChunkWriter:
@@ -177,6 +173,11 @@ class ChunkWriter:
             self._reader = ActivationCache(self.folder)
         return self._reader
 
+    @property
+    def stream_writers(self) -> dict[str, StreamWriter]:
+        """What writes the chunks of each stream that is open."""
+        return {name: opened.writer for name, opened in self._streams.items()}
+
     # ------------------------------------------------------------------ streams
 
     def open_stream(self, stream: StreamInfo) -> list[int]:
@@ -208,11 +209,8 @@ class ChunkWriter:
         if name not in self.info.streams:
             names = (*self.info.streams, name)
             self._put_info(dataclasses.replace(self.info, streams=names))
-        group: Any = zarr.open_group(zarr_store(self.folder, ACTIVATIONS, read_only=False))[name]
-        config = {"write_empty_chunks": True}
-        self._streams[name] = _OpenStream(
-            state, group["features"].with_config(config), group["valid"].with_config(config)
-        )
+        chunks = StreamWriter(self.folder, self.info, self._rows, state.info)
+        self._streams[name] = _OpenStream(state, chunks)
         if self._repair and is_begun:
             remove_damaged_chunks(self.cache, name)
         missing = [chunk for chunk in self.cache.missing_chunks(name) if chunk in self._chunks]
@@ -228,40 +226,8 @@ class ChunkWriter:
         *,
         cut: int | None = None,
     ) -> None:
-        """Write a chunk of a stream: from then on it is done.
-
-        Args:
-            stream: A stream that `open_stream` opened.
-            chunk: Which chunk.
-            features: (rows of the chunk, dim), any float type; rows with a reason are ignored.
-            reasons: Why a row has no feature, by row of the cache. All other rows are valid.
-            cut: How many of its captions were cut at the encoder's context; None does not say.
-
-        Raises:
-            CacheError: A value does not fit float16, or a valid feature is zero or not finite.
-        """
-        rows = self.info.chunk_rows(chunk)
-        opened = self._streams[stream]
-        dtype = opened.features.dtype
-        if features.shape != (len(rows), opened.features.shape[1]):
-            raise CacheError(
-                f"stream {stream}, chunk {chunk}: features of shape {features.shape} where "
-                f"({len(rows)}, {opened.features.shape[1]}) belongs"
-            )
-        reasons = dict(reasons or {})
-        valid = np.ones(len(rows), dtype=np.bool_)
-        valid[[row - rows.start for row in reasons]] = False
-        masked = np.where(valid[:, None], features, 0)
-        is_array = self.info.made_from == ARRAYS_DATASET
-        advice = 'give dtype="float32"' if is_array else "extract this stream with --dtype float32"
-        require_storable(masked, valid, dtype, stream=stream, first_row=rows.start, advice=advice)
-        # Rejects first, flags last: a chunk with flags is done, and nothing of it is missing.
-        write_rejects(self.folder, self._rows, stream, chunk, reasons)
-        if cut is not None:
-            self.count_cut(stream, {chunk: cut})
-        stored = rounded(masked.astype(dtype), opened.state.info.keep_bits)
-        opened.features[rows.start : rows.stop] = stored
-        opened.valid[rows.start : rows.stop] = valid
+        """Write a chunk of a stream that `open_stream` opened; see `StreamWriter.write`."""
+        self._streams[stream].writer.write(chunk, features, reasons, cut=cut)
 
     def discard(self, stream: str, chunks: Collection[int]) -> None:
         """Remove written chunks, to be written again."""

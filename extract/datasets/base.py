@@ -1,11 +1,13 @@
 """What every dataset reader offers, and the options that all of them share."""
 
 import dataclasses
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sparc.common.config import require_choice
 from sparc.common.errors import ConfigError
+from sparc.common.files.paths import from_home
 from sparc.extract.datasets.formats.registry import AUTO, CHOICES, CLASS_FOLDERS, TABLE
 
 if TYPE_CHECKING:  # it brings Zarr along, and the options are needed for `--help`
@@ -91,9 +93,21 @@ class DatasetOptions:
         if ALL_COLUMNS in self.columns and len(self.columns) > 1:
             raise ConfigError("give --column all or the names of columns, not both")
 
+    def absolute(self) -> "DatasetOptions":
+        """The same, with files that do not depend on this process's working directory."""
+        files = ("labels", "classes", "hierarchy", "table")
+        given = {name: path for name in files if (path := getattr(self, name)) is not None}
+        changes: dict[str, Any] = {
+            name: Path(os.path.abspath(from_home(path))) for name, path in given.items()
+        }
+        return dataclasses.replace(self, **changes)
+
 
 class Dataset(Protocol):
-    """A dataset whose rows are known and whose images can be read."""
+    """A dataset whose rows are known and whose images can be read.
+
+    It can be pickled: a copy in another process opens the dataset there, and reads it itself.
+    """
 
     def manifest(self) -> "Manifest":
         """The rows, classes and masks, in the order in which they are encoded."""

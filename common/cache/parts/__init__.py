@@ -1,1 +1,1 @@
-"""What is known of single chunks, in a small file for each of them until it is gathered."""
+"""Single chunks: their objects, and what is known of them in small files until it is gathered."""

@@ -5,10 +5,11 @@ for: it chooses the split, holds images out, says which are missing, keeps colum
 """
 
 import dataclasses
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property, partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sparc.common.cache.account.account import DatasetAccount
 from sparc.common.cache.manifest import Manifest
@@ -56,6 +57,12 @@ class DatasetReader(ABC):
         """Chooses the fields of metadata that `rows.parquet` keeps; see `ImageRecord.columns`."""
         self.account = Account(folder)
         """Where `read` enters what it uses and what it leaves out; `Account` says how."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy in another process reads the folder itself: rows may be many millions."""
+        location = self.folder.location
+        place = location if "://" in location else os.path.abspath(location)
+        return _open_elsewhere, (type(self), place, location, self.options.absolute())
 
     @classmethod
     @abstractmethod
@@ -169,6 +176,14 @@ class DatasetReader(ABC):
     def _refuse_omissions(self) -> None:
         for left_out in self.account.left_out():
             raise DatasetError(f"{left_out}; correct it, or run without --strict")
+
+
+def _open_elsewhere(
+    reader: type[DatasetReader], place: str, location: str, options: DatasetOptions
+) -> DatasetReader:
+    folder = SafeFolder(place)
+    folder.location = location  # as messages and reasons name it
+    return reader(folder, options)
 
 
 def advice_on(folder: SafeFolder, file: str) -> str:
