@@ -4,7 +4,7 @@ A batch has zeros in place of an image that cannot be used, so that the features
 their bits. Nothing here knows where chunks come from or go to.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from sparc.common.errors import EncoderError
+from sparc.common.timing.phases import Phase
+from sparc.common.timing.stopwatch import Stopwatch
 from sparc.extract.encoders.encoder import Encoders, ImageEncoder, PlaceEncoder
 from sparc.extract.encoding.chunk_queue import ChunkQueue
 from sparc.extract.encoding.chunks import Chunk, ChunkFeatures, ChunkImage
@@ -40,6 +42,7 @@ class ChunkWork:
         chunk: The chunk.
         encoders: Those of its streams.
         device: Where they run.
+        times: Where the time goes.
         rows_done: Called after every batch, with the number of rows encoded since the last.
     """
 
@@ -48,10 +51,12 @@ class ChunkWork:
         chunk: Chunk,
         encoders: Encoders,
         device: torch.device,
+        times: Stopwatch,
         rows_done: Callable[[int], object],
     ) -> None:
         self._encoders = encoders
         self._device = device
+        self._times = times
         self._rows_done = rows_done
         self._items_done = 0
         self._rows_reported = 0
@@ -69,8 +74,12 @@ class ChunkWork:
 
     def encode_images(self, batch: Batch) -> None:
         """Encode a batch of images for every image stream."""
-        loaded = [load.result() for load in batch.loads]
-        images = batch.images
+        with self._times.at(Phase.STARVED):
+            loaded = [load.result() for load in batch.loads]
+        with self._times.at(Phase.ENCODE):
+            self._encode_images(batch.images, loaded)
+
+    def _encode_images(self, images: tuple[ChunkImage, ...], loaded: Sequence[Loaded]) -> None:
         for image, load in zip(images, loaded, strict=True):
             if load.thumbnail is not None:
                 self._result.thumbnails.update(dict.fromkeys(image.rows, load.thumbnail))
@@ -91,6 +100,10 @@ class ChunkWork:
 
     def encode_captions(self, batch_size: int, queue: ChunkQueue) -> None:
         """Encode the chunk's captions for every text stream, or until the queue is stopped."""
+        with self._times.at(Phase.ENCODE):
+            self._encode_captions(batch_size, queue)
+
+    def _encode_captions(self, batch_size: int, queue: ChunkQueue) -> None:
         chunk = self._result.chunk
         captions, repeats = chunk.captions, chunk.places_per_image
         with_caption = (range(row, row + repeats) for row, _ in captions)
@@ -111,7 +124,8 @@ class ChunkWork:
 
     def finish(self) -> ChunkFeatures:
         """The finished chunk."""
-        self._fetch()
+        with self._times.at(Phase.ENCODE):
+            self._fetch()
         self._rows_done(len(self._result.chunk.rows) - self._rows_reported)
         return self._result
 

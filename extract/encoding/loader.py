@@ -11,12 +11,15 @@ from types import TracebackType
 from typing import NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from sparc.common.cache.thumbnails.picture import thumbnail_of
 from sparc.common.errors import DatasetError, EncoderError, UnavailableError
 from sparc.common.images.decoding import ImageError, decode
 from sparc.common.text import shorten
+from sparc.common.timing.phases import Phase, Role
+from sparc.common.timing.stopwatch import Stopwatch
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders.encoder import ImageEncoder
 from sparc.extract.encoding.memory import is_out_of_memory
@@ -49,8 +52,10 @@ class ImageLoader:
 
     def __init__(self, dataset: Dataset, workers: int) -> None:
         self._dataset = dataset
+        self.times = Stopwatch(Role.LOADER, rest=Phase.IDLE)
+        """Where the time of the threads goes."""
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="images")
-        _start_all(self._pool, workers)
+        _start_all(self._pool, workers, self.times)
 
     def __enter__(self) -> "ImageLoader":
         return self
@@ -87,7 +92,10 @@ class ImageLoader:
         if image_path is None:
             return Loaded({}, NO_IMAGE)
         try:
-            image = decode(self._dataset.read_image(image_path))
+            with self.times.at(Phase.READ):
+                content = self._dataset.read_image(image_path)
+            with self.times.at(Phase.DECODE):
+                image = decode(content)
         except ImageError as error:
             return Loaded({}, str(error))
         except UnavailableError:
@@ -96,17 +104,28 @@ class ImageLoader:
             return Loaded({}, _reason(error))
         except MemoryError as error:
             raise _no_memory(image_path) from error
-        try:
-            thumbnail = thumbnail_of(image, thumbnail_side) if thumbnail_side else None
-        except MemoryError as error:
+        with self.times.at(Phase.PREPARE):
+            return _prepared(image_path, image, encoders, thumbnail_side)
+
+
+def _prepared(
+    image_path: str,
+    image: Image.Image,
+    encoders: Mapping[str, ImageEncoder],
+    thumbnail_side: int,
+) -> Loaded:
+    """What encoders take of a decoded image, and its thumbnail."""
+    try:
+        thumbnail = thumbnail_of(image, thumbnail_side) if thumbnail_side else None
+    except MemoryError as error:
+        raise _no_memory(image_path) from error
+    try:
+        pixels = {name: encoder.prepare(image) for name, encoder in encoders.items()}
+    except (ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
             raise _no_memory(image_path) from error
-        try:
-            pixels = {name: encoder.prepare(image) for name, encoder in encoders.items()}
-        except (ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
-            if is_out_of_memory(error):
-                raise _no_memory(image_path) from error
-            return Loaded({}, f"cannot be prepared: {shorten(str(error), 100)}", thumbnail)
-        return Loaded(pixels, thumbnail=thumbnail)
+        return Loaded({}, f"cannot be prepared: {shorten(str(error), 100)}", thumbnail)
+    return Loaded(pixels, thumbnail=thumbnail)
 
 
 def _no_memory(image_path: str) -> EncoderError:
@@ -125,8 +144,8 @@ def _reason(error: DatasetError) -> str:
     return str(error)
 
 
-def _start_all(pool: ThreadPoolExecutor, workers: int) -> None:
-    """Start every thread of the pool, and keep PyTorch from starting more in each of them.
+def _start_all(pool: ThreadPoolExecutor, workers: int, times: Stopwatch) -> None:
+    """Start every thread of the pool and keep PyTorch from starting more in each; time begins.
 
     PyTorch would start as many threads as the machine has cores in each, all of which would compete
     with the encoder. `torch.set_num_threads` holds for the calling thread, and for threads that
@@ -137,6 +156,7 @@ def _start_all(pool: ThreadPoolExecutor, workers: int) -> None:
 
     def limit() -> None:
         torch.set_num_threads(1)
+        times.start()
         all_started.wait()
 
     for future in [pool.submit(limit) for _ in range(workers)]:

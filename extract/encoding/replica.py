@@ -13,6 +13,8 @@ import torch
 from sparc.common.errors import EncoderError
 from sparc.common.progress import say
 from sparc.common.text import amount, printable, shorten
+from sparc.common.timing.phases import Phase, Role
+from sparc.common.timing.stopwatch import Stopwatch
 from sparc.extract.encoders import StreamSpec
 from sparc.extract.encoders.encoder import Encoder, Encoders, ImageEncoder
 from sparc.extract.encoding.chunk_queue import ChunkQueue
@@ -44,6 +46,8 @@ class Replica:
     ) -> None:
         self.device = device
         self.encoders = encoders
+        self.times = Stopwatch(Role.ENCODER, str(device))
+        """Where the time of the thread goes that encodes, and the rows that it has encoded."""
         self._batch_size = batch_size
         self._threads = threads
 
@@ -62,6 +66,16 @@ class Replica:
         """
         if self.device.type == "cpu":
             torch.set_num_threads(self._threads)
+        with self.times.running():
+            yield from self._run(queue, loader, rows_done)
+
+    def _run(
+        self, queue: ChunkQueue, loader: ImageLoader, rows_done: Callable[[int], object]
+    ) -> Iterator[ChunkFeatures]:
+        def count(rows: int) -> None:
+            self.times.add_rows(rows)
+            rows_done(rows)
+
         ahead: deque[Batch] = deque()
         coming = self._batches(queue, loader, ahead)
         bytes_ahead = 0
@@ -78,7 +92,7 @@ class Replica:
             batch = ahead.popleft()
             if work is None:
                 encoders = self.encoders.of(batch.chunk.streams)
-                work = ChunkWork(batch.chunk, encoders, self.device, rows_done)
+                work = ChunkWork(batch.chunk, encoders, self.device, self.times, count)
             work.encode_images(batch)
             bytes_ahead -= batch.size
             if batch.last:
@@ -96,7 +110,8 @@ class Replica:
         while True:
             whole = sum(batch.last for batch in ahead)
             # Waiting for other devices is safe only if this one has nothing left to encode.
-            chunk = queue.take(wait=not ahead) if whole < CHUNKS_AHEAD else None
+            with self.times.at(Phase.BLOCKED):
+                chunk = queue.take(wait=not ahead) if whole < CHUNKS_AHEAD else None
             if chunk is None:
                 yield None
                 continue
