@@ -26,11 +26,12 @@ def open_dataset(location: str | os.PathLike[str], options: DatasetOptions) -> D
     Raises:
         DatasetError: There is no such folder, or `auto` cannot tell its format.
     """
+    from sparc.extract.datasets.folders.locations import parse_location
+    from sparc.extract.datasets.folders.opening import open_folder
     from sparc.extract.datasets.formats.detection import detect_format, reader_of
     from sparc.extract.datasets.formats.registry import AUTO, TABLE
-    from sparc.extract.datasets.safe_folder import SafeFolder
 
-    folder = SafeFolder(location)
+    folder = open_folder(parse_location(location))
     name = options.format
     if name == AUTO:
         name = TABLE if options.table is not None else detect_format(folder)

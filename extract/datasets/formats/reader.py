@@ -5,7 +5,6 @@ for: it chooses the split, holds images out, says which are missing, keeps colum
 """
 
 import dataclasses
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property, partial
@@ -19,6 +18,8 @@ from sparc.extract.datasets.account import Account
 from sparc.extract.datasets.advice import general_advice
 from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.columns import RecordColumns
+from sparc.extract.datasets.folders.locations import parse_location
+from sparc.extract.datasets.folders.opening import open_folder
 from sparc.extract.datasets.formats.registry import FORMATS, TABLE
 from sparc.extract.datasets.formats.videos import look_like_videos
 from sparc.extract.datasets.labels.of_images import with_labels_of_files
@@ -60,9 +61,9 @@ class DatasetReader(ABC):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy in another process reads the folder itself: rows may be many millions."""
-        location = self.folder.location
-        place = location if "://" in location else os.path.abspath(location)
-        return _open_elsewhere, (type(self), place, location, self.options.absolute())
+        folder = self.folder
+        options = self.options.absolute()
+        return _open_elsewhere, (type(self), folder.place, folder.location, options)
 
     @classmethod
     @abstractmethod
@@ -181,7 +182,7 @@ class DatasetReader(ABC):
 def _open_elsewhere(
     reader: type[DatasetReader], place: str, location: str, options: DatasetOptions
 ) -> DatasetReader:
-    folder = SafeFolder(place)
+    folder = open_folder(parse_location(place))
     folder.location = location  # as messages and reasons name it
     return reader(folder, options)
 

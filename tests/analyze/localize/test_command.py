@@ -33,8 +33,8 @@ from sparc.common.images.decoding import ImageError
 from sparc.extract import job as extraction
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets import DatasetOptions, open_dataset
+from sparc.extract.datasets.folders.local import LocalFolder
 from sparc.extract.datasets.formats.webdataset.reader import WebDataset
-from sparc.extract.datasets.safe_folder import SafeFolder
 from sparc.extract.encoders.tower import LocalizeError
 from sparc.train import job as training
 from sparc.train.config import TrainConfig
@@ -316,7 +316,7 @@ def shards(scenes, cache, streams, tmp_path_factory):
     ).manifest()
     names = [f"0.tar/{image.rpartition('/')[2]}" for image in manifest.rows["image"].to_pylist()]
     column = manifest.rows.schema.get_field_index("image")
-    dataset = WebDataset(SafeFolder(folder), DatasetOptions())
+    dataset = WebDataset(LocalFolder(folder), DatasetOptions())
     dataset.manifest = lambda: dataclasses.replace(
         manifest,
         dataset=str(folder),

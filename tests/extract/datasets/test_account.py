@@ -8,8 +8,8 @@ from sparc.common.cache.account.account import DatasetAccount
 from sparc.extract.datasets import open_dataset
 from sparc.extract.datasets.account import Omissions
 from sparc.extract.datasets.base import DatasetOptions
+from sparc.extract.datasets.folders.local import LocalFolder
 from sparc.extract.datasets.formats.folder import FolderDataset
-from sparc.extract.datasets.safe_folder import SafeFolder
 
 
 def account_of(folder, **options) -> DatasetAccount:
@@ -197,7 +197,7 @@ def test_an_account_is_the_same_whenever_it_is_made(tmp_path, paint) -> None:
 def test_images_that_are_encoded_are_not_remembered(tmp_path, paint) -> None:
     paint(tmp_path, *(f"{number}.png" for number in range(5)))
     (tmp_path / "0.txt").write_text("a caption")
-    folder = SafeFolder(tmp_path)
+    folder = LocalFolder(tmp_path)
     dataset = FolderDataset(folder, DatasetOptions(format="folder"))
     for path in dataset.manifest().rows["image"].to_pylist():
         assert dataset.read_image(path) == (tmp_path / path).read_bytes()

@@ -8,7 +8,7 @@ import pytest
 from sparc.common.errors import DatasetError
 from sparc.extract.datasets import DatasetOptions, open_dataset
 from sparc.extract.datasets.archives import archive
-from sparc.extract.datasets.safe_folder import SafeFolder
+from sparc.extract.datasets.folders.local import LocalFolder
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_names_never_lead_out(tmp_path, capsys):
         for start in re.finditer(re.escape(header), data):
             data[start.start() + place] &= ~8
     (tmp_path / "a.zip").write_bytes(data)
-    folder = SafeFolder(tmp_path / "a.zip")
+    folder = LocalFolder(tmp_path / "a.zip")
     assert folder.images == ["good/K\u00e4se.jpg", "good/h.jpg"]
     assert "6 members left out" in capsys.readouterr().err
     for name in ("../b.jpg", "/c.jpg", "link.jpg", "absent.jpg"):
@@ -117,7 +117,7 @@ def test_bombs_are_bounded(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("bomb.jpg", bytes(5_000_000))
         file.writestr("metadata.csv", bytes(5_000_000))
-    folder = SafeFolder(tmp_path / "a.zip")
+    folder = LocalFolder(tmp_path / "a.zip")
     with pytest.raises(DatasetError, match=r"bomb\.jpg has 5\.0 MB, more than 1\.0 MB"):
         folder.read("bomb.jpg", largest=1_000_000)
     monkeypatch.setattr(archive, "LARGEST_UNPACKED", 1_000_000)
@@ -128,7 +128,7 @@ def test_bombs_are_bounded(tmp_path, monkeypatch):
     size = (5_000_000).to_bytes(4, "little")
     (tmp_path / "b.zip").write_bytes(data.replace(size, (5).to_bytes(4, "little")))
     with pytest.raises(DatasetError, match=r"cannot read bomb\.jpg"):
-        SafeFolder(tmp_path / "b.zip").read("bomb.jpg")
+        LocalFolder(tmp_path / "b.zip").read("bomb.jpg")
 
 
 def test_what_cannot_be_read_in_place_is_said(tmp_path, pack, capsys):
@@ -146,7 +146,7 @@ def test_what_cannot_be_read_in_place_is_said(tmp_path, pack, capsys):
         assert message in said
     assert [e.what for e in manifest.account.unused] == ["cut.zip", "odd.zip", "secret.zip"]
     with pytest.raises(DatasetError, match=r"secret\.zip is encrypted: unpack it with its passwo"):
-        list(SafeFolder(tmp_path / "data/secret.zip").files)
+        list(LocalFolder(tmp_path / "data/secret.zip").files)
 
 
 def test_two_files_for_one_path_are_refused_by_name(tmp_path, pack):
@@ -161,7 +161,7 @@ def test_two_files_for_one_path_are_refused_by_name(tmp_path, pack):
         with pytest.warns(UserWarning, match="Duplicate name"):
             file.writestr("a.jpg", "y")
     with pytest.raises(DatasetError, match=r"holds two different files 'a\.jpg'"):
-        list(SafeFolder(tmp_path / "data/val.zip").files)
+        list(LocalFolder(tmp_path / "data/val.zip").files)
 
 
 def test_archives_called_after_splits_are_splits(tmp_path, pack):
@@ -169,7 +169,7 @@ def test_archives_called_after_splits_are_splits(tmp_path, pack):
     pack("data/val.zip", "0.jpg")
     with pytest.raises(DatasetError, match="choose one with --split: train, val"):
         read(tmp_path / "data")
-    files = SafeFolder(tmp_path / "data").files
+    files = LocalFolder(tmp_path / "data").files
     assert files == ["train.zip", "train/0.jpg", "train/1.jpg", "val.zip", "val/0.jpg"]
 
 
@@ -190,4 +190,4 @@ def test_archives_called_after_splits_are_splits(tmp_path, pack):
 def test_a_dataset_that_is_a_file_is_answered_with_what_to_type(tmp_path, name, advice):
     (tmp_path / name).touch()
     with pytest.raises(DatasetError, match=rf"{name} is not a folder: .*{advice}"):
-        SafeFolder(tmp_path / name)
+        LocalFolder(tmp_path / name)

@@ -6,7 +6,8 @@ import pytest
 
 from sparc.common.errors import DatasetError
 from sparc.extract.datasets import DatasetOptions, open_dataset
-from sparc.extract.datasets.safe_folder import SafeFolder, split_suffix
+from sparc.extract.datasets.folders.local import LocalFolder
+from sparc.extract.datasets.safe_folder import split_suffix
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_nothing_outside_is_read(dataset, name):
     (dataset / "linked").symlink_to(dataset.parent / "outside")
     (dataset / "link_to_device.png").symlink_to("/dev/zero")
     with pytest.raises(DatasetError, match=r"leaves the dataset's folder|cannot open") as caught:
-        SafeFolder(dataset).read(name)
+        LocalFolder(dataset).read(name)
     assert caught.value.args[0].isprintable()
 
 
@@ -64,7 +65,7 @@ def test_special_files_are_neither_listed_nor_read(dataset, monkeypatch):
     monkeypatch.chdir(dataset)  # the path of a socket must be short
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket.png")
-        folder = SafeFolder(dataset)
+        folder = LocalFolder(dataset)
         assert folder.images == ["a.png"]
         for name in ("pipe.png", "socket.png", ""):
             with pytest.raises(DatasetError, match="is not a regular file"):
@@ -78,7 +79,7 @@ def test_links_are_followed_within_the_folder_alone(dataset, capsys):
     (dataset / "round").symlink_to(".")
     (dataset / "out.png").symlink_to(dataset.parent / "outside/secret.png")
     (dataset / "outside").symlink_to(dataset.parent / "outside")
-    folder = SafeFolder(dataset)
+    folder = LocalFolder(dataset)
     assert folder.images == ["a.png", "again.png"]
     assert "2 links out of the folder left out" in capsys.readouterr().err
     assert folder.read("again.png") == folder.read("a.png")
@@ -87,12 +88,12 @@ def test_links_are_followed_within_the_folder_alone(dataset, capsys):
 def test_the_folder_itself_may_be_a_link(dataset):
     link = dataset.parent / "link"
     link.symlink_to(dataset)
-    assert SafeFolder(link).read("a.png")
+    assert LocalFolder(link).read("a.png")
 
 
 def test_names_that_are_not_utf8_are_left_out_and_said(dataset, capsys):
     (dataset / os.fsdecode(b"caf\xe9.png")).write_bytes(b"")
-    assert SafeFolder(dataset).images == ["a.png"]
+    assert LocalFolder(dataset).images == ["a.png"]
     assert "1 name not in UTF-8" in capsys.readouterr().err
 
 
@@ -110,7 +111,7 @@ def test_a_file_that_claims_to_be_huge_is_not_read(tmp_path):
     with (tmp_path / "huge.png").open("wb") as file:
         file.truncate(1 << 42)  # takes no room on the disk
     with pytest.raises(DatasetError, match=r"huge.png has 4.4 TB, more than 1.1 GB"):
-        SafeFolder(tmp_path).read("huge.png")
+        LocalFolder(tmp_path).read("huge.png")
 
 
 def test_files_beside_images_are_read_without_following_links(dataset):
@@ -118,7 +119,7 @@ def test_files_beside_images_are_read_without_following_links(dataset):
     (dataset / "b.txt").symlink_to("a.txt")
     (dataset / "c.txt").symlink_to(dataset.parent / "outside/secret.png")
     (dataset / "metadata.csv").touch()
-    folder = SafeFolder(dataset)
+    folder = LocalFolder(dataset)
     assert folder.loose == ["b.txt", "metadata.csv"]
     assert folder.read_beside("a.txt", largest=9) == folder.read_beside("b.txt", largest=9)
     for name, message in (("c.txt", "leaves the dataset"), ("metadata.csv/x", "cannot open")):

@@ -5,20 +5,20 @@ before memory is spent on them, and what a damaged or cut shard holds before the
 This module must not know what the members mean.
 """
 
+import io
 import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from shlex import quote
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
-from sparc.common.errors import DatasetError, UnavailableError
+from sparc.common.errors import DatasetError, MissingFileError, UnavailableError
 from sparc.common.text import reason, size
-from sparc.extract.datasets.safe_folder import SafeFolder
+from sparc.extract.datasets.safe_folder import FileParts, SafeFolder
 
 LARGEST_HEADER = 1 << 20
 """Most bytes of a long name or of extended attributes; a shard is not read beyond a longer one."""
@@ -59,7 +59,7 @@ class ShardIndex(NamedTuple):
 class ImageIndex:
     """Where images are in a shard, in 24 bytes an image: shards have millions of them.
 
-    Names are kept as 64-bit hashes.
+    Names are kept as 64-bit hashes, which hold in this process alone.
 
     Args:
         members: By name.
@@ -79,46 +79,71 @@ class ImageIndex:
         return Extent(int(self._table[place, 1]), int(self._table[place, 2]))
 
 
-def index_shard(folder: SafeFolder, shard: str, *, most: int | None = None) -> ShardIndex:
+class _IndexBuilder:
+    """Gathers the members of a shard while they are met."""
+
+    def __init__(self) -> None:
+        self.members: dict[str, Extent] = {}
+        self.unusable: dict[str, list[str]] = {}
+        self.renamed = 0
+
+    def add(self, name: str, extent: Extent) -> str | None:
+        """Enter a member; returns its name in the index, or None where it is unusable."""
+        if not name.isascii():
+            name, raw = _valid(name), name
+            self.renamed += name != raw
+        name = name.removeprefix("./")
+        if name.startswith("/") or (".." in name and ".." in name.split("/")):
+            self.unusable.setdefault("its name leaves the shard", []).append(name)
+        elif name in self.members:
+            self.unusable.setdefault("another one before it has its name", []).append(name)
+        else:
+            self.members[name] = extent
+            return name
+        return None
+
+
+def index_shard(
+    folder: SafeFolder,
+    shard: str,
+    *,
+    most: int | None = None,
+    through: Callable[[FileParts], FileParts] = lambda parts: parts,
+    met: Callable[[str, Extent], object] = lambda _name, _extent: None,
+) -> ShardIndex:
     """Find the members of a shard.
 
     Args:
         folder: The dataset.
         shard: The shard's path in it.
         most: Stop after this many members.
+        through: How the opened shard is read, from its front to its back.
+        met: Called with each member of the index when its header has been read.
 
     Returns:
         The members up to the first damage. Of several with one name the first counts.
 
     Raises:
-        UnavailableError: The dataset's folder is gone.
+        UnavailableError: The dataset's folder is gone, or its store cannot be read.
     """
-    members: dict[str, Extent] = {}
-    unusable: dict[str, list[str]] = {}
-    renamed = 0
+    index = _IndexBuilder()
     damage = ""
     try:
-        for name, extent in _regular_members(folder.path(shard), f"{folder}/{shard}"):
-            if not name.isascii():
-                name, raw = _valid(name), name
-                renamed += name != raw
-            name = name.removeprefix("./")
-            if name.startswith("/") or (".." in name and ".." in name.split("/")):
-                unusable.setdefault("its name leaves the shard", []).append(name)
-            elif name in members:
-                unusable.setdefault("another one before it has its name", []).append(name)
-            else:
-                members[name] = extent
-            if most is not None and len(members) >= most:
-                break
+        with folder.parts(shard) as parts:
+            for raw, extent in _regular_members(through(parts), f"{folder}/{shard}"):
+                if (name := index.add(raw, extent)) is not None:
+                    met(name, extent)
+                if most is not None and len(index.members) >= most:
+                    break
     except _DamageError as error:
         damage = str(error)
-    except OSError as error:
-        failure = folder.failure(f"cannot read {shard}", error)
-        if isinstance(failure, UnavailableError):
-            raise failure from error
-        damage = f"it cannot be read: {error.strerror}"
-    return ShardIndex(members, damage, unusable, renamed)
+    except DatasetError as error:
+        cause = error.__cause__
+        is_gone = isinstance(error, UnavailableError | MissingFileError)
+        if is_gone or not isinstance(cause, OSError):
+            raise
+        damage = f"it cannot be read: {cause.strerror}"
+    return ShardIndex(index.members, damage, index.unusable, index.renamed)
 
 
 @contextmanager
@@ -131,64 +156,58 @@ def opened_shard(folder: SafeFolder, shard: str) -> Iterator[Callable[[Extent], 
     Raises:
         DatasetError: The shard has become shorter, or cannot be read.
     """
-    path = folder.path(shard)
-    try:
-        with path.open("rb", buffering=0) as file:
-            descriptor = file.fileno()
+    with folder.parts(shard) as parts:
 
-            def read(extent: Extent) -> bytes:
-                content = os.pread(descriptor, extent.size, extent.offset)
-                if len(content) != extent.size:
-                    raise DatasetError(f"{folder}: {shard} was cut off")
-                return content
+        def read(extent: Extent) -> bytes:
+            content = parts.read(extent.offset, extent.size)
+            if len(content) != extent.size:
+                raise DatasetError(f"{folder}: {shard} was cut off")
+            return content
 
-            yield read
-    except OSError as error:
-        raise folder.failure(f"cannot read {shard}", error) from error
+        yield read
 
 
 class _DamageError(Exception):
     """A shard cannot be read on; the message says why."""
 
 
-def _regular_members(path: Path, shard: str) -> Iterator[tuple[str, Extent]]:
+def _regular_members(parts: FileParts, shard: str) -> Iterator[tuple[str, Extent]]:
     """Names, with surrogates for bytes that are not UTF-8, and extents.
 
     Ordinary headers, nearly all, are read here: `tarfile` takes five times as long for them. All
     others are its business.
     """
-    with path.open("rb") as file:
-        descriptor, held = file.fileno(), os.fstat(file.fileno()).st_size
-        if not held:
-            raise _DamageError("it is empty")
-        others = _OtherMembers(file)
-        offset = window_start = 0
-        window = b""
-        while True:
-            header = window[offset - window_start :][:_BLOCK]
-            if len(header) < _BLOCK:  # the texts beside an image lie in one window
-                window_start, window = offset, os.pread(descriptor, _WINDOW, offset)
-                header = window[:_BLOCK]
-            if not header or header == _END:
-                break
-            if offset == 0 and (kind := what_is_no_tar(header, shard)):
-                raise _DamageError(kind)
-            if len(header) < _BLOCK:
-                raise _DamageError(f"it is cut off at byte {held:,}")
-            if ordinary := _ordinary(header):
-                name, length = ordinary
-                extent = Extent(offset + _BLOCK, length)
-                offset += _BLOCK + -(-length // _BLOCK) * _BLOCK
-            else:
-                member, offset = others.at(offset)
-                if member is None:
-                    continue
-                name, extent = member
-            if extent.offset + extent.size > held:
-                raise _DamageError(f"it is cut off at byte {held:,}, in the member {_valid(name)}")
-            yield name, extent
-        if offset > held:
+    held = parts.size
+    if not held:
+        raise _DamageError("it is empty")
+    others = _OtherMembers(parts)
+    offset = window_start = 0
+    window = b""
+    while True:
+        header = window[offset - window_start :][:_BLOCK]
+        if len(header) < _BLOCK:  # the texts beside an image lie in one window
+            window_start, window = offset, parts.read(offset, _WINDOW)
+            header = window[:_BLOCK]
+        if not header or header == _END:
+            break
+        if offset == 0 and (kind := what_is_no_tar(header, shard)):
+            raise _DamageError(kind)
+        if len(header) < _BLOCK:
             raise _DamageError(f"it is cut off at byte {held:,}")
+        if ordinary := _ordinary(header):
+            name, length = ordinary
+            extent = Extent(offset + _BLOCK, length)
+            offset += _BLOCK + -(-length // _BLOCK) * _BLOCK
+        else:
+            member, offset = others.at(offset)
+            if member is None:
+                continue
+            name, extent = member
+        if extent.offset + extent.size > held:
+            raise _DamageError(f"it is cut off at byte {held:,}, in the member {_valid(name)}")
+        yield name, extent
+    if offset > held:
+        raise _DamageError(f"it is cut off at byte {held:,}")
 
 
 def _ordinary(header: bytes) -> tuple[str, int] | None:
@@ -217,11 +236,11 @@ class _OtherMembers:
     """Members with long names, extended attributes or of other kinds, through `tarfile`.
 
     Args:
-        file: The shard. It is not closed here.
+        parts: The shard.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, parts: FileParts) -> None:
+        self._file = cast(BinaryIO, _PartsFile(parts))
         self._archive: tarfile.TarFile | None = None
 
     def at(self, offset: int) -> tuple[tuple[str, Extent] | None, int]:
@@ -246,6 +265,32 @@ class _OtherMembers:
         if not member.isreg() or member.issparse():
             return None, following
         return (member.name, Extent(member.offset_data, member.size)), following
+
+
+class _PartsFile(io.RawIOBase):
+    """A file that `tarfile` reads."""
+
+    def __init__(self, parts: FileParts) -> None:
+        super().__init__()
+        self._parts = parts
+        self._position = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """The bytes that follow."""
+        wanted = self._parts.size if size < 0 else size
+        content = self._parts.read(self._position, wanted)
+        self._position += len(content)
+        return content
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to an offset from the beginning, which is all that `tarfile` asks for."""
+        assert whence == os.SEEK_SET
+        self._position = offset
+        return offset
+
+    def tell(self) -> int:
+        """The offset of what is read next."""
+        return self._position
 
 
 class _Member(tarfile.TarInfo):

@@ -37,6 +37,7 @@ from sparc.common.images.files import LARGEST_IMAGE
 from sparc.common.progress import progress, say
 from sparc.common.text import amount, shorten, size
 from sparc.extract.datasets.base import DatasetOptions
+from sparc.extract.datasets.folders.locations import is_shard
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.formats.webdataset.archive import (
     ImageIndex,
@@ -53,7 +54,6 @@ from sparc.extract.datasets.safe_folder import SafeFolder, is_image, split_suffi
 from sparc.extract.datasets.source import ImageRecord, Source
 from sparc.extract.datasets.splits import is_usual
 
-_SHARD = re.compile(r".*\.(?:tar|tgz|tar\.(?:gz|bz2|xz|zst))", re.IGNORECASE)
 _SHARD_IN_PATH = re.compile(r"\.tar(?=/)", re.IGNORECASE)
 _WORDS = re.compile(r"[-_.]")
 
@@ -231,7 +231,7 @@ class WebDataset(DatasetReader):
 
 def shard_files(files: Sequence[str]) -> list[str]:
     """The shards among a dataset's files; compressed ones too, so that they are not passed over."""
-    return [name for name in files if _SHARD.fullmatch(name)]
+    return [name for name in files if is_shard(name)]
 
 
 def shards_of_splits(shards: Sequence[str]) -> Mapping[str, Sequence[str]]:

@@ -5,9 +5,9 @@ from graphlib import TopologicalSorter
 import pytest
 
 from sparc.common.errors import DatasetError
+from sparc.extract.datasets.folders.local import LocalFolder
 from sparc.extract.datasets.formats.detection import detect_format, reader_of
 from sparc.extract.datasets.formats.registry import FORMATS
-from sparc.extract.datasets.safe_folder import SafeFolder
 
 
 @pytest.mark.parametrize(
@@ -28,24 +28,24 @@ def test_format_by_files(tmp_path, paint, name, expected):
     paint(tmp_path, "train/a.jpg")
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).touch()
-    assert detect_format(SafeFolder(tmp_path)) == expected
+    assert detect_format(LocalFolder(tmp_path)) == expected
 
 
 def test_shards(tmp_path):
     (tmp_path / "00000.parquet").touch()
     tarfile.open(tmp_path / "00000.tar", "w").close()
-    assert detect_format(SafeFolder(tmp_path)) == "webdataset"
+    assert detect_format(LocalFolder(tmp_path)) == "webdataset"
 
 
 def test_what_cannot_be_told_is_refused_with_reasons(tmp_path, paint):
     with pytest.raises(DatasetError, match=r"cannot tell.*no images.*coco.*open-images.*webdata"):
-        detect_format(SafeFolder(tmp_path))
+        detect_format(LocalFolder(tmp_path))
     paint(tmp_path, "a.jpg")
     (tmp_path / "captions_val.json").touch()
     (tmp_path / "open_images_test_captions.jsonl").touch()
     message = r"coco \(captions_val.json\), open-images \(open_images_test_captions.jsonl\).*--form"
     with pytest.raises(DatasetError, match=message):
-        detect_format(SafeFolder(tmp_path))
+        detect_format(LocalFolder(tmp_path))
 
 
 def test_formats_yield_to_formats_that_are_there_and_never_in_a_circle():
@@ -59,12 +59,12 @@ def test_names_of_folders_yield_to_any_format_that_has_a_file_of_its_own(tmp_pat
         tmp_path,
         *(f"{split}/{name}/{n}.jpg" for split in ("train", "val") for name in "ab" for n in "12"),
     )
-    assert detect_format(SafeFolder(tmp_path)) == "class-folders"
+    assert detect_format(LocalFolder(tmp_path)) == "class-folders"
     answer = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A fish."}]
     (tmp_path / "llava.json").write_text(
         json.dumps([{"id": "1", "image": "train/a/1.jpg", "conversations": answer}])
     )
-    assert detect_format(SafeFolder(tmp_path)) == "llava"
+    assert detect_format(LocalFolder(tmp_path)) == "llava"
 
 
 @pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.json"])

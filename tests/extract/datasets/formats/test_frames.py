@@ -1,8 +1,8 @@
 import pytest
 
+from sparc.extract.datasets.folders.local import LocalFolder
 from sparc.extract.datasets.formats.detection import detect_format
 from sparc.extract.datasets.formats.videos import look_like_videos, videos_of
-from sparc.extract.datasets.safe_folder import SafeFolder
 
 VIDEOS = [f"v{number}" for number in range(12)]
 
@@ -55,7 +55,7 @@ def test_a_video_is_never_divided(frames, manifest, pattern):
 )
 def test_auto_takes_only_what_is_called_frames(tmp_path, paint, names, expected):
     paint(tmp_path, *names)
-    assert detect_format(SafeFolder(tmp_path)) == expected
+    assert detect_format(LocalFolder(tmp_path)) == expected
 
 
 def test_a_table_says_what_is_in_a_video(frames, write, manifest, labels):

@@ -1,0 +1,1 @@
+"""Where the files of a dataset lie: in a folder of this machine or behind a URL."""
