@@ -74,6 +74,10 @@ class RunError(SparcError):
     """A run folder that is missing, damaged, or trained with other settings."""
 
 
+class LostProcessError(SparcError):
+    """Another process of the same training ended, or cannot be reached."""
+
+
 class DictionaryError(SparcError):
     """A dictionary of another program that is no such file, or does what no model of SPARC can."""
 

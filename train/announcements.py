@@ -7,9 +7,9 @@ from pathlib import Path
 from sparc.common.errors import setting
 from sparc.common.progress import say
 from sparc.common.text import amount, listed, size
+from sparc.train.data.counting import FEW_ROWS, RowCounts
 from sparc.train.data.moments import fewest_rows
 from sparc.train.data.reader import BatchReader
-from sparc.train.data.rows import FEW_ROWS, RowCounts
 from sparc.train.distributed.processes import Processes
 from sparc.train.kernels import choice
 from sparc.train.kernels.registry import AUTO

@@ -25,6 +25,7 @@ from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.data.means import data_statistics
 from sparc.train.data.order import Position
 from sparc.train.data.reader import BatchReader
+from sparc.train.distributed.exchange import exchange_among
 from sparc.train.distributed.processes import Processes, local_rank, processes
 from sparc.train.kernels import choice
 from sparc.train.loading import untrained_model
@@ -116,8 +117,7 @@ def train_together(
                 residency=settings.residency,
                 device=device,
                 rows=settings.rows,
-                rank=group.rank,
-                world=group.world,
+                exchange=exchange_among(group),
             )
         )
         records = [

@@ -15,6 +15,7 @@ from sparc.common.cache.arrays import write_arrays
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.data.planted import plant
 from sparc.train.data.reader import BatchReader
+from sparc.train.distributed.exchange import AbandonedError
 from sparc.train.model.initialize import initial_model
 from sparc.train.model.network import Sparc
 from sparc.train.step.learner import Learner
@@ -133,6 +134,51 @@ def in_two_threads() -> Callable:
             return [result.result() for result in results]
 
     return run
+
+
+class ThreadExchange:
+    """An exchange among threads of this process, which counts the bytes that others give to it."""
+
+    def __init__(self, rank: int, table: list[Any], barrier: threading.Barrier) -> None:
+        self.rank, self.world = rank, len(table)
+        self._table, self._barrier = table, barrier
+        self.taken = 0
+
+    def gather(self, mine: Tensor, out: Tensor | None = None) -> Tensor:
+        joined = torch.cat(self._given_by_all(mine.clone()))
+        self.taken += joined.nbytes - mine.nbytes
+        return joined if out is None else out.copy_(joined)
+
+    def trade(self, given: Tensor, out: Tensor, *, to: list[int], of: list[int]) -> None:
+        parts = self._given_by_all(given.split(to))
+        mine = [part[self.rank] for part in parts]
+        assert [len(part) for part in mine] == of
+        out.copy_(torch.cat(mine))
+        self.taken += out.nbytes - mine[self.rank].nbytes
+
+    def abandon(self) -> None:
+        self._barrier.abort()
+
+    def _given_by_all(self, mine: Any) -> list[Any]:
+        try:
+            self._barrier.wait()
+            self._table[self.rank] = mine
+            self._barrier.wait()
+            return list(self._table)
+        except threading.BrokenBarrierError:
+            raise AbandonedError from None
+
+
+@pytest.fixture
+def exchanges() -> Callable[[int], list[ThreadExchange]]:
+    """Exchanges of a number of threads."""
+
+    def build(world: int) -> list[ThreadExchange]:
+        table: list[Any] = [None] * world
+        barrier = threading.Barrier(world, timeout=60)
+        return [ThreadExchange(rank, table, barrier) for rank in range(world)]
+
+    return build
 
 
 # hypothesis wants fixtures that live as long as the module.

@@ -18,6 +18,7 @@ OPTIONS = [
     *("--latents", 96, "--k", 4, "--auxk", 8, "--dead-after", 150, "--batch-size", 64),
     *("--steps", 40, "--lr", 3e-3, "--log-every", 5, "--checkpoint-every", 8),
     *("--block-chunks", 4, "--align", 0.5, "--error", "variance", "--noise", 0.1),
+    *("--residency", "stream"),
 ]
 
 
@@ -73,6 +74,7 @@ def test_two_processes_are_one_with_rows_that_lack_streams(tmp_path, call, small
     one, two = tmp_path / "one", tmp_path / "two"
     options = [*OPTIONS, "--steps", 12, "--rows", "any", "--term", "distill=0.1"]
     options += ["--balance", 1e-3, "--independent", 0.5, "--alive-by", "both"]
+    options += ["--residency", "host"]
     done = call("train", "run", small_cache, one, *options)
     assert done.returncode == 0, done.stderr
     done = torchrun("run", small_cache, two, *options)

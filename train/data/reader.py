@@ -7,7 +7,8 @@
 - `stream`: two blocks in main memory, whatever the size of the cache: one that batches are picked
   from and one that two threads read chunks into.
 
-Residency changes where rows live, never which rows a batch has. This module must not know what
+Of several processes each reads its share of the chunks, and they exchange rows. Residency changes
+where rows live, never which rows a batch has. This module must not know what
 the batches are for.
 """
 
@@ -22,17 +23,20 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import ConfigError, setting
 from sparc.train.config import Residency, RowChoice
 from sparc.train.data.ahead import Batch, BatchesAhead, Pool
+from sparc.train.data.counting import count_rows
 from sparc.train.data.order import Position, RowOrder
+from sparc.train.data.plan import Needs, Sharing, plan
 from sparc.train.data.residency import choose_residency
 from sparc.train.data.rows import (
-    Planned,
     ResidentRows,
     Rows,
     StreamedRows,
     block_bytes,
     bytes_of,
-    count_rows,
+    load_all,
 )
+from sparc.train.data.shared_rows import SharedRows, load_shared
+from sparc.train.distributed.exchange import Exchange
 
 SERIAL_VALUES = 32_000
 """The most values that torch converts on the calling thread alone (its grain is 32,768)."""
@@ -53,8 +57,9 @@ class BatchReader:
         seed: Seed of the order of rows.
         residency: Where the rows live. `auto` chooses by their size.
         device: Where batches are wanted.
-        rank: Which process this is.
-        world: How many processes share every batch: each takes its own part of the rows.
+        exchange: The processes that share every batch; all of them make alike readers at the same
+            time. None: there is one.
+        needs: Whether each of them takes its own part of the rows of a batch or all rows.
 
     Raises:
         IncompleteCacheError: A chunk is missing.
@@ -73,15 +78,15 @@ class BatchReader:
         residency: Residency = "auto",
         device: torch.device | None = None,
         rows: RowChoice = "all",
-        rank: int = 0,
-        world: int = 1,
+        exchange: Exchange | None = None,
+        needs: Needs = "part",
     ) -> None:
         cache.require_complete(streams)
         self.streams = streams
         self.device = device or torch.device("cpu")
         self.waited = 0.0
         """Seconds that the trainer has waited for batches so far."""
-        self.counts = count_rows(cache, streams, rows)
+        self.counts = count_rows(cache, streams, rows, exchange)
         """How many rows there are, and which streams they have."""
         self.order = RowOrder(
             usable=self.counts.by_chunk,
@@ -89,24 +94,36 @@ class BatchReader:
             batch_size=batch_size,
             seed=seed,
         )
-        if self.order.batch_rows % world:
+        self._sharing = Sharing(needs=needs)
+        if exchange is not None:
+            self._sharing = Sharing(exchange.rank, exchange.world, needs)
+        if self.order.batch_rows % self._sharing.world:
             raise ConfigError(
-                f"a batch of {self.order.batch_rows} rows cannot be shared by {world} processes: "
-                f"choose {setting('--batch-size')} so that they divide it"
+                f"a batch of {self.order.batch_rows} rows cannot be shared by "
+                f"{self._sharing.world} processes: choose {setting('--batch-size')} so that they "
+                "divide it"
             )
-        self._part = self.order.batch_rows // world
-        self._rank = rank
+        self._part = self._sharing.part(self.order.batch_rows)
         self.residency = choose_residency(
-            residency, self.device, bytes_of(cache, streams, cache.info.rows)
+            residency, self.device, bytes_of(cache, streams, cache.info.rows), exchange
         )
         self.block_bytes = block_bytes(cache, streams, block_chunks)
         """Memory of a block; `stream` keeps two."""
         self._rows: Rows
-        if self.residency == "stream":
+        if self.residency != "stream":
+            place = self.device if self.residency == "device" else torch.device("cpu")
+            resident = (
+                load_all(cache, streams, place)
+                if exchange is None
+                else load_shared(cache, streams, place, exchange)
+            )
+            rank = self._sharing.rank
+            self._rows = ResidentRows(cache.info, rows, resident, place, rank=rank)
+        elif exchange is None:
             self._rows = StreamedRows(cache, streams, rows, self.order)
         else:
-            place = self.device if self.residency == "device" else torch.device("cpu")
-            self._rows = ResidentRows(cache, streams, rows, place, quiet=rank > 0)
+            self._rows = SharedRows(cache, streams, rows, self.order, self._sharing, exchange)
+        self._exchange = exchange
         self._dims = {name: cache.streams[name].dim for name in streams}
         self._dtypes = {name: getattr(torch, cache.streams[name].dtype) for name in streams}
         self._position = Position(0, 0)
@@ -125,7 +142,13 @@ class BatchReader:
         return self._position
 
     def seek(self, position: Position) -> None:
-        """Go to a batch: `next_batch` returns it next, whatever was read before."""
+        """Go to a batch: `next_batch` returns it next, whatever was read before.
+
+        Raises:
+            ValueError: Several processes exchange rows, and this one has begun to.
+        """
+        if self._exchange is not None and self._ahead is not None:
+            raise ValueError("processes that exchange rows cannot go to another batch")
         self._stop()
         self._position = position
 
@@ -156,6 +179,8 @@ class BatchReader:
 
     def close(self) -> None:
         """Stop the threads."""
+        if self._exchange is not None:
+            self._exchange.abandon()
         self._stop()
         self._rows.close()
 
@@ -188,50 +213,30 @@ class BatchReader:
 
         Ends when the pool hands out None.
         """
-        order, part = self.order, self._part
-        epoch, step = position
         batch: Batch | None = None
-        for planned, loaded in self._rows.blocks(self._plan(position)):
-            if planned.epoch != epoch:
-                epoch, step = planned.epoch, 0
-            block = planned.block
-            end = block.first + block.rows
-            shuffled = order.permutation(epoch, planned.number, block.rows)
-            index = torch.from_numpy(loaded.usable[shuffled]).to(self._rows.device)
+        filled = 0
+        for loaded in self._rows.blocks(plan(self.order, position, self._sharing)):
+            index = torch.from_numpy(loaded.needed).to(self._rows.device)
             present = None
             if not self.counts.all_complete:
-                present = torch.from_numpy(loaded.present[shuffled]).to(self._rows.device)
-            while step < order.steps_per_epoch:
-                # This process's part of the batch, as rows of the epoch.
-                start = step * order.batch_rows + self._rank * part
+                present = torch.from_numpy(loaded.present).to(self._rows.device)
+            done = 0
+            while done < len(index):
                 if batch is None:
                     batch = self._memory(pool)
                     if batch is None:
                         return
-                low, high = max(start, block.first), min(start + part, end)
-                if low < high:
-                    of_block = slice(low - block.first, high - block.first)
-                    of_batch = slice(low - start, high - start)
-                    for name in self.streams:
-                        target = batch.features[name][of_batch]
-                        _pick(loaded.features[name], index[of_block], target)
-                    if batch.present is not None and present is not None:
-                        batch.present[of_batch] = present[of_block]
-                if start + part > end:
-                    break  # the rest of it lies in the next block
-                yield batch
-                batch = None
-                step += 1
-
-    def _plan(self, position: Position) -> Iterator[Planned]:
-        """The blocks to read from a position on, epoch after epoch."""
-        epoch, step = position
-        begin = step * self.order.batch_rows
-        while True:
-            for number, block in enumerate(self.order.blocks(epoch)):
-                if block.rows and block.first + block.rows > begin:
-                    yield Planned(epoch, number, block)
-            epoch, begin = epoch + 1, 0
+                count = min(self._part - filled, len(index) - done)
+                of_block, of_batch = slice(done, done + count), slice(filled, filled + count)
+                for name in self.streams:
+                    target = batch.features[name][of_batch]
+                    _pick(loaded.features[name], index[of_block], target)
+                if batch.present is not None and present is not None:
+                    batch.present[of_batch] = present[of_block]
+                done, filled = done + count, filled + count
+                if filled == self._part:
+                    yield batch
+                    batch, filled = None, 0
 
     def _memory(self, pool: Pool | None) -> Batch | None:
         """Memory for the next batch; None where the pool is closed."""

@@ -2,27 +2,33 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
 from sparc.common.errors import ConfigError, setting
 from sparc.common.text import size
 from sparc.train.config import Residency
+from sparc.train.distributed.exchange import Exchange
 
 LARGEST_SHARE = 0.5
 """The share of the free memory of a device or of this machine that `auto` gives to the rows."""
 
 
+Chosen = Literal["stream", "host", "device"]
+"""The choice of one process that takes least memory comes first."""
+
+
 def choose_residency(
-    wanted: Residency, device: torch.device, bytes: int
-) -> Literal["device", "host", "stream"]:
+    wanted: Residency, device: torch.device, bytes: int, exchange: Exchange | None = None
+) -> Chosen:
     """Decide where rows live: on the device if they fit, else in main memory, else streamed.
 
     Args:
         wanted: What the user asked for; anything but `auto` is final.
         device: Where the model is trained.
         bytes: Size of all rows, as stored.
+        exchange: The processes, which choose what fits all of them; None: there is one.
 
     Raises:
         ConfigError: Rows that are asked for on a device do not fit into its free memory.
@@ -35,6 +41,15 @@ def choose_residency(
         )
     if wanted != "auto":
         return wanted
+    fitting = _fitting(device, bytes)
+    if exchange is None:
+        return fitting
+    choices: tuple[Chosen, ...] = get_args(Chosen)
+    return choices[int(exchange.gather(torch.tensor([choices.index(fitting)])).min())]
+
+
+def _fitting(device: torch.device, bytes: int) -> Chosen:
+    """The fastest residency that this process has memory for."""
     if device.type == "cuda" and bytes <= LARGEST_SHARE * free_memory(device):
         return "device"
     # Each process of this machine keeps its own copy.

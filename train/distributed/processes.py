@@ -6,18 +6,27 @@ same weights and make the same step: they exchange what their rows contribute to
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed
 from torch import Tensor
 
-# The others wait in an exchange while the first process validates or reads checkpoints, which may
-# take long. Nobody waits for one that has died: `torchrun` ends all when one fails.
-_TIMEOUT = timedelta(days=7)
+from sparc.common.errors import LostProcessError
+from sparc.common.text import shorten
+
+TIMEOUT = timedelta(days=7)
+"""The others wait in an exchange while the first process validates or reads checkpoints, which may
+take long. Nobody waits so long for one that has died: its connections end with it."""
+
+all_gather: Callable[..., Any] = getattr(
+    torch.distributed, "all_gather_single", torch.distributed.all_gather_into_tensor
+)
+"""Joins the tensors of all processes; arguments as of `all_gather_into_tensor`, the name that torch
+2.14 warns of."""
 
 
 class Processes(NamedTuple):
@@ -48,7 +57,8 @@ class Processes(NamedTuple):
             return rows
         shape = (self.world * rows.shape[0], *rows.shape[1:])
         result = torch.empty(shape, dtype=rows.dtype, device=rows.device)
-        torch.distributed.all_gather_into_tensor(result, rows.contiguous())
+        with naming_lost_ones():
+            all_gather(result, rows.contiguous())
         return result
 
     def sum(self, values: Tensor) -> Tensor:
@@ -61,7 +71,8 @@ class Processes(NamedTuple):
     def copy_from_first(self, tensor: Tensor) -> None:
         """Set a tensor, in place, to what the first process has; every process waits for it."""
         if self.world > 1:
-            torch.distributed.broadcast(tensor.detach(), 0)
+            with naming_lost_ones():
+                torch.distributed.broadcast(tensor.detach(), 0)
 
     def from_first(self, value: int) -> int:
         """What the first process says; every process waits for it."""
@@ -70,7 +81,43 @@ class Processes(NamedTuple):
     def wait(self) -> None:
         """Wait until every process has come here."""
         if self.world > 1:
-            torch.distributed.barrier()
+            with naming_lost_ones():
+                torch.distributed.barrier()
+
+
+def gather_bytes(gather: Callable[[Tensor], Tensor], content: bytes) -> list[bytes]:
+    """What every process says, in the order of ranks, in every process.
+
+    Args:
+        gather: Joins the rows of all processes, which lie in main memory.
+        content: What this process says.
+    """
+    lengths = gather(torch.tensor([len(content)])).tolist()
+    padded = torch.zeros(1, max(1, *lengths), dtype=torch.uint8)
+    padded[0, : len(content)] = torch.tensor(list(content), dtype=torch.uint8)
+    said = gather(padded)
+    return [said[rank, :length].numpy().tobytes() for rank, length in enumerate(lengths)]
+
+
+@contextmanager
+def naming_lost_ones() -> Iterator[None]:
+    """Let an exchange with a process that is gone end in one line.
+
+    Raises:
+        LostProcessError: Another process ended, or cannot be reached.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # Gloo's errors have no type of their own, but begin with the place in its source.
+        place, _, what = str(error).rpartition("] ")
+        if not isinstance(error, torch.distributed.DistError) and "gloo" not in place:
+            raise
+        what = shorten(" ".join(what.partition(". ")[0].split()), 120)
+        raise LostProcessError(
+            f"another process of this training ended or cannot be reached ({what}); what was saved "
+            "last is kept: the same command goes on from there"
+        ) from error
 
 
 def local_rank() -> int:
@@ -101,8 +148,9 @@ def processes(device: torch.device) -> Iterator[Processes]:
     if world == 1:
         yield Processes(device=device)
         return
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    torch.distributed.init_process_group(backend, timeout=_TIMEOUT)
+    # Gloo for what lies in main memory.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, timeout=TIMEOUT)
     try:
         yield Processes(torch.distributed.get_rank(), world, device)
     finally:

@@ -10,7 +10,7 @@ from sparc.common.devices import choose_device
 from sparc.common.progress import say
 from sparc.common.text import amount
 from sparc.train.align.thresholds import relearn_thresholds
-from sparc.train.data.rows import FEW_ROWS
+from sparc.train.data.counting import FEW_ROWS
 from sparc.train.derive.derive import Change, Location, derive
 from sparc.train.match.assign import Permutation, match
 from sparc.train.match.config import MatchConfig

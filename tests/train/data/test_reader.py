@@ -2,6 +2,9 @@
 
 import subprocess
 import sys
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,9 +13,12 @@ import torch
 from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError, ConfigError, DamagedCacheError, IncompleteCacheError
+from sparc.train.data import residency
+from sparc.train.data.ahead import BATCHES_AHEAD
+from sparc.train.data.counting import count_rows
 from sparc.train.data.order import Position, RowOrder
 from sparc.train.data.reader import BatchReader
-from sparc.train.data.rows import block_bytes, count_rows
+from sparc.train.data.rows import block_bytes
 
 STREAMS = ("dino", "clip_image", "clip_text")
 
@@ -33,8 +39,29 @@ def open_reader(small_cache):
         reader.close()
 
 
+@pytest.fixture
+def open_readers(open_reader, exchanges):
+    """Readers of several processes, each opened in a thread of its own."""
+
+    def build(world, **options):
+        with ThreadPoolExecutor(world) as threads:
+            return list(threads.map(lambda e: open_reader(exchange=e, **options), exchanges(world)))
+
+    return build
+
+
 def take(reader, count):
     return [{k: v.clone() for k, v in reader.next_batch().features.items()} for _ in range(count)]
+
+
+def at_once(readers, function):
+    """What a function returns for the readers of several processes, which wait for each other."""
+    with ThreadPoolExecutor(len(readers)) as threads:
+        return list(threads.map(function, readers))
+
+
+def take_each(readers, count):
+    return at_once(readers, lambda reader: take(reader, count))
 
 
 def same(a, b):
@@ -74,7 +101,7 @@ def test_residency_never_changes_the_batches(open_reader, expected, residency):
 @pytest.mark.parametrize("residency", ["host", "stream", "device"])
 @pytest.mark.parametrize("streams", [STREAMS, STREAMS[1:]])
 def test_rows_that_lack_streams_come_with_those_that_they_have(
-    small_cache, open_reader, residency, streams
+    small_cache, open_reader, open_readers, residency, streams
 ):
     cache = ActivationCache(small_cache)
     valid = np.stack([cache.valid_rows([name]) for name in streams], axis=1)
@@ -83,12 +110,7 @@ def test_rows_that_lack_streams_come_with_those_that_they_have(
     assert sum(reader.counts.by_streams.values()) == reader.order.rows
     assert reader.counts.by_streams[streams] == valid.all(1).sum()
     assert reader.counts.pair_rows == (valid.T.astype(int) @ valid).min()
-    halves = [
-        open_reader(
-            residency=residency, streams=streams, rows="any", batch_size=50, rank=r, world=2
-        )
-        for r in range(2)
-    ]
+    halves = open_readers(2, residency=residency, streams=streams, rows="any", batch_size=50)
     rows = {
         tuple(row.tolist()): has for row, has in zip(_joined(cache, streams), valid, strict=True)
     }
@@ -97,7 +119,7 @@ def test_rows_that_lack_streams_come_with_those_that_they_have(
         batch = torch.cat([features[name] for name in streams], dim=1)
         for row, has in zip(batch, present, strict=True):
             assert has.tolist() == rows[tuple(row.tolist())].tolist()
-        parts = [half.next_batch() for half in halves]
+        parts = at_once(halves, BatchReader.next_batch)
         assert torch.equal(torch.cat([part.present for part in parts]), present)
         for name in streams:
             assert torch.equal(torch.cat([p.features[name] for p in parts]), features[name])
@@ -125,13 +147,74 @@ def test_seeking_finds_every_batch_again(open_reader, expected, residency):
 
 
 @pytest.mark.parametrize("residency", ["host", "stream"])
-def test_processes_share_every_batch(open_reader, expected, residency):
-    parts = [open_reader(rank=r, world=4, residency=residency) for r in range(4)]
-    taken = [take(reader, 12) for reader in parts]
-    for number in range(12):
+@pytest.mark.parametrize("world", [2, 4, 5])
+def test_processes_share_every_batch(open_readers, expected, residency, world):
+    """Blocks have 3 chunks: of 5 processes some read none of a block."""
+    readers = open_readers(world, residency=residency)
+    taken = take_each(readers, len(expected))
+    for number, whole in enumerate(expected):
         for name in STREAMS:
             joined = torch.cat([batches[number][name] for batches in taken])
-            assert torch.equal(joined, expected[number][name])
+            assert torch.equal(joined, whole[name])
+
+
+@pytest.mark.parametrize("residency", ["host", "stream"])
+def test_every_process_may_need_whole_batches(open_readers, expected, residency):
+    for reader in open_readers(3, residency=residency, needs="whole", batch_size=99):
+        assert reader.order.batch_rows == 99
+    readers = open_readers(2, residency=residency, needs="whole")
+    for batches in take_each(readers, len(expected)):
+        assert same(batches, expected)
+
+
+@pytest.mark.parametrize("begin", [1, 5, 9])
+def test_processes_begin_at_any_batch(open_readers, expected, begin):
+    readers = open_readers(2, residency="stream")
+    per_epoch = readers[0].order.steps_per_epoch
+    for reader in readers:
+        reader.seek(Position(begin // per_epoch, begin % per_epoch))
+    taken = take_each(readers, len(expected) - begin)
+    for number, whole in enumerate(expected[begin:]):
+        joined = [torch.cat([batches[number][name] for batches in taken]) for name in STREAMS]
+        assert all(torch.equal(x, whole[n]) for x, n in zip(joined, STREAMS, strict=True))
+    with pytest.raises(ValueError, match="cannot go to another batch"):
+        readers[0].seek(Position(0, 0))
+
+
+@pytest.mark.parametrize("residency", ["host", "stream"])
+def test_every_chunk_is_read_by_one_process(open_readers, small_cache, monkeypatch, residency):
+    """Of an epoch; and a process is sent no more than what it learns from."""
+    read, lock = Counter(), threading.Lock()
+    real = ActivationCache.features
+
+    def features(cache, stream, chunk, **options):
+        with lock:
+            read[stream, chunk] += 1
+        return real(cache, stream, chunk, **options)
+
+    monkeypatch.setattr(ActivationCache, "features", features)
+    # One block an epoch: the next epoch's is read meanwhile.
+    readers = open_readers(4, residency=residency, block_chunks=16)
+    steps = readers[0].order.steps_per_epoch
+    take_each(readers, steps - BATCHES_AHEAD)
+    info = ActivationCache(small_cache).info
+    times = {"host": {1}, "stream": {1, 2}}[residency]
+    assert set(read) == {(name, chunk) for name in STREAMS for chunk in range(info.chunks)}
+    assert set(read.values()) <= times
+
+
+def test_processes_choose_a_residency_that_fits_all(open_reader, exchanges, monkeypatch):
+    free = {0: 1 << 40, 1: 0}
+    ranks = threading.local()
+    monkeypatch.setattr(residency, "free_memory", lambda _: free[ranks.mine])
+
+    def build(exchange):
+        ranks.mine = exchange.rank
+        return open_reader(exchange=exchange)
+
+    with ThreadPoolExecutor(2) as threads:
+        readers = list(threads.map(build, exchanges(2)))
+    assert [reader.residency for reader in readers] == ["stream", "stream"]
 
 
 def test_rows_that_are_not_valid_in_a_chosen_stream_are_left_out(open_reader):
@@ -144,9 +227,9 @@ def test_rows_that_are_not_valid_in_a_chosen_stream_are_left_out(open_reader):
         assert all(rows.any(dim=1).all() for rows in batch.values())
 
 
-def test_batches_cannot_be_shared_unevenly(open_reader):
+def test_batches_cannot_be_shared_unevenly(open_readers):
     with pytest.raises(ConfigError, match="batch of 100 rows cannot be shared by 3 processes"):
-        open_reader(rank=0, world=3)
+        open_readers(3)
 
 
 def test_no_row_in_common_is_said(tmp_path):
