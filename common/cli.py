@@ -27,6 +27,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from sparc.common.config import load_config
 from sparc.common.errors import ConfigError, SparcError, Terminated, on_command_line
+from sparc.common.files.paths import path_here
 from sparc.common.progress import no_bar
 from sparc.common.text import printable, printable_lines
 
@@ -165,7 +166,7 @@ def command(
 
 
 def _from_home(value: Any) -> Any:
-    return value.expanduser() if isinstance(value, Path) else value
+    return path_here(value, "what is given as a path") if isinstance(value, Path) else value
 
 
 class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.suppress

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 from sparc.common.errors import ConfigError, UnknownSettingError
+from sparc.common.files.paths import path_here
 from sparc.common.parsing import LARGEST, parse_toml
 from sparc.common.text import shorten
 
@@ -40,8 +41,7 @@ class _Unset:
 
 
 UNSET = _Unset()
-"""What a setting holds whose default another one decides, until it is decided: see
-`sparc.common.defaults`."""
+"""What a setting holds until another one decides its default: see `sparc.common.defaults`."""
 
 
 def option(
@@ -366,7 +366,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             raise ConfigError(f"{where} must be a table, not {_shown(value)}")
         return from_mapping(hint, value, source=where)
     if hint is Path and isinstance(value, str | Path):
-        return Path(value).expanduser()
+        return path_here(value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint is not bool and isinstance(value, bool)):

@@ -31,7 +31,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
             *("errors", "text", "lazy", "heap", "progress"),
             *("workers", "devices", "rle", "versions", "timing"),
         ),
-        ("parsing", "registry"),
+        ("parsing", "registry", "files.paths"),
         ("config", "documents"),
         ("defaults",),
         ("files", "images"),

@@ -2,9 +2,9 @@
 
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from sparc.common.errors import setting
+from sparc.common.files.folder import Folder
 from sparc.common.progress import say
 from sparc.common.text import amount, listed, size
 from sparc.train.data.counting import FEW_ROWS, RowCounts
@@ -104,7 +104,7 @@ def _incomplete_rows(counts: RowCounts, record: RunRecord, *, joins: bool) -> st
     return f"{missing} train the others: {', '.join(sets)}"
 
 
-def say_what_ended(folder: Path) -> None:
+def say_what_ended(folder: Folder) -> None:
     """Say how a run ended, and which command comes next."""
     record = RunRecord.read(folder)
     parts = [f"{folder}: trained for {amount(record.steps, 'step')}"]

@@ -38,7 +38,7 @@ class TrainStage(ModuleType):
 
         Args:
             cache: An activation cache: its folder or URL, or opened.
-            run: The run's folder, on this machine.
+            run: The run's folder or URL.
             config: All settings in one object.
             overwrite: Remove the run that the folder holds first, whatever its settings. A folder
                 that holds anything else is refused all the same.

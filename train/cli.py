@@ -8,6 +8,7 @@ import typer
 from sparc.common import heap
 from sparc.common.cli import command, confirm, display, new_app, overwrite_option
 from sparc.common.errors import ConfigError
+from sparc.common.files.folder import Folder
 from sparc.train.align.config import AlignConfig
 from sparc.train.config import TrainConfig
 from sparc.train.export.config import ExportConfig
@@ -19,14 +20,12 @@ from sparc.train.save.config import SaveConfig
 app = new_app("Train one dictionary of sparse latents shared by the streams of a cache.")
 
 Cache = Annotated[str, typer.Argument(metavar="CACHE", help="An activation cache: folder or URL.")]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", file_okay=False)]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="The run: folder or URL.")]
 Source = Annotated[
     str,
     typer.Argument(metavar="RUN", help="A finished run, a saved model, or a hub repository."),
 ]
-Out = Annotated[
-    Path, typer.Argument(metavar="OUT", help="The resulting model's folder.", file_okay=False)
-]
+Out = Annotated[str, typer.Argument(metavar="OUT", help="The resulting model: folder or URL.")]
 Exported = Annotated[
     Path,
     typer.Argument(metavar="OUT", help="Where each stream gets a folder.", file_okay=False),
@@ -64,7 +63,7 @@ def run(
 
     if sweep is not None and overwrite:
         raise ConfigError("--overwrite is for a single run: remove the sweep's folder by hand")
-    if overwrite and run.exists():
+    if overwrite and Folder(run).exists():
         confirm(f"Remove the run in {run}?")
     if sweep is None:
         job.run(cache, run, config, overwrite=overwrite)

@@ -1,7 +1,6 @@
 """`sparc-train run` as a function that returns the model."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 from sparc.common.cache.reader import ActivationCache
@@ -27,7 +26,7 @@ def train(
     config = one_config(TrainConfig, config, settings, source="sparc.train")
     job.run(
         location_of(cache, "the cache"),
-        Path(location_of(run, "the run")),
+        location_of(run, "the run"),
         config,
         overwrite=overwrite,
     )

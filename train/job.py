@@ -29,30 +29,31 @@ from sparc.train.run.run_folder import (
     absolute_location,
     is_finished,
     refuse_other_content,
-    require_local,
     require_same,
 )
 from sparc.train.run.sweep import INDEX_FILE, Sweep, read_failures
 from sparc.train.start import with_size_of_start
 from sparc.train.together import Assignment, train_together
 
+Location = str | os.PathLike[str]
+
 
 def run(
-    cache_location: str, folder: Path, settings: TrainConfig, *, overwrite: bool = False
+    cache_location: str, location: Location, settings: TrainConfig, *, overwrite: bool = False
 ) -> None:
     """Train a model, or resume one that was begun with the same settings.
 
     Args:
         cache_location: Folder or URL of the activation cache.
-        folder: The run's folder.
+        location: The run's folder or URL.
         settings: How to train.
         overwrite: Remove the run that the folder holds first, whatever its settings.
 
     Raises:
         SparcError: The cache, the folder or the settings do not allow it, or training diverged.
     """
-    require_local(folder)
-    require_services(settings)
+    folder = Folder(location)
+    require_services(settings, folder)
     if overwrite:
         if world_size() > 1:
             option = setting("--overwrite", "overwrite=True")
@@ -69,56 +70,56 @@ def run(
             say_what_ended(folder)
 
 
-def run_sweep(cache_location: str, folder: Path, settings: TrainConfig, grid: Path) -> None:
+def run_sweep(cache_location: str, location: Location, settings: TrainConfig, grid: Path) -> None:
     """Train a model for every point of a grid, on one pass over the data, or resume that.
 
     Args:
         cache_location: Folder or URL of the activation cache.
-        folder: Where the run folders lie.
+        location: The folder or URL in which the run folders lie.
         settings: What the runs have in common.
         grid: A TOML file; see `sparc.train.run.sweep`.
 
     Raises:
         SparcError: The cache, the folder or the settings do not allow it, or a run diverged.
     """
-    require_local(folder)
-    location = absolute_location(cache_location)
-    sweep = Sweep.plan(grid, location, _anywhere(settings))
-    begun = Sweep.read(folder).settings if Folder(folder).exists(SWEEP_FILE) else {}
+    folder = Folder(location)
+    sweep = Sweep.plan(grid, absolute_location(cache_location), _anywhere(settings))
+    begun = Sweep.read(folder).settings if folder.exists(SWEEP_FILE) else {}
     sizes = _with_sizes(sweep.settings, cache_location, begun)
     _train_sweep(folder, dataclasses.replace(sweep, settings=sizes))
 
 
-def resume(folder: Path, *, cache: str = "") -> None:
+def resume(location: Location, *, cache: str = "") -> None:
     """Resume a run or a sweep, with the cache and the settings that it was begun with.
 
     Args:
-        folder: The run's or the sweep's folder.
+        location: The run's or the sweep's folder or URL.
         cache: Where the cache is now; empty: where it was, if that is on this machine.
 
     Raises:
         SparcError: There is no such run, or its cache is gone or has changed.
     """
-    if Folder(folder).exists(SWEEP_FILE):
+    folder = Folder(location)
+    if folder.exists(SWEEP_FILE):
         sweep = Sweep.read(folder)
         for name, settings in sweep.settings.items():
             _require_here(folder, settings)
-            if not Folder(folder).exists(f"{name}/{CONFIG_FILE}"):
+            if not folder.exists(f"{name}/{CONFIG_FILE}"):
                 _require_start_here(folder, settings)
         _train_sweep(folder, dataclasses.replace(sweep, cache=cache or _here(folder, sweep.cache)))
         return
     record = RunRecord.read(folder)
     _require_here(folder, record.train)
-    run(cache or _here(folder, record.data.cache), folder, record.train)
+    run(cache or _here(folder, record.data.cache), location, record.train)
 
 
-def _here(folder: Path, cache: str) -> str:
+def _here(folder: Folder, cache: str) -> str:
     return recorded_here(
         cache, artefact=folder, way_out=f"say with {setting('--cache')} where the cache is"
     )
 
 
-def _require_here(folder: Path, settings: TrainConfig) -> None:
+def _require_here(folder: Folder, settings: TrainConfig) -> None:
     """Refuse settings that would send requests which the user has not typed."""
     way_out = "continue with `sparc-train run`, the same cache and settings"
     recorded_here(settings.validation, artefact=folder, way_out=way_out)
@@ -129,7 +130,7 @@ def _require_here(folder: Path, settings: TrainConfig) -> None:
         )
 
 
-def _require_start_here(folder: Path, settings: TrainConfig) -> None:
+def _require_start_here(folder: Folder, settings: TrainConfig) -> None:
     """Refuse to fetch what a run that has not begun would start from."""
     for place in settings.start_from:
         if not os.path.exists(place):
@@ -139,19 +140,19 @@ def _require_start_here(folder: Path, settings: TrainConfig) -> None:
             )
 
 
-def _train_sweep(folder: Path, sweep: Sweep) -> None:
+def _train_sweep(folder: Folder, sweep: Sweep) -> None:
     for settings in sweep.settings.values():
-        require_services(settings)
+        require_services(settings, folder)
     with ExitStack() as stack:
         if is_first_process():
-            stack.enter_context(exclusive(Folder(folder), _recognize_sweep))
+            stack.enter_context(exclusive(folder, _recognize_sweep))
             sweep.begin(folder)
         failures = read_failures(folder)
         open_runs = [
-            Assignment(Folder(folder).inside(name), settings)
+            Assignment(folder.below(name), settings)
             for name, settings in sweep.settings.items()
             if name not in failures
-            and not _finished_already(Folder(folder).inside(name), settings, sweep.cache)
+            and not _finished_already(folder.below(name), settings, sweep.cache)
         ]
 
         def write_index(trainees: Sequence[Trainee]) -> None:
@@ -169,7 +170,7 @@ def _train_sweep(folder: Path, sweep: Sweep) -> None:
             names = ", ".join(failures)
             raise RunError(
                 f"{folder}: {len(failures)} of {amount(len(sweep.settings), 'run')} diverged "
-                f"({names}); {folder / INDEX_FILE} says where"
+                f"({names}); {folder}/{INDEX_FILE} says where"
             )
         if open_runs and is_first_process():
             compare = shlex.join(["sparc-train", "inspect", str(folder)])
@@ -184,9 +185,9 @@ def _anywhere(settings: TrainConfig) -> TrainConfig:
     return changed(settings, validation=absolute_location(settings.validation), start_from=start)
 
 
-def _recorded(folder: Path) -> TrainConfig | None:
+def _recorded(folder: Folder) -> TrainConfig | None:
     """The settings of the run that a folder holds; None if it holds none."""
-    return RunRecord.read(folder).train if Folder(folder).exists(CONFIG_FILE) else None
+    return RunRecord.read(folder).train if folder.exists(CONFIG_FILE) else None
 
 
 def _with_sizes(
@@ -223,14 +224,14 @@ def _with_sizes(
     return result
 
 
-def _finished_already(folder: Path, settings: TrainConfig, cache: str) -> bool:
+def _finished_already(folder: Folder, settings: TrainConfig, cache: str) -> bool:
     """Whether a run of this cache with these settings has ended; says so.
 
     Raises:
         CacheError: It has learnt from another cache, or this is none.
         RunError: It was made with other settings.
     """
-    if not Folder(folder).exists(CONFIG_FILE) or not is_finished(folder):
+    if not folder.exists(CONFIG_FILE) or not is_finished(folder):
         return False
     record = RunRecord.read(folder)
     require_same(folder, record.train, settings)
@@ -248,8 +249,8 @@ def _require_same_cache(location: str, record: RunRecord) -> None:
     try:
         cache = ActivationCache(location)
     except SparcError:
-        is_recorded = os.path.abspath(location) == os.path.abspath(record.data.cache)
-        if is_recorded and not os.path.exists(location):
+        is_recorded = absolute_location(location) == record.data.cache
+        if is_recorded and not Folder(location).exists():
             return
         raise
     record.check(cache)
@@ -258,6 +259,6 @@ def _require_same_cache(location: str, record: RunRecord) -> None:
 def _recognize_sweep(folder: Folder) -> None:
     """Refuse a folder that is neither a sweep nor the start of one."""
     if folder.exists(SWEEP_FILE):
-        Sweep.read(folder.inside())
+        Sweep.read(folder)
     else:
         refuse_other_content(folder, "sweep", (SWEEP_FILE,))

@@ -5,7 +5,6 @@ Also the untrained model of a run: its weights before the first step.
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from torch import Tensor
 
@@ -48,8 +47,8 @@ def load(location: str | os.PathLike[str]) -> Sparc:
         if folder.exists() or not is_repository_id(location):
             raise RunError(f"{location} holds no SPARC model: {instead('run', folder)}")
         folder = download(location, (CONFIG_FILE, WEIGHTS_FILE))
-    elif folder.local is not None and is_run(folder.local):
-        require_finished(folder.local)
+    elif is_run(folder):
+        require_finished(folder)
     config = read_config(folder)
     require_weights(folder, config)
     model = Sparc(config)
@@ -57,17 +56,17 @@ def load(location: str | os.PathLike[str]) -> Sparc:
     return model.eval().requires_grad_(False)
 
 
-def load_model(run: Path | str) -> Sparc:
+def load_model(run: str | os.PathLike[str]) -> Sparc:
     """The trained model of a run, on the CPU, in evaluation mode and frozen.
 
     Raises:
         RunError: There is no such run, it is damaged, or it has not finished.
     """
-    require_finished(Path(run))
+    require_finished(Folder(run))
     return load(run)
 
 
-def load_untrained(run: Path | str) -> Sparc:
+def load_untrained(run: str | os.PathLike[str]) -> Sparc:
     """The model of a run before its first step, in evaluation mode and frozen as by `load`.
 
     The weights follow from configuration and seed; only the pre-biases, which come from the data,
@@ -76,7 +75,7 @@ def load_untrained(run: Path | str) -> Sparc:
     Raises:
         RunError: There is no such run, or it is damaged.
     """
-    folder = Path(run)
+    folder = Folder(run)
     record = RunRecord.read(folder)
     return untrained_model(record, load_initial(folder)).eval().requires_grad_(False)
 

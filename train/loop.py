@@ -11,13 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 import torch
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import Terminated, setting
+from sparc.common.files.folder import Folder
 from sparc.common.progress import progress
 from sparc.train.align.aligner import Aligner
 from sparc.train.data.ahead import Batch
@@ -54,7 +54,7 @@ class Trainee:
         failure: Why training was given up; None while it continues.
     """
 
-    run: Path
+    run: Folder
     record: RunRecord
     learner: Learner
     log: RunLog | None
@@ -107,6 +107,8 @@ class Trainee:
             if first_bad != NEVER
             else "the weights were not finite after the last step"
         )
+        if self.log is not None:
+            self.log.sync()
         good = saved_steps(self.run)
         kept = f"the state of step {good[-1]:,} is kept" if good else "no state had been saved"
         gentler = (

@@ -7,7 +7,6 @@ were trained by itself.
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -62,7 +61,7 @@ class Assignment(NamedTuple):
         settings: How to train it.
     """
 
-    run: Path
+    run: Folder
     settings: TrainConfig
 
 
@@ -88,16 +87,13 @@ def train_together(
         group = stack.enter_context(processes(device))
         if group.is_first:
             for run, _ in assignments:
-                stack.enter_context(exclusive(Folder(run), recognize_run))
-                Folder(run).remove_partial_files()
+                stack.enter_context(exclusive(run, recognize_run))
+                run.remove_partial_files()
                 remove_partial_checkpoints(run)
         group.wait()
         cache = ActivationCache(cache_location)
         streams = cache.choose(settings.streams)
-        begun = [
-            RunRecord.read(run) if Folder(run).exists(CONFIG_FILE) else None
-            for run, _ in assignments
-        ]
+        begun = [RunRecord.read(run) if run.exists(CONFIG_FILE) else None for run, _ in assignments]
         for (run, wanted), record in zip(assignments, begun, strict=True):
             if record is not None:
                 require_same(run, record.train, wanted)
@@ -151,7 +147,7 @@ def train_together(
 
 @contextmanager
 def _opened(
-    run: Path,
+    run: Folder,
     record: RunRecord,
     step: int,
     cache: ActivationCache,
@@ -163,7 +159,7 @@ def _opened(
     The run's folder is begun if it is new.
     """
     initial: Mapping[str, Tensor] | None = None
-    if Folder(run).exists(CONFIG_FILE):
+    if run.exists(CONFIG_FILE):
         initial = load_initial(run)
     else:
         means, variances = _from_data(cache, record, group)
@@ -182,7 +178,7 @@ def _opened(
         share=Share(group.rank, group.world),
     )
     group.wait()
-    if group.is_first and not Folder(run).exists(CONFIG_FILE):
+    if group.is_first and not run.exists(CONFIG_FILE):
         save_initial(run, initial)
         record.write(run)
     window = None

@@ -59,7 +59,7 @@ def open_subject(location: str | Path) -> Subject:
     trained_on: tuple[StreamInfo, ...] | None
     if _is_run(location):
         model, untrained = load_model(location), load_untrained(location)
-        trained_on = RunRecord.read(Path(location)).data.streams
+        trained_on = RunRecord.read(Folder(location)).data.streams
     else:
         source = open_source(os.fspath(location))
         model, trained_on = source.model, tuple(source.streams()) or None

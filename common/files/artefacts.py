@@ -4,7 +4,6 @@ Artefacts are told from each other by the file that each of them has. This modul
 else is in them.
 """
 
-import os
 from collections.abc import Collection
 from typing import Literal
 
@@ -69,12 +68,10 @@ def foreign_entry(folder: Folder, ours: Collection[str]) -> str | None:
 
     A lock is ours, and what a killed process left while it wrote one of the files.
     """
-    if folder.local is not None:
-        names = sorted(os.listdir(folder.inside()))
-    else:
-        names = sorted({name.split("/")[0] for name in folder.files()})
     own = (LOCK_FILE, *ours)
-    return next((name for name in names if name not in own and not is_leftover(name, ours)), None)
+    return next(
+        (name for name in folder.entries() if name not in own and not is_leftover(name, ours)), None
+    )
 
 
 def refuse_foreign_entry(

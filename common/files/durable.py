@@ -4,7 +4,6 @@ A file is written aside, synced and renamed, and so is the name of every folder 
 it. This module must not know what the files mean.
 """
 
-import hashlib
 import os
 import re
 import shutil
@@ -14,8 +13,6 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from sparc.common.files.safe_files import open_regular
 
 PARTIAL = ".partial"
 """The ending of a file that is being written. Zarr's local store uses the same one."""
@@ -82,20 +79,6 @@ def _make_folder(folder: Path) -> None:
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
-
-
-def file_digest(path: Path, *, largest: int | None = None) -> str:
-    """The SHA-256 of a regular file in lower-case hexadecimal.
-
-    Args:
-        path: The file.
-        largest: Most bytes that it may have; None: any number.
-
-    Raises:
-        UnsafeError: It is not a regular file, or too long.
-    """
-    with open_regular(path, largest=largest) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

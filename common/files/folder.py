@@ -3,6 +3,7 @@
 This is the one place that knows local paths from URLs. It must not know what the files mean.
 """
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from sparc.common.files.paths import from_home
 from sparc.common.files.safe_files import inside, open_regular, parts_of
 from sparc.common.parsing import LARGEST
 from sparc.common.text import size as shown_size
+
+_BLOCK = 1 << 22
+"""Bytes of a long file that are read at a time."""
 
 
 def location_of(given: object, what: str) -> str:
@@ -64,6 +68,21 @@ class Folder:
     def path(self, name: str = "") -> str:
         """The path of a file in this folder, as the file system spells it."""
         return f"{self._root}/{name}" if name else self._root
+
+    @property
+    def name(self) -> str:
+        """The folder's own name, the last part of its path."""
+        return self._root.rpartition("/")[2]
+
+    def below(self, name: str) -> "Folder":
+        """A subfolder, which need not exist.
+
+        Raises:
+            UnsafeError: A part of the way to a local one is a link, or the name leads out.
+        """
+        if self.local is not None:
+            return Folder(self.inside(name))
+        return Folder(f"{self.location.rstrip('/')}/{name}")
 
     def inside(self, name: str = "") -> Path:
         """The path of a file of a folder on this machine, whether it exists or not.
@@ -119,6 +138,41 @@ class Folder:
             file.seek(max(0, file.seek(0, os.SEEK_END) - count))
             return file.read()
 
+    def read_part(self, name: str, begin: int, end: int) -> bytes:
+        """The bytes of a file from one place up to another, which it must have.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            UnsafeError: It is not a regular file.
+            OSError: It is shorter.
+        """
+        if self.local is None:
+            content = bytes(self._filesystem.cat_file(self.path(name), start=begin, end=end))
+        else:
+            with self.open(name) as file:
+                file.seek(begin)
+                content = file.read(end - begin)
+        if len(content) != end - begin:
+            raise OSError(f"{self}/{name} ends before byte {end:,}")
+        return content
+
+    def digest(self, name: str, *, largest: int | None = None) -> str:
+        """The SHA-256 of a file in lower-case hexadecimal.
+
+        Args:
+            name: The file.
+            largest: Most bytes that it may have; None: any number.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            UnsafeError: It is not a regular file, or too long.
+        """
+        sha256 = hashlib.sha256()
+        with self.open(name, largest=largest) as file:
+            while block := file.read(_BLOCK):
+                sha256.update(block)
+        return sha256.hexdigest()
+
     def open(
         self, name: str, *, largest: int | None = None, read_ahead: int | None = None
     ) -> IO[bytes]:
@@ -137,7 +191,15 @@ class Folder:
         if self.local is not None:
             return open_regular(self.inside(name), largest=largest)
         settings = {} if read_ahead is None else {"block_size": read_ahead}
-        return self._filesystem.open(self.path(name), "rb", **settings)  # type: ignore[no-any-return]
+        file: IO[bytes] = self._filesystem.open(self.path(name), "rb", **settings)
+        if largest is not None and (length := file.seek(0, os.SEEK_END)) > largest:
+            file.close()
+            allowed = shown_size(largest)
+            raise UnsafeError(
+                f"{self}/{name} has {shown_size(length)}, more than the {allowed} it may have"
+            )
+        file.seek(0)
+        return file
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file so that it has either its old content or the new one, never a part.
@@ -204,6 +266,23 @@ class Folder:
             remove_whatever(self._target(name))
         elif self.exists(name):
             self._filesystem.rm(self.path(name), recursive=True)
+
+    def entries(self, below: str = "") -> list[str]:
+        """Names of all files and folders that lie right in a subfolder, sorted.
+
+        There are none where there is no such folder.
+        """
+        if self.local is not None:
+            where = self.inside(below)
+            return sorted(os.listdir(where)) if where.is_dir() else []
+        self._filesystem.invalidate_cache()
+        root = self.path(below)
+        try:
+            paths = self._filesystem.ls(root, detail=False)
+        except FileNotFoundError:
+            return []
+        # An object store may list a folder in itself.
+        return sorted(p.rstrip("/").rpartition("/")[2] for p in paths if p.rstrip("/") != root)
 
     def files(self, below: str = "") -> list[str]:
         """Names of all files below a subfolder, relative to this folder, sorted.

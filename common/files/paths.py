@@ -1,14 +1,39 @@
 """Paths that a person typed, as they are meant and as they are recorded."""
 
 import os
+import re
 from pathlib import Path
 
-from sparc.common.errors import SparcError
+from sparc.common.errors import ConfigError, SparcError
 
 
 def from_home(location: str | os.PathLike[str]) -> str:
     """A path or URL in which `~` is the home folder, where no shell has seen to that."""
     return os.path.expanduser(os.fspath(location))
+
+
+def is_url(text: str) -> bool:
+    """Whether a text names something behind an fsspec URL, `s3://…` or a chained one."""
+    return "://" in text or "::" in text
+
+
+def path_here(given: str | os.PathLike[str], what: str) -> Path:
+    """The path of what must lie on this machine; `~` is the home folder.
+
+    Args:
+        given: What a person typed.
+        what: What it is of, for the error message.
+
+    Raises:
+        ConfigError: It is a URL, which as a path would become a folder with a strange name.
+    """
+    text = os.fspath(given)
+    if is_url(text) or re.match(r"[a-z][a-z0-9+]+:/", text):  # a path has one slash of a URL's two
+        raise ConfigError(
+            f"{what} must be on this machine, not behind a URL ({text}): choose a place here, and "
+            "copy"
+        )
+    return Path(text).expanduser()
 
 
 def absolute_if_here(location: str) -> str:
@@ -41,6 +66,6 @@ def recorded_here(location: str, *, artefact: object, way_out: str) -> str:
     Raises:
         SparcError: It is a URL.
     """
-    if "://" in location or "::" in location:
+    if is_url(location):
         raise SparcError(f"{artefact} names the URL {location}, which is not followed: {way_out}")
     return location

@@ -9,6 +9,7 @@ from sparc.analyze import AnalyzeConfig, analyze
 from sparc.analyze.browse.build import browse
 from sparc.common.cache.arrays import write_arrays
 from sparc.common.errors import ReportError
+from sparc.common.files.folder import Folder
 from sparc.train import ModelConfig, StreamShape, create_model
 from sparc.train.config import TrainConfig
 from sparc.train.job import run
@@ -57,7 +58,7 @@ def test_few_rows(write_cache, tmp_path, rows, latents, k):
         recipe="joint", latents=latents, k=k, auxk=2, steps=4, log_every=2, device="cpu"
     )
     run(str(cache.folder), tmp_path / "run", settings)
-    assert all(math.isfinite(line["loss"]) for line in read_lines(tmp_path / "run"))
+    assert all(math.isfinite(line["loss"]) for line in read_lines(Folder(tmp_path / "run")))
     report = analyze(tmp_path / "run", cache.folder.local, tmp_path / "report", SETTINGS)
     assert report.info.rows == rows
     require_numbers(report)

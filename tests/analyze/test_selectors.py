@@ -11,6 +11,7 @@ from sparc.analyze.rows.folds import assign_folds
 from sparc.analyze.rows.images import Images
 from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.reader import ActivationCache
+from sparc.common.files.folder import Folder
 from sparc.train import create_model, job
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
 from sparc.train.data.planted import plant
@@ -154,7 +155,7 @@ def test_a_selector_that_leaves_latents_out_of_k(small_cache, features, tmp_path
         if own["control"] == "trained":
             also = joint & above_half(logits[own["stream"]])
             assert own["share"] == pytest.approx(also.sum() / joint.sum(), abs=1e-3)
-    line = list(read_lines(tmp_path / "run"))[-1]
+    line = list(read_lines(Folder(tmp_path / "run")))[-1]
     # Training counts some rows while the model still moves: about as in the report.
     shares = {s: (joint & above_half(x)).sum() / joint.sum() for s, x in logits.items()}
     assert line["chosen_alone"] == pytest.approx(shares, abs=0.15)

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from sparc.common.files.folder import Folder
 from sparc.train.run.run_folder import saved_steps
 
 SETTINGS = """
@@ -63,7 +64,7 @@ def result(run):
 
 def wait_for_step(process, run, step):
     deadline = time.monotonic() + 60
-    while process.poll() is None and max(saved_steps(run), default=0) < step:
+    while process.poll() is None and max(saved_steps(Folder(run)), default=0) < step:
         assert time.monotonic() < deadline
         time.sleep(0.002)
 
@@ -78,7 +79,7 @@ def test_killed_at_random_moments_and_resumed(tmp_path, small_cache, settings, u
         time.sleep(moments.uniform(0, 0.05))
         process.kill()
         process.communicate()
-        reached = max(saved_steps(run), default=0)
+        reached = max(saved_steps(Folder(run)), default=0)
     finish(start(small_cache, run, settings))
     assert result(run) == result(undisturbed)
 
@@ -92,7 +93,7 @@ def test_terminated_it_saves_and_says_how_to_go_on(tmp_path, small_cache, settin
     assert process.returncode == 143
     assert "interrupted; run the same command again" in said
     assert not (run / "model.safetensors").exists()
-    stopped = max(saved_steps(run))
+    stopped = max(saved_steps(Folder(run)))
     said = finish(start(small_cache, run, settings))
     assert f"continuing after step {stopped}" in said
     assert result(run) == result(undisturbed)

@@ -9,6 +9,7 @@ import pytest
 from sparc.common.cache import write_arrays
 from sparc.common.defaults import changed
 from sparc.common.errors import CacheError, ConfigError
+from sparc.common.files.folder import Folder
 from sparc.train import job, load
 from sparc.train.config import TrainConfig
 from sparc.train.run.run_folder import RunRecord
@@ -70,12 +71,12 @@ def test_a_run_records_the_numbers_that_it_used(train):
 
 def test_a_record_means_its_numbers_whatever_the_recipe_sets_later(train, tmp_path, monkeypatch):
     train("--noise", 0)
-    before = RunRecord.read(tmp_path / "run").train
+    before = RunRecord.read(Folder(tmp_path / "run")).train
     settings = {**RECIPES["aligned"].settings, "clip": 1.0, "error": "variance", "lr": 7.0}
     later = dataclasses.replace(RECIPES["aligned"], settings=settings)
     monkeypatch.setitem(RECIPES, "aligned", later)
     assert TrainConfig().clip == 1
-    assert RunRecord.read(tmp_path / "run").train == before
+    assert RunRecord.read(Folder(tmp_path / "run")).train == before
 
 
 def test_the_former_default_is_joint(train):
@@ -95,7 +96,7 @@ def test_a_sweep_of_recipes_makes_the_runs_that_each_makes(small_cache, tmp_path
     grid.write_text('recipe = ["aligned", "joint", "published"]\nlatents = [64, 96]\n')
     base = TrainConfig(k=4, steps=8, batch_size=64, log_every=4, noise=0, device="cpu")
     job.run_sweep(str(small_cache), tmp_path / "sweep", base, grid)
-    recorded = Sweep.read(tmp_path / "sweep").settings
+    recorded = Sweep.read(Folder(tmp_path / "sweep")).settings
     for recipe in ("aligned", "joint"):
         name, settings = f"recipe={recipe},latents=96", changed(base, recipe=recipe, latents=96)
         assert recorded[name] == settings

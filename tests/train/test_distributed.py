@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 import torch
 
+from sparc.common.files.folder import Folder
 from sparc.train.distributed.processes import processes as processes_of
 from sparc.train.loading import load_model
 from sparc.train.run.log import read_lines
@@ -39,7 +40,7 @@ def two(tmp_path_factory, small_cache):
 
 
 def assert_same_run(a, b):
-    lines = zip(read_lines(a), read_lines(b), strict=True)
+    lines = zip(read_lines(Folder(a)), read_lines(Folder(b)), strict=True)
     for one, other in lines:
         assert (one["step"], one["split"], one["rows"]) == (
             other["step"],
@@ -65,8 +66,8 @@ def one(tmp_path_factory, call, small_cache):
 
 
 def test_two_processes_are_one(one, two):
-    assert RunRecord.read(two).processes == 2
-    assert RunRecord.read(two).data.variances == RunRecord.read(one).data.variances
+    assert RunRecord.read(Folder(two)).processes == 2
+    assert RunRecord.read(Folder(two)).data.variances == RunRecord.read(Folder(one)).data.variances
     assert_same_run(one, two)
 
 

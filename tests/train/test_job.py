@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import shutil
 import sys
-from pathlib import Path
+import uuid
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def run_and_interrupt(interrupt_after, small_cache):
 
 
 def test_what_a_run_leaves(reference_run, small_cache, small_settings):
-    record = RunRecord.read(reference_run)
+    record = RunRecord.read(Folder(reference_run))
     assert (record.steps, record.steps_per_epoch) == (70, 14)
     assert record.train == small_settings(validation=str(small_cache))
     assert record.model.names == ("dino", "clip_image", "clip_text")
@@ -69,11 +69,11 @@ def test_what_a_run_leaves(reference_run, small_cache, small_settings):
     assert record.data.usable_rows == 913
     assert record.kernels == choose("auto", torch.device("cpu")).name
     assert {"python", "torch", "sparc"} <= record.versions.keys()
-    steps = [(line["split"], line["step"]) for line in read_lines(reference_run)]
+    steps = [(line["split"], line["step"]) for line in read_lines(Folder(reference_run))]
     expected = [("train", step) for step in range(10, 71, 10)]
     expected += [("validation", step) for step in range(14, 71, 14)]
     assert sorted(steps) == sorted(expected)
-    assert [line["step"] for line in read_lines(reference_run, "timings.jsonl")] == list(
+    assert [line["step"] for line in read_lines(Folder(reference_run), "timings.jsonl")] == list(
         range(10, 71, 10)
     )
     assert torch.equal(
@@ -82,7 +82,7 @@ def test_what_a_run_leaves(reference_run, small_cache, small_settings):
 
 
 def test_metrics_tell_what_happened(reference_run):
-    lines = [x for x in read_lines(reference_run) if x["split"] == "train"]
+    lines = [x for x in read_lines(Folder(reference_run)) if x["split"] == "train"]
     assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
     assert all(x["rows"] == 640 for x in lines)
     assert all(0 < value <= 4 for x in lines for value in x["l0"].values())
@@ -91,7 +91,7 @@ def test_metrics_tell_what_happened(reference_run):
     assert [x["step"] for x in lines if "mixing" in x] == [10, 20, 30, 50, 60]
     assert max(x["dead"]["dino"] for x in lines) > 0
     assert max(x["aux"]["dino"] for x in lines) > 0
-    validation = [x for x in read_lines(reference_run) if x["split"] == "validation"]
+    validation = [x for x in read_lines(Folder(reference_run)) if x["split"] == "validation"]
     assert all(x["rows"] == 913 for x in validation)
 
 
@@ -206,10 +206,10 @@ def test_rows_that_lack_streams_are_counted(tmp_path, small_cache, small_setting
         "a stream is missing in 87 rows, which train the others: 57 have dino and clip_image, "
         "28 have clip_image and clip_text, 2 have clip_image" in said
     )
-    record = RunRecord.read(run)
+    record = RunRecord.read(Folder(run))
     assert (record.data.usable_rows, record.steps_per_epoch) == (1000, 15)
     assert record.data.pair_rows == 913
-    (validated,) = (line for line in read_lines(run) if line["split"] == "validation")
+    (validated,) = (line for line in read_lines(Folder(run)) if line["split"] == "validation")
     assert validated["rows"] == 1000
     assert "rows any" in describe_folder(run)
     job.run(str(small_cache), other, small_settings(steps=3))
@@ -224,10 +224,10 @@ def test_variances_are_recorded_where_errors_are_divided_by_them(
 ):
     run = tmp_path / "run"
     job.run(str(small_cache), run, small_settings(steps=3, error="variance", recipe=recipe))
-    record = RunRecord.read(run)
+    record = RunRecord.read(Folder(run))
     wanted = data_statistics(ActivationCache(small_cache), record.model, seed=42)
     assert record.data.variances == wanted.variances
-    assert (load_initial(run) is None) == (recipe == "published")
+    assert (load_initial(Folder(run)) is None) == (recipe == "published")
     assert "variances" not in (reference_run / "config.json").read_text()
 
 
@@ -241,8 +241,8 @@ def test_residency_has_no_influence(tmp_path, reference_run, small_cache, small_
 def test_validation_has_no_influence(tmp_path, reference_run, small_cache, small_settings):
     job.run(str(small_cache), tmp_path / "run", small_settings())
     assert result(tmp_path / "run")[0] == result(reference_run)[0]
-    trained = [line for line in read_lines(reference_run) if line["split"] == "train"]
-    assert read_lines(tmp_path / "run") == trained
+    trained = [line for line in read_lines(Folder(reference_run)) if line["split"] == "train"]
+    assert read_lines(Folder(tmp_path / "run")) == trained
 
 
 def test_the_untrained_model_is_that_of_step_0(
@@ -276,7 +276,7 @@ def test_the_last_line_says_how_it_ended_and_what_comes_next(
     ):
         job.run(str(small_cache), run, small_settings(steps=12, validation=validation))
         *_, last = capsys.readouterr().err.splitlines()
-        loss = {line["split"]: f"{line['loss']:.4f}" for line in read_lines(run)}
+        loss = {line["split"]: f"{line['loss']:.4f}" for line in read_lines(Folder(run))}
         held_out = f", validation loss {loss['validation']}" if validation else ""
         quoted = f"'{run}'" if " " in str(run) else run
         assert last == (
@@ -359,9 +359,28 @@ def test_folders_with_other_content_are_left_alone(tmp_path, small_cache, small_
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_a_run_behind_a_url_is_refused(small_cache, small_settings):
-    with pytest.raises(RunError, match="must be on a local disk"):
-        job.run(str(small_cache), Path("s3://bucket/run"), small_settings())
+def test_a_run_behind_a_url_is_that_of_this_machine(
+    reference_run, run_and_interrupt, small_cache, small_settings
+):
+    url = f"memory://runs-{uuid.uuid4().hex}/run"
+    settings = small_settings(validation=str(small_cache))
+    run_and_interrupt(url, settings, 37)
+    assert saved_steps(Folder(url)) == [24, 32]
+    # As of processes that were killed while they wrote a checkpoint, and while they removed one.
+    Folder(url).write("checkpoints/step-000000040/config.json", b"{}")
+    Folder(url).remove("checkpoints/step-000000024/state.json")
+    assert saved_steps(Folder(url)) == [32]
+    job.resume(url)
+    local = Folder(reference_run)
+    assert Folder(url).files() == local.files()
+    for name in local.files():
+        if name != "timings.jsonl":
+            assert Folder(url).read(name) == local.read(name), name
+    assert torch.equal(load(url).decoder["dino"], load(reference_run).decoder["dino"])
+    job.run(str(small_cache), url, small_settings(steps=3), overwrite=True)
+    assert RunRecord.read(Folder(url)).steps == 3
+    with pytest.raises(SparcError, match="must be on this machine, not behind a URL"):
+        job.run(str(small_cache), url, small_settings(tensorboard=True))
 
 
 @pytest.mark.parametrize("device", ["abacus", "meta", "cuda:99"])
@@ -391,7 +410,7 @@ def test_divergence_is_told_and_the_last_good_state_kept(
         ):
             job.run(str(small_cache), run, small_settings())
     assert not (run / "model.safetensors").exists()
-    assert [line["step"] for line in read_lines(run)] == [10, 20]
+    assert [line["step"] for line in read_lines(Folder(run))] == [10, 20]
     job.resume(run)
     job.run(str(small_cache), tmp_path / "whole", small_settings())
     assert result(run) == result(tmp_path / "whole")
@@ -430,7 +449,7 @@ def test_images_and_texts_without_any_pair_are_trained_but_not_aligned(tmp_path,
     said = capsys.readouterr().err
     assert "missing in 96 rows, which train the others: 48 have" in said
     assert "note: 0 usable rows that every pair of streams has are too few to align" in said
-    for line in read_lines(tmp_path / "run"):
+    for line in read_lines(Folder(tmp_path / "run")):
         # Chunks are blocks here, so that one of the streams is missing in all rows of a batch.
         own = [line["nmse"][name][name] is not None for name in ("image", "text")]
         assert sum(own) == (2 if line["split"] == "validation" else 1)
@@ -442,7 +461,7 @@ def test_fewer_rows_than_a_batch(tmp_path, capsys, small_settings):
     write_arrays(tmp_path / "cache", features)
     job.run(str(tmp_path / "cache"), tmp_path / "run", small_settings(steps=12))
     assert "40 usable rows, fewer than a batch of 64" in capsys.readouterr().err
-    assert [line["rows"] for line in read_lines(tmp_path / "run")] == [400, 80]
+    assert [line["rows"] for line in read_lines(Folder(tmp_path / "run"))] == [400, 80]
 
 
 @pytest.mark.parametrize("kernels", ["auto", "torch"])
@@ -461,7 +480,7 @@ def test_numba_is_recommended_where_it_would_be_chosen(
 @pytest.mark.parametrize("streams", [("dino",), ("clip_text", "dino")])
 def test_any_number_of_streams(tmp_path, small_cache, small_settings, streams):
     job.run(str(small_cache), tmp_path / "run", small_settings(streams=streams, steps=20))
-    (*_, line) = read_lines(tmp_path / "run")
+    (*_, line) = read_lines(Folder(tmp_path / "run"))
     # In the cache's order, whatever the order of the options.
     assert list(line["nmse"]) == [s for s in ("dino", "clip_text") if s in streams]
 
@@ -469,7 +488,7 @@ def test_any_number_of_streams(tmp_path, small_cache, small_settings, streams):
 def test_no_cross_loss_leaves_pairs_out(tmp_path, small_cache, small_settings):
     settings = small_settings(cross_weight=0.0, steps=20, validation=str(small_cache))
     job.run(str(small_cache), tmp_path / "run", settings)
-    trained, validated = read_lines(tmp_path / "run")[-2:]
+    trained, validated = read_lines(Folder(tmp_path / "run"))[-2:]
     assert trained["nmse"]["dino"]["clip_text"] is None
     assert validated["nmse"]["dino"]["clip_text"] > 0
 
@@ -496,7 +515,7 @@ def test_settings_without_influence_may_change(
     changed = dataclasses.replace(settings, residency="stream", checkpoint_every=100)
     job.run(str(small_cache), tmp_path / "run", changed)
     assert result(tmp_path / "run") == result(reference_run)
-    assert saved_steps(tmp_path / "run") == [8, 16]
+    assert saved_steps(Folder(tmp_path / "run")) == [8, 16]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import os
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from torch import Tensor
@@ -36,7 +35,6 @@ from sparc.train.run.run_folder import (
     absolute_location,
     is_run,
     refuse_other_content,
-    require_local,
     save_initial,
 )
 from sparc.train.validation import require_streams
@@ -128,7 +126,6 @@ def derive(change: Change[Any], run: Location, cache: Location, out: Location) -
             else.
         CacheError: The change does not accept the cache, or it has too few rows.
     """
-    require_local(Path(out))
     source, target = open_source(os.fspath(run)), Folder(out)
     refuse_inside_artefact(target)
     opened = ActivationCache(cache)
@@ -167,10 +164,10 @@ def _write(
     history = source.history.followed_by(record)
     if source.record is not None:
         initial = source.initial
-        save_initial(target.inside(), None if initial is None else {**initial, **change.initial()})
+        save_initial(target, None if initial is None else {**initial, **change.initial()})
         model.write_weights(target, WEIGHTS_FILE)
         run_record = source.record.with_history(history).with_model(model.config, record.streams)
-        run_record.write(target.inside())
+        run_record.write(target)
     else:
         model.write_weights(target, WEIGHTS_FILE)
         write_config(target, model.config, history)
@@ -182,7 +179,7 @@ def _recognize(folder: Folder, change: Change[Any]) -> None:
         files = (WEIGHTS_FILE, INITIAL_FILE)
         refuse_other_content(folder, "run", (*files, *change.logs, CONFIG_FILE))
         for name in change.logs:
-            read_lines(folder.inside(), name)
+            read_lines(folder, name)
         for name in files:
             if folder.exists(name) and not is_written_here(folder, name):
                 raise RunError(f"{folder} holds a {name} that SPARC did not write: choose another")
@@ -191,8 +188,8 @@ def _recognize(folder: Folder, change: Change[Any]) -> None:
 
 
 def _history_in(folder: Folder) -> History:
-    if is_run(folder.inside()):
-        return RunRecord.read(folder.inside()).history
+    if is_run(folder):
+        return RunRecord.read(folder).history
     return read_history(folder)
 
 

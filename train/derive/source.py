@@ -48,7 +48,7 @@ def open_source(location: str) -> Source:
     if not folder.exists(CONFIG_FILE):  # a hub repository
         return Source(location, model, None, None, History())
     where = absolute_location(location)
-    if folder.local is not None and is_run(folder.local):
-        record = RunRecord.read(folder.local)
-        return Source(where, model, record, load_initial(folder.local), record.history)
+    if is_run(folder):
+        record = RunRecord.read(folder)
+        return Source(where, model, record, load_initial(folder), record.history)
     return Source(where, model, None, None, read_history(folder))

@@ -7,6 +7,7 @@ from sparc.common.errors import RunError
 from sparc.common.files.artefacts import foreign_entry, refuse_inside_artefact
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
+from sparc.common.files.paths import path_here
 from sparc.common.progress import say
 from sparc.common.text import listed
 from sparc.common.versions import software_versions
@@ -17,7 +18,7 @@ from sparc.train.dictionaries.of_model import dictionary_of
 from sparc.train.export.card import export_card
 from sparc.train.export.config import ExportConfig
 from sparc.train.model.tensors import is_written_here
-from sparc.train.run.run_folder import refuse_other_content, require_local
+from sparc.train.run.run_folder import refuse_other_content
 
 CARD_FILE = "README.md"
 """Is written last: an export with it is whole."""
@@ -43,8 +44,8 @@ def export_run(run: Location, out: Location, config: ExportConfig | None = None)
         SparcError: The model has no such stream.
     """
     config = config or ExportConfig()
-    require_local(Path(out))
-    source, target, form = open_source(os.fspath(run)), Folder(out), writable_format_of(config.to)
+    target = Folder(path_here(out, "the folder of exported dictionaries"))
+    source, form = open_source(os.fspath(run)), writable_format_of(config.to)
     refuse_inside_artefact(target)
     for name in config.streams:
         source.model.check_stream(name)
@@ -64,7 +65,7 @@ def export_run(run: Location, out: Location, config: ExportConfig | None = None)
                 selection=source.model.config.selection,
                 version=software_versions()["sparc"],
             )
-            folder = Folder(target.inside(name))
+            folder = target.below(name)
             folder.create()
             form.write(dictionary, folder, about)
         differences = dict.fromkeys(s for d in dictionaries.values() for s in form.differences(d))
@@ -84,7 +85,7 @@ def _recognize(target: Folder, names: list[str], form: WritableFormat, digest: s
     """Refuse a folder with anything but this export, or what an interruption left of it."""
     refuse_other_content(target, "folder of these streams", (*names, CARD_FILE))
     for name in names:
-        folder = Folder(target.inside(name))
+        folder = target.below(name)
         if not folder.exists():
             if target.exists(CARD_FILE):
                 raise RunError(f"{target} holds another export: choose another folder")

@@ -1,14 +1,12 @@
 """The command `sparc-train import`: from another program's dictionary to a saved model."""
 
-from pathlib import Path
-
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.config import to_mapping
 from sparc.common.errors import CacheError
 from sparc.common.files.artefacts import refuse_inside_artefact
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
-from sparc.common.files.paths import from_home
+from sparc.common.files.paths import path_here
 from sparc.common.progress import say
 from sparc.common.text import amount
 from sparc.common.versions import software_versions
@@ -31,7 +29,7 @@ from sparc.train.loading import load
 from sparc.train.model.files import CONFIG_FILE, read_history
 from sparc.train.model.network import Sparc
 from sparc.train.model.tensors import digest
-from sparc.train.run.run_folder import absolute_location, require_local
+from sparc.train.run.run_folder import absolute_location
 
 
 def import_dictionary(file: Location, out: Location, config: ImportConfig) -> Sparc:
@@ -53,8 +51,7 @@ def import_dictionary(file: Location, out: Location, config: ImportConfig) -> Sp
         CacheError: The cache lacks the stream, or its features have another width.
         RunError: `out` holds something else.
     """
-    require_local(Path(out))
-    given, target = Given(Path(from_home(file))), Folder(out)
+    given, target = Given(path_here(file, "the dictionary")), Folder(out)
     refuse_inside_artefact(target)
     form = recognized_format(given) if config.format == AUTO else config.format
     dictionary = format_of(form).read(given, config.k)

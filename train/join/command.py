@@ -6,7 +6,6 @@ new stream gets a start in closed form, then steps of its own, and is aligned at
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.devices import choose_device
 from sparc.common.errors import RunError, setting
+from sparc.common.files.folder import Folder
 from sparc.common.streams.info import StreamInfo
 from sparc.common.text import amount
 from sparc.train.align.refit import align
@@ -53,7 +53,7 @@ def join_run(run: Location, cache: Location, out: Location, config: JoinConfig) 
         CacheError: The cache lacks the stream or all streams of the model, has one from another
             encoder, or too few rows.
     """
-    return derive(_Joining(config, Path(out)), run, cache, out)
+    return derive(_Joining(config, Folder(out)), run, cache, out)
 
 
 class _Joining(Change[JoinRecord]):
@@ -62,7 +62,7 @@ class _Joining(Change[JoinRecord]):
     gerund = "joining"
     logs = (METRICS_FILE, TIMINGS_FILE)
 
-    def __init__(self, config: JoinConfig, folder: Path) -> None:
+    def __init__(self, config: JoinConfig, folder: Folder) -> None:
         self._config = config
         self._folder = folder
         self._initial: dict[str, Tensor] = {}

@@ -2,10 +2,10 @@
 
 import dataclasses
 from contextlib import closing
-from pathlib import Path
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import RunError
+from sparc.common.files.folder import Folder
 from sparc.common.versions import software_versions
 from sparc.train.announcements import say_what_begins
 from sparc.train.data.means import data_statistics
@@ -33,7 +33,7 @@ class _Joining(Trainee):
 
 
 def make_steps(
-    model: Sparc, stream: str, cache: ActivationCache, folder: Path, config: JoinConfig
+    model: Sparc, stream: str, cache: ActivationCache, folder: Folder, config: JoinConfig
 ) -> int:
     """Train encoder, decoder and biases of one stream, in place; those of the others stay.
 

@@ -9,22 +9,22 @@ A checkpoint is a folder `checkpoints/step-000001000` in the run's:
     state.json                       step, position of the reader, SHA-256 of the files above, of
                                      metrics.jsonl so far and of itself
 
-It is written aside, synced and renamed, so it is there whole or not at all. This module must not
-know how a step is made.
+It is there whole or not at all: on a local disk it is written aside, synced and renamed; behind a
+URL it counts once it has `state.json`, which is written last. This module must not know how a step
+is made.
 """
 
 import dataclasses
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
 
 from sparc.common.documents import seal, unseal
 from sparc.common.errors import RunError
-from sparc.common.files.durable import PARTIAL, file_digest, remove_whatever, sync_folder
 from sparc.common.files.folder import Folder
+from sparc.common.files.whole import remove_half_written, remove_whole, writing_whole
 from sparc.common.progress import say
 from sparc.train.config import ModelConfig
 from sparc.train.data.order import Position
@@ -33,7 +33,7 @@ from sparc.train.model.network import Sparc
 from sparc.train.model.tensors import HEADER, read_tensors, write_tensors
 from sparc.train.run.run_folder import (
     CHECKPOINTS,
-    checkpoint_entries,
+    STATE_FILE,
     checkpoint_name,
     saved_steps,
 )
@@ -41,11 +41,10 @@ from sparc.train.run.run_folder import (
 KEEP = 2
 """How many checkpoints are kept: the newest, and one to fall back on."""
 
-_STATE = "state.json"
 _LEARNER = "learner.safetensors"
 _WINDOW = "window.safetensors"
 _FILES = (CONFIG_FILE, WEIGHTS_FILE, _LEARNER, _WINDOW)
-_HALF = re.compile(r"step-[0-9]{9,18}(\.removed)?\.partial")
+_NAME = re.compile(r"step-[0-9]{9,18}")
 _FORMAT = {"format": "sparc-checkpoint", "version": 1}
 
 
@@ -80,7 +79,7 @@ class Checkpoint:
     logged: Logged
 
 
-def save_checkpoint(run: Path, model: Sparc, checkpoint: Checkpoint) -> None:
+def save_checkpoint(run: Folder, model: Sparc, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, and remove those before the last `KEEP`.
 
     Args:
@@ -88,36 +87,28 @@ def save_checkpoint(run: Path, model: Sparc, checkpoint: Checkpoint) -> None:
         model: Weights to save.
         checkpoint: The rest.
     """
-    target = _folder(run, checkpoint.step)
-    aside = target.with_name(target.name + PARTIAL)
-    remove_whatever(aside)
-    aside.mkdir(parents=True)
-    model.save(aside)
-    write_tensors(Folder(aside), _LEARNER, checkpoint.learner)
-    write_tensors(Folder(aside), _WINDOW, checkpoint.window)
-    document = {
-        **_FORMAT,
-        "step": checkpoint.step,
-        "epoch": checkpoint.position.epoch,
-        "step_of_epoch": checkpoint.position.step,
-        "logged": checkpoint.logged._asdict(),
-        "files": {name: file_digest(aside / name) for name in _FILES},
-    }
-    Folder(aside).write(_STATE, seal(document))
-    _remove(run, checkpoint.step)
-    aside.rename(target)
-    sync_folder(target.parent)
+    with writing_whole(run, checkpoint_name(checkpoint.step), STATE_FILE) as folder:
+        model.save(folder.inside())
+        write_tensors(folder, _LEARNER, checkpoint.learner)
+        write_tensors(folder, _WINDOW, checkpoint.window)
+        document = {
+            **_FORMAT,
+            "step": checkpoint.step,
+            "epoch": checkpoint.position.epoch,
+            "step_of_epoch": checkpoint.position.step,
+            "logged": checkpoint.logged._asdict(),
+            "files": {name: folder.digest(name) for name in _FILES},
+        }
+        folder.write(STATE_FILE, seal(document))
     _keep_the_newest(run)
 
 
-def remove_partial_checkpoints(run: Path) -> None:
+def remove_partial_checkpoints(run: Folder) -> None:
     """Remove checkpoints of a run that an interrupted process was writing or removing."""
-    for name in checkpoint_entries(run):
-        if _HALF.fullmatch(name):
-            remove_whatever(run / CHECKPOINTS / name)
+    remove_half_written(run, CHECKPOINTS, STATE_FILE, _NAME)
 
 
-def good_steps(run: Path, model: ModelConfig) -> list[int]:
+def good_steps(run: Folder, model: ModelConfig) -> list[int]:
     """The steps that have an undamaged checkpoint, in order; says which are damaged.
 
     Args:
@@ -129,7 +120,7 @@ def good_steps(run: Path, model: ModelConfig) -> list[int]:
     """
     good = []
     for step in saved_steps(run):
-        problem = _problem(_folder(run, step), largest=_largest(model) + HEADER)
+        problem = _problem(_folder(run, step), step, largest=_largest(model) + HEADER)
         if problem is None:
             good.append(step)
         else:
@@ -137,7 +128,7 @@ def good_steps(run: Path, model: ModelConfig) -> list[int]:
     return good
 
 
-def load_checkpoint(run: Path, step: int, model: Sparc) -> Checkpoint:
+def load_checkpoint(run: Folder, step: int, model: Sparc) -> Checkpoint:
     """Read a checkpoint that `good_steps` named.
 
     Args:
@@ -149,26 +140,26 @@ def load_checkpoint(run: Path, step: int, model: Sparc) -> Checkpoint:
         RunError: It is damaged.
     """
     folder = _folder(run, step)
-    model.read_weights(Folder(folder), WEIGHTS_FILE)
+    model.read_weights(folder, WEIGHTS_FILE)
     largest = _largest(model.config)
     try:
-        document = unseal(Folder(folder).read(_STATE))
+        document = unseal(folder.read(STATE_FILE))
         logged = Logged(**document["logged"])
         counts = (document["step"], document["epoch"], document["step_of_epoch"], logged.size)
         if not all(type(count) is int and count >= 0 for count in counts):
-            raise ValueError(f"{_STATE} does not count from zero")
+            raise ValueError(f"{STATE_FILE} does not count from zero")
         return Checkpoint(
             step=document["step"],
             position=Position(document["epoch"], document["step_of_epoch"]),
-            learner=read_tensors(Folder(folder), _LEARNER, largest=largest),
-            window=read_tensors(Folder(folder), _WINDOW, largest=largest),
+            learner=read_tensors(folder, _LEARNER, largest=largest),
+            window=read_tensors(folder, _WINDOW, largest=largest),
             logged=logged,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"checkpoint {folder} is damaged: {error}") from error
 
 
-def discard_checkpoints_after(run: Path, step: int) -> None:
+def discard_checkpoints_after(run: Folder, step: int) -> None:
     """Leave only the checkpoints that a run has when it has just reached `step`."""
     for saved in saved_steps(run):
         if saved > step:
@@ -184,37 +175,30 @@ def _largest(model: ModelConfig) -> int:
     return 32 * model.parameters
 
 
-def _folder(run: Path, step: int) -> Path:
-    return Folder(run).inside(checkpoint_name(step))
+def _folder(run: Folder, step: int) -> Folder:
+    return run.below(checkpoint_name(step))
 
 
-def _keep_the_newest(run: Path) -> None:
+def _keep_the_newest(run: Folder) -> None:
     for step in saved_steps(run)[:-KEEP]:
         _remove(run, step)
 
 
-def _remove(run: Path, step: int) -> None:
-    """Remove a checkpoint, so that an interruption leaves none that only looks damaged."""
-    folder = _folder(run, step)
-    if folder.exists():
-        going = folder.with_name(f"{folder.name}.removed{PARTIAL}")
-        remove_whatever(going)
-        folder.rename(going)
-        remove_whatever(going)
+def _remove(run: Folder, step: int) -> None:
+    remove_whole(run, checkpoint_name(step), STATE_FILE)
 
 
-def _problem(folder: Path, *, largest: int) -> str | None:
+def _problem(folder: Folder, step: int, *, largest: int) -> str | None:
     """What is wrong with a checkpoint, of whose files none is longer; None if nothing is."""
     try:
-        document = unseal(Folder(folder).read(_STATE))
+        document = unseal(folder.read(STATE_FILE))
         if {key: document[key] for key in _FORMAT} != _FORMAT:
-            return f"{_STATE} is of another version"
-        if _folder(folder.parent.parent, document["step"]) != folder:
+            return f"{STATE_FILE} is of another version"
+        if document["step"] != step:
             return f"it is of step {document['step']}"
         for name in _FILES:
-            digest = file_digest(Folder(folder).inside(name), largest=largest)
-            if digest != document["files"][name]:
+            if folder.digest(name, largest=largest) != document["files"][name]:
                 return f"{name} is not what was written"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{_STATE}: {error}"
+        return f"{STATE_FILE}: {error}"
     return None

@@ -5,13 +5,15 @@ Must not know how figures are made.
 
 import hashlib
 import os
+import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 from sparc.common.config import to_mapping
 from sparc.common.errors import RunError, SparcError
 from sparc.common.files.folder import Folder
+from sparc.common.files.paths import path_here
 from sparc.common.text import reason
 from sparc.train.config import TrainConfig
 from sparc.train.run.checkpoint import Logged
@@ -46,9 +48,9 @@ class RunLog:
         SparcError: A service is asked for whose package is not installed.
     """
 
-    def __init__(self, run: Path, record: RunRecord, *, step: int, logged: Logged | None) -> None:
-        self._metrics = _LogFile(run / METRICS_FILE, _held(run / METRICS_FILE, logged))
-        self._timings = _LogFile(run / TIMINGS_FILE, _until(run / TIMINGS_FILE, step))
+    def __init__(self, run: Folder, record: RunRecord, *, step: int, logged: Logged | None) -> None:
+        self._metrics = _open_log(run, METRICS_FILE, _held(run, logged))
+        self._timings = _open_log(run, TIMINGS_FILE, _until(run, step))
         self._services: list[_Service] = []
         if record.train.tensorboard:
             self._services.append(_Tensorboard(run, step))
@@ -69,7 +71,7 @@ class RunLog:
             service.write(line["step"], "time", dict(flatten(line)))
 
     def sync(self) -> Logged:
-        """Make sure that the lines are on the disk; returns what metrics.jsonl holds."""
+        """Make sure that the lines are there; returns what metrics.jsonl holds."""
         self._timings.sync()
         return self._metrics.sync()
 
@@ -81,33 +83,38 @@ class RunLog:
             service.close()
 
 
-def require_services(settings: TrainConfig) -> None:
-    """Refuse services whose package is not installed, before anything is written.
+def require_services(settings: TrainConfig, run: Folder) -> None:
+    """Refuse services that cannot be had, before anything is written.
+
+    Args:
+        settings: Which services are asked for.
+        run: The run's folder.
 
     Raises:
-        SparcError: Says what to install.
+        SparcError: A package is not installed, or TensorBoard would write behind a URL; says what
+            to do.
     """
     if settings.tensorboard:
+        path_here(run.location, "with --tensorboard the run")
         _summary_writer()
     if settings.wandb:
         _wandb()
 
 
-def read_lines(run: Path, name: str = METRICS_FILE) -> list[dict[str, Any]]:
+def read_lines(run: Folder, name: str = METRICS_FILE) -> list[dict[str, Any]]:
     """The whole lines of a run's metrics or timings; a last line half written is left out.
 
     Raises:
         RunError: A line is not what was written, or lacks figures.
     """
-    path = run / name
     try:
-        lines = list(unseal_lines(_content(path) or b""))
+        lines = list(unseal_lines(_content(run, name) or b""))
         for number, line in enumerate(lines, 1):
             if fault := _FAULTS[name](line):
                 raise ValueError(f"line {number}: {fault}")
     except (OSError, ValueError) as error:
         advice = "remove it, or the line, to continue without these figures"
-        raise RunError(f"{path} is damaged ({reason(error)}): {advice}") from error
+        raise RunError(f"{run}/{name} is damaged ({reason(error)}): {advice}") from error
     return lines
 
 
@@ -121,7 +128,7 @@ def _timing_fault(line: Line) -> str | None:
 _FAULTS = {METRICS_FILE: line_fault, TIMINGS_FILE: _timing_fault}
 
 
-def steps_made(run: Path) -> int:
+def steps_made(run: Folder) -> int:
     """The last step in a run's metrics or checkpoints: either may be ahead.
 
     Raises:
@@ -140,68 +147,119 @@ def flatten(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{key}", value
 
 
-class _LogFile:
-    """A file of lines that is only appended to.
+class _LogFile(ABC):
+    """A file of lines that grows.
 
     Args:
-        path: Where it is.
         kept: The lines that it begins with.
     """
 
-    def __init__(self, path: Path, kept: bytes) -> None:
-        Folder(path.parent).write(path.name, kept)
+    def __init__(self, kept: bytes) -> None:
         self._size, self._digest = len(kept), hashlib.sha256(kept)
-        # Unbuffered: a line that could not be written is not tried again when the file is closed.
-        self._file = path.open("ab", buffering=0)
 
     def append(self, line: Line) -> None:
-        """Write a line."""
-        left = seal_line(line)
-        self._size += len(left)
-        self._digest.update(left)
-        while left:
-            left = left[self._file.write(left) :]
+        """Add a line."""
+        sealed = seal_line(line)
+        self._size += len(sealed)
+        self._digest.update(sealed)
+        self._add(sealed)
 
     def sync(self) -> Logged:
-        """Make sure that the lines are on the disk; returns what the file holds."""
-        os.fsync(self._file.fileno())
+        """Make sure that the lines are there; returns what the file holds."""
+        self._sync()
         return Logged(self._size, self._digest.hexdigest())
 
+    @abstractmethod
+    def _add(self, line: bytes) -> None: ...
+
+    @abstractmethod
+    def _sync(self) -> None: ...
+
+    @abstractmethod
     def close(self) -> None:
-        """Close the file."""
+        """Close the file. It is not synced: an error, such as a lost lock, may be on its way."""
+
+
+class _AppendedFile(_LogFile):
+    """A log on this machine."""
+
+    def __init__(self, run: Folder, name: str, kept: bytes) -> None:
+        super().__init__(kept)
+        run.write(name, kept)
+        # Unbuffered: a line that could not be written is not tried again when the file is closed.
+        self._file = run.inside(name).open("ab", buffering=0)
+
+    def _add(self, line: bytes) -> None:
+        while line:
+            line = line[self._file.write(line) :]
+
+    def _sync(self) -> None:
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
         self._file.close()
 
 
-def _held(path: Path, logged: Logged | None) -> bytes:
+class _RewrittenFile(_LogFile):
+    """A log behind a URL, where no file can be appended to.
+
+    It is written as a whole whenever it must be there, so that it agrees with the newest
+    checkpoint. All lines together are far shorter than the checkpoint that follows.
+    """
+
+    def __init__(self, run: Folder, name: str, kept: bytes) -> None:
+        super().__init__(kept)
+        self._run, self._name, self._lines = run, name, bytearray(kept)
+        self._written = -1
+        self._sync()
+
+    def _add(self, line: bytes) -> None:
+        self._lines += line
+
+    def _sync(self) -> None:
+        if len(self._lines) > self._written:
+            self._run.write(self._name, bytes(self._lines))
+            self._written = len(self._lines)
+
+    def close(self) -> None:
+        self._lines.clear()
+
+
+def _open_log(run: Folder, name: str, kept: bytes) -> _LogFile:
+    """A log of a run, which begins with the lines that are kept."""
+    return (_RewrittenFile if run.local is None else _AppendedFile)(run, name, kept)
+
+
+def _held(run: Folder, logged: Logged | None) -> bytes:
     """What metrics.jsonl held at a checkpoint; empty where the user has removed it.
 
     Raises:
         RunError: It has been damaged since.
     """
-    content = _content(path)
+    content = _content(run, METRICS_FILE)
     if logged is None or content is None:
         return b""
     kept = content[: logged.size]
     if len(kept) < logged.size or hashlib.sha256(kept).hexdigest() != logged.sha256:
         raise RunError(
-            f"{path} does not hold the lines that were written: remove it to continue without the "
-            "figures so far"
+            f"{run}/{METRICS_FILE} does not hold the lines that were written: remove it to "
+            "continue without the figures so far"
         )
     return kept
 
 
-def _content(path: Path) -> bytes | None:
+def _content(run: Folder, name: str) -> bytes | None:
     """The bytes of a log; None where there is no such file."""
     try:
-        return Folder(path.parent).read(path.name, largest=_LARGEST)
+        return run.read(name, largest=_LARGEST)
     except FileNotFoundError:
         return None
 
 
-def _until(path: Path, step: int) -> bytes:
+def _until(run: Folder, step: int) -> bytes:
     """The whole lines of timings.jsonl up to a step; what cannot be read is left out."""
     kept = b""
-    for line in (_content(path) or b"").splitlines(keepends=True):
+    for line in (_content(run, TIMINGS_FILE) or b"").splitlines(keepends=True):
         try:
             if line.endswith(b"\n") and unseal_line(line[:-1])["step"] <= step:
                 kept += line
@@ -217,8 +275,8 @@ class _Service(Protocol):
 
 
 class _Tensorboard:
-    def __init__(self, run: Path, step: int) -> None:
-        self._writer: Any = _summary_writer()(str(run / TENSORBOARD), purge_step=step + 1)
+    def __init__(self, run: Folder, step: int) -> None:
+        self._writer: Any = _summary_writer()(str(run.inside(TENSORBOARD)), purge_step=step + 1)
 
     def write(self, step: int, group: str, figures: Mapping[str, float]) -> None:
         for name, value in figures.items():
@@ -229,9 +287,13 @@ class _Tensorboard:
 
 
 class _WeightsAndBiases:
-    def __init__(self, run: Path, record: RunRecord) -> None:
+    def __init__(self, run: Folder, record: RunRecord) -> None:
+        self._aside = None if run.local is not None else tempfile.TemporaryDirectory()
         self._run: Any = _wandb().init(
-            project=record.train.wandb, name=run.name, dir=str(run), config=to_mapping(record)
+            project=record.train.wandb,
+            name=run.name,
+            dir=self._aside.name if self._aside else str(run),
+            config=to_mapping(record),
         )
 
     def write(self, step: int, group: str, figures: Mapping[str, float]) -> None:
@@ -240,6 +302,8 @@ class _WeightsAndBiases:
 
     def close(self) -> None:
         self._run.finish()
+        if self._aside:
+            self._aside.cleanup()
 
 
 def _summary_writer() -> Any:

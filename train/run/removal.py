@@ -1,7 +1,5 @@
 """Removing a run whose place another one is to take."""
 
-from pathlib import Path
-
 from sparc.common.errors import RunError
 from sparc.common.files.artefacts import remove_content
 from sparc.common.files.folder import Folder
@@ -37,7 +35,7 @@ def recognize_run(folder: Folder) -> None:
         RunError: It holds something else.
     """
     if folder.exists(CONFIG_FILE):
-        RunRecord.read(folder.inside())
+        RunRecord.read(folder)
     else:
         refuse_other_content(folder, "run", (CONFIG_FILE, INITIAL_FILE))
         if folder.exists(INITIAL_FILE) and not is_written_here(folder, INITIAL_FILE):
@@ -46,14 +44,13 @@ def recognize_run(folder: Folder) -> None:
             )
 
 
-def remove_run(run: Path) -> None:
+def remove_run(folder: Folder) -> None:
     """Remove the run that a folder holds, finished or not; nothing happens where there is none.
 
     Raises:
         RunError: The folder holds something else, or something else besides; then all stays.
         LockedError: Another process writes to it.
     """
-    folder = Folder(run)
     if folder.exists():
         with exclusive(folder, recognize_run):
             remove_content(folder, "run", _CONTENT, RunError)

@@ -13,10 +13,8 @@ This module must not know how training works: a report reads runs through it.
 """
 
 import dataclasses
-import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -28,6 +26,7 @@ from sparc.common.documents import DocumentKind, seal
 from sparc.common.errors import CacheError, ConfigError, RunError, setting
 from sparc.common.files.artefacts import foreign_entry, instead
 from sparc.common.files.folder import Folder
+from sparc.common.files.whole import whole_folders
 from sparc.common.parsing import parse_object
 from sparc.common.streams.info import StreamInfo
 from sparc.train.align.record import AlignRecord
@@ -51,6 +50,9 @@ SERVICE_FOLDERS = (TENSORBOARD, "wandb")
 """What logging services write; Weights & Biases chooses the name itself."""
 SWEEP_FILE = "sweep.json"
 """Lies in the folder of a sweep, whose runs are folders in it; see `sparc.train.run.sweep`."""
+
+STATE_FILE = "state.json"
+"""Is written last to a checkpoint; see `sparc.train.run.checkpoint`."""
 
 _CHECKPOINT = re.compile(r"step-([0-9]{9,18})")
 
@@ -194,29 +196,29 @@ class RunRecord:
         dataclasses.replace(self.data, streams=streams).check(cache)
 
     @classmethod
-    def read(cls, run: Path) -> "RunRecord":
+    def read(cls, run: Folder) -> "RunRecord":
         """Read the record of a run folder.
 
         Raises:
             RunError: There is none, it is damaged, or it is of another version.
         """
-        where = run / CONFIG_FILE
+        where = f"{run}/{CONFIG_FILE}"
         try:
-            document = parse_object(Folder(run).read(CONFIG_FILE))
+            document = parse_object(run.read(CONFIG_FILE))
             if "format" not in document and "model" in document:
                 raise RunError(f"{run} holds a saved model but no run: it has no training record")
-            entries = KIND.sealed_entries(document, where=str(where))
+            entries = KIND.sealed_entries(document, where=where)
             if isinstance(entries.get("train"), Mapping):
                 settings = recorded_settings(TrainConfig, entries["train"], source=CONFIG_FILE)
                 entries = {**entries, "train": settings}
             return from_mapping(cls, entries, source=CONFIG_FILE)
         except FileNotFoundError as error:
-            why = instead("run", Folder(run))
+            why = instead("run", run)
             raise RunError(f"{run} is not a run folder: {why}") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{where} is not readable: {error!r}") from error
         except ConfigError as error:  # the seal holds
-            raise KIND.newer(error, where=str(where)) from error
+            raise KIND.newer(error, where=where) from error
 
     @property
     def mixes_by_step(self) -> Mapping[int, float]:
@@ -247,12 +249,12 @@ class RunRecord:
         batch_rows = min(self.train.batch_size, self.data.usable_rows)
         return self.train.rows_to_death(self.steps * batch_rows)
 
-    def write(self, run: Path) -> None:
+    def write(self, run: Folder) -> None:
         """Write the record into a run folder."""
-        Folder(run).write(CONFIG_FILE, seal(KIND.document(to_mapping(self))))
+        run.write(CONFIG_FILE, seal(KIND.document(to_mapping(self))))
 
 
-def require_same(run: Path, recorded: TrainConfig, wanted: TrainConfig) -> None:
+def require_same(run: Folder, recorded: TrainConfig, wanted: TrainConfig) -> None:
     """Refuse to continue a run under other settings.
 
     Args:
@@ -278,21 +280,11 @@ def require_same(run: Path, recorded: TrainConfig, wanted: TrainConfig) -> None:
         )
 
 
-def require_local(folder: Path) -> None:
-    """Refuse a URL, which as a path would become a folder with a strange name.
-
-    Raises:
-        RunError: It is one.
-    """
-    if re.match(r"[a-z][a-z0-9+]+:/", str(folder)):
-        raise RunError(f"{folder}: a run folder must be on a local disk; the cache may be a URL")
-
-
 def refuse_other_content(folder: Folder, kind: str, begun: Collection[str]) -> None:
     """Refuse a folder without a record that holds more than an interrupted start leaves.
 
     Args:
-        folder: A folder on this machine.
+        folder: The folder.
         kind: What it should hold, for the error message.
         begun: The files that may be there.
 
@@ -303,17 +295,17 @@ def refuse_other_content(folder: Folder, kind: str, begun: Collection[str]) -> N
         raise RunError(f"{folder} is not empty and not a {kind} (it holds {name})")
 
 
-def is_run(folder: Path) -> bool:
+def is_run(folder: Folder) -> bool:
     """Whether a folder is that of a run, rather than of a saved model."""
     try:
-        return bool(parse_object(Folder(folder).read(CONFIG_FILE))["format"] == KIND.format)
+        return bool(parse_object(folder.read(CONFIG_FILE))["format"] == KIND.format)
     except (OSError, ValueError, KeyError):
         return False
 
 
-def is_finished(run: Path) -> bool:
+def is_finished(run: Folder) -> bool:
     """Whether the run has made its last step."""
-    return Folder(run).exists(WEIGHTS_FILE)
+    return run.exists(WEIGHTS_FILE)
 
 
 def checkpoint_name(step: int) -> str:
@@ -321,29 +313,23 @@ def checkpoint_name(step: int) -> str:
     return f"{CHECKPOINTS}/step-{step:09d}"
 
 
-def checkpoint_entries(run: Path) -> list[str]:
-    """Names of everything that lies among a run's checkpoints."""
-    where = Folder(run).inside(CHECKPOINTS)
-    return os.listdir(where) if where.is_dir() else []
-
-
-def saved_steps(run: Path) -> list[int]:
+def saved_steps(run: Folder) -> list[int]:
     """The steps that have a checkpoint, damaged or not, in order."""
-    matches = map(_CHECKPOINT.fullmatch, checkpoint_entries(run))
+    matches = map(_CHECKPOINT.fullmatch, whole_folders(run, CHECKPOINTS, STATE_FILE))
     return sorted(int(match[1]) for match in matches if match)
 
 
-def save_finished(run: Path, model: Sparc) -> None:
+def save_finished(run: Folder, model: Sparc) -> None:
     """Write the weights of the last step: from then on the run is finished."""
-    model.write_weights(Folder(run), WEIGHTS_FILE)
+    model.write_weights(run, WEIGHTS_FILE)
 
 
-def save_initial(run: Path, initial: Mapping[str, Tensor] | None) -> None:
+def save_initial(run: Folder, initial: Mapping[str, Tensor] | None) -> None:
     """Write what of step 0 does not follow from configuration and seed; see `load_initial`."""
-    write_tensors(Folder(run), INITIAL_FILE, initial or {})
+    write_tensors(run, INITIAL_FILE, initial or {})
 
 
-def require_finished(run: Path) -> None:
+def require_finished(run: Folder) -> None:
     """Refuse a run that has not made its last step.
 
     Raises:
@@ -365,7 +351,7 @@ def require_finished(run: Path) -> None:
     )
 
 
-def load_initial(run: Path) -> dict[str, Tensor] | None:
+def load_initial(run: Folder) -> dict[str, Tensor] | None:
     """What of step 0 does not follow from configuration and seed; None if all of it does.
 
     Returns:
@@ -379,7 +365,7 @@ def load_initial(run: Path) -> dict[str, Tensor] | None:
     values = sum(stream.dim for stream in record.model.streams)
     if record.train.start_from:
         values += record.model.parameters
-    return read_tensors(Folder(run), INITIAL_FILE, largest=4 * values) or None
+    return read_tensors(run, INITIAL_FILE, largest=4 * values) or None
 
 
 def absolute_location(location: str) -> str:

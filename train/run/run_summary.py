@@ -1,8 +1,8 @@
 """What `sparc-train inspect` says about a run or a sweep, as text."""
 
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from sparc.common.config import plain
@@ -23,16 +23,20 @@ from sparc.train.run.run_folder import (
 from sparc.train.run.sweep import INDEX_FILE, read_index
 
 
-def describe_folder(folder: Path) -> str:
+def describe_folder(location: str | os.PathLike[str]) -> str:
     """What a run, a sweep or a saved model is, how far a run is, and its last figures.
+
+    Args:
+        location: Its folder or URL.
 
     Raises:
         RunError: It is none of them, or damaged.
     """
-    if Folder(folder).exists(SWEEP_FILE):
+    folder = Folder(location)
+    if folder.exists(SWEEP_FILE):
         return "\n".join(_sweep_lines(folder))
-    if is_saved_model(Folder(folder)):
-        return "\n".join(_model_lines(Folder(folder)))
+    if is_saved_model(folder):
+        return "\n".join(_model_lines(folder))
     return "\n".join(_run_lines(folder))
 
 
@@ -82,7 +86,7 @@ def _changed_settings(train: TrainConfig) -> list[str]:
     return lines
 
 
-def _run_lines(folder: Path) -> Iterator[str]:
+def _run_lines(folder: Folder) -> Iterator[str]:
     record = RunRecord.read(folder)
     model, train, data = record.model, record.train, record.data
     lines = read_lines(folder)
@@ -151,8 +155,8 @@ def _figures(split: str, line: dict[str, Any], latents: int, terms: Iterable[str
         yield from _table(header, rows)
 
 
-def _sweep_lines(folder: Path) -> Iterator[str]:
-    if not Folder(folder).exists(INDEX_FILE):
+def _sweep_lines(folder: Folder) -> Iterator[str]:
+    if not folder.exists(INDEX_FILE):
         yield f"a sweep that has not begun; continue with `sparc-train resume {folder}`"
         return
     runs = read_index(folder).to_pylist()

@@ -104,16 +104,16 @@ class Sweep:
         return cls(cache, tuple(varied), settings)
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
+    def read(cls, folder: Folder) -> Self:
         """The sweep that was begun in a folder.
 
         Raises:
             RunError: Its record is damaged or of another version.
         """
-        where = folder / SWEEP_FILE
+        where = f"{folder}/{SWEEP_FILE}"
         try:
-            document = parse_object(Folder(folder).read(SWEEP_FILE))
-            entries = KIND.sealed_entries(document, where=str(where))
+            document = parse_object(folder.read(SWEEP_FILE))
+            entries = KIND.sealed_entries(document, where=where)
         except (OSError, ValueError) as error:
             raise RunError(f"{where} is not readable: {error!r}") from error
         try:
@@ -127,7 +127,7 @@ class Sweep:
                 entries = {**entries, "settings": complete}
             sweep = from_mapping(cls, entries, source=SWEEP_FILE)
         except ConfigError as error:  # the seal holds
-            raise KIND.newer(error, where=str(where)) from error
+            raise KIND.newer(error, where=where) from error
         try:
             varied = dict.fromkeys(key for key in sweep.varied if not key.startswith(_TERM))
             terms = [key for key in sweep.varied if key.startswith(_TERM)]
@@ -153,13 +153,13 @@ class Sweep:
         if not self.settings:
             raise ConfigError("it has no runs")
 
-    def begin(self, folder: Path) -> None:
+    def begin(self, folder: Folder) -> None:
         """Write the record, unless the folder holds this very sweep.
 
         Raises:
             RunError: It holds another one, or something else.
         """
-        if Folder(folder).exists(SWEEP_FILE):
+        if folder.exists(SWEEP_FILE):
             recorded = Sweep.read(folder).settings
             for name in sorted(recorded.keys() | self.settings.keys()):
                 if recorded.get(name) != self.settings.get(name):
@@ -169,9 +169,9 @@ class Sweep:
                         f" continue with `sparc-train resume {folder}`, or choose another folder"
                     )
             return
-        Folder(folder).write(SWEEP_FILE, seal(KIND.document(to_mapping(self))))
+        folder.write(SWEEP_FILE, seal(KIND.document(to_mapping(self))))
 
-    def write_index(self, folder: Path, failures: Mapping[str, str]) -> None:
+    def write_index(self, folder: Folder, failures: Mapping[str, str]) -> None:
         """Write `runs.parquet`.
 
         Args:
@@ -180,7 +180,7 @@ class Sweep:
         """
         rows = [self._index_row(folder, name, failures.get(name)) for name in self.settings]
         columns = {key: [row[key] for row in rows] for key in rows[0]}
-        write_table(Folder(folder), INDEX_FILE, pa.table(columns, schema=self.index_schema()))
+        write_table(folder, INDEX_FILE, pa.table(columns, schema=self.index_schema()))
 
     def index_schema(self) -> pa.Schema:
         """The columns of `runs.parquet`.
@@ -204,14 +204,14 @@ class Sweep:
             ]
         )
 
-    def _index_row(self, folder: Path, name: str, failure: str | None) -> dict[str, Any]:
-        settings = self.settings[name]
-        lines = [x for x in read_lines(folder / name) if x["split"] == "train"]
+    def _index_row(self, folder: Folder, name: str, failure: str | None) -> dict[str, Any]:
+        settings, run = self.settings[name], folder.below(name)
+        lines = [x for x in read_lines(run) if x["split"] == "train"]
         row = {
             "run": name,
             **{key: _value(settings, key) for key in self.varied},
-            "step": steps_made(folder / name),
-            "finished": is_finished(folder / name),
+            "step": steps_made(run),
+            "finished": is_finished(run),
             "failure": failure,
         }
         if not lines:
@@ -225,16 +225,16 @@ class Sweep:
         return {**row, **figures}
 
 
-def read_index(folder: Path) -> pa.Table:
+def read_index(folder: Folder) -> pa.Table:
     """The table `runs.parquet` of a sweep.
 
     Raises:
         RunError: It is not there or damaged, or the sweep's record is.
     """
-    where = folder / INDEX_FILE
+    where = f"{folder}/{INDEX_FILE}"
     schema = Sweep.read(folder).index_schema()
     try:
-        with Folder(folder).open(INDEX_FILE) as file:
+        with folder.open(INDEX_FILE) as file:
             table = read_parquet(file)
         if table.schema != schema:
             raise ValueError("it has other columns than it should")
@@ -247,9 +247,9 @@ def read_index(folder: Path) -> pa.Table:
     return table
 
 
-def read_failures(folder: Path) -> dict[str, str]:
+def read_failures(folder: Folder) -> dict[str, str]:
     """Why runs of a sweep are not trained to their end, by the name of their folder."""
-    if not Folder(folder).exists(INDEX_FILE):
+    if not folder.exists(INDEX_FILE):
         return {}
     table = read_index(folder).select(["run", "failure"])
     return {row["run"]: row["failure"] for row in table.to_pylist() if row["failure"] is not None}

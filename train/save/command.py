@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-from pathlib import Path
 
 from sparc.common.files.artefacts import refuse_inside_artefact
 from sparc.common.files.folder import Folder
@@ -21,7 +20,6 @@ from sparc.train.loading import load
 from sparc.train.model.files import CONFIG_FILE, read_history
 from sparc.train.model.network import Sparc
 from sparc.train.model.streams import take_streams
-from sparc.train.run.run_folder import require_local
 from sparc.train.save.config import SaveConfig
 from sparc.train.save.record import SaveRecord
 
@@ -45,7 +43,6 @@ def save_run(run: Location, out: Location, config: SaveConfig | None = None) -> 
         SparcError: The model has no such stream, or two would have one name.
     """
     config = config or SaveConfig()
-    require_local(Path(out))
     source, target = open_source(os.fspath(run)), Folder(out)
     refuse_inside_artefact(target)
     model = take_streams(source.model, config.streams, config.new_names)

@@ -1,6 +1,5 @@
 """What a site's report is about, and its run where that is at hand."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 from sparc.analyze.browse.contents.index import AboutReport, Stream
@@ -9,6 +8,7 @@ from sparc.analyze.concepts.gather import Evidence
 from sparc.analyze.report.folder import Report
 from sparc.analyze.report.sources import open_model
 from sparc.common.errors import SparcError
+from sparc.common.files.folder import Folder
 from sparc.train.run.run_folder import RunRecord, is_run
 
 
@@ -41,7 +41,8 @@ def open_run(report: Report, location: str) -> Run | str:
             raise
         return str(error)
     where = location or report.info.run
-    record = RunRecord.read(Path(where)) if is_run(Path(where)) else None
+    folder = Folder(where)
+    record = RunRecord.read(folder) if is_run(folder) else None
     subject = Subject(
         location=where,
         model=model,

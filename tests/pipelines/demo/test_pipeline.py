@@ -5,6 +5,7 @@ import time
 import pyarrow.parquet as pq
 import pytest
 
+from sparc.common.files.folder import Folder
 from sparc.pipelines.config import DemoConfig
 from sparc.pipelines.demo.dataset import SceneSettings, write_scenes
 from sparc.pipelines.demo.pipeline import demo_stages
@@ -114,7 +115,7 @@ def test_the_models_learn_from_the_same_rows_and_differ_as_they_should(finished)
         ("baseline-aligned", b"local"),
     ):
         assert b'"selection": "' + selection in info[name]
-    runs = {name: RunRecord.read(folder / "runs" / name) for name in info}
+    runs = {name: RunRecord.read(Folder(folder / "runs" / name)) for name in info}
     assert runs["sparc"].train == TrainConfig(latents=48, k=4, steps=12, seed=5)
     assert (runs["baseline"].train.recipe, runs["baseline"].aligned) == ("joint", ())
     (aligned,) = runs["baseline-aligned"].aligned

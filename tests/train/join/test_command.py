@@ -9,6 +9,7 @@ import torch
 from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError, ConfigError, RunError
+from sparc.common.files.folder import Folder
 from sparc.train import JoinConfig, join_run, load
 from sparc.train.data.planted import plant
 from sparc.train.job import run
@@ -77,14 +78,14 @@ def test_a_joined_run_is_a_run(finished, cache, tmp_path, call):
         assert torch.equal(after.thresholds[1:3], before.thresholds[1:])
         assert not after.thresholds.isnan().any()
 
-    record, source = RunRecord.read(out), RunRecord.read(finished)
+    record, source = RunRecord.read(Folder(out)), RunRecord.read(Folder(finished))
     assert record.train == source.train
     assert record.data.streams == tuple(ActivationCache(cache).streams.values())
     (how,) = record.joined
     assert how.source == str(finished)
     assert how.settings == SHORT
     assert (how.steps, how.rows) == (30, 1129)
-    assert read_lines(out)[-1]["step"] == 30
+    assert read_lines(Folder(out))[-1]["step"] == 30
     untrained = load_untrained(out)
     assert untrained.config == after.config
     assert same_bits(untrained, load_untrained(finished), ["dino", "clip"])
@@ -112,7 +113,7 @@ def test_each_part_teaches_the_stream(finished, cache, features, tmp_path):
     if at_once.config.selection != "local":  # whose streams share no latents
         assert explained(at_once, features, "dino", "text", "joint") > 0.3
         assert explained(longer, features, "text", "dino", "joint") > 0.3
-    joined = RunRecord.read(tmp_path / "0").joined
+    joined = RunRecord.read(Folder(tmp_path / "0")).joined
     assert [record.steps for record in joined] == [0]
 
 
@@ -127,7 +128,7 @@ def test_streams_that_the_cache_lacks_stay(finished, features, tmp_path):
     joined = join_run(finished, part, tmp_path / "joined", SHORT)
     assert joined.config.names == ("dino", "clip", "text")
     assert same_bits(load(finished), joined, ["dino", "clip"])
-    (how,) = RunRecord.read(tmp_path / "joined").joined
+    (how,) = RunRecord.read(Folder(tmp_path / "joined")).joined
     assert [stream.name for stream in how.streams] == ["clip", "text"]
 
 

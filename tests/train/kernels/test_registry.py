@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sparc.common.errors import ConfigError
+from sparc.common.files.folder import Folder
 from sparc.common.lazy import import_home
 from sparc.train.kernels import choice
 from sparc.train.kernels.registry import KERNELS, KernelsEntry
@@ -44,7 +45,7 @@ def test_a_model_is_trained_with_it(small_cache, tmp_path, call, counted):
         assert done.returncode == 0, done.stderr
         assert f"{name} kernels" in done.stderr
     assert CountedKernels.comparisons > 0
-    assert RunRecord.read(tmp_path / "counted-here").kernels == "counted-here"
+    assert RunRecord.read(Folder(tmp_path / "counted-here")).kernels == "counted-here"
     one, other = (load(tmp_path / name).state_dict() for name in ("counted-here", "torch"))
     assert all(torch.equal(one[key], other[key]) for key in other)
 

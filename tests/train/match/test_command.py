@@ -9,6 +9,7 @@ import torch
 from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError, RunError
+from sparc.common.files.folder import Folder
 from sparc.train import AlignConfig, MatchConfig, align_run, load, match_run
 from sparc.train.job import run
 from sparc.train.run.run_folder import RunRecord
@@ -34,7 +35,7 @@ def test_weights_are_permuted_and_reconstructions_stay(finished, small_cache, tm
     done = call("train", "match", finished, small_cache, out, "--device=cpu")
     assert done.returncode == 0, done.stderr
     assert "dino, clip_image, clip_text matched on " in done.stderr
-    record, source = RunRecord.read(out), RunRecord.read(finished)
+    record, source = RunRecord.read(Folder(out)), RunRecord.read(Folder(finished))
     assert dataclasses.replace(record, matched=()) == source
     (how,) = record.matched
     assert how.source == str(finished)
@@ -95,11 +96,11 @@ def test_it_goes_with_aligning_in_either_order(finished, small_cache, tmp_path, 
     match_run(finished, small_cache, matched, CPU)
     align = AlignConfig(device="cpu")
     align_run(matched, small_cache, both, align)
-    record = RunRecord.read(both)
+    record = RunRecord.read(Folder(both))
     assert [how.source for how in record.matched] == [str(finished)]
     assert [how.source for how in record.aligned] == [str(matched)]
     match_run(both, small_cache, tmp_path / "again", CPU)
-    assert len(RunRecord.read(tmp_path / "again").matched) == 2
+    assert len(RunRecord.read(Folder(tmp_path / "again")).matched) == 2
     align_run(matched, small_cache, both, align)  # it is finished
     for change, source in ((align_run, finished), (match_run, finished), (match_run, matched)):
         with pytest.raises(RunError, match="choose another folder"):

@@ -6,6 +6,7 @@ import torch
 
 from sparc.common.documents import seal, unseal
 from sparc.common.errors import RunError, UnsafeError
+from sparc.common.files.folder import Folder
 from sparc.train import load
 from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.data.order import Position
@@ -37,14 +38,14 @@ def checkpoint(step):
 def run(tmp_path):
     for step in (10, 20, 30):
         model = initial_model(CONFIG, seed=step, means=None)
-        save_checkpoint(tmp_path, model, checkpoint(step))
+        save_checkpoint(Folder(tmp_path), model, checkpoint(step))
     return tmp_path
 
 
 def test_the_newest_are_kept_and_come_back(run):
-    assert saved_steps(run) == good_steps(run, CONFIG) == [20, 30]
+    assert saved_steps(Folder(run)) == good_steps(Folder(run), CONFIG) == [20, 30]
     model = Sparc(CONFIG)
-    found = load_checkpoint(run, 30, model)
+    found = load_checkpoint(Folder(run), 30, model)
     assert (found.step, found.position) == (30, Position(1, 2))
     assert torch.equal(found.learner["first.encoder.a"], torch.full((6, 4), 30.0))
     assert found.window["rows"] == 7
@@ -73,38 +74,38 @@ def test_a_damaged_checkpoint_is_not_used(run, capsys, name, damage):
     else:
         content[0 if name == "state.json" else -1] ^= 0xFF
         path.write_bytes(content)
-    assert good_steps(run, CONFIG) == [20]
+    assert good_steps(Folder(run), CONFIG) == [20]
     assert "step-000000030 is damaged" in capsys.readouterr().err
 
 
 def test_a_checkpoint_under_the_name_of_another_step_is_not_used(run, capsys):
     (run / "checkpoints/step-000000030").rename(run / "checkpoints/step-000000040")
-    assert good_steps(run, CONFIG) == [20]
+    assert good_steps(Folder(run), CONFIG) == [20]
     assert "it is of step 30" in capsys.readouterr().err
 
 
 def test_the_order_is_that_of_steps_whatever_the_clock_said(run):
     os.utime(run / "checkpoints/step-000000020", (2e9, 2e9))
     os.utime(run / "checkpoints/step-000000030", (0, 0))
-    assert good_steps(run, CONFIG) == [20, 30]
-    save_checkpoint(run, Sparc(CONFIG), checkpoint(40))
-    assert saved_steps(run) == [30, 40]
+    assert good_steps(Folder(run), CONFIG) == [20, 30]
+    save_checkpoint(Folder(run), Sparc(CONFIG), checkpoint(40))
+    assert saved_steps(Folder(run)) == [30, 40]
 
 
 def test_what_an_interrupted_save_leaves_is_no_checkpoint(run):
     left = run / "checkpoints/step-000000040.partial"
     left.mkdir()
     (left / "state.json").write_text("{")
-    assert saved_steps(run) == [20, 30]
-    save_checkpoint(run, Sparc(CONFIG), checkpoint(40))
-    assert good_steps(run, CONFIG) == [30, 40]
+    assert saved_steps(Folder(run)) == [20, 30]
+    save_checkpoint(Folder(run), Sparc(CONFIG), checkpoint(40))
+    assert good_steps(Folder(run), CONFIG) == [30, 40]
     assert not left.exists()
 
 
 def test_loading_says_what_is_damaged(run):
     (run / "checkpoints/step-000000030/state.json").write_text(json.dumps({"step": 30}))
     with pytest.raises(RunError, match="step-000000030 is damaged"):
-        load_checkpoint(run, 30, Sparc(CONFIG))
+        load_checkpoint(Folder(run), 30, Sparc(CONFIG))
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "learner.safetensors"])
@@ -112,7 +113,7 @@ def test_a_file_that_is_far_too_long_is_refused_before_it_is_read(run, name):
     with (run / "checkpoints/step-000000030" / name).open("r+b") as file:
         file.truncate(1 << 40)  # reading its holes would take minutes
     with pytest.raises(UnsafeError, match=f"{name} has .*, more than"):
-        good_steps(run, CONFIG)
+        good_steps(Folder(run), CONFIG)
 
 
 @pytest.mark.parametrize("place", ["epoch", "step_of_epoch", "size"])
@@ -123,4 +124,4 @@ def test_counts_that_are_none_are_refused(run, place, value):
     (state["logged"] if place == "size" else state)[place] = value
     file.write_bytes(seal(state))
     with pytest.raises(RunError, match="does not count from zero"):
-        load_checkpoint(run, 30, Sparc(CONFIG))
+        load_checkpoint(Folder(run), 30, Sparc(CONFIG))

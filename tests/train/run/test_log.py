@@ -3,12 +3,14 @@
 import json
 import sys
 import types
+import uuid
 
 import pytest
 
 from sparc.common.errors import RunError, SparcError
+from sparc.common.files.folder import Folder
 from sparc.train import job
-from sparc.train.run.log import _held, _LogFile, _until, flatten, read_lines
+from sparc.train.run.log import _held, _open_log, _until, flatten, read_lines
 from sparc.train.run.log_lines import seal_line
 
 
@@ -26,8 +28,8 @@ def test_a_line_half_written_is_no_line(tmp_path):
     whole = b"".join(map(seal_line, (line(1), line(2))))
     for rest in (seal_line(line(3))[:n] for n in range(len(seal_line(line(3))))):
         file.write_bytes(whole + rest)
-        assert read_lines(tmp_path, file.name) == [line(1), line(2)]
-    assert read_lines(tmp_path) == []
+        assert read_lines(Folder(tmp_path), file.name) == [line(1), line(2)]
+    assert read_lines(Folder(tmp_path)) == []
 
 
 def test_every_flipped_bit_of_a_log_is_noticed(tmp_path):
@@ -38,18 +40,18 @@ def test_every_flipped_bit_of_a_log_is_noticed(tmp_path):
         damaged[bit // 8] ^= 1 << bit % 8
         file.write_bytes(damaged)
         with pytest.raises(RunError, match=r"timings.jsonl is damaged \(line [123]: .*\): remove"):
-            read_lines(tmp_path, file.name)
+            read_lines(Folder(tmp_path), file.name)
 
 
 def test_logs_of_earlier_versions_are_read_and_gone_on_with(tmp_path):
     file = tmp_path / "timings.jsonl"
     plain = json.dumps(line(1)) + "\n"
     file.write_text(plain)
-    assert read_lines(tmp_path, file.name) == [line(1)]
-    log = _LogFile(file, _until(file, 1))
+    assert read_lines(Folder(tmp_path), file.name) == [line(1)]
+    log = _open_log(Folder(tmp_path), file.name, _until(Folder(tmp_path), 1))
     log.append(line(2))
     log.close()
-    assert read_lines(tmp_path, file.name) == [line(1), line(2)]
+    assert read_lines(Folder(tmp_path), file.name) == [line(1), line(2)]
     assert file.read_text().startswith(plain)
 
 
@@ -60,7 +62,7 @@ def test_logs_of_earlier_versions_are_read_and_gone_on_with(tmp_path):
 def test_what_an_earlier_version_did_not_seal_ends_in_no_traceback_either(tmp_path, damaged):
     (tmp_path / "timings.jsonl").write_bytes(damaged + b"\n")
     with pytest.raises(RunError, match=r"timings.jsonl is damaged \(line 1: "):
-        read_lines(tmp_path, "timings.jsonl")
+        read_lines(Folder(tmp_path), "timings.jsonl")
 
 
 FIGURES = {
@@ -82,36 +84,51 @@ FIGURES = {
 def test_a_line_of_metrics_that_lacks_a_figure_is_damaged(tmp_path, changes):
     file = tmp_path / "metrics.jsonl"
     file.write_text(json.dumps(FIGURES) + "\n")
-    assert read_lines(tmp_path) == [FIGURES]
+    assert read_lines(Folder(tmp_path)) == [FIGURES]
     file.write_text(json.dumps({**FIGURES, **changes}) + "\n")
     with pytest.raises(RunError, match=r"metrics.jsonl is damaged \(line 1: "):
-        read_lines(tmp_path)
+        read_lines(Folder(tmp_path))
 
 
 def test_lines_after_the_checkpoint_are_cut_off_and_others_are_held_to(tmp_path):
-    file = tmp_path / "metrics.jsonl"
-    log = _LogFile(file, _held(file, None))
+    file, run = tmp_path / "metrics.jsonl", Folder(tmp_path)
+    log = _open_log(run, file.name, _held(run, None))
     log.append({"step": 1})
     logged = log.sync()
     log.append({"step": 2})
     log.close()
-    assert _held(file, logged) == seal_line({"step": 1})
+    assert _held(run, logged) == seal_line({"step": 1})
     for damaged in ('{"step": 3}\n', '{"step": 1}', ""):
         file.write_text(damaged)
         with pytest.raises(RunError, match=r"metrics.jsonl does not hold .*: remove it to "):
-            _held(file, logged)
+            _held(run, logged)
     file.unlink()
-    assert _held(file, logged) == b""
+    assert _held(run, logged) == b""
+
+
+def test_behind_a_url_a_log_is_there_as_far_as_it_was_synced(tmp_path):
+    run, lines = Folder(f"memory://{uuid.uuid4().hex}/run"), [line(step) for step in (1, 2, 3)]
+    log = _open_log(run, "timings.jsonl", b"")
+    log.append(lines[0])
+    assert read_lines(run, "timings.jsonl") == []
+    logged = log.sync()
+    log.append(lines[1])
+    log.close()
+    assert read_lines(run, "timings.jsonl") == lines[:1]
+    log = _open_log(run, "timings.jsonl", _until(run, 1))
+    log.append(lines[2])
+    assert log.sync().size > logged.size
+    assert read_lines(run, "timings.jsonl") == [lines[0], lines[2]]
 
 
 def test_timings_are_kept_as_far_as_they_can_be_read(tmp_path):
-    file = tmp_path / "timings.jsonl"
-    assert _until(file, 5) == b""
+    file, run = tmp_path / "timings.jsonl", Folder(tmp_path)
+    assert _until(run, 5) == b""
     file.write_bytes(b'{"step": 1}\n\xff\n{"step"\n{"step": 5}\n{"step": 6}\n{"step": 2}')
-    assert _until(file, 5) == b'{"step": 1}\n{"step": 5}\n'
+    assert _until(run, 5) == b'{"step": 1}\n{"step": 5}\n'
     sealed = [seal_line({"step": step}) for step in (1, 2, 3)]
     file.write_bytes(sealed[0] + sealed[1].replace(b"2,", b"3,") + sealed[2])
-    assert _until(file, 5) == sealed[0] + sealed[2]
+    assert _until(run, 5) == sealed[0] + sealed[2]
 
 
 @pytest.mark.parametrize("service", [{"tensorboard": True}, {"wandb": "project"}])
@@ -163,7 +180,7 @@ def fake_services(monkeypatch):
 def test_services_are_told_every_figure(tmp_path, small_cache, small_settings, fake_services):
     run = tmp_path / "run"
     job.run(str(small_cache), run, small_settings(steps=20, tensorboard=True, wandb="project"))
-    lines = read_lines(run)
+    lines = read_lines(Folder(run))
     board = fake_services["tensorboard"]
     assert board[0] == ("begin", str(run / "tensorboard"), 1)
     assert board[-1] == "end"

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sparc.common.errors import ConfigError, RunError
+from sparc.common.files.folder import Folder
 from sparc.train import job
 from sparc.train.data.reader import BatchReader
 from sparc.train.run.run_summary import describe_folder
@@ -64,7 +65,7 @@ def test_every_run_is_that_of_a_separate_run(tmp_path, grid, alone, small_cache,
     file = folder / "runs.parquet"
     pq.write_table(pq.read_table(file).rename_columns({"cross_nmse": "cross_nmsa"}), file)
     with pytest.raises(RunError, match=r"runs.parquet is damaged \(it has other columns"):
-        read_index(folder)
+        read_index(Folder(folder))
 
 
 def test_the_weight_of_a_loss_term_is_varied_as_separate_runs_have_it(
@@ -72,7 +73,7 @@ def test_the_weight_of_a_loss_term_is_varied_as_separate_runs_have_it(
 ):
     folder, text = tmp_path / "sweep", "term.distill = [0, 0.5]\nk = [4]\n"
     job.run_sweep(str(small_cache), folder, small_settings(steps=6), grid(text))
-    index = read_index(folder).to_pylist()
+    index = read_index(Folder(folder)).to_pylist()
     assert [row["run"] for row in index] == ["term.distill=0,k=4", "term.distill=0.5,k=4"]
     assert [row["term.distill"] for row in index] == [0.0, 0.5]
     assert all(row["finished"] for row in index)

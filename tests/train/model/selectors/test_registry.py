@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sparc.common.files.folder import Folder
 from sparc.train.kernels.choice import available
 from sparc.train.loading import load
 from sparc.train.model.selectors.registry import SELECTORS, SelectorEntry
@@ -37,7 +38,7 @@ def test_it_trains_and_encodes(small_cache, tmp_path, call, kernels):
     assert done.returncode == 0, done.stderr
     model = load(run)
     assert (model.config.selection, model.config.k_max) == ("half-here", 8)
-    (line,) = read_lines(run)
+    (line,) = read_lines(Folder(run))
     assert all(0 < value < 8 for value in line["l0"].values())
     draws = torch.Generator().manual_seed(0)
     features = {s.name: torch.randn(9, s.dim, generator=draws) for s in model.config.streams}

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sparc.common.errors import ConfigError
+from sparc.common.files.folder import Folder
 from sparc.common.lazy import import_home
 from sparc.train import job
 from sparc.train.config import TrainConfig
@@ -202,10 +203,10 @@ def test_a_run_trains_with_a_new_term(tmp_path, small_cache, small_settings, reg
     for weight in ("0", "1"):
         run = tmp_path / weight
         job.run(str(small_cache), run, small_settings(terms=(f"pull={weight}",)))
-        last[weight] = list(read_lines(run))[-1]
+        last[weight] = list(read_lines(Folder(run)))[-1]
     assert "pull" not in last["0"]
     assert "pull: no derivatives by hand" in capsys.readouterr().err
-    lines = list(read_lines(tmp_path / "1"))
+    lines = list(read_lines(Folder(tmp_path / "1")))
     assert all(math.isfinite(line["pull"]) for line in lines)
     assert lines[-1]["pull"] < 0.5 * lines[0]["pull"]
     assert lines[-1]["loss"] < lines[0]["loss"]
