@@ -8,6 +8,7 @@ This module must not know where queries come from.
 
 import io
 import os
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +22,14 @@ from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.store import CodeStore
 from sparc.analyze.report.digests import digest
 from sparc.analyze.report.output import write_array
-from sparc.analyze.search.index_folder import ADVICE, built_once, map_values, read_notes
+from sparc.analyze.search.index_folder import (
+    ADVICE,
+    Values,
+    built_once,
+    fetch,
+    open_values,
+    read_notes,
+)
 from sparc.common.errors import ReportError
 from sparc.common.files.folder import Folder
 from sparc.common.progress import progress
@@ -36,7 +44,7 @@ _LARGEST = 1 << 34
 """Bytes of the longest of the small files: four for each row of the cache."""
 
 Integers = npt.NDArray[np.integer]
-Values = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float32]
 
 
 class InvertedIndex(NamedTuple):
@@ -53,13 +61,13 @@ class InvertedIndex(NamedTuple):
     """
 
     ends: Integers
-    rows: Integers
+    rows: Values
     values: Values
-    norms: Values
+    norms: Floats
     checks: Integers
     sound: set[int]
 
-    def scores(self, indices: Integers, values: Values) -> Values:
+    def scores(self, indices: Integers, values: Floats) -> Floats:
         """The cosine of a code with the code of every row, (rows,).
 
         Args:
@@ -75,7 +83,7 @@ class InvertedIndex(NamedTuple):
         # In ascending order, so that a query gives the same bits however it is ordered.
         order = np.argsort(indices)
         latents, weights = indices[order].astype(np.int64), values[order] / np.float32(length)
-        spans = [self._span(latent) for latent in latents.tolist()]
+        spans = self._spans(latents.tolist())
         # SciPy multiplies by columns several times faster than `np.add.at`.
         columns = sparse.csc_matrix(
             (
@@ -85,30 +93,31 @@ class InvertedIndex(NamedTuple):
             ),
             shape=(len(self.norms), len(latents)),
         )
-        scores: Values = columns @ weights
+        scores: Floats = columns @ weights
         scores /= self.norms
         return scores
 
-    def values_at(self, indices: Integers, rows: Integers) -> Values:
+    def values_at(self, indices: Integers, rows: Integers) -> Floats:
         """The values of some latents on some rows, (latents, rows); zero where not active.
 
         Raises:
             ReportError: The entries of a latent are damaged.
         """
         result = np.zeros((len(indices), len(rows)), np.float32)
-        # Plain arrays: slicing them is several times faster than slicing mapped ones.
-        all_rows, all_values = np.asarray(self.rows), np.asarray(self.values)
-        for line, latent in zip(result, indices.tolist(), strict=True):
-            span = self._span(latent)
-            listed = all_rows[span]
+        for line, span in zip(result, self._spans(indices.tolist()), strict=True):
+            listed = self.rows[span]
             if len(listed):
                 at = np.minimum(np.searchsorted(listed, rows), len(listed) - 1)
-                line[:] = np.where(listed[at] == rows, all_values[span][at], 0)
+                line[:] = np.where(listed[at] == rows, self.values[span][at], 0)
         return result
 
-    def _span(self, latent: int) -> slice:
-        """Where a latent's entries lie; checks that they are what was written."""
-        span = slice(int(self.ends[latent]), int(self.ends[latent + 1]))
+    def _spans(self, latents: Sequence[int]) -> list[slice]:
+        """Where the entries of latents lie; checks that they are what was written."""
+        spans = [slice(int(self.ends[x]), int(self.ends[x + 1])) for x in latents]
+        fetch((self.rows, self.values), spans)
+        return [self._checked(latent, span) for latent, span in zip(latents, spans, strict=True)]
+
+    def _checked(self, latent: int, span: slice) -> slice:
         if latent not in self.sound:
             if _check(self.rows[span], self.values[span]) != self.checks[latent]:
                 raise ReportError(f"the search index is damaged at latent {latent}: {ADVICE}")
@@ -124,13 +133,12 @@ def open_index(folder: Folder, store: CodeStore, stream: str) -> InvertedIndex:
     """The index of a stream, built if there is none yet.
 
     Args:
-        folder: A finished report's folder, on this machine.
+        folder: A finished report's folder.
         store: Its codes.
         stream: Which stream.
 
     Raises:
-        ReportError: The report lies behind a URL, the stream has no codes, or codes or index are
-            damaged.
+        ReportError: The stream has no codes, or codes or index are damaged.
         LockedError: Another process is building an index or writing to the report.
     """
     if stream not in store.layout.streams:
@@ -140,7 +148,7 @@ def open_index(folder: Folder, store: CodeStore, stream: str) -> InvertedIndex:
     where = built_once(folder, f"{_CODES.mode}/{stream}", lambda at: _build(at, store, stream))
     try:
         digests = read_notes(where, _SMALL)
-        ends, norms, checks = (_read_small(where / name, digests[name]) for name in _SMALL)
+        ends, norms, checks = (_read_small(where, name, digests[name]) for name in _SMALL)
         if ends[0] != 0 or (np.diff(ends) < 0).any():
             raise ValueError("the entries of its latents do not follow each other")
         for array, shape, dtype in (
@@ -150,8 +158,8 @@ def open_index(folder: Folder, store: CodeStore, stream: str) -> InvertedIndex:
         ):
             if array.shape != shape or array.dtype != np.dtype(dtype):
                 raise ValueError(f"an array of {array.dtype} {array.shape}, not {shape}")
-        rows = map_values(where, "rows.npy", np.int32, int(ends[-1]))
-        values = map_values(where, "values.npy", np.float32, int(ends[-1]))
+        rows = open_values(where, "rows.npy", np.int32, int(ends[-1]))
+        values = open_values(where, "values.npy", np.float32, int(ends[-1]))
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError) as error:
         raise ReportError(f"{where} is damaged ({reason(error)}): {ADVICE}") from error
     norms = np.where(norms > 0, norms, np.float32(np.inf))
@@ -206,10 +214,10 @@ def _create(file: Path, dtype: type[np.generic], length: int) -> None:
         os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)
 
 
-def _read_small(file: Path, wanted: str) -> npt.NDArray[Any]:
-    content = Folder(file.parent).read(file.name, largest=_LARGEST)
+def _read_small(where: Folder, name: str, wanted: str) -> npt.NDArray[Any]:
+    content = where.read(name, largest=_LARGEST)
     if digest(content) != wanted:
-        raise ValueError(f"{file.name} is not what was written")
+        raise ValueError(f"{name} is not what was written")
     array: npt.NDArray[Any] = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     return array
 

@@ -16,7 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sparc.analyze.search.index_folder import ADVICE, built_once, map_file, map_values, read_notes
+from sparc.analyze.search.index_folder import (
+    ADVICE,
+    FetchedFile,
+    built_once,
+    open_file,
+    open_values,
+    read_notes,
+)
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.tables import ROWS
 from sparc.common.errors import ReportError
@@ -59,7 +66,7 @@ class RowTable:
     """
 
     def __init__(
-        self, of_row: npt.NDArray[np.int32], content: pa.Buffer, batches: list[Batch]
+        self, of_row: npt.NDArray[np.int32], content: pa.Buffer | FetchedFile, batches: list[Batch]
     ) -> None:
         self.of_row = of_row
         self._content = content
@@ -139,19 +146,20 @@ def open_rows(folder: Folder, cache: ActivationCache) -> RowTable:
     """The rows of a report's cache; their index is built if there is none yet.
 
     Args:
-        folder: A finished report's folder, on this machine.
+        folder: A finished report's folder.
         cache: The cache that it was made from.
 
     Raises:
-        ReportError: The report lies behind a URL, or the files are damaged.
+        ReportError: The files are damaged.
     """
     where = built_once(folder, "rows", lambda aside: _build(aside, cache))
     try:
         notes = read_notes(where, (_IMAGES, _TABLE))
-        of_row = map_values(where, _IMAGES, np.int32, cache.info.rows)
+        rows = cache.info.rows
+        of_row = open_values(where, _IMAGES, np.int32, rows)[slice(0, rows)]
         if google_crc32c.value(of_row.tobytes()) != notes[_IMAGES]:
             raise ValueError(f"{_IMAGES} is not what was written")
-        content = pa.py_buffer(map_file(where, _TABLE))
+        content = open_file(where, _TABLE)
         batches = [Batch(*batch) for batch in notes[_TABLE]]
         if not all(type(number) is int for batch in batches for number in batch):
             raise ValueError(f"a batch of {_TABLE} has no place")
