@@ -33,11 +33,14 @@ def run(
         return
     from sparc.common.files.folder import Folder
     from sparc.common.progress import say
+    from sparc.common.timing.timekeeper import say_if_long
     from sparc.extract import job
 
     if overwrite and Folder(cache).exists():
         confirm(f"Remove the cache in {cache}?")
-    say(str(job.run(opened, cache, config, overwrite=overwrite)))
+    summary = job.run(opened, cache, config, overwrite=overwrite)
+    say(str(summary))
+    say_if_long(summary.timings)
 
 
 @command(app, ImportConfig, "import_features", name="import")
@@ -53,6 +56,7 @@ def import_features(
     from sparc.common.errors import ConfigError
     from sparc.common.files.folder import Folder
     from sparc.common.progress import say
+    from sparc.common.timing.timekeeper import say_if_long
     from sparc.extract.importing import job
     from sparc.extract.importing.plan import describe, make_plan
 
@@ -67,7 +71,9 @@ def import_features(
         confirm(f"Remove the cache in {cache}?")
     for line in describe(plan):
         say(line)
-    say(str(job.run(plan, cache, config, overwrite=overwrite)))
+    summary = job.run(plan, cache, config, overwrite=overwrite)
+    say(str(summary))
+    say_if_long(summary.timings)
 
 
 @command(app)

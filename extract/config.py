@@ -15,6 +15,7 @@ from sparc.common.devices import ALL_DEVICES, check_device
 from sparc.common.errors import ConfigError
 from sparc.common.registry import summaries
 from sparc.common.streams.info import check_name
+from sparc.common.timing.file import OPTION_HELP
 from sparc.extract.datasets.base import Captions, DatasetOptions
 from sparc.extract.datasets.formats.registry import AUTO, CHOICES, FORMATS
 from sparc.extract.encoders import StreamSpec, parse_spec
@@ -105,6 +106,7 @@ class ExtractConfig:
         "Make the share i/n of the chunks, as one of n commands on any machines; `sparc-extract "
         "finish` gathers the shards, if the last of them did not.",
     )
+    timings: Path | None = option(None, OPTION_HELP)
     dry_run: bool = option(False, "Only say what would be done: load no model, write nothing.")
 
     def __post_init__(self) -> None:

@@ -6,9 +6,9 @@ workers do (`sparc.extract.cluster`).
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.shards.shard import Shard
@@ -17,6 +17,10 @@ from sparc.common.cache.writer import ChunkWriter
 from sparc.common.files.folder import Folder
 from sparc.common.progress import progress, say
 from sparc.common.streams.info import StreamInfo
+from sparc.common.timing.phases import Phase, Role
+from sparc.common.timing.shares import Shares
+from sparc.common.timing.stopwatch import Stopwatch
+from sparc.common.timing.timekeeper import Timekeeper
 from sparc.extract.config import ExtractConfig
 from sparc.extract.encoders.libraries import packages_of
 from sparc.extract.encoding.chunks import Work, lacking
@@ -25,6 +29,7 @@ from sparc.extract.encoding.loader import ImageLoader
 from sparc.extract.encoding.replica import Replica
 from sparc.extract.restorer import Restorer
 from sparc.extract.rows import Rows
+from sparc.extract.timings import shares_of
 from sparc.extract.writing import EncodedWriter
 
 _KEPT_CHUNKS = 16
@@ -84,9 +89,22 @@ def open_writers(
     return Writers(writer, thumbnails, [chunk for chunk in unpictured if chunk in share], share)
 
 
-Make = Callable[[Work, Callable[[int], object]], object]
-"""Encodes and writes what work consists of, and calls back with the number of rows that were done
-since the last call, in the caller's thread."""
+class Make(Protocol):
+    """Encodes chunks and writes them."""
+
+    def __call__(self, work: Work, rows_done: Callable[[int], object]) -> None:
+        """Encode and write what work consists of.
+
+        Args:
+            work: The chunks.
+            rows_done: Called with the number of rows that were done since the last call, in the
+                caller's thread.
+        """
+        ...
+
+    def shares(self) -> Iterable[Shares]:
+        """Where the time has gone so far, of those who encode and then of those who help them."""
+        ...
 
 
 class Extraction:
@@ -133,10 +151,15 @@ class Extraction:
             frozenset(writers.share[:1] if together else writers.share),
         )
 
-    def run(self, make: Make) -> None:
-        """Make what is missing, and complete what is said of its chunks."""
+    def run(self, make: Make, timekeeper: Timekeeper) -> None:
+        """Make what is missing, and complete what is said of its chunks.
+
+        Args:
+            make: Encodes and writes.
+            timekeeper: Shows what bounds it.
+        """
         if self.work.streams:
-            self._make(make)
+            self._make(make, timekeeper)
         for name in self._texts:
             self._restorer.restore_cut(name)
 
@@ -144,29 +167,50 @@ class Extraction:
         """Gather what is known of single chunks, once all are written."""
         self._writers.chunks.finish()
 
-    def _make(self, make: Make) -> None:
+    def _make(self, make: Make, timekeeper: Timekeeper) -> None:
+        def rows_done(rows: int) -> None:
+            bar.update(rows)
+            timekeeper.show(bar)
+
         chunks, share = self._writers.chunks, self._writers.share
         total = sum(len(chunks.info.chunk_rows(chunk)) for chunk in share)
         with progress(total, "extracting", initial=total - self.work.rows) as bar:
             try:
-                make(self.work, bar.update)
+                make(self.work, rows_done)
             except KeyboardInterrupt:
                 _say_if_nothing_is_kept(ActivationCache(chunks.folder))
                 raise
 
 
-def make_here(writers: Writers, replicas: Sequence[Replica], loader: ImageLoader) -> Make:
-    """What encodes on the devices of this process and writes each chunk when its turn comes."""
-    executor: Executor = ThreadExecutor(replicas, loader)
+class MakeHere:
+    """Encodes on the devices of this process and writes each chunk when its turn comes.
 
-    def make(work: Work, rows_done: Callable[[int], object]) -> None:
-        cache = ActivationCache(writers.chunks.folder)
-        writer = EncodedWriter(cache, writers.chunks.stream_writers, writers.thumbnails)
-        with closing(executor.encode(work, rows_done=rows_done)) as chunks:
-            for encoded in chunks:
-                writer.write(encoded)
+    Args:
+        writers: The cache.
+        replicas: The encoders on each device.
+        loader: Loads images.
+    """
 
-    return make
+    def __init__(self, writers: Writers, replicas: Sequence[Replica], loader: ImageLoader) -> None:
+        self._writers, self._replicas, self._loader = writers, replicas, loader
+        self._times = Stopwatch(Role.WRITER, rest=Phase.IDLE)
+
+    def __call__(self, work: Work, rows_done: Callable[[int], object]) -> None:
+        """See `Make`."""
+        chunks, thumbnails = self._writers.chunks, self._writers.thumbnails
+        executor: Executor = ThreadExecutor(self._replicas, self._loader)
+        writer = EncodedWriter(ActivationCache(chunks.folder), chunks.stream_writers, thumbnails)
+        with (
+            self._times.running(),
+            closing(executor.encode(work, rows_done=rows_done)) as encoded,
+        ):
+            for chunk in encoded:
+                with self._times.at(Phase.WRITE):
+                    writer.write(chunk)
+
+    def shares(self) -> Iterable[Shares]:
+        """See `Make`."""
+        return *shares_of(self._replicas, self._loader), self._times.shares()
 
 
 def streams_of(replica: Replica, config: ExtractConfig) -> list[StreamInfo]:

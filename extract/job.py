@@ -4,7 +4,6 @@ With `--shard` one of several commands makes its share of the chunks (`sparc.ext
 """
 
 import os
-import time
 from contextlib import ExitStack
 
 from sparc.common.cache.reader import ActivationCache
@@ -14,17 +13,20 @@ from sparc.common.devices import choose_devices
 from sparc.common.errors import ConfigError
 from sparc.common.files.folder import Folder
 from sparc.common.progress import say
+from sparc.common.timing.file import check_timings_file
+from sparc.common.timing.timekeeper import Timekeeper
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders import build_encoders
 from sparc.extract.encoding.chunks import require_inputs
 from sparc.extract.encoding.loader import ImageLoader
 from sparc.extract.encoding.replica import BuildEncoders, Replica, announced_replicas
-from sparc.extract.extraction import Extraction, make_here, open_writers, streams_of
+from sparc.extract.extraction import Extraction, MakeHere, open_writers, streams_of
 from sparc.extract.restorer import Restorer
 from sparc.extract.rows import rows_of
 from sparc.extract.shards import run_shard
 from sparc.extract.summary import Summary, cut_of, reasons_of
+from sparc.extract.timings import COMMAND, advice
 
 
 def run(
@@ -59,6 +61,7 @@ def run(
             "--overwrite removes what the other shards make: remove the cache first, then run its "
             "shards without that"
         )
+    check_timings_file(config.timings)
     devices = choose_devices(config.devices or config.device)
     manifest = dataset.manifest()
     for line in manifest.account.lines() if manifest.account is not None else ():
@@ -88,16 +91,16 @@ def run(
         encoders = replicas[0].encoders
         restorer = Restorer(writers.chunks, rows.table, lambda: encoders, loader)
         extraction = Extraction(writers, rows, config, streams_of(replicas[0], config), restorer)
-        started = time.monotonic()
-        extraction.run(make_here(writers, replicas, loader))
-        extraction.finish()
-        seconds = time.monotonic() - started
+        make = MakeHere(writers, replicas, loader)
+        with Timekeeper(COMMAND, make.shares, advice, config.timings) as timekeeper:
+            extraction.run(make, timekeeper)
+            extraction.finish()
     cache, names = ActivationCache(folder), tuple(config.specs)
     return Summary(
         cache=cache,
         encoded_rows=extraction.work.rows_to_encode,
         pictured_rows=extraction.work.rows_pictured,
-        seconds=seconds,
+        timings=timekeeper.ended,
         reasons=reasons_of(cache, names),
         cut=cut_of(cache, names),
     )

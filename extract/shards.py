@@ -5,7 +5,6 @@ begins, and the lock of its shard until it ends; what it writes belongs to its o
 of them gathers what all have made.
 """
 
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -21,15 +20,17 @@ from sparc.common.cache.shards.status import describe_shards
 from sparc.common.errors import IncompleteCacheError, LockedError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
+from sparc.common.timing.timekeeper import Timekeeper
 from sparc.extract.config import ExtractConfig
 from sparc.extract.datasets.base import Dataset
 from sparc.extract.encoders.libraries import packages_of
 from sparc.extract.encoding.loader import ImageLoader
 from sparc.extract.encoding.replica import BuildEncoders, announced_replicas
-from sparc.extract.extraction import Extraction, make_here, open_writers, streams_of
+from sparc.extract.extraction import Extraction, MakeHere, open_writers, streams_of
 from sparc.extract.restorer import Restorer
 from sparc.extract.rows import Rows
 from sparc.extract.summary import Summary, cut_of, reasons_of
+from sparc.extract.timings import COMMAND, advice
 
 
 def run_shard(
@@ -71,9 +72,10 @@ def run_shard(
             extraction = Extraction(writers, rows, config, streams, restorer)
             record(folder, agreement)
             mine.enter_context(hold(folder, shard))
-        started = time.monotonic()
-        extraction.run(make_here(writers, replicas, loader))
-        seconds = time.monotonic() - started
+        make = MakeHere(writers, replicas, loader)
+        command = f"{COMMAND} --shard {shard}"
+        with Timekeeper(command, make.shares, advice, config.timings) as timekeeper:
+            extraction.run(make, timekeeper)
     names = tuple(config.specs)
     work = extraction.work
     unfinished = _finish_if_last(folder, names)
@@ -82,7 +84,7 @@ def run_shard(
         cache=cache,
         encoded_rows=work.rows_to_encode,
         pictured_rows=work.rows_pictured,
-        seconds=seconds,
+        timings=timekeeper.ended,
         reasons={} if unfinished else reasons_of(cache, names),
         cut={} if unfinished else cut_of(cache, names),
         shard=shard,

@@ -10,6 +10,7 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.shards.shard import Shard
 from sparc.common.errors import CacheError
 from sparc.common.text import amount, shorten, size
+from sparc.common.timing.timings import Timings
 
 _NAMED_REASONS = 3
 """Reasons why rows have no feature that a summary names; the cache's `rejects.parquet` has all."""
@@ -22,7 +23,7 @@ class Summary(NamedTuple):
         cache: The cache, complete in the job's streams unless something is `unfinished`.
         encoded_rows: Rows that this run wrote for at least one stream.
         pictured_rows: Rows whose thumbnails this run wrote.
-        seconds: How long encoding took, without building the encoders.
+        timings: Where the time of encoding and writing went, without building the encoders.
         reasons: By stream, why rows of the cache have no feature: how many rows by reason.
         cut: By text stream, how many captions were longer than the encoder's context.
         shard: The shard that this run made; None: it made all.
@@ -32,7 +33,7 @@ class Summary(NamedTuple):
     cache: ActivationCache
     encoded_rows: int
     pictured_rows: int
-    seconds: float
+    timings: Timings
     reasons: Mapping[str, Counter[str]]
     cut: Mapping[str, int]
     shard: Shard | None = None
@@ -46,7 +47,7 @@ class Summary(NamedTuple):
     def __str__(self) -> str:
         shard = "" if self.shard is None else f"shard {self.shard}: "
         if self.encoded_rows:
-            rate = self.encoded_rows / max(self.seconds, 1e-9)
+            rate = self.encoded_rows / max(self.timings.seconds, 1e-9)
             done = f"{amount(self.encoded_rows, 'row')} encoded, {rate:,.1f} rows/s"
         elif self.pictured_rows:
             done = f"thumbnails made for {amount(self.pictured_rows, 'row')}"

@@ -43,7 +43,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("datasets", "encoders"),
         ("config", "encoding"),
         ("places", "rows"),
-        ("plan", "restorer", "importing", "summary", "writing"),
+        ("plan", "restorer", "importing", "summary", "timings", "writing"),
         ("extraction",),
         ("shards",),
         ("job", "cache_summary"),

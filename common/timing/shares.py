@@ -92,5 +92,21 @@ def merged(shares: Iterable[Shares]) -> tuple[Shares, ...]:
     return tuple(result.values())
 
 
+def together(shares: Iterable[Shares], role: Role) -> Shares | None:
+    """All workers of a role that worked at the same time; None where there is none."""
+    of_role = [one for one in shares if one.role == role]
+    if not of_role:
+        return None
+    return Shares(
+        role=role,
+        worker="",
+        threads=sum(one.threads for one in of_role),
+        rows=sum(one.rows for one in of_role),
+        seconds=_nonzero(
+            (phase, sum(one.seconds.get(phase, 0.0) for one in of_role)) for phase in Phase
+        ),
+    )
+
+
 def _nonzero(seconds: Iterable[tuple[Phase, float]]) -> dict[Phase, float]:
     return {phase: value for phase, value in seconds if value > 0}

@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sparc.common.text import amount, printable
 from sparc.common.timing.phases import Phase, Role
-from sparc.common.timing.shares import Shares
+from sparc.common.timing.shares import Shares, together
 
 FORMAT = "sparc-timings"
 VERSION = 1
@@ -33,23 +33,27 @@ class Timings:
     Attributes:
         command: Which one, as `sparc-extract run`.
         seconds: By the clock on the wall.
-        rows: Rows that it finished.
-        shares: By role and worker; those that do the work first, then those that help them.
+        shares: By role and worker: who does the work first, then who helps.
         steps: Seconds by step, of a command that has such.
         advice: What bounds the job and what helps, a line; empty where no one thing does.
     """
 
     command: str
     seconds: float
-    rows: int
     shares: tuple[Shares, ...]
     steps: Mapping[str, float] = dataclasses.field(default_factory=dict)
     advice: str = ""
 
+    @property
+    def rows(self) -> int:
+        """Rows that were finished."""
+        return sum(one.rows for one in self.shares)
+
     def lines(self) -> Iterator[str]:
         """For a person to read."""
-        rate = f", {self.rows / self.seconds:,.1f} rows/s" if self.rows and self.seconds else ""
-        yield f"time: {amount(self.rows, 'row')} in {self.seconds:,.1f} s{rate}"
+        rate = f", {self.rows / max(self.seconds, 1e-9):,.1f} rows/s"
+        done = f"{amount(self.rows, 'row')} in {self.seconds:,.1f} s{rate}"
+        yield f"time: {done if self.rows else f'{self.seconds:,.1f} s'}"
         by_role: dict[Role, list[Shares]] = {}
         for one in self.shares:
             by_role.setdefault(one.role, []).append(one)
@@ -78,6 +82,15 @@ class Timings:
         if self.steps:
             result["steps"] = {name: round(seconds, 6) for name, seconds in self.steps.items()}
         return {**result, "advice": self.advice}
+
+
+def longest_phase(shares: Sequence[Shares]) -> str:
+    """In which phase those who do the work were most of the time, such as `encode 93%`."""
+    work = together(shares, shares[0].role) if shares else None
+    if work is None or not work.total:
+        return ""
+    phase = max(work.seconds, key=lambda phase: work.seconds[phase])
+    return f"{in_words(work.role, phase)} {work.share(phase):.0%}"
 
 
 def percentages(shares: Shares) -> str:

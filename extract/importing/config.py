@@ -12,6 +12,7 @@ from sparc.common.config import option, require_at_least
 from sparc.common.errors import ConfigError
 from sparc.common.registry import summaries
 from sparc.common.streams.info import Modality, check_name
+from sparc.common.timing.file import OPTION_HELP
 from sparc.extract.importing.sources.registry import AUTO, CHOICES, FORMATS
 
 
@@ -87,6 +88,7 @@ class ImportConfig:
     repair: bool = option(
         False, "Check every byte of an existing cache; import what is damaged again, nothing else."
     )
+    timings: Path | None = option(None, OPTION_HELP)
     dry_run: bool = option(False, "Only say what would be done: write nothing.")
 
     def __post_init__(self) -> None:

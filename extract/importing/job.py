@@ -6,7 +6,6 @@ the file that it came from: one that has changed since is refused, not mixed in.
 
 import dataclasses
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,10 +30,21 @@ from sparc.common.progress import progress, say
 from sparc.common.streams.info import StreamInfo
 from sparc.common.streams.origin import ImportedFrom
 from sparc.common.text import amount, shorten, size
+from sparc.common.timing.file import check_timings_file
+from sparc.common.timing.phases import Phase, Role
+from sparc.common.timing.shares import Shares
+from sparc.common.timing.stopwatch import Stopwatch
+from sparc.common.timing.timekeeper import Timekeeper
+from sparc.common.timing.timings import Timings
 from sparc.extract.importing.config import ImportConfig
 from sparc.extract.importing.gathering import Gathered
 from sparc.extract.importing.plan import Plan
 from sparc.extract.summary import reasons_of
+
+COMMAND = "sparc-extract import"
+
+_BOUND = 0.75
+"""The share of the time at least of what bounds an import."""
 
 LACKING = "the imported file has no feature of this row"
 """The reason of a row that only other streams have."""
@@ -46,18 +56,18 @@ class Summary(NamedTuple):
     Attributes:
         cache: The cache, complete in the import's streams.
         rows: Rows that were written for at least one stream.
-        seconds: How long writing took.
+        timings: Where the time of reading and writing went.
     """
 
     cache: ActivationCache
     rows: int
-    seconds: float
+    timings: Timings
 
     def __str__(self) -> str:
         info = self.cache.info
         done = "nothing was left to do"
         if self.rows:
-            rate = self.rows / max(self.seconds, 1e-9)
+            rate = self.rows / max(self.timings.seconds, 1e-9)
             done = f"{amount(self.rows, 'row')} imported, {rate:,.0f} rows/s"
         rejects = Counter(self.cache.rejects()["stream"].to_pylist())
         parts = [f"{done}. {self.cache.folder} holds {amount(info.rows, 'row')}"]
@@ -81,6 +91,7 @@ def run(plan: Plan, location: str, config: ImportConfig, *, overwrite: bool = Fa
             value does not fit float16, or no row of a stream has a feature.
         LockedError: Another process writes to the cache.
     """
+    check_timings_file(config.timings)
     folder = Folder(location)
     written: set[int] = set()
     with exclusive(folder, recognize):
@@ -93,25 +104,42 @@ def run(plan: Plan, location: str, config: ImportConfig, *, overwrite: bool = Fa
         missing = {info.name: writer.open_stream(info) for info in infos}
         same_image = tables.same_image(plan.manifest.rows)
         total = sum(_rows_of(writer.info, chunks) for chunks in missing.values())
-        started = time.monotonic()
+        times = Stopwatch(Role.IMPORTER)
         all_rows = writer.info.rows * len(infos)
-        with progress(all_rows, "importing", initial=all_rows - total) as bar:
-            for stream, info in zip(plan.streams, infos, strict=True):
-                array_rows = plan.alignment.array_rows[f"stream {stream.name}"]
-                gathered = Gathered(stream.array, array_rows, _spool(folder))
-                for chunk in missing[stream.name]:
-                    _write_chunk(writer, info, chunk, gathered, same_image)
-                    written.add(chunk)
-                    bar.update(len(writer.info.chunk_rows(chunk)))
-        writer.finish()
-        seconds = time.monotonic() - started
-        rows = _rows_of(writer.info, written)
-        cache = ActivationCache(folder)
-        _require_features(cache, infos)
-        if config.images and config.thumbnails:
-            dataset, longest = plan.manifest.dataset, config.thumbnails
-            write_thumbnails(folder, writer.info, plan.manifest.rows, dataset, longest)
-    return Summary(ActivationCache(folder), rows, seconds)
+        with (
+            Timekeeper(COMMAND, lambda: [times.shares()], _advice, config.timings) as timekeeper,
+            times.running(),
+        ):
+            with progress(all_rows, "importing", initial=all_rows - total) as bar:
+                for stream, info in zip(plan.streams, infos, strict=True):
+                    array_rows = plan.alignment.array_rows[f"stream {stream.name}"]
+                    gathered = Gathered(stream.array, array_rows, _spool(folder))
+                    for chunk in missing[stream.name]:
+                        _write_chunk(writer, info, chunk, gathered, same_image, times)
+                        count = len(writer.info.chunk_rows(chunk))
+                        times.add_rows(0 if chunk in written else count)
+                        written.add(chunk)
+                        bar.update(count)
+                        timekeeper.show(bar)
+            rows = _rows_of(writer.info, written)
+            with times.at(Phase.WRITE):
+                writer.finish()
+            cache = ActivationCache(folder)
+            _require_features(cache, infos)
+            if config.images and config.thumbnails:
+                dataset, longest = plan.manifest.dataset, config.thumbnails
+                with times.at(Phase.PREPARE):
+                    write_thumbnails(folder, writer.info, plan.manifest.rows, dataset, longest)
+    return Summary(ActivationCache(folder), rows, timekeeper.ended)
+
+
+def _advice(shares: Sequence[Shares]) -> str:
+    """What bounds the import: one thread reads and writes."""
+    (importer,) = shares
+    for phase, what in ((Phase.READ, "reading the features"), (Phase.WRITE, "writing the cache")):
+        if importer.share(phase) >= _BOUND:
+            return f"{what} is the bound: a faster disk for that helps"
+    return ""
 
 
 def _rows_of(info: CacheInfo, chunks: "Sequence[int] | set[int]") -> int:
@@ -156,14 +184,17 @@ def _write_chunk(
     chunk: int,
     gathered: Gathered,
     same_image: npt.NDArray[np.bool_],
+    times: Stopwatch,
 ) -> None:
     rows = writer.info.chunk_rows(chunk)
-    values, has = gathered.chunk(rows)
+    with times.at(Phase.READ):
+        values, has = gathered.chunk(rows)
     if info.modality == "image" and same_image[rows.start : rows.stop].any():
         _require_same(writer, info, rows, values, same_image)
     reasons = bad_features(values, rows.start, dtype=info.dtype)
     reasons |= {rows.start + int(row): LACKING for row in np.flatnonzero(~has)}
-    writer.write(info.name, chunk, values, reasons)
+    with times.at(Phase.WRITE):
+        writer.write(info.name, chunk, values, reasons)
 
 
 def _require_same(

@@ -113,7 +113,7 @@ def main() -> None:
                     build=lambda *_: built,
                 )
                 processor = (time.process_time() - processor) / summary.encoded_rows
-                wall = summary.seconds / summary.encoded_rows
+                wall = summary.timings.seconds / summary.encoded_rows
                 after = bare_cost(encoder, pixels, batches)
                 bare = Cost(*((a + b) / 2 for a, b in zip(before, after, strict=True)))
                 ratios.append(bare.wall / wall)

@@ -609,7 +609,7 @@ def extraction(report: Report, device: torch.device) -> None:
             built = build_encoders(config.specs, choose_devices(config.device)[0])
             with contextlib.redirect_stderr(io.StringIO()):
                 summary = job.run(dataset, Path(scratch) / model, config, build=lambda *_: built)  # noqa: B023
-            rate = summary.encoded_rows / summary.seconds
+            rate = summary.encoded_rows / summary.timings.seconds
             report.add(f"{model}, sparc-extract, {os.cpu_count()} processors", rate, "images/s")
 
 

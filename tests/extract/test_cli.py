@@ -1,5 +1,6 @@
 """The commands, with a real dataset folder and real encoders of random weights."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -60,7 +61,8 @@ def cache(
         "batch_size = 2\nworkers = 1\n\n[train]\nlatents = 64\n"
     )
     arguments = ["run", dataset, location, "--config", toml, "--device", "cpu"]
-    return location, call_process("extract", *arguments)
+    timings = location.parent / "timings.jsonl"
+    return location, call_process("extract", *arguments, "--timings", timings)
 
 
 def test_run_extracts_a_folder_of_images(cache) -> None:
@@ -78,6 +80,22 @@ def test_run_extracts_a_folder_of_images(cache) -> None:
     assert group["vit/valid"][:].tolist() == [i != 5 for i in range(11)]
     assert not (location / ".lock").exists()
     assert not list(location.rglob("*.partial"))
+
+
+def test_timings_lie_beside_the_cache_and_add_up(cache) -> None:
+    location, result = cache
+    (line,) = map(json.loads, (location.parent / "timings.jsonl").read_text().splitlines())
+    assert (line["command"], line["rows"], line["finished"]) == ("sparc-extract run", 11, True)
+    encoder, loader, writer = line["threads"]
+    assert (encoder["role"], encoder["worker"], encoder["rows"]) == ("encoder", "cpu", 11)
+    assert (loader["role"], writer["role"]) == ("loader", "writer")
+    assert {"encode", "starved"} <= set(encoder["seconds"])
+    assert {"read", "decode", "prepare", "idle"} == set(loader["seconds"])
+    assert {"write", "idle"} == set(writer["seconds"])
+    for threads in line["threads"]:
+        assert 0 < sum(threads["seconds"].values()) <= line["seconds"] * threads["threads"] + 0.5
+    assert "time: " not in result.stderr  # it did not take long
+    assert not list(location.rglob("*timings*"))
 
 
 def test_inspect_says_what_is_there(cache, weights, call_process) -> None:

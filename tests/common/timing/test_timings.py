@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from sparc.common.errors import SparcError
-from sparc.common.timing import live as module
-from sparc.common.timing.file import TimingsFile
-from sparc.common.timing.live import Live
+from sparc.common.timing import timekeeper as module
+from sparc.common.timing.file import append_timings, check_timings_file
 from sparc.common.timing.phases import Phase, Role
 from sparc.common.timing.shares import Shares
+from sparc.common.timing.timekeeper import Timekeeper
 from sparc.common.timing.timings import Timings, percentages
 
 ENCODER = Shares(Role.ENCODER, "cpu", 1, 1500, {Phase.STARVED: 74.4, Phase.ENCODE: 45.6})
@@ -20,7 +20,7 @@ LOADERS = Shares(
 
 
 def timings(*shares: Shares, **others: object) -> Timings:
-    return Timings("sparc-extract run", 120.0, 1500, shares, **others)  # type: ignore[arg-type]
+    return Timings("sparc-extract run", 120.0, shares, **others)  # type: ignore[arg-type]
 
 
 def test_a_block_says_who_was_how_fast_and_where_the_time_went() -> None:
@@ -65,21 +65,50 @@ def test_a_file_gets_a_line_now_and_then_and_one_at_the_end(
     monkeypatch.setattr(module, "SECONDS_BETWEEN_LOOKS", 0.0)
     monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.0)
     path = tmp_path / "new folder" / "timings.jsonl"
-    looks = iter([ENCODER, ENCODER + ENCODER, ENCODER + ENCODER])
-    live = Live(
-        lambda: timings(next(looks)),
-        lambda recent: f"{recent[0].seconds[Phase.STARVED]:.1f} s of waiting",
-        TimingsFile(path),
-    )
-    live.show(Bar())
-    live.show(Bar())
-    assert shown == ["74.4 s of waiting", "74.4 s of waiting"], "those since the last look"
-    live.end()
-    TimingsFile(path).append(timings(LOADERS), finished=True)
+    check_timings_file(path)
+    later = Shares(Role.ENCODER, "cpu", 1, 500, {Phase.ENCODE: 30.0, Phase.STARVED: 10.0})
+    looks = iter([ENCODER, ENCODER + later, ENCODER + later])
+    with Timekeeper("sparc-analyze run", lambda: [next(looks), LOADERS], str, path) as keeper:
+        keeper.show(Bar())
+        keeper.show(Bar())
+        keeper.add_step("codes", 1.5)
+        keeper.add_step("codes", 1.0)
+    assert shown == ["waiting for images 62%", "encode 75%"], "since the last look"
+    assert keeper.ended.rows == 2000
+    check_timings_file(path)
+    append_timings(path, timings(LOADERS), finished=True)
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["finished"] for line in lines] == [False, False, True, True]
-    assert [line["threads"][0]["rows"] for line in lines] == [1500, 3000, 3000, 0]
+    assert [line["rows"] for line in lines] == [1500, 2000, 2000, 0]
     assert lines[0]["threads"][0]["seconds"] == {"encode": 45.6, "starved": 74.4}
+    assert lines[2]["steps"] == {"codes": 2.5}
+
+
+def test_an_interrupted_command_says_where_its_time_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "LONG", 0.0)
+    path = tmp_path / "timings.jsonl"
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Timekeeper("sparc-train run", lambda: [LOADERS], lambda _: "decoding is it", path),
+    ):
+        raise KeyboardInterrupt
+    assert json.loads(path.read_text())["finished"] is False
+    first, _, advice = capsys.readouterr().err.splitlines()
+    assert first.startswith("time: ")
+    assert advice.strip() == "decoding is it"
+
+
+def test_a_full_disk_ends_the_timings_and_not_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_LOOKS", 0.0)
+    with Timekeeper("sparc-train run", lambda: [LOADERS], str, Path("/dev/full")) as keeper:
+        assert keeper.timings().rows == 0
+    assert capsys.readouterr().err == (
+        "note: /dev/full gets no further lines: No space left on device\n"
+    )
 
 
 def test_a_file_of_something_else_is_refused_and_kept(tmp_path: Path) -> None:
@@ -87,7 +116,7 @@ def test_a_file_of_something_else_is_refused_and_kept(tmp_path: Path) -> None:
         path = tmp_path / "notes"
         path.write_bytes(content)
         with pytest.raises(SparcError, match="holds no timings of SPARC: choose another name"):
-            TimingsFile(path)
+            check_timings_file(path)
         assert path.read_bytes() == content
     with pytest.raises(SparcError, match="cannot be written"):
-        TimingsFile(tmp_path)
+        check_timings_file(tmp_path)
