@@ -235,7 +235,11 @@ def _describe_stream(cache: ActivationCache, stream: str) -> Iterator[str]:
 
 def _computed(origin: StreamOrigin) -> str:
     """How an encoder computed; nothing of features that were not extracted."""
-    return f"{origin.precision}, batches of {origin.batch_size}" if origin.batch_size else ""
+    if not origin.batch_size:
+        return ""
+    side = f", JPEG files decoded at {origin.decode_side} pixels or more"
+    reduced = side if origin.decode_side else ""
+    return f"{origin.precision}, batches of {origin.batch_size}{reduced}"
 
 
 def _imported(origin: StreamOrigin) -> str:

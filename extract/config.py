@@ -97,6 +97,16 @@ class ExtractConfig:
     )
     device: str = option("auto", "Where to encode: auto, cpu, cuda, cuda:1, …")
     devices: str = option("", "Several devices, with a replica on each: all, or cuda:0,cuda:1,…")
+    precision: Literal["auto", "float32", "bfloat16"] = option(
+        "auto",
+        "Arithmetic of the encoders: float32, or bfloat16 by autocast; auto is bfloat16 on a GPU, "
+        "float32 on a CPU.",
+    )
+    decode_side: int = option(
+        0,
+        "Decode JPEG files at 1/8, 1/4 or 1/2 of their size where their shorter side keeps at "
+        "least N pixels, faster if pictures are large; 0 decodes at full size.",
+    )
     workers: int = option(0, "Threads that read and decode images; 0: one per core.")
     repair: bool = option(
         False, "Check every byte of an existing cache; encode what is damaged again, nothing else."
@@ -123,6 +133,7 @@ class ExtractConfig:
             ("places_per_image", 0),
             ("batch_size", 1),
             ("rows_per_chunk", 1),
+            ("decode_side", 0),
         ):
             require_at_least(self, name, smallest)
         if self.workers < 0:
@@ -164,6 +175,11 @@ class ExtractConfig:
             ConfigError: `shard` names none.
         """
         return Shard.parse(self.shard) if self.shard else None
+
+    @property
+    def arithmetic(self) -> Literal["float32", "bfloat16"] | None:
+        """What the encoders compute in; None: what is usual on the device."""
+        return None if self.precision == "auto" else self.precision
 
     @property
     def makes_thumbnails(self) -> bool:

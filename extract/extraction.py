@@ -23,6 +23,7 @@ from sparc.common.timing.stopwatch import Stopwatch
 from sparc.common.timing.timekeeper import Timekeeper
 from sparc.extract.config import ExtractConfig
 from sparc.extract.encoders.libraries import packages_of
+from sparc.extract.encoders.precision import in_words
 from sparc.extract.encoding.chunks import Work, lacking
 from sparc.extract.encoding.executor import Executor, ThreadExecutor
 from sparc.extract.encoding.loader import ImageLoader
@@ -215,12 +216,15 @@ class MakeHere:
 
 def streams_of(replica: Replica, config: ExtractConfig) -> list[StreamInfo]:
     """What the streams are that a replica's encoders make."""
-    precision = "bfloat16 autocast" if replica.device.type == "cuda" else "float32"
+    precision = in_words(replica.arithmetic, replica.device)
     infos = []
     for name, spec in config.specs.items():
         encoder = replica.encoders[name]
         origin = dataclasses.replace(
-            encoder.origin, precision=precision, batch_size=config.batch_size
+            encoder.origin,
+            precision=precision,
+            batch_size=config.batch_size,
+            decode_side=config.decode_side if spec.modality == "image" else 0,
         )
         infos.append(
             StreamInfo(

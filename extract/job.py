@@ -79,15 +79,25 @@ def run(
         if overwrite:
             refuse_further_content(folder)
             replicas = announced_replicas(
-                devices, config.specs, build, batch_size=config.batch_size
+                devices,
+                config.specs,
+                build,
+                batch_size=config.batch_size,
+                arithmetic=config.arithmetic,
             )
             remove_cache(folder)
         writers = open_writers(folder, rows, config)
         if not replicas:
             replicas = announced_replicas(
-                devices, config.specs, build, batch_size=config.batch_size
+                devices,
+                config.specs,
+                build,
+                batch_size=config.batch_size,
+                arithmetic=config.arithmetic,
             )
-        loader = stack.enter_context(ImageLoader(dataset, config.threads))
+        loader = stack.enter_context(
+            ImageLoader(dataset, config.threads, decode_side=config.decode_side)
+        )
         encoders = replicas[0].encoders
         restorer = Restorer(writers.chunks, rows.table, lambda: encoders, loader)
         extraction = Extraction(writers, rows, config, streams_of(replicas[0], config), restorer)

@@ -78,7 +78,7 @@ def describe(dataset: Dataset, manifest: Manifest, config: ExtractConfig) -> Ite
     if any(spec.modality == "image" for spec in config.specs.values()):
         if config.thumbnails:
             yield f"pictures  thumbnails of up to {config.thumbnails} pixels"
-        yield f"time      {_reading_time(dataset, rows, images, config.threads)}"
+        yield f"time      {_reading_time(dataset, rows, images, config)}"
     else:
         yield "time      not known before the models have run"
 
@@ -90,15 +90,15 @@ def _captions(rows: pa.Table) -> Iterator[str]:
         yield f"{'' if number else 'such as':<9} {shorten(caption, WIDTH)}"
 
 
-def _reading_time(dataset: Dataset, rows: pa.Table, images: int, threads: int) -> str:
+def _reading_time(dataset: Dataset, rows: pa.Table, images: int, config: ExtractConfig) -> str:
     paths = rows.column("image")
     paths = paths.filter(pc.is_valid(paths)).slice(0, SAMPLED_IMAGES * 8).to_pylist()
     sample = list(dict.fromkeys(paths))[:SAMPLED_IMAGES]
     if not sample:
         return "no images to read"
     started = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        good = sum(pool.map(lambda path: _readable(dataset, path), sample))
+    with ThreadPoolExecutor(config.threads) as pool:
+        good = sum(pool.map(lambda path: _readable(dataset, path, config.decode_side), sample))
     seconds = (time.perf_counter() - started) / len(sample) * images
     return (
         f"encoding: not known before the models have run; reading and decoding alone about "
@@ -107,9 +107,9 @@ def _reading_time(dataset: Dataset, rows: pa.Table, images: int, threads: int) -
     )
 
 
-def _readable(dataset: Dataset, image_path: str) -> bool:
+def _readable(dataset: Dataset, image_path: str, decode_side: int) -> bool:
     try:
-        decode(dataset.read_image(image_path))
+        decode(dataset.read_image(image_path), shorter_side=decode_side)
     except (ImageError, SparcError):
         return False
     return True

@@ -59,9 +59,13 @@ def run_shard(
             `sparc.extract.job.run`.
     """
     # Encoders first: the others wait while the cache's lock is held.
-    replicas = announced_replicas(devices, config.specs, build, batch_size=config.batch_size)
+    replicas = announced_replicas(
+        devices, config.specs, build, batch_size=config.batch_size, arithmetic=config.arithmetic
+    )
     with ExitStack() as mine:
-        loader = mine.enter_context(ImageLoader(dataset, config.threads))
+        loader = mine.enter_context(
+            ImageLoader(dataset, config.threads, decode_side=config.decode_side)
+        )
         with exclusive(folder, recognize, patience=PATIENCE):
             alone = refuse_others(folder, shard)
             agreement = agree(folder, _agreement(config, shard))

@@ -38,7 +38,7 @@ from sparc.common.cache.layout import (
     stream_documents,
 )
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.config import from_mapping, to_mapping
+from sparc.common.config import from_mapping
 from sparc.common.errors import CacheError, ConfigError, DamagedCacheError, UnknownSettingError
 from sparc.common.files.durable import is_leftover
 from sparc.common.files.folder import Folder
@@ -280,18 +280,15 @@ def existing_stream(
 def stream_difference(existing: StreamInfo, wanted: StreamInfo) -> EncoderDifference | None:
     """In what two streams were not made alike; None where they were."""
     a, b = _flat(existing), _flat(wanted)
-    for field in excused_fields(existing.origin, wanted.origin):
-        b.pop(field, None)
+    excused = excused_fields(existing.origin, wanted.origin)
     for name, now in b.items():
-        if a.get(name) != now:
-            return EncoderDifference(name, a.get(name), now)
+        if name not in excused and a[name] != now:
+            return EncoderDifference(name, a[name], now)
     return None
 
 
 def _flat(stream: StreamInfo) -> dict[str, Any]:
-    values = to_mapping(stream)
-    origin = values.pop("origin")
-    return {**values, **origin}
+    return {**vars(stream), **vars(stream.origin), "origin": None}
 
 
 def _stream_infos(

@@ -55,9 +55,12 @@ class StreamOrigin:
             architecture with its activation and, for a text model, its tokenizer; empty in older
             records.
         preprocessing: What was done to an image or caption before the encoder, in words.
-        precision: Arithmetic of the encoder: `float32`, or `bfloat16 autocast`.
+        precision: Arithmetic of the encoder: `float32`, `bfloat16 autocast`, or on a GPU `float32
+            with TF32 convolutions`.
         batch_size: Images or captions per forward pass; the composition of a batch changes the
             last bits.
+        decode_side: Least pixels of the shorter side at which JPEG files were decoded (at 1/8, 1/4
+            or 1/2 of their size where that has as many); 0: at full size.
         features_sha256: Digest of features that SPARC did not extract, which nothing else tells
             from others; see `sparc.common.cache.features.features_digest`.
         imported: The file that they were imported from; None where they were not.
@@ -71,6 +74,7 @@ class StreamOrigin:
     preprocessing: str = ""
     precision: str = "float32"
     batch_size: int = 0
+    decode_side: int = dataclasses.field(default=0, metadata={"added": True})
     features_sha256: str = dataclasses.field(default="", metadata={"added": True})
     imported: ImportedFrom | None = dataclasses.field(default=None, metadata={"added": True})
 

@@ -123,8 +123,3 @@ def gives_same_twice(encode: Callable[[], Tensor]) -> bool:
     first, again = encode(), encode()
     largest = float(first.nan_to_num(0, 0, 0).abs().max())  # features of NaN are rejected by row
     return torch.allclose(first, again, rtol=0, atol=_SAME * largest, equal_nan=True)
-
-
-def autocast(device: torch.device) -> torch.autocast:
-    """The arithmetic of all encoders: bfloat16 autocast on CUDA, plain float32 elsewhere."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")

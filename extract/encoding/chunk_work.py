@@ -17,6 +17,7 @@ from sparc.common.errors import EncoderError
 from sparc.common.timing.phases import Phase
 from sparc.common.timing.stopwatch import Stopwatch
 from sparc.extract.encoders.encoder import Encoders, ImageEncoder, PlaceEncoder
+from sparc.extract.encoders.precision import Arithmetic, computing
 from sparc.extract.encoding.chunk_queue import ChunkQueue
 from sparc.extract.encoding.chunks import Chunk, ChunkFeatures, ChunkImage
 from sparc.extract.encoding.loader import Loaded
@@ -43,6 +44,7 @@ class ChunkWork:
         encoders: Those of its streams.
         device: Where they run.
         times: Where the time goes.
+        arithmetic: What they compute in.
         rows_done: Called after every batch, with the number of rows encoded since the last.
     """
 
@@ -52,11 +54,13 @@ class ChunkWork:
         encoders: Encoders,
         device: torch.device,
         times: Stopwatch,
+        arithmetic: Arithmetic,
         rows_done: Callable[[int], object],
     ) -> None:
         self._encoders = encoders
         self._device = device
         self._times = times
+        self._arithmetic = arithmetic
         self._rows_done = rows_done
         self._items_done = 0
         self._rows_reported = 0
@@ -114,7 +118,7 @@ class ChunkWork:
                 if queue.stopped:
                     return
                 batch = captions[first : first + batch_size]
-                with torch.inference_mode(), _memory_advice(name, self._device):
+                with self._encoding(name):
                     features, cut = encoder.encode([text for _, text in batch])
                 first_rows = np.array([row - chunk.rows.start for row, _ in batch])
                 rows = first_rows[:, None] + np.arange(repeats)
@@ -132,10 +136,20 @@ class ChunkWork:
     def _encode_pixels(self, name: str, encoder: ImageEncoder, pixels: Tensor) -> Tensor:
         if self._device.type == "cuda":
             pixels = pixels.pin_memory().to(self._device, non_blocking=True)
-        with torch.inference_mode(), _memory_advice(name, self._device):
+        with self._encoding(name):
             if isinstance(encoder, PlaceEncoder):
                 return encoder.encode_places(pixels)
             return encoder.encode(pixels)
+
+    @contextmanager
+    def _encoding(self, stream: str) -> Iterator[None]:
+        """The context of a forward pass."""
+        with (
+            torch.inference_mode(),
+            computing(self._arithmetic),
+            _memory_advice(stream, self._device),
+        ):
+            yield
 
     def _fetch(self) -> None:
         """Copy the features of the last batch to the rows that show its images."""

@@ -48,12 +48,14 @@ class ImageLoader:
     Args:
         dataset: Where the images come from.
         workers: Number of threads.
+        decode_side: Least pixels of the shorter side of what is decoded (`decode`); 0: full size.
     """
 
-    def __init__(self, dataset: Dataset, workers: int) -> None:
+    def __init__(self, dataset: Dataset, workers: int, *, decode_side: int = 0) -> None:
         self._dataset = dataset
         self.times = Stopwatch(Role.LOADER, rest=Phase.IDLE)
         """Where the time of the threads goes."""
+        self._decode_side = decode_side
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="images")
         _start_all(self._pool, workers, self.times)
 
@@ -95,7 +97,7 @@ class ImageLoader:
             with self.times.at(Phase.READ):
                 content = self._dataset.read_image(image_path)
             with self.times.at(Phase.DECODE):
-                image = decode(content)
+                image = decode(content, shorter_side=self._decode_side)
         except ImageError as error:
             return Loaded({}, str(error))
         except UnavailableError:

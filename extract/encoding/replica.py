@@ -17,6 +17,7 @@ from sparc.common.timing.phases import Phase, Role
 from sparc.common.timing.stopwatch import Stopwatch
 from sparc.extract.encoders import StreamSpec
 from sparc.extract.encoders.encoder import Encoder, Encoders, ImageEncoder
+from sparc.extract.encoders.precision import Arithmetic, is_native, usual
 from sparc.extract.encoding.chunk_queue import ChunkQueue
 from sparc.extract.encoding.chunk_work import Batch, ChunkWork
 from sparc.extract.encoding.chunks import Chunk, ChunkFeatures, ChunkImage
@@ -39,13 +40,26 @@ class Replica:
         encoders: The encoders, built for that device.
         batch_size: Images or captions per forward pass.
         threads: PyTorch threads for one operation, where the device is the CPU.
+        arithmetic: What the encoders compute in; None: what is usual on the device.
+
+    Attributes:
+        device: The device.
+        encoders: The encoders.
+        arithmetic: What they compute in.
     """
 
     def __init__(
-        self, device: torch.device, encoders: Encoders, *, batch_size: int, threads: int
+        self,
+        device: torch.device,
+        encoders: Encoders,
+        *,
+        batch_size: int,
+        threads: int,
+        arithmetic: Arithmetic | None = None,
     ) -> None:
         self.device = device
         self.encoders = encoders
+        self.arithmetic = arithmetic or usual(device)
         self.times = Stopwatch(Role.ENCODER, str(device))
         """Where the time of the thread goes that encodes, and the rows that it has encoded."""
         self._batch_size = batch_size
@@ -92,7 +106,9 @@ class Replica:
             batch = ahead.popleft()
             if work is None:
                 encoders = self.encoders.of(batch.chunk.streams)
-                work = ChunkWork(batch.chunk, encoders, self.device, self.times, count)
+                work = ChunkWork(
+                    batch.chunk, encoders, self.device, self.times, self.arithmetic, count
+                )
             work.encode_images(batch)
             bytes_ahead -= batch.size
             if batch.last:
@@ -134,6 +150,7 @@ def build_replicas(
     build: BuildEncoders,
     *,
     batch_size: int,
+    arithmetic: Arithmetic | None = None,
 ) -> list[Replica]:
     """The encoders of all streams on each device; devices that are the CPU share its threads.
 
@@ -150,7 +167,7 @@ def build_replicas(
                 "load or seed them"
             )
     return [
-        Replica(device, built, batch_size=batch_size, threads=threads)
+        Replica(device, built, batch_size=batch_size, threads=threads, arithmetic=arithmetic)
         for device, built in zip(devices, encoders, strict=True)
     ]
 
@@ -161,10 +178,16 @@ def announced_replicas(
     build: BuildEncoders,
     *,
     batch_size: int,
+    arithmetic: Arithmetic | None = None,
 ) -> list[Replica]:
     """As `build_replicas`, and says what is loaded and what each encoder reads."""
     say(f"loading {amount(len(specs), 'encoder')} on {', '.join(map(str, devices))}")
-    replicas = build_replicas(devices, specs, build, batch_size=batch_size)
+    replicas = build_replicas(devices, specs, build, batch_size=batch_size, arithmetic=arithmetic)
+    if not is_native(replicas[0].arithmetic, replicas[0].device):
+        say(
+            f"{replicas[0].device} has no instructions for bfloat16, so that it is slower than "
+            "float32: leave out --precision"
+        )
     for name in specs:
         say(f"{name}: {_reads(replicas[0].encoders[name])}")
     return replicas

@@ -21,8 +21,9 @@ from sparc.common.streams.origin import StreamOrigin
 from sparc.common.streams.places import LOCAL_FOLDER, WEIGHTS_SUFFIXES
 from sparc.common.text import printable
 from sparc.extract.encoders.definition import tokenizer_digest
-from sparc.extract.encoders.encoder import EncodedTexts, autocast
+from sparc.extract.encoders.encoder import EncodedTexts
 from sparc.extract.encoders.hub import in_use, loading
+from sparc.extract.encoders.layout import placed
 from sparc.extract.encoders.open_clip.config import (
     image_definition,
     largest,
@@ -33,6 +34,7 @@ from sparc.extract.encoders.open_clip.config import (
 )
 from sparc.extract.encoders.open_clip.spec import HUB, OpenClipSpec
 from sparc.extract.encoders.open_clip.tower import open_clip_tower
+from sparc.extract.encoders.precision import autocast
 from sparc.extract.encoders.sizes import require_no_larger
 from sparc.extract.encoders.tower import Tower
 from sparc.extract.encoders.weights import tensor_shapes, weights_digest
@@ -80,7 +82,7 @@ class OpenClipImageEncoder:
     """
 
     def __init__(self, spec: OpenClipSpec, loaded: OpenClipModel, device: torch.device) -> None:
-        self.model = loaded.model.to(device)
+        self.model = placed(loaded.model, device)
         self.transform = loaded.transform
         self.device = device
         config = open_clip.get_model_preprocess_cfg(self.model)

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from sparc.common.errors import EncoderError
 from sparc.common.text import printable
-from sparc.extract.encoders.encoder import ImageEncoder, autocast
+from sparc.extract.encoders.encoder import ImageEncoder
 from sparc.extract.encoders.patches.spec import PatchSpec
+from sparc.extract.encoders.precision import autocast
 from sparc.extract.encoders.tower import Attention, LocalizeError, Places, Tower, TowerEncoder
 
 

@@ -17,11 +17,11 @@ from sparc.common.text import printable
 from sparc.extract.encoders.definition import definition_digest
 from sparc.extract.encoders.encoder import (
     EncodedTexts,
-    autocast,
     differing_shapes,
     gives_same_twice,
     inputs_of_sizes,
 )
+from sparc.extract.encoders.precision import autocast
 from sparc.extract.encoders.python.function import blaming, call, importing_beside, source_digests
 from sparc.extract.encoders.python.own_models import ImageModel, OwnModel, TextModel
 from sparc.extract.encoders.python.spec import FunctionSpec

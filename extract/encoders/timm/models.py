@@ -20,10 +20,11 @@ from sparc.common.streams.origin import StreamOrigin
 from sparc.common.streams.places import LOCAL_FOLDER
 from sparc.common.text import printable
 from sparc.extract.encoders.definition import definition_digest
-from sparc.extract.encoders.encoder import autocast
 from sparc.extract.encoders.folders import in_snapshot
 from sparc.extract.encoders.foreign import ModelRefusedError
 from sparc.extract.encoders.hub import loading
+from sparc.extract.encoders.layout import placed
+from sparc.extract.encoders.precision import autocast
 from sparc.extract.encoders.sizes import require_no_larger, weights_limit
 from sparc.extract.encoders.timm.folder import Known, known_of_folder
 from sparc.extract.encoders.timm.spec import TimmSpec
@@ -84,7 +85,7 @@ class TimmImageEncoder:
     """
 
     def __init__(self, spec: TimmSpec, loaded: TimmModel, device: torch.device) -> None:
-        self.model = loaded.model.to(device)
+        self.model = placed(loaded.model, device)
         self.device = device
         self.spec = spec
         self.pool: Literal["default", "cls", "mean"] = self._resolve_pool()

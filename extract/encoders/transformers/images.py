@@ -12,13 +12,14 @@ from sparc.common.streams.origin import StreamOrigin
 from sparc.common.text import amount, printable
 from sparc.extract.encoders.definition import definition_digest, effective
 from sparc.extract.encoders.encoder import (
-    autocast,
     differing_shapes,
     gives_same_twice,
     inputs_of_sizes,
 )
 from sparc.extract.encoders.foreign import ModelRefusedError
 from sparc.extract.encoders.hub import loading
+from sparc.extract.encoders.layout import placed
+from sparc.extract.encoders.precision import autocast
 from sparc.extract.encoders.spec import Pool
 from sparc.extract.encoders.transformers.loading import TransformersModel
 from sparc.extract.encoders.transformers.preprocessing import ImageProcessor
@@ -65,7 +66,7 @@ class TransformersImageEncoder:
     ) -> None:
         self._spec = spec
         self.device = device
-        self._vision = VisionModel(loaded.model.to(device))
+        self._vision = VisionModel(placed(loaded.model, device))
         if not self._vision.reads_images:
             raise EncoderError(
                 f"{printable(str(spec))}: the model reads no images"

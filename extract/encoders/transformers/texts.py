@@ -15,8 +15,9 @@ from sparc.common.progress import say
 from sparc.common.streams.origin import StreamOrigin
 from sparc.common.text import amount
 from sparc.extract.encoders.definition import definition_digest, effective, tokenizer_digest
-from sparc.extract.encoders.encoder import EncodedTexts, autocast
+from sparc.extract.encoders.encoder import EncodedTexts
 from sparc.extract.encoders.hub import in_use, loading
+from sparc.extract.encoders.precision import autocast
 from sparc.extract.encoders.transformers.fit import is_causal, require_own_tokenizer
 from sparc.extract.encoders.transformers.loading import TransformersModel, read_model_json
 from sparc.extract.encoders.transformers.pooling import IN_WORDS, OwnPooling, own_pooling, pooled

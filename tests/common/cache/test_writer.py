@@ -163,7 +163,7 @@ def test_a_difference_in_what_made_a_stream_is_named(tmp_path) -> None:
     writer.open_stream(INFO)
     writer.write("a", 0, VALUES[:4])
     other = dataclasses.replace(INFO, origin=StreamOrigin(spec="array", input_size=(2, 2)))
-    with pytest.raises(CacheError, match=r"input_size: \[\] there, \[2, 2\] now"):
+    with pytest.raises(CacheError, match=r"input_size: \(\) there, \(2, 2\) now"):
         writer.open_stream(other)
 
 
