@@ -70,6 +70,10 @@ class LockedError(SparcError):
     """A folder that another process is writing to."""
 
 
+class StoreError(SparcError):
+    """A store behind a URL that refuses a request, or does not answer it."""
+
+
 class RunError(SparcError):
     """A run folder that is missing, damaged, or trained with other settings."""
 

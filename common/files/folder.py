@@ -6,17 +6,18 @@ This is the one place that knows local paths from URLs. It must not know what th
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from sparc.common.errors import SparcError, UnsafeError
 from sparc.common.files.durable import is_aside, remove_whatever, write_durably, writing_durably
 from sparc.common.files.paths import from_home
+from sparc.common.files.remote.files import RemoteFiles
+from sparc.common.files.remote.filesystems import open_filesystem
 from sparc.common.files.safe_files import inside, open_regular, parts_of
 from sparc.common.parsing import LARGEST
 from sparc.common.text import size as shown_size
@@ -53,13 +54,14 @@ class Folder:
 
     def __init__(self, location: str | os.PathLike[str]) -> None:
         try:
-            filesystem, root = fsspec.core.url_to_fs(os.fspath(location))
+            filesystem, root = open_filesystem(location)
         except (ImportError, ValueError) as error:
             raise SparcError(f"cannot open {location}: {error}") from error
-        self._filesystem = filesystem
+        is_local = isinstance(filesystem, LocalFileSystem)
         self._root = root.rstrip("/") or "/"
+        self._remote = None if is_local else RemoteFiles(filesystem, self._root)
         self.location = os.fspath(location)
-        self.local = Path(root) if isinstance(filesystem, LocalFileSystem) else None
+        self.local = Path(root) if is_local else None
         """The folder's path on this machine; None behind a URL."""
 
     def __str__(self) -> str:
@@ -84,6 +86,12 @@ class Folder:
             return Folder(self.inside(name))
         return Folder(f"{self.location.rstrip('/')}/{name}")
 
+    @property
+    def remote(self) -> RemoteFiles:
+        """The files of a folder behind a URL."""
+        assert self._remote is not None
+        return self._remote
+
     def inside(self, name: str = "") -> Path:
         """The path of a file of a folder on this machine, whether it exists or not.
 
@@ -97,7 +105,7 @@ class Folder:
         """Whether a file or folder of that name exists."""
         if self.local is not None:
             return self.inside(name).exists()
-        return bool(self._filesystem.exists(self.path(name)))
+        return self.remote.exists(name)
 
     def create(self) -> None:
         """Make the folder and its parents.
@@ -105,8 +113,11 @@ class Folder:
         Raises:
             SparcError: A file is in the way, or nothing can be written there.
         """
+        if self.local is None:
+            self.remote.make_folder()
+            return
         try:
-            self._filesystem.makedirs(self._root, exist_ok=True)
+            self.local.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cannot_write(self, error) from error
 
@@ -121,6 +132,10 @@ class Folder:
             FileNotFoundError: There is no such file.
             UnsafeError: It is not a regular file, or too long.
         """
+        if self.local is None:
+            if (content := self.remote.read_at_most(name, largest)) is not None:
+                return content
+            raise UnsafeError(f"{self}/{name} has more than {shown_size(largest)}")
         with self.open(name, largest=largest) as file:
             content = file.read(largest + 1)
         if len(content) > largest:
@@ -134,6 +149,9 @@ class Folder:
             FileNotFoundError: There is no such file.
             UnsafeError: It is not a regular file.
         """
+        if self.local is None:
+            size = self.remote.size_of(name)
+            return self.remote.read_range(name, max(0, size - count), size)
         with self.open(name) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - count))
             return file.read()
@@ -147,11 +165,10 @@ class Folder:
             OSError: It is shorter.
         """
         if self.local is None:
-            content = bytes(self._filesystem.cat_file(self.path(name), start=begin, end=end))
-        else:
-            with self.open(name) as file:
-                file.seek(begin)
-                content = file.read(end - begin)
+            return self.remote.read_range(name, begin, end)
+        with self.open(name) as file:
+            file.seek(begin)
+            content = file.read(end - begin)
         if len(content) != end - begin:
             raise OSError(f"{self}/{name} ends before byte {end:,}")
         return content
@@ -190,8 +207,7 @@ class Folder:
         """
         if self.local is not None:
             return open_regular(self.inside(name), largest=largest)
-        settings = {} if read_ahead is None else {"block_size": read_ahead}
-        file: IO[bytes] = self._filesystem.open(self.path(name), "rb", **settings)
+        file = self.remote.open(name, read_ahead=read_ahead)
         if largest is not None and (length := file.seek(0, os.SEEK_END)) > largest:
             file.close()
             allowed = shown_size(largest)
@@ -205,28 +221,16 @@ class Folder:
         """Write a file so that it has either its old content or the new one, never a part.
 
         On a local disk: written aside, synced, renamed. Object stores put whole objects anyway.
+
+        Raises:
+            LockedError: This process has lost a lock of the folder, behind a URL.
+            StoreError: The store behind the URL refuses or does not answer.
         """
         if self.local is None:
-            self._filesystem.pipe_file(self.path(name), content)
+            self.remote.write(name, content)
             return
         self._remove_partial(name)
         write_durably(self._target(name), content)
-
-    def write_new(self, name: str, content: bytes) -> bool:
-        """Write a file behind a URL if there is none: of several processes, one alone succeeds.
-
-        Where the store has no such request (S3 and Google Cloud have) two may, at one moment.
-
-        Returns:
-            Whether the file was written; False where there is one.
-        """
-        assert self.local is None
-        self._filesystem.invalidate_cache()
-        try:
-            self._filesystem.pipe_file(self.path(name), content, mode="create")
-        except FileExistsError:
-            return False
-        return True
 
     @contextmanager
     def writing(self, name: str) -> Iterator[Path]:
@@ -239,7 +243,7 @@ class Folder:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "file"
                 yield path
-                self._filesystem.put_file(str(path), self.path(name))
+                self.remote.write_file(name, path)
             return
         self._remove_partial(name)
         with writing_durably(self._target(name)) as path:
@@ -264,8 +268,16 @@ class Folder:
         """Remove a file or a folder; nothing happens where none exists. A link is no folder."""
         if self.local is not None:
             remove_whatever(self._target(name))
-        elif self.exists(name):
-            self._filesystem.rm(self.path(name), recursive=True)
+        else:
+            self.remote.remove_below(name)
+
+    def remove_files(self, names: Collection[str]) -> None:
+        """Remove files, of which some may not exist; behind a URL many by one request."""
+        if self.local is None:
+            self.remote.remove_all(names)
+            return
+        for name in names:
+            self.remove(name)
 
     def entries(self, below: str = "") -> list[str]:
         """Names of all files and folders that lie right in a subfolder, sorted.
@@ -275,14 +287,7 @@ class Folder:
         if self.local is not None:
             where = self.inside(below)
             return sorted(os.listdir(where)) if where.is_dir() else []
-        self._filesystem.invalidate_cache()
-        root = self.path(below)
-        try:
-            paths = self._filesystem.ls(root, detail=False)
-        except FileNotFoundError:
-            return []
-        # An object store may list a folder in itself.
-        return sorted(p.rstrip("/").rpartition("/")[2] for p in paths if p.rstrip("/") != root)
+        return self.remote.entries(below)
 
     def files(self, below: str = "") -> list[str]:
         """Names of all files below a subfolder, relative to this folder, sorted.
@@ -319,16 +324,7 @@ class Folder:
                 with suppress(FileNotFoundError):  # a partial file that was just renamed
                     sizes[name] = entry.stat(follow_symlinks=False).st_size
             return sizes
-        root = self.path(below)
-        # Zarr writes through a connection of its own, which this one's listings know nothing of.
-        self._filesystem.invalidate_cache()
-        if not self._filesystem.exists(root):
-            return {}
-        details_of = self._filesystem.find(root, detail=True)
-        return {
-            path.removeprefix(self._root).lstrip("/"): int(details["size"])
-            for path, details in details_of.items()
-        }
+        return self.remote.sizes(below)
 
     def size(self) -> int:
         """Bytes of all files together."""
@@ -341,6 +337,8 @@ class Folder:
             FileNotFoundError: There is no such file.
             UnsafeError: It is not a regular file.
         """
+        if self.local is None:
+            return self.remote.size_of(name)
         with self.open(name) as file:
             return file.seek(0, os.SEEK_END)
 

@@ -1,14 +1,13 @@
 """One writer a folder: a lock that names its holder and dies with it.
 
 On a local disk the operating system holds the lock (`flock`), so a killed process leaves none
-behind. Behind a URL there is no such thing: the lock is a file, and a person removes a stale one.
+behind. Behind a URL the lock is an object that runs out unless its holder renews it
+(`sparc.common.files.remote.lease`).
 """
 
 import fcntl
-import json
 import os
 import random
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,18 +15,15 @@ from pathlib import Path
 
 from sparc.common.errors import LockedError, UnsafeError
 from sparc.common.files.folder import Folder, cannot_write
+from sparc.common.files.holders import LARGEST, Holder, named
+from sparc.common.files.remote.lease import lease, living_holder
 from sparc.common.files.safe_files import open_checked
-from sparc.common.parsing import parse_object
 from sparc.common.progress import say
-from sparc.common.text import shorten
 
 LOCK_FILE = ".lock"
 
 _BEGINNING = b'{"pid": '
 """Of what a lock holds: a process that was killed while it wrote its name left the first bytes."""
-
-_LARGEST = 4096
-"""Bytes of the longest lock: it names a process and a machine."""
 
 _POLL = 0.05
 """Seconds between two attempts to take a lock, on the average."""
@@ -45,14 +41,17 @@ def exclusive(
 ) -> Iterator[None]:
     """Hold a folder for writing; the folder is made if need be.
 
-    One that was made goes again if nothing was written to it before an error.
+    One that was made goes again if nothing was written to it before an error. Behind a URL, what is
+    written below the folder while it is held raises `LockedError` once another process has taken
+    the lock over, as it may if this one did not renew it in time.
 
     Args:
         folder: The folder.
         recognize: Refuses a folder that holds something else, by a `SparcError`. It is asked before
             anything is written: a file called `.lock` may be anybody's. It reads, and knows that
             another process may be writing meanwhile. None recognizes any folder.
-        patience: Seconds to wait for another holder.
+        patience: Seconds to wait for another holder. Behind a URL one that may have died is waited
+            for in any case, until it renews its lock or that runs out.
 
     Raises:
         LockedError: Another process holds it; the message says which.
@@ -94,17 +93,22 @@ def further_lock(folder: Folder, name: str, what: str) -> Iterator[None]:
         yield
 
 
-def holder_of(folder: Folder, name: str) -> str | None:
+def holder_of(folder: Folder, name: str, *, wait: bool = False) -> str | None:
     """The process that holds a lock, in words; None where none does.
 
-    Behind a URL, where a lock does not die with its holder, one that is dead counts as well.
+    Args:
+        folder: The folder.
+        name: The lock's file.
+        wait: Behind a URL, wait until the holder renews the lock or that runs out. Otherwise one
+            counts that died less than a lease ago.
 
     Raises:
         UnsafeError: What lies in the lock's place is no lock.
     """
+    if folder.local is None:
+        holder = living_holder(folder.remote, name, wait=wait)
+        return None if holder is None else str(holder)
     try:
-        if folder.local is None:
-            return _name(folder.read(name, largest=_LARGEST))
         descriptor = open_checked(folder.inside(name), os.O_RDONLY)
     except FileNotFoundError:
         return None
@@ -112,7 +116,7 @@ def holder_of(folder: Folder, name: str) -> str | None:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return None
     except BlockingIOError:
-        return _name(os.read(descriptor, _LARGEST))
+        return named(os.read(descriptor, LARGEST))
     finally:
         os.close(descriptor)
 
@@ -120,16 +124,16 @@ def holder_of(folder: Folder, name: str) -> str | None:
 @contextmanager
 def _in_turn(folder: Folder, name: str, what: str, patience: float) -> Iterator[None]:
     """Hold a lock, once others have let go of it."""
-    holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
+    if folder.local is None:
+        with lease(folder.remote, name, what, patience=patience):
+            yield
+        return
     until = time.monotonic() + patience
     is_announced = False
     with ExitStack() as stack:
         while True:
             try:
-                if folder.local is None:
-                    stack.enter_context(_remote(folder, name, what, holder))
-                else:
-                    stack.enter_context(_local(folder, name, what, holder))
+                stack.enter_context(_local(folder, name, what))
                 break
             except LockedError as error:
                 if time.monotonic() >= until:
@@ -142,7 +146,7 @@ def _in_turn(folder: Folder, name: str, what: str, patience: float) -> Iterator[
 
 
 @contextmanager
-def _local(folder: Folder, name: str, what: str, holder: bytes) -> Iterator[None]:
+def _local(folder: Folder, name: str, what: str) -> Iterator[None]:
     path = folder.inside(name.rpartition("/")[0]) / name.rpartition("/")[2]
     while True:
         try:
@@ -158,16 +162,16 @@ def _local(folder: Folder, name: str, what: str, holder: bytes) -> Iterator[None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            content = os.read(descriptor, _LARGEST)
+            content = os.read(descriptor, LARGEST)
             os.close(descriptor)
-            raise LockedError(f"{what} is being written by {_name(content)}") from None
+            raise LockedError(f"{what} is being written by {named(content)}") from None
         # The last holder may have removed the file between our opening and locking it.
         if _is(path, os.fstat(descriptor)):
             break
         os.close(descriptor)
     try:
         os.truncate(descriptor, 0)
-        os.write(descriptor, holder)
+        os.write(descriptor, Holder.this_process().document())
         yield
     finally:
         path.unlink(missing_ok=True)
@@ -176,9 +180,9 @@ def _local(folder: Folder, name: str, what: str, holder: bytes) -> Iterator[None
 
 def _is_lock(descriptor: int) -> bool:
     """Whether a file is a lock, whole or cut off, and has one name alone: it will be removed."""
-    status, content = os.fstat(descriptor), os.pread(descriptor, _LARGEST, 0)
+    status, content = os.fstat(descriptor), os.pread(descriptor, LARGEST, 0)
     cut_off = content[: len(_BEGINNING)] == _BEGINNING[: len(content)]
-    return status.st_nlink <= 1 and (cut_off or _holder(content) is not None)
+    return status.st_nlink <= 1 and (cut_off or Holder.parse(content) is not None)
 
 
 def _is(path: Path, status: os.stat_result) -> bool:
@@ -187,30 +191,3 @@ def _is(path: Path, status: os.stat_result) -> bool:
         return os.path.samestat(path.lstat(), status)
     except FileNotFoundError:
         return False
-
-
-@contextmanager
-def _remote(folder: Folder, name: str, what: str, holder: bytes) -> Iterator[None]:
-    if not folder.write_new(name, holder):
-        raise LockedError(
-            f"{what} is being written by {holder_of(folder, name) or 'another process'}; "
-            f"if that process is dead, remove {folder}/{name}"
-        )
-    try:
-        yield
-    finally:
-        folder.remove(name)
-
-
-def _name(content: bytes) -> str:
-    holder = _holder(content)
-    return "another process" if holder is None else f"process {holder[0]} on {holder[1]}"
-
-
-def _holder(content: bytes) -> tuple[int, str] | None:
-    """Number and machine of the process that holds a lock; None where that is no lock."""
-    try:
-        document = parse_object(content)
-        return int(document["pid"]), shorten(str(document["host"]), 64)
-    except (ValueError, KeyError, TypeError):
-        return None

@@ -332,7 +332,7 @@ def test_a_shard_neither_removes_nor_repairs_the_whole(run, tmp_path, config) ->
 def test_shards_meet_behind_a_url_as_well(run, whole) -> None:
     url = f"memory://shards-{uuid.uuid4().hex}/cache"
     run(url, "2/2")
-    with hold(Folder(url), Shard(2, 1)), pytest.raises(LockedError, match="remove it"):
+    with hold(Folder(url), Shard(2, 1)), pytest.raises(LockedError, match="by shard 1/2"):
         run(url, "1/2")
     run(url, "1/2")
     folder = Folder(url)

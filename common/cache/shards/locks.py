@@ -36,8 +36,8 @@ def sole_writer(folder: Folder, *, patience: float = 0.0) -> Iterator[None]:
         CacheError: The folder holds something else.
     """
     with exclusive(folder, recognize, patience=patience):
-        if at_work := shards_at_work(folder):
-            raise LockedError(f"{folder} is being written by {in_words(folder, at_work)}")
+        if at_work := _alive(folder, shards_at_work(folder)):
+            raise LockedError(f"{folder} is being written by {in_words(at_work)}")
         yield
 
 
@@ -48,8 +48,7 @@ def hold(folder: Folder, shard: Shard) -> Iterator[None]:
     Raises:
         LockedError: Another process makes the shard.
     """
-    name = f"{SHARDS}/{shard.number}-of-{shard.count}.lock"
-    with further_lock(folder, name, f"shard {shard} of {folder}"):
+    with further_lock(folder, _lock_of(shard), f"shard {shard} of {folder}"):
         yield
 
 
@@ -63,20 +62,36 @@ def refuse_others(folder: Folder, shard: Shard) -> bool:
         LockedError: The message says who is at work.
     """
     at_work = shards_at_work(folder)
-    if shard in at_work:
+    in_the_way = {s: who for s, who in at_work.items() if s == shard or s.count != shard.count}
+    alive = _alive(folder, in_the_way)
+    if shard in alive:
+        raise LockedError(f"{folder} is being written by {in_words({shard: alive[shard]})}")
+    if alive:
         raise LockedError(
-            f"{folder} is being written by {in_words(folder, {shard: at_work[shard]})}"
+            f"{folder} is being written by {in_words(alive)}: wait for those, or divide "
+            f"the work into {next(iter(alive)).count} shards as well"
         )
-    if others := {other: who for other, who in at_work.items() if other.count != shard.count}:
-        raise LockedError(
-            f"{folder} is being written by {in_words(folder, others)}: wait for those, or divide "
-            f"the work into {next(iter(others)).count} shards as well"
-        )
-    return not at_work
+    return at_work.keys() <= in_the_way.keys()
+
+
+def _alive(folder: Folder, at_work: Mapping[Shard, str]) -> dict[Shard, str]:
+    """Those of some shards that are at work for certain, once that is known.
+
+    Behind a URL the lock of a process that died is there until it runs out.
+    """
+    holders = {shard: holder_of(folder, _lock_of(shard), wait=True) for shard in at_work}
+    return {shard: who for shard, who in holders.items() if who is not None}
+
+
+def _lock_of(shard: Shard) -> str:
+    return f"{SHARDS}/{shard.number}-of-{shard.count}.lock"
 
 
 def shards_at_work(folder: Folder) -> dict[Shard, str]:
-    """The shards whose lock is held, with the process that holds it, in words."""
+    """The shards whose lock is held, with the process that holds it, in words.
+
+    Behind a URL a process may have died less than a lease ago.
+    """
     at_work = {}
     for name in folder.files(SHARDS):
         if match := _LOCK.fullmatch(name):
@@ -86,11 +101,8 @@ def shards_at_work(folder: Folder) -> dict[Shard, str]:
     return dict(sorted(at_work.items()))
 
 
-def in_words(folder: Folder, at_work: Mapping[Shard, str]) -> str:
-    """Shards with who makes them, for a message; behind a URL with what to do about dead ones."""
+def in_words(at_work: Mapping[Shard, str]) -> str:
+    """Shards with who makes them, for a message."""
     first = [f"shard {shard} ({who})" for shard, who in list(at_work.items())[:_NAMED]]
     more = len(at_work) - len(first)
-    names = listed([*first, *([f"{more} more"] if more else [])])
-    if folder.local is not None:
-        return names
-    return f"{names}; the lock of a dead process is a file in {folder}/{SHARDS}: remove it"
+    return listed([*first, *([f"{more} more"] if more else [])])

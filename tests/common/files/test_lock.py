@@ -48,16 +48,6 @@ def test_the_lock_is_freed_by_an_error(tmp_path) -> None:
         pass
 
 
-def test_behind_a_url_the_message_says_what_to_remove() -> None:
-    folder = Folder(f"memory://{uuid.uuid4().hex}/cache")
-    with exclusive(folder):
-        message = r"is dead, remove memory://.*/cache/\.lock"
-        with pytest.raises(LockedError, match=message), exclusive(folder):
-            pass
-        assert folder.exists(LOCK_FILE)
-    assert not folder.exists(LOCK_FILE)
-
-
 def test_a_folder_that_cannot_be_written_to_is_said(tmp_path, monkeypatch) -> None:
     def refuse(*_arguments: object) -> int:  # whoever runs the tests may be allowed everything
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -154,10 +144,3 @@ def test_a_further_lock_is_held_beside_that_of_the_folder(tmp_path, place) -> No
 def test_the_lock_of_a_dead_process_has_no_holder_on_a_disk(tmp_path) -> None:
     (tmp_path / "1.lock").write_text('{"pid": 1, "host": "elsewhere"}')
     assert holder_of(Folder(tmp_path), "1.lock") is None
-
-
-def test_a_file_behind_a_url_is_written_by_one_alone() -> None:
-    folder = Folder(f"memory://{uuid.uuid4().hex}/x")
-    assert folder.write_new("a", b"first")
-    assert not folder.write_new("a", b"second")
-    assert folder.read("a") == b"first"

@@ -1,0 +1,1 @@
+"""Files behind URLs: requests that are tried again, conditional writes, locks with a lease."""

@@ -1,0 +1,208 @@
+"""Locks behind URLs: between processes, on a real S3 server, and in stores without conditions."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from sparc.common.errors import LockedError, UnsafeError
+from sparc.common.files.folder import Folder
+from sparc.common.files.lock import LOCK_FILE, exclusive, further_lock, holder_of
+from sparc.common.files.remote import lease
+from sparc.common.files.remote.lease import SECONDS_VARIABLE
+
+HOLDER = """
+import sys
+from sparc.common.errors import LockedError
+from sparc.common.files.folder import Folder
+from sparc.common.files.lock import exclusive
+folder = Folder(sys.argv[1])
+with exclusive(folder):
+    print("held", flush=True)
+    for line in sys.stdin:
+        try:
+            folder.write("a", line.strip().encode())
+            print("written", flush=True)
+        except LockedError as error:
+            print(error, flush=True)
+"""
+DEAD = {"pid": 1, "host": "elsewhere", "token": "t", "lease": 1, "renewal": 3}
+
+
+@pytest.fixture(autouse=True)
+def short_lease(monkeypatch) -> None:
+    monkeypatch.setenv(SECONDS_VARIABLE, "1")
+
+
+@pytest.fixture
+def memory() -> Folder:
+    return Folder(f"memory://{uuid.uuid4().hex}/cache")
+
+
+class Holder:
+    """A process that holds a folder's lock and writes a file of it when asked."""
+
+    def __init__(self, folder: Folder) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout.readline() == "held\n"
+        self.name = f"process {self.process.pid} on {socket.gethostname()}"
+
+    def write(self, content: str) -> str:
+        self.process.stdin.write(f"{content}\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        self.process.send_signal(signal.SIGSTOP)
+        yield
+        self.process.send_signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+def test_a_lock_outlives_neither_its_process_nor_its_sleep(bucket) -> None:
+    folder = Folder(f"{bucket}/cache")
+    holder = Holder(folder)
+    message = rf"^{folder} is being written by {holder.name}; wait for it, or end it: .* 1 s after"
+    with pytest.raises(LockedError, match=message), exclusive(folder):
+        pass
+    with holder.stopped():
+        time.sleep(1.6)
+    assert holder.write("one") == "written", "nobody took the lock while the process was stopped"
+    with holder.stopped():
+        with exclusive(folder):  # once the lease has run out
+            folder.write("a", b"two")
+        assert folder.files() == ["a"]
+    lost = holder.write("three")
+    assert lost.startswith(f"{folder} is not held by this process any more: its lock was removed")
+    assert folder.read("a") == b"two"
+    holder.kill()
+    killed = Holder(folder)
+    killed.kill()
+    assert holder_of(folder, LOCK_FILE) == killed.name
+    assert holder_of(folder, LOCK_FILE, wait=True) is None
+    with exclusive(folder):
+        assert folder.read("a") == b"two"
+        assert holder_of(folder, LOCK_FILE) == f"process {os.getpid()} on {socket.gethostname()}"
+    assert folder.files() == ["a"]
+
+
+@pytest.mark.parametrize("store", ["memory", "s3"])
+def test_who_lost_its_lock_writes_nothing_and_leaves_that_of_the_other(store, request) -> None:
+    if store == "memory":
+        folder = request.getfixturevalue("memory")
+    else:
+        folder = Folder(f"{request.getfixturevalue('bucket')}/cache")
+    below = folder.below("runs/1")
+    others = json.dumps(DEAD).encode()
+    with exclusive(folder):
+        below.write("a", b"1")
+        refusal = f"written by process {os.getpid()}"
+        with pytest.raises(LockedError, match=refusal), exclusive(folder):
+            pass
+        folder.remote._filesystem.pipe_file(folder.path(LOCK_FILE), others)
+        time.sleep(0.6)
+        for change in (
+            lambda: below.write("a", b"2"),
+            lambda: below.remove("a"),
+            lambda: folder.remove_files(["runs/1/a", "b"]),
+        ):
+            with pytest.raises(LockedError, match="taken over by process 1 on elsewhere"):
+                change()
+    assert below.read("a") == b"1"
+    assert folder.read(LOCK_FILE) == others
+    with exclusive(folder):
+        below.write("a", b"2")
+
+
+def test_of_many_that_find_a_dead_lock_one_alone_holds_it_at_a_time(bucket, object_store) -> None:
+    """Answers are lost meanwhile: a request that succeeded is asked again, and then refused."""
+    folder = Folder(f"{bucket}/cache")
+    folder.write("shards/1.lock", json.dumps(DEAD).encode())
+    inside, most, turns = [0], [0], []
+
+    def take() -> None:
+        own = Folder(f"{bucket}/cache")
+        with further_lock(own, "shards/1.lock", "shard 1"):
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            own.write(f"turn-{len(turns)}", b"")
+            time.sleep(0.3)
+            turns.append(threading.get_ident())
+            inside[0] -= 1
+
+    def try_until_taken() -> None:
+        while True:
+            try:
+                return take()
+            except LockedError:
+                time.sleep(0.05)
+
+    with object_store.faults(lost=0.15, only=r"^(PUT|DELETE) .*\.lock$", seed=2):
+        threads = [threading.Thread(target=try_until_taken) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert object_store.seen().faults["lost"] > 0
+    assert len(turns) == 4
+    assert most == [1]
+    assert folder.files("shards") == []
+
+
+def test_a_lock_of_an_earlier_version_is_for_a_person_to_remove(memory) -> None:
+    memory.write(LOCK_FILE, b'{"pid": 7, "host": "elsewhere"}')
+    message = r"process 7 on elsewhere; if that process is dead, remove memory://.*/\.lock$"
+    with pytest.raises(LockedError, match=message), exclusive(memory):
+        pass
+    assert holder_of(memory, LOCK_FILE) == "process 7 on elsewhere"
+
+
+@pytest.mark.parametrize("content", [b"aptitude", b"{}", b'{"pid": 1, "host": 2, "lease": "x"}'])
+def test_a_file_of_that_name_that_is_no_lock_stays(memory, content) -> None:
+    memory.write(LOCK_FILE, content)
+    with pytest.raises(UnsafeError, match="is not a lock of SPARC"), exclusive(memory):
+        pass
+    assert memory.read(LOCK_FILE) == content
+
+
+def test_who_is_patient_gets_a_lock_that_is_let_go(memory) -> None:
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with exclusive(memory):
+            held.set()
+            go.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(60)
+    threading.Timer(1.5, go.set).start()  # longer than its lease, which is renewed
+    with exclusive(memory, patience=60):
+        assert go.is_set()
+    thread.join()
+
+
+def test_a_lease_is_within_bounds(monkeypatch) -> None:
+    for text, seconds in (("", 60), ("x", 60), ("0", 1), ("90", 90), ("1e9", 3600), ("nan", 60)):
+        monkeypatch.setenv(SECONDS_VARIABLE, text)
+        assert lease.lease_seconds() == seconds, text
