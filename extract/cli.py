@@ -16,7 +16,13 @@ CacheArgument = Annotated[str, typer.Argument(metavar="CACHE", help="The cache: 
 
 @command(app, ExtractConfig, "extract")
 def run(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's folder.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATASET",
+            help="The dataset: a folder or URL, or tar shards ('s3://bucket/{00000..00099}.tar').",
+        ),
+    ],
     cache: CacheArgument,
     config: ExtractConfig,
     overwrite: Annotated[bool, overwrite_option("cache")] = False,
@@ -24,7 +30,7 @@ def run(
     """Encode a dataset, or continue where an earlier run stopped."""
     from sparc.extract.datasets import open_dataset
 
-    opened = open_dataset(dataset, config.dataset_options())
+    opened = open_dataset(dataset, config.dataset_options(cache))
     if config.dry_run:
         from sparc.extract import plan
 

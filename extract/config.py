@@ -16,7 +16,7 @@ from sparc.common.errors import ConfigError
 from sparc.common.registry import summaries
 from sparc.common.streams.info import check_name
 from sparc.common.timing.file import OPTION_HELP
-from sparc.extract.datasets.base import Captions, DatasetOptions
+from sparc.extract.datasets.base import Captions, DatasetOptions, index_beside
 from sparc.extract.datasets.formats.registry import AUTO, CHOICES, FORMATS
 from sparc.extract.encoders import StreamSpec, parse_spec
 from sparc.extract.encoders.libraries import LIBRARIES
@@ -76,6 +76,11 @@ class ExtractConfig:
         "", "Between the cells of a table of text, where the first line does not show it."
     )
     label_separator: str = option(";", "Between the classes of a cell of a table of text.")
+    dataset_index: str = option(
+        "",
+        "Where what is known of tar shards behind URLs is kept, so that they are read through only "
+        "once: a folder or URL, which several caches may share; empty: CACHE.index.",
+    )
     places_per_image: int = option(
         0,
         "Of the places of an image (streams with ?tokens=patch&places=7x7), keep this many, drawn "
@@ -194,14 +199,21 @@ class ExtractConfig:
         affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
         return len(affinity(0)) if affinity else os.cpu_count() or 1
 
-    def dataset_options(self) -> DatasetOptions:
+    def dataset_options(self, cache: str = "") -> DatasetOptions:
         """The settings that concern the dataset.
+
+        Args:
+            cache: The cache's location, beside which the dataset's index lies unless a setting
+                says otherwise; empty, and in a dry run, which writes nothing: there is none.
 
         Raises:
             ConfigError: They do not go together.
         """
         names = [f.name for f in dataclasses.fields(DatasetOptions)]
-        return DatasetOptions(**{name: getattr(self, name) for name in names})
+        options = DatasetOptions(**{name: getattr(self, name) for name in names})
+        if self.dataset_index or self.dry_run or not cache:
+            return options
+        return dataclasses.replace(options, dataset_index=index_beside(cache))
 
     def _named_devices(self) -> tuple[str, ...]:
         if self.devices == ALL_DEVICES:

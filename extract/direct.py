@@ -32,6 +32,6 @@ def extract(
         raise ConfigError(
             "sparc.extract does what it is called for: dry_run is an option of `sparc-extract run`"
         )
-    opened = open_dataset(location_of(dataset, "the dataset"), config.dataset_options())
     location = location_of(cache, "the cache")
+    opened = open_dataset(location_of(dataset, "the dataset"), config.dataset_options(location))
     return job.run(opened, location, config, overwrite=overwrite).cache

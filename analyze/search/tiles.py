@@ -98,7 +98,7 @@ def open_images(
         DamagedCacheError: A thumbnail that is needed is damaged.
     """
     try:
-        opened = CacheImages(cache.info, dataset)
+        opened = CacheImages.of(cache, dataset)
     except SparcError:
         if dataset:
             raise

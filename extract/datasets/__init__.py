@@ -17,7 +17,8 @@ def open_dataset(location: str | os.PathLike[str], options: DatasetOptions) -> D
     """Open a dataset folder with the reader of its format.
 
     Args:
-        location: A folder on this machine.
+        location: A folder on this machine or behind a URL, or tar shards; see
+            `sparc.extract.datasets.folders.locations`.
         options: Which format, split, captions and labels.
 
     Returns:
@@ -29,10 +30,13 @@ def open_dataset(location: str | os.PathLike[str], options: DatasetOptions) -> D
     from sparc.extract.datasets.folders.locations import parse_location
     from sparc.extract.datasets.folders.opening import open_folder
     from sparc.extract.datasets.formats.detection import detect_format, reader_of
-    from sparc.extract.datasets.formats.registry import AUTO, TABLE
+    from sparc.extract.datasets.formats.registry import AUTO, TABLE, WEBDATASET
 
-    folder = open_folder(parse_location(location))
+    place = parse_location(location)
+    folder = open_folder(place)
     name = options.format
-    if name == AUTO:
+    if name == AUTO and place.chosen is not None:
+        name = WEBDATASET
+    elif name == AUTO:
         name = TABLE if options.table is not None else detect_format(folder)
     return reader_of(name)(folder, dataclasses.replace(options, format=name))

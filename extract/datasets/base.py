@@ -2,12 +2,13 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from sparc.common.config import require_choice
 from sparc.common.errors import ConfigError
-from sparc.common.files.paths import from_home
+from sparc.common.files.paths import from_home, is_url
 from sparc.extract.datasets.formats.registry import AUTO, CHOICES, CLASS_FOLDERS, TABLE
 
 if TYPE_CHECKING:  # it brings Zarr along, and the options are needed for `--help`
@@ -49,6 +50,8 @@ class DatasetOptions:
         split_column: The column with the split; empty: by usual names.
         separator: Between the cells of a table of text; empty: its first line decides.
         label_separator: Between the classes of a cell of such a table.
+        dataset_index: A folder or URL where what is known of tar shards behind URLs is kept, so
+            that they are read through only once; empty: nowhere.
     """
 
     format: str = AUTO
@@ -70,6 +73,7 @@ class DatasetOptions:
     split_column: str = ""
     separator: str = ""
     label_separator: str = ";"
+    dataset_index: str = ""
 
     def __post_init__(self) -> None:
         require_choice(self.format, CHOICES, "format")
@@ -100,7 +104,14 @@ class DatasetOptions:
         changes: dict[str, Any] = {
             name: Path(os.path.abspath(from_home(path))) for name, path in given.items()
         }
+        if self.dataset_index and not is_url(self.dataset_index):
+            changes["dataset_index"] = os.path.abspath(from_home(self.dataset_index))
         return dataclasses.replace(self, **changes)
+
+
+def index_beside(cache: str) -> str:
+    """Where what is known of the tar shards of a cache's dataset is kept by default."""
+    return f"{cache.rstrip('/')}.index"
 
 
 class Dataset(Protocol):
@@ -118,5 +129,20 @@ class Dataset(Protocol):
 
         Raises:
             DatasetError: It does not exist, or its path leaves the dataset's folder.
+        """
+        ...
+
+
+@runtime_checkable
+class ReadsAhead(Protocol):
+    """A dataset that fetches images before they are wanted, if it is said which."""
+
+    def expect(self, image_paths: Sequence[str]) -> None:
+        """Begin to fetch images that are read soon.
+
+        What goes wrong is said when they are read.
+
+        Args:
+            image_paths: As for `Dataset.read_image`, in about the order in which they are read.
         """
         ...

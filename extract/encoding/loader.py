@@ -20,7 +20,7 @@ from sparc.common.images.decoding import ImageError, decode
 from sparc.common.text import shorten
 from sparc.common.timing.phases import Phase, Role
 from sparc.common.timing.stopwatch import Stopwatch
-from sparc.extract.datasets.base import Dataset
+from sparc.extract.datasets.base import Dataset, ReadsAhead
 from sparc.extract.encoders.encoder import ImageEncoder
 from sparc.extract.encoding.memory import is_out_of_memory
 
@@ -84,6 +84,8 @@ class ImageLoader:
             encoders: The encoders to prepare the images for, by stream.
             thumbnail_side: Longest side of thumbnails in pixels; 0 makes none.
         """
+        if isinstance(self._dataset, ReadsAhead):
+            self._dataset.expect([path for path in image_paths if path is not None])
         return [
             self._pool.submit(self._load, path, encoders, thumbnail_side) for path in image_paths
         ]

@@ -79,7 +79,7 @@ def make_heat_maps(gathered: Gathered, pictures: Pictures | str, config: BrowseC
         return HeatMaps({}, ())
     if isinstance(pictures, str):
         raise ReportError(f"there is nothing to draw heat maps on: {pictures}")
-    images = CacheImages(gathered.evidence.cache.info, config.dataset)
+    images = CacheImages.of(gathered.evidence.cache, config.dataset)
     localizer = _open_localizer(gathered, config)
     requests = _requests(gathered, latents, localizer.towers)
     rises: dict[_Request, npt.NDArray[np.float32]] = {}

@@ -118,7 +118,7 @@ def _has_thumbnails(cache: ActivationCache, dataset: str) -> bool:
 
 def _dataset_images(cache: ActivationCache, dataset: str) -> CacheImages | str:
     try:
-        return CacheImages(cache.info, dataset)
+        return CacheImages.of(cache, dataset)
     except SparcError as error:
         if dataset:
             raise

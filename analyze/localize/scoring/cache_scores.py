@@ -91,7 +91,7 @@ def score_cache(localizer: Localizer, cache: ActivationCache, config: LocalizeCo
     names = dict(
         zip(*(cache.classes().column(c).to_pylist() for c in ("class_id", "name")), strict=True)
     )
-    images = CacheImages(cache.info, config.dataset)
+    images = CacheImages.of(cache, config.dataset)
     texts: dict[int, TextFeature] = {}
     results: list[_Result] = []
     scored_texts: dict[str, list[_Text]] = defaultdict(list)

@@ -36,7 +36,7 @@ def is_shard(file: str) -> bool:
     return _SHARD.fullmatch(file) is not None
 
 
-def is_url(location: str) -> bool:
+def _is_url(location: str) -> bool:
     """Whether a location is a URL."""
     return "://" in location
 
@@ -96,7 +96,7 @@ class Location:
     @property
     def is_url(self) -> bool:
         """Whether the folder lies behind a URL."""
-        return is_url(self.root)
+        return _is_url(self.root)
 
 
 def parse_location(typed: str | os.PathLike[str]) -> Location:
@@ -115,15 +115,15 @@ def parse_location(typed: str | os.PathLike[str]) -> Location:
     places = [place for part in parts for place in _expanded(part)]
     if len(places) > MOST_SHARDS:
         raise DatasetError(f"{text} names more than {MOST_SHARDS:,} shards")
-    if places == [text] and not (is_url(text) and is_shard(text)):
-        if is_url(text):
+    if places == [text] and not (_is_url(text) and is_shard(text)):
+        if _is_url(text):
             _refuse_secrets(text)
-        return Location(text, text.rstrip("/") if is_url(text) else text)
+        return Location(text, text.rstrip("/") if _is_url(text) else text)
     return _of_shards(_JOINED.join(map(_absolute, parts)), places)
 
 
 def _absolute(part: str) -> str:
-    return part if is_url(part) else os.path.abspath(part)
+    return part if _is_url(part) else os.path.abspath(part)
 
 
 def _expanded(pattern: str) -> Iterator[str]:
@@ -149,7 +149,7 @@ def _listed(file: str) -> list[str]:
     beside = os.path.dirname(file)
     stripped = (line.strip() for line in text.splitlines())
     return [
-        line if is_url(line) else os.path.join(beside, line)
+        line if _is_url(line) else os.path.join(beside, line)
         for line in stripped
         if line and not line.startswith("#")
     ]
@@ -165,7 +165,7 @@ def _of_shards(name: str, places: Sequence[str]) -> Location:
                 f"{shorten(name, 200)}: {shorten(place, 200)} is not called like a tar shard: give "
                 "the shards (….tar), or the one folder that holds them"
             )
-    if len({is_url(place) for place in places}) > 1:
+    if len({_is_url(place) for place in places}) > 1:
         raise DatasetError(f"{shorten(name, 200)}: some shards lie here, others behind a URL")
     for place in places:
         _refuse_secrets(place)
@@ -175,12 +175,12 @@ def _of_shards(name: str, places: Sequence[str]) -> Location:
     while common < min(len(first), len(last)) - 1 and first[common] == last[common]:
         common += 1
     root = "/".join(first[:common])
-    if is_url(places[0]) and common < 3:
+    if _is_url(places[0]) and common < 3:
         raise DatasetError(
             f"{shorten(name, 200)}: the shards lie in several stores, such as "
             f"{shorten('/'.join(first), 120)} and {shorten('/'.join(last), 120)}: give those of one"
         )
-    if not is_url(places[0]):
+    if not _is_url(places[0]):
         root = root or (os.sep if common else os.curdir)
     chosen = ChosenShards(root, frozenset("/".join(parts[common:]) for parts in divided))
     return Location(name, root, chosen)
@@ -188,7 +188,7 @@ def _of_shards(name: str, places: Sequence[str]) -> Location:
 
 def _refuse_secrets(url: str) -> None:
     """Refuse a URL that the cache, which records it, must not show."""
-    if not is_url(url):
+    if not _is_url(url):
         return
     host, _, path = url.partition("://")[2].partition("/")
     if "@" in host or "?" in path or "?" in host:

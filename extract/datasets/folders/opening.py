@@ -1,8 +1,8 @@
 """The folder that a dataset's location names."""
 
-from sparc.common.errors import DatasetError
 from sparc.extract.datasets.folders.local import LocalFolder
 from sparc.extract.datasets.folders.locations import Location
+from sparc.extract.datasets.folders.remote import RemoteFolder
 from sparc.extract.datasets.safe_folder import SafeFolder
 
 
@@ -13,7 +13,5 @@ def open_folder(location: Location) -> SafeFolder:
         DatasetError: There is no such folder, or it cannot be read.
     """
     if location.is_url:
-        raise DatasetError(
-            f"{location.name} is a URL: datasets are read from folders, copy it to this machine"
-        )
+        return RemoteFolder(location)
     return LocalFolder(location.name, location.chosen)

@@ -87,6 +87,9 @@ TABLE = "table"
 CLASS_FOLDERS = "class-folders"
 """The format whose folders are classes, which `--classes` and `--hierarchy` describe."""
 
+WEBDATASET = "webdataset"
+"""The format of shards that are named one by one."""
+
 FORMATS: dict[str, Entry] = {
     "folder": Entry("images, with .txt or metadata files", f"{_HERE}.folder:FolderDataset"),
     CLASS_FOLDERS: Entry(
@@ -101,7 +104,7 @@ FORMATS: dict[str, Entry] = {
     "open-images": Entry(
         "Open Images with Localized Narratives", f"{_HERE}.open_images.reader:OpenImagesDataset"
     ),
-    "webdataset": Entry("tar shards of img2dataset", f"{_HERE}.webdataset.reader:WebDataset"),
+    WEBDATASET: Entry("tar shards of img2dataset", f"{_HERE}.webdataset.reader:WebDataset"),
     "frames": Entry("folders of video frames, held out by folder", f"{_HERE}.frames:FramesDataset"),
     "karpathy": Entry(
         "Karpathy's splits of COCO, Flickr8k and 30k", f"{_PUBLISHED}.karpathy:KarpathyDataset"

@@ -103,8 +103,10 @@ def test_a_folder_must_be_there(tmp_path):
         open_dataset(tmp_path / "none", DatasetOptions())
     with pytest.raises(DatasetError, match="is not a folder"):
         open_dataset(tmp_path / "file", DatasetOptions())
-    with pytest.raises(DatasetError, match="is a URL"):
-        open_dataset("s3://bucket/images", DatasetOptions())
+    with pytest.raises(DatasetError, match="there is nothing below memory://none"):
+        open_dataset("memory://none", DatasetOptions())
+    with pytest.raises(DatasetError, match="cannot open nothing://known: Protocol not known"):
+        open_dataset("nothing://known", DatasetOptions())
 
 
 def test_a_file_that_claims_to_be_huge_is_not_read(tmp_path):

@@ -29,6 +29,12 @@ LABEL_KEYS = ("label", "labels", "cls", "class", "classes", "category")
 
 _READ = frozenset({*TEXT_SUFFIXES, *LABEL_SUFFIXES, ".json"})
 
+
+def is_read(name: str) -> bool:
+    """Whether a member may say something of an image, by its name."""
+    return Member.parse(name).suffix in _READ
+
+
 _LOOKED_AT = 16
 """Samples of a shard whose JSON is read in any case, to see which keys there are."""
 

@@ -23,13 +23,17 @@ A sample's id is its key, or the image's name without suffix where a sample has 
 shards repeat ids, it is `shard/id`. An image is named `shard/member` and read at its offset in the
 shard, which is why compressed shards are not read: the message has the command that decompresses.
 
+Shards may lie behind URLs; `shards` says how they are read there.
+
 *Splits* are folders named like splits, at any depth (`data/train/00000.tar`), else shards that all
 have a split in their names (`cc3m-train-0000.tar`). Other subfolders are read together.
 """
 
 import re
 import shlex
-from collections.abc import Callable, Collection, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 
 from sparc.common.errors import DatasetError, MissingFileError
@@ -38,16 +42,18 @@ from sparc.common.progress import progress, say
 from sparc.common.text import amount, shorten, size
 from sparc.extract.datasets.base import DatasetOptions
 from sparc.extract.datasets.folders.locations import is_shard
+from sparc.extract.datasets.folders.read_ahead import Part
 from sparc.extract.datasets.formats.reader import DatasetReader
 from sparc.extract.datasets.formats.webdataset.archive import (
     ImageIndex,
     ShardIndex,
     index_shard,
-    opened_shard,
 )
 from sparc.extract.datasets.formats.webdataset.beside import captions_beside
 from sparc.extract.datasets.formats.webdataset.contents import Contents, Fields
+from sparc.extract.datasets.formats.webdataset.forward import ForwardParts
 from sparc.extract.datasets.formats.webdataset.samples import Picture, Samples, put_together
+from sparc.extract.datasets.formats.webdataset.shards import ListedShard, shards_of
 from sparc.extract.datasets.labels.classes import names_of_numbers
 from sparc.extract.datasets.labels.of_folders import is_synset
 from sparc.extract.datasets.safe_folder import SafeFolder, is_image, split_suffix
@@ -80,7 +86,7 @@ class WebDataset(DatasetReader):
         if not shards or not folder.images:
             return next(iter(shards), None)
         within = len(folder.images) * 2 // len(shards)
-        first = index_shard(folder, shards[0], most=(within + 1) * 8)
+        first = index_shard(folder, shards[0], most=(within + 1) * 8, through=ForwardParts)
         images = sum(map(is_image, first.members))
         folder.opened.discard(shards[0])
         return shards[0] if images > within else None
@@ -92,7 +98,9 @@ class WebDataset(DatasetReader):
 
     def __init__(self, folder: SafeFolder, options: DatasetOptions) -> None:
         super().__init__(folder, options)
+        self._access = shards_of(folder, options.dataset_index)
         self._images: dict[str, ImageIndex] = {}
+        self._indexing = threading.Lock()
 
     def splits(self) -> Collection[str]:
         """Folders, or else parts of the shards' names, that are named like splits."""
@@ -114,14 +122,13 @@ class WebDataset(DatasetReader):
         indexed = []
         bad_texts = renamed = 0
         with progress(len(shards), "shards", unit="shards") as bar:
-            for shard in shards:
-                index = index_shard(folder, shard)
-                self._remember(shard, index)
-                reading = _Shard(self, shard, index, fields)
+            for shard, listed in zip(shards, self._access.listed(shards), strict=True):
+                self._remember(shard, listed.index)
+                reading = _Shard(self, shard, listed, fields)
                 of_shard = reading.records()
                 records.extend(of_shard)
                 bad_texts += reading.bad_texts
-                renamed += index.renamed
+                renamed += listed.index.renamed
                 if of_shard:
                     indexed.append(shard)
                 bar.update()
@@ -197,21 +204,35 @@ class WebDataset(DatasetReader):
 
     def read_image(self, image_path: str) -> bytes:
         """The encoded bytes of an image, by `shard/member`."""
+        part = self._part(image_path)
+        if part.size > LARGEST_IMAGE:
+            raise DatasetError(
+                f"{self.folder}: {shorten(image_path, 200)} has {size(part.size)}, "
+                f"more than {size(LARGEST_IMAGE)}"
+            )
+        return self._access.read(part)
+
+    def expect(self, image_paths: Sequence[str]) -> None:
+        """Fetch images ahead, from shards behind a URL; see `ReadsAhead`."""
+        self._access.expect(self._parts(image_paths))
+
+    def _parts(self, image_paths: Sequence[str]) -> Iterator[Part]:
+        for image_path in image_paths:
+            with suppress(DatasetError):  # which `read_image` raises again
+                yield self._part(image_path)
+
+    def _part(self, image_path: str) -> Part:
+        """Where an image is."""
         shard, member = self._divide(image_path)
         if member.startswith("/") or ".." in member.split("/"):
             raise DatasetError(f"{self.folder}: {shorten(image_path, 200)} leaves its shard")
-        if shard not in self._images:
-            self._remember(shard, index_shard(self.folder, shard))
+        with self._indexing:
+            if shard not in self._images:
+                self._remember(shard, self._access.index(shard))
         extent = self._images[shard].get(member)
         if extent is None:
             raise MissingFileError(f"{self.folder}: {shorten(image_path, 200)} is not there")
-        if extent.size > LARGEST_IMAGE:
-            raise DatasetError(
-                f"{self.folder}: {shorten(image_path, 200)} has {size(extent.size)}, "
-                f"more than {size(LARGEST_IMAGE)}"
-            )
-        with opened_shard(self.folder, shard) as read:
-            return read(extent)
+        return Part(shard, *extent)
 
     def _divide(self, image_path: str) -> tuple[str, str]:
         """The shard and the member of an image's path; folders may be called `x.tar` as well."""
@@ -223,7 +244,7 @@ class WebDataset(DatasetReader):
         return image_path[:end], image_path[end + 1 :]
 
     def _remember(self, shard: str, index: ShardIndex) -> None:
-        """Keep where a shard's images are. Threads that do so at once keep the same."""
+        """Keep where a shard's images are."""
         self._images[shard] = ImageIndex(
             (member, extent) for member, extent in index.members.items() if is_image(member)
         )
@@ -265,10 +286,13 @@ class _Shard:
         bad_texts: Texts with bytes that are not UTF-8.
     """
 
-    def __init__(self, dataset: WebDataset, shard: str, index: ShardIndex, fields: Fields) -> None:
+    def __init__(
+        self, dataset: WebDataset, shard: str, listed: ListedShard, fields: Fields
+    ) -> None:
         self._dataset = dataset
         self._shard = shard
-        self._index = index
+        self._index = listed.index
+        self._opened = listed.opened
         self._fields = fields
         self.bad_texts = 0
 
@@ -279,7 +303,7 @@ class _Shard:
         self._enter(samples)
         if not samples.pictures:
             return []
-        with opened_shard(dataset.folder, shard) as read:
+        with self._opened() as read:
             contents = Contents(
                 read,
                 self._index.members,
