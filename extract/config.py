@@ -194,10 +194,7 @@ class ExtractConfig:
     @property
     def threads(self) -> int:
         """Threads that read and decode images: `workers`, or one for each core we may use."""
-        if self.workers:
-            return self.workers
-        affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-        return len(affinity(0)) if affinity else os.cpu_count() or 1
+        return self.workers or usable_processors()
 
     def dataset_options(self, cache: str = "") -> DatasetOptions:
         """The settings that concern the dataset.
@@ -219,6 +216,12 @@ class ExtractConfig:
         if self.devices == ALL_DEVICES:
             return ()
         return tuple(self.devices.split(",")) if self.devices else (self.device,)
+
+
+def usable_processors() -> int:
+    """How many processors this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _parse_streams(texts: tuple[str, ...]) -> dict[str, StreamSpec]:

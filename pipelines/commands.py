@@ -1,4 +1,4 @@
-"""The command `sparc`: lists the four others and hands over to them.
+"""The command `sparc`: lists the others and hands over to them.
 
 `sparc extract run …` is `sparc-extract run …`. Nothing of a stage is imported before it is called.
 """
@@ -46,6 +46,11 @@ STAGES: Mapping[str, Stage] = {
         "whole experiments; a demo that needs no data and no GPU",
         "sparc pipeline demo",
     ),
+    "doctor": Stage(
+        "sparc.pipelines.doctor.cli:app",
+        "say what this machine has (GPU, kernels, extras, hub) and how to get what is missing",
+        "sparc doctor",
+    ),
 }
 
 
@@ -66,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def help_text() -> str:
-    """The four commands, each with an example."""
+    """The commands, each with an example."""
     lines = ["Usage: sparc COMMAND …", ""]
     for name, stage in STAGES.items():
         lines += [f"  {name:<9} {stage.help}", f"  {'':<9} {stage.example}", ""]

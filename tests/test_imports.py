@@ -101,7 +101,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("notebook",),
         ("call",),
     ),
-    "pipelines": (("config", "commands"), ("stages",), ("published", "demo"), ("cli",)),
+    "pipelines": (("config", "commands"), ("stages",), ("published", "demo", "doctor"), ("cli",)),
 }
 MOST_MODULES = 15
 """In a folder: what a reader takes in at a glance."""

@@ -67,7 +67,7 @@ def test_a_command_is_handed_over_with_its_arguments_and_its_status():
         ("concept", "sparc has no command 'concept'; did you mean `sparc analyze concepts`?"),
         ("demo", "sparc has no command 'demo'; did you mean `sparc pipeline demo`?"),
         ("extrakt", "sparc has no command 'extrakt'; did you mean `sparc extract`?"),
-        ("xyz", "sparc has no command 'xyz'; there are extract, train, analyze, pipeline"),
+        ("xyz", "sparc has no command 'xyz'; there are extract, train, analyze, pipeline, doctor"),
     ],
 )
 def test_what_is_no_command_is_told_what_to_type(typed, message, capsys):

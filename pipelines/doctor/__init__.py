@@ -1,0 +1,1 @@
+"""What this machine and installation have for SPARC, and what is missing."""

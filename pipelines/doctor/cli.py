@@ -1,0 +1,26 @@
+"""The command line `sparc-doctor`: what this machine has, and what is missing."""
+
+import typer
+
+from sparc.common.cli import command, display
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@command(app)
+def doctor() -> None:
+    """Say what this machine and installation have for SPARC, and how to get what is missing.
+
+    Exit status 1 if a package is missing or too old that commands need.
+    """
+    from sparc.pipelines.doctor.report import findings, lines
+
+    found = findings()
+    for line in lines(found):
+        display(line)
+    if any(finding.is_fault for finding in found):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()
