@@ -30,6 +30,7 @@ from sparc.common.errors import ConfigError, SparcError, Terminated, on_command_
 from sparc.common.files.paths import path_here
 from sparc.common.progress import no_bar
 from sparc.common.text import printable, printable_lines
+from sparc.common.versions import version_line
 
 _FORMER = "former_"
 """Begins the name of a parameter for a setting's former name: no field is called so."""
@@ -80,6 +81,17 @@ def _first_question(config_class: type | None) -> str:
     return flag_of(first) if first is not None and first.default in (None, "") else ""
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(version_line())
+        raise typer.Exit
+
+
+_VERSION = typer.Option(
+    "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+)
+
+
 def new_app(help: str) -> typer.Typer:
     """A typer application in the style of all SPARC commands."""
     app = typer.Typer(
@@ -92,7 +104,7 @@ def new_app(help: str) -> typer.Typer:
     )
 
     @app.callback()
-    def group() -> None:
+    def group(version: Annotated[bool, _VERSION] = False) -> None:
         # A callback keeps `sparc-extract run …` a subcommand even while an app has only one.
         pass
 

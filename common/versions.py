@@ -28,13 +28,22 @@ def software_versions(more: Iterable[str] = ()) -> dict[str, str]:
     Args:
         more: Further packages to name, such as those of an encoder library.
     """
-    versions = {"sparc": _version(DISTRIBUTION), "python": platform.python_version()}
-    versions |= {package: _version(package) for package in dict.fromkeys((*_PACKAGES, *more))}
+    versions = {"sparc": _version_of(DISTRIBUTION), "python": platform.python_version()}
+    versions |= {package: _version_of(package) for package in dict.fromkeys((*_PACKAGES, *more))}
     return {name: version for name, version in versions.items() if version is not None}
 
 
-def _version(distribution: str) -> str | None:
+def _version_of(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+__version__ = _version_of(DISTRIBUTION) or "unknown"
+"""That of SPARC; unknown where it is not installed."""
+
+
+def version_line() -> str:
+    """What `--version` shows."""
+    return f"{DISTRIBUTION} {__version__}"

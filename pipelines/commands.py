@@ -63,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     if name in ("", "-h", "--help", "help"):
         sys.stdout.write(help_text())
+    elif name == "--version":
+        sys.stdout.write(f"{import_home('sparc.common.versions:version_line')()}\n")
     elif name in STAGES:
         import_home(STAGES[name].home)(args=rest, prog_name=f"sparc {name}")
     else:

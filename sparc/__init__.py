@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sparc.common.cache.own.writer import CacheWriter
     from sparc.common.cache.reader import ActivationCache
     from sparc.common.errors import SparcError
+    from sparc.common.versions import __version__
     from sparc.extract.call import ExtractStage
     from sparc.train.call import TrainStage
     from sparc.train.loading import load
@@ -44,6 +45,7 @@ __all__ = [
     "Report",
     "Sparc",
     "SparcError",
+    "__version__",
     "analyze",
     "extract",
     "load",
@@ -52,6 +54,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "__version__": "sparc.common.versions",
     "ActivationCache": "sparc.common.cache.reader",
     "CacheWriter": "sparc.common.cache.own.writer",
     "Codes": "sparc.train.model.codes",

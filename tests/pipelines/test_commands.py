@@ -1,5 +1,6 @@
 """`sparc` lists the other commands, quickly, and hands over to them."""
 
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import sparc as sparc_package
 from sparc.pipelines.commands import STAGES, help_text, main
 
 
@@ -75,3 +77,17 @@ def test_what_is_no_command_is_told_what_to_type(typed, message, capsys):
         main([typed])
     assert left.value.code == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+@pytest.mark.parametrize("stage", ["extract", "train", "analyze", "pipeline"])
+def test_every_program_says_its_version(stage, capsys):
+    from typer.testing import CliRunner
+
+    from sparc.common.lazy import import_home
+
+    line = f"sparc-sae {sparc_package.__version__}\n"
+    shown = CliRunner().invoke(import_home(STAGES[stage].home), ["--version"])
+    assert (shown.exit_code, shown.stdout) == (0, line)
+    main(["--version"])
+    assert capsys.readouterr().out == line
+    assert sparc_package.__version__ == importlib.metadata.version("sparc-sae")
