@@ -69,7 +69,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
             *("align.selecting", "align.thresholds", "align.on_cache", "align.aligner"),
         ),
         ("step", "dictionaries"),
-        ("run", "validation"),
+        ("run", "validation", "parallel"),
         ("loading", "loop", "announcements"),
         ("derive.source",),
         ("start",),

@@ -46,7 +46,9 @@ def say_what_begins(
     memory = f"streamed through 2 blocks of {size(reader.block_bytes)}"
     where = {"device": "on the device", "host": "in memory", "stream": memory}
     begun = f", continuing after step {first_step:,}" if first_step else ""
-    together = f", {group.world} processes" if group.world > 1 else ""
+    together = ""
+    if group.world > 1:
+        together = f", {group.world} processes that share {trainees[0].learner.divided_by}"
     say(
         f"{', '.join(record.model.names)}: {amount(order.rows, 'row')} {where[reader.residency]}, "
         f"{amount(record.steps, 'step')} of {amount(order.batch_rows, 'row')} "

@@ -26,6 +26,7 @@ Residency = Literal["auto", "device", "host", "stream"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 ErrorScale = Literal["norm", "variance"]
 RowChoice = Literal["all", "any"]
+Parallel = Literal["auto", "rows", "latents"]
 
 MOST_ROWS_TO_DEATH = 256_000
 """Rows without a value after which a latent is dead, in long runs."""
@@ -217,6 +218,13 @@ class TrainConfig:
         "auto",
         "Where training rows are kept: on the device, in host memory, or streamed from the cache.",
         changeable=True,
+    )
+    parallel: Parallel = option(
+        "auto",
+        "How several processes (torchrun) divide a step. rows: all have the whole model; latents: "
+        "each has its share of the latents, of memory and of work; auto: whichever costs less.",
+        changeable=True,
+        added=True,
     )
     block_chunks: int = option(8, "Chunks that are shuffled as one block.")
     validation: str = option("", "A second cache to measure on; training does not depend on it.")

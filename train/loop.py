@@ -98,8 +98,7 @@ class Trainee:
             weights: Whether to look at the weights too, as before they are saved.
         """
         first_bad = int(processes.gather(self._first_bad.unsqueeze(0)).min())
-        parameters = self.learner.model.parameters()
-        if first_bad == NEVER and (not weights or all(p.isfinite().all() for p in parameters)):
+        if first_bad == NEVER and (not weights or self._weights_are_finite(processes)):
             return
         largest = f"{self._largest_loss:,.0f}"
         problem = (
@@ -121,6 +120,11 @@ class Trainee:
             f"{setting('--lr')} below {self.record.train.lr:g}{gentler}"
         )
 
+    def _weights_are_finite(self, processes: Processes) -> bool:
+        """Whether all are, those of all processes; waits for the device."""
+        finite = [p.isfinite().all() for p in self.learner.model.parameters()]
+        return bool(processes.gather(torch.stack(finite)).all())
+
     def log_window(self, step: int, processes: Processes, *, mixing: float | None) -> Line:
         """Write the figures since the last line, and reset them."""
         sums, self.window = _over_processes(self.window, processes), None
@@ -128,17 +132,22 @@ class Trainee:
         extra = {"lr": self.learning_rate(step - 1)}
         if mixing is not None:
             extra["mixing"] = mixing
-        return self.log_sums("train", step, sums, extra)
+        return self.log_sums("train", step, sums, self.learner.dead_counts(), extra)
 
     def log_sums(
-        self, split: str, step: int, sums: StepSums, extra: Mapping[str, float] | None = None
+        self,
+        split: str,
+        step: int,
+        sums: StepSums,
+        dead: Mapping[str, int],
+        extra: Mapping[str, float] | None = None,
     ) -> Line:
-        """Write the figures computed from sums."""
+        """Write the figures computed from sums, and how many latents are dead by stream."""
         line = {
             "step": step,
             "epoch": step / self.record.steps_per_epoch,
             "split": split,
-            **describe(sums, self.record.model.names, self.learner.dead_counts()),
+            **describe(sums, self.record.model.names, dead),
             **(extra or {}),
         }
         if self.log is not None:
@@ -151,22 +160,26 @@ class Trainee:
         # the lines of a resumed run differ in their last bits.
         joined = _over_processes(self.window, processes)
         self.window = joined if processes.is_first else None
-        if self.log is None:
+        whole, state = self.learner.whole(), self.learner.state_in_turn()
+        if self.log is None or whole is None:
+            for _ in state.tensors:  # all processes take part
+                pass
             return
         checkpoint = Checkpoint(
             step=step,
             position=position,
-            learner=self.learner.state(),
+            learner=state,
             window=sums_to_tensors(self.window),
             logged=self.log.sync(),
         )
-        save_checkpoint(self.run, self.learner.model, checkpoint)
+        save_checkpoint(self.run, whole.model, checkpoint)
 
     def finish(self) -> None:
         """Write the weights of the last step."""
-        if self.log is not None:
+        whole = self.learner.whole()
+        if self.log is not None and whole is not None:
             self.log.sync()
-            save_finished(self.run, self.learner.model)
+            save_finished(self.run, whole.model)
 
 
 def train(
@@ -214,7 +227,7 @@ def train(
                 for trainee in active:
                     if done in trainee.mixes:
                         aligner.align(
-                            trainee.learner.model,
+                            trainee.learner,
                             mix=trainee.mixes[done],
                             discriminant=trainee.record.train.align_discriminant,
                         )
@@ -261,12 +274,13 @@ def _validate(
     processes: Processes,
 ) -> None:
     """Measure on the validation cache in the first process, for which the others wait."""
+    learners = [whole for trainee in trainees if (whole := trainee.learner.whole()) is not None]
     if not processes.is_first:
         return
-    names, learners = trainees[0].record.model.names, [trainee.learner for trainee in trainees]
-    measured = measure(cache, names, learners, batch_size=batch_size, device=processes.device)
-    for trainee, sums in zip(trainees, measured, strict=True):
-        trainee.log_sums("validation", step, sums)
+    names, device = trainees[0].record.model.names, processes.device
+    measured = measure(cache, names, learners, batch_size=batch_size, device=device)
+    for trainee, learner, sums in zip(trainees, learners, measured, strict=True):
+        trainee.log_sums("validation", step, sums, learner.dead_counts())
 
 
 def _over_processes(sums: StepSums | None, processes: Processes) -> StepSums | None:

@@ -18,6 +18,7 @@ from sparc.common.errors import CacheError, RunError, setting
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.common.versions import software_versions
+from sparc.train import parallel
 from sparc.train.align.aligner import Aligner
 from sparc.train.announcements import say_what_begins
 from sparc.train.config import ModelConfig, StreamShape, TrainConfig
@@ -30,6 +31,8 @@ from sparc.train.kernels import choice
 from sparc.train.loading import untrained_model
 from sparc.train.loop import Trainee, train
 from sparc.train.model.files import CONFIG_FILE
+from sparc.train.model.network import Sparc
+from sparc.train.parallel import Division
 from sparc.train.run.checkpoint import (
     discard_checkpoints_after,
     good_steps,
@@ -47,6 +50,7 @@ from sparc.train.run.run_folder import (
     save_initial,
 )
 from sparc.train.start import start_weights
+from sparc.train.step.by_latents.learner import SharedLearner
 from sparc.train.step.learner import Learner
 from sparc.train.step.noise import Share
 from sparc.train.step.recipes.recipe import recipe_of
@@ -122,11 +126,13 @@ def train_together(
             else dataclasses.replace(record, train=wanted)
             for (_, wanted), record in zip(assignments, begun, strict=True)
         ]
+        rows = reader.order.batch_rows
+        divisions = [parallel.choose(r.model, r.train, rows, group) for r in records]
         first_step = _common_step(assignments, records, group)
         aligner = _aligner(cache, records, first_step, group)  # it may refuse the cache
         trainees = [
-            stack.enter_context(_opened(run, record, first_step, cache, device, group))
-            for (run, _), record in zip(assignments, records, strict=True)
+            stack.enter_context(_opened(run, record, first_step, cache, device, group, division))
+            for (run, _), record, division in zip(assignments, records, divisions, strict=True)
         ]
         per_epoch = reader.order.steps_per_epoch
         reader.seek(Position(first_step // per_epoch, first_step % per_epoch))
@@ -153,6 +159,7 @@ def _opened(
     cache: ActivationCache,
     device: torch.device,
     group: Processes,
+    division: Division,
 ) -> Iterator[Trainee]:
     """A trainee in its state after a number of steps, with its log open.
 
@@ -170,20 +177,15 @@ def _opened(
     model = untrained_model(record, initial)
     checkpoint = load_checkpoint(run, step, model) if step else None
     # Before anything is written: it refuses settings that cannot be met here.
-    learner = Learner(
-        model.to(device),
-        dataclasses.replace(record.train, dead_after=record.rows_to_death),
-        variances=record.data.variances,
-        gather=group.gather if group.world > 1 else None,
-        share=Share(group.rank, group.world),
-    )
+    learner = _learner(model.to(device), record, division, group)
+    del model
     group.wait()
     if group.is_first and not run.exists(CONFIG_FILE):
         save_initial(run, initial)
         record.write(run)
     window = None
     if checkpoint is not None:
-        learner.load_state(checkpoint.learner)
+        learner.load_state(checkpoint.learner.layout)
         if group.is_first:  # the sums are those of all processes
             try:
                 window = sums_from_tensors(checkpoint.window, learner.no_sums)
@@ -202,6 +204,21 @@ def _opened(
     finally:
         if log is not None:
             log.close()
+
+
+def _learner(model: Sparc, record: RunRecord, division: Division, group: Processes) -> Learner:
+    """What changes the weights of a model, or of the latents of it that this process owns."""
+    settings = dataclasses.replace(record.train, dead_after=record.rows_to_death)
+    variances = record.data.variances
+    if division == "latents":
+        return SharedLearner(model, settings, peers=group, variances=variances)
+    return Learner(
+        model,
+        settings,
+        variances=variances,
+        gather=group.gather if group.world > 1 else None,
+        share=Share(group.rank, group.world),
+    )
 
 
 def _from_data(
@@ -245,13 +262,14 @@ def _new_record(
 ) -> RunRecord:
     per_epoch = reader.order.steps_per_epoch
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    model = ModelConfig(
+        streams=tuple(StreamShape(n, cache.streams[n].dim) for n in reader.streams),
+        latents=settings.latents,
+        k=settings.k,
+        selection=settings.selection,
+    )
     return RunRecord(
-        model=ModelConfig(
-            streams=tuple(StreamShape(n, cache.streams[n].dim) for n in reader.streams),
-            latents=settings.latents,
-            k=settings.k,
-            selection=settings.selection,
-        ),
+        model=model,
         train=settings,
         data=DataRecord.of(
             cache,
@@ -264,6 +282,7 @@ def _new_record(
         device=f"{device.type}{name}",
         kernels=choice.choose(settings.kernels, device).name,
         processes=group.world,
+        parallel=parallel.choose(model, settings, reader.order.batch_rows, group),
         versions=software_versions(),
     )
 

@@ -14,7 +14,7 @@ from sparc.common.streams.info import StreamInfo
 from sparc.common.streams.origin import EncoderDifference, encoder_difference
 from sparc.train.config import RowChoice, StreamShape
 from sparc.train.data.rows import are_usable, valid_flags
-from sparc.train.step.learner import Learner
+from sparc.train.step.measurer import Measurer
 from sparc.train.step.sums import StepSums
 
 
@@ -83,7 +83,7 @@ def require_streams(
 def measure(
     cache: ActivationCache,
     streams: Sequence[str],
-    learners: Sequence[Learner],
+    learners: Sequence[Measurer],
     *,
     batch_size: int,
     device: torch.device,

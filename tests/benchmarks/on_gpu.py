@@ -72,10 +72,10 @@ from sparc.train.config import (  # noqa: E402
 )
 from sparc.train.kernels.adam import AdamStep, Moments  # noqa: E402
 from sparc.train.kernels.choice import choose  # noqa: E402
+from sparc.train.kernels.graph import EAGER_STEPS  # noqa: E402
 from sparc.train.kernels.interface import WeightGradient, fill_bags, invert  # noqa: E402
 from sparc.train.model.initialize import create_model  # noqa: E402
 from sparc.train.model.network import Sparc  # noqa: E402
-from sparc.train.step.graph import EAGER_STEPS  # noqa: E402
 from sparc.train.step.learner import GRAPHED_LOGITS, Learner  # noqa: E402
 
 WIDTHS = {"dino": 768, "clip_image": 512, "clip_text": 512}

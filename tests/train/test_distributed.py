@@ -23,9 +23,9 @@ OPTIONS = [
 ]
 
 
-def torchrun(*arguments):
+def torchrun(*arguments, processes=2):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "-m", "sparc.train.cli"]
+    command += ["--nproc-per-node", str(processes), "-m", "sparc.train.cli"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command += list(map(str, arguments))
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
@@ -98,6 +98,43 @@ def test_a_resumed_run_counts_the_rows_of_all_processes(
     if begun_by == resumed_by:
         for file in ("model.safetensors", "metrics.jsonl"):
             assert (run / file).read_bytes() == (whole / file).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, small_cache):
+    """The run of two processes, each of which owns half of the latents."""
+    run = tmp_path_factory.mktemp("shared") / "run"
+    options = [*OPTIONS, "--validation", small_cache, "--parallel", "latents"]
+    done = torchrun("run", small_cache, run, *options)
+    assert done.returncode == 0, done.stderr
+    assert "2 processes that share latents" in done.stderr
+    return run
+
+
+def test_processes_that_share_the_latents_are_one(one, shared):
+    assert RunRecord.read(Folder(shared)).parallel == "latents"
+    assert RunRecord.read(Folder(one)).parallel == "rows"
+    assert_same_run(one, shared)
+
+
+def test_runs_go_on_with_latents_shared_otherwise_or_not_at_all(
+    tmp_path, call, small_cache, one, shared
+):
+    """Two processes' run with one process, and one's with four."""
+    options = [*OPTIONS, "--validation", small_cache]
+    begun_by_two, begun_by_one = tmp_path / "two", tmp_path / "one"
+    for run, whole in ((begun_by_two, shared), (begun_by_one, one)):
+        shutil.copytree(whole, run)
+        (run / "model.safetensors").unlink()
+    done = call("train", "resume", begun_by_two)
+    assert done.returncode == 0, done.stderr
+    assert "continuing after step 32" in done.stderr
+    assert_same_run(begun_by_two, one)
+    arguments = ("run", small_cache, begun_by_one, *options, "--parallel", "latents")
+    done = torchrun(*arguments, processes=4)
+    assert done.returncode == 0, done.stderr
+    assert "4 processes that share latents, continuing after step 32" in done.stderr
+    assert_same_run(begun_by_one, one)
 
 
 def test_processes_wait_longer_than_any_validation(monkeypatch):

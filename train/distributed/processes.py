@@ -1,8 +1,9 @@
 """Several processes that train one model, every process with its part of each batch.
 
-Started by `torchrun --nproc-per-node 2 -m sparc.train.cli run CACHE RUN`. All processes hold the
-same weights and make the same step: they exchange what their rows contribute to the gradients
-(`gather`). Only the first process writes.
+Started by `torchrun --nproc-per-node 2 -m sparc.train.cli run CACHE RUN`. Either all processes hold
+the same weights and make the same step, for which they exchange what their rows contribute to the
+gradients (`gather`), or each holds the weights of some latents (`sparc.train.step.by_latents`).
+Only the first process writes.
 """
 
 import os
@@ -59,6 +60,23 @@ class Processes(NamedTuple):
         result = torch.empty(shape, dtype=rows.dtype, device=rows.device)
         with naming_lost_ones():
             all_gather(result, rows.contiguous())
+        return result
+
+    def swap(self, parts: Tensor) -> Tensor:
+        """Part p of every process goes to process p.
+
+        Args:
+            parts: (processes, …), of the same shape in every process.
+
+        Returns:
+            What each process had for this one, in the order of ranks, (processes, …).
+        """
+        if self.world == 1:
+            return parts
+        given = parts.contiguous()
+        result = torch.empty_like(given)
+        with naming_lost_ones():
+            torch.distributed.all_to_all_single(result, given)
         return result
 
     def sum(self, values: Tensor) -> Tensor:

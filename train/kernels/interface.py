@@ -21,8 +21,9 @@ class InverseIndex(NamedTuple):
     """Which index rows use a latent: positions sorted by latent, ties in their first order.
 
     Attributes:
-        order: Positions in the flattened (R, k) indices, latent by latent, (R * k,) int64.
-        rows: The index row of each of them, (R * k,) int64.
+        order: Positions in the flattened (R, k) indices, latent by latent, (R * k,) int64; those
+            that are no latent are left out, or on a GPU come last.
+        rows: The index row of each of them, likewise.
         offsets: Where each latent's positions begin in `order`, (latents + 1,) int64.
     """
 
@@ -221,15 +222,19 @@ def invert(indices: Tensor, latents: int) -> InverseIndex:
     """Sort index rows by latent.
 
     Args:
-        indices: (R, k) int64; on a GPU the number `latents` stands for no latent.
+        indices: (R, k) int64; the number `latents` stands for no latent, and may be there twice.
         latents: Size of the dictionary.
     """
     keys = indices.reshape(-1)
     if keys.device.type == "cpu":
         # NumPy sorts by digits where numbers are short, six times faster than PyTorch.
-        short = keys.numpy().astype(np.min_scalar_type(latents - 1))
+        largest = int(keys.max()) if len(keys) else 0
+        short = keys.numpy().astype(np.min_scalar_type(largest))
         order = torch.from_numpy(np.argsort(short, kind="stable"))
-        offsets = F.pad(torch.bincount(keys, minlength=latents).cumsum(0), (1, 0))
+        counts = torch.bincount(keys, minlength=latents)[:latents]
+        offsets = F.pad(counts.cumsum(0), (1, 0))
+        if largest == latents:  # on a GPU that is known to the device only
+            order = order[: int(offsets[-1])]
     else:
         # Fewer bits are fewer passes over the keys. (bincount would wait for the device.)
         type = torch.int16 if latents < 1 << 15 else torch.int32

@@ -22,7 +22,8 @@ from sparc.common.files.folder import Folder
 from sparc.common.parsing import parse_object
 from sparc.common.text import reason
 
-_DIGEST = "sha256"
+DIGEST = "sha256"
+"""The entry of a file's metadata that holds its digest."""
 
 HEADER = 1 << 20
 """Bytes that are left to names, shapes and metadata, beside the tensors."""
@@ -40,7 +41,7 @@ def write_tensors(
         about: What gives the tensors their meaning, as JSON values: part of the digest.
     """
     on_cpu = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    metadata = {_DIGEST: digest(on_cpu, about=about)}
+    metadata = {DIGEST: digest(on_cpu, about=about)}
     with folder.writing(name) as path:
         try:
             # Not by bytes in memory, which would be a second copy of all tensors.
@@ -74,10 +75,10 @@ def read_tensors(
         raise RunError(f"{where} is not there") from error
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise RunError(f"{where} is damaged: {reason(error)}") from error
-    if metadata is not None and metadata.get(_DIGEST) != digest(tensors, about=about):
+    if metadata is not None and metadata.get(DIGEST) != digest(tensors, about=about):
         raise RunError(
             f"{where} is damaged: its tensors, or what config.json says of them, do not fit its "
-            f"{_DIGEST}"
+            f"{DIGEST}"
         )
     return tensors
 
@@ -92,7 +93,7 @@ def is_written_here(folder: Folder, name: str) -> bool:
         with folder.open(name) as file:
             length = int.from_bytes(file.read(8), "little")
             metadata = parse_object(file.read(min(length, HEADER)))["__metadata__"]
-        return isinstance(metadata, dict) and _DIGEST in metadata
+        return isinstance(metadata, dict) and DIGEST in metadata
     except (OSError, ValueError, KeyError):
         return False
 
@@ -106,9 +107,33 @@ def _os_error(error: safetensors.SafetensorError) -> OSError:
 
 def digest(tensors: Mapping[str, Tensor], *, about: Any = None) -> str:
     """SHA-256 over what the tensors are about, and over their names, types, shapes and values."""
-    sha256 = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    sha256 = Digest(about)
     for name, tensor in sorted(tensors.items()):
-        sha256.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        sha256.update(values.numpy().data)
-    return sha256.hexdigest()
+        sha256.add(name, tensor)
+    return sha256.hex()
+
+
+class Digest:
+    """The digest of tensors that come one by one, sorted by name.
+
+    Args:
+        about: What gives them their meaning, as JSON values.
+    """
+
+    def __init__(self, about: Any = None) -> None:
+        self._sha256 = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+
+    def add(self, name: str, tensor: Tensor) -> None:
+        """Add the next tensor."""
+        self._sha256.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        self._sha256.update(bytes_of(tensor))
+
+    def hex(self) -> str:
+        """The digest so far, 64 hexadecimal digits."""
+        return self._sha256.hexdigest()
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """The values of a tensor as they lie in a file."""
+    values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return values.numpy().data

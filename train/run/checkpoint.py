@@ -31,6 +31,7 @@ from sparc.train.data.order import Position
 from sparc.train.model.files import CONFIG_FILE, WEIGHTS_FILE
 from sparc.train.model.network import Sparc
 from sparc.train.model.tensors import HEADER, read_tensors, write_tensors
+from sparc.train.model.tensors_in_turn import TensorsInTurn, write_in_turn
 from sparc.train.run.run_folder import (
     CHECKPOINTS,
     STATE_FILE,
@@ -67,14 +68,14 @@ class Checkpoint:
     Attributes:
         step: Steps made so far.
         position: Which batch comes next.
-        learner: `Learner.state()`.
+        learner: The learner's state.
         window: Sums of the metrics since the last line that was logged, over all processes.
         logged: What metrics.jsonl held.
     """
 
     step: int
     position: Position
-    learner: Mapping[str, Tensor]
+    learner: TensorsInTurn
     window: Mapping[str, Tensor]
     logged: Logged
 
@@ -89,7 +90,7 @@ def save_checkpoint(run: Folder, model: Sparc, checkpoint: Checkpoint) -> None:
     """
     with writing_whole(run, checkpoint_name(checkpoint.step), STATE_FILE) as folder:
         model.save(folder.inside())
-        write_tensors(folder, _LEARNER, checkpoint.learner)
+        write_in_turn(folder, _LEARNER, checkpoint.learner)
         write_tensors(folder, _WINDOW, checkpoint.window)
         document = {
             **_FORMAT,
@@ -151,7 +152,7 @@ def load_checkpoint(run: Folder, step: int, model: Sparc) -> Checkpoint:
         return Checkpoint(
             step=document["step"],
             position=Position(document["epoch"], document["step_of_epoch"]),
-            learner=read_tensors(folder, _LEARNER, largest=largest),
+            learner=TensorsInTurn.of(read_tensors(folder, _LEARNER, largest=largest)),
             window=read_tensors(folder, _WINDOW, largest=largest),
             logged=logged,
         )

@@ -143,6 +143,7 @@ class RunRecord:
         device: Where it began, for example `cpu` or `cuda (NVIDIA H100 80GB HBM3)`.
         kernels: The implementation of the sparse mathematics.
         processes: How many processes shared the work.
+        parallel: How they divided it: by `rows` or by `latents`.
         versions: Version by package, and of Python.
         aligned: How the weights were aligned after training, once or again; the metrics are those
             of the run before.
@@ -162,6 +163,7 @@ class RunRecord:
     aligned: tuple[AlignRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
     matched: tuple[MatchRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
     joined: tuple[JoinRecord, ...] = dataclasses.field(default=(), metadata={"added": True})
+    parallel: str = dataclasses.field(default="rows", metadata={"added": True})
 
     @property
     def history(self) -> History:

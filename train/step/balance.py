@@ -13,6 +13,7 @@ leaves it as it is.
 """
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,12 +29,53 @@ _SMALLEST = 1e-4
 """Added to a frequency: one that is smaller cannot be told from zero."""
 
 
+class Use(NamedTuple):
+    """Latents that rows use.
+
+    Attributes:
+        indices: (rows, width) int64.
+        kept: Which of them are used, of the same shape; None: all.
+    """
+
+    indices: Tensor
+    kept: Tensor | None
+
+
+class Uses(NamedTuple):
+    """Latents that rows use jointly, and those that they use by stream.
+
+    Attributes:
+        joint: Those that are selected jointly; None for a batch that selected independently.
+        own: By stream, its own TopK where that is known, else what it uses.
+        present: As `Selected.present`.
+        several: As `Selected.several`.
+    """
+
+    joint: Use | None
+    own: list[Use]
+    present: Tensor | None
+    several: Tensor | None
+
+    @classmethod
+    def of(cls, selected: Selected) -> "Uses":
+        """Those of a batch."""
+        streams, sets = selected.values.shape[1], selected.indices.shape[1]
+        kept = [None] * sets if selected.kept is None else list(selected.kept.unbind(1))
+        used = [Use(*use) for use in zip(selected.indices.unbind(1), kept, strict=True)]
+        own = used * streams if sets == 1 else used
+        if selected.own is not None:
+            own = [Use(indices, None) for indices in selected.own.unbind(1)]
+        joint = used[0] if sets == 1 else None
+        return cls(joint, own, selected.present, selected.several)
+
+
 class Balance:
     """Frequencies of latents, and the biases that follow from them.
 
     Args:
         model: The model.
         rate: What a bias is moved by in a batch, at most.
+        latents: Size of the whole dictionary; `model` may have a share of it.
         frozen: Streams whose biases stay.
 
     Attributes:
@@ -41,9 +83,11 @@ class Balance:
         own: By stream, how often a latent is in its own TopK, (latents,).
     """
 
-    def __init__(self, model: Sparc, rate: float, *, frozen: Collection[str] = ()) -> None:
+    def __init__(
+        self, model: Sparc, rate: float, *, latents: int, frozen: Collection[str] = ()
+    ) -> None:
         config = model.config
-        self._even = config.k / config.latents
+        self._even = config.k / latents
         self._rate = rate
         self._frozen = frozenset(frozen)
         self.joint = self._new(model) if model.own_mode == "joint" else None
@@ -53,28 +97,25 @@ class Balance:
         bias = model.latent_bias[model.config.names[0]]
         return torch.full_like(bias.detach(), self._even)
 
-    def count(self, selected: Selected, gather: Gather) -> None:
+    def count(self, uses: Uses, gather: Gather) -> None:
         """Count a batch.
 
         Args:
-            selected: The rows of this process, with `own`.
-            gather: Joins the rows of all processes.
+            uses: What rows use.
+            gather: Joins the rows of all processes; where `uses` are of all, it returns them.
         """
         latents = len(next(iter(self.own.values())))
-        shared = selected.indices.shape[1] == 1
-        joint = self.joint if shared else None  # unknown for a batch that selected independently
-        present, several = selected.present, selected.several
+        joint = None if uses.joint is None else self.joint
+        present, several = uses.present, uses.several
         have = [None] * len(self.own) if present is None else list(present.unbind(1))
-        sets = [] if joint is None else [_used(selected, 0, latents, several)]
-        if selected.own is not None:
-            own = zip(selected.own.unbind(1), have, strict=True)
-            sets += [_counts(indices, None, latents, has) for indices, has in own]
-        else:
-            sets += [_used(selected, place, latents, has) for place, has in enumerate(have)]
+        sets = []
+        if joint is not None and uses.joint is not None:
+            sets.append(_counts(uses.joint, latents, several))
+        sets += [_counts(use, latents, has) for use, has in zip(uses.own, have, strict=True)]
         counts = gather(torch.stack(sets).unsqueeze(0)).sum(0)
         means = [*([] if joint is None else [joint]), *self.own.values()]
         if present is None or several is None:
-            rows = gather(counts.new_full((1,), len(selected.values))).sum()
+            rows = gather(counts.new_full((1,), len(uses.own[0].indices))).sum()
             frequencies = counts / rows
         else:
             which = present if joint is None else torch.cat((several.unsqueeze(1), present), dim=1)
@@ -99,14 +140,9 @@ class Balance:
         return state if self.joint is None else {**state, "joint_frequency": self.joint}
 
 
-def _used(selected: Selected, position: int, latents: int, rows: Tensor | None) -> Tensor:
-    """How often each latent is selected in a stream, or jointly, in some rows, (latents,)."""
-    place = position if selected.indices.shape[1] > 1 else 0
-    kept = None if selected.kept is None else selected.kept[:, place]
-    return _counts(selected.indices[:, place], kept, latents, rows)
-
-
-def _counts(indices: Tensor, kept: Tensor | None, latents: int, rows: Tensor | None) -> Tensor:
+def _counts(use: Use, latents: int, rows: Tensor | None) -> Tensor:
+    """How often each latent is used in some rows, (latents,)."""
+    indices, kept = use
     # Whole numbers, so that the order in which a GPU adds them makes no difference.
     weights = torch.ones_like(indices) if kept is None else kept.to(indices.dtype)
     if rows is not None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sparc.train.model.network import Sparc
+from sparc.train.step.by_latents.peers import Peers, numbers_of_all
 
 ACTIVE_ABOVE = 1e-3
 """A latent is active in a row if its value is above this."""
@@ -54,6 +55,11 @@ class DeadLatents:
         self._first_dead = threshold
         self._all_alive_until = threshold
         self._now = 0
+        self._peers: Peers | None = None
+
+    def share(self, peers: Peers) -> None:
+        """Count the latents of this process alone, beside processes that count theirs."""
+        self._peers = peers
 
     def units(self, rows: int) -> int:
         """How much a batch of that many rows adds to a counter, if they all have the stream."""
@@ -110,7 +116,7 @@ class DeadLatents:
         return self.since_active[stream] >= self._first_dead
 
     def none_can_be_dead(self, *, after: int = 0) -> bool:
-        """Whether it is certain that no latent of any stream is dead.
+        """Whether it is certain that no latent of any stream is dead, in any process.
 
         A counter grows by `units` a batch at most, so the largest counter says for how long no
         latent can die: until then the device is not asked, and a GPU not waited for.
@@ -122,8 +128,27 @@ class DeadLatents:
         if then < self._all_alive_until:
             return True
         largest = max(int(counter.max()) for counter in self.counters().values())
+        if self._peers is not None:
+            largest = max(numbers_of_all(self._peers, largest, self._device))
         self._all_alive_until = self._now + self._first_dead - largest
         return then < self._all_alive_until
+
+    def share_of_dead(self, stream: str) -> tuple[slice, int]:
+        """Which of the stream's dead latents of all processes are those of this one.
+
+        Returns:
+            Their places, and how many all are.
+        """
+        here = len(self.dead(stream))
+        if self._peers is None:
+            return slice(0, here), here
+        counts = numbers_of_all(self._peers, here, self._device)
+        before = sum(counts[: self._peers.rank])
+        return slice(before, before + here), sum(counts)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self.since_active.values())).device
 
     def forget(self, stream: str, latents: Tensor) -> None:
         """Set the counters of some latents to zero."""
@@ -270,6 +295,16 @@ class DeadCandidates:
         """The candidates of every stream; None if it is frozen or certainly has no dead latent."""
         return tuple(map(self._of, self._model.config.names))
 
+    def own_by_stream(self) -> tuple[Candidates | None, ...]:
+        """Those among the latents of this process, perhaps none; None if the stream is frozen."""
+        names = self._model.config.names
+        return tuple(None if name in self._frozen else self._dead(name) for name in names)
+
+    def _dead(self, stream: str) -> Candidates:
+        decoder, bias = self._model.decoder[stream], self._model.latent_bias[stream]
+        latents = self._dead_latents.dead(stream)
+        return Candidates(latents, decoder.index_select(0, latents), bias[latents])
+
     @property
     def _on_cpu(self) -> bool:
         return next(self._model.parameters()).device.type == "cpu"
@@ -284,7 +319,5 @@ class DeadCandidates:
             biases = bias.masked_fill(~are_dead, -torch.inf)
             any_dead = None if self._without_dead else are_dead.any()
             return Candidates(latents, decoder, biases, any_dead)
-        latents = self._dead_latents.dead(stream)
-        if not len(latents) and not self._without_dead:
-            return None
-        return Candidates(latents, decoder.index_select(0, latents), bias[latents])
+        dead = self._dead(stream)
+        return dead if len(dead.latents) or self._without_dead else None

@@ -4,7 +4,7 @@ Must not know what is done with them: that is `sparc.train.step.update`.
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -42,6 +42,11 @@ class StreamGradients:
     latent_bias: Tensor
 
 
+def sum_is_whole(values: Tensor) -> Tensor:
+    """The sum over all latents, where all are here."""
+    return values
+
+
 def stream_gradients(
     model: Sparc,
     terms: GlobalTerms,
@@ -49,15 +54,17 @@ def stream_gradients(
     workers: Workers,
     *,
     frozen: Collection[str] = (),
+    over_latents: Callable[[Tensor], Tensor] = sum_is_whole,
 ) -> dict[str, StreamGradients]:
     """Gradients of the mean loss of the rows, by stream.
 
     Args:
-        model: The model.
-        terms: The row terms of all processes.
+        model: The model, or its latents that this process owns.
+        terms: The row terms of all processes; the number of latents stands for no latent.
         kernels: The implementation of the sparse mathematics.
         workers: Threads; each takes a stream.
         frozen: Streams that need none.
+        over_latents: Turns a sum over the latents of `model` into that over all.
     """
     rows, streams, k = terms.values.shape
     latents = model.config.latents
@@ -79,7 +86,7 @@ def stream_gradients(
             for position, inverse in enumerate(encoder_inverses)
         ]
     # Sources that share the latents of an index row count only as their sum.
-    index_rows = len(decoder_inverses[0].order) // k
+    index_rows = rows * len(by_set) if cross else rows
     of_rows = [parallel.reshape(index_rows, -1, k).sum(1) / rows for parallel in terms.parallels]
     encoder_gradients = list(value_gradients.unbind(1))
     if any(terms.further):
@@ -93,7 +100,7 @@ def stream_gradients(
     latent_biases = _sums_by_stream(kernels, encoder_inverses, encoder_gradients)
     parallels = _sums_by_stream(kernels, decoder_inverses, of_rows)
 
-    def of_stream(position: int) -> StreamGradients:
+    def of_stream(position: int) -> tuple[StreamGradients, Tensor]:
         inverse, own = encoder_inverses[position], encoder_gradients[position]
         read, residual = terms.read[position], terms.residuals[position]
         latent_bias, parallel = latent_biases[position], parallels[position]
@@ -106,7 +113,6 @@ def stream_gradients(
         for added in auxiliary:
             latent_bias = latent_bias.index_add(0, added.latents, added.latent_bias)
             parallel = parallel.index_add(0, added.latents, added.parallel)
-        pre_bias -= latent_bias @ model.encoder[model.config.names[position]]
         encoder = WeightGradient(fill_bags(inverse, own.unsqueeze(1)), read.unsqueeze(1))
         decoder = WeightGradient(
             decoder_bags[position], residual.reshape(index_rows, -1, residual.shape[2])
@@ -114,10 +120,15 @@ def stream_gradients(
         for added in auxiliary:
             encoder = _with_rows(encoder, added.latents, added.encoder)
             decoder = _with_rows(decoder, added.latents, added.decoder)
-        return StreamGradients(encoder, decoder, parallel, pre_bias, latent_bias)
+        gradients = StreamGradients(encoder, decoder, parallel, pre_bias, latent_bias)
+        # What the encoder reads is the feature minus the pre-bias.
+        return gradients, latent_bias @ model.encoder[model.config.names[position]]
 
     learning = {name: i for i, name in enumerate(model.config.names) if name not in frozen}
-    return dict(zip(learning, workers.map(of_stream, learning.values()), strict=True))
+    results = workers.map(of_stream, learning.values())
+    for gradients, through_encoder in results:
+        gradients.pre_bias.sub_(over_latents(through_encoder))
+    return dict(zip(learning, (gradients for gradients, _ in results), strict=True))
 
 
 def _sums_by_stream(

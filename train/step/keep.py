@@ -63,7 +63,10 @@ class Selection:
 
     def in_training(self, inputs: Inputs, mode: Mode) -> Selected:
         """The codes of a batch, by the thresholds of the whole batch where the selector has any."""
-        candidates = self._candidates(inputs, mode)
+        return self.by_thresholds_of_batch(self._candidates(inputs, mode))
+
+    def by_thresholds_of_batch(self, candidates: Selected) -> Selected:
+        """What `in_training` selects of candidates."""
         thresholds = batch_thresholds(
             self._model, candidates, self._gather, self._kernels, self._workers
         )

@@ -7,27 +7,31 @@ other.
 """
 
 import functools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import get_args
 
 import torch
 from torch import Tensor
 
-from sparc.common.errors import ConfigError, RunError
-from sparc.common.workers import Workers
+from sparc.common.errors import RunError
 from sparc.train.config import TrainConfig
-from sparc.train.kernels.choice import choose as choose_kernels
+from sparc.train.kernels.graph import StepGraphs
 from sparc.train.kernels.interface import gradient_rows
 from sparc.train.model.codes import Mode
 from sparc.train.model.network import Sparc
-from sparc.train.step.balance import Balance
-from sparc.train.step.deadness import Candidates, DeadCandidates, SparseCodes
-from sparc.train.step.gradients import StreamGradients, add_dense, stream_gradients
-from sparc.train.step.graph import StepGraphs
-from sparc.train.step.keep import Selection, learn_thresholds
+from sparc.train.model.tensors_in_turn import TensorsInTurn
+from sparc.train.step.balance import Balance, Uses
+from sparc.train.step.by_latents.peers import Peers, sum_everywhere
+from sparc.train.step.deadness import Candidates, SparseCodes
+from sparc.train.step.gradients import (
+    StreamGradients,
+    add_dense,
+    stream_gradients,
+    sum_is_whole,
+)
+from sparc.train.step.keep import learn_thresholds
+from sparc.train.step.measurer import Measurer
 from sparc.train.step.noise import ALL_ROWS, Inputs, Share
-from sparc.train.step.objective import Objective, RowLosses
-from sparc.train.step.recipes.recipe import recipe_of
 from sparc.train.step.row_terms import (
     Gather,
     GlobalCodes,
@@ -35,13 +39,10 @@ from sparc.train.step.row_terms import (
     gather_codes,
     gather_own,
     gather_terms,
-    one_process,
 )
 from sparc.train.step.schedule import mode_of_step
-from sparc.train.step.select import Selected
-from sparc.train.step.sums import Losses, StepSums, no_sums, step_sums
-from sparc.train.step.terms.autograd import DenseTerms, TermsByAutograd
-from sparc.train.step.terms.term import build_terms
+from sparc.train.step.sums import StepSums, rows_to_compare
+from sparc.train.step.terms.autograd import DenseTerms
 from sparc.train.step.update import Optimizer
 
 GRAPHED_LOGITS = 1 << 25
@@ -49,7 +50,7 @@ GRAPHED_LOGITS = 1 << 25
 the host keeps up with the GPU, and a recording would hold their intermediate results twice."""
 
 
-class Learner:
+class Learner(Measurer):
     """Changes a model's weights, a batch at a time.
 
     Args:
@@ -59,6 +60,7 @@ class Learner:
             its part of the batch, of equal size if the hook demands it, and all make the same step,
             that of the whole batch. They must begin with equal weights.
         share: Which rows of a batch this process gives, where there are several.
+        peers: The other processes, where these share the latents; see `by_latents.learner`.
         frozen: Streams whose weights stay. The others learn to reconstruct them, and from them.
         variances: With `--error variance`, E|x - E x|^2 of the streams' normalized features, in
             order: a constant of the run.
@@ -80,36 +82,23 @@ class Learner:
         *,
         gather: Gather | None = None,
         share: Share = ALL_ROWS,
+        peers: Peers | None = None,
         frozen: Collection[str] = (),
         variances: Sequence[float] = (),
         graphs: bool = True,
     ) -> None:
-        self.model = model
-        self.settings = settings
-        self._gather: Gather = gather or one_process
-        self._share = share
-        self.frozen = frozenset(frozen)
-        self._device = next(model.parameters()).device
-        if settings.precision != "float32" and self._device.type != "cuda":
-            raise ConfigError(f"precision {settings.precision} needs a GPU; use float32")
-        self.kernels = choose_kernels(settings.kernels, self._device)
-        self._workers = Workers.of(self._device)
-        self._recipe = recipe_of(settings)
-        divisors = _required_variances(model, settings, variances)
-        self._objective = Objective(
-            model, build_terms(settings), self.kernels, self._workers, variances=divisors
-        )
-        self._dead_latents = self._recipe.deadness(model.config, self._device)
-        self._by_autograd = TermsByAutograd(
-            model, self._objective.by_autograd, self._dead_latents, self._gather, divisors
-        )
-        self._candidates = DeadCandidates(
+        super().__init__(
             model,
-            self._dead_latents,
-            enabled=settings.auxk > 0 and settings.aux_weight > 0,
-            without_dead=self._recipe.auxk_without_dead,
-            frozen=self.frozen,
+            settings,
+            gather=gather,
+            peers=peers,
+            frozen=frozen,
+            variances=variances,
         )
+        self._share = share
+        over_latents: Callable[[Tensor], Tensor] = sum_is_whole
+        if peers is not None:
+            over_latents = functools.partial(sum_everywhere, peers)
         self._optimizer = Optimizer(
             model,
             self.kernels,
@@ -117,29 +106,16 @@ class Learner:
             clip=settings.clip,
             unit_decoders=self._recipe.unit_decoders,
             frozen=self.frozen,
+            over_latents=over_latents,
+            processes=1 if peers is None else peers.world,
         )
         self._balance = None
         if settings.balance > 0:
-            self._balance = Balance(model, settings.balance, frozen=self.frozen)
-        self._counts_own = settings.alive_by == "both"
-        self._selection = Selection(
-            model,
-            self.kernels,
-            self._workers,
-            precision=settings.precision,
-            gather=self._gather,
-            own_in_training=self._counts_own or settings.balance > 0 or self._objective.needs_own,
-            own_in_use=self._objective.needs_own,
-        )
-        self.no_sums = no_sums(
-            [stream.dim for stream in model.config.streams],
-            by_stream=[term.name for term in self._objective.sparse],
-            scalars=self.by_autograd,
-            device=self._device,
-            some_missing=settings.rows == "any",
-        )
+            latents = self._home.config.latents
+            self._balance = Balance(model, settings.balance, latents=latents, frozen=self.frozen)
         self._graphs: dict[tuple[bool, Mode], StepGraphs] = {}
-        can_record = self._device.type == "cuda" and gather is None and not self.by_autograd
+        can_record = self._device.type == "cuda" and not self.by_autograd
+        can_record &= gather is None and peers is None
         # Thresholds of rows that lack streams wait for the device.
         can_record &= settings.rows == "all" or not model.selector.learns_thresholds
         if graphs and can_record:
@@ -150,9 +126,8 @@ class Learner:
             }
 
     @property
-    def by_autograd(self) -> tuple[str, ...]:
-        """Names of the loss terms that train through autograd, which is slow."""
-        return self._by_autograd.names
+    def _steps(self) -> int:
+        return self._optimizer.adam.number
 
     @torch.no_grad()
     def step(
@@ -184,11 +159,6 @@ class Learner:
                 step = self._optimizer.adam.number
                 inputs = inputs.with_noise(scale, seed=seed, step=step, share=self._share)
             return self._step(inputs)
-
-    def _inputs(self, batch: Mapping[str, Tensor], present: Tensor | None) -> Inputs:
-        if present is not None and self.no_sums.pair_rows is None:
-            raise ConfigError("rows that lack a stream can be learned from with rows any only")
-        return Inputs({name: batch[name] for name in self.model.config.names}, present=present)
 
     def _step(self, inputs: Inputs) -> StepSums:
         config, rows = self.model.config, len(next(iter(inputs.features.values())))
@@ -229,38 +199,32 @@ class Learner:
             auxk = self._candidates.may_exist(rows=rows, step=step)
             self._dead_latents.pass_by(rows)
         own = gather_own(selected, codes, self._gather) if self._counts_own else None
-        candidates = self._count(codes, own, auxk=auxk)
+        counted = SparseCodes(codes.indices, codes.values, codes.present)
+        candidates = self._count(counted, own, auxk=auxk)
         losses, local = self._objective.differentiate(selected, candidates)
         dense = self._by_autograd.differentiate(inputs, codes)
-        few = max(1, len(selected.values) // 32)
+        few = rows_to_compare(len(selected.values))
         sums = self._sums(selected, losses, dense.values, compare_rows=few)
-        gradients = self._gradients(local, codes, dense)
-        lr = self._optimizer.adam.this_step.lr_on_device
-        self._optimizer.update(gradients, self._recipe.before_update(self.model, lr))
+        self._update(self._gradients(local, codes, dense))
         if self._balance is not None:
-            self._balance.count(selected, self._gather)
+            self._balance.count(Uses.of(selected), self._gather)
             self._balance.move(self.model)
         return sums
 
+    def _update(self, gradients: Mapping[str, StreamGradients]) -> None:
+        lr = self._optimizer.adam.this_step.lr_on_device
+        self._optimizer.update(gradients, self._recipe.before_update(self.model, lr))
+
     def _count(
-        self, codes: GlobalCodes, own: SparseCodes | None, *, auxk: bool
+        self, selected: SparseCodes, own: SparseCodes | None, *, auxk: bool
     ) -> tuple[Candidates | None, ...]:
         """Count a batch, and return the latents that AuxK may select, by stream."""
-        selected = SparseCodes(codes.indices, codes.values, codes.present)
         if self._recipe.counts_before_auxk(self.model.config):
             self._dead_latents.count(selected, own)
             return self._candidates_now(auxk=auxk)
         candidates = self._candidates_now(auxk=auxk)
         self._dead_latents.count(selected, own)
         return candidates
-
-    def _candidates_now(self, *, auxk: bool | None = None) -> tuple[Candidates | None, ...]:
-        """By stream, the latents that AuxK may select; `auxk` as in `_learn`."""
-        if auxk is None:
-            auxk = self._candidates.may_exist(rows=0, step=self._optimizer.adam.number)
-        if not auxk:
-            return (None,) * len(self.model.config.names)
-        return self._candidates.by_stream()
 
     def _gradients(
         self, local: LocalTerms, codes: GlobalCodes, dense: DenseTerms
@@ -270,34 +234,6 @@ class Learner:
             self.model, terms, self.kernels, self._workers, frozen=self.frozen
         )
         return add_dense(self.model, gradients, dense.gradients) if dense.gradients else gradients
-
-    @torch.no_grad()
-    def measure(self, batch: Mapping[str, Tensor], *, present: Tensor | None = None) -> StepSums:
-        """The figures of a batch, all pairs of streams decoded; changes nothing.
-
-        Latents are selected as in use: a row's codes do not depend on the other rows.
-
-        Args:
-            batch: As for `step`.
-            present: As for `step`.
-        """
-        with self._workers.one_thread_each():
-            inputs = self._inputs(batch, present)
-            selected = self._selection.in_use(inputs)
-            losses = self._objective.evaluate(selected, self._candidates_now())
-            codes = GlobalCodes(selected.indices, selected.values, selected.kept, selected.present)
-            values = self._by_autograd.evaluate(inputs, codes)
-            return self._sums(selected, losses, values, compare_rows=len(selected.values))
-
-    def losses(self, batch: Mapping[str, Tensor], *, present: Tensor | None = None) -> Losses:
-        """The terms of the loss of a batch, all pairs decoded; changes nothing.
-
-        Args:
-            batch: As for `step`.
-            present: As for `step`.
-        """
-        sums = self.measure(batch, present=present)
-        return Losses(sums.loss / sums.rows, sums.nmse / sums.rows_of_pairs, sums.term_means())
 
     @torch.no_grad()
     def gradients(
@@ -327,12 +263,40 @@ class Learner:
             dense[f"latent_bias.{stream}"] = gradient.latent_bias
         return dense
 
-    def dead_counts(self) -> dict[str, int]:
-        """How many latents are dead now, by stream; waits for the device."""
-        return {name: len(self._dead_latents.dead(name)) for name in self.model.config.names}
+    def whole(self) -> Measurer | None:
+        """What measures and has the whole model, to be saved: this one.
 
-    def state(self) -> dict[str, Tensor]:
+        Where processes share the latents all of them have to call it, as all that follows: the
+        first gets a copy, the others None.
+        """
+        return self
+
+    @property
+    def divided_by(self) -> str:
+        """What several processes have a share of: `rows` or `latents`."""
+        return "rows"
+
+    def change(
+        self, change: Callable[[Sparc], None], copy_from_first: Callable[[Sparc], None]
+    ) -> None:
+        """Change the encoders, latent biases and thresholds beside the steps.
+
+        Args:
+            change: Changes a whole model; need do nothing but in the first process.
+            copy_from_first: Copies what it changed to the whole model of every process.
+        """
+        change(self.model)
+        copy_from_first(self.model)
+
+    def state(self) -> Mapping[str, Tensor]:
         """What a learner needs besides the weights to resume bit for bit, by name."""
+        return self._own_state()
+
+    def state_in_turn(self) -> TensorsInTurn:
+        """The same, a tensor at a time; of several processes all have to take them."""
+        return TensorsInTurn.of(self._own_state())
+
+    def _own_state(self) -> dict[str, Tensor]:
         state = {"steps": torch.tensor(self._optimizer.adam.number)}
         for name, moments in self._optimizer.adam.moments.items():
             state[f"first.{name}"] = moments.first
@@ -349,46 +313,15 @@ class Learner:
         Raises:
             RunError: The state is that of another model.
         """
-        own = self.state()
+        own, counters = self._own_state(), self._dead_latents.counters()
         for name in sorted(own.keys() | state.keys()):
             if name not in state or name not in own or not _alike(own[name], state[name]):
                 raise RunError(f"the optimizer's state does not fit this model: {name}")
         self._optimizer.adam.restore(int(state["steps"]))
+        self.restore_counters({name: state[name] for name in counters})
         for name, tensor in own.items():
-            if name in self._dead_latents.counters():
-                self._dead_latents.restore(name, state[name])
-            elif name != "steps":
+            if name != "steps" and name not in counters:
                 tensor.copy_(state[name])
-
-    def _sums(
-        self,
-        selected: Selected,
-        losses: RowLosses,
-        values: Mapping[str, Tensor],
-        *,
-        compare_rows: int,
-    ) -> StepSums:
-        return step_sums(
-            self.model,
-            self._objective,
-            selected,
-            losses,
-            values,
-            compare_rows=compare_rows,
-            kernels=self.kernels,
-            some_missing=self.settings.rows == "any",
-        )
-
-
-def _required_variances(
-    model: Sparc, settings: TrainConfig, variances: Sequence[float]
-) -> Sequence[float] | None:
-    """What errors are divided by, None for the rows' |x|^2."""
-    if settings.error == "norm":
-        return None
-    if len(variances) != len(model.config.names) or not all(v > 0 for v in variances):
-        raise ConfigError("error variance needs the variance of every stream, above zero")
-    return variances
 
 
 def _alike(tensor: Tensor, other: Tensor) -> bool:

@@ -27,6 +27,7 @@ from sparc.train.step.reconstruct import (
 from sparc.train.step.row_terms import LocalTerms
 from sparc.train.step.rows import join_rows, share_rows
 from sparc.train.step.select import Selected
+from sparc.train.step.terms.dead_code import DeadDictionary, OwnDead
 from sparc.train.step.terms.term import (
     Contribution,
     LossTerm,
@@ -69,6 +70,7 @@ class Objective:
         sparse: The terms with derivatives by hand, besides reconstruction.
         by_autograd: The terms without.
         needs_own: Whether a term needs `Selected.own`.
+        cross: Whether the loss decodes the codes of all sources, or only the target's own.
         pair_weights: Weight of every pair's error in the loss, (targets, sources).
         variances: As given, (streams,).
     """
@@ -88,7 +90,7 @@ class Objective:
         streams = len(model.config.names)
         weights = pair_weights(terms, streams)
         off_diagonal = weights.masked_fill(torch.eye(streams, dtype=torch.bool), 0)
-        self._cross = streams == 1 or bool(off_diagonal.any())
+        self.cross = streams == 1 or bool(off_diagonal.any())
         bias = model.latent_bias[model.config.names[0]]
         self.pair_weights = weights.to(bias.device, bias.dtype)
         self.variances = None
@@ -110,14 +112,15 @@ class Objective:
 
         def piece(target: int, rows: slice) -> tuple[TargetTerms, dict[str, Contribution]]:
             part = selected.rows(rows)
-            compared = self._compare(part, target, cross=self._cross)
-            return compared, self._contributions(part, target, compared, candidates[target])
+            compared = self._compare(part, target, cross=self.cross)
+            dead = self._dead(part, target, candidates[target])
+            return compared, self.contributions(part, target, compared, dead)
 
         results = self._for_each_target(selected, piece)
         targets = [join_targets([compared for compared, _ in parts]) for parts in results]
         contributions = [join_contributions([terms for _, terms in parts]) for parts in results]
         errors = torch.stack([target.square_errors for target in targets], dim=1)
-        losses = RowLosses(errors, self._losses(contributions))
+        losses = RowLosses(errors, self.losses(contributions))
         return losses, local_terms(selected, targets, contributions)
 
     def evaluate(self, selected: Selected, candidates: CandidatesByStream) -> RowLosses:
@@ -130,16 +133,16 @@ class Objective:
 
         def piece(target: int, rows: slice) -> tuple[Tensor, dict[str, Contribution]]:
             part = selected.rows(rows)
-            if not any(term.applies(candidates[target]) for term in self.sparse):
+            dead = self._dead(part, target, candidates[target])
+            if not any(term.applies(dead) for term in self.sparse):
                 return square_errors(self._model, part, target, kernels=self._kernels), {}
             compared = self._compare(part, target, cross=True)
-            terms = self._contributions(part, target, compared, candidates[target])
-            return compared.square_errors, terms
+            return compared.square_errors, self.contributions(part, target, compared, dead)
 
         results = self._for_each_target(selected, piece)
         errors = [join_rows([errors for errors, _ in parts]) for parts in results]
         contributions = [join_contributions([terms for _, terms in parts]) for parts in results]
-        return RowLosses(torch.stack(errors, dim=1), self._losses(contributions))
+        return RowLosses(torch.stack(errors, dim=1), self.losses(contributions))
 
     def _for_each_target(
         self, selected: Selected, function: Callable[[int, slice], Result]
@@ -165,10 +168,28 @@ class Objective:
             kernels=self._kernels,
         )
 
-    def _contributions(
-        self, selected: Selected, target: int, compared: TargetTerms, candidates: Candidates | None
+    def _dead(
+        self, selected: Selected, target: int, candidates: Candidates | None
+    ) -> DeadDictionary | None:
+        if candidates is None:
+            return None
+        return OwnDead(candidates, selected.products[target], self._kernels)
+
+    def contributions(
+        self,
+        selected: Selected,
+        target: int,
+        compared: TargetTerms,
+        dead: DeadDictionary | None,
     ) -> dict[str, Contribution]:
-        """What every sparse term contributes for some rows, by name."""
+        """What every sparse term contributes for some rows, by name.
+
+        Args:
+            selected: The rows.
+            target: Position of a stream.
+            compared: Its reconstructions.
+            dead: The latents that AuxK may select in it; None for none.
+        """
         streams = len(self._model.config.names)
         contributions = {
             term.name: term.sparse(
@@ -177,22 +198,23 @@ class Objective:
                     selected,
                     target,
                     functools.partial(compared.own_errors, target, selected.present),
-                    candidates,
+                    dead,
                     term.weight / streams,
                     self._kernels,
                 )
             )
             for term in self.sparse
-            if term.applies(candidates)
+            if term.applies(dead)
         }
         if selected.present is None:
             return contributions
         has = selected.present[:, target]
         return {name: of_present(of_term, has) for name, of_term in contributions.items()}
 
-    def _losses(
+    def losses(
         self, contributions: Sequence[Mapping[str, Contribution]]
     ) -> dict[str, list[Tensor | None]]:
+        """`RowLosses.by_term`, of what the terms contribute, by stream."""
         return {
             term.name: [
                 terms[term.name].losses if term.name in terms else None for terms in contributions

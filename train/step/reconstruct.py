@@ -72,10 +72,7 @@ def compare(
     """
     rows, streams, k = selected.values.shape
     indices, values = codes_for(selected.indices, selected.values, target, cross=cross)
-    sources = slice(None) if cross else slice(target, target + 1)
-    scales = 2 * weights[target, sources] / denominators.unsqueeze(1)
-    if selected.present is not None:
-        scales = scales * (selected.present[:, target, None] & selected.present[:, sources])
+    scales = residual_scales(selected, target, weights, denominators, cross=cross)
     compared = kernels.compare(
         indices,
         values,
@@ -83,13 +80,29 @@ def compare(
         selected.centred[target],  # the pre-bias stands on both sides of r - x
         scales.view(values.shape[:2]),
     )
-    square_errors = compared.square_errors.view(rows, -1)
-    if not cross:
-        all_pairs = square_errors.new_full((rows, streams), torch.nan)
-        all_pairs[:, target] = square_errors[:, 0]
-        square_errors = all_pairs
-    residuals = compared.residuals.view(rows, len(scales[0]), -1)
+    square_errors = of_all_pairs(compared.square_errors.view(rows, -1), target, streams)
+    residuals = compared.residuals.view(rows, scales.shape[1], -1)
     return TargetTerms(square_errors, scales, residuals, compared.products.view(rows, -1, k))
+
+
+def residual_scales(
+    selected: Selected, target: int, weights: Tensor, denominators: Tensor, *, cross: bool
+) -> Tensor:
+    """`TargetTerms.scales`; arguments as of `compare`."""
+    sources = slice(None) if cross else slice(target, target + 1)
+    scales = 2 * weights[target, sources] / denominators.unsqueeze(1)
+    if selected.present is None:
+        return scales
+    return scales * (selected.present[:, target, None] & selected.present[:, sources])
+
+
+def of_all_pairs(square_errors: Tensor, target: int, streams: int) -> Tensor:
+    """`TargetTerms.square_errors`, (rows, streams), of those of the target's sources."""
+    if square_errors.shape[1] == streams:
+        return square_errors
+    all_pairs = square_errors.new_full((len(square_errors), streams), torch.nan)
+    all_pairs[:, target] = square_errors[:, 0]
+    return all_pairs
 
 
 def denominators(selected: Selected, target: int, variances: Tensor | None) -> Tensor:

@@ -109,6 +109,28 @@ def select_candidates(
         mode: Whether the streams select jointly or independently; by default as the model does.
         workers: Threads; each takes some rows.
     """
+    read = read_inputs(model, inputs)
+    products = read_products(model, read.read, read.present, precision, workers)
+    return choose(model, read, products, precision, kernels, mode or model.own_mode, workers)
+
+
+class ReadInputs(NamedTuple):
+    """A batch up to what the encoders multiply; the fields are those of `Selected`."""
+
+    features: tuple[Tensor, ...]
+    square_norms: tuple[Tensor, ...]
+    centred: tuple[Tensor, ...]
+    read: tuple[Tensor, ...]
+    present: Tensor | None
+
+
+def read_inputs(model: Sparc, inputs: Inputs) -> ReadInputs:
+    """Normalize and centre a batch, and add its noise.
+
+    Args:
+        model: The model.
+        inputs: The batch, no feature zero.
+    """
     names, present = model.config.names, inputs.present
     raw = tuple(inputs.features[name] for name in names)
     if present is not None:
@@ -126,22 +148,51 @@ def select_candidates(
         features = _where_present(present, features, 0.0)
         centred = _where_present(present, centred, 0.0)
         read = _where_present(present, read, 0.0)
+    return ReadInputs(features, square_norms, centred, read, present)
+
+
+def read_products(
+    model: Sparc,
+    read: tuple[Tensor, ...],
+    present: Tensor | None,
+    precision: Precision,
+    workers: Workers,
+) -> tuple[Tensor, ...]:
+    """`Selected.products` of rows, for the latents of the model.
+
+    Args:
+        model: The model.
+        read: By stream, what the encoders multiply, (rows, dim).
+        present: As `Inputs.present`.
+        precision: Arithmetic of the products.
+        workers: Threads; each takes some latents.
+    """
     products = _products(model, read, precision, workers)
-    if present is not None:
-        products = _without_missing(model, products, present, workers)
-    pieces = share_rows(features[0], kernels, workers)
+    return products if present is None else _without_missing(model, products, present, workers)
+
+
+def choose(
+    model: Sparc,
+    read: ReadInputs,
+    products: tuple[Tensor, ...],
+    precision: Precision,
+    kernels: Kernels,
+    mode: Mode,
+    workers: Workers,
+) -> Selected:
+    """The candidates of rows by their products; arguments as of `select_candidates`."""
+    pieces = share_rows(read.features[0], kernels, workers)
 
     def select_rows(rows: slice) -> tuple[Tensor, Tensor]:
-        part_read, part_products = rows_of(read, rows), rows_of(products, rows)
-        return _candidates(
-            model, part_read, part_products, precision, kernels, mode or model.own_mode
-        )
+        part_read, part_products = rows_of(read.read, rows), rows_of(products, rows)
+        return _candidates(model, part_read, part_products, precision, kernels, mode)
 
     indices, values = join_streams(workers.map(select_rows, pieces))
+    features, square_norms, centred, encoded, present = read
     if present is not None:
         values = values.where(present.unsqueeze(2), 0)
     return Selected(
-        features, square_norms, centred, read, products, indices, values, present=present
+        features, square_norms, centred, encoded, products, indices, values, present=present
     )
 
 

@@ -164,6 +164,11 @@ def no_sums(
     )
 
 
+def rows_to_compare(rows: int) -> int:
+    """On how many of a training batch's rows `StepSums.chosen_alone` is counted: it takes time."""
+    return max(1, rows // 32)
+
+
 def step_sums(
     model: Sparc,
     objective: Objective,

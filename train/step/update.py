@@ -4,7 +4,7 @@ Large weights are updated in blocks of rows, so that their gradient never exists
 not know where gradients come from.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from sparc.common.workers import Workers
 from sparc.train.kernels.adam import Adam, move
 from sparc.train.kernels.interface import Kernels, WeightGradient, gradient_rows
 from sparc.train.model.network import Sparc
-from sparc.train.step.gradients import StreamGradients
+from sparc.train.step.gradients import StreamGradients, sum_is_whole
 from sparc.train.step.rows import row_slices
 
 
@@ -35,6 +35,9 @@ class Optimizer:
         clip: Largest norm of the whole gradient; 0 does not clip.
         unit_decoders: Whether decoder rows are scaled to unit norm after every step.
         frozen: Streams that get no gradients, for which Adam keeps no moments.
+        over_latents: Turns a sum over the latents of `model` into that over all, where processes
+            share them.
+        processes: How many share them.
 
     Attributes:
         adam: The state of Adam.
@@ -49,6 +52,8 @@ class Optimizer:
         clip: float,
         unit_decoders: bool,
         frozen: Collection[str] = (),
+        over_latents: Callable[[Tensor], Tensor] = sum_is_whole,
+        processes: int = 1,
     ) -> None:
         self.adam = Adam(
             {
@@ -62,6 +67,8 @@ class Optimizer:
         self._workers = workers
         self._clip = clip
         self._unit_decoders = unit_decoders
+        self._over_latents = over_latents
+        self._processes = processes
 
     def update(
         self, gradients: Mapping[str, StreamGradients], divisors: Mapping[str, Tensor]
@@ -129,7 +136,10 @@ class Optimizer:
             return rows.double().square().sum()
 
         squares = self._workers.map(square, blocks)
-        squares += [vector.double().square().sum() for vector in vectors.values()]
-        norm = torch.stack(squares).sum().sqrt()
+        for name, vector in vectors.items():
+            here = vector.double().square().sum()
+            # All processes have the pre-biases: each counts its share of them.
+            squares.append(here / self._processes if name.startswith("pre_bias.") else here)
+        norm = self._over_latents(torch.stack(squares).sum()).sqrt()
         dtype = next(iter(vectors.values())).dtype
         return (self._clip / norm).clamp(max=1).to(dtype)

@@ -7,6 +7,7 @@ import torch
 from sparc.common.errors import RunError, SparcError
 from sparc.common.files.folder import Folder
 from sparc.train.model.tensors import read_tensors, write_tensors
+from sparc.train.model.tensors_in_turn import TensorsInTurn, write_in_turn
 
 TENSORS = {
     "weights": torch.arange(6, dtype=torch.float32).reshape(2, 3),
@@ -25,6 +26,24 @@ def test_tensors_come_back(tmp_path):
     assert all(torch.equal(found[name], TENSORS[name]) for name in TENSORS)
     with pytest.raises(RunError, match=r"file is damaged: .* do not fit its sha256"):
         read_tensors(Folder(tmp_path), "file", largest=LARGEST, about={"k": 5})
+
+
+@pytest.mark.parametrize("about", [None, {"k": 4}])
+def test_tensors_that_come_in_turn_make_the_same_file(tmp_path, about):
+    """Byte for byte, whatever their types, also where no tensor but one exists at a time."""
+    tensors = {
+        "since.b": torch.arange(5),
+        "a": torch.arange(3, dtype=torch.float64),
+        "first.ä": torch.rand(4, 3)[:, 1:],
+        "kept": torch.tensor([True]),
+        "none": torch.empty(0, 4),
+        "steps": torch.tensor(7),
+    }
+    write_tensors(Folder(tmp_path), "at once", tensors, about=about)
+    layout = {name: x.to("meta") for name, x in tensors.items()}
+    in_turn = TensorsInTurn(layout, ((name, tensors[name].clone()) for name in sorted(tensors)))
+    write_in_turn(Folder(tmp_path), "in turn", in_turn, about=about)
+    assert (tmp_path / "in turn").read_bytes() == (tmp_path / "at once").read_bytes()
 
 
 def test_no_flipped_bit_goes_unnoticed(tmp_path):

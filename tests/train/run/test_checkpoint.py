@@ -12,6 +12,7 @@ from sparc.train.config import ModelConfig, StreamShape
 from sparc.train.data.order import Position
 from sparc.train.model.initialize import initial_model
 from sparc.train.model.network import Sparc
+from sparc.train.model.tensors_in_turn import TensorsInTurn
 from sparc.train.run.checkpoint import (
     Checkpoint,
     Logged,
@@ -28,7 +29,7 @@ def checkpoint(step):
     return Checkpoint(
         step=step,
         position=Position(1, 2),
-        learner={"first.encoder.a": torch.full((6, 4), float(step))},
+        learner=TensorsInTurn.of({"first.encoder.a": torch.full((6, 4), float(step))}),
         window={"rows": torch.tensor(7.0, dtype=torch.float64)},
         logged=Logged(12, "ab"),
     )
@@ -47,7 +48,7 @@ def test_the_newest_are_kept_and_come_back(run):
     model = Sparc(CONFIG)
     found = load_checkpoint(Folder(run), 30, model)
     assert (found.step, found.position) == (30, Position(1, 2))
-    assert torch.equal(found.learner["first.encoder.a"], torch.full((6, 4), 30.0))
+    assert torch.equal(found.learner.layout["first.encoder.a"], torch.full((6, 4), 30.0))
     assert found.window["rows"] == 7
     assert found.logged == Logged(12, "ab")
     expected = initial_model(CONFIG, seed=30, means=None)

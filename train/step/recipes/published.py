@@ -55,9 +55,10 @@ class PublishedRecipe(Recipe):
             return
         for stream in model.config.names:
             dead = dead_latents.dead(stream)
+            share, every = dead_latents.share_of_dead(stream)
             encoder = model.encoder[stream]
             draws = generator(self.settings.seed, "reinitialize", step, stream)
-            fresh = torch.randn(len(dead), encoder.shape[1], generator=draws, dtype=encoder.dtype)
-            encoder[dead] = 0.01 * fresh.to(encoder.device)
+            fresh = torch.randn(every, encoder.shape[1], generator=draws, dtype=encoder.dtype)
+            encoder[dead] = 0.01 * fresh[share].to(encoder.device)
             model.latent_bias[stream][dead] = 0
             dead_latents.forget(stream, dead)

@@ -4,9 +4,8 @@ import torch
 from torch import Tensor
 
 from sparc.train.reference import Forward, aux
-from sparc.train.step.deadness import Candidates
 from sparc.train.step.recipes.recipe import recipe_of
-from sparc.train.step.row_terms import AuxiliaryCode
+from sparc.train.step.terms.dead_code import DeadDictionary
 from sparc.train.step.terms.term import Contribution, SparseTerm, StreamRows
 
 
@@ -20,6 +19,7 @@ class AuxK(SparseTerm):
     """
 
     always_logged = True
+    reads_offers_alone = True
 
     @property
     def weight(self) -> float:
@@ -31,41 +31,26 @@ class AuxK(SparseTerm):
         constant = recipe_of(self.settings).auxk_without_dead
         return aux(forward, self.settings.auxk, constant=constant)
 
-    def applies(self, candidates: Candidates | None) -> bool:
+    def applies(self, dead: DeadDictionary | None) -> bool:
         """In streams where a latent may be dead."""
-        return candidates is not None
+        return dead is not None
 
     def sparse(self, rows: StreamRows) -> Contribution:
-        """Losses and derivatives; the auxiliary code is one over the candidates.
+        """Losses and derivatives; the auxiliary code is one over the dead latents.
 
-        Without candidates the code is empty, and the loss is the constant of the published recipe,
-        which has a derivative by the pre-bias only.
+        Without any the code is empty, and the loss is the constant of the published recipe, which
+        has a derivative by the pre-bias only.
         """
-        assert rows.candidates is not None
-        kernels, error = rows.kernels, rows.errors()
+        assert rows.dead is not None
+        error = rows.errors()
         bias = rows.model.pre_bias[rows.model.config.names[rows.stream]]
         # The target, a constant, is x - r + b_pre; b_pre is on both sides of the difference.
         target_norms = (bias - error).square().sum(1, keepdim=True)
         per_norm = torch.where(target_norms > 0, 1 / target_norms, 0)  # 0 if nothing is left over
-        latents, directions, biases, any_dead = rows.candidates
-        if any_dead is not None:
-            per_norm = per_norm * any_dead
-        products = rows.selected.products[rows.stream]
-        if len(latents) < products.shape[1]:
-            products = products.gather(1, latents.expand(len(products), -1))
-        if not len(latents):
-            losses = error.square().sum(1) * per_norm.squeeze(1)
-            indices = latents.new_zeros(len(products), 0)
-            values = error.new_zeros(len(products), 0)
-            residuals = error * (per_norm * (2 * rows.weight))
-            code = AuxiliaryCode(latents, indices, values, values, residuals)
-            return Contribution(losses, auxiliary=code)
-        k = min(self.settings.auxk, len(latents))
-        indices, values = kernels.select([products], [biases], k)
-        difference = kernels.decode(indices, values, directions).squeeze(1).add_(error)
-        values = values.squeeze(1)
+        if rows.dead.any_dead is not None:
+            per_norm = per_norm * rows.dead.any_dead
+        code = rows.dead.code(min(self.settings.auxk, rows.dead.size))
+        difference = code.decoded.add_(error)
         losses = difference.square().sum(1) * per_norm.squeeze(1)
         residuals = difference.mul_(per_norm * (2 * rows.weight))
-        gradients = kernels.value_gradients(indices, residuals.unsqueeze(1), directions).squeeze(1)
-        code = AuxiliaryCode(latents, indices, values, gradients * (values > 0), residuals)
-        return Contribution(losses, auxiliary=code)
+        return Contribution(losses, auxiliary=code.differentiate(residuals))

@@ -19,6 +19,7 @@ class Distill(SparseTerm):
     """
 
     needs_own = True
+    reads_offers_alone = True
 
     def dense(self, forward: Forward) -> Tensor:
         """The formula, by stream."""

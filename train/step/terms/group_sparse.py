@@ -17,6 +17,8 @@ class GroupSparse(SparseTerm):
     Source: arXiv 2601.20028, for pairs of image and text. Its random masks are not part of it.
     """
 
+    reads_offers_alone = True
+
     def dense(self, forward: Forward) -> Tensor:
         """The formula: the mean over rows, a scalar."""
         squares = torch.stack(list(forward.codes.values())).square().sum(0)

@@ -12,10 +12,10 @@ from sparc.train.config import TrainConfig
 from sparc.train.kernels.interface import Kernels
 from sparc.train.model.network import Sparc
 from sparc.train.reference import Forward
-from sparc.train.step.deadness import Candidates
 from sparc.train.step.row_terms import AuxiliaryCode, FurtherLogits
 from sparc.train.step.rows import join_rows
 from sparc.train.step.select import Selected
+from sparc.train.step.terms.dead_code import DeadDictionary
 from sparc.train.step.terms.registry import TERMS
 
 
@@ -34,6 +34,10 @@ class LossTerm(ABC):
     """Whether lines of metrics.jsonl have its value even if its weight is 0."""
     needs_own: ClassVar[bool] = False
     """Whether `Selected.own` is to be computed for it."""
+    reads_offers_alone: ClassVar[bool] = False
+    """Whether it reads no logits but those of a row's code, of the streams' own TopK and, by
+    `StreamRows.dead`, of dead latents; so that processes can share the latents. Its `further`
+    logits, if any, are those of the stream's own TopK."""
     allows_missing: ClassVar[bool] = False
     """Whether `dense` heeds `Forward.has`, so that rows that lack streams can be trained with."""
 
@@ -62,6 +66,7 @@ class PairTerm(LossTerm):
     """
 
     allows_missing = True
+    reads_offers_alone = True
 
     @abstractmethod
     def pairs(self, streams: int) -> Tensor:
@@ -85,7 +90,7 @@ class StreamRows(NamedTuple):
         selected: The rows, all streams.
         stream: Position of the stream.
         errors: Returns r - x of the stream's own code, (rows, dim).
-        candidates: The latents that AuxK may select in the stream; None for none.
+        dead: The latents that AuxK may select in the stream; None for none.
         weight: Weight of the stream's losses: that of the term, divided by the number of streams.
         kernels: The implementation of the sparse mathematics.
     """
@@ -94,7 +99,7 @@ class StreamRows(NamedTuple):
     selected: Selected
     stream: int
     errors: Callable[[], Tensor]
-    candidates: Candidates | None
+    dead: DeadDictionary | None
     weight: float
     kernels: Kernels
 
@@ -106,7 +111,9 @@ class Contribution(NamedTuple):
         losses: The stream's losses, (rows,), without the weight.
         value_gradients: Derivative by the values of the stream's code, (rows, k), of the losses of
             all streams times `StreamRows.weight`; None for zero.
-        auxiliary: Another code that the stream's decoder decodes, with its derivatives.
+        auxiliary: Another code that the stream's decoder decodes, with its derivatives, by
+            `StreamRows.dead`. In rows that lack the stream it is zero, and so has to be what the
+            term gives for it.
         logit_gradients: As `value_gradients`, by the logits of the code's latents: they count where
             the value is zero, too.
         further: Derivatives by further logits of the stream.
@@ -127,7 +134,7 @@ class SparseTerm(LossTerm):
 
     allows_missing = True
 
-    def applies(self, candidates: Candidates | None) -> bool:  # noqa: ARG002
+    def applies(self, dead: DeadDictionary | None) -> bool:  # noqa: ARG002
         """Whether `sparse` is to be called for a stream; if not, its losses are 0."""
         return True
 
@@ -172,9 +179,6 @@ def of_present(contribution: Contribution, has: Tensor) -> Contribution:
         return rows.where(has.view(-1, *[1] * (rows.dim() - 1)), 0)
 
     losses, by_values, auxiliary, by_logits, further = contribution
-    if auxiliary is not None:
-        latents, indices, *derivatives = auxiliary
-        auxiliary = AuxiliaryCode(latents, indices, *map(masked, derivatives))
     if further is not None:
         further = FurtherLogits(further.indices, masked(further.gradients))
     return Contribution(
