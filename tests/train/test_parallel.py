@@ -76,7 +76,6 @@ def test_the_way_that_costs_less_is_chosen():
     [
         (model(latents=8190), {}, "4 processes cannot share 8,190 latents evenly"),
         (model(latents=64), {"k": 64}, "own 16 latents, fewer than the 64 of a code"),
-        (model(), {"precision": "tf32"}, "precision tf32"),
         (model(), {"terms": ("iso_energy=1",)}, "loss term iso_energy reads the logits of all"),
     ],
 )

@@ -42,7 +42,7 @@ class SharedDead:
         rows, own = self.products.shape
         latents, _, biases, _ = self.candidates
         indices = latents.new_zeros(rows, min(k, own))
-        scores = self.products.new_full((rows, k), -torch.inf)  # an owner may have fewer than k
+        scores = biases.new_full((rows, k), -torch.inf)  # an owner may have fewer than k
         if indices.shape[1]:
             indices, _ = self.kernels.select([self.products], [biases], indices.shape[1])
             indices = indices.sort(dim=1).values  # of equal scores the first is taken

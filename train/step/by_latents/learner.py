@@ -19,6 +19,7 @@ from sparc.train.step.by_latents.models import (
     whole_model,
 )
 from sparc.train.step.by_latents.peers import Peers, sum_everywhere
+from sparc.train.step.by_latents.selecting import SharedSelection
 from sparc.train.step.by_latents.step import SharedStep
 from sparc.train.step.deadness import Candidates
 from sparc.train.step.keep import learn_thresholds
@@ -71,16 +72,24 @@ class SharedLearner(Learner):
             self._home,
             peers,
             self._objective,
-            self._selection,
             self.kernels,
             self._workers,
             frozen=self.frozen,
-            needs_own=self._needs_own,
             without_dead=self._recipe.auxk_without_dead,
+        )
+        self._selecting = SharedSelection(
+            self.model,
+            self._home,
+            peers,
+            self._selection,
+            self.kernels,
+            self._workers,
+            precision=settings.precision,
+            needs_own=self._needs_own,
         )
 
     def _learn(self, inputs: Inputs, *, auxk: bool | None = None, mode: Mode) -> StepSums:
-        batch = self._shared.select(inputs, mode)
+        batch = self._selecting.select(inputs, mode)
         learn_thresholds(self.model, batch.selected.thresholds)
         rows = len(batch.codes.values)
         if auxk is None:

@@ -18,8 +18,6 @@ def why_not_shared(config: ModelConfig, settings: TrainConfig, processes: int) -
     if config.latents // processes < config.width:
         own = config.latents // processes
         return f"a process would own {own:,} latents, fewer than the {config.width:,} of a code"
-    if settings.precision != "float32":
-        return f"precision {settings.precision} selects by logits that it computes again"
     for term in build_terms(settings):
         if not term.reads_offers_alone:
             return f"loss term {term.name} reads the logits of all latents"

@@ -126,3 +126,24 @@ def answer(peers: Peers, offers: Offers, latents: int, answers: Sequence[Answer]
         about.scatter_(1, indices, what)
         said.append(about.gather(1, offers.at_home[:, place]))
     return to_owners(peers, torch.stack(said, dim=2)).transpose(1, 2)
+
+
+def report(
+    peers: Peers, offers: Offers, place: int, latents: int, known: Tensor, wanted: Tensor
+) -> Tensor:
+    """What owners know about their offers, of the latents that homes ask for.
+
+    Args:
+        peers: The processes.
+        offers: Of all rows.
+        place: The set of the offers.
+        latents: Size of the whole dictionary.
+        known: About the own offers of the set, (all rows, width).
+        wanted: Latents of the home's rows that were offered, (rows, n) int64.
+
+    Returns:
+        About those, (rows, n).
+    """
+    at_home = to_homes(peers, known)
+    table = at_home.new_zeros(len(at_home), latents)
+    return table.scatter_(1, offers.at_home[:, place], at_home).gather(1, wanted)

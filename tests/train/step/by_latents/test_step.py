@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sparc.train.config import TrainConfig
+from sparc.train.step import select
 from sparc.train.step.by_latents.learner import SharedLearner
 from sparc.train.step.by_latents.models import joined
 from sparc.train.step.learner import Learner
@@ -50,6 +51,7 @@ def in_threads(world, function):
 
 
 TWINS = "latents that are equal"
+COARSE = "coarse products", "coarse products of rows that lack streams"
 CASES = {
     "joint": ({}, {}),
     "without cross": ({"cross_weight": 0.0}, {}),
@@ -79,6 +81,8 @@ CASES = {
         },
         {},
     ),
+    COARSE[0]: ({}, {}),
+    COARSE[1]: ({"rows": "any", "independent": 0.5}, {"selection": "batch"}),
     TWINS: ({}, {"normalize": "none"}),
     "thresholds of rows that lack streams": ({"rows": "any"}, {"selection": "batch"}),
 }
@@ -91,6 +95,12 @@ def test_the_steps_are_those_of_one_process(build_model, draw_batch, case, world
     monkeypatch.setattr("sparc.train.step.recipes.published.DEAD_AFTER_STEPS", 2)
     monkeypatch.setattr("sparc.train.step.recipes.published.REINITIALIZE_EVERY", 3)
     options, shape = CASES[case]
+    if case in COARSE:  # as on a GPU with another precision
+        exactly = select._products
+        monkeypatch.setattr(
+            "sparc.train.step.select._products",
+            lambda *given: tuple(x.bfloat16().double() for x in exactly(*given)),
+        )
     given = {"recipe": "joint", "dead_after": 25, "auxk": 4, "clip": 0.2, "kernels": "torch"}
     settings = TrainConfig(**{**given, **options})
     # Four processes own fewer latents than a row may use of all candidates.
@@ -119,6 +129,8 @@ def test_the_steps_are_those_of_one_process(build_model, draw_batch, case, world
         present[:, :, 0] |= ~present.any(2)
 
     alone = Learner(whole, settings, variances=variances)
+    if case in COARSE:
+        alone._selection._precision = "bfloat16"
     expected = [
         alone.step(batch, 1e-2, present=None if present is None else present[step])
         for step, batch in enumerate(batches)
@@ -126,6 +138,8 @@ def test_the_steps_are_those_of_one_process(build_model, draw_batch, case, world
 
     def steps_of(peers):
         learner = SharedLearner(new_model(), settings, variances=variances, peers=peers)
+        if case in COARSE:
+            learner._selecting._precision = "bfloat16"
         part = slice(peers.rank * rows // world, (peers.rank + 1) * rows // world)
         sums = [
             learner.step(
