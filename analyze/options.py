@@ -34,7 +34,7 @@ def source(default: str, *, former: str | None = None) -> Any:
 
 def out_file() -> Any:
     """A file for the command's one table."""
-    return option(None, "Write the table to this Parquet file.")
+    return option(None, "Write the table to this Parquet file, a path or URL.")
 
 
 def out_folder(of: str, default: Path | None = None, *, former: str | None = None) -> Any:

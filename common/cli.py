@@ -156,8 +156,8 @@ def command(
         @functools.wraps(function)
         def run(**arguments: Any) -> None:
             debug = arguments.pop("debug")
-            arguments = {name: _from_home(value) for name, value in arguments.items()}
             with one_line_errors(debug=debug), on_command_line():
+                arguments = {name: _placed(value, name) for name, value in arguments.items()}
                 if config_class is not None:
                     path = arguments.pop("config")
                     typed = _typed(config_class, arguments)
@@ -177,8 +177,9 @@ def command(
     return register
 
 
-def _from_home(value: Any) -> Any:
-    return path_here(value, "what is given as a path") if isinstance(value, Path) else value
+def _placed(value: Any, name: str) -> Any:
+    """A path as it is meant; anything else as it is."""
+    return path_here(value, name.replace("_", "-")) if isinstance(value, Path) else value
 
 
 class one_line_errors:  # noqa: N801 - reads as a statement, like contextlib.suppress

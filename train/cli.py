@@ -8,7 +8,6 @@ import typer
 from sparc.common import heap
 from sparc.common.cli import command, confirm, display, new_app, overwrite_option
 from sparc.common.errors import ConfigError
-from sparc.common.files.folder import Folder
 from sparc.train.align.config import AlignConfig
 from sparc.train.config import TrainConfig
 from sparc.train.export.config import ExportConfig
@@ -59,6 +58,7 @@ def run(
     cache: Cache, run: Run, config: TrainConfig, sweep: Grid = None, overwrite: Overwrite = False
 ) -> None:
     """Train a model, or resume an interrupted run."""
+    from sparc.common.files.folder import Folder
     from sparc.train import job
 
     if sweep is not None and overwrite:

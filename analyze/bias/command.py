@@ -2,6 +2,7 @@
 
 import json
 import math
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -88,7 +89,7 @@ def bias(report: Report, config: BiasConfig) -> Bias:
     if config.out is not None:
         for name, table in tables._asdict().items():
             made = described(_with_attribute(table, result), name, report.about("bias", config))
-            write_table(config.out / f"{name}.parquet", made)
+            write_table(posixpath.join(config.out, f"{name}.parquet"), made)
     return result
 
 

@@ -1,7 +1,6 @@
 """The settings of `sparc-analyze bias`."""
 
 import dataclasses
-from pathlib import Path
 from typing import Literal
 
 from sparc.analyze import options
@@ -34,7 +33,7 @@ class BiasConfig:
     )
     pairs: int = option(50, "Pairs reported per stream.")
     lines: int = option(10, "Findings shown per stream.")
-    out: Path | None = options.out_folder("associations.parquet and pairs.parquet")
+    out: str | None = options.out_folder("associations.parquet and pairs.parquet")
     cache: str = options.moved_cache()
     seed: int = options.seed("the control, in which the attribute is shuffled")
     scheduler: str = options.scheduler()

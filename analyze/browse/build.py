@@ -109,7 +109,7 @@ def browse(report: Report, site: Location, config: BrowseConfig | None = None) -
         opened = SiteFolder(folder, record)
         exported = config.export is None or config.export.exists()
         if opened.finished and exported:
-            return Site(folder.path(START), 0, 0, (f"{folder} is finished",))
+            return Site(folder.shown(START), 0, 0, (f"{folder} is finished",))
         return _Building(opened, folder, report, run, config, files).build()
 
 
@@ -185,7 +185,7 @@ class _Building:
             notes.append(f"the site has {shown_size(size)}, more than {config.size}: {cause}")
         if unreadable:
             notes.append(f"{amount(unreadable, 'image')} could not be read: empty frames")
-        return Site(self._folder.path(START), size, len(gathered.alive), tuple(notes))
+        return Site(self._folder.shown(START), size, len(gathered.alive), tuple(notes))
 
     def _draw(self, gathered: Gathered, pictures: Pictures, room: float) -> tuple[Plan, int]:
         plan = plan_pictures(gathered, pictures, room)

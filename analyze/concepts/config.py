@@ -1,11 +1,11 @@
 """The settings of `sparc-analyze concepts`."""
 
 import dataclasses
-from pathlib import Path
 
 from sparc.analyze import options
 from sparc.common.config import option
 from sparc.common.errors import ConfigError, setting
+from sparc.common.files.paths import ending
 
 ENDINGS = (".csv", ".parquet")
 
@@ -23,7 +23,7 @@ class ConceptsConfig:
     )
     word: str = option("", "Only latents that have this word among their names.")
     limit: int = option(20, "Number of latents to show; 0: all. A file of --out has all.")
-    out: Path | None = option(None, "Write the table to this file: .csv or .parquet.")
+    out: str | None = option(None, "Write the table to this file or URL: .csv or .parquet.")
     cache: str = options.moved_cache()
 
     def __post_init__(self) -> None:
@@ -35,5 +35,5 @@ class ConceptsConfig:
             every = setting("--all", "all=True")
             raise ConfigError(f"{every} is for {only}: otherwise all latents are listed anyway")
         options.check_at_least(self, 0, "limit")
-        if self.out is not None and self.out.suffix.lower() not in ENDINGS:
+        if self.out is not None and ending(self.out) not in ENDINGS:
             raise ConfigError(f"the table's name must end in .csv or .parquet, not {self.out}")

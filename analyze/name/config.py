@@ -15,7 +15,7 @@ class NameConfig:
     template: str = options.template("{}", "the word")
     names: int = options.names()
     source: str = options.source("the only one of texts")
-    out: Path | None = options.out_file()
+    out: str | None = options.out_file()
     specs: tuple[str, ...] = options.specs()
     trust_encoders: bool = options.trust_encoders()
     run: str = options.moved_run()

@@ -23,7 +23,7 @@ class SearchConfig:
     results: int = option(12, "Images to list.")
     sheet: Path | None = options.sheet()
     source: str = options.source("the only one that can")
-    out: Path | None = options.out_file()
+    out: str | None = options.out_file()
     specs: tuple[str, ...] = options.specs()
     trust_encoders: bool = options.trust_encoders()
     run: str = options.moved_run()

@@ -1,5 +1,6 @@
 """From two runs to the tables of what they have in common."""
 
+import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -70,7 +71,9 @@ def compare(first: str, second: str, config: StabilityConfig) -> Stability:
             "command": about_command("stability", config),
         }
         for name, content in (("stability", result.figures), ("matching", result.matching)):
-            write_table(config.out / f"{name}.parquet", described(content, name, about))
+            write_table(
+                posixpath.join(config.out, f"{name}.parquet"), described(content, name, about)
+            )
     return result
 
 

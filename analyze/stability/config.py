@@ -1,7 +1,6 @@
 """The settings of `sparc-analyze stability`."""
 
 import dataclasses
-from pathlib import Path
 
 from sparc.analyze import options
 
@@ -10,7 +9,7 @@ from sparc.analyze import options
 class StabilityConfig:
     """How the latents of two runs are matched."""
 
-    out: Path | None = options.out_folder("stability.parquet and matching.parquet")
+    out: str | None = options.out_folder("stability.parquet and matching.parquet")
     seed: int = options.seed("the control of random directions")
 
     def __post_init__(self) -> None:

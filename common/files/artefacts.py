@@ -117,12 +117,10 @@ def refuse_inside_artefact(folder: Folder) -> None:
     Raises:
         SparcError: It does; says which one that is.
     """
-    if folder.local is None:
-        return
-    for above in folder.local.absolute().parents:
+    for above in folder.above():
         for kind, file in _FILES.items():
             try:
-                document = parse_object(Folder(above).read(file))
+                document = parse_object(above.read(file))
             except (OSError, ValueError, SparcError):
                 continue
             if str(document.get("format", "")).startswith("sparc-"):

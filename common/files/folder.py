@@ -92,6 +92,16 @@ class Folder:
         assert self._remote is not None
         return self._remote
 
+    def above(self) -> "Iterator[Folder]":
+        """The folders that this one lies in, the nearest first; behind a URL up to the bucket."""
+        if self.local is not None:
+            yield from map(Folder, self.local.absolute().parents)
+            return
+        location = self.location.rstrip("/")
+        for _ in range(self._root.strip("/").count("/")):
+            location = location.rpartition("/")[0]
+            yield Folder(location)
+
     def inside(self, name: str = "") -> Path:
         """The path of a file of a folder on this machine, whether it exists or not.
 
@@ -100,6 +110,10 @@ class Folder:
         """
         assert self.local is not None
         return inside(self.local, name)
+
+    def shown(self, name: str) -> str:
+        """Where a file of this folder lies, for a person: its path, or its URL."""
+        return self.path(name) if self.local is not None else f"{self.location.rstrip('/')}/{name}"
 
     def exists(self, name: str = "") -> bool:
         """Whether a file or folder of that name exists."""

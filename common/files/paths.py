@@ -12,6 +12,11 @@ def from_home(location: str | os.PathLike[str]) -> str:
     return os.path.expanduser(os.fspath(location))
 
 
+def ending(location: str | os.PathLike[str]) -> str:
+    """How the name of a file ends, such as `.csv`, in small letters; it may lie behind a URL."""
+    return os.path.splitext(location)[1].lower()
+
+
 def is_url(text: str) -> bool:
     """Whether a text names something behind an fsspec URL, `s3://…` or a chained one."""
     return "://" in text or "::" in text
@@ -27,13 +32,13 @@ def path_here(given: str | os.PathLike[str], what: str) -> Path:
     Raises:
         ConfigError: It is a URL, which as a path would become a folder with a strange name.
     """
-    text = os.fspath(given)
-    if is_url(text) or re.match(r"[a-z][a-z0-9+]+:/", text):  # a path has one slash of a URL's two
+    url = re.sub(r"^([a-z][a-z0-9+]+:)/+", r"\1//", os.fspath(given))  # a path has lost one slash
+    if is_url(url):
         raise ConfigError(
-            f"{what} must be on this machine, not behind a URL ({text}): choose a place here, and "
-            "copy"
+            f"{what} must be on this machine, not behind a URL ({url}): choose a place here and "
+            "copy what lies there"
         )
-    return Path(text).expanduser()
+    return Path(given).expanduser()
 
 
 def absolute_if_here(location: str) -> str:

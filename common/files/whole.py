@@ -79,8 +79,10 @@ def remove_whole(folder: Folder, name: str, seal: str) -> None:
         seal: As it was when it was written.
     """
     if folder.local is None:
-        folder.remove(f"{name}/{seal}")
-        folder.remove(name)
+        sealed, files = f"{name}/{seal}", folder.files(name)
+        if sealed in files:
+            folder.remove_files([sealed])
+        folder.remove_files([file for file in files if file != sealed])
     elif (there := folder.inside(name)).exists():
         going = there.with_name(f"{there.name}{_REMOVED}{PARTIAL}")
         remove_whatever(going)

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import random
 import signal
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sparc.common.errors import SparcError
+from sparc.common.errors import SparcError, UnsafeError
 from sparc.common.files.folder import Folder
 
 
@@ -36,12 +37,29 @@ def test_what_is_written_is_read(folder: Folder) -> None:
     assert folder.files() == ["a/b", "c"]
     assert folder.files("a") == ["a/b"]
     assert folder.files("nothing") == []
+    assert folder.entries() == ["a", "c"]
+    assert folder.entries("a") == folder.below("a").entries() == ["b"]
+    assert folder.entries("nothing") == folder.entries("c") == []
+    assert folder.below("a").name == "a"
+    assert str(next(folder.below("a").above())) == str(folder)
     assert folder.size() == 3
     folder.remove("a")
     folder.remove("a")
     assert folder.files() == ["c"]
     with pytest.raises(FileNotFoundError):
         folder.read("a/b")
+
+
+def test_a_part_and_the_digest_of_a_file(folder: Folder) -> None:
+    folder.write("a", b"0123456789")
+    assert folder.read_part("a", 2, 5) == b"234"
+    assert folder.read_part("a", 10, 10) == b""
+    if folder.local is not None:  # a store is asked again, as if bytes were lost on the way
+        with pytest.raises(OSError, match="ends before byte 11"):
+            folder.read_part("a", 8, 11)
+    assert folder.digest("a", largest=10) == hashlib.sha256(b"0123456789").hexdigest()
+    with pytest.raises(UnsafeError, match="more than the 9"):
+        folder.digest("a", largest=9)
 
 
 def test_a_name_that_begins_like_the_folder_is_kept_whole(tmp_path) -> None:
