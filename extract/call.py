@@ -44,6 +44,7 @@ class ExtractStage(ModuleType):
             The complete cache; with `shard="2/8"`, the cache as far as all shards have made it.
 
         Raises:
+            IncompleteCacheError: On a cluster, a chunk could not be made; the others were.
             SparcError: A setting is unknown or impossible, the dataset cannot be read, an encoder
                 cannot be built, or the folder holds something else.
         """

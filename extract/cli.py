@@ -47,6 +47,8 @@ def run(
     summary = job.run(opened, cache, config, overwrite=overwrite)
     say(str(summary))
     say_if_long(summary.timings)
+    if summary.left_out:
+        raise typer.Exit(1)
 
 
 @command(app, ImportConfig, "import_features", name="import")

@@ -21,6 +21,9 @@ from sparc.extract.datasets.formats.registry import AUTO, CHOICES, FORMATS
 from sparc.extract.encoders import StreamSpec, parse_spec
 from sparc.extract.encoders.libraries import LIBRARIES
 
+LOCAL = "local"
+"""The scheduler of a cluster that is started on this machine."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExtractConfig:
@@ -122,6 +125,20 @@ class ExtractConfig:
         "finish` gathers the shards, if the last of them did not.",
     )
     timings: Path | None = option(None, OPTION_HELP)
+    scheduler: str = option(
+        "",
+        "Let the workers of a Dask cluster encode and write, such as tcp://host:8786; local starts "
+        "some on this machine.",
+    )
+    n_workers: int = option(
+        0, "Worker processes of --scheduler local; 0: one for each of the devices."
+    )
+    retries: int = option(
+        3, "With --scheduler: attempts more at a chunk after an error of a disk, network or GPU."
+    )
+    workers_timeout: float = option(
+        600.0, "With --scheduler: seconds without any worker before the command gives up."
+    )
     dry_run: bool = option(False, "Only say what would be done: load no model, write nothing.")
 
     def __post_init__(self) -> None:
@@ -139,6 +156,8 @@ class ExtractConfig:
             ("batch_size", 1),
             ("rows_per_chunk", 1),
             ("decode_side", 0),
+            ("n_workers", 0),
+            ("retries", 0),
         ):
             require_at_least(self, name, smallest)
         if self.workers < 0:
@@ -154,6 +173,7 @@ class ExtractConfig:
                 "--repair checks the whole cache: run it once, without --shard, when no shard is "
                 "at work"
             )
+        self._check_scheduler()
         if self.devices and self.device != "auto":
             raise ConfigError("give device or devices, not both")
         for device in self._named_devices():
@@ -211,6 +231,28 @@ class ExtractConfig:
         if self.dataset_index or self.dry_run or not cache:
             return options
         return dataclasses.replace(options, dataset_index=index_beside(cache))
+
+    def _check_scheduler(self) -> None:
+        if self.n_workers and self.scheduler != LOCAL:
+            raise ConfigError("n_workers is of --scheduler local: other clusters have theirs")
+        if not self.scheduler:
+            return
+        if self.scheduler != LOCAL and "://" not in self.scheduler:
+            raise ConfigError(
+                f"scheduler must be {LOCAL} or a cluster's address such as tcp://host:8786, not "
+                f"{self.scheduler!r}"
+            )
+        if self.shard:
+            raise ConfigError(
+                "--shard is for commands without a scheduler: give --scheduler or --shard, not both"
+            )
+        if self.workers_timeout <= 0:
+            raise ConfigError("workers_timeout must be above 0")
+        if self.scheduler != LOCAL and (self.devices or ":" in self.device):
+            raise ConfigError(
+                "each worker of a cluster has one device, which its CUDA_VISIBLE_DEVICES chooses: "
+                "give --device cuda or cpu"
+            )
 
     def _named_devices(self) -> tuple[str, ...]:
         if self.devices == ALL_DEVICES:

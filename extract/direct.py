@@ -6,7 +6,7 @@ from typing import Any
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.config import one_config
-from sparc.common.errors import ConfigError
+from sparc.common.errors import ConfigError, IncompleteCacheError
 from sparc.common.files.folder import location_of
 from sparc.extract import job
 from sparc.extract.config import ExtractConfig
@@ -34,4 +34,7 @@ def extract(
         )
     location = location_of(cache, "the cache")
     opened = open_dataset(location_of(dataset, "the dataset"), config.dataset_options(location))
-    return job.run(opened, location, config, overwrite=overwrite).cache
+    summary = job.run(opened, location, config, overwrite=overwrite)
+    if summary.left_out:
+        raise IncompleteCacheError(str(summary))
+    return summary.cache

@@ -1,6 +1,7 @@
 """The extraction job: begin or continue a cache, write what it lacks, finish it.
 
-With `--shard` one of several commands makes its share of the chunks (`sparc.extract.shards`).
+With `--shard` one of several commands makes its share of the chunks (`sparc.extract.shards`), with
+`--scheduler` the workers of a cluster make them (`sparc.extract.cluster`).
 """
 
 import os
@@ -10,7 +11,7 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.removal import refuse_further_content, remove_cache
 from sparc.common.cache.shards.locks import sole_writer
 from sparc.common.devices import choose_devices
-from sparc.common.errors import ConfigError
+from sparc.common.errors import ConfigError, SparcError
 from sparc.common.files.folder import Folder
 from sparc.common.progress import say
 from sparc.common.timing.file import check_timings_file
@@ -62,7 +63,7 @@ def run(
             "shards without that"
         )
     check_timings_file(config.timings)
-    devices = choose_devices(config.devices or config.device)
+    devices = [] if config.scheduler else choose_devices(config.devices or config.device)
     manifest = dataset.manifest()
     for line in manifest.account.lines() if manifest.account is not None else ():
         say(line)
@@ -73,6 +74,16 @@ def run(
     folder = location if isinstance(location, Folder) else Folder(location)
     if shard is not None:
         return run_shard(dataset, rows, folder, config, shard, devices, build)
+    if config.scheduler:
+        try:
+            from sparc.extract.cluster.run import run_on_cluster
+        except ModuleNotFoundError as error:
+            if error.name != "distributed":
+                raise
+            raise SparcError(
+                "--scheduler needs Dask's distributed: pip install distributed"
+            ) from error
+        return run_on_cluster(dataset, rows, folder, config, build, overwrite=overwrite)
     with ExitStack() as stack:
         stack.enter_context(sole_writer(folder))
         replicas: list[Replica] = []

@@ -28,6 +28,7 @@ class Summary(NamedTuple):
         cut: By text stream, how many captions were longer than the encoder's context.
         shard: The shard that this run made; None: it made all.
         unfinished: What is left to do before the cache is finished, a line each.
+        left_out: The chunks that could not be made, a line each.
     """
 
     cache: ActivationCache
@@ -38,6 +39,7 @@ class Summary(NamedTuple):
     cut: Mapping[str, int]
     shard: Shard | None = None
     unfinished: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def rejected(self) -> dict[str, int]:
@@ -53,6 +55,12 @@ class Summary(NamedTuple):
             done = f"thumbnails made for {amount(self.pictured_rows, 'row')}"
         else:
             done = "nothing was left to do"
+        if self.left_out:
+            lines = "".join(f"\n  {line}" for line in self.left_out)
+            return (
+                f"{amount(len(self.left_out), 'chunk')} could not be made; run the same command "
+                f"again to try once more. {self.cache.folder} is not finished:{lines}"
+            )
         if self.unfinished:
             left = "".join(f"\n  {line}" for line in self.unfinished)
             return f"{shard}{done}. {self.cache.folder} is not finished:{left}"

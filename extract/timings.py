@@ -42,8 +42,8 @@ def advice(shares: Sequence[Shares]) -> str:
         )
     if encoders.share(Phase.ENCODE) >= _BUSY:
         return (
-            "encoding is the bound: more devices (--devices) or more machines (--shard) make it "
-            "faster, more --workers do not"
+            "encoding is the bound: more devices (--devices) or more machines (--shard, "
+            "--scheduler) make it faster, more --workers do not"
         )
     return ""
 

@@ -1,9 +1,13 @@
 """The recipes of docs/CLUSTERS.md, followed as far as a machine without a cluster can."""
 
+import ast
+import importlib
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,10 +15,12 @@ import yaml
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.verify import verify
+from sparc.extract.config import ExtractConfig
 from sparc.pipelines.demo.dataset import SceneSettings, write_scenes
 
 PAGE = (Path(__file__).parents[1] / "docs" / "CLUSTERS.md").read_text(encoding="utf-8")
 BASH = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+YAML = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 
 SBATCH = """#!/bin/bash
 # Stands for Slurm: what is submitted runs at once, the tasks of an array one after the other.
@@ -134,8 +140,8 @@ def test_a_task_that_is_missing_is_named_by_all_that_look(
 
 
 def test_a_pod_makes_the_shard_behind_its_index(shell, tmp_path) -> None:
-    (job,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
-    spec = yaml.safe_load(job)["spec"]
+    (indexed,) = [job for job in YAML if "JOB_COMPLETION_INDEX" in job]
+    spec = yaml.safe_load(indexed)["spec"]
     (container,) = spec["template"]["spec"]["containers"]
     (script,) = container["args"]
     said = [
@@ -143,3 +149,70 @@ def test_a_pod_makes_the_shard_behind_its_index(shell, tmp_path) -> None:
         for i in range(spec["completions"])
     ]
     assert [line.split()[-1] for line in said] == [f"{i}/8" for i in range(1, 9)]
+
+
+# ---------------------------------------------------------------------- Dask
+
+
+def require_options_of_dask(command: Sequence[str]) -> None:
+    """Fail unless Dask's own command line takes these arguments."""
+    distributed = pytest.importorskip("distributed.cli")
+    kind, *arguments = command
+    module = importlib.import_module(f"{distributed.__name__}.dask_{kind}")
+    module.main.make_context(kind, list(arguments))
+
+
+def test_dask_knows_the_options_of_all_that_is_started_by_hand() -> None:
+    started = [
+        shlex.split(line, comments=True)
+        for line in block("dask scheduler").splitlines()
+        if "dask cuda" not in line  # of dask-cuda, which needs a GPU
+    ]
+    commands = [words[words.index("dask") + 1 :] for words in started]
+    assert [command[0] for command in commands] == ["scheduler", "worker", "worker"]
+    for command in commands:
+        require_options_of_dask(command)
+
+
+def test_slurm_is_asked_for_workers_that_dask_can_start() -> None:
+    jobqueue = pytest.importorskip("dask_jobqueue")
+    (script,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    calls = {
+        ast.unparse(node.func): node
+        for node in ast.walk(ast.parse(script))
+        if isinstance(node, ast.Call)
+    }
+    asked = {k.arg: ast.literal_eval(k.value) for k in calls["SLURMCluster"].keywords}
+    with jobqueue.SLURMCluster(
+        **asked, scheduler_options={"host": "127.0.0.1", "dashboard_address": ":0"}
+    ) as cluster:
+        job = cluster.job_script()
+    assert subprocess.run(["bash", "-n"], input=job, text=True).returncode == 0
+    assert {"#SBATCH --cpus-per-task=16", "#SBATCH --gres=gpu:1"} <= set(job.splitlines())
+    (line,) = [line for line in job.splitlines() if "distributed.cli.dask_worker" in line]
+    command = shlex.split(line)
+    require_options_of_dask(
+        ["worker", *command[command.index("distributed.cli.dask_worker") + 1 :]]
+    )
+    settings = {k.arg: k.value for k in calls["sparc.extract"].keywords}
+    del settings["scheduler"]
+    wanted = {name: ast.literal_eval(value) for name, value in settings.items()}
+    ExtractConfig(**wanted, scheduler="tcp://head:8786")
+
+
+def test_the_operator_is_given_a_cluster_and_a_job_that_finds_it() -> None:
+    cluster, job = (yaml.safe_load(text) for text in YAML[1:])
+    assert (cluster["apiVersion"], cluster["kind"]) == ("kubernetes.dask.org/v1", "DaskCluster")
+    for name in ("worker", "scheduler"):
+        (container,) = cluster["spec"][name]["spec"]["containers"]
+        first, *arguments = container["args"]
+        assert first == "dask"
+        require_options_of_dask(arguments + ["tcp://h:1"] * (name == "worker"))
+    selector = cluster["spec"]["scheduler"]["service"]["selector"]
+    assert selector["dask.org/cluster-name"] == cluster["metadata"]["name"]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    program, run, *arguments = container["args"]
+    assert (program, run) == ("sparc-extract", "run")
+    assert arguments[-1] == f"--scheduler=tcp://{cluster['metadata']['name']}-scheduler:8786"
+    given = dict(option.removeprefix("--").split("=") for option in arguments[2:])
+    ExtractConfig(**given)

@@ -45,7 +45,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("places", "rows"),
         ("plan", "restorer", "importing", "summary", "timings", "writing"),
         ("extraction",),
-        ("shards",),
+        ("shards", "cluster"),
         ("job", "cache_summary"),
         ("direct",),
         ("cli", "call"),

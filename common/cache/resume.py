@@ -18,6 +18,7 @@ from sparc.common.cache.info import (
     APPENDED_FILE,
     ARRAYS_DATASET,
     CLASSES_FILE,
+    CLUSTER_FILE,
     INFO_FILE,
     KIND,
     MASKS_FILE,
@@ -78,7 +79,7 @@ def refuse_other_content(folder: Folder) -> None:
             f"{folder} holds a cache that was begun in batches and not closed: {APPEND_ADVICE}; or "
             "remove it, or choose another folder"
         )
-    ours: tuple[str, ...] = (*_TABLES, ACCOUNT_FILE, INFO_FILE)
+    ours: tuple[str, ...] = (*_TABLES, ACCOUNT_FILE, INFO_FILE, CLUSTER_FILE)
     if CacheInfo.read_copy(folder) is not None:
         ours = (*ours, ROOT_DOCUMENT)
     for name in folder.files():

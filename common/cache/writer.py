@@ -32,7 +32,7 @@ from sparc.common.cache.info import (
     CacheInfo,
     chunk_files,
 )
-from sparc.common.cache.layout import DOCUMENT, root_document
+from sparc.common.cache.layout import ARRAYS, DOCUMENT, root_document
 from sparc.common.cache.manifest import Manifest
 from sparc.common.cache.parts.cut import read_cut, write_cut
 from sparc.common.cache.parts.names import parts_of, remove_parts
@@ -228,6 +228,21 @@ class ChunkWriter:
     ) -> None:
         """Write a chunk of a stream that `open_stream` opened; see `StreamWriter.write`."""
         self._streams[stream].writer.write(chunk, features, reasons, cut=cut)
+
+    def holds(self, stream: str, chunk: int, checksums: tuple[int, int]) -> bool:
+        """Whether a chunk that another process wrote lies here.
+
+        Args:
+            stream: Which stream.
+            chunk: Which chunk.
+            checksums: What its `features` and its `valid` end in, as that process says.
+        """
+        stored = self.cache.stored
+        try:
+            there = [stored.checksum(stream, array, chunk) for array in ARRAYS]
+        except FileNotFoundError:
+            return False
+        return tuple(there) == checksums
 
     def discard(self, stream: str, chunks: Collection[int]) -> None:
         """Remove written chunks, to be written again."""

@@ -1,15 +1,9 @@
 """Who encodes the chunks of a job: here threads of this process, one for each device.
 
-`Executor` is the seam between a job and whatever does its work: a job knows which chunks are to be
-done and how they are written, an executor knows where encoders run. Another one, for several
-machines say, is a class with `encode`, and the line of `job.run` that makes the executor. There
-the dataset, the settings (specs, devices, threads, batch size) and `build` are at hand, besides the
-replicas and the loader, which hold models and threads and stay in their process. Datasets, specs,
-`build_encoders`, `Work`, `Chunk` and `ChunkFeatures` can be pickled: another process builds its own
-`build_replicas([device], specs, build, …)` and `ImageLoader(dataset, threads)` once, gets a `Chunk`
-and returns its `ChunkFeatures`, by `Replica.run(ChunkQueue(iter([chunk]), ahead=2), …)`. Features
-come back to the job because only one process may write a cache, and because rows at the beginning
-of a chunk may show the image that ends the chunk before and take over its feature.
+`Executor` is the seam between a job and whatever encodes in its process: a job knows which chunks
+are to be done and how they are written, an executor knows where encoders run. On a cluster each
+worker encodes a chunk at a time with a `Replica` of its own, and writes it
+(`sparc.extract.cluster`).
 """
 
 import queue

@@ -350,8 +350,8 @@ def test_devices_that_are_not_there_are_refused(
 
 DRIVER = """
 import os, sys
-sys.path.insert(0, {tests!r})
-import conftest as fakes
+sys.path[:0] = [{tests!r}, {support!r}]
+import fakes
 import test_job
 from sparc.extract import job
 from sparc.extract.config import ExtractConfig
@@ -375,8 +375,10 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(
     dataset = fake_dataset(CAPTIONS, broken=[2, 9], missing=[20])
     job.run(dataset, tmp_path / "undisturbed", config, build=fake_encoders())
     location, moments, codes = tmp_path / "killed", random.Random(7), []
+    tests = Path(__file__).parent
+    script = DRIVER.format(tests=str(tests), support=str(tests.parent / "support"))
     driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER.format(tests=str(Path(__file__).parent)), str(location)],
+        [sys.executable, "-c", script, str(location)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

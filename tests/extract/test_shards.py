@@ -153,7 +153,7 @@ CHUNKS = "activations.zarr/*/valid/c/*"
 DRIVER = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
-from conftest import FakeDataset, FakeEncoders, STREAMS
+from fakes import FakeDataset, FakeEncoders, STREAMS
 from sparc.extract import job
 from sparc.extract.config import ExtractConfig
 
@@ -173,7 +173,10 @@ for line in sys.stdin:  # a shard's number each: made in a process of its own
 
 def test_shards_that_are_killed_at_random_moments_are_run_again(run, whole, tmp_path) -> None:
     location, moments = tmp_path / "cache", random.Random(5)
-    given = {"tests": str(Path(__file__).parent), "dataset": (CAPTIONS, BROKEN, MISSING)}
+    given = {
+        "tests": str(Path(__file__).parents[1] / "support"),
+        "dataset": (CAPTIONS, BROKEN, MISSING),
+    }
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER.format(**given), str(location)],
         stdin=subprocess.PIPE,
