@@ -31,7 +31,7 @@ class ExtractStage(ModuleType):
         do, it opens the cache.
 
         Args:
-            dataset: The dataset's folder.
+            dataset: The dataset's folder or URL, or tar shards as `sparc-extract run` takes them.
             cache: The cache's folder or URL.
             config: All settings in one object.
             streams: The encoders: a spec by stream, or texts as `--stream` takes them.

@@ -13,6 +13,7 @@ from sparc.common.cache.thumbnails.sizes import SIDE, side_fault
 from sparc.common.config import option, require_at_least
 from sparc.common.devices import ALL_DEVICES, check_device
 from sparc.common.errors import ConfigError
+from sparc.common.files.paths import from_home
 from sparc.common.registry import summaries
 from sparc.common.streams.info import check_name
 from sparc.common.timing.file import OPTION_HELP
@@ -228,7 +229,9 @@ class ExtractConfig:
         """
         names = [f.name for f in dataclasses.fields(DatasetOptions)]
         options = DatasetOptions(**{name: getattr(self, name) for name in names})
-        if self.dataset_index or self.dry_run or not cache:
+        if self.dataset_index:
+            return dataclasses.replace(options, dataset_index=from_home(self.dataset_index))
+        if self.dry_run or not cache:
             return options
         return dataclasses.replace(options, dataset_index=index_beside(cache))
 

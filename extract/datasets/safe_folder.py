@@ -7,11 +7,12 @@ URLs. This module must not know any dataset format.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from sparc.common.errors import DatasetError
 from sparc.common.images.files import LARGEST_IMAGE
@@ -69,6 +70,19 @@ class FileParts(Protocol):
             DatasetError: They cannot be read, from behind a URL.
         """
         ...
+
+
+@dataclass(frozen=True)
+class ColumnFile:
+    """A file of columns, as pyarrow opens it.
+
+    Attributes:
+        suffix: Of its name, in lower case.
+        open: Its path, or an opened file, which is given anew with each call.
+    """
+
+    suffix: str
+    open: Callable[[], Path | IO[bytes]]
 
 
 class SafeFolder(ABC):
@@ -180,6 +194,14 @@ class SafeFolder(ABC):
             DatasetError: As for `read`.
         """
         return self.read(name, largest=largest)
+
+    @abstractmethod
+    def columns_of(self, name: str) -> "ColumnFile":
+        """A file of columns, of which a reader wants some rows; as `locate`, it is not entered.
+
+        Raises:
+            DatasetError: As for `path`, or such a file cannot be read where it lies.
+        """
 
     @abstractmethod
     def parts(self, name: str) -> AbstractContextManager[FileParts]:

@@ -19,6 +19,7 @@ from sparc.extract.datasets.advice import advice_for_file
 from sparc.extract.datasets.archives.unpacked import SUFFIX, UnpackedFiles
 from sparc.extract.datasets.folders.locations import ChosenShards
 from sparc.extract.datasets.safe_folder import (
+    ColumnFile,
     FileParts,
     SafeFolder,
     is_hidden,
@@ -198,6 +199,11 @@ class LocalFolder(SafeFolder):
             raise DatasetError(f"{self}: {shorten(name, 200)} is not a regular file") from error
         except OSError as error:
             raise self.failure(f"cannot read {shorten(name, 200)}", error) from error
+
+    def columns_of(self, name: str) -> ColumnFile:
+        """A file of columns; see `SafeFolder.columns_of`."""
+        path = self.locate(name)
+        return ColumnFile(path.suffix.lower(), lambda: path)
 
     @contextmanager
     def parts(self, name: str) -> Iterator[FileParts]:

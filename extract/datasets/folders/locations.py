@@ -74,8 +74,8 @@ class ChosenShards:
         missing = sorted(self.files.difference(files))
         if missing:
             raise DatasetError(
-                f"there is no {shorten(f'{self.root}/{missing[0]}', 200)}: {len(missing):,} of "
-                f"{amount(len(self.files), 'shard')} that are named are not there"
+                f"there is no {shorten(f'{self.root}/{missing[0]}', 200)}; missing are "
+                f"{len(missing):,} of {amount(len(self.files), 'shard')}"
             )
 
 

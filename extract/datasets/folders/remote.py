@@ -1,5 +1,6 @@
 """A dataset's folder behind a URL."""
 
+import io
 import posixpath
 import tempfile
 import threading
@@ -8,20 +9,26 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
-from sparc.common.errors import DatasetError, MissingFileError, UnavailableError
+from sparc.common.errors import DatasetError, MissingFileError, StoreError, UnavailableError
+from sparc.common.files.remote.open_file import OpenObject
 from sparc.common.images.files import LARGEST_IMAGE
 from sparc.common.progress import say
 from sparc.common.text import amount, shorten, size
 from sparc.extract.datasets.folders.locations import Location
 from sparc.extract.datasets.folders.store import Held, Store, StoredParts
-from sparc.extract.datasets.safe_folder import SafeFolder, is_hidden
+from sparc.extract.datasets.safe_folder import ColumnFile, SafeFolder, is_hidden, split_suffix
 
 LARGEST_COPY = 1 << 33
 """Most bytes of a file that is copied to this machine, as tables are: not images, nor shards."""
 
 _AT_ONCE = 1 << 23
 """Bytes of such a file that are asked for at once."""
+
+_READ_BY_PARTS = (".parquet",)
+_READ_AHEAD = 1 << 16
+"""Bytes of a file of columns that are fetched where fewer are asked for."""
 
 _KEPT_OPEN = 64
 """Files that stay open, those that were used last."""
@@ -63,6 +70,7 @@ class RemoteFolder(SafeFolder):
 
     def _list(self) -> list[str]:
         files = []
+        hidden: dict[str, None] = {}
         badly_named = 0
         self._listed = self._listing()
         for file in self._listed:
@@ -71,10 +79,12 @@ class RemoteFolder(SafeFolder):
                 badly_named += 1
             elif self._chosen is not None and not self._chosen.holds(file):
                 continue
-            elif any(map(is_hidden, parts)):
-                self.hidden.append(file)
+            elif any(map(is_hidden, parts)):  # what lies in a hidden folder is not counted
+                first = next(number for number, part in enumerate(parts) if is_hidden(part))
+                hidden["/".join(parts[: first + 1])] = None
             else:
                 files.append(file)
+        self.hidden.extend(hidden)
         if badly_named:
             say(f"{self}: {amount(badly_named, 'name')} left out that lead out of the folder")
         if self._chosen is not None:
@@ -90,7 +100,7 @@ class RemoteFolder(SafeFolder):
         if self._store.lists:
             try:
                 return self._store.listing(self._chosen.folders)
-            except UnavailableError as error:
+            except StoreError as error:
                 if not isinstance(error.__cause__, PermissionError):
                     raise
                 say(f"{self}: the folder may not be listed, so files beside the shards are unknown")
@@ -162,9 +172,28 @@ class RemoteFolder(SafeFolder):
             )
         return self._store.read(name, held.size)
 
+    def columns_of(self, name: str) -> ColumnFile:
+        """A file of columns, read by parts; see `SafeFolder.columns_of`."""
+        suffix = split_suffix(name)[1]
+        if suffix not in _READ_BY_PARTS:
+            raise DatasetError(
+                f"{self}: {shorten(name, 200)} is read through the memory of this machine: copy "
+                "the dataset here, or save it with to_parquet of datasets"
+            )
+        return ColumnFile(suffix, lambda: self._opened_in_parts(name))
+
+    def _opened_in_parts(self, name: str) -> IO[bytes]:
+        parts = self._parts(name)
+        opened = OpenObject(parts.size, lambda start, stop: parts.read(start, stop - start))
+        return io.BufferedReader(opened, _READ_AHEAD)
+
     @contextmanager
     def parts(self, name: str) -> Iterator[StoredParts]:
         """Open a file to read parts of it; see `SafeFolder.parts`. It stays open for a while."""
+        self.opened.add(name)
+        yield self._parts(name)
+
+    def _parts(self, name: str) -> StoredParts:
         with self._lock:
             parts = self._open.get(name)
         if parts is None:
@@ -176,14 +205,13 @@ class RemoteFolder(SafeFolder):
             self._open.move_to_end(name)
             while len(self._open) > _KEPT_OPEN:
                 self._open.popitem(last=False)
-        self.opened.add(name)
-        yield parts
+        return parts
 
     def head(self, name: str, size: int) -> bytes:
         """The first bytes of a file; see `SafeFolder.head`."""
         try:
             return self._store.read(name, min(size, self.held(name).size))
-        except DatasetError:
+        except (DatasetError, StoreError):
             return b""
 
     def name_of(self, path: Path) -> str:

@@ -1,30 +1,25 @@
 """Files behind a URL, read whole or in parts, through the file systems of fsspec.
 
-Stores drop requests, refuse them under load and end answers early. So what fails for a moment is
-asked again, the length of every answer is compared with what was asked for, and a file that is
-opened stays the one that it was: on S3 every request is made on that condition, elsewhere its size
-and its ETag, or what the store has instead, are compared whenever it is opened.
+`sparc.common.files.remote` asks again for what fails, and this module compares the length of every
+answer with what was asked for. A file that is opened stays the one that it was: on S3 every request
+is made on that condition, elsewhere its size and its ETag, or what the store has instead, are
+compared whenever it is opened.
 """
 
-import errno
-import random
 import threading
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from typing import IO, Any, NamedTuple, TypeVar
 
-import fsspec
+from fsspec import AbstractFileSystem
 from fsspec.spec import AbstractBufferedFile
 
 from sparc.common.errors import DatasetError, MissingFileError, UnavailableError
+from sparc.common.files.remote.answers import ShortReadError
+from sparc.common.files.remote.filesystems import open_filesystem
+from sparc.common.files.remote.requests import ask
 from sparc.common.text import reason, shorten
 
 _T = TypeVar("_T")
-
-_TRIES = 8
-_LONGEST_WAIT = 20.0
-"""Seconds between two tries: they double from a fifth of a second, and all take a minute."""
 
 _MARKS = ("etag", "md5hash", "content-md5", "generation", "lastmodified", "last-modified", "mtime")
 """What stores call that which changes with a file's content, the best first, in lower case."""
@@ -56,7 +51,7 @@ class Store:
 
     def __init__(self, root: str) -> None:
         try:
-            self._filesystem, below = fsspec.core.url_to_fs(root)
+            self._filesystem, below = open_filesystem(root)
         except (ImportError, ValueError) as error:
             raise DatasetError(f"cannot open {root}: {reason(error)}") from error
         self._root = below.rstrip("/")
@@ -74,11 +69,11 @@ class Store:
                 all.
 
         Raises:
-            UnavailableError: The store cannot be read.
+            StoreError: The store refuses, or does not answer.
         """
         self._filesystem.invalidate_cache()
         if folders is None:
-            listings = [self._asked(lambda: self._filesystem.find(self._root, detail=True), "")]
+            listings = [self.asked(lambda: self._filesystem.find(self._root, detail=True), "")]
         else:
             listings = [self._files_in(folder) for folder in sorted(folders)]
         return {
@@ -90,7 +85,7 @@ class Store:
 
     def _files_in(self, folder: str) -> Mapping[str, Any]:
         where = f"{self._root}/{folder}".rstrip("/")
-        entries = self._asked(lambda: self._filesystem.ls(where, detail=True), folder)
+        entries = self.asked(lambda: self._filesystem.ls(where, detail=True), folder)
         return {entry["name"]: entry for entry in entries}
 
     def held(self, name: str) -> Held:
@@ -98,9 +93,9 @@ class Store:
 
         Raises:
             MissingFileError: There is none.
-            UnavailableError: The store cannot be read.
+            StoreError: The store refuses, or does not answer.
         """
-        return self._asked(lambda: _held(self._filesystem.info(f"{self._root}/{name}")), name)
+        return self.asked(lambda: _held(self._filesystem.info(f"{self._root}/{name}")), name)
 
     def read(self, name: str, length: int) -> bytes:
         """The first bytes of a file, by one request.
@@ -118,7 +113,7 @@ class Store:
             content: bytes = self._filesystem.cat_file(path, start=0, end=length)
             return _whole(content, length)
 
-        return self._asked(once, name) if length else b""
+        return self.asked(once, name) if length else b""
 
     def opened(self, name: str) -> "StoredParts":
         """Open a file to read parts of it.
@@ -135,8 +130,9 @@ class Store:
         is_buffered = isinstance(file, AbstractBufferedFile)
         return file, _held(file.details if is_buffered else self._filesystem.info(path))
 
-    def _asked(self, once: Callable[[], _T], name: str) -> _T:
-        return persistently(once, f"{self.root}/{name}".rstrip("/"))
+    def asked(self, request: Callable[[], _T], name: str) -> _T:
+        """What the store answers to a request for a file that is safe to repeat."""
+        return _asked(self._filesystem, request, f"{self.root}/{name}".rstrip("/"))
 
 
 class StoredParts:
@@ -152,9 +148,7 @@ class StoredParts:
         self._name = name
         self._url = f"{store.root}/{name}"
         self._lock = threading.Lock()
-        self._idle: list[IO[bytes]] = []
-        first, self._held = persistently(lambda: store.open_once(name), self._url)
-        self._idle.append(first)
+        self._file, self._held = store.asked(lambda: store.open_once(name), name)
         if not store.lists:  # a web server shows only then whether it gives parts
             self.read(1, 1)
 
@@ -173,35 +167,30 @@ class StoredParts:
 
         Raises:
             MissingFileError: The file is gone.
-            UnavailableError: The file has changed, or the store cannot be read.
+            UnavailableError: The file has changed.
+            StoreError: The store refuses, or does not answer.
         """
         length = min(length, self.size - offset)
         if length <= 0:
             return b""
-        return persistently(lambda: self._read_once(offset, length), self._url)
+        return self._store.asked(lambda: self._read_once(offset, length), self._name)
 
     def _read_once(self, offset: int, length: int) -> bytes:
-        with self._borrowed() as file:
-            file.seek(offset)
-            return _whole(file.read(length), length)
+        try:
+            return _whole(self._fetched(offset, length), length)
+        except OSError as error:
+            if type(error).__name__ == "FileExpired":  # of s3fs, which need not be installed
+                raise changed(self._url, self._held.identity, "another one") from error
+            raise
 
-    @contextmanager
-    def _borrowed(self) -> Iterator[IO[bytes]]:
-        """A file object that no other thread uses; one at which something failed is not kept."""
+    def _fetched(self, offset: int, length: int) -> bytes:
+        """What one request gives, on condition that the file is the one that was opened."""
+        file = self._file
+        if isinstance(file, AbstractBufferedFile):  # it may be asked by several threads at once
+            return bytes(file.cache.fetcher(offset, offset + length))
         with self._lock:
-            file = self._idle.pop() if self._idle else None
-        if file is None:
-            file, held = self._store.open_once(self._name)
-            if held != self._held:
-                raise changed(self._url, self._held.identity, held.identity)
-        if not isinstance(file, AbstractBufferedFile):  # all who open it share its position
-            with self._lock:
-                yield file
-                self._idle.append(file)
-            return
-        yield file
-        with self._lock:
-            self._idle.append(file)
+            file.seek(offset)
+            return file.read(length)
 
 
 def changed(url: str, before: str, now: str) -> UnavailableError:
@@ -212,56 +201,28 @@ def changed(url: str, before: str, now: str) -> UnavailableError:
     )
 
 
-def persistently(once: Callable[[], _T], url: str) -> _T:
-    """Do what may fail for a moment until it succeeds.
-
-    Args:
-        once: What to do. It is safe to repeat.
-        url: What it concerns, for messages.
+def _asked(filesystem: AbstractFileSystem, request: Callable[[], _T], url: str) -> _T:
+    """What a store answers to a request that is safe to repeat.
 
     Raises:
         MissingFileError: There is no such file.
-        UnavailableError: It may not be read, has changed, or failed each time for about a minute.
+        UnavailableError: The file has changed, or is not given in parts.
+        StoreError: The store refuses, or does not answer.
     """
-    shown = shorten(url, 300)
-    wait = 0.2
-    for further in reversed(range(_TRIES)):
-        try:
-            return once()
-        except DatasetError:
-            raise
-        except FileNotFoundError as error:
-            raise MissingFileError(f"{shown} is not there") from error
-        except PermissionError as error:
-            raise UnavailableError(
-                f"{shown} may not be read from here: {reason(error)}; check the credentials in the "
-                "environment, and run the same command again"
-            ) from error
-        except ValueError as error:  # a web server that knows no Range
-            raise UnavailableError(
-                f"{shown} cannot be read in parts: {reason(error)}; copy the shards to this machine"
-            ) from error
-        except Exception as error:  # of the store's own library, which may be any
-            if getattr(error, "errno", None) == errno.EBUSY:  # `FileExpired` of s3fs
-                raise changed(url, "as it was opened", "another one") from error
-            if not further or _is_final(error):
-                raise UnavailableError(
-                    f"{shown} cannot be read: {reason(error)}; run the same command again once it "
-                    "can, to continue where it stopped"
-                ) from error
-            time.sleep(wait * random.uniform(0.5, 1.0))
-            wait = min(2 * wait, _LONGEST_WAIT)
-    raise AssertionError("unreachable")
-
-
-def _is_final(error: Exception) -> bool:
-    """Whether asking again will not help: there are no credentials, or the URL is malformed."""
-    return type(error).__name__ in ("NoCredentialsError", "InvalidURL", "ParamValidationError")
+    try:
+        return ask(filesystem, request, doing="read", url=url)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise MissingFileError(f"{shorten(url, 300)} is not there") from error
+    except ValueError as error:  # of a web server that knows no Range
+        raise UnavailableError(
+            f"{shorten(url, 300)} cannot be read in parts: {reason(error)}; copy the shards to "
+            "this machine"
+        ) from error
 
 
 def _whole(content: bytes, length: int) -> bytes:
     if len(content) != length:
-        raise OSError(errno.EIO, f"{len(content):,} of {length:,} bytes came")
+        raise ShortReadError(f"{len(content):,} of {length:,} bytes arrived")
     return content
 
 

@@ -26,6 +26,7 @@ from functools import cached_property
 import pyarrow as pa
 
 from sparc.common.errors import DatasetError, MissingFileError
+from sparc.common.files.paths import is_url
 from sparc.common.images.files import LARGEST_IMAGE
 from sparc.common.text import shorten, size
 from sparc.extract.datasets.base import DatasetOptions
@@ -34,6 +35,7 @@ from sparc.extract.datasets.safe_folder import SafeFolder, folder_of, split_suff
 from sparc.extract.datasets.source import ImageRecord, Source
 from sparc.extract.datasets.splits import SYNONYMS
 from sparc.extract.datasets.tables.arrow_files import (
+    MAPPED,
     SUFFIXES,
     ArrowFile,
     image_columns,
@@ -77,7 +79,10 @@ class HuggingFaceDataset(DatasetReader):
     @classmethod
     def advice(cls, folder: SafeFolder, file: str) -> str:
         """How a file with images is read."""
-        is_one = split_suffix(file)[1] in SUFFIXES and _holds(folder, file)
+        suffix = split_suffix(file)[1]
+        if suffix == MAPPED and is_url(folder.location):
+            return "copy the dataset to this machine, or save it with to_parquet of datasets"
+        is_one = suffix in SUFFIXES and _holds(folder, file)
         return "--format hugging-face reads its images" if is_one else ""
 
     def is_of_other_split(self, file: str, split: str) -> bool:
@@ -127,8 +132,8 @@ class HuggingFaceDataset(DatasetReader):
             )
         with self._opening:
             if file not in self._opened:
-                path = self.folder.path(file)
-                self._opened[file] = open_arrow_file(path, f"{self.folder}/{file}")
+                columns = self.folder.columns_of(file)
+                self._opened[file] = open_arrow_file(columns, f"{self.folder}/{file}")
         image = self._opened[file].image(column, int(row))
         if image is None:
             raise MissingFileError(f"{self.folder}: {shorten(image_path, 200)} has no image in it")
@@ -163,9 +168,10 @@ class HuggingFaceDataset(DatasetReader):
         """Add the rows of a file; returns the names that its images had, if they had some."""
         where = f"{self.folder}/{file}"
         options = self.options
-        table = ImageTable(
-            self.folder.path(file), where, self.account.omissions(file), file, options.image_column
-        )
+        columns = self.folder.columns_of(file)
+        self.folder.opened.add(file)
+        omissions = self.account.omissions(file)
+        table = ImageTable(columns, where, omissions, file, options.image_column)
         options = dataclasses.replace(options, image_column=table.image_column)
         roles = choose_roles(table, options, bool)
         if roles is None:
@@ -209,7 +215,7 @@ def _candidates(folder: SafeFolder) -> list[str]:
 def _holds(folder: SafeFolder, file: str) -> bool:
     """Whether a file holds images."""
     try:
-        schema: pa.Schema = open_arrow_file(folder.locate(file), file).schema
+        schema: pa.Schema = open_arrow_file(folder.columns_of(file), file).schema
     except DatasetError:
         return False
     return bool(image_columns(schema, features_of(schema)))

@@ -9,7 +9,6 @@ import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,13 @@ import pyarrow.parquet as pq
 
 from sparc.common.errors import DatasetError
 from sparc.common.text import shorten
+from sparc.extract.datasets.safe_folder import ColumnFile
 from sparc.extract.datasets.tables.known_names import plain
 
-SUFFIXES = (".parquet", ".arrow")
+MAPPED = ".arrow"
+"""Of the files that are read through the memory of this machine."""
+
+SUFFIXES = (".parquet", MAPPED)
 """Of the files that may hold images."""
 
 _BYTES = "bytes"
@@ -40,7 +43,7 @@ class ArrowFile(ABC):
     """A file of columns.
 
     Args:
-        path: The file.
+        file: The file.
         name: What messages call it.
 
     Attributes:
@@ -52,8 +55,8 @@ class ArrowFile(ABC):
 
     schema: pa.Schema
 
-    def __init__(self, path: Path, name: str) -> None:
-        self.path = path
+    def __init__(self, file: ColumnFile, name: str) -> None:
+        self._file = file
         self.name = name
 
     @abstractmethod
@@ -83,10 +86,10 @@ class ArrowFile(ABC):
 class MappedFile(ArrowFile):
     """An Arrow file, as `datasets` saves it: a stream or a file of record batches."""
 
-    def __init__(self, path: Path, name: str) -> None:
-        super().__init__(path, name)
+    def __init__(self, file: ColumnFile, name: str) -> None:
+        super().__init__(file, name)
         try:
-            self._table = _mapped(path)
+            self._table = _mapped(file)
         except _FAILURES as error:
             raise self._failure(error) from error
         self.schema = self._table.schema
@@ -122,12 +125,14 @@ class MappedFile(ArrowFile):
 class ParquetFile(ArrowFile):
     """A Parquet file."""
 
-    def __init__(self, path: Path, name: str) -> None:
-        super().__init__(path, name)
+    def __init__(self, file: ColumnFile, name: str) -> None:
+        super().__init__(file, name)
         try:
-            with pq.ParquetFile(path) as file:
-                self.schema = file.schema_arrow
-                groups = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+            with pq.ParquetFile(file.open()) as opened:
+                self.schema = opened.schema_arrow
+                self._footer = opened.metadata
+            footer = self._footer
+            groups = [footer.row_group(n).num_rows for n in range(footer.num_row_groups)]
         except _FAILURES as error:
             raise self._failure(error) from error
         self._ends: list[int] = np.cumsum(groups).tolist()
@@ -138,7 +143,7 @@ class ParquetFile(ArrowFile):
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Batches of the row groups."""
         try:
-            with pq.ParquetFile(self.path) as file:
+            with pq.ParquetFile(self._file.open(), metadata=self._footer) as file:
                 yield from file.iter_batches(_ROWS_AT_ONCE, columns=list(columns))
         except _FAILURES as error:
             raise self._failure(error) from error
@@ -161,8 +166,7 @@ class ParquetFile(ArrowFile):
 
     def holds_no_image(self, column: str) -> bool:
         """Whether every image of a column is null, by the statistics of the file."""
-        with pq.ParquetFile(self.path) as file:
-            groups = [file.metadata.row_group(n) for n in range(file.num_row_groups)]
+        groups = [self._footer.row_group(n) for n in range(self._footer.num_row_groups)]
         leaves = {column, f"{column}.{_BYTES}"}
         for group in groups:
             chunks = (group.column(number) for number in range(group.num_columns))
@@ -175,19 +179,19 @@ class ParquetFile(ArrowFile):
     def _decode(self, column: str, number: int) -> pa.ChunkedArray:
         field = self.schema.field(column)
         leaf = f"{column}.{_BYTES}" if pa.types.is_struct(field.type) else column
-        with pq.ParquetFile(self.path) as file:
+        with pq.ParquetFile(self._file.open(), metadata=self._footer) as file:
             table = file.read_row_group(number, columns=[leaf])
         chunks = [_bytes_of(chunk) for chunk in table.column(0).chunks]
         return pa.chunked_array(chunks)
 
 
-def open_arrow_file(path: Path, name: str) -> ArrowFile:
+def open_arrow_file(file: ColumnFile, name: str) -> ArrowFile:
     """A file of Arrow or Parquet, by its suffix.
 
     Raises:
         DatasetError: It cannot be read.
     """
-    return ParquetFile(path, name) if path.suffix.lower() == ".parquet" else MappedFile(path, name)
+    return ParquetFile(file, name) if file.suffix == ".parquet" else MappedFile(file, name)
 
 
 def image_columns(schema: pa.Schema, features: dict[str, Any]) -> list[str]:
@@ -219,8 +223,8 @@ def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _mapped(path: Path) -> pa.Table:
-    source = pa.memory_map(str(path))
+def _mapped(file: ColumnFile) -> pa.Table:
+    source = pa.memory_map(str(file.open()))
     try:
         return pa.ipc.open_stream(source).read_all()
     except pa.ArrowInvalid:

@@ -50,7 +50,8 @@ class DelimitedTable(Table):
     is_text = True
 
     def __init__(self, path: Path, name: str, omissions: Omissions, separator: str = "") -> None:
-        super().__init__(path, name, omissions)
+        super().__init__(name, omissions)
+        self._path = path
         first = ""
         self._lines_before = 0
         for first in text_lines(path, name, longest=LARGEST_LINE, omissions=Omissions(name)):
@@ -99,7 +100,7 @@ class DelimitedTable(Table):
         """Number of the last line and cells of each record, without empty ones."""
         csv.field_size_limit(LARGEST_LINE)
         lines = _Lines(
-            text_lines(self.path, self.name, longest=LARGEST_LINE, omissions=self.omissions)
+            text_lines(self._path, self.name, longest=LARGEST_LINE, omissions=self.omissions)
         )
         reader = self._reader(lines)
         while True:

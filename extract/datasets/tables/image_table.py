@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,7 +9,8 @@ import pyarrow as pa
 from sparc.common.errors import DatasetError
 from sparc.common.text import shorten
 from sparc.extract.datasets.account import Omissions
-from sparc.extract.datasets.tables.arrow_files import image_columns, open_arrow_file
+from sparc.extract.datasets.safe_folder import ColumnFile
+from sparc.extract.datasets.tables.arrow_files import ParquetFile, image_columns, open_arrow_file
 from sparc.extract.datasets.tables.table import Row, Table
 
 
@@ -18,7 +18,7 @@ class ImageTable(Table):
     """The rows of a file; numbers of classes are given as names, where `datasets` wrote them.
 
     Args:
-        path: The file.
+        columns: The file.
         name: What messages call it.
         omissions: Where its bad records are counted.
         file: Its path in the dataset.
@@ -35,10 +35,15 @@ class ImageTable(Table):
     unit = "row"
 
     def __init__(
-        self, path: Path, name: str, omissions: Omissions, file: str, image_column: str = ""
+        self,
+        columns: ColumnFile,
+        name: str,
+        omissions: Omissions,
+        file: str,
+        image_column: str = "",
     ) -> None:
-        super().__init__(path, name, omissions)
-        self._file = open_arrow_file(path, name)
+        super().__init__(name, omissions)
+        self._file = open_arrow_file(columns, name)
         self._path = file
         features = features_of(self._file.schema)
         images = image_columns(self._file.schema, features)
@@ -94,7 +99,7 @@ class ImageTable(Table):
         """The part of the column of images that holds their paths; of Arrow files, all of it."""
         field = self._file.schema.field(self.image_column)
         has_path = pa.types.is_struct(field.type) and field.type.get_field_index("path") >= 0
-        is_parquet = self.path.suffix.lower() == ".parquet"
+        is_parquet = isinstance(self._file, ParquetFile)
         return f"{self.image_column}.path" if has_path and is_parquet else self.image_column
 
     def _values(self, column: pa.Array, name: str) -> list[Any]:

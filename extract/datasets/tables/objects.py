@@ -45,7 +45,8 @@ class JsonTable(Table):
     """
 
     def __init__(self, path: Path, name: str, omissions: Omissions) -> None:
-        super().__init__(path, name, omissions)
+        super().__init__(name, omissions)
+        self._path = path
         self._entries: Sequence[Any] | None = None
         if not _is_lines(path, name):
             self.unit = "entry"
@@ -87,7 +88,7 @@ class JsonTable(Table):
             for number, entry in enumerate(self._entries):
                 yield number, entry if isinstance(entry, dict) else "it is not a JSON object"
             return
-        lines = text_lines(self.path, self.name, longest=LARGEST_LINE, omissions=omissions)
+        lines = text_lines(self._path, self.name, longest=LARGEST_LINE, omissions=omissions)
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 yield number, _parse_object(line)

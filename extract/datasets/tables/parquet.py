@@ -31,7 +31,8 @@ class ParquetTable(Table):
     unit = "row"
 
     def __init__(self, path: Path, name: str, omissions: Omissions) -> None:
-        super().__init__(path, name, omissions)
+        super().__init__(name, omissions)
+        self._path = path
         try:
             with pq.ParquetFile(path) as file:
                 check_width(file.metadata.num_columns, name)
@@ -43,7 +44,7 @@ class ParquetTable(Table):
         """The rows; only these columns are read."""
         number = 0
         try:
-            with pq.ParquetFile(self.path) as file:
+            with pq.ParquetFile(self._path) as file:
                 for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(columns)):
                     values = [_values(batch.column(column)) for column in columns]
                     for row in zip(*values, strict=True):

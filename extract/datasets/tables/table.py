@@ -7,7 +7,6 @@ record is counted and left out; the rest goes on.
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from sparc.common.errors import DatasetError
@@ -31,7 +30,6 @@ class Table(ABC):
     """A file of records with named columns.
 
     Args:
-        path: The file.
         name: What messages call it.
         omissions: Where its bad records are counted.
 
@@ -46,8 +44,7 @@ class Table(ABC):
 
     header: Sequence[str]
 
-    def __init__(self, path: Path, name: str, omissions: Omissions) -> None:
-        self.path = path
+    def __init__(self, name: str, omissions: Omissions) -> None:
         self.name = name
         self.omissions = omissions
         self._good = 0

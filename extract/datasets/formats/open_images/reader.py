@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from sparc.common.errors import DatasetError
+from sparc.common.files.paths import is_url
 from sparc.common.progress import say
 from sparc.common.text import amount
 from sparc.extract.datasets.formats.open_images.narratives import Narrative, Narratives
@@ -59,6 +60,8 @@ class OpenImagesDataset(DatasetReader):
     def advice(cls, folder: SafeFolder, file: str) -> str:
         """A table of labels is used where it is named."""
         if split_suffix(file)[1] in (".csv", ".tsv") and is_labels(folder.head(file, _HEADER)):
+            if is_url(folder.location):
+                return f"copy it to this machine, where --labels {shlex.quote(file)} reads it"
             return f"--labels {shlex.quote(f'{folder}/{file}')}"
         return ""
 

@@ -5,8 +5,6 @@ before memory is spent on them, and what a damaged or cut shard holds before the
 This module must not know what the members mean.
 """
 
-import io
-import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,6 +15,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import numpy as np
 
 from sparc.common.errors import DatasetError, MissingFileError, UnavailableError
+from sparc.common.files.remote.open_file import OpenObject
 from sparc.common.text import reason, size
 from sparc.extract.datasets.safe_folder import FileParts, SafeFolder
 
@@ -240,7 +239,8 @@ class _OtherMembers:
     """
 
     def __init__(self, parts: FileParts) -> None:
-        self._file = cast(BinaryIO, _PartsFile(parts))
+        opened = OpenObject(parts.size, lambda start, stop: parts.read(start, stop - start))
+        self._file = cast(BinaryIO, opened)
         self._archive: tarfile.TarFile | None = None
 
     def at(self, offset: int) -> tuple[tuple[str, Extent] | None, int]:
@@ -265,32 +265,6 @@ class _OtherMembers:
         if not member.isreg() or member.issparse():
             return None, following
         return (member.name, Extent(member.offset_data, member.size)), following
-
-
-class _PartsFile(io.RawIOBase):
-    """A file that `tarfile` reads."""
-
-    def __init__(self, parts: FileParts) -> None:
-        super().__init__()
-        self._parts = parts
-        self._position = 0
-
-    def read(self, size: int = -1) -> bytes:
-        """The bytes that follow."""
-        wanted = self._parts.size if size < 0 else size
-        content = self._parts.read(self._position, wanted)
-        self._position += len(content)
-        return content
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to an offset from the beginning, which is all that `tarfile` asks for."""
-        assert whence == os.SEEK_SET
-        self._position = offset
-        return offset
-
-    def tell(self) -> int:
-        """The offset of what is read next."""
-        return self._position
 
 
 class _Member(tarfile.TarInfo):

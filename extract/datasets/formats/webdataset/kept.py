@@ -26,6 +26,7 @@ _LARGEST = 1 << 30
 """Most bytes of such a file."""
 
 _VERSION = 1
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OSError, pa.ArrowException)
 _KEY = b"sparc-shard-index"
 _SCHEMA = pa.schema(
     [
@@ -86,7 +87,7 @@ class KeptShards:
             return None
         try:
             return _parse(ParquetTable(io.BytesIO(content)), self._url(shard))
-        except (ValueError, KeyError, TypeError, OSError, pa.ArrowException) as error:
+        except _UNREADABLE as error:
             say(f"{self.file(shard)} is damaged, and made again: {reason(error)}")
             return None
 
