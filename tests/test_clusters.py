@@ -5,18 +5,25 @@ import importlib
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.verify import verify
+from sparc.common.files.folder import Folder
 from sparc.extract.config import ExtractConfig
 from sparc.pipelines.demo.dataset import SceneSettings, write_scenes
+from sparc.train.data.planted import plant
+from sparc.train.run.run_folder import RunRecord
 
 PAGE = (Path(__file__).parents[1] / "docs" / "CLUSTERS.md").read_text(encoding="utf-8")
 BASH = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
@@ -38,9 +45,32 @@ echo 7
 """
 
 
+SRUN = """#!/bin/bash
+# Stands for the nodes of a job: the command runs on all of them at once.
+while [[ $1 == --* ]]; do shift; done
+for node in $(seq "${SLURM_NNODES:-1}"); do
+  "$@" &
+done
+status=0
+for node in $(seq "${SLURM_NNODES:-1}"); do
+  wait -n || status=$?
+done
+exit $status
+"""
+
+
 def block(text: str) -> str:
     (only,) = [block for block in BASH if text in block]
     return only
+
+
+def job_of(name: str) -> dict[str, Any]:
+    """The indexed Job of Kubernetes of that name."""
+    documents = [document for text in YAML for document in yaml.safe_load_all(text)]
+    (job,) = [
+        d for d in documents if d["spec"].get("completions") and d["metadata"]["name"] == name
+    ]
+    return job
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +79,9 @@ def shell(tmp_path_factory):
     bin = tmp_path_factory.mktemp("bin")
     commands = {
         "sbatch": SBATCH,
-        "srun": '#!/bin/sh\nexec "$@"\n',
+        "srun": SRUN,
+        "scontrol": "#!/bin/sh\necho localhost\n",
+        "torchrun": f'#!/bin/sh\nexec {sys.executable} -m torch.distributed.run "$@"\n',
         "sparc-extract": f'#!/bin/sh\nexec {sys.executable} -m sparc.extract.cli "$@"\n',
     }
     for name, content in commands.items():
@@ -67,7 +99,7 @@ def shell(tmp_path_factory):
             cwd=bin,
         )
 
-    (bin / "extract.sbatch").write_text(block("#SBATCH"))
+    (bin / "extract.sbatch").write_text(block("--job-name=sparc-extract"))
     return run
 
 
@@ -88,7 +120,7 @@ def test_the_array_and_what_follows_it_leave_a_finished_cache(
     shell, scenes, tiny_streams, tmp_path, call
 ) -> None:
     options = f"'{tiny_streams[0]}' --format=coco --split=test --rows-per-chunk=8 --device=cpu"
-    lines = block("sbatch --parsable").replace("--preset dinov2-clip-b", options)
+    lines = block("sbatch --parsable --array").replace("--preset dinov2-clip-b", options)
     submit = re.sub(r"(?m)^export .*$", 'export DATASET="$1" CACHE="$2" SHARDS=2', lines)
     assert submit.count(options) == 1
     cache = tmp_path / "cache"
@@ -140,8 +172,7 @@ def test_a_task_that_is_missing_is_named_by_all_that_look(
 
 
 def test_a_pod_makes_the_shard_behind_its_index(shell, tmp_path) -> None:
-    (indexed,) = [job for job in YAML if "JOB_COMPLETION_INDEX" in job]
-    spec = yaml.safe_load(indexed)["spec"]
+    spec = job_of("sparc-extract")["spec"]
     (container,) = spec["template"]["spec"]["containers"]
     (script,) = container["args"]
     said = [
@@ -201,7 +232,7 @@ def test_slurm_is_asked_for_workers_that_dask_can_start() -> None:
 
 
 def test_the_operator_is_given_a_cluster_and_a_job_that_finds_it() -> None:
-    cluster, job = (yaml.safe_load(text) for text in YAML[1:])
+    cluster, job = (yaml.safe_load(text) for text in YAML[1:3])
     assert (cluster["apiVersion"], cluster["kind"]) == ("kubernetes.dask.org/v1", "DaskCluster")
     for name in ("worker", "scheduler"):
         (container,) = cluster["spec"][name]["spec"]["containers"]
@@ -216,3 +247,57 @@ def test_the_operator_is_given_a_cluster_and_a_job_that_finds_it() -> None:
     assert arguments[-1] == f"--scheduler=tcp://{cluster['metadata']['name']}-scheduler:8786"
     given = dict(option.removeprefix("--").split("=") for option in arguments[2:])
     ExtractConfig(**given)
+
+
+# ---------------------------------------------------------------------- training
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory) -> Path:
+    planted = plant({"a": 12, "b": 8}, rows=400, shared=10, private=2, active=3)
+    folder = tmp_path_factory.mktemp("features") / "cache"
+    write_arrays(folder, planted.features, rows_per_chunk=64, dtype="float16")
+    return folder
+
+
+def on_two_nodes(script: str) -> str:
+    """A command of the page for two nodes that are this machine, without GPUs."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    script = re.sub(r"[\w.$-]+:29500", f"localhost:{port}", script)
+    return script.replace("per-node gpu", "per-node 1").replace("--max-restarts 3", "")
+
+
+SMALL = "--batch-size 64 --latents 32 --k 4 --steps 20 --device cpu"
+
+
+def test_two_nodes_of_slurm_train_one_model(shell, features, tmp_path) -> None:
+    run = tmp_path / "run"
+    script = on_two_nodes(block("--job-name=sparc-train"))
+    slurm = {"SLURM_NNODES": "2", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "localhost"}
+    done = shell(f"set -- {SMALL}\n{script}", CACHE=str(features), RUN=str(run), **slurm)
+    assert done.returncode == 0, done.stderr
+    assert "2 processes" in done.stderr
+    assert done.stderr.count(f"{run}: trained for 20 steps") == 1
+    assert RunRecord.read(Folder(run)).processes == 2
+    assert (run / "model.safetensors").exists()
+
+
+def test_a_pod_that_does_not_see_the_cache_is_named(shell, features, tmp_path) -> None:
+    (container,) = job_of("sparc-train")["spec"]["template"]["spec"]["containers"]
+    (script,) = container["args"]
+    script = on_two_nodes(script).replace("--batch-size 16384", SMALL)
+    script = script.replace("/data/run", f"{tmp_path}/run").replace("/data/cache", '"$CACHE"')
+    caches = {0: features, 1: "/nowhere"}
+    with ThreadPoolExecutor(2) as pods:
+        first, second = pods.map(
+            lambda index: shell(script, JOB_COMPLETION_INDEX=str(index), CACHE=str(caches[index])),
+            caches,
+        )
+    host = re.escape(socket.gethostname())
+    refused = rf"error: process 2 of 2, on {host}: /nowhere is not an activation cache"
+    assert re.search(refused, first.stderr), first.stderr
+    assert "error: " not in second.stderr
+    assert (first.returncode, second.returncode) == (1, 1)
+    assert not (tmp_path / "run").exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.defaults import changed
+from sparc.common.devices import choose_device
 from sparc.common.errors import RunError, SparcError, setting
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
@@ -17,7 +18,12 @@ from sparc.common.progress import say
 from sparc.common.text import amount
 from sparc.train.announcements import say_what_ended
 from sparc.train.config import TrainConfig
-from sparc.train.distributed.processes import is_first_process, world_size
+from sparc.train.distributed.processes import (
+    Processes,
+    is_first_process,
+    local_rank,
+    processes,
+)
 from sparc.train.loop import Trainee
 from sparc.train.model.files import CONFIG_FILE
 from sparc.train.proposal import say_size, with_size
@@ -53,21 +59,34 @@ def run(
         SparcError: The cache, the folder or the settings do not allow it, or training diverged.
     """
     folder = Folder(location)
-    require_services(settings, folder)
-    if overwrite:
-        if world_size() > 1:
-            option = setting("--overwrite", "overwrite=True")
-            raise RunError(f"{option} needs a single process: remove {folder} by hand")
-        ActivationCache(cache_location)  # nothing is removed if there is nothing to learn from
-        remove_run(folder)
-    this, begun = {folder.name: _anywhere(settings)}, {folder.name: _recorded(folder)}
-    (settings,) = _with_sizes(this, cache_location, begun).values()
-    if not _finished_already(folder, settings, cache_location):
-        (trainee,) = train_together(cache_location, [Assignment(folder, settings)])
+    with processes() as group:
+        with group.refusing_together():
+            require_services(settings, folder)
+            if overwrite:
+                if group.world > 1:
+                    option = setting("--overwrite", "overwrite=True")
+                    raise RunError(f"{option} needs a single process: remove {folder} by hand")
+                ActivationCache(cache_location)  # nothing goes if there is nothing to learn from
+                remove_run(folder)
+        _train_run(cache_location, folder, settings, group)
+
+
+def _train_run(
+    cache_location: str, folder: Folder, settings: TrainConfig, group: Processes
+) -> None:
+    """Train a model in all processes, or resume one; arguments as of `run`."""
+    with group.refusing_together():
+        this, begun = {folder.name: _anywhere(settings)}, {folder.name: _recorded(folder)}
+        (settings,) = _with_sizes(this, cache_location, begun).values()
+        if _finished_already(folder, settings, cache_location):
+            return
+        group = group.on(choose_device(settings.device, index=local_rank()))
+    (trainee,) = train_together(cache_location, [Assignment(folder, settings)], group)
+    with group.refusing_together():
         if trainee.failure is not None:
             raise RunError(trainee.failure)
-        if is_first_process():
-            say_what_ended(folder)
+    if group.is_first:
+        say_what_ended(folder)
 
 
 def run_sweep(cache_location: str, location: Location, settings: TrainConfig, grid: Path) -> None:
@@ -83,10 +102,12 @@ def run_sweep(cache_location: str, location: Location, settings: TrainConfig, gr
         SparcError: The cache, the folder or the settings do not allow it, or a run diverged.
     """
     folder = Folder(location)
-    sweep = Sweep.plan(grid, absolute_location(cache_location), _anywhere(settings))
-    begun = Sweep.read(folder).settings if folder.exists(SWEEP_FILE) else {}
-    sizes = _with_sizes(sweep.settings, cache_location, begun)
-    _train_sweep(folder, dataclasses.replace(sweep, settings=sizes))
+    with processes() as group:
+        with group.refusing_together():
+            sweep = Sweep.plan(grid, absolute_location(cache_location), _anywhere(settings))
+            begun = Sweep.read(folder).settings if folder.exists(SWEEP_FILE) else {}
+            sizes = _with_sizes(sweep.settings, cache_location, begun)
+        _train_sweep(folder, dataclasses.replace(sweep, settings=sizes), group)
 
 
 def resume(location: Location, *, cache: str = "") -> None:
@@ -100,17 +121,27 @@ def resume(location: Location, *, cache: str = "") -> None:
         SparcError: There is no such run, or its cache is gone or has changed.
     """
     folder = Folder(location)
-    if folder.exists(SWEEP_FILE):
-        sweep = Sweep.read(folder)
-        for name, settings in sweep.settings.items():
-            _require_here(folder, settings)
-            if not folder.exists(f"{name}/{CONFIG_FILE}"):
-                _require_start_here(folder, settings)
-        _train_sweep(folder, dataclasses.replace(sweep, cache=cache or _here(folder, sweep.cache)))
-        return
-    record = RunRecord.read(folder)
-    _require_here(folder, record.train)
-    run(cache or _here(folder, record.data.cache), location, record.train)
+    with processes() as group:
+        with group.refusing_together():
+            sweep = _sweep_to_resume(folder, cache) if folder.exists(SWEEP_FILE) else None
+            if sweep is None:
+                record = RunRecord.read(folder)
+                _require_here(folder, record.train)
+                cache = cache or _here(folder, record.data.cache)
+        if sweep is not None:
+            _train_sweep(folder, sweep, group)
+        else:
+            _train_run(cache, folder, record.train, group)
+
+
+def _sweep_to_resume(folder: Folder, cache: str) -> Sweep:
+    """A sweep, with the cache that is named or else its own; refuses what it may not ask for."""
+    sweep = Sweep.read(folder)
+    for name, settings in sweep.settings.items():
+        _require_here(folder, settings)
+        if not folder.exists(f"{name}/{CONFIG_FILE}"):
+            _require_start_here(folder, settings)
+    return dataclasses.replace(sweep, cache=cache or _here(folder, sweep.cache))
 
 
 def _here(folder: Folder, cache: str) -> str:
@@ -140,20 +171,24 @@ def _require_start_here(folder: Folder, settings: TrainConfig) -> None:
             )
 
 
-def _train_sweep(folder: Folder, sweep: Sweep) -> None:
-    for settings in sweep.settings.values():
-        require_services(settings, folder)
+def _train_sweep(folder: Folder, sweep: Sweep, group: Processes) -> None:
     with ExitStack() as stack:
-        if is_first_process():
-            stack.enter_context(exclusive(folder, _recognize_sweep))
-            sweep.begin(folder)
-        failures = read_failures(folder)
-        open_runs = [
-            Assignment(folder.below(name), settings)
-            for name, settings in sweep.settings.items()
-            if name not in failures
-            and not _finished_already(folder.below(name), settings, sweep.cache)
-        ]
+        with group.refusing_together():
+            for settings in sweep.settings.values():
+                require_services(settings, folder)
+            if group.is_first:
+                stack.enter_context(exclusive(folder, _recognize_sweep))
+                sweep.begin(folder)
+        with group.refusing_together():
+            failures = read_failures(folder)
+            open_runs = [
+                Assignment(folder.below(name), settings)
+                for name, settings in sweep.settings.items()
+                if name not in failures
+                and not _finished_already(folder.below(name), settings, sweep.cache)
+            ]
+            device = next(iter(sweep.settings.values())).device
+            group = group.on(choose_device(device, index=local_rank()))
 
         def write_index(trainees: Sequence[Trainee]) -> None:
             for trainee in trainees:
@@ -163,8 +198,8 @@ def _train_sweep(folder: Folder, sweep: Sweep) -> None:
             sweep.write_index(folder, failures)
 
         if open_runs:
-            train_together(sweep.cache, open_runs, on_change=write_index)
-        elif is_first_process():
+            train_together(sweep.cache, open_runs, group, on_change=write_index)
+        elif group.is_first:
             write_index([])  # it may have been interrupted between the last weights and the index
         if failures:
             names = ", ".join(failures)
@@ -172,7 +207,7 @@ def _train_sweep(folder: Folder, sweep: Sweep) -> None:
                 f"{folder}: {len(failures)} of {amount(len(sweep.settings), 'run')} diverged "
                 f"({names}); {folder}/{INDEX_FILE} says where"
             )
-        if open_runs and is_first_process():
+        if open_runs and group.is_first:
             compare = shlex.join(["sparc-train", "inspect", str(folder)])
             say(f"{amount(len(open_runs), 'run')} trained in {folder}; compare them: {compare}")
 
@@ -236,7 +271,8 @@ def _finished_already(folder: Folder, settings: TrainConfig, cache: str) -> bool
     record = RunRecord.read(folder)
     require_same(folder, record.train, settings)
     _require_same_cache(cache, record)
-    say(f"{folder} is finished: {amount(record.steps, 'step')}")
+    if is_first_process():
+        say(f"{folder} is finished: {amount(record.steps, 'step')}")
     return True
 
 

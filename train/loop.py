@@ -6,17 +6,13 @@ resumed: that is `sparc.train.job`.
 
 import dataclasses
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.errors import Terminated, setting
+from sparc.common.errors import setting
 from sparc.common.files.folder import Folder
 from sparc.common.progress import progress
 from sparc.train.align.aligner import Aligner
@@ -24,9 +20,10 @@ from sparc.train.data.ahead import Batch
 from sparc.train.data.order import Position
 from sparc.train.data.reader import BatchReader
 from sparc.train.distributed.processes import Processes
+from sparc.train.distributed.stopping import stopping_on_signals
 from sparc.train.run.checkpoint import Checkpoint, save_checkpoint
 from sparc.train.run.log import Line, RunLog
-from sparc.train.run.metrics import describe, sums_to_tensors
+from sparc.train.run.metrics import describe, sums_to_tensors, total
 from sparc.train.run.run_folder import RunRecord, save_finished, saved_steps
 from sparc.train.step.learner import Learner
 from sparc.train.step.schedule import learning_rate
@@ -49,8 +46,7 @@ class Trainee:
         record: What the run is.
         learner: Changes the weights.
         log: Where figures go; None in all processes but the first.
-        window: Sums since the last line of metrics. In the first process, those up to the last
-            checkpoint are over all processes.
+        window: Sums since the last line of metrics, over the rows of this process.
         failure: Why training was given up; None while it continues.
     """
 
@@ -127,7 +123,7 @@ class Trainee:
 
     def log_window(self, step: int, processes: Processes, *, mixing: float | None) -> Line:
         """Write the figures since the last line, and reset them."""
-        sums, self.window = _over_processes(self.window, processes), None
+        sums, self.window = total(_of_processes(self.window, processes)), None
         assert sums is not None
         extra = {"lr": self.learning_rate(step - 1)}
         if mixing is not None:
@@ -156,10 +152,7 @@ class Trainee:
 
     def save(self, step: int, position: Position, processes: Processes) -> None:
         """Write a checkpoint of the state after this step."""
-        # The window itself is replaced, as resuming does: sums added in another order would make
-        # the lines of a resumed run differ in their last bits.
-        joined = _over_processes(self.window, processes)
-        self.window = joined if processes.is_first else None
+        windows = _of_processes(self.window, processes)
         whole, state = self.learner.whole(), self.learner.state_in_turn()
         if self.log is None or whole is None:
             for _ in state.tensors:  # all processes take part
@@ -169,7 +162,7 @@ class Trainee:
             step=step,
             position=position,
             learner=state,
-            window=sums_to_tensors(self.window),
+            window=sums_to_tensors(windows),
             logged=self.log.sync(),
         )
         save_checkpoint(self.run, whole.model, checkpoint)
@@ -212,7 +205,7 @@ def train(
     rows = reader.order.batch_rows
     clock = _Clock(reader, first_step * rows)
     with (
-        _stop_signal(processes) as stop,
+        stopping_on_signals(processes) as stopping,
         progress(
             steps * rows, "Training", initial=first_step * rows, quiet=not processes.is_first
         ) as bar,
@@ -232,8 +225,8 @@ def train(
                             discriminant=trainee.record.train.align_discriminant,
                         )
             log = done % settings.log_every == 0 or done == steps
-            stopping = stop.reason is not None
-            save = done % settings.checkpoint_every == 0 or done == steps or stopping
+            stop = stopping.after_step()
+            save = done % settings.checkpoint_every == 0 or done == steps or stop is not None
             if log or save:
                 for trainee in active:
                     trainee.check(processes, weights=save)
@@ -262,8 +255,10 @@ def train(
                         trainee.save(done, reader.position, processes)
                 if processes.is_first:
                     on_change()
-                if stop.reason is not None and done < steps:
-                    raise stop.reason
+                if stop is not None and done < steps:
+                    # `torchrun` ends all processes once one of them has ended.
+                    processes.wait()
+                    raise stop
 
 
 def _validate(
@@ -283,11 +278,11 @@ def _validate(
         trainee.log_sums("validation", step, sums, learner.dead_counts())
 
 
-def _over_processes(sums: StepSums | None, processes: Processes) -> StepSums | None:
-    """The sums over the rows of all processes, in one exchange; None where no process has any."""
-    if processes.world == 1 or sums is None:
-        return sums
-    return sums.with_flat(processes.sum(sums.flat()))
+def _of_processes(sums: StepSums | None, processes: Processes) -> list[StepSums]:
+    """The sums of every process, in one exchange; none where no process has any."""
+    if sums is None:
+        return []
+    return [sums.with_flat(flat) for flat in processes.gather(sums.flat().unsqueeze(0))]
 
 
 def _mixing(reader: BatchReader, done: int, log_every: int) -> float | None:
@@ -337,37 +332,3 @@ class _Clock:
             "rows_per_second": round((rows - before) / seconds, 3),
             "waiting": round((self._last[1] - waited) / seconds, 6),
         }
-
-
-@dataclasses.dataclass
-class _Stop:
-    """What to raise at the end of the step, once a signal has asked to stop."""
-
-    reason: type[KeyboardInterrupt] | None = None
-
-
-@contextmanager
-def _stop_signal(processes: Processes) -> Iterator[_Stop]:
-    """What Ctrl-C or SIGTERM sets, so that a step is never interrupted halfway.
-
-    A second signal interrupts at once. Several processes cannot agree on a step to stop at, so
-    with more than one a signal interrupts as usual and the last checkpoint counts.
-    """
-    stop = _Stop()
-    if processes.world > 1 or threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def ask(number: int, _frame: FrameType | None) -> None:
-        reason = Terminated if number == signal.SIGTERM else KeyboardInterrupt
-        if stop.reason is not None:
-            raise reason
-        stop.reason = reason
-
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, ask) for number in signals]
-    try:
-        yield stop
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)

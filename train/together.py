@@ -5,6 +5,7 @@ were trained by itself.
 """
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
@@ -13,10 +14,9 @@ import torch
 from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
-from sparc.common.devices import choose_device
 from sparc.common.errors import CacheError, RunError, setting
 from sparc.common.files.folder import Folder
-from sparc.common.files.lock import exclusive
+from sparc.common.files.lock import LOCK_FILE, exclusive
 from sparc.common.versions import software_versions
 from sparc.train import parallel
 from sparc.train.align.aligner import Aligner
@@ -26,7 +26,7 @@ from sparc.train.data.means import data_statistics
 from sparc.train.data.order import Position
 from sparc.train.data.reader import BatchReader
 from sparc.train.distributed.exchange import exchange_among
-from sparc.train.distributed.processes import Processes, local_rank, processes
+from sparc.train.distributed.processes import Processes
 from sparc.train.kernels import choice
 from sparc.train.loading import untrained_model
 from sparc.train.loop import Trainee, train
@@ -56,6 +56,9 @@ from sparc.train.step.noise import Share
 from sparc.train.step.recipes.recipe import recipe_of
 from sparc.train.validation import check as check_validation
 
+_PATIENCE = 60.0
+"""Seconds in which a lock of a process that died is let go of, and a file is seen everywhere."""
+
 
 class Assignment(NamedTuple):
     """A run that is to be made.
@@ -72,6 +75,7 @@ class Assignment(NamedTuple):
 def train_together(
     cache_location: str,
     assignments: Sequence[Assignment],
+    group: Processes,
     *,
     on_change: Callable[[Sequence[Trainee]], None] | None = None,
 ) -> Sequence[Trainee]:
@@ -80,33 +84,39 @@ def train_together(
     Args:
         cache_location: Folder or URL of the activation cache.
         assignments: The runs, none of them finished, equal in all settings that concern the data.
+        group: The processes that train, each on its device.
         on_change: Called in the first process whenever states have been saved or a run has failed.
 
     Returns:
         The trainees, of which some may have failed, or all.
     """
-    settings = assignments[0].settings
-    device = choose_device(settings.device, index=local_rank())
+    settings, device = assignments[0].settings, group.device
     with ExitStack() as stack:
-        group = stack.enter_context(processes(device))
-        if group.is_first:
+        with group.refusing_together():
+            if group.is_first:
+                patience = _PATIENCE if group.world > 1 else 0.0
+                for run, _ in assignments:
+                    stack.enter_context(exclusive(run, recognize_run, patience=patience))
+                    run.remove_partial_files()
+                    remove_partial_checkpoints(run)
+        with group.refusing_together():
             for run, _ in assignments:
-                stack.enter_context(exclusive(run, recognize_run))
-                run.remove_partial_files()
-                remove_partial_checkpoints(run)
-        group.wait()
-        cache = ActivationCache(cache_location)
-        streams = cache.choose(settings.streams)
-        begun = [RunRecord.read(run) if run.exists(CONFIG_FILE) else None for run, _ in assignments]
-        for (run, wanted), record in zip(assignments, begun, strict=True):
-            if record is not None:
-                require_same(run, record.train, wanted)
-                record.data.check(cache)
-        validation = None
-        if settings.validation:
-            validation = ActivationCache(settings.validation)
-            infos = [cache.streams[name] for name in streams]
-            check_validation(validation, infos, rows=settings.rows)
+                _require_seen(run)
+            cache = ActivationCache(cache_location)
+            streams = cache.choose(settings.streams)
+            cache.require_complete(streams)
+            begun = [
+                RunRecord.read(run) if run.exists(CONFIG_FILE) else None for run, _ in assignments
+            ]
+            for (run, wanted), record in zip(assignments, begun, strict=True):
+                if record is not None:
+                    require_same(run, record.train, wanted)
+                    record.data.check(cache)
+            validation = None
+            if settings.validation:
+                validation = ActivationCache(settings.validation)
+                infos = [cache.streams[name] for name in streams]
+                check_validation(validation, infos, rows=settings.rows)
         reader = stack.enter_context(
             BatchReader(
                 cache,
@@ -151,6 +161,23 @@ def train_together(
     return trainees
 
 
+def _require_seen(run: Folder) -> None:
+    """Refuse a machine that does not see the folder in which the first process writes.
+
+    Raises:
+        RunError: It does not, also after a while: a shared disk may be slow to show a file.
+    """
+    until = time.monotonic() + _PATIENCE
+    while not run.exists(LOCK_FILE):
+        if time.monotonic() > until:
+            raise RunError(
+                f"{run}: what the first process writes there is not seen here; all processes read "
+                "checkpoints, so the run has to lie on a disk that their machines share, or behind "
+                "a URL"
+            )
+        time.sleep(0.1)
+
+
 @contextmanager
 def _opened(
     run: Folder,
@@ -186,14 +213,14 @@ def _opened(
     window = None
     if checkpoint is not None:
         learner.load_state(checkpoint.learner.layout)
-        if group.is_first:  # the sums are those of all processes
-            try:
-                window = sums_from_tensors(checkpoint.window, learner.no_sums)
-            except RunError as error:
-                raise RunError(
-                    f"{run}: the checkpoint of step {step} cannot be resumed: {error}; resume "
-                    "with the version that wrote it, or train again in another folder"
-                ) from None
+        try:
+            share = Share(group.rank, group.world)
+            window = sums_from_tensors(checkpoint.window, learner.no_sums, share)
+        except RunError as error:
+            raise RunError(
+                f"{run}: the checkpoint of step {step} cannot be resumed: {error}; resume "
+                "with the version that wrote it, or train again in another folder"
+            ) from None
     group.wait()
     log = None
     if group.is_first:

@@ -118,7 +118,7 @@ def count(group, case, division):
 
 def worker() -> None:
     torch.set_num_threads(1)
-    with distributed.processes(torch.device("cpu")) as group:
+    with distributed.processes() as group:
         for case in CASES:
             for division in ("rows", "latents"):
                 counted, predicted = count(group, case, division)

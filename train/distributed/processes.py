@@ -16,8 +16,9 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from sparc.common.errors import LostProcessError
+from sparc.common.errors import LostProcessError, SparcError, Terminated
 from sparc.common.text import shorten
+from sparc.train.distributed.joining import join
 
 TIMEOUT = timedelta(days=7)
 """The others wait in an exchange while the first process validates or reads checkpoints, which may
@@ -37,16 +38,51 @@ class Processes(NamedTuple):
         rank: Which one it is; the first, 0, writes.
         world: Number of processes.
         device: Where this process trains.
+        hosts: The machine of each process.
     """
 
     rank: int = 0
     world: int = 1
     device: torch.device = torch.device("cpu")
+    hosts: tuple[str, ...] = ()
 
     @property
     def is_first(self) -> bool:
         """Whether this process writes the run folder and speaks to the terminal."""
         return self.rank == 0
+
+    def on(self, device: torch.device) -> "Processes":
+        """The same on a device, which becomes CUDA's current one."""
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        return self._replace(device=device)
+
+    @contextmanager
+    def refusing_together(self) -> Iterator[None]:
+        """Let what one process refuses end all of them, in one line that names the machine.
+
+        Raises:
+            SparcError: Some process refuses; raised in the first process.
+            SystemExit: Likewise, in the others, which leave the word to the first.
+        """
+        if self.world == 1:
+            yield
+            return
+        refusal: SparcError | None = None
+        try:
+            yield
+        except SparcError as error:
+            refusal = error
+        problem = "" if refusal is None else str(refusal)
+        said = [text.decode() for text in gather_bytes(self.gather, problem.encode())]
+        if not any(said):
+            return
+        if not self.is_first:
+            raise SystemExit(2)
+        if refusal is not None and len({*said}) == 1:
+            raise refusal
+        rank = next(rank for rank, text in enumerate(said) if text)
+        raise SparcError(f"process {rank + 1} of {self.world}, on {self.hosts[rank]}: {said[rank]}")
 
     def gather(self, rows: Tensor) -> Tensor:
         """The rows of all processes, in the order of the batch, in every process.
@@ -154,22 +190,31 @@ def world_size() -> int:
 
 
 @contextmanager
-def processes(device: torch.device) -> Iterator[Processes]:
+def processes() -> Iterator[Processes]:
     """Join the processes that `torchrun` started; one process where it did not.
 
-    Args:
-        device: Where this process trains; it becomes CUDA's current one.
+    They compute on a CPU until `Processes.on` names a device.
+
+    Raises:
+        LostProcessError: Not all of them begin.
     """
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     world = world_size()
     if world == 1:
-        yield Processes(device=device)
+        yield Processes()
         return
+    store, rank, hosts = join()
     # Gloo for what lies in main memory.
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    torch.distributed.init_process_group(backend, timeout=TIMEOUT)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    with naming_lost_ones():
+        torch.distributed.init_process_group(
+            backend, store=store, rank=rank, world_size=world, timeout=TIMEOUT
+        )
     try:
-        yield Processes(torch.distributed.get_rank(), world, device)
+        yield Processes(rank, world, hosts=hosts)
+    except KeyboardInterrupt as interruption:
+        if rank == 0:
+            raise
+        # The first process speaks for all.
+        raise SystemExit(143 if isinstance(interruption, Terminated) else 130) from None
     finally:
         torch.distributed.destroy_process_group()

@@ -5,7 +5,7 @@ A checkpoint is a folder `checkpoints/step-000001000` in the run's:
     config.json, model.safetensors   the model, which `sparc.train.load` reads
     learner.safetensors              the optimizer's moments, the latents' idle rows
     window.safetensors               sums over the steps since the last line of metrics.jsonl, of
-                                     all processes
+                                     all processes and of each
     state.json                       step, position of the reader, SHA-256 of the files above, of
                                      metrics.jsonl so far and of itself
 
@@ -69,7 +69,8 @@ class Checkpoint:
         step: Steps made so far.
         position: Which batch comes next.
         learner: The learner's state.
-        window: Sums of the metrics since the last line that was logged, over all processes.
+        window: Sums of the metrics since the last line that was logged, over all processes, and of
+            several those of each.
         logged: What metrics.jsonl held.
     """
 

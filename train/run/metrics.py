@@ -35,38 +35,75 @@ a sum divided by a count, so figures do not depend on the batch size. Wall-clock
 `metrics.jsonl`. This module must not know files.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sparc.common.errors import RunError
 from sparc.common.text import printable
+from sparc.train.step.noise import ALL_ROWS, Share
 from sparc.train.step.sums import StepSums
 
 SMALLEST_VARIANCE = 1e-6
 """A variance that is a smaller share of the mean square is taken for a rounding error."""
 
 
-def sums_to_tensors(sums: StepSums | None) -> dict[str, Tensor]:
-    """Sums as named tensors, for a checkpoint; empty without sums."""
-    return {} if sums is None else sums.named()
+def total(windows: Sequence[StepSums]) -> StepSums | None:
+    """The sums over the rows of all processes; None without any."""
+    return functools.reduce(StepSums.__add__, windows) if windows else None
 
 
-def sums_from_tensors(named: Mapping[str, Tensor], zeros: StepSums) -> StepSums | None:
-    """The inverse of `sums_to_tensors`.
+def sums_to_tensors(windows: Sequence[StepSums]) -> dict[str, Tensor]:
+    """Sums as named tensors, for a checkpoint.
+
+    Args:
+        windows: The sums of every process; empty without sums.
+
+    Returns:
+        The sums over all processes, and of several those of each, (processes, sums).
+    """
+    over_all = total(windows)
+    if over_all is None:
+        return {}
+    named = dict(over_all.named())
+    if len(windows) > 1:
+        named[_BY_PROCESS] = torch.stack([sums.flat() for sums in windows])
+    return named
+
+
+def sums_from_tensors(
+    named: Mapping[str, Tensor], zeros: StepSums, share: Share = ALL_ROWS
+) -> StepSums | None:
+    """The sums with which a process continues, of those that `sums_to_tensors` named.
+
+    Its own, if there were as many processes as now: to add them up in another order would change
+    last bits. Else the first process continues with those of all, and the others with none.
 
     Args:
         named: The tensors by name. A loss term may be missing, as an earlier version may not have
             had it: its sum is 0.
         zeros: The expected sums over no rows, on the device of the result.
+        share: Which process this is.
 
     Raises:
         RunError: The sums are of another version of SPARC, or of another model.
     """
     if not named:
         return None
+    over_all = {name: tensor for name, tensor in named.items() if name != _BY_PROCESS}
+    sums = _fitting(over_all, zeros)
+    by_process, expected = named.get(_BY_PROCESS), zeros.flat()
+    if by_process is not None and by_process.shape == (share.world, len(expected)):
+        return zeros.with_flat(by_process[share.rank].to(expected))
+    return sums if share.rank == 0 else None
+
+
+def _fitting(named: Mapping[str, Tensor], zeros: StepSums) -> StepSums:
+    """Sums of those names, or what is wrong with them."""
     expected = zeros.named()
     named = {**zeros.terms, **named}
     for name in sorted(named.keys() | expected.keys()):
@@ -78,6 +115,10 @@ def sums_from_tensors(named: Mapping[str, Tensor], zeros: StepSums) -> StepSums 
                 f"its sums do not fit the model: {name} is {_kind(given)}, not {_kind(fitting)}"
             )
     return zeros.with_named({name: named[name].to(zeros.rows.device) for name in expected})
+
+
+_BY_PROCESS = "by_process"
+"""The name of the sums of every process; no sum is called so."""
 
 
 def _kind(tensor: Tensor) -> str:

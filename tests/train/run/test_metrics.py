@@ -15,6 +15,7 @@ from sparc.train.run.metrics import (
     sums_to_tensors,
 )
 from sparc.train.step.learner import Learner
+from sparc.train.step.noise import Share
 
 
 @pytest.fixture
@@ -98,15 +99,34 @@ def test_pairs_that_are_not_trained_are_null(features):
 def test_sums_survive_a_checkpoint(features):
     sums = measured(build(), features, 100)
     zeros = build().no_sums
-    again = sums_from_tensors(sums_to_tensors(sums), zeros)
+    again = sums_from_tensors(sums_to_tensors([sums]), zeros)
     assert describe(again, ("a", "b"), {"a": 0, "b": 0}) == describe(
         sums, ("a", "b"), {"a": 0, "b": 0}
     )
-    assert sums_from_tensors(sums_to_tensors(None), zeros) is None
+    assert sums_from_tensors(sums_to_tensors([]), zeros) is None
+
+
+def test_every_process_continues_with_its_own_sums(features):
+    """So that last bits do not depend on when a run was interrupted; or the first one with all."""
+    windows = [measured(build(), features, rows) for rows in (100, 60)]
+    zeros, named = build().no_sums, sums_to_tensors(windows)
+    for rank, sums in enumerate(windows):
+        again = sums_from_tensors(named, zeros, Share(rank, 2))
+        assert torch.equal(again.flat(), sums.flat())
+    both = windows[0] + windows[1]
+    assert torch.equal(sums_from_tensors(named, zeros).flat(), both.flat())
+    of_three = [sums_from_tensors(named, zeros, Share(rank, 3)) for rank in range(3)]
+    assert torch.equal(of_three[0].flat(), both.flat())
+    assert of_three[1:] == [None, None]
+    # As earlier versions wrote them.
+    del named["by_process"]
+    of_two = [sums_from_tensors(named, zeros, Share(rank, 2)) for rank in range(2)]
+    assert torch.equal(of_two[0].flat(), both.flat())
+    assert of_two[1] is None
 
 
 def test_sums_of_another_version_are_refused(features):
-    named = sums_to_tensors(measured(build(), features, 100))
+    named = sums_to_tensors([measured(build(), features, 100)])
     for other in (
         {**named, "surprise\x1b[1m": named["rows"]},
         {name: tensor for name, tensor in named.items() if name != "active"},
@@ -119,7 +139,7 @@ def test_sums_of_another_version_are_refused(features):
 
 def test_a_loss_term_that_an_earlier_version_did_not_have_is_zero(features):
     sums = measured(build(), features, 100)
-    named = {name: tensor for name, tensor in sums_to_tensors(sums).items() if name != "aux"}
+    named = {name: tensor for name, tensor in sums_to_tensors([sums]).items() if name != "aux"}
     again = sums_from_tensors(named, build().no_sums)
     assert again.terms["aux"].tolist() == [0, 0]
     assert torch.equal(again.nmse, sums.nmse)
@@ -127,7 +147,7 @@ def test_a_loss_term_that_an_earlier_version_did_not_have_is_zero(features):
 
 @pytest.mark.parametrize("name", ["rows", "nmse", "active", "feature_sum.1"])
 def test_sums_of_another_shape_or_type_are_refused(features, name):
-    named = sums_to_tensors(measured(build(), features, 100))
+    named = sums_to_tensors([measured(build(), features, 100)])
     for other in (
         named[name].reshape(-1)[:1].expand(2, 3),
         named[name].float(),
