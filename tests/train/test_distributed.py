@@ -72,15 +72,26 @@ def test_two_processes_are_one(one, two):
     assert_same_run(one, two)
 
 
-def test_two_processes_are_one_with_rows_that_lack_streams(tmp_path, call, small_cache):
+def test_two_processes_that_share_the_latents_are_one_with_rows_that_lack_streams(
+    tmp_path, call, small_cache
+):
+    """And their checkpoint is one that a single process goes on from."""
     one, two = tmp_path / "one", tmp_path / "two"
     options = [*OPTIONS, "--steps", 12, "--rows", "any", "--term", "distill=0.1"]
     options += ["--balance", 1e-3, "--independent", 0.5, "--alive-by", "both"]
     options += ["--residency", "host"]
     done = call("train", "run", small_cache, one, *options)
     assert done.returncode == 0, done.stderr
-    done = torchrun("run", small_cache, two, *options)
+    done = torchrun("run", small_cache, two, *options, "--parallel", "latents")
     assert done.returncode == 0, done.stderr
+    assert "2 processes that share latents" in done.stderr
+    assert RunRecord.read(Folder(two)).parallel == "latents"
+    assert RunRecord.read(Folder(one)).parallel == "rows"
+    assert_same_run(one, two)
+    (two / "model.safetensors").unlink()
+    done = call("train", "resume", two)
+    assert done.returncode == 0, done.stderr
+    assert "continuing after step 8" in done.stderr
     assert_same_run(one, two)
 
 
@@ -98,41 +109,15 @@ def test_a_resumed_run_counts_the_rows_of_all_processes(
     assert_same_run(run, whole)
 
 
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory, small_cache):
-    """The run of two processes, each of which owns half of the latents."""
-    run = tmp_path_factory.mktemp("shared") / "run"
-    options = [*OPTIONS, "--validation", small_cache, "--parallel", "latents"]
-    done = torchrun("run", small_cache, run, *options)
-    assert done.returncode == 0, done.stderr
-    assert "2 processes that share latents" in done.stderr
-    return run
-
-
-def test_processes_that_share_the_latents_are_one(one, shared):
-    assert RunRecord.read(Folder(shared)).parallel == "latents"
-    assert RunRecord.read(Folder(one)).parallel == "rows"
-    assert_same_run(one, shared)
-
-
-def test_runs_go_on_with_latents_shared_otherwise_or_not_at_all(
-    tmp_path, call, small_cache, one, shared
-):
-    """Two processes' run with one process, and one's with four."""
-    options = [*OPTIONS, "--validation", small_cache]
-    begun_by_two, begun_by_one = tmp_path / "two", tmp_path / "one"
-    for run, whole in ((begun_by_two, shared), (begun_by_one, one)):
-        shutil.copytree(whole, run)
-        (run / "model.safetensors").unlink()
-    done = call("train", "resume", begun_by_two)
-    assert done.returncode == 0, done.stderr
-    assert "continuing after step 32" in done.stderr
-    assert_same_run(begun_by_two, one)
-    arguments = ("run", small_cache, begun_by_one, *options, "--parallel", "latents")
-    done = torchrun(*arguments, processes=4)
+def test_a_run_of_one_goes_on_with_four_that_share_the_latents(tmp_path, small_cache, one):
+    run = tmp_path / "run"
+    shutil.copytree(one, run)
+    (run / "model.safetensors").unlink()
+    arguments = ("run", small_cache, run, *OPTIONS, "--validation", small_cache)
+    done = torchrun(*arguments, "--parallel", "latents", processes=4)
     assert done.returncode == 0, done.stderr
     assert "4 processes that share latents, continuing after step 32" in done.stderr
-    assert_same_run(begun_by_one, one)
+    assert_same_run(run, one)
 
 
 def test_processes_wait_longer_than_any_validation(monkeypatch):

@@ -117,7 +117,7 @@ def test_the_steps_are_those_of_one_process(build_model, draw_batch, case, world
         return model
 
     whole = new_model()
-    streams, rows, steps = len(whole.config.names), 12, 8
+    streams, rows, steps = len(whole.config.names), 12, 6
     variances = [0.9] * streams if settings.error == "variance" else []
     batches = [draw_batch(whole, rows, seed=seed) for seed in range(steps)]
     if case == TWINS:
