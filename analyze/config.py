@@ -29,6 +29,7 @@ class AnalyzeConfig:
         65_536, "Rows permuted at a time; a cache with more is permuted in random blocks."
     )
     summary: Path | None = options.summary()
+    timings: Path | None = options.timings()
     seed: int = options.seed("the permutations, of the rows and images drawn, and of the intervals")
     batch_size: int = option(512, "Rows encoded at a time.", changeable=True)
     device: str = options.device("the model runs")

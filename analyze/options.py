@@ -10,6 +10,7 @@ from typing import Any
 from sparc.analyze.report.renderers.registry import RENDERERS
 from sparc.common.config import option
 from sparc.common.errors import ConfigError
+from sparc.common.timing.file import OPTION_HELP
 
 
 def template(default: str, of: str) -> Any:
@@ -49,6 +50,11 @@ def summary() -> Any:
         f"Write the summary to this file, too; its suffix says how: {', '.join(RENDERERS)}.",
         changeable=True,
     )
+
+
+def timings() -> Any:
+    """A file for where the time goes."""
+    return option(None, OPTION_HELP, changeable=True)
 
 
 def sheet() -> Any:

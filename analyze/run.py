@@ -39,12 +39,16 @@ from sparc.analyze.report.summary_page import summary_page
 from sparc.analyze.report.writer import ReportWriter, recognize
 from sparc.analyze.rows.images import count_parts, read_images
 from sparc.analyze.rows.labels import read_labels
+from sparc.analyze.timings import AnalysisTimes
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.devices import choose_device
 from sparc.common.errors import CacheError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import exclusive
 from sparc.common.progress import progress, say
+from sparc.common.timing.file import check_timings_file
+from sparc.common.timing.phases import Phase
+from sparc.common.timing.timekeeper import say_if_long
 from sparc.common.versions import software_versions
 
 Location = str | os.PathLike[str]
@@ -81,17 +85,24 @@ def analyze(
     folder = Folder(report)
     if config.summary is not None:
         check_summary_file(config.summary)
+    check_timings_file(config.timings)
     with exclusive(folder, recognize), open_reducer(config.scheduler, config.workers) as reducer:
         subject, opened = open_subject(os.fspath(run)), ActivationCache(cache)
-        analysis = _prepare(subject, opened, folder, config, overwrite=overwrite)
-        analysis.encode()
-        if analysis.writer.finished:
-            analysis.writer.add_figures(figures(folder))
-        else:
-            analysis.measure(reducer)
+        times = AnalysisTimes(reducer.shares, config.timings)
+        with times.keeper:
+            with times.tables.running():
+                analysis = _prepare(subject, opened, folder, config, overwrite=overwrite)
+            with times.codes.running():
+                analysis.encode(times)
+            with times.tables.running():
+                if analysis.writer.finished:
+                    analysis.writer.add_figures(figures(folder))
+                else:
+                    analysis.measure(reducer, times)
     finished = Report(report)
     if config.summary is not None:
         write_summary(config.summary, summary_page([finished]))
+    say_if_long(times.keeper.ended)
     return finished
 
 
@@ -111,7 +122,7 @@ class _Analysis:
     code_sets: tuple[CodeSet, ...]
     steps: Sequence[Step]
 
-    def encode(self) -> None:
+    def encode(self, times: AnalysisTimes) -> None:
         """Write the codes that are missing."""
         store, cache, config = self.context.store, self.context.cache, self.context.config
         if not any(store.missing(s) for s in self.code_sets if s.stored):
@@ -119,15 +130,16 @@ class _Analysis:
         device = choose_device(config.device)
         size = config.batch_size
         model = self.context.subject.model.to(device)
-        encode_missing(store, cache, model, control="trained", batch_size=size)
+        encode_missing(store, cache, model, control="trained", batch_size=size, times=times)
         if config.permuted:
-            encode_permuted(store, cache, model, self.context.permutation, batch_size=size)
+            permutation = self.context.permutation
+            encode_permuted(store, cache, model, permutation, batch_size=size, times=times)
         untrained = CodeSet("joint", "untrained")
         if untrained in self.code_sets:
             model = self.context.model(untrained).to(device)
-            encode_missing(store, cache, model, control="untrained", batch_size=size)
+            encode_missing(store, cache, model, control="untrained", batch_size=size, times=times)
 
-    def measure(self, reducer: Reducer) -> None:
+    def measure(self, reducer: Reducer, times: AnalysisTimes) -> None:
         """Make the pieces that are missing, the tables of them, and the summary."""
         if reducer.distributed:
             # A worker of a cluster need not have the device that encoded.
@@ -140,11 +152,14 @@ class _Analysis:
             for name, shared in groupby(missing, key=lambda step: step.name):
                 bar.set_postfix_str(name)
                 for step in shared:
-                    self._measure(step, reducer)
+                    with times.step(name):
+                        self._measure(step, reducer)
+                    times.keeper.record()
                     bar.update(1)
                 self.context.forget()
-        self.writer.join(tables_by_step(self.steps))
-        self.writer.finish(figures(self.writer.folder))
+        with times.tables.at(Phase.WRITE):
+            self.writer.join(tables_by_step(self.steps))
+            self.writer.finish(figures(self.writer.folder))
 
     def _measure(self, step: Step, reducer: Reducer) -> None:
         if step.code_set is None:

@@ -41,9 +41,11 @@ def advice(shares: Sequence[Shares]) -> str:
             "for the cache helps, or --compression none and --dtype float16"
         )
     if encoders.share(Phase.ENCODE) >= _BUSY:
+        on_cpu = all(one.worker.startswith("cpu") for one in shares if one.role == Role.ENCODER)
+        devices = "a GPU" if on_cpu else "more devices (--devices)"
         return (
-            "encoding is the bound: more devices (--devices) or more machines (--shard, "
-            "--scheduler) make it faster, more --workers do not"
+            f"encoding is the bound: {devices} or more machines (--shard, --scheduler) make it "
+            "faster, more --workers do not"
         )
     return ""
 
@@ -64,11 +66,11 @@ def _of_loading(starved: float, loaders: Shares | None) -> str:
         if longest == Phase.READ or loaders.threads < (os.cpu_count() or 1)
         else "more processors or machines (--shard)"
     )
-    others = {
-        Phase.READ: "a faster disk for the dataset",
-        Phase.DECODE: "images that were scaled down once",
-        Phase.PREPARE: "images that were scaled down once",
-    }[longest]
+    others = (
+        "a faster disk for the dataset"
+        if longest == Phase.READ
+        else "smaller images (in a new cache --decode-side, for JPEG files)"
+    )
     return (
         f"{what} is the bound: encoders wait {starved:.0%} of the time for it; {threads} help, or "
         f"{others}"

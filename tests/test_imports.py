@@ -70,6 +70,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ),
         ("step", "dictionaries"),
         ("run", "validation", "parallel"),
+        ("timings",),
         ("loading", "loop", "announcements"),
         ("derive.source",),
         ("start",),
@@ -79,7 +80,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("cli", "call"),
     ),
     "analyze": (
-        ("options", "arguments", "report.renderers.registry"),
+        ("options", "arguments", "timings", "report.renderers.registry"),
         ("config", "maths", "recorded_encoders", "report.notes", "report.digests"),
         ("codes", "report.info"),
         ("rows", "report.figure_names"),

@@ -6,8 +6,8 @@ resumed: that is `sparc.train.job`.
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 
@@ -15,6 +15,8 @@ from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import setting
 from sparc.common.files.folder import Folder
 from sparc.common.progress import progress
+from sparc.common.timing.phases import Phase
+from sparc.common.timing.timekeeper import Timekeeper, say_if_long
 from sparc.train.align.aligner import Aligner
 from sparc.train.data.ahead import Batch
 from sparc.train.data.order import Position
@@ -28,6 +30,7 @@ from sparc.train.run.run_folder import RunRecord, save_finished, saved_steps
 from sparc.train.step.learner import Learner
 from sparc.train.step.schedule import learning_rate
 from sparc.train.step.sums import StepSums
+from sparc.train.timings import COMMAND, LoopTimes, advice
 from sparc.train.validation import measure
 
 NEVER = 2**62
@@ -203,8 +206,11 @@ def train(
     record = trainees[0].record
     settings, steps = record.train, record.steps
     rows = reader.order.batch_rows
-    clock = _Clock(reader, first_step * rows)
+    times, loop_times = reader.times, LoopTimes(reader, processes)
+    timekeeper = Timekeeper(COMMAND, loop_times.shares, advice, file=None)
     with (
+        timekeeper if processes.is_first else nullcontext(),
+        times.running(),
         stopping_on_signals(processes) as stopping,
         progress(
             steps * rows, "Training", initial=first_step * rows, quiet=not processes.is_first
@@ -213,23 +219,20 @@ def train(
         for step in range(first_step, steps):
             batch = reader.next_batch()
             active = [trainee for trainee in trainees if trainee.failure is None]
-            for trainee in active:
-                trainee.learn(batch, step)
+            with times.at(Phase.STEP):
+                for trainee in active:
+                    trainee.learn(batch, step)
             done = step + 1
             if aligner is not None:
-                for trainee in active:
-                    if done in trainee.mixes:
-                        aligner.align(
-                            trainee.learner,
-                            mix=trainee.mixes[done],
-                            discriminant=trainee.record.train.align_discriminant,
-                        )
+                with times.at(Phase.ALIGN):
+                    _align(aligner, active, done)
             log = done % settings.log_every == 0 or done == steps
             stop = stopping.after_step()
             save = done % settings.checkpoint_every == 0 or done == steps or stop is not None
             if log or save:
-                for trainee in active:
-                    trainee.check(processes, weights=save)
+                with times.at(Phase.STEP):  # on a GPU this waits for the steps
+                    for trainee in active:
+                        trainee.check(processes, weights=save)
                 if any(trainee.failure for trainee in active):
                     active = [trainee for trainee in active if trainee.failure is None]
                     if processes.is_first:
@@ -238,27 +241,43 @@ def train(
                         return
             if log:
                 mixing = _mixing(reader, done, settings.log_every)
-                lines = [t.log_window(done, processes, mixing=mixing) for t in active]
-                time_line = clock.line(done, done * rows)
+                with times.at(Phase.STEP):
+                    lines = [t.log_window(done, processes, mixing=mixing) for t in active]
+                time_line = loop_times.line(done)
                 for trainee in active:
                     if trainee.log is not None:
                         trainee.log.timings(time_line)
                 bar.set_postfix_str(_postfix(lines, record, time_line["waiting"]), refresh=False)
             if validation is not None and (reader.position.step == 0 or done == steps):
-                _validate(validation, active, done, rows, processes)
+                with times.at(Phase.VALIDATE):
+                    _validate(validation, active, done, rows, processes)
             bar.update(rows)
             if save:
-                for trainee in active:
-                    if done == steps:
-                        trainee.finish()
-                    else:
-                        trainee.save(done, reader.position, processes)
+                with times.at(Phase.SAVE):
+                    for trainee in active:
+                        if done == steps:
+                            trainee.finish()
+                        else:
+                            trainee.save(done, reader.position, processes)
                 if processes.is_first:
                     on_change()
                 if stop is not None and done < steps:
                     # `torchrun` ends all processes once one of them has ended.
                     processes.wait()
                     raise stop
+    if processes.is_first:
+        say_if_long(timekeeper.ended)
+
+
+def _align(aligner: Aligner, trainees: Sequence[Trainee], step: int) -> None:
+    """Align the models whose settings name this step."""
+    for trainee in trainees:
+        if step in trainee.mixes:
+            aligner.align(
+                trainee.learner,
+                mix=trainee.mixes[step],
+                discriminant=trainee.record.train.align_discriminant,
+            )
 
 
 def _validate(
@@ -307,28 +326,3 @@ def _postfix(lines: Sequence[Line], record: RunRecord, waiting: float) -> str:
     )
     dead = sum(line["dead"].values()) / (len(line["dead"]) * record.model.latents)
     return f"loss {losses[0]:.4f}, EV {explained}, dead {dead:.1%}, waiting {waiting:.0%}"
-
-
-class _Clock:
-    """Wall-clock figures between two lines of timings.jsonl.
-
-    Args:
-        reader: Knows how long the trainer waited for it.
-        rows: Rows learnt so far.
-    """
-
-    def __init__(self, reader: BatchReader, rows: int) -> None:
-        self._reader = reader
-        self._last = (time.perf_counter(), reader.waited, rows)
-
-    def line(self, step: int, rows: int) -> dict[str, float]:
-        """Figures since the last call: seconds, rows per second, share of time spent waiting."""
-        began, waited, before = self._last
-        self._last = (time.perf_counter(), self._reader.waited, rows)
-        seconds = max(self._last[0] - began, 1e-9)
-        return {
-            "step": step,
-            "seconds": round(seconds, 6),
-            "rows_per_second": round((rows - before) / seconds, 3),
-            "waiting": round((self._last[1] - waited) / seconds, 6),
-        }

@@ -18,8 +18,11 @@ from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import chunk_features, permuted_features
 from sparc.analyze.codes.permutation import Permutation
 from sparc.analyze.codes.store import CodeStore
+from sparc.analyze.timings import AnalysisTimes
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.progress import progress
+from sparc.common.timing.phases import Phase
+from sparc.common.timing.stopwatch import Stopwatch
 from sparc.common.workers import Workers
 from sparc.train.model.codes import Codes, Mode
 from sparc.train.model.network import Sparc
@@ -65,6 +68,7 @@ def encode_missing(
     *,
     control: Literal["trained", "untrained"],
     batch_size: int,
+    times: AnalysisTimes,
 ) -> None:
     """Write both modes' codes of the chunks that lack them.
 
@@ -74,6 +78,7 @@ def encode_missing(
         model: The trained model, or for `untrained` the one of step 0.
         control: Which control the model is.
         batch_size: As for `encode_both`.
+        times: Where the time goes.
     """
     sets = (CodeSet("joint", control), CodeSet("independent", control))
     missing = sorted({chunk for code_set in sets for chunk in store.missing(code_set)})
@@ -81,13 +86,16 @@ def encode_missing(
         return
 
     def read(chunk: int) -> tuple[int, Features]:
-        return chunk, chunk_features(cache, store, chunk)
+        with times.reading.at(Phase.READ):
+            return chunk, chunk_features(cache, store, chunk)
 
     name = "codes" if control == "trained" else f"codes ({control})"
-    with _writing(store, missing, name) as write:
-        for chunk, features in _ahead(read, missing):
+    with _writing(store, missing, name, times) as write:
+        for chunk, features in _ahead(read, missing, times):
             rows = store.valid_rows(chunk)
-            both = encode_both(model, features, rows, batch_size=batch_size)
+            with times.codes.at(Phase.ENCODE):
+                both = encode_both(model, features, rows, batch_size=batch_size)
+            times.codes.add_rows(len(rows) * len(sets))
             write(chunk, dict(zip(sets, both, strict=True)))
 
 
@@ -98,6 +106,7 @@ def encode_permuted(
     permutation: Permutation,
     *,
     batch_size: int,
+    times: AnalysisTimes,
 ) -> None:
     """Write the missing chunks of the control `permuted_before`: joint codes of unrelated images.
 
@@ -107,22 +116,26 @@ def encode_permuted(
         model: The trained model.
         permutation: Which rows are encoded together.
         batch_size: As for `encode_both`.
+        times: Where the time goes.
     """
     code_set = CodeSet("joint", "permuted_before")
     missing = store.missing(code_set)
     if not missing:
         return
-    with _writing(store, missing, "codes (permuted)") as write:
+    with _writing(store, missing, "codes (permuted)", times) as write:
         for block, chunks in enumerate(permutation.blocks):
             if not set(chunks) & set(missing):
                 continue
-            features = permuted_features(cache, store, permutation, block)
+            with times.codes.at(Phase.READ):
+                features = permuted_features(cache, store, permutation, block)
             first = 0
             for chunk in chunks:
                 rows = store.valid_rows(chunk)
                 if chunk in missing:
                     part = {name: x[first : first + len(rows)] for name, x in features.items()}
-                    codes = encode_jointly(model, part, rows, batch_size=batch_size)
+                    with times.codes.at(Phase.ENCODE):
+                        codes = encode_jointly(model, part, rows, batch_size=batch_size)
+                    times.codes.add_rows(len(rows))
                     write(chunk, {code_set: codes})
                 first += len(rows)
 
@@ -204,38 +217,58 @@ def _sorted(codes: Mapping[str, Codes], rows: npt.NDArray[np.int64], latents: in
     return CodeRows(rows, indices, values)
 
 
-def _ahead(function: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:
+def _ahead(function: Callable[[int], T], items: Iterable[int], times: AnalysisTimes) -> Iterator[T]:
     """The results for items, in order; each is computed while the one before it is used."""
-    with ThreadPoolExecutor(1) as pool:
+
+    def result(of: Future[T]) -> T:
+        with times.codes.at(Phase.STARVED):
+            return of.result()
+
+    with _one_thread(times.reading) as pool:
         waiting: Future[T] | None = None
         for item in items:
             ready, waiting = waiting, pool.submit(function, item)
             if ready is not None:
-                yield ready.result()
+                yield result(ready)
         if waiting is not None:
-            yield waiting.result()
+            yield result(waiting)
 
 
 @contextmanager
 def _writing(
-    store: CodeStore, missing: list[int], name: str
+    store: CodeStore, missing: list[int], name: str, times: AnalysisTimes
 ) -> Iterator[Callable[[int, Mapping[CodeSet, CodeRows]], None]]:
     """A function that writes chunks in the background, one at a time, and shows progress."""
     total = sum(store.counts)
     left = sum(store.counts[chunk] for chunk in missing)
-    with progress(total, name, initial=total - left) as bar, ThreadPoolExecutor(1) as pool:
+    with progress(total, name, initial=total - left) as bar, _one_thread(times.writing) as pool:
         waiting: list[Future[None]] = []
 
         def write_all(chunk: int, sets: Mapping[CodeSet, CodeRows]) -> None:
-            for code_set, codes in sets.items():
-                store.write(code_set, chunk, codes)
+            with times.writing.at(Phase.WRITE):
+                for code_set, codes in sets.items():
+                    store.write(code_set, chunk, codes)
+
+        def wait() -> None:
+            if waiting:
+                with times.codes.at(Phase.BLOCKED):
+                    waiting.pop().result()
 
         def write(chunk: int, sets: Mapping[CodeSet, CodeRows]) -> None:
-            if waiting:
-                waiting.pop().result()
+            wait()
             waiting.append(pool.submit(write_all, chunk, sets))
             bar.update(store.counts[chunk])
+            times.keeper.show(bar)
 
         yield write
-        if waiting:
-            waiting.pop().result()
+        wait()
+
+
+@contextmanager
+def _one_thread(times: Stopwatch) -> Iterator[ThreadPoolExecutor]:
+    """A thread whose time counts."""
+    with ThreadPoolExecutor(1, initializer=times.start) as pool:
+        try:
+            yield pool
+        finally:
+            pool.submit(times.stop)

@@ -15,7 +15,9 @@ from sparc.analyze.codes.code_rows import CodeRows, concatenate
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.permutation import Permutation
 from sparc.analyze.codes.store import CodeStore
+from sparc.analyze.timings import WORK
 from sparc.common.cache.reader import ActivationCache
+from sparc.common.timing.phases import Phase
 
 T = TypeVar("T")
 
@@ -92,6 +94,10 @@ class Parts:
 
     def codes(self, part: int, streams: tuple[str, ...] = ()) -> CodeRows:
         """The codes in the places of a part; of all streams unless some are named."""
+        with WORK.at(Phase.READ):
+            return self._codes(part, streams)
+
+    def _codes(self, part: int, streams: tuple[str, ...]) -> CodeRows:
         chunks = self._chunks[part]
         original = self.code_set.reorders
         if original is None:
@@ -111,10 +117,11 @@ class Parts:
 
     def features(self, part: int) -> Mapping[str, npt.NDArray[Any]]:
         """The features that the codes of a part belong to, by stream, (n, dim) as stored."""
-        if self._permutation is not None:
-            return permuted_features(self.cache, self._store, self._permutation, part)
-        (chunk,) = self._chunks[part]
-        return chunk_features(self.cache, self._store, chunk)
+        with WORK.at(Phase.READ):
+            if self._permutation is not None:
+                return permuted_features(self.cache, self._store, self._permutation, part)
+            (chunk,) = self._chunks[part]
+            return chunk_features(self.cache, self._store, chunk)
 
     def placed_features(
         self, part: int, stream: str
@@ -138,14 +145,15 @@ class Parts:
             inside = rows - self._store.layout.chunk_rows(chunk).start
             return [rows, self.cache.features(stream, chunk)[inside]]
 
-        if self._permutation is not None and self.code_set.stored:
-            rows, features = self._permutation.gather(part, self.streams.index(stream), read)
+        with WORK.at(Phase.READ):
+            if self._permutation is not None and self.code_set.stored:
+                rows, features = self._permutation.gather(part, self.streams.index(stream), read)
+                return rows, features
+            rows, features = (
+                np.concatenate(arrays)
+                for arrays in zip(*(read(chunk) for chunk in self._chunks[part]), strict=True)
+            )
             return rows, features
-        rows, features = (
-            np.concatenate(arrays)
-            for arrays in zip(*(read(chunk) for chunk in self._chunks[part]), strict=True)
-        )
-        return rows, features
 
 
 def in_batches(

@@ -7,15 +7,18 @@ parts. Of very many parts, a task maps several.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import dask
 
+from sparc.analyze.timings import WORK
 from sparc.common import heap
 from sparc.common.errors import SparcError
+from sparc.common.timing.phases import Phase
+from sparc.common.timing.shares import Shares
 
 T = TypeVar("T")
 
@@ -38,6 +41,7 @@ class Reducer:
             {} if client is not None else {"scheduler": scheduler, "num_workers": workers}
         )
         self._client = client
+        self._before = WORK.shares()
         if client is not None:
             workers = sum(client.ncores().values())
         # Unmerged results at most: enough to keep all workers busy; those of a cluster also wait
@@ -48,6 +52,10 @@ class Reducer:
     def distributed(self) -> bool:
         """Whether other processes do the work."""
         return self._client is not None
+
+    def shares(self) -> Iterable[Shares]:
+        """Where the time has gone of the threads that measure parts."""
+        return [WORK.shares().since(self._before)]
 
     def reduce(
         self,
@@ -98,12 +106,13 @@ def _map_after(
     merged: None,  # noqa: ARG001
 ) -> T:
     """The merged results of some parts. Waiting for an earlier merge bounds results in memory."""
-    result = function(shared, parts[0])
-    for part in parts[1:]:
-        heap.give_back()  # Freed pieces too small for the next part would add up over many parts.
-        result = merge([result, function(shared, part)])
-    heap.give_back()
-    return result
+    with WORK.running(), WORK.at(Phase.MEASURE):
+        result = function(shared, parts[0])
+        for part in parts[1:]:
+            heap.give_back()  # Freed pieces too small for the next part would add up over many.
+            result = merge([result, function(shared, part)])
+        heap.give_back()
+        return result
 
 
 def _done(result: Any) -> None:

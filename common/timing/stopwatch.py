@@ -6,11 +6,24 @@ phase takes less than a microsecond: use it around batches, images and chunks, n
 
 import threading
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
 from sparc.common.timing.phases import Phase, Role
 from sparc.common.timing.shares import Shares
+
+_running_here = threading.local()
+"""In each thread, `watches`: the stopwatches that were started in it, the last one last."""
+
+
+def during(phase: Phase) -> AbstractContextManager[None]:
+    """Context in which the calling thread is in a phase, by the stopwatch that was started in it.
+
+    For code that is called from threads of many kinds, such as exchanges between processes. Where
+    no stopwatch was started, nothing is measured.
+    """
+    watches: list[Stopwatch] = getattr(_running_here, "watches", [])
+    return watches[-1].at(phase) if watches else nullcontext()
 
 
 class Stopwatch:
@@ -35,22 +48,20 @@ class Stopwatch:
     def at(self, phase: Phase) -> AbstractContextManager[None]:
         """Context in which the calling thread is in a phase; then it is in the former one again.
 
-        Contexts may be nested: time in the inner one does not count for the outer one.
+        Contexts may be nested: time in the inner one does not count for the outer one. Time outside
+        of all of them counts, as `rest`, only where the thread has been started.
         """
         return self._contexts[phase]
 
     def start(self) -> None:
-        """From now on the time of the calling thread counts; its first phase starts it as well."""
-        self._of_thread()
+        """From now on the time of the calling thread counts."""
+        self._enter(self._rest)
+        _running_here.watches = [*getattr(_running_here, "watches", []), self]
 
     def stop(self) -> None:
         """The time of the calling thread counts no more, until it starts again."""
-        thread = self._of_thread()
-        del self._local.thread
-        with self._lock:
-            self._running.remove(thread)
-            for phase, seconds in thread.look().items():
-                self._ended[phase] = self._ended.get(phase, 0.0) + seconds
+        _running_here.watches.remove(self)
+        self._leave()
 
     def running(self) -> AbstractContextManager[None]:
         """Context in which the time of the calling thread counts."""
@@ -70,15 +81,24 @@ class Stopwatch:
                     seconds[phase] = seconds.get(phase, 0.0) + spent
             return Shares(self._role, self._worker, self._most_threads, rows, seconds)
 
-    def _of_thread(self) -> "_Thread":
+    def _enter(self, phase: Phase) -> None:
         try:
-            return self._local.thread  # type: ignore[no-any-return]
+            self._local.thread.enter(phase)
         except AttributeError:
-            thread = self._local.thread = _Thread(self._rest)
+            self._local.thread = _Thread(phase)
             with self._lock:
-                self._running.append(thread)
+                self._running.append(self._local.thread)
                 self._most_threads = max(self._most_threads, len(self._running))
-            return thread
+
+    def _leave(self) -> None:
+        thread: _Thread = self._local.thread
+        if thread.leave():
+            return
+        del self._local.thread
+        with self._lock:
+            self._running.remove(thread)
+            for phase, seconds in thread.look().items():
+                self._ended[phase] = self._ended.get(phase, 0.0) + seconds
 
 
 class _Thread:
@@ -86,9 +106,9 @@ class _Thread:
 
     __slots__ = ("_lock", "_phases", "_seconds", "_since")
 
-    def __init__(self, rest: Phase) -> None:
+    def __init__(self, phase: Phase) -> None:
         self._lock = threading.Lock()
-        self._phases = [rest]
+        self._phases = [phase]
         self._seconds: dict[Phase, float] = {}
         self._since = time.perf_counter()
 
@@ -97,15 +117,18 @@ class _Thread:
             self._close()
             self._phases.append(phase)
 
-    def leave(self) -> None:
+    def leave(self) -> bool:
+        """Leave the phase; returns whether there is one around it, in which the thread is now."""
         with self._lock:
             self._close()
             self._phases.pop()
+            return bool(self._phases)
 
     def look(self) -> dict[Phase, float]:
         """Seconds by phase until now."""
         with self._lock:
-            self._close()
+            if self._phases:
+                self._close()
             return dict(self._seconds)
 
     def _close(self) -> None:
@@ -124,7 +147,7 @@ class _At:
         self._stopwatch, self._phase = stopwatch, phase
 
     def __enter__(self) -> None:
-        self._stopwatch._of_thread().enter(self._phase)
+        self._stopwatch._enter(self._phase)
 
     def __exit__(
         self,
@@ -132,7 +155,7 @@ class _At:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stopwatch._of_thread().leave()
+        self._stopwatch._leave()
 
 
 class _Running:

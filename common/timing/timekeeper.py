@@ -59,20 +59,24 @@ class Timekeeper:
         Args:
             bar: Of `sparc.common.progress.progress`.
         """
+        self.record()
         now = time.monotonic()
         if now - self._looked < SECONDS_BETWEEN_LOOKS:
             return
-        timings = self.timings()
-        shares = {(one.role, one.worker): one for one in timings.shares}
+        shares = {(one.role, one.worker): one for one in merged(self._shares())}
         recent = [
             one.since(self._before[key]) if key in self._before else one
             for key, one in shares.items()
         ]
         self._looked, self._before = now, shares
         bar.set_postfix_str(longest_phase(recent), refresh=False)
-        if now - self._appended >= SECONDS_BETWEEN_LINES:
+
+    def record(self) -> None:
+        """Append a line to the file, if there is one and enough time has passed."""
+        now = time.monotonic()
+        if self._file is not None and now - self._appended >= SECONDS_BETWEEN_LINES:
             self._appended = now
-            self._append(timings, finished=False)
+            self._append(self.timings(), finished=False)
 
     def timings(self) -> Timings:
         """Where the time went so far."""

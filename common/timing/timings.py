@@ -21,7 +21,7 @@ MOST_STEPS = 5
 _WAITED_FOR = {
     Role.ENCODER: ("images", "the writer"),
     Role.TRAINER: ("rows", "the writer"),
-    Role.ANALYZER: ("features", "the writer"),
+    Role.CODER: ("features", "the writer"),
 }
 """What threads of a role wait for where they are starved, and where they are blocked."""
 
@@ -51,9 +51,11 @@ class Timings:
 
     def lines(self) -> Iterator[str]:
         """For a person to read."""
-        rate = f", {self.rows / max(self.seconds, 1e-9):,.1f} rows/s"
-        done = f"{amount(self.rows, 'row')} in {self.seconds:,.1f} s{rate}"
-        yield f"time: {done if self.rows else f'{self.seconds:,.1f} s'}"
+        took = f"{self.seconds:,.1f} s"
+        if self.rows and not self.steps:
+            rate = self.rows / max(self.seconds, 1e-9)
+            took = f"{amount(self.rows, 'row')} in {took}, {rate:,.1f} rows/s"
+        yield f"time: {took}"
         by_role: dict[Role, list[Shares]] = {}
         for one in self.shares:
             by_role.setdefault(one.role, []).append(one)

@@ -51,9 +51,14 @@ def trained(cache, call, tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(cache, trained, call, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "report"
-    result = call("analyze", "run", trained, cache, folder, "--rows", 100, "--device", "cpu")
+    arguments = ["--rows", 100, "--device", "cpu", "--timings", timings_of(folder)]
+    result = call("analyze", "run", trained, cache, folder, *arguments)
     assert result.returncode == 0, result.stderr
     return folder, result
+
+
+def timings_of(report):
+    return report.parent / "timings.jsonl"
 
 
 def about_table(file):
@@ -74,6 +79,24 @@ def test_a_run_gives_a_report_and_prints_its_summary(report, trained):
     controls = set(pq.read_table(folder / "agreement.parquet")["control"].to_pylist())
     assert controls == {"trained", "untrained"}  # permuted rows are no null for agreement
     assert json.loads((folder / "summary.json").read_text())["nmse_cross/joint/trained"] > 0
+
+
+def test_timings_lie_beside_the_report_and_name_its_steps(report):
+    folder, _ = report
+    *_, line = map(json.loads, timings_of(folder).read_text().splitlines())
+    assert (line["command"], line["finished"]) == ("sparc-analyze run", True)
+    roles = [threads["role"] for threads in line["threads"]]
+    assert roles == ["coder", "reader", "writer", "analyzer", "measurer"]
+    seconds = {threads["role"]: threads["seconds"] for threads in line["threads"]}
+    assert {"encode", "starved", "blocked"} <= set(seconds["coder"])
+    both = sum(seconds["coder"].values()) + sum(seconds["analyzer"].values())
+    assert both == pytest.approx(line["seconds"], rel=0.05, abs=0.1)
+    assert {"read", "measure"} <= set(seconds["measurer"])
+    assert sum(line["steps"].values()) == pytest.approx(seconds["analyzer"]["measure"], rel=0.05)
+    # Rows of codes: joint and independent ones of two models, and joint ones of permuted images.
+    valid = json.loads((folder / "report.json").read_text())["rows"]
+    assert line["rows"] == 5 * valid
+    assert not list(folder.rglob("*timings*"))
 
 
 def test_the_untrained_control_is_the_model_of_step_0(report):

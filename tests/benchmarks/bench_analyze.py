@@ -50,6 +50,7 @@ from sparc.analyze.rows.images import Images
 from sparc.analyze.rows.labels import labels_of
 from sparc.analyze.rows.sample import choose_sample
 from sparc.analyze.search.searcher import Searcher
+from sparc.analyze.timings import AnalysisTimes
 from sparc.common.cache import tables
 from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.manifest import Manifest
@@ -236,7 +237,8 @@ def encoding(folder: Path, repeats: int, threads: int) -> list[Target]:
         made.append(folder / "codes")
         store = CodeStore(Folder(made[0]))
         store.create(layout, np.ones(rows, np.bool_), BOTH_MODES)
-        encode_missing(store, cache, model, control="trained", batch_size=BATCH)
+        times = AnalysisTimes()
+        encode_missing(store, cache, model, control="trained", batch_size=BATCH, times=times)
         for code_set in BOTH_MODES:
             merge = partial(latents.merge, top=100)
             reducer.reduce(_top_rows, merge, (store, code_set), layout.chunks)

@@ -70,6 +70,15 @@ def test_two_processes_are_one(one, two):
     assert RunRecord.read(Folder(two)).processes == 2
     assert RunRecord.read(Folder(two)).data.variances == RunRecord.read(Folder(one)).data.variances
     assert_same_run(one, two)
+    for line in read_lines(Folder(two), "timings.jsonl"):
+        first, second, *helpers = line["threads"]
+        assert (first["worker"], second["worker"]) == ("process 0", "process 1")
+        assert first["rows"] == second["rows"] == 5 * 64 / 2
+        assert line["rows_per_second"] == pytest.approx(
+            2 * first["rows"] / line["seconds"], rel=1e-4
+        )
+        assert {"step", "exchange", "starved"} <= set(second["seconds"])
+        assert [threads["role"] for threads in helpers] == ["picker", "reader"]
 
 
 def test_two_processes_that_share_the_latents_are_one_with_rows_that_lack_streams(

@@ -11,6 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sparc.common.timing.phases import Phase
+from sparc.common.timing.stopwatch import Stopwatch
+
 BATCHES_AHEAD = 4
 
 
@@ -47,6 +50,8 @@ class BatchesAhead:
         pick: Picks batches into buffers of a pool, until the pool hands out None.
         new_buffers: Makes the tensors of one batch.
         device: Where batches are wanted.
+        times: Where the time of the trainer goes.
+        picking: Where that of the thread goes.
     """
 
     def __init__(
@@ -54,8 +59,11 @@ class BatchesAhead:
         pick: Callable[[Pool], Iterator[Batch]],
         new_buffers: Callable[[], Batch],
         device: torch.device,
+        *,
+        times: Stopwatch,
+        picking: Stopwatch,
     ) -> None:
-        self._device = device
+        self._device, self._times, self._picking = device, times, picking
         self._free: Pool = queue.SimpleQueue()
         self._full: queue.SimpleQueue[Batch | BaseException] = queue.SimpleQueue()
         self._in_use: Batch | None = None
@@ -70,13 +78,19 @@ class BatchesAhead:
         if self._in_use is not None:
             self._free.put(Buffers(self._in_use, None))
             self._in_use = None
-        batch = self._full.get()
+        with self._times.at(Phase.STARVED):
+            batch = self._full.get()
         if isinstance(batch, BaseException):
             self._full.put(batch)  # for the next call
             raise batch
         if self._device.type == "cpu":
             self._in_use = batch
             return batch
+        with self._times.at(Phase.TRANSFER):
+            return self._sent(batch)
+
+    def _sent(self, batch: Batch) -> Batch:
+        """The batch on the device; on a GPU the copy is still under way."""
         sent = {name: t.to(self._device, non_blocking=True) for name, t in batch.features.items()}
         present = batch.present
         if present is not None:
@@ -95,8 +109,9 @@ class BatchesAhead:
         self._thread.join()
 
     def _run(self) -> None:
-        try:
-            for batch in self._batches:
-                self._full.put(batch)
-        except BaseException as error:
-            self._full.put(error)
+        with self._picking.running():
+            try:
+                for batch in self._batches:
+                    self._full.put(batch)
+            except BaseException as error:
+                self._full.put(error)

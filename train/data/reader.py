@@ -12,7 +12,6 @@ where rows live, never which rows a batch has. This module must not know what
 the batches are for.
 """
 
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,6 +20,9 @@ from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import ConfigError, setting
+from sparc.common.timing.phases import Phase, Role
+from sparc.common.timing.shares import Shares
+from sparc.common.timing.stopwatch import Stopwatch
 from sparc.train.config import Residency, RowChoice
 from sparc.train.data.ahead import Batch, BatchesAhead, Pool
 from sparc.train.data.counting import count_rows
@@ -84,8 +86,11 @@ class BatchReader:
         cache.require_complete(streams)
         self.streams = streams
         self.device = device or torch.device("cpu")
-        self.waited = 0.0
-        """Seconds that the trainer has waited for batches so far."""
+        worker = "" if exchange is None else f"process {exchange.rank}"
+        self.times = Stopwatch(Role.TRAINER, worker)
+        """Where the time of the thread goes that takes batches; it says what else it does. Its rows
+        are this process's share of those."""
+        self._picking = Stopwatch(Role.PICKER, worker, rest=Phase.PICK)
         self.counts = count_rows(cache, streams, rows, exchange)
         """How many rows there are, and which streams they have."""
         self.order = RowOrder(
@@ -120,9 +125,11 @@ class BatchReader:
             rank = self._sharing.rank
             self._rows = ResidentRows(cache.info, rows, resident, place, rank=rank)
         elif exchange is None:
-            self._rows = StreamedRows(cache, streams, rows, self.order)
+            self._rows = StreamedRows(cache, streams, rows, self.order, picking=self._picking)
         else:
-            self._rows = SharedRows(cache, streams, rows, self.order, self._sharing, exchange)
+            self._rows = SharedRows(
+                cache, streams, rows, self.order, self._sharing, exchange, picking=self._picking
+            )
         self._exchange = exchange
         self._dims = {name: cache.streams[name].dim for name in streams}
         self._dtypes = {name: getattr(torch, cache.streams[name].dtype) for name in streams}
@@ -159,23 +166,32 @@ class BatchReader:
             This process's part of the batch, float32 on the device. On a CPU the memory is used
             again by the next call.
         """
-        started = time.perf_counter()
         if self._rows.device == self.device and self.device.type != "cpu":
             if self._direct is None:
                 self._direct = self._picked(self._position, None)
-            batch = next(self._direct)
+            with self.times.at(Phase.PICK):
+                batch = next(self._direct)
         else:
             if self._ahead is None:
                 position = self._position
                 self._ahead = BatchesAhead(
-                    lambda pool: self._picked(position, pool), self._buffers, self.device
+                    lambda pool: self._picked(position, pool),
+                    self._buffers,
+                    self.device,
+                    times=self.times,
+                    picking=self._picking,
                 )
             batch = self._ahead.next_batch()
-        self.waited += time.perf_counter() - started
+        self.times.add_rows(self.order.batch_rows // self._sharing.world)
         epoch, step = self._position
         last = step + 1 == self.order.steps_per_epoch
         self._position = Position(epoch + 1, 0) if last else Position(epoch, step + 1)
         return batch
+
+    def shares(self) -> Iterator[Shares]:
+        """Where the time of the threads has gone that read and pick rows ahead."""
+        of_picking = self._picking.shares()
+        return (one for one in (of_picking, *self._rows.shares()) if one.threads)
 
     def close(self) -> None:
         """Stop the threads."""
@@ -242,11 +258,12 @@ class BatchReader:
         """Memory for the next batch; None where the pool is closed."""
         if pool is None:
             return self._buffers()
-        free = pool.get()
+        with self._picking.at(Phase.IDLE):
+            free = pool.get()
+            if free is not None and free.copied is not None:
+                free.copied.synchronize()
         if free is None:
             return None
-        if free.copied is not None:
-            free.copied.synchronize()
         return free.batch
 
 

@@ -18,6 +18,9 @@ from torch import Tensor
 from sparc.common.cache.info import CacheInfo
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.progress import progress
+from sparc.common.timing.phases import Phase, Role
+from sparc.common.timing.shares import Shares
+from sparc.common.timing.stopwatch import Stopwatch
 from sparc.train.config import RowChoice
 from sparc.train.data.order import Block, RowOrder
 from sparc.train.data.plan import Planned, RowNumbers
@@ -51,6 +54,10 @@ class Rows(Protocol):
 
         A block may be used until the next one is asked for.
         """
+        ...
+
+    def shares(self) -> tuple[Shares, ...]:
+        """Where the time of threads that read has gone."""
         ...
 
     def close(self) -> None:
@@ -131,23 +138,43 @@ class ResidentRows:
             needed = np.concatenate(usable)[planned.wanted[self._rank]]
             yield Loaded(features, needed, valid[needed])
 
+    def shares(self) -> tuple[Shares, ...]:
+        """See `Rows.shares`: nothing is read once all rows are there."""
+        return ()
+
     def close(self) -> None:
         """Give the memory back."""
         self._resident.features.clear()
 
 
 class StreamedRows:
-    """Two blocks in main memory: one in use, the next being read. For a single process."""
+    """Two blocks in main memory: one in use, the next being read. For a single process.
+
+    Args:
+        cache: The cache.
+        streams: The streams to read.
+        rows: Which rows are usable.
+        order: The blocks.
+        picking: Where the time of the thread goes that asks for blocks.
+    """
 
     device = torch.device("cpu")
 
     def __init__(
-        self, cache: ActivationCache, streams: tuple[str, ...], rows: RowChoice, order: RowOrder
+        self,
+        cache: ActivationCache,
+        streams: tuple[str, ...],
+        rows: RowChoice,
+        order: RowOrder,
+        *,
+        picking: Stopwatch,
     ) -> None:
         self._cache = cache
+        self._picking = picking
+        self._times = Stopwatch(Role.READER, rest=Phase.IDLE)
         self._streams = streams
         self._choice: RowChoice = rows
-        self._threads = ThreadPoolExecutor(READING_THREADS, thread_name_prefix="sparc-reading")
+        self._threads = ThreadPoolExecutor(READING_THREADS, "sparc-reading", self._times.start)
         size = min(order.block_chunks, cache.info.chunks) * cache.info.rows_per_chunk
         self._memory = [{name: empty_rows(cache, name, size) for name in streams} for _ in range(2)]
 
@@ -158,7 +185,8 @@ class StreamedRows:
             planned = next(plan)
             coming = self._begin(planned.block, self._memory[0])
             for number in itertools.count():
-                usable, present = zip(*(future.result() for future in coming), strict=True)
+                with self._picking.at(Phase.STARVED):
+                    usable, present = zip(*(future.result() for future in coming), strict=True)
                 following = next(plan)
                 coming = self._begin(following.block, self._memory[(number + 1) % 2])
                 (wanted,) = planned.wanted
@@ -173,6 +201,10 @@ class StreamedRows:
             for future in coming:
                 if not future.cancel():
                     future.exception()
+
+    def shares(self) -> tuple[Shares, ...]:
+        """See `Rows.shares`."""
+        return (self._times.shares(),)
 
     def close(self) -> None:
         """Stop the threads."""
@@ -194,6 +226,12 @@ class StreamedRows:
         Unlike `ActivationCache.aligned` this copies nothing where some rows are not valid: they
         stay in the block, and no batch picks them.
         """
+        with self._times.at(Phase.READ):
+            return self._read_here(chunk, place, memory)
+
+    def _read_here(
+        self, chunk: int, place: int, memory: Mapping[str, Tensor]
+    ) -> tuple[RowNumbers, Flags]:
         start = place * self._cache.info.rows_per_chunk
         count = len(self._cache.info.chunk_rows(chunk))
         for name in self._streams:

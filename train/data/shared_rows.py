@@ -17,6 +17,9 @@ from torch import Tensor
 
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.progress import progress
+from sparc.common.timing.phases import Phase, Role
+from sparc.common.timing.shares import Shares
+from sparc.common.timing.stopwatch import Stopwatch
 from sparc.train.config import RowChoice
 from sparc.train.data.order import RowOrder
 from sparc.train.data.plan import Planned, RowNumbers, Sharing
@@ -45,6 +48,7 @@ class SharedRows:
         order: Their order.
         sharing: What the processes need.
         exchange: What they exchange it by.
+        picking: Where the time of the thread goes that asks for blocks.
     """
 
     device = torch.device("cpu")
@@ -57,7 +61,11 @@ class SharedRows:
         order: RowOrder,
         sharing: Sharing,
         exchange: Exchange,
+        *,
+        picking: Stopwatch,
     ) -> None:
+        self._picking = picking
+        self._times = Stopwatch(Role.READER, f"process {exchange.rank}", rest=Phase.IDLE)
         chunks = min(order.block_chunks, cache.info.chunks)
         self._own = _OwnChunks(cache, streams, exchange, chunks)
         self._choice: RowChoice = rows
@@ -70,18 +78,23 @@ class SharedRows:
         else:
             size = sharing.world * self._own.rows
         self._memory = [{name: empty_rows(cache, name, size) for name in streams} for _ in range(2)]
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sparc-exchanging")
+        self._thread = ThreadPoolExecutor(1, "sparc-exchanging", self._times.start)
 
     def blocks(self, plan: Iterator[Planned]) -> Iterator[Loaded]:
         """See `Rows.blocks`. To be called once: a second plan would not be that of the others."""
         coming = self._thread.submit(self._load, next(plan), self._memory[0])
         try:
             for number in itertools.count(1):
-                loaded = coming.result()
+                with self._picking.at(Phase.STARVED):
+                    loaded = coming.result()
                 coming = self._thread.submit(self._load, next(plan), self._memory[number % 2])
                 yield loaded
         finally:
             _wait_for(coming)
+
+    def shares(self) -> tuple[Shares, ...]:
+        """See `Rows.shares`."""
+        return (self._times.shares(),)
 
     def close(self) -> None:
         """Stop the threads."""
@@ -91,10 +104,16 @@ class SharedRows:
 
     def _load(self, planned: Planned, memory: Mapping[str, Tensor]) -> Loaded:
         """Read this process's chunks of a block, and exchange rows."""
+        with self._times.at(Phase.EXCHANGE):
+            return self._load_here(planned, memory)
+
+    def _load_here(self, planned: Planned, memory: Mapping[str, Tensor]) -> Loaded:
         chunks = planned.block.chunks
         first = planned.number * self._block_chunks
         readers = _Readers.of(len(chunks), first=first, world=self._sharing.world)
-        valid = self._own.read(chunks, readers)
+        with self._times.at(Phase.READ):
+            mine = self._own.read(chunks, readers)
+        valid = self._own.flags_of_all(mine, readers)
         # Usable rows are numbered through the block, chunk by chunk.
         places, rows = np.nonzero(are_usable(valid, self._choice))
         wanted = planned.wanted[self._sharing.rank]
@@ -136,7 +155,7 @@ def load_shared(
             for first in range(0, info.chunks, width):
                 chunks = range(first, min(first + width, info.chunks))
                 readers = _Readers.of(len(chunks), first=first, world=exchange.world)
-                valid = own.read(chunks, readers)
+                valid = own.flags_of_all(own.read(chunks, readers), readers)
                 gathered = own.gather(readers, memory)
                 for place, chunk in enumerate(chunks):
                     rows = info.chunk_rows(chunk)
@@ -244,7 +263,7 @@ class _OwnChunks:
         """Read this process's chunks of a block.
 
         Returns:
-            Which streams the rows of all its chunks have: (chunks, rows of a chunk, streams) bool.
+            Which streams their rows have: (chunks of each process, rows of a chunk, streams) bool.
         """
         rows_per_chunk, rank = self._cache.info.rows_per_chunk, self._exchange.rank
         shape = (readers.slots_each, rows_per_chunk, len(self._streams))
@@ -260,6 +279,10 @@ class _OwnChunks:
 
         mine = np.flatnonzero(readers.ranks == rank).tolist()
         list(self._threads.map(read, mine))
+        return flags
+
+    def flags_of_all(self, flags: Flags, readers: _Readers) -> Flags:
+        """What `read` returned, of all processes: (chunks, rows of a chunk, streams) bool."""
         return self._exchange.gather(torch.from_numpy(flags)).numpy()[readers.gathered]
 
     def gather(self, readers: _Readers, memory: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from sparc.common.errors import LostProcessError, SparcError, Terminated
 from sparc.common.text import shorten
+from sparc.common.timing.phases import Phase
+from sparc.common.timing.stopwatch import during
 from sparc.train.distributed.joining import join
 
 TIMEOUT = timedelta(days=7)
@@ -155,13 +157,14 @@ def gather_bytes(gather: Callable[[Tensor], Tensor], content: bytes) -> list[byt
 
 @contextmanager
 def naming_lost_ones() -> Iterator[None]:
-    """Let an exchange with a process that is gone end in one line.
+    """Let an exchange with a process that is gone end in one line, and measure its time.
 
     Raises:
         LostProcessError: Another process ended, or cannot be reached.
     """
     try:
-        yield
+        with during(Phase.EXCHANGE):
+            yield
     except RuntimeError as error:
         # Gloo's errors have no type of their own, but begin with the place in its source.
         place, _, what = str(error).rpartition("] ")

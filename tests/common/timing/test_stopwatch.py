@@ -10,7 +10,7 @@ import pytest
 from sparc.common.timing import stopwatch as module
 from sparc.common.timing.phases import Phase, Role
 from sparc.common.timing.shares import Shares, merged
-from sparc.common.timing.stopwatch import Stopwatch
+from sparc.common.timing.stopwatch import Stopwatch, during
 
 
 class Clock:
@@ -43,17 +43,34 @@ def test_every_second_belongs_to_the_innermost_phase(clock: Clock) -> None:
             clock.now += 16
             assert watch.shares().seconds[Phase.ENCODE] == 18, "the phase is not over"
     clock.now += 1000  # nobody runs
-    watch.add_rows(62)
+    with watch.at(Phase.READ):  # a thread that has not started
+        clock.now += 32
+    clock.now += 1000
+    watch.add_rows(126)
     shares = watch.shares()
     assert shares.seconds == {
         Phase.OTHER: 1,
         Phase.ENCODE: 18,
         Phase.STARVED: 4,
         Phase.WRITE: 8,
+        Phase.READ: 32,
     }
-    assert (shares.total, shares.elapsed, shares.rows_per_second) == (31, 31, 2)
-    assert shares.share(Phase.ENCODE, Phase.STARVED) == pytest.approx(22 / 31)
+    assert (shares.total, shares.elapsed, shares.rows_per_second) == (63, 63, 2)
+    assert shares.share(Phase.ENCODE, Phase.STARVED) == pytest.approx(22 / 63)
     assert pickle.loads(pickle.dumps(shares)) == shares
+
+
+def test_code_that_knows_no_stopwatch_uses_the_one_that_was_started_last(clock: Clock) -> None:
+    outer, inner = Stopwatch(Role.TRAINER), Stopwatch(Role.MEASURER)
+    with during(Phase.EXCHANGE):  # none
+        clock.now += 1
+    with outer.running():
+        with inner.running(), during(Phase.EXCHANGE):
+            clock.now += 2
+        with during(Phase.EXCHANGE):
+            clock.now += 4
+    assert inner.shares().seconds[Phase.EXCHANGE] == 2
+    assert outer.shares().seconds == {Phase.OTHER: 2, Phase.EXCHANGE: 4}
 
 
 def test_threads_that_run_at_a_time_add_up_and_those_that_follow_one_another_are_one(

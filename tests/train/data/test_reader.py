@@ -13,6 +13,7 @@ import torch
 from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import CacheError, ConfigError, DamagedCacheError, IncompleteCacheError
+from sparc.common.timing.phases import Phase, Role
 from sparc.train.data import residency
 from sparc.train.data.ahead import BATCHES_AHEAD
 from sparc.train.data.counting import count_rows
@@ -291,13 +292,24 @@ def test_a_reader_can_be_closed_at_any_time(small_cache):
             take(reader, count)
 
 
-def test_waiting_time_is_counted(open_reader):
-    reader = open_reader()
+@pytest.mark.parametrize(
+    ("residency", "helpers"), [("host", [Role.PICKER]), ("stream", [Role.PICKER, Role.READER])]
+)
+def test_waiting_for_batches_is_counted_and_what_was_done_meanwhile(
+    open_reader, residency, helpers
+) -> None:
+    reader = open_reader(residency=residency)
     take(reader, 1)
-    first = reader.waited
+    first = reader.times.shares().seconds[Phase.STARVED]
     assert first > 0
     take(reader, 1)
-    assert reader.waited > first
+    assert reader.times.shares().seconds[Phase.STARVED] > first
+    shares = list(reader.shares())
+    assert [one.role for one in shares] == helpers
+    assert shares[0].seconds[Phase.PICK] > 0
+    if residency == "stream":
+        assert shares[1].seconds[Phase.READ] > 0
+        assert shares[0].seconds[Phase.STARVED] > 0
 
 
 MEASURE = """
