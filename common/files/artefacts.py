@@ -68,10 +68,12 @@ def foreign_entry(folder: Folder, ours: Collection[str]) -> str | None:
 
     A lock is ours, and what a killed process left while it wrote one of the files.
     """
+    if folder.local is not None:
+        names = folder.entries()
+    else:  # what a store leaves of a folder whose files were removed is nothing
+        names = sorted({name.partition("/")[0] for name in folder.files()})
     own = (LOCK_FILE, *ours)
-    return next(
-        (name for name in folder.entries() if name not in own and not is_leftover(name, ours)), None
-    )
+    return next((name for name in names if name not in own and not is_leftover(name, ours)), None)
 
 
 def refuse_foreign_entry(

@@ -95,7 +95,10 @@ def test_a_further_question_takes_its_arguments_and_options_from_the_shared_ones
         " ".join(runner.invoke(app, [name, "--help"]).stdout.split())
         for name in ("count", "search")
     )
-    for shared in ("Write the table to this Parquet file.", "Where the report's cache is"):
+    for shared in (
+        "Write the table to this Parquet file, a path or URL.",
+        "Where the report's cache is",
+    ):
         assert shared in mine
         assert shared in others
 
