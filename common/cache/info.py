@@ -61,7 +61,7 @@ class CacheInfo:
     """What `cache.json` says.
 
     Attributes:
-        dataset: Where the images lie: the folder or URL that was given.
+        dataset: Where the images lie: the folder, URL or tar shards that were given.
         dataset_format: Which reader read it.
         split: The split of the dataset; empty where it has none.
         rows: Number of rows.

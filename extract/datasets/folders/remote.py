@@ -17,6 +17,7 @@ from sparc.common.images.files import LARGEST_IMAGE
 from sparc.common.progress import say
 from sparc.common.text import amount, shorten, size
 from sparc.extract.datasets.folders.locations import Location
+from sparc.extract.datasets.folders.small_files import SmallFiles
 from sparc.extract.datasets.folders.store import Held, Store, StoredParts
 from sparc.extract.datasets.safe_folder import ColumnFile, SafeFolder, is_hidden, split_suffix
 
@@ -29,6 +30,9 @@ _AT_ONCE = 1 << 23
 _READ_BY_PARTS = (".parquet",)
 _READ_AHEAD = 1 << 16
 """Bytes of a file of columns that are fetched where fewer are asked for."""
+
+_LARGEST_SMALL = 1 << 16
+"""Most bytes of a file that is fetched together with others."""
 
 _KEPT_OPEN = 64
 """Files that stay open, those that were used last."""
@@ -160,6 +164,18 @@ class RemoteFolder(SafeFolder):
         held = self.held(name)
         self.opened.add(name)
         return self._content(name, held, largest)
+
+    def read_beside(self, name: str, *, largest: int) -> bytes:
+        """As `read`, for one of many small files; see `SafeFolder.read_beside`."""
+        if self.held(name).size > min(largest, _LARGEST_SMALL):
+            return self.read(name, largest=largest)
+        self.opened.add(name)
+        return self._small_files.read(name)
+
+    @cached_property
+    def _small_files(self) -> SmallFiles:
+        small = [name for name in self.files if self.held(name).size <= _LARGEST_SMALL]
+        return SmallFiles(small, lambda name: self._store.read(name, self.held(name).size))
 
     def read_image(self, name: str) -> bytes:
         """As `read`, for the image of a row; see `SafeFolder.read_image`."""

@@ -45,11 +45,18 @@ def parquet(*, rows: int = 40, padding: int = 100) -> dict[str, bytes]:
     return {"data/train-00000-of-00001.parquet": file.getvalue()}
 
 
+def texts() -> dict[str, bytes]:
+    captions = {f"{n:03}.txt": b"" if n % 9 == 0 else b"picture %d" % n for n in range(80)}
+    return {**captions, "005.txt": b"long " * 20_000} | {
+        f"{n:03}.png": picture(n) for n in range(80)
+    }
+
+
 def classes() -> dict[str, bytes]:
     return {f"{kind}/{n}.png": picture(n) for n in range(3) for kind in ("cat", "dog")}
 
 
-@pytest.mark.parametrize("kind", [with_table, coco, parquet, classes])
+@pytest.mark.parametrize("kind", [with_table, coco, parquet, texts, classes])
 def test_what_lies_behind_a_url_is_read_as_a_copy_of_it(bucket, tmp_path, kind):
     for name, content in kind().items():
         path = tmp_path / name

@@ -6,9 +6,10 @@ fetched ahead (`read_ahead`).
 """
 
 import random
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -132,6 +133,7 @@ class StoredShards:
         self._kept = kept
         self._identities: dict[str, str] = {}
         self._ahead = ReadAhead(self._fetch)
+        self._stopping = threading.Event()
 
     def listed(self, shards: Sequence[str]) -> Iterator[ListedShard]:
         """What some of them hold, several read at once; see `Shards`."""
@@ -142,8 +144,10 @@ class StoredShards:
                 for shard, known in zip(shards, _in_order(pool, self._known, shards), strict=True):
                     self._refuse_changed(shard, known)
                     yield ListedShard(known.index, partial(self._opened, shard, known))
-            finally:
+            finally:  # an interruption does not wait for shards of gigabytes
+                self._stopping.set()
                 pool.shutdown(cancel_futures=True)
+                self._stopping.clear()
 
     def _keep(self, pool: ThreadPoolExecutor, kept: KeptShards, shards: Sequence[str]) -> None:
         """Read through all shards of which nothing is kept.
@@ -186,7 +190,7 @@ class StoredShards:
         return known
 
     def _scanned(self, shard: str) -> KnownShard:
-        scan = _Scan()
+        scan = _Scan(self._stopping)
         index = index_shard(self._folder, shard, through=scan.through, met=scan.met)
         with self._folder.parts(shard) as parts:
             return KnownShard(parts.identity, index, scan.texts)
@@ -233,9 +237,14 @@ class StoredShards:
 
 
 class _Scan:
-    """Gathers the texts of a shard while it is read through."""
+    """Gathers the texts of a shard while it is read through.
 
-    def __init__(self) -> None:
+    Args:
+        stopping: Once this is set, nobody waits for the shard any more.
+    """
+
+    def __init__(self, stopping: threading.Event) -> None:
+        self._stopping = stopping
         self.texts: dict[int, bytes] = {}
         self._bytes = 0
         self._parts: FileParts | None = None
@@ -247,6 +256,8 @@ class _Scan:
 
     def met(self, name: str, extent: Extent) -> None:
         """Read a member, if it may say something of an image."""
+        if self._stopping.is_set():
+            raise CancelledError
         if self._parts is None or extent.size > LARGEST_TEXT or not is_read(name):
             return
         if self._bytes + extent.size <= _LARGEST_TEXTS:
