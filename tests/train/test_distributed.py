@@ -2,14 +2,18 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 import torch
 
+from sparc.common.errors import LostProcessError
 from sparc.common.files.folder import Folder
+from sparc.train.distributed import joining
 from sparc.train.distributed import processes as module
 from sparc.train.distributed.joining import Round
 from sparc.train.loading import load_model
@@ -138,3 +142,36 @@ def test_processes_wait_longer_than_any_validation(monkeypatch):
     with module.processes() as group:
         assert (group.rank, group.world) == (1, 2)
     assert given["timeout"] >= timedelta(hours=12)
+
+
+@pytest.fixture
+def joined_in(monkeypatch):
+    """What processes of a store join, all in threads of this process."""
+
+    def build(store, ranks):
+        monkeypatch.setenv("MASTER_ADDR", "head")
+        with ThreadPoolExecutor(len(ranks)) as threads:
+            return list(threads.map(lambda rank: joining.join_in(store, rank, 3), ranks))
+
+    return build
+
+
+def test_processes_that_begin_again_do_not_take_the_dead_for_one_another(joined_in):
+    """In a store of which they know nothing but what the former ones left there."""
+    store = torch.distributed.HashStore()
+    first = joined_in(store, range(3))
+    for round_ in first:
+        round_.store.set(f"address/{round_.rank}", "of the dead")
+    again = joined_in(store, range(3))
+    assert [round_.rank for round_ in again] == [0, 1, 2]
+    assert again[0].hosts == (socket.gethostname(),) * 3
+    again[0].store.set("number", "7")
+    for round_ in again:
+        assert round_.store.get("number") == b"7"
+        assert not round_.store.check(["address/0"])
+
+
+def test_a_process_that_does_not_begin_is_named(joined_in, monkeypatch):
+    monkeypatch.setattr(joining, "PATIENCE", 0.2)
+    with pytest.raises(LostProcessError, match=r"process 3 of 3 has not begun after .* head"):
+        joined_in(torch.distributed.HashStore(), range(2))

@@ -1,19 +1,15 @@
-"""Two processes that train together: told to stop, killed and begun again, with the same bytes."""
+"""Two processes that train together: stopped, killed and begun again, with the same bytes."""
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from torchrun import result, start, wait_for_step, worker
 
 from sparc.common.errors import Terminated
-from sparc.common.files.folder import Folder
 from sparc.train.distributed.processes import Processes
 from sparc.train.distributed.stopping import Stopping
-from sparc.train.run.run_folder import saved_steps
 
 OPTIONS = [
     *("--latents", 96, "--k", 4, "--auxk", 8, "--dead-after", 150, "--batch-size", 64),
@@ -22,63 +18,27 @@ OPTIONS = [
 ]
 
 
-def torchrun(cache, run, *options):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", *options, "-m", "sparc.train.cli", "run", cache, run]
-    return subprocess.Popen(
-        list(map(str, [*command, *OPTIONS])),
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def worker(launcher, rank):
-    """The process of a rank, which may be about to begin."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == launcher.pid and f"RANK={rank}".encode() in (
-                    (folder / "environ").read_bytes().split(b"\0")
-                ):
-                    return int(folder.name)
-            except (OSError, IndexError):
-                continue  # it has ended meanwhile
-        time.sleep(0.01)
-    raise AssertionError(f"process {rank} has not begun")
-
-
-def wait_for_step(launcher, run, step):
-    deadline = time.monotonic() + 90
-    while launcher.poll() is None and max(saved_steps(Folder(run)), default=0) < step:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
-def result(run):
-    return (run / "model.safetensors").read_bytes(), (run / "metrics.jsonl").read_bytes()
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, small_cache):
     run = tmp_path_factory.mktemp("undisturbed") / "run"
-    launcher = torchrun(small_cache, run)
+    launcher = start(["run", small_cache, run, *OPTIONS])
     _, said = launcher.communicate(timeout=240)
     assert launcher.returncode == 0, said
     return run
 
 
-def test_killed_and_told_to_stop_they_end_as_if_undisturbed(tmp_path, small_cache, undisturbed):
+def test_killed_and_stopped_they_end_as_if_undisturbed(tmp_path, small_cache, undisturbed):
     """Of both processes one is killed, one alone hears Ctrl-C; then `torchrun` hears SIGTERM."""
     run = tmp_path / "run"
-    launcher = torchrun(small_cache, run, "--max-restarts", 3)
-    for number, (rank, told) in enumerate(
+    train = ["run", small_cache, run, *OPTIONS]
+    launcher = start(train, options=("--max-restarts", 3))
+    for number, (rank, sent) in enumerate(
         [(1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGINT)], start=1
     ):
         wait_for_step(launcher, run, 30 * number)
-        os.kill(worker(launcher, rank), told)
+        process = worker(launcher, rank)
+        assert process is not None
+        os.kill(process, sent)
         time.sleep(0.5)  # until `torchrun` has seen it
     wait_for_step(launcher, run, 120)
     launcher.send_signal(signal.SIGTERM)
@@ -88,7 +48,7 @@ def test_killed_and_told_to_stop_they_end_as_if_undisturbed(tmp_path, small_cach
     assert said.count("interrupted; run the same command again") == 2
     assert said.count("continuing after step") == 3
     assert not (run / "model.safetensors").exists()
-    launcher = torchrun(small_cache, run)
+    launcher = start(train)
     _, said = launcher.communicate(timeout=120)
     assert launcher.returncode == 0, said
     assert "continuing after step" in said
@@ -96,7 +56,7 @@ def test_killed_and_told_to_stop_they_end_as_if_undisturbed(tmp_path, small_cach
 
 
 def test_a_signal_that_comes_twice_at_once_is_one_request(monkeypatch):
-    """Slurm tells `torchrun` and its processes, and `torchrun` tells them again."""
+    """Slurm signals `torchrun` and its processes, and `torchrun` passes the signal on."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     several = Stopping(Processes(0, 2))

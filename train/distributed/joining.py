@@ -3,7 +3,7 @@
 When a process dies, `torchrun` starts all of them again, with the store in which those of the round
 before left their addresses; whoever believes these waits for the dead. So processes agree on a name
 for their round first: each says a random number, and the first one says which numbers it has heard,
-until every process has found its own among them.
+until every process reads its own among them.
 """
 
 import json
@@ -47,7 +47,20 @@ def join() -> Round:
     Raises:
         LostProcessError: Not all of them begin.
     """
-    store, rank, world = next(rendezvous("env://", timeout=timedelta(seconds=PATIENCE)))
+    return join_in(*next(rendezvous("env://", timeout=timedelta(seconds=PATIENCE))))
+
+
+def join_in(store: Store, rank: int, world: int) -> Round:
+    """Join the others in a store, which may hold what processes of a former round left.
+
+    Args:
+        store: What all of them reach.
+        rank: Which one this is.
+        world: How many there are.
+
+    Raises:
+        LostProcessError: Not all of them begin.
+    """
     mine = {"number": secrets.token_hex(8), "host": socket.gethostname()}
     heard = _first(store, mine, world) if rank == 0 else _another(store, mine, rank)
     hosts = tuple(shorten(str(hello["host"]), 64) for hello in heard)
@@ -58,7 +71,7 @@ _Hello = dict[str, str]
 
 
 def _first(store: Store, mine: _Hello, world: int) -> list[_Hello]:
-    """Say who has been heard, until all have found themselves."""
+    """Say who has been heard, until all have read that."""
     others = range(1, world)
     for _ in _until(lambda: _absent(store, world)):
         hellos = [_read(store, f"hello/{rank}") for rank in others]

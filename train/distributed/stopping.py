@@ -18,8 +18,8 @@ _REASONS = (None, KeyboardInterrupt, Terminated)
 """What a process may say: that nothing asks it to stop, or what does."""
 
 _ONE_REQUEST = 1.0
-"""Seconds in which signals to one of several processes are the same request: Slurm tells `torchrun`
-and its processes, and `torchrun` tells them again."""
+"""Seconds in which signals to one of several processes are the same request: Slurm signals
+`torchrun` and its processes, and `torchrun` passes the signal on."""
 
 
 class Stopping:
