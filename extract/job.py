@@ -7,7 +7,6 @@ With `--shard` one of several commands makes its share of the chunks (`sparc.ext
 import os
 from contextlib import ExitStack
 
-from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.removal import refuse_further_content, remove_cache
 from sparc.common.cache.shards.locks import sole_writer
 from sparc.common.devices import choose_devices
@@ -26,7 +25,7 @@ from sparc.extract.extraction import Extraction, MakeHere, open_writers, streams
 from sparc.extract.restorer import Restorer
 from sparc.extract.rows import rows_of
 from sparc.extract.shards import run_shard
-from sparc.extract.summary import Summary, cut_of, reasons_of
+from sparc.extract.summary import Summary, summarize
 from sparc.extract.timings import COMMAND, advice
 
 
@@ -116,12 +115,4 @@ def run(
         with Timekeeper(COMMAND, make.shares, advice, config.timings) as timekeeper:
             extraction.run(make, timekeeper)
             extraction.finish()
-    cache, names = ActivationCache(folder), tuple(config.specs)
-    return Summary(
-        cache=cache,
-        encoded_rows=extraction.work.rows_to_encode,
-        pictured_rows=extraction.work.rows_pictured,
-        timings=timekeeper.ended,
-        reasons=reasons_of(cache, names),
-        cut=cut_of(cache, names),
-    )
+    return summarize(folder, tuple(config.specs), extraction.work, timekeeper.ended)

@@ -29,7 +29,7 @@ from sparc.extract.encoding.replica import BuildEncoders, announced_replicas
 from sparc.extract.extraction import Extraction, MakeHere, open_writers, streams_of
 from sparc.extract.restorer import Restorer
 from sparc.extract.rows import Rows
-from sparc.extract.summary import Summary, cut_of, reasons_of
+from sparc.extract.summary import Summary, summarize
 from sparc.extract.timings import COMMAND, advice
 
 
@@ -81,18 +81,9 @@ def run_shard(
         with Timekeeper(command, make.shares, advice, config.timings) as timekeeper:
             extraction.run(make, timekeeper)
     names = tuple(config.specs)
-    work = extraction.work
     unfinished = _finish_if_last(folder, names)
-    cache = ActivationCache(folder)
-    return Summary(
-        cache=cache,
-        encoded_rows=work.rows_to_encode,
-        pictured_rows=work.rows_pictured,
-        timings=timekeeper.ended,
-        reasons={} if unfinished else reasons_of(cache, names),
-        cut={} if unfinished else cut_of(cache, names),
-        shard=shard,
-        unfinished=unfinished,
+    return summarize(
+        folder, names, extraction.work, timekeeper.ended, shard=shard, unfinished=unfinished
     )
 
 

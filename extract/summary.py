@@ -9,8 +9,10 @@ import pyarrow.compute as pc
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.shards.shard import Shard
 from sparc.common.errors import CacheError
+from sparc.common.files.folder import Folder
 from sparc.common.text import amount, shorten, size
 from sparc.common.timing.timings import Timings
+from sparc.extract.encoding.chunks import Work
 
 _NAMED_REASONS = 3
 """Reasons why rows have no feature that a summary names; the cache's `rejects.parquet` has all."""
@@ -65,6 +67,45 @@ class Summary(NamedTuple):
             left = "".join(f"\n  {line}" for line in self.unfinished)
             return f"{shard}{done}. {self.cache.folder} is not finished:{left}"
         return f"{shard}{done}. {contents(self.cache, self.reasons, self.cut)}"
+
+
+def summarize(
+    folder: Folder,
+    streams: Sequence[str],
+    work: Work,
+    timings: Timings,
+    *,
+    shard: Shard | None = None,
+    unfinished: tuple[str, ...] = (),
+    left_out: tuple[str, ...] = (),
+) -> Summary:
+    """The summary of a job that has ended; reasons are counted once the cache is finished.
+
+    Args:
+        folder: The cache's folder.
+        streams: Those of the job.
+        work: What the cache lacked.
+        timings: Where the time went.
+        shard: As of `Summary`.
+        unfinished: As of `Summary`.
+        left_out: As of `Summary`.
+
+    Raises:
+        CacheError: No row of a stream has a feature.
+    """
+    cache = ActivationCache(folder)
+    is_finished = not unfinished and not left_out
+    return Summary(
+        cache=cache,
+        encoded_rows=work.rows_to_encode,
+        pictured_rows=work.rows_pictured,
+        timings=timings,
+        reasons=reasons_of(cache, streams) if is_finished else {},
+        cut=cut_of(cache, streams) if is_finished else {},
+        shard=shard,
+        unfinished=unfinished,
+        left_out=left_out,
+    )
 
 
 def contents(

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 
 import torch
 
-from sparc.common.cache.reader import ActivationCache
 from sparc.common.cache.removal import refuse_further_content, remove_cache
 from sparc.common.cache.shards.agreement import deciding_versions
 from sparc.common.cache.shards.cluster import announce, withdraw
@@ -29,7 +28,7 @@ from sparc.extract.encoding.replica import BuildEncoders
 from sparc.extract.extraction import Extraction, open_writers
 from sparc.extract.restorer import Restorer
 from sparc.extract.rows import Rows
-from sparc.extract.summary import Summary, cut_of, reasons_of
+from sparc.extract.summary import Summary, summarize
 from sparc.extract.timings import COMMAND, advice
 
 
@@ -97,14 +96,11 @@ def run_on_cluster(
             withdraw(folder)
             if not dispatch.left_out:
                 extraction.finish()
-    cache, names = ActivationCache(folder), tuple(config.specs)
-    return Summary(
-        cache=cache,
-        encoded_rows=extraction.work.rows_to_encode,
-        pictured_rows=extraction.work.rows_pictured,
-        timings=timekeeper.ended,
-        reasons={} if dispatch.left_out else reasons_of(cache, names),
-        cut={} if dispatch.left_out else cut_of(cache, names),
+    return summarize(
+        folder,
+        tuple(config.specs),
+        extraction.work,
+        timekeeper.ended,
         left_out=tuple(dispatch.left_out),
     )
 

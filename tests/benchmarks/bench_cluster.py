@@ -10,7 +10,6 @@ what is more than time / workers is overhead.
 """
 
 import argparse
-import hashlib
 import multiprocessing
 import os
 import random
@@ -27,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 import dask
 from clusters import HERE, forked_workers, pids, started
 from distributed import Client, Nanny, Scheduler, SpecCluster
-from fakes import STREAMS, FakeDataset, FakeEncoders
+from fakes import STREAMS, FakeDataset, FakeEncoders, contents
 
 from sparc.extract import job
 from sparc.extract.config import ExtractConfig
@@ -50,15 +49,6 @@ def extract(location: Path, images: int, delay: float, **settings: object) -> Su
     return job.run(dataset, location, config, build=FakeEncoders(delay=delay))
 
 
-def contents(folder: Path) -> dict[str, str]:
-    """The digest of every file of a folder."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
 # ---------------------------------------------------------------------- deaths
 
 
@@ -78,11 +68,16 @@ def cluster_process(workers: int) -> None:
 def client_process(location: Path, images: int) -> None:
     """The command."""
     summary = extract(
-        location, images, 0.01, scheduler=f"tcp://127.0.0.1:{PORT}", workers_timeout=120
+        location, images, 0.04, scheduler=f"tcp://127.0.0.1:{PORT}", workers_timeout=120
     )
     print(f"  {summary}")
     if summary.left_out:
         sys.exit(1)
+
+
+def written(location: Path) -> int:
+    """How many chunks of streams there are."""
+    return len(list(location.glob("activations.zarr/*/valid/c/*")))
 
 
 def deaths(arguments: argparse.Namespace) -> None:
@@ -100,20 +95,21 @@ def deaths(arguments: argparse.Namespace) -> None:
         process.start()
         return process
 
-    location, runs, codes = folder / "cache", 0, []
+    location, runs, before, codes = folder / "cache", 0, 0, []
     cluster = begin(cluster_process, 3)
     client = begin(client_process, location, arguments.images)
     while victims:
-        time.sleep(moments.uniform(0.3, 2.0))
+        time.sleep(moments.uniform(0.05, 0.8))
         if not client.is_alive():
             codes.append(client.exitcode)
             if client.exitcode == 0:
                 runs += contents(location) == contents(folder / "whole")
                 shutil.rmtree(location)
+                before = 0
             client = begin(client_process, location, arguments.images)
             continue
-        if not list(location.glob("activations.zarr/*/valid/c/*")):
-            continue
+        if written(location) <= before:
+            continue  # nobody is at work yet
         victim = victims.pop()
         print(f"  kill a {victim}", flush=True)
         if victim == "client":
@@ -128,6 +124,7 @@ def deaths(arguments: argparse.Namespace) -> None:
             with Client(f"tcp://127.0.0.1:{PORT}", set_as_default=False) as connected:
                 if alive := pids(connected):
                     os.kill(moments.choice(alive), number)
+        before = written(location)
     client.join()
     while not codes or codes[-1] != 0:
         client = begin(client_process, location, arguments.images)

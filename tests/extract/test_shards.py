@@ -1,7 +1,6 @@
 """Several commands that make one cache, each a shard of its chunks."""
 
 import dataclasses
-import hashlib
 import itertools
 import os
 import random
@@ -15,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from fakes import contents
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,14 +41,6 @@ CAPTIONS = [
 BROKEN, MISSING = (2, 9, 20), (3, 36)
 LONG = [[f"image {i} caption {j}" for j in range(23 if i in (2, 5) else 2)] for i in range(9)]
 """Images whose rows go through whole chunks; one of them is broken."""
-
-
-def contents(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
+import hashlib
 import io
 import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +30,15 @@ def png(number: int, *, side: int = 8) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "png")
     return buffer.getvalue()
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """The digest of every file below a folder, by name."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 class FakeDataset:

@@ -1,7 +1,6 @@
 """Extraction by the workers of a Dask cluster: processes that are checked, killed and replaced."""
 
 import dataclasses
-import hashlib
 import os
 import pickle
 import random
@@ -26,7 +25,7 @@ from clusters import (  # noqa: E402
     pids,
     started,
 )
-from fakes import FakeDataset  # noqa: E402
+from fakes import FakeDataset, contents  # noqa: E402
 
 from sparc.common.cache.shards.cluster import announce, is_announced, withdraw  # noqa: E402
 from sparc.common.errors import (  # noqa: E402
@@ -56,14 +55,6 @@ CAPTIONS[30:31] = [[f"image 30 caption {j}" for j in range(23)]]
 """An image whose rows go through two whole chunks."""
 
 BROKEN, MISSING = (2, 9, 20), (3, 36)
-
-
-def contents(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +278,7 @@ def test_another_timm_is_refused_by_name_also_where_it_joins_later(
         other.sync(nanny.close)
     location = tmp_path / "cache"
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(run, location, build=fake_encoders(delay=0.1))
+        running = pool.submit(run, location, build=fake_encoders(delay=0.07))
         while not list(location.glob("activations.zarr/*/valid/c/*")):
             time.sleep(0.01)
         nanny = cluster.sync(begin, cluster.scheduler_address)
