@@ -296,7 +296,10 @@ class DeadCandidates:
         return tuple(map(self._of, self._model.config.names))
 
     def own_by_stream(self) -> tuple[Candidates | None, ...]:
-        """Those among the latents of this process, perhaps none; None if the stream is frozen."""
+        """Those among the latents of this process, perhaps none; None if the stream is frozen.
+
+        Waits for the device.
+        """
         names = self._model.config.names
         return tuple(None if name in self._frozen else self._dead(name) for name in names)
 
