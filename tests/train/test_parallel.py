@@ -85,6 +85,6 @@ def test_what_cannot_be_shared_is_divided_by_rows_or_refused(config, options, re
     assert reason in why_not_shared(config, settings, 4)
     assert parallel.choose(config, settings, 256, group) == "rows"
     forced = TrainConfig(recipe="joint", parallel="latents", **options)
-    with pytest.raises(ConfigError, match="choose --parallel rows") as refused:
+    with pytest.raises(ConfigError, match='choose parallel="rows"') as refused:
         parallel.choose(config, forced, 256, group)
     assert reason in str(refused.value)

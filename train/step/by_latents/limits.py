@@ -31,4 +31,5 @@ def require_shareable(config: ModelConfig, settings: TrainConfig, processes: int
         ConfigError: It cannot.
     """
     if reason := why_not_shared(config, settings, processes):
-        raise ConfigError(f"{reason}: choose {setting('--parallel rows', 'parallel=')}")
+        rows = setting("--parallel rows", 'parallel="rows"')
+        raise ConfigError(f"{reason}: choose {rows}")
