@@ -247,7 +247,7 @@ def train(
                 for trainee in active:
                     if trainee.log is not None:
                         trainee.log.timings(time_line)
-                bar.set_postfix_str(_postfix(lines, record, time_line["waiting"]), refresh=False)
+                bar.set_postfix_str(_postfix(lines, record, loop_times.bound), refresh=False)
             if validation is not None and (reader.position.step == 0 or done == steps):
                 with times.at(Phase.VALIDATE):
                     _validate(validation, active, done, rows, processes)
@@ -314,7 +314,7 @@ def _mixing(reader: BatchReader, done: int, log_every: int) -> float | None:
     return reader.order.mixing(epoch)
 
 
-def _postfix(lines: Sequence[Line], record: RunRecord, waiting: float) -> str:
+def _postfix(lines: Sequence[Line], record: RunRecord, bound: str) -> str:
     """The text beside the progress bar."""
     losses = [line["loss"] for line in lines]
     if len(lines) > 1:
@@ -325,4 +325,4 @@ def _postfix(lines: Sequence[Line], record: RunRecord, waiting: float) -> str:
         for name, value in line["explained_variance"].items()
     )
     dead = sum(line["dead"].values()) / (len(line["dead"]) * record.model.latents)
-    return f"loss {losses[0]:.4f}, EV {explained}, dead {dead:.1%}, waiting {waiting:.0%}"
+    return f"loss {losses[0]:.4f}, EV {explained}, dead {dead:.1%}, {bound}"

@@ -7,6 +7,7 @@ import torch
 from sparc.common.errors import setting
 from sparc.common.timing.phases import Phase, Role
 from sparc.common.timing.shares import Shares, merged, together
+from sparc.common.timing.timings import longest_phase
 from sparc.train.data.reader import BatchReader
 from sparc.train.distributed.processes import Processes
 from sparc.train.run.log import Line
@@ -31,6 +32,8 @@ class LoopTimes:
     def __init__(self, reader: BatchReader, processes: Processes) -> None:
         self._reader, self._processes = reader, processes
         self._total: tuple[Shares, ...] = ()
+        self.bound = ""
+        """The longest phase between the last two lines, such as `step 97%`."""
         self._before: dict[Role, Shares] = {}
         self._before = {one.role: one for one in self._since()}
 
@@ -46,6 +49,7 @@ class LoopTimes:
             self._before[one.role] = one if before is None else before + one
         shares = (*_of_all(own, self._processes), *helpers)
         self._total = merged((*self._total, *shares))
+        self.bound = longest_phase(shares)
         first, rows = shares[0], sum(one.rows for one in shares)
         seconds = max(first.elapsed, 1e-9)
         return {
