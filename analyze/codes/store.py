@@ -19,7 +19,7 @@ from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.common.cache.plain_chunks import PlainChunks
 from sparc.common.config import from_mapping, option, to_mapping
-from sparc.common.errors import ConfigError, ReportError
+from sparc.common.errors import ConfigError, ReportError, StoreError
 from sparc.common.files.folder import Folder
 from sparc.common.files.zarr_store import zarr_store
 from sparc.common.progress import say
@@ -139,6 +139,8 @@ class CodeStore:
                 for chunk in sorted(self._chunks_present(name)):
                     try:
                         array[self.layout.chunk_rows(chunk)]
+                    except StoreError:
+                        raise
                     except Exception as error:  # Zarr's codecs raise many kinds
                         where = f"{CODES}/{name}/c/{chunk}"
                         say(f"{self._folder}/{where} is damaged ({error}): it is written again")
@@ -198,7 +200,7 @@ class CodeStore:
         """
         try:
             return self._content("valid", 0, slice(0, self.layout.rows))
-        except ReportError:
+        except (ReportError, StoreError):
             raise
         except Exception as error:  # Zarr's codecs raise many kinds
             raise ReportError(
@@ -248,6 +250,8 @@ class CodeStore:
         try:
             store = zarr_store(self._folder, CODES, read_only=False)
             return zarr.open_group(store, mode="r+")
+        except StoreError:
+            raise
         except Exception as error:  # Zarr reads metadata with many kinds of errors
             raise ReportError(
                 f"{self._folder}/{CODES} is missing or cannot be opened: {_ADVICE}"
@@ -262,6 +266,8 @@ class CodeStore:
             array: Any = None
             try:
                 array = self._group[name]
+            except StoreError:
+                raise
             except Exception as error:  # Zarr reads metadata with many kinds of errors
                 raise self._bad_array(name, str(error)) from error
             if not isinstance(array, zarr.Array) or self._form(name) != (
@@ -330,6 +336,8 @@ class CodeStore:
             content = self._content(name, chunk, self.layout.chunk_rows(chunk))
         except FileNotFoundError as error:
             raise ReportError(f"{where} is missing: {_ADVICE}") from error
+        except StoreError:
+            raise
         except Exception as error:
             raise ReportError(f"{where} is damaged ({error}): {_ADVICE}") from error
         is_index = content.dtype.kind == "u"

@@ -41,12 +41,16 @@ from sparc.common.errors import (
     ConfigError,
     DamagedCacheError,
     IncompleteCacheError,
+    StoreError,
     UnknownSettingError,
 )
 from sparc.common.files.folder import Folder
 from sparc.common.files.zarr_store import zarr_store
 from sparc.common.streams.info import StreamInfo
 from sparc.common.text import reason
+
+_FURTHER_READS = 2
+"""How often a chunk behind a URL is read again whose bytes do not fit its checksum."""
 
 
 class StoredStreams:
@@ -157,6 +161,8 @@ class StoredStreams:
         try:
             store = zarr_store(self._folder, ACTIVATIONS, read_only=True)
             return zarr.open_group(store, mode="r")
+        except StoreError:
+            raise
         except Exception as error:  # Zarr raises almost anything at damaged metadata
             raise self._damaged(f"{ACTIVATIONS} cannot be opened: {reason(error)}") from error
 
@@ -187,8 +193,10 @@ class StoredStreams:
                 values = plain.read(chunk, len(rows), out)
             else:
                 self._require_decodable(stream, name, chunk)
-                values = np.asarray(array[rows.start : rows.stop])
+                values = self._decoded(array, rows)
             self._require_own(stream, name, chunk)
+        except StoreError:
+            raise
         except FileNotFoundError as error:
             raise self._not_written(stream, name, chunk) from error
         except PermissionError as error:
@@ -211,6 +219,17 @@ class StoredStreams:
             return values
         out[...] = values
         return out
+
+    def _decoded(self, array: Any, rows: range) -> npt.NDArray[Any]:
+        """Rows of an array, by Zarr; behind a URL, bytes may be spoilt on the way."""
+        for _ in range(0 if self._folder.local is not None else _FURTHER_READS):
+            try:
+                return np.asarray(array[rows.start : rows.stop])
+            except StoreError:
+                raise
+            except Exception:  # of many kinds: the last attempt says which
+                continue
+        return np.asarray(array[rows.start : rows.stop])
 
     def checksum(self, stream: str, name: str, chunk: int) -> int:
         """The CRC32C at the end of a chunk of an array.

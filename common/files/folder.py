@@ -164,8 +164,7 @@ class Folder:
             UnsafeError: It is not a regular file.
         """
         if self.local is None:
-            size = self.remote.size_of(name)
-            return self.remote.read_range(name, max(0, size - count), size)
+            return self.remote.read_end(name, count)
         with self.open(name) as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - count))
             return file.read()

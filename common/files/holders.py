@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import socket
 import uuid
@@ -47,6 +48,8 @@ class Holder:
         try:
             document = parse_object(content)
             lease = document.get("lease")
+            if lease is not None and not math.isfinite(lease):
+                return None
             return cls(
                 pid=int(document["pid"]),
                 host=shorten(str(document["host"]), 64),

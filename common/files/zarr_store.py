@@ -148,8 +148,7 @@ class RemoteStore(Store):
             case OffsetByteRequest(offset):
                 return self._files.read_range(name, offset, self._files.size_of(name))
             case SuffixByteRequest(suffix):
-                size = self._files.size_of(name)
-                return self._files.read_range(name, max(0, size - suffix), size)
+                return self._files.read_end(name, suffix)
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]

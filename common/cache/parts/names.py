@@ -37,6 +37,5 @@ def parts_of(folder: Folder, kind: str, stream: str) -> dict[int, str]:
 def remove_parts(folder: Folder, kind: str, stream: str, chunks: Collection[int]) -> None:
     """Remove the files of some chunks of a stream, where there are any."""
     wanted = frozenset(chunks)
-    for chunk, file in parts_of(folder, kind, stream).items():
-        if chunk in wanted:
-            folder.remove(file)
+    files = [file for chunk, file in parts_of(folder, kind, stream).items() if chunk in wanted]
+    folder.remove_files(files)

@@ -9,6 +9,7 @@ from typing import IO, NamedTuple, TypeVar
 
 from fsspec import AbstractFileSystem
 
+from sparc.common.errors import StoreError
 from sparc.common.files.remote import filesystems
 from sparc.common.files.remote.answers import ShortReadError
 from sparc.common.files.remote.held import require_held
@@ -166,6 +167,21 @@ class RemoteFiles:
             raise OSError(f"{self.url}/{name} ends before byte {stop:,}")
         return content
 
+    def read_end(self, name: str, count: int) -> bytes:
+        """The last bytes of a file, or all of a shorter one, by one request for most.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+
+        def read() -> bytes:
+            content = bytes(self._filesystem.cat_file(self.path(name), start=-count))
+            if len(content) != count and len(content) != min(count, self.size_of(name)):
+                raise ShortReadError(f"{len(content)} of {count} bytes arrived")
+            return content
+
+        return self._ask("read", name, read)
+
     def open(self, name: str, *, read_ahead: int | None = None) -> IO[bytes]:
         """Open a file for reading.
 
@@ -294,6 +310,8 @@ class RemoteFiles:
 
     def remove_all(self, names: Collection[str]) -> None:
         """Remove files, many by one request; those that are not there do not matter."""
+        if not names:
+            return
         if len(names) == 1:
             self.remove(next(iter(names)))
             return
@@ -304,8 +322,15 @@ class RemoteFiles:
 
     def remove_below(self, name: str) -> None:
         """Remove a file, or a folder with all that it holds."""
-        while names := self.sizes(name):  # a store may leave some of many
-            self.remove_all(list(names))
+        before: set[str] = set()
+        while names := set(self.sizes(name)):  # a store may leave some of many, and say nothing
+            if names == before:
+                raise StoreError(
+                    f"cannot remove {self.url}/{name}: {len(names)} objects stay; see that the "
+                    "credentials of this process allow that"
+                )
+            self.remove_all(names)
+            before = names
         if filesystems.has_folders(self._filesystem) and self.exists(name):
             path = self.path(name)
             self._change(name, lambda: self._filesystem.rm(path, recursive=True), doing="remove")

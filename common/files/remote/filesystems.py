@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from inspect import signature
 from typing import Any, NamedTuple
 
 import fsspec
@@ -19,6 +20,8 @@ _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 
 _CACHING = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 """Protocols whose file systems keep listings, which other processes and machines outdate."""
+
+_IN_PARTS = "max_concurrency"
 
 
 class Head(NamedTuple):
@@ -38,13 +41,14 @@ def open_filesystem(location: str | os.PathLike[str]) -> tuple[AbstractFileSyste
 
     Raises:
         ImportError: The package of the URL's protocol is not installed.
-        ValueError: The protocol is unknown.
+        ValueError: The protocol is unknown, or the URL of a store names no bucket.
     """
     location = os.fspath(location)
-    settings = {}
-    if "::" not in location and location.partition("://")[0] in _CACHING:
-        settings["use_listings_cache"] = False
+    is_store = "::" not in location and location.partition("://")[0] in _CACHING
+    settings = {"use_listings_cache": False} if is_store else {}
     filesystem, root = fsspec.core.url_to_fs(location, **settings)
+    if is_store and not root.strip("/"):
+        raise ValueError("it names no bucket")
     return filesystem, root
 
 
@@ -55,9 +59,10 @@ def has_folders(filesystem: AbstractFileSystem) -> bool:
 
 def read_whole(filesystem: AbstractFileSystem, path: str) -> bytes:
     """An object, by one request, whose length and checksum the store's client compares."""
-    # s3fs would ask for the size first, and join parts without looking at their lengths.
-    settings = {"max_concurrency": 1} if _is_s3(filesystem) else {}
-    return bytes(filesystem.cat_file(path, **settings))
+    # s3fs would ask for the size first, and join parts without looking at their lengths. (Before
+    # 2026 it did neither, and knew no such setting.)
+    is_known = _is_s3(filesystem) and _IN_PARTS in signature(filesystem._cat_file).parameters
+    return bytes(filesystem.cat_file(path, **({_IN_PARTS: 1} if is_known else {})))
 
 
 def head(filesystem: AbstractFileSystem, path: str) -> Head:

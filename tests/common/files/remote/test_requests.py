@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import zarr
 
-from sparc.common.errors import StoreError
+from sparc.common.errors import SparcError, StoreError
 from sparc.common.files.folder import Folder
 from sparc.common.files.remote import requests
 from sparc.common.files.zarr_store import zarr_store
@@ -60,6 +60,15 @@ def test_removing_takes_few_requests(bucket, object_store) -> None:
     assert counts.total() < 10
 
 
+def test_what_a_store_will_not_remove_is_said(bucket, monkeypatch) -> None:
+    folder = Folder(f"{bucket}/x")
+    for name in "ab":
+        folder.write(f"parts/{name}", b"1")
+    monkeypatch.setattr(folder.remote._filesystem, "rm", lambda _: None)
+    with pytest.raises(StoreError, match=r"cannot remove .*/x/parts: 2 objects stay"):
+        folder.remove("parts")
+
+
 def test_zarr_asks_by_the_same_requests(bucket, object_store) -> None:
     folder = Folder(f"{bucket}/x")
     with object_store.faults(dropped=1.0, at_most=1, only="^PUT .*/c/2$"):
@@ -77,6 +86,8 @@ def test_zarr_asks_by_the_same_requests(bucket, object_store) -> None:
 
 
 def test_what_stays_wrong_is_said_in_a_line_with_a_way_out(bucket, monkeypatch) -> None:
+    with pytest.raises(SparcError, match="cannot open s3://: it names no bucket"):
+        Folder("s3://")
     missing = Folder("s3://no-bucket-of-that-name/x")
     with pytest.raises(StoreError, match=r"write s3://no-bucket-of-that-name/x/a: .*; create the"):
         missing.write("a", b"")
