@@ -176,7 +176,7 @@ def main() -> None:
         ("clients", 5),
         ("schedulers", 3),
         ("frozen", 2),
-        ("images", 300),
+        ("images", 1000),
     ):
         killing.add_argument(f"--{name}", type=int, default=number)
     killing.add_argument("--seed", type=int, default=0)
