@@ -27,6 +27,7 @@ from sparc.analyze.metrics.meaning.cofiring import Cofired, count_cofiring
 from sparc.analyze.rows.folds import Folds, assign_folds
 from sparc.analyze.rows.images import Images
 from sparc.analyze.rows.labels import Labels
+from sparc.analyze.rows.lines import lines_of
 from sparc.analyze.rows.sample import (
     Sample,
     SplitImages,
@@ -34,16 +35,13 @@ from sparc.analyze.rows.sample import (
     draw_images,
     split_images,
 )
-from sparc.analyze.rows.words import Words, read_words
+from sparc.analyze.rows.words import CaptionWords, words_of
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.streams.info import Modality
 from sparc.train.model.network import Sparc
 
 Rows = npt.NDArray[np.int64]
 """Rows of the cache, ascending, (n,)."""
-
-CAPTIONS = 1 << 16
-"""Captions read at a time."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,13 +96,10 @@ class Context:
         assert self.labels is not None
         return self.labels
 
-    def read_words(self) -> Words | None:
-        """The words of all captions; None where there are none.
-
-        They are not kept: of all that grows with the rows they take most memory.
-        """
-        batches = self.cache.row_batches(["caption"], CAPTIONS)
-        return read_words((batch.column("caption") for batch in batches), self.images)
+    @cached_property
+    def words(self) -> CaptionWords:
+        """The words of the captions."""
+        return words_of(self.cache, self.images)
 
     # ------------------------------------------------------------------ codes and models
 
@@ -122,13 +117,16 @@ class Context:
     def codes_at(self, code_set: CodeSet, rows: Rows, reducer: Reducer) -> CodeRows:
         """The codes of some rows."""
         parts = self.parts(code_set)
-        codes: CodeRows = reducer.reduce(_codes_at, concatenate, (parts, rows), len(parts))
+        holding = parts.holding(rows)
+        shared = parts, holding, rows
+        codes: CodeRows = reducer.reduce(_codes_at, concatenate, shared, len(holding))
         return codes.take(np.argsort(codes.rows))
 
     def features_at(self, rows: Rows, reducer: Reducer) -> Mapping[str, npt.NDArray[Any]]:
         """By stream, the features of some rows as stored, (n, dim)."""
         parts = Parts(self.store, self.cache, CodeSet("joint"))
-        return reducer.reduce(_features_at, _join_features, (parts, rows), len(parts))
+        holding = parts.holding(rows)
+        return reducer.reduce(_features_at, _join_features, (parts, holding, rows), len(holding))
 
     def decoded(
         self, code_set: CodeSet, codes: CodeRows, source: str, target: str
@@ -200,22 +198,21 @@ class Context:
 
     def _captions_of(self, rows: Rows) -> pa.Array:
         """The captions of some rows; null where there is none."""
-        captions, first = [], 0
-        for batch in self.cache.row_batches(["caption"], CAPTIONS):
-            begin, end = np.searchsorted(rows, [first, first + len(batch)])
-            captions.append(batch.column("caption").take(pa.array(rows[begin:end] - first)))
-            first += len(batch)
-        return pa.concat_arrays(captions)
+        return lines_of(self.cache, ["caption"], rows)["caption"].combine_chunks()
 
 
-def _codes_at(shared: tuple[Parts, Rows], part: int) -> CodeRows:
-    parts, rows = shared
-    codes = parts.codes(part)
-    return codes.take(np.flatnonzero(np.isin(codes.rows, rows)))
+_Wanted = tuple[Parts, Sequence[int], Rows]
+"""Parts, the numbers of those that hold any of some rows, and the rows."""
 
 
-def _features_at(shared: tuple[Parts, Rows], part: int) -> dict[str, npt.NDArray[Any]]:
-    parts, rows = shared
+def _codes_at(wanted: _Wanted, number: int) -> CodeRows:
+    parts, holding, rows = wanted
+    return parts.codes_at(holding[number], rows)
+
+
+def _features_at(wanted: _Wanted, number: int) -> dict[str, npt.NDArray[Any]]:
+    parts, holding, rows = wanted
+    part = holding[number]
     positions = np.flatnonzero(np.isin(parts.rows(part), rows))
     return {stream: values[positions] for stream, values in parts.features(part).items()}
 

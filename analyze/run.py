@@ -19,7 +19,7 @@ from sparc.analyze.codes.permutation import Permutation
 from sparc.analyze.codes.store import CodeLayout, CodeStore
 from sparc.analyze.codes.subject import Subject, choose_streams, open_subject
 from sparc.analyze.config import AnalyzeConfig, deciding_settings
-from sparc.analyze.context import CAPTIONS, Context
+from sparc.analyze.context import Context
 from sparc.analyze.maths.reduction import Reducer, open_reducer
 from sparc.analyze.measure import Scope, Step
 from sparc.analyze.measures.registry import MEASURES
@@ -52,6 +52,9 @@ from sparc.common.timing.timekeeper import say_if_long
 from sparc.common.versions import software_versions
 
 Location = str | os.PathLike[str]
+
+_CAPTIONS = 1 << 16
+"""Captions read at a time."""
 
 
 def analyze(
@@ -190,7 +193,7 @@ def _prepare(
     overwrite: bool,
 ) -> _Analysis:
     streams = choose_streams(subject, cache, config.streams)
-    captions = cache.row_batches(["caption"], CAPTIONS)
+    captions = cache.row_batches(["caption"], _CAPTIONS)
     captioned = any(batch.column("caption").null_count < len(batch) for batch in captions)
     valid = cache.valid_rows(streams)
     if not valid.any():
@@ -208,8 +211,7 @@ def _prepare(
         padded=subject.model.selector.leaves_out,
     )
     starts = range(0, info.rows, info.rows_per_chunk)
-    names = cache.rows(["sample_id", "image"])
-    images = read_images(names["sample_id"], valid)
+    images = read_images(cache, valid)
     permutation = Permutation(
         counts=tuple(np.add.reduceat(valid.astype(np.int64), starts).tolist()),
         sizes=images.rows(valid).astype(np.int32),
@@ -226,7 +228,7 @@ def _prepare(
         rows=int(valid.sum()),
         labels=labels,
         permutation=permutation,
-        parts=count_parts(names),
+        parts=count_parts(cache),
         config=config,
     )
     if overwrite:  # not earlier: nothing is removed where run and cache cannot make another one

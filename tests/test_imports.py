@@ -80,7 +80,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("cli", "call"),
     ),
     "analyze": (
-        ("options", "arguments", "timings", "report.renderers.registry"),
+        ("options", "arguments", "cluster", "timings", "report.renderers.registry"),
         ("config", "maths", "recorded_encoders", "report.notes", "report.digests"),
         ("codes", "report.info"),
         ("rows", "report.figure_names"),

@@ -31,7 +31,7 @@ from sparc.analyze.bias.pairs import pairs_table, pairs_that_meet_more
 from sparc.analyze.codes.parts import Parts
 from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.rows.active_images import analysed_rows
-from sparc.analyze.rows.images import Images
+from sparc.analyze.rows.images import Images, ranks
 
 
 class BiasTables(NamedTuple):
@@ -74,9 +74,10 @@ def find_bias(
         seed: Seed of the control, in which the attribute is shuffled within strata.
     """
     none = np.zeros(0, np.int64)
-    strata = np.unique(analysed_rows(parts, images), return_inverse=True)[1]
+    strata = ranks(analysed_rows(parts, images))
     shuffled = shuffle(attribute, strata, seed)
-    inputs = BiasInputs(parts, images, attribute, shuffled, strata, examples, none, ())
+    number = int(strata.max()) + 1
+    inputs = BiasInputs(parts, images, attribute, shuffled, strata, number, examples, none, ())
     counts: BiasCounts = reducer.reduce(
         count_latents, partial(merge_counts, examples), inputs, len(parts)
     )

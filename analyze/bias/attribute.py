@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from sparc.analyze.maths.packing import Packed, pack
 from sparc.analyze.rows import words
 from sparc.analyze.rows.images import Images
 from sparc.common.cache.reader import ActivationCache
@@ -31,8 +32,8 @@ GRAMMAR = (
 
 Flags = npt.NDArray[np.bool_]
 
-_CAPTIONS = 1 << 16
-"""Captions searched at a time."""
+_BATCH = 1 << 16
+"""Rows of the table that are held at a time."""
 
 _TRUE = ("true", "1", "1.0", "yes")
 _FALSE = ("false", "0", "0.0", "no")
@@ -50,6 +51,14 @@ class Attribute(NamedTuple):
     name: str
     held: Flags
     known: Flags
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Packed, since other processes may be far away.
+        return _unpacked, (self.name, pack(self.held), pack(self.known))
+
+
+def _unpacked(name: str, held: Packed, known: Packed) -> Attribute:
+    return Attribute(name, held.array, known.array)
 
 
 def read_attribute(text: str, cache: ActivationCache, images: Images) -> Attribute:
@@ -125,12 +134,15 @@ def _of_class(name: str, cache: ActivationCache, images: Images) -> tuple[Flags,
     parents = classes["parent_id"].to_pylist()
     while below := {c for c, parent in enumerate(parents) if parent in members} - members:
         members |= below
-    lists = cache.rows(["label_ids"])["label_ids"].combine_chunks()
-    lengths = np.asarray(lists.value_lengths(), dtype=np.int64)
-    rows = np.repeat(np.arange(len(lists)), lengths)
-    carried = np.zeros(len(lists), dtype=np.bool_)
-    carried[rows[np.isin(np.asarray(lists.flatten()), sorted(members))]] = True
-    return images.any_row(carried), images.any_row(lengths > 0)
+    carried, labelled = [], []
+    for batch in cache.row_batches(["label_ids"], _BATCH):
+        lists = batch.column("label_ids")
+        lengths = np.asarray(lists.value_lengths(), dtype=np.int64)
+        rows = np.repeat(np.arange(len(lists)), lengths)
+        held = np.isin(np.asarray(lists.flatten()), sorted(members))
+        carried.append(np.bincount(rows[held], minlength=len(lists)) > 0)
+        labelled.append(lengths > 0)
+    return images.any_row(np.concatenate(carried)), images.any_row(np.concatenate(labelled))
 
 
 def _of_words(text: str, cache: ActivationCache, images: Images) -> tuple[Flags, Flags]:
@@ -141,7 +153,7 @@ def _of_words(text: str, cache: ActivationCache, images: Images) -> tuple[Flags,
     if not phrases:
         raise ConfigError(f"words:{text} holds no word")
     matching, captioned = [], []
-    for batch in cache.row_batches(["caption"], _CAPTIONS):
+    for batch in cache.row_batches(["caption"], _BATCH):
         captions = batch.column("caption")
         matching.append(words.matches(captions, phrases))
         captioned.append(np.asarray(captions.is_valid(), dtype=np.bool_))
@@ -156,9 +168,7 @@ def _of_words(text: str, cache: ActivationCache, images: Images) -> tuple[Flags,
 
 def _similar_words(phrases: Sequence[str], cache: ActivationCache, images: Images) -> str:
     """Words of captions that look like some phrases."""
-    batches = (batch.column("caption") for batch in cache.row_batches(["caption"], _CAPTIONS))
-    known = words.read_words(batches, images)
-    vocabulary = () if known is None else known.vocabulary
+    vocabulary = words.words_of(cache, images).vocabulary
     near = [
         word
         for phrase in phrases

@@ -63,7 +63,7 @@ def bias(report: Report, config: BiasConfig) -> Bias:
     """
     cache = open_cache(report, config.cache)
     store = report.codes
-    images = read_images(cache.rows(["sample_id"])["sample_id"], store.valid)
+    images = read_images(cache, store.valid)
     attribute = read_attribute(config.attribute, cache, images)
     if config.against:
         attribute = contrast(attribute, read_attribute(config.against, cache, images))

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sparc.analyze.bias.attribute import Attribute
 from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.parts import Parts
+from sparc.analyze.maths.packing import Packed, pack
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.active_images import active_images, whole_images
 from sparc.analyze.rows.images import Images
@@ -57,6 +58,7 @@ class BiasInputs(NamedTuple):
         attribute: The attribute.
         shuffled: The images that have it after it was shuffled, (images,).
         strata: The stratum of each image, (images,).
+        number: How many strata there are.
         examples: Example rows of a finding.
         chosen: The latents whose pairs are counted.
         pairs: By stream, (pairs, 2): those whose example rows are listed.
@@ -67,9 +69,20 @@ class BiasInputs(NamedTuple):
     attribute: Attribute
     shuffled: Flags
     strata: Integers
+    number: int
     examples: int
     chosen: Integers
     pairs: tuple[Integers, ...]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Packed, since other processes may be far away.
+        empty = np.zeros(0, np.int64)
+        others = self._replace(shuffled=empty > 0, strata=empty)
+        return _unpacked, (tuple(others), pack(self.shuffled), pack(self.strata))
+
+
+def _unpacked(others: tuple[Any, ...], shuffled: Packed, strata: Packed) -> BiasInputs:
+    return BiasInputs(*others)._replace(shuffled=shuffled.array, strata=strata.array)
 
 
 def shuffle(attribute: Attribute, strata: Integers, seed: int) -> Flags:
@@ -103,7 +116,7 @@ def count_latents(inputs: BiasInputs, part: int) -> BiasCounts:
     """The images of a part on which each latent is active."""
     codes = whole_images(inputs.parts, inputs.images, part)
     latents, attribute = inputs.parts.latents, inputs.attribute
-    groups, strata = _groups(inputs), int(inputs.strata.max()) + 1
+    groups, strata = _groups(inputs), inputs.number
     counts = np.zeros((len(groups), len(codes.streams), strata, latents), np.int64)
     for s, stream in enumerate(codes.streams):
         active, numbers = active_images(codes, stream, latents, inputs.images)
@@ -167,7 +180,7 @@ def count_meetings(inputs: BiasInputs, part: int) -> npt.NDArray[np.int32]:
     """
     codes = whole_images(inputs.parts, inputs.images, part)
     chosen, groups = inputs.chosen, _groups(inputs)
-    strata = int(inputs.strata.max()) + 1
+    strata = inputs.number
     shape = len(codes.streams), len(groups), strata, len(chosen), len(chosen)
     result = np.zeros(shape, np.int32)
     for s, stream in enumerate(codes.streams):

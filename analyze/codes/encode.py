@@ -122,16 +122,17 @@ def encode_permuted(
     missing = store.missing(code_set)
     if not missing:
         return
+    wanted = set(missing)
     with _writing(store, missing, "codes (permuted)", times) as write:
         for block, chunks in enumerate(permutation.blocks):
-            if not set(chunks) & set(missing):
+            if wanted.isdisjoint(chunks):
                 continue
             with times.codes.at(Phase.READ):
                 features = permuted_features(cache, store, permutation, block)
             first = 0
             for chunk in chunks:
                 rows = store.valid_rows(chunk)
-                if chunk in missing:
+                if chunk in wanted:
                     part = {name: x[first : first + len(rows)] for name, x in features.items()}
                     with times.codes.at(Phase.ENCODE):
                         codes = encode_jointly(model, part, rows, batch_size=batch_size)

@@ -92,28 +92,56 @@ class Parts:
         """The rows of the cache in a part, whose places the codes stand in, (n,)."""
         return np.concatenate([self._store.valid_rows(chunk) for chunk in self._chunks[part]])
 
+    def holding(self, rows: npt.NDArray[np.int64]) -> list[int]:
+        """The parts that hold any of some rows, ascending; the first one if there are no rows."""
+        chunks = set(np.unique(rows // self._store.layout.rows_per_chunk).tolist())
+        return [n for n, own in enumerate(self._chunks) if not chunks.isdisjoint(own)] or [0]
+
+    def codes_at(self, part: int, rows: npt.NDArray[np.int64]) -> CodeRows:
+        """The codes in those places of a part that are some rows'; only their chunks are read."""
+        with WORK.at(Phase.READ):
+            return self._codes_at(part, rows)
+
+    def _codes_at(self, part: int, rows: npt.NDArray[np.int64]) -> CodeRows:
+        own = self.rows(part)
+        places = np.flatnonzero(np.isin(own, rows))
+        if not len(places):
+            return self.codes(part).take(places)
+        if not self.code_set.stored:
+            return self._permuted(part, self.streams, places)
+        chunks = np.unique(own[places] // self._store.layout.rows_per_chunk).tolist()
+        codes = concatenate([self._store.read(self.code_set, chunk) for chunk in chunks])
+        return codes.take(np.flatnonzero(np.isin(codes.rows, rows)))
+
     def codes(self, part: int, streams: tuple[str, ...] = ()) -> CodeRows:
         """The codes in the places of a part; of all streams unless some are named."""
         with WORK.at(Phase.READ):
             return self._codes(part, streams)
 
     def _codes(self, part: int, streams: tuple[str, ...]) -> CodeRows:
-        chunks = self._chunks[part]
-        original = self.code_set.reorders
-        if original is None:
+        if self.code_set.stored:
             read_chunk = partial(self._store.read, self.code_set, streams=streams)
-            return concatenate([read_chunk(chunk) for chunk in chunks])
+            return concatenate([read_chunk(chunk) for chunk in self._chunks[part]])
+        return self._permuted(part, streams or self.streams)
+
+    def _permuted(
+        self, part: int, streams: Sequence[str], places: npt.NDArray[np.int64] | None = None
+    ) -> CodeRows:
+        """Stored codes in the order of the permutation, at some places of a part or at all."""
+        original = self.code_set.reorders
         assert self._permutation is not None
+        assert original is not None
         indices, values = {}, {}
-        for stream in streams or self.streams:
+        for stream in streams:
 
             def read(chunk: int, stream: str = stream) -> list[npt.NDArray[Any]]:
                 codes = self._store.read(original, chunk, streams=(stream,))
                 return [codes.indices[stream], codes.values[stream]]
 
             position = self.streams.index(stream)
-            indices[stream], values[stream] = self._permutation.gather(part, position, read)
-        return CodeRows(self.rows(part), indices, values)
+            indices[stream], values[stream] = self._permutation.gather(part, position, read, places)
+        rows = self.rows(part)
+        return CodeRows(rows if places is None else rows[places], indices, values)
 
     def features(self, part: int) -> Mapping[str, npt.NDArray[Any]]:
         """The features that the codes of a part belong to, by stream, (n, dim) as stored."""

@@ -9,11 +9,13 @@ must not know what is permuted: features or codes.
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from sparc.analyze.maths.packing import Packed, pack
 
 _PLACES = 0  # The random stream that orders places; those of the model's streams count from one.
 
@@ -57,9 +59,8 @@ class Permutation:
     block_rows: int
     seed: int
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Other processes derive the rest from the fields.
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpacked, (self.counts, pack(self.sizes), self.block_rows, self.seed)
 
     @property
     def exact(self) -> bool:
@@ -89,30 +90,37 @@ class Permutation:
         return int(alike[alike <= streams].sum())
 
     def gather(
-        self, block: int, stream: int, read: Callable[[int], Sequence[npt.NDArray[Any]]]
+        self,
+        block: int,
+        stream: int,
+        read: Callable[[int], Sequence[npt.NDArray[Any]]],
+        places: npt.NDArray[np.int64] | None = None,
     ) -> list[npt.NDArray[Any]]:
-        """A stream's rows in the places of a block.
+        """A stream's rows in the places of a block; only the chunks that they lie in are read.
 
         Args:
             block: Which block.
             stream: The stream's position in the model's order.
             read: Gives the arrays of a chunk's analysed rows.
+            places: Which places of the block, (n,); all of them by default.
 
         Returns:
             The arrays, permuted along their first axis, all in the same way.
         """
         source = self._sources(block, stream)
+        if places is not None:
+            source = source[places]
         chunk_of = np.searchsorted(self._ends, source, side="right")
         order = np.argsort(chunk_of, kind="stable")
         chunks, begins = np.unique(chunk_of[order], return_index=True)
         result: list[npt.NDArray[Any]] = []
         # Chunk by chunk into place: a second copy of a block would need as much memory again.
-        for chunk, places in zip(chunks.tolist(), np.split(order, begins[1:]), strict=True):
+        for chunk, into in zip(chunks.tolist(), np.split(order, begins[1:]), strict=True):
             arrays = read(chunk)
             result = result or [np.empty((len(source), *a.shape[1:]), a.dtype) for a in arrays]
-            rows = source[places] - (self._ends[chunk] - self.counts[chunk])
+            rows = source[into] - (self._ends[chunk] - self.counts[chunk])
             for whole, array in zip(result, arrays, strict=True):
-                whole[places] = array[rows]
+                whole[into] = array[rows]
         return result
 
     def _sources(self, block: int, stream: int) -> npt.NDArray[np.int64]:
@@ -182,3 +190,9 @@ class Permutation:
 
     def _generator(self, stream: int, block: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, stream, block])
+
+
+@lru_cache(maxsize=1)
+def _unpacked(counts: tuple[int, ...], sizes: Packed, block_rows: int, seed: int) -> Permutation:
+    """The permutation in another process, which keeps it: what it derives takes time."""
+    return Permutation(counts=counts, sizes=sizes.array, block_rows=block_rows, seed=seed)

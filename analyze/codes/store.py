@@ -135,10 +135,10 @@ class CodeStore:
         """Remove damaged chunks, so that they count as missing."""
         for code_set in code_sets:
             for name in self._arrays_of(code_set):
-                array = self._array(name)
+                self._array(name)  # that its metadata are intact
                 for chunk in sorted(self._chunks_present(name)):
                     try:
-                        array[self.layout.chunk_rows(chunk)]
+                        self._content(name, chunk, self.layout.chunk_rows(chunk))
                     except StoreError:
                         raise
                     except Exception as error:  # Zarr's codecs raise many kinds

@@ -75,7 +75,7 @@ class Evidence:
     @cached_property
     def images(self) -> Images:
         """The images of the cache."""
-        return read_images(self.cache.rows(["sample_id"])["sample_id"], self.report.codes.valid)
+        return read_images(self.cache, self.report.codes.valid)
 
     @cached_property
     def labels(self) -> Labels | None:

@@ -7,16 +7,17 @@ parts. Of very many parts, a task maps several.
 """
 
 import os
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import dask
+from dask.delayed import Delayed
 
+from sparc.analyze.cluster import Cluster, connect
 from sparc.analyze.timings import WORK
 from sparc.common import heap
-from sparc.common.errors import SparcError
 from sparc.common.timing.phases import Phase
 from sparc.common.timing.shares import Shares
 
@@ -33,25 +34,19 @@ class Reducer:
     Args:
         scheduler: `threads`, `sync`, or a cluster's address.
         workers: Threads in this process; None means one per processor.
-        client: The cluster's client; None reduces in this process.
+        cluster: The cluster; None reduces in this process.
     """
 
-    def __init__(self, scheduler: str, workers: int | None, client: Any = None) -> None:
-        self._options: dict[str, Any] = (
-            {} if client is not None else {"scheduler": scheduler, "num_workers": workers}
-        )
-        self._client = client
+    def __init__(self, scheduler: str, workers: int | None, cluster: Cluster | None = None) -> None:
+        self._options: dict[str, Any] = {"scheduler": scheduler, "num_workers": workers}
+        self._threads = workers or os.cpu_count() or 1
+        self._cluster = cluster
         self._before = WORK.shares()
-        if client is not None:
-            workers = sum(client.ncores().values())
-        # Unmerged results at most: enough to keep all workers busy; those of a cluster also wait
-        # for transfers.
-        self._ahead = (1 if client is None else 2) * (workers or os.cpu_count() or 1)
 
     @property
     def distributed(self) -> bool:
         """Whether other processes do the work."""
-        return self._client is not None
+        return self._cluster is not None
 
     def shares(self) -> Iterable[Shares]:
         """Where the time has gone of the threads that measure parts."""
@@ -75,27 +70,58 @@ class Reducer:
         Raises:
             SparcError: Workers of the cluster died.
         """
-        if self._client is None:
-            common = dask.delayed(shared, traverse=False)
-        else:
-            # In a list, since a tuple would be scattered element by element; without a hash, since
-            # the key of a released future may not be reused.
-            (common,) = self._client.scatter([shared], broadcast=True, hash=False)
-        tree = _Tree(merge)
-        newest: list[Any] = []
-        per_task = -(-parts // _TASKS)
-        for start in range(0, parts, per_task):
-            of_task = range(start, min(start + per_task, parts))
-            merged = (
-                dask.delayed(_done)(newest[-self._ahead]) if len(newest) >= self._ahead else None
-            )
-            result = dask.delayed(_map_after)(function, merge, common, of_task, merged)
-            newest.append(tree.add(result))
         heap.give_back()  # what earlier steps have freed
-        with nullcontext() if self._client is None else _cluster_errors():
-            (result,) = dask.compute(tree.total(), **self._options)
+        if self._cluster is not None:
+            # Twice as many results may wait as there are threads: these also wait for transfers.
+            result = self._cluster.run(
+                shared, lambda sent, threads: _graph(function, merge, sent, parts, 2 * threads)
+            )
+        else:
+            total = _graph(function, merge, (_Shared(shared),), parts, self._threads)
+            (result,) = dask.compute(total, **self._options)
         heap.give_back()
         return result  # type: ignore[no-any-return]
+
+
+class _Shared:
+    """Gives what all tasks share; a value in a graph might look like a task."""
+
+    def __init__(self, shared: Any) -> None:
+        self._shared = shared
+
+    def __call__(self) -> Any:
+        return self._shared
+
+
+def _graph(
+    function: Callable[[Any, int], T],
+    merge: Callable[[Sequence[T]], T],
+    common: Any,
+    parts: int,
+    ahead: int,
+) -> Delayed:
+    """The tasks of a reduction: at most `_TASKS` that map, and as many that merge.
+
+    They are written as a plain graph: `dask.delayed` copies the graph before each task that it
+    adds, which takes longer than the tasks where there are a thousand.
+
+    Args:
+        function: As for `Reducer.reduce`.
+        merge: As for `Reducer.reduce`.
+        common: The task that gives what all calls share, or a cluster's future of it.
+        parts: How many parts.
+        ahead: Unmerged results at most: enough to keep all workers busy.
+    """
+    tree = _Tree(merge)
+    shared = tree.task("shared", common)
+    newest: list[_Key] = []
+    per_task = -(-parts // _TASKS)
+    for start in range(0, parts, per_task):
+        of_task = range(start, min(start + per_task, parts))
+        merged = tree.task("wait", (_done, newest[-ahead])) if len(newest) >= ahead else None
+        mapped = tree.task("map", (_map_after, function, merge, shared, of_task, merged))
+        newest.append(tree.add(mapped))
+    return Delayed(tree.total(), tree.tasks)
 
 
 def _map_after(
@@ -119,19 +145,38 @@ def _done(result: Any) -> None:
     """A dependency on a result that does not hold it."""
 
 
+def _merge_two(merge: Callable[[Sequence[T]], T], first: T, second: T) -> T:
+    return merge([first, second])
+
+
+_Key = str
+"""The name of a task."""
+
+
 class _Tree:
     """A tree of merges over results that are added one by one.
 
     Each `_FAN_IN` results are merged one after the other, so that none waits in memory for the
     last; so are the merged results, level by level.
+
+    Attributes:
+        tasks: All tasks by their keys, as Dask's graphs have them.
     """
 
     def __init__(self, merge: Callable[[Sequence[T]], T]) -> None:
-        self._merge = dask.delayed(merge)
+        self.tasks: dict[_Key, Any] = {}
+        self._name = uuid.uuid4().hex
+        self._merge = merge
         # By level, the merge of the results so far, and their number.
-        self._levels: list[tuple[Any, int]] = []
+        self._levels: list[tuple[_Key, int]] = []
 
-    def add(self, result: Any) -> Any:
+    def task(self, what: str, task: Any) -> _Key:
+        """Add a task; its key."""
+        key = f"{what}-{self._name}-{len(self.tasks)}"
+        self.tasks[key] = task
+        return key
+
+    def add(self, result: _Key) -> _Key:
         """Add a result.
 
         Returns:
@@ -140,35 +185,25 @@ class _Tree:
         level = 0
         while True:
             if level == len(self._levels):
-                self._levels.append((None, 0))
+                self._levels.append(("", 0))
             total, number = self._levels[level]
-            result = self._merge([total, result]) if number else result
+            result = self._merge_two(total, result) if number else result
             if number + 1 < _FAN_IN:
                 self._levels[level] = result, number + 1
                 return result
-            self._levels[level] = None, 0
+            self._levels[level] = "", 0
             level += 1
 
-    def total(self) -> Any:
+    def total(self) -> _Key:
         """The merge of all results."""
-        result = None
+        result = ""
         for total, number in self._levels:
             if number:
-                result = total if result is None else self._merge([total, result])
+                result = self._merge_two(total, result) if result else total
         return result
 
-
-@contextmanager
-def _cluster_errors() -> Iterator[None]:
-    from distributed import KilledWorker
-
-    try:
-        yield
-    except (KilledWorker, CancelledError) as error:
-        raise SparcError(
-            "workers of the Dask cluster died, perhaps out of memory (see their logs): "
-            "run the same command again to continue"
-        ) from error
+    def _merge_two(self, first: _Key, second: _Key) -> _Key:
+        return self.task("merge", (_merge_two, self._merge, first, second))
 
 
 @contextmanager
@@ -180,20 +215,10 @@ def open_reducer(scheduler: str, workers: int = 0) -> Iterator[Reducer]:
         workers: Threads in this process; 0 means one per processor.
 
     Raises:
-        SparcError: No cluster answers, or `distributed` is not installed.
+        SparcError: No cluster answers, it has no workers, or others than this process needs.
     """
     if "://" not in scheduler:
         yield Reducer(scheduler, workers or None)
         return
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise SparcError(
-            f"the scheduler {scheduler} needs Dask's distributed: pip install distributed"
-        ) from error
-    try:
-        client = Client(scheduler, timeout="30s", set_as_default=True)
-    except (OSError, ValueError) as error:
-        raise SparcError(f"no Dask scheduler answers at {scheduler}: {error}") from error
-    with client:
-        yield Reducer(scheduler, None, client)
+    with connect(scheduler) as cluster:
+        yield Reducer(scheduler, None, cluster)

@@ -85,7 +85,7 @@ def _count_part(shared: tuple[Parts, Labels | None, int], part: int) -> _PartCou
     parts, labels, top = shared
 
     def count(codes: CodeRows) -> _PartCounts:
-        marked = labels.labelled[codes.rows] if labels is not None else None
+        marked = labels.have(codes.rows) if labels is not None else None
         return _PartCounts(
             count_latents(codes, parts.latents, top=top, marked=marked),
             count_pairs(codes, parts.latents),

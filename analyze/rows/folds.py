@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from sparc.analyze.codes.code_rows import CodeRows
+from sparc.analyze.maths.packing import Packed, pack
 from sparc.analyze.rows.images import Images
 
 FOLDS = 20
@@ -36,6 +37,10 @@ class Folds(NamedTuple):
     share: float
     images: int
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Packed, since other processes may be far away: most rows are in no fold.
+        return _unpacked, (pack(self.of_row), self.number, self.share, self.images)
+
     @property
     def rows(self) -> npt.NDArray[np.int64]:
         """The rows of the cache that are in a fold, ascending."""
@@ -50,6 +55,10 @@ class Folds(NamedTuple):
         """
         sums = np.bincount(self.of_row[rows], values, minlength=1 + self.number)
         return sums.astype(np.float64, copy=False)
+
+
+def _unpacked(of_row: Packed, number: int, share: float, images: int) -> Folds:
+    return Folds(of_row.array, number, share, images)
 
 
 def assign_folds(images: Images, seed: int) -> Folds:

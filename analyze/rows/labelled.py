@@ -5,13 +5,13 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sparc.analyze.codes.code_rows import CodeRows, concatenate
 from sparc.analyze.codes.parts import Parts
 from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import Folds
+from sparc.analyze.rows.labels import Labels
 from sparc.analyze.rows.top_rows import TopRows
 
 
@@ -28,27 +28,27 @@ class LabelledRows(NamedTuple):
 
 
 def read_labelled_rows(
-    parts: Parts, labelled: npt.NDArray[np.bool_], folds: Folds, reducer: Reducer, *, length: int
+    parts: Parts, labels: Labels, folds: Folds, reducer: Reducer, *, length: int
 ) -> LabelledRows:
     """Find the strongest labelled rows of each latent, and collect those in a fold.
 
     Args:
         parts: The codes.
-        labelled: Which rows of the cache are labelled, (rows,).
+        labels: The labels of the cache's rows.
         folds: The folds of rows.
         reducer: Reduces over the parts.
         length: Rows of a list at most.
     """
-    shared = parts, labelled, folds, length
+    shared = parts, labels, folds, length
     merge = partial(_merge, length)
     rows: LabelledRows = reducer.reduce(_read_part, merge, shared, len(parts))
     return rows
 
 
-def _read_part(shared: tuple[Parts, npt.NDArray[np.bool_], Folds, int], part: int) -> LabelledRows:
-    parts, labelled, folds, length = shared
+def _read_part(shared: tuple[Parts, Labels, Folds, int], part: int) -> LabelledRows:
+    parts, labels, folds, length = shared
     codes = parts.codes(part)
-    codes = codes.take(np.flatnonzero(labelled[codes.rows]))
+    codes = codes.take(np.flatnonzero(labels.have(codes.rows)))
     return LabelledRows(
         {stream: top_rows.strongest(codes, stream, length) for stream in codes.streams},
         codes.take(np.flatnonzero(folds.of_row[codes.rows])),

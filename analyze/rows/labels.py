@@ -3,7 +3,8 @@
 This module must not know codes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,9 @@ from scipy import sparse
 from sparc.analyze.rows.images import incidence
 from sparc.common.cache.reader import ActivationCache
 from sparc.common.errors import DamagedCacheError
+
+_BATCH = 1 << 16
+"""Rows of the table that are held at a time."""
 
 _MOST_LIFTED = 1 << 27
 """Classes times depths at most: each class is lifted to every depth."""
@@ -28,11 +32,17 @@ class Labels(NamedTuple):
         class_ids: The `class_id` of each column, (classes,).
         lifts: By depth from 0, the column of each column's ancestor there, or of itself if it is
             shallower, (classes,), ascending. At depth 0 all are lifted to the first.
+        cache: The cache that they were read from, which other processes read them from; empty
+            where they are sent.
     """
 
     matrix: sparse.csr_matrix
     class_ids: npt.NDArray[np.int64]
     lifts: Mapping[int, npt.NDArray[np.int64]]
+    cache: str = ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_read_again, (self.cache,)) if self.cache else (Labels, tuple(self))
 
     @property
     def labelled(self) -> npt.NDArray[np.bool_]:
@@ -40,12 +50,22 @@ class Labels(NamedTuple):
         result: npt.NDArray[np.bool_] = np.diff(self.matrix.indptr) > 0
         return result
 
-    def at_depth(self, depth: int) -> sparse.csr_matrix:
-        """The labels lifted to a depth: (rows, classes) int32, 1 where a row carries a class.
+    def have(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which of some rows carry a class, (n,); `labelled` looks at all."""
+        ends = self.matrix.indptr
+        result: npt.NDArray[np.bool_] = ends[rows + 1] > ends[rows]
+        return result
+
+    def at_depth(self, depth: int, rows: npt.NDArray[np.int64] | None = None) -> sparse.csr_matrix:
+        """The labels lifted to a depth: (n, classes) int32, 1 where a row carries a class.
 
         A row with two classes under one ancestor carries the ancestor once.
+
+        Args:
+            depth: Which depth.
+            rows: Of which rows, (n,); of all by default.
         """
-        own = self.matrix
+        own = self.matrix if rows is None else self.matrix[rows]
         lifted = self.lifts[depth].astype(own.indices.dtype)[own.indices]
         # Copies, since the matrix is changed below.
         matrix = sparse.csr_matrix((own.data.copy(), lifted, own.indptr.copy()), own.shape)
@@ -65,42 +85,54 @@ class Labels(NamedTuple):
 
 
 def read_labels(cache: ActivationCache) -> Labels | None:
-    """The labels of a cache; None where no row has any.
+    """The labels of a cache, read a batch at a time; None where no row has any.
 
     Raises:
         DamagedCacheError: A row carries a class that is not in the table of classes.
     """
-    classes = cache.classes()
-    return labels_of(cache.rows(["label_ids"])["label_ids"], classes, where=str(cache.folder))
+    lists = (batch.column("label_ids") for batch in cache.row_batches(["label_ids"], _BATCH))
+    labels = labels_of(lists, cache.classes(), where=str(cache.folder))
+    return None if labels is None else labels._replace(cache=cache.folder.location)
 
 
-def labels_of(label_ids: pa.ChunkedArray, classes: pa.Table, *, where: str) -> Labels | None:
+@lru_cache(maxsize=1)
+def _read_again(location: str) -> Labels | None:
+    """The labels of a cache in another process, which keeps them for the next pass."""
+    return read_labels(ActivationCache(location))
+
+
+def labels_of(label_ids: Iterable[pa.Array], classes: pa.Table, *, where: str) -> Labels | None:
     """Labels from the columns of a cache's tables; None where no row has any.
 
     Args:
-        label_ids: A list of `class_id` for each row.
+        label_ids: A list of `class_id` for each row, in consecutive arrays.
         classes: A table of schema `sparc.common.cache.tables.CLASSES`.
         where: The cache, for error messages.
 
     Raises:
         DamagedCacheError: A row carries a class that is not in the table of classes.
     """
-    lists = label_ids.combine_chunks()
-    ids = np.asarray(lists.flatten(), dtype=np.int64)
+    all_ids, lengths, rows = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)], 0
+    for lists in label_ids:
+        of_batch = np.asarray(lists.flatten(), dtype=np.int32)
+        numbers = np.asarray(lists.value_lengths(), dtype=np.int64)
+        unknown = np.flatnonzero((of_batch < 0) | (of_batch >= len(classes)))
+        if len(unknown):
+            row = rows + int(np.searchsorted(np.cumsum(numbers), unknown[0], "right"))
+            raise DamagedCacheError(f"{where}: row {row} carries a class that is not in its table")
+        all_ids.append(of_batch)
+        lengths.append(numbers)
+        rows += len(numbers)
+    ids = np.concatenate(all_ids)
     if not len(ids):
         return None
-    ends = np.concatenate([[0], np.cumsum(np.asarray(lists.value_lengths(), dtype=np.int64))])
-    if ids.min() < 0 or ids.max() >= len(classes):
-        row = int(
-            np.searchsorted(ends, np.flatnonzero((ids < 0) | (ids >= len(classes)))[0], "right")
-        )
-        raise DamagedCacheError(f"{where}: row {row - 1} carries a class that is not in its table")
+    ends = np.cumsum(np.concatenate(lengths))
     parents = [-1 if parent is None else parent for parent in classes["parent_id"].to_pylist()]
     class_ids, depth = tree_order(parents, where=where)
     column = np.argsort(class_ids)
     matrix = sparse.csr_matrix(
-        (np.ones(len(ids), np.int32), column[ids].astype(np.int32), ends),
-        shape=(len(lists), len(classes)),
+        (np.ones(len(ids), np.int32), column.astype(np.int32)[ids], ends),
+        shape=(rows, len(classes)),
     )
     matrix.sum_duplicates()
     matrix.data[:] = 1

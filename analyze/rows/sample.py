@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from scipy import sparse
 
 from sparc.analyze.rows.folds import FOLDS
-from sparc.analyze.rows.images import Images, incidence
+from sparc.analyze.rows.images import Images, begins, incidence
 from sparc.common.streams.info import Modality
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -153,12 +153,17 @@ def choose_sample(images: Images, valid: npt.NDArray[np.bool_], size: int, seed:
         seed: With the number of images, all that decides.
     """
     rows = np.flatnonzero(valid)
-    of_row = np.unique(images.of_row[rows], return_inverse=True)[1]
+    of_row = _numbered(images.of_row[rows])
     counts = np.bincount(of_row)
     order = np.random.default_rng([seed, len(counts)]).permutation(len(counts))
     taken = max(1, int(np.searchsorted(np.cumsum(counts[order]), size, side="right")))
     chosen = np.zeros(len(counts), dtype=np.bool_)
     chosen[order[:taken]] = True
     kept = chosen[of_row]
-    numbered = np.unique(of_row[kept], return_inverse=True)[1]
-    return Sample(rows[kept], numbered.astype(np.int64), np.full(len(numbered), -1))
+    numbered = _numbered(of_row[kept])
+    return Sample(rows[kept], numbered, np.full(len(numbered), -1))
+
+
+def _numbered(ascending: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Ascending numbers, numbered from 0 without gaps, (n,)."""
+    return np.cumsum(begins(ascending)) - 1

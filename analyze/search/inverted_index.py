@@ -8,7 +8,7 @@ This module must not know where queries come from.
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from sparc.analyze.codes.code_rows import concatenate
 from sparc.analyze.codes.code_sets import CodeSet
-from sparc.analyze.codes.store import CodeStore
+from sparc.analyze.codes.store import CodeLayout, CodeStore
 from sparc.analyze.report.digests import digest
 from sparc.analyze.report.output import write_array
 from sparc.analyze.search.index_folder import (
@@ -39,6 +40,9 @@ _CODES = CodeSet("independent")
 """A query has no other stream to select with, so it is compared with independent codes."""
 
 _SMALL = ("ends.npy", "norms.npy", "checks.npy")
+
+_ENTRIES = 1 << 23
+"""Entries sorted at a time, about 300 MB: of 8192 latents each then writes a page of the disk."""
 
 _LARGEST = 1 << 34
 """Bytes of the longest of the small files: four for each row of the cache."""
@@ -183,17 +187,17 @@ def _build(where: Path, store: CodeStore, stream: str) -> dict[str, str]:
         _create(where / "rows.npy", np.int32, int(ends[-1]))
         _create(where / "values.npy", np.float32, int(ends[-1]))
         written = ends[:-1].copy()
-        for chunk in chunks:
-            codes = store.read(_CODES, chunk, streams=(stream,))
+        for group in _groups(chunks, layout):
+            codes = concatenate([store.read(_CODES, chunk, streams=(stream,)) for chunk in group])
             matrix = codes.matrix(stream, layout.latents).tocsc()
             added = np.diff(matrix.indptr)
             if matrix.nnz:  # an empty file cannot be mapped
                 places = np.repeat(written - matrix.indptr[:-1], added) + np.arange(matrix.nnz)
-                # Mapped again for every chunk, so that written pages can leave memory.
+                # Mapped again for every group, so that written pages can leave memory.
                 np.load(where / "rows.npy", mmap_mode="r+")[places] = codes.rows[matrix.indices]
                 np.load(where / "values.npy", mmap_mode="r+")[places] = matrix.data
             written += added
-            bar.update(1)
+            bar.update(len(group))
     rows, strengths = (np.load(where / f"{n}.npy", mmap_mode="r") for n in ("rows", "values"))
     spans = [slice(a, b) for a, b in pairwise(ends.tolist())]
     checks = np.array([_check(rows[span], strengths[span]) for span in spans], np.uint32)
@@ -201,6 +205,17 @@ def _build(where: Path, store: CodeStore, stream: str) -> dict[str, str]:
     for name, small in zip(_SMALL, arrays, strict=True):
         write_array(where / name, small)
     return {name: digest((where / name).read_bytes()) for name in _SMALL}
+
+
+def _groups(chunks: Sequence[int], layout: CodeLayout) -> Iterator[Sequence[int]]:
+    """Consecutive chunks whose entries are sorted and written together.
+
+    The entries of a chunk go to as many places of the files as there are latents: chunk by chunk,
+    a page of the disk would be written for every few of them.
+    """
+    size = max(1, _ENTRIES // (layout.rows_per_chunk * layout.k))
+    for start in range(0, len(chunks), size):
+        yield chunks[start : start + size]
 
 
 def _create(file: Path, dtype: type[np.generic], length: int) -> None:

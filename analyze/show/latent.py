@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from sparc.analyze.codes.code_sets import CodeSet
@@ -14,6 +13,7 @@ from sparc.analyze.codes.parts import Parts
 from sparc.analyze.concepts.evidence import Figure
 from sparc.analyze.concepts.gather import Evidence
 from sparc.analyze.concepts.table import lacking, only
+from sparc.analyze.rows.lines import lines_of
 from sparc.analyze.show.view import (
     ClassShare,
     InPair,
@@ -121,8 +121,8 @@ def _texts(
     evidence: Evidence, rows: Sequence[int]
 ) -> dict[int, tuple[str, str | None, str | None]]:
     """The name, the image and the caption of some rows."""
-    table = evidence.cache.rows(["sample_id", "image", "caption"])
-    taken = table.take(pa.array(rows, pa.int64())).to_pylist()
+    columns = ["sample_id", "image", "caption"]
+    taken = lines_of(evidence.cache, columns, np.array(rows, np.int64)).to_pylist()
     return {
         row: (line["sample_id"], line["image"], line["caption"])
         for row, line in zip(rows, taken, strict=True)

@@ -289,9 +289,20 @@ class ActivationCache:
         Args:
             columns: Columns of `tables.ROWS`.
             size: Rows of every batch but the last.
+
+        Raises:
+            DamagedCacheError: The table has another number of rows than the cache, or is damaged.
         """
+        rows = 0
         with self._advising():
-            yield from tables.read_batches(self.folder, ROWS_FILE, tables.ROWS, columns, size)
+            for batch in tables.read_batches(self.folder, ROWS_FILE, tables.ROWS, columns, size):
+                rows += len(batch)
+                if rows > self.info.rows:
+                    break
+                yield batch
+        if rows != self.info.rows:
+            known = tables.count_rows(self.folder, ROWS_FILE)
+            raise self._damaged(f"{ROWS_FILE} has {known} rows, the cache {self.info.rows}")
 
     def classes(self) -> pa.Table:
         """The classes table, of schema `tables.CLASSES`; empty where the dataset has no labels.

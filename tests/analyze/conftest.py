@@ -101,7 +101,7 @@ def split() -> Callable[[CodeRows, Sequence[int]], list[CodeRows]]:
 def make_labels() -> Callable[..., Labels]:
     def make(label_ids: Sequence[Sequence[int]], parents: Sequence[int | None]) -> Labels:
         column = pa.chunked_array([pa.array(label_ids, pa.list_(pa.int32()))])
-        labels = labels_of(column, make_classes(parents), where="test")
+        labels = labels_of(column.chunks, make_classes(parents), where="test")
         assert labels is not None
         return labels
 
@@ -197,9 +197,7 @@ def make_parts() -> Callable[..., Parts]:
             store.write(stored, chunk, codes.take(store.valid_rows(chunk)))
         order = Permutation(
             counts=store.counts,
-            sizes=read_images(
-                cache.rows(["sample_id"])["sample_id"], cache.valid_rows(codes.streams)
-            ).rows(cache.valid_rows(codes.streams)),
+            sizes=read_images(cache, store.valid).rows(store.valid),
             block_rows=2 * layout.rows_per_chunk,
             seed=3,
         )

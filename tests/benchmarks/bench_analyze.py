@@ -278,7 +278,7 @@ def five_thousand_rows(repeats: int) -> list[Target]:
         {n: f.indices.gather(1, order[n]).numpy().astype(np.uint16) for n, f in results.items()},
         {n: f.values.gather(1, order[n]).numpy() for n, f in results.items()},
     )
-    labels = labels_of(world.rows(0, concepts)["label_ids"], world.classes(), where="here")
+    labels = labels_of(world.rows(0, concepts)["label_ids"].chunks, world.classes(), where="here")
     assert labels is not None
     assert len(labels.lifts) == DEPTHS + 1
 

@@ -106,7 +106,7 @@ def _figures(
     classes: npt.NDArray[np.int64],
     images: Images,
 ) -> Iterator[tuple[str, tuple[float, float, float]]]:
-    column = pa.chunked_array([pa.array(classes[:, None].tolist(), pa.list_(pa.int32()))])
+    column = [pa.array(classes[:, None].tolist(), pa.list_(pa.int32()))]
     ids = range(CLASSES)
     tree = {"class_id": ids, "key": map(str, ids), "name": map(str, ids)}
     tree |= {"parent_id": [None] * CLASSES, "depth": [1] * CLASSES}
@@ -157,7 +157,7 @@ def _purity(
     active = purity.active_rows(lists, fold_codes, "a", folds, top=TOP, shape=shape)
     first = codes._replace(indices={"a": codes.indices["a"]}, values={"a": codes.values["a"]})
     tables = purity.tables(
-        lambda carried: purity.count_rows(first, carried, LATENTS),
+        lambda depth: purity.count_rows(first, labels.at_depth(depth, first.rows), LATENTS),
         {"a": active}, labels, np.ones(len(codes.rows), np.bool_), CodeSet("independent"),
         folds.share,
     )  # fmt: skip

@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from scipy import sparse
 
 from sparc.analyze.bias.associations import find_bias
 from sparc.analyze.bias.attribute import Attribute
@@ -37,7 +36,7 @@ from sparc.analyze.rows import top_rows
 from sparc.analyze.rows.folds import assign_folds
 from sparc.analyze.rows.images import Images
 from sparc.analyze.rows.labels import labels_of
-from sparc.analyze.rows.words import Words
+from sparc.analyze.rows.words import CaptionWords
 from sparc.common.cache.tables import CLASSES
 
 Flags = np.ndarray
@@ -187,14 +186,11 @@ def names(data: Data, by_caption: Flags, top: int = 50) -> set[tuple[int, int]]:
         top: Rows of a latent's list.
     """
     of_row, images = data.images.of_row, len(data.images)
-    rows = np.arange(len(of_row))
-    gather = sparse.csr_matrix((np.ones(len(rows), np.int32), (of_row, rows)))
-    matrix = (gather @ sparse.csr_matrix(by_caption.astype(np.int32))).tocsr()
-    matrix.data[:] = 1
-    vocabulary = tuple(f"{w:03}" for w in range(matrix.shape[1]))
+    spelt = np.array([f"{w:03}" for w in range(by_caption.shape[1])], object)
+    captions = [" ".join(spelt[held]) for held in by_caption]
     tables = naming.table(
         [STREAM], [top_rows.strongest(data.codes, STREAM, top)], data.latents,
-        Words(matrix.astype(np.int32), vocabulary), data.images,
+        CaptionWords(lambda: [pa.array(captions)], data.images), data.images,
         np.bincount(of_row, minlength=images), CodeSet("independent"), names=5,
     )  # fmt: skip
     return {(x["latent"], int(x["word"])) for x in tables.to_pylist()}
@@ -383,7 +379,7 @@ def excess(share: float, seed: int, *, missed: float) -> float:
     often = 1 / np.sqrt(1 + np.arange(_CONCEPTS))
     of_row = generator.choice(_CONCEPTS, len(images), p=often / often.sum())[images.of_row]
     labels = labels_of(
-        pa.chunked_array([pa.array(of_row[:, None].tolist(), pa.list_(pa.int32()))]),
+        [pa.array(of_row[:, None].tolist(), pa.list_(pa.int32()))],
         _flat_classes(_CONCEPTS),
         where="here",
     )

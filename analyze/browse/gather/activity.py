@@ -157,8 +157,8 @@ def _read_rows(shared: _Shared, codes: Mapping[Mode, CodeRows]) -> Activity:
     }
     classes: dict[Mode, RowCounts] = {}
     if shared.carried is not None:
-        counted = {m: purity.count_rows(c, shared.carried, latents) for m, c in codes.items()}
-        classes = counted
+        carried = shared.carried[codes["joint"].rows]
+        classes = {m: purity.count_rows(c, carried, latents) for m, c in codes.items()}
     choose = partial(selected, latents=latents, padded=shared.parts["joint"].padded)
     jointly = choose(codes["joint"], codes["joint"].streams[0])
     also = {

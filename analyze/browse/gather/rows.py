@@ -12,8 +12,8 @@ from scipy import sparse
 from sparc.analyze.concepts.gather import Evidence
 from sparc.analyze.rows.images import incidence
 from sparc.analyze.rows.labels import Labels
+from sparc.analyze.rows.lines import lines_of
 from sparc.analyze.rows.words import split_words
-from sparc.common.cache.reader import ActivationCache
 from sparc.common.text import shorten
 
 CAPTION = 200
@@ -27,10 +27,6 @@ IMAGE = 300
 
 CLASSES = 4
 """Classes of a row."""
-
-
-_BATCH = 1 << 16
-"""Rows read at a time."""
 
 
 class RowTexts(NamedTuple):
@@ -68,7 +64,7 @@ class ShownRows:
     ) -> None:
         self._rows = rows
         self._of_row = evidence.images.of_row
-        self._table = _taken(evidence.cache, ["sample_id", "image", "caption"], rows)
+        self._table = lines_of(evidence.cache, ["sample_id", "image", "caption"], rows)
         self._classes = _classes(evidence.labels, classes, rows)
 
     def texts(self, rows: npt.NDArray[np.int64]) -> list[RowTexts]:
@@ -121,16 +117,6 @@ class ShownRows:
         """The number of each row's image: rows of one image have the same, (n,)."""
         numbers: npt.NDArray[np.int64] = self._of_row[rows]
         return numbers
-
-
-def _taken(cache: ActivationCache, columns: Sequence[str], rows: npt.NDArray[np.int64]) -> pa.Table:
-    """Some rows of a cache's table, which is read a batch at a time."""
-    taken, first = [], 0
-    for batch in cache.row_batches(columns, _BATCH):
-        begin, end = np.searchsorted(rows, [first, first + len(batch)])
-        taken.append(batch.take(pa.array(rows[begin:end] - first)))
-        first += len(batch)
-    return pa.Table.from_batches(taken).combine_chunks()
 
 
 def _classes(

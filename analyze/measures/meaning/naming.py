@@ -31,15 +31,12 @@ class Naming(Measure):
     ) -> Mapping[str, pa.Table]:
         from sparc.analyze.metrics.meaning import naming
 
-        words = context.read_words()
-        if words is None:
-            return {"naming": naming.SCHEMA.empty_table()}
         counts = context.counted(code_set, reducer).latents
         table = naming.table(
             counts.streams,
             counts.top,
             counts.active.shape[1],
-            words,
+            context.words,
             context.images,
             context.images.count_rows(context.store.valid),
             code_set,

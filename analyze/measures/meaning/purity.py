@@ -40,12 +40,10 @@ class Purity(Measure):
 
         parts, labels, folds = context.parts(code_set), context.known_labels, context.folds
         top = context.config.top_rows
-        rows = read_labelled_rows(
-            parts, labels.labelled, folds, reducer, length=top_rows.with_spare(top)
-        )
-        shape = parts.latents, len(labels.labelled)
+        rows = read_labelled_rows(parts, labels, folds, reducer, length=top_rows.with_spare(top))
+        shape = parts.latents, labels.matrix.shape[0]
         tables = purity.tables(
-            lambda carried: purity.count_all_rows(parts, carried, reducer),
+            lambda depth: purity.count_all_rows(parts, labels, depth, reducer),
             {
                 stream: purity.active_rows(
                     lists, rows.fold_codes, stream, folds, top=top, shape=shape

@@ -5,6 +5,7 @@ See `REPORT.md` for the table.
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, pairwise, product
 from typing import NamedTuple
 
@@ -15,7 +16,9 @@ import pyarrow as pa
 from sparc.analyze.codes.code_rows import CodeRows, concatenate
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts
+from sparc.analyze.maths.blocks import BlockSums, ranges_of, reduce_blocks
 from sparc.analyze.maths.exact_tests import benjamini_hochberg, upper_tail
+from sparc.analyze.maths.packing import RowFlags
 from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.metrics.meaning import twins
 from sparc.analyze.metrics.meaning.twins import ANY_STREAM, Nearest, any_stream
@@ -113,10 +116,23 @@ class _Task(NamedTuple):
 
 class _Shared(NamedTuple):
     parts: Parts
-    one_per_image: npt.NDArray[np.bool_]  # By row of the cache.
+    one_per_image: RowFlags
     tasks: tuple[_Task, ...]
-    partners: int
     seed: int
+
+
+class _Counts(NamedTuple):
+    """What a task counts over some parts.
+
+    Attributes:
+        images: Number of images.
+        active: On how many of them each latent is active, in the task's stream and in the other.
+        both: On how many each latent of the task is active with each latent, (n, L).
+    """
+
+    images: int
+    active: Integers
+    both: npt.NDArray[np.int32]
 
 
 def count_cofiring(
@@ -129,8 +145,8 @@ def count_cofiring(
 ) -> Cofired:
     """Find the pairs that are active together more often than by chance, and the nearest twins.
 
-    A task counts the pairs of some latents over all parts, so that counts are never sent and memory
-    does not grow with the rows.
+    A task counts the pairs of some latents over a range of the parts, so that memory does not grow
+    with the rows; see `sparc.analyze.maths.blocks`.
 
     Args:
         parts: A set of codes that is not permuted.
@@ -139,10 +155,11 @@ def count_cofiring(
         partners: Pairs kept per latent, those of largest phi.
         seed: Decides by how much images are shifted.
     """
-    flags = np.zeros(parts.cache.info.rows, dtype=np.bool_)
-    flags[one_per_image] = True
-    shared = _Shared(parts, flags, tuple(_tasks(parts)), partners, seed)
-    counted = reducer.reduce(_count_task, _merge, shared, len(shared.tasks))
+    flags = RowFlags.at(one_per_image, parts.cache.info.rows)
+    tasks = tuple(_tasks(parts))
+    sums = BlockSums(_count_task, _add, partial(_finish, tasks, parts.streams, partners), _merge)
+    ranges = ranges_of(len(parts), parts.cache.info.rows)
+    counted = reduce_blocks(reducer, sums, _Shared(parts, flags, tasks, seed), len(tasks), ranges)
     return _merge([counted])  # A single task has not been merged yet.
 
 
@@ -191,53 +208,71 @@ def _tasks(parts: Parts) -> Iterator[_Task]:
             yield from (_Task(ANY_STREAM, ANY_STREAM, latents, shifted) for latents in blocks)
 
 
-def _count_task(shared: _Shared, number: int) -> Cofired:
-    """The strongest partners and the nearest twins of some latents."""
+def _count_task(shared: _Shared, number: int, of_parts: range) -> _Counts:
+    """Count the pairs of a task's latents over some parts."""
     parts, task = shared.parts, shared.tasks[number]
     both = np.zeros((len(task.latents), parts.latents), np.int32)
     active = np.zeros((2, parts.latents), np.int64)
     images = 0
-    for batch, codes in enumerate(_batches(shared, task)):
+    for batch, codes in enumerate(_batches(shared, task, of_parts)):
         images += len(codes.rows)
         active += [
             np.bincount(codes.indices[s][codes.values[s] > 0], minlength=parts.latents)
             for s in (task.stream, task.other)
         ]
-        offsets = _offsets(shared.seed, batch, len(codes.rows), task, parts.latents)
+        place = of_parts.start, batch
+        offsets = _offsets(shared.seed, place, len(codes.rows), task, parts.latents)
         _count(both, codes, task, parts.latents, offsets)
+    return _Counts(images, active, both)
+
+
+def _add(first: _Counts, second: _Counts) -> _Counts:
+    return _Counts(
+        first.images + second.images, first.active + second.active, first.both + second.both
+    )
+
+
+def _finish(
+    tasks: Sequence[_Task], streams: Sequence[str], partners: int, number: int, counts: _Counts
+) -> Cofired:
+    """The strongest partners and the nearest twins of a task's latents."""
+    task, (images, active, both) = tasks[number], counts
     near = [twins.nearest(task.stream, both, active[0], task.latents)]
     if task.shifted:
         return Cofired([], [], near)
     if task.stream == ANY_STREAM:
         return Cofired([], near, [])
-    pairs = _strongest(both, images, active, task, shared.partners)
+    pairs = _strongest(both, images, active, task, partners)
     stream_pairs = StreamPairs(task.stream, task.other, images, (active[0], active[1]), pairs)
     within = task.stream == task.other
-    return Cofired([_in_order(stream_pairs, parts.streams)], near if within else [], [])
+    return Cofired([_in_order(stream_pairs, streams)], near if within else [], [])
 
 
 def _offsets(
-    seed: int, batch: int, images: int, task: _Task, latents: int
+    seed: int, place: tuple[int, int], images: int, task: _Task, latents: int
 ) -> npt.NDArray[np.int64] | None:
     """By how many places the images of each latent of a shifted task move in a batch, cyclically.
 
-    They follow from the seed, the batch and the latent, whatever the blocks of latents are.
+    They follow from the seed, the batch (the first part of its range, and its number there) and the
+    latent, whatever the blocks of latents are.
     """
     if not task.shifted:
         return None
-    drawn = np.random.default_rng([seed, batch]).integers(1, max(images, 2), size=latents)
+    first, batch = place
+    entropy = [seed, batch, first] if first else [seed, batch]
+    drawn = np.random.default_rng(entropy).integers(1, max(images, 2), size=latents)
     return drawn[task.latents.start : task.latents.stop]
 
 
-def _batches(shared: _Shared, task: _Task) -> Iterator[CodeRows]:
+def _batches(shared: _Shared, task: _Task, of_parts: range) -> Iterator[CodeRows]:
     """The codes of one row of each image, in batches of whole parts."""
     joined = task.stream == ANY_STREAM
     streams = () if joined else tuple(dict.fromkeys((task.stream, task.other)))
     waiting: list[CodeRows] = []
-    for part in range(len(shared.parts)):
+    for part in of_parts:
         codes = shared.parts.codes(part, streams)
-        waiting.append(codes.take(np.flatnonzero(shared.one_per_image[codes.rows])))
-        if part + 1 == len(shared.parts) or sum(len(x.rows) for x in waiting) >= _BATCH:
+        waiting.append(codes.take(np.flatnonzero(shared.one_per_image.flags[codes.rows])))
+        if part + 1 == of_parts.stop or sum(len(x.rows) for x in waiting) >= _BATCH:
             batch = concatenate(waiting)
             yield any_stream(batch) if joined else batch
             waiting = []

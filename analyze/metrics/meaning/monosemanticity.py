@@ -7,6 +7,8 @@ without each fold, for their intervals.
 """
 
 from collections.abc import Iterator, Sequence
+from copy import copy
+from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -20,7 +22,9 @@ from torch.nn import functional as F
 from sparc.analyze.codes.code_rows import CodeRows, concatenate
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.codes.parts import Parts
+from sparc.analyze.maths.blocks import BlockSums, ranges_of, reduce_blocks
 from sparc.analyze.maths.intervals import jackknife, nullable, with_interval
+from sparc.analyze.maths.packing import RowFlags
 from sparc.analyze.maths.reduction import Reducer
 from sparc.analyze.rows.folds import Folds
 
@@ -87,7 +91,7 @@ class _Task(NamedTuple):
 
 class _Shared(NamedTuple):
     parts: Parts
-    one_per_image: npt.NDArray[np.bool_]  # By row of the cache.
+    one_per_image: RowFlags
     folds: Folds
     tasks: tuple[_Task, ...]
 
@@ -97,9 +101,9 @@ def score_latents(
 ) -> list[LatentScores]:
     """Score every latent of every stream in the features of every stream.
 
-    A task reads all parts, so that its sums of shape (streams, latents, dim) are never sent, and
-    memory does not grow with the rows. It also holds the features and codes of the images in folds,
-    whose number is bounded.
+    A task sums over a range of the parts, so that memory does not grow with the rows; see
+    `sparc.analyze.maths.blocks`. Its sums have the shape (streams, latents, dim). It also holds the
+    features and codes of the images in folds, whose number is bounded.
 
     Args:
         parts: A set of codes.
@@ -111,10 +115,12 @@ def score_latents(
     Returns:
         Scores in the order of references, latents and streams.
     """
-    flags = np.zeros(parts.cache.info.rows, dtype=np.bool_)
-    flags[one_per_image] = True
-    shared = _Shared(parts, flags, folds, tuple(_tasks(parts)))
-    return reducer.reduce(_score_task, _concatenate, shared, len(shared.tasks))
+    flags = RowFlags.at(one_per_image, parts.cache.info.rows)
+    tasks = tuple(_tasks(parts))
+    finish = partial(_score, tasks, parts.streams, folds.number)
+    sums = BlockSums(_sum_task, _add, finish, _concatenate)
+    ranges = ranges_of(len(parts), parts.cache.info.rows)
+    return reduce_blocks(reducer, sums, _Shared(parts, flags, folds, tasks), len(tasks), ranges)
 
 
 def table(scores: Sequence[LatentScores], code_set: CodeSet) -> pa.Table:
@@ -169,10 +175,34 @@ def _tasks(parts: Parts) -> Iterator[_Task]:
             yield _Task(reference, range(start, min(start + block, parts.latents)))
 
 
-def _score_task(shared: _Shared, number: int) -> list[LatentScores]:
-    task, folds = shared.tasks[number], range(1, 1 + shared.folds.number)
-    sums = _TaskSums(shared.parts, task)
-    held = _add_others(sums, shared, task)
+def _sum_task(shared: _Shared, number: int, of_parts: range) -> "_Summed":
+    """Sum the images in no fold over some parts, and collect those in folds."""
+    task, parts = shared.tasks[number], shared.parts
+    sums = _TaskSums(task, parts.streams, parts.cache.streams[task.reference].dim, parts.latents)
+    held = []
+    for part in of_parts:
+        rows, features = parts.placed_features(part, task.reference)
+        codes = parts.codes(part)
+        counted, fold = shared.one_per_image.flags[rows], shared.folds.of_row[rows]
+        others = np.flatnonzero(counted & (fold == 0))
+        for start in range(0, len(others), _BATCH):
+            batch = others[start : start + _BATCH]
+            sums.add(features[batch], codes.take(batch))
+        some = np.flatnonzero(counted & (fold > 0))
+        held.append(_Held(fold[some], features[some], codes.take(some)))
+    return _Summed(sums, _joined_held(held))
+
+
+def _add(first: "_Summed", second: "_Summed") -> "_Summed":
+    return _Summed(first.sums.plus(second.sums), _joined_held([first.held, second.held]))
+
+
+def _score(
+    tasks: Sequence[_Task], streams: Sequence[str], number_of_folds: int, number: int, of: "_Summed"
+) -> list[LatentScores]:
+    """The scores of a task's latents from its sums over all parts."""
+    task, sums, held = tasks[number], *of
+    folds = range(1, 1 + number_of_folds)
     for fold in folds:
         sums.add(*held.of(fold))
     score = sums.score()
@@ -184,8 +214,15 @@ def _score_task(shared: _Shared, number: int) -> list[LatentScores]:
     any_two = sums.any_two()
     return [
         LatentScores(stream, task.reference, sums.active[s], score[s], any_two, totals[..., s])
-        for s, stream in enumerate(shared.parts.streams)
+        for s, stream in enumerate(streams)
     ]
+
+
+class _Summed(NamedTuple):
+    """A task's sums over the images in no fold, and those in folds, of some parts."""
+
+    sums: "_TaskSums"
+    held: "_Held"
 
 
 class _Held(NamedTuple):
@@ -207,42 +244,41 @@ class _Held(NamedTuple):
         return self.features[positions], self.codes.take(positions)
 
 
-def _add_others(sums: "_TaskSums", shared: _Shared, task: _Task) -> _Held:
-    """Add the images in no fold, and collect those in folds."""
-    held = []
-    for part in range(len(shared.parts)):
-        rows, features = shared.parts.placed_features(part, task.reference)
-        codes = shared.parts.codes(part)
-        counted, fold = shared.one_per_image[rows], shared.folds.of_row[rows]
-        others = np.flatnonzero(counted & (fold == 0))
-        for start in range(0, len(others), _BATCH):
-            batch = others[start : start + _BATCH]
-            sums.add(features[batch], codes.take(batch))
-        some = np.flatnonzero(counted & (fold > 0))
-        held.append(_Held(fold[some], features[some], codes.take(some)))
-    all_folds, all_features, all_codes = zip(*held, strict=True)
-    return _Held(np.concatenate(all_folds), np.concatenate(all_features), concatenate(all_codes))
+def _joined_held(pieces: Sequence[_Held]) -> _Held:
+    """The images of several pieces, one after the other."""
+    folds, features, codes = zip(*pieces, strict=True)
+    return _Held(np.concatenate(folds), np.concatenate(features), concatenate(codes))
 
 
 class _TaskSums:
     """Sums over images, for the latents of a task in every stream.
 
     Args:
-        parts: A set of codes.
         task: The task.
+        streams: The streams.
+        dim: The values of a feature of the task's reference.
+        latents: L.
 
     Attributes:
         active: On how many images each latent is active, (streams, latents).
     """
 
-    def __init__(self, parts: Parts, task: _Task) -> None:
-        self._parts, self._latents = parts, task.latents
-        dim = parts.cache.streams[task.reference].dim
-        shape = len(parts.streams), len(task.latents)
+    def __init__(self, task: _Task, streams: Sequence[str], dim: int, latents: int) -> None:
+        self._streams, self._all, self._latents = streams, latents, task.latents
+        shape = len(streams), len(task.latents)
         self._sums = _Sums(np.zeros((*shape, dim)), np.zeros(shape), np.zeros(shape))
         self._of_images = np.zeros(dim)
         self._images = 0
         self.active = np.zeros(shape, np.int64)
+
+    def plus(self, others: "_TaskSums") -> "_TaskSums":
+        """The sums over the images of both."""
+        result = copy(self)
+        result._sums = _Sums(*(a + b for a, b in zip(self._sums, others._sums, strict=True)))
+        result._of_images = self._of_images + others._of_images
+        result._images = self._images + others._images
+        result.active = self.active + others.active
+        return result
 
     def add(self, features: npt.NDArray[Any], codes: CodeRows) -> None:
         """Add some images."""
@@ -277,8 +313,8 @@ class _TaskSums:
 
     def _values(self, codes: CodeRows) -> Iterator[sparse.csc_matrix]:
         """By stream, the values of the latents, (n, latents)."""
-        for stream in self._parts.streams:
-            values = codes.matrix(stream, self._parts.latents).tocsc()
+        for stream in self._streams:
+            values = codes.matrix(stream, self._all).tocsc()
             yield values[:, self._latents.start : self._latents.stop]
 
 

@@ -17,9 +17,9 @@ from scipy import sparse
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths.exact_tests import benjamini_hochberg
 from sparc.analyze.maths.stratified import upper_tail
-from sparc.analyze.rows.images import Images, incidence
+from sparc.analyze.rows.images import Images, incidence, ranks
 from sparc.analyze.rows.top_rows import TopRows
-from sparc.analyze.rows.words import Words
+from sparc.analyze.rows.words import CaptionWords, Words
 
 SCHEMA = pa.schema(
     [
@@ -55,7 +55,7 @@ def table(
     streams: Sequence[str],
     top: Sequence[TopRows],
     latents: int,
-    words: Words,
+    words: CaptionWords,
     images: Images,
     rows: Integers,
     code_set: CodeSet,
@@ -77,18 +77,32 @@ def table(
     pieces = [SCHEMA.empty_table()]
     if len(words.vocabulary) < 2:  # there is nothing to compare a word with
         return pieces[0]
-    strata = _strata(rows, images.analysed)
-    for stream, lists in zip(streams, top, strict=True):
-        strongest = incidence(lists.latents, images.of_row[lists.rows], (latents, len(images)))
-        pieces.append(_names(strongest, words, strata, code_set, stream, names))
+    stratum = np.zeros(len(images), np.int64)
+    stratum[images.analysed] = ranks(rows[images.analysed])
+    of_lists = [images.of_row[lists.rows] for lists in top]
+    listed = np.unique(np.concatenate(of_lists))
+    words_of_listed = words.of(listed, stratum)
+    strata = _Strata(stratum[listed], np.bincount(stratum[images.analysed]))
+    for stream, lists, of_list in zip(streams, top, of_lists, strict=True):
+        places = np.searchsorted(listed, of_list)
+        strongest = incidence(lists.latents, places, (latents, len(listed)))
+        columns = _names(strongest, words_of_listed, words.vocabulary, strata, names)
+        which = {"mode": code_set.mode, "stream": stream}
+        same = {name: [value] * len(columns["latent"]) for name, value in which.items()}
+        pieces.append(pa.table({**same, **columns}, schema=SCHEMA))
     return pa.concat_tables(pieces)
 
 
-def _strata(rows: Integers, analysed: npt.NDArray[np.bool_]) -> sparse.csr_matrix:
-    """The strata: 1 where an image has one of the numbers of rows, (numbers, images) int32."""
-    counted = np.flatnonzero(analysed)
-    numbers, stratum = np.unique(rows[counted], return_inverse=True)
-    return incidence(stratum, counted, (len(numbers), len(rows)))
+class _Strata(NamedTuple):
+    """Strata of images: those of one have the same number of analysed rows.
+
+    Attributes:
+        of_listed: The stratum of each image of the lists, (n,).
+        images: How many analysed images each stratum has, (strata,).
+    """
+
+    of_listed: npt.NDArray[np.integer]
+    images: Integers
 
 
 def log_odds(
@@ -134,18 +148,16 @@ class _Candidates(NamedTuple):
 def _names(
     strongest: sparse.csr_matrix,
     words: Words,
-    strata: sparse.csr_matrix,
-    code_set: CodeSet,
-    stream: str,
+    vocabulary: Sequence[str],
+    strata: _Strata,
     names: int,
-) -> pa.Table:
-    # Images with each word, (words, strata).
-    with_word = (strata @ words.matrix).toarray().astype(np.int64).T
-    used = with_word.sum(axis=1)
+) -> dict[str, Any]:
+    """The columns of `SCHEMA` from `latent` on."""
+    used = words.images.sum(axis=1)
     listed = np.diff(strongest.indptr).astype(np.int64)
     # In blocks: all latents together have tens of millions of words.
     starts = range(0, len(listed), _LATENTS)
-    blocks = [_candidates(strongest[s : s + _LATENTS], s, words, with_word, strata) for s in starts]
+    blocks = [_candidates(strongest[s : s + _LATENTS], s, words, strata) for s in starts]
     latent, word, both, score, z, p = (np.concatenate(x) for x in zip(*blocks, strict=True))
     # Every word is a candidate for every latent that has images.
     tests = len(used) * int(np.count_nonzero(listed))
@@ -155,13 +167,11 @@ def _names(
     order = np.lexsort((word, -z, latent))
     rank = np.arange(len(order)) - np.searchsorted(latent[order], latent[order], side="left")
     order, rank = order[rank < names], rank[rank < names]
-    vocabulary = np.array(words.vocabulary, dtype=object)
-    columns = {
-        "mode": [code_set.mode] * len(order),
-        "stream": [stream] * len(order),
+    spelt = np.array(vocabulary, dtype=object)
+    return {
         "latent": latent[order].astype(np.int32),
         "rank": (rank + 1).astype(np.int32),
-        "word": pa.array(vocabulary[word[order]], pa.string()),
+        "word": pa.array(spelt[word[order]], pa.string()),
         "images_both": both[order],
         "images_latent": listed[latent[order]],
         "images_word": used[word[order]],
@@ -169,29 +179,23 @@ def _names(
         "z": z[order],
         "q": q[order],
     }
-    return pa.table(columns, schema=SCHEMA)
 
 
 def _candidates(
-    strongest: sparse.csr_matrix,
-    first: int,
-    words: Words,
-    with_word: Integers,
-    strata: sparse.csr_matrix,
+    strongest: sparse.csr_matrix, first: int, words: Words, strata: _Strata
 ) -> _Candidates:
     """The words that are more frequent on the images of some latents than on others.
 
     Args:
-        strongest: The images of each latent, (latents, images).
+        strongest: The images of each latent, among those that are listed, (latents, n).
         first: The first of these latents.
-        words: The words of the captions.
-        with_word: Number of images with each word, (words, strata).
-        strata: Which images are in each stratum, (strata, images).
+        words: The words of the listed images.
+        strata: Their strata.
     """
     counts = (strongest @ words.matrix).tocoo()
     line, word, both = counts.row.astype(np.int64), counts.col, counts.data.astype(np.int64)
     uses = np.bincount(line, weights=both, minlength=strongest.shape[0])
-    used = with_word.sum(axis=1)
+    used = words.images.sum(axis=1)
     score, z = log_odds(
         both,
         used[word] - both,
@@ -202,7 +206,9 @@ def _candidates(
     )
     kept = (both >= LEAST_IMAGES) & (z >= LEAST_Z)
     line, word, both, score, z = (x[kept] for x in (line, word, both, score, z))
-    images = np.diff(strata.indptr)
-    of_latent = (strongest @ strata.T).toarray()
-    chance = upper_tail(both, images, with_word[word], of_latent[line])
+    latents, number = strongest.shape[0], len(strata.images)
+    owner = np.repeat(np.arange(latents), np.diff(strongest.indptr))
+    places = owner * number + strata.of_listed[strongest.indices]
+    of_latent = np.bincount(places, minlength=latents * number).reshape(latents, number)
+    chance = upper_tail(both, strata.images, words.images[word], of_latent[line])
     return _Candidates(first + line, word, both, score, z, chance)

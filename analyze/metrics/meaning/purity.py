@@ -71,15 +71,18 @@ class RowCounts(NamedTuple):
     carrying: tuple[sparse.csr_matrix, ...]
 
 
-def count_all_rows(parts: Parts, carried: sparse.csr_matrix, reducer: Reducer) -> RowCounts:
-    """Count over the rows of all parts; see `count_rows`."""
-    return reducer.reduce(_count_part, merge, (parts, carried), len(parts))
+def count_all_rows(parts: Parts, labels: Labels, depth: int, reducer: Reducer) -> RowCounts:
+    """Count over the rows of all parts, with classes lifted to a depth; see `count_rows`."""
+    return reducer.reduce(_count_part, merge, (parts, labels, depth), len(parts))
 
 
-def _count_part(shared: tuple[Parts, sparse.csr_matrix], part: int) -> RowCounts:
-    parts, carried = shared
-    codes = parts.codes(part)
-    return in_batches(codes, lambda batch: count_rows(batch, carried, parts.latents), merge)
+def _count_part(shared: tuple[Parts, Labels, int], part: int) -> RowCounts:
+    parts, labels, depth = shared
+
+    def count(codes: CodeRows) -> RowCounts:
+        return count_rows(codes, labels.at_depth(depth, codes.rows), parts.latents)
+
+    return in_batches(parts.codes(part), count, merge)
 
 
 def count_rows(codes: CodeRows, carried: sparse.csr_matrix, latents: int) -> RowCounts:
@@ -87,11 +90,12 @@ def count_rows(codes: CodeRows, carried: sparse.csr_matrix, latents: int) -> Row
 
     Args:
         codes: The rows.
-        carried: The classes of all rows of the cache at that depth: `Labels.at_depth`.
+        carried: Their classes at that depth, (n, classes): `Labels.at_depth`.
         latents: L.
     """
-    codes = codes.take(np.flatnonzero(np.diff(carried.indptr)[codes.rows]))
-    classes = carried[codes.rows].T.tocsr()
+    labelled = np.flatnonzero(np.diff(carried.indptr))
+    codes = codes.take(labelled)
+    classes = carried[labelled].T.tocsr()
     active = [_active(codes.matrix(stream, latents)) for stream in codes.streams]
     return RowCounts(
         np.stack([np.bincount(matrix.indices, minlength=latents) for matrix in active]),
@@ -162,7 +166,7 @@ class Tables(NamedTuple):
 
 
 def tables(
-    count: Callable[[sparse.csr_matrix], RowCounts],
+    count: Callable[[int], RowCounts],
     active: Mapping[str, ActiveRows],
     labels: Labels,
     valid: npt.NDArray[np.bool_],
@@ -172,8 +176,8 @@ def tables(
     """Purity, and its means with their intervals.
 
     Args:
-        count: From the classes of all rows at a depth to the counts over analysed rows. It is
-            called depth by depth, so that the counts of one depth are held at a time.
+        count: From a depth of the classes to the counts over analysed rows. It is called depth by
+            depth, so that the counts of one depth are held at a time.
         active: By stream, in the order of the counts.
         labels: The labels of all rows of the cache.
         valid: Which rows are analysed.
@@ -188,7 +192,7 @@ def tables(
         matrix = labels.at_depth(depth)
         rates = base_rates(matrix[valid])
         # No variable holds the counts, so they are freed before those of the next depth.
-        for stream, restriction, purity in _at_depth(count(matrix), active, matrix, rates):
+        for stream, restriction, purity in _at_depth(count(depth), active, matrix, rates):
             where = {"stream": stream, "restriction": restriction, "depth": depth}
             pieces[stream].append(_piece(purity, where, labels.class_ids, code_set))
             lines[stream].append(_line(purity, where, code_set, share))

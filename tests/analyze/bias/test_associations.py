@@ -15,7 +15,7 @@ from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.maths import stratified
 from sparc.analyze.maths.reduction import Reducer
-from sparc.analyze.rows.images import read_images
+from sparc.analyze.rows.images import number_images
 
 L, RATE = 8, 0.1
 
@@ -57,7 +57,7 @@ def random_case(seed, rows):
     ids = np.repeat(np.arange(rows), generator.integers(1, 5, rows))[:rows]
     valid = generator.random(rows) < 0.9
     valid[0] = True
-    images = read_images(pa.chunked_array([[f"p{i}" for i in ids]]), valid)
+    images = number_images(pa.chunked_array([[f"p{i}" for i in ids]]).chunks, valid)
     held = generator.random(len(images)) < 0.5
     known = images.analysed & (generator.random(len(images)) < 0.9)
     of_row = images.of_row
@@ -345,7 +345,7 @@ def test_pairs_of_which_half_the_story_is_true_are_no_finding():
 def test_an_image_longer_than_a_part_counts_once():
     """Ten images of ten rows; parts of three rows."""
     ids = [f"p{row // 10}" for row in range(100)]
-    images = read_images(pa.chunked_array([ids]), np.ones(100, bool))
+    images = number_images(pa.chunked_array([ids]).chunks, np.ones(100, bool))
     values = np.zeros((100, 1), np.float32)
     values[::3] = 1
     codes = CodeRows(np.arange(100), {"a": np.zeros((100, 1), np.uint8)}, {"a": values})

@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sparc.analyze.bias.attribute import check_both_sides, contrast, read_attribute
-from sparc.analyze.rows.images import read_images
+from sparc.analyze.rows.images import number_images
 from sparc.common.cache.arrays import write_arrays
 from sparc.common.cache.tables import CLASSES
 from sparc.common.errors import ConfigError
@@ -41,7 +41,7 @@ def cache(tmp_path_factory):
 
 def read(cache, text, valid=(1, 1, 1, 1, 1)):
     sample_ids = cache.rows(["sample_id"])["sample_id"]
-    images = read_images(sample_ids, np.array(valid, bool))
+    images = number_images(sample_ids.chunks, np.array(valid, bool))
     found = read_attribute(text, cache, images)
     assert (found.held <= found.known).all()
     return found.held.tolist(), found.known.tolist()
@@ -168,7 +168,7 @@ def test_what_follows_no_grammar_shows_it(cache, text):
 
 def test_one_attribute_against_another(cache):
     sample_ids = cache.rows(["sample_id"])["sample_id"]
-    images = read_images(sample_ids, np.ones(5, bool))
+    images = number_images(sample_ids.chunks, np.ones(5, bool))
     first, second = (read_attribute(t, cache, images) for t in ("words:woman,lady", "words:a"))
     found = contrast(first, second)
     # Image 0 has both, image 2 ("women") neither.

@@ -4,6 +4,7 @@ import time
 import numpy as np
 import pytest
 
+from sparc.analyze import cluster
 from sparc.analyze.maths import reduction
 from sparc.analyze.maths.reduction import open_reducer
 from sparc.common.errors import SparcError
@@ -40,6 +41,18 @@ def test_many_parts_make_few_tasks(monkeypatch, parts):
     monkeypatch.setattr(reduction, "_map_after", lambda *_: tasks.append(1) or 0)
     reduce("sync", 0, parts)
     assert len(tasks) <= 7
+
+
+def test_graphs_do_not_grow_with_the_parts():
+    """A task that maps, one that merges and one that waits, of each; and what they share."""
+    common = (int,)
+    sizes = {
+        parts: len(reduction._graph(term, merge, common, parts, 2).__dask_graph__())
+        for parts in (10, 10**3, 10**4, 10**6)
+    }
+    assert sizes[10] <= 2 * 3 * 10
+    assert sizes[10**6] <= 6 * reduction._TASKS
+    assert sizes[10**6] <= 1.1 * sizes[10**4]
 
 
 def test_results_do_not_depend_on_the_workers():
@@ -83,7 +96,7 @@ def test_parts_wait_for_slow_merges():
 
 def test_a_cluster_gives_the_same_bits():
     distributed = pytest.importorskip("distributed")
-    cluster = distributed.LocalCluster(
+    local = distributed.LocalCluster(
         n_workers=1,
         threads_per_worker=2,
         processes=False,
@@ -91,8 +104,8 @@ def test_a_cluster_gives_the_same_bits():
         host="127.0.0.1",
         protocol="tcp",
     )
-    with cluster:
-        assert (reduce(cluster.scheduler_address, 0) == reduce("sync", 0)).all()
+    with local:
+        assert (reduce(local.scheduler_address, 0) == reduce("sync", 0)).all()
 
 
 def test_a_cluster_that_does_not_answer_is_named(monkeypatch):
@@ -106,18 +119,60 @@ def test_a_cluster_that_does_not_answer_is_named(monkeypatch):
         reduce("tcp://127.0.0.1:1", 0)
 
 
-def test_workers_that_die_are_named():
-    distributed = pytest.importorskip("distributed")
+def die(shared, part):
+    os._exit(9)
 
-    def die(shared, part):
+
+def die_once(marker, part):
+    if not marker.exists():
+        marker.touch()
         os._exit(9)
+    return np.array([part])
 
-    cluster = distributed.LocalCluster(
+
+def test_a_pass_is_begun_again_where_workers_die_and_given_up_where_they_do_so_always(
+    monkeypatch, tmp_path, capsys
+):
+    """The only worker dies with all that it was sent."""
+    distributed = pytest.importorskip("distributed")
+    one = distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None
     )
-    with (
-        cluster,
-        open_reducer(cluster.scheduler_address) as reducer,
-        pytest.raises(SparcError, match=r"workers of the Dask cluster died, .* to continue"),
-    ):
-        reducer.reduce(die, sum, {}, 3)
+    with one, open_reducer(one.scheduler_address) as reducer:
+        assert reducer.reduce(die_once, sum, tmp_path / "died", 5) == sum(range(5))
+        assert "what they were at is begun again" in capsys.readouterr().err
+        monkeypatch.setattr(cluster, "_TRIES", 1)
+        with pytest.raises(SparcError, match=r"workers of the Dask cluster died, .* to continue"):
+            reducer.reduce(die, sum, {}, 3)
+
+
+@pytest.fixture(scope="module")
+def empty_cluster():
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=0,
+        processes=False,
+        dashboard_address=None,
+        host="127.0.0.1",
+        protocol="tcp",
+    ) as empty:
+        yield empty
+
+
+def test_a_cluster_without_workers_is_an_error_after_a_while(monkeypatch, empty_cluster):
+    monkeypatch.setattr(cluster, "_WORKERS_SECONDS", 0.2)
+    address = empty_cluster.scheduler_address
+    message = f"{address} has had no worker for 0 s: start some .dask worker {address}. and run"
+    with pytest.raises(SparcError, match=message):
+        reduce(address, 0)
+
+
+def test_workers_with_other_versions_are_refused_by_name(monkeypatch, empty_cluster):
+    def versions(**others):
+        return lambda: {"sparc": "1", "numpy": "2", **others}
+
+    empty_cluster.scale(1)
+    answers = iter([versions(), versions(numpy="2.1")])
+    monkeypatch.setattr(cluster, "software_versions", lambda: next(answers)())
+    with pytest.raises(SparcError, match=r"worker tcp://\S+ has numpy 2\.1, this process 2: inst"):
+        reduce(empty_cluster.scheduler_address, 0)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from sparc.analyze.metrics import retrieval
-from sparc.analyze.rows.images import read_images
+from sparc.analyze.rows.images import number_images
 from sparc.analyze.rows.sample import choose_sample
 
 
@@ -98,7 +98,7 @@ def test_all_zero_features_rank_last():
 def sample_of(ids):
     """All rows of some images, named by row."""
     everything = np.ones(len(ids), bool)
-    images = read_images(pa.chunked_array([pa.array(ids, pa.string())]), everything)
+    images = number_images([pa.array(ids, pa.string())], everything)
     return choose_sample(images, everything, len(ids), 0)
 
 

@@ -89,13 +89,13 @@ def test_a_row_carries_a_class_once(make_labels, parents):
 
 def test_without_labels_there_are_none(classes, parents):
     column = pa.chunked_array([pa.array([[], []], pa.list_(pa.int32()))])
-    assert labels_of(column, classes(parents), where="x") is None
+    assert labels_of(column.chunks, classes(parents), where="x") is None
 
 
 def test_an_unknown_class_is_refused_with_its_row(classes, parents):
     column = pa.chunked_array([pa.array([[1], [], [2, 99]], pa.list_(pa.int32()))])
     with pytest.raises(DamagedCacheError, match="row 2 carries a class"):
-        labels_of(column, classes(parents), where="x")
+        labels_of(column.chunks, classes(parents), where="x")
 
 
 def test_a_cycle_of_classes_is_refused(classes):
@@ -103,7 +103,7 @@ def test_a_cycle_of_classes_is_refused(classes):
     cycle = table.set_column(3, "parent_id", pa.array([None, 2, 1], pa.int32()))
     column = pa.chunked_array([pa.array([[1]], pa.list_(pa.int32()))])
     with pytest.raises(DamagedCacheError, match="class 1 is not connected to the tree"):
-        labels_of(column, cycle, where="x")
+        labels_of(column.chunks, cycle, where="x")
 
 
 def test_labels_at_a_depth_count_a_row_once_and_leave_the_labels_as_they_are(make_labels):

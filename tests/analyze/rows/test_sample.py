@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from sparc.analyze.rows.images import Images, read_images
+from sparc.analyze.rows.images import Images, number_images
 from sparc.analyze.rows.sample import choose_sample, draw_images, split, split_images
 
 
@@ -44,7 +44,7 @@ def test_drawn_images_give_their_first_flagged_rows():
 def sample_of(ids, valid=None, size=10**6, seed=0):
     column = pa.chunked_array([pa.array(ids, pa.string())])
     valid = np.ones(len(ids), bool) if valid is None else np.array(valid, bool)
-    return choose_sample(read_images(column, valid), valid, size, seed)
+    return choose_sample(number_images(column.chunks, valid), valid, size, seed)
 
 
 def test_a_sample_holds_whole_images_and_is_seeded():

@@ -7,15 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sparc.analyze.rows import words
-from sparc.analyze.rows.images import read_images
+from sparc.analyze.rows.images import number_images
 
 
 def read(captions, ids=None, valid=None, chunks=1):
     ids = ids or [str(row) for row in range(len(captions))]
     valid = np.ones(len(captions), bool) if valid is None else np.array(valid, bool)
-    images = read_images(pa.chunked_array([ids]), valid)
+    images = number_images(pa.chunked_array([ids]).chunks, valid)
     parts = [p.tolist() for p in np.array_split(np.array(captions, object), chunks)]
-    return words.read_words(pa.chunked_array(parts, pa.string()).chunks, images)
+    read_again = lambda: pa.chunked_array(parts, pa.string()).chunks  # noqa: E731
+    return words.CaptionWords(read_again, images)
 
 
 @given(seed=st.integers(0, 10_000), chunks=st.integers(1, 4))
@@ -38,17 +39,24 @@ def test_words_are_those_of_plain_loops(seed, chunks):
             counts[word] = counts.get(word, 0) + 1
     expected = sorted((-n, word) for word, n in counts.items() if n >= 5)
     assert actual.vocabulary == tuple(word for _, word in expected)
-    dense = actual.matrix.toarray()
-    assert dense.shape == (30, len(expected))
-    for image in range(30):
-        held = {actual.vocabulary[w] for w in np.flatnonzero(dense[image])}
+    chosen = np.flatnonzero(generator.random(30) < 0.7)
+    stratum = generator.integers(0, 3, 30)
+    of_chosen = actual.of(chosen, stratum)
+    dense = of_chosen.matrix.toarray()
+    assert dense.shape == (len(chosen), len(expected))
+    for word, number in enumerate(actual.vocabulary):
+        holding = [stratum[image] for image, held in sets.items() if number in held]
+        expected_images = np.bincount(holding, minlength=stratum.max() + 1)
+        assert of_chosen.images[word].tolist() == expected_images.tolist()
+    for line, image in enumerate(chosen):
+        held = {actual.vocabulary[w] for w in np.flatnonzero(dense[line])}
         assert held == sets.get(image, set()) & set(actual.vocabulary)
     assert set(np.unique(dense)) <= {0, 1}
 
 
 def test_no_captions_and_no_frequent_word():
-    assert read([None, None]) is None
-    assert read(["one", "two"]) is None
+    assert read([None, None]).vocabulary == ()
+    assert read(["one", "two"]).vocabulary == ()
 
 
 def test_the_largest_vocabulary(monkeypatch):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from sparc.analyze import AnalyzeConfig, Report, analyze
 from sparc.analyze.report.sources import open_cache, open_model
-from sparc.analyze.rows.images import read_images
+from sparc.analyze.rows.images import number_images
 from sparc.analyze.search import contact_sheet as contact_sheet_module
 from sparc.analyze.search import query
 from sparc.analyze.search.config import SearchConfig
@@ -29,7 +29,7 @@ SETTINGS = AnalyzeConfig(top_rows=4, rows=60, permuted=False, scheduler="sync", 
 def test_the_best_images_are_those_of_plain_loops(seed, rows, number):
     generator = np.random.default_rng(seed)
     ids = [f"p{row // 3}" for row in range(rows)]
-    images = read_images(pa.chunked_array([ids]), np.ones(rows, bool))
+    images = number_images(pa.chunked_array([ids]).chunks, np.ones(rows, bool))
     scores = generator.choice([0, 0.25, 0.5, 0.75], rows).astype(np.float32)
     expected, seen = [], set()
     for score, row in sorted((-float(s), r) for r, s in enumerate(scores)):

@@ -45,7 +45,7 @@ def codes(random_codes):
 def one_per_image(cache):
     """The first analysed row of each image: images have two rows, and row 5 is not valid."""
     valid = cache.valid_rows(STREAMS)
-    rows = read_images(cache.rows(["sample_id"])["sample_id"], valid).first_rows(valid)
+    rows = read_images(cache, valid).first_rows(valid)
     assert rows.tolist() == list(range(0, 90, 2))
     return rows
 
@@ -54,7 +54,7 @@ def one_per_image(cache):
 def folds(cache):
     """Twenty folds of two images; five images are in none."""
     valid = cache.valid_rows(STREAMS)
-    actual = assign_folds(read_images(cache.rows(["sample_id"])["sample_id"], valid), 4)
+    actual = assign_folds(read_images(cache, valid), 4)
     assert np.bincount(actual.of_row[::2]).tolist() == [5, *[2] * 20]
     return actual
 

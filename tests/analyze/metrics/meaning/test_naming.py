@@ -9,8 +9,8 @@ from sparc.analyze.codes.code_rows import CodeRows
 from sparc.analyze.codes.code_sets import CodeSet
 from sparc.analyze.metrics.meaning import naming
 from sparc.analyze.rows import top_rows
-from sparc.analyze.rows.images import read_images
-from sparc.analyze.rows.words import read_words
+from sparc.analyze.rows.images import number_images
+from sparc.analyze.rows.words import CaptionWords
 
 VOCABULARY = ["apple", "boat", "cat", "dog", "egg", "fish", "gate"]
 
@@ -33,8 +33,8 @@ def make(seed, rows, latents, captions=2):
     kept = np.flatnonzero(valid)
     codes = CodeRows(kept, {"a": indices[kept]}, {"a": values[kept]})
     ids = pa.chunked_array([[f"p{row // captions}" for row in range(rows)]])
-    found_images = read_images(ids, valid)
-    return codes, texts, found_images, read_words([pa.array(texts)], found_images)
+    found_images = number_images(ids.chunks, valid)
+    return codes, texts, found_images, CaptionWords(lambda: [pa.array(texts)], found_images)
 
 
 def measured(codes, words, images, latents, *, names=4, top=20):
@@ -134,8 +134,8 @@ def test_five_captions_of_one_image_count_once():
     values = np.zeros((500, 1), np.float32)
     values[:5] = 1
     codes = CodeRows(np.arange(500), {"a": np.zeros((500, 1), np.uint8)}, {"a": values})
-    images = read_images(pa.chunked_array([ids]), np.ones(500, bool))
-    words = read_words([pa.array(texts)], images)
+    images = number_images(pa.chunked_array([ids]).chunks, np.ones(500, bool))
+    words = CaptionWords(lambda: [pa.array(texts)], images)
     assert measured(codes, words, images, 1) == []
 
 
@@ -147,5 +147,5 @@ def test_a_stream_without_any_active_latent():
 
 def test_a_vocabulary_of_one_word_names_nothing():
     codes, texts, images, _ = make(2, 60, 3)
-    words = read_words([pa.array(["word"] * len(texts))], images)
+    words = CaptionWords(lambda: [pa.array(["word"] * len(texts))], images)
     assert measured(codes, words, images, 3) == []

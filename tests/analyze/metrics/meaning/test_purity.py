@@ -40,8 +40,10 @@ def strongest(values, rows, top):
 def tabulate(parts, labels, valid, latents, top, folds=None):
     folds = folds or no_folds(len(valid))
 
-    def count(matrix):
-        return purity.merge([purity.count_rows(part, matrix, latents) for part in parts])
+    def count(depth):
+        return purity.merge(
+            [purity.count_rows(p, labels.at_depth(depth, p.rows), latents) for p in parts]
+        )
 
     whole = concatenate([part.take(labels.labelled[part.rows]) for part in parts])
     spare = top_rows.with_spare(top)
