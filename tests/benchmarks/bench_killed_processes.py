@@ -52,7 +52,8 @@ def main() -> None:
         run = train[2] = folder / "run"
         options = ("--max-restarts", arguments.kills)
         launcher = start(train, options=options, processes=arguments.processes)
-        for number in range(arguments.kills):
+        kills = 0
+        while kills < arguments.kills:
             rank = moments.randrange(arguments.processes)
             process = worker(launcher, rank)
             if process is None:
@@ -66,9 +67,10 @@ def main() -> None:
             try:
                 os.kill(process, signal.SIGKILL)
             except ProcessLookupError:
-                break
+                continue  # it ended with the one that was killed before
+            kills += 1
             print(
-                f"kill {number + 1}: process {rank} after {time.monotonic() - begun:.1f} s, "
+                f"kill {kills}: process {rank} after {time.monotonic() - begun:.1f} s, "
                 f"step {max(saved_steps(Folder(run)), default=0)} saved",
                 flush=True,
             )
