@@ -297,14 +297,14 @@ class RemoteFiles:
 
     # ------------------------------------------------------------------ removing
 
-    def remove(self, name: str, *, needs_lock: bool = True) -> None:
+    def remove(self, name: str) -> None:
         """Remove a file; nothing happens where there is none."""
 
         def remove() -> None:
             self._filesystem.rm_file(self.path(name))
 
         try:
-            self._change(name, remove, doing="remove", needs_lock=needs_lock)
+            self._change(name, remove, doing="remove")
         except FileNotFoundError:
             return
 

@@ -64,7 +64,7 @@ def lease(files: RemoteFiles, name: str, what: str, *, patience: float = 0.0) ->
         StoreError: The store refuses or does not answer.
     """
     held = _acquire(files, name, what, patience)
-    with held.renewing(), holding(files.url, held):
+    with holding(files.url, held), held.renewing():
         yield
 
 
@@ -94,7 +94,7 @@ class Lease:
         self._holder, self._version, self._written = holder, version, written
         self._seconds = holder.lease
         self._lost = ""
-        self._one_at_a_time = threading.Lock()
+        self._one_at_a_time = threading.RLock()
         self._ends = threading.Event()
 
     def require(self) -> None:
@@ -159,11 +159,11 @@ class Lease:
 
     def _release(self) -> None:
         """Remove the lock while it is certainly ours; otherwise it runs out."""
-        with self._one_at_a_time, suppress(StoreError):
+        with self._one_at_a_time, suppress(StoreError, LockedError):
             if not self._lost and now() - self._written >= self._seconds / 2:
                 self._renew()
-            if not self._lost:
-                self._files.remove(self._name, needs_lock=False)
+            if not self._lost:  # the request needs it too, whenever it is asked again
+                self._files.remove(self._name)
 
 
 def living_holder(files: RemoteFiles, name: str, *, wait: bool = False) -> Holder | None:

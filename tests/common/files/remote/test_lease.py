@@ -134,6 +134,26 @@ def test_who_lost_its_lock_writes_nothing_and_leaves_that_of_the_other(store, re
         below.write("a", b"2")
 
 
+def test_a_lock_that_another_took_while_its_removal_was_not_answered_stays(
+    memory, monkeypatch
+) -> None:
+    others = json.dumps(DEAD).encode()
+    filesystem = memory.remote._filesystem
+    remove = filesystem.rm_file
+
+    def out_of_reach(path: str) -> None:
+        monkeypatch.setattr(filesystem, "rm_file", remove)
+        filesystem.pipe_file(path, others)
+        later = lease.now() + 2
+        monkeypatch.setattr(lease, "now", lambda: later)
+        raise ConnectionError("out of reach")
+
+    monkeypatch.setattr(filesystem, "rm_file", out_of_reach)
+    with exclusive(memory):
+        pass
+    assert memory.read(LOCK_FILE) == others
+
+
 def test_of_many_that_find_a_dead_lock_one_alone_holds_it_at_a_time(bucket, object_store) -> None:
     """Answers are lost meanwhile: a request that succeeded is asked again, and then refused."""
     folder = Folder(f"{bucket}/cache")
