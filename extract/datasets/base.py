@@ -146,3 +146,7 @@ class ReadsAhead(Protocol):
             image_paths: As for `Dataset.read_image`, in about the order in which they are read.
         """
         ...
+
+    def forget(self) -> None:
+        """Fetch nothing more of what was expected; images are read as before."""
+        ...

@@ -68,7 +68,10 @@ class ImageLoader:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if isinstance(self._dataset, ReadsAhead):
+            self._dataset.forget()
+        self._pool.shutdown()
 
     def submit(
         self,

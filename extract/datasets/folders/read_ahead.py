@@ -4,7 +4,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 _REQUESTS_AT_ONCE = 8
@@ -97,13 +97,25 @@ class ReadAhead:
             return self._fetch(*part)
         try:
             return request.part(part)
+        except CancelledError:
+            return self._fetch(*part)
         finally:
             with self._lock:
-                request.left.discard(part)
-                if not request.left:
-                    self._bytes -= request.size
+                if part in request.left:
+                    request.left.discard(part)
+                    self._bytes -= 0 if request.left else request.size
+
+    def forget(self) -> None:
+        """Drop what was expected and not taken.
+
+        The end of a process waits for its threads, and for all that was asked of them.
+        """
+        with self._lock:
+            self._drop({*self._ahead.values()})
 
     def _run(self, request: _Request) -> None:
+        if not request.content.set_running_or_notify_cancel():
+            return
         try:
             content = self._fetch(request.parts[0].file, request.offset, request.size)
         except BaseException as error:
@@ -113,12 +125,17 @@ class ReadAhead:
 
     def _forget_old(self) -> None:
         oldest = time.monotonic() - _PATIENCE
-        for request in {*self._ahead.values()}:
-            if request.since < oldest and request.content.done():
-                for part in request.parts:
-                    self._ahead.pop(part, None)
-                request.left.clear()
-                self._bytes -= request.size
+        requests = {*self._ahead.values()}
+        self._drop(r for r in requests if r.since < oldest and r.content.done())
+
+    def _drop(self, requests: Iterable[_Request]) -> None:
+        for request in requests:
+            for part in request.parts:
+                if self._ahead.get(part) is request:
+                    del self._ahead[part]
+            request.content.cancel()
+            request.left.clear()
+            self._bytes -= request.size
 
 
 def _requests(parts: Iterable[Part]) -> Iterator[_Request]:

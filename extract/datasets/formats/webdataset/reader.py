@@ -216,6 +216,10 @@ class WebDataset(DatasetReader):
         """Fetch images ahead, from shards behind a URL; see `ReadsAhead`."""
         self._access.expect(self._parts(image_paths))
 
+    def forget(self) -> None:
+        """Fetch nothing more ahead; see `ReadsAhead`."""
+        self._access.forget()
+
     def _parts(self, image_paths: Sequence[str]) -> Iterator[Part]:
         for image_path in image_paths:
             with suppress(DatasetError):  # which `read_image` raises again

@@ -75,6 +75,10 @@ class Shards(Protocol):
         """Say which images are read soon, in about this order."""
         ...
 
+    def forget(self) -> None:
+        """Fetch nothing more of what was expected."""
+        ...
+
     def read(self, image: Part) -> bytes:
         """The bytes of an image. Thread-safe.
 
@@ -113,6 +117,9 @@ class LocalShards:
 
     def expect(self, images: Iterable[Part]) -> None:
         """Nothing is read ahead: the operating system does that."""
+
+    def forget(self) -> None:
+        """Nothing was read ahead."""
 
     def read(self, image: Part) -> bytes:
         """The bytes of an image; see `Shards`."""
@@ -175,6 +182,10 @@ class StoredShards:
     def expect(self, images: Iterable[Part]) -> None:
         """Begin to fetch images, neighbours by one request; see `Shards`."""
         self._ahead.expect(images)
+
+    def forget(self) -> None:
+        """Fetch nothing more of what was expected; see `Shards`."""
+        self._ahead.forget()
 
     def read(self, image: Part) -> bytes:
         """The bytes of an image; see `Shards`."""
