@@ -6,6 +6,7 @@ Whoever holds the cache's lock and sees no shard's lock held is alone.
 
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from sparc.common.cache.info import SHARDS
@@ -21,6 +22,9 @@ PATIENCE = 600.0
 
 _LOCK = re.compile(rf"{SHARDS}/([0-9]{{1,9}})-of-([0-9]{{1,9}})\.lock")
 _NAMED = 4
+
+_AT_ONCE = 64
+"""Locks that are watched at a time."""
 
 
 @contextmanager
@@ -77,10 +81,14 @@ def refuse_others(folder: Folder, shard: Shard) -> bool:
 def _alive(folder: Folder, at_work: Mapping[Shard, str]) -> dict[Shard, str]:
     """Those of some shards that are at work for certain, once that is known.
 
-    Behind a URL the lock of a process that died is there until it runs out.
+    Behind a URL the lock of a process that died is there until it runs out. All are watched at a
+    time: where a store does not say how old a lock is, each takes as long as its lease.
     """
-    holders = {shard: holder_of(folder, _lock_of(shard), wait=True) for shard in at_work}
-    return {shard: who for shard, who in holders.items() if who is not None}
+    if not at_work:
+        return {}
+    with ThreadPoolExecutor(min(len(at_work), _AT_ONCE), thread_name_prefix="locks") as pool:
+        holders = pool.map(lambda shard: holder_of(folder, _lock_of(shard), wait=True), at_work)
+        return {shard: who for shard, who in zip(at_work, holders, strict=True) if who is not None}
 
 
 def _lock_of(shard: Shard) -> str:

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from sparc.common.cache.shards.locks import refuse_others
+from sparc.common.cache.shards.shard import Shard
 from sparc.common.errors import LockedError, UnsafeError
 from sparc.common.files.folder import Folder
 from sparc.common.files.lock import LOCK_FILE, exclusive, further_lock, holder_of
@@ -187,6 +189,15 @@ def test_of_many_that_find_a_dead_lock_one_alone_holds_it_at_a_time(bucket, obje
     assert len(turns) == 4
     assert most == [1]
     assert folder.files("shards") == []
+
+
+def test_shards_that_all_died_are_waited_for_at_a_time(memory) -> None:
+    """A store that does not say how old a lock is: each has to be watched for its lease."""
+    for number in range(1, 9):
+        memory.write(f"shards/{number}-of-8.lock", json.dumps(DEAD).encode())
+    began = time.monotonic()
+    assert refuse_others(memory, Shard(1, 9))
+    assert time.monotonic() - began < 8 * DEAD["lease"]
 
 
 def test_a_lock_of_an_earlier_version_is_for_a_person_to_remove(memory) -> None:
