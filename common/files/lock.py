@@ -29,7 +29,7 @@ _POLL = 0.05
 """Seconds between two attempts to take a lock, on the average."""
 
 _LONG = 10.0
-"""Seconds of patience from which on a person is told that somebody waits."""
+"""Seconds of patience from which on it is said that somebody waits."""
 
 
 @contextmanager

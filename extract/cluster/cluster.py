@@ -101,7 +101,7 @@ class Cluster:
         return future
 
     def wait(self, seconds: float) -> None:
-        """Wait for an answer, at most so long, and take all that are there.
+        """Wait for an answer, at most for `seconds`, and take all that are there.
 
         Raises:
             SchedulerLostError: The connection to the scheduler is gone.
@@ -151,7 +151,7 @@ class Cluster:
             self._client.cancel(futures)
 
     def restart(self, worker: str) -> None:
-        """Let the worker's nanny start its process anew, if it has one. Nobody waits for that."""
+        """Let the worker's nanny start its process again, if it has one. Nobody waits for that."""
 
         def ask() -> None:
             with suppress(Exception):  # it has no nanny, or is gone

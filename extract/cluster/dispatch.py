@@ -172,7 +172,7 @@ class Dispatch:
         task.failures += 1
         why = shorten(printable(failed.message), 300)
         if failed.broken_device:
-            say(f"worker {worker} cannot use its device any more ({why}); it is started anew")
+            say(f"worker {worker} cannot use its device any more ({why}); it is started again")
             self._pool.replace(worker)
             self._again.extend(self._given.pop(worker))
         if task.failures > self._retries:

@@ -142,7 +142,7 @@ class Pool:
         return [worker for worker in lost if worker.readiness is not None]
 
     def remove(self, worker: Worker) -> None:
-        """Rely on a worker no more. If its address is still there, it is checked anew."""
+        """Rely on a worker no more. If its address is still there, it is checked again."""
         self._workers.pop(worker.address, None)
         self._cluster.give_up(worker.address)
         if worker.inspection is not None and worker.readiness is None:
@@ -154,7 +154,7 @@ class Pool:
                 )
 
     def replace(self, worker: Worker) -> None:
-        """Have a worker's process started anew, since it cannot use its device any more."""
+        """Have a worker's process started again, since it cannot use its device any more."""
         self.remove(worker)
         self._refused.add(worker.address)
         self._cluster.restart(worker.address)
@@ -182,7 +182,7 @@ class Pool:
             scheduler = self._cluster.scheduler
             check_inspection(str(worker), inspection, self._versions, others, scheduler)
         except WorkerLostError:
-            return  # the next look shows it
+            self.remove(worker)
         except Exception as error:
             self._refuse(worker, error)
         self._load_all()
@@ -211,6 +211,7 @@ class Pool:
                 assert self._first.readiness is not None
                 check_readiness(str(worker), readiness, str(self._first), self._first.readiness)
         except WorkerLostError:
+            self.remove(worker)
             return
         except Exception as error:
             self._refuse(worker, error)

@@ -106,7 +106,7 @@ def run_on_cluster(
 
 
 def _job(dataset: Dataset, folder: Folder, config: ExtractConfig, build: BuildEncoders) -> Job:
-    """What the workers are told, in words that hold in their working directories."""
+    """What the workers get, in words that hold in their working directories."""
     specs = tuple(f"{name}={spec.absolute()}" for name, spec in config.specs.items())
     device = config.device
     if config.scheduler == LOCAL and config.devices:

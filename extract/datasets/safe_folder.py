@@ -78,7 +78,7 @@ class ColumnFile:
 
     Attributes:
         suffix: Of its name, in lower case.
-        open: Its path, or an opened file, which is given anew with each call.
+        open: Its path, or an opened file, a new one with each call.
     """
 
     suffix: str

@@ -38,7 +38,7 @@ def forked_workers() -> Iterator[None]:
 
 
 def started(*, workers: int) -> SpecCluster:
-    """A cluster of so many worker processes, with one thread each."""
+    """A cluster of worker processes, with one thread each."""
     return SpecCluster(
         scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": ":0"}},
         workers={
@@ -54,7 +54,7 @@ def pids(client: Client) -> list[int]:
 
 
 class FlakyDataset(FakeDataset):
-    """One that cannot be read at first: so often as `flag` has bytes, each of which is used up."""
+    """One that cannot be read at first: once for each byte of `flag`, which is used up."""
 
     def __init__(self, captions: Any, flag: Path, **settings: Any) -> None:
         super().__init__(captions, **settings)

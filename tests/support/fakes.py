@@ -63,7 +63,7 @@ class FakeDataset:
         self._counting = threading.Lock()
 
     def __reduce__(self):
-        """A copy is made anew, as of real datasets."""
+        """A copy is another object, as of real datasets."""
         keywords = {"broken": tuple(self.broken), "missing": tuple(self.missing)}
         return functools.partial(type(self), self.captions, **keywords), ()
 

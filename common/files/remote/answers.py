@@ -93,13 +93,13 @@ def way_out(error: Exception, bucket: str) -> str:
 
 def _answer_of(error: BaseException) -> tuple[str | None, int | None]:
     """Code and status of an answer that became an error; None where there was none."""
-    for each in (error, error.__cause__):
-        response: Any = getattr(each, "response", None)
+    for answered in (error, error.__cause__):
+        response: Any = getattr(answered, "response", None)
         if isinstance(response, dict) and isinstance(response.get("Error"), dict):
             status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             code = response["Error"].get("Code")
             return code, status if isinstance(status, int) else _number(code)
-        status = getattr(each, "status", None)  # aiohttp
+        status = getattr(answered, "status", None)  # aiohttp
         if isinstance(status, int) and status >= 100:
             return None, status
     return None, None

@@ -288,7 +288,7 @@ class RemoteFiles:
         return self._own(name, content)
 
     def _own(self, name: str, content: bytes) -> Version | None:
-        """A file that holds what this process wrote, though it was told otherwise.
+        """A file that holds what this process wrote, though the answer was another one.
 
         The answer to a request may be lost; the same request, asked again, is then refused.
         """

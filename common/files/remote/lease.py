@@ -31,7 +31,7 @@ _MARGIN = 0.25
 """Share of a lease for which others wait beyond its end."""
 
 _LONG = 5.0
-"""Seconds from which on a person is told that somebody waits."""
+"""Seconds from which on it is said that somebody waits."""
 
 _tokens: set[str] = set()
 """Of the locks that this process holds. (Its number is no sign: in a container it is often 1.)"""

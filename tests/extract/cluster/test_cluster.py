@@ -38,10 +38,20 @@ from sparc.common.files.folder import Folder  # noqa: E402
 from sparc.extract import job  # noqa: E402
 from sparc.extract.cluster import connection  # noqa: E402
 from sparc.extract.cluster.checks import WorkerError, check_inspection  # noqa: E402
-from sparc.extract.cluster.cluster import Cluster, SchedulerLostError  # noqa: E402
+from sparc.extract.cluster.cluster import (  # noqa: E402
+    Cluster,
+    SchedulerLostError,
+    WorkerLostError,
+)
 from sparc.extract.cluster.equipment import Equipment  # noqa: E402
 from sparc.extract.cluster.faults import is_of_device, may_pass  # noqa: E402
-from sparc.extract.cluster.messages import Inspection, Job, Made, Order  # noqa: E402
+from sparc.extract.cluster.messages import (  # noqa: E402
+    Inspection,
+    Job,
+    Made,
+    Order,
+    Readiness,
+)
 from sparc.extract.config import ExtractConfig  # noqa: E402
 from sparc.pipelines.demo.dataset import SceneSettings, write_scenes  # noqa: E402
 
@@ -138,6 +148,26 @@ def test_a_cluster_leaves_what_one_process_leaves(run, whole, tmp_path, monkeypa
     (location / "rows.parquet").write_bytes(b"spoilt")
     run(location, overwrite=True)
     assert contents(location) == contents(whole)
+
+
+@pytest.mark.timeout(120, func_only=True)
+def test_a_worker_whose_answer_to_a_check_is_lost_is_checked_again(
+    run, whole, tmp_path, monkeypatch
+) -> None:
+    """As of one that died and was started again at its address, between two looks."""
+    checks, result = {Inspection, Readiness}, Cluster.result
+
+    def lose_first(self, *arguments):
+        answer = result(self, *arguments)
+        if type(answer) in checks:
+            checks.remove(type(answer))
+            raise WorkerLostError
+        return answer
+
+    monkeypatch.setattr(Cluster, "result", lose_first)
+    run(tmp_path / "cache")
+    assert not checks
+    assert contents(tmp_path / "cache") == contents(whole)
 
 
 def test_workers_that_are_killed_at_random_moments_are_replaced(
