@@ -21,6 +21,20 @@ class _Bar(tqdm):  # type: ignore[misc]
         super().set_postfix_str(s, refresh=refresh and not self.disable and self.fp.isatty())
 
 
+class _Lines:
+    """A file, pipe or notebook in which each state of a bar is a line, not what covers the last."""
+
+    def write(self, text: str) -> None:
+        if shown := text.strip("\r\n "):
+            sys.stderr.write(f"{shown}\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+
 @contextmanager
 def progress(
     total: int, description: str, *, unit: str = "rows", initial: int = 0, quiet: bool = False
@@ -49,7 +63,7 @@ def progress(
         ascii=None if on_terminal else True,
         mininterval=0.2 if on_terminal else SECONDS_BETWEEN_LINES,
         delay=0 if on_terminal else SECONDS_BETWEEN_LINES,
-        file=sys.stderr,
+        file=sys.stderr if on_terminal else _Lines(),
         disable=quiet,
     ) as bar:
         yield bar

@@ -28,8 +28,22 @@ def test_a_short_job_writes_a_bar_to_a_terminal_and_nothing_to_a_file(monkeypatc
 def test_a_long_job_writes_a_line_from_time_to_time(monkeypatch) -> None:
     monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 1e-9)
     lines = written(monkeypatch, io.StringIO())
-    assert "tables" in lines
     assert "3/3" in lines
+
+
+def test_in_a_file_messages_and_bars_are_lines_of_their_own(monkeypatch) -> None:
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 1e-9)
+    monkeypatch.setattr("sys.stderr", log := io.StringIO())
+    with progress.progress(3, "tables") as bar:
+        bar.update(1)
+        progress.say("worker a was lost")
+        bar.update(2)
+    progress.say("done")
+    before, lost, *after, done = log.getvalue().split("\n")[:-1]
+    assert "1/3" in before
+    assert all(line.startswith("tables:") for line in (before, *after))
+    assert (lost, done) == ("worker a was lost", "done")
+    assert "\r" not in log.getvalue()
 
 
 def test_lines_of_a_command_stand_alone_beside_a_bar(monkeypatch) -> None:
