@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed.client import AllExit
 
 from sparc.common.devices import choose_devices
 from sparc.common.errors import ConfigError, SparcError
@@ -39,14 +40,21 @@ def connect(config: ExtractConfig) -> Iterator[Client]:
 
 @contextmanager
 def _without_tracebacks() -> Iterator[None]:
-    """Keep Dask from logging that the scheduler was lost, which an error says in a line."""
-    logger = logging.getLogger("distributed.client")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Keep Dask from logging that the scheduler or a worker was lost, which we say in a line."""
+    client, loop = logging.getLogger("distributed.client"), logging.getLogger("asyncio")
+    level = client.level
+    client.setLevel(logging.CRITICAL)
+    loop.addFilter(_is_not_left_behind)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        client.setLevel(level)
+        loop.removeFilter(_is_not_left_behind)
+
+
+def _is_not_left_behind(record: logging.LogRecord) -> bool:
+    """Whether a record is not of what a client leaves of a result that its worker took with it."""
+    return not record.exc_info or not isinstance(record.exc_info[1], AllExit)
 
 
 @contextmanager

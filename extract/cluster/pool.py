@@ -1,6 +1,7 @@
 """The workers of a job: each is checked before it makes its first chunk, whenever it joins."""
 
 import dataclasses
+import math
 import time
 from contextlib import suppress
 from functools import partial
@@ -9,7 +10,7 @@ from distributed import Future
 
 from sparc.common.errors import SparcError
 from sparc.common.progress import say
-from sparc.common.text import amount, printable, reason, shorten
+from sparc.common.text import amount, listed, printable, reason, shorten
 from sparc.extract.cluster.checks import (
     WorkerError,
     check_dataset,
@@ -22,6 +23,9 @@ from sparc.extract.cluster.worker import equip, inspect, release
 
 _LOOK_SECONDS = 0.5
 """Between two looks at which workers there are."""
+
+_SILENT_SECONDS = 60.0
+"""After which those are named for which the others wait before the first chunk."""
 
 _RELEASE_SECONDS = 5.0
 """For which the end of a job waits until its workers have let go of the encoders."""
@@ -82,7 +86,8 @@ class Pool:
         self._last_refusal = ""
         self._first: Worker | None = None
         self._is_begun = False
-        self._died_loading = 0
+        self._died_loading = 0  # since one was ready
+        self._is_said_empty = False
         self._next_look = 0.0
         self._last_seen = time.monotonic()
 
@@ -102,10 +107,14 @@ class Pool:
             SparcError: No worker came, or all died while they loaded the encoders.
         """
         say(f"waiting for the workers of {self._cluster.scheduler} to load the encoders")
+        named_at = time.monotonic() + _SILENT_SECONDS
         while True:
             self.look()
             if self._first is not None and 0 < len(self.ready) == len(self._workers):
                 break
+            if time.monotonic() > named_at:
+                named_at = math.inf
+                self._name_the_late()
             self._cluster.wait(_LOOK_SECONDS)
         self._is_begun = True
         say(f"{amount(len(self.ready), 'worker')} ready")
@@ -135,11 +144,26 @@ class Pool:
             then = partial(self._inspected, worker)
             self._cluster.submit(address, inspect, self._job, then=then)
         self._load_all()
-        if self._workers:
+        self._watch_for_none(now)
+        return [worker for worker in lost if worker.readiness is not None]
+
+    def _name_the_late(self) -> None:
+        late = [str(worker) for worker in self._workers.values() if worker.readiness is None]
+        if late:
+            say(
+                f"still waiting for {amount(len(late), 'worker')}, {shorten(listed(late), 300)}: "
+                "loading, busy with other work, or frozen"
+            )
+
+    def _watch_for_none(self, now: float) -> None:
+        """Give up where there has been no worker for too long, or only such as die at once."""
+        if not self._workers and not self._is_said_empty:
+            say(f"{self._cluster.scheduler} has no worker: waiting {self._patience:.0f} s for one")
+        self._is_said_empty = not self._workers
+        if self.ready or (self._workers and not self._died_loading):
             self._last_seen = now
         elif now - self._last_seen > self._patience:
             raise self._no_workers()
-        return [worker for worker in lost if worker.readiness is not None]
 
     def remove(self, worker: Worker) -> None:
         """Rely on a worker no more. If its address is still there, it is checked again."""
@@ -147,6 +171,7 @@ class Pool:
         self._cluster.give_up(worker.address)
         if worker.inspection is not None and worker.readiness is None:
             self._died_loading += 1
+            self._last_refusal = f"worker {worker} died while it loaded the encoders: see its log"
             if self._died_loading >= DEADLY and self._first is None:
                 raise SparcError(
                     f"workers of {self._cluster.scheduler} died while they loaded the encoders, "
@@ -217,6 +242,7 @@ class Pool:
             self._refuse(worker, error)
             return
         worker.readiness = readiness
+        self._died_loading = 0
         self._first = self._first or worker
 
     def _refuse(self, worker: Worker, error: Exception) -> None:

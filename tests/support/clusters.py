@@ -106,3 +106,15 @@ class OwnWeights(FakeEncoders):
         digest = f"{os.getpid():064d}"
         encoder.origin = dataclasses.replace(encoder.origin, weights_sha256=digest)
         return encoders
+
+
+@dataclasses.dataclass
+class DeadlyToLoad(FakeEncoders):
+    """Encoders whose process dies while it loads them, once `flag` is there."""
+
+    flag: Path = Path()
+
+    def __call__(self, specs: Any, device: Any) -> Any:
+        if self.flag.exists():
+            os._exit(9)
+        return super().__call__(specs, device)

@@ -1,6 +1,7 @@
 """Extraction by the workers of a Dask cluster: processes that are checked, killed and replaced."""
 
 import dataclasses
+import logging
 import os
 import pickle
 import random
@@ -18,6 +19,7 @@ distributed = pytest.importorskip("distributed")
 
 from clusters import (  # noqa: E402
     HERE,
+    DeadlyToLoad,
     FlakyDataset,
     OwnWeights,
     PoisonedEncoders,
@@ -36,7 +38,7 @@ from sparc.common.errors import (  # noqa: E402
 )
 from sparc.common.files.folder import Folder  # noqa: E402
 from sparc.extract import job  # noqa: E402
-from sparc.extract.cluster import connection  # noqa: E402
+from sparc.extract.cluster import connection, pool  # noqa: E402
 from sparc.extract.cluster.checks import WorkerError, check_inspection  # noqa: E402
 from sparc.extract.cluster.cluster import (  # noqa: E402
     Cluster,
@@ -262,14 +264,15 @@ def test_errors_of_disks_networks_and_gpus_may_pass(error, passes, of_device) ->
 
 
 def test_an_empty_cluster_is_an_error_after_a_while_and_a_lost_scheduler_at_once(
-    run, tmp_path, fake_encoders, monkeypatch
+    run, tmp_path, fake_encoders, monkeypatch, capsys
 ) -> None:
     location = tmp_path / "cache"
     with started(workers=0) as empty, pytest.raises(SparcError, match=r"had no worker for 1 s:"):
         run(location, scheduler=empty.scheduler_address, workers_timeout=1)
-    with ThreadPoolExecutor(1) as pool:
+    assert "has no worker: waiting 1 s for one" in capsys.readouterr().err
+    with ThreadPoolExecutor(1) as threads:
         with started(workers=1) as one:
-            running = pool.submit(
+            running = threads.submit(
                 run, location, scheduler=one.scheduler_address, build=fake_encoders(delay=0.05)
             )
             while not list(location.glob("activations.zarr/*/valid/c/*")):
@@ -279,6 +282,37 @@ def test_an_empty_cluster_is_an_error_after_a_while_and_a_lost_scheduler_at_once
     monkeypatch.setattr(connection, "_CONNECT_SECONDS", 0.2)
     with pytest.raises(SparcError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         run(location, scheduler="tcp://127.0.0.1:9")
+
+
+def test_workers_that_all_die_while_they_load_are_waited_for_as_long_as_none(
+    run, tmp_path, fake_encoders, monkeypatch, capsys
+) -> None:
+    """They are there again and again, since their nannies start them."""
+    monkeypatch.setattr(pool, "_SILENT_SECONDS", 0.0)
+    location, flag = tmp_path / "cache", tmp_path / "flag"
+    build = DeadlyToLoad(flag=flag, delay=0.05)
+    with (
+        ThreadPoolExecutor(1) as threads,
+        started(workers=1) as one,
+        distributed.Client(one, set_as_default=False) as client,
+    ):
+        running = threads.submit(
+            run, location, scheduler=one.scheduler_address, build=build, workers_timeout=3
+        )
+        while not list(location.glob("activations.zarr/*/valid/c/*")):
+            time.sleep(0.01)
+        flag.touch()
+        os.kill(pids(client)[0], signal.SIGKILL)
+        with pytest.raises(SparcError, match=r"has had no worker.* for 3 s"):
+            running.result(60)
+    assert "still waiting for 1 worker, tcp" in capsys.readouterr().err
+
+
+def test_what_dask_leaves_of_a_lost_result_is_not_logged(caplog) -> None:
+    with connection._without_tracebacks():
+        logging.getLogger("asyncio").error("never retrieved", exc_info=distributed.client.AllExit())
+        logging.getLogger("asyncio").error("never retrieved", exc_info=ValueError("ours"))
+    assert [str(record.exc_info[1]) for record in caplog.records] == ["ours"]
 
 
 # ---------------------------------------------------------------------- who is refused
