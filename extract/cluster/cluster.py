@@ -17,9 +17,12 @@ from distributed.scheduler import NoValidWorkerError
 
 from sparc.common.errors import SparcError
 
-_ANSWER_SECONDS = 30.0
-"""For which the scheduler, or a worker that has finished a task, may be silent."""
+_SCHEDULER_SECONDS = 300.0
+"""For which the scheduler may be silent while it is connected: it imports what its tasks are made
+of, PyTorch included, which takes minutes from a slow disk."""
 
+_ANSWER_SECONDS = 30.0
+"""For which a worker that has finished a task may be silent."""
 
 _POLL_SECONDS = 1.0
 """After which it is seen whether a worker that is silent is there."""
@@ -57,7 +60,7 @@ class Cluster:
         if self._client.status != "running":
             raise self._lost()
         try:
-            return set(self._client.nthreads(callback_timeout=_ANSWER_SECONDS))
+            return set(self._client.nthreads(callback_timeout=_SCHEDULER_SECONDS))
         except (OSError, TimeoutError, CancelledError, RuntimeError) as error:
             raise self._lost() from error
 
